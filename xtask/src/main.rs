@@ -1,0 +1,47 @@
+//! Command line of the repository's own checks: `cargo run -p xtask -- tidy`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints its findings")]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use xtask::{Rules, Tree, check_all};
+
+const USAGE: &str = "usage: cargo run -p xtask -- tidy
+  tidy   check layers, sizes, documents and sources of the whole repository";
+
+fn main() -> ExitCode {
+    let argument = std::env::args().nth(1);
+    let outcome = match argument.as_deref() {
+        Some("tidy") => tidy(),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn tidy() -> anyhow::Result<ExitCode> {
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask stands inside the repository")?;
+    let tree = Tree::load(root)?;
+    let rules = Rules::from_tree(&tree)?;
+    let found = check_all(&tree, &rules);
+    for violation in &found {
+        println!("{violation}");
+    }
+    if found.is_empty() {
+        println!("tidy: {} files in {} crates, nothing to say", tree.files().count(), tree.packages().len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("tidy: {} findings", found.len());
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,216 @@
+//! `layers.toml` as values: who may import whom, and how large things may grow.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+use toml_edit::{DocumentMut, Item, TableLike};
+
+use crate::Tree;
+
+/// Where the rules stand in the repository.
+const PATH: &str = "layers.toml";
+
+/// Why `layers.toml` could not be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum RulesError {
+    /// The file is not there.
+    #[error("{PATH} is missing at the root of the repository")]
+    Missing,
+    /// The file is not TOML.
+    #[error("{PATH} is not valid TOML: {0}")]
+    Syntax(String),
+    /// A key is missing or has the wrong type.
+    #[error("{PATH}: {0}")]
+    Key(String),
+}
+
+/// What one crate may import of the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrateRule {
+    /// `L0` to `L5`, or `dev`.
+    pub layer: String,
+    /// Crates of the workspace that it may depend on.
+    pub may_import: Vec<String>,
+}
+
+/// Which crates may use a third-party crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// Third-party crates behind this fence.
+    pub crates: Vec<String>,
+    /// Only these crates of ours may name them; `None` when `never` is used instead.
+    pub only: Option<Vec<String>>,
+    /// These crates of ours may not name them.
+    pub never: Vec<String>,
+    /// Shown with each finding.
+    pub reason: String,
+}
+
+/// How a census counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CensusKind {
+    /// No more than this many variants.
+    AtMost(usize),
+    /// Exactly this many variants.
+    Exactly(usize),
+}
+
+/// A count of an enum's variants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Crate that must define the enum.
+    pub package: String,
+    /// Name of the enum.
+    pub item: String,
+    /// How many variants it may have.
+    pub count: CensusKind,
+}
+
+/// How large things may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budgets {
+    /// Lines of a source file.
+    pub file_lines: usize,
+    /// Lines of a function, from its `fn` to its closing brace.
+    pub function_lines: usize,
+    /// Lines of a crate's `src` folder.
+    pub crate_lines: usize,
+    /// Methods of a port.
+    pub port_methods: usize,
+}
+
+/// All rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Crates by name.
+    pub crates: BTreeMap<String, CrateRule>,
+    /// Third-party fences.
+    pub fences: Vec<Fence>,
+    /// Counts of enums.
+    pub census: Vec<Census>,
+    /// Sizes.
+    pub budgets: Budgets,
+    /// Crate whose traits are the ports.
+    pub ports_crate: String,
+    /// Crate any other may have as a dev-dependency.
+    pub testkit: String,
+    /// The only crates that may hold unsafe code.
+    pub unsafe_crates: Vec<String>,
+    /// Words no crate may be named by.
+    pub banned_names: Vec<String>,
+    /// Strings that may appear nowhere in the tree; each is written in pieces so that the list is not its own finding.
+    pub forbidden_texts: Vec<String>,
+}
+
+impl Rules {
+    /// Reads the rules that stand in the tree itself.
+    ///
+    /// # Errors
+    /// When `layers.toml` is missing, is not TOML, or lacks a key.
+    pub fn from_tree(tree: &Tree) -> Result<Self, RulesError> {
+        Self::parse(tree.text(PATH).ok_or(RulesError::Missing)?)
+    }
+
+    /// Reads rules from the text of a `layers.toml`.
+    ///
+    /// # Errors
+    /// As [`Rules::from_tree`].
+    pub fn parse(text: &str) -> Result<Self, RulesError> {
+        let document: DocumentMut = text.parse().map_err(|error| RulesError::Syntax(format!("{error}")))?;
+        let root = document.as_table();
+        let names = table(root, "names")?;
+        let budgets = table(root, "budgets")?;
+        Ok(Self {
+            crates: crates(table(root, "crates")?)?,
+            fences: tables(root, "fence")?.into_iter().map(fence).collect::<Result<_, _>>()?,
+            census: tables(root, "census")?.into_iter().map(census).collect::<Result<_, _>>()?,
+            budgets: Budgets {
+                file_lines: number(budgets, "file_lines")?,
+                function_lines: number(budgets, "function_lines")?,
+                crate_lines: number(budgets, "crate_lines")?,
+                port_methods: number(budgets, "port_methods")?,
+            },
+            ports_crate: string(names, "ports")?,
+            testkit: string(names, "testkit")?,
+            unsafe_crates: strings(names, "unsafe_code")?,
+            banned_names: strings(names, "banned")?,
+            forbidden_texts: pieces(table(root, "text")?)?,
+        })
+    }
+}
+
+fn crates(listed: &dyn TableLike) -> Result<BTreeMap<String, CrateRule>, RulesError> {
+    listed
+        .iter()
+        .map(|(name, item)| {
+            let entry = item.as_table_like().ok_or_else(|| wrong(name, "a table"))?;
+            let rule =
+                CrateRule { layer: string(entry, "layer")?, may_import: strings(entry, "may_import")? };
+            Ok((name.to_owned(), rule))
+        })
+        .collect()
+}
+
+fn fence(entry: &dyn TableLike) -> Result<Fence, RulesError> {
+    let only = entry.get("only").map(|_| strings(entry, "only")).transpose()?;
+    let never = entry.get("never").map(|_| strings(entry, "never")).transpose()?.unwrap_or_default();
+    if only.is_none() && never.is_empty() {
+        return Err(RulesError::Key("a fence needs `only` or `never`".to_owned()));
+    }
+    Ok(Fence { crates: strings(entry, "crates")?, only, never, reason: string(entry, "reason")? })
+}
+
+fn census(entry: &dyn TableLike) -> Result<Census, RulesError> {
+    let count = if entry.contains_key("exactly") {
+        CensusKind::Exactly(number(entry, "exactly")?)
+    } else {
+        CensusKind::AtMost(number(entry, "at_most")?)
+    };
+    Ok(Census { package: string(entry, "crate")?, item: string(entry, "enum")?, count })
+}
+
+fn pieces(text: &dyn TableLike) -> Result<Vec<String>, RulesError> {
+    let lists =
+        text.get("forbidden").and_then(Item::as_array).ok_or_else(|| wrong("forbidden", "an array"))?;
+    lists
+        .iter()
+        .map(|list| {
+            let parts = list.as_array().ok_or_else(|| wrong("forbidden", "an array of arrays"))?;
+            Ok(parts.iter().filter_map(|part| part.as_str()).collect::<String>())
+        })
+        .collect()
+}
+
+fn wrong(key: &str, wanted: &str) -> RulesError {
+    RulesError::Key(format!("`{key}` must be {wanted}"))
+}
+
+fn table<'a>(parent: &'a dyn TableLike, key: &str) -> Result<&'a dyn TableLike, RulesError> {
+    parent.get(key).and_then(Item::as_table_like).ok_or_else(|| wrong(key, "a table"))
+}
+
+fn tables<'a>(parent: &'a dyn TableLike, key: &str) -> Result<Vec<&'a dyn TableLike>, RulesError> {
+    let array =
+        parent.get(key).and_then(Item::as_array_of_tables).ok_or_else(|| wrong(key, "an array of tables"))?;
+    Ok(array.iter().map(|entry| entry as &dyn TableLike).collect())
+}
+
+fn string(parent: &dyn TableLike, key: &str) -> Result<String, RulesError> {
+    parent.get(key).and_then(Item::as_str).map(str::to_owned).ok_or_else(|| wrong(key, "a string"))
+}
+
+fn strings(parent: &dyn TableLike, key: &str) -> Result<Vec<String>, RulesError> {
+    let array = parent.get(key).and_then(Item::as_array).ok_or_else(|| wrong(key, "an array of strings"))?;
+    array
+        .iter()
+        .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(key, "an array of strings")))
+        .collect()
+}
+
+fn number(parent: &dyn TableLike, key: &str) -> Result<usize, RulesError> {
+    parent
+        .get(key)
+        .and_then(Item::as_integer)
+        .and_then(|value| usize::try_from(value).ok())
+        .ok_or_else(|| wrong(key, "a whole number"))
+}

@@ -1,0 +1,197 @@
+//! What the rules need to know of a Rust source: functions with their lengths, enums, traits, single words.
+
+use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
+use syn::visit::{self, Visit};
+
+/// A named thing with a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sized {
+    pub(crate) name: String,
+    /// Line where it starts.
+    pub(crate) line: usize,
+    /// Lines, variants or methods.
+    pub(crate) count: usize,
+}
+
+/// Everything the rules ask of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Outline {
+    /// Functions and methods with their lines, from `fn` to the closing brace.
+    pub(crate) functions: Vec<Sized>,
+    /// Enums with their variants.
+    pub(crate) enums: Vec<Sized>,
+    /// Public traits with their methods.
+    pub(crate) traits: Vec<Sized>,
+}
+
+impl Outline {
+    /// Parses one file.
+    ///
+    /// # Errors
+    /// Line and message when it is not Rust.
+    pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let file = syn::parse_file(text).map_err(|error| (error.span().start().line, error.to_string()))?;
+        let mut outline = Self::default();
+        outline.visit_file(&file);
+        Ok(outline)
+    }
+
+    fn function(&mut self, signature: &syn::Signature, body: &syn::Block) {
+        let (line, end) = lines(signature, body);
+        self.functions.push(Sized { name: signature.ident.to_string(), line, count: end + 1 - line });
+    }
+}
+
+impl<'ast> Visit<'ast> for Outline {
+    fn visit_item_fn(&mut self, node: &'ast syn::ItemFn) {
+        self.function(&node.sig, &node.block);
+        visit::visit_item_fn(self, node);
+    }
+
+    fn visit_impl_item_fn(&mut self, node: &'ast syn::ImplItemFn) {
+        self.function(&node.sig, &node.block);
+        visit::visit_impl_item_fn(self, node);
+    }
+
+    fn visit_trait_item_fn(&mut self, node: &'ast syn::TraitItemFn) {
+        if let Some(body) = &node.default {
+            self.function(&node.sig, body);
+        }
+        visit::visit_trait_item_fn(self, node);
+    }
+
+    fn visit_item_enum(&mut self, node: &'ast syn::ItemEnum) {
+        let line = node.ident.span().start().line;
+        self.enums.push(Sized { name: node.ident.to_string(), line, count: node.variants.len() });
+        visit::visit_item_enum(self, node);
+    }
+
+    fn visit_item_trait(&mut self, node: &'ast syn::ItemTrait) {
+        if matches!(node.vis, syn::Visibility::Public(_)) {
+            let count = node.items.iter().filter(|item| matches!(item, syn::TraitItem::Fn(_))).count();
+            let line = node.ident.span().start().line;
+            self.traits.push(Sized { name: node.ident.to_string(), line, count });
+        }
+        visit::visit_item_trait(self, node);
+    }
+}
+
+/// First and last line of a function: its `fn` and its closing brace.
+fn lines(signature: &syn::Signature, body: &syn::Block) -> (usize, usize) {
+    (signature.fn_token.span.start().line, body.brace_token.span.close().end().line)
+}
+
+/// Lines on which `word` stands as code: comments and the insides of literals do not count.
+pub(crate) fn lines_with_word(text: &str, word: &str) -> Vec<usize> {
+    let mut lines = Vec::new();
+    if let Ok(tokens) = text.parse::<TokenStream>() {
+        each_word(tokens, &mut |ident, _| {
+            if ident == word {
+                lines.push(ident.span().start().line);
+            }
+        });
+    }
+    lines
+}
+
+/// Lines on which a function called one of `names` is called; of a file that is not all test code, only the
+/// parts under `#[cfg(test)]` count.
+pub(crate) fn calls_in_tests(text: &str, names: &[&str], all_is_test: bool) -> Vec<usize> {
+    let Ok(file) = syn::parse_file(text) else { return Vec::new() };
+    let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
+    let mut areas = TestAreas::default();
+    areas.visit_file(&file);
+    let mut lines = Vec::new();
+    each_word(tokens, &mut |ident, called| {
+        let line = ident.span().start().line;
+        let counts = all_is_test || areas.0.iter().any(|(start, end)| (*start..=*end).contains(&line));
+        if called && counts && names.iter().any(|name| ident == name) {
+            lines.push(line);
+        }
+    });
+    lines
+}
+
+/// Line ranges of modules and functions that only exist in tests.
+#[derive(Default)]
+struct TestAreas(Vec<(usize, usize)>);
+
+impl<'ast> Visit<'ast> for TestAreas {
+    fn visit_item_mod(&mut self, node: &'ast syn::ItemMod) {
+        if node.attrs.iter().any(is_test_attribute) {
+            let end = node.content.as_ref().map_or(0, |(brace, _)| brace.span.close().end().line);
+            self.0.push((node.mod_token.span.start().line, end));
+        }
+        visit::visit_item_mod(self, node);
+    }
+
+    fn visit_item_fn(&mut self, node: &'ast syn::ItemFn) {
+        if node.attrs.iter().any(is_test_attribute) {
+            self.0.push(lines(&node.sig, &node.block));
+        }
+        visit::visit_item_fn(self, node);
+    }
+}
+
+/// `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
+fn is_test_attribute(attribute: &syn::Attribute) -> bool {
+    let named = attribute.path().segments.last().is_some_and(|segment| segment.ident == "test");
+    let configured = attribute.path().is_ident("cfg")
+        && attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test");
+    named || configured
+}
+
+/// Walks all words; the flag says whether an argument list follows at once.
+fn each_word(tokens: TokenStream, visit: &mut dyn FnMut(&Ident, bool)) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Group(group) => each_word(group.stream(), visit),
+            TokenTree::Ident(ident) => {
+                let called = matches!(tokens.peek(), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
+                visit(&ident, called);
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_ignore_braces_in_strings_chars_and_comments() {
+        let text = "fn a() {\n  let s = \"}\";\n  let c = '}';\n  let r = r#\"}\"#;\n  // }\n  /* } */\n}\nfn b() {}\n";
+        let outline = Outline::parse(text).unwrap();
+        let sizes: Vec<_> = outline.functions.iter().map(|f| (f.name.as_str(), f.line, f.count)).collect();
+        assert_eq!(sizes, [("a", 1, 7), ("b", 8, 1)]);
+    }
+
+    #[test]
+    fn attributes_and_docs_are_not_part_of_a_function() {
+        let outline = Outline::parse("/// One.\n/// Two.\n#[inline]\npub fn a()\n{\n}\n").unwrap();
+        assert_eq!(outline.functions, [Sized { name: "a".into(), line: 4, count: 3 }]);
+    }
+
+    #[test]
+    fn methods_defaults_and_inner_functions_are_found() {
+        let text = "struct S; impl S { fn m(&self) {} }\ntrait T { fn d(&self) {} fn r(&self); }\nfn o() { fn i() {} }";
+        let names: Vec<_> = Outline::parse(text).unwrap().functions.into_iter().map(|f| f.name).collect();
+        assert_eq!(names, ["m", "d", "o", "i"]);
+    }
+
+    #[test]
+    fn words_are_found_in_code_and_macros_only() {
+        let text =
+            "// unsafe\nfn a() { let s = \"unsafe\"; m!(unsafe {}); }\n#[unsafe(no_mangle)]\nfn b() {}";
+        assert_eq!(lines_with_word(text, "unsafe"), [2, 3]);
+    }
+
+    #[test]
+    fn only_test_code_is_searched_for_calls() {
+        let text = "fn live() { sleep(1); }\n#[cfg(test)]\nmod tests {\n fn a() { t::sleep(1); let sleep = 1; }\n}\n";
+        assert_eq!(calls_in_tests(text, &["sleep"], false), [4]);
+        assert_eq!(calls_in_tests(text, &["sleep"], true), [1, 4]);
+    }
+}

@@ -1,0 +1,59 @@
+//! Small files, small functions, small crates.
+
+use crate::rust::Outline;
+use crate::{Rules, Tree, Violation};
+
+/// Endings of files a person reads as program text.
+const SOURCES: &[&str] = &[".rs", ".py", ".sh"];
+
+/// No source file is longer than its budget.
+pub(crate) fn files(tree: &Tree, rules: &Rules) -> Vec<Violation> {
+    let most = rules.budgets.file_lines;
+    tree.files()
+        .filter(|(path, _)| SOURCES.iter().any(|ending| path.ends_with(ending)))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > most)
+        .map(|(path, lines)| {
+            let message = format!("{lines} lines, {most} at most: cut it along what its parts know");
+            Violation::new(path, 0, "file-size", message)
+        })
+        .collect()
+}
+
+/// No function is longer than its budget.
+pub(crate) fn functions(tree: &Tree, rules: &Rules) -> Vec<Violation> {
+    let most = rules.budgets.function_lines;
+    let mut found = Vec::new();
+    for (path, text) in tree.rust_files() {
+        match Outline::parse(text) {
+            Ok(outline) => {
+                for function in outline.functions.iter().filter(|function| function.count > most) {
+                    let message = format!("`{}` has {} lines, {most} at most", function.name, function.count);
+                    found.push(Violation::new(path, function.line, "function-size", message));
+                }
+            }
+            Err((line, why)) => {
+                found.push(Violation::new(path, line, "function-size", format!("cannot be parsed: {why}")));
+            }
+        }
+    }
+    found
+}
+
+/// No crate's `src` folder is longer than its budget.
+pub(crate) fn crates(tree: &Tree, rules: &Rules) -> Vec<Violation> {
+    let most = rules.budgets.crate_lines;
+    tree.packages()
+        .iter()
+        .map(|package| {
+            let folder = format!("{}/src/", package.folder);
+            let sources = tree.files().filter(|(path, _)| path.starts_with(&folder) && path.ends_with(".rs"));
+            (package, sources.map(|(_, text)| text.lines().count()).sum::<usize>())
+        })
+        .filter(|(_, lines)| *lines > most)
+        .map(|(package, lines)| {
+            let message = format!("`{}` has {lines} lines of source, {most} at most: split it", package.name);
+            Violation::new(&package.folder, 0, "crate-size", message)
+        })
+        .collect()
+}
