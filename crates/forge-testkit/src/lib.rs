@@ -1,0 +1,6 @@
+//! What the tests of this workspace stand on: a scripted model server that speaks the vendors' wire formats,
+//! and the contract suites which every adapter of a port runs.
+//!
+//! Nothing here is part of a shipped binary; other crates name it under `[dev-dependencies]` only.
+
+pub mod model_server;

@@ -1,0 +1,290 @@
+//! A scripted model server: real HTTP, the wire formats of four vendors, streaming, faults on demand.
+//!
+//! ```
+//! use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+//!
+//! let server = ModelServer::start(Script::of([Reply::text("done")]));
+//! let url = server.base_url(Shape::OpenAi); // e.g. http://127.0.0.1:40123/v1
+//! assert!(url.starts_with("http://127.0.0.1:"));
+//! assert!(server.requests().is_empty());
+//! ```
+//!
+//! The vendor is chosen by the path of the request, so one server serves all four at once. It runs in threads of
+//! its own and ends when dropped; no async runtime is needed.
+
+mod connection;
+mod framing;
+mod http;
+mod render;
+mod rules;
+mod script;
+mod seen;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use framing::{Chunker, Framing, KeepAlive, LineEnd};
+pub use render::ErrorKind;
+pub use script::{Call, Cut, Fault, Finish, Gate, Reply, Script, Select, Thinking, Usage, WhenDone};
+pub use seen::{ModelCall, Recorded, Role, SeenCall, SeenMessage, SeenTool};
+
+/// A vendor's wire shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `POST …/chat/completions`
+    OpenAi,
+    /// `POST …/v1/messages`
+    Anthropic,
+    /// `POST …/models/{model}:streamGenerateContent` or `:generateContent`
+    Gemini,
+    /// `POST …/api/chat`
+    Ollama,
+}
+
+impl Shape {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Ollama];
+
+    /// The shape that a path belongs to.
+    fn of_path(path: &str) -> Option<Self> {
+        let bare = path.split('?').next().unwrap_or(path);
+        if bare.ends_with("/chat/completions") {
+            Some(Self::OpenAi)
+        } else if bare.ends_with("/messages") {
+            Some(Self::Anthropic)
+        } else if bare.ends_with(":streamGenerateContent") || bare.ends_with(":generateContent") {
+            Some(Self::Gemini)
+        } else if bare.ends_with("/api/chat") {
+            Some(Self::Ollama)
+        } else {
+            None
+        }
+    }
+}
+
+/// How a server behaves besides its script.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Port on the loopback address; 0 takes a free one.
+    pub port: u16,
+    /// How replies are cut into network pieces.
+    pub framing: Framing,
+    /// The key every request must carry in its vendor's header; others get the vendor's 401.
+    pub key: Option<String>,
+    /// The models that exist; others get the vendor's 404. `None`: every name exists.
+    pub models: Option<Vec<String>>,
+    /// Whether requests are kept for [`ModelServer::requests`] (long benches switch this off).
+    pub record: Record,
+    /// Whether requests that a real service would refuse are refused.
+    pub rules: Rules,
+    /// What `/props` says of itself, for clients that look for llama.cpp; `None` is a 404.
+    pub props: Option<serde_json::Value>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            framing: Framing::default(),
+            key: None,
+            models: None,
+            record: Record::All,
+            rules: Rules::Strict,
+            props: Some(serde_json::json!({
+                "default_generation_settings": {"n_ctx": 8192}, "total_slots": 1,
+                "model_path": "scripted.gguf", "build_info": "scripted"})),
+        }
+    }
+}
+
+/// Whether requests are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Every one.
+    All,
+    /// Only their number.
+    Count,
+}
+
+/// Whether malformed conversations are refused as the real services refuse them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// With status 400.
+    Strict,
+    /// Everything is answered.
+    Lenient,
+}
+
+struct State {
+    settings: Settings,
+    script: Mutex<Script>,
+    log: Mutex<Log>,
+    bell: Condvar,
+    stopping: AtomicBool,
+    connections: Mutex<HashMap<u64, TcpStream>>,
+    next_connection: AtomicU64,
+}
+
+#[derive(Default)]
+struct Log {
+    requests: Vec<Recorded>,
+    count: usize,
+}
+
+/// A running server. Dropping it closes every connection and frees the port.
+pub struct ModelServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl ModelServer {
+    /// Starts a server on a free port of the loopback address.
+    ///
+    /// # Panics
+    /// If no port can be had; a test has nothing to do without its server.
+    pub fn start(script: Script) -> Self {
+        Self::start_with(script, Settings::default()).expect("a free port on the loopback address")
+    }
+
+    /// Starts a server whose replies are cut into network pieces by `chunker`.
+    ///
+    /// # Panics
+    /// As [`ModelServer::start`].
+    pub fn start_split(script: Script, chunker: Chunker) -> Self {
+        let settings = Settings { framing: Framing::split(chunker), ..Settings::default() };
+        Self::start_with(script, settings).expect("a free port on the loopback address")
+    }
+
+    /// Starts a server with settings.
+    ///
+    /// # Errors
+    /// If the port cannot be bound.
+    pub fn start_with(script: Script, settings: Settings) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State {
+            settings,
+            script: Mutex::new(script),
+            log: Mutex::default(),
+            bell: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(0),
+        });
+        let shared = Arc::clone(&state);
+        let acceptor = std::thread::Builder::new()
+            .name("model-server".to_owned())
+            .spawn(move || accept(&listener, &shared))?;
+        Ok(Self { address, state, acceptor: Some(acceptor) })
+    }
+
+    /// The server's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The base URL in the form each vendor's own setting has (`OPENAI_BASE_URL` ends in `/v1`, the others at
+    /// the port).
+    pub fn base_url(&self, shape: Shape) -> String {
+        match shape {
+            Shape::OpenAi => format!("{}/v1", self.url()),
+            Shape::Anthropic | Shape::Gemini | Shape::Ollama => self.url(),
+        }
+    }
+
+    /// Replaces the script.
+    pub fn set_script(&self, script: Script) {
+        *lock(&self.state.script) = script;
+    }
+
+    /// Every request so far, in the order they were read.
+    pub fn requests(&self) -> Vec<Recorded> {
+        lock(&self.state.log).requests.clone()
+    }
+
+    /// Every model call so far, in neutral form.
+    pub fn calls(&self) -> Vec<ModelCall> {
+        self.requests()
+            .into_iter()
+            .filter_map(|request| request.shape.map(|shape| ModelCall::read(shape, request)))
+            .collect()
+    }
+
+    /// How many requests have come, recorded or not.
+    pub fn request_count(&self) -> usize {
+        lock(&self.state.log).count
+    }
+
+    /// Waits until `count` requests have come, or the time is over; says which.
+    pub fn wait_for_requests(&self, count: usize, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut log = lock(&self.state.log);
+        while log.count < count {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            log = self.state.bell.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Blocks until the process is ended: for a server that is a program of its own.
+    pub fn serve_forever(mut self) {
+        if let Some(acceptor) = self.acceptor.take() {
+            // The acceptor ends only with the process; a panic in it has been printed already.
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        self.state.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which looks at `stopping` next; if this fails it is gone already.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        for stream in lock(&self.state.connections).values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, state: &Arc<State>) {
+    for stream in listener.incoming() {
+        if state.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let id = state.next_connection.fetch_add(1, Ordering::SeqCst);
+        let Ok(copy) = stream.try_clone() else { continue };
+        lock(&state.connections).insert(id, copy);
+        let shared = Arc::clone(state);
+        let started = std::thread::Builder::new().name("model-connection".to_owned()).spawn(move || {
+            // A client that goes away in the middle is an ordinary end of a connection.
+            let _ = connection::serve(&stream, &shared);
+            let _ = stream.shutdown(Shutdown::Both);
+            lock(&shared.connections).remove(&id);
+        });
+        if started.is_err() {
+            lock(&state.connections).remove(&id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,133 @@
+//! What the real services refuse: a client that breaks these rules gets status 400 here as it would there.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Shape;
+use super::seen::{ModelCall, Role, items};
+
+/// The first rule that the request breaks, as the message of a 400.
+pub(super) fn broken_rule(call: &ModelCall) -> Option<String> {
+    if call.http.json.is_null() {
+        return Some("We could not parse the JSON body of your request.".to_owned());
+    }
+    if call.model.is_empty() {
+        return Some("you must provide a model parameter".to_owned());
+    }
+    if call.messages.is_empty() {
+        return Some("messages: at least one message is required".to_owned());
+    }
+    unanswered(call).or_else(|| match call.shape {
+        Shape::OpenAi => openai(call),
+        Shape::Anthropic => anthropic(call),
+        Shape::Gemini => gemini(call),
+        Shape::Ollama => ollama(call),
+    })
+}
+
+/// Every tool call must be answered directly after the message that made it, and nothing else may be.
+fn unanswered(call: &ModelCall) -> Option<String> {
+    let mut at = 0;
+    while at < call.messages.len() {
+        let message = &call.messages[at];
+        let results: Vec<_> =
+            call.messages[at + 1..].iter().take_while(|next| next.role == Role::Tool).collect();
+        if message.role == Role::Tool {
+            return Some(format!("messages.{at}: a tool result must follow the message with its tool call"));
+        }
+        if results.len() != message.tool_calls.len() {
+            return Some(format!(
+                "messages.{at}: {} tool calls must be followed by as many tool results, found {}",
+                message.tool_calls.len(),
+                results.len()
+            ));
+        }
+        let wanted: BTreeSet<_> = message.tool_calls.iter().map(|made| made.id.as_str()).collect();
+        let given: BTreeSet<_> = results.iter().map(|result| result.answers.as_str()).collect();
+        let has_ids = matches!(call.shape, Shape::OpenAi | Shape::Anthropic);
+        if has_ids && wanted != given {
+            return Some(format!("messages.{at}: tool call ids {wanted:?} are answered by {given:?}"));
+        }
+        at += 1 + results.len();
+    }
+    None
+}
+
+fn openai(call: &ModelCall) -> Option<String> {
+    for message in items(&call.http.json["messages"]) {
+        for made in items(&message["tool_calls"]) {
+            if !made["function"]["arguments"].is_string() {
+                return Some("messages: tool call arguments must be a string".to_owned());
+            }
+        }
+    }
+    None
+}
+
+fn anthropic(call: &ModelCall) -> Option<String> {
+    if call.max_tokens.is_none() {
+        return Some("max_tokens: Field required".to_owned());
+    }
+    if call.http.header("anthropic-version").is_none() {
+        return Some("anthropic-version: header is required".to_owned());
+    }
+    let mut previous = "assistant";
+    for (at, message) in items(&call.http.json["messages"]).enumerate() {
+        let role = message["role"].as_str().unwrap_or_default();
+        if role == previous {
+            return Some(format!("messages.{at}: roles must alternate between \"user\" and \"assistant\""));
+        }
+        previous = if role == "assistant" { "assistant" } else { "user" };
+        let mut ids = BTreeSet::new();
+        for block in items(&message["content"]) {
+            if block["type"] == "tool_use" && !ids.insert(block["id"].to_string()) {
+                return Some(format!("messages.{at}: `tool_use` ids must be unique"));
+            }
+            if block["type"] == "tool_use" && !block["input"].is_object() {
+                return Some(format!("messages.{at}: tool_use.input: Input should be a valid dictionary"));
+            }
+            if block["type"] == "text" && block["text"].as_str().is_none_or(|text| text.trim().is_empty()) {
+                return Some(format!("messages.{at}: text content blocks must contain non-whitespace text"));
+            }
+            if block["type"] == "thinking" && !block["signature"].is_string() {
+                return Some(format!("messages.{at}: thinking.signature: Field required"));
+            }
+        }
+        if message["content"].as_array().is_some_and(Vec::is_empty) || message["content"] == "" {
+            return Some(format!("messages.{at}: all messages must have non-empty content"));
+        }
+    }
+    None
+}
+
+fn gemini(call: &ModelCall) -> Option<String> {
+    for (at, content) in items(&call.http.json["contents"]).enumerate() {
+        let parts = content["parts"].as_array().map_or(0, Vec::len);
+        if parts == 0 {
+            return Some(format!("contents[{at}].parts must not be empty"));
+        }
+        for part in items(&content["parts"]) {
+            let args = &part["functionCall"]["args"];
+            if !args.is_null() && !args.is_object() {
+                return Some(format!("contents[{at}]: functionCall.args must be a struct"));
+            }
+            let response = &part["functionResponse"];
+            if !response.is_null() && (!response["response"].is_object() || !response["name"].is_string()) {
+                return Some(format!("contents[{at}]: functionResponse needs name and a struct response"));
+            }
+        }
+    }
+    None
+}
+
+fn ollama(call: &ModelCall) -> Option<String> {
+    for message in items(&call.http.json["messages"]) {
+        for made in items(&message["tool_calls"]) {
+            if !matches!(made["function"]["arguments"], Value::Object(_)) {
+                return Some("json: cannot unmarshal string into tool call arguments".to_owned());
+            }
+        }
+    }
+    None
+}
