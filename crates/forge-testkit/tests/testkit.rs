@@ -1,5 +1,7 @@
 //! The scripted model server seen from outside: plain sockets, the four wire formats, the faults.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test may panic like the test")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

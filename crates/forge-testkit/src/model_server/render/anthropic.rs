@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::framing::Framing;
 use super::super::script::{Finish, Reply};
 use super::super::seen::ModelCall;
-use super::{Event, argument_pieces};
+use super::{Event, argument_pieces, call_id};
 
 pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
     let mut events = vec![Event::named(
@@ -62,7 +62,7 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
                 .map(|piece| json!({"type": "input_json_delta", "partial_json": piece})),
         );
         block(
-            &json!({"type": "tool_use", "id": id(tool_call.id.as_deref(), at), "name": tool_call.name,
+            &json!({"type": "tool_use", "id": call_id(call, tool_call.id.as_deref(), at), "name": tool_call.name,
                 "input": {}}),
             &deltas,
         );
@@ -89,18 +89,13 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
         content.push(json!({"type": "text", "text": reply.text}));
     }
     for (at, tool_call) in reply.tool_calls.iter().enumerate() {
-        content.push(json!({"type": "tool_use", "id": id(tool_call.id.as_deref(), at),
+        content.push(json!({"type": "tool_use", "id": call_id(call, tool_call.id.as_deref(), at),
             "name": tool_call.name, "input": tool_call.argument_value()}));
     }
     let mut usage = start_usage(reply);
     usage["output_tokens"] = json!(reply.usage.unwrap_or_default().output);
     json!({"id": "msg_scripted", "type": "message", "role": "assistant", "model": call.model,
         "content": content, "stop_reason": finish(reply), "stop_sequence": null, "usage": usage})
-}
-
-/// The format requires an id.
-fn id(given: Option<&str>, at: usize) -> String {
-    given.map_or_else(|| format!("toolu_{at}"), str::to_owned)
 }
 
 fn finish(reply: &Reply) -> &'static str {

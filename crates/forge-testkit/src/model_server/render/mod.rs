@@ -159,3 +159,8 @@ fn argument_pieces(text: &str) -> Vec<&str> {
         .filter(|piece| !piece.is_empty())
         .collect()
 }
+
+/// The id of the call at `index`, numbered by turn where the script names none: for formats that require one.
+fn call_id(call: &ModelCall, given: Option<&str>, index: usize) -> String {
+    given.map_or_else(|| format!("call_{}_{index}", call.turn()), str::to_owned)
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::framing::Framing;
 use super::super::script::{Finish, Reply};
 use super::super::seen::ModelCall;
-use super::{CREATED, Event, argument_pieces};
+use super::{CREATED, Event, argument_pieces, call_id};
 
 pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
     let chunk = |delta: Value, finish: Value| {
@@ -42,7 +42,7 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
     }
     for (index, tool_call) in reply.tool_calls.iter().enumerate() {
         events.push(chunk(
-            json!({"tool_calls": [{"index": index, "id": tool_call.id, "type": "function",
+            json!({"tool_calls": [{"index": index, "id": call_id(call, tool_call.id.as_deref(), index), "type": "function",
                 "function": {"name": tool_call.name, "arguments": ""}}]}),
             Value::Null,
         ));
@@ -68,8 +68,9 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
     let calls: Vec<Value> = reply
         .tool_calls
         .iter()
-        .map(|tool_call| {
-            json!({"id": tool_call.id, "type": "function",
+        .enumerate()
+        .map(|(index, tool_call)| {
+            json!({"id": call_id(call, tool_call.id.as_deref(), index), "type": "function",
                 "function": {"name": tool_call.name, "arguments": tool_call.argument_text()}})
         })
         .collect();
