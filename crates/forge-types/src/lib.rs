@@ -1,0 +1,41 @@
+//! The nouns of Forge: what a run is made of, without any I/O.
+//!
+//! A run is a journal of [`Event`]s and [`RunState`] is its fold. Everything here is plain data: this crate
+//! knows no clock, no environment, no async runtime and no storage.
+
+mod command;
+mod effect;
+mod error;
+mod event;
+mod id;
+mod limits;
+mod message;
+mod model;
+mod money;
+mod plan;
+mod sandbox;
+mod state;
+mod status;
+mod time;
+mod tool;
+mod usage;
+pub mod wire;
+
+pub use command::Command;
+pub use effect::{Effect, ModelCall, Outcome, ToolRun};
+pub use error::{Class, ErrorInfo, ErrorKind};
+pub use event::{Created, Event, EventKind, Source, Verdict};
+pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
+pub use limits::{LimitKind, Limits, OnLimit};
+pub use message::{Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
+pub use model::{Finish, ModelReply, ModelRequest, ModelSettings, Route};
+pub use money::{Money, Price};
+pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule};
+pub use sandbox::{
+    Layer, LayerState, NetworkPolicy, SandboxLimits, SandboxReport, SandboxSpec, SandboxState, WorkspaceMode,
+};
+pub use state::{CallState, Ending, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, ToolRecord};
+pub use status::{InvalidTransition, RunStatus, WaitingFor};
+pub use time::Timestamp;
+pub use tool::{ParamSpec, ParamType, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
+pub use usage::Usage;

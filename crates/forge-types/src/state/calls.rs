@@ -1,0 +1,105 @@
+//! Tool calls of the last reply, from their arrival until their results stand in the conversation.
+
+use crate::{EffectId, Message, Part, PartKind, Payload, RunState, ToolCall, ToolResultPart};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What is being done about a tool call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// Nothing yet.
+    Waiting {
+        /// Tries so far.
+        tries: u32,
+        /// Not to be tried before.
+        not_before: Option<crate::Timestamp>,
+    },
+    /// It runs.
+    Running(EffectId),
+    /// It has its result.
+    Done(Box<ToolResultPart>),
+}
+
+/// A tool call of the last reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCall {
+    /// The call; its id is unique in the run.
+    pub call: ToolCall,
+    /// Whether the model used this id twice in one reply.
+    pub duplicate: bool,
+    /// Whether the reply was cut, so that the call may be too.
+    pub cut: bool,
+    /// What is being done about it.
+    pub state: CallState,
+}
+
+impl PendingCall {
+    /// Whether it has its result.
+    pub const fn is_done(&self) -> bool {
+        matches!(self.state, CallState::Done(_))
+    }
+}
+
+/// Makes the ids of a reply's tool calls unique within the run, and says which of them were used twice in it.
+///
+/// Some servers count from zero in every reply and some give no id at all, so an id seen in an *earlier* reply is
+/// only renamed. An id that stands twice in *one* reply is ambiguous: the later call is marked and not run.
+pub(super) fn admit(parts: &mut [Part], used: &mut BTreeSet<String>, turn: u32, cut: bool) -> Vec<PendingCall> {
+    let mut here = BTreeSet::new();
+    let mut pending = Vec::new();
+    for part in parts {
+        let PartKind::Call(call) = &mut part.kind else { continue };
+        let duplicate = !call.id.is_empty() && !here.insert(call.id.clone());
+        if call.id.is_empty() || used.contains(&call.id) {
+            let stem = if call.id.is_empty() { "call".to_owned() } else { call.id.clone() };
+            let fresh = (1_u32..)
+                .map(|n| format!("{stem}_{turn}_{n}"))
+                .find(|id| !used.contains(id))
+                .expect("an endless range holds an unused number");
+            call.id = fresh;
+        }
+        used.insert(call.id.clone());
+        pending.push(PendingCall {
+            call: call.clone(),
+            duplicate,
+            cut,
+            state: CallState::Waiting { tries: 0, not_before: None },
+        });
+    }
+    pending
+}
+
+impl RunState {
+    /// The pending call that runs as `effect`.
+    pub fn call_of(&self, effect: EffectId) -> Option<&PendingCall> {
+        self.calls.iter().find(|pending| pending.state == CallState::Running(effect))
+    }
+
+    pub(super) fn finish_call(&mut self, at: usize, content: Payload, ok: bool) {
+        let Some(pending) = self.calls.get_mut(at) else { return };
+        pending.state = CallState::Done(Box::new(ToolResultPart {
+            call_id: pending.call.id.clone(),
+            name: pending.call.name.clone(),
+            content,
+            ok,
+        }));
+    }
+
+    /// Once all calls of the reply have their results, these join the conversation in call order.
+    pub(super) fn close_turn(&mut self) {
+        if self.calls.is_empty() || !self.calls.iter().all(PendingCall::is_done) {
+            return;
+        }
+        for pending in std::mem::take(&mut self.calls) {
+            if let CallState::Done(result) = pending.state {
+                self.push(Message::tool(*result));
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        self.message_bytes += message.bytes();
+        self.messages.push(message);
+    }
+}

@@ -1,0 +1,252 @@
+//! How each event changes the state. Pure: the same events give the same state.
+
+use super::calls::admit;
+use super::{CallState, Ending, LastReply, OpenEffect, RunState};
+use crate::{
+    Command, Effect, EffectId, Event, EventKind, Finish, Message, ModelCall, ModelReply, Money, Outcome,
+    Part, Payload, RunStatus, SandboxState, Seq, Timestamp, ToolAccess, ToolOutput, ToolRun,
+};
+use std::time::Duration;
+
+/// What the model is told to do after a reply of it was cut by the token limit.
+const CONTINUE: &str = "Your reply was cut off at the token limit. Continue exactly where it stopped.";
+/// What the model is told about a writing call whose process died.
+const INTERRUPTED: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
+     in part, is not known. Look at the files before you repeat it.";
+const CANCELLED: &str = "cancelled before it ended";
+/// LOOP-6: a read that hit a transient fault of the sandbox is tried once more after this time.
+const READ_RETRY: Duration = Duration::from_secs(2);
+
+/// An event that does not follow the journal it claims to continue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {found} follows event {last}: the journal has a gap or belongs to another run")]
+pub struct OutOfOrder {
+    last: Seq,
+    found: Seq,
+}
+
+impl RunState {
+    /// The fold of a whole journal.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] at the first event that does not follow the one before.
+    pub fn replay<'a>(
+        run: crate::RunId,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Self, OutOfOrder> {
+        let mut state = Self::new(run);
+        for event in events {
+            state.apply(event)?;
+        }
+        Ok(state)
+    }
+
+    /// Folds one event in.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] if the event does not follow the last one; the state is unchanged then.
+    pub fn apply(&mut self, event: &Event) -> Result<(), OutOfOrder> {
+        if event.seq != self.seq.next() || event.run != self.run {
+            return Err(OutOfOrder { last: self.seq, found: event.seq });
+        }
+        self.seq = event.seq;
+        self.at = event.at;
+        match &event.kind {
+            EventKind::Created(created) => {
+                self.push(Message::user(created.task.clone()));
+                self.created = Some(created.clone());
+                self.created_at = event.at;
+            }
+            EventKind::Claimed { attempt, .. } => {
+                self.attempt = *attempt;
+                self.started_at.get_or_insert(event.at);
+            }
+            EventKind::Commanded { command, .. } => self.obey(command),
+            EventKind::Intended { effect, what, reserved } => self.intend(*effect, what, *reserved, event.at),
+            EventKind::Settled { effect, outcome } => self.settle(*effect, outcome, event.at),
+            EventKind::Judged { call_id, error, .. } => {
+                let found = self.calls.iter().position(|c| c.call.id == *call_id && !c.is_done());
+                if let Some(at) = found {
+                    self.finish_call(at, Payload::Inline(error.message.clone()), false);
+                }
+                self.close_turn();
+            }
+            EventKind::SandboxChanged { state, report } => {
+                if let Some(report) = report {
+                    self.sandbox = Some(report.clone());
+                }
+                if *state == SandboxState::Died {
+                    self.sandbox_losses += 1;
+                }
+            }
+            EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
+            EventKind::StatusChanged { to, waiting_for, until, .. } => {
+                self.change_status(*to, event.at);
+                self.waiting_for = *waiting_for;
+                self.wait_until = *until;
+            }
+            EventKind::Finished { status, limit, error, files_modified } => {
+                self.change_status(*status, event.at);
+                self.ending = Some(Ending {
+                    limit: *limit,
+                    error: error.clone(),
+                    files_modified: files_modified.clone(),
+                    at: event.at,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A change that the table does not allow changes nothing.
+    fn change_status(&mut self, to: RunStatus, at: Timestamp) {
+        let Ok(to) = self.status.to(to) else { return };
+        if let Some(since) = self.wait_since.take() {
+            self.waited_ms += at.millis_since(since);
+        }
+        if self.status == RunStatus::Waiting && to == RunStatus::Running {
+            // What was waited for is over: the tries begin anew.
+            self.failures = 0;
+            self.last_error = None;
+        }
+        if to == RunStatus::Waiting {
+            self.wait_since = Some(at);
+        }
+        self.status = to;
+        self.waiting_for = None;
+        self.wait_until = None;
+        self.resume = false;
+    }
+
+    fn obey(&mut self, command: &Command) {
+        match command {
+            Command::Cancel { by } => {
+                self.cancel.get_or_insert_with(|| by.clone());
+            }
+            Command::Steer { text } => self.steering.push(text.clone()),
+            Command::Pause => self.pause = true,
+            Command::Resume { limits } => {
+                self.pause = false;
+                self.resume = self.status == RunStatus::Waiting;
+                if limits.is_some() {
+                    self.limits = *limits;
+                }
+            }
+        }
+    }
+
+    fn intend(&mut self, effect: EffectId, what: &Effect, reserved: Option<Money>, at: Timestamp) {
+        match what {
+            Effect::CallModel(call) => self.begin_model_call(call),
+            Effect::RunTool(run) => self.begin_tool(effect, run),
+        }
+        self.open.insert(effect, OpenEffect { what: what.clone(), since: at, reserved });
+        self.next_effect = EffectId(self.next_effect.0.max(effect.0 + 1));
+    }
+
+    fn begin_model_call(&mut self, call: &ModelCall) {
+        if call.iteration != self.iterations {
+            self.iterations = call.iteration;
+            self.tries = 0;
+            if matches!(self.last_reply, Some(last) if last.finish == Finish::Length && !last.has_calls && !last.empty)
+            {
+                self.push(Message::user(CONTINUE));
+            }
+            for text in std::mem::take(&mut self.steering) {
+                self.push(Message::user(text));
+            }
+            self.last_reply = None;
+        }
+        self.tries = call.attempt;
+    }
+
+    fn begin_tool(&mut self, effect: EffectId, run: &ToolRun) {
+        self.tools.calls += u64::from(run.attempt == 1);
+        self.tools.shell_commands += u32::from(run.access == ToolAccess::Exec && run.attempt == 1);
+        if let Some(pending) = self.calls.iter_mut().find(|c| c.call.id == run.call.id) {
+            pending.state = CallState::Running(effect);
+        }
+    }
+
+    /// Exactly one outcome per intent: a second one, or one without an intent, changes nothing.
+    fn settle(&mut self, effect: EffectId, outcome: &Outcome, at: Timestamp) {
+        let Some(open) = self.open.remove(&effect) else { return };
+        match &open.what {
+            Effect::CallModel(call) => self.settle_model(call, outcome),
+            Effect::RunTool(run) => self.settle_tool(effect, run, outcome, at),
+        }
+    }
+
+    fn settle_model(&mut self, call: &ModelCall, outcome: &Outcome) {
+        match outcome {
+            Outcome::Replied { reply, cost } => self.take_reply(call, reply, *cost),
+            Outcome::ModelFailed { error } => {
+                self.failures += 1;
+                self.last_error = Some(error.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn take_reply(&mut self, call: &ModelCall, reply: &ModelReply, cost: Option<Money>) {
+        self.usage = self.usage.plus(&reply.usage);
+        self.cost = self.cost.plus(cost.unwrap_or_default());
+        self.cost_known &= cost.is_some();
+        if reply.usage.known {
+            self.measured = Some((reply.usage.input, self.message_bytes));
+        }
+        let cut = reply.finish == Finish::Length;
+        let empty = reply.is_empty();
+        let mut parts = reply.parts.clone();
+        self.calls = admit(&mut parts, &mut self.call_ids, call.iteration, cut);
+        self.collect_answer(&parts, cut);
+        self.last_reply =
+            Some(LastReply { finish: reply.finish, has_calls: !self.calls.is_empty(), empty });
+        self.failures = 0;
+        self.last_error = None;
+        self.cuts = if cut { self.cuts + 1 } else { 0 };
+        self.empties = if empty { self.empties + 1 } else { 0 };
+        if !empty {
+            self.push(Message { role: crate::Role::Assistant, parts });
+        }
+    }
+
+    fn collect_answer(&mut self, parts: &[Part], cut: bool) {
+        let continues = self.cuts > 0 && self.calls.is_empty();
+        if !continues {
+            self.answer.clear();
+        }
+        if self.calls.is_empty() || !cut {
+            self.answer.extend(parts.iter().filter_map(|part| match &part.kind {
+                crate::PartKind::Text { text } => Some(text.clone()),
+                _ => None,
+            }));
+        }
+    }
+
+    fn settle_tool(&mut self, effect: EffectId, run: &ToolRun, outcome: &Outcome, at: Timestamp) {
+        let found = self.calls.iter().position(|c| c.state == CallState::Running(effect));
+        let Some(index) = found else { return };
+        let again = run.access == ToolAccess::Read && self.cancel.is_none();
+        let mut retry = |not_before| {
+            self.calls[index].state = CallState::Waiting { tries: run.attempt, not_before };
+        };
+        match outcome {
+            Outcome::ToolDone { output } => self.take_output(index, output),
+            Outcome::Interrupted if again => retry(None),
+            Outcome::SandboxLost { .. } if again && run.attempt < 2 => retry(Some(at.after(READ_RETRY))),
+            Outcome::Interrupted => self.finish_call(index, INTERRUPTED.into(), false),
+            Outcome::SandboxLost { why } => {
+                let text = format!("the sandbox went away ({why}). {INTERRUPTED}");
+                self.finish_call(index, text.into(), false);
+            }
+            _ => self.finish_call(index, CANCELLED.into(), false),
+        }
+        self.close_turn();
+    }
+
+    fn take_output(&mut self, index: usize, output: &ToolOutput) {
+        self.tools.total_ms += output.duration_ms;
+        self.finish_call(index, output.content.clone(), output.is_ok());
+    }
+}

@@ -1,0 +1,149 @@
+//! The status of a run and the changes it may make.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Stored, not yet claimed.
+    #[default]
+    Pending,
+    /// Being worked on.
+    Running,
+    /// Parked until something outside happens.
+    Waiting,
+    /// Finished by its own rule.
+    Completed,
+    /// Ended by an error.
+    Failed,
+    /// Ended on request.
+    Cancelled,
+    /// Ended by a limit.
+    TimedOut,
+}
+
+/// What a parked run waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingFor {
+    /// Answers of a person.
+    Question,
+    /// A person's approval.
+    Approval,
+    /// A raised budget.
+    Budget,
+    /// The end of a long Retry-After.
+    Retry,
+    /// A `resume` after a `pause`.
+    Paused,
+}
+
+impl WaitingFor {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Question => "question",
+            Self::Approval => "approval",
+            Self::Budget => "budget",
+            Self::Retry => "retry",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// A change of status that is not allowed; it changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a run that is {from} can't become {to}")]
+pub struct InvalidTransition {
+    /// The status it has.
+    pub from: RunStatus,
+    /// The status it was to get.
+    pub to: RunStatus,
+}
+
+impl RunStatus {
+    /// All of them, in the order of a run's life.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Running,
+        Self::Waiting,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
+
+    /// Whether nothing can follow.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
+    }
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
+    /// Checks a change: the one place where the table of allowed changes stands.
+    ///
+    /// # Errors
+    /// [`InvalidTransition`] if the table does not allow it.
+    pub const fn to(self, to: Self) -> Result<Self, InvalidTransition> {
+        use RunStatus::{Cancelled, Completed, Failed, Pending, Running, TimedOut, Waiting};
+        let allowed = match self {
+            Pending => matches!(to, Running | Cancelled | Failed),
+            Running => matches!(to, Waiting | Completed | Failed | Cancelled | TimedOut | Pending),
+            Waiting => matches!(to, Running | Cancelled | TimedOut | Failed),
+            Completed | Failed | Cancelled | TimedOut => false,
+        };
+        if allowed { Ok(to) } else { Err(InvalidTransition { from: self, to }) }
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for RunStatus {
+    type Err = crate::IdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.name() == text)
+            .ok_or_else(|| crate::IdError { what: "run status", text: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_changes_is_exactly_this() {
+        let mut table = String::new();
+        for from in RunStatus::ALL {
+            let to: Vec<_> =
+                RunStatus::ALL.into_iter().filter(|to| from.to(*to).is_ok()).map(RunStatus::name).collect();
+            table += &format!("{from}: {}\n", to.join(" "));
+        }
+        assert_eq!(
+            table,
+            "pending: running failed cancelled\n\
+             running: pending waiting completed failed cancelled timed_out\n\
+             waiting: running failed cancelled timed_out\n\
+             completed: \nfailed: \ncancelled: \ntimed_out: \n"
+        );
+    }
+}
