@@ -16,7 +16,10 @@ impl Money {
     pub const ZERO: Self = Self(0);
 
     /// An amount given in dollars, as people write it; rounded to the nearest pico-dollar, saturating.
-    #[allow(clippy::cast_possible_truncation, reason = "a float-to-int cast saturates, which is what is wanted")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a float-to-int cast saturates, which is what is wanted"
+    )]
     pub fn from_usd(dollars: f64) -> Self {
         Self((dollars * PICO_PER_DOLLAR).round() as i64)
     }
@@ -65,9 +68,7 @@ impl Price {
 
     /// What `usage` costs.
     pub fn cost(&self, usage: &Usage) -> Money {
-        let part = |tokens: u64, price: i64| {
-            i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(price)
-        };
+        let part = |tokens: u64, price: i64| i64::try_from(tokens).unwrap_or(i64::MAX).saturating_mul(price);
         Money(
             part(usage.uncached_input(), self.input)
                 .saturating_add(part(usage.cached, self.cached_input))
@@ -81,9 +82,7 @@ impl Price {
         let dearest = self.input.max(self.cache_write);
         let tokens = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Money(
-            tokens(input)
-                .saturating_mul(dearest)
-                .saturating_add(tokens(output).saturating_mul(self.output)),
+            tokens(input).saturating_mul(dearest).saturating_add(tokens(output).saturating_mul(self.output)),
         )
     }
 }

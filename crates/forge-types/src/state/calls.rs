@@ -45,7 +45,12 @@ impl PendingCall {
 ///
 /// Some servers count from zero in every reply and some give no id at all, so an id seen in an *earlier* reply is
 /// only renamed. An id that stands twice in *one* reply is ambiguous: the later call is marked and not run.
-pub(super) fn admit(parts: &mut [Part], used: &mut BTreeSet<String>, turn: u32, cut: bool) -> Vec<PendingCall> {
+pub(super) fn admit(
+    parts: &mut [Part],
+    used: &mut BTreeSet<String>,
+    turn: u32,
+    cut: bool,
+) -> Vec<PendingCall> {
     let mut here = BTreeSet::new();
     let mut pending = Vec::new();
     for part in parts {

@@ -200,8 +200,7 @@ impl RunState {
         let mut parts = reply.parts.clone();
         self.calls = admit(&mut parts, &mut self.call_ids, call.iteration, cut);
         self.collect_answer(&parts, cut);
-        self.last_reply =
-            Some(LastReply { finish: reply.finish, has_calls: !self.calls.is_empty(), empty });
+        self.last_reply = Some(LastReply { finish: reply.finish, has_calls: !self.calls.is_empty(), empty });
         self.failures = 0;
         self.last_error = None;
         self.cuts = if cut { self.cuts + 1 } else { 0 };

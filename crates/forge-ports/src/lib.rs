@@ -1,0 +1,21 @@
+//! The ports of Forge: the traits at its edges, and what an adapter promises.
+//!
+//! A port is small; adapters implement it and never meet. The runtime is the only place that holds both a
+//! decision and an adapter.
+
+mod clock;
+pub mod journal;
+pub mod ledger;
+pub mod model;
+pub mod queue;
+pub mod sandbox;
+pub mod tool;
+
+pub use async_trait::async_trait;
+pub use clock::Clock;
+pub use journal::Journal;
+pub use ledger::Ledger;
+pub use model::{Deltas, Model};
+pub use queue::{Queue, QueueTable};
+pub use sandbox::{Sandbox, Workspace};
+pub use tool::Tool;

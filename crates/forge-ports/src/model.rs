@@ -1,0 +1,65 @@
+//! Models of providers.
+
+use async_trait::async_trait;
+use forge_types::{Class, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
+use std::time::Duration;
+
+/// What can go wrong with one attempt to ask a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Its kind.
+    pub kind: ErrorKind,
+    /// What happened, at which provider, and what to do next. Never holds a key.
+    pub message: String,
+    /// How long the provider asked to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// What can be done about it.
+    pub const fn class(&self) -> Class {
+        match self.kind {
+            ErrorKind::RateLimit
+            | ErrorKind::Timeout
+            | ErrorKind::Overloaded
+            | ErrorKind::Unavailable
+            | ErrorKind::MalformedResponse
+            | ErrorKind::Unknown => Class::Retry { after: self.retry_after },
+            ErrorKind::Auth | ErrorKind::Billing => Class::Denied,
+            _ => Class::Invalid,
+        }
+    }
+
+    /// As it is journalled.
+    pub fn info(&self) -> ErrorInfo {
+        match self.class() {
+            Class::Retry { after } => ErrorInfo::retryable(self.kind, self.message.clone(), after),
+            _ => ErrorInfo::fatal(self.kind, self.message.clone()),
+        }
+    }
+}
+
+/// Takes the text of a reply while it comes. Live only, never journalled.
+pub trait Deltas: Send + Sync {
+    /// More text of the reply.
+    fn text(&self, text: &str);
+
+    /// More text of the model's reasoning, where the provider shows it.
+    fn reasoning(&self, _text: &str) {}
+}
+
+/// Nobody listens.
+impl Deltas for () {
+    fn text(&self, _text: &str) {}
+}
+
+/// A provider's models.
+///
+/// One call is one HTTP attempt: no adapter retries. A stream that ends without its proper end is an
+/// error, never an answer. Dropping the future ends the request.
+#[async_trait]
+pub trait Model: Send + Sync {
+    /// Asks a model and streams its reply.
+    async fn reply(&self, request: ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error>;
+}

@@ -1,0 +1,284 @@
+//! Boxes in which everything happens that a model asks for.
+
+use async_trait::async_trait;
+use forge_types::{Class, Layer, SandboxReport, SandboxSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can go wrong with a box.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Isolation that was asked for can't be had; the run must not start.
+    #[error("the sandbox can't isolate a run here: {}. `forge doctor` says how to mend it", missing.join("; "))]
+    Missing {
+        /// Each missing part, with what enables it.
+        missing: Vec<String>,
+    },
+    /// The box did not start.
+    #[error("the sandbox did not start: {why}")]
+    Startup {
+        /// Why.
+        why: String,
+    },
+    /// The box went away.
+    #[error("the sandbox went away: {why}")]
+    Died {
+        /// What is known of it.
+        why: String,
+    },
+    /// The workspace says no: the path leaves it, is not there, is not a regular file, is not permitted.
+    #[error("{path}: {why}")]
+    Path {
+        /// The path as it was given.
+        path: String,
+        /// In words for the model.
+        why: String,
+        /// Which of the usual cases it is.
+        kind: PathFault,
+    },
+    /// The request makes no sense (bad pattern, bad glob).
+    #[error("{why}")]
+    Invalid {
+        /// In words for the model.
+        why: String,
+    },
+}
+
+/// Usual cases of [`Error::Path`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathFault {
+    /// Not there.
+    NotFound,
+    /// Outside the workspace, or a symlink that leaves it.
+    Escapes,
+    /// A directory where a file is wanted.
+    IsDirectory,
+    /// A file where a directory is wanted.
+    NotDirectory,
+    /// A FIFO, device or socket.
+    Special,
+    /// Permission, masked, read-only.
+    Denied,
+    /// It exists and must not.
+    Exists,
+    /// No space is left.
+    NoSpace,
+    /// Anything else.
+    Other,
+}
+
+impl Error {
+    /// What can be done about it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Missing { .. } => Class::Unavailable,
+            Self::Startup { .. } | Self::Died { .. } => Class::Retry { after: None },
+            Self::Path { .. } | Self::Invalid { .. } => Class::Invalid,
+        }
+    }
+}
+
+/// Which stream of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Takes a command's output while it comes. Live only, never journalled.
+pub trait OutputSink: Send + Sync {
+    /// More bytes of a stream.
+    fn output(&self, stream: Stream, bytes: &[u8]);
+}
+
+/// Nobody listens.
+impl OutputSink for () {
+    fn output(&self, _stream: Stream, _bytes: &[u8]) {}
+}
+
+/// A command to run in the box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Program and arguments; never a shell line unless the first is a shell.
+    pub argv: Vec<String>,
+    /// Where, relative to the workspace; empty: its root.
+    pub cwd: String,
+    /// Variables beside those of the box.
+    pub env: BTreeMap<String, String>,
+    /// After this time the command and all it started are killed.
+    pub timeout: Duration,
+    /// Bytes kept of each stream: the first half from its beginning, the rest from its end.
+    pub keep_bytes: usize,
+}
+
+/// Bytes kept of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What was kept; where something is left out a line says how much.
+    pub bytes: Vec<u8>,
+    /// All bytes that came.
+    pub total: u64,
+}
+
+impl Kept {
+    /// Whether something is left out.
+    pub fn truncated(&self) -> bool {
+        self.total > self.bytes.len() as u64
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecResult {
+    /// Exit code; 124 after a timeout, 128 + N after signal N.
+    pub exit_code: i32,
+    /// Whether the time limit ended it.
+    pub timed_out: bool,
+    /// Whether the memory limit ended it.
+    pub out_of_memory: bool,
+    /// Standard output.
+    pub stdout: Kept,
+    /// Standard error.
+    pub stderr: Kept,
+    /// Milliseconds it took.
+    pub duration_ms: u64,
+}
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO, device or socket.
+    Special,
+}
+
+/// Part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChunk {
+    /// The bytes from the asked offset on.
+    pub bytes: Vec<u8>,
+    /// Size of the whole file in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// An entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Path relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
+    pub path: String,
+    /// What it is.
+    pub kind: FileKind,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// Some of many things, and whether there are more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// The things, in order.
+    pub items: Vec<T>,
+    /// Whether some were left out.
+    pub more: bool,
+}
+
+/// What to search for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchSpec {
+    /// A regular expression.
+    pub pattern: String,
+    /// File or directory, relative to the workspace; empty: all.
+    pub path: String,
+    /// Only files whose path or name matches.
+    pub glob: Option<String>,
+    /// At most so many matches.
+    pub max_matches: usize,
+    /// At most so many files with matches.
+    pub max_files: usize,
+}
+
+/// A line that matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// The file, relative to the workspace.
+    pub path: String,
+    /// The line's number, from 1.
+    pub line: u64,
+    /// The line, cut to 500 characters.
+    pub text: String,
+}
+
+/// An entry of a [`Manifest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEntry {
+    /// Permission bits and type, as `st_mode`.
+    pub mode: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the last change of content, nanoseconds since the epoch.
+    pub mtime_ns: i64,
+    /// SHA-256 of the content or of the link's target; absent for files over 1 MiB.
+    pub digest: Option<forge_types::Digest>,
+}
+
+/// What stands in a workspace: files and symlinks without `.git`, ignored files left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// By path relative to the workspace.
+    pub entries: BTreeMap<String, ManifestEntry>,
+    /// Whether the tree was too large to be listed whole.
+    pub partial: bool,
+}
+
+/// A backend.
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// Each layer of isolation and whether it can be had here. For `forge doctor`.
+    async fn probe(&self) -> Vec<Layer>;
+
+    /// Opens a box. Nothing is opened with less isolation than `spec` asks for.
+    async fn open(&self, spec: &SandboxSpec, run: forge_types::RunId) -> Result<Arc<dyn Workspace>, Error>;
+}
+
+/// An open box with its workspace. All paths are relative to the workspace and never leave it.
+///
+/// Dropping the future of a call ends what the call started. Dropping the last handle ends the box.
+#[async_trait]
+pub trait Workspace: Send + Sync {
+    /// What the box really is.
+    fn report(&self) -> SandboxReport;
+
+    /// Runs a command; at its end all it started is gone.
+    async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error>;
+
+    /// Reads at most `limit` bytes of a regular file from `offset` on. Symlinks that stay inside are followed;
+    /// what is not a regular file is refused without blocking.
+    async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error>;
+
+    /// Writes a whole file atomically (temporary name, then rename), with its parents; keeps an existing mode.
+    async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Lists a directory, sorted by path, `depth` levels deep (1: only its entries), at most `limit` entries.
+    async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error>;
+
+    /// Searches file contents; `.git` and ignored files are left out.
+    async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error>;
+
+    /// Files whose path matches a glob, sorted; `.git` and ignored files are left out.
+    async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error>;
+
+    /// What stands in the workspace now.
+    async fn manifest(&self) -> Result<Manifest, Error>;
+}
