@@ -1,0 +1,6 @@
+//! The decisions of Forge, each a pure function over values.
+//!
+//! Nothing here does I/O, reads a clock or an environment, or draws randomness: what should happen next follows
+//! from the state of a run, its frozen plan and the time that is passed in.
+
+pub mod guard;
