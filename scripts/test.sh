@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# All tests, or a part of them, with a line for how long each part took.
+#
+#   scripts/test.sh all     formatting, lints, every test (make test)
+#   scripts/test.sh unit    tests inside the crates' sources
+#   scripts/test.sh e2e     tests that drive the built program
+#   scripts/test.sh soak    random and kill tests with their full counts
+#
+# cargo-nextest is used where it is installed, else cargo's own runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+what="${1:-all}"
+target="${CARGO_TARGET_DIR:-$PWD/target}"
+mkdir -p "$target"
+log="$target/test-output.log"
+times="$target/test-times.log"
+: >"$log"
+: >"$times"
+# Tests that lack a service or a kernel feature write one line here; the end of this script shows them.
+export FORGE_SKIP_LOG="$target/test-skipped.log"
+: >"$FORGE_SKIP_LOG"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"
+
+part() { # part NAME COMMAND...
+    local name="$1" start end result=0
+    shift
+    echo "== $name: $*"
+    start="$(date +%s.%N)"
+    "$@" 2>&1 | tee -a "$log" || result=1
+    end="$(date +%s.%N)"
+    local state=ok
+    [ "$result" = 0 ] || state=FAILED
+    printf '%-12s %8.1f s  %s\n' "$name" "$(echo "$end $start" | awk '{print $1 - $2}')" "$state" >>"$times"
+    return "$result"
+}
+
+run_tests() { # run_tests NAME ARGUMENTS-FOR-NEXTEST...
+    local name="$1"
+    shift
+    if cargo nextest --version >/dev/null 2>&1; then
+        part "$name" cargo nextest run --locked --no-fail-fast --no-tests=pass "$@"
+    else
+        part "$name" cargo test --locked --no-fail-fast "$@"
+    fi
+}
+
+# Sums what the runners said, for one closing line.
+totals() {
+    sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
+        /^ *Summary \[/ {
+            for (i = 2; i <= NF; i++) {
+                n = $(i - 1) + 0
+                if ($i ~ /^passed/) passed += n
+                if ($i ~ /^(failed|timed)/) failed += n
+                if ($i ~ /^skipped/) skipped += n
+            }
+        }
+        /^test result:/ {
+            for (i = 2; i <= NF; i++) {
+                n = $(i - 1) + 0
+                if ($i ~ /^passed/) passed += n
+                if ($i ~ /^failed/) failed += n
+                if ($i ~ /^ignored/) skipped += n
+            }
+        }
+        END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped }'
+}
+
+finish() {
+    local result=$?
+    echo
+    if [ -s "$FORGE_SKIP_LOG" ]; then
+        echo "== not tested on this machine"
+        sort -u "$FORGE_SKIP_LOG"
+        echo
+    fi
+    echo "== time of each part"
+    cat "$times"
+    awk '{ sum += $2 } END { printf "%-12s %8.1f s\n", "all", sum }' "$times"
+    [ "$what" = lint ] || totals
+    exit "$result"
+}
+trap finish EXIT
+
+case "$what" in
+all)
+    part setup scripts/setup.sh test
+    part format cargo fmt --all --check
+    part clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+    run_tests tests --workspace
+    # nextest does not run the examples in documentation.
+    if cargo nextest --version >/dev/null 2>&1; then
+        part examples cargo test --workspace --doc --locked
+    fi
+    ;;
+unit)
+    run_tests unit --workspace --lib --bins
+    ;;
+e2e)
+    part setup scripts/setup.sh test
+    run_tests e2e --package forge-cli --test '*'
+    ;;
+soak)
+    part setup scripts/setup.sh test
+    export FORGE_SOAK=1
+    run_tests soak --workspace
+    ;;
+*)
+    echo "test: unknown part '$what'; use all, unit, e2e or soak" >&2
+    exit 2
+    ;;
+esac
