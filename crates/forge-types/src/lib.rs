@@ -13,6 +13,7 @@ mod message;
 mod model;
 mod money;
 mod plan;
+pub mod record;
 mod sandbox;
 mod state;
 mod status;

@@ -1,0 +1,109 @@
+//! The names of all wire events.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
+        /// The kind of a wire event: the whole public vocabulary (SPEC 1.2).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum WireKind {
+            $($(#[$doc])* #[serde(rename = $name)] $variant),*
+        }
+
+        impl WireKind {
+            /// All of them, in the order of the specification.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A run exists.
+    RunCreated = "run.created",
+    /// A worker took it.
+    RunStarted = "run.started",
+    /// Its status changed.
+    RunChanged = "run.changed",
+    /// It ended.
+    RunFinished = "run.finished",
+    /// A step of a pipeline began.
+    StepStarted = "step.started",
+    /// A step ended well.
+    StepCompleted = "step.completed",
+    /// A step failed.
+    StepFailed = "step.failed",
+    /// A step's result was taken from the journal.
+    StepReplayed = "step.replayed",
+    /// A turn began.
+    IterationStarted = "iteration.started",
+    /// A turn ended.
+    IterationCompleted = "iteration.completed",
+    /// A model was chosen.
+    ModelRouted = "model.routed",
+    /// A model is asked.
+    ModelRequested = "model.requested",
+    /// Live: text of a reply on its way.
+    ModelDelta = "model.delta",
+    /// A model answered.
+    ModelCompleted = "model.completed",
+    /// A model call failed.
+    ModelFailed = "model.failed",
+    /// A model called a tool.
+    ToolCalled = "tool.called",
+    /// A tool call has its result.
+    ToolCompleted = "tool.completed",
+    /// The box changed its state.
+    SandboxChanged = "sandbox.changed",
+    /// A command began.
+    ExecStarted = "exec.started",
+    /// Live: a line of a command's output.
+    ExecOutput = "exec.output",
+    /// A command ended.
+    ExecCompleted = "exec.completed",
+    /// A program was written.
+    CodeGenerated = "code.generated",
+    /// A repair began.
+    RepairStarted = "repair.started",
+    /// A repair was applied.
+    RepairApplied = "repair.applied",
+    /// Research ended.
+    ResearchCompleted = "research.completed",
+    /// The run waits for something outside.
+    WaitRequested = "wait.requested",
+    /// What it waited for came.
+    WaitResolved = "wait.resolved",
+    /// A guard gave its verdict.
+    GuardChecked = "guard.checked",
+    /// A budget is nearly or wholly used.
+    BudgetChanged = "budget.changed",
+    /// A deployment changed its status.
+    DeploymentChanged = "deployment.changed",
+    /// Feedback was recorded.
+    FeedbackRecorded = "feedback.recorded",
+    /// A schedule fired or changed.
+    ScheduleChanged = "schedule.changed",
+}
+
+impl fmt::Display for WireKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for WireKind {
+    type Err = crate::IdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| crate::IdError { what: "event kind", text: text.to_owned() })
+    }
+}

@@ -1,0 +1,92 @@
+//! Live frames: text and command output on their way. Never journalled, lossy, without a `seq`.
+
+use super::WireKind;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::{Deserialize, Serialize as SerializeDerive};
+
+/// Which stream of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SerializeDerive, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Something on its way; what it becomes stands whole in the event that completes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LiveFrame {
+    /// More text of a model's reply.
+    ModelDelta {
+        /// The text.
+        text: String,
+    },
+    /// More text of a model's reasoning, where the provider shows it.
+    Reasoning {
+        /// The text.
+        text: String,
+    },
+    /// A line of a command's output, without its end of line.
+    ExecOutput {
+        /// Of which stream.
+        stream: OutputStream,
+        /// The line.
+        line: String,
+    },
+}
+
+impl LiveFrame {
+    /// Its kind on the wire.
+    pub const fn kind(&self) -> WireKind {
+        match self {
+            Self::ModelDelta { .. } | Self::Reasoning { .. } => WireKind::ModelDelta,
+            Self::ExecOutput { .. } => WireKind::ExecOutput,
+        }
+    }
+}
+
+#[derive(SerializeDerive)]
+#[serde(untagged)]
+enum Data<'a> {
+    Text { text: &'a str },
+    Reasoning { text: &'a str, reasoning: bool },
+    Output { stream: OutputStream, line: &'a str },
+}
+
+/// `{kind, data}` like an event; reasoning is a `model.delta` with `reasoning: true`.
+impl Serialize for LiveFrame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let data = match self {
+            Self::ModelDelta { text } => Data::Text { text },
+            Self::Reasoning { text } => Data::Reasoning { text, reasoning: true },
+            Self::ExecOutput { stream, line } => Data::Output { stream: *stream, line },
+        };
+        let mut frame = serializer.serialize_struct("LiveFrame", 2)?;
+        frame.serialize_field("kind", self.kind().name())?;
+        frame.serialize_field("data", &data)?;
+        frame.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_look_like_events_without_a_position() {
+        let json = |frame: LiveFrame| serde_json::to_string(&frame).unwrap();
+        assert_eq!(
+            json(LiveFrame::ModelDelta { text: "hi".into() }),
+            r#"{"kind":"model.delta","data":{"text":"hi"}}"#
+        );
+        assert_eq!(
+            json(LiveFrame::Reasoning { text: "hm".into() }),
+            r#"{"kind":"model.delta","data":{"text":"hm","reasoning":true}}"#
+        );
+        assert_eq!(
+            json(LiveFrame::ExecOutput { stream: OutputStream::Stderr, line: "oh".into() }),
+            r#"{"kind":"exec.output","data":{"stream":"stderr","line":"oh"}}"#
+        );
+    }
+}

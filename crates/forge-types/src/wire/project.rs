@@ -1,0 +1,513 @@
+//! The projection: a pure fold from the journal's events to wire events.
+
+use super::budget::Watch;
+use super::{
+    ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
+    ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
+    ToolCompleted, WaitRequested, WaitResolved, WireData, WireEvent,
+};
+use crate::state::OutOfOrder;
+use crate::{
+    Digest, Effect, ErrorInfo, Event, EventKind, Limits, ModelCall, ModelReply, Money, Outcome, PartKind,
+    Payload, Plan, Route, RunId, RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall,
+    ToolOutput, ToolRun, Verdict, WaitingFor,
+};
+use serde_json::Value;
+
+/// Characters of a fault's text that an event holds.
+const DETAIL_CHARS: usize = 200;
+
+/// What the projection needs of a run's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanFacts {
+    /// Whom the run asks.
+    pub route: Route,
+    /// Tools offered to the model.
+    pub tools: u64,
+    /// Limits.
+    pub limits: Limits,
+    /// Share of a budget in percent at which it is called nearly used.
+    pub alert_percent: u8,
+}
+
+impl From<&Plan> for PlanFacts {
+    fn from(plan: &Plan) -> Self {
+        Self {
+            route: plan.route.clone(),
+            tools: plan.tools.len() as u64,
+            limits: plan.limits,
+            alert_percent: plan.alert_percent,
+        }
+    }
+}
+
+/// A turn whose end is still to be told.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    n: u32,
+    calls: u32,
+    tokens: u64,
+}
+
+/// Projects one run's journal, event by event.
+///
+/// The same events give the same wire events, whoever projects them, and a longer journal only adds to them.
+#[derive(Clone, Debug)]
+pub struct Projector {
+    state: RunState,
+    facts: Option<PlanFacts>,
+    seq: u64,
+    root: RunId,
+    correlation: String,
+    trace: String,
+    turn: Option<Turn>,
+    box_died: bool,
+    watch: Watch,
+}
+
+/// Whoever has no plan any more (its blob is damaged) still gets all events.
+const NOT_KNOWN: &str = "unknown";
+
+impl Projector {
+    /// A projector before the first event. Without `facts` events lack what only the plan knows.
+    pub fn new(run: RunId, facts: Option<PlanFacts>) -> Self {
+        Self {
+            state: RunState::new(run),
+            facts,
+            seq: 0,
+            root: run,
+            correlation: String::new(),
+            trace: trace_id(run),
+            turn: None,
+            box_died: false,
+            watch: Watch::default(),
+        }
+    }
+
+    /// Adds what the plan knows, once it has been read; events before this lack it.
+    pub fn learn(&mut self, facts: PlanFacts) {
+        self.facts = Some(facts);
+    }
+
+    /// The fold of all events so far.
+    pub const fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The last wire event's position; 0 before the first.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Folds one event in and tells what the outside sees of it.
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] if the event does not follow the last one; nothing changes then.
+    pub fn project(&mut self, event: &Event) -> Result<Vec<WireEvent>, OutOfOrder> {
+        let before = Before::of(&self.state, event);
+        self.state.apply(event)?;
+        let mut told = Told::default();
+        match &event.kind {
+            EventKind::Created(created) => {
+                self.root = created.root;
+                self.trace = trace_id(created.root);
+                self.correlation.clone_from(&created.correlation_id);
+                told.add(WireData::RunCreated(RunCreated {
+                    task: text(&created.task),
+                    pipeline: created.pipeline.clone(),
+                    repo: created.repo.to_string_lossy().into_owned(),
+                    source: created.source,
+                }));
+            }
+            EventKind::Claimed { worker, attempt } => {
+                told.add(WireData::RunStarted(RunStarted { worker_id: worker.clone(), attempt: *attempt }));
+            }
+            EventKind::Commanded { .. } | EventKind::Surveyed { .. } => {}
+            EventKind::Intended { what, .. } => self.intended(what, &before, event.at, &mut told),
+            EventKind::Settled { outcome, .. } => match before.effect.as_ref() {
+                Some(Effect::CallModel(_)) => self.model_settled(outcome, &mut told),
+                Some(Effect::RunTool(run)) => tool_settled(run, outcome, &mut told),
+                None => {}
+            },
+            EventKind::Judged { call_id, tool, verdict, error } => {
+                self.judged(call_id, tool, *verdict, error, &before, &mut told);
+            }
+            EventKind::SandboxChanged { state, .. } => self.sandbox(*state, &mut told),
+            EventKind::StatusChanged { waiting_for, until, reason, .. } => {
+                if before.status != self.state.status {
+                    self.status_changed(&before, reason.clone(), &mut told);
+                    if let Some(waiting_for) = *waiting_for {
+                        let (until, reason) = (*until, reason.clone());
+                        told.add(WireData::WaitRequested(WaitRequested { waiting_for, until, reason }));
+                    }
+                }
+            }
+            EventKind::Finished { .. } => {}
+        }
+        if before.calls > 0 && self.state.calls.is_empty() {
+            self.close_turn(&mut told);
+        }
+        self.budgets(event, &mut told);
+        if matches!(event.kind, EventKind::Finished { .. }) && before.status != self.state.status {
+            self.finished(&before, &mut told);
+        }
+        Ok(told.0.into_iter().map(|data| self.envelope(event.at, data)).collect())
+    }
+
+    /// Projects a whole journal; what follows an event that is out of order is left out.
+    pub fn project_all<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Vec<WireEvent> {
+        let mut all = Vec::new();
+        for event in events {
+            match self.project(event) {
+                Ok(wire) => all.extend(wire),
+                Err(_) => break,
+            }
+        }
+        all
+    }
+
+    fn envelope(&mut self, at: Timestamp, data: WireData) -> WireEvent {
+        self.seq += 1;
+        WireEvent {
+            seq: self.seq,
+            id: format!("{}-{}", self.state.run, self.seq),
+            ts: at,
+            run_id: self.state.run,
+            root_id: self.root,
+            step_id: None,
+            correlation_id: self.correlation.clone(),
+            trace_id: self.trace.clone(),
+            data,
+        }
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        self.state.limits.or_else(|| self.facts.as_ref().map(|facts| facts.limits))
+    }
+
+    fn provider(&self) -> String {
+        self.facts.as_ref().map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route.provider.clone())
+    }
+
+    fn model(&self) -> String {
+        self.facts.as_ref().map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route.model.clone())
+    }
+
+    fn intended(&self, what: &Effect, before: &Before, at: Timestamp, told: &mut Told) {
+        match what {
+            Effect::CallModel(call) => self.model_intended(call, before, at, told),
+            Effect::RunTool(run) => {
+                told.add(called(&run.call, self.state.iterations));
+                if run.access == ToolAccess::Exec {
+                    told.add(WireData::ExecStarted(ExecStarted {
+                        command: command_of(&run.call),
+                        retry_number: run.attempt.saturating_sub(1),
+                        sandbox_id: self.state.sandbox.as_ref().map_or_else(String::new, |b| b.id.clone()),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn model_intended(&self, call: &ModelCall, before: &Before, at: Timestamp, told: &mut Told) {
+        if call.iteration != before.iterations {
+            let max = self.limits().map(|limits| limits.max_iterations);
+            told.add(WireData::IterationStarted(IterationStarted { n: call.iteration, max }));
+        }
+        told.add(WireData::ModelRequested(ModelRequested {
+            provider: self.provider(),
+            model: self.model(),
+            attempt: call.attempt,
+            messages: self.state.messages.len() as u64,
+            tools: self.facts.as_ref().map_or(0, |facts| facts.tools),
+            delay_ms: call.not_before.map(|time| time.millis_since(at)).filter(|ms| *ms > 0),
+        }));
+    }
+
+    fn model_settled(&mut self, outcome: &Outcome, told: &mut Told) {
+        let failed = |reason: &str, message: &str, retryable, retry_in_ms| {
+            WireData::ModelFailed(ModelFailed {
+                provider: self.provider(),
+                model: self.model(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                retryable,
+                retry_in_ms,
+            })
+        };
+        match outcome {
+            Outcome::Replied { reply, cost } => self.replied(reply, *cost, told),
+            Outcome::ModelFailed { error } => {
+                told.add(failed(error.kind.name(), &error.message, error.retryable, error.retry_after_ms))
+            }
+            Outcome::Interrupted => told.add(failed(
+                "interrupted",
+                "the process that asked the model died; the call is repeated",
+                true,
+                None,
+            )),
+            _ => told.add(failed("cancelled", "the call was cancelled before it ended", false, None)),
+        }
+    }
+
+    fn replied(&mut self, reply: &ModelReply, cost: Option<Money>, told: &mut Told) {
+        told.add(WireData::ModelCompleted(ModelCompleted {
+            provider: self.provider(),
+            model: reply.model.clone(),
+            usage: reply.usage,
+            cost_usd: cost.map(Money::as_usd),
+            latency_ms: reply.latency_ms,
+            finish: reply.finish,
+            text: reply_text(reply),
+        }));
+        self.turn = Some(Turn {
+            n: self.state.iterations,
+            calls: u32::try_from(reply.calls().count()).unwrap_or(u32::MAX),
+            tokens: reply.usage.input.saturating_add(reply.usage.output),
+        });
+        if self.state.calls.is_empty() {
+            self.close_turn(told);
+        }
+    }
+
+    fn close_turn(&mut self, told: &mut Told) {
+        if let Some(turn) = self.turn.take() {
+            told.add(WireData::IterationCompleted(IterationCompleted {
+                n: turn.n,
+                tool_calls: turn.calls,
+                tokens: turn.tokens,
+            }));
+        }
+    }
+
+    fn judged(
+        &self,
+        call_id: &str,
+        tool: &str,
+        verdict: Verdict,
+        error: &ErrorInfo,
+        before: &Before,
+        told: &mut Told,
+    ) {
+        let Some(call) = before.judged.as_ref() else { return };
+        told.add(called(call, self.state.iterations));
+        let guard = match verdict {
+            Verdict::Command => Some("command"),
+            Verdict::Limit => Some("policy"),
+            Verdict::Malformed | Verdict::Ending => None,
+        };
+        if let Some(guard) = guard {
+            told.add(WireData::GuardChecked(GuardChecked {
+                guard: guard.to_owned(),
+                name: tool.to_owned(),
+                verdict: "deny".to_owned(),
+                detail: error.message.clone(),
+            }));
+        }
+        told.add(WireData::ToolCompleted(ToolCompleted {
+            call_id: call_id.to_owned(),
+            tool: tool.to_owned(),
+            ok: false,
+            exit_code: None,
+            output_chars: error.message.chars().count() as u64,
+            truncated: false,
+            duration_ms: 0,
+            error: Some(error.kind.name().to_owned()),
+            detail: Some(head(&error.message)),
+        }));
+    }
+
+    fn sandbox(&mut self, state: SandboxState, told: &mut Told) {
+        let report = self.state.sandbox.as_ref();
+        let restarted = (state == SandboxState::Running && self.box_died).then_some(true);
+        self.box_died = state == SandboxState::Died;
+        told.add(WireData::SandboxChanged(SandboxChanged {
+            state: state.name().to_owned(),
+            backend: report.map_or_else(String::new, |report| report.backend.clone()),
+            id: report.map_or_else(String::new, |report| report.id.clone()),
+            restarted,
+        }));
+    }
+
+    fn status_changed(&self, before: &Before, reason: Option<String>, told: &mut Told) {
+        if let Some(waiting_for) = before.waiting_for {
+            let ended = self.state.status.is_terminal();
+            let by = match (&self.state.cancel, waiting_for) {
+                (Some(by), _) => by.clone(),
+                (None, WaitingFor::Retry) => "clock".to_owned(),
+                (None, _) => "user".to_owned(),
+            };
+            let decision = if ended { "end" } else { "resume" }.to_owned();
+            told.add(WireData::WaitResolved(WaitResolved { waiting_for, by, decision }));
+        }
+        told.add(WireData::RunChanged(RunChanged {
+            from: before.status,
+            to: self.state.status,
+            phase: self.state.phase().to_owned(),
+            previous_phase: before.phase.to_owned(),
+            waiting_for: self.state.waiting_for,
+            reason,
+        }));
+    }
+
+    fn finished(&self, before: &Before, told: &mut Told) {
+        self.status_changed(before, None, told);
+        let Some(ending) = self.state.ending.as_ref() else { return };
+        told.add(WireData::RunFinished(RunFinished {
+            status: self.state.status,
+            limit: ending.limit,
+            error: ending.error.clone(),
+            iterations: self.state.iterations,
+            tokens: self.state.usage.into(),
+            cost_usd: self.state.cost.as_usd(),
+            duration_ms: self.state.worked_ms(ending.at),
+            files_modified: ending.files_modified.clone(),
+        }));
+    }
+
+    fn budgets(&mut self, event: &Event, told: &mut Told) {
+        let (Some(limits), Some(facts)) = (self.limits(), self.facts.as_ref()) else { return };
+        if let EventKind::Finished { limit: Some(kind), .. } = event.kind {
+            let ended = self.watch.ended_by(kind, &self.state, &limits, event.at);
+            told.0.extend(ended.into_iter().map(WireData::BudgetChanged));
+        }
+        if self.state.status == RunStatus::Running {
+            let new = self.watch.look(&self.state, &limits, facts.alert_percent, event.at);
+            told.0.extend(new.into_iter().map(WireData::BudgetChanged));
+        }
+    }
+}
+
+/// What is told of one event, in order.
+#[derive(Default)]
+struct Told(Vec<WireData>);
+
+impl Told {
+    fn add(&mut self, data: WireData) {
+        self.0.push(data);
+    }
+}
+
+/// What must be known of the state before an event is folded in. Small, so that long runs stay linear.
+struct Before {
+    status: RunStatus,
+    phase: &'static str,
+    waiting_for: Option<WaitingFor>,
+    iterations: u32,
+    calls: usize,
+    /// The effect that the event settles.
+    effect: Option<Effect>,
+    /// The call that the event judges.
+    judged: Option<ToolCall>,
+}
+
+impl Before {
+    fn of(state: &RunState, event: &Event) -> Self {
+        let effect = match &event.kind {
+            EventKind::Settled { effect, .. } => state.open.get(effect).map(|open| open.what.clone()),
+            _ => None,
+        };
+        let judged = match &event.kind {
+            EventKind::Judged { call_id, .. } => {
+                let found =
+                    state.calls.iter().find(|pending| pending.call.id == *call_id && !pending.is_done());
+                found.map(|pending| pending.call.clone())
+            }
+            _ => None,
+        };
+        Self {
+            status: state.status,
+            phase: state.phase(),
+            waiting_for: state.waiting_for,
+            iterations: state.iterations,
+            calls: state.calls.len(),
+            effect,
+            judged,
+        }
+    }
+}
+
+fn called(call: &ToolCall, iteration: u32) -> WireData {
+    let arguments = match call.parsed() {
+        Ok(map) => Value::Object(map),
+        Err(_) => Value::String(call.arguments.clone()),
+    };
+    WireData::ToolCalled(ToolCalled {
+        call_id: call.id.clone(),
+        tool: call.name.clone(),
+        arguments,
+        iteration,
+    })
+}
+
+fn tool_settled(run: &ToolRun, outcome: &Outcome, told: &mut Told) {
+    let output = match outcome {
+        Outcome::ToolDone { output } => Some(output),
+        _ => None,
+    };
+    if run.access == ToolAccess::Exec {
+        told.add(WireData::ExecCompleted(ExecCompleted {
+            exit_code: output.and_then(|output| output.exit_code),
+            timed_out: output.is_some_and(|output| output.timed_out),
+            memory_mb: None,
+            duration_ms: output.map_or(0, |output| output.duration_ms),
+        }));
+    }
+    let (error, detail) = fault(output, outcome);
+    told.add(WireData::ToolCompleted(ToolCompleted {
+        call_id: run.call.id.clone(),
+        tool: run.call.name.clone(),
+        ok: output.is_some_and(ToolOutput::is_ok),
+        exit_code: output.and_then(|output| output.exit_code),
+        output_chars: output.map_or(0, |output| output.output_chars),
+        truncated: output.is_some_and(|output| output.truncated),
+        duration_ms: output.map_or(0, |output| output.duration_ms),
+        error,
+        detail,
+    }));
+}
+
+fn fault(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<String>, Option<String>) {
+    match (output, outcome) {
+        (Some(output), _) => {
+            let detail = output.error.and_then(|_| output.content.inline()).map(head);
+            (output.error.map(|kind| kind.name().to_owned()), detail)
+        }
+        (None, Outcome::SandboxLost { why }) => (Some("died".to_owned()), Some(head(why))),
+        (None, Outcome::Interrupted) => (
+            Some("interrupted".to_owned()),
+            Some("the process that ran it died; how far it came is not known".to_owned()),
+        ),
+        (None, _) => (Some("cancelled".to_owned()), None),
+    }
+}
+
+fn command_of(call: &ToolCall) -> String {
+    let arguments = call.parsed().unwrap_or_default();
+    arguments.get("command").and_then(Value::as_str).unwrap_or(&call.name).to_owned()
+}
+
+fn reply_text(reply: &ModelReply) -> String {
+    let texts = reply.parts.iter().filter_map(|part| match &part.kind {
+        PartKind::Text { text: payload } => Some(text(payload)),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// The text itself, or where it is. Whoever wants it whole loads payloads before projecting.
+pub(crate) fn text(payload: &Payload) -> String {
+    match payload {
+        Payload::Inline(text) => text.clone(),
+        Payload::Stored { blob, chars, .. } => format!("[{chars} characters, stored as {blob}]"),
+    }
+}
+
+fn head(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS).collect()
+}
+
+/// 32 hex digits: the first half of a hash, since a UUIDv7's own digits would tell the time twice.
+fn trace_id(root: RunId) -> String {
+    Digest::of(root.to_string().as_bytes()).to_string().chars().take(32).collect()
+}
