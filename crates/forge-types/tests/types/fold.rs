@@ -1,0 +1,196 @@
+//! The fold: what a journal means.
+
+use crate::journal::{Writer, part_call, run, steps, write};
+use forge_types::{
+    ErrorKind, Event, EventKind, Finish, Message, Outcome, Part, RunState, RunStatus, Seq, Timestamp,
+    ToolAccess, ToolOutput, ToolResultPart, WaitingFor,
+};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn replaying_a_journal_equals_living_through_it(steps in steps(), stray in any::<bool>()) {
+        let writer = write(&steps, stray);
+        prop_assert_eq!(RunState::replay(run(), &writer.events).unwrap(), writer.state);
+    }
+
+    #[test]
+    fn a_fold_goes_on_from_a_stored_one(steps in steps(), cut in any::<prop::sample::Index>()) {
+        let writer = write(&steps, false);
+        let cut = cut.index(writer.events.len());
+        let first = RunState::replay(run(), &writer.events[..cut]).unwrap();
+        let mut stored: RunState = serde_json::from_str(&serde_json::to_string(&first).unwrap()).unwrap();
+        for event in &writer.events[cut..] {
+            stored.apply(event).unwrap();
+        }
+        prop_assert_eq!(stored, writer.state);
+    }
+
+    #[test]
+    fn events_survive_the_way_to_the_disk_and_back(steps in steps()) {
+        for event in write(&steps, true).events {
+            let text = serde_json::to_string(&event).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_second_outcome_of_an_effect_changes_nothing(steps in steps(), pick in any::<prop::sample::Index>()) {
+        let mut writer = write(&steps, false);
+        let settled: Vec<_> = writer
+            .events
+            .iter()
+            .filter(|event| matches!(event.kind, EventKind::Settled { .. }))
+            .map(|event| event.kind.clone())
+            .collect();
+        prop_assume!(!settled.is_empty());
+        let before = writer.state.clone();
+        writer.add(pick.get(&settled).clone());
+        prop_assert_eq!(without_position(writer.state), without_position(before));
+    }
+
+    #[test]
+    fn only_the_table_changes_the_status(steps in steps(), to in 0_usize..7) {
+        let mut writer = write(&steps, true);
+        let (before, to) = (writer.state.status, RunStatus::ALL[to]);
+        writer.status(to, None);
+        let expected = before.to(to).unwrap_or(before);
+        prop_assert_eq!(writer.state.status, expected);
+    }
+
+    #[test]
+    fn between_turns_every_call_has_exactly_one_result_in_order(steps in steps()) {
+        let mut writer = Writer::new();
+        writer.start();
+        for event in write(&steps, false).events.into_iter().skip(3) {
+            writer.add(event.kind);
+            if writer.state.calls.is_empty() {
+                prop_assert!(writer.state.is_whole(), "{:#?}", writer.state.messages);
+            }
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_only_ever_extended(steps in steps()) {
+        let mut writer = Writer::new();
+        for event in write(&steps, false).events.into_iter().skip(1) {
+            let before = writer.state.messages.clone();
+            writer.add(event.kind);
+            prop_assert_eq!(&writer.state.messages[..before.len()], &before[..]);
+        }
+    }
+}
+
+/// What an event that means nothing may still move.
+fn without_position(state: RunState) -> RunState {
+    RunState { seq: Seq(0), at: Timestamp::default(), ..state }
+}
+
+#[test]
+fn an_event_out_of_order_is_refused_and_changes_nothing() {
+    let mut writer = Writer::new();
+    writer.start();
+    let before = writer.state.clone();
+    let gap = Event { seq: Seq(9), ..writer.events[1].clone() };
+    let fault = writer.state.apply(&gap).unwrap_err();
+    assert_eq!(fault.to_string(), "event 9 follows event 3: the journal has a gap or belongs to another run");
+    assert_eq!(writer.state, before);
+}
+
+#[test]
+fn time_spent_waiting_is_not_time_worked() {
+    let mut writer = Writer::new();
+    writer.start();
+    writer.status(RunStatus::Waiting, Some(WaitingFor::Paused));
+    assert_eq!(writer.state.waiting_for, Some(WaitingFor::Paused));
+    let parked = writer.state.at;
+    let later = parked.after(std::time::Duration::from_secs(3_600));
+    assert_eq!(writer.state.worked_ms(later), writer.state.worked_ms(parked));
+    writer.status(RunStatus::Running, None);
+    assert_eq!(writer.state.waited_ms, 1);
+}
+
+#[test]
+fn an_id_that_came_before_is_renamed_and_one_used_twice_in_a_reply_is_marked() {
+    let mut writer = Writer::new();
+    writer.start();
+    for _ in 0..2 {
+        let effect = writer.ask();
+        writer.reply(effect, vec![part_call("0", "read_file", "{}")], Finish::ToolCalls);
+        let id = writer.state.calls[0].call.id.clone();
+        let effect = writer.call(&id, "read_file", ToolAccess::Read, 1);
+        writer.done(effect, ToolOutput::ok("text"));
+    }
+    let effect = writer.ask();
+    let twice = vec![part_call("x", "read_file", "{}"), part_call("x", "read_file", "{}")];
+    writer.reply(effect, twice, Finish::ToolCalls);
+    let ids: Vec<_> = writer.state.call_ids.iter().cloned().collect();
+    assert_eq!(ids, ["0", "0_2_1", "x", "x_3_1"]);
+    let marked: Vec<_> = writer.state.calls.iter().map(|pending| pending.duplicate).collect();
+    assert_eq!(marked, [false, true]);
+}
+
+#[test]
+fn a_read_that_was_interrupted_is_repeated_and_a_write_is_reported() {
+    let mut writer = Writer::new();
+    writer.start();
+    let effect = writer.ask();
+    let calls = vec![part_call("r", "read_file", "{}"), part_call("w", "write_file", "{}")];
+    writer.reply(effect, calls, Finish::ToolCalls);
+    let read = writer.call("r", "read_file", ToolAccess::Read, 1);
+    let wrote = writer.call("w", "write_file", ToolAccess::Write, 1);
+    writer.add(EventKind::Settled { effect: read, outcome: Outcome::Interrupted });
+    writer.add(EventKind::Settled { effect: wrote, outcome: Outcome::Interrupted });
+    assert!(!writer.state.calls[0].is_done());
+    assert!(writer.state.calls[1].is_done());
+    let read = writer.call("r", "read_file", ToolAccess::Read, 2);
+    writer.done(read, ToolOutput::ok("text"));
+    assert!(writer.state.is_whole());
+    let last = serde_json::to_string(writer.state.messages.last().unwrap()).unwrap();
+    assert!(last.contains("Whether it took effect"), "{last}");
+    assert_eq!(writer.state.tools.calls, 2, "a repeated read is one call");
+}
+
+#[test]
+fn steering_stands_before_the_next_request() {
+    let mut writer = Writer::new();
+    writer.start();
+    let effect = writer.ask();
+    let command = forge_types::Command::Steer { text: "use tabs".into() };
+    let id = forge_types::CommandId::from_u128(1);
+    writer.add(EventKind::Commanded { id, command });
+    writer.reply(effect, vec![Part::text("Working on it.")], Finish::Stop);
+    assert_eq!(writer.state.messages.len(), 2);
+    writer.ask();
+    assert_eq!(writer.state.messages.last(), Some(&Message::user("use tabs")));
+}
+
+#[test]
+fn what_is_not_whole_is_told_apart() {
+    let result = |id: &str| {
+        Message::tool(ToolResultPart { call_id: id.into(), name: "t".into(), content: "c".into(), ok: true })
+    };
+    let asks = |ids: &[&str]| Message {
+        role: forge_types::Role::Assistant,
+        parts: ids.iter().map(|id| part_call(id, "t", "{}")).collect(),
+    };
+    let whole = |messages: Vec<Message>| RunState { messages, ..RunState::new(run()) }.is_whole();
+    assert!(whole(vec![Message::user("go"), asks(&["a", "b"]), result("a"), result("b")]));
+    assert!(!whole(vec![asks(&["a", "b"]), result("b"), result("a")]), "order of calls");
+    assert!(!whole(vec![asks(&["a"]), Message::user("x"), result("a")]), "nothing in between");
+    assert!(!whole(vec![asks(&["a"])]), "a result is missing");
+    assert!(!whole(vec![asks(&["a"]), result("a"), result("a")]), "two results");
+}
+
+#[test]
+fn a_failed_tool_is_a_result_and_not_the_end() {
+    let mut writer = Writer::new();
+    writer.start();
+    let effect = writer.ask();
+    writer.reply(effect, vec![part_call("c", "run_shell", r#"{"command":"false"}"#)], Finish::ToolCalls);
+    let effect = writer.call("c", "run_shell", ToolAccess::Exec, 1);
+    writer.done(effect, ToolOutput::failed(ErrorKind::Execution, "exit code 1"));
+    assert_eq!(writer.state.status, RunStatus::Running);
+    assert_eq!(writer.state.tools.shell_commands, 1);
+    assert!(writer.state.is_whole());
+}
