@@ -3,4 +3,9 @@
 //! Nothing here does I/O, reads a clock or an environment, or draws randomness: what should happen next follows
 //! from the state of a run, its frozen plan and the time that is passed in.
 
+pub mod agent;
+pub mod budget;
+pub mod context;
 pub mod guard;
+pub mod retry;
+pub mod route;

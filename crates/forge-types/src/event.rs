@@ -163,7 +163,6 @@ impl EventKind {
     /// All payloads in it, for those who store or load them.
     pub fn payloads_mut(&mut self) -> Vec<&mut Payload> {
         match self {
-            Self::Created(created) => vec![&mut created.task],
             Self::Settled { outcome: Outcome::Replied { reply, .. }, .. } => reply
                 .parts
                 .iter_mut()

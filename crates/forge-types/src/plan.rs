@@ -85,6 +85,8 @@ pub struct Plan {
     /// Rules for commands.
     #[serde(default)]
     pub commands: CommandRules,
+    /// Time of a command that names none, milliseconds.
+    pub command_ms: u64,
     /// The box.
     pub sandbox: SandboxSpec,
     /// The resolved configuration as JSON, secrets masked; for people.

@@ -196,7 +196,8 @@ impl RunState {
             self.measured = Some((reply.usage.input, self.message_bytes));
         }
         let cut = reply.finish == Finish::Length;
-        let empty = reply.is_empty();
+        // A reply that ended in an error and asks for nothing is no answer either.
+        let empty = reply.is_empty() || (reply.finish == Finish::Error && reply.calls().next().is_none());
         let mut parts = reply.parts.clone();
         self.calls = admit(&mut parts, &mut self.call_ids, call.iteration, cut);
         self.collect_answer(&parts, cut);

@@ -1,0 +1,133 @@
+//! How large the next reply may be, so that no ceiling can be passed (LOOP-3).
+//!
+//! The worst case of a call, its whole prompt uncached and its whole allowance used, is counted before the call.
+//! Where that does not fit, the allowance shrinks; where too little is left, the limit is reached.
+
+use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Limits, Money, Plan, RunState};
+
+/// A reply smaller than this many tokens helps nobody.
+const SMALLEST_REPLY: u64 = 256;
+/// The allowance if the configuration names none.
+const DEFAULT_REPLY: u64 = 4_096;
+
+/// What the next call may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Prompt tokens, estimated.
+    pub input: u64,
+    /// Reply tokens.
+    pub output: u64,
+    /// Its worst case in money, where the price is known.
+    pub reserve: Option<Money>,
+}
+
+/// Why no call may be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A limit is reached.
+    Limit(LimitKind, String),
+    /// Something else forbids it.
+    Error(ErrorInfo),
+}
+
+/// The limits in force: the plan's, unless they were raised.
+pub fn limits(state: &RunState, plan: &Plan) -> Limits {
+    state.limits.unwrap_or(plan.limits)
+}
+
+/// The prompt's tokens: what the provider counted last time plus a third of the bytes added since, or a third of
+/// all bytes. Three bytes a token is on the safe side for program text.
+pub fn estimate_input(state: &RunState, plan: &Plan) -> u64 {
+    match state.measured {
+        Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
+        None => {
+            let tools: usize = plan.tools.iter().map(|t| t.signature().len() * 2 + 60).sum();
+            (plan.system.len() as u64 + tools as u64 + state.message_bytes).div_ceil(3)
+        }
+    }
+}
+
+/// The allowance of the next call.
+///
+/// # Errors
+/// [`Refusal`] if a ceiling leaves no room for it.
+pub fn allow(state: &RunState, plan: &Plan) -> Result<Allowance, Refusal> {
+    let limits = limits(state, plan);
+    let input = estimate_input(state, plan);
+    let mut output = plan.settings.max_tokens.unwrap_or(DEFAULT_REPLY);
+    output = output.saturating_mul(1 << state.cuts.min(2));
+    output = output.min(plan.facts.max_output.unwrap_or(u64::MAX).max(SMALLEST_REPLY));
+    let smallest = SMALLEST_REPLY.min(output);
+
+    output = output.min(fit_window(plan, input, smallest)?);
+    let left = limits.max_tokens.saturating_sub(state.usage.counted()).saturating_sub(input);
+    if left < smallest {
+        return Err(Refusal::Limit(LimitKind::Tokens, token_message(state, &limits, input)));
+    }
+    output = output.min(left);
+
+    let Some(price) = plan.facts.price else {
+        return match plan.cost_rule {
+            CostRule::Strict => Err(Refusal::Error(unknown_price(plan))),
+            CostRule::Default | CostRule::AllowUnknown => Ok(Allowance { input, output, reserve: None }),
+        };
+    };
+    let money = limits.max_cost.minus(state.cost).minus(state.reserved());
+    let for_reply = money.minus(price.worst_case(input, 0)).0;
+    if price.output > 0 {
+        let affordable = u64::try_from(for_reply / price.output).unwrap_or(0);
+        output = output.min(affordable);
+    }
+    if for_reply < 0 || output < smallest {
+        return Err(Refusal::Limit(LimitKind::Cost, cost_message(state, &limits)));
+    }
+    Ok(Allowance { input, output, reserve: Some(price.worst_case(input, output)) })
+}
+
+fn fit_window(plan: &Plan, input: u64, smallest: u64) -> Result<u64, Refusal> {
+    let room = plan.facts.window.saturating_sub(input);
+    if room < smallest {
+        return Err(Refusal::Error(ErrorInfo::fatal(
+            ErrorKind::ContextOverflow,
+            format!(
+                "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
+                 model with a larger window with --model",
+                plan.route, plan.facts.window
+            ),
+        )));
+    }
+    Ok(room)
+}
+
+fn token_message(state: &RunState, limits: &Limits, input: u64) -> String {
+    format!(
+        "token limit reached: {} of {} tokens are used and the next request needs about {input}. \
+         Raise it with `forge resume --max-tokens N` or agent.max_tokens_per_run",
+        state.usage.counted(),
+        limits.max_tokens
+    )
+}
+
+fn cost_message(state: &RunState, limits: &Limits) -> String {
+    format!(
+        "cost limit reached: {} of {} are spent and the next call could pass the limit. \
+         Raise it with --max-cost or agent.max_cost_usd",
+        state.cost, limits.max_cost
+    )
+}
+
+fn unknown_price(plan: &Plan) -> ErrorInfo {
+    ErrorInfo::fatal(
+        ErrorKind::BudgetExceeded,
+        format!(
+            "the price of {} is unknown, so the cost ceiling that you set can't be kept. Choose another model, \
+             or allow it with cost.allow_unknown = true",
+            plan.route
+        ),
+    )
+}
+
+/// What is said when the turns are used up.
+pub fn iterations_message(limits: &Limits) -> String {
+    format!("agent loop exceeded maximum iterations ({})", limits.max_iterations)
+}

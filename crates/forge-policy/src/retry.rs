@@ -1,0 +1,113 @@
+//! Whether and when a failed model call is tried again (PROV-4).
+
+use forge_types::{EffectId, ErrorInfo, ErrorKind, RetryRule, RunId, Timestamp};
+use std::time::Duration;
+
+/// What to do about a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try again, not before this time.
+    TryAt(Timestamp),
+    /// The wait is too long to hold a process for: park the run until then.
+    ParkUntil(Timestamp),
+    /// Do not try again.
+    GiveUp,
+}
+
+/// Replies that are not what the wire format promises are asked for once more only.
+const MALFORMED_TRIES: u32 = 2;
+
+/// Decides after the `failures`-th failure of one turn.
+///
+/// The delay doubles from `rule.base_ms` to `rule.cap_ms`, plus up to a quarter of it. The addition is drawn from
+/// `seed`, so that replay decides the same. A `Retry-After` replaces the delay; one above the cap parks the run.
+pub fn next(rule: &RetryRule, failures: u32, error: &ErrorInfo, seed: u64, now: Timestamp) -> Next {
+    let tries =
+        if error.kind == ErrorKind::MalformedResponse { rule.tries.min(MALFORMED_TRIES) } else { rule.tries };
+    if !error.retryable || failures >= tries {
+        return Next::GiveUp;
+    }
+    if let Some(after) = error.retry_after_ms {
+        let at = now.after(Duration::from_millis(after));
+        return if after > rule.cap_ms { Next::ParkUntil(at) } else { Next::TryAt(at) };
+    }
+    let doubled = rule.base_ms.saturating_mul(1_u64 << failures.saturating_sub(1).min(20));
+    let delay = doubled.min(rule.cap_ms);
+    let extra = delay / 4 * (seed % 1_000) / 1_000;
+    Next::TryAt(now.after(Duration::from_millis(delay + extra)))
+}
+
+/// A number that looks random but follows from what it is for (FNV-1a over the text of its parts, then the
+/// finaliser of `splitmix64`).
+pub fn seed(run: RunId, effect: EffectId, attempt: u32) -> u64 {
+    let text = format!("{run}/{effect}/{attempt}");
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(0);
+
+    fn delay(failures: u32, error: &ErrorInfo, seed: u64) -> String {
+        match next(&RetryRule::default(), failures, error, seed, NOW) {
+            Next::TryAt(at) => format!("try {}", at.millis_since(NOW)),
+            Next::ParkUntil(at) => format!("park {}", at.millis_since(NOW)),
+            Next::GiveUp => "give up".into(),
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_the_cap_and_end() {
+        let error = ErrorInfo::retryable(ErrorKind::Overloaded, "529", None);
+        let all: Vec<_> = (1..=5).map(|n| delay(n, &error, 0)).collect();
+        assert_eq!(all, ["try 2000", "try 4000", "try 8000", "try 16000", "give up"]);
+        let rule = RetryRule { tries: 99, ..RetryRule::default() };
+        assert_eq!(next(&rule, 60, &error, 0, NOW), Next::TryAt(Timestamp::from_micros(30_000_000)));
+    }
+
+    #[test]
+    fn the_random_part_stays_below_a_quarter() {
+        let error = ErrorInfo::retryable(ErrorKind::Timeout, "slow", None);
+        for seed in 0..5_000 {
+            let Next::TryAt(at) = next(&RetryRule::default(), 1, &error, seed, NOW) else { panic!() };
+            assert!((2_000..2_500).contains(&at.millis_since(NOW)));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_the_cap_and_parks_beyond() {
+        let after = |s| ErrorInfo::retryable(ErrorKind::RateLimit, "429", Some(Duration::from_secs(s)));
+        assert_eq!(delay(1, &after(0), 7), "try 0");
+        assert_eq!(delay(1, &after(7), 7), "try 7000");
+        assert_eq!(delay(1, &after(3600), 7), "park 3600000");
+    }
+
+    #[test]
+    fn some_faults_are_never_or_once_tried_again() {
+        assert_eq!(delay(1, &ErrorInfo::fatal(ErrorKind::Auth, "401"), 0), "give up");
+        let garbage = ErrorInfo::retryable(ErrorKind::MalformedResponse, "not JSON", None);
+        assert_eq!(delay(1, &garbage, 0), "try 2000");
+        assert_eq!(delay(2, &garbage, 0), "give up");
+    }
+
+    #[test]
+    fn seeds_differ_by_each_part() {
+        let run = RunId::from_u128(1);
+        let seeds = [
+            seed(run, EffectId(1), 1),
+            seed(run, EffectId(1), 2),
+            seed(run, EffectId(2), 1),
+            seed(RunId::from_u128(2), EffectId(1), 1),
+        ];
+        let distinct: std::collections::BTreeSet<_> = seeds.iter().collect();
+        assert_eq!(distinct.len(), 4);
+        assert_eq!(seed(run, EffectId(1), 1), seeds[0]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Payloads of a run at hand: those of the last turns are in memory, the others are read when they are needed.
+
+use forge_ports::Journal;
+use forge_ports::journal::{Blob, Error};
+use forge_types::{Digest, Payload};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes kept in memory per run.
+const KEEP_BYTES: usize = 4 << 20;
+
+#[derive(Default)]
+struct Kept {
+    texts: HashMap<Digest, Arc<str>>,
+    order: VecDeque<Digest>,
+    bytes: usize,
+}
+
+/// A bounded cache over the journal's blobs, oldest out first.
+pub(crate) struct BlobCache {
+    journal: Arc<dyn Journal>,
+    kept: Mutex<Kept>,
+}
+
+impl BlobCache {
+    /// An empty cache.
+    pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
+        Self { journal, kept: Mutex::default() }
+    }
+
+    /// Keeps a blob that is about to be stored.
+    pub(crate) fn keep(&self, blob: &Blob) {
+        if let Ok(text) = std::str::from_utf8(&blob.bytes) {
+            self.insert(blob.digest, text.into());
+        }
+    }
+
+    /// Puts the text in the place of its hash.
+    ///
+    /// # Errors
+    /// If the blob is not there or damaged.
+    pub(crate) async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
+        let Payload::Stored { blob, .. } = payload else { return Ok(()) };
+        let digest = *blob;
+        let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).texts.get(&digest).cloned();
+        let text = match known {
+            Some(text) => text,
+            None => {
+                let bytes = self.journal.blob(digest).await?;
+                let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
+                self.insert(digest, text.clone());
+                text
+            }
+        };
+        *payload = Payload::Inline(text.as_ref().to_owned());
+        Ok(())
+    }
+
+    fn insert(&self, digest: Digest, text: Arc<str>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.len() > KEEP_BYTES || kept.texts.contains_key(&digest) {
+            return;
+        }
+        kept.bytes += text.len();
+        kept.texts.insert(digest, text);
+        kept.order.push_back(digest);
+        while kept.bytes > KEEP_BYTES {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            if let Some(text) = kept.texts.remove(&oldest) {
+                kept.bytes -= text.len();
+            }
+        }
+    }
+}

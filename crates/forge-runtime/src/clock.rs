@@ -1,0 +1,29 @@
+//! The system's clock: the one place that reads it.
+
+use forge_ports::{Clock, async_trait};
+use forge_types::Timestamp;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Tells the time of the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Waits in pieces, so that a clock that was set meanwhile is noticed.
+    async fn sleep_until(&self, time: Timestamp) {
+        loop {
+            let left = time.since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The run's box: opened when the first effect needs it, opened again with the same specification if it dies.
+
+use forge_ports::sandbox::Error;
+use forge_ports::{Clock, Sandbox, Workspace};
+use forge_types::{ErrorInfo, ErrorKind, RunId, SandboxSpec};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A start that fails is tried once more after this time (SBX-5).
+const SECOND_TRY: Duration = Duration::from_secs(5);
+
+/// Keeps the box of one run.
+pub struct BoxKeeper {
+    sandbox: Arc<dyn Sandbox>,
+    spec: SandboxSpec,
+    run: RunId,
+    open: Mutex<Option<Arc<dyn Workspace>>>,
+}
+
+impl BoxKeeper {
+    /// A keeper whose box is not open yet.
+    pub fn new(sandbox: Arc<dyn Sandbox>, spec: SandboxSpec, run: RunId) -> Self {
+        Self { sandbox, spec, run, open: Mutex::new(None) }
+    }
+
+    /// Whether the box is open.
+    pub fn is_open(&self) -> bool {
+        self.workspace().is_some()
+    }
+
+    /// The box, if it is open.
+    pub fn workspace(&self) -> Option<Arc<dyn Workspace>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the box, always with the run's own specification.
+    ///
+    /// # Errors
+    /// Says what is missing; nothing is opened with less isolation than was asked for.
+    pub async fn open(&self, clock: &dyn Clock) -> Result<Arc<dyn Workspace>, ErrorInfo> {
+        if let Some(workspace) = self.workspace() {
+            return Ok(workspace);
+        }
+        let workspace = match self.sandbox.open(&self.spec, self.run).await {
+            Ok(workspace) => workspace,
+            Err(Error::Startup { .. } | Error::Died { .. }) => {
+                clock.sleep_until(clock.now().after(SECOND_TRY)).await;
+                self.sandbox.open(&self.spec, self.run).await.map_err(|error| as_info(&error))?
+            }
+            Err(error) => return Err(as_info(&error)),
+        };
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace.clone());
+        Ok(workspace)
+    }
+
+    /// Lets go of the box; it ends with its last user.
+    pub async fn close(&self) {
+        let workspace = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(workspace) = workspace {
+            // Ending a box reaps processes and removes mounts: not on a thread that runs other work.
+            let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
+        }
+    }
+}
+
+fn as_info(error: &Error) -> ErrorInfo {
+    let kind = match error {
+        Error::Missing { .. } => ErrorKind::BackendMissing,
+        Error::Died { .. } => ErrorKind::Died,
+        Error::Startup { .. } | Error::Path { .. } | Error::Invalid { .. } => ErrorKind::Startup,
+    };
+    ErrorInfo::fatal(kind, error.to_string())
+}

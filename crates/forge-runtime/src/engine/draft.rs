@@ -1,0 +1,107 @@
+//! The batch that one turn of the loop writes, while it is being made.
+
+use forge_policy::context::{self, Cut};
+use forge_ports::journal::{Blob, Posting};
+use forge_types::{
+    CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, Timestamp,
+};
+
+use crate::Error;
+use crate::redact::Redactor;
+
+/// Texts longer than this stand in the journal by their hash.
+const INLINE_BYTES: usize = 4096;
+
+/// Events, blobs and postings of a turn, with the state that they lead to.
+pub(super) struct Draft<'a> {
+    pub(super) state: RunState,
+    pub(super) events: Vec<Event>,
+    pub(super) blobs: Vec<Blob>,
+    pub(super) taken: Vec<CommandId>,
+    pub(super) postings: Vec<Posting>,
+    now: Timestamp,
+    plan: &'a Plan,
+    redactor: &'a Redactor,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(state: RunState, now: Timestamp, plan: &'a Plan, redactor: &'a Redactor) -> Self {
+        // A clock that jumps back must not let the journal's times run backwards.
+        let now = now.max(state.at);
+        Self {
+            state,
+            events: Vec::new(),
+            blobs: Vec::new(),
+            taken: Vec::new(),
+            postings: Vec::new(),
+            now,
+            plan,
+            redactor,
+        }
+    }
+
+    /// Adds an event: redacted, its long texts by hash, folded into the state.
+    pub(super) fn push(&mut self, mut kind: EventKind) -> Result<(), Error> {
+        self.redactor.event(&mut kind);
+        if let EventKind::Settled { outcome: Outcome::ToolDone { output }, .. } = &mut kind
+            && let Payload::Inline(text) = &mut output.content
+        {
+            let (text_cut, cut) = context::cut_result(std::mem::take(text), self.plan.result_chars());
+            *text = text_cut;
+            output.truncated |= cut == Cut::Cut;
+        }
+        for payload in kind.payloads_mut() {
+            if let Some(blob) = externalise(payload) {
+                self.blobs.push(blob);
+            }
+        }
+        let event = Event { run: self.state.run, seq: self.state.seq.next(), at: self.now, kind };
+        self.state.apply(&event).map_err(|error| Error::Damaged {
+            run: self.state.run,
+            damage: format!("{error} (a fault in forge)"),
+        })?;
+        self.events.push(event);
+        Ok(())
+    }
+
+    /// Adds a blob that an event refers to.
+    pub(super) fn blob(&mut self, bytes: Vec<u8>) -> forge_types::Digest {
+        let blob = Blob::new(bytes);
+        let digest = blob.digest;
+        self.blobs.push(blob);
+        digest
+    }
+
+    /// Adds an outcome with what it cost.
+    pub(super) fn settle(&mut self, effect: EffectId, outcome: Outcome) -> Result<(), Error> {
+        let open = self.state.open.get(&effect);
+        let reserved = open.and_then(|open| open.reserved);
+        if reserved.is_some() {
+            let actual = match &outcome {
+                Outcome::Replied { cost, .. } => cost.unwrap_or(Money::ZERO),
+                _ => Money::ZERO,
+            };
+            self.postings.push(Posting::Settle { effect, actual });
+        }
+        self.push(EventKind::Settled { effect, outcome })
+    }
+
+    /// Reserves money for an effect on the accounts above it.
+    pub(super) fn reserve(&mut self, effect: EffectId, amount: Money) {
+        let run = self.state.run;
+        self.postings.push(Posting::Reserve { account: format!("run:{run}"), effect, amount, ceiling: None });
+        let account = format!("day:{}", self.now.day());
+        self.postings.push(Posting::Reserve { account, effect, amount, ceiling: self.plan.day_ceiling });
+    }
+}
+
+fn externalise(payload: &mut Payload) -> Option<Blob> {
+    let Payload::Inline(text) = payload else { return None };
+    if text.len() <= INLINE_BYTES {
+        return None;
+    }
+    let chars = text.chars().count() as u64;
+    let blob = Blob::new(std::mem::take(text).into_bytes());
+    *payload = Payload::Stored { blob: blob.digest, bytes: blob.bytes.len() as u64, chars };
+    Some(blob)
+}

@@ -1,0 +1,319 @@
+//! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
+
+use super::draft::Draft;
+use super::{Drive, perform};
+use crate::Error;
+use crate::row::row;
+use forge_policy::agent::{self, Decision, Start};
+use forge_ports::journal::{self, Batch};
+use forge_types::{
+    Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
+    SandboxState, Timestamp, ToolAccess,
+};
+
+/// What arrived since the last turn.
+#[derive(Clone, Default)]
+pub(super) struct Arrived {
+    events: Vec<EventKind>,
+    outcomes: Vec<(EffectId, Outcome)>,
+    commands: Vec<(CommandId, Command)>,
+}
+
+/// A run that decides for ever would never append.
+const MAX_DECISIONS: usize = 1_000;
+
+impl Drive {
+    pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<(), Error> {
+        let mut changes = self.parts.journal.watch();
+        let mut arrived = Arrived {
+            events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
+            // Effects that are still open belong to a process that died.
+            outcomes: self.state.open.keys().map(|effect| (*effect, Outcome::Interrupted)).collect(),
+            commands: self.parts.journal.inbox(self.state.run).await?,
+        };
+        loop {
+            let wake = self.turn(std::mem::take(&mut arrived)).await?;
+            if self.ended() {
+                return Ok(());
+            }
+            arrived = self.next(wake, &mut changes).await?;
+        }
+    }
+
+    /// Waits until something happens that may change the decision.
+    async fn next(
+        &mut self,
+        wake: Option<Timestamp>,
+        changes: &mut tokio::sync::watch::Receiver<u64>,
+    ) -> Result<Arrived, Error> {
+        let mut arrived = Arrived::default();
+        loop {
+            let clock = self.parts.clock.clone();
+            let alarm = async move {
+                match wake {
+                    Some(time) => clock.sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    arrived.outcomes.push(self.outcome_of(joined));
+                    while let Some(joined) = self.tasks.try_join_next_with_id() {
+                        arrived.outcomes.push(self.outcome_of(joined));
+                    }
+                    return Ok(arrived);
+                }
+                changed = changes.changed() => {
+                    arrived.commands = self.parts.journal.inbox(self.state.run).await?;
+                    if changed.is_err() {
+                        return Err(Error::Internal { what: "the journal stopped telling of changes".into() });
+                    }
+                    if !arrived.commands.is_empty() {
+                        return Ok(arrived);
+                    }
+                }
+                () = alarm => return Ok(arrived),
+            }
+        }
+    }
+
+    fn outcome_of(
+        &mut self,
+        joined: Result<(tokio::task::Id, (EffectId, Outcome)), tokio::task::JoinError>,
+    ) -> (EffectId, Outcome) {
+        match joined {
+            Ok((id, outcome)) => {
+                self.names.remove(&id);
+                self.handles.remove(&outcome.0);
+                outcome
+            }
+            Err(error) => {
+                let effect = self.names.remove(&error.id()).unwrap_or_default();
+                self.handles.remove(&effect);
+                if error.is_cancelled() {
+                    return (effect, Outcome::Cancelled);
+                }
+                let text = format!("forge itself failed while it worked on this: {error}");
+                let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
+                let is_model =
+                    matches!(self.state.open.get(&effect).map(|open| &open.what), Some(Effect::CallModel(_)));
+                let outcome = if is_model {
+                    Outcome::ModelFailed { error: failure }
+                } else {
+                    Outcome::ToolDone { output: forge_types::ToolOutput::failed(ErrorKind::Execution, text) }
+                };
+                (effect, outcome)
+            }
+        }
+    }
+
+    /// Folds in, decides, appends, acts. Gives the time to decide again.
+    async fn turn(&mut self, arrived: Arrived) -> Result<Option<Timestamp>, Error> {
+        let again = self.plan.day_ceiling.is_some().then(|| arrived.clone());
+        match (self.try_turn(arrived, None).await, again) {
+            (Err(Error::Journal(error @ journal::Error::Ceiling { .. })), Some(arrived)) => {
+                self.try_turn(arrived, Some(error.to_string())).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// `refused`: why the ledger refused the start that this turn decided before; the run then reaches its limit.
+    async fn try_turn(
+        &mut self,
+        arrived: Arrived,
+        refused: Option<String>,
+    ) -> Result<Option<Timestamp>, Error> {
+        let redactor = self.parts.redactor.clone();
+        let plan = self.plan.clone();
+        let mut draft = Draft::new(self.state.clone(), self.parts.clock.now(), &plan, &redactor);
+        for event in arrived.events {
+            draft.push(event)?;
+        }
+        for (id, command) in arrived.commands {
+            draft.push(EventKind::Commanded { id, command })?;
+            draft.taken.push(id);
+        }
+        for (effect, outcome) in arrived.outcomes {
+            if let Outcome::SandboxLost { .. } = &outcome {
+                self.lose_box(&mut draft).await?;
+            }
+            draft.settle(effect, outcome)?;
+        }
+        let (decision, starts) = match refused {
+            None => self.settle_decisions(&mut draft).await?,
+            Some(message) => {
+                let mut decision = agent::reach_limit(&draft.state, &plan, LimitKind::Cost, message);
+                for event in std::mem::take(&mut decision.record) {
+                    draft.push(event)?;
+                }
+                (decision, Vec::new())
+            }
+        };
+        if let Some(finish) = decision.finish {
+            self.finish(&mut draft, finish).await?;
+        }
+        self.append(draft).await?;
+        for effect in decision.cancel {
+            self.abort(effect);
+        }
+        for start in starts {
+            self.start(start);
+        }
+        Ok(decision.wake)
+    }
+
+    /// Decides until nothing new follows; what is decided joins the draft.
+    async fn settle_decisions(&mut self, draft: &mut Draft<'_>) -> Result<(Decision, Vec<Start>), Error> {
+        let mut starts = Vec::new();
+        for _ in 0..MAX_DECISIONS {
+            let mut decision = self.decide(&draft.state);
+            if decision.is_quiet() || decision.finish.is_some() {
+                return Ok((decision, starts));
+            }
+            for event in std::mem::take(&mut decision.record) {
+                draft.push(event)?;
+            }
+            for start in std::mem::take(&mut decision.start) {
+                if let Some(refused) = self.prepare(draft, &start).await? {
+                    return Ok((refused, starts));
+                }
+                if let Some(amount) = start.reserved {
+                    draft.reserve(start.effect, amount);
+                }
+                draft.push(EventKind::Intended {
+                    effect: start.effect,
+                    what: start.what.clone(),
+                    reserved: start.reserved,
+                })?;
+                starts.push(start);
+            }
+        }
+        Err(Error::Internal { what: "the run's decisions do not come to an end".into() })
+    }
+
+    /// What must stand before an effect starts: the box, and before the first change a look at the workspace.
+    async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
+        if !self.keeper.is_open() {
+            match self.keeper.open(self.parts.clock.as_ref()).await {
+                Ok(workspace) => {
+                    let report = workspace.report();
+                    draft.push(EventKind::SandboxChanged {
+                        state: SandboxState::Running,
+                        report: Some(report),
+                    })?;
+                    if draft.state.manifest.is_none() {
+                        self.begin_survey(workspace);
+                    }
+                }
+                Err(error) => {
+                    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error) };
+                    return Ok(Some(Decision { finish: Some(finish), ..Decision::default() }));
+                }
+            }
+        }
+        let changes = matches!(&start.what, Effect::RunTool(run) if run.access != ToolAccess::Read);
+        if changes && draft.state.manifest.is_none() {
+            self.end_survey(draft).await?;
+        }
+        Ok(None)
+    }
+
+    async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
+        if self.keeper.is_open() {
+            self.keeper.close().await;
+            draft.push(EventKind::SandboxChanged { state: SandboxState::Died, report: None })?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
+        let files_modified = self.files_modified(&draft.state).await;
+        if self.keeper.is_open() {
+            self.keeper.close().await;
+            draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
+        }
+        draft.push(EventKind::Finished {
+            status: finish.status,
+            limit: finish.limit,
+            error: finish.error,
+            files_modified,
+        })
+    }
+
+    async fn append(&mut self, draft: Draft<'_>) -> Result<(), journal::Error> {
+        if draft.events.is_empty() {
+            return Ok(());
+        }
+        let Draft { state, events, blobs, taken, postings, .. } = draft;
+        let checkpoint = self.checkpoint(&state, events.len() as u64);
+        let row = row(&state, &self.plan, self.parts.clock.now());
+        for blob in &blobs {
+            self.blobs.keep(blob);
+        }
+        let batch = Batch {
+            run: state.run,
+            expected: self.state.seq,
+            events: events.clone(),
+            blobs,
+            taken,
+            postings,
+            row,
+            checkpoint,
+        };
+        self.parts.journal.append(batch).await?;
+        self.state = state;
+        for event in &events {
+            for wire in self.projector.project(event).unwrap_or_default() {
+                self.live.event(&wire);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { effect, what, .. } = start;
+        let performer = perform::Performer {
+            parts: self.parts.clone(),
+            plan: self.plan.clone(),
+            blobs: self.blobs.clone(),
+            keeper: self.keeper.clone(),
+            live: self.live.clone(),
+        };
+        let request = match &what {
+            Effect::CallModel(call) => Some(forge_policy::context::request(&self.state, &self.plan, call)),
+            Effect::RunTool(_) => None,
+        };
+        let handle = self.tasks.spawn(async move { (effect, performer.perform(what, request).await) });
+        self.names.insert(handle.id(), effect);
+        self.handles.insert(effect, handle);
+    }
+
+    fn abort(&mut self, effect: EffectId) {
+        if let Some(handle) = self.handles.remove(&effect) {
+            handle.abort();
+        }
+    }
+
+    /// The journal could not be written: what can still be said is said, then the run ends.
+    pub(super) async fn record_failure(&mut self, error: journal::Error) -> Result<(), Error> {
+        self.tasks.shutdown().await;
+        if !matches!(error, journal::Error::DiskFull { .. } | journal::Error::Ceiling { .. }) {
+            return Err(error.into());
+        }
+        let redactor = self.parts.redactor.clone();
+        let plan = self.plan.clone();
+        let mut draft = Draft::new(self.state.clone(), self.parts.clock.now(), &plan, &redactor);
+        let open: Vec<_> = draft.state.open.keys().copied().collect();
+        for effect in open {
+            draft.settle(effect, Outcome::Interrupted)?;
+        }
+        let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
+        let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
+        let status = if limit.is_some() { RunStatus::TimedOut } else { RunStatus::Failed };
+        let finish = agent::Finish { status, limit, error: Some(ErrorInfo::fatal(kind, error.to_string())) };
+        self.finish(&mut draft, finish).await?;
+        self.append(draft).await.map_err(Error::from)
+    }
+}

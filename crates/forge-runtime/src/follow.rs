@@ -1,0 +1,143 @@
+//! Following a run from any process: its wire events from a position on, then new ones as they come.
+
+use crate::Error;
+use crate::blobs::BlobCache;
+use forge_ports::{Journal, Queue};
+use forge_types::wire::{PlanFacts, Projector, WireEvent};
+use forge_types::{Event, EventKind, Plan, RunId, RunStatus, Seq};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Events read at once.
+const PAGE: usize = 500;
+/// How long nothing may happen before it is asked whether anybody works on the run at all.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Why following ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FollowEnd {
+    /// The run ended.
+    Ended,
+    /// The run waits for something outside.
+    Parked,
+    /// Nobody works on the run: its process died.
+    Abandoned,
+    /// The journal can't be read further.
+    Damaged(String),
+}
+
+/// Follows one run.
+pub struct Follow {
+    journal: Arc<dyn Journal>,
+    queue: Arc<dyn Queue>,
+    blobs: BlobCache,
+    changes: watch::Receiver<u64>,
+    run: RunId,
+    after: u64,
+    projector: Projector,
+    ready: VecDeque<WireEvent>,
+    end: Option<FollowEnd>,
+}
+
+impl Follow {
+    pub(crate) fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
+        let changes = journal.watch();
+        let blobs = BlobCache::new(journal.clone());
+        let projector = Projector::new(run, None);
+        Self { journal, queue, blobs, changes, run, after, projector, ready: VecDeque::new(), end: None }
+    }
+
+    /// The next event that is there already; `None` if there is none now.
+    ///
+    /// # Errors
+    /// If the journal can't be read at all.
+    pub async fn present(&mut self) -> Result<Option<WireEvent>, Error> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.end.is_some() || !self.read().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next event, waiting for it; `None` once [`Follow::end`] says why there is no more.
+    ///
+    /// # Errors
+    /// If the journal can't be read at all.
+    pub async fn next(&mut self) -> Result<Option<WireEvent>, Error> {
+        loop {
+            self.changes.borrow_and_update();
+            if let Some(event) = self.present().await? {
+                return Ok(Some(event));
+            }
+            if self.end.is_some() || self.is_over().await? {
+                return Ok(None);
+            }
+            let waited = tokio::time::timeout(SILENCE, self.changes.changed()).await;
+            if matches!(waited, Ok(Err(_))) {
+                self.end = Some(FollowEnd::Abandoned);
+            }
+        }
+    }
+
+    /// Why there are no more events.
+    pub const fn end(&self) -> Option<&FollowEnd> {
+        self.end.as_ref()
+    }
+
+    /// Whether nothing more will come: parked, or left alone by a process that died.
+    async fn is_over(&mut self) -> Result<bool, Error> {
+        let status = self.projector.state().status;
+        if status == RunStatus::Waiting && self.queue.holder(self.run).await?.is_none() {
+            self.end = Some(FollowEnd::Parked);
+        } else if status == RunStatus::Running
+            && self.queue.holder(self.run).await?.is_none()
+            && !self.read().await?
+        {
+            self.end = Some(FollowEnd::Abandoned);
+        }
+        Ok(self.end.is_some() && self.ready.is_empty())
+    }
+
+    async fn read(&mut self) -> Result<bool, Error> {
+        let pages = self.journal.read(self.run, self.seq(), PAGE).await?;
+        let some = !pages.events.is_empty();
+        for event in pages.events {
+            self.take(event).await?;
+        }
+        if let Some(damage) = pages.damage {
+            self.end = Some(FollowEnd::Damaged(damage));
+        }
+        Ok(some)
+    }
+
+    fn seq(&self) -> Seq {
+        self.projector.state().seq
+    }
+
+    async fn take(&mut self, mut event: Event) -> Result<(), Error> {
+        if let EventKind::Created(created) = &event.kind
+            && let Ok(bytes) = self.journal.blob(created.plan).await
+            && let Ok(plan) = serde_json::from_slice::<Plan>(&bytes)
+        {
+            self.projector.learn(PlanFacts::from(&plan));
+        }
+        for payload in event.kind.payloads_mut() {
+            // A blob that can't be read shows as its hash; the events go on.
+            let _ = self.blobs.resolve(payload).await;
+        }
+        let finished = matches!(event.kind, EventKind::Finished { .. });
+        match self.projector.project(&event) {
+            Ok(wire) => self.ready.extend(wire.into_iter().filter(|wire| wire.seq > self.after)),
+            Err(error) => self.end = Some(FollowEnd::Damaged(error.to_string())),
+        }
+        if finished {
+            self.end = Some(FollowEnd::Ended);
+        }
+        Ok(())
+    }
+}

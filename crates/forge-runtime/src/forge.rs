@@ -1,0 +1,292 @@
+//! The façade: everything that a surface may ask of Forge.
+
+use crate::engine::{Engine, Parts};
+use crate::follow::Follow;
+use crate::live::LiveSink;
+use crate::{Error, rundir};
+use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
+use forge_types::record::{self, RunRecord, Summary};
+use forge_types::{
+    Command, CommandId, Created, Event, EventKind, Limits, Payload, Plan, RunId, RunState, RunStatus, Seq,
+    Source,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest task in characters, as everywhere where a run can be created.
+pub const MAX_TASK_CHARS: usize = 10_000;
+
+/// A run to be created.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The task in the user's words.
+    pub task: String,
+    /// The repository.
+    pub repo: PathBuf,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// All that is known of a run, with its texts in place.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The state, as far as the journal can be read.
+    pub state: RunState,
+    /// The plan; `None` if it can't be read.
+    pub plan: Option<Plan>,
+    /// What it came to so far.
+    pub summary: Summary,
+    /// Its record with all tool calls.
+    pub record: RunRecord,
+    /// What of the journal can't be read.
+    pub damage: Option<String>,
+    /// The process that works on it now.
+    pub holder: Option<String>,
+    /// Its run directory.
+    pub folder: PathBuf,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A live process works on the run and takes it.
+    Sent {
+        /// Which (`host:pid`).
+        holder: String,
+    },
+    /// Nobody worked on the run: this process applied it.
+    Applied {
+        /// The run's status now.
+        status: RunStatus,
+    },
+}
+
+/// Forge, ready to work.
+#[derive(Clone)]
+pub struct Forge {
+    parts: Parts,
+    engine: Engine,
+    data: PathBuf,
+}
+
+impl Forge {
+    /// Forge made of these parts; `data` is the data folder and `worker` names this process (`host:pid`).
+    pub fn assemble(parts: Parts, data: PathBuf, worker: String) -> Self {
+        let engine = Engine::new(parts.clone(), worker);
+        Self { parts, engine, data }
+    }
+
+    /// Its parts.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Creates a run with a frozen plan and queues it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unusable task; nothing is stored then.
+    pub async fn create(&self, new: NewRun, plan: &Plan) -> Result<RunId, Error> {
+        check_task(&new.task)?;
+        let run = RunId::generate();
+        let plan_bytes = serde_json::to_vec(plan)
+            .map_err(|error| Error::Internal { what: format!("a plan can't be written: {error}") })?;
+        let blob = Blob::new(plan_bytes);
+        let created = Created {
+            task: Payload::Inline(new.task),
+            repo: new.repo,
+            pipeline: "solo".to_owned(),
+            source: new.source,
+            root: run,
+            plan: blob.digest,
+            correlation_id: correlation_id(run),
+        };
+        let now = forge_ports::Clock::now(self.parts.clock.as_ref());
+        let mut kind = EventKind::Created(Box::new(created));
+        self.parts.redactor.event(&mut kind);
+        let event = Event { run, seq: Seq(1), at: now, kind };
+        let mut state = RunState::new(run);
+        state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
+        let row = crate::row::row(&state, plan, now);
+        let batch = Batch {
+            run,
+            expected: Seq(0),
+            events: vec![event],
+            blobs: vec![blob],
+            taken: Vec::new(),
+            postings: Vec::new(),
+            row,
+            checkpoint: None,
+        };
+        self.parts.journal.append(batch).await?;
+        self.parts.queue.enqueue(run, 0).await?;
+        Ok(run)
+    }
+
+    /// Works on a run until it ends or is parked.
+    ///
+    /// # Errors
+    /// If a live process works on it, or its journal can't be read or written.
+    pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<Shown, Error> {
+        self.engine.drive(run, live).await?;
+        let now = forge_ports::Clock::now(self.parts.clock.as_ref());
+        if let Err(error) = rundir::write(&self.parts.journal, &self.data, run, now).await {
+            tracing::warn!(%run, %error, "the run directory is incomplete");
+        }
+        self.show(run).await
+    }
+
+    /// Goes on with a run that was parked or whose process died.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if it has ended; else as [`Forge::drive`].
+    pub async fn resume(
+        &self,
+        run: RunId,
+        limits: Option<Limits>,
+        live: Arc<dyn LiveSink>,
+    ) -> Result<Shown, Error> {
+        let shown = self.show(run).await?;
+        self.refuse_ended(&shown.state, "it can't be resumed. Start a new run")?;
+        if let Some(holder) = shown.holder {
+            return Err(forge_ports::queue::ClaimError::Held { run, holder }.into());
+        }
+        if shown.state.status == RunStatus::Waiting || limits.is_some() {
+            let command = Command::Resume { limits };
+            self.parts.journal.send(run, CommandId::generate(), command).await?;
+        }
+        self.drive(run, live).await
+    }
+
+    /// Tells a run something. If nobody works on the run, this process applies it.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if the run has ended.
+    pub async fn send(&self, run: RunId, command: Command) -> Result<Delivery, Error> {
+        let (state, _, _) = crate::engine::load(self.parts.journal.as_ref(), run).await?;
+        self.refuse_ended(&state, "there is nothing left to do about it")?;
+        self.parts.journal.send(run, CommandId::generate(), command.clone()).await?;
+        if let Some(holder) = self.parts.queue.holder(run).await? {
+            return Ok(Delivery::Sent { holder });
+        }
+        if !matches!(command, Command::Cancel { .. }) {
+            return Ok(Delivery::Applied { status: state.status });
+        }
+        match self.drive(run, Arc::new(())).await {
+            Ok(shown) => Ok(Delivery::Applied { status: shown.state.status }),
+            Err(Error::Claim(forge_ports::queue::ClaimError::Held { holder, .. })) => {
+                Ok(Delivery::Sent { holder })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refuse_ended(&self, state: &RunState, why: &str) -> Result<(), Error> {
+        if state.status.is_terminal() {
+            return Err(Error::WrongState { run: state.run, status: state.status, why: why.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The run whose id is or begins with `text`; `last` is the newest one.
+    ///
+    /// # Errors
+    /// If there is none, or several.
+    pub async fn find(&self, text: &str) -> Result<RunId, Error> {
+        let text = text.trim().to_ascii_lowercase();
+        let query = match text.as_str() {
+            "last" => RunQuery { limit: 1, ..RunQuery::default() },
+            _ => RunQuery { prefix: Some(text.clone()), limit: 6, ..RunQuery::default() },
+        };
+        let rows = self.parts.journal.list(query).await?;
+        match rows.as_slice() {
+            [] => Err(Error::NoSuchRun { id: text }),
+            [row] => Ok(row.run),
+            _ => Err(Error::Ambiguous { prefix: text, runs: rows.iter().map(|row| row.run).collect() }),
+        }
+    }
+
+    /// Rows of runs, newest first.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn list(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
+        Ok(self.parts.journal.list(query).await?)
+    }
+
+    /// All that is known of a run. Damage is part of the answer, not an error.
+    ///
+    /// # Errors
+    /// If there is no such run or the store can't be read at all.
+    pub async fn show(&self, run: RunId) -> Result<Shown, Error> {
+        let read = rundir::read(&self.parts.journal, run).await?;
+        if read.events.is_empty() && read.damage.is_none() {
+            return Err(Error::NoSuchRun { id: run.to_string() });
+        }
+        let now = forge_ports::Clock::now(self.parts.clock.as_ref());
+        Ok(Shown {
+            summary: record::summary(&read.state, read.plan.as_ref(), now),
+            record: record::run_record(&read.state, read.plan.as_ref(), &read.events),
+            state: read.state,
+            plan: read.plan,
+            damage: read.damage,
+            holder: self.parts.queue.holder(run).await?,
+            folder: rundir::path(&self.data, run),
+        })
+    }
+
+    /// Follows a run's wire events after position `after`.
+    pub fn follow(&self, run: RunId, after: u64) -> Follow {
+        Follow::new(self.parts.journal.clone(), self.parts.queue.clone(), run, after)
+    }
+}
+
+fn check_task(task: &str) -> Result<(), Error> {
+    if task.trim().is_empty() {
+        let what = "the task is empty: say in a sentence what is to be done, such as forge run \"Fix the failing test\"";
+        return Err(Error::Invalid { what: what.to_owned() });
+    }
+    let chars = task.chars().count();
+    if chars > MAX_TASK_CHARS {
+        let what = format!(
+            "the task has {chars} characters and at most {MAX_TASK_CHARS} are taken. Put the long part into a file of \
+             the repository and name that file in the task"
+        );
+        return Err(Error::Invalid { what });
+    }
+    Ok(())
+}
+
+/// The repository as an absolute path.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is not there, no folder, or not readable.
+pub fn check_repo(repo: &Path) -> Result<PathBuf, Error> {
+    let invalid = |what: String| Error::Invalid { what };
+    let path = std::fs::canonicalize(repo).map_err(|error| {
+        invalid(format!(
+            "the repository {} can't be used: {error}. Name another one with --repo",
+            repo.display()
+        ))
+    })?;
+    if !path.is_dir() {
+        return Err(invalid(format!("the repository {} is not a folder", path.display())));
+    }
+    std::fs::read_dir(&path).map_err(|error| {
+        invalid(format!("the repository {} can't be read: {error}. Check its permissions", path.display()))
+    })?;
+    if path == Path::new("/") {
+        return Err(invalid("the whole file system can't be a repository: name a folder with --repo".into()));
+    }
+    Ok(path)
+}
+
+/// Sixteen hex digits that follow from the run's id: its random part.
+fn correlation_id(run: RunId) -> String {
+    let hex: String = run.to_string().chars().filter(|c| *c != '-').collect();
+    hex.chars().skip(16).collect()
+}

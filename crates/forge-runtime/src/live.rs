@@ -1,0 +1,126 @@
+//! What can be watched while a run works: wire events as they are appended, and lossy live frames in between.
+
+use crate::redact::{HoldBack, Redactor};
+use forge_ports::Deltas;
+use forge_ports::sandbox::{OutputSink, Stream};
+use forge_types::wire::{LiveFrame, OutputStream, WireEvent};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Watches a run from within the process that drives it. Calls must return at once.
+pub trait LiveSink: Send + Sync {
+    /// An event was appended.
+    fn event(&self, event: &WireEvent);
+
+    /// Something is on its way; never journalled, may be lost.
+    fn frame(&self, frame: LiveFrame);
+}
+
+/// Nobody watches.
+impl LiveSink for () {
+    fn event(&self, _event: &WireEvent) {}
+    fn frame(&self, _frame: LiveFrame) {}
+}
+
+/// Passes a model's text on, without secrets.
+pub(crate) struct LiveDeltas {
+    sink: Arc<dyn LiveSink>,
+    redactor: Arc<Redactor>,
+    text: Mutex<HoldBack>,
+    reasoning: Mutex<HoldBack>,
+}
+
+impl LiveDeltas {
+    pub(crate) fn new(sink: Arc<dyn LiveSink>, redactor: Arc<Redactor>) -> Self {
+        Self { sink, redactor, text: Mutex::default(), reasoning: Mutex::default() }
+    }
+
+    pub(crate) fn flush(&self) {
+        self.show_reasoning(lock(&self.reasoning).flush());
+        self.show_text(lock(&self.text).flush());
+    }
+
+    fn show_text(&self, text: String) {
+        if !text.is_empty() {
+            self.sink.frame(LiveFrame::ModelDelta { text });
+        }
+    }
+
+    fn show_reasoning(&self, text: String) {
+        if !text.is_empty() {
+            self.sink.frame(LiveFrame::Reasoning { text });
+        }
+    }
+}
+
+impl Deltas for LiveDeltas {
+    fn text(&self, text: &str) {
+        let text = lock(&self.text).push(&self.redactor, text);
+        self.show_text(text);
+    }
+
+    fn reasoning(&self, text: &str) {
+        let text = lock(&self.reasoning).push(&self.redactor, text);
+        self.show_reasoning(text);
+    }
+}
+
+/// Passes a command's output on by lines, without secrets.
+pub(crate) struct LiveOutput {
+    sink: Arc<dyn LiveSink>,
+    redactor: Arc<Redactor>,
+    lines: Mutex<[Vec<u8>; 2]>,
+}
+
+/// A line longer than this is shown in pieces.
+const LONGEST_LINE: usize = 4096;
+
+impl LiveOutput {
+    pub(crate) fn new(sink: Arc<dyn LiveSink>, redactor: Arc<Redactor>) -> Self {
+        Self { sink, redactor, lines: Mutex::default() }
+    }
+
+    pub(crate) fn flush(&self) {
+        let rest = std::mem::take(&mut *lock(&self.lines));
+        for (stream, line) in [Stream::Stdout, Stream::Stderr].into_iter().zip(rest) {
+            if !line.is_empty() {
+                self.show(stream, &line);
+            }
+        }
+    }
+
+    fn show(&self, stream: Stream, line: &[u8]) {
+        let mut line = String::from_utf8_lossy(line).into_owned();
+        self.redactor.text(&mut line);
+        let stream = match stream {
+            Stream::Stdout => OutputStream::Stdout,
+            Stream::Stderr => OutputStream::Stderr,
+        };
+        self.sink.frame(LiveFrame::ExecOutput { stream, line });
+    }
+}
+
+impl OutputSink for LiveOutput {
+    fn output(&self, stream: Stream, bytes: &[u8]) {
+        let mut lines = lock(&self.lines);
+        let held = &mut lines[usize::from(stream == Stream::Stderr)];
+        let mut done = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            held.extend_from_slice(piece);
+            if held.ends_with(b"\n") || held.len() > LONGEST_LINE {
+                let mut line = std::mem::take(held);
+                while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                    line.pop();
+                }
+                done.push(line);
+            }
+        }
+        drop(lines);
+        for line in done {
+            self.show(stream, &line);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,108 @@
+//! The run directory `runs/<id>/`: a projection for people and scripts, never read by forge (JRN-1).
+
+use crate::Error;
+use crate::blobs::BlobCache;
+use forge_ports::Journal;
+use forge_types::{Event, EventKind, Plan, RunId, RunState, Seq, Timestamp, record};
+use serde::Serialize;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the directory of a run lies.
+pub(crate) fn path(data: &Path, run: RunId) -> PathBuf {
+    data.join("runs").join(run.to_string())
+}
+
+/// Writes `run.json`, `messages.jsonl`, `events.jsonl` and `summary.json`, each atomically.
+///
+/// # Errors
+/// If the journal can't be read or a file can't be written.
+pub(crate) async fn write(
+    journal: &Arc<dyn Journal>,
+    data: &Path,
+    run: RunId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let read = read(journal, run).await?;
+    let folder = path(data, run);
+    tokio::task::spawn_blocking(move || write_files(&folder, &read, now))
+        .await
+        .map_err(|error| Error::Internal { what: error.to_string() })?
+}
+
+/// A run's journal with all texts in place, as far as it can be read.
+pub(crate) struct Read {
+    pub(crate) state: RunState,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) damage: Option<String>,
+}
+
+pub(crate) async fn read(journal: &Arc<dyn Journal>, run: RunId) -> Result<Read, Error> {
+    let blobs = BlobCache::new(journal.clone());
+    let pages = journal.read(run, Seq(0), 0).await?;
+    let (mut events, mut damage) = (pages.events, pages.damage);
+    for event in &mut events {
+        for payload in event.kind.payloads_mut() {
+            if let Err(error) = blobs.resolve(payload).await {
+                damage.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+    let plan = match events.first().map(|event| &event.kind) {
+        Some(EventKind::Created(created)) => {
+            journal.blob(created.plan).await.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        }
+        _ => None,
+    };
+    let mut state = RunState::new(run);
+    for event in &events {
+        if let Err(error) = state.apply(event) {
+            damage.get_or_insert_with(|| error.to_string());
+            break;
+        }
+    }
+    Ok(Read { state, plan, events, damage })
+}
+
+fn write_files(folder: &Path, read: &Read, now: Timestamp) -> Result<(), Error> {
+    let (state, plan, events) = (&read.state, read.plan.as_ref(), &read.events);
+    std::fs::create_dir_all(folder).map_err(|error| output(folder, &error))?;
+    put(folder, "run.json", &pretty(&record::run_record(state, plan, events))?)?;
+    put(folder, "messages.jsonl", &lines(&record::message_lines(state, plan))?)?;
+    put(folder, "events.jsonl", &lines(&record::wire_events(state.run, plan, events))?)?;
+    put(folder, "summary.json", &pretty(&record::summary(state, plan, now))?)
+}
+
+fn pretty<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| internal(&e))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut bytes, value).map_err(|e| internal(&e))?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let target = folder.join(name);
+    let temporary = folder.join(format!(".{name}.new"));
+    std::fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(&temporary, &target))
+        .map_err(|error| output(&target, &error))
+}
+
+fn output(path: &Path, error: &std::io::Error) -> Error {
+    Error::Output { path: path.display().to_string(), why: error.to_string() }
+}
+
+fn internal(error: &serde_json::Error) -> Error {
+    Error::Internal { what: error.to_string() }
+}
