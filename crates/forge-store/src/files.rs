@@ -1,0 +1,73 @@
+//! Large payloads: files named by their content, whole and on disk before an event refers to them.
+
+use crate::fault;
+use forge_ports::journal::{Blob, Error};
+use forge_types::{CommandId, Digest};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The folder of large payloads: `ab/cdef…` for the content hash `abcdef…`.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join("blobs") }
+    }
+
+    /// Where the content with this hash stands.
+    pub(crate) fn path(&self, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.dir.join(&name[..2]).join(&name[2..])
+    }
+
+    /// Writes a payload, unless it is there; returns when it survives a power cut.
+    pub(crate) fn write(&self, blob: &Blob) -> Result<(), Error> {
+        let path = self.path(blob.digest);
+        let length = blob.bytes.len() as u64;
+        if fs::metadata(&path).is_ok_and(|found| found.len() == length) {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(&self.dir);
+        // A name of its own, so that two writers of one content do not meet in one file.
+        let draft = folder.join(format!(".{}", CommandId::generate()));
+        self.write_to(folder, &draft, &path, &blob.bytes).map_err(|error| {
+            // What is left of the draft is worth nothing, and on a full disk its space is.
+            let _ = fs::remove_file(&draft);
+            fault::io(&path, "writing a payload", &error)
+        })
+    }
+
+    fn write_to(&self, folder: &Path, draft: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let new_folder = !folder.is_dir();
+        if new_folder {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(draft, path)?;
+        File::open(folder)?.sync_all()?;
+        if new_folder {
+            File::open(&self.dir)?.sync_all()?;
+            if let Some(above) = self.dir.parent() {
+                File::open(above)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content with this hash, not yet checked; `None` if there is no such file.
+    pub(crate) fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(digest);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fault::io(&path, "reading a payload", &error)),
+        }
+    }
+}

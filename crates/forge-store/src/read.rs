@@ -1,0 +1,184 @@
+//! Reading: journals, checkpoints, inboxes, the ledger and the queue.
+
+use crate::runs::{self, int};
+use forge_ports::journal::{Checkpoint, Pages};
+use forge_ports::ledger::Balance;
+use forge_ports::queue::{Item, ItemStatus};
+use forge_types::{Command, CommandId, Digest, EffectId, Event, EventKind, Money, RunId, Seq, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+/// Bits of an event's id that hold its position; the run's number stands above them.
+pub(crate) const SEQ_BITS: u32 = 32;
+
+/// The id of the event at `seq` in the journal of run number `no`.
+pub(crate) const fn event_id(no: i64, seq: u64) -> i64 {
+    (no << SEQ_BITS) | (seq as i64 & 0xffff_ffff)
+}
+
+/// The events of a run after `after`, as far as they can be read.
+///
+/// An event that can't be understood, or a hole, ends the reading: what follows would be folded into a wrong
+/// state.
+pub(crate) fn events(
+    connection: &Connection,
+    run: RunId,
+    after: Seq,
+    limit: usize,
+) -> rusqlite::Result<Pages> {
+    let mut pages = Pages::default();
+    let Some(head) = runs::head(connection, run)? else { return Ok(pages) };
+    if after >= head.last {
+        return Ok(pages);
+    }
+    let wanted = match limit {
+        0 => head.last.0 - after.0,
+        limit => (limit as u64).min(head.last.0 - after.0),
+    };
+    let mut next = after;
+    let outcome = (|| {
+        let mut statement = connection.prepare_cached(
+            "SELECT id, at, data FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let mut rows =
+            statement.query([event_id(head.no, after.0), event_id(head.no, head.last.0), int(wanted)])?;
+        while let Some(row) = rows.next()? {
+            match event(row, run, head.no, next.next()) {
+                Ok(event) => {
+                    next = event.seq;
+                    pages.events.push(event);
+                }
+                Err(why) => return Ok(Some(why)),
+            }
+        }
+        Ok(None)
+    })();
+    let why = match outcome {
+        Ok(why) => why,
+        Err(error) if pages.events.is_empty() && !crate::fault::is_corrupt(&error) => return Err(error),
+        Err(error) => Some(error.to_string()),
+    };
+    let why = why.or_else(|| (next.0 < after.0 + wanted).then(|| "it is missing".to_owned()));
+    pages.damage = why.map(|why| {
+        let (next, last) = (next.next(), head.last);
+        format!("event {next} of run {run}, whose journal ends at {last}, can't be read: {why}")
+    });
+    Ok(pages)
+}
+
+fn event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Event, String> {
+    let id: i64 = row.get(0).map_err(|error| error.to_string())?;
+    if id != event_id(no, expected.0) {
+        return Err("it is missing".to_owned());
+    }
+    let at: i64 = row.get(1).map_err(|error| error.to_string())?;
+    let data = row.get_ref(2).map_err(|error| error.to_string())?;
+    let data = data.as_bytes().map_err(|error| error.to_string())?;
+    let kind: EventKind = serde_json::from_slice(data).map_err(|error| error.to_string())?;
+    Ok(Event { run, seq: expected, at: Timestamp::from_micros(at), kind })
+}
+
+/// The newest checkpoint of a run.
+pub(crate) fn checkpoint(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Checkpoint>> {
+    let sql =
+        "SELECT seq, version, state FROM checkpoints JOIN runs ON runs.no = checkpoints.run WHERE id = ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_row([run.to_string()], |row| {
+            Ok(Checkpoint {
+                seq: Seq(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0)),
+                version: row.get(1)?,
+                state: row.get(2)?,
+            })
+        })
+        .optional()
+}
+
+/// The bytes stored under a digest in the table; larger ones are files.
+pub(crate) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT bytes FROM blobs WHERE digest = ?1")?
+        .query_row([digest.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+/// The commands that nobody took yet. One that can't be understood is left where it is.
+pub(crate) fn inbox(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<(CommandId, Command)>> {
+    let Some(head) = runs::head(connection, run)? else { return Ok(Vec::new()) };
+    let mut statement = connection
+        .prepare_cached("SELECT id, command FROM inbox WHERE run = ?1 AND taken = 0 ORDER BY no")?;
+    let rows = statement.query_map([head.no], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut commands = Vec::new();
+    for row in rows {
+        let (id, command): (String, String) = row?;
+        match (id.parse(), serde_json::from_str(&command)) {
+            (Ok(id), Ok(command)) => commands.push((id, command)),
+            (_, Err(error)) => tracing::warn!(%run, id, %error, "a command in the inbox can't be read"),
+            (Err(error), _) => tracing::warn!(%run, id, %error, "a command in the inbox has no valid id"),
+        }
+    }
+    Ok(commands)
+}
+
+/// Where an account stands.
+pub(crate) fn balance(connection: &Connection, account: &str) -> rusqlite::Result<Balance> {
+    let found = connection
+        .prepare_cached("SELECT spent, reserved FROM accounts WHERE name = ?1")?
+        .query_row([account], |row| Ok(Balance { spent: Money(row.get(0)?), reserved: Money(row.get(1)?) }))
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The reservations that a run still holds, in the order of its effects.
+pub(crate) fn reservations(
+    connection: &Connection,
+    run: RunId,
+) -> rusqlite::Result<Vec<(EffectId, String, Money)>> {
+    let Some(head) = runs::head(connection, run)? else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT effect, account, amount FROM reservations WHERE run = ?1 ORDER BY effect, account",
+    )?;
+    let rows = statement.query_map([head.no], |row| {
+        let effect = EffectId(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0));
+        Ok((effect, row.get(1)?, Money(row.get(2)?)))
+    })?;
+    rows.collect()
+}
+
+/// The name of a queue item's status in the table.
+pub(crate) const fn item_status(status: ItemStatus) -> &'static str {
+    match status {
+        ItemStatus::Queued => "queued",
+        ItemStatus::Processing => "processing",
+        ItemStatus::Completed => "completed",
+        ItemStatus::Failed => "failed",
+    }
+}
+
+/// Queued or processing items, highest priority first, oldest first within.
+pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<Item>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT run, priority, created_at, status, attempts FROM queue_items \
+         WHERE status IN ('queued', 'processing') ORDER BY priority DESC, created_at, run",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let Ok(run) = name.parse() else {
+            tracing::warn!(name, "an item of the queue names no run");
+            continue;
+        };
+        let status = match row.get_ref(3)?.as_str() {
+            Ok("processing") => ItemStatus::Processing,
+            _ => ItemStatus::Queued,
+        };
+        items.push(Item {
+            run,
+            priority: row.get(1)?,
+            created_at: Timestamp::from_micros(row.get(2)?),
+            status,
+            attempts: row.get(4)?,
+        });
+    }
+    Ok(items)
+}

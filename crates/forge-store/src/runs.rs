@@ -1,0 +1,230 @@
+//! The table of runs: what lists show, and where each journal ends.
+
+use forge_ports::journal::{RunQuery, RunRow};
+use forge_types::{LimitKind, Money, RunId, RunStatus, Seq, Timestamp, WaitingFor};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
+use std::str::FromStr;
+
+/// A run as the other tables name it, with the last event of its journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Its number.
+    pub(crate) no: i64,
+    /// Its last event.
+    pub(crate) last: Seq,
+}
+
+/// An integer as SQLite stores it. What does not fit is far above anything that is counted here.
+pub(crate) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+/// The number and the end of a run's journal, if there is such a run.
+pub(crate) fn head(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Head>> {
+    connection
+        .prepare_cached("SELECT no, last_seq FROM runs WHERE id = ?1")?
+        .query_row([run.to_string()], |row| {
+            Ok(Head { no: row.get(0)?, last: Seq(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)) })
+        })
+        .optional()
+}
+
+/// Writes what lists show of a run and where its journal ends; returns its number.
+pub(crate) fn put(
+    connection: &Connection,
+    head: Option<Head>,
+    last: Seq,
+    row: &RunRow,
+) -> rusqlite::Result<i64> {
+    match head {
+        Some(head) => update(connection, head.no, last, row),
+        None => insert(connection, last, row),
+    }
+}
+
+fn insert(connection: &Connection, last: Seq, row: &RunRow) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO runs (id, last_seq, task, repo, pipeline, status, waiting_for, phase, provider, model, \
+             iterations, tokens_in, tokens_out, cost_pico_usd, duration_ms, limit_kind, error_kind, \
+             error_message, created_at, updated_at, completed_at) \
+             VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
+        )?
+        .insert(params![
+            row.run.to_string(),
+            int(last.0),
+            row.task,
+            row.repo,
+            row.pipeline,
+            row.status.name(),
+            row.waiting_for.map(WaitingFor::name),
+            row.phase,
+            row.provider,
+            row.model,
+            row.iterations,
+            int(row.tokens_in),
+            int(row.tokens_out),
+            row.cost.0,
+            int(row.duration_ms),
+            row.limit.map(LimitKind::name),
+            row.error_kind,
+            row.error_message,
+            row.created_at.as_micros(),
+            row.updated_at.as_micros(),
+            row.completed_at.map(Timestamp::as_micros),
+        ])
+}
+
+/// Leaves `created_at` alone, so that no index but that of the status is touched.
+fn update(connection: &Connection, no: i64, last: Seq, row: &RunRow) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "UPDATE runs SET last_seq = ?2, task = ?3, repo = ?4, pipeline = ?5, status = ?6, waiting_for = ?7, \
+             phase = ?8, provider = ?9, model = ?10, iterations = ?11, tokens_in = ?12, tokens_out = ?13, \
+             cost_pico_usd = ?14, duration_ms = ?15, limit_kind = ?16, error_kind = ?17, error_message = ?18, \
+             updated_at = ?19, completed_at = ?20 WHERE no = ?1",
+        )?
+        .execute(params![
+            no,
+            int(last.0),
+            row.task,
+            row.repo,
+            row.pipeline,
+            row.status.name(),
+            row.waiting_for.map(WaitingFor::name),
+            row.phase,
+            row.provider,
+            row.model,
+            row.iterations,
+            int(row.tokens_in),
+            int(row.tokens_out),
+            row.cost.0,
+            int(row.duration_ms),
+            row.limit.map(LimitKind::name),
+            row.error_kind,
+            row.error_message,
+            row.updated_at.as_micros(),
+            row.completed_at.map(Timestamp::as_micros),
+        ])?;
+    Ok(no)
+}
+
+/// The rows that a query asks for, newest first.
+///
+/// A row of which only a part can be read is shown with what is left, as failed, and says so; the error comes
+/// with the rows before it where the file itself is broken.
+pub(crate) fn list(
+    connection: &Connection,
+    query: &RunQuery,
+) -> Result<Vec<RunRow>, (Vec<RunRow>, rusqlite::Error)> {
+    let mut sql = "SELECT * FROM runs WHERE 1".to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(status) = query.status {
+        sql += " AND status = ?";
+        values.push(status.name().to_owned().into());
+    }
+    if let Some(repo) = &query.repo {
+        sql += " AND repo = ?";
+        values.push(repo.clone().into());
+    }
+    if let Some(prefix) = query.prefix.as_ref().map(|prefix| prefix.to_ascii_lowercase()) {
+        // `~` sorts after everything that an id is made of.
+        sql += " AND id >= ? AND id < ?";
+        values.push(prefix.clone().into());
+        values.push(format!("{prefix}~").into());
+    }
+    sql += " ORDER BY created_at DESC, id DESC";
+    if query.limit > 0 {
+        sql += " LIMIT ?";
+        values.push(int(query.limit as u64).into());
+    }
+    let mut found = Vec::new();
+    let outcome = (|| {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            found.extend(read(row));
+        }
+        Ok(())
+    })();
+    match outcome {
+        Ok(()) => Ok(found),
+        Err(error) => Err((found, error)),
+    }
+}
+
+/// The row, or what is left of it; `None` if not even the run can be told.
+fn read(row: &Row<'_>) -> Option<RunRow> {
+    let run = row.get::<_, String>("id").ok()?.parse().ok()?;
+    Some(whole(row, run).unwrap_or_else(|fault| remains(row, run, &fault)))
+}
+
+fn whole(row: &Row<'_>, run: RunId) -> Result<RunRow, String> {
+    let text = |column: &str| row.get::<_, String>(column).map_err(|error| error.to_string());
+    let maybe = |column: &str| row.get::<_, Option<String>>(column).map_err(|error| error.to_string());
+    let number = |column: &str| count(row, column).map_err(|error| error.to_string());
+    let time = |column: &str| row.get::<_, Option<i64>>(column).map_err(|error| error.to_string());
+    let named = |column: &str| maybe(column).map(|name| name.map(serde_json::Value::String));
+    let waiting_for: Option<WaitingFor> = parse(named("waiting_for")?)?;
+    let limit: Option<LimitKind> = parse(named("limit_kind")?)?;
+    Ok(RunRow {
+        run,
+        task: text("task")?,
+        repo: text("repo")?,
+        pipeline: text("pipeline")?,
+        status: RunStatus::from_str(&text("status")?).map_err(|error| error.to_string())?,
+        waiting_for,
+        phase: text("phase")?,
+        provider: text("provider")?,
+        model: text("model")?,
+        iterations: u32::try_from(number("iterations")?).unwrap_or(u32::MAX),
+        tokens_in: number("tokens_in")?,
+        tokens_out: number("tokens_out")?,
+        cost: Money(row.get("cost_pico_usd").map_err(|error| error.to_string())?),
+        duration_ms: number("duration_ms")?,
+        limit,
+        error_kind: maybe("error_kind")?,
+        error_message: maybe("error_message")?,
+        created_at: Timestamp::from_micros(time("created_at")?.unwrap_or_default()),
+        updated_at: Timestamp::from_micros(time("updated_at")?.unwrap_or_default()),
+        completed_at: time("completed_at")?.map(Timestamp::from_micros),
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(name: Option<serde_json::Value>) -> Result<Option<T>, String> {
+    name.map(serde_json::from_value).transpose().map_err(|error| error.to_string())
+}
+
+fn remains(row: &Row<'_>, run: RunId, fault: &str) -> RunRow {
+    let text = |column: &str| row.get::<_, String>(column).unwrap_or_default();
+    let number = |column: &str| count(row, column).unwrap_or_default();
+    let time = |column: &str| Timestamp::from_micros(row.get::<_, i64>(column).unwrap_or_default());
+    RunRow {
+        run,
+        task: text("task"),
+        repo: text("repo"),
+        pipeline: text("pipeline"),
+        status: text("status").parse().unwrap_or(RunStatus::Failed),
+        waiting_for: None,
+        phase: text("phase"),
+        provider: text("provider"),
+        model: text("model"),
+        iterations: u32::try_from(number("iterations")).unwrap_or(u32::MAX),
+        tokens_in: number("tokens_in"),
+        tokens_out: number("tokens_out"),
+        cost: Money(row.get("cost_pico_usd").unwrap_or_default()),
+        duration_ms: number("duration_ms"),
+        limit: None,
+        error_kind: Some("damaged".to_owned()),
+        error_message: Some(format!(
+            "the entry of this run in the list is damaged ({fault}); `forge logs {run}` shows its journal"
+        )),
+        created_at: time("created_at"),
+        updated_at: time("updated_at"),
+        completed_at: None,
+    }
+}

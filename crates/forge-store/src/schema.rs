@@ -1,0 +1,229 @@
+//! The database file: its tables, their versions, and how it is opened.
+//!
+//! `PRAGMA user_version` names the version. Each migration leads from one version to the next, in one
+//! transaction; a file of this version is opened without any of that. A file of a newer version is left alone.
+
+use crate::fault;
+use forge_ports::journal::Error;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+/// The version that this code writes: one more than the index of its last migration.
+pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// How long a connection waits for the lock of another process before it says so.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What leads from version n to version n + 1.
+///
+/// `events.id` is the run's number and the event's position in one integer (`run << 32 | seq`), so that one
+/// tree holds them in the order in which they are read and an event costs no second index entry. The view
+/// `journal` shows them with the run's name for whoever looks with the `sqlite3` shell.
+const MIGRATIONS: [&str; 1] = [r"
+CREATE TABLE runs (
+  no INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  last_seq INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  repo TEXT NOT NULL,
+  pipeline TEXT NOT NULL,
+  status TEXT NOT NULL,
+  waiting_for TEXT,
+  phase TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  iterations INTEGER NOT NULL,
+  tokens_in INTEGER NOT NULL,
+  tokens_out INTEGER NOT NULL,
+  cost_pico_usd INTEGER NOT NULL,
+  duration_ms INTEGER NOT NULL,
+  limit_kind TEXT,
+  error_kind TEXT,
+  error_message TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  completed_at INTEGER
+);
+CREATE INDEX runs_by_time ON runs (created_at);
+CREATE INDEX runs_by_status ON runs (status, created_at);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  data TEXT NOT NULL
+);
+CREATE VIEW journal AS
+  SELECT runs.id AS run, events.id & 4294967295 AS seq, events.at, events.kind, events.data
+  FROM runs JOIN events ON events.id >> 32 = runs.no;
+CREATE TABLE blobs (
+  no INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE,
+  bytes BLOB NOT NULL
+);
+CREATE TABLE inbox (
+  no INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  run INTEGER NOT NULL,
+  command TEXT,
+  taken INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX inbox_waiting ON inbox (run, no) WHERE taken = 0;
+CREATE TABLE accounts (
+  name TEXT PRIMARY KEY,
+  spent INTEGER NOT NULL,
+  reserved INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE reservations (
+  run INTEGER NOT NULL,
+  effect INTEGER NOT NULL,
+  account TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  PRIMARY KEY (run, effect, account)
+) WITHOUT ROWID;
+CREATE TABLE checkpoints (
+  run INTEGER PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  state BLOB NOT NULL
+);
+CREATE TABLE queue_items (
+  run TEXT PRIMARY KEY,
+  priority INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  status TEXT NOT NULL,
+  attempts INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status IN ('queued', 'processing');
+"];
+
+/// What a connection is for: it decides how much memory it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The one that writes.
+    Write,
+    /// One of those that read.
+    Read,
+}
+
+/// Makes the data folder, for its owner only.
+pub(crate) fn make_folder(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let fault = |error| fault::io(dir, "making the data folder", &error);
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(fault)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(fault(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the database for writing; makes it or brings it to this version if need be.
+pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
+    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+    if !path.exists() {
+        let _alone = alone(dir)?;
+        return migrate(connect(path, Purpose::Write)?, path);
+    }
+    let connection = connect(path, Purpose::Write)?;
+    match version(&connection).map_err(say)? {
+        VERSION => Ok(connection),
+        found if found > VERSION => Err(too_new(path, found)),
+        _ => {
+            let _alone = alone(dir)?;
+            migrate(connection, path)
+        }
+    }
+}
+
+/// One more connection to a database that [`open`] has opened.
+///
+/// Nothing here may open the database file by other means: closing any descriptor of it would drop the POSIX
+/// locks that all connections of this process rely on.
+pub(crate) fn connect(path: &Path, purpose: Purpose) -> Result<Connection, Error> {
+    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = match purpose {
+        Purpose::Write => flags | OpenFlags::SQLITE_OPEN_CREATE,
+        Purpose::Read => flags,
+    };
+    let connection = Connection::open_with_flags(path, flags).map_err(say)?;
+    connection.busy_timeout(BUSY).map_err(say)?;
+    // The log stays where it is at the end of a process: copying it into the database then would cost several
+    // syncs at each exit, and the next process would have to begin a new one. The writer copies it when it has
+    // grown and nothing else is to be done.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(say)?;
+    let setup = match purpose {
+        Purpose::Write => {
+            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=1048576; \
+             PRAGMA cache_size=-2048; PRAGMA temp_store=MEMORY"
+        }
+        Purpose::Read => "PRAGMA query_only=ON; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY",
+    };
+    connection.execute_batch(setup).map_err(say)?;
+    connection.set_prepared_statement_cache_capacity(48);
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn too_new(path: &Path, found: u32) -> Error {
+    Error::TooNew { path: path.display().to_string(), found, known: VERSION }
+}
+
+/// Waits until no other process makes or migrates this database. The lock ends with the file.
+fn alone(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("migrate.lock");
+    let fault = |error| fault::io(&path, "locking it", &error);
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fault)?;
+    file.lock().map_err(fault)?;
+    Ok(file)
+}
+
+/// Applies the migrations that are missing; under the lock of [`alone`].
+fn migrate(mut connection: Connection, path: &Path) -> Result<Connection, Error> {
+    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+    // Before the first write: the log and its index take over the mode of the database.
+    fs::set_permissions(path, Permissions::from_mode(0o600))
+        .map_err(|error| fault::io(path, "making it private", &error))?;
+    connection
+        .query_row("PRAGMA journal_mode=WAL", [], |row| row.get::<_, String>(0))
+        .map_err(say)
+        .and_then(|mode| if mode == "wal" { Ok(()) } else { Err(no_wal(path, &mode)) })?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(say)?;
+    let found = version(&transaction).map_err(say)?;
+    if found > VERSION {
+        return Err(too_new(path, found));
+    }
+    if found < VERSION {
+        run_migrations(&transaction, found).map_err(say)?;
+    }
+    transaction.commit().map_err(say)?;
+    Ok(connection)
+}
+
+fn run_migrations(transaction: &Transaction<'_>, found: u32) -> rusqlite::Result<()> {
+    for sql in MIGRATIONS.iter().skip(found as usize) {
+        transaction.execute_batch(sql)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)
+}
+
+fn no_wal(path: &Path, mode: &str) -> Error {
+    Error::Unavailable {
+        path: path.display().to_string(),
+        why: format!(
+            "its file system does not support a write-ahead log (SQLite stays in mode `{mode}`). Use a data \
+             folder on a local disk with XDG_DATA_HOME"
+        ),
+    }
+}

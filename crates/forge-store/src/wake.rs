@@ -1,0 +1,208 @@
+//! How processes on one data folder tell each other that something changed.
+//!
+//! Each store that somebody watches binds a datagram socket in `<data dir>/wake`; whoever commits sends one
+//! byte to every socket there. A socket whose process has died refuses, and its file is removed. Nothing is
+//! lost if a byte is: while somebody watches, the database's change counter is looked at once a second.
+
+use crate::schema::{self, Purpose};
+use forge_types::CommandId;
+use rusqlite::Connection;
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often the change counter is looked at while somebody watches.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest path that a socket can have: `sun_path` of `sockaddr_un` without its closing zero.
+const SUN_PATH: usize = 107;
+
+/// The counter of changes, and who else is to be told.
+#[derive(Debug)]
+pub(crate) struct Wake {
+    database: PathBuf,
+    folder: PathBuf,
+    counter: watch::Sender<u64>,
+    stop: AtomicBool,
+    listener: Mutex<Option<Listener>>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// Ends the listener's waiting.
+    poke: UnixDatagram,
+    thread: Option<JoinHandle<()>>,
+    /// The socket's file, if it could be bound.
+    file: Option<PathBuf>,
+}
+
+impl Wake {
+    pub(crate) fn new(data_dir: &Path, database: &Path) -> Self {
+        Self {
+            database: database.to_owned(),
+            folder: data_dir.join("wake"),
+            counter: watch::Sender::new(0),
+            stop: AtomicBool::new(false),
+            listener: Mutex::new(None),
+        }
+    }
+
+    /// The counter, which moves from now on with every change.
+    pub(crate) fn watch(self: &Arc<Self>) -> watch::Receiver<u64> {
+        let receiver = self.counter.subscribe();
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*listener {
+            // It may be waiting without an end, because nobody watched so far.
+            Some(listener) => drop(listener.poke.send(&[0])),
+            None => match Listener::start(self) {
+                Ok(started) => *listener = Some(started),
+                Err(error) => {
+                    tracing::warn!(%error, "changes made by other processes will not be noticed");
+                }
+            },
+        }
+        receiver
+    }
+
+    /// Something changed, here.
+    pub(crate) fn moved(&self) {
+        self.counter.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Tells the other processes.
+    pub(crate) fn tell(&self, own: &UnixDatagram) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let mine = self.file();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if Some(&path) == mine.as_ref() {
+                continue;
+            }
+            match short(&self.folder, &path, |path| own.send_to(&[1], path)) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    let _ = fs::remove_file(&path);
+                }
+                // A full queue is as good as one more byte in it; what is gone needs no news.
+                _ => {}
+            }
+        }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        listener.as_ref().and_then(|listener| listener.file.clone())
+    }
+
+    /// Ends the listener and waits for it.
+    pub(crate) fn close(&self) {
+        self.stop.store(true, Ordering::Release);
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut listener) = listener else { return };
+        if let Some(file) = &listener.file {
+            let _ = fs::remove_file(file);
+        }
+        let _ = listener.poke.send(&[0]);
+        if let Some(thread) = listener.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Listener {
+    fn start(wake: &Arc<Wake>) -> std::io::Result<Self> {
+        let (socket, poke, file) = match bind(&wake.folder) {
+            Ok((socket, poke, file)) => (socket, poke, Some(file)),
+            Err(error) => {
+                // Some file systems hold no sockets. Then the change counter alone has to do.
+                tracing::debug!(%error, folder = %wake.folder.display(), "no socket for changes could be bound");
+                let (socket, poke) = UnixDatagram::pair()?;
+                (socket, poke, None)
+            }
+        };
+        poke.set_nonblocking(true)?;
+        let wake = Arc::clone(wake);
+        let thread = std::thread::Builder::new()
+            .name("store-wake".to_owned())
+            .spawn(move || listen(&wake, &socket))?;
+        Ok(Self { poke, thread: Some(thread), file })
+    }
+}
+
+/// A socket with a file of its own, and one that is connected to it.
+fn bind(folder: &Path) -> std::io::Result<(UnixDatagram, UnixDatagram, PathBuf)> {
+    if !folder.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    // A part of the name is random: process ids come again, and containers have their own.
+    let random = CommandId::generate().to_string();
+    let tail = random.rsplit('-').next().unwrap_or(&random).to_owned();
+    let file = folder.join(format!("{}-{tail}.sock", std::process::id()));
+    let socket = short(folder, &file, |path| UnixDatagram::bind(path))?;
+    let poke = UnixDatagram::unbound()?;
+    short(folder, &file, |path| poke.connect(path))?;
+    Ok((socket, poke, file))
+}
+
+/// Calls `act` with a path of `file` in `folder` that fits into a socket address.
+fn short<T>(folder: &Path, file: &Path, act: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
+    if file.as_os_str().len() <= SUN_PATH {
+        return act(file);
+    }
+    // Linux resolves a path through an open folder, however long the folder's own path is.
+    let open = File::open(folder)?;
+    let name = file.file_name().unwrap_or_default();
+    act(&Path::new("/proc/self/fd").join(open.as_raw_fd().to_string()).join(name))
+}
+
+fn listen(wake: &Wake, socket: &UnixDatagram) {
+    let mut changes = Changes { connection: None, last: None };
+    let mut byte = [0_u8; 1];
+    loop {
+        let watched = wake.counter.receiver_count() > 0;
+        let timeout = watched.then_some(LOOK);
+        if socket.set_read_timeout(timeout).is_err() {
+            return;
+        }
+        let got = socket.recv(&mut byte);
+        if wake.stop.load(Ordering::Acquire) {
+            return;
+        }
+        match got {
+            Ok(_) if byte[0] == 1 => wake.moved(),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if changes.any(&wake.database) {
+                    wake.moved();
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The database's own change counter, as one connection sees it.
+struct Changes {
+    connection: Option<Connection>,
+    last: Option<i64>,
+}
+
+impl Changes {
+    /// Whether anything was committed since the last look. The first look can't tell, so it says yes.
+    fn any(&mut self, database: &Path) -> bool {
+        if self.connection.is_none() {
+            self.connection = schema::connect(database, Purpose::Read).ok();
+        }
+        let Some(connection) = &self.connection else { return false };
+        let now = connection.query_row("PRAGMA data_version", [], |row| row.get(0)).ok();
+        let moved = now.is_some() && now != self.last;
+        self.last = now;
+        moved
+    }
+}

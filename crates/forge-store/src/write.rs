@@ -1,0 +1,306 @@
+//! What is written, and the statements that write it.
+
+use crate::read::{SEQ_BITS, event_id, item_status};
+use crate::runs::{self, int};
+use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
+use forge_ports::queue::ItemStatus;
+use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::path::Path;
+
+/// One change; it happens as a whole or not at all.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// A batch of the journal.
+    Append(Box<Prepared>),
+    /// A command into an inbox, as JSON.
+    Send { run: RunId, id: CommandId, command: String },
+    /// An item into the queue.
+    Put { run: RunId, priority: i32, at: Timestamp },
+    /// An item is being worked on.
+    Begin { run: RunId, at: Timestamp },
+    /// An item's status.
+    Set { run: RunId, status: ItemStatus },
+}
+
+/// A batch whose events are already text, so that the thread that writes does not spend its time on that.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    run: RunId,
+    expected: Seq,
+    last: Seq,
+    events: Vec<Line>,
+    blobs: Vec<Blob>,
+    taken: Vec<CommandId>,
+    postings: Vec<Posting>,
+    row: RunRow,
+    checkpoint: Option<Checkpoint>,
+    /// Whether it holds the end of the run, for which some disk is reserved.
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    at: Timestamp,
+    data: String,
+}
+
+/// Why a change did not happen.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It must not happen; the others of its group are not concerned.
+    Refused(Error),
+    /// The database failed.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Write {
+    /// Whether it is so important that the reserved disk space is there for it.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self, Self::Append(batch) if batch.ending)
+    }
+
+    /// About how many bytes it adds to the log.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Append(batch) => {
+                let events: usize = batch.events.iter().map(|line| line.data.len()).sum();
+                let blobs: usize = batch.blobs.iter().map(|blob| blob.bytes.len()).sum();
+                events + blobs + batch.checkpoint.as_ref().map_or(0, |c| c.state.len())
+            }
+            Self::Send { command, .. } => command.len(),
+            Self::Put { .. } | Self::Begin { .. } | Self::Set { .. } => 0,
+        }
+    }
+
+    /// Does it, within the transaction that `connection` is in. The number is that of attempts, where one is
+    /// counted.
+    pub(crate) fn apply(&self, connection: &Connection) -> Result<u32, Fault> {
+        match self {
+            Self::Append(batch) => batch.apply(connection).map(|()| 0),
+            Self::Send { run, id, command } => send(connection, *run, *id, command).map(|()| 0),
+            Self::Put { run, priority, at } => put(connection, *run, *priority, *at).map(|()| 0),
+            Self::Begin { run, at } => begin(connection, *run, *at),
+            Self::Set { run, status } => set(connection, *run, *status).map(|()| 0),
+        }
+    }
+}
+
+impl Prepared {
+    /// Checks a batch and turns its events into text. `path` is only for what errors say.
+    pub(crate) fn new(batch: Batch, path: &Path) -> Result<Self, Error> {
+        let wrong = |why: String| Error::Unavailable { path: path.display().to_string(), why };
+        let mut last = batch.expected;
+        let mut events = Vec::with_capacity(batch.events.len());
+        let mut ending = false;
+        for event in &batch.events {
+            if event.run != batch.run || event.seq != last.next() || event.seq.0 >> SEQ_BITS != 0 {
+                let (run, found, wanted) = (batch.run, event.seq, last.next());
+                return Err(wrong(format!(
+                    "event {found} of run {} stands in a batch for run {run} where event {wanted} was to come: this is a fault of forge",
+                    event.run
+                )));
+            }
+            last = event.seq;
+            ending |= matches!(event.kind, EventKind::Finished { .. });
+            let data = serde_json::to_string(&event.kind)
+                .map_err(|error| wrong(format!("event {last} has no JSON form: {error}")))?;
+            events.push(Line { at: event.at, data });
+        }
+        Ok(Self {
+            run: batch.run,
+            expected: batch.expected,
+            last,
+            events,
+            blobs: batch.blobs,
+            taken: batch.taken,
+            postings: batch.postings,
+            row: batch.row,
+            checkpoint: batch.checkpoint,
+            ending,
+        })
+    }
+
+    fn apply(&self, connection: &Connection) -> Result<(), Fault> {
+        let head = runs::head(connection, self.run)?;
+        let actual = head.map_or(Seq(0), |head| head.last);
+        let conflict = || Fault::Refused(Error::Conflict { run: self.run, expected: self.expected, actual });
+        if actual != self.expected {
+            return Err(conflict());
+        }
+        let no = runs::put(connection, head, self.last, &self.row)?;
+        for id in &self.taken {
+            if !take(connection, no, *id)? {
+                return Err(conflict());
+            }
+        }
+        for posting in &self.postings {
+            post(connection, no, posting)?;
+        }
+        self.store(connection, no)?;
+        Ok(())
+    }
+
+    fn store(&self, connection: &Connection, no: i64) -> rusqlite::Result<()> {
+        let mut insert =
+            connection.prepare_cached("INSERT INTO events (id, at, kind, data) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut seq = self.expected;
+        for line in &self.events {
+            seq = seq.next();
+            insert.execute(params![
+                event_id(no, seq.0),
+                line.at.as_micros(),
+                kind_of(&line.data),
+                line.data
+            ])?;
+        }
+        if !self.blobs.is_empty() {
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO blobs (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING",
+            )?;
+            for blob in &self.blobs {
+                insert.execute(params![blob.digest.as_bytes(), blob.bytes])?;
+            }
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            let sql = "REPLACE INTO checkpoints (run, seq, version, state) VALUES (?1, ?2, ?3, ?4)";
+            connection.prepare_cached(sql)?.execute(params![
+                no,
+                int(checkpoint.seq.0),
+                checkpoint.version,
+                checkpoint.state
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// The kind's name: serde writes the tag of an internally tagged enum first.
+fn kind_of(data: &str) -> &str {
+    data.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.split('"').next()).unwrap_or("unknown")
+}
+
+/// Takes a command out of the inbox. Its row stays without its text, so that the same command sent again does
+/// not come in a second time.
+fn take(connection: &Connection, no: i64, id: CommandId) -> rusqlite::Result<bool> {
+    let sql = "UPDATE inbox SET taken = 1, command = NULL WHERE id = ?1 AND run = ?2 AND taken = 0";
+    connection.prepare_cached(sql)?.execute(params![id.to_string(), no]).map(|changed| changed == 1)
+}
+
+fn post(connection: &Connection, run: i64, posting: &Posting) -> Result<(), Fault> {
+    match posting {
+        Posting::Reserve { account, effect, amount, ceiling } => {
+            reserve(connection, run, account, *effect, *amount, *ceiling)
+        }
+        Posting::Settle { effect, actual } => settle(connection, run, *effect, *actual),
+    }
+}
+
+fn reserve(
+    connection: &Connection,
+    run: i64,
+    account: &str,
+    effect: EffectId,
+    amount: Money,
+    ceiling: Option<Money>,
+) -> Result<(), Fault> {
+    // The same reservation made again replaces the first.
+    release(connection, run, effect, Some(account), None)?;
+    let used = crate::read::balance(connection, account)?;
+    let used = used.spent.plus(used.reserved);
+    if let Some(ceiling) = ceiling.filter(|ceiling| used.plus(amount) > *ceiling) {
+        let account = account.to_owned();
+        return Err(Fault::Refused(Error::Ceiling { account, ceiling, used, wanted: amount }));
+    }
+    connection
+        .prepare_cached("INSERT INTO reservations (run, effect, account, amount) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![run, int(effect.0), account, amount.0])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO accounts (name, spent, reserved) VALUES (?1, 0, ?2) \
+             ON CONFLICT (name) DO UPDATE SET reserved = reserved + ?2",
+        )?
+        .execute(params![account, amount.0])?;
+    Ok(())
+}
+
+fn settle(connection: &Connection, run: i64, effect: EffectId, actual: Money) -> Result<(), Fault> {
+    release(connection, run, effect, None, Some(actual))?;
+    Ok(())
+}
+
+/// Drops the reservations of an effect, on one account or on all, and books on each what was spent.
+fn release(
+    connection: &Connection,
+    run: i64,
+    effect: EffectId,
+    account: Option<&str>,
+    spent: Option<Money>,
+) -> rusqlite::Result<()> {
+    let held: Vec<(String, i64)> = connection
+        .prepare_cached(
+            "DELETE FROM reservations WHERE run = ?1 AND effect = ?2 AND account = ifnull(?3, account) \
+             RETURNING account, amount",
+        )?
+        .query_map(params![run, int(effect.0), account], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (account, amount) in held {
+        connection
+            .prepare_cached(
+                "UPDATE accounts SET reserved = reserved - ?2, spent = spent + ?3 WHERE name = ?1",
+            )?
+            .execute(params![account, amount, spent.unwrap_or_default().0])?;
+    }
+    Ok(())
+}
+
+fn send(connection: &Connection, run: RunId, id: CommandId, command: &str) -> Result<(), Fault> {
+    let Some(head) = runs::head(connection, run)? else {
+        return Err(Fault::Refused(Error::NotFound { what: format!("run {run}") }));
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO inbox (id, run, command) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![id.to_string(), head.no, command])?;
+    Ok(())
+}
+
+fn put(connection: &Connection, run: RunId, priority: i32, at: Timestamp) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, ?2, ?3, ?4, 0) \
+             ON CONFLICT (run) DO UPDATE SET priority = ?2, created_at = ?3, status = ?4",
+        )?
+        .execute(params![run.to_string(), priority, at.as_micros(), item_status(ItemStatus::Queued)])?;
+    Ok(())
+}
+
+fn begin(connection: &Connection, run: RunId, at: Timestamp) -> Result<u32, Fault> {
+    let attempts = connection
+        .prepare_cached(
+            "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, 0, ?2, ?3, 1) \
+             ON CONFLICT (run) DO UPDATE SET status = ?3, attempts = attempts + 1 RETURNING attempts",
+        )?
+        .query_row(params![run.to_string(), at.as_micros(), item_status(ItemStatus::Processing)], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    Ok(attempts.unwrap_or(1))
+}
+
+fn set(connection: &Connection, run: RunId, status: ItemStatus) -> Result<(), Fault> {
+    let changed = connection
+        .prepare_cached("UPDATE queue_items SET status = ?2 WHERE run = ?1")?
+        .execute(params![run.to_string(), item_status(status)])?;
+    if changed == 0 {
+        return Err(Fault::Refused(Error::NotFound { what: format!("run {run} in the queue") }));
+    }
+    Ok(())
+}

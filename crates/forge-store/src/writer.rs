@@ -1,0 +1,184 @@
+//! The one thread that writes. What waits for it at a moment goes into one transaction: a sync of the disk
+//! costs the same for one run as for sixty-four.
+
+use crate::fault;
+use crate::reserve::Reserve;
+use crate::wake::Wake;
+use crate::write::{Fault, Write};
+use forge_ports::journal::Error;
+use rusqlite::Connection;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
+
+/// Changes in one transaction at most.
+const GROUP: usize = 256;
+/// Pages of the log from which it is copied into the database once nothing else is to be done.
+const LOG_PAGES: usize = 1_000;
+/// Pages of the log from which it is copied even while others wait.
+const LOG_PAGES_MOST: usize = 6_000;
+/// Bytes of a page of the log with its header.
+const PAGE: usize = 4_096 + 24;
+/// Pages that a change touches, about: run, its indices, events, ledger.
+const PAGES_PER_WRITE: usize = 6;
+/// How often the lock of the database is waited for in full before giving up.
+const PATIENCE: u32 = 3;
+
+/// A change and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) write: Write,
+    pub(crate) reply: oneshot::Sender<Result<u32, Error>>,
+}
+
+type Outcome = Result<u32, Error>;
+
+/// What the thread holds.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    pub(crate) reserve: Reserve,
+    pub(crate) wake: Arc<Wake>,
+}
+
+impl Writer {
+    /// Works until nobody can send any more.
+    pub(crate) fn run(self, jobs: &Receiver<Job>) {
+        let teller = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        let mut log = self.log_size();
+        let mut reserved = false;
+        let mut next = jobs.recv().ok();
+        while let Some(first) = next {
+            let group = gather(first, jobs);
+            log += group.iter().map(|job| PAGES_PER_WRITE + job.write.weight() / PAGE).sum::<usize>();
+            self.serve(group);
+            if let Ok(teller) = &teller {
+                self.wake.tell(teller);
+            }
+            if !reserved {
+                reserved = true;
+                self.reserve.ensure();
+            }
+            next = jobs.try_recv().ok();
+            if log > LOG_PAGES_MOST || (log > LOG_PAGES && next.is_none()) {
+                self.copy_log();
+                log = 0;
+            }
+            next = next.or_else(|| jobs.recv().ok());
+        }
+    }
+
+    /// Pages in the log that earlier processes left. The file may be larger than what it holds.
+    fn log_size(&self) -> usize {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-wal");
+        let bytes = std::fs::metadata(name).map_or(0, |file| file.len());
+        usize::try_from(bytes).unwrap_or(usize::MAX) / PAGE
+    }
+
+    fn copy_log(&self) {
+        let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = copied {
+            tracing::debug!(%error, "the log could not be copied into the database; it will be tried again");
+        }
+    }
+
+    /// Does a group of changes and answers.
+    fn serve(&self, group: Vec<Job>) {
+        let writes: Vec<&Write> = group.iter().map(|job| &job.write).collect();
+        let outcomes = match self.commit(&writes) {
+            Ok(outcomes) => outcomes,
+            // Waiting longer would help none of them.
+            Err(error) if fault::is_busy(&error) => {
+                writes.iter().map(|_| Err(fault::sqlite(&self.path, &error))).collect()
+            }
+            // One of them may be the cause: each gets a transaction of its own.
+            Err(_) if writes.len() > 1 => writes.iter().map(|write| self.alone(write)).collect(),
+            Err(error) => vec![self.rescue(writes[0], error)],
+        };
+        if outcomes.iter().any(Result::is_ok) {
+            self.wake.moved();
+        }
+        for (job, outcome) in group.into_iter().zip(outcomes) {
+            // Whoever no longer waits has been cancelled; the change stands all the same.
+            let _ = job.reply.send(outcome);
+        }
+    }
+
+    fn alone(&self, write: &Write) -> Outcome {
+        match self.commit(&[write]) {
+            Ok(outcomes) => outcomes.into_iter().next().unwrap_or(Ok(0)),
+            Err(error) => self.rescue(write, error),
+        }
+    }
+
+    /// The end of a run may use the disk that was kept back for it.
+    fn rescue(&self, write: &Write, error: rusqlite::Error) -> Outcome {
+        let error = fault::sqlite(&self.path, &error);
+        let full = matches!(error, Error::DiskFull { .. });
+        if !(full && write.is_ending() && self.reserve.release()) {
+            return Err(error);
+        }
+        match self.commit(&[write]) {
+            Ok(outcomes) => outcomes.into_iter().next().unwrap_or(Ok(0)),
+            Err(error) => Err(fault::sqlite(&self.path, &error)),
+        }
+    }
+
+    /// One transaction. A change that is refused leaves no trace in it; an error means that nothing of the
+    /// whole group was written.
+    fn commit(&self, writes: &[&Write]) -> rusqlite::Result<Vec<Outcome>> {
+        self.begin()?;
+        let outcome = self.fill(writes).and_then(|outcomes| {
+            self.run_cached("COMMIT")?;
+            Ok(outcomes)
+        });
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            let _ = self.run_cached("ROLLBACK");
+        }
+        outcome
+    }
+
+    fn fill(&self, writes: &[&Write]) -> rusqlite::Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for write in writes {
+            self.run_cached("SAVEPOINT one")?;
+            outcomes.push(match write.apply(&self.connection) {
+                Ok(count) => Ok(count),
+                Err(Fault::Refused(error)) => {
+                    self.run_cached("ROLLBACK TO one")?;
+                    Err(error)
+                }
+                Err(Fault::Sqlite(error)) => return Err(error),
+            });
+            self.run_cached("RELEASE one")?;
+        }
+        Ok(outcomes)
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        let mut tries = 0;
+        loop {
+            match self.run_cached("BEGIN IMMEDIATE") {
+                Err(error) if fault::is_busy(&error) && tries < PATIENCE => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
+
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    let mut group = vec![first];
+    group.extend(jobs.try_iter().take(GROUP - 1));
+    group
+}
