@@ -1,0 +1,345 @@
+//! Control groups: ceilings for the box as a whole, version 1 or 2, whichever this process may use.
+//!
+//! A group is made once per box, below the caller's own group, so that limits above keep counting. Moving a
+//! process into a group waits for all processors (several milliseconds on version 1), which is why the caller
+//! does this beside the start of the box and only the first command waits for it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::layers::{Layer, LayerReport};
+use crate::spec::Limits;
+
+/// How the names of groups begin; then owner's process id, its start time, the box's number and label.
+const PREFIX: &str = "forge-";
+/// How deep [`prune`] looks for leftovers.
+const DEPTH: usize = 6;
+
+/// A mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    /// Version 1: what it controls. Version 2: empty.
+    controllers: Vec<String>,
+    /// Where it is mounted.
+    mount: PathBuf,
+    /// The caller's own group in it.
+    own: PathBuf,
+}
+
+/// The groups of one box.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    folders: Vec<PathBuf>,
+    memory: Option<PathBuf>,
+}
+
+/// What could be limited by a group.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The groups; empty when there are none to be had.
+    pub(crate) group: Group,
+    /// A line for each ceiling that a group holds.
+    pub(crate) layers: Vec<LayerReport>,
+}
+
+impl Made {
+    #[cfg(test)]
+    fn holds(&self, layer: Layer) -> bool {
+        self.layers.iter().any(|l| l.layer == layer)
+    }
+}
+
+/// Makes the groups for a box as far as this machine and user allow.
+pub(crate) fn create(label: &str, limits: &Limits) -> Made {
+    let hierarchies = hierarchies();
+    let name = group_name(label);
+    create_in(&hierarchies, &name, limits)
+}
+
+fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits) -> Made {
+    let mut made = Made { group: Group::default(), layers: Vec::new() };
+    for (layer, controller) in [(Layer::Memory, "memory"), (Layer::Pids, "pids"), (Layer::Cpu, "cpu")] {
+        if layer == Layer::Cpu && limits.cpus.is_none() {
+            continue;
+        }
+        let v1 = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller));
+        if let Some(hierarchy) = v1 {
+            let folder = hierarchy.own.join(name);
+            if made.group.make(&folder).and_then(|()| limit_v1(&folder, layer, limits)).is_ok() {
+                made.note(layer, &folder, "cgroup v1");
+            }
+        }
+    }
+    if made.layers.is_empty()
+        && let Some(v2) = hierarchies.iter().find(|h| h.controllers.is_empty())
+    {
+        create_v2(v2, name, limits, &mut made);
+    }
+    made
+}
+
+impl Made {
+    fn note(&mut self, layer: Layer, folder: &Path, how: &str) {
+        self.layers.push(LayerReport::enforced(layer, how));
+        if layer == Layer::Memory {
+            self.group.memory = Some(folder.to_owned());
+        }
+    }
+}
+
+/// Version 2 allows limits only on groups whose parent holds no processes itself: the candidates are the own group
+/// (at the root), its parent and those above, as far as they are ours to write.
+fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, made: &mut Made) {
+    for parent in hierarchy.own.ancestors().take_while(|p| p.starts_with(&hierarchy.mount)) {
+        let control = parent.join("cgroup.subtree_control");
+        let offered = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+        if !offered.split_whitespace().any(|c| c == "memory") {
+            continue;
+        }
+        let active = fs::read_to_string(&control).unwrap_or_default();
+        if !["memory", "pids"].iter().all(|c| active.split_whitespace().any(|a| a == *c))
+            && fs::write(&control, "+memory +pids +cpu").is_err()
+            && fs::write(&control, "+memory +pids").is_err()
+        {
+            continue;
+        }
+        let folder = parent.join(name);
+        if made.group.make(&folder).is_err() {
+            continue;
+        }
+        for layer in [Layer::Memory, Layer::Pids, Layer::Cpu] {
+            if limit_v2(&folder, layer, limits).is_ok_and(|wanted| wanted) {
+                made.note(layer, &folder, "cgroup v2");
+            }
+        }
+        return;
+    }
+}
+
+fn limit_v1(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<()> {
+    match layer {
+        Layer::Memory => {
+            fs::write(folder.join("memory.limit_in_bytes"), limits.memory_bytes.to_string())?;
+            let with_swap = folder.join("memory.memsw.limit_in_bytes");
+            if with_swap.exists() {
+                fs::write(with_swap, limits.memory_bytes.to_string())?;
+            }
+            Ok(())
+        }
+        Layer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string()),
+        _ => {
+            fs::write(folder.join("cpu.cfs_period_us"), "100000")?;
+            fs::write(folder.join("cpu.cfs_quota_us"), quota(limits).to_string())
+        }
+    }
+}
+
+/// Whether the limit was wanted and set.
+fn limit_v2(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<bool> {
+    match layer {
+        Layer::Memory => {
+            fs::write(folder.join("memory.max"), limits.memory_bytes.to_string())?;
+            let swap = folder.join("memory.swap.max");
+            if swap.exists() {
+                fs::write(swap, "0")?;
+            }
+        }
+        Layer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string())?,
+        _ if limits.cpus.is_none() => return Ok(false),
+        _ => fs::write(folder.join("cpu.max"), format!("{} 100000", quota(limits)))?,
+    }
+    Ok(true)
+}
+
+/// Microseconds of CPU time in each period of 100,000.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a float cast saturates; the range is checked by the spec"
+)]
+fn quota(limits: &Limits) -> i64 {
+    limits.cpus.map_or(-1, |cpus| ((cpus * 100_000.0) as i64).max(1000))
+}
+
+impl Group {
+    fn make(&mut self, folder: &Path) -> io::Result<()> {
+        if self.folders.iter().any(|f| f == folder) {
+            return Ok(());
+        }
+        fs::create_dir(folder)?;
+        self.folders.push(folder.to_owned());
+        Ok(())
+    }
+
+    /// Moves a process, and with it all that it will start, into the groups.
+    pub(crate) fn attach(&self, pid: i32) -> io::Result<()> {
+        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// How many processes of the box the kernel has killed for memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let Some(folder) = &self.memory else { return 0 };
+        ["memory.oom_control", "memory.events"]
+            .iter()
+            .filter_map(|name| fs::read_to_string(folder.join(name)).ok())
+            .find_map(|text| text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()))
+            .unwrap_or(0)
+    }
+
+    /// The most memory the box has used at once, in bytes, if the kernel tells.
+    pub(crate) fn memory_peak(&self) -> Option<u64> {
+        let folder = self.memory.as_ref()?;
+        ["memory.max_usage_in_bytes", "memory.peak"]
+            .iter()
+            .find_map(|name| fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for folder in &self.folders {
+            // The box is dead and reaped by now; if not, `prune` finds the folder later.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn group_name(label: &str) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let label: String =
+        label.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(64).collect();
+    let pid = std::process::id();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{pid}-{}-{number}-{label}", start_time(pid).unwrap_or(0))
+}
+
+/// When a process started, in clock ticks since boot: with its id it names a process for good.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Removes groups whose owner is gone and that hold no process; returns what was removed.
+pub fn prune() -> Vec<PathBuf> {
+    let mut removed = Vec::new();
+    for hierarchy in hierarchies() {
+        prune_below(&hierarchy.mount, 0, &mut removed);
+    }
+    removed
+}
+
+fn prune_below(folder: &Path, depth: usize, removed: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        let path = entry.path();
+        let dead = entry.file_name().to_str().is_some_and(owner_is_dead);
+        // The kernel refuses to remove a group that holds a process, so nothing alive is ever harmed.
+        if dead && fs::remove_dir(&path).is_ok() {
+            removed.push(path);
+        } else if depth < DEPTH {
+            prune_below(&path, depth + 1, removed);
+        }
+    }
+}
+
+fn owner_is_dead(name: &str) -> bool {
+    let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().splitn(4, '-');
+    let pid = parts.next().and_then(|p| p.parse::<u32>().ok());
+    let started = parts.next().and_then(|s| s.parse::<u64>().ok());
+    match (pid, started) {
+        (Some(pid), Some(started)) => start_time(pid) != Some(started),
+        _ => false,
+    }
+}
+
+fn hierarchies() -> Vec<Hierarchy> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut found = parse(&mounts, &groups);
+    for hierarchy in &mut found {
+        if !hierarchy.own.is_dir() {
+            hierarchy.own.clone_from(&hierarchy.mount);
+        }
+    }
+    found
+}
+
+/// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`, as proc(5) and cgroups(7) describe them.
+fn parse(mounts: &str, groups: &str) -> Vec<Hierarchy> {
+    let mut found = Vec::new();
+    for line in mounts.lines() {
+        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let mut fields = before.split(' ').skip(3);
+        let (Some(root), Some(mount)) = (fields.next(), fields.next()) else { continue };
+        let mut after = after.split(' ');
+        let (kind, options) = (after.next().unwrap_or_default(), after.next_back().unwrap_or_default());
+        let controllers: Vec<String> = match kind {
+            "cgroup" => options.split(',').filter(|o| *o != "rw" && *o != "ro").map(str::to_owned).collect(),
+            "cgroup2" => Vec::new(),
+            _ => continue,
+        };
+        let own = groups.lines().find_map(|group| {
+            let mut parts = group.splitn(3, ':').skip(1);
+            let (names, path) = (parts.next()?, parts.next()?);
+            let same = match controllers.first() {
+                None => names.is_empty(),
+                Some(first) => names.split(',').any(|n| n == first),
+            };
+            same.then_some(path)
+        });
+        let own = own.unwrap_or("/");
+        let below = Path::new(own).strip_prefix(root).unwrap_or(Path::new(""));
+        let mount = PathBuf::from(mount);
+        found.push(Hierarchy { own: mount.join(below), controllers, mount });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+30 20 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+32 30 0:28 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+33 30 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+";
+
+    #[test]
+    fn hierarchies_and_the_own_group_are_found() {
+        let groups = "4:memory:/a/b\n2:cpu,cpuacct:/docker/abc/x\n0::/user.slice\n";
+        let found = parse(MOUNTS, groups);
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[0].own, Path::new("/sys/fs/cgroup/memory/a/b"));
+        assert_eq!(found[1].own, Path::new("/sys/fs/cgroup/cpu,cpuacct/x"));
+        assert_eq!(found[1].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(found[2].own, Path::new("/sys/fs/cgroup/unified/user.slice"));
+    }
+
+    #[test]
+    fn version_2_is_used_where_it_is_delegated() {
+        let root = tempfile::tempdir().unwrap();
+        let slice = root.path().join("app.slice");
+        let own = slice.join("terminal.scope");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("cgroup.controllers"), "").unwrap();
+        fs::write(slice.join("cgroup.controllers"), "cpu memory pids").unwrap();
+        fs::write(slice.join("cgroup.subtree_control"), "memory pids").unwrap();
+        let hierarchy = Hierarchy { controllers: Vec::new(), mount: root.path().to_owned(), own };
+        let made = create_in(&[hierarchy], "forge-x", &Limits::default());
+        assert!(made.holds(Layer::Memory) && made.holds(Layer::Pids) && !made.holds(Layer::Cpu));
+        let folder = slice.join("forge-x");
+        assert_eq!(fs::read_to_string(folder.join("memory.max")).unwrap(), (2u64 << 30).to_string());
+        assert_eq!(fs::read_to_string(folder.join("pids.max")).unwrap(), "1024");
+    }
+
+    #[test]
+    fn a_name_tells_whether_its_owner_lives() {
+        assert!(!owner_is_dead(&group_name("run-1")));
+        assert!(owner_is_dead("forge-4194304-12-0-x"));
+        assert!(!owner_is_dead("forge-other"));
+        assert!(!owner_is_dead("system.slice"));
+    }
+}

@@ -1,0 +1,437 @@
+//! The handle of a box: starts it, passes requests and answers, and ends it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use crate::cgroup::{self, Group, Made};
+use crate::error::Error;
+use crate::init::{Boot, INIT_ARGV0, Order};
+use crate::layers::{Layer, LayerReport};
+use crate::probe;
+use crate::spec::JailSpec;
+use crate::wire::{self, End, Frame, Reply, Request, Startup};
+
+/// How long the init may take to build the box before it is given up, in seconds.
+const START_SECONDS: i64 = 20;
+/// The reader thread only moves messages.
+const READER_STACK: usize = 256 * 1024;
+
+/// What came back for a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// The reply.
+    pub reply: Reply,
+    /// The descriptor beside [`Reply::Opened`] or [`Reply::Temp`].
+    pub fd: Option<OwnedFd>,
+}
+
+type OnReply = Box<dyn FnOnce(Result<Answer, Error>) + Send>;
+
+/// A living box. Dropping it kills everything in it and removes its control groups; both are done when the drop
+/// returns (some milliseconds).
+#[derive(Debug)]
+pub struct Jail {
+    shared: Arc<Shared>,
+    init: Init,
+    reader: Option<JoinHandle<()>>,
+    limiter: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    control: OwnedFd,
+    next: AtomicU64,
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<u64, OnReply>,
+    /// Commands that wait for the ceilings to be in force.
+    held: Vec<Held>,
+    ceilings: Ceilings,
+    layers: Vec<LayerReport>,
+    oom_seen: u64,
+    dead: Option<String>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("waiting", &self.waiting.len()).field("dead", &self.dead).finish()
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    frame: Frame<Order>,
+    fds: Vec<OwnedFd>,
+}
+
+/// Whether the box's ceilings are in force.
+#[derive(Debug, Default)]
+enum Ceilings {
+    #[default]
+    Pending,
+    Settled(Group),
+}
+
+/// The init process, a child of this one.
+#[derive(Debug)]
+struct Init {
+    pid: Pid,
+    handle: OwnedFd,
+}
+
+impl Jail {
+    /// Builds a box and starts its init: `exe` (normally `/proc/self/exe`) is started again under
+    /// [`INIT_ARGV0`] and must then call [`crate::init_main`]. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a description that makes no sense, [`Error::Refused`] when a layer is missing that no
+    /// box goes without, [`Error::IdMap`] when root's workspace cannot be shown under another owner,
+    /// [`Error::Build`] and [`Error::Init`] for what else goes wrong. Nothing is left behind then.
+    pub fn spawn(spec: &JailSpec, exe: &Path) -> Result<Self, Error> {
+        if let Some(fault) = spec.fault() {
+            return Err(Error::Spec(fault));
+        }
+        let (give, take) = mpsc::channel::<i32>();
+        let (label, limits) = (spec.label.clone(), spec.limits.clone());
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|e| talk("making the control socket", e))?;
+        let shared = Arc::new(Shared {
+            control: ours,
+            next: AtomicU64::new(1),
+            state: Mutex::default(),
+            settled: Condvar::new(),
+        });
+        // Groups are slow to make: that happens while the init builds the box.
+        let limited = Arc::clone(&shared);
+        let limiter = thread("forge-jail-limits", move || {
+            let made = cgroup::create(&label, &limits);
+            if let Ok(pid) = take.recv() {
+                limited.settle(made, pid, limits.memory_bytes, limits.cpus);
+            }
+        })?;
+        let mut first = start_init(spec, exe, theirs)?;
+        let (init, layers) = started(&shared.control, &mut first, spec, exe)?;
+        shared.lock().layers = layers;
+        let read = Arc::clone(&shared);
+        let reader = thread("forge-jail-reader", move || read.read_all())?;
+        // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
+        let _ = give.send(init.pid.as_raw_nonzero().get());
+        Ok(Self { shared, init, reader: Some(reader), limiter: Some(limiter) })
+    }
+
+    /// What isolates the box. Waits for the control groups, a few milliseconds after the start.
+    #[must_use]
+    pub fn layers(&self) -> Vec<LayerReport> {
+        let mut state = self.shared.lock();
+        while matches!(state.ceilings, Ceilings::Pending) && state.dead.is_none() {
+            state = self.shared.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.layers.clone()
+    }
+
+    /// Sends a request; `on_reply` is called once, on the reader thread, and must not block. Returns the number
+    /// that [`Request::Cancel`] takes. Descriptors are duplicated into the box: for [`Request::Exec`] exactly the
+    /// write ends for stdout and stderr.
+    pub fn submit(
+        &self,
+        request: Request,
+        fds: &[BorrowedFd<'_>],
+        on_reply: impl FnOnce(Result<Answer, Error>) + Send + 'static,
+    ) -> u64 {
+        self.shared.submit(request, fds, Box::new(on_reply))
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::Died`] when the box is gone, [`Error::Start`] and [`Error::File`] for what the box refused.
+    pub fn call(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+        let (give, take) = mpsc::channel();
+        self.submit(request, fds, move |answer| {
+            // The receiver waits right below.
+            let _ = give.send(answer);
+        });
+        take.recv().unwrap_or_else(|_| Err(Error::Died("its reader ended".to_owned())))
+    }
+
+    /// Why the box is dead, if it is.
+    #[must_use]
+    pub fn dead(&self) -> Option<String> {
+        self.shared.lock().dead.clone()
+    }
+
+    /// The most memory the box has used at once, in bytes; `None` where no control group counts it.
+    #[must_use]
+    pub fn memory_peak(&self) -> Option<u64> {
+        match &self.shared.lock().ceilings {
+            Ceilings::Settled(group) => group.memory_peak(),
+            Ceilings::Pending => None,
+        }
+    }
+
+    /// The process id of the init as this process sees it.
+    #[must_use]
+    pub fn init_pid(&self) -> i32 {
+        self.init.pid.as_raw_nonzero().get()
+    }
+}
+
+impl Drop for Jail {
+    fn drop(&mut self) {
+        self.shared.lock().dead.get_or_insert_with(|| "closed".to_owned());
+        self.init.end();
+        for thread in [self.limiter.take(), self.reader.take()].into_iter().flatten() {
+            // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        // Only now are the groups empty; their removal is the drop of `Group`.
+        self.shared.lock().ceilings = Ceilings::Settled(Group::default());
+    }
+}
+
+impl Init {
+    /// Kills the init, with it the whole box, and waits until nothing of it is left.
+    fn end(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(&self, request: Request, fds: &[BorrowedFd<'_>], on_reply: OnReply) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.lock();
+        if let Some(why) = &state.dead {
+            let error = Error::Died(why.clone());
+            drop(state);
+            on_reply(Err(error));
+            return id;
+        }
+        state.waiting.insert(id, on_reply);
+        let waits = matches!(request, Request::Exec(_) | Request::Cancel { .. })
+            && matches!(state.ceilings, Ceilings::Pending);
+        let frame = Frame { id, body: Order::Asked(request) };
+        let sent = if waits {
+            let copies: io::Result<Vec<OwnedFd>> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+            copies.map(|fds| state.held.push(Held { frame, fds }))
+        } else {
+            drop(state);
+            wire::send(self.control.as_fd(), &frame, fds)
+        };
+        if let Err(error) = sent {
+            let taken = self.lock().waiting.remove(&id);
+            if let Some(on_reply) = taken {
+                on_reply(Err(match error.raw_os_error() {
+                    Some(libc::EPIPE | libc::ECONNRESET) => Error::Died("its init ended".to_owned()),
+                    _ => Error::Talk { doing: "sending a request", source: error },
+                }));
+            }
+        }
+        id
+    }
+
+    /// Puts the ceilings in force and lets the commands that waited for them go.
+    fn settle(&self, mut made: Made, pid: i32, memory: u64, cpus: Option<f64>) {
+        if made.group.attach(pid).is_err() {
+            made = Made { group: Group::default(), layers: Vec::new() };
+        }
+        let mut reports = std::mem::take(&mut made.layers);
+        let has = |layer: Layer| reports.iter().any(|r| r.layer == layer);
+        let remedy = "delegate cgroup v2 (systemd-run --user --scope forge ...) or run as root";
+        let (no_memory, no_cpu) = (!has(Layer::Memory), !has(Layer::Cpu) && cpus.is_some());
+        if no_memory {
+            let why = "no control group: limit per process, and a supervisor that sums the box";
+            reports.push(LayerReport::degraded(Layer::Memory, why, Some(remedy)));
+            let frame = Frame { id: 0, body: Order::Watch { watch_memory: memory } };
+            // A dead init is noticed by the reader.
+            let _ = wire::send(self.control.as_fd(), &frame, &[]);
+        }
+        if no_cpu {
+            let why = "no control group to hold it".to_owned();
+            reports.push(LayerReport::missing(Layer::Cpu, why, Some(remedy.to_owned())));
+        }
+        let mut state = self.lock();
+        state.layers.retain(|l| !reports.iter().any(|r| r.layer == l.layer));
+        state.layers.extend(reports);
+        state.oom_seen = made.group.oom_kills();
+        for held in std::mem::take(&mut state.held) {
+            let fds: Vec<BorrowedFd<'_>> = held.fds.iter().map(AsFd::as_fd).collect();
+            let _ = wire::send(self.control.as_fd(), &held.frame, &fds);
+        }
+        state.ceilings = Ceilings::Settled(made.group);
+        self.settled.notify_all();
+    }
+
+    /// Passes answers on until the init is gone.
+    fn read_all(&self) {
+        let mut buffer = Vec::new();
+        let why = loop {
+            match wire::receive::<Frame<Reply>>(self.control.as_fd(), &mut buffer) {
+                Ok(Some((frame, fds))) => self.pass_on(frame, fds),
+                Ok(None) => break "its init ended".to_owned(),
+                Err(error) => break format!("its init could not be understood: {error}"),
+            }
+        };
+        let mut state = self.lock();
+        let why = match &state.ceilings {
+            Ceilings::Settled(group) if group.oom_kills() > state.oom_seen => {
+                "its memory limit was reached".to_owned()
+            }
+            _ => why,
+        };
+        let why = state.dead.get_or_insert(why).clone();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.held.clear();
+        self.settled.notify_all();
+        drop(state);
+        for (_, on_reply) in waiting {
+            on_reply(Err(Error::Died(why.clone())));
+        }
+    }
+
+    fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {
+        let mut state = self.lock();
+        if let Reply::Ended(ended) = &mut frame.body
+            && matches!(ended.end, End::Signaled(_) | End::Exited(1..))
+            && let Ceilings::Settled(group) = &state.ceilings
+        {
+            let kills = group.oom_kills();
+            ended.oom |= kills > state.oom_seen;
+            state.oom_seen = kills;
+        }
+        let Some(on_reply) = state.waiting.remove(&frame.id) else { return };
+        drop(state);
+        on_reply(match frame.body {
+            Reply::NotStarted(fault) => Err(Error::Start(fault)),
+            Reply::Failed(fault) => Err(Error::File(fault)),
+            reply => Ok(Answer { reply, fd: fds.pop() }),
+        });
+    }
+}
+
+fn talk(doing: &'static str, error: impl Into<io::Error>) -> Error {
+    Error::Talk { doing, source: error.into() }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(READER_STACK);
+    builder.spawn(work).map_err(|e| talk("starting a thread", e))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the init of a box is started here and nowhere else")]
+fn start_init(spec: &JailSpec, exe: &Path, control: OwnedFd) -> Result<Child, Error> {
+    let boot = serde_json::to_vec(&Boot { spec: spec.clone() })
+        .map_err(|e| talk("describing the box", io::Error::other(e)))?;
+    let memory = wire::memory_file(&boot).map_err(|e| talk("describing the box", e))?;
+    Command::new(exe)
+        .arg0(INIT_ARGV0)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(control))
+        .stdout(Stdio::from(memory))
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })
+}
+
+/// Follows the start until the box stands, or cleans up after it.
+fn started(
+    control: &OwnedFd,
+    first: &mut Child,
+    spec: &JailSpec,
+    exe: &Path,
+) -> Result<(Init, Vec<LayerReport>), Error> {
+    let mut init: Option<Init> = None;
+    let outcome = follow(control, spec, exe, &mut init);
+    if init.is_none() {
+        // It may still be at work on something that hangs, such as a dead network file system.
+        let _ = first.kill();
+    }
+    let _ = first.wait();
+    match (outcome, init) {
+        (Ok(layers), Some(init)) => Ok((init, layers)),
+        (Ok(_), None) => {
+            Err(Error::Init { exe: exe.to_owned(), why: "it did not name its process".to_owned() })
+        }
+        (Err(error), init) => {
+            if let Some(init) = init {
+                init.end();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn follow(
+    control: &OwnedFd,
+    spec: &JailSpec,
+    exe: &Path,
+    init: &mut Option<Init>,
+) -> Result<Vec<LayerReport>, Error> {
+    let failed = |why: &str| Error::Init { exe: exe.to_owned(), why: why.to_owned() };
+    let mut buffer = Vec::new();
+    let mut ready = None;
+    loop {
+        if let (Some(layers), true) = (&ready, init.is_some()) {
+            return Ok(Vec::clone(layers));
+        }
+        let mut wait = [PollFd::new(control, PollFlags::IN)];
+        let limit = Timespec { tv_sec: START_SECONDS, tv_nsec: 0 };
+        match poll(&mut wait, Some(&limit)) {
+            Ok(0) => return Err(failed("it took too long")),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(talk("waiting for the init", errno)),
+        }
+        let message = wire::receive::<Startup>(control.as_fd(), &mut buffer);
+        match message.map_err(|e| talk("starting the init", e))? {
+            None => {
+                return Err(failed(
+                    "it ended at once; a binary must call forge_jail::init_main under that name",
+                ));
+            }
+            Some((Startup::Pid { pid }, _)) => {
+                let pid = Pid::from_raw(pid).ok_or_else(|| failed("it named no process"))?;
+                let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+                    .map_err(|e| talk("taking hold of the init", e))?;
+                *init = Some(Init { pid, handle });
+            }
+            Some((Startup::Ready { layers }, _)) => ready = Some(layers),
+            Some((Startup::Failed { layer, step, errno }, _)) => {
+                return Err(refusal(spec, layer, step, errno));
+            }
+        }
+    }
+}
+
+fn refusal(spec: &JailSpec, layer: Option<Layer>, step: String, errno: i32) -> Error {
+    match layer {
+        Some(Layer::IdMappedMount) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
+            Error::IdMap { path: spec.workspace.clone(), fs: probe::file_system(&spec.workspace) }
+        }
+        Some(layer) => Error::Refused(vec![probe::explain(layer, &step, errno)]),
+        None => Error::Build { step, source: io::Error::from_raw_os_error(errno) },
+    }
+}

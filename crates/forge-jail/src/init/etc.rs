@@ -1,0 +1,98 @@
+//! The box's own `/etc`: a few files made here, and harmless ones of the host. The host's folder never appears.
+
+use std::io;
+use std::path::Path;
+
+use super::mounts;
+use crate::spec::{HOME, JailSpec, Network};
+
+/// Entries of the host's /etc that programs need and that hold no secrets: bound read-only where they exist.
+/// A name that ends in `*` stands for all entries that begin so.
+const FROM_HOST: &[&str] = &[
+    // Dynamic loader.
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    // Which of several programs a name stands for.
+    "alternatives",
+    // Certificates of authorities; private keys are in sibling folders and stay out.
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "pki/ca-trust/extracted",
+    "ca-certificates",
+    // Time zone, names of services and protocols, file types, release.
+    "localtime",
+    "services",
+    "protocols",
+    "mime.types",
+    "magic",
+    "os-release",
+    "debian_version",
+    // Configuration that language runtimes read from here.
+    "python3*",
+    "java-*",
+    "fonts",
+];
+
+/// Fills `/etc` below the current folder.
+pub(super) fn fill(spec: &JailSpec, inside: (u32, u32)) -> io::Result<()> {
+    mounts::make_dirs(Path::new("etc"))?;
+    let (uid, gid) = inside;
+    let root_user = if uid == 0 { "" } else { "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n" };
+    let root_group = if gid == 0 { "" } else { "root:x:0:\n" };
+    let host = &spec.hostname;
+    let files = [
+        (
+            "passwd",
+            format!(
+                "{root_user}forge:x:{uid}:{gid}:forge:{HOME}:/bin/sh\n\
+                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            ),
+        ),
+        ("group", format!("{root_group}forge:x:{gid}:\nnogroup:x:65534:\n")),
+        ("hosts", format!("127.0.0.1 localhost {host}\n::1 localhost ip6-localhost ip6-loopback\n")),
+        ("hostname", format!("{host}\n")),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n".to_owned()),
+        ("shells", "/bin/sh\n/bin/bash\n".to_owned()),
+        ("resolv.conf", resolver(spec.network)),
+    ];
+    for (name, text) in files {
+        std::fs::write(Path::new("etc").join(name), text)?;
+    }
+    for name in FROM_HOST {
+        match name.strip_suffix('*') {
+            Some(prefix) => bind_all(prefix)?,
+            None => bind(name)?,
+        }
+    }
+    Ok(())
+}
+
+/// Name servers: none without network, the host's with it.
+fn resolver(network: Network) -> String {
+    match network {
+        Network::Off => String::new(),
+        Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    }
+}
+
+fn bind(name: &str) -> io::Result<()> {
+    let source = Path::new("/etc").join(name);
+    match mounts::bind_read_only(&source, &source) {
+        // What the host lacks or an ordinary user may not enter, the box does without.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
+        other => other,
+    }
+}
+
+fn bind_all(prefix: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir("/etc")? {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str().filter(|n| n.starts_with(prefix)) {
+            bind(name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Starting a command: one `vfork`-like clone and an `execve`, nothing else, so that a command in the box costs
+//! hardly more than one outside.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::wire::{Exec, Raw, StartFault};
+
+/// Size of the stack the child runs on until `execve`; it calls a few system calls and recurses nowhere.
+const STACK: usize = 64 * 1024;
+
+/// Where the child of a `vfork` works until it is another program. One per init: children are made one by one.
+pub(super) struct Launcher {
+    stack: Vec<u8>,
+    /// The box's environment, in order, later entries of a command win.
+    env: Vec<(Raw, Raw)>,
+}
+
+/// What the child needs, prepared before it exists, because it may not allocate.
+struct Plan {
+    /// Paths to try for the program.
+    candidates: Vec<*const libc::c_char>,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    cwd: libc::c_int,
+    stdin: libc::c_int,
+    stdout: libc::c_int,
+    stderr: libc::c_int,
+    /// Set by the child when nothing could be executed.
+    errno: libc::c_int,
+}
+
+impl Launcher {
+    pub(super) fn new(env: &[(Raw, Raw)]) -> Self {
+        Self { stack: vec![0; STACK], env: env.to_vec() }
+    }
+
+    /// Starts a command in its own session and returns its process id.
+    pub(super) fn start(
+        &mut self,
+        workspace: BorrowedFd<'_>,
+        exec: &Exec,
+        out: [&OwnedFd; 2],
+    ) -> Result<i32, StartFault> {
+        let program = exec.argv.first().cloned().unwrap_or_default();
+        let fault = |what: &Raw, e: &io::Error| StartFault {
+            what: what.clone(),
+            errno: e.raw_os_error().unwrap_or(libc::EINVAL),
+        };
+        let about_program = |e: io::Error| fault(&program, &e);
+        if program.0.is_empty() {
+            return Err(about_program(io::Error::from_raw_os_error(libc::ENOENT)));
+        }
+        let cwd = open_folder(workspace, &exec.cwd).map_err(|e| fault(&exec.cwd, &e))?;
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| about_program(e.into()))?;
+        let env = self.merged(exec);
+        let candidates = candidates(&program, &env).map_err(about_program)?;
+        let argv = exec.argv.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
+        let envp = env.iter().map(pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
+        let mut plan = Plan {
+            candidates: pointers(&candidates),
+            argv: pointers(&argv),
+            envp: pointers(&envp),
+            cwd: cwd.as_raw_fd(),
+            stdin: null.as_raw_fd(),
+            stdout: out[0].as_raw_fd(),
+            stderr: out[1].as_raw_fd(),
+            errno: 0,
+        };
+        let pid = self.clone_and_exec(&mut plan).map_err(about_program)?;
+        if plan.errno != 0 {
+            // The child is gone already; its status has nothing more to say.
+            let _ = crate::sys::reap(pid, 0);
+            return Err(StartFault { what: program, errno: plan.errno });
+        }
+        Ok(pid)
+    }
+
+    fn merged(&self, exec: &Exec) -> Vec<(Raw, Raw)> {
+        let mut env = self.env.clone();
+        for (key, value) in &exec.env {
+            match env.iter_mut().find(|(k, _)| k == key) {
+                Some(entry) => entry.1 = value.clone(),
+                None => env.push((key.clone(), value.clone())),
+            }
+        }
+        env
+    }
+
+    fn clone_and_exec(&mut self, plan: &mut Plan) -> io::Result<i32> {
+        let top = self.stack.as_mut_ptr_range().end as usize & !15;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: `child` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
+        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this (only) thread stopped until
+        // the child has executed another program or ended, so memory shared through CLONE_VM is never used by both
+        // at once. `child` makes system calls only: no allocation, no lock, no unwinding.
+        let pid = unsafe {
+            libc::clone(child, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
+        };
+        if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+    }
+}
+
+/// Runs in the new process.
+extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `plan` is the live, exclusively borrowed `Plan` of `clone_and_exec`, whose thread is stopped. All
+    // pointer arrays in it end with null and point to C strings that outlive this function. Only system calls
+    // that are safe after vfork are made; `sigset_t` is plain data and initialised by sigemptyset.
+    unsafe {
+        let plan = &mut *plan.cast::<Plan>();
+        libc::setsid();
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        let ready = libc::dup2(plan.stdin, 0) >= 0
+            && libc::dup2(plan.stdout, 1) >= 0
+            && libc::dup2(plan.stderr, 2) >= 0
+            && libc::fchdir(plan.cwd) == 0;
+        if !ready {
+            plan.errno = *libc::__errno_location();
+            libc::_exit(127);
+        }
+        // Everything else is close-on-exec already; this is the belt to those braces.
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
+        let mut worst = libc::ENOENT;
+        for candidate in plan.candidates.iter().take_while(|c| !c.is_null()) {
+            libc::execve(*candidate, plan.argv.as_ptr(), plan.envp.as_ptr());
+            // As the C library does: go on past what is absent, remember what was there but could not run.
+            match *libc::__errno_location() {
+                libc::ENOENT | libc::ENOTDIR => {}
+                libc::EACCES => worst = libc::EACCES,
+                other => {
+                    worst = other;
+                    break;
+                }
+            }
+        }
+        plan.errno = worst;
+        libc::_exit(127)
+    }
+}
+
+fn open_folder(workspace: BorrowedFd<'_>, path: &Raw) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = if path.0.is_empty() { c_string(&Raw::from("."))? } else { c_string(path)? };
+    Ok(rustix::fs::openat2(workspace.as_fd(), path, flags, Mode::empty(), how)?)
+}
+
+/// Where the program may be: itself if it names a folder, else each folder of the command's own `PATH`.
+fn candidates(program: &Raw, env: &[(Raw, Raw)]) -> io::Result<Vec<CString>> {
+    if program.0.contains(&b'/') {
+        return Ok(vec![c_string(program)?]);
+    }
+    let path = env.iter().find(|(k, _)| k.0 == b"PATH").map_or(&b"/usr/bin:/bin"[..], |(_, v)| &v.0);
+    path.split(|b| *b == b':')
+        .filter(|folder| folder.starts_with(b"/"))
+        .map(|folder| c_string(&Raw([folder, b"/", &program.0].concat())))
+        .collect()
+}
+
+fn c_string(raw: &Raw) -> io::Result<CString> {
+    Ok(CString::new(raw.0.as_slice())?)
+}
+
+fn pair((key, value): &(Raw, Raw)) -> io::Result<CString> {
+    Ok(CString::new([key.0.as_slice(), b"=", value.0.as_slice()].concat())?)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_in_the_commands_own_path() {
+        let env = vec![(Raw::from("PATH"), Raw::from("/a:relative::/b"))];
+        let found = candidates(&Raw::from("tool"), &env).unwrap();
+        assert_eq!(found, vec![c"/a/tool".to_owned(), c"/b/tool".to_owned()]);
+        assert_eq!(candidates(&Raw::from("./tool"), &env).unwrap(), vec![c"./tool".to_owned()]);
+    }
+}

@@ -1,0 +1,133 @@
+//! The last steps before the first command: what the init gives up, for itself and for everything it starts.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{During, Fault};
+use crate::layers::{Layer, LayerReport};
+use crate::seccomp;
+use crate::spec::JailSpec;
+use crate::sys;
+
+/// Puts every signal back to its default, whatever the caller ignored: children inherit this.
+pub(super) fn default_signals() {
+    for signal in 1..=64 {
+        sys::default_signal(signal);
+    }
+    let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
+}
+
+/// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need.
+pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    limits(spec).step("setting resource limits")?;
+    if spec.limits.pids > 0 {
+        layers.push(LayerReport::enforced(Layer::Pids, "rlimit"));
+    }
+    capabilities().layer(Layer::Capabilities, "giving up capabilities")?;
+    layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
+    layers.push(landlock().step("applying Landlock")?);
+    // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors
+    // that they cannot open.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
+    sys::seccomp_install(&seccomp::compile(seccomp::RULES))
+        .layer(Layer::Seccomp, "installing the call filter")?;
+    layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
+    Ok(())
+}
+
+fn limits(spec: &JailSpec) -> io::Result<()> {
+    let lower = |resource: Resource, value: u64| -> io::Result<()> {
+        let now = rustix::process::getrlimit(resource);
+        let value = now.maximum.map_or(value, |max| max.min(value));
+        Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
+    };
+    lower(Resource::Core, 0)?;
+    lower(Resource::Nofile, spec.limits.open_files.max(64))?;
+    // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
+    lower(Resource::Nproc, spec.limits.pids.into())?;
+    lower(Resource::Memlock, 8 << 20)?;
+    lower(Resource::Msgqueue, 819_200)?;
+    if let Some(bytes) = spec.limits.file_bytes {
+        lower(Resource::Fsize, bytes)?;
+    }
+    Ok(())
+}
+
+/// Ceilings per process for a box whose memory no control group counts. Private writable memory is what a
+/// runaway program takes; address space is bounded only far above, because many runtimes reserve it freely.
+pub(super) fn memory_limits(bytes: u64) -> io::Result<()> {
+    let data = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    setrlimit(Resource::Data, data)?;
+    let space = bytes.saturating_mul(4).saturating_add(32 << 30);
+    Ok(setrlimit(Resource::As, Rlimit { current: Some(space), maximum: Some(space) })?)
+}
+
+fn capabilities() -> io::Result<()> {
+    // A user 0 inside gets nothing from starting a program, and no bit of this can be taken back.
+    const SECURE: libc::c_ulong = 0b1110_1111;
+    sys::prctl(libc::PR_SET_SECUREBITS, SECURE, 0)?;
+    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
+    for capability in 0..64 {
+        match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    sys::clear_capabilities()?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+/// Landlock's file rights, as numbered in the kernel's `linux/landlock.h`.
+mod right {
+    pub(super) const EXECUTE: u64 = 1;
+    pub(super) const WRITE_FILE: u64 = 1 << 1;
+    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(super) const READ_DIR: u64 = 1 << 3;
+    pub(super) const MAKE_CHAR: u64 = 1 << 6;
+    pub(super) const MAKE_BLOCK: u64 = 1 << 11;
+    pub(super) const IOCTL_DEV: u64 = 1 << 15;
+}
+
+/// The second wall: even a hole in the mounts leaves only these places writable, and sockets and signals of
+/// processes outside stay out of reach.
+fn landlock() -> io::Result<LayerReport> {
+    let abi = sys::landlock_abi();
+    let (known, words) = match abi {
+        0 => {
+            let remedy = "start the kernel with lsm=landlock,... or use Linux 5.13 or newer";
+            return Ok(LayerReport::missing(
+                Layer::Landlock,
+                "the kernel has none or does not enable it",
+                Some(remedy.to_owned()),
+            ));
+        }
+        1 => ((1u64 << 13) - 1, 1),
+        2 => ((1 << 14) - 1, 1),
+        3 => ((1 << 15) - 1, 1),
+        4 => ((1 << 15) - 1, 2),
+        5 => ((1 << 16) - 1, 2),
+        _ => ((1 << 16) - 1, 3),
+    };
+    let scoped = if abi >= 6 { 0b11 } else { 0 };
+    let ruleset = sys::landlock_ruleset(known, 0, scoped, words)?;
+    let read = right::EXECUTE | right::READ_FILE | right::READ_DIR;
+    let write = known & !(right::MAKE_CHAR | right::MAKE_BLOCK | right::IOCTL_DEV);
+    let device = (right::READ_FILE | right::WRITE_FILE | right::READ_DIR | right::IOCTL_DEV) & known;
+    let rules: [(&CStr, u64); 5] =
+        [(c"/", read), (c"/workspace", write), (c"/tmp", write), (c"/dev/shm", write), (c"/dev", device)];
+    for (path, access) in rules {
+        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::landlock_allow(ruleset.as_fd(), access, place.as_fd())?;
+    }
+    sys::landlock_enforce(ruleset.as_fd())?;
+    let how = format!("version {abi}");
+    Ok(if abi >= 6 {
+        LayerReport::enforced(Layer::Landlock, how)
+    } else {
+        LayerReport::degraded(Layer::Landlock, format!("{how} does not scope sockets and signals"), None)
+    })
+}

@@ -1,0 +1,206 @@
+//! Who the box runs as: never user 0 of the host.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::thread::UnshareFlags;
+
+use super::{During, Fault};
+use crate::layers::{Layer, LayerReport};
+use crate::spec::JailSpec;
+use crate::sys::{self, Fork};
+
+/// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
+const FIRST_UID: u32 = 0x7000_0000;
+/// How many such ids there are.
+const UIDS: u32 = 0x0040_0000;
+/// The id that root's boxes see as their own.
+const INSIDE: u32 = 1000;
+
+/// The ids of a box.
+#[derive(Debug)]
+pub(crate) enum Ids {
+    /// Started by root: an unused id outside, 1000 inside.
+    Root {
+        /// The unused user and group id.
+        id: u32,
+        /// A user namespace whose mapping shows the workspace owner's files as the unused id's.
+        mapping: OwnedFd,
+        /// The host's /proc, for writing the mapping after the box has its own.
+        proc: OwnedFd,
+        /// Keeps the id taken while the box lives.
+        _taken: UnixDatagram,
+    },
+    /// Started by an ordinary user: the own id outside and inside.
+    User {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
+/// Decides the ids. For an ordinary user this enters the user namespace.
+pub(super) fn prepare(spec: &JailSpec) -> Result<Ids, Fault> {
+    let (uid, gid) = sys::effective_ids();
+    let map = std::fs::read_to_string("/proc/self/uid_map").step("reading /proc/self/uid_map")?;
+    if uid != 0 || !maps(&map, FIRST_UID) {
+        if uid == 0 && outside(&map, 0) == Some(0) {
+            // User 0 of the host with a mapping that holds no free id: there is nobody else to become.
+            let error = io::Error::from_raw_os_error(libc::EPERM);
+            return Err(error).layer(Layer::UserNamespace, "finding an unused user id to run as");
+        }
+        unshare(UnshareFlags::NEWUSER).layer(Layer::UserNamespace, "entering a user namespace")?;
+        write_maps(CWD, "/proc/self", (uid, uid), (gid, gid))
+            .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
+        return Ok(Ids::User { uid, gid });
+    }
+    let (id, taken) = take_id().step("taking an unused user id")?;
+    let owner = std::fs::metadata(&spec.workspace)
+        .step(format!("looking at the workspace {}", spec.workspace.display()))?;
+    let mapping = mapping((owner.uid(), id), (owner.gid(), id))
+        .layer(Layer::UserNamespace, "making the mapping of the workspace's owner")?;
+    let proc = rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step("opening /proc")?;
+    Ok(Ids::Root { id, mapping, proc, _taken: taken })
+}
+
+impl Ids {
+    /// User and group that own what the box may write, as the mounts are told.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        match self {
+            Self::Root { id, .. } => (*id, *id),
+            Self::User { uid, gid } => (*uid, *gid),
+        }
+    }
+
+    /// User and group as programs inside see themselves.
+    pub(super) fn inside(&self) -> (u32, u32) {
+        match self {
+            Self::Root { .. } => (INSIDE, INSIDE),
+            Self::User { uid, gid } => (*uid, *gid),
+        }
+    }
+
+    /// Becomes the box's user for good.
+    pub(super) fn enter(self, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+        const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+        let how = match self {
+            Self::User { uid, .. } => format!("as user {uid}"),
+            Self::Root { id, proc, _taken: taken, .. } => {
+                // Without this the change of user would take the capabilities that some kernels ask for below.
+                sys::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0).step("keeping capabilities")?;
+                sys::become_ids(id, id).step("becoming the unused user id")?;
+                unshare(UnshareFlags::NEWUSER).layer(Layer::UserNamespace, "entering a user namespace")?;
+                // The mapping's file belongs to root while the process counts as privileged.
+                sys::prctl(libc::PR_SET_DUMPABLE, 1, 0).step("opening the mapping to the own user")?;
+                write_maps(proc.as_fd(), "self", (INSIDE, id), (INSIDE, id))
+                    .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
+                layers.push(LayerReport::enforced(Layer::IdMappedMount, ""));
+                // The box's init holds the id until it ends.
+                std::mem::forget(taken);
+                format!("as unused id {id}")
+            }
+        };
+        layers.push(LayerReport::enforced(Layer::UserNamespace, how));
+        Ok(())
+    }
+}
+
+/// Leaves namespaces of the caller for new ones. This process has one thread.
+pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    sys::unshare(flags)
+}
+
+/// Finds an id that no living box of this machine uses: a name in the abstract socket namespace is held by one
+/// process at a time and freed by the kernel when its holder dies.
+fn take_id() -> io::Result<(u32, UnixDatagram)> {
+    let start = std::process::id();
+    for attempt in 0..256 {
+        let id = FIRST_UID + (start.wrapping_add(attempt * 7919)) % UIDS;
+        let address = SocketAddr::from_abstract_name(format!("forge-jail-uid-{id}"))?;
+        match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => return Ok((id, socket)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
+}
+
+/// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to
+/// be made in; it ends as soon as the descriptor is open.
+fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+    let child = match sys::fork(libc::CLONE_NEWUSER)? {
+        Fork::Child => loop {
+            // Waits to be killed; if the parent dies first, so does this process.
+            let gone = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).is_err();
+            if gone || rustix::process::getppid().is_none() {
+                sys::exit_now(0);
+            }
+            sys::pause();
+        },
+        Fork::Parent(pid) => pid,
+    };
+    let opened = write_ids(child, user, group);
+    sys::kill(child, libc::SIGKILL);
+    sys::reap(child, 0)?;
+    opened
+}
+
+fn write_ids(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+    std::fs::write(format!("/proc/{child}/uid_map"), format!("{} {} 1", user.0, user.1))?;
+    std::fs::write(format!("/proc/{child}/gid_map"), format!("{} {} 1", group.0, group.1))?;
+    Ok(File::open(format!("/proc/{child}/ns/user"))?.into())
+}
+
+/// Maps one user and one group `inside -> outside`; `base` is a process folder of a /proc.
+fn write_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
+    let write = |name: &str, text: &str| -> io::Result<()> {
+        let mut path = String::new();
+        let _ = write!(path, "{base}/{name}");
+        let fd = rustix::fs::openat(&dir, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        File::from(fd).write_all(text.as_bytes())
+    };
+    // Without this an ordinary user could drop a group that denies access; the kernel demands it.
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("{} {} 1", user.0, user.1))?;
+    write("gid_map", &format!("{} {} 1", group.0, group.1))
+}
+
+/// Whether a `uid_map` names `id`.
+fn maps(map: &str, id: u32) -> bool {
+    outside(map, id).is_some()
+}
+
+/// What `id` of this namespace is in the namespace above.
+fn outside(map: &str, id: u32) -> Option<u64> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let offset = u64::from(id).checked_sub(inside)?;
+        (offset < count).then_some(outside + offset)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{maps, outside};
+
+    #[test]
+    fn a_mapping_says_which_ids_exist() {
+        let full = "         0          0 4294967295\n";
+        assert!(maps(full, 0x7000_0000));
+        assert_eq!(outside(full, 0), Some(0));
+        let rootless = "         0       1000          1\n         1     100000      65536\n";
+        assert!(!maps(rootless, 0x7000_0000));
+        assert_eq!(outside(rootless, 0), Some(1000));
+        assert_eq!(outside(rootless, 5), Some(100_004));
+    }
+}

@@ -1,0 +1,164 @@
+//! The resident init of a box: process 1 inside, the same binary started again under another `argv[0]`.
+//!
+//! It starts with the control socket as descriptor 0 and the description of the box in a memory file as
+//! descriptor 1. In order, each step with its why:
+//! 1. as root, take an unused user id and make the mapping that shows the workspace under it; as an ordinary
+//!    user, enter a user namespace, which gives the rights for the steps below and nothing else;
+//! 2. new namespaces, then a fork: only a child enters the new pid namespace. It becomes a child of the caller
+//!    (`CLONE_PARENT`), so that nothing of the first process stays behind;
+//! 3. build the root folder, move into it, forget the old one;
+//! 4. as root, become the unused user id and enter the user namespace now: mounts and network then belong to a
+//!    namespace above, over which nothing in the box ever has rights;
+//! 5. limits, capabilities, Landlock, seccomp: from here on the init can do no more than its children;
+//! 6. serve requests until the socket closes.
+
+mod etc;
+mod exec;
+mod files;
+mod harden;
+mod identity;
+mod mounts;
+mod rootfs;
+mod serve;
+mod watch;
+
+pub use files::TEMP_PREFIX;
+pub(crate) use serve::Order;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Layer, LayerReport};
+use crate::spec::{JailSpec, Network};
+use crate::sys::{self, Fork};
+use crate::wire::{self, Startup};
+
+/// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
+pub const INIT_ARGV0: &str = "forge-jail-init";
+
+/// What the init is told: the box, and nothing that the caller's memory held besides.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Boot {
+    /// The description of the box.
+    pub(crate) spec: JailSpec,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    layer: Option<Layer>,
+    step: String,
+    errno: i32,
+}
+
+/// Names the step and layer of a failure.
+trait During<T> {
+    /// A failure that means that `layer` is missing here.
+    fn layer(self, layer: Layer, step: &str) -> Result<T, Fault>;
+    /// A failure of something that every machine can do.
+    fn step(self, step: impl Into<String>) -> Result<T, Fault>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn layer(self, layer: Layer, step: &str) -> Result<T, Fault> {
+        self.map_err(|e| Fault { layer: Some(layer), step: step.to_owned(), errno: errno(&e.into()) })
+    }
+
+    fn step(self, step: impl Into<String>) -> Result<T, Fault> {
+        self.map_err(|e| Fault { layer: None, step: step.into(), errno: errno(&e.into()) })
+    }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Plays the init of a box. Called by the binary's `main`, before any thread exists, when `argv[0]` is
+/// [`INIT_ARGV0`]. Started any other way it ends with code 125.
+pub fn init_main() -> ! {
+    let code = match start() {
+        Ok(()) => 0,
+        Err(_) => 125,
+    };
+    sys::exit_now(code)
+}
+
+/// Takes over the descriptors the process was started with and runs the steps; failures are reported over the
+/// control socket, which is the only thing connected to the outside.
+fn start() -> io::Result<()> {
+    sys::close_from(3)?;
+    let control = sys::adopt(0)?;
+    let boot: Boot = {
+        let memory = File::from(sys::adopt(1)?);
+        serde_json::from_slice(&wire::read_memory(memory)?).map_err(io::Error::other)?
+    };
+    // Commands get their own 0, 1 and 2; the init keeps /dev/null there so that nothing else ever lands on them.
+    let moved = rustix::io::fcntl_dupfd_cloexec(&control, 10)?;
+    drop(control);
+    let null = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    let mut low = vec![null];
+    while low.len() < 3 {
+        let next = rustix::io::dup(&low[0])?;
+        low.push(next);
+    }
+    std::mem::forget(low);
+    match stages(boot, &moved) {
+        Ok(()) => Ok(()),
+        Err(fault) => {
+            let said = Startup::Failed { layer: fault.layer, step: fault.step, errno: fault.errno };
+            wire::send(moved.as_fd(), &said, &[])?;
+            Err(io::Error::from_raw_os_error(fault.errno))
+        }
+    }
+}
+
+fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
+    harden::default_signals();
+    let spec = boot.spec;
+    let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
+    let ids = identity::prepare(&spec)?;
+    namespaces(&spec, &mut layers)?;
+    match sys::fork(libc::CLONE_PARENT).step("starting the process that becomes the init")? {
+        Fork::Parent(pid) => {
+            wire::send(control.as_fd(), &Startup::Pid { pid }, &[]).step("reporting the init")?;
+            return Ok(());
+        }
+        Fork::Child => {}
+    }
+    rootfs::build(&spec, &ids)?;
+    sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
+    if spec.network == Network::Off {
+        sys::loopback_up().layer(Layer::NetNamespace, "bringing the loopback interface up")?;
+    }
+    ids.enter(&mut layers)?;
+    harden::apply(&spec, &mut layers)?;
+    serve::run(control, &spec, layers).step("serving requests")
+}
+
+fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    use rustix::thread::UnshareFlags as Flag;
+    let wanted = [
+        (Flag::NEWNS, Layer::MountNamespace),
+        (Flag::NEWPID, Layer::PidNamespace),
+        (Flag::NEWIPC, Layer::IpcNamespace),
+        (Flag::NEWUTS, Layer::UtsNamespace),
+        (Flag::NEWCGROUP, Layer::CgroupNamespace),
+    ];
+    for (flag, layer) in wanted {
+        identity::unshare(flag).layer(layer, "entering new namespaces")?;
+        layers.push(LayerReport::enforced(layer, ""));
+    }
+    match spec.network {
+        Network::Off => {
+            identity::unshare(Flag::NEWNET).layer(Layer::NetNamespace, "entering a new network namespace")?;
+            layers.push(LayerReport::enforced(Layer::NetNamespace, "loopback only"));
+        }
+        Network::Host => {
+            layers.push(LayerReport::degraded(Layer::NetNamespace, "the host's network was asked for", None));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Small steps of mounting, all relative to the new root, which is the current folder while it is built.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::sys::{self, Attributes, Recursive};
+
+/// A path as the kernel takes it.
+pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// `target` without its leading slash, so that it is meant below the new root.
+pub(super) fn below_root(target: &Path) -> &Path {
+    target.strip_prefix("/").unwrap_or(target)
+}
+
+/// Makes a folder and those above it, below the current folder.
+pub(super) fn make_dirs(path: &Path) -> io::Result<()> {
+    let mut sofar = std::path::PathBuf::new();
+    for part in below_root(path).components() {
+        sofar.push(part);
+        match rustix::fs::mkdir(&sofar, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file to mount something over, and the folders above it.
+pub(super) fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        make_dirs(parent)?;
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(below_root(path), flags, Mode::from_raw_mode(0o644))?;
+    Ok(())
+}
+
+/// A read-only copy of the mount at a host path, everything below included.
+pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
+    let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::Yes)?;
+    let what = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::Yes };
+    sys::set_attributes(tree.as_fd(), what)?;
+    Ok(tree)
+}
+
+/// Binds a host file or folder read-only at `target`.
+pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
+    let tree = read_only_clone(source)?;
+    let stat = rustix::fs::fstat(&tree)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        make_dirs(target)?;
+    } else {
+        make_file(target)?;
+    }
+    sys::attach(tree.as_fd(), &c_path(below_root(target))?)
+}
+
+/// Binds a host device at `target`; it stays usable, but can neither be executed nor replaced.
+pub(super) fn bind_device(source: &Path, target: &Path) -> io::Result<()> {
+    let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::No)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
+    make_file(target)?;
+    sys::attach(tree.as_fd(), &c_path(below_root(target))?)
+}
+
+/// Covers things with an empty file or folder that nobody inside may open.
+pub(super) struct Blank {
+    root: OwnedFd,
+}
+
+impl Blank {
+    const FILE: &'static str = "run/forge/.masked";
+    const DIR: &'static str = "run/forge/.masked-dir";
+
+    /// Makes the two covers below the new root, which is the current folder.
+    pub(super) fn new() -> io::Result<Self> {
+        make_file(Path::new(Self::FILE))?;
+        make_dirs(Path::new(Self::DIR))?;
+        for cover in [Self::FILE, Self::DIR] {
+            rustix::fs::chmod(cover, Mode::empty())?;
+        }
+        let root = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { root })
+    }
+
+    /// Covers what `target` is open on.
+    pub(super) fn cover(&self, target: BorrowedFd<'_>) -> io::Result<()> {
+        let stat = rustix::fs::fstat(target)?;
+        let cover = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Self::DIR,
+            _ => Self::FILE,
+        };
+        let tree = sys::clone_tree(self.root.as_fd(), &CString::new(cover)?, Recursive::No)?;
+        let set = sys::READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
+        sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
+        sys::attach_over(tree.as_fd(), target)
+    }
+}

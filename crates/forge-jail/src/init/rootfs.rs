@@ -1,0 +1,236 @@
+//! The root folder of the box, built from nothing and made the only one the box can see.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+
+use super::identity::Ids;
+use super::mounts::{self, Blank};
+use super::{During, Fault, etc};
+use crate::layers::Layer;
+use crate::spec::{HELPER, JailSpec, Missing, WORKSPACE};
+use crate::sys::{self, Attributes, Recursive};
+
+/// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
+const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+
+/// Devices that hold nothing.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+/// Files of /proc that every user may read and that tell about the machine or its other users.
+const HIDDEN: &[&str] = &[
+    "keys",
+    "key-users",
+    "kallsyms",
+    "kcore",
+    "kmsg",
+    "timer_list",
+    "sched_debug",
+    "latency_stats",
+    "config.gz",
+    "modules",
+    "interrupts",
+    "softirqs",
+    "iomem",
+    "ioports",
+    "slabinfo",
+    "sysrq-trigger",
+    "acpi",
+    "scsi",
+    "asound",
+    "driver",
+    "bus",
+    "irq",
+    "tty",
+    "dynamic_debug",
+];
+
+/// Builds the root folder and moves into it.
+pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
+    let mounts_layer = Layer::MountNamespace;
+    // Nothing mounted here shows up outside, nothing mounted outside shows up here.
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .layer(mounts_layer, "making mounts private")?;
+    let workspace = workspace(spec, ids)?;
+    let (uid, gid) = ids.owner();
+    let options = [("mode", "0755".to_owned()), ("size", "8m".to_owned())];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let root = sys::new_mount("tmpfs", &options, attributes).layer(mounts_layer, "making the root folder")?;
+    let own = std::fs::read_link("/proc/self/exe").step("finding the own binary")?;
+    // It only has to be somewhere until the old root is forgotten; of this folder nothing is needed any more, while
+    // another one could hold the workspace or something to bind.
+    sys::attach(root.as_fd(), c"/proc").layer(mounts_layer, "attaching the root folder")?;
+    rustix::process::fchdir(&root).step("entering the root folder")?;
+
+    system(spec, &own)?;
+    etc::fill(spec, ids.inside()).step("filling /etc")?;
+    devices().step("filling /dev")?;
+    temporary(spec, uid, gid).step("making /tmp")?;
+    attach_at(&workspace, WORKSPACE).step("attaching the workspace")?;
+    let blank = Blank::new().step("making covers for masked files")?;
+    process_files(&blank)?;
+    mask(spec, &blank)?;
+
+    let read_only = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::No };
+    sys::set_attributes(root.as_fd(), read_only).step("making the root folder read-only")?;
+    sys::pivot_here().layer(mounts_layer, "changing the root folder")
+}
+
+/// The workspace as a detached mount, its owner shown as the box's user.
+fn workspace(spec: &JailSpec, ids: &Ids) -> Result<OwnedFd, Fault> {
+    let what = || format!("binding the workspace {}", spec.workspace.display());
+    let path = mounts::c_path(&spec.workspace).step(what())?;
+    let (idmap, recursive) = match ids {
+        // Mounts below could be of file systems that cannot be mapped; they stay out.
+        Ids::Root { mapping, .. } => (Some(mapping.as_fd()), Recursive::No),
+        // In a user namespace the kernel only copies mounts together with those below.
+        Ids::User { .. } => (None, Recursive::Yes),
+    };
+    let tree = sys::clone_tree(CWD, &path, recursive).step(what())?;
+    let stat = rustix::fs::fstat(&tree).step(what())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR)).step(what());
+    }
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let attributes = Attributes { set, idmap, recursive };
+    let changed = sys::set_attributes(tree.as_fd(), attributes);
+    if idmap.is_some() {
+        changed.layer(Layer::IdMappedMount, "showing the workspace under another owner")?;
+    } else {
+        changed.layer(Layer::MountNamespace, "restricting the workspace's mount (needs Linux 5.12)")?;
+    }
+    Ok(tree)
+}
+
+fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {
+    mounts::make_dirs(Path::new(target))?;
+    sys::attach(mount.as_fd(), &mounts::c_path(mounts::below_root(Path::new(target)))?)
+}
+
+/// System folders, the caller's own binds, and the caller's binary.
+fn system(spec: &JailSpec, own: &Path) -> Result<(), Fault> {
+    for folder in SYSTEM.iter().map(Path::new) {
+        match std::fs::read_link(folder) {
+            Ok(target) => {
+                rustix::fs::symlink(&target, mounts::below_root(folder)).step("linking system folders")?;
+            }
+            Err(_) if folder.is_dir() => mounts::bind_read_only(folder, folder)
+                .layer(Layer::MountNamespace, "binding system folders")?,
+            Err(_) => {}
+        }
+    }
+    let cpus = Path::new("/sys/devices/system/cpu");
+    if cpus.is_dir() {
+        // Programs that size their thread pools look here.
+        mounts::bind_read_only(cpus, cpus).step("binding the list of processors")?;
+    }
+    // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
+    // start has no path any more.
+    mounts::bind_read_only(own, Path::new(HELPER))
+        .step(format!("binding the own binary {} (was it replaced while running?)", own.display()))?;
+    let mut binds: Vec<_> = spec.binds.iter().collect();
+    // Outer targets first, so that an inner one lands on top of it.
+    binds.sort_by_key(|b| b.target.components().count());
+    for bind in binds {
+        match mounts::bind_read_only(&bind.source, &bind.target) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && bind.missing == Missing::Skip => {}
+            other => other.step(format!("binding {}", bind.source.display()))?,
+        }
+    }
+    Ok(())
+}
+
+fn devices() -> io::Result<()> {
+    mounts::make_dirs(Path::new("dev"))?;
+    for name in DEVICES {
+        let path = Path::new("/dev").join(name);
+        mounts::bind_device(&path, &path)?;
+    }
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    for (name, target) in links {
+        rustix::fs::symlink(target, Path::new("dev").join(name))?;
+    }
+    let options = [("mode", "0620".to_owned()), ("ptmxmode", "0666".to_owned())];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    attach_at(&sys::new_mount("devpts", &options, attributes)?, "dev/pts")
+}
+
+/// The private writable places: `/tmp` with the home folder, `/dev/shm`.
+fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let options = |size: u64| {
+        [
+            ("mode", "1777".to_owned()),
+            ("uid", uid.to_string()),
+            ("gid", gid.to_string()),
+            ("size", size.to_string()),
+        ]
+    };
+    let tmp = sys::new_mount("tmpfs", &options(spec.limits.tmp_bytes), attributes)?;
+    rustix::fs::mkdirat(&tmp, "home", Mode::from_raw_mode(0o700))?;
+    rustix::fs::chownat(
+        &tmp,
+        "home",
+        Some(rustix::fs::Uid::from_raw(uid)),
+        Some(rustix::fs::Gid::from_raw(gid)),
+        rustix::fs::AtFlags::empty(),
+    )?;
+    attach_at(&tmp, "tmp")?;
+    let shm = sys::new_mount("tmpfs", &options(spec.limits.tmp_bytes / 4), attributes)?;
+    attach_at(&shm, "dev/shm")?;
+    mounts::make_dirs(Path::new("var"))?;
+    rustix::fs::symlink("/tmp", "var/tmp")?;
+    rustix::fs::symlink("/run", "var/run")?;
+    Ok(())
+}
+
+/// A fresh /proc, read-only as a whole: that covers every sysctl and trigger in it at once.
+fn process_files(blank: &Blank) -> Result<(), Fault> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let proc = sys::new_mount("proc", &[], attributes)
+        .layer(Layer::PidNamespace, "mounting /proc (a container that masks its own /proc forbids it)")?;
+    attach_at(&proc, "proc").step("attaching /proc")?;
+    for name in HIDDEN {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(target) = rustix::fs::openat(CWD, PathBuf::from("proc").join(name), flags, Mode::empty()) {
+            blank.cover(target.as_fd()).step(format!("covering /proc/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Covers the masked paths. Links are not followed: a link that carries a masked name is harmless itself, and
+/// what it points to has a name of its own.
+fn mask(spec: &JailSpec, blank: &Blank) -> Result<(), Fault> {
+    if spec.masked.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, "workspace", flags, Mode::empty()).step("opening the workspace")?;
+    for path in &spec.masked {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&root, path.as_path(), flags | OFlags::NOFOLLOW, Mode::empty(), how) {
+            Ok(target) => {
+                let kind = rustix::fs::fstat(&target).step(format!("looking at {path}"))?;
+                if FileType::from_raw_mode(kind.st_mode) != FileType::Symlink {
+                    blank.cover(target.as_fd()).step(format!("masking {path}"))?;
+                }
+            }
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
+            Err(errno) => return Err(errno).step(format!("masking {path}")),
+        }
+    }
+    Ok(())
+}

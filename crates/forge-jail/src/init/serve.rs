@@ -1,0 +1,270 @@
+//! The loop of the init: requests in, commands started and reaped, answers out.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
+use super::exec::Launcher;
+use super::files::Files;
+use super::harden;
+use super::watch::{Watch, pids, session_of};
+use crate::layers::LayerReport;
+use crate::spec::{JailSpec, WORKSPACE};
+use crate::sys::{self, Reaped};
+use crate::wire::{self, End, Ended, Exec, Frame, Leftovers, Reply, Request, StartFault, Startup};
+
+/// Between TERM and KILL of a command whose time is up.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// A request as the client sends it: its own, or one the client makes for itself.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Order {
+    /// From the user of the crate.
+    Asked(Request),
+    /// No control group counts memory: the init must.
+    Watch {
+        /// The limit in bytes.
+        watch_memory: u64,
+    },
+}
+
+/// A command that runs.
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    leftovers: Leftovers,
+    deadline: Option<Instant>,
+    kill_at: Option<Instant>,
+    /// Why it is being ended, if it is.
+    ending: Option<End>,
+    oom: bool,
+}
+
+struct Server<'a> {
+    control: &'a OwnedFd,
+    workspace: OwnedFd,
+    files: Files,
+    launcher: Launcher,
+    running: BTreeMap<i32, Running>,
+    watch: Option<Watch>,
+    /// Whether processes of a command that asked for it are left alive.
+    kept: bool,
+}
+
+/// Serves until the control socket closes or a shutdown is asked for.
+pub(super) fn run(control: &OwnedFd, spec: &JailSpec, layers: Vec<LayerReport>) -> io::Result<()> {
+    let children = sys::signal_fd(libc::SIGCHLD)?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let workspace = rustix::fs::open(WORKSPACE, folder, Mode::empty())?;
+    let files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
+    wire::send(control.as_fd(), &Startup::Ready { layers }, &[])?;
+    let mut server = Server {
+        control,
+        workspace,
+        files,
+        launcher: Launcher::new(&spec.env),
+        running: BTreeMap::new(),
+        watch: None,
+        kept: false,
+    };
+    let mut buffer = Vec::new();
+    loop {
+        let (asked, ended) = server.wait(&children)?;
+        if ended {
+            drain(&children);
+            server.reap()?;
+        }
+        if asked {
+            match wire::receive::<Frame<Order>>(control.as_fd(), &mut buffer)? {
+                None => break,
+                Some((frame, fds)) => {
+                    if !server.order(frame, fds)? {
+                        break;
+                    }
+                }
+            }
+        }
+        server.clock();
+    }
+    server.files.give_up_all();
+    Ok(())
+}
+
+fn drain(signals: &OwnedFd) {
+    let mut bytes = [0u8; 1024];
+    while rustix::io::read(signals, &mut bytes).is_ok_and(|n| n > 0) {}
+}
+
+impl Server<'_> {
+    /// Waits for a request, the end of a child, or a deadline.
+    fn wait(&self, children: &OwnedFd) -> io::Result<(bool, bool)> {
+        let mut fds = [PollFd::new(self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
+        let timeout = self.next_deadline().map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            }
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let commands = self.running.values().filter_map(|r| r.kill_at.or(r.deadline));
+        let watch = self.watch.as_ref().filter(|_| !self.running.is_empty() || self.kept).map(Watch::due);
+        commands.chain(watch).min()
+    }
+
+    /// Does one request; `false` ends the init.
+    fn order(&mut self, frame: Frame<Order>, fds: Vec<OwnedFd>) -> io::Result<bool> {
+        let id = frame.id;
+        let request = match frame.body {
+            Order::Watch { watch_memory } => {
+                harden::memory_limits(watch_memory)?;
+                self.watch = Some(Watch::new(watch_memory));
+                return self.answer(id, Reply::Done, None).map(|()| true);
+            }
+            Order::Asked(request) => request,
+        };
+        match request {
+            Request::Exec(exec) => self.exec(id, &exec, &fds)?,
+            Request::Cancel { target } => {
+                self.cancel(target);
+                self.answer(id, Reply::Done, None)?;
+            }
+            Request::Ping => self.answer(id, Reply::Done, None)?,
+            Request::Shutdown => {
+                self.answer(id, Reply::Done, None)?;
+                return Ok(false);
+            }
+            file => {
+                let (reply, fd) = self.files.perform(file);
+                self.answer(id, reply, fd.as_ref())?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer(&self, id: u64, body: Reply, fd: Option<&OwnedFd>) -> io::Result<()> {
+        let fds: Vec<_> = fd.iter().map(|f| f.as_fd()).collect();
+        wire::send(self.control.as_fd(), &Frame { id, body }, &fds)
+    }
+
+    fn exec(&mut self, id: u64, exec: &Exec, fds: &[OwnedFd]) -> io::Result<()> {
+        let [out, err] = fds else {
+            let fault = StartFault { what: exec.cwd.clone(), errno: libc::EBADF };
+            return self.answer(id, Reply::NotStarted(fault), None);
+        };
+        match self.launcher.start(self.workspace.as_fd(), exec, [out, err]) {
+            Err(fault) => self.answer(id, Reply::NotStarted(fault), None),
+            Ok(pid) => {
+                let deadline = exec.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+                let running = Running {
+                    id,
+                    leftovers: exec.leftovers,
+                    deadline,
+                    kill_at: None,
+                    ending: None,
+                    oom: false,
+                };
+                self.running.insert(pid, running);
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel(&mut self, target: u64) {
+        if let Some((pid, running)) = self.running.iter_mut().find(|(_, r)| r.id == target) {
+            running.ending.get_or_insert(End::Cancelled);
+            sys::kill(-pid, libc::SIGTERM);
+            running.kill_at.get_or_insert(Instant::now() + GRACE);
+        }
+    }
+
+    /// Deadlines and the memory limit.
+    fn clock(&mut self) {
+        let now = Instant::now();
+        for (pid, running) in &mut self.running {
+            if running.kill_at.is_some_and(|at| at <= now) {
+                sys::kill(-pid, libc::SIGKILL);
+                // Some process of it could have left the group; the session is searched when the command ends.
+                sys::kill(*pid, libc::SIGKILL);
+                running.kill_at = None;
+                running.deadline = None;
+            } else if running.kill_at.is_none() && running.deadline.is_some_and(|at| at <= now) {
+                running.ending.get_or_insert(End::TimedOut);
+                running.deadline = None;
+                running.kill_at = Some(now + GRACE);
+                sys::kill(-pid, libc::SIGTERM);
+            }
+        }
+        let over =
+            self.watch.as_mut().filter(|_| !self.running.is_empty() || self.kept).and_then(Watch::look);
+        if let Some(session) = over {
+            match self.running.get_mut(&session) {
+                Some(running) => running.oom = true,
+                // A daemon that left its session: whoever runs is told.
+                None => self.running.values_mut().for_each(|r| r.oom = true),
+            }
+            kill_session(session);
+        }
+    }
+
+    /// Collects every child that ended and answers for the commands among them.
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {
+            if let Some(running) = self.running.remove(&reaped.pid) {
+                self.clean_up(reaped.pid, running.leftovers);
+                self.answer(running.id, Reply::Ended(ended(&running, &reaped)), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills what a command left behind. Alone in the box that is everything, daemons that left their session
+    /// included; otherwise its session, and the rest when the last command ends.
+    fn clean_up(&mut self, pid: i32, leftovers: Leftovers) {
+        if leftovers == Leftovers::Keep {
+            self.kept = true;
+            return;
+        }
+        if self.running.is_empty() && !self.kept {
+            sys::kill(-1, libc::SIGKILL);
+        } else {
+            sys::kill(-pid, libc::SIGKILL);
+            kill_session(pid);
+        }
+    }
+}
+
+fn kill_session(session: i32) {
+    for pid in pids().filter(|pid| session_of(*pid) == Some(session)) {
+        sys::kill(pid, libc::SIGKILL);
+    }
+}
+
+fn ended(running: &Running, reaped: &Reaped) -> Ended {
+    let end = running.ending.unwrap_or_else(|| {
+        if libc::WIFSIGNALED(reaped.status) {
+            End::Signaled(libc::WTERMSIG(reaped.status))
+        } else {
+            End::Exited(libc::WEXITSTATUS(reaped.status))
+        }
+    });
+    Ended {
+        end,
+        oom: running.oom,
+        user_us: reaped.user_us,
+        system_us: reaped.system_us,
+        max_rss_kib: reaped.max_rss_kib,
+    }
+}

@@ -1,0 +1,144 @@
+//! The layers of isolation, and what became of each when a box started.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One layer of isolation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// Own user namespace: no id of the box is an id of the host.
+    UserNamespace,
+    /// Own mount namespace with a root folder built from nothing.
+    MountNamespace,
+    /// Own process ids; everything dies with the box's init.
+    PidNamespace,
+    /// Own network with loopback only.
+    NetNamespace,
+    /// Own System V and POSIX message queues.
+    IpcNamespace,
+    /// Own host name.
+    UtsNamespace,
+    /// Own view of control groups.
+    CgroupNamespace,
+    /// All capabilities dropped and no way to gain any.
+    Capabilities,
+    /// System call allow-list.
+    Seccomp,
+    /// Landlock file and scope rules on top of the mounts.
+    Landlock,
+    /// Files made in the box belong to the workspace's owner on disk.
+    IdMappedMount,
+    /// Memory ceiling.
+    Memory,
+    /// Process ceiling.
+    Pids,
+    /// CPU ceiling.
+    Cpu,
+}
+
+impl Layer {
+    /// Whether a box starts without it.
+    #[must_use]
+    pub const fn required(self) -> bool {
+        !matches!(self, Self::Landlock | Self::CgroupNamespace | Self::Memory | Self::Pids | Self::Cpu)
+    }
+
+    /// The layer in words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::UserNamespace => "user namespace",
+            Self::MountNamespace => "mount namespace",
+            Self::PidNamespace => "pid namespace",
+            Self::NetNamespace => "network namespace",
+            Self::IpcNamespace => "ipc namespace",
+            Self::UtsNamespace => "uts namespace",
+            Self::CgroupNamespace => "cgroup namespace",
+            Self::Capabilities => "capabilities",
+            Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
+            Self::IdMappedMount => "id-mapped mount",
+            Self::Memory => "memory limit",
+            Self::Pids => "process limit",
+            Self::Cpu => "cpu limit",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.describe())
+    }
+}
+
+/// Whether a layer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum State {
+    /// In force as specified; `how` names the mechanism where there are several.
+    Enforced {
+        /// The mechanism, e.g. "cgroup v1".
+        how: String,
+    },
+    /// In force, but weaker than specified.
+    Degraded {
+        /// What is weaker, and why.
+        why: String,
+    },
+    /// Not in force.
+    Missing {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// One line of the report about a box or a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Which layer.
+    pub layer: Layer,
+    /// Whether it holds.
+    pub state: State,
+    /// What a person can do to get it, where something can be done.
+    pub remedy: Option<String>,
+}
+
+impl LayerReport {
+    /// A layer that holds.
+    pub(crate) fn enforced(layer: Layer, how: impl Into<String>) -> Self {
+        Self { layer, state: State::Enforced { how: how.into() }, remedy: None }
+    }
+
+    /// A layer that holds in a weaker form.
+    pub(crate) fn degraded(layer: Layer, why: impl Into<String>, remedy: Option<&str>) -> Self {
+        Self { layer, state: State::Degraded { why: why.into() }, remedy: remedy.map(str::to_owned) }
+    }
+
+    /// A layer that is absent.
+    pub(crate) fn missing(layer: Layer, why: impl Into<String>, remedy: Option<String>) -> Self {
+        Self { layer, state: State::Missing { why: why.into() }, remedy }
+    }
+
+    /// Whether the layer is absent although no box starts without it.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.layer.required() && matches!(self.state, State::Missing { .. })
+    }
+}
+
+impl fmt::Display for LayerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.state {
+            State::Enforced { how } if how.is_empty() => write!(f, "{}: enforced", self.layer)?,
+            State::Enforced { how } => write!(f, "{}: enforced ({how})", self.layer)?,
+            State::Degraded { why } => write!(f, "{}: weaker ({why})", self.layer)?,
+            State::Missing { why } => write!(f, "{}: missing ({why})", self.layer)?,
+        }
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What this machine allows, and what a person can do about what it does not.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::client::Jail;
+use crate::error::Error;
+use crate::layers::{Layer, LayerReport};
+use crate::spec::JailSpec;
+
+/// Starts a box around `workspace` and ends it again: the truest answer, in a few milliseconds. Nothing is
+/// written. `exe` is a binary that answers as init, normally `/proc/self/exe`.
+///
+/// A layer that blocks is reported as missing together with its remedy; layers after it are then unknown and not
+/// in the report.
+#[must_use]
+pub fn probe(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
+    let spec = JailSpec::new("probe", workspace);
+    match Jail::spawn(&spec, exe) {
+        Ok(jail) => jail.layers(),
+        Err(Error::Refused(reports)) => reports,
+        Err(error) => {
+            let layer = error.missing().first().copied().unwrap_or(Layer::MountNamespace);
+            vec![LayerReport::missing(layer, error.to_string(), None)]
+        }
+    }
+}
+
+/// What a failed step means and what can be done, from the settings of this machine.
+pub(crate) fn explain(layer: Layer, step: &str, errno: i32) -> LayerReport {
+    let cause = io::Error::from_raw_os_error(errno);
+    let why = format!("{step}: {cause}");
+    let restricted = |path: &str, bad: &str| fs::read_to_string(path).is_ok_and(|v| v.trim() == bad);
+    let remedy = if restricted("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+        "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1".to_owned()
+    } else if restricted("/proc/sys/user/max_user_namespaces", "0") {
+        "allow user namespaces: sysctl -w user.max_user_namespaces=15000".to_owned()
+    } else if restricted("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor restricts user namespaces: give forge a profile with the rule `userns,`, or \
+         sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+            .to_owned()
+    } else if errno == libc::ENOSPC || errno == libc::EUSERS {
+        format!("the number of namespaces is exhausted: raise /proc/sys/user/max_*_namespaces ({layer})")
+    } else if errno == libc::ENOSYS || errno == libc::EINVAL {
+        "the kernel is too old or was built without it; Linux 5.12 or newer is needed".to_owned()
+    } else if errno == libc::EPERM || errno == libc::EACCES {
+        "if this is a container, start it with the right to make namespaces (for Docker: --security-opt \
+         seccomp=unconfined --security-opt systempaths=unconfined, or use the docker backend instead)"
+            .to_owned()
+    } else {
+        return LayerReport::missing(layer, why, None);
+    };
+    LayerReport::missing(layer, why, Some(remedy))
+}
+
+/// The name of the file system that holds `path`, from the mount table.
+pub(crate) fn file_system(path: &Path) -> String {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            let mount = before.split(' ').nth(4)?;
+            path.starts_with(mount).then(|| (mount.len(), after.split(' ').next().unwrap_or("unknown")))
+        })
+        .max_by_key(|(length, _)| *length)
+        .map_or_else(|| "unknown".to_owned(), |(_, kind)| kind.to_owned())
+}

@@ -1,0 +1,272 @@
+//! The system call filter: rules (data, in `rules`) compiled to a classic BPF program.
+//!
+//! The program checks the architecture, then finds the call's number by binary search over ranges, so that even
+//! the last call costs about nine comparisons; the kernel also caches calls that are allowed without looking at
+//! arguments. Instruction and return codes as in the kernel's `linux/filter.h` and `linux/seccomp.h`.
+
+mod rules;
+
+use libc::sock_filter;
+
+pub(crate) use rules::RULES;
+
+/// What is done with a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It runs.
+    Allow,
+    /// It fails with this error number.
+    Errno(i32),
+    /// It depends on its arguments: the first test that matches decides, else the verdict at the end.
+    When(&'static [Test], Otherwise),
+}
+
+/// A verdict that does not look at arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    /// It runs.
+    Allow,
+    /// It fails with this error number.
+    Errno(i32),
+}
+
+/// One test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Test {
+    /// Which argument, from 0.
+    pub(crate) arg: u32,
+    /// These bits of it…
+    pub(crate) mask: u32,
+    /// …are compared like this.
+    pub(crate) is: Is,
+    /// What is done when the test holds.
+    pub(crate) then: Otherwise,
+}
+
+/// A comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Is {
+    /// Equal to the value.
+    Equal(u32),
+    /// Any bit of the mask is set.
+    AnySet,
+    /// None of the values.
+    NoneOf(&'static [u32]),
+}
+
+/// A group of calls with one verdict and one reason.
+pub(crate) struct Rule {
+    /// The calls' numbers on this architecture.
+    pub(crate) calls: &'static [libc::c_long],
+    /// What is done with them.
+    pub(crate) verdict: Verdict,
+    /// Why.
+    #[allow(dead_code, reason = "read by people and by the test that demands one for each rule")]
+    pub(crate) why: &'static str,
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const ARCH: u32 = 0xC000_00B7;
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_NOT_BELOW: u16 = 0x35;
+const RETURN: u16 = 0x06;
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_ALLOW: u32 = 0x7FFF_0000;
+const OFFSET_NR: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGS: u32 = 16;
+
+const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+const fn give(verdict: Otherwise) -> sock_filter {
+    match verdict {
+        Otherwise::Allow => step(RETURN, RET_ALLOW, 0, 0),
+        Otherwise::Errno(errno) => step(RETURN, RET_ERRNO | errno.cast_unsigned(), 0, 0),
+    }
+}
+
+/// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
+pub(crate) fn compile(rules: &[Rule]) -> Vec<sock_filter> {
+    let unknown = Verdict::Errno(libc::ENOSYS);
+    let mut named: Vec<(u32, Verdict)> = rules
+        .iter()
+        .flat_map(|r| r.calls.iter().filter_map(|nr| Some((u32::try_from(*nr).ok()?, r.verdict))))
+        .collect();
+    named.sort_by_key(|(nr, _)| *nr);
+    let mut ranges: Vec<(u32, Verdict)> = vec![(0, unknown)];
+    for (nr, verdict) in named {
+        open_range(&mut ranges, nr, verdict);
+        open_range(&mut ranges, nr + 1, unknown);
+    }
+    let mut merged: Vec<(u32, Verdict)> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        if merged.last().is_none_or(|last| last.1 != range.1) {
+            merged.push(range);
+        }
+    }
+    let mut program = vec![
+        step(LOAD, OFFSET_ARCH, 0, 0),
+        step(JUMP_EQUAL, ARCH, 1, 0),
+        step(RETURN, RET_KILL_PROCESS, 0, 0),
+        step(LOAD, OFFSET_NR, 0, 0),
+    ];
+    program.extend(search(&merged));
+    program
+}
+
+/// Starts a range at `nr`; one that starts at the same number is replaced.
+fn open_range(ranges: &mut Vec<(u32, Verdict)>, nr: u32, verdict: Verdict) {
+    if ranges.last().is_some_and(|last| last.0 == nr) {
+        ranges.pop();
+    }
+    ranges.push((nr, verdict));
+}
+
+fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
+    if let [(_, verdict)] = ranges {
+        return leaf(*verdict);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let left = search(low);
+    let from = high.first().map_or(0, |r| r.0);
+    // A conditional jump reaches 255 steps only, hence the jump over the left half.
+    let over = u32::try_from(left.len()).unwrap_or(u32::MAX);
+    let mut out = vec![step(JUMP_NOT_BELOW, from, 0, 1), step(JUMP, over, 0, 0)];
+    out.extend(left);
+    out.extend(search(high));
+    out
+}
+
+fn leaf(verdict: Verdict) -> Vec<sock_filter> {
+    match verdict {
+        Verdict::Allow => vec![give(Otherwise::Allow)],
+        Verdict::Errno(errno) => vec![give(Otherwise::Errno(errno))],
+        Verdict::When(tests, otherwise) => {
+            let mut out: Vec<sock_filter> = tests.iter().flat_map(examine).collect();
+            out.push(give(otherwise));
+            out
+        }
+    }
+}
+
+fn examine(test: &Test) -> Vec<sock_filter> {
+    let mut out = vec![step(LOAD, OFFSET_ARGS + 8 * test.arg, 0, 0)];
+    if test.mask != u32::MAX {
+        out.push(step(AND, test.mask, 0, 0));
+    }
+    match test.is {
+        Is::Equal(value) => out.push(step(JUMP_EQUAL, value, 0, 1)),
+        Is::AnySet => out.push(step(JUMP_EQUAL, 0, 1, 0)),
+        Is::NoneOf(values) => {
+            // Each value that fits jumps past the verdict below; lists are far shorter than 255.
+            for (at, value) in values.iter().enumerate() {
+                let past = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
+                out.push(step(JUMP_EQUAL, *value, past, 0));
+            }
+        }
+    }
+    out.push(give(test.then));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program as the kernel would, on a made-up call.
+    fn run(program: &[sock_filter], arch: u32, nr: u32, args: [u32; 6]) -> u32 {
+        let (mut at, mut acc) = (0usize, 0u32);
+        loop {
+            let s = program[at];
+            at += 1;
+            match s.code {
+                LOAD if s.k == OFFSET_NR => acc = nr,
+                LOAD if s.k == OFFSET_ARCH => acc = arch,
+                LOAD => acc = args[((s.k - OFFSET_ARGS) / 8) as usize],
+                AND => acc &= s.k,
+                JUMP => at += s.k as usize,
+                JUMP_EQUAL => at += usize::from(if acc == s.k { s.jt } else { s.jf }),
+                JUMP_NOT_BELOW => at += usize::from(if acc >= s.k { s.jt } else { s.jf }),
+                RETURN => return s.k,
+                other => panic!("unknown code {other}"),
+            }
+        }
+    }
+
+    fn verdict(nr: libc::c_long, args: [u32; 6]) -> u32 {
+        run(&compile(RULES), ARCH, u32::try_from(nr).unwrap(), args)
+    }
+
+    const fn errno(e: i32) -> u32 {
+        RET_ERRNO | e.cast_unsigned()
+    }
+
+    #[test]
+    fn every_named_call_gets_the_verdict_of_its_rule() {
+        let program = compile(RULES);
+        for rule in RULES {
+            for nr in rule.calls {
+                let got = run(&program, ARCH, u32::try_from(*nr).unwrap(), [0; 6]);
+                match rule.verdict {
+                    Verdict::Allow => assert_eq!(got, RET_ALLOW, "call {nr}"),
+                    Verdict::Errno(e) => assert_eq!(got, errno(e), "call {nr}"),
+                    Verdict::When(..) => {}
+                }
+            }
+        }
+        assert!(program.len() < 4096, "the kernel takes at most 4096 steps");
+    }
+
+    #[test]
+    fn no_call_stands_in_two_rules_and_each_rule_has_a_reason() {
+        let mut all: Vec<_> = RULES.iter().flat_map(|r| r.calls.iter().copied()).collect();
+        let before = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(before, all.len());
+        assert!(RULES.iter().all(|r| r.why.len() > 10));
+    }
+
+    #[test]
+    fn foreign_architectures_are_killed_and_unknown_calls_absent() {
+        let program = compile(RULES);
+        assert_eq!(run(&program, 0x4000_0003, 11, [0; 6]), RET_KILL_PROCESS);
+        assert_eq!(run(&program, ARCH, 100_000, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(&program, ARCH, 0x4000_0000, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(&program, ARCH, u32::MAX, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn arguments_decide_where_they_must() {
+        let socket = |family: i32, kind: i32| {
+            verdict(libc::SYS_socket, [family.cast_unsigned(), kind.cast_unsigned(), 0, 0, 0, 0])
+        };
+        assert_eq!(socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC), RET_ALLOW);
+        assert_eq!(socket(libc::AF_INET, libc::SOCK_STREAM), RET_ALLOW);
+        assert_eq!(socket(libc::AF_INET6, libc::SOCK_DGRAM), RET_ALLOW);
+        assert_eq!(socket(libc::AF_INET, libc::SOCK_RAW), errno(libc::EPERM));
+        for family in [libc::AF_VSOCK, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_ALG, 0] {
+            assert_eq!(socket(family, libc::SOCK_DGRAM), errno(libc::EAFNOSUPPORT));
+        }
+        let clone = |flags: i32| verdict(libc::SYS_clone, [flags.cast_unsigned(), 0, 0, 0, 0, 0]);
+        assert_eq!(clone(libc::SIGCHLD | libc::CLONE_VM | libc::CLONE_VFORK), RET_ALLOW);
+        assert_eq!(clone(libc::SIGCHLD | libc::CLONE_NEWUSER), errno(libc::EPERM));
+        assert_eq!(verdict(libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0]), errno(libc::EPERM));
+        assert_eq!(verdict(libc::SYS_ioctl, [0, 0x5413, 0, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_mknodat, [0, 0, 0o010_644, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_mknodat, [0, 0, 0o020_644, 0, 0, 0]), errno(libc::EPERM));
+        assert_eq!(verdict(libc::SYS_prlimit64, [0, 0, 0, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_prlimit64, [1, 0, 0, 0, 0, 0]), errno(libc::EPERM));
+        assert_eq!(verdict(libc::SYS_personality, [u32::MAX, 0, 0, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_personality, [0x0004_0000, 0, 0, 0, 0, 0]), errno(libc::EPERM));
+    }
+}

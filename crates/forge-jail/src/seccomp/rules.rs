@@ -1,0 +1,492 @@
+//! The rules themselves: what runs, what is refused, and why. Anything not named fails with `ENOSYS`.
+
+use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM};
+
+use super::{Is, Otherwise, Rule, Test, Verdict};
+
+macro_rules! calls {
+    ($($name:ident),+ $(,)?) => { &[$(libc::$name),+] };
+}
+
+const fn allow(calls: &'static [libc::c_long], why: &'static str) -> Rule {
+    Rule { calls, verdict: Verdict::Allow, why }
+}
+
+const fn refuse(calls: &'static [libc::c_long], why: &'static str) -> Rule {
+    Rule { calls, verdict: Verdict::Errno(EPERM), why }
+}
+
+const fn refuse_if(calls: &'static [libc::c_long], tests: &'static [Test], why: &'static str) -> Rule {
+    Rule { calls, verdict: Verdict::When(tests, Otherwise::Allow), why }
+}
+
+const fn deny(arg: u32, mask: u32, is: Is) -> Test {
+    Test { arg, mask, is, then: Otherwise::Errno(EPERM) }
+}
+
+const ALL: u32 = u32::MAX;
+
+/// Flags of `clone` that make a new namespace: mount, cgroup, uts, ipc, user, pid, net.
+const NEW_NAMESPACE: u32 =
+    0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
+
+const FAMILY: &[Test] = &[
+    Test {
+        arg: 0,
+        mask: ALL,
+        is: Is::NoneOf(&[AF_UNIX.cast_unsigned(), AF_INET.cast_unsigned(), AF_INET6.cast_unsigned()]),
+        then: Otherwise::Errno(EAFNOSUPPORT),
+    },
+    // The kind of socket is in the low four bits; 3 is SOCK_RAW, 10 SOCK_PACKET.
+    deny(1, 0xF, Is::NoneOf(&[1, 2, 5])),
+];
+
+/// All rules of the box.
+pub(crate) const RULES: &[Rule] = &[
+    allow(
+        calls![
+            SYS_read,
+            SYS_write,
+            SYS_readv,
+            SYS_writev,
+            SYS_pread64,
+            SYS_pwrite64,
+            SYS_preadv,
+            SYS_pwritev,
+            SYS_preadv2,
+            SYS_pwritev2,
+            SYS_lseek,
+            SYS_close,
+            SYS_close_range,
+            SYS_dup,
+            SYS_dup3,
+            SYS_fcntl,
+            SYS_pipe2,
+            SYS_sendfile,
+            SYS_copy_file_range,
+            SYS_splice,
+            SYS_tee,
+            SYS_vmsplice,
+            SYS_readahead,
+            SYS_fadvise64,
+            SYS_fsync,
+            SYS_fdatasync,
+            SYS_sync,
+            SYS_syncfs,
+            SYS_sync_file_range,
+            SYS_flock,
+            SYS_ftruncate,
+            SYS_truncate,
+            SYS_fallocate
+        ],
+        "data of descriptors the process already holds, or files the mounts and Landlock let it open",
+    ),
+    allow(
+        calls![
+            SYS_openat,
+            SYS_openat2,
+            SYS_newfstatat,
+            SYS_fstat,
+            SYS_statx,
+            SYS_statfs,
+            SYS_fstatfs,
+            SYS_faccessat,
+            SYS_faccessat2,
+            SYS_readlinkat,
+            SYS_getdents64,
+            SYS_getcwd,
+            SYS_chdir,
+            SYS_fchdir,
+            SYS_mkdirat,
+            SYS_unlinkat,
+            SYS_renameat2,
+            SYS_linkat,
+            SYS_symlinkat,
+            SYS_fchmod,
+            SYS_fchmodat,
+            SYS_fchown,
+            SYS_fchownat,
+            SYS_utimensat,
+            SYS_umask,
+            SYS_memfd_create,
+            SYS_inotify_init1,
+            SYS_inotify_add_watch,
+            SYS_inotify_rm_watch,
+            SYS_getxattr,
+            SYS_lgetxattr,
+            SYS_fgetxattr,
+            SYS_listxattr,
+            SYS_llistxattr,
+            SYS_flistxattr,
+            SYS_setxattr,
+            SYS_lsetxattr,
+            SYS_fsetxattr,
+            SYS_removexattr,
+            SYS_lremovexattr,
+            SYS_fremovexattr
+        ],
+        "the file tree of the box; ownership changes need capabilities that nobody has",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    allow(
+        calls![
+            SYS_open,
+            SYS_creat,
+            SYS_stat,
+            SYS_lstat,
+            SYS_access,
+            SYS_readlink,
+            SYS_getdents,
+            SYS_mkdir,
+            SYS_rmdir,
+            SYS_unlink,
+            SYS_rename,
+            SYS_renameat,
+            SYS_link,
+            SYS_symlink,
+            SYS_chmod,
+            SYS_chown,
+            SYS_lchown,
+            SYS_utime,
+            SYS_utimes,
+            SYS_futimesat,
+            SYS_dup2,
+            SYS_pipe,
+            SYS_poll,
+            SYS_select,
+            SYS_epoll_create,
+            SYS_epoll_wait,
+            SYS_epoll_ctl_old,
+            SYS_epoll_wait_old,
+            SYS_eventfd,
+            SYS_signalfd,
+            SYS_inotify_init,
+            SYS_fork,
+            SYS_vfork,
+            SYS_alarm,
+            SYS_pause,
+            SYS_time,
+            SYS_getpgrp,
+            SYS_getrlimit,
+            SYS_arch_prctl
+        ],
+        "older forms of calls that are allowed in their newer form",
+    ),
+    #[cfg(target_arch = "aarch64")]
+    allow(calls![SYS_renameat], "older form of renameat2"),
+    allow(
+        calls![
+            SYS_mmap,
+            SYS_munmap,
+            SYS_mremap,
+            SYS_mprotect,
+            SYS_brk,
+            SYS_madvise,
+            SYS_msync,
+            SYS_mincore,
+            SYS_mlock,
+            SYS_mlock2,
+            SYS_munlock,
+            SYS_mlockall,
+            SYS_munlockall,
+            SYS_membarrier,
+            SYS_pkey_alloc,
+            SYS_pkey_free,
+            SYS_pkey_mprotect,
+            SYS_mseal,
+            SYS_mbind,
+            SYS_set_mempolicy,
+            SYS_get_mempolicy
+        ],
+        "the process's own memory, bounded by the memory limit",
+    ),
+    allow(
+        calls![
+            SYS_execve,
+            SYS_execveat,
+            SYS_exit,
+            SYS_exit_group,
+            SYS_wait4,
+            SYS_waitid,
+            SYS_set_tid_address,
+            SYS_set_robust_list,
+            SYS_get_robust_list,
+            SYS_rseq,
+            SYS_futex,
+            SYS_futex_waitv,
+            SYS_restart_syscall,
+            SYS_gettid,
+            SYS_getpid,
+            SYS_getppid,
+            SYS_getpgid,
+            SYS_setpgid,
+            SYS_getsid,
+            SYS_setsid,
+            SYS_pidfd_open,
+            SYS_pidfd_send_signal,
+            SYS_kill,
+            SYS_tkill,
+            SYS_tgkill,
+            SYS_rt_sigaction,
+            SYS_rt_sigprocmask,
+            SYS_rt_sigreturn,
+            SYS_rt_sigpending,
+            SYS_rt_sigtimedwait,
+            SYS_rt_sigqueueinfo,
+            SYS_rt_tgsigqueueinfo,
+            SYS_rt_sigsuspend,
+            SYS_sigaltstack,
+            SYS_signalfd4
+        ],
+        "processes, threads and signals inside the pid namespace; the init ignores signals from inside",
+    ),
+    allow(
+        calls![
+            SYS_getuid,
+            SYS_geteuid,
+            SYS_getgid,
+            SYS_getegid,
+            SYS_getresuid,
+            SYS_getresgid,
+            SYS_getgroups,
+            SYS_setuid,
+            SYS_setgid,
+            SYS_setreuid,
+            SYS_setregid,
+            SYS_setresuid,
+            SYS_setresgid,
+            SYS_setgroups,
+            SYS_setfsuid,
+            SYS_setfsgid,
+            SYS_capget,
+            SYS_capset,
+            SYS_prctl,
+            SYS_seccomp,
+            SYS_landlock_create_ruleset,
+            SYS_landlock_add_rule,
+            SYS_landlock_restrict_self
+        ],
+        "the process's own identity, of which only one id is mapped, and tightening of its own rights",
+    ),
+    allow(
+        calls![
+            SYS_uname,
+            SYS_sysinfo,
+            SYS_times,
+            SYS_getrusage,
+            SYS_getcpu,
+            SYS_getrandom,
+            SYS_gettimeofday,
+            SYS_clock_gettime,
+            SYS_clock_getres,
+            SYS_clock_nanosleep,
+            SYS_nanosleep,
+            SYS_getitimer,
+            SYS_setitimer,
+            SYS_timer_create,
+            SYS_timer_settime,
+            SYS_timer_gettime,
+            SYS_timer_getoverrun,
+            SYS_timer_delete,
+            SYS_timerfd_create,
+            SYS_timerfd_settime,
+            SYS_timerfd_gettime,
+            SYS_sched_yield,
+            SYS_getpriority,
+            SYS_ioprio_get,
+            SYS_sched_getaffinity,
+            SYS_sched_getscheduler,
+            SYS_sched_getparam,
+            SYS_sched_getattr,
+            SYS_sched_get_priority_max,
+            SYS_sched_get_priority_min,
+            SYS_sched_rr_get_interval
+        ],
+        "clocks, timers and figures about the process",
+    ),
+    allow(
+        calls![
+            SYS_ppoll,
+            SYS_pselect6,
+            SYS_epoll_create1,
+            SYS_epoll_ctl,
+            SYS_epoll_pwait,
+            SYS_epoll_pwait2,
+            SYS_eventfd2,
+            SYS_io_setup,
+            SYS_io_destroy,
+            SYS_io_submit,
+            SYS_io_cancel,
+            SYS_io_getevents
+        ],
+        "waiting for descriptors, and the old asynchronous I/O that databases use",
+    ),
+    allow(
+        calls![
+            SYS_bind,
+            SYS_listen,
+            SYS_accept,
+            SYS_accept4,
+            SYS_connect,
+            SYS_shutdown,
+            SYS_getsockname,
+            SYS_getpeername,
+            SYS_getsockopt,
+            SYS_setsockopt,
+            SYS_sendto,
+            SYS_recvfrom,
+            SYS_sendmsg,
+            SYS_recvmsg,
+            SYS_sendmmsg,
+            SYS_recvmmsg
+        ],
+        "sockets of the families that could be made, in the box's own network",
+    ),
+    Rule {
+        calls: calls![SYS_socket, SYS_socketpair],
+        verdict: Verdict::When(FAMILY, Otherwise::Allow),
+        why: "unix, inet, inet6 only: vsock reaches a hypervisor, netlink and packet the kernel's network",
+    },
+    allow(
+        calls![
+            SYS_shmget,
+            SYS_shmat,
+            SYS_shmctl,
+            SYS_shmdt,
+            SYS_semget,
+            SYS_semop,
+            SYS_semctl,
+            SYS_semtimedop,
+            SYS_msgget,
+            SYS_msgsnd,
+            SYS_msgrcv,
+            SYS_msgctl,
+            SYS_mq_open,
+            SYS_mq_unlink,
+            SYS_mq_timedsend,
+            SYS_mq_timedreceive,
+            SYS_mq_notify,
+            SYS_mq_getsetattr
+        ],
+        "System V and POSIX objects of the box's own ipc namespace",
+    ),
+    refuse_if(
+        calls![SYS_clone],
+        &[deny(0, NEW_NAMESPACE, Is::AnySet)],
+        "new processes and threads, but no new namespaces, which would give capabilities inside them",
+    ),
+    Rule {
+        calls: calls![SYS_clone3],
+        verdict: Verdict::Errno(ENOSYS),
+        why: "its flags are behind a pointer and cannot be checked; libc falls back to clone",
+    },
+    refuse_if(
+        calls![SYS_ioctl],
+        &[deny(1, ALL, Is::Equal(0x5412)), deny(1, ALL, Is::Equal(0x541C))],
+        "TIOCSTI and TIOCLINUX type into a terminal that somebody else reads",
+    ),
+    refuse_if(
+        calls![SYS_personality],
+        &[deny(0, ALL, Is::NoneOf(&[0, 8, ALL]))],
+        "reading it and 32-bit uname are harmless; the rest weakens address randomisation",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    refuse_if(
+        calls![SYS_mknod],
+        &[deny(1, 0o170_000, Is::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
+        "pipes, files and sockets, but no devices",
+    ),
+    refuse_if(
+        calls![SYS_mknodat],
+        &[deny(2, 0o170_000, Is::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
+        "pipes, files and sockets, but no devices",
+    ),
+    refuse_if(
+        calls![SYS_prlimit64],
+        &[deny(0, ALL, Is::NoneOf(&[0]))],
+        "own limits only: the init has the same user id, its limits must stay",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    allow(calls![SYS_setrlimit], "the own limits, which can only be lowered"),
+    refuse_if(
+        calls![SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr],
+        &[deny(0, ALL, Is::Equal(1))],
+        "scheduling of anything but the init",
+    ),
+    refuse_if(
+        calls![SYS_setpriority, SYS_ioprio_set],
+        &[deny(1, ALL, Is::Equal(1)), deny(0, ALL, Is::Equal(3)), deny(0, ALL, Is::Equal(2))],
+        "own priority; neither the init's nor that of all processes of the user id",
+    ),
+    refuse(
+        calls![SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp],
+        "reaching into other processes: the init shares the user id",
+    ),
+    refuse(
+        calls![
+            SYS_mount,
+            SYS_umount2,
+            SYS_pivot_root,
+            SYS_chroot,
+            SYS_unshare,
+            SYS_setns,
+            SYS_fsopen,
+            SYS_fsconfig,
+            SYS_fsmount,
+            SYS_fspick,
+            SYS_open_tree,
+            SYS_move_mount,
+            SYS_mount_setattr,
+            SYS_open_by_handle_at,
+            SYS_name_to_handle_at
+        ],
+        "the box's walls: mounts, roots and namespaces stay as they were built",
+    ),
+    refuse(
+        calls![
+            SYS_bpf,
+            SYS_perf_event_open,
+            SYS_userfaultfd,
+            SYS_memfd_secret,
+            SYS_fanotify_init,
+            SYS_fanotify_mark
+        ],
+        "large kernel interfaces with a history of holes, or that hide memory and watch others",
+    ),
+    refuse(
+        calls![SYS_add_key, SYS_request_key, SYS_keyctl],
+        "keyrings are not namespaced and may hold secrets",
+    ),
+    Rule {
+        calls: calls![SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register],
+        verdict: Verdict::Errno(ENOSYS),
+        why: "does I/O past this filter; runtimes fall back when it is absent",
+    },
+    refuse(
+        calls![
+            SYS_init_module,
+            SYS_finit_module,
+            SYS_delete_module,
+            SYS_kexec_load,
+            SYS_reboot,
+            SYS_swapon,
+            SYS_swapoff,
+            SYS_syslog,
+            SYS_settimeofday,
+            SYS_clock_settime,
+            SYS_clock_adjtime,
+            SYS_adjtimex,
+            SYS_sethostname,
+            SYS_setdomainname,
+            SYS_acct,
+            SYS_quotactl,
+            SYS_vhangup
+        ],
+        "the machine as a whole belongs to its administrator",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    refuse(
+        calls![SYS_iopl, SYS_ioperm, SYS_kexec_file_load],
+        "hardware ports and other kernels belong to the administrator",
+    ),
+];

@@ -1,0 +1,372 @@
+//! System calls that have no safe wrapper in rustix. Every `unsafe` of the crate stands here, in `init::spawn`
+//! and in `seccomp`.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Takes ownership of a descriptor number that this process was started with.
+///
+/// Returns an error when nothing is open there.
+pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl(F_GETFD) only looks at the descriptor table; any number is allowed.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    // SAFETY: the descriptor is open (checked above). Callers use this once per number, at the start of a process
+    // that nothing else runs in, before any other owner of the number exists.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor from `first` on. Only for the start of a process, before anything owns one of them.
+pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: close_range takes three integers. The caller is the fresh init, where nothing owns descriptors from
+    // `first` on, so no owner can be left with a closed number.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(())
+}
+
+/// Attributes set on a mount.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes<'a> {
+    /// `MOUNT_ATTR_*` bits to set.
+    pub(crate) set: u64,
+    /// User namespace whose mapping the mount shows owners through.
+    pub(crate) idmap: Option<BorrowedFd<'a>>,
+    /// Whether mounts below change too.
+    pub(crate) recursive: Recursive,
+}
+
+/// Whether an operation covers mounts below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recursive {
+    /// This mount and all below.
+    Yes,
+    /// This mount only.
+    No,
+}
+
+/// Nothing may be written, no setuid, no devices.
+pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+/// `mount_setattr(2)` on the mount that `mount` is the root of.
+pub(crate) fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result<()> {
+    let mut attr = libc::mount_attr { attr_set: what.set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    if let Some(userns) = what.idmap {
+        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = u64::try_from(userns.as_raw_fd()).map_err(io::Error::other)?;
+    }
+    let recursive = if what.recursive == Recursive::Yes { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a valid empty C string, `attr` lives across the call and its size is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// A detached copy of the mount at `path` below `dir`.
+pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if path.is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    if recursive == Recursive::Yes {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(dir, path, flags)?)
+}
+
+/// A new detached file system of type `kind` with `options`.
+pub(crate) fn new_mount(
+    kind: &str,
+    options: &[(&str, String)],
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, value.as_str())?;
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Attaches a detached mount at `path` below the current folder.
+pub(crate) fn attach(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    Ok(move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Attaches a detached mount over the thing that `target` is open on.
+pub(crate) fn attach_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, c"", target, c"", flags)?)
+}
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, with the child's process id.
+    Parent(i32),
+}
+
+/// Forks with extra `CLONE_*` flags that do not share memory. Only for a process with a single thread.
+pub(crate) fn fork(flags: libc::c_int) -> io::Result<Fork> {
+    let flags = libc::c_long::from(flags | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with a null stack the child gets a copy of this address space and returns here
+    // like fork. The caller has a single thread, so no lock can be held by a thread that the child lacks; the
+    // remaining arguments (tid pointers, tls) are unused with these flags, hence their order does not matter.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
+}
+
+/// Ends the process without running anything else.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// A child that ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaped {
+    /// Its process id.
+    pub(crate) pid: i32,
+    /// Its status as of `wait(2)`.
+    pub(crate) status: i32,
+    /// CPU time in user mode, microseconds.
+    pub(crate) user_us: u64,
+    /// CPU time in the kernel, microseconds.
+    pub(crate) system_us: u64,
+    /// Largest resident size in KiB.
+    pub(crate) max_rss_kib: u64,
+}
+
+/// Reaps `pid` (-1: any child). `Ok(None)` when there is none that has ended.
+pub(crate) fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
+    let mut status = 0;
+    // SAFETY: rusage is plain integers, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live, writable locals of the right type.
+        let got = unsafe { libc::wait4(pid, &raw mut status, flags, &raw mut usage) };
+        if got > 0 {
+            let micros = |t: libc::timeval| {
+                u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
+            };
+            return Ok(Some(Reaped {
+                pid: got,
+                status,
+                user_us: micros(usage.ru_utime),
+                system_us: micros(usage.ru_stime),
+                max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+            }));
+        }
+        if got == 0 {
+            return Ok(None);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECHILD) => return Ok(None),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Sends a signal; a process or group that is gone is no error.
+pub(crate) fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill takes two integers. Failure means that nobody is left to be signalled, which is what is wanted.
+    unsafe {
+        libc::kill(pid, signal);
+    }
+}
+
+/// Blocks `signal` and returns a descriptor that becomes readable when it is pending.
+pub(crate) fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
+    // SAFETY: sigset_t is plain data; sigemptyset initialises it before use; both pointers are to live locals.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
+        check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?
+    };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: signalfd just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Switches the one thread of this process to `uid` and `gid` without any supplementary group.
+pub(crate) fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: setgroups with a count of zero reads no memory; the others take integers.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+    }
+    Ok(())
+}
+
+/// `prctl(2)` with integer arguments.
+pub(crate) fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: used for options that take integers only; unused arguments must be zero and are.
+    check(unsafe { libc::prctl(option, a, b, 0, 0) }.into())?;
+    Ok(())
+}
+
+/// Gives up every capability in the effective, permitted and inheritable sets.
+pub(crate) fn clear_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let data = [[0u32; 3]; 2];
+    // SAFETY: header and data have the layout of version 3 of the call (two records of three words) and live
+    // across it.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    Ok(())
+}
+
+/// Sets the host name.
+pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length are those of a live string.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into())?;
+    Ok(())
+}
+
+/// Brings the loopback interface of the current network namespace up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags =
+        i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which `request` is.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    Ok(())
+}
+
+/// Swaps the root of the mount namespace for the current folder and forgets the old one.
+pub(crate) fn pivot_here() -> io::Result<()> {
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")?;
+    Ok(())
+}
+
+/// The effective user and group of this process.
+pub(crate) fn effective_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// The version of Landlock this kernel speaks; 0 when it has none.
+pub(crate) fn landlock_abi() -> u32 {
+    const VERSION: u32 = 1;
+    // SAFETY: with the VERSION flag the call takes a null pointer and size 0 and only returns a number.
+    let got = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION)
+    };
+    u32::try_from(got).unwrap_or(0)
+}
+
+/// Makes a Landlock ruleset from the kernel's `landlock_ruleset_attr` (fs, net, scoped), cut to what it knows.
+pub(crate) fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Result<OwnedFd> {
+    let attr = [fs, net, scoped];
+    let size = words.min(attr.len()) * size_of::<u64>();
+    // SAFETY: `attr` lives across the call and `size` is at most its size.
+    let fd = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0u32) })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Allows `access` beneath the thing that `parent` is open on.
+pub(crate) fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: i32,
+    }
+    const PATH_BENEATH: u32 = 1;
+    let rule = PathBeneath { allowed_access: access, parent_fd: parent.as_raw_fd() };
+    // SAFETY: `rule` has the packed layout the kernel defines for this rule type and lives across the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0u32)
+    })?;
+    Ok(())
+}
+
+/// Puts this thread under the ruleset for good.
+pub(crate) fn landlock_enforce(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes a descriptor and zero flags.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
+    Ok(())
+}
+
+/// Installs a seccomp program on this thread for good.
+pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
+    let fprog = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: `fprog` describes a live slice; the kernel copies it and does not write to it.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0u32, &raw const fprog)
+    })?;
+    Ok(())
+}
+
+/// Leaves namespaces of the caller for new ones. Only for a process with a single thread.
+pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
+    // SAFETY: the flags used are CLONE_NEW* only; descriptors and memory stay shared as they were, so no owner of
+    // a descriptor can be surprised.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Waits for a signal.
+pub(crate) fn pause() {
+    // SAFETY: takes nothing, returns after a signal.
+    unsafe {
+        libc::pause();
+    }
+}
+
+/// Puts a signal back to its default; numbers that cannot be changed are left alone.
+pub(crate) fn default_signal(signal: i32) {
+    // SAFETY: SIG_DFL installs no handler; invalid numbers only make the call fail.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+/// Size of a page of memory in bytes.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: sysconf takes an integer.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}

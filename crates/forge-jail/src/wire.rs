@@ -1,0 +1,536 @@
+//! The protocol between a [`crate::Jail`] and its init: JSON messages over a `SOCK_SEQPACKET` socket pair, one
+//! message per packet, descriptors passed beside them. A message that does not fit a packet travels in a memory
+//! file. Output of commands never goes over this socket, so it can never pose as an answer.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::layers::{Layer, LayerReport};
+
+/// Largest message sent inside a packet; larger ones go through a memory file.
+const INLINE: usize = 60 * 1024;
+/// Largest message accepted at all: a command line has at most 2 MiB or so, masks a little more.
+const LARGEST: u64 = 64 << 20;
+/// Most descriptors passed with one message.
+const MAX_FDS: usize = 4;
+
+/// Bytes that are usually text but need not be: paths, arguments, environment.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Raw(pub Vec<u8>);
+
+impl Raw {
+    /// The bytes as a path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl From<&str> for Raw {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Raw {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl From<&Path> for Raw {
+    fn from(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl From<PathBuf> for Raw {
+    fn from(path: PathBuf) -> Self {
+        Self(path.into_os_string().into_vec())
+    }
+}
+
+impl From<OsString> for Raw {
+    fn from(text: OsString) -> Self {
+        Self(text.into_vec())
+    }
+}
+
+impl Serialize for Raw {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => to.serialize_str(text),
+            Err(_) => to.collect_seq(&self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Text(String),
+            Bytes(Vec<u8>),
+        }
+        Ok(match Either::deserialize(from)? {
+            Either::Text(text) => Self(text.into_bytes()),
+            Either::Bytes(bytes) => Self(bytes),
+        })
+    }
+}
+
+/// What is asked of the init. Paths are relative to the workspace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Request {
+    /// Start a command; the write ends for stdout and stderr are passed beside the message.
+    Exec(Exec),
+    /// Kill the command started by an earlier request.
+    Cancel {
+        /// The id that [`crate::Jail::submit`] returned for it.
+        target: u64,
+    },
+    /// Open a regular file for reading; the descriptor comes back beside [`Reply::Opened`].
+    OpenRead {
+        /// Which file.
+        path: Raw,
+    },
+    /// Look at a path.
+    Stat {
+        /// Which path.
+        path: Raw,
+        /// What to do when the last part is a symbolic link.
+        links: Links,
+    },
+    /// Make a temporary file beside `path`; a descriptor for writing comes back.
+    CreateTemp {
+        /// The file it is going to become. Links are followed; the target must be inside.
+        path: Raw,
+        /// Permission bits for a new file; a file that exists keeps its own.
+        mode: u32,
+    },
+    /// Move a temporary file to its place.
+    CommitTemp {
+        /// From [`Reply::Temp`].
+        token: u64,
+        /// Whether an existing file may be replaced.
+        replace: Replace,
+        /// Whether the file and its folder are synced first.
+        sync: Sync,
+    },
+    /// Throw a temporary file away.
+    AbortTemp {
+        /// From [`Reply::Temp`].
+        token: u64,
+    },
+    /// Make a folder and those above it.
+    MakeDirs {
+        /// Which folder.
+        path: Raw,
+    },
+    /// Remove a path; a symbolic link itself, never its target.
+    Remove {
+        /// Which path.
+        path: Raw,
+        /// How much.
+        what: Removal,
+    },
+    /// Move a path to another name inside the workspace.
+    Rename {
+        /// From where.
+        from: Raw,
+        /// To where.
+        to: Raw,
+        /// Whether an existing file may be replaced.
+        replace: Replace,
+    },
+    /// Answered with [`Reply::Done`].
+    Ping,
+    /// Kill everything and end.
+    Shutdown,
+}
+
+/// A command to run in the box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments; the program is looked up in the command's own `PATH`.
+    pub argv: Vec<Raw>,
+    /// Working folder, relative to the workspace; empty is the workspace itself.
+    pub cwd: Raw,
+    /// Variables set on top of the box's environment.
+    pub env: Vec<(Raw, Raw)>,
+    /// After this many milliseconds the command is ended (TERM, a short grace, KILL).
+    pub timeout_ms: Option<u64>,
+    /// What happens to processes the command leaves behind.
+    pub leftovers: Leftovers,
+}
+
+/// What happens to processes a command leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leftovers {
+    /// They are killed when the command ends.
+    #[default]
+    Kill,
+    /// They live until the box closes (development servers).
+    Keep,
+}
+
+/// Whether the last part of a path may be a symbolic link that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Links {
+    /// Describe what the link points to.
+    Follow,
+    /// Describe the link.
+    Keep,
+}
+
+/// Whether something that exists may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replace {
+    /// It is replaced in one step.
+    Yes,
+    /// The request fails with [`FaultKind::Exists`].
+    No,
+}
+
+/// Whether a change is on disk before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sync {
+    /// Synced.
+    Yes,
+    /// Left to the kernel.
+    No,
+}
+
+/// How much [`Request::Remove`] takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removal {
+    /// One file or link.
+    File,
+    /// One empty folder.
+    EmptyDir,
+    /// A folder with everything below it.
+    Tree,
+}
+
+/// What the init answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Reply {
+    /// A command ended.
+    Ended(Ended),
+    /// A command could not be started.
+    NotStarted(StartFault),
+    /// A file was opened; its descriptor is beside the message.
+    Opened {
+        /// What was opened.
+        stat: FileStat,
+    },
+    /// What a path is.
+    Stat {
+        /// Its description.
+        stat: FileStat,
+    },
+    /// A temporary file was made; its descriptor is beside the message.
+    Temp {
+        /// Names it in the requests that follow.
+        token: u64,
+        /// What stands at the destination now.
+        before: Option<FileStat>,
+    },
+    /// Done.
+    Done,
+    /// Refused or failed.
+    Failed(FileFault),
+}
+
+/// How a command ended and what it used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Why it ended.
+    pub end: End,
+    /// Whether the memory limit killed it or one of its processes.
+    pub oom: bool,
+    /// CPU time in user mode, of the command and the children it waited for, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// Largest resident size of one of its processes, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Why a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It returned this code.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+    /// Its time was up.
+    TimedOut,
+    /// [`Request::Cancel`] ended it.
+    Cancelled,
+}
+
+/// Why a command could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFault {
+    /// The program or folder it was about.
+    pub what: Raw,
+    /// The error number of the kernel.
+    pub errno: i32,
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {}: {}", self.what, io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "regular file",
+            Self::Dir => "folder",
+            Self::Symlink => "symbolic link",
+            Self::Fifo => "named pipe",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// The description of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Size in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Number of hard links.
+    pub links: u64,
+}
+
+/// A file operation that was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFault {
+    /// The path as it was asked for.
+    pub path: Raw,
+    /// What is wrong.
+    pub kind: FaultKind,
+}
+
+/// What is wrong with a file operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Nothing there.
+    NotFound,
+    /// Not allowed: permissions or a mask.
+    Denied,
+    /// The path leaves the workspace.
+    Outside,
+    /// A symbolic link that points to nothing.
+    Dangling,
+    /// Too many symbolic links.
+    Loop,
+    /// A part of the path is no folder.
+    NotDir,
+    /// Something exists there.
+    Exists,
+    /// The folder is not empty.
+    NotEmpty,
+    /// Not a regular file.
+    NotRegular(FileKind),
+    /// No token of this number.
+    NoSuchTemp,
+    /// Empty, holds a NUL, or is too long.
+    BadPath,
+    /// The disk or quota is full.
+    Full,
+    /// Another error number of the kernel.
+    Os(i32),
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match self.kind {
+            FaultKind::NotFound => write!(f, "{path}: no such file or folder"),
+            FaultKind::Denied => write!(f, "{path}: permission denied"),
+            FaultKind::Outside => write!(f, "{path}: leaves the workspace"),
+            FaultKind::Dangling => write!(f, "{path}: is a symbolic link that points to nothing"),
+            FaultKind::Loop => write!(f, "{path}: too many symbolic links"),
+            FaultKind::NotDir => write!(f, "{path}: a part of the path is not a folder"),
+            FaultKind::Exists => write!(f, "{path}: exists already"),
+            FaultKind::NotEmpty => write!(f, "{path}: the folder is not empty"),
+            FaultKind::NotRegular(kind) => write!(f, "{path}: is a {kind}, not a regular file"),
+            FaultKind::NoSuchTemp => write!(f, "{path}: the write was already finished or given up"),
+            FaultKind::BadPath => write!(f, "{path:?}: not a usable path"),
+            FaultKind::Full => write!(f, "{path}: no space left"),
+            FaultKind::Os(errno) => write!(f, "{path}: {}", io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// What the init says while the box is being built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "start")]
+pub(crate) enum Startup {
+    /// The init exists; its process id as the caller sees it.
+    Pid {
+        /// The process id.
+        pid: i32,
+    },
+    /// The box stands.
+    Ready {
+        /// What is in force.
+        layers: Vec<LayerReport>,
+    },
+    /// A step failed.
+    Failed {
+        /// The layer it belongs to, if the failure means that the layer is missing.
+        layer: Option<Layer>,
+        /// What was being done.
+        step: String,
+        /// The error number of the kernel.
+        errno: i32,
+    },
+}
+
+/// A message with its number; replies carry the number of their request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Frame<T> {
+    /// The request's number.
+    pub(crate) id: u64,
+    /// What is said.
+    pub(crate) body: T,
+}
+
+/// Sends one message with its descriptors.
+pub(crate) fn send<T: Serialize>(to: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut bytes = vec![b'I'];
+    serde_json::to_writer(&mut bytes, message).map_err(io::Error::other)?;
+    if bytes.len() <= INLINE {
+        return send_packet(to, &bytes, fds);
+    }
+    let memory = memory_file(&bytes[1..])?;
+    let mut all = vec![memory.as_fd()];
+    all.extend_from_slice(fds);
+    send_packet(to, b"M", &all)
+}
+
+fn send_packet(to: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(to, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+    })?;
+    Ok(())
+}
+
+/// Receives one message with its descriptors; `None` when the other side is gone.
+pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
+    from: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    buffer.resize(INLINE + 1, 0);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(from, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    });
+    let got = match got {
+        Ok(got) => got,
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
+        }
+    }
+    match buffer.get(..got.bytes).and_then(|b| b.split_first()) {
+        None => Ok(None),
+        Some((b'I', json)) => Ok(Some((serde_json::from_slice(json).map_err(io::Error::other)?, fds))),
+        Some((b'M', _)) if !fds.is_empty() => {
+            let json = read_memory(File::from(fds.remove(0)))?;
+            Ok(Some((serde_json::from_slice(&json).map_err(io::Error::other)?, fds)))
+        }
+        Some(_) => Err(io::Error::other("unknown kind of message")),
+    }
+}
+
+/// A memory file with `bytes` in it, positioned at its start.
+pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("forge-message", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    Ok(file.into())
+}
+
+/// All that stands in a memory file, up to the largest message.
+pub(crate) fn read_memory(file: File) -> io::Result<Vec<u8>> {
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
