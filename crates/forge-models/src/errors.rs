@@ -1,0 +1,271 @@
+//! What went wrong, in the vocabulary of the specification (1.3) and in words that say what to do next.
+
+use std::time::Duration;
+
+use forge_ports::model::Error;
+use forge_types::ErrorKind;
+use serde_json::Value;
+
+use crate::options::Key;
+use crate::shape::Shape;
+use crate::vendors::Vendor;
+
+/// The longest part of a provider's own message that is passed on, in characters.
+const MESSAGE_CHARS: usize = 600;
+
+/// Who was asked, for messages.
+pub(crate) struct Asked<'a> {
+    pub(crate) vendor: &'a Vendor,
+    pub(crate) model: &'a str,
+    /// Scheme, host and port; nothing secret.
+    pub(crate) origin: &'a str,
+    pub(crate) key: Option<&'a Key>,
+}
+
+/// What a provider's error says, wherever its shape has it.
+struct Said {
+    status: Option<u16>,
+    /// Codes, types and the message in lower case: what the signs are looked for in.
+    haystack: String,
+    message: String,
+}
+
+/// Texts that tell more than the status. The first that fits counts.
+const SIGNS: &[(Option<Shape>, &str, ErrorKind)] = &[
+    (Some(Shape::OpenAi), "context_length_exceeded", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "exceed_context_size", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "maximum context length", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "available context size", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "context window", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "prompt is too long", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "maximum number of tokens allowed", ErrorKind::ContextOverflow),
+    (Some(Shape::OpenAi), "insufficient_quota", ErrorKind::Billing),
+    (Some(Shape::OpenAi), "billing_hard_limit", ErrorKind::Billing),
+    (Some(Shape::OpenAi), "billing_not_active", ErrorKind::Billing),
+    (Some(Shape::Anthropic), "prompt is too long", ErrorKind::ContextOverflow),
+    (Some(Shape::Anthropic), "exceed context limit", ErrorKind::ContextOverflow),
+    (Some(Shape::Anthropic), "context window", ErrorKind::ContextOverflow),
+    (Some(Shape::Anthropic), "request_too_large", ErrorKind::ContextOverflow),
+    (Some(Shape::Anthropic), "credit balance is too low", ErrorKind::Billing),
+    (Some(Shape::Anthropic), "billing_error", ErrorKind::Billing),
+    (Some(Shape::Gemini), "maximum number of tokens allowed", ErrorKind::ContextOverflow),
+    (Some(Shape::Gemini), "api_key_invalid", ErrorKind::Auth),
+    (Some(Shape::Gemini), "api key not valid", ErrorKind::Auth),
+    (Some(Shape::Gemini), "api key expired", ErrorKind::Auth),
+    (Some(Shape::Ollama), "exceeds the context length", ErrorKind::ContextOverflow),
+    (Some(Shape::Ollama), "context length exceeded", ErrorKind::ContextOverflow),
+];
+
+/// Names that stand for a status where there is none: errors inside a stream.
+const NAMES: &[(&str, u16)] = &[
+    ("authentication_error", 401),
+    ("permission_error", 403),
+    ("not_found_error", 404),
+    ("rate_limit", 429),
+    ("resource_exhausted", 429),
+    ("overloaded", 529),
+    ("timeout", 504),
+    ("deadline_exceeded", 504),
+    ("unavailable", 503),
+    ("invalid_request", 400),
+    ("invalid_argument", 400),
+    ("api_error", 500),
+    ("server_error", 500),
+    ("internal", 500),
+];
+
+/// An answer with an error status.
+pub(crate) fn from_status(asked: &Asked<'_>, status: u16, body: &str, after: Option<Duration>) -> Error {
+    let json = serde_json::from_str(body).unwrap_or(Value::Null);
+    let mut said = read(&json);
+    if said.message.is_empty() {
+        said.message = plain_text(body);
+    }
+    said.status = Some(status);
+    make(asked, &said, after)
+}
+
+/// An error that the provider reports inside a stream that began well, or in a body with a good status.
+pub(crate) fn from_report(asked: &Asked<'_>, json: &Value, after: Option<Duration>) -> Error {
+    let mut said = read(json);
+    let named = || {
+        let name = NAMES.iter().find(|(name, _)| said.haystack.contains(name));
+        // A server that fails in the middle of an answer may well do better the next time.
+        name.map_or(500, |(_, status)| *status)
+    };
+    said.status = Some(said.status.filter(|status| *status >= 400).unwrap_or_else(named));
+    make(asked, &said, after)
+}
+
+fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
+    let status = said.status.unwrap_or(0);
+    let kind = kind(asked.vendor.shape, status, &said.haystack);
+    let name = asked.vendor.name;
+    let what = match kind {
+        ErrorKind::Auth => "refused the key",
+        ErrorKind::Billing => "has no credit left for this key",
+        ErrorKind::RateLimit => "asks for fewer requests",
+        ErrorKind::Timeout => "gave up waiting for an answer",
+        ErrorKind::Overloaded => "is overloaded or failing",
+        ErrorKind::ContextOverflow => "can't take a prompt this long",
+        ErrorKind::Format => "refused the request",
+        _ => "answered with an error",
+    };
+    let mut message = format!("{name} at {} {what} (status {status})", asked.origin);
+    if !said.message.is_empty() {
+        message.push_str(": ");
+        message.push_str(&hidden(&said.message, asked.key));
+    }
+    let hint = match (kind, status) {
+        (ErrorKind::Auth, _) => match asked.vendor.key_env.first() {
+            Some(variable) => format!(" Check {variable}."),
+            None => " Check the key that is configured for it.".to_owned(),
+        },
+        (ErrorKind::Billing, _) => " Add credit with the provider, or choose another one.".to_owned(),
+        (ErrorKind::Format, 404) => {
+            format!(" Check the model's name (`{}`) and the base URL.", asked.model)
+        }
+        (ErrorKind::Format, 300..400) => {
+            " Redirects are not followed, since they would carry the key to another host: \
+             set the base URL to where the server really is."
+                .to_owned()
+        }
+        _ => String::new(),
+    };
+    message.push_str(&hint);
+    Error { kind, message, retry_after: after }
+}
+
+fn kind(shape: Shape, status: u16, haystack: &str) -> ErrorKind {
+    let sign = SIGNS
+        .iter()
+        .find(|(of, text, _)| of.is_none_or(|of| of == shape) && status >= 400 && haystack.contains(text));
+    if let Some((_, _, kind)) = sign {
+        return *kind;
+    }
+    match status {
+        401 | 403 => ErrorKind::Auth,
+        402 => ErrorKind::Billing,
+        408 | 504 | 524 => ErrorKind::Timeout,
+        413 => ErrorKind::ContextOverflow,
+        429 => ErrorKind::RateLimit,
+        500.. => ErrorKind::Overloaded,
+        300..=499 => ErrorKind::Format,
+        _ => ErrorKind::Unknown,
+    }
+}
+
+/// Finds message and codes in the error bodies of all vendors: `{"error": {"message", "code", "type", "status"}}`,
+/// `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}`, and a list of one of them (Gemini without `alt=sse`).
+fn read(json: &Value) -> Said {
+    let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
+    let error = &json["error"];
+    let message = [&error["message"], error, &json["message"], &json["detail"]];
+    let message = message.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned();
+    let mut haystack = message.to_lowercase();
+    for code in [&error["code"], &error["type"], &error["status"], &json["type"]] {
+        if let Some(text) = code.as_str() {
+            haystack.push(' ');
+            haystack.push_str(&text.to_lowercase());
+        }
+    }
+    for detail in error["details"].as_array().into_iter().flatten() {
+        haystack.push(' ');
+        haystack.push_str(&detail["reason"].as_str().unwrap_or_default().to_lowercase());
+    }
+    let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    Said { status, haystack, message }
+}
+
+/// The beginning of a body that is no JSON; of a page only that it is one.
+fn plain_text(body: &str) -> String {
+    let text = body.trim();
+    if text.starts_with('<') { "(a web page, not an API's answer)".to_owned() } else { text.to_owned() }
+}
+
+/// A provider's text without the key, which some repeat, and not too long.
+fn hidden(text: &str, key: Option<&Key>) -> String {
+    let text = match key.map(Key::reveal).filter(|key| !key.is_empty()) {
+        Some(key) => text.replace(key, "[key]"),
+        None => text.to_owned(),
+    };
+    match text.char_indices().nth(MESSAGE_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// Nobody answers there.
+pub(crate) fn unreachable(asked: &Asked<'_>, why: &str) -> Error {
+    Error {
+        kind: ErrorKind::Unavailable,
+        message: format!(
+            "no connection to {} at {}: {why}. Is the server running, the base URL right, the network up?",
+            asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// The connection broke before an answer began.
+pub(crate) fn no_answer(asked: &Asked<'_>, why: &str) -> Error {
+    Error {
+        kind: ErrorKind::Unavailable,
+        message: format!(
+            "{} at {} closed the connection without an answer: {why}.",
+            asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// Silence for longer than allowed.
+pub(crate) fn silent(asked: &Asked<'_>, limit: Duration, when: &str) -> Error {
+    Error {
+        kind: ErrorKind::Timeout,
+        message: format!(
+            "{} at {} sent nothing for {} {when}. `model.timeout_seconds` sets how long to wait.",
+            asked.vendor.name,
+            asked.origin,
+            seconds(limit)
+        ),
+        retry_after: None,
+    }
+}
+
+/// The stream ended too early.
+pub(crate) fn cut(asked: &Asked<'_>, why: &str) -> Error {
+    Error {
+        kind: ErrorKind::MalformedResponse,
+        message: format!(
+            "the answer of {} at {} was cut in the middle: {why}. Nothing of it is used.",
+            asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// The stream is not what its format promises.
+pub(crate) fn malformed(asked: &Asked<'_>, why: &str) -> Error {
+    Error {
+        kind: ErrorKind::MalformedResponse,
+        message: format!(
+            "the answer of {} at {} is not in its wire format: {why}. Nothing of it is used.",
+            asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// A request that can't be sent.
+pub(crate) fn refused(message: String) -> Error {
+    Error { kind: ErrorKind::Format, message, retry_after: None }
+}
+
+fn seconds(limit: Duration) -> String {
+    if limit.subsec_millis() == 0 {
+        format!("{} s", limit.as_secs())
+    } else {
+        format!("{} ms", limit.as_millis())
+    }
+}

@@ -1,0 +1,155 @@
+//! The scripted provider: replies from a JSON file, for the demo and for tests. It is never chosen by itself.
+//!
+//! `{"replies": [{"text": "…", "tool_calls": [{"id": "…", "name": "…", "arguments": {…}}], "finish": "stop"}]}`:
+//! the reply given is the one whose place is the number of assistant messages in the request, so that a repeated
+//! request gets the same answer, also from another process.
+
+use std::sync::OnceLock;
+
+use forge_ports::Deltas;
+use forge_ports::model::Error;
+use forge_types::{Finish, ModelReply, ModelRequest, Part, Role, ToolCall, Usage};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::assembly::{inline, reasoning_part};
+use crate::errors;
+use crate::options::ScriptSource;
+
+/// Characters of one live piece of text.
+const PIECE: usize = 16;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    replies: Vec<Reply>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Reply {
+    text: String,
+    thinking: String,
+    tool_calls: Vec<Call>,
+    finish: Option<Finish>,
+    usage: Option<Counts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    #[serde(default)]
+    id: String,
+    name: String,
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counts {
+    input: u64,
+    output: u64,
+}
+
+/// The replies, read at the first call.
+#[derive(Debug)]
+pub(crate) struct Script {
+    source: ScriptSource,
+    file: OnceLock<Result<File, String>>,
+}
+
+impl Script {
+    pub(crate) fn new(source: ScriptSource) -> Self {
+        Self { source, file: OnceLock::new() }
+    }
+
+    /// The reply for this turn of the conversation.
+    pub(crate) fn reply(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error> {
+        let file = self.file.get_or_init(|| self.load()).as_ref();
+        let file = file.map_err(|why| errors::refused(why.clone()))?;
+        let turn = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
+        let reply = file.replies.get(turn).ok_or_else(|| {
+            errors::refused(format!(
+                "the script of the scripted model has {} replies, and this is turn {}",
+                file.replies.len(),
+                turn + 1
+            ))
+        })?;
+        deltas.reasoning(&reply.thinking);
+        let characters: Vec<char> = reply.text.chars().collect();
+        for piece in characters.chunks(PIECE) {
+            deltas.text(&piece.iter().collect::<String>());
+        }
+        Ok(reply.made(request))
+    }
+
+    fn load(&self) -> Result<File, String> {
+        let (text, name) = match &self.source {
+            ScriptSource::Text(text) => (text.clone(), "the built-in script".to_owned()),
+            ScriptSource::File(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("can't read the model script {name}: {error}"))?;
+                (text, name)
+            }
+        };
+        serde_json::from_str(&text).map_err(|error| format!("{name} is not a model script: {error}"))
+    }
+}
+
+impl Reply {
+    fn made(&self, request: &ModelRequest) -> ModelReply {
+        let mut parts = Vec::new();
+        if !self.thinking.is_empty() {
+            parts.push(reasoning_part(&self.thinking, None));
+        }
+        if !self.text.is_empty() {
+            parts.push(Part::text(self.text.as_str()));
+        }
+        parts.extend(self.tool_calls.iter().map(|call| {
+            let arguments = match &call.arguments {
+                Value::Null => "{}".to_owned(),
+                // Text is sent as it is: a script may hold broken arguments on purpose.
+                Value::String(raw) => raw.clone(),
+                object => object.to_string(),
+            };
+            Part::call(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
+        }));
+        let natural = if self.tool_calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+        ModelReply {
+            usage: self.usage.map_or_else(|| estimate(request, &parts), Counts::usage),
+            parts,
+            model: request.route.model.clone(),
+            finish: self.finish.unwrap_or(natural),
+            latency_ms: 0,
+        }
+    }
+}
+
+impl Counts {
+    const fn usage(self) -> Usage {
+        Usage { input: self.input, output: self.output, cached: 0, cache_write: 0, known: true }
+    }
+}
+
+fn estimate(request: &ModelRequest, reply: &[Part]) -> Usage {
+    let bytes: u64 = request.messages.iter().map(forge_types::Message::bytes).sum();
+    let written: usize = reply
+        .iter()
+        .map(|part| match &part.kind {
+            forge_types::PartKind::Text { text } | forge_types::PartKind::Reasoning { text } => {
+                inline(text).len()
+            }
+            forge_types::PartKind::Call(call) => call.name.len() + call.arguments.len(),
+            forge_types::PartKind::Result(_) => 0,
+        })
+        .sum();
+    Usage {
+        input: (bytes + request.system.len() as u64).div_ceil(4),
+        output: (written as u64).div_ceil(4),
+        cached: 0,
+        cache_write: 0,
+        known: false,
+    }
+}
