@@ -1,1 +1,141 @@
-//! The queue of runs on one machine.
+//! The queue of runs on one machine: a table of the store says what is to be done, a file lock per run says who
+//! does it.
+//!
+//! A lease ends when it is dropped and when its process dies, `kill -9` included, without any time-out. An
+//! item that is being worked on according to the table, but whose lock is free, has lost its owner and can be
+//! claimed like a queued one.
+
+mod lock;
+
+use crate::lock::{Lock, Locks, Tried};
+use async_trait::async_trait;
+use forge_ports::Clock;
+use forge_ports::journal::Error;
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue, QueueTable};
+use forge_types::RunId;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where the queue keeps its locks and what it calls itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The data folder; the locks are in `locks` below it.
+    pub data_dir: PathBuf,
+    /// What others are told about who holds a lease: [`worker_name`].
+    pub worker: String,
+}
+
+impl Options {
+    /// The options for this process.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self { data_dir, worker: worker_name() }
+    }
+}
+
+/// How this process is called: `host:pid`.
+pub fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "localhost" } else { host };
+    format!("{host}:{}", std::process::id())
+}
+
+/// The queue on a store's table.
+#[derive(Clone)]
+pub struct LocalQueue {
+    table: Arc<dyn QueueTable>,
+    clock: Arc<dyn Clock>,
+    locks: Locks,
+    worker: String,
+}
+
+struct LocalLease {
+    run: RunId,
+    attempt: u32,
+    _lock: Lock,
+}
+
+impl Lease for LocalLease {
+    fn run(&self) -> RunId {
+        self.run
+    }
+
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl LocalQueue {
+    /// The queue on `table`. Nothing is touched before it is used.
+    pub fn new(options: Options, table: Arc<dyn QueueTable>, clock: Arc<dyn Clock>) -> Self {
+        Self { table, clock, locks: Locks::new(&options.data_dir), worker: options.worker }
+    }
+
+    /// Tries the lock of a run, beside the async threads: it is a file, on whatever disk.
+    async fn lock(&self, run: RunId) -> Result<Tried, ClaimError> {
+        let (locks, worker) = (self.locks.clone(), self.worker.clone());
+        let tried = tokio::task::spawn_blocking(move || locks.take(run, &worker)).await;
+        tried.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+            let path = self.locks.path(run).display().to_string();
+            ClaimError::Lock { run, path, why: error.to_string() }
+        })
+    }
+
+    async fn lease(&self, run: RunId, lock: Lock) -> Result<Box<dyn Lease>, ClaimError> {
+        let attempt = self.table.begin(run, self.clock.now()).await?;
+        Ok(Box::new(LocalLease { run, attempt, _lock: lock }))
+    }
+
+    async fn is_open(&self, run: RunId) -> Result<bool, Error> {
+        Ok(self.table.open_items().await?.iter().any(|item| item.run == run))
+    }
+}
+
+#[async_trait]
+impl Queue for LocalQueue {
+    async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
+        self.table.put(run, priority, self.clock.now()).await
+    }
+
+    async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
+        match self.lock(run).await? {
+            Tried::Locked(lock) => self.lease(run, lock).await,
+            Tried::Held(holder) => Err(ClaimError::Held { run, holder }),
+        }
+    }
+
+    async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
+        for item in self.table.open_items().await? {
+            let Tried::Locked(lock) = self.lock(item.run).await? else { continue };
+            // Between the look at the table and the lock, another process may have done it.
+            if self.is_open(item.run).await? {
+                return self.lease(item.run, lock).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
+        // The lease ends after the table says so: nobody finds the item open and free in between.
+        let outcome = self.table.set(lease.run(), status).await;
+        drop(lease);
+        outcome
+    }
+
+    async fn holder(&self, run: RunId) -> Result<Option<String>, Error> {
+        let locks = self.locks.clone();
+        let found = tokio::task::spawn_blocking(move || locks.holder(run)).await;
+        found.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| Error::Unavailable {
+            path: self.locks.path(run).display().to_string(),
+            why: error.to_string(),
+        })
+    }
+
+    async fn size(&self) -> Result<usize, Error> {
+        let items = self.table.open_items().await?;
+        Ok(items.iter().filter(|item| item.status == ItemStatus::Queued).count())
+    }
+}
