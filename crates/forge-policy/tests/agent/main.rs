@@ -91,7 +91,8 @@ impl World {
     }
 
     fn settle(&mut self, wanted: impl Fn(&Effect) -> bool, outcome: Outcome) {
-        let effect = *self.state.open.iter().find(|(_, open)| wanted(&open.what)).expect("such an effect is open").0;
+        let effect =
+            *self.state.open.iter().find(|(_, open)| wanted(&open.what)).expect("such an effect is open").0;
         self.push(EventKind::Settled { effect, outcome });
     }
 
@@ -134,7 +135,8 @@ impl World {
                     writeln!(log, "  refuse {call_id}: {} ({})", error.message, error.kind)
                 }
                 EventKind::StatusChanged { to, waiting_for: Some(what), until, reason, .. } => {
-                    let until = until.map_or_else(String::new, |t| format!(" until {}", t.as_micros() / 1000));
+                    let until =
+                        until.map_or_else(String::new, |t| format!(" until {}", t.as_micros() / 1000));
                     writeln!(log, "  {to} for {}{until}: {}", what.name(), reason.as_deref().unwrap_or(""))
                 }
                 EventKind::StatusChanged { to, .. } => writeln!(log, "  {to}"),
@@ -142,7 +144,8 @@ impl World {
             };
         }
         for start in &decision.start {
-            let after = start.what.not_before().map_or_else(String::new, |t| format!(" at {}", t.as_micros() / 1000));
+            let after =
+                start.what.not_before().map_or_else(String::new, |t| format!(" at {}", t.as_micros() / 1000));
             let _ = match &start.what {
                 Effect::CallModel(call) => writeln!(
                     log,
@@ -150,7 +153,11 @@ impl World {
                     start.effect, call.iteration, call.attempt, call.max_tokens
                 ),
                 Effect::RunTool(run) => {
-                    writeln!(log, "  run #{} {} {}.{}{after}", start.effect, run.call.name, run.call.id, run.attempt)
+                    writeln!(
+                        log,
+                        "  run #{} {} {}.{}{after}",
+                        start.effect, run.call.name, run.call.id, run.attempt
+                    )
                 }
             };
         }
@@ -235,8 +242,12 @@ fn failure(text: &str) -> Outcome {
     let (name, after) = text.split_once(' ').unwrap_or((text, ""));
     let kind = serde_json::from_str(&format!("\"{}\"", name.trim_end_matches('!'))).expect("a kind");
     let retry_after_ms = after.parse().ok();
-    let error =
-        ErrorInfo { kind, message: format!("it said {name}"), retryable: !name.ends_with('!'), retry_after_ms };
+    let error = ErrorInfo {
+        kind,
+        message: format!("it said {name}"),
+        retryable: !name.ends_with('!'),
+        retry_after_ms,
+    };
     Outcome::ModelFailed { error }
 }
 
@@ -262,4 +273,5 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
     expected.assert_eq(&tell(plan, story).log);
 }
 
+mod limits;
 mod stories;

@@ -1,21 +1,26 @@
-//! The stories.
+//! Stories of replies, tool calls, failures and commands.
 
 use super::*;
 
 #[test]
 fn a_reply_without_calls_ends_the_run() {
-    check("begin\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn calls_run_and_their_results_go_back() {
-    check("begin\nmodel: look !read a\ntool: text\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: look !read a\ntool: text\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -25,12 +30,15 @@ fn calls_run_and_their_results_go_back() {
           ask #3 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn reads_run_together_and_writers_alone_in_order() {
-    check("begin\nmodel: !read a !read b !write c\ntool: A\ntool: B\ntool: C\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: !read a !read b !write c\ntool: A\ntool: B\ntool: C\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -44,12 +52,15 @@ fn reads_run_together_and_writers_alone_in_order() {
           ask #5 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_read_after_a_writer_waits_for_it() {
-    check("begin\nmodel: !write a !read b\ntool: ok\ntool: B", expect![[r#"
+    check(
+        "begin\nmodel: !write a !read b\ntool: ok\ntool: B",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -59,7 +70,8 @@ fn a_read_after_a_writer_waits_for_it() {
           run #3 read c2.1
         tool: B
           ask #4 turn 2.1 max 1000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -87,18 +99,23 @@ fn wrong_calls_are_refused_with_words_and_the_run_goes_on() {
 
 #[test]
 fn an_alias_runs_the_tool() {
-    check("begin\nmodel: !read_alias a", expect![[r#"
+    check(
+        "begin\nmodel: !read_alias a",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
         model: !read_alias a
           run #2 read c1.1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn two_calls_with_one_id_run_once() {
-    check("begin\nmodel: !write@x a !write@x b\ntool: ok\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: !write@x a !write@x b\ntool: ok\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -109,12 +126,15 @@ fn two_calls_with_one_id_run_once() {
           ask #3 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn ids_that_come_again_in_a_later_reply_are_other_calls() {
-    check("begin\nmodel: !read@x a\ntool: A\nmodel: !read@x b\ntool: B\nmodel: !read@none c", expect![[r#"
+    check(
+        "begin\nmodel: !read@x a\ntool: A\nmodel: !read@x b\ntool: B\nmodel: !read@none c",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -128,12 +148,15 @@ fn ids_that_come_again_in_a_later_reply_are_other_calls() {
           ask #5 turn 3.1 max 1000
         model: !read@none c
           run #6 read call_3_1.1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn too_many_calls_of_one_reply_are_refused() {
-    check("begin\nmodel: !read a !read b !read c !read d\ntool: A\ntool: B\ntool: C", expect![[r#"
+    check(
+        "begin\nmodel: !read a !read b !read c !read d\ntool: A\ntool: B\ntool: C",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -146,12 +169,15 @@ fn too_many_calls_of_one_reply_are_refused() {
         tool: B
         tool: C
           ask #5 turn 2.1 max 1000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_shell_budget_ends() {
-    check("begin\nmodel: !shell true !shell true !shell true\ntool: 1\ntool: 2", expect![[r#"
+    check(
+        "begin\nmodel: !shell true !shell true !shell true\ntool: 1\ntool: 2",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -162,12 +188,15 @@ fn the_shell_budget_ends() {
         tool: 2
           refuse c3: Shell command budget exhausted (2) (budget_exceeded)
           ask #4 turn 2.1 max 1000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_forbidden_command_is_refused_and_the_run_goes_on() {
-    check("begin\nmodel: !shell rm -rf /\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: !shell rm -rf /\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -176,12 +205,15 @@ fn a_forbidden_command_is_refused_and_the_run_goes_on() {
           ask #2 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_cut_answer_is_continued_once() {
-    check("begin\nmodel cut: half of it\nmodel: the rest", expect![[r#"
+    check(
+        "begin\nmodel cut: half of it\nmodel: the rest",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -189,8 +221,11 @@ fn a_cut_answer_is_continued_once() {
           ask #2 turn 2.1 max 2000
         model: the rest
           => completed
-    "#]]);
-    check("begin\nmodel cut: half\nmodel cut: more", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel cut: half\nmodel cut: more",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -198,12 +233,15 @@ fn a_cut_answer_is_continued_once() {
           ask #2 turn 2.1 max 2000
         model cut: more
           => failed: the reply was cut off at the token limit twice in a row. Raise model.max_tokens, or split the task (malformed_response)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn cut_calls_are_not_run() {
-    check("begin\nmodel cut: !write a\nmodel: !write a\ntool: ok\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel cut: !write a\nmodel: !write a\ntool: ok\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -216,24 +254,30 @@ fn cut_calls_are_not_run() {
           ask #4 turn 3.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn stop_with_calls_does_not_end_the_run() {
     // Providers send "stop" beside tool calls (LOOP-N1).
-    check("begin\nmodel: all done !read a", expect![[r#"
+    check(
+        "begin\nmodel: all done !read a",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
         model: all done !read a
           run #2 read c1.1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_empty_reply_is_asked_again_once() {
-    check("begin\nmodel:\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel:\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -241,8 +285,11 @@ fn an_empty_reply_is_asked_again_once() {
           ask #2 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
-    check("begin\nmodel:\nmodel:", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel:\nmodel:",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -250,8 +297,11 @@ fn an_empty_reply_is_asked_again_once() {
           ask #2 turn 2.1 max 1000
         model:
           => failed: p/m gave an empty or broken reply twice in a row. Try another model (malformed_response)
-    "#]]);
-    check("begin\nmodel error: I can't\nmodel: done", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel error: I can't\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -259,7 +309,8 @@ fn an_empty_reply_is_asked_again_once() {
           ask #2 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -287,7 +338,9 @@ fn failures_are_tried_again_later_and_later() {
 
 #[test]
 fn success_forgets_the_failures_before() {
-    check("begin\nmodel fails: overloaded\nmodel: !read a\ntool: A\nmodel fails: overloaded", expect![[r#"
+    check(
+        "begin\nmodel fails: overloaded\nmodel: !read a\ntool: A\nmodel fails: overloaded",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -299,23 +352,29 @@ fn success_forgets_the_failures_before() {
           ask #4 turn 2.1 max 1000
         model fails: overloaded
           ask #5 turn 2.2 max 1000 at 2415
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_wrong_key_ends_the_run_at_once() {
-    check("begin\nmodel fails: auth!", expect![[r#"
+    check(
+        "begin\nmodel fails: auth!",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
         model fails: auth!
           => failed: it said auth! (auth)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_long_retry_after_parks_the_run() {
-    check("begin\nmodel fails: rate_limit 3600000\nafter: 1000\nafter: 3600000", expect![[r#"
+    check(
+        "begin\nmodel fails: rate_limit 3600000\nafter: 1000\nafter: 3600000",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -325,8 +384,11 @@ fn a_long_retry_after_parks_the_run() {
         after: 3600000
           running
           ask #2 turn 1.2 max 1000
-    "#]]);
-    check("begin\nmodel fails: rate_limit 3600000\nresume", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel fails: rate_limit 3600000\nresume",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -335,8 +397,11 @@ fn a_long_retry_after_parks_the_run() {
         resume
           running
           ask #2 turn 1.2 max 1000
-    "#]]);
-    check("begin\nmodel fails: rate_limit 3600000\ncancel", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel fails: rate_limit 3600000\ncancel",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -344,12 +409,15 @@ fn a_long_retry_after_parks_the_run() {
           waiting for retry until 3600000: it said rate_limit: asked to wait until 1970-01-01T01:00:00.000Z. `forge resume` goes on at once
         cancel
           => cancelled
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn cancel_ends_what_runs_first() {
-    check("begin\ncancel\nmodel cancelled", expect![[r#"
+    check(
+        "begin\ncancel\nmodel cancelled",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -357,8 +425,11 @@ fn cancel_ends_what_runs_first() {
           cancel [1]
         model cancelled
           => cancelled
-    "#]]);
-    check("begin\nmodel: !shell sleep\ncancel\ntool cancelled", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !shell sleep\ncancel\ntool cancelled",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -368,8 +439,11 @@ fn cancel_ends_what_runs_first() {
           cancel [2]
         tool cancelled
           => cancelled
-    "#]]);
-    check("begin\nmodel: !shell sleep !write a\ncancel\ntool: it was done before", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !shell sleep !write a\ncancel\ntool: it was done before",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -379,12 +453,15 @@ fn cancel_ends_what_runs_first() {
           cancel [2]
         tool: it was done before
           => cancelled
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_crash_repeats_models_and_reads_but_no_writer() {
-    check("begin\ncrash\nmodel: done", expect![[r#"
+    check(
+        "begin\ncrash\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -392,8 +469,11 @@ fn a_crash_repeats_models_and_reads_but_no_writer() {
           ask #2 turn 1.2 max 1000
         model: done
           => completed
-    "#]]);
-    check("begin\nmodel: !read a !write b\ncrash\ntool: A\ntool: B", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !read a !write b\ncrash\ntool: A\ntool: B",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -405,8 +485,11 @@ fn a_crash_repeats_models_and_reads_but_no_writer() {
           run #4 write c2.1
         tool: B
           ask #5 turn 2.1 max 1000
-    "#]]);
-    check("begin\nmodel: !write a\ncrash\nmodel: looked, it was there", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !write a\ncrash\nmodel: looked, it was there",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -416,8 +499,11 @@ fn a_crash_repeats_models_and_reads_but_no_writer() {
           ask #3 turn 2.1 max 1000
         model: looked, it was there
           => completed
-    "#]]);
-    check("begin\nmodel: !shell make\ncrash", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !shell make\ncrash",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -425,12 +511,15 @@ fn a_crash_repeats_models_and_reads_but_no_writer() {
           run #2 shell c1.1
         crash
           ask #3 turn 2.1 max 1000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_lost_box_is_replaced_once() {
-    check("begin\nmodel: !read a\ntool lost: oom\ntool: A\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: !read a\ntool lost: oom\ntool: A\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -442,8 +531,11 @@ fn a_lost_box_is_replaced_once() {
           ask #4 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
-    check("begin\nmodel: !write a\ntool lost: oom\nmodel: !read a\ntool lost: oom", expect![[r#"
+    "#]],
+    );
+    check(
+        "begin\nmodel: !write a\ntool lost: oom\nmodel: !read a\ntool lost: oom",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -455,12 +547,15 @@ fn a_lost_box_is_replaced_once() {
           run #4 read c1_2_1.1
         tool lost: oom
           => failed: the sandbox went away twice; what was done until then is kept. `forge doctor` checks it (died)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn steering_joins_before_the_next_request() {
-    check("begin\nsteer: look at b too\nmodel: done\nmodel: done with b", expect![[r#"
+    check(
+        "begin\nsteer: look at b too\nmodel: done\nmodel: done with b",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -469,12 +564,15 @@ fn steering_joins_before_the_next_request() {
           ask #2 turn 2.1 max 1000
         model: done with b
           => completed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_pause_waits_for_what_runs() {
-    check("begin\nmodel: !shell make\npause\ntool: ok\nresume\nmodel: done", expect![[r#"
+    check(
+        "begin\nmodel: !shell make\npause\ntool: ok\nresume\nmodel: done",
+        expect![[r#"
         begin
           running
           ask #1 turn 1.1 max 1000
@@ -488,145 +586,8 @@ fn a_pause_waits_for_what_runs() {
           ask #3 turn 2.1 max 1000
         model: done
           => completed
-    "#]]);
-}
-
-#[test]
-fn limits_end_the_run() {
-    check_with(
-        |plan| plan.limits.max_iterations = 2,
-        "begin\nmodel: !read a\ntool: A\nmodel: !read b\ntool: B",
-        expect![[r#"
-            begin
-              running
-              ask #1 turn 1.1 max 1000
-            model: !read a
-              run #2 read c1.1
-            tool: A
-              ask #3 turn 2.1 max 1000
-            model: !read b
-              run #4 read c1_2_1.1
-            tool: B
-              => timed_out [iterations]: agent loop exceeded maximum iterations (2) (budget_exceeded)
-        "#]],
+    "#]],
     );
-    check_with(|plan| plan.limits.max_tokens = 400, "begin\nmodel: !read a\ntool: A", expect![[r#"
-        begin
-          running
-          ask #1 turn 1.1 max 1000
-        model: !read a
-          run #2 read c1.1
-        tool: A
-          ask #3 turn 2.1 max 973
-    "#]]);
-    check_with(
-        |plan| plan.limits.max_duration_ms = 5_000,
-        "begin\nafter: 4999\nafter: 1\nmodel cancelled",
-        expect![[r#"
-            begin
-              running
-              ask #1 turn 1.1 max 1000
-            after: 4999
-            after: 1
-              cancel [1]
-            model cancelled
-              => timed_out [wall_clock]: time limit reached: 5 s of work (runtime.max_pipeline_duration_ms) (budget_exceeded)
-        "#]],
-    );
-    check_with(|plan| plan.limits.max_cost = Money(700_000_000), "begin\nmodel: !read a\ntool: A", expect![[r#"
-        begin
-          running
-          ask #1 turn 1.1 max 385
-        model: !read a
-          run #2 read c1.1
-        tool: A
-          ask #3 turn 2.1 max 331
-    "#]]);
-}
-
-#[test]
-fn a_limit_can_wait_to_be_raised() {
-    check_with(
-        |plan| {
-            plan.limits.max_iterations = 1;
-            plan.limits.on_limit = OnLimit::Wait;
-        },
-        "begin\nmodel: !read a\ntool: A\nresume\nraise\nmodel: done",
-        expect![[r#"
-            begin
-              running
-              ask #1 turn 1.1 max 1000
-            model: !read a
-              run #2 read c1.1
-            tool: A
-              waiting for budget: agent loop exceeded maximum iterations (1)
-            resume
-              running
-              waiting for budget: agent loop exceeded maximum iterations (1)
-            raise
-              running
-              ask #3 turn 2.1 max 1000
-            model: done
-              => completed
-        "#]],
-    );
-}
-
-#[test]
-fn waiting_does_not_count_as_working() {
-    check_with(
-        |plan| plan.limits.max_duration_ms = 5_000,
-        "begin\nmodel: !read a\npause\ntool: A\nafter: 999999\nresume\nafter: 4000\nmodel: done",
-        expect![[r#"
-            begin
-              running
-              ask #1 turn 1.1 max 1000
-            model: !read a
-              run #2 read c1.1
-            pause
-            tool: A
-              waiting for paused: paused; `forge resume` goes on
-            after: 999999
-            resume
-              running
-              ask #3 turn 2.1 max 1000
-            after: 4000
-            model: done
-              => completed
-        "#]],
-    );
-}
-
-#[test]
-fn unknown_prices_matter_only_under_the_users_own_ceiling() {
-    check_with(|plan| plan.facts.price = None, "begin\nmodel: done", expect![[r#"
-        begin
-          running
-          ask #1 turn 1.1 max 1000
-        model: done
-          => completed
-    "#]]);
-    check_with(
-        |plan| {
-            plan.facts.price = None;
-            plan.cost_rule = CostRule::Strict;
-        },
-        "begin",
-        expect![[r#"
-            begin
-              running
-              => failed: the price of p/m is unknown, so the cost ceiling that you set can't be kept. Choose another model, or allow it with cost.allow_unknown = true (budget_exceeded)
-        "#]],
-    );
-}
-
-#[test]
-fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
-    check_with(|plan| plan.facts.window = 200, "begin", expect![[r#"
-        begin
-          running
-          => failed: the conversation has grown to about 129 tokens and p/m takes 200. Split the task, or choose a model with a larger window with --model (context_overflow)
-    "#]]);
 }
 
 #[test]
