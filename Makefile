@@ -44,4 +44,4 @@ format: ## format all sources
 
 audit: ## licences, sources and bans of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources

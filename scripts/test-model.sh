@@ -59,7 +59,8 @@ python3 - "$work/events.json" <<'PYTHON'
 import json
 import sys
 
-events = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8") if line.strip()]
+text = open(sys.argv[1], encoding="utf-8").read()
+events = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines() if line]
 replies = [event for event in events if event["kind"] == "model.completed"]
 if not replies:
     sys.exit("test-model: no reply of the model is in the journal")
