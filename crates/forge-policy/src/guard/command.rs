@@ -1,0 +1,472 @@
+//! Which commands a model may run (TOOL-25).
+//!
+//! The whole line is read, and every simple command in it counts, wherever it stands: in lists, pipes,
+//! substitutions, bodies of loops and functions, and in text that the line hands to another shell.
+
+use super::forbidden::{self, basename};
+use super::shell::{self, Fault, Redirect, Script, Simple, Vars, Word};
+use super::wrapper::{self, Inner};
+use forge_types::{Class, CommandRules};
+use std::collections::BTreeSet;
+
+/// Text in text in text (`sh -c "sh -c …"`) that is still looked into.
+const MAX_TEXTS: u32 = 8;
+/// Bytes of such text that are looked into in all.
+const MAX_BYTES: usize = 1 << 20;
+/// Programs that run programs (`env nice timeout …`) that are still looked through.
+const MAX_WRAPPERS: u32 = 20;
+/// Arguments of a wrapper that are tried as the beginning of the inner command.
+const MAX_TRIES: usize = 64;
+
+/// Parts of the shell itself that touch nothing but its own state; a list of programs does not forbid them.
+const OWN: [&str; 18] = [
+    ":", "true", "false", "cd", "pwd", "echo", "printf", "test", "[", "exit", "return", "break", "continue",
+    "shift", "wait", "set", "export", "local",
+];
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "rbash"];
+
+/// Why a command is not run, in words that the model can act on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No rule allows it, ever.
+    #[error("refused: `{command}` is never run, because {why}. Leave it out")]
+    Forbidden {
+        /// What is refused.
+        command: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The program is not on the list.
+    #[error(
+        "refused: `{program}` is not an allowed program. Allowed: {allowed}, and the shell's own cd, echo, test \
+         and the like. Every program in the line must be on this list"
+    )]
+    NotAllowed {
+        /// The program.
+        program: String,
+        /// The list.
+        allowed: String,
+    },
+    /// It can't be told what the line runs, and only listed programs may run.
+    #[error(
+        "refused: {what}, so it can't be told which programs it runs. Write them out. Allowed: {allowed}"
+    )]
+    Unclear {
+        /// What can't be told.
+        what: String,
+        /// The list.
+        allowed: String,
+    },
+}
+
+impl Refusal {
+    /// What can be done about it.
+    pub const fn class(&self) -> Class {
+        Class::Denied
+    }
+}
+
+/// Judges a shell line.
+///
+/// # Errors
+/// [`Refusal`] if any command in the line must not run.
+pub fn check(line: &str, rules: &CommandRules) -> Result<(), Refusal> {
+    let mut checker = Checker {
+        allowed: &rules.allowed,
+        vars: Vars::from([("IFS".to_owned(), " ".to_owned())]),
+        functions: BTreeSet::new(),
+        at_root: false,
+        bytes: MAX_BYTES,
+        depth: 0,
+        wrappers: 0,
+    };
+    checker.line(line)
+}
+
+type Verdict = Result<(), Refusal>;
+
+struct Checker<'a> {
+    allowed: &'a [String],
+    vars: Vars,
+    functions: BTreeSet<String>,
+    at_root: bool,
+    bytes: usize,
+    depth: u32,
+    wrappers: u32,
+}
+
+impl Checker<'_> {
+    fn strict(&self) -> bool {
+        !self.allowed.is_empty()
+    }
+
+    fn unclear(&self, what: impl Into<String>) -> Verdict {
+        if self.strict() {
+            return Err(Refusal::Unclear { what: what.into(), allowed: self.allowed.join(", ") });
+        }
+        Ok(())
+    }
+
+    fn forbid(command: &str, why: &'static str) -> Verdict {
+        Err(Refusal::Forbidden { command: shortened(command), why })
+    }
+
+    fn line(&mut self, line: &str) -> Verdict {
+        if line.contains('\0') {
+            return Self::forbid(line, "it holds a NUL character");
+        }
+        if self.depth >= MAX_TEXTS || line.len() > self.bytes {
+            return Self::forbid(line, "it is too long or too deeply nested to be checked");
+        }
+        self.depth += 1;
+        self.bytes -= line.len();
+        let verdict = match shell::parse(line) {
+            Ok(script) => self.script(&script),
+            Err(Fault::TooDeep) => Self::forbid(line, "it is too deeply nested to be checked"),
+            Err(Fault::Syntax(what)) => {
+                self.unclear(format!("the line can't be read ({what})")).and_then(|()| self.fragments(line))
+            }
+        };
+        self.depth -= 1;
+        verdict
+    }
+
+    /// A line that can't be read as a whole: a shell still runs the part before its fault.
+    fn fragments(&self, line: &str) -> Verdict {
+        for fragment in line.split(['\n', ';', '&', '|', '(', ')', '{', '}', '`']) {
+            let words: Vec<_> = fragment
+                .split_whitespace()
+                .map(|word| Some(word.replace(['\'', '"', '\\'], "")))
+                .take(MAX_TRIES)
+                .collect();
+            let found = (0..words.len()).find_map(|from| forbidden::judge(&words[from..], self.at_root));
+            if let Some(why) = found {
+                return Self::forbid(fragment.trim(), why);
+            }
+        }
+        Ok(())
+    }
+
+    fn script(&mut self, script: &Script) -> Verdict {
+        if forbidden::fork_bomb(script) {
+            return Self::forbid(script.functions.first().map_or("", String::as_str), "it is a fork bomb");
+        }
+        self.functions.extend(script.functions.iter().cloned());
+        if let Some(name) = script.loop_variables.iter().find(|name| steers(name)) {
+            self.unclear(format!("`{name}` decides which programs run"))?;
+        }
+        if script.evaluates && script.hides {
+            self.unclear("a quoted text holds a command that arithmetic or a test may run")?;
+        }
+        for command in &script.commands {
+            self.simple(command, script)?;
+        }
+        Ok(())
+    }
+
+    fn simple(&mut self, command: &Simple, script: &Script) -> Verdict {
+        for (name, value) in &command.assigns {
+            self.assign(name)?;
+            if command.words.is_empty() {
+                match value.literal() {
+                    Some(value) => self.vars.insert(name.clone(), value),
+                    None => self.vars.remove(name),
+                };
+            }
+        }
+        for redirect in &command.redirects {
+            let Redirect::File { writes: true, target } = redirect else { continue };
+            if target.fields(&self.vars).iter().flatten().any(|path| forbidden::is_device(path)) {
+                return Self::forbid(&target.raw, "it is a device that must not be written to");
+            }
+        }
+        if command.words.is_empty() { Ok(()) } else { self.program(&command.words, command, script) }
+    }
+
+    fn assign(&self, name: &str) -> Verdict {
+        if steers(name) { self.unclear(format!("`{name}` decides which programs run")) } else { Ok(()) }
+    }
+
+    /// A program that another one runs.
+    fn inner(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+        if self.wrappers >= MAX_WRAPPERS {
+            return Self::forbid(&words[0].raw, "it is too deeply nested to be checked");
+        }
+        self.wrappers += 1;
+        let verdict = self.program(words, command, script);
+        self.wrappers -= 1;
+        verdict
+    }
+
+    /// A program with its arguments.
+    fn program(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+        let argv: Vec<Option<String>> = words.iter().flat_map(|word| word.fields(&self.vars)).collect();
+        let shown = || words.iter().map(|word| word.raw.as_str()).collect::<Vec<_>>().join(" ");
+        if let Some(why) = forbidden::judge(&argv, self.at_root) {
+            return Self::forbid(&shown(), why);
+        }
+        let Some(head) = words.first().and_then(Word::fixed) else {
+            self.unclear(format!("`{}` is put together by the shell", shown()))?;
+            // Without a list only what is certainly harmful is refused: look at what the words are known to become.
+            return self.resolved(&argv);
+        };
+        if self.functions.contains(&head) {
+            return Ok(());
+        }
+        let name = basename(&head);
+        if let Some(wrapper) = wrapper::find(name) {
+            return self.wrapped(&head, wrapper, words, command, script);
+        }
+        match name {
+            _ if SHELLS.contains(&name) => self.shell(&head, words, command, script),
+            "eval" => self.texts(&words[1..], " "),
+            "trap" => match words.get(1).and_then(Word::fixed) {
+                Some(option) if option.starts_with('-') => {
+                    self.unclear("an option of `trap` stands in its way")
+                }
+                _ => self.texts(words.get(1..2).unwrap_or_default(), " "),
+            },
+            "find" => {
+                self.permit(&head)?;
+                self.found(words, command, script)
+            }
+            "cd" => {
+                let target = argv.get(1).cloned().flatten().unwrap_or_default();
+                self.at_root =
+                    !target.is_empty() && target.chars().all(|c| "/.".contains(c)) && target.starts_with('/');
+                Ok(())
+            }
+            "export" | "local" | "printf" => self.declares(name, &words[1..]),
+            _ => self.permit(&head),
+        }
+    }
+
+    /// A command whose first word is known only through variables of the line.
+    fn resolved(&mut self, argv: &[Option<String>]) -> Verdict {
+        let words: Option<Vec<&str>> = argv.iter().map(Option::as_deref).collect();
+        match words {
+            Some(words) if self.depth + 1 < MAX_TEXTS && !words.is_empty() => {
+                let quoted: Vec<_> =
+                    words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+                self.line(&quoted.join(" "))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn permit(&self, head: &str) -> Verdict {
+        let name = basename(head);
+        let standard = head == name
+            || ["/bin/", "/usr/bin/", "/usr/local/bin/"]
+                .iter()
+                .any(|dir| head.strip_prefix(dir) == Some(name));
+        let listed = |entry: &String| entry == head || (standard && entry == name);
+        if !self.strict() || self.allowed.iter().any(listed) || OWN.contains(&head) {
+            return Ok(());
+        }
+        Err(Refusal::NotAllowed { program: shortened(head), allowed: self.allowed.join(", ") })
+    }
+
+    fn declares(&self, name: &str, words: &[Word]) -> Verdict {
+        for word in words {
+            let fixed = word.fixed();
+            if name == "printf" {
+                if fixed.as_deref().is_none_or(|text| text.starts_with("-v"))
+                    && word.raw.starts_with(['-', '$'])
+                {
+                    return self.unclear("`printf` sets a variable");
+                }
+                return Ok(());
+            }
+            let variable = word.raw.split(['=', '+', '[']).next().unwrap_or_default();
+            if fixed.is_none() && variable.contains(['$', '`', '"', '\'', '{', '\\']) {
+                return self.unclear(format!("`{}` sets variables that can't be told", word.raw));
+            }
+            self.assign(fixed.as_deref().and_then(|text| text.split(['=', '+']).next()).unwrap_or(variable))?;
+        }
+        Ok(())
+    }
+
+    fn wrapped(
+        &mut self,
+        head: &str,
+        wrapper: &wrapper::Wrapper,
+        words: &[Word],
+        command: &Simple,
+        script: &Script,
+    ) -> Verdict {
+        let first = words.get(1).and_then(Word::fixed);
+        if head == "command" && matches!(first.as_deref(), Some("-v" | "-V")) {
+            return Ok(());
+        }
+        if !wrapper.transparent {
+            self.permit(head)?;
+        }
+        if wrapper.assigns {
+            for word in words.iter().filter(|word| word.raw.contains('=') || word.fixed().is_some()) {
+                let text = word.literal().unwrap_or_else(|| word.raw.trim_matches('"').to_owned());
+                let name = text.split('=').next().unwrap_or_default();
+                if name.contains(['$', '`', '"', '\'']) {
+                    self.unclear(format!("`{}` sets a variable that can't be told", word.raw))?;
+                }
+                self.assign(name)?;
+            }
+        }
+        let inner = wrapper.inner(words);
+        if let Inner::At(at) = inner {
+            if basename(head) == "xargs" {
+                self.fed(&words[at..], command, script)?;
+            }
+            return self.inner(&words[at..], command, script);
+        }
+        if inner == Inner::Absent {
+            return Ok(());
+        }
+        self.unclear(format!("the arguments of `{head}` can't be told apart"))?;
+        for from in 1..words.len().min(MAX_TRIES) {
+            let known = words[from].fixed();
+            let script_taker =
+                known.as_deref().map(basename).is_some_and(|n| SHELLS.contains(&n) || n == "rm");
+            if script_taker {
+                self.inner(&words[from..], command, script)?;
+            } else if known.is_some_and(|text| text.contains(' ')) {
+                // `env -S "rm -rf /"`
+                self.texts(&words[from..], " ")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `echo / | xargs rm -rf`: what stands in the pipe becomes arguments.
+    fn fed(&self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+        let Some(input) = self.piped_text(command, script) else { return Ok(()) };
+        let mut argv: Vec<_> = words.iter().flat_map(|word| word.fields(&self.vars)).collect();
+        argv.extend(input.split_whitespace().take(MAX_TRIES).map(|word| Some(word.to_owned())));
+        match forbidden::judge(&argv, self.at_root) {
+            Some(why) => Self::forbid(&argv.into_iter().flatten().collect::<Vec<_>>().join(" "), why),
+            None => Ok(()),
+        }
+    }
+
+    /// What `echo` or `printf` writes into the pipe that a command reads.
+    fn piped_text(&self, command: &Simple, script: &Script) -> Option<String> {
+        let before = script.commands.get(command.stdin_from?)?;
+        let name = before.words.first()?.fixed()?;
+        if !matches!(name.as_str(), "echo" | "printf") {
+            return None;
+        }
+        let words: Vec<_> =
+            before.words[1..].iter().flat_map(|word| word.fields(&self.vars)).flatten().collect();
+        Some(words.join(" ").replace("\\n", "\n"))
+    }
+
+    /// Words that a shell reads as text.
+    fn texts(&mut self, words: &[Word], separator: &str) -> Verdict {
+        let mut text = Vec::new();
+        for word in words {
+            let fields = word.fields(&self.vars);
+            if word.fixed().is_none() {
+                self.unclear(format!("`{}` becomes a command only while it runs", word.raw))?;
+            }
+            text.extend(fields.into_iter().map(Option::unwrap_or_default));
+        }
+        self.line(&text.join(separator))
+    }
+
+    /// `sh -c "…"`, `sh script`, `sh < script`.
+    fn shell(&mut self, head: &str, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+        let mut text = false;
+        let mut at = 1;
+        while let Some(word) = words.get(at) {
+            let Some(option) = word.fixed() else { break };
+            if option == "--" || option == "-" || !option.starts_with(['-', '+']) {
+                at += usize::from(option == "--" || option == "-");
+                break;
+            }
+            if let Some(long) = option.strip_prefix("--") {
+                if !matches!(long, "login" | "norc" | "noprofile" | "posix" | "verbose") {
+                    self.unclear(format!("`{head} {option}` is not known"))?;
+                }
+            } else {
+                text |= option.starts_with('-') && option.contains('c');
+                at += usize::from(option.contains(['o', 'O']));
+            }
+            at += 1;
+        }
+        if text {
+            return self.texts(words.get(at..=at).unwrap_or_default(), " ");
+        }
+        self.permit(head)?;
+        for redirect in &command.redirects {
+            let word = match redirect {
+                Redirect::String(word) => word,
+                Redirect::Document(number) => &script.documents[*number],
+                Redirect::File { .. } => continue,
+            };
+            self.texts(std::slice::from_ref(word), " ")?;
+        }
+        match self.piped_text(command, script) {
+            Some(text) if at >= words.len() => self.line(&text),
+            _ => Ok(()),
+        }
+    }
+
+    /// `find … -exec program … ;`
+    fn found(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+        let mut at = 1;
+        while let Some(word) = words.get(at) {
+            at += 1;
+            let Some(action) = word.fixed() else {
+                // An unquoted value may hold an action of its own.
+                if !word.is_one_field() && word.literal().is_none() {
+                    self.unclear(format!("`{}` may become an action of `find`", word.raw))?;
+                }
+                continue;
+            };
+            if matches!(action.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir") {
+                let ends = |word: &Word| matches!(word.literal().as_deref(), Some(";" | "+"));
+                let end = words[at..].iter().position(ends).map_or(words.len(), |found| at + found);
+                if at < end {
+                    self.inner(&words[at..end], command, script)?;
+                }
+                at = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a variable decides which program another name or program runs.
+fn steers(name: &str) -> bool {
+    matches!(
+        name,
+        "PATH"
+            | "IFS"
+            | "ENV"
+            | "BASH_ENV"
+            | "SHELLOPTS"
+            | "BASHOPTS"
+            | "PROMPT_COMMAND"
+            | "PS4"
+            | "PAGER"
+            | "EDITOR"
+            | "VISUAL"
+            | "SHELL"
+            | "RUSTC"
+            | "RUSTC_WRAPPER"
+            | "RUSTC_WORKSPACE_WRAPPER"
+            | "RUSTDOC"
+            | "PYTHONSTARTUP"
+            | "PYTHONPATH"
+            | "PYTHONHOME"
+            | "NODE_OPTIONS"
+            | "PERL5OPT"
+            | "RUBYOPT"
+    ) || ["LD_", "GIT_", "BASH_FUNC_", "CARGO_TARGET_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn shortened(text: &str) -> String {
+    let mut chars = text.chars();
+    let short: String = chars.by_ref().take(120).collect();
+    if chars.next().is_some() { short + "…" } else { short }
+}
