@@ -226,11 +226,30 @@ impl ModelServer {
         lock(&self.state.log).count
     }
 
+    /// How many connections clients have made.
+    pub fn connection_count(&self) -> u64 {
+        self.state.next_connection.load(Ordering::SeqCst)
+    }
+
     /// Waits until `count` requests have come, or the time is over; says which.
     pub fn wait_for_requests(&self, count: usize, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut log = lock(&self.state.log);
         while log.count < count {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            log = self.state.bell.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Waits until no client is connected any more, or the time is over; says which.
+    pub fn wait_until_idle(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut log = lock(&self.state.log);
+        while !lock(&self.state.connections).is_empty() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -278,6 +297,9 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
             let _ = connection::serve(&stream, &shared);
             let _ = stream.shutdown(Shutdown::Both);
             lock(&shared.connections).remove(&id);
+            // Under the log's lock, so that a waiter can't miss it between its look and its sleep.
+            let _log = lock(&shared.log);
+            shared.bell.notify_all();
         });
         if started.is_err() {
             lock(&state.connections).remove(&id);

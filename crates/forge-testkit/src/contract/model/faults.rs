@@ -1,0 +1,193 @@
+//! Cases about what goes wrong: each fault has its kind, none becomes an answer, nothing is repeated.
+
+use std::time::Duration;
+
+use forge_types::{Class, ErrorKind};
+
+use super::{Fixture, KEY, PATIENCE, Stage, hello, text};
+use crate::model_server::{Cut, ErrorKind as Vendor, Fault, ModelServer, Reply, Script, Settings, Shape};
+
+/// Every error of 1.3 that a provider can answer with, recognized by status or by its body.
+pub async fn every_error_has_its_kind(fixture: &dyn Fixture) {
+    let cases = [
+        (Vendor::Auth, ErrorKind::Auth, false),
+        (Vendor::Forbidden, ErrorKind::Auth, false),
+        (Vendor::Billing, ErrorKind::Billing, false),
+        (Vendor::RateLimit, ErrorKind::RateLimit, true),
+        (Vendor::Overloaded, ErrorKind::Overloaded, true),
+        (Vendor::Server, ErrorKind::Overloaded, true),
+        (Vendor::Timeout, ErrorKind::Timeout, true),
+        (Vendor::ContextOverflow, ErrorKind::ContextOverflow, false),
+        (Vendor::Format, ErrorKind::Format, false),
+        (Vendor::UnknownModel, ErrorKind::Format, false),
+    ];
+    for (vendor, kind, retryable) in cases {
+        let error = Stage::of(fixture, [Reply::error(vendor)]).failure().await;
+        assert_eq!(error.kind, kind, "{vendor:?}: {error}");
+        assert_eq!(error.class().retryable(), retryable, "{vendor:?}");
+        assert!(error.message.contains(&fixture.route().provider), "says who: {error}");
+        if vendor == Vendor::UnknownModel {
+            assert!(error.message.contains(&fixture.route().model), "says which model: {error}");
+        }
+    }
+    for (status, kind) in [
+        (408, ErrorKind::Timeout),
+        (413, ErrorKind::ContextOverflow),
+        (422, ErrorKind::Format),
+        (502, ErrorKind::Overloaded),
+        (503, ErrorKind::Overloaded),
+        (504, ErrorKind::Timeout),
+        (529, ErrorKind::Overloaded),
+    ] {
+        let error = Stage::of(fixture, [Reply::status(status)]).failure().await;
+        assert_eq!(error.kind, kind, "{status}: {error}");
+    }
+}
+
+/// `Retry-After` in seconds and as a date, and where the vendor has a way of its own.
+pub async fn a_wait_that_is_asked_for_is_passed_on(fixture: &dyn Fixture) {
+    let limited = |headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Reply::default().with_fault(Fault::ErrorWith(Vendor::RateLimit, headers))
+    };
+    let date = ("Date", "Fri, 02 Jan 2026 10:00:00 GMT");
+    let cases = [
+        (limited(&[("Retry-After", "7")]), 7_000),
+        (limited(&[("Retry-After", "Fri, 02 Jan 2026 10:01:30 GMT"), date]), 90_000),
+        (limited(&[("retry-after-ms", "250"), ("Retry-After", "1")]), 250),
+    ];
+    for (reply, millis) in cases {
+        let error = Stage::of(fixture, [reply]).failure().await;
+        let after = Some(Duration::from_millis(millis));
+        assert_eq!(error.class(), Class::Retry { after }, "{error}");
+    }
+    let plain = Stage::of(fixture, [Reply::error(Vendor::RateLimit)]).failure().await;
+    let in_body = (fixture.shape() == Shape::Gemini).then_some(Duration::from_millis(2_500));
+    assert_eq!(plain.retry_after, in_body);
+}
+
+/// A stream that ends too early is an error that may be retried, however plausible its beginning.
+pub async fn a_cut_stream_is_no_answer(fixture: &dyn Fixture) {
+    for cut in [Cut::MidChunk, Cut::BeforeTerminal] {
+        let reply = Reply::text("a long text that could well be whole").with_fault(Fault::Cut(cut));
+        let error = Stage::of(fixture, [reply]).failure().await;
+        assert_eq!(error.kind, ErrorKind::MalformedResponse, "{cut:?}: {error}");
+        assert!(error.class().retryable());
+        assert!(error.message.contains("cut"), "{error}");
+    }
+}
+
+/// Once the vendor's terminal event is there, the answer is whole.
+pub async fn a_stream_cut_after_its_end_is_an_answer(fixture: &dyn Fixture) {
+    let stage = Stage::of(fixture, [Reply::text("whole").with_fault(Fault::Cut(Cut::AfterTerminal))]);
+    assert_eq!(text(&stage.answer().await), "whole");
+}
+
+/// A server that never answers does not hold the run.
+pub async fn silence_ends_in_a_timeout(fixture: &dyn Fixture) {
+    let error = Stage::of(fixture, [Reply::fault(Fault::Hang)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Timeout);
+    assert!(error.class().retryable());
+    assert!(error.message.contains("200 ms"), "{error}");
+}
+
+/// Nor does one that stops in the middle.
+pub async fn a_stalled_stream_ends_in_a_timeout(fixture: &dyn Fixture) {
+    let error = Stage::of(fixture, [Reply::fault(Fault::Stall)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
+}
+
+/// A connection that is closed without a byte.
+pub async fn a_closed_connection_is_told(fixture: &dyn Fixture) {
+    let error = Stage::of(fixture, [Reply::fault(Fault::Refuse)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.class().retryable());
+}
+
+/// Nobody listens: the message says where it was looked.
+pub async fn an_absent_server_is_told(fixture: &dyn Fixture) {
+    let stage = Stage::of(fixture, []);
+    let Stage { server, model, route } = stage;
+    let origin = server.address().to_string();
+    drop(server);
+    let error = model.reply(super::request(&route, hello()), &()).await.expect_err("nobody is there");
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains(&origin), "{error}");
+}
+
+/// An event that is no JSON.
+pub async fn a_malformed_event_is_told(fixture: &dyn Fixture) {
+    let error = Stage::of(fixture, [Reply::fault(Fault::MalformedEvent)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::MalformedResponse);
+    assert!(error.class().retryable());
+}
+
+/// A page of a proxy instead of a stream.
+pub async fn a_body_that_is_no_stream_is_told(fixture: &dyn Fixture) {
+    let error = Stage::of(fixture, [Reply::fault(Fault::NotAStream)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::MalformedResponse, "{error}");
+}
+
+/// A provider may report trouble after it has begun to answer.
+pub async fn an_error_inside_a_stream_is_told(fixture: &dyn Fixture) {
+    let fault = Fault::StreamError(Vendor::Overloaded);
+    let error = Stage::of(fixture, [Reply::text("begun well, and").with_fault(fault)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Overloaded, "{error}");
+    assert!(error.message.contains("overloaded"), "{error}");
+}
+
+/// The adapter repeats nothing: that is decided elsewhere.
+pub async fn one_call_is_one_attempt(fixture: &dyn Fixture) {
+    for reply in [Reply::status(500), Reply::fault(Fault::Refuse), Reply::fault(Fault::Cut(Cut::MidChunk))] {
+        let stage = Stage::new(fixture, Script::of([reply, Reply::text("second")]));
+        stage.failure().await;
+        assert_eq!(stage.server.request_count(), 1);
+    }
+}
+
+/// A redirect would carry the key to another host.
+pub async fn redirects_are_not_followed(fixture: &dyn Fixture) {
+    let thief = ModelServer::start(Script::always(|_| Reply::text("thanks for the key")));
+    let headers = vec![("Location".to_owned(), format!("{}/v1/chat/completions", thief.url()))];
+    let fault = Fault::Status { code: 307, headers, body: None };
+    let error = Stage::of(fixture, [Reply::fault(fault)]).failure().await;
+    assert_eq!(thief.request_count(), 0);
+    assert!(!error.class().retryable(), "{error}");
+    assert!(error.message.contains("edirect"), "{error}");
+}
+
+/// Cancelling a call closes its connection, so that the provider stops and nothing leaks.
+pub async fn dropping_the_call_ends_the_request(fixture: &dyn Fixture) {
+    let stage = Stage::of(fixture, [Reply::fault(Fault::Hang)]);
+    {
+        let call = stage.model.reply(stage.request(hello()), &());
+        tokio::pin!(call);
+        let arrived = async {
+            while stage.server.request_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = &mut call => panic!("it never answers"),
+            () = arrived => {}
+        }
+    }
+    // The connection's own task must run to notice; it lives on this thread's runtime.
+    let idle = tokio::task::spawn_blocking(move || stage.server.wait_until_idle(PATIENCE));
+    assert!(idle.await.expect("no panic"));
+}
+
+/// Not even a provider that repeats the key in its message makes it visible.
+pub async fn errors_do_not_show_the_key(fixture: &dyn Fixture) {
+    let body = format!(r#"{{"error": {{"message": "Incorrect API key provided: {KEY}", "code": 401}}}}"#);
+    let fault = Fault::Status { code: 401, headers: Vec::new(), body: Some(body) };
+    // A provider without keys has none to hide.
+    let error = Stage::of(fixture, [Reply::fault(fault)]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Auth);
+    if fixture.shape() != Shape::Ollama {
+        assert!(!format!("{error} {error:?}").contains(KEY), "{error}");
+        let settings = Settings { key: Some("another".to_owned()), ..Settings::default() };
+        let server = ModelServer::start_with(Script::of([Reply::text("no")]), settings).expect("a server");
+        assert_eq!(Stage::on(fixture, server).failure().await.kind, ErrorKind::Auth);
+    }
+}

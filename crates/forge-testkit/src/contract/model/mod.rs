@@ -1,0 +1,225 @@
+//! What every adapter of the port `Model` must do, whatever its wire shape.
+//!
+//! An adapter names a [`Fixture`] and calls [`crate::model_contract!`], which makes one `#[test]` of each case. The
+//! cases run over real HTTP against [`ModelServer`].
+
+mod answers;
+mod conversation;
+mod faults;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use forge_ports::model::{Deltas, Error, Model};
+use forge_types::{
+    Message, ModelReply, ModelRequest, ModelSettings, ParamSpec, ParamType, Part, Role, Route, ToolAccess,
+    ToolCall, ToolCategory, ToolResultPart, ToolSpec,
+};
+
+use crate::model_server::{ModelServer, Reply, Script, Shape};
+
+pub use answers::*;
+pub use conversation::*;
+pub use faults::*;
+
+/// An adapter under test.
+pub trait Fixture {
+    /// The wire shape it speaks.
+    fn shape(&self) -> Shape;
+
+    /// The provider and model that are asked.
+    fn route(&self) -> Route;
+
+    /// The adapter, pointed at a base URL, with a key.
+    fn open(&self, base_url: &str, key: &str) -> Box<dyn Model>;
+}
+
+/// The key of all cases; no message may ever show it.
+pub const KEY: &str = "sk-contract-0123456789-secret";
+
+/// Makes one test of each case: `model_contract!(openai, Fixture)` gives the module `openai`.
+#[macro_export]
+macro_rules! model_contract {
+    ($name:ident, $fixture:expr) => {
+        $crate::model_contract!(@cases $name, $fixture;
+            plain_answer, deltas_make_up_the_text, deltas_come_before_the_end, odd_borders_change_nothing,
+            usage_counts_cached_tokens, usage_that_is_missing_is_estimated, a_length_stop_is_told,
+            a_refusal_is_told, the_key_goes_where_it_belongs,
+            parallel_tool_calls, tool_results_go_back, the_system_prompt_stays_one, tools_are_offered,
+            broken_arguments_are_delivered_as_they_are, duplicate_ids_are_delivered_as_they_are,
+            unknown_tools_are_delivered_as_they_are, opaque_state_goes_back_verbatim,
+            foreign_state_is_not_sent, each_request_extends_the_one_before, settings_are_sent_only_when_set,
+            every_error_has_its_kind, a_wait_that_is_asked_for_is_passed_on, a_cut_stream_is_no_answer,
+            a_stream_cut_after_its_end_is_an_answer, silence_ends_in_a_timeout, a_stalled_stream_ends_in_a_timeout,
+            a_closed_connection_is_told, an_absent_server_is_told, a_malformed_event_is_told,
+            a_body_that_is_no_stream_is_told, an_error_inside_a_stream_is_told, one_call_is_one_attempt,
+            redirects_are_not_followed, dropping_the_call_ends_the_request, errors_do_not_show_the_key,
+        );
+    };
+    (@cases $name:ident, $fixture:expr; $($case:ident),* $(,)?) => {
+        mod $name {
+            #[allow(unused_imports, reason = "a fixture may be a path or a value")]
+            use super::*;
+            $(
+                #[test]
+                fn $case() {
+                    $crate::contract::model::run($crate::contract::model::$case(&$fixture));
+                }
+            )*
+        }
+    };
+}
+
+/// Runs a case to its end on a runtime of its own.
+///
+/// # Panics
+/// If the case fails.
+pub fn run(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime for one test")
+        .block_on(case);
+}
+
+/// Keeps what was shown live.
+#[derive(Default)]
+struct Heard {
+    text: Mutex<Vec<String>>,
+    reasoning: Mutex<String>,
+}
+
+impl Deltas for Heard {
+    fn text(&self, text: &str) {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+    }
+
+    fn reasoning(&self, text: &str) {
+        self.reasoning.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+    }
+}
+
+impl Heard {
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).concat()
+    }
+
+    fn pieces(&self) -> usize {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// A server with its adapter.
+struct Stage {
+    server: ModelServer,
+    model: Box<dyn Model>,
+    route: Route,
+}
+
+impl Stage {
+    fn new(fixture: &dyn Fixture, script: Script) -> Self {
+        Self::on(fixture, ModelServer::start(script))
+    }
+
+    fn of(fixture: &dyn Fixture, replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::new(fixture, Script::of(replies))
+    }
+
+    fn on(fixture: &dyn Fixture, server: ModelServer) -> Self {
+        let model = fixture.open(&server.base_url(fixture.shape()), KEY);
+        Self { server, model, route: fixture.route() }
+    }
+
+    fn request(&self, messages: Vec<Message>) -> ModelRequest {
+        request(&self.route, messages)
+    }
+
+    async fn ask(&self, messages: Vec<Message>) -> Result<ModelReply, Error> {
+        self.model.reply(self.request(messages), &()).await
+    }
+
+    /// Asks a simple question that must be answered.
+    async fn answer(&self) -> ModelReply {
+        self.ask(hello()).await.expect("an answer")
+    }
+
+    /// Asks a simple question that must fail.
+    async fn failure(&self) -> Error {
+        let mut request = self.request(hello());
+        request.settings.timeout_ms = 200;
+        self.model.reply(request, &()).await.expect_err("an error")
+    }
+}
+
+fn hello() -> Vec<Message> {
+    vec![Message::user("hello")]
+}
+
+fn request(route: &Route, messages: Vec<Message>) -> ModelRequest {
+    ModelRequest {
+        route: route.clone(),
+        system: "You are careful.".to_owned(),
+        messages,
+        tools: vec![tool("read_file", &[("path", ParamType::String)]), tool("list_files", &[])],
+        settings: ModelSettings { max_tokens: Some(512), temperature: None, top_p: None, timeout_ms: 20_000 },
+    }
+}
+
+fn tool(name: &str, params: &[(&str, ParamType)]) -> ToolSpec {
+    ToolSpec {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        description: format!("does {name}"),
+        params: params.iter().map(|(name, kind)| ParamSpec::required(name, *kind, "which")).collect(),
+        access: ToolAccess::Read,
+        category: ToolCategory::Builtin,
+    }
+}
+
+/// The assistant's message that a reply becomes.
+fn said(reply: &ModelReply) -> Message {
+    Message { role: Role::Assistant, parts: reply.parts.clone() }
+}
+
+/// The assistant's message, with the ids that the run gives to calls that have none or share one.
+fn admitted(reply: &ModelReply) -> Message {
+    let mut message = said(reply);
+    for (at, part) in message.parts.iter_mut().enumerate() {
+        if let forge_types::PartKind::Call(call) = &mut part.kind {
+            call.id = format!("run_{at}");
+        }
+    }
+    message
+}
+
+/// Results for all calls of a message.
+fn results(message: &Message, ok: bool) -> Vec<Message> {
+    message
+        .calls()
+        .map(|call| {
+            Message::tool(ToolResultPart {
+                call_id: call.id.clone(),
+                name: call.name.clone(),
+                content: format!("result of {} ü", call.name).into(),
+                ok,
+            })
+        })
+        .collect()
+}
+
+fn text(reply: &ModelReply) -> String {
+    said(reply).texts().map(|text| text.inline().expect("inline").to_owned()).collect()
+}
+
+fn calls(reply: &ModelReply) -> Vec<ToolCall> {
+    reply.calls().cloned().collect()
+}
+
+/// Long enough for a busy machine; a case that works never waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A part whose state belongs to nobody.
+fn stripped(part: &Part) -> Part {
+    Part { kind: part.kind.clone(), opaque: None }
+}
