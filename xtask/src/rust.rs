@@ -94,8 +94,8 @@ pub(crate) fn lines_with_word(text: &str, word: &str) -> Vec<usize> {
     lines
 }
 
-/// Lines on which a function called one of `names` is called; of a file that is not all test code, only the
-/// parts under `#[cfg(test)]` count.
+/// Lines on which a free function called one of `names` is called (a method of that name, such as a clock's, is
+/// not meant); of a file that is not all test code, only the parts under `#[cfg(test)]` count.
 pub(crate) fn calls_in_tests(text: &str, names: &[&str], all_is_test: bool) -> Vec<usize> {
     let Ok(file) = syn::parse_file(text) else { return Vec::new() };
     let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
@@ -141,18 +141,22 @@ fn is_test_attribute(attribute: &syn::Attribute) -> bool {
     named || configured
 }
 
-/// Walks all words; the flag says whether an argument list follows at once.
+/// Walks all words; the flag says whether the word is called as a function: an argument list follows at once and
+/// no dot stands before.
 fn each_word(tokens: TokenStream, visit: &mut dyn FnMut(&Ident, bool)) {
     let mut tokens = tokens.into_iter().peekable();
+    let mut after_dot = false;
     while let Some(token) = tokens.next() {
+        let dot = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '.');
         match token {
             TokenTree::Group(group) => each_word(group.stream(), visit),
             TokenTree::Ident(ident) => {
                 let called = matches!(tokens.peek(), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
-                visit(&ident, called);
+                visit(&ident, called && !after_dot);
             }
             TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
+        after_dot = dot;
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_test_code_is_searched_for_calls() {
-        let text = "fn live() { sleep(1); }\n#[cfg(test)]\nmod tests {\n fn a() { t::sleep(1); let sleep = 1; }\n}\n";
+        let text = "fn live() { sleep(1); }\n#[cfg(test)]\nmod tests {\n fn a() { t::sleep(1); let sleep = 1; c.sleep(2); }\n}\n";
         assert_eq!(calls_in_tests(text, &["sleep"], false), [4]);
         assert_eq!(calls_in_tests(text, &["sleep"], true), [1, 4]);
     }
