@@ -126,12 +126,16 @@ impl Jail {
             }
         })?;
         let mut first = start_init(spec, exe, theirs)?;
-        let (init, layers) = started(&shared.control, &mut first, spec, exe)?;
-        shared.lock().layers = layers;
+        let (init, layers) = started(&shared.control, &mut first, spec, exe, &give)?;
+        {
+            let mut state = shared.lock();
+            let settled = std::mem::take(&mut state.layers);
+            state.layers =
+                layers.into_iter().filter(|l| settled.iter().all(|s| s.layer != l.layer)).collect();
+            state.layers.extend(settled);
+        }
         let read = Arc::clone(&shared);
         let reader = thread("forge-jail-reader", move || read.read_all())?;
-        // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
-        let _ = give.send(init.pid.as_raw_nonzero().get());
         Ok(Self { shared, init, reader: Some(reader), limiter: Some(limiter) })
     }
 
@@ -362,9 +366,16 @@ fn started(
     first: &mut Child,
     spec: &JailSpec,
     exe: &Path,
+    named: &mpsc::Sender<i32>,
 ) -> Result<(Init, Vec<LayerReport>), Error> {
     let mut init: Option<Init> = None;
-    let outcome = follow(control, spec, exe, &mut init);
+    let outcome = follow(control, spec, exe, &mut |pid| {
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        init = Some(Init { pid, handle });
+        // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
+        let _ = named.send(pid.as_raw_nonzero().get());
+        Ok(())
+    });
     if init.is_none() {
         // It may still be at work on something that hangs, such as a dead network file system.
         let _ = first.kill();
@@ -388,15 +399,11 @@ fn follow(
     control: &OwnedFd,
     spec: &JailSpec,
     exe: &Path,
-    init: &mut Option<Init>,
+    named: &mut dyn FnMut(Pid) -> io::Result<()>,
 ) -> Result<Vec<LayerReport>, Error> {
     let failed = |why: &str| Error::Init { exe: exe.to_owned(), why: why.to_owned() };
     let mut buffer = Vec::new();
-    let mut ready = None;
     loop {
-        if let (Some(layers), true) = (&ready, init.is_some()) {
-            return Ok(Vec::clone(layers));
-        }
         let mut wait = [PollFd::new(control, PollFlags::IN)];
         let limit = Timespec { tv_sec: START_SECONDS, tv_nsec: 0 };
         match poll(&mut wait, Some(&limit)) {
@@ -414,11 +421,9 @@ fn follow(
             }
             Some((Startup::Pid { pid }, _)) => {
                 let pid = Pid::from_raw(pid).ok_or_else(|| failed("it named no process"))?;
-                let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-                    .map_err(|e| talk("taking hold of the init", e))?;
-                *init = Some(Init { pid, handle });
+                named(pid).map_err(|e| talk("taking hold of the init", e))?;
             }
-            Some((Startup::Ready { layers }, _)) => ready = Some(layers),
+            Some((Startup::Ready { layers }, _)) => return Ok(layers),
             Some((Startup::Failed { layer, step, errno }, _)) => {
                 return Err(refusal(spec, layer, step, errno));
             }

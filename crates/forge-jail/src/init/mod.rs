@@ -121,6 +121,9 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
     let ids = identity::prepare(&spec)?;
     namespaces(&spec, &mut layers)?;
+    let (go, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map(|(read, write)| (write, read))
+        .step("making a pipe")?;
     match sys::fork(libc::CLONE_PARENT).step("starting the process that becomes the init")? {
         Fork::Parent(pid) => {
             wire::send(control.as_fd(), &Startup::Pid { pid }, &[]).step("reporting the init")?;
@@ -128,6 +131,15 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
         }
         Fork::Child => {}
     }
+    // The caller learns of the process before anything that the process itself says: end of file on the pipe means
+    // that the first process has spoken and is gone.
+    drop(go);
+    let mut nothing = [0u8; 1];
+    rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut nothing))
+        .step("waiting for the first process")?;
+    drop(gate);
+    // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
+    rustix::process::setsid().step("making a session")?;
     rootfs::build(&spec, &ids)?;
     sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
     if spec.network == Network::Off {
