@@ -1,0 +1,52 @@
+//! Searching file contents with ripgrep's own crates.
+
+use super::{Answer, glob, shown, start, walker};
+use forge_ports::sandbox::{Match, SearchSpec};
+use grep_regex::RegexMatcherBuilder;
+use grep_searcher::sinks::Lossy;
+use grep_searcher::{BinaryDetection, SearcherBuilder};
+use std::path::Path;
+
+/// A matching line is cut to this many characters.
+const LINE_CHARS: usize = 500;
+
+pub(super) fn search(root: &Path, spec: &SearchSpec) -> Result<Answer, Answer> {
+    let matcher = RegexMatcherBuilder::new()
+        .line_terminator(Some(b'\n'))
+        .size_limit(10 << 20)
+        .build(&spec.pattern)
+        .map_err(|error| Answer::Invalid {
+            why: format!("`{}` is not a regular expression: {error}", spec.pattern),
+        })?;
+    let glob = spec.glob.as_deref().map(glob).transpose()?;
+    let begin = start(root, &spec.path)?;
+    let mut searcher = SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).line_number(true).build();
+    let mut items = Vec::new();
+    let (mut files, mut more) = (0, false);
+    for entry in walker(&begin).build().flatten() {
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let path = shown(root, entry.path());
+        if glob.as_ref().is_some_and(|glob| !glob.is_match(&path)) {
+            continue;
+        }
+        let before = items.len();
+        let sink = Lossy(|line, text| {
+            if items.len() == spec.max_matches || files == spec.max_files {
+                more = true;
+                return Ok(false);
+            }
+            let text = text.trim_end_matches(['\n', '\r']).chars().take(LINE_CHARS).collect();
+            items.push(Match { path: path.clone(), line, text });
+            Ok(true)
+        });
+        // A file that can't be read holds no matches.
+        let _ = searcher.search_path(&matcher, entry.path(), sink);
+        files += usize::from(items.len() > before);
+        if more {
+            break;
+        }
+    }
+    Ok(Answer::Matches { items, more })
+}
