@@ -78,7 +78,7 @@ finish() {
     echo "== time of each part"
     cat "$times"
     awk '{ sum += $2 } END { printf "%-12s %8.1f s\n", "all", sum }' "$times"
-    [ "$what" = lint ] || totals
+    totals
     exit "$result"
 }
 trap finish EXIT
@@ -86,13 +86,16 @@ trap finish EXIT
 case "$what" in
 all)
     part setup scripts/setup.sh test
-    part format cargo fmt --all --check
-    part clippy cargo clippy --workspace --all-targets --locked -- -D warnings
-    run_tests tests --workspace
+    # What fails here does not keep the rest from being seen.
+    failed=0
+    part format cargo fmt --all --check || failed=1
+    part clippy cargo clippy --workspace --all-targets --locked -- -D warnings || failed=1
+    run_tests tests --workspace || failed=1
     # nextest does not run the examples in documentation.
     if cargo nextest --version >/dev/null 2>&1; then
-        part examples cargo test --workspace --doc --locked
+        part examples cargo test --workspace --doc --locked || failed=1
     fi
+    exit "$failed"
     ;;
 unit)
     run_tests unit --workspace --lib --bins
