@@ -1,0 +1,256 @@
+//! Documentation rendered from the schema: the page of keys and the two examples. A test compares the committed files.
+
+use crate::schema::{KEYS, Key, Kind, Preset, Reading, Value, number_text, sections};
+use std::fmt::Write as _;
+
+/// Variables of providers' keys, for the example; the schema's defaults name the rest.
+const KEY_VARIABLES: [(&str, &str); 4] = [
+    ("OPENAI_API_KEY", "OpenAI"),
+    ("ANTHROPIC_API_KEY", "Anthropic"),
+    ("GEMINI_API_KEY", "Google Gemini (GOOGLE_API_KEY works too)"),
+    ("OPENROUTER_API_KEY", "OpenRouter"),
+];
+
+const INTRO: &str = "\
+# Configuration
+
+<!-- Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it. Do not edit. -->
+
+Forge needs no configuration: with a key such as `OPENAI_API_KEY` in the environment, or a local model server, it runs
+with the defaults below. `forge init` writes a commented file for a project; `forge config show` prints every value
+and where it came from; `forge config validate` checks the files.
+
+## Where values come from
+
+From strongest to weakest:
+
+1. **Flags** of the command.
+2. **The environment**: `FORGE_<SECTION>_<KEY>`, then `AGENT_FORGE_<SECTION>_<KEY>`, then the other names listed below.
+   A variable that is empty counts as not set. Lists are separated by commas.
+3. **A file given with `--env`**, of `NAME=value` lines, for variables that are not set. A `.env` is never read by itself.
+4. **The project's file**: `forge.toml` or `forge.yaml` in the repository, or the file given with `--config`.
+5. **Your own file**: `forge.toml` or `forge.yaml` in `$XDG_CONFIG_HOME/forge` (`~/.config/forge`).
+6. **Defaults.**
+
+Both files in one folder are an error. So are unknown keys, values of the wrong type and values out of range: all faults
+are reported at once, each with file, line, key, what was expected and what was found, and the nearest known key.
+
+Keys of providers come from the environment only, never from a configuration file: `OPENAI_API_KEY`,
+`ANTHROPIC_API_KEY`, `GEMINI_API_KEY` (or `GOOGLE_API_KEY`) and `OPENROUTER_API_KEY`, or the variable that
+`providers.<p>.api_key_env` names. They are shown nowhere and never enter the sandbox.
+
+Sizes are bytes or texts such as `512m` and `2g` (powers of 1024). Times are numbers in the key's unit or texts such as
+`90s` and `1h30m`. Relative paths start at the folder of the file that holds them, or at the current folder for flags and
+variables; `~/` is your home.
+
+## Trust
+
+A repository that you cloned may carry a configuration of its own. Until you accept it with `forge trust`, it can only
+tighten: the column *untrusted* says what it may do to a key. Whatever else it sets has no effect, and each such value is
+named. `forge trust` shows every file that counts (`forge.toml`, `forge.yaml`, `.env`, `.forge/agents/`,
+`.forge/pipelines/`) and keeps their hashes in your data folder, `$XDG_DATA_HOME/forge/trust`
+(`~/.local/share/forge/trust`); any change asks again. `forge init` and `forge config set` keep a project of your own
+trusted.
+
+## Keys
+";
+
+const OUTRO: &str = "\
+## Examples
+
+A project file:
+
+```yaml
+name: shop
+language: python
+agent:
+  max_iterations: 40
+  max_cost_usd: 2.5
+model:
+  provider: anthropic
+sandbox:
+  memory_limit: 4g
+  env_vars: [PYTHONPATH]
+```
+
+The same key in the environment, and as your own default:
+
+```console
+$ FORGE_MODEL_PROVIDER=ollama forge run \"Fix the failing test\"
+$ forge config set model.provider ollama
+```
+
+A server of your own that speaks OpenAI's chat format:
+
+```toml
+[model]
+provider = \"custom\"
+base_url = \"http://127.0.0.1:8000/v1\"
+name = \"my-model\"
+
+[providers.custom]
+api_key_env = \"MY_SERVER_KEY\"
+```
+
+Complete files with every default: [forge.yaml.example](../forge.yaml.example) and [.env.example](../.env.example).
+";
+
+/// `docs/configuration.md`.
+pub fn configuration() -> String {
+    let mut out = INTRO.to_owned();
+    for group in groups() {
+        let title = match group {
+            "" => "Top".to_owned(),
+            group => format!("`[{group}]`"),
+        };
+        let _ = writeln!(out, "\n### {title}\n");
+        out.push_str(
+            "| key | default | values | other names | untrusted | meaning |\n|---|---|---|---|---|---|\n",
+        );
+        for key in KEYS.iter().filter(|key| group_of(key) == group) {
+            let name = key.path.strip_prefix(group).unwrap_or(key.path).trim_start_matches('.');
+            let _ = writeln!(
+                out,
+                "| `{name}` | {} | {} | {} | {} | {} |",
+                default_cell(key),
+                values_cell(key),
+                names_cell(key),
+                key.trust.words(),
+                key.doc
+            );
+        }
+    }
+    out.push('\n');
+    out.push_str(OUTRO);
+    out
+}
+
+/// `forge.yaml.example`: every key that has a default with that default, the others as comments.
+pub fn yaml_example() -> String {
+    let mut out = "# Every key with its default. Copy what you change into forge.yaml; see docs/configuration.md.\n\
+                   # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n"
+        .to_owned();
+    let mut open: Vec<&str> = Vec::new();
+    for section in sections() {
+        let parts: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
+        let same = parts.iter().zip(&open).take_while(|(a, b)| a == b).count();
+        if same == 0 {
+            out.push('\n');
+        }
+        for (depth, part) in parts.iter().enumerate().skip(same) {
+            let _ = writeln!(out, "{}{part}:", "  ".repeat(depth));
+        }
+        let indent = "  ".repeat(parts.len());
+        let provider = parts.first() == Some(&"providers");
+        for key in KEYS.iter().filter(|key| key.section() == section) {
+            let name = key.path.rsplit('.').next().unwrap_or(key.path);
+            if !provider {
+                let _ = writeln!(out, "{indent}# {}", key.doc);
+            }
+            match key.default_value() {
+                Some(value) => {
+                    let _ = writeln!(out, "{indent}{name}: {}", literal(key, &value));
+                }
+                None => {
+                    let _ = writeln!(out, "{indent}# {name}: {}", sample(key));
+                }
+            }
+        }
+        open = parts;
+    }
+    out
+}
+
+/// `.env.example`: every variable, as comments.
+pub fn env_example() -> String {
+    let mut out = "# Variables that Forge reads. Give this file with `--env`, or set them in your shell.\n\
+                   # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n\n\
+                   # Keys of providers; one is enough, none is needed for a local server.\n"
+        .to_owned();
+    for (variable, vendor) in KEY_VARIABLES {
+        let _ = writeln!(out, "# {vendor}\n#{variable}=");
+    }
+    for group in groups() {
+        let _ = writeln!(out, "\n# {}", if group.is_empty() { "The project" } else { group });
+        for key in KEYS.iter().filter(|key| group_of(key) == group) {
+            let value = match key.default_value() {
+                Some(Value::List(_)) | None => String::new(),
+                Some(value) => key.kind.show(&value),
+            };
+            let _ = writeln!(out, "#{}={value}", key.variable());
+        }
+    }
+    out
+}
+
+/// Sections as the page groups them: all providers in one.
+fn groups() -> Vec<&'static str> {
+    let mut out: Vec<&'static str> = Vec::new();
+    for key in KEYS {
+        if !out.contains(&group_of(key)) {
+            out.push(group_of(key));
+        }
+    }
+    out
+}
+
+fn group_of(key: &Key) -> &'static str {
+    let section = key.section();
+    if section.starts_with("providers.") { "providers" } else { section }
+}
+
+fn default_cell(key: &Key) -> String {
+    match (key.default, key.default_value()) {
+        (Preset::Unset, _) | (_, None) => "not set".to_owned(),
+        (Preset::Empty, _) => "`[]`".to_owned(),
+        (_, Some(Value::Number(number))) => format!("`{}`", number_text(number)),
+        (_, Some(value)) => format!("`{}`", key.kind.show(&value)),
+    }
+}
+
+fn values_cell(key: &Key) -> String {
+    let words = key.kind.expected().replace('|', "\\|");
+    match key.kind {
+        Kind::Choice(choices) => {
+            let also: Vec<_> = choices
+                .iter()
+                .flat_map(|(name, also)| also.iter().map(move |other| format!("`{other}` means `{name}`")))
+                .collect();
+            if also.is_empty() { words } else { format!("{words} ({})", also.join(", ")) }
+        }
+        _ => words,
+    }
+}
+
+fn names_cell(key: &Key) -> String {
+    let mut names = vec![format!("`{}`", key.variable())];
+    names.extend(key.aliases.iter().map(|alias| match alias.reading {
+        Reading::Negated => format!("`{}` (negated)", alias.name),
+        Reading::Plain | Reading::Foreign => format!("`{}`", alias.name),
+    }));
+    names.extend(key.also.iter().map(|path| format!("`{path}` in files")));
+    names.join(", ")
+}
+
+/// A value as it is written in YAML.
+fn literal(key: &Key, value: &Value) -> String {
+    match value {
+        Value::Number(number) => number_text(*number),
+        Value::Text(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => text.clone(),
+        Value::Text(text) => format!("{text:?}"),
+        Value::List(items) => format!("[{}]", items.join(", ")),
+        Value::Bool(_) | Value::Int(_) => key.kind.show(value),
+    }
+}
+
+/// An example for a key without a default.
+fn sample(key: &Key) -> &'static str {
+    match key.kind {
+        Kind::Choice([(first, _), ..]) => first,
+        Kind::Number(_) => "0.5",
+        Kind::Url => "\"http://127.0.0.1:8000/v1\"",
+        Kind::Variable => "MY_SERVER_KEY",
+        Kind::Path => "path/to/file",
+        _ => "\"…\"",
+    }
+}

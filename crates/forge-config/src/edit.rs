@@ -1,0 +1,363 @@
+//! What `forge config` does beside showing: one key, the files' places, and changing a file without losing its comments.
+
+use crate::environment::Dirs;
+use crate::fault::{Fault, Faults, Origin};
+use crate::file::{self, Format, Leaf, NAMES, yaml};
+use crate::load::{Loaded, Resolved, Sources};
+use crate::schema::{self, Context, Element, KEYS, Key, Kind, Value, nearest, shown};
+use crate::{load, trust, write};
+use forge_types::Class;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike};
+
+/// Why a key could not be shown or changed.
+#[derive(Debug, Error)]
+pub enum EditError {
+    /// There is no such key.
+    #[error("{key} is no key of the configuration{hint}; `forge config show` lists them")]
+    UnknownKey {
+        /// What was asked for.
+        key: String,
+        /// A hint at what was meant, or nothing.
+        hint: String,
+    },
+    /// The value does not fit, or a file can't be read.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The project has no file yet.
+    #[error("{folder} has no forge.toml or forge.yaml; make one with `forge init`")]
+    NoProjectFile {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The file's form can't be changed safely.
+    #[error("{place} can't be changed safely; write `{line}` there by hand")]
+    ByHand {
+        /// File and line.
+        place: String,
+        /// What is to be written.
+        line: String,
+    },
+    /// The file can't be written.
+    #[error("{path} can't be written: {reason}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+impl EditError {
+    /// A file that can't be written may be writable later; the rest is wrong as asked.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Write { .. } => Class::Unavailable,
+            _ => Class::Invalid,
+        }
+    }
+}
+
+/// A place where configuration is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// `user`, `project` or `state`.
+    pub layer: &'static str,
+    /// The file, or the folder if there is none.
+    pub path: PathBuf,
+    /// Whether it is there.
+    pub exists: bool,
+}
+
+/// Which file to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The user's own.
+    User,
+    /// That of the project in this folder.
+    Project(&'a Path),
+}
+
+/// What was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edited {
+    /// The file.
+    pub path: PathBuf,
+    /// The key.
+    pub key: &'static str,
+    /// Its line now, from 1.
+    pub line: usize,
+}
+
+/// One key with its value and origin.
+///
+/// # Errors
+/// When there is no such key.
+pub fn get<'a>(loaded: &'a Loaded, key: &str) -> Result<&'a Resolved, EditError> {
+    let found = known(key)?;
+    Ok(loaded.values.iter().find(|value| value.key == found.path).expect("every key of the schema is loaded"))
+}
+
+/// Where configuration is looked for, strongest first.
+///
+/// # Errors
+/// When the home folder is not known, or a folder has two files.
+pub fn paths(sources: &Sources) -> Result<Vec<Location>, Faults> {
+    let dirs = Dirs::find(&sources.env)?;
+    let at = |layer, folder: &Path, place| {
+        let found = file::discover(folder, place)?;
+        let path = found.clone().unwrap_or_else(|| folder.to_owned());
+        Ok::<_, Faults>(Location { layer, path, exists: found.is_some() })
+    };
+    let project = match &sources.config_path {
+        Some(path) => {
+            let path = sources.cwd.join(path);
+            Location { layer: "project", exists: path.is_file(), path }
+        }
+        None => at("project", &sources.repo, load::project)?,
+    };
+    let state = Location { layer: "state", exists: dirs.data.is_dir(), path: dirs.data.clone() };
+    Ok(vec![project, at("user", &dirs.config, load::user)?, state])
+}
+
+/// Sets one key in a file; comments and order stay. A repository that was trusted stays so: the change is the user's.
+///
+/// # Errors
+/// When the key is unknown, the value does not fit, or the file can't be read, changed safely, or written.
+pub fn set(dirs: &Dirs, target: Target<'_>, key: &str, value: &str) -> Result<Edited, EditError> {
+    let key = known(key)?;
+    let folder = match target {
+        Target::User => &dirs.config,
+        Target::Project(repo) => repo,
+    };
+    let place = match target {
+        Target::User => load::user,
+        Target::Project(_) => load::project,
+    };
+    let context = Context { base: folder, home: dirs.home() };
+    let parsed = key.kind.read_text(value, context).map_err(|wrong| {
+        let place = Origin::Flag { name: "the value".to_owned() };
+        EditError::Faults(
+            Fault::new(place, key.kind.expected(), wrong.found).key(key.path).maybe_hint(wrong.hint).alone(),
+        )
+    })?;
+    let literal = Literal::new(key, value, &parsed);
+
+    let path = match (file::discover(folder, place)?, target) {
+        (Some(path), _) => path,
+        (None, Target::User) => folder.join(NAMES[0]),
+        (None, Target::Project(repo)) => return Err(EditError::NoProjectFile { folder: repo.to_owned() }),
+    };
+    let exists = path.symlink_metadata().is_ok();
+    let old = if exists { file::read(&path, place)?.text } else { String::new() };
+    let new = match Format::of(&path) {
+        Format::Toml => in_toml(&old, key, &literal),
+        Format::Yaml => in_yaml(&old, key, &literal),
+    };
+    let by_hand = || EditError::ByHand {
+        place: path.display().to_string(),
+        line: format!("{}: {}", key.path, literal.json()),
+    };
+    let new = new.ok_or_else(by_hand)?;
+    let line = verified(Format::of(&path), &old, &new, key, &parsed, context).ok_or_else(by_hand)?;
+
+    let trusted = matches!(target, Target::Project(repo) if trust::status(dirs, repo).is_trusted());
+    let written = if exists {
+        write::keeping_mode(&path, new.as_bytes())
+    } else {
+        write::private(&path, new.as_bytes())
+    };
+    written.map_err(|reason| EditError::Write { path: path.clone(), reason })?;
+    if let (true, Target::Project(repo)) = (trusted, target) {
+        // Not fatal: without it the user is asked again.
+        let _ = trust::review(dirs, repo, &[]).and_then(|review| trust::grant(dirs, &review));
+    }
+    Ok(Edited { path, key: key.path, line })
+}
+
+fn known(key: &str) -> Result<&'static Key, EditError> {
+    schema::find(key).ok_or_else(|| {
+        let near = nearest(key, KEYS.iter().map(|key| key.path));
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        EditError::UnknownKey { key: shown(key), hint }
+    })
+}
+
+/// A value as it is written into a file.
+enum Literal {
+    Bool(bool),
+    Int(i64),
+    Number(f64),
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Literal {
+    /// The value as the user typed it where its kind has several spellings, else as it was understood.
+    fn new(key: &Key, typed: &str, parsed: &Value) -> Self {
+        let typed = typed.trim();
+        match (key.kind, parsed) {
+            (Kind::Bytes(_) | Kind::Time(..), Value::Int(_)) if typed.parse::<i64>().is_err() => {
+                Self::Text(typed.to_owned())
+            }
+            (Kind::Path, _) => Self::Text(typed.to_owned()),
+            (Kind::List(Element::Path), _) => {
+                let items = typed.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Self::List(items.map(str::to_owned).collect())
+            }
+            (_, Value::Bool(value)) => Self::Bool(*value),
+            (_, Value::Int(value)) => Self::Int(i64::try_from(*value).unwrap_or(i64::MAX)),
+            (_, Value::Number(value)) => Self::Number(*value),
+            (_, Value::Text(text)) => Self::Text(text.clone()),
+            (_, Value::List(items)) => Self::List(items.clone()),
+        }
+    }
+
+    /// As JSON, which is YAML too.
+    fn json(&self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Number(value) => schema::number_text(*value),
+            Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Self::List(items) => serde_json::Value::from(items.clone()).to_string(),
+        }
+    }
+
+    fn toml(&self) -> toml_edit::Value {
+        match self {
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Number(value) => (*value).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::List(items) => items.iter().map(String::as_str).collect::<Array>().into(),
+        }
+    }
+}
+
+/// The TOML text with the key set; `None` if a part of its path is no table.
+fn in_toml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
+    let mut document: DocumentMut = text.parse().ok()?;
+    let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+    let mut table: &mut dyn TableLike = document.as_table_mut();
+    for part in section.split('.').filter(|part| !part.is_empty()) {
+        let item = table.entry(part).or_insert_with(|| {
+            let mut made = Table::new();
+            made.set_implicit(true);
+            Item::Table(made)
+        });
+        table = item.as_table_like_mut()?;
+    }
+    let mut value = literal.toml();
+    match table.get_mut(name) {
+        Some(Item::Value(old)) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        Some(_) => return None,
+        None => {
+            table.insert(name, Item::Value(value));
+        }
+    }
+    Some(document.to_string())
+}
+
+/// The YAML text with the key's line replaced or added; `None` if it is not written as plain lines.
+fn in_yaml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
+    let keys = yaml::keys(text);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Some(found) = keys.iter().find(|line| line.path == key.path) {
+        let line = &lines[found.line - 1];
+        let (front, rest) = line.split_at(found.value_at);
+        let comment = comment_of(rest)?;
+        lines[found.line - 1] = format!("{front} {}{comment}", literal.json());
+        return Some(lines.join("\n") + "\n");
+    }
+    // The deepest section that is there; what is missing below it is written after its line.
+    let mut ends: Vec<usize> = key.path.match_indices('.').map(|(at, _)| at).collect();
+    ends.reverse();
+    let section = ends
+        .iter()
+        .find_map(|end| keys.iter().find(|line| line.path == key.path[..*end]).map(|line| (*end, line)));
+    let (missing, mut indent, at) = match section {
+        Some((end, section)) => {
+            if !comment_of(&lines[section.line - 1][section.value_at..])?.trim_start().starts_with('#')
+                && !lines[section.line - 1][section.value_at..].trim().is_empty()
+            {
+                return None;
+            }
+            let below = format!("{}.", section.path);
+            let child = keys.iter().find(|line| line.path.starts_with(&below)).map(|line| line.indent);
+            (&key.path[end + 1..], child.unwrap_or(section.indent + 2), section.line)
+        }
+        None => (key.path, 0, lines.len()),
+    };
+    let mut added = Vec::new();
+    let parts: Vec<_> = missing.split('.').collect();
+    for (index, part) in parts.iter().enumerate() {
+        let value = if index + 1 == parts.len() { format!(" {}", literal.json()) } else { String::new() };
+        added.push(format!("{}{part}:{value}", " ".repeat(indent)));
+        indent += 2;
+    }
+    lines.splice(at..at, added);
+    Some(lines.join("\n") + "\n")
+}
+
+/// The comment behind a one-line scalar, with the white space in front of it; `None` for other values.
+fn comment_of(rest: &str) -> Option<&str> {
+    let value = rest.trim_start();
+    if value.starts_with(['|', '>', '&', '*', '!', '{', '%', '@', '`']) {
+        return None;
+    }
+    let skipped = rest.len() - value.len();
+    let end = match value.chars().next() {
+        Some('"') => {
+            let mut escaped = false;
+            let close = value.char_indices().skip(1).find(|(_, c)| {
+                let closes = *c == '"' && !escaped;
+                escaped = *c == '\\' && !escaped;
+                closes
+            });
+            close?.0 + 1
+        }
+        Some('\'') => value[1..].find('\'')? + 2,
+        Some('[') => value.find(']')? + 1,
+        Some('#') | None => 0,
+        Some(_) => value.find(" #").unwrap_or(value.len()),
+    };
+    let tail = &rest[skipped + end..];
+    let plain = tail.trim_start();
+    if plain.is_empty() {
+        Some("")
+    } else if plain.starts_with('#') {
+        // With nothing in front of it, the white space belongs to it.
+        Some(if end == 0 { rest } else { tail })
+    } else {
+        None
+    }
+}
+
+/// The key's line in `new`, if `new` is `old` with this one value changed and nothing else.
+fn verified(
+    format: Format,
+    old: &str,
+    new: &str,
+    key: &Key,
+    parsed: &Value,
+    context: Context<'_>,
+) -> Option<usize> {
+    let map = |leaves: &[Leaf]| -> BTreeMap<String, schema::Raw> {
+        leaves
+            .iter()
+            .filter(|leaf| leaf.path != key.path && leaf.raw != schema::Raw::Null)
+            .map(|leaf| (leaf.path.clone(), leaf.raw.clone()))
+            .collect()
+    };
+    let (before, after) = (file::leaves(format, old).ok()?, file::leaves(format, new).ok()?);
+    let set = after.iter().find(|leaf| leaf.path == key.path)?;
+    let reads = key.kind.read(&set.raw, context).ok()? == *parsed;
+    (reads && map(&before) == map(&after)).then_some(set.line)
+}

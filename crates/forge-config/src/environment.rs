@@ -1,0 +1,92 @@
+//! The process environment, read once, and the folders that follow from it.
+
+use crate::fault::{Fault, Faults, Origin};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The variables of the process as they were when it started. Nothing else in Forge reads the environment.
+///
+/// Variables that are not UTF-8 are left out: no key of Forge can hold them.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub fn capture() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+        let all = std::env::vars_os();
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    }
+
+    /// The value of a variable; one that is empty counts as not set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The names of all variables.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self { variables: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names only: values may be keys.
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// The folders of a user (XDG base directories).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// State: journal, trust, credentials. `$XDG_DATA_HOME/forge`, else `~/.local/share/forge`.
+    pub data: PathBuf,
+    /// The user's own configuration. `$XDG_CONFIG_HOME/forge`, else `~/.config/forge`.
+    pub config: PathBuf,
+    /// The home folder, if there is one.
+    pub home: Option<PathBuf>,
+}
+
+impl Dirs {
+    /// The folders that the environment names. Relative paths are ignored, as the XDG specification wants it.
+    ///
+    /// # Errors
+    /// When neither `HOME` nor the XDG variable is an absolute path.
+    pub fn find(environment: &Environment) -> Result<Self, Faults> {
+        let absolute =
+            |name: &str| environment.get(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
+        let home = absolute("HOME");
+        let folder = |variable: &str, below: &str| {
+            absolute(variable)
+                .or_else(|| home.as_ref().map(|home| home.join(below)))
+                .map(|base| base.join("forge"))
+                .ok_or_else(|| {
+                    Fault::new(
+                        Origin::Env { variable: "HOME".to_owned() },
+                        "an absolute path to your home folder",
+                        "nothing",
+                    )
+                    .hint(format!("set HOME, or {variable} to a folder of its own"))
+                    .alone()
+                })
+        };
+        Ok(Self {
+            data: folder("XDG_DATA_HOME", ".local/share")?,
+            config: folder("XDG_CONFIG_HOME", ".config")?,
+            home: home.clone(),
+        })
+    }
+
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+}

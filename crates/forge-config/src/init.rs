@@ -1,0 +1,266 @@
+//! `forge init` (CLI-6): a project file with comments, `.forge/`, entries in `.gitignore`. Nothing is overwritten.
+
+use crate::environment::Dirs;
+use crate::fault::Faults;
+use crate::file::{Format, NAMES};
+use crate::load::{Sources, load};
+use crate::schema::{self, Context};
+use crate::settings::Language;
+use crate::{Environment, trust, write};
+use forge_types::Class;
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// The project's folder; made if it is not there.
+    pub dir: PathBuf,
+    /// The project's name; `None`: the folder's.
+    pub name: Option<String>,
+    /// Its language; `None`: told by its files, if they tell.
+    pub language: Option<Language>,
+    /// The form of the project file.
+    pub format: Format,
+    /// The provider to name; `None`: chosen by the keys that are set.
+    pub provider: Option<String>,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It was made.
+    Created,
+    /// Lines were added.
+    Extended,
+    /// It was there and stays as it was.
+    Kept,
+}
+
+/// A file or folder, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Created {
+    /// Its path.
+    pub path: PathBuf,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// Why a project could not be set up.
+#[derive(Debug, Error)]
+pub enum InitError {
+    /// The folder, or a file in it, can't be made.
+    #[error("{path}: {reason}; check that the folder exists and you may write to it")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// Something is in the way.
+    #[error("{path} is {what}; forge init does not write through it. Remove it and try again")]
+    InTheWay {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The name or provider does not fit, or the project's file has faults.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
+
+impl InitError {
+    /// What can't be written now may be writable later; the rest is wrong as asked.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Write { .. } => Class::Unavailable,
+            Self::InTheWay { .. } | Self::Faults(_) => Class::Invalid,
+        }
+    }
+}
+
+/// The language that a folder's files tell.
+pub fn detect_language(dir: &Path) -> Option<Language> {
+    let has = |name: &str| dir.join(name).is_file();
+    if has("Cargo.toml") {
+        Some(Language::Rust)
+    } else if has("package.json") {
+        Some(Language::Node)
+    } else if ["pyproject.toml", "requirements.txt", "setup.py"].into_iter().any(has) {
+        Some(Language::Python)
+    } else {
+        None
+    }
+}
+
+/// What keeps the state of a project out of version control, but not its agents and pipelines.
+const IGNORED: [&str; 3] = [".forge/*", "!.forge/agents/", "!.forge/pipelines/"];
+
+/// Sets a project up. The user wrote its file by this, so a repository that has no other configuration is trusted.
+///
+/// # Errors
+/// When something can't be written or is in the way, or the project's file, new or kept, has faults.
+pub fn init(options: &InitOptions, dirs: &Dirs) -> Result<Vec<Created>, InitError> {
+    let dir = &options.dir;
+    fs::create_dir_all(dir).map_err(|reason| InitError::Write { path: dir.clone(), reason })?;
+    check_options(options)?;
+    let mut out = Vec::new();
+
+    let there = NAMES.iter().map(|name| dir.join(name)).find(|path| path.symlink_metadata().is_ok());
+    let own_file = there.is_none();
+    match there {
+        Some(path) => out.push(Created { path, fate: Fate::Kept }),
+        None => {
+            let path = dir.join(options.format.file_name());
+            write::create(&path, project_file(options).as_bytes())
+                .map_err(|reason| InitError::Write { path: path.clone(), reason })?;
+            out.push(Created { path, fate: Fate::Created });
+        }
+    }
+    out.push(state_folder(&dir.join(".forge"))?);
+    out.push(ignore_file(&dir.join(".gitignore"))?);
+    validate(dir, dirs)?;
+    if own_file {
+        trust_own(dir, dirs);
+    }
+    Ok(out)
+}
+
+/// Refuses a name or provider that the new file could not hold, before anything is written.
+fn check_options(options: &InitOptions) -> Result<(), Faults> {
+    use crate::fault::{Fault, Origin};
+    let context = Context { base: &options.dir, home: None };
+    let given = [("name", &options.name, "--name"), ("model.provider", &options.provider, "--provider")];
+    let faults = given.into_iter().filter_map(|(path, value, flag)| {
+        let key = schema::find(path)?;
+        let wrong = key.kind.read_text(value.as_ref()?, context).err()?;
+        let place = Origin::Flag { name: flag.to_owned() };
+        Some(Fault::new(place, key.kind.expected(), wrong.found).key(path).maybe_hint(wrong.hint))
+    });
+    Faults::check(faults.collect())
+}
+
+fn validate(dir: &Path, dirs: &Dirs) -> Result<(), Faults> {
+    // Only the project's own file is judged, with the folders of the user and nothing of their environment.
+    let folders = [("XDG_DATA_HOME", dirs.data.parent()), ("XDG_CONFIG_HOME", dirs.config.parent())];
+    let home = dirs.home().map(|home| ("HOME", Some(home)));
+    let env: Environment = folders
+        .into_iter()
+        .chain(home)
+        .filter_map(|(name, path)| Some((name, path?.to_str()?.to_owned())))
+        .collect();
+    let sources = Sources { env, cwd: dir.to_owned(), repo: dir.to_owned(), ..Sources::default() };
+    load(&sources).map(|_| ())
+}
+
+/// Trusts a repository whose only configuration is the file that was just made. Not fatal: the user can be asked.
+fn trust_own(dir: &Path, dirs: &Dirs) {
+    let Ok(review) = trust::review(dirs, dir, &[]) else { return };
+    if let [only] = review.files.as_slice()
+        && NAMES.contains(&only.path.as_str())
+    {
+        let _ = trust::grant(dirs, &review);
+    }
+}
+
+fn state_folder(path: &Path) -> Result<Created, InitError> {
+    let fate = match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => Fate::Kept,
+        Ok(_) => return Err(InitError::InTheWay { path: path.to_owned(), what: "no folder" }),
+        Err(_) => {
+            fs::create_dir(path).map_err(|reason| InitError::Write { path: path.to_owned(), reason })?;
+            Fate::Created
+        }
+    };
+    Ok(Created { path: path.to_owned(), fate })
+}
+
+fn ignore_file(path: &Path) -> Result<Created, InitError> {
+    let failed = |reason| InitError::Write { path: path.to_owned(), reason };
+    let created = |fate| Ok(Created { path: path.to_owned(), fate });
+    match path.symlink_metadata() {
+        Err(_) => {
+            write::create(path, (IGNORED.join("\n") + "\n").as_bytes()).map_err(failed)?;
+            return created(Fate::Created);
+        }
+        // A cloned repository could let it point at any file of the user.
+        Ok(meta) if !meta.is_file() => {
+            return Err(InitError::InTheWay { path: path.to_owned(), what: "no plain file" });
+        }
+        Ok(_) => {}
+    }
+    let old = fs::read(path).map_err(failed)?;
+    let text = String::from_utf8_lossy(&old);
+    let missing: Vec<_> =
+        IGNORED.iter().filter(|entry| !text.lines().any(|line| line.trim() == **entry)).collect();
+    if missing.is_empty() {
+        return created(Fate::Kept);
+    }
+    let mut new = old.clone();
+    if !new.is_empty() && !new.ends_with(b"\n") {
+        new.push(b'\n');
+    }
+    for entry in missing {
+        new.extend_from_slice(entry.as_bytes());
+        new.push(b'\n');
+    }
+    write::keeping_mode(path, &new).map_err(failed)?;
+    created(Fate::Extended)
+}
+
+/// The project's file: what is known is set, what people change most stands there as comments.
+fn project_file(options: &InitOptions) -> String {
+    let folder = options.dir.canonicalize().unwrap_or_else(|_| options.dir.clone());
+    let folder = folder.file_name().map(|name| name.to_string_lossy().replace(char::is_control, " "));
+    let name = options.name.clone().or(folder).unwrap_or_else(|| "project".to_owned());
+    let language = options.language.or_else(|| detect_language(&options.dir)).map(Language::name);
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let name = quoted(name.trim());
+    let address = options.provider.as_deref().and_then(address);
+    let provider = options.provider.as_deref().map(quoted);
+    match options.format {
+        Format::Yaml => {
+            let line = |set: Option<String>, key: &str, example: &str| match set {
+                Some(value) => format!("{key}: {value}"),
+                None => format!("# {key}: {example}"),
+            };
+            format!(
+                "# Settings of this project. Every key: docs/configuration.md; what is in force: forge config show\n\
+                 name: {name}\n{language}\n\n\
+                 model:\n  # openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; keys come from the \
+                 environment.\n  max_tokens: 4096\n  {provider}\n{address}  # name: the-model\n\n\
+                 agent:\n  max_iterations: 25\n  # max_cost_usd: 1.0\n\n\
+                 sandbox:\n  network_enabled: false\n  # memory_limit: 2g\n",
+                language = line(language.map(quoted), "language", "rust"),
+                provider = line(provider, "provider", "openai"),
+                address = address.map_or_else(String::new, |address| format!("  base_url: {address}\n")),
+            )
+        }
+        Format::Toml => {
+            let line = |set: Option<String>, key: &str, example: &str| match set {
+                Some(value) => format!("{key} = {value}"),
+                None => format!("# {key} = {example}"),
+            };
+            format!(
+                "# Settings of this project. Every key: docs/configuration.md; what is in force: forge config show\n\
+                 name = {name}\n{language}\n\n\
+                 [model]\n# openai, anthropic, gemini, openrouter, ollama, llama_cpp or custom; keys come from the \
+                 environment.\nmax_tokens = 4096\n{provider}\n{address}# name = \"the-model\"\n\n\
+                 [agent]\nmax_iterations = 25\n# max_cost_usd = 1.0\n\n\
+                 [sandbox]\nnetwork_enabled = false\n# memory_limit = \"2g\"\n",
+                language = line(language.map(quoted), "language", "\"rust\""),
+                provider = line(provider, "provider", "\"openai\""),
+                address = address.map_or_else(String::new, |address| format!("base_url = {address}\n")),
+            )
+        }
+    }
+}
+
+/// The address without which a provider's name alone is a fault; the user replaces it.
+fn address(provider: &str) -> Option<&'static str> {
+    (provider == "custom").then_some("\"http://127.0.0.1:8000/v1\"")
+}

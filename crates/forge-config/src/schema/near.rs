@@ -1,0 +1,56 @@
+//! The nearest known name, for hints.
+
+/// The name out of `known` that is nearest to `name`, if one is near enough to be meant.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > 80 {
+        return None; // nobody misspells at such length, and the distance costs the square of it
+    }
+    let allowed = (name.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) that lead from `a` to `b`; optimal string alignment.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.to_ascii_lowercase().chars().collect(), b.to_ascii_lowercase().chars().collect());
+    if a.len().abs_diff(b.len()) > 3 {
+        return usize::MAX; // farther than any hint looks
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        let known = ["agent.max_iterations", "sandbox.pids", "model.name"];
+        assert_eq!(nearest("agent.max_iteration", known), Some("agent.max_iterations"));
+        assert_eq!(nearest("agent.max_itertaions", known), Some("agent.max_iterations"));
+        assert_eq!(nearest("sandbox.pid", known), Some("sandbox.pids"));
+        assert_eq!(nearest("memory.enabled", known), None);
+        assert_eq!(nearest("", known), None);
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

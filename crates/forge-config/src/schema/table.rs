@@ -1,0 +1,376 @@
+//! The table of keys itself.
+
+use super::{Alias, Bound, Element, Key, Kind, Lines, Preset, Reading, Trust, Unit};
+
+const fn alias(name: &'static str) -> Alias {
+    Alias { name, reading: Reading::Plain }
+}
+
+const fn foreign(name: &'static str) -> Alias {
+    Alias { name, reading: Reading::Foreign }
+}
+
+const fn int(min: u64, max: u64) -> Kind {
+    Kind::Int(Bound { min, max })
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Bytes(Bound { min, max })
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    Kind::Time(Unit::Seconds, Bound { min, max })
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    Kind::Time(Unit::Millis, Bound { min, max })
+}
+
+const fn number(min: f64, max: f64) -> Kind {
+    Kind::Number(Bound { min, max })
+}
+
+const ONE_LINE: Kind = Kind::Text(Lines::One);
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MONTH_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Names of providers, and other spellings of them.
+const PROVIDERS: Kind = Kind::Choice(&[
+    ("openai", &[]),
+    ("anthropic", &[]),
+    ("gemini", &["google"]),
+    ("openrouter", &[]),
+    ("ollama", &[]),
+    ("llama_cpp", &["llama-cpp", "llama.cpp"]),
+    ("custom", &[]),
+    ("scripted", &[]),
+]);
+
+/// Every key, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    Key::new("name", ONE_LINE, Preset::Unset, Trust::Free, "Name of the project, shown by `forge status`."),
+    Key::new(
+        "language",
+        Kind::Choice(&[("rust", &[]), ("python", &[]), ("node", &["javascript", "typescript"])]),
+        Preset::Unset,
+        Trust::Free,
+        "Main language of the project, shown by `forge status`.",
+    ),
+    Key::new(
+        "agent.max_iterations",
+        int(1, 10_000),
+        Preset::Int(25),
+        Trust::Lower,
+        "Model turns of one run.",
+    )
+    .env(&[alias("AGENT_MAX_ITERATIONS")]),
+    Key::new(
+        "agent.max_tokens_per_run",
+        int(1, 1_000_000_000),
+        Preset::Int(200_000),
+        Trust::Lower,
+        "Tokens of one run: replies plus prompts without what the provider had cached.",
+    ),
+    Key::new(
+        "agent.max_cost_usd",
+        number(0.0, 1_000_000.0),
+        Preset::Number(1.0),
+        Trust::Lower,
+        "What the model calls of one run may cost in US dollars. Once you set it, models of unknown price are \
+         refused (see `cost.allow_unknown`).",
+    ),
+    Key::new(
+        "agent.max_tool_calls_per_turn",
+        int(1, 128),
+        Preset::Int(10),
+        Trust::Lower,
+        "Tool calls taken from one reply; the rest are refused.",
+    ),
+    Key::new(
+        "agent.on_limit",
+        Kind::Choice(&[("end", &[]), ("wait", &[])]),
+        Preset::Text("end"),
+        Trust::Towards(&["end", "wait"]),
+        "What reaching a limit does: `end` the run as timed out, or `wait` until the limit is raised.",
+    ),
+    Key::new(
+        "agent.temperature",
+        number(0.0, 2.0),
+        Preset::Number(0.0),
+        Trust::Ask,
+        "Sampling temperature where `model.temperature` is not set.",
+    ),
+    Key::new(
+        "agent.system_prompt",
+        Kind::Text(Lines::Many),
+        Preset::Unset,
+        Trust::Ask,
+        "Text added to the built-in system prompt.",
+    ),
+    Key::new(
+        "model.provider",
+        PROVIDERS,
+        Preset::Unset,
+        Trust::Ask,
+        "Whom to ask. Unset: the first of openai, anthropic, gemini, openrouter that has a key, then a local \
+         ollama or llama.cpp server that answers.",
+    )
+    .env(&[alias("FORGE_PROVIDER")])
+    .also(&["agent.default_provider"]),
+    Key::new(
+        "model.name",
+        ONE_LINE,
+        Preset::Unset,
+        Trust::Ask,
+        "Model, as its provider writes it. Unset: the provider's `default_model`.",
+    )
+    .env(&[foreign("LLM_MODEL"), foreign("MODEL_NAME"), foreign("AGENT_MODEL")])
+    .also(&["agent.default_model"]),
+    Key::new(
+        "model.base_url",
+        Kind::Url,
+        Preset::Unset,
+        Trust::Ask,
+        "Server of the chosen provider; wins over `providers.<p>.base_url`. Without a provider it means `custom`.",
+    ),
+    Key::new(
+        "model.max_tokens",
+        int(1, 1_000_000),
+        Preset::Int(4096),
+        Trust::Lower,
+        "Longest reply in tokens.",
+    ),
+    Key::new(
+        "model.temperature",
+        number(0.0, 2.0),
+        Preset::Unset,
+        Trust::Ask,
+        "Sampling temperature. Unset: `agent.temperature`.",
+    ),
+    Key::new(
+        "model.top_p",
+        number(0.0, 1.0),
+        Preset::Unset,
+        Trust::Ask,
+        "Nucleus sampling. Unset: not sent.",
+    ),
+    Key::new(
+        "model.timeout_seconds",
+        seconds(1, 3600),
+        Preset::Int(120),
+        Trust::Ask,
+        "Longest silence of the server: until the first byte, then between two bytes.",
+    ),
+    Key::new("model.organization_id", ONE_LINE, Preset::Unset, Trust::Ask, "Organization that OpenAI bills.")
+        .env(&[alias("OPENAI_ORG_ID")]),
+    Key::new(
+        "model.retry_base_ms",
+        millis(1, 30_000),
+        Preset::Int(2000),
+        Trust::Ask,
+        "First delay before a failed model call is tried again; doubles each time, up to 30 s.",
+    ),
+    api_key("providers.openai.api_key_env", Preset::Text("OPENAI_API_KEY")),
+    default_model("providers.openai.default_model", Preset::Text("gpt-5.2-2025-12-11")),
+    base_url("providers.openai.base_url").env(&[alias("OPENAI_BASE_URL")]),
+    api_key("providers.anthropic.api_key_env", Preset::Text("ANTHROPIC_API_KEY")),
+    default_model("providers.anthropic.default_model", Preset::Text("claude-sonnet-4-20250514")),
+    base_url("providers.anthropic.base_url").env(&[alias("ANTHROPIC_BASE_URL")]),
+    api_key("providers.gemini.api_key_env", Preset::Text("GEMINI_API_KEY")),
+    default_model("providers.gemini.default_model", Preset::Text("gemini-2.5-flash")),
+    base_url("providers.gemini.base_url").env(&[alias("GEMINI_BASE_URL"), alias("GOOGLE_GEMINI_BASE_URL")]),
+    api_key("providers.openrouter.api_key_env", Preset::Text("OPENROUTER_API_KEY")),
+    default_model("providers.openrouter.default_model", Preset::Text("openai/gpt-4o-mini")),
+    base_url("providers.openrouter.base_url").env(&[alias("OPENROUTER_URL")]),
+    api_key("providers.ollama.api_key_env", Preset::Unset),
+    default_model("providers.ollama.default_model", Preset::Text("llama3")),
+    base_url("providers.ollama.base_url").env(&[alias("OLLAMA_BASE_URL"), alias("OLLAMA_URL")]),
+    api_key("providers.llama_cpp.api_key_env", Preset::Unset),
+    default_model("providers.llama_cpp.default_model", Preset::Text("default")),
+    base_url("providers.llama_cpp.base_url").env(&[alias("LLAMA_CPP_URL")]),
+    api_key("providers.custom.api_key_env", Preset::Unset),
+    default_model("providers.custom.default_model", Preset::Unset),
+    base_url("providers.custom.base_url"),
+    Key::new(
+        "providers.scripted.script",
+        Kind::Path,
+        Preset::Unset,
+        Trust::Ask,
+        "File with the replies of the scripted provider.",
+    ),
+    Key::new(
+        "tools.enabled",
+        Kind::List(Element::Name),
+        Preset::Empty,
+        Trust::FewerOfAll,
+        "Tools that the model may call; empty: all built-in ones (`forge tool list`).",
+    )
+    .env(&[foreign("ENABLED_TOOLS")]),
+    Key::new(
+        "sandbox.backend",
+        Kind::Choice(&[("auto", &[]), ("native", &["bwrap"]), ("process", &[])]),
+        Preset::Text("auto"),
+        Trust::Ask,
+        "How commands are isolated: `auto` takes native and fails where the kernel lacks something; `process` \
+         isolates nothing and needs `sandbox.allow_unisolated`.",
+    ),
+    Key::new(
+        "sandbox.cpu_limit",
+        number(0.05, 1024.0),
+        Preset::Unset,
+        Trust::Lower,
+        "Processor cores; unset: all.",
+    )
+    .env(&[alias("SANDBOX_CPU_LIMIT")]),
+    Key::new(
+        "sandbox.memory_limit",
+        bytes(64 * MIB, 64 * TIB),
+        Preset::Int(2 * GIB),
+        Trust::Lower,
+        "Memory of all processes of a run together.",
+    ),
+    Key::new(
+        "sandbox.pids",
+        int(16, 1_000_000),
+        Preset::Int(1024),
+        Trust::Lower,
+        "Processes and threads at once.",
+    ),
+    Key::new(
+        "sandbox.timeout_seconds",
+        seconds(1, 86_400),
+        Preset::Int(300),
+        Trust::Lower,
+        "Longest time that any command may ask for.",
+    ),
+    Key::new(
+        "sandbox.command_timeout_seconds",
+        seconds(1, 600),
+        Preset::Int(120),
+        Trust::Lower,
+        "Time of a command that asks for none.",
+    ),
+    Key::new("sandbox.tmp_size", bytes(MIB, 64 * TIB), Preset::Int(GIB), Trust::Lower, "Size of `/tmp`."),
+    Key::new(
+        "sandbox.network_enabled",
+        Kind::Bool,
+        Preset::Bool(false),
+        Trust::Off,
+        "Whether commands reach the host's network.",
+    )
+    .env(&[Alias { name: "SANDBOX_NETWORK_DISABLED", reading: Reading::Negated }]),
+    Key::new(
+        "sandbox.allow_unisolated",
+        Kind::Bool,
+        Preset::Bool(false),
+        Trust::Off,
+        "Whether the backend `process`, which isolates nothing, may be used.",
+    ),
+    Key::new(
+        "sandbox.env_vars",
+        Kind::List(Element::Variable),
+        Preset::Empty,
+        Trust::Fewer,
+        "Variables of your environment that commands see; keys of providers can't be named.",
+    ),
+    Key::new(
+        "sandbox.read_only_paths",
+        Kind::List(Element::Path),
+        Preset::Empty,
+        Trust::Fewer,
+        "Host folders that commands may read, for toolchains that do not lie under `/usr`.",
+    ),
+    Key::new(
+        "workspace.mode",
+        Kind::Choice(&[("inplace", &[])]),
+        Preset::Text("inplace"),
+        Trust::Ask,
+        "How a run works on its repository: `inplace` edits it directly.",
+    ),
+    Key::new(
+        "workspace.reveal",
+        Kind::List(Element::Inside),
+        Preset::Empty,
+        Trust::Fewer,
+        "Paths in the repository that tools may see although they look like credentials.",
+    ),
+    Key::new(
+        "runtime.max_pipeline_duration_ms",
+        millis(1, MONTH_MS),
+        Preset::Int(600_000),
+        Trust::Lower,
+        "Wall clock of one run, without the time in which it waits for a person.",
+    ),
+    Key::new(
+        "runtime.max_shell_commands",
+        int(0, 1_000_000),
+        Preset::Int(50),
+        Trust::Lower,
+        "Commands of one run.",
+    ),
+    Key::new(
+        "runtime.allowed_shell_commands",
+        Kind::List(Element::Name),
+        Preset::Empty,
+        Trust::FewerOfAll,
+        "Programs that commands may start; empty: any, inside the sandbox.",
+    ),
+    Key::new(
+        "cost.alert_at",
+        number(0.0, 1.0),
+        Preset::Number(0.8),
+        Trust::Lower,
+        "Share of a budget at which an alert is shown.",
+    ),
+    Key::new(
+        "cost.allow_unknown",
+        Kind::Bool,
+        Preset::Bool(false),
+        Trust::Off,
+        "Whether a model of unknown price may be used although you set a cost ceiling.",
+    ),
+    Key::new(
+        "cost.max_per_day_usd",
+        number(0.0, 1_000_000.0),
+        Preset::Unset,
+        Trust::Lower,
+        "What all runs of one day together may cost in US dollars; unset: no ceiling.",
+    ),
+    Key::new(
+        "logging.level",
+        Kind::LogFilter,
+        Preset::Text("info"),
+        Trust::Ask,
+        "Level of the log on stderr, or a filter such as `warn,forge_models=debug`.",
+    )
+    .env(&[foreign("RUST_LOG"), foreign("LOG_LEVEL")]),
+    Key::new(
+        "logging.format",
+        Kind::Choice(&[("text", &[]), ("json", &[])]),
+        Preset::Text("text"),
+        Trust::Ask,
+        "Form of the log's lines.",
+    )
+    .env(&[foreign("LOG_FORMAT")]),
+    Key::new(
+        "logging.file",
+        Kind::Path,
+        Preset::Unset,
+        Trust::Ask,
+        "File that gets the log instead of stderr.",
+    ),
+];
+
+const fn api_key(path: &'static str, default: Preset) -> Key {
+    Key::new(path, Kind::Variable, default, Trust::Ask, "Variable of your environment that holds the key.")
+}
+
+const fn default_model(path: &'static str, default: Preset) -> Key {
+    Key::new(path, ONE_LINE, default, Trust::Ask, "Model where `model.name` is not set.")
+}
+
+const fn base_url(path: &'static str) -> Key {
+    Key::new(path, Kind::Url, Preset::Unset, Trust::Ask, "Server, if not the provider's own address.")
+}

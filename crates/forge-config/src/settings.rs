@@ -1,0 +1,253 @@
+//! The settings as plain structs, one per section; their fields are the keys of the schema.
+//!
+//! They are made by deserializing the resolved values with unknown and missing fields refused, so a key without a
+//! field, or a field without a key, can't exist.
+
+use crate::schema::{KEYS, Value};
+use forge_types::{OnLimit, WorkspaceMode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `name`
+    pub name: Option<String>,
+    /// `language`
+    pub language: Option<Language>,
+    /// `[agent]`
+    pub agent: Agent,
+    /// `[model]`
+    pub model: Model,
+    /// `[providers.<p>]`, by name; every known provider is there.
+    pub providers: BTreeMap<String, Provider>,
+    /// `[tools]`
+    pub tools: Tools,
+    /// `[sandbox]`
+    pub sandbox: Sandbox,
+    /// `[workspace]`
+    pub workspace: Workspace,
+    /// `[runtime]`
+    pub runtime: Runtime,
+    /// `[cost]`
+    pub cost: Cost,
+    /// `[logging]`
+    pub logging: Logging,
+}
+
+/// The main language of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    /// Rust.
+    Rust,
+    /// Python.
+    Python,
+    /// JavaScript or TypeScript.
+    Node,
+}
+
+impl Language {
+    /// The name as it stands in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// `[agent]`: the limits of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Model turns.
+    pub max_iterations: u32,
+    /// Tokens.
+    pub max_tokens_per_run: u64,
+    /// US dollars.
+    pub max_cost_usd: f64,
+    /// Tool calls taken from one reply.
+    pub max_tool_calls_per_turn: u32,
+    /// What reaching a limit does.
+    pub on_limit: OnLimit,
+    /// Sampling temperature where `model.temperature` is not set.
+    pub temperature: f64,
+    /// Text added to the system prompt.
+    pub system_prompt: Option<String>,
+}
+
+/// `[model]`: whom to ask and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Provider.
+    pub provider: Option<String>,
+    /// Model as the provider writes it.
+    pub name: Option<String>,
+    /// Server of the chosen provider.
+    pub base_url: Option<String>,
+    /// Longest reply in tokens.
+    pub max_tokens: u64,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    pub top_p: Option<f64>,
+    /// Longest silence of the server in seconds.
+    pub timeout_seconds: u64,
+    /// Organization that OpenAI bills.
+    pub organization_id: Option<String>,
+    /// First delay before a retry in milliseconds.
+    pub retry_base_ms: u64,
+}
+
+/// `[providers.<p>]`: what is particular to one provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Variable that holds the key.
+    pub api_key_env: Option<String>,
+    /// Model where `model.name` is not set.
+    pub default_model: Option<String>,
+    /// Server, if not the provider's own address.
+    pub base_url: Option<String>,
+    /// Replies of the scripted provider.
+    pub script: Option<PathBuf>,
+}
+
+/// `[tools]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tools {
+    /// Tools that the model may call; empty: all built-in ones.
+    pub enabled: Vec<String>,
+}
+
+/// How commands are isolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// The best that isolates.
+    Auto,
+    /// Linux namespaces, seccomp, Landlock, cgroups.
+    Native,
+    /// No isolation.
+    Process,
+}
+
+impl Backend {
+    /// The name as it stands in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    /// How commands are isolated.
+    pub backend: Backend,
+    /// Processor cores; `None`: all.
+    pub cpu_limit: Option<f64>,
+    /// Bytes.
+    pub memory_limit: u64,
+    /// Processes and threads at once.
+    pub pids: u32,
+    /// Longest time that any command may ask for, seconds.
+    pub timeout_seconds: u64,
+    /// Time of a command that asks for none, seconds; never more than `timeout_seconds`.
+    pub command_timeout_seconds: u64,
+    /// Size of `/tmp` in bytes.
+    pub tmp_size: u64,
+    /// Whether commands reach the host's network.
+    pub network_enabled: bool,
+    /// Whether `process` may be used.
+    pub allow_unisolated: bool,
+    /// Variables of the user's environment that commands see.
+    pub env_vars: Vec<String>,
+    /// Host folders that commands may read, absolute.
+    pub read_only_paths: Vec<PathBuf>,
+}
+
+/// `[workspace]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// How a run works on its repository.
+    pub mode: WorkspaceMode,
+    /// Paths that tools may see although they look like credentials.
+    pub reveal: Vec<String>,
+}
+
+/// `[runtime]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// Wall clock of a run in milliseconds.
+    pub max_pipeline_duration_ms: u64,
+    /// Commands of a run.
+    pub max_shell_commands: u32,
+    /// Programs that commands may start; empty: any.
+    pub allowed_shell_commands: Vec<String>,
+}
+
+/// `[cost]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Share of a budget at which an alert is shown.
+    pub alert_at: f64,
+    /// Whether a model of unknown price may be used under a ceiling that the user set.
+    pub allow_unknown: bool,
+    /// Ceiling of all runs of a day in US dollars.
+    pub max_per_day_usd: Option<f64>,
+}
+
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[logging]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    /// A level, or a filter of `target=level` pairs.
+    pub level: String,
+    /// The form of lines.
+    pub format: LogFormat,
+    /// File that gets the log instead of stderr.
+    pub file: Option<PathBuf>,
+}
+
+/// Settings out of one value per key of [`KEYS`], `None` where it is not set.
+pub(crate) fn build(values: &[Option<Value>]) -> Settings {
+    let mut tree = serde_json::Map::new();
+    for (key, value) in KEYS.iter().zip(values) {
+        let mut table = &mut tree;
+        let mut parts = key.path.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                let value = serde_json::to_value(value).expect("a value is plain JSON");
+                table.insert(part.to_owned(), value);
+                break;
+            }
+            let inner = table.entry(part).or_insert_with(|| serde_json::Map::new().into());
+            table = inner.as_object_mut().expect("no key's path is the front of another's");
+        }
+    }
+    serde_json::from_value(tree.into()).expect("every key of the schema has a field of its type")
+}

@@ -1,0 +1,383 @@
+//! Trust in a repository's own configuration (SEC-11).
+//!
+//! A cloned repository carries files that would set things: `forge.toml` or `forge.yaml`, a `.env` given with `--env`,
+//! prompts and pipelines below `.forge/`. Until the user has seen and accepted them, they may only tighten. Acceptance
+//! is a record in the user's own data folder, never in the repository, and holds the hash of every file that was
+//! shown: a file that is changed, added or removed asks again.
+
+use crate::environment::Dirs;
+use crate::fault::{Fault, Faults, Origin};
+use crate::file::{self, Content, Format, LARGEST, NAMES};
+use crate::schema::{self, Context, Trust};
+use crate::{dotenv, write};
+use forge_types::{Class, Digest};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Folders whose every file counts.
+const FOLDERS: [&str; 2] = [".forge/agents", ".forge/pipelines"];
+
+/// More files, or deeper ones, are not looked through; such a repository can't be trusted.
+const MOST_FILES: usize = 1000;
+const DEEPEST: usize = 8;
+
+/// How a repository stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It has nothing that would need trust.
+    Nothing,
+    /// The user accepted exactly these files.
+    Trusted,
+    /// The user was never asked, or took it back.
+    Untrusted,
+    /// The user accepted it once, and files have changed since.
+    Changed,
+}
+
+impl Standing {
+    /// Whether the repository's own settings take effect.
+    pub const fn is_trusted(self) -> bool {
+        matches!(self, Self::Trusted)
+    }
+}
+
+/// A file that was shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReviewedFile {
+    /// Its path from the repository's root.
+    pub path: String,
+    /// The hash of its content.
+    pub digest: Digest,
+    /// Its content for a terminal: control characters are escaped, values of a `.env` are hidden.
+    pub text: String,
+}
+
+/// A setting that a repository's files hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// The key, or the variable of a provider's key.
+    pub key: String,
+    /// The value for a terminal.
+    pub value: String,
+    /// File and line.
+    pub place: String,
+    /// Whether it has no effect, or only a tightening one, without trust.
+    pub needs_trust: bool,
+}
+
+/// What a user is asked to trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Review {
+    /// The repository, canonical.
+    pub repo: PathBuf,
+    /// How it stands now.
+    pub standing: Standing,
+    /// Every file that counts.
+    pub files: Vec<ReviewedFile>,
+    /// Every setting in them.
+    pub settings: Vec<Claim>,
+}
+
+/// Why trust could not be looked at or changed.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// The repository can't be used.
+    #[error("{path}: {reason}; check the path of the repository")]
+    Repository {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// A file in it can't be trusted as it is.
+    #[error("{path} can't be trusted: {reason}; remove it or replace it by a plain file")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Its configuration has faults.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The record can't be written.
+    #[error("the record of trust {path} can't be changed: {reason}")]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+impl TrustError {
+    /// None of them mends itself.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Repository { .. } | Self::File { .. } | Self::Faults(_) => Class::Invalid,
+            Self::Record { .. } => Class::Unavailable,
+        }
+    }
+}
+
+/// What was accepted.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    repo: PathBuf,
+    files: BTreeMap<String, Digest>,
+}
+
+/// How `repo` stands, by the files that are there now.
+pub fn status(dirs: &Dirs, repo: &Path) -> Standing {
+    standing(dirs, repo, &[])
+}
+
+/// As [`status`]; `used` are files that have been read already and whose content then counts, in place of what may
+/// have been written to them since.
+pub(crate) fn standing(dirs: &Dirs, repo: &Path, used: &[&Content]) -> Standing {
+    let Ok(repo) = repo.canonicalize() else { return Standing::Nothing };
+    let has_any = || {
+        !used.is_empty()
+            || NAMES.iter().chain(&FOLDERS).any(|name| repo.join(name).symlink_metadata().is_ok())
+    };
+    let record = fs::read(record_path(dirs, &repo)).ok();
+    let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
+        return if has_any() { Standing::Untrusted } else { Standing::Nothing };
+    };
+    let Ok(mut now) = inventory(&repo) else { return Standing::Changed };
+    for content in used {
+        now.insert(relative(&repo, &content.path), (content.digest, None));
+    }
+    let same = now.iter().all(|(path, (digest, _))| record.files.get(path) == Some(digest));
+    let kept = record.files.keys().all(|path| now.contains_key(path) || !always_counts(path));
+    match (record.repo == repo && same && kept, now.is_empty()) {
+        (true, true) => Standing::Nothing,
+        (true, false) => Standing::Trusted,
+        (false, _) => Standing::Changed,
+    }
+}
+
+/// Whether a path is inside the repository: what is there, or what its link points to.
+pub(crate) fn is_inside(repo: &Path, path: &Path) -> bool {
+    let Ok(repo) = repo.canonicalize() else { return false };
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let target = path.canonicalize().ok();
+    [folder, target].into_iter().flatten().any(|path| path.starts_with(&repo))
+}
+
+/// Everything that trusting `repo` would accept. `extra` are further files in it that will be used (`--config`,
+/// `--env`); its `.env` is always among them.
+///
+/// # Errors
+/// When the repository or a file in it can't be read, or its configuration has faults.
+pub fn review(dirs: &Dirs, repo: &Path, extra: &[PathBuf]) -> Result<Review, TrustError> {
+    let canonical =
+        repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
+    let mut files = inventory(&canonical)?;
+    let dotenv = canonical.join(".env");
+    let more = extra.iter().chain(dotenv.symlink_metadata().is_ok().then_some(&dotenv));
+    for path in more.filter(|path| is_inside(&canonical, path)) {
+        let content = plain_file(path)?;
+        files.insert(relative(&canonical, path), content);
+    }
+    let mut settings = Vec::new();
+    let mut faults = Vec::new();
+    let context = Context { base: &canonical, home: dirs.home() };
+    for (path, (_, text)) in &files {
+        let Some(text) = text else { continue };
+        let full = canonical.join(path);
+        if is_configuration(path, &full, extra) {
+            claims(&full, text, context, &mut settings, &mut faults);
+        } else if !always_counts(path) {
+            variables(&full, text, &mut settings, &mut faults);
+        }
+    }
+    Faults::check(faults)?;
+    let files = files.into_iter().map(|(path, (digest, text))| {
+        let text = match text {
+            Some(text)
+                if !always_counts(&path) && !is_configuration(&path, &canonical.join(&path), extra) =>
+            {
+                names_only(&text)
+            }
+            Some(text) => printable(&text),
+            None => "(not text)".to_owned(),
+        };
+        ReviewedFile { path, digest, text }
+    });
+    let files = files.collect();
+    Ok(Review { standing: status(dirs, &canonical), repo: canonical, files, settings })
+}
+
+/// Accepts what was shown. What has changed since it was shown stays untrusted.
+///
+/// # Errors
+/// When the record can't be written.
+pub fn grant(dirs: &Dirs, review: &Review) -> Result<(), TrustError> {
+    let files = review.files.iter().map(|file| (file.path.clone(), file.digest)).collect();
+    let record = Record { version: 1, repo: review.repo.clone(), files };
+    let path = record_path(dirs, &review.repo);
+    let json = serde_json::to_vec_pretty(&record).expect("paths and hashes are plain JSON");
+    write::private(&path, &json).map_err(|reason| TrustError::Record { path, reason })
+}
+
+/// Takes trust back; says whether there was any.
+///
+/// # Errors
+/// When the repository does not exist or the record can't be removed.
+pub fn revoke(dirs: &Dirs, repo: &Path) -> Result<bool, TrustError> {
+    let canonical =
+        repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
+    let path = record_path(dirs, &canonical);
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(reason) => Err(TrustError::Record { path, reason }),
+    }
+}
+
+fn record_path(dirs: &Dirs, canonical: &Path) -> PathBuf {
+    let name = Digest::of(canonical.as_os_str().as_encoded_bytes());
+    dirs.data.join("trust").join(format!("{name}.json"))
+}
+
+type Inventory = BTreeMap<String, (Digest, Option<String>)>;
+
+/// Whether a file counts whenever it is there, and its absence too.
+fn always_counts(path: &str) -> bool {
+    NAMES.contains(&path) || FOLDERS.iter().any(|folder| Path::new(path).starts_with(folder))
+}
+
+/// Whether a file is read as configuration.
+fn is_configuration(path: &str, full: &Path, extra: &[PathBuf]) -> bool {
+    let named = || extra.iter().any(|extra| extra.ends_with(path) || extra == full);
+    NAMES.contains(&path)
+        || (named() && matches!(full.extension().and_then(|end| end.to_str()), Some("toml" | "yaml" | "yml")))
+}
+
+/// The files that always count, with hash and text.
+fn inventory(repo: &Path) -> Result<Inventory, TrustError> {
+    let mut out = Inventory::new();
+    for name in NAMES {
+        let path = repo.join(name);
+        if path.symlink_metadata().is_ok() {
+            out.insert(name.to_owned(), plain_file(&path)?);
+        }
+    }
+    for folder in FOLDERS {
+        walk(repo, &repo.join(folder), 0, &mut out)?;
+    }
+    Ok(out)
+}
+
+fn walk(repo: &Path, folder: &Path, depth: usize, out: &mut Inventory) -> Result<(), TrustError> {
+    let fault =
+        |path: &Path, reason: &str| TrustError::File { path: path.to_owned(), reason: reason.to_owned() };
+    match folder.symlink_metadata() {
+        Err(_) => return Ok(()),
+        // A link could be pointed elsewhere after it was shown.
+        Ok(meta) if meta.is_symlink() => return Err(fault(folder, "it is a link")),
+        Ok(_) => {}
+    }
+    if depth > DEEPEST {
+        return Err(fault(folder, "the folders are nested too deeply"));
+    }
+    let entries = fs::read_dir(folder).map_err(|error| fault(folder, &error.to_string()))?;
+    for entry in entries {
+        let path = entry.map_err(|error| fault(folder, &error.to_string()))?.path();
+        let meta = path.symlink_metadata().map_err(|error| fault(&path, &error.to_string()))?;
+        if meta.is_dir() {
+            walk(repo, &path, depth + 1, out)?;
+        } else if meta.is_symlink() {
+            return Err(fault(&path, "it is a link"));
+        } else {
+            out.insert(relative(repo, &path), plain_file(&path)?);
+        }
+        if out.len() > MOST_FILES {
+            return Err(fault(folder, "there are too many files"));
+        }
+    }
+    Ok(())
+}
+
+fn plain_file(path: &Path) -> Result<(Digest, Option<String>), TrustError> {
+    use std::io::Read;
+    let fault = |reason: String| TrustError::File { path: path.to_owned(), reason };
+    let meta = path.metadata().map_err(|error| fault(error.to_string()))?;
+    if !meta.is_file() {
+        return Err(fault("it is no plain file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| fault(error.to_string()))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(fault(format!("it is larger than {} KiB", LARGEST / 1024)));
+    }
+    Ok((Digest::of(&bytes), String::from_utf8(bytes).ok()))
+}
+
+/// The path from the repository's root, or the whole path if it lies elsewhere.
+fn relative(repo: &Path, path: &Path) -> String {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let full = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    };
+    full.strip_prefix(repo).unwrap_or(&full).to_string_lossy().into_owned()
+}
+
+/// The settings that a configuration file holds.
+fn claims(path: &Path, text: &str, context: Context<'_>, out: &mut Vec<Claim>, faults: &mut Vec<Fault>) {
+    let leaves = match file::leaves(Format::of(path), text) {
+        Ok(leaves) => leaves,
+        Err(error) => {
+            let place = Origin::ProjectFile { path: path.to_owned(), line: error.line };
+            faults.push(Fault::new(place, "a readable file", error.problem));
+            return;
+        }
+    };
+    for leaf in leaves {
+        let place = Origin::ProjectFile { path: path.to_owned(), line: leaf.line };
+        // What can't be read is reported by loading; here it is shown as it stands.
+        let (value, needs_trust) = match schema::find(&leaf.path) {
+            Some(key) => match key.kind.read(&leaf.raw, context) {
+                Ok(value) => (printable(&key.kind.show(&value)), key.trust != Trust::Free),
+                Err(wrong) => (wrong.found, true),
+            },
+            None => (leaf.raw.shown(), true),
+        };
+        out.push(Claim { key: leaf.path, value, place: place.to_string(), needs_trust });
+    }
+}
+
+/// The variables that a `.env` holds; their values are not shown.
+fn variables(path: &Path, text: &str, out: &mut Vec<Claim>, faults: &mut Vec<Fault>) {
+    match dotenv::parse(text) {
+        Ok(found) => out.extend(found.into_iter().map(|found| Claim {
+            key: found.name,
+            value: "(not shown)".to_owned(),
+            place: format!("{}:{}", path.display(), found.line),
+            needs_trust: true,
+        })),
+        Err(wrong) => faults.extend(wrong.into_iter().map(|wrong| {
+            let place = Origin::EnvFile { path: path.to_owned(), line: wrong.line, variable: String::new() };
+            Fault::new(place, "NAME=value", wrong.problem)
+        })),
+    }
+}
+
+fn names_only(text: &str) -> String {
+    let found = dotenv::parse(text).unwrap_or_default();
+    found.iter().map(|found| format!("{}=(not shown)\n", found.name)).collect()
+}
+
+/// The text with everything escaped that a terminal would act on.
+fn printable(text: &str) -> String {
+    text.lines().map(|line| crate::schema::escaped(line) + "\n").collect::<String>().trim_end().to_owned()
+}
