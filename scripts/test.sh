@@ -20,7 +20,8 @@ times="$target/test-times.log"
 # Tests that lack a service or a kernel feature write one line here; the end of this script shows them.
 export FORGE_SKIP_LOG="$target/test-skipped.log"
 : >"$FORGE_SKIP_LOG"
-export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"
+# What is printed goes through a pipe; on a terminal it keeps its colours.
+[ ! -t 1 ] || export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"
 
 part() { # part NAME COMMAND...
     local name="$1" start end result=0
@@ -106,7 +107,7 @@ e2e)
     ;;
 soak)
     part setup scripts/setup.sh test
-    export FORGE_SOAK=1
+    export FORGE_SOAK=1 NEXTEST_PROFILE=soak
     run_tests soak --workspace
     ;;
 *)
