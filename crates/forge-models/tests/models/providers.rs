@@ -1,0 +1,250 @@
+//! Vendors, base URLs, keys, local servers, the scripted provider.
+
+use forge_models::vendors::{VENDORS, vendor};
+use forge_models::{Key, Models, Options, ProviderOptions, ScriptSource, SetupError};
+use forge_ports::Model;
+use forge_testkit::contract::model::run;
+use forge_testkit::model_server::{ModelServer, Reply, Script, Settings, Shape};
+use forge_types::{ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Role, Route};
+
+fn models(provider: ProviderOptions) -> Result<Models, SetupError> {
+    Models::new(&Options { providers: vec![provider], ..Options::default() })
+}
+
+fn at(name: &str, url: &str) -> ProviderOptions {
+    ProviderOptions {
+        base_url: Some(url.to_owned()),
+        key: Some(Key::new("k")),
+        ..ProviderOptions::named(name)
+    }
+}
+
+fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest {
+    ModelRequest {
+        route: Route { provider: provider.to_owned(), model: model.to_owned() },
+        system: String::new(),
+        messages,
+        tools: Vec::new(),
+        settings: ModelSettings {
+            max_tokens: Some(100),
+            temperature: Some(0.0),
+            top_p: None,
+            timeout_ms: 20_000,
+        },
+    }
+}
+
+async fn ask(models: &Models, provider: &str, model: &str) -> ModelReply {
+    models.reply(request(provider, model, vec![Message::user("hi")]), &()).await.unwrap()
+}
+
+#[test]
+fn providers_are_looked_for_in_the_documented_order() {
+    let names: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+    assert_eq!(
+        names,
+        ["openai", "anthropic", "gemini", "openrouter", "ollama", "llama_cpp", "custom", "scripted"]
+    );
+}
+
+#[test]
+fn endpoints_are_cut_to_their_base() {
+    let url = |name: &str, base: &str, path: &str| {
+        let vendor = vendor(name).unwrap();
+        vendor.url(&vendor.cut_base(base), path)
+    };
+    let chat = "/chat/completions";
+    for (name, base, path, whole) in [
+        ("openai", "https://api.openai.com/v1", chat, "https://api.openai.com/v1/chat/completions"),
+        ("openai", "https://api.openai.com", chat, "https://api.openai.com/v1/chat/completions"),
+        (
+            "openrouter",
+            "https://openrouter.ai/api/v1/chat/completions",
+            chat,
+            "https://openrouter.ai/api/v1/chat/completions",
+        ),
+        ("custom", "http://127.0.0.1:8000/", chat, "http://127.0.0.1:8000/v1/chat/completions"),
+        ("custom", "https://host/openai/v2", chat, "https://host/openai/v2/chat/completions"),
+        ("llama_cpp", "http://127.0.0.1:8080", chat, "http://127.0.0.1:8080/v1/chat/completions"),
+        ("llama_cpp", "http://127.0.0.1:8080/completion", chat, "http://127.0.0.1:8080/v1/chat/completions"),
+        ("ollama", "http://localhost:11434/api/generate", "/chat", "http://localhost:11434/api/chat"),
+        ("ollama", "http://localhost:11434/", "/chat", "http://localhost:11434/api/chat"),
+        ("anthropic", "https://api.anthropic.com", "/messages", "https://api.anthropic.com/v1/messages"),
+        ("anthropic", "https://proxy/anthropic", "/messages", "https://proxy/anthropic/v1/messages"),
+        (
+            "anthropic",
+            "https://api.anthropic.com/v1/messages",
+            "/messages",
+            "https://api.anthropic.com/v1/messages",
+        ),
+        ("gemini", "https://host/v1beta/", "/models/m:x", "https://host/v1beta/models/m:x"),
+    ] {
+        assert_eq!(url(name, base, path), whole, "{name} {base}");
+    }
+}
+
+#[test]
+fn a_provider_that_cannot_work_is_refused_at_once() {
+    assert!(
+        matches!(models(ProviderOptions::named("opnai")), Err(SetupError::UnknownProvider(_, all)) if all.contains("openai"))
+    );
+    assert!(matches!(models(ProviderOptions::named("custom")), Err(SetupError::NoBaseUrl(_))));
+    assert!(matches!(models(ProviderOptions::named("scripted")), Err(SetupError::NoScript(_))));
+    for bad in ["localhost:11434", "ftp://host", "http://", "http://ho st"] {
+        assert!(matches!(models(at("ollama", bad)), Err(SetupError::BadBaseUrl { .. })), "{bad}");
+    }
+    let error = models(at("openai", "https://user:secret@host/v1")).unwrap_err();
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn a_key_shows_itself_to_nobody() {
+    let options = at("openai", "http://h");
+    let key = Key::new("sk-visible\n");
+    assert_eq!(format!("{key:?}"), "Key(hidden)");
+    let options = ProviderOptions { key: Some(key), ..options };
+    assert!(!format!("{options:?} {:?}", models(options.clone()).unwrap()).contains("sk-visible"));
+}
+
+#[test]
+fn a_missing_key_names_its_variable() {
+    run(async {
+        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let mut options = at("anthropic", &server.url());
+        options.key = Some(Key::new(" "));
+        let models = models(options).unwrap();
+        let error = models.reply(request("anthropic", "m", vec![Message::user("x")]), &()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Auth);
+        assert!(error.message.contains("ANTHROPIC_API_KEY"));
+        assert_eq!(server.request_count(), 0);
+    });
+}
+
+#[test]
+fn parameters_go_by_the_names_and_rules_of_the_model() {
+    run(async {
+        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let options = |name| at(name, &server.base_url(Shape::OpenAi));
+        let mut openai = options("openai");
+        openai.organization = Some("org-1".to_owned());
+        let models = Models::new(&Options {
+            providers: vec![openai, options("custom"), at("ollama", &server.url())],
+            ..Options::default()
+        })
+        .unwrap();
+        ask(&models, "openai", "gpt-5.2-2025-12-11").await;
+        ask(&models, "openai", "gpt-4o-2024-08-06").await;
+        ask(&models, "custom", "llama").await;
+        ask(&models, "ollama", "llama3:8b").await;
+        let seen = server.requests();
+        assert_eq!(seen[0].json["max_completion_tokens"], 100);
+        assert!(seen[0].json["temperature"].is_null(), "this model refuses it");
+        assert_eq!(seen[0].header("openai-organization"), Some("org-1"));
+        assert_eq!(seen[1].json["temperature"], 0.0);
+        assert_eq!(seen[2].json["max_tokens"], 100);
+        assert_eq!(seen[2].header("openai-organization"), None);
+        assert_eq!(seen[3].json["options"]["num_ctx"], 8192, "never the server's own small window");
+        assert_eq!(seen[3].header("authorization"), None, "no key for a provider without keys");
+    });
+}
+
+#[test]
+fn a_key_goes_to_its_own_provider_only() {
+    run(async {
+        let (one, two) = (
+            ModelServer::start(Script::always(|_| Reply::text("1"))),
+            ModelServer::start(Script::always(|_| Reply::text("2"))),
+        );
+        let mut first = at("openai", &one.url());
+        first.key = Some(Key::new("key-one"));
+        let mut second = at("anthropic", &two.url());
+        second.key = Some(Key::new("key-two"));
+        let models = Models::new(&Options { providers: vec![first, second], ..Options::default() }).unwrap();
+        ask(&models, "openai", "m").await;
+        ask(&models, "anthropic", "m").await;
+        assert!(!format!("{:?}", one.requests()).contains("key-two"));
+        assert!(!format!("{:?}", two.requests()).contains("key-one"));
+    });
+}
+
+#[test]
+fn connections_are_used_again() {
+    run(async {
+        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let models = models(at("openai", &server.url())).unwrap();
+        for _ in 0..5 {
+            ask(&models, "openai", "m").await;
+        }
+        assert_eq!(server.connection_count(), 1);
+    });
+}
+
+#[test]
+fn local_servers_are_known_by_their_own_answer() {
+    run(async {
+        let settings = Settings { models: Some(vec!["llama3:8b".to_owned()]), ..Settings::default() };
+        let server = ModelServer::start_with(Script::new(), settings.clone()).unwrap();
+        let other = ModelServer::start_with(Script::new(), Settings { props: None, ..settings }).unwrap();
+        let found = models(at("ollama", &server.url())).unwrap().find("ollama").await.unwrap();
+        assert_eq!(found.models, ["llama3:8b"]);
+        let found = models(at("llama_cpp", &server.url())).unwrap().find("llama_cpp").await.unwrap();
+        assert_eq!(found.window, Some(8192));
+        let found = models(at("llama_cpp", &format!("{}/v1", server.url()))).unwrap().find("llama_cpp").await;
+        assert!(found.is_some(), "the API version is no part of the probe's path");
+        assert_eq!(models(at("llama_cpp", &other.url())).unwrap().find("llama_cpp").await, None);
+        assert_eq!(models(at("openai", &server.url())).unwrap().find("openai").await, None);
+        drop(other);
+    });
+}
+
+#[test]
+fn a_connection_test_says_what_is_wrong() {
+    run(async {
+        let server = ModelServer::start(Script::new());
+        let test = models(at("openai", &server.url())).unwrap().test("openai").await;
+        assert!(test.success, "{}", test.message);
+        let url = server.url();
+        drop(server);
+        let test = models(at("openai", &url)).unwrap().test("openai").await;
+        assert!(!test.success && test.message.contains(&url), "{}", test.message);
+    });
+}
+
+#[test]
+fn the_scripted_provider_answers_by_turn() {
+    run(async {
+        let script = r#"{"replies": [
+            {"text": "Looking.", "tool_calls": [{"id": "c1", "name": "read_file", "arguments": {"path": "a"}}]},
+            {"text": "Done.", "usage": {"input": 5, "output": 2}}]}"#;
+        let options = ProviderOptions {
+            script: Some(ScriptSource::Text(script.to_owned())),
+            ..ProviderOptions::named("scripted")
+        };
+        let models = models(options).unwrap();
+        let ask = |messages| models.reply(request("scripted", "scripted", messages), &());
+        let first = ask(vec![Message::user("go")]).await.unwrap();
+        assert_eq!(first.finish, Finish::ToolCalls);
+        assert_eq!(first.calls().next().unwrap().arguments, r#"{"path":"a"}"#);
+        assert!(!first.usage.known && first.usage.input > 0);
+        let again = ask(vec![Message::user("go")]).await.unwrap();
+        assert_eq!(again, first, "a repeated request gets the same answer");
+        let said = Message { role: Role::Assistant, parts: first.parts };
+        let last = ask(vec![Message::user("go"), said.clone()]).await.unwrap();
+        assert_eq!((last.finish, last.usage.output), (Finish::Stop, 2));
+        let over = ask(vec![Message::user("go"), said.clone(), said]).await.unwrap_err();
+        assert!(!over.class().retryable() && over.message.contains("2 replies"), "{over}");
+    });
+}
+
+#[test]
+fn a_script_that_cannot_be_read_is_named() {
+    run(async {
+        let options = ProviderOptions {
+            script: Some(ScriptSource::File("/does/not/exist.json".into())),
+            ..ProviderOptions::named("scripted")
+        };
+        let models = models(options).unwrap();
+        let error = models.reply(request("scripted", "x", vec![Message::user("x")]), &()).await.unwrap_err();
+        assert!(error.message.contains("/does/not/exist.json"), "{error}");
+    });
+}
