@@ -21,7 +21,7 @@ Rules:\n\
 /// The system prompt: identity and rules, tools, sandbox facts, then the user's own instructions.
 ///
 /// The task follows as the first message of the user; skills and memory facts join between when they exist.
-pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, backend: &str, own: Option<&str>) -> String {
+pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str>) -> String {
     let mut prompt = String::from(IDENTITY);
     prompt.push_str("\nTools:\n");
     for tool in tools {
@@ -33,8 +33,9 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, backend: &str, o
     };
     let _ = write!(
         prompt,
-        "\nSandbox: {backend}; the network is {network}; a command may take up to {} s; files outside /workspace \
+        "\nSandbox: {}; the network is {network}; a command may take up to {} s; files outside /workspace \
          and /tmp are read-only or hidden.\n",
+        sandbox.backend,
         sandbox.limits.command_ms / 1000
     );
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {

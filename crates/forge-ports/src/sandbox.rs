@@ -123,12 +123,14 @@ pub struct Kept {
     pub bytes: Vec<u8>,
     /// All bytes that came.
     pub total: u64,
+    /// How many of them are left out.
+    pub missing: u64,
 }
 
 impl Kept {
     /// Whether something is left out.
-    pub fn truncated(&self) -> bool {
-        self.total > self.bytes.len() as u64
+    pub const fn truncated(&self) -> bool {
+        self.missing > 0
     }
 }
 

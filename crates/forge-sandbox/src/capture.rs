@@ -17,13 +17,7 @@ impl Capture {
     /// Keeps at most `limit` bytes: half from the beginning, the rest from the end.
     pub(crate) fn new(limit: usize) -> Self {
         let head_limit = limit / 2;
-        Self {
-            head: Vec::new(),
-            tail: VecDeque::new(),
-            head_limit,
-            tail_limit: limit - head_limit,
-            total: 0,
-        }
+        Self { head: Vec::new(), tail: VecDeque::new(), head_limit, tail_limit: limit - head_limit, total: 0 }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -45,7 +39,7 @@ impl Capture {
             bytes.extend_from_slice(format!("\n[... {missing} bytes left out ...]\n").as_bytes());
         }
         bytes.extend(self.tail);
-        Kept { bytes, total: self.total }
+        Kept { bytes, total: self.total, missing }
     }
 }
 

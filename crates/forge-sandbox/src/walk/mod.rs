@@ -100,7 +100,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Answer, Error> {
 }
 
 /// The walker: answers the request in its first argument on standard output and gives its exit code.
-pub fn answer(argument: Option<&str>) -> i32 {
+pub(crate) fn answer(argument: Option<&str>) -> i32 {
     let answer = match argument.map(serde_json::from_str::<Request>) {
         Some(Ok(request)) => walk(Path::new("."), &request),
         _ => Answer::Invalid { why: "the walker takes one request in JSON".to_owned() },

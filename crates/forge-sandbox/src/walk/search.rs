@@ -20,7 +20,8 @@ pub(super) fn search(root: &Path, spec: &SearchSpec) -> Result<Answer, Answer> {
         })?;
     let glob = spec.glob.as_deref().map(glob).transpose()?;
     let begin = start(root, &spec.path)?;
-    let mut searcher = SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).line_number(true).build();
+    let mut searcher =
+        SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).line_number(true).build();
     let mut items = Vec::new();
     let (mut files, mut more) = (0, false);
     for entry in walker(&begin).build().flatten() {

@@ -1,0 +1,249 @@
+//! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
+
+use crate::toolchains;
+use crate::{Error, Forge, Parts, Redactor, SystemClock};
+use forge_config::Loaded;
+use forge_models::{Key, Models, ProviderOptions, ScriptSource};
+use forge_policy::context;
+use forge_policy::route::{self, Candidate, Wish};
+use forge_ports::Clock;
+use forge_types::{
+    CommandRules, CostRule, Limits, ModelSettings, Money, NetworkPolicy, Plan, RetryRule, Route, SandboxLimits,
+    SandboxSpec,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of [`Plan`] that this version writes.
+const PLAN_VERSION: u32 = 1;
+
+/// A provider of which nothing is named goes by this name when only an address is.
+const OWN_SERVER: &str = "custom";
+
+impl Forge {
+    /// Opens the store and makes everything ready; connects to nothing.
+    ///
+    /// # Errors
+    /// If the data folder can't be used.
+    pub fn open(loaded: &Loaded) -> Result<Self, Error> {
+        let data = loaded.dirs.data.clone();
+        let store = Arc::new(forge_store::Store::open(&forge_store::Options { data_dir: data.clone() })?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let options = forge_queue::Options::new(data.clone());
+        let worker = options.worker.clone();
+        let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
+        let parts = Parts {
+            journal: store,
+            queue,
+            model: Arc::new(models(loaded)?),
+            tools: Arc::new(forge_tools::builtin()),
+            sandbox: Arc::new(forge_sandbox::Backends::new()),
+            clock,
+            redactor: Arc::new(Redactor::new(loaded.secrets.values())),
+        };
+        Ok(Self::assemble(parts, data, worker))
+    }
+
+    /// The plan of a new run on `repo`, as the configuration wants it.
+    ///
+    /// # Errors
+    /// If no model can be chosen, or a tool that is to be enabled does not exist.
+    pub async fn plan(&self, loaded: &Loaded, repo: &Path) -> Result<Plan, Error> {
+        let route = choose(loaded).await?;
+        let facts = forge_models::facts(&route.provider, &route.model);
+        let (tools, disabled) = enabled_tools(&self.parts().tools, &loaded.settings.tools.enabled)?;
+        let sandbox = sandbox_spec(loaded, repo);
+        let settings = &loaded.settings;
+        let own = settings.agent.system_prompt.as_deref();
+        Ok(Plan {
+            version: PLAN_VERSION,
+            system: context::system_prompt(&tools, &sandbox, own),
+            settings: ModelSettings {
+                max_tokens: Some(settings.model.max_tokens),
+                temperature: settings.model.temperature.or(Some(settings.agent.temperature)),
+                top_p: settings.model.top_p,
+                timeout_ms: settings.model.timeout_seconds.saturating_mul(1000),
+            },
+            limits: limits(loaded),
+            cost_rule: cost_rule(loaded),
+            alert_percent: percent(settings.cost.alert_at),
+            day_ceiling: settings.cost.max_per_day_usd.map(Money::from_usd),
+            retry: RetryRule { base_ms: settings.model.retry_base_ms, ..RetryRule::default() },
+            commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
+            command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
+            config: loaded.as_json(),
+            route,
+            facts,
+            tools,
+            disabled,
+            sandbox,
+        })
+    }
+}
+
+fn models(loaded: &Loaded) -> Result<Models, Error> {
+    let mut options = forge_models::Options::default();
+    let wanted = wish(loaded).provider;
+    for provider in provider_options(loaded) {
+        let alone = forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
+        match Models::new(&alone) {
+            Ok(_) => options.providers.push(provider),
+            // A provider that nobody asks for may be set up wrongly.
+            Err(error) if wanted.as_deref() == Some(provider.name.as_str()) => {
+                return Err(Error::Invalid { what: error.to_string() });
+            }
+            Err(error) => tracing::debug!(%error, "a provider is left out"),
+        }
+    }
+    Models::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })
+}
+
+fn provider_options(loaded: &Loaded) -> Vec<ProviderOptions> {
+    let settings = &loaded.settings;
+    let wanted = wish(loaded).provider;
+    forge_models::vendors::VENDORS
+        .iter()
+        .map(|vendor| {
+            let own = settings.providers.get(vendor.name);
+            let is_wanted = wanted.as_deref() == Some(vendor.name);
+            let base_url = settings.model.base_url.clone().filter(|_| is_wanted);
+            ProviderOptions {
+                name: vendor.name.to_owned(),
+                base_url: base_url.or_else(|| own.and_then(|own| own.base_url.clone())),
+                key: loaded.secrets.get(vendor.name).map(|secret| Key::new(secret.expose())),
+                organization: settings.model.organization_id.clone(),
+                script: own.and_then(|own| own.script.clone()).map(ScriptSource::File),
+            }
+        })
+        .collect()
+}
+
+/// What the settings name. An address alone can only mean a server of the user's own: no vendor's key goes there.
+fn wish(loaded: &Loaded) -> Wish {
+    let model = &loaded.settings.model;
+    let own = model.base_url.as_ref().map(|_| OWN_SERVER.to_owned());
+    Wish { provider: model.provider.clone().or(own), model: model.name.clone() }
+}
+
+async fn choose(loaded: &Loaded) -> Result<Route, Error> {
+    let wish = wish(loaded);
+    let mut candidates: Vec<Candidate> =
+        forge_models::vendors::VENDORS.iter().map(|vendor| candidate(loaded, vendor)).collect();
+    let named = wish.provider.is_some();
+    if !named && candidates.iter().all(|candidate| !candidate.usable) {
+        // Nothing is named and no key is there: perhaps a server runs on this machine.
+        let models = models(loaded)?;
+        for candidate in &mut candidates {
+            if let Some(seen) = models.find(&candidate.provider).await {
+                candidate.usable = true;
+                let serves = |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
+                if !candidate.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
+                    candidate.default_model = seen.models.first().cloned();
+                }
+            }
+        }
+    }
+    Ok(route::choose(&wish, &candidates)?)
+}
+
+fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candidate {
+    use forge_models::vendors::Detect;
+    let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
+    let hint = match vendor.detect {
+        Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| format!("the variable {name}")),
+        Detect::Probe { .. } => {
+            format!("a running {} server{}", vendor.name, vendor.base_url.map_or_else(String::new, |u| format!(" at {u}")))
+        }
+        Detect::Never => String::new(),
+    };
+    Candidate {
+        provider: vendor.name.to_owned(),
+        usable: matches!(vendor.detect, Detect::Key) && loaded.secrets.get(vendor.name).is_some(),
+        default_model: own.or_else(|| vendor.default_model.map(str::to_owned)),
+        hint,
+    }
+}
+
+fn enabled_tools(
+    registry: &forge_tools::Registry,
+    enabled: &[String],
+) -> Result<(Vec<forge_types::ToolSpec>, Vec<String>), Error> {
+    let all = registry.specs();
+    if enabled.is_empty() {
+        return Ok((all, Vec::new()));
+    }
+    for name in enabled {
+        if !all.iter().any(|spec| spec.answers_to(name)) {
+            let names: Vec<_> = all.iter().map(|spec| spec.name.as_str()).collect();
+            let what = format!("tools.enabled names `{name}`, which does not exist (there are: {})", names.join(", "));
+            return Err(Error::Invalid { what });
+        }
+    }
+    let (on, off): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|spec| enabled.iter().any(|name| spec.answers_to(name)));
+    let disabled = off.into_iter().flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases)).collect();
+    Ok((on, disabled))
+}
+
+fn limits(loaded: &Loaded) -> Limits {
+    let (agent, runtime) = (&loaded.settings.agent, &loaded.settings.runtime);
+    Limits {
+        max_iterations: agent.max_iterations,
+        max_tokens: agent.max_tokens_per_run,
+        max_duration_ms: runtime.max_pipeline_duration_ms,
+        max_cost: Money::from_usd(agent.max_cost_usd),
+        max_tool_calls_per_turn: agent.max_tool_calls_per_turn,
+        max_shell_commands: runtime.max_shell_commands,
+        on_limit: agent.on_limit,
+    }
+}
+
+fn cost_rule(loaded: &Loaded) -> CostRule {
+    if loaded.settings.cost.allow_unknown {
+        CostRule::AllowUnknown
+    } else if loaded.is_set("agent.max_cost_usd") || loaded.is_set("cost.max_per_day_usd") {
+        CostRule::Strict
+    } else {
+        CostRule::Default
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share lies between 0 and 1")]
+fn percent(share: f64) -> u8 {
+    (share.clamp(0.0, 1.0) * 100.0).round() as u8
+}
+
+fn sandbox_spec(loaded: &Loaded, repo: &Path) -> SandboxSpec {
+    let settings = &loaded.settings.sandbox;
+    let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
+    let mut read_only = found.folders;
+    read_only.extend(settings.read_only_paths.iter().cloned());
+    let mut env = vec![("PATH".to_owned(), found.path)];
+    env.extend(found.variables);
+    env.extend(loaded.passthrough.iter().cloned());
+    SandboxSpec {
+        backend: backend(settings.backend).to_owned(),
+        repo: repo.to_owned(),
+        mode: loaded.settings.workspace.mode,
+        network: if settings.network_enabled { NetworkPolicy::Host } else { NetworkPolicy::Off },
+        limits: SandboxLimits {
+            memory_bytes: settings.memory_limit,
+            pids: settings.pids,
+            cpus: settings.cpu_limit,
+            tmp_bytes: settings.tmp_size,
+            command_ms: settings.timeout_seconds.min(600).saturating_mul(1000),
+        },
+        reveal: loaded.settings.workspace.reveal.clone(),
+        env,
+        read_only,
+        allow_unisolated: settings.allow_unisolated,
+    }
+}
+
+/// `auto` is decided when the run is created, so that a resumed run gets the same box. It never means less isolation.
+fn backend(wanted: forge_config::Backend) -> &'static str {
+    match wanted {
+        forge_config::Backend::Auto | forge_config::Backend::Native => "native",
+        forge_config::Backend::Process => "process",
+    }
+}

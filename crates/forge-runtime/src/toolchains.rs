@@ -1,0 +1,93 @@
+//! Toolchains that do not lie under `/usr`: which of the user's folders a box sees, read-only, and its `PATH`.
+//!
+//! Only folders that hold programs and libraries are listed; none of them holds credentials (`~/.cargo` itself does,
+//! `~/.cargo/bin` does not).
+
+use std::path::{Path, PathBuf};
+
+/// Below the home folder.
+const AT_HOME: &[&str] = &[
+    ".cargo/bin",
+    ".rustup",
+    ".pyenv",
+    ".nvm/versions",
+    ".volta/bin",
+    ".volta/tools",
+    ".fnm",
+    ".bun/bin",
+    ".deno/bin",
+    ".local/bin",
+    ".local/lib",
+    ".local/share/uv",
+    ".local/share/mise",
+    ".asdf",
+    ".rbenv",
+    ".sdkman/candidates",
+    "go/bin",
+];
+/// On the machine.
+const ON_MACHINE: &[&str] = &["/opt", "/nix/store", "/snap"];
+/// What every box has on its `PATH`.
+const SYSTEM_PATH: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Toolchains {
+    /// Folders to be seen in the box at their own place.
+    pub(crate) folders: Vec<PathBuf>,
+    /// The box's `PATH`.
+    pub(crate) path: String,
+    /// Variables that the toolchains need.
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+/// Looks for toolchains. `path` is the user's own `PATH`: its order is kept for what the box sees.
+pub(crate) fn find(home: Option<&Path>, path: Option<&str>) -> Toolchains {
+    let at_home = home.into_iter().flat_map(|home| AT_HOME.iter().map(move |below| home.join(below)));
+    let on_machine = ON_MACHINE.iter().map(PathBuf::from);
+    let folders: Vec<PathBuf> = at_home.chain(on_machine).filter(|folder| folder.is_dir()).collect();
+    let mut entries: Vec<String> = Vec::new();
+    for entry in path.unwrap_or_default().split(':').filter(|entry| entry.starts_with('/')) {
+        let seen = SYSTEM_PATH.contains(&entry) || folders.iter().any(|folder| Path::new(entry).starts_with(folder));
+        if seen && !entries.iter().any(|known| known == entry) {
+            entries.push(entry.to_owned());
+        }
+    }
+    for entry in SYSTEM_PATH {
+        if !entries.iter().any(|known| known == entry) {
+            entries.push(entry.to_owned());
+        }
+    }
+    let variables = [("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv")]
+        .into_iter()
+        .filter_map(|(name, below)| {
+            let folder = home?.join(below);
+            folders.contains(&folder).then(|| (name.to_owned(), folder.display().to_string()))
+        })
+        .collect();
+    Toolchains { folders, path: entries.join(":"), variables }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_sees_programs_but_no_credentials() {
+        let home = tempfile::tempdir().unwrap();
+        for below in [".cargo/bin", ".rustup/toolchains", ".ssh"] {
+            std::fs::create_dir_all(home.path().join(below)).unwrap();
+        }
+        let at = |below: &str| home.path().join(below).display().to_string();
+        let path = format!("{}:/evil:relative:{}:/usr/bin", at(".cargo/bin"), at(".ssh"));
+        let found = find(Some(home.path()), Some(&path));
+        assert!(found.folders.contains(&home.path().join(".cargo/bin")));
+        assert!(!found.folders.iter().any(|folder| folder.ends_with(".cargo") || folder.ends_with(".ssh")));
+        assert_eq!(
+            found.path,
+            format!("{}:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin", at(".cargo/bin"))
+        );
+        assert_eq!(found.variables, [("RUSTUP_HOME".to_owned(), at(".rustup"))]);
+    }
+}
