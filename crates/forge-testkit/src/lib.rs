@@ -3,4 +3,8 @@
 //!
 //! Nothing here is part of a shipped binary; other crates name it under `[dev-dependencies]` only.
 
+pub mod clock;
+pub mod contract;
+pub mod memory;
 pub mod model_server;
+pub mod sample;

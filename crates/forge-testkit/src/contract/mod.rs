@@ -1,0 +1,88 @@
+//! Contract suites: what every adapter of a port has to show. [`model`] says how its own is used.
+//!
+//! For the others an adapter names a function that makes one and gets one test per promise:
+//!
+//! ```ignore
+//! forge_testkit::journal_contract!(make); // fn make() -> (impl Journal + Ledger + QueueTable, keep-alive)
+//! forge_testkit::queue_contract!(make);   // fn make() -> (Arc<dyn Queue>, Arc<dyn Queue>, keep-alive)
+//! ```
+
+pub mod journal;
+pub mod ledger;
+pub mod model;
+pub mod queue;
+
+/// One test per promise of the journal, the ledger and the queue's table.
+///
+/// The argument is a function that gives an empty store (`Journal + Ledger + QueueTable`) and something that is
+/// kept as long as the store is used.
+#[macro_export]
+macro_rules! journal_contract {
+    ($make:path) => {
+        $crate::journal_contract! { @cases $make, journal:
+            events_are_read_in_the_order_in_which_they_were_appended
+            a_run_that_nobody_wrote_has_no_events
+            a_batch_after_another_end_is_a_conflict_and_writes_nothing
+            a_batch_with_wrong_numbers_is_refused
+            of_many_writers_of_one_position_one_wins
+            many_runs_are_appended_to_at_once
+            payloads_come_back_by_their_hash
+            a_batch_without_events_still_writes_the_rest
+            commands_wait_in_order_until_they_are_taken
+            a_command_is_taken_once
+            the_newest_checkpoint_replaces_the_one_before
+            lists_are_filtered_and_newest_first
+            a_row_comes_back_as_it_was_written
+            every_change_moves_the_counter
+        }
+        $crate::journal_contract! { @cases $make, ledger:
+            reservations_become_spending_when_settled
+            a_ceiling_is_refused_and_nothing_is_written
+            an_account_without_ceiling_is_only_booked
+            the_same_reservation_again_replaces_the_first
+            many_at_once_never_pass_a_ceiling
+        }
+        $crate::journal_contract! { @cases $make, queue:
+            open_items_are_listed_by_priority_then_age
+            the_table_counts_attempts
+            an_item_that_is_not_there_has_no_status
+        }
+    };
+    (@cases $make:path, $suite:ident: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, _keep) = $make();
+                $crate::contract::$suite::$case(&store).await;
+            }
+        )*
+    };
+}
+
+/// One test per promise of a queue.
+///
+/// The argument is a function that gives two queues on the same data, as two processes have them, and something
+/// that is kept as long as they are used.
+#[macro_export]
+macro_rules! queue_contract {
+    ($make:path) => {
+        $crate::queue_contract! { @cases $make:
+            a_claimed_run_is_held_until_its_lease_ends
+            of_many_claimers_one_wins
+            the_next_one_is_chosen_by_priority_then_age
+            a_finished_item_is_gone
+            an_item_can_be_given_back
+            an_item_whose_owner_died_is_claimed_again
+            any_run_can_be_claimed_by_name
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (one, other, _keep) = $make();
+                $crate::contract::queue::$case(one, other).await;
+            }
+        )*
+    };
+}

@@ -1,0 +1,155 @@
+//! What every queue, and every table under one, shows.
+
+#![allow(clippy::unwrap_used, reason = "a contract suite is a test: what it finds is a panic")]
+
+use crate::sample::time;
+use forge_ports::journal::Error;
+use forge_ports::queue::{ClaimError, ItemStatus, Queue, QueueTable};
+use forge_types::RunId;
+use std::sync::Arc;
+
+/// Two queues on the same data, as two processes have them.
+type Shared = Arc<dyn Queue>;
+
+/// The order in which items are to be worked on.
+pub async fn open_items_are_listed_by_priority_then_age(table: &impl QueueTable) {
+    let [a, b, c, d] = [1, 2, 3, 4].map(RunId::from_u128);
+    for (run, priority, age) in [(a, 0, 3), (b, 0, 1), (c, 5, 9), (d, -1, 0)] {
+        table.put(run, priority, time(age)).await.unwrap();
+    }
+    let order =
+        async || -> Vec<RunId> { table.open_items().await.unwrap().iter().map(|item| item.run).collect() };
+    assert_eq!(order().await, [c, b, a, d]);
+    table.put(b, 0, time(4)).await.unwrap();
+    assert_eq!(order().await, [c, a, b, d]);
+    table.begin(c, time(9)).await.unwrap();
+    assert_eq!(order().await, [c, a, b, d]);
+    table.set(c, ItemStatus::Completed).await.unwrap();
+    table.set(d, ItemStatus::Failed).await.unwrap();
+    assert_eq!(order().await, [a, b]);
+    table.put(d, 9, time(5)).await.unwrap();
+    assert_eq!(order().await, [d, a, b]);
+}
+
+/// Attempts are counted over all of an item's life.
+pub async fn the_table_counts_attempts(table: &impl QueueTable) {
+    let run = RunId::from_u128(1);
+    assert_eq!(table.begin(run, time(1)).await.unwrap(), 1);
+    assert_eq!(table.begin(run, time(2)).await.unwrap(), 2);
+    table.put(run, 3, time(3)).await.unwrap();
+    let item = table.open_items().await.unwrap().remove(0);
+    assert_eq!((item.status, item.attempts, item.priority), (ItemStatus::Queued, 2, 3));
+    assert_eq!(table.begin(run, time(4)).await.unwrap(), 3);
+    let item = table.open_items().await.unwrap().remove(0);
+    assert_eq!((item.status, item.created_at), (ItemStatus::Processing, time(3)));
+}
+
+/// A status can't be given to what is not there.
+pub async fn an_item_that_is_not_there_has_no_status(table: &impl QueueTable) {
+    let set = table.set(RunId::from_u128(1), ItemStatus::Completed).await;
+    assert!(matches!(set, Err(Error::NotFound { .. })));
+    assert_eq!(table.open_items().await.unwrap(), []);
+}
+
+/// A lease keeps everybody else out, says who holds it, and ends when it is dropped.
+pub async fn a_claimed_run_is_held_until_its_lease_ends(one: Shared, other: Shared) {
+    let run = RunId::generate();
+    one.enqueue(run, 0).await.unwrap();
+    assert_eq!(one.holder(run).await.unwrap(), None);
+    let lease = one.claim(run).await.unwrap();
+    assert_eq!((lease.run(), lease.attempt()), (run, 1));
+    let holder = other.holder(run).await.unwrap().expect("somebody holds it");
+    for queue in [&one, &other] {
+        match queue.claim(run).await.map(|_| ()) {
+            Err(ClaimError::Held { run: of, holder: who }) => assert_eq!((of, who), (run, holder.clone())),
+            answer => panic!("it is held, so why {answer:?}?"),
+        }
+        assert!(queue.claim_next().await.unwrap().is_none());
+    }
+    drop(lease);
+    assert_eq!(other.holder(run).await.unwrap(), None);
+    assert_eq!(other.claim(run).await.unwrap().attempt(), 2);
+}
+
+/// A claim is atomic.
+pub async fn of_many_claimers_one_wins(one: Shared, other: Shared) {
+    for _ in 0..5 {
+        let run = RunId::generate();
+        one.enqueue(run, 0).await.unwrap();
+        let tries: Vec<_> = (0..16)
+            .map(|n| {
+                let queue = if n % 2 == 0 { Arc::clone(&one) } else { Arc::clone(&other) };
+                tokio::spawn(async move {
+                    if n % 3 == 0 { queue.claim_next().await.unwrap() } else { queue.claim(run).await.ok() }
+                })
+            })
+            .collect();
+        let mut leases = Vec::new();
+        for one in tries {
+            leases.extend(one.await.unwrap());
+        }
+        assert_eq!(leases.len(), 1);
+        let lease = leases.remove(0);
+        assert_eq!(lease.attempt(), 1);
+        one.finish(lease, ItemStatus::Completed).await.unwrap();
+    }
+}
+
+/// Higher priority first; what was put in first comes first within.
+pub async fn the_next_one_is_chosen_by_priority_then_age(one: Shared, other: Shared) {
+    let runs = [RunId::generate(), RunId::generate(), RunId::generate()];
+    for (run, priority) in runs.into_iter().zip([0, 0, 7]) {
+        one.enqueue(run, priority).await.unwrap();
+    }
+    assert_eq!(other.size().await.unwrap(), 3);
+    let mut leases = Vec::new();
+    for wanted in [runs[2], runs[0], runs[1]] {
+        let lease = other.claim_next().await.unwrap().expect("one is left");
+        assert_eq!(lease.run(), wanted);
+        leases.push(lease);
+    }
+    assert!(one.claim_next().await.unwrap().is_none());
+    assert_eq!(one.size().await.unwrap(), 0);
+}
+
+/// Nothing stays behind of what is done.
+pub async fn a_finished_item_is_gone(one: Shared, other: Shared) {
+    for status in [ItemStatus::Completed, ItemStatus::Failed] {
+        let run = RunId::generate();
+        one.enqueue(run, 0).await.unwrap();
+        let lease = one.claim_next().await.unwrap().expect("it is queued");
+        one.finish(lease, status).await.unwrap();
+        assert!(other.claim_next().await.unwrap().is_none());
+        assert_eq!((other.size().await.unwrap(), other.holder(run).await.unwrap()), (0, None));
+    }
+}
+
+/// Work that is to be gone on with later is queued again.
+pub async fn an_item_can_be_given_back(one: Shared, other: Shared) {
+    let run = RunId::generate();
+    one.enqueue(run, 0).await.unwrap();
+    let lease = one.claim_next().await.unwrap().expect("it is queued");
+    assert_eq!(one.size().await.unwrap(), 0);
+    one.finish(lease, ItemStatus::Queued).await.unwrap();
+    assert_eq!(other.size().await.unwrap(), 1);
+    let lease = other.claim_next().await.unwrap().expect("it is queued again");
+    assert_eq!((lease.run(), lease.attempt()), (run, 2));
+}
+
+/// A lease that ends without a word leaves the item to the next one.
+pub async fn an_item_whose_owner_died_is_claimed_again(one: Shared, other: Shared) {
+    let run = RunId::generate();
+    one.enqueue(run, 0).await.unwrap();
+    drop(one.claim_next().await.unwrap().expect("it is queued"));
+    let lease = other.claim_next().await.unwrap().expect("nobody works on it");
+    assert_eq!((lease.run(), lease.attempt()), (run, 2));
+}
+
+/// A run that is not in the queue, or that is done there, can be claimed by its name.
+pub async fn any_run_can_be_claimed_by_name(one: Shared, other: Shared) {
+    let run = RunId::generate();
+    let lease = one.claim(run).await.unwrap();
+    assert_eq!(lease.attempt(), 1);
+    one.finish(lease, ItemStatus::Completed).await.unwrap();
+    assert_eq!(other.claim(run).await.unwrap().attempt(), 2);
+}

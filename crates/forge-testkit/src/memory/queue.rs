@@ -1,0 +1,91 @@
+//! The queue in memory: leases that die with the process that a [`MemoryStore`] stands for.
+
+use super::MemoryStore;
+use super::tables::Tables;
+use forge_ports::async_trait;
+use forge_ports::journal::Error;
+use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
+use forge_types::{RunId, Timestamp};
+
+struct MemoryLease {
+    store: MemoryStore,
+    run: RunId,
+    number: u64,
+    attempt: u32,
+}
+
+impl Lease for MemoryLease {
+    fn run(&self) -> RunId {
+        self.run
+    }
+
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        let mut tables = self.store.tables();
+        if tables.leases.get(&self.run).is_some_and(|(_, number)| *number == self.number) {
+            tables.leases.remove(&self.run);
+        }
+    }
+}
+
+/// What others are told about a process.
+fn name(process: u64) -> String {
+    format!("memory:{process}")
+}
+
+impl MemoryStore {
+    fn lease(&self, tables: &mut Tables, run: RunId) -> Box<dyn Lease> {
+        tables.last_lease += 1;
+        let number = tables.last_lease;
+        tables.leases.insert(run, (self.process.number, number));
+        let attempt = tables.begin(run, Timestamp::default());
+        Box::new(MemoryLease { store: self.clone(), run, number, attempt })
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryStore {
+    async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
+        // In the order of calls: each comes later than all before it.
+        let mut tables = self.alive()?;
+        let latest = tables.open_items().iter().map(|item| item.created_at.as_micros()).max().unwrap_or(0);
+        tables.put(run, priority, Timestamp::from_micros(latest + 1));
+        drop(tables);
+        self.moved();
+        Ok(())
+    }
+
+    async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
+        let mut tables = self.alive()?;
+        match tables.leases.get(&run) {
+            Some((process, _)) => Err(ClaimError::Held { run, holder: name(*process) }),
+            None => Ok(self.lease(&mut tables, run)),
+        }
+    }
+
+    async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
+        let mut tables = self.alive()?;
+        let next = tables.open_items().into_iter().find(|item| !tables.leases.contains_key(&item.run));
+        Ok(next.map(|item| self.lease(&mut tables, item.run)))
+    }
+
+    async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
+        let outcome = self.alive().and_then(|mut tables| tables.set(lease.run(), status));
+        drop(lease);
+        self.moved();
+        outcome
+    }
+
+    async fn holder(&self, run: RunId) -> Result<Option<String>, Error> {
+        Ok(self.alive()?.leases.get(&run).map(|(process, _)| name(*process)))
+    }
+
+    async fn size(&self) -> Result<usize, Error> {
+        Ok(self.alive()?.open_items().iter().filter(|item| item.status == ItemStatus::Queued).count())
+    }
+}

@@ -1,0 +1,211 @@
+//! The tables of the store in memory. Each function is one transaction: it checks first, then changes.
+
+use super::unavailable;
+use forge_ports::journal::{Batch, Checkpoint, Error, Pages, Posting, RunQuery, RunRow};
+use forge_ports::ledger::Balance;
+use forge_ports::queue::{Item, ItemStatus};
+use forge_types::{Command, CommandId, Digest, EffectId, Event, Money, RunId, Seq, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// All that the processes share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    runs: BTreeMap<RunId, Run>,
+    blobs: HashMap<Digest, Vec<u8>>,
+    /// Every command ever sent, so that none comes in twice.
+    known: BTreeSet<CommandId>,
+    ledger: Accounts,
+    items: BTreeMap<RunId, Item>,
+    /// Who works on what: the process, and its lease's number.
+    pub(super) leases: BTreeMap<RunId, (u64, u64)>,
+    pub(super) last_lease: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    row: RunRow,
+    events: Vec<Event>,
+    inbox: Vec<(CommandId, Command)>,
+    checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Accounts {
+    spent: BTreeMap<String, Money>,
+    reserved: BTreeMap<(RunId, EffectId, String), Money>,
+}
+
+impl Accounts {
+    fn balance(&self, account: &str) -> Balance {
+        let held = self.reserved.iter().filter(|((_, _, name), _)| name == account);
+        Balance {
+            spent: self.spent.get(account).copied().unwrap_or_default(),
+            reserved: held.fold(Money::ZERO, |sum, (_, amount)| sum.plus(*amount)),
+        }
+    }
+
+    fn post(&mut self, run: RunId, posting: &Posting) -> Result<(), Error> {
+        match posting {
+            Posting::Reserve { account, effect, amount, ceiling } => {
+                self.reserved.remove(&(run, *effect, account.clone()));
+                let balance = self.balance(account);
+                let used = balance.spent.plus(balance.reserved);
+                if let Some(ceiling) = ceiling.filter(|ceiling| used.plus(*amount) > *ceiling) {
+                    return Err(Error::Ceiling { account: account.clone(), ceiling, used, wanted: *amount });
+                }
+                self.reserved.insert((run, *effect, account.clone()), *amount);
+            }
+            Posting::Settle { effect, actual } => {
+                let held: Vec<String> = self
+                    .reserved
+                    .keys()
+                    .filter(|(of, what, _)| *of == run && what == effect)
+                    .map(|(_, _, account)| account.clone())
+                    .collect();
+                for account in held {
+                    self.reserved.remove(&(run, *effect, account.clone()));
+                    let spent = self.spent.entry(account).or_default();
+                    *spent = spent.plus(*actual);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tables {
+    pub(super) fn append(&mut self, batch: Batch) -> Result<(), Error> {
+        let run = batch.run;
+        let actual = self.runs.get(&run).and_then(|run| run.events.last()).map_or(Seq(0), |event| event.seq);
+        let mut next = batch.expected;
+        for event in &batch.events {
+            next = next.next();
+            if event.run != run || event.seq != next {
+                return Err(unavailable(format!("the batch for run {run} is not numbered from {next} on")));
+            }
+        }
+        let conflict = Error::Conflict { run, expected: batch.expected, actual };
+        if batch.expected != actual {
+            return Err(conflict);
+        }
+        let mut inbox = self.runs.get(&run).map(|run| run.inbox.clone()).unwrap_or_default();
+        for taken in &batch.taken {
+            match inbox.iter().position(|(id, _)| id == taken) {
+                Some(at) => drop(inbox.remove(at)),
+                None => return Err(conflict),
+            }
+        }
+        let mut ledger = self.ledger.clone();
+        for posting in &batch.postings {
+            ledger.post(run, posting)?;
+        }
+        self.ledger = ledger;
+        self.blobs.extend(batch.blobs.into_iter().map(|blob| (blob.digest, blob.bytes)));
+        let stored = self.runs.entry(run).or_insert_with(|| Run {
+            row: batch.row.clone(),
+            events: Vec::new(),
+            inbox: Vec::new(),
+            checkpoint: None,
+        });
+        stored.row = RunRow { created_at: stored.row.created_at, ..batch.row };
+        stored.events.extend(batch.events);
+        stored.inbox = inbox;
+        stored.checkpoint = batch.checkpoint.or(stored.checkpoint.take());
+        Ok(())
+    }
+
+    pub(super) fn read(&self, run: RunId, after: Seq, limit: usize) -> Pages {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let events = self.runs.get(&run).map(|run| run.events.as_slice()).unwrap_or_default();
+        let events = events.iter().filter(|event| event.seq > after).take(limit).cloned().collect();
+        Pages { events, damage: None }
+    }
+
+    pub(super) fn checkpoint(&self, run: RunId) -> Option<Checkpoint> {
+        self.runs.get(&run).and_then(|run| run.checkpoint.clone())
+    }
+
+    pub(super) fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        let bytes = self.blobs.get(&digest).cloned();
+        let bytes = bytes.ok_or_else(|| Error::NotFound { what: format!("payload {digest}") })?;
+        if Digest::of(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(Error::Damaged { what: format!("the payload {digest}: its content has changed") })
+        }
+    }
+
+    pub(super) fn list(&self, query: &RunQuery) -> Vec<RunRow> {
+        let prefix = query.prefix.as_ref().map(|prefix| prefix.to_ascii_lowercase());
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let mut rows: Vec<_> = self
+            .runs
+            .values()
+            .map(|run| &run.row)
+            .filter(|row| query.status.is_none_or(|status| status == row.status))
+            .filter(|row| query.repo.as_ref().is_none_or(|repo| *repo == row.repo))
+            .filter(|row| prefix.as_ref().is_none_or(|prefix| row.run.to_string().starts_with(prefix)))
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.run)));
+        rows.into_iter().take(limit).cloned().collect()
+    }
+
+    pub(super) fn send(&mut self, run: RunId, id: CommandId, command: Command) -> Result<(), Error> {
+        let not_found = || Error::NotFound { what: format!("run {run}") };
+        let stored = self.runs.get_mut(&run).ok_or_else(not_found)?;
+        if self.known.insert(id) {
+            stored.inbox.push((id, command));
+        }
+        Ok(())
+    }
+
+    pub(super) fn inbox(&self, run: RunId) -> Vec<(CommandId, Command)> {
+        self.runs.get(&run).map(|run| run.inbox.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn balance(&self, account: &str) -> Balance {
+        self.ledger.balance(account)
+    }
+
+    pub(super) fn reservations(&self, run: RunId) -> Vec<(EffectId, String, Money)> {
+        let held = self.ledger.reserved.iter().filter(|((of, _, _), _)| *of == run);
+        held.map(|((_, effect, account), amount)| (*effect, account.clone(), *amount)).collect()
+    }
+
+    pub(super) fn put(&mut self, run: RunId, priority: i32, at: Timestamp) {
+        let attempts = self.items.get(&run).map_or(0, |item| item.attempts);
+        let item = Item { run, priority, created_at: at, status: ItemStatus::Queued, attempts };
+        self.items.insert(run, item);
+    }
+
+    pub(super) fn open_items(&self) -> Vec<Item> {
+        let is_open = |item: &&Item| matches!(item.status, ItemStatus::Queued | ItemStatus::Processing);
+        let mut items: Vec<_> = self.items.values().filter(is_open).cloned().collect();
+        items.sort_by_key(|item| (std::cmp::Reverse(item.priority), item.created_at, item.run));
+        items
+    }
+
+    pub(super) fn begin(&mut self, run: RunId, at: Timestamp) -> u32 {
+        let item = self.items.entry(run).or_insert(Item {
+            run,
+            priority: 0,
+            created_at: at,
+            status: ItemStatus::Processing,
+            attempts: 0,
+        });
+        item.status = ItemStatus::Processing;
+        item.attempts += 1;
+        item.attempts
+    }
+
+    pub(super) fn set(&mut self, run: RunId, status: ItemStatus) -> Result<(), Error> {
+        let not_found = || Error::NotFound { what: format!("run {run} in the queue") };
+        self.items.get_mut(&run).ok_or_else(not_found)?.status = status;
+        Ok(())
+    }
+
+    /// Frees all leases of a process.
+    pub(super) fn free(&mut self, process: u64) {
+        self.leases.retain(|_, (owner, _)| *owner != process);
+    }
+}

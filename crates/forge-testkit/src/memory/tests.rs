@@ -1,0 +1,62 @@
+//! The store in memory keeps the promises of the real one, and crashes where it is told to.
+
+use super::{AppendPoint, Fault, MemoryStore, Moment};
+use crate::sample::batch;
+use forge_ports::journal::{Error, Journal};
+use forge_ports::queue::{ItemStatus, Queue};
+use forge_types::{RunId, Seq};
+use std::sync::Arc;
+
+fn store() -> (MemoryStore, ()) {
+    (MemoryStore::new(), ())
+}
+
+fn queues() -> (Arc<dyn Queue>, Arc<dyn Queue>, ()) {
+    let store = MemoryStore::new();
+    let other = store.reopen();
+    (Arc::new(store), Arc::new(other), ())
+}
+
+mod journal {
+    crate::journal_contract!(super::store);
+}
+
+mod queue {
+    crate::queue_contract!(super::queues);
+}
+
+async fn length(store: &MemoryStore, run: RunId) -> usize {
+    store.read(run, Seq(0), 0).await.unwrap().events.len()
+}
+
+#[tokio::test]
+async fn a_crash_before_an_append_writes_nothing_and_one_after_it_everything() {
+    for (moment, written) in [(Moment::Before, 1), (Moment::After, 2)] {
+        let store = MemoryStore::with_hook(move |point| {
+            if point == (AppendPoint { index: 1, moment }) { Fault::Crash } else { Fault::None }
+        });
+        let run = RunId::generate();
+        store.append(batch(run, 0, 1)).await.unwrap();
+        let crashed = store.append(batch(run, 1, 1)).await;
+        assert!(matches!(crashed, Err(Error::Unavailable { why, .. }) if why == "crash"));
+        assert!(store.crashed());
+        assert!(store.append(batch(run, 1, 1)).await.is_err(), "a dead process writes nothing");
+        assert!(store.inbox(run).await.is_err(), "a dead process reads nothing");
+        assert_eq!(length(&store.reopen(), run).await, written);
+    }
+}
+
+#[tokio::test]
+async fn the_leases_of_a_crashed_process_are_free() {
+    let store = MemoryStore::new();
+    let next = store.reopen();
+    let run = RunId::generate();
+    let lease = store.claim(run).await.unwrap();
+    assert!(next.claim(run).await.is_err());
+    store.crash();
+    let taken = next.claim(run).await.unwrap();
+    drop(lease);
+    assert!(next.holder(run).await.unwrap().is_some(), "the old lease frees nothing that is not its own");
+    next.finish(taken, ItemStatus::Completed).await.unwrap();
+    assert_eq!(next.holder(run).await.unwrap(), None);
+}
