@@ -18,8 +18,8 @@ times="$target/test-times.log"
 : >"$log"
 : >"$times"
 # Tests that lack a service or a kernel feature write one line here; the end of this script shows them.
-export FORGE_SKIP_LOG="$target/test-skipped.log"
-: >"$FORGE_SKIP_LOG"
+export TEST_SKIP_LOG="$target/test-skipped.log"
+: >"$TEST_SKIP_LOG"
 # What is printed goes through a pipe; on a terminal it keeps its colours.
 [ ! -t 1 ] || export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"
 
@@ -71,9 +71,9 @@ totals() {
 finish() {
     local result=$?
     echo
-    if [ -s "$FORGE_SKIP_LOG" ]; then
+    if [ -s "$TEST_SKIP_LOG" ]; then
         echo "== not tested on this machine"
-        sort -u "$FORGE_SKIP_LOG"
+        sort -u "$TEST_SKIP_LOG"
         echo
     fi
     echo "== time of each part"
