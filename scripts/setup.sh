@@ -43,7 +43,7 @@ if [ "$level" = test ]; then
 fi
 
 if [ "${#packages[@]}" -gt 0 ]; then
-    echo "setup: missing: $(printf '%s; ' "${missing[@]}")"
+    echo "setup: missing: $(IFS=,; echo "${missing[*]}")"
     install="apt-get install -y --no-install-recommends ${packages[*]}"
     if ! command -v apt-get >/dev/null; then
         echo "setup: this is no Debian-like system; install what is missing with its own package manager" >&2
