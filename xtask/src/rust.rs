@@ -33,6 +33,9 @@ impl Outline {
         let file = syn::parse_file(text).map_err(|error| (error.span().start().line, error.to_string()))?;
         let mut outline = Self::default();
         outline.visit_file(&file);
+        let mut made = MadeByMacros::default();
+        made.visit_file(&file);
+        outline.enums.extend(made.enums());
         Ok(outline)
     }
 
@@ -74,6 +77,54 @@ impl<'ast> Visit<'ast> for Outline {
         }
         visit::visit_item_trait(self, node);
     }
+}
+
+/// Enums that a `macro_rules!` of the same file makes from a list: one variant for each piece between commas of
+/// the invocation.
+#[derive(Default)]
+struct MadeByMacros {
+    /// Name of the macro, name of the enum in its body.
+    definitions: Vec<(String, String)>,
+    /// Name of the macro, where it is used, with how many pieces.
+    uses: Vec<(String, usize, usize)>,
+}
+
+impl MadeByMacros {
+    fn enums(self) -> impl Iterator<Item = Sized> {
+        let Self { definitions, uses } = self;
+        uses.into_iter().flat_map(move |(used, line, count)| {
+            let made = definitions.clone().into_iter().filter(move |(name, _)| *name == used);
+            made.map(move |(_, name)| Sized { name, line, count })
+        })
+    }
+}
+
+impl<'ast> Visit<'ast> for MadeByMacros {
+    fn visit_item_macro(&mut self, node: &'ast syn::ItemMacro) {
+        let Some(path) = node.mac.path.get_ident() else { return };
+        if let Some(name) = &node.ident {
+            let mut after_enum = false;
+            each_word(node.mac.tokens.clone(), &mut |word, _| {
+                if after_enum {
+                    self.definitions.push((name.to_string(), word.to_string()));
+                }
+                after_enum = word == "enum";
+            });
+        } else {
+            self.uses.push((path.to_string(), path.span().start().line, pieces(node.mac.tokens.clone())));
+        }
+    }
+}
+
+/// How many pieces stand between the commas of a list; a comma at the end begins none.
+fn pieces(tokens: TokenStream) -> usize {
+    let (mut count, mut inside) = (0, false);
+    for token in tokens {
+        let comma = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',');
+        count += usize::from(!comma && !inside);
+        inside = !comma;
+    }
+    count
 }
 
 /// First and last line of a function: its `fn` and its closing brace.
@@ -183,6 +234,13 @@ mod tests {
         let text = "struct S; impl S { fn m(&self) {} }\ntrait T { fn d(&self) {} fn r(&self); }\nfn o() { fn i() {} }";
         let names: Vec<_> = Outline::parse(text).unwrap().functions.into_iter().map(|f| f.name).collect();
         assert_eq!(names, ["m", "d", "o", "i"]);
+    }
+
+    #[test]
+    fn enums_made_by_a_macro_are_counted_where_it_is_used() {
+        let text = "macro_rules! kinds { ($($v:ident = $n:literal),*) => { pub enum Kind { $($v),* } } }\n\
+                    other! { A, B }\nkinds! { /// Doc, with a comma.\n A = \"a,b\", B = \"b\", C = f(1, 2), }\n";
+        assert_eq!(Outline::parse(text).unwrap().enums, [Sized { name: "Kind".into(), line: 3, count: 3 }]);
     }
 
     #[test]
