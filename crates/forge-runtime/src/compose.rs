@@ -8,8 +8,8 @@ use forge_policy::context;
 use forge_policy::route::{self, Candidate, Wish};
 use forge_ports::Clock;
 use forge_types::{
-    CommandRules, CostRule, Limits, ModelSettings, Money, NetworkPolicy, Plan, RetryRule, Route, SandboxLimits,
-    SandboxSpec,
+    CommandRules, CostRule, Limits, ModelSettings, Money, NetworkPolicy, Plan, RetryRule, Route,
+    SandboxLimits, SandboxSpec,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Forge {
     pub async fn plan(&self, loaded: &Loaded, repo: &Path) -> Result<Plan, Error> {
         let route = choose(loaded).await?;
         let facts = forge_models::facts(&route.provider, &route.model);
-        let (tools, disabled) = enabled_tools(&self.parts().tools, &loaded.settings.tools.enabled)?;
+        let forge_tools::Selection { enabled: tools, disabled } =
+            enabled_tools(&self.parts().tools, &loaded.settings.tools.enabled)?;
         let sandbox = sandbox_spec(loaded, repo);
         let settings = &loaded.settings;
         let own = settings.agent.system_prompt.as_deref();
@@ -81,11 +82,12 @@ impl Forge {
     }
 }
 
-fn models(loaded: &Loaded) -> Result<Models, Error> {
+pub(crate) fn models(loaded: &Loaded) -> Result<Models, Error> {
     let mut options = forge_models::Options::default();
     let wanted = wish(loaded).provider;
     for provider in provider_options(loaded) {
-        let alone = forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
+        let alone =
+            forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
         match Models::new(&alone) {
             Ok(_) => options.providers.push(provider),
             // A provider that nobody asks for may be set up wrongly.
@@ -136,7 +138,8 @@ async fn choose(loaded: &Loaded) -> Result<Route, Error> {
         for candidate in &mut candidates {
             if let Some(seen) = models.find(&candidate.provider).await {
                 candidate.usable = true;
-                let serves = |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
+                let serves =
+                    |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
                 if !candidate.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
                     candidate.default_model = seen.models.first().cloned();
                 }
@@ -152,7 +155,11 @@ fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candida
     let hint = match vendor.detect {
         Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| format!("the variable {name}")),
         Detect::Probe { .. } => {
-            format!("a running {} server{}", vendor.name, vendor.base_url.map_or_else(String::new, |u| format!(" at {u}")))
+            format!(
+                "a running {} server{}",
+                vendor.name,
+                vendor.base_url.map_or_else(String::new, |u| format!(" at {u}"))
+            )
         }
         Detect::Never => String::new(),
     };
@@ -167,22 +174,9 @@ fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candida
 fn enabled_tools(
     registry: &forge_tools::Registry,
     enabled: &[String],
-) -> Result<(Vec<forge_types::ToolSpec>, Vec<String>), Error> {
-    let all = registry.specs();
-    if enabled.is_empty() {
-        return Ok((all, Vec::new()));
-    }
-    for name in enabled {
-        if !all.iter().any(|spec| spec.answers_to(name)) {
-            let names: Vec<_> = all.iter().map(|spec| spec.name.as_str()).collect();
-            let what = format!("tools.enabled names `{name}`, which does not exist (there are: {})", names.join(", "));
-            return Err(Error::Invalid { what });
-        }
-    }
-    let (on, off): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|spec| enabled.iter().any(|name| spec.answers_to(name)));
-    let disabled = off.into_iter().flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases)).collect();
-    Ok((on, disabled))
+) -> Result<forge_tools::Selection, Error> {
+    let allow = (!enabled.is_empty()).then_some(enabled);
+    registry.select(allow).map_err(|error| Error::Invalid { what: format!("tools.enabled: {error}") })
 }
 
 fn limits(loaded: &Loaded) -> Limits {

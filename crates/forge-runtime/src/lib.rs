@@ -5,6 +5,8 @@
 
 mod blobs;
 mod clock;
+mod compose;
+mod doctor;
 mod engine;
 mod error;
 mod follow;
@@ -13,8 +15,10 @@ mod live;
 mod redact;
 mod row;
 mod rundir;
+mod toolchains;
 
 pub use clock::SystemClock;
+pub use doctor::{Check, CheckState, doctor};
 pub use engine::{BoxKeeper, Engine, Parts};
 pub use error::Error;
 pub use follow::{Follow, FollowEnd};
@@ -22,3 +26,21 @@ pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use live::LiveSink;
 pub use redact::{HoldBack, REDACTED, Redactor};
+
+/// The tools that models can call, as `forge tool list` shows them.
+pub fn tools() -> Vec<forge_types::ToolSpec> {
+    forge_tools::builtin().list().cloned().collect()
+}
+
+/// All there is to say about a tool, for people.
+pub fn describe_tool(name: &str) -> Option<String> {
+    forge_tools::builtin().describe(name)
+}
+
+/// Answers as one of the programs that run inside a box, if the binary was started under such a name.
+///
+/// Must be the first thing that `main` does, before any thread exists. Gives the exit code to end with, or `None`
+/// for an ordinary start.
+pub fn helper_main(arguments: &[String]) -> Option<i32> {
+    forge_sandbox::helper_main(arguments)
+}

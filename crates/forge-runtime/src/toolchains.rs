@@ -49,7 +49,8 @@ pub(crate) fn find(home: Option<&Path>, path: Option<&str>) -> Toolchains {
     let folders: Vec<PathBuf> = at_home.chain(on_machine).filter(|folder| folder.is_dir()).collect();
     let mut entries: Vec<String> = Vec::new();
     for entry in path.unwrap_or_default().split(':').filter(|entry| entry.starts_with('/')) {
-        let seen = SYSTEM_PATH.contains(&entry) || folders.iter().any(|folder| Path::new(entry).starts_with(folder));
+        let seen =
+            SYSTEM_PATH.contains(&entry) || folders.iter().any(|folder| Path::new(entry).starts_with(folder));
         if seen && !entries.iter().any(|known| known == entry) {
             entries.push(entry.to_owned());
         }

@@ -1,0 +1,165 @@
+//! What is missing on this machine, and how to get it.
+
+use crate::compose;
+use forge_config::Loaded;
+use forge_models::vendors::{Detect, KeyRule, VENDORS};
+use forge_ports::Sandbox;
+use forge_types::{Layer, LayerState};
+use serde::Serialize;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// Works, with less than could be.
+    Warn,
+    /// A run can't start.
+    Fail,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at, such as `sandbox: seccomp`.
+    pub name: String,
+    /// How it came out.
+    pub state: CheckState,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, state: CheckState, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), state, detail: detail.into(), remedy: None }
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// Layers without which no run starts.
+const REQUIRED: &[&str] =
+    &["user namespace", "mount namespace", "pid namespace", "network namespace", "seccomp"];
+
+/// Looks at everything that a run needs.
+pub async fn doctor(loaded: &Loaded) -> Vec<Check> {
+    let mut checks = vec![data_folder(&loaded.dirs.data), store(loaded)];
+    checks.extend(forge_sandbox::Backends::new().probe().await.into_iter().map(layer));
+    checks.extend(providers(loaded).await);
+    for (program, why) in [
+        ("git", "agents use it to look at history and changes"),
+        ("python3", "projects in Python need it"),
+        ("rg", "agents search with it in the shell; the search tool does not need it"),
+    ] {
+        checks.push(program_check(program, why, loaded.path.as_deref().unwrap_or_default()));
+    }
+    checks
+}
+
+fn data_folder(path: &Path) -> Check {
+    let name = "data folder";
+    let shown = path.display();
+    if let Err(error) = std::fs::create_dir_all(path) {
+        return Check::new(name, CheckState::Fail, format!("{shown}: {error}"))
+            .remedy("make it writable, or name another one with XDG_DATA_HOME");
+    }
+    let probe = path.join(".doctor");
+    match std::fs::write(&probe, b"x") {
+        Ok(()) => {
+            let _ = std::fs::remove_file(&probe);
+            Check::new(name, CheckState::Ok, shown.to_string())
+        }
+        Err(error) => Check::new(name, CheckState::Fail, format!("{shown} can't be written: {error}"))
+            .remedy("make it writable, free some space, or name another one with XDG_DATA_HOME"),
+    }
+}
+
+fn store(loaded: &Loaded) -> Check {
+    let options = forge_store::Options { data_dir: loaded.dirs.data.clone() };
+    match forge_store::Store::open(&options) {
+        Ok(store) => Check::new("store", CheckState::Ok, store.path().display().to_string()),
+        Err(error) => Check::new("store", CheckState::Fail, error.to_string()),
+    }
+}
+
+fn layer(layer: Layer) -> Check {
+    let name = format!("sandbox: {}", layer.name);
+    let check = match layer.state {
+        LayerState::Enforced => Check::new(name, CheckState::Ok, "in force"),
+        LayerState::Degraded(why) => Check::new(name, CheckState::Warn, why),
+        LayerState::Absent(why) => {
+            let required = REQUIRED.iter().any(|required| layer.name.contains(required));
+            Check::new(name, if required { CheckState::Fail } else { CheckState::Warn }, why)
+        }
+    };
+    match layer.remedy {
+        Some(remedy) => check.remedy(remedy),
+        None => check,
+    }
+}
+
+async fn providers(loaded: &Loaded) -> Vec<Check> {
+    let models = match compose::models(loaded) {
+        Ok(models) => models,
+        Err(error) => return vec![Check::new("providers", CheckState::Fail, error.to_string())],
+    };
+    let wanted = loaded.settings.model.provider.as_deref();
+    let mut checks = Vec::new();
+    let mut any = false;
+    for vendor in
+        VENDORS.iter().filter(|vendor| vendor.detect != Detect::Never || wanted == Some(vendor.name))
+    {
+        let name = format!("provider: {}", vendor.name);
+        let key = loaded.secrets.variable(vendor.name);
+        let check = match (vendor.detect, key) {
+            (Detect::Key, Some(variable)) => {
+                any = true;
+                Check::new(name, CheckState::Ok, format!("key in {variable}"))
+            }
+            (Detect::Key, None) => {
+                let variable = vendor.key_env.first().copied().unwrap_or("its key");
+                Check::new(name, CheckState::Warn, format!("no key ({variable} is not set)"))
+            }
+            (Detect::Probe { .. }, _) => match models.find(vendor.name).await {
+                Some(seen) => {
+                    any = true;
+                    let models =
+                        if seen.models.is_empty() { "running".to_owned() } else { seen.models.join(", ") };
+                    Check::new(name, CheckState::Ok, models)
+                }
+                None => Check::new(name, CheckState::Warn, "no server answers"),
+            },
+            (Detect::Never, _) => {
+                any |= vendor.key != KeyRule::Required;
+                Check::new(name, CheckState::Ok, "named in the configuration")
+            }
+        };
+        checks.push(check);
+    }
+    if !any {
+        checks.push(
+            Check::new("providers", CheckState::Fail, "there is no model to ask")
+                .remedy("set one of the keys above, start a local server, or configure model.base_url"),
+        );
+    }
+    checks
+}
+
+fn program_check(program: &str, why: &str, path: &str) -> Check {
+    let found = path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| {
+        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    });
+    match found {
+        Some(file) => Check::new(format!("program: {program}"), CheckState::Ok, file.display().to_string()),
+        None => Check::new(format!("program: {program}"), CheckState::Warn, format!("not found; {why}")),
+    }
+}
