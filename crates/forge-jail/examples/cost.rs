@@ -21,7 +21,7 @@ fn times(n: usize, mut work: impl FnMut()) -> Duration {
     median((0..n).map(|_| one(&mut work)).collect())
 }
 
-#[allow(clippy::disallowed_methods, reason = "the measurement compares with a plain process")]
+#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the measurement compares with a plain process")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args_os().next().is_some_and(|a| a == INIT_ARGV0) {
         init_main();
@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let jail = Jail::spawn(&JailSpec::new("cost", &dir), &exe)?;
     let layers = jail.layers();
     let command = || Exec {
+        program: None,
         argv: vec![Raw::from("/bin/true")],
         cwd: Raw::default(),
         env: Vec::new(),

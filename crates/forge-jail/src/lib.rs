@@ -37,7 +37,7 @@ mod wire;
 pub use cgroup::prune;
 pub use client::{Answer, Jail};
 pub use error::Error;
-pub use init::{INIT_ARGV0, TEMP_PREFIX, init_main};
+pub use init::{Files, INIT_ARGV0, TEMP_PREFIX, init_main};
 pub use layers::{Layer, LayerReport, State};
 pub use probe::probe;
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, WORKSPACE};

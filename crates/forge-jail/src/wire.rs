@@ -178,7 +178,9 @@ pub enum Request {
 /// A command to run in the box.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exec {
-    /// Program and arguments; the program is looked up in the command's own `PATH`.
+    /// What is executed, if not the first of `argv`.
+    pub program: Option<Raw>,
+    /// Name and arguments. A program without a slash is looked up in the command's own `PATH`.
     pub argv: Vec<Raw>,
     /// Working folder, relative to the workspace; empty is the workspace itself.
     pub cwd: Raw,

@@ -1,4 +1,10 @@
 //! Boxes as their users see them: as root and, run again under another id, as an ordinary user.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests start themselves again as another user"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -113,6 +119,7 @@ impl Boxed {
 
 fn exec(argv: &[&str]) -> Exec {
     Exec {
+        program: None,
         argv: argv.iter().map(|a| Raw::from(*a)).collect(),
         cwd: Raw::default(),
         env: Vec::new(),

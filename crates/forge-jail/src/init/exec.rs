@@ -45,7 +45,7 @@ impl Launcher {
         exec: &Exec,
         out: [&OwnedFd; 2],
     ) -> Result<i32, StartFault> {
-        let program = exec.argv.first().cloned().unwrap_or_default();
+        let program = exec.program.as_ref().or(exec.argv.first()).cloned().unwrap_or_default();
         let fault = |what: &Raw, e: &io::Error| StartFault {
             what: what.clone(),
             errno: e.raw_os_error().unwrap_or(libc::EINVAL),

@@ -25,8 +25,9 @@ pub const TEMP_PREFIX: &str = ".forge-tmp-";
 
 type Outcome<T> = Result<T, FaultKind>;
 
-/// The file side of the init.
-pub(super) struct Files {
+/// A folder, and the file requests that are done below it. The init has one for the workspace; a caller that works
+/// without a box can have its own, with the same rules but the rights of its own process.
+pub struct Files {
     root: OwnedFd,
     temps: HashMap<u64, Temp>,
     next: u64,
@@ -51,12 +52,15 @@ struct Place {
 }
 
 impl Files {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    /// Works below the folder that `root` is open on.
+    #[must_use]
+    pub fn new(root: OwnedFd) -> Self {
         Self { root, temps: HashMap::new(), next: 1 }
     }
 
-    /// Does one file request; requests of other kinds are refused.
-    pub(super) fn perform(&mut self, request: Request) -> (Reply, Option<OwnedFd>) {
+    /// Does one file request; requests of other kinds are refused. A descriptor comes with [`Reply::Opened`] and
+    /// [`Reply::Temp`].
+    pub fn perform(&mut self, request: Request) -> (Reply, Option<OwnedFd>) {
         let (path, done) = match request {
             Request::OpenRead { path } => {
                 let done = self.open_read(&path);
@@ -98,13 +102,6 @@ impl Files {
         match done {
             Ok(answer) => answer,
             Err(kind) => (Reply::Failed(FileFault { path, kind }), None),
-        }
-    }
-
-    /// Throws away every unfinished write.
-    pub(super) fn give_up_all(&mut self) {
-        for (_, temp) in self.temps.drain() {
-            temp.discard();
         }
     }
 
@@ -309,6 +306,21 @@ impl Files {
     }
 }
 
+impl Drop for Files {
+    /// Throws away every unfinished write.
+    fn drop(&mut self) {
+        for (_, temp) in self.temps.drain() {
+            temp.discard();
+        }
+    }
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files").field("root", &self.root).field("unfinished", &self.temps.len()).finish()
+    }
+}
+
 impl Temp {
     fn discard(self) {
         // Already gone is as good.
@@ -430,8 +442,13 @@ fn describe(stat: &Stat) -> FileStat {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mode: stat.st_mode & 0o7777,
         mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos(stat)),
-        links: u64::from(stat.st_nlink),
+        links: link_count(stat),
     }
+}
+
+#[allow(clippy::useless_conversion, reason = "the field's width depends on the architecture")]
+fn link_count(stat: &Stat) -> u64 {
+    u64::from(stat.st_nlink)
 }
 
 fn nanos(stat: &Stat) -> i64 {

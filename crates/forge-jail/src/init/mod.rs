@@ -22,7 +22,7 @@ mod rootfs;
 mod serve;
 mod watch;
 
-pub use files::TEMP_PREFIX;
+pub use files::{Files, TEMP_PREFIX};
 pub(crate) use serve::Order;
 
 use std::fs::File;

@@ -91,7 +91,6 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, layers: Vec<LayerReport>) 
         }
         server.clock();
     }
-    server.files.give_up_all();
     Ok(())
 }
 
