@@ -50,13 +50,16 @@ impl<'a> Layers<'a> {
         let (own, other): (Vec<_>, Vec<_>) = leaves.iter().partition(canonical);
         for leaf in other.into_iter().chain(own) {
             let origin = at_line(place(path.to_owned()), leaf.line);
-            let Some(index) = schema::position(&leaf.path) else {
-                self.unknown(&leaf.path, origin);
-                continue;
+            let index = match (schema::position(&leaf.path), &leaf.raw) {
+                // `key:` or `section:` with nothing behind it sets nothing.
+                (Some(_), Raw::Null) => continue,
+                (None, Raw::Null) if schema::is_section(&leaf.path) => continue,
+                (Some(index), _) => index,
+                (None, _) => {
+                    self.unknown(&leaf.path, origin);
+                    continue;
+                }
             };
-            if leaf.raw == Raw::Null {
-                continue; // `key:` with nothing behind it sets nothing
-            }
             let key = &KEYS[index];
             match key.kind.read(&leaf.raw, self.context(base)) {
                 Ok(value) => {
@@ -199,7 +202,14 @@ impl<'a> Layers<'a> {
             let reserved = |reserved: &str| {
                 name.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
             };
-            if known.iter().any(|known| known == name) || RESERVED.iter().any(|item| reserved(item)) {
+            // A name of the user's own choice, as the holder of a key or a variable for commands.
+            let named = self.slots.iter().any(|(value, _)| match value {
+                Some(Value::Text(text)) => text == name,
+                Some(Value::List(items)) => items.iter().any(|item| item == name),
+                _ => false,
+            });
+            let listed = known.iter().any(|known| known == name);
+            if named || listed || RESERVED.iter().any(|item| reserved(item)) {
                 continue;
             }
             let hint = nearest(name, known.iter().map(String::as_str));

@@ -362,7 +362,10 @@ fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mism
     };
     let mut out: Vec<String> = Vec::new();
     for item in items {
-        let wrong = || Mismatch::new(format!("the entry {}", item.shown()));
+        let wrong = || {
+            let found = if let Raw::Text(text) = item { shown(text) } else { item.shown() };
+            Mismatch::new(format!("the entry {found}"))
+        };
         let Raw::Text(text) = item else { return Err(wrong()) };
         let fits = match element {
             Element::Name => {

@@ -203,6 +203,11 @@ pub(crate) fn position(path: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.path == path || key.also.contains(&path))
 }
 
+/// Whether some key lies below `path`.
+pub(crate) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
 /// The section names, in the order of the table, each once.
 pub fn sections() -> Vec<&'static str> {
     let mut seen: Vec<&'static str> = Vec::new();

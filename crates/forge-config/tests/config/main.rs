@@ -1,0 +1,15 @@
+//! What loading, trust, editing and the rendered documents do, through the public interface.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod documents;
+mod edit;
+mod environment;
+mod faults;
+mod init;
+mod masking;
+mod parsers;
+mod precedence;
+mod provider;
+mod support;
+mod trust;
