@@ -154,14 +154,14 @@ pub(crate) fn joined(parts: &[Part]) -> Cow<'_, str> {
 
 /// The arguments of a call for the way back to a provider: verbatim if they are a JSON object; broken ones are
 /// wrapped in one, since several services refuse a conversation that holds anything else.
-pub(crate) fn sendable_arguments(call: &ToolCall) -> Box<RawValue> {
+pub(crate) fn sendable_arguments(call: &ToolCall) -> Cow<'_, RawValue> {
     let text = call.arguments.trim();
     let text = if text.is_empty() { "{}" } else { text };
-    match RawValue::from_string(text.to_owned()) {
-        Ok(raw) if text.starts_with('{') => raw,
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) if text.starts_with('{') => Cow::Borrowed(raw),
         _ => {
             let wrapped = serde_json::json!({"unparsed_arguments": call.arguments}).to_string();
-            RawValue::from_string(wrapped).expect("an object just written is JSON")
+            Cow::Owned(RawValue::from_string(wrapped).expect("an object just written is JSON"))
         }
     }
 }

@@ -5,6 +5,8 @@
 //! of the request ("automatic caching"): marks on blocks would have to move with every turn and so change bytes
 //! that were sent before.
 
+use std::borrow::Cow;
+
 use forge_types::{Finish, ModelRequest, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -68,7 +70,7 @@ enum Tagged<'a> {
     ToolUse {
         id: String,
         name: &'a str,
-        input: Box<RawValue>,
+        input: Cow<'a, RawValue>,
     },
     ToolResult {
         tool_use_id: String,

@@ -57,7 +57,7 @@ struct SentCall<'a> {
 #[derive(Serialize)]
 struct SentFunction<'a> {
     name: &'a str,
-    arguments: Box<RawValue>,
+    arguments: Cow<'a, RawValue>,
 }
 
 /// The request as bytes.

@@ -155,9 +155,9 @@ fn assistant<'a>(message: &'a Message, request: &ModelRequest) -> Sent<'a> {
             sent.state.extend(fields);
         }
         if let PartKind::Call(call) = &part.kind {
-            let arguments = match call.parsed() {
-                Ok(_) if !call.arguments.trim().is_empty() => Cow::Borrowed(call.arguments.as_str()),
-                _ => Cow::Owned(sendable_arguments(call).get().to_owned()),
+            let arguments = match sendable_arguments(call) {
+                Cow::Borrowed(raw) => Cow::Borrowed(raw.get()),
+                Cow::Owned(raw) => Cow::Owned(raw.get().to_owned()),
             };
             sent.tool_calls.push(SentCall {
                 id: &call.id,

@@ -142,8 +142,10 @@ impl ModelCall {
 
     /// Reads a request body of the given shape. Fields that are missing or of another type read as empty: the
     /// strict rules are in [`super::rules`].
-    pub(super) fn read(shape: Shape, http: Recorded) -> Self {
-        let body = &http.json;
+    pub(super) fn read(shape: Shape, mut http: Recorded) -> Self {
+        // Taken out while it is read and put back below: copying it would be the dearest part of a call.
+        let json = std::mem::take(&mut http.json);
+        let (body, path) = (&json, http.path.clone());
         let mut call = Self {
             shape,
             model: text_of(&body["model"]),
@@ -153,14 +155,15 @@ impl ModelCall {
             max_tokens: None,
             stream: body["stream"].as_bool().unwrap_or(false),
             usage_wanted: true,
-            http: http.clone(),
+            http,
         };
         match shape {
             Shape::OpenAi => read_openai(&mut call, body),
             Shape::Anthropic => read_anthropic(&mut call, body),
-            Shape::Gemini => read_gemini(&mut call, body, &http.path),
+            Shape::Gemini => read_gemini(&mut call, body, &path),
             Shape::Ollama => read_ollama(&mut call, body),
         }
+        call.http.json = json;
         call
     }
 
