@@ -10,7 +10,7 @@ use crate::trust::Standing;
 use std::path::Path;
 
 /// Faults of settings that do not go together.
-pub(crate) fn settings(settings: &Settings, values: &[Slot], faults: &mut Vec<Fault>) {
+pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice], faults: &mut Vec<Fault>) {
     let origin = |key: &str| schema::position(key).map_or(Origin::Default, |index| values[index].1.clone());
     let sandbox = &settings.sandbox;
     let set = |key: &str| origin(key) != Origin::Default;
@@ -47,11 +47,16 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], faults: &mut Vec<Fa
             .hint("remove it: keys never enter the sandbox"),
         );
     }
-    provider(settings, &origin, faults);
+    provider(settings, &origin, notices, faults);
 }
 
 /// Providers that need one more setting.
-fn provider(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
+fn provider(
+    settings: &Settings,
+    origin: &dyn Fn(&str) -> Origin,
+    notices: &[Notice],
+    faults: &mut Vec<Fault>,
+) {
     let Some(name) = settings.model.provider.as_deref() else { return };
     let own = settings.providers.get(name);
     let missing = match name {
@@ -61,10 +66,13 @@ fn provider(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut V
         "scripted" if own.is_none_or(|own| own.script.is_none()) => "providers.scripted.script",
         _ => return,
     };
+    // It may have been there and not have been used; with faults, nobody sees the notice that says so.
+    let dropped = notices.iter().find(|notice| notice.key.as_deref() == Some(missing));
+    let hint = dropped.map_or_else(|| format!("set {missing}"), |notice| notice.message.clone());
     faults.push(
         Fault::new(origin("model.provider"), format!("{missing} beside the provider `{name}`"), "nothing")
             .key("model.provider")
-            .hint(format!("set {missing}")),
+            .hint(hint),
     );
 }
 

@@ -19,6 +19,9 @@ const HINTED: usize = 100;
 const RESERVED: [&str; 6] =
     ["FORGE_SOAK", "FORGE_LOG", "FORGE_UPDATE_DOCS", "FORGE_PASSPHRASE", "FORGE_TEST", "FORGE_BENCH"];
 
+/// The keys that belong together: another provider has other models and another address.
+const MODEL: [&str; 3] = ["model.provider", "model.name", "model.base_url"];
+
 /// The values so far, with everything that was wrong with them.
 pub(crate) struct Layers<'a> {
     sources: &'a Sources,
@@ -43,6 +46,12 @@ impl<'a> Layers<'a> {
 
     /// Lays a file over what is there.
     pub(crate) fn file(&mut self, leaves: &[Leaf], path: &Path, place: fn(PathBuf) -> Origin, gated: bool) {
+        let before = self.model();
+        self.leaves(leaves, path, place, gated);
+        self.settle(&before);
+    }
+
+    fn leaves(&mut self, leaves: &[Leaf], path: &Path, place: fn(PathBuf) -> Origin, gated: bool) {
         let base = path.parent().unwrap_or(path);
         let mut set: Vec<(usize, &str)> = Vec::new();
         // Canonical spellings come last, so that they win over other spellings in the same file.
@@ -87,7 +96,9 @@ impl<'a> Layers<'a> {
             let found = assigned.iter().find(|found| found.name == name && !found.value.is_empty())?;
             Some((found.value.clone(), place(found)))
         };
+        let before = self.model();
         self.variables(&lookup, gated);
+        self.settle(&before);
         let names: Vec<_> = assigned.iter().map(|found| found.name.as_str()).collect();
         self.unknown_variables(&names, &|name| format!("{} in {}", name, path.display()));
     }
@@ -98,13 +109,16 @@ impl<'a> Layers<'a> {
         let lookup = |name: &str| {
             env.get(name).map(|value| (value.to_owned(), Origin::Env { variable: name.to_owned() }))
         };
+        let before = self.model();
         self.variables(&lookup, false);
+        self.settle(&before);
         let names: Vec<_> = env.names().collect();
         self.unknown_variables(&names, &|name| format!("{name} in the environment"));
     }
 
     /// Lays the flags over what is there.
     pub(crate) fn flags(&mut self) {
+        let before = self.model();
         for flag in &self.sources.flags {
             let origin = Origin::Flag { name: flag.name.clone() };
             let Some(index) = schema::position(&flag.key) else {
@@ -114,6 +128,38 @@ impl<'a> Layers<'a> {
             match KEYS[index].kind.read_text(&flag.value, self.context(&self.sources.cwd)) {
                 Ok(value) => self.slots[index] = (Some(value), origin),
                 Err(wrong) => self.mismatch(&KEYS[index], KEYS[index].path, wrong, origin),
+            }
+        }
+        self.settle(&before);
+    }
+
+    /// Provider, model and address as they are now.
+    fn model(&self) -> [Slot; 3] {
+        MODEL.map(|path| schema::position(path).map_or((None, Origin::Default), |at| self.slots[at].clone()))
+    }
+
+    /// Drops the model and the address that a weaker layer meant for another provider than the one this layer names.
+    ///
+    /// Without this, `--provider openai` over a file for a server of one's own would send OpenAI's key there.
+    fn settle(&mut self, before: &[Slot; 3]) {
+        let after = self.model();
+        let [provider, name, base_url] = before;
+        // An address without a provider means a server of one's own.
+        let implied = base_url.0.as_ref().map(|_| Value::Text("custom".to_owned()));
+        let meant = [None, provider.0.clone(), provider.0.clone().or(implied)];
+        let Some(Value::Text(now)) = &after[0].0 else { return };
+        for (at, slot) in [(1, name), (2, base_url)] {
+            let Some(Value::Text(meant)) = &meant[at] else { continue };
+            if slot.0.is_none() || after[at].1 != slot.1 || meant == now {
+                continue;
+            }
+            let message = format!(
+                "{}: {} is not used: it was meant for {meant}, and {} asks {now}",
+                slot.1, MODEL[at], after[0].1
+            );
+            if let Some(index) = schema::position(MODEL[at]) {
+                self.slots[index] = (KEYS[index].default_value(), Origin::Default);
+                self.note(NoticeKind::PassedOver, Some(&KEYS[index]), message);
             }
         }
     }

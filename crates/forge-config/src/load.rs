@@ -144,7 +144,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 
     let plain: Vec<_> = values.iter().map(|(value, _)| value.clone()).collect();
     let settings = settings::build(&plain);
-    checks::settings(&settings, &values, &mut faults);
+    checks::settings(&settings, &values, &notices, &mut faults);
     Faults::check(faults).map_err(|faults| unkeyed(faults, &sources.env))?;
 
     let env_pairs = files.env.as_ref().map_or(&[][..], |(_, assigned)| assigned.as_slice());

@@ -35,6 +35,38 @@ fn an_address_without_a_provider_never_gets_a_vendors_key() {
 }
 
 #[test]
+fn another_provider_does_not_inherit_model_and_address() {
+    let mut place = Place::new();
+    place.user("[model]\nprovider = \"custom\"\nbase_url = \"http://own.test/v1\"\nname = \"own-model\"\n");
+    place.set("OPENAI_API_KEY", "k-openai").flag("model.provider", "openai", "--provider");
+    let loaded = place.load();
+    let openai = candidate("openai", Some("gpt-5.2-2025-12-11"), None);
+    assert_eq!(loaded.provider_choice(), Choice::Named(openai));
+    let messages: Vec<_> = loaded.notices.iter().map(|notice| notice.message.clone()).collect();
+    assert!(messages[0].contains(
+        "forge.toml:4: model.name is not used: it was meant for custom, and --provider asks openai"
+    ));
+    assert!(messages[1].contains("model.base_url is not used"));
+
+    // An address alone is for a server of one's own, too.
+    place.user("[model]\nbase_url = \"http://own.test/v1\"\nname = \"m\"\n");
+    assert_eq!(place.load().provider_choice(), Choice::Named(candidate("openai", Some("m"), None)));
+
+    // The same provider, or what the same layer or a stronger one says, stays.
+    let mut place = Place::new();
+    place.set("FORGE_MODEL_BASE_URL", "http://own.test/v1").set("FORGE_MODEL_NAME", "m");
+    place.flag("model.provider", "custom", "--provider");
+    let custom = candidate("custom", Some("m"), Some("http://own.test/v1"));
+    assert_eq!(place.load().provider_choice(), Choice::Named(custom));
+    place.user("[model]\nprovider = \"ollama\"\nname = \"n\"\n");
+    let fault = place.faults().remove(0);
+    assert!(
+        fault.contains("FORGE_MODEL_BASE_URL: model.base_url is not used: it was meant for ollama"),
+        "{fault}"
+    );
+}
+
+#[test]
 fn the_variable_of_a_key_can_be_chosen() {
     let mut place = Place::new();
     place
