@@ -233,10 +233,11 @@ pub(crate) fn silent(asked: &Asked<'_>, limit: Duration, when: &str) -> Error {
     }
 }
 
-/// The stream ended too early.
+/// The stream ended too early. The connection is at fault, not what the provider wrote: so this is no malformed
+/// answer, of which fewer are asked for again.
 pub(crate) fn cut(asked: &Asked<'_>, why: &str) -> Error {
     Error {
-        kind: ErrorKind::MalformedResponse,
+        kind: ErrorKind::Unavailable,
         message: format!(
             "the answer of {} at {} was cut in the middle: {why}. Nothing of it is used.",
             asked.vendor.name, asked.origin

@@ -71,7 +71,7 @@ pub async fn a_cut_stream_is_no_answer(fixture: &dyn Fixture) {
     for cut in [Cut::MidChunk, Cut::BeforeTerminal] {
         let reply = Reply::text("a long text that could well be whole").with_fault(Fault::Cut(cut));
         let error = Stage::of(fixture, [reply]).failure().await;
-        assert_eq!(error.kind, ErrorKind::MalformedResponse, "{cut:?}: {error}");
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{cut:?}: {error}");
         assert!(error.class().retryable());
         assert!(error.message.contains("cut"), "{error}");
     }
