@@ -5,6 +5,7 @@
 
 use crate::fault;
 use forge_ports::journal::Error;
+use forge_types::CommandId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -129,17 +130,45 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
     let say = |error: rusqlite::Error| fault::sqlite(path, &error);
     if !path.exists() {
         let _alone = alone(dir)?;
-        return migrate(connect(path, Purpose::Write)?, path);
-    }
-    let connection = connect(path, Purpose::Write)?;
-    match version(&connection).map_err(say)? {
-        VERSION => Ok(connection),
-        found if found > VERSION => Err(too_new(path, found)),
-        _ => {
-            let _alone = alone(dir)?;
-            migrate(connection, path)
+        if !path.exists() {
+            make(dir, path)?;
         }
     }
+    let mut connection = connect(path, Purpose::Write)?;
+    match version(&connection).map_err(say)? {
+        VERSION => {}
+        found if found > VERSION => return Err(too_new(path, found)),
+        _ => {
+            let _alone = alone(dir)?;
+            migrate(&mut connection, path)?;
+        }
+    }
+    Ok(connection)
+}
+
+/// Makes an empty database beside its place and moves it there when it is whole and on disk, so that a power cut
+/// leaves either none or one that works. Two syncs do, where SQLite's own way of making one takes six.
+fn make(dir: &Path, path: &Path) -> Result<(), Error> {
+    let draft = dir.join(format!(".forge.db-{}", CommandId::generate()));
+    let made = (|| {
+        let mut connection = Connection::open(&draft).map_err(|error| fault::sqlite(path, &error))?;
+        // Before anything is written: the log and its index take over the mode of the database later.
+        fs::set_permissions(&draft, Permissions::from_mode(0o600))
+            .map_err(|error| fault::io(path, "making it private", &error))?;
+        let setup = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF";
+        connection.execute_batch(setup).map_err(|error| fault::sqlite(path, &error))?;
+        migrate(&mut connection, path)?;
+        connection.close().map_err(|(_, error)| fault::sqlite(path, &error))?;
+        // Nobody else knows the draft: closing this descriptor frees no lock of a connection.
+        let synced = File::open(&draft).and_then(|file| file.sync_all());
+        let moved = synced.and_then(|()| fs::rename(&draft, path));
+        let known = moved.and_then(|()| File::open(dir)?.sync_all());
+        known.map_err(|error| fault::io(path, "making it", &error))
+    })();
+    if made.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    made
 }
 
 /// One more connection to a database that [`open`] has opened.
@@ -149,10 +178,6 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
 pub(crate) fn connect(path: &Path, purpose: Purpose) -> Result<Connection, Error> {
     let say = |error: rusqlite::Error| fault::sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let flags = match purpose {
-        Purpose::Write => flags | OpenFlags::SQLITE_OPEN_CREATE,
-        Purpose::Read => flags,
-    };
     let connection = Connection::open_with_flags(path, flags).map_err(say)?;
     connection.busy_timeout(BUSY).map_err(say)?;
     // The log stays where it is at the end of a process: copying it into the database then would cost several
@@ -190,15 +215,8 @@ fn alone(dir: &Path) -> Result<File, Error> {
 }
 
 /// Applies the migrations that are missing; under the lock of [`alone`].
-fn migrate(mut connection: Connection, path: &Path) -> Result<Connection, Error> {
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let say = |error: rusqlite::Error| fault::sqlite(path, &error);
-    // Before the first write: the log and its index take over the mode of the database.
-    fs::set_permissions(path, Permissions::from_mode(0o600))
-        .map_err(|error| fault::io(path, "making it private", &error))?;
-    connection
-        .query_row("PRAGMA journal_mode=WAL", [], |row| row.get::<_, String>(0))
-        .map_err(say)
-        .and_then(|mode| if mode == "wal" { Ok(()) } else { Err(no_wal(path, &mode)) })?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(say)?;
     let found = version(&transaction).map_err(say)?;
     if found > VERSION {
@@ -208,7 +226,8 @@ fn migrate(mut connection: Connection, path: &Path) -> Result<Connection, Error>
         run_migrations(&transaction, found).map_err(say)?;
     }
     transaction.commit().map_err(say)?;
-    Ok(connection)
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(say)?;
+    if mode == "wal" { Ok(()) } else { Err(no_wal(path, &mode)) }
 }
 
 fn run_migrations(transaction: &Transaction<'_>, found: u32) -> rusqlite::Result<()> {

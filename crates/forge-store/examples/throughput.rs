@@ -1,0 +1,84 @@
+//! How many events per second 64 runs at once make durable, and how long one run waits for one append.
+//!
+//! `cargo run --release -p forge-store --example throughput [folder]`
+
+use forge_ports::Journal;
+use forge_ports::journal::Batch;
+use forge_store::{Options, Store};
+use forge_testkit::sample::batch;
+use forge_types::RunId;
+use std::time::{Duration, Instant};
+
+const RUNS: usize = 64;
+/// What one turn of the loop writes: outcomes, and the intents of what starts next.
+const EVENTS: u64 = 4;
+
+#[tokio::main]
+#[allow(clippy::print_stdout, reason = "what this program is for")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
+    let dir = tempfile::tempdir_in(folder)?;
+    let options = Options { data_dir: dir.path().to_owned() };
+    let begin = Instant::now();
+    let store = Store::open(&options)?;
+    println!("made in           {:>8.2} ms", millis(begin.elapsed()));
+    drop(store);
+    let begin = Instant::now();
+    let store = Store::open(&options)?;
+    println!("opened in         {:>8.2} ms", millis(begin.elapsed()));
+
+    let begin = Instant::now();
+    store.append(padded(batch(RunId::generate(), 0, EVENTS))).await?;
+    println!("first append      {:>8.2} ms", millis(begin.elapsed()));
+
+    let (run, turns) = (RunId::generate(), 200);
+    let mut waits = Vec::new();
+    for turn in 0..turns {
+        let one = padded(batch(run, turn * EVENTS, EVENTS));
+        let begin = Instant::now();
+        store.append(one).await?;
+        waits.push(begin.elapsed());
+    }
+    waits.sort_unstable();
+    println!("one run, append   {:>8.2} ms median, {:.2} ms p95", millis(waits[100]), millis(waits[190]));
+    let begin = Instant::now();
+    let read = store.read(run, forge_types::Seq(0), 0).await?.events.len();
+    println!("read of {read} events {:>6.2} ms", millis(begin.elapsed()));
+
+    let (begin, turns) = (Instant::now(), 100);
+    let tasks: Vec<_> = (0..RUNS)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let run = RunId::generate();
+                for turn in 0..turns {
+                    store.append(padded(batch(run, turn * EVENTS, EVENTS))).await?;
+                }
+                Ok::<_, forge_ports::journal::Error>(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    let events = RUNS as f64 * turns as f64 * EVENTS as f64;
+    println!("64 runs at once   {:>8.0} events/s", events / seconds);
+    let begin = Instant::now();
+    drop(store);
+    println!("closed in         {:>8.2} ms", millis(begin.elapsed()));
+    Ok(())
+}
+
+/// Half a kilobyte per event, as a tool call has.
+fn padded(mut batch: Batch) -> Batch {
+    for event in &mut batch.events {
+        *event = forge_testkit::sample::event(batch.run, event.seq.0, &"x".repeat(400));
+    }
+    batch
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
