@@ -9,7 +9,6 @@
 compile_error!("private files need unix permissions");
 
 mod checks;
-mod compose;
 pub mod docs;
 pub mod dotenv;
 pub mod edit;
@@ -31,7 +30,7 @@ pub use environment::{Dirs, Environment};
 pub use fault::{Fault, Faults, Notice, NoticeKind, Origin};
 pub use file::Format;
 pub use load::{Flag, Loaded, Resolved, Sources, load};
-pub use provider::{Candidate, Choice, KEYED, LOCAL};
+pub use provider::{KEYED, LOCAL};
 pub use secrets::{Secret, Secrets};
 pub use settings::{
     Agent, Backend, Cost, Language, LogFormat, Logging, Model, Provider, Runtime, Sandbox, Settings, Tools,

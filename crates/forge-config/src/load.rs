@@ -150,12 +150,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let env_pairs = files.env.as_ref().map_or(&[][..], |(_, assigned)| assigned.as_slice());
     let variables = Variables { sources, file: env_pairs, gated: env_gated };
     let secrets = keys(&settings, &variables, standing, &mut notices);
-    let passthrough = settings
-        .sandbox
-        .env_vars
-        .iter()
-        .filter_map(|name| Some((name.clone(), variables.allowed(name)?)))
-        .collect();
+    let mut passthrough = Vec::new();
+    for name in &settings.sandbox.env_vars {
+        notices.extend(variables.refusal(name, standing));
+        passthrough.extend(variables.allowed(name).map(|value| (name.clone(), value)));
+    }
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
     notices.extend(checks::surroundings(&dirs, &sources.repo, standing));
@@ -267,12 +266,14 @@ impl Variables<'_> {
         }
     }
 
-    /// The line of a variable that is only in an untrusted file.
-    fn refused(&self, name: &str) -> Option<usize> {
+    /// The notice that a variable stands in an untrusted file only.
+    fn refusal(&self, name: &str, standing: Standing) -> Option<Notice> {
         if !self.gated || self.sources.env.get(name).is_some() {
             return None;
         }
-        self.file.iter().find(|found| found.name == name).map(|found| found.line)
+        let found = self.file.iter().find(|found| found.name == name)?;
+        let place = format!("{}:{}", self.sources.env_file.as_ref()?.display(), found.line);
+        Some(crate::layers::refusal(name, &place, None, standing))
     }
 }
 
@@ -286,10 +287,7 @@ fn keys(
     let mut out = Secrets::default();
     for provider in settings.providers.keys() {
         for name in secrets::variables(settings, provider) {
-            if let (Some(line), Some(path)) = (variables.refused(&name), &variables.sources.env_file) {
-                let place = format!("{}:{line}", path.display());
-                notices.push(crate::layers::refusal(&name, &place, None, standing));
-            }
+            notices.extend(variables.refusal(&name, standing));
             let Some(value) = variables.allowed(&name) else { continue };
             match secrets::usable(&value) {
                 Ok(secret) => {

@@ -178,39 +178,31 @@ pub(crate) fn is_inside(repo: &Path, path: &Path) -> bool {
 pub fn review(dirs: &Dirs, repo: &Path, extra: &[PathBuf]) -> Result<Review, TrustError> {
     let canonical =
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
-    let mut files = inventory(&canonical)?;
+    let mut found = inventory(&canonical)?;
     let dotenv = canonical.join(".env");
     let more = extra.iter().chain(dotenv.symlink_metadata().is_ok().then_some(&dotenv));
     for path in more.filter(|path| is_inside(&canonical, path)) {
-        let content = plain_file(path)?;
-        files.insert(relative(&canonical, path), content);
+        found.insert(relative(&canonical, path), plain_file(path)?);
     }
-    let mut settings = Vec::new();
-    let mut faults = Vec::new();
     let context = Context { base: &canonical, home: dirs.home() };
-    for (path, (_, text)) in &files {
-        let Some(text) = text else { continue };
-        let full = canonical.join(path);
-        if is_configuration(path, &full, extra) {
-            claims(&full, text, context, &mut settings, &mut faults);
-        } else if !always_counts(path) {
-            variables(&full, text, &mut settings, &mut faults);
-        }
-    }
-    Faults::check(faults)?;
-    let files = files.into_iter().map(|(path, (digest, text))| {
-        let text = match text {
-            Some(text)
-                if !always_counts(&path) && !is_configuration(&path, &canonical.join(&path), extra) =>
-            {
+    let (mut files, mut settings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    for (path, (digest, text)) in found {
+        let full = canonical.join(&path);
+        let text = match (Role::of(&path, text.as_deref().unwrap_or_default()), text) {
+            (_, None) => "(not text)".to_owned(),
+            (Role::Prompt, Some(text)) => printable(&text),
+            (Role::Settings, Some(text)) => {
+                claims(&full, &text, context, &mut settings, &mut faults);
+                printable(&text)
+            }
+            (Role::Variables, Some(text)) => {
+                variables(&full, &text, &mut settings, &mut faults);
                 names_only(&text)
             }
-            Some(text) => printable(&text),
-            None => "(not text)".to_owned(),
         };
-        ReviewedFile { path, digest, text }
-    });
-    let files = files.collect();
+        files.push(ReviewedFile { path, digest, text });
+    }
+    Faults::check(faults)?;
     Ok(Review { standing: status(dirs, &canonical), repo: canonical, files, settings })
 }
 
@@ -253,11 +245,31 @@ fn always_counts(path: &str) -> bool {
     NAMES.contains(&path) || FOLDERS.iter().any(|folder| Path::new(path).starts_with(folder))
 }
 
-/// Whether a file is read as configuration.
-fn is_configuration(path: &str, full: &Path, extra: &[PathBuf]) -> bool {
-    let named = || extra.iter().any(|extra| extra.ends_with(path) || extra == full);
-    NAMES.contains(&path)
-        || (named() && matches!(full.extension().and_then(|end| end.to_str()), Some("toml" | "yaml" | "yml")))
+/// What a file is for.
+enum Role {
+    /// Prompts and pipelines.
+    Prompt,
+    /// Keys and values.
+    Settings,
+    /// `NAME=value` lines, whose values are not shown.
+    Variables,
+}
+
+impl Role {
+    /// Told by the name; a file of an unusual name counts as variables if it reads as such, which shows less of it.
+    fn of(path: &str, text: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+        if NAMES.contains(&path) || (!always_counts(path) && ends(&[".toml", ".yaml", ".yml"])) {
+            Self::Settings
+        } else if always_counts(path) {
+            Self::Prompt
+        } else if name.starts_with(".env") || ends(&[".env"]) || dotenv::parse(text).is_ok() {
+            Self::Variables
+        } else {
+            Self::Settings
+        }
+    }
 }
 
 /// The files that always count, with hash and text.
@@ -352,7 +364,7 @@ fn claims(path: &Path, text: &str, context: Context<'_>, out: &mut Vec<Claim>, f
             },
             None => (leaf.raw.shown(), true),
         };
-        out.push(Claim { key: leaf.path, value, place: place.to_string(), needs_trust });
+        out.push(Claim { key: schema::escaped(&leaf.path), value, place: place.to_string(), needs_trust });
     }
 }
 

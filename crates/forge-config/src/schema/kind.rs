@@ -422,10 +422,6 @@ fn path_text(text: &str, context: Context<'_>) -> Option<String> {
     path.into_os_string().into_string().ok()
 }
 
-/// Endpoints that older variables hold in full; the base is what remains without them (PROV-3).
-const ENDPOINTS: [&str; 6] =
-    ["/api/generate", "/api/chat", "/chat/completions", "/responses", "/completion", "/messages"];
-
 fn url(text: &str) -> Result<String, Mismatch> {
     let hidden = || Mismatch::new("an address that can't be used (not shown, it may hold a password)");
     let wrong = || if text.contains('@') { hidden() } else { Mismatch::new(shown(text)) };
@@ -440,11 +436,8 @@ fn url(text: &str) -> Result<String, Mismatch> {
     if host.is_empty() || host.starts_with(':') || !rest.chars().all(plain) {
         return Err(wrong());
     }
-    let mut base = text.trim_end_matches('/');
-    for endpoint in ENDPOINTS {
-        base = base.strip_suffix(endpoint).unwrap_or(base);
-    }
-    Ok(base.trim_end_matches('/').to_owned())
+    // Aliases may hold a full endpoint; what its base is depends on the vendor and is the models' to know.
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// A level in lower case, or a comma-separated list of levels and `target=level`.

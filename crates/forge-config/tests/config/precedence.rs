@@ -75,34 +75,48 @@ fn values_that_nobody_set_are_told_from_those_that_somebody_did() {
     let loaded = place.load();
     assert!(loaded.is_set("agent.max_cost_usd"));
     assert!(matches!(loaded.origin("agent.max_cost_usd"), Some(Origin::UserFile { line: 2, .. })));
-    assert_eq!(loaded.cost_rule(), forge_types::CostRule::Strict);
 }
 
 #[test]
-fn the_plan_of_a_run_gets_the_settings() {
+fn values_are_kept_in_the_unit_of_their_key() {
     let mut place = Place::new();
     place.user(
         "[sandbox]\nmemory_limit = \"512m\"\ntimeout_seconds = \"1m\"\nnetwork_enabled = true\nenv_vars = [\"LANG\", \"GONE\"]\n\
-         read_only_paths = [\"~/.cargo\", \"tools\"]\n[cost]\nalert_at = 0.5\nmax_per_day_usd = 3\n",
+         read_only_paths = [\"~/.cargo\", \"tools\"]\n[runtime]\nmax_pipeline_duration_ms = \"2s\"\n",
     );
     place.set("LANG", "C.UTF-8").set("SANDBOX_NETWORK_DISABLED", "true").set("SANDBOX_CPU_LIMIT", "1.5");
-    let loaded = place.load();
-    let spec = loaded.sandbox_spec(&place.repo(), "native");
-    assert_eq!(spec.limits.memory_bytes, 512 << 20);
-    assert_eq!(spec.limits.command_ms, 60_000);
-    assert_eq!(spec.limits.cpus, Some(1.5));
-    assert_eq!(spec.network, forge_types::NetworkPolicy::Off);
-    assert_eq!(spec.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
+    let loaded = place.set("PATH", "/bin").load();
+    let sandbox = &loaded.settings.sandbox;
+    assert_eq!(
+        (sandbox.memory_limit, sandbox.timeout_seconds, sandbox.cpu_limit),
+        (512 << 20, 60, Some(1.5))
+    );
+    assert_eq!(loaded.settings.runtime.max_pipeline_duration_ms, 2_000);
+    assert!(!sandbox.network_enabled, "SANDBOX_NETWORK_DISABLED is negated");
+    assert_eq!(loaded.passthrough, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
     let home = place.root().join("home");
-    assert_eq!(spec.read_only, [home.join(".cargo"), home.join(".config/forge/tools")]);
-    assert_eq!(loaded.command_ms(), 60_000, "the default of a command never exceeds the limit of all");
-    assert_eq!(loaded.alert_percent(), 50);
-    assert_eq!(loaded.day_ceiling(), Some(forge_types::Money::from_usd(3.0)));
-    assert_eq!(loaded.model_settings().temperature, Some(0.0));
-    assert_eq!(Place::new().load().limits(), forge_types::Limits::default());
-    assert_eq!(Place::new().load().retry(), forge_types::RetryRule::default());
-    let default = Place::new().load().sandbox_spec(&place.repo(), "native");
-    assert_eq!(default.limits, forge_types::SandboxLimits::default());
+    assert_eq!(sandbox.read_only_paths, [home.join(".cargo"), home.join(".config/forge/tools")]);
+    assert_eq!(loaded.path.as_deref(), Some("/bin"));
+}
+
+#[test]
+fn defaults_are_those_of_the_plan() {
+    let settings = Place::new().load().settings;
+    let limits = forge_types::Limits::default();
+    assert_eq!(settings.agent.max_iterations, limits.max_iterations);
+    assert_eq!(settings.agent.max_tokens_per_run, limits.max_tokens);
+    assert_eq!(forge_types::Money::from_usd(settings.agent.max_cost_usd), limits.max_cost);
+    assert_eq!(settings.agent.max_tool_calls_per_turn, limits.max_tool_calls_per_turn);
+    assert_eq!(settings.agent.on_limit, limits.on_limit);
+    assert_eq!(settings.runtime.max_pipeline_duration_ms, limits.max_duration_ms);
+    assert_eq!(settings.runtime.max_shell_commands, limits.max_shell_commands);
+    let sandbox = forge_types::SandboxLimits::default();
+    assert_eq!(settings.sandbox.memory_limit, sandbox.memory_bytes);
+    assert_eq!(settings.sandbox.pids, sandbox.pids);
+    assert_eq!(settings.sandbox.cpu_limit, sandbox.cpus);
+    assert_eq!(settings.sandbox.tmp_size, sandbox.tmp_bytes);
+    assert_eq!(settings.sandbox.timeout_seconds * 1000, sandbox.command_ms);
+    assert_eq!(settings.model.retry_base_ms, forge_types::RetryRule::default().base_ms);
 }
 
 #[test]

@@ -1,63 +1,49 @@
-//! Whom to ask, as far as settings and keys tell.
+//! Provider, model and address belong together; keys belong to their providers.
 
 use crate::support::Place;
-use forge_config::{Candidate, Choice};
+use forge_config::{KEYED, Settings};
 
-fn candidate(provider: &str, model: Option<&str>, base_url: Option<&str>) -> Candidate {
-    let text = |text: Option<&str>| text.map(str::to_owned);
-    Candidate { provider: provider.to_owned(), model: text(model), base_url: text(base_url) }
+fn model(settings: &Settings) -> (Option<&str>, Option<&str>, Option<&str>) {
+    let model = &settings.model;
+    (model.provider.as_deref(), model.name.as_deref(), model.base_url.as_deref())
 }
 
 #[test]
-fn a_named_provider_wins_then_keys_in_fixed_order_then_local_servers() {
+fn keys_are_found_by_the_vendors_names() {
     let mut place = Place::new();
-    let local = [candidate("ollama", Some("llama3"), None), candidate("llama_cpp", Some("default"), None)];
-    assert_eq!(place.load().provider_choice(), Choice::Probe(local.to_vec()));
-    place.set("OPENROUTER_API_KEY", "k-router").set("GOOGLE_API_KEY", "k-google");
-    let gemini = candidate("gemini", Some("gemini-2.5-flash"), None);
-    assert_eq!(place.load().provider_choice(), Choice::Detected(gemini));
-    assert_eq!(place.load().secrets.variable("gemini"), Some("GOOGLE_API_KEY"));
-    place.set("GEMINI_API_KEY", "k-gemini").set("FORGE_MODEL_NAME", "mine");
+    assert_eq!(place.load().secrets.values().count(), 0);
+    place
+        .set("OPENROUTER_API_KEY", "k-router")
+        .set("GOOGLE_API_KEY", "k-google")
+        .set("OPENAI_API_KEY", "k-openai");
+    let secrets = place.load().secrets;
+    let found: Vec<_> = KEYED.iter().filter_map(|provider| secrets.variable(provider)).collect();
+    assert_eq!(found, ["OPENAI_API_KEY", "GOOGLE_API_KEY", "OPENROUTER_API_KEY"]);
+    place.set("GEMINI_API_KEY", "k-gemini");
     assert_eq!(place.load().secrets.variable("gemini"), Some("GEMINI_API_KEY"));
-    assert_eq!(place.load().provider_choice(), Choice::Detected(candidate("gemini", Some("mine"), None)));
-    place.flag("model.provider", "google", "--provider");
-    assert_eq!(place.load().provider_choice(), Choice::Named(candidate("gemini", Some("mine"), None)));
-}
-
-#[test]
-fn an_address_without_a_provider_never_gets_a_vendors_key() {
-    let mut place = Place::new();
-    place.set("OPENAI_API_KEY", "k-openai").set("FORGE_MODEL_BASE_URL", "http://127.0.0.1:9/v1/");
-    let loaded = place.load();
-    let custom = candidate("custom", None, Some("http://127.0.0.1:9/v1"));
-    assert_eq!(loaded.provider_choice(), Choice::Named(custom));
-    assert!(loaded.secrets.get("custom").is_none());
 }
 
 #[test]
 fn another_provider_does_not_inherit_model_and_address() {
     let mut place = Place::new();
     place.user("[model]\nprovider = \"custom\"\nbase_url = \"http://own.test/v1\"\nname = \"own-model\"\n");
-    place.set("OPENAI_API_KEY", "k-openai").flag("model.provider", "openai", "--provider");
+    place.flag("model.provider", "google", "--provider");
     let loaded = place.load();
-    let openai = candidate("openai", Some("gpt-5.2-2025-12-11"), None);
-    assert_eq!(loaded.provider_choice(), Choice::Named(openai));
+    assert_eq!(model(&loaded.settings), (Some("gemini"), None, None));
     let messages: Vec<_> = loaded.notices.iter().map(|notice| notice.message.clone()).collect();
-    assert!(messages[0].contains(
-        "forge.toml:4: model.name is not used: it was meant for custom, and --provider asks openai"
-    ));
+    let name = "forge.toml:4: model.name is not used: it was meant for custom, and --provider asks gemini";
+    assert!(messages[0].contains(name), "{messages:?}");
     assert!(messages[1].contains("model.base_url is not used"));
 
-    // An address alone is for a server of one's own, too.
+    // An address alone is for a server of one's own, too: no vendor's key may go there.
     place.user("[model]\nbase_url = \"http://own.test/v1\"\nname = \"m\"\n");
-    assert_eq!(place.load().provider_choice(), Choice::Named(candidate("openai", Some("m"), None)));
+    assert_eq!(model(&place.load().settings), (Some("gemini"), Some("m"), None));
 
     // The same provider, or what the same layer or a stronger one says, stays.
     let mut place = Place::new();
     place.set("FORGE_MODEL_BASE_URL", "http://own.test/v1").set("FORGE_MODEL_NAME", "m");
     place.flag("model.provider", "custom", "--provider");
-    let custom = candidate("custom", Some("m"), Some("http://own.test/v1"));
-    assert_eq!(place.load().provider_choice(), Choice::Named(custom));
+    assert_eq!(model(&place.load().settings), (Some("custom"), Some("m"), Some("http://own.test/v1")));
     place.user("[model]\nprovider = \"ollama\"\nname = \"n\"\n");
     let fault = place.faults().remove(0);
     assert!(

@@ -156,14 +156,14 @@ fn a_repository_can_not_carry_its_own_trust() {
 #[test]
 fn files_named_on_the_command_line_are_judged_by_where_they_lie() {
     let mut place = Place::new();
-    place.set("OPENAI_API_KEY", "");
+    place.set("OPENAI_API_KEY", "").user("[sandbox]\nenv_vars = [\"PYTHONPATH\"]\n");
     place.env_file = Some(place.write(
         "repo/.env",
-        "OPENAI_API_KEY=k-repo\nOPENAI_BASE_URL=http://evil.test\nFORGE_AGENT_MAX_ITERATIONS=3\n",
+        "OPENAI_API_KEY=k-repo\nOPENAI_BASE_URL=http://evil.test\nFORGE_AGENT_MAX_ITERATIONS=3\nPYTHONPATH=evil\n",
     ));
     place.config_path = Some(place.write("repo/sub/other.toml", "[sandbox]\nnetwork_enabled = true\n"));
     let loaded = place.load();
-    let names = ["sandbox.network_enabled", "providers.openai.base_url", "OPENAI_API_KEY"];
+    let names = ["sandbox.network_enabled", "providers.openai.base_url", "OPENAI_API_KEY", "PYTHONPATH"];
     assert_eq!(refused(&loaded.notices), names);
     assert!(loaded.secrets.get("openai").is_none());
     assert_eq!(loaded.settings.agent.max_iterations, 3, "a lower limit tightens");
