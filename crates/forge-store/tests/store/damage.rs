@@ -1,0 +1,156 @@
+//! Damage: what can be read is shown, the rest is named, and nothing panics.
+
+use crate::{database, events, open};
+use forge_ports::Journal;
+use forge_ports::journal::{Batch, Blob, Error, RunQuery, RunRow};
+use forge_store::{Options, Store};
+use forge_testkit::sample::{batch, row};
+use forge_types::{RunId, RunStatus, Seq};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A closed store with one run of `count` events, everything in the one file.
+async fn stored(run: RunId, count: u64) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.append(batch(run, 0, count)).await.unwrap();
+    drop(store);
+    settle(dir.path());
+    dir
+}
+
+fn settle(dir: &Path) {
+    database(dir).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_can_not_be_understood_ends_the_reading() {
+    let run = RunId::generate();
+    let dir = stored(run, 9).await;
+    database(dir.path()).execute("UPDATE events SET data = '{\"kind\":' WHERE (id & 255) = 6", []).unwrap();
+    let store = open(dir.path());
+    let pages = store.read(run, Seq(0), 0).await.unwrap();
+    assert_eq!(pages.events, batch(run, 0, 5).events);
+    let damage = pages.damage.unwrap();
+    assert!(damage.contains(&format!("event 6 of run {run}")), "{damage}");
+    let before = store.read(run, Seq(0), 5).await.unwrap();
+    assert_eq!((before.events.len(), before.damage), (5, None));
+    let behind = store.read(run, Seq(6), 0).await.unwrap();
+    assert_eq!((behind.events.len(), behind.damage), (3, None));
+}
+
+#[tokio::test]
+async fn a_hole_ends_the_reading() {
+    let run = RunId::generate();
+    for (hole, readable) in [(1, 0), (4, 3), (9, 8)] {
+        let dir = stored(run, 9).await;
+        database(dir.path()).execute("DELETE FROM events WHERE (id & 255) = ?1", [hole]).unwrap();
+        let pages = open(dir.path()).read(run, Seq(0), 0).await.unwrap();
+        assert_eq!(pages.events, batch(run, 0, readable).events);
+        let damage = pages.damage.unwrap();
+        assert!(damage.contains(&format!("event {hole} of run {run}")), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_listed_with_what_is_left() {
+    let (good, bad) = (RunId::from_u128(1), RunId::from_u128(2));
+    let dir = stored(good, 1).await;
+    let store = open(dir.path());
+    store.append(batch(bad, 0, 1)).await.unwrap();
+    let name = bad.to_string();
+    database(dir.path())
+        .execute("UPDATE runs SET status = 'odd', cost_pico_usd = 'x' WHERE id = ?1", [name])
+        .unwrap();
+    let rows = store.list(RunQuery::default()).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[1], row(good));
+    let RunRow { run, status, error_kind, error_message, task, .. } = rows[0].clone();
+    assert_eq!((run, status, error_kind.as_deref()), (bad, RunStatus::Failed, Some("damaged")));
+    assert_eq!(task, row(bad).task);
+    assert!(error_message.unwrap().contains("damaged"));
+}
+
+#[tokio::test]
+async fn a_payload_that_has_changed_is_not_given_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (small, large) = (Blob::new(vec![1; 100]), Blob::new(vec![2; 300_000]));
+    let blobs = vec![small.clone(), large.clone()];
+    store.append(Batch { blobs, ..batch(RunId::generate(), 0, 1) }).await.unwrap();
+    database(dir.path()).execute("UPDATE blobs SET bytes = x'00'", []).unwrap();
+    let name = large.digest.to_string();
+    let file = dir.path().join("blobs").join(&name[..2]).join(&name[2..]);
+    fs::write(&file, vec![3; 300_000]).unwrap();
+    for (digest, place) in [(small.digest, dir.path().join("forge.db")), (large.digest, file.clone())] {
+        let error = store.blob(digest).await.unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains(place.to_str().unwrap()), "{error}");
+    }
+    fs::remove_file(file).unwrap();
+    assert!(matches!(store.blob(large.digest).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named_with_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("forge.db");
+    fs::write(&file, "this is not a database, whatever its name says\n".repeat(100)).unwrap();
+    let before = fs::read(&file).unwrap();
+    let error = Store::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(file.to_str().unwrap()) && text.contains("move"), "{text}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// Every page of the file in turn is overwritten. Whatever is still read is right, and all else is an error.
+#[tokio::test]
+async fn no_broken_page_gives_wrong_events_or_a_panic() {
+    const PAGE: usize = 4096;
+    let run = RunId::generate();
+    let dir = stored(run, 120).await;
+    let whole = fs::read(dir.path().join("forge.db")).unwrap();
+    let wanted = batch(run, 0, 120).events;
+    let mut intact = 0;
+    for page in 0..whole.len() / PAGE {
+        let mut broken = whole.clone();
+        broken[page * PAGE..(page + 1) * PAGE].fill(0xA5);
+        let copy = tempfile::tempdir().unwrap();
+        fs::write(copy.path().join("forge.db"), broken).unwrap();
+        let Ok(store) = Store::open(&Options { data_dir: copy.path().to_owned() }) else { continue };
+        let _ = store.list(RunQuery::default()).await;
+        match store.read(run, Seq(0), 0).await {
+            Ok(pages) => {
+                assert_eq!(pages.events, wanted[..pages.events.len()], "page {page}");
+                let whole = pages.events.len() == wanted.len();
+                assert!(whole || pages.damage.is_some() || pages.events.is_empty(), "page {page}");
+                intact += usize::from(whole);
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Damaged { .. } | Error::Unavailable { .. }), "{error:?}")
+            }
+        }
+    }
+    assert!(intact > 0, "some pages have nothing to do with this run");
+}
+
+#[tokio::test]
+async fn a_log_cut_short_leaves_what_was_committed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunId::generate();
+    let store = open(dir.path());
+    for turn in 0..20 {
+        store.append(batch(run, turn, 1)).await.unwrap();
+    }
+    drop(store);
+    let log = dir.path().join("forge.db-wal");
+    let length = fs::metadata(&log).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(length / 2).unwrap();
+    let store = open(dir.path());
+    let kept = events(&store, run).await;
+    assert!((1..20).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept, batch(run, 0, kept.len() as u64).events);
+    store.append(batch(run, kept.len() as u64, 1)).await.unwrap();
+}

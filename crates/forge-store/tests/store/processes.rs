@@ -1,0 +1,218 @@
+//! Several processes on one data folder.
+
+use crate::{again, events, open, role};
+use forge_ports::Journal;
+use forge_ports::journal::Error;
+use forge_store::Store;
+use forge_testkit::sample::batch;
+use forge_types::{RunId, Seq};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, ChildStdout};
+
+const RUN: RunId = RunId::from_u128(77);
+
+/// Not a test of its own: what the other processes of these tests do.
+#[tokio::test]
+async fn other() {
+    let Some((role, dir)) = role() else { return };
+    let store = open(&dir);
+    match role.as_str() {
+        "follow" => follow(&store).await,
+        "stream" => stream(&store).await,
+        "share" => share(&store).await,
+        "own" => own(&store).await,
+        other => panic!("no role {other}"),
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n@{line}").and_then(|()| out.flush()).unwrap();
+}
+
+/// Waits for changes until the run has an event, without ever looking in between.
+async fn follow(store: &Store) {
+    let mut changes = store.watch();
+    changes.borrow_and_update();
+    say("ready");
+    while events(store, RUN).await.is_empty() {
+        changes.changed().await.unwrap();
+    }
+    say("seen");
+}
+
+/// Appends for ever and says what is done.
+async fn stream(store: &Store) {
+    for turn in 0.. {
+        store.append(batch(RUN, turn * 3, 3)).await.unwrap();
+        say(&(turn * 3 + 3).to_string());
+    }
+}
+
+const SHARE: usize = 40;
+
+/// Appends a number of events to a run that others append to as well.
+async fn share(store: &Store) {
+    let mut done = 0;
+    let mut end = 0;
+    while done < SHARE {
+        match store.append(batch(RUN, end, 1)).await {
+            Ok(()) => {
+                done += 1;
+                end += 1;
+            }
+            Err(Error::Conflict { actual, .. }) => end = actual.0,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Appends to a run of its own.
+async fn own(store: &Store) {
+    let run = RunId::generate();
+    for turn in 0..SHARE as u64 {
+        store.append(batch(run, turn, 1)).await.unwrap();
+    }
+    assert_eq!(events(store, run).await.len(), SHARE);
+}
+
+/// A process that is ended with its test.
+struct Other {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Other {
+    fn start(role: &str, dir: &Path) -> Self {
+        let mut child = again(&[], "processes::other", role, dir).unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// The next thing that it says; `None` when it has ended.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(said) = line.trim_end().strip_prefix('@') {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    fn ends_well(mut self) {
+        while self.next().is_some() {}
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_noticed_in_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut other = Other::start("follow", dir.path());
+    assert_eq!(other.next().as_deref(), Some("ready"));
+    store.append(batch(RUN, 0, 1)).await.unwrap();
+    assert_eq!(other.next().as_deref(), Some("seen"));
+    other.ends_well();
+    let left = fs::read_dir(dir.path().join("wake")).unwrap().count();
+    assert_eq!(left, 0, "a process takes its socket away");
+}
+
+#[tokio::test]
+async fn a_change_is_noticed_without_a_socket_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut other = Other::start("follow", dir.path());
+    assert_eq!(other.next().as_deref(), Some("ready"));
+    fs::remove_dir_all(dir.path().join("wake")).unwrap();
+    store.append(batch(RUN, 0, 1)).await.unwrap();
+    assert_eq!(other.next().as_deref(), Some("seen"));
+    other.ends_well();
+}
+
+#[tokio::test]
+async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let wake = dir.path().join("wake");
+    fs::create_dir(&wake).unwrap();
+    let (alive, dead) = (wake.join("1-a.sock"), wake.join("2-b.sock"));
+    let socket = UnixDatagram::bind(&alive).unwrap();
+    drop(UnixDatagram::bind(&dead).unwrap());
+    let store = open(dir.path());
+    store.append(batch(RUN, 0, 1)).await.unwrap();
+    drop(store);
+    let mut byte = [0; 8];
+    assert_eq!(socket.recv(&mut byte).unwrap(), 1);
+    assert!(!dead.exists(), "what nobody listens on is removed");
+    assert!(alive.exists());
+}
+
+#[tokio::test]
+async fn a_data_folder_with_a_very_long_name_has_sockets_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("d".repeat(90)).join("e".repeat(90));
+    let (one, other) = (open(&deep), open(&deep));
+    let mut changes = other.watch();
+    changes.borrow_and_update();
+    assert_eq!(fs::read_dir(deep.join("wake")).unwrap().count(), 1);
+    one.append(batch(RUN, 0, 1)).await.unwrap();
+    changes.changed().await.unwrap();
+}
+
+#[tokio::test]
+async fn processes_append_to_one_run_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let others = [Other::start("share", dir.path()), Other::start("share", dir.path())];
+    let store = open(dir.path());
+    share(&store).await;
+    others.into_iter().for_each(Other::ends_well);
+    assert_eq!(events(&store, RUN).await, batch(RUN, 0, 3 * SHARE as u64).events);
+}
+
+#[tokio::test]
+async fn processes_append_to_their_own_runs_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let others = [Other::start("own", dir.path()), Other::start("own", dir.path())];
+    let store = open(dir.path());
+    own(&store).await;
+    others.into_iter().for_each(Other::ends_well);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_was_told_is_written_stays_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=4 {
+        let mut other = Other::start("stream", dir.path());
+        let mut told = 0;
+        while told < round * 9 {
+            told = other.next().expect("it appends for ever").parse().unwrap();
+        }
+        other.child.kill().unwrap();
+        while let Some(line) = other.next() {
+            told = line.parse().unwrap();
+        }
+        let store = open(dir.path());
+        let kept = events(&store, RUN).await;
+        assert!(kept.len() as u64 >= told, "{} of {told}", kept.len());
+        assert_eq!(kept.len() % 3, 0, "a batch is there as a whole");
+        assert_eq!(kept, batch(RUN, 0, kept.len() as u64).events);
+        store.append(batch(RUN, kept.len() as u64, 1)).await.unwrap();
+        drop(store);
+        fs::remove_file(dir.path().join("forge.db")).unwrap();
+        fs::remove_file(dir.path().join("forge.db-wal")).unwrap();
+    }
+    assert!(open(dir.path()).read(RUN, Seq(0), 0).await.unwrap().events.is_empty());
+}
