@@ -1,0 +1,123 @@
+//! `forge demo`: the whole machinery on a small project, with a model that reads its words from a file.
+
+mod project;
+
+use super::drive::{Take, drive};
+use crate::args::{Demo, OutputFormat};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::request::Output;
+use crate::session::{Overlay, Session};
+use crate::ui::text::clean;
+use crate::ui::{Format, Ui};
+use forge_config::{Environment, Flag};
+use forge_runtime::{Forge, NewRun};
+use forge_types::Source;
+use std::path::Path;
+
+const TASK: &str = "An invoice with three chairs at 19.99 comes out too low. Find out why, fix it, and show that the tests pass.";
+
+const SCRIPTED: &str = "The model of this demo is scripted: its words stand in a file, and no key or network is needed. \
+     Everything else is real: the sandbox, the tools, the test runs, the journal, the changed files.";
+
+/// Unpacks the project, lets the scripted model fix it, and shows what changed.
+pub(crate) async fn demo(session: &Session, args: Demo) -> Result<Exit, CliError> {
+    let ui = &session.ui;
+    let path = session.env.get("PATH").unwrap_or_default();
+    if !path.split(':').any(|folder| Path::new(folder).join("python3").is_file()) {
+        return Err(CliError::failed("the demo's project is written in Python, and python3 is not here")
+            .hint("install python3, then try again"));
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("forge-demo-")
+        .tempdir()
+        .map_err(|error| CliError::failed(format!("no temporary folder can be made: {error}")))?;
+    let repo = folder.path().join("invoice");
+    let script = folder.path().join("script.json");
+    project::unpack(&repo).map_err(|error| CliError::file("the demo can't be written to", &repo, &error))?;
+    std::fs::write(&script, project::SCRIPT)
+        .map_err(|error| CliError::file("the script can't be written to", &script, &error))?;
+    ui.note(SCRIPTED);
+    ui.note(&format!("Task: {TASK}\n"));
+
+    let own = isolated(session, folder.path());
+    let exit = work(&own, &repo, &script).await;
+    if exit.is_ok() {
+        show_changes(ui, &repo);
+    }
+    if args.keep {
+        let kept = folder.keep();
+        ui.note(&format!(
+            "\nKept: project in {}, journal in {}",
+            repo.display(),
+            kept.join("data").display()
+        ));
+    }
+    if matches!(exit, Ok(Exit::Done)) {
+        next_steps(ui);
+    }
+    exit
+}
+
+/// A session whose folders lie in `folder`: the demo reads no settings of the user and leaves no runs behind.
+fn isolated(session: &Session, folder: &Path) -> Session {
+    let own = [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")];
+    let own = own.map(|(name, below)| (name.to_owned(), folder.join(below).display().to_string()));
+    let kept = ["PATH", "HOME", "TERM", "NO_COLOR"];
+    let kept = kept.iter().filter_map(|name| Some(((*name).to_owned(), session.env.get(name)?.to_owned())));
+    let env: Environment = kept.chain(own).collect();
+    Session { env, config: None, ..session.clone() }
+}
+
+async fn work(session: &Session, repo: &Path, script: &Path) -> Result<Exit, CliError> {
+    let flag = |key: &str, value: String| Flag { key: key.to_owned(), value, name: "forge demo".to_owned() };
+    let flags = vec![
+        flag("model.provider", "scripted".to_owned()),
+        flag("providers.scripted.script", script.display().to_string()),
+    ];
+    let loaded = session.load(repo, &Overlay { flags, env_file: None })?;
+    crate::logging::start(&loaded, session.verbose);
+    let forge = Forge::open(&loaded)?;
+    let plan = forge.plan(&loaded, repo).await?;
+    let new = NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo };
+    let run = forge.create(new, &plan).await?;
+    let format = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
+    drive(session, &forge, run, Take::New, &Output { format, report: None }).await
+}
+
+fn show_changes(ui: &Ui, repo: &Path) {
+    if ui.format == Format::Json {
+        return;
+    }
+    for (name, before) in project::FILES {
+        let after = std::fs::read_to_string(repo.join(name)).unwrap_or_default();
+        if after == *before {
+            continue;
+        }
+        let diff = similar::TextDiff::from_lines(*before, after.as_str());
+        let text = diff
+            .unified_diff()
+            .context_radius(3)
+            .header(&format!("a/{name}"), &format!("b/{name}"))
+            .to_string();
+        ui.line("");
+        for line in clean(&text).lines() {
+            let painted = match line.as_bytes().first() {
+                Some(b'+') => ui.out.green(line),
+                Some(b'-') => ui.out.red(line),
+                Some(b'@') => ui.out.cyan(line),
+                _ => line.to_owned(),
+            };
+            ui.line(&painted);
+        }
+    }
+}
+
+fn next_steps(ui: &Ui) {
+    ui.note(
+        "\nThat model was scripted. With a real one: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or\n\
+         OPENROUTER_API_KEY, or start Ollama or llama.cpp; then, in a project of yours:\n\n  \
+         forge run \"what is to be done\"\n\n\
+         `forge doctor` says what is missing on this machine.",
+    );
+}

@@ -1,0 +1,63 @@
+//! The demo's project, part of the program so that the demo needs no download.
+
+use std::path::Path;
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        /// Every file: path and content.
+        pub(super) const FILES: &[(&str, &str)] = &[
+            $(($name, include_str!(concat!("../../../../../tests/fixtures/demo/", $name)))),*
+        ];
+    };
+}
+
+embedded! {
+    "README.md",
+    "example.csv",
+    "invoice/__init__.py",
+    "invoice/__main__.py",
+    "invoice/lines.py",
+    "invoice/money.py",
+    "tests/__init__.py",
+    "tests/test_invoice.py",
+}
+
+/// What the scripted model says.
+pub(super) const SCRIPT: &str = include_str!("../../../../../tests/fixtures/demo/script.json");
+
+/// Writes the project into a new folder.
+pub(super) fn unpack(folder: &Path) -> std::io::Result<()> {
+    for (name, content) in FILES {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        std::fs::write(path, content)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_project_is_embedded() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/demo");
+        let mut found = Vec::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                if path.is_dir() && !name.ends_with("__pycache__") {
+                    folders.push(path);
+                } else if path.is_file() && name != "script.json" {
+                    found.push(name);
+                }
+            }
+        }
+        found.sort();
+        let mut embedded: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        embedded.sort();
+        assert_eq!(embedded, found);
+    }
+}

@@ -1,0 +1,43 @@
+//! `forge doctor`: what runs need here, what is missing, and how to get it.
+
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::session::{Overlay, Session};
+use crate::ui::text::{clean, wrap};
+use crate::ui::{Format, Ui};
+use forge_runtime::{Check, CheckState};
+use std::path::Path;
+
+/// Looks at everything and says what it found. Exits with 1 if a run can't start here.
+pub(crate) async fn doctor(session: &Session) -> Result<Exit, CliError> {
+    // A configuration with faults is the first finding, and there is no going on without one.
+    let loaded = session.load(Path::new("."), &Overlay::default())?;
+    let checks = forge_runtime::doctor(&loaded).await;
+    let ready = checks.iter().all(|check| check.state != CheckState::Fail);
+    let ui = &session.ui;
+    if ui.format == Format::Json {
+        ui.json(&serde_json::json!({"ready": ready, "checks": checks}));
+    } else {
+        checks.iter().for_each(|check| show(ui, check));
+        let end = if ready { "A run can start here." } else { "A run can't start here yet." };
+        ui.line(&ui.out.bold(end));
+    }
+    Ok(if ready { Exit::Done } else { Exit::Failed })
+}
+
+fn show(ui: &Ui, check: &Check) {
+    let mark = match check.state {
+        CheckState::Ok => ui.out.green("ok  "),
+        CheckState::Warn => ui.out.yellow("warn"),
+        CheckState::Fail => ui.out.red("FAIL"),
+    };
+    let width = ui.out_width().saturating_sub(6).clamp(40, 120);
+    let text = format!("{}: {}", check.name, clean(&check.detail));
+    for (n, line) in wrap(&text, width).iter().enumerate() {
+        let head = if n == 0 { mark.as_str() } else { "    " };
+        ui.line(&format!("{head}  {line}"));
+    }
+    for line in check.remedy.iter().flat_map(|remedy| wrap(&clean(remedy), width - 3)) {
+        ui.line(&format!("      -> {line}"));
+    }
+}

@@ -1,0 +1,126 @@
+//! `forge list`: runs, newest first.
+
+use crate::args::List;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::session::{Overlay, Session};
+use crate::ui::Format;
+use crate::ui::table::{self, fixed, flexible};
+use crate::ui::text::{count, dollars, duration, one_line};
+use forge_runtime::{Forge, RunQuery, RunRow};
+use forge_types::{LimitKind, RunStatus, Timestamp, WaitingFor};
+use serde::Serialize;
+use std::path::Path;
+
+/// A run in a list, as JSON.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    run_id: forge_types::RunId,
+    task: &'a str,
+    repo: &'a str,
+    pipeline: &'a str,
+    status: RunStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<WaitingFor>,
+    phase: &'a str,
+    provider: &'a str,
+    model: &'a str,
+    iterations: u32,
+    tokens_in: u64,
+    tokens_out: u64,
+    cost_usd: f64,
+    duration_ms: u64,
+    limit: Option<LimitKind>,
+    error_kind: Option<&'a str>,
+    error_message: Option<&'a str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    completed_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a RunRow> for Entry<'a> {
+    fn from(row: &'a RunRow) -> Self {
+        Self {
+            run_id: row.run,
+            task: &row.task,
+            repo: &row.repo,
+            pipeline: &row.pipeline,
+            status: row.status,
+            waiting_for: row.waiting_for,
+            phase: &row.phase,
+            provider: &row.provider,
+            model: &row.model,
+            iterations: row.iterations,
+            tokens_in: row.tokens_in,
+            tokens_out: row.tokens_out,
+            cost_usd: row.cost.as_usd(),
+            duration_ms: row.duration_ms,
+            limit: row.limit,
+            error_kind: row.error_kind.as_deref(),
+            error_message: row.error_message.as_deref(),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            completed_at: row.completed_at,
+        }
+    }
+}
+
+/// Prints the list.
+pub(crate) async fn list(session: &Session, args: List) -> Result<Exit, CliError> {
+    let loaded = session.load_silently(Path::new("."), &Overlay::default())?;
+    let repo = args.repo.map(|repo| {
+        let path = session.cwd.join(repo);
+        path.canonicalize().unwrap_or(path).display().to_string()
+    });
+    let status = args.status.as_deref().and_then(|status| status.parse().ok());
+    let query = RunQuery { status, repo, limit: args.limit, ..RunQuery::default() };
+    let rows = Forge::open(&loaded)?.list(query).await?;
+    let ui = &session.ui;
+    if ui.format == Format::Json {
+        ui.json(&rows.iter().map(Entry::from).collect::<Vec<_>>());
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        ui.note("There are no runs. Make one: forge run \"what is to be done\"");
+        return Ok(Exit::Done);
+    }
+    ui.lines(&table(&rows, ui.out_width()));
+    Ok(Exit::Done)
+}
+
+/// Rows as lines of at most `width` columns.
+pub(crate) fn table(rows: &[RunRow], width: usize) -> Vec<String> {
+    let head = [
+        fixed("RUN"),
+        fixed("STATUS"),
+        fixed("CREATED"),
+        fixed("TURNS"),
+        fixed("TOKENS"),
+        fixed("COST"),
+        fixed("TIME"),
+        flexible("MODEL"),
+        flexible("TASK"),
+    ];
+    let cells: Vec<_> = rows.iter().map(cells).collect();
+    table::lines(&head, &cells, width)
+}
+
+fn cells(row: &RunRow) -> Vec<String> {
+    let created = row.created_at.to_string();
+    vec![
+        short(row),
+        row.waiting_for.map_or_else(|| row.status.to_string(), |what| format!("waiting ({})", what.name())),
+        created.chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect(),
+        row.iterations.to_string(),
+        count(row.tokens_in + row.tokens_out),
+        dollars(row.cost.as_usd()),
+        duration(row.duration_ms),
+        one_line(&row.model),
+        one_line(&row.task),
+    ]
+}
+
+/// The beginning of the id that tells runs apart: its time to the millisecond and a little of chance.
+fn short(row: &RunRow) -> String {
+    row.run.to_string().chars().take(18).collect()
+}

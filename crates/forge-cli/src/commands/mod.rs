@@ -1,0 +1,77 @@
+//! One file per command.
+
+mod cancel;
+mod completions;
+mod config;
+mod demo;
+mod doctor;
+mod drive;
+mod init;
+mod list;
+mod logs;
+mod man;
+mod resume;
+mod run;
+mod status;
+mod tool;
+mod trust;
+mod validate;
+
+use crate::args::{Cli, Command};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::session::Session;
+use std::future::Future;
+
+/// Does what was typed.
+pub(crate) fn dispatch(cli: Cli) -> Exit {
+    let session = match Session::new(&cli.global) {
+        Ok(session) => session,
+        Err(error) => {
+            let ui = crate::ui::Ui::new(
+                crate::ui::Format::Text,
+                crate::ui::Volume::Normal,
+                crate::ui::ColorWish::default(),
+            );
+            ui.error(&error);
+            return error.exit();
+        }
+    };
+    match perform(&session, cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            session.ui.error(&error);
+            error.exit()
+        }
+    }
+}
+
+fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Run(run) => wait(run::run(session, run)),
+        Command::Status(status) => wait(status::status(session, status)),
+        Command::List(list) => wait(list::list(session, list)),
+        Command::Logs(logs) => wait(logs::logs(session, logs)),
+        Command::Resume(resume) => wait(resume::resume(session, resume)),
+        Command::Cancel(run) => wait(cancel::cancel(session, run)),
+        Command::Config(config) => config::config(session, config),
+        Command::Doctor => wait(doctor::doctor(session)),
+        Command::Init(init) => init::init(session, init),
+        Command::Validate(validate) => validate::validate(session, validate),
+        Command::Trust(trust) => trust::trust(session, trust),
+        Command::Tool(tool) => tool::tool(session, tool),
+        Command::Demo(demo) => wait(demo::demo(session, demo)),
+        Command::Completions(completions) => completions::completions(session, completions),
+        Command::Man => man::man(session),
+    }
+}
+
+/// Runs what waits for other things. Two threads: one for the loop, one for what it starts.
+fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("no threads can be started: {error}")))?
+        .block_on(work)
+}

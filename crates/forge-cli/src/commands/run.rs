@@ -1,0 +1,24 @@
+//! `forge run`: one task, one run.
+
+use super::drive::{Take, drive};
+use crate::args::Run;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::request::RunRequest;
+use crate::session::Session;
+use forge_runtime::{Forge, NewRun, check_repo};
+use forge_types::Source;
+
+/// Creates a run and works on it.
+pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> {
+    let request = RunRequest::new(session, args)?;
+    let repo = check_repo(&request.repo)?;
+    let loaded = session.load(&repo, &request.overlay)?;
+    crate::logging::start(&loaded, session.verbose);
+    let forge = Forge::open(&loaded)?;
+    let plan = forge.plan(&loaded, &repo).await?;
+    let new = NewRun { task: request.task, repo, source: Source::Cli };
+    let run = forge.create(new, &plan).await?;
+    session.ui.note(&format!("run {run} · {}", plan.route));
+    drive(session, &forge, run, Take::New, &request.output).await
+}

@@ -1,0 +1,38 @@
+//! The log: the one place where log lines are printed (OBS-2).
+
+use forge_config::{Loaded, LogFormat};
+use std::fs::OpenOptions;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// Lines of this level are printed when nobody asked for a log: the terminal shows the run itself.
+const UNASKED: &str = "warn";
+
+/// Starts the log as the settings want it; `-vv` shows everything of Forge's own. A file that can't be opened
+/// leaves the log on stderr, and says so there.
+pub(crate) fn start(loaded: &Loaded, verbose: u8) {
+    let settings = &loaded.settings.logging;
+    let asked = loaded.is_set("logging.level") || settings.file.is_some();
+    let level = match (verbose, asked) {
+        (2.., _) => "debug",
+        (_, true) => settings.level.as_str(),
+        (_, false) => UNASKED,
+    };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(UNASKED));
+    let file = settings.file.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path));
+    let (writer, fault) = match file {
+        Some(Ok(file)) => (BoxMakeWriter::new(Arc::new(file)), None),
+        Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), Some(error)),
+        None => (BoxMakeWriter::new(std::io::stderr), None),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    // A second start in one process (tests) keeps the first log.
+    let _ = match settings.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+    };
+    if let (Some(error), Some(path)) = (fault, &settings.file) {
+        tracing::warn!(path = %path.display(), %error, "the log file can't be opened");
+    }
+}

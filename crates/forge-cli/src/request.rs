@@ -1,0 +1,152 @@
+//! What is meant by what was typed: flags become settings, a task becomes text.
+
+use crate::args::{LimitFlags, ModelFlags, OutputFormat, Run, SandboxFlags};
+use crate::error::CliError;
+use crate::session::{Overlay, Session};
+use crate::ui::Format;
+use forge_config::Flag;
+use forge_types::{Limits, Money};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a task file that are read; a task is far shorter, and a device never ends.
+const TASK_FILE: u64 = 4 << 20;
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct RunRequest {
+    pub(crate) task: String,
+    pub(crate) repo: PathBuf,
+    pub(crate) overlay: Overlay,
+    pub(crate) output: Output,
+}
+
+/// What comes out of a run beside its changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) format: OutputFormat,
+    pub(crate) report: Option<PathBuf>,
+}
+
+impl Output {
+    /// What stands on stdout, by the flag of its own or `--json`.
+    pub(crate) fn new(session: &Session, format: Option<OutputFormat>, report: Option<PathBuf>) -> Self {
+        let by_json = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
+        let report = report.map(|path| session.cwd.join(path));
+        Self { format: format.unwrap_or(by_json), report }
+    }
+}
+
+impl RunRequest {
+    /// What `forge run …` means.
+    pub(crate) fn new(session: &Session, run: Run) -> Result<Self, CliError> {
+        let task = task(session, run.words.or(run.task), run.task_file.as_deref())?;
+        let mut flags = Vec::new();
+        model(&run.model, &mut flags);
+        limits(&run.limits, &mut flags);
+        sandbox(&run.sandbox, &mut flags);
+        Ok(Self {
+            task,
+            repo: session.cwd.join(run.repo),
+            overlay: Overlay { flags, env_file: run.env },
+            output: Output::new(session, run.output_format, run.report_file),
+        })
+    }
+}
+
+fn task(session: &Session, words: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
+    match (words, file) {
+        (Some(task), _) => Ok(task),
+        (None, Some(path)) if path == Path::new("-") => read_task(std::io::stdin().lock())
+            .map_err(|e| CliError::file("the task from", Path::new("stdin"), &e)),
+        (None, Some(path)) => {
+            let path = session.cwd.join(path);
+            let text = std::fs::File::open(&path).and_then(read_task);
+            text.map_err(|error| {
+                let mut fault = CliError::file("the task can't be read from", &path, &error);
+                fault.kind = crate::error::ErrorKind::Usage;
+                fault.hint("name a text file with --task-file, or give the task as words")
+            })
+        }
+        (None, None) => Err(CliError::usage("there is no task")
+            .hint("say what is to be done: forge run \"Fix the failing test\"")
+            .hint("or read it from a file: forge run --task-file task.md")),
+    }
+}
+
+fn read_task(source: impl std::io::Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    source.take(TASK_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn flag(flags: &mut Vec<Flag>, key: &str, name: &str, value: Option<impl ToString>) {
+    if let Some(value) = value {
+        flags.push(Flag { key: key.to_owned(), value: value.to_string(), name: name.to_owned() });
+    }
+}
+
+fn model(model: &ModelFlags, flags: &mut Vec<Flag>) {
+    flag(flags, "model.provider", "--provider", model.provider.as_ref());
+    flag(flags, "model.name", "--model", model.model.as_ref());
+    flag(flags, "model.base_url", "--base-url", model.base_url.as_ref());
+}
+
+fn limits(limits: &LimitFlags, flags: &mut Vec<Flag>) {
+    flag(flags, "agent.max_iterations", "--max-iterations", limits.max_iterations);
+    flag(flags, "agent.max_tokens_per_run", "--max-tokens", limits.max_tokens);
+    flag(flags, "agent.max_cost_usd", "--max-cost", limits.max_cost);
+}
+
+fn sandbox(sandbox: &SandboxFlags, flags: &mut Vec<Flag>) {
+    flag(flags, "sandbox.backend", "--sandbox-backend", sandbox.sandbox_backend.as_ref());
+    flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
+    flag(flags, "sandbox.network_enabled", "--network", sandbox.network.then_some(true));
+    flag(flags, "sandbox.network_enabled", "--no-network", sandbox.no_network.then_some(false));
+}
+
+/// The limits of a run that goes on: those it had, with what was typed in their place.
+pub(crate) fn raised(typed: &LimitFlags, had: Limits) -> Result<Option<Limits>, CliError> {
+    let mut limits = had;
+    if let Some(max) = typed.max_iterations {
+        limits.max_iterations = max;
+    }
+    if let Some(max) = typed.max_tokens {
+        limits.max_tokens = max;
+    }
+    if let Some(max) = typed.max_cost {
+        if !max.is_finite() || max < 0.0 {
+            return Err(CliError::usage(format!("--max-cost: {max} is no amount of dollars")));
+        }
+        limits.max_cost = Money::from_usd(max);
+    }
+    Ok((limits != had).then_some(limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_typed_changes_a_limit() {
+        let had = Limits::default();
+        assert_eq!(raised(&LimitFlags::default(), had).unwrap(), None);
+        let typed = LimitFlags { max_iterations: Some(99), ..LimitFlags::default() };
+        let new = raised(&typed, had).unwrap().unwrap();
+        assert_eq!((new.max_iterations, new.max_tokens), (99, had.max_tokens));
+        let typed = LimitFlags { max_cost: Some(f64::NAN), ..LimitFlags::default() };
+        assert!(raised(&typed, had).is_err());
+    }
+
+    #[test]
+    fn flags_carry_their_own_name_for_error_messages() {
+        let mut flags = Vec::new();
+        limits(&LimitFlags { max_cost: Some(0.5), ..LimitFlags::default() }, &mut flags);
+        sandbox(&SandboxFlags { no_network: true, ..SandboxFlags::default() }, &mut flags);
+        let shown: Vec<_> = flags.iter().map(|f| format!("{} {}={}", f.name, f.key, f.value)).collect();
+        assert_eq!(
+            shown,
+            ["--max-cost agent.max_cost_usd=0.5", "--no-network sandbox.network_enabled=false"]
+        );
+    }
+}

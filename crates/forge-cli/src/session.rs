@@ -1,0 +1,87 @@
+//! What every command starts from: the folder, the environment, the global flags, and what they load to.
+
+use crate::args::Global;
+use crate::error::CliError;
+use crate::ui::{ColorWish, Format, Ui, Volume};
+use forge_config::{Dirs, Environment, Faults, Flag, Loaded, Sources};
+use std::path::{Path, PathBuf};
+
+/// What a command starts from.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) ui: Ui,
+    pub(crate) env: Environment,
+    pub(crate) cwd: PathBuf,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) verbose: u8,
+}
+
+/// What a command adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overlay {
+    /// Settings given as flags.
+    pub(crate) flags: Vec<Flag>,
+    /// `--env`
+    pub(crate) env_file: Option<PathBuf>,
+}
+
+impl Session {
+    /// Reads the environment, once, and looks at the terminal.
+    pub(crate) fn new(global: &Global) -> Result<Self, CliError> {
+        let env = Environment::capture();
+        let cwd = std::env::current_dir().map_err(|error| {
+            CliError::failed(format!("the current folder can't be found: {error}"))
+                .hint("change to a folder that exists")
+        })?;
+        let wish = ColorWish {
+            flag: global.no_color,
+            variable: env.get("NO_COLOR").is_some(),
+            dumb: env.get("TERM") == Some("dumb"),
+        };
+        let format = if global.json { Format::Json } else { Format::Text };
+        let volume = match (global.quiet, global.verbose) {
+            (true, _) => Volume::Quiet,
+            (false, 0) => Volume::Normal,
+            (false, _) => Volume::Verbose,
+        };
+        let ui = Ui::new(format, volume, wish);
+        Ok(Self { ui, env, cwd, config: global.config.clone(), verbose: global.verbose })
+    }
+
+    /// Everything that settings come from, for the repository `repo`.
+    pub(crate) fn sources(&self, repo: &Path, overlay: &Overlay) -> Sources {
+        Sources {
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            repo: self.cwd.join(repo),
+            config_path: self.config.clone(),
+            env_file: overlay.env_file.clone(),
+            flags: overlay.flags.clone(),
+        }
+    }
+
+    /// The settings for `repo`; what the user should know of them goes to stderr.
+    pub(crate) fn load(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+        let loaded = self.load_silently(repo, overlay)?;
+        for notice in &loaded.notices {
+            self.ui.warn(&crate::ui::text::clean(&notice.message));
+        }
+        Ok(loaded)
+    }
+
+    /// The settings for `repo`, without a word.
+    pub(crate) fn load_silently(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+        forge_config::load(&self.sources(repo, overlay)).map_err(CliError::from)
+    }
+
+    /// The user's folders.
+    pub(crate) fn dirs(&self) -> Result<Dirs, CliError> {
+        Dirs::find(&self.env).map_err(CliError::from)
+    }
+}
+
+impl From<Faults> for CliError {
+    fn from(faults: Faults) -> Self {
+        Self::usage(faults.to_string())
+    }
+}

@@ -1,0 +1,179 @@
+//! Shows a run while it works. A thread of its own prints, so that a slow terminal never holds the run up.
+
+use super::events::Story;
+use super::progress::Progress;
+use super::{Ui, Volume, width_of};
+use forge_types::wire::{LiveFrame, WireEvent};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Frames that may wait to be printed; more are dropped, as live frames may be.
+const WAITING_FRAMES: usize = 2_000;
+/// How often the picture moves while nothing happens.
+const BEAT: Duration = Duration::from_millis(120);
+/// Messages taken together before the picture is drawn.
+const BATCH: usize = 200;
+
+/// Where and how a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// As a moving picture on stderr.
+    Picture,
+    /// As lines on stderr.
+    Lines,
+    /// Not at all.
+    Nothing,
+}
+
+/// Whether events go to stdout as JSON lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// Yes.
+    Events,
+    /// No.
+    Untouched,
+}
+
+enum Message {
+    Event(Box<WireEvent>),
+    Frame(LiveFrame),
+    Note(String),
+}
+
+/// A run being shown.
+pub(crate) struct Live {
+    sender: Mutex<Option<Sender<Message>>>,
+    frames: Arc<AtomicUsize>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Live {
+    /// Begins to show. `shown` and `stdout` say where.
+    pub(crate) fn start(ui: &Ui, shown: Shown, stdout: Stdout) -> Self {
+        let (sender, receiver) = channel();
+        let frames = Arc::new(AtomicUsize::new(0));
+        let painter = Painter { ui: ui.clone(), stdout, frames: frames.clone() };
+        let thread = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || match shown {
+            Shown::Picture => painter.picture(&receiver),
+            Shown::Lines => painter.lines(&receiver),
+            Shown::Nothing => painter.silence(&receiver),
+        });
+        Self { sender: Mutex::new(Some(sender)), frames, thread: Mutex::new(thread.ok()) }
+    }
+
+    /// Something happened.
+    pub(crate) fn event(&self, event: &WireEvent) {
+        self.send(Message::Event(Box::new(event.clone())));
+    }
+
+    /// Something is on its way; dropped if too much waits already.
+    pub(crate) fn frame(&self, frame: LiveFrame) {
+        if self.frames.fetch_add(1, Ordering::Relaxed) < WAITING_FRAMES {
+            self.send(Message::Frame(frame));
+        } else {
+            self.frames.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A word of ours in between.
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        self.send(Message::Note(text.into()));
+    }
+
+    /// Prints what still waits and leaves the terminal clean.
+    pub(crate) fn finish(&self) {
+        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic of the painter has been printed already; the run's result is not touched by it.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            // The painter ends only after the sender is gone.
+            let _ = sender.send(message);
+        }
+    }
+}
+
+struct Painter {
+    ui: Ui,
+    stdout: Stdout,
+    frames: Arc<AtomicUsize>,
+}
+
+impl Painter {
+    fn took(&self, message: &Message) {
+        match message {
+            Message::Frame(_) => {
+                self.frames.fetch_sub(1, Ordering::Relaxed);
+            }
+            Message::Event(event) if self.stdout == Stdout::Events => {
+                self.ui.json_line(event);
+            }
+            _ => {}
+        }
+    }
+
+    fn picture(&self, receiver: &Receiver<Message>) {
+        let mut progress = Progress::new(self.ui.err, self.ui.volume == Volume::Verbose);
+        loop {
+            let mut stay = Vec::new();
+            let mut next = receiver.recv_timeout(BEAT);
+            let mut taken = 0;
+            while let Ok(message) = next {
+                self.took(&message);
+                stay.extend(match message {
+                    Message::Event(event) => progress.event(&event),
+                    Message::Frame(frame) => progress.frame(&frame),
+                    Message::Note(text) => vec![text],
+                });
+                taken += 1;
+                next = if taken < BATCH {
+                    receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout)
+                } else {
+                    Err(RecvTimeoutError::Timeout)
+                };
+            }
+            let over = matches!(next, Err(RecvTimeoutError::Disconnected));
+            let mut stderr = std::io::stderr().lock();
+            let picture = match over {
+                true => progress.wipe(),
+                false => progress.draw(&stay, width_of(&stderr)),
+            };
+            // A terminal that is gone is no reason to end a run.
+            let _ = stderr.write_all(picture.as_bytes()).and_then(|()| stderr.flush());
+            if over {
+                return;
+            }
+        }
+    }
+
+    fn lines(&self, receiver: &Receiver<Message>) {
+        let mut story = Story::default();
+        for message in receiver {
+            self.took(&message);
+            match message {
+                Message::Event(event) => {
+                    story.tell(&event).iter().for_each(|line| self.ui.note(&line.plain()));
+                }
+                Message::Frame(LiveFrame::ExecOutput { line, .. }) if self.ui.volume == Volume::Verbose => {
+                    self.ui.note(&format!("      {}", super::text::clean(&line)));
+                }
+                Message::Frame(_) => {}
+                Message::Note(text) => self.ui.note(&text),
+            }
+        }
+    }
+
+    fn silence(&self, receiver: &Receiver<Message>) {
+        for message in receiver {
+            self.took(&message);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The one module that prints. Results go to stdout, everything else to stderr.
+
+pub(crate) mod events;
+pub(crate) mod live;
+mod progress;
+pub(crate) mod report;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod text;
+
+use crate::error::CliError;
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+use style::{Colors, Style};
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Volume {
+    /// What is wrong.
+    Quiet,
+    /// What happens.
+    Normal,
+    /// Every line of command output as well.
+    Verbose,
+}
+
+/// What stands on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text for people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Columns of a terminal that does not say how wide it is.
+const USUAL_WIDTH: usize = 100;
+
+/// What this process prints to.
+#[derive(Clone, Debug)]
+pub(crate) struct Ui {
+    pub(crate) format: Format,
+    pub(crate) volume: Volume,
+    pub(crate) out: Style,
+    pub(crate) err: Style,
+    pub(crate) out_is_terminal: bool,
+    pub(crate) err_is_terminal: bool,
+    pub(crate) in_is_terminal: bool,
+}
+
+/// What decides about colours, as typed and as set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ColorWish {
+    /// `--no-color`
+    pub(crate) flag: bool,
+    /// `NO_COLOR` is set (to anything).
+    pub(crate) variable: bool,
+    /// `TERM=dumb`
+    pub(crate) dumb: bool,
+}
+
+impl Ui {
+    /// Looks at the three standard streams.
+    pub(crate) fn new(format: Format, volume: Volume, wish: ColorWish) -> Self {
+        let colors = |terminal: bool| {
+            let wanted = terminal && !wish.flag && !wish.variable && !wish.dumb;
+            if wanted { Colors::On } else { Colors::Off }
+        };
+        let out_is_terminal = std::io::stdout().is_terminal();
+        let err_is_terminal = std::io::stderr().is_terminal() && !wish.dumb;
+        Self {
+            format,
+            volume,
+            out: Style::new(colors(out_is_terminal)),
+            err: Style::new(colors(err_is_terminal)),
+            out_is_terminal,
+            err_is_terminal,
+            in_is_terminal: std::io::stdin().is_terminal(),
+        }
+    }
+
+    /// Whether a person can be asked.
+    pub(crate) const fn interactive(&self) -> bool {
+        self.in_is_terminal && self.err_is_terminal && matches!(self.format, Format::Text)
+    }
+
+    /// Columns of stdout; without a limit where it is no terminal.
+    pub(crate) fn out_width(&self) -> usize {
+        if self.out_is_terminal { width_of(&std::io::stdout()) } else { usize::MAX / 2 }
+    }
+
+    /// A result as text. Whoever reads our stdout may stop reading; that is no fault.
+    pub(crate) fn line(&self, line: &str) {
+        self.try_line(line);
+    }
+
+    /// Lines of a result.
+    pub(crate) fn lines(&self, lines: &[String]) {
+        lines.iter().for_each(|line| self.line(line));
+    }
+
+    /// A line of an endless result; says whether somebody still reads.
+    pub(crate) fn try_line(&self, line: &str) -> bool {
+        writeln!(std::io::stdout().lock(), "{line}").is_ok()
+    }
+
+    /// A result as JSON, indented for a person's eye.
+    pub(crate) fn json<T: Serialize>(&self, value: &T) {
+        let mut out = std::io::stdout().lock();
+        if serde_json::to_writer_pretty(&mut out, value).is_ok() {
+            let _ = out.write_all(b"\n");
+        }
+    }
+
+    /// A result as one line of JSON; says whether somebody still reads.
+    pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> bool {
+        let mut line = serde_json::to_vec(value).unwrap_or_default();
+        line.push(b'\n');
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// Something worth knowing, on stderr.
+    pub(crate) fn note(&self, line: &str) {
+        if self.volume > Volume::Quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+
+    /// Something that may be wrong, on stderr; also when quiet.
+    pub(crate) fn warn(&self, line: &str) {
+        let head = self.err.yellow("warning:");
+        let _ = writeln!(std::io::stderr().lock(), "{head} {line}");
+    }
+
+    /// An error, on stderr, with what to do next; with `--json` also on stdout, as JSON.
+    pub(crate) fn error(&self, error: &CliError) {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(err, "{} {}", self.err.red("error:"), text::clean(&error.message));
+        for hint in &error.hints {
+            let _ = writeln!(err, "  {} {}", self.err.cyan("hint:"), text::clean(hint));
+        }
+        drop(err);
+        if self.format == Format::Json {
+            self.json(&serde_json::json!({"error": {"message": error.message, "hints": error.hints}}));
+        }
+    }
+
+    /// Asks a question that is answered with yes or no; never without a terminal.
+    pub(crate) fn confirm(&self, question: &str) -> bool {
+        if !self.interactive() {
+            return false;
+        }
+        let answer = self.ask(&format!("{question} [y/N] "));
+        matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks for a line; empty without a terminal.
+    pub(crate) fn ask(&self, question: &str) -> String {
+        if !self.interactive() {
+            return String::new();
+        }
+        let mut err = std::io::stderr().lock();
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
+        drop(err);
+        let mut answer = String::new();
+        let _ = std::io::stdin().read_line(&mut answer);
+        answer
+    }
+}
+
+/// Columns of the terminal behind `stream`.
+pub(crate) fn width_of(stream: &impl std::os::fd::AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(stream).map(|size| usize::from(size.ws_col));
+    size.ok().filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH)
+}

@@ -1,0 +1,270 @@
+//! A run in progress on a terminal: what happened stays, what happens is redrawn below it.
+
+use super::events::{Line, Story, Tone};
+use super::style::Style;
+use super::text::{clean, columns, count, cut, dollars, duration, one_line, tail};
+use forge_types::wire::{LiveFrame, WireData, WireEvent};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+const SPINNER: [char; 8] = ['⠋', '⠙', '⠸', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// Lines of a failed command's output that stay.
+const OUTPUT_KEPT: usize = 8;
+
+/// The state of the picture. Every method appends to a buffer what the terminal is to get.
+pub(crate) struct Progress {
+    style: Style,
+    verbose: bool,
+    story: Story,
+    started: Instant,
+    turn: String,
+    tokens: u64,
+    cost: f64,
+    cost_known: bool,
+    /// What was streamed of the current reply, and the line of it that has no end yet.
+    streamed: String,
+    partial: String,
+    thinking: String,
+    running: Vec<(String, Instant)>,
+    output: VecDeque<String>,
+    footer_rows: usize,
+    tick: usize,
+}
+
+impl Progress {
+    /// An empty picture.
+    pub(crate) fn new(style: Style, verbose: bool) -> Self {
+        Self {
+            style,
+            verbose,
+            story: Story::default(),
+            started: Instant::now(),
+            turn: String::new(),
+            tokens: 0,
+            cost: 0.0,
+            cost_known: true,
+            streamed: String::new(),
+            partial: String::new(),
+            thinking: String::new(),
+            running: Vec::new(),
+            output: VecDeque::new(),
+            footer_rows: 0,
+            tick: 0,
+        }
+    }
+
+    /// Something happened: what stays of it.
+    pub(crate) fn event(&mut self, event: &WireEvent) -> Vec<String> {
+        let mut stay = Vec::new();
+        let mut lines = self.story.tell(event);
+        match &event.data {
+            WireData::IterationStarted(turn) => {
+                self.turn = match turn.max {
+                    Some(max) => format!("turn {}/{max}", turn.n),
+                    None => format!("turn {}", turn.n),
+                };
+                // The status line says it already.
+                lines.clear();
+            }
+            WireData::ModelRequested(_) => self.forget_reply(),
+            WireData::ModelCompleted(reply) => {
+                self.tokens += reply.usage.input + reply.usage.output;
+                self.cost += reply.cost_usd.unwrap_or(0.0);
+                self.cost_known &= reply.cost_usd.is_some();
+                let rest = std::mem::take(&mut self.partial);
+                if self.streamed.trim() == reply.text.trim() {
+                    // It stands there, letter by letter.
+                    lines.clear();
+                    if !rest.is_empty() {
+                        stay.push(rest);
+                    }
+                } else if !self.streamed.is_empty() && !rest.is_empty() {
+                    stay.push(self.style.dim(&rest));
+                }
+                self.forget_reply();
+            }
+            WireData::ModelFailed(_) => {
+                let rest = std::mem::take(&mut self.partial);
+                if !rest.is_empty() {
+                    stay.push(self.style.dim(&format!("{rest} …")));
+                }
+                self.forget_reply();
+            }
+            WireData::ToolCalled(call) => self.running.push((call.call_id.clone(), Instant::now())),
+            WireData::ToolCompleted(done) => {
+                self.running.retain(|(id, _)| *id != done.call_id);
+                let failed_command = done.exit_code.is_some_and(|code| code != 0);
+                stay.extend(lines.drain(..).map(|line| line.styled(self.style)));
+                if failed_command && !self.verbose {
+                    stay.extend(self.output.iter().map(|line| self.style.dim(&format!("      {line}"))));
+                }
+                if self.running.is_empty() {
+                    self.output.clear();
+                }
+            }
+            WireData::RunCreated(_) => lines.clear(),
+            // The box at the end says it.
+            WireData::RunFinished(_) => lines.retain(|line| line.tone != Tone::Good),
+            _ => {}
+        }
+        stay.extend(lines.iter().map(|line: &Line| line.styled(self.style)));
+        stay
+    }
+
+    /// Something is on its way: what stays of it.
+    pub(crate) fn frame(&mut self, frame: &LiveFrame) -> Vec<String> {
+        match frame {
+            LiveFrame::ModelDelta { text } => {
+                self.thinking.clear();
+                self.streamed.push_str(text);
+                self.partial.push_str(&clean(text));
+                let mut stay = Vec::new();
+                while let Some(end) = self.partial.find('\n') {
+                    let rest = self.partial.split_off(end + 1);
+                    let line = std::mem::replace(&mut self.partial, rest);
+                    stay.push(line.trim_end().to_owned());
+                }
+                // Empty lines before the first word are no picture.
+                if stay.iter().all(String::is_empty) && self.streamed.trim().is_empty() {
+                    stay.clear();
+                }
+                stay
+            }
+            LiveFrame::Reasoning { text } => {
+                self.thinking.push_str(text);
+                self.thinking = tail(&one_line(&self.thinking), 200);
+                Vec::new()
+            }
+            LiveFrame::ExecOutput { line, .. } => {
+                let line = clean(line).replace('\t', "    ");
+                if self.verbose {
+                    return vec![self.style.dim(&format!("      {line}"))];
+                }
+                if self.output.len() == OUTPUT_KEPT {
+                    self.output.pop_front();
+                }
+                self.output.push_back(line);
+                Vec::new()
+            }
+        }
+    }
+
+    fn forget_reply(&mut self) {
+        self.streamed.clear();
+        self.partial.clear();
+        self.thinking.clear();
+    }
+
+    /// Wipes what is redrawn, prints what stays, and draws the rest anew. One write, so that nothing flickers.
+    pub(crate) fn draw(&mut self, stay: &[String], width: usize) -> String {
+        let mut out = self.wipe();
+        for line in stay {
+            out.push_str(line);
+            out.push('\n');
+        }
+        let footer = self.footer(width.saturating_sub(1).max(1));
+        self.footer_rows = footer.len();
+        out.push_str(&footer.join("\n"));
+        self.tick += 1;
+        out
+    }
+
+    /// Removes what is redrawn, at the end or before somebody else prints.
+    pub(crate) fn wipe(&mut self) -> String {
+        let mut out = String::new();
+        if self.footer_rows > 0 {
+            out.push('\r');
+            if self.footer_rows > 1 {
+                out.push_str(&format!("\x1b[{}A", self.footer_rows - 1));
+            }
+            out.push_str("\x1b[J");
+        }
+        self.footer_rows = 0;
+        out
+    }
+
+    fn footer(&self, width: usize) -> Vec<String> {
+        let mut rows = Vec::new();
+        if !self.partial.is_empty() {
+            let shown = self.partial.replace('\t', "    ");
+            let shown = if columns(&shown) > width { tail(&shown, width) } else { shown };
+            rows.push(self.style.dim(&shown));
+        } else if !self.thinking.is_empty() {
+            rows.push(self.style.dim(&tail(&format!("thinking: {}", self.thinking), width)));
+        } else if let Some(line) = self.output.back().filter(|_| !self.running.is_empty()) {
+            rows.push(self.style.dim(&cut(&format!("      {line}"), width)));
+        }
+        rows.push(self.status(width));
+        rows
+    }
+
+    fn status(&self, width: usize) -> String {
+        let mut facts = Vec::new();
+        if !self.turn.is_empty() {
+            facts.push(self.turn.clone());
+        }
+        facts.push(format!("{} tokens", count(self.tokens)));
+        facts.push(match self.cost_known {
+            true => dollars(self.cost),
+            false => format!("{} + unknown prices", dollars(self.cost)),
+        });
+        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        facts.push(duration(ms / 1_000 * 1_000));
+        match self.running.as_slice() {
+            [] => {}
+            [(id, _)] => facts.push(self.story.label_of(id).unwrap_or("a tool").to_owned()),
+            many => facts.push(format!("{} tools", many.len())),
+        }
+        let sign = SPINNER[self.tick % SPINNER.len()];
+        let text = cut(&format!("{sign} {}", facts.join(" · ")), width);
+        self.style.cyan(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::style::Colors;
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress::new(Style::new(Colors::Off), false)
+    }
+
+    fn delta(text: &str) -> LiveFrame {
+        LiveFrame::ModelDelta { text: text.to_owned() }
+    }
+
+    #[test]
+    fn whole_lines_stay_and_the_last_one_is_redrawn() {
+        let mut progress = progress();
+        assert_eq!(progress.frame(&delta("\n")), Vec::<String>::new());
+        assert_eq!(progress.frame(&delta("one\ntwo\nth")), ["one", "two"]);
+        let first = progress.draw(&[], 40);
+        assert!(first.starts_with("th\n⠋ 0 tokens"), "{first:?}");
+        assert_eq!(progress.frame(&delta("ree\n")), ["three"]);
+        let second = progress.draw(&["three".to_owned()], 40);
+        assert!(second.starts_with("\r\x1b[1A\x1b[Jthree\n⠙ 0 tokens"), "{second:?}");
+        assert_eq!(progress.wipe(), "\r\x1b[J");
+        assert_eq!(progress.wipe(), "");
+    }
+
+    #[test]
+    fn nothing_drawn_is_wider_than_the_terminal_or_holds_foreign_control_characters() {
+        let mut progress = progress();
+        progress.frame(&delta(&"wide \x1b[2J日本".repeat(30)));
+        let picture = progress.draw(&[], 30);
+        assert!(picture.lines().all(|line| columns(line) < 30), "{picture}");
+        assert!(!picture.contains("\x1b[2J"));
+    }
+
+    #[test]
+    fn only_the_end_of_a_commands_output_is_kept() {
+        let mut progress = progress();
+        for n in 0..100 {
+            let line = format!("line {n}");
+            progress.frame(&LiveFrame::ExecOutput { stream: forge_types::wire::OutputStream::Stdout, line });
+        }
+        assert_eq!(progress.output.len(), OUTPUT_KEPT);
+        assert_eq!(progress.output.back().map(String::as_str), Some("line 99"));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a run came to: the box at its end, and the same facts in `forge status`.
+
+use super::style::Style;
+use super::text::{clean, columns, count, cut, dollars, duration, one_line, pad, plural, wrap};
+use forge_types::record::{Summary, SummarySandbox};
+use forge_types::{LayerState, Limits, RunStatus};
+
+/// Widest box.
+const WIDEST: usize = 100;
+/// Files named before the rest is counted.
+const FILES: usize = 8;
+
+/// The facts of a run, name and value, in the order in which they are shown.
+pub(crate) fn facts(summary: &Summary, limits: Option<&Limits>, journal: &str) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("run", summary.run_id.to_string()),
+        ("status", status_text(summary)),
+        ("task", cut(&one_line(&summary.task), 300)),
+    ];
+    if let Some(error) = &summary.error {
+        facts.push(("error", clean(&error.message)));
+    }
+    let of = |max: String| if max.is_empty() { max } else { format!(" of {max}") };
+    let max = |show: fn(&Limits) -> String| of(limits.map(show).unwrap_or_default());
+    facts.push(("duration", duration(summary.duration_ms) + &max(|l| duration(l.max_duration_ms))));
+    facts.push(("turns", summary.iterations.to_string() + &max(|l| l.max_iterations.to_string())));
+    facts.push(("model", one_line(&format!("{}/{}", summary.provider, summary.model))));
+    let estimated = if summary.tokens_known { "" } else { " (partly estimated)" };
+    facts.push((
+        "tokens",
+        format!("{} in, {} out{estimated}", count(summary.tokens.input), count(summary.tokens.output)),
+    ));
+    let unknown = if summary.cost_known { "" } else { " and calls whose price is not known" };
+    let ceiling = max(|l| dollars(l.max_cost.as_usd()));
+    facts.push(("cost", format!("{}{unknown}{ceiling}", dollars(summary.cost_usd))));
+    facts.push(("tool calls", tools(summary)));
+    facts.push(("files", files(&summary.files_modified)));
+    if let Some(sandbox) = &summary.sandbox {
+        facts.extend(sandbox_facts(sandbox));
+    }
+    facts.push(("journal", journal.to_owned()));
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn status_text(summary: &Summary) -> String {
+    match (summary.status, summary.limit, summary.waiting_for) {
+        (RunStatus::TimedOut, Some(limit), _) => format!("timed_out (limit: {limit})"),
+        (RunStatus::Waiting, _, Some(what)) => format!("waiting ({})", what.name()),
+        (status, ..) => status.name().to_owned(),
+    }
+}
+
+fn tools(summary: &Summary) -> String {
+    match summary.tools.calls {
+        0 => "none".to_owned(),
+        calls => format!("{calls}, {} on average", duration(summary.tools.average_ms)),
+    }
+}
+
+fn files(files: &[String]) -> String {
+    if files.is_empty() {
+        return "none changed".to_owned();
+    }
+    let named: Vec<_> = files.iter().take(FILES).map(|path| one_line(path)).collect();
+    let rest = match files.len().saturating_sub(FILES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{rest} ({} changed)", named.join(", "), plural(files.len(), "file", "files"))
+}
+
+fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("sandbox", one_line(&sandbox.backend))];
+    for layer in &sandbox.layers {
+        let text = match &layer.state {
+            LayerState::Enforced => continue,
+            LayerState::Degraded(how) => format!("{} is weaker: {}", layer.name, one_line(how)),
+            LayerState::Absent(why) => format!("{} is not in force: {}", layer.name, one_line(why)),
+        };
+        facts.push(("", text));
+    }
+    facts.extend(sandbox.warnings.iter().map(|warning| ("", one_line(warning))));
+    if !sandbox.masked.is_empty() {
+        let names: Vec<_> = sandbox.masked.iter().map(|path| one_line(path)).collect();
+        facts.push(("masked", names.join(", ")));
+    }
+    facts
+}
+
+/// Facts as aligned lines of at most `width` columns.
+pub(crate) fn aligned(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
+    let names = facts.iter().map(|(name, _)| columns(name)).max().unwrap_or(0) + 2;
+    let room = width.saturating_sub(names).max(20);
+    let mut lines = Vec::new();
+    for (name, value) in facts {
+        let mut name = name.as_str();
+        for line in wrap(value, room) {
+            lines.push(format!("{}{line}", style.dim(&pad(name, names))));
+            name = "";
+        }
+    }
+    lines
+}
+
+/// The box at the end of a run.
+pub(crate) fn end_box(
+    summary: &Summary,
+    limits: Option<&Limits>,
+    journal: &str,
+    width: usize,
+    style: Style,
+) -> Vec<String> {
+    let width = width.clamp(40, WIDEST);
+    let inner = width - 4;
+    let title = status_text(summary);
+    let painted = match summary.status {
+        RunStatus::Completed => style.green(&title),
+        RunStatus::Waiting => style.yellow(&title),
+        _ => style.red(&title),
+    };
+    let rule = "─".repeat(width.saturating_sub(columns(&title) + 5));
+    let mut lines = vec![format!("╭─ {painted} {rule}╮")];
+    let facts = facts(summary, limits, journal);
+    // Aligned without colours first: codes have no width, but padding counts them.
+    let plain = aligned(&facts, inner, Style::new(super::style::Colors::Off));
+    lines.extend(plain.iter().map(|line| format!("│ {} │", pad(line, inner))));
+    lines.push(format!("╰{}╯", "─".repeat(width - 2)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::style::Colors;
+    use forge_types::record::{ToolTotals, summary};
+    use forge_types::{Layer, RunId, RunState, Timestamp};
+
+    fn sample() -> Summary {
+        let mut sample = summary(&RunState::new(RunId::from_u128(1)), None, Timestamp::default());
+        sample.status = RunStatus::Completed;
+        sample.task = "Fix the \x1b[2Jtest".to_owned();
+        sample.tools = ToolTotals { calls: 3, average_ms: 120, shell_commands: 1 };
+        sample.files_modified = (0..10).map(|n| format!("f{n}")).collect();
+        sample.sandbox = Some(SummarySandbox {
+            backend: "native".to_owned(),
+            layers: vec![
+                Layer { name: "seccomp".into(), state: LayerState::Enforced, remedy: None },
+                Layer {
+                    name: "cgroup".into(),
+                    state: LayerState::Absent("not delegated".into()),
+                    remedy: None,
+                },
+            ],
+            masked: vec![".env".to_owned()],
+            warnings: Vec::new(),
+        });
+        sample
+    }
+
+    #[test]
+    fn the_box_is_closed_on_all_sides_and_names_what_matters() {
+        let lines = end_box(&sample(), Some(&Limits::default()), "/data/runs/1", 70, Style::new(Colors::Off));
+        assert!(lines.iter().all(|line| columns(line) == 70), "{lines:#?}");
+        let text = lines.join("\n");
+        for part in [
+            "╭─ completed",
+            "Fix the ␛[2Jtest",
+            "3, 120 ms on average",
+            "f7 and 2 more (10 files",
+            "cgroup is not in force: not delegated",
+            ".env",
+            "/data/runs/1",
+            "0 of 25",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        assert!(!text.contains("seccomp"), "a layer in force is not worth a line");
+    }
+}

@@ -1,0 +1,259 @@
+//! A user's world for one test: own folders, own repository, nothing of the real environment but `PATH`.
+
+use forge_testkit::model_server::{ModelServer, Shape};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// No command of a test takes longer; one that does hangs.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// Folders of a user, and a repository.
+pub(crate) struct World {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("forge-e2e-").tempdir().expect("a temporary folder");
+        for name in ["data", "config", "home", "repo"] {
+            std::fs::create_dir(folder.path().join(name)).expect("an empty folder");
+        }
+        Self { folder, variables: Vec::new() }
+    }
+
+    /// Sets a variable for all commands of this world.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Points the provider of this shape at `server`; gives the flags that choose it.
+    pub(crate) fn uses(&mut self, server: &ModelServer, shape: Shape) -> Vec<&'static str> {
+        let (provider, prefix, key) = match shape {
+            Shape::OpenAi => ("openai", "OPENAI", true),
+            Shape::Anthropic => ("anthropic", "ANTHROPIC", true),
+            Shape::Gemini => ("gemini", "GEMINI", true),
+            Shape::Ollama => ("ollama", "OLLAMA", false),
+        };
+        self.set(&format!("{prefix}_BASE_URL"), &server.base_url(shape));
+        if key {
+            self.set(&format!("{prefix}_API_KEY"), KEY);
+        }
+        vec!["--provider", provider, "--model", "tiny"]
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn repo(&self) -> PathBuf {
+        self.path("repo")
+    }
+
+    /// Writes a file of the repository.
+    pub(crate) fn file(&self, name: &str, text: &str) -> &Self {
+        let path = self.repo().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+        std::fs::write(path, text).expect("a writable file");
+        self
+    }
+
+    /// Reads a file of the repository.
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.repo().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Copies a folder of the repository's fixtures into the repository, over what is there.
+    pub(crate) fn copy_fixture(&self, name: &str) {
+        copy(&fixture(name), &self.repo());
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the test is the user, who starts the program")]
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forge"));
+        command.args(words).current_dir(self.repo()).env_clear();
+        for (name, value) in [("PATH", std::env::var("PATH").unwrap_or_default()), ("LANG", "C.UTF-8".into())]
+        {
+            command.env(name, value);
+        }
+        command
+            .env("HOME", self.path("home"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("FORGE_MODEL_RETRY_BASE_MS", "20");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts a command and leaves it running.
+    pub(crate) fn start(&self, words: &[&str]) -> Running {
+        Running::start(self.command(words), words)
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn forge(&self, words: &[&str]) -> Done {
+        self.start(words).wait()
+    }
+
+    /// Runs a task with these flags.
+    pub(crate) fn run(&self, flags: &[&str], task: &str) -> Done {
+        self.forge(&[&["run", task][..], flags].concat())
+    }
+
+    /// The runs there are, newest first.
+    pub(crate) fn runs(&self) -> Vec<Value> {
+        let list = self.forge(&["list", "--json", "--limit", "0"]).exits(0).json();
+        list.as_array().expect("a list").clone()
+    }
+
+    /// The id of the only run.
+    pub(crate) fn only_run(&self) -> String {
+        let runs = self.runs();
+        assert_eq!(runs.len(), 1, "{runs:#?}");
+        runs[0]["run_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The events of a run.
+    pub(crate) fn events(&self, run: &str) -> Vec<Value> {
+        let logs = self.forge(&["logs", run, "--json"]).exits(0);
+        logs.out.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// What tools were run, each as `tool:ok`, in the order in which they ended.
+    pub(crate) fn tools(&self, run: &str) -> Vec<String> {
+        let events = self.events(run);
+        let done = events.iter().filter(|event| event["kind"] == "tool.completed");
+        done.map(|e| format!("{}:{}", e["data"]["tool"].as_str().unwrap_or("?"), e["data"]["ok"])).collect()
+    }
+}
+
+/// The key that tests use; it must never be seen in any output.
+pub(crate) const KEY: &str = "sk-test-0123456789abcdef";
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a writable folder");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+/// A command at work.
+pub(crate) struct Running {
+    pub(crate) id: u32,
+    words: String,
+    done: Receiver<Done>,
+}
+
+impl Running {
+    fn start(mut command: Command, words: &[&str]) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (sender, done) = channel();
+        let words: Vec<_> = words.iter().map(|word| word.chars().take(60).collect::<String>()).collect();
+        let words = words.join(" ");
+        let (id, shown) = (child.id(), words.clone());
+        std::thread::spawn(move || {
+            // The test may have given up already.
+            let _ = sender.send(Done::of(child, shown));
+        });
+        Self { id, words, done }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(self) -> Done {
+        match self.done.recv_timeout(LONGEST) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) => {
+                self.signal(rustix::process::Signal::KILL);
+                let done = self.done.recv_timeout(LONGEST).expect("a killed process ends");
+                panic!("forge {} hangs; so far: {done:#?}", self.words);
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("the output of forge {} is lost", self.words),
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        // It may have ended by itself; the test looks at how.
+        let _ = rustix::process::kill_process(id, signal);
+    }
+}
+
+/// A command that ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    words: String,
+    /// `None`: a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Done {
+    fn of(child: Child, words: String) -> Self {
+        let output = child.wait_with_output().expect("its output");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { words, code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Insists on the exit code, and that no key is shown.
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "forge {}\n{}\n{}", self.words, self.out, self.err);
+        assert!(!self.out.contains(KEY) && !self.err.contains(KEY), "forge {} shows a key", self.words);
+        self
+    }
+
+    /// Insists that stderr says each of these.
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.err.contains(part), "forge {}: no `{part}` in\n{}", self.words, self.err);
+        }
+        self
+    }
+
+    /// Insists that stdout shows each of these.
+    pub(crate) fn shows(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.out.contains(part), "forge {}: no `{part}` in\n{}", self.words, self.out);
+        }
+        self
+    }
+
+    /// All of stdout as one JSON document.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out)
+            .unwrap_or_else(|error| panic!("forge {}: {error} in\n{}", self.words, self.out))
+    }
+}
+
+/// Waits until `ready` gives something; asks again and again, since what it looks at has no bell to ring.
+pub(crate) fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = std::time::Instant::now() + LONGEST;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < end, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,12 @@
+//! The built program, driven from outside like a user does, against the scripted model server.
+
+mod bad_input;
+mod demo;
+mod faults;
+mod harness;
+mod hostile;
+mod jobs;
+mod reports;
+mod setup;
+mod terminals;
+mod usage;
