@@ -21,7 +21,11 @@ fn times(n: usize, mut work: impl FnMut()) -> Duration {
     median((0..n).map(|_| one(&mut work)).collect())
 }
 
-#[allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the measurement compares with a plain process")]
+#[allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "the measurement compares with a plain process"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args_os().next().is_some_and(|a| a == INIT_ARGV0) {
         init_main();

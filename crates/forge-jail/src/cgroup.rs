@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::layers::{Layer, LayerReport};
@@ -32,6 +33,8 @@ struct Hierarchy {
 pub(crate) struct Group {
     folders: Vec<PathBuf>,
     memory: Option<PathBuf>,
+    /// The file that counts kills, kept open: it is read after every command.
+    kills: Option<fs::File>,
 }
 
 /// What could be limited by a group.
@@ -84,6 +87,9 @@ impl Made {
         self.layers.push(LayerReport::enforced(layer, how));
         if layer == Layer::Memory {
             self.group.memory = Some(folder.to_owned());
+            self.group.kills = ["memory.oom_control", "memory.events"]
+                .iter()
+                .find_map(|name| fs::File::open(folder.join(name)).ok());
         }
     }
 }
@@ -178,12 +184,10 @@ impl Group {
 
     /// How many processes of the box the kernel has killed for memory.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let Some(folder) = &self.memory else { return 0 };
-        ["memory.oom_control", "memory.events"]
-            .iter()
-            .filter_map(|name| fs::read_to_string(folder.join(name)).ok())
-            .find_map(|text| text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()))
-            .unwrap_or(0)
+        let mut text = [0u8; 512];
+        let read = self.kills.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..read]);
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
     /// The most memory the box has used at once, in bytes, if the kernel tells.

@@ -20,7 +20,7 @@ use crate::init::{Boot, INIT_ARGV0, Order};
 use crate::layers::{Layer, LayerReport};
 use crate::probe;
 use crate::spec::JailSpec;
-use crate::wire::{self, End, Frame, Reply, Request, Startup};
+use crate::wire::{self, Frame, Reply, Request, Startup};
 
 /// How long the init may take to build the box before it is given up, in seconds.
 const START_SECONDS: i64 = 20;
@@ -318,7 +318,6 @@ impl Shared {
     fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {
         let mut state = self.lock();
         if let Reply::Ended(ended) = &mut frame.body
-            && matches!(ended.end, End::Signaled(_) | End::Exited(1..))
             && let Ceilings::Settled(group) = &state.ceilings
         {
             let kills = group.oom_kills();

@@ -140,8 +140,9 @@ impl JailSpec {
             return Some("cpu limit must be a number of at least 0.01".to_owned());
         }
         let kept = |b: &Bind| {
-            ["/workspace", "/proc", "/dev", "/etc", "/tmp", "/sys"].iter().any(|p| b.target.starts_with(p))
+            ["/workspace", "/proc", "/dev", "/etc", "/sys"].iter().any(|p| b.target.starts_with(p))
                 || b.target == Path::new("/")
+                || b.target == Path::new("/tmp")
         };
         let broken = |p: &Path| {
             !p.is_absolute() || p.components().any(|c| matches!(c, std::path::Component::ParentDir))

@@ -1,16 +1,22 @@
 //! Sandbox backends: the boxes in which everything happens that a model asks for.
 //!
 //! `native` isolates through `forge-jail`; `process` isolates nothing and must be allowed by name. Walks of the
-//! workspace run in the box by the same binary ([`helper_main`]).
+//! workspace run in the box by the same binary, and so does the box's init: a `main` that opens boxes begins with
+//! [`helper_main`]. What this crate does not know: tools, models, configuration, and what a command is for.
 
 mod capture;
-mod folder;
+mod door;
+mod masks;
+mod native;
+mod paths;
 mod process;
+mod stream;
 mod walk;
 
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec};
+pub use native::Native;
 pub use process::Process;
 use std::sync::Arc;
 pub use walk::WALKER;
@@ -18,37 +24,60 @@ pub use walk::WALKER;
 /// All backends; the specification names the one that is used.
 #[derive(Clone, Debug, Default)]
 pub struct Backends {
+    native: Native,
     process: Process,
 }
 
 impl Backends {
-    /// The backends of this machine.
+    /// The backends of this machine. The running binary is the boxes' init.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The backends with another binary as the boxes' init: for programs whose own `main` cannot begin with
+    /// [`helper_main`], such as test runners.
+    #[must_use]
+    pub fn with_exe(exe: impl Into<std::path::PathBuf>) -> Self {
+        Self { native: Native::with_exe(exe), process: Process }
     }
 }
 
 #[async_trait]
 impl Sandbox for Backends {
     async fn probe(&self) -> Vec<Layer> {
-        self.process.probe().await
+        self.native.probe().await
     }
 
     async fn open(&self, spec: &SandboxSpec, run: RunId) -> Result<Arc<dyn Workspace>, Error> {
         match spec.backend.as_str() {
+            // Each of these means the isolation of this machine, and never less.
+            "native" | "bwrap" | "auto" => self.native.open(spec, run).await,
             "process" => self.process.open(spec, run).await,
             other => {
-                let missing = format!("there is no sandbox backend `{other}` in this build");
+                let missing = format!(
+                    "there is no sandbox backend `{other}` in this build (there are: native, process)"
+                );
                 Err(Error::Missing { missing: vec![missing] })
             }
         }
     }
 }
 
-/// Answers as one of the programs that run inside a box, if the binary was started under such a name.
+/// Removes what boxes left behind whose owner died: control groups. Returns their paths.
+pub fn prune() -> Vec<std::path::PathBuf> {
+    forge_jail::prune()
+}
+
+/// Answers as the init of a box or as one of the programs that run inside it, if the binary was started under such a
+/// name.
 ///
-/// Must be the first thing that `main` does. Gives the exit code to end with, or `None` for an ordinary start.
+/// Must be the first thing that `main` does, before any thread starts. Gives the exit code to end with, or `None` for
+/// an ordinary start; as init it does not return.
 pub fn helper_main(arguments: &[String]) -> Option<i32> {
     let (name, rest) = arguments.split_first()?;
+    if name == forge_jail::INIT_ARGV0 {
+        forge_jail::init_main();
+    }
     (name == WALKER).then(|| walk::answer(rest.first().map(String::as_str)))
 }

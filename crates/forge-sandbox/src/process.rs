@@ -1,24 +1,33 @@
 //! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
 
-use crate::capture::Capture;
-use crate::folder::Folder;
-use crate::walk::{self, Answer, Request};
+use crate::door::{self, Door, blocking};
+use crate::masks;
+use crate::paths;
+use crate::stream::Streams;
+use crate::walk::{self, Request};
+use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Listing, Manifest, Match, OutputSink, SearchSpec, Stream,
+    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Manifest, Match, OutputSink, SearchSpec,
 };
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{Layer, LayerState, RunId, SandboxReport, SandboxSpec};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::time::Instant;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::process::Child;
 
 /// Exit code of a command that its time limit ended, as `timeout(1)` has it.
 const TIMED_OUT: i32 = 124;
+/// Between TERM and KILL of a command whose time is up.
+const GRACE: Duration = Duration::from_millis(200);
+/// A variable that every process of a command inherits, by which those that left its group are found.
+const MARK: &str = "FORGE_COMMAND";
 
 /// The backend without isolation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,76 +50,173 @@ impl Sandbox for Process {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
-        let folder = Folder::open(&spec.repo)
-            .map_err(|error| Error::Startup { why: format!("{}: {error}", spec.repo.display()) })?;
-        let report = SandboxReport {
-            backend: "process".to_owned(),
-            id: run.to_string(),
-            layers: self.probe().await,
-            masked: Vec::new(),
-            warnings: vec!["nothing is isolated: commands run with all your rights".to_owned()],
-        };
-        let env = spec.env.clone();
-        Ok(Arc::new(HostFolder { root: spec.repo.clone(), folder: Arc::new(folder), env, report }))
+        let layers = self.probe().await;
+        let spec = spec.clone();
+        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers)).await?))
     }
 }
 
 struct HostFolder {
     root: PathBuf,
-    folder: Arc<Folder>,
+    home: PathBuf,
+    longest: Duration,
+    files: Arc<Mutex<Files>>,
+    /// Masked files by device and inode, whatever path leads to them.
+    masked: HashSet<(u64, u64)>,
     env: Vec<(String, String)>,
     report: SandboxReport,
 }
 
 impl HostFolder {
-    async fn walk(&self, request: Request) -> Result<Answer, Error> {
+    fn open(spec: &SandboxSpec, run: RunId, layers: Vec<Layer>) -> Result<Self, Error> {
+        let startup = |path: &Path, error: std::io::Error| Error::Startup {
+            why: format!("{}: {error}", path.display()),
+        };
+        let root = std::fs::canonicalize(&spec.repo).map_err(|error| startup(&spec.repo, error))?;
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        let folder =
+            rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
+        let home = std::env::temp_dir().join(format!("forge-home-{run}"));
+        std::fs::create_dir_all(&home).map_err(|error| startup(&home, error))?;
+        let masks = masks::scan(&root, &spec.reveal);
+        let ids = masks.paths.iter().filter_map(|path| root.join(path).metadata().ok());
+        let mut warnings = vec!["nothing is isolated: commands run with all your rights".to_owned()];
+        if !masks.paths.is_empty() {
+            warnings.push("masked files are hidden from file tools only: commands can read them".to_owned());
+        }
+        warnings.extend(masks.warnings);
+        let report = SandboxReport {
+            backend: "process".to_owned(),
+            id: run.to_string(),
+            layers,
+            masked: masks.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            warnings,
+        };
+        Ok(Self {
+            home,
+            longest: Duration::from_millis(spec.limits.command_ms),
+            files: Arc::new(Mutex::new(Files::new(folder))),
+            masked: ids.map(|m| (m.dev(), m.ino())).collect(),
+            env: spec.env.clone(),
+            report,
+            root,
+        })
+    }
+
+    async fn walk(&self, request: Request) -> Result<walk::Answer, Error> {
         let root = self.root.clone();
         blocking(move || Ok(walk::walk(&root, &request))).await
     }
 
-    fn spawn(&self, spec: &ExecSpec) -> Result<Child, Error> {
+    fn is_masked(&self, path: &Path) -> bool {
+        !self.masked.is_empty() && path.metadata().is_ok_and(|m| self.masked.contains(&(m.dev(), m.ino())))
+    }
+
+    fn spawn(&self, spec: &ExecSpec, mark: &str) -> Result<Result<Child, std::io::Error>, Error> {
         let (program, arguments) = spec
             .argv
             .split_first()
             .ok_or_else(|| Error::Invalid { why: "there is no command".to_owned() })?;
-        let cwd = self.root.join(&spec.cwd);
-        if !cwd.canonicalize().is_ok_and(|cwd| cwd.starts_with(&self.root)) {
-            let why = format!("the working directory `{}` is not in the workspace", spec.cwd);
+        let below = paths::relative(&spec.cwd, &self.root)?;
+        let cwd = std::fs::canonicalize(self.root.join(&below)).ok();
+        let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(&self.root) && cwd.is_dir()) else {
+            let why = format!("the working directory `{}` is not a directory of the workspace", spec.cwd);
             return Err(Error::Invalid { why });
-        }
+        };
         let mut command = tokio::process::Command::new(program);
         command
             .args(arguments)
             .current_dir(cwd)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", &self.root)
+            .env("HOME", &self.home)
             .env("LANG", "C.UTF-8")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .envs(&spec.env)
+            .env(MARK, mark)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        command.spawn().map_err(|error| Error::Invalid { why: format!("`{program}` can't be run: {error}") })
+        Ok(command.spawn())
     }
 }
 
-/// Kills what a command left in its process group, also when the call is dropped.
-struct Group(Option<Pid>);
+impl Drop for HostFolder {
+    fn drop(&mut self) {
+        // Only what commands left in their home; nothing of the user's.
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
 
-impl Group {
+/// Ends what a command left, also when the call is dropped: its process group, and whoever carries its mark.
+struct Remains {
+    group: Option<Pid>,
+    mark: String,
+}
+
+impl Remains {
+    fn signal_group(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
     fn kill(&self) {
-        if let Some(pid) = self.0 {
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        self.signal_group(Signal::KILL);
+        // One killed can have started another just before: until none is left, a few times.
+        for _ in 0..8 {
+            let marked = marked(&format!("{MARK}={}", self.mark));
+            if marked.is_empty() {
+                return;
+            }
+            for pid in marked {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for Remains {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Living processes in whose first environment `entry` stands. Those of other users cannot be read and are not ours.
+fn marked(entry: &str) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mine = processes.filter_map(|process| {
+        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+        let environ = std::fs::read(process.path().join("environ")).ok()?;
+        let carries = environ.split(|byte| *byte == 0).any(|have| have == entry.as_bytes());
+        if carries { Pid::from_raw(pid) } else { None }
+    });
+    mine.collect()
+}
+
+#[async_trait]
+impl Door for HostFolder {
+    async fn ask(&self, request: forge_jail::Request) -> Result<forge_jail::Answer, Error> {
+        let hidden = match &request {
+            forge_jail::Request::OpenRead { path } | forge_jail::Request::CreateTemp { path, .. } => {
+                self.is_masked(&self.root.join(path.as_path())).then(|| path.clone())
+            }
+            _ => None,
+        };
+        if let Some(path) = hidden {
+            return Err(paths::fault(&FileFault { path, kind: FaultKind::Denied }));
+        }
+        let files = Arc::clone(&self.files);
+        blocking(move || {
+            let (reply, fd) = files.lock().unwrap_or_else(PoisonError::into_inner).perform(request);
+            match reply {
+                Reply::Failed(fault) => Err(paths::fault(&fault)),
+                reply => Ok(forge_jail::Answer { reply, fd }),
+            }
+        })
+        .await
     }
 }
 
@@ -122,60 +228,74 @@ impl Workspace for HostFolder {
 
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
         let begun = Instant::now();
-        let mut child = self.spawn(&spec)?;
-        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut kept_out, mut kept_err) = (Capture::new(spec.keep_bytes), Capture::new(spec.keep_bytes));
-        let streams = async {
-            tokio::join!(
-                drain(stdout, Stream::Stdout, &mut kept_out, output),
-                drain(stderr, Stream::Stderr, &mut kept_err, output)
-            )
+        let mark = RunId::generate().to_string();
+        let mut child = match self.spawn(&spec, &mark)? {
+            Ok(child) => child,
+            Err(error) => return Ok(not_started(&spec, &error)),
         };
-        let ended = async {
-            let mut streams = std::pin::pin!(streams);
-            let status = tokio::select! {
-                status = child.wait() => status,
-                _ = &mut streams => return child.wait().await,
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let remains = Remains { group, mark };
+        let mut streams = Streams::new(spec.keep_bytes);
+        let piped = child.stdout.take().zip(child.stderr.take());
+        let ended = {
+            let drained = async {
+                if let Some((out, err)) = piped {
+                    streams.drain(out, err, output).await;
+                }
+            };
+            let mut drained = std::pin::pin!(drained);
+            let limit = tokio::time::sleep(spec.timeout.min(self.longest));
+            let mut limit = std::pin::pin!(limit);
+            let (mut open, mut killed, mut timed_out) = (true, false, false);
+            let status = loop {
+                tokio::select! {
+                    () = &mut drained, if open => open = false,
+                    status = child.wait() => break status,
+                    () = &mut limit, if !killed => {
+                        killed = timed_out;
+                        timed_out = true;
+                        remains.signal_group(if killed { Signal::KILL } else { Signal::TERM });
+                        limit.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                    }
+                }
             };
             // A background process may hold the pipes open: it ends with the command.
-            group.kill();
-            streams.await;
-            status
+            remains.kill();
+            if open {
+                drained.await;
+            }
+            status.map(|status| (status, timed_out))
         };
-        let (exit_code, timed_out) = match tokio::time::timeout(spec.timeout, ended).await {
-            Ok(Ok(status)) => (code(status), false),
-            Ok(Err(error)) => return Err(Error::Died { why: error.to_string() }),
-            Err(_) => (TIMED_OUT, true),
-        };
-        group.kill();
-        let _ = child.wait().await;
+        let (status, timed_out) = ended.map_err(|error| Error::Died { why: error.to_string() })?;
+        let (stdout, stderr) = streams.finish();
         Ok(ExecResult {
-            exit_code,
+            exit_code: if timed_out { TIMED_OUT } else { code(status) },
             timed_out,
             out_of_memory: false,
-            stdout: kept_out.finish(),
-            stderr: kept_err.finish(),
+            stdout,
+            stderr,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }
 
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
-        let (folder, path) = (self.folder.clone(), path.to_owned());
-        blocking(move || folder.read(&path, offset, limit)).await
+        door::read(self, paths::relative(path, &self.root)?, offset, limit).await
     }
 
     async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
-        let (folder, path, bytes) = (self.folder.clone(), path.to_owned(), bytes.to_vec());
-        blocking(move || folder.write(&path, &bytes)).await
+        door::write(self, paths::relative(path, &self.root)?, bytes.to_vec()).await
     }
 
     async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error> {
-        self.walk(Request::List { path: path.to_owned(), depth, limit }).await?.entries()
+        let path = paths::relative(path, &self.root)?;
+        self.walk(Request::List { path, depth, limit }).await?.entries()
     }
 
     async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error> {
-        self.walk(Request::Search(spec)).await?.matches()
+        let path = paths::relative(&spec.path, &self.root)?;
+        let mut found = self.walk(Request::Search(SearchSpec { path, ..spec })).await?.matches()?;
+        found.items.retain(|item| !self.is_masked(&self.root.join(&item.path)));
+        Ok(found)
     }
 
     async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error> {
@@ -187,23 +307,17 @@ impl Workspace for HostFolder {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })?
-}
-
-async fn drain(
-    pipe: Option<impl AsyncRead + Unpin>,
-    stream: Stream,
-    kept: &mut Capture,
-    output: &dyn OutputSink,
-) {
-    let Some(mut pipe) = pipe else { return };
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-        kept.push(&buffer[..read]);
-        output.output(stream, &buffer[..read]);
+/// A command that is not there or cannot be run, as a shell would answer.
+fn not_started(spec: &ExecSpec, error: &std::io::Error) -> ExecResult {
+    let what = Raw::from(spec.argv.first().map_or("", String::as_str));
+    let text = format!("cannot start {what}: {error}\n").into_bytes();
+    ExecResult {
+        exit_code: if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 },
+        timed_out: false,
+        out_of_memory: false,
+        stdout: Kept::default(),
+        stderr: Kept { total: text.len() as u64, bytes: text, missing: 0 },
+        duration_ms: 0,
     }
 }
 

@@ -65,10 +65,11 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     sys::attach(root.as_fd(), c"/proc").layer(mounts_layer, "attaching the root folder")?;
     rustix::process::fchdir(&root).step("entering the root folder")?;
 
+    // Before the binds: one of them may lie below it.
+    temporary(spec, uid, gid).step("making /tmp")?;
     system(spec, &own)?;
     etc::fill(spec, ids.inside()).step("filling /etc")?;
     devices().step("filling /dev")?;
-    temporary(spec, uid, gid).step("making /tmp")?;
     attach_at(&workspace, WORKSPACE).step("attaching the workspace")?;
     let blank = Blank::new().step("making covers for masked files")?;
     process_files(&blank)?;

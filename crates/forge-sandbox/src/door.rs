@@ -1,0 +1,90 @@
+//! Files through whoever holds the workspace: the init of a box, or this process without a box. Both do the same
+//! requests by the same rules; what is here is the order of the steps.
+
+use crate::paths;
+use forge_jail::{Answer, Raw, Replace, Reply, Request, Sync};
+use forge_ports::async_trait;
+use forge_ports::sandbox::{Error, FileChunk};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+
+/// Does file requests.
+#[async_trait]
+pub(crate) trait Door: Send + std::marker::Sync {
+    /// Does one request.
+    async fn ask(&self, request: Request) -> Result<Answer, Error>;
+}
+
+/// Reads at most `limit` bytes of a regular file.
+pub(crate) async fn read(
+    door: &dyn Door,
+    path: String,
+    offset: u64,
+    limit: usize,
+) -> Result<FileChunk, Error> {
+    let answer = door.ask(Request::OpenRead { path: Raw::from(path.as_str()) }).await?;
+    let (Reply::Opened { stat }, Some(fd)) = (answer.reply, answer.fd) else { return Err(misfit()) };
+    let bytes =
+        blocking(move || fill(&File::from(fd), offset, limit).map_err(|error| io_fault(&path, &error)))
+            .await?;
+    Ok(FileChunk { bytes, size: stat.size, mode: stat.mode })
+}
+
+fn fill(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
+    // The size said by the file system is only a hint: grow as bytes come.
+    let mut bytes = Vec::new();
+    let mut piece = vec![0; limit.min(256 << 10)];
+    while bytes.len() < limit {
+        let want = piece.len().min(limit - bytes.len());
+        let at = offset.saturating_add(bytes.len() as u64);
+        match file.read_at(&mut piece[..want], at) {
+            Ok(0) => break,
+            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Writes a whole file beside its place and moves it there.
+pub(crate) async fn write(door: &dyn Door, path: String, bytes: Vec<u8>) -> Result<(), Error> {
+    if let Some((parent, _)) = path.rsplit_once('/') {
+        door.ask(Request::MakeDirs { path: Raw::from(parent) }).await?;
+    }
+    // New files get what programs give them by habit; the mode of a file that exists is kept by the other side.
+    let answer = door.ask(Request::CreateTemp { path: Raw::from(path.as_str()), mode: 0o644 }).await?;
+    let (Reply::Temp { token, .. }, Some(fd)) = (answer.reply, answer.fd) else { return Err(misfit()) };
+    if let Err(error) = blocking(move || put(fd, &bytes).map_err(|error| io_fault(&path, &error))).await {
+        // The first error is the one that counts; what could not be removed goes with the box.
+        let _ = door.ask(Request::AbortTemp { token }).await;
+        return Err(error);
+    }
+    door.ask(Request::CommitTemp { token, replace: Replace::Yes, sync: Sync::No }).await.map(drop)
+}
+
+fn put(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
+    File::from(fd).write_all(bytes)
+}
+
+fn io_fault(path: &str, error: &std::io::Error) -> Error {
+    use forge_jail::{FaultKind, FileFault};
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FaultKind::Full,
+        _ => FaultKind::Os(error.raw_os_error().unwrap_or(0)),
+    };
+    paths::fault(&FileFault { path: Raw::from(path), kind })
+}
+
+fn misfit() -> Error {
+    Error::Died { why: "it gave an answer that does not fit the request".to_owned() }
+}
+
+/// Runs work that may wait for a disk.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })?
+}

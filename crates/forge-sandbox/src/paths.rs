@@ -1,0 +1,89 @@
+//! Paths as models write them, made relative to the workspace. The text is only normalised here: whether a path
+//! leaves the workspace is decided by the kernel on what is opened.
+
+use forge_jail::{FaultKind, FileFault, FileKind, Raw, WORKSPACE};
+use forge_ports::sandbox::{Error, PathFault};
+use std::path::Path;
+
+/// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
+/// place of the workspace, inside (`/workspace`) or outside (`root`).
+pub(crate) fn relative(path: &str, root: &Path) -> Result<String, Error> {
+    let refuse = |why: &str, kind| Error::Path { path: path.to_owned(), why: why.to_owned(), kind };
+    if path.contains('\0') {
+        return Err(refuse("a path holds no NUL", PathFault::Other));
+    }
+    let given = Path::new(path);
+    let below = given.strip_prefix(WORKSPACE).or_else(|_| given.strip_prefix(root)).unwrap_or(given);
+    if below.is_absolute() {
+        return Err(refuse("it leads out of the workspace; give a path relative to it", PathFault::Escapes));
+    }
+    let mut parts = Vec::new();
+    for part in below.components() {
+        // `..` stays: what it means depends on the links before it.
+        if part != std::path::Component::CurDir {
+            parts.push(part.as_os_str().to_string_lossy());
+        }
+    }
+    Ok(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+}
+
+/// A refused file operation in the port's words.
+pub(crate) fn fault(fault: &FileFault) -> Error {
+    let (why, kind) = match fault.kind {
+        FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathFault::NotFound),
+        FaultKind::Denied => ("permission denied (is it masked?)".to_owned(), PathFault::Denied),
+        FaultKind::Outside => ("it leads out of the workspace".to_owned(), PathFault::Escapes),
+        FaultKind::Dangling => ("it is a symbolic link that leads to nothing".to_owned(), PathFault::Escapes),
+        FaultKind::Loop => ("its symbolic links lead in a circle".to_owned(), PathFault::Escapes),
+        FaultKind::NotDir => {
+            ("a part of the path is a file, not a directory".to_owned(), PathFault::NotDirectory)
+        }
+        FaultKind::Exists => ("it exists already".to_owned(), PathFault::Exists),
+        FaultKind::NotEmpty => ("the directory is not empty".to_owned(), PathFault::Exists),
+        FaultKind::NotRegular(FileKind::Dir) => ("it is a directory".to_owned(), PathFault::IsDirectory),
+        FaultKind::NotRegular(kind) => (format!("it is a {kind}, not a regular file"), PathFault::Special),
+        FaultKind::BadPath => ("it is not a usable path (empty, or too long)".to_owned(), PathFault::Other),
+        FaultKind::Full => ("no space is left on the disk".to_owned(), PathFault::NoSpace),
+        FaultKind::NoSuchTemp => ("the write was given up".to_owned(), PathFault::Other),
+        FaultKind::Os(errno) => (std::io::Error::from_raw_os_error(errno).to_string(), PathFault::Other),
+    };
+    Error::Path { path: shown(&fault.path), why, kind }
+}
+
+fn shown(path: &Raw) -> String {
+    path.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(path: &str) -> Result<String, PathFault> {
+        relative(path, Path::new("/srv/repo")).map_err(|error| match error {
+            Error::Path { kind, .. } => kind,
+            other => panic!("{other}"),
+        })
+    }
+
+    #[test]
+    fn paths_become_relative() {
+        assert_eq!(at("").unwrap(), ".");
+        assert_eq!(at("./a//b/").unwrap(), "a/b");
+        assert_eq!(at("/workspace/a").unwrap(), "a");
+        assert_eq!(at("/workspace").unwrap(), ".");
+        assert_eq!(at("/srv/repo/a/../b").unwrap(), "a/../b");
+        assert_eq!(at("/workspace2/a"), Err(PathFault::Escapes));
+        assert_eq!(at("/etc/passwd"), Err(PathFault::Escapes));
+        assert_eq!(at("a\0b"), Err(PathFault::Other));
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_becomes_absolute(path in any::<String>()) {
+            if let Ok(path) = relative(&path, Path::new("/srv/repo")) {
+                prop_assert!(!path.is_empty() && !path.starts_with('/'));
+            }
+        }
+    }
+}

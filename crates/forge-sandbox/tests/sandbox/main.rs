@@ -1,0 +1,15 @@
+//! The sandbox seen from inside and from outside: as root and, run again under another id, as an ordinary user.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests start themselves again as another user and say loudly what they cannot test"
+)]
+
+mod isolation;
+mod limits;
+mod rig;
+mod workspace;

@@ -1,0 +1,157 @@
+//! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
+
+use forge_ports::sandbox::{Error, ExecResult, ExecSpec};
+use forge_ports::{Sandbox, Workspace};
+use forge_sandbox::Backends;
+use forge_types::{RunId, SandboxLimits, SandboxSpec};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The ordinary user of these tests: an id without an account.
+const USER: u32 = 4243;
+/// Where the copy of the helper is, for the test that runs as the ordinary user.
+const HELPER: &str = "FORGE_SANDBOX_TEST_HELPER";
+
+/// A box around a fresh folder.
+pub(crate) struct Rig {
+    pub(crate) room: Arc<dyn Workspace>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+pub(crate) fn helper() -> PathBuf {
+    let here = || PathBuf::from(env!("CARGO_BIN_EXE_forge-sandbox-helper"));
+    std::env::var_os(HELPER).map_or_else(here, PathBuf::from)
+}
+
+pub(crate) fn folder() -> tempfile::TempDir {
+    let open = fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().prefix("forge-sandbox-").permissions(open).tempdir().unwrap()
+}
+
+pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
+    SandboxSpec {
+        backend: backend.to_owned(),
+        repo: repo.to_owned(),
+        mode: forge_types::WorkspaceMode::Inplace,
+        network: forge_types::NetworkPolicy::Off,
+        limits: SandboxLimits::default(),
+        reveal: Vec::new(),
+        env: Vec::new(),
+        read_only: Vec::new(),
+        allow_unisolated: true,
+    }
+}
+
+impl Rig {
+    pub(crate) async fn new(backend: &str) -> Self {
+        Self::with(backend, |_, _| {}).await
+    }
+
+    pub(crate) async fn with(backend: &str, change: impl FnOnce(&mut SandboxSpec, &Path)) -> Self {
+        let dir = folder();
+        let mut spec = spec(dir.path(), backend);
+        change(&mut spec, dir.path());
+        let room = Backends::with_exe(helper()).open(&spec, RunId::generate()).await;
+        Self { room: room.expect("the box opens"), dir }
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    pub(crate) async fn sh(&self, script: &str) -> ExecResult {
+        self.exec(command(&["sh", "-c", script])).await.expect("the command runs")
+    }
+
+    pub(crate) async fn exec(&self, spec: ExecSpec) -> Result<ExecResult, Error> {
+        self.room.exec(spec, &()).await
+    }
+}
+
+pub(crate) fn command(argv: &[&str]) -> ExecSpec {
+    ExecSpec {
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        cwd: String::new(),
+        env: BTreeMap::new(),
+        timeout: Duration::from_secs(60),
+        keep_bytes: 1 << 20,
+    }
+}
+
+pub(crate) fn out(result: &ExecResult) -> String {
+    String::from_utf8_lossy(&result.stdout.bytes).into_owned()
+}
+
+pub(crate) fn err(result: &ExecResult) -> String {
+    String::from_utf8_lossy(&result.stderr.bytes).into_owned()
+}
+
+/// Whether boxes can be had as whoever this is. Where they cannot, that is said loudly, and is a failure under CI.
+fn boxes_can_be_had() -> bool {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = folder();
+    match runtime.block_on(Backends::with_exe(helper()).open(&spec(dir.path(), "native"), RunId::generate()))
+    {
+        Err(Error::Missing { missing }) => {
+            let said = format!("NOT TESTED: no box can be had here: {}", missing.join("; "));
+            assert!(std::env::var_os("CI").is_none(), "{said}");
+            eprintln!("{said}");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Runs `body` as whoever this is and, when that is root, the same test again as an ordinary user.
+pub(crate) fn both(name: &str, body: fn()) {
+    if boxes_can_be_had() {
+        body();
+    }
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = folder();
+    let copy = |from: &Path, to: &str| {
+        let to = place.path().join(to);
+        fs::copy(from, &to).unwrap();
+        to
+    };
+    let test = copy(&std::env::current_exe().unwrap(), "test");
+    let helper = copy(&helper(), "helper");
+    let output = Command::new(test)
+        .args(["--exact", name, "--nocapture"])
+        .env(HELPER, helper)
+        .env("TMPDIR", "/tmp")
+        .current_dir("/")
+        .uid(USER)
+        .gid(USER)
+        .output()
+        .unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "as user {USER}:\n{text}");
+    for line in text.lines().filter(|l| l.contains("NOT TESTED")) {
+        eprintln!("as user {USER}: {line}");
+    }
+}
+
+/// Tests that run as root and as an ordinary user; each is an async function.
+#[macro_export]
+macro_rules! as_both {
+    ($(async fn $name:ident() $body:block)*) => {$(
+        #[test]
+        fn $name() {
+            fn body() {
+                tokio::runtime::Runtime::new().unwrap().block_on(async $body);
+            }
+            let module = module_path!().split_once("::").map_or("", |(_, m)| m);
+            $crate::rig::both(&format!("{module}::{}", stringify!($name)), body);
+        }
+    )*};
+}
