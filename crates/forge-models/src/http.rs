@@ -1,6 +1,7 @@
 //! One HTTP attempt: send, check, read the stream piece by piece. No retry, no redirect, no cookie.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -25,12 +26,44 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// Bytes per token when usage must be estimated; what English text and code come to, rounded down.
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// Whether a request may go over a connection that an earlier one left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Yes.
+    Kept,
+    /// No, it gets a connection of its own.
+    Fresh,
+}
+
+/// What is known of a provider's way with connections that stay open.
+///
+/// llama.cpp's server promises to keep a connection and then closes it under the next request. Such a request was
+/// never looked at (RFC 9112, 9.3.1), so it is sent again over a connection of its own, within the same attempt;
+/// from then on that server gets no other kind.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    /// Whether a request has left a connection open.
+    any: AtomicBool,
+    /// Whether one died under a request.
+    broken: AtomicBool,
+}
+
+impl Keeping {
+    fn reuse(&self) -> Reuse {
+        if self.broken.load(Ordering::Relaxed) { Reuse::Fresh } else { Reuse::Kept }
+    }
+
+    fn kept(&self) -> bool {
+        self.reuse() == Reuse::Kept && self.any.load(Ordering::Relaxed)
+    }
+}
+
 /// The HTTP clients, each built at its first use: a program that talks to a local server never loads the system's
 /// certificates.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    plain: OnceLock<Result<Client, String>>,
-    secure: OnceLock<Result<Client, String>>,
+    plain: [OnceLock<Result<Client, String>>; 2],
+    secure: [OnceLock<Result<Client, String>>; 2],
     connect_timeout: Duration,
     proxy: Option<String>,
 }
@@ -38,25 +71,27 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            plain: OnceLock::new(),
-            secure: OnceLock::new(),
+            plain: Default::default(),
+            secure: Default::default(),
             connect_timeout: options.connect_timeout,
             proxy: options.proxy.clone(),
         }
     }
 
     /// The client for a URL's scheme.
-    pub(crate) fn for_url(&self, url: &str) -> Result<&Client, Error> {
+    fn for_url(&self, url: &str, reuse: Reuse) -> Result<&Client, Error> {
+        let place = usize::from(reuse == Reuse::Fresh);
         let client = if url.starts_with("https:") {
-            self.secure.get_or_init(|| self.secure_client())
+            self.secure[place].get_or_init(|| self.secure_client(reuse))
         } else {
-            self.plain.get_or_init(|| self.plain_client())
+            self.plain[place].get_or_init(|| self.plain_client(reuse))
         };
         client.as_ref().map_err(|why| errors::refused(format!("no HTTP client can be had: {why}")))
     }
 
-    fn base(&self) -> reqwest::ClientBuilder {
+    fn base(&self, reuse: Reuse) -> reqwest::ClientBuilder {
         Client::builder()
+            .pool_max_idle_per_host(if reuse == Reuse::Kept { usize::MAX } else { 0 })
             .user_agent(concat!("forge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -65,20 +100,20 @@ impl Clients {
             .tcp_nodelay(true)
     }
 
-    fn plain_client(&self) -> Result<Client, String> {
+    fn plain_client(&self, reuse: Reuse) -> Result<Client, String> {
         // An empty set of roots: nothing is read from disk, and no TLS server would be trusted.
         let tls = rustls::ClientConfig::builder_with_provider(ring())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        self.base().tls_backend_preconfigured(tls).build().map_err(|error| chain(&error))
+        self.base(reuse).tls_backend_preconfigured(tls).build().map_err(|error| chain(&error))
     }
 
-    fn secure_client(&self) -> Result<Client, String> {
+    fn secure_client(&self, reuse: Reuse) -> Result<Client, String> {
         // reqwest takes the process's provider; if somebody installed one already, theirs is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = self.base();
+        let mut builder = self.base(reuse);
         if let Some(proxy) = &self.proxy {
             let proxy = reqwest::Proxy::all(proxy.as_str())
                 .map_err(|_| "the proxy's URL is not one that can be used".to_owned())?;
@@ -120,7 +155,8 @@ pub(crate) async fn ask(
     let mut reply = Assembly::new(request, deltas);
     read(&asked, provider, &mut response, &mut reply, silence).await?;
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    drain(response).await;
+    let open = drain(response).await;
+    provider.keeping.any.fetch_or(open, Ordering::Relaxed);
     let finish = reply.finish.ok_or_else(|| errors::malformed(&asked, "no finish reason"))?;
     let usage = reply.usage.unwrap_or(Usage {
         input: prompt_bytes.div_ceil(BYTES_PER_TOKEN),
@@ -147,23 +183,42 @@ async fn send(
     silence: Duration,
 ) -> Result<Response, Error> {
     let url = provider.url(&encoded.path);
-    let mut call = clients
-        .for_url(&url)?
-        .post(&url)
-        .header("content-type", "application/json")
-        .header("accept", "text/event-stream, application/x-ndjson, application/json");
-    for (name, value) in encoded.headers.into_iter().chain(provider.headers()) {
-        call = call.header(name, value);
-    }
-    match tokio::time::timeout(silence, call.body(encoded.body).send()).await {
-        Err(_) => Err(errors::silent(asked, silence, "after the request")),
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_connect() => Err(errors::unreachable(asked, &chain(&error))),
-        Ok(Err(error)) if error.is_builder() => {
-            Err(errors::refused(format!("the request to {} can't be sent: {}", asked.origin, chain(&error))))
+    let mut headers = encoded.headers;
+    headers.extend(provider.headers());
+    let post = async |reuse: Reuse, body: Vec<u8>| {
+        let mut call = clients
+            .for_url(&url, reuse)?
+            .post(&url)
+            .header("content-type", "application/json")
+            .header("accept", "text/event-stream, application/x-ndjson, application/json");
+        for (name, value) in &headers {
+            call = call.header(*name, value);
         }
-        Ok(Err(error)) => Err(errors::no_answer(asked, &chain(&error))),
+        match tokio::time::timeout(silence, call.body(body).send()).await {
+            Err(_) => Err(errors::silent(asked, silence, "after the request")),
+            Ok(answer) => Ok(answer),
+        }
+    };
+    let keeping = &provider.keeping;
+    let spare = keeping.kept().then(|| encoded.body.clone());
+    let mut answer = post(keeping.reuse(), encoded.body).await?;
+    if let (Some(body), Err(error)) = (spare, &answer)
+        && !error.is_connect()
+        && !error.is_builder()
+    {
+        keeping.broken.store(true, Ordering::Relaxed);
+        answer = post(Reuse::Fresh, body).await?;
     }
+    answer.map_err(|error| {
+        let why = chain(&error);
+        if error.is_connect() {
+            errors::unreachable(asked, &why)
+        } else if error.is_builder() {
+            errors::refused(format!("the request to {} can't be sent: {why}", asked.origin))
+        } else {
+            errors::no_answer(asked, &why)
+        }
+    })
 }
 
 /// Turns anything but a stream with a good status into an error.
@@ -280,11 +335,18 @@ fn step(decoder: &mut dyn Decode, event: Event<'_>, reply: &mut Assembly<'_>) ->
     }
 }
 
-/// Reads what is left of the body so that the connection goes back to the pool.
-async fn drain(mut response: Response) {
-    let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+/// Reads what is left of the body so that the connection goes back to the pool; says whether it does.
+async fn drain(mut response: Response) -> bool {
+    let rest = async {
+        loop {
+            match response.chunk().await {
+                Ok(Some(_)) => {}
+                end => return end.is_ok(),
+            }
+        }
+    };
     // A server that does not end its body in time costs a new connection, nothing else.
-    let _ = tokio::time::timeout(DRAIN, rest).await;
+    tokio::time::timeout(DRAIN, rest).await.unwrap_or(false)
 }
 
 /// Asks a small question (which models, who are you) and gives status and JSON, within `limit` in all.
@@ -294,7 +356,7 @@ pub(crate) async fn get(
     headers: impl IntoIterator<Item = (&'static str, String)>,
     limit: Duration,
 ) -> Result<(u16, String), String> {
-    let mut call = clients.for_url(url).map_err(|error| error.message)?.get(url);
+    let mut call = clients.for_url(url, Reuse::Fresh).map_err(|error| error.message)?.get(url);
     for (name, value) in headers {
         call = call.header(name, value);
     }

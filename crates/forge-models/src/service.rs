@@ -8,7 +8,7 @@ use forge_ports::{Deltas, Model, async_trait};
 use forge_types::{ErrorKind, ModelReply, ModelRequest, PartKind, Payload};
 
 use crate::errors::{self, Asked};
-use crate::http::{self, Clients};
+use crate::http::{self, Clients, Keeping};
 use crate::options::{Key, Options, ProviderOptions};
 use crate::scripted::Script;
 use crate::shape::Shape;
@@ -56,6 +56,7 @@ pub(crate) struct Provider {
     pub(crate) key: Option<Key>,
     organization: Option<String>,
     script: Option<Script>,
+    pub(crate) keeping: Keeping,
 }
 
 impl Provider {
@@ -71,6 +72,7 @@ impl Provider {
             key: options.key.clone().filter(|key| vendor.key != KeyRule::None && !key.reveal().is_empty()),
             organization: options.organization.clone().filter(|name| !name.is_empty()),
             script: None,
+            keeping: Keeping::default(),
         };
         if vendor.shape == Shape::Scripted {
             let source = options.script.clone();

@@ -4,8 +4,8 @@ use forge_models::vendors::{VENDORS, vendor};
 use forge_models::{Key, Models, Options, ProviderOptions, ScriptSource, SetupError};
 use forge_ports::Model;
 use forge_testkit::contract::model::run;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Settings, Shape};
-use forge_types::{ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Role, Route};
+use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Settings, Shape};
+use forge_types::{ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Part, Role, Route};
 
 fn models(provider: ProviderOptions) -> Result<Models, SetupError> {
     Models::new(&Options { providers: vec![provider], ..Options::default() })
@@ -176,6 +176,22 @@ fn connections_are_used_again() {
             ask(&models, "openai", "m").await;
         }
         assert_eq!(server.connection_count(), 1);
+    });
+}
+
+#[test]
+fn a_kept_connection_that_dies_under_a_request_costs_nothing() {
+    run(async {
+        let refuse = || Reply::fault(Fault::Refuse);
+        let replies = [Reply::text("1"), refuse(), Reply::text("2"), refuse(), Reply::text("3")];
+        let server = ModelServer::start(Script::of(replies));
+        let models = models(at("custom", &server.url())).unwrap();
+        ask(&models, "custom", "m").await;
+        let second = ask(&models, "custom", "m").await;
+        assert_eq!(second.parts, [Part::text("2")], "sent again over a connection of its own");
+        let error = models.reply(request("custom", "m", vec![Message::user("hi")]), &()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "a fresh connection that dies is an error: {error}");
+        assert_eq!(server.request_count(), 4);
     });
 }
 
