@@ -19,6 +19,9 @@ pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
 /// How long a connection waits for the lock of another process before it says so.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// The mode with a write-ahead log, as SQLite names it.
+const WAL: &str = "wal";
+
 /// What leads from version n to version n + 1.
 ///
 /// `events.id` is the run's number and the event's position in one integer (`run << 32 | seq`), so that one
@@ -136,7 +139,8 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
     }
     let mut connection = connect(path, Purpose::Write)?;
     match version(&connection).map_err(say)? {
-        VERSION => {}
+        // A database that was saved with `.recover` or `.dump` and read in again has lost its mode.
+        VERSION if journal_mode(&connection, "PRAGMA journal_mode").map_err(say)? == WAL => {}
         found if found > VERSION => return Err(too_new(path, found)),
         _ => {
             let _alone = alone(dir)?;
@@ -200,6 +204,10 @@ fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+fn journal_mode(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
 fn too_new(path: &Path, found: u32) -> Error {
     Error::TooNew { path: path.display().to_string(), found, known: VERSION }
 }
@@ -226,8 +234,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
         run_migrations(&transaction, found).map_err(say)?;
     }
     transaction.commit().map_err(say)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(say)?;
-    if mode == "wal" { Ok(()) } else { Err(no_wal(path, &mode)) }
+    let mode = journal_mode(connection, "PRAGMA journal_mode=WAL").map_err(say)?;
+    if mode == WAL { Ok(()) } else { Err(no_wal(path, &mode)) }
 }
 
 fn run_migrations(transaction: &Transaction<'_>, found: u32) -> rusqlite::Result<()> {

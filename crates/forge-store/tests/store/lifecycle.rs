@@ -106,6 +106,8 @@ async fn the_database_of_version_1_loads() {
     let dir = tempfile::tempdir().unwrap();
     database(dir.path()).execute_batch(&fs::read_to_string(GOLDEN).unwrap()).unwrap();
     check_golden(&open(dir.path())).await;
+    let mode: String = database(dir.path()).query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal", "a database that was read in from SQL gets its log back");
 }
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.sql");
