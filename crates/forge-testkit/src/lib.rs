@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod contract;
+pub mod folder_workspace;
 pub mod memory;
 pub mod model_server;
 pub mod sample;

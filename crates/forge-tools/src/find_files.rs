@@ -1,0 +1,55 @@
+//! `find_files`: files by name (TOOL-10).
+
+use crate::arguments::{Arguments, bad, spec, text};
+use crate::fault::{Stop, end, explain};
+use crate::path::{relative, visible};
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, Workspace, async_trait};
+use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
+
+/// Files that one call shows.
+const MAX_FILES: usize = 100;
+
+/// Finds files whose path matches a glob.
+#[derive(Debug)]
+pub(crate) struct FindFiles;
+
+#[async_trait]
+impl Tool for FindFiles {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("find_files", &["search_files", "glob_search"]),
+            ToolAccess::Read,
+            "Find files by name",
+            &[("glob", ParamType::String, "such as *.rs or src/**/test_*")],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        end(find(arguments, env.workspace.as_ref()).await)
+    }
+}
+
+async fn find(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
+    let glob = relative(text(arguments, "glob")?)?;
+    if glob.is_empty() {
+        return Err(bad("the glob is empty. Give one such as *.rs or src/**/test_*"));
+    }
+    // A bare name is looked for in every folder.
+    let full = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
+    let found = match workspace.find(&full, MAX_FILES).await {
+        Ok(found) => found,
+        Err(error) => return Err(explain(workspace, "", error).await),
+    };
+    if found.items.is_empty() {
+        let text = format!("No file matches `{}`. Ignored files and .git were left out", visible(&glob));
+        return Ok(ToolOutput::ok(text));
+    }
+    let mut text: String = found.items.iter().map(|entry| visible(&entry.path) + "\n").collect();
+    if found.more {
+        text.push_str(&format!("[the first {MAX_FILES}; there are more: use a narrower glob]"));
+    }
+    let mut output = ToolOutput::ok(text);
+    output.truncated = found.more;
+    Ok(output)
+}

@@ -1,0 +1,354 @@
+//! Where in a text an edit belongs. Pure.
+//!
+//! Line ends never matter: both sides are compared with LF, and what is put in gets the line ends of its place.
+//! White space at line ends and a uniformly different indentation do not matter either, but only if exactly one
+//! place fits then, and the new text is indented as the file is.
+
+use similar::TextDiff;
+use std::collections::BTreeSet;
+
+/// Characters of the nearest place that are shown.
+const MAX_NEAREST: usize = 500;
+/// Comparisons of lines after which no more places are looked for.
+const MAX_COMPARISONS: usize = 5_000_000;
+
+/// How many places are to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The only one.
+    One,
+    /// All.
+    All,
+}
+
+/// A text after its edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// The text.
+    pub(crate) text: String,
+    /// The lines at which places began, before the edit, from 1.
+    pub(crate) lines: Vec<usize>,
+    /// Whether white space was overlooked.
+    pub(crate) tolerant: bool,
+}
+
+/// Part of a text that is much like what was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Nearest {
+    /// Its first line, from 1.
+    pub(crate) first: usize,
+    /// Its last line.
+    pub(crate) last: usize,
+    /// At most 500 characters of it.
+    pub(crate) text: String,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// There are several places; the lines at which they begin, from 1.
+    Several { lines: Vec<usize>, tolerant: bool },
+    /// There is none.
+    Nowhere { nearest: Option<Nearest> },
+    /// The result would be larger than allowed.
+    TooLarge,
+}
+
+/// Puts `new` where `old` stands in `content`; the result has at most `limit` bytes.
+pub(crate) fn replace(
+    content: &str,
+    old: &str,
+    new: &str,
+    scope: Scope,
+    limit: usize,
+) -> Result<Replaced, Miss> {
+    let text = Text::new(content);
+    let (old, new) = (old.replace("\r\n", "\n"), new.replace("\r\n", "\n"));
+    let exact = exact(&text.plain, &old, scope);
+    if exact.is_empty() {
+        return tolerant(&text, &old, &new, limit);
+    }
+    let lines: Vec<usize> = line_numbers(&text.plain, &exact);
+    if scope == Scope::One && exact.len() > 1 {
+        return Err(Miss::Several { lines, tolerant: false });
+    }
+    let places = exact.iter().map(|&at| (at, at + old.len())).collect::<Vec<_>>();
+    Ok(Replaced { text: text.splice(&places, &new, limit)?, lines, tolerant: false })
+}
+
+/// Where `old` begins. For one place overlapping ones count too, since they are ambiguous as well.
+fn exact(text: &str, old: &str, scope: Scope) -> Vec<usize> {
+    if scope == Scope::All || old.is_empty() {
+        return text.match_indices(old).filter(|_| !old.is_empty()).map(|(at, _)| at).collect();
+    }
+    let step = old.chars().next().map_or(1, char::len_utf8);
+    let mut found = Vec::new();
+    let mut from = 0;
+    // Each search is linear; a text that overlaps itself everywhere is told after some of its places.
+    while found.len() < 1000 {
+        let Some(at) = text[from..].find(old) else { break };
+        found.push(from + at);
+        from += at + step;
+    }
+    found
+}
+
+fn line_numbers(text: &str, places: &[usize]) -> Vec<usize> {
+    let (mut line, mut from) = (1, 0);
+    places
+        .iter()
+        .map(|&at| {
+            line += text[from..at].bytes().filter(|&byte| byte == b'\n').count();
+            from = at;
+            line
+        })
+        .collect()
+}
+
+/// A text with LF line ends that remembers where CRs stood.
+struct Text<'a> {
+    raw: &'a str,
+    plain: String,
+    /// Positions in `plain` of the line ends that are CRLF in `raw`.
+    crs: Vec<usize>,
+}
+
+impl<'a> Text<'a> {
+    fn new(raw: &'a str) -> Self {
+        let mut plain = String::with_capacity(raw.len());
+        let mut crs = Vec::new();
+        for (i, part) in raw.split("\r\n").enumerate() {
+            if i > 0 {
+                crs.push(plain.len());
+                plain.push('\n');
+            }
+            plain.push_str(part);
+        }
+        Self { raw, plain, crs }
+    }
+
+    fn raw_at(&self, at: usize) -> usize {
+        at + self.crs.partition_point(|&cr| cr < at)
+    }
+
+    /// Whether what is put at this place gets CRLF.
+    fn crlf(&self, from: usize, to: usize) -> bool {
+        let inside = self.plain[from..to].bytes().filter(|&byte| byte == b'\n').count();
+        let crs =
+            |from, to| self.crs.partition_point(|&cr| cr < to) - self.crs.partition_point(|&cr| cr < from);
+        if inside > 0 {
+            return crs(from, to) * 2 > inside;
+        }
+        !self.crs.is_empty() && self.crs.len() * 2 > self.plain.bytes().filter(|&byte| byte == b'\n').count()
+    }
+
+    fn splice(&self, places: &[(usize, usize)], new: &str, limit: usize) -> Result<String, Miss> {
+        let grown = new.len().saturating_mul(places.len()).saturating_add(self.raw.len());
+        if grown > limit.saturating_add(places.iter().map(|(from, to)| to - from).sum()) {
+            return Err(Miss::TooLarge);
+        }
+        let mut out = String::with_capacity(grown);
+        let mut done = 0;
+        let first = places.first().copied().unwrap_or_default();
+        let ends = if self.crlf(first.0, first.1) { new.replace('\n', "\r\n") } else { new.to_owned() };
+        for &(from, to) in places {
+            out.push_str(&self.raw[done..self.raw_at(from)]);
+            out.push_str(&ends);
+            done = self.raw_at(to);
+        }
+        out.push_str(&self.raw[done..]);
+        Ok(out)
+    }
+}
+
+/// What stands for one step of indentation in the file and in the text looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// The same in both.
+    Same,
+    /// A tab in the file for so many spaces.
+    Tab(usize),
+    /// So many spaces in the file for a tab.
+    Spaces(usize),
+}
+
+impl Unit {
+    const ALL: [Self; 7] = [
+        Self::Same,
+        Self::Tab(2),
+        Self::Tab(4),
+        Self::Tab(8),
+        Self::Spaces(2),
+        Self::Spaces(4),
+        Self::Spaces(8),
+    ];
+
+    fn convert(self, indent: &str) -> Option<String> {
+        let count = indent.len();
+        match self {
+            Self::Same => Some(indent.to_owned()),
+            Self::Tab(width) => {
+                let whole = count.is_multiple_of(width) && indent.bytes().all(|byte| byte == b' ');
+                whole.then(|| "\t".repeat(count / width))
+            }
+            Self::Spaces(width) => {
+                indent.bytes().all(|byte| byte == b'\t').then(|| " ".repeat(count * width))
+            }
+        }
+    }
+}
+
+/// How the indentation of the file differs from that of the text looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shift {
+    unit: Unit,
+    /// What the file lacks in front.
+    lacks: String,
+    /// What the file has more in front.
+    more: String,
+}
+
+impl Shift {
+    fn apply(&self, indent: &str) -> Option<String> {
+        let converted = self.unit.convert(indent)?;
+        Some(format!("{}{}", self.more, converted.strip_prefix(self.lacks.as_str())?))
+    }
+
+    /// Every shift that makes `old` into `file`, the simplest first.
+    fn candidates(old: &str, file: &str) -> impl Iterator<Item = Self> {
+        Unit::ALL.into_iter().filter_map(move |unit| {
+            let converted = unit.convert(old)?;
+            let (lacks, more) = match (file.strip_suffix(converted.as_str()), converted.strip_suffix(file)) {
+                (Some(more), _) => (String::new(), more.to_owned()),
+                (None, Some(lacks)) => (lacks.to_owned(), String::new()),
+                (None, None) => return None,
+            };
+            Some(Self { unit, lacks, more })
+        })
+    }
+}
+
+fn indent(line: &str) -> &str {
+    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
+}
+
+fn tolerant(text: &Text<'_>, old: &str, new: &str, limit: usize) -> Result<Replaced, Miss> {
+    let lines: Vec<&str> = text.plain.split('\n').collect();
+    let whole = old.ends_with('\n');
+    let wanted: Vec<&str> = old.strip_suffix('\n').unwrap_or(old).split('\n').collect();
+    let nowhere = || Miss::Nowhere { nearest: nearest(&lines, &wanted) };
+    if old.trim().is_empty() {
+        return Err(nowhere());
+    }
+    let places = windows(&lines, &wanted);
+    let (at, shift) = match places.as_slice() {
+        [] => return Err(nowhere()),
+        [place] => place.clone(),
+        several => {
+            let lines = several.iter().map(|(at, _)| at + 1).collect();
+            return Err(Miss::Several { lines, tolerant: true });
+        }
+    };
+    let start = lines[..at].iter().map(|line| line.len() + 1).sum::<usize>();
+    let end = start + lines[at..at + wanted.len()].iter().map(|line| line.len() + 1).sum::<usize>();
+    // Each line was counted with its line end; the last one has none if the file ends there.
+    let end = if whole { end.min(text.plain.len()) } else { end - 1 };
+    let text = text.splice(&[(start, end)], &indented(new, &shift), limit)?;
+    Ok(Replaced { text, lines: vec![at + 1], tolerant: true })
+}
+
+fn indented(new: &str, shift: &Shift) -> String {
+    let mut out = Vec::new();
+    for line in new.split('\n') {
+        if line.trim().is_empty() {
+            out.push(line.to_owned());
+            continue;
+        }
+        let old = indent(line);
+        // A line that is indented unlike all of the place begins where the place does.
+        let made = shift.apply(old).unwrap_or_else(|| shift.more.clone());
+        out.push(made + &line[old.len()..]);
+    }
+    out.join("\n")
+}
+
+/// Every place where the lines agree apart from white space, with the one shift that explains the difference.
+fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
+    let mut comparisons = 0;
+    let mut found = Vec::new();
+    for at in 0..(lines.len() + 1).saturating_sub(wanted.len()) {
+        let window = &lines[at..at + wanted.len()];
+        let same = window.iter().zip(wanted).take_while(|(file, old)| {
+            comparisons += 1;
+            file.trim() == old.trim()
+        });
+        if same.count() == wanted.len()
+            && let Some(shift) = shift(window, wanted)
+        {
+            found.push((at, shift));
+        }
+        if comparisons > MAX_COMPARISONS {
+            return Vec::new();
+        }
+    }
+    found
+}
+
+fn shift(window: &[&str], wanted: &[&str]) -> Option<Shift> {
+    let pairs: Vec<(&str, &str)> = window
+        .iter()
+        .zip(wanted)
+        .filter(|(file, _)| !file.trim().is_empty())
+        .map(|(file, old)| (indent(old), indent(file)))
+        .collect();
+    // The line with the most indentation tells most about it.
+    let telling = pairs.iter().max_by_key(|(old, file)| (old.len(), file.len()))?;
+    Shift::candidates(telling.0, telling.1)
+        .find(|shift| pairs.iter().all(|(old, file)| shift.apply(old).as_deref() == Some(*file)))
+}
+
+/// The part of a text that is most like the lines looked for, if any is.
+fn nearest(lines: &[&str], wanted: &[&str]) -> Option<Nearest> {
+    let sample: Vec<BTreeSet<&str>> =
+        wanted.iter().filter(|line| !line.trim().is_empty()).take(12).map(|line| words(line)).collect();
+    let skipped = wanted.iter().take_while(|line| line.trim().is_empty()).count();
+    let most = (MAX_COMPARISONS / 50 / sample.len().max(1)).min(lines.len());
+    let bags: Vec<BTreeSet<&str>> = lines[..most].iter().map(|line| words(line)).collect();
+    let score = |at: usize| -> usize {
+        sample
+            .iter()
+            .zip(&bags[at..])
+            .map(|(a, b)| 100 * 2 * a.intersection(b).count() / (a.len() + b.len()).max(1))
+            .sum()
+    };
+    let mut ranked: Vec<(usize, usize)> =
+        (0..most).map(|at| (score(at), at)).filter(|(score, _)| *score > 0).collect();
+    ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    let height = (wanted.len() - skipped).max(1);
+    let goal = cut(&wanted[skipped..].join("\n")).0;
+    let best = ranked
+        .iter()
+        .take(8)
+        .map(|&(_, at)| {
+            let part = lines[at..(at + height).min(lines.len())].join("\n");
+            (TextDiff::from_chars(goal.as_str(), cut(&part).0.as_str()).ratio(), at, part)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
+        .filter(|(ratio, ..)| *ratio >= 0.4)?;
+    let (text, shown) = cut(&best.2);
+    Some(Nearest { first: best.1 + 1, last: best.1 + shown.max(1), text })
+}
+
+/// The first characters of a text, in whole lines where possible, and how many lines these are.
+fn cut(text: &str) -> (String, usize) {
+    let short: String = text.chars().take(MAX_NEAREST).collect();
+    let short = match short.rfind('\n') {
+        Some(at) if short.len() < text.len() => &short[..at],
+        _ => &short,
+    };
+    (short.to_owned(), short.split('\n').count())
+}
+
+fn words(line: &str) -> BTreeSet<&str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).take(40).collect()
+}

@@ -1,0 +1,240 @@
+//! `read_file`: part of a text file (TOOL-1).
+
+use crate::arguments::{Arguments, positive, spec, text};
+use crate::bytes::{binary, size};
+use crate::fault::{Stop, end, explain, failed};
+use crate::path::{file, visible};
+use crate::terminal::floor;
+use forge_ports::sandbox::FileChunk;
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, Workspace, async_trait};
+use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
+
+/// Bytes that one call shows.
+const MAX_BYTES: usize = 100 * 1024;
+/// Lines that one call shows.
+const MAX_LINES: u64 = 10_000;
+/// Bytes that are read at once.
+const CHUNK: usize = 256 * 1024;
+/// How far into a file a line is looked for.
+const MAX_SCAN: u64 = 256 << 20;
+/// Files up to this size are read to their end, so that the number of their lines can be told.
+const COUNTED: u64 = 4 << 20;
+
+/// Shows the text of a file, without line numbers, so that it can be copied into `edit_file` as it stands.
+#[derive(Debug)]
+pub(crate) struct ReadFile;
+
+#[async_trait]
+impl Tool for ReadFile {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("read_file", &["file_read"]),
+            ToolAccess::Read,
+            "Read a text file, as it stands (no line numbers); at most 10000 lines or 100 KB",
+            &[
+                ("path", ParamType::String, ""),
+                ("offset?", ParamType::Integer, "first line, from 1"),
+                ("limit?", ParamType::Integer, "number of lines"),
+            ],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        end(read(arguments, env.workspace.as_ref()).await)
+    }
+}
+
+async fn read(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
+    let path = file(text(arguments, "path")?)?;
+    let first = positive(arguments, "offset")?.unwrap_or(1);
+    let limit = positive(arguments, "limit")?.unwrap_or(MAX_LINES).min(MAX_LINES);
+    let mut window = Window::new(first, limit);
+    let mut offset = 0;
+    let mut size = 0;
+    while !(window.full && size > COUNTED) {
+        let chunk = chunk(workspace, &path, offset).await?;
+        size = chunk.size;
+        if offset == 0
+            && let Some(kind) = binary(&chunk.bytes)
+        {
+            return Err(not_text(&path, kind, size));
+        }
+        if chunk.bytes.is_empty() {
+            window.ended = true;
+            break;
+        }
+        offset += chunk.bytes.len() as u64;
+        window.take(&chunk.bytes);
+        if offset > MAX_SCAN && !window.full {
+            let text = format!(
+                "line {first} does not begin in the first {} of `{}` ({} in all). Use run_shell with `tail`, `sed -n` \
+                 or `grep -n` for what lies behind",
+                crate::bytes::size(MAX_SCAN),
+                visible(&path),
+                crate::bytes::size(size)
+            );
+            return Err(failed(ErrorKind::Execution, text));
+        }
+    }
+    window.answer(&path, size)
+}
+
+async fn chunk(workspace: &dyn Workspace, path: &str, offset: u64) -> Result<FileChunk, Stop> {
+    match workspace.read(path, offset, CHUNK).await {
+        Ok(chunk) => Ok(chunk),
+        Err(error) => Err(explain(workspace, path, error).await),
+    }
+}
+
+/// The answer for a file that is not text.
+pub(crate) fn not_text(path: &str, kind: &str, bytes: u64) -> Stop {
+    let text = format!(
+        "`{}` is a binary file, {kind} ({}), and can't be shown or edited as text. Use run_shell with a program \
+         made for it (`file`, `xxd | head`, `strings`)",
+        visible(path),
+        size(bytes)
+    );
+    failed(ErrorKind::Execution, text)
+}
+
+/// The lines asked for, gathered while the file streams by.
+struct Window {
+    first: u64,
+    limit: u64,
+    bytes: Vec<u8>,
+    /// The line that the next byte belongs to.
+    line: u64,
+    /// Whether the next byte begins a line.
+    fresh: bool,
+    /// Where the last line in `bytes` begins.
+    last_start: usize,
+    /// Whether nothing more will be taken.
+    full: bool,
+    /// Whether a single line was longer than all that can be shown.
+    cut: bool,
+    /// Whether the end of the file was reached.
+    ended: bool,
+    /// The line with which to go on.
+    next: u64,
+}
+
+impl Window {
+    fn new(first: u64, limit: u64) -> Self {
+        let (bytes, last_start) = (Vec::new(), 0);
+        let (full, cut, ended, fresh) = (false, false, false, true);
+        Self { first, limit, bytes, line: 1, fresh, last_start, full, cut, ended, next: first }
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        for part in chunk.split_inclusive(|&byte| byte == b'\n') {
+            let ends = part.ends_with(b"\n");
+            if self.line >= self.first && !self.full {
+                self.keep(part);
+            }
+            self.fresh = ends;
+            if ends {
+                self.line += 1;
+                if !self.full && self.line > self.first {
+                    self.next = self.line;
+                    self.full = self.line - self.first >= self.limit;
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        if self.fresh {
+            self.last_start = self.bytes.len();
+        }
+        let room = MAX_BYTES - self.bytes.len();
+        if part.len() <= room {
+            self.bytes.extend_from_slice(part);
+            return;
+        }
+        self.full = true;
+        if self.last_start > 0 {
+            self.bytes.truncate(self.last_start);
+            self.next = self.line;
+        } else {
+            self.bytes.extend_from_slice(&part[..room]);
+            self.cut = true;
+            self.next = self.line + 1;
+        }
+    }
+
+    /// Lines of the file, if its end was seen.
+    fn lines(&self) -> Option<u64> {
+        self.ended.then(|| if self.fresh { self.line - 1 } else { self.line })
+    }
+
+    fn answer(self, path: &str, size: u64) -> Result<ToolOutput, Stop> {
+        let total = self.lines();
+        if size == 0 {
+            return Ok(ToolOutput::ok(format!("[`{}` is empty]", visible(path))));
+        }
+        if let Some(total) = total.filter(|&total| self.first > total) {
+            let text =
+                format!("`{}` has {total} lines; offset {} lies behind its end", visible(path), self.first);
+            return Err(failed(ErrorKind::BadArguments, text));
+        }
+        let more = match total {
+            Some(total) => self.next <= total && (self.full || self.cut),
+            None => true,
+        };
+        let (mut text, mut notes) = readable(&self.bytes, self.cut);
+        if self.cut {
+            notes.push(format!("line {} is cut; `cut -c` in run_shell shows the rest", self.first));
+        }
+        let last = if more { self.next - 1 } else { total.unwrap_or(self.next) };
+        if more || self.first > 1 {
+            let of =
+                total.map_or_else(|| format!("a file of {}", crate::bytes::size(size)), |n| n.to_string());
+            notes.push(format!("lines {}-{last} of {of}", self.first));
+        }
+        if more {
+            notes.push(format!("go on with offset={}", self.next));
+        }
+        if !notes.is_empty() {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&format!("[{}]", notes.join("; ")));
+        }
+        let mut output = ToolOutput::ok(text);
+        output.truncated = more || self.cut;
+        Ok(output)
+    }
+}
+
+/// The bytes as text with LF line ends, and what should be known about that.
+fn readable(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
+    let mut notes = Vec::new();
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut odd = bytes.iter().filter(|&&byte| byte == 0).count();
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            odd += chunk.invalid().len();
+            text.push('\u{fffd}');
+        }
+    }
+    if cut {
+        // The cut may go through a character.
+        let whole = text.trim_end_matches('\u{fffd}').len();
+        odd = odd.saturating_sub(usize::from(whole < text.len()));
+        text.truncate(floor(&text, whole));
+    }
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+    }
+    if text.contains("\r\n") {
+        text = text.replace("\r\n", "\n");
+        notes.push("line ends are CRLF, shown as LF; edit_file keeps them".to_owned());
+    }
+    if odd > 0 {
+        notes.push(format!("{odd} bytes are not UTF-8, shown as \u{fffd}; edit_file keeps them"));
+    }
+    (text, notes)
+}

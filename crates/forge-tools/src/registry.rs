@@ -1,0 +1,183 @@
+//! The registry of tools (TOOL-23).
+
+use forge_ports::Tool;
+use forge_types::{ToolCategory, ToolSpec};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Why a tool was not taken up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// Another tool has one of its names.
+    #[error("the tool `{tool}` was not registered: the name `{name}` belongs to `{holder}` already")]
+    Duplicate {
+        /// The new tool.
+        tool: String,
+        /// The name or alias that is taken.
+        name: String,
+        /// Whose it is.
+        holder: String,
+    },
+    /// One of its names can't be sent to every provider.
+    #[error(
+        "the tool `{tool}` was not registered: the name `{name}` must be 1 to 64 letters, digits, `_` or `-`"
+    )]
+    Name {
+        /// The new tool.
+        tool: String,
+        /// The bad name or alias.
+        name: String,
+    },
+}
+
+/// Names that no tool has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown tools: {}. There are: {}", names.join(", "), known.join(", "))]
+pub struct UnknownTools {
+    /// The unknown names.
+    pub names: Vec<String>,
+    /// The names that there are.
+    pub known: Vec<String>,
+}
+
+/// Which tools are enabled for a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The enabled tools in the order of their registration.
+    pub enabled: Vec<ToolSpec>,
+    /// Names of the others.
+    pub disabled: Vec<String>,
+}
+
+/// Tools by name and alias.
+#[derive(Clone, Default)]
+pub struct Registry {
+    tools: Vec<(ToolSpec, Arc<dyn Tool>)>,
+    /// Every name and alias, with the position of its tool.
+    names: BTreeMap<String, usize>,
+}
+
+impl Registry {
+    /// Takes a tool up; a fault is logged with the tool's name as well.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if a name or alias is taken or not valid; the registry is unchanged then.
+    pub fn register(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
+        let spec = tool.spec();
+        if let Err(error) = self.admissible(&spec) {
+            tracing::error!(tool = %spec.name, %error, "a tool was not registered");
+            return Err(error);
+        }
+        let at = self.tools.len();
+        for name in std::iter::once(&spec.name).chain(&spec.aliases) {
+            self.names.insert(name.clone(), at);
+        }
+        self.tools.push((spec, tool));
+        Ok(())
+    }
+
+    fn admissible(&self, spec: &ToolSpec) -> Result<(), RegisterError> {
+        let mut own = BTreeSet::new();
+        for name in std::iter::once(&spec.name).chain(&spec.aliases) {
+            let sendable = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(sendable) {
+                return Err(RegisterError::Name { tool: spec.name.clone(), name: name.clone() });
+            }
+            let holder = match self.names.get(name) {
+                Some(&at) => &self.tools[at].0.name,
+                None if !own.insert(name) => &spec.name,
+                None => continue,
+            };
+            let (tool, name, holder) = (spec.name.clone(), name.clone(), holder.clone());
+            return Err(RegisterError::Duplicate { tool, name, holder });
+        }
+        Ok(())
+    }
+
+    /// The tool that answers to a name or alias.
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.names.get(name).map(|&at| Arc::clone(&self.tools[at].1))
+    }
+
+    /// What is told about the tool that answers to a name or alias.
+    pub fn spec(&self, name: &str) -> Option<&ToolSpec> {
+        self.names.get(name).map(|&at| &self.tools[at].0)
+    }
+
+    /// All tools in the order of their registration.
+    pub fn list(&self) -> impl Iterator<Item = &ToolSpec> {
+        self.tools.iter().map(|(spec, _)| spec)
+    }
+
+    /// The tools of one category.
+    pub fn category(&self, category: ToolCategory) -> impl Iterator<Item = &ToolSpec> {
+        self.list().filter(move |spec| spec.category == category)
+    }
+
+    /// The registry without the tools of one category, such as development tools in production.
+    #[must_use]
+    pub fn without(&self, category: ToolCategory) -> Self {
+        let mut rest = Self::default();
+        for (spec, tool) in self.tools.iter().filter(|(spec, _)| spec.category != category) {
+            let at = rest.tools.len();
+            rest.names
+                .extend(std::iter::once(&spec.name).chain(&spec.aliases).map(|name| (name.clone(), at)));
+            rest.tools.push((spec.clone(), Arc::clone(tool)));
+        }
+        rest
+    }
+
+    /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that is part of Forge.
+    ///
+    /// # Errors
+    /// [`UnknownTools`] names every entry that no tool answers to.
+    pub fn select(&self, allow: Option<&[String]>) -> Result<Selection, UnknownTools> {
+        let names: Vec<String> =
+            allow.unwrap_or_default().iter().filter(|name| self.spec(name).is_none()).cloned().collect();
+        if !names.is_empty() {
+            return Err(UnknownTools { names, known: self.list().map(|spec| spec.name.clone()).collect() });
+        }
+        let mut selection = Selection::default();
+        for spec in self.list() {
+            let enabled = match allow {
+                Some(allow) => allow.iter().any(|name| spec.answers_to(name)),
+                None => spec.category == ToolCategory::Builtin,
+            };
+            if enabled {
+                selection.enabled.push(spec.clone());
+            } else {
+                selection.disabled.push(spec.name.clone());
+            }
+        }
+        Ok(selection)
+    }
+
+    /// All there is to say about a tool, for people.
+    pub fn describe(&self, name: &str) -> Option<String> {
+        let spec = self.spec(name)?;
+        let mut text = format!("{}\n  {}\n", spec.name, spec.description);
+        let category = match spec.category {
+            ToolCategory::Builtin => "builtin",
+            ToolCategory::Adapter => "adapter",
+            ToolCategory::Dev => "dev",
+            ToolCategory::Custom => "custom",
+        };
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  category: {category}; access: {}", spec.access.name());
+        if !spec.aliases.is_empty() {
+            let _ = writeln!(text, "  also called: {}", spec.aliases.join(", "));
+        }
+        for param in &spec.params {
+            let need = if param.required { "required" } else { "optional" };
+            let _ = writeln!(text, "  {} ({}, {need}): {}", param.name, param.kind.name(), param.description);
+        }
+        Some(text)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.list().map(|spec| &spec.name)).finish()
+    }
+}

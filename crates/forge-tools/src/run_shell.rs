@@ -1,0 +1,226 @@
+//! `run_shell`: a command line in the box (TOOL-6). Whether it may run was decided before.
+
+use crate::arguments::{Arguments, bad, optional_text, positive, spec, text};
+use crate::fault::{Stop, end, explain};
+use crate::path::relative;
+use crate::terminal::{cut_middle, plain};
+use forge_ports::sandbox::{ExecResult, ExecSpec};
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, async_trait};
+use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Bytes of output that the model sees.
+const MAX_OUTPUT: usize = 50 * 1024;
+/// Bytes of them that standard error gets at least, if it has so many.
+const MIN_STDERR: usize = 10 * 1024;
+/// Longest time that a call may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Hands a line to bash; without bash nothing of it is run, since other shells would read it differently.
+const WITH_BASH: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
+     POSIX sh' >&2; exit 127; }; exec bash -c \"$1\"";
+
+/// Runs a command line.
+#[derive(Debug)]
+pub(crate) struct RunShell;
+
+#[async_trait]
+impl Tool for RunShell {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("run_shell", &["shell_exec", "run_command"]),
+            ToolAccess::Exec,
+            "Run a shell command line; gives its output and exit code. Nothing it starts outlives it; stdin is closed",
+            &[
+                ("command", ParamType::String, ""),
+                ("working_dir?", ParamType::String, "default /workspace"),
+                ("timeout_seconds?", ParamType::Integer, "default 120"),
+            ],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        end(execute(arguments, env).await)
+    }
+}
+
+async fn execute(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
+    let command = text(arguments, "command")?;
+    if command.trim().is_empty() {
+        return Err(bad("the command is empty"));
+    }
+    if command.contains('\0') {
+        return Err(bad("the command holds a NUL character, which no command line can"));
+    }
+    let cwd = relative(optional_text(arguments, "working_dir")?.unwrap_or_default())?;
+    let most = env.max_timeout.min(MAX_TIMEOUT);
+    let asked = positive(arguments, "timeout_seconds")?.map_or(env.default_timeout, Duration::from_secs);
+    let timeout = asked.min(most);
+    let spec = ExecSpec {
+        argv: argv(command),
+        cwd: cwd.clone(),
+        env: BTreeMap::new(),
+        timeout,
+        keep_bytes: MAX_OUTPUT,
+    };
+    match env.workspace.exec(spec, env.output.as_ref()).await {
+        Ok(result) => Ok(answer(&result, timeout, most)),
+        Err(error) => Err(explain(env.workspace.as_ref(), &cwd, error).await),
+    }
+}
+
+/// The command line is one argument of the shell, never pasted into another line.
+fn argv(command: &str) -> Vec<String> {
+    let parts: &[&str] = if needs_bash(command) {
+        &["/bin/sh", "-c", WITH_BASH, "sh", command]
+    } else {
+        &["/bin/sh", "-c", command]
+    };
+    parts.iter().map(|&part| part.to_owned()).collect()
+}
+
+/// Whether a line uses what only bash knows. `/bin/sh` starts in half the time, so it is taken where it will do;
+/// to find too much is harmless.
+fn needs_bash(command: &str) -> bool {
+    const WORDS: [&str; 22] = [
+        "[[",
+        "<(",
+        ">(",
+        "<<<",
+        "&>",
+        "|&",
+        "$'",
+        "=(",
+        "+=",
+        "==",
+        "pipefail",
+        "source ",
+        "declare ",
+        "function ",
+        "select ",
+        "shopt",
+        "mapfile",
+        "readarray",
+        "echo -e",
+        "RANDOM",
+        "BASH",
+        "pushd",
+    ];
+    let arithmetic = command.match_indices("((").any(|(at, _)| !command[..at].ends_with('$'));
+    let expansion = command.split("${").skip(1).any(|rest| {
+        rest.split('}')
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('#')
+            .contains(['/', '^', ',', '[', '!', '@'])
+            || rest.split_once(':').is_some_and(|(_, after)| !after.starts_with(['-', '=', '+', '?']))
+    });
+    let braces = command.match_indices('{').any(|(at, _)| {
+        let inside = command[at + 1..].split(['}', ' ', '\n']).next().unwrap_or_default();
+        !command[..at].ends_with('$') && (inside.contains(',') || inside.contains(".."))
+    });
+    arithmetic || expansion || braces || WORDS.iter().any(|word| command.contains(word))
+}
+
+fn answer(result: &ExecResult, timeout: Duration, most: Duration) -> ToolOutput {
+    let (stdout, stderr) = (plain(&result.stdout.bytes), plain(&result.stderr.bytes));
+    let for_stderr = MAX_OUTPUT.saturating_sub(stdout.len()).max(MIN_STDERR).min(stderr.len());
+    let for_stdout = (MAX_OUTPUT - for_stderr).min(stdout.len());
+    let mut text = String::new();
+    for (name, part, limit) in [("", &stdout, for_stdout), ("[stderr]\n", &stderr, for_stderr)] {
+        if !part.is_empty() {
+            text.push_str(name);
+            text.push_str(&cut_middle(part, limit));
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("[no output]\n");
+    }
+    text.push_str(&ending(result, timeout, most));
+    let error = if result.timed_out {
+        Some(ErrorKind::Timeout)
+    } else if result.exit_code != 0 || result.out_of_memory {
+        Some(ErrorKind::Execution)
+    } else {
+        None
+    };
+    let mut output = ToolOutput::ok(text);
+    output.error = error;
+    output.exit_code = Some(result.exit_code);
+    output.timed_out = result.timed_out;
+    output.truncated = result.stdout.truncated()
+        || result.stderr.truncated()
+        || for_stdout < stdout.len()
+        || for_stderr < stderr.len();
+    if output.truncated {
+        // Of what was never kept only the bytes are known.
+        output.output_chars = output.output_chars.max(result.stdout.total + result.stderr.total);
+    }
+    output.duration_ms = result.duration_ms;
+    output
+}
+
+fn ending(result: &ExecResult, timeout: Duration, most: Duration) -> String {
+    let code = result.exit_code;
+    if result.timed_out {
+        let hint = if timeout < most {
+            format!("Give a larger timeout_seconds (up to {}) or do less at once", most.as_secs())
+        } else {
+            "That is the longest time allowed: do less at once".to_owned()
+        };
+        return format!(
+            "[timed out after {} s: the command and all it started were ended; exit code {code}. {hint}]",
+            timeout.as_secs_f32()
+        );
+    }
+    if result.out_of_memory {
+        return format!("[ended by the sandbox's memory limit; exit code {code}. Use less memory at once]");
+    }
+    let meaning = match code {
+        126 => " (not executable)",
+        127 => " (command not found)",
+        137 => " (killed)",
+        139 => " (segmentation fault)",
+        _ => "",
+    };
+    format!("[exit code {code}{meaning}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bash_is_taken_where_sh_will_not_do() {
+        for line in
+            ["cargo test", "ls -l | wc -l", "echo $((1 + 2))", "x=1 y=$x; echo ${y:-z}", "f() { ls; }; f"]
+        {
+            assert!(!needs_bash(line), "{line}");
+        }
+        for line in [
+            "[[ a == b ]]",
+            "diff <(a) <(b)",
+            "mkdir -p a/{b,c}",
+            "echo {1..3}",
+            "set -o pipefail",
+            "echo ${x//a/b}",
+            "echo ${x:1:2}",
+            "((i++))",
+            "a=(1 2)",
+            "echo -e 'a\\n'",
+        ] {
+            assert!(needs_bash(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_is_one_argument() {
+        let line = "echo '\"$(x)\"'; rm -rf .";
+        assert_eq!(argv(line), ["/bin/sh", "-c", line]);
+        assert_eq!(argv("[[ x ]]").last().map(String::as_str), Some("[[ x ]]"));
+    }
+}

@@ -1,0 +1,108 @@
+//! `search_code`: lines that match a regular expression (TOOL-5). No shell is involved.
+
+use crate::arguments::{Arguments, bad, optional_text, positive, spec, text};
+use crate::fault::{Stop, end, explain};
+use crate::path::{relative, visible};
+use crate::terminal::{escape, one_line};
+use forge_ports::sandbox::{Error, SearchSpec};
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, Workspace, async_trait};
+use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
+use std::fmt::Write as _;
+
+/// Matches shown if the call does not say.
+const DEFAULT_MATCHES: u64 = 20;
+/// Matches shown at most.
+const MAX_MATCHES: u64 = 200;
+/// Files with matches shown at most.
+const MAX_FILES: usize = 50;
+
+/// Searches file contents.
+#[derive(Debug)]
+pub(crate) struct SearchCode;
+
+#[async_trait]
+impl Tool for SearchCode {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("search_code", &["search_codebase", "search", "search_content", "grep_search"]),
+            ToolAccess::Read,
+            "Search file contents; gives path:line: text. Ignored files are left out",
+            &[
+                ("pattern", ParamType::String, "regular expression"),
+                ("path?", ParamType::String, "file or directory"),
+                ("file_glob?", ParamType::String, "such as *.py"),
+                ("max_results?", ParamType::Integer, "default 20, at most 200"),
+            ],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        end(search(arguments, env.workspace.as_ref()).await)
+    }
+}
+
+async fn search(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
+    let pattern = text(arguments, "pattern")?;
+    if pattern.is_empty() {
+        return Err(bad("the pattern is empty. Give a regular expression"));
+    }
+    let path = relative(optional_text(arguments, "path")?.unwrap_or_default())?;
+    let glob = optional_text(arguments, "file_glob")?.filter(|glob| !glob.is_empty());
+    let wanted = positive(arguments, "max_results")?.unwrap_or(DEFAULT_MATCHES).min(MAX_MATCHES);
+    let spec = SearchSpec {
+        pattern: pattern.to_owned(),
+        path: path.clone(),
+        glob: glob.map(ToOwned::to_owned),
+        max_matches: usize::try_from(wanted).unwrap_or(usize::MAX),
+        max_files: MAX_FILES,
+    };
+    let mut found = match workspace.search(spec).await {
+        Ok(found) => found,
+        Err(Error::Invalid { why }) => {
+            let literal = literal(pattern);
+            let hint =
+                if literal == pattern { String::new() } else { format!(". For just this text: {literal}") };
+            return Err(bad(format!("{why}{hint}")));
+        }
+        Err(error) => return Err(explain(workspace, &path, error).await),
+    };
+    if found.items.is_empty() {
+        let place =
+            glob.map_or_else(|| visible(&path), |glob| format!("{} ({})", visible(&path), escape(glob)));
+        return Ok(ToolOutput::ok(format!(
+            "No line in {place} matches `{}`. Ignored files and .git were not searched",
+            escape(pattern)
+        )));
+    }
+    // Matches of one file stand together, whatever the order in which files were searched.
+    found.items.sort_by(|a, b| a.path.cmp(&b.path).then(a.line.cmp(&b.line)));
+    let mut text = String::new();
+    for line in &found.items {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{}:{}: {}", visible(&line.path), line.line, one_line(line.text.trim_end()));
+    }
+    if found.more {
+        let hint = if wanted < MAX_MATCHES { ", or raise max_results" } else { "" };
+        let _ = write!(
+            text,
+            "[{} matches shown, there are more: narrow it by path or file_glob{hint}]",
+            found.items.len()
+        );
+    }
+    let mut output = ToolOutput::ok(text);
+    output.truncated = found.more;
+    Ok(output)
+}
+
+/// A regular expression for just this text.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
