@@ -391,8 +391,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let cargo = home.path().join(".cargo");
         std::fs::create_dir_all(cargo.join("bin")).unwrap();
-        assert_eq!(binds(&cargo).iter().map(|b| b.source.clone()).collect::<Vec<_>>(), [cargo.clone()]);
+        let sources = || binds(&cargo).into_iter().map(|b| b.source).collect::<Vec<_>>();
+        assert_eq!(sources(), std::slice::from_ref(&cargo));
         std::fs::write(cargo.join("credentials.toml"), "token").unwrap();
-        assert_eq!(binds(&cargo).iter().map(|b| b.source.clone()).collect::<Vec<_>>(), [cargo.join("bin")]);
+        assert_eq!(sources(), [cargo.join("bin")]);
     }
 }

@@ -29,6 +29,8 @@ def call(number, *arguments):
 
 def must_fail(number, *arguments):
     result = call(number, *arguments)
+    if result == 0 and number in (56, 435):
+        os._exit(0)  # the child of a clone that should not have worked
     return None if result < 0 and -result in (errno.EPERM, errno.ENOSYS, errno.EACCES) else f"returned {result}"
 
 
