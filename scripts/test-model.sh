@@ -43,7 +43,6 @@ unset XDG_DATA_HOME XDG_CONFIG_HOME XDG_STATE_HOME
 result=0
 "$forge" run "Say in one sentence what this project does." --repo "$work/repository" \
     --provider custom --model smollm2 --max-iterations 2 --json >"$work/result.json" || result=$?
-cat "$work/result.json"
 
 # Ended by its own answer or by the limit of two steps; a failed run is a fault of the adapter.
 case "$result" in
@@ -53,7 +52,7 @@ case "$result" in
     exit 1
     ;;
 esac
-id="$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' "$work/result.json")"
+id="$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["run_id"])' "$work/result.json")"
 "$forge" logs "$id" --json >"$work/events.json"
 python3 - "$work/events.json" <<'PYTHON'
 import json
