@@ -49,6 +49,13 @@ pub(crate) async fn drive(
 ) -> Result<Exit, CliError> {
     let ui = &session.ui;
     let live = Arc::new(Live::start(ui, showing(ui, output.format), stdout(output.format)));
+    if matches!((take, output.format), (Take::New, OutputFormat::Jsonl)) {
+        // The stream of a new run begins with its creation.
+        let mut past = forge.follow(run, 0);
+        while let Some(event) = past.present().await? {
+            live.event(&event);
+        }
+    }
     let told = Arc::new(AtomicBool::new(false));
     let watcher = tokio::spawn(watch_signals(forge.clone(), run, live.clone(), told.clone()));
     let sink: Arc<dyn LiveSink> = Arc::new(Sink(live.clone()));

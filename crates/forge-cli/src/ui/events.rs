@@ -1,7 +1,7 @@
 //! Wire events as lines that people read: the same for a live run, `forge logs` and a pipe.
 
 use super::style::Style;
-use super::text::{clean, count, cut, dollars, duration, one_line};
+use super::text::{clean, count, cut, dollars, duration, one_line, plural};
 use forge_types::wire::{
     BudgetChanged, BudgetLevel, ModelFailed, RunFinished, ToolCompleted, WaitRequested, WireData, WireEvent,
 };
@@ -23,6 +23,10 @@ pub(crate) enum Tone {
     Good,
     /// Something did not.
     Bad,
+    /// The run ended well.
+    Completed,
+    /// The run ended otherwise.
+    Ended,
     /// Something may be wrong.
     Warn,
     /// Beside the point.
@@ -46,6 +50,8 @@ impl Line {
         match self.tone {
             Tone::Turn => style.dim(&format!("· {}", self.text)),
             Tone::Said => self.text.clone(),
+            Tone::Completed => style.green(&self.text),
+            Tone::Ended => style.red(&self.text),
             Tone::Good => format!("  {} {}", style.green("✓"), self.text),
             Tone::Bad => format!("  {} {}", style.red("✗"), self.text),
             Tone::Warn => style.yellow(&format!("! {}", self.text)),
@@ -56,7 +62,7 @@ impl Line {
     /// Without colours, for a pipe.
     pub(crate) fn plain(&self) -> String {
         match self.tone {
-            Tone::Turn => format!("-- {}", self.text),
+            Tone::Turn | Tone::Completed | Tone::Ended => format!("-- {}", self.text),
             Tone::Good => format!("  ok      {}", self.text),
             Tone::Bad => format!("  failed  {}", self.text),
             Tone::Warn => format!("  note    {}", self.text),
@@ -69,6 +75,8 @@ impl Line {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
     calls: HashMap<String, String>,
+    /// What the last failed model call said, which an error of the run often repeats.
+    last_failure: String,
 }
 
 impl Story {
@@ -98,7 +106,10 @@ impl Story {
                 }
             },
             WireData::ModelCompleted(reply) => said(&reply.text),
-            WireData::ModelFailed(failed) => model_failed(failed),
+            WireData::ModelFailed(failed) => {
+                self.last_failure.clone_from(&failed.message);
+                model_failed(failed)
+            }
             WireData::ToolCalled(call) => {
                 self.calls.insert(call.call_id.clone(), label(&call.tool, &call.arguments));
                 Vec::new()
@@ -115,7 +126,7 @@ impl Story {
             WireData::WaitResolved(resolved) if resolved.decision == "resume" => {
                 vec![Line::new(Tone::Note, "going on")]
             }
-            WireData::RunFinished(finished) => ended(finished),
+            WireData::RunFinished(finished) => self.ended(finished),
             _ => Vec::new(),
         }
     }
@@ -123,6 +134,24 @@ impl Story {
     /// What a call is about, while it runs.
     pub(crate) fn label_of(&self, call_id: &str) -> Option<&str> {
         self.calls.get(call_id).map(String::as_str)
+    }
+
+    fn ended(&self, finished: &RunFinished) -> Vec<Line> {
+        let what = match (finished.status, finished.limit) {
+            (RunStatus::TimedOut, Some(limit)) => format!("timed_out (limit: {limit})"),
+            (status, _) => status.name().to_owned(),
+        };
+        let text = format!(
+            "{what} after {}, {}, {} tokens, {}",
+            plural(finished.iterations as usize, "turn", "turns"),
+            duration(finished.duration_ms),
+            count(finished.tokens.total),
+            dollars(finished.cost_usd),
+        );
+        let tone = if finished.status == RunStatus::Completed { Tone::Completed } else { Tone::Ended };
+        let error = finished.error.as_ref().filter(|error| error.message != self.last_failure);
+        let error = error.map(|error| Line::new(Tone::Bad, one_line(&error.message)));
+        error.into_iter().chain([Line::new(tone, text)]).collect()
     }
 
     fn tool_completed(&mut self, done: &ToolCompleted) -> Line {
@@ -181,23 +210,6 @@ fn waiting(run: RunId, wait: &WaitRequested) -> String {
         _ => format!("`forge resume {run}` goes on"),
     };
     format!("waiting ({}){until}{reason}; {next}", wait.waiting_for.name())
-}
-
-fn ended(finished: &RunFinished) -> Vec<Line> {
-    let what = match (finished.status, finished.limit) {
-        (RunStatus::TimedOut, Some(limit)) => format!("timed_out (limit: {limit})"),
-        (status, _) => status.name().to_owned(),
-    };
-    let text = format!(
-        "{what} after {} turns, {}, {} tokens, {}",
-        finished.iterations,
-        duration(finished.duration_ms),
-        count(finished.tokens.total),
-        dollars(finished.cost_usd),
-    );
-    let tone = if finished.status == RunStatus::Completed { Tone::Good } else { Tone::Bad };
-    let error = finished.error.as_ref().map(|error| Line::new(Tone::Bad, clean(&error.message)));
-    error.into_iter().chain([Line::new(tone, text)]).collect()
 }
 
 /// The tool and the argument that says most.

@@ -104,7 +104,7 @@ impl Progress {
             }
             WireData::RunCreated(_) => lines.clear(),
             // The box at the end says it.
-            WireData::RunFinished(_) => lines.retain(|line| line.tone != Tone::Good),
+            WireData::RunFinished(_) => lines.retain(|line| line.tone == Tone::Bad),
             _ => {}
         }
         stay.extend(lines.iter().map(|line: &Line| line.styled(self.style)));

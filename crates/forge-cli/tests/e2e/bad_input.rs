@@ -110,7 +110,7 @@ fn an_unknown_model() {
         let settings = Settings { models: Some(vec!["other".into()]), ..Settings::default() };
         let server = ModelServer::start_with(Script::of([Reply::text("Done.")]), settings).unwrap();
         let flags = world.uses(&server, shape);
-        world.run(&flags, "x").exits(1).says(&["tiny", "--model"]);
+        world.run(&flags, "x").exits(1).says(&["`tiny`", "model's name"]);
         assert_eq!(server.request_count(), 1, "{shape:?}");
     }
 }

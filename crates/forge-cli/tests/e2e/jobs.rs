@@ -21,6 +21,7 @@ fn everywhere(name: &str) {
         let mut world = World::new();
         world.copy_fixture("webapp");
         world.copy_fixture(&format!("jobs/{name}/overlay"));
+        world.file(".gitignore", "__pycache__/\n");
         let framing = Framing::split(chunker);
         let settings = Settings { framing, key: key(shape), ..Settings::default() };
         let server =

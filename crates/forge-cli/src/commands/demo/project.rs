@@ -25,8 +25,13 @@ embedded! {
 /// What the scripted model says.
 pub(super) const SCRIPT: &str = include_str!("../../../../../tests/fixtures/demo/script.json");
 
+/// What Python leaves behind is no change of the project.
+const IGNORED: &str = "__pycache__/\n";
+
 /// Writes the project into a new folder.
 pub(super) fn unpack(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join(".gitignore"), IGNORED)?;
     for (name, content) in FILES {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -50,7 +55,7 @@ mod tests {
                 let name = path.strip_prefix(&root).unwrap().display().to_string();
                 if path.is_dir() && !name.ends_with("__pycache__") {
                     folders.push(path);
-                } else if path.is_file() && name != "script.json" {
+                } else if path.is_file() && !["script.json", ".gitignore"].contains(&name.as_str()) {
                     found.push(name);
                 }
             }
