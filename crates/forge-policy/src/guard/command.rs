@@ -15,6 +15,8 @@ const MAX_TEXTS: u32 = 8;
 const MAX_BYTES: usize = 1 << 20;
 /// Programs that run programs (`env nice timeout …`) that are still looked through.
 const MAX_WRAPPERS: u32 = 20;
+/// Functions of one line that are still followed through their calls.
+const MAX_FUNCTIONS: usize = 200;
 /// Arguments of a wrapper that are tried as the beginning of the inner command.
 const MAX_TRIES: usize = 64;
 
@@ -148,6 +150,9 @@ impl Checker<'_> {
     }
 
     fn script(&mut self, script: &Script) -> Verdict {
+        if script.functions.len() > MAX_FUNCTIONS {
+            return Self::forbid("function", "there are too many in the line to be checked");
+        }
         if forbidden::fork_bomb(script) {
             return Self::forbid(script.functions.first().map_or("", String::as_str), "it is a fork bomb");
         }

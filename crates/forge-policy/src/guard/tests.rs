@@ -323,6 +323,7 @@ fn deep_and_long_lines_end_soon() {
         repeat("\"", 100_001),
         repeat("f() { ", 20_000),
         repeat("f(){ f & };", 300),
+        repeat("f(){ g & };", 20_000),
         repeat("a|", 50_000),
         repeat("[[ ", 50_000),
         repeat("\\\n", 50_000),
