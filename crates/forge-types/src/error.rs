@@ -62,7 +62,7 @@ error_kinds! {
     Format = "format",
     /// The prompt does not fit the model's window.
     ContextOverflow = "context_overflow",
-    /// The reply is not what the wire format promises, or the stream was cut.
+    /// The reply is not what the wire format promises. (A stream that is cut is `unavailable`: it is tried as often.)
     MalformedResponse = "malformed_response",
     /// Nobody answers there.
     Unavailable = "unavailable",

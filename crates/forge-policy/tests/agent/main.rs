@@ -275,3 +275,4 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
 
 mod limits;
 mod stories;
+mod trouble;

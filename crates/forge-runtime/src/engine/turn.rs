@@ -141,16 +141,7 @@ impl Drive {
             }
             draft.settle(effect, outcome)?;
         }
-        let (decision, starts) = match refused {
-            None => self.settle_decisions(&mut draft).await?,
-            Some(message) => {
-                let mut decision = agent::reach_limit(&draft.state, &plan, LimitKind::Cost, message);
-                for event in std::mem::take(&mut decision.record) {
-                    draft.push(event)?;
-                }
-                (decision, Vec::new())
-            }
-        };
+        let (decision, starts) = self.settle_decisions(&mut draft, refused.as_deref()).await?;
         if let Some(finish) = decision.finish {
             self.finish(&mut draft, finish).await?;
         }
@@ -165,10 +156,17 @@ impl Drive {
     }
 
     /// Decides until nothing new follows; what is decided joins the draft.
-    async fn settle_decisions(&mut self, draft: &mut Draft<'_>) -> Result<(Decision, Vec<Start>), Error> {
+    async fn settle_decisions(
+        &mut self,
+        draft: &mut Draft<'_>,
+        refused: Option<&str>,
+    ) -> Result<(Decision, Vec<Start>), Error> {
         let mut starts = Vec::new();
         for _ in 0..MAX_DECISIONS {
             let mut decision = self.decide(&draft.state);
+            if let Some(message) = refused.filter(|_| decision.start.iter().any(|s| s.reserved.is_some())) {
+                decision = agent::reach_limit(&draft.state, &self.plan, LimitKind::Cost, message.to_owned());
+            }
             if decision.is_quiet() || decision.finish.is_some() {
                 return Ok((decision, starts));
             }

@@ -1,0 +1,99 @@
+//! A process may die before and after every append; whoever resumes the run ends it as if nothing had happened.
+
+use crate::harness::{World, assert_one_outcome_per_intent, plan};
+use crate::model::Brain;
+use forge_testkit::memory::{AppendPoint, Fault, MemoryStore, Moment};
+use forge_types::*;
+use std::sync::Arc;
+
+const LOG: &str = "one\ntwo\n";
+
+/// Runs the six steps with a process that dies at `point` and one that resumes; gives the journal.
+async fn run_with_crash(point: Option<AppendPoint>, second: Option<AppendPoint>) -> (World, Vec<Event>) {
+    let crash = move |wanted: Option<AppendPoint>| {
+        move |at: AppendPoint| if Some(at) == wanted { Fault::Crash } else { Fault::None }
+    };
+    let world = World::on(MemoryStore::new());
+    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
+    let run = world.create(&forge, &plan(&world.repo())).await;
+    for wanted in [point, second, None] {
+        let process = world.store.reopen_with_hook(crash(wanted));
+        let forge = world.forge(&process, Arc::new(Brain::careful()));
+        let result = forge.drive(run, Arc::new(())).await;
+        assert_eq!(result.is_err(), process.crashed(), "{point:?} {second:?}: {result:?}");
+        if let Ok(shown) = result {
+            assert_eq!(
+                shown.state.status,
+                RunStatus::Completed,
+                "{point:?} {second:?}: {:?}",
+                shown.state.ending
+            );
+            break;
+        }
+    }
+    let events = world.events(run).await;
+    (world, events)
+}
+
+fn assert_as_if_nothing_had_happened(world: &World, events: &[Event], label: &str) {
+    assert_eq!(world.file("log.txt"), LOG, "{label}");
+    assert_eq!(world.file("a.txt"), "B", "{label}");
+    assert_one_outcome_per_intent(events);
+    let last = events.last().expect("events");
+    let EventKind::Finished { files_modified, .. } = &last.kind else { panic!("{label}: {last:?}") };
+    assert_eq!(files_modified, &["a.txt", "log.txt"], "{label}");
+    assert!(RunState::replay(last.run, events).expect("whole").is_whole(), "{label}");
+}
+
+/// Appends of an undisturbed run by the process that drives it.
+async fn appends() -> u64 {
+    let world = World::new();
+    let forge = world.forge(&world.store, Arc::new(Brain::careful()));
+    let run = world.create(&forge, &plan(&world.repo())).await;
+    let process = world.store.reopen();
+    world.forge(&process, Arc::new(Brain::careful())).drive(run, Arc::new(())).await.expect("it ends");
+    assert_eq!(world.file("log.txt"), LOG);
+    process.appends()
+}
+
+#[tokio::test]
+async fn a_crash_before_or_after_any_append_loses_and_repeats_nothing() {
+    let count = appends().await;
+    // The claim, then two appends for each of six steps, then the end.
+    assert_eq!(count, 14, "one append per turn of the loop");
+    for index in 0..count {
+        for moment in [Moment::Before, Moment::After] {
+            let point = AppendPoint { index, moment };
+            let (world, events) = run_with_crash(Some(point), None).await;
+            assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_resuming_is_no_different() {
+    let count = appends().await;
+    for index in (0..count).step_by(3) {
+        for second in 0..3 {
+            let point = AppendPoint { index, moment: Moment::After };
+            let again = AppendPoint { index: second, moment: Moment::Before };
+            let (world, events) = run_with_crash(Some(point), Some(again)).await;
+            assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?} then {again:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_request_extends_the_one_before() {
+    let world = World::new();
+    let brain = Arc::new(Brain::careful());
+    let forge = world.forge(&world.store, brain.clone());
+    let run = world.create(&forge, &plan(&world.repo())).await;
+    forge.drive(run, Arc::new(())).await.expect("it ends");
+    let requests = brain.requests.lock().expect("no panic");
+    assert_eq!(requests.len(), 7);
+    for pair in requests.windows(2) {
+        assert!(pair[1].messages.starts_with(&pair[0].messages));
+        assert_eq!((&pair[0].system, &pair[0].tools), (&pair[1].system, &pair[1].tools));
+    }
+}

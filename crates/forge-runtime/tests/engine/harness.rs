@@ -1,0 +1,158 @@
+//! A forge of test parts.
+
+use crate::model::Brain;
+use forge_ports::{Journal as _, Model};
+use forge_runtime::{Forge, LiveSink, NewRun, Parts, Redactor};
+use forge_testkit::clock::TestClock;
+use forge_testkit::memory::MemoryStore;
+use forge_types::wire::{LiveFrame, WireEvent};
+use forge_types::*;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A repository, a store and a clock that outlive the processes of a test.
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub store: MemoryStore,
+    pub clock: TestClock,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::on(MemoryStore::new())
+    }
+
+    pub fn on(store: MemoryStore) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("repo")).expect("a repository");
+        let start = Timestamp::from_micros(1_700_000_000_000_000);
+        Self { folder, store, clock: TestClock::skipping(start, Duration::from_secs(60)) }
+    }
+
+    pub fn repo(&self) -> std::path::PathBuf {
+        self.folder.path().join("repo").canonicalize().expect("it is there")
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.repo().join(name)).unwrap_or_default()
+    }
+
+    /// A process on this world.
+    pub fn forge(&self, store: &MemoryStore, model: Arc<dyn Model>) -> Forge {
+        self.forge_with(store, model, Redactor::default())
+    }
+
+    pub fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
+        let store = Arc::new(store.clone());
+        let parts = Parts {
+            journal: store.clone(),
+            queue: store,
+            model,
+            tools: Arc::new(forge_tools::builtin()),
+            sandbox: Arc::new(forge_sandbox::Backends::new()),
+            clock: Arc::new(self.clock.clone()),
+            redactor: Arc::new(redactor),
+        };
+        Forge::assemble(parts, self.folder.path().join("data"), "test:1".to_owned())
+    }
+
+    pub async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
+        let new = NewRun { task: "do the steps".into(), repo: self.repo(), source: Source::Cli };
+        forge.create(new, plan).await.expect("a run")
+    }
+
+    /// One run by one undisturbed process.
+    pub async fn run(&self, brain: Brain, change: impl FnOnce(&mut Plan)) -> forge_runtime::Shown {
+        let mut plan = plan(&self.repo());
+        change(&mut plan);
+        let forge = self.forge(&self.store, Arc::new(brain));
+        let run = self.create(&forge, &plan).await;
+        forge.drive(run, Arc::new(())).await.expect("it ends")
+    }
+
+    pub async fn events(&self, run: RunId) -> Vec<Event> {
+        let pages = self.store.reopen().read(run, Seq(0), 0).await.expect("a journal");
+        assert_eq!(pages.damage, None);
+        pages.events
+    }
+}
+
+/// A plan whose box is the folder itself.
+pub fn plan(repo: &Path) -> Plan {
+    Plan {
+        version: 1,
+        route: Route { provider: "p".into(), model: "m".into() },
+        facts: ModelFacts {
+            price: Some(Price { input: 1_000, output: 2_000, cached_input: 0, cache_write: 0 }),
+            window: 100_000,
+            max_output: None,
+        },
+        settings: ModelSettings {
+            max_tokens: Some(1_000),
+            temperature: None,
+            top_p: None,
+            timeout_ms: 1_000,
+        },
+        system: "be good".into(),
+        tools: forge_tools::builtin().list().cloned().collect(),
+        disabled: vec![],
+        limits: Limits { max_duration_ms: 100_000_000, ..Limits::default() },
+        cost_rule: CostRule::Default,
+        alert_percent: 80,
+        day_ceiling: None,
+        retry: RetryRule::default(),
+        commands: CommandRules::default(),
+        command_ms: 60_000,
+        sandbox: SandboxSpec {
+            backend: "process".into(),
+            repo: repo.to_owned(),
+            mode: WorkspaceMode::Inplace,
+            network: NetworkPolicy::Off,
+            limits: SandboxLimits::default(),
+            reveal: vec![],
+            env: vec![],
+            read_only: vec![],
+            allow_unisolated: true,
+        },
+        config: serde_json::Value::Null,
+    }
+}
+
+/// Keeps what was shown live.
+#[derive(Default)]
+pub struct Watched {
+    pub events: Mutex<Vec<WireEvent>>,
+    pub text: Mutex<String>,
+}
+
+impl LiveSink for Watched {
+    fn event(&self, event: &WireEvent) {
+        self.events.lock().expect("no panic").push(event.clone());
+    }
+
+    fn frame(&self, frame: LiveFrame) {
+        if let LiveFrame::ModelDelta { text } = frame {
+            self.text.lock().expect("no panic").push_str(&text);
+        }
+    }
+}
+
+/// Every intent has exactly one outcome, and every outcome an intent.
+pub fn assert_one_outcome_per_intent(events: &[Event]) {
+    let mut open = std::collections::BTreeSet::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for event in events {
+        match &event.kind {
+            EventKind::Intended { effect, .. } => {
+                assert!(seen.insert(*effect), "effect {effect} is intended twice");
+                open.insert(*effect);
+            }
+            EventKind::Settled { effect, .. } => {
+                assert!(open.remove(effect), "effect {effect} is settled twice")
+            }
+            _ => {}
+        }
+    }
+    assert!(open.is_empty(), "without outcome: {open:?}");
+}

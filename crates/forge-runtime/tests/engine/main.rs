@@ -1,0 +1,7 @@
+//! The loop on a store in memory, with real tools in a real folder and a model that is a function.
+
+mod crash;
+mod cycle;
+mod harness;
+mod model;
+mod money;
