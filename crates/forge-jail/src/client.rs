@@ -269,7 +269,6 @@ impl Shared {
             let why = "no control group: limit per process, and a supervisor that sums the box";
             reports.push(LayerReport::degraded(Layer::Memory, why, Some(remedy)));
             let frame = Frame { id: 0, body: Order::Watch { watch_memory: memory } };
-            // A dead init is noticed by the reader.
             let _ = wire::send(self.control.as_fd(), &frame, &[]);
         }
         if no_cpu {
@@ -280,9 +279,17 @@ impl Shared {
         state.layers.retain(|l| !reports.iter().any(|r| r.layer == l.layer));
         state.layers.extend(reports);
         state.oom_seen = made.group.oom_kills();
-        for held in std::mem::take(&mut state.held) {
-            let fds: Vec<BorrowedFd<'_>> = held.fds.iter().map(AsFd::as_fd).collect();
-            let _ = wire::send(self.control.as_fd(), &held.frame, &fds);
+        // Sent without the lock, which the reader needs to take answers off the socket meanwhile. What is asked in
+        // between is held as well, so nothing overtakes.
+        while !state.held.is_empty() {
+            let held = std::mem::take(&mut state.held);
+            drop(state);
+            for one in held {
+                let fds: Vec<BorrowedFd<'_>> = one.fds.iter().map(AsFd::as_fd).collect();
+                // A dead init is noticed by the reader.
+                let _ = wire::send(self.control.as_fd(), &one.frame, &fds);
+            }
+            state = self.lock();
         }
         state.ceilings = Ceilings::Settled(made.group);
         self.settled.notify_all();
