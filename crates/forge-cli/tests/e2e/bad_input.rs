@@ -28,17 +28,22 @@ fn a_repository_that_is_a_file() {
 
 #[test]
 fn a_repository_that_can_not_be_read() {
-    if rustix::process::geteuid().is_root() {
-        // Nothing is unreadable to root; the same check as an ordinary user runs in CI's second pass.
-        return;
-    }
-    let (world, _server, flags) = openai();
+    let Some(world) = World::of_an_ordinary_user("a repository that can't be read") else { return };
     let locked = world.path("locked");
     std::fs::create_dir(&locked).unwrap();
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     let path = locked.display().to_string();
-    world.run(&[&flags[..], &["--repo", &path]].concat(), "x").exits(2).says(&["permissions"]);
+    world.run(&["--provider", "ollama", "--repo", &path], "x").exits(2).says(&["permission"]);
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_data_folder_that_can_not_be_written() {
+    let Some(world) = World::of_an_ordinary_user("a data folder that can't be written") else { return };
+    std::fs::set_permissions(world.path("data"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    world.forge(&["list"]).exits(1).says(&["data/forge"]);
+    world.forge(&["doctor"]).exits(1).shows(&["FAIL", "XDG_DATA_HOME"]);
+    std::fs::set_permissions(world.path("data"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

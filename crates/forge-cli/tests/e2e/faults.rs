@@ -104,7 +104,18 @@ fn a_page_in_place_of_a_stream_is_tried_again_once() {
 
 #[test]
 fn a_connection_that_is_closed_at_once_is_tried_again() {
-    tried_again(&Reply::fault(Fault::Refuse), "the model call failed");
+    for shape in Shape::ALL {
+        let story = tell(shape, [Reply::fault(Fault::Refuse), append(), Reply::text("Done.")], 0);
+        assert_eq!(story.server.request_count(), 3, "{shape:?}");
+        story.done.says(&["the model call failed"]);
+    }
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_meanwhile_is_no_failure() {
+    let story = tell(Shape::OpenAi, [append(), Reply::fault(Fault::Refuse), Reply::text("Done.")], 0);
+    assert_eq!(story.world.read("log.txt"), "once\n");
+    assert!(!story.done.err.contains("failed"), "{}", story.done.err);
 }
 
 #[test]

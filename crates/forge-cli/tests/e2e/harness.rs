@@ -2,6 +2,9 @@
 
 use forge_testkit::model_server::{ModelServer, Shape};
 use serde_json::Value;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,6 +18,8 @@ const LONGEST: Duration = Duration::from_secs(90);
 pub(crate) struct World {
     folder: TempDir,
     variables: Vec<(String, String)>,
+    /// The user and group that commands run as, if not the test's own.
+    user: Option<u32>,
 }
 
 impl World {
@@ -23,7 +28,28 @@ impl World {
         for name in ["data", "config", "home", "repo"] {
             std::fs::create_dir(folder.path().join(name)).expect("an empty folder");
         }
-        Self { folder, variables: Vec::new() }
+        Self { folder, variables: Vec::new(), user: None }
+    }
+
+    /// A world of a user who is not root; `None`, and a line in the log of skipped tests, if there can be none.
+    pub(crate) fn of_an_ordinary_user(what: &str) -> Option<Self> {
+        let mut world = Self::new();
+        if !rustix::process::geteuid().is_root() {
+            return Some(world);
+        }
+        let reachable = Path::new(env!("CARGO_BIN_EXE_forge"))
+            .ancestors()
+            .skip(1)
+            .all(|folder| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0));
+        if !reachable {
+            skip(what, "the program lies where only root can start it");
+            return None;
+        }
+        for path in [".", "data", "config", "home", "repo"] {
+            std::os::unix::fs::chown(world.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+        world.user = Some(NOBODY);
+        Some(world)
     }
 
     /// Sets a variable for all commands of this world.
@@ -87,6 +113,9 @@ impl World {
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("FORGE_MODEL_RETRY_BASE_MS", "20");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 
@@ -129,6 +158,21 @@ impl World {
         let events = self.events(run);
         let done = events.iter().filter(|event| event["kind"] == "tool.completed");
         done.map(|e| format!("{}:{}", e["data"]["tool"].as_str().unwrap_or("?"), e["data"]["ok"])).collect()
+    }
+}
+
+/// The user of nobody's files.
+const NOBODY: u32 = 65_534;
+
+/// Says loudly, and in the log of skipped tests, what is not tested here.
+#[allow(clippy::disallowed_methods, clippy::print_stderr, reason = "a skipped test says so loudly")]
+fn skip(what: &str, why: &str) {
+    let line = format!("skipped: {what}: {why}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("TEST_SKIP_LOG") {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        // Only a convenience of the runner's last lines.
+        let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
     }
 }
 

@@ -125,3 +125,16 @@ fn output_that_nobody_reads_is_no_fault() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn an_ordinary_user_gets_the_same_box() {
+    let Some(mut world) = World::of_an_ordinary_user("a run of an ordinary user") else { return };
+    let command = serde_json::json!({"command": "id -u; echo hello > hello.txt; cat /etc/shadow"});
+    let server = ModelServer::start(Script::of([Reply::call("run_shell", command), Reply::text("Done.")]));
+    let flags = world.uses(&server, Shape::OpenAi);
+    let report = world.run(&[&flags[..], &["--json"]].concat(), "Write hello").exits(0).json();
+    assert_eq!(world.read("hello.txt"), "hello\n");
+    assert_eq!(report["sandbox"]["backend"], "native");
+    let told = server.calls()[1].last_tool_result().unwrap().to_owned();
+    assert!(told.contains("shadow:"), "{told}");
+}

@@ -48,7 +48,7 @@ impl Held {
 
     fn status(&self, run: &str) -> String {
         let status = self.world.forge(&["status", run, "--json"]).exits(0).json();
-        status["status"].as_str().unwrap().to_owned()
+        status["status"].as_str().expect("a status").to_owned()
     }
 }
 
