@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Frames that may wait to be printed; more are dropped, as live frames may be.
 const WAITING_FRAMES: usize = 2_000;
 /// How often the picture moves while nothing happens.
 const BEAT: Duration = Duration::from_millis(120);
+/// Two pictures are at least so far apart, unless something happened that stays.
+const FRAME: Duration = Duration::from_millis(40);
 /// Messages taken together before the picture is drawn.
 const BATCH: usize = 200;
 
@@ -122,28 +124,20 @@ impl Painter {
 
     fn picture(&self, receiver: &Receiver<Message>) {
         let mut progress = Progress::new(self.ui.err, self.ui.volume == Volume::Verbose);
+        let mut stay = Vec::new();
+        let mut drawn = Instant::now();
+        let mut patience = BEAT;
         loop {
-            let mut stay = Vec::new();
-            let mut next = receiver.recv_timeout(BEAT);
-            let mut taken = 0;
-            while let Ok(message) = next {
-                self.took(&message);
-                stay.extend(match message {
-                    Message::Event(event) => progress.event(&event),
-                    Message::Frame(frame) => progress.frame(&frame),
-                    Message::Note(text) => vec![text],
-                });
-                taken += 1;
-                next = if taken < BATCH {
-                    receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout)
-                } else {
-                    Err(RecvTimeoutError::Timeout)
-                };
+            let over = self.take_batch(receiver, patience, &mut progress, &mut stay);
+            let fresh = drawn.elapsed();
+            if !over && stay.is_empty() && fresh < FRAME {
+                // Text comes in faster than anybody can see.
+                patience = FRAME.saturating_sub(fresh);
+                continue;
             }
-            let over = matches!(next, Err(RecvTimeoutError::Disconnected));
             let mut stderr = std::io::stderr().lock();
             let picture = match over {
-                true => progress.wipe(),
+                true => progress.end(&stay),
                 false => progress.draw(&stay, width_of(&stderr)),
             };
             // A terminal that is gone is no reason to end a run.
@@ -151,7 +145,33 @@ impl Painter {
             if over {
                 return;
             }
+            stay.clear();
+            (drawn, patience) = (Instant::now(), BEAT);
         }
+    }
+
+    /// Takes what waits, at most a batch of it; says whether nothing more will come.
+    fn take_batch(
+        &self,
+        receiver: &Receiver<Message>,
+        patience: Duration,
+        progress: &mut Progress,
+        stay: &mut Vec<String>,
+    ) -> bool {
+        for n in 0..BATCH {
+            let message = match receiver.recv_timeout(if n == 0 { patience } else { Duration::ZERO }) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
+            };
+            self.took(&message);
+            stay.extend(match message {
+                Message::Event(event) => progress.event(&event),
+                Message::Frame(frame) => progress.frame(&frame),
+                Message::Note(text) => vec![text],
+            });
+        }
+        false
     }
 
     fn lines(&self, receiver: &Receiver<Message>) {

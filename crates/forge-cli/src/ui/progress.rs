@@ -28,7 +28,6 @@ pub(crate) struct Progress {
     running: Vec<(String, Instant)>,
     output: VecDeque<String>,
     footer_rows: usize,
-    tick: usize,
 }
 
 impl Progress {
@@ -49,7 +48,6 @@ impl Progress {
             running: Vec::new(),
             output: VecDeque::new(),
             footer_rows: 0,
-            tick: 0,
         }
     }
 
@@ -140,6 +138,9 @@ impl Progress {
                 if self.verbose {
                     return vec![self.style.dim(&format!("      {line}"))];
                 }
+                if line.trim().is_empty() {
+                    return Vec::new();
+                }
                 if self.output.len() == OUTPUT_KEPT {
                     self.output.pop_front();
                 }
@@ -165,12 +166,26 @@ impl Progress {
         let footer = self.footer(width.saturating_sub(1).max(1));
         self.footer_rows = footer.len();
         out.push_str(&footer.join("\n"));
-        self.tick += 1;
         out
     }
 
-    /// Removes what is redrawn, at the end or before somebody else prints.
-    pub(crate) fn wipe(&mut self) -> String {
+    /// The last picture: what stays, and nothing below it.
+    pub(crate) fn end(&mut self, stay: &[String]) -> String {
+        let mut out = self.wipe();
+        for line in stay {
+            out.push_str(line);
+            out.push('\n');
+        }
+        let rest = std::mem::take(&mut self.partial);
+        if !rest.is_empty() {
+            out.push_str(&rest);
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Removes what is redrawn.
+    fn wipe(&mut self) -> String {
         let mut out = String::new();
         if self.footer_rows > 0 {
             out.push('\r');
@@ -208,14 +223,17 @@ impl Progress {
             true => dollars(self.cost),
             false => format!("{} + unknown prices", dollars(self.cost)),
         });
-        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        facts.push(duration(ms / 1_000 * 1_000));
+        let elapsed = self.started.elapsed();
+        facts.push(match elapsed.as_secs() {
+            seconds @ 0..60 => format!("{seconds} s"),
+            seconds => duration(seconds * 1_000),
+        });
         match self.running.as_slice() {
             [] => {}
             [(id, _)] => facts.push(self.story.label_of(id).unwrap_or("a tool").to_owned()),
             many => facts.push(format!("{} tools", many.len())),
         }
-        let sign = SPINNER[self.tick % SPINNER.len()];
+        let sign = SPINNER[(elapsed.as_millis() / 120 % SPINNER.len() as u128) as usize];
         let text = cut(&format!("{sign} {}", facts.join(" · ")), width);
         self.style.cyan(&text)
     }
@@ -243,7 +261,7 @@ mod tests {
         assert!(first.starts_with("th\n⠋ 0 tokens"), "{first:?}");
         assert_eq!(progress.frame(&delta("ree\n")), ["three"]);
         let second = progress.draw(&["three".to_owned()], 40);
-        assert!(second.starts_with("\r\x1b[1A\x1b[Jthree\n⠙ 0 tokens"), "{second:?}");
+        assert!(second.starts_with("\r\x1b[1A\x1b[Jthree\n⠋ 0 tokens"), "{second:?}");
         assert_eq!(progress.wipe(), "\r\x1b[J");
         assert_eq!(progress.wipe(), "");
     }
