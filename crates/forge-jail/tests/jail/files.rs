@@ -1,0 +1,120 @@
+//! Files: made in the box, masked, and through the init.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use forge_jail::{End, FaultKind, FileKind, Links, Raw, Removal, Replace, Reply, Request};
+
+use crate::both;
+use crate::rig::Boxed;
+
+both! {
+    fn files_made_inside_belong_to_the_workspaces_owner() {
+        let b = Boxed::new();
+        let owner = fs::metadata(b.dir.path()).unwrap();
+        assert_eq!(b.sh("echo hi > made && mkdir d && id -u && stat -c %u:%g made").end.end, End::Exited(0));
+        let made = fs::metadata(b.path("made")).unwrap();
+        assert_eq!((made.uid(), made.gid()), (owner.uid(), owner.gid()));
+        b.write("d/written", "text").unwrap();
+        let written = fs::metadata(b.path("d/written")).unwrap();
+        assert_eq!((written.uid(), written.gid()), (owner.uid(), owner.gid()));
+        assert_ne!(b.sh("id -u").out, "0\n");
+    }
+
+    fn masked_paths_hold_nothing_and_stay_where_they_are() {
+        let b = Boxed::with(|spec, dir| {
+            fs::write(dir.join(".env"), "SECRET=1").unwrap();
+            fs::create_dir_all(dir.join("conf/keys")).unwrap();
+            fs::write(dir.join("conf/keys/id_rsa"), "SECRET").unwrap();
+            fs::write(dir.join("seen"), "SEEN").unwrap();
+            std::os::unix::fs::symlink("seen", dir.join("link")).unwrap();
+            spec.masked = [".env", "conf/keys", "absent/file", "link"].map(Raw::from).into();
+        });
+        let done = b.sh("cat .env; cat conf/keys/id_rsa; ls conf/keys; rm -f .env; mv .env x; ln .env y; chmod 644 .env; \
+            echo new > .env; cat seen link");
+        assert!(!done.out.contains("SECRET"), "{}", done.out);
+        assert_eq!(done.out, "SEENSEEN");
+        assert_eq!(b.read(".env"), Err(FaultKind::Denied));
+        assert_eq!(b.read("conf/keys/id_rsa"), Err(FaultKind::Denied));
+        assert_eq!(b.write(".env", "x"), Err(FaultKind::Denied));
+        assert_eq!(b.read("seen").unwrap(), "SEEN");
+        assert_eq!(fs::read_to_string(b.path(".env")).unwrap(), "SECRET=1");
+    }
+
+    fn only_regular_files_inside_are_opened_and_nothing_blocks() {
+        let b = Boxed::new();
+        let done = b.sh("mkfifo fifo; mkdir dir; echo text > file; ln -s file good; ln -s /etc/passwd bad; ln -s ../.. up;
+            ln -s nowhere dangling; ln -s loop loop; ln -s /dev/zero zero;
+            python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'");
+        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert_eq!(b.read("good").unwrap(), "text\n");
+        assert_eq!(b.read("dir/../file").unwrap(), "text\n");
+        assert_eq!(b.read("fifo"), Err(FaultKind::NotRegular(FileKind::Fifo)));
+        assert_eq!(b.read("dir"), Err(FaultKind::NotRegular(FileKind::Dir)));
+        assert_eq!(b.read("sock"), Err(FaultKind::NotRegular(FileKind::Socket)));
+        for outside in ["bad", "zero", "up/x", "../x", "/etc/passwd", "dir/../../x", "good/../../x"] {
+            let kind = b.read(outside).unwrap_err();
+            assert!(matches!(kind, FaultKind::Outside | FaultKind::NotDir), "{outside}: {kind:?}");
+        }
+        assert_eq!(b.read("dangling"), Err(FaultKind::NotFound));
+        assert_eq!(b.read("loop"), Err(FaultKind::Loop));
+        assert_eq!(b.read(""), Err(FaultKind::BadPath));
+        assert_eq!(b.read("a\0b"), Err(FaultKind::BadPath));
+        let stat = |path: &str, links| match b.file(Request::Stat { path: path.into(), links }).unwrap().reply {
+            Reply::Stat { stat } => stat,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stat("bad", Links::Keep).kind, FileKind::Symlink);
+        assert_eq!(stat("good", Links::Follow).size, 5);
+    }
+
+    fn writing_follows_links_that_stay_inside_and_keeps_modes() {
+        let b = Boxed::new();
+        b.sh("echo old > file; chmod 751 file; mkdir d; ln -s ../file d/link; ln -s nowhere dangling; ln -s /tmp/x out;
+            mkdir folder; mkfifo fifo");
+        b.write("d/link", "new").unwrap();
+        assert_eq!(fs::read_to_string(b.path("file")).unwrap(), "new");
+        assert!(fs::symlink_metadata(b.path("d/link")).unwrap().is_symlink());
+        assert_eq!(fs::metadata(b.path("file")).unwrap().mode() & 0o7777, 0o751);
+        b.write("fresh", "x").unwrap();
+        assert_eq!(fs::metadata(b.path("fresh")).unwrap().mode() & 0o7777, 0o644);
+        assert_eq!(b.write("dangling", "x"), Err(FaultKind::Dangling));
+        assert_eq!(b.write("out", "x"), Err(FaultKind::Outside));
+        assert_eq!(b.write("../x", "x"), Err(FaultKind::Outside));
+        assert_eq!(b.write("..", "x"), Err(FaultKind::Outside));
+        assert_eq!(b.write("/x", "x"), Err(FaultKind::Outside));
+        assert_eq!(b.write("none/x", "x"), Err(FaultKind::NotFound));
+        assert_eq!(b.write("folder", "x"), Err(FaultKind::NotRegular(FileKind::Dir)));
+        assert_eq!(b.write("fifo", "x"), Err(FaultKind::NotRegular(FileKind::Fifo)));
+        assert!(fs::read_dir(b.dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().contains("forge")));
+    }
+
+    fn folders_are_made_moved_and_removed() {
+        let b = Boxed::new();
+        b.file(Request::MakeDirs { path: "a/b/c".into() }).unwrap();
+        b.file(Request::MakeDirs { path: "a/b/c/".into() }).unwrap();
+        assert_eq!(b.file(Request::MakeDirs { path: "../x".into() }).unwrap_err(), FaultKind::Outside);
+        b.write("a/file", "x").unwrap();
+        let to = |from: &str, to: &str, replace| {
+            b.file(Request::Rename { from: from.into(), to: to.into(), replace }).map(drop)
+        };
+        to("a/file", "a/b/moved", Replace::No).unwrap();
+        b.write("a/file", "y").unwrap();
+        assert_eq!(to("a/file", "a/b/moved", Replace::No), Err(FaultKind::Exists));
+        assert_eq!(to("a/file", "../x", Replace::Yes), Err(FaultKind::Outside));
+        let remove = |path: &str, what| b.file(Request::Remove { path: path.into(), what }).map(drop);
+        assert_eq!(remove("a", Removal::EmptyDir), Err(FaultKind::NotEmpty));
+        assert_eq!(remove("a", Removal::File), Err(FaultKind::NotRegular(FileKind::Dir)));
+        b.sh("chmod 000 a/b/c a/b");
+        remove("a", Removal::Tree).unwrap();
+        assert!(!b.path("a").exists());
+        let deep = b.sh("python3 -c '
+import os
+for i in range(1500):
+    os.mkdir(\"d\"); os.mkdir(\"e\"); os.chdir(\"d\")'");
+        assert_eq!(deep.end.end, End::Exited(0), "{}", deep.err);
+        remove("d", Removal::Tree).unwrap();
+        remove("e", Removal::Tree).unwrap();
+        assert_eq!(fs::read_dir(b.dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,13 @@
+//! Boxes as their users see them: as root and, run again under another id, as an ordinary user.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests start themselves again as another user"
+)]
+
+mod commands;
+mod files;
+mod rig;
+mod walls;

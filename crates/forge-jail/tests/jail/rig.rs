@@ -1,0 +1,176 @@
+//! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+
+use forge_jail::{
+    Answer, Ended, Error, Exec, FaultKind, Jail, JailSpec, Leftovers, Raw, Replace, Reply, Request, Sync,
+};
+
+/// The ordinary user of these tests: an id without an account.
+const USER: u32 = 4242;
+pub(crate) const AGAIN: &str = "FORGE_JAIL_TEST_INIT";
+
+pub(crate) struct Ran {
+    pub(crate) end: Ended,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A box around a fresh folder.
+pub(crate) struct Boxed {
+    pub(crate) jail: Jail,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+pub(crate) fn init_exe() -> PathBuf {
+    std::env::var_os(AGAIN)
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_forge-jail-init")), PathBuf::from)
+}
+
+pub(crate) fn workspace() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("forge-jail-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap()
+}
+
+impl Boxed {
+    pub(crate) fn new() -> Self {
+        Self::with(|_, _| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut JailSpec, &Path)) -> Self {
+        let dir = workspace();
+        let mut spec = JailSpec::new("test", dir.path());
+        change(&mut spec, dir.path());
+        let jail = Jail::spawn(&spec, &init_exe()).expect("the box starts");
+        Self { jail, dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn sh(&self, script: &str) -> Ran {
+        self.exec(exec(&["sh", "-c", script])).expect("the command starts")
+    }
+
+    pub(crate) fn exec(&self, exec: Exec) -> Result<Ran, Error> {
+        let (mut out, out_end) = std::io::pipe().unwrap();
+        let (mut err, err_end) = std::io::pipe().unwrap();
+        let (give, take) = mpsc::channel();
+        self.jail.submit(Request::Exec(exec), &[out_end.as_fd(), err_end.as_fd()], move |answer| {
+            give.send(answer).unwrap();
+        });
+        drop((out_end, err_end));
+        let errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            err.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut text = Vec::new();
+        out.read_to_end(&mut text).unwrap();
+        match take.recv().unwrap()?.reply {
+            Reply::Ended(end) => {
+                Ok(Ran { end, out: String::from_utf8_lossy(&text).into_owned(), err: errors.join().unwrap() })
+            }
+            other => panic!("not an end: {other:?}"),
+        }
+    }
+
+    pub(crate) fn file(&self, request: Request) -> Result<Answer, FaultKind> {
+        self.jail.call(request, &[]).map_err(|error| match error {
+            Error::File(fault) => fault.kind,
+            other => panic!("{other}"),
+        })
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) -> Result<(), FaultKind> {
+        let answer = self.file(Request::CreateTemp { path: path.into(), mode: 0o644 })?;
+        let Reply::Temp { token, .. } = answer.reply else { panic!("{:?}", answer.reply) };
+        File::from(answer.fd.unwrap()).write_all(text.as_bytes()).unwrap();
+        self.file(Request::CommitTemp { token, replace: Replace::Yes, sync: Sync::No }).map(drop)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Result<String, FaultKind> {
+        let answer = self.file(Request::OpenRead { path: path.into() })?;
+        let mut text = String::new();
+        File::from(answer.fd.unwrap()).read_to_string(&mut text).unwrap();
+        Ok(text)
+    }
+}
+
+pub(crate) fn exec(argv: &[&str]) -> Exec {
+    Exec {
+        program: None,
+        argv: argv.iter().map(|a| Raw::from(*a)).collect(),
+        cwd: Raw::default(),
+        env: Vec::new(),
+        timeout_ms: Some(20_000),
+        leftovers: Leftovers::Kill,
+    }
+}
+
+/// Whether boxes can be had as whoever this is. Where they cannot, that is said loudly, and is a failure under CI.
+fn boxes_can_be_had() -> bool {
+    let dir = workspace();
+    match Jail::spawn(&JailSpec::new("probe", dir.path()), &init_exe()) {
+        Err(error @ Error::Refused(_)) => {
+            assert!(std::env::var_os("CI").is_none(), "NOT TESTED: {error}");
+            println!("NOT TESTED: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Runs `body` as whoever this is and, when that is root, the same test again as an ordinary user.
+pub(crate) fn both(name: &str, body: fn()) {
+    if boxes_can_be_had() {
+        body();
+    }
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = workspace();
+    let copy = |from: &Path, to: &str| {
+        let to = place.path().join(to);
+        fs::copy(from, &to).unwrap();
+        to
+    };
+    let test = copy(&std::env::current_exe().unwrap(), "test");
+    let init = copy(&init_exe(), "init");
+    let output = Command::new(test)
+        .args(["--exact", name, "--nocapture"])
+        .env(AGAIN, init)
+        .env("TMPDIR", "/tmp")
+        .current_dir("/")
+        .uid(USER)
+        .gid(USER)
+        .output()
+        .unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "as user {USER}:\n{text}");
+}
+
+/// Tests that run as root and as an ordinary user.
+#[macro_export]
+macro_rules! both {
+    ($(fn $name:ident() $body:block)*) => {$(
+        #[test]
+        fn $name() {
+            fn body() $body
+            let module = module_path!().split_once("::").map_or("", |(_, m)| m);
+            $crate::rig::both(&format!("{module}::{}", stringify!($name)), body);
+        }
+    )*};
+}
