@@ -57,7 +57,12 @@ impl Made {
 pub(crate) fn create(label: &str, limits: &Limits) -> Made {
     let hierarchies = hierarchies();
     let name = group_name(label);
-    create_in(&hierarchies, &name, limits)
+    let made = create_in(&hierarchies, &name, limits);
+    // Leftovers beside the new groups go now: they are what a killed process of this session left.
+    for parent in made.group.folders.iter().filter_map(|folder| folder.parent()) {
+        prune_below(parent, DEPTH, &mut Vec::new());
+    }
+    made
 }
 
 fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits) -> Made {
