@@ -166,7 +166,7 @@ const NOBODY: u32 = 65_534;
 
 /// Says loudly, and in the log of skipped tests, what is not tested here.
 #[allow(clippy::disallowed_methods, clippy::print_stderr, reason = "a skipped test says so loudly")]
-fn skip(what: &str, why: &str) {
+pub(crate) fn skip(what: &str, why: &str) {
     let line = format!("skipped: {what}: {why}\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("TEST_SKIP_LOG") {
