@@ -92,6 +92,15 @@ impl Forge {
     /// [`Error::Invalid`] for an unusable task; nothing is stored then.
     pub async fn create(&self, new: NewRun, plan: &Plan) -> Result<RunId, Error> {
         check_task(&new.task)?;
+        if self.data.starts_with(&new.repo) {
+            let what = format!(
+                "the repository {} holds forge's own data folder {}, where a run could change its own records. Name a \
+                 folder below it with --repo, or move the data folder with XDG_DATA_HOME",
+                new.repo.display(),
+                self.data.display()
+            );
+            return Err(Error::Invalid { what });
+        }
         let run = RunId::generate();
         let plan_bytes = serde_json::to_vec(plan)
             .map_err(|error| Error::Internal { what: format!("a plan can't be written: {error}") })?;
@@ -167,8 +176,9 @@ impl Forge {
     /// # Errors
     /// [`Error::WrongState`] if the run has ended.
     pub async fn send(&self, run: RunId, command: Command) -> Result<Delivery, Error> {
-        let (state, _, _) = crate::engine::load(self.parts.journal.as_ref(), run).await?;
-        self.refuse_ended(&state, "there is nothing left to do about it")?;
+        let (_, projector) = crate::engine::load(self.parts.journal.as_ref(), run).await?;
+        let state = projector.state();
+        self.refuse_ended(state, "there is nothing left to do about it")?;
         self.parts.journal.send(run, CommandId::generate(), command.clone()).await?;
         if let Some(holder) = self.parts.queue.holder(run).await? {
             return Ok(Delivery::Sent { holder });

@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::task::{self, JoinSet};
 
-/// The version of [`RunState`] as checkpoints hold it; raised whenever its shape changes.
+/// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
 const STATE_VERSION: u32 = 1;
 /// Events between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
@@ -84,9 +84,9 @@ impl Engine {
         lease: &dyn Lease,
         live: Arc<dyn LiveSink>,
     ) -> Result<RunState, Error> {
-        let (state, plan, projector) = load(self.parts.journal.as_ref(), run).await?;
-        if state.status.is_terminal() {
-            return Ok(state);
+        let (plan, projector) = load(self.parts.journal.as_ref(), run).await?;
+        if projector.state().status.is_terminal() {
+            return Ok(projector.state().clone());
         }
         let blobs = Arc::new(BlobCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
@@ -94,7 +94,6 @@ impl Engine {
         let mut drive = Drive {
             parts: self.parts.clone(),
             plan,
-            state,
             projector,
             live,
             blobs,
@@ -113,28 +112,47 @@ impl Engine {
         };
         drive.tasks.shutdown().await;
         drive.keeper.close().await;
-        ended.map(|()| drive.state)
+        ended.map(|()| drive.projector.state().clone())
     }
 }
 
-/// Reads a run's state, its plan and a projector that stands at the same event.
+/// Reads a run's plan and a projector that stands at the end of its journal: from the newest checkpoint on, so that
+/// a long journal need not be read from its beginning.
 ///
 /// # Errors
 /// If there is no such run, or its journal can't be read to its end: a run is never driven from a damaged journal.
-pub(crate) async fn load(journal: &dyn Journal, run: RunId) -> Result<(RunState, Plan, Projector), Error> {
-    let pages = journal.read(run, Seq(0), 0).await?;
+pub(crate) async fn load(journal: &dyn Journal, run: RunId) -> Result<(Plan, Projector), Error> {
+    let damaged = |damage: String| Error::Damaged { run, damage };
+    let checkpoint = journal.checkpoint(run).await?.and_then(|checkpoint| restore(&checkpoint));
+    let (after, known) = match checkpoint {
+        Some(projector) => (projector.state().seq, Some(projector)),
+        None => (Seq(0), None),
+    };
+    let pages = journal.read(run, after, 0).await?;
     if let Some(damage) = pages.damage {
-        return Err(Error::Damaged { run, damage });
+        return Err(damaged(damage));
     }
-    let events = pages.events;
-    let created = events.first().and_then(created_plan).ok_or(Error::NoSuchRun { id: run.to_string() })?;
-    let plan: Plan = serde_json::from_slice(&journal.blob(created).await?)
-        .map_err(|error| Error::Damaged { run, damage: format!("its plan can't be read: {error}") })?;
-    let state =
-        RunState::replay(run, &events).map_err(|error| Error::Damaged { run, damage: error.to_string() })?;
-    let mut projector = Projector::new(run, Some(PlanFacts::from(&plan)));
-    projector.project_all(&events);
-    Ok((state, plan, projector))
+    let digest = match &known {
+        Some(projector) => projector.state().created.as_ref().map(|created| created.plan),
+        None => pages.events.first().and_then(created_plan),
+    };
+    let digest = digest.ok_or_else(|| Error::NoSuchRun { id: run.to_string() })?;
+    let plan: Plan = serde_json::from_slice(&journal.blob(digest).await?)
+        .map_err(|error| damaged(format!("its plan can't be read: {error}")))?;
+    let mut projector = known.unwrap_or_else(|| Projector::new(run, Some(PlanFacts::from(&plan))));
+    for event in &pages.events {
+        projector.project(event).map_err(|error| damaged(error.to_string()))?;
+    }
+    Ok((plan, projector))
+}
+
+/// A checkpoint of another version, or one that can't be read, is no checkpoint: the journal holds everything.
+fn restore(checkpoint: &Checkpoint) -> Option<Projector> {
+    if checkpoint.version != STATE_VERSION {
+        return None;
+    }
+    let projector: Projector = serde_json::from_slice(&checkpoint.state).ok()?;
+    (projector.state().seq == checkpoint.seq).then_some(projector)
 }
 
 fn created_plan(event: &Event) -> Option<forge_types::Digest> {
@@ -148,7 +166,6 @@ fn created_plan(event: &Event) -> Option<forge_types::Digest> {
 struct Drive {
     parts: Parts,
     plan: Arc<Plan>,
-    state: RunState,
     projector: Projector,
     live: Arc<dyn LiveSink>,
     blobs: Arc<BlobCache>,
@@ -168,19 +185,26 @@ impl Drive {
         agent::decide(state, &self.plan, self.parts.clock.now())
     }
 
-    fn checkpoint(&mut self, state: &RunState, appended: u64) -> Option<Checkpoint> {
-        self.since_checkpoint += appended;
-        let due = self.since_checkpoint >= CHECKPOINT_EVERY;
-        if !due {
+    /// The run as its journal has it.
+    fn state(&self) -> &RunState {
+        self.projector.state()
+    }
+
+    /// A checkpoint of what these events lead to, every so often.
+    fn checkpoint(&mut self, events: &[Event]) -> Option<Checkpoint> {
+        self.since_checkpoint += events.len() as u64;
+        if self.since_checkpoint < CHECKPOINT_EVERY {
             return None;
         }
         self.since_checkpoint = 0;
-        let bytes = serde_json::to_vec(state).ok()?;
-        Some(Checkpoint { seq: state.seq, version: STATE_VERSION, state: bytes })
+        let mut projector = self.projector.clone();
+        projector.project_all(events);
+        let state = serde_json::to_vec(&projector).ok()?;
+        Some(Checkpoint { seq: projector.state().seq, version: STATE_VERSION, state })
     }
 
     fn ended(&self) -> bool {
-        self.state.status.is_terminal()
-            || (self.state.status == RunStatus::Waiting && self.state.open.is_empty())
+        let state = self.state();
+        state.status.is_terminal() || (state.status == RunStatus::Waiting && state.open.is_empty())
     }
 }

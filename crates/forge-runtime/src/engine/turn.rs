@@ -28,8 +28,8 @@ impl Drive {
         let mut arrived = Arrived {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
             // Effects that are still open belong to a process that died.
-            outcomes: self.state.open.keys().map(|effect| (*effect, Outcome::Interrupted)).collect(),
-            commands: self.parts.journal.inbox(self.state.run).await?,
+            outcomes: self.state().open.keys().map(|effect| (*effect, Outcome::Interrupted)).collect(),
+            commands: self.parts.journal.inbox(self.state().run).await?,
         };
         loop {
             let wake = self.turn(std::mem::take(&mut arrived)).await?;
@@ -65,7 +65,7 @@ impl Drive {
                     return Ok(arrived);
                 }
                 changed = changes.changed() => {
-                    arrived.commands = self.parts.journal.inbox(self.state.run).await?;
+                    arrived.commands = self.parts.journal.inbox(self.state().run).await?;
                     if changed.is_err() {
                         return Err(Error::Internal { what: "the journal stopped telling of changes".into() });
                     }
@@ -96,8 +96,10 @@ impl Drive {
                 }
                 let text = format!("forge itself failed while it worked on this: {error}");
                 let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
-                let is_model =
-                    matches!(self.state.open.get(&effect).map(|open| &open.what), Some(Effect::CallModel(_)));
+                let is_model = matches!(
+                    self.state().open.get(&effect).map(|open| &open.what),
+                    Some(Effect::CallModel(_))
+                );
                 let outcome = if is_model {
                     Outcome::ModelFailed { error: failure }
                 } else {
@@ -127,7 +129,7 @@ impl Drive {
     ) -> Result<Option<Timestamp>, Error> {
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
-        let mut draft = Draft::new(self.state.clone(), self.parts.clock.now(), &plan, &redactor);
+        let mut draft = Draft::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
         for event in arrived.events {
             draft.push(event)?;
         }
@@ -245,14 +247,14 @@ impl Drive {
             return Ok(());
         }
         let Draft { state, events, blobs, taken, postings, .. } = draft;
-        let checkpoint = self.checkpoint(&state, events.len() as u64);
+        let checkpoint = self.checkpoint(&events);
         let row = row(&state, &self.plan, self.parts.clock.now());
         for blob in &blobs {
             self.blobs.keep(blob);
         }
         let batch = Batch {
             run: state.run,
-            expected: self.state.seq,
+            expected: self.state().seq,
             events: events.clone(),
             blobs,
             taken,
@@ -261,7 +263,6 @@ impl Drive {
             checkpoint,
         };
         self.parts.journal.append(batch).await?;
-        self.state = state;
         for event in &events {
             for wire in self.projector.project(event).unwrap_or_default() {
                 self.live.event(&wire);
@@ -280,7 +281,7 @@ impl Drive {
             live: self.live.clone(),
         };
         let request = match &what {
-            Effect::CallModel(call) => Some(forge_policy::context::request(&self.state, &self.plan, call)),
+            Effect::CallModel(call) => Some(forge_policy::context::request(self.state(), &self.plan, call)),
             Effect::RunTool(_) => None,
         };
         let handle = self.tasks.spawn(async move { (effect, performer.perform(what, request).await) });
@@ -302,7 +303,7 @@ impl Drive {
         }
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
-        let mut draft = Draft::new(self.state.clone(), self.parts.clock.now(), &plan, &redactor);
+        let mut draft = Draft::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
         let open: Vec<_> = draft.state.open.keys().copied().collect();
         for effect in open {
             draft.settle(effect, Outcome::Interrupted)?;

@@ -97,3 +97,32 @@ async fn every_request_extends_the_one_before() {
         assert_eq!((&pair[0].system, &pair[0].tools), (&pair[1].system, &pair[1].tools));
     }
 }
+
+#[tokio::test]
+async fn a_long_run_goes_on_from_its_checkpoint() {
+    use crate::model::{call, say};
+    use forge_ports::Journal as _;
+    let turns = 70;
+    let brain = || {
+        Brain::new(move |request, _| {
+            let results = request.messages.iter().filter(|message| message.role == Role::Tool).count();
+            Ok(if results < turns { call("c", "list_directory", "{}") } else { say("done") })
+        })
+    };
+    let world = World::new();
+    let forge = world.forge(&world.store, Arc::new(brain()));
+    let mut plan = plan(&world.repo());
+    plan.limits.max_iterations = 100;
+    let run = world.create(&forge, &plan).await;
+    let crash = |at: AppendPoint| if at.index == 130 { Fault::Crash } else { Fault::None };
+    let process = world.store.reopen_with_hook(crash);
+    assert!(world.forge(&process, Arc::new(brain())).drive(run, Arc::new(())).await.is_err());
+    let checkpoint = world.store.reopen().checkpoint(run).await.expect("a store").expect("a checkpoint");
+    assert!(checkpoint.seq > Seq(190), "{}", checkpoint.seq);
+    let shown = world.forge(&world.store.reopen(), Arc::new(brain())).drive(run, Arc::new(())).await;
+    let shown = shown.expect("it ends");
+    assert_eq!((shown.state.status, shown.state.iterations), (RunStatus::Completed, 71));
+    let events = world.events(run).await;
+    assert_one_outcome_per_intent(&events);
+    assert!(RunState::replay(run, &events).expect("whole").is_whole());
+}

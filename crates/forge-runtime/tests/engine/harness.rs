@@ -12,38 +12,38 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A repository, a store and a clock that outlive the processes of a test.
-pub struct World {
-    pub folder: tempfile::TempDir,
-    pub store: MemoryStore,
-    pub clock: TestClock,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: MemoryStore,
+    pub(crate) clock: TestClock,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(MemoryStore::new())
     }
 
-    pub fn on(store: MemoryStore) -> Self {
+    pub(crate) fn on(store: MemoryStore) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("repo")).expect("a repository");
         let start = Timestamp::from_micros(1_700_000_000_000_000);
         Self { folder, store, clock: TestClock::skipping(start, Duration::from_secs(60)) }
     }
 
-    pub fn repo(&self) -> std::path::PathBuf {
+    pub(crate) fn repo(&self) -> std::path::PathBuf {
         self.folder.path().join("repo").canonicalize().expect("it is there")
     }
 
-    pub fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.repo().join(name)).unwrap_or_default()
     }
 
     /// A process on this world.
-    pub fn forge(&self, store: &MemoryStore, model: Arc<dyn Model>) -> Forge {
+    pub(crate) fn forge(&self, store: &MemoryStore, model: Arc<dyn Model>) -> Forge {
         self.forge_with(store, model, Redactor::default())
     }
 
-    pub fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
+    pub(crate) fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
         let store = Arc::new(store.clone());
         let parts = Parts {
             journal: store.clone(),
@@ -57,13 +57,13 @@ impl World {
         Forge::assemble(parts, self.folder.path().join("data"), "test:1".to_owned())
     }
 
-    pub async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
+    pub(crate) async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
         let new = NewRun { task: "do the steps".into(), repo: self.repo(), source: Source::Cli };
         forge.create(new, plan).await.expect("a run")
     }
 
     /// One run by one undisturbed process.
-    pub async fn run(&self, brain: Brain, change: impl FnOnce(&mut Plan)) -> forge_runtime::Shown {
+    pub(crate) async fn run(&self, brain: Brain, change: impl FnOnce(&mut Plan)) -> forge_runtime::Shown {
         let mut plan = plan(&self.repo());
         change(&mut plan);
         let forge = self.forge(&self.store, Arc::new(brain));
@@ -71,7 +71,7 @@ impl World {
         forge.drive(run, Arc::new(())).await.expect("it ends")
     }
 
-    pub async fn events(&self, run: RunId) -> Vec<Event> {
+    pub(crate) async fn events(&self, run: RunId) -> Vec<Event> {
         let pages = self.store.reopen().read(run, Seq(0), 0).await.expect("a journal");
         assert_eq!(pages.damage, None);
         pages.events
@@ -79,7 +79,7 @@ impl World {
 }
 
 /// A plan whose box is the folder itself.
-pub fn plan(repo: &Path) -> Plan {
+pub(crate) fn plan(repo: &Path) -> Plan {
     Plan {
         version: 1,
         route: Route { provider: "p".into(), model: "m".into() },
@@ -121,9 +121,9 @@ pub fn plan(repo: &Path) -> Plan {
 
 /// Keeps what was shown live.
 #[derive(Default)]
-pub struct Watched {
-    pub events: Mutex<Vec<WireEvent>>,
-    pub text: Mutex<String>,
+pub(crate) struct Watched {
+    pub(crate) events: Mutex<Vec<WireEvent>>,
+    pub(crate) text: Mutex<String>,
 }
 
 impl LiveSink for Watched {
@@ -139,7 +139,7 @@ impl LiveSink for Watched {
 }
 
 /// Every intent has exactly one outcome, and every outcome an intent.
-pub fn assert_one_outcome_per_intent(events: &[Event]) {
+pub(crate) fn assert_one_outcome_per_intent(events: &[Event]) {
     let mut open = std::collections::BTreeSet::new();
     let mut seen = std::collections::BTreeSet::new();
     for event in events {

@@ -6,17 +6,17 @@ use forge_types::*;
 use std::sync::Mutex;
 
 /// A step that the model wants done, and how it finds out whether it was.
-pub struct Step {
-    pub tool: &'static str,
-    pub arguments: &'static str,
+pub(crate) struct Step {
+    pub(crate) tool: &'static str,
+    pub(crate) arguments: &'static str,
     /// A read that shows whether the step took effect.
-    pub check: &'static str,
+    pub(crate) check: &'static str,
     /// What the check's result holds then.
-    pub done: fn(&str) -> bool,
+    pub(crate) done: fn(&str) -> bool,
 }
 
 /// Six steps: read, write, append, look, edit, append.
-pub const STEPS: [Step; 6] = [
+pub(crate) const STEPS: [Step; 6] = [
     Step { tool: "list_directory", arguments: "{}", check: "a.txt", done: |_| true },
     Step {
         tool: "write_file",
@@ -48,25 +48,25 @@ pub const STEPS: [Step; 6] = [
 type Mind = Box<dyn Fn(&ModelRequest, usize) -> Result<ModelReply, Error> + Send + Sync>;
 
 /// A model made of a function over the request and the number of requests before it.
-pub struct Brain {
+pub(crate) struct Brain {
     mind: Mind,
-    pub requests: Mutex<Vec<ModelRequest>>,
+    pub(crate) requests: Mutex<Vec<ModelRequest>>,
 }
 
 impl Brain {
-    pub fn new(
+    pub(crate) fn new(
         mind: impl Fn(&ModelRequest, usize) -> Result<ModelReply, Error> + Send + Sync + 'static,
     ) -> Self {
         Self { mind: Box::new(mind), requests: Mutex::default() }
     }
 
     /// Replies one after the other, the last one for ever.
-    pub fn replies(replies: Vec<Result<ModelReply, Error>>) -> Self {
+    pub(crate) fn replies(replies: Vec<Result<ModelReply, Error>>) -> Self {
         Self::new(move |_, n| replies[n.min(replies.len() - 1)].clone())
     }
 
     /// Does [`STEPS`], and looks before it repeats what was interrupted.
-    pub fn careful() -> Self {
+    pub(crate) fn careful() -> Self {
         Self::new(|request, _| Ok(next_step(request)))
     }
 }
@@ -114,16 +114,16 @@ fn next_step(request: &ModelRequest) -> ModelReply {
     call("step", step.tool, step.arguments)
 }
 
-pub fn say(text: &str) -> ModelReply {
+pub(crate) fn say(text: &str) -> ModelReply {
     reply(vec![Part::text(text)], Finish::Stop)
 }
 
-pub fn call(id: &str, name: &str, arguments: &str) -> ModelReply {
+pub(crate) fn call(id: &str, name: &str, arguments: &str) -> ModelReply {
     let call = ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() };
     reply(vec![Part::call(call)], Finish::ToolCalls)
 }
 
-pub fn shell(command: &str) -> ModelReply {
+pub(crate) fn shell(command: &str) -> ModelReply {
     call("shell", "run_shell", &serde_json::json!({ "command": command }).to_string())
 }
 
@@ -132,6 +132,6 @@ fn reply(parts: Vec<Part>, finish: Finish) -> ModelReply {
     ModelReply { parts, usage, model: "m".into(), finish, latency_ms: 1 }
 }
 
-pub fn failure(kind: ErrorKind, retry_after: Option<std::time::Duration>) -> Error {
+pub(crate) fn failure(kind: ErrorKind, retry_after: Option<std::time::Duration>) -> Error {
     Error { kind, message: format!("the server said {kind}"), retry_after }
 }

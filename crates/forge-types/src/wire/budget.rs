@@ -2,9 +2,10 @@
 
 use super::{Budget, BudgetChanged, BudgetLevel};
 use crate::{LimitKind, Limits, RunState, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Remembers what was said, so that each level of each budget is said once per limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watch {
     said: Vec<(Budget, BudgetLevel, u64)>,
 }

@@ -12,13 +12,14 @@ use crate::{
     Payload, Plan, Route, RunId, RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall,
     ToolOutput, ToolRun, Verdict, WaitingFor,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Characters of a fault's text that an event holds.
 const DETAIL_CHARS: usize = 200;
 
 /// What the projection needs of a run's plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFacts {
     /// Whom the run asks.
     pub route: Route,
@@ -42,7 +43,7 @@ impl From<&Plan> for PlanFacts {
 }
 
 /// A turn whose end is still to be told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Turn {
     n: u32,
     calls: u32,
@@ -52,7 +53,8 @@ struct Turn {
 /// Projects one run's journal, event by event.
 ///
 /// The same events give the same wire events, whoever projects them, and a longer journal only adds to them.
-#[derive(Clone, Debug)]
+/// Serialised it is a checkpoint: the state of the run and how far its wire events have been told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Projector {
     state: RunState,
     facts: Option<PlanFacts>,
