@@ -107,7 +107,7 @@ e2e)
     ;;
 soak)
     part setup scripts/setup.sh test
-    export FORGE_SOAK=1 NEXTEST_PROFILE=soak
+    export FORGE_SOAK=1 PROPTEST_CASES=10000 NEXTEST_PROFILE=soak
     run_tests soak --workspace
     ;;
 *)

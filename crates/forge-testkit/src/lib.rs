@@ -9,3 +9,4 @@ pub mod folder_workspace;
 pub mod memory;
 pub mod model_server;
 pub mod sample;
+pub mod scale;

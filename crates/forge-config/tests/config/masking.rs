@@ -2,10 +2,11 @@
 
 use crate::support::Place;
 use forge_config::{Environment, edit};
+use forge_testkit::scale;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(scale::pick(64, 10_000)))]
 
     #[test]
     fn keys_are_shown_nowhere(key in "[A-Za-z0-9_-]{12,60}", wrong in any::<bool>()) {

@@ -2,6 +2,7 @@
 
 use forge_config::dotenv;
 use forge_config::quantity::{QuantityError, parse_size, parse_time, show_size};
+use forge_testkit::scale;
 use proptest::prelude::*;
 
 use crate::support::Place;
@@ -84,7 +85,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(scale::pick(48, 10_000)))]
 
     #[test]
     fn no_file_breaks_loading(text in any::<String>(), structured in "([a-z.\"\\[\\]=:{} #|>&*-]{0,12}\n){0,12}") {

@@ -4,6 +4,7 @@ use crate::open;
 use forge_ports::Journal;
 use forge_ports::journal::Batch;
 use forge_testkit::sample::{batch, row};
+use forge_testkit::scale;
 use forge_types::{
     Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, ModelCall, Money, Outcome,
     RunId, RunStatus, Seq, Timestamp, Verdict,
@@ -54,7 +55,11 @@ fn kind() -> impl Strategy<Value = EventKind> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: scale::pick(24, 10_000),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn events_come_back_as_they_were(

@@ -1,6 +1,7 @@
 //! `edit_file`.
 
 use crate::Bench;
+use forge_testkit::scale;
 use forge_types::ErrorKind;
 use proptest::prelude::*;
 use serde_json::json;
@@ -136,7 +137,7 @@ fn texts_that_repeat_themselves_end_soon() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(scale::pick(64, 10_000)))]
 
     /// A part of a file that stands there once is replaced, and nothing else.
     #[test]
