@@ -214,6 +214,8 @@ fn sandbox_spec(loaded: &Loaded, repo: &Path) -> SandboxSpec {
     read_only.extend(settings.read_only_paths.iter().cloned());
     let mut env = vec![("PATH".to_owned(), found.path)];
     env.extend(found.variables);
+    // Compiled Python would litter the repository and be reported as changed files.
+    env.push(("PYTHONPYCACHEPREFIX".to_owned(), "/tmp/pycache".to_owned()));
     env.extend(loaded.passthrough.iter().cloned());
     SandboxSpec {
         backend: backend(settings.backend).to_owned(),

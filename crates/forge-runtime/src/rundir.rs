@@ -3,18 +3,21 @@
 use crate::Error;
 use crate::blobs::BlobCache;
 use forge_ports::Journal;
-use forge_types::{Event, EventKind, Plan, RunId, RunState, Seq, Timestamp, record};
+use forge_types::{Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp, record};
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Results of tools longer than this many characters are files of their own as well.
+const LONG_RESULT: u64 = 8_000;
 
 /// Where the directory of a run lies.
 pub(crate) fn path(data: &Path, run: RunId) -> PathBuf {
     data.join("runs").join(run.to_string())
 }
 
-/// Writes `run.json`, `messages.jsonl`, `events.jsonl` and `summary.json`, each atomically.
+/// Writes `run.json`, `messages.jsonl`, `events.jsonl`, `summary.json` and the files of long results, each atomically.
 ///
 /// # Errors
 /// If the journal can't be read or a file can't be written.
@@ -71,8 +74,30 @@ fn write_files(folder: &Path, read: &Read, now: Timestamp) -> Result<(), Error> 
     std::fs::create_dir_all(folder).map_err(|error| output(folder, &error))?;
     put(folder, "run.json", &pretty(&record::run_record(state, plan, events))?)?;
     put(folder, "messages.jsonl", &lines(&record::message_lines(state, plan))?)?;
+    put_long_results(folder, state)?;
     put(folder, "events.jsonl", &lines(&record::wire_events(state.run, plan, events))?)?;
     put(folder, "summary.json", &pretty(&record::summary(state, plan, now))?)
+}
+
+/// Results over [`LONG_RESULT`] characters as files of their own: `files/<call id>.txt` (LOOP-11).
+fn put_long_results(folder: &Path, state: &RunState) -> Result<(), Error> {
+    let files = folder.join("files");
+    let parts = state.messages.iter().flat_map(|message| &message.parts);
+    for part in parts {
+        let PartKind::Result(result) = &part.kind else { continue };
+        let Some(text) = result.content.inline().filter(|_| result.content.chars() > LONG_RESULT) else {
+            continue;
+        };
+        std::fs::create_dir_all(&files).map_err(|error| output(&files, &error))?;
+        let name: String = result
+            .call_id
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .take(100)
+            .collect();
+        put(&files, &format!("{name}.txt"), text.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn pretty<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {

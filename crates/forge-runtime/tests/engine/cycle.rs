@@ -167,7 +167,9 @@ async fn long_results_are_stored_once_and_come_back_whole() {
     ]));
     let forge = world.forge(&world.store, brain.clone());
     let run = world.create(&forge, &plan(&world.repo())).await;
-    forge.drive(run, Arc::new(())).await.expect("it ends");
+    let shown = forge.drive(run, Arc::new(())).await.expect("it ends");
+    let attached = std::fs::read_to_string(shown.folder.join("files/c.txt")).expect("a file of its own");
+    assert!(attached.contains(&long));
     let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
     assert!(journal.len() < 20_000, "the journal holds references: {}", journal.len());
     let requests = brain.requests.lock().expect("no panic");

@@ -5,3 +5,4 @@ mod cycle;
 mod harness;
 mod model;
 mod money;
+mod tables;
