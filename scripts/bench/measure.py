@@ -72,18 +72,19 @@ class Listener:
                 connection.sendall(head.encode() + answer)
 
 
-def first_request(listener, start, rounds):
+def first_request(listener, start, rounds, log):
     """Median time from starting a program to its first request, and the bytes of that request's body.
 
     `start(url)` returns the argument list and keyword arguments for Popen. The first round warms caches up.
     """
-    times, size, output = [], 0, subprocess.DEVNULL
+    times, size = [], 0
     for number in range(rounds + 1):
         listener.reset()
         command, options = start(listener.url)
-        before = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
-        arrived = listener.wait(60)
+        with open(log, "wb") as output:
+            before = time.monotonic()
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
+        arrived = _arrives(listener, process)
         # What comes after the first request is not measured; a program that wants to go on is ended.
         try:
             process.wait(3)
@@ -91,11 +92,22 @@ def first_request(listener, start, rounds):
             process.kill()
             process.wait()
         if not arrived:
-            raise Failed(f"{command[0]} sent no request within 60 s")
+            raise Failed(f"{command[0]} sent no request:\n{Path(log).read_text(errors='replace')[-2000:]}")
         size = len(listener.body)
         if number:
             times.append(listener.arrived - before)
     return statistics.median(times), size
+
+
+def _arrives(listener, process):
+    """Waits for the first request, as long as the program lives and a minute at most."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if listener.wait(0.5):
+            return True
+        if process.poll() is not None:
+            return listener.wait(0.1)
+    return False
 
 
 def run(command, options, log):

@@ -43,9 +43,9 @@ class Forge:
         command = [self.binary, "run", TASK, "--repo", str(self.repository)]
         command += ["--provider", "custom", "--model", "scripted"]
         limits = {
-            "FORGE_AGENT_MAX_ITERATIONS": "100000",
+            "FORGE_AGENT_MAX_ITERATIONS": "10000",
             "FORGE_AGENT_MAX_TOKENS_PER_RUN": "1000000000",
-            "FORGE_RUNTIME_MAX_SHELL_COMMANDS": "100000",
+            "FORGE_RUNTIME_MAX_SHELL_COMMANDS": "10000",
         }
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "FORGE_MODEL_BASE_URL": url}
         return command, {"env": {**environment, **limits}, "cwd": self.repository}
@@ -136,7 +136,7 @@ def measure_all(arguments, folder):
     try:
         for program in programs:
             print(f"bench: measuring {program.name} …", file=sys.stderr, flush=True)
-            start, prompt = measure.first_request(listener, program.start, arguments.rounds * 4)
+            start, prompt = measure.first_request(listener, program.start, arguments.rounds * 4, folder / "start.log")
             results[program.name] = {"start": start, "prompt": prompt, **steps_of(program, arguments, folder)}
         print("bench: measuring fork+exec …", file=sys.stderr, flush=True)
         for name, command in {"true": ["/usr/bin/true"], "sh -c true": ["/bin/sh", "-c", "true"]}.items():
