@@ -29,6 +29,7 @@ struct Plan {
     stdin: libc::c_int,
     stdout: libc::c_int,
     stderr: libc::c_int,
+    mark: libc::rlimit,
     /// Set by the child when nothing could be executed.
     errno: libc::c_int,
 }
@@ -38,11 +39,13 @@ impl Launcher {
         Self { stack: vec![0; STACK], env: env.to_vec() }
     }
 
-    /// Starts a command in its own session and returns its process id.
+    /// Starts a command in its own session and returns its process id. `mark` names its processes, see
+    /// [`super::watch::mark_of`].
     pub(super) fn start(
         &mut self,
         workspace: BorrowedFd<'_>,
         exec: &Exec,
+        mark: u64,
         out: [&OwnedFd; 2],
     ) -> Result<i32, StartFault> {
         let program = exec.program.as_ref().or(exec.argv.first()).cloned().unwrap_or_default();
@@ -69,6 +72,7 @@ impl Launcher {
             stdin: null.as_raw_fd(),
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
+            mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
             errno: 0,
         };
         let pid = self.clone_and_exec(&mut plan).map_err(about_program)?;
@@ -113,6 +117,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
     unsafe {
         let plan = &mut *plan.cast::<Plan>();
         libc::setsid();
+        libc::setrlimit(libc::RLIMIT_RTTIME, &raw const plan.mark);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

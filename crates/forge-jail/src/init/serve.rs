@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::exec::Launcher;
 use super::files::Files;
 use super::harden;
-use super::watch::{Watch, pids, session_of};
+use super::watch::{Watch, kill_marked, mark};
 use crate::layers::LayerReport;
 use crate::spec::{JailSpec, WORKSPACE};
 use crate::sys::{self, Reaped};
@@ -163,7 +163,7 @@ impl Server<'_> {
             let fault = StartFault { what: exec.cwd.clone(), errno: libc::EBADF };
             return self.answer(id, Reply::NotStarted(fault), None);
         };
-        match self.launcher.start(self.workspace.as_fd(), exec, [out, err]) {
+        match self.launcher.start(self.workspace.as_fd(), exec, mark(id), [out, err]) {
             Err(fault) => self.answer(id, Reply::NotStarted(fault), None),
             Ok(pid) => {
                 let deadline = exec.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -195,7 +195,7 @@ impl Server<'_> {
         for (pid, running) in &mut self.running {
             if running.kill_at.is_some_and(|at| at <= now) {
                 sys::kill(-pid, libc::SIGKILL);
-                // Some process of it could have left the group; the session is searched when the command ends.
+                // Processes that left the group are looked for when the command ends.
                 sys::kill(*pid, libc::SIGKILL);
                 running.kill_at = None;
                 running.deadline = None;
@@ -208,13 +208,14 @@ impl Server<'_> {
         }
         let over =
             self.watch.as_mut().filter(|_| !self.running.is_empty() || self.kept).and_then(Watch::look);
-        if let Some(session) = over {
-            match self.running.get_mut(&session) {
+        if let Some(marked) = over {
+            let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(r.id) == m));
+            match known {
                 Some(running) => running.oom = true,
-                // A daemon that left its session: whoever runs is told.
+                // A daemon that hides whose it is: whoever runs is told.
                 None => self.running.values_mut().for_each(|r| r.oom = true),
             }
-            kill_session(session);
+            kill_marked(marked);
         }
     }
 
@@ -222,32 +223,23 @@ impl Server<'_> {
     fn reap(&mut self) -> io::Result<()> {
         while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {
             if let Some(running) = self.running.remove(&reaped.pid) {
-                self.clean_up(reaped.pid, running.leftovers);
+                self.clean_up(reaped.pid, &running);
                 self.answer(running.id, Reply::Ended(ended(&running, &reaped)), None)?;
             }
         }
         Ok(())
     }
 
-    /// Kills what a command left behind. Alone in the box that is everything, daemons that left their session
-    /// included; otherwise its session, and the rest when the last command ends.
-    fn clean_up(&mut self, pid: i32, leftovers: Leftovers) {
-        if leftovers == Leftovers::Keep {
+    /// Kills what a command left behind: alone in the box that is everything, otherwise what carries its mark.
+    fn clean_up(&mut self, pid: i32, running: &Running) {
+        if running.leftovers == Leftovers::Keep {
             self.kept = true;
-            return;
-        }
-        if self.running.is_empty() && !self.kept {
+        } else if self.running.is_empty() && !self.kept {
             sys::kill(-1, libc::SIGKILL);
         } else {
             sys::kill(-pid, libc::SIGKILL);
-            kill_session(pid);
+            kill_marked(Some(mark(running.id)));
         }
-    }
-}
-
-fn kill_session(session: i32) {
-    for pid in pids().filter(|pid| session_of(*pid) == Some(session)) {
-        sys::kill(pid, libc::SIGKILL);
     }
 }
 

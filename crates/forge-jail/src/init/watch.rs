@@ -1,5 +1,6 @@
-//! Memory of a box that no control group counts: resident sizes are summed while commands run, and the session
-//! that holds most is killed when the sum passes the limit.
+//! What the init can tell of the box's processes: which command each belongs to, and, where no control group counts
+//! it, their memory. Resident sizes are summed while commands run, and the command that holds most is killed when the
+//! sum passes the limit.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +22,7 @@ pub(super) struct Watch {
 /// One process in the box.
 #[derive(Debug)]
 struct Process {
-    session: i32,
+    mark: Option<u64>,
     bytes: u64,
 }
 
@@ -35,8 +36,8 @@ impl Watch {
         self.next
     }
 
-    /// The session to kill, if the box is above its limit.
-    pub(super) fn look(&mut self) -> Option<i32> {
+    /// The mark of the command to kill, if the box is above its limit; processes without one count together.
+    pub(super) fn look(&mut self) -> Option<Option<u64>> {
         let now = Instant::now();
         if now < self.next {
             return None;
@@ -52,11 +53,11 @@ impl Watch {
         if processes.iter().map(|p| p.bytes).sum::<u64>() <= self.limit {
             return None;
         }
-        let mut sessions: HashMap<i32, u64> = HashMap::new();
+        let mut commands: HashMap<Option<u64>, u64> = HashMap::new();
         for process in &processes {
-            *sessions.entry(process.session).or_default() += process.bytes;
+            *commands.entry(process.mark).or_default() += process.bytes;
         }
-        sessions.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(session, _)| session)
+        commands.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(mark, _)| mark)
     }
 }
 
@@ -91,7 +92,7 @@ fn processes() -> Vec<Process> {
                     field(&status, "RssAnon:") + field(&status, "RssShmem:")
                 }
             };
-            Some(Process { session: session_of(pid)?, bytes })
+            Some(Process { mark: mark_of(pid), bytes })
         })
         .collect()
 }
@@ -104,10 +105,35 @@ fn field(status: &str, name: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The session a process belongs to: the sixth field of /proc/PID/stat, the fourth after the name in brackets.
-pub(super) fn session_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
+/// Marks of commands begin here: far above any limit that means something, in microseconds.
+const FIRST_MARK: u64 = 1 << 40;
+
+/// The mark of the command with this request number.
+pub(super) fn mark(id: u64) -> u64 {
+    FIRST_MARK.saturating_add(id)
+}
+
+/// Which command a process belongs to. Every process of a command inherits the mark as its limit of real-time
+/// processor time, which no process in the box can use: unlike its session and its parent, it stays when a daemon
+/// detaches. One that lowers the limit hides from this, not from the end of the box's last command.
+pub(super) fn mark_of(pid: i32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Kills every process of a command. One that was being killed can have started another: until none is left.
+pub(super) fn kill_marked(mark: Option<u64>) {
+    for _ in 0..8 {
+        let mut any = false;
+        for pid in pids().filter(|pid| mark_of(*pid) == mark) {
+            sys::kill(pid, libc::SIGKILL);
+            any = true;
+        }
+        if !any {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -115,15 +141,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_sessions_are_read_from_proc() {
+    fn sizes_and_marks_are_read_from_proc() {
         assert_eq!(field("Name:\tx\nRssAnon:\t     132 kB\n", "RssAnon:"), 132 * 1024);
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(session_of(own).is_some());
+        assert_ne!(mark_of(own), Some(mark(1)));
         assert!(resident_pages() > 0);
     }
 
     #[test]
-    fn a_box_above_its_limit_names_a_session() {
+    fn a_box_above_its_limit_names_a_command() {
         assert!(Watch::new(1).look().is_some());
         assert_eq!(Watch::new(u64::MAX).look(), None);
     }

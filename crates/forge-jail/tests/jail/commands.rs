@@ -46,6 +46,16 @@ both! {
         assert_eq!(seen.out, "seen\n");
     }
 
+    fn a_daemon_ends_with_its_command_although_others_run() {
+        let b = Boxed::new();
+        let mut server = exec(&["sh", "-c", "exec sleep 2000 >/dev/null 2>&1 & echo kept"]);
+        server.leftovers = Leftovers::Keep;
+        assert_eq!(b.exec(server).unwrap().out, "kept\n");
+        assert_eq!(b.sh("(setsid sh -c 'exec sleep 1000' &) ; echo done").out, "done\n");
+        let left = b.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out;
+        assert!(left.contains("sleep 2000") && !left.contains("sleep 1000"), "{left}");
+    }
+
     fn commands_run_side_by_side_and_can_be_cancelled() {
         let b = Boxed::new();
         let (give, take) = mpsc::channel();

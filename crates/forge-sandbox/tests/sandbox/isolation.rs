@@ -22,6 +22,8 @@ as_both! {
         let name = format!("forge-canary-{}", std::process::id());
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
         let _abstract = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        // A descriptor that this process would hand on to whatever it starts.
+        let _leaks = rustix::io::dup(std::fs::File::open(&canary).unwrap()).unwrap();
         let rig = Rig::with("native", |_, dir| {
             std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
             std::fs::create_dir(dir.join("keys")).unwrap();
