@@ -74,6 +74,24 @@ impl Session {
         forge_config::load(&self.sources(repo, overlay)).map_err(CliError::from)
     }
 
+    /// The settings for looking at runs and ending them: what is wrong with the configuration here must not be in
+    /// the way of that.
+    pub(crate) fn load_to_read(&self) -> Result<Loaded, CliError> {
+        let here = Path::new(".");
+        if let Ok(loaded) = self.load_silently(here, &Overlay::default()) {
+            return Ok(loaded);
+        }
+        self.ui.warn("the configuration here has faults; see `forge config validate`");
+        let folders = ["HOME", "XDG_DATA_HOME", "PATH"];
+        let kept =
+            folders.into_iter().filter_map(|name| Some((name.to_owned(), self.env.get(name)?.to_owned())));
+        // A folder that can't exist: no configuration is read.
+        let none = "/dev/null/none";
+        let env = kept.chain([("XDG_CONFIG_HOME".to_owned(), none.to_owned())]).collect();
+        let bare = Self { env, config: None, ..self.clone() };
+        bare.load_silently(Path::new(none), &Overlay::default())
+    }
+
     /// The user's folders.
     pub(crate) fn dirs(&self) -> Result<Dirs, CliError> {
         Dirs::find(&self.env).map_err(CliError::from)

@@ -3,11 +3,10 @@
 use crate::args::RunId;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::session::{Overlay, Session};
+use crate::session::Session;
 use crate::ui::Format;
 use forge_runtime::{Delivery, Forge};
 use forge_types::Command;
-use std::path::Path;
 use std::time::Duration;
 
 /// How long the end of the run is waited for.
@@ -15,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Tells the run to end, and waits until it has.
 pub(crate) async fn cancel(session: &Session, args: RunId) -> Result<Exit, CliError> {
-    let loaded = session.load_silently(Path::new("."), &Overlay::default())?;
+    let loaded = session.load_to_read()?;
     let forge = Forge::open(&loaded)?;
     let run = forge.find(&args.id).await?;
     let delivery = forge.send(run, Command::Cancel { by: "cli".to_owned() }).await?;

@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 
 /// Prints the script.
 pub(crate) fn completions(session: &Session, args: Completions) -> Result<Exit, CliError> {
+    super::only_text(session, "a completion script")?;
     let shell = match args.shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,

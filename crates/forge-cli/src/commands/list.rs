@@ -3,14 +3,13 @@
 use crate::args::List;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::session::{Overlay, Session};
+use crate::session::Session;
 use crate::ui::Format;
 use crate::ui::table::{self, fixed, flexible};
 use crate::ui::text::{count, dollars, duration, one_line};
 use forge_runtime::{Forge, RunQuery, RunRow};
 use forge_types::{LimitKind, RunStatus, Timestamp, WaitingFor};
 use serde::Serialize;
-use std::path::Path;
 
 /// A run in a list, as JSON.
 #[derive(Debug, Serialize)]
@@ -67,7 +66,7 @@ impl<'a> From<&'a RunRow> for Entry<'a> {
 
 /// Prints the list.
 pub(crate) async fn list(session: &Session, args: List) -> Result<Exit, CliError> {
-    let loaded = session.load_silently(Path::new("."), &Overlay::default())?;
+    let loaded = session.load_to_read()?;
     let repo = args.repo.map(|repo| {
         let path = session.cwd.join(repo);
         path.canonicalize().unwrap_or(path).display().to_string()

@@ -3,17 +3,16 @@
 use crate::args::Logs;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::session::{Overlay, Session};
+use crate::session::Session;
 use crate::ui::Format;
 use crate::ui::events::Story;
 use forge_runtime::{FollowEnd, Forge};
 use forge_types::RunId;
 use forge_types::wire::WireEvent;
-use std::path::Path;
 
 /// Prints a run's events.
 pub(crate) async fn logs(session: &Session, args: Logs) -> Result<Exit, CliError> {
-    let loaded = session.load_silently(Path::new("."), &Overlay::default())?;
+    let loaded = session.load_to_read()?;
     let forge = Forge::open(&loaded)?;
     let run = forge.find(&args.id).await?;
     let mut follow = forge.follow(run, 0);

@@ -21,6 +21,7 @@ use crate::args::{Cli, Command};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::session::Session;
+use crate::ui::Format;
 use std::future::Future;
 
 /// Does what was typed.
@@ -28,11 +29,8 @@ pub(crate) fn dispatch(cli: Cli) -> Exit {
     let session = match Session::new(&cli.global) {
         Ok(session) => session,
         Err(error) => {
-            let ui = crate::ui::Ui::new(
-                crate::ui::Format::Text,
-                crate::ui::Volume::Normal,
-                crate::ui::ColorWish::default(),
-            );
+            let ui =
+                crate::ui::Ui::new(Format::Text, crate::ui::Volume::Normal, crate::ui::ColorWish::default());
             ui.error(&error);
             return error.exit();
         }
@@ -63,6 +61,14 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Demo(demo) => wait(demo::demo(session, demo)),
         Command::Completions(completions) => completions::completions(session, completions),
         Command::Man => man::man(session),
+    }
+}
+
+/// Refuses `--json` where stdout can't be JSON.
+fn only_text(session: &Session, what: &str) -> Result<(), CliError> {
+    match session.ui.format {
+        Format::Text => Ok(()),
+        Format::Json => Err(CliError::usage(format!("{what} has no JSON form")).hint("leave --json out")),
     }
 }
 

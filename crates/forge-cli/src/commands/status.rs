@@ -4,7 +4,7 @@ use super::list;
 use crate::args::Status;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::session::{Overlay, Session};
+use crate::session::Session;
 use crate::ui::{Format, Ui, report, text};
 use forge_config::Loaded;
 use forge_runtime::{Forge, RunQuery, RunRow, Shown};
@@ -18,7 +18,7 @@ const RECENT: usize = 5;
 
 /// Prints the project, or a run.
 pub(crate) async fn status(session: &Session, args: Status) -> Result<Exit, CliError> {
-    let loaded = session.load_silently(Path::new("."), &Overlay::default())?;
+    let loaded = session.load_to_read()?;
     let forge = Forge::open(&loaded)?;
     match args.id {
         Some(id) => {

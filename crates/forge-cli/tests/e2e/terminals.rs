@@ -220,3 +220,33 @@ fn a_limit_that_was_reached_can_be_raised_when_the_run_waits_for_it() {
     assert_eq!(world.read("log.txt"), "0\n1\n2\n");
     assert_eq!(server.request_count(), 4);
 }
+
+#[test]
+fn a_run_goes_on_with_the_address_that_it_was_started_with() {
+    let mut world = World::new();
+    let gate = Gate::new();
+    let held = gate.clone();
+    let mut asked = 0;
+    let server = ModelServer::start(Script::always(move |_| {
+        asked += 1;
+        if asked == 1 { Reply::text("Done.").held_by(&held) } else { Reply::text("Done.") }
+    }));
+    world.set("OPENAI_API_KEY", crate::harness::KEY);
+    let url = server.base_url(Shape::OpenAi);
+    let running = world.start(&["run", "x", "--provider", "openai", "--model", "m", "--base-url", &url]);
+    assert!(server.wait_for_requests(1, LONG));
+    running.signal(Signal::KILL);
+    running.wait();
+    world.forge(&["resume", &world.only_run()]).exits(0).shows(&["Done."]);
+}
+
+#[test]
+fn a_broken_configuration_is_not_in_the_way_of_looking_and_ending() {
+    let held = held();
+    let (running, id) = held.start();
+    held.world.file("forge.yaml", "nonsense: [");
+    held.world.forge(&["list"]).exits(0).says(&["config validate"]);
+    held.world.forge(&["status", &id]).exits(0).shows(&["running"]);
+    held.world.forge(&["cancel", &id]).exits(0);
+    running.wait().exits(4);
+}
