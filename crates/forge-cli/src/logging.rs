@@ -9,9 +9,18 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 /// Lines of this level are printed when nobody asked for a log: the terminal shows the run itself.
 const UNASKED: &str = "warn";
 
+/// Where the log's lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// To stderr, as somebody asked for.
+    Here,
+    /// To a file, or nowhere.
+    Elsewhere,
+}
+
 /// Starts the log as the settings want it; `-vv` shows everything of Forge's own. A file that can't be opened
 /// leaves the log on stderr, and says so there.
-pub(crate) fn start(loaded: &Loaded, verbose: u8) {
+pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
     let settings = &loaded.settings.logging;
     let asked = loaded.is_set("logging.level") || settings.file.is_some();
     let level = match (verbose, asked) {
@@ -35,4 +44,6 @@ pub(crate) fn start(loaded: &Loaded, verbose: u8) {
     if let (Some(error), Some(path)) = (fault, &settings.file) {
         tracing::warn!(path = %path.display(), %error, "the log file can't be opened");
     }
+    let talkative = settings.file.is_none() && (asked || verbose >= 2);
+    if talkative { Log::Here } else { Log::Elsewhere }
 }

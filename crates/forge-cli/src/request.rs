@@ -2,6 +2,7 @@
 
 use crate::args::{LimitFlags, ModelFlags, OutputFormat, Run, SandboxFlags};
 use crate::error::CliError;
+use crate::logging::Log;
 use crate::session::{Overlay, Session};
 use crate::ui::Format;
 use forge_config::Flag;
@@ -26,14 +27,22 @@ pub(crate) struct RunRequest {
 pub(crate) struct Output {
     pub(crate) format: OutputFormat,
     pub(crate) report: Option<PathBuf>,
+    /// Where the log goes, which decides what else may stand on the terminal.
+    pub(crate) log: Log,
 }
 
 impl Output {
+    /// The same, with the log where it was found to be.
+    pub(crate) const fn with_log(mut self, log: Log) -> Self {
+        self.log = log;
+        self
+    }
+
     /// What stands on stdout, by the flag of its own or `--json`.
     pub(crate) fn new(session: &Session, format: Option<OutputFormat>, report: Option<PathBuf>) -> Self {
         let by_json = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
         let report = report.map(|path| session.cwd.join(path));
-        Self { format: format.unwrap_or(by_json), report }
+        Self { format: format.unwrap_or(by_json), report, log: Log::Elsewhere }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::args::OutputFormat;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::logging::Log;
 use crate::request::Output;
 use crate::session::Session;
 use crate::ui::live::{Live, Shown as Showing, Stdout};
@@ -48,7 +49,7 @@ pub(crate) async fn drive(
     output: &Output,
 ) -> Result<Exit, CliError> {
     let ui = &session.ui;
-    let live = Arc::new(Live::start(ui, showing(ui, output.format), stdout(output.format)));
+    let live = Arc::new(Live::start(ui, showing(ui, output), stdout(output.format)));
     if matches!((take, output.format), (Take::New, OutputFormat::Jsonl)) {
         // The stream of a new run begins with its creation.
         let mut past = forge.follow(run, 0);
@@ -70,13 +71,13 @@ pub(crate) async fn drive(
     Ok(Exit::of(shown.state.status, told.load(Ordering::Relaxed)))
 }
 
-/// A picture where a person sees it, lines where a file gets them.
-fn showing(ui: &Ui, format: OutputFormat) -> Showing {
-    match (ui.volume, format) {
-        (Volume::Quiet, _) => Showing::Nothing,
+/// A picture where a person sees it, lines where a file gets them or log lines stand between.
+fn showing(ui: &Ui, output: &Output) -> Showing {
+    match (ui.volume, output.format, output.log) {
+        (Volume::Quiet, ..) => Showing::Nothing,
         // Events on the same terminal would tear the picture apart.
-        (_, OutputFormat::Jsonl) if ui.out_is_terminal => Showing::Nothing,
-        _ if ui.err_is_terminal => Showing::Picture,
+        (_, OutputFormat::Jsonl, _) if ui.out_is_terminal => Showing::Nothing,
+        (_, _, Log::Elsewhere) if ui.err_is_terminal => Showing::Picture,
         _ => Showing::Lines,
     }
 }
@@ -90,21 +91,20 @@ const fn stdout(format: OutputFormat) -> Stdout {
 
 /// The first signal cancels the run, which then ends in order; the second one ends this process.
 async fn watch_signals(forge: Forge, run: RunId, live: Arc<Live>, told: Arc<AtomicBool>) {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    // A hang-up is left alone: `nohup` stays what it is, and a run that dies with its terminal can be resumed.
     let mut signals = Vec::new();
-    for kind in kinds {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         match signal(kind) {
             Ok(signal) => signals.push(signal),
             // Without a handler the system's own end of the process stays.
             Err(error) => live.note(format!("signals can't be handled: {error}")),
         }
     }
-    let [interrupt, terminate, hangup] = signals.as_mut_slice() else { return };
+    let [interrupt, terminate] = signals.as_mut_slice() else { return };
     loop {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
         }
         if told.swap(true, Ordering::Relaxed) {
             live.finish();

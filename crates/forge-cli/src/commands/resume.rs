@@ -25,7 +25,7 @@ pub(crate) async fn resume(session: &Session, args: Resume) -> Result<Exit, CliE
     // Keys and addresses are those of the run's own repository, whatever folder this is.
     let overlay = Overlay { flags: flags(plan, run), env_file: args.env };
     let loaded = session.load(&created.repo, &overlay)?;
-    crate::logging::start(&loaded, session.verbose);
+    let output = output.with_log(crate::logging::start(&loaded, session.verbose));
     drop(forge);
     let forge = Forge::open(&loaded)?;
     session.ui.note(&format!("run {run} · {}", plan.route));

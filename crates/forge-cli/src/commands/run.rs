@@ -14,11 +14,11 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let request = RunRequest::new(session, args)?;
     let repo = check_repo(&request.repo)?;
     let loaded = session.load(&repo, &request.overlay)?;
-    crate::logging::start(&loaded, session.verbose);
+    let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
     let forge = Forge::open(&loaded)?;
     let plan = forge.plan(&loaded, &repo).await?;
     let new = NewRun { task: request.task, repo, source: Source::Cli };
     let run = forge.create(new, &plan).await?;
     session.ui.note(&format!("run {run} · {}", plan.route));
-    drive(session, &forge, run, Take::New, &request.output).await
+    drive(session, &forge, run, Take::New, &output).await
 }

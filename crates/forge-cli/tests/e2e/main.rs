@@ -1,7 +1,6 @@
 //! The built program, driven from outside like a user does, against the scripted model server.
 
 mod bad_input;
-mod crash;
 mod damage;
 mod demo;
 mod faults;

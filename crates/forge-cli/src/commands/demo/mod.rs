@@ -76,13 +76,13 @@ async fn work(session: &Session, repo: &Path, script: &Path) -> Result<Exit, Cli
         flag("providers.scripted.script", script.display().to_string()),
     ];
     let loaded = session.load(repo, &Overlay { flags, env_file: None })?;
-    crate::logging::start(&loaded, session.verbose);
+    let log = crate::logging::start(&loaded, session.verbose);
     let forge = Forge::open(&loaded)?;
     let plan = forge.plan(&loaded, repo).await?;
     let new = NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo };
     let run = forge.create(new, &plan).await?;
     let format = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
-    drive(session, &forge, run, Take::New, &Output { format, report: None }).await
+    drive(session, &forge, run, Take::New, &Output { format, report: None, log }).await
 }
 
 fn show_changes(ui: &Ui, repo: &Path) {
