@@ -174,6 +174,8 @@ fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
             ("uid", uid.to_string()),
             ("gid", gid.to_string()),
             ("size", size.to_string()),
+            // Empty files cost kernel memory that the size does not count.
+            ("nr_inodes", (size / 4096).clamp(1024, 1 << 20).to_string()),
         ]
     };
     let tmp = sys::new_mount("tmpfs", &options(spec.limits.tmp_bytes), attributes)?;

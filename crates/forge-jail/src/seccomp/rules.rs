@@ -382,8 +382,8 @@ pub(crate) const RULES: &[Rule] = &[
     },
     refuse_if(
         calls![SYS_ioctl],
-        &[deny(1, ALL, Is::Equal(0x5412)), deny(1, ALL, Is::Equal(0x541C))],
-        "TIOCSTI and TIOCLINUX type into a terminal that somebody else reads",
+        &[deny(1, ALL, Is::Equal(0x5412)), deny(1, ALL, Is::Equal(0x541C)), deny(1, ALL, Is::Equal(0x5423))],
+        "TIOCSTI and TIOCLINUX type into a terminal that somebody else reads; TIOCSETD loads line disciplines",
     ),
     refuse_if(
         calls![SYS_personality],
