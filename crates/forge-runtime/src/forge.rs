@@ -3,6 +3,7 @@
 use crate::engine::{Engine, Parts};
 use crate::follow::Follow;
 use crate::live::LiveSink;
+use crate::scratch::Scratch;
 use crate::{Error, rundir};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
 use forge_types::record::{self, RunRecord, Summary};
@@ -67,13 +68,24 @@ pub struct Forge {
     parts: Parts,
     engine: Engine,
     data: PathBuf,
+    /// Held so that a data folder in memory lasts as long as this.
+    scratch: Option<Scratch>,
 }
 
 impl Forge {
     /// Forge made of these parts; `data` is the data folder and `worker` names this process (`host:pid`).
     pub fn assemble(parts: Parts, data: PathBuf, worker: String) -> Self {
         let engine = Engine::new(parts.clone(), worker);
-        Self { parts, engine, data }
+        Self { parts, engine, data, scratch: None }
+    }
+
+    pub(crate) fn holding(self, scratch: Scratch) -> Self {
+        Self { scratch: Some(scratch), ..self }
+    }
+
+    /// Whether runs are kept after this process.
+    pub const fn keeps(&self) -> bool {
+        self.scratch.is_none()
     }
 
     /// Its parts.
@@ -238,13 +250,20 @@ impl Forge {
             return Err(Error::NoSuchRun { id: run.to_string() });
         }
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
+        let holder = self.parts.queue.holder(run).await?;
+        if holder.is_none() && rundir::is_missing(&self.data, &read.state) {
+            // The process that ended the run died before it wrote them.
+            if let Err(error) = rundir::write(&self.parts.journal, &self.data, run, now).await {
+                tracing::debug!(%run, %error, "the run directory can't be completed");
+            }
+        }
         Ok(Shown {
             summary: record::summary(&read.state, read.plan.as_ref(), now),
             record: record::run_record(&read.state, read.plan.as_ref(), &read.events),
             state: read.state,
             plan: read.plan,
             damage: read.damage,
-            holder: self.parts.queue.holder(run).await?,
+            holder,
             folder: rundir::path(&self.data, run),
         })
     }

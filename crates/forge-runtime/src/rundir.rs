@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Results of tools longer than this many characters are files of their own as well.
 const LONG_RESULT: u64 = 8_000;
+/// The last file to be written.
+const SUMMARY: &str = "summary.json";
 
 /// Where the directory of a run lies.
 pub(crate) fn path(data: &Path, run: RunId) -> PathBuf {
@@ -32,6 +34,11 @@ pub(crate) async fn write(
     tokio::task::spawn_blocking(move || write_files(&folder, &read, now))
         .await
         .map_err(|error| Error::Internal { what: error.to_string() })?
+}
+
+/// Whether a run has ended and its directory is not complete; the file that is looked for is the last one written.
+pub(crate) fn is_missing(data: &Path, state: &RunState) -> bool {
+    state.status.is_terminal() && !path(data, state.run).join(SUMMARY).exists()
 }
 
 /// A run's journal with all texts in place, as far as it can be read.
@@ -76,7 +83,7 @@ fn write_files(folder: &Path, read: &Read, now: Timestamp) -> Result<(), Error> 
     put(folder, "messages.jsonl", &lines(&record::message_lines(state, plan))?)?;
     put_long_results(folder, state)?;
     put(folder, "events.jsonl", &lines(&record::wire_events(state.run, plan, events))?)?;
-    put(folder, "summary.json", &pretty(&record::summary(state, plan, now))?)
+    put(folder, SUMMARY, &pretty(&record::summary(state, plan, now))?)
 }
 
 /// Results over [`LONG_RESULT`] characters as files of their own: `files/<call id>.txt` (LOOP-11).
@@ -117,7 +124,8 @@ fn lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>, Error> {
 
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let target = folder.join(name);
-    let temporary = folder.join(format!(".{name}.new"));
+    // Two processes may write the same file at once; whichever is last leaves a whole one.
+    let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
     std::fs::File::create(&temporary)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| std::fs::rename(&temporary, &target))

@@ -67,9 +67,7 @@ pub(crate) const STEPS: [Step; 6] = [
 pub(crate) const TURNS: usize = STEPS.len() + 1;
 
 fn command(step: usize, turn: usize, effect: &str) -> Value {
-    let hold = |place: Hold| {
-        format!("test ! -e {} || {{ touch begun; sleep 987652; }}", place.file(step))
-    };
+    let hold = |place: Hold| format!("test ! -e {} || {{ touch begun; sleep 987652; }}", place.file(step));
     let (before, after) = (hold(Hold::Before), hold(Hold::After));
     json!({"command": format!("echo {turn} >> ran.txt; {before}; {effect}; {after}")})
 }
@@ -106,11 +104,9 @@ fn answer(call: &ModelCall) -> Reply {
         Some(step) if unsure => {
             Reply::default().and_call(format!("check{turn}"), "read_file", json!({"path": step.check}))
         }
-        Some(step) => Reply::text("I go on. ").and_call(
-            format!("step{turn}"),
-            step.tool,
-            (step.arguments)(turn),
-        ),
+        Some(step) => {
+            Reply::text("I go on. ").and_call(format!("step{turn}"), step.tool, (step.arguments)(turn))
+        }
     }
 }
 
@@ -177,7 +173,8 @@ impl Matrix {
     fn launch(&mut self, words: &[&str]) {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let errors = std::fs::File::create(self.world.path(&format!("stderr-{n}"))).expect("a writable folder");
+        let errors =
+            std::fs::File::create(self.world.path(&format!("stderr-{n}"))).expect("a writable folder");
         self.process = Some(Process::start(&self.world, words, errors.into()));
     }
 
@@ -185,7 +182,8 @@ impl Matrix {
     pub(crate) fn start(&mut self) {
         let flags = self.flags.clone();
         self.launch(&[&["run", "Do the six steps", "--output-format", "jsonl"][..], &flags].concat());
-        let first = self.process().next().unwrap_or_else(|| panic!("{}: no run", self.report()));
+        let first = self.process().next().cloned();
+        let first = first.unwrap_or_else(|| panic!("{}: no run", self.report()));
         self.id = Some(first["run_id"].as_str().expect("an id").to_owned());
     }
 
@@ -338,7 +336,8 @@ impl Matrix {
         let done = events.iter().filter(|event| event["kind"] == "tool.completed");
         let mut per_tool: BTreeMap<&str, usize> = BTreeMap::new();
         for data in done.map(|event| &event["data"]) {
-            let (id, tool) = (data["call_id"].as_str().unwrap_or_default(), data["tool"].as_str().unwrap_or("?"));
+            let (id, tool) =
+                (data["call_id"].as_str().unwrap_or_default(), data["tool"].as_str().unwrap_or("?"));
             let ok = data["ok"] == true;
             *per_tool.entry(tool).or_default() += usize::from(ok);
             if tool == "run_shell" && ok {
@@ -363,7 +362,10 @@ impl Matrix {
         let repeated: usize = turns.values().map(|bodies| bodies.len() - 1).sum();
         assert!(repeated <= self.kills, "{label}: {repeated} repeated requests for {} kills", self.kills);
         for (turn, bodies) in &turns {
-            assert!(bodies.iter().all(|body| *body == bodies[0]), "{label}: turn {turn} was asked differently");
+            assert!(
+                bodies.iter().all(|body| *body == bodies[0]),
+                "{label}: turn {turn} was asked differently"
+            );
         }
         let answered = events.iter().filter(|event| event["kind"] == "model.completed").count();
         assert_eq!(answered, turns.len(), "{label}: each turn has one answer");
