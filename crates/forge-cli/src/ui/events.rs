@@ -85,7 +85,8 @@ impl Story {
         match &event.data {
             WireData::RunCreated(created) => {
                 let task = cut(&one_line(&created.task), 200);
-                vec![Line::new(Tone::Note, format!("run {} in {}: {task}", event.run_id, created.repo))]
+                let repo = one_line(&created.repo);
+                vec![Line::new(Tone::Note, format!("run {} in {repo}: {task}", event.run_id))]
             }
             WireData::RunStarted(started) if started.attempt > 1 => {
                 vec![Line::new(Tone::Note, format!("taken again (attempt {})", started.attempt))]
