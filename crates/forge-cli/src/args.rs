@@ -148,6 +148,9 @@ pub(crate) struct SandboxFlags {
     /// No network for this run's commands, whatever the configuration says
     #[arg(long, overrides_with = "network")]
     pub(crate) no_network: bool,
+    /// Keep the journal in memory only: nothing can be resumed or looked at afterwards
+    #[arg(long)]
+    pub(crate) no_durable: bool,
     /// Seconds that a command may take if the model names no time
     #[arg(long, value_name = "SECONDS")]
     pub(crate) command_timeout: Option<u64>,

@@ -39,10 +39,21 @@ impl Output {
     }
 
     /// What stands on stdout, by the flag of its own or `--json`.
-    pub(crate) fn new(session: &Session, format: Option<OutputFormat>, report: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        session: &Session,
+        format: Option<OutputFormat>,
+        report: Option<PathBuf>,
+    ) -> Result<Self, CliError> {
         let by_json = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
         let report = report.map(|path| session.cwd.join(path));
-        Self { format: format.unwrap_or(by_json), report, log: Log::Elsewhere }
+        // Better said before the work than after it.
+        if let Some(path) =
+            report.as_ref().filter(|path| !path.parent().is_some_and(Path::is_dir) || path.is_dir())
+        {
+            return Err(CliError::usage(format!("a report can't be written to {}", path.display()))
+                .hint("name a file in a folder that exists with --report-file"));
+        }
+        Ok(Self { format: format.unwrap_or(by_json), report, log: Log::Elsewhere })
     }
 }
 
@@ -58,7 +69,7 @@ impl RunRequest {
             task,
             repo: session.cwd.join(run.repo),
             overlay: Overlay { flags, env_file: run.env },
-            output: Output::new(session, run.output_format, run.report_file),
+            output: Output::new(session, run.output_format, run.report_file)?,
         })
     }
 }
@@ -112,6 +123,7 @@ fn sandbox(sandbox: &SandboxFlags, flags: &mut Vec<Flag>) {
     flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
     flag(flags, "sandbox.network_enabled", "--network", sandbox.network.then_some(true));
     flag(flags, "sandbox.network_enabled", "--no-network", sandbox.no_network.then_some(false));
+    flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
 }
 
 /// The limits of a run that goes on: those it had, with what was typed in their place.

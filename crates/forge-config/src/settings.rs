@@ -33,6 +33,8 @@ pub struct Settings {
     pub runtime: Runtime,
     /// `[cost]`
     pub cost: Cost,
+    /// `[store]`
+    pub store: Store,
     /// `[logging]`
     pub logging: Logging,
 }
@@ -209,6 +211,14 @@ pub struct Cost {
     pub allow_unknown: bool,
     /// Ceiling of all runs of a day in US dollars.
     pub max_per_day_usd: Option<f64>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// Whether runs are kept.
+    pub durable: bool,
 }
 
 /// The form of the log's lines.

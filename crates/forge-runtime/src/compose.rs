@@ -1,5 +1,6 @@
 //! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
 
+use crate::scratch::Scratch;
 use crate::toolchains;
 use crate::{Error, Forge, Parts, Redactor, SystemClock};
 use forge_config::Loaded;
@@ -11,7 +12,7 @@ use forge_types::{
     CommandRules, CostRule, Limits, ModelSettings, Money, NetworkPolicy, Plan, RetryRule, Route,
     SandboxLimits, SandboxSpec,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The version of [`Plan`] that this version writes.
@@ -26,7 +27,23 @@ impl Forge {
     /// # Errors
     /// If the data folder can't be used.
     pub fn open(loaded: &Loaded) -> Result<Self, Error> {
-        let data = loaded.dirs.data.clone();
+        Self::open_in(loaded, loaded.dirs.data.clone())
+    }
+
+    /// As [`Forge::open`], for a new run: one that is not to be kept gets a data folder in memory, which goes away
+    /// with this value.
+    ///
+    /// # Errors
+    /// If the data folder can't be used.
+    pub fn open_to_run(loaded: &Loaded) -> Result<Self, Error> {
+        if loaded.settings.store.durable {
+            return Self::open(loaded);
+        }
+        let scratch = Scratch::make()?;
+        Ok(Self::open_in(loaded, scratch.path())?.holding(scratch))
+    }
+
+    fn open_in(loaded: &Loaded, data: PathBuf) -> Result<Self, Error> {
         let store = Arc::new(forge_store::Store::open(&forge_store::Options { data_dir: data.clone() })?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = forge_queue::Options::new(data.clone());

@@ -45,6 +45,8 @@ pub struct Shown {
     pub holder: Option<String>,
     /// Its run directory.
     pub folder: PathBuf,
+    /// Whether run and directory outlast this process.
+    pub kept: bool,
 }
 
 /// What became of a command.
@@ -265,6 +267,7 @@ impl Forge {
             damage: read.damage,
             holder,
             folder: rundir::path(&self.data, run),
+            kept: self.keeps(),
         })
     }
 

@@ -15,6 +15,7 @@ mod live;
 mod redact;
 mod row;
 mod rundir;
+mod scratch;
 mod toolchains;
 
 pub use clock::SystemClock;

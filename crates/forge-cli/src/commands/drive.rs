@@ -156,7 +156,11 @@ fn say_text(ui: &Ui, shown: &Shown) {
     }
     let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.limits));
     let width = if ui.out_is_terminal { width_of(&std::io::stdout()) } else { 100 };
-    let journal = shown.folder.display().to_string();
+    let journal = if shown.kept {
+        shown.folder.display().to_string()
+    } else {
+        "not kept (store.durable is off)".to_owned()
+    };
     ui.lines(&report::end_box(&shown.summary, limits.as_ref(), &journal, width, ui.out));
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let repo = check_repo(&request.repo)?;
     let loaded = session.load(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
-    let forge = Forge::open(&loaded)?;
+    let forge = Forge::open_to_run(&loaded)?;
     let plan = forge.plan(&loaded, &repo).await?;
     let new = NewRun { task: request.task, repo, source: Source::Cli };
     let run = forge.create(new, &plan).await?;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod damage;
 mod demo;
+mod durable;
 mod faults;
 mod harness;
 mod hostile;

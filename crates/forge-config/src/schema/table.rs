@@ -339,6 +339,15 @@ pub const KEYS: &[Key] = &[
         "What all runs of one day together may cost in US dollars; unset: no ceiling.",
     ),
     Key::new(
+        "store.durable",
+        Kind::Bool,
+        Preset::Bool(true),
+        Trust::Ask,
+        "Whether runs are kept. `false` keeps the journal in memory for as long as the command runs: nothing can be \
+         resumed, listed or followed afterwards.",
+    )
+    .env(&[Alias { name: "FORGE_NO_DURABLE", reading: Reading::Negated }]),
+    Key::new(
         "logging.level",
         Kind::LogFilter,
         Preset::Text("info"),
