@@ -21,7 +21,7 @@ pub(crate) async fn resume(session: &Session, args: Resume) -> Result<Exit, CliE
             .hint(format!("forge status {run} shows what is left")));
     };
     let limits = raised(&args.limits, shown.state.limits.unwrap_or(plan.limits))?;
-    let output = Output::new(session, args.output_format, args.report_file);
+    let output = Output::new(session, args.output_format, args.report_file)?;
     // Keys and addresses are those of the run's own repository, whatever folder this is.
     let overlay = Overlay { flags: flags(plan, run), env_file: args.env };
     let loaded = session.load(&created.repo, &overlay)?;

@@ -47,10 +47,8 @@ fn a_report_file_is_written_whole() {
     let report: Value = serde_json::from_slice(&std::fs::read(world.path("report.json")).unwrap()).unwrap();
     assert_eq!((&report["status"], &report["files_modified"]), (&"completed".into(), &json!(["hello.txt"])));
     let words = [&flags[..], &["--report-file", "/no/such/report.json"]].concat();
-    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
-    let mut other = World::new();
-    other.uses(&server, Shape::OpenAi);
-    other.run(&words, "x").exits(1).says(&["/no/such/report.json", "not affected"]);
+    world.run(&words, "Write hello").exits(2).says(&["/no/such/report.json", "--report-file"]);
+    assert_eq!(world.runs().len(), 1, "nothing was started");
 }
 
 #[test]
