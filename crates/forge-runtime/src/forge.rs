@@ -57,6 +57,8 @@ pub enum Delivery {
         /// Which (`host:pid`).
         holder: String,
     },
+    /// Nobody works on the run: it is kept for whoever resumes it.
+    Kept,
     /// Nobody worked on the run: this process applied it.
     Applied {
         /// The run's status now.
@@ -100,7 +102,7 @@ impl Forge {
         &self.data
     }
 
-    /// Creates a run with a frozen plan and queues it.
+    /// Creates a run with a frozen plan. Whoever drives it claims it; until then it is pending.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unusable task; nothing is stored then.
@@ -146,7 +148,6 @@ impl Forge {
             checkpoint: None,
         };
         self.parts.journal.append(batch).await?;
-        self.parts.queue.enqueue(run, 0).await?;
         Ok(run)
     }
 
@@ -185,7 +186,8 @@ impl Forge {
         self.drive(run, live).await
     }
 
-    /// Tells a run something. If nobody works on the run, this process applies it.
+    /// Tells a run something. If nobody works on the run, this process ends it for a cancel; anything else is kept
+    /// for whoever resumes it.
     ///
     /// # Errors
     /// [`Error::WrongState`] if the run has ended.
@@ -198,7 +200,7 @@ impl Forge {
             return Ok(Delivery::Sent { holder });
         }
         if !matches!(command, Command::Cancel { .. }) {
-            return Ok(Delivery::Applied { status: state.status });
+            return Ok(Delivery::Kept);
         }
         match self.drive(run, Arc::new(())).await {
             Ok(shown) => Ok(Delivery::Applied { status: shown.state.status }),

@@ -76,7 +76,8 @@ impl Redactor {
             EventKind::Settled { outcome: Outcome::ModelFailed { error }, .. }
             | EventKind::Judged { error, .. } => self.text(&mut error.message),
             EventKind::Finished { error: Some(error), .. } => self.text(&mut error.message),
-            EventKind::Settled { outcome: Outcome::SandboxLost { why }, .. } => self.text(why),
+            EventKind::Settled { outcome: Outcome::SandboxLost { why }, .. }
+            | EventKind::StatusChanged { reason: Some(why), .. } => self.text(why),
             EventKind::Created(created) => {
                 if let Payload::Inline(text) = &mut created.task {
                     self.text(text);

@@ -16,7 +16,7 @@ use forge_policy::agent::{self, Decision};
 use forge_ports::journal::Checkpoint;
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Manifest;
-use forge_ports::{Clock, Journal, Model, Queue, Sandbox};
+use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
 use forge_types::{EffectId, Event, Outcome, Plan, RunId, RunState, RunStatus, Seq};
@@ -66,8 +66,20 @@ impl Engine {
     /// # Errors
     /// If a live process works on it, or its journal can't be read or written.
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunState, Error> {
-        let lease = self.parts.queue.claim(run).await?;
-        let result = self.drive_leased(run, lease.as_ref(), live).await;
+        // Reading while the claim is being written saves a wait. Of a run that was claimed before, what was read may
+        // be old by the time the claim stands.
+        let journal = self.parts.journal.as_ref();
+        let (lease, loaded) = tokio::join!(self.parts.queue.claim(run), load(journal, run));
+        let lease = lease?;
+        let result = match loaded {
+            Ok((plan, projector)) if lease.attempt() == 1 => {
+                self.drive_leased(lease.as_ref(), plan, projector, live).await
+            }
+            _ => match load(journal, run).await {
+                Ok((plan, projector)) => self.drive_leased(lease.as_ref(), plan, projector, live).await,
+                Err(error) => Err(error),
+            },
+        };
         let status = match &result {
             Ok(state) if state.status.is_terminal() => ItemStatus::Completed,
             _ => ItemStatus::Queued,
@@ -80,28 +92,29 @@ impl Engine {
 
     async fn drive_leased(
         &self,
-        run: RunId,
         lease: &dyn Lease,
+        plan: Plan,
+        projector: Projector,
         live: Arc<dyn LiveSink>,
     ) -> Result<RunState, Error> {
-        let (plan, projector) = load(self.parts.journal.as_ref(), run).await?;
         if projector.state().status.is_terminal() {
             return Ok(projector.state().clone());
         }
         let blobs = Arc::new(BlobCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
-        let keeper = Arc::new(BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run));
+        let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), lease.run());
         let mut drive = Drive {
             parts: self.parts.clone(),
             plan,
             projector,
             live,
             blobs,
-            keeper,
+            keeper: Arc::new(keeper),
             tasks: JoinSet::new(),
             names: HashMap::new(),
             handles: HashMap::new(),
             since_checkpoint: 0,
+            opened: None,
             survey: None,
             manifest: None,
         };
@@ -174,6 +187,8 @@ struct Drive {
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
+    /// A box that was opened and is still to be told of: it takes a moment until it knows all about itself.
+    opened: Option<Arc<dyn Workspace>>,
     /// The look at the workspace that began with the box.
     survey: Option<task::JoinHandle<Option<Manifest>>>,
     /// The manifest of the beginning, while it is at hand.

@@ -133,6 +133,7 @@ impl Drive {
         for event in arrived.events {
             draft.push(event)?;
         }
+        self.tell_of_box(&mut draft)?;
         for (id, command) in arrived.commands {
             draft.push(EventKind::Commanded { id, command })?;
             draft.taken.push(id);
@@ -220,6 +221,17 @@ impl Drive {
         Ok(None)
     }
 
+    /// What a box really is, in the turn after the one that opened it.
+    fn tell_of_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
+        match self.opened.take() {
+            Some(workspace) => {
+                let report = Some(workspace.report());
+                draft.push(EventKind::SandboxChanged { state: SandboxState::Running, report })
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
         if self.keeper.is_open() {
             self.keeper.close().await;
@@ -231,6 +243,7 @@ impl Drive {
     async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
         let files_modified = self.files_modified(&draft.state).await;
         if self.keeper.is_open() {
+            self.tell_of_box(draft)?;
             self.keeper.close().await;
             draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
         }
