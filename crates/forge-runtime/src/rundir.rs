@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::blobs::BlobCache;
-use forge_ports::Journal;
+use forge_ports::{Journal, journal};
 use forge_types::{Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp, record};
 use serde::Serialize;
 use std::io::Write as _;
@@ -56,7 +56,7 @@ pub(crate) async fn read(journal: &Arc<dyn Journal>, run: RunId) -> Result<Read,
     for event in &mut events {
         for payload in event.kind.payloads_mut() {
             if let Err(error) = blobs.resolve(payload).await {
-                damage.get_or_insert_with(|| error.to_string());
+                damage.get_or_insert_with(|| named(error));
             }
         }
     }
@@ -74,6 +74,14 @@ pub(crate) async fn read(journal: &Arc<dyn Journal>, run: RunId) -> Result<Read,
         }
     }
     Ok(Read { state, plan, events, damage })
+}
+
+/// What is damaged, without saying so once more.
+fn named(error: journal::Error) -> String {
+    match error {
+        journal::Error::Damaged { what } => what,
+        other => other.to_string(),
+    }
 }
 
 fn write_files(folder: &Path, read: &Read, now: Timestamp) -> Result<(), Error> {

@@ -37,11 +37,12 @@ pub(crate) fn io(path: &Path, doing: &str, error: &io::Error) -> Error {
 }
 
 /// Words for a database file whose inside can't be read.
-pub(crate) fn corrupt(path: &Path, error: &rusqlite::Error) -> String {
-    let path = path.display();
+pub(crate) fn corrupt(path: &Path, why: &impl std::fmt::Display) -> String {
+    let runs = path.with_file_name("runs");
+    let (path, runs) = (path.display(), runs.display());
     format!(
-        "the database {path} ({error}). What can be read is still shown; `sqlite3 {path} .recover` saves more. \
-         To begin anew, move {path} and {path}-wal away"
+        "the database {path} ({why}). What can be read is still shown, and {runs} holds the files of runs that have \
+         ended; `sqlite3 {path} .recover` saves more. To begin anew, move {path} and {path}-wal away"
     )
 }
 

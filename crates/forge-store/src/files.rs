@@ -25,11 +25,10 @@ impl Files {
         self.dir.join(&name[..2]).join(&name[2..])
     }
 
-    /// Writes a payload, unless it is there; returns when it survives a power cut.
+    /// Writes a payload, unless it is there and whole; returns when it survives a power cut.
     pub(crate) fn write(&self, blob: &Blob) -> Result<(), Error> {
         let path = self.path(blob.digest);
-        let length = blob.bytes.len() as u64;
-        if fs::metadata(&path).is_ok_and(|found| found.len() == length) {
+        if fs::read(&path).is_ok_and(|found| found == blob.bytes) {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(&self.dir);

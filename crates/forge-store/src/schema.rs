@@ -137,6 +137,10 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
             make(dir, path)?;
         }
     }
+    // SQLite takes an empty file for a new database and throws the log beside it away, which may hold a lot.
+    if is_empty(path) == Some(true) && is_empty(&path.with_extension("db-wal")) == Some(false) {
+        return Err(Error::Damaged { what: fault::corrupt(path, &"the file is empty and its log is not") });
+    }
     let mut connection = connect(path, Purpose::Write)?;
     match version(&connection).map_err(say)? {
         // A database that was saved with `.recover` or `.dump` and read in again has lost its mode.
@@ -148,6 +152,11 @@ pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
         }
     }
     Ok(connection)
+}
+
+/// Whether there is nothing in the file; `None` if there is no file.
+fn is_empty(path: &Path) -> Option<bool> {
+    fs::metadata(path).ok().map(|file| file.len() == 0)
 }
 
 /// Makes an empty database beside its place and moves it there when it is whole and on disk, so that a power cut

@@ -161,8 +161,11 @@ impl Prepared {
             ])?;
         }
         if !self.blobs.is_empty() {
+            // What has changed since it was written is made whole: else one damaged plan would be in the way of
+            // every later run with the same settings.
             let mut insert = connection.prepare_cached(
-                "INSERT INTO blobs (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO blobs (digest, bytes) VALUES (?1, ?2)
+                 ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes",
             )?;
             for blob in &self.blobs {
                 insert.execute(params![blob.digest.as_bytes(), blob.bytes])?;

@@ -73,11 +73,29 @@ fn a_kill_after_an_event_that_another_process_sees() {
             follower.wait_for_lines(*position);
         }
         kills += usize::from(run.kill());
+        // The first request may come from the process that resumes.
+        run.open();
         follower.ends();
         run.resume_to_the_end();
         run.assert_as_if_nothing_had_happened();
     }
     println!("kill -9 after an event: {} of {count} positions, {kills} in time", positions.len());
+}
+
+#[test]
+fn a_kill_after_an_event_that_the_run_itself_tells() {
+    let count = events_of_an_undisturbed_run();
+    let positions: Vec<usize> = scale::pick(vec![2], (1..=count).collect());
+    let mut kills = 0;
+    for position in &positions {
+        let mut run = Matrix::new(&format!("killed after it told event {position}"));
+        run.start();
+        run.read_lines(position - 1);
+        kills += usize::from(run.kill());
+        run.resume_to_the_end();
+        run.assert_as_if_nothing_had_happened();
+    }
+    println!("kill -9 after an event of its own: {} of {count} positions, {kills} in time", positions.len());
 }
 
 #[test]

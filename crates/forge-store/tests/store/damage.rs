@@ -93,6 +93,36 @@ async fn a_payload_that_has_changed_is_not_given_out() {
 }
 
 #[tokio::test]
+async fn a_payload_that_has_changed_is_made_whole_by_whoever_stores_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let blobs = vec![Blob::new(vec![1; 100]), Blob::new(vec![2; 300_000])];
+    let again = |run| Batch { blobs: blobs.clone(), ..batch(run, 0, 1) };
+    store.append(again(RunId::generate())).await.unwrap();
+    database(dir.path()).execute("UPDATE blobs SET bytes = x'00'", []).unwrap();
+    let name = blobs[1].digest.to_string();
+    fs::write(dir.path().join("blobs").join(&name[..2]).join(&name[2..]), vec![3; 300_000]).unwrap();
+    store.append(again(RunId::generate())).await.unwrap();
+    for blob in &blobs {
+        assert_eq!(store.blob(blob.digest).await.unwrap(), blob.bytes);
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_not_taken_for_a_new_one_while_its_log_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.append(batch(RunId::generate(), 0, 9)).await.unwrap();
+    drop(store);
+    let (file, log) = (dir.path().join("forge.db"), dir.path().join("forge.db-wal"));
+    let before = fs::read(&log).unwrap();
+    fs::write(&file, "").unwrap();
+    let error = Store::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }) && error.to_string().contains("empty"), "{error:?}");
+    assert_eq!(fs::read(&log).unwrap(), before, "what is in the log may still be saved");
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_named_with_a_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("forge.db");

@@ -81,26 +81,28 @@ impl RunState {
             }
             EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
             EventKind::StatusChanged { to, waiting_for, until, .. } => {
-                self.change_status(*to, event.at);
-                self.waiting_for = *waiting_for;
-                self.wait_until = *until;
+                if self.change_status(*to, event.at) {
+                    self.waiting_for = *waiting_for;
+                    self.wait_until = *until;
+                }
             }
             EventKind::Finished { status, limit, error, files_modified } => {
-                self.change_status(*status, event.at);
-                self.ending = Some(Ending {
-                    limit: *limit,
-                    error: error.clone(),
-                    files_modified: files_modified.clone(),
-                    at: event.at,
-                });
+                if self.change_status(*status, event.at) {
+                    self.ending = Some(Ending {
+                        limit: *limit,
+                        error: error.clone(),
+                        files_modified: files_modified.clone(),
+                        at: event.at,
+                    });
+                }
             }
         }
         Ok(())
     }
 
-    /// A change that the table does not allow changes nothing.
-    fn change_status(&mut self, to: RunStatus, at: Timestamp) {
-        let Ok(to) = self.status.to(to) else { return };
+    /// A change that the table does not allow changes nothing; says whether it was allowed.
+    fn change_status(&mut self, to: RunStatus, at: Timestamp) -> bool {
+        let Ok(to) = self.status.to(to) else { return false };
         if let Some(since) = self.wait_since.take() {
             self.waited_ms += at.millis_since(since);
         }
@@ -116,6 +118,7 @@ impl RunState {
         self.waiting_for = None;
         self.wait_until = None;
         self.resume = false;
+        true
     }
 
     fn obey(&mut self, command: &Command) {

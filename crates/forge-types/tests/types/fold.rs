@@ -98,6 +98,19 @@ fn an_event_out_of_order_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_change_of_status_that_is_not_allowed_changes_nothing() {
+    let finished = |status| EventKind::Finished { status, limit: None, error: None, files_modified: vec![] };
+    let mut writer = Writer::new();
+    writer.start();
+    writer.add(finished(RunStatus::Completed));
+    let before = without_position(writer.state.clone());
+    writer.status(RunStatus::Waiting, Some(WaitingFor::Budget));
+    assert_eq!(without_position(writer.state.clone()), before);
+    writer.add(finished(RunStatus::Failed));
+    assert_eq!(without_position(writer.state.clone()), before);
+}
+
+#[test]
 fn time_spent_waiting_is_not_time_worked() {
     let mut writer = Writer::new();
     writer.start();
