@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Trust(Trust),
     /// Show the tools that a model can call
     Tool(Tool),
+    /// Look after the boxes that runs work in
+    Sandbox(Sandbox),
     /// See it work: a small project is fixed by a scripted model, without a key
     Demo(Demo),
     /// Print a completion script for a shell
@@ -331,6 +333,21 @@ pub(crate) struct Trust {
     /// Ask nothing
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+/// `forge sandbox`
+#[derive(Debug, Args)]
+pub(crate) struct Sandbox {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: SandboxAction,
+}
+
+/// What `forge sandbox` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxAction {
+    /// Remove what boxes left behind whose process died
+    Prune,
 }
 
 /// `forge tool`

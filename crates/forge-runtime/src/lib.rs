@@ -38,6 +38,11 @@ pub fn describe_tool(name: &str) -> Option<String> {
     forge_tools::builtin().describe(name)
 }
 
+/// Removes what boxes left behind whose process died; gives the paths of it.
+pub fn prune_sandboxes() -> Vec<std::path::PathBuf> {
+    forge_sandbox::prune()
+}
+
 /// Answers as one of the programs that run inside a box, if the binary was started under such a name.
 ///
 /// Must be the first thing that `main` does, before any thread exists. Gives the exit code to end with, or `None`

@@ -31,7 +31,7 @@ pub(crate) async fn cancel(session: &Session, args: RunId) -> Result<Exit, CliEr
         Format::Text => {
             let whom = match delivery {
                 Delivery::Sent { holder } => format!("process {holder}"),
-                Delivery::Kept | Delivery::Kept | Delivery::Applied { .. } => "the next process that takes it".to_owned(),
+                Delivery::Kept | Delivery::Applied { .. } => "the next process that takes it".to_owned(),
             };
             session.ui.line(&format!("run {run} is {status}; {whom} was told to end it"));
         }

@@ -12,6 +12,7 @@ mod logs;
 mod man;
 mod resume;
 mod run;
+mod sandbox;
 mod status;
 mod tool;
 mod trust;
@@ -58,6 +59,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Validate(validate) => validate::validate(session, validate),
         Command::Trust(trust) => trust::trust(session, trust),
         Command::Tool(tool) => tool::tool(session, tool),
+        Command::Sandbox(sandbox) => sandbox::sandbox(session, &sandbox),
         Command::Demo(demo) => wait(demo::demo(session, demo)),
         Command::Completions(completions) => completions::completions(session, completions),
         Command::Man => man::man(session),

@@ -130,3 +130,12 @@ fn nothing_is_written_outside_the_folders_of_the_user_and_the_project() {
     assert_eq!(std::fs::read_dir(world.path("home")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(world.repo()).unwrap().count(), 0);
 }
+
+#[test]
+fn what_boxes_left_behind_is_removed_and_named() {
+    let world = World::new();
+    assert!(world.forge(&["sandbox", "prune", "--json"]).exits(0).json()["removed"].is_array());
+    // Boxes of other tests may have been killed just now.
+    let said = world.forge(&["sandbox", "prune"]).exits(0).out;
+    assert!(said.starts_with("nothing was left behind") || said.starts_with("removed "), "{said}");
+}
