@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::blobs::BlobCache;
 use forge_ports::{Journal, journal};
-use forge_types::{Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp, record};
+use forge_types::{Digest, Event, EventKind, PartKind, Plan, RunId, RunState, Seq, Timestamp, record};
 use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -61,9 +61,13 @@ pub(crate) async fn read(journal: &Arc<dyn Journal>, run: RunId) -> Result<Read,
         }
     }
     let plan = match events.first().map(|event| &event.kind) {
-        Some(EventKind::Created(created)) => {
-            journal.blob(created.plan).await.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        }
+        Some(EventKind::Created(created)) => match plan(journal, created.plan).await {
+            Ok(plan) => Some(plan),
+            Err(why) => {
+                damage.get_or_insert(why);
+                None
+            }
+        },
         _ => None,
     };
     let mut state = RunState::new(run);
@@ -74,6 +78,12 @@ pub(crate) async fn read(journal: &Arc<dyn Journal>, run: RunId) -> Result<Read,
         }
     }
     Ok(Read { state, plan, events, damage })
+}
+
+/// The plan of a run, or what is wrong with it.
+async fn plan(journal: &Arc<dyn Journal>, digest: Digest) -> Result<Plan, String> {
+    let bytes = journal.blob(digest).await.map_err(named)?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("its plan can't be understood: {error}"))
 }
 
 /// What is damaged, without saying so once more.

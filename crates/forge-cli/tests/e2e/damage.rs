@@ -75,7 +75,7 @@ fn a_full_disk_ends_the_run_and_its_end_is_recorded() {
 
 /// Does to the store what no program of ours does.
 #[allow(clippy::disallowed_methods, reason = "the test damages what the program wrote")]
-fn sql(world: &World, statement: &str) {
+pub(crate) fn sql(world: &World, statement: &str) {
     const PROGRAM: &str =
         "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.close()";
     let mut python = std::process::Command::new("python3");
@@ -85,11 +85,11 @@ fn sql(world: &World, statement: &str) {
 }
 
 /// A file system of a few megabytes, mounted over a folder.
-struct SmallDisk(std::path::PathBuf);
+pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
     #[allow(clippy::disallowed_methods, reason = "the test prepares the machine")]
-    fn at(folder: &std::path::Path) -> Option<Self> {
+    pub(crate) fn at(folder: &std::path::Path) -> Option<Self> {
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
             .arg(folder)
