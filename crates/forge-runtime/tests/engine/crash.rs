@@ -3,6 +3,7 @@
 use crate::harness::{World, assert_one_outcome_per_intent, plan};
 use crate::model::Brain;
 use forge_testkit::memory::{AppendPoint, Fault, MemoryStore, Moment};
+use forge_testkit::scale;
 use forge_types::*;
 use std::sync::Arc;
 
@@ -73,8 +74,9 @@ async fn a_crash_before_or_after_any_append_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_crash_while_resuming_is_no_different() {
     let count = appends().await;
-    for index in (0..count).step_by(3) {
-        for second in 0..3 {
+    let (step, seconds) = scale::pick((3, 3), (1, count + 1));
+    for index in (0..count).step_by(step) {
+        for second in 0..seconds {
             let point = AppendPoint { index, moment: Moment::After };
             let again = AppendPoint { index: second, moment: Moment::Before };
             let (world, events) = run_with_crash(Some(point), Some(again)).await;
