@@ -224,6 +224,15 @@ pub struct Pages {
     pub damage: Option<String>,
 }
 
+/// What a watcher wants to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Every change.
+    All,
+    /// Commands that were sent. Whoever appends to a run need not be woken by its own appends.
+    Commands,
+}
+
 /// The journal: append-only, ordered per run, durable when `append` returns.
 ///
 /// Every adapter passes the contract suite in `forge-testkit`.
@@ -250,6 +259,7 @@ pub trait Journal: Send + Sync {
     /// The commands of a run that nobody took yet, in the order in which they were sent.
     async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, Command)>, Error>;
 
-    /// A counter that moves when anything changed, in this process or another one on the same data.
-    fn watch(&self) -> watch::Receiver<u64>;
+    /// A counter that moves when something of this kind changed, in this process or another one on the same data.
+    /// It may move without such a change, never the other way round.
+    fn watch(&self, news: News) -> watch::Receiver<u64>;
 }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::blobs::BlobCache;
+use forge_ports::journal::News;
 use forge_ports::{Journal, Queue};
 use forge_types::wire::{PlanFacts, Projector, WireEvent};
 use forge_types::{Event, EventKind, Plan, RunId, RunStatus, Seq};
@@ -43,7 +44,7 @@ pub struct Follow {
 
 impl Follow {
     pub(crate) fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
-        let changes = journal.watch();
+        let changes = journal.watch(News::All);
         let blobs = BlobCache::new(journal.clone());
         let projector = Projector::new(run, None);
         Self { journal, queue, blobs, changes, run, after, projector, ready: VecDeque::new(), end: None }

@@ -25,7 +25,7 @@ use crate::wake::Wake;
 use crate::write::{Prepared, Write};
 use crate::writer::{Job, Writer};
 use async_trait::async_trait;
-use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Journal, Pages, RunQuery, RunRow};
+use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Journal, News, Pages, RunQuery, RunRow};
 use forge_ports::ledger::{Balance, Ledger};
 use forge_ports::queue::{Item, ItemStatus, QueueTable};
 use forge_types::{Command, CommandId, Digest, EffectId, Money, RunId, Seq, Timestamp};
@@ -241,8 +241,8 @@ impl Journal for Store {
         self.query(move |connection| read::inbox(connection, run)).await
     }
 
-    fn watch(&self) -> watch::Receiver<u64> {
-        self.inner.wake.watch()
+    fn watch(&self, news: News) -> watch::Receiver<u64> {
+        self.inner.wake.watch(news)
     }
 }
 

@@ -5,6 +5,7 @@
 //! lost if a byte is: while somebody watches, the database's change counter is looked at once a second.
 
 use crate::schema::{self, Purpose};
+use forge_ports::journal::News;
 use forge_types::CommandId;
 use rusqlite::Connection;
 use std::fs::{self, DirBuilder, File};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// How often the change counter is looked at while somebody watches.
@@ -30,8 +31,31 @@ pub(crate) struct Wake {
     database: PathBuf,
     folder: PathBuf,
     counter: watch::Sender<u64>,
+    /// Moves with commands sent here, and with whatever others tell of: they do not say what it was.
+    commands: watch::Sender<u64>,
+    others: Mutex<Others>,
     stop: AtomicBool,
     listener: Mutex<Option<Listener>>,
+}
+
+/// The sockets in the folder, listed again only when the folder has changed. One that comes within the resolution
+/// of the folder's time stamp is found with the next change, and its process looks for itself until then.
+#[derive(Debug, Default)]
+struct Others {
+    changed: Option<SystemTime>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Others {
+    fn look(&mut self, folder: &Path) {
+        let changed = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
+        if changed.is_some() && changed == self.changed {
+            return;
+        }
+        self.changed = changed;
+        self.sockets =
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    }
 }
 
 #[derive(Debug)]
@@ -49,14 +73,19 @@ impl Wake {
             database: database.to_owned(),
             folder: data_dir.join("wake"),
             counter: watch::Sender::new(0),
+            commands: watch::Sender::new(0),
+            others: Mutex::default(),
             stop: AtomicBool::new(false),
             listener: Mutex::new(None),
         }
     }
 
-    /// The counter, which moves from now on with every change.
-    pub(crate) fn watch(self: &Arc<Self>) -> watch::Receiver<u64> {
-        let receiver = self.counter.subscribe();
+    /// The counter, which moves from now on with every change of this kind.
+    pub(crate) fn watch(self: &Arc<Self>, news: News) -> watch::Receiver<u64> {
+        let receiver = match news {
+            News::All => self.counter.subscribe(),
+            News::Commands => self.commands.subscribe(),
+        };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
             // It may be waiting without an end, because nobody watched so far.
@@ -71,22 +100,30 @@ impl Wake {
         receiver
     }
 
-    /// Something changed, here.
-    pub(crate) fn moved(&self) {
+    /// Something changed; `Commands` if commands are, or may be, among it.
+    pub(crate) fn moved(&self, news: News) {
         self.counter.send_modify(|count| *count = count.wrapping_add(1));
+        if news == News::Commands {
+            self.commands.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.counter.receiver_count() + self.commands.receiver_count() > 0
     }
 
     /// Tells the other processes.
     pub(crate) fn tell(&self, own: &UnixDatagram) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.look(&self.folder);
+        if others.sockets.is_empty() {
+            return;
+        }
         let mine = self.file();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if Some(&path) == mine.as_ref() {
-                continue;
-            }
-            match short(&self.folder, &path, |path| own.send_to(&[1], path)) {
+        for path in others.sockets.iter().filter(|path| Some(*path) != mine.as_ref()) {
+            match short(&self.folder, path, |path| own.send_to(&[1], path)) {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    let _ = fs::remove_file(&path);
+                    let _ = fs::remove_file(path);
                 }
                 // A full queue is as good as one more byte in it; what is gone needs no news.
                 _ => {}
@@ -164,8 +201,7 @@ fn listen(wake: &Wake, socket: &UnixDatagram) {
     let mut changes = Changes { connection: None, last: None };
     let mut byte = [0_u8; 1];
     loop {
-        let watched = wake.counter.receiver_count() > 0;
-        let timeout = watched.then_some(LOOK);
+        let timeout = wake.is_watched().then_some(LOOK);
         if socket.set_read_timeout(timeout).is_err() {
             return;
         }
@@ -174,11 +210,11 @@ fn listen(wake: &Wake, socket: &UnixDatagram) {
             return;
         }
         match got {
-            Ok(_) if byte[0] == 1 => wake.moved(),
+            Ok(_) if byte[0] == 1 => wake.moved(News::Commands),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 if changes.any(&wake.database) {
-                    wake.moved();
+                    wake.moved(News::Commands);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

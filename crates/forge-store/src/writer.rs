@@ -5,7 +5,7 @@ use crate::fault;
 use crate::reserve::Reserve;
 use crate::wake::Wake;
 use crate::write::{Fault, Write};
-use forge_ports::journal::Error;
+use forge_ports::journal::{Error, News};
 use rusqlite::Connection;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -103,7 +103,8 @@ impl Writer {
             Err(error) => vec![self.rescue(writes[0], error)],
         };
         if outcomes.iter().any(Result::is_ok) {
-            self.wake.moved();
+            let commands = writes.iter().any(|write| matches!(write, Write::Send { .. }));
+            self.wake.moved(if commands { News::Commands } else { News::All });
         }
         for (job, outcome) in group.into_iter().zip(outcomes) {
             // Whoever no longer waits has been cancelled; the change stands all the same.

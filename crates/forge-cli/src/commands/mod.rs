@@ -74,10 +74,9 @@ fn only_text(session: &Session, what: &str) -> Result<(), CliError> {
     }
 }
 
-/// Runs what waits for other things. Two threads: one for the loop, one for what it starts.
+/// Runs what waits for other things, on this thread: handing work between threads costs more than the work.
 fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("no threads can be started: {error}")))?

@@ -5,7 +5,7 @@ use super::{Drive, perform};
 use crate::Error;
 use crate::row::row;
 use forge_policy::agent::{self, Decision, Start};
-use forge_ports::journal::{self, Batch};
+use forge_ports::journal::{self, Batch, News};
 use forge_types::{
     Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
     SandboxState, Timestamp, ToolAccess,
@@ -24,7 +24,7 @@ const MAX_DECISIONS: usize = 1_000;
 
 impl Drive {
     pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<(), Error> {
-        let mut changes = self.parts.journal.watch();
+        let mut changes = self.parts.journal.watch(News::Commands);
         let mut arrived = Arrived {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
             // Effects that are still open belong to a process that died.

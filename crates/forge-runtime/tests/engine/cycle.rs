@@ -10,7 +10,7 @@ use std::time::Duration;
 async fn until(world: &World, run: RunId, reached: impl Fn(&RunState) -> bool) {
     use forge_ports::Journal as _;
     let store = world.store.reopen();
-    let mut changes = store.watch();
+    let mut changes = store.watch(forge_ports::journal::News::All);
     loop {
         changes.borrow_and_update();
         let events = world.events(run).await;

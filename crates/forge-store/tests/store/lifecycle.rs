@@ -33,7 +33,7 @@ async fn nobody_else_may_look_into_the_data_folder() {
     let run = RunId::generate();
     let blob = Blob::new(vec![1; 300_000]);
     store.append(Batch { blobs: vec![blob], ..batch(run, 0, 1) }).await.unwrap();
-    let _watch = store.watch();
+    let _watch = store.watch(forge_ports::journal::News::All);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     for name in ["forge.db", "forge.db-wal", "forge.db-shm"] {

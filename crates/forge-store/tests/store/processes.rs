@@ -36,7 +36,7 @@ fn say(line: &str) {
 
 /// Waits for changes until the run has an event, without ever looking in between.
 async fn follow(store: &Store) {
-    let mut changes = store.watch();
+    let mut changes = store.watch(forge_ports::journal::News::All);
     changes.borrow_and_update();
     say("ready");
     while events(store, RUN).await.is_empty() {
@@ -166,7 +166,7 @@ async fn a_data_folder_with_a_very_long_name_has_sockets_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(90)).join("e".repeat(90));
     let (one, other) = (open(&deep), open(&deep));
-    let mut changes = other.watch();
+    let mut changes = other.watch(forge_ports::journal::News::All);
     changes.borrow_and_update();
     assert_eq!(fs::read_dir(deep.join("wake")).unwrap().count(), 1);
     one.append(batch(RUN, 0, 1)).await.unwrap();

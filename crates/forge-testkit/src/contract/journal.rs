@@ -4,7 +4,7 @@
 
 use crate::sample::{batch, event, row, time};
 use forge_ports::Journal;
-use forge_ports::journal::{Batch, Blob, Checkpoint, Error, RunQuery, RunRow};
+use forge_ports::journal::{Batch, Blob, Checkpoint, Error, News, RunQuery, RunRow};
 use forge_types::{
     Command, CommandId, Digest, LimitKind, Money, RunId, RunStatus, Seq, Timestamp, WaitingFor,
 };
@@ -256,12 +256,13 @@ pub async fn a_row_comes_back_as_it_was_written(store: &impl Journal) {
 /// Whoever watches learns of appends and commands.
 pub async fn every_change_moves_the_counter(store: &(impl Journal + Clone + 'static)) {
     let run = RunId::generate();
-    let (mut one, mut two) = (store.watch(), store.watch());
+    let (mut one, mut two) = (store.watch(News::All), store.watch(News::All));
     let waiting = tokio::spawn(async move { one.changed().await });
     store.append(batch(run, 0, 1)).await.unwrap();
     waiting.await.unwrap().unwrap();
     two.changed().await.unwrap();
-    let mut three = store.watch();
+    let (mut three, mut four) = (store.watch(News::All), store.watch(News::Commands));
     store.send(run, CommandId::generate(), Command::Pause).await.unwrap();
     three.changed().await.unwrap();
+    four.changed().await.unwrap();
 }

@@ -9,7 +9,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use forge_ports::journal::{Batch, Checkpoint, Error, Journal, Pages, RunQuery, RunRow};
+use forge_ports::journal::{Batch, Checkpoint, Error, Journal, News, Pages, RunQuery, RunRow};
 use forge_ports::ledger::{Balance, Ledger};
 use forge_ports::{async_trait, queue::Item, queue::ItemStatus, queue::QueueTable};
 use forge_types::{Command, CommandId, Digest, EffectId, Money, RunId, Seq, Timestamp};
@@ -208,7 +208,7 @@ impl Journal for MemoryStore {
         Ok(self.alive()?.inbox(run))
     }
 
-    fn watch(&self) -> watch::Receiver<u64> {
+    fn watch(&self, _news: News) -> watch::Receiver<u64> {
         self.data.changes.subscribe()
     }
 }
