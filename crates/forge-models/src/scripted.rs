@@ -134,7 +134,7 @@ impl Counts {
 }
 
 fn estimate(request: &ModelRequest, reply: &[Part]) -> Usage {
-    let bytes: u64 = request.messages.iter().map(forge_types::Message::bytes).sum();
+    let bytes: u64 = request.messages.iter().map(|message| message.bytes()).sum();
     let written: usize = reply
         .iter()
         .map(|part| match &part.kind {

@@ -232,6 +232,15 @@ impl Message {
         })
     }
 
+    /// Whether all its texts stand inline.
+    pub fn is_inline(&self) -> bool {
+        self.parts.iter().all(|part| match &part.kind {
+            PartKind::Text { text } | PartKind::Reasoning { text } => text.inline().is_some(),
+            PartKind::Result(result) => result.content.inline().is_some(),
+            PartKind::Call(_) => true,
+        })
+    }
+
     /// About how many bytes it adds to a request.
     pub fn bytes(&self) -> u64 {
         self.parts

@@ -3,6 +3,7 @@
 use crate::{Message, Part, PartKind, ToolCall, ToolSpec, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// A provider and one of its models.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ pub struct ModelRequest {
     /// The system prompt.
     pub system: String,
     /// The conversation so far.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Arc<Message>>,
     /// The tools that may be called.
     pub tools: Vec<ToolSpec>,
     /// Settings.

@@ -214,7 +214,7 @@ pub fn message_lines(state: &RunState, plan: Option<&Plan>) -> Vec<MessageLine> 
         CallState::Done(result) => Some(message_line(&Message::tool((**result).clone()))),
         _ => None,
     });
-    system.into_iter().chain(state.messages.iter().map(message_line)).chain(done).collect()
+    system.into_iter().chain(state.messages.iter().map(|message| message_line(message))).chain(done).collect()
 }
 
 fn line(role: Role, content: String) -> MessageLine {

@@ -23,7 +23,7 @@ fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest 
     ModelRequest {
         route: Route { provider: provider.to_owned(), model: model.to_owned() },
         system: String::new(),
-        messages,
+        messages: messages.into_iter().map(std::sync::Arc::new).collect(),
         tools: Vec::new(),
         settings: ModelSettings {
             max_tokens: Some(100),

@@ -292,7 +292,7 @@ fn a_cancelled_run_is_never_failed() {
 fn the_conversation_is_only_ever_extended() {
     let story = "begin\nmodel: !read a !write b\ntool: A\ntool: B\nsteer: more\nmodel cut: half\nmodel: !nope x\nmodel: done";
     let mut world = World::new(plan());
-    let mut before: Vec<Message> = Vec::new();
+    let mut before: Vec<std::sync::Arc<Message>> = Vec::new();
     for line in story.lines() {
         world.happen(line);
         world.decide();

@@ -53,6 +53,13 @@ impl BoxKeeper {
         Ok(workspace)
     }
 
+    /// Opens the box if that works at the first try; else [`BoxKeeper::open`] says what is wrong.
+    pub async fn open_early(&self) {
+        if let Ok(workspace) = self.sandbox.open(&self.spec, self.run).await {
+            *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace);
+        }
+    }
+
     /// Lets go of the box; it ends with its last user.
     pub async fn close(&self) {
         let workspace = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -66,19 +66,17 @@ impl Engine {
     /// # Errors
     /// If a live process works on it, or its journal can't be read or written.
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunState, Error> {
-        // Reading while the claim is being written saves a wait. Of a run that was claimed before, what was read may
-        // be old by the time the claim stands.
-        let journal = self.parts.journal.as_ref();
-        let (lease, loaded) = tokio::join!(self.parts.queue.claim(run), load(journal, run));
+        // Reading and opening the box while the claim is being written saves two waits. Of a run that was claimed
+        // before, what was read may be old by the time the claim stands.
+        let (lease, taken_up) = tokio::join!(self.parts.queue.claim(run), self.take_up(run, BoxWhen::Now));
         let lease = lease?;
-        let result = match loaded {
-            Ok((plan, projector)) if lease.attempt() == 1 => {
-                self.drive_leased(lease.as_ref(), plan, projector, live).await
-            }
-            _ => match load(journal, run).await {
-                Ok((plan, projector)) => self.drive_leased(lease.as_ref(), plan, projector, live).await,
-                Err(error) => Err(error),
-            },
+        let taken_up = match taken_up {
+            Ok(taken_up) if lease.attempt() == 1 => Ok(taken_up),
+            _ => self.take_up(run, BoxWhen::Later).await,
+        };
+        let result = match taken_up {
+            Ok(taken_up) => self.drive_leased(lease.as_ref(), taken_up, live).await,
+            Err(error) => Err(error),
         };
         let status = match &result {
             Ok(state) if state.status.is_terminal() => ItemStatus::Completed,
@@ -90,11 +88,19 @@ impl Engine {
         Ok(state)
     }
 
+    async fn take_up(&self, run: RunId, when: BoxWhen) -> Result<TakenUp, Error> {
+        let (plan, projector) = load(self.parts.journal.as_ref(), run).await?;
+        let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
+        if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 {
+            keeper.open_early().await;
+        }
+        Ok(TakenUp { plan, projector, keeper })
+    }
+
     async fn drive_leased(
         &self,
         lease: &dyn Lease,
-        plan: Plan,
-        projector: Projector,
+        TakenUp { plan, projector, keeper }: TakenUp,
         live: Arc<dyn LiveSink>,
     ) -> Result<RunState, Error> {
         if projector.state().status.is_terminal() {
@@ -102,7 +108,6 @@ impl Engine {
         }
         let blobs = Arc::new(BlobCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
-        let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), lease.run());
         let mut drive = Drive {
             parts: self.parts.clone(),
             plan,
@@ -114,6 +119,7 @@ impl Engine {
             names: HashMap::new(),
             handles: HashMap::new(),
             since_checkpoint: 0,
+            entered: false,
             opened: None,
             survey: None,
             manifest: None,
@@ -127,6 +133,22 @@ impl Engine {
         drive.keeper.close().await;
         ended.map(|()| drive.projector.state().clone())
     }
+}
+
+/// A run as it is taken up.
+struct TakenUp {
+    plan: Plan,
+    projector: Projector,
+    keeper: BoxKeeper,
+}
+
+/// When the box of a run that was never worked on is opened.
+#[derive(Clone, Copy)]
+enum BoxWhen {
+    /// At once.
+    Now,
+    /// When something needs it.
+    Later,
 }
 
 /// Reads a run's plan and a projector that stands at the end of its journal: from the newest checkpoint on, so that
@@ -187,6 +209,8 @@ struct Drive {
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
+    /// Whether this process has begun to use its box.
+    entered: bool,
     /// A box that was opened and is still to be told of: it takes a moment until it knows all about itself.
     opened: Option<Arc<dyn Workspace>>,
     /// The look at the workspace that began with the box.

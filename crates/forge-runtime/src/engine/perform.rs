@@ -31,7 +31,11 @@ impl Performer {
 
     async fn call_model(&self, mut request: ModelRequest) -> Outcome {
         for message in &mut request.messages {
-            for payload in message.payloads_mut() {
+            // Only a message that lacks a text is copied.
+            if message.is_inline() {
+                continue;
+            }
+            for payload in Arc::make_mut(message).payloads_mut() {
                 if let Err(error) = self.blobs.resolve(payload).await {
                     let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
                     return Outcome::ModelFailed { error };

@@ -196,14 +196,11 @@ impl Drive {
 
     /// What must stand before an effect starts: the box, and before the first change a look at the workspace.
     async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
-        if !self.keeper.is_open() {
+        if !self.entered {
             match self.keeper.open(self.parts.clock.as_ref()).await {
                 Ok(workspace) => {
-                    let report = workspace.report();
-                    draft.push(EventKind::SandboxChanged {
-                        state: SandboxState::Running,
-                        report: Some(report),
-                    })?;
+                    self.entered = true;
+                    self.opened = Some(workspace.clone());
                     if draft.state.manifest.is_none() {
                         self.begin_survey(workspace);
                     }
@@ -234,6 +231,7 @@ impl Drive {
 
     async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
         if self.keeper.is_open() {
+            self.entered = false;
             self.keeper.close().await;
             draft.push(EventKind::SandboxChanged { state: SandboxState::Died, report: None })?;
         }
@@ -242,9 +240,10 @@ impl Drive {
 
     async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
         let files_modified = self.files_modified(&draft.state).await;
-        if self.keeper.is_open() {
-            self.tell_of_box(draft)?;
-            self.keeper.close().await;
+        self.tell_of_box(draft)?;
+        let entered = std::mem::take(&mut self.entered);
+        self.keeper.close().await;
+        if entered {
             draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
         }
         draft.push(EventKind::Finished {

@@ -81,8 +81,11 @@ async fn of_two_processes_one_works_on_a_run() {
 async fn a_message_joins_the_running_conversation() {
     let world = World::new();
     let brain = Arc::new(Brain::new(|request, n| {
-        let told =
-            request.messages.iter().flat_map(Message::texts).any(|text| text.inline() == Some("also b"));
+        let told = request
+            .messages
+            .iter()
+            .flat_map(|message| message.texts())
+            .any(|text| text.inline() == Some("also b"));
         Ok(if n == 0 {
             shell("while [ ! -f go ]; do :; done")
         } else {

@@ -3,6 +3,7 @@
 use crate::{EffectId, Message, Part, PartKind, Payload, RunState, ToolCall, ToolResultPart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What is being done about a tool call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +106,6 @@ impl RunState {
 
     pub(super) fn push(&mut self, message: Message) {
         self.message_bytes += message.bytes();
-        self.messages.push(message);
+        self.messages.push(Arc::new(message));
     }
 }

@@ -13,6 +13,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// An effect whose outcome is not known yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +92,9 @@ pub struct RunState {
     pub open: BTreeMap<EffectId, OpenEffect>,
     /// The name of the next effect.
     pub next_effect: EffectId,
-    /// The conversation without the system prompt; only ever extended.
-    pub messages: Vec<Message>,
+    /// The conversation without the system prompt; only ever extended. Shared, because states and requests are
+    /// copied far more often than messages change.
+    pub messages: Vec<Arc<Message>>,
     /// Bytes of the conversation.
     pub message_bytes: u64,
     /// Ids of all tool calls so far.

@@ -6,6 +6,7 @@ use forge_types::{
     ToolAccess, ToolOutput, ToolResultPart, WaitingFor,
 };
 use proptest::prelude::*;
+use std::sync::Arc;
 
 proptest! {
     #[test]
@@ -175,7 +176,7 @@ fn steering_stands_before_the_next_request() {
     writer.reply(effect, vec![Part::text("Working on it.")], Finish::Stop);
     assert_eq!(writer.state.messages.len(), 2);
     writer.ask();
-    assert_eq!(writer.state.messages.last(), Some(&Message::user("use tabs")));
+    assert_eq!(writer.state.messages.last().map(AsRef::as_ref), Some(&Message::user("use tabs")));
 }
 
 #[test]
@@ -187,7 +188,9 @@ fn what_is_not_whole_is_told_apart() {
         role: forge_types::Role::Assistant,
         parts: ids.iter().map(|id| part_call(id, "t", "{}")).collect(),
     };
-    let whole = |messages: Vec<Message>| RunState { messages, ..RunState::new(run()) }.is_whole();
+    let whole = |messages: Vec<Message>| {
+        RunState { messages: messages.into_iter().map(Arc::new).collect(), ..RunState::new(run()) }.is_whole()
+    };
     assert!(whole(vec![Message::user("go"), asks(&["a", "b"]), result("a"), result("b")]));
     assert!(!whole(vec![asks(&["a", "b"]), result("b"), result("a")]), "order of calls");
     assert!(!whole(vec![asks(&["a"]), Message::user("x"), result("a")]), "nothing in between");

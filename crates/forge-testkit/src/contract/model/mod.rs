@@ -160,7 +160,7 @@ fn request(route: &Route, messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         route: route.clone(),
         system: "You are careful.".to_owned(),
-        messages,
+        messages: messages.into_iter().map(std::sync::Arc::new).collect(),
         tools: vec![tool("read_file", &[("path", ParamType::String)]), tool("list_files", &[])],
         settings: ModelSettings { max_tokens: Some(512), temperature: None, top_p: None, timeout_ms: 20_000 },
     }
