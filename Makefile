@@ -3,7 +3,7 @@
 SHELL := bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-e2e test-model soak bench lint format audit
+.PHONY: help build demo test test-unit test-e2e test-model soak bench lint format audit build-sandbox
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,3 +45,8 @@ format: ## format all sources
 audit: ## licences, sources and bans of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+
+build-sandbox: ## build the program, the sandbox is part of it, and check that this machine can hold one
+	scripts/setup.sh build
+	cargo build --locked --bin forge
+	@found="$$($(TARGET_DIR)/debug/forge doctor | grep 'sandbox:')"; echo "$$found"; ! grep -q '^FAIL' <<<"$$found"
