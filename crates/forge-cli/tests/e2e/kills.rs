@@ -43,6 +43,18 @@ fn a_kill_during_a_command() {
 }
 
 #[test]
+fn a_kill_during_a_command_of_an_ordinary_user() {
+    let Some(mut run) = Matrix::of_an_ordinary_user("killed as an ordinary user") else { return };
+    run.hold_command(5, Hold::After);
+    run.start();
+    run.wait_until_begun();
+    run.kill();
+    run.release_commands();
+    run.resume_to_the_end();
+    run.assert_as_if_nothing_had_happened();
+}
+
+#[test]
 fn a_kill_as_soon_as_a_tool_call_is_journalled() {
     let steps: Vec<usize> = scale::pick(vec![1], (0..STEPS.len()).collect());
     for step in &steps {
@@ -102,7 +114,7 @@ fn a_kill_after_an_event_that_the_run_itself_tells() {
 fn a_kill_at_random_and_again_while_resuming() {
     let count = events_of_an_undisturbed_run();
     let wanted = scale::pick(RANDOM.0, RANDOM.1);
-    let mut dice = Dice(0x5EED_0F_F0_46E);
+    let mut dice = Dice(0x5EED_F046);
     let (mut runs, mut kills) = (0, 0);
     while kills < wanted {
         let mut run = Matrix::new(&format!("random run {runs}"));

@@ -124,7 +124,15 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     pub(crate) fn new(label: &str) -> Self {
-        let mut world = World::new();
+        Self::of(World::new(), label)
+    }
+
+    /// The same for a user who is not root; `None` where there can be none.
+    pub(crate) fn of_an_ordinary_user(label: &str) -> Option<Self> {
+        Some(Self::of(World::of_an_ordinary_user(label)?, label))
+    }
+
+    fn of(mut world: World, label: &str) -> Self {
         let server = ModelServer::start(Script::always(answer));
         let flags = world.uses(&server, Shape::OpenAi);
         world.file("notes.md", "Do the six steps.\n");
