@@ -245,12 +245,18 @@ impl Shared {
             wire::send(self.control.as_fd(), &frame, fds)
         };
         if let Err(error) = sent {
-            let taken = self.lock().waiting.remove(&id);
+            let mut state = self.lock();
+            let taken = state.waiting.remove(&id);
+            let error = match error.raw_os_error() {
+                // Said at once: the reader may need a moment longer to see the end.
+                Some(libc::EPIPE | libc::ECONNRESET) => {
+                    Error::Died(state.dead.get_or_insert_with(|| "its init ended".to_owned()).clone())
+                }
+                _ => Error::Talk { doing: "sending a request", source: error },
+            };
+            drop(state);
             if let Some(on_reply) = taken {
-                on_reply(Err(match error.raw_os_error() {
-                    Some(libc::EPIPE | libc::ECONNRESET) => Error::Died("its init ended".to_owned()),
-                    _ => Error::Talk { doing: "sending a request", source: error },
-                }));
+                on_reply(Err(error));
             }
         }
         id

@@ -140,7 +140,7 @@ impl Forge {
         let batch = Batch {
             run,
             expected: Seq(0),
-            events: vec![event],
+            events: vec![event.clone()],
             blobs: vec![blob],
             taken: Vec::new(),
             postings: Vec::new(),
@@ -148,6 +148,7 @@ impl Forge {
             checkpoint: None,
         };
         self.parts.journal.append(batch).await?;
+        self.engine.remember(plan, &event);
         Ok(run)
     }
 

@@ -86,9 +86,11 @@ fn standing(shown: &Shown) -> Vec<(String, String)> {
         (Some(holder), _) => fact("worker", text::one_line(holder)),
         (None, RunStatus::Running | RunStatus::Pending) => {
             fact("worker", "none: its process ended".to_owned());
-            fact("next", format!("forge resume {run}"));
+            if shown.damage.is_none() {
+                fact("next", format!("forge resume {run}"));
+            }
         }
-        (None, RunStatus::Waiting) => fact("next", format!("forge resume {run}")),
+        (None, RunStatus::Waiting) if shown.damage.is_none() => fact("next", format!("forge resume {run}")),
         (None, _) => {}
     }
     facts

@@ -21,7 +21,7 @@ use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
 use forge_types::{EffectId, Event, Outcome, Plan, RunId, RunState, RunStatus, Seq};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};
 
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
@@ -53,12 +53,35 @@ pub struct Parts {
 pub struct Engine {
     parts: Parts,
     worker: String,
+    /// The run that this process created last: it need not be read back to be driven.
+    fresh: Arc<Mutex<Option<Fresh>>>,
+}
+
+/// A run that was created and never claimed.
+struct Fresh {
+    plan: Plan,
+    projector: Projector,
 }
 
 impl Engine {
     /// An engine; `worker` names this process in journals (`host:pid`).
     pub fn new(parts: Parts, worker: String) -> Self {
-        Self { parts, worker }
+        Self { parts, worker, fresh: Arc::default() }
+    }
+
+    /// Remembers a run that was just created, with its only event.
+    pub(crate) fn remember(&self, plan: &Plan, created: &Event) {
+        let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
+        if projector.project(created).is_ok() {
+            *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Fresh { plan: plan.clone(), projector });
+        }
+    }
+
+    /// What is remembered of a run. It counts only for the first claim: until then nobody else appends to it.
+    fn recall(&self, run: RunId) -> Option<Fresh> {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.take_if(|fresh| fresh.projector.state().run == run)
     }
 
     /// Works on a run until it ends or is parked, and gives its state then.
@@ -89,7 +112,10 @@ impl Engine {
     }
 
     async fn take_up(&self, run: RunId, when: BoxWhen) -> Result<TakenUp, Error> {
-        let (plan, projector) = load(self.parts.journal.as_ref(), run).await?;
+        let (plan, projector) = match (when, self.recall(run)) {
+            (BoxWhen::Now, Some(Fresh { plan, projector })) => (plan, projector),
+            _ => load(self.parts.journal.as_ref(), run).await?,
+        };
         let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
         if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 {
             keeper.open_early().await;
