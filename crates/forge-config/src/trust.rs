@@ -197,7 +197,7 @@ pub fn review(dirs: &Dirs, repo: &Path, extra: &[PathBuf]) -> Result<Review, Tru
             }
             (Role::Variables, Some(text)) => {
                 variables(&full, &text, &mut settings, &mut faults);
-                names_only(&text)
+                without_keys(&text)
             }
         };
         files.push(ReviewedFile { path, digest, text });
@@ -251,7 +251,7 @@ enum Role {
     Prompt,
     /// Keys and values.
     Settings,
-    /// `NAME=value` lines, whose values are not shown.
+    /// `NAME=value` lines, of which only settings show their values.
     Variables,
 }
 
@@ -368,12 +368,19 @@ fn claims(path: &Path, text: &str, context: Context<'_>, out: &mut Vec<Claim>, f
     }
 }
 
-/// The variables that a `.env` holds; their values are not shown.
+/// What is shown of a variable's value: settings are, since they decide where keys go; anything else may be a key.
+fn shown(variable: &dotenv::Assignment) -> String {
+    let is_setting =
+        schema::KEYS.iter().any(|key| key.variables().iter().any(|(name, _)| *name == variable.name));
+    if is_setting { printable(&variable.value) } else { "(not shown)".to_owned() }
+}
+
+/// The variables that a `.env` holds.
 fn variables(path: &Path, text: &str, out: &mut Vec<Claim>, faults: &mut Vec<Fault>) {
     match dotenv::parse(text) {
         Ok(found) => out.extend(found.into_iter().map(|found| Claim {
+            value: shown(&found),
             key: found.name,
-            value: "(not shown)".to_owned(),
             place: format!("{}:{}", path.display(), found.line),
             needs_trust: true,
         })),
@@ -384,9 +391,9 @@ fn variables(path: &Path, text: &str, out: &mut Vec<Claim>, faults: &mut Vec<Fau
     }
 }
 
-fn names_only(text: &str) -> String {
+fn without_keys(text: &str) -> String {
     let found = dotenv::parse(text).unwrap_or_default();
-    found.iter().map(|found| format!("{}=(not shown)\n", found.name)).collect()
+    found.iter().map(|found| format!("{}={}\n", found.name, shown(found))).collect()
 }
 
 /// The text with everything escaped that a terminal would act on.

@@ -176,7 +176,10 @@ fn files_named_on_the_command_line_are_judged_by_where_they_lie() {
 
     place.config_path = inside;
     let review = trust::review(&place.dirs(), &place.repo(), place.config_path.as_slice()).unwrap();
-    assert!(review.files.iter().all(|file| !file.text.contains("k-repo")), "values of .env are not shown");
+    assert!(review.files.iter().all(|file| !file.text.contains("k-repo")), "keys are not shown");
+    let text: String = review.files.iter().map(|file| file.text.as_str()).collect();
+    assert!(text.contains("OPENAI_BASE_URL=http://evil.test"), "where a key would go is shown: {text}");
+    assert!(text.contains("OPENAI_API_KEY=(not shown)") && text.contains("PYTHONPATH=(not shown)"), "{text}");
     trust::grant(&place.dirs(), &review).unwrap();
     let loaded = place.load();
     assert_eq!(refused(&loaded.notices), [""; 0]);
