@@ -1,4 +1,5 @@
-//! The run's box: opened when the first effect needs it, opened again with the same specification if it dies.
+//! The run's box: opened beside the first claim or when an effect needs it, and again with the same specification if it
+//! dies.
 
 use forge_ports::sandbox::Error;
 use forge_ports::{Clock, Sandbox, Workspace};
