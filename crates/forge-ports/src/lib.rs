@@ -10,6 +10,7 @@ pub mod model;
 pub mod queue;
 pub mod sandbox;
 pub mod tool;
+pub mod views;
 
 pub use async_trait::async_trait;
 pub use clock::Clock;
@@ -17,5 +18,6 @@ pub use journal::Journal;
 pub use ledger::Ledger;
 pub use model::{Deltas, Model};
 pub use queue::{Queue, QueueTable};
-pub use sandbox::{Sandbox, Workspace};
+pub use sandbox::{Files, Sandbox, Workspace};
 pub use tool::Tool;
+pub use views::Views;

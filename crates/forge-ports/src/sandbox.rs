@@ -1,9 +1,10 @@
 //! Boxes in which everything happens that a model asks for.
 
 use async_trait::async_trait;
-use forge_types::{Class, Layer, SandboxReport, SandboxSpec};
+use forge_types::{Class, EgressRecord, Layer, SandboxReport, SandboxSpec, SnapshotId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +39,48 @@ pub enum Error {
         /// Which of the usual cases it is.
         kind: PathFault,
     },
+    /// The private view of the repository can't be made, read or put back.
+    #[error("the workspace: {why}")]
+    View {
+        /// What was being done, what went wrong, and what to do.
+        why: String,
+    },
+    /// A result can't be applied: others changed the same things meanwhile. Nothing was changed.
+    #[error("{} changed in the repository since the run began; nothing was applied", conflicts_in_words(conflicts))]
+    Conflicts {
+        /// Each path with the reason, sorted.
+        conflicts: Vec<Conflict>,
+    },
     /// The request makes no sense (bad pattern, bad glob).
     #[error("{why}")]
     Invalid {
         /// In words for the model.
         why: String,
     },
+}
+
+/// A path that a run and somebody else both changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The path, relative to the workspace.
+    pub path: String,
+    /// What is in the way, in words.
+    pub why: String,
+    /// Whether a three-way merge of the texts would go through.
+    pub merges: bool,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.why)
+    }
+}
+
+fn conflicts_in_words(conflicts: &[Conflict]) -> String {
+    match conflicts {
+        [one] => one.path.clone(),
+        many => format!("{} paths", many.len()),
+    }
 }
 
 /// Usual cases of [`Error::Path`].
@@ -75,7 +112,8 @@ impl Error {
         match self {
             Self::Missing { .. } => Class::Unavailable,
             Self::Startup { .. } | Self::Died { .. } => Class::Retry { after: None },
-            Self::Path { .. } | Self::Invalid { .. } => Class::Invalid,
+            Self::View { .. } => Class::Fatal,
+            Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => Class::Invalid,
         }
     }
 }
@@ -101,6 +139,17 @@ impl OutputSink for () {
     fn output(&self, _stream: Stream, _bytes: &[u8]) {}
 }
 
+/// What becomes of the processes that a command leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leftovers {
+    /// They are killed when the command ends.
+    #[default]
+    Kill,
+    /// They live until the run ends: development servers. They are stopped while a snapshot is taken.
+    Keep,
+}
+
 /// A command to run in the box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecSpec {
@@ -114,6 +163,8 @@ pub struct ExecSpec {
     pub timeout: Duration,
     /// Bytes kept of each stream: the first half from its beginning, the rest from its end.
     pub keep_bytes: usize,
+    /// What becomes of the processes that it leaves behind.
+    pub leftovers: Leftovers,
 }
 
 /// Bytes kept of a stream.
@@ -149,6 +200,8 @@ pub struct ExecResult {
     pub stderr: Kept,
     /// Milliseconds it took.
     pub duration_ms: u64,
+    /// Most memory that it and what it started used together, as far as that can be measured here; bytes.
+    pub peak_memory: u64,
 }
 
 /// What stands at a path.
@@ -222,55 +275,36 @@ pub struct Match {
     pub text: String,
 }
 
-/// An entry of a [`Manifest`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestEntry {
-    /// Permission bits and type, as `st_mode`.
-    pub mode: u32,
-    /// Size in bytes.
-    pub size: u64,
-    /// Time of the last change of content, nanoseconds since the epoch.
-    pub mtime_ns: i64,
-    /// SHA-256 of the content or of the link's target; absent for files over 1 MiB.
-    pub digest: Option<forge_types::Digest>,
-}
-
-/// What stands in a workspace: files and symlinks without `.git`, ignored files left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// By path relative to the workspace.
-    pub entries: BTreeMap<String, ManifestEntry>,
-    /// Whether the tree was too large to be listed whole.
-    pub partial: bool,
-}
-
 /// A backend.
 #[async_trait]
 pub trait Sandbox: Send + Sync {
     /// Each layer of isolation and whether it can be had here. For `forge doctor`.
     async fn probe(&self) -> Vec<Layer>;
 
-    /// Opens a box. Nothing is opened with less isolation than `spec` asks for.
-    async fn open(&self, spec: &SandboxSpec, run: forge_types::RunId) -> Result<Arc<dyn Workspace>, Error>;
+    /// Opens a box. Nothing is opened with less isolation than `spec` asks for. The workspace is put to the snapshot
+    /// `at` first: whatever an attempt that died left behind is gone. `None`: it is new, or goes on as it stands.
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        run: forge_types::RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<dyn Workspace>, Error>;
 }
 
-/// An open box with its workspace. All paths are relative to the workspace and never leave it.
+/// The files of a workspace. All paths are relative to the workspace and never leave it.
 ///
-/// Dropping the future of a call ends what the call started. Dropping the last handle ends the box.
+/// Dropping the future of a call ends what the call started.
 #[async_trait]
-pub trait Workspace: Send + Sync {
-    /// What the box really is.
-    fn report(&self) -> SandboxReport;
-
-    /// Runs a command; at its end all it started is gone.
-    async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error>;
-
+pub trait Files: Send + Sync {
     /// Reads at most `limit` bytes of a regular file from `offset` on. Symlinks that stay inside are followed;
     /// what is not a regular file is refused without blocking.
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error>;
 
     /// Writes a whole file atomically (temporary name, then rename), with its parents; keeps an existing mode.
     async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Removes a file or a symlink, never its target; a directory is refused.
+    async fn remove(&self, path: &str) -> Result<(), Error>;
 
     /// Lists a directory, sorted by path, `depth` levels deep (1: only its entries), at most `limit` entries.
     async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error>;
@@ -280,7 +314,21 @@ pub trait Workspace: Send + Sync {
 
     /// Files whose path matches a glob, sorted; `.git` and ignored files are left out.
     async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error>;
+}
 
-    /// What stands in the workspace now.
-    async fn manifest(&self) -> Result<Manifest, Error>;
+/// An open box with its workspace. Dropping the last handle ends the box.
+#[async_trait]
+pub trait Workspace: Files {
+    /// What the box really is.
+    fn report(&self) -> SandboxReport;
+
+    /// Runs a command; at its end all it started is gone, unless it is to be kept.
+    async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error>;
+
+    /// Keeps the workspace as it stands now: tracked, ignored and untracked files of any size, modes, symlinks, empty
+    /// folders, deletions, `.git`. It is durable when this returns. Equal workspaces give equal snapshots.
+    async fn snapshot(&self) -> Result<SnapshotId, Error>;
+
+    /// What the box tried to reach since the last call.
+    fn reached(&self) -> Vec<EgressRecord>;
 }

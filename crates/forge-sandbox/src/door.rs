@@ -2,7 +2,7 @@
 //! requests by the same rules; what is here is the order of the steps.
 
 use crate::paths;
-use forge_jail::{Answer, Raw, Replace, Reply, Request, Sync};
+use forge_jail::{Answer, Raw, Removal, Replace, Reply, Request, Sync};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{Error, FileChunk};
 use std::fs::File;
@@ -63,6 +63,11 @@ pub(crate) async fn write(door: &dyn Door, path: String, bytes: Vec<u8>) -> Resu
         return Err(error);
     }
     door.ask(Request::CommitTemp { token, replace: Replace::Yes, sync: Sync::No }).await.map(drop)
+}
+
+/// Removes one file or symlink.
+pub(crate) async fn remove(door: &dyn Door, path: String) -> Result<(), Error> {
+    door.ask(Request::Remove { path: Raw::from(path.as_str()), what: Removal::File }).await.map(drop)
 }
 
 fn put(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {

@@ -5,17 +5,23 @@
 //! [`helper_main`]. What this crate does not know: tools, models, configuration, and what a command is for.
 
 mod capture;
+mod docker;
 mod door;
+mod egress;
+mod images;
 mod masks;
 mod native;
+mod once;
 mod paths;
 mod process;
 mod stream;
+mod verify;
+mod view;
 mod walk;
 
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
-use forge_types::{Layer, RunId, SandboxSpec};
+use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
 pub use native::Native;
 pub use process::Process;
 use std::sync::Arc;
@@ -49,11 +55,16 @@ impl Sandbox for Backends {
         self.native.probe().await
     }
 
-    async fn open(&self, spec: &SandboxSpec, run: RunId) -> Result<Arc<dyn Workspace>, Error> {
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<dyn Workspace>, Error> {
         match spec.backend.as_str() {
             // Each of these means the isolation of this machine, and never less.
-            "native" | "bwrap" | "auto" => self.native.open(spec, run).await,
-            "process" => self.process.open(spec, run).await,
+            "native" | "bwrap" | "auto" => self.native.open(spec, run, at).await,
+            "process" => self.process.open(spec, run, at).await,
             other => {
                 let missing = format!(
                     "there is no sandbox backend `{other}` in this build (there are: native, process)"

@@ -9,12 +9,12 @@ use forge_jail::{
     Answer, Bind, End, Ended, Exec, HELPER, Jail, JailSpec, Leftovers, Missing, Network, Raw, Reply, Request,
     StartFault, State,
 };
-use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Manifest, Match, OutputSink, SearchSpec,
+    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
-use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec};
+use forge_ports::{Files, Sandbox, Workspace};
+use forge_ports::{async_trait, sandbox};
+use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,9 +72,15 @@ impl Sandbox for Native {
         probed.await.unwrap_or_default().iter().map(layer).collect()
     }
 
-    async fn open(&self, spec: &SandboxSpec, run: RunId) -> Result<Arc<dyn Workspace>, Error> {
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<dyn Workspace>, Error> {
         let (exe, spec) = (self.exe.clone(), spec.clone());
         let room = blocking(move || Room::open(&exe, &spec, run)).await?;
+        let _ = at;
         Ok(Arc::new(room))
     }
 }
@@ -97,9 +103,10 @@ impl Room {
         let mut jail = JailSpec::new(run.to_string(), &root);
         jail.masked = masks.paths.iter().map(|p| Raw::from(p.as_path())).collect();
         jail.binds = spec.read_only.iter().flat_map(|folder| binds(folder)).collect();
-        jail.network = match spec.network {
+        jail.network = match &spec.network {
             NetworkPolicy::Off => Network::Off,
             NetworkPolicy::Host => Network::Host,
+            NetworkPolicy::Allow(_) => Network::Off,
         };
         jail.limits.memory_bytes = spec.limits.memory_bytes;
         jail.limits.pids = spec.limits.pids;
@@ -115,6 +122,7 @@ impl Room {
             backend: "native".to_owned(),
             id: format!("{run}/{}", jail.init_pid()),
             layers: Vec::new(),
+            view: "direct".to_owned(),
             masked: masks.paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
             warnings: masks.warnings,
         };
@@ -263,7 +271,10 @@ impl Workspace for Room {
             cwd: Raw::from(paths::relative(&spec.cwd, &self.root)?),
             env: spec.env.iter().map(|(k, v)| (Raw::from(k.as_str()), Raw::from(v.as_str()))).collect(),
             timeout_ms: Some(millis(spec.timeout.min(self.longest))),
-            leftovers: Leftovers::Kill,
+            leftovers: match spec.leftovers {
+                sandbox::Leftovers::Kill => Leftovers::Kill,
+                sandbox::Leftovers::Keep => Leftovers::Keep,
+            },
         };
         let cwd = exec.cwd.clone();
         match self.run(exec, spec.keep_bytes, output).await? {
@@ -276,6 +287,7 @@ impl Workspace for Room {
                     stdout,
                     stderr,
                     duration_ms: millis(begun.elapsed()),
+                    peak_memory: ended.max_rss_kib << 10,
                 })
             }
             // It is about the folder when that is what the fault names.
@@ -286,6 +298,17 @@ impl Workspace for Room {
         }
     }
 
+    async fn snapshot(&self) -> Result<SnapshotId, Error> {
+        Err(Error::View { why: "snapshots are not wired".to_owned() })
+    }
+
+    fn reached(&self) -> Vec<forge_types::EgressRecord> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl Files for Room {
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
         door::read(self, paths::relative(path, &self.root)?, offset, limit).await
     }
@@ -308,8 +331,8 @@ impl Workspace for Room {
         self.walk(&walk::Request::Find { glob: glob.to_owned(), limit }).await?.entries()
     }
 
-    async fn manifest(&self) -> Result<Manifest, Error> {
-        self.walk(&walk::Request::Manifest).await?.manifest()
+    async fn remove(&self, path: &str) -> Result<(), Error> {
+        door::remove(self, paths::relative(path, &self.root)?).await
     }
 }
 
@@ -324,6 +347,7 @@ fn not_started(fault: &StartFault, duration_ms: u64) -> ExecResult {
         stdout: Kept::default(),
         stderr: Kept { total: text.len() as u64, bytes: text, missing: 0 },
         duration_ms,
+        peak_memory: 0,
     }
 }
 

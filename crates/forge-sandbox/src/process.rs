@@ -8,10 +8,10 @@ use crate::walk::{self, Request};
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Manifest, Match, OutputSink, SearchSpec,
+    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
 use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, LayerState, RunId, SandboxReport, SandboxSpec};
+use forge_types::{Layer, LayerState, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::collections::HashSet;
@@ -45,11 +45,17 @@ impl Sandbox for Process {
         }]
     }
 
-    async fn open(&self, spec: &SandboxSpec, run: RunId) -> Result<Arc<dyn Workspace>, Error> {
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<dyn Workspace>, Error> {
         if !spec.allow_unisolated {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
+        let _ = at;
         let layers = self.probe().await;
         let spec = spec.clone();
         Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers)).await?))
@@ -88,6 +94,7 @@ impl HostFolder {
         let report = SandboxReport {
             backend: "process".to_owned(),
             id: run.to_string(),
+            view: "direct".to_owned(),
             layers,
             masked: masks.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
             warnings,
@@ -275,9 +282,21 @@ impl Workspace for HostFolder {
             stdout,
             stderr,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            peak_memory: 0,
         })
     }
 
+    async fn snapshot(&self) -> Result<SnapshotId, Error> {
+        Err(Error::View { why: "snapshots are not wired".to_owned() })
+    }
+
+    fn reached(&self) -> Vec<forge_types::EgressRecord> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl forge_ports::Files for HostFolder {
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
         door::read(self, paths::relative(path, &self.root)?, offset, limit).await
     }
@@ -302,8 +321,8 @@ impl Workspace for HostFolder {
         self.walk(Request::Find { glob: glob.to_owned(), limit }).await?.entries()
     }
 
-    async fn manifest(&self) -> Result<Manifest, Error> {
-        self.walk(Request::Manifest).await?.manifest()
+    async fn remove(&self, path: &str) -> Result<(), Error> {
+        door::remove(self, paths::relative(path, &self.root)?).await
     }
 }
 
@@ -318,6 +337,7 @@ fn not_started(spec: &ExecSpec, error: &std::io::Error) -> ExecResult {
         stdout: Kept::default(),
         stderr: Kept { total: text.len() as u64, bytes: text, missing: 0 },
         duration_ms: 0,
+        peak_memory: 0,
     }
 }
 

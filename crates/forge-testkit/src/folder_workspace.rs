@@ -4,11 +4,11 @@
 //! good enough where nobody swaps files in between.
 
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, FileKind, Kept, Listing, Manifest, Match, OutputSink,
-    PathFault, SearchSpec, Stream,
+    Entry, Error, ExecResult, ExecSpec, FileChunk, FileKind, Kept, Listing, Match, OutputSink, PathFault,
+    SearchSpec, Stream,
 };
-use forge_ports::{Workspace, async_trait};
-use forge_types::SandboxReport;
+use forge_ports::{Files, Workspace, async_trait};
+use forge_types::{Digest, EgressRecord, SandboxReport, SnapshotId};
 use std::fs;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -198,6 +198,7 @@ impl Workspace for FolderWorkspace {
             stdout: Kept::default(),
             stderr: Kept::default(),
             duration_ms,
+            peak_memory: 0,
         };
         let Ok(ended) = ended else { return Ok(nothing) };
         let ended = ended.map_err(|error| Self::io(program, &error))?;
@@ -213,6 +214,28 @@ impl Workspace for FolderWorkspace {
         })
     }
 
+    /// The digest of all paths, modes and contents; nothing is kept.
+    async fn snapshot(&self) -> Answer<SnapshotId> {
+        let mut found = Vec::new();
+        let _ = self.walk(&self.root, u32::MAX, &mut found);
+        let mut text = Vec::new();
+        for entry in found {
+            let path = self.root.join(&entry.path);
+            let mode = fs::symlink_metadata(&path).map(|meta| meta.permissions().mode()).unwrap_or_default();
+            let content =
+                if entry.kind == FileKind::File { fs::read(&path).unwrap_or_default() } else { Vec::new() };
+            text.extend_from_slice(format!("{} {mode:o} {}\n", entry.path, Digest::of(&content)).as_bytes());
+        }
+        Ok(SnapshotId(Digest::of(&text)))
+    }
+
+    fn reached(&self) -> Vec<EgressRecord> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl Files for FolderWorkspace {
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Answer<FileChunk> {
         let real = self.real(path)?;
         let meta = Self::regular(path, &real)?;
@@ -295,7 +318,12 @@ impl Workspace for FolderWorkspace {
         Ok(cut(found, limit))
     }
 
-    async fn manifest(&self) -> Answer<Manifest> {
-        Ok(Manifest::default())
+    async fn remove(&self, path: &str) -> Answer<()> {
+        let real = self.root.join(path);
+        let meta = fs::symlink_metadata(&real).map_err(|error| Self::io(path, &error))?;
+        if meta.is_dir() {
+            return Err(Self::fault(path, "it is a directory", PathFault::IsDirectory));
+        }
+        fs::remove_file(real).map_err(|error| Self::io(path, &error))
     }
 }

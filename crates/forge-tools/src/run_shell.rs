@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, bad, optional_text, positive, spec, text};
 use crate::fault::{Stop, end, explain};
 use crate::path::relative;
 use crate::terminal::{cut_middle, plain};
-use forge_ports::sandbox::{ExecResult, ExecSpec};
+use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -63,6 +63,7 @@ async fn execute(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Sto
         env: BTreeMap::new(),
         timeout,
         keep_bytes: MAX_OUTPUT,
+        leftovers: Leftovers::Kill,
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => Ok(answer(&result, timeout, most)),

@@ -5,6 +5,7 @@
 
 mod command;
 mod effect;
+mod egress;
 mod error;
 mod event;
 mod id;
@@ -24,6 +25,7 @@ pub mod wire;
 
 pub use command::Command;
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
+pub use egress::{EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{Class, ErrorInfo, ErrorKind};
 pub use event::{Created, Event, EventKind, Source, Verdict};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
@@ -33,7 +35,8 @@ pub use model::{Finish, ModelReply, ModelRequest, ModelSettings, Route};
 pub use money::{Money, Price};
 pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule};
 pub use sandbox::{
-    Layer, LayerState, NetworkPolicy, SandboxLimits, SandboxReport, SandboxSpec, SandboxState, WorkspaceMode,
+    ApplyPolicy, ChangeKind, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits, SandboxReport,
+    SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
 };
 pub use state::{CallState, Ending, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, ToolRecord};
 pub use status::{InvalidTransition, RunStatus, WaitingFor};

@@ -1,14 +1,17 @@
 //! The isolation of a run as data: fixed when the run is created, re-applied on resume.
 
+use crate::EgressRules;
 use serde::{Deserialize, Serialize};
 
 /// Whether the box reaches a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkPolicy {
     /// Nothing but its own loopback.
     #[default]
     Off,
+    /// Named hosts, through a proxy that is the box's only way out.
+    Allow(EgressRules),
     /// The host's network, asked for by the user.
     Host,
 }
@@ -17,9 +20,68 @@ pub enum NetworkPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceMode {
-    /// Edits the repository directly.
+    /// In a private view; the repository changes when the result is applied.
     #[default]
+    Transaction,
+    /// In a private view; the result becomes a commit on a branch of its own.
+    Branch,
+    /// Edits the repository directly.
     Inplace,
+}
+
+/// When the result of a run that completed is applied to its repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyPolicy {
+    /// When the run completes, unless something it changed was changed by somebody else as well.
+    #[default]
+    Auto,
+    /// After the user said yes.
+    Ask,
+    /// Only by `forge apply`.
+    Never,
+}
+
+/// The state of a run's workspace after a step that may have written: the digest of how it differs from the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotId(pub crate::Digest);
+
+impl std::fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a path changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// Its content changed.
+    Modified,
+    /// Only its permission bits changed.
+    Mode,
+    /// It is something else now, such as a symlink in place of a file.
+    Retyped,
+    /// It is gone.
+    Removed,
+}
+
+/// One path that differs between two states of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// The path, relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
+    pub path: String,
+    /// How it changed.
+    pub kind: ChangeKind,
+    /// Lines added; `None` for what is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<u64>,
+    /// Lines removed; `None` for what is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<u64>,
 }
 
 /// Resource limits of the box.
@@ -50,9 +112,19 @@ pub struct SandboxSpec {
     pub backend: String,
     /// The repository on the host, absolute.
     pub repo: std::path::PathBuf,
-    /// How the repository is worked on.
-    #[serde(default)]
+    /// Further repositories, absolute. If there are any, each stands in a folder of its own below the workspace,
+    /// named as on the host; else the one repository is the workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_repos: Vec<std::path::PathBuf>,
+    /// How the repositories are worked on.
+    #[serde(default = "inplace")]
     pub mode: WorkspaceMode,
+    /// When the result is applied.
+    #[serde(default)]
+    pub apply: ApplyPolicy,
+    /// The image that gives the root folder, by name; `None`: the host's system folders, or the backend's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Network.
     #[serde(default)]
     pub network: NetworkPolicy,
@@ -67,9 +139,17 @@ pub struct SandboxSpec {
     /// Host folders bound read-only, for toolchains that do not lie under `/usr`.
     #[serde(default)]
     pub read_only: Vec<std::path::PathBuf>,
+    /// Host folders bound read-write, beside the workspace (SBX-2: opt-in).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<std::path::PathBuf>,
     /// Whether `process`, which isolates nothing, may be used.
     #[serde(default)]
     pub allow_unisolated: bool,
+}
+
+/// What a plan that was frozen before there were views meant.
+const fn inplace() -> WorkspaceMode {
+    WorkspaceMode::Inplace
 }
 
 /// What became of one layer of isolation.
@@ -103,6 +183,9 @@ pub struct SandboxReport {
     pub backend: String,
     /// The box's id.
     pub id: String,
+    /// How the workspace is shown: `overlay`, `reflink`, `copy` or `direct`, with the reason for a fallback.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub view: String,
     /// Each layer.
     pub layers: Vec<Layer>,
     /// Workspace paths that tools can't see because they look like credentials.

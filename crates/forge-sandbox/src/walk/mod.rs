@@ -1,4 +1,4 @@
-//! Walks of the workspace: listing, searching, finding, taking a manifest.
+//! Walks of the workspace: listing, searching, finding.
 //!
 //! A walk follows many paths, so it would race with whatever changes the tree, and it reads names and contents that a
 //! model made. So it runs where commands run: the same binary, started inside the box under another name, answers one
@@ -6,10 +6,9 @@
 
 mod find;
 mod list;
-mod manifest;
 mod search;
 
-use forge_ports::sandbox::{Entry, Error, Listing, Manifest, Match, PathFault, SearchSpec};
+use forge_ports::sandbox::{Entry, Error, Listing, Match, PathFault, SearchSpec};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,6 @@ pub(crate) enum Request {
     List { path: String, depth: u32, limit: usize },
     Search(SearchSpec),
     Find { glob: String, limit: usize },
-    Manifest,
 }
 
 /// The walker's answer.
@@ -35,7 +33,6 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     Entries { items: Vec<Entry>, more: bool },
     Matches { items: Vec<Match>, more: bool },
-    Manifest(Manifest),
     Path { path: String, why: String, fault: Fault },
     Invalid { why: String },
 }
@@ -66,13 +63,6 @@ impl Answer {
         }
     }
 
-    pub(crate) fn manifest(self) -> Result<Manifest, Error> {
-        match self {
-            Self::Manifest(manifest) => Ok(manifest),
-            other => Err(other.error()),
-        }
-    }
-
     fn error(self) -> Error {
         match self {
             Self::Path { path, why, fault } => {
@@ -86,7 +76,7 @@ impl Answer {
                 Error::Path { path, why, kind }
             }
             Self::Invalid { why } => Error::Invalid { why },
-            Self::Entries { .. } | Self::Matches { .. } | Self::Manifest(_) => {
+            Self::Entries { .. } | Self::Matches { .. } => {
                 Error::Invalid { why: "the walker answered another question".to_owned() }
             }
         }
@@ -116,7 +106,6 @@ pub(crate) fn walk(root: &Path, request: &Request) -> Answer {
         Request::List { path, depth, limit } => list::list(root, path, *depth, *limit),
         Request::Search(spec) => search::search(root, spec),
         Request::Find { glob, limit } => find::find(root, glob, *limit),
-        Request::Manifest => manifest::manifest(root),
     };
     result.unwrap_or_else(|answer| answer)
 }
