@@ -1,0 +1,1 @@
+//! Root folders and container images for boxes.

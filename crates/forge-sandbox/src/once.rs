@@ -1,0 +1,1 @@
+//! One-shot boxes for generated programs.

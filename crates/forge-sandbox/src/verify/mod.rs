@@ -1,0 +1,1 @@
+//! The probes of a backend, and the verdict on it.
