@@ -22,8 +22,14 @@ use crate::probe;
 use crate::spec::JailSpec;
 use crate::wire::{self, Frame, Reply, Request, Startup};
 
+mod adopt;
+
+pub use adopt::Container;
+
 /// How long the init may take to build the box before it is given up, in seconds.
 const START_SECONDS: i64 = 20;
+/// How long the end of a container's init is waited for: it may hang on a dead file system.
+const END_SECONDS: i64 = 10;
 /// The reader thread only moves messages.
 const READER_STACK: usize = 256 * 1024;
 
@@ -87,11 +93,21 @@ enum Ceilings {
     Settled(Group),
 }
 
-/// The init process, a child of this one.
+/// The init process.
 #[derive(Debug)]
 struct Init {
     pid: Pid,
     handle: OwnedFd,
+    kin: Kin,
+}
+
+/// Whose child an init is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kin {
+    /// Of this process, which must reap it.
+    Child,
+    /// Of a container engine.
+    Adopted,
 }
 
 impl Jail {
@@ -199,6 +215,7 @@ impl Jail {
 impl Drop for Jail {
     fn drop(&mut self) {
         self.shared.lock().dead.get_or_insert_with(|| "closed".to_owned());
+        let _ = rustix::net::shutdown(&self.shared.control, rustix::net::Shutdown::Both);
         self.init.end();
         for thread in [self.limiter.take(), self.reader.take()].into_iter().flatten() {
             // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
@@ -213,9 +230,19 @@ impl Drop for Jail {
 
 impl Init {
     /// Kills the init, with it the whole box, and waits until nothing of it is left.
+    ///
+    /// Another user's container cannot be killed from here: its init ends by itself when the socket closes.
     fn end(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
-        let _ = rustix::process::waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+        match self.kin {
+            Kin::Child => {
+                let _ = rustix::process::waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+            }
+            Kin::Adopted => {
+                let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
+                let _ = poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&limit));
+            }
+        }
     }
 }
 
@@ -383,7 +410,7 @@ fn started(
     let mut init: Option<Init> = None;
     let outcome = follow(control, spec, exe, &mut |pid| {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        init = Some(Init { pid, handle });
+        init = Some(Init { pid, handle, kin: Kin::Child });
         // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
         let _ = named.send(pid.as_raw_nonzero().get());
         Ok(())

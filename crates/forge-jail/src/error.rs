@@ -44,6 +44,12 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// What connected is no process that this one can see.
+    #[error(
+        "the container's init is no process of this machine: the engine runs elsewhere or in a virtual machine, \
+         and open files cannot be passed to it; use an engine on this machine"
+    )]
+    Foreign,
     /// The box is gone.
     #[error("the sandbox died ({0}); what ran in it was killed")]
     Died(String),

@@ -32,12 +32,15 @@ mod probe;
 mod seccomp;
 mod spec;
 mod sys;
+pub mod trial;
 mod wire;
 
 pub use cgroup::prune;
-pub use client::{Answer, Jail};
+pub use client::{Answer, Container, Jail};
 pub use error::Error;
-pub use init::{Files, INIT_ARGV0, TEMP_PREFIX, init_main};
+pub use init::{
+    CONTAINED_ARGV0, Files, INIT_ARGV0, NOBODY, SOCKET, TEMP_PREFIX, contained_main, init_main,
+};
 pub use layers::{Layer, LayerReport, State};
 pub use probe::probe;
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, WORKSPACE};

@@ -370,3 +370,21 @@ pub(crate) fn page_size() -> u64 {
     // SAFETY: sysconf takes an integer.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
+
+/// The process that connected a socket, as this process sees it; 0 when it has no number here.
+pub(crate) fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
+    // SAFETY: `peer` is valid for `size` bytes, which is its own size; the kernel writes at most that much.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut size,
+        )
+    };
+    check(got.into())?;
+    Ok(peer.pid)
+}

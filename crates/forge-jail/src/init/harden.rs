@@ -40,15 +40,22 @@ pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<()
 }
 
 fn limits(spec: &JailSpec) -> io::Result<()> {
-    let lower = |resource: Resource, value: u64| -> io::Result<()> {
-        let now = rustix::process::getrlimit(resource);
-        let value = now.maximum.map_or(value, |max| max.min(value));
-        Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
-    };
+    limits_per_process(spec)?;
+    // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
+    lower(Resource::Nproc, spec.limits.pids.into())
+}
+
+/// Sets a limit, never above what there is.
+fn lower(resource: Resource, value: u64) -> io::Result<()> {
+    let now = rustix::process::getrlimit(resource);
+    let value = now.maximum.map_or(value, |max| max.min(value));
+    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
+}
+
+/// The limits that hold for each process by itself.
+pub(super) fn limits_per_process(spec: &JailSpec) -> io::Result<()> {
     lower(Resource::Core, 0)?;
     lower(Resource::Nofile, spec.limits.open_files.max(64))?;
-    // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
-    lower(Resource::Nproc, spec.limits.pids.into())?;
     lower(Resource::Memlock, 8 << 20)?;
     lower(Resource::Msgqueue, 819_200)?;
     if let Some(bytes) = spec.limits.file_bytes {
@@ -94,7 +101,7 @@ mod right {
 
 /// The second wall: even a hole in the mounts leaves only these places writable, and sockets and signals of
 /// processes outside stay out of reach.
-fn landlock() -> io::Result<LayerReport> {
+pub(super) fn landlock() -> io::Result<LayerReport> {
     let abi = sys::landlock_abi();
     let (known, words) = match abi {
         0 => {

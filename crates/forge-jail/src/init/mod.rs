@@ -12,6 +12,7 @@
 //! 5. limits, capabilities, Landlock, seccomp: from here on the init can do no more than its children;
 //! 6. serve requests until the socket closes.
 
+mod contained;
 mod etc;
 mod exec;
 mod files;
@@ -22,6 +23,8 @@ mod rootfs;
 mod serve;
 mod watch;
 
+pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
+pub(crate) use contained::{Guest, own_namespaces};
 pub use files::{Files, TEMP_PREFIX};
 pub(crate) use serve::Order;
 
