@@ -2,11 +2,16 @@
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The only ways out of a box whose network is an allow-list.
+///
+/// [`EgressRules::new`] checks what people write. Rules that were read back from a journal are not checked again: an
+/// entry that can't be read allows nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressRules {
-    /// Hosts that may be reached: exact names, `*.suffix`, or addresses. Compared without regard to case.
+    /// Hosts that may be reached: exact names, `*.suffix`, or addresses, each with a port if only that one is meant.
+    /// Compared without regard to case.
     pub allow: Vec<String>,
     /// Keys that the proxy puts in on the way, so that they never enter the box.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,6 +34,341 @@ impl KeySwap {
     }
 }
 
+/// An entry of the allow-list, or a key of it, that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{entry}` is not something that a box can be allowed to reach: {expected}")]
+pub struct BadEntry {
+    /// The entry as it was written.
+    pub entry: String,
+    /// What is wrong with it and what is expected instead.
+    pub expected: String,
+}
+
+impl EgressRules {
+    /// Rules from what a person wrote, in the one form in which they are compared (lower case, no brackets around an
+    /// address without a port, nothing twice).
+    ///
+    /// # Errors
+    /// The first entry that is no domain, `*.domain` or address (each with or without `:port`), or a key whose host
+    /// is not on the list or whose variable is no variable.
+    pub fn new(allow: &[String], keys: Vec<KeySwap>) -> Result<Self, BadEntry> {
+        let mut rules = Self::default();
+        for entry in allow {
+            let entry = Self::check(entry)?;
+            if !rules.allow.contains(&entry) {
+                rules.allow.push(entry);
+            }
+        }
+        for key in keys {
+            let key = rules.check_key(&key)?;
+            if !rules.keys.contains(&key) {
+                rules.keys.push(key);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// One entry of an allow-list in the form in which it is compared.
+    ///
+    /// # Errors
+    /// It is no domain, `*.domain` or address, with or without `:port`.
+    pub fn check(entry: &str) -> Result<String, BadEntry> {
+        parse(entry)
+            .map(|entry| entry.to_string())
+            .map_err(|expected| BadEntry { entry: shown(entry), expected })
+    }
+
+    fn check_key(&self, key: &KeySwap) -> Result<KeySwap, BadEntry> {
+        let bad = |expected: String| BadEntry { entry: shown(&key.host), expected };
+        let entry = parse(&key.host).map_err(bad)?;
+        let host = match (&entry.what, entry.port) {
+            (What::Below(_), _) => {
+                return Err(bad("a key goes to one exact host, so no `*` stands in it".to_owned()));
+            }
+            (_, Some(_)) => return Err(bad("the host of a key is written without a port".to_owned())),
+            _ => entry.to_string(),
+        };
+        let listed = self.allow.iter().filter_map(|e| parse(e).ok()).any(|e| e.what.covers(&host));
+        if !listed {
+            let what =
+                "a key is to go there, but the host is not on the list; add it to sandbox.egress.allow";
+            return Err(bad(what.to_owned()));
+        }
+        if !is_variable(&key.variable) {
+            let expected = "the variable of a key is letters, digits and `_`, and begins with no digit";
+            return Err(BadEntry { entry: shown(&key.variable), expected: expected.to_owned() });
+        }
+        let swap = KeySwap { host, variable: key.variable.clone() };
+        let clash = |k: &&KeySwap| k.variable != swap.variable && k.placeholder() == swap.placeholder();
+        if let Some(other) = self.keys.iter().find(clash) {
+            let expected =
+                format!("it can't be told apart from the variable `{}`; rename one", other.variable);
+            return Err(BadEntry { entry: shown(&key.variable), expected });
+        }
+        Ok(swap)
+    }
+
+    /// Whether `host` (a name or an address, brackets and a final dot allowed) may be reached at `port`.
+    ///
+    /// A name that may be reached must still resolve to an address that [`EgressRules::refuses_address`] lets pass.
+    pub fn allows_host(&self, host: &str, port: u16) -> bool {
+        let Some(host) = Self::plain_host(host) else { return false };
+        self.entries().any(|entry| entry.at(port) && entry.what.covers(&host))
+    }
+
+    /// Whether nobody may reach `ip` at `port`, with the reason: it belongs to this machine, a private network or a
+    /// cloud's inner services, and does not itself stand on the list. Forms that carry an IPv4 address in an IPv6 one
+    /// are judged by the address inside.
+    pub fn refuses_address(&self, ip: IpAddr, port: u16) -> Option<&'static str> {
+        let ip = ip.to_canonical();
+        let listed = self.entries().any(|entry| entry.at(port) && entry.what == What::Address(ip));
+        if listed { None } else { inner_address(ip) }
+    }
+
+    /// The keys that requests to `host` get.
+    pub fn keys_for(&self, host: &str) -> impl Iterator<Item = &KeySwap> {
+        let host = Self::plain_host(host);
+        self.keys.iter().filter(move |key| host.is_some() && Self::plain_host(&key.host) == host)
+    }
+
+    /// A host in the one form in which hosts are compared: lower case, no brackets, no final dot; addresses in their
+    /// shortest form, IPv4 in IPv6 as IPv4. `None` if it is no host at all.
+    pub fn plain_host(host: &str) -> Option<String> {
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if let Some(ip) = bare {
+            return ip.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical().to_string());
+        }
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Some(ip.to_canonical().to_string());
+        }
+        domain(host.strip_suffix('.').unwrap_or(host)).ok()
+    }
+
+    /// What is said when a host is not on the list (SEC-3).
+    pub fn refusal(host: &str) -> String {
+        format!("egress blocked: domain {host} not in allowlist (mode=allowlist)")
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.allow.iter().filter_map(|entry| parse(entry).ok())
+    }
+}
+
+/// An entry of the list, read.
+struct Entry {
+    what: What,
+    port: Option<u16>,
+}
+
+#[derive(PartialEq, Eq)]
+enum What {
+    Name(String),
+    /// Everything below this domain, not the domain itself.
+    Below(String),
+    Address(IpAddr),
+}
+
+impl Entry {
+    fn at(&self, port: u16) -> bool {
+        self.port.is_none_or(|only| only == port)
+    }
+}
+
+impl What {
+    /// `host` is in the form of [`EgressRules::plain_host`].
+    fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Name(name) => name == host,
+            Self::Below(domain) => {
+                host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            Self::Address(ip) => host.parse() == Ok(*ip),
+        }
+    }
+}
+
+impl std::fmt::Display for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.what, self.port) {
+            (What::Name(name), _) => f.write_str(name)?,
+            (What::Below(domain), _) => write!(f, "*.{domain}")?,
+            (What::Address(IpAddr::V6(ip)), Some(_)) => write!(f, "[{ip}]")?,
+            (What::Address(ip), _) => write!(f, "{ip}")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// The error says what is expected.
+fn parse(entry: &str) -> Result<Entry, String> {
+    if entry.contains("://") {
+        return Err("it is a URL; write only the host, such as `api.example.com`".to_owned());
+    }
+    if entry.contains('/') {
+        return Err(
+            "a path or a network range can't be allowed, only a host such as `api.example.com`".to_owned()
+        );
+    }
+    if let Ok(ip) = entry.parse::<IpAddr>() {
+        return Ok(Entry { what: What::Address(ip.to_canonical()), port: None });
+    }
+    let (host, port) = split_port(entry)?;
+    let what = if let Some(inner) = host.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').unwrap_or(inner);
+        let ip =
+            inner.parse::<Ipv6Addr>().map_err(|_| "between brackets stands an IPv6 address".to_owned())?;
+        What::Address(IpAddr::V6(ip).to_canonical())
+    } else if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        What::Address(IpAddr::V4(ip))
+    } else if let Some(rest) = host.strip_prefix("*.") {
+        What::Below(domain(rest).map_err(|why| format!("after `*.` stands a domain; {why}"))?)
+    } else {
+        What::Name(domain(host)?)
+    };
+    Ok(Entry { what, port })
+}
+
+/// `host:port` or `host` alone; the brackets of an IPv6 address stay.
+fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
+    let at = match entry.rfind(']') {
+        Some(end) if entry.len() == end + 1 => return Ok((entry, None)),
+        Some(end) if entry.as_bytes().get(end + 1) == Some(&b':') => Some(end + 1),
+        Some(_) => return Err("after the address in brackets only `:port` may follow".to_owned()),
+        None => entry.find(':'),
+    };
+    let Some(at) = at else { return Ok((entry, None)) };
+    let (host, port) = (&entry[..at], &entry[at + 1..]);
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok((host, Some(port))),
+        _ => {
+            Err("after `:` a port from 1 to 65535 is expected (IPv6 addresses with a port stand in brackets)"
+                .to_owned())
+        }
+    }
+}
+
+/// A domain in lower case, by the rules for host names (RFC 1123) with `_` allowed; the error says what is expected.
+fn domain(text: &str) -> Result<String, String> {
+    let expected = "a domain such as `api.example.com`, `*.example.com` or an address is expected";
+    if text.is_empty() {
+        return Err(expected.to_owned());
+    }
+    if !text.is_ascii() {
+        return Err("write it in its ASCII form (punycode: `xn--…`)".to_owned());
+    }
+    if text.contains('*') {
+        return Err("`*` may only stand at the beginning, as in `*.example.com`".to_owned());
+    }
+    if text.len() > 253 {
+        return Err("a domain has at most 253 characters".to_owned());
+    }
+    for label in text.split('.') {
+        if label.is_empty() {
+            return Err(format!("there is nothing between two dots or at an end; {expected}"));
+        }
+        if label.len() > 63 {
+            return Err("a part between dots has at most 63 characters".to_owned());
+        }
+        if let Some(odd) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
+            return Err(format!("{odd:?} is not part of a domain; {expected}"));
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err(format!("no part begins or ends with `-`; {expected}"));
+        }
+    }
+    // Resolvers take `127.1` and `0x7f000001` for addresses, so these are no names.
+    let last = text.rsplit('.').next().unwrap_or(text);
+    let hex = last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x"));
+    if last.bytes().all(|b| b.is_ascii_digit()) || hex {
+        return Err("an IPv4 address is written as four decimal numbers from 0 to 255".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && name.len() <= 128
+}
+
+/// An entry as it may be shown: no control characters, not endless.
+fn shown(entry: &str) -> String {
+    let mut text: String = entry.chars().take(80).flat_map(char::escape_debug).collect();
+    if entry.chars().nth(80).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+/// Why an address belongs to no public network; `None` if it does. From the special-purpose registries (RFC 6890).
+fn inner_address(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(ip) => inner_v4(ip),
+        IpAddr::V6(ip) => inner_v6(ip),
+    }
+}
+
+fn inner_v4(ip: Ipv4Addr) -> Option<&'static str> {
+    Some(match ip.octets() {
+        [169, 254, 169, 254] | [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] => {
+            "an address of a cloud's metadata service"
+        }
+        [0, 0, 0, 0] => "the unspecified address",
+        [0, ..] => "an address of this network",
+        [127, ..] => "a loopback address",
+        [169, 254, ..] => "a link-local address",
+        [10, ..] | [192, 168, ..] => "a private address",
+        [172, b, ..] if b & 0xf0 == 16 => "a private address",
+        [100, b, ..] if b & 0xc0 == 64 => "a carrier's inner address",
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => "a documentation address",
+        [192, 0, 0, _] | [192, 88, 99, _] => "an address of a protocol",
+        [198, 18 | 19, ..] => "a benchmarking address",
+        [224..=239, ..] => "a multicast address",
+        [255, 255, 255, 255] => "the broadcast address",
+        [240..=255, ..] => "a reserved address",
+        _ => return None,
+    })
+}
+
+fn inner_v6(ip: Ipv6Addr) -> Option<&'static str> {
+    let s = ip.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        inner_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    if ip.is_unspecified() {
+        return Some("the unspecified address");
+    }
+    if ip.is_loopback() {
+        return Some("a loopback address");
+    }
+    Some(match s {
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => {
+            "an address of a cloud's metadata service"
+        }
+        // Mapped, IPv4-compatible, NAT64 (RFC 6052), 6to4: what counts is the address inside.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x2002, high, low, ..] => return v4(high, low),
+        [0x64, 0xff9b, 1, ..] => "an address of an inner translator",
+        [0x2001, 0, ..] => "a tunnel's address",
+        [a, ..] if a & 0xfe00 == 0xfc00 => "a private address",
+        [a, ..] if a & 0xffc0 == 0xfe80 => "a link-local address",
+        [a, ..] if a & 0xffc0 == 0xfec0 => "a private address",
+        [a, ..] if a & 0xff00 == 0xff00 => "a multicast address",
+        [0x2001, 0xdb8, ..] => "a documentation address",
+        [0x3fff, b, ..] if b < 0x1000 => "a documentation address",
+        [0x2001, 2, 0, ..] => "a benchmarking address",
+        [0x2001, b, ..] if b < 0x200 => "an address of a protocol",
+        [0x100, 0, 0, ..] => "an address that leads nowhere",
+        [0x5f00, ..] => "an address of a protocol",
+        _ => return None,
+    })
+}
+
 /// What became of an attempt to reach a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,7 +386,7 @@ pub enum EgressVerdict {
 pub struct EgressRecord {
     /// When.
     pub at: Timestamp,
-    /// The host as it was asked for.
+    /// The host as it was asked for; empty if the request could not be read.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -55,7 +395,8 @@ pub struct EgressRecord {
     /// Why it was refused or failed; empty if it was reached.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// How often in a row; equal attempts in a row are counted, not repeated.
+    /// How often in a row; equal attempts in a row are counted, not repeated. Zero: bytes of an attempt that was
+    /// recorded before and went on.
     pub count: u32,
     /// Bytes sent out.
     pub sent: u64,

@@ -25,7 +25,7 @@ pub mod wire;
 
 pub use command::Command;
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
-pub use egress::{EgressRecord, EgressRules, EgressVerdict, KeySwap};
+pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{Class, ErrorInfo, ErrorKind};
 pub use event::{Created, Event, EventKind, Source, Verdict};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
