@@ -28,6 +28,7 @@ mod client;
 mod error;
 mod init;
 mod layers;
+mod loader;
 mod probe;
 mod seccomp;
 mod spec;
@@ -42,9 +43,12 @@ pub use init::{
     CONTAINED_ARGV0, Files, INIT_ARGV0, NOBODY, SOCKET, TEMP_PREFIX, contained_main, init_main,
 };
 pub use layers::{Layer, LayerReport, State};
-pub use probe::probe;
-pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, WORKSPACE};
+pub use loader::Helper;
+pub use probe::{overlay_works, probe};
+pub use spec::{
+    Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness,
+};
 pub use wire::{
-    End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, Raw, Removal, Replace,
-    Reply, Request, StartFault, Sync,
+    End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw, Removal,
+    Replace, Reply, Request, StartFault, Sync,
 };

@@ -138,7 +138,11 @@ fn namespaces(guest: &Guest) -> Result<Vec<LayerReport>, Fault> {
             }
             (Layer::UserNamespace, true) => {
                 let why = format!("the host's ids; runs as {} without any right", sys::effective_ids().0);
-                LayerReport::degraded(*layer, why, Some("switch userns-remap on in the engine, or run it rootless"))
+                LayerReport::degraded(
+                    *layer,
+                    why,
+                    Some("switch userns-remap on in the engine, or run it rootless"),
+                )
             }
             (Layer::CgroupNamespace, true) => LayerReport::missing(
                 *layer,

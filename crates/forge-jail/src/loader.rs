@@ -1,0 +1,164 @@
+//! The own binary where its libraries are not: inside an image of another system.
+//!
+//! A binary that is linked against the host's C library is started there through the host's own dynamic loader, which
+//! together with the libraries is bound beside it at [`LIBRARIES`]. A static binary needs none of this.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::init::CONTAINED_ARGV0;
+use crate::spec::{Bind, HELPER, Missing};
+
+/// Where the host's loader and libraries stand inside.
+const LIBRARIES: &str = "/run/forge/lib";
+/// The loader's name there.
+const LOADER: &str = "/run/forge/lib/ld.so";
+/// Program header type of the path to the loader (`PT_INTERP`), as in elf(5).
+const INTERPRETER: u32 = 3;
+
+/// How the own binary runs inside any image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    files: Vec<Bind>,
+    start: Start,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// By itself: it is static.
+    Itself,
+    /// Through the loader beside it.
+    Loader,
+}
+
+impl Helper {
+    /// Looks at a binary of this machine, normally `/proc/self/exe`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no 64-bit ELF binary, or its loader does not tell its libraries.
+    pub fn of(exe: &Path) -> io::Result<Self> {
+        let exe = fs::canonicalize(exe)?;
+        let bind =
+            |source: PathBuf, target: &str| Bind { source, target: target.into(), missing: Missing::Fail };
+        let mut files = vec![bind(exe.clone(), HELPER)];
+        let Some(loader) = interpreter(&File::open(&exe)?)? else {
+            files.push(bind(exe, &format!("/run/forge/{CONTAINED_ARGV0}")));
+            return Ok(Self { files, start: Start::Itself });
+        };
+        files.push(bind(fs::canonicalize(&loader)?, LOADER));
+        for (name, path) in libraries(&loader, &exe)? {
+            files.push(bind(fs::canonicalize(path)?, &format!("{LIBRARIES}/{name}")));
+        }
+        Ok(Self { files, start: Start::Loader })
+    }
+
+    /// What must be bound read-only into the box.
+    #[must_use]
+    pub fn files(&self) -> &[Bind] {
+        &self.files
+    }
+
+    /// What is executed to start the binary under a name, and its `argv`; arguments follow.
+    #[must_use]
+    pub fn command(&self, name: &str) -> (String, Vec<String>) {
+        match self.start {
+            Start::Itself => (HELPER.to_owned(), vec![name.to_owned()]),
+            Start::Loader => (LOADER.to_owned(), through_loader(name)),
+        }
+    }
+
+    /// The command of a container that starts as [`CONTAINED_ARGV0`], for engines that cannot be told an `argv[0]`.
+    #[must_use]
+    pub fn entry(&self) -> Vec<String> {
+        match self.start {
+            Start::Itself => vec![format!("/run/forge/{CONTAINED_ARGV0}")],
+            Start::Loader => through_loader(CONTAINED_ARGV0),
+        }
+    }
+}
+
+fn through_loader(name: &str) -> Vec<String> {
+    [LOADER, "--argv0", name, "--library-path", LIBRARIES, HELPER].map(str::to_owned).into()
+}
+
+/// The path of the loader that a binary names, if it is not static.
+fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit ELF binary of this machine");
+    let mut head = [0u8; 64];
+    file.read_exact_at(&mut head, 0)?;
+    if !head.starts_with(&[0x7f, b'E', b'L', b'F', 2]) {
+        return Err(odd());
+    }
+    let half = |at: usize| Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?));
+    let table = head.get(32..40).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes).ok_or_else(odd)?;
+    let (size, count) = (half(54).ok_or_else(odd)?, half(56).ok_or_else(odd)?);
+    for number in 0..count {
+        let mut entry = [0u8; 56];
+        file.read_exact_at(&mut entry, table + u64::from(number) * u64::from(size))?;
+        let kind = entry.get(0..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+        let word = |at: usize| entry.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
+        if kind == Some(INTERPRETER) {
+            let (offset, length) = (word(8).ok_or_else(odd)?, word(32).ok_or_else(odd)?);
+            let mut path = vec![0u8; usize::try_from(length.min(4096)).map_err(io::Error::other)?];
+            file.read_exact_at(&mut path, offset)?;
+            let text = path.split(|b| *b == 0).next().unwrap_or_default();
+            return Ok(Some(PathBuf::from(OsStr::from_bytes(text))));
+        }
+    }
+    Ok(None)
+}
+
+/// The libraries a binary is started with, by the names it knows them by: its own loader says it.
+#[allow(clippy::disallowed_methods, reason = "the loader only looks at the own binary here")]
+fn libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let said = Command::new(loader)
+        .arg("--list")
+        .arg(exe)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()?;
+    if !said.status.success() {
+        let why = String::from_utf8_lossy(&said.stderr).trim().to_owned();
+        return Err(io::Error::other(format!("{} does not tell the libraries: {why}", loader.display())));
+    }
+    Ok(listed(&String::from_utf8_lossy(&said.stdout)))
+}
+
+/// Lines `NAME => PATH (ADDRESS)`; the loader itself and the kernel's own have no arrow or no path.
+fn listed(text: &str) -> Vec<(String, PathBuf)> {
+    let line = |line: &str| {
+        let (name, rest) = line.trim().split_once(" => ")?;
+        let path = rest.rsplit_once(" (").map_or(rest, |(path, _)| path);
+        (path.starts_with('/') && !name.contains('/')).then(|| (name.to_owned(), PathBuf::from(path)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_the_loaders_list() {
+        let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibgcc_s.so.1 => /lib/x/libgcc_s.so.1 (0x7f)\n\
+                    \tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+        let names: Vec<_> = listed(text).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["libgcc_s.so.1", "libc.so.6"]);
+    }
+
+    #[test]
+    fn the_own_binary_is_understood() {
+        let own = Helper::of(Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(own.files()[0].target, Path::new(HELPER));
+        assert!(own.files().iter().all(|f| f.source.is_file()));
+        let (program, argv) = own.command("role");
+        assert!(program.starts_with("/run/forge/") && argv.iter().any(|a| a == "role"));
+        assert!(own.entry().iter().any(|a| a.contains(CONTAINED_ARGV0)));
+    }
+}
