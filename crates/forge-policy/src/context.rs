@@ -27,9 +27,12 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
     for tool in tools {
         let _ = writeln!(prompt, "- {}", compact(tool));
     }
-    let network = match sandbox.network {
-        NetworkPolicy::Off => "off: nothing can be downloaded or installed",
-        NetworkPolicy::Host => "on",
+    let network = match &sandbox.network {
+        NetworkPolicy::Off => "off: nothing can be downloaded or installed".to_owned(),
+        NetworkPolicy::Host => "on".to_owned(),
+        NetworkPolicy::Allow(rules) => {
+            format!("limited to these hosts, over HTTP and HTTPS through a proxy: {}", rules.allow.join(", "))
+        }
     };
     let _ = write!(
         prompt,
@@ -38,6 +41,17 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
         sandbox.backend,
         sandbox.limits.command_ms / 1000
     );
+    if !sandbox.more_repos.is_empty() {
+        let all = std::iter::once(&sandbox.repo).chain(&sandbox.more_repos);
+        let names: Vec<_> =
+            all.filter_map(|repo| repo.file_name()).map(|name| name.to_string_lossy()).collect();
+        let _ = writeln!(
+            prompt,
+            "/workspace holds {} repositories, each in its folder: {}",
+            names.len(),
+            names.join(", ")
+        );
+    }
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         let _ = write!(prompt, "\nInstructions of the user:\n{own}\n");
     }

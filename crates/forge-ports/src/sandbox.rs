@@ -1,10 +1,10 @@
 //! Boxes in which everything happens that a model asks for.
 
 use async_trait::async_trait;
+pub use forge_types::Conflict;
 use forge_types::{Class, EgressRecord, Layer, SandboxReport, SandboxSpec, SnapshotId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,23 +57,6 @@ pub enum Error {
         /// In words for the model.
         why: String,
     },
-}
-
-/// A path that a run and somebody else both changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// The path, relative to the workspace.
-    pub path: String,
-    /// What is in the way, in words.
-    pub why: String,
-    /// Whether a three-way merge of the texts would go through.
-    pub merges: bool,
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.why)
-    }
 }
 
 fn conflicts_in_words(conflicts: &[Conflict]) -> String {

@@ -1,8 +1,8 @@
 //! The journal's own events: all that replay needs, nothing for show.
 
 use crate::{
-    Command, CommandId, Digest, Effect, EffectId, ErrorInfo, LimitKind, Money, Outcome, Payload, RunId,
-    RunStatus, SandboxReport, SandboxState, Seq, Timestamp, WaitingFor,
+    ApplyOutcome, Command, CommandId, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Money,
+    Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq, SnapshotId, Timestamp, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -52,6 +52,16 @@ pub enum Verdict {
     Ending,
 }
 
+/// Where an undo or a redo goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Travel {
+    /// Back to an earlier step.
+    Undo,
+    /// To what the last undo left.
+    Redo,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -81,6 +91,10 @@ pub enum EventKind {
         /// Money reserved for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reserved: Option<Money>,
+        /// The workspace before it, for effects that may write there: if the attempt dies, the workspace is put back
+        /// to this and the effect is done again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
     },
     /// An effect ended: exactly once per intent.
     Settled {
@@ -88,6 +102,10 @@ pub enum EventKind {
         effect: EffectId,
         /// What came of it.
         outcome: Outcome,
+        /// The workspace after it, for effects that may have written there. Beside [`Outcome::Interrupted`]: what the
+        /// attempt that died had left in the repository of an `inplace` run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
     },
     /// A tool call was answered without being run.
     Judged {
@@ -112,6 +130,27 @@ pub enum EventKind {
     Surveyed {
         /// The manifest's blob.
         manifest: Digest,
+    },
+    /// The box reached hosts, or tried to.
+    Reached {
+        /// Each attempt.
+        records: Vec<EgressRecord>,
+    },
+    /// The workspace was put to one of its snapshots.
+    Restored {
+        /// Which.
+        to: SnapshotId,
+        /// In which direction.
+        travel: Travel,
+        /// Whether the repository, which held a result of the run, went along.
+        applied: bool,
+    },
+    /// Somebody, or the run at its end, wanted the repository to hold a state of the workspace.
+    Applied {
+        /// Which.
+        to: SnapshotId,
+        /// What came of it.
+        outcome: ApplyOutcome,
     },
     /// The status changed.
     StatusChanged {
@@ -142,6 +181,9 @@ pub enum EventKind {
         /// Paths of the workspace that differ from the beginning, by comparison of contents.
         #[serde(default)]
         files_modified: Vec<String>,
+        /// The workspace at the end, if a step was cut off after the last snapshot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
     },
 }
 

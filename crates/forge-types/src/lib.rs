@@ -27,7 +27,7 @@ pub use command::Command;
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
 pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{Class, ErrorInfo, ErrorKind};
-pub use event::{Created, Event, EventKind, Source, Verdict};
+pub use event::{Created, Event, EventKind, Source, Travel, Verdict};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, Limits, OnLimit};
 pub use message::{Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
@@ -35,10 +35,13 @@ pub use model::{Finish, ModelReply, ModelRequest, ModelSettings, Route};
 pub use money::{Money, Price};
 pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule};
 pub use sandbox::{
-    ApplyPolicy, ChangeKind, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits, SandboxReport,
-    SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
+    ApplyPolicy, ChangeKind, Conflict, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits,
+    SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
 };
-pub use state::{CallState, Ending, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, ToolRecord};
+pub use state::{
+    ApplyOutcome, CallState, Ending, History, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, Step,
+    ToolRecord,
+};
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;
 pub use tool::{ParamSpec, ParamType, ToolAccess, ToolCategory, ToolOutput, ToolSpec};

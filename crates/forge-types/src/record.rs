@@ -5,8 +5,9 @@
 
 use crate::wire::{PlanFacts, Projector, Tokens, WireEvent, text};
 use crate::{
-    CallState, Effect, ErrorInfo, Event, EventKind, Layer, LimitKind, Message, Outcome, Part, PartKind,
-    PendingCall, Plan, Role, RunId, RunState, RunStatus, Timestamp, ToolCall, WaitingFor,
+    ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, Layer, LimitKind, Message,
+    NetworkPolicy, Outcome, Part, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
+    SandboxLimits, Timestamp, ToolCall, WaitingFor, WorkspaceMode,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -125,7 +126,7 @@ pub fn tool_invocations(run: RunId, events: &[Event]) -> Vec<ToolInvocation> {
                 open.insert(*effect, all.len());
                 all.push(invocation(&run.call, state.iterations, event.at));
             }
-            EventKind::Settled { effect, outcome } => {
+            EventKind::Settled { effect, outcome, .. } => {
                 if let Some(entry) = open.remove(effect).and_then(|at| all.get_mut(at)) {
                     settle(entry, outcome);
                 }
@@ -263,16 +264,47 @@ pub struct ToolTotals {
 }
 
 /// The run's box.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SummarySandbox {
     /// The backend.
     pub backend: String,
+    /// How the workspace is shown, with the reason for a fallback.
+    #[serde(default)]
+    pub view: String,
+    /// The image that gives the root folder, if one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What the box may reach; fixed when the run was created.
+    #[serde(default)]
+    pub network: NetworkPolicy,
+    /// Limits; fixed when the run was created.
+    #[serde(default)]
+    pub limits: SandboxLimits,
     /// Each layer of isolation and whether it was in force.
     pub layers: Vec<Layer>,
     /// Workspace paths that tools could not see because they look like credentials.
     pub masked: Vec<String>,
     /// Things the user should know.
     pub warnings: Vec<String>,
+    /// Hosts that the box reached or tried to reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<EgressRecord>,
+}
+
+/// What the run did to its workspace, and what of it the repository holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryWorkspace {
+    /// How the repository is worked on.
+    pub mode: WorkspaceMode,
+    /// Steps that may have written, each with a snapshot.
+    pub steps: u32,
+    /// The step at which the workspace stands; `None`: at one that no step left.
+    pub at_step: Option<u32>,
+    /// Whether the repository lacks something of the result.
+    pub pending: bool,
+    /// What became of the last attempt to apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<ApplyOutcome>,
 }
 
 /// `summary.json`: what a run came to (CLI-3, OBS-3).
@@ -317,6 +349,9 @@ pub struct Summary {
     pub files_modified: Vec<String>,
     /// The box, once it was opened.
     pub sandbox: Option<SummarySandbox>,
+    /// The workspace.
+    #[serde(default)]
+    pub workspace: SummaryWorkspace,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it ended.
@@ -352,11 +387,30 @@ pub fn summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Summary
         files_modified: ending.map_or_else(Vec::new, |ending| ending.files_modified.clone()),
         sandbox: state.sandbox.as_ref().map(|report| SummarySandbox {
             backend: report.backend.clone(),
+            view: report.view.clone(),
+            image: plan.and_then(|plan| plan.sandbox.image.clone()),
+            network: plan.map_or_else(NetworkPolicy::default, |plan| plan.sandbox.network.clone()),
+            limits: plan.map_or_else(SandboxLimits::default, |plan| plan.sandbox.limits),
             layers: report.layers.clone(),
             masked: report.masked.clone(),
             warnings: report.warnings.clone(),
+            egress: state.history.egress.clone(),
         }),
+        workspace: workspace(state, plan),
         created_at: state.created_at,
         completed_at: ending.map(|ending| ending.at),
+    }
+}
+
+fn workspace(state: &RunState, plan: Option<&Plan>) -> SummaryWorkspace {
+    let history = &state.history;
+    let mode = plan.map_or_else(WorkspaceMode::default, |plan| plan.sandbox.mode);
+    let steps = u32::try_from(history.steps.len()).unwrap_or(u32::MAX);
+    SummaryWorkspace {
+        mode,
+        steps,
+        at_step: history.current_step(),
+        pending: mode != WorkspaceMode::Inplace && history.is_pending(),
+        apply: history.outcome.clone(),
     }
 }

@@ -84,6 +84,23 @@ pub struct FileChange {
     pub removed: Option<u64>,
 }
 
+/// A path that a run and somebody else both changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The path, relative to the workspace.
+    pub path: String,
+    /// What is in the way, in words.
+    pub why: String,
+    /// Whether a three-way merge of the texts would go through.
+    pub merges: bool,
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.why)
+    }
+}
+
 /// Resource limits of the box.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxLimits {

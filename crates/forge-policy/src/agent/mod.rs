@@ -9,8 +9,8 @@ mod turn;
 
 use crate::budget;
 use forge_types::{
-    Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Plan, RunState, RunStatus, Timestamp,
-    WaitingFor,
+    ApplyPolicy, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Plan, RunState, RunStatus, Timestamp,
+    WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
 
@@ -114,8 +114,11 @@ fn run(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
     }
     if state.sandbox_losses > 1 {
         return stop(state, || {
-            let text =
-                "the sandbox went away twice; what was done until then is kept. `forge doctor` checks it";
+            let why = state.sandbox_loss.as_deref().unwrap_or("no reason is known");
+            let text = format!(
+                "the sandbox went away twice, the last time: {why}. What was done until then is kept. `forge doctor` \
+                 checks it"
+            );
             Decision::failing(ErrorInfo::fatal(forge_types::ErrorKind::Died, text))
         });
     }
@@ -144,6 +147,31 @@ fn stop(state: &RunState, then: impl FnOnce() -> Decision) -> Decision {
         return then();
     }
     Decision { cancel: state.open.keys().copied().collect(), ..Decision::default() }
+}
+
+/// What becomes of a result when its run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It is applied to the repository.
+    Apply,
+    /// It becomes a commit on a branch of its own.
+    Publish,
+    /// It stays in the run's own workspace.
+    Leave,
+}
+
+/// What becomes of the result of a run that ends with `status`. Only what completed is applied, and only where there
+/// is something to apply.
+pub fn closing(state: &RunState, plan: &Plan, status: RunStatus) -> Closing {
+    let auto = status == RunStatus::Completed && plan.sandbox.apply == ApplyPolicy::Auto;
+    if !auto || !state.history.is_pending() {
+        return Closing::Leave;
+    }
+    match plan.sandbox.mode {
+        WorkspaceMode::Transaction => Closing::Apply,
+        WorkspaceMode::Branch => Closing::Publish,
+        WorkspaceMode::Inplace => Closing::Leave,
+    }
 }
 
 /// A limit is reached: the run ends, or waits where the configuration says so.

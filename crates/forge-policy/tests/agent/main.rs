@@ -93,7 +93,7 @@ impl World {
     fn settle(&mut self, wanted: impl Fn(&Effect) -> bool, outcome: Outcome) {
         let effect =
             *self.state.open.iter().find(|(_, open)| wanted(&open.what)).expect("such an effect is open").0;
-        self.push(EventKind::Settled { effect, outcome });
+        self.push(EventKind::Settled { effect, outcome, snapshot: None });
     }
 
     fn model(&mut self, outcome: Outcome) {
@@ -117,11 +117,11 @@ impl World {
             }
             for start in decision.start {
                 let (effect, what, reserved) = (start.effect, start.what, start.reserved);
-                self.push(EventKind::Intended { effect, what, reserved });
+                self.push(EventKind::Intended { effect, what, reserved, snapshot: None });
             }
             if let Some(finish) = decision.finish {
                 let (status, limit, error) = (finish.status, finish.limit, finish.error);
-                self.push(EventKind::Finished { status, limit, error, files_modified: vec![] });
+                self.push(EventKind::Finished { status, limit, error, files_modified: vec![], snapshot: None });
             }
         }
         panic!("decides for ever:\n{}", self.log);
@@ -189,7 +189,7 @@ impl World {
             "crash" => {
                 let open: Vec<_> = self.state.open.keys().copied().collect();
                 for effect in open {
-                    self.push(EventKind::Settled { effect, outcome: Outcome::Interrupted });
+                    self.push(EventKind::Settled { effect, outcome: Outcome::Interrupted, snapshot: None });
                 }
             }
             "cancel" => self.command(Command::Cancel { by: "test".into() }),

@@ -1,10 +1,11 @@
 //! How each event changes the state. Pure: the same events give the same state.
 
 use super::calls::admit;
-use super::{CallState, Ending, LastReply, OpenEffect, RunState};
+use super::{ApplyOutcome, CallState, Ending, LastReply, OpenEffect, RunState, Step};
 use crate::{
     Command, Effect, EffectId, Event, EventKind, Finish, Message, ModelCall, ModelReply, Money, Outcome,
-    Part, Payload, RunStatus, SandboxState, Seq, Timestamp, ToolAccess, ToolOutput, ToolRun,
+    Part, Payload, RunStatus, SandboxState, Seq, SnapshotId, Timestamp, ToolAccess, ToolOutput, ToolRun,
+    Travel,
 };
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ const CONTINUE: &str = "Your reply was cut off at the token limit. Continue exac
 const INTERRUPTED: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
      in part, is not known. Look at the files before you repeat it.";
 const CANCELLED: &str = "cancelled before it ended";
-/// LOOP-6: a read that hit a transient fault of the sandbox is tried once more after this time.
+/// Characters of a call's arguments that a step shows.
+const STEP_CHARS: usize = 120;
+/// LOOP-6: a call that hit a transient fault of the sandbox is tried once more after this time.
 const READ_RETRY: Duration = Duration::from_secs(2);
 
 /// An event that does not follow the journal it claims to continue.
@@ -62,8 +65,19 @@ impl RunState {
                 self.started_at.get_or_insert(event.at);
             }
             EventKind::Commanded { command, .. } => self.obey(command),
-            EventKind::Intended { effect, what, reserved } => self.intend(*effect, what, *reserved, event.at),
-            EventKind::Settled { effect, outcome } => self.settle(*effect, outcome, event.at),
+            EventKind::Intended { effect, what, reserved, snapshot } => {
+                self.intend(*effect, what, event.at);
+                let open = OpenEffect {
+                    what: what.clone(),
+                    since: event.at,
+                    reserved: *reserved,
+                    snapshot: *snapshot,
+                };
+                self.open.insert(*effect, open);
+            }
+            EventKind::Settled { effect, outcome, snapshot } => {
+                self.settle(*effect, outcome, *snapshot, event.at);
+            }
             EventKind::Judged { call_id, error, .. } => {
                 let found = self.calls.iter().position(|c| c.call.id == *call_id && !c.is_done());
                 if let Some(at) = found {
@@ -80,13 +94,29 @@ impl RunState {
                 }
             }
             EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
+            EventKind::Reached { records } => {
+                for record in records {
+                    self.history.reached(record);
+                }
+            }
+            EventKind::Restored { to, travel, applied } => self.restored(*to, *travel, *applied),
+            EventKind::Applied { to, outcome } => {
+                if let ApplyOutcome::Done { .. } | ApplyOutcome::Published { .. } = outcome {
+                    self.history.applied = Some(*to);
+                }
+                self.history.outcome = Some(outcome.clone());
+            }
             EventKind::StatusChanged { to, waiting_for, until, .. } => {
                 if self.change_status(*to, event.at) {
                     self.waiting_for = *waiting_for;
                     self.wait_until = *until;
                 }
             }
-            EventKind::Finished { status, limit, error, files_modified } => {
+            EventKind::Finished { status, limit, error, files_modified, snapshot } => {
+                if let Some(snapshot) = snapshot {
+                    self.history.current = Some(*snapshot);
+                    self.unkept = false;
+                }
                 if self.change_status(*status, event.at) {
                     self.ending = Some(Ending {
                         limit: *limit,
@@ -138,12 +168,24 @@ impl RunState {
         }
     }
 
-    fn intend(&mut self, effect: EffectId, what: &Effect, reserved: Option<Money>, at: Timestamp) {
+    fn restored(&mut self, to: SnapshotId, travel: Travel, applied: bool) {
+        let history = &mut self.history;
+        match travel {
+            Travel::Undo => history.undone.extend(history.current),
+            Travel::Redo => drop(history.undone.pop()),
+        }
+        history.current = Some(to);
+        if applied {
+            history.applied = Some(to);
+        }
+        self.unkept = false;
+    }
+
+    fn intend(&mut self, effect: EffectId, what: &Effect, _at: Timestamp) {
         match what {
             Effect::CallModel(call) => self.begin_model_call(call),
             Effect::RunTool(run) => self.begin_tool(effect, run),
         }
-        self.open.insert(effect, OpenEffect { what: what.clone(), since: at, reserved });
         self.next_effect = EffectId(self.next_effect.0.max(effect.0 + 1));
     }
 
@@ -172,11 +214,14 @@ impl RunState {
     }
 
     /// Exactly one outcome per intent: a second one, or one without an intent, changes nothing.
-    fn settle(&mut self, effect: EffectId, outcome: &Outcome, at: Timestamp) {
+    fn settle(&mut self, effect: EffectId, outcome: &Outcome, snapshot: Option<SnapshotId>, at: Timestamp) {
         let Some(open) = self.open.remove(&effect) else { return };
         match &open.what {
             Effect::CallModel(call) => self.settle_model(call, outcome),
-            Effect::RunTool(run) => self.settle_tool(effect, run, outcome, at),
+            Effect::RunTool(run) => {
+                self.keep(effect, run, &open, outcome, snapshot, at);
+                self.settle_tool(effect, run, outcome, open.snapshot.is_some(), at);
+            }
         }
     }
 
@@ -227,10 +272,45 @@ impl RunState {
         }
     }
 
-    fn settle_tool(&mut self, effect: EffectId, run: &ToolRun, outcome: &Outcome, at: Timestamp) {
+    /// What a tool run did to the workspace.
+    fn keep(
+        &mut self,
+        effect: EffectId,
+        run: &ToolRun,
+        open: &OpenEffect,
+        outcome: &Outcome,
+        after: Option<SnapshotId>,
+        at: Timestamp,
+    ) {
+        let Some(before) = open.snapshot else { return };
+        self.history.beginning.get_or_insert(before);
+        self.history.current.get_or_insert(before);
+        match (outcome, after) {
+            (Outcome::Interrupted, Some(left)) => self.history.aside.push(left),
+            (_, Some(snapshot)) => {
+                let about = run.call.arguments.chars().take(STEP_CHARS).collect();
+                let tool = run.call.name.clone();
+                self.history.wrote(Step { effect, tool, about, snapshot, at });
+            }
+            (_, None) => self.unkept = true,
+        }
+    }
+
+    /// `restorable`: the workspace is put back to where it was before the run, so that it can be repeated.
+    fn settle_tool(
+        &mut self,
+        effect: EffectId,
+        run: &ToolRun,
+        outcome: &Outcome,
+        restorable: bool,
+        at: Timestamp,
+    ) {
         let found = self.calls.iter().position(|c| c.state == CallState::Running(effect));
         let Some(index) = found else { return };
-        let again = run.access == ToolAccess::Read && self.cancel.is_none();
+        let again = (run.access == ToolAccess::Read || restorable) && self.cancel.is_none();
+        if let Outcome::SandboxLost { why } = outcome {
+            self.sandbox_loss = Some(why.clone());
+        }
         let mut retry = |not_before| {
             self.calls[index].state = CallState::Waiting { tries: run.attempt, not_before };
         };

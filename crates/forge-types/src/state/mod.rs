@@ -2,14 +2,16 @@
 
 mod calls;
 mod fold;
+mod history;
 
 pub use fold::OutOfOrder;
 
 pub use calls::{CallState, PendingCall};
+pub use history::{ApplyOutcome, History, Step};
 
 use crate::{
     Created, Effect, EffectId, ErrorInfo, Finish, LimitKind, Limits, Message, Money, Payload, RunId,
-    RunStatus, SandboxReport, Seq, Timestamp, Usage, WaitingFor,
+    RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,9 @@ pub struct OpenEffect {
     pub since: Timestamp,
     /// Money reserved for it.
     pub reserved: Option<Money>,
+    /// The workspace before it, if it may write there.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
 }
 
 /// Totals over the tools that were run.
@@ -141,6 +146,15 @@ pub struct RunState {
     pub sandbox: Option<SandboxReport>,
     /// How often the box went away by itself.
     pub sandbox_losses: u32,
+    /// What was known of the last loss.
+    #[serde(default)]
+    pub sandbox_loss: Option<String>,
+    /// What happened to the workspace.
+    #[serde(default)]
+    pub history: History,
+    /// Whether a step that may have written was cut off, so that the workspace may differ from its last snapshot.
+    #[serde(default)]
+    pub unkept: bool,
     /// The manifest of the workspace at the beginning.
     pub manifest: Option<crate::Digest>,
     /// How it ended.
@@ -189,6 +203,9 @@ impl RunState {
             tools: ToolRecord::default(),
             sandbox: None,
             sandbox_losses: 0,
+            sandbox_loss: None,
+            history: History::default(),
+            unkept: false,
             manifest: None,
             ending: None,
         }

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::state::OutOfOrder;
 use crate::{
-    Digest, Effect, ErrorInfo, Event, EventKind, Limits, ModelCall, ModelReply, Money, Outcome, PartKind,
-    Payload, Plan, Route, RunId, RunState, RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall,
-    ToolOutput, ToolRun, Verdict, WaitingFor,
+    Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, Limits, ModelCall, ModelReply,
+    Money, Outcome, PartKind, Payload, Plan, Route, RunId, RunState, RunStatus, SandboxState, Timestamp,
+    ToolAccess, ToolCall, ToolOutput, ToolRun, Verdict, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -124,7 +124,11 @@ impl Projector {
             EventKind::Claimed { worker, attempt } => {
                 told.add(WireData::RunStarted(RunStarted { worker_id: worker.clone(), attempt: *attempt }));
             }
-            EventKind::Commanded { .. } | EventKind::Surveyed { .. } => {}
+            EventKind::Commanded { .. }
+            | EventKind::Surveyed { .. }
+            | EventKind::Restored { .. }
+            | EventKind::Applied { .. } => {}
+            EventKind::Reached { records } => records.iter().for_each(|record| told.add(reached(record))),
             EventKind::Intended { what, .. } => self.intended(what, &before, event.at, &mut told),
             EventKind::Settled { outcome, .. } => match before.effect.as_ref() {
                 Some(Effect::CallModel(_)) => self.model_settled(outcome, &mut told),
@@ -427,6 +431,20 @@ impl Before {
             judged,
         }
     }
+}
+
+fn reached(record: &EgressRecord) -> WireData {
+    let verdict = match record.verdict {
+        EgressVerdict::Allowed => "allow",
+        EgressVerdict::Refused => "deny",
+        EgressVerdict::Failed => "warn",
+    };
+    WireData::GuardChecked(GuardChecked {
+        guard: "egress".to_owned(),
+        name: format!("{}:{}", record.host, record.port),
+        verdict: verdict.to_owned(),
+        detail: record.why.clone(),
+    })
 }
 
 fn called(call: &ToolCall, iteration: u32) -> WireData {

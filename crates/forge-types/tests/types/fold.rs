@@ -2,8 +2,9 @@
 
 use crate::journal::{Writer, part_call, run, steps, write};
 use forge_types::{
-    ErrorKind, Event, EventKind, Finish, Message, Outcome, Part, RunState, RunStatus, Seq, Timestamp,
-    ToolAccess, ToolOutput, ToolResultPart, WaitingFor,
+    Digest, Effect, EffectId, ErrorKind, Event, EventKind, Finish, History, Message, Outcome, Part, RunState,
+    RunStatus, Seq, SnapshotId, Step, Timestamp, ToolAccess, ToolCall, ToolOutput, ToolResultPart, ToolRun,
+    Travel, WaitingFor,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -100,7 +101,13 @@ fn an_event_out_of_order_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_change_of_status_that_is_not_allowed_changes_nothing() {
-    let finished = |status| EventKind::Finished { status, limit: None, error: None, files_modified: vec![] };
+    let finished = |status| EventKind::Finished {
+        status,
+        limit: None,
+        error: None,
+        files_modified: vec![],
+        snapshot: None,
+    };
     let mut writer = Writer::new();
     writer.start();
     writer.add(finished(RunStatus::Completed));
@@ -153,8 +160,8 @@ fn a_read_that_was_interrupted_is_repeated_and_a_write_is_reported() {
     writer.reply(effect, calls, Finish::ToolCalls);
     let read = writer.call("r", "read_file", ToolAccess::Read, 1);
     let wrote = writer.call("w", "write_file", ToolAccess::Write, 1);
-    writer.add(EventKind::Settled { effect: read, outcome: Outcome::Interrupted });
-    writer.add(EventKind::Settled { effect: wrote, outcome: Outcome::Interrupted });
+    writer.add(EventKind::Settled { effect: read, outcome: Outcome::Interrupted, snapshot: None });
+    writer.add(EventKind::Settled { effect: wrote, outcome: Outcome::Interrupted, snapshot: None });
     assert!(!writer.state.calls[0].is_done());
     assert!(writer.state.calls[1].is_done());
     let read = writer.call("r", "read_file", ToolAccess::Read, 2);
@@ -163,6 +170,76 @@ fn a_read_that_was_interrupted_is_repeated_and_a_write_is_reported() {
     let last = serde_json::to_string(writer.state.messages.last().unwrap()).unwrap();
     assert!(last.contains("Whether it took effect"), "{last}");
     assert_eq!(writer.state.tools.calls, 2, "a repeated read is one call");
+}
+
+#[test]
+fn a_write_whose_workspace_is_put_back_is_repeated() {
+    let mut writer = Writer::new();
+    writer.start();
+    let effect = writer.ask();
+    writer.reply(effect, vec![part_call("w", "write_file", "{}")], Finish::ToolCalls);
+    let (before, after) = (SnapshotId(Digest::of(b"before")), SnapshotId(Digest::of(b"after")));
+    let write = |attempt| {
+        let call = ToolCall { id: "w".into(), name: "write_file".into(), arguments: "{}".into() };
+        Effect::RunTool(ToolRun { call, access: ToolAccess::Write, attempt, not_before: None })
+    };
+    for attempt in 1..=3 {
+        let effect = writer.state.next_effect;
+        let what = write(attempt);
+        writer.add(EventKind::Intended { effect, what, reserved: None, snapshot: Some(before) });
+        assert_eq!(writer.state.open[&effect].snapshot, Some(before));
+        if attempt < 3 {
+            writer.add(EventKind::Settled { effect, outcome: Outcome::Interrupted, snapshot: None });
+            assert!(!writer.state.calls[0].is_done(), "attempt {attempt}");
+            assert_eq!(writer.state.history.current, Some(before));
+            assert!(writer.state.history.steps.is_empty());
+        } else {
+            let outcome = Outcome::ToolDone { output: ToolOutput::ok("written") };
+            writer.add(EventKind::Settled { effect, outcome, snapshot: Some(after) });
+        }
+    }
+    assert!(writer.state.is_whole());
+    assert_eq!(writer.state.tools.calls, 1);
+    let history = &writer.state.history;
+    assert_eq!((history.beginning, history.current), (Some(before), Some(after)));
+    assert_eq!(
+        (history.current_step(), history.at_step(0), history.at_step(1)),
+        (Some(1), Some(before), Some(after))
+    );
+    assert_eq!(history.at_step(2), None);
+}
+
+#[test]
+fn an_undo_and_a_redo_travel_along_the_steps() {
+    let mut history = History::default();
+    let mut writer = Writer::new();
+    writer.start();
+    let id = |n: u8| SnapshotId(Digest::of(&[n]));
+    history.beginning = Some(id(0));
+    history.current = Some(id(3));
+    for n in 1..=3 {
+        let (tool, about) = ("run_shell".to_owned(), String::new());
+        history.steps.push(Step {
+            effect: EffectId(n.into()),
+            tool,
+            about,
+            snapshot: id(n),
+            at: Timestamp::default(),
+        });
+    }
+    writer.state.history = history;
+    assert_eq!(writer.state.history.current_step(), Some(3));
+    assert!(writer.state.history.is_pending());
+    let mut go = |to, travel, applied| {
+        writer.add(EventKind::Restored { to: id(to), travel, applied });
+        writer.state.history.clone()
+    };
+    assert_eq!(go(1, Travel::Undo, false).current_step(), Some(1));
+    assert_eq!(go(0, Travel::Undo, false).undone, [id(3), id(1)]);
+    assert!(!go(1, Travel::Redo, true).is_pending());
+    let last = go(3, Travel::Redo, false);
+    assert_eq!((last.current_step(), last.undone.len(), last.applied), (Some(3), 0, Some(id(1))));
+    assert!(last.is_pending());
 }
 
 #[test]

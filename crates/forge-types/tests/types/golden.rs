@@ -5,10 +5,28 @@ use forge_types::wire::{Projector, WireEvent};
 use forge_types::{Event, EventKind, RunState, RunStatus};
 
 const JOURNAL: &str = include_str!("../golden/v1.jsonl");
+const VIEWS: &str = include_str!("../golden/v1.views.jsonl");
 const WIRE: &str = include_str!("../golden/v1.wire.jsonl");
 
 fn events() -> Vec<Event> {
     JOURNAL.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
+}
+
+/// A run in a view of its own: snapshots, an undo, hosts that were reached, an apply.
+fn views() -> Vec<Event> {
+    VIEWS.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
+}
+
+#[test]
+fn a_run_with_snapshots_loads() {
+    let state = RunState::replay(run(), &views()).unwrap();
+    assert_eq!(state.status, RunStatus::Completed);
+    let history = &state.history;
+    assert_eq!(history.steps.len(), 2);
+    assert_eq!(history.current_step(), Some(1), "an undo went back to the first step");
+    assert_eq!(history.undone.len(), 1);
+    assert_eq!(history.applied, history.at_step(1));
+    assert_eq!(history.egress.len(), 1);
 }
 
 #[test]
@@ -24,7 +42,7 @@ fn the_first_version_loads() {
 }
 
 #[test]
-fn the_first_version_holds_every_kind() {
+fn the_golden_files_hold_every_kind() {
     let name = |event: &Event| match event.kind {
         EventKind::Created(_) => "created",
         EventKind::Claimed { .. } => "claimed",
@@ -34,11 +52,14 @@ fn the_first_version_holds_every_kind() {
         EventKind::Judged { .. } => "judged",
         EventKind::SandboxChanged { .. } => "sandbox_changed",
         EventKind::Surveyed { .. } => "surveyed",
+        EventKind::Reached { .. } => "reached",
+        EventKind::Restored { .. } => "restored",
+        EventKind::Applied { .. } => "applied",
         EventKind::StatusChanged { .. } => "status_changed",
         EventKind::Finished { .. } => "finished",
     };
-    let kinds: std::collections::BTreeSet<_> = events().iter().map(name).collect();
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    let kinds: std::collections::BTreeSet<_> = events().iter().chain(&views()).map(name).collect();
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
 }
 
 #[test]

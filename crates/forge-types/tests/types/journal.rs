@@ -65,7 +65,7 @@ impl Writer {
 
     pub(crate) fn intend(&mut self, what: Effect) -> EffectId {
         let effect = self.state.next_effect;
-        self.add(EventKind::Intended { effect, what, reserved: Some(Money(1_000)) });
+        self.add(EventKind::Intended { effect, what, reserved: Some(Money(1_000)), snapshot: None });
         effect
     }
 
@@ -86,7 +86,7 @@ impl Writer {
         let usage = Usage { input: 90, output: 10, cached: 40, cache_write: 0, known: true };
         let reply = ModelReply { parts, usage, model: "tiny-1".into(), finish, latency_ms: 12 };
         let outcome = Outcome::Replied { reply, cost: Some(Money::from_usd(0.002)) };
-        self.add(EventKind::Settled { effect, outcome });
+        self.add(EventKind::Settled { effect, outcome, snapshot: None });
     }
 
     pub(crate) fn call(&mut self, id: &str, tool: &str, access: ToolAccess, attempt: u32) -> EffectId {
@@ -97,13 +97,13 @@ impl Writer {
     }
 
     pub(crate) fn done(&mut self, effect: EffectId, output: ToolOutput) {
-        self.add(EventKind::Settled { effect, outcome: Outcome::ToolDone { output } });
+        self.add(EventKind::Settled { effect, outcome: Outcome::ToolDone { output }, snapshot: None });
     }
 
     pub(crate) fn finish(&mut self, status: RunStatus, limit: Option<LimitKind>) {
         let error = (status == RunStatus::Failed).then(|| ErrorInfo::fatal(ErrorKind::Auth, "no key"));
         let files_modified = vec!["src/lib.rs".to_owned()];
-        self.add(EventKind::Finished { status, limit, error, files_modified });
+        self.add(EventKind::Finished { status, limit, error, files_modified, snapshot: None });
     }
 }
 
@@ -190,7 +190,7 @@ fn take(writer: &mut Writer, step: &Step, allow_stray: bool) {
                 1 => Outcome::Interrupted,
                 _ => Outcome::ModelFailed { error },
             };
-            writer.add(EventKind::Settled { effect, outcome });
+            writer.add(EventKind::Settled { effect, outcome, snapshot: None });
         }
         Step::RunTool(n) => run_tool(writer, *n),
         Step::ToolEnds { which, how } => {
@@ -204,7 +204,7 @@ fn take(writer: &mut Writer, step: &Step, allow_stray: bool) {
                 3 => Outcome::ToolDone { output: ToolOutput::failed(ErrorKind::Execution, "exit code 1") },
                 _ => Outcome::ToolDone { output: ToolOutput::ok("fine") },
             };
-            writer.add(EventKind::Settled { effect, outcome });
+            writer.add(EventKind::Settled { effect, outcome, snapshot: None });
         }
         Step::Judge(n) => judge(writer, *n),
         Step::Status(n) => {
@@ -230,7 +230,7 @@ fn take(writer: &mut Writer, step: &Step, allow_stray: bool) {
         }
         Step::StrayOutcome(n) if allow_stray => {
             let outcome = Outcome::ToolDone { output: ToolOutput::ok("again") };
-            writer.add(EventKind::Settled { effect: EffectId((*n).into()), outcome });
+            writer.add(EventKind::Settled { effect: EffectId((*n).into()), outcome, snapshot: None });
         }
         _ => {}
     }

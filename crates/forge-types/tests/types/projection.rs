@@ -149,7 +149,7 @@ fn a_failed_attempt_says_why_and_the_next_one_that_it_is_another() {
     let effect = writer.ask();
     let error =
         ErrorInfo::retryable(ErrorKind::RateLimit, "slow down", Some(std::time::Duration::from_secs(3)));
-    writer.add(EventKind::Settled { effect, outcome: Outcome::ModelFailed { error } });
+    writer.add(EventKind::Settled { effect, outcome: Outcome::ModelFailed { error }, snapshot: None });
     writer.ask();
     let failed = &data(&writer.events, WireKind::ModelFailed)[0];
     assert_eq!((&failed["reason"], &failed["retry_in_ms"]), (&"rate_limit".into(), &3_000.into()));
