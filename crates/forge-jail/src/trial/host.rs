@@ -1,0 +1,148 @@
+//! The other side: things of the host that no box may reach, made before attempts and looked at after them.
+
+use crate::sys;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+/// Bytes in a canary of shared memory.
+const SIZE: usize = 4096;
+/// Everybody may read and write: nothing but a namespace keeps others away.
+const OPEN: i32 = 0o666;
+
+fn check(result: libc::c_long) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
+}
+
+/// A System V segment of shared memory; removed when it is dropped.
+#[derive(Debug)]
+pub struct SharedMemory {
+    id: i32,
+}
+
+/// A System V message queue with one message in it; removed when it is dropped.
+#[derive(Debug)]
+pub struct MessageQueue {
+    id: i32,
+}
+
+/// A POSIX message queue; removed when it is dropped.
+#[derive(Debug)]
+pub struct PosixQueue {
+    name: CString,
+    _queue: OwnedFd,
+}
+
+impl SharedMemory {
+    /// Makes a segment.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the key is taken.
+    pub fn create(key: i32) -> io::Result<Self> {
+        // SAFETY: takes integers only.
+        let id = check(unsafe {
+            libc::syscall(libc::SYS_shmget, key, SIZE, libc::IPC_CREAT | libc::IPC_EXCL | OPEN)
+        })?;
+        Ok(Self { id })
+    }
+
+    /// How many processes have attached it since it was made.
+    #[must_use]
+    pub fn attached(&self) -> u64 {
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut state: libc::shmid_ds = unsafe { std::mem::zeroed() };
+        // SAFETY: IPC_STAT writes one structure of this type to the pointer, which is to a live local.
+        let got = unsafe { libc::shmctl(self.id, libc::IPC_STAT, &raw mut state) };
+        if got < 0 { 1 } else { u64::from(state.shm_atime != 0) }
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // SAFETY: IPC_RMID takes no pointer.
+        unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+impl MessageQueue {
+    /// Makes a queue and puts a message in.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the key is taken.
+    pub fn create(key: i32) -> io::Result<Self> {
+        // SAFETY: takes integers only.
+        let id =
+            check(unsafe { libc::syscall(libc::SYS_msgget, key, libc::IPC_CREAT | libc::IPC_EXCL | OPEN) })?;
+        let queue = Self { id };
+        // The type of the message, then its eight bytes.
+        let message: [libc::c_long; 2] = [1, 42];
+        // SAFETY: the message has a type word and eight bytes, as the size says, and lives across the call.
+        check(unsafe { libc::syscall(libc::SYS_msgsnd, id, message.as_ptr(), 8usize, libc::IPC_NOWAIT) })?;
+        Ok(queue)
+    }
+
+    /// Messages in it; 1 if nobody touched it.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
+        // SAFETY: IPC_STAT writes one structure of this type to the pointer, which is to a live local.
+        let got = unsafe { libc::msgctl(self.id, libc::IPC_STAT, &raw mut state) };
+        if got < 0 { 0 } else { state.msg_qnum }
+    }
+}
+
+impl Drop for MessageQueue {
+    fn drop(&mut self) {
+        // SAFETY: IPC_RMID takes no pointer.
+        unsafe { libc::msgctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+impl PosixQueue {
+    /// Makes a queue; the name has no slash.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the name is taken.
+    pub fn create(name: &str) -> io::Result<Self> {
+        let name = CString::new(name)?;
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
+        // SAFETY: the name is a C string that lives across the call; without attributes the pointer is null.
+        let fd = check(unsafe {
+            libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, OPEN, std::ptr::null::<libc::c_void>())
+        })?;
+        Ok(Self { name, _queue: sys::adopt(fd)? })
+    }
+
+    /// The descriptor's number, for messages about it.
+    #[must_use]
+    pub fn descriptor(&self) -> i32 {
+        self._queue.as_raw_fd()
+    }
+}
+
+impl Drop for PosixQueue {
+    fn drop(&mut self) {
+        // SAFETY: takes a C string that lives across the call.
+        unsafe { libc::syscall(libc::SYS_mq_unlink, self.name.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{Attempt, Outcome, attempt};
+
+    #[test]
+    fn without_a_box_the_canaries_are_found_and_gone_with_their_handles() {
+        let key = 0x0F00_0000 | i32::try_from(std::process::id() & 0xFF_FFFF).unwrap();
+        let (memory, queue) = (SharedMemory::create(key).unwrap(), MessageQueue::create(key).unwrap());
+        let name = format!("forge-test-{key}");
+        let posix = PosixQueue::create(&name).unwrap();
+        assert_eq!((memory.attached(), queue.messages()), (0, 1));
+        let all = [Attempt::SharedMemory(key), Attempt::MessageQueue(key), Attempt::PosixQueue(name)];
+        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Broke(_))));
+        drop((memory, queue, posix));
+        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))));
+    }
+}

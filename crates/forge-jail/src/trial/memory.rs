@@ -1,0 +1,65 @@
+//! Attempts on memory: of other processes, and of files through the own.
+
+use super::Outcome;
+use super::calls::{REFUSALS, judged, said};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+
+/// Reads or writes memory of the init and of the parent.
+pub(super) fn of_others(number: libc::c_long) -> Outcome {
+    let parent = rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get());
+    Outcome::worst([1, parent].map(|pid| {
+        let (here, there) = ([0u8; 8], [0u8; 8]);
+        let local = libc::iovec { iov_base: here.as_ptr().cast_mut().cast(), iov_len: here.len() };
+        // The parent is a copy of this process, so the place exists there too.
+        let remote = libc::iovec { iov_base: there.as_ptr().cast_mut().cast(), iov_len: there.len() };
+        // SAFETY: both vectors and the local bytes live across the call, which reads or writes eight bytes of `here`
+        // and of another process; written are the bytes that stand there already, zeroes over an unused buffer.
+        let result = unsafe {
+            libc::syscall(number, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
+        };
+        std::hint::black_box((&here, &there));
+        let result = if result < 0 { Err(errno()) } else { Ok(result) };
+        judged("memory of another process", result, REFUSALS)
+    }))
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Maps a system file read-only and writes there through `/proc/self/mem`, which ignores what the map allows. The
+/// write may land in a private copy; the file must stay.
+pub(super) fn over_read_only_map() -> Outcome {
+    const PROGRAM: &str = "/usr/bin/env";
+    let Ok(file) = File::open(PROGRAM) else { return Outcome::Absent(format!("there is no {PROGRAM}")) };
+    let mut before = [0u8; 4];
+    if file.read_exact_at(&mut before, 0).is_err() {
+        return Outcome::Untested(format!("{PROGRAM} could not be read"));
+    }
+    let mut outcomes = Vec::new();
+    for kind in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
+        // SAFETY: maps a page anywhere, for reading, of an open file; nothing else is at the place that is returned.
+        let page =
+            unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, kind, file.as_raw_fd(), 0) };
+        if page == libc::MAP_FAILED {
+            return Outcome::Untested(format!("{PROGRAM} could not be mapped: {}", said(errno())));
+        }
+        let written = File::options()
+            .write(true)
+            .open("/proc/self/mem")
+            .and_then(|memory| memory.write_at(b"XXXX", page.addr() as u64));
+        // SAFETY: the page was mapped above and nothing points into it.
+        unsafe { libc::munmap(page, 4096) };
+        let mut after = [0u8; 4];
+        let same = file.read_exact_at(&mut after, 0).is_ok() && before == after;
+        outcomes.push(match (same, written) {
+            (false, _) => Outcome::Broke(format!("{PROGRAM} was changed through its read-only map")),
+            (true, Ok(_)) => Outcome::Held("the write stayed in a private copy".to_owned()),
+            (true, Err(error)) => Outcome::Held(error.to_string()),
+        });
+    }
+    Outcome::worst(outcomes)
+}

@@ -1,0 +1,165 @@
+//! Attempts to leave a box, made from inside: each a system call that must be refused there.
+//!
+//! The attempts are a closed list: nobody can make an arbitrary call through this module. Each is made so that its
+//! success would do as little as possible (a wrong magic number, the present time), and should be made in a process
+//! of its own ([`in_child`]), because some successes change the caller for good. [`host`] makes the other side: things
+//! of the host that no attempt may reach.
+
+mod calls;
+mod child;
+pub mod host;
+mod memory;
+mod terminal;
+mod walls;
+
+use serde::{Deserialize, Serialize};
+use std::os::fd::RawFd;
+
+pub use child::{ChildEnd, end_children, fork_until_refused, ignore_term, in_child, multiply, release};
+
+/// What became of an attempt, or of something that must work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "detail")]
+pub enum Outcome {
+    /// It was refused as it must be (or works, where it must work); in words, how.
+    Held(String),
+    /// It succeeded, or the kernel did more than refuse it; in words, what it could do.
+    Broke(String),
+    /// There is nothing here to try it on; in words, what is not there.
+    Absent(String),
+    /// It could not be found out; in words, why. Never as good as [`Outcome::Held`].
+    Untested(String),
+}
+
+impl Outcome {
+    /// The words.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        let (Self::Held(text) | Self::Broke(text) | Self::Absent(text) | Self::Untested(text)) = self;
+        text
+    }
+
+    /// The first of several that did not hold, or the last.
+    #[must_use]
+    pub fn worst(outcomes: impl IntoIterator<Item = Self>) -> Self {
+        let mut last = Self::Untested("nothing was tried".to_owned());
+        for outcome in outcomes {
+            if !matches!(outcome, Self::Held(_)) {
+                return outcome;
+            }
+            last = outcome;
+        }
+        last
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the system calls or of what is tried")]
+pub enum Attempt {
+    UnshareUser,
+    UnshareMount,
+    UnshareOthers,
+    CloneNewUser,
+    Clone3NewUser,
+    Setns,
+    Mount,
+    UmountProc,
+    /// Takes the cover off a masked file.
+    UmountCover(std::ffi::CString),
+    Fsopen,
+    OpenTree,
+    MoveMount,
+    MountSetattr,
+    Chroot,
+    PivotRoot,
+    OpenByHandle,
+    MakeDevice,
+    Ptrace,
+    ProcessVmRead,
+    ProcessVmWrite,
+    PidfdGetfd,
+    Kcmp,
+    Bpf,
+    Perf,
+    Userfaultfd,
+    IoUring,
+    AddKey,
+    RequestKey,
+    Keyctl,
+    LoadModule,
+    Kexec,
+    Reboot,
+    Syslog,
+    SetClock,
+    Personality,
+    Swap,
+    SetHostname,
+    Fanotify,
+    SecretMemory,
+    Accounting,
+    IoPorts,
+    LimitsOfInit,
+    ThirtyTwoBitCalls,
+    X32Calls,
+    TypeIntoTerminal,
+    ControllingTerminal,
+    RawSocket,
+    PacketSocket,
+    NetlinkSocket,
+    VsockSocket,
+    OtherSockets,
+    BecomeRoot,
+    GainCapability,
+    /// Finds the shared memory with this key.
+    SharedMemory(i32),
+    /// Finds the message queue with this key.
+    MessageQueue(i32),
+    /// Opens the POSIX message queue of this name.
+    PosixQueue(String),
+    /// Sends TERM to this process id of the host, and 0 to its neighbours.
+    SignalHost(i32),
+    /// Sends signals to the init.
+    SignalInit,
+    /// Walks out through these descriptors.
+    LeaveByFolder(Vec<RawFd>),
+    /// Writes through `/proc/self/mem` over a read-only map of a file.
+    MemoryOverReadOnlyMap,
+    /// Counts Landlock's layers.
+    LandlockInForce,
+}
+
+/// Makes the attempt. Some leave the process changed if they succeed: see [`in_child`].
+#[must_use]
+pub fn attempt(what: &Attempt) -> Outcome {
+    use Attempt as A;
+    match what {
+        A::ThirtyTwoBitCalls => walls::thirty_two_bit_calls(),
+        A::X32Calls => walls::x32_calls(),
+        A::TypeIntoTerminal => terminal::type_into(),
+        A::ControllingTerminal => terminal::controlling(),
+        A::SignalHost(pid) => walls::signal_host(*pid),
+        A::SignalInit => walls::signal_init(),
+        A::LeaveByFolder(fds) => walls::leave_by_folder(fds),
+        A::MemoryOverReadOnlyMap => memory::over_read_only_map(),
+        A::LandlockInForce => walls::landlock_in_force(),
+        A::BecomeRoot => walls::become_root(),
+        A::SharedMemory(key) => walls::find_ipc("shared memory", libc::SYS_shmget, *key),
+        A::MessageQueue(key) => walls::find_ipc("message queue", libc::SYS_msgget, *key),
+        A::PosixQueue(name) => walls::find_posix_queue(name),
+        A::ProcessVmRead => memory::of_others(libc::SYS_process_vm_readv),
+        A::ProcessVmWrite => memory::of_others(libc::SYS_process_vm_writev),
+        A::VsockSocket => walls::sockets(&[libc::AF_VSOCK]),
+        A::NetlinkSocket => walls::sockets(&[libc::AF_NETLINK]),
+        A::PacketSocket => walls::sockets(&[libc::AF_PACKET]),
+        A::RawSocket => walls::raw_sockets(),
+        A::OtherSockets => walls::sockets(walls::OTHER_FAMILIES),
+        other => calls::attempt(other),
+    }
+}
+
+/// The version of Landlock this kernel speaks; 0 when it has none.
+#[must_use]
+pub fn landlock_abi() -> u32 {
+    crate::sys::landlock_abi()
+}

@@ -1,0 +1,189 @@
+//! Attempts on the walls themselves: other architectures' calls, sockets, signals, identities, Landlock's own state.
+
+use super::Outcome;
+use super::calls::{Arg, REFUSALS, call, judged, padded, said};
+use crate::sys;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
+
+/// A call of the 32-bit table, whose numbers mean other things than the filter thinks. The filter kills for it.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn thirty_two_bit_calls() -> Outcome {
+    const GETPID: i32 = 20;
+    let mut result = GETPID;
+    // SAFETY: the 32-bit getpid takes no arguments and touches no memory; the kernel keeps all registers but eax and,
+    // in some versions, r8 to r11, which are declared as lost.
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("eax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+    if result > 0 {
+        Outcome::Broke("a 32-bit call was answered".to_owned())
+    } else {
+        judged("int 0x80", Err(-result), REFUSALS)
+    }
+}
+
+/// Other processors' kernels have no second table that a program could use in the middle of itself.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn thirty_two_bit_calls() -> Outcome {
+    Outcome::Absent("this processor has no such instruction".to_owned())
+}
+
+/// A call with the bit of the x32 table.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn x32_calls() -> Outcome {
+    const X32: libc::c_long = 0x4000_0000;
+    let zero = || padded::<0>([]);
+    let result = super::calls::raw_call(X32 | libc::SYS_getpid, zero());
+    judged("x32 getpid", result, REFUSALS)
+}
+
+/// Only x86-64 has that table.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn x32_calls() -> Outcome {
+    Outcome::Absent("this processor has no such calls".to_owned())
+}
+
+/// Families beside those that have an attempt of their own: Bluetooth, CAN, algorithms, IEEE 802.15.4, XDP, TIPC, key,
+/// NFC, and others that a program of a build never needs.
+pub(super) const OTHER_FAMILIES: &[i32] = &[
+    libc::AF_BLUETOOTH,
+    libc::AF_CAN,
+    libc::AF_ALG,
+    36,
+    libc::AF_XDP,
+    libc::AF_TIPC,
+    libc::AF_KEY,
+    libc::AF_NFC,
+    libc::AF_RDS,
+    libc::AF_PPPOX,
+    41,
+    42,
+    43,
+];
+
+/// Sockets of these families, of every kind.
+pub(super) fn sockets(families: &[i32]) -> Outcome {
+    const REFUSED: &[i32] = &[
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSYS,
+        libc::EAFNOSUPPORT,
+        libc::EPROTONOSUPPORT,
+        libc::ESOCKTNOSUPPORT,
+    ];
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET];
+    let each = families.iter().flat_map(|family| kinds.map(|kind| (*family, kind)));
+    Outcome::worst(each.map(|(family, kind)| {
+        let name = format!("socket of family {family} and kind {kind}");
+        judged(&name, call!(SYS_socket, family, kind), REFUSED)
+    }))
+}
+
+/// Sockets that send packets of their own making.
+pub(super) fn raw_sockets() -> Outcome {
+    let tried = [
+        (libc::AF_INET, libc::SOCK_RAW, 1),
+        (libc::AF_INET, libc::SOCK_RAW, 255),
+        (libc::AF_INET6, libc::SOCK_RAW, 58),
+    ];
+    Outcome::worst(tried.map(|(family, kind, protocol)| {
+        judged("raw socket", call!(SYS_socket, family, kind, protocol), REFUSALS)
+    }))
+}
+
+/// Sends TERM to a process of the host by its number there, and asks after its neighbours.
+pub(super) fn signal_host(pid: i32) -> Outcome {
+    Outcome::worst([(pid, libc::SIGTERM), (pid, 0)].map(|(pid, signal)| match call!(SYS_kill, pid, signal) {
+        Ok(_) => Outcome::Broke("a process of the host was signalled".to_owned()),
+        Err(errno) => Outcome::Held(said(errno)),
+    }))
+}
+
+/// Sends signals to the init, which must live: whoever asked for this attempt sees to that afterwards.
+pub(super) fn signal_init() -> Outcome {
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGSEGV, libc::SIGSTOP, libc::SIGKILL] {
+        sys::kill(1, signal);
+    }
+    Outcome::Held("the init went on".to_owned())
+}
+
+/// Makes each descriptor the working folder and looks for the host's files from there.
+pub(super) fn leave_by_folder(fds: &[RawFd]) -> Outcome {
+    for fd in fds {
+        // SAFETY: the numbers were open when this process started, which closes none of them; a number that is not
+        // open any more only makes the call fail.
+        let folder = unsafe { BorrowedFd::borrow_raw(*fd) };
+        if rustix::process::fchdir(folder.as_fd()).is_ok() {
+            return Outcome::Broke(format!("descriptor {fd} leads to a folder outside"));
+        }
+    }
+    Outcome::Held(format!("{} descriptors were passed on, none is a folder", fds.len()))
+}
+
+/// Every way to another user and group.
+pub(super) fn become_root() -> Outcome {
+    let groups = [0u32; 1024];
+    let mut room = [0u8; 4096];
+    for (bytes, group) in room.chunks_exact_mut(4).zip(groups) {
+        bytes.copy_from_slice(&group.to_ne_bytes());
+    }
+    let tried = [
+        ("setuid", call!(SYS_setuid, 0)),
+        ("setgid", call!(SYS_setgid, 0)),
+        ("setresuid", call!(SYS_setresuid, 0, 0, 0)),
+        ("setresgid", call!(SYS_setresgid, 0, 0, 0)),
+        ("setgroups", call!(SYS_setgroups, 1, &mut room)),
+        ("chown", call!(SYS_fchownat, libc::AT_FDCWD, c"/tmp", 0, 0)),
+    ];
+    // EINVAL: there is no such user in the box.
+    const REFUSED: &[i32] = &[libc::EPERM, libc::EINVAL, libc::EACCES, libc::ENOSYS, libc::EROFS];
+    Outcome::worst(tried.map(|(name, result)| judged(name, result, REFUSED)))
+}
+
+/// Looks for a System V object of the host by its key.
+pub(super) fn find_ipc(name: &str, number: libc::c_long, key: i32) -> Outcome {
+    match super::calls::raw_call(number, padded([Arg::from(key), Arg::from(0), Arg::from(0)])) {
+        Ok(_) => Outcome::Broke(format!("the host's {name} was found")),
+        Err(errno) if [libc::ENOENT, libc::ENOSYS, libc::EPERM].contains(&errno) => {
+            Outcome::Held(said(errno))
+        }
+        Err(errno) => Outcome::Broke(format!("the host's {name} exists here: {}", said(errno))),
+    }
+}
+
+/// Looks for a POSIX message queue of the host.
+pub(super) fn find_posix_queue(name: &str) -> Outcome {
+    let Ok(name) = CString::new(name) else { return Outcome::Untested("no such name".to_owned()) };
+    match call!(SYS_mq_open, name.as_c_str(), libc::O_RDONLY) {
+        Ok(_) => Outcome::Broke("the host's message queue was opened".to_owned()),
+        Err(errno) if [libc::ENOENT, libc::ENOSYS, libc::EPERM].contains(&errno) => {
+            Outcome::Held(said(errno))
+        }
+        Err(errno) => Outcome::Broke(format!("the host's message queue exists here: {}", said(errno))),
+    }
+}
+
+/// Landlock cannot be asked whether it is in force, but it takes 16 layers at most: if 16 more fit, there was none.
+pub(super) fn landlock_in_force() -> Outcome {
+    const MOST: usize = 16;
+    const MAKE_BLOCK: u64 = 1 << 11;
+    if sys::landlock_abi() == 0 {
+        return Outcome::Absent("this kernel has no Landlock".to_owned());
+    }
+    let layered = || -> io::Result<()> {
+        let ruleset = sys::landlock_ruleset(MAKE_BLOCK, 0, 0, 1)?;
+        sys::landlock_enforce(ruleset.as_fd())
+    };
+    for layer in 0..MOST {
+        match layered() {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+                return Outcome::Held(format!("{} layers are in force", MOST - layer));
+            }
+            Err(error) => return Outcome::Untested(error.to_string()),
+        }
+    }
+    Outcome::Broke("no layer of Landlock is in force".to_owned())
+}
