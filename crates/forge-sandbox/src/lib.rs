@@ -14,6 +14,7 @@ mod native;
 mod once;
 mod paths;
 mod process;
+mod room;
 mod stream;
 mod verify;
 mod view;

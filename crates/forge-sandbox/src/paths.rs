@@ -3,17 +3,44 @@
 
 use forge_jail::{FaultKind, FileFault, FileKind, Raw, WORKSPACE};
 use forge_ports::sandbox::{Error, PathFault};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
-/// place of the workspace, inside (`/workspace`) or outside (`root`).
-pub(crate) fn relative(path: &str, root: &Path) -> Result<String, Error> {
+/// Folders of the host by which a workspace may be named, each with where it stands in the workspace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Vec<(PathBuf, PathBuf)>);
+
+impl Places {
+    /// The workspace is the folder `root`.
+    pub(crate) fn one(root: impl Into<PathBuf>) -> Self {
+        Self(vec![(root.into(), PathBuf::new())])
+    }
+
+    /// One more folder of the host, and where it stands in the workspace; empty: it is the workspace.
+    pub(crate) fn with(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
+        self.0.push((host.into(), inside.into()));
+        self
+    }
+
+    /// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
+    /// place of the workspace, inside (`/workspace`) or outside.
+    pub(crate) fn relative(&self, path: &str) -> Result<String, Error> {
+        let given = Path::new(path);
+        let outside = |(host, inside): &(PathBuf, PathBuf)| {
+            given.strip_prefix(host).ok().map(|below| inside.join(below))
+        };
+        let below = match given.strip_prefix(WORKSPACE) {
+            Ok(below) => below.to_owned(),
+            Err(_) => self.0.iter().find_map(outside).unwrap_or_else(|| given.to_owned()),
+        };
+        normal(path, &below)
+    }
+}
+
+fn normal(path: &str, below: &Path) -> Result<String, Error> {
     let refuse = |why: &str, kind| Error::Path { path: path.to_owned(), why: why.to_owned(), kind };
     if path.contains('\0') {
         return Err(refuse("a path holds no NUL", PathFault::Other));
     }
-    let given = Path::new(path);
-    let below = given.strip_prefix(WORKSPACE).or_else(|_| given.strip_prefix(root)).unwrap_or(given);
     if below.is_absolute() {
         return Err(refuse("it leads out of the workspace; give a path relative to it", PathFault::Escapes));
     }
@@ -60,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(path: &str) -> Result<String, PathFault> {
-        relative(path, Path::new("/srv/repo")).map_err(|error| match error {
+        Places::one("/srv/repo").relative(path).map_err(|error| match error {
             Error::Path { kind, .. } => kind,
             other => panic!("{other}"),
         })
@@ -81,7 +108,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_path_becomes_absolute(path in any::<String>()) {
-            if let Ok(path) = relative(&path, Path::new("/srv/repo")) {
+            if let Ok(path) = Places::one("/srv/repo").relative(&path) {
                 prop_assert!(!path.is_empty() && !path.starts_with('/'));
             }
         }

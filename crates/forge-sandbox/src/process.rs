@@ -2,7 +2,7 @@
 
 use crate::door::{self, Door, blocking};
 use crate::masks;
-use crate::paths;
+use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::walk::{self, Request};
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
@@ -64,6 +64,7 @@ impl Sandbox for Process {
 
 struct HostFolder {
     root: PathBuf,
+    places: Places,
     home: PathBuf,
     longest: Duration,
     files: Arc<Mutex<Files>>,
@@ -106,6 +107,7 @@ impl HostFolder {
             masked: ids.map(|m| (m.dev(), m.ino())).collect(),
             env: spec.env.clone(),
             report,
+            places: Places::one(&root),
             root,
         })
     }
@@ -124,7 +126,7 @@ impl HostFolder {
             .argv
             .split_first()
             .ok_or_else(|| Error::Invalid { why: "there is no command".to_owned() })?;
-        let below = paths::relative(&spec.cwd, &self.root)?;
+        let below = self.places.relative(&spec.cwd)?;
         let cwd = std::fs::canonicalize(self.root.join(&below)).ok();
         let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(&self.root) && cwd.is_dir()) else {
             let why = format!("the working directory `{}` is not a directory of the workspace", spec.cwd);
@@ -298,20 +300,20 @@ impl Workspace for HostFolder {
 #[async_trait]
 impl forge_ports::Files for HostFolder {
     async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
-        door::read(self, paths::relative(path, &self.root)?, offset, limit).await
+        door::read(self, self.places.relative(path)?, offset, limit).await
     }
 
     async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
-        door::write(self, paths::relative(path, &self.root)?, bytes.to_vec()).await
+        door::write(self, self.places.relative(path)?, bytes.to_vec()).await
     }
 
     async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error> {
-        let path = paths::relative(path, &self.root)?;
+        let path = self.places.relative(path)?;
         self.walk(Request::List { path, depth, limit }).await?.entries()
     }
 
     async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error> {
-        let path = paths::relative(&spec.path, &self.root)?;
+        let path = self.places.relative(&spec.path)?;
         let mut found = self.walk(Request::Search(SearchSpec { path, ..spec })).await?.matches()?;
         found.items.retain(|item| !self.is_masked(&self.root.join(&item.path)));
         Ok(found)
@@ -322,7 +324,7 @@ impl forge_ports::Files for HostFolder {
     }
 
     async fn remove(&self, path: &str) -> Result<(), Error> {
-        door::remove(self, paths::relative(path, &self.root)?).await
+        door::remove(self, self.places.relative(path)?).await
     }
 }
 
