@@ -16,11 +16,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::cgroup::{self, Group, Made};
 use crate::error::Error;
-use crate::init::{Boot, INIT_ARGV0, Order};
+use crate::init::{About, Boot, INIT_ARGV0, Order};
 use crate::layers::{Layer, LayerReport};
 use crate::probe;
 use crate::spec::JailSpec;
-use crate::wire::{self, Frame, Reply, Request, Startup};
+use crate::wire::{self, Frame, OverlayAttributes, Reply, Request, Startup};
 
 mod adopt;
 
@@ -52,6 +52,16 @@ pub struct Jail {
     init: Init,
     reader: Option<JoinHandle<()>>,
     limiter: Option<JoinHandle<()>>,
+    overlay: Option<OverlayAttributes>,
+    listener: Mutex<Option<OwnedFd>>,
+}
+
+/// What the init said when the box stood.
+#[derive(Debug)]
+struct Stands {
+    layers: Vec<LayerReport>,
+    overlay: Option<OverlayAttributes>,
+    listener: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -117,6 +127,7 @@ impl Jail {
     /// # Errors
     /// [`Error::Spec`] for a description that makes no sense, [`Error::Refused`] when a layer is missing that no
     /// box goes without, [`Error::IdMap`] when root's workspace cannot be shown under another owner,
+    /// [`Error::Overlay`] when a copy-on-write view cannot be had, [`Error::Image`] for an image that cannot be used,
     /// [`Error::Build`] and [`Error::Init`] for what else goes wrong. Nothing is left behind then.
     pub fn spawn(spec: &JailSpec, exe: &Path) -> Result<Self, Error> {
         if let Some(fault) = spec.fault() {
@@ -142,17 +153,24 @@ impl Jail {
             }
         })?;
         let mut first = start_init(spec, exe, theirs)?;
-        let (init, layers) = started(&shared.control, &mut first, spec, exe, &give)?;
+        let (init, stands) = started(&shared.control, &mut first, exe, &give)?;
         {
             let mut state = shared.lock();
             let settled = std::mem::take(&mut state.layers);
             state.layers =
-                layers.into_iter().filter(|l| settled.iter().all(|s| s.layer != l.layer)).collect();
+                stands.layers.into_iter().filter(|l| settled.iter().all(|s| s.layer != l.layer)).collect();
             state.layers.extend(settled);
         }
         let read = Arc::clone(&shared);
         let reader = thread("forge-jail-reader", move || read.read_all())?;
-        Ok(Self { shared, init, reader: Some(reader), limiter: Some(limiter) })
+        Ok(Self {
+            shared,
+            init,
+            reader: Some(reader),
+            limiter: Some(limiter),
+            overlay: stands.overlay,
+            listener: Mutex::new(stands.listener),
+        })
     }
 
     /// What isolates the box. Waits for the control groups, a few milliseconds after the start.
@@ -203,6 +221,19 @@ impl Jail {
             Ceilings::Settled(group) => group.memory_peak(),
             Ceilings::Pending => None,
         }
+    }
+
+    /// Which attributes the copy-on-write views of the box have; `None` when it has no such view.
+    #[must_use]
+    pub fn overlay_attributes(&self) -> Option<OverlayAttributes> {
+        self.overlay
+    }
+
+    /// The listener in the box's network that [`JailSpec::listen`] asked for, non-blocking; `None` when none was
+    /// asked for or it was taken already.
+    #[must_use]
+    pub fn take_listener(&self) -> Option<OwnedFd> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The process id of the init as this process sees it.
@@ -403,12 +434,11 @@ fn start_init(spec: &JailSpec, exe: &Path, control: OwnedFd) -> Result<Child, Er
 fn started(
     control: &OwnedFd,
     first: &mut Child,
-    spec: &JailSpec,
     exe: &Path,
     named: &mpsc::Sender<i32>,
-) -> Result<(Init, Vec<LayerReport>), Error> {
+) -> Result<(Init, Stands), Error> {
     let mut init: Option<Init> = None;
-    let outcome = follow(control, spec, exe, &mut |pid| {
+    let outcome = follow(control, exe, &mut |pid| {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         init = Some(Init { pid, handle, kin: Kin::Child });
         // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
@@ -421,7 +451,7 @@ fn started(
     }
     let _ = first.wait();
     match (outcome, init) {
-        (Ok(layers), Some(init)) => Ok((init, layers)),
+        (Ok(stands), Some(init)) => Ok((init, stands)),
         (Ok(_), None) => {
             Err(Error::Init { exe: exe.to_owned(), why: "it did not name its process".to_owned() })
         }
@@ -436,10 +466,9 @@ fn started(
 
 fn follow(
     control: &OwnedFd,
-    spec: &JailSpec,
     exe: &Path,
     named: &mut dyn FnMut(Pid) -> io::Result<()>,
-) -> Result<Vec<LayerReport>, Error> {
+) -> Result<Stands, Error> {
     let failed = |why: &str| Error::Init { exe: exe.to_owned(), why: why.to_owned() };
     let mut buffer = Vec::new();
     loop {
@@ -462,20 +491,24 @@ fn follow(
                 let pid = Pid::from_raw(pid).ok_or_else(|| failed("it named no process"))?;
                 named(pid).map_err(|e| talk("taking hold of the init", e))?;
             }
-            Some((Startup::Ready { layers }, _)) => return Ok(layers),
-            Some((Startup::Failed { layer, step, errno }, _)) => {
-                return Err(refusal(spec, layer, step, errno));
+            Some((Startup::Ready { layers, overlay }, mut fds)) => {
+                return Ok(Stands { layers, overlay, listener: fds.pop() });
             }
+            Some((Startup::Failed { about, step, errno }, _)) => return Err(refusal(about, step, errno)),
         }
     }
 }
 
-fn refusal(spec: &JailSpec, layer: Option<Layer>, step: String, errno: i32) -> Error {
-    match layer {
-        Some(Layer::IdMappedMount) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
-            Error::IdMap { path: spec.workspace.clone(), fs: probe::file_system(&spec.workspace) }
+fn refusal(about: About, step: String, errno: i32) -> Error {
+    let source = io::Error::from_raw_os_error(errno);
+    match about {
+        About::IdMap(path) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
+            Error::IdMap { path: path.as_path().to_owned(), fs: probe::file_system(path.as_path()) }
         }
-        Some(layer) => Error::Refused(vec![probe::explain(layer, &step, errno)]),
-        None => Error::Build { step, source: io::Error::from_raw_os_error(errno) },
+        About::IdMap(_) => Error::Refused(vec![probe::explain(Layer::IdMappedMount, &step, errno)]),
+        About::Layer(layer) => Error::Refused(vec![probe::explain(layer, &step, errno)]),
+        About::Overlay => Error::Overlay { why: format!("{step}: {source}") },
+        About::Image => Error::Image { why: step },
+        About::Step => Error::Build { step, source },
     }
 }

@@ -28,6 +28,18 @@ pub enum Error {
         /// Name or magic number of the file system.
         fs: String,
     },
+    /// A copy-on-write view cannot be had of this folder or on this machine; a copy of the folder works everywhere.
+    #[error("no copy-on-write view of the workspace: {why}")]
+    Overlay {
+        /// What the kernel refused, where.
+        why: String,
+    },
+    /// The image cannot be used as a root folder.
+    #[error("the image cannot be used: {why}")]
+    Image {
+        /// What is wrong with it, and what can be done.
+        why: String,
+    },
     /// A step of building the box failed for a reason that is no missing layer.
     #[error("the sandbox could not be built: {step}: {source}")]
     Build {

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::client::Jail;
 use crate::error::Error;
 use crate::layers::{Layer, LayerReport};
-use crate::spec::JailSpec;
+use crate::spec::{JailSpec, Show};
+use crate::wire::OverlayAttributes;
 
 /// Starts a box around `workspace` and ends it again: the truest answer, in a few milliseconds. Nothing is
 /// written. `exe` is a binary that answers as init, normally `/proc/self/exe`.
@@ -25,6 +27,34 @@ pub fn probe(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
             vec![LayerReport::missing(layer, error.to_string(), None)]
         }
     }
+}
+
+/// Whether a copy-on-write view of `lower` can be had with its layers below `upper_parent`, and with which attributes:
+/// tried with a box, in a folder that is removed again. The reason when not.
+///
+/// # Errors
+/// Why no view can be had, in words for a person.
+pub fn overlay_works(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<OverlayAttributes, String> {
+    let name = format!(".forge-try-{}-{:?}", std::process::id(), std::thread::current().id());
+    let place = upper_parent.join(name.replace(['(', ')'], ""));
+    let (upper, work) = (place.join("upper"), place.join("work"));
+    let made = fs::create_dir_all(&upper).and_then(|()| fs::create_dir_all(&work));
+    let tried = match made {
+        Err(error) => Err(format!("{}: {error}", upper_parent.display())),
+        Ok(()) => {
+            let mut spec = JailSpec::new("probe", lower);
+            spec.roots[0].show = Show::Overlay { upper, work: work.clone() };
+            match Jail::spawn(&spec, exe) {
+                Ok(jail) => jail.overlay_attributes().ok_or_else(|| "the box has no such view".to_owned()),
+                Err(Error::Overlay { why }) => Err(why),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    };
+    // The kernel's own folder has no permissions.
+    let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
+    let _ = fs::remove_dir_all(&place);
+    tried
 }
 
 /// What a failed step means and what can be done, from the settings of this machine.

@@ -1,6 +1,6 @@
 //! What a box is made of: the description a caller hands to [`crate::Jail::spawn`].
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,24 +18,138 @@ pub const HOME: &str = "/tmp/home";
 pub struct JailSpec {
     /// Label of the run; names its control groups. Letters, digits, `-` and `_` are kept, the rest is dropped.
     pub label: String,
-    /// Absolute host path of the workspace, bound read-write at [`WORKSPACE`].
-    pub workspace: PathBuf,
-    /// Paths below the workspace (relative) over which an empty, unreadable thing is bound. A path that does
-    /// not exist is skipped; one that leaves the workspace is an error.
+    /// The folders to work in: one at [`WORKSPACE`] itself, or several at `/workspace/NAME`.
+    pub roots: Vec<Root>,
+    /// Paths relative to [`WORKSPACE`] over which an empty, unreadable thing is bound. A path that does not exist is
+    /// skipped; one that leaves the workspace is an error.
     pub masked: Vec<Raw>,
     /// Further host folders and files, read-only.
     pub binds: Vec<Bind>,
+    /// Further host folders and files that the box may write, without setuid and devices. For root they are shown
+    /// under another owner, as a [`Show::Direct`] root is.
+    pub writable: Vec<Bind>,
+    /// The root folder of another system. Its programs and libraries stand in the place of the host's.
+    pub image: Option<PathBuf>,
     /// What the box may reach over the network.
     pub network: Network,
+    /// Makes a TCP listener on 127.0.0.1 at this port of the box's own network, which [`crate::Jail::take_listener`]
+    /// hands to the caller: what accepts there runs outside. Only with [`Network::Off`].
+    pub listen: Option<u16>,
+    /// Size in bytes of a writable `/cache` in memory, if there is to be one.
+    pub caches: Option<u64>,
     /// Resource ceilings.
     pub limits: Limits,
     /// The whole environment of every command: nothing else is passed on.
     pub env: Vec<(Raw, Raw)>,
     /// The host name seen inside.
     pub hostname: String,
+    /// Protective measures left out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
+    #[serde(default)]
+    pub without: Vec<Weakness>,
 }
 
-/// One read-only bind of a host path.
+/// A folder to work in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// `/workspace`, or `/workspace/NAME` when there are several.
+    pub target: PathBuf,
+    /// How it is shown.
+    pub show: Show,
+}
+
+/// How a folder to work in is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Show {
+    /// Itself, read-write. For root its owner is shown as the box's user (id-mapped mount).
+    Direct,
+    /// Copy on write: the source is only read, changes land in `upper`.
+    ///
+    /// As root the attributes of the upper layer are `trusted.overlay.*` and folders of the source that are renamed
+    /// carry a redirect; the upper tree belongs to the box's user, is given to it if need be, and should be kept
+    /// from one box to the next, since its owner becomes the next box's user when that id is free. As an ordinary
+    /// user the attributes are `user.overlay.*` and renaming a folder of the source fails with `EXDEV`.
+    Overlay {
+        /// Receives the changes.
+        upper: PathBuf,
+        /// An empty folder for the kernel, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// Itself, read-write, without mapping: a folder that belongs to the box's user alone. As root the tree is given
+    /// to that user first if its top folder belongs to somebody else.
+    Owned,
+}
+
+/// A protective measure that a box can be started without, so that a suite of escape attempts can show that it notices.
+/// Never for real work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weakness {
+    /// No system call filter: ptrace, keyrings, io_uring, raw sockets, new namespaces, TIOCSTI and so on are decided by
+    /// the kernel's ordinary checks alone.
+    Seccomp,
+    /// No Landlock: abstract sockets and signals are no longer scoped, and a hole in the mounts is no longer covered.
+    Landlock,
+    /// Capabilities of the user namespace are kept, in the bounding and the effective set: mounting, changing roots,
+    /// making devices' nodes and reading files regardless of modes are tried by more than an ordinary user.
+    Capabilities,
+    /// `no_new_privs` is not set: setuid programs would gain rights where a mount allows them. Without it an ordinary
+    /// user's call filter needs a capability, so it is set up before capabilities go.
+    NoNewPrivs,
+    /// Files of /proc that tell about the machine (kallsyms, keys, kmsg and so on) are not covered.
+    ProcHidden,
+    /// /proc is mounted read-write: sysctls of the own namespaces and oom_score_adj can be tried.
+    ReadOnlyProc,
+    /// The caller's process ids: other processes of the machine are seen and can be signalled by the same user.
+    PidNamespace,
+    /// The caller's network: loopback services of the host, the metadata address and the outside are reachable.
+    NetNamespace,
+    /// The caller's System V and POSIX objects.
+    IpcNamespace,
+    /// The caller's host name.
+    UtsNamespace,
+    /// The root folder is writable, and the host's /etc stands in the place of the one made for the box.
+    ReadOnlySystem,
+    /// Masked paths of the workspace are readable.
+    Masks,
+    /// Commands get the variables that the init was started with, and the box's on top.
+    EnvironmentCleared,
+    /// No memory ceiling.
+    Memory,
+    /// No process ceiling.
+    Pids,
+    /// What a command leaves behind lives on.
+    KillLeftovers,
+    /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
+    FilesBeneath,
+}
+
+impl Weakness {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Seccomp,
+        Self::Landlock,
+        Self::Capabilities,
+        Self::NoNewPrivs,
+        Self::ProcHidden,
+        Self::ReadOnlyProc,
+        Self::PidNamespace,
+        Self::NetNamespace,
+        Self::IpcNamespace,
+        Self::UtsNamespace,
+        Self::ReadOnlySystem,
+        Self::Masks,
+        Self::EnvironmentCleared,
+        Self::Memory,
+        Self::Pids,
+        Self::KillLeftovers,
+        Self::FilesBeneath,
+    ];
+}
+
+/// One bind of a host path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// Absolute path on the host.
@@ -112,23 +226,42 @@ impl JailSpec {
         ];
         Self {
             label: label.into(),
-            workspace: workspace.into(),
+            roots: vec![Root { source: workspace.into(), target: WORKSPACE.into(), show: Show::Direct }],
             masked: Vec::new(),
             binds: Vec::new(),
+            writable: Vec::new(),
+            image: None,
             network: Network::Off,
+            listen: None,
+            caches: None,
             limits: Limits::default(),
             env: env.iter().map(|(k, v)| (Raw::from(*k), Raw::from(*v))).collect(),
             hostname: "forge".to_owned(),
+            without: Vec::new(),
         }
+    }
+
+    /// Whether a protective measure is left out.
+    pub(crate) fn lacks(&self, weakness: Weakness) -> bool {
+        self.without.contains(&weakness)
     }
 
     /// What is wrong with the description, if anything: said before any process is started.
     pub(crate) fn fault(&self) -> Option<String> {
-        if !self.workspace.is_absolute() {
-            return Some(format!("the workspace path {} is not absolute", self.workspace.display()));
+        if let Some(fault) = self.roots_fault() {
+            return Some(fault);
         }
-        if self.workspace == Path::new("/") {
-            return Some("the workspace is /, which would hand the whole machine to the box".to_owned());
+        if self.image.as_ref().is_some_and(|image| broken(image) || image == Path::new("/")) {
+            return Some("the image must be an absolute path to a folder other than /".to_owned());
+        }
+        if self.listen == Some(0) {
+            return Some("the port to listen on is 0".to_owned());
+        }
+        if self.listen.is_some() && self.network == Network::Host {
+            return Some("a listener is only made in a network of the box's own".to_owned());
+        }
+        if self.caches.is_some_and(|bytes| bytes < 1 << 20) {
+            return Some("the size of /cache is below 1 MiB".to_owned());
         }
         if self.limits.memory_bytes < 16 << 20 {
             return Some(format!("memory limit {} is below 16 MiB", self.limits.memory_bytes));
@@ -144,11 +277,49 @@ impl JailSpec {
                 || b.target == Path::new("/")
                 || b.target == Path::new("/tmp")
         };
-        let broken = |p: &Path| {
-            !p.is_absolute() || p.components().any(|c| matches!(c, std::path::Component::ParentDir))
-        };
-        self.binds.iter().find(|b| broken(&b.source) || broken(&b.target) || kept(b)).map(|b| {
+        let mut binds = self.binds.iter().chain(&self.writable);
+        binds.find(|b| broken(&b.source) || broken(&b.target) || kept(b)).map(|b| {
             format!("cannot bind {} at {}: not a place for it", b.source.display(), b.target.display())
         })
     }
+
+    fn roots_fault(&self) -> Option<String> {
+        if self.roots.is_empty() {
+            return Some("there is no workspace".to_owned());
+        }
+        for (at, root) in self.roots.iter().enumerate() {
+            let source = root.source.display();
+            if broken(&root.source) {
+                return Some(format!("the workspace path {source} is not absolute"));
+            }
+            if root.source == Path::new("/") {
+                return Some("the workspace is /, which would hand the whole machine to the box".to_owned());
+            }
+            let one = self.roots.len() == 1 && root.target == Path::new(WORKSPACE);
+            let below = root.target.strip_prefix(WORKSPACE).ok().map(Path::components);
+            let named = below.is_some_and(|mut parts| {
+                matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+            });
+            if !one && !named {
+                let target = root.target.display();
+                return Some(format!(
+                    "{source} cannot stand at {target}: /workspace/NAME is the place for it"
+                ));
+            }
+            if self.roots.iter().take(at).any(|other| other.target == root.target) {
+                return Some(format!("two workspaces at {}", root.target.display()));
+            }
+            if let Show::Overlay { upper, work } = &root.show
+                && (broken(upper) || broken(work) || upper.starts_with(work) || work.starts_with(upper))
+            {
+                return Some(format!("the layers above {source} must be two folders with absolute paths"));
+            }
+        }
+        None
+    }
+}
+
+/// Whether a path is none that the box could be told: relative, or with `..` in it.
+fn broken(path: &Path) -> bool {
+    !path.is_absolute() || path.components().any(|c| matches!(c, Component::ParentDir))
 }

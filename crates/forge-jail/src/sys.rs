@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::CWD;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -103,6 +103,47 @@ pub(crate) fn new_mount(
     }
     fsconfig_create(context.as_fd())?;
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A file system that the kernel refused to make, with what it said about it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The error number.
+    pub(crate) error: io::Error,
+    /// The kernel's own words; empty when it said nothing.
+    pub(crate) said: String,
+}
+
+/// A new detached overlay. `options` are its options, a value of `None` being a flag.
+pub(crate) fn new_overlay(
+    options: &[(&str, Option<&str>)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Refused> {
+    let plain = |errno: rustix::io::Errno| Refused { error: errno.into(), said: String::new() };
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
+    // The kernel keeps its messages with the context, one for each read; the first character is their kind.
+    let explained = |errno: rustix::io::Errno| {
+        let (mut said, mut line) = (Vec::new(), [0u8; 256]);
+        while let Ok(n @ 1..) = rustix::io::read(&context, &mut line) {
+            said.push(
+                String::from_utf8_lossy(&line[..n])
+                    .trim()
+                    .trim_start_matches(['e', 'w', 'i'])
+                    .trim()
+                    .to_owned(),
+            );
+        }
+        Refused { error: errno.into(), said: said.join(", ") }
+    };
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), *key, *value),
+            None => fsconfig_set_flag(context.as_fd(), *key),
+        }
+        .map_err(explained)?;
+    }
+    fsconfig_create(context.as_fd()).map_err(explained)?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explained)
 }
 
 /// Attaches a detached mount at `path` below the current folder.

@@ -17,7 +17,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::layers::{Layer, LayerReport};
+use crate::init::About;
+use crate::layers::LayerReport;
 
 /// Largest message sent inside a packet; larger ones go through a memory file.
 const INLINE: usize = 60 * 1024;
@@ -428,6 +429,27 @@ impl fmt::Display for FileFault {
     }
 }
 
+/// Where the kernel keeps its notes about an overlay: in which attributes of the files in the upper layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverlayAttributes {
+    /// `trusted.overlay.*`: mounted by root, renamed folders carry a redirect.
+    Trusted,
+    /// `user.overlay.*`: mounted in a user namespace, folders of the source are not renamed but copied.
+    User,
+}
+
+impl OverlayAttributes {
+    /// How the attributes' names begin.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
+        }
+    }
+}
+
 /// What the init says while the box is being built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "start")]
@@ -437,15 +459,17 @@ pub(crate) enum Startup {
         /// The process id.
         pid: i32,
     },
-    /// The box stands.
+    /// The box stands; the listener is beside the message if one was asked for.
     Ready {
         /// What is in force.
         layers: Vec<LayerReport>,
+        /// Which attributes the overlays have, if there are any.
+        overlay: Option<OverlayAttributes>,
     },
     /// A step failed.
     Failed {
-        /// The layer it belongs to, if the failure means that the layer is missing.
-        layer: Option<Layer>,
+        /// What the failure means.
+        about: About,
         /// What was being done.
         step: String,
         /// The error number of the kernel.

@@ -50,8 +50,8 @@ impl Jail {
         let seen = seen.map_err(|e| talk("looking at the workspace", e))?.map(|m| (m.dev(), m.ino()));
         let guest = Guest { spec: spec.clone(), outside: own_namespaces(), workspace: seen };
         wire::send(socket.as_fd(), &guest, &[]).map_err(|e| talk("describing the box", e))?;
-        let layers = match follow(&socket, spec, Path::new(HELPER), &mut |_| Ok(())) {
-            Ok(layers) => layers,
+        let stands = match follow(&socket, Path::new(HELPER), &mut |_| Ok(())) {
+            Ok(stands) => stands,
             Err(error) => {
                 init.end();
                 return Err(error);
@@ -68,7 +68,7 @@ impl Jail {
         let group = Group::of(pid.as_raw_nonzero().get());
         let state = State {
             oom_seen: group.oom_kills(),
-            layers: layers.into_iter().chain(ceilings).collect(),
+            layers: stands.layers.into_iter().chain(ceilings).collect(),
             ceilings: Ceilings::Settled(group),
             ..State::default()
         };
@@ -80,6 +80,13 @@ impl Jail {
         });
         let read = Arc::clone(&shared);
         let reader = thread("forge-jail-reader", move || read.read_all())?;
-        Ok(Self { shared, init, reader: Some(reader), limiter: None })
+        Ok(Self {
+            shared,
+            init,
+            reader: Some(reader),
+            limiter: None,
+            overlay: None,
+            listener: Mutex::new(stands.listener),
+        })
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
-use super::{During, Fault, harden, serve};
+use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
 use crate::seccomp;
 use crate::spec::{HOME, JailSpec, WORKSPACE};
@@ -63,7 +63,7 @@ pub fn contained_main() -> ! {
         Ok(control) => match stages(&control) {
             Ok(()) => 0,
             Err(fault) => {
-                let said = Startup::Failed { layer: fault.layer, step: fault.step, errno: fault.errno };
+                let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
                 // Without a listener there is nobody to tell.
                 let _ = wire::send(control.as_fd(), &said, &[]);
                 125
@@ -107,11 +107,11 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     sys::seccomp_install(&seccomp::compile(seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, layers).step("serving requests")
+    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener: None }).step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {
-    Fault { layer: Some(layer), step: step.to_owned(), errno: libc::EPERM }
+    Fault { about: About::Layer(layer), step: step.to_owned(), errno: libc::EPERM }
 }
 
 /// An engine on another machine, or in a virtual one, shows a folder of its own under the same name.
@@ -122,7 +122,7 @@ fn same_folder(wanted: Option<(u64, u64)>) -> Result<(), Fault> {
         return Ok(());
     }
     let step = "finding the workspace: the engine shows another folder (does it run on another machine?)";
-    Err(Fault { layer: None, step: step.to_owned(), errno: libc::EXDEV })
+    Err(Fault { about: About::Step, step: step.to_owned(), errno: libc::EXDEV })
 }
 
 /// Compares the own namespaces with the caller's.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -13,8 +13,9 @@ use rustix::thread::UnshareFlags;
 
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
-use crate::spec::JailSpec;
+use crate::spec::{JailSpec, Show};
 use crate::sys::{self, Fork};
+use crate::wire::OverlayAttributes;
 
 /// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
 const FIRST_UID: u32 = 0x7000_0000;
@@ -30,8 +31,9 @@ pub(crate) enum Ids {
     Root {
         /// The unused user and group id.
         id: u32,
-        /// A user namespace whose mapping shows the workspace owner's files as the unused id's.
-        mapping: OwnedFd,
+        /// For each owner of something the box may write, a user namespace whose mapping shows the owner's files as
+        /// the unused id's.
+        mappings: Vec<((u32, u32), OwnedFd)>,
         /// The host's /proc, for writing the mapping after the box has its own.
         proc: OwnedFd,
         /// Keeps the id taken while the box lives.
@@ -61,17 +63,69 @@ pub(super) fn prepare(spec: &JailSpec) -> Result<Ids, Fault> {
             .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
         return Ok(Ids::User { uid, gid });
     }
-    let (id, taken) = take_id().step("taking an unused user id")?;
-    let owner = std::fs::metadata(&spec.workspace)
-        .step(format!("looking at the workspace {}", spec.workspace.display()))?;
-    let mapping = mapping((owner.uid(), id), (owner.gid(), id))
-        .layer(Layer::UserNamespace, "making the mapping of the workspace's owner")?;
+    let (id, taken) = take_id(kept_id(spec)).step("taking an unused user id")?;
+    let mappings = mappings(spec, id)?;
     let proc = rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step("opening /proc")?;
-    Ok(Ids::Root { id, mapping, proc, _taken: taken })
+    Ok(Ids::Root { id, mappings, proc, _taken: taken })
+}
+
+/// The id that owns what an earlier box of the same run left, so that nothing has to change its owner.
+fn kept_id(spec: &JailSpec) -> Option<u32> {
+    let folders = spec.roots.iter().filter_map(|root| match &root.show {
+        Show::Overlay { upper, .. } => Some(upper),
+        Show::Owned => Some(&root.source),
+        Show::Direct => None,
+    });
+    let mut owners = folders.filter_map(|folder| std::fs::metadata(folder).ok()).map(|meta| meta.uid());
+    owners.find(|uid| (FIRST_UID..FIRST_UID + UIDS).contains(uid))
+}
+
+/// One mapping for each owner of a root that is mapped, or of a writable bind.
+fn mappings(spec: &JailSpec, id: u32) -> Result<Vec<((u32, u32), OwnedFd)>, Fault> {
+    let roots = spec.roots.iter().filter(|root| root.show != Show::Owned).map(|root| (&root.source, true));
+    let binds = spec.writable.iter().map(|bind| (&bind.source, false));
+    let mut mappings: Vec<((u32, u32), OwnedFd)> = Vec::with_capacity(1);
+    for (path, must) in roots.chain(binds) {
+        let owner = match std::fs::metadata(path) {
+            Ok(owner) => (owner.uid(), owner.gid()),
+            Err(_) if !must => continue,
+            Err(error) => return Err(error).step(format!("looking at the workspace {}", path.display())),
+        };
+        if mappings.iter().all(|(known, _)| *known != owner) {
+            let mapping = mapping((owner.0, id), (owner.1, id))
+                .layer(Layer::UserNamespace, "making the mapping of the workspace's owner")?;
+            mappings.push((owner, mapping));
+        }
+    }
+    Ok(mappings)
 }
 
 impl Ids {
+    /// The mapping to show files of `owner` through; `None` for an ordinary user, whose ids are the same inside.
+    pub(super) fn mapping(&self, owner: (u32, u32)) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Root { mappings, .. } => {
+                mappings.iter().find(|(known, _)| *known == owner).map(|(_, fd)| fd.as_fd())
+            }
+            Self::User { .. } => None,
+        }
+    }
+
+    /// Which attributes an overlay made by this user has.
+    pub(super) fn attributes_kind(&self) -> OverlayAttributes {
+        match self {
+            Self::Root { .. } => OverlayAttributes::Trusted,
+            Self::User { .. } => OverlayAttributes::User,
+        }
+    }
+
+    /// Which attributes the box's overlays have, if it has any.
+    pub(super) fn attributes(&self, spec: &JailSpec) -> Option<OverlayAttributes> {
+        let any = spec.roots.iter().any(|root| matches!(root.show, Show::Overlay { .. }));
+        any.then(|| self.attributes_kind())
+    }
+
     /// User and group that own what the box may write, as the mounts are told.
     pub(super) fn owner(&self) -> (u32, u32) {
         match self {
@@ -120,10 +174,10 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
 
 /// Finds an id that no living box of this machine uses: a name in the abstract socket namespace is held by one
 /// process at a time and freed by the kernel when its holder dies.
-fn take_id() -> io::Result<(u32, UnixDatagram)> {
+fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
     let start = std::process::id();
-    for attempt in 0..256 {
-        let id = FIRST_UID + (start.wrapping_add(attempt * 7919)) % UIDS;
+    let others = (0..256).map(|attempt| FIRST_UID + (start.wrapping_add(attempt * 7919)) % UIDS);
+    for id in kept.into_iter().chain(others) {
         let address = SocketAddr::from_abstract_name(format!("forge-jail-uid-{id}"))?;
         match UnixDatagram::bind_addr(&address) {
             Ok(socket) => return Ok((id, socket)),

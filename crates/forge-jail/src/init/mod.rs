@@ -20,6 +20,7 @@ mod harden;
 mod identity;
 mod mounts;
 mod rootfs;
+mod roots;
 mod serve;
 mod watch;
 
@@ -37,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{JailSpec, Network};
 use crate::sys::{self, Fork};
-use crate::wire::{self, Startup};
+use crate::wire::{self, OverlayAttributes, Raw, Startup};
 
 /// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
 pub const INIT_ARGV0: &str = "forge-jail-init";
@@ -49,12 +50,36 @@ pub(crate) struct Boot {
     pub(crate) spec: JailSpec,
 }
 
+/// What a failed step means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum About {
+    /// Something that every machine can do.
+    Step,
+    /// The layer is missing here.
+    Layer(Layer),
+    /// The file system of this path cannot show files under another owner.
+    IdMap(Raw),
+    /// A copy-on-write view cannot be had.
+    Overlay,
+    /// The image is not one that can be used.
+    Image,
+}
+
 /// A step that failed.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    layer: Option<Layer>,
+    about: About,
     step: String,
     errno: i32,
+}
+
+/// What the init has to say when the box stands.
+#[derive(Debug)]
+struct Ready {
+    layers: Vec<LayerReport>,
+    overlay: Option<OverlayAttributes>,
+    listener: Option<OwnedFd>,
 }
 
 /// Names the step and layer of a failure.
@@ -63,15 +88,21 @@ trait During<T> {
     fn layer(self, layer: Layer, step: &str) -> Result<T, Fault>;
     /// A failure of something that every machine can do.
     fn step(self, step: impl Into<String>) -> Result<T, Fault>;
+    /// A failure that means something else.
+    fn about(self, about: About, step: impl Into<String>) -> Result<T, Fault>;
 }
 
 impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
     fn layer(self, layer: Layer, step: &str) -> Result<T, Fault> {
-        self.map_err(|e| Fault { layer: Some(layer), step: step.to_owned(), errno: errno(&e.into()) })
+        self.about(About::Layer(layer), step)
     }
 
     fn step(self, step: impl Into<String>) -> Result<T, Fault> {
-        self.map_err(|e| Fault { layer: None, step: step.into(), errno: errno(&e.into()) })
+        self.about(About::Step, step)
+    }
+
+    fn about(self, about: About, step: impl Into<String>) -> Result<T, Fault> {
+        self.map_err(|e| Fault { about, step: step.into(), errno: errno(&e.into()) })
     }
 }
 
@@ -111,7 +142,7 @@ fn start() -> io::Result<()> {
     match stages(boot, &moved) {
         Ok(()) => Ok(()),
         Err(fault) => {
-            let said = Startup::Failed { layer: fault.layer, step: fault.step, errno: fault.errno };
+            let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
             wire::send(moved.as_fd(), &said, &[])?;
             Err(io::Error::from_raw_os_error(fault.errno))
         }
@@ -145,12 +176,29 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     rustix::process::setsid().step("making a session")?;
     rootfs::build(&spec, &ids)?;
     sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
+    let mut listener = None;
     if spec.network == Network::Off {
         sys::loopback_up().layer(Layer::NetNamespace, "bringing the loopback interface up")?;
+        if let Some(port) = spec.listen {
+            listener = Some(listen(port).step(format!("listening on port {port} in the box's network"))?);
+        }
     }
+    let overlay = ids.attributes(&spec);
     ids.enter(&mut layers)?;
+    roots::check(&spec)?;
     harden::apply(&spec, &mut layers)?;
-    serve::run(control, &spec, layers).step("serving requests")
+    serve::run(control, &spec, Ready { layers, overlay, listener }).step("serving requests")
+}
+
+/// A listener in the box's own network. Who holds it accepts, wherever they are.
+fn listen(port: u16) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    const WAITING: i32 = 1024;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    bind(&socket, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port))?;
+    listen(&socket, WAITING)?;
+    Ok(socket)
 }
 
 fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {

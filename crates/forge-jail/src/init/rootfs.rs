@@ -9,9 +9,9 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use super::identity::Ids;
 use super::mounts::{self, Blank};
-use super::{During, Fault, etc};
+use super::{During, Fault, etc, roots};
 use crate::layers::Layer;
-use crate::spec::{HELPER, JailSpec, Missing, WORKSPACE};
+use crate::spec::{HELPER, JailSpec, Missing};
 use crate::sys::{self, Attributes, Recursive};
 
 /// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
@@ -54,7 +54,7 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     // Nothing mounted here shows up outside, nothing mounted outside shows up here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .layer(mounts_layer, "making mounts private")?;
-    let workspace = workspace(spec, ids)?;
+    let views = roots::prepare(spec, ids)?;
     let (uid, gid) = ids.owner();
     let options = [("mode", "0755".to_owned()), ("size", "8m".to_owned())];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -70,7 +70,9 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     system(spec, &own)?;
     etc::fill(spec, ids.inside()).step("filling /etc")?;
     devices().step("filling /dev")?;
-    attach_at(&workspace, WORKSPACE).step("attaching the workspace")?;
+    for view in &views {
+        view.attach().step("attaching the workspace")?;
+    }
     let blank = Blank::new().step("making covers for masked files")?;
     process_files(&blank)?;
     mask(spec, &blank)?;
@@ -78,32 +80,6 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     let read_only = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::No };
     sys::set_attributes(root.as_fd(), read_only).step("making the root folder read-only")?;
     sys::pivot_here().layer(mounts_layer, "changing the root folder")
-}
-
-/// The workspace as a detached mount, its owner shown as the box's user.
-fn workspace(spec: &JailSpec, ids: &Ids) -> Result<OwnedFd, Fault> {
-    let what = || format!("binding the workspace {}", spec.workspace.display());
-    let path = mounts::c_path(&spec.workspace).step(what())?;
-    let (idmap, recursive) = match ids {
-        // Mounts below could be of file systems that cannot be mapped; they stay out.
-        Ids::Root { mapping, .. } => (Some(mapping.as_fd()), Recursive::No),
-        // In a user namespace the kernel only copies mounts together with those below.
-        Ids::User { .. } => (None, Recursive::Yes),
-    };
-    let tree = sys::clone_tree(CWD, &path, recursive).step(what())?;
-    let stat = rustix::fs::fstat(&tree).step(what())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return Err(io::Error::from_raw_os_error(libc::ENOTDIR)).step(what());
-    }
-    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    let attributes = Attributes { set, idmap, recursive };
-    let changed = sys::set_attributes(tree.as_fd(), attributes);
-    if idmap.is_some() {
-        changed.layer(Layer::IdMappedMount, "showing the workspace under another owner")?;
-    } else {
-        changed.layer(Layer::MountNamespace, "restricting the workspace's mount (needs Linux 5.12)")?;
-    }
-    Ok(tree)
 }
 
 fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {

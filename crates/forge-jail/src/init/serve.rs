@@ -10,9 +10,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::exec::Launcher;
 use super::files::Files;
-use super::harden;
 use super::watch::{Watch, kill_marked, mark};
-use crate::layers::LayerReport;
+use super::{Ready, harden};
 use crate::spec::{JailSpec, WORKSPACE};
 use crate::sys::{self, Reaped};
 use crate::wire::{self, End, Ended, Exec, Frame, Leftovers, Reply, Request, StartFault, Startup};
@@ -57,12 +56,15 @@ struct Server<'a> {
 }
 
 /// Serves until the control socket closes or a shutdown is asked for.
-pub(super) fn run(control: &OwnedFd, spec: &JailSpec, layers: Vec<LayerReport>) -> io::Result<()> {
+pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Result<()> {
     let children = sys::signal_fd(libc::SIGCHLD)?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let workspace = rustix::fs::open(WORKSPACE, folder, Mode::empty())?;
     let files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
-    wire::send(control.as_fd(), &Startup::Ready { layers }, &[])?;
+    let Ready { layers, overlay, listener } = ready;
+    let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
+    wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
+    drop(listener);
     let mut server = Server {
         control,
         workspace,

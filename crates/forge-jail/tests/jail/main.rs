@@ -10,4 +10,5 @@
 mod commands;
 mod files;
 mod rig;
+mod roots;
 mod walls;

@@ -117,10 +117,10 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
             change(&mut spec);
             Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
         };
-        assert!(refused(|s| s.workspace = "/".into()).contains("whole machine"));
-        assert!(refused(|s| s.workspace = "relative".into()).contains("not absolute"));
+        assert!(refused(|s| s.roots[0].source = "/".into()).contains("whole machine"));
+        assert!(refused(|s| s.roots[0].source = "relative".into()).contains("not absolute"));
         assert!(refused(|s| s.limits.memory_bytes = 1).contains("16 MiB"));
-        let absent = refused(|s| s.workspace = "/no/such/folder".into());
+        let absent = refused(|s| s.roots[0].source = "/no/such/folder".into());
         assert!(absent.contains("/no/such/folder"), "{absent}");
         let error = Jail::spawn(&JailSpec::new("x", "/srv"), Path::new("/bin/true")).unwrap_err().to_string();
         assert!(error.contains("init_main"), "{error}");

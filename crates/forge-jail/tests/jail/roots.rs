@@ -1,0 +1,236 @@
+//! Folders to work in: several at once, copy-on-write views, folders of the box alone.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use forge_jail::{
+    End, Error, FaultKind, Jail, JailSpec, OverlayAttributes, Raw, Removal, Replace, Request, Root, Show,
+    overlay_works,
+};
+
+use crate::both;
+use crate::rig::{Boxed, init_exe, workspace};
+
+/// The layers of a view beside a fresh folder: `lower`, `upper` and `work` below it.
+fn layers(dir: &Path) -> (PathBuf, Show) {
+    let at = |name: &str| dir.join(name);
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir_all(at(name)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    (at("lower"), Show::Overlay { upper: at("upper"), work: at("work") })
+}
+
+fn view(dir: &tempfile::TempDir) -> Jail {
+    let (lower, show) = layers(dir.path());
+    let mut spec = JailSpec::new("view", lower);
+    spec.roots[0].show = show;
+    Jail::spawn(&spec, &init_exe()).expect("the box starts")
+}
+
+/// The kernel's own folder below `work` has no permissions, which an ordinary user must change to remove it.
+fn cleared(dir: &tempfile::TempDir) {
+    let _ = fs::set_permissions(dir.path().join("work/work"), fs::Permissions::from_mode(0o700));
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+both! {
+    fn a_view_keeps_changes_out_of_its_source() {
+        let dir = workspace();
+        let (lower, _) = layers(dir.path());
+        fs::create_dir_all(lower.join("kept/deep")).unwrap();
+        for (name, text) in [("changed", "before"), ("removed", "x"), ("kept/deep/file", "same"), ("script", "y")] {
+            fs::write(lower.join(name), text).unwrap();
+        }
+        fs::set_permissions(lower.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::open(dir.path().join("upper")).unwrap().set_modified(long_ago).unwrap();
+        let b = Boxed { jail: view(&dir), dir };
+        let attributes = b.jail.overlay_attributes().unwrap();
+        assert_eq!(attributes == OverlayAttributes::Trusted, rustix::process::geteuid().is_root());
+        let done = b.sh("set -e; stat -c %Y . ; cat changed kept/deep/file; echo; echo after > changed; rm removed; mkdir new;
+            echo n > new/file; rm -r kept; mkdir kept; echo k > kept/k; stat -c %u:%g changed script new; id -u; touch a");
+        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert!(done.out.starts_with("1000000000\nbeforesame"), "the start left the time: {}", done.out);
+        let owner = done.out.lines().last().unwrap();
+        assert!(done.out.lines().filter(|l| l.contains(':')).all(|l| l == format!("{owner}:{owner}")), "{}", done.out);
+        b.write("written", "by request").unwrap();
+        assert_eq!(b.read("changed").unwrap(), "after\n");
+        assert_eq!(b.read("written").unwrap(), "by request");
+        assert_eq!(b.read("kept/deep/file"), Err(FaultKind::NotFound));
+        b.file(Request::Rename { from: "script".into(), to: "moved".into(), replace: Replace::No }).unwrap();
+        b.file(Request::Remove { path: "new".into(), what: Removal::Tree }).unwrap();
+        assert_eq!(b.sh("ls | tr '\\n' ' '; stat -c %a moved").out, "a changed kept moved written 755\n");
+        assert_eq!(names(&lower), ["changed", "kept", "removed", "script"]);
+        assert_eq!(fs::read_to_string(lower.join("changed")).unwrap(), "before");
+        assert_eq!(fs::read_to_string(lower.join("kept/deep/file")).unwrap(), "same");
+        cleared(&b.dir);
+    }
+
+    fn a_view_tells_nothing_of_the_host() {
+        let dir = workspace();
+        let secret = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+        let b = Boxed { jail: view(&dir), dir };
+        let table = b.sh("cat /proc/self/mountinfo /proc/self/mounts /proc/mounts");
+        assert!(table.out.contains(" overlay "), "{}", table.out);
+        assert!(!table.out.contains(&secret), "{}", table.out);
+        assert!(table.out.lines().filter(|l| l.contains(" /workspace ")).all(|l| l.contains("nosuid,nodev")));
+        cleared(&b.dir);
+    }
+
+    fn a_view_goes_on_in_the_next_box() {
+        let dir = workspace();
+        fs::create_dir_all(dir.path().join("lower/old")).unwrap();
+        fs::write(dir.path().join("lower/gone"), "x").unwrap();
+        let b = Boxed { jail: view(&dir), dir };
+        let first = b.sh("mkdir -p deep/er; echo 1 > deep/er/f; echo s > suid; chmod 4755 suid; rm gone; ln -s /etc/shadow link;
+            rm -r old; mkdir old; id -u >&2; stat -c %a suid");
+        assert_eq!(first.end.end, End::Exited(0), "{}", first.err);
+        let Boxed { jail, dir } = b;
+        drop(jail);
+        let upper = dir.path().join("upper");
+        let owner = fs::metadata(&upper).unwrap().uid();
+        if rustix::process::geteuid().is_root() {
+            assert!((0x7000_0000..0x7040_0000).contains(&owner), "{owner}");
+            // Somebody else's by now, as after a copy or a restore.
+            let all = std::process::Command::new("chown").args(["-hR", "0:0"]).arg(&upper).status().unwrap();
+            assert!(all.success());
+            fs::set_permissions(upper.join("suid"), fs::Permissions::from_mode(0o4755)).unwrap();
+        }
+        let b = Boxed { jail: view(&dir), dir };
+        let again = b.sh("echo 2 >> deep/er/f && cat deep/er/f && stat -c %a suid && ls; stat -c %u deep deep/er/f suid | uniq -c");
+        assert_eq!(again.end.end, End::Exited(0), "{}", again.err);
+        assert!(again.out.starts_with("1\n2\n4755\ndeep\nlink\nold\nsuid\n"), "{}", again.out);
+        assert!(again.out.contains(" 3 "), "{}", again.out);
+        let Boxed { jail, dir } = b;
+        drop(jail);
+        let owner = fs::metadata(&upper).unwrap().uid();
+        let b = Boxed { jail: view(&dir), dir };
+        assert_eq!(fs::metadata(&upper).unwrap().uid(), owner, "the next box takes the id that owns the layer");
+        cleared(&b.dir);
+    }
+
+    fn folders_are_renamed_in_a_view_where_the_kernel_can() {
+        let dir = workspace();
+        fs::create_dir_all(dir.path().join("lower/folder/in")).unwrap();
+        fs::write(dir.path().join("lower/folder/in/file"), "text").unwrap();
+        let b = Boxed { jail: view(&dir), dir };
+        // `mv` copies where renaming is refused.
+        let done = b.sh("mv folder other && cat other/in/file && ! test -e folder");
+        assert_eq!((done.end.end, done.out.as_str()), (End::Exited(0), "text"), "{}", done.err);
+        if b.jail.overlay_attributes() == Some(OverlayAttributes::Trusted) {
+            let renamed = b.sh("python3 -c 'import os; os.rename(\"other\", \"third\")' && cat third/in/file");
+            assert_eq!(renamed.out, "text", "{}", renamed.err);
+        }
+        assert!(b.dir.path().join("lower/folder/in/file").exists());
+        cleared(&b.dir);
+    }
+
+    fn a_view_that_cannot_be_had_says_so() {
+        let dir = workspace();
+        let (lower, _) = layers(dir.path());
+        let attempt = |upper: PathBuf, work: PathBuf| {
+            let mut spec = JailSpec::new("view", &lower);
+            spec.roots[0].show = Show::Overlay { upper, work };
+            match Jail::spawn(&spec, &init_exe()) {
+                Err(Error::Overlay { why }) => why,
+                other => panic!("{:?}", other.map(|_| "started")),
+            }
+        };
+        assert!(attempt("/no/such/place".into(), dir.path().join("work")).contains("/no/such/place"));
+        fs::create_dir(lower.join("inside")).unwrap();
+        fs::create_dir(lower.join("beside")).unwrap();
+        let why = attempt(lower.join("inside"), lower.join("beside"));
+        assert!(why.contains("keeping changes out"), "{why}");
+        let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+        let why = attempt(shm.path().to_owned(), dir.path().join("work"));
+        assert!(why.contains("view"), "{why}");
+        let spec = |change: fn(&mut JailSpec)| {
+            let mut spec = JailSpec::new("x", &lower);
+            change(&mut spec);
+            Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        let same = spec(|s| s.roots[0].show = Show::Overlay { upper: "/a".into(), work: "/a".into() });
+        assert!(same.contains("two folders"), "{same}");
+    }
+
+    fn whether_views_work_is_found_out_without_leaving_anything() {
+        let dir = workspace();
+        let (lower, _) = layers(dir.path());
+        let found = overlay_works(&init_exe(), &lower, dir.path());
+        let wanted = if rustix::process::geteuid().is_root() { OverlayAttributes::Trusted } else { OverlayAttributes::User };
+        assert_eq!(found, Ok(wanted));
+        assert_eq!(names(dir.path()), ["lower", "upper", "work"]);
+        assert!(overlay_works(&init_exe(), &lower, Path::new("/proc")).is_err());
+    }
+
+    fn several_folders_stand_side_by_side() {
+        let (one, two, three) = (workspace(), workspace(), workspace());
+        fs::write(one.path().join("file"), "one").unwrap();
+        fs::write(one.path().join(".env"), "SECRET").unwrap();
+        let (lower, show) = layers(two.path());
+        fs::write(lower.join("file"), "two").unwrap();
+        let mut spec = JailSpec::new("several", one.path());
+        spec.roots = vec![
+            Root { source: one.path().into(), target: "/workspace/one".into(), show: Show::Direct },
+            Root { source: lower.clone(), target: "/workspace/two".into(), show },
+            Root { source: three.path().into(), target: "/workspace/three".into(), show: Show::Owned },
+        ];
+        spec.masked = vec![Raw::from("one/.env")];
+        let jail = Jail::spawn(&spec, &init_exe()).unwrap();
+        let b = Boxed { jail, dir: two };
+        let done = b.sh("ls; cat one/file two/file; echo x > one/new; echo x > two/new; echo x > three/new;
+            echo x > new || echo fixed; cat one/.env || echo masked; mv one/new two/moved && ls two");
+        assert_eq!(done.out, "one\nthree\ntwo\nonetwofixed\nmasked\nfile\nmoved\nnew\n", "{}", done.err);
+        assert_eq!(b.read("two/file").unwrap(), "two");
+        assert_eq!(b.read("one/../two/file").unwrap(), "two");
+        assert_eq!(b.read("one/.env"), Err(FaultKind::Denied));
+        b.write("one/written", "x").unwrap();
+        b.sh("ln -s ../two/file one/across; ln -s ../../etc/passwd one/out; ln -s /etc/passwd two/out");
+        assert_eq!(b.read("one/across").unwrap(), "two");
+        for outside in ["one/out", "two/out", "../etc/passwd", "one/../../etc/passwd"] {
+            assert_eq!(b.read(outside), Err(FaultKind::Outside), "{outside}");
+        }
+        assert_eq!(b.write("top", "x"), Err(FaultKind::Denied));
+        assert!(one.path().join("written").exists() && three.path().join("new").exists());
+        assert_eq!(names(&lower), ["file"]);
+        cleared(&b.dir);
+    }
+
+    fn a_folder_of_the_box_alone_is_written_without_mapping() {
+        let dir = workspace();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/file"), "x").unwrap();
+        let mut spec = JailSpec::new("owned", dir.path());
+        spec.roots[0].show = Show::Owned;
+        let b = Boxed { jail: Jail::spawn(&spec, &init_exe()).unwrap(), dir };
+        let done = b.sh("echo more >> sub/file && rm sub/file && echo new > sub/new && stat -c %u . sub sub/new | uniq");
+        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert_eq!(done.out, b.sh("id -u").out);
+        let owners: Vec<_> = [".", "sub", "sub/new"].iter().map(|n| fs::metadata(b.path(n)).unwrap().uid()).collect();
+        assert!(owners.iter().all(|o| *o == owners[0]));
+        assert_ne!(owners[0], 0);
+    }
+
+    fn folders_that_make_no_sense_are_refused() {
+        let refused = |roots: &[(&str, &str)]| {
+            let mut spec = JailSpec::new("x", "/srv");
+            spec.roots = roots.iter()
+                .map(|(source, target)| Root { source: source.into(), target: target.into(), show: Show::Direct })
+                .collect();
+            Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert!(refused(&[]).contains("no workspace"));
+        assert!(refused(&[("/srv", "/workspace"), ("/opt", "/workspace/b")]).contains("/workspace/NAME"));
+        assert!(refused(&[("/srv", "/workspace/a"), ("/opt", "/workspace/a")]).contains("two workspaces"));
+        assert!(refused(&[("/srv", "/workspace/a/b")]).contains("/workspace/NAME"));
+        assert!(refused(&[("/srv", "/etc")]).contains("/workspace/NAME"));
+    }
+}
