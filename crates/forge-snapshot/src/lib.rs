@@ -10,9 +10,18 @@
 
 pub mod apply;
 mod base;
+mod bytes;
 pub mod compare;
+mod copy;
+mod error;
+mod host;
 mod node;
 mod objects;
 mod tracker;
+mod walk;
 
+pub use base::{Base, Below, Item};
+pub use error::Error;
+pub use host::{Kind, Stamp};
 pub use node::{Delta, Entry, Node, RelPath};
+pub use objects::{Content, Objects};

@@ -1,0 +1,101 @@
+//! Numbers and byte strings in files of our own: LEB128 numbers, zigzag for signed ones, length before bytes.
+
+/// Builds a file.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    pub(crate) fn byte(&mut self, byte: u8) {
+        self.0.push(byte);
+    }
+
+    pub(crate) fn number(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.0.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        self.0.push(n as u8);
+    }
+
+    pub(crate) fn signed(&mut self, n: i64) {
+        self.number(((n << 1) ^ (n >> 63)).cast_unsigned());
+    }
+
+    pub(crate) fn blob(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// Reads a file; every answer is `None` where the bytes end too early or say what cannot be.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let mut n = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if shift == 63 && part > 1 {
+                return None;
+            }
+            n |= part << shift;
+            if byte & 0x80 == 0 {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn number32(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
+    pub(crate) fn signed(&mut self) -> Option<i64> {
+        let n = self.number()?;
+        Some((n >> 1).cast_signed() ^ -((n & 1).cast_signed()))
+    }
+
+    pub(crate) fn blob(&mut self) -> Option<&'a [u8]> {
+        let n = self.number()?;
+        self.take(usize::try_from(n).ok()?)
+    }
+
+    /// How many things follow, of `least` bytes each: no more than there is room for.
+    pub(crate) fn count(&mut self, least: usize) -> Option<usize> {
+        let n = usize::try_from(self.number()?).ok()?;
+        (n <= self.0.len() / least).then_some(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_survive(n in any::<u64>(), s in any::<i64>(), bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
+            let mut out = Writer(Vec::new());
+            out.number(n);
+            out.signed(s);
+            out.blob(&bytes);
+            let mut input = Reader(&out.0);
+            prop_assert_eq!(input.number(), Some(n));
+            prop_assert_eq!(input.signed(), Some(s));
+            prop_assert_eq!(input.blob(), Some(bytes.as_slice()));
+            prop_assert_eq!(input.byte(), None);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong with trees on disk, in words that say where and what to do next.
+
+use forge_types::{Class, Digest};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system has no room left. Nothing that was stored before is lost.
+    #[error("no space left on the disk while writing {}; free some space and try again", path.display())]
+    Full {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// The host refused an operation.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as in «cannot … PATH».
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file was written to while it was read.
+    #[error("{} changed while it was read; stop what writes to it and try again", path.display())]
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Another process writes to this store.
+    #[error("{} is in use by another process of forge; wait until it ends", path.display())]
+    Busy {
+        /// The folder of the store.
+        path: PathBuf,
+    },
+    /// This store was opened for reading only.
+    #[error("{} was opened for reading only", path.display())]
+    ReadOnly {
+        /// The folder of the store.
+        path: PathBuf,
+    },
+    /// No content with this digest is stored.
+    #[error("the content {digest} is not stored here; the snapshot cannot be used, choose another one")]
+    Missing {
+        /// Which.
+        digest: Digest,
+    },
+    /// A content is larger than its reader allows.
+    #[error("the content {digest} is {size} bytes long, more than the {limit} allowed here")]
+    TooLarge {
+        /// Which.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// The most that was allowed.
+        limit: u64,
+    },
+    /// Stored data is not what was written.
+    #[error("{what} is damaged; the snapshot cannot be used, choose another one")]
+    Damaged {
+        /// Which data.
+        what: String,
+    },
+    /// What stood at a path when the run began is gone and was never stored.
+    #[error("{} has changed outside since the run began, and what stood there was never needed before, so it was \
+             not kept: it cannot be put back", path.display())]
+    Lost {
+        /// Which path.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// What can be done about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Full { .. } | Self::Busy { .. } => Class::Unavailable,
+            Self::Changed { .. } => Class::Retry { after: None },
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Denied,
+            Self::Io { .. } | Self::Damaged { .. } | Self::Lost { .. } => Class::Fatal,
+            Self::Missing { .. } | Self::TooLarge { .. } | Self::ReadOnly { .. } => Class::Invalid,
+        }
+    }
+
+    /// An error of the host at `path`; a full disk becomes [`Error::Full`].
+    pub(crate) fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+}
+
+/// Names what was being done, and where, in an error of the host.
+pub(crate) trait During<T> {
+    /// `doing` completes the sentence «cannot … PATH».
+    fn during(self, doing: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, doing: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::io(doing, path, source))
+    }
+}

@@ -1,0 +1,261 @@
+//! The host's file system by descriptors: nothing here follows a symbolic link or waits for a named pipe.
+
+use crate::node::RelPath;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Names that begin so are forge's own, half-made files: never part of a tree.
+pub(crate) const TEMP_PREFIX: &[u8] = b".forge-tmp-";
+
+/// Paths longer than this are opened in pieces; the kernel takes 4,095 bytes at once.
+const PIECE: usize = 3_800;
+
+/// How a folder is opened.
+pub(crate) const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What kind of thing stands at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A character device 0:0: in the upper layer of an overlay it says that nothing stands there.
+    Whiteout,
+    /// A socket or a device: no part of a tree.
+    Other,
+}
+
+/// What the kernel says of a path without looking into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits (`0o7777`).
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of content, nanoseconds since the epoch.
+    pub mtime_ns: i64,
+    /// Last change of anything, nanoseconds since the epoch.
+    pub ctime_ns: i64,
+    /// File system.
+    pub dev: u64,
+    /// Number within its file system.
+    pub ino: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Whether it has further names.
+    pub linked: bool,
+}
+
+impl Stamp {
+    /// The stamp of `name` in an open folder; symbolic links are not followed.
+    pub fn of(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Self> {
+        Ok(Self::from_stat(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// The stamp of an open file.
+    pub fn of_open(file: impl AsFd) -> io::Result<Self> {
+        Ok(Self::from_stat(&rustix::fs::fstat(file)?))
+    }
+
+    /// The stamp of a path below an open folder, through no symbolic link; `None` if nothing stands there.
+    pub fn below(root: impl AsFd, path: &RelPath) -> io::Result<Option<Self>> {
+        let Some((parent, name)) = split(path) else {
+            return Self::of_open(root).map(Some);
+        };
+        let found = match open_below(root.as_fd(), parent, OFlags::PATH | FOLDER) {
+            Ok(parent) => Self::of(&parent, name),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(stamp) => Ok(Some(stamp)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between architectures")]
+    pub(crate) fn from_stat(stat: &Stat) -> Self {
+        let raw = stat.st_mode as u32;
+        let kind = match FileType::from_raw_mode(raw) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice if stat.st_rdev == 0 => Kind::Whiteout,
+            _ => Kind::Other,
+        };
+        let nanos = |secs: i64, nanos: i64| secs.saturating_mul(1_000_000_000).saturating_add(nanos);
+        Self {
+            kind,
+            mode: raw & 0o7777,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime_ns: nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            linked: stat.st_nlink > 1,
+        }
+    }
+
+    /// Whether both speak of the same file in the same state.
+    pub(crate) fn still(&self, other: &Self) -> bool {
+        (self.kind, self.size, self.mtime_ns, self.ctime_ns, self.ino, self.dev)
+            == (other.kind, other.size, other.mtime_ns, other.ctime_ns, other.ino, other.dev)
+    }
+}
+
+/// Whether an error says that nothing stands at a path, or that the way to it is no way of folders.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+}
+
+/// Whether an error is a matter of permissions.
+pub(crate) fn is_denied(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ACCESS | Errno::PERM))
+}
+
+/// The folder of a path and its last name; `None` for the root.
+pub(crate) fn split(path: &RelPath) -> Option<(&[u8], &[u8])> {
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|b| *b == b'/') {
+        Some(at) => Some((&bytes[..at], &bytes[at + 1..])),
+        None if bytes.is_empty() => None,
+        None => Some((b"", bytes)),
+    }
+}
+
+/// Opens the root of a tree. Here, and only here, links are followed: the caller names the place.
+pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens a folder by its path below `root`, through no symbolic link. Works for paths of any length.
+pub(crate) fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let mut rest = path;
+    let mut at: Option<OwnedFd> = None;
+    loop {
+        let from = at.as_ref().map_or(root, AsFd::as_fd);
+        if rest.len() <= PIECE {
+            return open_piece(from, if rest.is_empty() { b"." } else { rest }, flags);
+        }
+        let end = rest[..PIECE].iter().rposition(|b| *b == b'/').unwrap_or(PIECE);
+        let next = open_piece(from, &rest[..end], OFlags::PATH | FOLDER)?;
+        rest = &rest[end + 1..];
+        at = Some(next);
+    }
+}
+
+fn open_piece(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(from, path, flags, Mode::empty(), resolve) {
+        Err(Errno::NOSYS | Errno::PERM) => {}
+        done => return Ok(done?),
+    }
+    // Kernels before 5.6, and filters that do not know the call: one part at a time.
+    let mut parts = path.split(|b| *b == b'/').peekable();
+    let mut at: Option<OwnedFd> = None;
+    while let Some(part) = parts.next() {
+        let from = at.as_ref().map_or(from, AsFd::as_fd);
+        let how = if parts.peek().is_some() { OFlags::PATH | FOLDER } else { flags };
+        at = Some(rustix::fs::openat(from, part, how, Mode::empty())?);
+    }
+    at.ok_or_else(|| Errno::NOENT.into())
+}
+
+/// Opens a regular file for reading: never blocks, never follows a link.
+pub(crate) fn open_file(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    if Stamp::of_open(&file)?.kind != Kind::File {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(File::from(file))
+}
+
+/// Opens a regular file whose owner we are although its mode forbids it: gives the owner the right, opens, takes it
+/// back.
+pub(crate) fn open_file_by_force(folder: impl AsFd, name: &[u8]) -> io::Result<File> {
+    match open_file(folder.as_fd(), name) {
+        Err(error) if is_denied(&error) => {}
+        done => return done,
+    }
+    let (place, stamp) = place_of(folder.as_fd(), name)?;
+    if stamp.kind != Kind::File {
+        return Err(Errno::INVAL.into());
+    }
+    set_mode(&place, stamp.mode | 0o400)?;
+    let opened = open_file(folder, name);
+    set_mode(&place, stamp.mode)?;
+    opened
+}
+
+/// A descriptor that only names what stands at `name`, and its stamp.
+pub(crate) fn place_of(folder: impl AsFd, name: &[u8]) -> io::Result<(OwnedFd, Stamp)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let stamp = Stamp::of_open(&place)?;
+    Ok((place, stamp))
+}
+
+/// Sets the permission bits of what a descriptor names, also if it was opened for its name only.
+pub(crate) fn set_mode(place: &OwnedFd, mode: u32) -> io::Result<()> {
+    let path: PathBuf = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
+}
+
+/// Sets the permission bits of a file or folder in an open folder; a symbolic link there is an error.
+pub(crate) fn set_mode_at(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<()> {
+    let (place, stamp) = place_of(folder, name)?;
+    match stamp.kind {
+        Kind::Symlink => Err(Errno::LOOP.into()),
+        _ if stamp.mode == mode => Ok(()),
+        _ => set_mode(&place, mode),
+    }
+}
+
+/// Where a symbolic link points.
+pub(crate) fn read_link(folder: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())
+}
+
+/// Makes the entries of a folder durable: names that were made, renamed or removed in it.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = rustix::fs::openat(CWD, path, FOLDER, Mode::empty())?;
+    Ok(rustix::fs::fsync(folder)?)
+}
+
+/// Writes a small file so that after a crash either the old or the new content stands there.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}

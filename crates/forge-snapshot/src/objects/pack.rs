@@ -1,0 +1,271 @@
+//! The file of small contents: records behind one another, never rewritten.
+//!
+//! A record is a head (magic, digest, length, checksum of the head) and the content, whose digest is its checksum. A
+//! *mark* is a head alone; it says that everything before it was durable when it was written, so that opening has to
+//! check the contents behind the last mark only. What a crash left torn is behind it, and is cut off.
+
+use crate::error::{During, Error};
+use forge_types::Digest;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const CONTENT: [u8; 4] = *b"FOb1";
+const MARK: [u8; 4] = *b"FMk1";
+const HEAD: usize = 52;
+
+#[derive(Debug)]
+pub(super) struct Pack {
+    path: PathBuf,
+    file: File,
+    index: HashMap<Digest, Place>,
+    /// Where the next record goes.
+    end: u64,
+    /// Something was written, or may have been, since the file was synced.
+    dirty: bool,
+    /// A mark stands for the present durable end.
+    marked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: u64,
+    len: u32,
+}
+
+fn head(magic: [u8; 4], digest: &[u8; 32], len: u64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..4].copy_from_slice(&magic);
+    head[4..36].copy_from_slice(digest);
+    head[36..44].copy_from_slice(&len.to_le_bytes());
+    let check = checksum(&head[..44]).to_le_bytes();
+    head[44..].copy_from_slice(&check);
+    head
+}
+
+/// FNV-1a with 64 bits.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Magic, digest and length of a head that is whole.
+fn read_head(bytes: &[u8; HEAD]) -> Option<([u8; 4], Digest, u64)> {
+    let (body, check) = bytes.split_at(44);
+    if checksum(body).to_le_bytes() != check {
+        return None;
+    }
+    let magic = body[..4].try_into().ok()?;
+    let digest = Digest::from_bytes(body[4..36].try_into().ok()?);
+    Some((magic, digest, u64::from_le_bytes(body[36..44].try_into().ok()?)))
+}
+
+impl Pack {
+    /// Opens or makes the file and cuts off what a crash left torn.
+    pub(super) fn open_for_writing(path: &Path) -> Result<Self, Error> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut pack = Self::new(path, file.during("open", path)?);
+        pack.refresh()?;
+        if pack.file.metadata().during("look at", path)?.len() != pack.end {
+            pack.file.set_len(pack.end).during("write", path)?;
+            pack.dirty = true;
+        }
+        Ok(pack)
+    }
+
+    pub(super) fn open_for_reading(path: &Path) -> Result<Self, Error> {
+        let mut pack = Self::new(path, File::open(path).during("open", path)?);
+        pack.refresh()?;
+        Ok(pack)
+    }
+
+    fn new(path: &Path, file: File) -> Self {
+        Self { path: path.to_owned(), file, index: HashMap::new(), end: 0, dirty: false, marked: true }
+    }
+
+    /// Reads the heads behind what is known; returns whether there were any. Records that are not whole, and
+    /// everything behind them, are left out.
+    pub(super) fn refresh(&mut self) -> Result<bool, Error> {
+        let size = self.file.metadata().during("look at", &self.path)?.len();
+        let mut found: Vec<(Digest, Place)> = Vec::new();
+        let mut checked = 0;
+        let mut end = self.end;
+        let mut bytes = [0; HEAD];
+        while end + HEAD as u64 <= size {
+            self.file.read_exact_at(&mut bytes, end).during("read", &self.path)?;
+            let content = end + HEAD as u64;
+            match read_head(&bytes) {
+                Some((MARK, _, at)) if at == end => {
+                    checked = found.len();
+                    end = content;
+                }
+                Some((CONTENT, digest, len)) if len <= super::SMALL && content + len <= size => {
+                    found.push((digest, Place { at: content, len: u32::try_from(len).unwrap_or(0) }));
+                    end = content + len;
+                }
+                _ => break,
+            }
+        }
+        for (i, (digest, place)) in found.iter().enumerate().skip(checked) {
+            if Digest::of(&self.at(*place)?) != *digest {
+                end = place.at - HEAD as u64;
+                found.truncate(i);
+                break;
+            }
+        }
+        let news = end > self.end;
+        self.dirty |= found.len() > checked;
+        self.marked = !self.dirty;
+        self.end = end;
+        self.index.extend(found);
+        Ok(news)
+    }
+
+    fn at(&self, place: Place) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; place.len as usize];
+        self.file.read_exact_at(&mut bytes, place.at).during("read", &self.path)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn holds(&self, digest: Digest) -> bool {
+        self.index.contains_key(&digest)
+    }
+
+    pub(super) fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
+        let Some(place) = self.index.get(&digest) else {
+            return Ok(None);
+        };
+        let bytes = self.at(*place)?;
+        if Digest::of(&bytes) != digest {
+            return Err(Error::Damaged { what: format!("{} at byte {}", self.path.display(), place.at) });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Appends a content, unless it is there.
+    pub(super) fn append(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
+        if self.holds(digest) {
+            return Ok(());
+        }
+        let mut record = Vec::with_capacity(2 * HEAD + bytes.len());
+        if !self.dirty && !self.marked {
+            record.extend_from_slice(&head(MARK, &[0; 32], self.end));
+        }
+        let at = self.end + (record.len() + HEAD) as u64;
+        record.extend_from_slice(&head(CONTENT, digest.as_bytes(), bytes.len() as u64));
+        record.extend_from_slice(bytes);
+        if let Err(error) = self.file.write_all_at(&record, self.end) {
+            // What was there before stays as it was; the half record goes.
+            let _ = self.file.set_len(self.end);
+            return Err(Error::io("write", &self.path, error));
+        }
+        self.end += record.len() as u64;
+        self.dirty = true;
+        self.marked = false;
+        self.index.insert(digest, Place { at, len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        if self.dirty {
+            self.file.sync_data().during("write", &self.path)?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filled(path: &Path) -> Vec<(Digest, u64)> {
+        let mut pack = Pack::open_for_writing(path).unwrap();
+        let mut ends = Vec::new();
+        for n in 0..6_u8 {
+            let bytes = vec![n; 10 * usize::from(n)];
+            pack.append(Digest::of(&bytes), &bytes).unwrap();
+            ends.push((Digest::of(&bytes), pack.end));
+            if n % 2 == 1 {
+                pack.flush().unwrap();
+            }
+        }
+        ends
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_off_at_every_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pack");
+        let ends = filled(&path);
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let mut pack = Pack::open_for_writing(&path).unwrap();
+            for (digest, end) in &ends {
+                assert_eq!(pack.holds(*digest), *end <= length as u64, "{length}");
+            }
+            pack.append(Digest::of(b"further"), b"further").unwrap();
+            pack.flush().unwrap();
+            let again = Pack::open_for_reading(&path).unwrap();
+            assert_eq!(again.read(Digest::of(b"further")).unwrap().unwrap(), b"further");
+        }
+    }
+
+    #[test]
+    fn a_tail_whose_content_never_reached_the_disk_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pack");
+        let mut pack = Pack::open_for_writing(&path).unwrap();
+        let contents = [b"one".repeat(50), b"two".repeat(50), b"three".repeat(50)];
+        let digests: Vec<_> = contents.iter().map(|bytes| Digest::of(bytes)).collect();
+        pack.append(digests[0], &contents[0]).unwrap();
+        pack.flush().unwrap();
+        pack.append(digests[1], &contents[1]).unwrap();
+        pack.append(digests[2], &contents[2]).unwrap();
+        let hole = pack.index[&digests[1]].at;
+        pack.file.write_all_at(&[0; 20], hole).unwrap();
+        drop(pack);
+        let pack = Pack::open_for_writing(&path).unwrap();
+        assert_eq!(digests.map_holds(&pack), [true, false, false]);
+    }
+
+    trait Holds {
+        fn map_holds(&self, pack: &Pack) -> [bool; 3];
+    }
+    impl Holds for Vec<Digest> {
+        fn map_holds(&self, pack: &Pack) -> [bool; 3] {
+            [pack.holds(self[0]), pack.holds(self[1]), pack.holds(self[2])]
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics_and_wrong_bytes_are_never_returned(
+            noise in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..8),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("pack");
+            let ends = filled(&path);
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (at, byte) in noise {
+                let at = usize::from(at) % bytes.len();
+                bytes[at] = byte;
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let pack = Pack::open_for_writing(&path).unwrap();
+            for (digest, _) in ends {
+                if let Ok(Some(bytes)) = pack.read(digest) {
+                    prop_assert_eq!(Digest::of(&bytes), digest);
+                }
+            }
+        }
+    }
+}
