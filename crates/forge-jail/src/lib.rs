@@ -29,6 +29,7 @@ mod error;
 mod init;
 mod layers;
 mod loader;
+mod mapped;
 mod probe;
 mod seccomp;
 mod spec;
@@ -44,6 +45,7 @@ pub use init::{
 };
 pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
+pub use mapped::{Mapped, RunUser};
 pub use probe::{overlay_works, probe};
 pub use spec::{
     Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
 use crate::seccomp;
-use crate::spec::{HOME, JailSpec, WORKSPACE};
+use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
 use crate::sys;
 use crate::wire::{self, Startup};
 
@@ -99,6 +99,11 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     same_folder(guest.workspace)?;
     let mut layers = namespaces(&guest)?;
     no_rights(&mut layers)?;
+    let listener =
+        guest.spec.listen.filter(|_| guest.spec.network == Network::Off).map(|port| {
+            super::listen(port).step(format!("listening on port {port} in the container's network"))
+        });
+    let listener = listener.transpose()?;
     // On the private /tmp; a command that needs a home folder says so itself.
     let _ = rustix::fs::mkdir(HOME, rustix::fs::Mode::from_raw_mode(0o700));
     harden::limits_per_process(&guest.spec).step("setting resource limits")?;
@@ -107,7 +112,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     sys::seccomp_install(&seccomp::compile(seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener: None }).step("serving requests")
+    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener }).step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {
@@ -133,7 +138,7 @@ fn namespaces(guest: &Guest) -> Result<Vec<LayerReport>, Fault> {
         let inside = own.iter().find(|(l, _)| l == layer).map(|(_, inode)| *inode);
         layers.push(match (layer, inside == Some(*outside)) {
             (_, false) => LayerReport::enforced(*layer, "the engine's"),
-            (Layer::NetNamespace, true) if guest.spec.network == crate::spec::Network::Host => {
+            (Layer::NetNamespace, true) if guest.spec.network == Network::Host => {
                 LayerReport::degraded(*layer, "the host's network was asked for", None)
             }
             (Layer::UserNamespace, true) => {

@@ -174,7 +174,7 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
 
 /// Finds an id that no living box of this machine uses: a name in the abstract socket namespace is held by one
 /// process at a time and freed by the kernel when its holder dies.
-fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
+pub(crate) fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
     let start = std::process::id();
     let others = (0..256).map(|attempt| FIRST_UID + (start.wrapping_add(attempt * 7919)) % UIDS);
     for id in kept.into_iter().chain(others) {
@@ -190,7 +190,7 @@ fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
 
 /// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to
 /// be made in; it ends as soon as the descriptor is open.
-fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+pub(crate) fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
     let child = match sys::fork(libc::CLONE_NEWUSER)? {
         Fork::Child => loop {
             // Waits to be killed; if the parent dies first, so does this process.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::sys::{self, Attributes, Recursive};
 
 /// A path as the kernel takes it.
-pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 

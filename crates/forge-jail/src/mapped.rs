@@ -1,0 +1,84 @@
+//! What boxes need that somebody else starts for root: a user id that nothing else uses, and a folder shown as that
+//! user's. Native boxes do both inside their init.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use rustix::fs::CWD;
+use rustix::mount::UnmountFlags;
+
+use crate::error::Error;
+use crate::init::{c_path, id_mapping, take_id};
+use crate::probe;
+use crate::sys::{self, Attributes, Recursive};
+
+/// A user and group id that no living box of this machine uses, for as long as this lives.
+#[derive(Debug)]
+pub struct RunUser {
+    id: u32,
+    _taken: UnixDatagram,
+}
+
+impl RunUser {
+    /// Takes an id; the same one again for a folder that an earlier box of the run left, if it is free.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub fn take(kept: Option<u32>) -> io::Result<Self> {
+        let (id, taken) = take_id(kept)?;
+        Ok(Self { id, _taken: taken })
+    }
+
+    /// The id, of the user and of the group.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// A mount of this machine that ends with this handle.
+#[derive(Debug)]
+pub struct Mapped {
+    target: std::path::PathBuf,
+}
+
+impl Mapped {
+    /// Shows the folder `source` at the empty folder `target`, its owner's files as those of `user`: what an engine
+    /// then binds into a container keeps that. Needs root. Mounts below `source` stay out.
+    ///
+    /// # Errors
+    /// [`Error::IdMap`] when the file system cannot show its files under another owner, else [`Error::Build`].
+    pub fn new(source: &Path, target: &Path, user: &RunUser) -> Result<Self, Error> {
+        let failed = |error: io::Error| match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
+                Error::IdMap { path: source.to_owned(), fs: probe::file_system(source) }
+            }
+            _ => Error::Build {
+                step: format!("showing {} under another owner", source.display()),
+                source: error,
+            },
+        };
+        let mount = || -> io::Result<()> {
+            let owner = fs::metadata(source)?;
+            let mapping = id_mapping((owner.uid(), user.id), (owner.gid(), user.id))?;
+            let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::No)?;
+            let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+            let attributes = Attributes { set, idmap: Some(mapping.as_fd()), recursive: Recursive::No };
+            sys::set_attributes(tree.as_fd(), attributes)?;
+            sys::attach(tree.as_fd(), &c_path(target)?)
+        };
+        mount().map_err(failed)?;
+        Ok(Self { target: target.to_owned() })
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // What was bound from it elsewhere stays.
+        let _ = rustix::mount::unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+}
