@@ -35,6 +35,9 @@ pub(crate) struct Group {
     memory: Option<PathBuf>,
     /// The file that counts kills, kept open: it is read after every command.
     kills: Option<fs::File>,
+    /// The files of what is used and of the most that was used, kept open for the same reason.
+    usage: Option<fs::File>,
+    peak: Option<fs::File>,
 }
 
 /// What could be limited by a group.
@@ -92,9 +95,7 @@ impl Made {
         self.layers.push(LayerReport::enforced(layer, how));
         if layer == Layer::Memory {
             self.group.memory = Some(folder.to_owned());
-            self.group.kills = ["memory.oom_control", "memory.events"]
-                .iter()
-                .find_map(|name| fs::File::open(folder.join(name)).ok());
+            self.group.watch(folder);
         }
     }
 }
@@ -182,10 +183,42 @@ impl Group {
                 && ["memory.oom_control", "memory.events"].iter().any(|name| h.own.join(name).exists())
         };
         let found = parse(&mounts, &groups);
-        let memory = found.iter().find(holds).map(|h| h.own.clone());
-        let open = |name: &&str| fs::File::open(memory.as_ref()?.join(name)).ok();
-        let kills = ["memory.oom_control", "memory.events"].iter().find_map(open);
-        Self { folders: Vec::new(), memory, kills }
+        let mut group = Self::default();
+        group.memory = found.iter().find(holds).map(|h| h.own.clone());
+        if let Some(folder) = group.memory.clone() {
+            group.watch(&folder);
+        }
+        group
+    }
+
+    /// Opens what is looked at with every command.
+    fn watch(&mut self, folder: &Path) {
+        let open = |name: &&str| fs::File::open(folder.join(name)).ok();
+        self.kills = ["memory.oom_control", "memory.events"].iter().find_map(open);
+        self.usage = ["memory.usage_in_bytes", "memory.current"].iter().find_map(open);
+        // Version 2 resets what this one descriptor sees (Linux 6.12); version 1 what everybody sees.
+        let both = |name: &&str| fs::File::options().read(true).write(true).open(folder.join(name)).ok();
+        let names = ["memory.max_usage_in_bytes", "memory.peak"];
+        self.peak = names.iter().find_map(both).or_else(|| names.iter().find_map(open));
+    }
+
+    /// Begins counting anew, if the kernel can; what is used now, in bytes.
+    pub(crate) fn count_anew(&self) -> Option<u64> {
+        if let Some(peak) = &self.peak {
+            // Where it cannot be, the most since the box's start counts.
+            let _ = peak.write_at(b"0", 0);
+        }
+        number(self.usage.as_ref()?)
+    }
+
+    /// What is used now, in bytes.
+    pub(crate) fn memory_now(&self) -> Option<u64> {
+        number(self.usage.as_ref()?)
+    }
+
+    /// The most that was used since counting began, in bytes.
+    pub(crate) fn memory_most(&self) -> Option<u64> {
+        number(self.peak.as_ref()?)
     }
 
     fn make(&mut self, folder: &Path) -> io::Result<()> {
@@ -226,6 +259,12 @@ impl Drop for Group {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+fn number(file: &fs::File) -> Option<u64> {
+    let mut text = [0u8; 32];
+    let read = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(text.get(..read)?).ok()?.trim().parse().ok()
 }
 
 fn group_name(label: &str) -> String {

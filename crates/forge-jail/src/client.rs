@@ -80,6 +80,8 @@ struct State {
     ceilings: Ceilings,
     layers: Vec<LayerReport>,
     oom_seen: u64,
+    /// For each command that runs, what the box used when it began, in bytes.
+    used_before: HashMap<u64, u64>,
     dead: Option<String>,
 }
 
@@ -259,6 +261,17 @@ impl Drop for Jail {
     }
 }
 
+impl State {
+    /// A command begins: alone in the box it is counted from nothing.
+    fn begin(&mut self, id: u64) {
+        let Ceilings::Settled(group) = &self.ceilings else { return };
+        let used = if self.used_before.is_empty() { group.count_anew() } else { group.memory_now() };
+        if let Some(used) = used {
+            self.used_before.insert(id, used);
+        }
+    }
+}
+
 impl Init {
     /// Kills the init, with it the whole box, and waits until nothing of it is left.
     ///
@@ -294,6 +307,9 @@ impl Shared {
         state.waiting.insert(id, on_reply);
         let waits = matches!(request, Request::Exec(_) | Request::Cancel { .. })
             && matches!(state.ceilings, Ceilings::Pending);
+        if matches!(request, Request::Exec(_)) && !waits {
+            state.begin(id);
+        }
         let frame = Frame { id, body: Order::Asked(request) };
         let sent = if waits {
             let copies: io::Result<Vec<OwnedFd>> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
@@ -304,6 +320,7 @@ impl Shared {
         };
         if let Err(error) = sent {
             let mut state = self.lock();
+            state.used_before.remove(&id);
             let taken = state.waiting.remove(&id);
             let error = match error.raw_os_error() {
                 // Said at once: the reader may need a moment longer to see the end.
@@ -343,6 +360,10 @@ impl Shared {
         state.layers.retain(|l| !reports.iter().any(|r| r.layer == l.layer));
         state.layers.extend(reports);
         state.oom_seen = made.group.oom_kills();
+        if let Some(used) = made.group.count_anew() {
+            let held: Vec<u64> = state.held.iter().map(|one| one.frame.id).collect();
+            state.used_before.extend(held.into_iter().map(|id| (id, used)));
+        }
         // Sent without the lock, which the reader needs to take answers off the socket meanwhile. What is asked in
         // between is held as well, so nothing overtakes.
         while !state.held.is_empty() {
@@ -388,9 +409,12 @@ impl Shared {
 
     fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {
         let mut state = self.lock();
+        let used_before = state.used_before.remove(&frame.id);
         if let Reply::Ended(ended) = &mut frame.body
             && let Ceilings::Settled(group) = &state.ceilings
         {
+            let most = group.memory_most().zip(used_before).map(|(most, before)| most.saturating_sub(before));
+            ended.peak_memory_bytes = ended.peak_memory_bytes.max(most.unwrap_or(0));
             let kills = group.oom_kills();
             ended.oom |= kills > state.oom_seen;
             state.oom_seen = kills;

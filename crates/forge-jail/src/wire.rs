@@ -170,6 +170,11 @@ pub enum Request {
         /// Whether an existing file may be replaced.
         replace: Replace,
     },
+    /// Stop every process of the box. Answered with [`Reply::Done`] when all stand still; with
+    /// [`FaultKind::Os`] (`EBUSY`) when one cannot be stopped, all go on then. Time limits of commands run on.
+    Freeze,
+    /// Let the processes go on that [`Request::Freeze`] stopped.
+    Thaw,
     /// Answered with [`Reply::Done`].
     Ping,
     /// Kill everything and end.
@@ -290,6 +295,11 @@ pub struct Ended {
     pub system_us: u64,
     /// Largest resident size of one of its processes, in KiB.
     pub max_rss_kib: u64,
+    /// The most memory it took at once, in bytes: what the box used at most while it ran above what the box used
+    /// before, where control groups count it, else the largest resident size. Of commands side by side each counts
+    /// the others too.
+    #[serde(default)]
+    pub peak_memory_bytes: u64,
 }
 
 /// Why a command ended.

@@ -7,6 +7,7 @@
 //! container never outlives the process that started it.
 
 use std::fs;
+use std::path::Path;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -107,7 +108,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     // On the private /tmp; a command that needs a home folder says so itself.
     let _ = rustix::fs::mkdir(HOME, rustix::fs::Mode::from_raw_mode(0o700));
     harden::limits_per_process(&guest.spec).step("setting resource limits")?;
-    layers.push(harden::landlock().step("applying Landlock")?);
+    layers.push(harden::landlock(&[Path::new("/cache")]).step("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
     sys::seccomp_install(&seccomp::compile(seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;

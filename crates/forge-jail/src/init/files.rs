@@ -95,7 +95,12 @@ impl Files {
                 let done = self.rename(&from, &to, replace);
                 (from, done.map(|()| (Reply::Done, None)))
             }
-            Request::Exec(_) | Request::Cancel { .. } | Request::Ping | Request::Shutdown => {
+            Request::Exec(_)
+            | Request::Cancel { .. }
+            | Request::Freeze
+            | Request::Thaw
+            | Request::Ping
+            | Request::Shutdown => {
                 (Raw::default(), Err(FaultKind::Os(libc::EINVAL)))
             }
         };

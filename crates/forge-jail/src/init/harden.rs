@@ -3,8 +3,9 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{During, Fault};
@@ -29,7 +30,7 @@ pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<()
     }
     capabilities().layer(Layer::Capabilities, "giving up capabilities")?;
     layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
-    layers.push(landlock().step("applying Landlock")?);
+    layers.push(landlock(&writable(spec)).step("applying Landlock")?);
     // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors
     // that they cannot open.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
@@ -37,6 +38,12 @@ pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<()
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
     Ok(())
+}
+
+/// Places that only some boxes may write.
+fn writable(spec: &JailSpec) -> Vec<&Path> {
+    let caches = spec.caches.map(|_| Path::new("/cache"));
+    spec.writable.iter().map(|bind| bind.target.as_path()).chain(caches).collect()
 }
 
 fn limits(spec: &JailSpec) -> io::Result<()> {
@@ -97,11 +104,15 @@ mod right {
     pub(super) const MAKE_CHAR: u64 = 1 << 6;
     pub(super) const MAKE_BLOCK: u64 = 1 << 11;
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
+    /// Those that a single file can have: execute, write, read, truncate.
+    pub(super) const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14;
 }
 
 /// The second wall: even a hole in the mounts leaves only these places writable, and sockets and signals of
 /// processes outside stay out of reach.
-pub(super) fn landlock() -> io::Result<LayerReport> {
+///
+/// `more` are places inside beside the usual ones that may be written; those that are absent are skipped.
+pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
     let abi = sys::landlock_abi();
     let (known, words) = match abi {
         0 => {
@@ -129,6 +140,19 @@ pub(super) fn landlock() -> io::Result<LayerReport> {
     for (path, access) in rules {
         let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         sys::landlock_allow(ruleset.as_fd(), access, place.as_fd())?;
+    }
+    for path in more {
+        match rustix::fs::open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(place) => {
+                let stat = rustix::fs::fstat(&place)?;
+                let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                // The kernel refuses rights of folders for a file.
+                let access = if folder { write } else { write & right::OF_FILES };
+                sys::landlock_allow(ruleset.as_fd(), access, place.as_fd())?;
+            }
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
     sys::landlock_enforce(ruleset.as_fd())?;
     let how = format!("version {abi}");

@@ -16,6 +16,7 @@ mod contained;
 mod etc;
 mod exec;
 mod files;
+mod freeze;
 mod harden;
 mod identity;
 mod mounts;

@@ -54,8 +54,12 @@ pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
 
 /// Binds a host file or folder read-only at `target`.
 pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
-    let tree = read_only_clone(source)?;
-    let stat = rustix::fs::fstat(&tree)?;
+    place(&read_only_clone(source)?, target)
+}
+
+/// Attaches a detached mount of a file or folder at `target`.
+pub(super) fn place(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+    let stat = rustix::fs::fstat(tree)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         make_dirs(target)?;
     } else {

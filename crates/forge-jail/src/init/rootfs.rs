@@ -67,7 +67,7 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
 
     // Before the binds: one of them may lie below it.
     temporary(spec, uid, gid).step("making /tmp")?;
-    system(spec, &own)?;
+    system(spec, ids, &own)?;
     etc::fill(spec, ids.inside()).step("filling /etc")?;
     devices().step("filling /dev")?;
     for view in &views {
@@ -88,7 +88,7 @@ fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {
 }
 
 /// System folders, the caller's own binds, and the caller's binary.
-fn system(spec: &JailSpec, own: &Path) -> Result<(), Fault> {
+fn system(spec: &JailSpec, ids: &Ids, own: &Path) -> Result<(), Fault> {
     for folder in SYSTEM.iter().map(Path::new) {
         match std::fs::read_link(folder) {
             Ok(target) => {
@@ -116,6 +116,13 @@ fn system(spec: &JailSpec, own: &Path) -> Result<(), Fault> {
             Err(e) if e.kind() == io::ErrorKind::NotFound && bind.missing == Missing::Skip => {}
             other => other.step(format!("binding {}", bind.source.display()))?,
         }
+    }
+    for bind in &spec.writable {
+        if !bind.source.exists() && bind.missing == Missing::Skip {
+            continue;
+        }
+        let tree = roots::writable(&bind.source, ids, "binding")?;
+        mounts::place(&tree, &bind.target).step(format!("binding {}", bind.source.display()))?;
     }
     Ok(())
 }
@@ -164,6 +171,9 @@ fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
         rustix::fs::AtFlags::empty(),
     )?;
     attach_at(&tmp, "tmp")?;
+    if let Some(bytes) = spec.caches {
+        attach_at(&sys::new_mount("tmpfs", &options(bytes), attributes)?, "cache")?;
+    }
     let shm = sys::new_mount("tmpfs", &options(spec.limits.tmp_bytes / 4), attributes)?;
     attach_at(&shm, "dev/shm")?;
     mounts::make_dirs(Path::new("var"))?;

@@ -53,8 +53,14 @@ impl View {
     }
 }
 
+fn direct(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, Fault> {
+    let tree = writable(source, ids, doing)?;
+    folder(&tree).step(format!("{doing} {}", source.display()))?;
+    Ok(tree)
+}
+
 /// What is at `source` as a detached read-write mount, its owner shown as the box's user.
-pub(super) fn direct(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, Fault> {
+pub(super) fn writable(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, Fault> {
     let what = || format!("{doing} {}", source.display());
     let path = mounts::c_path(source).step(what())?;
     let recursive = match ids {
@@ -74,7 +80,6 @@ pub(super) fn direct(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, F
     } else {
         changed.layer(Layer::MountNamespace, "restricting the workspace's mount (needs Linux 5.12)")?;
     }
-    folder(&tree).step(what())?;
     Ok(tree)
 }
 

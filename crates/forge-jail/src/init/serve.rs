@@ -10,11 +10,14 @@ use rustix::fs::{Mode, OFlags};
 
 use super::exec::Launcher;
 use super::files::Files;
-use super::watch::{Watch, kill_marked, mark};
+use super::freeze::{self, Frozen};
+use super::watch::{Watch, kill_marked, kill_others, mark};
 use super::{Ready, harden};
 use crate::spec::{JailSpec, WORKSPACE};
 use crate::sys::{self, Reaped};
-use crate::wire::{self, End, Ended, Exec, Frame, Leftovers, Reply, Request, StartFault, Startup};
+use crate::wire::{
+    self, End, Ended, Exec, FaultKind, FileFault, Frame, Leftovers, Raw, Reply, Request, StartFault, Startup,
+};
 
 /// Between TERM and KILL of a command whose time is up.
 const GRACE: Duration = Duration::from_millis(200);
@@ -51,8 +54,10 @@ struct Server<'a> {
     launcher: Launcher,
     running: BTreeMap<i32, Running>,
     watch: Option<Watch>,
-    /// Whether processes of a command that asked for it are left alive.
-    kept: bool,
+    /// Marks of the commands whose processes are left alive, as they asked for.
+    kept: Vec<u64>,
+    /// What to do when the box may go on, while it stands still.
+    frozen: Option<Frozen>,
 }
 
 /// Serves until the control socket closes or a shutdown is asked for.
@@ -72,7 +77,8 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         launcher: Launcher::new(&spec.env),
         running: BTreeMap::new(),
         watch: None,
-        kept: false,
+        kept: Vec::new(),
+        frozen: None,
     };
     let mut buffer = Vec::new();
     loop {
@@ -121,7 +127,7 @@ impl Server<'_> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let commands = self.running.values().filter_map(|r| r.kill_at.or(r.deadline));
-        let watch = self.watch.as_ref().filter(|_| !self.running.is_empty() || self.kept).map(Watch::due);
+        let watch = self.watch.as_ref().filter(|_| self.anything_lives()).map(Watch::due);
         commands.chain(watch).min()
     }
 
@@ -140,6 +146,19 @@ impl Server<'_> {
             Request::Exec(exec) => self.exec(id, &exec, &fds)?,
             Request::Cancel { target } => {
                 self.cancel(target);
+                self.answer(id, Reply::Done, None)?;
+            }
+            Request::Freeze => {
+                if self.frozen.is_none() {
+                    self.frozen = freeze::freeze();
+                }
+                let still = if self.frozen.is_some() { Reply::Done } else { busy() };
+                self.answer(id, still, None)?;
+            }
+            Request::Thaw => {
+                if let Some(frozen) = self.frozen.take() {
+                    frozen.thaw();
+                }
                 self.answer(id, Reply::Done, None)?;
             }
             Request::Ping => self.answer(id, Reply::Done, None)?,
@@ -191,6 +210,10 @@ impl Server<'_> {
         }
     }
 
+    fn anything_lives(&self) -> bool {
+        !self.running.is_empty() || !self.kept.is_empty()
+    }
+
     /// Deadlines and the memory limit.
     fn clock(&mut self) {
         let now = Instant::now();
@@ -208,8 +231,8 @@ impl Server<'_> {
                 sys::kill(-pid, libc::SIGTERM);
             }
         }
-        let over =
-            self.watch.as_mut().filter(|_| !self.running.is_empty() || self.kept).and_then(Watch::look);
+        let lives = self.anything_lives();
+        let over = self.watch.as_mut().filter(|_| lives).and_then(Watch::look);
         if let Some(marked) = over {
             let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(r.id) == m));
             match known {
@@ -232,17 +255,26 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Kills what a command left behind: alone in the box that is everything, otherwise what carries its mark.
+    /// Kills what a command left behind: alone in the box that is everything, otherwise everything that carries no
+    /// mark of another command that runs or whose processes stay.
     fn clean_up(&mut self, pid: i32, running: &Running) {
         if running.leftovers == Leftovers::Keep {
-            self.kept = true;
-        } else if self.running.is_empty() && !self.kept {
+            self.kept.push(mark(running.id));
+        } else if self.running.is_empty() && self.kept.is_empty() {
             sys::kill(-1, libc::SIGKILL);
         } else {
             sys::kill(-pid, libc::SIGKILL);
-            kill_marked(Some(mark(running.id)));
+            let stay: Vec<u64> =
+                self.running.values().map(|r| mark(r.id)).chain(self.kept.iter().copied()).collect();
+            kill_others(&stay);
         }
     }
+}
+
+/// A process hangs in the kernel.
+fn busy() -> Reply {
+    let kind = FaultKind::Os(libc::EBUSY);
+    Reply::Failed(FileFault { path: Raw::from("a process of the box that does not stop"), kind })
 }
 
 fn ended(running: &Running, reaped: &Reaped) -> Ended {
@@ -259,5 +291,6 @@ fn ended(running: &Running, reaped: &Reaped) -> Ended {
         user_us: reaped.user_us,
         system_us: reaped.system_us,
         max_rss_kib: reaped.max_rss_kib,
+        peak_memory_bytes: reaped.max_rss_kib.saturating_mul(1024),
     }
 }

@@ -56,6 +56,85 @@ both! {
         assert!(left.contains("sleep 2000") && !left.contains("sleep 1000"), "{left}");
     }
 
+    fn kept_processes_outlive_later_commands_and_die_with_the_box() {
+        let b = Boxed::new();
+        let mut server = exec(&["sh", "-c", "setsid sh -c 'exec sleep 3000' >/dev/null 2>&1 & echo $!"]);
+        server.leftovers = Leftovers::Keep;
+        b.exec(server).unwrap();
+        b.sh("until grep -qsx sleep /proc/[0-9]*/comm; do :; done");
+        // One after the other, side by side, with daemons of their own, one of which hides whose it is.
+        for _ in 0..3 {
+            assert_eq!(b.sh("(setsid sleep 1000 &); (ulimit -R 1 2>/dev/null; setsid sleep 1001 &); echo x").out, "x\n");
+        }
+        let left = b.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out;
+        assert!(left.contains("sleep 3000") && !left.contains("sleep 100"), "{left}");
+        // A process of the box holds this until it is gone.
+        let (mut read, write) = std::io::pipe().unwrap();
+        let mut holder = exec(&["sh", "-c", "exec sleep 4000 &"]);
+        holder.leftovers = Leftovers::Keep;
+        let (give, take) = mpsc::channel();
+        b.jail.submit(Request::Exec(holder), &[write.as_fd(), write.as_fd()], move |a| give.send(a).unwrap());
+        drop(write);
+        take.recv().unwrap().unwrap();
+        drop(b);
+        assert_eq!(std::io::Read::read(&mut read, &mut [0]).unwrap(), 0);
+    }
+
+    fn a_frozen_box_does_nothing_until_it_may_go_on() {
+        let b = Boxed::new();
+        let (give, take) = mpsc::channel();
+        let null = File::create("/dev/null").unwrap();
+        let script = "import os, subprocess, threading
+stop = False
+def work(n):
+    i = 0
+    while not os.path.exists(\"stop\"):
+        i += 1
+        open(f\"count{n}\", \"w\").write(str(i))
+        subprocess.run([\"true\"])
+[threading.Thread(target=work, args=(n,)).start() for n in range(3)]";
+        let busy = exec(&["python3", "-c", script]);
+        b.jail.submit(Request::Exec(busy), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
+        assert_eq!(b.sh("until [ -s count0 ] && [ -s count1 ] && [ -s count2 ]; do :; done; echo on").out, "on\n");
+        let counts = || (0..3).map(|n| fs::read(b.path(&format!("count{n}"))).unwrap()).collect::<Vec<_>>();
+        for _ in 0..3 {
+            b.jail.call(Request::Freeze, &[]).unwrap();
+            let before = counts();
+            // Other requests are answered meanwhile.
+            b.write("while", "x").unwrap();
+            assert_eq!(b.sh("echo still here").out, "still here\n");
+            assert_eq!(counts(), before);
+            b.jail.call(Request::Freeze, &[]).unwrap();
+            assert_eq!(counts(), before);
+            b.jail.call(Request::Thaw, &[]).unwrap();
+            b.jail.call(Request::Thaw, &[]).unwrap();
+            let again = b.sh("a=$(cat count0); until [ \"$(cat count0)\" != \"$a\" ]; do :; done; echo on");
+            assert_eq!(again.out, "on\n");
+        }
+        b.sh("touch stop");
+        let Reply::Ended(ended) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
+        assert_eq!(ended.end, End::Exited(0));
+    }
+
+    fn the_memory_of_a_command_is_told() {
+        let b = Boxed::new();
+        let large = b.sh("python3 -c 'x = bytearray(200 << 20)'").end;
+        assert!(large.peak_memory_bytes > 200 << 20 && large.peak_memory_bytes < 400 << 20, "{large:?}");
+        let small = b.sh("true").end;
+        assert!(small.peak_memory_bytes > 100 << 10 && small.peak_memory_bytes < 60 << 20, "{small:?}");
+        if rustix::process::geteuid().is_root() {
+            // Several processes count together where groups count.
+            let two = "import os, time
+r, w = os.pipe()
+x = bytearray(60 << 20)
+if os.fork() == 0:
+    y = bytearray(60 << 20); os.write(w, b\"x\"); time.sleep(1000)
+os.read(r, 1)";
+            let both = b.exec(exec(&["python3", "-c", two])).unwrap().end;
+            assert!(both.peak_memory_bytes > 120 << 20, "{both:?}");
+        }
+    }
+
     fn commands_run_side_by_side_and_can_be_cancelled() {
         let b = Boxed::new();
         let (give, take) = mpsc::channel();

@@ -9,6 +9,7 @@
 
 mod commands;
 mod files;
+mod places;
 mod rig;
 mod roots;
 mod walls;
