@@ -4,6 +4,7 @@
 //! reads no environment. Whatever goes wrong is an answer in words that the model can act on; an error is returned
 //! only where the sandbox itself failed. Whether a call may run at all was decided before.
 
+mod apply_patch;
 mod arguments;
 mod bytes;
 mod create_file;
@@ -12,6 +13,7 @@ mod fault;
 mod find_files;
 mod list_directory;
 mod matching;
+mod patch;
 mod path;
 mod read_file;
 mod registry;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 /// All tools that are part of Forge.
 pub fn builtin() -> Registry {
-    let tools: [Arc<dyn forge_ports::Tool>; 8] = [
+    let tools: [Arc<dyn forge_ports::Tool>; 9] = [
         Arc::new(read_file::ReadFile),
         Arc::new(write_file::WriteFile),
         Arc::new(edit_file::EditFile),
@@ -35,6 +37,7 @@ pub fn builtin() -> Registry {
         Arc::new(find_files::FindFiles),
         Arc::new(run_shell::RunShell),
         Arc::new(create_file::CreateFile),
+        Arc::new(apply_patch::ApplyPatch),
     ];
     let mut registry = Registry::default();
     for tool in tools {

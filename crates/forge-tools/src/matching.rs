@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 /// Characters of the nearest place that are shown.
 const MAX_NEAREST: usize = 500;
 /// Comparisons of lines after which no more places are looked for.
-const MAX_COMPARISONS: usize = 5_000_000;
+pub(crate) const MAX_COMPARISONS: usize = 5_000_000;
 
 /// How many places are to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Unit {
 
 /// How the indentation of the file differs from that of the text looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Shift {
+pub(crate) struct Shift {
     unit: Unit,
     /// What the file lacks in front.
     lacks: String,
@@ -212,6 +212,17 @@ impl Shift {
     fn apply(&self, indent: &str) -> Option<String> {
         let converted = self.unit.convert(indent)?;
         Some(format!("{}{}", self.more, converted.strip_prefix(self.lacks.as_str())?))
+    }
+
+    /// A line as it stands in the file, indentation and all.
+    pub(crate) fn line(&self, line: &str) -> String {
+        if line.trim().is_empty() {
+            return line.to_owned();
+        }
+        let old = indent(line);
+        // A line that is indented unlike all of the place begins where the place does.
+        let made = self.apply(old).unwrap_or_else(|| self.more.clone());
+        made + &line[old.len()..]
     }
 
     /// Every shift that makes `old` into `file`, the simplest first.
@@ -258,22 +269,11 @@ fn tolerant(text: &Text<'_>, old: &str, new: &str, limit: usize) -> Result<Repla
 }
 
 fn indented(new: &str, shift: &Shift) -> String {
-    let mut out = Vec::new();
-    for line in new.split('\n') {
-        if line.trim().is_empty() {
-            out.push(line.to_owned());
-            continue;
-        }
-        let old = indent(line);
-        // A line that is indented unlike all of the place begins where the place does.
-        let made = shift.apply(old).unwrap_or_else(|| shift.more.clone());
-        out.push(made + &line[old.len()..]);
-    }
-    out.join("\n")
+    new.split('\n').map(|line| shift.line(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Every place where the lines agree apart from white space, with the one shift that explains the difference.
-fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
+pub(crate) fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
     let mut comparisons = 0;
     let mut found = Vec::new();
     for at in 0..(lines.len() + 1).saturating_sub(wanted.len()) {
@@ -308,7 +308,7 @@ fn shift(window: &[&str], wanted: &[&str]) -> Option<Shift> {
 }
 
 /// The part of a text that is most like the lines looked for, if any is.
-fn nearest(lines: &[&str], wanted: &[&str]) -> Option<Nearest> {
+pub(crate) fn nearest(lines: &[&str], wanted: &[&str]) -> Option<Nearest> {
     let sample: Vec<BTreeSet<&str>> =
         wanted.iter().filter(|line| !line.trim().is_empty()).take(12).map(|line| words(line)).collect();
     let skipped = wanted.iter().take_while(|line| line.trim().is_empty()).count();

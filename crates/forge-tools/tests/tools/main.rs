@@ -4,6 +4,7 @@
 
 mod editing;
 mod finding;
+mod patching;
 mod reading;
 mod registry;
 mod shell;
@@ -88,6 +89,12 @@ impl Bench {
     fn host(&self, command: &str) {
         let output = self.call("run_shell", serde_json::json!({"command": command}));
         assert_eq!(output.exit_code, Some(0), "{output:?}");
+    }
+
+    /// All bytes that a command writes.
+    fn host_bytes(&self, command: &str) -> Vec<u8> {
+        self.host(&format!("{command} >../output"));
+        std::fs::read(self.folder.path().join("output")).unwrap()
     }
 }
 

@@ -50,7 +50,8 @@ fn the_tools_of_forge_have_their_names_and_aliases() {
          search_code [search_codebase search search_content grep_search] read\n\
          find_files [search_files glob_search] read\n\
          run_shell [shell_exec run_command] exec\n\
-         create_file [file_create] write\n"
+         create_file [file_create] write\n\
+         apply_patch [file_patch] write\n"
     );
 }
 
@@ -72,7 +73,8 @@ fn parameters_are_those_of_the_specification() {
          search_code(pattern: string, path?: string, file_glob?: string, max_results?: integer)\n\
          find_files(glob: string)\n\
          run_shell(command: string, working_dir?: string, timeout_seconds?: integer)\n\
-         create_file(filename: string, content: string)\n"
+         create_file(filename: string, content: string)\n\
+         apply_patch(patch: string)\n"
     );
 }
 
@@ -117,11 +119,11 @@ fn tools_are_chosen_by_an_allowlist() {
     let mut registry = builtin();
     registry.register(fake("probe", &[], ToolCategory::Dev)).unwrap();
     let all = registry.select(None).unwrap();
-    assert_eq!((all.enabled.len(), all.disabled.as_slice()), (8, &["probe".to_owned()][..]));
+    assert_eq!((all.enabled.len(), all.disabled.as_slice()), (9, &["probe".to_owned()][..]));
     let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
     let names: Vec<_> = some.enabled.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["read_file", "run_shell"]);
-    assert_eq!(some.disabled.len(), 7);
+    assert_eq!(some.disabled.len(), 8);
     let error = registry.select(Some(&["nope".into(), "read_file".into()])).unwrap_err();
     assert!(error.to_string().starts_with("unknown tools: nope. There are: read_file, "), "{error}");
     assert_eq!(registry.category(ToolCategory::Dev).count(), 1);

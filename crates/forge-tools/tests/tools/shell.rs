@@ -14,6 +14,7 @@ fn result() -> ExecResult {
         stdout: Kept::default(),
         stderr: Kept::default(),
         duration_ms: 7,
+        peak_memory: 0,
     }
 }
 

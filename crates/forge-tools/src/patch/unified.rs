@@ -1,0 +1,380 @@
+//! Unified diffs, as `diff -u` and git write them (POSIX `diff -u`; git's documentation of `diff --git` headers).
+//!
+//! Line numbers and counts of models are often wrong: a hunk ends where its lines end, and the counts decide only
+//! what could be read in two ways.
+
+use super::{Action, End, Fault, FilePatch, Hunk, Ranges, Sign, anchor, hunk_line, quoted};
+
+/// Reads the lines of a patch. What stands before the first header is not read.
+pub(super) fn parse(lines: &[&str]) -> Result<Vec<FilePatch>, Fault> {
+    let mut reader = Reader { lines, at: 0 };
+    let mut files = Vec::new();
+    while let Some(line) = reader.peek() {
+        if let Some(names) = line.strip_prefix("diff --git ") {
+            files.push(reader.git(names)?);
+        } else if reader.at_names() {
+            let start = reader.at;
+            let names = reader.names();
+            files.push(reader.plain(start, names)?);
+        } else if line.starts_with("@@ -") {
+            let why = "a hunk without a file. Put `--- a/path` and `+++ b/path` in front of it";
+            return Err(Fault::at(reader.at, why));
+        } else if !files.is_empty() && !may_stand_between(line) {
+            let why = "a line of a hunk begins with a space, `+` or `-`, not as";
+            return Err(Fault::at(reader.at, format!("{why} {}", quoted(line))));
+        } else if line == "-- " && !files.is_empty() {
+            // The signature of a mail: nothing follows.
+            break;
+        } else {
+            reader.at += 1;
+        }
+    }
+    Ok(files)
+}
+
+/// What programs put between two files.
+fn may_stand_between(line: &str) -> bool {
+    let line = line.trim_end();
+    let known = ["diff ", "Index: ", "====", "Only in ", "```", "From ", "Subject: ", "Date: ", "EOF", "-- "];
+    line.is_empty() || line == "--" || known.iter().any(|known| line.starts_with(known))
+}
+
+/// What the lines between `diff --git` and the first hunk say.
+#[derive(Default)]
+struct Head {
+    old: Option<String>,
+    new: Option<String>,
+    copy: bool,
+    added: bool,
+    deleted: bool,
+    mode: Option<u32>,
+    kind: Option<String>,
+}
+
+struct Reader<'a> {
+    lines: &'a [&'a str],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<&'a str> {
+        self.lines.get(self.at).copied()
+    }
+
+    fn line(&self, at: usize) -> &'a str {
+        self.lines.get(at).copied().unwrap_or_default()
+    }
+
+    /// Whether `---` and `+++` stand here.
+    fn at_names(&self) -> bool {
+        self.line(self.at).starts_with("--- ") && self.line(self.at + 1).starts_with("+++ ")
+    }
+
+    /// The names behind `---` and `+++`; `None` is `/dev/null`.
+    fn names(&mut self) -> (Option<String>, Option<String>) {
+        let name = |line: &str| Some(name(&line[4..])).filter(|name| name != "/dev/null");
+        let names = (name(self.line(self.at)), name(self.line(self.at + 1)));
+        self.at += 2;
+        names
+    }
+
+    fn plain(&mut self, start: usize, names: (Option<String>, Option<String>)) -> Result<FilePatch, Fault> {
+        let action = match stripped(names) {
+            (None, None) => return Err(Fault::at(start, "both sides are `/dev/null`")),
+            (None, Some(path)) => Action::Add { path },
+            (Some(path), None) => Action::Delete { path },
+            // Backups of the old file are what `diff -u x.orig x` compares with.
+            (Some(old), Some(new)) if old == format!("{new}.orig") => {
+                Action::Update { from: new.clone(), to: new }
+            }
+            (Some(from), Some(to)) => Action::Update { from, to },
+        };
+        let hunks = self.hunks()?;
+        if hunks.is_empty() {
+            return Err(Fault::at(start, "no hunk (`@@ … @@`) follows the names of the file"));
+        }
+        Ok(FilePatch { action, hunks, mode: None })
+    }
+
+    fn git(&mut self, names: &str) -> Result<FilePatch, Fault> {
+        let start = self.at;
+        self.at += 1;
+        let mut head = Head::default();
+        while let Some(line) = self.peek() {
+            if self.at_names() {
+                let (old, new) = stripped(self.names());
+                head.added |= old.is_none();
+                head.deleted |= new.is_none();
+                head.old = head.old.or(old);
+                head.new = head.new.or(new);
+                break;
+            }
+            if !head.take(line) {
+                break;
+            }
+            if line.starts_with("GIT binary patch") || line.starts_with("Binary files ") {
+                return Err(Fault::at(self.at, "a binary file can't be patched. Make it with run_shell"));
+            }
+            self.at += 1;
+        }
+        if let Some(kind) = &head.kind {
+            return Err(Fault::at(
+                start,
+                format!("{kind} can't be made or changed by a patch. Use run_shell"),
+            ));
+        }
+        if head.old.is_none() && head.new.is_none() {
+            let (old, new) = pair(names).ok_or_else(|| Fault::at(start, "the names can't be told apart"))?;
+            (head.old, head.new) = stripped((Some(old), Some(new)));
+        }
+        let hunks = self.hunks()?;
+        let action = head.action().ok_or_else(|| Fault::at(start, "no file is named"))?;
+        let still = matches!(&action, Action::Update { from, to } if from == to);
+        if still && hunks.is_empty() && head.mode.is_none() {
+            return Err(Fault::at(start, "nothing is to change here: no hunk (`@@ … @@`) follows"));
+        }
+        Ok(FilePatch { action, hunks, mode: head.mode })
+    }
+
+    fn hunks(&mut self) -> Result<Vec<Hunk>, Fault> {
+        let mut hunks = Vec::new();
+        loop {
+            // Anchors without numbers may be stacked.
+            let mut hunk = Hunk::default();
+            let mut counts = None;
+            let mut heads = 0;
+            while let Some(line) = self.peek().filter(|line| line.starts_with("@@")) {
+                match Ranges::read(line) {
+                    Some(ranges) => {
+                        hunk.at = Some(ranges.at());
+                        counts = Some((ranges.old_count, ranges.new_count));
+                    }
+                    None => hunk.anchors.extend(anchor(line)),
+                }
+                heads += 1;
+                self.at += 1;
+                if counts.is_some() {
+                    break;
+                }
+            }
+            if heads == 0 {
+                return Ok(hunks);
+            }
+            let start = self.at;
+            self.body(&mut hunk, counts)?;
+            if hunk.lines.is_empty() {
+                return Err(Fault::at(start - 1, "a hunk without lines"));
+            }
+            if hunk.lines.iter().any(|line| line.sign != Sign::Keep) {
+                hunks.push(hunk);
+            }
+        }
+    }
+
+    fn body(&mut self, hunk: &mut Hunk, counts: Option<(usize, usize)>) -> Result<(), Fault> {
+        let (mut old, mut new) = counts.unwrap_or_default();
+        let start = self.at;
+        while let Some(line) = self.peek() {
+            if line.starts_with('\\') {
+                if let Some(last) = hunk.lines.last_mut() {
+                    last.end = End::Nothing;
+                }
+                self.at += 1;
+                continue;
+            }
+            let counted = old > 0 || new > 0;
+            if self.ends(line, counted, (old, new)) {
+                break;
+            }
+            let Some(read) = hunk_line(line) else {
+                // What a hunk lacks by its counts is more likely a forgotten prefix than the end.
+                if counted && !may_stand_between(line) {
+                    let why = "a line of a hunk begins with a space, `+` or `-`, not as";
+                    return Err(Fault::at(self.at, format!("{why} {}", quoted(line))));
+                }
+                break;
+            };
+            let short = match read.sign {
+                Sign::Keep => old == 0 || new == 0,
+                Sign::Remove => old == 0,
+                Sign::Add => new == 0,
+            };
+            hunk.miscounted |= short && counts.is_some();
+            old = old.saturating_sub(usize::from(read.sign != Sign::Add));
+            new = new.saturating_sub(usize::from(read.sign != Sign::Remove));
+            hunk.lines.push(read);
+            self.at += 1;
+        }
+        hunk.miscounted |= old > 0 || new > 0;
+        // Blank lines behind a hunk whose counts don't ask for them separate it from what follows.
+        if counts.is_none() || hunk.miscounted {
+            let first =
+                self.lines[start..self.at].iter().rposition(|line| !line.is_empty()).map_or(0, |at| at + 1);
+            let blank = (self.at - start - first).min(hunk.lines.len());
+            hunk.lines.truncate(hunk.lines.len() - blank);
+        }
+        Ok(())
+    }
+
+    /// Whether a hunk ends before this line, of which `left` old and new lines are still to come by its counts.
+    fn ends(&self, line: &str, counted: bool, left: (usize, usize)) -> bool {
+        if line.starts_with("@@") || line.starts_with("diff --git ") {
+            return true;
+        }
+        if self.at_names() {
+            // Lines `-- x` that go and `++ y` that come look the same; then the counts end with them.
+            let hunk_follows = self.line(self.at + 2).starts_with("@@");
+            return if counted { hunk_follows && left != (1, 1) } else { hunk_follows };
+        }
+        if counted {
+            return false;
+        }
+        // Blank lines and the signature of a mail are nobody's.
+        line.is_empty() && self.nothing_follows() || line == "-- " && self.lines.len() - self.at <= 3
+    }
+
+    /// Whether the next line that is not blank is none of a hunk.
+    fn nothing_follows(&self) -> bool {
+        let next = self.lines[self.at..].iter().find(|line| !line.is_empty());
+        next.is_none_or(|line| hunk_line(line).is_none() || line.starts_with("--- "))
+    }
+}
+
+impl Head {
+    /// Takes an extended header line of git; `false` if it is none.
+    fn take(&mut self, line: &str) -> bool {
+        let after = |prefix: &str| line.strip_prefix(prefix);
+        if let Some(path) = after("rename from ") {
+            self.old = Some(name(path));
+        } else if let Some(path) = after("rename to ").or_else(|| after("copy to ")) {
+            self.new = Some(name(path));
+        } else if let Some(path) = after("copy from ") {
+            (self.old, self.copy) = (Some(name(path)), true);
+        } else if let Some(mode) = after("new file mode ") {
+            self.added = true;
+            self.mode(mode);
+        } else if let Some(mode) = after("deleted file mode ") {
+            self.deleted = true;
+            self.mode(mode);
+            self.mode = None;
+        } else if let Some(mode) = after("new mode ") {
+            self.mode(mode);
+        } else {
+            let others =
+                ["old mode ", "similarity ", "dissimilarity ", "index ", "GIT binary patch", "Binary files "];
+            return others.iter().any(|other| line.starts_with(other));
+        }
+        true
+    }
+
+    fn mode(&mut self, mode: &str) {
+        match mode.trim() {
+            "120000" => self.kind = Some("a symlink".to_owned()),
+            "160000" => self.kind = Some("a submodule".to_owned()),
+            mode => self.mode = mode.strip_prefix("100").and_then(|bits| u32::from_str_radix(bits, 8).ok()),
+        }
+    }
+
+    fn action(&self) -> Option<Action> {
+        let (old, new) = (self.old.clone(), self.new.clone());
+        Some(match () {
+            () if self.added => Action::Add { path: new.or(old)? },
+            () if self.deleted => Action::Delete { path: old.or(new)? },
+            () if self.copy => Action::Copy { from: old?, to: new? },
+            () => {
+                let (old, new) = (old.clone().or_else(|| new.clone())?, new.or(old)?);
+                Action::Update { from: old, to: new }
+            }
+        })
+    }
+}
+
+/// A name in a header: quoted as in C, or up to a tab, behind which a time may stand.
+fn name(text: &str) -> String {
+    let text = text.trim_end_matches('\r');
+    match text.strip_prefix('"') {
+        Some(quoted) => unquote(quoted).0,
+        None => text.split('\t').next().unwrap_or_default().trim_end().to_owned(),
+    }
+}
+
+/// A name without its quotation marks, given what follows the first one; and what follows the last.
+fn unquote(text: &str) -> (String, &str) {
+    let mut bytes = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    let mut rest = "";
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => {
+                rest = &text[at + 1..];
+                break;
+            }
+            '\\' => {
+                let Some((_, escaped)) = chars.next() else { break };
+                let byte = match escaped {
+                    'n' => b'\n',
+                    't' => b'\t',
+                    'r' => b'\r',
+                    'a' => 7,
+                    'b' => 8,
+                    'f' => 12,
+                    'v' => 11,
+                    '0'..='7' => {
+                        let mut value = escaped.to_digit(8).unwrap_or_default();
+                        for _ in 0..2 {
+                            let Some((_, digit)) = chars.next_if(|(_, c)| c.is_digit(8)) else { break };
+                            value = value * 8 + digit.to_digit(8).unwrap_or_default();
+                        }
+                        // Three octal digits may say more than a byte holds.
+                        u8::try_from(value).unwrap_or(b'?')
+                    }
+                    other => {
+                        bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes());
+                        continue;
+                    }
+                };
+                bytes.push(byte);
+            }
+            c => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    (String::from_utf8_lossy(&bytes).into_owned(), rest)
+}
+
+/// Without the first parts that git puts in front (`a/` and `b/`, or those of `diff.mnemonicPrefix`).
+fn stripped(names: (Option<String>, Option<String>)) -> (Option<String>, Option<String>) {
+    const PAIRS: [(&str, &str); 7] =
+        [("a/", "b/"), ("b/", "a/"), ("i/", "w/"), ("c/", "i/"), ("c/", "w/"), ("o/", "w/"), ("1/", "2/")];
+    for (first, second) in PAIRS {
+        let without = |name: &Option<String>, prefix: &str| match name {
+            None => Some(None),
+            Some(name) => name.strip_prefix(prefix).map(|rest| Some(rest.to_owned())),
+        };
+        if let (Some(old), Some(new)) = (without(&names.0, first), without(&names.1, second)) {
+            let told = old.is_some() && new.is_some() || first == "a/";
+            if told {
+                return (old, new);
+            }
+        }
+    }
+    names
+}
+
+/// The two names behind `diff --git`. Unquoted names may hold spaces: both are the same but for their prefix.
+fn pair(names: &str) -> Option<(String, String)> {
+    let names = names.trim_end_matches('\r');
+    if let Some(quoted) = names.strip_prefix('"') {
+        let (old, rest) = unquote(quoted);
+        return Some((old, name(rest.trim_start())));
+    }
+    let same = |(at, _): (usize, &str)| {
+        let (old, new) = (&names[..at], &names[at + 1..]);
+        let tail = |name: &str| name.split_once('/').map(|(_, tail)| tail.to_owned());
+        let equal = old == new || tail(old).is_some() && tail(old) == tail(new);
+        equal.then(|| (old.to_owned(), new.to_owned()))
+    };
+    names.match_indices(' ').find_map(same).or_else(|| {
+        let (old, new) = names.split_once(' ')?;
+        Some((old.to_owned(), name(new)))
+    })
+}
