@@ -26,6 +26,7 @@
 mod cgroup;
 mod client;
 mod error;
+mod image;
 mod init;
 mod layers;
 mod loader;
@@ -47,6 +48,7 @@ pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
 pub use probe::{overlay_works, probe};
+pub use seccomp::docker_seccomp_profile;
 pub use spec::{
     Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness,
 };

@@ -4,10 +4,12 @@
 //! the last call costs about nine comparisons; the kernel also caches calls that are allowed without looking at
 //! arguments. Instruction and return codes as in the kernel's `linux/filter.h` and `linux/seccomp.h`.
 
+mod profile;
 mod rules;
 
 use libc::sock_filter;
 
+pub use profile::docker_seccomp_profile;
 pub(crate) use rules::RULES;
 
 /// What is done with a system call.
@@ -54,10 +56,13 @@ pub(crate) enum Is {
     NoneOf(&'static [u32]),
 }
 
+/// A call: `SYS_` and its name, and its number on this architecture.
+pub(crate) type Call = (&'static str, libc::c_long);
+
 /// A group of calls with one verdict and one reason.
 pub(crate) struct Rule {
-    /// The calls' numbers on this architecture.
-    pub(crate) calls: &'static [libc::c_long],
+    /// The calls.
+    pub(crate) calls: &'static [Call],
     /// What is done with them.
     pub(crate) verdict: Verdict,
     /// Why.
@@ -99,7 +104,7 @@ pub(crate) fn compile(rules: &[Rule]) -> Vec<sock_filter> {
     let unknown = Verdict::Errno(libc::ENOSYS);
     let mut named: Vec<(u32, Verdict)> = rules
         .iter()
-        .flat_map(|r| r.calls.iter().filter_map(|nr| Some((u32::try_from(*nr).ok()?, r.verdict))))
+        .flat_map(|r| r.calls.iter().filter_map(|(_, nr)| Some((u32::try_from(*nr).ok()?, r.verdict))))
         .collect();
     named.sort_by_key(|(nr, _)| *nr);
     let mut ranges: Vec<(u32, Verdict)> = vec![(0, unknown)];
@@ -214,7 +219,7 @@ mod tests {
     fn every_named_call_gets_the_verdict_of_its_rule() {
         let program = compile(RULES);
         for rule in RULES {
-            for nr in rule.calls {
+            for (_, nr) in rule.calls {
                 let got = run(&program, ARCH, u32::try_from(*nr).unwrap(), [0; 6]);
                 match rule.verdict {
                     Verdict::Allow => assert_eq!(got, RET_ALLOW, "call {nr}"),

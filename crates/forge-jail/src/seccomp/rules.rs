@@ -2,21 +2,21 @@
 
 use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM};
 
-use super::{Is, Otherwise, Rule, Test, Verdict};
+use super::{Call, Is, Otherwise, Rule, Test, Verdict};
 
 macro_rules! calls {
-    ($($name:ident),+ $(,)?) => { &[$(libc::$name),+] };
+    ($($name:ident),+ $(,)?) => { &[$((stringify!($name), libc::$name)),+] };
 }
 
-const fn allow(calls: &'static [libc::c_long], why: &'static str) -> Rule {
+const fn allow(calls: &'static [Call], why: &'static str) -> Rule {
     Rule { calls, verdict: Verdict::Allow, why }
 }
 
-const fn refuse(calls: &'static [libc::c_long], why: &'static str) -> Rule {
+const fn refuse(calls: &'static [Call], why: &'static str) -> Rule {
     Rule { calls, verdict: Verdict::Errno(EPERM), why }
 }
 
-const fn refuse_if(calls: &'static [libc::c_long], tests: &'static [Test], why: &'static str) -> Rule {
+const fn refuse_if(calls: &'static [Call], tests: &'static [Test], why: &'static str) -> Rule {
     Rule { calls, verdict: Verdict::When(tests, Otherwise::Allow), why }
 }
 
