@@ -47,6 +47,14 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice],
             .hint("remove it: keys never enter the sandbox"),
         );
     }
+    if let Err(bad) = settings.egress.rules() {
+        let key = if settings.egress.keys.iter().any(|entry| entry.contains(&bad.entry)) {
+            "egress.keys"
+        } else {
+            "egress.allowed_domains"
+        };
+        faults.push(Fault::new(origin(key), bad.expected, format!("`{}`", bad.entry)).key(key));
+    }
     provider(settings, &origin, notices, faults);
 }
 

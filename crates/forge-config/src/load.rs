@@ -155,6 +155,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         notices.extend(variables.refusal(name, standing));
         passthrough.extend(variables.allowed(name).map(|value| (name.clone(), value)));
     }
+    let mut secrets = secrets;
+    for swap in settings.egress.rules().map(|rules| rules.keys).unwrap_or_default() {
+        notices.extend(variables.refusal(&swap.variable, standing));
+        if let Some(value) = variables.allowed(&swap.variable) {
+            secrets.insert(&secrets::egress_name(&swap.variable), Secret::new(value), swap.variable);
+        }
+    }
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
     notices.extend(checks::surroundings(&dirs, &sources.repo, standing));

@@ -46,6 +46,11 @@ impl Secrets {
         self.keys.get(provider).map(|(secret, _)| secret)
     }
 
+    /// The value of a variable that the egress proxy puts into requests.
+    pub fn egress(&self, variable: &str) -> Option<&Secret> {
+        self.get(&egress_name(variable))
+    }
+
     /// The variable that a provider's key came from.
     pub fn variable(&self, provider: &str) -> Option<&str> {
         self.keys.get(provider).map(|(_, variable)| variable.as_str())
@@ -68,6 +73,11 @@ impl Secrets {
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, REDACTED))
     }
+}
+
+/// Where a key of the egress proxy stands among the others; no provider is called so.
+pub(crate) fn egress_name(variable: &str) -> String {
+    format!("egress:{variable}")
 }
 
 /// The variables that may hold a provider's key, in order of precedence.

@@ -4,7 +4,7 @@
 //! field, or a field without a key, can't exist.
 
 use crate::schema::{KEYS, Value};
-use forge_types::{OnLimit, WorkspaceMode};
+use forge_types::{ApplyPolicy, BadEntry, EgressRules, KeySwap, OnLimit, WorkspaceMode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +27,10 @@ pub struct Settings {
     pub tools: Tools,
     /// `[sandbox]`
     pub sandbox: Sandbox,
+    /// `[egress]`
+    pub egress: Egress,
+    /// `[git]`
+    pub git: Git,
     /// `[workspace]`
     pub workspace: Workspace,
     /// `[runtime]`
@@ -136,6 +140,10 @@ pub enum Backend {
     Auto,
     /// Linux namespaces, seccomp, Landlock, cgroups.
     Native,
+    /// A container of Docker's engine.
+    Docker,
+    /// A container of podman.
+    Podman,
     /// No isolation.
     Process,
 }
@@ -146,6 +154,8 @@ impl Backend {
         match self {
             Self::Auto => "auto",
             Self::Native => "native",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
             Self::Process => "process",
         }
     }
@@ -157,6 +167,10 @@ impl Backend {
 pub struct Sandbox {
     /// How commands are isolated.
     pub backend: Backend,
+    /// The image that gives the root folder.
+    pub image: Option<String>,
+    /// The container engine's socket.
+    pub docker_host: Option<String>,
     /// Processor cores; `None`: all.
     pub cpu_limit: Option<f64>,
     /// Bytes.
@@ -169,6 +183,12 @@ pub struct Sandbox {
     pub command_timeout_seconds: u64,
     /// Size of `/tmp` in bytes.
     pub tmp_size: u64,
+    /// Time of a generated program in a box of its own, seconds.
+    pub exec_timeout_seconds: u64,
+    /// Memory of such a program, MiB.
+    pub exec_memory_mb: u64,
+    /// What a look at such a program does before it is executed.
+    pub static_check: StaticCheck,
     /// Whether commands reach the host's network.
     pub network_enabled: bool,
     /// Whether `process` may be used.
@@ -177,6 +197,72 @@ pub struct Sandbox {
     pub env_vars: Vec<String>,
     /// Host folders that commands may read, absolute.
     pub read_only_paths: Vec<PathBuf>,
+    /// Host folders that commands may change, absolute.
+    pub writable_paths: Vec<PathBuf>,
+    /// Whether package managers get a writable cache when a network is on.
+    pub writable_cache_mounts: bool,
+}
+
+/// What a look at a generated program does before it is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StaticCheck {
+    /// It says what it found.
+    Warn,
+    /// What it finds is not executed.
+    Deny,
+    /// Nobody looks.
+    Off,
+}
+
+/// What a box reaches while its network is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EgressMode {
+    /// Nothing.
+    DenyAll,
+    /// The hosts that are listed.
+    Allowlist,
+    /// Everything.
+    DevOpen,
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// What is reached.
+    pub mode: EgressMode,
+    /// The hosts of the list.
+    pub allowed_domains: Vec<String>,
+    /// Keys that the proxy puts in, as `host=VARIABLE`.
+    pub keys: Vec<String>,
+}
+
+impl Egress {
+    /// The rules of the list.
+    ///
+    /// # Errors
+    /// The first entry that makes no sense.
+    pub fn rules(&self) -> Result<EgressRules, BadEntry> {
+        let swap = |entry: &String| match entry.split_once('=') {
+            Some((host, variable)) => Ok(KeySwap { host: host.to_owned(), variable: variable.to_owned() }),
+            None => Err(BadEntry {
+                entry: entry.clone(),
+                expected: "write host=VARIABLE, such as api.example.com=EXAMPLE_KEY".to_owned(),
+            }),
+        };
+        let keys = self.keys.iter().map(swap).collect::<Result<_, _>>()?;
+        EgressRules::new(&self.allowed_domains, keys)
+    }
+}
+
+/// `[git]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Git {
+    /// Whether tools that write are left out.
+    pub read_only: bool,
 }
 
 /// `[workspace]`
@@ -185,6 +271,12 @@ pub struct Sandbox {
 pub struct Workspace {
     /// How a run works on its repository.
     pub mode: WorkspaceMode,
+    /// When a result is applied.
+    pub apply: ApplyPolicy,
+    /// What the snapshots of all runs may use on the disk, bytes.
+    pub snapshot_limit: u64,
+    /// Days after which snapshots of a run that ended may be removed.
+    pub snapshot_days: u64,
     /// Paths that tools may see although they look like credentials.
     pub reveal: Vec<String>,
 }

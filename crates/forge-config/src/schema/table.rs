@@ -210,12 +210,29 @@ pub const KEYS: &[Key] = &[
     .env(&[foreign("ENABLED_TOOLS")]),
     Key::new(
         "sandbox.backend",
-        Kind::Choice(&[("auto", &[]), ("native", &["bwrap"]), ("process", &[])]),
+        Kind::Choice(&[("auto", &[]), ("native", &["bwrap"]), ("docker", &[]), ("podman", &[]), ("process", &[])]),
         Preset::Text("auto"),
         Trust::Ask,
-        "How commands are isolated: `auto` takes native and fails where the kernel lacks something; `process` \
+        "How commands are isolated: `auto` takes native where this machine can, else docker, else podman; `process` \
          isolates nothing and needs `sandbox.allow_unisolated`.",
     ),
+    Key::new(
+        "sandbox.image",
+        ONE_LINE,
+        Preset::Unset,
+        Trust::Ask,
+        "Image that gives the root folder (`forge sandbox build`); unset: the host's system folders for native, \
+         `forge-sandbox:latest` for docker and podman.",
+    )
+    .env(&[alias("SANDBOX_IMAGE")]),
+    Key::new(
+        "sandbox.docker_host",
+        ONE_LINE,
+        Preset::Unset,
+        Trust::Ask,
+        "Socket of the container engine; unset: the usual places.",
+    )
+    .env(&[foreign("DOCKER_HOST")]),
     Key::new(
         "sandbox.cpu_limit",
         number(0.05, 1024.0),
@@ -254,6 +271,30 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("sandbox.tmp_size", bytes(MIB, 64 * TIB), Preset::Int(GIB), Trust::Lower, "Size of `/tmp`."),
     Key::new(
+        "sandbox.exec_timeout_seconds",
+        seconds(5, 120),
+        Preset::Int(30),
+        Trust::Lower,
+        "Time of a generated program in a box of its own (`forge sandbox exec --code`).",
+    )
+    .env(&[alias("SANDBOX_TIMEOUT_SECONDS")]),
+    Key::new(
+        "sandbox.exec_memory_mb",
+        int(128, 2048),
+        Preset::Int(512),
+        Trust::Lower,
+        "Memory of a generated program in a box of its own, in MiB.",
+    )
+    .env(&[alias("SANDBOX_MEMORY_LIMIT_MB")]),
+    Key::new(
+        "sandbox.static_check",
+        Kind::Choice(&[("warn", &[]), ("deny", &[]), ("off", &[])]),
+        Preset::Text("warn"),
+        Trust::Towards(&["deny", "warn", "off"]),
+        "What a look at a generated program before it is executed does: `warn` says what it found, `deny` refuses to \
+         execute it. It is never the isolation.",
+    ),
+    Key::new(
         "sandbox.network_enabled",
         Kind::Bool,
         Preset::Bool(false),
@@ -283,11 +324,78 @@ pub const KEYS: &[Key] = &[
         "Host folders that commands may read, for toolchains that do not lie under `/usr`.",
     ),
     Key::new(
+        "sandbox.writable_paths",
+        Kind::List(Element::Path),
+        Preset::Empty,
+        Trust::Fewer,
+        "Host folders beside the workspace that commands may change. Nothing there is kept, undone or applied.",
+    ),
+    Key::new(
+        "sandbox.writable_cache_mounts",
+        Kind::Bool,
+        Preset::Bool(true),
+        Trust::Off,
+        "Whether package managers get a writable `/cache` when a network is on.",
+    ),
+    Key::new(
+        "egress.mode",
+        Kind::Choice(&[("deny-all", &[]), ("allowlist", &[]), ("dev-open", &[])]),
+        Preset::Text("allowlist"),
+        Trust::Towards(&["deny-all", "allowlist", "dev-open"]),
+        "What a box reaches while `sandbox.network_enabled` is off: nothing, the hosts of `egress.allowed_domains`, or \
+         everything.",
+    ),
+    Key::new(
+        "egress.allowed_domains",
+        Kind::List(Element::Name),
+        Preset::Empty,
+        Trust::Fewer,
+        "Hosts that a box may reach through a proxy: names, `*.suffix`, or addresses. Empty: none.",
+    ),
+    Key::new(
+        "egress.keys",
+        Kind::List(Element::Name),
+        Preset::Empty,
+        Trust::Fewer,
+        "Keys that the proxy puts into requests, as `host=VARIABLE`: the box sees a placeholder in that variable, only \
+         requests to the host get your value.",
+    ),
+    Key::new(
         "workspace.mode",
-        Kind::Choice(&[("inplace", &[])]),
-        Preset::Text("inplace"),
+        Kind::Choice(&[("transaction", &[]), ("branch", &["worktree"]), ("inplace", &[])]),
+        Preset::Text("transaction"),
+        Trust::Towards(&["transaction", "branch", "inplace"]),
+        "How a run works on its repository: in a private view whose result is applied (`transaction`) or becomes a \
+         branch (`branch`), or directly (`inplace`).",
+    ),
+    Key::new(
+        "workspace.apply",
+        Kind::Choice(&[("auto", &[]), ("ask", &[]), ("never", &[])]),
+        Preset::Text("auto"),
+        Trust::Towards(&["never", "ask", "auto"]),
+        "When the result of a run that completed is applied: at once if nobody else changed the same files, after a \
+         question, or only by `forge apply`.",
+    ),
+    Key::new(
+        "workspace.snapshot_limit",
+        bytes(MIB, 64 * TIB),
+        Preset::Int(10 * GIB),
         Trust::Ask,
-        "How a run works on its repository: `inplace` edits it directly.",
+        "What the snapshots of all runs may use on the disk; `forge gc` and new runs remove the oldest beyond it.",
+    ),
+    Key::new(
+        "workspace.snapshot_days",
+        int(1, 36_500),
+        Preset::Int(30),
+        Trust::Ask,
+        "Days after which the snapshots of a run that ended may be removed.",
+    ),
+    Key::new(
+        "git.read_only",
+        Kind::Bool,
+        Preset::Bool(false),
+        Trust::Ask,
+        "Whether the tools that commit, branch and open pull requests are left out.",
     ),
     Key::new(
         "workspace.reveal",
