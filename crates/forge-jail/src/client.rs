@@ -16,8 +16,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::cgroup::{self, Group, Made};
 use crate::error::Error;
+use crate::image;
 use crate::init::{About, Boot, INIT_ARGV0, Order};
 use crate::layers::{Layer, LayerReport};
+use crate::loader::Helper;
 use crate::probe;
 use crate::spec::JailSpec;
 use crate::wire::{self, Frame, OverlayAttributes, Reply, Request, Startup};
@@ -135,6 +137,14 @@ impl Jail {
         if let Some(fault) = spec.fault() {
             return Err(Error::Spec(fault));
         }
+        let helper = match &spec.image {
+            None => None,
+            Some(root) => {
+                image::check(root)?;
+                let found = Helper::of(exe);
+                Some(found.map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })?)
+            }
+        };
         let (give, take) = mpsc::channel::<i32>();
         let (label, limits) = (spec.label.clone(), spec.limits.clone());
         let (ours, theirs) =
@@ -154,7 +164,7 @@ impl Jail {
                 limited.settle(made, pid, limits.memory_bytes, limits.cpus);
             }
         })?;
-        let mut first = start_init(spec, exe, theirs)?;
+        let mut first = start_init(spec, helper, exe, theirs)?;
         let (init, stands) = started(&shared.control, &mut first, exe, &give)?;
         {
             let mut state = shared.lock();
@@ -439,8 +449,8 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 }
 
 #[allow(clippy::disallowed_methods, reason = "the init of a box is started here and nowhere else")]
-fn start_init(spec: &JailSpec, exe: &Path, control: OwnedFd) -> Result<Child, Error> {
-    let boot = serde_json::to_vec(&Boot { spec: spec.clone() })
+fn start_init(spec: &JailSpec, helper: Option<Helper>, exe: &Path, control: OwnedFd) -> Result<Child, Error> {
+    let boot = serde_json::to_vec(&Boot { spec: spec.clone(), helper })
         .map_err(|e| talk("describing the box", io::Error::other(e)))?;
     let memory = wire::memory_file(&boot).map_err(|e| talk("describing the box", e))?;
     Command::new(exe)

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 use crate::init::CONTAINED_ARGV0;
 use crate::spec::{Bind, HELPER, Missing};
 
@@ -22,13 +24,14 @@ const LOADER: &str = "/run/forge/lib/ld.so";
 const INTERPRETER: u32 = 3;
 
 /// How the own binary runs inside any image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Helper {
     files: Vec<Bind>,
     start: Start,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Start {
     /// By itself: it is static.
     Itself,

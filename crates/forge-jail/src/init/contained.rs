@@ -113,7 +113,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     sys::seccomp_install(&seccomp::compile(seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener }).step("serving requests")
+    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None }).step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {

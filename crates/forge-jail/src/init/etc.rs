@@ -1,9 +1,14 @@
 //! The box's own `/etc`: a few files made here, and harmless ones of the host. The host's folder never appears.
 
+use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::mounts;
+use crate::image;
 use crate::spec::{HOME, JailSpec, Network};
 
 /// Entries of the host's /etc that programs need and that hold no secrets: bound read-only where they exist.
@@ -13,10 +18,12 @@ const FROM_HOST: &[&str] = &[
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
+    "ld-musl-*",
     // Which of several programs a name stands for.
     "alternatives",
     // Certificates of authorities; private keys are in sibling folders and stay out.
     "ssl/certs",
+    "ssl/cert.pem",
     "ssl/openssl.cnf",
     "pki/tls/certs",
     "pki/tls/openssl.cnf",
@@ -30,14 +37,15 @@ const FROM_HOST: &[&str] = &[
     "magic",
     "os-release",
     "debian_version",
+    "alpine-release",
     // Configuration that language runtimes read from here.
     "python3*",
     "java-*",
     "fonts",
 ];
 
-/// Fills `/etc` below the current folder.
-pub(super) fn fill(spec: &JailSpec, inside: (u32, u32)) -> io::Result<()> {
+/// Fills `/etc` below the current folder, with what is the host's from an image if there is one.
+pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>) -> io::Result<()> {
     mounts::make_dirs(Path::new("etc"))?;
     let (uid, gid) = inside;
     let root_user = if uid == 0 { "" } else { "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n" };
@@ -63,8 +71,8 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32)) -> io::Result<()> {
     }
     for name in FROM_HOST {
         match name.strip_suffix('*') {
-            Some(prefix) => bind_all(prefix)?,
-            None => bind(name)?,
+            Some(prefix) => bind_all(prefix, image)?,
+            None => bind(name, image)?,
         }
     }
     Ok(())
@@ -78,20 +86,37 @@ fn resolver(network: Network) -> String {
     }
 }
 
-fn bind(name: &str) -> io::Result<()> {
+fn bind(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
     let source = Path::new("/etc").join(name);
-    match mounts::bind_read_only(&source, &source) {
+    let bound = match image {
+        None => mounts::bind_read_only(&source, &source),
+        Some(image) => {
+            let path = CString::new(format!("etc/{name}"))?;
+            mounts::bind_inside(image.as_fd(), &path, &source)
+        }
+    };
+    match bound {
         // What the host lacks or an ordinary user may not enter, the box does without.
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
         other => other,
     }
 }
 
-fn bind_all(prefix: &str) -> io::Result<()> {
-    for entry in std::fs::read_dir("/etc")? {
+fn bind_all(prefix: &str, image: Option<&OwnedFd>) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let opened = match image {
+        None => rustix::fs::open(c"/etc", flags | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from),
+        Some(image) => image::open_inside(image, c"etc", flags),
+    };
+    let folder = match opened {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut entries = rustix::fs::Dir::read_from(&folder)?;
+    while let Some(entry) = entries.read() {
         let entry = entry?;
-        if let Some(name) = entry.file_name().to_str().filter(|n| n.starts_with(prefix)) {
-            bind(name)?;
+        if let Some(name) = entry.file_name().to_str().ok().filter(|n| n.starts_with(prefix)) {
+            bind(name, image)?;
         }
     }
     Ok(())

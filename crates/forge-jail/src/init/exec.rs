@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::loader::Helper;
+use crate::spec::HELPER;
 use crate::wire::{Exec, Raw, StartFault};
 
 /// Size of the stack the child runs on until `execve`; it calls a few system calls and recurses nowhere.
@@ -17,6 +19,8 @@ pub(super) struct Launcher {
     stack: Vec<u8>,
     /// The box's environment, in order, later entries of a command win.
     env: Vec<(Raw, Raw)>,
+    /// How the own binary is started, where it cannot start by itself.
+    helper: Option<Helper>,
 }
 
 /// What the child needs, prepared before it exists, because it may not allocate.
@@ -35,8 +39,8 @@ struct Plan {
 }
 
 impl Launcher {
-    pub(super) fn new(env: &[(Raw, Raw)]) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec() }
+    pub(super) fn new(env: &[(Raw, Raw)], helper: Option<Helper>) -> Self {
+        Self { stack: vec![0; STACK], env: env.to_vec(), helper }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
@@ -61,8 +65,9 @@ impl Launcher {
         let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| about_program(e.into()))?;
         let env = self.merged(exec);
-        let candidates = candidates(&program, &env).map_err(about_program)?;
-        let argv = exec.argv.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
+        let (program_now, arguments) = self.through_helper(&program, &exec.argv);
+        let candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let argv = arguments.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let envp = env.iter().map(pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let mut plan = Plan {
             candidates: pointers(&candidates),
@@ -82,6 +87,18 @@ impl Launcher {
             return Err(StartFault { what: program, errno: plan.errno });
         }
         Ok(pid)
+    }
+
+    /// The own binary in an image of another system is started through its loader.
+    fn through_helper(&self, program: &Raw, argv: &[Raw]) -> (Raw, Vec<Raw>) {
+        match (&self.helper, argv.split_first()) {
+            (Some(helper), Some((name, rest))) if program.0 == HELPER.as_bytes() => {
+                let (program, before) = helper.command(&name.to_string());
+                let all = before.into_iter().map(Raw::from).chain(rest.iter().cloned());
+                (Raw::from(program), all.collect())
+            }
+            _ => (program.clone(), argv.to_vec()),
+        }
     }
 
     fn merged(&self, exec: &Exec) -> Vec<(Raw, Raw)> {

@@ -39,6 +39,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Layer, LayerReport};
+use crate::loader::Helper;
 use crate::spec::{JailSpec, Network};
 use crate::sys::{self, Fork};
 use crate::wire::{self, OverlayAttributes, Raw, Startup};
@@ -51,6 +52,8 @@ pub const INIT_ARGV0: &str = "forge-jail-init";
 pub(crate) struct Boot {
     /// The description of the box.
     pub(crate) spec: JailSpec,
+    /// How the own binary runs inside, where its libraries are not.
+    pub(crate) helper: Option<Helper>,
 }
 
 /// What a failed step means.
@@ -83,6 +86,7 @@ struct Ready {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     listener: Option<OwnedFd>,
+    helper: Option<Helper>,
 }
 
 /// Names the step and layer of a failure.
@@ -154,7 +158,7 @@ fn start() -> io::Result<()> {
 
 fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     harden::default_signals();
-    let spec = boot.spec;
+    let Boot { spec, helper } = boot;
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
     let ids = identity::prepare(&spec)?;
     namespaces(&spec, &mut layers)?;
@@ -177,7 +181,7 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     drop(gate);
     // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
     rustix::process::setsid().step("making a session")?;
-    rootfs::build(&spec, &ids)?;
+    rootfs::build(&spec, helper.as_ref(), &ids)?;
     sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
     let mut listener = None;
     if spec.network == Network::Off {
@@ -190,7 +194,7 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     ids.enter(&mut layers)?;
     roots::check(&spec)?;
     harden::apply(&spec, &mut layers)?;
-    serve::run(control, &spec, Ready { layers, overlay, listener }).step("serving requests")
+    serve::run(control, &spec, Ready { layers, overlay, listener, helper }).step("serving requests")
 }
 
 /// A listener in the box's own network. Who holds it accepts, wherever they are.

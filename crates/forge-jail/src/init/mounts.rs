@@ -1,6 +1,6 @@
 //! Small steps of mounting, all relative to the new root, which is the current folder while it is built.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::image;
 use crate::sys::{self, Attributes, Recursive};
 
 /// A path as the kernel takes it.
@@ -55,6 +56,15 @@ pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
 /// Binds a host file or folder read-only at `target`.
 pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
     place(&read_only_clone(source)?, target)
+}
+
+/// Binds a file or folder of an image read-only at `target`. Links in the path lead where they lead inside the image.
+pub(super) fn bind_inside(image: BorrowedFd<'_>, path: &CStr, target: &Path) -> io::Result<()> {
+    let source = image::open_inside(image, path, OFlags::PATH)?;
+    let tree = sys::clone_tree(source.as_fd(), c"", Recursive::Yes)?;
+    let what = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::Yes };
+    sys::set_attributes(tree.as_fd(), what)?;
+    place(&tree, target)
 }
 
 /// Attaches a detached mount of a file or folder at `target`.

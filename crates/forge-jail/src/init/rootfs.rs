@@ -1,21 +1,45 @@
 //! The root folder of the box, built from nothing and made the only one the box can see.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use super::identity::Ids;
 use super::mounts::{self, Blank};
-use super::{During, Fault, etc, roots};
+use super::{About, During, Fault, etc, roots};
+use crate::image;
 use crate::layers::Layer;
+use crate::loader::Helper;
 use crate::spec::{HELPER, JailSpec, Missing};
 use crate::sys::{self, Attributes, Recursive};
 
 /// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+
+/// Folders at the top of an image that the box makes itself, or that belong to that system's users and state.
+const NOT_OF_IMAGE: &[&str] = &[
+    "proc",
+    "dev",
+    "sys",
+    "tmp",
+    "run",
+    "home",
+    "root",
+    "workspace",
+    "etc",
+    "var",
+    "cache",
+    "code",
+    "mnt",
+    "media",
+    "boot",
+    "lost+found",
+];
 
 /// Devices that hold nothing.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
@@ -49,7 +73,7 @@ const HIDDEN: &[&str] = &[
 ];
 
 /// Builds the root folder and moves into it.
-pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
+pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<(), Fault> {
     let mounts_layer = Layer::MountNamespace;
     // Nothing mounted here shows up outside, nothing mounted outside shows up here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -60,6 +84,8 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let root = sys::new_mount("tmpfs", &options, attributes).layer(mounts_layer, "making the root folder")?;
     let own = std::fs::read_link("/proc/self/exe").step("finding the own binary")?;
+    let image =
+        spec.image.as_deref().map(image::open).transpose().about(About::Image, "opening the image")?;
     // It only has to be somewhere until the old root is forgotten; of this folder nothing is needed any more, while
     // another one could hold the workspace or something to bind.
     sys::attach(root.as_fd(), c"/proc").layer(mounts_layer, "attaching the root folder")?;
@@ -67,8 +93,12 @@ pub(super) fn build(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
 
     // Before the binds: one of them may lie below it.
     temporary(spec, uid, gid).step("making /tmp")?;
-    system(spec, ids, &own)?;
-    etc::fill(spec, ids.inside()).step("filling /etc")?;
+    match &image {
+        None => host_system()?,
+        Some(image) => image_system(image.as_fd()).step("binding the image's folders")?,
+    }
+    places(spec, ids, helper, &own)?;
+    etc::fill(spec, ids.inside(), image.as_ref()).step("filling /etc")?;
     devices().step("filling /dev")?;
     for view in &views {
         view.attach().step("attaching the workspace")?;
@@ -87,8 +117,8 @@ fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {
     sys::attach(mount.as_fd(), &mounts::c_path(mounts::below_root(Path::new(target)))?)
 }
 
-/// System folders, the caller's own binds, and the caller's binary.
-fn system(spec: &JailSpec, ids: &Ids, own: &Path) -> Result<(), Fault> {
+/// The host's programs and libraries.
+fn host_system() -> Result<(), Fault> {
     for folder in SYSTEM.iter().map(Path::new) {
         match std::fs::read_link(folder) {
             Ok(target) => {
@@ -99,15 +129,55 @@ fn system(spec: &JailSpec, ids: &Ids, own: &Path) -> Result<(), Fault> {
             Err(_) => {}
         }
     }
+    Ok(())
+}
+
+/// The image's folders in the place of the host's. Links at its top are made again, which lead where they lead inside.
+fn image_system(image: BorrowedFd<'_>) -> io::Result<()> {
+    let listed =
+        rustix::fs::openat(image, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut entries = rustix::fs::Dir::read_from(&listed)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." || name.to_str().is_ok_and(|name| NOT_OF_IMAGE.contains(&name)) {
+            continue;
+        }
+        let stat = rustix::fs::statat(image, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let target = Path::new("/").join(OsStr::from_bytes(name.to_bytes()));
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => mounts::bind_inside(image, name, &target)?,
+            FileType::Symlink => {
+                let link = rustix::fs::readlinkat(image, name, Vec::new())?;
+                rustix::fs::symlink(link, mounts::below_root(&target))?;
+            }
+            _ => {}
+        }
+    }
+    // What packages left about themselves.
+    match mounts::bind_inside(image, c"var/lib", Path::new("/var/lib")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The caller's binary, its own binds, and the list of processors.
+fn places(spec: &JailSpec, ids: &Ids, helper: Option<&Helper>, own: &Path) -> Result<(), Fault> {
     let cpus = Path::new("/sys/devices/system/cpu");
     if cpus.is_dir() {
         // Programs that size their thread pools look here.
         mounts::bind_read_only(cpus, cpus).step("binding the list of processors")?;
     }
-    // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
-    // start has no path any more.
-    mounts::bind_read_only(own, Path::new(HELPER))
-        .step(format!("binding the own binary {} (was it replaced while running?)", own.display()))?;
+    let replaced = |file: &Path| format!("binding {} (was it replaced while running?)", file.display());
+    match helper {
+        // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
+        // start has no path any more.
+        None => mounts::bind_read_only(own, Path::new(HELPER)).step(replaced(own))?,
+        Some(helper) => helper
+            .files()
+            .iter()
+            .try_for_each(|f| mounts::bind_read_only(&f.source, &f.target).step(replaced(&f.source)))?,
+    }
     let mut binds: Vec<_> = spec.binds.iter().collect();
     // Outer targets first, so that an inner one lands on top of it.
     binds.sort_by_key(|b| b.target.components().count());

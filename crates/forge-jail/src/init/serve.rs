@@ -66,7 +66,7 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let workspace = rustix::fs::open(WORKSPACE, folder, Mode::empty())?;
     let files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
-    let Ready { layers, overlay, listener } = ready;
+    let Ready { layers, overlay, listener, helper } = ready;
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
     wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
     drop(listener);
@@ -74,7 +74,7 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         control,
         workspace,
         files,
-        launcher: Launcher::new(&spec.env),
+        launcher: Launcher::new(&spec.env, helper),
         running: BTreeMap::new(),
         watch: None,
         kept: Vec::new(),

@@ -9,6 +9,7 @@
 
 mod commands;
 mod files;
+mod images;
 mod places;
 mod rig;
 mod roots;

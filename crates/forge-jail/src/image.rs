@@ -1,0 +1,86 @@
+//! The root folder of another system, looked at before a box is built on it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::error::Error;
+
+/// Programs of which every usable system has one.
+const PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/bin/python3", "bin/bash"];
+
+/// This machine's number in the header of a program, and its name.
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
+
+/// Opens the root folder of an image.
+pub(crate) fn open(root: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, root, flags, Mode::empty())?)
+}
+
+/// Opens a path as a program inside would: links in the image never lead out of it.
+pub(crate) fn open_inside(
+    root: impl AsFd,
+    path: impl rustix::path::Arg,
+    flags: OFlags,
+) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)?)
+}
+
+/// Whether the image is there and made for this machine.
+///
+/// # Errors
+/// [`Error::Image`] with what is wrong and what can be done.
+pub(crate) fn check(root: &Path) -> Result<(), Error> {
+    let wrong = |why: String| Error::Image { why };
+    let folder = open(root).map_err(|error| {
+        wrong(format!("{}: {error}; build it first, or name another one", root.display()))
+    })?;
+    for program in PROGRAMS {
+        let Ok(found) = open_inside(&folder, *program, OFlags::RDONLY | OFlags::NONBLOCK) else { continue };
+        let Some(machine) = machine(&File::from(found)) else { continue };
+        if machine != MACHINE {
+            let (theirs, ours) = (name(machine), name(MACHINE));
+            return Err(wrong(format!(
+                "{} is made for {theirs}, this machine is {ours}; use an image built for {ours}",
+                root.display()
+            )));
+        }
+        return Ok(());
+    }
+    // Nothing to tell by, as in an image of data or scripts: what cannot run says so itself.
+    Ok(())
+}
+
+/// The machine a program is made for, `e_machine` of elf(5); `None` for what is no program.
+fn machine(file: &File) -> Option<u16> {
+    let mut head = [0u8; 20];
+    file.read_exact_at(&mut head, 0).ok()?;
+    let bytes = [*head.get(18)?, *head.get(19)?];
+    match (head.starts_with(b"\x7fELF"), head.get(5)?) {
+        (true, 1) => Some(u16::from_le_bytes(bytes)),
+        (true, _) => Some(u16::from_be_bytes(bytes)),
+        (false, _) => None,
+    }
+}
+
+fn name(machine: u16) -> String {
+    match machine {
+        3 => "32-bit x86".to_owned(),
+        40 => "32-bit ARM".to_owned(),
+        62 => "x86-64".to_owned(),
+        183 => "aarch64".to_owned(),
+        243 => "RISC-V".to_owned(),
+        21 => "64-bit PowerPC".to_owned(),
+        22 => "s390x".to_owned(),
+        other => format!("another machine (ELF number {other})"),
+    }
+}
