@@ -9,7 +9,7 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::View;
 use crate::walk::{self, LARGEST_ANSWER, WALKER};
-use forge_jail::{Answer, End, Ended, Exec, HELPER, Jail, Leftovers, Raw, Reply, Request, StartFault, State};
+use forge_jail::{Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State};
 use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Room {
     longest: Duration,
     report: SandboxReport,
     reached: Option<Reached>,
+    /// How the own binary runs in there, where that is not as it runs here.
+    helper: Option<Helper>,
     /// Commands in flight.
     running: AtomicUsize,
     /// Whether a command may have left processes behind that go on.
@@ -86,9 +88,16 @@ impl Room {
             longest: parts.longest,
             report: parts.report,
             reached: parts.reached,
+            helper: None,
             running: AtomicUsize::new(0),
             kept: AtomicBool::new(false),
         }
+    }
+
+    /// The same box, in which the own binary is started in another way than here.
+    pub(crate) fn with_helper(mut self, helper: Helper) -> Self {
+        self.helper = Some(helper);
+        self
     }
 
     fn jail(&self) -> &Arc<Jail> {
@@ -151,9 +160,13 @@ impl Room {
     /// Asks the walker, the same binary inside the box.
     async fn walk(&self, request: &walk::Request) -> Result<walk::Answer, Error> {
         let json = serde_json::to_string(request).map_err(|e| Error::Invalid { why: e.to_string() })?;
+        let (program, argv) = match &self.helper {
+            Some(helper) => helper.command(WALKER),
+            None => (HELPER.to_owned(), vec![WALKER.to_owned()]),
+        };
         let exec = Exec {
-            program: Some(Raw::from(HELPER)),
-            argv: vec![Raw::from(WALKER), Raw::from(json)],
+            program: Some(Raw::from(program)),
+            argv: argv.into_iter().chain([json]).map(Raw::from).collect(),
             cwd: Raw::default(),
             env: Vec::new(),
             timeout_ms: Some(millis(WALK_TIME)),

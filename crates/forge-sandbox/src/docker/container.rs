@@ -1,0 +1,286 @@
+//! What an engine is asked for: one hardened container per box.
+
+use super::engine::Engine;
+use super::error::Error;
+use super::place::Place;
+use super::{Kind, owner};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ImageInspect, Mount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
+use forge_jail::{Helper, JailSpec, Network, Raw};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A host path and where it stands in the container.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) access: Access,
+}
+
+/// What may be done with a path that is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// All that a container is made of.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) run: String,
+    pub(crate) image: &'a str,
+    pub(crate) user: (u32, u32),
+    pub(crate) jail: &'a JailSpec,
+    pub(crate) helper: &'a Helper,
+    pub(crate) place: &'a Place,
+    /// Beside what every box has.
+    pub(crate) shown: Vec<Shown>,
+    /// Files and folders of the container that are covered by something empty.
+    pub(crate) covered: Vec<PathBuf>,
+    /// Size in bytes of a writable `/cache` in memory, if there is to be one.
+    pub(crate) caches: Option<u64>,
+}
+
+/// Files of /proc and /sys that tell about the machine or act on it; the engine covers them. The first ones are what
+/// engines cover by themselves, which a list of one's own replaces.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+    "/proc/config.gz",
+    "/proc/driver",
+    "/proc/dynamic_debug",
+    "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
+    "/proc/kallsyms",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/modules",
+    "/proc/slabinfo",
+    "/proc/softirqs",
+    "/proc/sysrq-trigger",
+    "/proc/tty",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+];
+/// What stays readable and cannot be written.
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+
+/// A container that was made. Dropped, it is removed, whatever its state.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    socket: PathBuf,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // The engine removes it by itself as soon as its init has ended; this waits for that, and removes one that
+        // never started. An engine that is gone leaves it to the next start's clean-up.
+        let _ = super::engine::remove_now(&self.socket, &self.id);
+    }
+}
+
+impl Container {
+    /// Makes the container. Gives what the engine warns of as well.
+    pub(crate) async fn create(engine: &Engine, plan: &Plan<'_>) -> Result<(Self, Vec<String>), Error> {
+        const DOING: &str = "making a container";
+        let options = CreateContainerOptions { name: Some(plan.place.name()), ..Default::default() };
+        let body = body(engine, plan)?;
+        let made =
+            engine.api.create_container(Some(options), body).await.map_err(|error| {
+                match Error::said(engine.kind, DOING, &error) {
+                    Error::Refused { engine, why, .. } if why.to_lowercase().contains("no such image") => {
+                        Error::NoImage { engine, image: plan.image.to_owned() }
+                    }
+                    other => other,
+                }
+            })?;
+        Ok((Self { id: made.id, socket: engine.socket.clone() }, made.warnings))
+    }
+
+    /// Starts it.
+    pub(crate) async fn start(&self, engine: &Engine) -> Result<(), Error> {
+        let started = engine.api.start_container(&self.id, None::<StartContainerOptions>).await;
+        started.map_err(|error| Error::said(engine.kind, "starting the container", &error))
+    }
+}
+
+/// The image, if the engine has it and it is for this machine.
+pub(crate) async fn image(engine: &Engine, name: &str) -> Result<ImageInspect, Error> {
+    let found = engine.api.inspect_image(name).await.map_err(|error| match &error {
+        bollard::errors::Error::DockerResponseServerError { status_code: 404, .. } => {
+            Error::NoImage { engine: engine.kind, image: name.to_owned() }
+        }
+        _ => Error::said(engine.kind, "looking for the image", &error),
+    })?;
+    let has = super::engine::architecture(found.architecture.as_deref().unwrap_or_default());
+    // An image that was imported may say nothing.
+    if !has.is_empty() && has != engine.architecture {
+        let needs = engine.architecture.clone();
+        return Err(Error::Architecture { image: name.to_owned(), has, needs });
+    }
+    Ok(found)
+}
+
+fn body(engine: &Engine, plan: &Plan<'_>) -> Result<ContainerCreateBody, Error> {
+    let (uid, gid) = plan.user;
+    Ok(ContainerCreateBody {
+        hostname: Some(plan.jail.hostname.clone()),
+        user: Some(format!("{uid}:{gid}")),
+        // Commands get the box's environment from the init. The image's own must not reach into the loader.
+        env: Some(["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"].map(str::to_owned).into()),
+        entrypoint: Some(plan.helper.entry()),
+        cmd: Some(Vec::new()),
+        image: Some(plan.image.to_owned()),
+        working_dir: Some("/".to_owned()),
+        labels: Some(owner::labels(&plan.run)),
+        tty: Some(false),
+        open_stdin: Some(false),
+        network_disabled: (plan.jail.network == Network::Off).then_some(true),
+        host_config: Some(host_config(engine, plan)?),
+        ..Default::default()
+    })
+}
+
+fn host_config(engine: &Engine, plan: &Plan<'_>) -> Result<HostConfig, Error> {
+    let limits = &plan.jail.limits;
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let podman = engine.kind == Kind::Podman;
+    Ok(HostConfig {
+        memory: Some(bytes(limits.memory_bytes)),
+        // Memory and swap together: equal means no swap.
+        memory_swap: Some(bytes(limits.memory_bytes)),
+        pids_limit: Some(limits.pids.into()),
+        nano_cpus: limits.cpus.map(nano),
+        shm_size: Some(bytes(limits.tmp_bytes / 4)),
+        tmpfs: Some(tmpfs(plan, podman)),
+        ulimits: Some(ulimits(plan.jail)),
+        mounts: Some(mounts(plan)),
+        network_mode: Some(
+            match plan.jail.network {
+                Network::Off => "none",
+                Network::Host => "host",
+            }
+            .to_owned(),
+        ),
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        privileged: Some(false),
+        security_opt: Some(security(plan, podman)?),
+        // With an init of the engine's before ours, nothing would tell its orphans from ours.
+        init: Some(false),
+        auto_remove: Some(true),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), ..Default::default() }),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        // Rootless podman gives files to the user who asked only when it is told so.
+        userns_mode: (podman && engine.rootless).then(|| "keep-id".to_owned()),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        masked_paths: Some(MASKED.iter().map(|p| (*p).to_owned()).collect()),
+        readonly_paths: Some(READ_ONLY.iter().map(|p| (*p).to_owned()).collect()),
+        ..Default::default()
+    })
+}
+
+/// Processors in billionths, as the API counts them.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a float cast saturates; the jail's spec checks the range"
+)]
+fn nano(cpus: f64) -> i64 {
+    (cpus * 1e9) as i64
+}
+
+fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
+    let options = |size: u64| {
+        // Empty files cost kernel memory that the size does not count; podman knows no word for it.
+        let inodes =
+            if podman { String::new() } else { format!(",nr_inodes={}", (size / 4096).clamp(1024, 1 << 20)) };
+        format!("rw,exec,nosuid,nodev,mode=1777,size={size}{inodes}")
+    };
+    let mut places = HashMap::from([("/tmp".to_owned(), options(plan.jail.limits.tmp_bytes))]);
+    if let Some(size) = plan.caches {
+        places.insert("/cache".to_owned(), options(size));
+    }
+    places
+}
+
+/// Given in full: what an engine would pass on depends on how it was started.
+fn ulimits(jail: &JailSpec) -> Vec<ResourcesUlimits> {
+    let limit = |name: &str, value: u64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: i64::try_from(value).ok(),
+        hard: i64::try_from(value).ok(),
+    };
+    vec![limit("nofile", jail.limits.open_files.max(64)), limit("core", 0), limit("memlock", 8 << 20)]
+}
+
+fn security(plan: &Plan<'_>, podman: bool) -> Result<Vec<String>, Error> {
+    let profile = forge_jail::docker_seccomp_profile();
+    // Docker takes the profile itself, podman the name of a file.
+    let seccomp = if podman {
+        let file = plan
+            .place
+            .file("seccomp.json", &profile, 0o644)
+            .map_err(Error::host("writing the call filter"))?;
+        format!("seccomp={}", file.display())
+    } else {
+        format!("seccomp={profile}")
+    };
+    Ok(vec!["no-new-privileges".to_owned(), seccomp])
+}
+
+fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
+    let place = plan.place;
+    let fixed = [
+        (place.socket(), Path::new(forge_jail::SOCKET)),
+        (place.path("passwd"), Path::new("/etc/passwd")),
+        (place.path("group"), Path::new("/etc/group")),
+    ];
+    let helper = plan.helper.files().iter().map(|f| bind(&f.source, &f.target, Access::Read));
+    let shown = plan.shown.iter().map(|s| bind(&s.source, &s.target, s.access));
+    let empty = place.path("covered");
+    // Outer places first, so that an inner one lands on top.
+    let mut mounts: Vec<Mount> =
+        fixed.iter().map(|(s, t)| bind(s, t, Access::Read)).chain(helper).chain(shown).collect();
+    mounts.sort_by_key(|m| m.target.as_deref().map_or(0, |t| Path::new(t).components().count()));
+    mounts.extend(plan.covered.iter().map(|path| bind(&empty, path, Access::Read)));
+    mounts
+}
+
+fn bind(source: &Path, target: &Path, access: Access) -> Mount {
+    let text = |path: &Path| Some(path.to_string_lossy().into_owned());
+    Mount {
+        source: text(source),
+        target: text(target),
+        typ: Some(MountType::BIND),
+        read_only: Some(access == Access::Read),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The `PATH` that an image was made with, for commands.
+pub(crate) fn search_path(image: &ImageInspect) -> Option<(Raw, Raw)> {
+    let env = image.config.as_ref()?.env.as_ref()?;
+    let path = env.iter().find_map(|line| line.strip_prefix("PATH="))?;
+    Some((Raw::from("PATH"), Raw::from(path)))
+}
