@@ -77,6 +77,15 @@ impl Base {
     /// # Errors
     /// `root` is no readable folder, or the host fails.
     pub fn take(root: &Path) -> io::Result<Self> {
+        Self::look(root, Denied::Skip)
+    }
+
+    /// The manifest of a folder that is ours: folders whose modes forbid it are looked into all the same.
+    pub(crate) fn take_own(root: &Path) -> io::Result<Self> {
+        Self::look(root, Denied::Force)
+    }
+
+    fn look(root: &Path, denied: Denied) -> io::Result<Self> {
         let root = host::open_root(root)?;
         let taken_ns = now_ns();
         let found: Mutex<HashMap<RelPath, Found>> = Mutex::default();
@@ -98,7 +107,7 @@ impl Base {
             found.insert(folder.path.clone(), (listing, targets));
             Ok(below)
         };
-        walk(&root, (), Denied::Skip, Threads::Two, &look)?;
+        walk(&root, (), denied, Threads::Two, &look)?;
         let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         Self::assemble(&Stamp::of_open(&root)?, taken_ns, found)
     }

@@ -259,3 +259,67 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     sync_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
+
+/// Sets when the content of an open file last changed; when it was last read stays.
+pub(crate) fn set_time(file: impl AsFd, mtime_ns: i64) -> io::Result<()> {
+    use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+    let mtime = Timespec {
+        tv_sec: mtime_ns.div_euclid(1_000_000_000),
+        tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
+    };
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access, last_modification: mtime })?)
+}
+
+/// Removes what stands at `name`, however deep, whatever its folders' modes are if they are ours. `keep` is asked about
+/// paths below it, which begin with a slash: what it keeps stays, with the folders around it.
+pub(crate) fn remove_all(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    keep: &dyn Fn(&[u8]) -> bool,
+) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        // Some file systems say so of folders.
+        Err(Errno::PERM) if Stamp::of(folder, name)?.kind == Kind::Dir => {}
+        done => return Ok(done?),
+    }
+    // Paths below `name`, each beginning with a slash; a folder is met again, empty, when all below it is done.
+    let mut waiting = vec![(Vec::new(), false)];
+    while let Some((path, emptied)) = waiting.pop() {
+        let (parent, last): (&[u8], &[u8]) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (b"", name),
+        };
+        let whole = [name, parent].concat();
+        let around = match path.is_empty() {
+            true => folder.try_clone_to_owned()?,
+            false => open_below(folder, &whole, OFlags::PATH | FOLDER)?,
+        };
+        match rustix::fs::unlinkat(&around, last, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(Errno::NOTEMPTY | Errno::EXIST) if emptied => continue,
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS) if !emptied => {}
+            Err(error) => return Err(error.into()),
+        }
+        let place = rustix::fs::openat(&around, last, OFlags::PATH | FOLDER, Mode::empty())?;
+        if Stamp::of_open(&place)?.mode & 0o700 != 0o700 {
+            set_mode(&place, 0o700)?;
+        }
+        let inside = rustix::fs::openat(&around, last, FOLDER, Mode::empty())?;
+        let listing = crate::walk::Listing::read(&inside)?;
+        waiting.push((path.clone(), true));
+        for (entry, stamp) in listing.iter() {
+            let below = [path.as_slice(), b"/", entry].concat();
+            if keep(&below) {
+                continue;
+            }
+            if stamp.kind == Kind::Dir {
+                waiting.push((below, false));
+            } else {
+                rustix::fs::unlinkat(&inside, entry, AtFlags::empty())?;
+            }
+        }
+    }
+    Ok(())
+}

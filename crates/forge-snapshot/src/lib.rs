@@ -25,3 +25,4 @@ pub use error::Error;
 pub use host::{Kind, Stamp};
 pub use node::{Delta, Entry, Node, RelPath};
 pub use objects::{Content, Objects};
+pub use tracker::{Attributes, BaseSaver, CopyKind, CopyStats, Layout, Options, Tracker, copy_tree, delta};

@@ -1,1 +1,241 @@
 //! Snapshots of one workspace: taking them, and putting the workspace back to one.
+//!
+//! A workspace is a folder that began as a repository. A snapshot says how it differs from that beginning. It is
+//! stored as a tree of folder objects (`tree`), so that what did not change since the last one costs nothing. Two
+//! layouts are known: the upper layer of an overlay (`overlay` reads it), and a whole copy or the repository itself
+//! (`whole` reads it). `want` says what must stand on disk for a snapshot, `rebuild` makes it stand there.
+//!
+//! A file whose only difference is its time, or a hard link to another name, is kept in a snapshot, so that putting
+//! back is exact; a [`Delta`] for people does not show it, because [`Node::same`](crate::Node::same) holds.
+
+mod overlay;
+mod rebuild;
+mod replica;
+mod scan;
+mod tree;
+mod want;
+mod whole;
+
+use crate::base::Base;
+use crate::error::{During, Error};
+use crate::host;
+use crate::node::{Delta, RelPath};
+use crate::objects::Objects;
+use forge_types::Digest;
+use scan::{Contents, Full, Known, Scan};
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+pub use replica::{CopyKind, CopyStats, copy_tree};
+
+/// The name space of the overlay's own attributes: which of the two depends on how it was mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attributes {
+    /// `user.overlay.*`: mounted with `userxattr`, in a user namespace.
+    User,
+    /// `trusted.overlay.*`: mounted by root.
+    Trusted,
+}
+
+/// How a workspace lies on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Only what differs from the repository, as the upper layer of an overlay over it.
+    Overlay {
+        /// The upper layer's folder. Not mounted while [`Tracker::restore`] runs.
+        upper: PathBuf,
+        /// Where the overlay keeps its marks.
+        attributes: Attributes,
+    },
+    /// Everything: a private copy made by [`copy_tree`], or the repository itself.
+    Whole {
+        /// The folder.
+        root: PathBuf,
+    },
+}
+
+/// What a [`Tracker`] works on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What stood in the repository when the run began.
+    pub base: Arc<Base>,
+    /// The repository.
+    pub lower: PathBuf,
+    /// The workspace.
+    pub layout: Layout,
+    /// Where snapshots and contents go.
+    pub objects: Arc<Objects>,
+    /// Paths that are never read, changed or part of a snapshot, each with everything below it: masked credentials.
+    pub ignored: Vec<RelPath>,
+    /// Owner and group of what is made by root; `None`: the process's own.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Takes snapshots of a workspace and puts it back to one.
+#[derive(Debug)]
+pub struct Tracker {
+    options: Options,
+    ignored: HashSet<RelPath>,
+    /// What stood in the workspace when it was whole and untouched: for a copy the stamps of the copied files.
+    seen: Arc<Base>,
+    lower: OwnedFd,
+    root: OwnedFd,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Tracker {
+    /// A tracker of a workspace that exists.
+    ///
+    /// # Errors
+    /// The host's: a folder is missing or may not be read.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let root = match &options.layout {
+            Layout::Overlay { upper, .. } => upper,
+            Layout::Whole { root } => root,
+        };
+        let lower = host::open_root(&options.lower).during("open", &options.lower)?;
+        let copy = matches!(&options.layout, Layout::Whole { root } if *root != options.lower);
+        let stamps = options.objects.folder().join(replica::STAMPS);
+        let seen = match Base::load(&stamps) {
+            Ok(stamps) if copy => Arc::new(stamps),
+            // Without the stamps every file of a copy is compared by its content.
+            _ => options.base.clone(),
+        };
+        let mut known = Known::default();
+        known.load_base(options.objects.folder(), &options.base);
+        Ok(Self {
+            root: host::open_root(root).during("open", root)?,
+            lower,
+            seen,
+            ignored: options.ignored.iter().cloned().collect(),
+            known: Arc::new(Mutex::new(known)),
+            options,
+        })
+    }
+
+    /// The snapshot of a workspace that does not differ from its beginning: the same for every one.
+    pub fn beginning() -> Digest {
+        tree::beginning()
+    }
+
+    /// Tells the tracker that [`copy_tree`] has just made this workspace, so that untouched files need not be read.
+    /// Remembered beside the objects.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn adopt_copy(&mut self, copy: CopyStats) -> Result<(), Error> {
+        let path = self.options.objects.folder().join(replica::STAMPS);
+        copy.stamps.save(&path).during("write", &path)?;
+        self.seen = Arc::new(copy.stamps);
+        Ok(())
+    }
+
+    /// Stores the contents of all files as they are at the beginning, durably. Needed before anything may be changed
+    /// where the workspace is the repository itself.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; the host's.
+    pub fn save_base(&self) -> Result<(), Error> {
+        self.base_saver().save()
+    }
+
+    /// [`Tracker::save_base`] as a piece of work for another thread.
+    pub fn base_saver(&self) -> BaseSaver {
+        BaseSaver { options: self.options.clone(), known: self.known.clone() }
+    }
+
+    /// Takes a snapshot and makes it durable. The same state has the same digest. Works while the workspace is in
+    /// use; a file that is written to all the time is stored as some reader could have seen it.
+    ///
+    /// # Errors
+    /// [`Error::Full`], after which earlier snapshots are all there; the host's.
+    pub fn snapshot(&mut self) -> Result<Digest, Error> {
+        let scan = self.scan(Contents::Store)?;
+        let full = scan.finish()?;
+        let id = tree::store(&self.options.objects, &full)?;
+        self.options.objects.flush()?;
+        Ok(id)
+    }
+
+    /// How a snapshot differs from the beginning.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`]; the host's.
+    pub fn delta(&self, id: Digest) -> Result<Delta, Error> {
+        delta(&self.options.objects, id)
+    }
+
+    /// Puts the workspace to exactly the state of a snapshot, touching only what differs. No box may be open on it,
+    /// no overlay mounted. If it is interrupted, the next call finishes the work.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Damaged`] before anything is touched; [`Error::Lost`], [`Error::Full`]; the host's.
+    pub fn restore(&mut self, id: Digest) -> Result<(), Error> {
+        let full = tree::load(&self.options.objects, id)?;
+        self.known().learn(&full);
+        let plan = want::plan(self, full)?;
+        rebuild::rebuild(self, plan)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where the workspace lies, for messages.
+    fn place(&self) -> &Path {
+        match &self.options.layout {
+            Layout::Overlay { upper, .. } => upper,
+            Layout::Whole { root } => root,
+        }
+    }
+
+    /// Whether a path is masked.
+    fn is_ignored(&self, path: &RelPath) -> bool {
+        is_ignored(&self.ignored, path)
+    }
+
+    fn scan(&self, contents: Contents) -> Result<Scan<'_>, Error> {
+        let scan = Scan::new(self, contents);
+        match &self.options.layout {
+            Layout::Overlay { attributes, .. } => overlay::look(&scan, *attributes)?,
+            Layout::Whole { .. } => whole::look(&scan)?,
+        }
+        Ok(scan)
+    }
+}
+
+fn is_ignored(ignored: &HashSet<RelPath>, path: &RelPath) -> bool {
+    !ignored.is_empty() && ignored.iter().any(|masked| path.is_below(masked))
+}
+
+/// See [`Tracker::base_saver`].
+#[derive(Debug)]
+pub struct BaseSaver {
+    options: Options,
+    known: Arc<Mutex<Known>>,
+}
+
+impl BaseSaver {
+    /// Does it; see [`Tracker::save_base`].
+    ///
+    /// # Errors
+    /// [`Error::Full`]; the host's.
+    pub fn save(&self) -> Result<(), Error> {
+        scan::save_base(&self.options, &self.known)
+    }
+}
+
+/// How a snapshot differs from the beginning. Differences in time alone are left out.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Damaged`]; the host's.
+pub fn delta(objects: &Objects, id: Digest) -> Result<Delta, Error> {
+    let mut full: Full = tree::load(objects, id)?;
+    full.retain(|_, entry| match (&entry.was, &entry.now) {
+        (Some(was), Some(now)) => !was.same(now),
+        _ => true,
+    });
+    Ok(full)
+}

@@ -1,0 +1,112 @@
+//! Access to the folders of a workspace that is ours, whatever their modes say.
+
+use super::super::Tracker;
+use crate::error::{During, Error};
+use crate::host::{self, FOLDER, Kind, Stamp, TEMP_PREFIX};
+use crate::node::RelPath;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Opens folders, remembers which modes are to be set at the end, and gives what is made to its owner.
+pub(super) struct Hands<'a> {
+    tracker: &'a Tracker,
+    last: Option<(RelPath, Arc<OwnedFd>)>,
+    modes: BTreeMap<RelPath, u32>,
+    root: bool,
+    made: u64,
+}
+
+impl<'a> Hands<'a> {
+    pub(super) fn new(tracker: &'a Tracker) -> Self {
+        let root = rustix::process::geteuid().is_root();
+        Self { tracker, last: None, modes: BTreeMap::new(), root, made: 0 }
+    }
+
+    /// A name for something that is not finished.
+    pub(super) fn temporary(&mut self) -> Vec<u8> {
+        self.made += 1;
+        [TEMP_PREFIX, self.made.to_string().as_bytes()].concat()
+    }
+
+    /// A folder in which things may be made and removed.
+    pub(super) fn folder(&mut self, path: &RelPath) -> Result<Arc<OwnedFd>, Error> {
+        if let Some((last, fd)) = &self.last
+            && last == path
+        {
+            return Ok(fd.clone());
+        }
+        let opened = if self.root { self.open(path) } else { self.open_by_force(path) };
+        let fd = Arc::new(opened.during("open", &self.tracker.place().join(path.as_path()))?);
+        self.last = Some((path.clone(), fd.clone()));
+        Ok(fd)
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        host::open_below(self.tracker.root.as_fd(), path.as_bytes(), OFlags::PATH | FOLDER)
+    }
+
+    /// Gives us all rights in every folder on the way; their modes are put back at the end.
+    fn open_by_force(&mut self, path: &RelPath) -> io::Result<OwnedFd> {
+        if let Ok(fd) = self.open(path)
+            && Stamp::of_open(&fd)?.mode & 0o700 == 0o700
+        {
+            return Ok(fd);
+        }
+        let mut at = self.tracker.root.try_clone()?;
+        let mut so_far = RelPath::default();
+        self.make_passable(&at, &so_far)?;
+        for part in path.parts() {
+            at = rustix::fs::openat(&at, part, OFlags::PATH | FOLDER, Mode::empty())?;
+            so_far = so_far.join(part);
+            self.make_passable(&at, &so_far)?;
+        }
+        Ok(at)
+    }
+
+    fn make_passable(&mut self, folder: &OwnedFd, path: &RelPath) -> io::Result<()> {
+        let stamp = Stamp::of_open(folder)?;
+        if stamp.mode & 0o700 != 0o700 {
+            self.modes.entry(path.clone()).or_insert(stamp.mode);
+            host::set_mode(folder, stamp.mode | 0o700)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the mode of a folder when all work is done.
+    pub(super) fn set_later(&mut self, path: &RelPath, mode: u32) {
+        self.modes.insert(path.clone(), mode);
+    }
+
+    /// Gives what was made in a folder to the owner of the workspace.
+    pub(super) fn give(&self, folder: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        let Some((user, group)) = self.tracker.options.owner.filter(|_| self.root) else {
+            return Ok(());
+        };
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        Ok(rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the modes of folders, deepest first.
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        self.last = None;
+        for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
+            let set = self.open(&path).and_then(|folder| {
+                let stamp = Stamp::of_open(&folder)?;
+                if stamp.kind == Kind::Dir && stamp.mode != mode {
+                    host::set_mode(&folder, mode)
+                } else {
+                    Ok(())
+                }
+            });
+            match set {
+                // It was removed after all.
+                Err(error) if host::is_absent(&error) => {}
+                set => set.during("set the mode of", &self.tracker.place().join(path.as_path()))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! A private copy of a repository, for where no overlay can be had.
+
+use crate::base::{self, Base, Item};
+use crate::copy::{self, Copied};
+use crate::error::{During, Error};
+use crate::host::{self, FOLDER, Kind, Stamp};
+use crate::node::RelPath;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Where the stamps of the copied files are remembered, in the folder of the objects.
+pub(super) const STAMPS: &str = "copy-stamps";
+/// Files that a thread takes at once.
+const SHARE: usize = 64;
+
+/// How the files of a copy were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyKind {
+    /// All of them share their blocks with the originals.
+    Reflink,
+    /// Their bytes were copied, at least of some.
+    Copy,
+}
+
+/// What [`copy_tree`] did.
+#[derive(Debug)]
+pub struct CopyStats {
+    /// How.
+    pub kind: CopyKind,
+    /// Files copied.
+    pub files: usize,
+    /// Files and folders left out because they may not be read, or are gone.
+    pub skipped: usize,
+    /// The stamps of the copied files.
+    pub(super) stamps: Base,
+}
+
+struct Copier<'a> {
+    from: OwnedFd,
+    to: OwnedFd,
+    from_path: &'a Path,
+    to_path: &'a Path,
+    owner: Option<(u32, u32)>,
+    skipped: AtomicUsize,
+    bytes_copied: AtomicBool,
+}
+
+/// Copies what a manifest says of `from` into the empty folder `to`: files with modes, times and hard links among
+/// them, symbolic links, empty folders, named pipes; no sockets, no devices, nothing that is `ignored`. What may not
+/// be read is left out and counted.
+///
+/// # Errors
+/// [`Error::Full`]; the host's.
+pub fn copy_tree(
+    from: &Path,
+    to: &Path,
+    base: &Base,
+    owner: Option<(u32, u32)>,
+    ignored: &[RelPath],
+) -> Result<CopyStats, Error> {
+    std::fs::create_dir_all(to).during("make", to)?;
+    let ignored: HashSet<RelPath> = ignored.iter().cloned().collect();
+    let copier = Copier {
+        from: host::open_root(from).during("open", from)?,
+        to: host::open_root(to).during("open", to)?,
+        from_path: from,
+        to_path: to,
+        owner: owner.filter(|_| rustix::process::geteuid().is_root()),
+        skipped: AtomicUsize::new(0),
+        bytes_copied: AtomicBool::new(false),
+    };
+    let mut folders = Vec::new();
+    let mut files = Vec::new();
+    let mut linked = Vec::new();
+    let mut place = Folders::new(copier.to.as_fd());
+    for (path, item) in base.below(&RelPath::default()) {
+        if path.as_bytes().is_empty() || super::is_ignored(&ignored, &path) {
+            continue;
+        }
+        match item.kind {
+            Kind::File if item.linked => linked.push((path, item)),
+            Kind::File => files.push((path, item)),
+            Kind::Dir => {
+                copier.small(&mut place, &path, &item, base)?;
+                copier.skipped.fetch_add(usize::from(!item.readable), Ordering::Relaxed);
+                folders.push((path, item));
+            }
+            Kind::Symlink | Kind::Fifo => copier.small(&mut place, &path, &item, base)?,
+            Kind::Whiteout | Kind::Other => {}
+        }
+    }
+    copier.files(&files)?;
+    copier.linked(&linked)?;
+    for (path, item) in folders.iter().rev() {
+        let (folder, name) = place.around(path).during("open", to)?;
+        host::set_mode_at(&*folder, name, item.mode).during("set the mode of", &to.join(path.as_path()))?;
+    }
+    settle();
+    let kind = if copier.bytes_copied.into_inner() { CopyKind::Copy } else { CopyKind::Reflink };
+    let stamps = Base::take_own(to).during("look at", to)?;
+    let skipped = copier.skipped.into_inner();
+    Ok(CopyStats { kind, files: files.len() + linked.len(), skipped, stamps })
+}
+
+/// Waits until the clock has moved so far that no later change can leave a copied file the same times.
+fn settle() {
+    let until = base::now_ns().saturating_add(25_000_000);
+    while base::now_ns() < until {
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Folders of a tree, the last one kept open.
+struct Folders<'a> {
+    root: std::os::fd::BorrowedFd<'a>,
+    last: Option<(Vec<u8>, std::sync::Arc<OwnedFd>)>,
+}
+
+impl<'a> Folders<'a> {
+    fn new(root: std::os::fd::BorrowedFd<'a>) -> Self {
+        Self { root, last: None }
+    }
+
+    fn around<'p>(&mut self, path: &'p RelPath) -> std::io::Result<(std::sync::Arc<OwnedFd>, &'p [u8])> {
+        let (parent, name) = host::split(path).ok_or(std::io::ErrorKind::InvalidInput)?;
+        match &self.last {
+            Some((last, fd)) if last == parent => Ok((fd.clone(), name)),
+            _ => {
+                let fd = std::sync::Arc::new(host::open_below(self.root, parent, OFlags::PATH | FOLDER)?);
+                self.last = Some((parent.to_vec(), fd.clone()));
+                Ok((fd, name))
+            }
+        }
+    }
+}
+
+impl Copier<'_> {
+    fn give(&self, folder: &OwnedFd, name: &[u8]) -> std::io::Result<()> {
+        let Some((user, group)) = self.owner else { return Ok(()) };
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        Ok(rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes what has no content.
+    fn small(&self, place: &mut Folders<'_>, path: &RelPath, item: &Item, base: &Base) -> Result<(), Error> {
+        let shown = self.to_path.join(path.as_path());
+        let made = (|| {
+            let (folder, name) = place.around(path)?;
+            match item.kind {
+                Kind::Dir => rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))?,
+                Kind::Symlink => {
+                    rustix::fs::symlinkat(base.target(path).unwrap_or(b"."), &*folder, name)?;
+                }
+                _ => {
+                    rustix::fs::mkfifoat(&*folder, name, Mode::from_raw_mode(0o600))?;
+                    host::set_mode_at(&*folder, name, item.mode)?;
+                }
+            }
+            self.give(&folder, name)
+        })();
+        made.during("make", &shown)
+    }
+
+    fn files(&self, files: &[(RelPath, Item)]) -> Result<(), Error> {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), Error> {
+            let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
+            loop {
+                let at = next.fetch_add(SHARE, Ordering::Relaxed);
+                if at >= files.len() {
+                    return Ok(());
+                }
+                for (path, item) in &files[at..files.len().min(at + SHARE)] {
+                    self.file(&mut from, &mut to, path, item)?;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let own = work();
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            own.and(other)
+        })
+    }
+
+    /// Copies a file; returns whether it could be read.
+    fn file(
+        &self,
+        from: &mut Folders<'_>,
+        to: &mut Folders<'_>,
+        path: &RelPath,
+        item: &Item,
+    ) -> Result<bool, Error> {
+        let source = from.around(path).and_then(|(folder, name)| host::open_file(&*folder, name));
+        let source = match source {
+            Ok(source) => source,
+            Err(error)
+                if host::is_absent(&error)
+                    || host::is_denied(&error)
+                    || Errno::from_io_error(&error) == Some(Errno::INVAL) =>
+            {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+                return Ok(false);
+            }
+            Err(error) => return Err(Error::io("read", &self.from_path.join(path.as_path()), error)),
+        };
+        let shown = self.to_path.join(path.as_path());
+        let made = (|| {
+            let now = Stamp::of_open(&source)?;
+            let (folder, name) = to.around(path)?;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let copy = rustix::fs::openat(&*folder, name, flags, Mode::from_raw_mode(0o600))?;
+            let copy = File::from(copy);
+            if copy::content(&source, &copy, now.size)? == Copied::Bytes && now.size > 0 {
+                self.bytes_copied.store(true, Ordering::Relaxed);
+            }
+            self.give(&folder, name)?;
+            rustix::fs::fchmod(&copy, Mode::from_raw_mode(item.mode))?;
+            host::set_time(&copy, now.mtime_ns)
+        })();
+        made.during("write", &shown)?;
+        Ok(true)
+    }
+
+    /// Copies files with several names once for each file.
+    fn linked(&self, files: &[(RelPath, Item)]) -> Result<(), Error> {
+        let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
+        let mut made: HashMap<u64, &RelPath> = HashMap::new();
+        for (path, item) in files {
+            let Some(first) = made.get(&item.ino) else {
+                if self.file(&mut from, &mut to, path, item)? {
+                    made.insert(item.ino, path);
+                }
+                continue;
+            };
+            let shown = self.to_path.join(path.as_path());
+            let linked = (|| {
+                let (other, other_name) = to.around(first)?;
+                let (folder, name) = to.around(path)?;
+                Ok::<_, std::io::Error>(rustix::fs::linkat(
+                    &*other,
+                    other_name,
+                    &*folder,
+                    name,
+                    AtFlags::empty(),
+                )?)
+            })();
+            linked.during("link", &shown)?;
+        }
+        Ok(())
+    }
+}

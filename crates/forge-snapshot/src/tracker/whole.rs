@@ -1,0 +1,83 @@
+//! Looking at a workspace that holds everything: a copy of the repository, or the repository itself.
+
+use super::scan::{Scan, is_racy};
+use crate::base::Item;
+use crate::error::Error;
+use crate::host::{Kind, Stamp};
+use crate::node::RelPath;
+use crate::walk::{Denied, Folder, Threads, walk};
+use std::io;
+use std::os::fd::AsFd;
+
+/// An error of the walk itself, or one that names its place.
+pub(super) enum Fault {
+    Walk(io::Error),
+    Placed(Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Walk(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Placed(error)
+    }
+}
+
+impl Fault {
+    pub(super) fn placed(self, scan: &Scan<'_>) -> Error {
+        match self {
+            Self::Walk(error) => Error::io("read", scan.tracker.place(), error),
+            Self::Placed(error) => error,
+        }
+    }
+}
+
+/// Finds what differs from what was seen at the beginning, by stamps, then by contents.
+pub(super) fn look(scan: &Scan<'_>) -> Result<(), Error> {
+    let threads = if scan.tracker.seen.len() > 2_000 { Threads::Two } else { Threads::One };
+    walk(&scan.tracker.root, (), Denied::Force, threads, &|folder| visit(scan, folder))
+        .map_err(|fault: Fault| fault.placed(scan))
+}
+
+fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, Fault> {
+    let seen = &scan.tracker.seen;
+    let mut below = Vec::new();
+    let listing = folder.listing.unwrap_or_default();
+    // Both are sorted by name.
+    let mut before = seen.children(folder.path).peekable();
+    for (name, stamp) in listing.iter() {
+        while let Some((gone, _)) = before.next_if(|(seen, _)| *seen < name) {
+            scan.gone(&folder.path.join(gone));
+        }
+        let was = before.next_if(|(seen, _)| *seen == name).map(|(_, item)| item);
+        if stamp.kind != Kind::Dir && was.is_some_and(|was| is_untouched(scan, &was, stamp)) {
+            continue;
+        }
+        let path = folder.path.join(name);
+        if scan.skips(&path, name) {
+            continue;
+        }
+        if was.is_some_and(|was| was.kind == Kind::Dir) != (stamp.kind == Kind::Dir) {
+            scan.gone(&path);
+        }
+        if !was.is_some_and(|was| stamp.kind == Kind::Dir && was.matches(stamp)) {
+            let node = scan.node(folder.fd.as_fd(), name, &path, stamp)?;
+            scan.put(path.clone(), node);
+        }
+        if stamp.kind == Kind::Dir {
+            below.push((path, ()));
+        }
+    }
+    for (gone, _) in before {
+        scan.gone(&folder.path.join(gone));
+    }
+    Ok(below)
+}
+
+fn is_untouched(scan: &Scan<'_>, was: &Item, stamp: &Stamp) -> bool {
+    was.matches(stamp) && !is_racy(was.ctime_ns, scan.tracker.seen.taken_ns())
+}
