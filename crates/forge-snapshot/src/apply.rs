@@ -1,0 +1,221 @@
+//! Bringing a repository from one state to another: conflict check, three-way merge, all or nothing.
+//!
+//! An apply has five parts, and only the third changes what a person sees:
+//! 1. *check*: what stands in the repository at every path that is to change must be what the first state says;
+//! 2. *stage*: new contents are written under temporary names beside the places they are for;
+//! 3. *act*: renames, each of one path, each undone if a later one fails;
+//! 4. *sync*: everything is made durable;
+//! 5. *clean*: what was replaced, and held aside until now, is removed.
+//!
+//! A process that is killed in between leaves a repository in which each path is either as before or as wanted;
+//! applying the same again finishes the work. Paths are reached by descriptors, through no symbolic link and never
+//! outside the repository. Extended attributes are not carried over; names that are hard links of one another and of
+//! which one is replaced are separate files afterwards.
+
+mod act;
+mod check;
+mod error;
+mod leftovers;
+mod lock;
+mod merge;
+mod stage;
+
+pub use error::{Conflict, Error, Mergeable, Since, Why};
+pub use lock::{Guard, Wait, lock};
+pub use merge::{Merged, merge};
+
+use crate::compare::{Difference, Sources, compare};
+use crate::{Delta, Entry, Node, RelPath, host};
+use error::Doing;
+use forge_types::Digest;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What to do with text files that the repository changed as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Merge {
+    /// They are conflicts.
+    #[default]
+    No,
+    /// Merged if every one of them merges cleanly, else conflicts.
+    Clean,
+}
+
+/// A moment of an apply, told before it happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step<'a> {
+    /// New content is written beside this path.
+    Stage(&'a RelPath),
+    /// This path changes.
+    Act(&'a RelPath),
+    /// Everything is made durable.
+    Sync,
+    /// What was replaced at this path is removed. An error is no use any more: the apply is done.
+    Clean(&'a RelPath),
+}
+
+/// Is told of each step before it happens; an error ends the apply, and the repository is put back as it was.
+pub type Watch<'a> = dyn FnMut(Step<'_>) -> io::Result<()> + 'a;
+
+/// How to apply.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Text files that changed on both sides.
+    pub merge: Merge,
+    /// Is told of each step: progress, cancelling, faults in tests.
+    pub watch: Option<&'a mut Watch<'a>>,
+}
+
+/// Something that was left standing although the wanted state has nothing there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The folder.
+    pub path: RelPath,
+    /// An entry of it that the run knows nothing of.
+    pub holds: RelPath,
+}
+
+/// What an apply did.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// What changed, with complete nodes: the content of each file that was replaced or removed is in the store.
+    pub changed: Vec<Difference>,
+    /// Paths that already stood as wanted.
+    pub already: Vec<Difference>,
+    /// Paths of `changed` whose content is a merge of both sides.
+    pub merged: Vec<RelPath>,
+    /// Folders that stay because they hold something of a person.
+    pub kept: Vec<Kept>,
+}
+
+impl Applied {
+    /// What changed in the repository, as a delta.
+    pub fn record(&self) -> Delta {
+        let entry = |d: &Difference| Entry { was: d.before.clone(), now: d.after.clone() };
+        self.changed.iter().map(|d| (d.path.clone(), entry(d))).collect()
+    }
+
+    /// Fills in, in a delta of the same run, contents of the beginning that this apply learned: with them a later
+    /// apply can bring them back.
+    pub fn complete(&self, delta: &mut Delta) {
+        for difference in self.changed.iter().chain(&self.already) {
+            let Some(Entry { was: Some(Node::File { size, content, .. }), .. }) =
+                delta.get_mut(&difference.path)
+            else {
+                continue;
+            };
+            if let Some(Node::File { size: size2, content: learned, .. }) = &difference.before
+                && content.is_none()
+                && size == size2
+            {
+                *content = *learned;
+            }
+        }
+    }
+}
+
+/// What an apply would do.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// What would change.
+    pub changes: Vec<Difference>,
+    /// Paths that already stand as wanted.
+    pub already: Vec<RelPath>,
+    /// Paths of `changes` whose content would be a merge of both sides.
+    pub merged: Vec<RelPath>,
+    /// Folders that would stay because they hold something of a person.
+    pub kept: Vec<Kept>,
+}
+
+/// Looks whether the repository can go from state `from` to state `to`, and changes nothing. Conflicts are an error.
+pub fn check(place: &Sources<'_>, from: &Delta, to: &Delta, merge: Merge) -> Result<Preview, Error> {
+    let root = host::open_root(place.repository).doing("open", place.repository)?;
+    let differences = differences(place, from, to)?;
+    let plan = check::plan(place, &root, from, &differences, &HashMap::new(), merge)?;
+    let difference = |act: &check::Act| Difference {
+        path: act.path.clone(),
+        before: act.before.clone(),
+        after: act.after.clone(),
+    };
+    Ok(Preview {
+        changes: plan.acts.iter().map(difference).collect(),
+        already: plan.already.into_iter().map(|d| d.path).collect(),
+        merged: plan.merged.into_iter().map(|(path, _)| path).collect(),
+        kept: plan.kept,
+    })
+}
+
+/// Brings the repository from state `from` (what was applied last; empty: the beginning) to state `to`.
+///
+/// All or nothing: on an error the repository is as it was, except for [`Error::Unfinished`], which names what is
+/// not. The caller holds the [`lock`] of the repository. Paths with a `.git` part are left alone.
+pub fn apply(place: &Sources<'_>, from: &Delta, to: &Delta, options: Options<'_>) -> Result<Applied, Error> {
+    let root = host::open_root(place.repository).doing("open", place.repository)?;
+    let differences = differences(place, from, to)?;
+    let mut quiet = |_: Step<'_>| Ok(());
+    let watch: &mut Watch<'_> = match options.watch {
+        Some(watch) => watch,
+        None => &mut quiet,
+    };
+    let learned = leftovers::clear(place, &root, &differences)?;
+    let mut plan = check::plan(place, &root, from, &differences, &learned, options.merge)?;
+    keep_contents(place, &root, &mut plan)?;
+    let mut work = act::Work::new(place, &root, watch);
+    let staged = match stage::stage(&mut work, &plan) {
+        Ok(staged) => staged,
+        Err(failed) => return Err(work.put_back(failed)),
+    };
+    if let Err(failed) = act::act(&mut work, &plan, &staged) {
+        return Err(work.put_back(failed));
+    }
+    let mut kept = plan.kept;
+    kept.extend(work.clean());
+    let is_kept = |path: &RelPath| kept.iter().any(|kept| kept.path == *path);
+    let changed = plan
+        .acts
+        .into_iter()
+        .filter(|act| act.after.is_some() || !is_kept(&act.path))
+        .map(|act| Difference { path: act.path, before: act.before, after: act.after })
+        .collect();
+    let merged = plan.merged.into_iter().map(|(path, _)| path).collect();
+    Ok(Applied { changed, already: plan.already, merged, kept })
+}
+
+/// What is to change. The root folder itself stays as it is.
+fn differences(place: &Sources<'_>, from: &Delta, to: &Delta) -> Result<Vec<Difference>, Error> {
+    let mut differences = compare(from, to);
+    differences.retain(|difference| !difference.path.as_bytes().is_empty());
+    place.learn(&mut differences).doing("read", place.repository)?;
+    Ok(differences)
+}
+
+/// Puts the contents that will be replaced or removed, and merged ones, into the store.
+fn keep_contents(place: &Sources<'_>, root: &OwnedFd, plan: &mut check::Plan) -> Result<(), Error> {
+    for (_, bytes) in &plan.merged {
+        place.objects.put(bytes)?;
+    }
+    for act in &mut plan.acts {
+        let (Some(Node::File { content, size, mtime_ns, mode, .. }), Some(found)) =
+            (&mut act.before, &act.found)
+        else {
+            continue;
+        };
+        (*size, *mtime_ns, *mode) = (found.size, found.mtime_ns, found.mode);
+        if act.how == check::How::Mode {
+            continue;
+        }
+        let stored = |digest: &Digest| place.objects.contains(*digest);
+        if !act.as_known || !content.as_ref().is_some_and(stored) {
+            let file =
+                check::open(root, &act.path).doing("read", &place.repository.join(act.path.as_path()))?;
+            let still = crate::host::Stamp::of_open(file.as_fd()).is_ok_and(|stamp| stamp.still(found));
+            let learned = place.objects.put_file(&file, found.size)?;
+            if !still || (act.as_known && content.is_some_and(|known| known != learned)) {
+                return Err(Error::conflict(&act.path, Why::Changed { since: Since::Now }));
+            }
+            *content = Some(learned);
+        }
+    }
+    Ok(place.objects.flush()?)
+}

@@ -1,0 +1,96 @@
+//! Where the contents of a run and its repository are found.
+
+use super::{Change, Difference};
+use crate::base::open_unchanged;
+use crate::host::{self, Kind};
+use crate::{Base, Error, Node, Objects, RelPath};
+use forge_types::Digest;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// The places where contents are found: the store of a run, and its repository for what still stands there as it
+/// stood when the run began.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The folder of the repository on the host.
+    pub repository: &'a Path,
+    /// What stood in it at the beginning.
+    pub base: &'a Base,
+    /// Contents by their digest.
+    pub objects: &'a Objects,
+}
+
+impl Sources<'_> {
+    /// The content of a file, from the store or, if it was never stored, from the repository as long as it stands
+    /// there untouched. `None`: it is no longer to be had, or larger than `largest` bytes.
+    pub fn read(&self, path: &RelPath, node: &Node, largest: u64) -> io::Result<Option<Vec<u8>>> {
+        let Node::File { size, content, .. } = node else { return Ok(None) };
+        if *size > largest {
+            return Ok(None);
+        }
+        if let Some(digest) = content {
+            match self.objects.read(*digest, largest) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(Error::Missing { .. }) => {}
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        let Some(file) = self.untouched(path)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0));
+        file.take(largest + 1).read_to_end(&mut bytes)?;
+        let right = bytes.len() as u64 == *size && content.is_none_or(|digest| digest == Digest::of(&bytes));
+        Ok(right.then_some(bytes))
+    }
+
+    /// Learns contents that were never read, so that a file that was touched and not changed is not called modified:
+    /// fills in the digest of what still stands in the repository as it stood at the beginning, and drops differences
+    /// that are none.
+    pub fn learn(&self, differences: &mut Vec<Difference>) -> io::Result<()> {
+        for difference in differences.iter_mut() {
+            let Difference { path, before, after } = difference;
+            let (
+                Some(Node::File { size, content: before, .. }),
+                Some(Node::File { size: size2, content: after, .. }),
+            ) = (before, after)
+            else {
+                continue;
+            };
+            let unknown = match (&mut *before, &mut *after) {
+                (unknown @ None, Some(_)) | (Some(_), unknown @ None) if size == size2 => unknown,
+                _ => continue,
+            };
+            if let Some(file) = self.untouched(path)? {
+                *unknown = Some(digest_of(file)?);
+            }
+        }
+        differences.retain(|d| match (&d.before, &d.after) {
+            (Some(before), Some(after)) => d.change() == Change::Retyped || !before.same(after),
+            _ => true,
+        });
+        Ok(())
+    }
+
+    /// The repository's file at `path`, if its stamp is still that of the beginning.
+    fn untouched(&self, path: &RelPath) -> io::Result<Option<File>> {
+        let Some(item) = self.base.get(path).filter(|item| item.kind == Kind::File) else { return Ok(None) };
+        let root = host::open_root(self.repository)?;
+        open_unchanged(root.as_fd(), path, &item)
+    }
+}
+
+/// The digest of all that can be read.
+pub(crate) fn digest_of(mut from: impl Read) -> io::Result<Digest> {
+    let mut sha = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(Digest::from_bytes(sha.finalize().into())),
+            Ok(count) => sha.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

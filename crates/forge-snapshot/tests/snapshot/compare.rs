@@ -1,0 +1,217 @@
+//! Lists of differences, and unified diffs that git takes.
+
+use crate::trees::{Was, copy, delta, ops, path, perform, read};
+use forge_snapshot::compare::{
+    Change, GitPaths, Look, Renames, Sources, Unified, compare, compare_with, renames, unified,
+};
+use forge_snapshot::{Base, Delta, Node, Objects};
+use forge_testkit::scale;
+use proptest::prelude::*;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A repository, the view of a run on it, and the store of that run.
+struct Rig {
+    _folder: TempDir,
+    repository: PathBuf,
+    view: PathBuf,
+    base: Base,
+    objects: Objects,
+}
+
+impl Rig {
+    fn new(build: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (repository, view) = (folder.path().join("repository"), folder.path().join("view"));
+        fs::create_dir(&repository).unwrap();
+        build(&repository);
+        let base = Base::take(&repository).unwrap();
+        copy(&repository, &view);
+        let objects = Objects::open(&folder.path().join("objects")).unwrap();
+        Self { _folder: folder, repository, view, base, objects }
+    }
+
+    fn delta(&self, was: Was) -> Delta {
+        delta(&read(&self.repository), &read(&self.view), &self.objects, was)
+    }
+
+    fn diff(&self, look: Look) -> Unified {
+        let place = Sources { repository: &self.repository, base: &self.base, objects: &self.objects };
+        let mut differences = compare(&Delta::new(), &self.delta(Was::Unknown));
+        place.learn(&mut differences).unwrap();
+        unified(&differences, &place, look).unwrap()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the real git judges the diffs")]
+fn git_apply(folder: &Path, patch: &[u8]) -> Result<(), String> {
+    let file = folder.with_extension("patch");
+    fs::write(&file, patch).unwrap();
+    let done = std::process::Command::new("git")
+        .args(["apply", "--allow-empty", "--whitespace=nowarn"])
+        .arg(&file)
+        .current_dir(folder)
+        .env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap())
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
+fn lossy(diff: &Unified) -> String {
+    String::from_utf8_lossy(&diff.text).into_owned()
+}
+
+#[test]
+fn differences_are_sorted_named_and_leave_git_out() {
+    let rig = Rig::new(|root| {
+        for name in ["changed", "gone", "mode", "same", "kind"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+        fs::create_dir_all(root.join("sub/.git")).unwrap();
+        fs::write(root.join("sub/.git/HEAD"), "ref").unwrap();
+    });
+    fs::write(rig.view.join("changed"), "other").unwrap();
+    fs::remove_file(rig.view.join("gone")).unwrap();
+    fs::set_permissions(rig.view.join("mode"), Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(rig.view.join("kind")).unwrap();
+    symlink("same", rig.view.join("kind")).unwrap();
+    fs::write(rig.view.join("new"), "").unwrap();
+    fs::write(rig.view.join("sub/.git/HEAD"), "other").unwrap();
+    let delta = rig.delta(Was::Known);
+    let words = |differences: &[forge_snapshot::compare::Difference]| {
+        differences.iter().map(|d| format!("{} {}", d.change().word(), d.path)).collect::<Vec<_>>()
+    };
+    let forward = compare(&Delta::new(), &delta);
+    assert_eq!(
+        words(&forward),
+        ["modified changed", "removed gone", "retyped kind", "mode mode", "added new"]
+    );
+    let back = compare(&delta, &Delta::new());
+    assert_eq!(words(&back), ["modified changed", "added gone", "retyped kind", "mode mode", "removed new"]);
+    assert!(compare(&delta, &delta).is_empty());
+    let all = compare_with(&Delta::new(), &delta, GitPaths::Kept);
+    assert!(all.iter().any(|d| d.path == path("sub/.git/HEAD")));
+}
+
+#[test]
+fn a_file_that_was_touched_and_not_changed_is_not_reported() {
+    let rig = Rig::new(|root| fs::write(root.join("a"), "text").unwrap());
+    let mut delta = rig.delta(Was::Unknown);
+    let node = |content| Node::File { mode: 0o644, size: 4, mtime_ns: 0, content, links: None };
+    let now = Some(node(Some(rig.objects.put(b"text").unwrap())));
+    delta.insert(path("a"), forge_snapshot::Entry { was: Some(node(None)), now });
+    let place = Sources { repository: &rig.repository, base: &rig.base, objects: &rig.objects };
+    let mut differences = compare(&Delta::new(), &delta);
+    assert_eq!(differences.len(), 1);
+    place.learn(&mut differences).unwrap();
+    assert!(differences.is_empty());
+}
+
+#[test]
+fn a_diff_reads_as_git_writes_it() {
+    let rig = Rig::new(|root| {
+        fs::write(root.join("edit"), "1\n2\n3\n4\n5\n6\n7\n8\n9").unwrap();
+        fs::write(root.join("gone"), "x\n").unwrap();
+        fs::write(root.join("old name"), "moved\n").unwrap();
+        fs::write(root.join("run.sh"), "#!/bin/sh\n").unwrap();
+    });
+    fs::write(rig.view.join("edit"), "1\n2\n3\nfour\n5\n6\n7\n8\n9\n").unwrap();
+    fs::remove_file(rig.view.join("gone")).unwrap();
+    fs::rename(rig.view.join("old name"), rig.view.join("new name")).unwrap();
+    fs::set_permissions(rig.view.join("run.sh"), Permissions::from_mode(0o755)).unwrap();
+    symlink("edit", rig.view.join("link")).unwrap();
+    fs::write(rig.view.join("grün"), "").unwrap();
+    fs::write(rig.view.join("zero"), b"\0").unwrap();
+    let place = Sources { repository: &rig.repository, base: &rig.base, objects: &rig.objects };
+    let differences = compare(&Delta::new(), &rig.delta(Was::Known));
+    let diff = unified(&differences, &place, Look::default()).unwrap();
+    let wanted = "diff --git a/edit b/edit\n--- a/edit\n+++ b/edit\n@@ -1,9 +1,9 @@\n 1\n 2\n 3\n-4\n+four\n 5\n 6\n \
+                  7\n 8\n-9\n\\ No newline at end of file\n+9\ndiff --git a/gone b/gone\ndeleted file mode \
+                  100644\n--- a/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\ndiff --git \"a/gr\\303\\274n\" \
+                  \"b/gr\\303\\274n\"\nnew file mode 100644\ndiff --git a/link b/link\nnew file mode 120000\n--- \
+                  /dev/null\n+++ b/link\n@@ -0,0 +1 @@\n+edit\n\\ No newline at end of file\ndiff --git a/old name \
+                  b/new name\nsimilarity index 100%\nrename from old name\nrename to new name\ndiff --git a/run.sh \
+                  b/run.sh\nold mode 100644\nnew mode 100755\ndiff --git a/zero b/zero\nnew file mode \
+                  100644\nBinary files /dev/null and b/zero differ\n";
+    assert_eq!(lossy(&diff), wanted);
+    let lines: Vec<String> = diff.files.iter().map(|file| file.line()).collect();
+    let wanted = [
+        "modified edit (+2 -2)",
+        "removed gone (+0 -1)",
+        "added grün",
+        "added link (+1 -0)",
+        "moved old name => new name",
+        "mode run.sh",
+        "added zero (binary)",
+    ];
+    assert_eq!(lines, wanted);
+    assert_eq!(renames(&differences).len(), 1);
+    assert_eq!(differences[1].change(), Change::Removed);
+}
+
+#[test]
+fn odd_names_and_kinds_survive_git() {
+    let odd: [&[u8]; 5] = [b"with space", b"tab\there", b"quote\"back\\slash", b"nl\nname", b"latin\xe9"];
+    let name = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+    let rig = Rig::new(|root| {
+        for bytes in odd {
+            fs::write(root.join(name(bytes)), "one\ntwo\n").unwrap();
+        }
+        fs::write(root.join("becomes-link"), "x\n").unwrap();
+        fs::create_dir(root.join("becomes-file")).unwrap();
+        fs::write(root.join("becomes-file/in"), "y\n").unwrap();
+    });
+    for bytes in odd {
+        fs::write(rig.view.join(name(bytes)), "one\n2\n").unwrap();
+    }
+    fs::remove_file(rig.view.join("becomes-link")).unwrap();
+    symlink("with space", rig.view.join("becomes-link")).unwrap();
+    fs::remove_dir_all(rig.view.join("becomes-file")).unwrap();
+    fs::write(rig.view.join("becomes-file"), "now a file").unwrap();
+    fs::create_dir_all(rig.view.join("new dir/deep")).unwrap();
+    fs::write(rig.view.join("new dir/deep/file"), "z").unwrap();
+    let diff = rig.diff(Look::default());
+    git_apply(&rig.repository, &diff.text).unwrap_or_else(|why| panic!("{why}\n{}", lossy(&diff)));
+    assert_eq!(read(&rig.repository), read(&rig.view));
+}
+
+#[test]
+fn what_is_too_large_is_named_and_not_shown() {
+    let rig = Rig::new(|root| fs::write(root.join("big"), "a".repeat(3000)).unwrap());
+    fs::write(rig.view.join("big"), "b".repeat(4000)).unwrap();
+    fs::create_dir(rig.view.join("empty")).unwrap();
+    let diff = rig.diff(Look { largest: 2000, ..Look::default() });
+    let wanted = "diff --git a/big b/big\nBinary files a/big and b/big differ\n# too large to show (3000 => 4000 \
+                  bytes): big\n# empty folder added: empty\n";
+    assert_eq!(lossy(&diff), wanted);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: scale::pick(60, 2_000), failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn git_makes_of_the_diff_what_the_run_made(first in ops(5..15), then in ops(1..12), split in any::<bool>()) {
+        let rig = Rig::new(|root| perform(root, &first));
+        perform(&rig.view, &then);
+        let renames = if split { Renames::Split } else { Renames::Shown };
+        let diff = rig.diff(Look { renames, ..Look::default() });
+        git_apply(&rig.repository, &diff.text).unwrap_or_else(|why| panic!("{why}\n{}", lossy(&diff)));
+        // git knows files, links and one bit of their mode.
+        let known = |root: &Path| -> Vec<_> {
+            let files = read(root).into_iter().filter_map(|(path, (node, bytes))| match node {
+                Node::File { mode, .. } => Some((path, mode & 0o100, bytes)),
+                Node::Symlink { target } => Some((path, 1, target)),
+                _ => None,
+            });
+            files.collect()
+        };
+        prop_assert_eq!(known(&rig.repository), known(&rig.view));
+    }
+}

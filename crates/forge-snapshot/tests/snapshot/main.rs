@@ -1,0 +1,5 @@
+//! Behaviour of trees, snapshots and applying through the public interface.
+
+mod apply;
+mod compare;
+mod trees;
