@@ -116,6 +116,14 @@ impl EgressRules {
         self.entries().any(|entry| entry.at(port) && entry.what.covers(&host))
     }
 
+    /// The ports at which `host` may be reached, if only some are listed; empty if all are or none is.
+    pub fn ports_of(&self, host: &str) -> Vec<u16> {
+        let host = Self::plain_host(host).unwrap_or_default();
+        let ports: Option<Vec<u16>> =
+            self.entries().filter(|entry| entry.what.covers(&host)).map(|entry| entry.port).collect();
+        ports.unwrap_or_default()
+    }
+
     /// Whether nobody may reach `ip` at `port`, with the reason: it belongs to this machine, a private network or a
     /// cloud's inner services, and does not itself stand on the list. Forms that carry an IPv4 address in an IPv6 one
     /// are judged by the address inside.

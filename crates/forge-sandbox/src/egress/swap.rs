@@ -1,0 +1,307 @@
+//! Keys on their way: placeholders become keys in requests to one host, and keys become placeholders in its answers.
+
+use super::head::Headers;
+use forge_types::EgressRules;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Shortest key that can be told from ordinary text in an answer, in bytes.
+const SHORTEST_KEY: usize = 4;
+
+/// A key. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key as it is sent.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// What is replaced, and by what.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// What replaces what, the longest first, so that a key that begins like another one is not taken for it.
+#[derive(Clone, Default)]
+pub(super) struct Pairs(Vec<Pair>);
+
+impl Pairs {
+    fn new(mut pairs: Vec<Pair>) -> Self {
+        pairs.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        pairs.dedup();
+        Self(pairs)
+    }
+
+    fn at(&self, text: &[u8]) -> Option<&Pair> {
+        self.0.iter().find(|(from, _)| text.starts_with(from))
+    }
+
+    /// Whether `rest`, which is all there is so far, could become something longer that is to be replaced.
+    fn may_begin_with(&self, rest: &[u8]) -> bool {
+        self.0.iter().any(|(from, _)| from.len() > rest.len() && from.starts_with(rest))
+    }
+
+    fn replace(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut scrubber = Scrubber { pairs: self.clone(), held: Vec::new(), found: false };
+        let mut out = scrubber.push(text);
+        out.extend(scrubber.finish());
+        scrubber.found.then_some(out)
+    }
+}
+
+/// The keys of one host.
+#[derive(Clone)]
+pub(super) struct Swaps {
+    /// Placeholder to key.
+    out: Pairs,
+    /// Key to placeholder.
+    back: Pairs,
+}
+
+/// What is wrong with a key; it is named by its variable only.
+pub(super) enum BadKey {
+    Missing(String),
+    Unusable(String, &'static str),
+}
+
+/// The keys of all hosts of the rules.
+pub(super) fn by_host(
+    rules: &EgressRules,
+    keys: &BTreeMap<String, Secret>,
+) -> Result<BTreeMap<String, Swaps>, BadKey> {
+    let mut hosts: BTreeMap<String, Vec<Pair>> = BTreeMap::new();
+    for swap in &rules.keys {
+        let variable = || swap.variable.clone();
+        let key = &keys.get(&swap.variable).ok_or_else(|| BadKey::Missing(variable()))?.0;
+        if key.len() < SHORTEST_KEY {
+            return Err(BadKey::Unusable(variable(), "it has fewer than 4 characters"));
+        }
+        if key.bytes().any(|b| b < b' ' || b == 0x7f) {
+            return Err(BadKey::Unusable(variable(), "it holds a line break or another control character"));
+        }
+        let host = EgressRules::plain_host(&swap.host).unwrap_or_else(|| swap.host.clone());
+        hosts.entry(host).or_default().push((swap.placeholder().into_bytes(), key.clone().into_bytes()));
+    }
+    let swaps = |pairs: Vec<Pair>| {
+        let back = pairs.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
+        Swaps { out: Pairs::new(pairs), back: Pairs::new(back) }
+    };
+    Ok(hosts.into_iter().map(|(host, pairs)| (host, swaps(pairs))).collect())
+}
+
+impl Swaps {
+    /// Puts the keys into the headers of a request. Gives what brings answers back to what the box knows, and whether
+    /// there was anything to put in.
+    pub(super) fn put_in(&self, headers: &mut Headers) -> (Scrubber, bool) {
+        let mut back = self.back.0.clone();
+        let mut any = false;
+        for header in &mut headers.0 {
+            if let Some(swapped) = self.out.replace(&header.value) {
+                header.value = swapped;
+                any = true;
+            } else if let Some((word, swapped)) = self.in_basic(&header.value) {
+                // An echo of the header would hold the key in this form.
+                back.push((swapped.clone(), word));
+                header.value = [b"Basic ".as_slice(), &swapped].concat();
+                any = true;
+            }
+        }
+        (Scrubber { pairs: Pairs::new(back), held: Vec::new(), found: false }, any)
+    }
+
+    /// Basic credentials with a placeholder in them: as they are and as they are sent.
+    fn in_basic(&self, value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (scheme, word) = value.split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") {
+            return None;
+        }
+        let word = word.trim_ascii();
+        let swapped = self.out.replace(&base64_decode(word)?)?;
+        Some((word.to_vec(), base64(&swapped).into_bytes()))
+    }
+}
+
+/// Replaces keys in a stream. Only what may be the beginning of a key is held back.
+#[derive(Clone)]
+pub(super) struct Scrubber {
+    pairs: Pairs,
+    held: Vec<u8>,
+    found: bool,
+}
+
+impl Scrubber {
+    /// What can be passed on after `bytes` came.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut text = std::mem::take(&mut self.held);
+        text.extend_from_slice(bytes);
+        let (out, used) = self.scan(&text, true);
+        self.held = text.split_off(used);
+        out
+    }
+
+    /// The rest, when nothing more will come.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        let text = std::mem::take(&mut self.held);
+        self.scan(&text, false).0
+    }
+
+    /// A text that is whole.
+    pub(super) fn whole(&self, text: &[u8]) -> Option<Vec<u8>> {
+        self.pairs.replace(text)
+    }
+
+    fn scan(&mut self, text: &[u8], more: bool) -> (Vec<u8>, usize) {
+        let mut firsts = [false; 256];
+        for (from, _) in &self.pairs.0 {
+            firsts[usize::from(from[0])] = true;
+        }
+        let mut out = Vec::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(skip) = text[at..].iter().position(|&b| firsts[usize::from(b)]) {
+            out.extend_from_slice(&text[at..at + skip]);
+            at += skip;
+            let rest = &text[at..];
+            if more && self.pairs.may_begin_with(rest) {
+                return (out, at);
+            }
+            if let Some((from, to)) = self.pairs.at(rest) {
+                out.extend_from_slice(to);
+                at += from.len();
+                self.found = true;
+            } else {
+                out.push(rest[0]);
+                at += 1;
+            }
+        }
+        out.extend_from_slice(&text[at..]);
+        (out, text.len())
+    }
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 with padding (RFC 4648, 4).
+pub(super) fn base64(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().enumerate().fold(0_u32, |n, (i, &b)| n | u32::from(b) << (16 - 8 * i));
+        for i in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+fn base64_decode(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0);
+    for digit in digits {
+        let value = ALPHABET.iter().position(|a| a == digit)?;
+        bits = bits << 6 | u32::try_from(value).ok()?;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forge_types::KeySwap;
+    use proptest::prelude::*;
+
+    fn swaps(keys: &[(&str, &str)]) -> Swaps {
+        let allow = ["h.test".to_owned()];
+        let swap =
+            |(variable, _): &(&str, &str)| KeySwap { host: "h.test".into(), variable: (*variable).into() };
+        let rules = EgressRules::new(&allow, keys.iter().map(swap).collect()).unwrap();
+        let keys = keys.iter().map(|(v, k)| ((*v).to_owned(), Secret::new(*k))).collect();
+        by_host(&rules, &keys).ok().unwrap().remove("h.test").unwrap()
+    }
+
+    fn headers(value: &str) -> Headers {
+        let mut headers = Headers::default();
+        headers.add("Authorization", value);
+        headers
+    }
+
+    #[test]
+    fn the_longer_placeholder_wins() {
+        let swaps = swaps(&[("KEY", "sk-one"), ("KEY_2", "sk-one-two")]);
+        let mut sent = headers("forge-key-key-2,forge-key-key");
+        assert!(swaps.put_in(&mut sent).1);
+        assert_eq!(sent.0[0].value, b"sk-one-two,sk-one");
+    }
+
+    #[test]
+    fn basic_credentials_are_opened_and_their_echo_too() {
+        let swaps = swaps(&[("T", "ghp_0123456789")]);
+        let before = format!("Basic {}", base64(b"user:forge-key-t"));
+        let mut sent = headers(&before);
+        let (scrubber, any) = swaps.put_in(&mut sent);
+        let after = format!("Basic {}", base64(b"user:ghp_0123456789"));
+        assert!(any);
+        assert_eq!(sent.0[0].value, after.as_bytes());
+        assert_eq!(scrubber.whole(after.as_bytes()).unwrap(), before.as_bytes());
+    }
+
+    #[test]
+    fn only_what_may_be_a_key_is_held_back() {
+        let swaps = swaps(&[("T", "secret-key")]);
+        let (mut scrubber, any) = swaps.put_in(&mut headers("x"));
+        assert!(!any);
+        assert_eq!(scrubber.push(b"event: s"), b"event: ");
+        assert_eq!(scrubber.push(b"o\n\n"), b"so\n\n");
+        assert_eq!(scrubber.push(b"secret-"), b"");
+        assert_eq!(scrubber.push(b"keys"), b"forge-key-t");
+        assert_eq!(scrubber.finish(), b"s");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Secret::new("sk-very-secret")), "Secret(***)");
+    }
+
+    proptest! {
+        #[test]
+        fn base64_comes_back(bytes: Vec<u8>) {
+            prop_assert_eq!(base64_decode(base64(&bytes).as_bytes()).unwrap(), bytes);
+        }
+
+        #[test]
+        fn no_text_makes_basic_credentials_panic(text: Vec<u8>) {
+            let _ = base64_decode(&text);
+            let _ = swaps(&[("T", "abcd")]).in_basic(&[b"Basic ".as_slice(), &text].concat());
+        }
+
+        #[test]
+        fn however_an_answer_is_cut_no_key_comes_through(
+            pieces in proptest::collection::vec("(abca|abcabd|a|b|c|d|abcabc){0,4}", 0..12),
+        ) {
+            let swaps = swaps(&[("X", "abcabd"), ("Y", "abcabcd")]);
+            let (mut scrubber, _) = swaps.put_in(&mut Headers::default());
+            let text = pieces.concat();
+            let mut out = Vec::new();
+            for piece in &pieces {
+                out.extend(scrubber.push(piece.as_bytes()));
+            }
+            out.extend(scrubber.finish());
+            let out = String::from_utf8(out).unwrap();
+            prop_assert!(!out.contains("abcabd") && !out.contains("abcabcd"), "{} from {}", out, text);
+            let whole = scrubber.whole(text.as_bytes()).map_or(text, |t| String::from_utf8(t).unwrap());
+            prop_assert_eq!(out, whole);
+        }
+    }
+}
