@@ -7,5 +7,6 @@ pub mod agent;
 pub mod budget;
 pub mod context;
 pub mod guard;
+pub mod isolation;
 pub mod retry;
 pub mod route;

@@ -102,8 +102,8 @@ pub enum EventKind {
         effect: EffectId,
         /// What came of it.
         outcome: Outcome,
-        /// The workspace after it, for effects that may have written there. Beside [`Outcome::Interrupted`]: what the
-        /// attempt that died had left in the repository of an `inplace` run.
+        /// The workspace after it, for effects that may have written there. Beside an outcome that says that it was
+        /// cut off: what it had left in the repository of an `inplace` run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
     },

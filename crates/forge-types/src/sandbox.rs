@@ -164,6 +164,27 @@ pub struct SandboxSpec {
     pub allow_unisolated: bool,
 }
 
+impl SandboxSpec {
+    /// A box around `repo` with the usual limits, in a view of its own, without network.
+    pub fn new(backend: impl Into<String>, repo: impl Into<std::path::PathBuf>) -> Self {
+        Self {
+            backend: backend.into(),
+            repo: repo.into(),
+            more_repos: Vec::new(),
+            mode: WorkspaceMode::default(),
+            apply: ApplyPolicy::default(),
+            image: None,
+            network: NetworkPolicy::default(),
+            limits: SandboxLimits::default(),
+            reveal: Vec::new(),
+            env: Vec::new(),
+            read_only: Vec::new(),
+            writable: Vec::new(),
+            allow_unisolated: false,
+        }
+    }
+}
+
 /// What a plan that was frozen before there were views meant.
 const fn inplace() -> WorkspaceMode {
     WorkspaceMode::Inplace

@@ -18,6 +18,11 @@ pub enum ToolAccess {
 }
 
 impl ToolAccess {
+    /// Whether it may change files of the workspace.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Exec)
+    }
+
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {

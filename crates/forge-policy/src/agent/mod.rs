@@ -9,8 +9,8 @@ mod turn;
 
 use crate::budget;
 use forge_types::{
-    ApplyPolicy, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Plan, RunState, RunStatus, Timestamp,
-    WaitingFor, WorkspaceMode,
+    ApplyPolicy, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Plan, RunState,
+    RunStatus, Timestamp, WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
 

@@ -155,3 +155,38 @@ fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
     "#]],
     );
 }
+
+#[test]
+fn only_what_completed_goes_into_the_repository_and_only_if_the_run_may_apply() {
+    use forge_policy::agent::{Closing, closing};
+    let id = |n: u8| SnapshotId(Digest::of(&[n]));
+    let close = |mode, apply, status, current: u8, applied: Option<u8>| {
+        let mut plan = plan();
+        plan.sandbox.mode = mode;
+        plan.sandbox.apply = apply;
+        let mut state = RunState::new(RunId::from_u128(7));
+        state.history.beginning = Some(id(0));
+        state.history.current = Some(id(current));
+        state.history.applied = applied.map(id);
+        closing(&state, &plan, status)
+    };
+    use {ApplyPolicy::*, RunStatus::*, WorkspaceMode::*};
+    assert_eq!(close(Transaction, Auto, Completed, 1, None), Closing::Apply);
+    assert_eq!(close(Branch, Auto, Completed, 1, None), Closing::Publish);
+    for (mode, apply, status, current, applied) in [
+        (Inplace, Auto, Completed, 1, None),
+        (Transaction, Never, Completed, 1, None),
+        (Transaction, Ask, Completed, 1, None),
+        (Transaction, Auto, Failed, 1, None),
+        (Transaction, Auto, Cancelled, 1, None),
+        (Branch, Auto, TimedOut, 1, None),
+        (Transaction, Auto, Completed, 0, None),
+        (Transaction, Auto, Completed, 1, Some(1)),
+    ] {
+        assert_eq!(
+            close(mode, apply, status, current, applied),
+            Closing::Leave,
+            "{mode:?} {apply:?} {status:?}"
+        );
+    }
+}

@@ -45,17 +45,7 @@ fn plan() -> Plan {
         retry: RetryRule::default(),
         commands: CommandRules::default(),
         command_ms: 1_000,
-        sandbox: SandboxSpec {
-            backend: "native".into(),
-            repo: PathBuf::from("/r"),
-            mode: WorkspaceMode::Inplace,
-            network: NetworkPolicy::Off,
-            limits: SandboxLimits::default(),
-            reveal: vec![],
-            env: vec![],
-            read_only: vec![],
-            allow_unisolated: false,
-        },
+        sandbox: SandboxSpec::new("native", "/r"),
         config: serde_json::Value::Null,
     }
 }
@@ -121,7 +111,13 @@ impl World {
             }
             if let Some(finish) = decision.finish {
                 let (status, limit, error) = (finish.status, finish.limit, finish.error);
-                self.push(EventKind::Finished { status, limit, error, files_modified: vec![], snapshot: None });
+                self.push(EventKind::Finished {
+                    status,
+                    limit,
+                    error,
+                    files_modified: vec![],
+                    snapshot: None,
+                });
             }
         }
         panic!("decides for ever:\n{}", self.log);

@@ -225,18 +225,18 @@ fn a_lost_box_is_replaced_once() {
     check(
         "begin\nmodel: !write a\ntool lost: oom\nmodel: !read a\ntool lost: oom",
         expect![[r#"
-        begin
-          running
-          ask #1 turn 1.1 max 1000
-        model: !write a
-          run #2 write c1.1
-        tool lost: oom
-          ask #3 turn 2.1 max 1000
-        model: !read a
-          run #4 read c1_2_1.1
-        tool lost: oom
-          => failed: the sandbox went away twice; what was done until then is kept. `forge doctor` checks it (died)
-    "#]],
+            begin
+              running
+              ask #1 turn 1.1 max 1000
+            model: !write a
+              run #2 write c1.1
+            tool lost: oom
+              ask #3 turn 2.1 max 1000
+            model: !read a
+              run #4 read c1_2_1.1
+            tool lost: oom
+              => failed: the sandbox went away twice, the last time: oom. What was done until then is kept. `forge doctor` checks it (died)
+        "#]],
     );
 }
 

@@ -286,7 +286,7 @@ impl RunState {
         self.history.beginning.get_or_insert(before);
         self.history.current.get_or_insert(before);
         match (outcome, after) {
-            (Outcome::Interrupted, Some(left)) => self.history.aside.push(left),
+            (Outcome::Interrupted | Outcome::SandboxLost { .. }, Some(left)) => self.history.aside.push(left),
             (_, Some(snapshot)) => {
                 let about = run.call.arguments.chars().take(STEP_CHARS).collect();
                 let tool = run.call.name.clone();

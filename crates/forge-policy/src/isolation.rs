@@ -1,0 +1,125 @@
+//! What isolation a child run gets: that of its parent, or less freedom, never more.
+
+use forge_types::{EgressRules, NetworkPolicy, SandboxLimits, SandboxSpec};
+
+/// The box of a child run that would like `wish`, below a parent with the box `parent`.
+///
+/// Backend, image, repositories' mode and environment are the parent's. Whatever the child may reach, write, see or use
+/// is at most what the parent may.
+pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
+    SandboxSpec {
+        backend: parent.backend.clone(),
+        repo: parent.repo.clone(),
+        more_repos: parent.more_repos.clone(),
+        mode: parent.mode,
+        apply: parent.apply,
+        image: parent.image.clone(),
+        network: network(&parent.network, &wish.network),
+        limits: limits(&parent.limits, &wish.limits),
+        reveal: both(&parent.reveal, &wish.reveal),
+        env: parent.env.clone(),
+        read_only: both(&parent.read_only, &wish.read_only),
+        writable: both(&parent.writable, &wish.writable),
+        allow_unisolated: parent.allow_unisolated && wish.allow_unisolated,
+    }
+}
+
+fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
+    match (parent, wish) {
+        (NetworkPolicy::Off, _) | (_, NetworkPolicy::Off) => NetworkPolicy::Off,
+        (NetworkPolicy::Host, wish) => wish.clone(),
+        (parent, NetworkPolicy::Host) => parent.clone(),
+        (NetworkPolicy::Allow(parent), NetworkPolicy::Allow(wish)) => {
+            // Entries, not hosts: a wish for `a.example.com` below `*.example.com` must name the parent's entry.
+            let rules = EgressRules {
+                allow: both(&parent.allow, &wish.allow),
+                keys: parent.keys.iter().filter(|key| wish.keys.contains(key)).cloned().collect(),
+            };
+            if rules.allow.is_empty() { NetworkPolicy::Off } else { NetworkPolicy::Allow(rules) }
+        }
+    }
+}
+
+fn limits(parent: &SandboxLimits, wish: &SandboxLimits) -> SandboxLimits {
+    SandboxLimits {
+        memory_bytes: parent.memory_bytes.min(wish.memory_bytes),
+        pids: parent.pids.min(wish.pids),
+        cpus: match (parent.cpus, wish.cpus) {
+            (Some(parent), Some(wish)) => Some(parent.min(wish)),
+            (parent, wish) => parent.or(wish),
+        },
+        tmp_bytes: parent.tmp_bytes.min(wish.tmp_bytes),
+        command_ms: parent.command_ms.min(wish.command_ms),
+    }
+}
+
+fn both<T: PartialEq + Clone>(parent: &[T], wish: &[T]) -> Vec<T> {
+    parent.iter().filter(|entry| wish.contains(entry)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec() -> impl Strategy<Value = SandboxSpec> {
+        let names = || proptest::sample::subsequence(vec!["a", "b", "c"], 0..=3);
+        let some = || proptest::sample::subsequence(vec!["a", "b", "c"], 1..=3);
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let network = prop_oneof![
+            Just(NetworkPolicy::Off),
+            Just(NetworkPolicy::Host),
+            some().prop_map(move |allow| NetworkPolicy::Allow(EgressRules {
+                allow: owned(allow),
+                keys: vec![]
+            })),
+        ];
+        let size = || 1_u64..5;
+        (network, names(), names(), any::<bool>(), size(), proptest::option::of(1_u8..4)).prop_map(
+            move |(network, reveal, paths, allow_unisolated, bytes, cpus)| SandboxSpec {
+                network,
+                limits: SandboxLimits {
+                    memory_bytes: bytes,
+                    pids: 9,
+                    cpus: cpus.map(f64::from),
+                    tmp_bytes: bytes,
+                    command_ms: bytes,
+                },
+                reveal: owned(reveal),
+                read_only: paths.iter().map(Into::into).collect(),
+                writable: paths.iter().map(Into::into).collect(),
+                allow_unisolated,
+                ..SandboxSpec::new("native", "/repo")
+            },
+        )
+    }
+
+    fn within<T: PartialEq>(inner: &[T], outer: &[T]) -> bool {
+        inner.iter().all(|entry| outer.contains(entry))
+    }
+
+    fn reaches(inner: &NetworkPolicy, outer: &NetworkPolicy) -> bool {
+        match (inner, outer) {
+            (NetworkPolicy::Off, _) | (_, NetworkPolicy::Host) => true,
+            (NetworkPolicy::Allow(inner), NetworkPolicy::Allow(outer)) => within(&inner.allow, &outer.allow),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_child_is_never_freer_than_its_parent(parent in spec(), wish in spec()) {
+            let child = inherit(&parent, &wish);
+            for of in [&parent, &wish] {
+                prop_assert!(reaches(&child.network, &of.network));
+                prop_assert!(within(&child.reveal, &of.reveal));
+                prop_assert!(within(&child.read_only, &of.read_only) && within(&child.writable, &of.writable));
+                prop_assert!(child.limits.memory_bytes <= of.limits.memory_bytes);
+                prop_assert!(of.limits.cpus.is_none_or(|most| child.limits.cpus.is_some_and(|has| has <= most)));
+                prop_assert!(!child.allow_unisolated || of.allow_unisolated);
+            }
+            prop_assert_eq!(inherit(&parent, &parent), parent.clone());
+            prop_assert_eq!(child.backend, parent.backend);
+        }
+    }
+}
