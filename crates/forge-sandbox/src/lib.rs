@@ -16,7 +16,7 @@ mod paths;
 mod process;
 mod room;
 mod stream;
-mod verify;
+pub mod verify;
 mod view;
 mod walk;
 
@@ -24,53 +24,105 @@ use docker::{Docker, Kind};
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
-pub use native::Native;
-pub use process::Process;
+use native::Native;
+pub use once::{Language, Once, OnceResult};
+use process::Process;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use view::{Limit, Store};
 pub use walk::WALKER;
+
+/// What the backends are told by their caller; this crate reads no environment.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The folder that holds one folder per run; what a run keeps of its workspace is in `<views>/<run-id>/view`.
+    pub views: PathBuf,
+    /// The folder for locks of repositories, the same for all who apply to them.
+    pub locks: PathBuf,
+    /// The folder of root folders made by `forge sandbox build`.
+    pub images: PathBuf,
+    /// Where a container engine listens; `None`: at its usual place.
+    pub docker_host: Option<String>,
+    /// Keys that the egress proxy puts into requests, by the variables that the rules name.
+    pub keys: BTreeMap<String, String>,
+    /// Whether boxes with a network get writable caches at `/cache`.
+    pub caches: bool,
+    /// Another binary as the boxes' init, whose `main` begins with [`helper_main`]; `None`: the running one. For
+    /// programs whose own `main` can't, such as test runners.
+    pub exe: Option<PathBuf>,
+    /// For tests: no view is an overlay.
+    #[doc(hidden)]
+    pub copies: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The keys are nobody's business.
+        f.debug_struct("Options").field("views", &self.views).field("images", &self.images).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Options that keep everything below one folder.
+    #[must_use]
+    pub fn below(folder: &Path) -> Self {
+        Self {
+            views: folder.join("runs"),
+            locks: folder.join("locks"),
+            images: folder.join("images"),
+            caches: true,
+            ..Self::default()
+        }
+    }
+
+    /// Where views are kept, and how they are made.
+    pub(crate) fn store(&self) -> Store {
+        let limit = self.copies.then(|| Limit { why: "asked for".to_owned() });
+        Store { views: self.views.clone(), locks: self.locks.clone(), limit }
+    }
+
+    fn engine(&self, kind: Kind) -> Docker {
+        let mut options = docker::Options::new(kind);
+        options.host.clone_from(&self.docker_host);
+        if let Some(exe) = &self.exe {
+            options.exe.clone_from(exe);
+        }
+        Docker::new(options)
+    }
+}
 
 /// All backends; the specification names the one that is used.
 #[derive(Clone, Debug)]
 pub struct Backends {
+    options: Arc<Options>,
     native: Native,
     docker: Docker,
     podman: Docker,
     process: Process,
 }
 
-impl Default for Backends {
-    fn default() -> Self {
-        let engine = |kind| Docker::new(docker::Options::new(kind));
-        Self {
-            native: Native::default(),
-            docker: engine(Kind::Docker),
-            podman: engine(Kind::Podman),
-            process: Process,
-        }
-    }
-}
-
 impl Backends {
-    /// The backends of this machine. The running binary is the boxes' init.
+    /// The backends of this machine.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(options: Options) -> Self {
+        let options = Arc::new(options);
+        Self {
+            native: Native::new(Arc::clone(&options)),
+            docker: options.engine(Kind::Docker),
+            podman: options.engine(Kind::Podman),
+            process: Process::new(Arc::clone(&options)),
+            options,
+        }
     }
 
-    /// The backends with another binary as the boxes' init: for programs whose own `main` cannot begin with
-    /// [`helper_main`], such as test runners.
-    #[must_use]
-    pub fn with_exe(exe: impl Into<std::path::PathBuf>) -> Self {
-        let exe = exe.into();
-        let engine = |kind| {
-            Docker::new(docker::Options { exe: exe.clone(), ..docker::Options::new(kind) })
-        };
-        Self {
-            docker: engine(Kind::Docker),
-            podman: engine(Kind::Podman),
-            native: Native::with_exe(exe.clone()),
-            process: Process,
-        }
+    /// Runs a program once, in a native box of its own.
+    ///
+    /// # Errors
+    /// As when any box is opened; what the program does is no error.
+    pub async fn execute(&self, once: Once) -> Result<OnceResult, Error> {
+        once::execute(&self.native, once).await
     }
 
     /// The backends with container engines at other places, each with its own options.
@@ -149,6 +201,10 @@ pub fn helper_main(arguments: &[String]) -> Option<i32> {
     // An engine names a static binary by its path.
     if name.rsplit('/').next() == Some(forge_jail::CONTAINED_ARGV0) {
         forge_jail::contained_main();
+    }
+    // Where it stands in every box there is no other program that could be meant.
+    if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER) {
+        return (prober == verify::PROBER).then(|| verify::answer(task.first().map(String::as_str)));
     }
     (name == WALKER).then(|| walk::answer(rest.first().map(String::as_str)))
 }

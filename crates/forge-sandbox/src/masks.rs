@@ -1,15 +1,14 @@
 //! Which files of a workspace look like credentials. Tools do not see them unless the user reveals them by name.
 
+use forge_snapshot::{Base, Kind, RelPath};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
-use std::fs::{self, FileType};
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// A workspace with more entries is scanned in part, and the user is told.
-const MOST_ENTRIES: usize = 200_000;
-/// Folders deeper than this are not scanned.
-const DEEPEST: usize = 32;
 /// So much of a file is read to tell a key from a certificate.
 const LOOKED_AT: u64 = 256 << 10;
 
@@ -71,18 +70,32 @@ pub(crate) struct Masks {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Looks through the workspace at `root`. `reveal` holds paths or globs that are not masked.
-pub(crate) fn scan(root: &Path, reveal: &[String]) -> Masks {
+/// Looks through the manifest of the workspace at `root`. `reveal` holds paths or globs that are not masked. Only
+/// files whose name leaves it open are looked into.
+pub(crate) fn among(root: &Path, base: &Base, reveal: &[String]) -> Masks {
     let mut scan =
-        Scan { root, revealed: revealed(reveal), found: BTreeSet::new(), entries: 0, warnings: Vec::new() };
-    scan.folder(Path::new(""), 0);
-    if scan.entries >= MOST_ENTRIES {
-        scan.warnings.push(format!(
-            "the workspace has more than {MOST_ENTRIES} entries: credential files beyond these are not masked"
-        ));
-    }
+        Scan { root, base, revealed: revealed(reveal), found: BTreeSet::new(), warnings: Vec::new() };
+    scan.folder(&RelPath::default());
     scan.git_config();
     Masks { paths: scan.found.into_iter().collect(), warnings: scan.warnings }
+}
+
+/// Looks through the workspace at `root` as it stands.
+pub(crate) fn scan(root: &Path, reveal: &[String]) -> Masks {
+    match Base::take(root) {
+        Ok(base) => among(root, &base, reveal),
+        Err(error) => {
+            let warning =
+                format!("credential files are not masked, for {} can't be read: {error}", root.display());
+            Masks { paths: Vec::new(), warnings: vec![warning] }
+        }
+    }
+}
+
+/// Whether a file of this name can be one with credentials, whatever is in it.
+pub(crate) fn can_be_credential(path: &Path) -> bool {
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy().to_lowercase()) else { return false };
+    named(path, &name) != Named::No
 }
 
 fn revealed(reveal: &[String]) -> GlobSet {
@@ -98,41 +111,62 @@ fn revealed(reveal: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
+/// What a name says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// It holds no credentials.
+    No,
+    /// It holds credentials.
+    Always,
+    /// It holds credentials if one of these words stands in it.
+    IfInside(&'static [&'static str]),
+}
+
+fn named(path: &Path, name: &str) -> Named {
+    if name.starts_with(".env") || ALWAYS.contains(&name) || ENDINGS.iter().any(|e| name.ends_with(e)) {
+        return Named::Always;
+    }
+    if BELOW.iter().any(|tail| path.ends_with(tail)) {
+        return Named::Always;
+    }
+    let words = IF_INSIDE.iter().find(|(ending, _)| name.ends_with(ending));
+    words.map_or(Named::No, |(_, words)| Named::IfInside(words))
+}
+
 struct Scan<'a> {
     root: &'a Path,
+    base: &'a Base,
     revealed: GlobSet,
     found: BTreeSet<PathBuf>,
-    entries: usize,
     warnings: Vec<String>,
 }
 
 impl Scan<'_> {
-    fn folder(&mut self, below: &Path, depth: usize) {
-        let Ok(entries) = fs::read_dir(self.root.join(below)) else { return };
-        for entry in entries.flatten() {
-            self.entries += 1;
-            if self.entries >= MOST_ENTRIES {
-                return;
-            }
-            let Ok(kind) = entry.file_type() else { continue };
-            let name = entry.file_name();
-            let text = name.to_string_lossy();
-            if kind.is_dir() {
+    fn folder(&mut self, below: &RelPath) {
+        let base = self.base;
+        for (name, item) in base.children(below) {
+            match item.kind {
                 // Packed history cannot be masked file by file; its configuration is looked at apart.
-                if depth < DEEPEST && text != ".git" && !SKIPPED.contains(&text.as_ref()) {
-                    self.folder(&below.join(&name), depth + 1);
+                Kind::Dir if name != b".git" && !SKIPPED.iter().any(|s| s.as_bytes() == name) => {
+                    self.folder(&below.join(name));
                 }
-            } else {
-                self.file(&below.join(&name), &text.to_lowercase(), kind);
+                Kind::File | Kind::Symlink => {
+                    let text = String::from_utf8_lossy(name).to_lowercase();
+                    // Most names are told apart without making a path.
+                    if named(Path::new(OsStr::from_bytes(name)), &text) != Named::No || may_be_below(&text) {
+                        self.file(below.join(name).as_path(), &text, item.kind);
+                    }
+                }
+                _ => {}
             }
         }
     }
 
-    fn file(&mut self, path: &Path, name: &str, kind: FileType) {
+    fn file(&mut self, path: &Path, name: &str, kind: Kind) {
         if !self.is_credential(path, name) || self.revealed.is_match(path) {
             return;
         }
-        if kind.is_symlink() {
+        if kind == Kind::Symlink {
             // The link stays; what it leads to is masked, if that is in the workspace.
             let real = (fs::canonicalize(self.root.join(path)), fs::canonicalize(self.root));
             if let (Ok(target), Ok(root)) = real
@@ -142,20 +176,17 @@ impl Scan<'_> {
             {
                 self.found.insert(below.to_owned());
             }
-        } else if kind.is_file() {
+        } else if kind == Kind::File {
             self.found.insert(path.to_owned());
         }
     }
 
     fn is_credential(&self, path: &Path, name: &str) -> bool {
-        if name.starts_with(".env") || ALWAYS.contains(&name) || ENDINGS.iter().any(|e| name.ends_with(e)) {
-            return true;
+        match named(path, name) {
+            Named::No => false,
+            Named::Always => true,
+            Named::IfInside(words) => holds(&self.root.join(path), words),
         }
-        if BELOW.iter().any(|tail| path.ends_with(tail)) {
-            return true;
-        }
-        let words = IF_INSIDE.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, words)| *words);
-        words.is_some_and(|words| holds(&self.root.join(path), words))
     }
 
     /// Git's own configuration cannot be masked without breaking git: a password in it is the user's to move.
@@ -175,6 +206,11 @@ impl Scan<'_> {
             );
         }
     }
+}
+
+/// Whether a file of this name, in lower case, holds credentials in some folders.
+fn may_be_below(name: &str) -> bool {
+    BELOW.iter().any(|tail| tail.ends_with(name))
 }
 
 /// Whether one of `words` stands in the beginning of a file. One that cannot be read is taken to hold them.

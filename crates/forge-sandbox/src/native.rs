@@ -2,24 +2,31 @@
 
 use crate::Options;
 use crate::door::blocking;
+use crate::egress::{self, Secret};
 use crate::paths::Places;
 use crate::room::{Parts, Reached, Room, layer, refusal};
-use crate::view::{self, Kind, Layers, Shown, Unready, View};
-use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Root, Show};
+use crate::view::{self, Kind, Unready, View};
+use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Show};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{
+    EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
+};
 use std::any::Any;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where the proxy listens in a box's own network.
+const PORT: u16 = 3128;
 /// Size of the writable caches of a box with a network.
 const CACHES: u64 = 1 << 30;
 /// Where programs keep what they fetch, if they can fetch at all.
 const CACHE_FOLDERS: &[(&str, &str)] = &[
-    ("HOME", "/cache/home"),
+    ("HOME", "/cache"),
     ("XDG_CACHE_HOME", "/cache/xdg"),
     ("PIP_CACHE_DIR", "/cache/pip"),
     ("NPM_CONFIG_CACHE", "/cache/npm"),
@@ -61,7 +68,7 @@ impl Native {
             root.show = Show::Owned;
         }
         let mut report = report();
-        furnish(&mut jail, spec, &mut report);
+        furnish(&self.options, &mut jail, spec, &mut report);
         jail.binds.extend(binds);
         let egress = Way::out(&self.options, spec, &mut jail)?;
         let exe = self.exe();
@@ -115,7 +122,7 @@ impl Sandbox for Native {
         let (view, keep) = view::prepare(&self.options.store(), spec, run, at).await?;
         let mut jail = JailSpec::new(run.to_string(), &spec.repo);
         let mut report = report();
-        furnish(&mut jail, spec, &mut report);
+        furnish(&self.options, &mut jail, spec, &mut report);
         let egress = Way::out(&self.options, spec, &mut jail)?;
         let exe = self.exe();
         let started = blocking(move || start(jail, &exe, view)).await?;
@@ -131,7 +138,7 @@ fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View),
     jail.binds.extend(view.git_binds());
     jail.masked = view.masked();
     loop {
-        jail.roots = roots(&view);
+        jail.roots = view.roots();
         match Jail::spawn(&jail, exe) {
             Ok(started) => {
                 view.mounted(started.overlay_attributes())?;
@@ -145,28 +152,15 @@ fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View),
     }
 }
 
-fn roots(view: &View) -> Vec<Root> {
-    let root = |shown: &Shown| {
-        let (source, show) = match &shown.layers {
-            Layers::Direct => (shown.repo.clone(), Show::Direct),
-            Layers::Overlay { upper, work } => {
-                (shown.repo.clone(), Show::Overlay { upper: upper.clone(), work: work.clone() })
-            }
-            Layers::Owned(copy) => (copy.clone(), Show::Owned),
-        };
-        Root { source, target: shown.target(), show }
-    };
-    view.shown().iter().map(root).collect()
-}
-
 /// What a specification asks for beside the workspace and the way out.
-fn furnish(jail: &mut JailSpec, spec: &SandboxSpec, report: &mut SandboxReport) {
+fn furnish(options: &Options, jail: &mut JailSpec, spec: &SandboxSpec, report: &mut SandboxReport) {
     jail.binds.extend(spec.read_only.iter().flat_map(|folder| binds(folder)));
-    let bind =
-        |path: &PathBuf| Bind { source: path.clone(), target: path.clone(), missing: Missing::Fail };
+    let bind = |path: &PathBuf| Bind { source: path.clone(), target: path.clone(), missing: Missing::Fail };
     jail.writable = spec.writable.iter().map(bind).collect();
     for path in &spec.writable {
-        report.warnings.push(format!("{} is written by commands directly, outside of snapshots", path.display()));
+        report
+            .warnings
+            .push(format!("{} is written by commands directly, outside of snapshots", path.display()));
     }
     jail.network = match &spec.network {
         NetworkPolicy::Off | NetworkPolicy::Allow(_) => Network::Off,
@@ -176,7 +170,7 @@ fn furnish(jail: &mut JailSpec, spec: &SandboxSpec, report: &mut SandboxReport) 
     jail.limits.pids = spec.limits.pids;
     jail.limits.cpus = spec.limits.cpus;
     jail.limits.tmp_bytes = spec.limits.tmp_bytes;
-    if spec.network != NetworkPolicy::Off {
+    if spec.network != NetworkPolicy::Off && options.caches {
         jail.caches = Some(CACHES);
         for (name, folder) in CACHE_FOLDERS {
             set(jail, name, folder);
@@ -198,18 +192,82 @@ fn report() -> SandboxReport {
 }
 
 /// The way out of a box whose network is an allow-list.
-struct Way;
+enum Way {
+    /// There is none, or it is the machine's own.
+    Plain,
+    /// A proxy.
+    Proxy { rules: EgressRules, keys: BTreeMap<String, Secret>, certificates: Option<Certificates> },
+}
 
 impl Way {
     /// Decides how the box gets out, and tells it.
-    fn out(_options: &Options, _spec: &SandboxSpec, _jail: &mut JailSpec) -> Result<Self, Error> {
-        Ok(Self)
+    fn out(options: &Options, spec: &SandboxSpec, jail: &mut JailSpec) -> Result<Self, Error> {
+        let NetworkPolicy::Allow(rules) = &spec.network else { return Ok(Self::Plain) };
+        jail.listen = Some(PORT);
+        for (name, value) in egress::environment(rules, PORT) {
+            set(jail, &name, &value);
+        }
+        let keys = options.keys.iter().map(|(name, key)| (name.clone(), Secret::new(key.as_str()))).collect();
+        let certificates = match rules.keys.is_empty() {
+            true => None,
+            false => Some(Certificates::new()?),
+        };
+        jail.binds.extend(certificates.iter().map(|certificates| Bind {
+            source: certificates.0.clone(),
+            target: PathBuf::from(egress::BUNDLE),
+            missing: Missing::Fail,
+        }));
+        Ok(Self::Proxy { rules: rules.clone(), keys, certificates })
     }
 
     /// Opens it, when the box stands.
-    fn open(self, _jail: &Jail) -> Result<Option<Reached>, Error> {
-        Ok(None)
+    fn open(self, jail: &Jail) -> Result<Option<Reached>, Error> {
+        let Self::Proxy { rules, keys, certificates } = self else { return Ok(None) };
+        let startup = |why: String| Error::Startup { why };
+        let listener = jail.take_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
+        let proxy = egress::Proxy::new(listener.into(), rules, keys, Arc::new(now)).start();
+        let proxy = proxy.map_err(|error| startup(error.to_string()))?;
+        if let Some(certificates) = &certificates {
+            for (_, content) in proxy.files() {
+                std::fs::write(&certificates.0, content).map_err(|error| startup(error.to_string()))?;
+            }
+        }
+        Ok(Some(Box::new(move || {
+            // They last as long as the proxy.
+            let _ = &certificates;
+            proxy.drain()
+        })))
     }
+}
+
+/// A file that is shown to a box before what stands in it is known; removed when dropped.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    fn new() -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(format!("forge-ca-{}.pem", RunId::generate()));
+        let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
+        let file = std::fs::File::create_new(&path).map_err(failed)?;
+        let certificates = Self(path.clone());
+        file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        Ok(certificates)
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The time of day, for the log of what was reached.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the log of the proxy tells the time of day; nothing is decided by it"
+)]
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A toolchain's folder at its own place. One with credentials at its top is bound piece by piece without them.

@@ -1,9 +1,10 @@
 //! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
 
+use crate::Options;
 use crate::door::{self, Door, blocking};
-use crate::masks;
 use crate::paths::{self, Places};
 use crate::stream::Streams;
+use crate::view::{self, Limit, Store, View};
 use crate::walk::{self, Request};
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
@@ -11,9 +12,10 @@ use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
 use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, LayerState, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
+use std::any::Any;
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -30,8 +32,16 @@ const GRACE: Duration = Duration::from_millis(200);
 const MARK: &str = "FORGE_COMMAND";
 
 /// The backend without isolation.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Process;
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    options: Arc<Options>,
+}
+
+impl Process {
+    pub(crate) const fn new(options: Arc<Options>) -> Self {
+        Self { options }
+    }
+}
 
 #[async_trait]
 impl Sandbox for Process {
@@ -55,10 +65,13 @@ impl Sandbox for Process {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
-        let _ = at;
         let layers = self.probe().await;
+        // Without namespaces nothing but a copy can be private.
+        let why = "the backend `process` has no other private view".to_owned();
+        let store = Store { limit: Some(Limit { why }), ..self.options.store() };
+        let (view, keep) = view::prepare(&store, spec, run, at).await?;
         let spec = spec.clone();
-        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers)).await?))
+        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers, view, keep)).await?))
     }
 }
 
@@ -72,44 +85,70 @@ struct HostFolder {
     masked: HashSet<(u64, u64)>,
     env: Vec<(String, String)>,
     report: SandboxReport,
+    view: Arc<View>,
+    /// Ends with the workspace.
+    _keep: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl HostFolder {
-    fn open(spec: &SandboxSpec, run: RunId, layers: Vec<Layer>) -> Result<Self, Error> {
+    fn open(
+        spec: &SandboxSpec,
+        run: RunId,
+        layers: Vec<Layer>,
+        view: View,
+        keep: Vec<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let startup = |path: &Path, error: std::io::Error| Error::Startup {
             why: format!("{}: {error}", path.display()),
         };
-        let root = std::fs::canonicalize(&spec.repo).map_err(|error| startup(&spec.repo, error))?;
+        let Some(root) = view.folder() else {
+            let why = "the backend `process` can't work directly in several repositories at once".to_owned();
+            return Err(Error::Invalid { why });
+        };
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
         let home = std::env::temp_dir().join(format!("forge-home-{run}"));
         std::fs::create_dir_all(&home).map_err(|error| startup(&home, error))?;
-        let masks = masks::scan(&root, &spec.reveal);
-        let ids = masks.paths.iter().filter_map(|path| root.join(path).metadata().ok());
-        let mut warnings = vec!["nothing is isolated: commands run with all your rights".to_owned()];
-        if !masks.paths.is_empty() {
-            warnings.push("masked files are hidden from file tools only: commands can read them".to_owned());
-        }
-        warnings.extend(masks.warnings);
-        let report = SandboxReport {
+        let mut report = SandboxReport {
             backend: "process".to_owned(),
             id: run.to_string(),
-            view: "direct".to_owned(),
             layers,
-            masked: masks.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
-            warnings,
+            warnings: vec!["nothing is isolated: commands run with all your rights".to_owned()],
+            ..SandboxReport::default()
         };
+        view.describe(&mut report);
+        let masked: Vec<PathBuf> = report.masked.iter().map(|path| root.join(path)).collect();
+        let ids = masked.iter().filter_map(|path| path.metadata().ok()).map(|m| (m.dev(), m.ino())).collect();
+        if !masked.is_empty() {
+            report
+                .warnings
+                .push("masked files are hidden from file tools only: commands can read them".to_owned());
+        }
+        if matches!(spec.network, NetworkPolicy::Off | NetworkPolicy::Allow(_)) {
+            report.warnings.push("commands reach whatever this machine reaches".to_owned());
+        }
         Ok(Self {
             home,
             longest: Duration::from_millis(spec.limits.command_ms),
             files: Arc::new(Mutex::new(Files::new(folder))),
-            masked: ids.map(|m| (m.dev(), m.ino())).collect(),
+            masked: ids,
             env: spec.env.clone(),
             report,
-            places: Places::one(&root),
+            places: view.places(),
+            view: Arc::new(view),
+            _keep: keep,
             root,
         })
+    }
+
+    /// Waits until the state before the first change is safe, where changes go to the repository itself.
+    async fn before_writing(&self) -> Result<(), Error> {
+        if self.view.is_safe() {
+            return Ok(());
+        }
+        let view = Arc::clone(&self.view);
+        blocking(move || view.make_safe()).await
     }
 
     async fn walk(&self, request: Request) -> Result<walk::Answer, Error> {
@@ -236,6 +275,7 @@ impl Workspace for HostFolder {
     }
 
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
+        self.before_writing().await?;
         let begun = Instant::now();
         let mark = RunId::generate().to_string();
         let mut child = match self.spawn(&spec, &mark)? {
@@ -289,7 +329,8 @@ impl Workspace for HostFolder {
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
-        Err(Error::View { why: "snapshots are not wired".to_owned() })
+        let view = Arc::clone(&self.view);
+        blocking(move || view.snapshot()).await
     }
 
     fn reached(&self) -> Vec<forge_types::EgressRecord> {
@@ -304,6 +345,7 @@ impl forge_ports::Files for HostFolder {
     }
 
     async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.before_writing().await?;
         door::write(self, self.places.relative(path)?, bytes.to_vec()).await
     }
 
@@ -324,6 +366,7 @@ impl forge_ports::Files for HostFolder {
     }
 
     async fn remove(&self, path: &str) -> Result<(), Error> {
+        self.before_writing().await?;
         door::remove(self, self.places.relative(path)?).await
     }
 }

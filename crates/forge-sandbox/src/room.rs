@@ -9,7 +9,9 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::View;
 use crate::walk::{self, LARGEST_ANSWER, WALKER};
-use forge_jail::{Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State};
+use forge_jail::{
+    Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State,
+};
 use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
@@ -98,6 +100,24 @@ impl Room {
     pub(crate) fn with_helper(mut self, helper: Helper) -> Self {
         self.helper = Some(helper);
         self
+    }
+
+    /// Ends the box; all of it is gone when this returns.
+    pub(crate) async fn close(mut self) {
+        // A panic in there ends the box as well.
+        let _ = tokio::task::spawn_blocking(self.end()).await;
+    }
+
+    /// What has to be done at the end, in its order: the workspace is let go of when nothing can change it any more.
+    fn end(&mut self) -> impl FnOnce() + Send + 'static {
+        let (jail, view) = (self.jail.take(), self.view.take());
+        let (reached, keep) = (self.reached.take(), std::mem::take(&mut self.keep));
+        move || {
+            drop(jail);
+            drop(reached);
+            drop(view);
+            keep.into_iter().for_each(drop);
+        }
     }
 
     fn jail(&self) -> &Arc<Jail> {
@@ -214,7 +234,7 @@ impl Room {
                     stdout,
                     stderr,
                     duration_ms: millis(begun.elapsed()),
-                    peak_memory: ended.max_rss_kib << 10,
+                    peak_memory: ended.peak_memory_bytes,
                 })
             }
             // It is about the folder when that is what the fault names.
@@ -267,11 +287,7 @@ impl Drop for Counted<'_> {
 impl Drop for Room {
     fn drop(&mut self) {
         // Ending a box waits for its processes: not on a thread of the runtime, if there is one.
-        let (jail, keep) = (self.jail.take(), std::mem::take(&mut self.keep));
-        let end = move || {
-            drop(jail);
-            keep.into_iter().for_each(drop);
-        };
+        let end = self.end();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(end)),
             Err(_) => end(),
@@ -316,11 +332,34 @@ impl Workspace for Room {
         let Some(view) = self.view.clone() else {
             return Err(Error::View { why: "this box has no workspace that could be kept".to_owned() });
         };
+        // What goes on while the tree is read would be seen half-done.
+        let busy = self.kept.load(Ordering::SeqCst) || self.running.load(Ordering::SeqCst) > 0;
+        let _frozen = if busy { Some(Frozen::new(self).await?) } else { None };
         blocking(move || view.snapshot()).await
     }
 
     fn reached(&self) -> Vec<EgressRecord> {
         self.reached.as_ref().map(|reached| reached()).unwrap_or_default()
+    }
+}
+
+/// Holds every process of the box still for as long as it lives.
+struct Frozen {
+    jail: Arc<Jail>,
+}
+
+impl Frozen {
+    async fn new(room: &Room) -> Result<Self, Error> {
+        // Made first: also if this future is dropped the box goes on.
+        let frozen = Self { jail: Arc::clone(room.jail()) };
+        room.ask(Request::Freeze).await?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.jail.submit(Request::Thaw, &[], |_| {});
     }
 }
 

@@ -1,25 +1,620 @@
-//! The private view of a run: preparing it, snapshots of it, and what it looks like from outside.
+//! The workspace of a run: what the box shows, snapshots of it, and what it looks like from outside.
+//!
+//! A [`View`] is prepared before the box opens: the manifest of each repository is taken, the way it is shown is chosen,
+//! a snapshot is put back. While the box is open it keeps snapshots. `outside` compares, applies and removes what closed
+//! boxes left.
 
+mod choose;
+mod gitdir;
+mod lock;
+mod many;
+mod outside;
+mod place;
+mod publish;
+
+use crate::door::blocking;
+use crate::masks;
+use crate::paths::Places;
+use choose::Chosen;
+use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
-use forge_types::SnapshotId;
+use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
+use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId};
+pub use place::Kind;
+use place::{Mask, Meta, Place, Repo};
+pub(crate) use place::{Space, remove_tree};
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-/// The open view of a run.
+/// Where views are kept, and how they are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    /// The folder with one folder per run.
+    pub(crate) views: PathBuf,
+    /// The folder for locks of repositories.
+    pub(crate) locks: PathBuf,
+    /// No overlay, if there is a reason.
+    pub(crate) limit: Option<Limit>,
+}
+
+/// Why a view is a copy whatever the kernel can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// The reason, for people.
+    pub(crate) why: String,
+}
+
+/// Why a view is not there.
 #[derive(Debug)]
-pub(crate) struct View;
+pub(crate) enum Unready {
+    /// An earlier box of the run is still ending.
+    Busy(Error),
+    /// It can't be had.
+    Failed(Error),
+}
+
+impl From<Error> for Unready {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<forge_snapshot::Error> for Unready {
+    fn from(error: forge_snapshot::Error) -> Self {
+        match error {
+            forge_snapshot::Error::Busy { .. } => Self::Busy(view_error(&error)),
+            error => Self::Failed(view_error(&error)),
+        }
+    }
+}
+
+impl Unready {
+    /// The reason as an error.
+    pub(crate) fn error(self) -> Error {
+        match self {
+            Self::Busy(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+/// How long an earlier box of the run may take to end.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// [`View::prepare`] off the runtime's threads; waits for an earlier box of the run to end. With it comes what must be
+/// dropped after the box: the lock of repositories that are changed directly.
+pub(crate) async fn prepare(
+    store: &Store,
+    spec: &SandboxSpec,
+    run: RunId,
+    at: Option<SnapshotId>,
+) -> Result<(View, Vec<Box<dyn Any + Send + Sync>>), Error> {
+    let begun = Instant::now();
+    loop {
+        let (store, spec) = (store.clone(), spec.clone());
+        let prepared = blocking(move || {
+            let locks = lock::direct(&store, &spec, run)?;
+            Ok(View::prepare(&store, &spec, run, at).map(|view| (view, locks)))
+        });
+        match prepared.await? {
+            Ok((view, locks)) => return Ok((view, vec![Box::new(locks)])),
+            Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(unready) => return Err(unready.error()),
+        }
+    }
+}
+
+/// How one repository is shown in a box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Its folder in the workspace; empty: it is the workspace.
+    pub(crate) name: String,
+    /// The repository on the host.
+    pub(crate) repo: PathBuf,
+    /// What the box gets.
+    pub(crate) layers: Layers,
+}
+
+impl Shown {
+    /// Where it stands in the box.
+    pub(crate) fn target(&self) -> PathBuf {
+        if self.name.is_empty() { WORKSPACE.into() } else { Path::new(WORKSPACE).join(&self.name) }
+    }
+}
+
+/// What a box gets of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Layers {
+    /// The repository itself, under the box's user.
+    Direct,
+    /// The repository, read-only, and what receives the changes.
+    Overlay { upper: PathBuf, work: PathBuf },
+    /// A folder that belongs to the box's user alone.
+    Owned(PathBuf),
+}
+
+/// The view of a run, ready for a box or open in one.
+#[derive(Debug)]
+pub(crate) struct View {
+    place: Place,
+    meta: Meta,
+    trackers: Mutex<Vec<Tracker>>,
+    /// What makes the beginning durable, if it still works at it; then what went wrong with it, if anything did.
+    beginning: Mutex<Beginning>,
+    safe: AtomicBool,
+    is_new: bool,
+    shown: Vec<Shown>,
+    git: gitdir::GitDir,
+}
+
+#[derive(Debug)]
+enum Beginning {
+    Saving(JoinHandle<Result<(), Error>>),
+    Failed(String),
+    Safe,
+}
 
 impl View {
+    /// Makes the view of a new run, or takes up that of one that goes on, and puts it to the snapshot `at`.
+    pub(crate) fn prepare(
+        store: &Store,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Self, Unready> {
+        let place = Place::of(&store.views, run);
+        let repos = repos(spec)?;
+        apart(store, &repos)?;
+        match place.load()? {
+            Some(meta) => {
+                same_repos(&meta, &repos)?;
+                let view = Self::take_up(place, meta)?;
+                if let Some(at) = at {
+                    view.restore(Some(at))?;
+                }
+                Ok(view)
+            }
+            None if at.is_some() => {
+                let why = format!("{} is gone, and with it the steps of this run", place.path().display());
+                Err(Error::View { why }.into())
+            }
+            None => Self::begin(store, place, spec, repos),
+        }
+    }
+
+    fn begin(store: &Store, place: Place, spec: &SandboxSpec, repos: Vec<Repo>) -> Result<Self, Unready> {
+        // An earlier box of the run that has not ended yet would lose its ground.
+        if place.objects(0).exists() {
+            drop(Objects::open(&place.objects(0))?);
+        }
+        place.clear(repos.len())?;
+        let mut bases = Vec::with_capacity(repos.len());
+        for repo in &repos {
+            let base = Base::take(&repo.path).map_err(|error| {
+                let why = format!("{} can't be read: {error}", repo.path.display());
+                Error::View { why }
+            })?;
+            bases.push(Arc::new(base));
+        }
+        let Chosen { kind, reason, warnings } = choose::kind(spec.mode, &repos, &bases, store.limit.as_ref());
+        let mut meta = Meta::new(kind, reason, Space::expected(), repos);
+        meta.warnings = warnings;
+        mask(&mut meta, &bases, &spec.reveal);
+        let copies = choose::make(&place, &mut meta, &bases)?;
+        Self::opened(place, meta, bases, Begun::Now(copies))
+    }
+
+    fn take_up(place: Place, meta: Meta) -> Result<Self, Unready> {
+        let bases: Result<Vec<_>, Error> =
+            (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
+        Self::opened(place, meta, bases?, Begun::Before)
+    }
+
+    fn opened(place: Place, meta: Meta, bases: Vec<Arc<Base>>, begun: Begun) -> Result<Self, Unready> {
+        let objects: Result<Vec<_>, _> =
+            (0..bases.len()).map(|index| Objects::open(&place.objects(index))).collect();
+        let objects: Vec<_> = objects?.into_iter().map(Arc::new).collect();
+        if matches!(begun, Begun::Before) {
+            // Only now: whoever holds the objects has the view to itself.
+            choose::ready(&place, &meta)?;
+        }
+        let mut trackers = Vec::with_capacity(bases.len());
+        for (index, base) in bases.iter().enumerate() {
+            trackers.push(Tracker::open(tracker_options(&place, &meta, index, base, &objects[index]))?);
+        }
+        let is_new = matches!(begun, Begun::Now(_));
+        if let Begun::Now(copies) = begun {
+            choose::adopt(&mut trackers, copies)?;
+        }
+        let shown: Vec<Shown> = (0..meta.repos.len()).map(|index| shown(&place, &meta, index)).collect();
+        let mut git = gitdir::GitDir::default();
+        for shown in &shown {
+            let found = gitdir::outside(&shown.repo, &shown.target());
+            git.binds.extend(found.binds);
+            git.warnings.extend(found.warnings);
+        }
+        let beginning = match is_new {
+            false => Beginning::Safe,
+            true => Beginning::Saving(save(place.clone(), meta.clone(), bases, &trackers)?),
+        };
+        Ok(Self {
+            safe: AtomicBool::new(!is_new),
+            is_new,
+            place,
+            meta,
+            trackers: Mutex::new(trackers),
+            beginning: Mutex::new(beginning),
+            shown,
+            git,
+        })
+    }
+
+    /// The folder of the host that is the workspace, if there is one.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        match self.shown.as_slice() {
+            [Shown { layers: Layers::Direct, repo, .. }] => Some(repo.clone()),
+            [Shown { layers: Layers::Owned(copy), .. }] => Some(copy.clone()),
+            [Shown { layers: Layers::Owned(_), .. }, ..] => Some(self.place.copies()),
+            _ => None,
+        }
+    }
+
+    /// How each repository is shown, in the words of a box.
+    pub(crate) fn roots(&self) -> Vec<Root> {
+        let root = |shown: &Shown| {
+            let (source, show) = match &shown.layers {
+                Layers::Direct => (shown.repo.clone(), Show::Direct),
+                Layers::Overlay { upper, work } => {
+                    (shown.repo.clone(), Show::Overlay { upper: upper.clone(), work: work.clone() })
+                }
+                Layers::Owned(copy) => (copy.clone(), Show::Owned),
+            };
+            Root { source, target: shown.target(), show }
+        };
+        self.shown.iter().map(root).collect()
+    }
+
+    /// Which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.meta.kind
+    }
+
+    /// Git data that lies elsewhere and must be seen.
+    pub(crate) fn git_binds(&self) -> Vec<Bind> {
+        self.git.binds.clone()
+    }
+
+    /// Paths of the workspace that are covered.
+    pub(crate) fn masked(&self) -> Vec<Raw> {
+        let meta = &self.meta;
+        meta.masks.iter().map(|mask| Raw(mask.inside(meta).as_os_str().as_bytes().to_vec())).collect()
+    }
+
+    /// By which folders of the host the workspace may be named.
+    pub(crate) fn places(&self) -> Places {
+        let mut places = Places::default();
+        for shown in &self.shown {
+            if let Layers::Owned(copy) = &shown.layers {
+                places = places.with(copy, &shown.name);
+            }
+            places = places.with(&shown.repo, &shown.name);
+        }
+        places
+    }
+
+    /// Says in a report what the workspace is.
+    pub(crate) fn describe(&self, report: &mut SandboxReport) {
+        let meta = &self.meta;
+        let word = meta.kind.word();
+        report.view =
+            if meta.reason.is_empty() { word.to_owned() } else { format!("{word} ({})", meta.reason) };
+        let masked = meta.masks.iter().map(|mask| mask.inside(meta).to_string_lossy().into_owned());
+        report.masked.extend(masked);
+        report.warnings.extend(meta.warnings.iter().cloned());
+        report.warnings.extend(self.git.warnings.iter().cloned());
+    }
+
+    /// Takes note of where the kernel keeps an overlay's attributes.
+    pub(crate) fn mounted(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
+        let space = match attributes {
+            None => return Ok(()),
+            Some(OverlayAttributes::Trusted) => Space::Trusted,
+            Some(OverlayAttributes::User) => Space::User,
+        };
+        if self.meta.space == space {
+            return Ok(());
+        }
+        let why = "the view was made by another kind of user; use the same one for all of a run".to_owned();
+        Err(Error::View { why })
+    }
+
+    /// Whether the state before the first change is kept, so that changes may begin. Only where the workspace is the
+    /// repository itself this takes more than a look.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.safe.load(Ordering::Acquire)
+            || !matches!(self.shown.first(), Some(Shown { layers: Layers::Direct, .. }))
+    }
+
+    /// Waits until the beginning is durable.
+    pub(crate) fn make_safe(&self) -> Result<(), Error> {
+        if self.safe.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Beginning::Saving(_) = &*beginning {
+            let saving = std::mem::replace(&mut *beginning, Beginning::Safe);
+            if let Beginning::Saving(thread) = saving {
+                let saved = thread.join().unwrap_or_else(|_| {
+                    Err(Error::View { why: "the beginning of the run could not be kept".to_owned() })
+                });
+                if let Err(error) = saved {
+                    *beginning = Beginning::Failed(error.to_string());
+                }
+            }
+        }
+        match &*beginning {
+            Beginning::Failed(why) => {
+                Err(Error::View { why: why.strip_prefix("the workspace: ").unwrap_or(why).to_owned() })
+            }
+            _ => {
+                self.safe.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
     /// Keeps the workspace as it stands now.
     pub(crate) fn snapshot(&self) -> Result<SnapshotId, Error> {
-        Err(Error::View { why: "snapshots are not wired".to_owned() })
+        self.make_safe()?;
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = Vec::with_capacity(trackers.len());
+        for tracker in trackers.iter_mut() {
+            parts.push(tracker.snapshot().map_err(|error| view_error(&error))?);
+        }
+        many::name(&self.place, &self.meta, &parts)
     }
 
-    /// Whether the state before the first change is kept, so that changes may begin.
-    pub(crate) fn is_safe(&self) -> bool {
-        true
-    }
-
-    /// Waits until changes may begin.
-    pub(crate) fn make_safe(&self) -> Result<(), Error> {
+    /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
+    pub(crate) fn restore(&self, to: Option<SnapshotId>) -> Result<(), Error> {
+        self.make_safe()?;
+        let parts = many::parts(&self.place, &self.meta, to)?;
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (tracker, part) in trackers.iter_mut().zip(parts) {
+            tracker.restore(part).map_err(|error| view_error(&error))?;
+        }
         Ok(())
     }
+
+    /// Makes a copy of the repositories in place of an overlay that can't be had, for this reason. What was done in the
+    /// overlay before is put into the copy.
+    pub(crate) fn fall_back(self, why: &str) -> Result<Self, Unready> {
+        // Waits for what writes into the same folder.
+        let done = if self.is_new { self.make_safe().map(|()| None) } else { self.snapshot().map(Some) }?;
+        let mut meta = self.meta.clone();
+        let place = self.place.clone();
+        drop(self);
+        let bases: Result<Vec<_>, Error> =
+            (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
+        let bases = bases?;
+        meta.kind = Kind::Copy;
+        why.clone_into(&mut meta.reason);
+        let copies = choose::make(&place, &mut meta, &bases)?;
+        for index in 0..meta.repos.len() {
+            remove_tree(&place.upper(index));
+            remove_tree(&place.work(index));
+        }
+        let view = Self::opened(place, meta, bases, Begun::Now(copies))?;
+        if done.is_some() {
+            view.restore(done)?;
+        }
+        Ok(view)
+    }
+}
+
+/// Whether a view is new.
+enum Begun {
+    /// It is, with these copies.
+    Now(Vec<CopyStats>),
+    /// It was there.
+    Before,
+}
+
+impl Space {
+    /// Where the kernel keeps an overlay's attributes if this user mounts it.
+    fn expected() -> Self {
+        if rustix::process::geteuid().is_root() { Self::Trusted } else { Self::User }
+    }
+}
+
+impl From<Space> for Attributes {
+    fn from(space: Space) -> Self {
+        match space {
+            Space::Trusted => Self::Trusted,
+            Space::User => Self::User,
+        }
+    }
+}
+
+impl Mask {
+    fn rel(&self) -> Option<RelPath> {
+        RelPath::new(self.path.clone())
+    }
+
+    /// The path in the workspace.
+    fn inside(&self, meta: &Meta) -> PathBuf {
+        let below = Path::new(std::ffi::OsStr::from_bytes(&self.path));
+        meta.repos.get(self.repo).map_or_else(|| below.to_owned(), |repo| Path::new(&repo.name).join(below))
+    }
+}
+
+impl Place {
+    fn load_base(&self, index: usize) -> Result<Arc<Base>, Error> {
+        let path = self.base(index);
+        Base::load(&path).map(Arc::new).map_err(|error| Error::View {
+            why: format!("{}: {error}; the run's steps can't be used any more", path.display()),
+        })
+    }
+}
+
+/// The repositories of a run: where they are, and how they are called in the workspace.
+pub(crate) fn repos(spec: &SandboxSpec) -> Result<Vec<Repo>, Error> {
+    let mut names = BTreeSet::new();
+    let mut repos: Vec<Repo> = Vec::with_capacity(1 + spec.more_repos.len());
+    for path in std::iter::once(&spec.repo).chain(&spec.more_repos) {
+        let failed = |error: &std::io::Error| Error::Startup {
+            why: format!("the workspace {}: {error}", path.display()),
+        };
+        let real = std::fs::canonicalize(path).map_err(|error| failed(&error))?;
+        let meta = std::fs::metadata(&real).map_err(|error| failed(&error))?;
+        if !meta.is_dir() {
+            return Err(failed(&std::io::ErrorKind::NotADirectory.into()));
+        }
+        if let Some(other) =
+            repos.iter().find(|other| other.path.starts_with(&real) || real.starts_with(&other.path))
+        {
+            let (one, two) = (real.display(), other.path.display());
+            return Err(Error::Startup {
+                why: format!("the repositories {two} and {one} lie in one another"),
+            });
+        }
+        let name = if spec.more_repos.is_empty() { String::new() } else { unique(&real, &mut names) };
+        repos.push(Repo { name, path: real, ino: meta.ino() });
+    }
+    Ok(repos)
+}
+
+/// The folder's own name, made unique.
+fn unique(path: &Path, names: &mut BTreeSet<String>) -> String {
+    let own =
+        path.file_name().map_or_else(|| "repository".to_owned(), |name| name.to_string_lossy().into_owned());
+    let numbered = (2..).map(|n| format!("{own}-{n}"));
+    let free = std::iter::once(own.clone()).chain(numbered).find(|name| !names.contains(name)).unwrap_or(own);
+    names.insert(free.clone());
+    free
+}
+
+/// A run goes on with the repositories that it began with.
+fn same_repos(meta: &Meta, repos: &[Repo]) -> Result<(), Error> {
+    for (was, is) in meta.repos.iter().zip(repos) {
+        if was.path != is.path || (was.ino != is.ino && meta.kind == Kind::Overlay) {
+            let path = was.path.display();
+            let why = format!("{path} is not the folder any more that the run began with: put that one back");
+            return Err(Error::View { why });
+        }
+    }
+    if meta.repos.len() == repos.len() {
+        return Ok(());
+    }
+    Err(Error::View { why: "the run began with other repositories".to_owned() })
+}
+
+/// What forge keeps must not be part of what it keeps.
+fn apart(store: &Store, repos: &[Repo]) -> Result<(), Error> {
+    let views = std::fs::canonicalize(&store.views).unwrap_or_else(|_| store.views.clone());
+    match repos.iter().find(|repo| views.starts_with(&repo.path)) {
+        None => Ok(()),
+        Some(repo) => Err(Error::View {
+            why: format!(
+                "the folder of forge's data, {}, lies in the repository {}: choose another one (XDG_DATA_HOME), or a \
+                 smaller repository (--repo)",
+                views.display(),
+                repo.path.display()
+            ),
+        }),
+    }
+}
+
+/// Finds what tools must not see.
+fn mask(meta: &mut Meta, bases: &[Arc<Base>], reveal: &[String]) {
+    for (index, (repo, base)) in meta.repos.iter().zip(bases).enumerate() {
+        let reveal: Vec<String> = reveal
+            .iter()
+            .map(|path| {
+                let named = path.trim_start_matches("./").trim_start_matches("/workspace/");
+                let below = named.strip_prefix(&repo.name).and_then(|rest| rest.strip_prefix('/'));
+                below.filter(|_| !repo.name.is_empty()).unwrap_or(named).to_owned()
+            })
+            .collect();
+        let found = masks::among(&repo.path, base, &reveal);
+        meta.warnings.extend(found.warnings);
+        meta.masks.extend(found.paths.into_iter().map(|path| Mask {
+            repo: index,
+            content: std::fs::read(repo.path.join(&path)).ok().map(|bytes| forge_types::Digest::of(&bytes)),
+            path: path.as_os_str().as_bytes().to_vec(),
+        }));
+    }
+}
+
+/// What the tracker of one repository works on.
+fn tracker_options(
+    place: &Place,
+    meta: &Meta,
+    index: usize,
+    base: &Arc<Base>,
+    objects: &Arc<Objects>,
+) -> forge_snapshot::Options {
+    let repo = &meta.repos[index];
+    let layout = match meta.kind {
+        Kind::Direct => Layout::Whole { root: repo.path.clone() },
+        Kind::Overlay => Layout::Overlay { upper: place.upper(index), attributes: meta.space.into() },
+        Kind::Reflink | Kind::Copy => Layout::Whole { root: place.copy(meta, index) },
+    };
+    let root = match &layout {
+        Layout::Overlay { upper: root, .. } | Layout::Whole { root } => root,
+    };
+    // What root puts back belongs to whom the rest belongs: the repository's owner, or the user of the last box.
+    let owner = std::fs::metadata(root).ok().map(|meta| (meta.uid(), meta.gid()));
+    forge_snapshot::Options {
+        base: Arc::clone(base),
+        lower: repo.path.clone(),
+        ignored: meta.masks.iter().filter(|mask| mask.repo == index).filter_map(Mask::rel).collect(),
+        owner: owner.filter(|_| rustix::process::geteuid().is_root()),
+        layout,
+        objects: Arc::clone(objects),
+    }
+}
+
+fn shown(place: &Place, meta: &Meta, index: usize) -> Shown {
+    let repo = &meta.repos[index];
+    let layers = match meta.kind {
+        Kind::Direct => Layers::Direct,
+        Kind::Overlay => Layers::Overlay { upper: place.upper(index), work: place.work(index) },
+        Kind::Reflink | Kind::Copy => Layers::Owned(place.copy(meta, index)),
+    };
+    Shown { name: repo.name.clone(), repo: repo.path.clone(), layers }
+}
+
+/// Makes the beginning durable beside everything else; the last thing written is what says that there is a view.
+fn save(
+    place: Place,
+    meta: Meta,
+    bases: Vec<Arc<Base>>,
+    trackers: &[Tracker],
+) -> Result<JoinHandle<Result<(), Error>>, Error> {
+    let direct = meta.kind == Kind::Direct;
+    let savers: Vec<_> = trackers.iter().filter(|_| direct).map(Tracker::base_saver).collect();
+    let work = move || {
+        for (index, base) in bases.iter().enumerate() {
+            base.save(&place.base(index)).map_err(|error| place.failed("writing", &error))?;
+        }
+        for saver in savers {
+            saver.save().map_err(|error| view_error(&error))?;
+        }
+        place.save(&meta)
+    };
+    let thread = std::thread::Builder::new().name("forge-view-save".to_owned()).spawn(work);
+    thread.map_err(|error| Error::View { why: format!("no thread could be started: {error}") })
+}
+
+/// An error of the snapshots in the port's words.
+pub(crate) fn view_error(error: &forge_snapshot::Error) -> Error {
+    Error::View { why: error.to_string() }
 }

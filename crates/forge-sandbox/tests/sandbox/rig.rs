@@ -1,9 +1,9 @@
 //! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
 
-use forge_ports::sandbox::{Error, ExecResult, ExecSpec};
+use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
 use forge_ports::{Sandbox, Workspace};
-use forge_sandbox::Backends;
-use forge_types::{RunId, SandboxLimits, SandboxSpec};
+use forge_sandbox::{Backends, Options};
+use forge_types::{ApplyPolicy, NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,6 +22,11 @@ const HELPER: &str = "FORGE_SANDBOX_TEST_HELPER";
 pub(crate) struct Rig {
     pub(crate) room: Arc<dyn Workspace>,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) spec: SandboxSpec,
+    pub(crate) run: RunId,
+    pub(crate) backends: Backends,
+    /// What the backends keep.
+    pub(crate) data: tempfile::TempDir,
 }
 
 pub(crate) fn helper() -> PathBuf {
@@ -38,14 +43,27 @@ pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
     SandboxSpec {
         backend: backend.to_owned(),
         repo: repo.to_owned(),
-        mode: forge_types::WorkspaceMode::Inplace,
-        network: forge_types::NetworkPolicy::Off,
+        more_repos: Vec::new(),
+        mode: WorkspaceMode::Inplace,
+        apply: ApplyPolicy::Never,
+        image: None,
+        network: NetworkPolicy::Off,
         limits: SandboxLimits::default(),
         reveal: Vec::new(),
         env: Vec::new(),
         read_only: Vec::new(),
+        writable: Vec::new(),
         allow_unisolated: true,
     }
+}
+
+/// Backends that keep what they keep below `data`.
+pub(crate) fn backends(data: &Path) -> Backends {
+    Backends::new(options(data))
+}
+
+pub(crate) fn options(data: &Path) -> Options {
+    Options { exe: Some(helper()), ..Options::below(data) }
 }
 
 impl Rig {
@@ -57,8 +75,10 @@ impl Rig {
         let dir = folder();
         let mut spec = spec(dir.path(), backend);
         change(&mut spec, dir.path());
-        let room = Backends::with_exe(helper()).open(&spec, RunId::generate()).await;
-        Self { room: room.expect("the box opens"), dir }
+        let (data, run) = (folder(), RunId::generate());
+        let backends = backends(data.path());
+        let room = backends.open(&spec, run, None).await.expect("the box opens");
+        Self { room, dir, spec, run, backends, data }
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
@@ -81,6 +101,7 @@ pub(crate) fn command(argv: &[&str]) -> ExecSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         keep_bytes: 1 << 20,
+        leftovers: Leftovers::Kill,
     }
 }
 
@@ -95,9 +116,9 @@ pub(crate) fn err(result: &ExecResult) -> String {
 /// Whether boxes can be had as whoever this is. Where they cannot, that is said loudly, and is a failure under CI.
 fn boxes_can_be_had() -> bool {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let dir = folder();
-    match runtime.block_on(Backends::with_exe(helper()).open(&spec(dir.path(), "native"), RunId::generate()))
-    {
+    let (dir, data) = (folder(), folder());
+    let backends = backends(data.path());
+    match runtime.block_on(backends.open(&spec(dir.path(), "native"), RunId::generate(), None)) {
         Err(Error::Missing { missing }) => {
             let said = format!("NOT TESTED: no box can be had here: {}", missing.join("; "));
             assert!(std::env::var_os("CI").is_none(), "{said}");

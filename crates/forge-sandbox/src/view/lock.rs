@@ -1,0 +1,68 @@
+//! Who changes a repository directly, or applies to it, has it alone.
+
+use super::{Store, repos};
+use forge_ports::sandbox::Error;
+use forge_snapshot::apply::{self, Guard, Wait};
+use forge_types::{RunId, SandboxSpec, WorkspaceMode};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an apply waits for another one.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Repositories that runs of this process change directly. A second box of the same run has the lock as well: the first
+/// one may not have ended yet.
+static HELD: Mutex<BTreeMap<PathBuf, (RunId, Weak<Guard>)>> = Mutex::new(BTreeMap::new());
+
+/// The locks of a run that changes its repositories directly; of other runs there are none.
+pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Vec<Arc<Guard>>, Error> {
+    if spec.mode != WorkspaceMode::Inplace {
+        return Ok(Vec::new());
+    }
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    held.retain(|_, (_, guard)| guard.strong_count() > 0);
+    let mut locks = Vec::new();
+    for repo in repos(spec)? {
+        if let Some((owner, guard)) = held.get(&repo.path)
+            && *owner == run
+            && let Some(guard) = guard.upgrade()
+        {
+            locks.push(guard);
+            continue;
+        }
+        let guard = Arc::new(
+            apply::lock(&repo.path, &store.locks, Wait::No).map_err(|error| in_use(error, &repo.path))?,
+        );
+        held.insert(repo.path, (run, Arc::downgrade(&guard)));
+        locks.push(guard);
+    }
+    Ok(locks)
+}
+
+/// The lock for an apply; waits for others for a while. On a thread that may.
+pub(super) fn for_apply(repo: &Path, locks: &Path) -> Result<Guard, Error> {
+    let begun = Instant::now();
+    loop {
+        match apply::lock(repo, locks, Wait::No) {
+            Err(apply::Error::Busy { .. }) if begun.elapsed() < PATIENCE => thread::park_timeout(LOOK),
+            Ok(guard) => return Ok(guard),
+            Err(error) => return Err(in_use(error, repo)),
+        }
+    }
+}
+
+fn in_use(error: apply::Error, repo: &Path) -> Error {
+    let why = match error {
+        apply::Error::Busy { .. } => format!(
+            "another run works directly in {} (inplace), or is being applied to it; wait until it has ended",
+            repo.display()
+        ),
+        error => error.to_string(),
+    };
+    Error::View { why }
+}

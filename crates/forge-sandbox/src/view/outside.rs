@@ -1,0 +1,1 @@
+//! What the workspaces of runs hold, seen from outside of any box.

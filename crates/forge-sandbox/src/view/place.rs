@@ -1,0 +1,337 @@
+//! Where a run's view lies on the disk, and what it is: one folder that can be removed as a whole.
+//!
+//! ```text
+//! <views>/<run>/view/meta.json      what the view is; there once its beginning is safe
+//!                    states/        of several repositories: their snapshots by the name of the whole
+//!                    applied.json   what was applied, as far as a later apply must know it
+//!                    <n>/base       what stood in the n-th repository when the run began
+//!                    <n>/objects/   contents and snapshots
+//!                    <n>/upper work copy
+//!                    copies/<name>  of several repositories, in place of <n>/copy
+//! ```
+
+use forge_ports::sandbox::Error;
+use forge_types::{Digest, RunId};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The version of the layout that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// How a workspace is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[doc(hidden)]
+pub enum Kind {
+    /// The repository itself.
+    Direct,
+    /// Copy on write, by the kernel.
+    Overlay,
+    /// A copy that shares its blocks with the repository.
+    Reflink,
+    /// A copy.
+    Copy,
+}
+
+impl Kind {
+    /// The word for people.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Overlay => "overlay",
+            Self::Reflink => "reflink",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+/// In which attributes the kernel keeps its notes about an overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Space {
+    /// `trusted.overlay.*`.
+    Trusted,
+    /// `user.overlay.*`.
+    User,
+}
+
+/// A repository of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Repo {
+    /// Its folder in the workspace; empty: it is the workspace.
+    pub(crate) name: String,
+    /// The folder on the host, without links.
+    pub(crate) path: PathBuf,
+    /// The folder's number in its file system when the run began.
+    pub(crate) ino: u64,
+}
+
+/// A file that tools do not see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mask {
+    /// Which of the repositories.
+    pub(crate) repo: usize,
+    /// The path in the repository, as bytes.
+    pub(crate) path: Vec<u8>,
+    /// What was in it; `None`: it could not be read.
+    pub(crate) content: Option<Digest>,
+}
+
+/// What a view is: decided when the run begins, never changed but for a fallback before the first step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    version: u32,
+    pub(crate) kind: Kind,
+    /// Why it is not a better kind; empty if it is the best.
+    pub(crate) reason: String,
+    pub(crate) space: Space,
+    pub(crate) repos: Vec<Repo>,
+    pub(crate) masks: Vec<Mask>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Meta {
+    pub(crate) fn new(kind: Kind, reason: String, space: Space, repos: Vec<Repo>) -> Self {
+        Self { version: VERSION, kind, reason, space, repos, masks: Vec::new(), warnings: Vec::new() }
+    }
+}
+
+/// The folder of a run's view.
+#[derive(Clone, Debug)]
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// The place of `run` below the folder of all views.
+    pub(crate) fn of(views: &Path, run: RunId) -> Self {
+        Self(views.join(run.to_string()).join("view"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn objects(&self, index: usize) -> PathBuf {
+        self.repo(index).join("objects")
+    }
+
+    pub(crate) fn states(&self) -> PathBuf {
+        self.0.join("states")
+    }
+
+    pub(crate) fn applied(&self) -> PathBuf {
+        self.0.join("applied.json")
+    }
+
+    /// The folder of one repository.
+    fn repo(&self, index: usize) -> PathBuf {
+        self.0.join(index.to_string())
+    }
+
+    pub(crate) fn base(&self, index: usize) -> PathBuf {
+        self.repo(index).join("base")
+    }
+
+    pub(crate) fn upper(&self, index: usize) -> PathBuf {
+        self.repo(index).join("upper")
+    }
+
+    pub(crate) fn work(&self, index: usize) -> PathBuf {
+        self.repo(index).join("work")
+    }
+
+    /// The folder in which the copies of several repositories stand under their names.
+    pub(crate) fn copies(&self) -> PathBuf {
+        self.0.join("copies")
+    }
+
+    /// The copy of a repository. Several stand side by side.
+    pub(crate) fn copy(&self, meta: &Meta, index: usize) -> PathBuf {
+        match meta.repos.as_slice() {
+            [_] => self.repo(index).join("copy"),
+            repos => self.copies().join(&repos[index].name),
+        }
+    }
+
+    /// Makes an empty place; what a beginning left that did not get far is removed.
+    pub(crate) fn clear(&self, repos: usize) -> Result<(), Error> {
+        remove_tree(&self.0);
+        let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let made =
+            private(&self.0).and_then(|()| (0..repos).try_for_each(|index| private(&self.repo(index))));
+        made.map_err(|error| self.failed("making", &error))
+    }
+
+    /// What the view is; `None`: there is none yet.
+    pub(crate) fn load(&self) -> Result<Option<Meta>, Error> {
+        let path = self.0.join("meta.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("reading", &error)),
+        };
+        let meta: Meta = serde_json::from_slice(&bytes).map_err(|error| Error::View {
+            why: format!("{} is damaged ({error}); the run's steps can't be used any more", path.display()),
+        })?;
+        if meta.version != VERSION {
+            let why = format!("{} was written by another version of forge; use that one", path.display());
+            return Err(Error::View { why });
+        }
+        Ok(Some(meta))
+    }
+
+    /// Writes down what the view is, so that it survives a crash whole or not at all.
+    pub(crate) fn save(&self, meta: &Meta) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(meta).map_err(|error| Error::View { why: error.to_string() })?;
+        write_durably(&self.0.join("meta.json"), &bytes).map_err(|error| self.failed("writing", &error))
+    }
+
+    pub(crate) fn failed(&self, doing: &str, error: &io::Error) -> Error {
+        Error::View { why: format!("{doing} {}: {}", self.0.display(), in_words(error)) }
+    }
+}
+
+/// An error of the host, with what can be done where that is known.
+pub(crate) fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "no space is left; free some, or remove old runs with `forge gc`".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{error}; choose another data folder (XDG_DATA_HOME)")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Writes a small file so that after a crash either the old or the new content stands there.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let written = (|| {
+        let file = fs::File::create(&temporary)?;
+        io::Write::write_all(&mut &file, bytes)?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes a tree, whatever modes its folders have. What could not be removed is left; bytes on the disk that were
+/// freed.
+pub(crate) fn remove_tree(path: &Path) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    let mut freed = if meta.nlink() > 1 && !meta.is_dir() { 0 } else { meta.blocks() * 512 };
+    if meta.is_dir() {
+        if meta.mode() & 0o700 != 0o700 {
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+        }
+        freed += deep::remove(path);
+        let _ = fs::remove_dir(path);
+    } else {
+        let _ = fs::remove_file(path);
+    }
+    freed
+}
+
+/// Bytes on the disk of a tree.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    deep::bytes(path)
+}
+
+/// Walks that neither depth nor length of a path stops: they go down and up by descriptors.
+mod deep {
+    use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+    use std::ffi::CString;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    const FOLDER: OFlags =
+        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+    /// What becomes of what is found.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Do {
+        Count,
+        Remove,
+    }
+
+    pub(super) fn remove(path: &Path) -> u64 {
+        walk(path, Do::Remove)
+    }
+
+    pub(super) fn bytes(path: &Path) -> u64 {
+        walk(path, Do::Count)
+    }
+
+    fn walk(path: &Path, what: Do) -> u64 {
+        let Ok(mut here) = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()) else { return 0 };
+        let mut sum = 0;
+        let mut waiting = vec![(CString::default(), list(&here, what, &mut sum))];
+        while let Some((_, level)) = waiting.last_mut() {
+            if let Some(name) = level.pop() {
+                if let Some(below) = enter(&here, &name, what) {
+                    here = below;
+                    let found = list(&here, what, &mut sum);
+                    waiting.push((name, found));
+                }
+                continue;
+            }
+            let Some((name, _)) = waiting.pop() else { break };
+            if waiting.is_empty() {
+                break;
+            }
+            let Ok(above) = rustix::fs::openat(&here, c"..", FOLDER, Mode::empty()) else { break };
+            here = above;
+            if what == Do::Remove {
+                let _ = rustix::fs::unlinkat(&here, &name, AtFlags::REMOVEDIR);
+            }
+        }
+        sum
+    }
+
+    fn enter(here: &OwnedFd, name: &CString, what: Do) -> Option<OwnedFd> {
+        if what == Do::Remove {
+            // Also of folders that are closed to their owner.
+            let place = rustix::fs::openat(here, name, OFlags::PATH | FOLDER, Mode::empty()).ok()?;
+            let closed = rustix::fs::fstat(&place).is_ok_and(|stat| stat.st_mode & 0o700 != 0o700);
+            if closed {
+                let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
+                let _ = rustix::fs::chmod(path, Mode::from_raw_mode(0o700));
+            }
+        }
+        rustix::fs::openat(here, name, FOLDER, Mode::empty()).ok()
+    }
+
+    /// Counts or removes everything in a folder but folders, which are given back.
+    fn list(here: &OwnedFd, what: Do, sum: &mut u64) -> Vec<CString> {
+        let mut folders = Vec::new();
+        let Ok(mut entries) = Dir::read_from(here) else { return folders };
+        let mut names = Vec::new();
+        while let Some(Ok(entry)) = entries.read() {
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                names.push(name.to_owned());
+            }
+        }
+        for name in names {
+            let Ok(stat) = rustix::fs::statat(here, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            // Each further name of a file frees, or uses, nothing.
+            if is_dir || stat.st_nlink == 1 {
+                *sum += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            }
+            if is_dir {
+                folders.push(name);
+            } else if what == Do::Remove {
+                let _ = rustix::fs::unlinkat(here, &name, AtFlags::empty());
+            }
+        }
+        folders
+    }
+}
