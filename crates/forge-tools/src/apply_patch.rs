@@ -43,7 +43,7 @@ impl Tool for ApplyPatch {
             ("apply_patch", &["file_patch"]),
             ToolAccess::Write,
             "Change several files at once, all or nothing",
-            &[("patch", ParamType::String, "unified diff or *** Begin Patch form")],
+            &[("patch", ParamType::String, "unified diff, or *** Begin Patch form")],
         )
     }
 

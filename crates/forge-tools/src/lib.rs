@@ -1,18 +1,26 @@
 //! The tools that a model can call, one file each.
 //!
 //! A tool acts through [`forge_ports::Workspace`] only: it knows no host path, starts no process of its own and
-//! reads no environment. Whatever goes wrong is an answer in words that the model can act on; an error is returned
-//! only where the sandbox itself failed. Whether a call may run at all was decided before.
+//! reads no environment. `create_pr` alone speaks to the outside, to one host, and touches no file. Whatever goes
+//! wrong is an answer in words that the model can act on; an error is returned only where the sandbox itself
+//! failed. Whether a call may run at all was decided before.
 
 mod apply_patch;
 mod arguments;
 mod bytes;
 mod create_file;
+mod create_pr;
 mod edit_file;
 mod fault;
 mod find_files;
+mod git;
+mod git_commit;
+mod git_create_branch;
+mod git_diff;
+mod github;
 mod list_directory;
 mod matching;
+mod options;
 mod patch;
 mod path;
 mod read_file;
@@ -22,13 +30,20 @@ mod search_code;
 mod terminal;
 mod write_file;
 
+pub use options::{GitAccess, GitHub, Options, Token};
 pub use registry::{RegisterError, Registry, Selection, UnknownTools};
 
 use std::sync::Arc;
 
-/// All tools that are part of Forge.
+/// All tools that are part of Forge, made with what is usual.
 pub fn builtin() -> Registry {
-    let tools: [Arc<dyn forge_ports::Tool>; 9] = [
+    with(&Options::default())
+}
+
+/// All tools that are part of Forge and that `options` do not leave out. `create_pr` is enabled by default only if
+/// there is a token.
+pub fn with(options: &Options) -> Registry {
+    let mut tools: Vec<Arc<dyn forge_ports::Tool>> = vec![
         Arc::new(read_file::ReadFile),
         Arc::new(write_file::WriteFile),
         Arc::new(edit_file::EditFile),
@@ -38,10 +53,25 @@ pub fn builtin() -> Registry {
         Arc::new(run_shell::RunShell),
         Arc::new(create_file::CreateFile),
         Arc::new(apply_patch::ApplyPatch),
+        Arc::new(git_diff::GitDiff),
     ];
+    if options.git == GitAccess::Full {
+        tools.push(Arc::new(git_commit::GitCommit));
+        tools.push(Arc::new(git_create_branch::GitCreateBranch));
+    }
+    const FIXED: &str = "names of the tools of Forge are fixed, valid and differ";
     let mut registry = Registry::default();
     for tool in tools {
-        registry.register(tool).expect("names of the tools of Forge are fixed, valid and differ");
+        registry.register(tool).expect(FIXED);
+    }
+    if options.git == GitAccess::Full {
+        let tool = Arc::new(create_pr::CreatePr::new(options.github.clone()));
+        // Without a token it can do nothing, and each request to a model would hold it.
+        match options.github.token {
+            Some(_) => registry.register(tool),
+            None => registry.register_on_request(tool),
+        }
+        .expect(FIXED);
     }
     registry
 }

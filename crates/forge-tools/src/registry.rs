@@ -56,6 +56,8 @@ pub struct Registry {
     tools: Vec<(ToolSpec, Arc<dyn Tool>)>,
     /// Every name and alias, with the position of its tool.
     names: BTreeMap<String, usize>,
+    /// Names of tools that are enabled only where they are asked for.
+    on_request: BTreeSet<String>,
 }
 
 impl Registry {
@@ -74,6 +76,17 @@ impl Registry {
             self.names.insert(name.clone(), at);
         }
         self.tools.push((spec, tool));
+        Ok(())
+    }
+
+    /// Takes a tool up that is enabled only if an allowlist names it: what it needs is not there by default.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    pub fn register_on_request(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
+        let name = tool.spec().name;
+        self.register(tool)?;
+        self.on_request.insert(name);
         Ok(())
     }
 
@@ -118,7 +131,7 @@ impl Registry {
     /// The registry without the tools of one category, such as development tools in production.
     #[must_use]
     pub fn without(&self, category: ToolCategory) -> Self {
-        let mut rest = Self::default();
+        let mut rest = Self { on_request: self.on_request.clone(), ..Self::default() };
         for (spec, tool) in self.tools.iter().filter(|(spec, _)| spec.category != category) {
             let at = rest.tools.len();
             rest.names
@@ -128,7 +141,8 @@ impl Registry {
         rest
     }
 
-    /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that is part of Forge.
+    /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that is part of Forge and
+    /// was not registered on request.
     ///
     /// # Errors
     /// [`UnknownTools`] names every entry that no tool answers to.
@@ -142,7 +156,7 @@ impl Registry {
         for spec in self.list() {
             let enabled = match allow {
                 Some(allow) => allow.iter().any(|name| spec.answers_to(name)),
-                None => spec.category == ToolCategory::Builtin,
+                None => spec.category == ToolCategory::Builtin && !self.on_request.contains(&spec.name),
             };
             if enabled {
                 selection.enabled.push(spec.clone());

@@ -1,6 +1,6 @@
 //! `run_shell`: a command line in the box (TOOL-6). Whether it may run was decided before.
 
-use crate::arguments::{Arguments, bad, optional_text, positive, spec, text};
+use crate::arguments::{Arguments, bad, flag, optional_text, positive, spec, text};
 use crate::fault::{Stop, end, explain};
 use crate::path::relative;
 use crate::terminal::{cut_middle, plain};
@@ -31,11 +31,12 @@ impl Tool for RunShell {
         spec(
             ("run_shell", &["shell_exec", "run_command"]),
             ToolAccess::Exec,
-            "Run a shell command line; gives its output and exit code. Nothing it starts outlives it; stdin is closed",
+            "Run a shell command line; gives its output and exit code. What it starts ends with it; stdin is closed",
             &[
                 ("command", ParamType::String, ""),
                 ("working_dir?", ParamType::String, "default /workspace"),
                 ("timeout_seconds?", ParamType::Integer, "default 120"),
+                ("keep_background?", ParamType::Boolean, "what it starts with & lives on: dev servers"),
             ],
         )
     }
@@ -57,13 +58,14 @@ async fn execute(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Sto
     let most = env.max_timeout.min(MAX_TIMEOUT);
     let asked = positive(arguments, "timeout_seconds")?.map_or(env.default_timeout, Duration::from_secs);
     let timeout = asked.min(most);
+    let leftovers = if flag(arguments, "keep_background")? { Leftovers::Keep } else { Leftovers::Kill };
     let spec = ExecSpec {
         argv: argv(command),
         cwd: cwd.clone(),
         env: BTreeMap::new(),
         timeout,
         keep_bytes: MAX_OUTPUT,
-        leftovers: Leftovers::Kill,
+        leftovers,
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => Ok(answer(&result, timeout, most)),

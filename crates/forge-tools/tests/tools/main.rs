@@ -4,6 +4,8 @@
 
 mod editing;
 mod finding;
+mod git;
+mod github;
 mod patching;
 mod reading;
 mod registry;
@@ -65,8 +67,18 @@ impl Bench {
     }
 
     fn try_call(&self, tool: &str, arguments: Value) -> Result<ToolOutput, forge_ports::tool::SandboxGone> {
+        self.call_of(&forge_tools::builtin(), tool, arguments)
+    }
+
+    /// Calls a tool of a registry.
+    fn call_of(
+        &self,
+        registry: &forge_tools::Registry,
+        tool: &str,
+        arguments: Value,
+    ) -> Result<ToolOutput, forge_ports::tool::SandboxGone> {
         let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
-        let tool = forge_tools::builtin().get(tool).unwrap();
+        let tool = registry.get(tool).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(tool.run(&arguments, &self.env()))
     }

@@ -2,7 +2,7 @@
 
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_tools::{RegisterError, Registry, builtin};
+use forge_tools::{GitHub, Options, RegisterError, Registry, Token, builtin};
 use forge_types::{ToolAccess, ToolCategory, ToolOutput, ToolSpec};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -51,7 +51,11 @@ fn the_tools_of_forge_have_their_names_and_aliases() {
          find_files [search_files glob_search] read\n\
          run_shell [shell_exec run_command] exec\n\
          create_file [file_create] write\n\
-         apply_patch [file_patch] write\n"
+         apply_patch [file_patch] write\n\
+         git_diff [] write\n\
+         git_commit [] write\n\
+         git_create_branch [] write\n\
+         create_pr [] network\n"
     );
 }
 
@@ -72,9 +76,13 @@ fn parameters_are_those_of_the_specification() {
          list_directory(path?: string, recursive?: boolean, max_depth?: integer)\n\
          search_code(pattern: string, path?: string, file_glob?: string, max_results?: integer)\n\
          find_files(glob: string)\n\
-         run_shell(command: string, working_dir?: string, timeout_seconds?: integer)\n\
+         run_shell(command: string, working_dir?: string, timeout_seconds?: integer, keep_background?: boolean)\n\
          create_file(filename: string, content: string)\n\
-         apply_patch(patch: string)\n"
+         apply_patch(patch: string)\n\
+         git_diff(path?: string, staged?: boolean, base_ref?: string)\n\
+         git_commit(message: string)\n\
+         git_create_branch(branch_name: string, base_ref?: string)\n\
+         create_pr(title: string, body: string, base?: string, head?: string, repo?: string)\n"
     );
 }
 
@@ -82,11 +90,14 @@ fn parameters_are_those_of_the_specification() {
 #[test]
 fn the_specs_are_small() {
     let specs: Vec<Value> = builtin()
-        .list()
+        .select(None)
+        .unwrap()
+        .enabled
+        .iter()
         .map(|spec| json!({"name": spec.name, "description": spec.description, "parameters": spec.schema()}))
         .collect();
     let size = serde_json::to_string(&specs).unwrap().len();
-    assert!(size <= 3200, "{size} bytes");
+    assert!(size <= 3750, "{size} bytes");
 }
 
 #[test]
@@ -119,11 +130,18 @@ fn tools_are_chosen_by_an_allowlist() {
     let mut registry = builtin();
     registry.register(fake("probe", &[], ToolCategory::Dev)).unwrap();
     let all = registry.select(None).unwrap();
-    assert_eq!((all.enabled.len(), all.disabled.as_slice()), (9, &["probe".to_owned()][..]));
+    // Without a token no pull request can be opened.
+    let others = ["create_pr".to_owned(), "probe".to_owned()];
+    assert_eq!((all.enabled.len(), all.disabled.as_slice()), (12, &others[..]));
+    let asked = registry.select(Some(&["create_pr".into()])).unwrap();
+    assert_eq!(asked.enabled[0].name, "create_pr");
+    let github = GitHub { token: Some(Token::new("t")), ..GitHub::default() };
+    let with_token = forge_tools::with(&Options { github, ..Options::default() });
+    assert!(with_token.select(None).unwrap().disabled.is_empty());
     let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
     let names: Vec<_> = some.enabled.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["read_file", "run_shell"]);
-    assert_eq!(some.disabled.len(), 8);
+    assert_eq!(some.disabled.len(), 12);
     let error = registry.select(Some(&["nope".into(), "read_file".into()])).unwrap_err();
     assert!(error.to_string().starts_with("unknown tools: nope. There are: read_file, "), "{error}");
     assert_eq!(registry.category(ToolCategory::Dev).count(), 1);

@@ -1,7 +1,7 @@
 //! `run_shell`.
 
 use crate::{Bench, said};
-use forge_ports::sandbox::{Error, ExecResult, Kept};
+use forge_ports::sandbox::{Error, ExecResult, Kept, Leftovers};
 use forge_types::{Class, ErrorKind};
 use serde_json::json;
 use std::time::Duration;
@@ -101,4 +101,17 @@ fn memory_and_the_end_of_the_sandbox_are_told_apart() {
     bench.workspace.answer_next(Err(missing));
     let gone = bench.try_call("run_shell", json!({"command": "x"})).unwrap_err();
     assert_eq!((gone.0.kind, gone.0.retryable), (ErrorKind::BackendMissing, false));
+}
+
+#[test]
+fn what_a_command_leaves_behind_lives_on_only_if_that_is_asked_for() {
+    let bench = Bench::new();
+    let asked = |keep: serde_json::Value| {
+        bench.workspace.answer_next(Ok(result()));
+        bench.ok("run_shell", json!({"command": "serve >log 2>&1 &", "keep_background": keep}));
+        bench.workspace.asked().pop().unwrap().leftovers
+    };
+    assert_eq!(asked(json!(null)), Leftovers::Kill);
+    assert_eq!(asked(json!(false)), Leftovers::Kill);
+    assert_eq!(asked(json!(true)), Leftovers::Keep);
 }

@@ -1,0 +1,288 @@
+//! `create_pr`: opens a pull request on GitHub (TOOL-9).
+//!
+//! The request is made outside of the sandbox and touches no file; only git is asked in the box for the remote and
+//! the branch. GitHub itself takes a second request for the same branches for what it is, so that a repetition
+//! after a crash opens nothing twice.
+
+use crate::arguments::{Arguments, bad, optional_text, spec, text};
+use crate::fault::{Stop, end, failed};
+use crate::git::asked;
+use crate::github::{Api, Failure};
+use crate::options::GitHub;
+use crate::path::visible;
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, async_trait};
+use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Longest title and body that GitHub takes, in characters.
+const MAX_TITLE: usize = 256;
+const MAX_BODY: usize = 65_536;
+
+/// Opens pull requests.
+#[derive(Debug)]
+pub(crate) struct CreatePr {
+    api: Api,
+}
+
+impl CreatePr {
+    pub(crate) fn new(options: GitHub) -> Self {
+        Self { api: Api::new(options) }
+    }
+}
+
+#[async_trait]
+impl Tool for CreatePr {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("create_pr", &[]),
+            ToolAccess::Network,
+            "Open a GitHub pull request; head must be pushed already",
+            &[
+                ("title", ParamType::String, ""),
+                ("body", ParamType::String, ""),
+                ("base?", ParamType::String, "default: the default branch"),
+                ("head?", ParamType::String, "default: this branch"),
+                ("repo?", ParamType::String, "owner/name, default: origin"),
+            ],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        let mut output = end(self.open(arguments, env).await)?;
+        // Whatever GitHub or the repository said: the token is in none of it.
+        if let Some(said) = output.content.inline() {
+            output.content = self.api.redact(said).into();
+        }
+        Ok(output)
+    }
+}
+
+/// What is asked for.
+struct Wanted {
+    repo: String,
+    owner: String,
+    title: String,
+    body: String,
+    base: String,
+    head: String,
+}
+
+impl CreatePr {
+    async fn open(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
+        let wanted = self.wanted(arguments, env).await?;
+        let path = format!("/repos/{}/pulls", wanted.repo);
+        let body = json!({
+            "title": wanted.title, "body": wanted.body, "head": wanted.head, "base": wanted.base,
+        });
+        let what = format!("repository `{}`", wanted.repo);
+        let failure = match self.api.send(Method::POST, &path, Some(&body)).await {
+            Ok(answer) if answer.status.is_success() => {
+                return Ok(ToolOutput::ok(format!("Opened {}", shown(&answer.body))));
+            }
+            Ok(answer) => {
+                let mut failure = answer.failure(&what);
+                failure.unclear |= failure.why.contains("already exists");
+                if answer.status.as_u16() == 422 && failure.why.contains("head") && !failure.unclear {
+                    failure.why.push_str(&format!(
+                        ". Is the branch `{}` on GitHub? It must be pushed before, which the sandbox can't do without \
+                         network",
+                        visible(&wanted.head)
+                    ));
+                }
+                failure
+            }
+            Err(failure) => failure,
+        };
+        if failure.unclear {
+            return self.found(&wanted, failure).await;
+        }
+        Err(stop(failure))
+    }
+
+    /// Looks for the pull request after an answer that leaves open whether it is there.
+    async fn found(&self, wanted: &Wanted, failure: Failure) -> Result<ToolOutput, Stop> {
+        let head = if wanted.head.contains(':') {
+            wanted.head.clone()
+        } else {
+            format!("{}:{}", wanted.owner, wanted.head)
+        };
+        let path = format!(
+            "/repos/{}/pulls?state=open&head={}&base={}",
+            wanted.repo,
+            encoded(&head),
+            encoded(&wanted.base)
+        );
+        let there = match self.api.send(Method::GET, &path, None).await {
+            Ok(answer) if answer.status.is_success() => answer.body.get(0).cloned(),
+            _ => None,
+        };
+        match there {
+            Some(pull) => {
+                let text = format!(
+                    "There is one already for these branches: {}. It was left as it is",
+                    shown(&pull)
+                );
+                Ok(ToolOutput::ok(text))
+            }
+            None if failure.kind == ErrorKind::Execution => Err(stop(failure)),
+            None => Err(failed(
+                failure.kind,
+                format!(
+                    "{}. Whether the pull request was opened is not known: look at the repository before trying again",
+                    failure.why
+                ),
+            )),
+        }
+    }
+
+    async fn wanted(&self, arguments: &Arguments, env: &ToolEnv) -> Result<Wanted, Stop> {
+        let (title, body) = (text(arguments, "title")?.trim(), text(arguments, "body")?);
+        if title.is_empty() || title.chars().count() > MAX_TITLE {
+            return Err(bad(format!("the title must have 1 to {MAX_TITLE} characters")));
+        }
+        if body.chars().count() > MAX_BODY {
+            return Err(bad(format!("the body has more than {MAX_BODY} characters")));
+        }
+        let given = |name| optional_text(arguments, name).map(|text| text.filter(|text| !text.is_empty()));
+        let (repo, head, base) = (given("repo")?, given("head")?, given("base")?);
+        let (owner, name) = match repo {
+            Some(repo) => repository(repo).ok_or_else(|| bad("repo must be `owner/name`"))?,
+            None => self.origin(env).await?,
+        };
+        let repo = format!("{owner}/{name}");
+        let head = match head {
+            Some(head) => head.to_owned(),
+            None => current(env).await?,
+        };
+        let base = match base {
+            Some(base) => base.to_owned(),
+            None => self.default_branch(&repo).await?,
+        };
+        let plain = |name: &str| name.chars().all(|c| !c.is_control() && c != ' ');
+        if !plain(&head) || !plain(&base) {
+            return Err(bad("base and head are names of branches"));
+        }
+        if head == base {
+            let text = format!(
+                "head and base are both `{head}`. Make a branch with git_create_branch and push it first"
+            );
+            return Err(bad(text));
+        }
+        Ok(Wanted { repo, owner, title: title.to_owned(), body: body.to_owned(), base, head })
+    }
+
+    async fn default_branch(&self, repo: &str) -> Result<String, Stop> {
+        let answer = self.api.send(Method::GET, &format!("/repos/{repo}"), None).await.map_err(stop)?;
+        match answer.body["default_branch"].as_str() {
+            Some(branch) if answer.status.is_success() => Ok(branch.to_owned()),
+            _ => Err(stop(answer.failure(&format!("repository `{repo}`")))),
+        }
+    }
+
+    /// The repository that `origin` points to.
+    async fn origin(&self, env: &ToolEnv) -> Result<(String, String), Stop> {
+        let url = asked(env, &["remote", "get-url", "origin"]).await?;
+        let (host, path) = remote(url.trim()).ok_or_else(|| {
+            bad("the remote `origin` is no address of a repository on a server. Give repo as `owner/name`")
+        })?;
+        if !self.api.serves(&host) {
+            let host = visible(&host);
+            return Err(bad(format!(
+                "the remote `origin` is on {host}, not on GitHub. Give repo as `owner/name`"
+            )));
+        }
+        repository(&path).ok_or_else(|| bad("the remote `origin` names no `owner/name`. Give repo"))
+    }
+}
+
+async fn current(env: &ToolEnv) -> Result<String, Stop> {
+    let branch = asked(env, &["branch", "--show-current"]).await?;
+    match branch.trim() {
+        "" => Err(bad("no branch is checked out. Give head, or make a branch with git_create_branch")),
+        branch => Ok(branch.to_owned()),
+    }
+}
+
+fn stop(failure: Failure) -> Stop {
+    failed(failure.kind, failure.why)
+}
+
+fn shown(pull: &Value) -> String {
+    let url = pull["html_url"].as_str().unwrap_or("(GitHub gave no address)");
+    format!("pull request #{}: {}", pull["number"].as_u64().unwrap_or_default(), visible(url))
+}
+
+/// `owner/name`, if it is one.
+fn repository(text: &str) -> Option<(String, String)> {
+    let (owner, name) = text.trim_matches('/').split_once('/')?;
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    let good = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !matches!(part, "" | "." | "..") && part.len() <= 100 && part.chars().all(known)
+    };
+    (good(owner) && good(name)).then(|| (owner.to_owned(), name.to_owned()))
+}
+
+/// Host and path of a remote: a URL, or `user@host:path` as ssh takes it. Whatever credentials it holds are dropped.
+fn remote(url: &str) -> Option<(String, String)> {
+    let (authority, path) = match url.split_once("://") {
+        Some(("https" | "http" | "ssh" | "git" | "git+ssh", rest)) => rest.split_once('/')?,
+        Some(_) => return None,
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?,
+    };
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default();
+    (!host.is_empty()).then(|| (host.to_owned(), path.to_owned()))
+}
+
+/// A value in the query of a URL (RFC 3986, 2.1).
+fn encoded(value: &str) -> String {
+    let mut out = String::new();
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remotes_are_read() {
+        for (url, wanted) in [
+            ("https://github.com/o/n.git", Some(("github.com", "o/n.git"))),
+            ("https://user:secret@github.com/o/n", Some(("github.com", "o/n"))),
+            ("https://github.com:443/o/n", Some(("github.com", "o/n"))),
+            ("git@github.com:o/n.git", Some(("github.com", "o/n.git"))),
+            ("ssh://git@ssh.github.com:443/o/n.git", Some(("ssh.github.com", "o/n.git"))),
+            ("/srv/git/n.git", None),
+            ("../n", None),
+            ("file:///srv/n", None),
+            ("", None),
+        ] {
+            let read = remote(url);
+            assert_eq!(read.as_ref().map(|(host, path)| (host.as_str(), path.as_str())), wanted, "{url}");
+        }
+        assert_eq!(repository("o/n.git"), Some(("o".into(), "n".into())));
+        for bad in ["", "o", "o/", "o/n/x", "../n", "o/..", "o/n?x", "o /n", "ö/n"] {
+            assert_eq!(repository(bad), None, "{bad}");
+        }
+        assert_eq!(encoded("o:feature/ü x"), "o%3Afeature%2F%C3%BC%20x");
+    }
+
+    #[test]
+    fn an_api_serves_its_own_host() {
+        let api = |url: &str| Api::new(GitHub { api: url.into(), ..GitHub::default() });
+        assert!(api("https://api.github.com").serves("GitHub.com"));
+        assert!(!api("https://api.github.com").serves("github.com.evil.org"));
+        assert!(api("https://git.corp/api/v3").serves("git.corp"));
+        assert!(api("https://api.corp.ghe.com").serves("corp.ghe.com"));
+        assert!(!api("https://git.corp/api/v3").serves("github.com"));
+    }
+}

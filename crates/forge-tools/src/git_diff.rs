@@ -1,0 +1,105 @@
+//! `git_diff`: what differs from the index or from a commit (TOOL-9).
+
+use crate::arguments::{Arguments, bad, flag, optional_text, spec};
+use crate::fault::{Stop, end};
+use crate::git::{Kind, MAX_OUTPUT, asked, commit, git, refused};
+use crate::path::{relative, visible};
+use crate::terminal::{cut_middle, plain};
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_ports::{Tool, async_trait};
+use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
+
+/// Untracked files that are named.
+const MAX_UNTRACKED: usize = 20;
+
+/// Shows a diff.
+#[derive(Debug)]
+pub(crate) struct GitDiff;
+
+#[async_trait]
+impl Tool for GitDiff {
+    fn spec(&self) -> ToolSpec {
+        spec(
+            ("git_diff", &[]),
+            // It changes nothing itself, but git may start filters that the repository configures, and these may.
+            ToolAccess::Write,
+            "Uncommitted changes",
+            &[
+                ("path?", ParamType::String, ""),
+                ("staged?", ParamType::Boolean, "only what is staged"),
+                ("base_ref?", ParamType::String, "compare with this commit"),
+            ],
+        )
+    }
+
+    async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
+        end(diff(arguments, env).await)
+    }
+}
+
+async fn diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
+    let path = optional_text(arguments, "path")?.map(relative).transpose()?.filter(|path| !path.is_empty());
+    let staged = flag(arguments, "staged")?;
+    let base = optional_text(arguments, "base_ref")?.filter(|base| !base.is_empty());
+    if staged && base.is_some() {
+        return Err(bad("give either staged or base_ref, not both"));
+    }
+    let base = match base {
+        Some(name) => Some(commit(env, name).await?),
+        None => None,
+    };
+    let mut line = vec!["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
+    if staged {
+        line.push("--cached");
+    }
+    line.extend(base.as_deref());
+    line.push("--");
+    line.extend(path.as_deref());
+    let result = git(env, Kind::Reading, &line).await?;
+    // Outside of a repository git compares files with its own exit codes.
+    if result.exit_code != 0 {
+        return Err(refused(&result));
+    }
+    let whole = plain(&result.stdout.bytes);
+    let mut text = cut_middle(&whole, MAX_OUTPUT);
+    let truncated = result.stdout.truncated() || text.len() < whole.len();
+    if truncated {
+        let line: Vec<&str> =
+            [&["diff", "--stat=100", "--stat-count=50", "--no-color", "--no-ext-diff"], &line[4..]].concat();
+        text = format!(
+            "{}\n[The diff is cut. Give a path to see all of a part.]\n{text}",
+            asked(env, &line).await?
+        );
+    }
+    if whole.trim().is_empty() {
+        text = if staged { "No staged changes." } else { "No changes." }.to_owned();
+    }
+    if !staged {
+        text.push_str(&untracked(env, path.as_deref()).await?);
+    }
+    let mut output = ToolOutput::ok(text);
+    output.truncated = truncated;
+    output.duration_ms = result.duration_ms;
+    if truncated {
+        output.output_chars = output.output_chars.max(result.stdout.total);
+    }
+    Ok(output)
+}
+
+/// Names the files that git does not know yet, which no diff shows.
+async fn untracked(env: &ToolEnv, path: Option<&str>) -> Result<String, Stop> {
+    let mut line = vec!["ls-files", "--others", "--exclude-standard", "-z", "--"];
+    line.extend(path);
+    let result = git(env, Kind::Reading, &line).await?;
+    if result.exit_code != 0 {
+        return Err(refused(&result));
+    }
+    let names = String::from_utf8_lossy(&result.stdout.bytes);
+    let names: Vec<&str> = names.split('\0').filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Ok(String::new());
+    }
+    let shown: Vec<String> = names.iter().take(MAX_UNTRACKED).map(|name| visible(name)).collect();
+    let more = if result.stdout.truncated() || names.len() > MAX_UNTRACKED { " …" } else { "" };
+    Ok(format!("\nUntracked files, not in the diff: {}{more}", shown.join(", ")))
+}

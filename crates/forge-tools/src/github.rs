@@ -1,0 +1,277 @@
+//! Requests to GitHub's REST API (version 2022-11-28): one host, one token, nothing else.
+//!
+//! The token goes to the configured host only. Redirects are followed there and nowhere else, since a repository
+//! that was renamed answers with one.
+
+use crate::options::{GITHUB_API, GitHub, Token};
+use forge_types::{ErrorKind, Timestamp};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, StatusCode, Url};
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Time of one request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 2 << 20;
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 3;
+
+/// Why a request gave nothing, in words for the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) why: String,
+    /// Whether it is unknown if the request had its effect.
+    pub(crate) unclear: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, why: impl Into<String>) -> Self {
+        Self { kind, why: why.into(), unclear: false }
+    }
+}
+
+/// An answer that came, whatever it says.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+    headers: HeaderMap,
+}
+
+/// The client.
+#[derive(Debug)]
+pub(crate) struct Api {
+    options: GitHub,
+    client: OnceLock<Result<Client, String>>,
+}
+
+impl Api {
+    pub(crate) fn new(options: GitHub) -> Self {
+        Self { options, client: OnceLock::new() }
+    }
+
+    /// The token and the API's address, if both can be used.
+    fn access(&self) -> Result<(&Token, Url), Failure> {
+        let token = self.options.token.as_ref().filter(|token| !token.reveal().is_empty()).ok_or_else(|| {
+            let why = "there is no GitHub token. The user sets GITHUB_TOKEN where Forge runs; it can't be given from \
+                       inside the sandbox";
+            Failure::new(ErrorKind::Auth, why)
+        })?;
+        let bad = |why: String| Failure::new(ErrorKind::ConfigInvalid, why);
+        let api = &self.options.api;
+        let url = Url::parse(api).map_err(|_| bad(format!("GitHub's address `{api}` is not a URL")))?;
+        let host = url.host_str().unwrap_or_default().to_lowercase();
+        let listed = GITHUB_API.ends_with(&format!("//{host}"))
+            || self.options.allow.iter().any(|rule| covers(rule, &host));
+        if !listed {
+            let why = format!("egress blocked: domain {host} not in allowlist (mode=allowlist)");
+            return Err(Failure::new(ErrorKind::Denied, why));
+        }
+        let local = matches!(host.as_str(), "127.0.0.1" | "localhost" | "[::1]");
+        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+            return Err(bad(format!("a token is sent to `{api}` by https only")));
+        }
+        Ok((token, url))
+    }
+
+    /// Whether a repository on this host is reached through the API.
+    pub(crate) fn serves(&self, host: &str) -> bool {
+        let host = host.to_lowercase();
+        let api = Url::parse(&self.options.api).ok();
+        let api = api.as_ref().and_then(Url::host_str).unwrap_or_default();
+        match api {
+            "api.github.com" => matches!(host.as_str(), "github.com" | "www.github.com" | "ssh.github.com"),
+            api => host == api || api.strip_prefix("api.") == Some(host.as_str()),
+        }
+    }
+
+    /// Sends a request to a path below the API's address.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let (token, base) = self.access()?;
+        self.follow(method, &base, path, body, token).await
+    }
+
+    /// A text without the token.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        match self.options.token.as_ref().map(Token::reveal) {
+            Some(token) if !token.is_empty() => text.replace(token, "***"),
+            _ => text.to_owned(),
+        }
+    }
+
+    async fn follow(
+        &self,
+        method: Method,
+        base: &Url,
+        path: &str,
+        body: Option<&Value>,
+        token: &Token,
+    ) -> Result<Answer, Failure> {
+        let bad = |_| Failure::new(ErrorKind::BadArguments, "the address of the request can't be made");
+        let mut url = Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))).map_err(bad)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.once(method.clone(), url.clone(), body, token).await?;
+            if !answer.status.is_redirection() {
+                return Ok(answer);
+            }
+            let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
+            let to = to.and_then(|to| url.join(to).ok());
+            url = to.filter(|to| to.origin() == base.origin()).ok_or_else(|| {
+                let why = "GitHub redirects to another host, where the token is not sent. Give the repository's \
+                           present name";
+                Failure::new(ErrorKind::Denied, why)
+            })?;
+        }
+        Err(Failure::new(ErrorKind::Unavailable, "GitHub redirects too often"))
+    }
+
+    async fn once(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        token: &Token,
+    ) -> Result<Answer, Failure> {
+        let client = self.client.get_or_init(|| client(&self.options));
+        let client = client.as_ref().map_err(|why| Failure::new(ErrorKind::Unavailable, why.clone()))?;
+        let writes = method != Method::GET;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let mut request = client
+            .request(method, url)
+            .timeout(TIMEOUT)
+            .bearer_auth(token.reveal())
+            .header("accept", "application/vnd.github+json")
+            .header("x-github-api-version", "2022-11-28");
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let failed = |error: &reqwest::Error| Failure {
+            kind: if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Unavailable },
+            why: match error.is_timeout() {
+                true => format!("{host} did not answer within {} s", TIMEOUT.as_secs()),
+                false => format!("{host} can't be reached: {}", chain(error)),
+            },
+            unclear: writes && !error.is_connect() && !error.is_builder(),
+        };
+        let mut response = request.send().await.map_err(|error| failed(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut bytes = Vec::new();
+        while bytes.len() < MAX_ANSWER {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Ok(Answer { status, body, headers })
+    }
+}
+
+impl Answer {
+    /// What GitHub says is wrong, in one line.
+    pub(crate) fn complaint(&self) -> String {
+        let mut parts: Vec<String> = self.body["message"].as_str().map(str::to_owned).into_iter().collect();
+        for error in self.body["errors"].as_array().into_iter().flatten().take(5) {
+            let field = error["field"].as_str().unwrap_or_default();
+            let said =
+                error["message"].as_str().or_else(|| error["code"].as_str()).or_else(|| error.as_str());
+            parts.extend(
+                said.map(|said| if field.is_empty() { said.to_owned() } else { format!("{field}: {said}") }),
+            );
+        }
+        let said = parts.join("; ");
+        crate::terminal::escape(&said.chars().take(500).collect::<String>())
+    }
+
+    /// The failure that an answer without success means; `what` was asked for.
+    pub(crate) fn failure(&self, what: &str) -> Failure {
+        let said = self.complaint();
+        let header = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let limited = self.status == StatusCode::TOO_MANY_REQUESTS
+            || self.status == StatusCode::FORBIDDEN
+                && (header("x-ratelimit-remaining") == Some("0") || header("retry-after").is_some());
+        if limited {
+            let reset = header("x-ratelimit-reset").and_then(|at| at.parse::<i64>().ok());
+            let when = match (header("retry-after"), reset) {
+                (Some(seconds), _) => format!("Try again after {seconds} s"),
+                (None, Some(at)) => {
+                    format!("Try again after {}", Timestamp::from_micros(at.saturating_mul(1_000_000)))
+                }
+                (None, None) => "Try again later".to_owned(),
+            };
+            return Failure::new(
+                ErrorKind::RateLimit,
+                format!("GitHub's rate limit is reached. {when} ({said})"),
+            );
+        }
+        match self.status.as_u16() {
+            401 => Failure::new(ErrorKind::Auth, format!("GitHub does not accept the token (401: {said})")),
+            403 => Failure::new(ErrorKind::Denied, format!("the token may not do this (403: {said})")),
+            404 => Failure::new(
+                ErrorKind::NotFound,
+                format!("GitHub has no {what}, or the token may not see it (404: {said})"),
+            ),
+            400 | 422 => Failure::new(ErrorKind::Execution, format!("GitHub refuses it: {said}")),
+            status @ 500.. => {
+                let why = format!("GitHub has trouble ({status}: {said})");
+                Failure { kind: ErrorKind::Unavailable, why, unclear: true }
+            }
+            status => Failure::new(ErrorKind::Execution, format!("GitHub answered with {status}: {said}")),
+        }
+    }
+}
+
+/// Whether a rule of an allow-list covers a host.
+fn covers(rule: &str, host: &str) -> bool {
+    let rule = rule.trim().to_lowercase();
+    match rule.strip_prefix("*.") {
+        Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
+        None => rule == host,
+    }
+}
+
+fn client(options: &GitHub) -> Result<Client, String> {
+    let none = |why: String| format!("no HTTP client can be had: {why}");
+    let mut builder = Client::builder()
+        .user_agent(concat!("forge/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(Duration::from_secs(10))
+        .no_proxy();
+    if options.api.starts_with("https:") {
+        // If somebody installed a provider for the process already, theirs is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Some(proxy) = &options.proxy {
+            let proxy = reqwest::Proxy::all(proxy.as_str());
+            builder = builder.proxy(proxy.map_err(|_| none("the proxy's URL can't be used".to_owned()))?);
+        }
+    } else {
+        // Plain HTTP needs no certificates: none are read.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| none(error.to_string()))?
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        builder = builder.tls_backend_preconfigured(tls);
+    }
+    builder.build().map_err(|error| none(chain(&error)))
+}
+
+/// The deepest cause of an error, without the URL.
+fn chain(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
