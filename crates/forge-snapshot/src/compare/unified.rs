@@ -9,6 +9,7 @@ use super::{Change, Difference, Sources, renames};
 use crate::{Node, RelPath};
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices_deadline, group_diff_ops};
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -89,11 +90,13 @@ pub struct Unified {
 /// The unified diff of `differences`, with contents from `sources`.
 pub fn unified(differences: &[Difference], sources: &Sources<'_>, look: Look) -> io::Result<Unified> {
     let moved = if look.renames == Renames::Shown { renames(differences) } else { Vec::new() };
+    let sources_of: HashMap<usize, usize> = moved.iter().map(|(from, to)| (*to, *from)).collect();
+    let left: HashSet<usize> = moved.iter().map(|(from, _)| *from).collect();
     let mut out = Writer { sources, look, diff: Unified::default() };
     for (at, difference) in differences.iter().enumerate() {
-        if let Some((from, _)) = moved.iter().find(|(_, to)| *to == at) {
+        if let Some(from) = sources_of.get(&at) {
             out.renamed(&differences[*from], difference);
-        } else if !moved.iter().any(|(from, _)| *from == at) {
+        } else if !left.contains(&at) {
             out.difference(difference, holds_others(differences, at))?;
         }
     }

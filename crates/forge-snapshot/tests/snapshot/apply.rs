@@ -1,1 +1,493 @@
-//! Applying.
+//! Applying: all or nothing, whatever a person did meanwhile and wherever it is interrupted.
+#![allow(clippy::unwrap_used, reason = "a test that can't build its tree fails")]
+
+mod random;
+
+use crate::trees::{Tree, Was, copy, delta, path, read};
+use forge_snapshot::apply::{Applied, Error, Merge, Options, Step, Wait, apply, check, lock};
+use forge_snapshot::compare::Sources;
+use forge_snapshot::{Base, Delta, Node, Objects};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A run on a repository: its view and its store.
+struct Run {
+    repository: PathBuf,
+    view: PathBuf,
+    base: Base,
+    began: Tree,
+    objects: Objects,
+}
+
+impl Run {
+    fn new(repository: &Path, own: &Path) -> Self {
+        let (repository, view) = (repository.to_owned(), own.join("view"));
+        fs::create_dir_all(own).unwrap();
+        let base = Base::take(&repository).unwrap();
+        copy(&repository, &view);
+        let objects = Objects::open(&own.join("objects")).unwrap();
+        let began = read(&repository);
+        Self { repository, view, base, began, objects }
+    }
+
+    fn delta(&self, was: Was) -> Delta {
+        delta(&self.began, &read(&self.view), &self.objects, was)
+    }
+
+    fn place(&self) -> Sources<'_> {
+        Sources { repository: &self.repository, base: &self.base, objects: &self.objects }
+    }
+
+    fn apply(&self, to: &Delta, merge: Merge) -> Result<Applied, Error> {
+        apply(&self.place(), &Delta::new(), to, Options { merge, watch: None })
+    }
+
+    fn undo(&self, from: &Delta) -> Result<Applied, Error> {
+        apply(&self.place(), from, &Delta::new(), Options::default())
+    }
+
+    /// Applies with a fault at step `at`.
+    fn apply_with(
+        &self,
+        to: &Delta,
+        merge: Merge,
+        at: usize,
+        fault: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Applied, Error> {
+        let mut step = 0;
+        let mut watch = |_: Step<'_>| {
+            step += 1;
+            if step == at + 1 { fault() } else { Ok(()) }
+        };
+        apply(&self.place(), &Delta::new(), to, Options { merge, watch: Some(&mut watch) })
+    }
+}
+
+struct Rig {
+    folder: TempDir,
+    run: Run,
+}
+
+impl Rig {
+    fn new(build: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        fs::create_dir(&repository).unwrap();
+        build(&repository);
+        let run = Run::new(&repository, &folder.path().join("run"));
+        Self { folder, run }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.run.view.join(name), text).unwrap();
+    }
+}
+
+fn conflicts(error: Error) -> Vec<String> {
+    match error {
+        Error::Conflicts(conflicts) => conflicts.iter().map(ToString::to_string).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+/// What must hold after an apply to a repository that was `before`.
+fn judge(run: &Run, to: &Delta, before: &Tree, done: &Result<Applied, Error>) {
+    let after = read(&run.repository);
+    let applied = match done {
+        Ok(applied) => applied,
+        Err(Error::Conflicts(conflicts)) => {
+            assert!(!conflicts.is_empty());
+            assert_eq!(&after, before, "an apply that failed changed something");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    for (path, entry) in to {
+        let holds_others = applied.kept.iter().any(|kept| kept.path.is_below(path));
+        if applied.merged.contains(path) || holds_others {
+            continue;
+        }
+        let stands = after.get(path).map(|(node, _)| node);
+        let is = match (stands, &entry.now) {
+            (None, None) => true,
+            // A folder that a person made as well keeps the permissions that they gave it.
+            (Some(Node::Dir { .. }), Some(Node::Dir { .. })) if entry.was.is_none() => true,
+            (Some(stands), Some(now)) => stands.same(now),
+            _ => false,
+        };
+        assert!(is, "{path}: {stands:?} stands where {:?} was wanted", entry.now);
+        // Nobody's change is lost: what a person changed is what the run wanted as well.
+        let (began, found) = (run.began.get(path), before.get(path));
+        let same = |a: Option<&(Node, Vec<u8>)>, b: Option<&(Node, Vec<u8>)>| match (a, b) {
+            (Some((a, _)), Some((b, _))) => {
+                a.same(b) || matches!((a, b), (Node::Dir { .. }, Node::Dir { .. }))
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        assert!(same(began, found) || same(found, after.get(path)), "{path}: a change of a person is lost");
+    }
+    for path in before.keys().chain(after.keys()).filter(|path| !to.contains_key(*path)) {
+        assert_eq!(after.get(path), before.get(path), "{path} is none of the run's");
+    }
+}
+
+#[test]
+fn a_result_reaches_the_repository_and_can_be_taken_back() {
+    let rig = Rig::new(|root| {
+        fs::create_dir_all(root.join("src/old")).unwrap();
+        fs::write(root.join("src/main.rs"), "fn main() {}\n").unwrap();
+        fs::write(root.join("src/old/gone.rs"), "never read\n").unwrap();
+        fs::write(root.join("run.sh"), "#!/bin/sh\n").unwrap();
+    });
+    let before = read(&rig.run.repository);
+    rig.write("src/main.rs", "fn main() { run() }\n");
+    fs::remove_dir_all(rig.run.view.join("src/old")).unwrap();
+    fs::set_permissions(rig.run.view.join("run.sh"), Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(rig.run.view.join("new/deep")).unwrap();
+    rig.write("new/deep/file", "new\n");
+    symlink("file", rig.run.view.join("new/deep/link")).unwrap();
+    crate::trees::fifo(&rig.run.view.join("new/pipe"), 0o600);
+    fs::set_permissions(rig.run.view.join("new/deep"), Permissions::from_mode(0o555)).unwrap();
+    let mut to = rig.run.delta(Was::Unknown);
+    let preview = check(&rig.run.place(), &Delta::new(), &to, Merge::No).unwrap();
+    assert_eq!(read(&rig.run.repository), before);
+    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    assert_eq!(preview.changes.len(), applied.changed.len());
+    assert_eq!(read(&rig.run.repository), read(&rig.run.view));
+    // A second time there is nothing to do.
+    let again = rig.run.apply(&to, Merge::No).unwrap();
+    assert!(again.changed.is_empty());
+    assert_eq!(again.already.len(), applied.changed.len());
+    // And back: what was never read before was kept when it was removed.
+    applied.complete(&mut to);
+    assert_eq!(applied.record().len(), to.len());
+    rig.run.undo(&to).unwrap();
+    assert_eq!(read(&rig.run.repository), before);
+}
+
+#[test]
+fn conflicts_are_named_in_words_and_nothing_is_changed() {
+    let rig = Rig::new(|root| {
+        for name in ["both", "mine", "deleted", "mode", "kind", "gone"] {
+            fs::write(root.join(name), "text\n").unwrap();
+        }
+        for name in ["linked", "emptied", "turned"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("file"), "in a folder\n").unwrap();
+        }
+    });
+    for name in ["both", "deleted", "mode", "kind", "linked/file", "emptied/new", "new"] {
+        rig.write(name, "of the run\n");
+    }
+    fs::remove_file(rig.run.view.join("gone")).unwrap();
+    fs::remove_dir_all(rig.run.view.join("turned")).unwrap();
+    rig.write("turned", "a file now\n");
+    let to = rig.run.delta(Was::Known);
+    let at = |name: &str| rig.run.repository.join(name);
+    for name in ["both", "mine", "new", "gone", "turned/other"] {
+        fs::write(at(name), "of a person\n").unwrap();
+    }
+    fs::remove_file(at("deleted")).unwrap();
+    fs::set_permissions(at("mode"), Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(at("kind")).unwrap();
+    fs::create_dir(at("kind")).unwrap();
+    fs::rename(at("linked"), at("elsewhere")).unwrap();
+    symlink("elsewhere", at("linked")).unwrap();
+    fs::remove_dir_all(at("emptied")).unwrap();
+    let before = read(&rig.run.repository);
+    let failed = rig.run.apply(&to, Merge::No).unwrap_err();
+    assert!(
+        failed
+            .to_string()
+            .starts_with("cannot apply: the repository changed at 9 paths; nothing was changed")
+    );
+    let wanted = [
+        "both: changed in the repository since the run began (both changed the same lines)",
+        "deleted: deleted in the repository since the run began",
+        "emptied/new: its folder emptied was deleted in the repository",
+        "gone: changed in the repository since the run began",
+        "kind: was a file and is a folder in the repository now",
+        "linked/file: its folder linked is a symbolic link in the repository now",
+        "mode: got other permissions in the repository since the run began (both changes can be merged)",
+        "new: a new file stands here in the repository",
+        "turned: is a folder that should go away and holds turned/other, which the run knows nothing of",
+    ];
+    assert_eq!(conflicts(failed), wanted);
+    assert_eq!(read(&rig.run.repository), before);
+    let merged = rig.run.apply(&to, Merge::Clean).unwrap_err();
+    assert_eq!(conflicts(merged).len(), wanted.len());
+    assert_eq!(read(&rig.run.repository), before);
+}
+
+#[test]
+fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
+    let lines = |first: &str, last: &str| format!("{first}\n2\n3\n4\n5\n6\n7\n{last}\n");
+    let rig = Rig::new(|root| fs::write(root.join("a"), lines("1", "8")).unwrap());
+    rig.write("a", &lines("1", "of the run"));
+    let mut to = rig.run.delta(Was::Known);
+    fs::write(rig.run.repository.join("a"), lines("of a person", "8")).unwrap();
+    let failed = rig.run.apply(&to, Merge::No).unwrap_err();
+    assert_eq!(
+        conflicts(failed),
+        ["a: changed in the repository since the run began (both changes can be merged)"]
+    );
+    let applied = rig.run.apply(&to, Merge::Clean).unwrap();
+    assert_eq!(applied.merged, [path("a")]);
+    let text = || fs::read_to_string(rig.run.repository.join("a")).unwrap();
+    assert_eq!(text(), lines("of a person", "of the run"));
+    applied.complete(&mut to);
+    let options = Options { merge: Merge::Clean, watch: None };
+    apply(&rig.run.place(), &to, &Delta::new(), options).unwrap();
+    assert_eq!(text(), lines("of a person", "8"));
+}
+
+#[test]
+fn a_folder_with_something_of_a_person_stays_and_is_named() {
+    let rig = Rig::new(|root| {
+        fs::create_dir_all(root.join("d/e")).unwrap();
+        fs::write(root.join("d/e/file"), "x").unwrap();
+        fs::create_dir_all(root.join("nested/.git")).unwrap();
+        fs::write(root.join("nested/.git/HEAD"), "ref").unwrap();
+        fs::write(root.join("nested/file"), "x").unwrap();
+    });
+    fs::remove_dir_all(rig.run.view.join("d")).unwrap();
+    fs::remove_dir_all(rig.run.view.join("nested")).unwrap();
+    let to = rig.run.delta(Was::Unknown);
+    fs::write(rig.run.repository.join("d/e/mine"), "of a person").unwrap();
+    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    let kept: Vec<String> = applied.kept.iter().map(|kept| format!("{} {}", kept.path, kept.holds)).collect();
+    assert_eq!(kept, ["d/e d/e/mine", "nested nested/.git"]);
+    let left: Vec<String> = read(&rig.run.repository).keys().map(ToString::to_string).collect();
+    assert_eq!(left, ["d", "d/e", "d/e/mine", "nested", "nested/.git", "nested/.git/HEAD"]);
+}
+
+#[test]
+fn what_changes_while_it_is_replaced_is_a_conflict_and_nothing_is_lost() {
+    let rig = Rig::new(|root| {
+        fs::write(root.join("a"), "text\n").unwrap();
+        fs::write(root.join("z"), "text\n").unwrap();
+    });
+    rig.write("a", "of the run\n");
+    rig.write("n", "of the run\n");
+    fs::remove_file(rig.run.view.join("z")).unwrap();
+    let to = rig.run.delta(Was::Known);
+    for (name, what) in [("a", "changed"), ("z", "changed"), ("n", "a new file stands")] {
+        let before = read(&rig.run.repository);
+        let at = rig.run.repository.join(name);
+        let mut watch = |step: Step<'_>| match step {
+            Step::Act(path) if path.as_bytes() == name.as_bytes() => fs::write(&at, "of a person just now\n"),
+            _ => Ok(()),
+        };
+        let options = Options { merge: Merge::No, watch: Some(&mut watch) };
+        let failed = apply(&rig.run.place(), &Delta::new(), &to, options).unwrap_err();
+        assert!(conflicts(failed)[0].starts_with(&format!("{name}: {what}")));
+        assert_eq!(fs::read_to_string(&at).unwrap(), "of a person just now\n");
+        match before.get(&path(name)) {
+            Some((_, bytes)) => fs::write(&at, bytes).unwrap(),
+            None => fs::remove_file(&at).unwrap(),
+        }
+        assert_eq!(read(&rig.run.repository), before);
+    }
+}
+
+#[test]
+fn links_out_of_the_repository_are_never_followed() {
+    let rig = Rig::new(|root| fs::create_dir(root.join("d")).unwrap());
+    rig.write("d/file", "of the run");
+    let to = rig.run.delta(Was::Known);
+    let outside = rig.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::remove_dir(rig.run.repository.join("d")).unwrap();
+    symlink(&outside, rig.run.repository.join("d")).unwrap();
+    rig.run.apply(&to, Merge::No).unwrap_err();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn owners_stay_and_new_files_belong_to_whom_their_folder_belongs() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("N/A: only root gives files away");
+        return;
+    }
+    let own = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+    let rig = Rig::new(|root| {
+        fs::write(root.join("a"), "text").unwrap();
+        fs::create_dir(root.join("d")).unwrap();
+        own(&root.join("a"), 4243);
+        own(&root.join("d"), 4244);
+    });
+    rig.write("a", "other text");
+    fs::create_dir(rig.run.view.join("d/e")).unwrap();
+    rig.write("d/e/new", "text");
+    symlink("new", rig.run.view.join("d/e/link")).unwrap();
+    rig.run.apply(&rig.run.delta(Was::Unknown), Merge::No).unwrap();
+    let owner = |name: &str| fs::symlink_metadata(rig.run.repository.join(name)).unwrap().uid();
+    assert_eq!(["a", "d/e", "d/e/new", "d/e/link"].map(owner), [4243, 4244, 4244, 4244]);
+}
+
+#[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    let rig = Rig::new(|_| {});
+    rig.write("one", "text");
+    rig.write("two", "text");
+    let mut to = rig.run.delta(Was::Known);
+    for entry in to.values_mut() {
+        if let Some(Node::File { links, .. }) = &mut entry.now {
+            *links = Some(1);
+        }
+    }
+    rig.run.apply(&to, Merge::No).unwrap();
+    let number = |name: &str| fs::metadata(rig.run.repository.join(name)).unwrap().ino();
+    assert_eq!(number("one"), number("two"));
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_leaves_all_as_it_was() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("N/A: only root mounts");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let repository = folder.path().join("repository");
+    fs::create_dir(&repository).unwrap();
+    if mount("none", &repository, "tmpfs", MountFlags::empty(), c"size=256k").is_err() {
+        eprintln!("N/A: no mounts here");
+        return;
+    }
+    fs::write(repository.join("a"), "text").unwrap();
+    fs::write(repository.join("b"), "text").unwrap();
+    let run = Run::new(&repository, &folder.path().join("run"));
+    fs::write(run.view.join("a"), "changed").unwrap();
+    fs::remove_file(run.view.join("b")).unwrap();
+    fs::write(run.view.join("big"), vec![b'x'; 1 << 20]).unwrap();
+    let (to, before) = (run.delta(Was::Unknown), read(&repository));
+    let full = run.apply(&to, Merge::No).unwrap_err();
+    assert!(matches!(full, Error::Full { .. }), "{full}");
+    assert_eq!(read(&repository), before);
+    mount_remount(&repository, MountFlags::RDONLY, "").unwrap();
+    let refused = run.apply(&to, Merge::No).unwrap_err();
+    assert!(matches!(refused, Error::ReadOnly { .. }), "{refused}");
+    assert_eq!(read(&repository), before);
+    mount_remount(&repository, MountFlags::empty(), "").unwrap();
+    fs::write(run.view.join("big"), "small").unwrap();
+    run.apply(&run.delta(Was::Unknown), Merge::No).unwrap();
+    unmount(&repository, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn an_immutable_file_leaves_all_as_it_was() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let rig = Rig::new(|root| {
+        fs::write(root.join("a"), "text").unwrap();
+        fs::write(root.join("b"), "text").unwrap();
+    });
+    rig.write("a", "changed");
+    rig.write("b", "changed");
+    let file = fs::File::open(rig.run.repository.join("b")).unwrap();
+    let flags = ioctl_getflags(&file).unwrap_or(IFlags::empty());
+    if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() {
+        eprintln!("N/A: this file system knows no immutable files");
+        return;
+    }
+    let (to, before) = (rig.run.delta(Was::Unknown), read(&rig.run.repository));
+    let failed = rig.run.apply(&to, Merge::No);
+    ioctl_setflags(&file, flags).unwrap();
+    assert!(matches!(failed, Err(Error::Protected { .. })), "{failed:?}");
+    assert_eq!(read(&rig.run.repository), before);
+}
+
+#[test]
+fn one_apply_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let locks = folder.path().join("locks");
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let link = folder.path().join("link");
+    symlink(folder.path(), &link).unwrap();
+    let held = lock(folder.path(), &locks, Wait::No).unwrap();
+    assert!(matches!(lock(&link, &locks, Wait::No), Err(Error::Busy { .. })));
+    let _other = lock(&other, &locks, Wait::No).unwrap();
+    drop(held);
+    lock(&link, &locks, Wait::Yes).unwrap();
+}
+
+const KILLED: &str = "FORGE_TEST_APPLY_KILLED_AT";
+
+/// Not a test by itself: the process that is killed.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a child process of a test is told what to do")]
+fn child_that_is_killed() {
+    let Ok(told) = std::env::var(KILLED) else { return };
+    let (at, folder) = told.split_once(' ').unwrap();
+    let folder = PathBuf::from(folder);
+    let (base, to) = (Base::load(&folder.join("base")).unwrap(), fs::read(folder.join("delta")).unwrap());
+    let entries: Vec<(String, forge_snapshot::Entry)> = serde_json::from_slice(&to).unwrap();
+    let to: Delta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
+    let objects = Objects::open(&folder.join("run/objects")).unwrap();
+    let place = Sources { repository: &folder.join("repository"), base: &base, objects: &objects };
+    let (mut step, at) = (0, at.parse::<usize>().unwrap());
+    let mut watch = |_: Step<'_>| {
+        step += 1;
+        if step > at {
+            std::process::abort();
+        }
+        Ok(())
+    };
+    apply(&place, &Delta::new(), &to, Options { merge: Merge::No, watch: Some(&mut watch) }).unwrap();
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the process that is killed must be another one")]
+fn a_process_killed_at_any_step_is_finished_by_the_next() {
+    let mut at = 0;
+    loop {
+        let rig = Rig::new(|root| {
+            fs::create_dir(root.join("d")).unwrap();
+            fs::create_dir(root.join("turns")).unwrap();
+            for name in ["a", "d/one", "d/two", "turns/file", "mode"] {
+                fs::write(root.join(name), format!("{name}\n")).unwrap();
+            }
+        });
+        rig.write("a", "changed\n");
+        fs::remove_dir_all(rig.run.view.join("d")).unwrap();
+        fs::remove_dir_all(rig.run.view.join("turns")).unwrap();
+        rig.write("turns", "a file\n");
+        fs::create_dir(rig.run.view.join("new")).unwrap();
+        rig.write("new/file", "new\n");
+        fs::set_permissions(rig.run.view.join("mode"), Permissions::from_mode(0o755)).unwrap();
+        let to = rig.run.delta(Was::Unknown);
+        let began = read(&rig.run.repository);
+        let folder = rig.folder.path();
+        rig.run.base.save(&folder.join("base")).unwrap();
+        let entries: Vec<_> = to.iter().map(|(path, entry)| (path.to_string(), entry)).collect();
+        fs::write(folder.join("delta"), serde_json::to_vec(&entries).unwrap()).unwrap();
+        let Run { repository, view, base, objects, .. } = rig.run;
+        drop(objects);
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "apply::child_that_is_killed", "--test-threads=1"])
+            .env(KILLED, format!("{at} {}", folder.display()))
+            .output()
+            .unwrap();
+        let objects = Objects::open(&folder.join("run/objects")).unwrap();
+        let place = Sources { repository: &repository, base: &base, objects: &objects };
+        let applied = apply(&place, &Delta::new(), &to, Options::default()).unwrap();
+        assert_eq!(read(&repository), read(&view), "killed at step {at}");
+        if child.status.success() {
+            assert!(at > 10, "only {at} steps: {}", String::from_utf8_lossy(&child.stdout));
+            assert!(applied.changed.is_empty());
+            break;
+        }
+        let mut to = to;
+        applied.complete(&mut to);
+        // What was removed last can't be told any more once it is cleaned away; everything else comes back.
+        if let Ok(_undone) = apply(&place, &to, &Delta::new(), Options::default()) {
+            assert_eq!(read(&repository), began, "killed at step {at}, then taken back");
+        }
+        at += 1;
+    }
+}

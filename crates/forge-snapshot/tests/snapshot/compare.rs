@@ -1,4 +1,5 @@
 //! Lists of differences, and unified diffs that git takes.
+#![allow(clippy::unwrap_used, reason = "a test that can't build its tree fails")]
 
 use crate::trees::{Was, copy, delta, ops, path, perform, read};
 use forge_snapshot::compare::{
