@@ -3,7 +3,7 @@
 use crate::sys::{self, Fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 /// How a child ended that did not give its answer.
@@ -129,6 +129,16 @@ pub fn ignore_term() {
         // SAFETY: SIG_IGN installs no handler.
         unsafe {
             libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
+/// Makes the three streams copies of `file`.
+pub fn replace_streams(file: &std::os::fd::OwnedFd) {
+    for stream in 0..3 {
+        // SAFETY: dup2 takes two integers. The streams are never owned by a value that would close them twice.
+        unsafe {
+            libc::dup2(file.as_raw_fd(), stream);
         }
     }
 }

@@ -15,7 +15,9 @@ mod walls;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 
-pub use child::{ChildEnd, end_children, fork_until_refused, ignore_term, in_child, multiply, release};
+pub use child::{
+    ChildEnd, end_children, fork_until_refused, ignore_term, in_child, multiply, release, replace_streams,
+};
 
 /// What became of an attempt, or of something that must work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

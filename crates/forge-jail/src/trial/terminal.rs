@@ -11,6 +11,8 @@ pub(super) fn type_into() -> Outcome {
         return Outcome::Absent("no pseudo-terminal can be made here".to_owned());
     };
     const TIOCSCTTY: u64 = 0x540E;
+    // The terminal's end is this process's end otherwise.
+    super::ignore_term();
     let _ = rustix::process::setsid();
     let _ = ioctl(&follower, TIOCSCTTY, &mut [0; 8]);
     let tried = [

@@ -180,7 +180,7 @@ pub(super) fn landlock_in_force() -> Outcome {
         match layered() {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-                return Outcome::Held(format!("{} layers are in force", MOST - layer));
+                return Outcome::Held(format!("in force: {} of {MOST} layers", MOST - layer));
             }
             Err(error) => return Outcome::Untested(error.to_string()),
         }

@@ -1,0 +1,81 @@
+//! Keeping a verdict, so that a run need not try everything again.
+
+use super::{Host, Scope, Verdict};
+use forge_types::Digest;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+impl Verdict {
+    /// What a verdict holds for: this machine, this user, this build of Forge, the backend and its version (of a
+    /// container engine, say; empty if it has none). A letter of it differs when one of them does.
+    #[must_use]
+    pub fn cache_key(backend: &str, backend_version: &str, scope: Scope) -> String {
+        let build = fs::metadata("/proc/self/exe").map(|exe| (exe.len(), exe.mtime(), exe.mtime_nsec()));
+        let facts =
+            (env!("CARGO_PKG_VERSION"), build.ok(), backend, backend_version, scope, Host::of_this_machine());
+        let text = serde_json::to_vec(&facts).unwrap_or_default();
+        Digest::of(&text).to_string()
+    }
+
+    /// The verdict that was kept under this key in `folder`, if one was.
+    #[must_use]
+    pub fn load(folder: &Path, key: &str) -> Option<Self> {
+        serde_json::from_slice(&fs::read(place(folder, key)).ok()?).ok()
+    }
+
+    /// Keeps the verdict under a key in `folder`, which is made if need be. Others for the same backend and scope go:
+    /// they were for a machine or a build that is no more.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn store(&self, folder: &Path, key: &str) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(folder)?.flatten() {
+            let other =
+                fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+            if other.is_some_and(|o| {
+                (o.backend, o.scope, o.host.uid) == (self.backend.clone(), self.scope, self.host.uid)
+            }) {
+                // Somebody else may have removed it meanwhile.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let place = place(folder, key);
+        let draft = place.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(draft, place)
+    }
+}
+
+fn place(folder: &Path, key: &str) -> PathBuf {
+    folder.join(format!("verdict-{key}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_kept_per_backend_version_and_scope() {
+        let folder = tempfile::tempdir().unwrap();
+        let verdict = Verdict::of("native", Scope::All, &super::super::Outcomes::new());
+        let key = Verdict::cache_key("native", "", Scope::All);
+        assert_eq!(key, Verdict::cache_key("native", "", Scope::All));
+        let others =
+            [("docker", "", Scope::All), ("native", "2", Scope::All), ("native", "", Scope::Required)];
+        assert!(
+            others
+                .iter()
+                .all(|(backend, version, scope)| Verdict::cache_key(backend, version, *scope) != key)
+        );
+        assert_eq!(Verdict::load(folder.path(), &key), None);
+        verdict.store(folder.path(), &key).unwrap();
+        assert_eq!(Verdict::load(folder.path(), &key), Some(verdict.clone()));
+        verdict.store(folder.path(), "next").unwrap();
+        assert_eq!(Verdict::load(folder.path(), &key), None);
+        fs::write(folder.path().join("verdict-damaged.json"), "{").unwrap();
+        assert_eq!(Verdict::load(folder.path(), "damaged"), None);
+    }
+}

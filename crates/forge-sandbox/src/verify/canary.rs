@@ -1,0 +1,300 @@
+//! The other side of the walls: things of the host that are made before the attempts and looked at after them.
+
+use super::inside::files::etc_digest;
+use super::scene::Scene;
+use forge_jail::trial::host::{MessageQueue, PosixQueue, SharedMemory};
+use forge_types::{RunId, SandboxSpec};
+use rustix::fs::{Mode, OFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Instant, SystemTime};
+
+/// Files of the host whose content no attempt may change.
+const FIXED: &[&str] = &[
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/domainname",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/self/oom_score_adj",
+    "/sys/kernel/uevent_helper",
+    "/proc/swaps",
+];
+/// Names in the masked files' places.
+pub(super) const MASKED: &[&str] = &[".env", "keys/id_rsa"];
+/// A clock that was set differs by more than this from what passed meanwhile, in seconds.
+const DRIFT: f64 = 5.0;
+
+/// The canaries of one verification. Everything is gone when it is dropped.
+pub(super) struct Stage {
+    /// Holds the folders below.
+    root: PathBuf,
+    pub(super) workspace: PathBuf,
+    pub(super) outside: PathBuf,
+    token: String,
+    secret: String,
+    tcp: TcpListener,
+    udp: UdpSocket,
+    socket: UnixListener,
+    socket_name: String,
+    memory: Option<(i32, SharedMemory)>,
+    queue: Option<(i32, MessageQueue)>,
+    posix: Option<(String, PosixQueue)>,
+    process: Option<Child>,
+    mark: String,
+    shm: PathBuf,
+    fixed: BTreeMap<&'static str, Vec<u8>>,
+    clock: (SystemTime, Instant),
+    mounts: BTreeSet<String>,
+    /// A file and a folder that whatever is started would inherit.
+    _leaks: Vec<OwnedFd>,
+}
+
+impl Stage {
+    pub(super) fn set_up() -> io::Result<Self> {
+        let id = RunId::generate().to_string().replace('-', "");
+        // The beginning is the time; the end tells two of the same moment apart.
+        let token = id[id.len().saturating_sub(12)..].to_owned();
+        let root = std::env::temp_dir().join(format!("forge-verify-{token}"));
+        let (workspace, outside) = (root.join("workspace"), root.join("outside"));
+        for folder in [&root, &workspace, &outside, &workspace.join("keys")] {
+            fs::DirBuilder::new().mode(0o755).create(folder)?;
+        }
+        let secret = format!("secret-{}", RunId::generate());
+        // Readable by everybody: nothing but the box's walls protects it.
+        fs::write(outside.join("secret"), &secret)?;
+        for name in MASKED {
+            fs::write(workspace.join(name), &secret)?;
+            fs::set_permissions(workspace.join(name), fs::Permissions::from_mode(0o644))?;
+        }
+        let (tcp, udp) = (TcpListener::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        let socket_name = format!("forge-verify-{token}");
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&socket_name)?;
+        let socket = UnixListener::bind_addr(&address)?;
+        socket.set_nonblocking(true)?;
+        let key = i32::from_str_radix(&token[token.len() - 7..], 16).unwrap_or(1);
+        let posix = format!("forge-verify-{token}");
+        let mark = format!("forge-canary-{token}");
+        let shm = Path::new("/dev/shm").join(format!("forge-probe-{token}-host"));
+        let _ = fs::write(&shm, &secret);
+        // Close-on-exec is left out on purpose.
+        let leaks =
+            [(outside.join("secret"), OFlags::RDONLY), (outside.clone(), OFlags::RDONLY | OFlags::DIRECTORY)];
+        let leaks = leaks.map(|(path, flags)| rustix::fs::open(path, flags, Mode::empty()));
+        Ok(Self {
+            process: bystander(&mark),
+            memory: SharedMemory::create(key).ok().map(|memory| (key, memory)),
+            queue: MessageQueue::create(key).ok().map(|queue| (key, queue)),
+            posix: PosixQueue::create(&posix).ok().map(|queue| (posix, queue)),
+            fixed: FIXED.iter().map(|path| (*path, fs::read(path).unwrap_or_default())).collect(),
+            clock: clocks(),
+            mounts: mounts(),
+            _leaks: leaks.into_iter().collect::<Result<_, _>>()?,
+            root,
+            workspace,
+            outside,
+            token,
+            secret,
+            tcp,
+            udp,
+            socket,
+            socket_name,
+            mark,
+            shm,
+        })
+    }
+
+    /// What the attempts are told.
+    pub(super) fn scene(&self, spec: &SandboxSpec) -> io::Result<Scene> {
+        let secret = self.outside.join("secret");
+        let environ = fs::read("/proc/self/environ").unwrap_or_default();
+        let names = environ.split(|b| *b == 0).filter_map(|pair| pair.split(|b| *b == b'=').next());
+        let fixed = ["PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "TERM"];
+        let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
+        let link = |kind: &str| {
+            Some((
+                kind.to_owned(),
+                fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.display().to_string(),
+            ))
+        };
+        Ok(Scene {
+            token: self.token.clone(),
+            inode: fs::metadata(&secret)?.ino(),
+            secret,
+            tcp: self.tcp.local_addr()?.port(),
+            udp: self.udp.local_addr()?.port(),
+            socket: self.socket_name.clone(),
+            memory: self.memory.as_ref().map(|(key, _)| *key),
+            queue: self.queue.as_ref().map(|(key, _)| *key),
+            posix: self.posix.as_ref().map(|(name, _)| name.clone()),
+            process: self.process.as_ref().map_or_else(std::process::id, Child::id).cast_signed(),
+            mark: self.mark.clone(),
+            namespaces: kinds.into_iter().filter_map(link).collect(),
+            hostname: fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
+            etc: etc_digest(),
+            variables: names.map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
+            allowed: fixed
+                .iter()
+                .map(|name| (*name).to_owned())
+                .chain(spec.env.iter().map(|(name, _)| name.clone()))
+                .collect(),
+            masked: MASKED
+                .iter()
+                .filter(|name| !spec.reveal.iter().any(|r| r == *name))
+                .map(|name| (*name).to_owned())
+                .collect(),
+            binds: spec.read_only.iter().chain(&spec.writable).cloned().collect(),
+            network: spec.network.clone(),
+            backend: String::new(),
+            lacking: Vec::new(),
+            inherited: Vec::new(),
+        })
+    }
+
+    /// What is told only by looking from outside: probes that failed whatever was said inside.
+    pub(super) fn touched(&mut self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut see = |probe, seen: bool, what: &str| {
+            if seen {
+                found.push((probe, format!("seen from outside: {what}")));
+            }
+        };
+        see("host-loopback", self.tcp.accept().is_ok(), "the host's listener was connected to");
+        see("host-loopback-udp", self.udp.recv(&mut [0; 16]).is_ok(), "a datagram arrived at the host");
+        see("abstract-socket", self.socket.accept().is_ok(), "the host's abstract socket was connected to");
+        see(
+            "host-shared-memory",
+            self.memory.as_ref().is_some_and(|(_, m)| m.attached() > 0),
+            "the segment was attached",
+        );
+        see(
+            "host-message-queue",
+            self.queue.as_ref().is_some_and(|(_, q)| q.messages() != 1),
+            "the queue was changed",
+        );
+        let gone = self.process.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        see("signal-host-process", gone, "a process of the host was ended");
+        let same = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text == self.secret);
+        see("host-files", !same(&self.outside.join("secret")), "the host's file was changed");
+        see(
+            "shared-folder",
+            self.shm.exists() && !same(&self.shm),
+            "a file in the host's /dev/shm was changed",
+        );
+        see(
+            "masked-files",
+            MASKED.iter().any(|m| !same(&self.workspace.join(m))),
+            "a masked file was changed",
+        );
+        for (path, before) in &self.fixed {
+            let probe = match *path {
+                "/proc/sys/kernel/core_pattern" | "/proc/sys/kernel/modprobe" => "core-pattern",
+                "/proc/sys/kernel/hostname" | "/proc/sys/kernel/domainname" => "set-host-name",
+                "/proc/sys/kernel/sysrq" => "sysrq-trigger",
+                "/proc/self/oom_score_adj" => "oom-score-of-parents",
+                "/sys/kernel/uevent_helper" => "uevent-helper",
+                "/proc/swaps" => "swap",
+                _ => "sysctls",
+            };
+            see(probe, fs::read(path).unwrap_or_default() != *before, &format!("{path} changed"));
+        }
+        let (wall, steady) =
+            (self.clock.0.elapsed().map_or(f64::MAX, |t| t.as_secs_f64()), self.clock.1.elapsed());
+        see("set-clock", (wall - steady.as_secs_f64()).abs() > DRIFT, "the clock was set");
+        let made = format!("forge-probe-{}-made", self.token);
+        for (probe, folder) in [
+            ("write-etc", "/etc"),
+            ("write-usr", "/usr"),
+            ("write-usr", "/usr/bin"),
+            ("write-root", "/"),
+            ("write-root", "/var"),
+            ("write-root", "/run"),
+        ] {
+            see(probe, Path::new(folder).join(&made).exists(), "a file was made on the host");
+        }
+        found
+    }
+
+    /// Mounts that are new on the host and tell of a box.
+    pub(super) fn new_mounts(&self) -> Vec<String> {
+        let place = self.root.display().to_string();
+        mounts().difference(&self.mounts).filter(|line| line.contains(&place)).cloned().collect()
+    }
+
+    /// Processes of the host that carry the token in their command line, the bystander left out.
+    pub(super) fn processes(&self) -> Vec<String> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        lines.filter(|line| line.contains(&self.token) && !line.contains(&self.mark)).collect()
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_file(&self.shm);
+        remove_tree(&self.root);
+    }
+}
+
+/// Removes a tree whatever its modes and depth are, by the same code that works on files for boxes.
+pub(super) fn remove_tree(path: &Path) {
+    use forge_jail::{Files, Raw, Removal, Request};
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(folder) = rustix::fs::open(parent, flags, Mode::empty()) {
+        let path = Raw::from(Path::new(name));
+        let _ = Files::new(folder).perform(Request::Remove { path, what: Removal::Tree });
+    }
+}
+
+/// A process that does nothing; its first argument is a word by which it can be found. It ends with its input, which is
+/// this process's to close.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a bystander that boxes must not see, ended with the verification"
+)]
+fn bystander(mark: &str) -> Option<Child> {
+    let mut command = Command::new("/bin/cat");
+    command
+        .arg0(mark)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .env_clear()
+        .current_dir("/");
+    command.spawn().ok()
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whether somebody sets the machine's clock is what is looked at"
+)]
+fn clocks() -> (SystemTime, Instant) {
+    (SystemTime::now(), Instant::now())
+}
+
+fn mounts() -> BTreeSet<String> {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().map(str::to_owned).collect()
+}

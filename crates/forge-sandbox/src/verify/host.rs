@@ -1,0 +1,62 @@
+//! What of a machine a verdict depends on.
+
+use forge_jail::trial::landlock_abi;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Settings of the kernel that decide what a box can be made of.
+const SETTINGS: &[&str] = &[
+    "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+    "kernel/unprivileged_bpf_disabled",
+    "kernel/io_uring_disabled",
+    "kernel/yama/ptrace_scope",
+    "user/max_user_namespaces",
+];
+
+/// Facts about a machine that stay the same when it starts again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The kernel's release.
+    pub kernel: String,
+    /// The processor's architecture.
+    pub machine: String,
+    /// The user that boxes are opened by.
+    pub uid: u32,
+    /// Version of control groups: `v2`, `v1`, `hybrid` or `none`.
+    pub cgroups: String,
+    /// Security modules of the kernel; empty where it does not say.
+    pub modules: String,
+    /// Version of Landlock; 0 without.
+    pub landlock: u32,
+    /// Settings of the kernel that decide what a box can be made of, as far as it has them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Host {
+    pub(super) fn of_this_machine() -> Self {
+        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let setting = |name: &&str| Some(((*name).to_owned(), line(&format!("/proc/sys/{name}"))?));
+        Self {
+            kernel: line("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            machine: std::env::consts::ARCH.to_owned(),
+            uid: rustix::process::geteuid().as_raw(),
+            cgroups: cgroups().to_owned(),
+            modules: line("/sys/kernel/security/lsm").unwrap_or_default(),
+            landlock: landlock_abi(),
+            settings: SETTINGS.iter().filter_map(setting).collect(),
+        }
+    }
+}
+
+fn cgroups() -> &'static str {
+    let there = |path: &str| Path::new("/sys/fs/cgroup").join(path).exists();
+    match (there("cgroup.controllers"), there("memory") || there("pids"), there("unified")) {
+        (true, _, _) => "v2",
+        (_, true, true) => "hybrid",
+        (_, true, false) => "v1",
+        _ => "none",
+    }
+}

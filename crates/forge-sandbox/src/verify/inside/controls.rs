@@ -1,0 +1,209 @@
+//! What must work in the box: a box in which nothing works would refuse every attempt.
+
+use crate::verify::scene::{Scene, absent, broke, held};
+use forge_jail::WORKSPACE;
+use forge_jail::trial::{ChildEnd, Outcome, in_child};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn works(result: std::io::Result<bool>) -> Outcome {
+    match result {
+        Ok(true) => held("works"),
+        Ok(false) => broke("it gave a wrong answer"),
+        Err(error) => broke(error),
+    }
+}
+
+/// A program's output, or that it is not in the box.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this program runs in the box, where commands may start commands"
+)]
+fn program(argv: &[&str]) -> Result<String, Outcome> {
+    let mut command = Command::new(argv[0]);
+    command.args(&argv[1..]).stdin(Stdio::null()).current_dir("/tmp");
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => {
+            Err(broke(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(absent(&format!("there is no {} in the box", argv[0])))
+        }
+        Err(error) => Err(broke(error)),
+    }
+}
+
+fn says(argv: &[&str], wanted: &str) -> Outcome {
+    match program(argv) {
+        Ok(text) if text.contains(wanted) => held(text.lines().next().unwrap_or_default()),
+        Ok(text) => broke(format!("it said {text:?}")),
+        Err(outcome) => outcome,
+    }
+}
+
+fn writes(folder: &Path, scene: &Scene) -> Outcome {
+    let path = folder.join(scene.name("written"));
+    works((|| {
+        fs::write(&path, "forge")?;
+        let read = fs::read(&path)? == b"forge";
+        fs::remove_file(&path)?;
+        Ok(read)
+    })())
+}
+
+pub(in crate::verify) fn workspace(scene: &Scene) -> Outcome {
+    writes(Path::new(WORKSPACE), scene)
+}
+
+pub(in crate::verify) fn temporary(scene: &Scene) -> Outcome {
+    Outcome::worst(["/tmp", "/var/tmp", "/dev/shm"].map(|folder| writes(Path::new(folder), scene)))
+}
+
+pub(in crate::verify) fn home(scene: &Scene) -> Outcome {
+    let environment = fs::read("/proc/self/environ").unwrap_or_default();
+    let home = environment.split(|b| *b == 0).find_map(|pair| pair.strip_prefix(b"HOME="));
+    match home.and_then(|home| std::str::from_utf8(home).ok()) {
+        Some(home) => writes(Path::new(home), scene),
+        None => broke("there is no HOME"),
+    }
+}
+
+pub(in crate::verify) fn run_in_tmp(scene: &Scene) -> Outcome {
+    let path = Path::new("/tmp").join(scene.name("tool"));
+    let made = fs::write(&path, "#!/bin/sh\necho ran\n")
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)));
+    match made {
+        Ok(()) => says(&[&path.display().to_string()], "ran"),
+        Err(error) => broke(error),
+    }
+}
+
+pub(in crate::verify) fn symlink_inside(scene: &Scene) -> Outcome {
+    let (file, link) =
+        (Path::new(WORKSPACE).join(scene.name("target")), Path::new(WORKSPACE).join(scene.name("inside")));
+    works((|| {
+        fs::write(&file, "forge")?;
+        symlink(&file, &link)?;
+        let read = fs::read(&link)? == b"forge";
+        fs::remove_file(&link)?;
+        fs::remove_file(&file)?;
+        Ok(read)
+    })())
+}
+
+pub(in crate::verify) fn fork(_: &Scene) -> Outcome {
+    match in_child(Duration::from_secs(5), || b"child".to_vec()) {
+        Ok(answer) if answer == b"child" => held("works"),
+        Ok(_) => broke("it gave a wrong answer"),
+        Err(ChildEnd::NotStarted(errno)) => broke(std::io::Error::from_raw_os_error(errno)),
+        Err(end) => broke(format!("{end:?}")),
+    }
+}
+
+pub(in crate::verify) fn threads(_: &Scene) -> Outcome {
+    let started = std::thread::Builder::new().spawn(|| 42);
+    works(started.map(|thread| thread.join().is_ok_and(|answer| answer == 42)))
+}
+
+pub(in crate::verify) fn loopback(_: &Scene) -> Outcome {
+    let exchanged = |address: &str| -> std::io::Result<bool> {
+        let server = TcpListener::bind(address)?;
+        let mut client = TcpStream::connect(server.local_addr()?)?;
+        let (mut peer, _) = server.accept()?;
+        client.write_all(b"x")?;
+        let mut byte = [0];
+        peer.read_exact(&mut byte)?;
+        Ok(byte == *b"x")
+    };
+    Outcome::worst(["127.0.0.1:0", "[::1]:0"].map(|address| match exchanged(address) {
+        Err(error) if address.contains("::1") && error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            held("without IPv6, which this network does not have")
+        }
+        other => works(other),
+    }))
+}
+
+pub(in crate::verify) fn socketpair(_: &Scene) -> Outcome {
+    works((|| {
+        let (mut here, mut there) = UnixStream::pair()?;
+        here.write_all(b"x")?;
+        let mut byte = [0];
+        there.read_exact(&mut byte)?;
+        Ok(byte == *b"x")
+    })())
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this program runs in the box, where commands may start commands"
+)]
+pub(in crate::verify) fn signal_own(_: &Scene) -> Outcome {
+    let child = Command::new("sleep").arg("100").spawn();
+    match child {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => absent("there is no sleep in the box"),
+        child => works(child.and_then(|mut child| {
+            child.kill()?;
+            Ok(std::os::unix::process::ExitStatusExt::signal(&child.wait()?) == Some(9))
+        })),
+    }
+}
+
+pub(in crate::verify) fn terminal(_: &Scene) -> Outcome {
+    match fs::File::options().read(true).write(true).open("/dev/ptmx") {
+        Ok(_) => held("works"),
+        Err(error) => broke(error),
+    }
+}
+
+pub(in crate::verify) fn devices(scene: &Scene) -> Outcome {
+    let fifo = Path::new("/tmp").join(scene.name("fifo"));
+    works((|| {
+        let mut bytes = [1u8; 8];
+        fs::File::open("/dev/zero")?.read_exact(&mut bytes)?;
+        fs::File::open("/dev/urandom")?.read_exact(&mut [0; 8])?;
+        fs::write("/dev/null", "x")?;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )?;
+        Ok(bytes == [0; 8])
+    })())
+}
+
+pub(in crate::verify) fn shell(_: &Scene) -> Outcome {
+    says(&["sh", "-c", "echo from a shell; ls -la / >/dev/null"], "from a shell")
+}
+
+pub(in crate::verify) fn git(scene: &Scene) -> Outcome {
+    let place = format!("{WORKSPACE}/{}", scene.name("git"));
+    let script = format!(
+        "git init -q {place} && cd {place} && echo x > f && git add f && \
+         git -c user.name=a -c user.email=b@c commit -qm m && git log --format=%s; r=$?; rm -rf {place}; exit $r"
+    );
+    match program(&["git", "--version"]) {
+        Ok(_) => says(&["sh", "-c", &script], "m"),
+        Err(outcome) => outcome,
+    }
+}
+
+pub(in crate::verify) fn python(_: &Scene) -> Outcome {
+    says(&["python3", "-Sc", "import os, json; print('python', json.dumps(os.getpid() > 0))"], "python true")
+}
+
+pub(in crate::verify) fn cargo(_: &Scene) -> Outcome {
+    says(&["cargo", "--version"], "cargo")
+}
+
+pub(in crate::verify) fn node(_: &Scene) -> Outcome {
+    says(&["node", "-e", "console.log('node', 6 * 7)"], "node 42")
+}

@@ -1,0 +1,217 @@
+//! Attempts on the network and on what else leads to other processes of the host.
+
+use crate::verify::scene::{Scene, absent, broke, held, untested};
+use forge_jail::trial::{Attempt, Outcome, attempt};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A connection that takes longer is none.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn unreachable(addresses: &[&str]) -> Outcome {
+    Outcome::worst(addresses.iter().map(|address| {
+        let Ok(parsed) = address.parse::<SocketAddr>() else {
+            return untested(format!("{address} is no address"));
+        };
+        match TcpStream::connect_timeout(&parsed, PATIENCE) {
+            Ok(_) => broke(format!("{address} answered")),
+            // A refusal is an answer too, except from the box's own loopback.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ConnectionRefused && !parsed.ip().is_loopback() =>
+            {
+                broke(format!("{address} refused: it was reached"))
+            }
+            Err(error) => held(format!("{address}: {error}")),
+        }
+    }))
+}
+
+pub(in crate::verify) fn outside(scene: &Scene) -> Outcome {
+    scene.off(|| unreachable(&["1.1.1.1:443", "8.8.8.8:53", "9.9.9.9:80"]))
+}
+
+pub(in crate::verify) fn metadata(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        unreachable(&["169.254.169.254:80", "169.254.170.2:80", "[fd00:ec2::254]:80", "100.100.100.200:80"])
+    })
+}
+
+pub(in crate::verify) fn gateways(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        unreachable(&[
+            "172.17.0.1:2375",
+            "172.17.0.1:22",
+            "10.0.2.2:22",
+            "10.88.0.1:22",
+            "192.168.0.1:80",
+            "192.168.1.1:80",
+        ])
+    })
+}
+
+pub(in crate::verify) fn ipv6(scene: &Scene) -> Outcome {
+    scene.off(|| unreachable(&["[2606:4700:4700::1111]:443", "[2001:4860:4860::8888]:53", "[fe80::1]:80"]))
+}
+
+pub(in crate::verify) fn host_loopback(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        let port = scene.tcp;
+        Outcome::worst([format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("0.0.0.0:{port}")].map(
+            |a| match a.parse().map(|address| TcpStream::connect_timeout(&address, PATIENCE)) {
+                Ok(Ok(_)) => broke(format!("{a} of the host answered")),
+                Ok(Err(error)) => held(error),
+                Err(error) => untested(error),
+            },
+        ))
+    })
+}
+
+pub(in crate::verify) fn host_loopback_udp(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        match UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"forge", ("127.0.0.1", scene.udp))) {
+            // Whether it arrived is seen outside.
+            Ok(_) => held("nothing of it arrived at the host"),
+            Err(error) => held(error),
+        }
+    })
+}
+
+pub(in crate::verify) fn udp(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        Outcome::worst(
+            [
+                ("0.0.0.0:0", "8.8.8.8:53"),
+                ("0.0.0.0:0", "224.0.0.251:5353"),
+                ("[::]:0", "[2001:4860:4860::8888]:53"),
+            ]
+            .map(|(from, to)| {
+                match UdpSocket::bind(from).and_then(|socket| socket.send_to(b"forge", to)) {
+                    Ok(_) => broke(format!("a datagram went to {to}")),
+                    Err(error) => held(format!("{to}: {error}")),
+                }
+            }),
+        )
+    })
+}
+
+/// A question for example.com, as RFC 1035 has it: a header with one question, the name, type A, class IN.
+const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+
+pub(in crate::verify) fn names(scene: &Scene) -> Outcome {
+    scene.off(|| {
+        let configured = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let configured = configured
+            .lines()
+            .filter_map(|line| line.strip_prefix("nameserver"))
+            .map(|a| a.trim().to_owned());
+        let servers = ["127.0.0.53", "127.0.0.1", "127.0.0.11", "8.8.8.8"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(configured);
+        Outcome::worst(servers.map(|server| {
+            let any = if server.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let asked = UdpSocket::bind(any).and_then(|socket| {
+                socket.set_read_timeout(Some(PATIENCE / 5))?;
+                socket.connect((server.as_str(), 53))?;
+                socket.send(QUESTION)?;
+                socket.recv(&mut [0; 512])
+            });
+            match asked {
+                Ok(_) => broke(format!("{server} answered a question for a name")),
+                Err(error) => held(format!("{server}: {error}")),
+            }
+        }))
+    })
+}
+
+pub(in crate::verify) fn interfaces(scene: &Scene) -> Outcome {
+    scene.off(|| match std::fs::read_to_string("/proc/net/dev") {
+        Err(error) => untested(error),
+        Ok(text) => {
+            let names = text.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim);
+            // What some kernels put into every new network: tunnels that are down and lead nowhere.
+            let inert = [
+                "lo", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0",
+                "ip6gre0",
+            ];
+            let extra: Vec<_> = names.filter(|name| !inert.contains(name)).collect();
+            if extra.is_empty() {
+                held("loopback only")
+            } else {
+                broke(format!("there is {}", extra.join(", ")))
+            }
+        }
+    })
+}
+
+pub(in crate::verify) fn abstract_socket(scene: &Scene) -> Outcome {
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&scene.socket);
+    match address.and_then(|address| UnixStream::connect_addr(&address)) {
+        Ok(_) => broke("an abstract socket of the host answered"),
+        Err(error) => held(error),
+    }
+}
+
+fn no_sockets(paths: &[&str]) -> Outcome {
+    Outcome::worst(paths.iter().map(|path| match UnixStream::connect(path) {
+        Ok(_) => broke(format!("{path} answered")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => held(format!("there is no {path}")),
+        Err(error) => broke(format!("{path} exists here ({error})")),
+    }))
+}
+
+pub(in crate::verify) fn docker(_: &Scene) -> Outcome {
+    no_sockets(&[
+        "/var/run/docker.sock",
+        "/run/docker.sock",
+        "/run/podman/podman.sock",
+        "/run/docker/containerd/containerd.sock",
+    ])
+}
+
+pub(in crate::verify) fn containerd(_: &Scene) -> Outcome {
+    no_sockets(&[
+        "/run/containerd/containerd.sock",
+        "/run/containerd/containerd.sock.ttrpc",
+        "/run/crio/crio.sock",
+    ])
+}
+
+pub(in crate::verify) fn buses(_: &Scene) -> Outcome {
+    no_sockets(&[
+        "/run/dbus/system_bus_socket",
+        "/run/systemd/private",
+        "/run/systemd/notify",
+        "/run/snapd.socket",
+        "/tmp/.X11-unix/X0",
+    ])
+}
+
+pub(in crate::verify) fn shared_memory(scene: &Scene) -> Outcome {
+    let rows = std::fs::read_to_string("/proc/sysvipc/shm").map_or(0, |text| text.lines().skip(1).count());
+    let Some(key) = scene.memory else { return absent("the host could make no segment") };
+    if rows > 0 {
+        return broke(format!("{rows} segments of others are seen"));
+    }
+    attempt(&Attempt::SharedMemory(key))
+}
+
+pub(in crate::verify) fn message_queue(scene: &Scene) -> Outcome {
+    scene
+        .queue
+        .map_or_else(|| absent("the host could make no queue"), |key| attempt(&Attempt::MessageQueue(key)))
+}
+
+pub(in crate::verify) fn posix_queue(scene: &Scene) -> Outcome {
+    let queue = scene.posix.clone();
+    queue.map_or_else(|| absent("the host could make no queue"), |name| attempt(&Attempt::PosixQueue(name)))
+}
+
+pub(in crate::verify) fn shared_folder(scene: &Scene) -> Outcome {
+    match std::path::Path::new("/dev/shm").join(scene.name("host")).exists() {
+        true => broke("the host's /dev/shm is seen"),
+        false => held("/dev/shm is the box's own"),
+    }
+}

@@ -1,0 +1,339 @@
+//! The list of probes, as data.
+
+use super::inside::{controls as control, files as file, network as net, processes as process};
+use super::scene::Scene;
+use forge_jail::trial::{Attempt, Outcome, attempt};
+use serde::{Deserialize, Serialize};
+
+/// What a probe is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// Files and devices.
+    Files,
+    /// Namespaces and mounts.
+    Namespaces,
+    /// The kernel's other interfaces.
+    Kernel,
+    /// The network, and sockets and objects that lead to other processes.
+    Network,
+    /// Processes, and the rights of the own one.
+    Processes,
+    /// What must work: a box in which nothing works would refuse everything.
+    Controls,
+    /// Ceilings, and what becomes of commands that do not end.
+    Resources,
+    /// What a box leaves in the workspace, and how the host deals with it.
+    AfterRun,
+}
+
+/// How a probe is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Try {
+    /// By an attempt in the box.
+    Inside(fn(&Scene) -> Outcome),
+    /// From outside, through the workspace's own operations.
+    Outside,
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// Whether no run without a person starts when it fails.
+    pub required: bool,
+    /// What stops it.
+    pub layers: &'static str,
+    /// What is tried, or what must work.
+    pub what: &'static str,
+    pub(super) tried: Try,
+}
+
+macro_rules! probes {
+    ($($group:ident $required:literal { $($name:literal => $tried:expr, $layers:literal, $what:literal;)* })*) => {
+        /// All probes, in the order in which they are made.
+        pub static PROBES: &[Probe] = &[$($(Probe {
+            name: $name,
+            group: Group::$group,
+            required: $required,
+            layers: $layers,
+            what: $what,
+            tried: $tried,
+        },)*)*];
+    };
+}
+
+/// A system call of the closed list.
+macro_rules! raw {
+    ($attempt:ident) => {
+        Try::Inside(|_| attempt(&Attempt::$attempt))
+    };
+}
+
+/// A device by its name.
+macro_rules! device {
+    ($name:literal) => {
+        Try::Inside(|_| file::device($name))
+    };
+}
+
+/// A kind of namespace.
+macro_rules! namespace {
+    ($kind:literal) => {
+        Try::Inside(|scene| process::namespace(scene, $kind))
+    };
+}
+
+use Try::{Inside, Outside};
+
+probes! {
+    Files true {
+        "host-files" => Inside(file::outside), "mount namespace", "a file of the host is read by its path";
+        "dot-dot-chain" => Inside(file::dot_dot_chain), "mount namespace", "a path full of .. leads out of the workspace and of the root";
+        "symlink-out" => Inside(file::symlink_out), "mount namespace", "a symlink in the workspace leads to a file of the host";
+        "hard-link-out" => Inside(file::hard_link_out), "mounts, Landlock", "a system file is linked into the workspace";
+        "init-root" => Inside(file::init_root), "pid namespace, undumpable init", "/proc/1/root and cwd lead to the host's files";
+        "process-root-and-cwd" => Inside(file::process_root), "pid and mount namespace", "root and cwd of any process lead to the host's files";
+        "init-environment" => Inside(file::init_environment), "undumpable init", "the init's environment is read";
+        "init-memory" => Inside(file::init_memory), "undumpable init, read-only /proc", "the init's memory is read or written";
+        "init-descriptors" => Inside(file::init_descriptors), "undumpable init", "the init's open files are seen";
+        "write-etc" => Inside(file::write_etc), "read-only mounts, Landlock", "something is written in /etc";
+        "write-usr" => Inside(file::write_usr), "read-only mounts, Landlock", "something is written in the system folders";
+        "write-root" => Inside(file::write_root), "read-only mounts, Landlock", "something is written in the root folder and beside it";
+        "replace-the-helper" => Inside(file::replace_helper), "read-only mounts, Landlock", "the program that is the init is replaced";
+        "host-etc" => Inside(file::host_etc), "own /etc", "users, passwords and keys of the host are read";
+        "host-homes" => Inside(file::homes), "mount namespace", "keys and histories in home folders are read";
+        "masked-files" => Inside(file::masked), "covers", "a file that looks like a credential is read, moved, linked or removed";
+        "masked-files-by-their-folder" => Inside(file::masked_by_its_folder), "covers", "a masked file is read after its folder was renamed";
+        "uncover-masked-files" => Inside(file::uncover), "seccomp, user namespace", "the cover of a masked file is unmounted";
+        "self-mem-over-read-only-map" => Inside(file::read_only_map), "mounts", "a system file is changed through /proc/self/mem";
+        "sysrq-trigger" => Inside(file::sysrq), "read-only /proc, Landlock", "the machine's emergency keys are pressed";
+        "core-pattern" => Inside(file::core_pattern), "read-only /proc, Landlock", "a program is named that the host's kernel starts";
+        "sysctls" => Inside(file::sysctls), "read-only /proc, Landlock", "the kernel's settings are changed";
+        "uevent-helper" => Inside(file::uevent_helper), "no /sys", "a program is named that the host's kernel starts for devices";
+        "release-agent" => Inside(file::release_agent), "no control groups in the box", "a control group's release agent, or another group, is written";
+        "kcore" => Inside(file::kcore), "covered /proc", "the kernel's memory is read";
+        "kernel-messages" => Inside(file::kmsg), "covered /proc, own /dev", "the kernel's messages are read";
+        "kernel-symbols" => Inside(file::kallsyms), "covered /proc", "addresses of the kernel are read";
+        "kernel-keys" => Inside(file::keys), "covered /proc", "the list of keys is read";
+        "open-by-handle" => raw!(OpenByHandle), "seccomp, capabilities", "a file is opened by a handle, past all paths";
+        "make-devices" => raw!(MakeDevice), "seccomp, capabilities, mounts", "a device's node is made";
+        "raw-disks" => Inside(file::raw_disks), "own /dev", "a disk is read";
+        "device-kvm" => device!("kvm"), "own /dev", "virtual machines are made";
+        "device-fuse" => device!("fuse"), "own /dev", "a file system is served";
+        "device-tun" => device!("net/tun"), "own /dev", "a network interface is made";
+        "device-mem" => device!("mem"), "own /dev", "the machine's memory is read";
+        "device-loop-control" => device!("loop-control"), "own /dev", "a loop device is made";
+        "unexpected-devices" => Inside(file::unexpected_devices), "own /dev", "there are devices that no build needs";
+        "host-paths-in-mountinfo" => Inside(file::mountinfo), "mount namespace", "the list of mounts tells of the host's folders";
+        "setuid-programs" => Inside(file::setuid_program), "nosuid mounts, no new privileges", "a program runs with its owner's rights";
+        "binfmt-misc" => Inside(file::binfmt), "read-only /proc, Landlock", "an interpreter is registered with the host's kernel";
+        "inherited-folder" => Inside(file::leave_by_folder), "closed descriptors", "an inherited descriptor of a folder leads out";
+    }
+    Namespaces true {
+        "user-namespace" => namespace!("user"), "user namespace", "the box has the host's users";
+        "mount-namespace" => namespace!("mnt"), "mount namespace", "the box has the host's mounts";
+        "pid-namespace" => namespace!("pid"), "pid namespace", "the box has the host's processes";
+        "network-namespace" => Inside(|s| s.off(|| process::namespace(s, "net"))), "network namespace", "the box has the host's network";
+        "ipc-namespace" => namespace!("ipc"), "ipc namespace", "the box has the host's IPC objects";
+        "host-name-namespace" => namespace!("uts"), "uts namespace", "the box has the host's name";
+        "control-group-namespace" => Inside(|s| s.lacks("cgroup namespace").unwrap_or_else(|| process::namespace(s, "cgroup"))), "cgroup namespace", "the box sees the host's control groups";
+        "unshare-user" => raw!(UnshareUser), "seccomp", "a new user namespace, with all rights in it";
+        "unshare-mount" => raw!(UnshareMount), "seccomp, capabilities", "a new mount namespace";
+        "unshare-others" => raw!(UnshareOthers), "seccomp, capabilities", "new namespaces of the other kinds";
+        "clone-new-user" => raw!(CloneNewUser), "seccomp", "a process in a new user namespace, by clone";
+        "clone3-new-user" => raw!(Clone3NewUser), "seccomp", "a process in a new user namespace, by clone3";
+        "setns" => raw!(Setns), "seccomp, capabilities", "another namespace is entered";
+        "mount" => raw!(Mount), "seccomp, user namespace", "something is mounted";
+        "umount-proc" => raw!(UmountProc), "seccomp, user namespace", "/proc is unmounted";
+        "fsopen" => raw!(Fsopen), "seccomp", "the new way of mounting is used";
+        "open-tree" => raw!(OpenTree), "seccomp", "a mount is copied";
+        "move-mount" => raw!(MoveMount), "seccomp", "a mount is moved";
+        "mount-setattr" => raw!(MountSetattr), "seccomp", "a mount is made writable";
+        "chroot" => raw!(Chroot), "seccomp, capabilities", "the root folder is changed";
+        "pivot-root" => raw!(PivotRoot), "seccomp, capabilities", "the root mount is changed";
+    }
+    Kernel true {
+        "ptrace" => raw!(Ptrace), "seccomp", "a process is traced";
+        "read-memory-of-processes" => raw!(ProcessVmRead), "seccomp", "memory of another process is read";
+        "write-memory-of-processes" => raw!(ProcessVmWrite), "seccomp", "memory of another process is written";
+        "pidfd-getfd" => raw!(PidfdGetfd), "seccomp", "a descriptor of another process is taken";
+        "kcmp" => raw!(Kcmp), "seccomp", "processes are compared";
+        "bpf" => raw!(Bpf), "seccomp", "a program is loaded into the kernel";
+        "perf" => raw!(Perf), "seccomp", "the processor is observed";
+        "userfaultfd" => raw!(Userfaultfd), "seccomp", "page faults are handled, which widens races in the kernel";
+        "io-uring" => raw!(IoUring), "seccomp", "input and output past the call filter";
+        "add-key" => raw!(AddKey), "seccomp", "a key is put into a keyring";
+        "request-key" => raw!(RequestKey), "seccomp", "a key is asked for, which may start a program on the host";
+        "keyctl" => raw!(Keyctl), "seccomp", "keyrings are used";
+        "kernel-modules" => raw!(LoadModule), "seccomp, capabilities", "a module is loaded";
+        "kexec" => raw!(Kexec), "seccomp, capabilities", "another kernel is loaded";
+        "reboot" => raw!(Reboot), "seccomp, capabilities", "the machine is restarted";
+        "syslog" => raw!(Syslog), "seccomp", "the kernel's messages are read";
+        "set-clock" => raw!(SetClock), "seccomp, capabilities", "the machine's clock is set";
+        "personality" => raw!(Personality), "seccomp", "address randomisation is switched off";
+        "swap" => raw!(Swap), "seccomp, capabilities", "the machine's swap is changed";
+        "set-host-name" => raw!(SetHostname), "seccomp, capabilities, uts namespace", "the host name is changed";
+        "fanotify" => raw!(Fanotify), "seccomp", "file accesses of others are watched";
+        "secret-memory" => raw!(SecretMemory), "seccomp", "memory is hidden from the kernel";
+        "accounting-and-quotas" => raw!(Accounting), "seccomp, capabilities", "the machine's accounting is changed";
+        "io-ports" => raw!(IoPorts), "seccomp, capabilities", "the processor's ports are opened";
+        "limits-of-the-init" => raw!(LimitsOfInit), "seccomp", "the init's limits and priority are changed";
+        "32-bit-calls" => raw!(ThirtyTwoBitCalls), "seccomp", "a call of the 32-bit table, whose numbers mean other calls";
+        "x32-calls" => raw!(X32Calls), "seccomp", "a call of the x32 table";
+        "type-into-terminal" => raw!(TypeIntoTerminal), "seccomp", "input is typed for somebody else's shell (TIOCSTI, TIOCLINUX)";
+        "controlling-terminal" => raw!(ControllingTerminal), "own session", "the user's terminal is opened";
+        "gain-capability" => raw!(GainCapability), "capabilities", "dropped capabilities are taken back";
+        "become-root" => raw!(BecomeRoot), "user namespace, capabilities", "the user id is changed, or a file given away";
+    }
+    Network true {
+        "raw-sockets" => raw!(RawSocket), "seccomp, capabilities", "packets of one's own making";
+        "packet-sockets" => raw!(PacketSocket), "seccomp, capabilities", "packets of others are read";
+        "netlink-sockets" => raw!(NetlinkSocket), "seccomp", "the kernel's network is configured";
+        "vsock-sockets" => raw!(VsockSocket), "seccomp", "the hypervisor is reached";
+        "other-sockets" => raw!(OtherSockets), "seccomp", "sockets of seldom used families";
+        "interfaces" => Inside(net::interfaces), "network namespace", "there is a way out beside loopback";
+        "outside-tcp" => Inside(net::outside), "network namespace", "an address outside is reached";
+        "metadata-address" => Inside(net::metadata), "network namespace", "a cloud's metadata service is reached";
+        "gateways" => Inside(net::gateways), "network namespace", "gateways of containers and home networks are reached";
+        "ipv6" => Inside(net::ipv6), "network namespace", "an address outside is reached by IPv6";
+        "host-loopback" => Inside(net::host_loopback), "network namespace", "a service on the host's loopback is reached";
+        "host-loopback-udp" => Inside(net::host_loopback_udp), "network namespace", "a datagram reaches the host's loopback";
+        "name-resolution" => Inside(net::names), "network namespace", "a name is resolved, by which data can leave";
+        "udp" => Inside(net::udp), "network namespace", "a datagram leaves";
+        "abstract-socket" => Inside(net::abstract_socket), "network namespace, Landlock", "an abstract socket of the host is reached";
+        "docker-socket" => Inside(net::docker), "mount namespace", "the socket of a container engine is reached";
+        "containerd-socket" => Inside(net::containerd), "mount namespace", "the socket of a container runtime is reached";
+        "system-sockets" => Inside(net::buses), "mount namespace", "the system's buses and displays are reached";
+        "host-shared-memory" => Inside(net::shared_memory), "ipc namespace", "shared memory of the host is attached";
+        "host-message-queue" => Inside(net::message_queue), "ipc namespace", "a message queue of the host is found";
+        "host-posix-queue" => Inside(net::posix_queue), "ipc namespace", "a POSIX message queue of the host is opened";
+        "shared-folder" => Inside(net::shared_folder), "mount namespace", "the host's /dev/shm is seen";
+    }
+    Processes true {
+        "host-environment" => Inside(process::environment), "empty environment", "variables of the host are seen";
+        "inherited-descriptors" => Inside(process::descriptors), "closed descriptors", "an open file of the host is inherited";
+        "streams" => Inside(process::streams), "own streams", "the user's terminal is among the streams";
+        "capabilities" => Inside(process::capabilities), "capabilities", "there are capabilities";
+        "bounding-set" => Inside(process::bounding), "capabilities", "capabilities could be gained by starting a program";
+        "no-new-privileges" => Inside(process::no_new_privs), "no new privileges", "a program can bring rights of its own";
+        "call-filter" => Inside(process::seccomp), "seccomp", "there is no filter of system calls";
+        "landlock-in-force" => Inside(process::landlock), "Landlock", "there are no rules behind the mounts";
+        "ordinary-user" => Inside(process::user), "user ids", "commands run as root";
+        "id-maps" => Inside(process::id_maps), "user namespace", "user 0 of the host is mapped, or a map can be written";
+        "host-processes" => Inside(process::host_processes), "pid namespace", "processes of the host are seen";
+        "signal-host-process" => Inside(process::signal_host), "pid namespace, user ids, Landlock", "a process of the host is ended";
+        "signal-init" => Inside(process::signal_init), "pid namespace", "the box's init is ended";
+        "host-name" => Inside(process::host_name), "uts namespace", "the host's name is seen";
+        "oom-score-of-parents" => Inside(process::oom_score), "read-only /proc, Landlock", "the kernel is told whom to kill";
+    }
+    Controls true {
+        "write-in-workspace" => Inside(control::workspace), "", "the workspace can be written";
+        "write-in-tmp" => Inside(control::temporary), "", "/tmp, /var/tmp and /dev/shm can be written";
+        "write-in-home" => Inside(control::home), "", "the home folder can be written";
+        "run-in-tmp" => Inside(control::run_in_tmp), "", "a program in /tmp can be run";
+        "symlink-inside" => Inside(control::symlink_inside), "", "a symlink inside the workspace works";
+        "fork" => Inside(control::fork), "", "processes can be started";
+        "threads" => Inside(control::threads), "", "threads can be started";
+        "loopback" => Inside(control::loopback), "", "the box's own loopback works, IPv4 and IPv6";
+        "socket-pair" => Inside(control::socketpair), "", "unix sockets work";
+        "signal-own" => Inside(control::signal_own), "", "own processes can be ended";
+        "pseudo-terminals" => Inside(control::terminal), "", "pseudo-terminals can be made";
+        "harmless-devices" => Inside(control::devices), "", "null, zero, urandom and FIFOs work";
+        "shell" => Inside(control::shell), "", "the shell works";
+        "git" => Inside(control::git), "", "git makes a repository and a commit";
+        "python" => Inside(control::python), "", "python runs";
+    }
+    Controls false {
+        "cargo" => Inside(control::cargo), "", "cargo runs";
+        "node" => Inside(control::node), "", "node runs";
+    }
+    Resources false {
+        "process-ceiling" => Outside, "control groups, limits", "more processes than allowed";
+        "fork-bomb" => Outside, "control groups, limits, pid namespace", "processes that start processes without end";
+        "open-files" => Outside, "limits", "files are opened without end";
+        "memory-ceiling" => Outside, "control groups, supervisor", "more memory than allowed";
+        "tmp-ceiling" => Outside, "size of /tmp", "/tmp is filled";
+        "tmp-files" => Outside, "inodes of /tmp", "/tmp is filled with empty files";
+        "workspace-ceiling" => Outside, "quotas", "the workspace's disk is filled";
+        "output-flood" => Outside, "bounded capture", "endless output without a newline, of NULs and terminal escapes";
+        "cpu-spin" => Outside, "time limit", "a command spins past its time";
+        "ignored-term" => Outside, "time limit, pid namespace", "a command ignores TERM";
+        "daemons" => Outside, "pid namespace", "a daemon outlives its command";
+        "held-output" => Outside, "pid namespace", "a background process holds the output";
+        "waiting-for-input" => Outside, "own streams", "a command waits for input";
+    }
+    AfterRun false {
+        "git-hooks" => Outside, "no git on the host", "hooks of the repository run on the host";
+        "git-nested-hooks" => Outside, "no git on the host", "hooks and fsmonitor of a nested repository";
+        "git-submodule-hooks" => Outside, "no git on the host", "hooks and update commands of submodules";
+        "git-fsmonitor" => Outside, "no git on the host", "core.fsmonitor";
+        "git-hooks-path" => Outside, "no git on the host", "core.hooksPath";
+        "git-ssh-command" => Outside, "no git on the host", "core.sshCommand";
+        "git-pager" => Outside, "no git on the host", "core.pager and editor";
+        "git-filters" => Outside, "no git on the host", "clean, smudge and process filters";
+        "git-textconv" => Outside, "no git on the host", "textconv of diffs";
+        "git-diff-external" => Outside, "no git on the host", "diff.external, aliases, credential helpers, gpg.program";
+        "git-dir-file" => Outside, "no git on the host", ".git as a file that leads elsewhere";
+        "direnv-file" => Outside, "nothing is run on the host", ".envrc";
+        "editor-tasks" => Outside, "nothing is run on the host", "tasks of editors";
+        "makefile" => Outside, "nothing is run on the host", "a Makefile that runs when it is read";
+        "conftest" => Outside, "nothing is run on the host", "conftest.py, sitecustomize.py and setup.py";
+        "build-script" => Outside, "nothing is run on the host", "build.rs";
+        "virtual-environment" => Outside, "nothing is run on the host", "pyvenv.cfg, and programs in the workspace's bin folders";
+        "cargo-config" => Outside, "nothing is run on the host", ".cargo/config.toml with a wrapper";
+        "npm-scripts" => Outside, "nothing is run on the host", ".npmrc and scripts of package.json";
+        "swapped-folder" => Outside, "openat2 beneath", "a folder and a link are swapped during writes";
+        "read-fifo" => Outside, "non-blocking opens", "a FIFO is read";
+        "read-endless-device" => Outside, "openat2 beneath", "a link to /dev/zero is read";
+        "read-socket" => Outside, "non-blocking opens", "a socket is read";
+        "sparse-file" => Outside, "bounded reads", "a file of 100 GB is read";
+        "odd-names" => Outside, "names are bytes", "names that are no UTF-8, break lines, or turn the direction of text";
+        "deep-folders" => Outside, "bounded walks", "4,096 folders in one another";
+        "symlink-loops" => Outside, "openat2 beneath", "symlinks that lead in circles";
+        "closed-folders" => Outside, "removal by descriptors", "a tree without permissions is removed";
+        "dangling-symlink" => Outside, "openat2 beneath", "a write through a symlink to what does not exist";
+        "absolute-and-nul-paths" => Outside, "openat2 beneath", "paths of edits that are absolute, climb, or hold NUL";
+        "output-as-protocol" => Outside, "sockets of its own", "output that poses as the box's control protocol";
+        "processes-left" => Outside, "pid namespace", "a process of a closed box is left on the host";
+        "mounts-left" => Outside, "mount namespace", "a mount of a closed box is left on the host";
+        "control-groups-left" => Outside, "clean-up", "a control group of a closed box is left on the host";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_every_probe_is_described() {
+        let names: BTreeSet<_> = PROBES.iter().map(|p| p.name).collect();
+        assert_eq!(names.len(), PROBES.len());
+        for probe in PROBES {
+            assert!(probe.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            assert!(
+                probe.what.len() > 5 && (probe.group == Group::Controls) == probe.layers.is_empty(),
+                "{}",
+                probe.name
+            );
+            // What is required takes little time, so it is tried in the box by one program.
+            assert!(!probe.required || matches!(probe.tried, Try::Inside(_)), "{}", probe.name);
+        }
+        assert!(PROBES.len() > 100);
+    }
+
+    #[test]
+    fn every_trap_is_a_probe() {
+        for trap in crate::verify::traps::TRAPS {
+            assert!(
+                PROBES.iter().any(|p| p.name == trap.name && p.group == Group::AfterRun),
+                "{}",
+                trap.name
+            );
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Traps that a box can leave in a repository: files that other programs run by themselves. Each writes a canary; on
+//! the host none may ever be written by what Forge does there.
+
+/// One trap.
+pub(super) struct Trap {
+    /// The probe it belongs to, which is also the canary's name.
+    pub(super) name: &'static str,
+    /// Paths in the workspace with their texts; `@CANARY@` stands for the canary's path.
+    pub(super) files: &'static [(&'static str, &'static str)],
+    /// Whether the texts are added to what is there.
+    pub(super) joins: bool,
+}
+
+const fn trap(name: &'static str, files: &'static [(&'static str, &'static str)]) -> Trap {
+    Trap { name, files, joins: false }
+}
+
+const fn config(name: &'static str, files: &'static [(&'static str, &'static str)]) -> Trap {
+    Trap { name, files, joins: true }
+}
+
+const HOOK: &str = "#!/bin/sh\ntouch '@CANARY@'\n";
+
+/// All of them, in the order in which they are set.
+pub(super) static TRAPS: &[Trap] = &[
+    trap(
+        "git-hooks",
+        &[
+            (".git/HEAD", "ref: refs/heads/main\n"),
+            (".git/objects/info/.keep", ""),
+            (".git/refs/heads/.keep", ""),
+            (".git/config", "[core]\n\trepositoryformatversion = 0\n"),
+            (".git/hooks/pre-commit", HOOK),
+            (".git/hooks/post-checkout", HOOK),
+            (".git/hooks/post-index-change", HOOK),
+            (".git/hooks/reference-transaction", HOOK),
+            (".git/hooks/pre-auto-gc", HOOK),
+        ],
+    ),
+    trap(
+        "git-nested-hooks",
+        &[
+            ("nested/.git/HEAD", "ref: refs/heads/main\n"),
+            ("nested/.git/objects/info/.keep", ""),
+            ("nested/.git/refs/heads/.keep", ""),
+            (
+                "nested/.git/config",
+                "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch '@CANARY@'; false\"\n",
+            ),
+            ("nested/.git/hooks/post-index-change", HOOK),
+        ],
+    ),
+    trap(
+        "git-submodule-hooks",
+        &[
+            (
+                ".gitmodules",
+                "[submodule \"sub\"]\n\tpath = sub\n\turl = ./nested\n\tupdate = !touch '@CANARY@'\n",
+            ),
+            (".git/modules/sub/HEAD", "ref: refs/heads/main\n"),
+            (
+                ".git/modules/sub/config",
+                "[core]\n\tworktree = ../../../sub\n\tfsmonitor = \"touch '@CANARY@'; false\"\n",
+            ),
+            (".git/modules/sub/hooks/post-checkout", HOOK),
+            ("sub/.git", "gitdir: ../.git/modules/sub\n"),
+        ],
+    ),
+    config("git-fsmonitor", &[(".git/config", "[core]\n\tfsmonitor = \"touch '@CANARY@'; false\"\n")]),
+    config(
+        "git-hooks-path",
+        &[
+            (".git/config", "[core]\n\thooksPath = other-hooks\n"),
+            ("other-hooks/post-index-change", HOOK),
+            ("other-hooks/pre-commit", HOOK),
+        ],
+    ),
+    config(
+        "git-ssh-command",
+        &[(
+            ".git/config",
+            "[core]\n\tsshCommand = \"touch '@CANARY@'; false\"\n[remote \"origin\"]\n\turl = ssh://nowhere.invalid/x\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
+        )],
+    ),
+    config(
+        "git-pager",
+        &[(
+            ".git/config",
+            "[core]\n\tpager = \"touch '@CANARY@'; cat\"\n\teditor = \"touch '@CANARY@'; false\"\n[pager]\n\tstatus = true\n\tdiff = true\n\tlog = true\n",
+        )],
+    ),
+    config(
+        "git-filters",
+        &[
+            (
+                ".git/config",
+                "[filter \"trap\"]\n\tclean = \"touch '@CANARY@'; cat\"\n\tsmudge = \"touch '@CANARY@'; cat\"\n\tprocess = \"touch '@CANARY@'; false\"\n",
+            ),
+            (".gitattributes", "*.trap filter=trap\n"),
+            ("file.trap", "x\n"),
+        ],
+    ),
+    config(
+        "git-textconv",
+        &[
+            (".git/config", "[diff \"trap\"]\n\ttextconv = \"touch '@CANARY@'; cat\"\n"),
+            (".gitattributes", "*.conv diff=trap\n"),
+            ("file.conv", "x\n"),
+        ],
+    ),
+    config(
+        "git-diff-external",
+        &[(
+            ".git/config",
+            "[diff]\n\texternal = \"touch '@CANARY@'; true\"\n[alias]\n\tstatus = \"!touch '@CANARY@'\"\n[credential]\n\thelper = \"!touch '@CANARY@'\"\n[gpg]\n\tprogram = \"touch '@CANARY@'\"\n",
+        )],
+    ),
+    trap(
+        "git-dir-file",
+        &[
+            ("linked/.git", "gitdir: ../elsewhere\n"),
+            ("elsewhere/HEAD", "ref: refs/heads/main\n"),
+            ("elsewhere/objects/info/.keep", ""),
+            ("elsewhere/refs/heads/.keep", ""),
+            (
+                "elsewhere/config",
+                "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch '@CANARY@'; false\"\n",
+            ),
+        ],
+    ),
+    trap("direnv-file", &[(".envrc", "touch '@CANARY@'\n"), (".env.sh", "touch '@CANARY@'\n")]),
+    trap(
+        "editor-tasks",
+        &[
+            (
+                ".vscode/tasks.json",
+                "{\"version\":\"2.0.0\",\"tasks\":[{\"label\":\"x\",\"type\":\"shell\",\"command\":\"touch '@CANARY@'\",\"runOptions\":{\"runOn\":\"folderOpen\"}}]}\n",
+            ),
+            (
+                ".idea/runConfigurations/x.xml",
+                "<component><option name=\"SCRIPT_TEXT\" value=\"touch '@CANARY@'\"/></component>\n",
+            ),
+        ],
+    ),
+    trap("makefile", &[("Makefile", "X := $(shell touch '@CANARY@')\nall:\n\ttouch '@CANARY@'\n")]),
+    trap(
+        "conftest",
+        &[
+            ("conftest.py", "open('@CANARY@', 'w')\n"),
+            ("sitecustomize.py", "open('@CANARY@', 'w')\n"),
+            ("setup.py", "open('@CANARY@', 'w')\n"),
+        ],
+    ),
+    trap(
+        "build-script",
+        &[
+            ("build.rs", "fn main() { std::fs::write(\"@CANARY@\", \"\").unwrap(); }\n"),
+            ("Cargo.toml", "[package]\nname = \"trap\"\nversion = \"0.0.0\"\nbuild = \"build.rs\"\n"),
+            ("src/main.rs", "fn main() {}\n"),
+        ],
+    ),
+    trap(
+        "virtual-environment",
+        &[
+            ("venv/pyvenv.cfg", "home = /workspace/venv/bin\ninclude-system-site-packages = false\n"),
+            ("venv/bin/python3", HOOK),
+            ("venv/bin/activate", "touch '@CANARY@'\n"),
+            ("pyvenv.cfg", "home = /workspace/venv/bin\n"),
+            ("bin/git", HOOK),
+        ],
+    ),
+    trap(
+        "cargo-config",
+        &[
+            (
+                ".cargo/config.toml",
+                "[build]\nrustc-wrapper = \"/workspace/.cargo/wrapper\"\n[target.x86_64-unknown-linux-gnu]\nrunner = \"/workspace/.cargo/wrapper\"\n",
+            ),
+            (".cargo/wrapper", HOOK),
+        ],
+    ),
+    trap(
+        "npm-scripts",
+        &[
+            (".npmrc", "script-shell=/workspace/.npm-shell\nnode-options=--require=/workspace/trap.js\n"),
+            (".npm-shell", HOOK),
+            ("trap.js", "require('fs').writeFileSync('@CANARY@', '')\n"),
+            (
+                "package.json",
+                "{\"name\":\"trap\",\"version\":\"0.0.0\",\"scripts\":{\"preinstall\":\"touch '@CANARY@'\",\"prepare\":\"touch '@CANARY@'\"}}\n",
+            ),
+        ],
+    ),
+];
