@@ -182,6 +182,51 @@ pub fn apply(place: &Sources<'_>, from: &Delta, to: &Delta, options: Options<'_>
     Ok(Applied { changed, already: plan.already, merged, kept })
 }
 
+/// Takes back what an apply did, to the byte, merges included; what a person changed since is a conflict. Where it
+/// found a path as wanted already, nothing is done.
+pub fn revert(place: &Sources<'_>, applied: &Applied) -> Result<Applied, Error> {
+    apply(place, &applied.record(), &Delta::new(), Options::default())
+}
+
+/// One repository of several.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Where it is, and its contents.
+    pub place: Sources<'a>,
+    /// What was applied to it last.
+    pub from: &'a Delta,
+    /// What it is to become.
+    pub to: &'a Delta,
+}
+
+/// Applies to several repositories, all of it or nothing. The caller holds the [`lock`] of each, taken in the order of
+/// their paths.
+///
+/// # Errors
+/// Each repository that can't be applied to, by its place in `parts`.
+pub fn apply_all(parts: &[Part<'_>], merge: Merge) -> Result<Vec<Applied>, Vec<(usize, Error)>> {
+    let look =
+        |(at, part): (usize, &Part<'_>)| Some((at, check(&part.place, part.from, part.to, merge).err()?));
+    let failed: Vec<_> = parts.iter().enumerate().filter_map(look).collect();
+    if !failed.is_empty() {
+        return Err(failed);
+    }
+    let mut done: Vec<Applied> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        match apply(&part.place, part.from, part.to, Options { merge, watch: None }) {
+            Ok(applied) => done.push(applied),
+            Err(error) => {
+                let mut failed = vec![(at, error)];
+                for (at, applied) in done.iter().enumerate().rev() {
+                    failed.extend(revert(&parts[at].place, applied).err().map(|error| (at, error)));
+                }
+                return Err(failed);
+            }
+        }
+    }
+    Ok(done)
+}
+
 /// What is to change. The root folder itself stays as it is.
 fn differences(place: &Sources<'_>, from: &Delta, to: &Delta) -> Result<Vec<Difference>, Error> {
     let mut differences = compare(from, to);

@@ -4,7 +4,9 @@
 mod random;
 
 use crate::trees::{Tree, Was, copy, delta, path, read};
-use forge_snapshot::apply::{Applied, Error, Merge, Options, Step, Wait, apply, check, lock};
+use forge_snapshot::apply::{
+    Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lock, revert,
+};
 use forge_snapshot::compare::Sources;
 use forge_snapshot::{Base, Delta, Node, Objects};
 use std::fs::{self, Permissions};
@@ -239,6 +241,9 @@ fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
     assert_eq!(applied.merged, [path("a")]);
     let text = || fs::read_to_string(rig.run.repository.join("a")).unwrap();
     assert_eq!(text(), lines("of a person", "of the run"));
+    revert(&rig.run.place(), &applied).unwrap();
+    assert_eq!(text(), lines("of a person", "8"));
+    rig.run.apply(&to, Merge::Clean).unwrap();
     applied.complete(&mut to);
     let options = Options { merge: Merge::Clean, watch: None };
     apply(&rig.run.place(), &to, &Delta::new(), options).unwrap();
@@ -399,6 +404,30 @@ fn an_immutable_file_leaves_all_as_it_was() {
     ioctl_setflags(&file, flags).unwrap();
     assert!(matches!(failed, Err(Error::Protected { .. })), "{failed:?}");
     assert_eq!(read(&rig.run.repository), before);
+}
+
+#[test]
+fn several_repositories_are_applied_to_together_or_not_at_all() {
+    let rigs = [0, 1].map(|_| Rig::new(|root| fs::write(root.join("a"), "text\n").unwrap()));
+    let nothing = Delta::new();
+    for rig in &rigs {
+        rig.write("a", "of the run\n");
+        rig.write("b", "new\n");
+    }
+    let to = [0, 1].map(|at| rigs[at].run.delta(Was::Known));
+    let parts = [0, 1].map(|at| Part { place: rigs[at].run.place(), from: &nothing, to: &to[at] });
+    fs::write(rigs[1].run.repository.join("a"), "of a person\n").unwrap();
+    let before = read(&rigs[0].run.repository);
+    let failed = apply_all(&parts, Merge::No).unwrap_err();
+    assert!(matches!(failed.as_slice(), [(1, Error::Conflicts(_))]));
+    assert_eq!(read(&rigs[0].run.repository), before);
+    fs::write(rigs[1].run.repository.join("a"), "text\n").unwrap();
+    let applied = apply_all(&parts, Merge::No).unwrap();
+    for rig in &rigs {
+        assert_eq!(read(&rig.run.repository), read(&rig.run.view));
+    }
+    revert(&parts[0].place, &applied[0]).unwrap();
+    assert_eq!(read(&rigs[0].run.repository), before);
 }
 
 #[test]
