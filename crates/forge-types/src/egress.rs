@@ -128,9 +128,13 @@ impl EgressRules {
     /// cloud's inner services, and does not itself stand on the list. Forms that carry an IPv4 address in an IPv6 one
     /// are judged by the address inside.
     pub fn refuses_address(&self, ip: IpAddr, port: u16) -> Option<&'static str> {
+        if self.lists_address(ip, port) { None } else { inner_address(ip.to_canonical()) }
+    }
+
+    /// Whether this very address stands on the list for `port`.
+    pub fn lists_address(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
-        let listed = self.entries().any(|entry| entry.at(port) && entry.what == What::Address(ip));
-        if listed { None } else { inner_address(ip) }
+        self.entries().any(|entry| entry.at(port) && entry.what == What::Address(ip))
     }
 
     /// The keys that requests to `host` get.

@@ -1,6 +1,7 @@
 //! TLS on both sides of the proxy, for the hosts that get keys: an authority that lives as long as the box and signs for
 //! these hosts only, and verified connections to the hosts themselves.
 
+use super::dial::words;
 use super::swap::base64;
 use super::{Error, Roots};
 use rcgen::{
@@ -116,6 +117,29 @@ fn dated(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(2100, 1, 1);
     params
+}
+
+/// Why TLS with a host did not come about.
+pub(super) fn tls_words(error: &io::Error) -> String {
+    use rustls::CertificateError as Bad;
+    let Some(inner) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
+        return words(error);
+    };
+    match inner {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "its certificate is signed by nobody that this machine trusts".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "its certificate is for another name".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "its certificate has expired".to_owned()
+        }
+        other if other.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is an authority's own; a host needs one that is none (CA:FALSE)".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A certificate as text (RFC 7468).

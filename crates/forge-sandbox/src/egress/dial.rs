@@ -60,6 +60,9 @@ pub(super) async fn dial(shared: &Shared, to: &Authority) -> Result<TcpStream, F
         }
         match timeout_at(until, TcpStream::connect(address)).await {
             Err(_) => return Err(late()),
+            Ok(Ok(stream)) if is_this_machine(&stream) && !shared.rules.lists_address(ip, to.port) => {
+                refused.get_or_insert_with(|| inner(to, ip, "an address of this machine"));
+            }
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
@@ -72,6 +75,11 @@ pub(super) async fn dial(shared: &Shared, to: &Authority) -> Result<TcpStream, F
         }
     }
     Err(refused.unwrap_or(last))
+}
+
+/// A connection to an own address has that address at both ends, public ones included. Nothing has been sent on it yet.
+fn is_this_machine(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here.ip() == there.ip())
 }
 
 fn inner(to: &Authority, ip: IpAddr, reason: &str) -> Fault {

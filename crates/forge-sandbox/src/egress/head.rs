@@ -66,6 +66,9 @@ pub(super) struct Authority {
 impl Authority {
     /// `host[:port]`; without a port the default counts, and without a default that is an error.
     pub(super) fn parse(text: &str, default: Option<u16>) -> Result<Self, BadHead> {
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(BadHead("a host is written in ASCII"));
+        }
         if text.contains('@') {
             return Err(BadHead(
                 "a user name in front of the host is not accepted; send an Authorization header",

@@ -123,7 +123,9 @@ impl Meter {
 
     fn moved(&self, sent: u64, received: u64) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.log.bytes(self, sent, received);
+        if sent + received > 0 {
+            self.log.bytes(self, sent, received);
+        }
     }
 
     /// Returns when no byte has gone either way for the time that was given.

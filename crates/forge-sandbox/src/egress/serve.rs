@@ -1,7 +1,8 @@
 //! One connection from the box: its requests, one after the other, each judged for itself.
 
 use super::Shared;
-use super::dial::{dial, words};
+use super::authority::tls_words;
+use super::dial::dial;
 use super::fault::Fault;
 use super::head::{Authority, Framing, Request};
 use super::log::Meter;
@@ -265,7 +266,7 @@ async fn forward(
             }
         };
         let mut attempt = ready.clone();
-        put_in_keys(shared, &to, &mut attempt);
+        put_in_keys(shared, scope, &to, &mut attempt);
         let used = std::mem::replace(&mut upstream.used, true);
         let meter = Meter::new(&shared.log, &to.host, to.port, shared.limits.idle);
         match exchange(client, &mut upstream.wire, &mut attempt, &meter, shared.limits.head_bytes).await {
@@ -287,8 +288,12 @@ async fn forward(
 }
 
 /// Puts the keys of the host in. Answers of such hosts are searched for them, so they must come as plain text and whole.
-fn put_in_keys(shared: &Shared, to: &Authority, ready: &mut Ready) {
+fn put_in_keys(shared: &Shared, scope: &Scope, to: &Authority, ready: &mut Ready) {
     let Some(swaps) = shared.swaps.get(&to.host) else { return };
+    if matches!(scope, Scope::Open) && to.port == 443 {
+        // Nobody speaks plain HTTP there: the key would only be shown to the wire.
+        return;
+    }
     let headers = &mut ready.request.headers;
     headers.remove("accept-encoding");
     headers.add("Accept-Encoding", "identity");
@@ -328,7 +333,7 @@ async fn upstream(
                 Ok(Err(error)) => {
                     return Err(Fault::failed(
                         502,
-                        format!("TLS with {} failed: {}", to.host, words(&error)),
+                        format!("TLS with {} failed: {}", to.host, tls_words(&error)),
                     ));
                 }
                 Err(_) => {

@@ -5,9 +5,10 @@ use super::fault::Fault;
 use super::head::Authority;
 use super::log::Meter;
 use super::serve::{Scope, close, refuse, requests};
-use super::wire::Wire;
+use super::wire::{Reader, Wire};
 use super::{Shared, Tls};
-use forge_types::EgressVerdict;
+use forge_types::{EgressRules, EgressVerdict};
+use rustls::server::Acceptor;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,13 +44,12 @@ pub(super) async fn open(shared: &Arc<Shared>, mut client: Wire, to: Authority) 
         }
     }
     let meter = Meter::new(&shared.log, &to.host, to.port, shared.limits.idle);
-    relay(client, upstream, &meter).await;
+    relay(shared, client, upstream, &to, &meter).await;
 }
 
 /// Serves the requests inside TLS.
 async fn inside(shared: &Arc<Shared>, tls: &Tls, client: Wire, upstream: TcpStream, to: Authority) {
-    let (reader, writer) = client.halves();
-    let accepting = tls.accept(&to.host, tokio::io::join(reader, writer));
+    let accepting = tls.accept(&to.host, tokio::io::join(client.reader.rest(), client.writer));
     let fault = match tokio::time::timeout(shared.limits.head, accepting).await {
         Ok(Ok(stream)) => {
             let scope = Scope::Inside { to, first: Some(upstream) };
@@ -62,14 +62,55 @@ async fn inside(shared: &Arc<Shared>, tls: &Tls, client: Wire, upstream: TcpStre
 }
 
 /// Both ways until both ends are reached, one fails, or nothing moves any more.
-async fn relay(client: Wire, upstream: TcpStream, meter: &Meter) {
-    let (client_in, client_out) = client.halves();
+async fn relay(shared: &Shared, client: Wire, upstream: TcpStream, to: &Authority, meter: &Meter) {
+    let Wire { mut reader, writer } = client;
     let (upstream_in, upstream_out) = tokio::io::split(upstream);
-    let out = pump(client_in, upstream_out, |bytes| meter.sent(bytes));
-    let back = pump(upstream_in, client_out, |bytes| meter.received(bytes));
+    let out = async {
+        if let Err(fault) = greeting(&mut reader, to).await {
+            shared.log.note(&to.host, to.port, fault.verdict, &fault.why);
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        pump(reader.rest(), upstream_out, |bytes| meter.sent(bytes)).await
+    };
+    let back = pump(upstream_in, writer, |bytes| meter.received(bytes));
     tokio::select! {
         _ = async { tokio::try_join!(out, back) } => {}
         () = meter.idle() => {}
+    }
+}
+
+/// Waits for the first words of a tunnel. If they begin TLS, they must ask for the host that was judged: many hosts
+/// stand behind one address, and the list would be worth little if one of them let in to all. What is not TLS passes.
+async fn greeting(client: &mut Reader, to: &Authority) -> Result<(), Fault> {
+    let mut hello = Acceptor::default();
+    let mut used = 0;
+    loop {
+        let mut fresh = &client.held()[used..];
+        if used == 0 && fresh.first().is_some_and(|&b| b != HANDSHAKE) {
+            return Ok(());
+        }
+        while !fresh.is_empty() {
+            let unread =
+                || Fault::refused("egress blocked: the TLS greeting in the tunnel can't be read", "");
+            used += hello.read_tls(&mut fresh).map_err(|_| unread())?;
+            if let Some(accepted) = hello.accept().map_err(|_| unread())? {
+                return named(accepted.client_hello().server_name(), to);
+            }
+        }
+        // An end or an error shows in the relay too.
+        if !matches!(client.fill().await, Ok(1..)) {
+            return Ok(());
+        }
+    }
+}
+
+fn named(name: Option<&str>, to: &Authority) -> Result<(), Fault> {
+    match name {
+        Some(name) if EgressRules::plain_host(name).as_deref() != Some(to.host.as_str()) => {
+            let why = format!("egress blocked: TLS in the tunnel to {} asks for {name}", to.host);
+            Err(Fault::refused(why, ""))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -34,11 +34,6 @@ impl Wire {
         let (from, writer) = tokio::io::split(stream);
         Self { reader: Reader { from, held: Vec::new() }, writer }
     }
-
-    /// Both halves; what was read but not used is read first.
-    pub(super) fn halves(self) -> (impl AsyncRead + Unpin + Send + 'static, Writer) {
-        (io::Cursor::new(self.reader.held).chain(self.reader.from), self.writer)
-    }
 }
 
 impl Reader {
@@ -51,6 +46,11 @@ impl Reader {
     /// What was read but not used yet.
     pub(super) fn held(&self) -> &[u8] {
         &self.held
+    }
+
+    /// All that comes, what was read but not used first.
+    pub(super) fn rest(self) -> impl AsyncRead + Unpin + Send + 'static {
+        io::Cursor::new(self.held).chain(self.from)
     }
 
     /// Takes the first `count` of the bytes that are there.

@@ -415,6 +415,25 @@ async fn a_key_goes_through_tls_that_ends_in_the_proxy_and_is_verified_beyond() 
 }
 
 #[tokio::test]
+async fn a_tunnel_to_one_host_does_not_lead_to_another_behind_the_same_address() {
+    let (port, seen, root) = secure_host(&["a.test", "hidden.test"]).await;
+    let mut proxy = unstarted(&["a.test", "127.0.0.1"], vec![swap("127.0.0.1")]);
+    proxy.roots = Roots::Only(vec![root]);
+    let stage = Stage::from(proxy);
+    assert!(stage.secure("a.test", port).await.is_ok());
+    let (program, _) = stage.tunnel(&format!("a.test:{port}")).await;
+    assert!(stage.handshake(program, "hidden.test").await.is_err());
+    let records = stage.proxy.drain();
+    let refused = &records[1];
+    assert_eq!(refused.verdict, EgressVerdict::Refused, "{records:?}");
+    assert!(refused.why.contains("asks for hidden.test"), "{refused:?}");
+    let (mut program, _) = stage.tunnel(&format!("a.test:{port}")).await;
+    program.send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await;
+    assert_eq!(program.rest().await, b"");
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_host_whose_certificate_is_not_its_own_gets_no_key() {
     for (names, trusted) in [(["other.test"], true), (["a.test"], false)] {
         let (port, seen, root) = secure_host(&names).await;

@@ -100,6 +100,11 @@ impl Stage {
     pub(super) async fn secure(&self, host: &str, port: u16) -> std::io::Result<Program> {
         let (program, answer) = self.tunnel(&format!("{host}:{port}")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
+        self.handshake(program, host).await
+    }
+
+    /// TLS in a tunnel, with a name of its own.
+    pub(super) async fn handshake(&self, program: Program, host: &str) -> std::io::Result<Program> {
         let mut roots = rustls::RootCertStore::empty();
         for (_, pem) in self.proxy.files() {
             for certificate in CertificateDer::pem_slice_iter(&pem) {
