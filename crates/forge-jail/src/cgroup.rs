@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::layers::{Layer, LayerReport};
-use crate::spec::Limits;
+use crate::spec::{Limits, Weakness};
 
 /// How the names of groups begin; then owner's process id, its start time, the box's number and label.
 const PREFIX: &str = "forge-";
@@ -57,10 +57,10 @@ impl Made {
 }
 
 /// Makes the groups for a box as far as this machine and user allow.
-pub(crate) fn create(label: &str, limits: &Limits) -> Made {
+pub(crate) fn create(label: &str, limits: &Limits, without: &[Weakness]) -> Made {
     let hierarchies = hierarchies();
     let name = group_name(label);
-    let made = create_in(&hierarchies, &name, limits);
+    let made = create_in(&hierarchies, &name, limits, without);
     // Leftovers beside the new groups go now: they are what a killed process of this session left.
     for parent in made.group.folders.iter().filter_map(|folder| folder.parent()) {
         prune_below(parent, DEPTH, &mut Vec::new());
@@ -68,10 +68,10 @@ pub(crate) fn create(label: &str, limits: &Limits) -> Made {
     made
 }
 
-fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits) -> Made {
+fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits, without: &[Weakness]) -> Made {
     let mut made = Made { group: Group::default(), layers: Vec::new() };
     for (layer, controller) in [(Layer::Memory, "memory"), (Layer::Pids, "pids"), (Layer::Cpu, "cpu")] {
-        if layer == Layer::Cpu && limits.cpus.is_none() {
+        if (layer == Layer::Cpu && limits.cpus.is_none()) || left_out(without, layer) {
             continue;
         }
         let v1 = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller));
@@ -85,7 +85,7 @@ fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits) -> Made {
     if made.layers.is_empty()
         && let Some(v2) = hierarchies.iter().find(|h| h.controllers.is_empty())
     {
-        create_v2(v2, name, limits, &mut made);
+        create_v2(v2, name, limits, without, &mut made);
     }
     made
 }
@@ -100,9 +100,13 @@ impl Made {
     }
 }
 
+fn left_out(without: &[Weakness], layer: Layer) -> bool {
+    without.iter().any(|weakness| weakness.layer() == layer)
+}
+
 /// Version 2 allows limits only on groups whose parent holds no processes itself: the candidates are the own group
 /// (at the root), its parent and those above, as far as they are ours to write.
-fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, made: &mut Made) {
+fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, without: &[Weakness], made: &mut Made) {
     for parent in hierarchy.own.ancestors().take_while(|p| p.starts_with(&hierarchy.mount)) {
         let control = parent.join("cgroup.subtree_control");
         let offered = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
@@ -121,7 +125,7 @@ fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, made: &mut Made
             continue;
         }
         for layer in [Layer::Memory, Layer::Pids, Layer::Cpu] {
-            if limit_v2(&folder, layer, limits).is_ok_and(|wanted| wanted) {
+            if !left_out(without, layer) && limit_v2(&folder, layer, limits).is_ok_and(|wanted| wanted) {
                 made.note(layer, &folder, "cgroup v2");
             }
         }
@@ -391,7 +395,7 @@ mod tests {
         fs::write(slice.join("cgroup.controllers"), "cpu memory pids").unwrap();
         fs::write(slice.join("cgroup.subtree_control"), "memory pids").unwrap();
         let hierarchy = Hierarchy { controllers: Vec::new(), mount: root.path().to_owned(), own };
-        let made = create_in(&[hierarchy], "forge-x", &Limits::default());
+        let made = create_in(&[hierarchy], "forge-x", &Limits::default(), &[]);
         assert!(made.holds(Layer::Memory) && made.holds(Layer::Pids) && !made.holds(Layer::Cpu));
         let folder = slice.join("forge-x");
         assert_eq!(fs::read_to_string(folder.join("memory.max")).unwrap(), (2u64 << 30).to_string());

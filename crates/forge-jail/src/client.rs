@@ -21,7 +21,7 @@ use crate::init::{About, Boot, INIT_ARGV0, Order};
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::probe;
-use crate::spec::JailSpec;
+use crate::spec::{JailSpec, Limits, Weakness};
 use crate::wire::{self, Frame, OverlayAttributes, Reply, Request, Startup};
 
 mod adopt;
@@ -146,7 +146,7 @@ impl Jail {
             }
         };
         let (give, take) = mpsc::channel::<i32>();
-        let (label, limits) = (spec.label.clone(), spec.limits.clone());
+        let (label, limits, without) = (spec.label.clone(), spec.limits.clone(), spec.without.clone());
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| talk("making the control socket", e))?;
@@ -159,9 +159,9 @@ impl Jail {
         // Groups are slow to make: that happens while the init builds the box.
         let limited = Arc::clone(&shared);
         let limiter = thread("forge-jail-limits", move || {
-            let made = cgroup::create(&label, &limits);
+            let made = cgroup::create(&label, &limits, &without);
             if let Ok(pid) = take.recv() {
-                limited.settle(made, pid, limits.memory_bytes, limits.cpus);
+                limited.settle(made, pid, &limits, &without);
             }
         })?;
         let mut first = start_init(spec, helper, exe, theirs)?;
@@ -348,18 +348,19 @@ impl Shared {
     }
 
     /// Puts the ceilings in force and lets the commands that waited for them go.
-    fn settle(&self, mut made: Made, pid: i32, memory: u64, cpus: Option<f64>) {
+    fn settle(&self, mut made: Made, pid: i32, limits: &Limits, without: &[Weakness]) {
         if made.group.attach(pid).is_err() {
             made = Made { group: Group::default(), layers: Vec::new() };
         }
         let mut reports = std::mem::take(&mut made.layers);
         let has = |layer: Layer| reports.iter().any(|r| r.layer == layer);
         let remedy = "delegate cgroup v2 (systemd-run --user --scope forge ...) or run as root";
-        let (no_memory, no_cpu) = (!has(Layer::Memory), !has(Layer::Cpu) && cpus.is_some());
+        let no_memory = !has(Layer::Memory) && !without.contains(&Weakness::Memory);
+        let no_cpu = !has(Layer::Cpu) && limits.cpus.is_some();
         if no_memory {
             let why = "no control group: limit per process, and a supervisor that sums the box";
             reports.push(LayerReport::degraded(Layer::Memory, why, Some(remedy)));
-            let frame = Frame { id: 0, body: Order::Watch { watch_memory: memory } };
+            let frame = Frame { id: 0, body: Order::Watch { watch_memory: limits.memory_bytes } };
             let _ = wire::send(self.control.as_fd(), &frame, &[]);
         }
         if no_cpu {
@@ -453,9 +454,12 @@ fn start_init(spec: &JailSpec, helper: Option<Helper>, exe: &Path, control: Owne
     let boot = serde_json::to_vec(&Boot { spec: spec.clone(), helper })
         .map_err(|e| talk("describing the box", io::Error::other(e)))?;
     let memory = wire::memory_file(&boot).map_err(|e| talk("describing the box", e))?;
-    Command::new(exe)
+    let mut command = Command::new(exe);
+    if !spec.lacks(Weakness::EnvironmentCleared) {
+        command.env_clear();
+    }
+    command
         .arg0(INIT_ARGV0)
-        .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(control))
         .stdout(Stdio::from(memory))

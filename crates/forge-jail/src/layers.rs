@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Weakness;
+
 /// One layer of isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +38,8 @@ pub enum Layer {
     Pids,
     /// CPU ceiling.
     Cpu,
+    /// A measure that holds in every box; in a report only where a test left it out.
+    Measure(Weakness),
 }
 
 impl Layer {
@@ -63,6 +67,7 @@ impl Layer {
             Self::Memory => "memory limit",
             Self::Pids => "process limit",
             Self::Cpu => "cpu limit",
+            Self::Measure(weakness) => weakness.describe(),
         }
     }
 }
@@ -119,6 +124,11 @@ impl LayerReport {
     /// A layer that is absent.
     pub(crate) fn missing(layer: Layer, why: impl Into<String>, remedy: Option<String>) -> Self {
         Self { layer, state: State::Missing { why: why.into() }, remedy }
+    }
+
+    /// A layer that a test left out.
+    pub(crate) fn left_out(weakness: Weakness) -> Self {
+        Self::missing(weakness.layer(), "left out on purpose, for a test", None)
     }
 
     /// Whether the layer is absent although no box starts without it.

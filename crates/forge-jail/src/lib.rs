@@ -43,6 +43,7 @@ pub use client::{Answer, Container, Jail};
 pub use error::Error;
 pub use init::{
     CONTAINED_ARGV0, Files, INIT_ARGV0, NOBODY, SOCKET, TEMP_PREFIX, contained_main, init_main,
+    init_main_weakened,
 };
 pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;

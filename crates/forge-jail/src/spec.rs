@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Layer;
 use crate::wire::Raw;
 
 /// Where the workspace stands inside every box.
@@ -92,17 +93,17 @@ pub enum Weakness {
     Seccomp,
     /// No Landlock: abstract sockets and signals are no longer scoped, and a hole in the mounts is no longer covered.
     Landlock,
-    /// Capabilities of the user namespace are kept, in the bounding and the effective set: mounting, changing roots,
-    /// making devices' nodes and reading files regardless of modes are tried by more than an ordinary user.
+    /// Every command has all capabilities of the user namespace: what needs one is stopped by the call filter and by
+    /// the mounts' belonging to a namespace above alone.
     Capabilities,
-    /// `no_new_privs` is not set: setuid programs would gain rights where a mount allows them. Without it an ordinary
-    /// user's call filter needs a capability, so it is set up before capabilities go.
+    /// `no_new_privs` is not set: setuid programs would gain rights where a mount allows them.
     NoNewPrivs,
     /// Files of /proc that tell about the machine (kallsyms, keys, kmsg and so on) are not covered.
     ProcHidden,
     /// /proc is mounted read-write: sysctls of the own namespaces and oom_score_adj can be tried.
     ReadOnlyProc,
-    /// The caller's process ids: other processes of the machine are seen and can be signalled by the same user.
+    /// The caller's process ids: other processes of the machine are seen, and those of the same user can be reached.
+    /// What a command leaves behind is found by its mark only, and may outlive the box.
     PidNamespace,
     /// The caller's network: loopback services of the host, the metadata address and the outside are reachable.
     NetNamespace,
@@ -110,17 +111,18 @@ pub enum Weakness {
     IpcNamespace,
     /// The caller's host name.
     UtsNamespace,
-    /// The root folder is writable, and the host's /etc stands in the place of the one made for the box.
+    /// The root folder and /etc are writable, and Landlock allows it: programs of the box can be led astray by files
+    /// that a command before them put there.
     ReadOnlySystem,
     /// Masked paths of the workspace are readable.
     Masks,
     /// Commands get the variables that the init was started with, and the box's on top.
     EnvironmentCleared,
-    /// No memory ceiling.
+    /// No memory ceiling: one command can take all of the machine's.
     Memory,
-    /// No process ceiling.
+    /// No process ceiling: a fork bomb takes the machine's process ids.
     Pids,
-    /// What a command leaves behind lives on.
+    /// What a command leaves behind lives on until the box ends.
     KillLeftovers,
     /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
     FilesBeneath,
@@ -147,6 +149,47 @@ impl Weakness {
         Self::KillLeftovers,
         Self::FilesBeneath,
     ];
+
+    /// What the report calls missing without it.
+    #[must_use]
+    pub const fn layer(self) -> Layer {
+        match self {
+            Self::Seccomp => Layer::Seccomp,
+            Self::Landlock => Layer::Landlock,
+            Self::Capabilities => Layer::Capabilities,
+            Self::PidNamespace => Layer::PidNamespace,
+            Self::NetNamespace => Layer::NetNamespace,
+            Self::IpcNamespace => Layer::IpcNamespace,
+            Self::UtsNamespace => Layer::UtsNamespace,
+            Self::Memory => Layer::Memory,
+            Self::Pids => Layer::Pids,
+            other => Layer::Measure(other),
+        }
+    }
+
+    /// The measure in words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Seccomp => "system call filter",
+            Self::Landlock => "landlock",
+            Self::Capabilities => "no capabilities",
+            Self::NoNewPrivs => "no new privileges",
+            Self::ProcHidden => "covered files of /proc",
+            Self::ReadOnlyProc => "read-only /proc",
+            Self::PidNamespace => "own process ids",
+            Self::NetNamespace => "own network",
+            Self::IpcNamespace => "own ipc objects",
+            Self::UtsNamespace => "own host name",
+            Self::ReadOnlySystem => "read-only system",
+            Self::Masks => "masked files",
+            Self::EnvironmentCleared => "environment from nothing",
+            Self::Memory => "memory limit",
+            Self::Pids => "process limit",
+            Self::KillLeftovers => "end of what commands leave behind",
+            Self::FilesBeneath => "file requests beneath the workspace",
+        }
+    }
 }
 
 /// One bind of a host path.

@@ -271,6 +271,36 @@ pub(crate) fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> 
     Ok(())
 }
 
+/// Makes every capability of this process one that a program it starts has as well: inheritable and ambient.
+pub(crate) fn pass_capabilities_on() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: header and data have the layout of version 3 of the calls (two records of effective, permitted,
+    // inheritable) and live across them.
+    unsafe {
+        check(libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()))?;
+        for record in &mut data {
+            record[2] = record[1];
+        }
+        check(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
+    }
+    for capability in 0..64 {
+        if data[capability / 32][1] & (1 << (capability % 32)) != 0 {
+            // SAFETY: takes integers.
+            check(
+                unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }
+                    .into(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives up every capability in the effective, permitted and inheritable sets.
 pub(crate) fn clear_capabilities() -> io::Result<()> {
     #[repr(C)]

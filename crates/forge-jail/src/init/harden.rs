@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
 use crate::seccomp;
-use crate::spec::JailSpec;
+use crate::spec::{JailSpec, Weakness};
 use crate::sys;
 
 /// Puts every signal back to its default, whatever the caller ignored: children inherit this.
@@ -25,31 +25,60 @@ pub(super) fn default_signals() {
 /// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need.
 pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
     limits(spec).step("setting resource limits")?;
-    if spec.limits.pids > 0 {
+    if !spec.lacks(Weakness::Pids) {
         layers.push(LayerReport::enforced(Layer::Pids, "rlimit"));
     }
-    capabilities().layer(Layer::Capabilities, "giving up capabilities")?;
-    layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
-    layers.push(landlock(&writable(spec)).step("applying Landlock")?);
+    if spec.lacks(Weakness::NoNewPrivs) {
+        // The other two need a capability then.
+        confine(spec, layers)?;
+        return rights(spec, layers);
+    }
+    rights(spec, layers)?;
+    confine(spec, layers)
+}
+
+/// Capabilities, and the promise to gain none.
+fn rights(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    let doing = "giving up capabilities";
+    if spec.lacks(Weakness::Capabilities) {
+        sys::pass_capabilities_on().layer(Layer::Capabilities, "keeping capabilities")?;
+    } else {
+        capabilities().layer(Layer::Capabilities, doing)?;
+        layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
+    }
+    if spec.lacks(Weakness::NoNewPrivs) {
+        return Ok(());
+    }
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).layer(Layer::Capabilities, doing)
+}
+
+/// Landlock and the call filter.
+fn confine(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    if !spec.lacks(Weakness::Landlock) {
+        layers.push(landlock(&writable(spec)).step("applying Landlock")?);
+    }
     // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors
     // that they cannot open.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
-    sys::seccomp_install(&seccomp::compile(seccomp::RULES))
-        .layer(Layer::Seccomp, "installing the call filter")?;
-    layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
+    if !spec.lacks(Weakness::Seccomp) {
+        sys::seccomp_install(&seccomp::compile(seccomp::RULES))
+            .layer(Layer::Seccomp, "installing the call filter")?;
+        layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
+    }
     Ok(())
 }
 
 /// Places that only some boxes may write.
 fn writable(spec: &JailSpec) -> Vec<&Path> {
     let caches = spec.caches.map(|_| Path::new("/cache"));
-    spec.writable.iter().map(|bind| bind.target.as_path()).chain(caches).collect()
+    let all = spec.lacks(Weakness::ReadOnlySystem).then_some(Path::new("/"));
+    spec.writable.iter().map(|bind| bind.target.as_path()).chain(caches).chain(all).collect()
 }
 
 fn limits(spec: &JailSpec) -> io::Result<()> {
     limits_per_process(spec)?;
     // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
-    lower(Resource::Nproc, spec.limits.pids.into())
+    if spec.lacks(Weakness::Pids) { Ok(()) } else { lower(Resource::Nproc, spec.limits.pids.into()) }
 }
 
 /// Sets a limit, never above what there is.
@@ -91,8 +120,7 @@ fn capabilities() -> io::Result<()> {
             other => other?,
         }
     }
-    sys::clear_capabilities()?;
-    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+    sys::clear_capabilities()
 }
 
 /// Landlock's file rights, as numbered in the kernel's `linux/landlock.h`.

@@ -24,6 +24,9 @@ const UIDS: u32 = 0x0040_0000;
 /// The id that root's boxes see as their own.
 const INSIDE: u32 = 1000;
 
+/// An owner on disk, user and group, and the user namespace that shows its files as the box's.
+type Mapping = ((u32, u32), OwnedFd);
+
 /// The ids of a box.
 #[derive(Debug)]
 pub(crate) enum Ids {
@@ -33,7 +36,7 @@ pub(crate) enum Ids {
         id: u32,
         /// For each owner of something the box may write, a user namespace whose mapping shows the owner's files as
         /// the unused id's.
-        mappings: Vec<((u32, u32), OwnedFd)>,
+        mappings: Vec<Mapping>,
         /// The host's /proc, for writing the mapping after the box has its own.
         proc: OwnedFd,
         /// Keeps the id taken while the box lives.
@@ -82,10 +85,10 @@ fn kept_id(spec: &JailSpec) -> Option<u32> {
 }
 
 /// One mapping for each owner of a root that is mapped, or of a writable bind.
-fn mappings(spec: &JailSpec, id: u32) -> Result<Vec<((u32, u32), OwnedFd)>, Fault> {
+fn mappings(spec: &JailSpec, id: u32) -> Result<Vec<Mapping>, Fault> {
     let roots = spec.roots.iter().filter(|root| root.show != Show::Owned).map(|root| (&root.source, true));
     let binds = spec.writable.iter().map(|bind| (&bind.source, false));
-    let mut mappings: Vec<((u32, u32), OwnedFd)> = Vec::with_capacity(1);
+    let mut mappings: Vec<Mapping> = Vec::with_capacity(1);
     for (path, must) in roots.chain(binds) {
         let owner = match std::fs::metadata(path) {
             Ok(owner) => (owner.uid(), owner.gid()),

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
-use crate::spec::{JailSpec, Network};
+use crate::spec::{JailSpec, Network, Weakness};
 use crate::sys::{self, Fork};
 use crate::wire::{self, OverlayAttributes, Raw, Startup};
 
@@ -117,10 +117,28 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
+/// Whether a box may be started without a protective measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weakening {
+    Refused,
+    Obeyed,
+}
+
 /// Plays the init of a box. Called by the binary's `main`, before any thread exists, when `argv[0]` is
-/// [`INIT_ARGV0`]. Started any other way it ends with code 125.
+/// [`INIT_ARGV0`]. Started any other way it ends with code 125. A box that is to be
+/// [without](JailSpec::without) a protective measure is refused.
 pub fn init_main() -> ! {
-    let code = match start() {
+    play(Weakening::Refused)
+}
+
+/// As [`init_main`], but leaves out what [`JailSpec::without`] names. Only for the binaries of tests that show that
+/// escape attempts are noticed: a binary that people run never calls this.
+pub fn init_main_weakened() -> ! {
+    play(Weakening::Obeyed)
+}
+
+fn play(weakening: Weakening) -> ! {
+    let code = match start(weakening) {
         Ok(()) => 0,
         Err(_) => 125,
     };
@@ -129,7 +147,7 @@ pub fn init_main() -> ! {
 
 /// Takes over the descriptors the process was started with and runs the steps; failures are reported over the
 /// control socket, which is the only thing connected to the outside.
-fn start() -> io::Result<()> {
+fn start(weakening: Weakening) -> io::Result<()> {
     sys::close_from(3)?;
     let control = sys::adopt(0)?;
     let boot: Boot = {
@@ -146,7 +164,7 @@ fn start() -> io::Result<()> {
         low.push(next);
     }
     std::mem::forget(low);
-    match stages(boot, &moved) {
+    match stages(boot, weakening, &moved) {
         Ok(()) => Ok(()),
         Err(fault) => {
             let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
@@ -156,10 +174,16 @@ fn start() -> io::Result<()> {
     }
 }
 
-fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
+fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fault> {
     harden::default_signals();
     let Boot { spec, helper } = boot;
+    if weakening == Weakening::Refused && !spec.without.is_empty() {
+        let names: Vec<_> = spec.without.iter().map(|w| w.describe()).collect();
+        let step = format!("leaving out {} (only the init of a test does this)", names.join(", "));
+        return Err(io::Error::from_raw_os_error(libc::EPERM)).step(step);
+    }
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
+    layers.extend(spec.without.iter().map(|weakness| LayerReport::left_out(*weakness)));
     let ids = identity::prepare(&spec)?;
     namespaces(&spec, &mut layers)?;
     let (go, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -182,9 +206,11 @@ fn stages(boot: Boot, control: &OwnedFd) -> Result<(), Fault> {
     // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
     rustix::process::setsid().step("making a session")?;
     rootfs::build(&spec, helper.as_ref(), &ids)?;
-    sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
+    if !spec.lacks(Weakness::UtsNamespace) {
+        sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
+    }
     let mut listener = None;
-    if spec.network == Network::Off {
+    if spec.network == Network::Off && !spec.lacks(Weakness::NetNamespace) {
         sys::loopback_up().layer(Layer::NetNamespace, "bringing the loopback interface up")?;
         if let Some(port) = spec.listen {
             listener = Some(listen(port).step(format!("listening on port {port} in the box's network"))?);
@@ -216,7 +242,8 @@ fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Faul
         (Flag::NEWIPC, Layer::IpcNamespace),
         (Flag::NEWUTS, Layer::UtsNamespace),
     ];
-    for (flag, layer) in wanted {
+    let left_out = |layer: Layer| spec.without.iter().any(|weakness| weakness.layer() == layer);
+    for (flag, layer) in wanted.into_iter().filter(|(_, layer)| !left_out(*layer)) {
         identity::unshare(flag).layer(layer, "entering new namespaces")?;
         layers.push(LayerReport::enforced(layer, ""));
     }
@@ -226,6 +253,7 @@ fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Faul
         Err(error) => LayerReport::missing(Layer::CgroupNamespace, error.to_string(), None),
     });
     match spec.network {
+        Network::Off if left_out(Layer::NetNamespace) => {}
         Network::Off => {
             identity::unshare(Flag::NEWNET).layer(Layer::NetNamespace, "entering a new network namespace")?;
             layers.push(LayerReport::enforced(Layer::NetNamespace, "loopback only"));

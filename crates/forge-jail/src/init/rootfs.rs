@@ -15,7 +15,7 @@ use super::{About, During, Fault, etc, roots};
 use crate::image;
 use crate::layers::Layer;
 use crate::loader::Helper;
-use crate::spec::{HELPER, JailSpec, Missing};
+use crate::spec::{HELPER, JailSpec, Missing, Weakness};
 use crate::sys::{self, Attributes, Recursive};
 
 /// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
@@ -78,6 +78,12 @@ pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Resu
     // Nothing mounted here shows up outside, nothing mounted outside shows up here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .layer(mounts_layer, "making mounts private")?;
+    // Before anything is parked below it.
+    let outer_proc = if spec.lacks(Weakness::PidNamespace) {
+        Some(sys::clone_tree(CWD, c"/proc", Recursive::Yes).step("taking /proc")?)
+    } else {
+        None
+    };
     let views = roots::prepare(spec, ids)?;
     let (uid, gid) = ids.owner();
     let options = [("mode", "0755".to_owned()), ("size", "8m".to_owned())];
@@ -104,8 +110,16 @@ pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Resu
         view.attach().step("attaching the workspace")?;
     }
     let blank = Blank::new().step("making covers for masked files")?;
-    process_files(&blank)?;
-    mask(spec, &blank)?;
+    process_files(spec, outer_proc, &blank)?;
+    if !spec.lacks(Weakness::Masks) {
+        mask(spec, &blank)?;
+    }
+    if spec.lacks(Weakness::ReadOnlySystem) {
+        for folder in [c".", c"etc"] {
+            rustix::fs::chmod(folder, Mode::from_raw_mode(0o777)).step("opening the root folder")?;
+        }
+        return sys::pivot_here().layer(mounts_layer, "changing the root folder");
+    }
 
     let read_only = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::No };
     sys::set_attributes(root.as_fd(), read_only).step("making the root folder read-only")?;
@@ -253,14 +267,26 @@ fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// A fresh /proc, read-only as a whole: that covers every sysctl and trigger in it at once.
-fn process_files(blank: &Blank) -> Result<(), Fault> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+fn process_files(spec: &JailSpec, outer: Option<OwnedFd>, blank: &Blank) -> Result<(), Fault> {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC
-        | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let proc = sys::new_mount("proc", &[], attributes)
-        .layer(Layer::PidNamespace, "mounting /proc (a container that masks its own /proc forbids it)")?;
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    if !spec.lacks(Weakness::ReadOnlyProc) {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let proc = if let Some(outer) = outer {
+        let set = u64::from(attributes.bits());
+        sys::set_attributes(outer.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })
+            .step("restricting /proc")?;
+        outer
+    } else {
+        sys::new_mount("proc", &[], attributes)
+            .layer(Layer::PidNamespace, "mounting /proc (a container that masks its own /proc forbids it)")?
+    };
     attach_at(&proc, "proc").step("attaching /proc")?;
+    if spec.lacks(Weakness::ProcHidden) {
+        return Ok(());
+    }
     for name in HIDDEN {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Ok(target) = rustix::fs::openat(CWD, PathBuf::from("proc").join(name), flags, Mode::empty()) {

@@ -13,7 +13,7 @@ use super::files::Files;
 use super::freeze::{self, Frozen};
 use super::watch::{Watch, kill_marked, kill_others, mark};
 use super::{Ready, harden};
-use crate::spec::{JailSpec, WORKSPACE};
+use crate::spec::{JailSpec, WORKSPACE, Weakness};
 use crate::sys::{self, Reaped};
 use crate::wire::{
     self, End, Ended, Exec, FaultKind, FileFault, Frame, Leftovers, Raw, Reply, Request, StartFault, Startup,
@@ -58,6 +58,20 @@ struct Server<'a> {
     kept: Vec<u64>,
     /// What to do when the box may go on, while it stands still.
     frozen: Option<Frozen>,
+    reach: Reach,
+    /// Whether what commands leave behind stays, for a test that must notice.
+    stays: bool,
+    /// Added to the marks of commands.
+    marks: u64,
+}
+
+/// Which processes the init can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Those of the box.
+    Box,
+    /// Those of the machine: everything at once must never be meant.
+    Machine,
 }
 
 /// Serves until the control socket closes or a shutdown is asked for.
@@ -65,7 +79,15 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
     let children = sys::signal_fd(libc::SIGCHLD)?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let workspace = rustix::fs::open(WORKSPACE, folder, Mode::empty())?;
-    let files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
+    let mut files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
+    if spec.lacks(Weakness::FilesBeneath) {
+        files = files.without_walls();
+    }
+    let reach = if spec.lacks(Weakness::PidNamespace) { Reach::Machine } else { Reach::Box };
+    if reach == Reach::Machine {
+        // What loses its parent becomes a child of this process, as it does of a process 1.
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
+    }
     let Ready { layers, overlay, listener, helper } = ready;
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
     wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
@@ -74,11 +96,14 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         control,
         workspace,
         files,
-        launcher: Launcher::new(&spec.env, helper),
+        launcher: Launcher::new(&environment(spec), helper),
         running: BTreeMap::new(),
         watch: None,
         kept: Vec::new(),
         frozen: None,
+        reach,
+        stays: spec.lacks(Weakness::KillLeftovers),
+        marks: if reach == Reach::Machine { u64::from(std::process::id()) << 20 } else { 0 },
     };
     let mut buffer = Vec::new();
     loop {
@@ -100,6 +125,20 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         server.clock();
     }
     Ok(())
+}
+
+/// The box's environment: nothing but what was named.
+fn environment(spec: &JailSpec) -> Vec<(Raw, Raw)> {
+    if !spec.lacks(Weakness::EnvironmentCleared) {
+        return spec.env.clone();
+    }
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that passes it on, for a test that must notice"
+    )]
+    let own = std::env::vars_os().map(|(name, value)| (Raw::from(name), Raw::from(value)));
+    let named = |name: &Raw| spec.env.iter().any(|(known, _)| known == name);
+    own.filter(|(name, _)| !named(name)).chain(spec.env.iter().cloned()).collect()
 }
 
 fn drain(signals: &OwnedFd) {
@@ -137,6 +176,9 @@ impl Server<'_> {
         let request = match frame.body {
             Order::Watch { watch_memory } => {
                 harden::memory_limits(watch_memory)?;
+                if self.reach == Reach::Machine {
+                    return self.answer(id, Reply::Done, None).map(|()| true);
+                }
                 self.watch = Some(Watch::new(watch_memory));
                 return self.answer(id, Reply::Done, None).map(|()| true);
             }
@@ -149,7 +191,7 @@ impl Server<'_> {
                 self.answer(id, Reply::Done, None)?;
             }
             Request::Freeze => {
-                if self.frozen.is_none() {
+                if self.frozen.is_none() && self.reach == Reach::Box {
                     self.frozen = freeze::freeze();
                 }
                 let still = if self.frozen.is_some() { Reply::Done } else { busy() };
@@ -184,7 +226,8 @@ impl Server<'_> {
             let fault = StartFault { what: exec.cwd.clone(), errno: libc::EBADF };
             return self.answer(id, Reply::NotStarted(fault), None);
         };
-        match self.launcher.start(self.workspace.as_fd(), exec, mark(id), [out, err]) {
+        let marked = self.mark(id);
+        match self.launcher.start(self.workspace.as_fd(), exec, marked, [out, err]) {
             Err(fault) => self.answer(id, Reply::NotStarted(fault), None),
             Ok(pid) => {
                 let deadline = exec.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -208,6 +251,11 @@ impl Server<'_> {
             sys::kill(-pid, libc::SIGTERM);
             running.kill_at.get_or_insert(Instant::now() + GRACE);
         }
+    }
+
+    /// The mark of the command with this number.
+    fn mark(&self, id: u64) -> u64 {
+        mark(self.marks + id)
     }
 
     fn anything_lives(&self) -> bool {
@@ -234,7 +282,8 @@ impl Server<'_> {
         let lives = self.anything_lives();
         let over = self.watch.as_mut().filter(|_| lives).and_then(Watch::look);
         if let Some(marked) = over {
-            let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(r.id) == m));
+            let marks = self.marks;
+            let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(marks + r.id) == m));
             match known {
                 Some(running) => running.oom = true,
                 // A daemon that hides whose it is: whoever runs is told.
@@ -258,14 +307,21 @@ impl Server<'_> {
     /// Kills what a command left behind: alone in the box that is everything, otherwise everything that carries no
     /// mark of another command that runs or whose processes stay.
     fn clean_up(&mut self, pid: i32, running: &Running) {
+        if self.stays {
+            return;
+        }
+        if self.reach == Reach::Machine {
+            sys::kill(-pid, libc::SIGKILL);
+            return kill_marked(Some(self.mark(running.id)));
+        }
         if running.leftovers == Leftovers::Keep {
-            self.kept.push(mark(running.id));
+            self.kept.push(self.mark(running.id));
         } else if self.running.is_empty() && self.kept.is_empty() {
             sys::kill(-1, libc::SIGKILL);
         } else {
             sys::kill(-pid, libc::SIGKILL);
             let stay: Vec<u64> =
-                self.running.values().map(|r| mark(r.id)).chain(self.kept.iter().copied()).collect();
+                self.running.values().map(|r| self.mark(r.id)).chain(self.kept.iter().copied()).collect();
             kill_others(&stay);
         }
     }

@@ -14,3 +14,4 @@ mod places;
 mod rig;
 mod roots;
 mod walls;
+mod weak;

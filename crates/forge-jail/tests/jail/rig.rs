@@ -34,6 +34,14 @@ pub(crate) fn init_exe() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_forge-jail-init")), PathBuf::from)
 }
 
+/// The init that can be told to leave out protections. As another user it is a copy beside the other one.
+pub(crate) fn weak_exe() -> PathBuf {
+    std::env::var_os(AGAIN).map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_forge-jail-weak-init")),
+        |init| PathBuf::from(init).with_file_name("weak"),
+    )
+}
+
 pub(crate) fn workspace() -> tempfile::TempDir {
     tempfile::Builder::new()
         .prefix("forge-jail-")
@@ -148,6 +156,7 @@ pub(crate) fn both(name: &str, body: fn()) {
     };
     let test = copy(&std::env::current_exe().unwrap(), "test");
     let init = copy(&init_exe(), "init");
+    copy(&weak_exe(), "weak");
     let output = Command::new(test)
         .args(["--exact", name, "--nocapture"])
         .env(AGAIN, init)
