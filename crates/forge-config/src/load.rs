@@ -162,6 +162,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
             secrets.insert(&secrets::egress_name(&swap.variable), Secret::new(value), swap.variable);
         }
     }
+    notices.extend(variables.refusal(&settings.git.token_env, standing));
+    if let Some(value) = variables.allowed(&settings.git.token_env).filter(|value| !value.is_empty()) {
+        secrets.insert(secrets::PULL_REQUESTS, Secret::new(value), settings.git.token_env.clone());
+    }
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
     notices.extend(checks::surroundings(&dirs, &sources.repo, standing));

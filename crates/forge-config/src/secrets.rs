@@ -46,6 +46,11 @@ impl Secrets {
         self.keys.get(provider).map(|(secret, _)| secret)
     }
 
+    /// The token for pull requests.
+    pub fn pull_requests(&self) -> Option<&Secret> {
+        self.get(PULL_REQUESTS)
+    }
+
     /// The value of a variable that the egress proxy puts into requests.
     pub fn egress(&self, variable: &str) -> Option<&Secret> {
         self.get(&egress_name(variable))
@@ -74,6 +79,9 @@ impl Secrets {
         values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, REDACTED))
     }
 }
+
+/// Where the token for pull requests stands among the others.
+pub(crate) const PULL_REQUESTS: &str = "git:pull-requests";
 
 /// Where a key of the egress proxy stands among the others; no provider is called so.
 pub(crate) fn egress_name(variable: &str) -> String {
@@ -104,6 +112,7 @@ pub(crate) fn holds_key(settings: &Settings, variable: &str) -> bool {
         "FORGE_PASSPHRASE",
     ];
     ALWAYS.contains(&variable)
+        || settings.git.token_env == variable
         || settings.providers.values().any(|provider| provider.api_key_env.as_deref() == Some(variable))
 }
 

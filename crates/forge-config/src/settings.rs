@@ -263,6 +263,10 @@ impl Egress {
 pub struct Git {
     /// Whether tools that write are left out.
     pub read_only: bool,
+    /// Variable that holds the token for pull requests.
+    pub token_env: String,
+    /// API of the server that pull requests go to.
+    pub api_url: Option<String>,
 }
 
 /// `[workspace]`

@@ -398,6 +398,20 @@ pub const KEYS: &[Key] = &[
         "Whether the tools that commit, branch and open pull requests are left out.",
     ),
     Key::new(
+        "git.token_env",
+        Kind::Variable,
+        Preset::Text("GITHUB_TOKEN"),
+        Trust::Ask,
+        "Variable of your environment that holds the token for pull requests; it never enters a sandbox.",
+    ),
+    Key::new(
+        "git.api_url",
+        Kind::Url,
+        Preset::Unset,
+        Trust::Ask,
+        "API of the server that pull requests go to; unset: GitHub's.",
+    ),
+    Key::new(
         "workspace.reveal",
         Kind::List(Element::Inside),
         Preset::Empty,
