@@ -1,0 +1,167 @@
+//! What a generated program does that deserves a second look, told before it runs (SBX-8).
+//!
+//! The text is cut into tokens, so that comments and the insides of strings are not mistaken for code, and names
+//! are followed through imports. A program can hide what it does from any such reading: this is a hint for the
+//! record, or a rule that keeps honest mistakes out, and never the isolation.
+
+mod javascript;
+mod python;
+mod shell;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use forge_types::Class;
+use std::fmt;
+use std::str::FromStr;
+
+/// Bytes of a program that are looked at.
+const MAX_CODE: usize = 1 << 20;
+/// Warnings that are given.
+const MAX_WARNINGS: usize = 100;
+
+/// The language of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Python 3.
+    Python,
+    /// JavaScript and TypeScript.
+    JavaScript,
+    /// POSIX sh and bash.
+    Shell,
+}
+
+impl Language {
+    /// The language that is called so, or whose files end so.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "python" | "python3" | "py" => Some(Self::Python),
+            "javascript" | "js" | "mjs" | "cjs" | "node" | "typescript" | "ts" => Some(Self::JavaScript),
+            "shell" | "sh" | "bash" => Some(Self::Shell),
+            _ => None,
+        }
+    }
+}
+
+/// Something that deserves a second look.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning {
+    /// The line it stands in, from 1.
+    pub line: u32,
+    /// The rule: `process`, `eval`, `dynamic-import`, `native`, `system-files`, `network`, `unpickle`, `privilege`
+    /// or `length`.
+    pub rule: &'static str,
+    /// What was found, in words.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {} ({})", self.line, self.message, self.rule)
+    }
+}
+
+/// What is done with warnings: `sandbox.static_check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StaticCheck {
+    /// They go into the record, the program runs.
+    #[default]
+    Warn,
+    /// A program with any of them does not run.
+    Deny,
+    /// Nothing is looked for.
+    Off,
+}
+
+impl StaticCheck {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Deny => "deny",
+            Self::Off => "off",
+        }
+    }
+
+    /// The warnings about a program that may run.
+    ///
+    /// # Errors
+    /// [`CodeDenied`] if there are any and they are to be denied.
+    pub fn judge(self, language: Language, code: &str) -> Result<Vec<Warning>, CodeDenied> {
+        match self {
+            Self::Off => Ok(Vec::new()),
+            Self::Warn => Ok(check(language, code)),
+            Self::Deny => match check(language, code) {
+                none if none.is_empty() => Ok(none),
+                warnings => Err(CodeDenied { warnings }),
+            },
+        }
+    }
+}
+
+/// A name that is none of `warn`, `deny` and `off`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of warn, deny and off")]
+pub struct UnknownCheck(pub String);
+
+impl FromStr for StaticCheck {
+    type Err = UnknownCheck;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCheck> {
+        [Self::Warn, Self::Deny, Self::Off]
+            .into_iter()
+            .find(|check| check.name() == name)
+            .ok_or_else(|| UnknownCheck(name.to_owned()))
+    }
+}
+
+/// A program that is not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the program was not run (sandbox.static_check = deny): {}", listed(warnings))]
+pub struct CodeDenied {
+    /// Why, in the order of lines.
+    pub warnings: Vec<Warning>,
+}
+
+impl CodeDenied {
+    /// What can be done about it.
+    pub const fn class(&self) -> Class {
+        Class::Denied
+    }
+}
+
+fn listed(warnings: &[Warning]) -> String {
+    let shown: Vec<String> = warnings.iter().take(5).map(ToString::to_string).collect();
+    let more = if warnings.len() > 5 { format!("; and {} more", warnings.len() - 5) } else { String::new() };
+    shown.join("; ") + &more
+}
+
+/// What deserves a second look in a program, in the order of lines; one of each rule per line.
+pub fn check(language: Language, code: &str) -> Vec<Warning> {
+    let end = (0..=code.len().min(MAX_CODE)).rev().find(|&at| code.is_char_boundary(at)).unwrap_or(0);
+    let looked_at = &code[..end];
+    let mut found = match language {
+        Language::Python => python::check(looked_at),
+        Language::JavaScript => javascript::check(looked_at),
+        Language::Shell => shell::check(looked_at),
+    };
+    found.sort();
+    found.dedup_by(|a, b| (a.line, a.rule) == (b.line, b.rule));
+    found.truncate(MAX_WARNINGS);
+    if end < code.len() {
+        let line = u32::try_from(looked_at.lines().count()).unwrap_or(u32::MAX);
+        let message = format!("only the first {} MB were looked at", MAX_CODE >> 20);
+        found.push(Warning { line, rule: "length", message });
+    }
+    found
+}
+
+/// A warning about a file of the system, if a text is the path of one.
+fn system_file(line: u32, text: &str) -> Option<Warning> {
+    let path = text.strip_prefix("file://").unwrap_or(text);
+    let folder = ["/etc", "/proc", "/sys"].into_iter().find(|folder| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })?;
+    Some(Warning { line, rule: "system-files", message: format!("names a file in {folder}") })
+}

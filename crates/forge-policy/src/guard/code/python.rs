@@ -1,0 +1,263 @@
+//! Python.
+
+use super::tokens::{Placed, Reader, Token, chain, in_name, mark, name, text};
+use super::{Warning, system_file};
+use std::collections::BTreeMap;
+
+/// Strings in strings (`f"{f'{x}'}"`) that are looked into.
+const MAX_DEPTH: u32 = 4;
+
+/// Modules whose import alone is worth a word, with rule and what they do.
+const MODULES: [(&str, &str, &str); 20] = [
+    ("subprocess", "process", "starts programs"),
+    ("pty", "process", "starts programs"),
+    ("ctypes", "native", "calls native code"),
+    ("cffi", "native", "calls native code"),
+    ("socket", "network", "opens connections"),
+    ("socketserver", "network", "opens connections"),
+    ("ssl", "network", "opens connections"),
+    ("urllib.request", "network", "opens connections"),
+    ("urllib3", "network", "opens connections"),
+    ("requests", "network", "opens connections"),
+    ("httpx", "network", "opens connections"),
+    ("aiohttp", "network", "opens connections"),
+    ("http.client", "network", "opens connections"),
+    ("http.server", "network", "opens connections"),
+    ("ftplib", "network", "opens connections"),
+    ("smtplib", "network", "opens connections"),
+    ("telnetlib", "network", "opens connections"),
+    ("xmlrpc.client", "network", "opens connections"),
+    ("websockets", "network", "opens connections"),
+    ("paramiko", "network", "opens connections"),
+];
+
+/// Functions; a `*` at the end stands for the rest of a name.
+const FUNCTIONS: [(&str, &str, &str); 24] = [
+    ("os.system", "process", "starts programs"),
+    ("os.popen", "process", "starts programs"),
+    ("os.exec*", "process", "starts programs"),
+    ("os.spawn*", "process", "starts programs"),
+    ("os.posix_spawn*", "process", "starts programs"),
+    ("os.startfile", "process", "starts programs"),
+    ("os.fork", "process", "starts processes"),
+    ("os.forkpty", "process", "starts processes"),
+    ("asyncio.create_subprocess_*", "process", "starts programs"),
+    ("asyncio.open_connection", "network", "opens connections"),
+    ("eval", "eval", "runs text as code"),
+    ("exec", "eval", "runs text as code"),
+    ("compile", "eval", "makes code of text"),
+    ("builtins.eval", "eval", "runs text as code"),
+    ("builtins.exec", "eval", "runs text as code"),
+    ("builtins.compile", "eval", "makes code of text"),
+    ("code.Interactive*", "eval", "runs text as code"),
+    ("__import__", "dynamic-import", "imports what a text names"),
+    ("builtins.__import__", "dynamic-import", "imports what a text names"),
+    ("importlib.import_module", "dynamic-import", "imports what a text names"),
+    ("pickle.load*", "unpickle", "runs what pickled bytes say"),
+    ("marshal.load*", "unpickle", "makes code of bytes"),
+    ("dill.load*", "unpickle", "runs what pickled bytes say"),
+    ("shelve.open", "unpickle", "runs what pickled bytes say"),
+];
+
+/// What deserves a second look.
+pub(super) fn check(code: &str) -> Vec<Warning> {
+    let mut tokens = Vec::new();
+    tokenize(code, 1, 0, &mut tokens);
+    let mut checker = Checker { tokens: &tokens, aliases: BTreeMap::new(), found: Vec::new() };
+    let mut at = 0;
+    while at < tokens.len() {
+        at = checker.step(at);
+    }
+    checker.found
+}
+
+fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
+    let mut reader = Reader::new(code, line);
+    while let Some(c) = reader.peek() {
+        let line = reader.line;
+        if c == '#' {
+            reader.while_(|c| c != '\n');
+        } else if c == '"' || c == '\'' {
+            string(&mut reader, "", depth, tokens);
+        } else if in_name(c) {
+            let name = reader.while_(in_name);
+            let prefix = name.len() <= 2 && name.chars().all(|c| "rbufRBUFtT".contains(c));
+            if prefix && matches!(reader.peek(), Some('"' | '\'')) {
+                string(&mut reader, &name, depth, tokens);
+            } else {
+                tokens.push((line, Token::Name(name)));
+            }
+        } else {
+            reader.next();
+            // A line that goes on behind a backslash is one line.
+            if c == '\\' {
+                reader.take("\n");
+            } else if c == '\n' || !c.is_whitespace() {
+                tokens.push((line, Token::Mark(c)));
+            }
+        }
+    }
+}
+
+fn string(reader: &mut Reader, prefix: &str, depth: u32, tokens: &mut Vec<Placed>) {
+    let line = reader.line;
+    let quote = reader.next().unwrap_or('"');
+    let long: String = [quote; 3].iter().collect();
+    let text =
+        if reader.take(&long[1..]) { reader.until(&long, false) } else { reader.until(&long[..1], true) };
+    if depth < MAX_DEPTH && prefix.contains(['f', 'F', 't', 'T']) {
+        embedded(&text, line, depth + 1, tokens);
+    }
+    tokens.push((line, Token::Text(text)));
+}
+
+/// The expressions in an f-string.
+fn embedded(text: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
+    let mut reader = Reader::new(text, line);
+    while let Some(c) = reader.next() {
+        if c != '{' || reader.take("{") {
+            continue;
+        }
+        let (start, mut open, mut inside) = (reader.line, 1, String::new());
+        while let Some(c) = reader.next() {
+            open += i32::from(c == '{') - i32::from(c == '}');
+            if open == 0 {
+                break;
+            }
+            inside.push(c);
+        }
+        tokenize(&inside, start, depth, tokens);
+    }
+}
+
+struct Checker<'a> {
+    tokens: &'a [Placed],
+    /// What names mean by the imports so far.
+    aliases: BTreeMap<&'a str, String>,
+    found: Vec<Warning>,
+}
+
+impl<'a> Checker<'a> {
+    fn warn(&mut self, line: u32, rule: &'static str, message: String) {
+        self.found.push(Warning { line, rule, message });
+    }
+
+    /// Looks at a token; the position to go on from.
+    fn step(&mut self, at: usize) -> usize {
+        let line = self.tokens[at].0;
+        if let Some(text) = text(self.tokens, at) {
+            self.found.extend(system_file(line, text));
+            return at + 1;
+        }
+        let begins = at == 0 || matches!(mark(self.tokens, at - 1), Some('\n' | ';' | ':'));
+        match name(self.tokens, at) {
+            Some("import") if begins => return self.import(at + 1),
+            Some("from") if begins => return self.from(at + 1),
+            _ => {}
+        }
+        let Some((parts, end)) = chain(self.tokens, at) else { return at + 1 };
+        // A method of something, or the definition of a function, is another one of the same name.
+        let other = at > 0
+            && (mark(self.tokens, at - 1) == Some('.')
+                || matches!(name(self.tokens, at - 1), Some("def" | "class")));
+        if !other {
+            let path = self.meant(&parts);
+            self.named(line, &path, mark(self.tokens, end) == Some('('));
+            if path == "getattr" {
+                self.looked_up(line, end);
+            }
+        }
+        end
+    }
+
+    fn meant(&self, parts: &[&str]) -> String {
+        let first = self.aliases.get(parts[0]).map_or(parts[0], String::as_str);
+        std::iter::once(first).chain(parts[1..].iter().copied()).collect::<Vec<_>>().join(".")
+    }
+
+    fn named(&mut self, line: u32, path: &str, called: bool) {
+        let plain = !path.contains('.');
+        let fits = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(start) => path.starts_with(start),
+            None => path == pattern,
+        };
+        // Names without a module are only what they seem if they are called: `compile` is a common variable.
+        if let Some((_, rule, does)) =
+            FUNCTIONS.iter().find(|(pattern, ..)| fits(pattern) && (called || !plain))
+        {
+            self.warn(line, rule, format!("`{path}` {does}"));
+        } else if !plain || called {
+            self.module(line, path, "");
+        }
+    }
+
+    fn module(&mut self, line: u32, path: &str, how: &str) {
+        let of = |module: &str| {
+            path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if let Some((module, rule, does)) = MODULES.iter().find(|(module, ..)| of(module)) {
+            self.warn(line, rule, format!("{how}`{module}` {does}"));
+        }
+    }
+
+    /// `getattr(os, "system")`.
+    fn looked_up(&mut self, line: u32, at: usize) {
+        if mark(self.tokens, at) != Some('(') {
+            return;
+        }
+        let Some((parts, end)) = chain(self.tokens, at + 1) else { return };
+        if mark(self.tokens, end) == Some(',')
+            && let Some(wanted) = text(self.tokens, end + 1)
+        {
+            let path = format!("{}.{wanted}", self.meant(&parts));
+            self.named(line, &path, true);
+        }
+    }
+
+    fn import(&mut self, mut at: usize) -> usize {
+        while let Some((parts, end)) = chain(self.tokens, at) {
+            let path = parts.join(".");
+            self.module(self.tokens[at].0, &path, "");
+            at = end;
+            if name(self.tokens, at) == Some("as")
+                && let Some(alias) = name(self.tokens, at + 1)
+            {
+                self.aliases.insert(alias, path);
+                at += 2;
+            }
+            if mark(self.tokens, at) != Some(',') {
+                break;
+            }
+            at += 1;
+        }
+        at
+    }
+
+    fn from(&mut self, at: usize) -> usize {
+        let Some((parts, end)) = chain(self.tokens, at) else { return at };
+        if name(self.tokens, end) != Some("import") {
+            return end;
+        }
+        let module = parts.join(".");
+        let mut at = end + 1;
+        let wrapped = mark(self.tokens, at) == Some('(');
+        at += usize::from(wrapped);
+        loop {
+            if let Some(item) = name(self.tokens, at) {
+                let path = format!("{module}.{item}");
+                let line = self.tokens[at].0;
+                self.named(line, &path, false);
+                let alias =
+                    (name(self.tokens, at + 1) == Some("as")).then(|| name(self.tokens, at + 2)).flatten();
+                self.aliases.insert(alias.unwrap_or(item), path);
+                at += if alias.is_some() { 3 } else { 1 };
+            } else if matches!(mark(self.tokens, at), Some(','))
+                || wrapped && mark(self.tokens, at) == Some('\n')
+            {
+                at += 1;
+            } else {
+                return at;
+            }
+        }
+    }
+}
