@@ -91,7 +91,7 @@ impl EgressRules {
         let listed = self.allow.iter().filter_map(|e| parse(e).ok()).any(|e| e.what.covers(&host));
         if !listed {
             let what =
-                "a key is to go there, but the host is not on the list; add it to sandbox.egress.allow";
+                "a key is to go there, but the host is not on the list; add it to egress.allowed_domains";
             return Err(bad(what.to_owned()));
         }
         if !is_variable(&key.variable) {

@@ -30,12 +30,12 @@ pub(super) fn judge(rules: &EgressRules, to: &Authority) -> Result<(), Fault> {
     let why = EgressRules::refusal(host);
     let ports = rules.ports_of(host);
     if ports.is_empty() {
-        let hint = format!("If the run needs it, add \"{}\" to sandbox.egress.allow.", to.written(port));
+        let hint = format!("If the run needs it, add \"{}\" to egress.allowed_domains.", to.written(port));
         return Err(Fault::refused(why, hint));
     }
     let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
     let hint = format!(
-        "It is listed for port {} only; add \"{host}:{port}\" to sandbox.egress.allow.",
+        "It is listed for port {} only; add \"{host}:{port}\" to egress.allowed_domains.",
         listed.join(", ")
     );
     Err(Fault::refused(format!("{why}: not at port {port}"), hint))
@@ -90,7 +90,7 @@ fn inner(to: &Authority, ip: IpAddr, reason: &str) -> Fault {
     };
     Fault::refused(
         why,
-        format!("If that is meant, add the address itself, \"{ip}\", to sandbox.egress.allow."),
+        format!("If that is meant, add the address itself, \"{ip}\", to egress.allowed_domains."),
     )
 }
 

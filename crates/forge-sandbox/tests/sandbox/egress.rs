@@ -37,7 +37,7 @@ async fn a_listed_host_is_reached_and_the_rest_of_the_world_is_not() {
     let refusal = "egress blocked: domain b.test not in allowlist (mode=allowlist)";
     assert_eq!(answer.status, 403);
     assert!(answer.head.starts_with(&format!("HTTP/1.1 403 {refusal}\r\n")), "{answer:?}");
-    assert!(answer.body.contains(refusal) && answer.body.contains("sandbox.egress.allow"), "{answer:?}");
+    assert!(answer.body.contains(refusal) && answer.body.contains("egress.allowed_domains"), "{answer:?}");
     let (_, answer) = stage.tunnel(&format!("b.test:{port}")).await;
     assert_eq!(answer.status, 403);
     let records = stage.proxy.shutdown().await;

@@ -7,7 +7,6 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
@@ -286,10 +285,7 @@ async fn respond(stream: &mut BufReader<Box<dyn Stream>>, path: &str, said: &str
         format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
     };
     let text = match path {
-        "/silent" => {
-            tokio::time::sleep(Duration::from_secs(600)).await;
-            return false;
-        }
+        "/silent" => return std::future::pending().await,
         "/drop" => return false,
         "/head" => {
             format!("HTTP/1.1 200 OK\r\nX-Echo: {}\r\nContent-Length: 0\r\n\r\n", said.replace("\r\n", " "))
