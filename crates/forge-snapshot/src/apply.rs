@@ -26,6 +26,7 @@ pub use merge::{Merged, merge};
 
 use crate::compare::{Difference, Sources, compare};
 use crate::{Delta, Entry, Node, RelPath, host};
+use check::How;
 use error::Doing;
 use forge_types::Digest;
 use std::collections::HashMap;
@@ -96,20 +97,18 @@ impl Applied {
         self.changed.iter().map(|d| (d.path.clone(), entry(d))).collect()
     }
 
-    /// Fills in, in a delta of the same run, contents of the beginning that this apply learned: with them a later
-    /// apply can bring them back.
+    /// Fills in, in a delta of the same run, what this apply learned of the beginning: contents that were never read,
+    /// and permissions that a person gave to folders since. With them a later apply can bring them back.
     pub fn complete(&self, delta: &mut Delta) {
         for difference in self.changed.iter().chain(&self.already) {
-            let Some(Entry { was: Some(Node::File { size, content, .. }), .. }) =
-                delta.get_mut(&difference.path)
-            else {
-                continue;
-            };
-            if let Some(Node::File { size: size2, content: learned, .. }) = &difference.before
-                && content.is_none()
-                && size == size2
-            {
-                *content = *learned;
+            let Some(Entry { was: Some(was), .. }) = delta.get_mut(&difference.path) else { continue };
+            match (was, &difference.before) {
+                (
+                    Node::File { size, content: content @ None, .. },
+                    Some(Node::File { size: size2, content: learned, .. }),
+                ) if size == size2 => *content = *learned,
+                (Node::Dir { mode }, Some(Node::Dir { mode: found })) => *mode = *found,
+                _ => {}
             }
         }
     }
@@ -247,7 +246,7 @@ fn keep_contents(place: &Sources<'_>, root: &OwnedFd, plan: &mut check::Plan) ->
             continue;
         };
         (*size, *mtime_ns, *mode) = (found.size, found.mtime_ns, found.mode);
-        if act.how == check::How::Mode {
+        if act.how == How::Mode {
             continue;
         }
         let stored = |digest: &Digest| place.objects.contains(*digest);

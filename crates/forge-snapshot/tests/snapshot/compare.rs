@@ -1,7 +1,7 @@
 //! Lists of differences, and unified diffs that git takes.
 #![allow(clippy::unwrap_used, reason = "a test that can't build its tree fails")]
 
-use crate::trees::{Was, copy, delta, ops, path, perform, read};
+use crate::trees::{Op, Was, copy, delta, ops, path, perform, read};
 use forge_snapshot::compare::{
     Change, GitPaths, Look, Renames, Sources, Unified, compare, compare_with, renames, unified,
 };
@@ -199,6 +199,10 @@ proptest! {
 
     #[test]
     fn git_makes_of_the_diff_what_the_run_made(first in ops(5..15), then in ops(1..12), split in any::<bool>()) {
+        // git knows no named pipes, and finds one in its way where a file is to be.
+        let [first, then] = [first, then].map(|ops| {
+            ops.into_iter().filter(|op| !matches!(op, Op::Fifo(_))).collect::<Vec<_>>()
+        });
         let rig = Rig::new(|root| perform(root, &first));
         perform(&rig.view, &then);
         let renames = if split { Renames::Split } else { Renames::Shown };
