@@ -13,7 +13,7 @@
 //! *** End Patch
 //! ```
 
-use super::{Action, End, Fault, FilePatch, Hunk, Line, Ranges, Sign, anchor, hunk_line, quoted};
+use super::{Action, End, Fault, FilePatch, Hunk, Line, Ranges, Sign, anchor, hunk_line, next_texts, quoted};
 
 const BEGIN: &str = "*** Begin Patch";
 const END: &str = "*** End Patch";
@@ -54,7 +54,8 @@ impl<'a> Section<'a> {
 /// Reads the lines of a patch of this form. What stands around `*** Begin Patch` and `*** End Patch` is not read.
 pub(super) fn parse(lines: &[&str]) -> Result<Vec<FilePatch>, Fault> {
     let begin = lines.iter().position(|line| line.trim_end() == BEGIN);
-    let mut reader = Reader { lines, at: begin.map_or(0, |at| at + 1), closed: begin.is_none() };
+    let at = begin.map_or(0, |at| at + 1);
+    let mut reader = Reader { lines, at, closed: begin.is_none(), next: next_texts(lines) };
     let mut files = Vec::new();
     while let Some(line) = reader.peek() {
         if line.trim_end() == END {
@@ -87,6 +88,8 @@ struct Reader<'a> {
     lines: &'a [&'a str],
     at: usize,
     closed: bool,
+    /// Where the next line is that is not blank.
+    next: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -143,8 +146,7 @@ impl<'a> Reader<'a> {
 
     /// Whether only blank lines stand before the end of the part.
     fn only_blank(&self) -> bool {
-        let rest = &self.lines[self.at..];
-        rest.iter().take_while(|line| !Self::ends(line)).all(|line| line.trim().is_empty())
+        self.lines.get(self.next[self.at]).is_none_or(|line| Self::ends(line))
     }
 
     fn hunks(&mut self) -> Result<Vec<Hunk>, Fault> {

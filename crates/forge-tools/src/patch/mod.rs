@@ -14,6 +14,8 @@ use crate::terminal::escape;
 
 /// Files that one patch may name.
 const MAX_FILES: usize = 200;
+/// Hunks that one patch may have.
+const MAX_HUNKS: usize = 5000;
 
 /// What a patch does to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +146,10 @@ pub(crate) fn parse(patch: &str) -> Result<Vec<FilePatch>, Fault> {
     if files.len() > MAX_FILES {
         return Err(Fault(format!("the patch names {} files; {MAX_FILES} at most", files.len())));
     }
+    let hunks: usize = files.iter().map(|file| file.hunks.len()).sum();
+    if hunks > MAX_HUNKS {
+        return Err(Fault(format!("the patch has {hunks} hunks; {MAX_HUNKS} at most")));
+    }
     Ok(files)
 }
 
@@ -156,6 +162,15 @@ fn split(patch: &str) -> Vec<&str> {
         }
     }
     lines
+}
+
+/// For each line the next one from it on that is not blank, or the number of lines.
+fn next_texts(lines: &[&str]) -> Vec<usize> {
+    let mut next = vec![lines.len(); lines.len() + 1];
+    for at in (0..lines.len()).rev() {
+        next[at] = if lines[at].trim().is_empty() { next[at + 1] } else { at };
+    }
+    next
 }
 
 /// The beginning of a line of a patch, as a message shows it.

@@ -309,6 +309,9 @@ impl Search<'_> {
         let behind = self.placed.last().map_or(0, |placed| placed.core.end);
         let stands = |anchor: &str, from: usize| -> Vec<usize> {
             let all = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
+                if !self.spend(self.file.bare.len()) {
+                    return Vec::new();
+                }
                 (from..self.file.bare.len()).filter(|&at| same(self.file.bare[at])).collect()
             };
             let exact = all(&|line| line.trim_end() == anchor.trim_end());

@@ -205,6 +205,27 @@ fn anchors_choose_among_equal_places() {
     assert_eq!(changed("@@ def nope\n   def g():\n-    x\n+    y\n"), Ok(5));
 }
 
+#[test]
+fn hostile_patches_end_soon() {
+    let blank = "\n".repeat(1 << 19);
+    for head in [
+        "*** Begin Patch\n*** Update File: x\n-a\n",
+        "*** Begin Patch\n*** Add File: x\n+a\n",
+        "--- a/x\n+++ b/x\n@@ @@\n-a\n",
+    ] {
+        assert!(parse(&format!("{head}{blank}x")).is_err());
+        assert!(parse(&format!("{head}{blank}")).is_ok() || head.starts_with('*'));
+    }
+    let many = format!("--- a/x\n+++ b/x\n{}", "@@ @@\n-a\n+b\n".repeat(MAX_HUNKS + 1));
+    assert!(parse(&many).is_err());
+    let anchored =
+        format!("*** Begin Patch\n*** Update File: x\n{}*** End Patch", "@@ a\n+b\n".repeat(MAX_HUNKS));
+    let hunks = &one(&anchored).hunks;
+    assert!(apply(&"a\n".repeat(100_000), hunks).is_err());
+    let repetitive = format!("--- a/x\n+++ b/x\n@@ @@\n{}-b\n+c\n", " a\n".repeat(5000));
+    assert_eq!(applied(&"a\n".repeat(1_000_000), &repetitive), Err(Trouble::Repetitive));
+}
+
 fn text() -> impl Strategy<Value = String> {
     let line = prop_oneof![4 => "[ab]{0,2}", 1 => "[-+ @*\\\\]{1,4}[ab]?", 1 => "\\PC{0,6}"];
     let end = prop_oneof![6 => Just("\n"), 1 => Just("\r\n")];

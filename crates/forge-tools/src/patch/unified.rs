@@ -3,11 +3,11 @@
 //! Line numbers and counts of models are often wrong: a hunk ends where its lines end, and the counts decide only
 //! what could be read in two ways.
 
-use super::{Action, End, Fault, FilePatch, Hunk, Ranges, Sign, anchor, hunk_line, quoted};
+use super::{Action, End, Fault, FilePatch, Hunk, Ranges, Sign, anchor, hunk_line, next_texts, quoted};
 
 /// Reads the lines of a patch. What stands before the first header is not read.
 pub(super) fn parse(lines: &[&str]) -> Result<Vec<FilePatch>, Fault> {
-    let mut reader = Reader { lines, at: 0 };
+    let mut reader = Reader { lines, at: 0, next: next_texts(lines) };
     let mut files = Vec::new();
     while let Some(line) = reader.peek() {
         if let Some(names) = line.strip_prefix("diff --git ") {
@@ -54,6 +54,8 @@ struct Head {
 struct Reader<'a> {
     lines: &'a [&'a str],
     at: usize,
+    /// Where the next line is that is not blank.
+    next: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -235,7 +237,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the next line that is not blank is none of a hunk.
     fn nothing_follows(&self) -> bool {
-        let next = self.lines[self.at..].iter().find(|line| !line.is_empty());
+        let next = self.lines.get(self.next[self.at]);
         next.is_none_or(|line| hunk_line(line).is_none() || line.starts_with("--- "))
     }
 }
