@@ -1,11 +1,13 @@
 //! Control groups: ceilings for the box as a whole, version 1 or 2, whichever this process may use.
 //!
-//! A group is made once per box, below the caller's own group, so that limits above keep counting. Moving a
-//! process into a group waits for all processors (several milliseconds on version 1), which is why the caller
-//! does this beside the start of the box and only the first command waits for it.
+//! A group is made once per box, below the caller's own group, so that limits above keep counting. Moving another
+//! process into a group waits for all processors (several milliseconds), a thread that moves itself does not (Linux
+//! 5.5): on version 1 the init goes in by itself. All this happens beside the start of the box; only the first command
+//! waits for it.
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +16,8 @@ use crate::spec::{Limits, Weakness};
 
 /// How the names of groups begin; then owner's process id, its start time, the box's number and label.
 const PREFIX: &str = "forge-";
-/// How deep [`prune`] looks for leftovers.
-const DEPTH: usize = 6;
+/// How deep [`prune`] looks for leftovers: a service of a user's session, or a container in a container, is deep.
+const DEPTH: usize = 16;
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,6 +234,14 @@ impl Group {
         fs::create_dir(folder)?;
         self.folders.push(folder.to_owned());
         Ok(())
+    }
+
+    /// The lists of threads of the groups, by which a thread moves itself; `None` where only processes are moved
+    /// (version 2).
+    pub(crate) fn lists(&self) -> Option<Vec<OwnedFd>> {
+        let open = |folder: &PathBuf| fs::File::options().write(true).open(folder.join("tasks"));
+        let lists: io::Result<Vec<_>> = self.folders.iter().map(|f| open(f).map(OwnedFd::from)).collect();
+        lists.ok().filter(|lists| !lists.is_empty())
     }
 
     /// Moves a process, and with it all that it will start, into the groups.

@@ -165,7 +165,9 @@ impl Jail {
             }
         })?;
         let mut first = start_init(spec, helper, exe, theirs)?;
-        let (init, stands) = started(&shared.control, &mut first, exe, &give)?;
+        let started = started(&shared.control, &mut first, exe, &give);
+        // Whoever waits for a box that never stood is told.
+        let (init, stands) = started.inspect_err(|_| shared.bury("it did not start".to_owned()))?;
         {
             let mut state = shared.lock();
             let settled = std::mem::take(&mut state.layers);
@@ -347,9 +349,45 @@ impl Shared {
         id
     }
 
+    /// Has the init go into the groups by itself.
+    fn join(&self, group: &Group) -> Result<(), Error> {
+        let lists = group.lists().ok_or_else(|| Error::Protocol("no group to join".to_owned()))?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (give, take) = mpsc::channel();
+        {
+            let mut state = self.lock();
+            if let Some(why) = &state.dead {
+                return Err(Error::Died(why.clone()));
+            }
+            let told = move |answer| drop(give.send(answer));
+            state.waiting.insert(id, Box::new(told));
+        }
+        let fds: Vec<BorrowedFd<'_>> = lists.iter().map(AsFd::as_fd).collect();
+        let frame = Frame { id, body: Order::Join { join_groups: fds.len() } };
+        if let Err(error) = wire::send(self.control.as_fd(), &frame, &fds) {
+            self.lock().waiting.remove(&id);
+            return Err(talk("passing the control groups on", error));
+        }
+        let answer = take.recv().unwrap_or_else(|_| Err(Error::Died("its reader ended".to_owned())));
+        answer.map(drop)
+    }
+
+    /// The box is no more: whoever waits for an answer is told.
+    fn bury(&self, why: String) {
+        let mut state = self.lock();
+        let why = state.dead.get_or_insert(why).clone();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.held.clear();
+        self.settled.notify_all();
+        drop(state);
+        for (_, on_reply) in waiting {
+            on_reply(Err(Error::Died(why.clone())));
+        }
+    }
+
     /// Puts the ceilings in force and lets the commands that waited for them go.
     fn settle(&self, mut made: Made, pid: i32, limits: &Limits, without: &[Weakness]) {
-        if made.group.attach(pid).is_err() {
+        if self.join(&made.group).is_err() && made.group.attach(pid).is_err() {
             made = Made { group: Group::default(), layers: Vec::new() };
         }
         let mut reports = std::mem::take(&mut made.layers);
@@ -401,21 +439,15 @@ impl Shared {
                 Err(error) => break format!("its init could not be understood: {error}"),
             }
         };
-        let mut state = self.lock();
+        let state = self.lock();
         let why = match &state.ceilings {
             Ceilings::Settled(group) if group.oom_kills() > state.oom_seen => {
                 "its memory limit was reached".to_owned()
             }
             _ => why,
         };
-        let why = state.dead.get_or_insert(why).clone();
-        let waiting = std::mem::take(&mut state.waiting);
-        state.held.clear();
-        self.settled.notify_all();
         drop(state);
-        for (_, on_reply) in waiting {
-            on_reply(Err(Error::Died(why.clone())));
-        }
+        self.bury(why);
     }
 
     fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {

@@ -20,7 +20,9 @@ const MOST_LINKS: usize = 40;
 /// Deepest folder that a removal descends into: one descriptor each.
 const DEEPEST: usize = 48;
 
-/// How the names of unfinished writes begin.
+/// How the names of unfinished writes begin. They stand beside their destination, so that the last step is a rename.
+/// A box that is killed in the middle of a write leaves one behind: whoever lists, compares or snapshots a workspace
+/// passes over names that begin so, and whoever rebuilds one removes them.
 pub const TEMP_PREFIX: &str = ".forge-tmp-";
 
 type Outcome<T> = Result<T, FaultKind>;

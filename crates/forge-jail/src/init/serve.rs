@@ -33,6 +33,11 @@ pub(crate) enum Order {
         /// The limit in bytes.
         watch_memory: u64,
     },
+    /// Go into the control groups whose lists of threads are passed beside the message.
+    Join {
+        /// How many there are.
+        join_groups: usize,
+    },
 }
 
 /// A command that runs.
@@ -182,6 +187,16 @@ impl Server<'_> {
                 self.watch = Some(Watch::new(watch_memory));
                 return self.answer(id, Reply::Done, None).map(|()| true);
             }
+            Order::Join { .. } => {
+                // A thread that moves itself needs no waiting for all processors, which a process moved by another
+                // does. What is started later is in the groups from its first moment.
+                let joined = fds.iter().try_for_each(|list| rustix::io::write(list, b"0").map(drop));
+                let reply = match joined {
+                    Ok(()) => Reply::Done,
+                    Err(errno) => failed("a control group", errno.raw_os_error()),
+                };
+                return self.answer(id, reply, None).map(|()| true);
+            }
             Order::Asked(request) => request,
         };
         match request {
@@ -194,7 +209,12 @@ impl Server<'_> {
                 if self.frozen.is_none() && self.reach == Reach::Box {
                     self.frozen = freeze::freeze();
                 }
-                let still = if self.frozen.is_some() { Reply::Done } else { busy() };
+                let still = if self.frozen.is_some() {
+                    Reply::Done
+                } else {
+                    // A process hangs in the kernel.
+                    failed("a process of the box that does not stop", libc::EBUSY)
+                };
                 self.answer(id, still, None)?;
             }
             Request::Thaw => {
@@ -327,10 +347,8 @@ impl Server<'_> {
     }
 }
 
-/// A process hangs in the kernel.
-fn busy() -> Reply {
-    let kind = FaultKind::Os(libc::EBUSY);
-    Reply::Failed(FileFault { path: Raw::from("a process of the box that does not stop"), kind })
+fn failed(about: &str, errno: i32) -> Reply {
+    Reply::Failed(FileFault { path: Raw::from(about), kind: FaultKind::Os(errno) })
 }
 
 fn ended(running: &Running, reaped: &Reaped) -> Ended {

@@ -111,6 +111,25 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
         forge_jail::prune();
     }
 
+    fn groups_of_dead_owners_are_found_below_other_groups() {
+        // An owner that cannot live: above the largest process id there is.
+        let name = format!("forge-4194304-1-0-orphan{}", std::process::id());
+        let outer = format!("other{}", std::process::id());
+        for hierarchy in ["memory", "pids", "cpu", "unified"] {
+            let outer = Path::new("/sys/fs/cgroup").join(hierarchy).join(&outer);
+            let orphan = outer.join("a/b/c/d/e/f/g").join(&name);
+            if fs::create_dir_all(&orphan).is_err() {
+                continue;
+            }
+            let removed = forge_jail::prune();
+            // Somebody else who starts a box or prunes at this moment may have been first.
+            assert!(!orphan.exists(), "{removed:?}");
+            for folder in orphan.ancestors().skip(1).take_while(|f| f.starts_with(&outer)) {
+                fs::remove_dir(folder).unwrap();
+            }
+        }
+    }
+
     fn a_description_that_makes_no_sense_is_refused() {
         let refused = |change: fn(&mut JailSpec)| {
             let mut spec = JailSpec::new("x", "/srv");
