@@ -1,7 +1,9 @@
 //! The host's file system by descriptors: nothing here follows a symbolic link or waits for a named pipe.
 
 use crate::node::RelPath;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -262,13 +264,20 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Sets when the content of an open file last changed; when it was last read stays.
 pub(crate) fn set_time(file: impl AsFd, mtime_ns: i64) -> io::Result<()> {
-    use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+    Ok(rustix::fs::futimens(file, &times(mtime_ns))?)
+}
+
+/// [`set_time`] for a name in an open folder, not through a link.
+pub(crate) fn set_time_at(folder: impl AsFd, name: &[u8], mtime_ns: i64) -> io::Result<()> {
+    Ok(rustix::fs::utimensat(folder, name, &times(mtime_ns), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn times(mtime_ns: i64) -> Timestamps {
     let mtime = Timespec {
         tv_sec: mtime_ns.div_euclid(1_000_000_000),
         tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
     };
-    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
-    Ok(rustix::fs::futimens(file, &Timestamps { last_access, last_modification: mtime })?)
+    Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ }, last_modification: mtime }
 }
 
 /// Removes what stands at `name`, however deep, whatever its folders' modes are if they are ours. `keep` is asked about

@@ -23,10 +23,10 @@ use crate::node::{Delta, RelPath};
 use crate::objects::Objects;
 use forge_types::Digest;
 use scan::{Contents, Full, Known, Scan};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use replica::{CopyKind, CopyStats, copy_tree};
 
@@ -83,6 +83,9 @@ pub struct Tracker {
     lower: OwnedFd,
     root: OwnedFd,
     known: Arc<Mutex<Known>>,
+    /// Hard links of the beginning by their file's number, found when they are first asked for.
+    links: OnceLock<HashMap<u64, Vec<RelPath>>>,
+    seen_links: OnceLock<HashMap<u64, Vec<RelPath>>>,
 }
 
 impl Tracker {
@@ -111,6 +114,8 @@ impl Tracker {
             seen,
             ignored: options.ignored.iter().cloned().collect(),
             known: Arc::new(Mutex::new(known)),
+            links: OnceLock::new(),
+            seen_links: OnceLock::new(),
             options,
         })
     }
@@ -129,6 +134,8 @@ impl Tracker {
         let path = self.options.objects.folder().join(replica::STAMPS);
         copy.stamps.save(&path).during("write", &path)?;
         self.seen = Arc::new(copy.stamps);
+        self.links = OnceLock::new();
+        self.seen_links = OnceLock::new();
         Ok(())
     }
 

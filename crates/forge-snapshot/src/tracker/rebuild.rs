@@ -143,6 +143,9 @@ impl Work<'_> {
         if links_right && self.fits(path, spot)? {
             return Ok(());
         }
+        if spot.group.is_none() && self.adjust(path, spot)? {
+            return Ok(());
+        }
         let shown = self.shown(path);
         let anchor = spot.group.and_then(|group| self.anchors.get(&group).cloned());
         let (folder, name) = self.around(path)?;
@@ -174,6 +177,27 @@ impl Work<'_> {
             self.tracker.known().remember(path, stamp, digest, base::now_ns());
         }
         Ok(())
+    }
+
+    /// Sets mode and time of a file of one name that has the right content; returns whether that was all.
+    fn adjust(&mut self, path: &RelPath, spot: &Spot) -> Result<bool, Error> {
+        let (
+            Some(Thing::Node(Node::File { content: Some(is), links: None, .. })),
+            Some(Thing::Node(Node::File { content: Some(want), mode, mtime_ns, .. })),
+        ) = (&spot.is, &spot.want)
+        else {
+            return Ok(false);
+        };
+        if is != want {
+            return Ok(false);
+        }
+        let shown = self.shown(path);
+        let (folder, name) = self.around(path)?;
+        host::set_mode_at(&*folder, name, *mode).during("set the mode of", &shown)?;
+        host::set_time_at(&*folder, name, *mtime_ns).during("set the time of", &shown)?;
+        let stamp = Stamp::of(&*folder, name).during("look at", &shown)?;
+        self.tracker.known().remember(path, stamp, *want, base::now_ns());
+        Ok(true)
     }
 
     fn make_special(&self, folder: &OwnedFd, name: &[u8], thing: &Thing) -> std::io::Result<()> {

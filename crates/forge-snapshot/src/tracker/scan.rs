@@ -39,6 +39,8 @@ pub(super) struct Known {
     files: HashMap<RelPath, Looked>,
     /// Content of a file of the beginning; `None`: it could not be learned.
     was: HashMap<RelPath, Option<Digest>>,
+    /// All contents of the beginning were stored.
+    saved: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Known {
         else {
             return;
         };
+        self.saved = true;
         let files = base.below(&RelPath::default()).filter(|(_, item)| item.kind == Kind::File);
         for ((path, _), digest) in files.zip(digests) {
             if digest.is_some() {
@@ -205,6 +208,28 @@ impl<'a> Scan<'a> {
         self.tracker.place().join(path.as_path())
     }
 
+    /// Paths that were not touched, of files that have other names which were.
+    pub(super) fn untouched_links(&self) -> Vec<RelPath> {
+        let touched = self.touched();
+        let numbers: HashSet<u64> = touched
+            .now
+            .values()
+            .filter_map(|node| match node {
+                Some(Node::File { links, .. }) => *links,
+                _ => None,
+            })
+            .collect();
+        if numbers.is_empty() {
+            return Vec::new();
+        }
+        let links = self.tracker.links_seen();
+        let paths = numbers.iter().filter_map(|number| links.get(number)).flatten();
+        paths
+            .filter(|path| !touched.now.contains_key(*path) && !self.tracker.is_ignored(path))
+            .cloned()
+            .collect()
+    }
+
     /// What was found, without judging whether it differs.
     pub(super) fn into_touched(self) -> Touched {
         self.touched.into_inner().unwrap_or_else(PoisonError::into_inner)
@@ -213,10 +238,19 @@ impl<'a> Scan<'a> {
     /// What differs from the beginning.
     pub(super) fn finish(self) -> Result<Full, Error> {
         let tracker = self.tracker;
+        let touched = self.into_touched().now;
+        let mut groups: HashMap<u64, Vec<RelPath>> = HashMap::new();
+        for (path, now) in &touched {
+            if let Some(Node::File { links: Some(number), .. }) = now {
+                groups.entry(*number).or_default().push(path.clone());
+            }
+        }
         let mut full = Full::new();
-        for (path, now) in self.into_touched().now {
+        for (path, now) in touched {
             let was = tracker.was(&path, now.as_ref())?;
-            if !identical(was.as_ref(), now.as_ref()) {
+            if !identical(was.as_ref(), now.as_ref(), |was, now| {
+                tracker.links_at_first().get(&was) == groups.get(&now)
+            }) {
                 full.insert(path, Entry { was, now });
             }
         }
@@ -236,14 +270,20 @@ fn file_node(stamp: &Stamp, size: u64, content: Option<Digest>) -> Node {
     Node::File { mode: stamp.mode, size, mtime_ns: stamp.mtime_ns, content, links }
 }
 
-/// Whether nothing at all differs, as far as a snapshot keeps it.
-fn identical(was: Option<&Node>, now: Option<&Node>) -> bool {
+/// Whether nothing at all differs, as far as a snapshot keeps it. `alike` compares two groups of hard links.
+fn identical(was: Option<&Node>, now: Option<&Node>, alike: impl FnOnce(u64, u64) -> bool) -> bool {
     match (was, now) {
         (None, None) => true,
         (
             Some(was @ Node::File { mtime_ns, links, .. }),
             Some(now @ Node::File { mtime_ns: mtime_now, links: links_now, .. }),
-        ) => was.same(now) && mtime_ns == mtime_now && links.is_some() == links_now.is_some(),
+        ) => {
+            let linked = || match (links, links_now) {
+                (Some(was), Some(now)) => alike(*was, *now),
+                (was, now) => was == now,
+            };
+            was.same(now) && mtime_ns == mtime_now && linked()
+        }
         (Some(was), Some(now)) => was == now,
         _ => false,
     }
@@ -270,6 +310,17 @@ fn name_links(full: &mut Full) {
 }
 
 impl Tracker {
+    /// The hard links of the beginning: all paths of each file that had several, sorted, by its number in the
+    /// repository.
+    pub(super) fn links_at_first(&self) -> &HashMap<u64, Vec<RelPath>> {
+        self.links.get_or_init(|| links(&self.options.base, |path| self.seen.get(path).is_some()))
+    }
+
+    /// The same by the file's number in the workspace.
+    pub(super) fn links_seen(&self) -> &HashMap<u64, Vec<RelPath>> {
+        self.seen_links.get_or_init(|| links(&self.seen, |_| true))
+    }
+
     /// What stood at a path at the beginning. The content of a file is learned when a file stands there now.
     fn was(&self, path: &RelPath, now: Option<&Node>) -> Result<Option<Node>, Error> {
         if self.seen.get(path).is_none() {
@@ -292,7 +343,11 @@ impl Tracker {
                         None => None,
                     }
                 }
-                _ => self.known().was(path),
+                // Whether it was learned for another snapshot must not show in this one.
+                _ => {
+                    let known = self.known();
+                    if known.saved { known.was(path) } else { None }
+                }
             };
         }
         Ok(Some(node))
@@ -302,6 +357,17 @@ impl Tracker {
         let shown = self.options.lower.join(path.as_path());
         learn(&self.options.objects, self.lower.as_fd(), &shown, path, item, KEPT)
     }
+}
+
+fn links(base: &Base, counts: impl Fn(&RelPath) -> bool) -> HashMap<u64, Vec<RelPath>> {
+    let mut links: HashMap<u64, Vec<RelPath>> = HashMap::new();
+    for (path, item) in base.below(&RelPath::default()).filter(|(_, item)| item.linked) {
+        if counts(&path) {
+            links.entry(item.ino).or_default().push(path);
+        }
+    }
+    links.values_mut().for_each(|paths| paths.sort_unstable());
+    links
 }
 
 /// Hashes a file of the beginning if it is still what stood there; stores it too if it is not longer than `keep`.
@@ -349,7 +415,9 @@ pub(super) fn save_base(options: &Options, known: &Mutex<Known>) -> Result<(), E
     }
     options.objects.flush()?;
     let path = options.objects.folder().join(BASE_CONTENTS);
-    host::write_durably(&path, &encode(&digests)).during("write", &path)
+    host::write_durably(&path, &encode(&digests)).during("write", &path)?;
+    known.lock().unwrap_or_else(PoisonError::into_inner).saved = true;
+    Ok(())
 }
 
 fn encode(digests: &[Option<Digest>]) -> Vec<u8> {

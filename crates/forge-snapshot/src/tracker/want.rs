@@ -134,15 +134,10 @@ fn anchors(tracker: &Tracker, plan: &mut Plan) {
             _ => None,
         })
         .collect();
-    if wanted.is_empty() {
-        return;
-    }
-    for (path, _) in tracker.seen.below(&RelPath::default()).filter(|(_, item)| item.linked) {
-        if let Some(item) = tracker.options.base.get(&path)
-            && wanted.contains(&item.ino)
-            && !plan.spots.contains_key(&path)
-        {
-            plan.anchors.entry(Group::Base(item.ino)).or_insert(path);
+    for number in wanted {
+        let paths = tracker.links_at_first().get(&number).into_iter().flatten();
+        if let Some(path) = paths.into_iter().find(|path| !plan.spots.contains_key(*path)) {
+            plan.anchors.insert(Group::Base(number), path.clone());
         }
     }
 }

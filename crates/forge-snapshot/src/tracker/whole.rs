@@ -3,9 +3,10 @@
 use super::scan::{Scan, is_racy};
 use crate::base::Item;
 use crate::error::Error;
-use crate::host::{Kind, Stamp};
+use crate::host::{self, Kind, Stamp};
 use crate::node::RelPath;
 use crate::walk::{Denied, Folder, Threads, walk};
+use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -40,7 +41,24 @@ impl Fault {
 pub(super) fn look(scan: &Scan<'_>) -> Result<(), Error> {
     let threads = if scan.tracker.seen.len() > 2_000 { Threads::Two } else { Threads::One };
     walk(&scan.tracker.root, (), Denied::Force, threads, &|folder| visit(scan, folder))
-        .map_err(|fault: Fault| fault.placed(scan))
+        .map_err(|fault: Fault| fault.placed(scan))?;
+    // A name that moved with its folder leaves no trace at the file's other names.
+    for path in scan.untouched_links() {
+        let Some((parent, name)) = host::split(&path) else { continue };
+        let shown = scan.shown(&path);
+        let found = host::open_below(scan.tracker.root.as_fd(), parent, OFlags::PATH | host::FOLDER)
+            .and_then(|folder| Ok((Stamp::of(&folder, name)?, folder)));
+        match found {
+            Ok((stamp, folder)) => {
+                let node = scan.node(folder.as_fd(), name, &path, &stamp)?;
+                scan.put(path, node);
+            }
+            // It went since the walk, or lies where only a walk gets.
+            Err(error) if host::is_absent(&error) || host::is_denied(&error) => {}
+            Err(error) => return Err(Error::io("read", &shown, error)),
+        }
+    }
+    Ok(())
 }
 
 fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, Fault> {

@@ -3,3 +3,4 @@
 mod apply;
 mod compare;
 mod trees;
+mod undo;
