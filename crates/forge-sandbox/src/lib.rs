@@ -55,6 +55,9 @@ pub struct Options {
     /// For tests: no view is an overlay.
     #[doc(hidden)]
     pub copies: bool,
+    /// For tests: protective measures that native boxes go without. Only the init of a test's own binary obeys this.
+    #[doc(hidden)]
+    pub without: Vec<forge_jail::Weakness>,
 }
 
 impl fmt::Debug for Options {
@@ -83,13 +86,15 @@ impl Options {
         Store { views: self.views.clone(), locks: self.locks.clone(), limit }
     }
 
-    fn engine(&self, kind: Kind) -> Docker {
+    fn engine(self: &Arc<Self>, kind: Kind) -> Docker {
         let mut options = docker::Options::new(kind);
-        options.host.clone_from(&self.docker_host);
+        // One setting for both: what names podman is podman's.
+        let named = self.docker_host.clone();
+        options.host = named.filter(|host| host.contains("podman") == (kind == Kind::Podman));
         if let Some(exe) = &self.exe {
             options.exe.clone_from(exe);
         }
-        Docker::new(options)
+        Docker::new(options, Arc::clone(self))
     }
 }
 
@@ -125,14 +130,33 @@ impl Backends {
         once::execute(&self.native, once).await
     }
 
+    /// Removes what boxes left behind whose owner died: control groups, containers. Names each thing.
+    pub async fn prune(&self) -> Vec<String> {
+        let mut removed: Vec<String> = prune().into_iter().map(|path| path.display().to_string()).collect();
+        for engine in [&self.docker, &self.podman] {
+            // An engine that does not run has nothing of ours.
+            removed.extend(engine.prune().await.unwrap_or_default());
+        }
+        removed
+    }
+
     /// The backends with container engines at other places, each with its own options.
     #[must_use]
     pub fn with_engine(mut self, options: docker::Options) -> Self {
         match options.kind {
-            Kind::Docker => self.docker = Docker::new(options),
-            Kind::Podman => self.podman = Docker::new(options),
+            Kind::Docker => self.docker = Docker::new(options, Arc::clone(&self.options)),
+            Kind::Podman => self.podman = Docker::new(options, Arc::clone(&self.options)),
         }
         self
+    }
+
+    /// The backend of an engine.
+    #[must_use]
+    pub const fn engine(&self, kind: Kind) -> &Docker {
+        match kind {
+            Kind::Docker => &self.docker,
+            Kind::Podman => &self.podman,
+        }
     }
 
     /// The isolation of this machine, else that of an engine, and never less.

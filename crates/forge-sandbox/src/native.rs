@@ -153,7 +153,12 @@ fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View),
 }
 
 /// What a specification asks for beside the workspace and the way out.
-fn furnish(options: &Options, jail: &mut JailSpec, spec: &SandboxSpec, report: &mut SandboxReport) {
+pub(crate) fn furnish(
+    options: &Options,
+    jail: &mut JailSpec,
+    spec: &SandboxSpec,
+    report: &mut SandboxReport,
+) {
     jail.binds.extend(spec.read_only.iter().flat_map(|folder| binds(folder)));
     let bind = |path: &PathBuf| Bind { source: path.clone(), target: path.clone(), missing: Missing::Fail };
     jail.writable = spec.writable.iter().map(bind).collect();
@@ -168,6 +173,7 @@ fn furnish(options: &Options, jail: &mut JailSpec, spec: &SandboxSpec, report: &
     };
     jail.limits.memory_bytes = spec.limits.memory_bytes;
     jail.limits.pids = spec.limits.pids;
+    jail.without.clone_from(&options.without);
     jail.limits.cpus = spec.limits.cpus;
     jail.limits.tmp_bytes = spec.limits.tmp_bytes;
     if spec.network != NetworkPolicy::Off && options.caches {
@@ -192,7 +198,7 @@ fn report() -> SandboxReport {
 }
 
 /// The way out of a box whose network is an allow-list.
-enum Way {
+pub(crate) enum Way {
     /// There is none, or it is the machine's own.
     Plain,
     /// A proxy.
@@ -201,7 +207,7 @@ enum Way {
 
 impl Way {
     /// Decides how the box gets out, and tells it.
-    fn out(options: &Options, spec: &SandboxSpec, jail: &mut JailSpec) -> Result<Self, Error> {
+    pub(crate) fn out(options: &Options, spec: &SandboxSpec, jail: &mut JailSpec) -> Result<Self, Error> {
         let NetworkPolicy::Allow(rules) = &spec.network else { return Ok(Self::Plain) };
         jail.listen = Some(PORT);
         for (name, value) in egress::environment(rules, PORT) {
@@ -221,7 +227,7 @@ impl Way {
     }
 
     /// Opens it, when the box stands.
-    fn open(self, jail: &Jail) -> Result<Option<Reached>, Error> {
+    pub(crate) fn open(self, jail: &Jail) -> Result<Option<Reached>, Error> {
         let Self::Proxy { rules, keys, certificates } = self else { return Ok(None) };
         let startup = |why: String| Error::Startup { why };
         let listener = jail.take_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
@@ -241,7 +247,7 @@ impl Way {
 }
 
 /// A file that is shown to a box before what stands in it is known; removed when dropped.
-struct Certificates(PathBuf);
+pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
     fn new() -> Result<Self, Error> {

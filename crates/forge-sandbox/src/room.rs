@@ -7,7 +7,7 @@
 use crate::door::{self, Door, blocking};
 use crate::paths::{self, Places};
 use crate::stream::Streams;
-use crate::view::View;
+use crate::view::{Slot, View};
 use crate::walk::{self, LARGEST_ANSWER, WALKER};
 use forge_jail::{
     Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State,
@@ -66,7 +66,7 @@ pub(crate) struct Room {
     /// Taken out when the room is dropped, with what must end after it.
     jail: Option<Arc<Jail>>,
     keep: Vec<Box<dyn Any + Send + Sync>>,
-    view: Option<Arc<View>>,
+    view: Option<Arc<Slot>>,
     places: Places,
     longest: Duration,
     report: SandboxReport,
@@ -82,10 +82,14 @@ pub(crate) struct Room {
 impl Room {
     /// A box from what a backend built.
     pub(crate) fn new(parts: Parts) -> Self {
+        let jail = Arc::new(parts.jail);
+        let weak = Arc::downgrade(&jail);
+        let over =
+            move || weak.upgrade().is_none_or(|jail| jail.dead().is_some() && is_gone(jail.init_pid()));
         Self {
-            jail: Some(Arc::new(parts.jail)),
+            jail: Some(jail),
             keep: parts.keep,
-            view: parts.view,
+            view: parts.view.map(|view| Slot::new(view, Box::new(over))),
             places: parts.places,
             longest: parts.longest,
             report: parts.report,
@@ -168,11 +172,8 @@ impl Room {
 
     /// Waits until the state before the first change is safe, where changes go to the repository itself.
     async fn before_writing(&self) -> Result<(), Error> {
-        match &self.view {
-            Some(view) if !view.is_safe() => {
-                let view = Arc::clone(view);
-                blocking(move || view.make_safe()).await
-            }
+        match self.view.as_ref().and_then(|slot| slot.view()) {
+            Some(view) if !view.is_safe() => blocking(move || view.make_safe()).await,
             _ => Ok(()),
         }
     }
@@ -212,9 +213,17 @@ impl Room {
 
     async fn command(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
         let begun = Instant::now();
+        // The own binary, asked for by its place, is started as it must be there.
+        let (program, before, rest) = match (&self.helper, spec.argv.split_first()) {
+            (Some(helper), Some((first, rest))) if first == HELPER => {
+                let (program, before) = helper.command(HELPER);
+                (Some(program), before, rest)
+            }
+            _ => (None, Vec::new(), spec.argv.as_slice()),
+        };
         let exec = Exec {
-            program: None,
-            argv: spec.argv.iter().map(|a| Raw::from(a.as_str())).collect(),
+            program: program.map(Raw::from),
+            argv: before.iter().chain(rest).map(|a| Raw::from(a.as_str())).collect(),
             cwd: Raw::from(self.places.relative(&spec.cwd)?),
             env: spec.env.iter().map(|(k, v)| (Raw::from(k.as_str()), Raw::from(v.as_str()))).collect(),
             timeout_ms: Some(millis(spec.timeout.min(self.longest))),
@@ -329,9 +338,11 @@ impl Workspace for Room {
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
-        let Some(view) = self.view.clone() else {
+        let Some(slot) = &self.view else {
             return Err(Error::View { why: "this box has no workspace that could be kept".to_owned() });
         };
+        // Another box of the run has it if this one is dead.
+        let Some(view) = slot.view() else { return Err(self.gone()) };
         // What goes on while the tree is read would be seen half-done.
         let busy = self.kept.load(Ordering::SeqCst) || self.running.load(Ordering::SeqCst) > 0;
         let _frozen = if busy { Some(Frozen::new(self).await?) } else { None };
@@ -341,6 +352,14 @@ impl Workspace for Room {
     fn reached(&self) -> Vec<EgressRecord> {
         self.reached.as_ref().map(|reached| reached()).unwrap_or_default()
     }
+}
+
+/// Whether a process has ended, and with it all of the box whose first one it was. Its number is kept until it is
+/// waited for.
+fn is_gone(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 /// Holds every process of the box still for as long as it lives.

@@ -6,7 +6,7 @@ mod unified;
 
 pub use sources::Sources;
 pub(crate) use sources::digest_of;
-pub use unified::{FileChange, Look, Renames, Unified, unified};
+pub use unified::{FileChange, Look, Renames, Unified, unified, unified_below};
 
 use crate::{Delta, Node, RelPath};
 use std::collections::HashMap;

@@ -11,6 +11,7 @@ mod many;
 mod outside;
 mod place;
 mod publish;
+mod record;
 
 use crate::door::blocking;
 use crate::masks;
@@ -29,7 +30,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,46 @@ impl Unready {
     }
 }
 
+/// A view that is open in a box. Once the box is dead another one may have it, whoever still holds the dead one.
+pub(crate) struct Slot {
+    view: Mutex<Option<Arc<View>>>,
+    over: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// The views that are open in this process.
+static OPEN: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
+
+impl Slot {
+    /// A view for a box that is dead, with everything in it, once `over` says so.
+    pub(crate) fn new(view: Arc<View>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
+        let slot = Arc::new(Self { view: Mutex::new(Some(view)), over });
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|slot| slot.strong_count() > 0);
+        open.push(Arc::downgrade(&slot));
+        slot
+    }
+
+    /// The view, if no other box took it over.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Lets go of what dead boxes of a run still hold.
+fn let_go(store: &Store, run: RunId) {
+    let place = Place::of(&store.views, run);
+    let open: Vec<_> = {
+        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter_map(Weak::upgrade).collect()
+    };
+    for slot in open {
+        let mine = slot.view().is_some_and(|view| view.place.path() == place.path());
+        if mine && (slot.over)() {
+            slot.view.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
 /// How long an earlier box of the run may take to end.
 const ENDING: Duration = Duration::from_secs(15);
 
@@ -97,14 +138,15 @@ pub(crate) async fn prepare(
 ) -> Result<(View, Vec<Box<dyn Any + Send + Sync>>), Error> {
     let begun = Instant::now();
     loop {
-        let (store, spec) = (store.clone(), spec.clone());
+        let (own, spec) = (store.clone(), spec.clone());
         let prepared = blocking(move || {
-            let locks = lock::direct(&store, &spec, run)?;
-            Ok(View::prepare(&store, &spec, run, at).map(|view| (view, locks)))
+            let locks = lock::direct(&own, &spec, run)?;
+            Ok(View::prepare(&own, &spec, run, at).map(|view| (view, locks)))
         });
         match prepared.await? {
             Ok((view, locks)) => return Ok((view, vec![Box::new(locks)])),
             Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
+                let_go(store, run);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(unready) => return Err(unready.error()),

@@ -1,1 +1,465 @@
-//! What the workspaces of runs hold, seen from outside of any box.
+//! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
+
+use super::place::{Meta, Place, bytes_of, remove_tree};
+use super::publish::{Publish, unpublish};
+use super::record::Record;
+use super::{Store, Unready, View, let_go, lock, many, view_error};
+use crate::Backends;
+use crate::door::blocking;
+use crate::masks;
+use forge_ports::sandbox::{Conflict, Error};
+use forge_ports::views::{Applied, Merge, Published, ViewUsage};
+use forge_ports::{Sandbox as _, Views, async_trait};
+use forge_snapshot::apply::{self, Mergeable, Part};
+use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, unified};
+use forge_snapshot::{Base, Delta, Node, Objects, RelPath};
+use forge_types::{
+    ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceMode,
+};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a box of the run may take to end.
+const ENDING: Duration = Duration::from_secs(15);
+/// Longest time of one step of a commit, milliseconds.
+const COMMIT_MS: u64 = 1_800_000;
+
+/// Whether contents are only read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// A run's view without a box.
+struct Closed {
+    place: Place,
+    meta: Meta,
+    roots: Vec<Root>,
+}
+
+/// One repository of it.
+struct Root {
+    repo: PathBuf,
+    base: Arc<Base>,
+    objects: Objects,
+}
+
+impl Root {
+    fn sources(&self) -> Sources<'_> {
+        Sources { repository: &self.repo, base: &self.base, objects: &self.objects }
+    }
+}
+
+impl Closed {
+    fn open(store: &Store, run: RunId, access: Access) -> Result<Self, Unready> {
+        let place = Place::of(&store.views, run);
+        let Some(meta) = place.load()? else {
+            let why = "the run has no steps that are kept: it has not begun, or they were removed".to_owned();
+            return Err(Error::View { why }.into());
+        };
+        let mut roots = Vec::with_capacity(meta.repos.len());
+        for (index, repo) in meta.repos.iter().enumerate() {
+            let folder = place.objects(index);
+            let objects = match access {
+                Access::Read => Objects::open_read_only(&folder)?,
+                Access::Write => Objects::open(&folder)?,
+            };
+            roots.push(Root { repo: repo.path.clone(), base: place.load_base(index)?, objects });
+        }
+        Ok(Self { place, meta, roots })
+    }
+
+    /// How each repository differs from its beginning in a state, without what is masked.
+    fn deltas(&self, state: Option<SnapshotId>) -> Result<Vec<Delta>, Error> {
+        let parts = many::parts(&self.place, &self.meta, state)?;
+        let record = Record::load(&self.place)?;
+        let mut deltas = Vec::with_capacity(parts.len());
+        for (index, (root, part)) in self.roots.iter().zip(parts).enumerate() {
+            let mut delta = match state {
+                None => Delta::new(),
+                Some(_) => forge_snapshot::delta(&root.objects, part).map_err(|error| view_error(&error))?,
+            };
+            delta.retain(|path, entry| !self.is_masked(index, path, entry.now.as_ref()));
+            record.complete(index, &mut delta);
+            deltas.push(delta);
+        }
+        Ok(deltas)
+    }
+
+    /// Whether a path is masked, or holds what a masked file held: such a file can be moved with its folder.
+    fn is_masked(&self, index: usize, path: &RelPath, now: Option<&Node>) -> bool {
+        let content = match now {
+            Some(Node::File { content, .. }) => *content,
+            _ => None,
+        };
+        self.meta.masks.iter().filter(|mask| mask.repo == index).any(|mask| {
+            mask.path == path.as_bytes()
+                || (content.is_some() && mask.content == content && masks::can_be_credential(path.as_path()))
+        })
+    }
+
+    /// What differs in each repository between two states.
+    fn differences(
+        &self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<Vec<Vec<Difference>>, Error> {
+        let (from, to) = (self.deltas(from)?, self.deltas(to)?);
+        let mut all = Vec::with_capacity(self.roots.len());
+        for (root, (from, to)) in self.roots.iter().zip(from.iter().zip(&to)) {
+            let mut differences = compare::compare(from, to);
+            differences.retain(|difference| !difference.path.as_bytes().is_empty());
+            let learned = root.sources().learn(&mut differences);
+            learned
+                .map_err(|error| Error::View { why: format!("reading {}: {error}", root.repo.display()) })?;
+            all.push(differences);
+        }
+        Ok(all)
+    }
+
+    /// Differences as they are told, with lines counted.
+    fn changes(&self, index: usize, differences: &[Difference]) -> Result<Vec<FileChange>, Error> {
+        let look = Look { context: 0, renames: Renames::Split, ..Look::default() };
+        let diff =
+            unified(differences, &self.roots[index].sources(), look).map_err(|error| self.unread(&error))?;
+        let change = |file: &compare::FileChange| {
+            let lines = |count: usize| (!file.opaque).then(|| u64::try_from(count).unwrap_or(u64::MAX));
+            FileChange {
+                path: self.inside(index, &file.path),
+                kind: kind(file.change),
+                added: lines(file.added),
+                removed: lines(file.removed),
+            }
+        };
+        Ok(diff.files.iter().map(change).collect())
+    }
+
+    /// A path as it reads in the workspace.
+    fn inside(&self, index: usize, path: &RelPath) -> String {
+        match self.meta.repos[index].name.as_str() {
+            "" => path.to_string(),
+            name => format!("{name}/{path}"),
+        }
+    }
+
+    fn unread(&self, error: &std::io::Error) -> Error {
+        self.place.failed("reading contents in", error)
+    }
+
+    fn compare(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<Vec<FileChange>, Error> {
+        let mut changes = Vec::new();
+        for (index, differences) in self.differences(from, to)?.iter().enumerate() {
+            changes.extend(self.changes(index, differences)?);
+        }
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(changes)
+    }
+
+    fn diff(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<String, Error> {
+        let mut text = Vec::new();
+        for (index, differences) in self.differences(from, to)?.iter().enumerate() {
+            let name = &self.meta.repos[index].name;
+            let below = RelPath::new(name.as_bytes()).unwrap_or_default();
+            let look = Look::default();
+            let diff = compare::unified_below(&below, differences, &self.roots[index].sources(), look);
+            text.extend(diff.map_err(|error| self.unread(&error))?.text);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn apply(
+        &self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+        merge: Merge,
+        locks: &Path,
+    ) -> Result<Applied, Error> {
+        // In the order of their paths, so that two applies never wait for one another.
+        let mut repos: Vec<&Path> = self.roots.iter().map(|root| root.repo.as_path()).collect();
+        repos.sort_unstable();
+        let _locks: Vec<_> =
+            repos.into_iter().map(|repo| lock::for_apply(repo, locks)).collect::<Result<_, _>>()?;
+        let record = Record::load(&self.place)?;
+        let wanted = self.deltas(to)?;
+        let (before, after) = match record.way_back(from, to) {
+            Some(changed) => {
+                let nothing = vec![Delta::new(); changed.len()];
+                (changed, nothing)
+            }
+            None => (self.deltas(from)?, wanted.clone()),
+        };
+        let part = |(root, (from, to)): (_, _)| {
+            let root: &Root = root;
+            Part { place: root.sources(), from, to }
+        };
+        let parts: Vec<Part<'_>> = self.roots.iter().zip(before.iter().zip(&after)).map(part).collect();
+        let merge = match merge {
+            Merge::No => apply::Merge::No,
+            Merge::Clean => apply::Merge::Clean,
+        };
+        let applied = apply::apply_all(&parts, merge).map_err(|failed| self.refused(failed))?;
+        let base = |index: usize, path: &RelPath| self.roots[index].base.node(path);
+        let kept = record.add(&self.place, (from, to), &base, &applied);
+        let mut result = self.told(&applied)?;
+        if let Err(error) = kept {
+            // It is applied, and that is what counts.
+            result.notes.push(format!("it can't be taken back exactly: {error}"));
+        }
+        result.notes.extend(self.nested(&wanted));
+        Ok(result)
+    }
+
+    /// What was done, in the words of the port.
+    fn told(&self, applied: &[apply::Applied]) -> Result<Applied, Error> {
+        let mut result = Applied::default();
+        for (index, applied) in applied.iter().enumerate() {
+            result.changed.extend(self.changes(index, &applied.changed)?);
+            result.merged.extend(applied.merged.iter().map(|path| self.inside(index, path)));
+            result.notes.extend(applied.kept.iter().map(|kept| {
+                let (path, holds) = (self.inside(index, &kept.path), self.inside(index, &kept.holds));
+                format!("the folder {path} was kept: it holds {holds}, which the run knows nothing of")
+            }));
+        }
+        result.changed.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(result)
+    }
+
+    /// Repositories within the repositories whose git data a run changed: that is never applied.
+    fn nested(&self, deltas: &[Delta]) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for (index, delta) in deltas.iter().enumerate() {
+            for path in delta.keys().filter(|path| path.is_git()) {
+                let parts: Vec<&[u8]> = path.parts().take_while(|part| *part != b".git").collect();
+                let Some(folder) = RelPath::new(parts.join(&b'/')) else { continue };
+                if parts.is_empty() {
+                    continue;
+                }
+                let folder = self.inside(index, &folder);
+                let note = format!("{folder} is a git repository of its own: its git data was left out");
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        notes
+    }
+
+    fn refused(&self, failed: Vec<(usize, apply::Error)>) -> Error {
+        let mut conflicts = Vec::new();
+        let mut others = Vec::new();
+        for (index, error) in failed {
+            match error {
+                apply::Error::Conflicts(list) => {
+                    conflicts.extend(list.into_iter().map(|conflict| Conflict {
+                        path: self.inside(index, &conflict.path),
+                        why: in_words(&conflict),
+                        merges: conflict.merge == Mergeable::Clean,
+                    }))
+                }
+                error => others.push(error.to_string()),
+            }
+        }
+        if !others.is_empty() {
+            return Error::View { why: others.join("; ") };
+        }
+        conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+        Error::Conflicts { conflicts }
+    }
+}
+
+fn in_words(conflict: &apply::Conflict) -> String {
+    match conflict.merge {
+        Mergeable::No => conflict.why.to_string(),
+        Mergeable::Clean => format!("{} (both changes can be merged)", conflict.why),
+        Mergeable::Conflicting { .. } => format!("{} (both changed the same lines)", conflict.why),
+    }
+}
+
+const fn kind(change: Change) -> ChangeKind {
+    match change {
+        Change::Added => ChangeKind::Added,
+        Change::Modified => ChangeKind::Modified,
+        Change::Removed => ChangeKind::Removed,
+        Change::Mode => ChangeKind::Mode,
+        Change::Retyped => ChangeKind::Retyped,
+    }
+}
+
+/// Does something with a view off the runtime's threads, once boxes of the run that are ending have ended.
+async fn patiently<T: Send + 'static>(
+    store: &Store,
+    run: RunId,
+    work: impl Fn(&Store) -> Result<T, Unready> + Clone + Send + 'static,
+) -> Result<T, Error> {
+    let begun = Instant::now();
+    loop {
+        let (own, work) = (store.clone(), work.clone());
+        match blocking(move || Ok(work(&own))).await? {
+            Ok(done) => return Ok(done),
+            Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
+                let_go(store, run);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(unready) => return Err(unready.error()),
+        }
+    }
+}
+
+#[async_trait]
+impl Views for Backends {
+    async fn compare(
+        &self,
+        _spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<Vec<FileChange>, Error> {
+        if from == to {
+            return Ok(Vec::new());
+        }
+        let work = move |store: &Store| Ok(Closed::open(store, run, Access::Read)?.compare(from, to)?);
+        patiently(&self.options.store(), run, work).await
+    }
+
+    async fn diff(
+        &self,
+        _spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<String, Error> {
+        if from == to {
+            return Ok(String::new());
+        }
+        let work = move |store: &Store| Ok(Closed::open(store, run, Access::Read)?.diff(from, to)?);
+        patiently(&self.options.store(), run, work).await
+    }
+
+    async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error> {
+        let spec = spec.clone();
+        let work = move |store: &Store| {
+            if to.is_none() && Place::of(&store.views, run).load()?.is_none() {
+                // It has not begun, so it stands at its beginning.
+                return Ok(());
+            }
+            let _locks = lock::direct(store, &spec, run)?;
+            Ok(View::prepare(store, &spec, run, None)?.restore(to)?)
+        };
+        patiently(&self.options.store(), run, work).await
+    }
+
+    async fn apply(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+        merge: Merge,
+    ) -> Result<Applied, Error> {
+        if from == to || spec.mode == WorkspaceMode::Inplace {
+            return Ok(Applied::default());
+        }
+        let spec = spec.clone();
+        let work = move |store: &Store| {
+            let closed = Closed::open(store, run, Access::Write)?;
+            super::same_repos(&closed.meta, &super::repos(&spec)?)?;
+            Ok(closed.apply(from, to, merge, &store.locks)?)
+        };
+        patiently(&self.options.store(), run, work).await
+    }
+
+    async fn publish(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        to: SnapshotId,
+        message: &str,
+    ) -> Result<Option<Published>, Error> {
+        let work = move |store: &Store| {
+            let closed = Closed::open(store, run, Access::Read)?;
+            // A commit of the run's own counts as well, so git data is not left out.
+            let changed: Vec<bool> = closed.deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
+            Ok((closed.meta, changed))
+        };
+        let (meta, changed) = patiently(&self.options.store(), run, work).await?;
+        if !changed.contains(&true) {
+            return Ok(None);
+        }
+        let mut own = spec.clone();
+        own.network = NetworkPolicy::Off;
+        own.limits.command_ms = own.limits.command_ms.max(COMMIT_MS);
+        let room = self.open(&own, run, Some(to)).await?;
+        let mut first: Option<Published> = None;
+        let mut done: Vec<&Path> = Vec::new();
+        for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
+            let masked = meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::Mask::rel);
+            let publish = Publish {
+                room: room.as_ref(),
+                folder: &repo.name,
+                repo: &repo.path,
+                run,
+                message,
+                masked: masked.map(|path| path.as_path().to_owned()).collect(),
+            };
+            match publish.publish().await {
+                Ok(Some(published)) => {
+                    done.push(&repo.path);
+                    first.get_or_insert(published);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // All of them or none.
+                    done.iter().for_each(|repo| unpublish(repo, &format!("forge/{run}")));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(first)
+    }
+
+    async fn usage(&self) -> Result<Vec<ViewUsage>, Error> {
+        let store = self.options.store();
+        blocking(move || {
+            let entries = match std::fs::read_dir(&store.views) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(Error::View { why: format!("{}: {error}", store.views.display()) }),
+                Ok(entries) => entries,
+            };
+            let run = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RunId>().ok();
+            let mut usage: Vec<ViewUsage> =
+                entries.flatten().filter_map(run).filter_map(|run| used(&store, run)).collect();
+            usage.sort_by_key(|usage| usage.run);
+            Ok(usage)
+        })
+        .await
+    }
+
+    async fn remove(&self, run: RunId) -> Result<u64, Error> {
+        let work = move |store: &Store| {
+            let place = Place::of(&store.views, run);
+            if place.objects(0).exists() {
+                // While a box is open on it this fails.
+                drop(Objects::open(&place.objects(0))?);
+            }
+            // First what says that there is a view: whatever is left after a crash is nobody's.
+            let _ = std::fs::remove_file(place.path().join("meta.json"));
+            Ok(remove_tree(place.path()))
+        };
+        patiently(&self.options.store(), run, work).await
+    }
+}
+
+/// What a run keeps, if it keeps anything.
+fn used(store: &Store, run: RunId) -> Option<ViewUsage> {
+    let place = Place::of(&store.views, run);
+    place.path().is_dir().then(|| {
+        let written =
+            [place.path().to_owned(), place.objects(0), place.objects(0).join("pack"), place.upper(0)];
+        let at = written.iter().filter_map(|path| std::fs::metadata(path).ok());
+        let at = at.map(|meta| meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1000).max().unwrap_or(0);
+        ViewUsage { run, bytes: bytes_of(place.path()), at: Timestamp::from_micros(at) }
+    })
+}

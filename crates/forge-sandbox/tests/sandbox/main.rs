@@ -9,7 +9,13 @@
     reason = "tests start themselves again as another user and say loudly what they cannot test"
 )]
 
+mod docker;
+mod engine;
+mod egress;
 mod isolation;
 mod limits;
 mod rig;
+mod verify;
+mod tree;
+mod views;
 mod workspace;

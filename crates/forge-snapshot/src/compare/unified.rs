@@ -89,10 +89,21 @@ pub struct Unified {
 
 /// The unified diff of `differences`, with contents from `sources`.
 pub fn unified(differences: &[Difference], sources: &Sources<'_>, look: Look) -> io::Result<Unified> {
+    unified_below(&RelPath::default(), differences, sources, look)
+}
+
+/// [`unified`] of a tree that stands in the folder `below` of the tree that the diff is of. The counted paths of
+/// [`Unified::files`] stay as they are in their own tree.
+pub fn unified_below(
+    below: &RelPath,
+    differences: &[Difference],
+    sources: &Sources<'_>,
+    look: Look,
+) -> io::Result<Unified> {
     let moved = if look.renames == Renames::Shown { renames(differences) } else { Vec::new() };
     let sources_of: HashMap<usize, usize> = moved.iter().map(|(from, to)| (*to, *from)).collect();
     let left: HashSet<usize> = moved.iter().map(|(from, _)| *from).collect();
-    let mut out = Writer { sources, look, diff: Unified::default() };
+    let mut out = Writer { below, sources, look, diff: Unified::default() };
     for (at, difference) in differences.iter().enumerate() {
         if let Some(from) = sources_of.get(&at) {
             out.renamed(&differences[*from], difference);
@@ -127,6 +138,7 @@ enum Content {
 }
 
 struct Writer<'a> {
+    below: &'a RelPath,
     sources: &'a Sources<'a>,
     look: Look,
     diff: Unified,
@@ -157,15 +169,22 @@ impl Writer<'_> {
 
     fn line_path(&mut self, text: &str, prefix: &str, path: &RelPath) {
         self.diff.text.extend_from_slice(text.as_bytes());
-        self.diff.text.extend_from_slice(&quoted(prefix, path.as_bytes()));
+        let name = self.name(prefix, path);
+        self.diff.text.extend_from_slice(&name);
         self.diff.text.push(b'\n');
+    }
+
+    /// A path as it reads in the diff.
+    fn name(&self, prefix: &str, path: &RelPath) -> Vec<u8> {
+        quoted(prefix, self.below.join(path.as_bytes()).as_bytes())
     }
 
     fn header(&mut self, from: &RelPath, to: &RelPath) {
         self.diff.text.extend_from_slice(b"diff --git ");
-        self.diff.text.extend_from_slice(&quoted("a/", from.as_bytes()));
+        let (from, to) = (self.name("a/", from), self.name("b/", to));
+        self.diff.text.extend_from_slice(&from);
         self.diff.text.push(b' ');
-        self.diff.text.extend_from_slice(&quoted("b/", to.as_bytes()));
+        self.diff.text.extend_from_slice(&to);
         self.diff.text.push(b'\n');
     }
 
@@ -297,7 +316,7 @@ impl Writer<'_> {
         for (begin, prefix, side) in [(around[0], "a/", old), (around[1], "b/", new)] {
             let name: Cow<'_, [u8]> = match side.mode {
                 None => Cow::Borrowed(b"/dev/null"),
-                Some(_) => Cow::Owned(quoted(prefix, path.as_bytes())),
+                Some(_) => Cow::Owned(self.name(prefix, path)),
             };
             self.diff.text.extend_from_slice(begin.as_bytes());
             self.diff.text.extend_from_slice(&name);

@@ -1,0 +1,113 @@
+//! What was applied to the repositories of a run, as far as later applies must know it: what each apply changed, so that
+//! it can be taken back to the byte, and contents of the beginning that were learned on the way.
+
+use super::place::{Place, write_durably};
+use forge_ports::sandbox::Error;
+use forge_snapshot::apply::Applied;
+use forge_snapshot::{Delta, Entry, Node, RelPath};
+use forge_types::{Digest, SnapshotId};
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// All applies of a run that were not taken back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    steps: Vec<Step>,
+    /// For each repository: paths, sizes and contents of files of the beginning.
+    learned: Vec<Vec<(Vec<u8>, u64, Digest)>>,
+}
+
+/// One apply.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Step {
+    from: Option<SnapshotId>,
+    to: Option<SnapshotId>,
+    /// For each repository: what changed in it.
+    changed: Vec<Vec<(Vec<u8>, Entry)>>,
+}
+
+impl Record {
+    /// Reads what is known of a run.
+    pub(super) fn load(place: &Place) -> Result<Self, Error> {
+        match std::fs::read(place.applied()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(place.failed("reading", &error)),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::View {
+                why: format!("{} is damaged: {error}", place.applied().display()),
+            }),
+        }
+    }
+
+    /// What the last apply changed, if this is its way back.
+    pub(super) fn way_back(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Option<Vec<Delta>> {
+        let last = self.steps.last().filter(|step| (step.to, step.from) == (from, to))?;
+        let delta = |changed: &Vec<(Vec<u8>, Entry)>| {
+            changed
+                .iter()
+                .filter_map(|(path, entry)| Some((RelPath::new(path.clone())?, entry.clone())))
+                .collect()
+        };
+        Some(last.changed.iter().map(delta).collect())
+    }
+
+    /// Fills in contents of the beginning that are known by now.
+    pub(super) fn complete(&self, index: usize, delta: &mut Delta) {
+        for (path, len, digest) in self.learned.get(index).into_iter().flatten() {
+            let Some(path) = RelPath::new(path.clone()) else { continue };
+            if let Some(Entry { was: Some(Node::File { size, content, .. }), .. }) = delta.get_mut(&path)
+                && content.is_none()
+                && size == len
+            {
+                *content = Some(*digest);
+            }
+        }
+    }
+
+    /// Takes note of an apply, or of a way back, and keeps it.
+    pub(super) fn add(
+        mut self,
+        place: &Place,
+        (from, to): (Option<SnapshotId>, Option<SnapshotId>),
+        base: &dyn Fn(usize, &RelPath) -> Option<Node>,
+        applied: &[Applied],
+    ) -> Result<(), Error> {
+        let back = self.way_back(from, to).is_some();
+        if back {
+            self.steps.pop();
+        }
+        self.learned.resize(applied.len().max(self.learned.len()), Vec::new());
+        for (index, applied) in applied.iter().enumerate() {
+            for difference in applied.changed.iter().chain(&applied.already) {
+                self.learn(
+                    index,
+                    &difference.path,
+                    difference.before.as_ref(),
+                    base(index, &difference.path),
+                );
+            }
+        }
+        if !back {
+            let changed = |applied: &Applied| {
+                applied.record().into_iter().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
+            };
+            self.steps.push(Step { from, to, changed: applied.iter().map(changed).collect() });
+        }
+        let bytes = serde_json::to_vec(&self).map_err(|error| Error::View { why: error.to_string() })?;
+        write_durably(&place.applied(), &bytes).map_err(|error| place.failed("writing", &error))
+    }
+
+    /// Keeps the content of a file that stood there at the beginning, told by its size and time.
+    fn learn(&mut self, index: usize, path: &RelPath, before: Option<&Node>, base: Option<Node>) {
+        let (
+            Some(Node::File { size, mtime_ns, content: Some(content), .. }),
+            Some(Node::File { size: was, mtime_ns: at, .. }),
+        ) = (before, &base)
+        else {
+            return;
+        };
+        let known = self.learned[index].iter().any(|(known, ..)| known == path.as_bytes());
+        if size == was && mtime_ns == at && !known {
+            self.learned[index].push((path.as_bytes().to_vec(), *size, *content));
+        }
+    }
+}
