@@ -12,7 +12,7 @@ use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 
 use crate::error::Error;
-use crate::init::{c_path, id_mapping, take_id};
+use crate::init::{FIRST_UID, UIDS, c_path, id_mapping, take_id};
 use crate::probe;
 use crate::sys::{self, Attributes, Recursive};
 
@@ -31,6 +31,12 @@ impl RunUser {
     pub fn take(kept: Option<u32>) -> io::Result<Self> {
         let (id, taken) = take_id(kept)?;
         Ok(Self { id, _taken: taken })
+    }
+
+    /// Whether an id is one of those that boxes of root get.
+    #[must_use]
+    pub fn is_one(id: u32) -> bool {
+        (FIRST_UID..FIRST_UID + UIDS).contains(&id)
     }
 
     /// The id, of the user and of the group.

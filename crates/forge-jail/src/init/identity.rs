@@ -18,9 +18,9 @@ use crate::sys::{self, Fork};
 use crate::wire::OverlayAttributes;
 
 /// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
-const FIRST_UID: u32 = 0x7000_0000;
+pub(crate) const FIRST_UID: u32 = 0x7000_0000;
 /// How many such ids there are.
-const UIDS: u32 = 0x0040_0000;
+pub(crate) const UIDS: u32 = 0x0040_0000;
 /// The id that root's boxes see as their own.
 const INSIDE: u32 = 1000;
 

@@ -28,7 +28,7 @@ mod watch;
 pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
 pub(crate) use contained::{Guest, own_namespaces};
 pub use files::{Files, TEMP_PREFIX};
-pub(crate) use identity::{mapping as id_mapping, take_id};
+pub(crate) use identity::{FIRST_UID, UIDS, mapping as id_mapping, take_id};
 pub(crate) use mounts::c_path;
 pub(crate) use serve::Order;
 

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::error::Error;
+use super::ground::Cover;
 use super::place::Place;
 use super::{Kind, owner};
 use bollard::models::{
@@ -41,9 +42,7 @@ pub(crate) struct Plan<'a> {
     /// Beside what every box has.
     pub(crate) shown: Vec<Shown>,
     /// Files and folders of the container that are covered by something empty.
-    pub(crate) covered: Vec<PathBuf>,
-    /// Size in bytes of a writable `/cache` in memory, if there is to be one.
-    pub(crate) caches: Option<u64>,
+    pub(crate) covered: Vec<(PathBuf, Cover)>,
 }
 
 /// Files of /proc and /sys that tell about the machine or act on it; the engine covers them. The first ones are what
@@ -77,6 +76,8 @@ const MASKED: &[&str] = &[
     "/sys/kernel/debug",
     "/sys/kernel/tracing",
 ];
+/// Most processes of one user, where that must be given.
+const PROCESSES: u64 = 16_384;
 /// What stays readable and cannot be written.
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 
@@ -169,7 +170,7 @@ fn host_config(engine: &Engine, plan: &Plan<'_>) -> Result<HostConfig, Error> {
         nano_cpus: limits.cpus.map(nano),
         shm_size: Some(bytes(limits.tmp_bytes / 4)),
         tmpfs: Some(tmpfs(plan, podman)),
-        ulimits: Some(ulimits(plan.jail)),
+        ulimits: Some(ulimits(plan.jail, podman)),
         mounts: Some(mounts(plan)),
         network_mode: Some(
             match plan.jail.network {
@@ -214,20 +215,28 @@ fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
         format!("rw,exec,nosuid,nodev,mode=1777,size={size}{inodes}")
     };
     let mut places = HashMap::from([("/tmp".to_owned(), options(plan.jail.limits.tmp_bytes))]);
-    if let Some(size) = plan.caches {
+    if let Some(size) = plan.jail.caches {
         places.insert("/cache".to_owned(), options(size));
     }
     places
 }
 
 /// Given in full: what an engine would pass on depends on how it was started.
-fn ulimits(jail: &JailSpec) -> Vec<ResourcesUlimits> {
+fn ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
     let limit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: i64::try_from(value).ok(),
         hard: i64::try_from(value).ok(),
     };
-    vec![limit("nofile", jail.limits.open_files.max(64)), limit("core", 0), limit("memlock", 8 << 20)]
+    let mut limits =
+        vec![limit("nofile", jail.limits.open_files.max(64)), limit("core", 0), limit("memlock", 8 << 20)];
+    if podman {
+        // Left alone it asks for more than it may give. The number counts every process of the user, so it is only a
+        // far bound; the control group counts those of the box.
+        let own = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
+        limits.push(limit("nproc", own.unwrap_or(u64::MAX).min(PROCESSES)));
+    }
+    limits
 }
 
 fn security(plan: &Plan<'_>, podman: bool) -> Result<Vec<String>, Error> {
@@ -254,12 +263,15 @@ fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
     ];
     let helper = plan.helper.files().iter().map(|f| bind(&f.source, &f.target, Access::Read));
     let shown = plan.shown.iter().map(|s| bind(&s.source, &s.target, s.access));
-    let empty = place.path("covered");
+    let empty = |cover: Cover| match cover {
+        Cover::File => place.path("covered"),
+        Cover::Folder => place.path("covered-folder"),
+    };
     // Outer places first, so that an inner one lands on top.
     let mut mounts: Vec<Mount> =
         fixed.iter().map(|(s, t)| bind(s, t, Access::Read)).chain(helper).chain(shown).collect();
     mounts.sort_by_key(|m| m.target.as_deref().map_or(0, |t| Path::new(t).components().count()));
-    mounts.extend(plan.covered.iter().map(|path| bind(&empty, path, Access::Read)));
+    mounts.extend(plan.covered.iter().map(|(path, cover)| bind(&empty(*cover), path, Access::Read)));
     mounts
 }
 
@@ -278,9 +290,17 @@ fn bind(source: &Path, target: &Path, access: Access) -> Mount {
     }
 }
 
-/// The `PATH` that an image was made with, for commands.
-pub(crate) fn search_path(image: &ImageInspect) -> Option<(Raw, Raw)> {
-    let env = image.config.as_ref()?.env.as_ref()?;
-    let path = env.iter().find_map(|line| line.strip_prefix("PATH="))?;
-    Some((Raw::from("PATH"), Raw::from(path)))
+/// Puts the folders that an image was made to find its programs in before those of the box.
+pub(crate) fn search_path(image: &ImageInspect, env: &mut Vec<(Raw, Raw)>) {
+    let lines = image.config.as_ref().and_then(|config| config.env.as_ref());
+    let Some(first) = lines.into_iter().flatten().find_map(|line| line.strip_prefix("PATH=")) else { return };
+    let Some((_, path)) = env.iter_mut().find(|(name, _)| name.0 == b"PATH") else { return };
+    let mut folders: Vec<&str> = first.split(':').filter(|folder| !folder.is_empty()).collect();
+    let rest = path.to_string();
+    for folder in rest.split(':') {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    *path = Raw::from(folders.join(":"));
 }

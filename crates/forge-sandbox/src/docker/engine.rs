@@ -22,16 +22,12 @@ pub(crate) struct Engine {
     pub(crate) api: Docker,
     pub(crate) kind: Kind,
     pub(crate) socket: PathBuf,
-    /// The engine's own version.
-    pub(crate) version: String,
     /// Its processor, in the words of images (`amd64`).
     pub(crate) architecture: String,
     /// What it can enforce and what it cannot.
     pub(crate) ceilings: Vec<LayerReport>,
     /// Whether it runs without root, in a user namespace of its own.
     pub(crate) rootless: bool,
-    /// What it said about itself.
-    pub(crate) warnings: Vec<String>,
 }
 
 impl Engine {
@@ -58,11 +54,9 @@ impl Engine {
             api,
             kind: if podman { Kind::Podman } else { kind },
             socket,
-            version,
             architecture: architecture(&said.arch.unwrap_or_default()),
             ceilings: ceilings(&info),
             rootless: options.iter().any(|o| o.contains("rootless")),
-            warnings: info.warnings.unwrap_or_default(),
         })
     }
 }

@@ -3,67 +3,41 @@
 use super::container::{Access, Shown};
 use super::error::Error;
 use super::place::Place;
-use crate::masks;
-use crate::paths::Places;
-use crate::view::View;
-use forge_jail::{Bind, JailSpec, Mapped, Network, Raw, Root, RunUser, Show, WORKSPACE};
-use forge_ports::sandbox;
-use forge_types::{NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
+use forge_jail::{JailSpec, Mapped, Missing, Root, RunUser, Show, WORKSPACE};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The host's side of a container's workspace.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ground {
     /// What is bound into the container.
     pub(super) shown: Vec<Shown>,
-    /// Paths below the workspace that are covered.
-    pub(super) masked: Vec<PathBuf>,
+    /// What is covered, as the container names it, with whether it is a folder.
+    pub(super) covered: Vec<(PathBuf, Cover)>,
     /// The folder that must be seen at `/workspace` itself, if there is one.
     pub(super) seen: Option<PathBuf>,
     /// Mounts that only have to last until the container has its own.
     pub(super) maps: Vec<Mapped>,
-    pub(super) view: Option<Arc<View>>,
-    pub(super) places: Places,
-    pub(super) report: SandboxReport,
+}
+
+/// What something is covered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    File,
+    Folder,
 }
 
 impl Ground {
     /// Decides what stands where. `user` is who the box runs as if this is root.
-    pub(super) fn prepare(
-        spec: &SandboxSpec,
-        _run: RunId,
-        _at: Option<SnapshotId>,
-        user: Option<&RunUser>,
-        place: &Place,
-    ) -> Result<Self, sandbox::Error> {
-        if spec.mode != WorkspaceMode::Inplace {
-            return Err(sandbox::Error::View { why: "no private view for this backend yet".to_owned() });
-        }
-        let repo = std::fs::canonicalize(&spec.repo)
-            .map_err(Error::host(format!("the workspace {}", spec.repo.display())))?;
-        let masks = masks::scan(&repo, &spec.reveal);
-        let report = SandboxReport {
-            view: "direct".to_owned(),
-            masked: masks.paths.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
-            warnings: masks.warnings,
-            ..SandboxReport::default()
-        };
-        let roots = vec![Root { source: repo.clone(), target: WORKSPACE.into(), show: Show::Direct }];
-        let mut ground = Self {
-            shown: Vec::new(),
-            masked: masks.paths,
-            seen: None,
-            maps: Vec::new(),
-            view: None,
-            places: Places::one(repo),
-            report,
-        };
-        for (number, root) in roots.iter().enumerate() {
+    pub(super) fn prepare(jail: &JailSpec, user: Option<&RunUser>, place: &Place) -> Result<Self, Error> {
+        let mut ground = Self::default();
+        for (number, root) in jail.roots.iter().enumerate() {
             ground.show(root, number, user, place)?;
         }
-        ground.further(spec);
+        ground.further(jail);
+        for masked in &jail.masked {
+            ground.cover(&jail.roots, masked.as_path());
+        }
         Ok(ground)
     }
 
@@ -83,16 +57,13 @@ impl Ground {
             // An ordinary user's box has that user's id.
             (_, None) => root.source.clone(),
             (Show::Owned, Some(user)) => {
-                give(&root.source, user.id()).map_err(Error::host(format!(
-                    "giving {} to the user of the box",
-                    root.source.display()
-                )))?;
+                let doing = format!("giving {} to the user of the box", root.source.display());
+                give(&root.source, user.id()).map_err(Error::host(doing))?;
                 root.source.clone()
             }
             (Show::Direct, Some(user)) => {
-                let point = place
-                    .mount_point(&format!("root-{number}"))
-                    .map_err(Error::host("making a place for the workspace"))?;
+                let point = place.mount_point(&format!("root-{number}"));
+                let point = point.map_err(Error::host("making a place for the workspace"))?;
                 self.maps.push(Mapped::new(&root.source, &point, user)?);
                 point
             }
@@ -104,51 +75,37 @@ impl Ground {
         Ok(())
     }
 
-    /// Folders beside the workspace that the run asked for.
-    fn further(&mut self, spec: &SandboxSpec) {
-        let read = spec.read_only.iter().flat_map(|folder| crate::native::binds(folder));
-        let shown = |bind: Bind, access| Shown { source: bind.source, target: bind.target, access };
-        self.shown.extend(read.filter(|bind| bind.source.exists()).map(|bind| shown(bind, Access::Read)));
-        let write = spec.writable.iter().filter(|folder| folder.exists());
-        self.shown.extend(write.map(|folder| Shown {
-            source: folder.clone(),
-            target: folder.clone(),
-            access: Access::Write,
+    /// Folders beside the workspace.
+    fn further(&mut self, jail: &JailSpec) {
+        let read = jail.binds.iter().map(|bind| (bind, Access::Read));
+        let all = read.chain(jail.writable.iter().map(|bind| (bind, Access::Write)));
+        // What is missing and must be there the engine refuses by name.
+        let wanted = all.filter(|(bind, _)| bind.missing == Missing::Fail || bind.source.exists());
+        self.shown.extend(wanted.map(|(bind, access)| Shown {
+            source: bind.source.clone(),
+            target: bind.target.clone(),
+            access,
         }));
     }
 
-    /// What is covered, as the container names it.
-    pub(super) fn covered(&self) -> Vec<PathBuf> {
-        self.masked.iter().map(|path| Path::new(WORKSPACE).join(path)).collect()
-    }
-
-    /// The box as its init is told it.
-    pub(super) fn describe(&self, spec: &SandboxSpec, run: RunId) -> JailSpec {
-        let mut jail = JailSpec::new(run.to_string(), &spec.repo);
-        jail.network = match &spec.network {
-            NetworkPolicy::Host => Network::Host,
-            NetworkPolicy::Off | NetworkPolicy::Allow(_) => Network::Off,
-        };
-        jail.writable = spec
-            .writable
-            .iter()
-            .map(|folder| Bind {
-                source: folder.clone(),
-                target: folder.clone(),
-                missing: forge_jail::Missing::Skip,
-            })
-            .collect();
-        jail.limits.memory_bytes = spec.limits.memory_bytes;
-        jail.limits.pids = spec.limits.pids;
-        jail.limits.cpus = spec.limits.cpus;
-        jail.limits.tmp_bytes = spec.limits.tmp_bytes;
-        for (name, value) in &spec.env {
-            let (name, value) = (Raw::from(name.as_str()), Raw::from(value.as_str()));
-            jail.env.retain(|(known, _)| *known != name);
-            jail.env.push((name, value));
+    /// Covers a path of the workspace. One that is not there would be made by covering it; a link is harmless itself.
+    fn cover(&mut self, roots: &[Root], path: &Path) {
+        let inside = Path::new(WORKSPACE).join(path);
+        let on_host =
+            roots.iter().find_map(|root| Some(root.source.join(inside.strip_prefix(&root.target).ok()?)));
+        match on_host.and_then(|path| std::fs::symlink_metadata(path).ok()) {
+            Some(meta) if meta.is_dir() => self.covered.push((inside, Cover::Folder)),
+            Some(meta) if !meta.is_symlink() => self.covered.push((inside, Cover::File)),
+            _ => {}
         }
-        jail
     }
+}
+
+/// The user who owns what an earlier box of the run left.
+pub(super) fn kept_user(jail: &JailSpec) -> Option<u32> {
+    let owned = jail.roots.iter().find(|root| root.show == Show::Owned)?;
+    let owner = std::fs::metadata(&owned.source).ok()?.uid();
+    RunUser::is_one(owner).then_some(owner)
 }
 
 /// Makes a tree belong to the box's user, links themselves included. A tree that begins with that owner is taken to

@@ -16,12 +16,15 @@ mod owner;
 mod place;
 
 use crate::door::blocking;
+use crate::native::{Way, furnish};
+use crate::paths::Places;
 use crate::room::{Parts, Room, layer, refusal};
+use crate::view::{self, Limit, View};
 use bollard::query_parameters::WaitContainerOptions;
 use container::{Container, Plan};
 use engine::Engine;
 use error::Error;
-use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser};
+use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use futures::StreamExt as _;
@@ -38,8 +41,6 @@ use std::time::Duration;
 pub(crate) const DEFAULT_IMAGE: &str = "forge-sandbox:latest";
 /// How long a started container may take until its init connects.
 const CONNECTS: Duration = Duration::from_secs(30);
-/// Size of the writable caches of a box with a network.
-const CACHES: u64 = 1 << 30;
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,13 +131,12 @@ impl Options {
 #[derive(Clone, Debug)]
 pub struct Docker {
     options: Arc<Options>,
+    backends: Arc<crate::Options>,
 }
 
 impl Docker {
-    /// The backend of an engine.
-    #[must_use]
-    pub fn new(options: Options) -> Self {
-        Self { options: Arc::new(options) }
+    pub(crate) fn new(options: Options, backends: Arc<crate::Options>) -> Self {
+        Self { options: Arc::new(options), backends }
     }
 
     async fn engine(&self) -> Result<Engine, Error> {
@@ -165,122 +165,115 @@ impl Docker {
 
     async fn start(
         &self,
+        engine: &Engine,
         spec: &SandboxSpec,
         run: RunId,
-        at: Option<SnapshotId>,
+        ground: impl Future<Output = Result<Viewed, sandbox::Error>>,
     ) -> Result<Room, sandbox::Error> {
-        let engine = self.engine().await?;
         let image = spec.image.as_deref().unwrap_or(DEFAULT_IMAGE);
-        let inspected = container::image(&engine, image).await?;
-        let helper = Helper::of(&self.options.exe)
-            .map_err(Error::host(format!("reading the own binary {}", self.options.exe.display())))?;
-        let mut box_of = {
-            let (spec, options) = (spec.clone(), Arc::clone(&self.options));
-            blocking(move || Prepared::new(&spec, run, at, &options)).await?
-        };
-        if let Some(path) = container::search_path(&inspected)
-            && !spec.env.iter().any(|(name, _)| name == "PATH")
-        {
-            box_of.jail.env.retain(|(name, _)| *name != path.0);
-            box_of.jail.env.push(path);
+        let inspected = container::image(engine, image).await?;
+        let (view, keep) = ground.await?;
+        let mut jail = JailSpec::new(run.to_string(), &spec.repo);
+        let mut report = SandboxReport { backend: engine.kind.name().to_owned(), ..SandboxReport::default() };
+        furnish(&self.backends, &mut jail, spec, &mut report);
+        let egress = Way::out(&self.backends, spec, &mut jail)?;
+        container::search_path(&inspected, &mut jail.env);
+        match &view {
+            Some(view) => {
+                jail.roots = view.roots();
+                jail.masked = view.masked();
+                jail.binds.extend(view.git_binds());
+                view.describe(&mut report);
+            }
+            None => jail.roots.iter_mut().for_each(|root| root.show = Show::Owned),
         }
+        let options = Arc::clone(&self.options);
+        let prepared = blocking(move || Ok(Prepared::new(view, jail, &options)?)).await?;
         let plan = Plan {
             run: run.to_string(),
             image,
-            user: box_of.user,
-            jail: &box_of.jail,
-            helper: &helper,
-            place: &box_of.place,
-            shown: box_of.ground.shown.clone(),
-            covered: box_of.ground.covered(),
-            caches: (spec.network != NetworkPolicy::Off).then_some(CACHES),
+            user: prepared.user,
+            jail: &prepared.jail,
+            helper: &prepared.helper,
+            place: &prepared.place,
+            shown: prepared.ground.shown.clone(),
+            covered: prepared.ground.covered.clone(),
         };
-        let (container, warnings) = Container::create(&engine, &plan).await?;
-        let socket = connected(&engine, &container, image, &box_of.listener).await?;
+        let (container, warnings) = Container::create(engine, &plan).await?;
+        let socket = connected(engine, &container, image, &prepared.listener).await?;
+        report.id = container.id.chars().take(12).collect();
+        report.warnings.extend(warnings);
         let cpus = spec.limits.cpus.is_some();
         let ceilings =
             engine.ceilings.iter().filter(|c| cpus || c.layer != forge_jail::Layer::Cpu).cloned().collect();
-        let id: String = container.id.chars().take(12).collect();
-        box_of
-            .room(socket, ceilings, container, Named { kind: engine.kind, id, warnings }, helper, spec)
-            .await
+        let (jail, prepared, container) = prepared.adopt(socket, ceilings, container).await?;
+        let Prepared { view, taken, place, helper, .. } = prepared;
+        let reached = egress.open(&jail)?;
+        // In this order: the container ends before its folder, its user and its repositories are let go.
+        let mut ends: Vec<Box<dyn Any + Send + Sync>> =
+            vec![Box::new(container), Box::new(place), Box::new(taken)];
+        ends.extend(keep);
+        let longest = Duration::from_millis(spec.limits.command_ms);
+        let places = view.as_ref().map_or_else(|| Places::one(&spec.repo), View::places);
+        let view = view.map(Arc::new);
+        let parts = Parts { jail, view, places, longest, report, reached, keep: ends };
+        Ok(Room::new(parts).with_helper(helper))
     }
 }
 
-/// What a box is called, and what the engine had to say.
-struct Named {
-    kind: Kind,
-    id: String,
-    warnings: Vec<String>,
-}
+/// The workspace of a box, if it is more than a folder that is thrown away, and what ends after the box.
+type Viewed = (Option<View>, Vec<Box<dyn Any + Send + Sync>>);
 
 /// Everything of a box that is made before its container.
 struct Prepared {
+    view: Option<View>,
     user: (u32, u32),
     taken: Option<RunUser>,
     place: Place,
     listener: OwnedFd,
     ground: Ground,
     jail: JailSpec,
+    helper: Helper,
 }
 
 impl Prepared {
-    fn new(
-        spec: &SandboxSpec,
-        run: RunId,
-        at: Option<SnapshotId>,
-        options: &Options,
-    ) -> Result<Self, sandbox::Error> {
-        let root = rustix::process::geteuid().is_root();
-        // In the user namespace of a rootless engine no id is one of the host's that matters.
-        let taken = if root {
-            Some(RunUser::take(None).map_err(Error::host("taking an unused user id"))?)
+    fn new(view: Option<View>, jail: JailSpec, options: &Options) -> Result<Self, Error> {
+        let helper = Helper::of(&options.exe)
+            .map_err(Error::host(format!("reading the own binary {}", options.exe.display())))?;
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let taken = if own.0 == 0 {
+            let taken = RunUser::take(ground::kept_user(&jail));
+            Some(taken.map_err(Error::host("taking an unused user id"))?)
         } else {
             None
         };
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let user = taken.as_ref().map_or(own, |taken| (taken.id(), taken.id()));
         let place = Place::new(&options.folder, user)?;
         let listener = place.listen().map_err(Error::host("making the box's socket"))?;
-        let ground = Ground::prepare(spec, run, at, taken.as_ref(), &place)?;
-        let jail = ground.describe(spec, run);
-        Ok(Self { user, taken, place, listener, ground, jail })
+        let ground = Ground::prepare(&jail, taken.as_ref(), &place)?;
+        Ok(Self { view, user, taken, place, listener, ground, jail, helper })
     }
 
-    /// Takes the container over.
-    async fn room(
-        self,
+    /// Takes the container over. If it does not come up, everything goes on a thread that may wait.
+    async fn adopt(
+        mut self,
         socket: OwnedFd,
         ceilings: Vec<forge_jail::LayerReport>,
         container: Container,
-        named: Named,
-        helper: Helper,
-        spec: &SandboxSpec,
-    ) -> Result<Room, sandbox::Error> {
-        let Self { taken, place, listener, ground, jail: described, .. } = self;
-        drop(listener);
-        let folder = ground.seen.clone();
-        // If it does not come up, everything of it goes on a thread that may wait.
-        let (jail, container, ground) = blocking(move || {
-            let asked =
-                forge_jail::Container { socket, spec: &described, workspace: folder.as_deref(), ceilings };
+    ) -> Result<(Jail, Self, Container), sandbox::Error> {
+        blocking(move || {
+            let asked = forge_jail::Container {
+                socket,
+                spec: &self.jail,
+                workspace: self.ground.seen.as_deref(),
+                ceilings,
+            };
             let jail = Jail::adopt(asked).map_err(refusal)?;
-            Ok((jail, container, ground))
+            // The container has mounts of its own by now.
+            self.ground.maps.clear();
+            Ok((jail, self, container))
         })
-        .await?;
-        let Ground { view, places, report, maps, .. } = ground;
-        drop(maps);
-        let report = SandboxReport {
-            backend: named.kind.name().to_owned(),
-            id: named.id,
-            warnings: report.warnings.into_iter().chain(named.warnings).collect(),
-            ..report
-        };
-        let keep: Vec<Box<dyn Any + Send + Sync>> =
-            vec![Box::new(container), Box::new(place), Box::new(taken)];
-        let longest = Duration::from_millis(spec.limits.command_ms);
-        let parts = Parts { jail, view, places, longest, report, reached: None, keep };
-        Ok(Room::new(parts).with_helper(helper))
+        .await
     }
 }
 
@@ -394,14 +387,20 @@ impl Sandbox for Docker {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, sandbox::Error> {
-        Ok(Arc::new(self.start(spec, run, at).await?))
+        let engine = self.engine().await?;
+        let mut store = self.backends.store();
+        store.limit.get_or_insert(Limit { why: "a container cannot be shown an overlay".to_owned() });
+        let view = async {
+            let (view, keep) = view::prepare(&store, spec, run, at).await?;
+            Ok((Some(view), keep))
+        };
+        Ok(Arc::new(self.start(&engine, spec, run, view).await?))
     }
 }
 
 impl Docker {
     /// A box around an empty folder: the truest answer.
     async fn trial(&self, engine: &Engine) -> Result<Vec<Layer>, sandbox::Error> {
-        container::image(engine, DEFAULT_IMAGE).await?;
         let folder = self.options.folder.join(format!("probe-{}", std::process::id()));
         let made = |error: std::io::Error| sandbox::Error::Startup { why: error.to_string() };
         std::fs::create_dir_all(&folder).map_err(made)?;
@@ -420,7 +419,8 @@ impl Docker {
             writable: Vec::new(),
             allow_unisolated: false,
         };
-        let opened = self.start(&spec, RunId::generate(), None).await;
+        let bare = std::future::ready(Ok((None, Vec::new())));
+        let opened = self.start(engine, &spec, RunId::generate(), bare).await;
         let layers = opened.map(|room| room.report().layers);
         let _ = std::fs::remove_dir(&folder);
         layers

@@ -67,6 +67,7 @@ impl Place {
             place.file("passwd", &passwd, 0o644)?;
             place.file("group", &format!("root:x:0:\nforge:x:{gid}:\nnogroup:x:65534:\n"), 0o644)?;
             place.file("covered", "", 0o000)?;
+            fs::DirBuilder::new().mode(0o000).create(place.path("covered-folder"))?;
             Ok(())
         };
         fill().map_err(Error::host("filling the box's private folder"))?;

@@ -1,0 +1,380 @@
+//! The container backends against real engines (`scripts/docker.sh up`), and against one that is made up.
+//!
+//! Without an engine that is said loudly, and is a failure with `FORGE_DOCKER=1`.
+
+use crate::engine::{Engine, IMAGE, Made, Rig, engines, member, said};
+use crate::rig::{command, err, folder, out, spec};
+use forge_ports::Sandbox as _;
+use forge_ports::sandbox::{Error, PathFault};
+use forge_sandbox::docker::Kind;
+use forge_types::{LayerState, NetworkPolicy, RunId, SandboxSpec, WorkspaceMode};
+use std::time::{Duration, Instant};
+
+/// Runs an async body against each engine that is there.
+fn on_engines(body: impl AsyncFn(Engine)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for engine in engines() {
+        runtime.block_on(body(engine));
+    }
+}
+
+#[test]
+fn commands_run_as_nobody_in_particular_with_nothing_of_the_hosts() {
+    on_engines(async |engine| {
+        let rig = Rig::new(&engine).await;
+        let ran = rig.sh("pwd; hostname; echo $HOME; echo hi > f; echo oops >&2; exit 3").await;
+        assert_eq!((out(&ran).as_str(), err(&ran).as_str()), ("/workspace\nforge\n/tmp/home\n", "oops\n"));
+        assert_eq!(ran.exit_code, 3);
+        assert_eq!(std::fs::read_to_string(rig.path("f")).unwrap(), "hi\n");
+        let status = out(&rig.sh("cat /proc/self/status").await);
+        let field = |name: &str| {
+            let line = status.lines().find(|l| l.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{set}");
+        }
+        assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()), ("1", "2"));
+        assert_ne!(field("Uid:"), "0");
+        let env = out(&rig.sh("env | cut -d= -f1 | sort").await);
+        assert_eq!(env, "HOME\nLANG\nLOGNAME\nPATH\nPWD\nSHELL\nTMPDIR\nUSER\n");
+        // Files made in the box belong to the owner of the repository.
+        let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
+        assert_eq!(owner(rig.path("f")), owner(rig.path("")));
+    });
+}
+
+#[test]
+fn ends_of_commands_are_a_shells() {
+    on_engines(async |engine| {
+        let rig = Rig::new(&engine).await;
+        assert_eq!(rig.sh("kill -SEGV $$").await.exit_code, 139);
+        assert_eq!(rig.exec(command(&["no-such-program"])).await.unwrap().exit_code, 127);
+        let mut spin = command(&["sh", "-c", "trap '' TERM; echo spinning; while :; do :; done"]);
+        spin.timeout = Duration::from_millis(300);
+        let ran = rig.exec(spin).await.unwrap();
+        assert_eq!((ran.exit_code, ran.timed_out, out(&ran).as_str()), (124, true, "spinning\n"));
+        let ran = rig
+            .sh("(setsid sh -c 'sleep 1000 & exec sleep 1000' &) ; (nohup sleep 1000 &) ; echo done")
+            .await;
+        assert_eq!((ran.exit_code, out(&ran).as_str()), (0, "done\n"));
+        assert_eq!(out(&rig.sh("cat /proc/[0-9]*/comm | grep -c sleep").await), "0\n");
+        let mut flood = command(&["sh", "-c", "echo first; head -c 50000000 /dev/zero; echo; echo last"]);
+        flood.keep_bytes = 64 << 10;
+        let ran = rig.exec(flood).await.unwrap();
+        assert_eq!(ran.stdout.total, 50_000_012);
+        assert!(ran.stdout.truncated() && ran.stdout.bytes.ends_with(b"last\n"));
+    });
+}
+
+#[test]
+fn limits_hold_and_the_box_survives_them() {
+    on_engines(async |engine| {
+        let rig = Rig::with(&engine, |spec, _| {
+            spec.limits.memory_bytes = 128 << 20;
+            spec.limits.pids = 100;
+            spec.limits.tmp_bytes = 8 << 20;
+            spec.limits.cpus = Some(1.0);
+        })
+        .await;
+        let greedy = "
+held = []
+while True: held.append(bytearray(b'x' * (1 << 20)))";
+        let ran = rig.exec(command(&["python3", "-c", greedy])).await.unwrap();
+        assert!(ran.out_of_memory || err(&ran).contains("MemoryError"), "{ran:?}");
+        let mut bomb = command(&["sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 30"]);
+        bomb.timeout = Duration::from_secs(2);
+        assert!(rig.exec(bomb).await.unwrap().timed_out);
+        let full = rig.sh("head -c 50000000 /dev/zero > /tmp/big; stat -c %s /tmp/big; rm /tmp/big").await;
+        assert_eq!(out(&full), "8388608\n");
+        assert_eq!(out(&rig.sh("touch /usr/x /etc/x /x; echo alive").await), "alive\n");
+        let layers = rig.room.report().layers;
+        for name in ["memory limit", "process limit", "cpu limit", "seccomp", "pid namespace", "capabilities"]
+        {
+            let layer = layers.iter().find(|l| l.name == name).unwrap();
+            assert_eq!(layer.state, LayerState::Enforced, "{name}");
+        }
+    });
+}
+
+#[test]
+fn files_and_walks_are_those_of_a_native_box() {
+    on_engines(async |engine| {
+        let rig = Rig::with(&engine, |_, dir| {
+            std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
+            std::fs::create_dir(dir.join("sub")).unwrap();
+            std::fs::write(dir.join("sub/id_rsa"), "CANARY").unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", dir.join("out")).unwrap();
+        })
+        .await;
+        rig.room.write("a/b/c.txt", b"needle in a file\n").await.unwrap();
+        assert_eq!(rig.room.read("/workspace/a/b/c.txt", 7, 4).await.unwrap().bytes, b"in a");
+        let found = rig.room.find("*.txt", 10).await.unwrap();
+        assert_eq!(found.items.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["a/b/c.txt"]);
+        assert!(rig.room.list("", 1, 10).await.unwrap().items.iter().any(|e| e.path == "a"));
+        let kind = |error: Error| match error {
+            Error::Path { kind, .. } => kind,
+            other => panic!("{other}"),
+        };
+        assert_eq!(kind(rig.room.read("out", 0, 10).await.unwrap_err()), PathFault::Escapes);
+        assert_eq!(kind(rig.room.read("../etc/passwd", 0, 10).await.unwrap_err()), PathFault::Escapes);
+        // Credentials are covered for files and for commands, and stay what they are outside.
+        assert_eq!(kind(rig.room.read(".env", 0, 10).await.unwrap_err()), PathFault::Denied);
+        let ran = rig.sh("cat .env sub/id_rsa; rm -f .env sub/id_rsa; mv .env x").await;
+        assert!(!out(&ran).contains("CANARY"), "{}", out(&ran));
+        assert_eq!(std::fs::read_to_string(rig.path("sub/id_rsa")).unwrap(), "CANARY");
+        assert_eq!(rig.room.report().masked, [".env", "sub/id_rsa"]);
+        rig.room.remove("a/b/c.txt").await.unwrap();
+        assert!(!rig.path("a/b/c.txt").exists());
+    });
+}
+
+#[test]
+fn a_private_view_is_shown_to_a_container_and_keeps_its_steps() {
+    on_engines(async |engine| {
+        let rig = Rig::with(&engine, |spec, dir| {
+            spec.mode = WorkspaceMode::Transaction;
+            std::fs::write(dir.join("kept"), "as it was").unwrap();
+            std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
+        })
+        .await;
+        assert_eq!(rig.room.report().view, "copy (a container cannot be shown an overlay)");
+        let ran = rig.sh("cat kept .env; echo changed > kept; echo new > new; ls -a").await;
+        assert!(!out(&ran).contains("CANARY"), "{}", out(&ran));
+        let first = rig.room.snapshot().await.unwrap();
+        assert_eq!(rig.sh("echo again > kept").await.exit_code, 0);
+        assert_ne!(first, rig.room.snapshot().await.unwrap());
+        assert_eq!(std::fs::read_to_string(rig.path("kept")).unwrap(), "as it was");
+        assert!(!rig.path("new").exists());
+        // The same run, put back to a step: another box of it goes on from there.
+        let rig = rig.again(&engine, Some(first)).await;
+        assert_eq!(out(&rig.sh("cat kept new").await), "changed\nnew\n");
+        assert_eq!(rig.sh("echo more >> new").await.exit_code, 0);
+    });
+}
+
+#[test]
+fn a_box_reaches_no_network_unless_it_was_asked_for() {
+    on_engines(async |engine| {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = port.local_addr().unwrap().port();
+        let dial =
+            format!("import socket; socket.create_connection(('127.0.0.1', {number}), 2); print('reached')");
+        let rig = Rig::new(&engine).await;
+        assert_eq!(out(&rig.sh("tail -n +3 /proc/net/dev | wc -l").await), "1\n");
+        assert_ne!(rig.exec(command(&["python3", "-c", &dial])).await.unwrap().exit_code, 0);
+        let own = "import socket; s = socket.create_server(('127.0.0.1', 0)); \
+                   socket.create_connection(s.getsockname()); print('loopback')";
+        assert_eq!(out(&rig.exec(command(&["python3", "-c", own])).await.unwrap()), "loopback\n");
+        let rig = Rig::with(&engine, |spec, _| spec.network = NetworkPolicy::Host).await;
+        assert_eq!(out(&rig.exec(command(&["python3", "-c", &dial])).await.unwrap()), "reached\n");
+    });
+}
+
+#[test]
+fn the_end_of_a_box_or_of_its_owner_is_the_end_of_its_container() {
+    on_engines(async |engine| {
+        let rig = Rig::new(&engine).await;
+        let id = rig.room.report().id;
+        assert!(engine.containers().contains(&id));
+        drop(rig);
+        engine.until_gone(&id);
+        // The owner is killed while a command runs.
+        let mut owner = crate::engine::owner(&engine);
+        let id = owner.id.clone();
+        assert!(engine.containers().contains(&id));
+        owner.kill();
+        engine.until_gone(&id);
+        let rest = std::fs::read_to_string("/proc/mounts").unwrap();
+        assert!(!rest.contains("forge-box-"), "{rest}");
+    });
+}
+
+#[test]
+fn leftovers_of_dead_owners_are_removed_by_their_label_and_others_kept() {
+    on_engines(async |engine| {
+        let living = Rig::new(&engine).await;
+        let dead = engine.leftover();
+        let removed = engine.backends().engine(engine.kind).prune().await.unwrap();
+        assert!(removed.iter().any(|run| run == "left-behind"), "{removed:?}");
+        let here = engine.containers();
+        assert!(!here.contains(&dead) && here.contains(&living.room.report().id), "{here:?}");
+        assert_eq!(out(&living.sh("echo alive").await), "alive\n");
+    });
+}
+
+#[test]
+fn a_user_of_the_engines_group_gets_the_own_id_and_others_are_told_what_to_do() {
+    member(
+        "docker::a_user_of_the_engines_group_gets_the_own_id_and_others_are_told_what_to_do",
+        async |engine| {
+            let rig = Rig::new(&engine).await;
+            let own = rustix::process::geteuid().as_raw();
+            assert_eq!(out(&rig.sh("id -u; echo x > f").await), format!("{own}\n"));
+            assert_eq!(std::fs::read_to_string(rig.path("f")).unwrap(), "x\n");
+            let id = rig.room.report().id;
+            drop(rig);
+            engine.until_gone(&id);
+        },
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_with_a_way_out() {
+    on_engines(async |engine| {
+        let dir = folder();
+        let open = async |image: &str| {
+            let spec = SandboxSpec { image: Some(image.to_owned()), ..spec(dir.path(), engine.kind.name()) };
+            said(engine.backends().open(&spec, RunId::generate(), None).await)
+        };
+        let text = open("no-such-image:1").await;
+        assert!(text.contains("no-such-image:1") && text.contains("pull"), "{text}");
+        let text = open("forge-sandbox:nothing").await;
+        assert!(text.contains("forge sandbox build"), "{text}");
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let dir = folder();
+        let text = crate::engine::refusal(dir.path(), "unix:///nowhere/docker.sock").await;
+        assert!(
+            text.contains("/nowhere/docker.sock") && text.contains("not running") && text.contains("start"),
+            "{text}"
+        );
+        let text = crate::engine::refusal(dir.path(), "tcp://192.0.2.1:2375").await;
+        assert!(text.contains("not on this machine"), "{text}");
+    });
+}
+
+#[test]
+fn an_engine_that_cannot_do_it_says_so() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let dir = folder();
+        let against = async |made: Made| {
+            let host = made.serve(dir.path());
+            crate::engine::refusal(dir.path(), &host).await
+        };
+        let text = against(Made { api: "1.40", ..Made::default() }).await;
+        assert!(text.contains("too old") && text.contains("20.10"), "{text}");
+        let text = against(Made { architecture: "s390x", ..Made::default() }).await;
+        assert!(text.contains("s390x") && text.contains("amd64"), "{text}");
+        let text =
+            against(Made { create: "write /var/lib/x: no space left on device", ..Made::default() }).await;
+        assert!(text.contains("no space left"), "{text}");
+        let text = against(Made { create: "Conflict of something", ..Made::default() }).await;
+        assert!(text.contains("making a container") && text.contains("Conflict"), "{text}");
+    });
+}
+
+#[test]
+fn what_an_engine_can_do_is_found_out() {
+    on_engines(async |engine| {
+        let layers = engine.backends().engine(engine.kind).probe().await;
+        assert_eq!(layers[0].state, LayerState::Enforced, "{layers:?}");
+    });
+    let place = folder();
+    let absent = crate::engine::backends(Kind::Podman, "/nowhere.sock", place.path());
+    let layers = tokio::runtime::Runtime::new().unwrap().block_on(absent.engine(Kind::Podman).probe());
+    assert!(matches!(&layers[0].state, LayerState::Absent(why) if why.contains("podman")), "{layers:?}");
+}
+
+#[test]
+fn the_probes_are_denied_and_the_controls_work() {
+    on_engines(async |engine| {
+        let outside = folder();
+        let canary = outside.path().join("canary");
+        std::fs::write(&canary, "CANARY").unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("forge-canary-{}", std::process::id());
+        let rig = Rig::with(&engine, |_, dir| {
+            std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
+            std::fs::create_dir(dir.join("keys")).unwrap();
+            std::fs::write(dir.join("keys/id_rsa"), "CANARY").unwrap();
+        })
+        .await;
+        let setup = format!(
+            r#"{{"files":["{}","/etc/hostname-of-host","/root/.bashrc-of-host"],"pid":{},"port":{},"abstract":"{name}"}}"#,
+            canary.display(),
+            std::process::id(),
+            port.local_addr().unwrap().port(),
+        );
+        let ran = rig.exec(command(&["python3", "-c", include_str!("probe.py"), &setup])).await.unwrap();
+        let results: std::collections::BTreeMap<String, std::collections::BTreeMap<String, Option<String>>> =
+            serde_json::from_str(&out(&ran)).unwrap_or_else(|e| panic!("{e}: {} {}", out(&ran), err(&ran)));
+        let failed: Vec<_> = results.values().flatten().filter(|(_, r)| r.is_some()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    });
+}
+
+/// What a command costs, through each way. Printed as ratios to a plain start of the same program.
+#[test]
+#[ignore = "a measurement: scripts/docker.sh bench"]
+fn costs() {
+    on_engines(async |engine| {
+        let rig = Rig::new(&engine).await;
+        let plain = median(50, || {
+            assert!(std::process::Command::new("/bin/true").status().unwrap().success());
+        });
+        let mut ours = Vec::new();
+        for _ in 0..200 {
+            let begun = Instant::now();
+            assert_eq!(rig.exec(command(&["/bin/true"])).await.unwrap().exit_code, 0);
+            ours.push(begun.elapsed());
+        }
+        ours.sort();
+        let name = format!("forge-cost-{}", std::process::id());
+        let cli = |arguments: &[&str]| {
+            let done = std::process::Command::new(engine.kind.name()).args(arguments).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        };
+        let say = |way: &str, time: Duration| {
+            println!(
+                "{:8} {way:24} {:9.3} ms {:6.1}x",
+                engine.kind.name(),
+                time.as_secs_f64() * 1e3,
+                time.as_secs_f64() / plain.as_secs_f64()
+            );
+        };
+        say("plain fork+exec", plain);
+        say("through our init", ours[ours.len() / 2]);
+        if engine.kind == Kind::Docker {
+            cli(&["run", "-d", "--rm", "--network", "none", "--name", &name, IMAGE, "sleep", "1000"]);
+            say("docker exec", median(10, || cli(&["exec", &name, "/bin/true"])));
+            cli(&["kill", &name]);
+            say("docker run", median(5, || cli(&["run", "--rm", "--network", "none", IMAGE, "/bin/true"])));
+        }
+        let mut opened = Vec::new();
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let rig = Rig::new(&engine).await;
+            opened.push(begun.elapsed());
+            drop(rig);
+        }
+        opened.sort();
+        say("opening a box", opened[2]);
+    });
+}
+
+fn median(times: usize, mut work: impl FnMut()) -> Duration {
+    let mut all: Vec<Duration> = (0..times)
+        .map(|_| {
+            let begun = Instant::now();
+            work();
+            begun.elapsed()
+        })
+        .collect();
+    all.sort();
+    all[times / 2]
+}
+
+/// Plays an owner that is killed: opens a box, says its id, and runs a command that does not end.
+#[test]
+#[ignore = "started by another test"]
+fn an_owner() {
+    let Some(engine) = crate::engine::told() else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let rig = Rig::new(&engine).await;
+        println!("box {}", rig.room.report().id);
+        let _ = rig.exec(command(&["sh", "-c", "setsid sleep 1000 & exec sleep 1000"])).await;
+    });
+}
