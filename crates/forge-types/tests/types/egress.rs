@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn rules(allow: &[&str]) -> EgressRules {
     let allow: Vec<String> = allow.iter().map(|&e| e.to_owned()).collect();
-    EgressRules::new(&allow, Vec::new()).unwrap()
+    EgressRules::new(&allow, Vec::new()).expect("the entries make sense")
 }
 
 fn key(host: &str, variable: &str) -> KeySwap {
