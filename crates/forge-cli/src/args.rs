@@ -1,7 +1,12 @@
 //! What can be typed. Nothing below this module and `request` sees it.
 
+mod workspace;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+pub(crate) use workspace::{
+    Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo, Verify,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -56,6 +61,16 @@ pub(crate) enum Command {
     Resume(Resume),
     /// End a run, from any terminal
     Cancel(RunId),
+    /// Show what a run changed, from its beginning or by one step
+    Diff(Diff),
+    /// Put a run's workspace back to an earlier step
+    Undo(Undo),
+    /// Bring back what the last undo took away
+    Redo(RunId),
+    /// Bring a run's result into its repository
+    Apply(Apply),
+    /// Remove old snapshots
+    Gc(Gc),
     /// Show, check and change the configuration
     Config(Config),
     /// Check what runs need: sandbox, keys, store, tools
@@ -90,9 +105,15 @@ pub(crate) struct Run {
     /// Read the task from a file, or from stdin if it is `-`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["words", "task"])]
     pub(crate) task_file: Option<PathBuf>,
-    /// The repository to work on
-    #[arg(long, value_name = "PATH", default_value = ".")]
-    pub(crate) repo: PathBuf,
+    /// The repository to work on, the current folder if it is left out; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) repo: Vec<PathBuf>,
+    /// How the run works on it
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) workspace: Option<Mode>,
+    /// When the result is applied
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) apply: Option<ApplyWhen>,
     #[command(flatten)]
     pub(crate) model: ModelFlags,
     #[command(flatten)]
@@ -141,15 +162,14 @@ pub(crate) struct LimitFlags {
 /// The box that a run gets.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SandboxFlags {
-    /// Sandbox backend: auto, native, process
+    /// Sandbox backend: auto, native, docker, podman, process
     #[arg(long, value_name = "NAME")]
     pub(crate) sandbox_backend: Option<String>,
-    /// Let commands of this run reach the network
-    #[arg(long, overrides_with = "no_network")]
-    pub(crate) network: bool,
-    /// No network for this run's commands, whatever the configuration says
-    #[arg(long, overrides_with = "network")]
-    pub(crate) no_network: bool,
+    /// Image that gives the box's root folder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sandbox_image: Option<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkFlags,
     /// Keep the journal in memory only: nothing can be resumed or looked at afterwards
     #[arg(long)]
     pub(crate) no_durable: bool,
@@ -335,21 +355,6 @@ pub(crate) struct Trust {
     pub(crate) yes: bool,
 }
 
-/// `forge sandbox`
-#[derive(Debug, Args)]
-pub(crate) struct Sandbox {
-    /// What to do
-    #[command(subcommand)]
-    pub(crate) action: SandboxAction,
-}
-
-/// What `forge sandbox` does.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SandboxAction {
-    /// Remove what boxes left behind whose process died
-    Prune,
-}
-
 /// `forge tool`
 #[derive(Debug, Args)]
 pub(crate) struct Tool {
@@ -411,13 +416,15 @@ mod tests {
         let flags = |words: &[&str]| {
             let all = ["forge", "run", "task"].iter().chain(words);
             match Cli::try_parse_from(all).map(|cli| cli.command) {
-                Ok(Command::Run(run)) => (run.sandbox.network, run.sandbox.no_network),
+                Ok(Command::Run(run)) => (run.sandbox.network.network, run.sandbox.network.no_network),
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(flags(&["--network"]), (true, false));
-        assert_eq!(flags(&["--no-network"]), (false, true));
-        assert_eq!(flags(&[]), (false, false));
+        let host = || Some("host".to_owned());
+        assert_eq!(flags(&["--no-network", "--network"]), (host(), false));
+        assert_eq!(flags(&["--network=none"]), (Some("none".to_owned()), false));
+        assert_eq!(flags(&["--network", "--no-network"]), (None, true));
+        assert_eq!(flags(&[]), (None, false));
     }
 
     #[test]

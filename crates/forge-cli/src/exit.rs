@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Waiting,
     /// A signal ended it (Ctrl-C).
     Signal,
+    /// A command in a box ended with this.
+    Code(u8),
 }
 
 impl Exit {
@@ -33,6 +35,7 @@ impl Exit {
             Self::Cancelled => 4,
             Self::Waiting => 5,
             Self::Signal => 130,
+            Self::Code(code) => code,
         }
     }
 

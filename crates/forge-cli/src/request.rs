@@ -1,6 +1,6 @@
 //! What is meant by what was typed: flags become settings, a task becomes text.
 
-use crate::args::{LimitFlags, ModelFlags, OutputFormat, Run, SandboxFlags};
+use crate::args::{LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags};
 use crate::error::CliError;
 use crate::logging::Log;
 use crate::session::{Overlay, Session};
@@ -17,7 +17,8 @@ const TASK_FILE: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct RunRequest {
     pub(crate) task: String,
-    pub(crate) repo: PathBuf,
+    /// The first is the run's own; there is always one.
+    pub(crate) repos: Vec<PathBuf>,
     pub(crate) overlay: Overlay,
     pub(crate) output: Output,
 }
@@ -65,12 +66,22 @@ impl RunRequest {
         model(&run.model, &mut flags);
         limits(&run.limits, &mut flags);
         sandbox(&run.sandbox, &mut flags);
+        flag(&mut flags, "workspace.mode", "--workspace", run.workspace.map(crate::args::Mode::name));
+        flag(&mut flags, "workspace.apply", "--apply", run.apply.map(crate::args::ApplyWhen::name));
         Ok(Self {
             task,
-            repo: session.cwd.join(run.repo),
+            repos: repos(session, &run.repo),
             overlay: Overlay { flags, env_file: run.env },
             output: Output::new(session, run.output_format, run.report_file)?,
         })
+    }
+}
+
+/// The repositories that are named, or the current folder.
+pub(crate) fn repos(session: &Session, named: &[PathBuf]) -> Vec<PathBuf> {
+    match named {
+        [] => vec![session.cwd.clone()],
+        named => named.iter().map(|path| session.cwd.join(path)).collect(),
     }
 }
 
@@ -121,9 +132,26 @@ fn limits(limits: &LimitFlags, flags: &mut Vec<Flag>) {
 fn sandbox(sandbox: &SandboxFlags, flags: &mut Vec<Flag>) {
     flag(flags, "sandbox.backend", "--sandbox-backend", sandbox.sandbox_backend.as_ref());
     flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
-    flag(flags, "sandbox.network_enabled", "--network", sandbox.network.then_some(true));
-    flag(flags, "sandbox.network_enabled", "--no-network", sandbox.no_network.then_some(false));
+    flag(flags, "sandbox.image", "--sandbox-image", sandbox.sandbox_image.as_ref());
+    network(&sandbox.network, flags);
     flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
+}
+
+/// What a box reaches: no network is no network, whatever list the configuration holds.
+pub(crate) fn network(network: &NetworkFlags, flags: &mut Vec<Flag>) {
+    let none = network.no_network || network.network.as_deref() == Some("none");
+    let name = if network.no_network { "--no-network" } else { "--network" };
+    if none {
+        flag(flags, "sandbox.network_enabled", name, Some(false));
+    } else if network.network.is_some() {
+        flag(flags, "sandbox.network_enabled", name, Some(true));
+    }
+    if !network.allow_host.is_empty() {
+        flag(flags, "egress.mode", "--allow-host", Some("allowlist"));
+        flag(flags, "egress.allowed_domains", "--allow-host", Some(network.allow_host.join(",")));
+    } else if none {
+        flag(flags, "egress.mode", name, Some("deny-all"));
+    }
 }
 
 /// The limits of a run that goes on: those it had, with what was typed in their place.
@@ -162,12 +190,17 @@ mod tests {
     #[test]
     fn flags_carry_their_own_name_for_error_messages() {
         let mut flags = Vec::new();
+        let no_network = NetworkFlags { no_network: true, ..NetworkFlags::default() };
         limits(&LimitFlags { max_cost: Some(0.5), ..LimitFlags::default() }, &mut flags);
-        sandbox(&SandboxFlags { no_network: true, ..SandboxFlags::default() }, &mut flags);
+        sandbox(&SandboxFlags { network: no_network, ..SandboxFlags::default() }, &mut flags);
         let shown: Vec<_> = flags.iter().map(|f| format!("{} {}={}", f.name, f.key, f.value)).collect();
         assert_eq!(
             shown,
-            ["--max-cost agent.max_cost_usd=0.5", "--no-network sandbox.network_enabled=false"]
+            [
+                "--max-cost agent.max_cost_usd=0.5",
+                "--no-network sandbox.network_enabled=false",
+                "--no-network egress.mode=deny-all"
+            ]
         );
     }
 }

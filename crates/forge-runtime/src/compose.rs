@@ -1,17 +1,14 @@
 //! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
 
+use crate::sandbox;
 use crate::scratch::Scratch;
-use crate::toolchains;
 use crate::{Error, Forge, Parts, Redactor, SystemClock};
 use forge_config::Loaded;
 use forge_models::{Key, Models, ProviderOptions, ScriptSource};
 use forge_policy::context;
 use forge_policy::route::{self, Candidate, Wish};
 use forge_ports::Clock;
-use forge_types::{
-    CommandRules, CostRule, Limits, ModelSettings, Money, NetworkPolicy, Plan, RetryRule, Route,
-    SandboxLimits, SandboxSpec,
-};
+use forge_types::{CommandRules, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, Route};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,12 +46,14 @@ impl Forge {
         let options = forge_queue::Options::new(data.clone());
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
+        let boxes = Arc::new(sandbox::backends(loaded, &data)?);
         let parts = Parts {
             journal: store,
             queue,
             model: Arc::new(models(loaded)?),
-            tools: Arc::new(forge_tools::builtin()),
-            sandbox: Arc::new(forge_sandbox::Backends::new()),
+            tools: Arc::new(tools(loaded)),
+            sandbox: boxes.clone(),
+            views: boxes,
             clock,
             redactor: Arc::new(Redactor::new(loaded.secrets.values())),
         };
@@ -64,13 +63,14 @@ impl Forge {
     /// The plan of a new run on `repo`, as the configuration wants it.
     ///
     /// # Errors
-    /// If no model can be chosen, or a tool that is to be enabled does not exist.
-    pub async fn plan(&self, loaded: &Loaded, repo: &Path) -> Result<Plan, Error> {
+    /// If no model can be chosen, a tool that is to be enabled does not exist, or the isolation that is asked for can't
+    /// be had.
+    pub async fn plan(&self, loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Result<Plan, Error> {
         let route = choose(loaded).await?;
         let facts = forge_models::facts(&route.provider, &route.model);
         let forge_tools::Selection { enabled: tools, disabled } =
             enabled_tools(&self.parts().tools, &loaded.settings.tools.enabled)?;
-        let sandbox = sandbox_spec(loaded, repo);
+        let sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
         let settings = &loaded.settings;
         let own = settings.agent.system_prompt.as_deref();
         Ok(Plan {
@@ -97,6 +97,33 @@ impl Forge {
             sandbox,
         })
     }
+}
+
+/// The tools that the settings leave in, with what they are to know.
+fn tools(loaded: &Loaded) -> forge_tools::Registry {
+    let git = &loaded.settings.git;
+    let usual = forge_tools::GitHub::default();
+    forge_tools::with(&forge_tools::Options {
+        git: if git.read_only { forge_tools::GitAccess::ReadOnly } else { forge_tools::GitAccess::Full },
+        github: forge_tools::GitHub {
+            api: git.api_url.as_ref().map_or(usual.api, |url| url.trim_end_matches('/').to_owned()),
+            // The user named that server, so it may be reached; nothing else may.
+            allow: git.api_url.iter().filter_map(|url| host_of(url)).collect(),
+            token: loaded.secrets.pull_requests().map(|token| forge_tools::Token::new(token.expose())),
+            proxy: None,
+        },
+    })
+}
+
+/// The host of an address, without port.
+fn host_of(url: &str) -> Option<String> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = match authority.strip_prefix('[') {
+        Some(six) => six.split_once(']')?.0,
+        None => authority.split(':').next()?,
+    };
+    (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
 pub(crate) fn models(loaded: &Loaded) -> Result<Models, Error> {
@@ -222,41 +249,4 @@ fn cost_rule(loaded: &Loaded) -> CostRule {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share lies between 0 and 1")]
 fn percent(share: f64) -> u8 {
     (share.clamp(0.0, 1.0) * 100.0).round() as u8
-}
-
-fn sandbox_spec(loaded: &Loaded, repo: &Path) -> SandboxSpec {
-    let settings = &loaded.settings.sandbox;
-    let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
-    let mut read_only = found.folders;
-    read_only.extend(settings.read_only_paths.iter().cloned());
-    let mut env = vec![("PATH".to_owned(), found.path)];
-    env.extend(found.variables);
-    // Compiled Python would litter the repository and be reported as changed files.
-    env.push(("PYTHONPYCACHEPREFIX".to_owned(), "/tmp/pycache".to_owned()));
-    env.extend(loaded.passthrough.iter().cloned());
-    SandboxSpec {
-        backend: backend(settings.backend).to_owned(),
-        repo: repo.to_owned(),
-        mode: loaded.settings.workspace.mode,
-        network: if settings.network_enabled { NetworkPolicy::Host } else { NetworkPolicy::Off },
-        limits: SandboxLimits {
-            memory_bytes: settings.memory_limit,
-            pids: settings.pids,
-            cpus: settings.cpu_limit,
-            tmp_bytes: settings.tmp_size,
-            command_ms: settings.timeout_seconds.min(600).saturating_mul(1000),
-        },
-        reveal: loaded.settings.workspace.reveal.clone(),
-        env,
-        read_only,
-        allow_unisolated: settings.allow_unisolated,
-    }
-}
-
-/// `auto` is decided when the run is created, so that a resumed run gets the same box. It never means less isolation.
-fn backend(wanted: forge_config::Backend) -> &'static str {
-    match wanted {
-        forge_config::Backend::Auto | forge_config::Backend::Native => "native",
-        forge_config::Backend::Process => "process",
-    }
 }

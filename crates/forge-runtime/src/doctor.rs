@@ -53,7 +53,10 @@ const REQUIRED: &[&str] =
 /// Looks at everything that a run needs.
 pub async fn doctor(loaded: &Loaded) -> Vec<Check> {
     let mut checks = vec![data_folder(&loaded.dirs.data), store(loaded)];
-    checks.extend(forge_sandbox::Backends::new().probe().await.into_iter().map(layer));
+    match crate::sandbox::backends(loaded, &loaded.dirs.data) {
+        Ok(boxes) => checks.extend(boxes.probe().await.into_iter().map(layer)),
+        Err(error) => checks.push(Check::new("sandbox", CheckState::Fail, error.to_string())),
+    }
     checks.extend(providers(loaded).await);
     for (program, why) in [
         ("git", "agents use it to look at history and changes"),

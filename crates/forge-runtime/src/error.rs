@@ -51,6 +51,9 @@ pub enum Error {
         /// What that means for the command.
         why: String,
     },
+    /// The sandbox or a workspace.
+    #[error(transparent)]
+    Sandbox(#[from] forge_ports::sandbox::Error),
     /// No model can be chosen.
     #[error(transparent)]
     Route(#[from] forge_policy::route::Error),
@@ -76,6 +79,7 @@ impl Error {
         match self {
             Self::Journal(error) => error.class(),
             Self::Claim(ClaimError::Store(error)) => error.class(),
+            Self::Sandbox(error) => error.class(),
             Self::Claim(ClaimError::Held { .. }) => Class::Denied,
             Self::Claim(ClaimError::Lock { .. }) => Class::Unavailable,
             Self::NoSuchRun { .. }

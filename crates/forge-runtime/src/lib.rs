@@ -4,6 +4,7 @@
 //! and cancel effects, wait for the next outcome, command or deadline, fold again.
 
 mod blobs;
+mod boxes;
 mod clock;
 mod compose;
 mod doctor;
@@ -12,12 +13,16 @@ mod error;
 mod follow;
 mod forge;
 mod live;
+mod once;
 mod redact;
 mod row;
 mod rundir;
+mod sandbox;
 mod scratch;
 mod toolchains;
+mod travel;
 
+pub use boxes::{BoxCommand, BoxRun};
 pub use clock::SystemClock;
 pub use doctor::{Check, CheckState, doctor};
 pub use engine::{BoxKeeper, Engine, Parts};
@@ -26,7 +31,12 @@ pub use follow::{Follow, FollowEnd};
 pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use live::LiveSink;
+pub use once::{Once, OnceRun, Warned};
+pub use forge_ports::sandbox::{OutputSink, Stream};
+pub use forge_ports::views::Merge;
+pub use forge_sandbox::verify::{ProbeResult, Scope, State as ProbeState, Verdict};
 pub use redact::{HoldBack, REDACTED, Redactor};
+pub use travel::{Changes, Freed, GcLimits, Moved};
 
 /// The tools that models can call, as `forge tool list` shows them.
 pub fn tools() -> Vec<forge_types::ToolSpec> {
@@ -38,9 +48,12 @@ pub fn describe_tool(name: &str) -> Option<String> {
     forge_tools::builtin().describe(name)
 }
 
-/// Removes what boxes left behind whose process died; gives the paths of it.
-pub fn prune_sandboxes() -> Vec<std::path::PathBuf> {
-    forge_sandbox::prune()
+/// Removes what boxes left behind whose process died; names each thing.
+pub async fn prune_sandboxes(loaded: &forge_config::Loaded) -> Vec<String> {
+    match sandbox::backends(loaded, &loaded.dirs.data) {
+        Ok(boxes) => boxes.prune().await,
+        Err(_) => forge_sandbox::prune().into_iter().map(|path| path.display().to_string()).collect(),
+    }
 }
 
 /// Answers as one of the programs that run inside a box, if the binary was started under such a name.

@@ -8,10 +8,10 @@ use crate::request::Output;
 use crate::session::Session;
 use crate::ui::live::{Live, Shown as Showing, Stdout};
 use crate::ui::{Ui, Volume, report, text, width_of};
-use forge_runtime::{Error, Forge, LiveSink, Shown};
+use forge_runtime::{Error, Forge, LiveSink, Merge, Shown};
 use forge_types::record::Summary;
 use forge_types::wire::{LiveFrame, WireEvent};
-use forge_types::{Command, Limits, RunId, RunStatus};
+use forge_types::{ApplyPolicy, Command, Limits, RunId, RunStatus};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,9 +66,30 @@ pub(crate) async fn drive(
     };
     watcher.abort();
     live.finish();
-    let shown = ended.map_err(|error| CliError::from(error).about(run))?;
+    let mut shown = ended.map_err(|error| CliError::from(error).about(run))?;
+    if ask_to_apply(session, forge, &shown).await? {
+        shown = forge.show(run).await?;
+    }
     say(ui, &shown, output)?;
     Ok(Exit::of(shown.state.status, told.load(Ordering::Relaxed)))
+}
+
+/// Asks before a result goes into the repository, if the run's policy wants that and somebody is there to answer.
+/// Says whether something was applied.
+async fn ask_to_apply(session: &Session, forge: &Forge, shown: &Shown) -> Result<bool, CliError> {
+    let ui = &session.ui;
+    let asks = shown.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask);
+    if !asks || !shown.summary.workspace.pending || shown.state.status != RunStatus::Completed {
+        return Ok(false);
+    }
+    let run = shown.state.run;
+    let changes = forge.changes(run, None).await?;
+    ui.note(&super::diff::stat(&changes.files).join("\n"));
+    if !ui.confirm("Apply this to the repository?") {
+        return Ok(false);
+    }
+    forge.apply(run, None, Merge::No).await?;
+    Ok(true)
 }
 
 /// A picture where a person sees it, lines where a file gets them or log lines stand between.

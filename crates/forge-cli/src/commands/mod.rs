@@ -1,11 +1,14 @@
 //! One file per command.
 
+mod apply;
 mod cancel;
 mod completions;
 mod config;
 mod demo;
+mod diff;
 mod doctor;
 mod drive;
+mod gc;
 mod init;
 mod list;
 mod logs;
@@ -16,6 +19,7 @@ mod sandbox;
 mod status;
 mod tool;
 mod trust;
+mod undo;
 mod validate;
 
 use crate::args::{Cli, Command};
@@ -53,13 +57,18 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Logs(logs) => wait(logs::logs(session, logs)),
         Command::Resume(resume) => wait(resume::resume(session, resume)),
         Command::Cancel(run) => wait(cancel::cancel(session, run)),
+        Command::Diff(diff) => wait(diff::diff(session, diff)),
+        Command::Undo(undo) => wait(undo::undo(session, undo)),
+        Command::Redo(run) => wait(undo::redo(session, run)),
+        Command::Apply(apply) => wait(apply::apply(session, apply)),
+        Command::Gc(gc) => wait(gc::gc(session, gc)),
         Command::Config(config) => config::config(session, config),
         Command::Doctor => wait(doctor::doctor(session)),
         Command::Init(init) => init::init(session, init),
         Command::Validate(validate) => validate::validate(session, validate),
         Command::Trust(trust) => trust::trust(session, trust),
         Command::Tool(tool) => tool::tool(session, tool),
-        Command::Sandbox(sandbox) => sandbox::sandbox(session, &sandbox),
+        Command::Sandbox(sandbox) => wait(sandbox::sandbox(session, sandbox)),
         Command::Demo(demo) => wait(demo::demo(session, demo)),
         Command::Completions(completions) => completions::completions(session, completions),
         Command::Man => man::man(session),

@@ -12,11 +12,13 @@ use forge_types::Source;
 /// Creates a run and works on it.
 pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> {
     let request = RunRequest::new(session, args)?;
-    let repo = check_repo(&request.repo)?;
+    let mut repos = request.repos.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let repo = repos.next().unwrap_or_else(|| session.cwd.clone());
+    let more: Vec<_> = repos.collect();
     let loaded = session.load(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
     let forge = Forge::open_to_run(&loaded)?;
-    let plan = forge.plan(&loaded, &repo).await?;
+    let plan = forge.plan(&loaded, &repo, &more).await?;
     let new = NewRun { task: request.task, repo, source: Source::Cli };
     let run = forge.create(new, &plan).await?;
     session.ui.note(&format!("run {run} · {}", plan.route));

@@ -3,7 +3,9 @@
 use super::style::Style;
 use super::text::{clean, columns, count, cut, dollars, duration, one_line, pad, plural, wrap};
 use forge_types::record::{Summary, SummarySandbox};
-use forge_types::{LayerState, Limits, RunStatus};
+use forge_types::{
+    ApplyOutcome, EgressVerdict, LayerState, Limits, NetworkPolicy, RunStatus, WorkspaceMode,
+};
 
 /// Widest box.
 const WIDEST: usize = 100;
@@ -35,6 +37,7 @@ pub(crate) fn facts(summary: &Summary, limits: Option<&Limits>, journal: &str) -
     facts.push(("cost", format!("{}{unknown}{ceiling}", dollars(summary.cost_usd))));
     facts.push(("tool calls", tools(summary)));
     facts.push(("files", files(&summary.files_modified)));
+    facts.extend(workspace_facts(summary));
     if let Some(sandbox) = &summary.sandbox {
         facts.extend(sandbox_facts(sandbox));
     }
@@ -69,8 +72,54 @@ fn files(files: &[String]) -> String {
     format!("{}{rest} ({} changed)", named.join(", "), plural(files.len(), "file", "files"))
 }
 
+/// What of the result the repository holds, and how it gets the rest.
+fn workspace_facts(summary: &Summary) -> Vec<(&'static str, String)> {
+    let workspace = &summary.workspace;
+    let run = summary.run_id;
+    let text = match &workspace.apply {
+        Some(ApplyOutcome::Published { branch, commit }) => {
+            format!("on branch {} ({})", one_line(branch), cut(commit, 12))
+        }
+        Some(ApplyOutcome::Conflicts { conflicts }) => format!(
+            "NOT applied: {} changed in the repository meanwhile; forge apply {run}",
+            plural(conflicts.len(), "path", "paths")
+        ),
+        Some(ApplyOutcome::Failed { why }) => format!("NOT applied: {}; forge apply {run}", one_line(why)),
+        _ if workspace.mode == WorkspaceMode::Inplace => "the repository was edited directly".to_owned(),
+        _ if workspace.pending => {
+            format!("not in the repository: forge diff {run}, forge apply {run}")
+        }
+        Some(ApplyOutcome::Done { merged, .. }) if !merged.is_empty() => {
+            format!("applied, {} merged", plural(merged.len(), "path", "paths"))
+        }
+        Some(ApplyOutcome::Done { .. }) => "applied to the repository".to_owned(),
+        None => return Vec::new(),
+    };
+    vec![("result", text)]
+}
+
 fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("sandbox", one_line(&sandbox.backend))];
+    let image = sandbox.image.as_deref().map_or_else(String::new, |image| format!(", image {image}"));
+    let view = match sandbox.view.as_str() {
+        "" => String::new(),
+        view => format!(", workspace by {view}"),
+    };
+    let mut facts = vec![("sandbox", one_line(&format!("{}{image}{view}", sandbox.backend)))];
+    let network = match &sandbox.network {
+        NetworkPolicy::Off => "none".to_owned(),
+        NetworkPolicy::Host => "the host's".to_owned(),
+        NetworkPolicy::Allow(rules) => format!("only {}", rules.allow.join(", ")),
+    };
+    facts.push(("network", one_line(&network)));
+    facts.extend(sandbox.egress.iter().map(|record| {
+        let verdict = match record.verdict {
+            EgressVerdict::Allowed => "reached",
+            EgressVerdict::Refused => "refused",
+            EgressVerdict::Failed => "not reached",
+        };
+        let times = if record.count == 1 { String::new() } else { format!(" ({} times)", record.count) };
+        ("", one_line(&format!("{verdict} {}:{}{times}", record.host, record.port)))
+    }));
     for layer in &sandbox.layers {
         let text = match &layer.state {
             LayerState::Enforced => continue,
@@ -152,7 +201,8 @@ mod tests {
                 },
             ],
             masked: vec![".env".to_owned()],
-            warnings: Vec::new(),
+            view: "overlay".to_owned(),
+            ..SummarySandbox::default()
         });
         sample
     }

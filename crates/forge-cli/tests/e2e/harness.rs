@@ -89,6 +89,20 @@ impl World {
         self
     }
 
+    /// Runs git in the repository as its user, who is `t`; gives what it says.
+    #[allow(clippy::disallowed_methods, reason = "the test is the user, who uses git")]
+    pub(crate) fn git(&self, words: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]).args(words);
+        git.current_dir(self.repo()).env("HOME", self.path("home")).env("GIT_CONFIG_NOSYSTEM", "1");
+        if let Some(user) = self.user {
+            git.uid(user).gid(user);
+        }
+        let output = git.output().expect("git is there");
+        assert!(output.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Reads a file of the repository.
     pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.repo().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -145,6 +159,12 @@ impl World {
         let runs = self.runs();
         assert_eq!(runs.len(), 1, "{runs:#?}");
         runs[0]["run_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The id of the oldest run.
+    pub(crate) fn oldest_run(&self) -> String {
+        let runs = self.runs();
+        runs.last().and_then(|run| run["run_id"].as_str()).expect("a run").to_owned()
     }
 
     /// The events of a run.

@@ -16,3 +16,4 @@ mod steps;
 mod storage;
 mod terminals;
 mod usage;
+mod views;

@@ -1,4 +1,4 @@
-//! A run of six steps that can be held, watched, killed and resumed at any position, and what must be true of it
+//! A run of eight steps that can be held, watched, killed and resumed at any position, and what must be true of it
 //! afterwards. The matrix of positions is in `kills`.
 
 use crate::harness::{World, until};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// Seconds for which a command stands still, by which its processes are known too.
+const SLEEP: &str = "987652";
+
 /// A step that the model wants done, and how it finds out whether it was.
 pub(crate) struct Step {
     pub(crate) tool: &'static str,
@@ -22,8 +25,8 @@ pub(crate) struct Step {
     done: &'static str,
 }
 
-/// Read, write, append, look, edit, append. A command first notes the turn that asked for it.
-pub(crate) const STEPS: [Step; 6] = [
+/// Read, write, append, look, edit, append, count, commit. A command first notes the turn that asked for it.
+pub(crate) const STEPS: [Step; 8] = [
     Step {
         tool: "read_file",
         arguments: |_| json!({"path": "notes.md"}),
@@ -61,13 +64,28 @@ pub(crate) const STEPS: [Step; 6] = [
         check: "log.txt",
         done: "second-line",
     },
+    Step {
+        tool: "run_shell",
+        arguments: |turn| command(6, turn, "n=$(cat count || echo 0); echo $((n + 1)) > count"),
+        check: "count",
+        done: "1",
+    },
+    Step {
+        tool: "run_shell",
+        arguments: |turn| {
+            let commit = "git add -A && git -c user.name=t -c user.email=t@t commit -qm step";
+            command(7, turn, &format!("{commit} && git rev-list --count HEAD > commits"))
+        },
+        check: "commits",
+        done: "2",
+    },
 ];
 
 /// Answers of the model in an undisturbed run.
 pub(crate) const TURNS: usize = STEPS.len() + 1;
 
 fn command(step: usize, turn: usize, effect: &str) -> Value {
-    let hold = |place: Hold| format!("test ! -e {} || {{ touch begun; sleep 987652; }}", place.file(step));
+    let hold = |place: Hold| format!("test ! -e {} || {{ touch begun; sleep {SLEEP}; }}", place.file(step));
     let (before, after) = (hold(Hold::Before), hold(Hold::After));
     json!({"command": format!("echo {turn} >> ran.txt; {before}; {effect}; {after}")})
 }
@@ -110,6 +128,14 @@ fn answer(call: &ModelCall) -> Reply {
     }
 }
 
+/// Whether a file of this name lies anywhere below a folder.
+fn holds(folder: &std::path::Path, name: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        path.file_name().is_some_and(|found| found == name) || (!path.is_symlink() && path.is_dir() && holds(&path, name))
+    })
+}
+
 /// One run, its world and the process that works on it.
 pub(crate) struct Matrix {
     label: String,
@@ -136,6 +162,9 @@ impl Matrix {
         let server = ModelServer::start(Script::always(answer));
         let flags = world.uses(&server, Shape::OpenAi);
         world.file("notes.md", "Do the six steps.\n");
+        world.git(&["init", "-q"]);
+        world.git(&["add", "-A"]);
+        world.git(&["commit", "-qm", "begin"]);
         Self {
             label: label.to_owned(),
             world,
@@ -239,8 +268,9 @@ impl Matrix {
     }
 
     pub(crate) fn wait_until_begun(&self) {
-        let mark = self.world.repo().join("begun");
-        until("the command", || mark.exists().then_some(()));
+        // The command writes into the run's own view of the repository.
+        let views = self.world.path("data").join("forge/runs").join(self.id());
+        until("the command", || holds(&views, "begun").then_some(()));
     }
 
     /// Waits until the run itself has told so many events of this kind.
@@ -268,14 +298,20 @@ impl Matrix {
         status["status"].as_str().expect("a status").to_owned()
     }
 
-    /// The processes on this machine that have something of this world mounted: those of its boxes.
+    /// The processes on this machine that belong to a box of this run: by what they have mounted, by their control
+    /// group, or by their command.
     pub(crate) fn processes(&self) -> Vec<String> {
         let folder = self.world.path("");
         let name = folder.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
         let all = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let mounts = |path: &std::path::Path| std::fs::read_to_string(path.join("mountinfo"));
-        // A process that is only waited for has no mounts any more.
-        all.filter(|entry| mounts(&entry.path()).is_ok_and(|text| text.contains(&name)))
+        let says = |path: &std::path::Path, file: &str, text: &str| {
+            // A process that is only waited for has nothing any more.
+            std::fs::read(path.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        };
+        let ours = |path: &std::path::Path| {
+            says(path, "mountinfo", &name) || says(path, "cgroup", self.id()) || says(path, "cmdline", SLEEP)
+        };
+        all.filter(|entry| ours(&entry.path()))
             .map(|entry| {
                 let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
                 format!("{:?} {}", entry.file_name(), String::from_utf8_lossy(&line).replace('\0', " "))
@@ -298,6 +334,8 @@ impl Matrix {
         let label = &self.label;
         assert_eq!(self.world.read("log.txt"), "first-line\nsecond-line\n", "{label}");
         assert_eq!(self.world.read("a.txt"), "beta\n", "{label}");
+        assert_eq!((self.world.read("count"), self.world.read("commits")), ("1\n".into(), "2\n".into()), "{label}");
+        assert_eq!(self.world.git(&["rev-list", "--count", "HEAD"]), "1\n", "{label}: the repository's own history");
         let events = self.events();
         for (event, seq) in events.iter().zip(1_u64..) {
             assert_eq!(event["seq"], seq, "{label}: a gap");
@@ -353,7 +391,7 @@ impl Matrix {
             }
             assert!(ok || self.kills > 0, "{label}: {id} failed");
         }
-        for (tool, most) in [("write_file", 1), ("edit_file", 1), ("run_shell", 3)] {
+        for (tool, most) in [("write_file", 1), ("edit_file", 1), ("run_shell", 5)] {
             let count = per_tool.get(tool).copied().unwrap_or_default();
             assert!(count <= most, "{label}: {tool} was finished {count} times");
             assert!(self.kills > 0 || count == most, "{label}: {tool} was finished {count} times");

@@ -3,7 +3,7 @@
 
 use forge_ports::sandbox::Error;
 use forge_ports::{Clock, Sandbox, Workspace};
-use forge_types::{ErrorInfo, ErrorKind, RunId, SandboxSpec};
+use forge_types::{ErrorInfo, ErrorKind, RunId, SandboxSpec, SnapshotId};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +16,22 @@ pub struct BoxKeeper {
     spec: SandboxSpec,
     run: RunId,
     open: Mutex<Option<Arc<dyn Workspace>>>,
+    at: Mutex<Option<SnapshotId>>,
 }
 
 impl BoxKeeper {
     /// A keeper whose box is not open yet.
     pub fn new(sandbox: Arc<dyn Sandbox>, spec: SandboxSpec, run: RunId) -> Self {
-        Self { sandbox, spec, run, open: Mutex::new(None) }
+        Self { sandbox, spec, run, open: Mutex::new(None), at: Mutex::new(None) }
+    }
+
+    /// The snapshot to which the workspace is put when the box is opened next; `None`: it goes on as it stands.
+    pub fn put_back_to(&self, at: Option<SnapshotId>) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn at(&self) -> Option<SnapshotId> {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the box is open.
@@ -42,11 +52,11 @@ impl BoxKeeper {
         if let Some(workspace) = self.workspace() {
             return Ok(workspace);
         }
-        let workspace = match self.sandbox.open(&self.spec, self.run).await {
+        let workspace = match self.sandbox.open(&self.spec, self.run, self.at()).await {
             Ok(workspace) => workspace,
             Err(Error::Startup { .. } | Error::Died { .. }) => {
                 clock.sleep_until(clock.now().after(SECOND_TRY)).await;
-                self.sandbox.open(&self.spec, self.run).await.map_err(|error| as_info(&error))?
+                self.sandbox.open(&self.spec, self.run, self.at()).await.map_err(|error| as_info(&error))?
             }
             Err(error) => return Err(as_info(&error)),
         };
@@ -56,7 +66,7 @@ impl BoxKeeper {
 
     /// Opens the box if that works at the first try; else [`BoxKeeper::open`] says what is wrong.
     pub async fn open_early(&self) {
-        if let Ok(workspace) = self.sandbox.open(&self.spec, self.run).await {
+        if let Ok(workspace) = self.sandbox.open(&self.spec, self.run, self.at()).await {
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace);
         }
     }
@@ -71,11 +81,14 @@ impl BoxKeeper {
     }
 }
 
-fn as_info(error: &Error) -> ErrorInfo {
+pub(super) fn as_info(error: &Error) -> ErrorInfo {
     let kind = match error {
         Error::Missing { .. } => ErrorKind::BackendMissing,
         Error::Died { .. } => ErrorKind::Died,
-        Error::Startup { .. } | Error::Path { .. } | Error::Invalid { .. } => ErrorKind::Startup,
+        Error::Conflicts { .. } => ErrorKind::Conflict,
+        Error::Startup { .. } | Error::View { .. } | Error::Path { .. } | Error::Invalid { .. } => {
+            ErrorKind::Startup
+        }
     };
     ErrorInfo::fatal(kind, error.to_string())
 }

@@ -3,7 +3,7 @@
 use forge_policy::context::{self, Cut};
 use forge_ports::journal::{Blob, Posting};
 use forge_types::{
-    CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, Timestamp,
+    CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, SnapshotId, Timestamp,
 };
 
 use crate::Error;
@@ -73,7 +73,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds an outcome with what it cost.
-    pub(super) fn settle(&mut self, effect: EffectId, outcome: Outcome) -> Result<(), Error> {
+    pub(super) fn settle(
+        &mut self,
+        effect: EffectId,
+        outcome: Outcome,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<(), Error> {
         let open = self.state.open.get(&effect);
         let reserved = open.and_then(|open| open.reserved);
         if reserved.is_some() {
@@ -83,7 +88,7 @@ impl<'a> Draft<'a> {
             };
             self.postings.push(Posting::Settle { effect, actual });
         }
-        self.push(EventKind::Settled { effect, outcome })
+        self.push(EventKind::Settled { effect, outcome, snapshot })
     }
 
     /// Reserves money for an effect on the accounts above it.

@@ -1,12 +1,13 @@
 //! The one loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
 mod boxes;
+mod closing;
 mod draft;
 mod perform;
-mod survey;
 mod turn;
 
 pub use boxes::BoxKeeper;
+pub(crate) use closing::{commit_message, outcome_of};
 
 use crate::Error;
 use crate::blobs::BlobCache;
@@ -15,17 +16,17 @@ use crate::redact::Redactor;
 use forge_policy::agent::{self, Decision};
 use forge_ports::journal::Checkpoint;
 use forge_ports::queue::{ItemStatus, Lease};
-use forge_ports::sandbox::Manifest;
-use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Workspace};
+use forge_ports::sandbox::Error as SandboxError;
+use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Views, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
-use forge_types::{EffectId, Event, Outcome, Plan, RunId, RunState, RunStatus, Seq};
+use forge_types::{EffectId, Event, Outcome, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};
 
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 /// Events between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 
@@ -42,6 +43,8 @@ pub struct Parts {
     pub tools: Arc<Registry>,
     /// The sandbox backends.
     pub sandbox: Arc<dyn Sandbox>,
+    /// What the workspaces of runs hold.
+    pub views: Arc<dyn Views>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Takes secrets out of everything that is journalled or shown.
@@ -117,6 +120,7 @@ impl Engine {
             _ => load(self.parts.journal.as_ref(), run).await?,
         };
         let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
+        keeper.put_back_to(stand(&plan, projector.state()));
         if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 {
             keeper.open_early().await;
         }
@@ -148,7 +152,7 @@ impl Engine {
             entered: false,
             opened: None,
             survey: None,
-            manifest: None,
+            beginning: None,
         };
         let ended = match drive.run(&self.worker, lease.attempt()).await {
             Ok(()) => Ok(()),
@@ -158,6 +162,18 @@ impl Engine {
         drive.tasks.shutdown().await;
         drive.keeper.close().await;
         ended.map(|()| drive.projector.state().clone())
+    }
+}
+
+/// Where the workspace must stand when the box of a run is opened. In a view of the run's own that is always the last
+/// snapshot. A repository that is edited in place also holds what people did meanwhile: it goes on as it is.
+fn stand(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
+    match plan.sandbox.mode {
+        WorkspaceMode::Transaction | WorkspaceMode::Branch => state.history.current.or_else(|| {
+            // The first step that may write was cut off: back to the beginning.
+            state.open.values().find_map(|open| open.snapshot)
+        }),
+        WorkspaceMode::Inplace => None,
     }
 }
 
@@ -231,7 +247,7 @@ struct Drive {
     live: Arc<dyn LiveSink>,
     blobs: Arc<BlobCache>,
     keeper: Arc<BoxKeeper>,
-    tasks: JoinSet<(EffectId, Outcome)>,
+    tasks: JoinSet<(EffectId, perform::Done)>,
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
@@ -239,10 +255,10 @@ struct Drive {
     entered: bool,
     /// A box that was opened and is still to be told of: it takes a moment until it knows all about itself.
     opened: Option<Arc<dyn Workspace>>,
-    /// The look at the workspace that began with the box.
-    survey: Option<task::JoinHandle<Option<Manifest>>>,
-    /// The manifest of the beginning, while it is at hand.
-    manifest: Option<Manifest>,
+    /// The first snapshot, which is taken while the model thinks about its first reply.
+    survey: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
+    /// The first snapshot, until the first step that may write has it in its intent.
+    beginning: Option<SnapshotId>,
 }
 
 impl Drive {

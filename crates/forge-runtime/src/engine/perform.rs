@@ -4,9 +4,22 @@ use super::{BoxKeeper, Parts};
 use crate::blobs::BlobCache;
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
 use forge_ports::tool::ToolEnv;
-use forge_types::{Effect, ErrorInfo, ErrorKind, ModelRequest, Outcome, Plan, ToolCall, ToolOutput, ToolRun};
+use forge_types::{Effect, ErrorInfo, ErrorKind, ModelRequest, Outcome, Plan, SnapshotId, ToolCall, ToolOutput, ToolRun};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What came of an effect, with the workspace as it left it.
+#[derive(Clone)]
+pub(super) struct Done {
+    pub(super) outcome: Outcome,
+    pub(super) snapshot: Option<SnapshotId>,
+}
+
+impl Done {
+    pub(super) const fn of(outcome: Outcome) -> Self {
+        Self { outcome, snapshot: None }
+    }
+}
 
 /// Does the effects of one run.
 pub(super) struct Performer {
@@ -18,14 +31,33 @@ pub(super) struct Performer {
 }
 
 impl Performer {
-    pub(super) async fn perform(&self, what: Effect, request: Option<ModelRequest>) -> Outcome {
+    pub(super) async fn perform(&self, what: Effect, request: Option<ModelRequest>) -> Done {
         if let Some(time) = what.not_before() {
             self.parts.clock.sleep_until(time).await;
         }
         match (what, request) {
-            (Effect::CallModel(_), Some(request)) => self.call_model(request).await,
-            (Effect::CallModel(_), None) => Outcome::Interrupted,
-            (Effect::RunTool(run), _) => self.run_tool(&run).await,
+            (Effect::CallModel(_), Some(request)) => Done::of(self.call_model(request).await),
+            (Effect::CallModel(_), None) => Done::of(Outcome::Interrupted),
+            (Effect::RunTool(run), _) => {
+                let outcome = self.run_tool(&run).await;
+                self.keep(&run, outcome).await
+            }
+        }
+    }
+
+    /// Keeps the workspace as a tool that may have written left it. What can't be kept can't be built on either: the box
+    /// is given up, and the call is repeated where it began.
+    async fn keep(&self, run: &ToolRun, outcome: Outcome) -> Done {
+        let done = matches!(outcome, Outcome::ToolDone { .. });
+        let Some(workspace) = self.keeper.workspace().filter(|_| done && run.access.writes()) else {
+            return Done::of(outcome);
+        };
+        match workspace.snapshot().await {
+            Ok(snapshot) => Done { outcome, snapshot: Some(snapshot) },
+            Err(error) => {
+                let why = format!("what `{}` did can't be kept: {error}", run.call.name);
+                Done::of(Outcome::SandboxLost { why })
+            }
         }
     }
 

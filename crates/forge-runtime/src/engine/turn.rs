@@ -1,21 +1,22 @@
 //! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
 
 use super::draft::Draft;
-use super::{Drive, perform};
+use super::perform::{self, Done};
+use super::{Drive, boxes};
 use crate::Error;
 use crate::row::row;
 use forge_policy::agent::{self, Decision, Start};
 use forge_ports::journal::{self, Batch, News};
 use forge_types::{
     Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
-    SandboxState, Timestamp, ToolAccess,
+    SandboxState, SnapshotId, Timestamp, WorkspaceMode,
 };
 
 /// What arrived since the last turn.
 #[derive(Clone, Default)]
 pub(super) struct Arrived {
     events: Vec<EventKind>,
-    outcomes: Vec<(EffectId, Outcome)>,
+    outcomes: Vec<(EffectId, Done)>,
     commands: Vec<(CommandId, Command)>,
 }
 
@@ -27,8 +28,7 @@ impl Drive {
         let mut changes = self.parts.journal.watch(News::Commands);
         let mut arrived = Arrived {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
-            // Effects that are still open belong to a process that died.
-            outcomes: self.state().open.keys().map(|effect| (*effect, Outcome::Interrupted)).collect(),
+            outcomes: self.interrupted().await?,
             commands: self.parts.journal.inbox(self.state().run).await?,
         };
         loop {
@@ -38,6 +38,34 @@ impl Drive {
             }
             arrived = self.next(wake, &mut changes).await?;
         }
+    }
+
+    /// Effects that are still open belong to a process that died. What it left in a repository that is edited in place
+    /// is kept aside before the repository is put back to where the cut-off step began.
+    async fn interrupted(&mut self) -> Result<Vec<(EffectId, Done)>, Error> {
+        let mut outcomes = Vec::new();
+        let open: Vec<_> = self.state().open.iter().map(|(effect, open)| (*effect, open.snapshot)).collect();
+        for (effect, before) in open {
+            let snapshot = self.set_aside(before).await?;
+            outcomes.push((effect, Done { outcome: Outcome::Interrupted, snapshot }));
+        }
+        Ok(outcomes)
+    }
+
+    async fn set_aside(&mut self, back_to: Option<SnapshotId>) -> Result<Option<SnapshotId>, Error> {
+        if back_to.is_none() || self.plan.sandbox.mode != WorkspaceMode::Inplace {
+            return Ok(None);
+        }
+        self.keeper.put_back_to(None);
+        let left = match self.keeper.open(self.parts.clock.as_ref()).await {
+            Ok(workspace) => workspace.snapshot().await,
+            // The same failure ends the run in order, when the first effect needs the box.
+            Err(_) => return Ok(None),
+        };
+        self.keeper.close().await;
+        let left = left.map_err(|error| Error::Internal { what: error.to_string() })?;
+        self.keeper.put_back_to(back_to);
+        Ok(Some(left))
     }
 
     /// Waits until something happens that may change the decision.
@@ -80,8 +108,8 @@ impl Drive {
 
     fn outcome_of(
         &mut self,
-        joined: Result<(tokio::task::Id, (EffectId, Outcome)), tokio::task::JoinError>,
-    ) -> (EffectId, Outcome) {
+        joined: Result<(tokio::task::Id, (EffectId, Done)), tokio::task::JoinError>,
+    ) -> (EffectId, Done) {
         match joined {
             Ok((id, outcome)) => {
                 self.names.remove(&id);
@@ -92,7 +120,7 @@ impl Drive {
                 let effect = self.names.remove(&error.id()).unwrap_or_default();
                 self.handles.remove(&effect);
                 if error.is_cancelled() {
-                    return (effect, Outcome::Cancelled);
+                    return (effect, Done::of(Outcome::Cancelled));
                 }
                 let text = format!("forge itself failed while it worked on this: {error}");
                 let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
@@ -105,7 +133,7 @@ impl Drive {
                 } else {
                     Outcome::ToolDone { output: forge_types::ToolOutput::failed(ErrorKind::Execution, text) }
                 };
-                (effect, outcome)
+                (effect, Done::of(outcome))
             }
         }
     }
@@ -138,11 +166,13 @@ impl Drive {
             draft.push(EventKind::Commanded { id, command })?;
             draft.taken.push(id);
         }
-        for (effect, outcome) in arrived.outcomes {
-            if let Outcome::SandboxLost { .. } = &outcome {
+        self.tell_of_egress(&mut draft)?;
+        for (effect, mut done) in arrived.outcomes {
+            if let Outcome::SandboxLost { .. } = &done.outcome {
                 self.lose_box(&mut draft).await?;
+                done.snapshot = self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
-            draft.settle(effect, outcome)?;
+            draft.settle(effect, done.outcome, done.snapshot)?;
         }
         let (decision, starts) = self.settle_decisions(&mut draft, refused.as_deref()).await?;
         if let Some(finish) = decision.finish {
@@ -183,10 +213,12 @@ impl Drive {
                 if let Some(amount) = start.reserved {
                     draft.reserve(start.effect, amount);
                 }
+                let snapshot = writes(&start.what).then(|| draft.state.history.current.or(self.beginning));
                 draft.push(EventKind::Intended {
                     effect: start.effect,
                     what: start.what.clone(),
                     reserved: start.reserved,
+                    snapshot: snapshot.flatten(),
                 })?;
                 starts.push(start);
             }
@@ -194,32 +226,46 @@ impl Drive {
         Err(Error::Internal { what: "the run's decisions do not come to an end".into() })
     }
 
-    /// What must stand before an effect starts: the box, and before the first change a look at the workspace.
+    /// What must stand before an effect starts: the box, and before the first change a snapshot of the beginning.
     async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
         if !self.entered {
             match self.keeper.open(self.parts.clock.as_ref()).await {
                 Ok(workspace) => {
                     self.entered = true;
                     self.opened = Some(workspace.clone());
-                    if draft.state.manifest.is_none() {
-                        self.begin_survey(workspace);
+                    if draft.state.history.current.is_none() && self.beginning.is_none() {
+                        self.survey = Some(tokio::spawn(async move { workspace.snapshot().await }));
                     }
                 }
-                Err(error) => {
-                    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error) };
-                    return Ok(Some(Decision { finish: Some(finish), ..Decision::default() }));
-                }
+                Err(error) => return Ok(Some(failing(error))),
             }
         }
-        let changes = matches!(&start.what, Effect::RunTool(run) if run.access != ToolAccess::Read);
-        if changes && draft.state.manifest.is_none() {
-            self.end_survey(draft).await?;
+        if writes(&start.what)
+            && let Some(survey) = self.survey.take()
+        {
+            match survey.await {
+                Ok(Ok(beginning)) => self.beginning = Some(beginning),
+                Ok(Err(error)) => return Ok(Some(failing(boxes::as_info(&error)))),
+                Err(error) => {
+                    let what = format!("the first look at the workspace failed: {error}");
+                    return Err(Error::Internal { what });
+                }
+            }
         }
         Ok(None)
     }
 
+    /// What the box reached since the last turn.
+    pub(super) fn tell_of_egress(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
+        let records = self.keeper.workspace().map(|workspace| workspace.reached()).unwrap_or_default();
+        if records.is_empty() {
+            return Ok(());
+        }
+        draft.push(EventKind::Reached { records })
+    }
+
     /// What a box really is, in the turn after the one that opened it.
-    fn tell_of_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
+    pub(super) fn tell_of_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
         match self.opened.take() {
             Some(workspace) => {
                 let report = Some(workspace.report());
@@ -232,26 +278,13 @@ impl Drive {
     async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
         if self.keeper.is_open() {
             self.entered = false;
+            self.survey = None;
             self.keeper.close().await;
+            let began = draft.state.history.current.or(self.beginning);
+            self.keeper.put_back_to(began);
             draft.push(EventKind::SandboxChanged { state: SandboxState::Died, report: None })?;
         }
         Ok(())
-    }
-
-    async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
-        let files_modified = self.files_modified(&draft.state).await;
-        self.tell_of_box(draft)?;
-        let entered = std::mem::take(&mut self.entered);
-        self.keeper.close().await;
-        if entered {
-            draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
-        }
-        draft.push(EventKind::Finished {
-            status: finish.status,
-            limit: finish.limit,
-            error: finish.error,
-            files_modified,
-        })
     }
 
     async fn append(&mut self, draft: Draft<'_>) -> Result<(), journal::Error> {
@@ -318,7 +351,7 @@ impl Drive {
         let mut draft = Draft::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
         let open: Vec<_> = draft.state.open.keys().copied().collect();
         for effect in open {
-            draft.settle(effect, Outcome::Interrupted)?;
+            draft.settle(effect, Outcome::Interrupted, None)?;
         }
         let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
@@ -327,4 +360,13 @@ impl Drive {
         self.finish(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)
     }
+}
+
+fn writes(what: &Effect) -> bool {
+    matches!(what, Effect::RunTool(run) if run.access.writes())
+}
+
+fn failing(error: ErrorInfo) -> Decision {
+    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error) };
+    Decision { finish: Some(finish), ..Decision::default() }
 }

@@ -104,17 +104,7 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         retry: RetryRule::default(),
         commands: CommandRules::default(),
         command_ms: 60_000,
-        sandbox: SandboxSpec {
-            backend: "process".into(),
-            repo: repo.to_owned(),
-            mode: WorkspaceMode::Inplace,
-            network: NetworkPolicy::Off,
-            limits: SandboxLimits::default(),
-            reveal: vec![],
-            env: vec![],
-            read_only: vec![],
-            allow_unisolated: true,
-        },
+        sandbox: SandboxSpec { allow_unisolated: true, ..SandboxSpec::new("process", repo) },
         config: serde_json::Value::Null,
     }
 }

@@ -78,7 +78,7 @@ async fn work(session: &Session, repo: &Path, script: &Path) -> Result<Exit, Cli
     let loaded = session.load(repo, &Overlay { flags, env_file: None })?;
     let log = crate::logging::start(&loaded, session.verbose);
     let forge = Forge::open(&loaded)?;
-    let plan = forge.plan(&loaded, repo).await?;
+    let plan = forge.plan(&loaded, repo, &[]).await?;
     let new = NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo };
     let run = forge.create(new, &plan).await?;
     let format = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };

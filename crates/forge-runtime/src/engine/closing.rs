@@ -1,0 +1,114 @@
+//! The end of a run: the last look at its workspace, and the way of its result into the repository.
+
+use super::Drive;
+use super::draft::Draft;
+use crate::Error;
+use forge_policy::agent::{self, Closing};
+use forge_ports::sandbox::Error as SandboxError;
+use forge_ports::views::Merge;
+use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId};
+
+impl Drive {
+    /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
+    pub(super) async fn finish(
+        &mut self,
+        draft: &mut Draft<'_>,
+        finish: agent::Finish,
+    ) -> Result<(), Error> {
+        let snapshot = self.keep_last(&draft.state).await;
+        self.tell_of_box(draft)?;
+        self.tell_of_egress(draft)?;
+        let entered = std::mem::take(&mut self.entered);
+        self.beginning = None;
+        self.keeper.close().await;
+        if entered {
+            draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
+        }
+        let mut after = draft.state.clone();
+        after.history.current = snapshot.or(after.history.current);
+        let files_modified = self.files_modified(&after).await;
+        if let Some(to) = after.history.current {
+            let outcome = match agent::closing(&after, &self.plan, finish.status) {
+                Closing::Apply => Some(self.apply(&after, to).await),
+                Closing::Publish => self.publish(&after, to).await,
+                Closing::Leave => None,
+            };
+            if let Some(outcome) = outcome {
+                draft.push(EventKind::Applied { to, outcome })?;
+            }
+        }
+        draft.push(EventKind::Finished {
+            status: finish.status,
+            limit: finish.limit,
+            error: finish.error,
+            files_modified,
+            snapshot,
+        })
+    }
+
+    /// A step that was cut off left something: it stays reachable as well.
+    async fn keep_last(&self, state: &RunState) -> Option<SnapshotId> {
+        let workspace = self.keeper.workspace().filter(|_| state.unkept)?;
+        match workspace.snapshot().await {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                tracing::warn!(run = %state.run, %error, "what the last step left is not kept");
+                None
+            }
+        }
+    }
+
+    /// Paths whose content, mode or kind differs from the beginning, sorted.
+    async fn files_modified(&self, state: &RunState) -> Vec<String> {
+        let history = &state.history;
+        if history.current == history.beginning {
+            return Vec::new();
+        }
+        let changes =
+            self.parts.views.compare(&self.plan.sandbox, state.run, history.beginning, history.current).await;
+        match changes {
+            Ok(changes) => changes.into_iter().map(|change| change.path).collect(),
+            Err(error) => {
+                tracing::warn!(run = %state.run, %error, "what the run changed can't be told");
+                Vec::new()
+            }
+        }
+    }
+
+    /// A process that died in the middle left it half done: applying again finishes it.
+    async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
+        let (spec, from) = (&self.plan.sandbox, state.history.applied);
+        outcome_of(self.parts.views.apply(spec, state.run, from, Some(to), Merge::No).await)
+    }
+
+    async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {
+        let message = commit_message(state);
+        match self.parts.views.publish(&self.plan.sandbox, state.run, to, &message).await {
+            Ok(None) => None,
+            Ok(Some(made)) => Some(ApplyOutcome::Published { branch: made.branch, commit: made.commit }),
+            Err(error) => Some(ApplyOutcome::Failed { why: error.to_string() }),
+        }
+    }
+}
+
+/// What an attempt to apply came to, as it is journalled.
+pub(crate) fn outcome_of(applied: Result<forge_ports::views::Applied, SandboxError>) -> ApplyOutcome {
+    match applied {
+        Ok(applied) => ApplyOutcome::Done {
+            changed: applied.changed,
+            merged: applied.merged,
+            notes: applied.notes,
+        },
+        Err(SandboxError::Conflicts { conflicts }) => ApplyOutcome::Conflicts { conflicts },
+        Err(error) => ApplyOutcome::Failed { why: error.to_string() },
+    }
+}
+
+/// The message of a result's commit: the task's first line as its subject, then what made it.
+pub(crate) fn commit_message(state: &RunState) -> String {
+    const SUBJECT_CHARS: usize = 72;
+    let task = state.created.as_ref().and_then(|created| created.task.inline()).unwrap_or_default();
+    let line = task.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Result of a run");
+    let subject: String = line.chars().take(SUBJECT_CHARS).collect();
+    format!("{subject}\n\nMade by forge, run {}.\n", state.run)
+}

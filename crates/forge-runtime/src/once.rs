@@ -1,0 +1,112 @@
+//! Generated programs: a look at the text, then a fresh box for each.
+
+use crate::{Error, Forge};
+use forge_config::{Loaded, StaticCheck};
+use forge_policy::guard::code;
+use serde::Serialize;
+use std::path::Path;
+use std::time::Duration;
+
+/// A generated program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Its text.
+    pub code: String,
+    /// Its language: `py`, `python`, `js`, `mjs`, `node` or `javascript`.
+    pub language: String,
+    /// Its time; that of the settings if it is left out.
+    pub timeout: Option<Duration>,
+}
+
+/// What became of a generated program (SBX-7).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OnceRun {
+    /// Exit code; 124 after a timeout.
+    pub exit_code: i32,
+    /// Standard output, at most 512 KB.
+    pub stdout: String,
+    /// Standard error, at most 512 KB.
+    pub stderr: String,
+    /// Milliseconds.
+    pub duration_ms: u64,
+    /// Most memory used, MiB.
+    pub memory_mb: u64,
+    /// Whether its time was up.
+    pub timed_out: bool,
+    /// What a look at the text found before it was executed.
+    pub warnings: Vec<Warned>,
+}
+
+/// Something in a program's text that a reader should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warned {
+    /// The line, from 1.
+    pub line: u32,
+    /// The rule, for filters.
+    pub rule: String,
+    /// What was found.
+    pub message: String,
+}
+
+impl Forge {
+    /// Executes a generated program in a fresh box of its own.
+    ///
+    /// # Errors
+    /// If the language is not known, a look at the text forbids it, or the box can't be opened.
+    pub async fn execute_once(&self, loaded: &Loaded, once: Once) -> Result<OnceRun, Error> {
+        let settings = &loaded.settings.sandbox;
+        let language = language(&once.language)?;
+        let check = match settings.static_check {
+            StaticCheck::Off => code::StaticCheck::Off,
+            StaticCheck::Warn => code::StaticCheck::Warn,
+            StaticCheck::Deny => code::StaticCheck::Deny,
+        };
+        let found = check.judge(language, &once.code).map_err(|e| Error::Invalid { what: e.to_string() })?;
+        let spec = crate::sandbox::spec(loaded, Path::new("/"), &[])?;
+        let longest = Duration::from_secs(settings.exec_timeout_seconds);
+        let program = forge_sandbox::Once {
+            network: spec.network,
+            timeout: once.timeout.unwrap_or(longest).min(longest),
+            memory_bytes: settings.exec_memory_mb << 20,
+            image: spec.image,
+            env: spec.env,
+            read_only: spec.read_only,
+            ..forge_sandbox::Once::new(
+                match language {
+                    code::Language::Python => forge_sandbox::Language::Python,
+                    _ => forge_sandbox::Language::Node,
+                },
+                once.code,
+            )
+        };
+        let ran = crate::sandbox::backends(loaded, self.data())?.execute(program).await?;
+        let text = |kept: &forge_ports::sandbox::Kept| String::from_utf8_lossy(&kept.bytes).into_owned();
+        Ok(OnceRun {
+            exit_code: ran.exit_code,
+            stdout: text(&ran.stdout),
+            stderr: text(&ran.stderr),
+            duration_ms: ran.duration_ms,
+            memory_mb: ran.memory_mb,
+            timed_out: ran.timed_out,
+            warnings: found
+                .into_iter()
+                .map(|warning| Warned {
+                    line: warning.line,
+                    rule: warning.rule.to_owned(),
+                    message: warning.message,
+                })
+                .collect(),
+        })
+    }
+}
+
+fn language(name: &str) -> Result<code::Language, Error> {
+    match name.to_ascii_lowercase().as_str() {
+        "py" | "python" => Ok(code::Language::Python),
+        "js" | "mjs" | "cjs" | "node" | "javascript" => Ok(code::Language::JavaScript),
+        other => {
+            let what = format!("programs in `{other}` can't be executed: name a .py or .js file");
+            Err(Error::Invalid { what })
+        }
+    }
+}

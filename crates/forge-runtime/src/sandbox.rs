@@ -1,0 +1,197 @@
+//! The boxes of runs, out of the settings: which backends with which options, and the specification of one box.
+
+use crate::{Error, Forge, toolchains};
+use forge_config::{Backend, EgressMode, Loaded};
+use forge_sandbox::verify::{Scope, Verdict, verify};
+use forge_sandbox::{Backends, Options};
+use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec};
+use std::path::{Path, PathBuf};
+
+/// The backends for a data folder.
+pub(crate) fn backends(loaded: &Loaded, data: &Path) -> Result<Backends, Error> {
+    let swaps = rules(loaded)?.keys;
+    let keys = swaps.iter().filter_map(|swap| {
+        let key = loaded.secrets.egress(&swap.variable)?;
+        Some((swap.variable.clone(), key.expose().to_owned()))
+    });
+    Ok(Backends::new(Options {
+        views: data.join("runs"),
+        locks: data.join("locks"),
+        // Images are the same for all data folders of a user, those in memory included.
+        images: loaded.dirs.data.join("images"),
+        docker_host: loaded.settings.sandbox.docker_host.clone(),
+        keys: keys.collect(),
+        caches: loaded.settings.sandbox.writable_cache_mounts,
+        ..Options::default()
+    }))
+}
+
+fn rules(loaded: &Loaded) -> Result<forge_types::EgressRules, Error> {
+    loaded.settings.egress.rules().map_err(|error| Error::Invalid { what: error.to_string() })
+}
+
+impl Forge {
+    /// The box of a new run, fixed for as long as the run lives.
+    ///
+    /// # Errors
+    /// If the isolation that is asked for can't be had.
+    pub async fn sandbox_spec(
+        &self,
+        loaded: &Loaded,
+        repo: &Path,
+        more_repos: &[PathBuf],
+    ) -> Result<SandboxSpec, Error> {
+        let mut spec = spec(loaded, repo, more_repos)?;
+        spec.backend = self.backend(loaded, &spec).await?;
+        Ok(spec)
+    }
+
+    /// `auto` is decided when the run is created, so that a resumed run gets the same box: native where this machine
+    /// passes its probes, else docker, else podman. It never means less isolation than a name would.
+    async fn backend(&self, loaded: &Loaded, spec: &SandboxSpec) -> Result<String, Error> {
+        let named = loaded.settings.sandbox.backend;
+        if named == Backend::Process {
+            return Ok(named.name().to_owned());
+        }
+        if named != Backend::Auto {
+            self.trusted(loaded, spec, named.name()).await?;
+            return Ok(named.name().to_owned());
+        }
+        let mut missing = Vec::new();
+        for name in ["native", "docker", "podman"] {
+            match self.trusted(loaded, spec, name).await {
+                Ok(()) => return Ok(name.to_owned()),
+                Err(Error::Sandbox(error)) => missing.push(format!("{name}: {error}")),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(forge_ports::sandbox::Error::Missing { missing }.into())
+    }
+
+    /// Whether a backend holds on this machine: as it was found before, or by trying now.
+    async fn trusted(&self, loaded: &Loaded, spec: &SandboxSpec, backend: &str) -> Result<(), Error> {
+        let folder = verdicts(loaded);
+        let known = [Scope::Required, Scope::All]
+            .into_iter()
+            .find_map(|scope| Verdict::load(&folder, &self.verdict_key(backend, scope)));
+        let verdict = match known {
+            Some(verdict) => verdict,
+            None => self.find_verdict(loaded, spec, backend, Scope::Required).await?,
+        };
+        if verdict.required_passed {
+            return Ok(());
+        }
+        let missing = vec![format!("{} (`forge sandbox verify --backend {backend}` shows all)", verdict.summary())];
+        Err(forge_ports::sandbox::Error::Missing { missing }.into())
+    }
+}
+
+impl Forge {
+    /// What a verdict on a backend holds for.
+    fn verdict_key(&self, backend: &str, scope: Scope) -> String {
+        Verdict::cache_key(backend, "", scope)
+    }
+
+    /// Tries a backend, and remembers what was found.
+    pub(crate) async fn find_verdict(
+        &self,
+        loaded: &Loaded,
+        template: &SandboxSpec,
+        backend: &str,
+        scope: Scope,
+    ) -> Result<Verdict, Error> {
+        let verdict = verify(self.parts().sandbox.as_ref(), backend, scope, template).await?;
+        if let Err(error) = verdict.store(&verdicts(loaded), &self.verdict_key(backend, scope)) {
+            tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
+        }
+        Ok(verdict)
+    }
+}
+
+/// Where verdicts on backends lie.
+fn verdicts(loaded: &Loaded) -> PathBuf {
+    loaded.dirs.data.join("verdicts")
+}
+
+/// The specification by the settings; the backend is still to be decided.
+pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Result<SandboxSpec, Error> {
+    let settings = &loaded.settings.sandbox;
+    let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
+    let mut read_only = found.folders;
+    read_only.extend(settings.read_only_paths.iter().cloned());
+    let mut env = vec![("PATH".to_owned(), found.path)];
+    env.extend(found.variables);
+    // Compiled Python would litter the repository and be reported as changed files.
+    env.push(("PYTHONPYCACHEPREFIX".to_owned(), "/tmp/pycache".to_owned()));
+    env.extend(loaded.passthrough.iter().cloned());
+    Ok(SandboxSpec {
+        backend: settings.backend.name().to_owned(),
+        repo: repo.to_owned(),
+        more_repos: distinct(repo, more_repos)?,
+        mode: loaded.settings.workspace.mode,
+        apply: loaded.settings.workspace.apply,
+        image: settings.image.clone(),
+        network: network(loaded)?,
+        limits: SandboxLimits {
+            memory_bytes: settings.memory_limit,
+            pids: settings.pids,
+            cpus: settings.cpu_limit,
+            tmp_bytes: settings.tmp_size,
+            command_ms: settings.timeout_seconds.min(600).saturating_mul(1000),
+        },
+        reveal: loaded.settings.workspace.reveal.clone(),
+        env,
+        read_only,
+        writable: settings.writable_paths.clone(),
+        allow_unisolated: settings.allow_unisolated,
+    })
+}
+
+fn network(loaded: &Loaded) -> Result<NetworkPolicy, Error> {
+    let open = loaded.settings.sandbox.network_enabled || loaded.settings.egress.mode == EgressMode::DevOpen;
+    if open {
+        return Ok(NetworkPolicy::Host);
+    }
+    let rules = rules(loaded)?;
+    if loaded.settings.egress.mode == EgressMode::DenyAll || rules.allow.is_empty() {
+        return Ok(NetworkPolicy::Off);
+    }
+    Ok(NetworkPolicy::Allow(rules))
+}
+
+/// Repositories inside one another would be changed twice.
+fn distinct(repo: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut all = vec![repo.to_owned()];
+    for path in more {
+        if all.contains(path) {
+            continue;
+        }
+        if let Some(other) = all.iter().find(|other| other.starts_with(path) || path.starts_with(other)) {
+            let what = format!(
+                "the repositories {} and {} lie inside one another: name only the outer one",
+                other.display(),
+                path.display()
+            );
+            return Err(Error::Invalid { what });
+        }
+        all.push(path.clone());
+    }
+    all.remove(0);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_that_overlap_are_refused() {
+        let path = |text: &str| PathBuf::from(text);
+        let more = distinct(&path("/a"), &[path("/b"), path("/a"), path("/b")]).unwrap();
+        assert_eq!(more, [path("/b")]);
+        let error = distinct(&path("/a"), &[path("/a/b")]).unwrap_err();
+        assert!(error.to_string().contains("inside one another"), "{error}");
+        assert!(distinct(&path("/a/b"), &[path("/a")]).is_err());
+        assert!(distinct(&path("/a"), &[path("/ab")]).is_ok());
+    }
+}

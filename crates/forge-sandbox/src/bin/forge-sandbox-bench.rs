@@ -1,0 +1,192 @@
+//! Measures boxes beside plain fork+exec and beside other programs, in one go, and prints JSON for the bench report.
+//!
+//! `forge-sandbox-bench FOLDER [IMAGE]`: FOLDER is an empty folder on the disk to measure on; IMAGE is an image of a
+//! container engine that runs here. Whatever is missing on this machine is left out of the answer, with the reason.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for the bench: it prints, and starts others")]
+
+use forge_ports::sandbox::{ExecSpec, Leftovers};
+use forge_ports::{Sandbox, Workspace};
+use forge_sandbox::{Backends, Options, helper_main};
+use forge_types::{RunId, SandboxSpec, WorkspaceMode};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rounds of what takes about a millisecond, and of what takes longer.
+const MANY: usize = 400;
+const SOME: usize = 60;
+const FEW: usize = 10;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(code) = helper_main(&arguments) {
+        std::process::exit(code);
+    }
+    let folder = arguments.get(1).map_or_else(std::env::temp_dir, Into::into);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
+    let report = runtime.block_on(measure(&folder, arguments.get(2).map(String::as_str)));
+    println!("{}", Value::Object(report));
+}
+
+async fn measure(folder: &Path, image: Option<&str>) -> Map<String, Value> {
+    let mut report = Map::new();
+    let mut note = |name: &str, result: Result<f64>| {
+        let value = match result {
+            Ok(seconds) => json!(seconds * 1e3),
+            Err(error) => json!(error.to_string()),
+        };
+        report.insert(name.to_owned(), value);
+    };
+    note("fork_exec_ms", timed(MANY, || plain(Command::new("/bin/true"))));
+    note("native_cold_ms", cold(folder, "native", None, SOME).await);
+    note("native_warm_ms", warm(folder, "native", None, MANY).await);
+    note("bwrap_ms", timed(SOME, || plain(bwrap())));
+    if let Some(image) = image {
+        note("docker_init_cold_ms", cold(folder, "docker", Some(image), FEW).await);
+        note("docker_init_warm_ms", warm(folder, "docker", Some(image), MANY).await);
+        note("docker_exec_ms", docker_exec(image));
+        note("docker_run_ms", timed(FEW, || plain(docker(&["run", "--rm", "--network=none", image, "/bin/true"]))));
+    }
+    for (name, files, bytes) in [("view_5gb_ms", 2_000, 2_600_000), ("view_100k_files_ms", 100_000, 100)] {
+        note(name, view(folder, files, bytes).await);
+    }
+    report
+}
+
+/// The median time of a call in seconds; the first one warms up.
+fn timed(rounds: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    call()?;
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        call()?;
+        times.push(begun.elapsed());
+    }
+    Ok(median(times))
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times.get(times.len() / 2).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+/// Starts a program and waits for its end.
+fn plain(mut command: Command) -> Result<()> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    if status.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&status.stderr).trim()).into())
+}
+
+fn bwrap() -> Command {
+    let mut command = Command::new("bwrap");
+    command.args(["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"]);
+    command
+}
+
+fn docker(words: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    command.args(words);
+    command
+}
+
+fn docker_exec(image: &str) -> Result<f64> {
+    let name = format!("forge-bench-{}", std::process::id());
+    plain(docker(&["run", "--detach", "--rm", "--network=none", "--name", &name, image, "sleep", "600"]))?;
+    let time = timed(FEW, || plain(docker(&["exec", &name, "/bin/true"])));
+    plain(docker(&["rm", "--force", &name]))?;
+    time
+}
+
+fn boxes(folder: &Path) -> Backends {
+    Backends::new(Options::below(folder))
+}
+
+fn spec(folder: &Path, backend: &str, image: Option<&str>) -> Result<SandboxSpec> {
+    let repo = folder.join("bench-repo");
+    std::fs::create_dir_all(&repo)?;
+    std::fs::write(repo.join("file"), "text\n")?;
+    Ok(SandboxSpec {
+        image: image.map(str::to_owned),
+        mode: WorkspaceMode::Transaction,
+        ..SandboxSpec::new(backend, repo)
+    })
+}
+
+fn command() -> ExecSpec {
+    ExecSpec {
+        argv: vec!["/bin/true".to_owned()],
+        cwd: String::new(),
+        env: BTreeMap::new(),
+        timeout: Duration::from_secs(60),
+        keep_bytes: 1024,
+        leftovers: Leftovers::Kill,
+    }
+}
+
+async fn run(workspace: &Arc<dyn Workspace>) -> Result<()> {
+    match workspace.exec(command(), &()).await?.exit_code {
+        0 => Ok(()),
+        code => Err(format!("true ended with {code}").into()),
+    }
+}
+
+/// Opening a box, one command in it.
+async fn cold(folder: &Path, backend: &str, image: Option<&str>, rounds: usize) -> Result<f64> {
+    let (boxes, spec) = (boxes(folder), spec(folder, backend, image)?);
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        let begun = Instant::now();
+        let workspace = boxes.open(&spec, RunId::generate(), None).await?;
+        run(&workspace).await?;
+        times.push(begun.elapsed());
+        drop(workspace);
+    }
+    times.remove(0);
+    Ok(median(times))
+}
+
+/// One command in an open box.
+async fn warm(folder: &Path, backend: &str, image: Option<&str>, rounds: usize) -> Result<f64> {
+    let workspace = boxes(folder).open(&spec(folder, backend, image)?, RunId::generate(), None).await?;
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        let begun = Instant::now();
+        run(&workspace).await?;
+        times.push(begun.elapsed());
+    }
+    times.remove(0);
+    Ok(median(times))
+}
+
+/// Opening the view of a tree, box included.
+async fn view(folder: &Path, files: usize, bytes: u64) -> Result<f64> {
+    let repo = folder.join(format!("bench-tree-{files}"));
+    if !repo.exists() {
+        for number in 0..files {
+            let below = repo.join(format!("d{}", number / 100));
+            std::fs::create_dir_all(&below)?;
+            // A tree of any size for the price of its names: nobody reads what is in it.
+            std::fs::File::create(below.join(format!("f{number}")))?.set_len(bytes)?;
+        }
+    }
+    let (boxes, spec) = (boxes(folder), SandboxSpec::new("native", &repo));
+    let mut times = Vec::new();
+    for _ in 0..=FEW {
+        let begun = Instant::now();
+        let workspace = boxes.open(&spec, RunId::generate(), None).await?;
+        times.push(begun.elapsed());
+        if !workspace.report().view.starts_with("overlay") {
+            return Err(format!("the view is no overlay: {}", workspace.report().view).into());
+        }
+    }
+    times.remove(0);
+    Ok(median(times))
+}
