@@ -8,7 +8,7 @@ mod capture;
 pub mod docker;
 mod door;
 pub mod egress;
-mod images;
+pub mod images;
 mod masks;
 mod native;
 mod once;
@@ -88,9 +88,7 @@ impl Options {
 
     fn engine(self: &Arc<Self>, kind: Kind) -> Docker {
         let mut options = docker::Options::new(kind);
-        // One setting for both: what names podman is podman's.
-        let named = self.docker_host.clone();
-        options.host = named.filter(|host| host.contains("podman") == (kind == Kind::Podman));
+        options.host = kind.named(self.docker_host.as_deref()).map(str::to_owned);
         if let Some(exe) = &self.exe {
             options.exe.clone_from(exe);
         }

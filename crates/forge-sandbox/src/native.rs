@@ -69,6 +69,7 @@ impl Native {
         }
         let mut report = report();
         furnish(&self.options, &mut jail, spec, &mut report);
+        jail.image = image(&self.options, spec)?;
         jail.binds.extend(binds);
         let egress = Way::out(&self.options, spec, &mut jail)?;
         let exe = self.exe();
@@ -123,6 +124,7 @@ impl Sandbox for Native {
         let mut jail = JailSpec::new(run.to_string(), &spec.repo);
         let mut report = report();
         furnish(&self.options, &mut jail, spec, &mut report);
+        jail.image = image(&self.options, spec)?;
         let egress = Way::out(&self.options, spec, &mut jail)?;
         let exe = self.exe();
         let started = blocking(move || start(jail, &exe, view)).await?;
@@ -150,6 +152,11 @@ fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View),
             Err(error) => return Err(refusal(error)),
         }
     }
+}
+
+/// The root folder that takes the place of the host's, if one is named.
+fn image(options: &Options, spec: &SandboxSpec) -> Result<Option<PathBuf>, Error> {
+    spec.image.as_deref().map(|name| crate::images::find(&options.images, name)).transpose()
 }
 
 /// What a specification asks for beside the workspace and the way out.

@@ -21,9 +21,11 @@ use crate::paths::Places;
 use crate::room::{Parts, Room, layer, refusal};
 use crate::view::{self, Limit, View};
 use bollard::query_parameters::WaitContainerOptions;
+pub(crate) use container::image;
 use container::{Container, Plan};
-use engine::Engine;
+pub(crate) use engine::Engine;
 use error::Error;
+pub(crate) use error::Error as Fault;
 use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
@@ -75,6 +77,11 @@ impl Kind {
             Self::Podman if rustix::process::geteuid().is_root() => vec!["/run/podman/podman.sock".into()],
             Self::Podman => vec![user.join("podman/podman.sock"), "/run/podman/podman.sock".into()],
         }
+    }
+
+    /// The host of this engine out of the one setting for both: what names podman is podman's.
+    pub(crate) fn named(self, host: Option<&str>) -> Option<&str> {
+        host.filter(|host| host.contains("podman") == (self == Self::Podman))
     }
 
     const fn how_to_start(self) -> &'static str {
