@@ -14,7 +14,7 @@ fn key(host: &str, variable: &str) -> KeySwap {
 }
 
 fn refused(allow: &[&str], ip: &str, port: u16) -> Option<&'static str> {
-    rules(allow).refuses_address(ip.parse().unwrap(), port)
+    rules(allow).refuses_address(ip.parse().expect("an address"), port)
 }
 
 #[test]
