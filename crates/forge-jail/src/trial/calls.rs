@@ -132,7 +132,7 @@ fn namespaces(what: &Attempt) -> Option<Outcome> {
         Attempt::Setns => {
             let own = std::fs::File::open("/proc/self/ns/net");
             let init = call!(SYS_pidfd_open, 1).unwrap_or(-1);
-            let own = own.map_or(-1, |file| file.as_raw_fd());
+            let own = own.as_ref().map_or(-1, |file| file.as_raw_fd());
             refused!(SYS_setns(own, 0); SYS_setns(init, libc::CLONE_NEWNS))
         }
         Attempt::Mount => {

@@ -172,6 +172,8 @@ pub(super) fn landlock_in_force() -> Outcome {
     if sys::landlock_abi() == 0 {
         return Outcome::Absent("this kernel has no Landlock".to_owned());
     }
+    // A process may put itself under Landlock only after this promise.
+    let _ = sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0);
     let layered = || -> io::Result<()> {
         let ruleset = sys::landlock_ruleset(MAKE_BLOCK, 0, 0, 1)?;
         sys::landlock_enforce(ruleset.as_fd())

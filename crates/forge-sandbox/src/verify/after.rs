@@ -44,16 +44,17 @@ async fn open_work_close(
     outcomes: &mut Outcomes,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (workspace, canaries) = (stage.workspace.with_file_name("after"), stage.outside.join("canaries"));
-    fs::create_dir(&workspace).and_then(|()| fs::create_dir(&canaries)).map_err(|e| text(&e))?;
+    let (workspace, canaries) =
+        (stage.folder("after").map_err(|e| text(&e))?, stage.outside.join("canaries"));
+    fs::create_dir(&canaries).map_err(|e| text(&e))?;
     fs::set_permissions(&canaries, fs::Permissions::from_mode(0o777)).map_err(|e| text(&e))?;
     let spec = SandboxSpec { repo: workspace.clone(), ..spec.clone() };
-    let room = Room::new(sandbox.open(&spec, run, None).await.map_err(|e| text(&e))?);
+    let room = Room::open(sandbox, &spec, run).await.map_err(|e| text(&e))?;
     task(&room, &Task::Plant { canaries: canaries.clone() }).await?;
     work(&room).await;
     drop(room);
     // Opening looks at the workspace on the host: what a run left must not act on the next.
-    let room = Room::new(sandbox.open(&spec, run, None).await.map_err(|e| text(&e))?);
+    let room = Room::open(sandbox, &spec, run).await.map_err(|e| text(&e))?;
     work(&room).await;
     task(&room, &Task::Litter { outside: stage.outside.clone() }).await?;
     files(&room, stage, outcomes).await;
@@ -166,9 +167,7 @@ async fn deep(room: &Room) -> Outcome {
     let Ok(listed) = tokio::time::timeout(PATIENCE, room.0.list("deep", depth, DEPTH * 2)).await else {
         return broke("listing it did not end");
     };
-    let found = tokio::time::timeout(PATIENCE, room.0.find("no such name", 10)).await;
     match room.0.list("", 1, 100).await {
-        Ok(_) if found.is_err() => broke("walking over it did not end"),
         Ok(_) => {
             held(listed.map_or_else(|e| e.to_string(), |l| format!("{} levels were listed", l.items.len())))
         }

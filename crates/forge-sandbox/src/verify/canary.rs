@@ -3,7 +3,7 @@
 use super::inside::files::etc_digest;
 use super::scene::Scene;
 use forge_jail::trial::host::{MessageQueue, PosixQueue, SharedMemory};
-use forge_types::{RunId, SandboxSpec};
+use forge_types::{Digest, RunId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -121,7 +121,11 @@ impl Stage {
     pub(super) fn scene(&self, spec: &SandboxSpec) -> io::Result<Scene> {
         let secret = self.outside.join("secret");
         let environ = fs::read("/proc/self/environ").unwrap_or_default();
-        let names = environ.split(|b| *b == 0).filter_map(|pair| pair.split(|b| *b == b'=').next());
+        let pairs = environ.split(|b| *b == 0).filter_map(|pair| {
+            let (name, value) = pair.split_at_checked(pair.iter().position(|b| *b == b'=')? + 1)?;
+            let name = String::from_utf8_lossy(name.strip_suffix(b"=")?).into_owned();
+            Some((name, Digest::of(value).to_string()))
+        });
         let fixed = ["PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "TERM"];
         let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
         let link = |kind: &str| {
@@ -145,7 +149,7 @@ impl Stage {
             namespaces: kinds.into_iter().filter_map(link).collect(),
             hostname: fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
             etc: etc_digest(),
-            variables: names.map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
+            variables: pairs.collect(),
             allowed: fixed
                 .iter()
                 .map(|name| (*name).to_owned())
@@ -240,6 +244,13 @@ impl Stage {
         let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
         let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
         lines.filter(|line| line.contains(&self.token) && !line.contains(&self.mark)).collect()
+    }
+
+    /// Makes a folder to work in.
+    pub(super) fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.root.join(name);
+        fs::DirBuilder::new().mode(0o755).create(&folder)?;
+        Ok(folder)
     }
 
     pub(super) fn token(&self) -> &str {

@@ -38,9 +38,21 @@ use crate::door::blocking;
 pub enum Scope {
     /// Those that no run without a person starts without: one box, one program in it, well below a second.
     Required,
+    /// Those of one group.
+    Of(Group),
     /// All of them; takes some seconds.
     #[default]
     All,
+}
+
+impl Scope {
+    fn holds(self, probe: &Probe) -> bool {
+        match self {
+            Self::Required => probe.required,
+            Self::Of(group) => probe.group == group,
+            Self::All => true,
+        }
+    }
 }
 
 /// What became of a probe.
@@ -120,13 +132,12 @@ pub async fn verify(
     };
     let mut scene = stage.scene(&spec).map_err(startup)?;
     let run = RunId::generate();
-    let room = Room::new(sandbox.open(&spec, run, None).await?);
+    let room = Room::open(sandbox, &spec, run).await?;
     let report = room.report();
     scene.backend = report.backend;
     let missing = report.layers.iter().filter(|l| matches!(l.state, forge_types::LayerState::Absent(_)));
     scene.lacking = missing.map(|l| l.name.clone()).collect();
-    let wanted = |probe: &&Probe| scope == Scope::All || probe.required;
-    let names = PROBES.iter().filter(wanted).filter(|p| matches!(p.tried, table::Try::Inside(_)));
+    let names = PROBES.iter().filter(|p| scope.holds(p)).filter(|p| matches!(p.tried, table::Try::Inside(_)));
     let mut outcomes = room.probes(&scene, names.map(|p| p.name.to_owned()).collect()).await;
     // The init took every blow and still serves.
     if let Err(error) = room.count().await {
@@ -136,8 +147,10 @@ pub async fn verify(
     for (probe, seen) in stage.touched() {
         outcomes.insert(probe.to_owned(), (Outcome::Broke(seen), 0));
     }
-    if scope == Scope::All {
+    if matches!(scope, Scope::All | Scope::Of(Group::Resources)) {
         outcomes.extend(resources::press(sandbox, &spec, &stage).await);
+    }
+    if matches!(scope, Scope::All | Scope::Of(Group::AfterRun)) {
         outcomes.extend(after::look(sandbox, &spec, &stage, run).await);
     }
     // Removing the fixture waits for a disk.
@@ -151,7 +164,7 @@ pub async fn verify(
 
 impl Verdict {
     fn of(backend: &str, scope: Scope, outcomes: &Outcomes) -> Self {
-        let wanted = PROBES.iter().filter(|probe| scope == Scope::All || probe.required);
+        let wanted = PROBES.iter().filter(|probe| scope.holds(probe));
         let probes: Vec<ProbeResult> = wanted.map(|probe| judged(probe, outcomes.get(probe.name))).collect();
         let fine = |p: &&ProbeResult| p.state == State::Failed;
         Self {

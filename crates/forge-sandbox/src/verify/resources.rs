@@ -27,10 +27,16 @@ const GROWTH: u64 = 64 << 20;
 
 /// Makes all of them.
 pub(super) async fn press(sandbox: &dyn Sandbox, spec: &SandboxSpec, stage: &Stage) -> Outcomes {
-    let low = SandboxSpec { limits: LIMITS, ..spec.clone() };
     let mut outcomes = Outcomes::new();
-    let room = match sandbox.open(&low, RunId::generate(), None).await {
-        Ok(room) => Room::new(room),
+    let opened = match stage.folder("low") {
+        Ok(repo) => {
+            let low = SandboxSpec { limits: LIMITS, repo, ..spec.clone() };
+            Room::open(sandbox, &low, RunId::generate()).await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let room = match opened {
+        Ok(room) => room,
         Err(error) => {
             outcomes.insert(
                 "process-ceiling".to_owned(),
@@ -51,9 +57,9 @@ pub(super) async fn press(sandbox: &dyn Sandbox, spec: &SandboxSpec, stage: &Sta
         ("waiting-for-input", Ceiling::Stdin, 0),
         ("cpu-spin", Ceiling::Spin, 0),
         ("ignored-term", Ceiling::IgnoreTerm, 0),
+        ("output-flood", Ceiling::Output, 0),
         ("daemons", Ceiling::Daemon, 0),
         ("held-output", Ceiling::HoldOutput, 0),
-        ("output-flood", Ceiling::Output, 0),
         ("fork-bomb", Ceiling::Bomb, 0),
     ] {
         let begun = Instant::now();
@@ -124,7 +130,8 @@ impl Press<'_> {
 
     async fn endless(&self, ceiling: Ceiling) -> Outcome {
         let begun = Instant::now();
-        match self.run(ceiling, 0, SHORT).await {
+        // Only a bomb looks at it.
+        match self.run(ceiling, 512, SHORT).await {
             Ok(ran) if ran.timed_out && begun.elapsed() < LATE => {
                 held(format!("ended after {} ms", ran.duration_ms))
             }
@@ -162,12 +169,22 @@ impl Press<'_> {
             Ok(ran) if ran.exit_code != 0 => {
                 untested(format!("no daemon could be started, code {}", ran.exit_code))
             }
-            Ok(_) => match self.stage.processes().as_slice() {
-                [] => held("it ended with its command"),
-                left => broke(format!("left on the host: {}", left.len())),
-            },
+            Ok(_) => self.gone().await,
             Err(error) => untested(error),
         }
+    }
+
+    /// Whether the host sees nothing of a daemon any more, a moment after its command.
+    async fn gone(&self) -> Outcome {
+        let mut left = Vec::new();
+        for _ in 0..20 {
+            left = self.stage.processes();
+            if left.is_empty() {
+                return held("it ended with its command");
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        broke(format!("left on the host: {}", left.join("; ")))
     }
 
     /// Whether the box serves and nothing runs in it.

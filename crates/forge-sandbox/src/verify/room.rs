@@ -4,9 +4,9 @@ use super::Outcomes;
 use super::inside::PROBER;
 use super::scene::{Line, Scene, Task, untested};
 use forge_jail::HELPER;
-use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers, OutputSink};
-use forge_types::SandboxReport;
+use forge_ports::{Sandbox, Workspace};
+use forge_types::{RunId, SandboxReport, SandboxSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// All attempts of one program together take at most so long.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How often, and with how much time between, a box is opened that another one stands in the way of.
+const TRIES: u32 = 40;
+const BETWEEN: Duration = Duration::from_millis(50);
 /// Kept of a program's output.
 const KEPT: usize = 1 << 20;
 
@@ -22,8 +25,18 @@ const KEPT: usize = 1 << 20;
 pub(super) struct Room(pub(super) Arc<dyn Workspace>);
 
 impl Room {
-    pub(super) fn new(room: Arc<dyn Workspace>) -> Self {
-        Self(room)
+    /// Opens one. The folder may still be held by a box that is being closed, so it is tried for a while.
+    pub(super) async fn open(sandbox: &dyn Sandbox, spec: &SandboxSpec, run: RunId) -> Result<Self, Error> {
+        let mut tries = 0;
+        loop {
+            match sandbox.open(spec, run, None).await {
+                Ok(room) => return Ok(Self(room)),
+                Err(error @ Error::Missing { .. }) => return Err(error),
+                Err(error) if tries == TRIES => return Err(error),
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
     }
 
     pub(super) fn report(&self) -> SandboxReport {

@@ -33,8 +33,8 @@ pub(super) struct Scene {
     pub(super) hostname: String,
     /// Digest of the host's list of users and list of names.
     pub(super) etc: String,
-    /// Names of variables in forge's own environment.
-    pub(super) variables: Vec<String>,
+    /// Variables in forge's own environment, each with the digest of its value.
+    pub(super) variables: BTreeMap<String, String>,
     /// Variables that the box is meant to have.
     pub(super) allowed: Vec<String>,
     /// Masked files, relative to the workspace.

@@ -113,6 +113,7 @@ probes! {
         "sysrq-trigger" => Inside(file::sysrq), "read-only /proc, Landlock", "the machine's emergency keys are pressed";
         "core-pattern" => Inside(file::core_pattern), "read-only /proc, Landlock", "a program is named that the host's kernel starts";
         "sysctls" => Inside(file::sysctls), "read-only /proc, Landlock", "the kernel's settings are changed";
+        "read-only-proc" => Inside(file::read_only_proc), "read-only /proc", "/proc can be written";
         "uevent-helper" => Inside(file::uevent_helper), "no /sys", "a program is named that the host's kernel starts for devices";
         "release-agent" => Inside(file::release_agent), "no control groups in the box", "a control group's release agent, or another group, is written";
         "kcore" => Inside(file::kcore), "covered /proc", "the kernel's memory is read";
@@ -253,7 +254,7 @@ probes! {
     }
     Resources false {
         "process-ceiling" => Outside, "control groups, limits", "more processes than allowed";
-        "fork-bomb" => Outside, "control groups, limits, pid namespace", "processes that start processes without end";
+        "fork-bomb" => Outside, "control groups, limits, leftovers are killed", "processes that start processes without end";
         "open-files" => Outside, "limits", "files are opened without end";
         "memory-ceiling" => Outside, "control groups, supervisor", "more memory than allowed";
         "tmp-ceiling" => Outside, "size of /tmp", "/tmp is filled";
@@ -262,8 +263,8 @@ probes! {
         "output-flood" => Outside, "bounded capture", "endless output without a newline, of NULs and terminal escapes";
         "cpu-spin" => Outside, "time limit", "a command spins past its time";
         "ignored-term" => Outside, "time limit, pid namespace", "a command ignores TERM";
-        "daemons" => Outside, "pid namespace", "a daemon outlives its command";
-        "held-output" => Outside, "pid namespace", "a background process holds the output";
+        "daemons" => Outside, "leftovers are killed, pid namespace", "a daemon outlives its command";
+        "held-output" => Outside, "leftovers are killed", "a background process holds the output";
         "waiting-for-input" => Outside, "own streams", "a command waits for input";
     }
     AfterRun false {

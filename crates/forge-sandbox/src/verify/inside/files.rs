@@ -227,6 +227,20 @@ pub(in crate::verify) fn sysctls(_: &Scene) -> Outcome {
     ])
 }
 
+/// As a whole: that covers what a list of its files would forget.
+pub(in crate::verify) fn read_only_proc(scene: &Scene) -> Outcome {
+    if scene.backend != "native" {
+        return absent("engines mount /proc writable, its settings read-only and its telling files covered");
+    }
+    match rustix::fs::statvfs("/proc") {
+        Ok(mount) if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
+            unwritable(["/proc/self/oom_score_adj", "/proc/self/comm", "/proc/self/coredump_filter"])
+        }
+        Ok(_) => broke("/proc is mounted writable"),
+        Err(errno) => untested(errno),
+    }
+}
+
 pub(in crate::verify) fn uevent_helper(_: &Scene) -> Outcome {
     unwritable([
         "/sys/kernel/uevent_helper",

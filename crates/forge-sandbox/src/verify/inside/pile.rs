@@ -95,7 +95,7 @@ pub(super) fn swap(target: &Path) -> io::Result<()> {
     symlink(target, &link)?;
     for round in 0u32.. {
         // Not in step with whoever writes: writes should meet both, and the change itself.
-        for _ in 0..round.wrapping_mul(2_654_435_761) % 20_000 {
+        for _ in 0..round.wrapping_mul(2_654_435_761) % 4_000 {
             std::hint::spin_loop();
         }
         rustix::fs::renameat_with(

@@ -2,6 +2,7 @@
 
 use crate::verify::scene::{Scene, absent, broke, held, untested};
 use forge_jail::trial::{Attempt, Outcome, attempt};
+use forge_types::Digest;
 use std::fs;
 
 /// A field of `/proc/self/status`.
@@ -43,8 +44,8 @@ pub(in crate::verify) fn seccomp(_: &Scene) -> Outcome {
     must_be("Seccomp", "2")
 }
 
-pub(in crate::verify) fn landlock(scene: &Scene) -> Outcome {
-    scene.lacks("landlock").unwrap_or_else(|| attempt(&Attempt::LandlockInForce))
+pub(in crate::verify) fn landlock(_: &Scene) -> Outcome {
+    attempt(&Attempt::LandlockInForce)
 }
 
 pub(in crate::verify) fn user(_: &Scene) -> Outcome {
@@ -128,9 +129,9 @@ pub(in crate::verify) fn environment(scene: &Scene) -> Outcome {
         &["SECRET", "TOKEN", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "CREDENTIAL", "PRIVATE"];
     let Ok(bytes) = fs::read("/proc/self/environ") else { return untested("the environment cannot be read") };
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let names = text.split('\0').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name);
-    for name in names.filter(|name| !scene.allowed.iter().any(|a| a == name)) {
-        if scene.variables.iter().any(|v| v == name) {
+    let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+    for (name, value) in pairs.filter(|(name, _)| !scene.allowed.iter().any(|a| a == name)) {
+        if scene.variables.get(name) == Some(&Digest::of(value.as_bytes()).to_string()) {
             return broke(format!("{name} of the host's environment is seen"));
         }
         if TELLING.iter().any(|word| name.to_ascii_uppercase().contains(word)) {

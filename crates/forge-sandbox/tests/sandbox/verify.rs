@@ -1,0 +1,251 @@
+//! The probes, tried: a whole box passes them, whatever became of the box before, and a box without one of its
+//! protections fails exactly those that the protection is for.
+
+use crate::as_both;
+use crate::engine::{IMAGE, engines};
+use crate::rig::{Rig, command, folder, options, out, spec};
+use forge_jail::{HELPER, Weakness};
+use forge_ports::sandbox::Error;
+use forge_ports::{Sandbox, Workspace, async_trait};
+use forge_sandbox::verify::{self, Group, PROBER, PROBES, Scope, State, Verdict};
+use forge_sandbox::{Backends, Options};
+use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The cases of a sandbox that anybody may ask for by name.
+const TEN: [&str; 10] = [
+    "host-files",
+    "symlink-out",
+    "masked-files",
+    "host-environment",
+    "signal-host-process",
+    "mount",
+    "ptrace",
+    "outside-tcp",
+    "host-loopback",
+    "capabilities",
+];
+/// What may not be there to be tried, on a machine for tests.
+const MAY_BE_ABSENT: [&str; 5] = ["cargo", "node", "python", "workspace-ceiling", "host-posix-queue"];
+/// Fewer would mean that the list was cut.
+const FEWEST: usize = 180;
+
+async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: Scope) -> Verdict {
+    let dir = folder();
+    verify::verify(sandbox, backend, scope, &spec(dir.path(), backend)).await.expect("the probes can be made")
+}
+
+/// Names and states, without what differs from one time to the next.
+fn states(verdict: &Verdict) -> Vec<(String, bool)> {
+    let probes = verdict.probes.iter();
+    probes.map(|probe| (probe.name.clone(), probe.state == State::Passed)).collect()
+}
+
+/// What happens to a box before the one that is tried.
+#[derive(Clone, Copy)]
+enum Before {
+    /// It was closed, and is opened again for the same run.
+    Closed,
+    /// Its init was killed.
+    Killed,
+    /// It goes on; a child run gets a box by the same specification.
+    Child,
+}
+
+/// A sandbox whose boxes are never a run's first.
+struct Again(Backends, Before);
+
+#[async_trait]
+impl Sandbox for Again {
+    async fn probe(&self) -> Vec<Layer> {
+        self.0.probe().await
+    }
+
+    async fn open(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<dyn Workspace>, Error> {
+        // The plan of a run holds the specification as JSON.
+        let kept: SandboxSpec = serde_json::from_str(&serde_json::to_string(spec).unwrap()).unwrap();
+        assert_eq!(kept, *spec);
+        if let Before::Child = self.1 {
+            return self.0.open(&kept, RunId::generate(), at).await;
+        }
+        let first = self.0.open(spec, run, at).await?;
+        if let Before::Killed = self.1 {
+            let pid: i32 = first.report().id.rsplit_once('/').unwrap().1.parse().unwrap();
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            while first.exec(command(&["true"]), &()).await.is_ok() {}
+        }
+        drop(first);
+        self.0.open(&kept, run, at).await
+    }
+}
+
+/// What must fail without a protection, where the list says that the protection stops it, and which probes are made.
+fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) {
+    use Scope::{Of, Required};
+    match weakness {
+        Weakness::Seccomp => (
+            Required,
+            "seccomp",
+            &[
+                "call-filter",
+                "ptrace",
+                "read-memory-of-processes",
+                "pidfd-getfd",
+                "io-uring",
+                "add-key",
+                "keyctl",
+                "personality",
+                "netlink-sockets",
+                "limits-of-the-init",
+            ],
+        ),
+        Weakness::Landlock => (Required, "Landlock", &["landlock-in-force"]),
+        Weakness::Capabilities => (Required, "capabilities", &["capabilities", "bounding-set"]),
+        Weakness::NoNewPrivs => (Required, "no new privileges", &["no-new-privileges"]),
+        Weakness::ProcHidden => (Required, "covered /proc", &["kernel-symbols"]),
+        Weakness::ReadOnlyProc => (Required, "read-only /proc", &["read-only-proc"]),
+        Weakness::PidNamespace => (Required, "pid namespace", &["pid-namespace", "host-processes"]),
+        Weakness::NetNamespace => (
+            Required,
+            "network namespace",
+            &["network-namespace", "interfaces", "host-loopback", "host-loopback-udp"],
+        ),
+        Weakness::IpcNamespace => {
+            (Required, "ipc namespace", &["ipc-namespace", "host-shared-memory", "host-message-queue"])
+        }
+        Weakness::UtsNamespace => (Required, "uts namespace", &["host-name-namespace", "host-name"]),
+        Weakness::ReadOnlySystem => (Required, "read-only mounts", &["write-root"]),
+        Weakness::Masks => (Required, "covers", &["masked-files", "masked-files-by-their-folder"]),
+        Weakness::EnvironmentCleared => (Required, "empty environment", &["host-environment"]),
+        Weakness::Memory => (Of(Group::Resources), "supervisor", &["memory-ceiling"]),
+        Weakness::Pids => (Of(Group::Resources), "limits", &["process-ceiling"]),
+        Weakness::KillLeftovers => (Of(Group::Resources), "leftovers are killed", &["daemons"]),
+        Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),
+    }
+}
+
+/// How often a folder is swapped under a writer.
+fn tries() -> usize {
+    if std::env::var_os("FORGE_SOAK").is_some() { 100_000 } else { 500 }
+}
+
+as_both! {
+    async fn a_native_box_passes_every_probe() {
+        let data = folder();
+        let verdict = verdict(&Backends::new(options(data.path())), "native", Scope::All).await;
+        assert!(verdict.passed && verdict.required_passed, "{}", verdict.summary());
+        assert!(verdict.probes.len() >= FEWEST && verdict.probes.len() == PROBES.len());
+        let absent: Vec<_> = verdict.probes.iter().filter(|p| matches!(p.state, State::NotApplicable(_))).collect();
+        assert!(absent.iter().all(|p| MAY_BE_ABSENT.contains(&p.name.as_str())), "{absent:#?}");
+        for name in TEN {
+            let probe = verdict.probes.iter().find(|p| p.name == name).expect("it is in the list");
+            assert!(probe.required && probe.state == State::Passed, "{probe:?}");
+        }
+        println!("{}; host {:?}", verdict.summary(), verdict.host);
+        let text = serde_json::to_string(&verdict).unwrap();
+        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+    }
+
+    async fn a_box_is_as_tight_after_a_resume_a_kill_and_for_a_child() {
+        let data = folder();
+        let first = verdict(&Backends::new(options(data.path())), "native", Scope::Required).await;
+        assert!(first.required_passed, "{}", first.summary());
+        for before in [Before::Closed, Before::Killed, Before::Child] {
+            let again = Again(Backends::new(options(data.path())), before);
+            let again = verdict(&again, "native", Scope::Required).await;
+            assert_eq!(states(&again), states(&first), "{}", again.summary());
+        }
+    }
+
+    async fn each_missing_protection_is_noticed_by_its_probes_and_by_no_others() {
+        for weakness in Weakness::ALL {
+            let (scope, layer, wanted) = missed(*weakness);
+            let data = folder();
+            let weak = Backends::new(Options { without: vec![*weakness], ..options(data.path()) });
+            let verdict = verdict(&weak, "native", scope).await;
+            assert!(!verdict.passed, "{weakness:?} was not noticed");
+            let failed: Vec<_> = verdict.failed().map(|probe| probe.name.as_str()).collect();
+            for name in wanted {
+                assert!(failed.contains(name), "{weakness:?} was not noticed by {name}: {failed:?}");
+            }
+            for probe in verdict.failed() {
+                let listed = PROBES.iter().find(|p| p.name == probe.name).unwrap();
+                assert!(listed.layers.contains(layer), "without {weakness:?} {probe:?} failed as well");
+            }
+        }
+    }
+
+    async fn commands_without_a_box_fail_the_probes() {
+        let data = folder();
+        let verdict = verdict(&Backends::new(options(data.path())), "process", Scope::Required).await;
+        assert!(!verdict.passed && !verdict.required_passed);
+        assert_eq!(verdict.failed().count(), verdict.probes.len());
+    }
+
+    async fn the_traps_are_live() {
+        let (rig, canaries) = (Rig::new("native").await, folder());
+        let task = serde_json::json!({ "plant": { "canaries": canaries.path() } }).to_string();
+        let ran = rig.exec(command(&[HELPER, PROBER, &task])).await.unwrap();
+        assert_eq!(ran.exit_code, 0, "{}", out(&ran));
+        let on_the_host = |argv: &[&str]| {
+            let mut command = std::process::Command::new(argv[0]);
+            let done = command.args(&argv[1..]).current_dir(rig.dir.path()).output();
+            done.map_err(|error| println!("NOT TESTED: {argv:?}: {error}")).is_ok()
+        };
+        // What a careless tool would do; in a repository of our own, so the test's user may be harmed by it.
+        let git = on_the_host(&["git", "status"]) && on_the_host(&["git", "add", "-A"]) && on_the_host(&["git", "fetch"]);
+        let make = on_the_host(&["make", "-n"]);
+        let sprung = |name: &str| canaries.path().join(name).exists();
+        for (name, tried) in [("git-fsmonitor", git), ("git-filters", git), ("git-ssh-command", git), ("makefile", make)] {
+            assert_eq!(sprung(name), tried, "{name}");
+        }
+    }
+
+    async fn no_write_follows_a_folder_that_is_swapped_with_a_link() {
+        let rig = Rig::new("native").await;
+        let task = serde_json::json!({ "swap": { "target": "/tmp/astray" } }).to_string();
+        let argv = [HELPER, PROBER, &task];
+        let mut endless = command(&argv);
+        endless.timeout = std::time::Duration::from_secs(3600);
+        let mut swapping = std::pin::pin!(rig.exec(endless));
+        let writing = async {
+            let mut written = 0;
+            for _ in 0..tries() {
+                written += usize::from(rig.room.write("swapped/file", b"astray").await.is_ok());
+            }
+            written
+        };
+        let written = tokio::select! {
+            ran = &mut swapping => panic!("the swapping ended: {ran:?}"),
+            written = writing => written,
+        };
+        assert!(written > 0);
+        assert_eq!(out(&rig.sh("ls -A /tmp/astray").await), "");
+    }
+}
+
+#[test]
+fn containers_pass_every_probe_that_can_be_made_there() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for engine in engines() {
+        let (backends, kind, dir) = (engine.backends(), engine.kind.to_string(), folder());
+        let template = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir.path(), &kind) };
+        let verdict = runtime.block_on(verify::verify(&backends, &kind, Scope::All, &template)).unwrap();
+        assert!(verdict.passed, "{}", verdict.summary());
+        println!("{}", verdict.summary());
+    }
+}
+
+#[test]
+fn a_verdict_is_kept_where_it_is_asked_for() {
+    let (folder, key) = (folder(), Verdict::cache_key("native", "", Scope::Required));
+    assert_eq!(Verdict::load(folder.path(), &key), None);
+    assert_eq!(Verdict::load(Path::new("/nonexistent"), &key), None);
+}
