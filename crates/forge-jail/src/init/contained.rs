@@ -102,7 +102,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     no_rights(&mut layers)?;
     let listener =
         guest.spec.listen.filter(|_| guest.spec.network == Network::Off).map(|port| {
-            super::listen(port).step(format!("listening on port {port} in the container's network"))
+            super::network::listen(port).step(format!("listening on port {port} in the container's network"))
         });
     let listener = listener.transpose()?;
     // On the private /tmp; a command that needs a home folder says so itself.

@@ -96,7 +96,8 @@ fn mappings(spec: &JailSpec, id: u32) -> Result<Vec<Mapping>, Fault> {
             Err(error) => return Err(error).step(format!("looking at the workspace {}", path.display())),
         };
         if mappings.iter().all(|(known, _)| *known != owner) {
-            let mapping = mapping((owner.0, id), (owner.1, id))
+            // The first process reaps, beside the work of the init.
+            let (mapping, _) = unreaped_mapping((owner.0, id), (owner.1, id))
                 .layer(Layer::UserNamespace, "making the mapping of the workspace's owner")?;
             mappings.push((owner, mapping));
         }
@@ -194,6 +195,13 @@ pub(crate) fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
 /// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to
 /// be made in; it ends as soon as the descriptor is open.
 pub(crate) fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+    let (namespace, child) = unreaped_mapping(user, group)?;
+    sys::reap(child, 0)?;
+    Ok(namespace)
+}
+
+/// As [`mapping`], with the process that it was made in: killed, but still to be reaped.
+fn unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd, i32)> {
     let child = match sys::fork(libc::CLONE_NEWUSER)? {
         Fork::Child => loop {
             // Waits to be killed; if the parent dies first, so does this process.
@@ -207,8 +215,7 @@ pub(crate) fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd
     };
     let opened = write_ids(child, user, group);
     sys::kill(child, libc::SIGKILL);
-    sys::reap(child, 0)?;
-    opened
+    opened.map(|namespace| (namespace, child))
 }
 
 fn write_ids(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {

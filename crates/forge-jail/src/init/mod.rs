@@ -6,7 +6,8 @@
 //!    user, enter a user namespace, which gives the rights for the steps below and nothing else;
 //! 2. new namespaces, then a fork: only a child enters the new pid namespace. It becomes a child of the caller
 //!    (`CLONE_PARENT`), so that nothing of the first process stays behind;
-//! 3. build the root folder, move into it, forget the old one;
+//! 3. build the root folder, move into it, forget the old one. The first process makes the network meanwhile, which
+//!    takes the kernel as long, hands it over and ends;
 //! 4. as root, become the unused user id and enter the user namespace now: mounts and network then belong to a
 //!    namespace above, over which nothing in the box ever has rights;
 //! 5. limits, capabilities, Landlock, seccomp: from here on the init can do no more than its children;
@@ -20,6 +21,7 @@ mod freeze;
 mod harden;
 mod identity;
 mod mounts;
+mod network;
 mod rootfs;
 mod roots;
 mod serve;
@@ -38,6 +40,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use self::identity::Ids;
+use self::network::Handover;
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Network, Weakness};
@@ -186,36 +190,25 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
     layers.extend(spec.without.iter().map(|weakness| LayerReport::left_out(*weakness)));
     let ids = identity::prepare(&spec)?;
     namespaces(&spec, &mut layers)?;
-    let (go, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map(|(read, write)| (write, read))
-        .step("making a pipe")?;
+    let network = Handover::new(&spec).step("preparing the network's handover")?;
     match sys::fork(libc::CLONE_PARENT).step("starting the process that becomes the init")? {
         Fork::Parent(pid) => {
             wire::send(control.as_fd(), &Startup::Pid { pid }, &[]).step("reporting the init")?;
+            if let Err(fault) = network.give(&spec) {
+                let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
+                wire::send(control.as_fd(), &said, &[]).step("reporting a failure")?;
+            }
+            // The processes that mappings were made in are dead and wait for this.
+            while sys::reap(-1, 0).step("reaping")?.is_some() {}
             return Ok(());
         }
         Fork::Child => {}
     }
-    // The caller learns of the process before anything that the process itself says: end of file on the pipe means
-    // that the first process has spoken and is gone.
-    drop(go);
-    let mut nothing = [0u8; 1];
-    rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut nothing))
-        .step("waiting for the first process")?;
-    drop(gate);
-    // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
-    rustix::process::setsid().step("making a session")?;
-    rootfs::build(&spec, helper.as_ref(), &ids)?;
-    if !spec.lacks(Weakness::UtsNamespace) {
-        sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
-    }
-    let mut listener = None;
-    if spec.network == Network::Off && !spec.lacks(Weakness::NetNamespace) {
-        sys::loopback_up().layer(Layer::NetNamespace, "bringing the loopback interface up")?;
-        if let Some(port) = spec.listen {
-            listener = Some(listen(port).step(format!("listening on port {port} in the box's network"))?);
-        }
-    }
+    let built = root(&spec, helper.as_ref(), &ids);
+    // Also when that failed: nothing is said before the caller knows this process.
+    let taken = network.take(&mut layers)?;
+    built?;
+    let Some(listener) = taken else { return Ok(()) };
     let overlay = ids.attributes(&spec);
     ids.enter(&mut layers)?;
     roots::check(&spec)?;
@@ -223,15 +216,14 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
     serve::run(control, &spec, Ready { layers, overlay, listener, helper }).step("serving requests")
 }
 
-/// A listener in the box's own network. Who holds it accepts, wherever they are.
-fn listen(port: u16) -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-    const WAITING: i32 = 1024;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    bind(&socket, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port))?;
-    listen(&socket, WAITING)?;
-    Ok(socket)
+fn root(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<(), Fault> {
+    // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
+    rustix::process::setsid().step("making a session")?;
+    rootfs::build(spec, helper, ids)?;
+    if spec.lacks(Weakness::UtsNamespace) {
+        return Ok(());
+    }
+    sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")
 }
 
 fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
@@ -253,11 +245,8 @@ fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Faul
         Err(error) => LayerReport::missing(Layer::CgroupNamespace, error.to_string(), None),
     });
     match spec.network {
-        Network::Off if left_out(Layer::NetNamespace) => {}
-        Network::Off => {
-            identity::unshare(Flag::NEWNET).layer(Layer::NetNamespace, "entering a new network namespace")?;
-            layers.push(LayerReport::enforced(Layer::NetNamespace, "loopback only"));
-        }
+        // The first process makes it.
+        Network::Off => {}
         Network::Host => {
             layers.push(LayerReport::degraded(Layer::NetNamespace, "the host's network was asked for", None));
         }

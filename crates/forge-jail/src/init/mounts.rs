@@ -102,6 +102,12 @@ impl Blank {
         make_dirs(Path::new(Self::DIR))?;
         for cover in [Self::FILE, Self::DIR] {
             rustix::fs::chmod(cover, Mode::empty())?;
+            // What is cloned from here has these attributes already.
+            let cover = CString::new(cover)?;
+            let tree = sys::clone_tree(CWD, &cover, Recursive::No)?;
+            let set = sys::READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
+            sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
+            sys::attach(tree.as_fd(), &cover)?;
         }
         let root = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { root })
@@ -115,8 +121,6 @@ impl Blank {
             _ => Self::FILE,
         };
         let tree = sys::clone_tree(self.root.as_fd(), &CString::new(cover)?, Recursive::No)?;
-        let set = sys::READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
-        sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
         sys::attach_over(tree.as_fd(), target)
     }
 }
