@@ -318,6 +318,15 @@ impl Objects {
     }
 }
 
+impl Drop for Objects {
+    /// Lets go of the lock at once: a child process that is just being started may hold a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+        }
+    }
+}
+
 /// A stored content; see [`Objects::open_object`].
 #[derive(Debug)]
 pub struct Content {

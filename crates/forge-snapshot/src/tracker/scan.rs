@@ -123,6 +123,11 @@ impl<'a> Scan<'a> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the content that stood at a path at the beginning was learned.
+    pub(super) fn knows_was(&self, path: &RelPath) -> bool {
+        self.tracker.known().was(path).is_some()
+    }
+
     /// Says what stands at a path.
     pub(super) fn put(&self, path: RelPath, node: Option<Node>) {
         self.touched().now.insert(path, node);

@@ -72,11 +72,15 @@ fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, 
             scan.gone(&folder.path.join(gone));
         }
         let was = before.next_if(|(seen, _)| *seen == name).map(|(_, item)| item);
-        if stamp.kind != Kind::Dir && was.is_some_and(|was| is_untouched(scan, &was, stamp)) {
+        if stamp.kind != Kind::Dir && was.is_some_and(|was| was.matches(stamp) && !is_racy_here(scan, &was)) {
             continue;
         }
         let path = folder.path.join(name);
         if scan.skips(&path, name) {
+            continue;
+        }
+        // A content that was never learned could not be compared: the stamp is the best there is.
+        if stamp.kind == Kind::File && was.is_some_and(|was| was.matches(stamp)) && !scan.knows_was(&path) {
             continue;
         }
         if was.is_some_and(|was| was.kind == Kind::Dir) != (stamp.kind == Kind::Dir) {
@@ -86,7 +90,8 @@ fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, 
             let node = scan.node(folder.fd.as_fd(), name, &path, stamp)?;
             scan.put(path.clone(), node);
         }
-        if stamp.kind == Kind::Dir {
+        // What was in a folder that could not be read is not known, so no difference can be told.
+        if stamp.kind == Kind::Dir && was.is_none_or(|was| was.kind != Kind::Dir || was.readable) {
             below.push((path, ()));
         }
     }
@@ -96,6 +101,7 @@ fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, 
     Ok(below)
 }
 
-fn is_untouched(scan: &Scan<'_>, was: &Item, stamp: &Stamp) -> bool {
-    was.matches(stamp) && !is_racy(was.ctime_ns, scan.tracker.seen.taken_ns())
+/// Whether the same stamp may hide a change, made in the same moment as the one before it.
+fn is_racy_here(scan: &Scan<'_>, was: &Item) -> bool {
+    is_racy(was.ctime_ns, scan.tracker.seen.taken_ns())
 }

@@ -2,5 +2,6 @@
 
 mod apply;
 mod compare;
+mod store;
 mod trees;
 mod undo;

@@ -16,34 +16,7 @@ type Manifest = BTreeMap<PathBuf, (char, u32, i64, Vec<u8>, Option<PathBuf>)>;
 
 pub(crate) fn manifest(root: &Path) -> Manifest {
     let mut all = Manifest::new();
-    let mut firsts: HashMap<u64, PathBuf> = HashMap::new();
-    let mut next = vec![PathBuf::new()];
-    while let Some(folder) = next.pop() {
-        let mut names: Vec<_> =
-            fs::read_dir(root.join(&folder)).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        for name in names {
-            let path = folder.join(&name);
-            let place = root.join(&path);
-            let about = place.symlink_metadata().unwrap();
-            let kind = about.file_type();
-            let mode = about.mode() & 0o7777;
-            let entry = if kind.is_dir() {
-                next.push(path.clone());
-                ('d', mode, 0, Vec::new(), None)
-            } else if kind.is_symlink() {
-                ('l', 0, 0, fs::read_link(&place).unwrap().into_os_string().into_vec(), None)
-            } else if kind.is_fifo() {
-                ('p', mode, 0, Vec::new(), None)
-            } else {
-                let time = about.mtime() * 1_000_000_000 + about.mtime_nsec();
-                let first =
-                    (about.nlink() > 1).then(|| firsts.entry(about.ino()).or_insert(path.clone()).clone());
-                ('f', mode, time, fs::read(&place).unwrap(), first)
-            };
-            all.insert(path, entry);
-        }
-    }
+    read_folder(root, &PathBuf::new(), &mut all, &mut HashMap::new());
     // A file whose other names are outside has no group.
     let mut counts: HashMap<PathBuf, u32> = HashMap::new();
     all.values().filter_map(|entry| entry.4.clone()).for_each(|first| *counts.entry(first).or_default() += 1);
@@ -51,6 +24,52 @@ pub(crate) fn manifest(root: &Path) -> Manifest {
         entry.4 = entry.4.take().filter(|first| counts[first] > 1);
     }
     all
+}
+
+fn read_folder(root: &Path, folder: &Path, all: &mut Manifest, firsts: &mut HashMap<u64, PathBuf>) {
+    let entries = fs::read_dir(root.join(folder)).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let path = folder.join(&name);
+        let place = root.join(&path);
+        let about = place.symlink_metadata().unwrap();
+        let kind = about.file_type();
+        let mode = about.mode() & 0o7777;
+        // Whoever is not root opens what is closed, and closes it again.
+        let open = |needed: u32| {
+            let closed = (kind.is_file() || kind.is_dir()) && mode & needed != needed && !is_root();
+            if closed {
+                fs::set_permissions(&place, perms(mode | needed)).unwrap();
+            }
+            closed
+        };
+        let (entry, closed) = if kind.is_dir() {
+            let closed = open(0o700);
+            read_folder(root, &path, all, firsts);
+            (('d', mode, 0, Vec::new(), None), closed)
+        } else if kind.is_symlink() {
+            (('l', 0, 0, fs::read_link(&place).unwrap().into_os_string().into_vec(), None), false)
+        } else if kind.is_fifo() {
+            (('p', mode, 0, Vec::new(), None), false)
+        } else {
+            let time = about.mtime() * 1_000_000_000 + about.mtime_nsec();
+            let first =
+                (about.nlink() > 1).then(|| firsts.entry(about.ino()).or_insert(path.clone()).clone());
+            let closed = open(0o400);
+            (('f', mode, time, fs::read(&place).unwrap(), first), closed)
+        };
+        if closed {
+            fs::set_permissions(&place, perms(mode)).unwrap();
+        }
+        all.insert(path, entry);
+    }
+}
+
+/// Whether modes do not matter to this process.
+fn is_root() -> bool {
+    static ROOT: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ROOT.get_or_init(|| Path::new("/proc/self").metadata().is_ok_and(|about| about.uid() == 0))
 }
 
 /// A small generator of numbers, so that a seed tells a test again.
@@ -200,7 +219,15 @@ pub(crate) fn fill(root: &Path, dice: &mut Dice) {
     for _ in 0..dice.below(12) {
         operate(root, dice);
     }
-    fs::set_permissions(root.join("closed"), perms(0o000)).unwrap_or(());
+    if is_root() {
+        fs::set_permissions(root.join("closed"), perms(0o000)).unwrap_or(());
+        return;
+    }
+    // What a person may not read of the own repository is not known to a run either.
+    let all = manifest(root);
+    for (path, _) in all.iter().filter(|(_, entry)| matches!(entry.0, 'f' | 'd')) {
+        fs::set_permissions(root.join(path), perms(if all[path].0 == 'd' { 0o755 } else { 0o644 })).unwrap();
+    }
 }
 
 /// How the workspace of a test is made and entered.
@@ -475,8 +502,7 @@ impl Rig for Mounted {
 #[test]
 fn undo_and_redo_in_an_overlay() {
     let own = std::env::current_exe().unwrap();
-    let id = Command::new("id").arg("-u").output().unwrap();
-    if id.stdout != b"0\n" {
+    if !is_root() {
         println!("SKIPPED: only root may mount an overlay here; forge-sandbox tests the one without root");
         return;
     }
@@ -489,6 +515,32 @@ fn undo_and_redo_in_an_overlay() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// Where modes matter: the same tests once more, by somebody who is not root.
+#[allow(clippy::disallowed_methods, reason = "the test starts itself again as another user")]
+#[test]
+fn undo_and_redo_as_an_ordinary_user() {
+    if !is_root() {
+        // Then the tests beside this one are such tests.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), perms(0o755)).unwrap();
+    let program = folder.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let files = folder.path().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::set_permissions(&files, perms(0o777)).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid", "4243", "--regid", "4243", "--clear-groups"])
+        .arg(program)
+        .args(["--exact", "undo::undo_and_redo_in_a_copy", "undo::undo_and_redo_in_the_repository_itself"])
+        .env("TMPDIR", files)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("2 passed"), "{text}");
 }
 
 #[allow(clippy::disallowed_methods, reason = "told by the test that starts it")]
