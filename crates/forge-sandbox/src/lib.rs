@@ -7,7 +7,6 @@
 mod capture;
 pub mod docker;
 mod door;
-pub mod egress;
 pub mod images;
 mod masks;
 mod native;
@@ -21,6 +20,7 @@ mod view;
 mod walk;
 
 use docker::{Docker, Kind};
+pub use forge_egress as egress;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
