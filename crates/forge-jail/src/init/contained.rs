@@ -7,9 +7,9 @@
 //! container never outlives the process that started it.
 
 use std::fs;
-use std::path::Path;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -100,20 +100,23 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     same_folder(guest.workspace)?;
     let mut layers = namespaces(&guest)?;
     no_rights(&mut layers)?;
-    let listener =
-        guest.spec.listen.filter(|_| guest.spec.network == Network::Off).map(|port| {
-            super::network::listen(port).step(format!("listening on port {port} in the container's network"))
-        });
+    let listener = guest.spec.listen.filter(|_| guest.spec.network == Network::Off).map(|port| {
+        super::network::listen(port).step(format!("listening on port {port} in the container's network"))
+    });
     let listener = listener.transpose()?;
     // On the private /tmp; a command that needs a home folder says so itself.
     let _ = rustix::fs::mkdir(HOME, rustix::fs::Mode::from_raw_mode(0o700));
     harden::limits_per_process(&guest.spec).step("setting resource limits")?;
-    layers.push(harden::landlock(&[Path::new("/cache")]).step("applying Landlock")?);
+    // What the engine mounted to be written; where it did not, the root folder is read-only.
+    let asked = guest.spec.writable.iter().map(|bind| bind.target.as_path());
+    let writable: Vec<&Path> = ["/cache", "/var/tmp"].iter().map(Path::new).chain(asked).collect();
+    layers.push(harden::landlock(&writable).step("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
     sys::seccomp_install(&seccomp::compile(seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None }).step("serving requests")
+    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None })
+        .step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {

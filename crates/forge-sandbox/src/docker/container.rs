@@ -67,7 +67,6 @@ const MASKED: &[&str] = &[
     "/proc/ioports",
     "/proc/kallsyms",
     "/proc/key-users",
-    "/proc/kmsg",
     "/proc/modules",
     "/proc/slabinfo",
     "/proc/softirqs",
@@ -214,7 +213,8 @@ fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
             if podman { String::new() } else { format!(",nr_inodes={}", (size / 4096).clamp(1024, 1 << 20)) };
         format!("rw,exec,nosuid,nodev,mode=1777,size={size}{inodes}")
     };
-    let mut places = HashMap::from([("/tmp".to_owned(), options(plan.jail.limits.tmp_bytes))]);
+    let temporary = options(plan.jail.limits.tmp_bytes);
+    let mut places = HashMap::from(["/tmp", "/var/tmp"].map(|place| (place.to_owned(), temporary.clone())));
     if let Some(size) = plan.jail.caches {
         places.insert("/cache".to_owned(), options(size));
     }

@@ -7,6 +7,8 @@ use crate::rig::{command, err, folder, out, spec};
 use forge_ports::Sandbox as _;
 use forge_ports::sandbox::{Error, PathFault};
 use forge_sandbox::docker::Kind;
+use forge_sandbox::images::{Kind as ImageKind, find, make};
+use forge_sandbox::verify::{Scope, State, verify};
 use forge_types::{LayerState, NetworkPolicy, RunId, SandboxSpec, WorkspaceMode};
 use std::time::{Duration, Instant};
 
@@ -279,30 +281,46 @@ fn what_an_engine_can_do_is_found_out() {
 }
 
 #[test]
-fn the_probes_are_denied_and_the_controls_work() {
+fn the_probes_find_no_way_out() {
     on_engines(async |engine| {
-        let outside = folder();
-        let canary = outside.path().join("canary");
-        std::fs::write(&canary, "CANARY").unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let name = format!("forge-canary-{}", std::process::id());
-        let rig = Rig::with(&engine, |_, dir| {
-            std::fs::write(dir.join(".env"), "SECRET=CANARY").unwrap();
-            std::fs::create_dir(dir.join("keys")).unwrap();
-            std::fs::write(dir.join("keys/id_rsa"), "CANARY").unwrap();
-        })
-        .await;
-        let setup = format!(
-            r#"{{"files":["{}","/etc/hostname-of-host","/root/.bashrc-of-host"],"pid":{},"port":{},"abstract":"{name}"}}"#,
-            canary.display(),
-            std::process::id(),
-            port.local_addr().unwrap().port(),
-        );
-        let ran = rig.exec(command(&["python3", "-c", include_str!("probe.py"), &setup])).await.unwrap();
-        let results: std::collections::BTreeMap<String, std::collections::BTreeMap<String, Option<String>>> =
-            serde_json::from_str(&out(&ran)).unwrap_or_else(|e| panic!("{e}: {} {}", out(&ran), err(&ran)));
-        let failed: Vec<_> = results.values().flatten().filter(|(_, r)| r.is_some()).collect();
-        assert!(failed.is_empty(), "{failed:#?}");
+        let place = folder();
+        let template =
+            SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(place.path(), engine.kind.name()) };
+        let backends = engine.backends();
+        let verdict = verify(&backends, engine.kind.name(), Scope::All, &template).await.unwrap();
+        println!("{}", verdict.summary());
+        for probe in &verdict.probes {
+            if let State::NotApplicable(why) = &probe.state {
+                println!("  not applicable: {}: {why}", probe.name);
+            }
+        }
+        assert!(verdict.passed, "{}", verdict.summary());
+    });
+}
+
+#[test]
+fn an_image_of_an_engine_becomes_the_root_folder_of_a_native_box() {
+    on_engines(async |engine| {
+        let (data, dir) = (folder(), folder());
+        let images = data.path().join("images");
+        let lines = std::sync::Mutex::new(Vec::new());
+        let say = |line: &str| lines.lock().unwrap().push(line.to_owned());
+        let host = Some(engine.host());
+        // Podman knows an image that was made here by this name.
+        let name = if engine.kind == Kind::Podman { "localhost/forge-test:latest" } else { IMAGE };
+        let made = make(&images, host, ImageKind::Python, Some(name), Some("mine"), &say).await.unwrap();
+        assert!(made[0].contains("images/mine") && made.len() == 1, "{made:?}");
+        assert!(lines.lock().unwrap().iter().any(|l| l.contains("taking") && l.contains(name)));
+        assert!(find(&images, "mine").unwrap().join("usr/bin/python3").exists());
+        assert!(find(&images, "latest").is_ok());
+        let spec = SandboxSpec { image: Some("mine".to_owned()), ..spec(dir.path(), "native") };
+        let room = crate::rig::backends(data.path()).open(&spec, RunId::generate(), None).await.unwrap();
+        let ran = room.exec(command(&["python3", "-c", "print('from the image')"]), &()).await.unwrap();
+        assert_eq!(out(&ran), "from the image\n", "{}", err(&ran));
+        let text =
+            make(&images, host, ImageKind::Node, Some("no-such-image:1"), None, &say).await.unwrap_err();
+        assert!(text.to_string().contains("no-such-image:1"), "{text}");
+        assert_eq!(std::fs::read_dir(&images).unwrap().count(), 2);
     });
 }
 

@@ -73,6 +73,10 @@ impl Engine {
         backends(self.kind, &self.host, self.place.path())
     }
 
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     fn socket(&self) -> &Path {
         Path::new(self.host.trim_start_matches("unix://"))
     }
