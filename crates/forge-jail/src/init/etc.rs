@@ -72,10 +72,19 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>)
     for (name, text) in files {
         std::fs::write(Path::new("etc").join(name), text)?;
     }
-    for name in FROM_HOST {
-        match name.strip_suffix('*') {
-            Some(prefix) => bind_all(prefix, image)?,
-            None => bind(name, image)?,
+    let names = names(image)?;
+    for wanted in FROM_HOST {
+        // A path goes into a folder; what the host lacks at the top is not even tried.
+        let top = wanted.split('/').next().unwrap_or(wanted);
+        match wanted.strip_suffix('*') {
+            Some(prefix) => {
+                names
+                    .iter()
+                    .filter(|name| name.starts_with(prefix))
+                    .try_for_each(|name| bind(name, image))?;
+            }
+            None if names.iter().any(|name| name == top) => bind(wanted, image)?,
+            None => {}
         }
     }
     Ok(())
@@ -113,7 +122,10 @@ fn copy(source: &Path) -> io::Result<bool> {
     let Ok(file) = rustix::fs::open(source, flags, Mode::empty()) else { return Ok(false) };
     let stat = rustix::fs::fstat(&file)?;
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > SMALL || stat.st_mode & 0o004 == 0 {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        || size > SMALL
+        || stat.st_mode & 0o004 == 0
+    {
         return Ok(false);
     }
     // One more byte shows whether it grew meanwhile.
@@ -135,22 +147,23 @@ fn copy(source: &Path) -> io::Result<bool> {
     if written == read { Ok(true) } else { Err(io::Error::from_raw_os_error(libc::ENOSPC)) }
 }
 
-fn bind_all(prefix: &str, image: Option<&OwnedFd>) -> io::Result<()> {
+/// What stands in the host's or the image's /etc.
+fn names(image: Option<&OwnedFd>) -> io::Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let opened = match image {
         None => rustix::fs::open(c"/etc", flags | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from),
         Some(image) => image::open_inside(image, c"etc", flags),
     };
     let folder = match opened {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
+    let mut names = Vec::new();
     let mut entries = rustix::fs::Dir::read_from(&folder)?;
     while let Some(entry) = entries.read() {
-        let entry = entry?;
-        if let Some(name) = entry.file_name().to_str().ok().filter(|n| n.starts_with(prefix)) {
-            bind(name, image)?;
+        if let Ok(name) = entry?.file_name().to_str() {
+            names.push(name.to_owned());
         }
     }
-    Ok(())
+    Ok(names)
 }

@@ -24,8 +24,13 @@ pub(super) fn below_root(target: &Path) -> &Path {
 
 /// Makes a folder and those above it, below the current folder.
 pub(super) fn make_dirs(path: &Path) -> io::Result<()> {
+    let path = below_root(path);
+    // Mostly the folder above is there already.
+    if let Ok(()) | Err(Errno::EXIST) = rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        return Ok(());
+    }
     let mut sofar = std::path::PathBuf::new();
-    for part in below_root(path).components() {
+    for part in path.components() {
         sofar.push(part);
         match rustix::fs::mkdir(&sofar, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
