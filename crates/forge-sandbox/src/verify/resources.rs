@@ -110,7 +110,7 @@ impl Press<'_> {
     async fn told(&self, ceiling: Ceiling, limit: u64) -> Outcome {
         match self.run(ceiling, limit, PATIENCE).await {
             Ok(ran) if ran.timed_out && ceiling == Ceiling::Stdin => broke("it waited for input"),
-            Ok(ran) => parsed(&ran).unwrap_or_else(|error| untested(error)),
+            Ok(ran) => parsed(&ran).unwrap_or_else(untested),
             Err(error) => untested(error),
         }
     }

@@ -233,7 +233,7 @@ probes! {
     }
     Controls true {
         "write-in-workspace" => Inside(control::workspace), "", "the workspace can be written";
-        "write-in-tmp" => Inside(control::temporary), "", "/tmp, /var/tmp and /dev/shm can be written";
+        "write-in-tmp" => Inside(control::temporary), "", "/tmp and /dev/shm can be written";
         "write-in-home" => Inside(control::home), "", "the home folder can be written";
         "run-in-tmp" => Inside(control::run_in_tmp), "", "a program in /tmp can be run";
         "symlink-inside" => Inside(control::symlink_inside), "", "a symlink inside the workspace works";

@@ -260,10 +260,18 @@ pub(in crate::verify) fn kcore(_: &Scene) -> Outcome {
 }
 
 pub(in crate::verify) fn kmsg(_: &Scene) -> Outcome {
-    // Reading these would wait for a message: being opened is too much already.
-    Outcome::worst(["/proc/kmsg", "/dev/kmsg"].map(|path| match fs::File::open(path) {
-        Ok(_) => broke(format!("{path} can be opened")),
-        Err(error) => held(format!("{path}: {error}")),
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Outcome::worst(["/proc/kmsg", "/dev/kmsg"].map(|path| {
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        // Something empty may stand in its place; that there is nothing new to read is not that.
+        match opened.and_then(|file| rustix::io::read(file, &mut [0u8; 64])) {
+            Ok(0) => held(format!("{path} is empty")),
+            Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::PIPE) => {
+                broke(format!("{path} can be read"))
+            }
+            Err(errno) => held(format!("{path}: {errno}")),
+        }
     }))
 }
 

@@ -69,7 +69,7 @@ fn shut() -> io::Result<()> {
     fs::create_dir_all(top.join("inner/most"))?;
     fs::write(top.join("inner/most/file"), "x")?;
     for folder in ["inner/most", "inner", ""] {
-        fs::set_permissions(top.join(folder), fs::Permissions::from_mode(0))?;
+        fs::set_permissions(top.join(folder), fs::Permissions::from_mode(0o000))?;
     }
     Ok(())
 }

@@ -8,10 +8,8 @@ use std::fs;
 /// A field of `/proc/self/status`.
 fn status(name: &str) -> Option<String> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim).map(str::to_owned));
-    line
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    values.next().map(|value| value.trim().to_owned())
 }
 
 pub(super) fn status_is(name: &str, value: &str) -> bool {
