@@ -205,10 +205,11 @@ impl Objects {
         if let Some(bytes) = state.pack.read(digest)? {
             return Ok(Content { from: Source::Memory(io::Cursor::new(bytes)) });
         }
-        if self.lock.is_none() && state.pack.refresh()? {
-            if let Some(bytes) = state.pack.read(digest)? {
-                return Ok(Content { from: Source::Memory(io::Cursor::new(bytes)) });
-            }
+        if self.lock.is_none()
+            && state.pack.refresh()?
+            && let Some(bytes) = state.pack.read(digest)?
+        {
+            return Ok(Content { from: Source::Memory(io::Cursor::new(bytes)) });
         }
         drop(state);
         let path = self.large(digest);

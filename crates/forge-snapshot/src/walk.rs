@@ -148,6 +148,9 @@ struct Queue<T> {
     failed: bool,
 }
 
+/// What is done in each folder; answers which of its folders are to be visited, and what to tell those visits.
+pub(crate) type Visit<'a, T, E> = dyn Fn(Folder<'_, T>) -> Result<Vec<(RelPath, T)>, E> + Sync + 'a;
+
 /// Visits `root` and every folder that a visit names (by the entry's place in the listing, and what to tell its own
 /// visit). The first error ends the walk.
 pub(crate) fn walk<T, E>(
@@ -155,7 +158,7 @@ pub(crate) fn walk<T, E>(
     about: T,
     denied: Denied,
     threads: Threads,
-    visit: &(dyn Fn(Folder<'_, T>) -> Result<Vec<(RelPath, T)>, E> + Sync),
+    visit: &Visit<'_, T, E>,
 ) -> Result<(), E>
 where
     T: Send,
@@ -206,10 +209,7 @@ impl<T: Send> Walk<'_, T> {
         }
     }
 
-    fn run<E: From<io::Error>>(
-        &self,
-        visit: &(dyn Fn(Folder<'_, T>) -> Result<Vec<(RelPath, T)>, E> + Sync),
-    ) -> Result<(), E> {
+    fn run<E: From<io::Error>>(&self, visit: &Visit<'_, T, E>) -> Result<(), E> {
         // Whoever leaves, also by a panic, must not leave the other thread waiting.
         struct Leave<'a, 'b, T: Send>(&'a Walk<'b, T>, bool);
         impl<T: Send> Drop for Leave<'_, '_, T> {
@@ -236,11 +236,7 @@ impl<T: Send> Walk<'_, T> {
         Ok(())
     }
 
-    fn step<E: From<io::Error>>(
-        &self,
-        job: Job<T>,
-        visit: &(dyn Fn(Folder<'_, T>) -> Result<Vec<(RelPath, T)>, E> + Sync),
-    ) -> Result<Vec<Job<T>>, E> {
+    fn step<E: From<io::Error>>(&self, job: Job<T>, visit: &Visit<'_, T, E>) -> Result<Vec<Job<T>>, E> {
         let held = match self.enter(&job) {
             Ok(Some(held)) => Arc::new(held),
             // It vanished, or became something else, after it was listed.

@@ -86,11 +86,11 @@ fn measure(folder: &Path, files: usize) -> Outcome<serde_json::Value> {
     let tree = folder.join("tree");
     let upper = folder.join("upper");
     plant(&tree, files)?;
-    let take = median(|_| Ok(drop(Base::take(&tree)?)))?;
+    let take = median(|_| Base::take(&tree).map(drop).map_err(Into::into))?;
     let base = Arc::new(Base::take(&tree)?);
     let manifest = folder.join("manifest");
     let save = median(|_| Ok(base.save(&manifest)?))?;
-    let load = median(|_| Ok(drop(Base::load(&manifest)?)))?;
+    let load = median(|_| Base::load(&manifest).map(drop).map_err(Into::into))?;
 
     let one = "package-000/module-00007/file-03.rs";
     let changed: PathBuf = upper.join(one);

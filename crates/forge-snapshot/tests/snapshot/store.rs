@@ -180,7 +180,7 @@ fn an_upper_layer_is_read_and_written_without_a_mount() {
     fs::write(upper.join("changed"), "new").unwrap();
     fs::create_dir(upper.join("moved")).unwrap();
     let moved = rustix::fs::setxattr(
-        &upper.join("moved"),
+        upper.join("moved"),
         "user.overlay.redirect",
         b"/d",
         rustix::fs::XattrFlags::empty(),

@@ -399,8 +399,11 @@ struct Places {
 fn places(seed: u64) -> (Places, Arc<Base>) {
     // Mostly in memory, where syncing costs nothing; some on the disk that temporary files are on.
     let memory = Path::new("/dev/shm");
-    let folder =
-        if seed % 8 != 0 && memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let folder = if !seed.is_multiple_of(8) && memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
     let folder = folder.unwrap();
     let [repository, objects, work] = ["repository", "objects", "work"].map(|name| folder.path().join(name));
     fs::create_dir_all(&repository).unwrap();
