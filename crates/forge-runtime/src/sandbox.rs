@@ -100,7 +100,12 @@ impl Forge {
         backend: &str,
         scope: Scope,
     ) -> Result<Verdict, Error> {
-        let verdict = verify(self.parts().sandbox.as_ref(), backend, scope, template).await?;
+        // What the probes' boxes keep of their workspaces is nobody's.
+        let scratch = tempfile::Builder::new().prefix("verify-").tempdir_in(self.data()).map_err(|error| {
+            Error::Output { path: self.data().display().to_string(), why: error.to_string() }
+        })?;
+        let boxes = backends(loaded, scratch.path())?;
+        let verdict = verify(&boxes, backend, scope, template).await?;
         if let Err(error) = verdict.store(&verdicts(loaded), &self.verdict_key(backend, scope)) {
             tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
         }

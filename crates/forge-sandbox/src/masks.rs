@@ -80,18 +80,6 @@ pub(crate) fn among(root: &Path, base: &Base, reveal: &[String]) -> Masks {
     Masks { paths: scan.found.into_iter().collect(), warnings: scan.warnings }
 }
 
-/// Looks through the workspace at `root` as it stands.
-pub(crate) fn scan(root: &Path, reveal: &[String]) -> Masks {
-    match Base::take(root) {
-        Ok(base) => among(root, &base, reveal),
-        Err(error) => {
-            let warning =
-                format!("credential files are not masked, for {} can't be read: {error}", root.display());
-            Masks { paths: Vec::new(), warnings: vec![warning] }
-        }
-    }
-}
-
 /// Whether a file of this name can be one with credentials, whatever is in it.
 pub(crate) fn can_be_credential(path: &Path) -> bool {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().to_lowercase()) else { return false };
@@ -234,6 +222,10 @@ fn holds(path: &Path, words: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scan(root: &Path, reveal: &[String]) -> Masks {
+        among(root, &Base::take(root).unwrap(), reveal)
+    }
 
     fn found(files: &[(&str, &str)], reveal: &[&str]) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();

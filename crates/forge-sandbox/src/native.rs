@@ -139,6 +139,9 @@ impl Sandbox for Native {
 fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View), Error> {
     jail.binds.extend(view.git_binds());
     jail.masked = view.masked();
+    for (name, value) in view.git_env() {
+        set(&mut jail, name, value);
+    }
     loop {
         jail.roots = view.roots();
         match Jail::spawn(&jail, exe) {

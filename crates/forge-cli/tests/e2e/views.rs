@@ -68,7 +68,7 @@ fn what_a_run_did_is_applied_when_it_completes_and_git_is_left_alone() {
         shell("rm dir/b.txt && chmod 755 a.txt && ln -s a.txt link && mkdir empty && git add -A && git commit -qm x"),
     ]);
     let git = tree(&world.repo().join(".git"));
-    world.run(&flags, "Work").exits(0).shows(&["applied to the repository", "4 files changed"]);
+    world.run(&flags, "Work").exits(0).shows(&["applied to the repository", "5 files changed"]);
     assert_eq!(world.read("new.txt"), "new\n");
     assert!(!world.repo().join("dir/b.txt").exists());
     assert!(world.repo().join("empty").is_dir());

@@ -20,7 +20,7 @@ use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Views, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
-use forge_types::{EffectId, Event, Outcome, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
+use forge_types::{EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};

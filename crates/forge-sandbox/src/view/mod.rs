@@ -8,12 +8,12 @@ mod choose;
 mod gitdir;
 mod lock;
 mod many;
+mod open;
 mod outside;
 mod place;
 mod publish;
 mod record;
 
-use crate::door::blocking;
 use crate::masks;
 use crate::paths::Places;
 use choose::Chosen;
@@ -21,18 +21,17 @@ use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId};
-pub use place::Kind;
+pub(crate) use open::{Slot, prepare};
+pub(crate) use place::Kind;
 use place::{Mask, Meta, Place, Repo};
 pub(crate) use place::{Space, remove_tree};
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 /// Where views are kept, and how they are made.
 #[derive(Clone, Debug)]
@@ -81,75 +80,6 @@ impl Unready {
     pub(crate) fn error(self) -> Error {
         match self {
             Self::Busy(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
-/// A view that is open in a box. Once the box is dead another one may have it, whoever still holds the dead one.
-pub(crate) struct Slot {
-    view: Mutex<Option<Arc<View>>>,
-    over: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-/// The views that are open in this process.
-static OPEN: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
-
-impl Slot {
-    /// A view for a box that is dead, with everything in it, once `over` says so.
-    pub(crate) fn new(view: Arc<View>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
-        let slot = Arc::new(Self { view: Mutex::new(Some(view)), over });
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|slot| slot.strong_count() > 0);
-        open.push(Arc::downgrade(&slot));
-        slot
-    }
-
-    /// The view, if no other box took it over.
-    pub(crate) fn view(&self) -> Option<Arc<View>> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Lets go of what dead boxes of a run still hold.
-fn let_go(store: &Store, run: RunId) {
-    let place = Place::of(&store.views, run);
-    let open: Vec<_> = {
-        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().filter_map(Weak::upgrade).collect()
-    };
-    for slot in open {
-        let mine = slot.view().is_some_and(|view| view.place.path() == place.path());
-        if mine && (slot.over)() {
-            slot.view.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-    }
-}
-
-/// How long an earlier box of the run may take to end.
-const ENDING: Duration = Duration::from_secs(15);
-
-/// [`View::prepare`] off the runtime's threads; waits for an earlier box of the run to end. With it comes what must be
-/// dropped after the box: the lock of repositories that are changed directly.
-pub(crate) async fn prepare(
-    store: &Store,
-    spec: &SandboxSpec,
-    run: RunId,
-    at: Option<SnapshotId>,
-) -> Result<(View, Vec<Box<dyn Any + Send + Sync>>), Error> {
-    let begun = Instant::now();
-    loop {
-        let (own, spec) = (store.clone(), spec.clone());
-        let prepared = blocking(move || {
-            let locks = lock::direct(&own, &spec, run)?;
-            Ok(View::prepare(&own, &spec, run, at).map(|view| (view, locks)))
-        });
-        match prepared.await? {
-            Ok((view, locks)) => return Ok((view, vec![Box::new(locks)])),
-            Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
-                let_go(store, run);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(unready) => return Err(unready.error()),
         }
     }
 }
@@ -332,6 +262,13 @@ impl View {
     /// Git data that lies elsewhere and must be seen.
     pub(crate) fn git_binds(&self) -> Vec<Bind> {
         self.git.binds.clone()
+    }
+
+    /// Variables that git needs for data that lies elsewhere: as root's box sees it, it belongs to nobody.
+    pub(crate) fn git_env(&self) -> &'static [(&'static str, &'static str)] {
+        const TRUST: &[(&str, &str)] =
+            &[("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
+        if self.git.binds.is_empty() { &[] } else { TRUST }
     }
 
     /// Paths of the workspace that are covered.

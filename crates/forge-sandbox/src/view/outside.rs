@@ -1,9 +1,10 @@
 //! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
 
+use super::open::patiently;
 use super::place::{Meta, Place, bytes_of, remove_tree};
 use super::publish::{Publish, unpublish};
 use super::record::Record;
-use super::{Store, Unready, View, let_go, lock, many, view_error};
+use super::{Store, Unready, View, lock, many, view_error};
 use crate::Backends;
 use crate::door::blocking;
 use crate::masks;
@@ -14,15 +15,12 @@ use forge_snapshot::apply::{self, Mergeable, Part};
 use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, unified};
 use forge_snapshot::{Base, Delta, Node, Objects, RelPath};
 use forge_types::{
-    ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceMode,
+    ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp,
 };
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// How long a box of the run may take to end.
-const ENDING: Duration = Duration::from_secs(15);
 /// Longest time of one step of a commit, milliseconds.
 const COMMIT_MS: u64 = 1_800_000;
 
@@ -288,26 +286,6 @@ const fn kind(change: Change) -> ChangeKind {
     }
 }
 
-/// Does something with a view off the runtime's threads, once boxes of the run that are ending have ended.
-async fn patiently<T: Send + 'static>(
-    store: &Store,
-    run: RunId,
-    work: impl Fn(&Store) -> Result<T, Unready> + Clone + Send + 'static,
-) -> Result<T, Error> {
-    let begun = Instant::now();
-    loop {
-        let (own, work) = (store.clone(), work.clone());
-        match blocking(move || Ok(work(&own))).await? {
-            Ok(done) => return Ok(done),
-            Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
-                let_go(store, run);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(unready) => return Err(unready.error()),
-        }
-    }
-}
-
 #[async_trait]
 impl Views for Backends {
     async fn compare(
@@ -359,7 +337,7 @@ impl Views for Backends {
         to: Option<SnapshotId>,
         merge: Merge,
     ) -> Result<Applied, Error> {
-        if from == to || spec.mode == WorkspaceMode::Inplace {
+        if from == to {
             return Ok(Applied::default());
         }
         let spec = spec.clone();
@@ -446,7 +424,10 @@ impl Views for Backends {
             }
             // First what says that there is a view: whatever is left after a crash is nobody's.
             let _ = std::fs::remove_file(place.path().join("meta.json"));
-            Ok(remove_tree(place.path()))
+            let freed = remove_tree(place.path());
+            // The run's own folder goes too if nothing else is in it.
+            let _ = place.path().parent().map(std::fs::remove_dir);
+            Ok(freed)
         };
         patiently(&self.options.store(), run, work).await
     }

@@ -24,8 +24,7 @@ const VERSION: u32 = 1;
 /// How a workspace is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[doc(hidden)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The repository itself.
     Direct,
     /// Copy on write, by the kernel.

@@ -9,12 +9,17 @@
     reason = "tests start themselves again as another user and say loudly what they cannot test"
 )]
 
+mod branch;
 mod docker;
 mod engine;
 mod egress;
 mod isolation;
 mod limits;
+mod measure;
+mod once;
 mod rig;
+mod run;
+mod undo;
 mod verify;
 mod tree;
 mod views;

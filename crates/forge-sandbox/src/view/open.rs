@@ -1,0 +1,95 @@
+//! Opening the view of a run when another box of it may still be ending, or is dead and still held.
+
+use super::place::Place;
+use super::{Store, Unready, View, lock};
+use crate::door::blocking;
+use forge_ports::sandbox::Error;
+use forge_types::{RunId, SandboxSpec, SnapshotId};
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// A view that is open in a box. Once the box is dead another one may have it, whoever still holds the dead one.
+pub(crate) struct Slot {
+    view: Mutex<Option<Arc<View>>>,
+    over: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// The views that are open in this process.
+static OPEN: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
+
+impl Slot {
+    /// A view for a box that is dead, with everything in it, once `over` says so.
+    pub(crate) fn new(view: Arc<View>, over: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<Self> {
+        let slot = Arc::new(Self { view: Mutex::new(Some(view)), over });
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|slot| slot.strong_count() > 0);
+        open.push(Arc::downgrade(&slot));
+        slot
+    }
+
+    /// The view, if no other box took it over.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Lets go of what dead boxes of a run still hold.
+fn let_go(store: &Store, run: RunId) {
+    let place = Place::of(&store.views, run);
+    let open: Vec<_> = {
+        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter_map(Weak::upgrade).collect()
+    };
+    for slot in open {
+        let mine = slot.view().is_some_and(|view| view.place.path() == place.path());
+        if mine && (slot.over)() {
+            slot.view.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+/// How long an earlier box of the run may take to end.
+const ENDING: Duration = Duration::from_secs(15);
+/// How often is looked whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Does something with a view off the runtime's threads, once boxes of the run that are ending have ended.
+pub(super) async fn patiently<T: Send + 'static>(
+    store: &Store,
+    run: RunId,
+    work: impl Fn(&Store) -> Result<T, Unready> + Clone + Send + 'static,
+) -> Result<T, Error> {
+    let begun = Instant::now();
+    loop {
+        let (own, work) = (store.clone(), work.clone());
+        match blocking(move || Ok(work(&own))).await? {
+            Ok(done) => return Ok(done),
+            Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
+                let_go(store, run);
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(unready) => return Err(unready.error()),
+        }
+    }
+}
+
+/// What must be dropped after a box has ended.
+pub(crate) type Keep = Vec<Box<dyn Any + Send + Sync>>;
+
+/// [`View::prepare`] off the runtime's threads. With the view comes what must be dropped after the box: the lock of
+/// repositories that are changed directly.
+pub(crate) async fn prepare(
+    store: &Store,
+    spec: &SandboxSpec,
+    run: RunId,
+    at: Option<SnapshotId>,
+) -> Result<(View, Keep), Error> {
+    let spec = spec.clone();
+    let work = move |store: &Store| {
+        let locks = lock::direct(store, &spec, run)?;
+        let view = View::prepare(store, &spec, run, at)?;
+        Ok((view, vec![Box::new(locks) as Box<dyn Any + Send + Sync>]))
+    };
+    patiently(store, run, work).await
+}

@@ -1,0 +1,117 @@
+//! Branch mode: the repository gains one ref and its objects, and nothing else.
+
+use crate::as_both;
+use crate::rig::folder;
+use crate::run::{Run, repository, transaction};
+use crate::tree::{self, Tree};
+use forge_ports::Views as _;
+use forge_ports::sandbox::Error;
+use forge_ports::views::Published;
+use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
+use std::fs;
+use std::path::Path;
+
+fn branch(repo: &Path) -> SandboxSpec {
+    SandboxSpec { mode: WorkspaceMode::Branch, ..transaction(repo) }
+}
+
+async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<Published>, Error> {
+    run.close();
+    run.backends.publish(&run.spec, run.id, at, "What was done\n\nin words").await
+}
+
+/// Everything but objects and the folders whose times a new ref changes.
+fn besides_objects(tree: &Tree, run: &Run) -> Tree {
+    let own = format!(".git/refs/heads/forge/{}", run.id);
+    let objects =
+        |path: &str| path.starts_with(".git/objects") || path == own || path == ".git/refs/heads/forge";
+    tree::contents(tree).into_iter().filter(|(path, _)| !objects(path)).collect()
+}
+
+as_both! {
+    async fn a_branch_gains_one_ref_and_its_objects() {
+        let (repo, data) = (repository(), folder());
+        // Hooks and settings that would run something on the host.
+        let trap = repo.path().join(".git/hooks/reference-transaction");
+        fs::write(&trap, format!("#!/bin/sh\necho ran >> {}/trap\n", data.path().display())).unwrap();
+        std::os::unix::fs::chown(&trap, None, None).unwrap();
+        fs::set_permissions(&trap, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let before = tree::of(repo.path());
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("echo new > new.txt; rm run.log target/out.o; echo x >> a.txt; mkdir -p target; echo y > target/y").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await.unwrap().expect("something to commit");
+        assert_eq!(published.branch, format!("forge/{}", run.id));
+        let git = |arguments: &[&str]| tree::git(repo.path(), arguments);
+        assert_eq!(git(&["rev-parse", &published.branch]), published.commit);
+        assert_eq!(git(&["log", "-1", "--format=%an <%ae>|%s|%P|%b", &published.branch]),
+            format!("Forge <forge@localhost>|What was done|{}|in words", git(&["rev-parse", "HEAD"])));
+        assert_eq!(git(&["diff", "--name-status", "HEAD", &published.branch]), "M\ta.txt\nA\tnew.txt");
+        assert_eq!(git(&["for-each-ref", "--format=%(refname)"]), format!("refs/heads/forge/{}\nrefs/heads/main", run.id));
+        git(&["fsck", "--strict"]);
+        let after = tree::of(repo.path());
+        assert_eq!(besides_objects(&after, &run), besides_objects(&before, &run));
+        // Objects that were there are there.
+        let objects = |tree: &Tree| tree.iter().filter(|(p, _)| p.starts_with(".git/objects/") && p.len() > 20).map(|(p, w)| (p.clone(), w.clone())).collect::<Tree>();
+        let (old, new) = (tree::contents(&objects(&before)), tree::contents(&objects(&after)));
+        assert!(old.iter().all(|(path, what)| new.get(path) == Some(what)));
+        assert!(!data.path().join("trap").exists());
+        // The workspace is as it was, and it can be done again.
+        run.reopen(None).await;
+        eprintln!("{}", String::from_utf8_lossy(&std::process::Command::new("find").arg(data.path().join("runs").join(run.id.to_string()).join("view/0/upper")).arg("-ls").output().unwrap().stdout));
+        assert_eq!(run.snapshot().await, state);
+        run.sh("echo later > later.txt").await;
+        let later = run.snapshot().await;
+        let again = publish(&mut run, later).await.unwrap().unwrap();
+        assert_ne!(again.commit, published.commit);
+        assert_eq!(git(&["diff", "--name-only", &published.commit, &again.commit]), "later.txt");
+        let left: Vec<_> = fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains(&format!("forge-bundle-{}", run.id))));
+    }
+
+    async fn commits_of_the_run_and_its_own_identity_are_kept() {
+        let (repo, data) = (repository(), folder());
+        tree::git(repo.path(), &["config", "user.name", "Own Name"]);
+        tree::git(repo.path(), &["config", "user.email", "own@example.com"]);
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        let nothing = run.snapshot().await;
+        assert_eq!(publish(&mut run, nothing).await.unwrap(), None);
+        run.reopen(None).await;
+        run.sh("echo 1 > one; git add one; git commit -qm 'by the run'").await;
+        let committed = run.snapshot().await;
+        let published = publish(&mut run, committed).await.unwrap().unwrap();
+        assert_eq!(tree::git(repo.path(), &["log", "--format=%s", &published.branch]), "by the run\nfirst");
+        run.reopen(None).await;
+        run.sh("echo 2 > two").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await.unwrap().unwrap();
+        assert_eq!(tree::git(repo.path(), &["log", "--format=%s|%an", &published.branch]),
+            "What was done|Own Name\nby the run|Own Name\nfirst|Person");
+    }
+
+    async fn what_is_no_repository_is_refused_and_one_without_commits_works() {
+        let (plain, data) = (folder(), folder());
+        let mut run = Run::new(data.path(), branch(plain.path())).await;
+        run.sh("echo x > x").await;
+        let state = run.snapshot().await;
+        let error = publish(&mut run, state).await.unwrap_err().to_string();
+        assert!(error.contains("not a git repository") && error.contains("--workspace transaction"), "{error}");
+        let unborn = folder();
+        tree::git(unborn.path(), &["init", "-q"]);
+        fs::write(unborn.path().join(".env"), "KEY=1").unwrap();
+        let mut run = Run::new(data.path(), branch(unborn.path())).await;
+        run.sh("echo x > x; git config core.fsmonitor 'touch /workspace/ran'; git config core.hooksPath /workspace").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await.unwrap().unwrap();
+        assert_eq!(tree::git(unborn.path(), &["ls-tree", "-r", "--name-only", &published.commit]), "x");
+        let worktree = folder().path().join("w");
+        let repo = repository();
+        tree::git(repo.path(), &["worktree", "add", "-q", worktree.to_str().unwrap()]);
+        let mut run = Run::new(data.path(), branch(&worktree)).await;
+        run.sh("echo w > w").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await.unwrap().unwrap();
+        assert_eq!(tree::git(repo.path(), &["diff", "--name-only", "HEAD", &published.branch]), "w");
+        fs::remove_dir_all(&worktree).unwrap();
+    }
+}

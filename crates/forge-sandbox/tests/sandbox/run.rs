@@ -1,0 +1,127 @@
+//! A run on a repository, as the tests of views need it.
+
+use crate::rig::{command, folder, out, spec};
+use crate::tree::{self, Tree};
+use forge_ports::sandbox::Error;
+use forge_ports::views::{Applied, Merge};
+use forge_ports::{Sandbox as _, Views as _, Workspace};
+use forge_sandbox::{Backends, Options};
+use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceMode};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A run on a repository.
+pub(crate) struct Run {
+    pub(crate) backends: Backends,
+    pub(crate) spec: SandboxSpec,
+    pub(crate) id: RunId,
+    pub(crate) room: Option<Arc<dyn Workspace>>,
+}
+
+impl Run {
+    pub(crate) async fn new(data: &Path, spec: SandboxSpec) -> Self {
+        Self::with(crate::rig::options(data), spec).await
+    }
+
+    pub(crate) async fn with(options: Options, spec: SandboxSpec) -> Self {
+        let (backends, id) = (Backends::new(options), RunId::generate());
+        let room = backends.open(&spec, id, None).await.expect("the box opens");
+        Self { backends, spec, id, room: Some(room) }
+    }
+
+    pub(crate) fn room(&self) -> &Arc<dyn Workspace> {
+        self.room.as_ref().unwrap()
+    }
+
+    pub(crate) async fn sh(&self, script: &str) -> String {
+        let ran = self.room().exec(command(&["sh", "-c", script]), &()).await.expect("the command runs");
+        assert_eq!(ran.exit_code, 0, "{script}: {}", String::from_utf8_lossy(&ran.stderr.bytes));
+        out(&ran)
+    }
+
+    pub(crate) async fn snapshot(&self) -> SnapshotId {
+        self.room().snapshot().await.expect("a snapshot is taken")
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.room = None;
+    }
+
+    pub(crate) async fn reopen(&mut self, at: Option<SnapshotId>) {
+        self.close();
+        self.room = Some(self.backends.open(&self.spec, self.id, at).await.expect("the box opens again"));
+    }
+
+    pub(crate) async fn changes(
+        &self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Vec<(String, ChangeKind)> {
+        let changes = self.backends.compare(&self.spec, self.id, from, to).await.unwrap();
+        changes.into_iter().map(|change| (change.path, change.kind)).collect()
+    }
+
+    /// Applies, with the box closed.
+    pub(crate) async fn apply(
+        &mut self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+    ) -> Result<Vec<String>, Error> {
+        let applied = self.merge(from, to, Merge::No).await?;
+        Ok(applied.changed.into_iter().map(|change| change.path).collect())
+    }
+
+    pub(crate) async fn merge(
+        &mut self,
+        from: Option<SnapshotId>,
+        to: Option<SnapshotId>,
+        merge: Merge,
+    ) -> Result<Applied, Error> {
+        self.close();
+        self.backends.apply(&self.spec, self.id, from, to, merge).await
+    }
+
+    /// What the box shows, taken by a program in it.
+    pub(crate) async fn inside(&self) -> String {
+        self.sh(tree::SCRIPT).await
+    }
+}
+
+pub(crate) fn transaction(repo: &Path) -> SandboxSpec {
+    SandboxSpec { mode: WorkspaceMode::Transaction, ..spec(repo, "native") }
+}
+
+/// A small repository with a bit of everything.
+pub(crate) fn repository() -> tempfile::TempDir {
+    let dir = folder();
+    let repo = dir.path();
+    for (path, text) in [
+        ("a.txt", "one\ntwo\nthree\n"),
+        ("src/lib.rs", "pub fn f() {}\n"),
+        ("src/deep/er/x", "x"),
+        (".gitignore", "target/\n*.log\n"),
+        ("target/out.o", "built"),
+        ("run.log", "log"),
+    ] {
+        let path = repo.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    fs::create_dir(repo.join("empty")).unwrap();
+    fs::hard_link(repo.join("a.txt"), repo.join("linked.txt")).unwrap();
+    std::os::unix::fs::symlink("src/lib.rs", repo.join("link")).unwrap();
+    fs::write(repo.join("large.bin"), vec![7_u8; 400_000]).unwrap();
+    tree::git(repo, &["init", "-q", "-b", "main"]);
+    tree::git(repo, &["add", "-A"]);
+    tree::git(repo, &["commit", "-q", "-m", "first"]);
+    dir
+}
+
+/// Where git data is told from everything else.
+pub(crate) fn without_git(tree: &Tree) -> Tree {
+    tree.iter()
+        .filter(|(path, _)| !path.starts_with(".git"))
+        .map(|(path, what)| (path.clone(), what.clone()))
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! Undo and redo over random sequences of commands in real boxes, and that killed owners leave nothing behind.
+
+use crate::as_both;
+use crate::rig::{folder, spec};
+use crate::run::{Run, repository, transaction};
+use forge_ports::{Sandbox as _, Views as _};
+use forge_sandbox::Options;
+use forge_types::SnapshotId;
+use std::fs;
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Sequences, kills, and how many of each where there is time.
+fn times(usual: usize, soak: usize) -> usize {
+    if std::env::var_os("FORGE_SOAK").is_some() { soak } else { usual }
+}
+
+/// Numbers that are the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// One operation as shell; what it is done to is chosen by the shell from what there is.
+fn operation(dice: &mut Dice) -> String {
+    let n = dice.roll(1000);
+    let file = format!("$(find . -path ./.git -prune -o -type f -print | sort | sed -n $(({n} % 7 + 1))p)");
+    let dir = format!(
+        "$(find . -mindepth 1 -path ./.git -prune -o -type d -print | sort | sed -n $(({n} % 4 + 1))p)"
+    );
+    let git = "git -c user.name=x -c user.email=x@x";
+    match dice.roll(18) {
+        0 => format!("echo {n} > new{}; echo {n} > .hidden{}", n % 5, n % 3),
+        1 => format!("f={file}; [ -z \"$f\" ] || {{ chmod u+w \"$f\"; echo {n} >> \"$f\"; }}"),
+        2 => format!("f={file}; [ -z \"$f\" ] || rm -f \"$f\""),
+        3 => format!("d={dir}; [ -z \"$d\" ] || rm -rf \"$d\""),
+        4 => format!("d={dir}; [ -z \"$d\" ] || {{ rm -rf dir{n}; mv \"$d\" dir{n}; }}"),
+        5 => format!("f={file}; [ -z \"$f\" ] || mv -f \"$f\" renamed{}", n % 4),
+        6 => format!("f={file}; [ -z \"$f\" ] || ln -f \"$f\" hard{} || true", n % 4),
+        7 => format!("ln -sfn target{n} soft{}", n % 3),
+        8 => format!(
+            "f={file}; [ -z \"$f\" ] || chmod {} \"$f\"",
+            ["600", "755", "444", "640"][n as usize % 4]
+        ),
+        9 => format!("mkdir -p deep/a{}/b/c; chmod {} deep", n % 3, ["700", "755", "711"][n as usize % 3]),
+        10 => format!("head -c {} /dev/urandom > large{}", 200_000 + n * 500, n % 2),
+        11 => format!("mkdir -p target; echo {n} > target/ignored{}; echo {n} >> run.log", n % 3),
+        12 => format!("{git} add -A; {git} commit -q --allow-empty -m c{n}"),
+        13 => format!("{git} checkout -q -B b{} || true", n % 3),
+        14 => format!("{git} stash -q -u || true; {git} gc -q || true"),
+        15 => format!("rm -f pipe{0}; mkfifo pipe{0}", n % 2),
+        16 => format!("f={file}; [ -z \"$f\" ] || {{ cp -p \"$f\" copy; mv copy \"$f\"; }}"),
+        _ => format!(
+            "rm -rf swap{0} && (echo f > swap{0}; rm swap{0}; mkdir swap{0}; echo {n} > swap{0}/in)",
+            n % 2
+        ),
+    }
+}
+
+/// Makes random steps, goes back and forth between them, and ends at the beginning.
+async fn sequence(seed: u64, direct: bool, copies: bool) {
+    let (repo, data) = (repository(), folder());
+    let options = Options { copies, ..crate::rig::options(data.path()) };
+    let spec = if direct { spec(repo.path(), "native") } else { transaction(repo.path()) };
+    let mut run = Run::with(options, spec).await;
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ (seed << 1 | 1));
+    let mut states: Vec<(SnapshotId, String)> = vec![(run.snapshot().await, run.inside().await)];
+    let mut log = Vec::new();
+    for _ in 0..8 {
+        let script = (0..=dice.roll(3)).map(|_| operation(&mut dice)).collect::<Vec<_>>().join("\n");
+        run.sh(&script).await;
+        log.push(script);
+        states.push((run.snapshot().await, run.inside().await));
+    }
+    for _ in 0..4 {
+        let at = usize::try_from(dice.roll(states.len() as u64)).unwrap();
+        let (id, tree) = &states[at];
+        run.reopen(Some(*id)).await;
+        assert_eq!(run.inside().await, *tree, "seed {seed}, at {at}:\n{}", log.join("\n---\n"));
+        assert_eq!(run.snapshot().await, *id, "seed {seed}, at {at}:\n{}", log.join("\n---\n"));
+    }
+    run.reopen(Some(states[0].0)).await;
+    assert_eq!(run.inside().await, states[0].1, "seed {seed}:\n{}", log.join("\n---\n"));
+}
+
+/// Everything of boxes that can be seen on this machine: processes, mounts, control groups, folders.
+fn traces(id: &str) -> Vec<String> {
+    let mut traces = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let path = process.path();
+        let holds =
+            |name: &str| fs::read(path.join(name)).is_ok_and(|b| String::from_utf8_lossy(&b).contains(id));
+        if path.join("stat").exists() && (holds("cmdline") || holds("mountinfo") || holds("cgroup")) {
+            traces.push(format!("process or mount: {}", path.display()));
+        }
+    }
+    let found = Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-name"])
+        .arg(format!("*{id}*"))
+        .output()
+        .unwrap();
+    traces
+        .extend(String::from_utf8_lossy(&found.stdout).lines().map(|line| format!("control group: {line}")));
+    for entry in fs::read_dir("/tmp").unwrap().flatten() {
+        if entry.file_name().to_string_lossy().contains(id) {
+            traces.push(format!("folder: {}", entry.path().display()));
+        }
+    }
+    traces
+}
+
+/// The owner of a box that is going to be killed: says its run's id, and keeps the box busy.
+#[test]
+fn a_victim() {
+    let Some(place) = std::env::var_os("FORGE_VICTIM") else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let place = Path::new(&place);
+        let run = Run::new(&place.join("data"), transaction(&place.join("repo"))).await;
+        println!("run {}", run.id);
+        loop {
+            run.sh("echo x >> a.txt; mkdir -p busy/$$; (setsid sleep 1000 &) ; cp large.bin busy/$$/").await;
+            run.snapshot().await;
+        }
+    });
+}
+
+as_both! {
+    async fn random_sequences_are_undone_and_redone() {
+        for seed in 0..times(10, 200) {
+            sequence(seed as u64, seed % 5 == 3, seed % 5 == 4).await;
+        }
+    }
+
+    async fn killed_owners_leave_nothing_behind() {
+        for round in 0..times(4, 50) {
+            let place = folder();
+            let repo = repository();
+            fs::rename(repo.path(), place.path().join("repo")).unwrap();
+            fs::create_dir(repo.path()).unwrap();
+            let before = crate::tree::of(&place.path().join("repo"));
+            let mut victim = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "undo::a_victim", "--nocapture"])
+                .env("FORGE_VICTIM", place.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines();
+            let id = lines.by_ref().find_map(|l| Some(l.unwrap().split_once("run ")?.1.to_owned())).unwrap();
+            // At some point of its work.
+            let wait = std::time::Instant::now();
+            while wait.elapsed().as_millis() < (round as u128 * 37) % 200 {}
+            victim.kill().unwrap();
+            victim.wait().unwrap();
+            loop {
+                forge_sandbox::prune();
+                let left = traces(&id);
+                if left.is_empty() {
+                    break;
+                }
+                assert!(wait.elapsed().as_secs() < 30, "{left:#?}");
+            }
+            assert_eq!(crate::tree::of(&place.path().join("repo")), before);
+            // It goes on where it stood, and all of it can be removed.
+            let backends = crate::rig::backends(&place.path().join("data"));
+            let run = id.parse().unwrap();
+            let spec = transaction(&place.path().join("repo"));
+            drop(backends.open(&spec, run, None).await.unwrap());
+            backends.remove(run).await.unwrap();
+            assert!(!place.path().join("data/runs").join(&id).join("view").exists());
+        }
+    }
+}
