@@ -33,6 +33,6 @@ pub use load::{Flag, Loaded, Resolved, Sources, load};
 pub use provider::{KEYED, LOCAL};
 pub use secrets::{Secret, Secrets};
 pub use settings::{
-    Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Model, Provider, Runtime, Sandbox, Settings, StaticCheck, Store,
-    Tools, Workspace,
+    Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Model, Provider, Runtime,
+    Sandbox, Settings, StaticCheck, Store, Tools, Workspace,
 };

@@ -32,7 +32,6 @@ mod layers;
 mod loader;
 mod mapped;
 mod probe;
-mod seccomp;
 mod spec;
 mod sys;
 pub mod trial;
@@ -41,6 +40,7 @@ mod wire;
 pub use cgroup::prune;
 pub use client::{Answer, Container, Jail};
 pub use error::Error;
+pub use forge_seccomp::docker_seccomp_profile;
 pub use init::{
     CONTAINED_ARGV0, Files, INIT_ARGV0, NOBODY, SOCKET, TEMP_PREFIX, contained_main, init_main,
     init_main_weakened,
@@ -49,11 +49,8 @@ pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
 pub use probe::{overlay_works, probe};
-pub use seccomp::docker_seccomp_profile;
-pub use spec::{
-    Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness,
-};
+pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
 pub use wire::{
-    End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw, Removal,
-    Replace, Reply, Request, StartFault, Sync,
+    End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw,
+    Removal, Replace, Reply, Request, StartFault, Sync,
 };

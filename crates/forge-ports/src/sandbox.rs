@@ -46,7 +46,10 @@ pub enum Error {
         why: String,
     },
     /// A result can't be applied: others changed the same things meanwhile. Nothing was changed.
-    #[error("{} changed in the repository since the run began; nothing was applied", conflicts_in_words(conflicts))]
+    #[error(
+        "{} changed in the repository since the run began; nothing was applied",
+        conflicts_in_words(conflicts)
+    )]
     Conflicts {
         /// Each path with the reason, sorted.
         conflicts: Vec<Conflict>,

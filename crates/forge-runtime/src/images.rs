@@ -26,5 +26,13 @@ pub async fn build_image(
 ) -> Result<Vec<String>, Error> {
     let folder = loaded.dirs.data.join("images");
     let host = loaded.settings.sandbox.docker_host.as_deref();
-    Ok(forge_sandbox::images::make(&folder, host, image.kind, image.from.as_deref(), image.name.as_deref(), say).await?)
+    Ok(forge_sandbox::images::make(
+        &folder,
+        host,
+        image.kind,
+        image.from.as_deref(),
+        image.name.as_deref(),
+        say,
+    )
+    .await?)
 }

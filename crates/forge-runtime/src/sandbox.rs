@@ -81,7 +81,8 @@ impl Forge {
         if verdict.required_passed {
             return Ok(());
         }
-        let missing = vec![format!("{} (`forge sandbox verify --backend {backend}` shows all)", verdict.summary())];
+        let missing =
+            vec![format!("{} (`forge sandbox verify --backend {backend}` shows all)", verdict.summary())];
         Err(forge_ports::sandbox::Error::Missing { missing }.into())
     }
 }
@@ -101,9 +102,10 @@ impl Forge {
         scope: Scope,
     ) -> Result<Verdict, Error> {
         // What the probes' boxes keep of their workspaces is nobody's.
-        let scratch = tempfile::Builder::new().prefix("verify-").tempdir_in(self.data()).map_err(|error| {
-            Error::Output { path: self.data().display().to_string(), why: error.to_string() }
-        })?;
+        let scratch =
+            tempfile::Builder::new().prefix("verify-").tempdir_in(self.data()).map_err(|error| {
+                Error::Output { path: self.data().display().to_string(), why: error.to_string() }
+            })?;
         let boxes = backends(loaded, scratch.path())?;
         let verdict = verify(&boxes, backend, scope, template).await?;
         if let Err(error) = verdict.store(&verdicts(loaded), &self.verdict_key(backend, scope)) {

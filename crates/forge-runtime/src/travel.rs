@@ -99,11 +99,17 @@ impl Forge {
     pub async fn redo(&self, run: RunId) -> Result<Moved, Error> {
         let held = self.hold(run).await?;
         let last = held.state.history.undone.last().copied();
-        let nothing = || Error::Invalid { what: format!("there is nothing to redo: nothing of run {run} was undone") };
+        let nothing =
+            || Error::Invalid { what: format!("there is nothing to redo: nothing of run {run} was undone") };
         self.travel(held, last.ok_or_else(nothing), Travel::Redo).await
     }
 
-    async fn travel(&self, held: Held, to: Result<SnapshotId, Error>, travel: Travel) -> Result<Moved, Error> {
+    async fn travel(
+        &self,
+        held: Held,
+        to: Result<SnapshotId, Error>,
+        travel: Travel,
+    ) -> Result<Moved, Error> {
         let moved = match to {
             Ok(to) => self.try_travel(&held, to, travel).await,
             Err(error) => Err(error),
@@ -146,18 +152,23 @@ impl Forge {
         let (spec, run, history) = (&held.plan.sandbox, held.state.run, &held.state.history);
         let invalid = |what: String| Error::Invalid { what };
         if spec.mode == WorkspaceMode::Inplace {
-            return Err(invalid(format!("run {run} worked in its repository directly: there is nothing to apply")));
+            return Err(invalid(format!(
+                "run {run} worked in its repository directly: there is nothing to apply"
+            )));
         }
         let to = match step {
             Some(n) => Some(at(run, n, history)?),
             None => history.current,
         };
-        let to = to.ok_or_else(|| invalid(format!("run {run} changed nothing: there is nothing to apply")))?;
+        let to =
+            to.ok_or_else(|| invalid(format!("run {run} changed nothing: there is nothing to apply")))?;
         let views = &self.parts().views;
         let outcome = if spec.mode == WorkspaceMode::Branch {
             match views.publish(spec, run, to, &commit_message(&held.state)).await? {
                 Some(made) => ApplyOutcome::Published { branch: made.branch, commit: made.commit },
-                None => return Err(invalid(format!("run {run} changed nothing: there is nothing to publish"))),
+                None => {
+                    return Err(invalid(format!("run {run} changed nothing: there is nothing to publish")));
+                }
             }
         } else {
             outcome_of(views.apply(spec, run, history.applied, Some(to), merge).await)
@@ -232,7 +243,8 @@ impl Forge {
         if held.state.status.is_terminal() || held.state.status == RunStatus::Waiting {
             return Ok(held);
         }
-        let why = "its process died in the middle of it. Go on with `forge resume`, or end it with `forge cancel`";
+        let why =
+            "its process died in the middle of it. Go on with `forge resume`, or end it with `forge cancel`";
         let error = Error::WrongState { run, status: held.state.status, why: why.to_owned() };
         self.release(held, Err(error)).await
     }
@@ -275,7 +287,9 @@ fn at(run: RunId, step: u32, history: &History) -> Result<SnapshotId, Error> {
 fn no_step(run: RunId, step: u32, history: &History) -> Error {
     let what = match history.steps.len() {
         0 => format!("run {run} has no steps that may have written"),
-        most => format!("run {run} has no step {step}: its steps are 1 to {most} (`forge diff {run} --steps`)"),
+        most => {
+            format!("run {run} has no step {step}: its steps are 1 to {most} (`forge diff {run} --steps`)")
+        }
     };
     Error::Invalid { what }
 }

@@ -15,7 +15,6 @@ mod paths;
 mod process;
 mod room;
 mod stream;
-pub mod verify;
 mod view;
 mod walk;
 
@@ -24,6 +23,7 @@ pub use forge_egress as egress;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
+pub use forge_verify as verify;
 use native::Native;
 pub use once::{Language, Once, OnceResult};
 use process::Process;
@@ -63,7 +63,10 @@ pub struct Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The keys are nobody's business.
-        f.debug_struct("Options").field("views", &self.views).field("images", &self.images).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("views", &self.views)
+            .field("images", &self.images)
+            .finish_non_exhaustive()
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) enum SandboxAction {
     Exec(Exec),
     /// Try to break out of a box, and say whether everything held
     Verify(Verify),
+    /// Build an image: a root folder for native boxes, and the same for a container engine that runs
+    Build(Build),
     /// Remove what boxes left behind whose process died
     Prune,
 }

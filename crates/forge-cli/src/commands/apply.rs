@@ -52,7 +52,9 @@ fn say(session: &Session, run: RunId, outcome: &ApplyOutcome, merge: Merge) -> R
             ));
             Err(conflict_hints(run, conflicts, merge).into_iter().fold(error, CliError::hint))
         }
-        ApplyOutcome::Failed { why } => Err(CliError::failed(format!("nothing was applied: {}", one_line(why)))),
+        ApplyOutcome::Failed { why } => {
+            Err(CliError::failed(format!("nothing was applied: {}", one_line(why))))
+        }
     }
 }
 

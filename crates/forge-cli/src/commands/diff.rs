@@ -115,7 +115,9 @@ fn coloured(changes: &Changes, style: Style) -> Vec<String> {
     let paint = |line: &str| {
         let line = clean(line);
         match line.as_bytes() {
-            [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => style.bold(&line),
+            [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => {
+                style.bold(&line)
+            }
             [b'+', ..] => style.green(&line),
             [b'-', ..] => style.red(&line),
             [b'@', ..] => style.cyan(&line),

@@ -20,7 +20,11 @@ pub(crate) async fn gc(session: &Session, args: Gc) -> Result<Exit, CliError> {
         }
     };
     flag("workspace.snapshot_limit", "--max-size", args.max_size);
-    flag("workspace.snapshot_days", "--older-than", args.older_than.map(|days| days.trim_end_matches('d').to_owned()));
+    flag(
+        "workspace.snapshot_days",
+        "--older-than",
+        args.older_than.map(|days| days.trim_end_matches('d').to_owned()),
+    );
     let loaded = session.load(Path::new("."), &overlay)?;
     let limits = GcLimits {
         bytes: loaded.settings.workspace.snapshot_limit,
@@ -30,14 +34,21 @@ pub(crate) async fn gc(session: &Session, args: Gc) -> Result<Exit, CliError> {
     let bytes: u64 = freed.iter().map(|freed| freed.bytes).sum();
     let ui = &session.ui;
     if ui.format == Format::Json {
-        let runs: Vec<_> =
-            freed.iter().map(|f| json!({ "run_id": f.run, "bytes": f.bytes, "last_written": f.at })).collect();
+        let runs: Vec<_> = freed
+            .iter()
+            .map(|f| json!({ "run_id": f.run, "bytes": f.bytes, "last_written": f.at }))
+            .collect();
         ui.json(&json!({ "dry_run": args.dry_run, "bytes": bytes, "runs": runs }));
         return Ok(Exit::Done);
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     for one in &freed {
-        ui.line(&format!("{verb} the snapshots of run {} ({}, last written {})", one.run, size(one.bytes), one.at));
+        ui.line(&format!(
+            "{verb} the snapshots of run {} ({}, last written {})",
+            one.run,
+            size(one.bytes),
+            one.at
+        ));
     }
     ui.line(&format!("{verb} the snapshots of {}, {}", plural(freed.len(), "run", "runs"), size(bytes)));
     Ok(Exit::Done)
@@ -64,6 +75,9 @@ mod tests {
 
     #[test]
     fn sizes_are_said_in_the_unit_that_fits() {
-        assert_eq!([size(0), size(999), size(1_500), size(2_000_000_000)], ["0 bytes", "999 bytes", "1.5 kB", "2.0 GB"]);
+        assert_eq!(
+            [size(0), size(999), size(1_500), size(2_000_000_000)],
+            ["0 bytes", "999 bytes", "1.5 kB", "2.0 GB"]
+        );
     }
 }

@@ -12,7 +12,8 @@ use forge_types::Source;
 /// Creates a run and works on it.
 pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> {
     let request = RunRequest::new(session, args)?;
-    let mut repos = request.repos.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut repos =
+        request.repos.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let repo = repos.next().unwrap_or_else(|| session.cwd.clone());
     let more: Vec<_> = repos.collect();
     let loaded = session.load(&repo, &request.overlay)?;

@@ -3,9 +3,7 @@
 use super::style::Style;
 use super::text::{clean, columns, count, cut, dollars, duration, one_line, pad, plural, wrap};
 use forge_types::record::{Summary, SummarySandbox};
-use forge_types::{
-    ApplyOutcome, EgressVerdict, LayerState, Limits, NetworkPolicy, RunStatus, WorkspaceMode,
-};
+use forge_types::{ApplyOutcome, EgressVerdict, LayerState, Limits, NetworkPolicy, RunStatus, WorkspaceMode};
 
 /// Widest box.
 const WIDEST: usize = 100;

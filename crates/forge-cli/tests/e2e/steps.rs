@@ -132,7 +132,8 @@ fn answer(call: &ModelCall) -> Reply {
 fn holds(folder: &std::path::Path, name: &str) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).any(|path| {
-        path.file_name().is_some_and(|found| found == name) || (!path.is_symlink() && path.is_dir() && holds(&path, name))
+        path.file_name().is_some_and(|found| found == name)
+            || (!path.is_symlink() && path.is_dir() && holds(&path, name))
     })
 }
 
@@ -334,8 +335,16 @@ impl Matrix {
         let label = &self.label;
         assert_eq!(self.world.read("log.txt"), "first-line\nsecond-line\n", "{label}");
         assert_eq!(self.world.read("a.txt"), "beta\n", "{label}");
-        assert_eq!((self.world.read("count"), self.world.read("commits")), ("1\n".into(), "2\n".into()), "{label}");
-        assert_eq!(self.world.git(&["rev-list", "--count", "HEAD"]), "1\n", "{label}: the repository's own history");
+        assert_eq!(
+            (self.world.read("count"), self.world.read("commits")),
+            ("1\n".into(), "2\n".into()),
+            "{label}"
+        );
+        assert_eq!(
+            self.world.git(&["rev-list", "--count", "HEAD"]),
+            "1\n",
+            "{label}: the repository's own history"
+        );
         let events = self.events();
         for (event, seq) in events.iter().zip(1_u64..) {
             assert_eq!(event["seq"], seq, "{label}: a gap");

@@ -48,7 +48,9 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     while let Some(path) = todo.pop() {
         let meta = path.symlink_metadata().expect("it is there");
         let content = if meta.is_dir() {
-            todo.extend(std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            todo.extend(
+                std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()),
+            );
             Vec::new()
         } else if meta.is_symlink() {
             std::fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
@@ -65,7 +67,9 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 fn what_a_run_did_is_applied_when_it_completes_and_git_is_left_alone() {
     let (world, _server, flags) = world(vec![
         write("new.txt", "new\n"),
-        shell("rm dir/b.txt && chmod 755 a.txt && ln -s a.txt link && mkdir empty && git add -A && git commit -qm x"),
+        shell(
+            "rm dir/b.txt && chmod 755 a.txt && ln -s a.txt link && mkdir empty && git add -A && git commit -qm x",
+        ),
     ]);
     let git = tree(&world.repo().join(".git"));
     world.run(&flags, "Work").exits(0).shows(&["applied to the repository", "5 files changed"]);
@@ -81,7 +85,8 @@ fn what_a_run_did_is_applied_when_it_completes_and_git_is_left_alone() {
 
 #[test]
 fn a_run_that_fails_or_is_cancelled_leaves_the_repository_byte_for_byte() {
-    let (mut world, _server, flags) = world(vec![write("new.txt", "new\n"), shell("rm -rf dir; echo x >> a.txt")]);
+    let (mut world, _server, flags) =
+        world(vec![write("new.txt", "new\n"), shell("rm -rf dir; echo x >> a.txt")]);
     let before = tree(&world.repo());
     let limited = [&flags[..], &["--max-iterations", "2"]].concat();
     world.run(&limited, "Ends by a limit").exits(3).shows(&["not in the repository", "forge apply"]);
@@ -154,10 +159,13 @@ fn what_somebody_else_changed_is_a_conflict_that_is_named_and_can_be_merged() {
     world.run(&flags, "Change the end").exits(0);
     world.file("a.txt", "ONE\ntwo\nthree\n").file("theirs.txt", "theirs\n");
     let before = tree(&world.repo());
-    world
-        .forge(&["apply", "last"])
-        .exits(1)
-        .says(&["nothing was applied", "a.txt", "changed in the repository", "merges", "--merge"]);
+    world.forge(&["apply", "last"]).exits(1).says(&[
+        "nothing was applied",
+        "a.txt",
+        "changed in the repository",
+        "merges",
+        "--merge",
+    ]);
     assert_eq!(tree(&world.repo()), before, "nothing of it was applied");
     world.forge(&["apply", "last", "--merge"]).exits(0).shows(&["merged a.txt"]);
     assert_eq!(world.read("a.txt"), "ONE\ntwo\nTHREE\n");
@@ -171,7 +179,9 @@ fn a_conflict_at_the_end_of_a_run_is_said_and_loses_nothing() {
     let gate = Gate::new();
     let held = gate.clone();
     let server = ModelServer::start(Script::always(move |call| match call.turn() {
-        0 => Reply::text("I write.").and_call("c", "write_file", json!({"path": "a.txt", "content": "mine\n"})),
+        0 => {
+            Reply::text("I write.").and_call("c", "write_file", json!({"path": "a.txt", "content": "mine\n"}))
+        }
         _ => Reply::text("Done.").held_by(&held),
     }));
     let flags = world.uses(&server, Shape::OpenAi);
@@ -202,12 +212,14 @@ fn a_result_becomes_a_branch_and_nothing_else_of_the_repository_changes() {
     assert_eq!(now.lines().count(), refs.lines().count() + 1, "{now}");
     let after = tree(&world.repo());
     let gained: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
-    let expected = |path: &Path| {
-        path.starts_with(".git/objects") || path.starts_with(".git/refs/heads/forge")
-    };
+    let expected =
+        |path: &Path| path.starts_with(".git/objects") || path.starts_with(".git/refs/heads/forge");
     assert!(gained.iter().all(|path| expected(path)), "{gained:?}");
     let same = |path: &PathBuf| after.get(path) == before.get(path);
-    assert!(before.keys().all(|path| same(path) || path.starts_with(".git/objects")), "nothing that was there changed");
+    assert!(
+        before.keys().all(|path| same(path) || path.starts_with(".git/objects")),
+        "nothing that was there changed"
+    );
 }
 
 #[test]
@@ -233,7 +245,8 @@ fn in_place_edits_are_seen_at_once_and_can_be_undone() {
 
 #[test]
 fn several_repositories_in_one_run() {
-    let (world, server, flags) = world(vec![shell("ls; cat repo/a.txt other/o.txt; echo new > other/n; echo > repo/r")]);
+    let (world, server, flags) =
+        world(vec![shell("ls; cat repo/a.txt other/o.txt; echo new > other/n; echo > repo/r")]);
     let other = world.path("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("o.txt"), "other\n").unwrap();
@@ -278,7 +291,8 @@ fn many_runs_at_once_on_one_repository_do_not_see_each_other() {
         assert_eq!(listing.matches("own-").count(), 1, "{listing}");
     }
     assert_eq!(tree(&world.repo()).len(), 2, "nothing reached the repository");
-    let ids: Vec<String> = world.runs().iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect();
+    let ids: Vec<String> =
+        world.runs().iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect();
     // The first one applied wins what both wrote; the others are told.
     let applied: Vec<Done> = ids.iter().map(|id| world.forge(&["apply", id])).collect();
     assert_eq!(applied.iter().filter(|done| done.code == Some(0)).count(), 1);

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
-use crate::seccomp;
 use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
 use crate::sys;
 use crate::wire::{self, Startup};
@@ -112,7 +111,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     let writable: Vec<&Path> = ["/cache", "/var/tmp"].iter().map(Path::new).chain(asked).collect();
     layers.push(harden::landlock(&writable).step("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
-    sys::seccomp_install(&seccomp::compile(seccomp::RULES))
+    sys::seccomp_install(&forge_seccomp::compile(forge_seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
     serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None })

@@ -10,7 +10,6 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
-use crate::seccomp;
 use crate::spec::{JailSpec, Weakness};
 use crate::sys;
 
@@ -61,7 +60,7 @@ fn confine(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> 
     // that they cannot open.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
     if !spec.lacks(Weakness::Seccomp) {
-        sys::seccomp_install(&seccomp::compile(seccomp::RULES))
+        sys::seccomp_install(&forge_seccomp::compile(forge_seccomp::RULES))
             .layer(Layer::Seccomp, "installing the call filter")?;
         layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
     }

@@ -10,11 +10,7 @@ use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId};
 
 impl Drive {
     /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
-    pub(super) async fn finish(
-        &mut self,
-        draft: &mut Draft<'_>,
-        finish: agent::Finish,
-    ) -> Result<(), Error> {
+    pub(super) async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
         let snapshot = self.keep_last(&draft.state).await;
         self.tell_of_box(draft)?;
         self.tell_of_egress(draft)?;
@@ -94,11 +90,9 @@ impl Drive {
 /// What an attempt to apply came to, as it is journalled.
 pub(crate) fn outcome_of(applied: Result<forge_ports::views::Applied, SandboxError>) -> ApplyOutcome {
     match applied {
-        Ok(applied) => ApplyOutcome::Done {
-            changed: applied.changed,
-            merged: applied.merged,
-            notes: applied.notes,
-        },
+        Ok(applied) => {
+            ApplyOutcome::Done { changed: applied.changed, merged: applied.merged, notes: applied.notes }
+        }
         Err(SandboxError::Conflicts { conflicts }) => ApplyOutcome::Conflicts { conflicts },
         Err(error) => ApplyOutcome::Failed { why: error.to_string() },
     }

@@ -64,14 +64,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Adds a blob that an event refers to.
-    pub(super) fn blob(&mut self, bytes: Vec<u8>) -> forge_types::Digest {
-        let blob = Blob::new(bytes);
-        let digest = blob.digest;
-        self.blobs.push(blob);
-        digest
-    }
-
     /// Adds an outcome with what it cost.
     pub(super) fn settle(
         &mut self,

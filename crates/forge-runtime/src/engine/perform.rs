@@ -4,7 +4,9 @@ use super::{BoxKeeper, Parts};
 use crate::blobs::BlobCache;
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
 use forge_ports::tool::ToolEnv;
-use forge_types::{Effect, ErrorInfo, ErrorKind, ModelRequest, Outcome, Plan, SnapshotId, ToolCall, ToolOutput, ToolRun};
+use forge_types::{
+    Effect, ErrorInfo, ErrorKind, ModelRequest, Outcome, Plan, SnapshotId, ToolCall, ToolOutput, ToolRun,
+};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -170,7 +170,8 @@ impl Drive {
         for (effect, mut done) in arrived.outcomes {
             if let Outcome::SandboxLost { .. } = &done.outcome {
                 self.lose_box(&mut draft).await?;
-                done.snapshot = self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
+                done.snapshot =
+                    self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
             draft.settle(effect, done.outcome, done.snapshot)?;
         }

@@ -45,16 +45,19 @@ impl World {
 
     pub(crate) fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
         let store = Arc::new(store.clone());
+        let data = self.folder.path().join("data");
+        let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::Options::below(&data)));
         let parts = Parts {
             journal: store.clone(),
             queue: store,
             model,
             tools: Arc::new(forge_tools::builtin()),
-            sandbox: Arc::new(forge_sandbox::Backends::new()),
+            sandbox: boxes.clone(),
+            views: boxes,
             clock: Arc::new(self.clock.clone()),
             redactor: Arc::new(redactor),
         };
-        Forge::assemble(parts, self.folder.path().join("data"), "test:1".to_owned())
+        Forge::assemble(parts, data, "test:1".to_owned())
     }
 
     pub(crate) async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {

@@ -2,7 +2,11 @@
 //!
 //! `forge-sandbox-bench FOLDER [IMAGE]`: FOLDER is an empty folder on the disk to measure on; IMAGE is an image of a
 //! container engine that runs here. Whatever is missing on this machine is left out of the answer, with the reason.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for the bench: it prints, and starts others")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program for the bench: it prints, and starts others"
+)]
 
 use forge_ports::sandbox::{ExecSpec, Leftovers};
 use forge_ports::{Sandbox, Workspace};
@@ -51,7 +55,10 @@ async fn measure(folder: &Path, image: Option<&str>) -> Map<String, Value> {
         note("docker_init_cold_ms", cold(folder, "docker", Some(image), FEW).await);
         note("docker_init_warm_ms", warm(folder, "docker", Some(image), MANY).await);
         note("docker_exec_ms", docker_exec(image));
-        note("docker_run_ms", timed(FEW, || plain(docker(&["run", "--rm", "--network=none", image, "/bin/true"]))));
+        note(
+            "docker_run_ms",
+            timed(FEW, || plain(docker(&["run", "--rm", "--network=none", image, "/bin/true"]))),
+        );
     }
     for (name, files, bytes) in [("view_5gb_ms", 2_000, 2_600_000), ("view_100k_files_ms", 100_000, 100)] {
         note(name, view(folder, files, bytes).await);

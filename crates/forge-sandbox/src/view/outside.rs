@@ -14,9 +14,7 @@ use forge_ports::{Sandbox as _, Views, async_trait};
 use forge_snapshot::apply::{self, Mergeable, Part};
 use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, unified};
 use forge_snapshot::{Base, Delta, Node, Objects, RelPath};
-use forge_types::{
-    ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp,
-};
+use forge_types::{ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -11,16 +11,16 @@
 
 mod branch;
 mod docker;
-mod engine;
 mod egress;
+mod engine;
 mod isolation;
 mod limits;
 mod measure;
 mod once;
 mod rig;
 mod run;
+mod tree;
 mod undo;
 mod verify;
-mod tree;
 mod views;
 mod workspace;

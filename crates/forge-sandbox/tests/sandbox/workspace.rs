@@ -299,7 +299,10 @@ async fn less_isolation_is_never_chosen_silently() {
         _ => panic!("opened"),
     };
     assert!(missing(backends.open(&refused, RunId::generate(), None).await).contains("allow_unisolated"));
-    assert!(missing(backends.open(&spec(dir.path(), "kubernetes"), RunId::generate(), None).await).contains("kubernetes"));
+    assert!(
+        missing(backends.open(&spec(dir.path(), "kubernetes"), RunId::generate(), None).await)
+            .contains("kubernetes")
+    );
     let absent = spec(&dir.path().join("absent"), "native");
     assert!(matches!(backends.open(&absent, RunId::generate(), None).await, Err(Error::Startup { .. })));
 }

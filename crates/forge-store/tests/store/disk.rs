@@ -60,8 +60,13 @@ fn fill(path: &Path) {
 }
 
 fn finished(run: RunId, expected: u64) -> Batch {
-    let kind =
-        EventKind::Finished { status: RunStatus::Failed, limit: None, error: None, files_modified: vec![], snapshot: None };
+    let kind = EventKind::Finished {
+        status: RunStatus::Failed,
+        limit: None,
+        error: None,
+        files_modified: vec![],
+        snapshot: None,
+    };
     let event = Event { run, seq: Seq(expected + 1), at: time(0), kind };
     Batch { events: vec![event], ..batch(run, expected, 0) }
 }

@@ -33,11 +33,13 @@ fn kind() -> impl Strategy<Value = EventKind> {
                     input_estimate: 5,
                 }),
                 reserved: reserved.map(Money),
+                snapshot: None,
             }
         ),
         (any::<u64>(), text()).prop_map(|(effect, why)| EventKind::Settled {
             effect: EffectId(effect),
             outcome: Outcome::SandboxLost { why },
+            snapshot: None,
         }),
         (text(), text()).prop_map(|(call_id, message)| EventKind::Judged {
             call_id,
@@ -50,6 +52,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
             limit: None,
             error: None,
             files_modified,
+            snapshot: None,
         }),
     ]
 }

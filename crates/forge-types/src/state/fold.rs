@@ -94,11 +94,7 @@ impl RunState {
                 }
             }
             EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
-            EventKind::Reached { records } => {
-                for record in records {
-                    self.history.reached(record);
-                }
-            }
+            EventKind::Reached { records } => records.iter().for_each(|record| self.history.reached(record)),
             EventKind::Restored { to, travel, applied } => self.restored(*to, *travel, *applied),
             EventKind::Applied { to, outcome } => {
                 if let ApplyOutcome::Done { .. } | ApplyOutcome::Published { .. } = outcome {

@@ -74,7 +74,9 @@ pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError
             ui.warn("the memory limit ended the command");
         }
         if !ran.changed.is_empty() && !ran.kept {
-            ui.note("changed in a private view, which is thrown away now (--workspace inplace keeps changes):");
+            ui.note(
+                "changed in a private view, which is thrown away now (--workspace inplace keeps changes):",
+            );
             ui.note(&stat(&ran.changed).join("\n"));
         }
     }

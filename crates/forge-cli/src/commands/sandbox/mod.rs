@@ -1,5 +1,6 @@
 //! `forge sandbox`: the boxes that runs work in.
 
+mod build;
 mod exec;
 mod verify;
 
@@ -16,6 +17,7 @@ pub(crate) async fn sandbox(session: &Session, args: Sandbox) -> Result<Exit, Cl
     match args.action {
         SandboxAction::Exec(exec) => exec::exec(session, exec).await,
         SandboxAction::Verify(verify) => verify::verify(session, verify).await,
+        SandboxAction::Build(build) => build::build(session, build).await,
         SandboxAction::Prune => prune(session).await,
     }
 }

@@ -32,7 +32,10 @@ pub(crate) async fn verify(session: &Session, args: Verify) -> Result<Exit, CliE
 
 /// The group's name as it stands in the JSON form.
 fn group_name(probe: &ProbeResult) -> String {
-    serde_json::to_value(probe.group).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(probe.group)
+        .ok()
+        .and_then(|name| name.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn show(session: &Session, verdict: &Verdict) {
@@ -47,13 +50,7 @@ fn show(session: &Session, verdict: &Verdict) {
                 ProbeState::NotApplicable(why) => ("n/a", why),
             };
             let required = if probe.required { "yes" } else { "" };
-            vec![
-                state.to_owned(),
-                group_name(probe),
-                probe.name.clone(),
-                required.to_owned(),
-                one_line(why),
-            ]
+            vec![state.to_owned(), group_name(probe), probe.name.clone(), required.to_owned(), one_line(why)]
         })
         .collect();
     let head = [fixed("STATE"), fixed("GROUP"), fixed("PROBE"), fixed("REQUIRED"), flexible("WHAT WAS SEEN")];

@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn every_trap_is_a_probe() {
-        for trap in crate::verify::traps::TRAPS {
+        for trap in crate::traps::TRAPS {
             assert!(
                 PROBES.iter().any(|p| p.name == trap.name && p.group == Group::AfterRun),
                 "{}",

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_verdict_is_kept_per_backend_version_and_scope() {
         let folder = tempfile::tempdir().unwrap();
-        let verdict = Verdict::of("native", Scope::All, &super::super::Outcomes::new());
+        let verdict = Verdict::of("native", Scope::All, &crate::Outcomes::new());
         let key = Verdict::cache_key("native", "", Scope::All);
         assert_eq!(key, Verdict::cache_key("native", "", Scope::All));
         let others =

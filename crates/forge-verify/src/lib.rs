@@ -18,7 +18,7 @@ mod traps;
 
 pub use host::Host;
 pub use inside::PROBER;
-pub(crate) use inside::answer;
+pub use inside::answer;
 pub use table::{Group, PROBES, Probe};
 
 use canary::Stage;
@@ -29,8 +29,6 @@ use forge_types::{RunId, SandboxSpec, WorkspaceMode};
 use room::Room;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-use crate::door::blocking;
 
 /// Which probes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +119,7 @@ pub async fn verify(
     template: &SandboxSpec,
 ) -> Result<Verdict, Error> {
     let startup = |error: std::io::Error| Error::Startup { why: format!("preparing the probes: {error}") };
-    let mut stage = blocking(move || Stage::set_up().map_err(startup)).await?;
+    let mut stage = blocking(Stage::set_up).await?.map_err(startup)?;
     let spec = SandboxSpec {
         backend: backend.to_owned(),
         repo: stage.workspace.clone(),
@@ -154,12 +152,13 @@ pub async fn verify(
         outcomes.extend(after::look(sandbox, &spec, &stage, run).await);
     }
     // Removing the fixture waits for a disk.
-    let done = blocking(move || {
-        drop(stage);
-        Ok(())
-    });
-    done.await?;
+    blocking(move || drop(stage)).await?;
     Ok(Verdict::of(backend, scope, &outcomes))
+}
+
+/// Runs work that may wait for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })
 }
 
 impl Verdict {

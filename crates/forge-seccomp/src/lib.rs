@@ -10,11 +10,11 @@ mod rules;
 use libc::sock_filter;
 
 pub use profile::docker_seccomp_profile;
-pub(crate) use rules::RULES;
+pub use rules::RULES;
 
 /// What is done with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It runs.
     Allow,
     /// It fails with this error number.
@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
 
 /// A verdict that does not look at arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Otherwise {
+pub enum Otherwise {
     /// It runs.
     Allow,
     /// It fails with this error number.
@@ -34,20 +34,20 @@ pub(crate) enum Otherwise {
 
 /// One test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Test {
+pub struct Test {
     /// Which argument, from 0.
-    pub(crate) arg: u32,
+    pub arg: u32,
     /// These bits of it…
-    pub(crate) mask: u32,
+    pub mask: u32,
     /// …are compared like this.
-    pub(crate) is: Is,
+    pub is: Is,
     /// What is done when the test holds.
-    pub(crate) then: Otherwise,
+    pub then: Otherwise,
 }
 
 /// A comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Is {
+pub enum Is {
     /// Equal to the value.
     Equal(u32),
     /// Any bit of the mask is set.
@@ -57,17 +57,16 @@ pub(crate) enum Is {
 }
 
 /// A call: `SYS_` and its name, and its number on this architecture.
-pub(crate) type Call = (&'static str, libc::c_long);
+pub type Call = (&'static str, libc::c_long);
 
 /// A group of calls with one verdict and one reason.
-pub(crate) struct Rule {
+pub struct Rule {
     /// The calls.
-    pub(crate) calls: &'static [Call],
+    pub calls: &'static [Call],
     /// What is done with them.
-    pub(crate) verdict: Verdict,
+    pub verdict: Verdict,
     /// Why.
-    #[allow(dead_code, reason = "read by people and by the test that demands one for each rule")]
-    pub(crate) why: &'static str,
+    pub why: &'static str,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -100,7 +99,7 @@ const fn give(verdict: Otherwise) -> sock_filter {
 }
 
 /// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
-pub(crate) fn compile(rules: &[Rule]) -> Vec<sock_filter> {
+pub fn compile(rules: &[Rule]) -> Vec<sock_filter> {
     let unknown = Verdict::Errno(libc::ENOSYS);
     let mut named: Vec<(u32, Verdict)> = rules
         .iter()

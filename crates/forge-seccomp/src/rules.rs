@@ -42,7 +42,7 @@ const FAMILY: &[Test] = &[
 ];
 
 /// All rules of the box.
-pub(crate) const RULES: &[Rule] = &[
+pub const RULES: &[Rule] = &[
     allow(
         calls![
             SYS_read,

@@ -1,6 +1,6 @@
 //! Attempts on files.
 
-use crate::verify::scene::{Scene, absent, broke, held, untested};
+use crate::scene::{Scene, absent, broke, held, untested};
 use forge_jail::trial::{Attempt, Outcome, attempt};
 use forge_jail::{HELPER, WORKSPACE};
 use forge_types::Digest;
@@ -43,7 +43,7 @@ fn uncreatable(scene: &Scene, folders: &[&str]) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn outside(scene: &Scene) -> Outcome {
+pub(crate) fn outside(scene: &Scene) -> Outcome {
     let folder = scene.secret.parent().unwrap_or(Path::new("/"));
     if folder.exists() {
         return broke(format!("{} exists here", folder.display()));
@@ -51,7 +51,7 @@ pub(in crate::verify) fn outside(scene: &Scene) -> Outcome {
     unreadable([&scene.secret])
 }
 
-pub(in crate::verify) fn dot_dot_chain(scene: &Scene) -> Outcome {
+pub(crate) fn dot_dot_chain(scene: &Scene) -> Outcome {
     let below = scene.secret.strip_prefix("/").unwrap_or(&scene.secret);
     unreadable((1..12).flat_map(|n| {
         let up: PathBuf = std::iter::repeat_n("..", n).collect();
@@ -59,7 +59,7 @@ pub(in crate::verify) fn dot_dot_chain(scene: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn symlink_out(scene: &Scene) -> Outcome {
+pub(crate) fn symlink_out(scene: &Scene) -> Outcome {
     let link = Path::new(WORKSPACE).join(scene.name("link"));
     if let Err(error) = symlink(&scene.secret, &link) {
         return untested(format!("no link could be made: {error}"));
@@ -70,7 +70,7 @@ pub(in crate::verify) fn symlink_out(scene: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn hard_link_out(scene: &Scene) -> Outcome {
+pub(crate) fn hard_link_out(scene: &Scene) -> Outcome {
     let sources = ["/usr/bin/env", "/bin/sh", "/etc/hosts", HELPER, "/proc/self/exe"];
     Outcome::worst(sources.iter().flat_map(|source| {
         [WORKSPACE, "/tmp"].map(|folder| {
@@ -82,7 +82,7 @@ pub(in crate::verify) fn hard_link_out(scene: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn init_root(scene: &Scene) -> Outcome {
+pub(crate) fn init_root(scene: &Scene) -> Outcome {
     let entered = |path: &str| match fs::read_dir(format!("{path}/")) {
         Ok(_) => broke(format!("{path} can be entered")),
         Err(error) => held(format!("{path}: {error}")),
@@ -91,7 +91,7 @@ pub(in crate::verify) fn init_root(scene: &Scene) -> Outcome {
     Outcome::worst([entered("/proc/1/root"), entered("/proc/1/cwd"), unreadable([root])])
 }
 
-pub(in crate::verify) fn process_root(scene: &Scene) -> Outcome {
+pub(crate) fn process_root(scene: &Scene) -> Outcome {
     let below = scene.secret.strip_prefix("/").unwrap_or(&scene.secret);
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let folders = pids.filter(|e| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
@@ -100,11 +100,11 @@ pub(in crate::verify) fn process_root(scene: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn init_environment(_: &Scene) -> Outcome {
+pub(crate) fn init_environment(_: &Scene) -> Outcome {
     unreadable(["/proc/1/environ", "/proc/1/auxv"])
 }
 
-pub(in crate::verify) fn init_memory(_: &Scene) -> Outcome {
+pub(crate) fn init_memory(_: &Scene) -> Outcome {
     let maps = unreadable(["/proc/1/maps", "/proc/1/smaps", "/proc/1/pagemap"]);
     let memory = match fs::File::open("/proc/1/mem") {
         Ok(_) => broke("the init's memory can be opened"),
@@ -113,7 +113,7 @@ pub(in crate::verify) fn init_memory(_: &Scene) -> Outcome {
     Outcome::worst([maps, memory, unwritable(["/proc/1/mem", "/proc/1/clear_refs"])])
 }
 
-pub(in crate::verify) fn init_descriptors(_: &Scene) -> Outcome {
+pub(crate) fn init_descriptors(_: &Scene) -> Outcome {
     let opened = ["/proc/1/fd", "/proc/1/fdinfo", "/proc/1/map_files", "/proc/1/task/1/fd"].map(|path| {
         match fs::read_dir(path).map(Iterator::count) {
             Ok(0) => held("it is empty"),
@@ -124,19 +124,19 @@ pub(in crate::verify) fn init_descriptors(_: &Scene) -> Outcome {
     Outcome::worst(opened)
 }
 
-pub(in crate::verify) fn write_etc(scene: &Scene) -> Outcome {
+pub(crate) fn write_etc(scene: &Scene) -> Outcome {
     Outcome::worst([
         uncreatable(scene, &["/etc", "/etc/ssl"]),
         unwritable(["/etc/passwd", "/etc/hosts", "/etc/resolv.conf"]),
     ])
 }
 
-pub(in crate::verify) fn write_usr(scene: &Scene) -> Outcome {
+pub(crate) fn write_usr(scene: &Scene) -> Outcome {
     let folders = ["/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/bin", "/lib", "/sbin"];
     Outcome::worst([uncreatable(scene, &folders), unwritable(["/usr/bin/env", "/bin/sh"])])
 }
 
-pub(in crate::verify) fn write_root(scene: &Scene) -> Outcome {
+pub(crate) fn write_root(scene: &Scene) -> Outcome {
     let folders = [
         "/",
         "/run",
@@ -153,7 +153,7 @@ pub(in crate::verify) fn write_root(scene: &Scene) -> Outcome {
     uncreatable(scene, &folders)
 }
 
-pub(in crate::verify) fn replace_helper(_: &Scene) -> Outcome {
+pub(crate) fn replace_helper(_: &Scene) -> Outcome {
     let gone = match fs::rename(HELPER, "/tmp/forge-moved").or_else(|_| fs::remove_file(HELPER)) {
         Ok(()) => broke("the helper was taken away"),
         Err(error) => held(error),
@@ -161,7 +161,7 @@ pub(in crate::verify) fn replace_helper(_: &Scene) -> Outcome {
     Outcome::worst([unwritable([HELPER, "/proc/1/exe", "/proc/self/exe"]), gone])
 }
 
-pub(in crate::verify) fn host_etc(scene: &Scene) -> Outcome {
+pub(crate) fn host_etc(scene: &Scene) -> Outcome {
     if etc_digest() == scene.etc {
         return broke("the users and names of the host's /etc are seen");
     }
@@ -178,12 +178,12 @@ pub(in crate::verify) fn host_etc(scene: &Scene) -> Outcome {
 }
 
 /// What tells one machine's /etc from another's.
-pub(in crate::verify) fn etc_digest() -> String {
+pub(crate) fn etc_digest() -> String {
     let text = |path: &str| fs::read(path).unwrap_or_default();
     Digest::of(&[text("/etc/passwd"), text("/etc/hosts"), text("/etc/group")].concat()).to_string()
 }
 
-pub(in crate::verify) fn homes(_: &Scene) -> Outcome {
+pub(crate) fn homes(_: &Scene) -> Outcome {
     unreadable([
         "/root/.ssh/id_rsa",
         "/root/.ssh/id_ed25519",
@@ -196,15 +196,15 @@ pub(in crate::verify) fn homes(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn read_only_map(_: &Scene) -> Outcome {
+pub(crate) fn read_only_map(_: &Scene) -> Outcome {
     attempt(&Attempt::MemoryOverReadOnlyMap)
 }
 
-pub(in crate::verify) fn sysrq(_: &Scene) -> Outcome {
+pub(crate) fn sysrq(_: &Scene) -> Outcome {
     unwritable(["/proc/sysrq-trigger", "/proc/sys/kernel/sysrq"])
 }
 
-pub(in crate::verify) fn core_pattern(_: &Scene) -> Outcome {
+pub(crate) fn core_pattern(_: &Scene) -> Outcome {
     unwritable([
         "/proc/sys/kernel/core_pattern",
         "/proc/sys/kernel/core_pipe_limit",
@@ -212,7 +212,7 @@ pub(in crate::verify) fn core_pattern(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn sysctls(_: &Scene) -> Outcome {
+pub(crate) fn sysctls(_: &Scene) -> Outcome {
     unwritable([
         "/proc/sys/kernel/hostname",
         "/proc/sys/kernel/domainname",
@@ -228,7 +228,7 @@ pub(in crate::verify) fn sysctls(_: &Scene) -> Outcome {
 }
 
 /// As a whole: that covers what a list of its files would forget.
-pub(in crate::verify) fn read_only_proc(scene: &Scene) -> Outcome {
+pub(crate) fn read_only_proc(scene: &Scene) -> Outcome {
     if scene.backend != "native" {
         return absent("engines mount /proc writable, its settings read-only and its telling files covered");
     }
@@ -241,7 +241,7 @@ pub(in crate::verify) fn read_only_proc(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn uevent_helper(_: &Scene) -> Outcome {
+pub(crate) fn uevent_helper(_: &Scene) -> Outcome {
     unwritable([
         "/sys/kernel/uevent_helper",
         "/sys/kernel/mm/transparent_hugepage/enabled",
@@ -249,17 +249,17 @@ pub(in crate::verify) fn uevent_helper(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn release_agent(_: &Scene) -> Outcome {
+pub(crate) fn release_agent(_: &Scene) -> Outcome {
     let folders = ["", "memory/", "pids/", "cpu/", "devices/", "unified/", "systemd/"];
     let names = ["release_agent", "cgroup.procs", "cgroup.kill", "tasks", "notify_on_release"];
     unwritable(folders.iter().flat_map(|folder| names.map(|name| format!("/sys/fs/cgroup/{folder}{name}"))))
 }
 
-pub(in crate::verify) fn kcore(_: &Scene) -> Outcome {
+pub(crate) fn kcore(_: &Scene) -> Outcome {
     unreadable(["/proc/kcore", "/dev/core", "/proc/vmcore"])
 }
 
-pub(in crate::verify) fn kmsg(_: &Scene) -> Outcome {
+pub(crate) fn kmsg(_: &Scene) -> Outcome {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Outcome::worst(["/proc/kmsg", "/dev/kmsg"].map(|path| {
@@ -275,7 +275,7 @@ pub(in crate::verify) fn kmsg(_: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn kallsyms(scene: &Scene) -> Outcome {
+pub(crate) fn kallsyms(scene: &Scene) -> Outcome {
     if scene.backend != "native" {
         // Engines leave these files readable to everybody, as the kernel does, with its addresses as zeroes.
         let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
@@ -292,14 +292,14 @@ pub(in crate::verify) fn kallsyms(scene: &Scene) -> Outcome {
     unreadable(["/proc/kallsyms", "/proc/modules", "/proc/slabinfo", "/proc/timer_list", "/proc/iomem"])
 }
 
-pub(in crate::verify) fn keys(scene: &Scene) -> Outcome {
+pub(crate) fn keys(scene: &Scene) -> Outcome {
     if scene.backend != "native" {
         return unreadable(["/proc/keys"]);
     }
     unreadable(["/proc/keys", "/proc/key-users"])
 }
 
-pub(in crate::verify) fn device(name: &str) -> Outcome {
+pub(crate) fn device(name: &str) -> Outcome {
     let path = Path::new("/dev").join(name);
     // Opening is the attempt: some of them have effects when they are read.
     match fs::File::open(&path) {
@@ -308,7 +308,7 @@ pub(in crate::verify) fn device(name: &str) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn raw_disks(_: &Scene) -> Outcome {
+pub(crate) fn raw_disks(_: &Scene) -> Outcome {
     let fixed = [
         "sda",
         "sda1",
@@ -328,7 +328,7 @@ pub(in crate::verify) fn raw_disks(_: &Scene) -> Outcome {
     Outcome::worst(fixed.into_iter().chain(listed).map(device))
 }
 
-pub(in crate::verify) fn unexpected_devices(_: &Scene) -> Outcome {
+pub(crate) fn unexpected_devices(_: &Scene) -> Outcome {
     const KNOWN: &[&str] = &[
         "null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "ptmx", "pts", "shm",
         "tty", "core", "mqueue",
@@ -347,7 +347,7 @@ pub(in crate::verify) fn unexpected_devices(_: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn mountinfo(scene: &Scene) -> Outcome {
+pub(crate) fn mountinfo(scene: &Scene) -> Outcome {
     let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return untested("no list of mounts") };
     let meant = [Path::new(WORKSPACE), Path::new("/run/forge")];
     let outside = scene.secret.parent().unwrap_or(Path::new("/")).display().to_string();
@@ -365,7 +365,7 @@ pub(in crate::verify) fn mountinfo(scene: &Scene) -> Outcome {
     held("nothing of the host but what was asked for")
 }
 
-pub(in crate::verify) fn setuid_program(_: &Scene) -> Outcome {
+pub(crate) fn setuid_program(_: &Scene) -> Outcome {
     const SETUID: u32 = 0o6000;
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/usr/lib/openssh", "/usr/lib/dbus-1.0", "/usr/libexec"];
     let entries = folders.iter().flat_map(|f| fs::read_dir(f).into_iter().flatten().flatten());
@@ -392,16 +392,16 @@ pub(in crate::verify) fn setuid_program(_: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn binfmt(_: &Scene) -> Outcome {
+pub(crate) fn binfmt(_: &Scene) -> Outcome {
     unwritable(["/proc/sys/fs/binfmt_misc/register", "/proc/sys/fs/binfmt_misc/status"])
 }
 
-pub(in crate::verify) fn leave_by_folder(scene: &Scene) -> Outcome {
+pub(crate) fn leave_by_folder(scene: &Scene) -> Outcome {
     let fds: Vec<_> = scene.inherited.iter().map(|(fd, _)| *fd).collect();
     attempt(&Attempt::LeaveByFolder(fds))
 }
 
-pub(in crate::verify) fn masked(scene: &Scene) -> Outcome {
+pub(crate) fn masked(scene: &Scene) -> Outcome {
     if scene.masked.is_empty() {
         return absent("no file of this workspace is masked");
     }
@@ -423,7 +423,7 @@ pub(in crate::verify) fn masked(scene: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn masked_by_its_folder(scene: &Scene) -> Outcome {
+pub(crate) fn masked_by_its_folder(scene: &Scene) -> Outcome {
     let Some(path) = scene.masked.iter().find_map(|name| name.rsplit_once('/')) else {
         return absent("no masked file lies in a folder");
     };
@@ -438,7 +438,7 @@ pub(in crate::verify) fn masked_by_its_folder(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn uncover(scene: &Scene) -> Outcome {
+pub(crate) fn uncover(scene: &Scene) -> Outcome {
     let covers =
         scene.masked.iter().filter_map(|name| std::ffi::CString::new(format!("{WORKSPACE}/{name}")).ok());
     let mut covers = covers.map(|path| attempt(&Attempt::UmountCover(path))).peekable();

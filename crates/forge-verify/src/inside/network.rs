@@ -1,6 +1,6 @@
 //! Attempts on the network and on what else leads to other processes of the host.
 
-use crate::verify::scene::{Scene, absent, broke, held, untested};
+use crate::scene::{Scene, absent, broke, held, untested};
 use forge_jail::trial::{Attempt, Outcome, attempt};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
@@ -28,17 +28,17 @@ fn unreachable(addresses: &[&str]) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn outside(scene: &Scene) -> Outcome {
+pub(crate) fn outside(scene: &Scene) -> Outcome {
     scene.off(|| unreachable(&["1.1.1.1:443", "8.8.8.8:53", "9.9.9.9:80"]))
 }
 
-pub(in crate::verify) fn metadata(scene: &Scene) -> Outcome {
+pub(crate) fn metadata(scene: &Scene) -> Outcome {
     scene.off(|| {
         unreachable(&["169.254.169.254:80", "169.254.170.2:80", "[fd00:ec2::254]:80", "100.100.100.200:80"])
     })
 }
 
-pub(in crate::verify) fn gateways(scene: &Scene) -> Outcome {
+pub(crate) fn gateways(scene: &Scene) -> Outcome {
     scene.off(|| {
         unreachable(&[
             "172.17.0.1:2375",
@@ -51,11 +51,11 @@ pub(in crate::verify) fn gateways(scene: &Scene) -> Outcome {
     })
 }
 
-pub(in crate::verify) fn ipv6(scene: &Scene) -> Outcome {
+pub(crate) fn ipv6(scene: &Scene) -> Outcome {
     scene.off(|| unreachable(&["[2606:4700:4700::1111]:443", "[2001:4860:4860::8888]:53", "[fe80::1]:80"]))
 }
 
-pub(in crate::verify) fn host_loopback(scene: &Scene) -> Outcome {
+pub(crate) fn host_loopback(scene: &Scene) -> Outcome {
     scene.off(|| {
         let port = scene.tcp;
         Outcome::worst([format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("0.0.0.0:{port}")].map(
@@ -68,7 +68,7 @@ pub(in crate::verify) fn host_loopback(scene: &Scene) -> Outcome {
     })
 }
 
-pub(in crate::verify) fn host_loopback_udp(scene: &Scene) -> Outcome {
+pub(crate) fn host_loopback_udp(scene: &Scene) -> Outcome {
     scene.off(|| {
         match UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"forge", ("127.0.0.1", scene.udp))) {
             // Whether it arrived is seen outside.
@@ -78,7 +78,7 @@ pub(in crate::verify) fn host_loopback_udp(scene: &Scene) -> Outcome {
     })
 }
 
-pub(in crate::verify) fn udp(scene: &Scene) -> Outcome {
+pub(crate) fn udp(scene: &Scene) -> Outcome {
     scene.off(|| {
         Outcome::worst(
             [
@@ -99,7 +99,7 @@ pub(in crate::verify) fn udp(scene: &Scene) -> Outcome {
 /// A question for example.com, as RFC 1035 has it: a header with one question, the name, type A, class IN.
 const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
 
-pub(in crate::verify) fn names(scene: &Scene) -> Outcome {
+pub(crate) fn names(scene: &Scene) -> Outcome {
     scene.off(|| {
         let configured = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let configured = configured
@@ -126,7 +126,7 @@ pub(in crate::verify) fn names(scene: &Scene) -> Outcome {
     })
 }
 
-pub(in crate::verify) fn interfaces(scene: &Scene) -> Outcome {
+pub(crate) fn interfaces(scene: &Scene) -> Outcome {
     scene.off(|| match std::fs::read_to_string("/proc/net/dev") {
         Err(error) => untested(error),
         Ok(text) => {
@@ -146,7 +146,7 @@ pub(in crate::verify) fn interfaces(scene: &Scene) -> Outcome {
     })
 }
 
-pub(in crate::verify) fn abstract_socket(scene: &Scene) -> Outcome {
+pub(crate) fn abstract_socket(scene: &Scene) -> Outcome {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&scene.socket);
     match address.and_then(|address| UnixStream::connect_addr(&address)) {
         Ok(_) => broke("an abstract socket of the host answered"),
@@ -162,7 +162,7 @@ fn no_sockets(paths: &[&str]) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn docker(_: &Scene) -> Outcome {
+pub(crate) fn docker(_: &Scene) -> Outcome {
     no_sockets(&[
         "/var/run/docker.sock",
         "/run/docker.sock",
@@ -171,7 +171,7 @@ pub(in crate::verify) fn docker(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn containerd(_: &Scene) -> Outcome {
+pub(crate) fn containerd(_: &Scene) -> Outcome {
     no_sockets(&[
         "/run/containerd/containerd.sock",
         "/run/containerd/containerd.sock.ttrpc",
@@ -179,7 +179,7 @@ pub(in crate::verify) fn containerd(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn buses(_: &Scene) -> Outcome {
+pub(crate) fn buses(_: &Scene) -> Outcome {
     no_sockets(&[
         "/run/dbus/system_bus_socket",
         "/run/systemd/private",
@@ -189,7 +189,7 @@ pub(in crate::verify) fn buses(_: &Scene) -> Outcome {
     ])
 }
 
-pub(in crate::verify) fn shared_memory(scene: &Scene) -> Outcome {
+pub(crate) fn shared_memory(scene: &Scene) -> Outcome {
     let rows = std::fs::read_to_string("/proc/sysvipc/shm").map_or(0, |text| text.lines().skip(1).count());
     let Some(key) = scene.memory else { return absent("the host could make no segment") };
     if rows > 0 {
@@ -198,18 +198,18 @@ pub(in crate::verify) fn shared_memory(scene: &Scene) -> Outcome {
     attempt(&Attempt::SharedMemory(key))
 }
 
-pub(in crate::verify) fn message_queue(scene: &Scene) -> Outcome {
+pub(crate) fn message_queue(scene: &Scene) -> Outcome {
     scene
         .queue
         .map_or_else(|| absent("the host could make no queue"), |key| attempt(&Attempt::MessageQueue(key)))
 }
 
-pub(in crate::verify) fn posix_queue(scene: &Scene) -> Outcome {
+pub(crate) fn posix_queue(scene: &Scene) -> Outcome {
     let queue = scene.posix.clone();
     queue.map_or_else(|| absent("the host could make no queue"), |name| attempt(&Attempt::PosixQueue(name)))
 }
 
-pub(in crate::verify) fn shared_folder(scene: &Scene) -> Outcome {
+pub(crate) fn shared_folder(scene: &Scene) -> Outcome {
     match std::path::Path::new("/dev/shm").join(scene.name("host")).exists() {
         true => broke("the host's /dev/shm is seen"),
         false => held("/dev/shm is the box's own"),

@@ -1,6 +1,6 @@
 //! What must work in the box: a box in which nothing works would refuse every attempt.
 
-use crate::verify::scene::{Scene, absent, broke, held};
+use crate::scene::{Scene, absent, broke, held};
 use forge_jail::WORKSPACE;
 use forge_jail::trial::{ChildEnd, Outcome, in_child};
 use std::fs;
@@ -58,17 +58,17 @@ fn writes(folder: &Path, scene: &Scene) -> Outcome {
     })())
 }
 
-pub(in crate::verify) fn workspace(scene: &Scene) -> Outcome {
+pub(crate) fn workspace(scene: &Scene) -> Outcome {
     writes(Path::new(WORKSPACE), scene)
 }
 
-pub(in crate::verify) fn temporary(scene: &Scene) -> Outcome {
+pub(crate) fn temporary(scene: &Scene) -> Outcome {
     // Images have a /var/tmp of their own, which is read-only as the rest of them.
     let more = if scene.backend == "native" { "/var/tmp" } else { "/tmp" };
     Outcome::worst(["/tmp", more, "/dev/shm"].map(|folder| writes(Path::new(folder), scene)))
 }
 
-pub(in crate::verify) fn home(scene: &Scene) -> Outcome {
+pub(crate) fn home(scene: &Scene) -> Outcome {
     let environment = fs::read("/proc/self/environ").unwrap_or_default();
     let home = environment.split(|b| *b == 0).find_map(|pair| pair.strip_prefix(b"HOME="));
     match home.and_then(|home| std::str::from_utf8(home).ok()) {
@@ -77,7 +77,7 @@ pub(in crate::verify) fn home(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn run_in_tmp(scene: &Scene) -> Outcome {
+pub(crate) fn run_in_tmp(scene: &Scene) -> Outcome {
     let path = Path::new("/tmp").join(scene.name("tool"));
     let made = fs::write(&path, "#!/bin/sh\necho ran\n")
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)));
@@ -87,7 +87,7 @@ pub(in crate::verify) fn run_in_tmp(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn symlink_inside(scene: &Scene) -> Outcome {
+pub(crate) fn symlink_inside(scene: &Scene) -> Outcome {
     let (file, link) =
         (Path::new(WORKSPACE).join(scene.name("target")), Path::new(WORKSPACE).join(scene.name("inside")));
     works((|| {
@@ -100,7 +100,7 @@ pub(in crate::verify) fn symlink_inside(scene: &Scene) -> Outcome {
     })())
 }
 
-pub(in crate::verify) fn fork(_: &Scene) -> Outcome {
+pub(crate) fn fork(_: &Scene) -> Outcome {
     match in_child(Duration::from_secs(5), || b"child".to_vec()) {
         Ok(answer) if answer == b"child" => held("works"),
         Ok(_) => broke("it gave a wrong answer"),
@@ -109,12 +109,12 @@ pub(in crate::verify) fn fork(_: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn threads(_: &Scene) -> Outcome {
+pub(crate) fn threads(_: &Scene) -> Outcome {
     let started = std::thread::Builder::new().spawn(|| 42);
     works(started.map(|thread| thread.join().is_ok_and(|answer| answer == 42)))
 }
 
-pub(in crate::verify) fn loopback(_: &Scene) -> Outcome {
+pub(crate) fn loopback(_: &Scene) -> Outcome {
     let exchanged = |address: &str| -> std::io::Result<bool> {
         let server = TcpListener::bind(address)?;
         let mut client = TcpStream::connect(server.local_addr()?)?;
@@ -132,7 +132,7 @@ pub(in crate::verify) fn loopback(_: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn socketpair(_: &Scene) -> Outcome {
+pub(crate) fn socketpair(_: &Scene) -> Outcome {
     works((|| {
         let (mut here, mut there) = UnixStream::pair()?;
         here.write_all(b"x")?;
@@ -146,7 +146,7 @@ pub(in crate::verify) fn socketpair(_: &Scene) -> Outcome {
     clippy::disallowed_methods,
     reason = "this program runs in the box, where commands may start commands"
 )]
-pub(in crate::verify) fn signal_own(_: &Scene) -> Outcome {
+pub(crate) fn signal_own(_: &Scene) -> Outcome {
     let child = Command::new("sleep").arg("100").spawn();
     match child {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => absent("there is no sleep in the box"),
@@ -157,14 +157,14 @@ pub(in crate::verify) fn signal_own(_: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn terminal(_: &Scene) -> Outcome {
+pub(crate) fn terminal(_: &Scene) -> Outcome {
     match fs::File::options().read(true).write(true).open("/dev/ptmx") {
         Ok(_) => held("works"),
         Err(error) => broke(error),
     }
 }
 
-pub(in crate::verify) fn devices(scene: &Scene) -> Outcome {
+pub(crate) fn devices(scene: &Scene) -> Outcome {
     let fifo = Path::new("/tmp").join(scene.name("fifo"));
     works((|| {
         let mut bytes = [1u8; 8];
@@ -182,11 +182,11 @@ pub(in crate::verify) fn devices(scene: &Scene) -> Outcome {
     })())
 }
 
-pub(in crate::verify) fn shell(_: &Scene) -> Outcome {
+pub(crate) fn shell(_: &Scene) -> Outcome {
     says(&["sh", "-c", "echo from a shell; ls -la / >/dev/null"], "from a shell")
 }
 
-pub(in crate::verify) fn git(scene: &Scene) -> Outcome {
+pub(crate) fn git(scene: &Scene) -> Outcome {
     let place = format!("{WORKSPACE}/{}", scene.name("git"));
     let script = format!(
         "git init -q {place} && cd {place} && echo x > f && git add f && \
@@ -198,14 +198,14 @@ pub(in crate::verify) fn git(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn python(_: &Scene) -> Outcome {
+pub(crate) fn python(_: &Scene) -> Outcome {
     says(&["python3", "-Sc", "import os, json; print('python', json.dumps(os.getpid() > 0))"], "python true")
 }
 
-pub(in crate::verify) fn cargo(_: &Scene) -> Outcome {
+pub(crate) fn cargo(_: &Scene) -> Outcome {
     says(&["cargo", "--version"], "cargo")
 }
 
-pub(in crate::verify) fn node(_: &Scene) -> Outcome {
+pub(crate) fn node(_: &Scene) -> Outcome {
     says(&["node", "-e", "console.log('node', 6 * 7)"], "node 42")
 }

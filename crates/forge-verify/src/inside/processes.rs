@@ -1,6 +1,6 @@
 //! Attempts on other processes, and the state of the own one.
 
-use crate::verify::scene::{Scene, absent, broke, held, untested};
+use crate::scene::{Scene, absent, broke, held, untested};
 use forge_jail::trial::{Attempt, Outcome, attempt};
 use forge_types::Digest;
 use std::fs;
@@ -26,27 +26,27 @@ fn must_be(name: &str, value: &str) -> Outcome {
 
 const NO_CAPABILITY: &str = "0000000000000000";
 
-pub(in crate::verify) fn capabilities(_: &Scene) -> Outcome {
+pub(crate) fn capabilities(_: &Scene) -> Outcome {
     Outcome::worst(["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|name| must_be(name, NO_CAPABILITY)))
 }
 
-pub(in crate::verify) fn bounding(_: &Scene) -> Outcome {
+pub(crate) fn bounding(_: &Scene) -> Outcome {
     must_be("CapBnd", NO_CAPABILITY)
 }
 
-pub(in crate::verify) fn no_new_privs(_: &Scene) -> Outcome {
+pub(crate) fn no_new_privs(_: &Scene) -> Outcome {
     must_be("NoNewPrivs", "1")
 }
 
-pub(in crate::verify) fn seccomp(_: &Scene) -> Outcome {
+pub(crate) fn seccomp(_: &Scene) -> Outcome {
     must_be("Seccomp", "2")
 }
 
-pub(in crate::verify) fn landlock(_: &Scene) -> Outcome {
+pub(crate) fn landlock(_: &Scene) -> Outcome {
     attempt(&Attempt::LandlockInForce)
 }
 
-pub(in crate::verify) fn user(_: &Scene) -> Outcome {
+pub(crate) fn user(_: &Scene) -> Outcome {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() || gid.is_root() {
         return broke(format!("commands run as user {uid} and group {gid}"));
@@ -54,7 +54,7 @@ pub(in crate::verify) fn user(_: &Scene) -> Outcome {
     held(format!("user {uid}, group {gid}"))
 }
 
-pub(in crate::verify) fn id_maps(scene: &Scene) -> Outcome {
+pub(crate) fn id_maps(scene: &Scene) -> Outcome {
     let write = Outcome::worst(["uid_map", "gid_map", "setgroups"].map(|name| {
         match fs::write(format!("/proc/self/{name}"), "0 0 4294967295") {
             Ok(()) => broke(format!("{name} was written")),
@@ -74,7 +74,7 @@ pub(in crate::verify) fn id_maps(scene: &Scene) -> Outcome {
 }
 
 /// The namespace of this kind is not the host's.
-pub(in crate::verify) fn namespace(scene: &Scene, kind: &str) -> Outcome {
+pub(crate) fn namespace(scene: &Scene, kind: &str) -> Outcome {
     let Ok(own) = fs::read_link(format!("/proc/self/ns/{kind}")) else {
         return untested("it cannot be seen");
     };
@@ -88,7 +88,7 @@ pub(in crate::verify) fn namespace(scene: &Scene, kind: &str) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn host_processes(scene: &Scene) -> Outcome {
+pub(crate) fn host_processes(scene: &Scene) -> Outcome {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter(|e| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
     for entry in pids {
@@ -101,7 +101,7 @@ pub(in crate::verify) fn host_processes(scene: &Scene) -> Outcome {
     held("none is seen")
 }
 
-pub(in crate::verify) fn signal_host(scene: &Scene) -> Outcome {
+pub(crate) fn signal_host(scene: &Scene) -> Outcome {
     if std::path::Path::new(&format!("/proc/{}", scene.process)).exists() {
         let own = namespace(scene, "pid");
         if matches!(own, Outcome::Held(_)) {
@@ -111,7 +111,7 @@ pub(in crate::verify) fn signal_host(scene: &Scene) -> Outcome {
     attempt(&Attempt::SignalHost(scene.process))
 }
 
-pub(in crate::verify) fn signal_init(_: &Scene) -> Outcome {
+pub(crate) fn signal_init(_: &Scene) -> Outcome {
     let name = || fs::read_to_string("/proc/1/comm");
     let before = name();
     let sent = attempt(&Attempt::SignalInit);
@@ -122,7 +122,7 @@ pub(in crate::verify) fn signal_init(_: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn environment(scene: &Scene) -> Outcome {
+pub(crate) fn environment(scene: &Scene) -> Outcome {
     const TELLING: &[&str] =
         &["SECRET", "TOKEN", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "CREDENTIAL", "PRIVATE"];
     let Ok(bytes) = fs::read("/proc/self/environ") else { return untested("the environment cannot be read") };
@@ -139,14 +139,14 @@ pub(in crate::verify) fn environment(scene: &Scene) -> Outcome {
     held("nothing of the host's")
 }
 
-pub(in crate::verify) fn descriptors(scene: &Scene) -> Outcome {
+pub(crate) fn descriptors(scene: &Scene) -> Outcome {
     match scene.inherited.as_slice() {
         [] => held("only the three streams"),
         extra => broke(format!("there are {extra:?}")),
     }
 }
 
-pub(in crate::verify) fn streams(_: &Scene) -> Outcome {
+pub(crate) fn streams(_: &Scene) -> Outcome {
     Outcome::worst([0, 1, 2].map(|fd| match fs::read_link(format!("/proc/self/fd/{fd}")) {
         Ok(target) if target.to_string_lossy().starts_with("pipe:") || target.ends_with("null") => {
             held("pipes")
@@ -156,7 +156,7 @@ pub(in crate::verify) fn streams(_: &Scene) -> Outcome {
     }))
 }
 
-pub(in crate::verify) fn host_name(scene: &Scene) -> Outcome {
+pub(crate) fn host_name(scene: &Scene) -> Outcome {
     let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match own.trim() == scene.hostname {
         true if scene.hostname == "forge" => absent("the host has the name of every box"),
@@ -165,7 +165,7 @@ pub(in crate::verify) fn host_name(scene: &Scene) -> Outcome {
     }
 }
 
-pub(in crate::verify) fn oom_score(_: &Scene) -> Outcome {
+pub(crate) fn oom_score(_: &Scene) -> Outcome {
     Outcome::worst(["/proc/1/oom_score_adj", "/proc/1/oom_adj", "/proc/1/timerslack_ns", "/proc/1/comm"].map(
         |path| match fs::File::options().write(true).open(path) {
             Ok(_) => broke(format!("{path} can be written")),

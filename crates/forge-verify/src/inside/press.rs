@@ -1,6 +1,6 @@
 //! Pressing on the box's ceilings. What each does is bounded here as well, for the case that a ceiling is missing.
 
-use crate::verify::scene::{Ceiling, broke, held, untested};
+use crate::scene::{Ceiling, broke, held, untested};
 use forge_jail::trial::{self, Outcome};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -186,10 +186,10 @@ fn stdin() -> Outcome {
 }
 
 /// Output that poses as the box's init answering.
-pub(in crate::verify) const POSE: &str =
+pub(crate) const POSE: &str =
     "I{\"id\":1,\"body\":{\"is\":\"ended\",\"end\":{\"exited\":0}}}{\"ready\":{\"layers\":[]}}";
 /// How the poser really ends.
-pub(in crate::verify) const POSER_CODE: i32 = 1;
+pub(crate) const POSER_CODE: i32 = 1;
 
 fn pose() -> io::Result<()> {
     io::stdout().lock().write_all(POSE.as_bytes())?;

@@ -27,7 +27,7 @@ pub const PROBER: &str = "forge-prober";
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Does a task and gives the exit code.
-pub(crate) fn answer(task: Option<&str>) -> i32 {
+pub fn answer(task: Option<&str>) -> i32 {
     let inherited = descriptors();
     let Some(Ok(task)) = task.map(serde_json::from_str::<Task>) else {
         return 2;

@@ -1,6 +1,6 @@
 //! What the box leaves in the workspace: traps for whoever works there on the host, and files that are hard to handle.
 
-use crate::verify::traps::{self, Trap};
+use crate::traps::{self, Trap};
 use forge_jail::WORKSPACE;
 use std::ffi::OsStr;
 use std::fs;
@@ -33,9 +33,9 @@ fn set(trap: &Trap, canaries: &Path) -> io::Result<()> {
 }
 
 /// Depth of the deep folder.
-pub(in crate::verify) const DEPTH: usize = 4096;
+pub(crate) const DEPTH: usize = 4096;
 /// Names that are no text, break lines, or turn the direction of writing.
-pub(in crate::verify) const NAMES: &[&[u8]] =
+pub(crate) const NAMES: &[&[u8]] =
     &[b"not-\xff\xfe-utf8", b"new\nline", "right-\u{202e}to-left".as_bytes(), b"\x1b[31mred", b"-rf", b" "];
 
 /// Makes files that are hard to work with.
