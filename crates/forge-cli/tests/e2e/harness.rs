@@ -77,6 +77,16 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// Makes a folder beside the repository that belongs to the user.
+    pub(crate) fn make_folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir(&path).expect("an empty place");
+        if let Some(user) = self.user {
+            std::os::unix::fs::chown(&path, Some(user), Some(user)).expect("root may");
+        }
+        path
+    }
+
     pub(crate) fn repo(&self) -> PathBuf {
         self.path("repo")
     }
@@ -108,6 +118,12 @@ impl World {
         std::fs::read_to_string(self.repo().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Waits until a file of this name lies in the view that a run has of the repository.
+    pub(crate) fn wait_for_file(&self, run: &str, name: &str) {
+        let view = self.path("data").join("forge/runs").join(run).join("view");
+        until(name, || holds(&view, name).then_some(()));
+    }
+
     /// Copies a folder of the repository's fixtures into the repository, over what is there.
     pub(crate) fn copy_fixture(&self, name: &str) {
         copy(&fixture(name), &self.repo());
@@ -136,6 +152,13 @@ impl World {
     /// Starts a command and leaves it running.
     pub(crate) fn start(&self, words: &[&str]) -> Running {
         Running::start(self.command(words), words)
+    }
+
+    /// The same with further variables.
+    pub(crate) fn start_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut command = self.command(words);
+        command.envs(variables.iter().copied());
+        Running::start(command, words)
     }
 
     /// Runs a command to its end.
@@ -214,6 +237,15 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(&path, &target).expect("a copy");
         }
     }
+}
+
+/// Whether a file of this name lies anywhere below a folder.
+fn holds(folder: &Path, name: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        path.file_name().is_some_and(|found| found == name)
+            || (!path.is_symlink() && path.is_dir() && holds(&path, name))
+    })
 }
 
 /// A command at work.

@@ -3,6 +3,7 @@
 //!
 //! `make test` takes a sample of the positions, `make soak` all of them and more than a hundred random kills.
 
+use crate::dice::Dice;
 use crate::harness::until;
 use crate::steps::{Hold, Matrix, STEPS, TURNS};
 use forge_testkit::scale;
@@ -114,14 +115,14 @@ fn a_kill_after_an_event_that_the_run_itself_tells() {
 fn a_kill_at_random_and_again_while_resuming() {
     let count = events_of_an_undisturbed_run();
     let wanted = scale::pick(RANDOM.0, RANDOM.1);
-    let mut dice = Dice(0x5EED_F046);
+    let mut dice = Dice::new(0x5EED_F046);
     let (mut runs, mut kills) = (0, 0);
     while kills < wanted {
         let mut run = Matrix::new(&format!("random run {runs}"));
         run.start();
         let mut most = count;
         for _ in 0..=dice.below(3) {
-            run.read_lines(1 + dice.below(most));
+            run.read_lines(1 + dice.index(most));
             // Somewhere between this event and the next.
             (0..dice.below(3_000)).for_each(|_| std::thread::yield_now());
             kills += usize::from(run.kill());
@@ -153,18 +154,4 @@ fn a_killed_run_leaves_no_process_of_its_box() {
     assert!(run.processes().len() >= 2, "the init of the box and the command: {:?}", run.processes());
     run.kill();
     until("the end of the box", || run.processes().is_empty().then_some(()));
-}
-
-/// Numbers that are the same in each run of the tests (xorshift64*, Marsaglia 2003 and Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let drawn = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
-        usize::try_from(drawn).expect("31 bits") % end
-    }
 }

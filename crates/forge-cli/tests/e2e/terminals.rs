@@ -61,7 +61,8 @@ fn run_follow_and_cancel_from_three_terminals() {
     held.world.forge(&["cancel", &id]).exits(0).shows(&["cancelled"]);
     running.wait().exits(4).shows(&["cancelled"]);
     follower.wait().exits(0).shows(&["run_shell echo one", "cancelled after"]);
-    assert_eq!(held.world.read("log.txt"), "one\n");
+    assert!(!held.world.repo().join("log.txt").exists(), "what a cancelled run did is not applied");
+    held.world.forge(&["diff", &id]).exits(0).shows(&["+++ b/log.txt", "+one"]);
     held.world.forge(&["cancel", &id]).exits(2).says(&["cancelled"]);
     held.world.forge(&["resume", &id]).exits(2).says(&["can't be resumed"]);
 }
@@ -96,11 +97,18 @@ fn ctrl_c_ends_a_running_command_and_all_it_started() {
     let server = ModelServer::start(Script::of([Reply::call("run_shell", command), Reply::text("Done.")]));
     let flags = world.uses(&server, Shape::OpenAi);
     let running = world.start(&[&["run", "x"][..], &flags].concat());
-    let mark = world.repo().join("started");
-    until("the command", || mark.exists().then_some(()));
+    world.wait_for_file(&started(&world), "started");
     running.signal(Signal::INT);
     running.wait().exits(130);
     assert!(!somebody_runs("987654"), "the command goes on after its run has ended");
+}
+
+/// The only run, once it is there.
+fn started(world: &World) -> String {
+    until("the run", || match world.runs().as_slice() {
+        [run] => Some(run["run_id"].as_str().expect("an id").to_owned()),
+        _ => None,
+    })
 }
 
 /// Whether any process of this machine has these words in its command line.
@@ -142,23 +150,25 @@ fn a_killed_run_is_free_at_once_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_command_that_was_killed_with_its_run_is_reported_and_not_repeated() {
+fn a_command_that_was_killed_with_its_run_is_undone_and_executed_again() {
     let mut world = World::new();
-    let command = json!({"command": "echo x >> log.txt; test -e again || sleep 987653"});
-    let server = ModelServer::start(Script::of([Reply::call("run_shell", command), Reply::text("Done.")]));
+    world.file("hold", "");
+    let command = "echo x >> log.txt; test ! -e hold || { sleep 987653 & touch begun; sleep 987653; }";
+    let calls = [Reply::call("run_shell", json!({ "command": command })), Reply::text("Done.")];
+    let server = ModelServer::start(Script::of(calls));
     let flags = world.uses(&server, Shape::OpenAi);
     let running = world.start(&[&["run", "x"][..], &flags].concat());
-    let mark = world.repo().join("log.txt");
-    until("the command", || mark.exists().then_some(()));
-    let id = world.only_run();
+    let id = started(&world);
+    world.wait_for_file(&id, "begun");
     running.signal(Signal::KILL);
     running.wait();
-    world.file("again", "");
+    until("the end of the orphans", || (!somebody_runs("987653")).then_some(()));
+    std::fs::remove_file(world.repo().join("hold")).expect("it is there");
     world.forge(&["resume", &id]).exits(0);
+    // Had the dead attempt's line stayed, there would be two.
     assert_eq!(world.read("log.txt"), "x\n");
-    let told = server.calls()[1].last_tool_result().unwrap().to_owned();
-    assert!(told.contains("interrupted"), "{told}");
-    until("the end of the orphan", || (!somebody_runs("987653")).then_some(()));
+    assert_eq!(world.tools(&id), ["run_shell:false", "run_shell:true"], "interrupted, then executed");
+    assert!(!somebody_runs("987653"));
 }
 
 #[test]
