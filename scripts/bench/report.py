@@ -21,8 +21,8 @@ import measure  # noqa: E402
 
 TASK = "Say that you are ready."
 LOOP = Path(__file__).parent / "loop.py"
-# What each step runs, and what ends a run of mini-swe-agent.
-STEP = {"name": "run_shell|bash", "arguments": {"command": "true"}}
+# What each step runs: it writes, so that forge takes a snapshot after it. And what ends a run of mini-swe-agent.
+STEP = {"name": "run_shell|bash", "arguments": {"command": "echo step >> steps.log"}}
 SUBMIT = {"name": "bash", "arguments": {"command": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"}}
 
 
@@ -58,8 +58,12 @@ class Loop:
 
     name = "python loop"
 
+    def __init__(self, home):
+        self.home = home
+        home.mkdir()
+
     def start(self, url):
-        return [sys.executable, str(LOOP), url, TASK], {}
+        return [sys.executable, str(LOOP), url, TASK], {"cwd": self.home}
 
     ending = {"text": "done"}
 
@@ -128,7 +132,7 @@ def steps_of(program, arguments, folder):
 def measure_all(arguments, folder):
     """Everything that is printed, by program."""
     home = Path(tempfile.mkdtemp(prefix="forge-bench-", dir=folder))
-    programs = [Forge(arguments.forge, home / "forge"), Loop()]
+    programs = [Forge(arguments.forge, home / "forge"), Loop(home / "loop")]
     if shutil.which(arguments.peer):
         programs.append(Mini(arguments.peer, home / "mini"))
     listener = measure.Listener()

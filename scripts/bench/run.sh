@@ -11,6 +11,8 @@ mkdir -p "$bench"
 
 cargo build --locked --release --bin forge
 cargo build --locked --release --package forge-testkit --bin forge-model-server
+cargo build --locked --release --package forge-sandbox --bin forge-sandbox-bench
+cargo build --locked --release --package forge-snapshot --bin forge-snapshot-bench
 
 # A peer from PyPI. `mcp` is imported by its model library without being one of its requirements.
 peer="mini-swe-agent==2.4.6"
@@ -23,5 +25,18 @@ if [ ! -e "$bench/peer/ready" ]; then
     fi
 fi
 
-exec python3 scripts/bench/report.py --forge "$target/release/forge" \
+# Boxes are measured beside bubblewrap and a container engine, where these can be had.
+if ! command -v bwrap >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get install -y --no-install-recommends bubblewrap >/dev/null || echo "bench: no bubblewrap" >&2
+fi
+image=()
+if engines="$(scripts/docker.sh up)"; then
+    trap 'scripts/docker.sh down' EXIT
+    eval "$engines"
+    [ -z "${FORGE_TEST_DOCKER:-}" ] || image=(--image forge-test:latest)
+fi
+
+python3 scripts/bench/report.py --forge "$target/release/forge" \
     --server "$target/release/forge-model-server" --peer "$bench/peer/bin/mini" --folder "$bench" "$@"
+python3 scripts/bench/boxes.py --boxes "$target/release/forge-sandbox-bench" \
+    --snapshots "$target/release/forge-snapshot-bench" --folder "$bench" "${image[@]}"

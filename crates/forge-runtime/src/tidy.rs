@@ -1,0 +1,43 @@
+//! What is cleared away without being asked: what dead boxes left behind, and old snapshots.
+
+use crate::{Error, Forge, GcLimits, prune_sandboxes};
+use forge_config::Loaded;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Walking over what all runs keep takes a while, so it is not done more often than this.
+const EVERY: Duration = Duration::from_secs(3600);
+
+impl Forge {
+    /// Removes what boxes left behind whose process died and, once an hour, snapshots beyond the configured limits.
+    /// Belongs to the beginning of a new run, beside it.
+    ///
+    /// # Errors
+    /// If the data folder can't be read or written.
+    pub async fn tidy(&self, loaded: &Loaded) -> Result<(), Error> {
+        for what in prune_sandboxes(loaded).await {
+            tracing::info!(what, "removed what a dead box had left behind");
+        }
+        let stamp = self.data().join("gc.stamp");
+        if !loaded.settings.store.durable || !is_due(&stamp) {
+            return Ok(());
+        }
+        // Before the work: of several processes that begin now, one does it.
+        std::fs::write(&stamp, b"")
+            .map_err(|error| Error::Output { path: stamp.display().to_string(), why: error.to_string() })?;
+        let limits = &loaded.settings.workspace;
+        let limits = GcLimits { bytes: limits.snapshot_limit, days: limits.snapshot_days };
+        for freed in self.gc(limits, false).await? {
+            tracing::info!(run = %freed.run, bytes = freed.bytes, "removed old snapshots");
+        }
+        Ok(())
+    }
+}
+
+/// Whether the last time is long ago; a stamp from the future counts as none.
+#[allow(clippy::disallowed_methods, reason = "compared with the file system's time, which knows no other clock")]
+fn is_due(stamp: &Path) -> bool {
+    let written = stamp.metadata().and_then(|meta| meta.modified());
+    let age = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());
+    age.is_none_or(|age| age >= EVERY)
+}
