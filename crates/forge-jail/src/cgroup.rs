@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::layers::{Layer, LayerReport};
+use crate::owner::start_time;
 use crate::spec::{Limits, Weakness};
 
 /// How the names of groups begin; then owner's process id, its start time, the box's number and label.
@@ -289,12 +290,6 @@ fn group_name(label: &str) -> String {
     let pid = std::process::id();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("{PREFIX}{pid}-{}-{number}-{label}", start_time(pid).unwrap_or(0))
-}
-
-/// When a process started, in clock ticks since boot: with its id it names a process for good.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Removes groups whose owner is gone and that hold no process; returns what was removed.

@@ -1,8 +1,10 @@
 //! Boxes without a run: a command in the box that a run would get, a generated program, the probes, images.
 
-use crate::{Error, Forge};
+use crate::{Error, Forge, sandbox};
 use forge_config::Loaded;
 use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers, OutputSink};
+use forge_ports::{Sandbox as _, Views as _};
+use forge_sandbox::Backends;
 use forge_sandbox::verify::{Scope, Verdict};
 use forge_types::{EgressRecord, FileChange, RunId, SandboxReport, SandboxSpec, WorkspaceMode};
 use std::collections::BTreeMap;
@@ -43,26 +45,30 @@ impl Forge {
     /// If the box can't be opened or goes away.
     pub async fn exec(
         &self,
+        loaded: &Loaded,
         spec: &SandboxSpec,
         command: BoxCommand,
         output: &dyn OutputSink,
     ) -> Result<BoxRun, Error> {
+        // What the box keeps of its workspace is no run's: if this process is killed, its name says whose it was.
+        let scratch = sandbox::scratch(self.data(), sandbox::EXEC)?;
+        let boxes = sandbox::backends_in(loaded, scratch.path(), self.data())?;
         let run = RunId::generate();
-        let ran = self.exec_as(run, spec, command, output).await;
-        let removed = self.parts().views.remove(run).await;
+        let ran = Self::exec_as(&boxes, run, spec, command, output).await;
+        let removed = boxes.remove(run).await;
         let ran = ran?;
         removed?;
         Ok(ran)
     }
 
     async fn exec_as(
-        &self,
+        boxes: &Backends,
         run: RunId,
         spec: &SandboxSpec,
         command: BoxCommand,
         output: &dyn OutputSink,
     ) -> Result<BoxRun, Error> {
-        let workspace = self.parts().sandbox.open(spec, run, None).await?;
+        let workspace = boxes.open(spec, run, None).await?;
         let beginning = workspace.snapshot().await?;
         let longest = Duration::from_millis(spec.limits.command_ms);
         let exec = ExecSpec {
@@ -81,7 +87,7 @@ impl Forge {
         let changed = if end == beginning {
             Vec::new()
         } else {
-            self.parts().views.compare(spec, run, Some(beginning), Some(end)).await?
+            boxes.compare(spec, run, Some(beginning), Some(end)).await?
         };
         Ok(BoxRun { result, report, reached, changed, kept: spec.mode == WorkspaceMode::Inplace })
     }

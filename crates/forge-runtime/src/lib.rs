@@ -20,6 +20,7 @@ mod row;
 mod rundir;
 mod sandbox;
 mod scratch;
+mod tidy;
 mod toolchains;
 mod travel;
 
@@ -53,10 +54,7 @@ pub fn describe_tool(name: &str) -> Option<String> {
 
 /// Removes what boxes left behind whose process died; names each thing.
 pub async fn prune_sandboxes(loaded: &forge_config::Loaded) -> Vec<String> {
-    match sandbox::backends(loaded, &loaded.dirs.data) {
-        Ok(boxes) => boxes.prune().await,
-        Err(_) => forge_sandbox::prune().into_iter().map(|path| path.display().to_string()).collect(),
-    }
+    sandbox::prune(loaded).await
 }
 
 /// Answers as one of the programs that run inside a box, if the binary was started under such a name.

@@ -7,15 +7,48 @@ use forge_sandbox::{Backends, Options};
 use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec};
 use std::path::{Path, PathBuf};
 
+/// The kinds of folders in a data folder that belong to one process: what it tries out, and boxes without a run.
+pub(crate) const VERIFY: &str = "verify";
+pub(crate) const EXEC: &str = "exec";
+
+/// A folder for what is no run's and goes with this process.
+pub(crate) fn scratch(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
+    let name = format!("{}-", forge_sandbox::own_name(kind));
+    let made = tempfile::Builder::new().prefix(&name).tempdir_in(data);
+    made.map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
+}
+
+/// Removes what boxes left behind whose process died: all that the backends know of, and folders of a data folder.
+pub(crate) async fn prune(loaded: &Loaded) -> Vec<String> {
+    let data = loaded.dirs.data.clone();
+    let mut removed = match backends(loaded, &data) {
+        Ok(boxes) => boxes.prune().await,
+        Err(_) => forge_sandbox::prune().into_iter().map(|path| path.display().to_string()).collect(),
+    };
+    let folders = tokio::task::spawn_blocking(move || {
+        let mut left = forge_sandbox::ownerless(&data, &[VERIFY, EXEC]);
+        left.iter().for_each(|folder| forge_sandbox::remove_tree(folder));
+        left.extend(crate::scratch::sweep());
+        left
+    });
+    removed.extend(folders.await.unwrap_or_default().iter().map(|path| path.display().to_string()));
+    removed
+}
+
 /// The backends for a data folder.
 pub(crate) fn backends(loaded: &Loaded, data: &Path) -> Result<Backends, Error> {
+    backends_in(loaded, &data.join("runs"), data)
+}
+
+/// The backends for a data folder that keep their views elsewhere.
+pub(crate) fn backends_in(loaded: &Loaded, views: &Path, data: &Path) -> Result<Backends, Error> {
     let swaps = rules(loaded)?.keys;
     let keys = swaps.iter().filter_map(|swap| {
         let key = loaded.secrets.egress(&swap.variable)?;
         Some((swap.variable.clone(), key.expose().to_owned()))
     });
     Ok(Backends::new(Options {
-        views: data.join("runs"),
+        views: views.to_owned(),
         locks: data.join("locks"),
         // Images are the same for all data folders of a user, those in memory included.
         images: loaded.dirs.data.join("images"),
@@ -102,10 +135,7 @@ impl Forge {
         scope: Scope,
     ) -> Result<Verdict, Error> {
         // What the probes' boxes keep of their workspaces is nobody's.
-        let scratch =
-            tempfile::Builder::new().prefix("verify-").tempdir_in(self.data()).map_err(|error| {
-                Error::Output { path: self.data().display().to_string(), why: error.to_string() }
-            })?;
+        let scratch = scratch(self.data(), VERIFY)?;
         let boxes = backends(loaded, scratch.path())?;
         let verdict = verify(&boxes, backend, scope, template).await?;
         if let Err(error) = verdict.store(&verdicts(loaded), &self.verdict_key(backend, scope)) {

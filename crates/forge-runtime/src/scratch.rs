@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 /// Where Linux keeps files in memory.
 const MEMORY: &str = "/dev/shm";
-const PREFIX: &str = "forge-scratch-";
+/// By which these folders are known.
+const KIND: &str = "scratch";
 
 /// A folder that goes away with its last holder.
 #[derive(Clone, Debug)]
@@ -23,9 +24,9 @@ impl Scratch {
                 format!("{MEMORY} is not there, so a run can't be kept in memory. Leave --no-durable out");
             return Err(Error::Invalid { what });
         }
-        sweep(memory);
+        sweep();
         let folder = tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .prefix(&format!("{}-", forge_sandbox::own_name(KIND)))
             .tempdir_in(memory)
             .map_err(|error| Error::Output { path: MEMORY.to_owned(), why: error.to_string() })?;
         Ok(Self { folder: Arc::new(folder) })
@@ -36,14 +37,13 @@ impl Scratch {
     }
 }
 
-/// Removes folders whose process is gone. Those of other users can't be removed and are left alone.
-fn sweep(memory: &Path) {
-    for entry in std::fs::read_dir(memory).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let dead = pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
-        if dead {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
+/// Removes folders whose process is gone. Those of other users can't be removed and are left alone. Gives what was
+/// removed.
+pub(crate) fn sweep() -> Vec<PathBuf> {
+    let mut left = forge_sandbox::ownerless(Path::new(MEMORY), &[KIND]);
+    left.retain(|folder| {
+        forge_sandbox::remove_tree(folder);
+        !folder.exists()
+    });
+    left
 }

@@ -8,6 +8,7 @@ mod capture;
 pub mod docker;
 mod door;
 pub mod images;
+mod leftovers;
 mod masks;
 mod native;
 mod once;
@@ -20,6 +21,7 @@ mod walk;
 
 use docker::{Docker, Kind};
 pub use forge_egress as egress;
+pub use forge_jail::{own_name, ownerless};
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
@@ -131,9 +133,10 @@ impl Backends {
         once::execute(&self.native, once).await
     }
 
-    /// Removes what boxes left behind whose owner died: control groups, containers. Names each thing.
+    /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
     pub async fn prune(&self) -> Vec<String> {
-        let mut removed: Vec<String> = prune().into_iter().map(|path| path.display().to_string()).collect();
+        let here = door::blocking(|| Ok::<_, Error>(prune())).await.unwrap_or_default();
+        let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.
             removed.extend(engine.prune().await.unwrap_or_default());
@@ -191,6 +194,7 @@ impl Sandbox for Backends {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
+        leftovers::prune_beside();
         match spec.backend.as_str() {
             // Each of these means the isolation of this machine, and never less.
             "native" | "bwrap" => self.native.open(spec, run, at).await,
@@ -208,9 +212,16 @@ impl Sandbox for Backends {
     }
 }
 
-/// Removes what boxes left behind whose owner died: control groups. Returns their paths.
+/// Removes what boxes left behind whose owner died: control groups, temporary files. Returns their paths.
 pub fn prune() -> Vec<std::path::PathBuf> {
-    forge_jail::prune()
+    let mut removed = forge_jail::prune();
+    removed.extend(leftovers::prune());
+    removed
+}
+
+/// Removes a tree, whatever modes its folders have.
+pub fn remove_tree(path: &Path) {
+    view::remove_tree(path);
 }
 
 /// Answers as the init of a box or as one of the programs that run inside it, if the binary was started under such a

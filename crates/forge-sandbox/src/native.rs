@@ -3,6 +3,7 @@
 use crate::Options;
 use crate::door::blocking;
 use crate::egress::{self, Secret};
+use crate::leftovers;
 use crate::paths::Places;
 use crate::room::{Parts, Reached, Room, layer, refusal};
 use crate::view::{self, Kind, Unready, View};
@@ -261,7 +262,7 @@ pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
     fn new() -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("forge-ca-{}.pem", RunId::generate()));
+        let path = std::env::temp_dir().join(format!("{}.pem", forge_jail::own_name(leftovers::CERTIFICATES)));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         let file = std::fs::File::create_new(&path).map_err(failed)?;
         let certificates = Self(path.clone());

@@ -1,6 +1,7 @@
 //! One-shot boxes for generated programs: a fresh box per execution, the code read-only beside an empty workspace.
 
 use crate::door::blocking;
+use crate::leftovers;
 use crate::native::Native;
 use forge_jail::{Bind, Missing};
 use forge_ports::Workspace as _;
@@ -115,7 +116,7 @@ pub struct OnceResult {
 pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, Error> {
     let id = RunId::generate();
     let (language, code) = (once.language, once.code.clone());
-    let place = blocking(move || Place::new(id, language, &code)).await?;
+    let place = blocking(move || Place::new(language, &code)).await?;
     let spec = SandboxSpec {
         backend: "native".to_owned(),
         repo: place.work(),
@@ -166,8 +167,8 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
 struct Place(PathBuf);
 
 impl Place {
-    fn new(id: RunId, language: Language, code: &str) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("forge-once-{id}"));
+    fn new(language: Language, code: &str) -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::ONCE));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         // Nobody else looks in; the box gets the two folders below.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;

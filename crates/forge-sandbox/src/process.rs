@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::door::{self, Door, blocking};
+use crate::leftovers;
 use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Limit, Store, View};
@@ -108,7 +109,7 @@ impl HostFolder {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
-        let home = std::env::temp_dir().join(format!("forge-home-{run}"));
+        let home = std::env::temp_dir().join(forge_jail::own_name(leftovers::HOME));
         std::fs::create_dir_all(&home).map_err(|error| startup(&home, error))?;
         let mut report = SandboxReport {
             backend: "process".to_owned(),

@@ -35,6 +35,8 @@ const FIXED: &[&str] = &[
 pub(super) const MASKED: &[&str] = &[".env", "keys/id_rsa"];
 /// A clock that was set differs by more than this from what passed meanwhile, in seconds.
 const DRIFT: f64 = 5.0;
+/// By which the folder of a stage is known.
+const KIND: &str = "verify";
 
 /// The canaries of one verification. Everything is gone when it is dropped.
 pub(super) struct Stage {
@@ -66,7 +68,7 @@ impl Stage {
         let id = RunId::generate().to_string().replace('-', "");
         // The beginning is the time; the end tells two of the same moment apart.
         let token = id[id.len().saturating_sub(12)..].to_owned();
-        let root = std::env::temp_dir().join(format!("forge-verify-{token}"));
+        let root = std::env::temp_dir().join(format!("{}-{token}", forge_jail::own_name(KIND)));
         let (workspace, outside) = (root.join("workspace"), root.join("outside"));
         for folder in [&root, &workspace, &outside, &workspace.join("keys")] {
             fs::DirBuilder::new().mode(0o755).create(folder)?;
@@ -85,10 +87,9 @@ impl Stage {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&socket_name)?;
         let socket = UnixListener::bind_addr(&address)?;
         socket.set_nonblocking(true)?;
-        let key = i32::from_str_radix(&token[token.len() - 7..], 16).unwrap_or(1);
-        let posix = format!("forge-verify-{token}");
+        let (key, posix) = (key(&token), posix(&token));
         let mark = format!("forge-canary-{token}");
-        let shm = Path::new("/dev/shm").join(format!("forge-probe-{token}-host"));
+        let shm = shm(&token);
         let _ = fs::write(&shm, &secret);
         // Close-on-exec is left out on purpose.
         let leaks =
@@ -267,6 +268,39 @@ impl Drop for Stage {
         let _ = fs::remove_file(&self.shm);
         remove_tree(&self.root);
     }
+}
+
+/// Removes what stages left whose process was killed. Gives the folders.
+#[must_use]
+pub fn prune() -> Vec<PathBuf> {
+    let mut removed = forge_jail::ownerless(&std::env::temp_dir(), &[KIND]);
+    removed.retain(|root| {
+        // Only what this user made says what else is this user's.
+        let own = fs::symlink_metadata(root)
+            .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+        let token = root.to_str().and_then(|path| path.rsplit('-').next());
+        let token =
+            token.filter(|token| own && token.len() == 12 && token.bytes().all(|b| b.is_ascii_hexdigit()));
+        let Some(token) = token else { return false };
+        drop((SharedMemory::existing(key(token)), MessageQueue::existing(key(token))));
+        drop(PosixQueue::existing(&posix(token)));
+        let _ = fs::remove_file(shm(token));
+        remove_tree(root);
+        true
+    });
+    removed
+}
+
+fn key(token: &str) -> i32 {
+    i32::from_str_radix(&token[token.len() - 7..], 16).unwrap_or(1)
+}
+
+fn posix(token: &str) -> String {
+    format!("forge-verify-{token}")
+}
+
+fn shm(token: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("forge-probe-{token}-host"))
 }
 
 /// Removes a tree whatever its modes and depth are, by the same code that works on files for boxes.

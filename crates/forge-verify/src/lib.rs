@@ -16,6 +16,7 @@ mod scene;
 mod table;
 mod traps;
 
+pub use canary::prune;
 pub use host::Host;
 pub use inside::PROBER;
 pub use inside::answer;

@@ -64,7 +64,8 @@ impl Processes {
             more = false;
             for (pid, parent, at) in &all {
                 let ours = self.known.get(pid) == Some(at);
-                let below = self.known.contains_key(parent) && self.known.get(parent).copied() == began(*parent);
+                let below =
+                    self.known.contains_key(parent) && self.known.get(parent).copied() == began(*parent);
                 if !ours && below {
                     self.known.insert(*pid, *at);
                     more = true;
@@ -145,7 +146,8 @@ impl Remains {
             found.temporary.extend(entries(Path::new(place), |name| processes.owns(name)));
         }
         found.temporary.extend(entries(Path::new("/dev/shm"), |name| {
-            let pid = name.strip_prefix("forge-scratch-").and_then(|rest| rest.split('-').next()?.parse().ok());
+            let pid =
+                name.strip_prefix("forge-scratch-").and_then(|rest| rest.split('-').next()?.parse().ok());
             pid.is_some_and(|pid: u32| processes.known.contains_key(&pid))
         }));
         found.data = nobodys(world);
@@ -177,10 +179,10 @@ impl fmt::Display for Remains {
     }
 }
 
-/// Mounts of this world; a namespace that is kept by a mount shows as one too.
+/// Mounts of this world.
 fn mounts(name: &str) -> Vec<String> {
     let all = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc");
-    let ours = |line: &&str| line.contains(name) || line.contains("forge-box-") || line.contains("nsfs");
+    let ours = |line: &&str| line.contains(name) || line.contains("forge-box-");
     all.lines().filter(ours).map(str::to_owned).collect()
 }
 
@@ -206,7 +208,8 @@ fn nobodys(world: &World) -> Vec<PathBuf> {
     let data = world.path("data").join("forge");
     let runs: BTreeSet<String> =
         world.runs().iter().filter_map(|run| run["run_id"].as_str().map(str::to_owned)).collect();
-    let kept = ["forge.db", "forge.db-wal", "forge.db-shm", "migrate.lock", "reserve", "trust.json"];
+    let kept =
+        ["forge.db", "forge.db-wal", "forge.db-shm", "migrate.lock", "reserve", "trust.json", "gc.stamp"];
     let folders = ["runs", "locks", "wake", "blobs", "verdicts", "images"];
     let mut found = entries(&data, |name| !kept.contains(&name) && !folders.contains(&name));
     found.extend(entries(&data.join("runs"), |name| !runs.contains(name)));

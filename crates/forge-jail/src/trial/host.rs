@@ -46,6 +46,13 @@ impl SharedMemory {
         Ok(Self { id })
     }
 
+    /// The one with this key, to be removed.
+    #[must_use]
+    pub fn existing(key: i32) -> Option<Self> {
+        // SAFETY: takes integers only.
+        check(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) }).ok().map(|id| Self { id })
+    }
+
     /// How many processes have attached it since it was made.
     #[must_use]
     pub fn attached(&self) -> u64 {
@@ -81,6 +88,13 @@ impl MessageQueue {
         Ok(queue)
     }
 
+    /// The one with this key, to be removed.
+    #[must_use]
+    pub fn existing(key: i32) -> Option<Self> {
+        // SAFETY: takes integers only.
+        check(unsafe { libc::syscall(libc::SYS_msgget, key, 0) }).ok().map(|id| Self { id })
+    }
+
     /// Messages in it; 1 if nobody touched it.
     #[must_use]
     pub fn messages(&self) -> u64 {
@@ -114,6 +128,16 @@ impl PosixQueue {
         Ok(Self { name, _queue: sys::adopt(fd)? })
     }
 
+    /// The one of this name, to be removed.
+    #[must_use]
+    pub fn existing(name: &str) -> Option<Self> {
+        let name = CString::new(name).ok()?;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: the name is a C string that lives across the call; nothing is made, so no more is read.
+        let fd = check(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags) }).ok()?;
+        Some(Self { name, _queue: sys::adopt(fd).ok()? })
+    }
+
     /// The descriptor's number, for messages about it.
     #[must_use]
     pub fn descriptor(&self) -> i32 {
@@ -142,6 +166,12 @@ mod tests {
         assert_eq!((memory.attached(), queue.messages()), (0, 1));
         let all = [Attempt::SharedMemory(key), Attempt::MessageQueue(key), Attempt::PosixQueue(name)];
         assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Broke(_))));
+        let names = ["another", &format!("forge-test-{key}")].map(PosixQueue::existing);
+        assert!(names[0].is_none() && names[1].is_some());
+        let same = (SharedMemory::existing(key).unwrap(), MessageQueue::existing(key).unwrap());
+        assert_eq!((same.0.id, same.1.id), (memory.id, queue.id));
+        drop((names, same));
+        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))), "removed without the first handles");
         drop((memory, queue, posix));
         assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))));
     }

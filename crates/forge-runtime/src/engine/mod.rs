@@ -98,7 +98,13 @@ impl Engine {
         let lease = lease?;
         let taken_up = match taken_up {
             Ok(taken_up) if lease.attempt() == 1 => Ok(taken_up),
-            _ => self.take_up(run, BoxWhen::Later).await,
+            early => {
+                // Two boxes of one run would be in each other's way.
+                if let Ok(early) = early {
+                    early.keeper.close().await;
+                }
+                self.take_up(run, BoxWhen::Later).await
+            }
         };
         let result = match taken_up {
             Ok(taken_up) => self.drive_leased(lease.as_ref(), taken_up, live).await,

@@ -42,20 +42,22 @@ fn clear(folder: &Path) {
         }
     }
     let _ = fs::remove_dir(folder);
+    // The folder of all of them as well, if this was the last.
+    let _ = folder.parent().map(fs::remove_dir);
 }
 
 impl Place {
     /// A new folder below `parent`, which is made if it is missing, for a box that runs as `user`.
     pub(crate) fn new(parent: &Path, user: (u32, u32)) -> Result<Self, Error> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        private(parent).map_err(Error::host(format!("making the folder {}", parent.display())))?;
         let pid = std::process::id();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let begun = owner::started(pid).unwrap_or_default();
         let folder = parent.join(format!("{PREFIX}{pid}-{begun}-{number}"));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
+        let make = || private(parent).and_then(|()| fs::DirBuilder::new().mode(0o700).create(&folder));
+        // Another process may just take away the folder of all, which was empty.
+        make()
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })
             .map_err(Error::host(format!("making the folder {}", folder.display())))?;
         let place = Self { folder };
         let fill = || -> io::Result<()> {
@@ -146,4 +148,5 @@ pub(super) fn prune(parent: &Path) {
             clear(&entry.path());
         }
     }
+    let _ = fs::remove_dir(parent);
 }

@@ -5,6 +5,7 @@
 //! its own eyes closed to everything but that: no hooks, no configuration but the repository's, nothing else written.
 
 use crate::door::blocking;
+use crate::leftovers;
 use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
 use forge_ports::views::Published;
@@ -172,8 +173,7 @@ impl Publish<'_> {
         }
         self.git(&create, &[]).await?;
         let owner = owner(self.repo)?;
-        let run = self.run;
-        let mut bundle = blocking(move || Bundle::new(run, owner)).await?;
+        let mut bundle = blocking(move || Bundle::new(owner)).await?;
         let path = format!("{}{file}", self.prefix());
         let mut at = 0;
         loop {
@@ -236,8 +236,8 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn new(run: RunId, owner: (u32, u32)) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("forge-bundle-{run}-{}", RunId::generate()));
+    fn new(owner: (u32, u32)) -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::BUNDLE));
         let failed = |error: std::io::Error| {
             view(format!("the result can't be taken out: {}: {error}", path.display()))
         };

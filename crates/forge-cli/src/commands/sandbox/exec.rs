@@ -47,9 +47,9 @@ pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError
     let quiet = session.ui.format == Format::Json;
     let command = BoxCommand { argv: args.command, timeout };
     let ran = if quiet {
-        forge.exec(&spec, command, &()).await?
+        forge.exec(&loaded, &spec, command, &()).await?
     } else {
-        forge.exec(&spec, command, &PassOn).await?
+        forge.exec(&loaded, &spec, command, &PassOn).await?
     };
     let ui = &session.ui;
     if quiet {
