@@ -19,7 +19,8 @@ pub(crate) struct Docker {
 /// The engine, if it answers and has the image; else a line in the log of skipped tests, or with `FORGE_DOCKER=1` a
 /// failure.
 pub(crate) fn docker(what: &str) -> Option<Docker> {
-    let host = std::env::var("FORGE_TEST_DOCKER").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    let host =
+        std::env::var("FORGE_TEST_DOCKER").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
     let engine = Docker { host };
     let missing = match engine.ask(&format!("/v1.41/images/{IMAGE}/json")) {
         Ok(answer) if answer.contains("\"Id\"") => return Some(engine),

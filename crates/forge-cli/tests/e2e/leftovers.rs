@@ -116,8 +116,12 @@ fn answer(call: &ModelCall) -> Reply {
                 + "'",
             false,
         ),
-        (1, _) => shell("sleep 0.05 & echo x >> log.txt; mkdir -p d; echo y > d/y; sleep 0.05".to_owned(), false),
-        (2, _) => shell("git add -A && git -c user.name=t -c user.email=t@t commit -qm step".to_owned(), false),
+        (1, _) => {
+            shell("sleep 0.05 & echo x >> log.txt; mkdir -p d; echo y > d/y; sleep 0.05".to_owned(), false)
+        }
+        (2, _) => {
+            shell("git add -A && git -c user.name=t -c user.email=t@t commit -qm step".to_owned(), false)
+        }
         _ => Reply::text("Done."),
     }
 }
