@@ -53,7 +53,8 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice],
         } else {
             "egress.allowed_domains"
         };
-        faults.push(Fault::new(origin(key), bad.expected, format!("`{}`", bad.entry)).key(key));
+        let expected = "a host, `*.domain` or address, with or without `:port`";
+        faults.push(Fault::new(origin(key), expected, format!("`{}`", bad.entry)).key(key).hint(bad.expected));
     }
     provider(settings, &origin, notices, faults);
 }

@@ -6,10 +6,11 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::request::{network, repos};
 use crate::session::{Overlay, Session};
-use crate::ui::Format;
 use crate::ui::text::one_line;
+use crate::ui::{Format, Ui};
 use forge_config::{Flag, Loaded};
-use forge_runtime::{BoxCommand, Forge, Once, OutputSink, Stream, check_repo};
+use forge_runtime::{BoxCommand, BoxRun, Forge, Once, OutputSink, Stream, check_repo};
+use forge_types::LayerState;
 use serde_json::json;
 use std::io::Write as _;
 use std::path::Path;
@@ -30,6 +31,9 @@ impl OutputSink for PassOn {
         };
     }
 }
+
+/// Paths that are listed of what a command changed.
+const MOST_PATHS: usize = 20;
 
 /// Runs it and ends with its exit code.
 pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError> {
@@ -67,20 +71,35 @@ pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError
             "files": ran.changed,
         }));
     } else {
-        if ran.result.timed_out {
-            ui.warn("the command's time was up");
-        }
-        if ran.result.out_of_memory {
-            ui.warn("the memory limit ended the command");
-        }
-        if !ran.changed.is_empty() && !ran.kept {
-            ui.note(
-                "changed in a private view, which is thrown away now (--workspace inplace keeps changes):",
-            );
-            ui.note(&stat(&ran.changed).join("\n"));
-        }
+        say(ui, &ran);
     }
     Ok(Exit::Code(u8::try_from(ran.result.exit_code).unwrap_or(1)))
+}
+
+/// What a person should know besides the output.
+fn say(ui: &Ui, ran: &BoxRun) {
+    if ran.result.timed_out {
+        ui.warn("the command's time was up");
+    }
+    if ran.result.out_of_memory {
+        ui.warn("the memory limit ended the command");
+    }
+    if !ran.changed.is_empty() && !ran.kept {
+        ui.note("changed in a private view, which is thrown away now (--workspace inplace keeps changes):");
+        let mut lines = stat(&ran.changed);
+        // The sum at the end counts them all.
+        let paths = ran.changed.len();
+        if paths > MOST_PATHS {
+            lines.splice(MOST_PATHS..paths, [format!("… and {} more", paths - MOST_PATHS)]);
+        }
+        ui.note(&lines.join("\n"));
+    }
+    for layer in &ran.report.layers {
+        let LayerState::Absent(why) = &layer.state else { continue };
+        let remedy = layer.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        ui.warn(&one_line(&format!("{} is not in force: {why}{remedy}", layer.name)));
+    }
+    ran.report.warnings.iter().for_each(|warning| ui.warn(&one_line(warning)));
 }
 
 async fn once(
