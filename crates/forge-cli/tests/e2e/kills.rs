@@ -1,4 +1,4 @@
-//! The crash matrix with real `kill -9`: a run of six steps dies during each model call, during each tool call, after
+//! The crash matrix with real `kill -9`: a run of eight steps dies during each model call, during each tool call, after
 //! each event that another process sees, and at random; whoever resumes it ends it as if nothing had happened.
 //!
 //! `make test` takes a sample of the positions, `make soak` all of them and more than a hundred random kills.
@@ -9,7 +9,7 @@ use crate::steps::{Hold, Matrix, STEPS, TURNS};
 use forge_testkit::scale;
 
 /// Random kills in `make test`, and in `make soak`.
-const RANDOM: (usize, usize) = (2, 120);
+const RANDOM: (usize, usize) = (3, 120);
 
 #[test]
 fn a_kill_during_a_model_call() {
@@ -28,8 +28,10 @@ fn a_kill_during_a_model_call() {
 #[test]
 fn a_kill_during_a_command() {
     let commands = || (0..STEPS.len()).filter(|step| STEPS[*step].tool == "run_shell");
-    let all: Vec<_> = commands().flat_map(|step| [(step, Hold::Before), (step, Hold::After)]).collect();
-    let positions = scale::pick(vec![all[0], all[5]], all.clone());
+    let mut all: Vec<_> = commands().flat_map(|step| [(step, Hold::Before), (step, Hold::After)]).collect();
+    // With half of a line written, and a process left behind.
+    all.push((5, Hold::Middle));
+    let positions = scale::pick(vec![all[0], (5, Hold::Middle), (7, Hold::After)], all.clone());
     for (step, hold) in &positions {
         let mut run = Matrix::new(&format!("killed while command {step} stands {hold:?} its effect"));
         run.hold_command(*step, *hold);
@@ -56,6 +58,24 @@ fn a_kill_during_a_command_of_an_ordinary_user() {
 }
 
 #[test]
+fn a_kill_during_a_command_in_a_container() {
+    let all = [(2, Hold::Before), (5, Hold::Middle), (6, Hold::After), (7, Hold::After)];
+    let positions = scale::pick(&all[1..2], &all[..]);
+    for (step, hold) in positions {
+        let label = format!("killed in a container while command {step} stands {hold:?} its effect");
+        let Some(mut run) = Matrix::in_a_container(&label) else { return };
+        run.hold_command(*step, *hold);
+        run.start();
+        run.wait_until_begun();
+        run.kill();
+        run.release_commands();
+        run.resume_to_the_end();
+        run.assert_as_if_nothing_had_happened();
+    }
+    println!("kill -9 during a command in a container: {} of {} positions", positions.len(), all.len());
+}
+
+#[test]
 fn a_kill_as_soon_as_a_tool_call_is_journalled() {
     let steps: Vec<usize> = scale::pick(vec![1], (0..STEPS.len()).collect());
     for step in &steps {
@@ -72,7 +92,7 @@ fn a_kill_as_soon_as_a_tool_call_is_journalled() {
 #[test]
 fn a_kill_after_an_event_that_another_process_sees() {
     let count = events_of_an_undisturbed_run();
-    let positions: Vec<usize> = scale::pick(vec![count / 3, count - 2], (1..=count).collect());
+    let positions: Vec<usize> = scale::pick((5..count).step_by(count / 5).collect(), (1..=count).collect());
     let mut kills = 0;
     for position in &positions {
         // The first answer is held until the other process follows, or it would see little but the end.

@@ -1,15 +1,24 @@
 //! A run of eight steps that can be held, watched, killed and resumed at any position, and what must be true of it
 //! afterwards. The matrix of positions is in `kills`.
 
+use crate::containers;
 use crate::harness::{World, until};
 use forge_testkit::model_server::{Gate, ModelCall, ModelServer, Reply, Role, Script, Shape};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
+
+/// Files and folders by path, with mode and content.
+type Tree = BTreeMap<String, (u32, String)>;
+
+/// What a run leaves that nobody disturbs; every other one must leave the same.
+static UNDISTURBED: OnceLock<Tree> = OnceLock::new();
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -58,12 +67,7 @@ pub(crate) const STEPS: [Step; 8] = [
         check: "a.txt",
         done: "beta",
     },
-    Step {
-        tool: "run_shell",
-        arguments: |turn| command(5, turn, "echo second-line >> log.txt"),
-        check: "log.txt",
-        done: "second-line",
-    },
+    Step { tool: "run_shell", arguments: |turn| half_way(5, turn), check: "log.txt", done: "second-line" },
     Step {
         tool: "run_shell",
         arguments: |turn| command(6, turn, "n=$(cat count || echo 0); echo $((n + 1)) > count"),
@@ -74,7 +78,9 @@ pub(crate) const STEPS: [Step; 8] = [
         tool: "run_shell",
         arguments: |turn| {
             let commit = "git add -A && git -c user.name=t -c user.email=t@t commit -qm step";
-            command(7, turn, &format!("{commit} && git rev-list --count HEAD > commits"))
+            let told =
+                "git rev-list --count HEAD; git log --format='%s %T'; git status --short; git fsck --strict";
+            command(7, turn, &format!("{commit} && {{ {told}; }} > commits"))
         },
         check: "commits",
         done: "2",
@@ -85,19 +91,37 @@ pub(crate) const STEPS: [Step; 8] = [
 pub(crate) const TURNS: usize = STEPS.len() + 1;
 
 fn command(step: usize, turn: usize, effect: &str) -> Value {
-    let hold = |place: Hold| format!("test ! -e {} || {{ touch begun; sleep {SLEEP}; }}", place.file(step));
-    let (before, after) = (hold(Hold::Before), hold(Hold::After));
+    let (before, after) = (Hold::Before.here(step), Hold::After.here(step));
     json!({"command": format!("echo {turn} >> ran.txt; {before}; {effect}; {after}")})
+}
+
+/// Writes a line in two halves, and leaves a process that has a session of its own.
+fn half_way(step: usize, turn: usize) -> Value {
+    let daemon = format!("(setsid sleep {SLEEP} > /dev/null 2>&1 &)");
+    let effect =
+        format!("{daemon}; printf second- >> log.txt; {}; echo line >> log.txt", Hold::Middle.here(step));
+    let Value::Object(mut arguments) = command(step, turn, &effect) else { return Value::Null };
+    arguments.insert("keep_background".to_owned(), true.into());
+    Value::Object(arguments)
 }
 
 /// Where a command stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     Before,
+    /// Half of the output is written.
+    Middle,
     After,
 }
 
 impl Hold {
+    /// The command that stands still if it is told to, with something beside it that is in nobody's session.
+    fn here(self, step: usize) -> String {
+        let still =
+            format!("(setsid sleep {SLEEP} &); echo half > begun; mkdir -p left/{step}; sleep {SLEEP}");
+        format!("test ! -e {} || {{ {still}; }}", self.file(step))
+    }
+
     fn file(self, step: usize) -> String {
         format!("hold-{step}-{self:?}").to_lowercase()
     }
@@ -159,6 +183,15 @@ impl Matrix {
         Some(Self::of(World::of_an_ordinary_user(label)?, label))
     }
 
+    /// The same in a container; `None` where no engine answers.
+    pub(crate) fn in_a_container(label: &str) -> Option<Self> {
+        let docker = containers::docker(label)?;
+        let mut run = Self::of(World::new(), label);
+        run.world.set("DOCKER_HOST", docker.host());
+        run.flags.extend(containers::FLAGS);
+        Some(run)
+    }
+
     fn of(mut world: World, label: &str) -> Self {
         let server = ModelServer::start(Script::always(answer));
         let flags = world.uses(&server, Shape::OpenAi);
@@ -201,7 +234,7 @@ impl Matrix {
 
     pub(crate) fn release_commands(&self) {
         for step in 0..STEPS.len() {
-            for hold in [Hold::Before, Hold::After] {
+            for hold in [Hold::Before, Hold::Middle, Hold::After] {
                 // Most are not there.
                 let _ = std::fs::remove_file(self.world.repo().join(hold.file(step)));
             }
@@ -335,11 +368,10 @@ impl Matrix {
         let label = &self.label;
         assert_eq!(self.world.read("log.txt"), "first-line\nsecond-line\n", "{label}");
         assert_eq!(self.world.read("a.txt"), "beta\n", "{label}");
-        assert_eq!(
-            (self.world.read("count"), self.world.read("commits")),
-            ("1\n".into(), "2\n".into()),
-            "{label}"
-        );
+        assert_eq!(self.world.read("count"), "1\n", "{label}");
+        let tree = self.tree();
+        let undisturbed = UNDISTURBED.get_or_init(Self::undisturbed_tree);
+        assert!(tree == *undisturbed, "{label}: {tree:#?} instead of {undisturbed:#?}");
         assert_eq!(
             self.world.git(&["rev-list", "--count", "HEAD"]),
             "1\n",
@@ -355,6 +387,36 @@ impl Matrix {
         self.assert_requests_are_only_repeated(&events);
         self.assert_files_of_the_run_agree();
         until("the end of all boxes", || self.processes().is_empty().then_some(()));
+    }
+
+    /// Everything in the repository but its own git data: path, mode and content. What git knows in the box stands in
+    /// a file.
+    fn tree(&self) -> Tree {
+        let (repo, mut tree) = (self.world.repo(), Tree::new());
+        let mut todo = vec![repo.clone()];
+        while let Some(path) = todo.pop() {
+            let meta = path.symlink_metadata().expect("it is there");
+            let mut content = Vec::new();
+            if meta.is_dir() {
+                let below =
+                    std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path());
+                todo.extend(below.filter(|path| !path.ends_with(".git")));
+            } else {
+                content = std::fs::read(&path).expect("a file");
+            }
+            let short = path.strip_prefix(&repo).expect("below").display().to_string();
+            tree.insert(short, (meta.permissions().mode(), String::from_utf8_lossy(&content).into_owned()));
+        }
+        tree
+    }
+
+    /// The same after a run that nobody disturbed.
+    fn undisturbed_tree() -> Tree {
+        let mut run = Self::new("undisturbed");
+        run.start();
+        run.finish();
+        assert_eq!(run.world.read("commits").lines().next(), Some("2"), "{}", run.report());
+        run.tree()
     }
 
     fn assert_one_outcome_per_intent(&self, events: &[Value]) {
