@@ -230,6 +230,16 @@ pub(crate) fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
     }
 }
 
+/// Whether this process has children, dead ones that nobody collected included.
+pub(crate) fn has_children() -> bool {
+    // SAFETY: siginfo_t is plain data, for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves what is found as it is.
+    let found =
+        unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
+    found == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
+}
+
 /// Sends a signal; a process or group that is gone is no error.
 pub(crate) fn kill(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers. Failure means that nobody is left to be signalled, which is what is wanted.

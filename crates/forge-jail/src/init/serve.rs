@@ -1,6 +1,6 @@
 //! The loop of the init: requests in, commands started and reaped, answers out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::exec::Launcher;
 use super::files::Files;
 use super::freeze::{self, Frozen};
-use super::watch::{Watch, kill_marked, kill_others, mark};
+use super::watch::{self, Watch, kill_marked, kill_others, mark};
 use super::{Ready, harden};
 use crate::spec::{JailSpec, WORKSPACE, Weakness};
 use crate::sys::{self, Reaped};
@@ -21,6 +21,9 @@ use crate::wire::{
 
 /// Between TERM and KILL of a command whose time is up.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long the answer of a command waits for processes that were killed. One with much memory takes its time; one
+/// that hangs in the kernel must not hold up the box.
+const DYING: Duration = Duration::from_secs(2);
 
 /// A request as the client sends it: its own, or one the client makes for itself.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -54,6 +57,8 @@ struct Running {
 
 struct Server<'a> {
     control: &'a OwnedFd,
+    /// Says that a child ended.
+    children: &'a OwnedFd,
     workspace: OwnedFd,
     files: Files,
     launcher: Launcher,
@@ -99,6 +104,7 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
     drop(listener);
     let mut server = Server {
         control,
+        children: &children,
         workspace,
         files,
         launcher: Launcher::new(&environment(spec), helper),
@@ -112,7 +118,7 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
     };
     let mut buffer = Vec::new();
     loop {
-        let (asked, ended) = server.wait(&children)?;
+        let (asked, ended) = server.wait()?;
         if ended {
             drain(&children);
             server.reap()?;
@@ -153,15 +159,9 @@ fn drain(signals: &OwnedFd) {
 
 impl Server<'_> {
     /// Waits for a request, the end of a child, or a deadline.
-    fn wait(&self, children: &OwnedFd) -> io::Result<(bool, bool)> {
-        let mut fds = [PollFd::new(self.control, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
-        let timeout = self.next_deadline().map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            }
-        });
+    fn wait(&self) -> io::Result<(bool, bool)> {
+        let mut fds = [PollFd::new(self.control, PollFlags::IN), PollFd::new(self.children, PollFlags::IN)];
+        let timeout = self.next_deadline().map(until);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -315,35 +315,84 @@ impl Server<'_> {
 
     /// Collects every child that ended and answers for the commands among them.
     fn reap(&mut self) -> io::Result<()> {
-        while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {
+        let mut found = VecDeque::new();
+        loop {
+            let Some(reaped) =
+                found.pop_front().map_or_else(|| sys::reap(-1, libc::WNOHANG), |r| Ok(Some(r)))?
+            else {
+                return Ok(());
+            };
             if let Some(running) = self.running.remove(&reaped.pid) {
-                self.clean_up(reaped.pid, &running);
+                let dying = self.clean_up(reaped.pid, &running);
+                self.settle(dying, &mut found)?;
                 self.answer(running.id, Reply::Ended(ended(&running, &reaped)), None)?;
             }
         }
-        Ok(())
+    }
+
+    /// Waits until what was killed has ended, so that whoever gets the answer finds nothing of the command any more.
+    /// Children that end meanwhile are kept for [`Server::reap`].
+    fn settle(&self, dying: Dying, found: &mut VecDeque<Reaped>) -> io::Result<()> {
+        let latest = Instant::now() + DYING;
+        let over = || match &dying {
+            Dying::Nothing => true,
+            Dying::Everything => !sys::has_children(),
+            Dying::These(pids) => !pids.iter().any(|pid| watch::alive(*pid)),
+        };
+        loop {
+            while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {
+                found.push_back(reaped);
+            }
+            if over() || Instant::now() >= latest {
+                return Ok(());
+            }
+            // Not every end is one of a child: what waits for another parent is looked at again.
+            let again = Instant::now() + Duration::from_millis(1);
+            match poll(&mut [PollFd::new(self.children, PollFlags::IN)], Some(&until(again.min(latest)))) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => drain(self.children),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// Kills what a command left behind: alone in the box that is everything, otherwise everything that carries no
     /// mark of another command that runs or whose processes stay.
-    fn clean_up(&mut self, pid: i32, running: &Running) {
+    fn clean_up(&mut self, pid: i32, running: &Running) -> Dying {
         if self.stays {
-            return;
+            return Dying::Nothing;
         }
         if self.reach == Reach::Machine {
             sys::kill(-pid, libc::SIGKILL);
-            return kill_marked(Some(self.mark(running.id)));
+            return Dying::These(kill_marked(Some(self.mark(running.id))));
         }
         if running.leftovers == Leftovers::Keep {
             self.kept.push(self.mark(running.id));
+            Dying::Nothing
         } else if self.running.is_empty() && self.kept.is_empty() {
             sys::kill(-1, libc::SIGKILL);
+            Dying::Everything
         } else {
             sys::kill(-pid, libc::SIGKILL);
             let stay: Vec<u64> =
                 self.running.values().map(|r| self.mark(r.id)).chain(self.kept.iter().copied()).collect();
-            kill_others(&stay);
+            Dying::These(kill_others(&stay))
         }
+    }
+}
+
+/// What was killed with a command.
+enum Dying {
+    Nothing,
+    Everything,
+    These(Vec<i32>),
+}
+
+/// The time that is left, as the kernel takes it.
+fn until(at: Instant) -> Timespec {
+    let left = at.saturating_duration_since(Instant::now());
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
     }
 }
 

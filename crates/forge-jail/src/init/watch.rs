@@ -122,32 +122,34 @@ pub(super) fn mark_of(pid: i32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Kills every process of a command.
-pub(super) fn kill_marked(mark: Option<u64>) {
-    kill_where(|found| found == mark);
+/// Kills every process of a command; gives those that were not dead at once.
+pub(super) fn kill_marked(mark: Option<u64>) -> Vec<i32> {
+    kill_where(|found| found == mark)
 }
 
-/// Kills every process that carries none of these marks, one without any included.
-pub(super) fn kill_others(marks: &[u64]) {
-    kill_where(|found| !found.is_some_and(|mark| marks.contains(&mark)));
+/// Kills every process that carries none of these marks, one without any included; gives those that were not dead at
+/// once.
+pub(super) fn kill_others(marks: &[u64]) -> Vec<i32> {
+    kill_where(|found| !found.is_some_and(|mark| marks.contains(&mark)))
 }
 
 /// One that was being killed can have started another: until none is left.
-fn kill_where(wanted: impl Fn(Option<u64>) -> bool) {
+fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
+    let mut killed = Vec::new();
     for _ in 0..8 {
-        let mut any = false;
-        for pid in pids().filter(|pid| alive(*pid) && wanted(mark_of(*pid))) {
-            sys::kill(pid, libc::SIGKILL);
-            any = true;
+        killed = pids().filter(|pid| alive(*pid) && wanted(mark_of(*pid))).collect();
+        if killed.is_empty() {
+            break;
         }
-        if !any {
-            return;
+        for pid in &killed {
+            sys::kill(*pid, libc::SIGKILL);
         }
     }
+    killed
 }
 
 /// Whether a process can still do something; a dead one waits for its parent only.
-fn alive(pid: i32) -> bool {
+pub(super) fn alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }

@@ -10,7 +10,7 @@ use crate::door::blocking;
 use crate::masks;
 use forge_ports::sandbox::{Conflict, Error};
 use forge_ports::views::{Applied, Merge, Published, ViewUsage};
-use forge_ports::{Sandbox as _, Views, async_trait};
+use forge_ports::{Sandbox as _, Views, Workspace, async_trait};
 use forge_snapshot::apply::{self, Mergeable, Part};
 use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, unified};
 use forge_snapshot::{Base, Delta, Node, Objects, RelPath};
@@ -368,32 +368,13 @@ impl Views for Backends {
         own.network = NetworkPolicy::Off;
         own.limits.command_ms = own.limits.command_ms.max(COMMIT_MS);
         let room = self.open(&own, run, Some(to)).await?;
-        let mut first: Option<Published> = None;
-        let mut done: Vec<&Path> = Vec::new();
-        for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
-            let masked = meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::Mask::rel);
-            let publish = Publish {
-                room: room.as_ref(),
-                folder: &repo.name,
-                repo: &repo.path,
-                run,
-                message,
-                masked: masked.map(|path| path.as_path().to_owned()).collect(),
-            };
-            match publish.publish().await {
-                Ok(Some(published)) => {
-                    done.push(&repo.path);
-                    first.get_or_insert(published);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    // All of them or none.
-                    done.iter().for_each(|repo| unpublish(repo, &format!("forge/{run}")));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(first)
+        let published = publish_all(room.as_ref(), &meta, &changed, run, message).await;
+        drop(room);
+        // Git touches objects that it finds there already. The workspace has to be what the snapshot says once more.
+        let put_back = super::prepare(&self.options.store(), spec, run, Some(to)).await;
+        let published = published?;
+        drop(put_back?);
+        Ok(published)
     }
 
     async fn usage(&self) -> Result<Vec<ViewUsage>, Error> {
@@ -429,6 +410,42 @@ impl Views for Backends {
         };
         patiently(&self.options.store(), run, work).await
     }
+}
+
+/// Gives each changed repository its branch: all of them or none.
+async fn publish_all(
+    room: &dyn Workspace,
+    meta: &Meta,
+    changed: &[bool],
+    run: RunId,
+    message: &str,
+) -> Result<Option<Published>, Error> {
+    let mut first: Option<Published> = None;
+    let mut done: Vec<&Path> = Vec::new();
+    for (index, repo) in meta.repos.iter().enumerate().filter(|(index, _)| changed[*index]) {
+        let masked = meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::Mask::rel);
+        let publish = Publish {
+            room,
+            folder: &repo.name,
+            repo: &repo.path,
+            run,
+            message,
+            masked: masked.map(|path| path.as_path().to_owned()).collect(),
+        };
+        match publish.publish().await {
+            Ok(Some(published)) => {
+                done.push(&repo.path);
+                first.get_or_insert(published);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // All of them or none.
+                done.iter().for_each(|repo| unpublish(repo, &format!("forge/{run}")));
+                return Err(error);
+            }
+        }
+    }
+    Ok(first)
 }
 
 /// What a run keeps, if it keeps anything.

@@ -58,7 +58,6 @@ as_both! {
         assert!(!data.path().join("trap").exists());
         // The workspace is as it was, and it can be done again.
         run.reopen(None).await;
-        eprintln!("{}", String::from_utf8_lossy(&std::process::Command::new("find").arg(data.path().join("runs").join(run.id.to_string()).join("view/0/upper")).arg("-ls").output().unwrap().stdout));
         assert_eq!(run.snapshot().await, state);
         run.sh("echo later > later.txt").await;
         let later = run.snapshot().await;

@@ -1,6 +1,6 @@
 //! What the tests of the container backends stand on: engines that are there, and one that is made up.
 
-use crate::rig::{command, folder, helper, spec};
+use crate::rig::{Folder, command, folder, helper, spec};
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec};
 use forge_ports::{Sandbox as _, Workspace};
 use forge_sandbox::Backends;
@@ -25,7 +25,7 @@ const USER: u32 = 4243;
 pub(crate) struct Engine {
     pub(crate) kind: Kind,
     host: String,
-    place: tempfile::TempDir,
+    place: Folder,
 }
 
 /// The engines of this machine that have the test image. Each one that is not there is named.
@@ -134,7 +134,7 @@ pub(crate) fn backends(kind: Kind, host: &str, place: &Path) -> Backends {
 /// A box in a container around a fresh folder.
 pub(crate) struct Rig {
     pub(crate) room: Arc<dyn Workspace>,
-    dir: tempfile::TempDir,
+    dir: Folder,
     spec: SandboxSpec,
     run: RunId,
 }

@@ -21,12 +21,12 @@ const HELPER: &str = "FORGE_SANDBOX_TEST_HELPER";
 /// A box around a fresh folder.
 pub(crate) struct Rig {
     pub(crate) room: Arc<dyn Workspace>,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: Folder,
     pub(crate) spec: SandboxSpec,
     pub(crate) run: RunId,
     pub(crate) backends: Backends,
-    /// What the backends keep.
-    pub(crate) data: tempfile::TempDir,
+    /// What the backends keep; goes last.
+    _data: Folder,
 }
 
 pub(crate) fn helper() -> PathBuf {
@@ -34,9 +34,28 @@ pub(crate) fn helper() -> PathBuf {
     std::env::var_os(HELPER).map_or_else(here, PathBuf::from)
 }
 
-pub(crate) fn folder() -> tempfile::TempDir {
+/// A fresh folder, which is removed with everything in it when dropped, also while a box on it still ends.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let begun = std::time::Instant::now();
+        while self.0.exists() && begun.elapsed() < Duration::from_secs(10) {
+            forge_sandbox::remove_tree(&self.0);
+        }
+    }
+}
+
+pub(crate) fn folder() -> Folder {
     let open = fs::Permissions::from_mode(0o755);
-    tempfile::Builder::new().prefix("forge-sandbox-").permissions(open).tempdir().unwrap()
+    let made = tempfile::Builder::new().prefix("forge-sandbox-").permissions(open).tempdir().unwrap();
+    Folder(made.keep())
 }
 
 pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
@@ -78,7 +97,7 @@ impl Rig {
         let (data, run) = (folder(), RunId::generate());
         let backends = backends(data.path());
         let room = backends.open(&spec, run, None).await.expect("the box opens");
-        Self { room, dir, spec, run, backends, data }
+        Self { room, dir, spec, run, backends, _data: data }
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {

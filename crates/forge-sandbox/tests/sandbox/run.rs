@@ -1,6 +1,6 @@
 //! A run on a repository, as the tests of views need it.
 
-use crate::rig::{command, folder, out, spec};
+use crate::rig::{Folder, command, folder, out, spec};
 use crate::tree::{self, Tree};
 use forge_ports::sandbox::Error;
 use forge_ports::views::{Applied, Merge};
@@ -93,7 +93,7 @@ pub(crate) fn transaction(repo: &Path) -> SandboxSpec {
 }
 
 /// A small repository with a bit of everything.
-pub(crate) fn repository() -> tempfile::TempDir {
+pub(crate) fn repository() -> Folder {
     let dir = folder();
     let repo = dir.path();
     for (path, text) in [

@@ -59,9 +59,10 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let [root, work] = ["tree", "work"].map(|name| folder.path().join(name));
     fs::create_dir(&root).unwrap();
-    deep(&root, 4_096);
+    let levels = forge_testkit::scale::pick(600, 4_096);
+    deep(&root, levels);
     let base = Arc::new(Base::take(&root).unwrap());
-    assert_eq!(base.len(), 4_096 + 1);
+    assert_eq!(base.len(), levels + 1);
     let copied = copy_tree(&root, &work, &base, None, &[]).unwrap();
     let options = Options {
         base: base.clone(),
@@ -74,9 +75,9 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     let mut tracker = Tracker::open(options).unwrap();
     tracker.adopt_copy(copied).unwrap();
     assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
-    fs::rename(work.join("d/d"), work.join("e")).unwrap();
+    fs::rename(work.join(LEVEL).join(LEVEL), work.join("e")).unwrap();
     let moved = tracker.snapshot().unwrap();
-    assert_eq!(tracker.delta(moved).unwrap().len(), 2 * 4_096);
+    assert_eq!(tracker.delta(moved).unwrap().len(), 2 * levels);
     tracker.restore(Tracker::beginning()).unwrap();
     assert!(!work.join("e").exists());
     assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
@@ -84,12 +85,15 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     assert_eq!(tracker.snapshot().unwrap(), moved);
 }
 
+/// The name of each level: 600 of them are longer than the kernel takes at once.
+const LEVEL: &str = "a-folder";
+
 /// Folders in one another, with a file in the last one; their path is longer than the kernel takes at once.
 fn deep(root: &Path, levels: usize) {
     let mut at = rustix::fs::open(root, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     for _ in 0..levels {
-        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
-        at = rustix::fs::openat(&at, "d", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        rustix::fs::mkdirat(&at, LEVEL, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        at = rustix::fs::openat(&at, LEVEL, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
     rustix::fs::openat(&at, "file", flags, rustix::fs::Mode::from_raw_mode(0o644)).unwrap();

@@ -1,6 +1,6 @@
 //! Pressing on the box's ceilings. What each does is bounded here as well, for the case that a ceiling is missing.
 
-use crate::scene::{Ceiling, broke, held, untested};
+use crate::scene::{Ceiling, absent, broke, held, untested};
 use forge_jail::trial::{self, Outcome};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -118,6 +118,9 @@ fn tmp_files(limit: u64) -> Outcome {
         Ok(())
     });
     let _ = fs::remove_dir_all(folder);
+    if ended.is_ok() && rustix::fs::statvfs("/tmp").is_ok_and(|size| size.f_files > limit) {
+        return absent("no number of files in /tmp can be set there; their memory counts against the box's");
+    }
     full(ended, &format!("{made} files in /tmp"))
 }
 
