@@ -131,9 +131,30 @@ impl Tracker {
     /// # Errors
     /// The host's.
     pub fn adopt_copy(&mut self, copy: CopyStats) -> Result<(), Error> {
+        self.adopt_stamps(copy.stamps)
+    }
+
+    /// Tells the tracker that its copy, in which nothing was changed yet, was given to another owner: that leaves new
+    /// times on all of it. Else what is untouched could be told by its content only, and not at all once the repository
+    /// has changed. Does nothing where there is no copy.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn adopt_owner(&mut self) -> Result<(), Error> {
+        match &self.options.layout {
+            Layout::Whole { root } if *root != self.options.lower => {
+                replica::settle();
+                let stamps = Base::take_own(root).during("look at", root)?;
+                self.adopt_stamps(stamps)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn adopt_stamps(&mut self, stamps: Base) -> Result<(), Error> {
         let path = self.options.objects.folder().join(replica::STAMPS);
-        copy.stamps.save(&path).during("write", &path)?;
-        self.seen = Arc::new(copy.stamps);
+        stamps.save(&path).during("write", &path)?;
+        self.seen = Arc::new(stamps);
         self.links = OnceLock::new();
         self.seen_links = OnceLock::new();
         Ok(())

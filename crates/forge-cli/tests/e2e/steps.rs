@@ -25,6 +25,9 @@ const LONG: Duration = Duration::from_secs(60);
 /// Seconds for which a command stands still, by which its processes are known too.
 const SLEEP: &str = "987652";
 
+/// A folder that holds commands where the repository does not reach the box.
+const HOLDS: &str = "holds";
+
 /// A step that the model wants done, and how it finds out whether it was.
 pub(crate) struct Step {
     pub(crate) tool: &'static str,
@@ -119,7 +122,8 @@ impl Hold {
     fn here(self, step: usize) -> String {
         let still =
             format!("(setsid sleep {SLEEP} &); echo half > begun; mkdir -p left/{step}; sleep {SLEEP}");
-        format!("test ! -e {} || {{ {still}; }}", self.file(step))
+        let file = self.file(step);
+        format!("test ! -e {file} -a ! -e {HOLDS}/{file} || {{ {still}; }}")
     }
 
     fn file(self, step: usize) -> String {
@@ -189,6 +193,11 @@ impl Matrix {
         let mut run = Self::of(World::new(), label);
         run.world.set("DOCKER_HOST", docker.host());
         run.flags.extend(containers::FLAGS);
+        // A copy does not follow the repository: what holds commands lies where both sides see it.
+        let holds = run.world.make_folder(HOLDS);
+        run.world.set("FORGE_SANDBOX_WRITABLE_PATHS", &holds.display().to_string());
+        std::os::unix::fs::symlink(&holds, run.world.repo().join(HOLDS)).expect("a link");
+        run.world.file(".git/info/exclude", &format!("{HOLDS}\n"));
         Some(run)
     }
 
@@ -229,14 +238,17 @@ impl Matrix {
 
     /// The command of this step stands still, whenever it runs.
     pub(crate) fn hold_command(&self, step: usize, hold: Hold) {
-        self.world.file(&hold.file(step), "");
+        let folder = Some(self.world.path(HOLDS)).filter(|folder| folder.exists());
+        std::fs::write(folder.unwrap_or(self.world.repo()).join(hold.file(step)), "").expect("a file");
     }
 
     pub(crate) fn release_commands(&self) {
         for step in 0..STEPS.len() {
             for hold in [Hold::Before, Hold::Middle, Hold::After] {
                 // Most are not there.
-                let _ = std::fs::remove_file(self.world.repo().join(hold.file(step)));
+                for folder in [self.world.repo(), self.world.path(HOLDS)] {
+                    let _ = std::fs::remove_file(folder.join(hold.file(step)));
+                }
             }
         }
     }
@@ -400,7 +412,7 @@ impl Matrix {
             if meta.is_dir() {
                 let below =
                     std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path());
-                todo.extend(below.filter(|path| !path.ends_with(".git")));
+                todo.extend(below.filter(|path| !path.ends_with(".git") && !path.ends_with(HOLDS)));
             } else {
                 content = std::fs::read(&path).expect("a file");
             }

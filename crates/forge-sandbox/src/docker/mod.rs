@@ -258,6 +258,9 @@ impl Prepared {
         let place = Place::new(&options.folder, user)?;
         let listener = place.listen().map_err(Error::host("making the box's socket"))?;
         let ground = Ground::prepare(&jail, taken.as_ref(), &place)?;
+        if let (Some(view), Some(_)) = (&view, &taken) {
+            view.given().map_err(Error::host("looking at the copy that was made for the box"))?;
+        }
         Ok(Self { view, user, taken, place, listener, ground, jail, helper })
     }
 

@@ -4,6 +4,7 @@ use super::place::Place;
 use super::{Store, Unready, View, lock};
 use crate::door::blocking;
 use forge_ports::sandbox::Error;
+use forge_snapshot::Tracker;
 use forge_types::{RunId, SandboxSpec, SnapshotId};
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -71,6 +72,15 @@ pub(super) async fn patiently<T: Send + 'static>(
             }
             Err(unready) => return Err(unready.error()),
         }
+    }
+}
+
+impl View {
+    /// Takes note of that a copy which was just made belongs to the box's user by now.
+    pub(crate) fn given(&self) -> std::io::Result<()> {
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = trackers.iter_mut().filter(|_| self.is_new);
+        new.map(Tracker::adopt_owner).collect::<Result<(), _>>().map_err(std::io::Error::other)
     }
 }
 

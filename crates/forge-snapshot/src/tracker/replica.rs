@@ -108,7 +108,7 @@ pub fn copy_tree(
 }
 
 /// Waits until the clock has moved so far that no later change can leave a copied file the same times.
-fn settle() {
+pub(super) fn settle() {
     let until = base::now_ns().saturating_add(25_000_000);
     while base::now_ns() < until {
         std::thread::park_timeout(std::time::Duration::from_millis(5));
