@@ -12,7 +12,7 @@ use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{
-    EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
+    Class, EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
 };
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ impl Native {
         furnish(&self.options, &mut jail, spec, &mut report);
         jail.image = image(&self.options, spec)?;
         jail.binds.extend(binds);
-        let egress = Way::out(&self.options, spec, &mut jail)?;
+        let egress = Way::out(&self.options, spec, None, &mut jail)?;
         let exe = self.exe();
         let jail = blocking(move || Jail::spawn(&jail, &exe).map_err(refusal)).await?;
         self.room(spec, run, jail, egress, None, report, keep)
@@ -126,7 +126,7 @@ impl Sandbox for Native {
         let mut report = report();
         furnish(&self.options, &mut jail, spec, &mut report);
         jail.image = image(&self.options, spec)?;
-        let egress = Way::out(&self.options, spec, &mut jail)?;
+        let egress = Way::out(&self.options, spec, Some(&view), &mut jail)?;
         let exe = self.exe();
         let started = blocking(move || start(jail, &exe, view)).await?;
         let (jail, view) = started;
@@ -217,8 +217,13 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    /// Decides how the box gets out, and tells it.
-    pub(crate) fn out(options: &Options, spec: &SandboxSpec, jail: &mut JailSpec) -> Result<Self, Error> {
+    /// Decides how the box gets out, and tells it. What the box is shown for it lies beside its `view`, if it has one.
+    pub(crate) fn out(
+        options: &Options,
+        spec: &SandboxSpec,
+        view: Option<&View>,
+        jail: &mut JailSpec,
+    ) -> Result<Self, Error> {
         let NetworkPolicy::Allow(rules) = &spec.network else { return Ok(Self::Plain) };
         jail.listen = Some(PORT);
         for (name, value) in egress::environment(rules, PORT) {
@@ -227,7 +232,7 @@ impl Way {
         let keys = options.keys.iter().map(|(name, key)| (name.clone(), Secret::new(key.as_str()))).collect();
         let certificates = match rules.keys.is_empty() {
             true => None,
-            false => Some(Certificates::new()?),
+            false => Some(Certificates::new(view)?),
         };
         jail.binds.extend(certificates.iter().map(|certificates| Bind {
             source: certificates.0.clone(),
@@ -243,7 +248,10 @@ impl Way {
         let startup = |why: String| Error::Startup { why };
         let listener = jail.take_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
         let proxy = egress::Proxy::new(listener.into(), rules, keys, Arc::new(now)).start();
-        let proxy = proxy.map_err(|error| startup(error.to_string()))?;
+        let proxy = proxy.map_err(|error| match error.class() {
+            Class::Invalid => Error::Invalid { why: error.to_string() },
+            _ => startup(error.to_string()),
+        })?;
         if let Some(certificates) = &certificates {
             for (_, content) in proxy.files() {
                 std::fs::write(&certificates.0, content).map_err(|error| startup(error.to_string()))?;
@@ -261,8 +269,15 @@ impl Way {
 pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
-    fn new() -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("{}.pem", forge_jail::own_name(leftovers::CERTIFICATES)));
+    fn new(view: Option<&View>) -> Result<Self, Error> {
+        let folder = view.map_or_else(std::env::temp_dir, |view| view.place().to_owned());
+        if view.is_some() {
+            // The run's earlier boxes are over; one whose owner was killed could not clear up.
+            for left in forge_jail::ownerless(&folder, &[leftovers::CERTIFICATES]) {
+                let _ = std::fs::remove_file(left);
+            }
+        }
+        let path = folder.join(format!("{}.pem", forge_jail::own_name(leftovers::CERTIFICATES)));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         let file = std::fs::File::create_new(&path).map_err(failed)?;
         let certificates = Self(path.clone());

@@ -183,7 +183,7 @@ impl Docker {
         let mut jail = JailSpec::new(run.to_string(), &spec.repo);
         let mut report = SandboxReport { backend: engine.kind.name().to_owned(), ..SandboxReport::default() };
         furnish(&self.backends, &mut jail, spec, &mut report);
-        let egress = Way::out(&self.backends, spec, &mut jail)?;
+        let egress = Way::out(&self.backends, spec, view.as_ref(), &mut jail)?;
         container::search_path(&inspected, &mut jail.env);
         match &view {
             Some(view) => {

@@ -7,6 +7,7 @@ use forge_ports::sandbox::Error;
 use forge_snapshot::Tracker;
 use forge_types::{RunId, SandboxSpec, SnapshotId};
 use std::any::Any;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,13 @@ impl Slot {
     /// The view, if no other box took it over.
     pub(crate) fn view(&self) -> Option<Arc<View>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl View {
+    /// The folder of the host that is removed with the view.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
     }
 }
 

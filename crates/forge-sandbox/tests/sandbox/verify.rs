@@ -30,7 +30,8 @@ const TEN: [&str; 10] = [
 /// What may not be there to be tried, on a machine for tests.
 const MAY_BE_ABSENT: [&str; 5] = ["cargo", "node", "python", "workspace-ceiling", "host-posix-queue"];
 /// What may besides not be there in a container.
-const ABSENT_IN_CONTAINERS: &[&str] = &["read-only-proc", "user-namespace", "id-maps", "tmp-files"];
+const ABSENT_IN_CONTAINERS: &[&str] =
+    &["read-only-proc", "user-namespace", "id-maps", "control-group-namespace", "tmp-files"];
 /// Fewer would mean that the list was cut.
 const FEWEST: usize = 180;
 

@@ -4,6 +4,7 @@ use super::stage::{KEY, PLACEHOLDER, host};
 use crate::as_both;
 use crate::rig::{command, err, folder, helper, out, spec};
 use forge_ports::Sandbox as _;
+use forge_ports::sandbox::Error;
 use forge_sandbox::{Backends, Options};
 use forge_types::{EgressRules, EgressVerdict, KeySwap, NetworkPolicy, RunId};
 use std::collections::BTreeMap;
@@ -83,5 +84,33 @@ as_both! {
         assert_eq!(count(EgressVerdict::Refused), 4, "{reached:?}");
         assert_eq!(count(EgressVerdict::Failed), 1, "{reached:?}");
         assert_eq!(room.reached(), []);
+    }
+
+    async fn certificates_lie_with_the_view_and_a_key_that_is_of_no_use_is_the_callers_to_mend() {
+        let (dir, data) = (folder(), folder());
+        let key = KeySwap { host: "127.0.0.1".to_owned(), variable: "API_KEY".to_owned() };
+        let mut spec = spec(dir.path(), "native");
+        spec.network = NetworkPolicy::Allow(EgressRules::new(&["127.0.0.1".to_owned()], vec![key]).unwrap());
+        let backends = |keys: &[(&str, &str)]| {
+            let keys = keys.iter().map(|(name, key)| ((*name).to_owned(), (*key).to_owned())).collect();
+            Backends::new(Options { exe: Some(helper()), keys, ..Options::below(data.path()) })
+        };
+        for keys in [&[][..], &[("API_KEY", "a\nb\nc")], &[("API_KEY", "x")]] {
+            let Err(error) = backends(keys).open(&spec, RunId::generate(), None).await else { panic!("{keys:?}") };
+            assert!(matches!(&error, Error::Invalid { why } if why.contains("`API_KEY`")), "{error:?}");
+        }
+        let (run, view) = (RunId::generate(), data.path().join("runs"));
+        let room = backends(&[("API_KEY", KEY)]).open(&spec, run, None).await.unwrap();
+        let shown = room.exec(command(&["grep", "-c", "BEGIN CERTIFICATE", "/run/forge/ca.pem"]), &()).await.unwrap();
+        assert_eq!(shown.exit_code, 0, "{}", err(&shown));
+        let pems = || {
+            let entries = std::fs::read_dir(view.join(run.to_string()).join("view")).unwrap().flatten();
+            entries.filter(|e| e.path().extension().is_some_and(|x| x == "pem")).count()
+        };
+        assert_eq!(pems(), 1);
+        drop(room);
+        while pems() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
