@@ -42,9 +42,7 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
         sandbox.limits.command_ms / 1000
     );
     if !sandbox.more_repos.is_empty() {
-        let all = std::iter::once(&sandbox.repo).chain(&sandbox.more_repos);
-        let names: Vec<_> =
-            all.filter_map(|repo| repo.file_name()).map(|name| name.to_string_lossy()).collect();
+        let names = sandbox.repo_folders();
         let _ = writeln!(
             prompt,
             "/workspace holds {} repositories, each in its folder: {}",
@@ -105,6 +103,23 @@ pub enum Cut {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_prompt_says_what_the_network_really_is_and_where_the_repositories_are() {
+        let mut spec = SandboxSpec::new("native", "/a/api");
+        let said = |spec: &SandboxSpec| system_prompt(&[], spec, None);
+        assert!(said(&spec).contains("the network is off: nothing can be downloaded or installed"));
+        assert!(!said(&spec).contains("repositories"));
+        let rules = forge_types::EgressRules { allow: vec!["example.com".into()], ..Default::default() };
+        spec.network = NetworkPolicy::Allow(rules);
+        assert!(
+            said(&spec).contains("limited to these hosts, over HTTP and HTTPS through a proxy: example.com")
+        );
+        spec.network = NetworkPolicy::Host;
+        spec.more_repos = vec!["/b/web".into(), "/b/api".into()];
+        assert!(said(&spec).contains("the network is on"));
+        assert!(said(&spec).contains("3 repositories, each in its folder: api, web, api-2"));
+    }
 
     #[test]
     fn a_cut_result_says_how_long_it_was() {

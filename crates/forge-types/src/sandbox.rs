@@ -183,6 +183,27 @@ impl SandboxSpec {
             allow_unisolated: false,
         }
     }
+
+    /// The folder of each repository below `/workspace`, in order. Empty for a single one, which is the workspace
+    /// itself; of several each has its own name, numbered where two have the same.
+    pub fn repo_folders(&self) -> Vec<String> {
+        if self.more_repos.is_empty() {
+            return vec![String::new()];
+        }
+        let mut names: Vec<String> = Vec::with_capacity(1 + self.more_repos.len());
+        for path in std::iter::once(&self.repo).chain(&self.more_repos) {
+            let own = path.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
+            let mut name = own.clone().into_owned();
+            for n in 2.. {
+                if !names.contains(&name) {
+                    break;
+                }
+                name = format!("{own}-{n}");
+            }
+            names.push(name);
+        }
+        names
+    }
 }
 
 /// What a plan that was frozen before there were views meant.

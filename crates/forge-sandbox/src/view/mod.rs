@@ -25,7 +25,6 @@ pub(crate) use open::{Slot, prepare};
 pub(crate) use place::Kind;
 use place::{Mask, Meta, Place, Repo};
 pub(crate) use place::{Space, remove_tree};
-use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -445,9 +444,9 @@ impl Place {
 
 /// The repositories of a run: where they are, and how they are called in the workspace.
 pub(crate) fn repos(spec: &SandboxSpec) -> Result<Vec<Repo>, Error> {
-    let mut names = BTreeSet::new();
     let mut repos: Vec<Repo> = Vec::with_capacity(1 + spec.more_repos.len());
-    for path in std::iter::once(&spec.repo).chain(&spec.more_repos) {
+    let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
+    for (path, name) in paths.zip(spec.repo_folders()) {
         let failed = |error: &std::io::Error| Error::Startup {
             why: format!("the workspace {}: {error}", path.display()),
         };
@@ -464,20 +463,9 @@ pub(crate) fn repos(spec: &SandboxSpec) -> Result<Vec<Repo>, Error> {
                 why: format!("the repositories {two} and {one} lie in one another"),
             });
         }
-        let name = if spec.more_repos.is_empty() { String::new() } else { unique(&real, &mut names) };
         repos.push(Repo { name, path: real, ino: meta.ino() });
     }
     Ok(repos)
-}
-
-/// The folder's own name, made unique.
-fn unique(path: &Path, names: &mut BTreeSet<String>) -> String {
-    let own =
-        path.file_name().map_or_else(|| "repository".to_owned(), |name| name.to_string_lossy().into_owned());
-    let numbered = (2..).map(|n| format!("{own}-{n}"));
-    let free = std::iter::once(own.clone()).chain(numbered).find(|name| !names.contains(name)).unwrap_or(own);
-    names.insert(free.clone());
-    free
 }
 
 /// A run goes on with the repositories that it began with.
