@@ -3,7 +3,7 @@
 SHELL := bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-e2e test-model soak bench lint format audit build-sandbox
+.PHONY: help build demo test test-unit test-e2e test-model test-vm soak bench lint format audit build-sandbox
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test-e2e: ## tests that drive the built program only
 
 test-model: ## one run against a real small model, served on this machine
 	@scripts/test-model.sh
+
+test-vm: ## the sandbox on other kernels and settings, in virtual machines
+	@scripts/test-vm.sh
 
 soak: ## random and kill tests with their full counts (long)
 	@scripts/test.sh soak
