@@ -75,13 +75,25 @@ pub(crate) fn explain(layer: Layer, step: &str, errno: i32) -> LayerReport {
     } else if errno == libc::ENOSYS || errno == libc::EINVAL {
         "the kernel is too old or was built without it; Linux 5.12 or newer is needed".to_owned()
     } else if errno == libc::EPERM || errno == libc::EACCES {
-        "if this is a container, start it with the right to make namespaces (for Docker: --security-opt \
-         seccomp=unconfined --security-opt systempaths=unconfined, or use the docker backend instead)"
-            .to_owned()
+        let container = "if this is a container, start it with the right to make namespaces (for Docker: \
+                         --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or use the docker \
+                         backend instead)";
+        match fs::read_to_string("/proc/self/attr/current").ok().as_deref().and_then(confined_by) {
+            Some(profile) => format!(
+                "AppArmor's profile `{profile}` confines forge: give it the rules `userns,` and `capability,` or run \
+                 forge outside of it (for Docker: --security-opt apparmor=unconfined); {container}"
+            ),
+            None => container.to_owned(),
+        }
     } else {
         return LayerReport::missing(layer, why, None);
     };
     LayerReport::missing(layer, why, Some(remedy))
+}
+
+/// The AppArmor profile in force, from what `/proc/self/attr/current` says; other security modules write other forms.
+fn confined_by(current: &str) -> Option<&str> {
+    current.trim_end().strip_suffix(" (enforce)")
 }
 
 /// The name of the file system that holds `path`, from the mount table.
@@ -97,4 +109,17 @@ pub(crate) fn file_system(path: &Path) -> String {
         })
         .max_by_key(|(length, _)| *length)
         .map_or_else(|| "unknown".to_owned(), |(_, kind)| kind.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::confined_by;
+
+    #[test]
+    fn only_a_profile_in_force_confines() {
+        assert_eq!(confined_by("/usr/bin/forge (enforce)\n"), Some("/usr/bin/forge"));
+        assert_eq!(confined_by("unconfined\n"), None);
+        assert_eq!(confined_by("forge (complain)\n"), None);
+        assert_eq!(confined_by("system_u:system_r:init_t:s0\0"), None);
+    }
 }
