@@ -7,16 +7,28 @@ use forge_testkit::scale;
 use forge_types::*;
 use std::sync::Arc;
 
-const LOG: &str = "one\ntwo\n";
+/// What the steps leave; the tree that git knows holds the other three.
+const LEFT: [(&str, &str); 4] = [
+    ("a.txt", "B"),
+    ("commits", "step c3c989babbe7986e40a9eac4bd93397e9df62d5a\n"),
+    ("count", "1\n"),
+    ("log.txt", "one\ntwo\n"),
+];
 
-/// Runs the six steps with a process that dies at `point` and one that resumes; gives the journal.
-async fn run_with_crash(point: Option<AppendPoint>, second: Option<AppendPoint>) -> (World, Vec<Event>) {
+/// Runs the steps with a process that dies at `point` and one that resumes; gives the journal.
+async fn run_with_crash(
+    mode: WorkspaceMode,
+    point: Option<AppendPoint>,
+    second: Option<AppendPoint>,
+) -> (World, Vec<Event>) {
     let crash = move |wanted: Option<AppendPoint>| {
         move |at: AppendPoint| if Some(at) == wanted { Fault::Crash } else { Fault::None }
     };
     let world = World::on(MemoryStore::new());
     let forge = world.forge(&world.store, Arc::new(Brain::careful()));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let mut plan = plan(&world.repo());
+    plan.sandbox.mode = mode;
+    let run = world.create(&forge, &plan).await;
     for wanted in [point, second, None] {
         let process = world.store.reopen_with_hook(crash(wanted));
         let forge = world.forge(&process, Arc::new(Brain::careful()));
@@ -37,12 +49,16 @@ async fn run_with_crash(point: Option<AppendPoint>, second: Option<AppendPoint>)
 }
 
 fn assert_as_if_nothing_had_happened(world: &World, events: &[Event], label: &str) {
-    assert_eq!(world.file("log.txt"), LOG, "{label}");
-    assert_eq!(world.file("a.txt"), "B", "{label}");
+    for (file, text) in LEFT {
+        assert_eq!(world.file(file), text, "{label}: {file}");
+    }
+    let names = std::fs::read_dir(world.repo()).expect("it is there").flatten();
+    let names = names.filter(|entry| entry.file_name() != ".git").count();
+    assert_eq!(names, LEFT.len(), "{label}: nothing else is left");
     assert_one_outcome_per_intent(events);
     let last = events.last().expect("events");
     let EventKind::Finished { files_modified, .. } = &last.kind else { panic!("{label}: {last:?}") };
-    assert_eq!(files_modified, &["a.txt", "log.txt"], "{label}");
+    assert_eq!(files_modified, &LEFT.map(|(file, _)| file), "{label}");
     assert!(RunState::replay(last.run, events).expect("whole").is_whole(), "{label}");
 }
 
@@ -53,20 +69,31 @@ async fn appends() -> u64 {
     let run = world.create(&forge, &plan(&world.repo())).await;
     let process = world.store.reopen();
     world.forge(&process, Arc::new(Brain::careful())).drive(run, Arc::new(())).await.expect("it ends");
-    assert_eq!(world.file("log.txt"), LOG);
     process.appends()
 }
 
 #[tokio::test]
 async fn a_crash_before_or_after_any_append_loses_and_repeats_nothing() {
     let count = appends().await;
-    // The claim, then two appends for each of six steps, then the end.
-    assert_eq!(count, 14, "one append per turn of the loop");
+    // The claim, then two appends for each of eight steps, then the end.
+    assert_eq!(count, 18, "one append per turn of the loop");
     for index in 0..count {
         for moment in [Moment::Before, Moment::After] {
             let point = AppendPoint { index, moment };
-            let (world, events) = run_with_crash(Some(point), None).await;
+            let (world, events) = run_with_crash(WorkspaceMode::Transaction, Some(point), None).await;
             assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_of_a_run_that_works_in_the_repository_itself_is_no_different() {
+    let count = appends().await;
+    for index in (0..count).step_by(scale::pick(3, 1)) {
+        for moment in [Moment::Before, Moment::After] {
+            let point = AppendPoint { index, moment };
+            let (world, events) = run_with_crash(WorkspaceMode::Inplace, Some(point), None).await;
+            assert_as_if_nothing_had_happened(&world, &events, &format!("in place, {point:?}"));
         }
     }
 }
@@ -79,7 +106,7 @@ async fn a_crash_while_resuming_is_no_different() {
         for second in 0..seconds {
             let point = AppendPoint { index, moment: Moment::After };
             let again = AppendPoint { index: second, moment: Moment::Before };
-            let (world, events) = run_with_crash(Some(point), Some(again)).await;
+            let (world, events) = run_with_crash(WorkspaceMode::Transaction, Some(point), Some(again)).await;
             assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?} then {again:?}"));
         }
     }
@@ -93,7 +120,7 @@ async fn every_request_extends_the_one_before() {
     let run = world.create(&forge, &plan(&world.repo())).await;
     forge.drive(run, Arc::new(())).await.expect("it ends");
     let requests = brain.requests.lock().expect("no panic");
-    assert_eq!(requests.len(), 7);
+    assert_eq!(requests.len(), 9);
     for pair in requests.windows(2) {
         assert!(pair[1].messages.starts_with(&pair[0].messages));
         assert_eq!((&pair[0].system, &pair[0].tools), (&pair[1].system, &pair[1].tools));

@@ -21,6 +21,13 @@ async fn until(world: &World, run: RunId, reached: impl Fn(&RunState) -> bool) {
     }
 }
 
+/// A plan whose commands work where the test sees what they do.
+fn in_place(world: &World) -> Plan {
+    let mut plan = plan(&world.repo());
+    plan.sandbox.mode = WorkspaceMode::Inplace;
+    plan
+}
+
 fn runs_a_tool(state: &RunState) -> bool {
     state.open.values().any(|open| matches!(open.what, Effect::RunTool(_)))
 }
@@ -30,7 +37,7 @@ async fn cancelling_kills_the_running_command() {
     let world = World::new();
     let forge =
         world.forge(&world.store, Arc::new(Brain::replies(vec![Ok(shell("echo $$ > pid; sleep 600"))])));
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let run = world.create(&forge, &in_place(&world)).await;
     let driver = tokio::spawn({
         let forge = forge.clone();
         async move { forge.drive(run, Arc::new(())).await }
@@ -93,7 +100,7 @@ async fn a_message_joins_the_running_conversation() {
         })
     }));
     let forge = world.forge(&world.store, brain);
-    let run = world.create(&forge, &plan(&world.repo())).await;
+    let run = world.create(&forge, &in_place(&world)).await;
     let driver = tokio::spawn({
         let forge = forge.clone();
         async move { forge.drive(run, Arc::new(())).await }

@@ -15,8 +15,8 @@ pub(crate) struct Step {
     pub(crate) done: fn(&str) -> bool,
 }
 
-/// Six steps: read, write, append, look, edit, append.
-pub(crate) const STEPS: [Step; 6] = [
+/// Eight steps: read, write, append, look, edit, append, count, commit.
+pub(crate) const STEPS: [Step; 8] = [
     Step { tool: "list_directory", arguments: "{}", check: "a.txt", done: |_| true },
     Step {
         tool: "write_file",
@@ -42,6 +42,18 @@ pub(crate) const STEPS: [Step; 6] = [
         arguments: r#"{"command":"echo two >> log.txt"}"#,
         check: "log.txt",
         done: |text| text.contains("two"),
+    },
+    Step {
+        tool: "run_shell",
+        arguments: r#"{"command":"n=$(cat count || echo 0); echo $((n + 1)) > count"}"#,
+        check: "count",
+        done: |text| text.contains('1'),
+    },
+    Step {
+        tool: "run_shell",
+        arguments: r#"{"command":"git init -q && git add -A && git -c user.name=t -c user.email=t@t commit -qm step && git log --format='%s %T' > commits"}"#,
+        check: "commits",
+        done: |text| text.contains("step"),
     },
 ];
 

@@ -13,11 +13,11 @@ const CALL: Money = Money(100 * 1_000 + 10 * 2_000);
 async fn spending_is_booked_on_the_run_and_the_day() {
     let world = World::new();
     let shown = world.run(Brain::careful(), |_| {}).await;
-    assert_eq!(shown.state.cost, Money(7 * CALL.0));
+    assert_eq!(shown.state.cost, Money(9 * CALL.0));
     let store = world.store.reopen();
     for account in [format!("run:{}", shown.state.run), format!("day:{}", shown.state.created_at.day())] {
         let balance = store.balance(&account).await.expect("a ledger");
-        assert_eq!((balance.spent, balance.reserved), (Money(7 * CALL.0), Money::ZERO), "{account}");
+        assert_eq!((balance.spent, balance.reserved), (Money(9 * CALL.0), Money::ZERO), "{account}");
     }
 }
 
