@@ -85,6 +85,45 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     assert_eq!(tracker.snapshot().unwrap(), moved);
 }
 
+#[test]
+fn a_copy_that_got_another_owner_is_known_to_be_untouched_when_the_repository_has_changed() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can give files away.
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [root, work] = ["tree", "work"].map(|name| folder.path().join(name));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("goes"), "what is never needed is not kept").unwrap();
+    fs::write(root.join("stays"), "stays").unwrap();
+    let base = Arc::new(Base::take(&root).unwrap());
+    let copied = copy_tree(&root, &work, &base, None, &[]).unwrap();
+    let open = || {
+        let options = Options {
+            base: base.clone(),
+            lower: root.clone(),
+            layout: Layout::Whole { root: work.clone() },
+            objects: Arc::new(Objects::open(&folder.path().join("objects")).unwrap()),
+            ignored: Vec::new(),
+            owner: Some((4243, 4243)),
+        };
+        Tracker::open(options).unwrap()
+    };
+    let mut tracker = open();
+    tracker.adopt_copy(copied).unwrap();
+    for path in ["goes", "stays", "."] {
+        std::os::unix::fs::chown(work.join(path), Some(4243), Some(4243)).unwrap();
+    }
+    tracker.adopt_owner().unwrap();
+    fs::write(work.join("half"), "written").unwrap();
+    drop(tracker);
+    fs::remove_file(root.join("goes")).unwrap();
+    let mut tracker = open();
+    tracker.restore(Tracker::beginning()).unwrap();
+    assert!(work.join("goes").exists() && !work.join("half").exists());
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
+}
+
 /// The name of each level: 600 of them are longer than the kernel takes at once.
 const LEVEL: &str = "a-folder";
 
