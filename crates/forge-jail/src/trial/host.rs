@@ -133,8 +133,11 @@ impl PosixQueue {
     pub fn existing(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: the name is a C string that lives across the call; nothing is made, so no more is read.
-        let fd = check(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags) }).ok()?;
+        // SAFETY: the name is a C string that lives across the call; without attributes the pointer is null.
+        let opened = unsafe {
+            libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0, std::ptr::null::<libc::c_void>())
+        };
+        let fd = check(opened).ok()?;
         Some(Self { name, _queue: sys::adopt(fd).ok()? })
     }
 
