@@ -18,6 +18,7 @@ pub(crate) struct Docker {
 
 /// The engine, if it answers and has the image; else a line in the log of skipped tests, or with `FORGE_DOCKER=1` a
 /// failure.
+#[allow(clippy::disallowed_methods, reason = "how the runner of the tests tells them of engines")]
 pub(crate) fn docker(what: &str) -> Option<Docker> {
     let host =
         std::env::var("FORGE_TEST_DOCKER").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());

@@ -195,7 +195,7 @@ impl Scene {
     }
 
     /// Ends what is still open and clears up, as the documentation says; then nothing may be left.
-    fn assert_nothing_is_left(mut self, what: &str) {
+    fn assert_nothing_is_left(mut self, what: &str) -> String {
         for run in self.open() {
             self.world.forge(&["cancel", &run]).exits(0);
             self.cancelled += 1;
@@ -205,7 +205,7 @@ impl Scene {
         self.world.forge(&["sandbox", "prune"]).exits(0);
         self.world.forge(&["gc"]).exits(0);
         let remains = Remains::of(&self.world, &self.processes);
-        println!(
+        let told = format!(
             "{what}: {} kills, {} resumed, {} cancelled, {} processes seen; left: {remains}",
             self.kills,
             self.resumed,
@@ -215,6 +215,7 @@ impl Scene {
         remains.assert_nothing();
         self.world.run(&self.flags, "Round 1000 of Plain").exits(0);
         Remains::of(&self.world, &self.processes).assert_nothing();
+        told
     }
 }
 
@@ -227,7 +228,7 @@ fn nothing_is_left_of_runs_that_are_killed_at_random() {
         scene.round(round, KINDS[round % KINDS.len()]);
         round += 1;
     }
-    scene.assert_nothing_is_left("killed at random");
+    println!("{}", scene.assert_nothing_is_left("killed at random"));
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn nothing_is_left_of_an_ordinary_users_runs() {
         scene.round(round, KINDS[round % KINDS.len()]);
         round += 1;
     }
-    scene.assert_nothing_is_left("killed at random, as an ordinary user");
+    println!("{}", scene.assert_nothing_is_left("killed at random, as an ordinary user"));
 }
 
 #[test]
@@ -257,7 +258,7 @@ fn nothing_is_left_of_runs_in_containers() {
         round += 1;
     }
     let runs = scene.world.runs();
-    scene.assert_nothing_is_left("killed at random, in containers");
+    println!("{}", scene.assert_nothing_is_left("killed at random, in containers"));
     let ids: Vec<_> = runs.iter().filter_map(|run| run["run_id"].as_str()).collect();
     let left = docker.containers();
     assert!(!ids.iter().any(|id| left.contains(id)), "{left}");

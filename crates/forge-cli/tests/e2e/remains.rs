@@ -16,6 +16,10 @@ pub(crate) struct Processes {
     name: String,
     /// Everything that was ever seen.
     known: Known,
+    /// The folder for temporary files.
+    temporary: PathBuf,
+    /// Words by which things in memory are known that the probes make.
+    words: BTreeSet<String>,
 }
 
 /// The fields of `/proc/PID/stat` behind the name, as proc(5) numbers them from 3 on.
@@ -37,7 +41,8 @@ impl Processes {
     pub(crate) fn of(world: &World) -> Self {
         let folder = world.path("");
         let name = folder.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
-        Self { name, known: Known::new() }
+        let (known, temporary) = (Known::new(), world.path("tmp"));
+        Self { name, known, temporary, words: BTreeSet::new() }
     }
 
     /// Takes note of a process that was just started.
@@ -59,6 +64,9 @@ impl Processes {
                 Some((pid, stat.get(1)?.parse().ok()?, stat.get(19)?.parse().ok()?))
             })
             .collect();
+        let probes = entries(&self.temporary, |name| name.starts_with("forge-verify-"));
+        let words = probes.iter().filter_map(|path| path.to_str()?.rsplit('-').next().map(str::to_owned));
+        self.words.extend(words);
         let mut more = true;
         while more {
             more = false;
@@ -141,9 +149,10 @@ impl Remains {
         found.namespaces.remove(&own);
         found.mounts = mounts(&processes.name);
         groups(Path::new("/sys/fs/cgroup"), processes, &mut found.groups);
-        found.temporary = entries(&world.path("tmp"), |_| true);
+        found.temporary = entries(&processes.temporary, |_| true);
         for place in ["/tmp", "/var/tmp", "/dev/shm", "/run", "/dev/mqueue"] {
-            found.temporary.extend(entries(Path::new(place), |name| processes.owns(name)));
+            let ours = |name: &str| processes.words.iter().any(|word| name.contains(word.as_str()));
+            found.temporary.extend(entries(Path::new(place), |name| processes.owns(name) || ours(name)));
         }
         found.temporary.extend(entries(Path::new("/dev/shm"), |name| {
             let pid =

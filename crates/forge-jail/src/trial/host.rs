@@ -174,7 +174,10 @@ mod tests {
         let same = (SharedMemory::existing(key).unwrap(), MessageQueue::existing(key).unwrap());
         assert_eq!((same.0.id, same.1.id), (memory.id, queue.id));
         drop((names, same));
-        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))), "removed without the first handles");
+        assert!(
+            all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))),
+            "removed without the first handles"
+        );
         drop((memory, queue, posix));
         assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))));
     }
