@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh build   what compiling needs
 #   scripts/setup.sh demo    ... and what the demo's sample project needs (the default)
-#   scripts/setup.sh test    ... and what the tests need
+#   scripts/setup.sh test    ... and what the tests need; as root also the container engines, if they can be had
 #
 # Missing Debian packages are installed when that is possible without asking (root, or sudo without a password);
 # otherwise the script says what is missing and how to get it, and fails.
@@ -61,6 +61,30 @@ if [ "${#packages[@]}" -gt 0 ]; then
     # shellcheck disable=SC2086  # a list of words on purpose
     "${become[@]}" DEBIAN_FRONTEND=noninteractive $install >/dev/null
     echo "setup: installed ${packages[*]}"
+fi
+
+# Without these the tests of the container backends are left out, which the tests' summary says; only root can start
+# them.
+if [ "$level" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    packages=()
+    missing=()
+    need "dockerd" docker.io command -v dockerd
+    need "debootstrap" debootstrap command -v debootstrap
+    need "podman" podman command -v podman
+    need "curl" curl command -v curl
+    # A package of its own on newer systems.
+    if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then
+        need "docker" docker-cli command -v docker
+    fi
+    if [ "${#packages[@]}" -gt 0 ]; then
+        echo "setup: container engines for the tests, missing: $(IFS=,; echo "${missing[*]}")"
+        if { [ -n "${become:-}" ] || apt-get update -qq; } &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" >/dev/null; then
+            echo "setup: installed ${packages[*]}"
+        else
+            echo "setup: they can't be installed here; their tests are left out"
+        fi
+    fi
 fi
 
 if ! command -v cargo >/dev/null; then

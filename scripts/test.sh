@@ -46,6 +46,21 @@ run_tests() { # run_tests NAME ARGUMENTS-FOR-NEXTEST...
     fi
 }
 
+# Container engines, so that the tests of their backends have something to talk to. What is missing is named at the end.
+engines() {
+    engine_lines="$target/test-engines.env"
+    if ! part engines start_engines; then
+        echo "container backends: scripts/docker.sh up failed" >>"$TEST_SKIP_LOG"
+        [ "${FORGE_DOCKER:-}" != 1 ] || failed=1
+    fi
+    # shellcheck disable=SC1090  # written just now
+    . "$engine_lines"
+}
+
+start_engines() {
+    scripts/docker.sh up >"$engine_lines"
+}
+
 # Sums what the runners said, for one closing line.
 totals() {
     sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
@@ -70,6 +85,8 @@ totals() {
 
 finish() {
     local result=$?
+    # Only what was started above.
+    [ -z "${FORGE_ENGINES_STARTED:-}" ] || scripts/docker.sh down || true
     echo
     if [ -s "$TEST_SKIP_LOG" ]; then
         echo "== not tested on this machine"
@@ -89,6 +106,7 @@ all)
     part setup scripts/setup.sh test
     # What fails here does not keep the rest from being seen.
     failed=0
+    engines
     part format cargo fmt --all --check || failed=1
     part clippy cargo clippy --workspace --all-targets --locked -- -D warnings || failed=1
     run_tests tests --workspace || failed=1
@@ -107,9 +125,12 @@ e2e)
     ;;
 soak)
     part setup scripts/setup.sh test
+    failed=0
+    engines
     # A case that does not fit its test is drawn again; of so many, more may be.
     export FORGE_SOAK=1 PROPTEST_CASES=10000 PROPTEST_MAX_GLOBAL_REJECTS=40000 NEXTEST_PROFILE=soak
-    run_tests soak --workspace
+    run_tests soak --workspace || failed=1
+    exit "$failed"
     ;;
 *)
     echo "test: unknown part '$what'; use all, unit, e2e or soak" >&2

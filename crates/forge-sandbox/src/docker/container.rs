@@ -291,7 +291,7 @@ fn bind(source: &Path, target: &Path, access: Access) -> Mount {
 }
 
 /// Puts the folders that an image was made to find its programs in before those of the box.
-pub(crate) fn search_path(image: &ImageInspect, env: &mut Vec<(Raw, Raw)>) {
+pub(crate) fn search_path(image: &ImageInspect, env: &mut [(Raw, Raw)]) {
     let lines = image.config.as_ref().and_then(|config| config.env.as_ref());
     let Some(first) = lines.into_iter().flatten().find_map(|line| line.strip_prefix("PATH=")) else { return };
     let Some((_, path)) = env.iter_mut().find(|(name, _)| name.0 == b"PATH") else { return };

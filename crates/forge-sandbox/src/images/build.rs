@@ -145,13 +145,11 @@ async fn run(name: &str, mut command: Command, say: Say<'_>) -> Result<(), Error
     let mut last = std::collections::VecDeque::with_capacity(TOLD);
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).trim().to_owned();
-        if let Some(step) = line.strip_prefix("I: ") {
-            if step.starts_with("Retrieving")
-                || step.starts_with("Configuring")
-                || step.starts_with("Unpacking")
-            {
-                say(step);
-            }
+        let telling = |step: &&str| {
+            ["Retrieving", "Configuring", "Unpacking"].iter().any(|word| step.starts_with(word))
+        };
+        if let Some(step) = line.strip_prefix("I: ").filter(telling) {
+            say(step);
         }
         if last.len() == TOLD {
             last.pop_front();

@@ -87,8 +87,8 @@ impl View {
     /// Takes note of that a copy which was just made belongs to the box's user by now.
     pub(crate) fn given(&self) -> std::io::Result<()> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = trackers.iter_mut().filter(|_| self.is_new);
-        new.map(Tracker::adopt_owner).collect::<Result<(), _>>().map_err(std::io::Error::other)
+        let mut new = trackers.iter_mut().filter(|_| self.is_new);
+        new.try_for_each(Tracker::adopt_owner).map_err(std::io::Error::other)
     }
 }
 
