@@ -39,6 +39,8 @@ struct State {
     large: HashMap<Digest, u64>,
     /// Names were added to the folder of large files since it was synced.
     large_dirty: bool,
+    /// Whether the names in the store's own folder may not be on the disk yet.
+    opened: bool,
     made: u64,
 }
 
@@ -70,6 +72,7 @@ impl Objects {
             pack: Pack::open_for_writing(&folder.join("pack"))?,
             large: HashMap::new(),
             large_dirty: true,
+            opened: true,
             made: 0,
         };
         for entry in std::fs::read_dir(&large).during("read", &large)? {
@@ -82,7 +85,6 @@ impl Objects {
                 state.large.insert(digest, entry.metadata().during("look at", &entry.path())?.len());
             }
         }
-        host::sync_folder(folder).during("write", folder)?;
         Ok(Self { folder: folder.to_owned(), state: Mutex::new(state), lock: Some(lock) })
     }
 
@@ -92,7 +94,7 @@ impl Objects {
     /// The host's: there is no store, or it may not be read.
     pub fn open_read_only(folder: &Path) -> Result<Self, Error> {
         let pack = Pack::open_for_reading(&folder.join("pack"))?;
-        let state = State { pack, large: HashMap::new(), large_dirty: false, made: 0 };
+        let state = State { pack, large: HashMap::new(), large_dirty: false, opened: false, made: 0 };
         Ok(Self { folder: folder.to_owned(), state: Mutex::new(state), lock: None })
     }
 
@@ -253,6 +255,10 @@ impl Objects {
         let mut state = self.state();
         if self.lock.is_none() {
             return Ok(());
+        }
+        if state.opened {
+            host::sync_folder(&self.folder).during("write", &self.folder)?;
+            state.opened = false;
         }
         if state.large_dirty {
             let large = self.folder.join("large");
