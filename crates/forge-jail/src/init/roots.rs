@@ -194,6 +194,8 @@ fn give(top: &OwnedFd, ids: &Ids) -> io::Result<()> {
     if (owner.st_uid, owner.st_gid) == (*id, *id) {
         return Ok(());
     }
+    // If this is interrupted, a later box must not take the tree for given because its id is that of an earlier owner.
+    rustix::fs::fchown(top, Some(Uid::ROOT), Some(Gid::ROOT))?;
     give_below(top.as_fd(), *id)?;
     // Last, so that what was interrupted is done again.
     Ok(rustix::fs::fchown(top, Some(Uid::from_raw(*id)), Some(Gid::from_raw(*id)))?)

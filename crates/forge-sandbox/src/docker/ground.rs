@@ -115,7 +115,8 @@ fn give(tree: &Path, id: u32) -> std::io::Result<()> {
     if top.uid() == id && top.gid() == id {
         return Ok(());
     }
-    // The top last: it says that all below is done.
+    // The top last: it says that all below is done. Until then it is nobody's of those that boxes get.
+    std::os::unix::fs::lchown(tree, Some(0), Some(0))?;
     let mut folders = vec![tree.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {

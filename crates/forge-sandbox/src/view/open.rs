@@ -3,10 +3,12 @@
 use super::place::Place;
 use super::{Store, Unready, View, lock};
 use crate::door::blocking;
+use forge_jail::RunUser;
 use forge_ports::sandbox::Error;
 use forge_snapshot::Tracker;
 use forge_types::{RunId, SandboxSpec, SnapshotId};
 use std::any::Any;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -92,6 +94,24 @@ impl View {
     }
 }
 
+/// How long the kernel may take to be done with a box whose process was killed.
+const DYING: Duration = Duration::from_millis(500);
+
+/// Waits for the end of a box whose process was killed: until the kernel is done with it, a command may still write.
+/// Such a box of root's is known by the user id that owns what it left. If that id went to another run meanwhile, this
+/// waits in vain, but not for long.
+fn outlive(place: &Place) {
+    let inside = ["0", "copies"].map(|name| place.path().join(name));
+    let entries = inside.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let mut owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
+    let Some(id) = owners.find(|owner| RunUser::is_one(*owner)) else { return };
+    let begun = Instant::now();
+    // Whoever gets the id has it alone; others get another one.
+    while RunUser::take(Some(id)).is_ok_and(|taken| taken.id() != id) && begun.elapsed() < DYING {
+        std::thread::park_timeout(LOOK);
+    }
+}
+
 /// What must be dropped after a box has ended.
 pub(crate) type Keep = Vec<Box<dyn Any + Send + Sync>>;
 
@@ -106,6 +126,7 @@ pub(crate) async fn prepare(
     let spec = spec.clone();
     let work = move |store: &Store| {
         let locks = lock::direct(store, &spec, run)?;
+        outlive(&Place::of(&store.views, run));
         let view = View::prepare(store, &spec, run, at)?;
         Ok((view, vec![Box::new(locks) as Box<dyn Any + Send + Sync>]))
     };
