@@ -56,13 +56,13 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
     prompt
 }
 
-/// Name and parameters; the purpose stands in the tool's own description, which the request holds as well.
+/// Name, parameters and purpose. Types and all else stand in the tool's own description, which the request holds as well.
 fn compact(tool: &ToolSpec) -> String {
     let purpose =
         tool.description.split_once(['.', ';', ':']).map_or(tool.description.as_str(), |(head, _)| head);
-    let signature = tool.signature();
-    let head = signature.split_once(" - ").map_or(signature.as_str(), |(head, _)| head);
-    format!("{head} - {purpose}")
+    let params: Vec<_> =
+        tool.params.iter().map(|p| format!("{}{}", p.name, if p.required { "" } else { "?" })).collect();
+    format!("{}({}) - {purpose}", tool.name, params.join(", "))
 }
 
 /// The request of a model call. Payloads are as the state holds them: whoever sends it puts the texts in.

@@ -10,7 +10,7 @@ const EVERY: Duration = Duration::from_secs(3600);
 
 impl Forge {
     /// Removes what boxes left behind whose process died and, once an hour, snapshots beyond the configured limits.
-    /// Belongs to the beginning of a new run, beside it.
+    /// Belongs to the end of a run, when nobody waits any more.
     ///
     /// # Errors
     /// If the data folder can't be read or written.

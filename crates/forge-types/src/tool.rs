@@ -125,7 +125,14 @@ impl ToolSpec {
         let properties: Map<String, Value> = self
             .params
             .iter()
-            .map(|p| (p.name.clone(), json!({"type": p.kind.name(), "description": p.description})))
+            .map(|p| {
+                let mut about = json!({"type": p.kind.name()});
+                // A name that says it all is not explained: each word is paid for in every request.
+                if !p.description.is_empty() {
+                    about["description"] = json!(p.description);
+                }
+                (p.name.clone(), about)
+            })
             .collect();
         let required: Vec<_> = self.params.iter().filter(|p| p.required).map(|p| &p.name).collect();
         json!({"type": "object", "properties": properties, "required": required})

@@ -23,16 +23,10 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let new = NewRun { task: request.task, repo, source: Source::Cli };
     let run = forge.create(new, &plan).await?;
     session.ui.note(&format!("run {run} · {}", plan.route));
-    let tidying = tokio::spawn({
-        let forge = forge.clone();
-        async move {
-            if let Err(error) = forge.tidy(&loaded).await {
-                tracing::warn!(%error, "old snapshots are not cleared away; `forge gc` does it as well");
-            }
-        }
-    });
     let ended = drive(session, &forge, run, Take::New, &output).await;
-    // It goes on where it stopped another time.
-    tidying.abort();
+    // Afterwards, when nobody waits for a first answer any more.
+    if let Err(error) = forge.tidy(&loaded).await {
+        tracing::warn!(%error, "old snapshots are not cleared away; `forge gc` does it as well");
+    }
     ended
 }

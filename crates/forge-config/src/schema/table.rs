@@ -381,7 +381,7 @@ pub const KEYS: &[Key] = &[
         bytes(MIB, 64 * TIB),
         Preset::Int(10 * GIB),
         Trust::Ask,
-        "What the snapshots of all runs may use on the disk; `forge gc` and, once an hour, a new run remove the oldest beyond it.",
+        "What the snapshots of all runs may use on the disk; `forge gc` and, once an hour, the end of a run remove the oldest beyond it.",
     ),
     Key::new(
         "workspace.snapshot_days",
