@@ -81,6 +81,10 @@ pub trait Views: Send + Sync {
         merge: Merge,
     ) -> Result<Applied, Error>;
 
+    /// Takes back an apply whose process was killed in the middle of it, as far as nobody changed the same paths since:
+    /// for a run that will not be applied after all. Says whether there was one.
+    async fn take_back(&self, run: RunId) -> Result<bool, Error>;
+
     /// Commits the state `to` on a branch of its own, which the repository gains with its objects and nothing else.
     /// `None` if nothing differs from the beginning.
     async fn publish(

@@ -4,9 +4,13 @@
 //! `make test` takes a sample of the positions, `make soak` all of them and more than a hundred random kills.
 
 use crate::dice::Dice;
-use crate::harness::until;
+use crate::harness::{World, until};
 use crate::steps::{Hold, Matrix, STEPS, TURNS};
+use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
 use forge_testkit::scale;
+use rustix::process::Signal;
+use serde_json::json;
+use std::path::Path;
 
 /// Random kills in `make test`, and in `make soak`.
 const RANDOM: (usize, usize) = (3, 120);
@@ -174,4 +178,77 @@ fn a_killed_run_leaves_no_process_of_its_box() {
     assert!(run.processes().len() >= 2, "the init of the box and the command: {:?}", run.processes());
     run.kill();
     until("the end of the box", || run.processes().is_empty().then_some(()));
+}
+
+/// Files that a run changes whose result is being applied when its process is killed.
+const MANY: usize = 600;
+
+/// A run that rewrites many files and is killed while they reach the repository.
+fn killed_while_it_is_applied() -> (World, ModelServer, String) {
+    // The moment is short; a run that was faster tells nothing.
+    (0..10).find_map(|_| try_to_kill_while_it_is_applied()).expect("one of ten is killed in time")
+}
+
+fn try_to_kill_while_it_is_applied() -> Option<(World, ModelServer, String)> {
+    let mut world = World::new();
+    for n in 0..MANY {
+        world.file(&format!("d/{n}"), &format!("old {n}\n"));
+    }
+    let rewrite = "for n in $(ls d); do echo new $n > d/$n; done; echo more > d/more";
+    let server = ModelServer::start(Script::always(move |call| match call.turn() {
+        0 => Reply::text("").and_call("c", "run_shell", json!({ "command": rewrite })),
+        _ => Reply::text("Done."),
+    }));
+    let flags = world.uses(&server, Shape::OpenAi);
+    let run = world.start(&[&["run", "Rewrite"][..], &flags].concat());
+    let first = world.repo().join("d/0");
+    let begun = || std::fs::read_to_string(&first).is_ok_and(|text| text.starts_with("new"));
+    until("the beginning of the apply", || begun().then_some(()));
+    run.signal(Signal::KILL);
+    let in_time = run.wait().code.is_none();
+    let id = world.only_run();
+    (in_time && !temporaries(&world.repo().join("d")).is_empty()).then_some((world, server, id))
+}
+
+fn temporaries(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).expect("a folder").flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(".forge-tmp-")).collect()
+}
+
+/// How many files are new; each must be either old or new.
+fn new_files(world: &World) -> usize {
+    let is_new = |n: &usize| match world.read(&format!("d/{n}")) {
+        text if text == format!("new {n}\n") => true,
+        text if text == format!("old {n}\n") => false,
+        text => panic!("d/{n} is neither old nor new: {text:?}"),
+    };
+    (0..MANY).filter(is_new).count()
+}
+
+#[test]
+fn a_kill_while_the_result_is_applied_and_a_resume() {
+    let (world, _server, id) = killed_while_it_is_applied();
+    let before = new_files(&world);
+    world.forge(&["resume", &id]).exits(0).shows(&["applied to the repository"]);
+    assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()));
+    assert_eq!(world.read("d/more"), "more\n");
+    println!("kill -9 during an apply: {before} of {MANY} files were new");
+}
+
+#[test]
+fn a_kill_while_the_result_is_applied_and_a_cancel() {
+    let (world, _server, id) = killed_while_it_is_applied();
+    let before = new_files(&world);
+    world.forge(&["cancel", &id]).exits(0);
+    assert_eq!(
+        temporaries(&world.repo().join("d")),
+        Vec::<String>::new(),
+        "nothing is left beside the files"
+    );
+    assert_eq!(new_files(&world), 0, "what is cancelled is not in the repository");
+    assert!(!world.repo().join("d/more").exists());
+    world.forge(&["apply", &id]).exits(0);
+    assert_eq!((new_files(&world), temporaries(&world.repo().join("d"))), (MANY, Vec::new()));
+    println!("kill -9 during an apply, then cancelled: {before} of {MANY} files were new");
 }

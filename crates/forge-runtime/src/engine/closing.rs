@@ -6,7 +6,7 @@ use crate::Error;
 use forge_policy::agent::{self, Closing};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::views::Merge;
-use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId};
+use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId, WorkspaceMode};
 
 impl Drive {
     /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
@@ -27,7 +27,10 @@ impl Drive {
             let outcome = match agent::closing(&after, &self.plan, finish.status) {
                 Closing::Apply => Some(self.apply(&after, to).await),
                 Closing::Publish => self.publish(&after, to).await,
-                Closing::Leave => None,
+                Closing::Leave => {
+                    self.take_back(&after).await;
+                    None
+                }
             };
             if let Some(outcome) = outcome {
                 draft.push(EventKind::Applied { to, outcome })?;
@@ -75,6 +78,17 @@ impl Drive {
     async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
         let (spec, from) = (&self.plan.sandbox, state.history.applied);
         outcome_of(self.parts.views.apply(spec, state.run, from, Some(to), Merge::No).await)
+    }
+
+    /// A run that is not to be applied may be one whose process died while it was applied: its repository must be as it
+    /// was. What stands in the way is a person's, and stays.
+    async fn take_back(&self, state: &RunState) {
+        if self.plan.sandbox.mode != WorkspaceMode::Transaction {
+            return;
+        }
+        if let Err(error) = self.parts.views.take_back(state.run).await {
+            tracing::warn!(run = %state.run, %error, "the repository holds a part of the result: `forge apply` brings in the rest");
+        }
     }
 
     async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {

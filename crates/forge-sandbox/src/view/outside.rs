@@ -1,7 +1,7 @@
 //! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
 
 use super::open::patiently;
-use super::place::{Meta, Place, bytes_of, remove_tree};
+use super::place::{Meta, Place, bytes_of, remove_tree, write_durably};
 use super::publish::{Publish, unpublish};
 use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
@@ -27,6 +27,15 @@ const COMMIT_MS: u64 = 1_800_000;
 enum Access {
     Read,
     Write,
+}
+
+/// How a way back is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// What the last apply changed, if it was that way.
+    AsRecorded,
+    /// By what differs between the states.
+    Whole,
 }
 
 /// A run's view without a box.
@@ -171,6 +180,7 @@ impl Closed {
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
         merge: Merge,
+        how: How,
         locks: &Path,
     ) -> Result<Applied, Error> {
         // In the order of their paths, so that two applies never wait for one another.
@@ -180,7 +190,9 @@ impl Closed {
             repos.into_iter().map(|repo| lock::for_apply(repo, locks)).collect::<Result<_, _>>()?;
         let record = Record::load(&self.place)?;
         let wanted = self.deltas(to)?;
-        let (before, after) = match record.way_back(from, to) {
+        let way_back =
+            Some(how).filter(|how| *how == How::AsRecorded).and_then(|_| record.way_back(from, to));
+        let (before, after) = match way_back {
             Some(changed) => {
                 let nothing = vec![Delta::new(); changed.len()];
                 (changed, nothing)
@@ -342,7 +354,8 @@ impl Views for Backends {
         let work = move |store: &Store| {
             let closed = Closed::open(store, run, Access::Write)?;
             super::same_repos(&closed.meta, &super::repos(&spec)?)?;
-            Ok(closed.apply(from, to, merge, &store.locks)?)
+            let _begun = Begun::note(&closed.place, from, to)?;
+            Ok(closed.apply(from, to, merge, How::AsRecorded, &store.locks)?)
         };
         patiently(&self.options.store(), run, work).await
     }
@@ -375,6 +388,21 @@ impl Views for Backends {
         let published = published?;
         drop(put_back?);
         Ok(published)
+    }
+
+    async fn take_back(&self, run: RunId) -> Result<bool, Error> {
+        let work = move |store: &Store| {
+            let place = Place::of(&store.views, run);
+            let Some((from, to)) = Begun::found(&place) else { return Ok(false) };
+            let closed = Closed::open(store, run, Access::Write)?;
+            // To the end first: what was held aside on the way tells what stood there. What that finds done is recorded
+            // nowhere, so the way back is that of all that differs.
+            closed.apply(from, to, Merge::No, How::Whole, &store.locks)?;
+            closed.apply(to, from, Merge::No, How::Whole, &store.locks)?;
+            drop(Begun { path: Begun::path(&place) });
+            Ok(true)
+        };
+        patiently(&self.options.store(), run, work).await
     }
 
     async fn usage(&self) -> Result<Vec<ViewUsage>, Error> {
@@ -446,6 +474,37 @@ async fn publish_all(
         }
     }
     Ok(first)
+}
+
+/// The note that an apply has begun. It goes when the apply has ended, in whatever way: one that is found later is of
+/// a process that was killed.
+struct Begun {
+    path: PathBuf,
+}
+
+impl Begun {
+    fn path(place: &Place) -> PathBuf {
+        place.path().join("applying.json")
+    }
+
+    fn note(place: &Place, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<Self, Error> {
+        let begun = Self { path: Self::path(place) };
+        let bytes =
+            serde_json::to_vec(&(from, to)).map_err(|error| Error::View { why: error.to_string() })?;
+        write_durably(&begun.path, &bytes).map_err(|error| place.failed("writing", &error))?;
+        Ok(begun)
+    }
+
+    /// From where to where an apply went that was cut off.
+    fn found(place: &Place) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
+        serde_json::from_slice(&std::fs::read(Self::path(place)).ok()?).ok()
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// What a run keeps, if it keeps anything.

@@ -4,6 +4,7 @@
 //! <views>/<run>/view/meta.json      what the view is; there once its beginning is safe
 //!                    states/        of several repositories: their snapshots by the name of the whole
 //!                    applied.json   what was applied, as far as a later apply must know it
+//!                    applying.json  what is being applied, only meanwhile
 //!                    <n>/base       what stood in the n-th repository when the run began
 //!                    <n>/objects/   contents and snapshots
 //!                    <n>/upper work copy
