@@ -103,7 +103,8 @@ as_both! {
         let state = run.snapshot().await;
         let published = publish(&mut run, state).await.unwrap().unwrap();
         assert_eq!(tree::git(unborn.path(), &["ls-tree", "-r", "--name-only", &published.commit]), "x");
-        let worktree = folder().path().join("w");
+        let beside = folder();
+        let worktree = beside.path().join("w");
         let repo = repository();
         tree::git(repo.path(), &["worktree", "add", "-q", worktree.to_str().unwrap()]);
         let mut run = Run::new(data.path(), branch(&worktree)).await;
@@ -111,6 +112,5 @@ as_both! {
         let state = run.snapshot().await;
         let published = publish(&mut run, state).await.unwrap().unwrap();
         assert_eq!(tree::git(repo.path(), &["diff", "--name-only", "HEAD", &published.branch]), "w");
-        fs::remove_dir_all(&worktree).unwrap();
     }
 }

@@ -25,7 +25,7 @@ const USER: u32 = 4243;
 pub(crate) struct Engine {
     pub(crate) kind: Kind,
     host: String,
-    place: Folder,
+    pub(crate) place: Folder,
 }
 
 /// The engines of this machine that have the test image. Each one that is not there is named.
@@ -178,6 +178,8 @@ impl Rig {
 pub(crate) struct Owner {
     child: Child,
     pub(crate) id: String,
+    /// All that it makes is in here, for it is killed.
+    pub(crate) place: Folder,
 }
 
 impl Owner {
@@ -188,7 +190,9 @@ impl Owner {
 }
 
 pub(crate) fn owner(engine: &Engine) -> Owner {
+    let place = folder();
     let mut child = Command::new(std::env::current_exe().unwrap())
+        .env("TMPDIR", place.path())
         .args(["--exact", "docker::an_owner", "--ignored", "--nocapture"])
         .env(TOLD, format!("{} {}", engine.kind, engine.host))
         .stdout(Stdio::piped())
@@ -197,7 +201,7 @@ pub(crate) fn owner(engine: &Engine) -> Owner {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let id =
         lines.map_while(Result::ok).find_map(|l| l.split_once("box ").map(|(_, id)| id.trim().to_owned()));
-    Owner { child, id: id.expect("the owner opens a box") }
+    Owner { child, id: id.expect("the owner opens a box"), place }
 }
 
 /// Runs `body` as an ordinary user who may use the docker engine, and before that asks as one who may not.
