@@ -56,7 +56,7 @@ verify_refused() { # verify_refused WHO WORDS...
 doctor_says() { # doctor_says WHO WORDS...
     local said word
     # Long lines are wrapped.
-    said="$(as "$1" "$forge" doctor 2>&1 | sed -n '/^FAIL  sandbox:/,/^ok/p' | tr -s '\n ' ' ')"
+    said="$(as "$1" "$forge" doctor 2>&1 | awk '/^[^ ]/ { on = /^FAIL  sandbox:/ } on' | sed 's,^ *-> ,,' | tr -s '\n ' ' ')"
     shorten <<<"$said"
     for word in "FAIL sandbox:" "${@:2}"; do
         [[ "$said" == *"$word"* ]] || { echo "    it does not say: $word"; return 1; }
