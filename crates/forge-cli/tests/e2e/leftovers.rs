@@ -213,6 +213,7 @@ impl Scene {
             self.processes.seen()
         );
         remains.assert_nothing();
+        self.world.git(&["fsck", "--strict"]);
         self.world.run(&self.flags, "Round 1000 of Plain").exits(0);
         Remains::of(&self.world, &self.processes).assert_nothing();
         told

@@ -242,10 +242,14 @@ fn sockets(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Temporaries of an apply, and of git's: locks, packs and objects that never got their names.
 fn astray(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".forge-tmp-") {
-            found.push(entry.path());
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let gits = name.ends_with(".lock") || name.starts_with("tmp_") || name.starts_with("incoming-");
+        let in_git = path.components().any(|part| part.as_os_str() == ".git");
+        if name.starts_with(".forge-tmp-") || (gits && in_git) {
+            found.push(path);
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             astray(&entry.path(), found);
