@@ -54,7 +54,8 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice],
             "egress.allowed_domains"
         };
         let expected = "a host, `*.domain` or address, with or without `:port`";
-        faults.push(Fault::new(origin(key), expected, format!("`{}`", bad.entry)).key(key).hint(bad.expected));
+        faults
+            .push(Fault::new(origin(key), expected, format!("`{}`", bad.entry)).key(key).hint(bad.expected));
     }
     provider(settings, &origin, notices, faults);
 }
