@@ -38,6 +38,36 @@ fn is_ownerless(name: &str, kind: &str) -> bool {
     home == namespace() && u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(started))
 }
 
+/// The name under which the init of a box is seen in `/proc/PID/stat`: the kernel keeps 15 bytes of it, and it stays
+/// until every process of the box is dead.
+fn init_name(label: &str) -> String {
+    let tail: Vec<char> = label.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("box-{}", tail[tail.len().saturating_sub(11)..].iter().collect::<String>())
+}
+
+/// Names this process as the init of a box.
+pub(crate) fn name_init(label: &str) {
+    if let Ok(name) = std::ffi::CString::new(init_name(label)) {
+        // Only for those who wait for the end of a box whose owner was killed.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Whether a box with this label lives on this machine, whoever owns it.
+#[must_use]
+pub fn box_lives(label: &str) -> bool {
+    let name = init_name(label);
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut processes = entries.filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    processes.any(|process| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let Some((before, after)) = stat.rsplit_once(')') else { return false };
+        // A zombie is only waited for.
+        before.split_once('(').is_some_and(|(_, found)| found == name)
+            && !after.trim_start().starts_with(['Z', 'X'])
+    })
+}
+
 /// The set of processes in which an id means something.
 fn namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
@@ -69,6 +99,8 @@ mod tests {
         for name in [&one, &dead] {
             fs::write(folder.path().join(name), "").unwrap();
         }
+        assert_eq!(init_name("01a1fec7-4eec-7667-90b6-463dca0a8e04"), "box-63dca0a8e04");
+        assert!(!box_lives("no such box"));
         assert_eq!(ownerless(folder.path(), &["other", "box"]), [folder.path().join(&dead)]);
     }
 }

@@ -96,6 +96,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     if std::process::id() != 1 {
         return Err(refuse(Layer::PidNamespace, "being process 1 (the engine put another init before it)"));
     }
+    crate::owner::name_init(&guest.spec.label);
     same_folder(guest.workspace)?;
     let mut layers = namespaces(&guest)?;
     no_rights(&mut layers)?;

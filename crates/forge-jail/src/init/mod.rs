@@ -186,6 +186,7 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
         let step = format!("leaving out {} (only the init of a test does this)", names.join(", "));
         return Err(io::Error::from_raw_os_error(libc::EPERM)).step(step);
     }
+    crate::owner::name_init(&spec.label);
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
     layers.extend(spec.without.iter().map(|weakness| LayerReport::left_out(*weakness)));
     let ids = identity::prepare(&spec)?;

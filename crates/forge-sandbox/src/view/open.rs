@@ -3,12 +3,10 @@
 use super::place::Place;
 use super::{Store, Unready, View, lock};
 use crate::door::blocking;
-use forge_jail::RunUser;
 use forge_ports::sandbox::Error;
 use forge_snapshot::Tracker;
 use forge_types::{RunId, SandboxSpec, SnapshotId};
 use std::any::Any;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -97,17 +95,11 @@ impl View {
 /// How long the kernel may take to be done with a box whose process was killed.
 const DYING: Duration = Duration::from_millis(500);
 
-/// Waits for the end of a box whose process was killed: until the kernel is done with it, a command may still write.
-/// Such a box of root's is known by the user id that owns what it left. If that id went to another run meanwhile, this
-/// waits in vain, but not for long.
-fn outlive(place: &Place) {
-    let inside = ["0", "copies"].map(|name| place.path().join(name));
-    let entries = inside.iter().flat_map(std::fs::read_dir).flatten().flatten();
-    let mut owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
-    let Some(id) = owners.find(|owner| RunUser::is_one(*owner)) else { return };
-    let begun = Instant::now();
-    // Whoever gets the id has it alone; others get another one.
-    while RunUser::take(Some(id)).is_ok_and(|taken| taken.id() != id) && begun.elapsed() < DYING {
+/// Waits for the end of a box of the run whose process was killed: until the kernel is done with it, a command may
+/// still write. Only where something was left there can have been one.
+fn outlive(place: &Place, run: RunId) {
+    let (begun, label) = (Instant::now(), run.to_string());
+    while place.path().exists() && forge_jail::box_lives(&label) && begun.elapsed() < DYING {
         std::thread::park_timeout(LOOK);
     }
 }
@@ -126,7 +118,7 @@ pub(crate) async fn prepare(
     let spec = spec.clone();
     let work = move |store: &Store| {
         let locks = lock::direct(store, &spec, run)?;
-        outlive(&Place::of(&store.views, run));
+        outlive(&Place::of(&store.views, run), run);
         let view = View::prepare(store, &spec, run, at)?;
         Ok((view, vec![Box::new(locks) as Box<dyn Any + Send + Sync>]))
     };
