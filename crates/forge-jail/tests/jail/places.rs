@@ -66,3 +66,14 @@ except OSError as e: print(e.errno)'");
         assert!(error.contains("listener"), "{error}");
     }
 }
+
+both! {
+    fn a_box_is_known_by_its_label_until_all_of_it_is_dead() {
+        let label = format!("places-{}", std::process::id());
+        let b = Boxed::with(|spec, _| spec.label.clone_from(&label));
+        b.sh("setsid sleep 600 & true");
+        assert!(forge_jail::box_lives(&label));
+        drop(b);
+        assert!(!forge_jail::box_lives(&label));
+    }
+}
