@@ -202,6 +202,9 @@ as_both! {
     async fn random_sequences_are_undone_and_redone() {
         for seed in 0..times(5, 500) {
             sequence(seed as u64, On::of(seed)).await;
+            if seed % 25 == 24 {
+                println!("{} sequences", seed + 1);
+            }
         }
     }
 
