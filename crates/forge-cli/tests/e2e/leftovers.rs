@@ -119,6 +119,8 @@ fn answer(call: &ModelCall) -> Reply {
         (1, _) => {
             shell("sleep 0.05 & echo x >> log.txt; mkdir -p d; echo y > d/y; sleep 0.05".to_owned(), false)
         }
+        // Git that is killed in the repository itself leaves its own locks there.
+        (2, "Inplace") => shell("echo more >> log.txt".to_owned(), false),
         (2, _) => {
             shell("git add -A && git -c user.name=t -c user.email=t@t commit -qm step".to_owned(), false)
         }
