@@ -104,9 +104,10 @@ impl Forge {
     /// Whether a backend holds on this machine: as it was found before, or by trying now.
     async fn trusted(&self, loaded: &Loaded, spec: &SandboxSpec, backend: &str) -> Result<(), Error> {
         let folder = verdicts(loaded);
+        let version = backends(loaded, self.data())?.version(backend).await?;
         let known = [Scope::Required, Scope::All]
             .into_iter()
-            .find_map(|scope| Verdict::load(&folder, &self.verdict_key(backend, scope)));
+            .find_map(|scope| Verdict::load(&folder, &Verdict::cache_key(backend, &version, scope)));
         let verdict = match known {
             Some(verdict) => verdict,
             None => self.find_verdict(loaded, spec, backend, Scope::Required).await?,
@@ -121,11 +122,6 @@ impl Forge {
 }
 
 impl Forge {
-    /// What a verdict on a backend holds for.
-    fn verdict_key(&self, backend: &str, scope: Scope) -> String {
-        Verdict::cache_key(backend, "", scope)
-    }
-
     /// Tries a backend, and remembers what was found.
     pub(crate) async fn find_verdict(
         &self,
@@ -138,7 +134,8 @@ impl Forge {
         let scratch = scratch(self.data(), VERIFY)?;
         let boxes = backends(loaded, scratch.path())?;
         let verdict = verify(&boxes, backend, scope, template).await?;
-        if let Err(error) = verdict.store(&verdicts(loaded), &self.verdict_key(backend, scope)) {
+        let key = Verdict::cache_key(backend, &boxes.version(backend).await?, scope);
+        if let Err(error) = verdict.store(&verdicts(loaded), &key) {
             tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
         }
         Ok(verdict)

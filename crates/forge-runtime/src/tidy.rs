@@ -35,7 +35,10 @@ impl Forge {
 }
 
 /// Whether the last time is long ago; a stamp from the future counts as none.
-#[allow(clippy::disallowed_methods, reason = "compared with the file system's time, which knows no other clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "compared with the file system's time, which knows no other clock"
+)]
 fn is_due(stamp: &Path) -> bool {
     let written = stamp.metadata().and_then(|meta| meta.modified());
     let age = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());

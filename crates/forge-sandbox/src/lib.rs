@@ -163,6 +163,18 @@ impl Backends {
         }
     }
 
+    /// The version of what stands behind a backend beside the kernel: of a container engine, else nothing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when the engine does not answer or is too old.
+    pub async fn version(&self, backend: &str) -> Result<String, Error> {
+        match backend {
+            "docker" => self.docker.version().await,
+            "podman" => self.podman.version().await,
+            _ => Ok(String::new()),
+        }
+    }
+
     /// The isolation of this machine, else that of an engine, and never less.
     async fn any(
         &self,

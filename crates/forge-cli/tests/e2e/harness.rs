@@ -28,6 +28,11 @@ impl World {
         for name in ["data", "config", "home", "repo"] {
             std::fs::create_dir(folder.path().join(name)).expect("an empty folder");
         }
+        let data = folder.path().join("data/forge");
+        copy_verdicts(&verdicts(), &data.join("verdicts"));
+        if data.exists() {
+            std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("the owner may");
+        }
         Self { folder, variables: Vec::new(), user: None }
     }
 
@@ -45,6 +50,8 @@ impl World {
             skip(what, "the program lies where only root can start it");
             return None;
         }
+        // Verdicts of root are none of this user's.
+        let _ = std::fs::remove_dir_all(world.path("data").join("forge"));
         for path in [".", "data", "config", "home", "repo"] {
             std::os::unix::fs::chown(world.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
         }
@@ -201,6 +208,35 @@ impl World {
         let events = self.events(run);
         let done = events.iter().filter(|event| event["kind"] == "tool.completed");
         done.map(|e| format!("{}:{}", e["data"]["tool"].as_str().unwrap_or("?"), e["data"]["ok"])).collect()
+    }
+}
+
+/// A world of root leaves what was found about its boxes to those that come after it: the same program on the same
+/// machine need not try everything anew in each test. What is not for them is not found by them.
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.user.is_none() {
+            copy_verdicts(&self.path("data").join("forge/verdicts"), &verdicts());
+        }
+    }
+}
+
+/// Where verdicts on boxes lie between tests.
+fn verdicts() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("verdicts")
+}
+
+/// Copies verdicts that are not there yet, each whole.
+fn copy_verdicts(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let target = to.join(entry.file_name());
+        if target.exists() {
+            continue;
+        }
+        std::fs::create_dir_all(to).expect("a folder for verdicts");
+        let draft = target.with_extension(format!("{}.draft", std::process::id()));
+        // Another test may take the same one away or put it there.
+        let _ = std::fs::copy(entry.path(), &draft).and_then(|_| std::fs::rename(&draft, &target));
     }
 }
 

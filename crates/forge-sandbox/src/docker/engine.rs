@@ -22,6 +22,8 @@ pub(crate) struct Engine {
     pub(crate) api: Docker,
     pub(crate) kind: Kind,
     pub(crate) socket: PathBuf,
+    /// Its version and those of its parts.
+    pub(crate) version: String,
     /// Its processor, in the words of images (`amd64`).
     pub(crate) architecture: String,
     /// What it can enforce and what it cannot.
@@ -50,10 +52,13 @@ impl Engine {
         // A podman that stands behind Docker's socket is still podman.
         let podman = said.components.iter().flatten().any(|c| c.name.to_lowercase().contains("podman"));
         let options = info.security_options.clone().unwrap_or_default();
+        let parts = said.components.iter().flatten().map(|c| format!("; {} {}", c.name, c.version));
+        let version = parts.fold(version, |all, part| all + &part);
         Ok(Self {
             api,
             kind: if podman { Kind::Podman } else { kind },
             socket,
+            version,
             architecture: architecture(&said.arch.unwrap_or_default()),
             ceilings: ceilings(&info),
             rootless: options.iter().any(|o| o.contains("rootless")),

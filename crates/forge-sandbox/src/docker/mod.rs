@@ -150,6 +150,14 @@ impl Docker {
         Engine::connect(self.options.kind, self.options.host.as_deref()).await
     }
 
+    /// The version of the engine and of its parts, in its own words.
+    ///
+    /// # Errors
+    /// [`sandbox::Error::Missing`] when no engine answers or it is too old.
+    pub async fn version(&self) -> Result<String, sandbox::Error> {
+        Ok(self.engine().await?.version)
+    }
+
     /// Whether the engine can be used here; the error says what is in the way.
     ///
     /// # Errors
