@@ -7,7 +7,7 @@
 #
 # Kernels are Debian's own packages, unpacked below target/vm and never installed. The machines see this one's /usr,
 # read-only, and a disk that is made for each and removed again; they have no network. Where /dev/kvm is missing, or does
-# not start such a kernel (as in some machines that are virtual themselves), the processor is emulated: ten times slower.
+# not start such a kernel (as in some machines that are virtual themselves), the processor is emulated, which is slow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
