@@ -154,6 +154,8 @@ down)
     done
     # Logs and process ids, of no use without an engine.
     if [ ! -f "$state/podman.started" ] && [ ! -f "$state/dockerd.started" ]; then
+        # What dockerd keeps of its own network namespace.
+        awk -v below="$state/" 'index($2, below) == 1 { print $2 }' /proc/mounts | xargs -r -n 1 umount 2>/dev/null || true
         rm -rf --one-file-system "$state"
     fi
     ;;

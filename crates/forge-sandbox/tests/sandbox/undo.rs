@@ -38,7 +38,9 @@ fn operation(dice: &mut Dice) -> String {
     );
     let git = "git -c user.name=x -c user.email=x@x";
     match dice.roll(18) {
-        0 => format!("echo {n} > new{}; echo {n} > .hidden{}", n % 5, n % 3),
+        0 => {
+            format!("chmod -f u+w new{0} .hidden{1}; echo {n} > new{0}; echo {n} > .hidden{1}", n % 5, n % 3)
+        }
         1 => format!("f={file}; [ -z \"$f\" ] || {{ chmod u+w \"$f\"; echo {n} >> \"$f\"; }}"),
         2 => format!("f={file}; [ -z \"$f\" ] || rm -f \"$f\""),
         3 => format!("d={dir}; [ -z \"$d\" ] || rm -rf \"$d\""),
@@ -51,8 +53,11 @@ fn operation(dice: &mut Dice) -> String {
             ["600", "755", "444", "640"][n as usize % 4]
         ),
         9 => format!("mkdir -p deep/a{}/b/c; chmod {} deep", n % 3, ["700", "755", "711"][n as usize % 3]),
-        10 => format!("head -c {} /dev/urandom > large{}", 200_000 + n * 500, n % 2),
-        11 => format!("mkdir -p target; echo {n} > target/ignored{}; echo {n} >> run.log", n % 3),
+        10 => format!("chmod -f u+w large{1}; head -c {0} /dev/urandom > large{1}", 200_000 + n * 500, n % 2),
+        11 => format!(
+            "mkdir -p target; chmod -f u+w target/ignored{0} run.log; echo {n} > target/ignored{0}; echo {n} >> run.log",
+            n % 3
+        ),
         12 => format!("{git} add -A; {git} commit -q --allow-empty -m c{n}"),
         13 => format!("{git} checkout -q -B b{} || true", n % 3),
         14 => format!("{git} stash -q -u || true; {git} gc -q || true"),
