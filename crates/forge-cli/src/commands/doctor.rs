@@ -37,7 +37,8 @@ fn show(ui: &Ui, check: &Check) {
         let head = if n == 0 { mark.as_str() } else { "    " };
         ui.line(&format!("{head}  {line}"));
     }
-    for line in check.remedy.iter().flat_map(|remedy| wrap(&clean(remedy), width - 3)) {
-        ui.line(&format!("      -> {line}"));
+    // In one piece, so that a command in it can be copied.
+    if let Some(remedy) = &check.remedy {
+        ui.line(&format!("      -> {}", clean(remedy)));
     }
 }
