@@ -184,7 +184,7 @@ def print_targets(results):
     forge, loop, plain = results["forge"], results["python loop"], results["fork+exec true"]
     rows = [
         ("start to first request", forge["start"] * 1e3, 15.0, "ms"),
-        ("wall per step / python loop's", forge["wall"] / loop["wall"], 1.2, "x"),
+        ("wall per step / python loop's", forge["wall"] / loop["wall"], 1.5, "x"),
         ("CPU per step above fork+exec", (forge["cpu"] - plain["cpu"]) * 1e3, 1.0, "ms"),
         ("peak memory of forge", forge["memory"] / 1e6, 30.0, "MB"),
         ("first prompt", forge["prompt"] / 1e3, 6.0, "kB"),
