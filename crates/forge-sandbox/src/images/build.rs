@@ -66,7 +66,11 @@ async fn python(kind: Kind, root: &Path, say: Say<'_>) -> Result<(), Error> {
     pip.env("HOME", "/root");
     // The machine may trust authorities that the image does not know, such as those of its own network.
     if fs::copy("/etc/ssl/certs/ca-certificates.crt", &certificates).is_ok() {
-        pip.env("PIP_CERT", format!("/{CERTIFICATES}")).env("SSL_CERT_FILE", format!("/{CERTIFICATES}"));
+        // A caller's own variables would win over pip's, and name a file that the image does not have.
+        for name in ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
+            pip.env(name, format!("/{CERTIFICATES}"));
+        }
+        pip.env_remove("SSL_CERT_DIR");
     }
     let done = run("pip", pip, say).await;
     let _ = fs::remove_file(&certificates);
