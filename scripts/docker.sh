@@ -4,7 +4,6 @@
 #   scripts/docker.sh up      start what does not run yet, make the test image; say where the engines are
 #   scripts/docker.sh down    stop what `up` started, and nothing else; where FORGE_ENGINES_STARTED is set, as the
 #                             lines of `up` do, what that one call started
-#   scripts/docker.sh bench   what a command costs through each way (needs target/release/forge-sandbox-helper)
 #
 # Needs root, docker (20.10 or newer) and debootstrap; podman is optional. What is missing is said, and is a failure
 # only with FORGE_DOCKER=1. Lines `export NAME=value` on standard output are for `eval`; everything else goes to
@@ -159,11 +158,8 @@ down)
         rm -rf --one-file-system "$state"
     fi
     ;;
-bench)
-    exec cargo test --release -q -p forge-sandbox --test sandbox docker::costs -- --ignored --nocapture --exact
-    ;;
 *)
-    say "unknown part '$1'; use up, down or bench"
+    say "unknown part '$1'; use up or down"
     exit 2
     ;;
 esac

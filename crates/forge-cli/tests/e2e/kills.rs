@@ -29,30 +29,9 @@ fn a_kill_during_a_model_call() {
     println!("kill -9 during a model call: {} of {TURNS} positions", turns.len());
 }
 
-#[test]
-fn a_kill_during_a_command() {
-    let commands = || (0..STEPS.len()).filter(|step| STEPS[*step].tool == "run_shell");
-    let mut all: Vec<_> = commands().flat_map(|step| [(step, Hold::Before), (step, Hold::After)]).collect();
-    // With half of a line written, and a process left behind.
-    all.push((5, Hold::Middle));
-    let positions = scale::pick(vec![all[0], (5, Hold::Middle), (7, Hold::After)], all.clone());
-    for (step, hold) in &positions {
-        let mut run = Matrix::new(&format!("killed while command {step} stands {hold:?} its effect"));
-        run.hold_command(*step, *hold);
-        run.start();
-        run.wait_until_begun();
-        run.kill();
-        run.release_commands();
-        run.resume_to_the_end();
-        run.assert_as_if_nothing_had_happened();
-    }
-    println!("kill -9 during a command: {} of {} positions", positions.len(), all.len());
-}
-
-#[test]
-fn a_kill_during_a_command_of_an_ordinary_user() {
-    let Some(mut run) = Matrix::of_an_ordinary_user("killed as an ordinary user") else { return };
-    run.hold_command(5, Hold::After);
+/// A run that is killed while a command of it stands still, and resumed.
+fn killed_in_a_command(mut run: Matrix, step: usize, hold: Hold) {
+    run.hold_command(step, hold);
     run.start();
     run.wait_until_begun();
     run.kill();
@@ -62,19 +41,33 @@ fn a_kill_during_a_command_of_an_ordinary_user() {
 }
 
 #[test]
+fn a_kill_during_a_command() {
+    let commands = || (0..STEPS.len()).filter(|step| STEPS[*step].tool == "run_shell");
+    let mut all: Vec<_> = commands().flat_map(|step| [(step, Hold::Before), (step, Hold::After)]).collect();
+    // With half of a line written, and a process left behind.
+    all.push((5, Hold::Middle));
+    let positions = scale::pick(vec![all[0], (5, Hold::Middle), (7, Hold::After)], all.clone());
+    for (step, hold) in &positions {
+        let run = Matrix::new(&format!("killed while command {step} stands {hold:?} its effect"));
+        killed_in_a_command(run, *step, *hold);
+    }
+    println!("kill -9 during a command: {} of {} positions", positions.len(), all.len());
+}
+
+#[test]
+fn a_kill_during_a_command_of_an_ordinary_user() {
+    let Some(run) = Matrix::of_an_ordinary_user("killed as an ordinary user") else { return };
+    killed_in_a_command(run, 5, Hold::After);
+}
+
+#[test]
 fn a_kill_during_a_command_in_a_container() {
     let all = [(2, Hold::Before), (5, Hold::Middle), (6, Hold::After), (7, Hold::After)];
     let positions = scale::pick(&all[1..2], &all[..]);
     for (step, hold) in positions {
         let label = format!("killed in a container while command {step} stands {hold:?} its effect");
-        let Some(mut run) = Matrix::in_a_container(&label) else { return };
-        run.hold_command(*step, *hold);
-        run.start();
-        run.wait_until_begun();
-        run.kill();
-        run.release_commands();
-        run.resume_to_the_end();
-        run.assert_as_if_nothing_had_happened();
+        let Some(run) = Matrix::in_a_container(&label) else { return };
+        killed_in_a_command(run, *step, *hold);
     }
     println!("kill -9 during a command in a container: {} of {} positions", positions.len(), all.len());
 }

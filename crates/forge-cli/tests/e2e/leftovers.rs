@@ -196,6 +196,15 @@ impl Scene {
         open.map(|run| run["run_id"].as_str().expect("an id").to_owned()).collect()
     }
 
+    /// Rounds of these kinds in turn until so many processes were killed.
+    fn rounds(&mut self, kills: usize, kinds: &[Kind]) {
+        let mut round = 1;
+        while self.kills < kills {
+            self.round(round, kinds[round % kinds.len()]);
+            round += 1;
+        }
+    }
+
     /// Ends what is still open and clears up, as the documentation says; then nothing may be left.
     fn assert_nothing_is_left(mut self, what: &str) -> String {
         for run in self.open() {
@@ -225,12 +234,7 @@ impl Scene {
 #[test]
 fn nothing_is_left_of_runs_that_are_killed_at_random() {
     let mut scene = Scene::new(World::new(), 0x1EF7_0B0D);
-    let wanted = scale::pick(50, 500);
-    let mut round = 1;
-    while scene.kills < wanted {
-        scene.round(round, KINDS[round % KINDS.len()]);
-        round += 1;
-    }
+    scene.rounds(scale::pick(50, 500), &KINDS);
     println!("{}", scene.assert_nothing_is_left("killed at random"));
 }
 
@@ -238,12 +242,7 @@ fn nothing_is_left_of_runs_that_are_killed_at_random() {
 fn nothing_is_left_of_an_ordinary_users_runs() {
     let Some(world) = World::of_an_ordinary_user("leftovers of an ordinary user") else { return };
     let mut scene = Scene::new(world, 0x0D0B_7FE1);
-    let wanted = scale::pick(8, 80);
-    let mut round = 1;
-    while scene.kills < wanted {
-        scene.round(round, KINDS[round % KINDS.len()]);
-        round += 1;
-    }
+    scene.rounds(scale::pick(8, 80), &KINDS);
     println!("{}", scene.assert_nothing_is_left("killed at random, as an ordinary user"));
 }
 
@@ -254,12 +253,7 @@ fn nothing_is_left_of_runs_in_containers() {
     world.set("DOCKER_HOST", docker.host());
     let mut scene = Scene::new(world, 0xC0DA_1A5E);
     scene.world.run(&[&scene.flags[..], &containers::FLAGS].concat(), "Round 0 of Docker").exits(0);
-    let wanted = scale::pick(3, 30);
-    let mut round = 1;
-    while scene.kills < wanted {
-        scene.round(round, Kind::Docker);
-        round += 1;
-    }
+    scene.rounds(scale::pick(3, 30), &[Kind::Docker]);
     let runs = scene.world.runs();
     println!("{}", scene.assert_nothing_is_left("killed at random, in containers"));
     let ids: Vec<_> = runs.iter().filter_map(|run| run["run_id"].as_str()).collect();

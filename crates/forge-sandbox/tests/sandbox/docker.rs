@@ -9,7 +9,7 @@ use forge_ports::sandbox::{Error, PathFault};
 use forge_sandbox::docker::Kind;
 use forge_sandbox::images::{Kind as ImageKind, find, make};
 use forge_types::{LayerState, NetworkPolicy, RunId, SandboxSpec, WorkspaceMode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs an async body against each engine that is there.
 fn on_engines(body: impl AsyncFn(Engine)) {
@@ -336,67 +336,6 @@ fn an_image_is_made_of_packages_for_native_boxes_and_for_engines() {
             assert_eq!(rig.sh(tools).await.exit_code, 0);
         }
     });
-}
-
-/// What a command costs, through each way. Printed as ratios to a plain start of the same program.
-#[test]
-#[ignore = "a measurement: scripts/docker.sh bench"]
-fn costs() {
-    on_engines(async |engine| {
-        let rig = Rig::new(&engine).await;
-        let plain = median(50, || {
-            assert!(std::process::Command::new("/bin/true").status().unwrap().success());
-        });
-        let mut ours = Vec::new();
-        for _ in 0..200 {
-            let begun = Instant::now();
-            assert_eq!(rig.exec(command(&["/bin/true"])).await.unwrap().exit_code, 0);
-            ours.push(begun.elapsed());
-        }
-        ours.sort();
-        let name = format!("forge-cost-{}", std::process::id());
-        let cli = |arguments: &[&str]| {
-            let done = std::process::Command::new(engine.kind.name()).args(arguments).output().unwrap();
-            assert!(done.status.success(), "{done:?}");
-        };
-        let say = |way: &str, time: Duration| {
-            println!(
-                "{:8} {way:24} {:9.3} ms {:6.1}x",
-                engine.kind.name(),
-                time.as_secs_f64() * 1e3,
-                time.as_secs_f64() / plain.as_secs_f64()
-            );
-        };
-        say("plain fork+exec", plain);
-        say("through our init", ours[ours.len() / 2]);
-        if engine.kind == Kind::Docker {
-            cli(&["run", "-d", "--rm", "--network", "none", "--name", &name, IMAGE, "sleep", "1000"]);
-            say("docker exec", median(10, || cli(&["exec", &name, "/bin/true"])));
-            cli(&["kill", &name]);
-            say("docker run", median(5, || cli(&["run", "--rm", "--network", "none", IMAGE, "/bin/true"])));
-        }
-        let mut opened = Vec::new();
-        for _ in 0..5 {
-            let begun = Instant::now();
-            let rig = Rig::new(&engine).await;
-            opened.push(begun.elapsed());
-            drop(rig);
-        }
-        opened.sort();
-        say("opening a box", opened[2]);
-    });
-}
-
-fn median(times: usize, mut work: impl FnMut()) -> Duration {
-    let mut all: Vec<Duration> = (0..times)
-        .map(|_| {
-            let begun = Instant::now();
-            work();
-            begun.elapsed()
-        })
-        .collect();
-    all.sort();
-    all[times / 2]
 }
 
 /// Plays an owner that is killed: opens a box, says its id, and runs a command that does not end.

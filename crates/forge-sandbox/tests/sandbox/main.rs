@@ -15,7 +15,6 @@ mod egress;
 mod engine;
 mod isolation;
 mod limits;
-mod measure;
 mod once;
 mod rig;
 mod run;
