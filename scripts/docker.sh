@@ -2,7 +2,7 @@
 # Container engines for the tests of the docker and podman backends.
 #
 #   scripts/docker.sh up      start what does not run yet, make the test image; say where the engines are
-#   scripts/docker.sh down    stop what `up` started, and nothing else; where FORGE_ENGINES_STARTED is set, as the
+#   scripts/docker.sh down    stop what `up` started, and nothing else; where FORGE_TEST_ENGINES_STARTED is set, as the
 #                             lines of `up` do, what that one call started
 #
 # Needs root, docker (20.10 or newer) and debootstrap; podman is optional. What is missing is said, and is a failure
@@ -25,7 +25,7 @@ say() { echo "docker: $*" >&2; }
 # However `up` ends: what it started has to be stopped.
 finish_up() {
     [ -z "$root" ] || rm -rf --one-file-system "$root"
-    echo "export FORGE_ENGINES_STARTED='$started'"
+    echo "export FORGE_TEST_ENGINES_STARTED='$started'"
 }
 
 lacking() { # lacking WHY
@@ -148,7 +148,7 @@ up)
     ! answers "$podman_socket" || echo "export FORGE_TEST_PODMAN=unix://$podman_socket"
     ;;
 down)
-    for engine in ${FORGE_ENGINES_STARTED-podman dockerd}; do
+    for engine in ${FORGE_TEST_ENGINES_STARTED-podman dockerd}; do
         stop "$engine"
     done
     # Logs and process ids, of no use without an engine.

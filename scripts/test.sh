@@ -86,7 +86,7 @@ totals() {
 finish() {
     local result=$?
     # Only what was started above.
-    [ -z "${FORGE_ENGINES_STARTED:-}" ] || scripts/docker.sh down || true
+    [ -z "${FORGE_TEST_ENGINES_STARTED:-}" ] || scripts/docker.sh down || true
     echo
     if [ -s "$TEST_SKIP_LOG" ]; then
         echo "== not tested on this machine"
