@@ -76,7 +76,8 @@ impl Forge {
     ) -> Result<SandboxSpec, Error> {
         let mut spec = spec(loaded, repo, more_repos)?;
         spec.backend = self.backend(loaded, &spec).await?;
-        Ok(spec)
+        let backend = spec.backend.clone();
+        Ok(fitted(loaded, spec, &backend))
     }
 
     /// `auto` is decided when the run is created, so that a resumed run gets the same box: native where this machine
@@ -133,13 +134,27 @@ impl Forge {
         // What the probes' boxes keep of their workspaces is nobody's.
         let scratch = scratch(self.data(), VERIFY)?;
         let boxes = backends(loaded, scratch.path())?;
-        let verdict = verify(&boxes, backend, scope, template).await?;
+        let template = fitted(loaded, template.clone(), backend);
+        let verdict = verify(&boxes, backend, scope, &template).await?;
         let key = Verdict::cache_key(backend, &boxes.version(backend).await?, scope);
         if let Err(error) = verdict.store(&verdicts(loaded), &key) {
             tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
         }
         Ok(verdict)
     }
+}
+
+/// A container's image brings its own tools: the host's toolchains, which were built for the host's libraries, are not
+/// offered there. Folders that the settings name are.
+fn fitted(loaded: &Loaded, mut spec: SandboxSpec, backend: &str) -> SandboxSpec {
+    if matches!(backend, "docker" | "podman") {
+        let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
+        spec.read_only.clone_from(&loaded.settings.sandbox.read_only_paths);
+        spec.env.retain(|(name, _)| {
+            name != "PATH" && !found.variables.iter().any(|(variable, _)| variable == name)
+        });
+    }
+    spec
 }
 
 /// Where verdicts on backends lie.
