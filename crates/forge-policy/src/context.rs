@@ -4,7 +4,7 @@
 //! plan, the messages are only ever appended to. Provider-side caches live from that.
 
 use forge_types::{
-    ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Plan, RunState, SandboxSpec, ToolSpec,
+    ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Plan, ReplyFormat, RunState, SandboxSpec, ToolSpec,
 };
 use std::fmt::Write as _;
 
@@ -73,6 +73,8 @@ pub fn request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest 
         messages: state.messages.clone(),
         tools: plan.tools.clone(),
         settings: ModelSettings { max_tokens: Some(call.max_tokens), ..plan.settings },
+        format: ReplyFormat::Text,
+        organization: None,
     }
 }
 

@@ -16,7 +16,7 @@ pub use async_trait::async_trait;
 pub use clock::Clock;
 pub use journal::Journal;
 pub use ledger::Ledger;
-pub use model::{Deltas, Model};
+pub use model::{Deltas, Embedder, Model};
 pub use queue::{Queue, QueueTable};
 pub use sandbox::{Files, Sandbox, Workspace};
 pub use tool::Tool;

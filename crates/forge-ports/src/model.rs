@@ -1,7 +1,7 @@
 //! Models of providers.
 
 use async_trait::async_trait;
-use forge_types::{Class, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
+use forge_types::{Class, EmbedRequest, Embeddings, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
 use std::time::Duration;
 
 /// What can go wrong with one attempt to ask a model.
@@ -62,4 +62,14 @@ impl Deltas for () {
 pub trait Model: Send + Sync {
     /// Asks a model and streams its reply.
     async fn reply(&self, request: ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error>;
+}
+
+/// A provider's models that turn texts into vectors.
+///
+/// One call is one HTTP attempt, as with [`Model`]. The reply has one vector per text in their order, or it is an
+/// error; a provider that has no such models says so ([`ErrorKind::Format`]).
+#[async_trait]
+pub trait Embedder: Send + Sync {
+    /// Turns texts into vectors.
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, Error>;
 }

@@ -31,7 +31,9 @@ pub use event::{Created, Event, EventKind, Source, Travel, Verdict};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, Limits, OnLimit};
 pub use message::{Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
-pub use model::{Finish, ModelReply, ModelRequest, ModelSettings, Route};
+pub use model::{
+    EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat, Route,
+};
 pub use money::{Money, Price};
 pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule};
 pub use sandbox::{

@@ -46,6 +46,35 @@ pub struct ModelRequest {
     pub tools: Vec<ToolSpec>,
     /// Settings.
     pub settings: ModelSettings,
+    /// What the reply has to look like.
+    pub format: ReplyFormat,
+    /// The organization that is charged, if not the provider's configured one; used by providers that know
+    /// organizations, ignored by the others.
+    pub organization: Option<String>,
+}
+
+/// What the text of a reply has to look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ReplyFormat {
+    /// Whatever the model writes.
+    #[default]
+    Text,
+    /// One JSON value that fits a schema: asked for in the provider's own way, and checked when it is there.
+    Json(JsonFormat),
+}
+
+/// A form for structured replies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonFormat {
+    /// Its name, of ASCII letters, digits, `_` and `-`, at most 64; some providers show it to the model.
+    pub name: String,
+    /// The JSON Schema that the reply must fit. Providers of strict schemas want every property required and
+    /// `additionalProperties` false.
+    pub schema: serde_json::Value,
+    /// A grammar in GBNF, for servers that take grammars; without one these follow the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<String>,
 }
 
 /// Why a reply ended. Recorded, never decisive except for `Length`.
@@ -109,4 +138,28 @@ impl ModelReply {
             PartKind::Call(_) | PartKind::Result(_) => false,
         })
     }
+}
+
+/// Texts to be turned into vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbedRequest {
+    /// Whom to ask.
+    pub route: Route,
+    /// The texts; each becomes one vector.
+    pub texts: Vec<String>,
+    /// The organization that is charged, as in [`ModelRequest`].
+    pub organization: Option<String>,
+    /// Longest time for the whole answer; milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// The vectors of texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// One vector per text, in the order of the texts, all of one length.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens used; all of them are `input`.
+    pub usage: Usage,
+    /// The model that answered, as the provider names it.
+    pub model: String,
 }

@@ -5,7 +5,9 @@ use forge_models::{Key, Models, Options, ProviderOptions, ScriptSource, SetupErr
 use forge_ports::Model;
 use forge_testkit::contract::model::run;
 use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Settings, Shape};
-use forge_types::{ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Part, Role, Route};
+use forge_types::{
+    ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Part, ReplyFormat, Role, Route,
+};
 
 fn models(provider: ProviderOptions) -> Result<Models, SetupError> {
     Models::new(&Options { providers: vec![provider], ..Options::default() })
@@ -31,6 +33,8 @@ fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest 
             top_p: None,
             timeout_ms: 20_000,
         },
+        format: ReplyFormat::Text,
+        organization: None,
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use forge_ports::model::{Deltas, Error, Model};
 use forge_types::{
-    Message, ModelReply, ModelRequest, ModelSettings, ParamSpec, ParamType, Part, Role, Route, ToolAccess,
-    ToolCall, ToolCategory, ToolResultPart, ToolSpec,
+    Message, ModelReply, ModelRequest, ModelSettings, ParamSpec, ParamType, Part, ReplyFormat, Role, Route,
+    ToolAccess, ToolCall, ToolCategory, ToolResultPart, ToolSpec,
 };
 
 use crate::model_server::{ModelServer, Reply, Script, Shape};
@@ -163,6 +163,8 @@ fn request(route: &Route, messages: Vec<Message>) -> ModelRequest {
         messages: messages.into_iter().map(std::sync::Arc::new).collect(),
         tools: vec![tool("read_file", &[("path", ParamType::String)]), tool("list_files", &[])],
         settings: ModelSettings { max_tokens: Some(512), temperature: None, top_p: None, timeout_ms: 20_000 },
+        format: ReplyFormat::Text,
+        organization: None,
     }
 }
 
