@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::assembly::{Assembly, Fault};
 use crate::errors::{self, Asked};
-use crate::options::Options;
+use crate::options::{Key, Options};
 use crate::retry_after::retry_after;
 use crate::service::Provider;
 use crate::shape::{Decode, Encoded, Framing, Progress};
@@ -142,10 +142,11 @@ pub(crate) fn chain(error: &reqwest::Error) -> String {
 pub(crate) async fn ask(
     clients: &Clients,
     provider: &Provider,
+    key: Option<&Key>,
     request: &ModelRequest,
     deltas: &dyn Deltas,
 ) -> Result<ModelReply, Error> {
-    let asked = provider.asked(&request.route.model);
+    let asked = provider.asked(&request.route.model, key);
     let silence = Duration::from_millis(request.settings.timeout_ms.max(1));
     let started = Instant::now();
     let encoded = provider.vendor.shape.encode(provider.vendor, request);
@@ -184,7 +185,7 @@ async fn send(
 ) -> Result<Response, Error> {
     let url = provider.url(&encoded.path);
     let mut headers = encoded.headers;
-    headers.extend(provider.headers());
+    headers.extend(provider.headers(asked.key));
     let post = async |reuse: Reuse, body: Vec<u8>| {
         let mut call = clients
             .for_url(&url, reuse)?

@@ -9,6 +9,7 @@
 //! extends those of a shorter one; nothing is read or connected before the first call.
 
 mod assembly;
+mod bearer;
 pub mod catalog;
 mod errors;
 mod http;
@@ -21,6 +22,7 @@ mod shape;
 pub mod sse;
 pub mod vendors;
 
+pub use bearer::{Bearer, TokenError, TokenSource};
 pub use catalog::facts;
 pub use options::{Key, Options, ProviderOptions, ScriptSource};
 pub use probe::{ConnectionTest, Sighting};

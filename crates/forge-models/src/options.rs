@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bearer::Bearer;
+
 /// A credential. It shows itself to nobody: `Debug` prints a placeholder.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
@@ -43,6 +45,8 @@ pub struct ProviderOptions {
     pub base_url: Option<String>,
     /// The key.
     pub key: Option<Key>,
+    /// Where tokens come from that stand in for a key while there is none.
+    pub bearer: Option<Bearer>,
     /// The organization that is charged, for vendors that know such a thing.
     pub organization: Option<String>,
     /// Replies of the scripted provider.

@@ -39,7 +39,9 @@ impl Models {
         let Detect::Probe { path, members } = provider.vendor.detect else { return None };
         let url = provider.root_url(path);
         let (status, body) =
-            http::get(&self.clients, &url, provider.headers(), self.probe_timeout).await.ok()?;
+            http::get(&self.clients, &url, provider.headers(provider.key.as_ref()), self.probe_timeout)
+                .await
+                .ok()?;
         let body: Value = serde_json::from_str(&body).ok()?;
         (status == 200 && members.iter().any(|member| body.get(member).is_some())).then(|| sighting(&body))
     }
@@ -57,16 +59,21 @@ impl Models {
         let started = Instant::now();
         let url = known.url(known.vendor.models_path);
         let version = [("anthropic-version", "2023-06-01".to_owned())];
-        let headers = known.headers().into_iter().chain(version);
+        let key = match known.credential().await {
+            Ok(key) => key,
+            Err(error) => return ConnectionTest { success: false, message: error.message, latency_ms: 0 },
+        };
+        let headers = known.headers(key.as_ref()).into_iter().chain(version);
         let answer = http::get(&self.clients, &url, headers, TEST_LIMIT).await;
         let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (success, message) = match answer {
             Ok((200, _)) => (true, format!("{provider} answers at {url}")),
             Ok((status, body)) => {
-                let error = crate::errors::from_status(&known.asked("any"), status, &body, None);
+                let error =
+                    crate::errors::from_status(&known.asked("any", key.as_ref()), status, &body, None);
                 (false, error.message)
             }
-            Err(why) => (false, crate::errors::unreachable(&known.asked("any"), &why).message),
+            Err(why) => (false, crate::errors::unreachable(&known.asked("any", key.as_ref()), &why).message),
         };
         ConnectionTest { success, message, latency_ms }
     }

@@ -7,6 +7,7 @@ use forge_ports::model::Error;
 use forge_ports::{Deltas, Model, async_trait};
 use forge_types::{ErrorKind, ModelReply, ModelRequest, PartKind, Payload};
 
+use crate::bearer::Bearer;
 use crate::errors::{self, Asked};
 use crate::http::{self, Clients, Keeping};
 use crate::options::{Key, Options, ProviderOptions};
@@ -54,6 +55,8 @@ pub(crate) struct Provider {
     /// Scheme, host and port.
     origin: String,
     pub(crate) key: Option<Key>,
+    /// Asked for a token while there is no key.
+    pub(crate) bearer: Option<Bearer>,
     organization: Option<String>,
     script: Option<Script>,
     pub(crate) keeping: Keeping,
@@ -70,6 +73,7 @@ impl Provider {
             base: String::new(),
             origin: String::new(),
             key: options.key.clone().filter(|key| vendor.key != KeyRule::None && !key.reveal().is_empty()),
+            bearer: options.bearer.clone().filter(|_| vendor.key != KeyRule::None),
             organization: options.organization.clone().filter(|name| !name.is_empty()),
             script: None,
             keeping: Keeping::default(),
@@ -91,8 +95,25 @@ impl Provider {
         Ok(provider)
     }
 
-    pub(crate) fn asked<'a>(&'a self, model: &'a str) -> Asked<'a> {
-        Asked { vendor: self.vendor, model, origin: &self.origin, key: self.key.as_ref() }
+    pub(crate) fn asked<'a>(&'a self, model: &'a str, key: Option<&'a Key>) -> Asked<'a> {
+        Asked { vendor: self.vendor, model, origin: &self.origin, key }
+    }
+
+    /// What a request authenticates with: the key, else a token; `None` if there is neither.
+    pub(crate) async fn credential(&self) -> Result<Option<Key>, Error> {
+        match (&self.key, &self.bearer) {
+            (Some(key), _) => Ok(Some(key.clone())),
+            (None, Some(bearer)) => Ok(Some(bearer.token().await?)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What stands in for a credential that was refused, if it was a token.
+    async fn instead_of(&self, refused: Option<&Key>) -> Result<Option<Key>, Error> {
+        match (&self.key, &self.bearer, refused) {
+            (None, Some(bearer), Some(refused)) => Ok(Some(bearer.instead_of(refused).await?)),
+            _ => Ok(None),
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -105,9 +126,9 @@ impl Provider {
     }
 
     /// Headers of every request: the key, to this provider only, and the organization.
-    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn headers(&self, key: Option<&Key>) -> Vec<(&'static str, String)> {
         let mut headers = Vec::new();
-        headers.extend(self.key.as_ref().map(|key| self.vendor.shape.key_header(key)));
+        headers.extend(key.map(|key| self.vendor.shape.key_header(key)));
         if let (Some(name), Some(value)) = (self.vendor.organization_header, &self.organization) {
             headers.push((name, value.clone()));
         }
@@ -170,14 +191,22 @@ impl Model for Models {
         if let Some(script) = &provider.script {
             return script.reply(&request, deltas);
         }
-        if provider.vendor.key == KeyRule::Required && provider.key.is_none() {
+        let key = provider.credential().await?;
+        if provider.vendor.key == KeyRule::Required && key.is_none() {
             let message = format!(
                 "provider `{name}` has no key. Set {}, or choose a provider that needs none.",
                 provider.vendor.key_env.first().copied().unwrap_or("its key")
             );
             return Err(Error { kind: ErrorKind::Auth, message, retry_after: None });
         }
-        http::ask(&self.clients, provider, &request, deltas).await
+        match http::ask(&self.clients, provider, key.as_ref(), &request, deltas).await {
+            // A token that somebody revoked or that expired early. Nothing has been streamed yet.
+            Err(error) if error.kind == ErrorKind::Auth => match provider.instead_of(key.as_ref()).await? {
+                Some(renewed) => http::ask(&self.clients, provider, Some(&renewed), &request, deltas).await,
+                None => Err(error),
+            },
+            answer => answer,
+        }
     }
 }
 

@@ -157,6 +157,7 @@ fn provider_options(loaded: &Loaded) -> Vec<ProviderOptions> {
                 name: vendor.name.to_owned(),
                 base_url: base_url.or_else(|| own.and_then(|own| own.base_url.clone())),
                 key: loaded.secrets.get(vendor.name).map(|secret| Key::new(secret.expose())),
+                bearer: None,
                 organization: settings.model.organization_id.clone(),
                 script: own.and_then(|own| own.script.clone()).map(ScriptSource::File),
             }
