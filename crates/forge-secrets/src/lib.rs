@@ -1,0 +1,1 @@
+//! Keys that need not lie in the environment.
