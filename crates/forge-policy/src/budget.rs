@@ -3,7 +3,7 @@
 //! The worst case of a call, its whole prompt uncached and its whole allowance used, is counted before the call.
 //! Where that does not fit, the allowance shrinks; where too little is left, the limit is reached.
 
-use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Limits, Money, Plan, RunState};
+use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Limits, Money, Plan, RunState, TargetRef};
 
 /// A reply smaller than this many tokens helps nobody.
 const SMALLEST_REPLY: u64 = 256;
@@ -37,8 +37,8 @@ pub fn limits(state: &RunState, plan: &Plan) -> Limits {
 
 /// The prompt's tokens: what the provider counted last time plus a third of the bytes added since, or a third of
 /// all bytes. Three bytes a token is on the safe side for program text.
-pub fn estimate_input(state: &RunState, plan: &Plan) -> u64 {
-    match state.measured {
+pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
+    match state.measured.filter(|_| state.target == target) {
         Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
         None => {
             let tools: usize = plan.tools.iter().map(|t| t.signature().len() * 2 + 60).sum();
@@ -47,28 +47,29 @@ pub fn estimate_input(state: &RunState, plan: &Plan) -> u64 {
     }
 }
 
-/// The allowance of the next call.
+/// The allowance of the next call, of the plan's target `at`.
 ///
 /// # Errors
 /// [`Refusal`] if a ceiling leaves no room for it.
-pub fn allow(state: &RunState, plan: &Plan) -> Result<Allowance, Refusal> {
+pub fn allow(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, Refusal> {
     let limits = limits(state, plan);
-    let input = estimate_input(state, plan);
+    let target = plan.target(at);
+    let input = estimate_input(state, plan, at);
     let mut output = plan.settings.max_tokens.unwrap_or(DEFAULT_REPLY);
     output = output.saturating_mul(1 << state.cuts.min(2));
-    output = output.min(plan.facts.max_output.unwrap_or(u64::MAX).max(SMALLEST_REPLY));
+    output = output.min(target.facts.max_output.unwrap_or(u64::MAX).max(SMALLEST_REPLY));
     let smallest = SMALLEST_REPLY.min(output);
 
-    output = output.min(fit_window(plan, input, smallest)?);
+    output = output.min(fit_window(target, input, smallest)?);
     let left = limits.max_tokens.saturating_sub(state.usage.counted()).saturating_sub(input);
     if left < smallest {
         return Err(Refusal::Limit(LimitKind::Tokens, token_message(state, &limits, input)));
     }
     output = output.min(left);
 
-    let Some(price) = plan.facts.price else {
+    let Some(price) = target.facts.price else {
         return match plan.cost_rule {
-            CostRule::Strict => Err(Refusal::Error(unknown_price(plan))),
+            CostRule::Strict => Err(Refusal::Error(unknown_price(target))),
             CostRule::Default | CostRule::AllowUnknown => Ok(Allowance { input, output, reserve: None }),
         };
     };
@@ -84,15 +85,15 @@ pub fn allow(state: &RunState, plan: &Plan) -> Result<Allowance, Refusal> {
     Ok(Allowance { input, output, reserve: Some(price.worst_case(input, output)) })
 }
 
-fn fit_window(plan: &Plan, input: u64, smallest: u64) -> Result<u64, Refusal> {
-    let room = plan.facts.window.saturating_sub(input);
+fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, Refusal> {
+    let room = target.facts.window.saturating_sub(input);
     if room < smallest {
         return Err(Refusal::Error(ErrorInfo::fatal(
             ErrorKind::ContextOverflow,
             format!(
                 "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
                  model with a larger window with --model",
-                plan.route, plan.facts.window
+                target.route, target.facts.window
             ),
         )));
     }
@@ -116,13 +117,13 @@ fn cost_message(state: &RunState, limits: &Limits) -> String {
     )
 }
 
-fn unknown_price(plan: &Plan) -> ErrorInfo {
+fn unknown_price(target: TargetRef<'_>) -> ErrorInfo {
     ErrorInfo::fatal(
         ErrorKind::BudgetExceeded,
         format!(
             "the price of {} is unknown, so the cost ceiling that you set can't be kept. Choose another model, \
              or allow it with cost.allow_unknown = true",
-            plan.route
+            target.route
         ),
     )
 }

@@ -6,7 +6,10 @@
 pub mod agent;
 pub mod budget;
 pub mod context;
+pub mod cooldown;
+pub mod fallback;
 pub mod guard;
 pub mod isolation;
 pub mod retry;
 pub mod route;
+pub mod router;

@@ -1,4 +1,4 @@
-//! Whether and when a failed model call is tried again (PROV-4).
+//! Whether and when a failed model call is tried again at the same provider (PROV-4).
 
 use forge_types::{EffectId, ErrorInfo, ErrorKind, RetryRule, RunId, Timestamp};
 use std::time::Duration;
@@ -8,33 +8,53 @@ use std::time::Duration;
 pub enum Next {
     /// Try again, not before this time.
     TryAt(Timestamp),
-    /// The wait is too long to hold a process for: park the run until then.
-    ParkUntil(Timestamp),
-    /// Do not try again.
-    GiveUp,
+    /// The provider asks for a wait that is too long to hold a process for.
+    AskedToWait(Timestamp),
+    /// All tries are used, or all the time there was for waiting.
+    UsedUp,
+    /// The same request fails again, there and elsewhere: do not try again.
+    Abort,
 }
 
 /// Replies that are not what the wire format promises are asked for once more only.
 const MALFORMED_TRIES: u32 = 2;
 
-/// Decides after the `failures`-th failure of one turn.
+/// Decides after the `failures`-th failure of one turn at one provider, whose calls waited `delayed_ms` so far.
 ///
 /// The delay doubles from `rule.base_ms` to `rule.cap_ms`, plus up to a quarter of it. The addition is drawn from
-/// `seed`, so that replay decides the same. A `Retry-After` replaces the delay; one above the cap parks the run.
-pub fn next(rule: &RetryRule, failures: u32, error: &ErrorInfo, seed: u64, now: Timestamp) -> Next {
+/// `seed`, so that replay decides the same. A `Retry-After` replaces the delay; one above the cap is not waited for
+/// here. All delays of a turn together stay below `rule.max_wait_ms`.
+pub fn next(
+    rule: &RetryRule,
+    failures: u32,
+    delayed_ms: u64,
+    error: &ErrorInfo,
+    seed: u64,
+    now: Timestamp,
+) -> Next {
+    if !error.retryable {
+        return Next::Abort;
+    }
+    let at = |millis: u64| now.after(Duration::from_millis(millis));
+    if let Some(after) = error.retry_after_ms.filter(|after| *after > rule.cap_ms) {
+        return Next::AskedToWait(at(after));
+    }
     let tries =
         if error.kind == ErrorKind::MalformedResponse { rule.tries.min(MALFORMED_TRIES) } else { rule.tries };
-    if !error.retryable || failures >= tries {
-        return Next::GiveUp;
+    if failures >= tries {
+        return Next::UsedUp;
     }
-    if let Some(after) = error.retry_after_ms {
-        let at = now.after(Duration::from_millis(after));
-        return if after > rule.cap_ms { Next::ParkUntil(at) } else { Next::TryAt(at) };
+    let delay = error.retry_after_ms.unwrap_or_else(|| backoff(rule, failures, seed));
+    if delayed_ms.saturating_add(delay) > rule.max_wait_ms {
+        return Next::UsedUp;
     }
+    Next::TryAt(at(delay))
+}
+
+fn backoff(rule: &RetryRule, failures: u32, seed: u64) -> u64 {
     let doubled = rule.base_ms.saturating_mul(1_u64 << failures.saturating_sub(1).min(20));
     let delay = doubled.min(rule.cap_ms);
-    let extra = delay / 4 * (seed % 1_000) / 1_000;
-    Next::TryAt(now.after(Duration::from_millis(delay + extra)))
+    delay + delay / 4 * (seed % 1_000) / 1_000
 }
 
 /// A number that looks random but follows from what it is for (FNV-1a over the text of its parts, then the
@@ -52,14 +72,16 @@ pub fn seed(run: RunId, effect: EffectId, attempt: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp::from_micros(0);
 
     fn delay(failures: u32, error: &ErrorInfo, seed: u64) -> String {
-        match next(&RetryRule::default(), failures, error, seed, NOW) {
+        match next(&RetryRule::default(), failures, 0, error, seed, NOW) {
             Next::TryAt(at) => format!("try {}", at.millis_since(NOW)),
-            Next::ParkUntil(at) => format!("park {}", at.millis_since(NOW)),
-            Next::GiveUp => "give up".into(),
+            Next::AskedToWait(at) => format!("wait {}", at.millis_since(NOW)),
+            Next::UsedUp => "used up".into(),
+            Next::Abort => "abort".into(),
         }
     }
 
@@ -67,34 +89,56 @@ mod tests {
     fn delays_double_up_to_the_cap_and_end() {
         let error = ErrorInfo::retryable(ErrorKind::Overloaded, "529", None);
         let all: Vec<_> = (1..=5).map(|n| delay(n, &error, 0)).collect();
-        assert_eq!(all, ["try 2000", "try 4000", "try 8000", "try 16000", "give up"]);
+        assert_eq!(all, ["try 2000", "try 4000", "try 8000", "try 16000", "used up"]);
         let rule = RetryRule { tries: 99, ..RetryRule::default() };
-        assert_eq!(next(&rule, 60, &error, 0, NOW), Next::TryAt(Timestamp::from_micros(30_000_000)));
+        assert_eq!(next(&rule, 60, 0, &error, 0, NOW), Next::TryAt(Timestamp::from_micros(30_000_000)));
     }
 
     #[test]
     fn the_random_part_stays_below_a_quarter() {
         let error = ErrorInfo::retryable(ErrorKind::Timeout, "slow", None);
         for seed in 0..5_000 {
-            let Next::TryAt(at) = next(&RetryRule::default(), 1, &error, seed, NOW) else { panic!() };
+            let Next::TryAt(at) = next(&RetryRule::default(), 1, 0, &error, seed, NOW) else { panic!() };
             assert!((2_000..2_500).contains(&at.millis_since(NOW)));
         }
     }
 
     #[test]
-    fn retry_after_is_honoured_up_to_the_cap_and_parks_beyond() {
+    fn retry_after_is_honoured_up_to_the_cap_and_not_beyond() {
         let after = |s| ErrorInfo::retryable(ErrorKind::RateLimit, "429", Some(Duration::from_secs(s)));
         assert_eq!(delay(1, &after(0), 7), "try 0");
         assert_eq!(delay(1, &after(7), 7), "try 7000");
-        assert_eq!(delay(1, &after(3600), 7), "park 3600000");
+        assert_eq!(delay(1, &after(3600), 7), "wait 3600000");
     }
 
     #[test]
     fn some_faults_are_never_or_once_tried_again() {
-        assert_eq!(delay(1, &ErrorInfo::fatal(ErrorKind::Auth, "401"), 0), "give up");
+        assert_eq!(delay(1, &ErrorInfo::fatal(ErrorKind::Auth, "401"), 0), "abort");
         let garbage = ErrorInfo::retryable(ErrorKind::MalformedResponse, "not JSON", None);
         assert_eq!(delay(1, &garbage, 0), "try 2000");
-        assert_eq!(delay(2, &garbage, 0), "give up");
+        assert_eq!(delay(2, &garbage, 0), "used up");
+    }
+
+    proptest! {
+        #[test]
+        fn all_delays_of_a_call_together_are_bounded(
+            tries in 1_u32..12, base_ms in 1_u64..30_000, max_wait_ms in 0_u64..400_000, seed: u64,
+            asked in proptest::collection::vec(proptest::option::of(0_u64..60_000), 12),
+        ) {
+            let rule = RetryRule { tries, base_ms, max_wait_ms, ..RetryRule::default() };
+            let (mut now, mut delayed, mut failures) = (NOW, 0, 0);
+            for after in asked {
+                failures += 1;
+                let after = after.map(Duration::from_millis);
+                let error = ErrorInfo::retryable(ErrorKind::RateLimit, "429", after);
+                let Next::TryAt(at) = next(&rule, failures, delayed, &error, seed, now) else { break };
+                prop_assert!(at.millis_since(now) <= rule.cap_ms * 5 / 4);
+                delayed += at.millis_since(now);
+                now = at;
+            }
+            prop_assert!(delayed <= max_wait_ms);
+            prop_assert!(failures <= tries);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod ledger;
 pub mod model;
 pub mod queue;
+pub mod routing;
 pub mod sandbox;
 pub mod tool;
 pub mod views;

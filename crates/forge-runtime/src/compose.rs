@@ -75,6 +75,12 @@ impl Forge {
         let own = settings.agent.system_prompt.as_deref();
         Ok(Plan {
             version: PLAN_VERSION,
+            organization: None,
+            fallbacks: Vec::new(),
+            routing: None,
+            reference: None,
+            executor: forge_types::Executor::React,
+            tool_layer: forge_types::ToolLayer::Real,
             system: context::system_prompt(&tools, &sandbox, own),
             settings: ModelSettings {
                 max_tokens: Some(settings.model.max_tokens),

@@ -8,6 +8,7 @@ const TASK_CHARS: usize = 200;
 
 /// The row of a run.
 pub(crate) fn row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
+    let asked = plan.target(state.target).route;
     let created = state.created.as_ref();
     let ending = state.ending.as_ref();
     let error = ending.and_then(|ending| ending.error.as_ref());
@@ -19,8 +20,8 @@ pub(crate) fn row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
         status: state.status,
         waiting_for: state.waiting_for,
         phase: state.phase().to_owned(),
-        provider: plan.route.provider.clone(),
-        model: plan.route.model.clone(),
+        provider: asked.provider.clone(),
+        model: asked.model.clone(),
         iterations: state.iterations,
         tokens_in: state.usage.input,
         tokens_out: state.usage.output,

@@ -8,6 +8,7 @@
 //! What is absent: this crate understands no event beyond its JSON form, holds no run's state, and decides
 //! nothing but what the ports promise (order, ceilings, one taker per command).
 
+mod advice;
 mod fault;
 mod files;
 mod read;

@@ -1,5 +1,6 @@
 //! What is written, and the statements that write it.
 
+use crate::advice::Advice;
 use crate::read::{SEQ_BITS, event_id, item_status};
 use crate::runs::{self, int};
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
@@ -21,6 +22,8 @@ pub(crate) enum Write {
     Begin { run: RunId, at: Timestamp },
     /// An item's status.
     Set { run: RunId, status: ItemStatus },
+    /// What runs share about the choice of models.
+    Advise(Box<Advice>),
 }
 
 /// A batch whose events are already text, so that the thread that writes does not spend its time on that.
@@ -75,7 +78,7 @@ impl Write {
                 events + blobs + batch.checkpoint.as_ref().map_or(0, |c| c.state.len())
             }
             Self::Send { command, .. } => command.len(),
-            Self::Put { .. } | Self::Begin { .. } | Self::Set { .. } => 0,
+            Self::Put { .. } | Self::Begin { .. } | Self::Set { .. } | Self::Advise(_) => 0,
         }
     }
 
@@ -88,6 +91,7 @@ impl Write {
             Self::Put { run, priority, at } => put(connection, *run, *priority, *at).map(|()| 0),
             Self::Begin { run, at } => begin(connection, *run, *at),
             Self::Set { run, status } => set(connection, *run, *status).map(|()| 0),
+            Self::Advise(advice) => advice.apply(connection).map_err(Fault::from),
         }
     }
 }

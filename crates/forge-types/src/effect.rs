@@ -1,6 +1,6 @@
 //! What a run does to the world, and what came of it.
 
-use crate::{ErrorInfo, ModelReply, Money, Timestamp, ToolAccess, ToolCall, ToolOutput};
+use crate::{ErrorInfo, ModelReply, Money, Rejected, Timestamp, ToolAccess, ToolCall, ToolOutput};
 use serde::{Deserialize, Serialize};
 
 /// A call of a model. The request itself follows from the run's state and its plan.
@@ -17,6 +17,17 @@ pub struct ModelCall {
     pub not_before: Option<Timestamp>,
     /// Prompt tokens, estimated; what was reserved for it counts them all as uncached.
     pub input_estimate: u64,
+    /// Which of the plan's targets is asked: 0 is its route, then its fallbacks.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub target: u32,
+    /// Those of the targets that would have come before it, and why they were passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<Rejected>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_first(target: &u32) -> bool {
+    *target == 0
 }
 
 /// A run of a tool.

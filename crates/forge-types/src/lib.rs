@@ -8,13 +8,16 @@ mod effect;
 mod egress;
 mod error;
 mod event;
+mod executor;
 mod id;
 mod limits;
+mod memory;
 mod message;
 mod model;
 mod money;
 mod plan;
 pub mod record;
+mod routing;
 mod sandbox;
 mod state;
 mod status;
@@ -28,21 +31,27 @@ pub use effect::{Effect, ModelCall, Outcome, ToolRun};
 pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{Class, ErrorInfo, ErrorKind};
 pub use event::{Created, Event, EventKind, Source, Travel, Verdict};
+pub use executor::{Executor, ToolLayer};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, Limits, OnLimit};
+pub use memory::{Fact, Said};
 pub use message::{Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
 pub use model::{
     EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat, Route,
+    Unfit,
 };
 pub use money::{Money, Price};
-pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule};
+pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule, Target, TargetRef};
+pub use routing::{
+    Cooldown, Reference, Rejected, RouteStage, Routing, Savings, StageVerdict, TaskKind, Tier, WeightRow,
+};
 pub use sandbox::{
     ApplyPolicy, ChangeKind, Conflict, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits,
     SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
 };
 pub use state::{
     ApplyOutcome, CallState, Ending, History, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, Step,
-    ToolRecord,
+    ToolRecord, Tried,
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;

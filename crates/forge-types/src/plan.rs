@@ -1,6 +1,9 @@
 //! The plan of a run: everything its decisions depend on, frozen by hash when the run is created.
 
-use crate::{Limits, ModelSettings, Money, Price, Route, SandboxSpec, ToolSpec};
+use crate::{
+    Executor, Limits, ModelSettings, Money, Price, Reference, Route, Routing, SandboxSpec, ToolAccess,
+    ToolLayer, ToolSpec,
+};
 use serde::{Deserialize, Serialize};
 
 /// What is known of the model that a run uses.
@@ -43,12 +46,44 @@ pub struct RetryRule {
     pub base_ms: u64,
     /// Longest delay in milliseconds.
     pub cap_ms: u64,
+    /// Longest time in milliseconds that all delays of one call together may take.
+    #[serde(default = "RetryRule::max_wait_ms")]
+    pub max_wait_ms: u64,
+}
+
+impl RetryRule {
+    const fn max_wait_ms() -> u64 {
+        300_000
+    }
 }
 
 impl Default for RetryRule {
     fn default() -> Self {
-        Self { tries: 5, base_ms: 2_000, cap_ms: 30_000 }
+        Self { tries: 5, base_ms: 2_000, cap_ms: 30_000, max_wait_ms: Self::max_wait_ms() }
     }
+}
+
+/// Somebody else to ask when the first can't be had (PROV-9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Whom to ask.
+    pub route: Route,
+    /// What is known of that model.
+    pub facts: ModelFacts,
+    /// The organization that is charged, if not the provider's configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+}
+
+/// One of those that a run may ask, by [`Plan::target`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetRef<'a> {
+    /// Whom to ask.
+    pub route: &'a Route,
+    /// What is known of that model.
+    pub facts: &'a ModelFacts,
+    /// The organization that is charged, if not the provider's configured one.
+    pub organization: Option<&'a str>,
 }
 
 /// The frozen plan of a run.
@@ -60,6 +95,24 @@ pub struct Plan {
     pub route: Route,
     /// What is known of that model.
     pub facts: ModelFacts,
+    /// The organization that is charged, if not the provider's configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// Whom to ask when that one can't be had, in this order.
+    #[serde(default)]
+    pub fallbacks: Vec<Target>,
+    /// Why that one.
+    #[serde(default)]
+    pub routing: Option<Box<Routing>>,
+    /// The model that the cost is compared with.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+    /// Who carries the run out.
+    #[serde(default, skip_serializing_if = "Executor::is_react")]
+    pub executor: Executor,
+    /// What stands behind the tools.
+    #[serde(default, skip_serializing_if = "ToolLayer::is_real")]
+    pub tool_layer: ToolLayer,
     /// Settings of its calls.
     pub settings: ModelSettings,
     /// The system prompt.
@@ -98,6 +151,32 @@ impl Plan {
     /// The enabled tool that answers to `name`.
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.iter().find(|tool| tool.answers_to(name))
+    }
+
+    /// Whether the run needs a box at all: one whose tools touch nothing works without.
+    pub fn needs_box(&self) -> bool {
+        let program = matches!(self.executor, Executor::Subprocess { .. });
+        let touches = self.tools.iter().any(|tool| tool.access != ToolAccess::Nothing);
+        program || (self.tool_layer == ToolLayer::Real && touches)
+    }
+
+    /// Those that the run may ask, in order: the route, then the fallbacks.
+    pub fn targets(&self) -> impl Iterator<Item = TargetRef<'_>> {
+        let first =
+            TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
+        let others = self.fallbacks.iter().map(|target| TargetRef {
+            route: &target.route,
+            facts: &target.facts,
+            organization: target.organization.as_deref(),
+        });
+        std::iter::once(first).chain(others)
+    }
+
+    /// The one at this place; the first if there are not so many.
+    pub fn target(&self, at: u32) -> TargetRef<'_> {
+        let first =
+            TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
+        self.targets().nth(at as usize).unwrap_or(first)
     }
 
     /// The context budget in characters: tokens × 4 × 0.85 (MEM-3).

@@ -7,7 +7,7 @@ use crate::wire::{PlanFacts, Projector, Tokens, WireEvent, text};
 use crate::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, Layer, LimitKind, Message,
     NetworkPolicy, Outcome, Part, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
-    SandboxLimits, Timestamp, ToolCall, WaitingFor, WorkspaceMode,
+    SandboxLimits, Savings, Timestamp, ToolCall, WaitingFor, WorkspaceMode,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -343,6 +343,9 @@ pub struct Summary {
     pub cost_usd: f64,
     /// Whether the price of every call was known.
     pub cost_known: bool,
+    /// What the reference model would have cost; absent where one of the prices is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savings: Option<Savings>,
     /// Tool calls.
     pub tools: ToolTotals,
     /// Paths that differ from the beginning, by comparison of contents.
@@ -373,12 +376,13 @@ pub fn summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Summary
         limit: ending.and_then(|ending| ending.limit),
         duration_ms: state.worked_ms(now),
         iterations: state.iterations,
-        provider: plan.map_or_else(String::new, |plan| plan.route.provider.clone()),
-        model: plan.map_or_else(String::new, |plan| plan.route.model.clone()),
+        provider: plan.map_or_else(String::new, |plan| plan.target(state.target).route.provider.clone()),
+        model: plan.map_or_else(String::new, |plan| plan.target(state.target).route.model.clone()),
         tokens: state.usage.into(),
         tokens_known: state.usage.known,
         cost_usd: state.cost.as_usd(),
         cost_known: state.cost_known,
+        savings: plan.and_then(|plan| savings(state, plan)),
         tools: ToolTotals {
             calls: state.tools.calls,
             average_ms: state.tools.total_ms.checked_div(state.tools.calls).unwrap_or(0),
@@ -400,6 +404,13 @@ pub fn summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Summary
         created_at: state.created_at,
         completed_at: ending.map(|ending| ending.at),
     }
+}
+
+/// The comparison with the reference model, where both prices are known and something was used.
+fn savings(state: &RunState, plan: &Plan) -> Option<Savings> {
+    let used = state.usage.input > 0 || state.usage.output > 0;
+    let reference = plan.reference.as_ref().filter(|_| state.cost_known && used)?;
+    Some(reference.savings(&state.usage, state.cost))
 }
 
 fn workspace(state: &RunState, plan: Option<&Plan>) -> SummaryWorkspace {

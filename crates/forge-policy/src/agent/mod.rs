@@ -7,9 +7,11 @@
 mod judge;
 mod turn;
 
-use crate::budget;
+pub(crate) use turn::next_turn;
+
+use crate::{budget, router};
 use forge_types::{
-    ApplyPolicy, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Plan, RunState,
+    ApplyPolicy, Cooldown, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Payload, Plan, RunState,
     RunStatus, Timestamp, WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub struct Finish {
     pub limit: Option<LimitKind>,
     /// The error that ended it.
     pub error: Option<ErrorInfo>,
+    /// The answer, where it is not the text of the last reply.
+    pub answer: Option<Payload>,
 }
 
 /// What happens next. Everything in it goes into the journal before anything is done.
@@ -62,7 +66,7 @@ impl Decision {
     }
 
     fn finishing(status: RunStatus, limit: Option<LimitKind>, error: Option<ErrorInfo>) -> Self {
-        Self { finish: Some(Finish { status, limit, error }), ..Self::default() }
+        Self { finish: Some(Finish { status, limit, error, answer: None }), ..Self::default() }
     }
 
     fn failing(error: ErrorInfo) -> Self {
@@ -70,12 +74,17 @@ impl Decision {
     }
 }
 
-/// Decides what a run does next at the time `now`.
+/// Decides what a run does next at the time `now`, if no provider is left alone.
 pub fn decide(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
+    decide_beside(state, plan, &[], now)
+}
+
+/// Decides what a run does next at the time `now`, while these providers are left alone.
+pub fn decide_beside(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     match state.status {
         RunStatus::Pending => begin(state),
         RunStatus::Waiting => wait(state, now),
-        RunStatus::Running => run(state, plan, now),
+        RunStatus::Running => run(state, plan, cooling, now),
         RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled | RunStatus::TimedOut => {
             Decision::default()
         }
@@ -101,7 +110,7 @@ fn wait(state: &RunState, now: Timestamp) -> Decision {
     Decision { wake: state.wait_until, ..Decision::default() }
 }
 
-fn run(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
+fn run(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if state.cancel.is_some() {
         return stop(state, || Decision::finishing(RunStatus::Cancelled, None, None));
     }
@@ -126,9 +135,13 @@ fn run(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
     let mut decision = if state.pause {
         pause(state)
     } else if state.calls.is_empty() {
-        turn::next_turn(state, plan, now)
+        if plan.executor.dispatches() {
+            router::next(state, plan, cooling, now)
+        } else {
+            turn::next_turn(state, plan, cooling, now)
+        }
     } else {
-        judge::next_calls(state, plan)
+        router::repeated(state, plan).unwrap_or_else(|| judge::next_calls(state, plan))
     };
     decision.wake = Some(now.after(left));
     decision

@@ -2,34 +2,38 @@
 
 use super::{Decision, Start, park, reach_limit};
 use crate::budget::{self, Allowance, Refusal};
-use crate::retry::{self, Next};
+use crate::fallback::{Ladder, Next};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan, RunState, RunStatus,
-    Timestamp, WaitingFor,
+    Cooldown, Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan, RunState,
+    RunStatus, Timestamp, WaitingFor,
 };
 
 /// All calls of the last reply have their results: ask the model, try again, or end.
-pub(super) fn next_turn(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
+pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if !state.open.is_empty() {
         return Decision::default();
     }
-    if let Some(error) = &state.last_error {
-        return after_failure(state, plan, error, now);
+    let asking = Asking { state, plan, cooling, now };
+    if state.last_error.is_some() {
+        return asking.ask(state.iterations);
     }
     if state.iterations > 0 && state.last_reply.is_none() {
         // The call of this turn was interrupted before it had an outcome of its own.
-        return ask(state, plan, state.iterations, None);
+        return asking.ask(state.iterations);
     }
     match state.last_reply.and_then(|reply| after_reply(state, plan, reply)) {
         Some(decision) => decision,
-        None => ask(state, plan, state.iterations + 1, None),
+        None => asking.ask(state.iterations + 1),
     }
 }
 
 /// How the run ends with this reply; `None` if it goes on.
 fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decision> {
     if reply.empty && state.empties > 1 {
-        let text = format!("{} gave an empty or broken reply twice in a row. Try another model", plan.route);
+        let text = format!(
+            "{} gave an empty or broken reply twice in a row. Try another model",
+            plan.target(state.target).route
+        );
         return Some(Decision::failing(ErrorInfo::fatal(ErrorKind::MalformedResponse, text)));
     }
     if reply.finish == Finish::Length && state.cuts > 1 {
@@ -41,47 +45,73 @@ fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decisi
     (answered && state.steering.is_empty()).then(|| Decision::finishing(RunStatus::Completed, None, None))
 }
 
-fn after_failure(state: &RunState, plan: &Plan, error: &ErrorInfo, now: Timestamp) -> Decision {
-    let seed = retry::seed(state.run, state.next_effect, state.failures);
-    match retry::next(&plan.retry, state.failures, error, seed, now) {
-        Next::TryAt(at) => ask(state, plan, state.iterations, Some(at)),
-        Next::ParkUntil(until) => {
-            let reason =
-                format!("{}: asked to wait until {until}. `forge resume` goes on at once", error.message);
-            Decision::recording(park(state, WaitingFor::Retry, Some(until), reason))
+/// What the next call depends on.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    state: &'a RunState,
+    plan: &'a Plan,
+    cooling: &'a [Cooldown],
+    now: Timestamp,
+}
+
+impl Asking<'_> {
+    /// Asks the model, or whoever takes its place.
+    fn ask(self, iteration: u32) -> Decision {
+        let Self { state, plan, .. } = self;
+        let limits = budget::limits(state, plan);
+        if iteration > limits.max_iterations {
+            return reach_limit(state, plan, LimitKind::Iterations, budget::iterations_message(&limits));
         }
-        Next::GiveUp => Decision::failing(give_up(state, plan, error)),
-    }
-}
-
-fn give_up(state: &RunState, plan: &Plan, error: &ErrorInfo) -> ErrorInfo {
-    let message = if state.failures > 1 {
-        format!("{} failed {} times; the last time: {}", plan.route, state.failures, error.message)
-    } else {
-        error.message.clone()
-    };
-    ErrorInfo { message, ..error.clone() }
-}
-
-fn ask(state: &RunState, plan: &Plan, iteration: u32, not_before: Option<Timestamp>) -> Decision {
-    let limits = budget::limits(state, plan);
-    if iteration > limits.max_iterations {
-        return reach_limit(state, plan, LimitKind::Iterations, budget::iterations_message(&limits));
-    }
-    if !state.is_whole() {
-        let text = "a tool call has no result, or two: the conversation can't be sent. This is a fault in forge; \
-                    the journal holds what led to it";
-        return Decision::failing(ErrorInfo::fatal(ErrorKind::LoopGuard, text));
-    }
-    match budget::allow(state, plan) {
-        Ok(Allowance { input, output, reserve }) => {
+        if !state.is_whole() {
+            let text = "a tool call has no result, or two: the conversation can't be sent. This is a fault in \
+                        forge; the journal holds what led to it";
+            return Decision::failing(ErrorInfo::fatal(ErrorKind::LoopGuard, text));
+        }
+        let mut unfit = Vec::new();
+        loop {
+            let (target, not_before, passed) = match self.next(&unfit) {
+                Next::Ask { target, not_before, passed } => (target, not_before, passed),
+                Next::Park { until, reason } => {
+                    return Decision::recording(park(state, WaitingFor::Retry, Some(until), reason));
+                }
+                Next::Fail(error) => return Decision::failing(error),
+            };
+            let Allowance { input, output, reserve } = match budget::allow(state, plan, target) {
+                Ok(allowance) => allowance,
+                Err(Refusal::Limit(limit, message)) => return reach_limit(state, plan, limit, message),
+                Err(Refusal::Error(error)) if plan.fallbacks.is_empty() => return Decision::failing(error),
+                Err(Refusal::Error(error)) => {
+                    unfit.push((target, error));
+                    continue;
+                }
+            };
             let attempt = if iteration == state.iterations { state.tries + 1 } else { 1 };
-            let call =
-                ModelCall { iteration, attempt, max_tokens: output, not_before, input_estimate: input };
+            let call = ModelCall {
+                iteration,
+                attempt,
+                max_tokens: output,
+                not_before,
+                input_estimate: input,
+                target,
+                passed,
+            };
             let start = Start { effect: state.next_effect, what: Effect::CallModel(call), reserved: reserve };
-            Decision { start: vec![start], ..Decision::default() }
+            return Decision { start: vec![start], ..Decision::default() };
         }
-        Err(Refusal::Limit(limit, message)) => reach_limit(state, plan, limit, message),
-        Err(Refusal::Error(error)) => Decision::failing(error),
+    }
+
+    /// Whom to ask, if those that are `unfit` can't take this request.
+    fn next(self, unfit: &[(u32, ErrorInfo)]) -> Next {
+        let Self { state, plan, cooling, now } = self;
+        let ladder = Ladder { state, plan, cooling, unfit, now };
+        let unfit_now = unfit.iter().any(|(target, _)| *target == state.target);
+        match &state.last_error {
+            // The call was cut off before it had an outcome of its own: it is made again.
+            Some(_) if !unfit_now && state.failures == 0 => {
+                Next::Ask { target: state.target, not_before: None, passed: Vec::new() }
+            }
+            Some(error) if !unfit_now => ladder.after(error),
+            _ => ladder.first(),
+        }
     }
 }

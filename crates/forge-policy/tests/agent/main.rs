@@ -30,6 +30,12 @@ fn plan() -> Plan {
             window: 100_000,
             max_output: Some(16_000),
         },
+        organization: None,
+        fallbacks: Vec::new(),
+        routing: None,
+        reference: None,
+        executor: forge_types::Executor::React,
+        tool_layer: forge_types::ToolLayer::Real,
         settings: ModelSettings { max_tokens: Some(1_000), temperature: None, top_p: None, timeout_ms: 1 },
         system: "be good".into(),
         tools: vec![
@@ -67,6 +73,7 @@ impl World {
             repo: PathBuf::from("/r"),
             pipeline: "solo".into(),
             source: Source::Cli,
+            history: Vec::new(),
             root: run,
             plan: Digest::of(b""),
             correlation_id: String::new(),
@@ -110,13 +117,15 @@ impl World {
                 self.push(EventKind::Intended { effect, what, reserved, snapshot: None });
             }
             if let Some(finish) = decision.finish {
-                let (status, limit, error) = (finish.status, finish.limit, finish.error);
+                let (status, limit, error, answer) =
+                    (finish.status, finish.limit, finish.error, finish.answer);
                 self.push(EventKind::Finished {
                     status,
                     limit,
                     error,
                     files_modified: vec![],
                     snapshot: None,
+                    answer,
                 });
             }
         }
@@ -270,5 +279,6 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
 }
 
 mod limits;
+mod replies;
 mod stories;
 mod trouble;

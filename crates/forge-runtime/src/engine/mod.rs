@@ -8,6 +8,7 @@ mod turn;
 
 pub use boxes::BoxKeeper;
 pub(crate) use closing::{commit_message, outcome_of};
+pub(crate) use draft::externalise;
 
 use crate::Error;
 use crate::blobs::BlobCache;
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};
 
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
-const STATE_VERSION: u32 = 2;
+const STATE_VERSION: u32 = 3;
 /// Events between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 

@@ -38,7 +38,7 @@ impl Performer {
             self.parts.clock.sleep_until(time).await;
         }
         match (what, request) {
-            (Effect::CallModel(_), Some(request)) => Done::of(self.call_model(request).await),
+            (Effect::CallModel(call), Some(request)) => Done::of(self.call_model(call.target, request).await),
             (Effect::CallModel(_), None) => Done::of(Outcome::Interrupted),
             (Effect::RunTool(run), _) => {
                 let outcome = self.run_tool(&run).await;
@@ -63,7 +63,7 @@ impl Performer {
         }
     }
 
-    async fn call_model(&self, mut request: ModelRequest) -> Outcome {
+    async fn call_model(&self, target: u32, mut request: ModelRequest) -> Outcome {
         for message in &mut request.messages {
             // Only a message that lacks a text is copied.
             if message.is_inline() {
@@ -81,7 +81,8 @@ impl Performer {
         deltas.flush();
         match result {
             Ok(reply) => {
-                let cost = self.plan.facts.price.map(|price| price.cost(&reply.usage));
+                let price = self.plan.target(target).facts.price;
+                let cost = price.map(|price| price.cost(&reply.usage));
                 Outcome::Replied { reply, cost }
             }
             Err(error) => Outcome::ModelFailed { error: error.info() },

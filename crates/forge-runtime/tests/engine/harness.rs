@@ -61,7 +61,7 @@ impl World {
     }
 
     pub(crate) async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
-        let new = NewRun { task: "do the steps".into(), repo: self.repo(), source: Source::Cli };
+        let new = NewRun { task: "do the steps".into(), repo: self.repo(), source: Source::Cli, history: Vec::new() };
         forge.create(new, plan).await.expect("a run")
     }
 
@@ -91,6 +91,12 @@ pub(crate) fn plan(repo: &Path) -> Plan {
             window: 100_000,
             max_output: None,
         },
+        organization: None,
+        fallbacks: Vec::new(),
+        routing: None,
+        reference: None,
+        executor: forge_types::Executor::React,
+        tool_layer: forge_types::ToolLayer::Real,
         settings: ModelSettings {
             max_tokens: Some(1_000),
             temperature: None,

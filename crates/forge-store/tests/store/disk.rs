@@ -66,6 +66,7 @@ fn finished(run: RunId, expected: u64) -> Batch {
         error: None,
         files_modified: vec![],
         snapshot: None,
+        answer: None,
     };
     let event = Event { run, seq: Seq(expected + 1), at: time(0), kind };
     Batch { events: vec![event], ..batch(run, expected, 0) }

@@ -71,7 +71,7 @@ async fn data_of_a_newer_version_is_left_alone() {
     let error = Store::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
     match &error {
         Error::TooNew { path, found, known } => {
-            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 1));
+            assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 2));
         }
         other => panic!("too new was to come, not {other:?}"),
     }
@@ -102,15 +102,29 @@ fn what_can_not_be_a_data_folder_is_named() {
 
 /// The database of each version, as it was written then, never edited: old journals must load.
 #[tokio::test]
-async fn the_database_of_version_1_loads() {
+async fn the_databases_of_all_versions_load() {
+    for golden in [GOLDEN_1, GOLDEN] {
+        loads(golden).await;
+    }
+}
+
+#[tokio::test]
+async fn advice_of_version_2_loads() {
     let dir = tempfile::tempdir().unwrap();
     database(dir.path()).execute_batch(&fs::read_to_string(GOLDEN).unwrap()).unwrap();
+    crate::advice::check_golden(&open(dir.path())).await;
+}
+
+async fn loads(golden: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    database(dir.path()).execute_batch(&fs::read_to_string(golden).unwrap()).unwrap();
     check_golden(&open(dir.path())).await;
     let mode: String = database(dir.path()).query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal", "a database that was read in from SQL gets its log back");
 }
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.sql");
+const GOLDEN_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.sql");
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2.sql");
 const GOLDEN_RUN: RunId = RunId::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
 fn golden_row() -> RunRow {
@@ -130,6 +144,7 @@ async fn write_golden(store: &Store) {
     store.send(GOLDEN_RUN, CommandId::from_u128(7), Command::Pause).await.unwrap();
     store.put(GOLDEN_RUN, 2, time(1)).await.unwrap();
     store.begin(GOLDEN_RUN, time(2)).await.unwrap();
+    crate::advice::write_golden(store).await;
 }
 
 async fn check_golden(store: &Store) {

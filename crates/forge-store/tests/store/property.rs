@@ -31,6 +31,8 @@ fn kind() -> impl Strategy<Value = EventKind> {
                     max_tokens: effect,
                     not_before: None,
                     input_estimate: 5,
+                    target: 0,
+                    passed: Vec::new(),
                 }),
                 reserved: reserved.map(Money),
                 snapshot: None,
@@ -53,6 +55,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
             error: None,
             files_modified,
             snapshot: None,
+            answer: None,
         }),
     ]
 }

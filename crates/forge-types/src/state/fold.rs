@@ -1,11 +1,11 @@
 //! How each event changes the state. Pure: the same events give the same state.
 
 use super::calls::admit;
-use super::{ApplyOutcome, CallState, Ending, LastReply, OpenEffect, RunState, Step};
+use super::{ApplyOutcome, CallState, Ending, LastReply, OpenEffect, RunState, Step, Tried};
 use crate::{
-    Command, Effect, EffectId, Event, EventKind, Finish, Message, ModelCall, ModelReply, Money, Outcome,
-    Part, Payload, RunStatus, SandboxState, Seq, SnapshotId, Timestamp, ToolAccess, ToolOutput, ToolRun,
-    Travel,
+    Command, Effect, EffectId, ErrorInfo, Event, EventKind, Finish, Message, ModelCall, ModelReply, Money,
+    Outcome, Part, Payload, RunStatus, SandboxState, Seq, SnapshotId, Timestamp, ToolAccess, ToolOutput,
+    ToolRun, Travel, WaitingFor,
 };
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl RunState {
         self.at = event.at;
         match &event.kind {
             EventKind::Created(created) => {
+                created.history.iter().for_each(|message| self.push(message.clone()));
                 self.push(Message::user(created.task.clone()));
                 self.created = Some(created.clone());
                 self.created_at = event.at;
@@ -105,10 +106,14 @@ impl RunState {
             EventKind::StatusChanged { to, waiting_for, until, .. } => {
                 if self.change_status(*to, event.at) {
                     self.waiting_for = *waiting_for;
+                    self.parks += u32::from(*waiting_for == Some(WaitingFor::Retry));
                     self.wait_until = *until;
                 }
             }
-            EventKind::Finished { status, limit, error, files_modified, snapshot } => {
+            EventKind::Finished { status, limit, error, files_modified, snapshot, answer } => {
+                if let Some(answer) = answer {
+                    self.answer = vec![answer.clone()];
+                }
                 if let Some(snapshot) = snapshot {
                     self.history.current = Some(*snapshot);
                     self.unkept = false;
@@ -136,6 +141,9 @@ impl RunState {
             // What was waited for is over: the tries begin anew.
             self.failures = 0;
             self.last_error = None;
+            self.tried.clear();
+            self.delayed_ms = 0;
+            self.insists = self.resume && self.waiting_for == Some(WaitingFor::Retry);
         }
         if to == RunStatus::Waiting {
             self.wait_since = Some(at);
@@ -177,15 +185,15 @@ impl RunState {
         self.unkept = false;
     }
 
-    fn intend(&mut self, effect: EffectId, what: &Effect, _at: Timestamp) {
+    fn intend(&mut self, effect: EffectId, what: &Effect, at: Timestamp) {
         match what {
-            Effect::CallModel(call) => self.begin_model_call(call),
+            Effect::CallModel(call) => self.begin_model_call(call, at),
             Effect::RunTool(run) => self.begin_tool(effect, run),
         }
         self.next_effect = EffectId(self.next_effect.0.max(effect.0 + 1));
     }
 
-    fn begin_model_call(&mut self, call: &ModelCall) {
+    fn begin_model_call(&mut self, call: &ModelCall, at: Timestamp) {
         if call.iteration != self.iterations {
             self.iterations = call.iteration;
             self.tries = 0;
@@ -199,6 +207,13 @@ impl RunState {
             self.last_reply = None;
         }
         self.tries = call.attempt;
+        self.delayed_ms += call.not_before.map_or(0, |time| time.millis_since(at));
+        if call.target != self.target {
+            self.target = call.target;
+            self.failures = 0;
+            // Another model counts tokens in another way.
+            self.measured = None;
+        }
     }
 
     fn begin_tool(&mut self, effect: EffectId, run: &ToolRun) {
@@ -213,7 +228,7 @@ impl RunState {
     fn settle(&mut self, effect: EffectId, outcome: &Outcome, snapshot: Option<SnapshotId>, at: Timestamp) {
         let Some(open) = self.open.remove(&effect) else { return };
         match &open.what {
-            Effect::CallModel(call) => self.settle_model(call, outcome),
+            Effect::CallModel(call) => self.settle_model(call, outcome, at),
             Effect::RunTool(run) => {
                 self.keep(effect, run, &open, outcome, snapshot, at);
                 self.settle_tool(effect, run, outcome, open.snapshot.is_some(), at);
@@ -221,14 +236,25 @@ impl RunState {
         }
     }
 
-    fn settle_model(&mut self, call: &ModelCall, outcome: &Outcome) {
+    fn settle_model(&mut self, call: &ModelCall, outcome: &Outcome, at: Timestamp) {
         match outcome {
             Outcome::Replied { reply, cost } => self.take_reply(call, reply, *cost),
             Outcome::ModelFailed { error } => {
                 self.failures += 1;
                 self.last_error = Some(error.clone());
+                self.insists = false;
+                self.remember_failure(call.target, error, at);
             }
             _ => {}
+        }
+    }
+
+    fn remember_failure(&mut self, target: u32, error: &ErrorInfo, at: Timestamp) {
+        match self.tried.iter_mut().find(|tried| tried.target == target) {
+            Some(tried) => {
+                *tried = Tried { target, failures: tried.failures + 1, error: error.clone(), at };
+            }
+            None => self.tried.push(Tried { target, failures: 1, error: error.clone(), at }),
         }
     }
 
@@ -248,6 +274,10 @@ impl RunState {
         self.last_reply = Some(LastReply { finish: reply.finish, has_calls: !self.calls.is_empty(), empty });
         self.failures = 0;
         self.last_error = None;
+        self.tried.clear();
+        self.delayed_ms = 0;
+        self.parks = 0;
+        self.insists = false;
         self.cuts = if cut { self.cuts + 1 } else { 0 };
         self.empties = if empty { self.empties + 1 } else { 0 };
         if !empty {
@@ -303,7 +333,7 @@ impl RunState {
     ) {
         let found = self.calls.iter().position(|c| c.state == CallState::Running(effect));
         let Some(index) = found else { return };
-        let again = (run.access == ToolAccess::Read || restorable) && self.cancel.is_none();
+        let again = (run.access.repeatable() || restorable) && self.cancel.is_none();
         if let Outcome::SandboxLost { why } = outcome {
             self.sandbox_loss = Some(why.clone());
         }

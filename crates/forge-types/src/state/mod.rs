@@ -53,6 +53,19 @@ pub struct LastReply {
     pub empty: bool,
 }
 
+/// What came of asking one of the plan's targets in the current turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The target.
+    pub target: u32,
+    /// How often it failed.
+    pub failures: u32,
+    /// The last failure.
+    pub error: ErrorInfo,
+    /// When that was.
+    pub at: Timestamp,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -124,6 +137,21 @@ pub struct RunState {
     pub failures: u32,
     /// The last failure of the current turn.
     pub last_error: Option<ErrorInfo>,
+    /// The target that was asked last.
+    #[serde(default)]
+    pub target: u32,
+    /// The targets that failed in the current turn, in the order in which they were asked.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+    /// Milliseconds that the calls of the current turn waited before they were sent.
+    #[serde(default)]
+    pub delayed_ms: u64,
+    /// How often the current turn was parked for a provider.
+    #[serde(default)]
+    pub parks: u32,
+    /// Whether a person ended a wait for a provider: the current turn asks whoever is said to be unavailable.
+    #[serde(default)]
+    pub insists: bool,
     /// The last reply, until the next turn begins.
     pub last_reply: Option<LastReply>,
     /// Replies of this run that were cut by the token limit, in a row.
@@ -192,6 +220,11 @@ impl RunState {
             tries: 0,
             failures: 0,
             last_error: None,
+            target: 0,
+            tried: Vec::new(),
+            delayed_ms: 0,
+            parks: 0,
+            insists: false,
             last_reply: None,
             cuts: 0,
             empties: 0,

@@ -1,7 +1,10 @@
 //! What belongs to each kind of wire event that can occur.
 
 use super::WireKind;
-use crate::{ErrorInfo, Finish, LimitKind, RunStatus, Source, Timestamp, Usage, WaitingFor};
+use crate::{
+    ErrorInfo, Finish, LimitKind, Rejected, RouteStage, RunStatus, Source, TaskKind, Tier, Timestamp, Usage,
+    WaitingFor,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,6 +39,8 @@ wire_data! {
     IterationStarted = "iteration.started",
     /// A turn ended.
     IterationCompleted = "iteration.completed",
+    /// A model was chosen.
+    ModelRouted = "model.routed",
     /// A model is asked.
     ModelRequested = "model.requested",
     /// A model answered.
@@ -164,6 +169,25 @@ pub struct IterationCompleted {
     pub tokens: u64,
 }
 
+/// `model.routed`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRouted {
+    /// The provider.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+    /// What kind of work it is for.
+    pub task_type: TaskKind,
+    /// How hard the task is taken to be.
+    pub tier: Tier,
+    /// The stage that made the choice.
+    pub stage: RouteStage,
+    /// Why.
+    pub reason: String,
+    /// Everybody who was not taken.
+    pub rejected: Vec<Rejected>,
+}
+
 /// `model.requested`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRequested {
@@ -216,9 +240,12 @@ pub struct ModelFailed {
     pub message: String,
     /// Whether trying again may help.
     pub retryable: bool,
-    /// Milliseconds that the provider asked to wait.
+    /// Milliseconds until somebody is asked again, or that the provider asked to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in_ms: Option<u64>,
+    /// Who is asked next, as `provider/model`, if that is somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `tool.called`

@@ -4,6 +4,7 @@
 //! names and fields are public and stable; readers ignore fields that they do not know.
 
 mod budget;
+mod choice;
 mod data;
 mod kind;
 mod live;
@@ -11,7 +12,7 @@ mod project;
 
 pub use data::{
     Budget, BudgetChanged, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
-    IterationStarted, ModelCompleted, ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished,
+    IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated, RunFinished,
     RunStarted, SandboxChanged, Tokens, ToolCalled, ToolCompleted, WaitRequested, WaitResolved, WireData,
 };
 pub use kind::WireKind;

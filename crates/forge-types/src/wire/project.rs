@@ -1,6 +1,7 @@
 //! The projection: a pure fold from the journal's events to wire events.
 
 use super::budget::Watch;
+use super::choice::follow_up;
 use super::{
     ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
     ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
@@ -9,8 +10,8 @@ use super::{
 use crate::state::OutOfOrder;
 use crate::{
     Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, Limits, ModelCall, ModelReply,
-    Money, Outcome, PartKind, Payload, Plan, Route, RunId, RunState, RunStatus, SandboxState, Timestamp,
-    ToolAccess, ToolCall, ToolOutput, ToolRun, Verdict, WaitingFor,
+    Money, Outcome, PartKind, Payload, Plan, Route, Routing, RunId, RunState, RunStatus, SandboxState,
+    Timestamp, ToolAccess, ToolCall, ToolOutput, ToolRun, Verdict, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,12 @@ pub struct PlanFacts {
     pub limits: Limits,
     /// Share of a budget in percent at which it is called nearly used.
     pub alert_percent: u8,
+    /// Whom the run asks when that one can't be had.
+    #[serde(default)]
+    pub fallbacks: Vec<Route>,
+    /// Why it asks whom it asks.
+    #[serde(default)]
+    pub routing: Option<Box<Routing>>,
 }
 
 impl From<&Plan> for PlanFacts {
@@ -38,6 +45,8 @@ impl From<&Plan> for PlanFacts {
             tools: plan.tools.len() as u64,
             limits: plan.limits,
             alert_percent: plan.alert_percent,
+            fallbacks: plan.fallbacks.iter().map(|target| target.route.clone()).collect(),
+            routing: plan.routing.clone(),
         }
     }
 }
@@ -65,6 +74,12 @@ pub struct Projector {
     turn: Option<Turn>,
     box_died: bool,
     watch: Watch,
+    /// A failure of a model that is told of together with what follows from it.
+    #[serde(default)]
+    failed: Option<(Timestamp, u32, ModelFailed)>,
+    /// Whom the last `model.routed` named, by its place among the plan's targets.
+    #[serde(default)]
+    routed: Option<u32>,
 }
 
 /// Whoever has no plan any more (its blob is damaged) still gets all events.
@@ -83,6 +98,8 @@ impl Projector {
             turn: None,
             box_died: false,
             watch: Watch::default(),
+            failed: None,
+            routed: None,
         }
     }
 
@@ -109,6 +126,7 @@ impl Projector {
         let before = Before::of(&self.state, event);
         self.state.apply(event)?;
         let mut told = Told::default();
+        let failed = self.failed.take().map(|failed| follow_up(failed, event, self.facts.as_ref()));
         match &event.kind {
             EventKind::Created(created) => {
                 self.root = created.root;
@@ -131,7 +149,7 @@ impl Projector {
             EventKind::Reached { records } => records.iter().for_each(|record| told.add(reached(record))),
             EventKind::Intended { what, .. } => self.intended(what, &before, event.at, &mut told),
             EventKind::Settled { outcome, .. } => match before.effect.as_ref() {
-                Some(Effect::CallModel(_)) => self.model_settled(outcome, &mut told),
+                Some(Effect::CallModel(call)) => self.model_settled(call, outcome, event.at, &mut told),
                 Some(Effect::RunTool(run)) => tool_settled(run, outcome, &mut told),
                 None => {}
             },
@@ -157,7 +175,9 @@ impl Projector {
         if matches!(event.kind, EventKind::Finished { .. }) && before.status != self.state.status {
             self.finished(&before, &mut told);
         }
-        Ok(told.0.into_iter().map(|data| self.envelope(event.at, data)).collect())
+        let failed = failed.map(|(at, failed)| self.envelope(at, WireData::ModelFailed(failed)));
+        let told = told.0.into_iter().map(|data| self.envelope(event.at, data));
+        Ok(failed.into_iter().chain(told).collect())
     }
 
     /// Projects a whole journal; what follows an event that is out of order is left out.
@@ -191,15 +211,17 @@ impl Projector {
         self.state.limits.or_else(|| self.facts.as_ref().map(|facts| facts.limits))
     }
 
-    fn provider(&self) -> String {
-        self.facts.as_ref().map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route.provider.clone())
+    fn provider(&self, target: u32) -> String {
+        let facts = self.facts.as_ref();
+        facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).provider.clone())
     }
 
-    fn model(&self) -> String {
-        self.facts.as_ref().map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route.model.clone())
+    fn model(&self, target: u32) -> String {
+        let facts = self.facts.as_ref();
+        facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).model.clone())
     }
 
-    fn intended(&self, what: &Effect, before: &Before, at: Timestamp, told: &mut Told) {
+    fn intended(&mut self, what: &Effect, before: &Before, at: Timestamp, told: &mut Told) {
         match what {
             Effect::CallModel(call) => self.model_intended(call, before, at, told),
             Effect::RunTool(run) => {
@@ -215,14 +237,19 @@ impl Projector {
         }
     }
 
-    fn model_intended(&self, call: &ModelCall, before: &Before, at: Timestamp, told: &mut Told) {
+    fn model_intended(&mut self, call: &ModelCall, before: &Before, at: Timestamp, told: &mut Told) {
         if call.iteration != before.iterations {
             let max = self.limits().map(|limits| limits.max_iterations);
             told.add(WireData::IterationStarted(IterationStarted { n: call.iteration, max }));
         }
+        if self.routed != Some(call.target) {
+            let routed = self.facts.as_ref().and_then(|facts| facts.routed(call, self.routed));
+            routed.into_iter().for_each(|routed| told.add(WireData::ModelRouted(routed)));
+            self.routed = Some(call.target);
+        }
         told.add(WireData::ModelRequested(ModelRequested {
-            provider: self.provider(),
-            model: self.model(),
+            provider: self.provider(call.target),
+            model: self.model(call.target),
             attempt: call.attempt,
             messages: self.state.messages.len() as u64,
             tools: self.facts.as_ref().map_or(0, |facts| facts.tools),
@@ -230,35 +257,36 @@ impl Projector {
         }));
     }
 
-    fn model_settled(&mut self, outcome: &Outcome, told: &mut Told) {
-        let failed = |reason: &str, message: &str, retryable, retry_in_ms| {
-            WireData::ModelFailed(ModelFailed {
-                provider: self.provider(),
-                model: self.model(),
-                reason: reason.to_owned(),
-                message: message.to_owned(),
-                retryable,
-                retry_in_ms,
-            })
+    fn model_settled(&mut self, call: &ModelCall, outcome: &Outcome, at: Timestamp, told: &mut Told) {
+        let failed = |reason: &str, message: &str, retryable, retry_in_ms| ModelFailed {
+            provider: self.provider(call.target),
+            model: self.model(call.target),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            retryable,
+            retry_in_ms,
+            next: None,
         };
         match outcome {
-            Outcome::Replied { reply, cost } => self.replied(reply, *cost, told),
+            Outcome::Replied { reply, cost } => self.replied(call, reply, *cost, told),
             Outcome::ModelFailed { error } => {
-                told.add(failed(error.kind.name(), &error.message, error.retryable, error.retry_after_ms))
+                let failed = failed(error.kind.name(), &error.message, error.retryable, error.retry_after_ms);
+                self.failed = Some((at, call.target, failed));
             }
-            Outcome::Interrupted => told.add(failed(
-                "interrupted",
-                "the process that asked the model died; the call is repeated",
-                true,
-                None,
-            )),
-            _ => told.add(failed("cancelled", "the call was cancelled before it ended", false, None)),
+            Outcome::Interrupted => {
+                let why = "the process that asked the model died; the call is repeated";
+                told.add(WireData::ModelFailed(failed("interrupted", why, true, None)));
+            }
+            _ => {
+                let why = "the call was cancelled before it ended";
+                told.add(WireData::ModelFailed(failed("cancelled", why, false, None)));
+            }
         }
     }
 
-    fn replied(&mut self, reply: &ModelReply, cost: Option<Money>, told: &mut Told) {
+    fn replied(&mut self, call: &ModelCall, reply: &ModelReply, cost: Option<Money>, told: &mut Told) {
         told.add(WireData::ModelCompleted(ModelCompleted {
-            provider: self.provider(),
+            provider: self.provider(call.target),
             model: reply.model.clone(),
             usage: reply.usage,
             cost_usd: cost.map(Money::as_usd),

@@ -19,6 +19,8 @@ pub(crate) fn facts() -> PlanFacts {
         tools: 7,
         limits: Limits { max_tokens: 1_000, max_shell_commands: 3, ..Limits::default() },
         alert_percent: 80,
+        fallbacks: Vec::new(),
+        routing: None,
     }
 }
 
@@ -36,6 +38,7 @@ impl Writer {
             repo: "/srv/project".into(),
             pipeline: "solo".into(),
             source: Source::Cli,
+            history: Vec::new(),
             root: run(),
             plan: Digest::of(b"plan"),
             correlation_id: "00112233aabbccdd".into(),
@@ -79,6 +82,8 @@ impl Writer {
             max_tokens: 100,
             not_before: None,
             input_estimate: 50,
+            target: 0,
+            passed: Vec::new(),
         }))
     }
 
@@ -103,7 +108,7 @@ impl Writer {
     pub(crate) fn finish(&mut self, status: RunStatus, limit: Option<LimitKind>) {
         let error = (status == RunStatus::Failed).then(|| ErrorInfo::fatal(ErrorKind::Auth, "no key"));
         let files_modified = vec!["src/lib.rs".to_owned()];
-        self.add(EventKind::Finished { status, limit, error, files_modified, snapshot: None });
+        self.add(EventKind::Finished { status, limit, error, files_modified, snapshot: None, answer: None });
     }
 }
 

@@ -1,0 +1,121 @@
+//! How long a provider that was given up is left alone (PROV-9).
+
+use forge_types::{Cooldown, ErrorInfo, ErrorKind, Timestamp};
+use std::time::Duration;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// Whether giving a provider up for such an error says anything about its next calls.
+pub const fn cools(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Auth
+            | ErrorKind::Billing
+            | ErrorKind::RateLimit
+            | ErrorKind::Timeout
+            | ErrorKind::Overloaded
+            | ErrorKind::Format
+            | ErrorKind::MalformedResponse
+            | ErrorKind::Unavailable
+            | ErrorKind::Unknown
+    )
+}
+
+/// Seconds of the `failures`-th cooldown in a row: 1 min × 5^(n-1) up to an hour; for unpaid bills 5 h × 2^(n-1) up
+/// to a day; a day for a refused key.
+pub const fn seconds(kind: ErrorKind, failures: u32) -> u64 {
+    let step = failures.saturating_sub(1);
+    let (base, factor, cap) = match kind {
+        ErrorKind::Auth => return DAY,
+        ErrorKind::Billing => (5 * HOUR, 2_u64, DAY),
+        _ => (MINUTE, 5, HOUR),
+    };
+    let grown = base.saturating_mul(factor.saturating_pow(step));
+    if grown < cap { grown } else { cap }
+}
+
+/// The cooldown after a provider was given up at `now`.
+///
+/// One that still holds is not counted again: several runs that give a provider up at once are one failure. A
+/// `Retry-After` that is longer than the cooldown, up to a day, takes its place.
+pub fn after(
+    before: Option<&Cooldown>,
+    provider: &str,
+    error: &ErrorInfo,
+    credential: &str,
+    now: Timestamp,
+) -> Cooldown {
+    let same = before.filter(|cooldown| cooldown.credential == credential);
+    let failures = match same {
+        Some(cooldown) if cooldown.holds(now) => cooldown.failures,
+        Some(cooldown) => cooldown.failures.saturating_add(1),
+        None => 1,
+    };
+    let own = seconds(error.kind, failures);
+    let asked = error.retry_after_ms.map_or(0, |millis| millis.div_ceil(1_000)).min(DAY);
+    let until = now.after(Duration::from_secs(own.max(asked)));
+    Cooldown {
+        provider: provider.to_owned(),
+        failures,
+        reason: error.kind,
+        message: error.message.clone(),
+        since: now,
+        until: same.map_or(until, |cooldown| cooldown.until.max(until)),
+        credential: credential.to_owned(),
+    }
+}
+
+/// The cooldown of a provider that holds at `now`.
+pub fn holding<'a>(cooling: &'a [Cooldown], provider: &str, now: Timestamp) -> Option<&'a Cooldown> {
+    cooling.iter().find(|cooldown| cooldown.provider == provider && cooldown.holds(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000_000_000);
+
+    #[test]
+    fn cooldowns_grow_as_the_specification_says() {
+        let grows = |kind| (1..=4).map(|n| seconds(kind, n)).collect::<Vec<_>>();
+        assert_eq!(grows(ErrorKind::RateLimit), [60, 300, 1_500, 3_600]);
+        assert_eq!(grows(ErrorKind::Billing), [18_000, 36_000, 72_000, 86_400]);
+        assert_eq!(grows(ErrorKind::Auth), [86_400; 4]);
+        assert_eq!(seconds(ErrorKind::Timeout, u32::MAX), 3_600);
+    }
+
+    #[test]
+    fn runs_that_fail_together_count_once_and_another_key_begins_anew() {
+        let error = ErrorInfo::retryable(ErrorKind::Overloaded, "529", None);
+        let first = after(None, "p", &error, "k", NOW);
+        assert_eq!((first.failures, first.until.millis_since(NOW)), (1, 60_000));
+        let together = after(Some(&first), "p", &error, "k", NOW.after(Duration::from_secs(1)));
+        assert_eq!(together.failures, 1);
+        let later = NOW.after(Duration::from_secs(61));
+        let second = after(Some(&together), "p", &error, "k", later);
+        assert_eq!((second.failures, second.until.millis_since(later)), (2, 300_000));
+        assert_eq!(after(Some(&second), "p", &error, "other", later).failures, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_cooldown_is_longer_than_a_day_and_a_long_retry_after_is_kept(
+            failures in 0_u32..2_000, asked in proptest::option::of(0_u64..u64::MAX / 2), kind in 0_usize..3,
+        ) {
+            let kind = [ErrorKind::Auth, ErrorKind::Billing, ErrorKind::RateLimit][kind];
+            let error = ErrorInfo { kind, message: String::new(), retryable: true, retry_after_ms: asked };
+            let before = Cooldown {
+                provider: "p".into(), failures, reason: kind, message: String::new(), since: NOW, until: NOW,
+                credential: String::new(),
+            };
+            let got = after(Some(&before), "p", &error, "", NOW).until.millis_since(NOW);
+            prop_assert!(got <= DAY * 1_000);
+            prop_assert!(got >= asked.unwrap_or(0).min(DAY * 1_000));
+            prop_assert!(got >= 60_000);
+        }
+    }
+}

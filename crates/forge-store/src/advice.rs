@@ -1,0 +1,221 @@
+//! What runs share about the choice of models: cooldowns, what was seen of providers, weights.
+
+use crate::runs::int;
+use crate::write::Write;
+use crate::{Store, fault};
+use async_trait::async_trait;
+use forge_ports::journal::Error;
+use forge_ports::routing::{Cooldowns, Health, Weights};
+use forge_types::{Cooldown, ErrorKind, TaskKind, Tier, Timestamp, WeightRow};
+use rusqlite::{Connection, Row, params};
+
+/// The tables, from version 1 to version 2.
+pub(crate) const TABLES: &str = r"
+CREATE TABLE cooldowns (
+  provider TEXT PRIMARY KEY,
+  failures INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  message TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  credential TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE provider_health (
+  provider TEXT PRIMARY KEY,
+  ok INTEGER NOT NULL,
+  message TEXT NOT NULL,
+  latency_ms INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  configuration TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE routing_weights (
+  task_type TEXT NOT NULL,
+  tier TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  weight REAL NOT NULL,
+  success_count INTEGER NOT NULL,
+  total_count INTEGER NOT NULL,
+  last_updated INTEGER NOT NULL,
+  PRIMARY KEY (task_type, tier, provider, model)
+) WITHOUT ROWID;
+";
+
+/// One change of them.
+#[derive(Debug)]
+pub(crate) enum Advice {
+    Cool(Cooldown),
+    Warm(String),
+    Saw(Health),
+    Weigh(WeightRow),
+    Unweigh { task_type: TaskKind, tier: Tier, provider: String, model: String },
+}
+
+impl Advice {
+    /// Does it; how many rows changed.
+    pub(crate) fn apply(&self, connection: &Connection) -> rusqlite::Result<u32> {
+        let changed = match self {
+            Self::Cool(cooldown) => connection
+                .prepare_cached("REPLACE INTO cooldowns VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    cooldown.provider,
+                    cooldown.failures,
+                    cooldown.reason.name(),
+                    cooldown.message,
+                    cooldown.since.as_micros(),
+                    cooldown.until.as_micros(),
+                    cooldown.credential,
+                ])?,
+            Self::Warm(provider) => connection
+                .prepare_cached("DELETE FROM cooldowns WHERE provider = ?1")?
+                .execute(params![provider])?,
+            Self::Saw(health) => connection
+                .prepare_cached("REPLACE INTO provider_health VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    health.provider,
+                    health.ok,
+                    health.message,
+                    int(health.latency_ms),
+                    health.at.as_micros(),
+                    health.configuration,
+                ])?,
+            Self::Weigh(row) => connection
+                .prepare_cached("REPLACE INTO routing_weights VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .execute(params![
+                    row.task_type.name(),
+                    row.tier.name(),
+                    row.provider,
+                    row.model,
+                    row.weight,
+                    int(row.success_count),
+                    int(row.total_count),
+                    row.last_updated.as_micros(),
+                ])?,
+            Self::Unweigh { task_type, tier, provider, model } => connection
+                .prepare_cached(
+                    "DELETE FROM routing_weights \
+                     WHERE task_type = ?1 AND tier = ?2 AND provider = ?3 AND model = ?4",
+                )?
+                .execute(params![task_type.name(), tier.name(), provider, model])?,
+        };
+        Ok(u32::try_from(changed).unwrap_or(u32::MAX))
+    }
+}
+
+/// All rows of a question; a row that can't be understood is left out, for it is advice.
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        match read(row) {
+            Ok(Some(one)) => all.push(one),
+            Ok(None) => tracing::warn!(sql, "a row can't be understood and is passed over"),
+            Err(error) if fault::is_corrupt(&error) => return Err(error),
+            Err(error) => tracing::warn!(%error, sql, "a row can't be read and is passed over"),
+        }
+    }
+    Ok(all)
+}
+
+fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
+    row.get(at).map(Timestamp::from_micros)
+}
+
+fn cooldown(row: &Row<'_>) -> rusqlite::Result<Option<Cooldown>> {
+    let reason: String = row.get(2)?;
+    let Ok(reason) = serde_json::from_value::<ErrorKind>(reason.into()) else { return Ok(None) };
+    Ok(Some(Cooldown {
+        provider: row.get(0)?,
+        failures: row.get(1)?,
+        reason,
+        message: row.get(3)?,
+        since: time(row, 4)?,
+        until: time(row, 5)?,
+        credential: row.get(6)?,
+    }))
+}
+
+fn health(row: &Row<'_>) -> rusqlite::Result<Option<Health>> {
+    Ok(Some(Health {
+        provider: row.get(0)?,
+        ok: row.get(1)?,
+        message: row.get(2)?,
+        latency_ms: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
+        at: time(row, 4)?,
+        configuration: row.get(5)?,
+    }))
+}
+
+fn weight(row: &Row<'_>) -> rusqlite::Result<Option<WeightRow>> {
+    let (task_type, tier): (String, String) = (row.get(0)?, row.get(1)?);
+    let (Ok(task_type), Ok(tier)) = (task_type.parse(), tier.parse()) else { return Ok(None) };
+    let count = |at| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or(0));
+    Ok(Some(WeightRow {
+        task_type,
+        tier,
+        provider: row.get(2)?,
+        model: row.get(3)?,
+        weight: row.get(4)?,
+        success_count: count(5)?,
+        total_count: count(6)?,
+        last_updated: time(row, 7)?,
+    }))
+}
+
+impl Store {
+    async fn advise(&self, advice: Advice) -> Result<u32, Error> {
+        self.write(Write::Advise(Box::new(advice))).await
+    }
+}
+
+#[async_trait]
+impl Cooldowns for Store {
+    async fn cooldowns(&self) -> Result<Vec<Cooldown>, Error> {
+        self.query(|connection| rows(connection, "SELECT * FROM cooldowns ORDER BY provider", cooldown)).await
+    }
+
+    async fn cool(&self, cooldown: Cooldown) -> Result<(), Error> {
+        self.advise(Advice::Cool(cooldown)).await.map(drop)
+    }
+
+    async fn warm(&self, provider: &str) -> Result<(), Error> {
+        self.advise(Advice::Warm(provider.to_owned())).await.map(drop)
+    }
+
+    async fn health(&self) -> Result<Vec<Health>, Error> {
+        self.query(|connection| rows(connection, "SELECT * FROM provider_health ORDER BY provider", health))
+            .await
+    }
+
+    async fn saw(&self, health: Health) -> Result<(), Error> {
+        self.advise(Advice::Saw(health)).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Weights for Store {
+    async fn weights(&self) -> Result<Vec<WeightRow>, Error> {
+        let sql = "SELECT * FROM routing_weights ORDER BY task_type, tier, provider, model";
+        self.query(move |connection| rows(connection, sql, weight)).await
+    }
+
+    async fn weigh(&self, row: WeightRow) -> Result<(), Error> {
+        self.advise(Advice::Weigh(row)).await.map(drop)
+    }
+
+    async fn unweigh(
+        &self,
+        task_type: TaskKind,
+        tier: Tier,
+        provider: &str,
+        model: &str,
+    ) -> Result<bool, Error> {
+        let (provider, model) = (provider.to_owned(), model.to_owned());
+        self.advise(Advice::Unweigh { task_type, tier, provider, model }).await.map(|rows| rows > 0)
+    }
+}
