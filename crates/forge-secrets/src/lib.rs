@@ -1,1 +1,22 @@
-//! Keys that need not lie in the environment.
+//! Keys that need not lie in the environment: an encrypted file for them, and logins that give tokens instead.
+//!
+//! [`Store`] is one encrypted file. [`login`] gets tokens through a browser, [`Login`] keeps them and renews them.
+//! Nothing here reads the environment, asks a person or prints: callers hand in passphrases, folders and the clock.
+//!
+//! Invariants: no error and no `Debug` form holds a secret; a file that can't be read is never written over; every
+//! write is atomic and readable by its owner only.
+
+mod credentials;
+mod error;
+mod format;
+pub mod login;
+mod name;
+mod private;
+mod store;
+
+pub use credentials::{Credentials, CredentialsFile, Standing};
+pub use error::Error;
+pub use login::{Endpoints, Login, LoginError};
+pub use name::{BadName, check_name, check_value, masked};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use store::{Links, Store, Values};

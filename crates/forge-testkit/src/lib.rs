@@ -3,6 +3,7 @@
 //!
 //! Nothing here is part of a shipped binary; other crates name it under `[dev-dependencies]` only.
 
+pub mod auth_server;
 pub mod clock;
 pub mod contract;
 pub mod folder_workspace;

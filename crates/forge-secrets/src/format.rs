@@ -1,0 +1,55 @@
+//! The bytes of a store: salt 16 | nonce 12 | AES-256-GCM of a JSON object of names and values.
+//!
+//! The key is Argon2id of the passphrase over the salt (RFC 9106: one pass, 64 MiB, four lanes, 32 bytes). Salt and
+//! nonce are fresh for every write, so no key ever encrypts twice. There is no header: such a file looks like noise.
+
+use crate::Error;
+use aes_gcm::aead::{Aead as _, KeyInit as _};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use argon2::{Algorithm, Argon2, Params, Version};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
+
+const SALT: usize = 16;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+/// The shortest store holds `{}`.
+pub(crate) const LEAST: usize = SALT + NONCE + TAG + 2;
+
+/// Encrypts.
+pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut head = [0; SALT + NONCE];
+    getrandom::fill(&mut head)
+        .map_err(|error| Error::Machine { why: format!("there are no random numbers: {error}") })?;
+    let cipher = cipher(passphrase, &head[..SALT])?;
+    let nonce = nonce(&head);
+    let sealed = cipher
+        .encrypt(&nonce, plain)
+        .map_err(|_| Error::Machine { why: "the contents are too long".to_owned() })?;
+    Ok([&head[..], &sealed].concat())
+}
+
+/// Decrypts; `None` if the passphrase is wrong or a byte was changed.
+///
+/// `bytes` must have [`LEAST`] bytes at least.
+pub(crate) fn open(passphrase: &SecretString, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let (head, sealed) = bytes.split_at(SALT + NONCE);
+    let cipher = cipher(passphrase, &head[..SALT])?;
+    Ok(cipher.decrypt(&nonce(head), sealed).ok().map(Zeroizing::new))
+}
+
+fn nonce(head: &[u8]) -> Nonce<aes_gcm::aead::consts::U12> {
+    let bytes: [u8; NONCE] = head[SALT..SALT + NONCE].try_into().expect("the slice has this length");
+    bytes.into()
+}
+
+fn cipher(passphrase: &SecretString, salt: &[u8]) -> Result<Aes256Gcm, Error> {
+    const KIB: u32 = 64 * 1024;
+    let machine = |error: argon2::Error| Error::Machine { why: format!("no key can be derived: {error}") };
+    let params = Params::new(KIB, 1, 4, Some(32)).map_err(machine)?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.expose_secret().as_bytes(), salt, key.as_mut())
+        .map_err(machine)?;
+    Ok(Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key)))
+}

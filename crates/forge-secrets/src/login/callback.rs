@@ -1,0 +1,183 @@
+//! The little server that the browser comes back to (RFC 8252, 7.3).
+
+use super::{Endpoints, LoginError};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use url::form_urlencoded;
+
+/// The longest request that is read, in bytes.
+const LONGEST: usize = 32 << 10;
+/// A browser keeps connections open that it never uses; one that says nothing is closed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Listens for the browser until dropped.
+#[derive(Debug)]
+pub(super) struct Callbacks {
+    port: u16,
+    answers: mpsc::Receiver<Answer>,
+    _listeners: JoinSet<()>,
+}
+
+/// What the browser brought, and the way back to its page.
+#[derive(Debug)]
+pub(super) struct Answer {
+    query: Vec<(String, String)>,
+    page: oneshot::Sender<Page>,
+    shown: oneshot::Receiver<()>,
+}
+
+/// What the browser shows.
+#[derive(Debug)]
+struct Page {
+    status: &'static str,
+    title: String,
+    text: String,
+}
+
+impl Callbacks {
+    /// Listens on the loopback addresses.
+    pub(super) async fn listen(endpoints: &Endpoints) -> Result<Self, LoginError> {
+        let four = TcpListener::bind((Ipv4Addr::LOCALHOST, endpoints.port)).await;
+        let four = four.map_err(|error| LoginError::PortTaken {
+            provider: endpoints.provider.clone(),
+            port: endpoints.port,
+            why: error.to_string(),
+        })?;
+        let port = four.local_addr().map_or(endpoints.port, |address: SocketAddr| address.port());
+        // Some browsers take `localhost` for this one first; a machine without it needs none.
+        let six = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await.ok();
+        let (sender, answers) = mpsc::channel(4);
+        let mut listeners = JoinSet::new();
+        for listener in [Some(four), six].into_iter().flatten() {
+            listeners.spawn(serve(listener, endpoints.path.clone(), sender.clone()));
+        }
+        Ok(Self { port, answers, _listeners: listeners })
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next time that the browser comes back.
+    pub(super) async fn next(&mut self) -> Answer {
+        match self.answers.recv().await {
+            Some(answer) => answer,
+            // The listeners live as long as this does.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Answer {
+    /// A parameter that the browser brought.
+    pub(super) fn get(&self, name: &str) -> Option<&String> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Shows the outcome in the browser.
+    pub(super) async fn tell(self, provider: &str, error: Option<&LoginError>) {
+        let page = match error {
+            None => Page {
+                status: "200 OK",
+                title: "You are logged in".to_owned(),
+                text: format!("Forge may now use your account at {provider}. You can close this page."),
+            },
+            Some(error) => Page {
+                status: "400 Bad Request",
+                title: "You are not logged in".to_owned(),
+                text: format!("{error}."),
+            },
+        };
+        if self.page.send(page).is_ok() {
+            // The browser may have gone; the login does not depend on it.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.shown).await;
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, path: String, answers: mpsc::Sender<Answer>) {
+    let mut open = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (path, answers) = (path.clone(), answers.clone());
+                open.spawn(async move {
+                    let _ = tokio::time::timeout(PATIENCE, connection(stream, &path, &answers)).await;
+                });
+            }
+            // Out of descriptors, most likely: other connections must end first.
+            Err(_) => tokio::task::yield_now().await,
+        }
+        while open.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(mut stream: TcpStream, path: &str, answers: &mpsc::Sender<Answer>) {
+    let Some(target) = target(&mut stream).await else { return };
+    let (found, query) = target.split_once('?').unwrap_or((&target, ""));
+    let page = if found == path {
+        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let (sender, page) = oneshot::channel();
+        let (done, shown) = oneshot::channel();
+        if answers.send(Answer { query, page: sender, shown }).await.is_err() {
+            return;
+        }
+        let Ok(page) = page.await else { return };
+        write(&mut stream, &page).await;
+        let _ = done.send(());
+        return;
+    } else {
+        Page {
+            status: "404 Not Found",
+            title: "Nothing here".to_owned(),
+            text: "Forge waits for a login on another path.".to_owned(),
+        }
+    };
+    write(&mut stream, &page).await;
+}
+
+/// The target of a GET request, once its head is complete.
+async fn target(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut piece = [0; 2048];
+        let read = stream.read(&mut piece).await.ok()?;
+        head.extend_from_slice(&piece[..read]);
+        if read == 0 || head.len() > LONGEST {
+            return None;
+        }
+    }
+    let line = head.split(|byte| *byte == b'\r').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split(' ');
+    match (words.next(), words.next()) {
+        (Some("GET"), Some(target)) => Some(target.to_owned()),
+        _ => None,
+    }
+}
+
+async fn write(stream: &mut TcpStream, page: &Page) {
+    let body = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Forge: {title}</title><body><h1>{title}</h1>\
+         <p>{text}</p></body></html>\n",
+        title = escaped(&page.title),
+        text = escaped(&page.text)
+    );
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         content-security-policy: default-src 'none'\r\nreferrer-policy: no-referrer\r\nconnection: close\r\n\r\n",
+        page.status,
+        body.len()
+    );
+    // The page is a kindness; whoever left does not miss it.
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

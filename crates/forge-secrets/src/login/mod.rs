@@ -1,0 +1,188 @@
+//! Logging in through a browser: authorization code with PKCE (RFC 6749, 7636, 8252), and tokens that renew themselves.
+//!
+//! [`begin`] listens where the provider sends the browser back to and makes the address to open; [`Pending::finish`]
+//! waits for the browser and exchanges its code. [`Login`] gives the token to requests and renews it: once, however
+//! many ask, in this process and in others.
+
+mod callback;
+mod error;
+mod http;
+mod tokens;
+
+pub use error::LoginError;
+pub use tokens::Login;
+
+use crate::Credentials;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use callback::{Answer, Callbacks};
+use forge_ports::Clock;
+use http::{Grant, Http};
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
+use url::Url;
+
+/// How a provider logs people in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The provider's name.
+    pub provider: String,
+    /// Where the browser goes.
+    pub authorize_url: String,
+    /// Where codes and refresh tokens become tokens.
+    pub token_url: String,
+    /// The program as the provider knows it. Public: PKCE stands in for a client's secret.
+    pub client_id: String,
+    /// What is asked for, separated by spaces.
+    pub scope: String,
+    /// Further parameters of the address that the browser opens.
+    pub extra: Vec<(String, String)>,
+    /// The port that the browser comes back to; 0 takes a free one, which real providers refuse.
+    pub port: u16,
+    /// The path that the browser comes back to.
+    pub path: String,
+    /// Longest time for an answer of the token endpoint.
+    pub timeout: Duration,
+}
+
+impl Endpoints {
+    /// Those of a provider that can log people in; `None` for all others.
+    pub fn of(provider: &str) -> Option<Self> {
+        let row = PROVIDERS.iter().find(|row| row.provider == provider)?;
+        Some(Self {
+            provider: row.provider.to_owned(),
+            authorize_url: row.authorize_url.to_owned(),
+            token_url: row.token_url.to_owned(),
+            client_id: row.client_id.to_owned(),
+            scope: row.scope.to_owned(),
+            extra: row.extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            port: row.port,
+            path: row.path.to_owned(),
+            timeout: Duration::from_secs(30),
+        })
+    }
+
+    /// The providers that can log people in.
+    pub fn providers() -> impl Iterator<Item = &'static str> {
+        PROVIDERS.iter().map(|row| row.provider)
+    }
+}
+
+/// [`Endpoints`] as data.
+struct Row {
+    provider: &'static str,
+    authorize_url: &'static str,
+    token_url: &'static str,
+    client_id: &'static str,
+    scope: &'static str,
+    extra: &'static [(&'static str, &'static str)],
+    port: u16,
+    path: &'static str,
+}
+
+const PROVIDERS: &[Row] = &[Row {
+    provider: "openai",
+    authorize_url: "https://auth.openai.com/oauth/authorize",
+    token_url: "https://auth.openai.com/oauth/token",
+    // The one public client that may use this callback.
+    client_id: "app_EMoamEEZ73f0CkXaXp7hrann",
+    scope: "openid profile email offline_access",
+    extra: &[("id_token_add_organizations", "true"), ("codex_cli_simplified_flow", "true")],
+    port: 1455,
+    path: "/auth/callback",
+}];
+
+/// Random bytes in `state` and in the verifier: 256 bits each.
+const RANDOM: usize = 32;
+
+/// A login that waits for the browser.
+#[derive(Debug)]
+pub struct Pending {
+    endpoints: Endpoints,
+    callbacks: Callbacks,
+    redirect: String,
+    state: String,
+    verifier: String,
+    url: String,
+}
+
+/// Listens for the browser and makes the address that it is to open.
+///
+/// # Errors
+/// If the port is taken or an address can't be used.
+pub async fn begin(endpoints: Endpoints) -> Result<Pending, LoginError> {
+    let callbacks = Callbacks::listen(&endpoints).await?;
+    let redirect = format!("http://localhost:{}{}", callbacks.port(), endpoints.path);
+    let (state, verifier) = (random()?, random()?);
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    let mut url = Url::parse(&endpoints.authorize_url).map_err(|error| LoginError::Setup {
+        what: format!("login.authorize_url can't be used: {error}. Give it as https://host/path"),
+    })?;
+    url.query_pairs_mut()
+        .append_pair("response_type", "code")
+        .append_pair("client_id", &endpoints.client_id)
+        .append_pair("redirect_uri", &redirect)
+        .append_pair("scope", &endpoints.scope)
+        .append_pair("code_challenge", &challenge)
+        .append_pair("code_challenge_method", "S256")
+        .append_pair("state", &state)
+        .extend_pairs(&endpoints.extra);
+    Ok(Pending { url: url.into(), endpoints, callbacks, redirect, state, verifier })
+}
+
+impl Pending {
+    /// The address that the browser is to open. It holds nothing that must stay secret.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits for the browser, at most `within`, and gets the tokens. The page in the browser tells how it went.
+    ///
+    /// # Errors
+    /// Everything that can go wrong in between.
+    pub async fn finish(mut self, within: Duration, clock: &dyn Clock) -> Result<Credentials, LoginError> {
+        let answer = tokio::time::timeout(within, self.callbacks.next()).await.map_err(|_| {
+            let minutes = within.as_secs().div_ceil(60);
+            LoginError::NobodyCame { provider: self.endpoints.provider.clone(), minutes }
+        })?;
+        let got = self.tokens(&answer, clock).await;
+        answer.tell(&self.endpoints.provider, got.as_ref().err()).await;
+        got
+    }
+
+    async fn tokens(&self, answer: &Answer, clock: &dyn Clock) -> Result<Credentials, LoginError> {
+        let provider = self.endpoints.provider.clone();
+        // Before anything else: whatever the rest says, somebody else may have written it.
+        if answer.get("state") != Some(&self.state) {
+            return Err(LoginError::WrongState { provider });
+        }
+        if let Some(error) = answer.get("error") {
+            let why = match answer.get("error_description") {
+                Some(more) => format!("{} ({})", http::shown(more, &[]), http::shown(error, &[])),
+                None => http::shown(error, &[]),
+            };
+            return Err(LoginError::Refused { provider, why });
+        }
+        let Some(code) = answer.get("code").filter(|code| !code.is_empty()) else {
+            let why = "the browser came back without a code".to_owned();
+            return Err(LoginError::Refused { provider, why });
+        };
+        let grant = Grant::Code { code, verifier: &self.verifier, redirect: &self.redirect };
+        let http = Http::new(self.endpoints.timeout);
+        let tokens = http.ask(&self.endpoints.token_url, &self.endpoints.client_id, &grant).await;
+        let tokens = tokens.map_err(|failed| failed.at_login(&self.endpoints.provider))?;
+        Ok(tokens.into_credentials(
+            &self.endpoints.provider,
+            &self.endpoints.token_url,
+            &self.endpoints.client_id,
+            clock.now(),
+        ))
+    }
+}
+
+fn random() -> Result<String, LoginError> {
+    let mut bytes = [0; RANDOM];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| LoginError::Setup { what: format!("there are no random numbers: {error}") })?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,84 @@
+//! Names and values of secrets, and how a value is shown.
+
+/// Longest name in bytes.
+const LONGEST_NAME: usize = 128;
+/// Longest value in bytes: keys are short, certificates are not.
+const LONGEST_VALUE: usize = 64 << 10;
+/// Values shorter than this show nothing of themselves.
+const SHOWN_FROM: usize = 12;
+
+/// A name or a value that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadName(String);
+
+/// Insists on a name like `OPENAI_API_KEY`.
+///
+/// # Errors
+/// If it is anything else; says what a name looks like, and the nearest one.
+pub fn check_name(name: &str) -> Result<(), BadName> {
+    let good = |name: &str| {
+        !name.is_empty()
+            && name.len() <= LONGEST_NAME
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    if good(name) {
+        return Ok(());
+    }
+    let near = name.trim().to_ascii_uppercase().replace(['-', '.', ' '], "_");
+    // What was typed is not repeated: it may be the value.
+    let hint = if good(&near) && near.len() < 40 { format!(", such as {near}") } else { String::new() };
+    Err(BadName(format!(
+        "a secret's name has capital letters, digits and underscores, like the variable that it stands for{hint}"
+    )))
+}
+
+/// Insists on a value that can be kept.
+///
+/// # Errors
+/// If it is empty, too long or holds a NUL byte.
+pub fn check_value(value: &str) -> Result<(), BadName> {
+    if value.is_empty() {
+        Err(BadName("the value is empty; to remove a secret say `forge secret delete NAME`".to_owned()))
+    } else if value.len() > LONGEST_VALUE {
+        Err(BadName(format!("the value is longer than {} kB", LONGEST_VALUE >> 10)))
+    } else if value.contains('\0') {
+        Err(BadName("the value holds a NUL byte, which no variable can hold".to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
+/// A value as it may be shown: the first three and the last four characters; of a short one nothing.
+pub fn masked(value: &str) -> String {
+    let chars: Vec<char> = value.chars().collect();
+    if chars.len() < SHOWN_FROM || chars.iter().any(|c| c.is_control()) {
+        return "***".to_owned();
+    }
+    let (head, tail) = (&chars[..3], &chars[chars.len() - 4..]);
+    format!("{}…{}", head.iter().collect::<String>(), tail.iter().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_look_like_variables() {
+        assert!(check_name("OPENAI_API_KEY").is_ok());
+        assert!(check_name("_X9").is_ok());
+        for bad in ["", "openai", "A-B", "9A", "A B", "ÄB", &"A".repeat(129)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name("openai-api-key").unwrap_err().to_string().contains("OPENAI_API_KEY"));
+    }
+
+    #[test]
+    fn three_and_four_characters_are_shown_of_long_values_only() {
+        assert_eq!(masked("sk-test-0123456789abcdef"), "sk-…cdef");
+        assert_eq!(masked("short"), "***");
+        assert_eq!(masked("ключ-из-многих-букв"), "клю…букв");
+        assert_eq!(masked("line\nline\nline\nline"), "***");
+    }
+}

@@ -1,0 +1,181 @@
+//! The login itself: what the browser brings, what the server says, and what the person reads.
+
+use forge_secrets::login::begin;
+use forge_secrets::{Credentials, Endpoints, ExposeSecret as _, LoginError};
+use forge_testkit::auth_server::{AuthServer, CLIENT_ID, Fault, Visit, visit};
+use forge_testkit::clock::TestClock;
+use forge_types::Timestamp;
+use std::time::Duration;
+
+pub(crate) fn endpoints(server: &AuthServer) -> Endpoints {
+    Endpoints {
+        authorize_url: server.authorize_url(),
+        token_url: server.token_url(),
+        client_id: CLIENT_ID.to_owned(),
+        port: 0,
+        timeout: Duration::from_secs(20),
+        ..Endpoints::of("openai").unwrap()
+    }
+}
+
+pub(crate) fn clock() -> TestClock {
+    TestClock::at(Timestamp::from_micros(1_800_000_000_000_000))
+}
+
+/// Logs in with a browser that does what the server tells it.
+async fn log_in(endpoints: Endpoints) -> (Result<Credentials, LoginError>, Option<Visit>) {
+    let pending = begin(endpoints).await.unwrap();
+    let url = pending.url().to_owned();
+    let browser = tokio::task::spawn_blocking(move || visit(&url));
+    let got = pending.finish(Duration::from_secs(30), &clock()).await;
+    (got, browser.await.unwrap())
+}
+
+async fn fails(server: &AuthServer, fault: Fault) -> (LoginError, Visit) {
+    server.set_fault(fault);
+    let (got, page) = log_in(endpoints(server)).await;
+    let (error, page) = (got.unwrap_err(), page.unwrap());
+    assert_eq!(page.status, 400, "{fault:?}");
+    assert!(page.text.contains("You are not logged in"), "{}", page.text);
+    for token in server.given() {
+        assert!(!error.to_string().contains(&token) && !page.text.contains(&token));
+    }
+    (error, page)
+}
+
+#[tokio::test]
+async fn a_login_gives_tokens_and_tells_the_browser() {
+    let server = AuthServer::start();
+    let (got, page) = log_in(endpoints(&server)).await;
+    let (got, page) = (got.unwrap(), page.unwrap());
+    assert!(server.accepts(got.access.expose_secret()));
+    assert_eq!(got.account.as_deref(), Some("ada@example.com"));
+    assert_eq!(got.expires.unwrap().since(got.obtained), Duration::from_secs(3600));
+    assert_eq!((page.status, page.text.contains("You are logged in")), (200, true));
+    assert!(!page.text.contains(got.access.expose_secret()) && !page.text.contains("code-"));
+    assert!(!format!("{got:?}").contains(got.access.expose_secret()));
+}
+
+#[tokio::test]
+async fn the_address_holds_what_the_protocol_wants_and_no_verifier() {
+    let server = AuthServer::start();
+    let first = begin(endpoints(&server)).await.unwrap();
+    let second = begin(endpoints(&server)).await.unwrap();
+    for part in ["response_type=code", "code_challenge_method=S256", "redirect_uri=http%3A%2F%2Flocalhost"] {
+        assert!(first.url().contains(part), "{}", first.url());
+    }
+    let state = |url: &str| url.split("state=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    assert_ne!(state(first.url()), state(second.url()));
+    assert!(state(first.url()).len() >= 43);
+    assert!(!first.url().contains("verifier"));
+}
+
+#[tokio::test]
+async fn the_real_addresses_are_data() {
+    let openai = Endpoints::of("openai").unwrap();
+    assert_eq!((openai.port, openai.path.as_str()), (1455, "/auth/callback"));
+    assert!(openai.authorize_url.starts_with("https://") && openai.token_url.starts_with("https://"));
+    assert_eq!(Endpoints::of("anthropic"), None);
+}
+
+#[tokio::test]
+async fn a_no_in_the_browser_is_told_in_its_words_and_harmless_on_the_page() {
+    let server = AuthServer::start();
+    let (error, page) = fails(&server, Fault::Denied).await;
+    assert!(matches!(error, LoginError::Refused { .. }));
+    let text = error.to_string();
+    assert!(text.contains("access_denied") && text.contains("said no") && text.contains("forge login"));
+    assert!(!page.text.contains("<script>"), "{}", page.text);
+    assert_eq!(server.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_login_is_not_used() {
+    let server = AuthServer::start();
+    let (error, _) = fails(&server, Fault::WrongState).await;
+    assert!(matches!(error, LoginError::WrongState { .. }) && error.to_string().contains("forge login"));
+    assert_eq!(server.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn codes_that_are_missing_used_or_of_another_login_are_refused() {
+    let server = AuthServer::start();
+    for (fault, words) in [
+        (Fault::NoCode, "without a code"),
+        (Fault::UsedCode, "used before"),
+        (Fault::OtherChallenge, "does not fit the challenge"),
+        (Fault::ErrorIn200, "[hidden]"),
+    ] {
+        let (error, _) = fails(&server, fault).await;
+        assert!(matches!(error, LoginError::Refused { .. }), "{fault:?}: {error}");
+        assert!(error.to_string().contains(words), "{fault:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_or_talks_nonsense_is_named() {
+    let server = AuthServer::start();
+    for fault in [Fault::Down, Fault::Overloaded] {
+        let (error, _) = fails(&server, fault).await;
+        assert!(matches!(error, LoginError::Unreachable { .. }), "{fault:?}: {error}");
+        assert!(error.to_string().contains("127.0.0.1:"), "{error}");
+    }
+    for fault in [Fault::Page, Fault::NoToken] {
+        let (error, _) = fails(&server, fault).await;
+        assert!(matches!(error, LoginError::Malformed { .. }), "{fault:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let server = AuthServer::start();
+    server.set_fault(Fault::Silent);
+    let hasty = Endpoints { timeout: Duration::from_millis(50), ..endpoints(&server) };
+    let (got, page) = log_in(hasty).await;
+    assert!(matches!(got, Err(LoginError::Slow { .. })));
+    assert!(page.unwrap().text.contains("did not answer"));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_the_way_out() {
+    let server = AuthServer::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = begin(Endpoints { port, ..endpoints(&server) }).await.unwrap_err();
+    assert!(matches!(error, LoginError::PortTaken { .. }));
+    assert!(error.to_string().contains(&port.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_in_the_browser_ends_the_wait() {
+    let server = AuthServer::start();
+    let pending = begin(endpoints(&server)).await.unwrap();
+    let got = pending.finish(Duration::from_millis(20), &clock()).await;
+    assert!(matches!(got, Err(LoginError::NobodyCame { .. })));
+}
+
+#[tokio::test]
+async fn other_paths_and_silent_connections_do_not_disturb_a_login() {
+    let server = AuthServer::start();
+    let pending = begin(endpoints(&server)).await.unwrap();
+    let url = pending.url().to_owned();
+    let port = url.split("localhost%3A").nth(1).unwrap().split('%').next().unwrap().to_owned();
+    let browser = tokio::task::spawn_blocking(move || {
+        let idle = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        let icon = visit(&format!("http://127.0.0.1:{port}/favicon.ico")).unwrap();
+        let page = visit(&url).unwrap();
+        drop(idle);
+        (icon, page)
+    });
+    let got = pending.finish(Duration::from_secs(30), &clock()).await;
+    let (icon, page) = browser.await.unwrap();
+    assert!(got.is_ok());
+    assert_eq!((icon.status, page.status), (404, 200));
+}
+
+#[tokio::test]
+async fn addresses_that_make_no_sense_are_named() {
+    let server = AuthServer::start();
+    let bad = Endpoints { authorize_url: "nonsense".to_owned(), ..endpoints(&server) };
+    assert!(begin(bad).await.unwrap_err().to_string().contains("login.authorize_url"));
+}
