@@ -6,6 +6,7 @@
 mod clock;
 pub mod journal;
 pub mod ledger;
+pub mod memory;
 pub mod model;
 pub mod queue;
 pub mod routing;
@@ -17,6 +18,7 @@ pub use async_trait::async_trait;
 pub use clock::Clock;
 pub use journal::Journal;
 pub use ledger::Ledger;
+pub use memory::Memory;
 pub use model::{Deltas, Embedder, Model};
 pub use queue::{Queue, QueueTable};
 pub use sandbox::{Files, Sandbox, Workspace};

@@ -1,7 +1,7 @@
 //! The journal's own events: all that replay needs, nothing for show.
 
 use crate::{
-    ApplyOutcome, Command, CommandId, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Money,
+    ApplyOutcome, Command, CommandId, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Message, Money,
     Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq, SnapshotId, Timestamp, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub enum Source {
     Cli,
     /// `forge demo`.
     Demo,
+    /// A turn of `forge chat`.
+    Chat,
 }
 
 /// What a run was created with.
@@ -30,6 +32,9 @@ pub struct Created {
     /// Where it came from.
     #[serde(default)]
     pub source: Source,
+    /// What was said before, in a conversation that this run goes on with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Message>,
     /// The run at the top; itself unless it is a child.
     pub root: RunId,
     /// The plan's blob.
@@ -184,6 +189,9 @@ pub enum EventKind {
         /// The workspace at the end, if a step was cut off after the last snapshot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotId>,
+        /// The answer, where it is not the text of the model's last reply: a tool's output, or a fixed sentence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Payload>,
     },
 }
 
@@ -214,6 +222,8 @@ impl EventKind {
                 })
                 .collect(),
             Self::Settled { outcome: Outcome::ToolDone { output }, .. } => vec![&mut output.content],
+            Self::Created(created) => created.history.iter_mut().flat_map(Message::payloads_mut).collect(),
+            Self::Finished { answer: Some(answer), .. } => vec![answer],
             _ => Vec::new(),
         }
     }

@@ -75,6 +75,20 @@ pub struct JsonFormat {
     /// A grammar in GBNF, for servers that take grammars; without one these follow the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<String>,
+    /// What becomes of a reply that does not fit.
+    #[serde(default)]
+    pub unfit: Unfit,
+}
+
+/// What becomes of a reply that does not fit its form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfit {
+    /// It is an error: `malformed_response`.
+    #[default]
+    Refuse,
+    /// It is given as it is, unchecked: whoever asked makes the best of it.
+    Pass,
 }
 
 /// Why a reply ended. Recorded, never decisive except for `Length`.

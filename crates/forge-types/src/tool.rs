@@ -15,9 +15,16 @@ pub enum ToolAccess {
     Exec,
     /// Reaches out of the sandbox.
     Network,
+    /// Touches neither files nor the network: needs no box and may be repeated.
+    Nothing,
 }
 
 impl ToolAccess {
+    /// Whether doing it twice does no harm.
+    pub const fn repeatable(self) -> bool {
+        matches!(self, Self::Read | Self::Nothing)
+    }
+
     /// Whether it may change files of the workspace.
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Exec)
@@ -30,6 +37,7 @@ impl ToolAccess {
             Self::Write => "write",
             Self::Exec => "exec",
             Self::Network => "network",
+            Self::Nothing => "nothing",
         }
     }
 }

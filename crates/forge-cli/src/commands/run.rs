@@ -20,7 +20,7 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
     let forge = Forge::open_to_run(&loaded)?;
     let plan = forge.plan(&loaded, &repo, &more).await?;
-    let new = NewRun { task: request.task, repo, source: Source::Cli };
+    let new = NewRun { task: request.task, repo, source: Source::Cli, history: Vec::new() };
     let run = forge.create(new, &plan).await?;
     session.ui.note(&format!("run {run} · {}", plan.route));
     let ended = drive(session, &forge, run, Take::New, &output).await;

@@ -107,6 +107,7 @@ fn a_change_of_status_that_is_not_allowed_changes_nothing() {
         error: None,
         files_modified: vec![],
         snapshot: None,
+        answer: None,
     };
     let mut writer = Writer::new();
     writer.start();

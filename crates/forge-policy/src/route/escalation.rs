@@ -1,0 +1,102 @@
+//! A stronger model for a repair that failed (ROUTE-5).
+
+use forge_types::{Price, Route};
+
+/// The repair attempt from which on a stronger model is asked.
+pub const FROM_ATTEMPT: u32 = 2;
+
+/// A step of the ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// The model.
+    pub route: Route,
+    /// What it charges; `None`: not known.
+    pub price: Option<Price>,
+    /// Why it can't be asked, such as a missing key.
+    pub missing: Option<String>,
+}
+
+/// What escalation said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Climb {
+    /// It is too early.
+    NotYet,
+    /// Up to this rung.
+    To(usize),
+    /// There is nothing above.
+    Top,
+    /// A model outside the ladder whose price is not known: it can't be told what is above it.
+    PriceUnknown,
+}
+
+/// Where the `attempt`-th repair of `current` goes: one rung up for each attempt from the second on, past rungs that
+/// can't be asked. A model that is no rung goes to the first one that charges more.
+pub fn climb(ladder: &[Rung], current: &Route, price: Option<Price>, attempt: u32) -> Climb {
+    if attempt < FROM_ATTEMPT {
+        return Climb::NotYet;
+    }
+    let ups = usize::try_from(attempt - FROM_ATTEMPT).unwrap_or(usize::MAX);
+    let usable = |from: usize| {
+        let above = ladder.iter().enumerate().skip(from);
+        above.filter(|(_, rung)| rung.missing.is_none()).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let above = match ladder.iter().position(|rung| rung.route == *current) {
+        Some(at) => usable(at + 1),
+        None => {
+            let Some(price) = price else { return Climb::PriceUnknown };
+            let dearer = |at: &usize| ladder[*at].price.is_some_and(|rung| rung.input > price.input);
+            let all = usable(0);
+            let Some(first) = all.iter().copied().find(dearer) else { return Climb::Top };
+            all.into_iter().filter(|at| *at >= first).collect()
+        }
+    };
+    match above.get(ups).or(above.last()) {
+        Some(at) => Climb::To(*at),
+        None => Climb::Top,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ladder(without_key: &[usize]) -> Vec<Rung> {
+        let rungs = [("openai", "gpt-4o-mini", 150_000), ("openai", "gpt-4o", 2_500_000), ("anthropic", "sonnet", 3_000_000)];
+        rungs
+            .into_iter()
+            .enumerate()
+            .map(|(at, (provider, model, input))| Rung {
+                route: Route { provider: provider.into(), model: model.into() },
+                price: Some(price(input)),
+                missing: without_key.contains(&at).then(|| "no key".to_owned()),
+            })
+            .collect()
+    }
+
+    const fn price(input: i64) -> Price {
+        Price { input, output: 0, cached_input: 0, cache_write: 0 }
+    }
+
+    #[test]
+    fn each_repair_from_the_second_on_goes_one_rung_up() {
+        let all = ladder(&[]);
+        let at = |current: usize, attempt| climb(&all, &all[current].route, None, attempt);
+        assert_eq!((at(0, 0), at(0, 1)), (Climb::NotYet, Climb::NotYet));
+        assert_eq!((at(0, 2), at(0, 3), at(0, 4)), (Climb::To(1), Climb::To(2), Climb::To(2)));
+        assert_eq!(at(2, 2), Climb::Top);
+        let gap = ladder(&[1]);
+        assert_eq!(climb(&gap, &gap[0].route, None, 2), Climb::To(2));
+        let top = ladder(&[2]);
+        assert_eq!(climb(&top, &top[1].route, None, 2), Climb::Top);
+    }
+
+    #[test]
+    fn a_model_outside_goes_to_the_first_that_charges_more() {
+        let all = ladder(&[]);
+        let other = Route { provider: "x".into(), model: "y".into() };
+        assert_eq!(climb(&all, &other, Some(price(0)), 2), Climb::To(0));
+        assert_eq!(climb(&all, &other, Some(price(150_000)), 2), Climb::To(1));
+        assert_eq!(climb(&all, &other, Some(price(9_000_000)), 2), Climb::Top);
+        assert_eq!(climb(&all, &other, None, 2), Climb::PriceUnknown);
+    }
+}

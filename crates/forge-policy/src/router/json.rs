@@ -1,0 +1,151 @@
+//! JSON objects in the midst of other text, in time that grows with the length of the text alone.
+
+use serde_json::{Map, Value};
+
+/// An object and where it ends in its text.
+pub(super) struct Found {
+    pub(super) end: usize,
+    pub(super) start: usize,
+    pub(super) map: Map<String, Value>,
+}
+
+/// Objects with faults of spelling that are looked at, from the end of the text.
+const MAX_MENDED: usize = 32;
+/// Objects inside of objects that are looked at.
+const MAX_DEPTH: u32 = 8;
+
+/// All objects of a text in the order of their ends. One that is valid JSON counts as it is; where that fails, raw line
+/// ends inside of strings and commas before a closing brace are forgiven.
+pub(super) fn objects(text: &str) -> Vec<Found> {
+    let mut found = strict(text);
+    found.extend(mended(text, &found));
+    found.sort_by_key(|object| (object.end, std::cmp::Reverse(object.start)));
+    found
+}
+
+/// The parser stops at 128 levels, so that each beginning costs at most what 128 levels of the text after it cost.
+fn strict(text: &str) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(start) = text[at..].find('{').map(|offset| at + offset) {
+        let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Value>();
+        match values.next() {
+            Some(Ok(Value::Object(map))) => {
+                at = start + values.byte_offset();
+                found.push(Found { start, end: at, map });
+            }
+            _ => at = start + 1,
+        }
+    }
+    found
+}
+
+/// Objects that are balanced, braces in strings not counted, and are valid once their spelling is mended.
+fn mended(text: &str, strict: &[Found]) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let fresh =
+        |start: usize, end: usize| !strict.iter().any(|object| object.start < end && start < object.end);
+    // Looked up, since spans may lie inside one another and a search in each would not be linear.
+    let keys: Vec<usize> = text.match_indices("\"tool\"").map(|(at, _)| at).collect();
+    let holds_key = |start: usize, end: usize| {
+        keys.get(keys.partition_point(|at| *at < start)).is_some_and(|at| *at < end)
+    };
+    let candidates = spans(text)
+        .into_iter()
+        .rev()
+        .filter(|&(start, end)| holds_key(start, end) && text[start + 1..].trim_start().starts_with('"'))
+        .take(MAX_MENDED);
+    for (start, end) in candidates {
+        let inside = found.iter().any(|object| object.start <= start && end <= object.end);
+        if inside || !fresh(start, end) {
+            continue;
+        }
+        if let Ok(Value::Object(map)) = serde_json::from_str(&mend(&text[start..end])) {
+            found.push(Found { start, end, map });
+        }
+    }
+    found
+}
+
+/// Balanced objects in the order of their ends.
+fn spans(text: &str) -> Vec<(usize, usize)> {
+    let mut spans = Vec::new();
+    let mut open = Vec::new();
+    let (mut string, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        if string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => string = !open.is_empty(),
+            b'{' => open.push(at),
+            b'}' => spans.extend(open.pop().map(|start| (start, at + 1))),
+            _ => {}
+        }
+    }
+    spans
+}
+
+fn mend(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let (mut string, mut escaped) = (false, false);
+    for (at, c) in text.char_indices() {
+        if string {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                c if c.is_ascii_control() => {}
+                c => out.push(c),
+            }
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => string = false,
+                _ => {}
+            }
+        } else {
+            string = c == '"';
+            let dangling = c == ',' && text[at + 1..].trim_start().starts_with('}');
+            if !dangling {
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
+/// The object itself if `wanted` takes it, else the last one inside of it that does.
+pub(super) fn within<T>(
+    map: &Map<String, Value>,
+    wanted: &dyn Fn(&Map<String, Value>) -> Option<T>,
+) -> Option<T> {
+    look(map, wanted, MAX_DEPTH)
+}
+
+fn look<T>(
+    map: &Map<String, Value>,
+    wanted: &dyn Fn(&Map<String, Value>) -> Option<T>,
+    depth: u32,
+) -> Option<T> {
+    if let Some(taken) = wanted(map) {
+        return Some(taken);
+    }
+    if depth == 0 {
+        return None;
+    }
+    map.values().rev().find_map(|value| match value {
+        Value::Object(inner) => look(inner, wanted, depth - 1),
+        Value::Array(items) => items.iter().rev().find_map(|item| match item {
+            Value::Object(inner) => look(inner, wanted, depth - 1),
+            _ => None,
+        }),
+        _ => None,
+    })
+}

@@ -1,0 +1,121 @@
+//! The decision as a part of the reply: a call of the tool, made before the reply is journalled.
+
+use super::parse::{How, RouterDecision, parse};
+use super::{CHAT, CODE};
+use forge_types::{
+    Finish, ModelReply, Opaque, ParamSpec, ParamType, Part, PartKind, Payload, ToolCall, ToolSpec,
+};
+use serde_json::{Map, Value};
+
+/// Marks what the router itself keeps with a call; no provider has this name.
+const ROUTER: &str = "forge.router";
+const MORE: &str = "more";
+
+/// The tools that a router can be offered out of those that are enabled: what one text can call. The tool that answers
+/// comes first.
+pub fn offered(enabled: Vec<ToolSpec>) -> Vec<ToolSpec> {
+    let mut tools: Vec<_> = enabled.into_iter().filter(|tool| texts(tool).is_some()).collect();
+    tools.sort_by_key(|tool| if tool.name == CHAT { 0 } else { 1 + u8::from(tool.name != CODE) });
+    tools
+}
+
+/// The required parameters, if a text can fill them: one or two, all of them texts.
+fn texts(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
+    let required: Vec<_> = tool.params.iter().filter(|param| param.required).collect();
+    let fits = (1..=2).contains(&required.len()) && required.iter().all(|p| p.kind == ParamType::String);
+    fits.then_some(required)
+}
+
+/// What a tool's content is, in words for the model.
+pub(super) fn takes(tool: &ToolSpec) -> String {
+    match texts(tool).as_deref() {
+        Some([one]) if one.description.is_empty() => format!("the {}", one.name),
+        Some([one]) => format!("the {}, {}", one.name, one.description),
+        Some([one, two]) => format!("`{} = {}`", one.name, two.name),
+        _ => "text".to_owned(),
+    }
+}
+
+/// The arguments of a tool that was given a text.
+fn arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
+    let mut arguments = Map::new();
+    match texts(tool).as_deref() {
+        Some([one]) => {
+            arguments.insert(one.name.clone(), content.into());
+        }
+        Some([one, two]) => {
+            let (head, rest) = content.split_once(['=', ':', '\n']).unwrap_or((content, content));
+            arguments.insert(one.name.clone(), head.trim().into());
+            arguments.insert(two.name.clone(), rest.trim().into());
+        }
+        _ => {
+            arguments.insert("content".to_owned(), content.into());
+        }
+    }
+    arguments
+}
+
+/// The reply with its decision as a call of the tool. A reply in which there is nothing holds no call and no text; what
+/// the model wrote stays with it as reasoning.
+pub fn routed(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, RouterDecision) {
+    let mut text = String::new();
+    let mut rest = Vec::new();
+    for part in reply.parts {
+        match part.kind {
+            PartKind::Text { text: Payload::Inline(more) } => text.push_str(&more),
+            PartKind::Reasoning { .. } => rest.push(part),
+            // Whoever calls a tool of the provider's own kind means the same.
+            PartKind::Call(call) if text.is_empty() => text = as_text(&call),
+            _ => {}
+        }
+    }
+    let decision = parse(&text, tools);
+    let (parts, finish) = match decision.how {
+        How::Empty => {
+            let raw = PartKind::Reasoning { text: Payload::Inline(text) };
+            rest.push(Part { kind: raw, opaque: None });
+            (rest, Finish::Stop)
+        }
+        _ => {
+            rest.push(Part::text(text));
+            rest.push(call(&decision, tools));
+            (rest, Finish::ToolCalls)
+        }
+    };
+    (ModelReply { parts, finish, ..reply }, decision)
+}
+
+fn call(decision: &RouterDecision, tools: &[ToolSpec]) -> Part {
+    let tool = tools.iter().find(|tool| tool.name == decision.tool);
+    let arguments = tool.map(|tool| arguments(tool, &decision.content)).unwrap_or_default();
+    let call = ToolCall {
+        id: String::new(),
+        name: decision.tool.clone(),
+        arguments: Value::Object(arguments).to_string(),
+    };
+    let opaque = decision.more.then(|| Opaque {
+        provider: ROUTER.to_owned(),
+        model: String::new(),
+        data: MORE.to_owned(),
+    });
+    Part { kind: PartKind::Call(call), opaque }
+}
+
+/// Whether the router wanted another step after this call.
+pub(super) fn wants_more(part: &Part) -> bool {
+    part.opaque.as_ref().is_some_and(|opaque| opaque.provider == ROUTER && opaque.data == MORE)
+}
+
+fn as_text(call: &ToolCall) -> String {
+    let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or(Value::Null);
+    let content = match &arguments {
+        Value::Object(map) => match map.get("content").or_else(|| map.values().next()) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        },
+        Value::Null => call.arguments.clone(),
+        other => other.to_string(),
+    };
+    serde_json::json!({"tool": call.name, "content": content}).to_string()
+}
