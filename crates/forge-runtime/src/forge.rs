@@ -8,7 +8,7 @@ use crate::{Error, rundir};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
 use forge_types::record::{self, RunRecord, Summary};
 use forge_types::{
-    Command, CommandId, Created, Event, EventKind, Limits, Payload, Plan, RunId, RunState, RunStatus, Seq,
+    Command, CommandId, Created, Event, EventKind, Limits, Message, Payload, Plan, RunId, RunState, RunStatus, Seq,
     Source,
 };
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub struct NewRun {
     pub repo: PathBuf,
     /// Where it comes from.
     pub source: Source,
+    /// What was said before, in a conversation that the run goes on with.
+    pub history: Vec<Message>,
 }
 
 /// All that is known of a run, with its texts in place.
@@ -126,6 +128,7 @@ impl Forge {
             repo: new.repo,
             pipeline: "solo".to_owned(),
             source: new.source,
+            history: new.history,
             root: run,
             plan: blob.digest,
             correlation_id: correlation_id(run),
@@ -133,6 +136,8 @@ impl Forge {
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
         let mut kind = EventKind::Created(Box::new(created));
         self.parts.redactor.event(&mut kind);
+        let mut blobs = vec![blob];
+        blobs.extend(kind.payloads_mut().into_iter().filter_map(crate::engine::externalise));
         let event = Event { run, seq: Seq(1), at: now, kind };
         let mut state = RunState::new(run);
         state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
@@ -141,7 +146,7 @@ impl Forge {
             run,
             expected: Seq(0),
             events: vec![event.clone()],
-            blobs: vec![blob],
+            blobs,
             taken: Vec::new(),
             postings: Vec::new(),
             row,

@@ -42,6 +42,7 @@ impl Drive {
             error: finish.error,
             files_modified,
             snapshot,
+            answer: finish.answer,
         })
     }
 

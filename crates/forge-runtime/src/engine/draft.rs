@@ -92,7 +92,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn externalise(payload: &mut Payload) -> Option<Blob> {
+/// Puts a long text by its hash; gives the text.
+pub(crate) fn externalise(payload: &mut Payload) -> Option<Blob> {
     let Payload::Inline(text) = payload else { return None };
     if text.len() <= INLINE_BYTES {
         return None;
