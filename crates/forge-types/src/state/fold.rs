@@ -110,25 +110,30 @@ impl RunState {
                     self.wait_until = *until;
                 }
             }
-            EventKind::Finished { status, limit, error, files_modified, snapshot, answer } => {
-                if let Some(answer) = answer {
-                    self.answer = vec![answer.clone()];
-                }
-                if let Some(snapshot) = snapshot {
-                    self.history.current = Some(*snapshot);
-                    self.unkept = false;
-                }
-                if self.change_status(*status, event.at) {
-                    self.ending = Some(Ending {
-                        limit: *limit,
-                        error: error.clone(),
-                        files_modified: files_modified.clone(),
-                        at: event.at,
-                    });
-                }
-            }
+            EventKind::Finished { .. } => self.finish(&event.kind, event.at),
         }
         Ok(())
+    }
+
+    fn finish(&mut self, kind: &EventKind, at: Timestamp) {
+        let EventKind::Finished { status, limit, error, files_modified, snapshot, answer } = kind else {
+            return;
+        };
+        if let Some(answer) = answer {
+            self.answer = vec![answer.clone()];
+        }
+        if let Some(snapshot) = snapshot {
+            self.history.current = Some(*snapshot);
+            self.unkept = false;
+        }
+        if self.change_status(*status, at) {
+            self.ending = Some(Ending {
+                limit: *limit,
+                error: error.clone(),
+                files_modified: files_modified.clone(),
+                at,
+            });
+        }
     }
 
     /// A change that the table does not allow changes nothing; says whether it was allowed.
