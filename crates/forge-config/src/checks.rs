@@ -5,7 +5,7 @@ use crate::fault::{Fault, Notice, NoticeKind, Origin};
 use crate::layers::Slot;
 use crate::schema;
 use crate::secrets;
-use crate::settings::{Backend, Settings};
+use crate::settings::{Backend, SecretsSection, Settings};
 use crate::trust::Standing;
 use std::path::Path;
 
@@ -57,7 +57,23 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice],
         faults
             .push(Fault::new(origin(key), expected, format!("`{}`", bad.entry)).key(key).hint(bad.expected));
     }
+    sources(settings, &origin, faults);
     provider(settings, &origin, notices, faults);
+}
+
+/// Faults of `secrets.providers`.
+fn sources(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
+    let key = "secrets.providers";
+    let known = SecretsSection::SOURCES.map(|(name, _)| name);
+    for name in settings.secrets.providers.iter().filter(|name| !known.contains(&name.as_str())) {
+        let hint = match name.to_ascii_lowercase().as_str() {
+            "environment" | "envs" => "write `env`",
+            "file" | "encrypted_file" | "store" => "write `encrypted-file`",
+            _ => "there is no other place that keys are looked up in",
+        };
+        let fault = Fault::new(origin(key), "encrypted-file or env", format!("`{}`", schema::escaped(name)));
+        faults.push(fault.key(key).hint(hint));
+    }
 }
 
 /// Providers that need one more setting.

@@ -23,6 +23,7 @@ pub mod quantity;
 pub mod schema;
 mod secrets;
 mod settings;
+pub mod stores;
 pub mod trust;
 mod write;
 
@@ -31,8 +32,8 @@ pub use fault::{Fault, Faults, Notice, NoticeKind, Origin};
 pub use file::Format;
 pub use load::{Flag, Loaded, Resolved, Sources, load};
 pub use provider::{KEYED, LOCAL};
-pub use secrets::{Secret, Secrets};
+pub use secrets::{Secret, SecretOrigin, Secrets};
 pub use settings::{
-    Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Model, Provider, Runtime,
-    Sandbox, Settings, StaticCheck, Store, Tools, Workspace,
+    Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Login, Model, Provider,
+    Runtime, Sandbox, SecretSource, SecretsSection, Settings, StaticCheck, Store, Tools, Workspace,
 };

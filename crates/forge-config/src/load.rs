@@ -9,9 +9,9 @@ use crate::file::{self, Content, Format, Leaf};
 use crate::layers::Layers;
 use crate::schema::KEYS;
 use crate::secrets::{self, Secret, Secrets};
-use crate::settings::{self, Settings};
+use crate::settings::{self, SecretSource, Settings};
 use crate::trust::{self, Standing};
-use crate::{checks, dotenv};
+use crate::{checks, dotenv, stores};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -67,6 +67,10 @@ pub struct Loaded {
     pub secrets: Secrets,
     /// The user's folders.
     pub dirs: Dirs,
+    /// The repository.
+    pub repo: PathBuf,
+    /// The passphrase of the stores, if the environment holds it.
+    pub passphrase: Option<Secret>,
     /// How the repository stands.
     pub standing: Standing,
     /// The variables named by `sandbox.env_vars` that are set, with their values.
@@ -166,6 +170,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     if let Some(value) = variables.allowed(&settings.git.token_env).filter(|value| !value.is_empty()) {
         secrets.insert(secrets::PULL_REQUESTS, Secret::new(value), settings.git.token_env.clone());
     }
+    let passphrase =
+        variables.allowed(stores::PASSPHRASE).filter(|phrase| !phrase.is_empty()).map(Secret::new);
+    // A shorter one may be an ordinary word, without which texts would be mangled.
+    passphrase
+        .iter()
+        .filter(|phrase| phrase.expose().len() >= 12)
+        .for_each(|phrase| secrets.hide(phrase.clone()));
+    let logins = dirs.data.join("credentials");
+    for provider in settings.providers.keys() {
+        if logins.join(format!("{provider}.json")).exists() {
+            secrets.log_in(provider);
+        }
+    }
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
     notices.extend(checks::surroundings(&dirs, &sources.repo, standing));
@@ -174,7 +191,20 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
     let read = [files.user, files.project, files.env.map(|(content, _)| content)];
     let files = read.into_iter().flatten().map(|content| content.path).collect();
-    Ok(Loaded { settings, values, notices, secrets, dirs, standing, passthrough, path, files })
+    let repo = sources.repo.clone();
+    Ok(Loaded {
+        settings,
+        values,
+        notices,
+        secrets,
+        dirs,
+        repo,
+        passphrase,
+        standing,
+        passthrough,
+        path,
+        files,
+    })
 }
 
 pub(crate) fn user(path: PathBuf) -> Origin {
@@ -296,6 +326,9 @@ fn keys(
     notices: &mut Vec<Notice>,
 ) -> Secrets {
     let mut out = Secrets::default();
+    if !settings.secrets.sources().contains(&SecretSource::Env) {
+        return out;
+    }
     for provider in settings.providers.keys() {
         for name in secrets::variables(settings, provider) {
             notices.extend(variables.refusal(&name, standing));

@@ -1,7 +1,7 @@
-//! The keys of providers: read from the environment, never printed.
+//! The keys of providers: from the environment and from the stores, never printed.
 
-use crate::settings::Settings;
-use std::collections::BTreeMap;
+use crate::settings::{SecretSource, Settings};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A key. Neither its `Debug` nor its `Display` form shows it.
@@ -34,16 +34,88 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Where a key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretOrigin {
+    /// A variable of the process or of the file given with `--env`.
+    Environment,
+    /// `.forge/secrets.enc` of the repository.
+    ProjectStore,
+    /// `secrets.enc` in the user's data folder.
+    UserStore,
+}
+
+impl SecretOrigin {
+    /// How it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::ProjectStore => "project store",
+            Self::UserStore => "user store",
+        }
+    }
+
+    const fn source(self) -> SecretSource {
+        match self {
+            Self::Environment => SecretSource::Env,
+            Self::ProjectStore | Self::UserStore => SecretSource::EncryptedFile,
+        }
+    }
+
+    /// Its place among those that are looked at, first one first; `None` if it is not looked at.
+    fn rank(self, sources: &[SecretSource]) -> Option<(usize, Self)> {
+        sources.iter().position(|source| *source == self.source()).map(|at| (at, self))
+    }
+}
+
+impl fmt::Display for SecretOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A key that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    secret: Secret,
+    variable: String,
+    origin: SecretOrigin,
+}
+
 /// The keys that were found, by provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
-    keys: BTreeMap<String, (Secret, String)>,
+    keys: BTreeMap<String, Found>,
+    /// Everything else that must not be seen: the passphrase, and what the stores hold besides.
+    others: Vec<Secret>,
+    /// Providers that the user is logged in at.
+    logins: BTreeSet<String>,
 }
 
 impl Secrets {
     /// The key of a provider.
     pub fn get(&self, provider: &str) -> Option<&Secret> {
-        self.keys.get(provider).map(|(secret, _)| secret)
+        self.keys.get(provider).map(|found| &found.secret)
+    }
+
+    /// Where the key of a provider was found.
+    pub fn origin(&self, provider: &str) -> Option<SecretOrigin> {
+        self.keys.get(provider).map(|found| found.origin)
+    }
+
+    /// Whether a provider that wants a key can be asked: there is one, or a login stands in for it.
+    pub fn can_ask(&self, provider: &str) -> bool {
+        self.keys.contains_key(provider) || self.logins.contains(provider)
+    }
+
+    /// Whether the user is logged in at a provider, as far as the file is there.
+    pub fn is_logged_in(&self, provider: &str) -> bool {
+        self.logins.contains(provider)
+    }
+
+    /// Everything that was found, for showing: the variable, the value, where it was found.
+    pub fn found(&self) -> impl Iterator<Item = (&str, &Secret, SecretOrigin)> {
+        self.keys.values().map(|found| (found.variable.as_str(), &found.secret, found.origin))
     }
 
     /// The token for pull requests.
@@ -58,16 +130,40 @@ impl Secrets {
 
     /// The variable that a provider's key came from.
     pub fn variable(&self, provider: &str) -> Option<&str> {
-        self.keys.get(provider).map(|(_, variable)| variable.as_str())
+        self.keys.get(provider).map(|found| found.variable.as_str())
     }
 
     /// Every key in clear, for the redactor.
     pub fn values(&self) -> impl Iterator<Item = &str> {
-        self.keys.values().map(|(secret, _)| secret.expose())
+        self.keys.values().map(|found| &found.secret).chain(&self.others).map(Secret::expose)
     }
 
     pub(crate) fn insert(&mut self, provider: &str, secret: Secret, variable: String) {
-        self.keys.insert(provider.to_owned(), (secret, variable));
+        let found = Found { secret, variable, origin: SecretOrigin::Environment };
+        self.keys.insert(provider.to_owned(), found);
+    }
+
+    /// Takes what was found in a store, unless something that is looked at before it is there already.
+    pub(crate) fn lay(&mut self, settings: &Settings, slot: &str, found: (Secret, String, SecretOrigin)) {
+        let sources = settings.secrets.sources();
+        let (secret, variable, origin) = found;
+        let Some(rank) = origin.rank(&sources) else { return };
+        let before = self.keys.get(slot).and_then(|found| found.origin.rank(&sources));
+        if before.is_none_or(|before| rank < before) {
+            let found = Found { secret, variable, origin };
+            if let Some(passed_over) = self.keys.insert(slot.to_owned(), found) {
+                self.others.push(passed_over.secret);
+            }
+        }
+    }
+
+    /// Something more that must not be seen.
+    pub fn hide(&mut self, secret: Secret) {
+        self.others.push(secret);
+    }
+
+    pub(crate) fn log_in(&mut self, provider: &str) {
+        self.logins.insert(provider.to_owned());
     }
 
     /// The text with every key in it replaced.

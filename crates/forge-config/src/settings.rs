@@ -3,6 +3,7 @@
 //! They are made by deserializing the resolved values with unknown and missing fields refused, so a key without a
 //! field, or a field without a key, can't exist.
 
+use crate::conversation::{ExecutorName, Framework, Memory, Router};
 use crate::schema::{KEYS, Value};
 use forge_types::{ApplyPolicy, BadEntry, EgressRules, KeySwap, OnLimit, WorkspaceMode};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,16 @@ pub struct Settings {
     pub name: Option<String>,
     /// `language`
     pub language: Option<Language>,
+    /// `executor`
+    pub executor: ExecutorName,
+    /// `framework`
+    pub framework: Framework,
+    /// `entrypoint`
+    pub entrypoint: Option<String>,
+    /// `[router]`
+    pub router: Router,
+    /// `[memory]`
+    pub memory: Memory,
     /// `[agent]`
     pub agent: Agent,
     /// `[model]`
@@ -39,6 +50,10 @@ pub struct Settings {
     pub cost: Cost,
     /// `[store]`
     pub store: Store,
+    /// `[secrets]`
+    pub secrets: SecretsSection,
+    /// `[login]`
+    pub login: Login,
     /// `[logging]`
     pub logging: Logging,
 }
@@ -84,6 +99,8 @@ pub struct Agent {
     pub temperature: f64,
     /// Text added to the system prompt.
     pub system_prompt: Option<String>,
+    /// Replies of the executor `stub`, one a line.
+    pub stub_replies: Option<String>,
 }
 
 /// `[model]`: whom to ask and how.
@@ -315,6 +332,55 @@ pub struct Cost {
 pub struct Store {
     /// Whether runs are kept.
     pub durable: bool,
+}
+
+/// What keys are looked up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretSource {
+    /// The encrypted files: the project's, then the user's.
+    EncryptedFile,
+    /// The environment.
+    Env,
+}
+
+/// `[secrets]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsSection {
+    /// What keys are looked up in, first one first, by name; empty: all.
+    pub providers: Vec<String>,
+}
+
+impl SecretsSection {
+    /// The name of each source.
+    pub const SOURCES: [(&'static str, SecretSource); 2] =
+        [("encrypted-file", SecretSource::EncryptedFile), ("env", SecretSource::Env)];
+
+    /// What keys are looked up in, first one first.
+    pub fn sources(&self) -> Vec<SecretSource> {
+        if self.providers.is_empty() {
+            return Self::SOURCES.map(|(_, source)| source).to_vec();
+        }
+        let of = |name: &String| Self::SOURCES.iter().find(|(known, _)| known == name).map(|(_, s)| *s);
+        self.providers.iter().filter_map(of).collect()
+    }
+}
+
+/// `[login]`: where the browser login goes, if not to the provider's own addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Where the browser goes.
+    pub authorize_url: Option<String>,
+    /// Where tokens come from.
+    pub token_url: Option<String>,
+    /// The program as the provider knows it.
+    pub client_id: Option<String>,
+    /// The port that the browser comes back to.
+    pub port: u16,
+    /// Longest time for an answer of the provider, seconds.
+    pub timeout_seconds: u64,
 }
 
 /// The form of the log's lines.

@@ -9,7 +9,7 @@ use crate::environment::Dirs;
 use crate::fault::{Fault, Faults, Origin};
 use crate::file::{self, Content, Format, LARGEST, NAMES};
 use crate::schema::{self, Context, Trust};
-use crate::{dotenv, write};
+use crate::{dotenv, stores, write};
 use forge_types::{Class, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -225,10 +225,11 @@ pub fn grant(dirs: &Dirs, review: &Review) -> Result<(), TrustError> {
 pub fn revoke(dirs: &Dirs, repo: &Path) -> Result<bool, TrustError> {
     let canonical =
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
+    let store = stores::disown(dirs, &canonical);
     let path = record_path(dirs, &canonical);
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
-        Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => Ok(store),
         Err(reason) => Err(TrustError::Record { path, reason }),
     }
 }

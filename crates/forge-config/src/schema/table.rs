@@ -2,15 +2,15 @@
 
 use super::{Alias, Bound, Element, Key, Kind, Lines, Preset, Reading, Trust, Unit};
 
-const fn alias(name: &'static str) -> Alias {
+pub(super) const fn alias(name: &'static str) -> Alias {
     Alias { name, reading: Reading::Plain }
 }
 
-const fn foreign(name: &'static str) -> Alias {
+pub(super) const fn foreign(name: &'static str) -> Alias {
     Alias { name, reading: Reading::Foreign }
 }
 
-const fn int(min: u64, max: u64) -> Kind {
+pub(super) const fn int(min: u64, max: u64) -> Kind {
     Kind::Int(Bound { min, max })
 }
 
@@ -30,7 +30,7 @@ const fn number(min: f64, max: f64) -> Kind {
     Kind::Number(Bound { min, max })
 }
 
-const ONE_LINE: Kind = Kind::Text(Lines::One);
+pub(super) const ONE_LINE: Kind = Kind::Text(Lines::One);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
@@ -48,8 +48,8 @@ const PROVIDERS: Kind = Kind::Choice(&[
     ("scripted", &[]),
 ]);
 
-/// Every key, in the order of the documentation.
-pub const KEYS: &[Key] = &[
+/// The keys of most sections, in the order of the documentation.
+pub(super) const KEYS: &[Key] = &[
     Key::new("name", ONE_LINE, Preset::Unset, Trust::Free, "Name of the project, shown by `forge status`."),
     Key::new(
         "language",
@@ -469,6 +469,49 @@ pub const KEYS: &[Key] = &[
          resumed, listed or followed afterwards.",
     )
     .env(&[Alias { name: "FORGE_NO_DURABLE", reading: Reading::Negated }]),
+    Key::new(
+        "secrets.providers",
+        Kind::List(Element::Name),
+        Preset::Empty,
+        Trust::Ask,
+        "Where keys are looked up, first one first: `encrypted-file` (`forge secret`: the project's store, then yours) \
+         and `env`. Empty: both, in this order.",
+    ),
+    Key::new(
+        "login.authorize_url",
+        Kind::Url,
+        Preset::Unset,
+        Trust::Ask,
+        "Where `forge login` sends the browser; unset: the provider's own address.",
+    ),
+    Key::new(
+        "login.token_url",
+        Kind::Url,
+        Preset::Unset,
+        Trust::Ask,
+        "Where a login's code becomes a token; unset: the provider's own address.",
+    ),
+    Key::new(
+        "login.client_id",
+        ONE_LINE,
+        Preset::Unset,
+        Trust::Ask,
+        "The program that the provider logs you in for; unset: the public client of the provider's own tools.",
+    ),
+    Key::new(
+        "login.port",
+        int(0, 65_535),
+        Preset::Int(1455),
+        Trust::Ask,
+        "Port on this machine that the browser comes back to; OpenAI takes no other one. 0: any free one.",
+    ),
+    Key::new(
+        "login.timeout_seconds",
+        seconds(1, 300),
+        Preset::Int(30),
+        Trust::Ask,
+        "Longest time for an answer of the provider to a login or a renewal.",
+    ),
     Key::new(
         "logging.level",
         Kind::LogFilter,

@@ -11,5 +11,6 @@ mod masking;
 mod parsers;
 mod precedence;
 mod provider;
+mod stores;
 mod support;
 mod trust;
