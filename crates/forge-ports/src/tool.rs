@@ -1,5 +1,6 @@
 //! Tools that models call.
 
+use crate::memory::Memory;
 use crate::sandbox::{OutputSink, Workspace};
 use async_trait::async_trait;
 use forge_types::{ErrorInfo, ToolOutput, ToolSpec};
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct ToolEnv {
     /// The run's box.
     pub workspace: Arc<dyn Workspace>,
+    /// What outlasts the conversation, if anything does.
+    pub memory: Option<Arc<dyn Memory>>,
     /// Takes a command's output while it comes.
     pub output: Arc<dyn OutputSink>,
     /// Time of a command that names none.

@@ -8,6 +8,8 @@
 mod apply_patch;
 mod arguments;
 mod bytes;
+mod chat;
+mod code;
 mod create_file;
 mod create_pr;
 mod edit_file;
@@ -25,6 +27,7 @@ mod patch;
 mod path;
 mod read_file;
 mod registry;
+mod remember;
 mod run_shell;
 mod search_code;
 mod terminal;
@@ -72,6 +75,12 @@ pub fn with(options: &Options) -> Registry {
             None => registry.register_on_request(tool),
         }
         .expect(FIXED);
+    }
+    // For routers and conversations, which ask for them.
+    let talking: [Arc<dyn forge_ports::Tool>; 3] =
+        [Arc::new(chat::Chat), Arc::new(code::Code), Arc::new(remember::Remember)];
+    for tool in talking {
+        registry.register_on_request(tool).expect(FIXED);
     }
     registry
 }

@@ -10,12 +10,12 @@ What a model can call. This file is rendered from the tools' own declarations (`
 forge-tools documents`); `forge tool list` shows which are enabled. All act inside the sandbox on the run's own view \
 of the repository; only `create_pr` speaks to the outside, and it touches no file.\n\n\
 Access says what a tool touches: `read` runs beside other reads and is repeated after a crash; `write` and `exec` \
-run alone and are followed by a snapshot; `network` has its effect outside and is never repeated unasked. Paths are \
+run alone and are followed by a snapshot; `network` has its effect outside and is never repeated unasked; `nothing` touches neither files nor network. Paths are \
 relative to `/workspace`; what leads out of it, and `.git` for tools that write, is refused. A failure is an answer \
 that the model reads; a failed call changes nothing.\n";
 
 /// Limits and particulars, and an example, of each tool.
-const MORE: [(&str, &str, &str); 13] = [
+const MORE: [(&str, &str, &str); 16] = [
     (
         "read_file",
         "100 KB or 10,000 lines; what is left out is said. Files that are not text are named by their kind.",
@@ -84,6 +84,24 @@ const MORE: [(&str, &str, &str); 13] = [
          the same branches, it is named and none is opened. Enabled by default only if there is a token. Absent with \
          `git.read_only`.",
         r#"{"title": "Mend the parser", "body": "It lost the last line.", "base": "main"}"#,
+    ),
+    (
+        "chat",
+        "For the executor `router`, where it is always enabled: its content is the answer. In other runs only if \
+         `tools.enabled` names it.",
+        r#"{"content": "Hello! How can I help you?"}"#,
+    ),
+    (
+        "code",
+        "For the executor `router`, where it is enabled by default: gives a Python program as plain text, without a \
+         fence and common indentation, and runs nothing.",
+        r#"{"content": "print(6 * 7)"}"#,
+    ),
+    (
+        "remember",
+        "Conversations (`forge chat`) offer it while `memory.enabled` is true. Keys have 100 characters, values 2,000. \
+         Facts stand in the system prompt of later runs; see [chat.md](chat.md).",
+        r#"{"key": "favourite color", "value": "green"}"#,
     ),
 ];
 

@@ -55,6 +55,7 @@ impl Bench {
 
     fn env(&self) -> ToolEnv {
         ToolEnv {
+            memory: None,
             workspace: self.workspace.clone(),
             output: Arc::new(()),
             default_timeout: Duration::from_secs(120),

@@ -55,7 +55,10 @@ fn the_tools_of_forge_have_their_names_and_aliases() {
          git_diff [] write\n\
          git_commit [] write\n\
          git_create_branch [] write\n\
-         create_pr [] network\n"
+         create_pr [] network\n\
+         chat [] nothing\n\
+         code [generate_code] nothing\n\
+         remember [] nothing\n"
     );
 }
 
@@ -82,7 +85,10 @@ fn parameters_are_those_of_the_specification() {
          git_diff(path?: string, staged?: boolean, base_ref?: string)\n\
          git_commit(message: string)\n\
          git_create_branch(branch_name: string, base_ref?: string)\n\
-         create_pr(title: string, body: string, base?: string, head?: string, repo?: string)\n"
+         create_pr(title: string, body: string, base?: string, head?: string, repo?: string)\n\
+         chat(content: string)\n\
+         code(content: string)\n\
+         remember(key: string, value: string)\n"
     );
 }
 
@@ -131,17 +137,21 @@ fn tools_are_chosen_by_an_allowlist() {
     registry.register(fake("probe", &[], ToolCategory::Dev)).unwrap();
     let all = registry.select(None).unwrap();
     // Without a token no pull request can be opened.
-    let others = ["create_pr".to_owned(), "probe".to_owned()];
+    let others = ["create_pr", "chat", "code", "remember", "probe"].map(str::to_owned);
     assert_eq!((all.enabled.len(), all.disabled.as_slice()), (12, &others[..]));
     let asked = registry.select(Some(&["create_pr".into()])).unwrap();
     assert_eq!(asked.enabled[0].name, "create_pr");
     let github = GitHub { token: Some(Token::new("t")), ..GitHub::default() };
     let with_token = forge_tools::with(&Options { github, ..Options::default() });
-    assert!(with_token.select(None).unwrap().disabled.is_empty());
+    assert_eq!(
+        with_token.select(None).unwrap().disabled,
+        others[1..4],
+        "what is for conversations is asked for"
+    );
     let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
     let names: Vec<_> = some.enabled.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["read_file", "run_shell"]);
-    assert_eq!(some.disabled.len(), 12);
+    assert_eq!(some.disabled.len(), 15);
     let error = registry.select(Some(&["nope".into(), "read_file".into()])).unwrap_err();
     assert!(error.to_string().starts_with("unknown tools: nope. There are: read_file, "), "{error}");
     assert_eq!(registry.category(ToolCategory::Dev).count(), 1);
