@@ -15,7 +15,10 @@ from pathlib import Path
 ROWS = [
     ("plain fork+exec", "fork_exec_ms"),
     ("native, warm: a command in an open box", "native_warm_ms"),
-    ("native, cold: view, box, a command", "native_cold_ms"),
+    ("native, cold: box and a command", "native_cold_ms"),
+    ("native, cold, nothing begun ahead", "native_cold_from_nothing_ms"),
+    ("native, cold, with a copy-on-write view", "native_view_ms"),
+    ("the same, nothing begun ahead", "native_view_from_nothing_ms"),
     ("bwrap --unshare-all", "bwrap_ms"),
     ("docker through our init, warm", "docker_init_warm_ms"),
     ("docker through our init, cold", "docker_init_cold_ms"),

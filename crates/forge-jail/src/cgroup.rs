@@ -44,7 +44,7 @@ pub(crate) struct Group {
 }
 
 /// What could be limited by a group.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Made {
     /// The groups; empty when there are none to be had.
     pub(crate) group: Group,
@@ -72,7 +72,7 @@ pub(crate) fn create(label: &str, limits: &Limits, without: &[Weakness]) -> Made
 }
 
 fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits, without: &[Weakness]) -> Made {
-    let mut made = Made { group: Group::default(), layers: Vec::new() };
+    let mut made = Made::default();
     for (layer, controller) in [(Layer::Memory, "memory"), (Layer::Pids, "pids"), (Layer::Cpu, "cpu")] {
         if (layer == Layer::Cpu && limits.cpus.is_none()) || left_out(without, layer) {
             continue;

@@ -7,16 +7,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::cgroup::{self, Group, Made};
+use crate::cgroup::{Group, Made};
 use crate::error::Error;
-use crate::image;
 use crate::init::{About, Boot, INIT_ARGV0, Order};
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
@@ -25,8 +23,10 @@ use crate::spec::{JailSpec, Limits, Weakness};
 use crate::wire::{self, Frame, OverlayAttributes, Reply, Request, Startup};
 
 mod adopt;
+mod spare;
 
 pub use adopt::Container;
+pub use spare::Spare;
 
 /// How long the init may take to build the box before it is given up, in seconds.
 const START_SECONDS: i64 = 20;
@@ -53,17 +53,18 @@ pub struct Jail {
     shared: Arc<Shared>,
     init: Init,
     reader: Option<JoinHandle<()>>,
-    limiter: Option<JoinHandle<()>>,
     overlay: Option<OverlayAttributes>,
     listener: Mutex<Option<OwnedFd>>,
 }
 
 /// What the init said when the box stood.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Stands {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     listener: Option<OwnedFd>,
+    /// Whether the init is in its control groups, where it was told to go there.
+    joined: bool,
 }
 
 #[derive(Debug)]
@@ -71,15 +72,13 @@ struct Shared {
     control: OwnedFd,
     next: AtomicU64,
     state: Mutex<State>,
-    settled: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     waiting: HashMap<u64, OnReply>,
-    /// Commands that wait for the ceilings to be in force.
-    held: Vec<Held>,
-    ceilings: Ceilings,
+    /// What holds the box's ceilings.
+    group: Group,
     layers: Vec<LayerReport>,
     oom_seen: u64,
     /// For each command that runs, what the box used when it began, in bytes.
@@ -91,20 +90,6 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").field("waiting", &self.waiting.len()).field("dead", &self.dead).finish()
     }
-}
-
-#[derive(Debug)]
-struct Held {
-    frame: Frame<Order>,
-    fds: Vec<OwnedFd>,
-}
-
-/// Whether the box's ceilings are in force.
-#[derive(Debug, Default)]
-enum Ceilings {
-    #[default]
-    Pending,
-    Settled(Group),
 }
 
 /// The init process.
@@ -134,67 +119,13 @@ impl Jail {
     /// [`Error::Overlay`] when a copy-on-write view cannot be had, [`Error::Image`] for an image that cannot be used,
     /// [`Error::Build`] and [`Error::Init`] for what else goes wrong. Nothing is left behind then.
     pub fn spawn(spec: &JailSpec, exe: &Path) -> Result<Self, Error> {
-        if let Some(fault) = spec.fault() {
-            return Err(Error::Spec(fault));
-        }
-        let helper = match &spec.image {
-            None => None,
-            Some(root) => {
-                image::check(root)?;
-                let found = Helper::of(exe);
-                Some(found.map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })?)
-            }
-        };
-        let (give, take) = mpsc::channel::<i32>();
-        let (label, limits, without) = (spec.label.clone(), spec.limits.clone(), spec.without.clone());
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|e| talk("making the control socket", e))?;
-        let shared = Arc::new(Shared {
-            control: ours,
-            next: AtomicU64::new(1),
-            state: Mutex::default(),
-            settled: Condvar::new(),
-        });
-        // Groups are slow to make: that happens while the init builds the box.
-        let limited = Arc::clone(&shared);
-        let limiter = thread("forge-jail-limits", move || {
-            let made = cgroup::create(&label, &limits, &without);
-            if let Ok(pid) = take.recv() {
-                limited.settle(made, pid, &limits, &without);
-            }
-        })?;
-        let mut first = start_init(spec, helper, exe, theirs)?;
-        let started = started(&shared.control, &mut first, exe, &give);
-        // Whoever waits for a box that never stood is told.
-        let (init, stands) = started.inspect_err(|_| shared.bury("it did not start".to_owned()))?;
-        {
-            let mut state = shared.lock();
-            let settled = std::mem::take(&mut state.layers);
-            state.layers =
-                stands.layers.into_iter().filter(|l| settled.iter().all(|s| s.layer != l.layer)).collect();
-            state.layers.extend(settled);
-        }
-        let read = Arc::clone(&shared);
-        let reader = thread("forge-jail-reader", move || read.read_all())?;
-        Ok(Self {
-            shared,
-            init,
-            reader: Some(reader),
-            limiter: Some(limiter),
-            overlay: stands.overlay,
-            listener: Mutex::new(stands.listener),
-        })
+        Spare::begin(spec, exe)?.finish(spec)
     }
 
-    /// What isolates the box. Waits for the control groups, a few milliseconds after the start.
+    /// What isolates the box.
     #[must_use]
     pub fn layers(&self) -> Vec<LayerReport> {
-        let mut state = self.shared.lock();
-        while matches!(state.ceilings, Ceilings::Pending) && state.dead.is_none() {
-            state = self.shared.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.layers.clone()
+        self.shared.lock().layers.clone()
     }
 
     /// Sends a request; `on_reply` is called once, on the reader thread, and must not block. Returns the number
@@ -231,10 +162,7 @@ impl Jail {
     /// The most memory the box has used at once, in bytes; `None` where no control group counts it.
     #[must_use]
     pub fn memory_peak(&self) -> Option<u64> {
-        match &self.shared.lock().ceilings {
-            Ceilings::Settled(group) => group.memory_peak(),
-            Ceilings::Pending => None,
-        }
+        self.shared.lock().group.memory_peak()
     }
 
     /// Which attributes the copy-on-write views of the box have; `None` when it has no such view.
@@ -262,22 +190,20 @@ impl Drop for Jail {
         self.shared.lock().dead.get_or_insert_with(|| "closed".to_owned());
         let _ = rustix::net::shutdown(&self.shared.control, rustix::net::Shutdown::Both);
         self.init.end();
-        for thread in [self.limiter.take(), self.reader.take()].into_iter().flatten() {
-            // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+        // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
+        if let Some(reader) = self.reader.take().filter(|r| r.thread().id() != std::thread::current().id()) {
+            let _ = reader.join();
         }
         // Only now are the groups empty; their removal is the drop of `Group`.
-        self.shared.lock().ceilings = Ceilings::Settled(Group::default());
+        self.shared.lock().group = Group::default();
     }
 }
 
 impl State {
     /// A command begins: alone in the box it is counted from nothing.
     fn begin(&mut self, id: u64) {
-        let Ceilings::Settled(group) = &self.ceilings else { return };
-        let used = if self.used_before.is_empty() { group.count_anew() } else { group.memory_now() };
+        let first = self.used_before.is_empty();
+        let used = if first { self.group.count_anew() } else { self.group.memory_now() };
         if let Some(used) = used {
             self.used_before.insert(id, used);
         }
@@ -317,19 +243,11 @@ impl Shared {
             return id;
         }
         state.waiting.insert(id, on_reply);
-        let waits = matches!(request, Request::Exec(_) | Request::Cancel { .. })
-            && matches!(state.ceilings, Ceilings::Pending);
-        if matches!(request, Request::Exec(_)) && !waits {
+        if matches!(request, Request::Exec(_)) {
             state.begin(id);
         }
-        let frame = Frame { id, body: Order::Asked(request) };
-        let sent = if waits {
-            let copies: io::Result<Vec<OwnedFd>> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
-            copies.map(|fds| state.held.push(Held { frame, fds }))
-        } else {
-            drop(state);
-            wire::send(self.control.as_fd(), &frame, fds)
-        };
+        drop(state);
+        let sent = wire::send(self.control.as_fd(), &Frame { id, body: Order::Asked(request) }, fds);
         if let Err(error) = sent {
             let mut state = self.lock();
             state.used_before.remove(&id);
@@ -349,47 +267,19 @@ impl Shared {
         id
     }
 
-    /// Has the init go into the groups by itself.
-    fn join(&self, group: &Group) -> Result<(), Error> {
-        let lists = group.lists().ok_or_else(|| Error::Protocol("no group to join".to_owned()))?;
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (give, take) = mpsc::channel();
-        {
-            let mut state = self.lock();
-            if let Some(why) = &state.dead {
-                return Err(Error::Died(why.clone()));
-            }
-            let told = move |answer| drop(give.send(answer));
-            state.waiting.insert(id, Box::new(told));
-        }
-        let fds: Vec<BorrowedFd<'_>> = lists.iter().map(AsFd::as_fd).collect();
-        let frame = Frame { id, body: Order::Join { join_groups: fds.len() } };
-        if let Err(error) = wire::send(self.control.as_fd(), &frame, &fds) {
-            self.lock().waiting.remove(&id);
-            return Err(talk("passing the control groups on", error));
-        }
-        let answer = take.recv().unwrap_or_else(|_| Err(Error::Died("its reader ended".to_owned())));
-        answer.map(drop)
-    }
-
     /// The box is no more: whoever waits for an answer is told.
     fn bury(&self, why: String) {
         let mut state = self.lock();
         let why = state.dead.get_or_insert(why).clone();
         let waiting = std::mem::take(&mut state.waiting);
-        state.held.clear();
-        self.settled.notify_all();
         drop(state);
         for (_, on_reply) in waiting {
             on_reply(Err(Error::Died(why.clone())));
         }
     }
 
-    /// Puts the ceilings in force and lets the commands that waited for them go.
-    fn settle(&self, mut made: Made, pid: i32, limits: &Limits, without: &[Weakness]) {
-        if self.join(&made.group).is_err() && made.group.attach(pid).is_err() {
-            made = Made { group: Group::default(), layers: Vec::new() };
-        }
+    /// The init is in its groups: reports what they hold, and has it watch what they do not.
+    fn enforce(&self, mut made: Made, limits: &Limits, without: &[Weakness]) {
         let mut reports = std::mem::take(&mut made.layers);
         let has = |layer: Layer| reports.iter().any(|r| r.layer == layer);
         let remedy = "delegate cgroup v2 (systemd-run --user --scope forge ...) or run as root";
@@ -409,24 +299,7 @@ impl Shared {
         state.layers.retain(|l| !reports.iter().any(|r| r.layer == l.layer));
         state.layers.extend(reports);
         state.oom_seen = made.group.oom_kills();
-        if let Some(used) = made.group.count_anew() {
-            let held: Vec<u64> = state.held.iter().map(|one| one.frame.id).collect();
-            state.used_before.extend(held.into_iter().map(|id| (id, used)));
-        }
-        // Sent without the lock, which the reader needs to take answers off the socket meanwhile. What is asked in
-        // between is held as well, so nothing overtakes.
-        while !state.held.is_empty() {
-            let held = std::mem::take(&mut state.held);
-            drop(state);
-            for one in held {
-                let fds: Vec<BorrowedFd<'_>> = one.fds.iter().map(AsFd::as_fd).collect();
-                // A dead init is noticed by the reader.
-                let _ = wire::send(self.control.as_fd(), &one.frame, &fds);
-            }
-            state = self.lock();
-        }
-        state.ceilings = Ceilings::Settled(made.group);
-        self.settled.notify_all();
+        state.group = made.group;
     }
 
     /// Passes answers on until the init is gone.
@@ -440,12 +313,8 @@ impl Shared {
             }
         };
         let state = self.lock();
-        let why = match &state.ceilings {
-            Ceilings::Settled(group) if group.oom_kills() > state.oom_seen => {
-                "its memory limit was reached".to_owned()
-            }
-            _ => why,
-        };
+        let ran_out = state.group.oom_kills() > state.oom_seen;
+        let why = if ran_out { "its memory limit was reached".to_owned() } else { why };
         drop(state);
         self.bury(why);
     }
@@ -453,9 +322,8 @@ impl Shared {
     fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {
         let mut state = self.lock();
         let used_before = state.used_before.remove(&frame.id);
-        if let Reply::Ended(ended) = &mut frame.body
-            && let Ceilings::Settled(group) = &state.ceilings
-        {
+        if let Reply::Ended(ended) = &mut frame.body {
+            let group = &state.group;
             let most = group.memory_most().zip(used_before).map(|(most, before)| most.saturating_sub(before));
             ended.peak_memory_bytes = ended.peak_memory_bytes.max(most.unwrap_or(0));
             let kills = group.oom_kills();
@@ -500,19 +368,12 @@ fn start_init(spec: &JailSpec, helper: Option<Helper>, exe: &Path, control: Owne
         .map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })
 }
 
-/// Follows the start until the box stands, or cleans up after it.
-fn started(
-    control: &OwnedFd,
-    first: &mut Child,
-    exe: &Path,
-    named: &mpsc::Sender<i32>,
-) -> Result<(Init, Stands), Error> {
+/// Follows the start until the ground stands, or cleans up after it.
+fn started(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<Init, Error> {
     let mut init: Option<Init> = None;
     let outcome = follow(control, exe, &mut |pid| {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
         init = Some(Init { pid, handle, kin: Kin::Child });
-        // The limiter only goes away early if it panicked, which then shows as ceilings that never settle.
-        let _ = named.send(pid.as_raw_nonzero().get());
         Ok(())
     });
     if init.is_none() {
@@ -521,7 +382,7 @@ fn started(
     }
     let _ = first.wait();
     match (outcome, init) {
-        (Ok(stands), Some(init)) => Ok((init, stands)),
+        (Ok(_), Some(init)) => Ok(init),
         (Ok(_), None) => {
             Err(Error::Init { exe: exe.to_owned(), why: "it did not name its process".to_owned() })
         }
@@ -562,8 +423,10 @@ fn follow(
                 named(pid).map_err(|e| talk("taking hold of the init", e))?;
             }
             Some((Startup::Ready { layers, overlay }, mut fds)) => {
-                return Ok(Stands { layers, overlay, listener: fds.pop() });
+                return Ok(Stands { layers, overlay, listener: fds.pop(), joined: false });
             }
+            Some((Startup::Ground, _)) => return Ok(Stands::default()),
+            Some((Startup::Joined { joined }, _)) => return Ok(Stands { joined, ..Stands::default() }),
             Some((Startup::Failed { about, step, errno }, _)) => return Err(refusal(about, step, errno)),
         }
     }

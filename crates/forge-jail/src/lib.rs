@@ -39,7 +39,7 @@ pub mod trial;
 mod wire;
 
 pub use cgroup::prune;
-pub use client::{Answer, Container, Jail};
+pub use client::{Answer, Container, Jail, Spare};
 pub use error::Error;
 pub use forge_seccomp::docker_seccomp_profile;
 pub use init::{

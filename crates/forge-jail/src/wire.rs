@@ -476,6 +476,13 @@ pub(crate) enum Startup {
         /// Which attributes the overlays have, if there are any.
         overlay: Option<OverlayAttributes>,
     },
+    /// What all boxes have in common stands; the rest waits to be told.
+    Ground,
+    /// The init was told to go into control groups.
+    Joined {
+        /// Whether it is in all of them.
+        joined: bool,
+    },
     /// A step failed.
     Failed {
         /// What the failure means.

@@ -24,29 +24,32 @@ impl Forge {
     /// # Errors
     /// If the data folder can't be used.
     pub fn open(loaded: &Loaded) -> Result<Self, Error> {
-        Self::open_in(loaded, loaded.dirs.data.clone())
+        Self::open_in(loaded, loaded.dirs.data.clone(), None)
     }
 
-    /// As [`Forge::open`], for a new run: one that is not to be kept gets a data folder in memory, which goes away
-    /// with this value.
+    /// As [`Forge::open`], for a new run on `repo`, whose box is begun beside all else. A run that is not to be kept gets
+    /// a data folder in memory, which goes away with this value.
     ///
     /// # Errors
     /// If the data folder can't be used.
-    pub fn open_to_run(loaded: &Loaded) -> Result<Self, Error> {
+    pub fn open_to_run(loaded: &Loaded, repo: &Path) -> Result<Self, Error> {
         if loaded.settings.store.durable {
-            return Self::open(loaded);
+            return Self::open_in(loaded, loaded.dirs.data.clone(), Some(repo));
         }
         let scratch = Scratch::make()?;
-        Ok(Self::open_in(loaded, scratch.path())?.holding(scratch))
+        Ok(Self::open_in(loaded, scratch.path(), Some(repo))?.holding(scratch))
     }
 
-    fn open_in(loaded: &Loaded, data: PathBuf) -> Result<Self, Error> {
+    fn open_in(loaded: &Loaded, data: PathBuf, soon: Option<&Path>) -> Result<Self, Error> {
+        let boxes = Arc::new(sandbox::backends(loaded, &data)?);
+        if let Some(spec) = soon.and_then(|repo| sandbox::spec(loaded, repo, &[]).ok()) {
+            boxes.begin(&spec);
+        }
         let store = Arc::new(forge_store::Store::open(&forge_store::Options { data_dir: data.clone() })?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = forge_queue::Options::new(data.clone());
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
-        let boxes = Arc::new(sandbox::backends(loaded, &data)?);
         let parts = Parts {
             journal: store,
             queue,

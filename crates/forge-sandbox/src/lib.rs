@@ -125,6 +125,21 @@ impl Backends {
         }
     }
 
+    /// Begins the box that is likely to be asked for next, beside what the caller does until then: its namespaces, network,
+    /// root folder and control groups, all but the workspace. [`Sandbox::open`] finishes it if it fits what is then
+    /// asked for, else makes another from nothing; one that nobody asks for goes with this value. Nothing is waited
+    /// for, and only what `native` would do is begun.
+    pub fn begin(&self, spec: &SandboxSpec) {
+        if matches!(spec.backend.as_str(), "native" | "auto") {
+            self.native.begin(spec);
+        }
+    }
+
+    /// Waits until the box that was [begun](Self::begin) stands as far as it goes.
+    pub fn begun(&self) {
+        self.native.wait();
+    }
+
     /// Runs a program once, in a native box of its own.
     ///
     /// # Errors

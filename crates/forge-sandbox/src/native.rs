@@ -7,7 +7,7 @@ use crate::leftovers;
 use crate::paths::Places;
 use crate::room::{Parts, Reached, Room, layer, refusal};
 use crate::view::{self, Kind, Unready, View};
-use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Show};
+use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Show, Spare};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace};
@@ -18,7 +18,8 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Where the proxy listens in a box's own network.
@@ -44,15 +45,70 @@ const SECRETS: &[&str] =
 #[derive(Clone, Debug)]
 pub(crate) struct Native {
     options: Arc<Options>,
+    /// A box that was begun before it was asked for.
+    begun: Arc<Ahead>,
+}
+
+/// The place of a box that was begun before it is asked for. One that nobody asks for ends with it.
+#[derive(Debug, Default)]
+struct Ahead(Mutex<Option<Begun>>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        drop(self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take().and_then(Begun::ready));
+    }
+}
+
+/// A box that was begun.
+#[derive(Debug)]
+enum Begun {
+    /// By this thread, which is at it.
+    Making(JoinHandle<Option<Spare>>),
+    /// As far as it goes.
+    Ready(Box<Spare>),
+}
+
+impl Begun {
+    fn ready(self) -> Option<Spare> {
+        match self {
+            Self::Making(thread) => thread.join().ok().flatten(),
+            Self::Ready(spare) => Some(*spare),
+        }
+    }
 }
 
 impl Native {
-    pub(crate) const fn new(options: Arc<Options>) -> Self {
-        Self { options }
+    pub(crate) fn new(options: Arc<Options>) -> Self {
+        Self { options, begun: Arc::default() }
+    }
+
+    /// Begins the box that is likely to be asked for next, on a thread of its own: see [`Spare`]. A box that turns out to
+    /// be another one is made from nothing.
+    pub(crate) fn begin(&self, spec: &SandboxSpec) {
+        if spec.image.is_some() || matches!(spec.network, NetworkPolicy::Allow(_)) {
+            return;
+        }
+        let mut ground = JailSpec::new("spare", &spec.repo);
+        furnish(&self.options, &mut ground, spec, &mut report());
+        let exe = self.exe();
+        // Without it everything works as well, and later; what is wrong is said when the box is asked for.
+        let begin = move || Spare::begin(&ground, &exe).ok();
+        let thread = std::thread::Builder::new().name("forge-spare".to_owned()).spawn(begin);
+        *self.slot() = thread.ok().map(Begun::Making);
+    }
+
+    /// Waits until the box that was begun stands as far as it goes.
+    pub(crate) fn wait(&self) {
+        let mut slot = self.slot();
+        *slot = slot.take().and_then(Begun::ready).map(|spare| Begun::Ready(Box::new(spare)));
     }
 
     fn exe(&self) -> PathBuf {
         self.options.exe.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Begun>> {
+        self.begun.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A box around `spec.repo` as it stands, without snapshots: for what is thrown away with it. `binds` are shown
@@ -121,31 +177,46 @@ impl Sandbox for Native {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        let (view, keep) = view::prepare(&self.options.store(), spec, run, at).await?;
-        let mut jail = JailSpec::new(run.to_string(), &spec.repo);
-        let mut report = report();
-        furnish(&self.options, &mut jail, spec, &mut report);
-        jail.image = image(&self.options, spec)?;
-        let egress = Way::out(&self.options, spec, Some(&view), &mut jail)?;
-        let exe = self.exe();
-        let started = blocking(move || start(jail, &exe, view)).await?;
-        let (jail, view) = started;
-        view.describe(&mut report);
+        let (options, asked, exe) = (Arc::clone(&self.options), spec.clone(), self.exe());
+        let begun = self.slot().take();
+        let make = move |view: View, keep| {
+            let mut jail = JailSpec::new(run.to_string(), &asked.repo);
+            let mut report = report();
+            furnish(&options, &mut jail, &asked, &mut report);
+            jail.image = image(&options, &asked)?;
+            let egress = Way::out(&options, &asked, Some(&view), &mut jail)?;
+            let (jail, view) = start(jail, &exe, begun, view)?;
+            view.begin_saving();
+            view.describe(&mut report);
+            Ok((jail, view, egress, report, keep))
+        };
+        let store = self.options.store();
+        let (jail, view, egress, report, keep) = view::prepare_then(&store, spec, run, at, make).await?;
         let room = self.room(spec, run, jail, egress, Some(Arc::new(view)), report, keep)?;
         Ok(Arc::new(room))
     }
 }
 
 /// Starts a box around a view. Where the kernel refuses an overlay, a copy takes its place.
-fn start(mut jail: JailSpec, exe: &Path, mut view: View) -> Result<(Jail, View), Error> {
+fn start(
+    mut jail: JailSpec,
+    exe: &Path,
+    begun: Option<Begun>,
+    mut view: View,
+) -> Result<(Jail, View), Error> {
     jail.binds.extend(view.git_binds());
     jail.masked = view.masked();
     for (name, value) in view.git_env() {
         set(&mut jail, name, value);
     }
+    let mut spare = begun.and_then(Begun::ready);
     loop {
         jail.roots = view.roots();
-        match Jail::spawn(&jail, exe) {
+        let started = match spare.take().filter(|spare| spare.fits(&jail)) {
+            Some(spare) => spare.finish(&jail),
+            None => Jail::spawn(&jail, exe),
+        };
+        match started {
             Ok(started) => {
                 view.mounted(started.overlay_attributes())?;
                 return Ok((started, view));

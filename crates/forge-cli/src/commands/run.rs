@@ -18,7 +18,7 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let more: Vec<_> = repos.collect();
     let loaded = session.load(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
-    let forge = Forge::open_to_run(&loaded)?;
+    let forge = Forge::open_to_run(&loaded, &repo)?;
     let plan = forge.plan(&loaded, &repo, &more).await?;
     let new = NewRun { task: request.task, repo, source: Source::Cli, history: Vec::new() };
     let run = forge.create(new, &plan).await?;

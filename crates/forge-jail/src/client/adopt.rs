@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, atomic::AtomicU64};
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Ceilings, Init, Jail, Kin, Shared, State, follow, talk, thread};
+use super::{Init, Jail, Kin, Shared, State, follow, talk, thread};
 use crate::cgroup::Group;
 use crate::error::Error;
 use crate::init::{Guest, Order, own_namespaces};
@@ -69,24 +69,12 @@ impl Jail {
         let state = State {
             oom_seen: group.oom_kills(),
             layers: stands.layers.into_iter().chain(ceilings).collect(),
-            ceilings: Ceilings::Settled(group),
+            group,
             ..State::default()
         };
-        let shared = Arc::new(Shared {
-            control: socket,
-            next: AtomicU64::new(1),
-            state: Mutex::new(state),
-            settled: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { control: socket, next: AtomicU64::new(1), state: Mutex::new(state) });
         let read = Arc::clone(&shared);
         let reader = thread("forge-jail-reader", move || read.read_all())?;
-        Ok(Self {
-            shared,
-            init,
-            reader: Some(reader),
-            limiter: None,
-            overlay: None,
-            listener: Mutex::new(stands.listener),
-        })
+        Ok(Self { shared, init, reader: Some(reader), overlay: None, listener: Mutex::new(stands.listener) })
     }
 }

@@ -21,19 +21,24 @@ pub(super) fn default_signals() {
     let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
-/// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need.
-pub(super) fn apply(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+/// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need. `filter` is
+/// the compiled call filter.
+pub(super) fn apply(
+    spec: &JailSpec,
+    filter: &[libc::sock_filter],
+    layers: &mut Vec<LayerReport>,
+) -> Result<(), Fault> {
     limits(spec).step("setting resource limits")?;
     if !spec.lacks(Weakness::Pids) {
         layers.push(LayerReport::enforced(Layer::Pids, "rlimit"));
     }
     if spec.lacks(Weakness::NoNewPrivs) {
         // The other two need a capability then.
-        confine(spec, layers)?;
+        confine(spec, filter, layers)?;
         return rights(spec, layers);
     }
     rights(spec, layers)?;
-    confine(spec, layers)
+    confine(spec, filter, layers)
 }
 
 /// Capabilities, and the promise to gain none.
@@ -52,7 +57,11 @@ fn rights(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
 }
 
 /// Landlock and the call filter.
-fn confine(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+fn confine(
+    spec: &JailSpec,
+    filter: &[libc::sock_filter],
+    layers: &mut Vec<LayerReport>,
+) -> Result<(), Fault> {
     if !spec.lacks(Weakness::Landlock) {
         layers.push(landlock(&writable(spec)).step("applying Landlock")?);
     }
@@ -60,8 +69,7 @@ fn confine(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> 
     // that they cannot open.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
     if !spec.lacks(Weakness::Seccomp) {
-        sys::seccomp_install(&forge_seccomp::compile(forge_seccomp::RULES))
-            .layer(Layer::Seccomp, "installing the call filter")?;
+        sys::seccomp_install(filter).layer(Layer::Seccomp, "installing the call filter")?;
         layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
     }
     Ok(())

@@ -81,7 +81,12 @@ fn kept_id(spec: &JailSpec) -> Option<u32> {
         Show::Direct => None,
     });
     let mut owners = folders.filter_map(|folder| std::fs::metadata(folder).ok()).map(|meta| meta.uid());
-    owners.find(|uid| (FIRST_UID..FIRST_UID + UIDS).contains(uid))
+    owners.find(|uid| owner_is_box(*uid))
+}
+
+/// Whether a user id is one of those that boxes of root are given.
+pub(crate) fn owner_is_box(uid: u32) -> bool {
+    (FIRST_UID..FIRST_UID + UIDS).contains(&uid)
 }
 
 /// One mapping for each owner of a root that is mapped, or of a writable bind.

@@ -6,8 +6,9 @@
 //!    user, enter a user namespace, which gives the rights for the steps below and nothing else;
 //! 2. new namespaces, then a fork: only a child enters the new pid namespace. It becomes a child of the caller
 //!    (`CLONE_PARENT`), so that nothing of the first process stays behind;
-//! 3. build the root folder, move into it, forget the old one. The first process makes the network meanwhile, which
-//!    takes the kernel as long, hands it over and ends;
+//! 3. build the root folder as all boxes have it. The first process makes the network meanwhile, which takes the
+//!    kernel as long, hands it over and ends. Here the init waits to be told what the box is for;
+//!    then the workspace joins, the root folder is entered and the old one forgotten;
 //! 4. as root, become the unused user id and enter the user namespace now: mounts and network then belong to a
 //!    namespace above, over which nothing in the box ever has rights;
 //! 5. limits, capabilities, Landlock, seccomp: from here on the init can do no more than its children;
@@ -30,7 +31,7 @@ mod watch;
 pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
 pub(crate) use contained::{Guest, own_namespaces};
 pub use files::{Files, TEMP_PREFIX};
-pub(crate) use identity::{FIRST_UID, UIDS, mapping as id_mapping, take_id};
+pub(crate) use identity::{FIRST_UID, UIDS, mapping as id_mapping, owner_is_box, take_id};
 pub(crate) use mounts::c_path;
 pub(crate) use serve::Order;
 
@@ -58,6 +59,15 @@ pub(crate) struct Boot {
     pub(crate) spec: JailSpec,
     /// How the own binary runs inside, where its libraries are not.
     pub(crate) helper: Option<Helper>,
+}
+
+/// What the init is told when the ground stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ahead {
+    /// Go into the control groups whose lists of threads are beside the message.
+    Join,
+    /// Become this box. What the ground is made of is the same as before.
+    Furnish(Box<JailSpec>),
 }
 
 /// What a failed step means.
@@ -208,23 +218,43 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
     let built = root(&spec, helper.as_ref(), &ids);
     // Also when that failed: nothing is said before the caller knows this process.
     let taken = network.take(&mut layers)?;
-    built?;
+    let ground = built?;
     let Some(listener) = taken else { return Ok(()) };
+    let filter = forge_seccomp::compile(forge_seccomp::RULES);
+    let Some(spec) = wait(control).step("waiting for the description of the box")? else { return Ok(()) };
+    crate::owner::name_init(&spec.label);
+    rootfs::furnish(&spec, &ids, ground)?;
     let overlay = ids.attributes(&spec);
     ids.enter(&mut layers)?;
     roots::check(&spec)?;
-    harden::apply(&spec, &mut layers)?;
+    harden::apply(&spec, &filter, &mut layers)?;
     serve::run(control, &spec, Ready { layers, overlay, listener, helper }).step("serving requests")
 }
 
-fn root(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<(), Fault> {
+/// The ground stands: waits to be told the rest. `None` when nobody wants the box any more.
+fn wait(control: &OwnedFd) -> io::Result<Option<JailSpec>> {
+    wire::send(control.as_fd(), &Startup::Ground, &[])?;
+    let mut buffer = Vec::new();
+    loop {
+        match wire::receive::<Ahead>(control.as_fd(), &mut buffer)? {
+            None => return Ok(None),
+            Some((Ahead::Furnish(spec), _)) => return Ok(Some(*spec)),
+            Some((Ahead::Join, lists)) => {
+                let joined = serve::join(&lists).is_ok();
+                wire::send(control.as_fd(), &Startup::Joined { joined }, &[])?;
+            }
+        }
+    }
+}
+
+fn root(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<rootfs::Ground, Fault> {
     // Out of the caller's session: its terminal and its Ctrl-C are not the box's business.
     rustix::process::setsid().step("making a session")?;
-    rootfs::build(spec, helper, ids)?;
-    if spec.lacks(Weakness::UtsNamespace) {
-        return Ok(());
+    let ground = rootfs::build(spec, helper, ids)?;
+    if !spec.lacks(Weakness::UtsNamespace) {
+        sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")?;
     }
-    sys::set_hostname(&spec.hostname).layer(Layer::UtsNamespace, "setting the host name")
+    Ok(ground)
 }
 
 fn namespaces(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! The root folder of the box, built from nothing and made the only one the box can see.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -72,8 +72,19 @@ const HIDDEN: &[&str] = &[
     "dynamic_debug",
 ];
 
-/// Builds the root folder and moves into it.
-pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<(), Fault> {
+/// Where the new root folder is attached while it is built, because it has to be somewhere until the old one is
+/// forgotten. Nobody needs anything of this folder, while another one could hold the workspace or something to bind.
+const SCAFFOLD: &CStr = c"/proc/driver";
+
+/// The root folder with all that boxes have in common.
+pub(super) struct Ground {
+    root: OwnedFd,
+    blank: Blank,
+}
+
+/// Builds what does not depend on the workspace: the system, devices, `/proc`, `/etc` and the temporary places. It becomes
+/// the current folder; the old root folder is still in reach.
+pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<Ground, Fault> {
     let mounts_layer = Layer::MountNamespace;
     // Nothing mounted here shows up outside, nothing mounted outside shows up here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -84,7 +95,6 @@ pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Resu
     } else {
         None
     };
-    let views = roots::prepare(spec, ids)?;
     let (uid, gid) = ids.owner();
     let options = [("mode", "0755".to_owned()), ("size", "8m".to_owned())];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -92,9 +102,7 @@ pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Resu
     let own = std::fs::read_link("/proc/self/exe").step("finding the own binary")?;
     let image =
         spec.image.as_deref().map(image::open).transpose().about(About::Image, "opening the image")?;
-    // It only has to be somewhere until the old root is forgotten; of this folder nothing is needed any more, while
-    // another one could hold the workspace or something to bind.
-    sys::attach(root.as_fd(), c"/proc").layer(mounts_layer, "attaching the root folder")?;
+    sys::attach(root.as_fd(), SCAFFOLD).layer(mounts_layer, "attaching the root folder")?;
     rustix::process::fchdir(&root).step("entering the root folder")?;
 
     // Before the binds: one of them may lie below it.
@@ -103,14 +111,23 @@ pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Resu
         None => host_system()?,
         Some(image) => image_system(image.as_fd()).step("binding the image's folders")?,
     }
-    places(spec, ids, helper, &own)?;
+    helpers(helper, &own)?;
     etc::fill(spec, ids.inside(), image.as_ref()).step("filling /etc")?;
     devices().step("filling /dev")?;
+    let blank = Blank::new().step("making covers for masked files")?;
+    process_files(spec, ids, outer_proc, &blank)?;
+    Ok(Ground { root, blank })
+}
+
+/// Adds what this box alone has: its binds and workspaces, with their masks. Then moves into the root folder.
+pub(super) fn furnish(spec: &JailSpec, ids: &Ids, ground: Ground) -> Result<(), Fault> {
+    let mounts_layer = Layer::MountNamespace;
+    let Ground { root, blank } = ground;
+    let views = roots::prepare(spec, ids)?;
+    binds(spec, ids)?;
     for view in &views {
         view.attach().step("attaching the workspace")?;
     }
-    let blank = Blank::new().step("making covers for masked files")?;
-    process_files(spec, ids, outer_proc, &blank)?;
     if !spec.lacks(Weakness::Masks) {
         mask(spec, &blank)?;
     }
@@ -175,8 +192,8 @@ fn image_system(image: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// The caller's binary, its own binds, and the list of processors.
-fn places(spec: &JailSpec, ids: &Ids, helper: Option<&Helper>, own: &Path) -> Result<(), Fault> {
+/// The caller's binary, and the list of processors.
+fn helpers(helper: Option<&Helper>, own: &Path) -> Result<(), Fault> {
     let cpus = Path::new("/sys/devices/system/cpu");
     if cpus.is_dir() {
         // Programs that size their thread pools look here.
@@ -186,12 +203,16 @@ fn places(spec: &JailSpec, ids: &Ids, helper: Option<&Helper>, own: &Path) -> Re
     match helper {
         // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
         // start has no path any more.
-        None => mounts::bind_read_only(own, Path::new(HELPER)).step(replaced(own))?,
+        None => mounts::bind_read_only(own, Path::new(HELPER)).step(replaced(own)),
         Some(helper) => helper
             .files()
             .iter()
-            .try_for_each(|f| mounts::bind_read_only(&f.source, &f.target).step(replaced(&f.source)))?,
+            .try_for_each(|f| mounts::bind_read_only(&f.source, &f.target).step(replaced(&f.source))),
     }
+}
+
+/// What the caller wants shown beside the workspace.
+fn binds(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
     let mut binds: Vec<_> = spec.binds.iter().collect();
     // Outer targets first, so that an inner one lands on top of it.
     binds.sort_by_key(|b| b.target.components().count());

@@ -36,11 +36,12 @@ pub(crate) enum Order {
         /// The limit in bytes.
         watch_memory: u64,
     },
-    /// Go into the control groups whose lists of threads are passed beside the message.
-    Join {
-        /// How many there are.
-        join_groups: usize,
-    },
+}
+
+/// Moves this thread, the only one, into control groups. A thread that moves itself needs no waiting for all processors,
+/// which a process moved by another does. What is started later is in the groups from its first moment.
+pub(super) fn join(lists: &[OwnedFd]) -> rustix::io::Result<()> {
+    lists.iter().try_for_each(|list| rustix::io::write(list, b"0").map(drop))
 }
 
 /// A command that runs.
@@ -186,16 +187,6 @@ impl Server<'_> {
                 }
                 self.watch = Some(Watch::new(watch_memory));
                 return self.answer(id, Reply::Done, None).map(|()| true);
-            }
-            Order::Join { .. } => {
-                // A thread that moves itself needs no waiting for all processors, which a process moved by another
-                // does. What is started later is in the groups from its first moment.
-                let joined = fds.iter().try_for_each(|list| rustix::io::write(list, b"0").map(drop));
-                let reply = match joined {
-                    Ok(()) => Reply::Done,
-                    Err(errno) => failed("a control group", errno.raw_os_error()),
-                };
-                return self.answer(id, reply, None).map(|()| true);
             }
             Order::Asked(request) => request,
         };

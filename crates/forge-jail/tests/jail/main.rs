@@ -7,6 +7,7 @@
     reason = "tests start themselves again as another user"
 )]
 
+mod ahead;
 mod commands;
 mod files;
 mod images;

@@ -8,6 +8,7 @@
     reason = "a program for the bench: it prints, and starts others"
 )]
 
+use forge_jail::{End, Exec, Jail, JailSpec, Reply, Request, Spare};
 use forge_ports::sandbox::{ExecSpec, Leftovers};
 use forge_ports::{Sandbox, Workspace};
 use forge_sandbox::{Backends, Options, helper_main};
@@ -15,6 +16,7 @@ use forge_types::{RunId, SandboxSpec, WorkspaceMode};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -48,11 +50,14 @@ async fn measure(folder: &Path, image: Option<&str>) -> Map<String, Value> {
         report.insert(name.to_owned(), value);
     };
     note("fork_exec_ms", timed(MANY, || plain(Command::new("/bin/true"))));
-    note("native_cold_ms", cold(folder, "native", None, SOME).await);
+    note("native_cold_ms", alone(folder, Ahead::Begun));
+    note("native_cold_from_nothing_ms", alone(folder, Ahead::Nothing));
+    note("native_view_ms", cold(folder, "native", None, Ahead::Begun, SOME).await);
+    note("native_view_from_nothing_ms", cold(folder, "native", None, Ahead::Nothing, SOME).await);
     note("native_warm_ms", warm(folder, "native", None, MANY).await);
     note("bwrap_ms", timed(SOME, || plain(bwrap())));
     if let Some(image) = image {
-        note("docker_init_cold_ms", cold(folder, "docker", Some(image), FEW).await);
+        note("docker_init_cold_ms", cold(folder, "docker", Some(image), Ahead::Nothing, FEW).await);
         note("docker_init_warm_ms", warm(folder, "docker", Some(image), MANY).await);
         note("docker_exec_ms", docker_exec(image));
         note(
@@ -145,11 +150,57 @@ async fn run(workspace: &Arc<dyn Workspace>) -> Result<()> {
     }
 }
 
-/// Opening a box, one command in it.
-async fn cold(folder: &Path, backend: &str, image: Option<&str>, rounds: usize) -> Result<f64> {
+/// What was done for a box before it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// Nothing.
+    Nothing,
+    /// What boxes have in common stands, as in a process that has just started or a server between two runs.
+    Begun,
+}
+
+/// Starting a box around a folder as it stands, which is what `bwrap` and `docker run` do, and one command in it.
+fn alone(folder: &Path, ahead: Ahead) -> Result<f64> {
+    let spec = JailSpec::new("bench", spec(folder, "native", None)?.repo);
+    let exe = Path::new("/proc/self/exe");
+    let mut times = Vec::new();
+    for _ in 0..=SOME {
+        let spare = (ahead == Ahead::Begun).then(|| Spare::begin(&spec, exe)).transpose()?;
+        let begun = Instant::now();
+        let jail = match spare {
+            Some(spare) => spare.finish(&spec)?,
+            None => Jail::spawn(&spec, exe)?,
+        };
+        let (mut read, write) = std::io::pipe()?;
+        let exec = Exec {
+            program: None,
+            argv: vec!["/bin/true".into()],
+            cwd: "".into(),
+            env: Vec::new(),
+            timeout_ms: Some(60_000),
+            leftovers: forge_jail::Leftovers::Kill,
+        };
+        let answer = jail.call(Request::Exec(exec), &[write.as_fd(), write.as_fd()])?;
+        drop(write);
+        std::io::copy(&mut read, &mut std::io::sink())?;
+        times.push(begun.elapsed());
+        if !matches!(&answer.reply, Reply::Ended(ended) if ended.end == End::Exited(0)) {
+            return Err(format!("true ended with {:?}", answer.reply).into());
+        }
+    }
+    times.remove(0);
+    Ok(median(times))
+}
+
+/// Opening a box with a view of a repository, one command in it.
+async fn cold(folder: &Path, backend: &str, image: Option<&str>, ahead: Ahead, rounds: usize) -> Result<f64> {
     let (boxes, spec) = (boxes(folder), spec(folder, backend, image)?);
     let mut times = Vec::new();
     for _ in 0..=rounds {
+        if ahead == Ahead::Begun {
+            boxes.begin(&spec);
+            boxes.begun();
+        }
         let begun = Instant::now();
         let workspace = boxes.open(&spec, RunId::generate(), None).await?;
         run(&workspace).await?;

@@ -4,6 +4,7 @@
 //! a snapshot is put back. While the box is open it keeps snapshots. `outside` compares, applies and removes what closed
 //! boxes left.
 
+mod beginning;
 mod choose;
 mod gitdir;
 mod lock;
@@ -16,12 +17,13 @@ mod record;
 
 use crate::masks;
 use crate::paths::Places;
+use beginning::{Beginning, Saver};
 use choose::Chosen;
 use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId};
-pub(crate) use open::{Slot, prepare};
+pub(crate) use open::{Slot, prepare, prepare_then};
 pub(crate) use place::Kind;
 use place::{Mask, Meta, Place, Repo};
 pub(crate) use place::{Space, remove_tree};
@@ -30,7 +32,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 /// Where views are kept, and how they are made.
 #[derive(Clone, Debug)]
@@ -126,13 +127,6 @@ pub(crate) struct View {
     git: gitdir::GitDir,
 }
 
-#[derive(Debug)]
-enum Beginning {
-    Saving(JoinHandle<Result<(), Error>>),
-    Failed(String),
-    Safe,
-}
-
 impl View {
     /// Makes the view of a new run, or takes up that of one that goes on, and puts it to the snapshot `at`.
     pub(crate) fn prepare(
@@ -214,7 +208,7 @@ impl View {
         }
         let beginning = match is_new {
             false => Beginning::Safe,
-            true => Beginning::Saving(save(place.clone(), meta.clone(), bases, &trackers)?),
+            true => Beginning::Kept(Box::new(Saver::new(&place, &meta, bases, &trackers))),
         };
         Ok(Self {
             safe: AtomicBool::new(!is_new),
@@ -319,34 +313,6 @@ impl View {
     pub(crate) fn is_safe(&self) -> bool {
         self.safe.load(Ordering::Acquire)
             || !matches!(self.shown.first(), Some(Shown { layers: Layers::Direct, .. }))
-    }
-
-    /// Waits until the beginning is durable.
-    pub(crate) fn make_safe(&self) -> Result<(), Error> {
-        if self.safe.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Beginning::Saving(_) = &*beginning {
-            let saving = std::mem::replace(&mut *beginning, Beginning::Safe);
-            if let Beginning::Saving(thread) = saving {
-                let saved = thread.join().unwrap_or_else(|_| {
-                    Err(Error::View { why: "the beginning of the run could not be kept".to_owned() })
-                });
-                if let Err(error) = saved {
-                    *beginning = Beginning::Failed(error.to_string());
-                }
-            }
-        }
-        match &*beginning {
-            Beginning::Failed(why) => {
-                Err(Error::View { why: why.strip_prefix("the workspace: ").unwrap_or(why).to_owned() })
-            }
-            _ => {
-                self.safe.store(true, Ordering::Release);
-                Ok(())
-            }
-        }
     }
 
     /// Keeps the workspace as it stands now.
@@ -557,28 +523,6 @@ fn shown(place: &Place, meta: &Meta, index: usize) -> Shown {
         Kind::Reflink | Kind::Copy => Layers::Owned(place.copy(meta, index)),
     };
     Shown { name: repo.name.clone(), repo: repo.path.clone(), layers }
-}
-
-/// Makes the beginning durable beside everything else; the last thing written is what says that there is a view.
-fn save(
-    place: Place,
-    meta: Meta,
-    bases: Vec<Arc<Base>>,
-    trackers: &[Tracker],
-) -> Result<JoinHandle<Result<(), Error>>, Error> {
-    let direct = meta.kind == Kind::Direct;
-    let savers: Vec<_> = trackers.iter().filter(|_| direct).map(Tracker::base_saver).collect();
-    let work = move || {
-        for (index, base) in bases.iter().enumerate() {
-            base.save(&place.base(index)).map_err(|error| place.failed("writing", &error))?;
-        }
-        for saver in savers {
-            saver.save().map_err(|error| view_error(&error))?;
-        }
-        place.save(&meta)
-    };
-    let thread = std::thread::Builder::new().name("forge-view-save".to_owned()).spawn(work);
-    thread.map_err(|error| Error::View { why: format!("no thread could be started: {error}") })
 }
 
 /// An error of the snapshots in the port's words.

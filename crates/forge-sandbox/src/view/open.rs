@@ -115,12 +115,31 @@ pub(crate) async fn prepare(
     run: RunId,
     at: Option<SnapshotId>,
 ) -> Result<(View, Keep), Error> {
+    let begin = |view: View, keep| {
+        view.begin_saving();
+        Ok((view, keep))
+    };
+    prepare_then(store, spec, run, at, begin).await
+}
+
+/// As [`prepare`], with what follows on it, and without a way back to the runtime in between.
+pub(crate) async fn prepare_then<T: Send + 'static>(
+    store: &Store,
+    spec: &SandboxSpec,
+    run: RunId,
+    at: Option<SnapshotId>,
+    then: impl FnOnce(View, Keep) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let spec = spec.clone();
+    let then = Arc::new(Mutex::new(Some(then)));
     let work = move |store: &Store| {
         let locks = lock::direct(store, &spec, run)?;
         outlive(&Place::of(&store.views, run), run);
         let view = View::prepare(store, &spec, run, at)?;
-        Ok((view, vec![Box::new(locks) as Box<dyn Any + Send + Sync>]))
+        // What is tried again never came so far.
+        let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let then = then.expect("a view is prepared once");
+        Ok(then(view, vec![Box::new(locks)]))
     };
-    patiently(store, run, work).await
+    patiently(store, run, work).await?
 }
