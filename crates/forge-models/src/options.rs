@@ -16,7 +16,8 @@ impl Key {
         Self(secret.as_ref().trim().to_owned())
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    /// The credential itself, for whoever renews it.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -1,5 +1,6 @@
 //! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
 
+use crate::accounts;
 use crate::sandbox;
 use crate::scratch::Scratch;
 use crate::{Error, Forge, Parts, Redactor, SystemClock};
@@ -50,15 +51,16 @@ impl Forge {
         let options = forge_queue::Options::new(data.clone());
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
+        let redactor = Arc::new(Redactor::new(loaded.secrets.values()));
         let parts = Parts {
             journal: store,
             queue,
-            model: Arc::new(models(loaded)?),
+            model: Arc::new(models(loaded, &redactor)?),
             tools: Arc::new(tools(loaded)),
             sandbox: boxes.clone(),
             views: boxes,
             clock,
-            redactor: Arc::new(Redactor::new(loaded.secrets.values())),
+            redactor,
         };
         Ok(Self::assemble(parts, data, worker))
     }
@@ -135,10 +137,11 @@ fn host_of(url: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
-pub(crate) fn models(loaded: &Loaded) -> Result<Models, Error> {
+/// The providers as they are set up. Tokens of logins are made known to `redactor` before they are used.
+pub(crate) fn models(loaded: &Loaded, redactor: &Arc<Redactor>) -> Result<Models, Error> {
     let mut options = forge_models::Options::default();
     let wanted = wish(loaded).provider;
-    for provider in provider_options(loaded) {
+    for provider in provider_options(loaded, redactor) {
         let alone =
             forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
         match Models::new(&alone) {
@@ -153,7 +156,7 @@ pub(crate) fn models(loaded: &Loaded) -> Result<Models, Error> {
     Models::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })
 }
 
-fn provider_options(loaded: &Loaded) -> Vec<ProviderOptions> {
+fn provider_options(loaded: &Loaded, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {
     let settings = &loaded.settings;
     let wanted = wish(loaded).provider;
     forge_models::vendors::VENDORS
@@ -166,7 +169,7 @@ fn provider_options(loaded: &Loaded) -> Vec<ProviderOptions> {
                 name: vendor.name.to_owned(),
                 base_url: base_url.or_else(|| own.and_then(|own| own.base_url.clone())),
                 key: loaded.secrets.get(vendor.name).map(|secret| Key::new(secret.expose())),
-                bearer: None,
+                bearer: accounts::bearer(loaded, vendor.name, redactor),
                 organization: settings.model.organization_id.clone(),
                 script: own.and_then(|own| own.script.clone()).map(ScriptSource::File),
             }
@@ -188,7 +191,7 @@ async fn choose(loaded: &Loaded) -> Result<Route, Error> {
     let named = wish.provider.is_some();
     if !named && candidates.iter().all(|candidate| !candidate.usable) {
         // Nothing is named and no key is there: perhaps a server runs on this machine.
-        let models = models(loaded)?;
+        let models = models(loaded, &Arc::default())?;
         for candidate in &mut candidates {
             if let Some(seen) = models.find(&candidate.provider).await {
                 candidate.usable = true;
@@ -207,7 +210,7 @@ fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candida
     use forge_models::vendors::Detect;
     let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
     let hint = match vendor.detect {
-        Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| format!("the variable {name}")),
+        Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| format!("the key {name} (in the environment, or `forge secret set {name}`)")),
         Detect::Probe { .. } => {
             format!(
                 "a running {} server{}",
@@ -219,7 +222,7 @@ fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candida
     };
     Candidate {
         provider: vendor.name.to_owned(),
-        usable: matches!(vendor.detect, Detect::Key) && loaded.secrets.get(vendor.name).is_some(),
+        usable: matches!(vendor.detect, Detect::Key) && loaded.secrets.can_ask(vendor.name),
         default_model: own.or_else(|| vendor.default_model.map(str::to_owned)),
         hint,
     }

@@ -1,7 +1,9 @@
 //! What is missing on this machine, and how to get it.
 
+use crate::accounts::{self, LoginState};
 use crate::compose;
-use forge_config::Loaded;
+use crate::vault::{Place, Vault};
+use forge_config::{Loaded, SecretOrigin};
 use forge_models::vendors::{Detect, KeyRule, VENDORS};
 use forge_ports::Sandbox;
 use forge_types::{Layer, LayerState};
@@ -57,6 +59,7 @@ pub async fn doctor(loaded: &Loaded) -> Vec<Check> {
         Ok(boxes) => checks.extend(boxes.probe().await.into_iter().map(layer)),
         Err(error) => checks.push(Check::new("sandbox", CheckState::Fail, error.to_string())),
     }
+    checks.extend(keys(loaded));
     checks.extend(providers(loaded).await);
     for (program, why) in [
         ("git", "agents use it to look at history and changes"),
@@ -110,8 +113,52 @@ fn layer(layer: Layer) -> Check {
     }
 }
 
+/// The encrypted stores, opened or not, and the logins.
+fn keys(loaded: &Loaded) -> Vec<Check> {
+    let (stores, notices) = loaded.stores();
+    let mut checks: Vec<Check> =
+        notices.into_iter().map(|notice| Check::new("secrets", CheckState::Warn, notice.message)).collect();
+    for (origin, path) in stores {
+        let name = format!("secrets: {origin}");
+        let vault = Vault::new(loaded.dirs.clone(), loaded.repo.clone());
+        let place = if origin == SecretOrigin::UserStore { Place::User } else { Place::Project };
+        checks.push(match loaded.passphrase.as_ref().map(|phrase| vault.open(place, phrase)) {
+            Some(Ok(values)) => {
+                Check::new(name, CheckState::Ok, format!("{} in {}", counted(values.len()), path.display()))
+            }
+            Some(Err(error)) => Check::new(name, CheckState::Fail, error.to_string()),
+            None => {
+                Check::new(name, CheckState::Ok, format!("{}, opened when a key is needed", path.display()))
+            }
+        });
+    }
+    for login in accounts::logins(loaded) {
+        let name = format!("login: {}", login.provider);
+        let account = login.account.map_or_else(String::new, |account| format!(" as {account}"));
+        checks.extend(match login.state {
+            LoginState::None => None,
+            LoginState::Valid => Some(Check::new(name, CheckState::Ok, format!("valid{account}"))),
+            LoginState::Renewable => Some(Check::new(
+                name,
+                CheckState::Ok,
+                format!("valid{account}; its token is renewed when it is used"),
+            )),
+            LoginState::Expired => Some(
+                Check::new(name, CheckState::Warn, format!("expired{account}"))
+                    .remedy(format!("forge login {}", login.provider)),
+            ),
+            LoginState::Broken => Some(Check::new(name, CheckState::Warn, login.problem.unwrap_or_default())),
+        });
+    }
+    checks
+}
+
+fn counted(secrets: usize) -> String {
+    if secrets == 1 { "1 secret".to_owned() } else { format!("{secrets} secrets") }
+}
+
 async fn providers(loaded: &Loaded) -> Vec<Check> {
-    let models = match compose::models(loaded) {
+    let models = match compose::models(loaded, &std::sync::Arc::default()) {
         Ok(models) => models,
         Err(error) => return vec![Check::new("providers", CheckState::Fail, error.to_string())],
     };
@@ -122,15 +169,20 @@ async fn providers(loaded: &Loaded) -> Vec<Check> {
         VENDORS.iter().filter(|vendor| vendor.detect != Detect::Never || wanted == Some(vendor.name))
     {
         let name = format!("provider: {}", vendor.name);
-        let key = loaded.secrets.variable(vendor.name);
+        let key = loaded.secrets.variable(vendor.name).zip(loaded.secrets.origin(vendor.name));
         let check = match (vendor.detect, key) {
-            (Detect::Key, Some(variable)) => {
+            (Detect::Key, Some((variable, origin))) => {
                 any = true;
-                Check::new(name, CheckState::Ok, format!("key in {variable}"))
+                Check::new(name, CheckState::Ok, format!("key {variable} ({origin})"))
+            }
+            (Detect::Key, None) if loaded.secrets.is_logged_in(vendor.name) => {
+                any = true;
+                Check::new(name, CheckState::Ok, "a login stands in for a key")
             }
             (Detect::Key, None) => {
                 let variable = vendor.key_env.first().copied().unwrap_or("its key");
                 Check::new(name, CheckState::Warn, format!("no key ({variable} is not set)"))
+                    .remedy(format!("forge secret set {variable}, or set the variable"))
             }
             (Detect::Probe { .. }, _) => match models.find(vendor.name).await {
                 Some(seen) => {

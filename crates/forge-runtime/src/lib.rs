@@ -3,6 +3,7 @@
 //! [`Forge`] is what the surfaces see. Below it the engine drives each run in one loop: fold, decide, append, start
 //! and cancel effects, wait for the next outcome, command or deadline, fold again.
 
+mod accounts;
 mod blobs;
 mod boxes;
 mod clock;
@@ -23,7 +24,11 @@ mod scratch;
 mod tidy;
 mod toolchains;
 mod travel;
+pub mod vault;
 
+pub use accounts::{
+    LoginError, LoginState, LoginStatus, LoginUnderWay, begin_login, login_providers, logins, logout,
+};
 pub use boxes::{BoxCommand, BoxRun};
 pub use clock::SystemClock;
 pub use doctor::{Check, CheckState, doctor};
@@ -39,7 +44,7 @@ pub use forge_sandbox::verify::{ProbeResult, Scope, State as ProbeState, Verdict
 pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
 pub use once::{Once, OnceRun, Warned};
-pub use redact::{HoldBack, REDACTED, Redactor};
+pub use redact::{HoldBack, REDACTED, Redactor, without_keys};
 pub use travel::{Changes, Freed, GcLimits, Moved};
 
 /// The tools that models can call, as `forge tool list` shows them.

@@ -68,7 +68,39 @@ impl Deltas for LiveDeltas {
 pub(crate) struct LiveOutput {
     sink: Arc<dyn LiveSink>,
     redactor: Arc<Redactor>,
-    lines: Mutex<[Vec<u8>; 2]>,
+    lines: Mutex<[Line; 2]>,
+}
+
+/// A line that has not ended yet: bytes that came last, and what waits of the text before them.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    hold: HoldBack,
+}
+
+impl Line {
+    /// The next piece of it for showing; `None` if there is nothing.
+    fn take(&mut self, redactor: &Redactor, ended: Ended) -> Option<String> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut text = self.hold.push(redactor, &String::from_utf8_lossy(&bytes));
+        if ended == Ended::Yes {
+            text.push_str(&self.hold.flush());
+        }
+        (ended == Ended::Yes || !text.is_empty()).then_some(text)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.hold.is_empty()
+    }
+}
+
+/// Whether a line is complete.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Yes.
+    Yes,
+    /// No, but it is too long to wait for its end.
+    No,
 }
 
 /// A line longer than this is shown in pieces.
@@ -81,16 +113,16 @@ impl LiveOutput {
 
     pub(crate) fn flush(&self) {
         let rest = std::mem::take(&mut *lock(&self.lines));
-        for (stream, line) in [Stream::Stdout, Stream::Stderr].into_iter().zip(rest) {
-            if !line.is_empty() {
-                self.show(stream, &line);
+        for (stream, mut line) in [Stream::Stdout, Stream::Stderr].into_iter().zip(rest) {
+            if !line.is_empty()
+                && let Some(text) = line.take(&self.redactor, Ended::Yes)
+            {
+                self.show(stream, text);
             }
         }
     }
 
-    fn show(&self, stream: Stream, line: &[u8]) {
-        let mut line = String::from_utf8_lossy(line).into_owned();
-        self.redactor.text(&mut line);
+    fn show(&self, stream: Stream, line: String) {
         let stream = match stream {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,
@@ -105,18 +137,19 @@ impl OutputSink for LiveOutput {
         let held = &mut lines[usize::from(stream == Stream::Stderr)];
         let mut done = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            held.extend_from_slice(piece);
-            if held.ends_with(b"\n") || held.len() > LONGEST_LINE {
-                let mut line = std::mem::take(held);
-                while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-                    line.pop();
+            held.bytes.extend_from_slice(piece);
+            if held.bytes.ends_with(b"\n") {
+                while held.bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                    held.bytes.pop();
                 }
-                done.push(line);
+                done.extend(held.take(&self.redactor, Ended::Yes));
+            } else if held.bytes.len() > LONGEST_LINE {
+                done.extend(held.take(&self.redactor, Ended::No));
             }
         }
         drop(lines);
         for line in done {
-            self.show(stream, &line);
+            self.show(stream, line);
         }
     }
 }
