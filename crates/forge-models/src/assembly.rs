@@ -24,6 +24,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) usage: Option<Usage>,
     pub(crate) finish: Option<Finish>,
     pub(crate) model: Option<String>,
+    /// The server's slot that holds the conversation now, where a server has such a thing.
+    pub(crate) slot: Option<u64>,
     /// Bytes of text, reasoning and arguments: what output tokens are estimated from.
     pub(crate) output_bytes: u64,
 }
@@ -38,6 +40,7 @@ impl<'a> Assembly<'a> {
             usage: None,
             finish: None,
             model: None,
+            slot: None,
             output_bytes: 0,
         }
     }

@@ -6,7 +6,7 @@ use forge_ports::model::Error;
 use forge_types::ErrorKind;
 use serde_json::Value;
 
-use crate::options::Key;
+use crate::options::{Key, Limits};
 use crate::shape::Shape;
 use crate::vendors::Vendor;
 
@@ -16,6 +16,7 @@ const MESSAGE_CHARS: usize = 600;
 /// Who was asked, for messages.
 pub(crate) struct Asked<'a> {
     pub(crate) vendor: &'a Vendor,
+    pub(crate) shape: Shape,
     pub(crate) model: &'a str,
     /// Scheme, host and port; nothing secret.
     pub(crate) origin: &'a str,
@@ -30,31 +31,50 @@ struct Said {
     message: String,
 }
 
-/// Texts that tell more than the status. The first that fits counts.
+/// Texts that tell more than the status. The first that fits counts; `None` is any shape.
 const SIGNS: &[(Option<Shape>, &str, ErrorKind)] = &[
-    (Some(Shape::OpenAi), "context_length_exceeded", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "exceed_context_size", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "maximum context length", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "available context size", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "context window", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "prompt is too long", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "maximum number of tokens allowed", ErrorKind::ContextOverflow),
-    (Some(Shape::OpenAi), "insufficient_quota", ErrorKind::Billing),
-    (Some(Shape::OpenAi), "billing_hard_limit", ErrorKind::Billing),
-    (Some(Shape::OpenAi), "billing_not_active", ErrorKind::Billing),
-    (Some(Shape::Anthropic), "prompt is too long", ErrorKind::ContextOverflow),
-    (Some(Shape::Anthropic), "exceed context limit", ErrorKind::ContextOverflow),
-    (Some(Shape::Anthropic), "context window", ErrorKind::ContextOverflow),
-    (Some(Shape::Anthropic), "request_too_large", ErrorKind::ContextOverflow),
-    (Some(Shape::Anthropic), "credit balance is too low", ErrorKind::Billing),
-    (Some(Shape::Anthropic), "billing_error", ErrorKind::Billing),
-    (Some(Shape::Gemini), "maximum number of tokens allowed", ErrorKind::ContextOverflow),
+    (None, "context_length_exceeded", ErrorKind::ContextOverflow),
+    (None, "exceed_context_size", ErrorKind::ContextOverflow),
+    (None, "maximum context length", ErrorKind::ContextOverflow),
+    (None, "available context size", ErrorKind::ContextOverflow),
+    (None, "exceed context limit", ErrorKind::ContextOverflow),
+    (None, "context window", ErrorKind::ContextOverflow),
+    (None, "prompt is too long", ErrorKind::ContextOverflow),
+    (None, "maximum number of tokens allowed", ErrorKind::ContextOverflow),
+    (None, "exceeds the context length", ErrorKind::ContextOverflow),
+    (None, "context length exceeded", ErrorKind::ContextOverflow),
+    (None, "request_too_large", ErrorKind::ContextOverflow),
+    (None, "insufficient_quota", ErrorKind::Billing),
+    (None, "billing_hard_limit", ErrorKind::Billing),
+    (None, "billing_not_active", ErrorKind::Billing),
+    (None, "credit balance is too low", ErrorKind::Billing),
+    (None, "billing_error", ErrorKind::Billing),
     (Some(Shape::Gemini), "api_key_invalid", ErrorKind::Auth),
     (Some(Shape::Gemini), "api key not valid", ErrorKind::Auth),
     (Some(Shape::Gemini), "api key expired", ErrorKind::Auth),
-    (Some(Shape::Ollama), "exceeds the context length", ErrorKind::ContextOverflow),
-    (Some(Shape::Ollama), "context length exceeded", ErrorKind::ContextOverflow),
 ];
+
+/// What to do about a request that a provider refuses, by what its message is about: all of these texts.
+const WAYS_OUT: &[(&[&str], &str)] = &[
+    (&["not support", "tool"], " This model can't call tools: choose another with `model.name`."),
+    (&["support tool use"], " This model can't call tools: choose another with `model.name`."),
+    (&["response_format"], NO_FORM),
+    (&["json_schema"], NO_FORM),
+    (&["responsejsonschema"], NO_FORM),
+    (&["failed to parse grammar"], NO_FORM),
+    (&["invalid schema for function"], NO_TOOL),
+    (&["function_declarations"], NO_TOOL),
+    (&["input_schema"], NO_TOOL),
+    (&["tools[", "schema"], NO_TOOL),
+    (&["tools[", "parameters"], NO_TOOL),
+    (&["tools.", "schema"], NO_TOOL),
+    (&["tool", "schema"], NO_TOOL),
+];
+
+const NO_TOOL: &str = " The provider does not accept the parameters of a tool: leave the tool that it names out of \
+                       `tools.enabled`, or choose another model.";
+const NO_FORM: &str = " The provider does not accept the form that the reply is to have: choose another model, or \
+                       the provider `custom` with the same base URL, which asks for the form in words.";
 
 /// Names that stand for a status where there is none: errors inside a stream.
 const NAMES: &[(&str, u16)] = &[
@@ -99,7 +119,7 @@ pub(crate) fn from_report(asked: &Asked<'_>, json: &Value, after: Option<Duratio
 
 fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
     let status = said.status.unwrap_or(0);
-    let kind = kind(asked.vendor.shape, status, &said.haystack);
+    let kind = kind(asked.shape, status, &said.haystack);
     let name = asked.vendor.name;
     let what = match kind {
         ErrorKind::Auth => "refused the key",
@@ -130,10 +150,20 @@ fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
              set the base URL to where the server really is."
                 .to_owned()
         }
+        (ErrorKind::ContextOverflow, _) => {
+            " Shorten the conversation, or choose a model with a larger window.".to_owned()
+        }
+        (ErrorKind::Format, _) => way_out(&said.haystack).to_owned(),
         _ => String::new(),
     };
     message.push_str(&hint);
     Error { kind, message, retry_after: after }
+}
+
+/// What to do about a refused request, as far as its message tells.
+fn way_out(haystack: &str) -> &'static str {
+    let fits = |texts: &[&str]| texts.iter().all(|text| haystack.contains(text));
+    WAYS_OUT.iter().find(|(texts, _)| fits(texts)).map_or("", |(_, way)| *way)
 }
 
 fn kind(shape: Shape, status: u16, haystack: &str) -> ErrorKind {
@@ -253,6 +283,47 @@ pub(crate) fn malformed(asked: &Asked<'_>, why: &str) -> Error {
         message: format!(
             "the answer of {} at {} is not in its wire format: {why}. Nothing of it is used.",
             asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// The answer is no stream at all, though its status is good.
+pub(crate) fn no_stream(asked: &Asked<'_>, what: &str) -> Error {
+    Error {
+        kind: ErrorKind::MalformedResponse,
+        message: format!(
+            "{} at {} answered with {what} instead of a stream of events. Is the base URL that of its API, and no \
+             proxy or login page in between?",
+            asked.vendor.name, asked.origin
+        ),
+        retry_after: None,
+    }
+}
+
+/// The answer has no end.
+pub(crate) fn endless(asked: &Asked<'_>, limits: Limits) -> Error {
+    Error {
+        kind: ErrorKind::Timeout,
+        message: format!(
+            "the answer of {} at {} had no end after {} or {} MiB, whichever came first. Nothing of it is used. \
+             `model.max_tokens` limits how long an answer may be.",
+            asked.vendor.name,
+            asked.origin,
+            seconds(limits.longest),
+            limits.largest >> 20
+        ),
+        retry_after: None,
+    }
+}
+
+/// The reply has not the form that was asked for.
+pub(crate) fn misshapen(asked: &Asked<'_>, why: &str) -> Error {
+    Error {
+        kind: ErrorKind::MalformedResponse,
+        message: format!(
+            "the reply of {}/{} is not of the wanted form: {why}",
+            asked.vendor.name, asked.model
         ),
         retry_after: None,
     }

@@ -1,7 +1,7 @@
-//! Models of providers: four wire shapes over HTTP, and a scripted one.
+//! Models of providers: seven wire shapes over HTTP, and a scripted one.
 //!
-//! [`Models`] implements the port `Model`. One call is one HTTP attempt; what to do after an error is decided
-//! elsewhere, by the error's class alone. Vendors are rows of [`vendors`], models rows of [`catalog`]; nothing
+//! [`Models`] implements the ports `Model` and `Embedder`. One call is one HTTP attempt; what to do after an error is
+//! decided elsewhere, by the error's class alone. Vendors are rows of [`vendors`], models rows of [`catalog`]; nothing
 //! else knows a vendor's name.
 //!
 //! Invariants: a key goes to its own provider's address only and is printed nowhere; a stream without its proper
@@ -11,20 +11,27 @@
 mod assembly;
 mod bearer;
 pub mod catalog;
+mod embed;
 mod errors;
+mod fetch;
 mod http;
 mod options;
 mod probe;
 mod retry_after;
+mod schema;
 mod scripted;
 mod service;
 mod shape;
 pub mod sse;
+mod structured;
+pub mod tiers;
+pub mod tokens;
 pub mod vendors;
 
 pub use bearer::{Bearer, TokenError, TokenSource};
-pub use catalog::facts;
-pub use options::{Key, Options, ProviderOptions, ScriptSource};
+pub use catalog::{Catalog, CatalogError, facts};
+pub use fetch::fetch_table;
+pub use options::{Key, Limits, Options, ProviderOptions, ScriptSource};
 pub use probe::{ConnectionTest, Sighting};
 pub use service::{Models, SetupError};
 pub use shape::Shape;

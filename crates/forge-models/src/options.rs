@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::catalog::Catalog;
 
 use crate::bearer::Bearer;
 
@@ -61,6 +64,21 @@ impl ProviderOptions {
     }
 }
 
+/// How much of a reply is taken before it counts as endless: a server may send signs of life for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time from the first byte to the last.
+    pub longest: Duration,
+    /// Most bytes.
+    pub largest: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { longest: Duration::from_secs(30 * 60), largest: 256 << 20 }
+    }
+}
+
 /// Settings of the whole adapter.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -72,6 +90,10 @@ pub struct Options {
     pub probe_timeout: Duration,
     /// An HTTP proxy for `https` endpoints, such as `http://proxy:3128`.
     pub proxy: Option<String>,
+    /// How much of a reply is taken.
+    pub limits: Limits,
+    /// The table of models; `None`: the one that is built in.
+    pub catalog: Option<Arc<Catalog>>,
 }
 
 impl Default for Options {
@@ -81,6 +103,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             probe_timeout: Duration::from_millis(300),
             proxy: None,
+            limits: Limits::default(),
+            catalog: None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Looking for providers: is a local server there, does a connection work.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::http;
-use crate::service::Models;
+use crate::http::{self, millis};
+use crate::service::{Models, Provider};
 use crate::vendors::Detect;
 
 /// A local server that answered.
@@ -30,6 +32,25 @@ pub struct ConnectionTest {
 
 /// Longest time for a connection test.
 const TEST_LIMIT: Duration = Duration::from_secs(15);
+/// How long the answer of a connection test holds as a provider's health (PROV-10).
+const HEALTH_HOLDS: Duration = Duration::from_secs(300);
+
+/// The answers of connection tests, with the time at which they were given.
+#[derive(Debug, Default)]
+pub(crate) struct Health(Mutex<HashMap<String, (tokio::time::Instant, ConnectionTest)>>);
+
+impl Health {
+    fn known(&self, provider: &str) -> Option<ConnectionTest> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, test) = known.get(provider)?;
+        (at.elapsed() < HEALTH_HOLDS).then(|| test.clone())
+    }
+
+    fn keep(&self, provider: &str, test: &ConnectionTest) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(provider.to_owned(), (tokio::time::Instant::now(), test.clone()));
+    }
+}
 
 impl Models {
     /// Looks whether the local server of a provider is there: not by an open port, which could be anybody's, but
@@ -39,15 +60,16 @@ impl Models {
         let Detect::Probe { path, members } = provider.vendor.detect else { return None };
         let url = provider.root_url(path);
         let (status, body) =
-            http::get(&self.clients, &url, provider.headers(provider.key.as_ref()), self.probe_timeout)
+            http::get(&self.clients, &url, provider.headers(provider.key.as_ref(), None), self.probe_timeout)
                 .await
                 .ok()?;
         let body: Value = serde_json::from_str(&body).ok()?;
         (status == 200 && members.iter().any(|member| body.get(member).is_some())).then(|| sighting(&body))
     }
 
-    /// Asks a provider for its list of models: the cheapest question that needs the key.
-    pub async fn test(&self, provider: &str) -> ConnectionTest {
+    /// Asks a provider for its list of models: the cheapest question that needs the key. Where the list is whole and
+    /// lacks `model`, that is said.
+    pub async fn test(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
         let Some(known) = self.providers.get(provider) else {
             let message = format!("provider `{provider}` is not set up");
             return ConnectionTest { success: false, message, latency_ms: 0 };
@@ -57,17 +79,17 @@ impl Models {
             return ConnectionTest { success: true, message, latency_ms: 0 };
         }
         let started = Instant::now();
-        let url = known.url(known.vendor.models_path);
+        let url = known.vendor.own_url(&known.address, known.vendor.models_path);
         let version = [("anthropic-version", "2023-06-01".to_owned())];
         let key = match known.credential().await {
             Ok(key) => key,
             Err(error) => return ConnectionTest { success: false, message: error.message, latency_ms: 0 },
         };
-        let headers = known.headers(key.as_ref()).into_iter().chain(version);
+        let headers = known.headers(key.as_ref(), None).into_iter().chain(version);
         let answer = http::get(&self.clients, &url, headers, TEST_LIMIT).await;
-        let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let latency_ms = millis(started);
         let (success, message) = match answer {
-            Ok((200, _)) => (true, format!("{provider} answers at {url}")),
+            Ok((200, body)) => judged(known, model, &url, &body),
             Ok((status, body)) => {
                 let error =
                     crate::errors::from_status(&known.asked("any", key.as_ref()), status, &body, None);
@@ -75,8 +97,52 @@ impl Models {
             }
             Err(why) => (false, crate::errors::unreachable(&known.asked("any", key.as_ref()), &why).message),
         };
-        ConnectionTest { success, message, latency_ms }
+        let test = ConnectionTest { success, message, latency_ms };
+        if model.is_none() {
+            self.health.keep(provider, &test);
+        }
+        test
     }
+
+    /// Whether a provider can be asked: the answer of a connection test that is at most 300 s old, else a new one.
+    pub async fn health(&self, provider: &str) -> ConnectionTest {
+        match self.health.known(provider) {
+            Some(test) => test,
+            None => self.test(provider, None).await,
+        }
+    }
+}
+
+/// What a list of models says.
+fn judged(known: &Provider, model: Option<&str>, url: &str, body: &str) -> (bool, String) {
+    let name = known.vendor.name;
+    let Ok(body) = serde_json::from_str::<Value>(body) else {
+        return (false, format!("{name} at {url} answers, but not as an API: is the base URL right?"));
+    };
+    let (Some(model), Some(names)) = (model, whole_list(&body)) else {
+        return (true, format!("{name} answers at {url}"));
+    };
+    let bare = |name: &str| name.trim_start_matches("models/").trim_end_matches(":latest").to_owned();
+    if names.iter().any(|name| bare(name) == bare(model)) {
+        return (true, format!("{name} answers at {url} and has `{model}`"));
+    }
+    if known.vendor.key == crate::vendors::KeyRule::None && names.len() == 1 {
+        // A server with one model serves it under any name.
+        return (true, format!("{name} answers at {url}; it has `{}`", names[0]));
+    }
+    let some: Vec<_> = names.iter().take(8).map(String::as_str).collect();
+    let more = if names.len() > some.len() { ", …" } else { "" };
+    (false, format!("{name} answers at {url}, but has no model `{model}`; it has {}{more}", some.join(", ")))
+}
+
+/// The names of a list of models, unless it is one page of several or none at all.
+fn whole_list(body: &Value) -> Option<Vec<String>> {
+    if body["has_more"] == true || body["nextPageToken"].is_string() {
+        return None;
+    }
+    let list = body["data"].as_array().or_else(|| body["models"].as_array())?;
+    let name = |model: &Value| model["id"].as_str().or_else(|| model["name"].as_str()).map(str::to_owned);
+    Some(list.iter().filter_map(name).collect())
 }
 
 fn sighting(body: &Value) -> Sighting {

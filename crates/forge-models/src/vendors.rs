@@ -38,12 +38,55 @@ pub enum NestedBase {
     WantsVersion,
 }
 
+/// How a provider is made to answer in JSON that fits a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structured {
+    /// It takes a JSON Schema.
+    Schema,
+    /// It takes a grammar, or makes one from a JSON Schema.
+    Grammar,
+    /// By a tool that it has to call, whose parameters are the schema.
+    Tool,
+    /// By being told to.
+    Instruction,
+}
+
+/// How a provider turns texts into vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embedding {
+    /// `POST …/embeddings` as OpenAI has it.
+    OpenAi,
+    /// `POST …:batchEmbedContents`.
+    Gemini,
+    /// `POST …/api/embed`.
+    Ollama,
+    /// Not at all.
+    None,
+}
+
+/// An ending of a base URL that is a full endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// The ending, without what stands before the API version.
+    pub ending: &'static str,
+    /// The shape that is spoken there; `None`: it is no place for conversations, and the usual one is taken.
+    pub shape: Option<Shape>,
+}
+
+const fn native(ending: &'static str, shape: Shape) -> Endpoint {
+    Endpoint { ending, shape: Some(shape) }
+}
+
+const fn beside(ending: &'static str) -> Endpoint {
+    Endpoint { ending, shape: None }
+}
+
 /// One provider.
 #[derive(Debug)]
 pub struct Vendor {
     /// Its name in configuration, events and prices.
     pub name: &'static str,
-    /// The wire shape it speaks.
+    /// The wire shape it speaks unless its base URL names another endpoint.
     pub shape: Shape,
     /// Where it is; `None` must be configured.
     pub base_url: Option<&'static str>,
@@ -51,8 +94,8 @@ pub struct Vendor {
     pub version: &'static str,
     /// What a base URL with a path means.
     pub nested: NestedBase,
-    /// Endings of base URLs that are full endpoints and are cut off, longest first.
-    pub endpoints: &'static [&'static str],
+    /// Endings of base URLs that are full endpoints; they are cut off and choose the shape. Longest first.
+    pub endpoints: &'static [Endpoint],
     /// Environment variables that hold the key, canonical one first.
     pub key_env: &'static [&'static str],
     /// Environment variables that hold the base URL, canonical one first.
@@ -65,15 +108,37 @@ pub struct Vendor {
     pub detect: Detect,
     /// The header that names the organization.
     pub organization_header: Option<&'static str>,
-    /// The name of the parameter that limits the reply.
+    /// The name of the parameter that limits the reply in OpenAI's chat shape.
     pub allowance: &'static str,
+    /// How it is made to answer in JSON in its usual shape; the other shapes have one way each.
+    pub structured: Structured,
+    /// How it turns texts into vectors.
+    pub embedding: Embedding,
     /// Window in tokens assumed for models that the catalog does not know.
     pub window: u64,
     /// Path of the list of models below version, for connection tests; empty if there is none.
     pub models_path: &'static str,
 }
 
-const OPENAI_ENDPOINTS: &[&str] = &["/chat/completions", "/completions", "/responses", "/embeddings"];
+/// What OpenAI serves, and those who follow it.
+const OPENAI_ENDPOINTS: &[Endpoint] = &[
+    native("/chat/completions", Shape::OpenAi),
+    beside("/completions"),
+    native("/responses", Shape::Responses),
+    beside("/embeddings"),
+];
+
+/// What a server of the user's own may serve.
+const ALL_ENDPOINTS: &[Endpoint] = &[
+    native("/chat/completions", Shape::OpenAi),
+    beside("/completions"),
+    native("/responses", Shape::Responses),
+    native("/messages", Shape::Anthropic),
+    native("/api/generate", Shape::Generate),
+    native("/api/chat", Shape::Ollama),
+    native("/completion", Shape::Completion),
+    beside("/embeddings"),
+];
 
 /// All providers, in the fixed order in which they are looked for.
 pub const VENDORS: &[Vendor] = &[
@@ -91,6 +156,8 @@ pub const VENDORS: &[Vendor] = &[
         detect: Detect::Key,
         organization_header: Some("openai-organization"),
         allowance: "max_completion_tokens",
+        structured: Structured::Schema,
+        embedding: Embedding::OpenAi,
         window: 128_000,
         models_path: "/models",
     },
@@ -100,7 +167,7 @@ pub const VENDORS: &[Vendor] = &[
         base_url: Some("https://api.anthropic.com"),
         version: "/v1",
         nested: NestedBase::WantsVersion,
-        endpoints: &["/v1/messages", "/messages"],
+        endpoints: &[native("/messages", Shape::Anthropic)],
         key_env: &["ANTHROPIC_API_KEY"],
         base_url_env: &["ANTHROPIC_BASE_URL"],
         key: KeyRule::Required,
@@ -108,6 +175,8 @@ pub const VENDORS: &[Vendor] = &[
         detect: Detect::Key,
         organization_header: None,
         allowance: "max_tokens",
+        structured: Structured::Tool,
+        embedding: Embedding::None,
         window: 200_000,
         models_path: "/models",
     },
@@ -117,14 +186,16 @@ pub const VENDORS: &[Vendor] = &[
         base_url: Some("https://generativelanguage.googleapis.com"),
         version: "/v1beta",
         nested: NestedBase::WantsVersion,
-        endpoints: &["/v1beta/models", "/models"],
+        endpoints: &[beside("/models")],
         key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         base_url_env: &["GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL"],
         key: KeyRule::Required,
         default_model: Some("gemini-2.5-flash"),
         detect: Detect::Key,
         organization_header: None,
-        allowance: "maxOutputTokens",
+        allowance: "max_tokens",
+        structured: Structured::Schema,
+        embedding: Embedding::Gemini,
         window: 200_000,
         models_path: "/models",
     },
@@ -142,6 +213,8 @@ pub const VENDORS: &[Vendor] = &[
         detect: Detect::Key,
         organization_header: None,
         allowance: "max_tokens",
+        structured: Structured::Schema,
+        embedding: Embedding::OpenAi,
         window: 128_000,
         models_path: "/key",
     },
@@ -151,14 +224,22 @@ pub const VENDORS: &[Vendor] = &[
         base_url: Some("http://localhost:11434"),
         version: "/api",
         nested: NestedBase::WantsVersion,
-        endpoints: &["/api/generate", "/api/chat", "/api/tags", "/v1/chat/completions", "/v1"],
+        endpoints: &[
+            native("/api/generate", Shape::Generate),
+            native("/api/chat", Shape::Ollama),
+            beside("/api/tags"),
+            native("/v1/chat/completions", Shape::OpenAi),
+            native("/v1", Shape::OpenAi),
+        ],
         key_env: &[],
         base_url_env: &["OLLAMA_BASE_URL", "OLLAMA_URL"],
         key: KeyRule::None,
         default_model: Some("llama3"),
         detect: Detect::Probe { path: "/api/tags", members: &["models"] },
         organization_header: None,
-        allowance: "num_predict",
+        allowance: "max_tokens",
+        structured: Structured::Schema,
+        embedding: Embedding::Ollama,
         window: 16_384,
         models_path: "/tags",
     },
@@ -168,7 +249,15 @@ pub const VENDORS: &[Vendor] = &[
         base_url: Some("http://127.0.0.1:8080"),
         version: "/v1",
         nested: NestedBase::HasVersion,
-        endpoints: &["/v1/chat/completions", "/chat/completions", "/completion", "/v1/completions", "/props"],
+        endpoints: &[
+            native("/chat/completions", Shape::OpenAi),
+            beside("/completions"),
+            native("/responses", Shape::Responses),
+            native("/messages", Shape::Anthropic),
+            native("/completion", Shape::Completion),
+            beside("/embeddings"),
+            beside("/props"),
+        ],
         key_env: &[],
         base_url_env: &["LLAMA_CPP_URL"],
         key: KeyRule::None,
@@ -179,6 +268,8 @@ pub const VENDORS: &[Vendor] = &[
         },
         organization_header: None,
         allowance: "max_tokens",
+        structured: Structured::Grammar,
+        embedding: Embedding::OpenAi,
         window: 8_192,
         models_path: "/models",
     },
@@ -188,7 +279,7 @@ pub const VENDORS: &[Vendor] = &[
         base_url: None,
         version: "/v1",
         nested: NestedBase::HasVersion,
-        endpoints: OPENAI_ENDPOINTS,
+        endpoints: ALL_ENDPOINTS,
         key_env: &[],
         base_url_env: &[],
         key: KeyRule::Optional,
@@ -196,7 +287,9 @@ pub const VENDORS: &[Vendor] = &[
         detect: Detect::Never,
         organization_header: None,
         allowance: "max_tokens",
-        window: 32_768,
+        structured: Structured::Instruction,
+        embedding: Embedding::OpenAi,
+        window: 128_000,
         models_path: "/models",
     },
     Vendor {
@@ -213,6 +306,8 @@ pub const VENDORS: &[Vendor] = &[
         detect: Detect::Never,
         organization_header: None,
         allowance: "",
+        structured: Structured::Instruction,
+        embedding: Embedding::None,
         window: 200_000,
         models_path: "",
     },
@@ -223,24 +318,81 @@ pub fn vendor(name: &str) -> Option<&'static Vendor> {
     VENDORS.iter().find(|vendor| vendor.name == name)
 }
 
+/// Where a provider is asked, and in which shape: a base URL taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The base URL without trailing slash, query and endpoint.
+    pub base: String,
+    /// The shape that is spoken there.
+    pub shape: Shape,
+    /// The API version that paths get in front; empty if the base has one already.
+    version: &'static str,
+}
+
+impl Address {
+    /// The URL of `path` (which begins with a slash) below the API version.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}{path}", self.base, self.version)
+    }
+}
+
 impl Vendor {
-    /// `base` without a trailing slash and without an endpoint that this vendor is known to serve below it.
-    pub fn cut_base(&self, base: &str) -> String {
-        let mut base = base.trim().trim_end_matches('/');
-        base = base.split(['?', '#']).next().unwrap_or(base).trim_end_matches('/');
-        if let Some(ending) = self.endpoints.iter().find(|ending| base.ends_with(**ending)) {
-            base = base[..base.len() - ending.len()].trim_end_matches('/');
+    /// Takes a base URL apart. One that is a full endpoint is cut to its base and chooses the shape.
+    pub fn address(&self, given: &str) -> Address {
+        let given = given.trim();
+        let given = given.split(['?', '#']).next().unwrap_or(given).trim_end_matches('/');
+        let ending = self.endpoints.iter().find(|endpoint| given.ends_with(endpoint.ending));
+        match ending {
+            Some(Endpoint { ending, shape: Some(shape) }) => {
+                // Whoever wrote the endpoint wrote the API version, be it empty.
+                let path = if ending.ends_with(shape.path()) { shape.path() } else { "" };
+                Address { base: given[..given.len() - path.len()].to_owned(), shape: *shape, version: "" }
+            }
+            Some(Endpoint { ending, shape: None }) => self.usual(&given[..given.len() - ending.len()]),
+            None => self.usual(given),
         }
-        base.to_owned()
     }
 
-    /// The URL of `path` (which begins with a slash) below the API version of a cut base URL.
-    pub fn url(&self, base: &str, path: &str) -> String {
+    fn usual(&self, base: &str) -> Address {
+        let base = base.trim_end_matches('/');
         let after_scheme = base.split_once("://").map_or(base, |(_, rest)| rest);
         let own_path = after_scheme.find('/').map_or("", |at| &after_scheme[at..]);
         let has_version = own_path.ends_with(self.version)
             || (self.nested == NestedBase::HasVersion && !own_path.is_empty());
         let version = if has_version { "" } else { self.version };
-        format!("{base}{version}{path}")
+        Address { base: base.to_owned(), shape: self.shape, version }
+    }
+
+    /// The URL of a path of the vendor's own (its list of models, its embeddings), which is where its usual shape
+    /// is, whichever endpoint the address names.
+    pub fn own_url(&self, address: &Address, path: &str) -> String {
+        if address.shape == self.shape {
+            return address.url(path);
+        }
+        format!("{}{}{path}", self.root(address), self.version)
+    }
+
+    /// The address past any API version: where local servers tell who they are.
+    pub fn root<'a>(&self, address: &'a Address) -> &'a str {
+        let versions = [self.version, "/v1", "/api"].into_iter().filter(|version| !version.is_empty());
+        let base = address.base.as_str();
+        versions.filter_map(|version| base.strip_suffix(version)).next().unwrap_or(base)
+    }
+
+    /// How a reply in JSON is asked for in this shape, beside tools or without.
+    pub(crate) fn structured(&self, shape: Shape, tools: usize) -> Structured {
+        match shape {
+            Shape::Anthropic => Structured::Tool,
+            // These constrain every reply, so that none could be a tool call, or refuse both at once.
+            Shape::Gemini | Shape::Ollama | Shape::Generate | Shape::Completion if tools > 0 => {
+                Structured::Instruction
+            }
+            Shape::Gemini | Shape::Ollama | Shape::Generate => Structured::Schema,
+            Shape::Completion => Structured::Grammar,
+            Shape::OpenAi | Shape::Responses | Shape::Scripted => match self.structured {
+                Structured::Grammar if tools > 0 => Structured::Instruction,
+                own => own,
+            },
+        }
     }
 }

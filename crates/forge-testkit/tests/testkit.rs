@@ -94,6 +94,18 @@ fn request(shape: Shape) -> (&'static str, &'static str, Value) {
             json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}),
         ),
         Shape::Ollama => ("/api/chat", "", json!({"model": "m", "messages": messages})),
+        Shape::Responses => (
+            "/v1/responses",
+            "",
+            json!({"model": "m", "stream": true, "store": false, "input": [{"type": "message", "role": "user",
+                "content": [{"type": "input_text", "text": "hello"}]}]}),
+        ),
+        Shape::Generate => ("/api/generate", "", json!({"model": "m", "prompt": "hello"})),
+        Shape::Completion => (
+            "/completion",
+            "",
+            json!({"model": "m", "stream": true, "prompt": "### User:\nhello\n\n### Assistant:\n"}),
+        ),
     }
 }
 
@@ -125,6 +137,17 @@ fn each_shape_speaks_its_vendors_format() {
         ),
         (Shape::Gemini, &["\"functionCall\"", "\"thoughtSignature\":\"c2ln\"", "\"finishReason\":\"STOP\""]),
         (Shape::Ollama, &["\"arguments\":{\"path\":\"ü.txt\"}", "\"prompt_eval_count\":31", "\"done\":true"]),
+        (
+            Shape::Responses,
+            &[
+                "event: response.completed",
+                "\"encrypted_content\":\"c2ln\"",
+                "\"cached_tokens\":20",
+                "response.function_call_arguments.delta",
+            ],
+        ),
+        (Shape::Generate, &["l_call>", "\"prompt_eval_count\":31", "\"done\":true"]),
+        (Shape::Completion, &["<think>", "\"cache_n\":20", "\"tokens_evaluated\":31", "\"stop\":true"]),
     ] {
         let server = ModelServer::start(Script::of([rich_reply()]));
         let answer = ask(&server, shape);

@@ -1,9 +1,15 @@
 //! Anthropic messages, as published in the reference of `POST /v1/messages` and its streaming part.
 //!
 //! Consecutive messages of one side are sent as one, tool results before text. Thinking blocks are opaque state:
-//! the whole block, signature included, goes back unchanged. The prompt cache is asked for once, at the top level
-//! of the request ("automatic caching"): marks on blocks would have to move with every turn and so change bytes
-//! that were sent before.
+//! the whole block, signature included, goes back unchanged.
+//!
+//! The prompt cache is asked for with marks ("cache breakpoints", of which four are allowed): one behind tools and
+//! system prompt, one at the end of the conversation, and one where the conversation ended the last time, so that
+//! a turn of more than the 20 blocks which the service looks back over still finds it. The marks are no part of what
+//! is cached: but for them, each request extends the bytes of the one before.
+//!
+//! A reply in JSON is asked for as the call of a tool with that schema, which every model of this API can do; the
+//! call is given out as the text that it stands for.
 
 use std::borrow::Cow;
 
@@ -12,11 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Decode, Encoded, Progress, parse, whole_system};
+use super::{Call, Decode, Encoded, Progress, Shape, parse};
 use crate::assembly::{Assembly, Fault, inline, own_state, reasoning_part, sendable_arguments};
-use crate::catalog::{Refused, catalog};
 use crate::sse::Event;
-use crate::vendors::Vendor;
+use crate::vendors::Structured;
 
 /// The version of the API that this file speaks.
 const VERSION: &str = "2023-06-01";
@@ -29,7 +34,6 @@ const ALLOWANCE: u64 = 4096;
 struct Body<'a> {
     model: &'a str,
     stream: bool,
-    cache_control: CacheControl,
     max_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
@@ -37,22 +41,43 @@ struct Body<'a> {
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    system: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<ToolChoice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<[SystemBlock; 1]>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
     messages: Vec<Sent<'a>>,
 }
 
-#[derive(Serialize)]
-struct CacheControl {
+/// A place up to which the prompt is to be kept.
+#[derive(Clone, Copy, Serialize)]
+struct Mark {
     r#type: &'static str,
+}
+
+const MARK: Mark = Mark { r#type: "ephemeral" };
+
+#[derive(Serialize)]
+struct SystemBlock {
+    r#type: &'static str,
+    text: String,
+    cache_control: Mark,
 }
 
 #[derive(Serialize)]
 struct Tool<'a> {
     name: &'a str,
     description: &'a str,
-    input_schema: Value,
+    input_schema: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Mark>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ToolChoice<'a> {
+    Any,
+    Tool { name: &'a str },
 }
 
 #[derive(Serialize)]
@@ -66,6 +91,8 @@ struct Sent<'a> {
 enum Tagged<'a> {
     Text {
         text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<Mark>,
     },
     ToolUse {
         id: String,
@@ -78,6 +105,8 @@ enum Tagged<'a> {
         content: &'a str,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<Mark>,
     },
 }
 
@@ -89,40 +118,72 @@ enum Block<'a> {
 }
 
 /// The request as bytes.
-pub(super) fn encode(vendor: &Vendor, request: &ModelRequest) -> Encoded {
-    let settings = &request.settings;
+pub(super) fn encode(call: &Call<'_>) -> Encoded {
+    let request = call.request;
     let model = &request.route.model;
-    let wanted =
-        |value: Option<f64>, parameter| value.filter(|_| !catalog().refuses(vendor.name, model, parameter));
-    let temperature = wanted(settings.temperature, Refused::Temperature);
+    let temperature = call.temperature();
+    let system = call.whole_system();
+    let mut tools = tools(call);
+    if let (true, Some(last)) = (system.is_empty(), tools.last_mut()) {
+        last.cache_control = Some(MARK);
+    }
     let body = Body {
         model,
         stream: true,
-        cache_control: CacheControl { r#type: "ephemeral" },
-        max_tokens: settings
+        max_tokens: request
+            .settings
             .max_tokens
-            .or_else(|| catalog().facts(vendor.name, model).max_output.map(|most| most.min(ALLOWANCE)))
+            .or_else(|| {
+                call.catalog.facts(call.vendor.name, model).max_output.map(|most| most.min(ALLOWANCE))
+            })
             .unwrap_or(ALLOWANCE),
         temperature,
         // Newer models refuse a request that sets both.
-        top_p: wanted(settings.top_p, Refused::TopP).filter(|_| temperature.is_none()),
-        tools: request
-            .tools
-            .iter()
-            .map(|tool| Tool {
-                name: &tool.name,
-                description: &tool.description,
-                input_schema: tool.schema(),
-            })
-            .collect(),
-        system: whole_system(request),
-        messages: messages(request),
+        top_p: call.top_p().filter(|_| temperature.is_none()),
+        tool_choice: call.json_by(Structured::Tool).map(|format| match request.tools.is_empty() {
+            true => ToolChoice::Tool { name: &format.name },
+            false => ToolChoice::Any,
+        }),
+        tools,
+        system: (!system.is_empty()).then_some([SystemBlock {
+            r#type: "text",
+            text: system,
+            cache_control: MARK,
+        }]),
+        messages: marked(messages(request)),
     };
-    Encoded {
-        path: "/messages".to_owned(),
-        headers: vec![("anthropic-version", VERSION.to_owned())],
-        body: serde_json::to_vec(&body).expect("strings and numbers always serialize"),
+    let headers = vec![("anthropic-version", VERSION.to_owned())];
+    Encoded { headers, ..Encoded::to(Shape::Anthropic.path(), &body) }
+}
+
+/// The tools, and behind them the one that stands for a reply in JSON.
+fn tools<'a>(call: &Call<'a>) -> Vec<Tool<'a>> {
+    let own = call.request.tools.iter().map(|tool| Tool {
+        name: &tool.name,
+        description: &tool.description,
+        input_schema: Cow::Owned(tool.schema()),
+        cache_control: None,
+    });
+    let answer = call.json_by(Structured::Tool).map(|format| Tool {
+        name: &format.name,
+        description: "Gives the final answer. Its arguments are the answer.",
+        input_schema: Cow::Borrowed(&format.schema),
+        cache_control: None,
+    });
+    own.chain(answer).collect()
+}
+
+/// Marks the end of the last two messages of the user's side: where this request ends and where the last one did.
+fn marked(mut messages: Vec<Sent<'_>>) -> Vec<Sent<'_>> {
+    for message in messages.iter_mut().rev().filter(|message| message.role == "user").take(2) {
+        if let Some(Block::Made(
+            Tagged::Text { cache_control, .. } | Tagged::ToolResult { cache_control, .. },
+        )) = message.content.last_mut()
+        {
+            *cache_control = Some(MARK);
+        }
     }
+    messages
 }
 
 fn messages(request: &ModelRequest) -> Vec<Sent<'_>> {
@@ -150,7 +211,7 @@ fn block<'a>(part: &'a forge_types::Part, request: &ModelRequest) -> Option<Bloc
         // The API refuses blocks of nothing but white space.
         PartKind::Text { text } => Some(inline(text))
             .filter(|text| !text.trim().is_empty())
-            .map(|text| Block::Made(Tagged::Text { text })),
+            .map(|text| Block::Made(Tagged::Text { text, cache_control: None })),
         PartKind::Call(call) => Some(Block::Made(Tagged::ToolUse {
             id: valid_id(&call.id),
             name: &call.name,
@@ -160,6 +221,7 @@ fn block<'a>(part: &'a forge_types::Part, request: &ModelRequest) -> Option<Bloc
             tool_use_id: valid_id(&result.call_id),
             content: inline(&result.content),
             is_error: !result.ok,
+            cache_control: None,
         })),
         PartKind::Reasoning { .. } => {
             let state = own_state(part, request)?;
@@ -258,6 +320,10 @@ enum Open {
         text: String,
         signature: String,
     },
+    /// The call that stands for a reply in JSON; whether any of it has come.
+    Answer {
+        begun: bool,
+    },
     Ignored,
 }
 
@@ -268,6 +334,15 @@ pub(super) struct Decoder {
     counts: Counts,
     /// Whether the final count of output tokens was there.
     counted: bool,
+    /// The tool whose call is the reply's text.
+    answer: Option<String>,
+}
+
+impl Decoder {
+    pub(super) fn new(call: &Call<'_>) -> Self {
+        let answer = call.json_by(Structured::Tool).map(|format| format.name.clone());
+        Self { answer, ..Self::default() }
+    }
 }
 
 impl Decode for Decoder {
@@ -278,7 +353,7 @@ impl Decode for Decoder {
                 self.counts = message.usage.unwrap_or_default();
             }
             Streamed::ContentBlockStart { index, content_block } => {
-                self.open = Some((index, open(&content_block, reply)));
+                self.open = Some((index, open(&content_block, self.answer.as_deref(), reply)));
             }
             Streamed::ContentBlockDelta { index, delta } => match &mut self.open {
                 Some((at, open)) if *at == index => grow(open, delta, reply),
@@ -291,7 +366,10 @@ impl Decode for Decoder {
             }
             Streamed::MessageDelta { delta, usage } => {
                 if let Some(reason) = delta.stop_reason {
-                    reply.finish = Some(finish(&reason));
+                    reply.finish = Some(match finish(&reason) {
+                        Finish::ToolCalls if !reply.has_calls() => Finish::Stop,
+                        finish => finish,
+                    });
                 }
                 if let Some(last) = usage {
                     self.counted |= last.output_tokens.is_some();
@@ -337,7 +415,7 @@ impl Counts {
     }
 }
 
-fn open(block: &Value, reply: &mut Assembly<'_>) -> Open {
+fn open(block: &Value, answer: Option<&str>, reply: &mut Assembly<'_>) -> Open {
     let field = |name: &str| block[name].as_str().unwrap_or_default();
     match field("type") {
         "text" => {
@@ -348,6 +426,10 @@ fn open(block: &Value, reply: &mut Assembly<'_>) -> Open {
             // The input comes in deltas; servers that send it whole put it here.
             let whole = block["input"].as_object().filter(|input| !input.is_empty());
             let arguments = whole.map(|_| block["input"].to_string()).unwrap_or_default();
+            if answer == Some(field("name")) {
+                reply.text(&arguments);
+                return Open::Answer { begun: !arguments.is_empty() };
+            }
             Open::Call { place: reply.call(field("id"), field("name"), &arguments) }
         }
         "thinking" => {
@@ -376,6 +458,10 @@ fn grow(open: &mut Open, delta: Delta, reply: &mut Assembly<'_>) {
                 call.arguments.push_str(&partial_json);
             }
         }
+        (Open::Answer { begun }, Delta::InputJson { partial_json }) => {
+            *begun |= !partial_json.is_empty();
+            reply.text(&partial_json);
+        }
         (Open::Thinking { text, .. }, Delta::Thinking { thinking }) => {
             reply.live_reasoning(&thinking);
             text.push_str(&thinking);
@@ -388,6 +474,10 @@ fn grow(open: &mut Open, delta: Delta, reply: &mut Assembly<'_>) {
 }
 
 fn close(open: Open, reply: &mut Assembly<'_>) {
+    if matches!(open, Open::Answer { begun: false }) {
+        // A tool without arguments is called without a word.
+        reply.text("{}");
+    }
     if let Open::Thinking { place, text, signature } = open {
         let block = json!({"type": "thinking", "thinking": text, "signature": signature});
         // A block without its signature would be refused; it is shown and forgotten.

@@ -12,16 +12,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Decode, Encoded, Progress, argument_text, parse, whole_system};
+use super::{Call, Decode, Encoded, Progress, argument_text, parse};
 use crate::assembly::{Assembly, Fault, inline, own_state, reasoning_part, sendable_arguments};
 use crate::sse::Event;
+use crate::vendors::Structured;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
-    generation_config: GenerationConfig,
+    generation_config: GenerationConfig<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system_instruction: Option<Instruction>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,13 +33,17 @@ struct Body<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct GenerationConfig {
+struct GenerationConfig<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_json_schema: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -124,9 +129,10 @@ struct State {
 }
 
 /// The request as bytes.
-pub(super) fn encode(request: &ModelRequest) -> Encoded {
-    let settings = &request.settings;
-    let system = whole_system(request);
+pub(super) fn encode(call: &Call<'_>) -> Encoded {
+    let request = call.request;
+    let system = call.whole_system();
+    let schema = call.json_by(Structured::Schema).map(|format| &format.schema);
     let declarations: Vec<_> = request
         .tools
         .iter()
@@ -138,21 +144,26 @@ pub(super) fn encode(request: &ModelRequest) -> Encoded {
         .collect();
     let body = Body {
         generation_config: GenerationConfig {
-            max_output_tokens: settings.max_tokens,
-            temperature: settings.temperature,
-            top_p: settings.top_p,
+            max_output_tokens: request.settings.max_tokens,
+            temperature: call.temperature(),
+            top_p: call.top_p(),
+            response_mime_type: schema.map(|_| "application/json"),
+            response_json_schema: schema,
         },
         system_instruction: (!system.is_empty())
             .then_some(Instruction { parts: [InstructionPart { text: system }] }),
         tools: (!declarations.is_empty()).then_some([Tools { function_declarations: declarations }]),
         contents: contents(request),
     };
-    let model = request.route.model.strip_prefix("models/").unwrap_or(&request.route.model);
-    Encoded {
-        path: format!("/models/{}:streamGenerateContent?alt=sse", path_segment(model)),
-        headers: Vec::new(),
-        body: serde_json::to_vec(&body).expect("strings and numbers always serialize"),
-    }
+    Encoded::to(
+        format!("/models/{}:streamGenerateContent?alt=sse", model_segment(&request.route.model)),
+        &body,
+    )
+}
+
+/// A model's name as it stands in a path.
+pub(crate) fn model_segment(model: &str) -> String {
+    path_segment(model.strip_prefix("models/").unwrap_or(model))
 }
 
 /// Percent-encodes what may not stand in a path segment (RFC 3986, `pchar`), so that a model's name can't lead

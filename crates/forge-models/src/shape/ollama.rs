@@ -4,16 +4,16 @@
 
 use std::borrow::Cow;
 
-use forge_types::{Finish, Message, ModelRequest, PartKind, Role, Usage};
+use forge_types::{Finish, Message, PartKind, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::openai::{Tool, tools};
-use super::{Decode, Encoded, Progress, argument_text, parse};
+use super::{Call, Decode, Encoded, Progress, Shape, argument_text, parse, uncached};
 use crate::assembly::{Assembly, Fault, inline, joined, sendable_arguments};
-use crate::catalog::catalog;
 use crate::sse::Event;
+use crate::vendors::Structured;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
@@ -24,12 +24,14 @@ struct Body<'a> {
     options: Settings,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'a Value>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
     messages: Vec<Sent<'a>>,
 }
 
 #[derive(Serialize)]
-struct Settings {
+pub(super) struct Settings {
     num_ctx: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     num_predict: Option<u64>,
@@ -60,32 +62,37 @@ struct SentFunction<'a> {
     arguments: Cow<'a, RawValue>,
 }
 
-/// The request as bytes.
-pub(super) fn encode(request: &ModelRequest) -> Encoded {
-    let settings = &request.settings;
-    let body = Body {
-        model: &request.route.model,
-        stream: true,
-        options: Settings {
-            num_ctx: catalog().facts(&request.route.provider, &request.route.model).window,
-            num_predict: settings.max_tokens,
-            temperature: settings.temperature,
-            top_p: settings.top_p,
-        },
-        tools: tools(request),
-        messages: messages(request),
-    };
-    Encoded {
-        path: "/chat".to_owned(),
-        headers: Vec::new(),
-        body: serde_json::to_vec(&body).expect("strings and numbers always serialize"),
+impl Settings {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let request = call.request;
+        Self {
+            num_ctx: call.catalog.facts(&request.route.provider, &request.route.model).window,
+            num_predict: request.settings.max_tokens,
+            temperature: call.temperature(),
+            top_p: call.top_p(),
+        }
     }
 }
 
-fn messages(request: &ModelRequest) -> Vec<Sent<'_>> {
+/// The request as bytes.
+pub(super) fn encode(call: &Call<'_>) -> Encoded {
+    let body = Body {
+        model: &call.request.route.model,
+        stream: true,
+        options: Settings::of(call),
+        tools: tools(call.request),
+        format: call.json_by(Structured::Schema).map(|format| &format.schema),
+        messages: messages(call),
+    };
+    Encoded::to(Shape::Ollama.path(), &body)
+}
+
+fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
+    let request = call.request;
     let mut sent = Vec::with_capacity(request.messages.len() + 1);
-    if !request.system.is_empty() {
-        sent.push(plain("system", Cow::Borrowed(request.system.as_str())));
+    let system = call.system();
+    if !system.is_empty() {
+        sent.push(plain("system", system));
     }
     for message in &request.messages {
         match message.role {
@@ -187,15 +194,20 @@ impl Decode for Decoder {
         if !line.done {
             return Ok(Progress::More);
         }
-        reply.finish = Some(match line.done_reason.as_deref() {
-            Some("length") => Finish::Length,
-            Some("stop") | None if reply.has_calls() => Finish::ToolCalls,
-            Some("stop") | None => Finish::Stop,
-            Some(_) => Finish::Error,
-        });
+        reply.finish = Some(finish(line.done_reason.as_deref(), reply.has_calls()));
         if let (Some(input), Some(output)) = (line.prompt_eval_count, line.eval_count) {
-            reply.usage = Some(Usage { input, output, cached: 0, cache_write: 0, known: true });
+            reply.usage = Some(uncached(input, output));
         }
         Ok(Progress::Done)
+    }
+}
+
+/// The reason that the last line names.
+pub(super) fn finish(reason: Option<&str>, has_calls: bool) -> Finish {
+    match reason {
+        Some("length") => Finish::Length,
+        Some("stop") | None if has_calls => Finish::ToolCalls,
+        Some("stop") | None => Finish::Stop,
+        Some(_) => Finish::Error,
     }
 }

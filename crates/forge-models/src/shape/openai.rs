@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Decode, Encoded, Progress, argument_text, parse};
+use super::{Call, Decode, Encoded, Progress, Shape, argument_text, parse};
 use crate::assembly::{Assembly, Fault, inline, joined, own_state, reasoning_part, sendable_arguments};
-use crate::catalog::{Refused, catalog};
 use crate::sse::Event;
-use crate::vendors::Vendor;
+use crate::vendors::Structured;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
@@ -33,6 +32,11 @@ struct Body<'a> {
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+    /// llama.cpp's own parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar: Option<&'a str>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
     messages: Vec<Sent<'a>>,
 }
@@ -40,6 +44,19 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "json_schema")]
+struct ResponseFormat<'a> {
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'a str,
+    strict: bool,
+    schema: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -81,27 +98,27 @@ struct SentFunction<'a> {
 }
 
 /// The request as bytes.
-pub(super) fn encode(vendor: &Vendor, request: &ModelRequest) -> Encoded {
+pub(super) fn encode(call: &Call<'_>) -> Encoded {
+    let request = call.request;
     let settings = &request.settings;
-    let wanted = |value: Option<f64>, parameter| {
-        value.filter(|_| !catalog().refuses(vendor.name, &request.route.model, parameter))
-    };
-    let allowance = settings.max_tokens.map(|tokens| (vendor.allowance.to_owned(), tokens.into()));
+    let allowance = settings.max_tokens.map(|tokens| (call.vendor.allowance.to_owned(), tokens.into()));
+    let own_grammar = call.json_by(Structured::Grammar).and_then(|format| format.grammar.as_deref());
+    let by_schema = call.json_by(Structured::Schema).or_else(|| call.json_by(Structured::Grammar));
     let body = Body {
         model: &request.route.model,
         stream: true,
         stream_options: StreamOptions { include_usage: true },
         allowance: allowance.into_iter().collect(),
-        temperature: wanted(settings.temperature, Refused::Temperature),
-        top_p: wanted(settings.top_p, Refused::TopP),
+        temperature: call.temperature(),
+        top_p: call.top_p(),
         tools: tools(request),
-        messages: messages(request),
+        response_format: by_schema.filter(|_| own_grammar.is_none()).map(|format| ResponseFormat {
+            json_schema: NamedSchema { name: &format.name, strict: true, schema: &format.schema },
+        }),
+        grammar: own_grammar,
+        messages: messages(call),
     };
-    Encoded {
-        path: "/chat/completions".to_owned(),
-        headers: Vec::new(),
-        body: serde_json::to_vec(&body).expect("strings and numbers always serialize"),
-    }
+    Encoded::to(Shape::OpenAi.path(), &body)
 }
 
 /// The tools as OpenAI and Ollama have them.
@@ -120,10 +137,12 @@ pub(super) fn tools(request: &ModelRequest) -> Vec<Tool<'_>> {
         .collect()
 }
 
-fn messages(request: &ModelRequest) -> Vec<Sent<'_>> {
+fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
+    let request = call.request;
     let mut sent = Vec::with_capacity(request.messages.len() + 1);
-    if !request.system.is_empty() {
-        sent.push(plain("system", Cow::Borrowed(request.system.as_str())));
+    let system = call.system();
+    if !system.is_empty() {
+        sent.push(plain("system", system));
     }
     for message in &request.messages {
         match message.role {

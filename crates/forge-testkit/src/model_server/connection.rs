@@ -5,16 +5,16 @@ use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::framing::Framing;
 use super::render::{self, ErrorKind};
 use super::script::{Cut, Fault, Reply};
 use super::seen::{ModelCall, Recorded};
-use super::{Record, Rules, Shape, State, http, lock, rules};
+use super::{Record, Rules, Shape, State, beside, http, lock, rules};
 
 /// Whether the connection may carry another request.
-type Next = ControlFlow<()>;
+pub(super) type Next = ControlFlow<()>;
 
 /// Serves requests until the client or a fault ends the connection.
 pub(super) fn serve(stream: &TcpStream, state: &State) -> io::Result<()> {
@@ -28,7 +28,7 @@ pub(super) fn serve(stream: &TcpStream, state: &State) -> io::Result<()> {
             Some(shape) if recorded.method == "POST" => {
                 answer_call(stream, state, ModelCall::read(shape, recorded))?
             }
-            _ => answer_other(stream, state, &recorded)?,
+            _ => beside::answer(stream, state, &recorded)?,
         };
         if close || next.is_break() {
             return Ok(());
@@ -77,6 +77,14 @@ fn answer_call(stream: &TcpStream, state: &State, call: ModelCall) -> io::Result
             wait_for_close(stream);
             Ok(Next::Break(()))
         }
+        Some(Fault::ErrorBody(kind)) => {
+            let (_, body) = render::error(&call, *kind);
+            send_json(stream, 200, &[], &body)
+        }
+        Some(Fault::ErrorBodyAsStream(kind)) => {
+            let (_, body) = render::error(&call, *kind);
+            send(stream, 200, render::content_type(call.shape), body.as_bytes())
+        }
         Some(Fault::NotAStream) => send(stream, 200, "text/html", b"<html>a proxy's login page</html>"),
         _ if !call.stream => {
             if let Some(gate) = &reply.hold {
@@ -104,7 +112,9 @@ fn refusal(state: &State, call: &ModelCall) -> Option<(u16, String)> {
 
 fn key_of(call: &ModelCall) -> Option<&str> {
     match call.shape {
-        Shape::OpenAi | Shape::Ollama => call.http.header("authorization")?.strip_prefix("Bearer "),
+        Shape::OpenAi | Shape::Responses | Shape::Ollama | Shape::Generate | Shape::Completion => {
+            call.http.header("authorization")?.strip_prefix("Bearer ")
+        }
         Shape::Anthropic => call.http.header("x-api-key"),
         Shape::Gemini => call
             .http
@@ -139,6 +149,12 @@ fn send_stream(
         Some(Fault::Stall) => {
             write(stream, head, pieces(bytes, &cuts, half), b"")?;
             wait_for_close(stream);
+            Ok(Next::Break(()))
+        }
+        Some(Fault::Endless) => {
+            write(stream, head, pieces(bytes, &cuts, half), b"")?;
+            let begin = if middle > 1 { ends[middle - 2] } else { 0 };
+            send_for_ever(stream, state, &bytes[begin..half])?;
             Ok(Next::Break(()))
         }
         Some(Fault::Cut(Cut::MidChunk)) => {
@@ -198,6 +214,18 @@ fn write(mut stream: &TcpStream, mut head: Vec<u8>, body: Vec<u8>, tail: &[u8]) 
     stream.write_all(&head)
 }
 
+/// Repeats one event until the client gives up or the server ends.
+fn send_for_ever(mut stream: &TcpStream, state: &State, event: &[u8]) -> io::Result<()> {
+    let mut chunk = Vec::new();
+    for _ in 0..64 {
+        http::push_chunk(&mut chunk, event);
+    }
+    while !state.stopping.load(Ordering::SeqCst) {
+        stream.write_all(&chunk)?;
+    }
+    Ok(())
+}
+
 /// Answers nothing until the client gives up or the server ends.
 fn wait_for_close(mut stream: &TcpStream) {
     let mut rest = [0; 256];
@@ -214,7 +242,12 @@ fn send_error(
     send_json(stream, status, headers, &body)
 }
 
-fn send_json(stream: &TcpStream, status: u16, headers: &[(String, String)], body: &str) -> io::Result<Next> {
+pub(super) fn send_json(
+    stream: &TcpStream,
+    status: u16,
+    headers: &[(String, String)],
+    body: &str,
+) -> io::Result<Next> {
     let head = http::head(status, "application/json", headers, Some(body.len()));
     write(stream, head, body.as_bytes().to_vec(), b"")?;
     Ok(Next::Continue(()))
@@ -224,40 +257,4 @@ fn send(stream: &TcpStream, status: u16, content_type: &str, body: &[u8]) -> io:
     let head = http::head(status, content_type, &[], Some(body.len()));
     write(stream, head, body.to_vec(), b"")?;
     Ok(Next::Continue(()))
-}
-
-/// The small questions around a model call: which models are there, who are you.
-fn answer_other(stream: &TcpStream, state: &State, request: &Recorded) -> io::Result<Next> {
-    let names = state.settings.models.clone().unwrap_or_else(|| vec!["scripted".to_owned()]);
-    let path = request.path.split('?').next().unwrap_or_default();
-    let body = match path {
-        "/api/tags" => {
-            let models: Vec<Value> =
-                names.iter().map(|name| json!({"name": name, "model": name, "size": 0})).collect();
-            json!({"models": models})
-        }
-        "/api/version" => json!({"version": "0.12.0"}),
-        "/health" => json!({"status": "ok"}),
-        "/props" => match &state.settings.props {
-            Some(props) => props.clone(),
-            None => return send_json(stream, 404, &[], "{\"error\": \"not found\"}"),
-        },
-        _ if path.ends_with("/v1beta/models") => {
-            let models: Vec<Value> =
-                names.iter().map(|name| json!({"name": format!("models/{name}")})).collect();
-            json!({"models": models})
-        }
-        _ if path.ends_with("/models") => {
-            let models: Vec<Value> = names
-                .iter()
-                .map(|name| json!({"id": name, "object": "model", "type": "model", "owned_by": "scripted"}))
-                .collect();
-            json!({"object": "list", "data": models, "has_more": false})
-        }
-        _ => {
-            let body = json!({"error": {"message": format!("unknown path {path}"), "code": 404}});
-            return send_json(stream, 404, &[], &body.to_string());
-        }
-    };
-    send_json(stream, 200, &[], &body.to_string())
 }

@@ -1,4 +1,4 @@
-//! A scripted model server: real HTTP, the wire formats of four vendors, streaming, faults on demand.
+//! A scripted model server: real HTTP, seven wire formats of the vendors, streaming, faults on demand.
 //!
 //! ```
 //! use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
@@ -9,12 +9,14 @@
 //! assert!(server.requests().is_empty());
 //! ```
 //!
-//! The vendor is chosen by the path of the request, so one server serves all four at once. It runs in threads of
+//! The vendor is chosen by the path of the request, so one server serves all of them at once. It runs in threads of
 //! its own and ends when dropped; no async runtime is needed.
 
+mod beside;
 mod connection;
 mod framing;
 mod http;
+mod native;
 mod render;
 mod rules;
 mod script;
@@ -38,32 +40,74 @@ pub use seen::{ModelCall, Recorded, Role, SeenCall, SeenMessage, SeenTool};
 pub enum Shape {
     /// `POST …/chat/completions`
     OpenAi,
+    /// `POST …/responses`
+    Responses,
     /// `POST …/v1/messages`
     Anthropic,
     /// `POST …/models/{model}:streamGenerateContent` or `:generateContent`
     Gemini,
     /// `POST …/api/chat`
     Ollama,
+    /// `POST …/api/generate`
+    Generate,
+    /// `POST …/completion`
+    Completion,
 }
 
 impl Shape {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Ollama];
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::OpenAi,
+        Self::Responses,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Ollama,
+        Self::Generate,
+        Self::Completion,
+    ];
 
     /// The shape that a path belongs to.
     fn of_path(path: &str) -> Option<Self> {
         let bare = path.split('?').next().unwrap_or(path);
-        if bare.ends_with("/chat/completions") {
-            Some(Self::OpenAi)
-        } else if bare.ends_with("/messages") {
-            Some(Self::Anthropic)
-        } else if bare.ends_with(":streamGenerateContent") || bare.ends_with(":generateContent") {
-            Some(Self::Gemini)
-        } else if bare.ends_with("/api/chat") {
-            Some(Self::Ollama)
-        } else {
-            None
+        let ends = |endings: &[&str]| endings.iter().any(|ending| bare.ends_with(ending));
+        Some(match bare {
+            _ if ends(&["/chat/completions"]) => Self::OpenAi,
+            _ if ends(&["/responses"]) => Self::Responses,
+            _ if ends(&["/messages"]) => Self::Anthropic,
+            _ if ends(&[":streamGenerateContent", ":generateContent"]) => Self::Gemini,
+            _ if ends(&["/api/chat"]) => Self::Ollama,
+            _ if ends(&["/api/generate"]) => Self::Generate,
+            _ if ends(&["/completion"]) => Self::Completion,
+            _ => return None,
+        })
+    }
+
+    /// Where a conversation is had, below the server's root; empty where the model's name is part of it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::OpenAi => "/v1/chat/completions",
+            Self::Responses => "/v1/responses",
+            Self::Anthropic => "/v1/messages",
+            Self::Gemini => "",
+            Self::Ollama => "/api/chat",
+            Self::Generate => "/api/generate",
+            Self::Completion => "/completion",
         }
+    }
+
+    /// Whether the format knows tool calls; elsewhere they are written into the text.
+    pub const fn has_tools(self) -> bool {
+        !matches!(self, Self::Generate | Self::Completion)
+    }
+
+    /// Whether tool calls have ids.
+    pub const fn has_call_ids(self) -> bool {
+        self.has_tools()
+    }
+
+    /// Whether the stream is one JSON object per line.
+    const fn is_lines(self) -> bool {
+        matches!(self, Self::Ollama | Self::Generate)
     }
 }
 
@@ -82,6 +126,8 @@ pub struct Settings {
     pub record: Record,
     /// Whether requests that a real service would refuse are refused.
     pub rules: Rules,
+    /// Whether `/apply-template` is there, as llama.cpp has it.
+    pub template: Template,
     /// What `/props` says of itself, for clients that look for llama.cpp; `None` is a 404.
     pub props: Option<serde_json::Value>,
 }
@@ -95,6 +141,7 @@ impl Default for Settings {
             models: None,
             record: Record::All,
             rules: Rules::Strict,
+            template: Template::ChatMl,
             props: Some(serde_json::json!({
                 "default_generation_settings": {"n_ctx": 8192}, "total_slots": 1,
                 "model_path": "scripted.gguf", "build_info": "scripted"})),
@@ -109,6 +156,15 @@ pub enum Record {
     All,
     /// Only their number.
     Count,
+}
+
+/// Whether a server renders conversations with a template of its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// It does: turns between `<|im_start|>` and `<|im_end|>`.
+    ChatMl,
+    /// It does not know the question.
+    Missing,
 }
 
 /// Whether malformed conversations are refused as the real services refuse them.
@@ -200,7 +256,14 @@ impl ModelServer {
         match shape {
             Shape::OpenAi => format!("{}/v1", self.url()),
             Shape::Anthropic | Shape::Gemini | Shape::Ollama => self.url(),
+            // These are nobody's usual endpoint: only their own URL chooses them.
+            Shape::Responses | Shape::Generate | Shape::Completion => self.endpoint_url(shape),
         }
+    }
+
+    /// The full URL of an endpoint, as the settings of some tools hold it.
+    pub fn endpoint_url(&self, shape: Shape) -> String {
+        format!("{}{}", self.url(), shape.path())
     }
 
     /// Replaces the script.

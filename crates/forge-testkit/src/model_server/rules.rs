@@ -23,6 +23,8 @@ pub(super) fn broken_rule(call: &ModelCall) -> Option<String> {
         Shape::Anthropic => anthropic(call),
         Shape::Gemini => gemini(call),
         Shape::Ollama => ollama(call),
+        Shape::Responses => responses(call),
+        Shape::Generate | Shape::Completion => None,
     })
 }
 
@@ -45,7 +47,7 @@ fn unanswered(call: &ModelCall) -> Option<String> {
         }
         let wanted: BTreeSet<_> = message.tool_calls.iter().map(|made| made.id.as_str()).collect();
         let given: BTreeSet<_> = results.iter().map(|result| result.answers.as_str()).collect();
-        let has_ids = matches!(call.shape, Shape::OpenAi | Shape::Anthropic);
+        let has_ids = matches!(call.shape, Shape::OpenAi | Shape::Responses | Shape::Anthropic);
         if has_ids && wanted != given {
             return Some(format!("messages.{at}: tool call ids {wanted:?} are answered by {given:?}"));
         }
@@ -65,7 +67,46 @@ fn openai(call: &ModelCall) -> Option<String> {
     None
 }
 
+fn responses(call: &ModelCall) -> Option<String> {
+    let stored = call.http.json["store"] != false;
+    for (at, item) in items(&call.http.json["input"]).enumerate() {
+        if item["type"] == "function_call" && !item["arguments"].is_string() {
+            return Some(format!("input[{at}].arguments: expected a string"));
+        }
+        if item["type"] == "reasoning" && !stored && !item["encrypted_content"].is_string() {
+            let id = item["id"].as_str().unwrap_or_default();
+            return Some(format!(
+                "Item with id '{id}' not found. Items are not persisted when `store` is false."
+            ));
+        }
+        if item["type"] == "message" && item["content"].as_array().is_some_and(Vec::is_empty) {
+            return Some(format!("input[{at}].content: must not be empty"));
+        }
+    }
+    None
+}
+
+/// Marks where the prompt is to be cached: at most four, and none on thinking.
+fn marks(call: &ModelCall) -> Option<String> {
+    let body = &call.http.json;
+    let on = |list: &Value| items(list).filter(|block| !block["cache_control"].is_null()).count();
+    let messages: Vec<&Value> = items(&body["messages"]).map(|message| &message["content"]).collect();
+    let all: usize = on(&body["system"]) + on(&body["tools"]) + messages.iter().map(|content| on(content)).sum::<usize>();
+    let thinking = messages.into_iter().flat_map(items).any(|block| {
+        !block["cache_control"].is_null()
+            && block["type"].as_str().is_some_and(|kind| kind.contains("thinking"))
+    });
+    match (all, thinking) {
+        (5.., _) => Some(format!("A maximum of 4 blocks with cache_control may be provided. Found {all}.")),
+        (_, true) => Some("cache_control cannot be set on thinking blocks".to_owned()),
+        _ => None,
+    }
+}
+
 fn anthropic(call: &ModelCall) -> Option<String> {
+    if let Some(wrong) = marks(call) {
+        return Some(wrong);
+    }
     if call.max_tokens.is_none() {
         return Some("max_tokens: Field required".to_owned());
     }

@@ -273,6 +273,12 @@ pub enum Fault {
     MalformedEvent,
     /// Status 200 with a body that is no event stream at all.
     NotAStream,
+    /// Status 200 with a vendor error as the body.
+    ErrorBody(ErrorKind),
+    /// The same, and it says that it is a stream.
+    ErrorBodyAsStream(ErrorKind),
+    /// A stream that begins well and repeats one event for ever.
+    Endless,
     /// The connection is closed before a byte of the answer.
     Refuse,
 }

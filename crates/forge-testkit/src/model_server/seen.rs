@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Shape;
+use super::{Shape, native};
 
 /// One HTTP request as it came in, kept for assertions.
 #[derive(Clone, Debug)]
@@ -162,12 +162,15 @@ impl ModelCall {
             Shape::Anthropic => read_anthropic(&mut call, body),
             Shape::Gemini => read_gemini(&mut call, body, &path),
             Shape::Ollama => read_ollama(&mut call, body),
+            Shape::Responses => native::read_responses(&mut call, body),
+            Shape::Generate => native::read_generate(&mut call, body),
+            Shape::Completion => native::read_completion(&mut call, body),
         }
         call.http.json = json;
         call
     }
 
-    fn push(&mut self, role: Role, text: String, tool_calls: Vec<SeenCall>) {
+    pub(super) fn push(&mut self, role: Role, text: String, tool_calls: Vec<SeenCall>) {
         if role == Role::System && self.messages.is_empty() {
             self.system.push_str(&text);
         } else {
@@ -181,7 +184,7 @@ impl ModelCall {
         }
     }
 
-    fn push_result(&mut self, answers: String, tool: String, text: String) {
+    pub(super) fn push_result(&mut self, answers: String, tool: String, text: String) {
         self.messages.push(SeenMessage { role: Role::Tool, text, tool_calls: Vec::new(), answers, tool });
     }
 }
@@ -339,7 +342,7 @@ pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// A string, or the texts of a list of text blocks one after the other.
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect(),

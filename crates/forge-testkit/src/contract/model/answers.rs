@@ -89,10 +89,10 @@ pub async fn usage_counts_cached_tokens(fixture: &dyn Fixture) {
     assert_eq!((reply.usage.input, reply.usage.output), (1050, 20));
     assert!(reply.usage.known);
     let (cached, cache_write) = match fixture.shape() {
-        Shape::OpenAi | Shape::Anthropic => (900, 50),
-        // This format has no word for what was written to a cache, the next none for caches at all.
-        Shape::Gemini => (900, 0),
-        Shape::Ollama => (0, 0),
+        Shape::OpenAi | Shape::Responses | Shape::Anthropic => (900, 50),
+        // These formats have no word for what was written to a cache, the next none for caches at all.
+        Shape::Gemini | Shape::Completion => (900, 0),
+        Shape::Ollama | Shape::Generate => (0, 0),
     };
     assert_eq!((reply.usage.cached, reply.usage.cache_write), (cached, cache_write));
 }
@@ -114,7 +114,10 @@ pub async fn a_length_stop_is_told(fixture: &dyn Fixture) {
 /// A content filter is not an ordinary stop, where the format has a word for it.
 pub async fn a_refusal_is_told(fixture: &dyn Fixture) {
     let reply = Stage::of(fixture, [Reply::text("I can't").with_finish(Stop::Refusal)]).answer().await;
-    let expected = if fixture.shape() == Shape::Ollama { Finish::Stop } else { Finish::Error };
+    let expected = match fixture.shape() {
+        Shape::Ollama | Shape::Generate | Shape::Completion => Finish::Stop,
+        _ => Finish::Error,
+    };
     assert_eq!(reply.finish, expected);
 }
 
@@ -123,15 +126,10 @@ pub async fn the_key_goes_where_it_belongs(fixture: &dyn Fixture) {
     let stage = Stage::of(fixture, [Reply::text("ok")]);
     stage.answer().await;
     assert!(stage.server.wait_for_requests(1, PATIENCE));
-    let request = &stage.server.requests()[0];
+    let request = &stage.server.calls()[0].http;
     let carriers: Vec<_> = request.headers.iter().filter(|(_, value)| value.contains(KEY)).collect();
-    let expected = match fixture.shape() {
-        Shape::OpenAi => Some("authorization"),
-        Shape::Anthropic => Some("x-api-key"),
-        Shape::Gemini => Some("x-goog-api-key"),
-        Shape::Ollama => None,
-    };
-    assert_eq!(carriers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), Vec::from_iter(expected));
+    let carriers: Vec<_> = carriers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(carriers, Vec::from_iter(fixture.key_header()));
     assert!(!request.path.contains(KEY));
     assert!(!String::from_utf8_lossy(&request.body).contains(KEY));
 }

@@ -1,6 +1,6 @@
 //! Cases about conversations: tool calls, results, the system prompt, opaque state, stable prefixes.
 
-use forge_types::{Finish, Message, PartKind, Route};
+use forge_types::{Finish, Message, Route};
 use serde_json::{Value, json};
 
 use super::{Fixture, Stage, admitted, calls, hello, request, results, said, stripped, text};
@@ -16,7 +16,8 @@ pub async fn parallel_tool_calls(fixture: &dyn Fixture) {
     assert_eq!(reply.finish, Finish::ToolCalls);
     let calls = calls(&reply);
     assert_eq!(calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(), ["read_file", "list_files"]);
-    assert_eq!(calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ["call_x", "call_y"]);
+    let ids = if fixture.shape().has_call_ids() { ["call_x", "call_y"] } else { ["", ""] };
+    assert_eq!(calls.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), ids);
     let arguments: Value = serde_json::from_str(&calls[0].arguments).expect("JSON");
     assert_eq!(arguments, json!({"path": "a ü.rs", "deep": {"list": [1, 2.5, null]}}));
     assert!(calls[1].parsed().expect("an object").is_empty());
@@ -109,7 +110,8 @@ pub async fn duplicate_ids_are_delivered_as_they_are(fixture: &dyn Fixture) {
     let reply = Stage::of(fixture, [reply]).answer().await;
     let calls = calls(&reply);
     assert_eq!(calls.len(), 2);
-    assert!(calls.iter().all(|call| call.id == "same"));
+    let id = if fixture.shape().has_call_ids() { "same" } else { "" };
+    assert!(calls.iter().all(|call| call.id == id));
     assert!(calls[0].arguments.contains("\"a\"") && calls[1].arguments.contains("\"b\""));
 }
 
@@ -145,7 +147,11 @@ fn marks(shape: Shape) -> &'static [&'static str] {
             r#"{"data":"cmVkYWN0ZWQ=","type":"redacted_thinking"}"#,
         ],
         Shape::Gemini => &[r#""thoughtSignature":"c2lnLWNhbGw=""#, r#""thoughtSignature":"c2lnLXRleHQ=""#],
-        Shape::Ollama => &[],
+        Shape::Responses => &[
+            r#"{"encrypted_content":"c2lnLXRleHQ=","id":"rs_scripted","#,
+            r#""summary":[{"text":"deep thought","type":"summary_text"}],"type":"reasoning"}"#,
+        ],
+        Shape::Ollama | Shape::Generate | Shape::Completion => &[],
     }
 }
 
@@ -179,7 +185,8 @@ pub async fn opaque_state_goes_back_verbatim(fixture: &dyn Fixture) {
             assert_eq!(json["contents"][2]["parts"][0]["functionResponse"]["id"], "call_s");
         }
         Shape::Anthropic => assert_eq!(json["messages"][1]["content"][0]["type"], "thinking", "first of all"),
-        Shape::OpenAi | Shape::Ollama => {}
+        Shape::Responses => assert_eq!(json["input"][1]["type"], "reasoning", "before what it led to"),
+        Shape::OpenAi | Shape::Ollama | Shape::Generate | Shape::Completion => {}
     }
 }
 
@@ -213,17 +220,53 @@ pub async fn each_request_extends_the_one_before(fixture: &dyn Fixture) {
     }
     stage.ask(messages.clone()).await.expect("an answer");
     stage.ask(messages).await.expect("the same again");
-    let bodies: Vec<_> = stage.server.requests().into_iter().map(|request| request.body).collect();
+    let bodies = bodies(&stage, fixture.shape());
     assert_eq!(bodies[3], bodies[4]);
-    for pair in bodies[..4].windows(2) {
-        // Messages stand last, so all that ends a body is the list and the object around it.
-        let shorter = pair[0].strip_suffix(b"]}").expect("messages stand last");
-        assert!(
-            pair[1].starts_with(shorter),
-            "{}\nis not extended by\n{}",
-            String::from_utf8_lossy(&pair[0]),
-            String::from_utf8_lossy(&pair[1])
-        );
+    extend_each_other(&bodies[..4]);
+}
+
+/// So do the requests of a long conversation: what a provider has cached of one serves the next.
+pub async fn fifty_steps_extend_each_other(fixture: &dyn Fixture) {
+    let script = Script::always(|call| match call.turn() {
+        49.. => Reply::text("done"),
+        turn if turn % 7 == 3 => stateful(),
+        turn => Reply::text(format!("step {turn} ü"))
+            .and_call(format!("call_{turn}"), "read_file", json!({"path": format!("{turn}.rs")}))
+            .and_call(format!("more_{turn}"), "list_files", json!({})),
+    });
+    let stage = Stage::new(fixture, script);
+    let mut messages = hello();
+    for _ in 0..50 {
+        let message = said(&stage.ask(messages.clone()).await.expect("an answer"));
+        messages.push(message.clone());
+        messages.extend(results(&message, true));
+    }
+    let bodies = bodies(&stage, fixture.shape());
+    assert_eq!(bodies.len(), 50);
+    extend_each_other(&bodies);
+}
+
+/// The bytes of all model calls, without what may move: marks of where to cache, the slot that a server named.
+fn bodies(stage: &Stage, shape: Shape) -> Vec<String> {
+    let calls = stage.server.calls().into_iter();
+    calls
+        .map(|call| {
+            let body = String::from_utf8(call.http.body).expect("UTF-8");
+            match shape {
+                Shape::Anthropic => body.replace(r#","cache_control":{"type":"ephemeral"}"#, ""),
+                Shape::Completion => body.replace(r#","id_slot":0}"#, "}"),
+                _ => body,
+            }
+        })
+        .collect()
+}
+
+fn extend_each_other(bodies: &[String]) {
+    for pair in bodies.windows(2) {
+        // The conversation stands last: all that ends a body is its list or text, and the object around it.
+        let shorter = pair[0].strip_suffix("]}").or_else(|| pair[0].strip_suffix("\"}"));
+        let shorter = shorter.expect("the conversation stands last");
+        assert!(pair[1].starts_with(shorter), "{}\nis not extended by\n{}", pair[0], pair[1]);
     }
 }
 
@@ -241,10 +284,10 @@ pub async fn settings_are_sent_only_when_set(fixture: &dyn Fixture) {
     assert_eq!(calls[0].max_tokens, Some(77));
     let body = |at: usize| String::from_utf8_lossy(&calls[at].http.body).into_owned();
     assert!(body(0).contains("\"temperature\":0.25"));
-    assert!(!body(1).contains("temperature") && !body(1).contains("top"));
-    // One format makes the limit mandatory.
-    assert_eq!(calls[1].max_tokens.is_some(), fixture.shape() == Shape::Anthropic);
+    assert!(!body(1).contains("temperature") && !body(1).contains("top_p"));
+    // One format makes the limit mandatory, and one server would never stop without.
+    let limited = matches!(fixture.shape(), Shape::Anthropic | Shape::Completion);
+    assert_eq!(calls[1].max_tokens.is_some(), limited);
     assert!(calls.iter().all(|call| call.stream));
-    let parts = stage.server.calls()[0].messages.len();
-    assert_eq!(parts, 1, "{:?}", PartKind::Text { text: "only the question".into() });
+    assert_eq!(calls[0].messages.len(), 1, "only the question");
 }

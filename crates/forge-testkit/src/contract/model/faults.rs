@@ -126,6 +126,42 @@ pub async fn a_malformed_event_is_told(fixture: &dyn Fixture) {
 pub async fn a_body_that_is_no_stream_is_told(fixture: &dyn Fixture) {
     let error = Stage::of(fixture, [Reply::fault(Fault::NotAStream)]).failure().await;
     assert_eq!(error.kind, ErrorKind::MalformedResponse, "{error}");
+    assert!(error.message.contains("base URL"), "says what to look at: {error}");
+    let page = |code| Fault::Status {
+        code,
+        headers: vec![("content-type".to_owned(), "text/html".to_owned())],
+        body: Some("<!DOCTYPE html><html><body>Bad Gateway</body></html>".to_owned()),
+    };
+    let error = Stage::of(fixture, [Reply::fault(page(502))]).failure().await;
+    assert_eq!(error.kind, ErrorKind::Overloaded, "{error}");
+    assert!(!error.message.contains('<'), "no tags: {error}");
+}
+
+/// A good status with an error as the body, whatever it says of its own type.
+pub async fn an_error_as_the_whole_body_is_told(fixture: &dyn Fixture) {
+    for fault in [Fault::ErrorBody, Fault::ErrorBodyAsStream] {
+        let error = Stage::of(fixture, [Reply::fault(fault(Vendor::Overloaded))]).failure().await;
+        assert_eq!(error.kind, ErrorKind::Overloaded, "{error}");
+        assert!(error.class().retryable(), "{error}");
+        let error = Stage::of(fixture, [Reply::fault(fault(Vendor::ContextOverflow))]).failure().await;
+        assert_eq!(error.kind, ErrorKind::ContextOverflow, "{error}");
+    }
+}
+
+/// A tool whose parameters the vendor does not accept: nothing to repeat, and the message says what to do.
+pub async fn a_tool_that_is_not_accepted_is_explained(fixture: &dyn Fixture) {
+    for (said, way) in [
+        ("Invalid schema for function 'read_file': object schema missing properties.", "tools.enabled"),
+        ("tools.0.custom.input_schema: JSON schema is invalid.", "tools.enabled"),
+        ("GenerateContentRequest.tools[0].function_declarations[0].parameters: must be set", "tools.enabled"),
+        ("this model does not support tools", "model.name"),
+    ] {
+        let body = Some(serde_json::json!({"error": {"message": said, "code": 400}}).to_string());
+        let fault = Fault::Status { code: 400, headers: Vec::new(), body };
+        let error = Stage::of(fixture, [Reply::fault(fault)]).failure().await;
+        assert_eq!(error.kind, ErrorKind::Format, "{error}");
+        assert!(error.message.contains(said) && error.message.contains(way), "{error}");
+    }
 }
 
 /// A provider may report trouble after it has begun to answer.
@@ -141,7 +177,7 @@ pub async fn one_call_is_one_attempt(fixture: &dyn Fixture) {
     for reply in [Reply::status(500), Reply::fault(Fault::Refuse), Reply::fault(Fault::Cut(Cut::MidChunk))] {
         let stage = Stage::new(fixture, Script::of([reply, Reply::text("second")]));
         stage.failure().await;
-        assert_eq!(stage.server.request_count(), 1);
+        assert_eq!(stage.server.calls().len(), 1);
     }
 }
 
@@ -184,7 +220,7 @@ pub async fn errors_do_not_show_the_key(fixture: &dyn Fixture) {
     // A provider without keys has none to hide.
     let error = Stage::of(fixture, [Reply::fault(fault)]).failure().await;
     assert_eq!(error.kind, ErrorKind::Auth);
-    if fixture.shape() != Shape::Ollama {
+    if fixture.key_header().is_some() {
         assert!(!format!("{error} {error:?}").contains(KEY), "{error}");
         let settings = Settings { key: Some("another".to_owned()), ..Settings::default() };
         let server = ModelServer::start_with(Script::of([Reply::text("no")]), settings).expect("a server");

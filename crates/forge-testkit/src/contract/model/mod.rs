@@ -6,6 +6,7 @@
 mod answers;
 mod conversation;
 mod faults;
+mod structured;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -22,6 +23,7 @@ use crate::model_server::{ModelServer, Reply, Script, Shape};
 pub use answers::*;
 pub use conversation::*;
 pub use faults::*;
+pub use structured::*;
 
 /// An adapter under test.
 pub trait Fixture {
@@ -30,6 +32,21 @@ pub trait Fixture {
 
     /// The provider and model that are asked.
     fn route(&self) -> Route;
+
+    /// The base URL that is configured for a server: the vendor's usual one, or a full endpoint.
+    fn address(&self, server: &ModelServer) -> String {
+        server.base_url(self.shape())
+    }
+
+    /// The header in which the key is sent; `None` for a provider without keys.
+    fn key_header(&self) -> Option<&'static str> {
+        match self.shape() {
+            Shape::OpenAi | Shape::Responses => Some("authorization"),
+            Shape::Anthropic => Some("x-api-key"),
+            Shape::Gemini => Some("x-goog-api-key"),
+            Shape::Ollama | Shape::Generate | Shape::Completion => None,
+        }
+    }
 
     /// The adapter, pointed at a base URL, with a key.
     fn open(&self, base_url: &str, key: &str) -> Box<dyn Model>;
@@ -49,11 +66,14 @@ macro_rules! model_contract {
             parallel_tool_calls, tool_results_go_back, the_system_prompt_stays_one, tools_are_offered,
             broken_arguments_are_delivered_as_they_are, duplicate_ids_are_delivered_as_they_are,
             unknown_tools_are_delivered_as_they_are, opaque_state_goes_back_verbatim,
-            foreign_state_is_not_sent, each_request_extends_the_one_before, settings_are_sent_only_when_set,
+            foreign_state_is_not_sent, each_request_extends_the_one_before, fifty_steps_extend_each_other,
+            settings_are_sent_only_when_set, replies_in_json_are_asked_for_and_checked,
+            a_reply_in_json_may_stand_beside_tools, forms_that_cannot_be_checked_are_refused,
             every_error_has_its_kind, a_wait_that_is_asked_for_is_passed_on, a_cut_stream_is_no_answer,
             a_stream_cut_after_its_end_is_an_answer, silence_ends_in_a_timeout, a_stalled_stream_ends_in_a_timeout,
             a_closed_connection_is_told, an_absent_server_is_told, a_malformed_event_is_told,
-            a_body_that_is_no_stream_is_told, an_error_inside_a_stream_is_told, one_call_is_one_attempt,
+            a_body_that_is_no_stream_is_told, an_error_as_the_whole_body_is_told,
+            a_tool_that_is_not_accepted_is_explained, an_error_inside_a_stream_is_told, one_call_is_one_attempt,
             redirects_are_not_followed, dropping_the_call_ends_the_request, errors_do_not_show_the_key,
         );
     };
@@ -127,7 +147,7 @@ impl Stage {
     }
 
     fn on(fixture: &dyn Fixture, server: ModelServer) -> Self {
-        let model = fixture.open(&server.base_url(fixture.shape()), KEY);
+        let model = fixture.open(&fixture.address(&server), KEY);
         Self { server, model, route: fixture.route() }
     }
 

@@ -39,8 +39,22 @@ const CONTEXT: [&str; 4] = [
     "the input length exceeds the context length",
 ];
 
+/// llama.cpp's words for a prompt that is too long.
+const LLAMA_CONTEXT: &str =
+    "the request exceeds the available context size. try increasing the context size or enable context shift";
+
+/// The shape whose error bodies these are.
+const fn family(shape: Shape) -> Shape {
+    match shape {
+        Shape::Responses | Shape::Completion => Shape::OpenAi,
+        Shape::Generate => Shape::Ollama,
+        own => own,
+    }
+}
+
 /// Status and body.
-pub(super) fn error(shape: Shape, model: &str, kind: ErrorKind) -> (u16, Value) {
+pub(super) fn error(asked: Shape, model: &str, kind: ErrorKind) -> (u16, Value) {
+    let shape = family(asked);
     let status = match (kind, shape) {
         (ErrorKind::Auth, Shape::Gemini) => 400,
         (ErrorKind::Auth, _) => 401,
@@ -69,12 +83,21 @@ pub(super) fn error(shape: Shape, model: &str, kind: ErrorKind) -> (u16, Value) 
         ErrorKind::Overloaded => "The model is overloaded. Please try again later.".to_owned(),
         ErrorKind::Server => "The server had an error while processing your request.".to_owned(),
         ErrorKind::Timeout => "The request timed out.".to_owned(),
+        ErrorKind::ContextOverflow if asked == Shape::Completion => LLAMA_CONTEXT.to_owned(),
         ErrorKind::ContextOverflow => CONTEXT[place(shape)].to_owned(),
         ErrorKind::Format => "Unrecognized request argument supplied: frobnicate".to_owned(),
         ErrorKind::UnknownModel => unknown_model(shape, model),
     };
     let mut whole = body(shape, status, &message);
     match shape {
+        Shape::OpenAi if asked == Shape::Completion => {
+            whole["error"]["code"] = json!(status);
+            if kind == ErrorKind::ContextOverflow {
+                whole["error"]["type"] = json!("exceed_context_size_error");
+            } else if let Some(code) = openai_code(kind) {
+                whole["error"]["type"] = json!(code);
+            }
+        }
         Shape::OpenAi => whole["error"]["code"] = json!(openai_code(kind)),
         Shape::Anthropic => whole["error"]["type"] = json!(anthropic_type(kind)),
         Shape::Gemini if kind == ErrorKind::Auth => {
@@ -85,21 +108,21 @@ pub(super) fn error(shape: Shape, model: &str, kind: ErrorKind) -> (u16, Value) 
             whole["error"]["details"] =
                 json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2.5s"}]);
         }
-        Shape::Gemini | Shape::Ollama => {}
+        _ => {}
     }
     (status, whole)
 }
 
 /// The plain error body of a status.
 pub(super) fn body(shape: Shape, status: u16, message: &str) -> Value {
-    match shape {
+    match family(shape) {
         Shape::OpenAi => json!({"error": {"message": message, "type": "invalid_request_error",
             "param": null, "code": null}}),
         Shape::Anthropic => json!({"type": "error", "request_id": "req_scripted",
             "error": {"type": anthropic_status(status), "message": message}}),
         Shape::Gemini => json!({"error": {"code": status, "message": message,
             "status": gemini_status(status)}}),
-        Shape::Ollama => json!({"error": message}),
+        _ => json!({"error": message}),
     }
 }
 
@@ -108,7 +131,7 @@ fn place(shape: Shape) -> usize {
         Shape::OpenAi => 0,
         Shape::Anthropic => 1,
         Shape::Gemini => 2,
-        Shape::Ollama => 3,
+        _ => 3,
     }
 }
 
@@ -119,7 +142,7 @@ fn unknown_model(shape: Shape, model: &str) -> String {
         Shape::Gemini => {
             format!("models/{model} is not found for API version v1beta, or is not supported.")
         }
-        Shape::Ollama => format!("model '{model}' not found"),
+        _ => format!("model '{model}' not found"),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Neutral replies in each vendor's words: a list of events for the wire, plus whole answers and error bodies.
 
 mod anthropic;
+mod completion;
 mod errors;
 mod gemini;
+mod generate;
 mod ollama;
 mod openai;
+mod responses;
+mod spoken;
 
 use serde_json::Value;
 
@@ -51,7 +55,7 @@ pub(super) struct Rendered {
 /// The `Content-Type` of a streamed answer.
 pub(super) fn content_type(shape: Shape) -> &'static str {
     match shape {
-        Shape::Ollama => "application/x-ndjson",
+        _ if shape.is_lines() => "application/x-ndjson",
         _ => "text/event-stream",
     }
 }
@@ -63,6 +67,9 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
         Shape::Anthropic => anthropic::events(call, reply, framing),
         Shape::Gemini => gemini::events(call, reply, framing),
         Shape::Ollama => ollama::events(call, reply, framing),
+        Shape::Responses => responses::events(call, reply, framing),
+        Shape::Generate => generate::events(call, reply, framing),
+        Shape::Completion => completion::events(call, reply, framing),
     }
 }
 
@@ -73,6 +80,9 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
         Shape::Anthropic => anthropic::whole(call, reply),
         Shape::Gemini => gemini::whole(call, reply),
         Shape::Ollama => ollama::whole(call, reply),
+        Shape::Responses => responses::whole(call, reply),
+        Shape::Generate => generate::whole(call, reply),
+        Shape::Completion => completion::whole(call, reply),
     }
 }
 
@@ -97,13 +107,18 @@ pub(super) fn error_event(call: &ModelCall, kind: ErrorKind) -> Event {
     let (_, body) = errors::error(call.shape, &call.model, kind);
     match call.shape {
         Shape::Anthropic => Event::named("error", &body),
+        Shape::Responses => Event::named("error", &responses::error(&body)),
         _ => Event::data(&body),
     }
 }
 
 /// An event whose payload is cut JSON.
 pub(super) fn broken_event(shape: Shape) -> Event {
-    let name = (shape == Shape::Anthropic).then_some("content_block_delta");
+    let name = match shape {
+        Shape::Anthropic => Some("content_block_delta"),
+        Shape::Responses => Some("response.output_text.delta"),
+        _ => None,
+    };
     Event { name, data: "{\"id\": \"x\", \"choices\": [{".to_owned(), terminal: false }
 }
 
@@ -111,7 +126,8 @@ pub(super) fn broken_event(shape: Shape) -> Event {
 pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Rendered {
     let mut out = Rendered { bytes: Vec::new(), event_ends: Vec::new(), terminal_at: usize::MAX };
     let end = match (framing.line_end, shape) {
-        (LineEnd::Lf, _) | (LineEnd::Cr, Shape::Ollama) => "\n",
+        (LineEnd::Lf, _) => "\n",
+        (LineEnd::Cr, _) if shape.is_lines() => "\n",
         (LineEnd::CrLf, _) => "\r\n",
         (LineEnd::Cr, _) => "\r",
     };
@@ -122,7 +138,7 @@ pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Render
         if event.terminal {
             out.terminal_at = out.terminal_at.min(out.bytes.len());
         }
-        if shape == Shape::Ollama {
+        if shape.is_lines() {
             out.bytes.extend_from_slice(event.data.as_bytes());
             out.bytes.extend_from_slice(end.as_bytes());
         } else {
@@ -139,9 +155,11 @@ pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Render
 
 fn keep_alive(shape: Shape, end: &str) -> String {
     match shape {
-        Shape::Ollama => end.to_owned(),
+        Shape::Ollama | Shape::Generate => end.to_owned(),
         Shape::Anthropic => format!("event: ping{end}data: {{\"type\": \"ping\"}}{end}{end}"),
-        Shape::OpenAi | Shape::Gemini => format!(": keep-alive{end}{end}"),
+        Shape::OpenAi | Shape::Responses | Shape::Gemini | Shape::Completion => {
+            format!(": keep-alive{end}{end}")
+        }
     }
 }
 

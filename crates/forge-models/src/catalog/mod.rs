@@ -1,0 +1,285 @@
+//! What is known of models: prices, windows, longest replies, parameters they refuse, vocabularies.
+//!
+//! The table that is built in is `models.json`; another one in the same form is read with [`Catalog::parse`]. A
+//! model is looked up by exact name, then by the longest row that the name continues, else it is unknown: no price,
+//! and the window of its family or of its provider.
+
+mod parse;
+
+use std::sync::{Arc, OnceLock};
+
+use forge_types::{ModelFacts, Money, Price};
+
+use crate::vendors::vendor;
+
+pub use parse::CatalogError;
+
+/// The window assumed for models of providers that nobody knows, in tokens.
+const UNKNOWN_WINDOW: u64 = 128_000;
+
+/// Sampling parameters that a model may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Temperature,
+    TopP,
+}
+
+/// A published vocabulary: how a model's tokens are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vocabulary {
+    /// Of `gpt-4o` and later.
+    O200kBase,
+    /// Of `gpt-4`, `gpt-3.5` and the embedding models.
+    Cl100kBase,
+}
+
+impl Vocabulary {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::O200kBase, Self::Cl100kBase];
+
+    /// Its published name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::O200kBase => "o200k_base",
+            Self::Cl100kBase => "cl100k_base",
+        }
+    }
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Conversations.
+    Chat,
+    /// Texts as vectors.
+    Embedding,
+}
+
+/// A row: prices in dollars per million tokens.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    provider: String,
+    model: String,
+    input: f64,
+    output: f64,
+    /// Defaults to `input`: a cache that gives no rebate.
+    cached: Option<f64>,
+    /// Defaults to `input`: a cache that charges nothing for writing.
+    cache_write: Option<f64>,
+    window: Option<u64>,
+    max_output: Option<u64>,
+    refuses: Vec<Refused>,
+    reasons: bool,
+    vocabulary: Option<Vocabulary>,
+    purpose: Purpose,
+}
+
+/// What models of one name have in common, whoever serves them.
+#[derive(Clone, Debug, PartialEq)]
+struct Family {
+    prefix: String,
+    window: u64,
+    vocabulary: Option<Vocabulary>,
+}
+
+/// The table of models.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog {
+    /// The day on which the prices were looked up.
+    pub as_of: String,
+    /// Where they come from.
+    pub source: String,
+    models: Vec<Row>,
+    families: Vec<Family>,
+}
+
+/// The table that is built in.
+pub fn catalog() -> &'static Catalog {
+    shared()
+}
+
+/// The same, for those who keep it.
+pub(crate) fn shared() -> &'static Arc<Catalog> {
+    static TABLE: OnceLock<Arc<Catalog>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        Arc::new(Catalog::parse(include_str!("models.json")).expect("a test reads the embedded table"))
+    })
+}
+
+impl Catalog {
+    /// The table that is built in.
+    pub fn builtin() -> &'static Self {
+        catalog()
+    }
+
+    /// Reads a table: a JSON object with `as_of` (a day), `source`, `models` and, if it is to know more than these,
+    /// `families`. A table without families keeps the built-in ones.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its row and field. Nothing is repaired: a price that is not certain is
+    /// worse than none.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        parse::catalog(text)
+    }
+
+    /// What is known of a model: exact match, then the longest row that the name continues (`gpt-4o` for
+    /// `gpt-4o-2024-08-06`, not for `gpt-4omega`), else unknown: no price, the window of its family or of its
+    /// provider.
+    pub fn facts(&self, provider: &str, model: &str) -> ModelFacts {
+        let row = self.row(provider, model);
+        ModelFacts {
+            price: row.map(Row::price),
+            window: row
+                .and_then(|row| row.window)
+                .or_else(|| self.family(model).map(|family| family.window))
+                .or_else(|| vendor(provider).map(|vendor| vendor.window))
+                .unwrap_or(UNKNOWN_WINDOW),
+            max_output: row.and_then(|row| row.max_output),
+        }
+    }
+
+    /// The vocabulary of a model, where it is published.
+    pub fn vocabulary(&self, provider: &str, model: &str) -> Option<Vocabulary> {
+        let own = self.row(provider, model).and_then(|row| row.vocabulary);
+        own.or_else(|| self.family(model).and_then(|family| family.vocabulary))
+    }
+
+    /// Provider, name and purpose of each row, in the table's order. The name `*` stands for all models.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &str, Purpose)> {
+        self.models.iter().map(|row| (row.provider.as_str(), row.model.as_str(), row.purpose))
+    }
+
+    pub(crate) fn refuses(&self, provider: &str, model: &str, parameter: Refused) -> bool {
+        self.row(provider, model).is_some_and(|row| row.refuses.contains(&parameter))
+    }
+
+    /// Whether a model thinks before it answers, in a form that can be asked for.
+    pub(crate) fn reasons(&self, provider: &str, model: &str) -> bool {
+        self.row(provider, model).is_some_and(|row| row.reasons)
+    }
+
+    fn row(&self, provider: &str, model: &str) -> Option<&Row> {
+        self.models
+            .iter()
+            .filter(|row| row.provider == provider && row.covers(model))
+            .max_by_key(|row| row.model.len())
+    }
+
+    /// The family with the longest prefix; what stands before a slash names who made the model.
+    fn family(&self, model: &str) -> Option<&Family> {
+        let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+        self.families
+            .iter()
+            .filter(|family| name.starts_with(&family.prefix))
+            .max_by_key(|family| family.prefix.len())
+    }
+}
+
+impl Row {
+    fn covers(&self, model: &str) -> bool {
+        self.model == "*"
+            || model
+                .strip_prefix(self.model.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', ':', '@']))
+    }
+
+    fn price(&self) -> Price {
+        // A dollar per million tokens is a millionth of a dollar per token.
+        let per_token = |per_million: f64| Money::from_usd(per_million / 1e6).0;
+        Price {
+            input: per_token(self.input),
+            output: per_token(self.output),
+            cached_input: per_token(self.cached.unwrap_or(self.input)),
+            cache_write: per_token(self.cache_write.unwrap_or(self.input)),
+        }
+    }
+}
+
+/// What is known of a model, by the built-in table.
+pub fn facts(provider: &str, model: &str) -> ModelFacts {
+    catalog().facts(provider, model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn price(provider: &str, model: &str) -> Option<Price> {
+        facts(provider, model).price
+    }
+
+    #[test]
+    fn exact_then_longest_prefix_then_unknown() {
+        let mini = price("openai", "gpt-4o-mini").unwrap();
+        assert_eq!((mini.input, mini.output, mini.cached_input), (150_000, 600_000, 75_000));
+        assert_eq!(price("openai", "gpt-4o-mini-2024-07-18"), Some(mini));
+        assert_ne!(price("openai", "gpt-4o-2024-08-06"), Some(mini));
+        assert_eq!(price("openai", "gpt-4omega"), None);
+        assert_eq!(price("openai", "gpt-99"), None);
+        assert_eq!(price("anthropic", "gpt-4o"), None, "a name belongs to its provider");
+    }
+
+    #[test]
+    fn what_runs_at_home_costs_nothing() {
+        assert_eq!(price("ollama", "some-model:7b"), Some(Price::FREE));
+        assert_eq!(price("llama_cpp", "default"), Some(Price::FREE));
+        assert_eq!(price("custom", "whatever"), None);
+    }
+
+    #[test]
+    fn every_default_model_has_a_price() {
+        for vendor in crate::vendors::VENDORS {
+            if let Some(model) = vendor.default_model {
+                assert!(price(vendor.name, model).is_some(), "{} {model}", vendor.name);
+            }
+        }
+    }
+
+    #[test]
+    fn cache_writes_are_priced() {
+        let sonnet = price("anthropic", "claude-sonnet-4-20250514").unwrap();
+        assert_eq!((sonnet.cached_input, sonnet.cache_write), (300_000, 3_750_000));
+    }
+
+    #[test]
+    fn windows_go_by_row_then_family_then_provider() {
+        for (provider, model, window) in [
+            ("openai", "gpt-4o-2024-08-06", 128_000),
+            ("openai", "gpt-3.5-turbo-0125", 16_385),
+            ("openai", "gpt-99", 128_000),
+            ("anthropic", "claude-some-day", 200_000),
+            ("gemini", "gemini-2.0-pro-exp", 1_000_000),
+            ("gemini", "gemini-3-something", 1_000_000),
+            ("custom", "llama3", 8_192),
+            ("custom", "llama3.1:70b", 128_000),
+            ("custom", "meta-llama/Llama-3.1-8B-Instruct", 128_000),
+            ("custom", "Qwen/Qwen3-8B", 32_768),
+            ("custom", "mistral-small", 32_768),
+            ("openrouter", "deepseek/deepseek-chat", 64_000),
+            ("custom", "codellama-13b", 16_384),
+            ("custom", "something-new", 128_000),
+            ("nobody", "something-new", 128_000),
+            ("ollama", "llama3.1", 32_768),
+            ("llama_cpp", "qwen3", 8_192),
+        ] {
+            assert_eq!(facts(provider, model).window, window, "{provider} {model}");
+        }
+    }
+
+    #[test]
+    fn vocabularies_are_those_that_are_published() {
+        for (model, vocabulary) in [
+            ("gpt-5.2-2025-12-11", Some(Vocabulary::O200kBase)),
+            ("gpt-4o-mini", Some(Vocabulary::O200kBase)),
+            ("gpt-4.1", Some(Vocabulary::O200kBase)),
+            ("o3-mini", Some(Vocabulary::O200kBase)),
+            ("gpt-4-turbo", Some(Vocabulary::Cl100kBase)),
+            ("text-embedding-3-small", Some(Vocabulary::Cl100kBase)),
+            ("gpt-99", None),
+        ] {
+            assert_eq!(catalog().vocabulary("openai", model), vocabulary, "{model}");
+        }
+        assert_eq!(catalog().vocabulary("openrouter", "openai/gpt-4o"), Some(Vocabulary::O200kBase));
+        assert_eq!(catalog().vocabulary("anthropic", "claude-sonnet-4"), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Texts as vectors: one request, one JSON answer. The forms are those of the references of OpenAI's
+//! `POST /v1/embeddings` (also llama.cpp's, vLLM's and OpenRouter's), Gemini's `:batchEmbedContents` and Ollama's
+//! `POST /api/embed`.
+
+use forge_ports::model::Error;
+use forge_types::{EmbedRequest, Embeddings, Usage};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::errors;
+use crate::service::Provider;
+use crate::shape::model_segment;
+use crate::vendors::Embedding;
+
+/// The path below the provider's API version and the body.
+pub(crate) fn encode(provider: &Provider, request: &EmbedRequest) -> Result<(String, Vec<u8>), Error> {
+    let (model, texts) = (&request.route.model, &request.texts);
+    let (path, body) = match provider.vendor.embedding {
+        Embedding::OpenAi => {
+            ("/embeddings".to_owned(), json!({"model": model, "input": texts, "encoding_format": "float"}))
+        }
+        Embedding::Gemini => {
+            let named = format!("models/{}", model.strip_prefix("models/").unwrap_or(model));
+            let one = |text| json!({"model": named, "content": {"parts": [{"text": text}]}});
+            let requests: Vec<Value> = texts.iter().map(one).collect();
+            (format!("/models/{}:batchEmbedContents", model_segment(model)), json!({"requests": requests}))
+        }
+        Embedding::Ollama => ("/embed".to_owned(), json!({"model": model, "input": texts})),
+        Embedding::None => {
+            return Err(errors::refused(format!(
+                "provider `{}` has no embeddings. Choose one that has: `docs/models.md` lists them.",
+                provider.vendor.name
+            )));
+        }
+    };
+    Ok((path, body.to_string().into_bytes()))
+}
+
+#[derive(Deserialize)]
+struct OpenAi {
+    data: Vec<Indexed>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    usage: Option<Counts>,
+}
+
+#[derive(Deserialize)]
+struct Indexed {
+    #[serde(default)]
+    index: Option<usize>,
+    embedding: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Gemini {
+    embeddings: Vec<Values>,
+}
+
+#[derive(Deserialize)]
+struct Values {
+    values: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Ollama {
+    embeddings: Vec<Vec<f32>>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    prompt_eval_count: Option<u64>,
+}
+
+/// The vectors of an answer with a good status.
+///
+/// # Errors
+/// Says what of it is not as it must be.
+pub(crate) fn decode(
+    embedding: Embedding,
+    request: &EmbedRequest,
+    body: &[u8],
+) -> Result<Embeddings, String> {
+    let wrong = |error: serde_json::Error| format!("it holds no vectors ({error})");
+    let (vectors, model, tokens) = match embedding {
+        Embedding::OpenAi | Embedding::None => {
+            let mut answer: OpenAi = serde_json::from_slice(body).map_err(wrong)?;
+            answer.data.sort_by_key(|vector| vector.index);
+            let vectors = answer.data.into_iter().map(|vector| vector.embedding).collect();
+            (vectors, answer.model, answer.usage.and_then(|usage| usage.prompt_tokens))
+        }
+        Embedding::Gemini => {
+            let answer: Gemini = serde_json::from_slice(body).map_err(wrong)?;
+            (answer.embeddings.into_iter().map(|vector| vector.values).collect(), None, None)
+        }
+        Embedding::Ollama => {
+            let answer: Ollama = serde_json::from_slice(body).map_err(wrong)?;
+            (answer.embeddings, answer.model, answer.prompt_eval_count)
+        }
+    };
+    sound(&vectors, request.texts.len())?;
+    let bytes: usize = request.texts.iter().map(String::len).sum();
+    let usage = Usage {
+        input: tokens.unwrap_or_else(|| (bytes as u64).div_ceil(4)),
+        output: 0,
+        cached: 0,
+        cache_write: 0,
+        known: tokens.is_some(),
+    };
+    let model = model.filter(|model| !model.is_empty()).unwrap_or_else(|| request.route.model.clone());
+    Ok(Embeddings { vectors, usage, model })
+}
+
+fn sound(vectors: &[Vec<f32>], texts: usize) -> Result<(), String> {
+    if vectors.len() != texts {
+        return Err(format!("{texts} texts were sent and {} vectors came", vectors.len()));
+    }
+    let length = vectors.first().map_or(0, Vec::len);
+    if texts > 0 && length == 0 {
+        return Err("a vector is empty".to_owned());
+    }
+    if vectors.iter().any(|vector| vector.len() != length) {
+        return Err("the vectors differ in length".to_owned());
+    }
+    if vectors.iter().flatten().any(|value| !value.is_finite()) {
+        return Err("a vector holds a number that is none".to_owned());
+    }
+    Ok(())
+}

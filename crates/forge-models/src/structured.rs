@@ -1,0 +1,81 @@
+//! Replies in JSON: the instruction for models that can only be told, and the check of what came.
+
+use forge_types::{Finish, JsonFormat, ModelReply, Part, PartKind, Payload};
+use serde_json::Value;
+
+use crate::schema;
+
+/// The system prompt with the instruction behind it.
+pub(crate) fn with_instruction(system: &str, schema: &Value) -> String {
+    let between = if system.is_empty() { "" } else { "\n\n" };
+    format!(
+        "{system}{between}Answer with one JSON value and nothing else: no words around it, no code fence. \
+         It must fit this JSON Schema:\n{schema}"
+    )
+}
+
+/// Whether a form can be asked for at all.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn usable(format: &JsonFormat) -> Result<(), String> {
+    let named = |name: &str| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    if !named(&format.name) {
+        return Err(format!(
+            "`{}` is no name for a form of replies: 1 to 64 letters, digits, `_` and `-`",
+            format.name
+        ));
+    }
+    schema::supported(&format.schema).map_err(|why| format!("the form `{}`: {why}", format.name))
+}
+
+/// Checks a whole reply and leaves nothing but the JSON in its text. A reply that was cut, was refused or calls
+/// tools is none of the wanted form and is passed on as it is.
+///
+/// # Errors
+/// Says what does not fit.
+pub(crate) fn settle(reply: &mut ModelReply, format: &JsonFormat) -> Result<(), String> {
+    if reply.finish != Finish::Stop || reply.calls().next().is_some() {
+        return Ok(());
+    }
+    let is_text = |part: &Part| matches!(part.kind, PartKind::Text { .. });
+    let said: String = reply.parts.iter().filter_map(text_of).collect();
+    let json = bare(&said);
+    if json.is_empty() {
+        return Err(format!("it holds no text, and should be JSON of the form `{}`", format.name));
+    }
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| format!("it should be JSON of the form `{}` and is not: {error}", format.name))?;
+    schema::check(&format.schema, &value)
+        .map_err(|why| format!("it does not fit the form `{}`: {why}", format.name))?;
+    if json.len() != said.len() {
+        let json = json.to_owned();
+        let place = reply.parts.iter().position(is_text).unwrap_or(0);
+        reply.parts.retain(|part| !is_text(part));
+        reply.parts.insert(place.min(reply.parts.len()), Part::text(json));
+    }
+    Ok(())
+}
+
+fn text_of(part: &Part) -> Option<&str> {
+    match &part.kind {
+        PartKind::Text { text: Payload::Inline(text) } => Some(text),
+        _ => None,
+    }
+}
+
+/// The text without what models like to put around JSON: white space, reasoning before it, a code fence.
+fn bare(text: &str) -> &str {
+    let mut text = text.trim();
+    if let Some((_, after)) = text.strip_prefix("<think>").and_then(|rest| rest.split_once("</think>")) {
+        text = after.trim();
+    }
+    let fenced = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    match fenced.map(|inner| inner.split_once('\n').map_or(inner, |(_, body)| body)) {
+        Some(inner) => inner.trim(),
+        None => text,
+    }
+}

@@ -1,0 +1,150 @@
+//! How many tokens a request will be, where a model's vocabulary is public.
+//!
+//! A vocabulary is megabytes and is loaded at its first use, never before: some tenths of a second in a release
+//! build. The overhead of messages and tools is that of the counting guide which OpenAI publishes; providers change
+//! it without a word, so a count is close and not exact.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use forge_types::{Message, ModelRequest, PartKind, ReplyFormat};
+use tiktoken_rs::CoreBPE;
+
+use crate::assembly::inline;
+use crate::catalog::{Catalog, Vocabulary};
+
+/// Tokens around each message, and for the beginning of the reply.
+const PER_MESSAGE: u64 = 3;
+const PRIMER: u64 = 3;
+/// Tokens around a tool, and around all of them.
+const PER_TOOL: u64 = 8;
+const AROUND_TOOLS: u64 = 12;
+/// Bytes that are counted in one go. The library's regular expression tries back on long runs of white space and
+/// gives up at a million steps; a border costs a token at most.
+const PIECE: usize = 16 << 10;
+/// Texts from this length on are counted once and remembered: a conversation is sent again with every turn.
+const REMEMBERED: usize = 256;
+/// How many counts are remembered.
+const MEMORY: usize = 8192;
+
+/// Counts tokens of models with a public vocabulary.
+#[derive(Clone, Copy)]
+pub struct Counter {
+    vocabulary: Vocabulary,
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Counter({})", self.vocabulary.name())
+    }
+}
+
+impl Counter {
+    /// The counter for a model; `None` if its vocabulary is not public. Loads nothing yet.
+    pub fn for_model(provider: &str, model: &str) -> Option<Self> {
+        Self::in_catalog(Catalog::builtin(), provider, model)
+    }
+
+    /// The same by another table of models.
+    pub fn in_catalog(catalog: &Catalog, provider: &str, model: &str) -> Option<Self> {
+        catalog.vocabulary(provider, model).map(|vocabulary| Self { vocabulary })
+    }
+
+    /// The vocabulary.
+    pub const fn vocabulary(self) -> Vocabulary {
+        self.vocabulary
+    }
+
+    /// Loads the vocabulary now, so that the first count does not have to. For a thread of its own.
+    pub fn load(self) {
+        let _ = self.encoder();
+    }
+
+    /// Tokens of a text; at most as many as it has bytes.
+    pub fn text(self, text: &str) -> u64 {
+        if text.len() < REMEMBERED {
+            return self.counted(text);
+        }
+        static KNOWN: Mutex<Option<Memory>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = known.get_or_insert_default();
+        let key = (self.vocabulary, text.len(), memory.hasher.hash_one(text));
+        if let Some(count) = memory.counts.get(&key) {
+            return *count;
+        }
+        drop(known);
+        let count = self.counted(text);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = known.get_or_insert_default();
+        if memory.counts.len() >= MEMORY {
+            memory.counts.clear();
+        }
+        memory.counts.insert(key, count);
+        count
+    }
+
+    /// Tokens of one message, with what stands around it.
+    pub fn message(self, message: &Message) -> u64 {
+        let parts = message.parts.iter().map(|part| match &part.kind {
+            PartKind::Text { text } => self.text(inline(text)),
+            PartKind::Call(call) => PER_MESSAGE + self.text(&call.name) + self.text(&call.arguments),
+            PartKind::Result(result) => self.text(inline(&result.content)),
+            // What goes back of reasoning is opaque and not counted as text.
+            PartKind::Reasoning { .. } => 0,
+        });
+        PER_MESSAGE + 1 + parts.sum::<u64>()
+    }
+
+    /// Tokens of a whole request, with the overhead of messages and tools.
+    pub fn count(self, request: &ModelRequest) -> u64 {
+        let mut count = PRIMER;
+        if !request.system.is_empty() {
+            count += PER_MESSAGE + 1 + self.text(&request.system);
+        }
+        count += request.messages.iter().map(|message| self.message(message)).sum::<u64>();
+        if !request.tools.is_empty() {
+            count += AROUND_TOOLS;
+        }
+        for tool in &request.tools {
+            count += PER_TOOL
+                + self.text(&tool.name)
+                + self.text(&tool.description)
+                + self.text(&tool.schema().to_string());
+        }
+        if let ReplyFormat::Json(format) = &request.format {
+            count += PER_TOOL + self.text(&format.schema.to_string());
+        }
+        count
+    }
+
+    fn counted(self, text: &str) -> u64 {
+        let encoder = self.encoder();
+        let mut rest = text;
+        let mut count = 0;
+        while !rest.is_empty() {
+            let mut end = rest.len().min(PIECE);
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            let (piece, after) = rest.split_at(end);
+            count += encoder.count_ordinary(piece) as u64;
+            rest = after;
+        }
+        count
+    }
+
+    fn encoder(self) -> &'static CoreBPE {
+        match self.vocabulary {
+            Vocabulary::O200kBase => tiktoken_rs::o200k_base_singleton(),
+            Vocabulary::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
+        }
+    }
+}
+
+/// Counts of texts that were counted before, by a hash that nobody outside can aim at.
+#[derive(Default)]
+struct Memory {
+    hasher: RandomState,
+    counts: HashMap<(Vocabulary, usize, u64), u64>,
+}
