@@ -141,6 +141,14 @@ impl ModelReply {
         })
     }
 
+    /// The texts that stand inline, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match &part.kind {
+            PartKind::Text { text } => text.inline(),
+            _ => None,
+        })
+    }
+
     /// Whether it holds neither text nor tool calls.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(|part| match &part.kind {

@@ -110,6 +110,9 @@ pub struct Plan {
     /// Who carries the run out.
     #[serde(default, skip_serializing_if = "Executor::is_react")]
     pub executor: Executor,
+    /// The file in which facts are kept, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<std::path::PathBuf>,
     /// What stands behind the tools.
     #[serde(default, skip_serializing_if = "ToolLayer::is_real")]
     pub tool_layer: ToolLayer,

@@ -40,6 +40,13 @@ pub(super) const KEYS: &[Key] = &[
         "Replies of the executor `stub`, one a line; `\\n` in a line is a line end.",
     ),
     Key::new(
+        "tools.mock",
+        Kind::Bool,
+        Preset::Bool(false),
+        Trust::Ask,
+        "Whether tools are only pretended: each call is answered with what it was given and nothing is run.",
+    ),
+    Key::new(
         "router.max_steps",
         int(1, 100),
         Preset::Int(1),

@@ -36,6 +36,7 @@ fn plan() -> Plan {
         reference: None,
         executor: forge_types::Executor::React,
         tool_layer: forge_types::ToolLayer::Real,
+        memory: None,
         settings: ModelSettings { max_tokens: Some(1_000), temperature: None, top_p: None, timeout_ms: 1 },
         system: "be good".into(),
         tools: vec![

@@ -1,12 +1,18 @@
 //! Doing what was decided: one effect, one outcome. Decides nothing.
 
-use super::{BoxKeeper, Parts};
+use super::{BoxKeeper, Parts, agents};
 use crate::blobs::BlobCache;
+use crate::executors::{self, PROGRAM, REQUEST};
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
+use crate::nobox::NoBox;
+use forge_policy::router;
 use forge_ports::tool::ToolEnv;
+use forge_ports::{Deltas as _, Workspace, model};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, ModelRequest, Outcome, Plan, SnapshotId, ToolCall, ToolOutput, ToolRun,
+    Effect, ErrorInfo, ErrorKind, Executor, ModelCall, ModelReply, ModelRequest, Outcome, Plan, SnapshotId,
+    ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
 };
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +44,7 @@ impl Performer {
             self.parts.clock.sleep_until(time).await;
         }
         match (what, request) {
-            (Effect::CallModel(call), Some(request)) => Done::of(self.call_model(call.target, request).await),
+            (Effect::CallModel(call), Some(request)) => Done::of(self.call_model(&call, request).await),
             (Effect::CallModel(_), None) => Done::of(Outcome::Interrupted),
             (Effect::RunTool(run), _) => {
                 let outcome = self.run_tool(&run).await;
@@ -63,7 +69,7 @@ impl Performer {
         }
     }
 
-    async fn call_model(&self, target: u32, mut request: ModelRequest) -> Outcome {
+    async fn call_model(&self, call: &ModelCall, mut request: ModelRequest) -> Outcome {
         for message in &mut request.messages {
             // Only a message that lacks a text is copied.
             if message.is_inline() {
@@ -77,11 +83,11 @@ impl Performer {
             }
         }
         let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone());
-        let result = self.parts.model.reply(request, &deltas).await;
+        let result = self.reply(call, request, &deltas).await;
         deltas.flush();
         match result {
             Ok(reply) => {
-                let price = self.plan.target(target).facts.price;
+                let price = self.plan.target(call.target).facts.price;
                 let cost = price.map(|price| price.cost(&reply.usage));
                 Outcome::Replied { reply, cost }
             }
@@ -89,14 +95,78 @@ impl Performer {
         }
     }
 
+    /// The reply of the executor's model, or of what stands in its place.
+    async fn reply(
+        &self,
+        call: &ModelCall,
+        request: ModelRequest,
+        deltas: &LiveDeltas,
+    ) -> Result<ModelReply, model::Error> {
+        match &self.plan.executor {
+            Executor::React => self.parts.model.reply(request, deltas).await,
+            Executor::Router { debug, .. } => self.route(call, request, deltas, *debug).await,
+            Executor::Subprocess { .. } => Ok(agents::program_call(&self.plan, &request)),
+            Executor::Stub { replies } => {
+                let reply = agents::canned(&self.plan, replies, call.iteration);
+                reply.texts().for_each(|text| deltas.text(text));
+                Ok(reply)
+            }
+        }
+    }
+
+    /// What a router's model decides, as a call of the tool.
+    async fn route(
+        &self,
+        call: &ModelCall,
+        request: ModelRequest,
+        deltas: &LiveDeltas,
+        debug: bool,
+    ) -> Result<ModelReply, model::Error> {
+        let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
+        if debug {
+            if call.iteration == 1 && call.attempt == 1 {
+                tell.registered(&self.plan, 0);
+            }
+            tell.prompt(&request);
+        }
+        let reply = self.parts.model.reply(request, &agents::RouterDeltas::new(deltas)).await?;
+        let (asked, begun) = (reply.latency_ms, self.parts.clock.now());
+        let (reply, decision) = router::routed(reply, &self.plan.tools);
+        if debug {
+            tell.decided(&decision, asked, self.parts.clock.now().millis_since(begun));
+        }
+        Ok(reply)
+    }
+
     async fn run_tool(&self, run: &ToolRun) -> Outcome {
-        let workspace = match self.keeper.open(self.parts.clock.as_ref()).await {
-            Ok(workspace) => workspace,
-            Err(error) => return Outcome::SandboxLost { why: error.message },
+        let debug = matches!(self.plan.executor, Executor::Router { debug: true, .. });
+        let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
+        if debug {
+            let data = json!({"tool": run.call.name, "arguments": run.call.arguments, "duration_ms": 0});
+            tell.tell("tool.dispatch", data);
+        }
+        let outcome = match self.plan.tool_layer {
+            ToolLayer::Real => self.run_real_tool(run).await,
+            ToolLayer::Mock => Outcome::ToolDone { output: agents::mocked(run) },
         };
-        let Some(tool) = self.parts.tools.get(&run.call.name) else {
-            let text = format!("the tool `{}` is not part of this version of forge", run.call.name);
-            return Outcome::ToolDone { output: ToolOutput::failed(ErrorKind::UnknownTool, text) };
+        if debug && let Outcome::ToolDone { output } = &outcome {
+            let (ok, length) = (output.is_ok(), output.output_chars);
+            let data = json!({
+                "tool": run.call.name, "ok": ok, "length": length, "duration_ms": output.duration_ms,
+            });
+            tell.tell("tool.result", data);
+        }
+        outcome
+    }
+
+    async fn run_real_tool(&self, run: &ToolRun) -> Outcome {
+        let workspace: Arc<dyn Workspace> = if run.access == ToolAccess::Nothing {
+            Arc::new(NoBox)
+        } else {
+            match self.keeper.open(self.parts.clock.as_ref()).await {
+                Ok(workspace) => workspace,
+                Err(error) => return Outcome::SandboxLost { why: error.message },
+            }
         };
         let arguments = match parsed(&run.call) {
             Ok(arguments) => arguments,
@@ -106,12 +176,23 @@ impl Performer {
         let output = Arc::new(LiveOutput::new(self.live.clone(), self.parts.redactor.clone()));
         let env = ToolEnv {
             workspace,
+            memory: executors::memory(&self.plan, &self.parts.clock),
             output: output.clone(),
             default_timeout: Duration::from_millis(self.plan.command_ms).min(max_timeout),
             max_timeout,
         };
         let begun = self.parts.clock.now();
-        let result = tool.run(&arguments, &env).await;
+        let result = match (&self.plan.executor, self.parts.tools.get(&run.call.name)) {
+            (Executor::Subprocess { argv, passthrough }, _) if run.call.name == PROGRAM => {
+                let request = arguments.get(REQUEST).and_then(|text| text.as_str()).unwrap_or_default();
+                agents::run_program(argv, passthrough, request, &env).await
+            }
+            (_, Some(tool)) => tool.run(&arguments, &env).await,
+            (_, None) => {
+                let text = format!("the tool `{}` is not part of this version of forge", run.call.name);
+                Ok(ToolOutput::failed(ErrorKind::UnknownTool, text))
+            }
+        };
         output.flush();
         match result {
             Ok(mut output) => {

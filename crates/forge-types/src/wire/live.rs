@@ -34,14 +34,22 @@ pub enum LiveFrame {
         /// The line.
         line: String,
     },
+    /// A step that is told to whoever looks for faults (`router.debug`); no part of the public vocabulary.
+    Debug {
+        /// Which step.
+        name: String,
+        /// What belongs to it.
+        data: serde_json::Value,
+    },
 }
 
 impl LiveFrame {
-    /// Its kind on the wire.
-    pub const fn kind(&self) -> WireKind {
+    /// The name of its kind.
+    pub fn kind(&self) -> &str {
         match self {
-            Self::ModelDelta { .. } | Self::Reasoning { .. } => WireKind::ModelDelta,
-            Self::ExecOutput { .. } => WireKind::ExecOutput,
+            Self::ModelDelta { .. } | Self::Reasoning { .. } => WireKind::ModelDelta.name(),
+            Self::ExecOutput { .. } => WireKind::ExecOutput.name(),
+            Self::Debug { name, .. } => name,
         }
     }
 }
@@ -52,6 +60,7 @@ enum Data<'a> {
     Text { text: &'a str },
     Reasoning { text: &'a str, reasoning: bool },
     Output { stream: OutputStream, line: &'a str },
+    Debug(&'a serde_json::Value),
 }
 
 /// `{kind, data}` like an event; reasoning is a `model.delta` with `reasoning: true`.
@@ -61,9 +70,10 @@ impl Serialize for LiveFrame {
             Self::ModelDelta { text } => Data::Text { text },
             Self::Reasoning { text } => Data::Reasoning { text, reasoning: true },
             Self::ExecOutput { stream, line } => Data::Output { stream: *stream, line },
+            Self::Debug { data, .. } => Data::Debug(data),
         };
         let mut frame = serializer.serialize_struct("LiveFrame", 2)?;
-        frame.serialize_field("kind", self.kind().name())?;
+        frame.serialize_field("kind", self.kind())?;
         frame.serialize_field("data", &data)?;
         frame.end()
     }

@@ -1,0 +1,222 @@
+//! The executors that ask no model of a provider, and what the router adds to one that is asked (LOOP-10, OBS-6).
+
+use crate::executors::{PROGRAM, REQUEST};
+use crate::live::LiveSink;
+use crate::redact::Redactor;
+use forge_policy::router::{self, ContentStream, How, RouterDecision};
+use forge_ports::Deltas;
+use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
+use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_types::wire::LiveFrame;
+use forge_types::{
+    ErrorInfo, ErrorKind, Finish, Message, ModelReply, ModelRequest, Part, Plan, Role, ToolCall, ToolOutput,
+    ToolRun, Usage,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of a program's output that are kept (SEC-5).
+const OUTPUT: usize = 1 << 20;
+/// Bytes of a request to a program; an argument of a process holds no more than 128 kB.
+const MOST_REQUEST: usize = 100_000;
+/// Starts the program with its request on stdin and nothing of the environment but what is named (SEC-5).
+const ISOLATED: &str = "request=$1 names=$2; shift 2; for name in $names; do eval \"set_=\\${$name+x} value=\\${$name-}\"; \
+     if [ -n \"$set_\" ]; then set -- \"$name=$value\" \"$@\"; fi; done; \
+     printf '%s\\n' \"$request\" | exec env -i PATH=\"$PATH\" HOME=/workspace LANG=\"${LANG:-C.UTF-8}\" \"$@\"";
+/// What a program always sees if the box has it.
+const ALWAYS: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "OPENAI_ORG_ID",
+];
+
+/// A reply that no model gave.
+fn own_reply(parts: Vec<Part>, finish: Finish, plan: &Plan) -> ModelReply {
+    let usage = Usage { known: true, ..Usage::default() };
+    ModelReply { parts, usage, model: plan.route.model.clone(), finish, latency_ms: 0 }
+}
+
+/// The canned reply of a turn. One that names a tool as a router does is a call of it.
+pub(super) fn canned(plan: &Plan, replies: &[String], iteration: u32) -> ModelReply {
+    let at = (iteration.max(1) as usize - 1) % replies.len().max(1);
+    let text = replies.get(at).cloned().unwrap_or_default();
+    let reply = own_reply(vec![Part::text(text.clone())], Finish::Stop, plan);
+    let (routed, decision) = router::routed(reply.clone(), &plan.tools);
+    if decision.how == How::Json && !text.trim().is_empty() { routed } else { reply }
+}
+
+/// The only turn of a program: it is started with what it is to do.
+pub(super) fn program_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
+    let said = |message: &Arc<Message>| {
+        let text: String = message.texts().filter_map(|text| text.inline()).collect();
+        (message.role, text)
+    };
+    let mut said: Vec<_> = request.messages.iter().map(said).collect();
+    let task = said.pop().map(|(_, text)| text).unwrap_or_default();
+    let mut history: Vec<Value> = said
+        .into_iter()
+        .filter(|(role, _)| matches!(role, Role::User | Role::Assistant))
+        .map(|(role, content)| json!({"role": role, "content": content}))
+        .collect();
+    let text = loop {
+        let all = json!({"version": 1, "task": task, "history": history, "workspace": "/workspace"});
+        let text = all.to_string();
+        if text.len() <= MOST_REQUEST || history.is_empty() {
+            break text;
+        }
+        // The oldest is what is missed least.
+        history.drain(..history.len().div_ceil(4));
+    };
+    let arguments = json!({ REQUEST: text }).to_string();
+    let call = ToolCall { id: String::new(), name: PROGRAM.to_owned(), arguments };
+    own_reply(vec![Part::call(call)], Finish::ToolCalls, plan)
+}
+
+/// Runs the program in the box.
+pub(super) async fn run_program(
+    argv: &[String],
+    passthrough: &[String],
+    request: &str,
+    env: &ToolEnv,
+) -> Result<ToolOutput, SandboxGone> {
+    let names: Vec<_> = ALWAYS.iter().copied().chain(passthrough.iter().map(String::as_str)).collect();
+    let shell = ["/bin/sh", "-c", ISOLATED, "forge-agent", request, &names.join(" ")];
+    let spec = ExecSpec {
+        argv: shell.into_iter().map(str::to_owned).chain(argv.iter().cloned()).collect(),
+        cwd: String::new(),
+        env: BTreeMap::new(),
+        timeout: env.max_timeout,
+        keep_bytes: OUTPUT,
+        leftovers: Leftovers::Kill,
+    };
+    match env.workspace.exec(spec, env.output.as_ref()).await {
+        Ok(result) => Ok(said(&result)),
+        Err(error) => Err(SandboxGone(ErrorInfo::fatal(ErrorKind::Died, error.to_string()))),
+    }
+}
+
+/// What a program said: the last JSON object that holds an answer, else all of its output.
+fn said(result: &ExecResult) -> ToolOutput {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&result.stdout.bytes), text(&result.stderr.bytes));
+    let tail = |text: &str| {
+        text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    };
+    let mut output = if result.timed_out {
+        let seconds = result.duration_ms / 1000;
+        let text =
+            format!("the program did not end within {seconds} s (sandbox.timeout_seconds)\n{}", tail(&err));
+        ToolOutput::failed(ErrorKind::Timeout, text)
+    } else if result.exit_code != 0 {
+        let code = result.exit_code;
+        ToolOutput::failed(
+            ErrorKind::Execution,
+            format!("the program ended with exit code {code}\n{}", tail(&err)),
+        )
+    } else {
+        match out.lines().rev().find_map(answer) {
+            Some(Ok(answer)) => ToolOutput::ok(answer),
+            Some(Err(why)) => ToolOutput::failed(ErrorKind::Execution, why),
+            None => ToolOutput::ok(out.trim()),
+        }
+    };
+    output.exit_code = Some(result.exit_code);
+    output.timed_out = result.timed_out;
+    output.truncated = result.stdout.truncated();
+    output
+}
+
+fn answer(line: &str) -> Option<Result<String, String>> {
+    let Ok(Value::Object(map)) = serde_json::from_str(line.trim()) else { return None };
+    let text = ["output", "answer", "content", "result"].iter().find_map(|name| map.get(*name));
+    let text = text.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    if map.get("ok") == Some(&Value::Bool(false)) {
+        let why = map.get("error").and_then(Value::as_str).map(str::to_owned).or(text);
+        return Some(Err(why.unwrap_or_else(|| "the program says that it failed".to_owned())));
+    }
+    text.map(Ok)
+}
+
+/// The answer of a tool that is not there (`--mock-tools`).
+pub(super) fn mocked(run: &ToolRun) -> ToolOutput {
+    ToolOutput::ok(format!("mock: {} was not run; it was given {}", run.call.name, run.call.arguments))
+}
+
+/// Shows the words of a router's answer while its JSON comes.
+pub(super) struct RouterDeltas<'a> {
+    inner: &'a dyn Deltas,
+    stream: Mutex<ContentStream>,
+}
+
+impl<'a> RouterDeltas<'a> {
+    pub(super) fn new(inner: &'a dyn Deltas) -> Self {
+        Self { inner, stream: Mutex::default() }
+    }
+}
+
+impl Deltas for RouterDeltas<'_> {
+    fn text(&self, text: &str) {
+        let words = self.stream.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        if !words.is_empty() {
+            self.inner.text(&words);
+        }
+    }
+
+    fn reasoning(&self, text: &str) {
+        self.inner.reasoning(text);
+    }
+}
+
+/// Tells what the router does, without secrets (OBS-6).
+pub(super) struct RouterDebug<'a> {
+    pub(super) live: &'a dyn LiveSink,
+    pub(super) redactor: &'a Redactor,
+}
+
+impl RouterDebug<'_> {
+    pub(super) fn tell(&self, name: &'static str, mut data: Value) {
+        self.redact(&mut data);
+        self.live.frame(LiveFrame::Debug { name: name.to_owned(), data });
+    }
+
+    fn redact(&self, data: &mut Value) {
+        match data {
+            Value::String(text) => self.redactor.text(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
+            Value::Object(map) => map.values_mut().for_each(|item| self.redact(item)),
+            _ => {}
+        }
+    }
+
+    /// The tools, once, before the first request.
+    pub(super) fn registered(&self, plan: &Plan, made_in_ms: u64) {
+        for tool in &plan.tools {
+            let data = json!({"tool": tool.name, "aliases": tool.aliases, "duration_ms": made_in_ms});
+            self.tell("tool.registered", data);
+        }
+    }
+
+    pub(super) fn prompt(&self, request: &ModelRequest) {
+        let line = |message: &Arc<Message>| {
+            let text: String = message.texts().filter_map(|text| text.inline()).collect();
+            json!({"role": message.role, "content": text})
+        };
+        let messages: Vec<_> = request.messages.iter().map(line).collect();
+        self.tell("router.prompt", json!({"system": request.system, "messages": messages, "duration_ms": 0}));
+    }
+
+    pub(super) fn decided(&self, decision: &RouterDecision, asked_ms: u64, parsed_ms: u64) {
+        self.tell("router.raw_output", json!({"text": decision.raw, "duration_ms": asked_ms}));
+        let data = json!({
+            "tool": decision.tool, "content": decision.content, "found": decision.how.name(), "done": !decision.more,
+            "duration_ms": parsed_ms,
+        });
+        self.tell("router.decision", data);
+    }
+}

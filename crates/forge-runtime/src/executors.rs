@@ -1,0 +1,194 @@
+//! Executors out of the settings: which one, with which tools, whether it needs a box, and what it is told.
+
+use crate::Error;
+use forge_config::{ExecutorName, Framework, Loaded};
+use forge_memory::FileMemory;
+use forge_policy::{context, router};
+use forge_ports::{Clock, Memory};
+use forge_tools::{Registry, Selection};
+use forge_types::{
+    Executor, Fact, ModelFacts, ParamSpec, ParamType, Plan, Price, Route, SandboxSpec, ToolAccess,
+    ToolCategory, ToolSpec,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The tool that stands for the program of the executor `subprocess`.
+pub(crate) const PROGRAM: &str = "agent";
+/// What the program is given.
+pub(crate) const REQUEST: &str = "request";
+/// Said by the executor `stub` if nothing else is.
+const CANNED: &str = "This is a canned reply: the executor is `stub`.";
+/// The tool that keeps facts.
+pub(crate) const REMEMBER: &str = "remember";
+/// What a box that is never opened is called.
+const NO_BOX: &str = "none";
+/// Where the memory lies in a repository.
+const MEMORY: &str = ".forge/memory/memory.json";
+
+/// The executor that the settings choose. A framework's program is taken where no executor is named.
+///
+/// # Errors
+/// If a program is to do the work and none is named.
+pub(crate) fn executor(loaded: &Loaded) -> Result<Executor, Error> {
+    let settings = &loaded.settings;
+    Ok(match name(loaded) {
+        ExecutorName::React => Executor::React,
+        ExecutorName::Router => {
+            Executor::Router { max_steps: settings.router.max_steps, debug: settings.router.debug }
+        }
+        ExecutorName::Subprocess => Executor::Subprocess {
+            argv: program(settings.entrypoint.as_deref().unwrap_or_default())?,
+            passthrough: settings.sandbox.env_vars.clone(),
+        },
+        ExecutorName::Stub => {
+            let lines = settings.agent.stub_replies.as_deref().unwrap_or(CANNED).lines();
+            let replies = lines.filter(|line| !line.trim().is_empty()).map(|line| line.replace("\\n", "\n"));
+            Executor::Stub { replies: replies.collect() }
+        }
+    })
+}
+
+fn name(loaded: &Loaded) -> ExecutorName {
+    let settings = &loaded.settings;
+    match settings.framework {
+        Framework::Crewai | Framework::Langchain if !loaded.is_set("executor") => ExecutorName::Subprocess,
+        _ => settings.executor,
+    }
+}
+
+/// Whether the settings choose the router.
+pub(crate) fn routes(loaded: &Loaded) -> bool {
+    name(loaded) == ExecutorName::Router
+}
+
+/// Program and arguments of an entry point.
+fn program(entry: &str) -> Result<Vec<String>, Error> {
+    let mut argv = words(entry)
+        .ok_or_else(|| Error::Invalid { what: "entrypoint: a quote in it is never closed".to_owned() })?;
+    let Some(first) = argv.first() else {
+        let what = "the executor `subprocess` needs the program that does the work: set entrypoint, such as \
+                    entrypoint = \"agent.py\"";
+        return Err(Error::Invalid { what: what.to_owned() });
+    };
+    if Path::new(first).extension().is_some_and(|end| end.eq_ignore_ascii_case("py")) {
+        argv.insert(0, "python3".to_owned());
+    } else if first.contains('/') && !first.starts_with('/') && !first.starts_with("./") {
+        argv[0] = format!("./{first}");
+    }
+    Ok(argv)
+}
+
+/// Words as a shell would see them, without any of its expansions; `None` if a quote is not closed.
+fn words(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in text.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word.take());
+    quote.is_none().then_some(words)
+}
+
+/// The tools of an executor.
+///
+/// # Errors
+/// If a tool that is to be enabled does not exist.
+pub(crate) fn tools(executor: &Executor, loaded: &Loaded, registry: &Registry) -> Result<Selection, Error> {
+    let enabled = &loaded.settings.tools.enabled;
+    let invalid =
+        |error: forge_tools::UnknownTools| Error::Invalid { what: format!("tools.enabled: {error}") };
+    if let Executor::Subprocess { .. } = executor {
+        let program = ToolSpec {
+            name: PROGRAM.to_owned(),
+            aliases: Vec::new(),
+            description: "The program that does the work".to_owned(),
+            params: vec![ParamSpec::required(REQUEST, ParamType::String, "JSON")],
+            access: ToolAccess::Write,
+            category: ToolCategory::Custom,
+        };
+        return Ok(Selection { enabled: vec![program], disabled: Vec::new() });
+    }
+    if !matches!(executor, Executor::Router { .. }) {
+        return registry.select((!enabled.is_empty()).then_some(enabled.as_slice())).map_err(invalid);
+    }
+    let mut names = enabled.clone();
+    if names.is_empty() {
+        names.push(router::CODE.to_owned());
+        names.extend(loaded.settings.memory.enabled.then(|| REMEMBER.to_owned()));
+    }
+    names.push(router::CHAT.to_owned());
+    let mut selection = registry.select(Some(&names)).map_err(invalid)?;
+    let all: Vec<_> = selection.enabled.iter().map(|tool| tool.name.clone()).collect();
+    selection.enabled = router::offered(selection.enabled);
+    let left_out = |name: &String| !selection.enabled.iter().any(|tool| tool.name == *name);
+    let left_out: Vec<_> = all.into_iter().filter(left_out).collect();
+    if !left_out.is_empty() {
+        tracing::warn!(
+            tools = left_out.join(", "),
+            "left out: a router gives a tool one text, and these need more"
+        );
+    }
+    selection.disabled.extend(left_out);
+    Ok(selection)
+}
+
+/// Whether runs under these settings may need a box, as far as that can be told before there is a plan.
+pub(crate) fn may_need_box(loaded: &Loaded) -> bool {
+    !routes(loaded) || !loaded.settings.tools.enabled.is_empty()
+}
+
+/// The specification of a box that is never opened.
+pub(crate) fn no_box(repo: &Path) -> SandboxSpec {
+    SandboxSpec::new(NO_BOX, repo)
+}
+
+/// Whom an executor asks that asks no model of a provider: it costs nothing.
+pub(crate) fn own_route(executor: &Executor) -> (Route, ModelFacts) {
+    let route = Route { provider: executor.name().to_owned(), model: executor.name().to_owned() };
+    let price = Some(Price { input: 0, output: 0, cached_input: 0, cache_write: 0 });
+    (route, ModelFacts { price, window: 1_000_000, max_output: None })
+}
+
+/// The system prompt of a plan.
+pub(crate) fn system(plan: &Plan, own: Option<&str>, facts: &[Fact]) -> String {
+    let prompt = match &plan.executor {
+        Executor::Router { max_steps, .. } => router::system_prompt(&plan.tools, *max_steps, own),
+        _ => context::system_prompt(&plan.tools, &plan.sandbox, own),
+    };
+    context::with_facts(prompt, facts)
+}
+
+/// The file of the memory, if there is to be one.
+pub(crate) fn memory_file(loaded: &Loaded, repo: &Path) -> Option<PathBuf> {
+    let memory = &loaded.settings.memory;
+    memory.enabled.then(|| memory.file.clone().unwrap_or_else(|| repo.join(MEMORY)))
+}
+
+/// The memory of a plan.
+pub(crate) fn memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
+    let path = plan.memory.clone()?;
+    Some(Arc::new(FileMemory::new(path, clock.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_point_is_a_program_with_its_arguments() {
+        let argv = |entry| program(entry).map_err(|error| error.to_string());
+        assert_eq!(argv("agent.py --fast").unwrap(), ["python3", "agent.py", "--fast"]);
+        assert_eq!(argv("bin/agent 'a b' \"\"").unwrap(), ["./bin/agent", "a b", ""]);
+        assert_eq!(argv("node agent.js").unwrap(), ["node", "agent.js"]);
+        assert!(argv("  ").unwrap_err().contains("set entrypoint"));
+        assert!(argv("a 'b").unwrap_err().contains("never closed"));
+    }
+}
