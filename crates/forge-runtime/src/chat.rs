@@ -1,0 +1,254 @@
+//! Conversations: each turn is a run, what was said before is told to the next one, and only what was answered is
+//! remembered (MEM-1, LOOP-N4).
+
+use crate::executors::{self, REMEMBER};
+use crate::live::LiveSink;
+use crate::routing::Job;
+use crate::{Error, Forge, NewRun, Shown};
+use forge_config::Loaded;
+use forge_policy::router::{self, AgentResult};
+use forge_ports::Memory;
+use forge_types::{Executor, Fact, Message, Plan, Role, RunId, RunStatus, Said, Source, TaskKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Said where a run ended without an answer and without a word of why.
+const NO_ANSWER: &str = "The run ended without an answer.";
+/// Characters of a token, on the safe side.
+const CHARS_PER_TOKEN: u64 = 3;
+
+/// What a turn came to.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The run.
+    pub run: RunId,
+    /// The answer, or a sentence that says why there is none.
+    pub output: String,
+    /// The tool that gave it, where a router chose one.
+    pub tool: Option<String>,
+    /// Tools that were dispatched.
+    pub steps: u32,
+    /// Whether it is an answer.
+    pub ok: bool,
+    /// Why it is none, and what to do about it.
+    pub error: Option<String>,
+    /// All that is known of the run.
+    pub shown: Box<Shown>,
+    /// What is wrong with the memory.
+    pub warning: Option<String>,
+}
+
+/// A conversation about one repository.
+pub struct Conversation {
+    forge: Forge,
+    repo: PathBuf,
+    plan: Plan,
+    own: Option<String>,
+    max_history: usize,
+    memory: Option<Arc<dyn Memory>>,
+    /// What is told to the next turn. With a memory it is what the file holds; without one it lives here.
+    history: Vec<Said>,
+    warning: Option<String>,
+}
+
+impl Conversation {
+    /// Begins to talk, or goes on where the memory stands.
+    ///
+    /// # Errors
+    /// As [`Forge::plan`].
+    pub async fn open(forge: Forge, loaded: &Loaded, repo: &Path) -> Result<Self, Error> {
+        let plan = plan(&forge, loaded, repo).await?;
+        let memory = executors::memory(&plan, &forge.parts().clock);
+        let mut conversation = Self {
+            forge,
+            repo: repo.to_owned(),
+            plan,
+            own: loaded.settings.agent.system_prompt.clone(),
+            max_history: usize::try_from(loaded.settings.memory.max_history).unwrap_or(usize::MAX),
+            memory,
+            history: Vec::new(),
+            warning: None,
+        };
+        conversation.recall().await;
+        Ok(conversation)
+    }
+
+    /// Goes on with another model or other settings.
+    ///
+    /// # Errors
+    /// As [`Forge::plan`]; the conversation goes on as it was then.
+    pub async fn change(&mut self, forge: Forge, loaded: &Loaded) -> Result<(), Error> {
+        self.plan = plan(&forge, loaded, &self.repo).await?;
+        self.forge = forge;
+        Ok(())
+    }
+
+    /// Its plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What is wrong with the memory, told once.
+    pub fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
+    }
+
+    /// What was said, as far as the next turn is told of it.
+    pub fn history(&self) -> &[Said] {
+        &self.history
+    }
+
+    /// The facts.
+    pub async fn facts(&self) -> Vec<Fact> {
+        match &self.memory {
+            Some(memory) => memory.get_facts().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Forgets what was said; facts stay.
+    pub async fn clear(&mut self) {
+        self.history.clear();
+        if let Some(memory) = &self.memory
+            && let Err(error) = memory.clear_history().await
+        {
+            self.warning = Some(error.to_string());
+        }
+    }
+
+    /// Creates the run of the next turn, so that it can be cancelled while [`Conversation::finish`] works on it.
+    ///
+    /// # Errors
+    /// If the task can't be used or the store can't be written.
+    pub async fn begin(&mut self, text: &str) -> Result<RunId, Error> {
+        self.recall().await;
+        let facts = self.facts().await;
+        self.plan.system = executors::system(&self.plan, self.own.as_deref(), &facts);
+        let new = NewRun {
+            task: text.to_owned(),
+            repo: self.repo.clone(),
+            source: Source::Chat,
+            history: self.replayed(text),
+        };
+        self.forge.create(new, &self.plan).await
+    }
+
+    /// Works on the turn until it ends, and remembers it if it was answered.
+    ///
+    /// # Errors
+    /// If its journal can't be read or written.
+    pub async fn finish(&mut self, run: RunId, live: Arc<dyn LiveSink>) -> Result<Answer, Error> {
+        let shown = self.forge.drive(run, live).await?;
+        let task = shown.summary.task.clone();
+        let mut answer = self.answer(run, shown);
+        if answer.ok {
+            let said = |role, content: &str| Said { role, content: content.to_owned() };
+            self.keep(vec![said(Role::User, &task), said(Role::Assistant, &answer.output)]).await;
+        }
+        answer.warning = self.warning.take();
+        Ok(answer)
+    }
+
+    async fn recall(&mut self) {
+        let Some(memory) = &self.memory else { return };
+        let remembered = memory.recall().await;
+        self.warning = remembered.warning.or(self.warning.take());
+        self.history = newest(remembered.history, self.max_history);
+    }
+
+    async fn keep(&mut self, said: Vec<Said>) {
+        if let Some(memory) = &self.memory
+            && let Err(error) = memory.add_turn(said.clone()).await
+        {
+            self.warning = Some(error.to_string());
+        }
+        self.history.extend(said);
+        self.history = newest(std::mem::take(&mut self.history), self.max_history);
+    }
+
+    /// What is told of earlier turns: the newest, whole, as many as fit beside the prompt, the task and a reply.
+    fn replayed(&self, task: &str) -> Vec<Message> {
+        let plan = &self.plan;
+        let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.facts.window / 4);
+        let tools: usize = plan.tools.iter().map(|tool| tool.signature().len() * 2 + 60).sum();
+        let taken = (plan.system.len() + tools + task.len()) as u64;
+        let mut room = plan.facts.window.saturating_sub(reply).saturating_mul(CHARS_PER_TOKEN);
+        // Where the tools of a run will say much, they need the better half.
+        if !plan.executor.dispatches() && plan.needs_box() {
+            room /= 2;
+        }
+        let mut room = room.saturating_sub(taken);
+        let fits = |said: &&Said| {
+            let size = said.content.len() as u64 + 40;
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        };
+        let kept = self.history.iter().rev().take_while(fits).count();
+        let mut said = &self.history[self.history.len() - kept..];
+        // No provider takes a conversation that begins with an answer.
+        while said.first().is_some_and(|said| said.role != Role::User) {
+            said = &said[1..];
+        }
+        said.iter().map(|said| self.message(said)).collect()
+    }
+
+    fn message(&self, said: &Said) -> Message {
+        match (said.role, &self.plan.executor) {
+            (Role::User, _) => Message::user(said.content.clone()),
+            // As the model itself would have written it, so that it sees one form only.
+            (_, Executor::Router { .. }) => Message::assistant(router::said(&said.content)),
+            _ => Message::assistant(said.content.clone()),
+        }
+    }
+
+    fn answer(&self, run: RunId, shown: Shown) -> Answer {
+        let result = AgentResult::of(&shown.state);
+        let mut output = shown.summary.answer.trim().to_owned();
+        let ok = shown.state.status == RunStatus::Completed && !output.is_empty();
+        let error = result.error.or_else(|| match shown.state.status {
+            RunStatus::Completed if ok => None,
+            RunStatus::Waiting => Some(format!("the run waits: forge status {run} says for what")),
+            status => Some(format!("the run is {status}")),
+        });
+        if output.is_empty() || (!ok && !self.plan.executor.dispatches()) {
+            // Half an answer is none.
+            output = match shown.state.last_error {
+                Some(_) => router::BACKEND_DOWN.to_owned(),
+                None => NO_ANSWER.to_owned(),
+            };
+        }
+        Answer {
+            run,
+            output,
+            tool: result.tool.filter(|_| self.plan.executor.dispatches()),
+            steps: result.steps,
+            ok,
+            error,
+            shown: Box::new(shown),
+            warning: None,
+        }
+    }
+}
+
+/// The plan of the turns: as for any run, with the tool that keeps facts where there is a memory.
+async fn plan(forge: &Forge, loaded: &Loaded, repo: &Path) -> Result<Plan, Error> {
+    let job = Job::of(TaskKind::Chat, String::new());
+    let mut plan = forge.plan_for(loaded, repo, &[], &job).await?;
+    let wanted = plan.memory.is_some()
+        && loaded.settings.tools.enabled.is_empty()
+        && !matches!(plan.executor, Executor::Subprocess { .. })
+        && plan.tool(REMEMBER).is_none();
+    if wanted && let Some(spec) = forge.parts().tools.spec(REMEMBER) {
+        plan.tools.push(spec.clone());
+        plan.disabled.retain(|name| name != REMEMBER);
+    }
+    Ok(plan)
+}
+
+/// The newest messages, whole turns only.
+fn newest(mut history: Vec<Said>, most: usize) -> Vec<Said> {
+    let drop = history.len().saturating_sub(most);
+    history.drain(..drop);
+    history
+}
