@@ -1,9 +1,11 @@
 //! What can be typed. Nothing below this module and `request` sees it.
 
+mod secret;
 mod workspace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+pub(crate) use secret::{Login, Logout, Secret, SecretAction};
 pub(crate) use workspace::{
     Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo,
     Verify,
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Let a repository's own configuration count, after showing it
     Trust(Trust),
+    /// Keep keys in an encrypted file
+    Secret(Secret),
+    /// Log in at a provider with your browser, in place of a key
+    Login(Login),
+    /// Forget a login
+    Logout(Logout),
     /// Show the tools that a model can call
     Tool(Tool),
     /// Look after the boxes that runs work in

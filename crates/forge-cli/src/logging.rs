@@ -1,9 +1,12 @@
 //! The log: the one place where log lines are printed (OBS-2).
 
 use forge_config::{Loaded, LogFormat};
+use forge_runtime::Redactor;
 use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Lines of this level are printed when nobody asked for a log: the terminal shows the run itself.
@@ -16,6 +19,39 @@ pub(crate) enum Log {
     Here,
     /// To a file, or nowhere.
     Elsewhere,
+}
+
+/// Takes keys out of the log's lines, whoever wrote them.
+struct Scrubbing {
+    inner: BoxMakeWriter,
+    redactor: Redactor,
+}
+
+/// A line on its way to the log.
+struct Scrubbed<'a> {
+    inner: Box<dyn Write + 'a>,
+    redactor: &'a Redactor,
+}
+
+impl<'a> MakeWriter<'a> for Scrubbing {
+    type Writer = Scrubbed<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Scrubbed { inner: self.inner.make_writer(), redactor: &self.redactor }
+    }
+}
+
+impl Write for Scrubbed<'_> {
+    /// A line comes in one piece.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let clean = self.redactor.shown(&String::from_utf8_lossy(line));
+        self.inner.write_all(clean.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Starts the log as the settings want it; `-vv` shows everything of Forge's own. A file that can't be opened
@@ -35,6 +71,7 @@ pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
         Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), Some(error)),
         None => (BoxMakeWriter::new(std::io::stderr), None),
     };
+    let writer = Scrubbing { inner: writer, redactor: Redactor::new(loaded.secrets.values()) };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     // A second start in one process (tests) keeps the first log.
     let _ = match settings.format {

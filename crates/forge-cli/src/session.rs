@@ -3,7 +3,8 @@
 use crate::args::Global;
 use crate::error::CliError;
 use crate::ui::{ColorWish, Format, Ui, Volume};
-use forge_config::{Dirs, Environment, Faults, Flag, Loaded, Sources};
+use forge_config::{Dirs, Environment, Faults, Flag, Loaded, Secret, Sources};
+use forge_runtime::vault;
 use std::path::{Path, PathBuf};
 
 /// What a command starts from.
@@ -67,6 +68,25 @@ impl Session {
             self.ui.warn(&crate::ui::text::clean(&notice.message));
         }
         Ok(loaded)
+    }
+
+    /// The settings for `repo` with the keys that are kept in encrypted stores, if one could be needed; what the user
+    /// should know of them goes to stderr.
+    pub(crate) fn load_with_keys(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+        let mut loaded = self.load_silently(repo, overlay)?;
+        let opened = vault::unlock(&mut loaded, &mut |path, tried| self.passphrase(path, tried));
+        for notice in &loaded.notices {
+            self.ui.warn(&crate::ui::text::clean(&notice.message));
+        }
+        opened?;
+        Ok(loaded)
+    }
+
+    /// Asks for the passphrase of a store that is there; `None` if nobody can be asked or nobody answers.
+    pub(crate) fn passphrase(&self, store: &Path, tried: u32) -> Option<Secret> {
+        let wrong = if tried > 0 { "That was not it. " } else { "" };
+        let answer = self.ui.ask_hidden(&format!("{wrong}Passphrase of {}: ", store.display()))?;
+        (!answer.is_empty()).then(|| Secret::new(answer))
     }
 
     /// The settings for `repo`, without a word.

@@ -6,10 +6,11 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::session::{Overlay, Session};
 use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::one_line;
+use crate::ui::text::{clean, one_line};
 use crate::ui::{Format, Ui};
 use forge_config::edit::{self, EditError, Target};
-use forge_config::{Origin, Resolved};
+use forge_config::{Loaded, Origin, Resolved};
+use forge_runtime::vault;
 use forge_types::Class;
 use std::path::Path;
 
@@ -27,15 +28,39 @@ pub(crate) fn config(session: &Session, args: Config) -> Result<Exit, CliError> 
 }
 
 fn show(session: &Session) -> Result<Exit, CliError> {
-    let loaded = session.load(Path::new(HERE), &Overlay::default())?;
+    let mut loaded = session.load(Path::new(HERE), &Overlay::default())?;
+    if let Err(error) = vault::unlock_silently(&mut loaded) {
+        session.ui.warn(&clean(&error.to_string()));
+    }
+    let keys = keys(&loaded);
     if session.ui.format == Format::Json {
-        session.ui.json(&loaded.as_json());
+        let mut all = loaded.as_json();
+        for (name, value, origin) in keys {
+            all[name] = serde_json::json!({"value": value, "origin": origin});
+        }
+        session.ui.json(&all);
         return Ok(Exit::Done);
     }
-    let rows: Vec<_> = loaded.values.iter().map(row).collect();
+    let mut rows: Vec<_> = loaded.values.iter().map(row).collect();
+    rows.extend(keys.into_iter().map(|(name, value, origin)| vec![name, value, origin]));
     let head = [fixed("KEY"), flexible("VALUE"), flexible("FROM")];
     session.ui.lines(&table::lines(&head, &rows, session.ui.out_width()));
     Ok(Exit::Done)
+}
+
+/// The keys that runs would use, masked, and stores that nobody has opened.
+fn keys(loaded: &Loaded) -> Vec<(String, String, String)> {
+    let found = loaded.secrets.found();
+    let mut keys: Vec<_> = found
+        .map(|(name, value, origin)| (name.to_owned(), vault::masked(value.expose()), origin.to_string()))
+        .collect();
+    keys.sort();
+    if loaded.passphrase.is_none() {
+        keys.extend(loaded.stores().0.into_iter().map(|(origin, path)| {
+            (path.display().to_string(), "(opened when a key is needed)".to_owned(), origin.to_string())
+        }));
+    }
+    keys
 }
 
 fn row(value: &Resolved) -> Vec<String> {

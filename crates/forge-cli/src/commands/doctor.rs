@@ -11,7 +11,9 @@ use std::path::Path;
 /// Looks at everything and says what it found. Exits with 1 if a run can't start here.
 pub(crate) async fn doctor(session: &Session) -> Result<Exit, CliError> {
     // A configuration with faults is the first finding, and there is no going on without one.
-    let loaded = session.load(Path::new("."), &Overlay::default())?;
+    let mut loaded = session.load(Path::new("."), &Overlay::default())?;
+    // Stores are opened if nobody has to be asked; what is wrong with one is among the findings.
+    let _ = forge_runtime::vault::unlock_silently(&mut loaded);
     let checks = forge_runtime::doctor(&loaded).await;
     let ready = checks.iter().all(|check| check.state != CheckState::Fail);
     let ui = &session.ui;

@@ -187,9 +187,9 @@ fn say_text(ui: &Ui, shown: &Shown) {
 
 /// Writes the report so that nobody ever reads half of it.
 fn write_report(path: &PathBuf, report: &Report<'_>) -> Result<(), CliError> {
-    let mut bytes = serde_json::to_vec_pretty(report)
+    let text = serde_json::to_string_pretty(report)
         .map_err(|error| CliError::failed(format!("the report can't be made: {error}")))?;
-    bytes.push(b'\n');
+    let bytes = format!("{}\n", forge_runtime::without_keys(&text)).into_bytes();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
     let written = std::fs::write(&beside, &bytes).and_then(|()| std::fs::rename(&beside, path));

@@ -64,6 +64,7 @@ impl Printer<'_> {
         if ui.format == Format::Json {
             return ui.json_line(event);
         }
+        let event = &*crate::ui::mask::event(event);
         let time: String = event.ts.to_string().chars().skip(11).take(8).collect();
         self.story.tell(event).iter().all(|line| {
             let text = if ui.out_is_terminal { line.styled(ui.out) } else { line.plain() };

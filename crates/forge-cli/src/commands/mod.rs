@@ -11,11 +11,13 @@ mod drive;
 mod gc;
 mod init;
 mod list;
+mod login;
 mod logs;
 mod man;
 mod resume;
 mod run;
 mod sandbox;
+mod secret;
 mod status;
 mod tool;
 mod trust;
@@ -67,6 +69,9 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Init(init) => init::init(session, init),
         Command::Validate(validate) => validate::validate(session, validate),
         Command::Trust(trust) => trust::trust(session, trust),
+        Command::Secret(secret) => secret::secret(session, secret),
+        Command::Login(login) => wait(login::login(session, login)),
+        Command::Logout(logout) => login::logout(session, &logout),
         Command::Tool(tool) => tool::tool(session, tool),
         Command::Sandbox(sandbox) => wait(sandbox::sandbox(session, sandbox)),
         Command::Demo(demo) => wait(demo::demo(session, demo)),

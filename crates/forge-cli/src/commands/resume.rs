@@ -24,7 +24,7 @@ pub(crate) async fn resume(session: &Session, args: Resume) -> Result<Exit, CliE
     let output = Output::new(session, args.output_format, args.report_file)?;
     // Keys and addresses are those of the run's own repository, whatever folder this is.
     let overlay = Overlay { flags: flags(plan, run), env_file: args.env };
-    let loaded = session.load(&created.repo, &overlay)?;
+    let loaded = session.load_with_keys(&created.repo, &overlay)?;
     let output = output.with_log(crate::logging::start(&loaded, session.verbose));
     drop(forge);
     let forge = Forge::open(&loaded)?;

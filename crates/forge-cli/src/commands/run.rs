@@ -16,7 +16,7 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
         request.repos.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let repo = repos.next().unwrap_or_else(|| session.cwd.clone());
     let more: Vec<_> = repos.collect();
-    let loaded = session.load(&repo, &request.overlay)?;
+    let loaded = session.load_with_keys(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
     let forge = Forge::open_to_run(&loaded, &repo)?;
     let plan = forge.plan(&loaded, &repo, &more).await?;

@@ -69,7 +69,7 @@ impl Live {
 
     /// Something happened.
     pub(crate) fn event(&self, event: &WireEvent) {
-        self.send(Message::Event(Box::new(event.clone())));
+        self.send(Message::Event(Box::new(super::mask::event(event).into_owned())));
     }
 
     /// Something is on its way; dropped if too much waits already.

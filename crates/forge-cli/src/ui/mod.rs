@@ -1,7 +1,9 @@
 //! The one module that prints. Results go to stdout, everything else to stderr.
 
 pub(crate) mod events;
+mod hidden;
 pub(crate) mod live;
+pub(crate) mod mask;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod style;
@@ -9,6 +11,7 @@ pub(crate) mod table;
 pub(crate) mod text;
 
 use crate::error::CliError;
+use forge_runtime::without_keys;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 use style::{Colors, Style};
@@ -101,46 +104,52 @@ impl Ui {
 
     /// A line of an endless result; says whether somebody still reads.
     pub(crate) fn try_line(&self, line: &str) -> bool {
-        writeln!(std::io::stdout().lock(), "{line}").is_ok()
+        writeln!(std::io::stdout().lock(), "{}", without_keys(line)).is_ok()
     }
 
     /// A result as JSON, indented for a person's eye.
     pub(crate) fn json<T: Serialize>(&self, value: &T) {
-        let mut out = std::io::stdout().lock();
-        if serde_json::to_writer_pretty(&mut out, value).is_ok() {
-            let _ = out.write_all(b"\n");
+        if let Ok(text) = serde_json::to_string_pretty(value) {
+            self.try_line(&text);
         }
     }
 
     /// A result as one line of JSON; says whether somebody still reads.
     pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> bool {
-        let mut line = serde_json::to_vec(value).unwrap_or_default();
-        line.push(b'\n');
+        let line = serde_json::to_string(value).unwrap_or_default();
         let mut out = std::io::stdout().lock();
-        out.write_all(&line).and_then(|()| out.flush()).is_ok()
+        writeln!(out, "{}", without_keys(&line)).and_then(|()| out.flush()).is_ok()
     }
 
     /// Something worth knowing, on stderr.
     pub(crate) fn note(&self, line: &str) {
         if self.volume > Volume::Quiet {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            self.say(line);
         }
+    }
+
+    /// Something that must be read, on stderr; also when quiet.
+    pub(crate) fn say(&self, line: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", without_keys(line));
+    }
+
+    /// A secret as a result, which is what was asked for.
+    pub(crate) fn raw_line(&self, line: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
     /// Something that may be wrong, on stderr; also when quiet.
     pub(crate) fn warn(&self, line: &str) {
         let head = self.err.yellow("warning:");
-        let _ = writeln!(std::io::stderr().lock(), "{head} {line}");
+        self.say(&format!("{head} {line}"));
     }
 
     /// An error, on stderr, with what to do next; with `--json` also on stdout, as JSON.
     pub(crate) fn error(&self, error: &CliError) {
-        let mut err = std::io::stderr().lock();
-        let _ = writeln!(err, "{} {}", self.err.red("error:"), text::clean(&error.message));
+        self.say(&format!("{} {}", self.err.red("error:"), text::clean(&error.message)));
         for hint in &error.hints {
-            let _ = writeln!(err, "  {} {}", self.err.cyan("hint:"), text::clean(hint));
+            self.say(&format!("  {} {}", self.err.cyan("hint:"), text::clean(hint)));
         }
-        drop(err);
         if self.format == Format::Json {
             self.json(&serde_json::json!({"error": {"message": error.message, "hints": error.hints}}));
         }
@@ -153,6 +162,12 @@ impl Ui {
         }
         let answer = self.ask(&format!("{question} [y/N] "));
         matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks for something that is not shown while it is typed; `None` if nobody can be asked, or nobody answers. Stdin may
+    /// go elsewhere: the terminal itself is asked.
+    pub(crate) fn ask_hidden(&self, question: &str) -> Option<String> {
+        if std::io::stderr().is_terminal() { hidden::ask(question) } else { None }
     }
 
     /// Asks for a line; empty without a terminal.

@@ -65,7 +65,14 @@ pub(super) fn in_word(byte: u8) -> bool {
 
 /// Whether a key can begin here: in the middle of a word none does.
 fn at_boundary(bytes: &[u8], at: usize) -> bool {
-    at == 0 || !words(bytes[at - 1])
+    at == 0 || !words(bytes[at - 1]) || after_colour(&bytes[..at])
+}
+
+/// Whether a text ends with a terminal's colour code, which ends with a letter and is no word.
+fn after_colour(bytes: &[u8]) -> bool {
+    let Some(code) = bytes.strip_suffix(b"m") else { return false };
+    let digits = code.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b';').count();
+    code[..code.len() - digits].ends_with(b"\x1b[")
 }
 
 /// The end of the key that begins here.

@@ -1,0 +1,76 @@
+//! Asking for something that nobody may see, not even on the screen.
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+
+/// Ctrl-C, Ctrl-D, Ctrl-U and the keys that rub out.
+const INTERRUPT: u8 = 3;
+const END: u8 = 4;
+const CLEAR: u8 = 21;
+const RUB_OUT: [u8; 2] = [8, 127];
+/// More than anybody types or pastes.
+const LONGEST: usize = 64 << 10;
+
+/// The terminal as it was, put back when this goes away.
+struct Quiet<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Quiet<'a> {
+    /// Shows nothing that is typed and gives every key at once; Ctrl-C is read like any other, so that the terminal is
+    /// put back first.
+    fn new(terminal: &'a File) -> Option<Self> {
+        let before = tcgetattr(terminal).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        tcsetattr(terminal, OptionalActions::Drain, &quiet).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Asks for a line on the controlling terminal, wherever stdin and stdout go. `None` without one, or when the person
+/// gives up.
+pub(super) fn ask(question: &str) -> Option<String> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+    let reading = terminal.try_clone().ok()?;
+    let quiet = Quiet::new(&reading)?;
+    terminal.write_all(question.as_bytes()).and_then(|()| terminal.flush()).ok()?;
+    let answer = line(&reading);
+    drop(quiet);
+    // The person's own line end was not shown.
+    let _ = terminal.write_all(b"\n");
+    String::from_utf8(answer?).ok()
+}
+
+/// Keys up to the end of the line.
+fn line(mut terminal: &File) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut key = [0];
+    loop {
+        if terminal.read(&mut key).ok()? == 0 {
+            return None;
+        }
+        match key[0] {
+            b'\r' | b'\n' => return Some(line),
+            INTERRUPT => return None,
+            END if line.is_empty() => return None,
+            END => {}
+            CLEAR => line.clear(),
+            key if RUB_OUT.contains(&key) => {
+                // All bytes of the last character.
+                while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
+            }
+            key if line.len() < LONGEST => line.push(key),
+            _ => return None,
+        }
+    }
+}
