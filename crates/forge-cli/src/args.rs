@@ -1,11 +1,15 @@
 //! What can be typed. Nothing below this module and `request` sees it.
 
 mod secret;
+mod routing;
 mod workspace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 pub(crate) use secret::{Login, Logout, Secret, SecretAction};
+pub(crate) use routing::{
+    Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing, RoutingAction, Row,
+};
 pub(crate) use workspace::{
     Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo,
     Verify,
@@ -78,6 +82,14 @@ pub(crate) enum Command {
     Config(Config),
     /// Check what runs need: sandbox, keys, store, tools
     Doctor,
+    /// Show the providers: keys, whether they answer, cooldowns, windows, prices
+    Models(Models),
+    /// Say which model a task would be given to, and why
+    Route(Route),
+    /// Show and change the weights by which models are chosen
+    Routing(Routing),
+    /// Show and refresh the prices of models
+    Prices(Prices),
     /// Write a configuration for a project
     Init(Init),
     /// Check a project's configuration

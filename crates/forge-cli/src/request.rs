@@ -117,7 +117,8 @@ fn flag(flags: &mut Vec<Flag>, key: &str, name: &str, value: Option<impl ToStrin
     }
 }
 
-fn model(model: &ModelFlags, flags: &mut Vec<Flag>) {
+/// Which model, as flags.
+pub(crate) fn model(model: &ModelFlags, flags: &mut Vec<Flag>) {
     flag(flags, "model.provider", "--provider", model.provider.as_ref());
     flag(flags, "model.name", "--model", model.model.as_ref());
     flag(flags, "model.base_url", "--base-url", model.base_url.as_ref());

@@ -59,6 +59,7 @@ pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice],
     }
     sources(settings, &origin, faults);
     provider(settings, &origin, notices, faults);
+    crate::routing_checks::check(settings, &origin, faults);
 }
 
 /// Faults of `secrets.providers`.

@@ -9,6 +9,7 @@
 compile_error!("private files need unix permissions");
 
 mod checks;
+mod conversation;
 pub mod docs;
 pub mod dotenv;
 pub mod edit;
@@ -20,6 +21,8 @@ mod layers;
 mod load;
 mod provider;
 pub mod quantity;
+mod routing;
+mod routing_checks;
 pub mod schema;
 mod secrets;
 mod settings;
@@ -27,11 +30,14 @@ pub mod stores;
 pub mod trust;
 mod write;
 
+pub use conversation::{ExecutorName, Framework, Memory, Router};
 pub use environment::{Dirs, Environment};
 pub use fault::{Fault, Faults, Notice, NoticeKind, Origin};
 pub use file::Format;
 pub use load::{Flag, Loaded, Resolved, Sources, load};
 pub use provider::{KEYED, LOCAL};
+pub use routing::{AgentModel, Classifier, Flywheel, Routing, Tiers};
+pub use schema::Fallback;
 pub use secrets::{Secret, SecretOrigin, Secrets};
 pub use settings::{
     Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Login, Model, Provider,

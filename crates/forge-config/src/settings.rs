@@ -4,6 +4,7 @@
 //! field, or a field without a key, can't exist.
 
 use crate::conversation::{ExecutorName, Framework, Memory, Router};
+use crate::routing::{AgentModel, Flywheel, Routing};
 use crate::schema::{KEYS, Value};
 use forge_types::{ApplyPolicy, BadEntry, EgressRules, KeySwap, OnLimit, WorkspaceMode};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,12 @@ pub struct Settings {
     pub runtime: Runtime,
     /// `[cost]`
     pub cost: Cost,
+    /// `[routing]`
+    pub routing: Routing,
+    /// `[agents.<a>]`, by name; every known agent is there.
+    pub agents: BTreeMap<String, AgentModel>,
+    /// `[flywheel]`
+    pub flywheel: Flywheel,
     /// `[store]`
     pub store: Store,
     /// `[secrets]`
@@ -125,6 +132,12 @@ pub struct Model {
     pub organization_id: Option<String>,
     /// First delay before a retry in milliseconds.
     pub retry_base_ms: u64,
+    /// Whom to ask when the model can't be had, as [`Fallback::parse`] reads them.
+    pub fallbacks: Vec<String>,
+    /// Tries of one call at one provider.
+    pub tries: u32,
+    /// Longest time in seconds that the waits of one call may take together.
+    pub max_wait_seconds: u64,
 }
 
 /// `[providers.<p>]`: what is particular to one provider.
@@ -147,6 +160,8 @@ pub struct Provider {
 pub struct Tools {
     /// Tools that the model may call; empty: all built-in ones.
     pub enabled: Vec<String>,
+    /// Whether tools are only pretended.
+    pub mock: bool,
 }
 
 /// How commands are isolated.
@@ -324,6 +339,8 @@ pub struct Cost {
     pub allow_unknown: bool,
     /// Ceiling of all runs of a day in US dollars.
     pub max_per_day_usd: Option<f64>,
+    /// Model that costs are compared with.
+    pub reference_model: String,
 }
 
 /// `[store]`

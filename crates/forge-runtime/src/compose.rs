@@ -1,23 +1,20 @@
 //! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
 
 use crate::accounts;
+use crate::executors;
 use crate::sandbox;
 use crate::scratch::Scratch;
-use crate::{Error, Forge, Parts, Redactor, SystemClock};
+use crate::routing::{Job, Planned, wish};
+use crate::{Cooling, Error, Forge, Parts, Redactor, SystemClock, prices};
 use forge_config::Loaded;
 use forge_models::{Key, Models, ProviderOptions, ScriptSource};
-use forge_policy::context;
-use forge_policy::route::{self, Candidate, Wish};
 use forge_ports::Clock;
-use forge_types::{CommandRules, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, Route};
+use forge_types::{CommandRules, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The version of [`Plan`] that this version writes.
 const PLAN_VERSION: u32 = 1;
-
-/// A provider of which nothing is named goes by this name when only an address is.
-const OWN_SERVER: &str = "custom";
 
 impl Forge {
     /// Opens the store and makes everything ready; connects to nothing.
@@ -34,11 +31,12 @@ impl Forge {
     /// # Errors
     /// If the data folder can't be used.
     pub fn open_to_run(loaded: &Loaded, repo: &Path) -> Result<Self, Error> {
+        let soon = executors::may_need_box(loaded).then_some(repo);
         if loaded.settings.store.durable {
-            return Self::open_in(loaded, loaded.dirs.data.clone(), Some(repo));
+            return Self::open_in(loaded, loaded.dirs.data.clone(), soon);
         }
         let scratch = Scratch::make()?;
-        Ok(Self::open_in(loaded, scratch.path(), Some(repo))?.holding(scratch))
+        Ok(Self::open_in(loaded, scratch.path(), soon)?.holding(scratch))
     }
 
     fn open_in(loaded: &Loaded, data: PathBuf, soon: Option<&Path>) -> Result<Self, Error> {
@@ -52,7 +50,10 @@ impl Forge {
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
         let redactor = Arc::new(Redactor::new(loaded.secrets.values()));
+        let keys = forge_models::vendors::VENDORS.iter().filter_map(|vendor| Some((vendor.name, loaded.secrets.get(vendor.name)?.expose())));
+        let cooling = Arc::new(Cooling::shared(store.clone(), keys));
         let parts = Parts {
+            cooling,
             journal: store,
             queue,
             model: Arc::new(models(loaded, &redactor)?),
@@ -71,22 +72,39 @@ impl Forge {
     /// If no model can be chosen, a tool that is to be enabled does not exist, or the isolation that is asked for can't
     /// be had.
     pub async fn plan(&self, loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Result<Plan, Error> {
-        let route = choose(loaded).await?;
-        let facts = forge_models::facts(&route.provider, &route.model);
+        self.plan_for(loaded, repo, more_repos, &Job::code(String::new())).await
+    }
+
+    /// The plan of a new run on `repo` for this job, which decides whom it asks.
+    ///
+    /// # Errors
+    /// As [`Forge::plan`].
+    pub async fn plan_for(
+        &self,
+        loaded: &Loaded,
+        repo: &Path,
+        more_repos: &[PathBuf],
+        job: &Job,
+    ) -> Result<Plan, Error> {
+        let executor = executors::executor(loaded)?;
+        let planned = if executor.asks_model() {
+            self.plan_route(loaded, job).await?
+        } else {
+            Planned::only(executors::own_route(&executor))
+        };
         let forge_tools::Selection { enabled: tools, disabled } =
-            enabled_tools(&self.parts().tools, &loaded.settings.tools.enabled)?;
-        let sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
+            executors::tools(&executor, loaded, &self.parts().tools)?;
         let settings = &loaded.settings;
-        let own = settings.agent.system_prompt.as_deref();
-        Ok(Plan {
+        let mut plan = Plan {
             version: PLAN_VERSION,
-            organization: None,
-            fallbacks: Vec::new(),
-            routing: None,
-            reference: None,
-            executor: forge_types::Executor::React,
-            tool_layer: forge_types::ToolLayer::Real,
-            system: context::system_prompt(&tools, &sandbox, own),
+            organization: planned.first.organization,
+            fallbacks: planned.fallbacks,
+            routing: planned.routing.map(Box::new),
+            reference: planned.reference,
+            executor,
+            memory: executors::memory_file(loaded, repo),
+            tool_layer: if settings.tools.mock { ToolLayer::Mock } else { ToolLayer::Real },
+            system: String::new(),
             settings: ModelSettings {
                 max_tokens: Some(settings.model.max_tokens),
                 temperature: settings.model.temperature.or(Some(settings.agent.temperature)),
@@ -97,16 +115,30 @@ impl Forge {
             cost_rule: cost_rule(loaded),
             alert_percent: percent(settings.cost.alert_at),
             day_ceiling: settings.cost.max_per_day_usd.map(Money::from_usd),
-            retry: RetryRule { base_ms: settings.model.retry_base_ms, ..RetryRule::default() },
+            retry: RetryRule {
+                tries: settings.model.tries,
+                base_ms: settings.model.retry_base_ms,
+                max_wait_ms: settings.model.max_wait_seconds.saturating_mul(1000),
+                ..RetryRule::default()
+            },
             commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
             config: loaded.as_json(),
-            route,
-            facts,
+            route: planned.first.route,
+            facts: planned.first.facts,
             tools,
             disabled,
-            sandbox,
-        })
+            sandbox: executors::no_box(repo),
+        };
+        if plan.needs_box() {
+            plan.sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
+        }
+        let facts = match executors::memory(&plan, &self.parts().clock) {
+            Some(memory) => memory.get_facts().await,
+            None => Vec::new(),
+        };
+        plan.system = executors::system(&plan, settings.agent.system_prompt.as_deref(), &facts);
+        Ok(plan)
     }
 }
 
@@ -139,7 +171,9 @@ fn host_of(url: &str) -> Option<String> {
 
 /// The providers as they are set up. Tokens of logins are made known to `redactor` before they are used.
 pub(crate) fn models(loaded: &Loaded, redactor: &Arc<Redactor>) -> Result<Models, Error> {
-    let mut options = forge_models::Options::default();
+    let catalog = prices::current(loaded);
+    let mut options =
+        forge_models::Options { catalog: Some(catalog), ..forge_models::Options::default() };
     let wanted = wish(loaded).provider;
     for provider in provider_options(loaded, redactor) {
         let alone =
@@ -175,65 +209,6 @@ fn provider_options(loaded: &Loaded, redactor: &Arc<Redactor>) -> Vec<ProviderOp
             }
         })
         .collect()
-}
-
-/// What the settings name. An address alone can only mean a server of the user's own: no vendor's key goes there.
-fn wish(loaded: &Loaded) -> Wish {
-    let model = &loaded.settings.model;
-    let own = model.base_url.as_ref().map(|_| OWN_SERVER.to_owned());
-    Wish { provider: model.provider.clone().or(own), model: model.name.clone() }
-}
-
-async fn choose(loaded: &Loaded) -> Result<Route, Error> {
-    let wish = wish(loaded);
-    let mut candidates: Vec<Candidate> =
-        forge_models::vendors::VENDORS.iter().map(|vendor| candidate(loaded, vendor)).collect();
-    let named = wish.provider.is_some();
-    if !named && candidates.iter().all(|candidate| !candidate.usable) {
-        // Nothing is named and no key is there: perhaps a server runs on this machine.
-        let models = models(loaded, &Arc::default())?;
-        for candidate in &mut candidates {
-            if let Some(seen) = models.find(&candidate.provider).await {
-                candidate.usable = true;
-                let serves =
-                    |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
-                if !candidate.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
-                    candidate.default_model = seen.models.first().cloned();
-                }
-            }
-        }
-    }
-    Ok(route::choose(&wish, &candidates)?)
-}
-
-fn candidate(loaded: &Loaded, vendor: &forge_models::vendors::Vendor) -> Candidate {
-    use forge_models::vendors::Detect;
-    let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
-    let hint = match vendor.detect {
-        Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| format!("the key {name} (in the environment, or `forge secret set {name}`)")),
-        Detect::Probe { .. } => {
-            format!(
-                "a running {} server{}",
-                vendor.name,
-                vendor.base_url.map_or_else(String::new, |u| format!(" at {u}"))
-            )
-        }
-        Detect::Never => String::new(),
-    };
-    Candidate {
-        provider: vendor.name.to_owned(),
-        usable: matches!(vendor.detect, Detect::Key) && loaded.secrets.can_ask(vendor.name),
-        default_model: own.or_else(|| vendor.default_model.map(str::to_owned)),
-        hint,
-    }
-}
-
-fn enabled_tools(
-    registry: &forge_tools::Registry,
-    enabled: &[String],
-) -> Result<forge_tools::Selection, Error> {
-    let allow = (!enabled.is_empty()).then_some(enabled);
-    registry.select(allow).map_err(|error| Error::Invalid { what: format!("tools.enabled: {error}") })
 }
 
 fn limits(loaded: &Loaded) -> Limits {

@@ -6,17 +6,25 @@
 mod accounts;
 mod blobs;
 mod boxes;
+mod classify;
+mod chat;
 mod clock;
 mod compose;
+mod cooling;
 mod doctor;
 mod engine;
 mod error;
+mod executors;
 mod follow;
 mod forge;
 mod images;
 mod live;
+mod models;
+mod nobox;
 mod once;
+mod prices;
 mod redact;
+mod routing;
 mod row;
 mod rundir;
 mod sandbox;
@@ -25,12 +33,15 @@ mod tidy;
 mod toolchains;
 mod travel;
 pub mod vault;
+mod weights;
 
 pub use accounts::{
     LoginError, LoginState, LoginStatus, LoginUnderWay, begin_login, login_providers, logins, logout,
 };
 pub use boxes::{BoxCommand, BoxRun};
+pub use chat::{Answer, Conversation};
 pub use clock::SystemClock;
+pub use cooling::Cooling;
 pub use doctor::{Check, CheckState, doctor};
 pub use engine::{BoxKeeper, Engine, Parts};
 pub use error::Error;
@@ -43,8 +54,11 @@ pub use forge_sandbox::images::Kind;
 pub use forge_sandbox::verify::{ProbeResult, Scope, State as ProbeState, Verdict};
 pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
+pub use models::{Freshness, Glance, ModelTest, PerMillion, ProviderRow, Rest};
 pub use once::{Once, OnceRun, Warned};
 pub use redact::{HoldBack, REDACTED, Redactor, without_keys};
+pub use prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
+pub use routing::{Choice, Job};
 pub use travel::{Changes, Freed, GcLimits, Moved};
 
 /// The tools that models can call, as `forge tool list` shows them.

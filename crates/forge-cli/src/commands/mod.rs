@@ -14,7 +14,10 @@ mod list;
 mod login;
 mod logs;
 mod man;
+mod models;
+mod prices;
 mod resume;
+mod route;
 mod run;
 mod sandbox;
 mod secret;
@@ -66,6 +69,10 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Gc(gc) => wait(gc::gc(session, gc)),
         Command::Config(config) => config::config(session, config),
         Command::Doctor => wait(doctor::doctor(session)),
+        Command::Models(models) => wait(models::models(session, models)),
+        Command::Route(route) => wait(route::route(session, route)),
+        Command::Routing(routing) => wait(route::routing(session, routing)),
+        Command::Prices(prices) => wait(prices::prices(session, prices)),
         Command::Init(init) => init::init(session, init),
         Command::Validate(validate) => validate::validate(session, validate),
         Command::Trust(trust) => trust::trust(session, trust),

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::request::RunRequest;
 use crate::session::Session;
-use forge_runtime::{Forge, NewRun, check_repo};
+use forge_runtime::{Forge, Job, NewRun, check_repo};
 use forge_types::Source;
 
 /// Creates a run and works on it.
@@ -19,10 +19,11 @@ pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> 
     let loaded = session.load_with_keys(&repo, &request.overlay)?;
     let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
     let forge = Forge::open_to_run(&loaded, &repo)?;
-    let plan = forge.plan(&loaded, &repo, &more).await?;
+    let plan = forge.plan_for(&loaded, &repo, &more, &Job::code(request.task.clone())).await?;
     let new = NewRun { task: request.task, repo, source: Source::Cli, history: Vec::new() };
     let run = forge.create(new, &plan).await?;
-    session.ui.note(&format!("run {run} · {}", plan.route));
+    let asked = plan.routing.as_ref().map_or(&plan.route, |routing| &routing.chosen);
+    session.ui.note(&format!("run {run} · {asked}"));
     let ended = drive(session, &forge, run, Take::New, &output).await;
     // Afterwards, when nobody waits for a first answer any more.
     if let Err(error) = forge.tidy(&loaded).await {

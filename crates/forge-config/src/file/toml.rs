@@ -27,7 +27,7 @@ fn walk(table: &dyn TableLike, prefix: &str, index: &LineIndex, out: &mut Vec<Le
         let line = span.map_or(0, |span| index.line(span.start));
         let raw = match item {
             Item::Value(value) => raw(value),
-            Item::ArrayOfTables(_) => Raw::Other("a list of tables"),
+            Item::ArrayOfTables(tables) => Raw::List(tables.iter().map(|one| entry(one)).collect()),
             Item::None | Item::Table(_) => Raw::Null,
         };
         out.push(Leaf { path, line, raw });
@@ -42,6 +42,15 @@ fn raw(value: &Value) -> Raw {
         Value::Boolean(value) => Raw::Bool(*value.value()),
         Value::Datetime(_) => Raw::Other("a date"),
         Value::Array(items) => Raw::List(items.iter().map(raw).collect()),
-        Value::InlineTable(_) => Raw::Other("a table"),
+        Value::InlineTable(fields) => entry(fields),
     }
+}
+
+/// A table that is an entry of a list.
+fn entry(fields: &dyn TableLike) -> Raw {
+    let field = |(name, item): (&str, &Item)| {
+        let raw = item.as_value().map_or(Raw::Other("a table"), raw);
+        (name.to_owned(), raw)
+    };
+    Raw::Table(fields.iter().map(field).collect())
 }

@@ -57,7 +57,10 @@ fn raw(value: &Value) -> Raw {
         },
         Value::String(text) => Raw::Text(text.clone()),
         Value::Sequence(items) => Raw::List(items.iter().map(raw).collect()),
-        Value::Mapping(_) => Raw::Other("a table"),
+        Value::Mapping(fields) => {
+            let name = |name: &Value| name.as_str().unwrap_or("?").to_owned();
+            Raw::Table(fields.iter().map(|(field, value)| (name(field), raw(value))).collect())
+        }
         Value::Tagged(_) => Raw::Other("a tagged value"),
     }
 }

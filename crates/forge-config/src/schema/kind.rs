@@ -1,5 +1,6 @@
 //! Types of values: what is expected, how text and file values are read, how values are shown.
 
+use super::Fallback;
 use crate::quantity::{parse_size, parse_time, show_size};
 use serde::Serialize;
 use std::path::{Component, Path, PathBuf};
@@ -42,6 +43,8 @@ pub enum Element {
     Path,
     /// Paths inside the workspace.
     Inside,
+    /// Entries of [`super::Fallback`].
+    Fallback,
 }
 
 /// A choice and its other spellings.
@@ -101,6 +104,8 @@ pub(crate) enum Raw {
     Float(f64),
     Text(String),
     List(Vec<Raw>),
+    /// A table that is an entry of a list.
+    Table(Vec<(String, Raw)>),
     /// A thing that no key takes, in words.
     Other(&'static str),
 }
@@ -169,6 +174,9 @@ impl Kind {
             Self::List(Element::Variable) => "a list of names of environment variables".to_owned(),
             Self::List(Element::Path) => "a list of paths".to_owned(),
             Self::List(Element::Inside) => "a list of paths inside the repository".to_owned(),
+            Self::List(Element::Fallback) => {
+                "a list of `provider:model`, or of tables with provider, name and organization_id".to_owned()
+            }
         }
     }
 
@@ -360,19 +368,27 @@ fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mism
             _ => Mismatch::new(raw.shown()),
         });
     };
+    if element == Element::Fallback && matches!(items.as_slice(), [Raw::Text(none)] if none == "none") {
+        return Ok(Value::List(Vec::new()));
+    }
     let mut out: Vec<String> = Vec::new();
     for item in items {
         let wrong = || {
             let found = if let Raw::Text(text) = item { shown(text) } else { item.shown() };
             Mismatch::new(format!("the entry {found}"))
         };
+        if element == Element::Fallback {
+            let entry = Fallback::read(item).map_err(|found| Mismatch::new(format!("the entry {found}")))?;
+            out.push(entry.text());
+            continue;
+        }
         let Raw::Text(text) = item else { return Err(wrong()) };
         let fits = match element {
             Element::Name => {
                 !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
             }
             Element::Variable => is_variable(text),
-            Element::Path => true,
+            Element::Path | Element::Fallback => true,
             Element::Inside => is_inside(text),
         };
         if !fits {
@@ -472,6 +488,7 @@ impl Raw {
             Self::Float(value) => format!("`{}`", number_text(*value)),
             Self::Text(text) => format!("the text {}", shown(text)),
             Self::List(_) => "a list".to_owned(),
+            Self::Table(_) => "a table".to_owned(),
             Self::Other(words) => (*words).to_owned(),
         }
     }

@@ -4,14 +4,37 @@
 //! Loading, `forge config`, the documentation and the examples are all derived from [`KEYS`]; a key that is not there
 //! does not exist, and one that is there has a field in [`crate::Settings`] (checked whenever settings are built).
 
+mod conversation;
+mod fallback;
 mod kind;
 mod near;
+mod routing;
 mod table;
 
+pub use fallback::Fallback;
 pub use kind::{Bound, Context, Element, Kind, Lines, Mismatch, Spelling, Unit, Value};
 pub(crate) use kind::{Raw, escaped, number_text, shown};
 pub(crate) use near::nearest;
-pub use table::KEYS;
+
+/// Every key.
+pub const KEYS: &[Key] = &ALL;
+
+const ALL: [Key; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()] = {
+    let mut all = [table::KEYS[0]; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()];
+    let mut at = 0;
+    while at < all.len() {
+        let (first, second) = (table::KEYS.len(), table::KEYS.len() + routing::KEYS.len());
+        all[at] = if at < first {
+            table::KEYS[at]
+        } else if at < second {
+            routing::KEYS[at - first]
+        } else {
+            conversation::KEYS[at - second]
+        };
+        at += 1;
+    }
+    all
+};
 
 /// One key.
 #[derive(Clone, Copy, Debug)]

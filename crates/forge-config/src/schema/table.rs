@@ -18,7 +18,7 @@ const fn bytes(min: u64, max: u64) -> Kind {
     Kind::Bytes(Bound { min, max })
 }
 
-const fn seconds(min: u64, max: u64) -> Kind {
+pub(super) const fn seconds(min: u64, max: u64) -> Kind {
     Kind::Time(Unit::Seconds, Bound { min, max })
 }
 
@@ -26,7 +26,7 @@ const fn millis(min: u64, max: u64) -> Kind {
     Kind::Time(Unit::Millis, Bound { min, max })
 }
 
-const fn number(min: f64, max: f64) -> Kind {
+pub(super) const fn number(min: f64, max: f64) -> Kind {
     Kind::Number(Bound { min, max })
 }
 

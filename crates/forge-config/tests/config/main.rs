@@ -11,6 +11,7 @@ mod masking;
 mod parsers;
 mod precedence;
 mod provider;
+mod routing;
 mod stores;
 mod support;
 mod trust;

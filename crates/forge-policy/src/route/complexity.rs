@@ -63,7 +63,8 @@ const HARD: &[(&[&str], u32)] = &[
 ];
 
 /// Words by which one requirement is joined to another.
-const JOINS: &[&str] = &["additionally", "as well as", "furthermore", "moreover", "in addition", "on top of that"];
+const JOINS: &[&str] =
+    &["additionally", "as well as", "furthermore", "moreover", "in addition", "on top of that"];
 
 /// Where the lines between the tiers are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,7 +116,8 @@ impl Signals {
 
     /// The scores and where they come from, for people.
     pub fn describe(&self) -> String {
-        let found = if self.found.is_empty() { "nothing stands out".to_owned() } else { self.found.join(", ") };
+        let found =
+            if self.found.is_empty() { "nothing stands out".to_owned() } else { self.found.join(", ") };
         format!("simple {}, hard {}: {found}", shown(self.simple), shown(self.hard))
     }
 }
@@ -124,7 +126,11 @@ fn shown(points: u32) -> String {
     format!("{}.{:02}", points / 100, points % 100)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a threshold lies between 0 and 10")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a threshold lies between 0 and 10"
+)]
 fn hundredths(threshold: f64) -> u32 {
     (threshold.clamp(0.0, 10.0) * 100.0).round() as u32
 }
@@ -179,7 +185,8 @@ fn plain(text: &str) -> String {
     let mut out = String::from(" ");
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        let joins = c == '-' && !out.ends_with(' ') && chars.peek().is_some_and(|next| next.is_alphanumeric());
+        let joins =
+            c == '-' && !out.ends_with(' ') && chars.peek().is_some_and(|next| next.is_alphanumeric());
         if c.is_alphanumeric() || c == '_' || joins {
             out.extend(c.to_lowercase());
         } else if !out.ends_with(' ') {
@@ -213,7 +220,10 @@ fn sentences(text: &str) -> usize {
 /// `1.` or `2)`.
 fn is_number(word: &str) -> bool {
     let digits = word.trim_end_matches(['.', ')']);
-    digits.len() < word.len() && !digits.is_empty() && digits.len() <= 2 && digits.bytes().all(|b| b.is_ascii_digit())
+    digits.len() < word.len()
+        && !digits.is_empty()
+        && digits.len() <= 2
+        && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Listed steps: numbers with a mark, and lines with a bullet.

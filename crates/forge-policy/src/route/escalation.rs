@@ -61,7 +61,11 @@ mod tests {
     use super::*;
 
     fn ladder(without_key: &[usize]) -> Vec<Rung> {
-        let rungs = [("openai", "gpt-4o-mini", 150_000), ("openai", "gpt-4o", 2_500_000), ("anthropic", "sonnet", 3_000_000)];
+        let rungs = [
+            ("openai", "gpt-4o-mini", 150_000),
+            ("openai", "gpt-4o", 2_500_000),
+            ("anthropic", "sonnet", 3_000_000),
+        ];
         rungs
             .into_iter()
             .enumerate()

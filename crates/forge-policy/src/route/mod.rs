@@ -1,18 +1,93 @@
-//! Which provider and model a run asks (PROV-3).
+//! Which provider and model is asked (PROV-3, ROUTE-1 to ROUTE-6).
+//!
+//! [`base()`] is the choice without any routing: what the settings name, else the first provider that can be asked.
+//! [`choose`] is the whole of it, five stages over values, each with its reasons. Neither asks anybody anything.
 
-use forge_types::Route;
+pub mod complexity;
+pub mod escalation;
+mod stages;
+pub mod weights;
 
-/// What is known of a provider when one is chosen. Candidates stand in the fixed order in which they are tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Candidate {
+pub use stages::{Alternative, Answer, Classified, Pin, Question, TierModels, choose};
+
+use forge_types::{Route, Tier};
+
+/// Whether a provider can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its key is there.
+    Key,
+    /// It needs no key, and the user gave its address or its server answered.
+    Here,
+    /// It needs no key; whether a server is there is not known. It is asked if it is named.
+    Keyless,
+    /// Something is missing.
+    Missing(String),
+}
+
+/// What is known of a provider when one is chosen. Providers stand in the fixed order in which they are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
     /// Its name.
-    pub provider: String,
-    /// Whether its key is there (or it needs none and its server answered).
-    pub usable: bool,
+    pub name: String,
+    /// Whether it can be asked.
+    pub access: Access,
     /// The model used if none is named.
     pub default_model: Option<String>,
+    /// The models used for each tier, where they differ from that.
+    pub tiers: TierDefaults,
     /// What makes it usable, such as the name of its key's variable; empty if it is never chosen by itself.
     pub hint: String,
+    /// Why it was not well when it was last looked at.
+    pub unhealthy: Option<String>,
+}
+
+/// A provider's models by tier (ROUTE-6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierDefaults {
+    /// For simple tasks.
+    pub simple: Option<String>,
+    /// For tasks in between.
+    pub medium: Option<String>,
+    /// For hard tasks.
+    pub hard: Option<String>,
+    /// Its place among the providers that serve simple tasks and those in between; `None`: not among them.
+    pub simple_place: Option<u32>,
+    /// Its place among those that serve hard tasks.
+    pub hard_place: Option<u32>,
+}
+
+impl Provider {
+    /// Whether it is chosen although nobody named it.
+    pub const fn is_usable(&self) -> bool {
+        matches!(self.access, Access::Key | Access::Here)
+    }
+
+    /// Why it can't be asked although it was named.
+    pub fn missing(&self) -> Option<&str> {
+        match &self.access {
+            Access::Missing(why) => Some(why),
+            Access::Key | Access::Here | Access::Keyless => None,
+        }
+    }
+
+    /// Its place among the providers that serve a tier.
+    pub const fn place(&self, tier: Tier) -> Option<u32> {
+        match tier {
+            Tier::Simple | Tier::Medium => self.tiers.simple_place,
+            Tier::Hard => self.tiers.hard_place,
+        }
+    }
+
+    /// Its model for a tier.
+    pub fn model_for(&self, tier: Tier) -> Option<&str> {
+        let own = match tier {
+            Tier::Simple => &self.tiers.simple,
+            Tier::Medium => &self.tiers.medium,
+            Tier::Hard => &self.tiers.hard,
+        };
+        own.as_deref().or(self.default_model.as_deref())
+    }
 }
 
 /// What the user asked for.
@@ -41,6 +116,15 @@ pub enum Error {
         /// The provider.
         provider: String,
     },
+    /// Candidates are configured, and each lacks something.
+    #[error(
+        "no model can be asked: {}. Set one of these keys, or name another model with --model",
+        candidates.join("; ")
+    )]
+    NoneCanBeAsked {
+        /// Each with what it lacks.
+        candidates: Vec<String>,
+    },
     /// Nothing is configured and nothing was found.
     #[error(
         "no model provider is configured. Any of these gives one: {}; or name one with --provider",
@@ -52,39 +136,51 @@ pub enum Error {
     },
 }
 
-/// Chooses: what the user named, else the first usable provider in the fixed order.
+/// The choice without routing: what the user named, else the first usable provider in the fixed order.
 ///
 /// # Errors
 /// [`Error`] says what is missing.
-pub fn choose(wish: &Wish, candidates: &[Candidate]) -> Result<Route, Error> {
-    let find = |name: &str| candidates.iter().find(|c| c.provider == name);
-    let (provider, model) = split(wish, candidates);
-    let candidate = match &provider {
-        Some(name) => find(name).ok_or_else(|| Error::UnknownProvider {
-            name: name.clone(),
-            known: candidates.iter().map(|c| c.provider.clone()).collect(),
-        })?,
-        None => candidates
+pub fn base(wish: &Wish, providers: &[Provider]) -> Result<Route, Error> {
+    let (provider, model) = split(wish, providers);
+    let provider = match &provider {
+        Some(name) => find(name, providers)?,
+        None => providers
             .iter()
-            .find(|candidate| candidate.usable)
-            .ok_or_else(|| Error::Nothing { hints: hints(candidates) })?,
+            .find(|provider| provider.is_usable())
+            .ok_or_else(|| Error::Nothing { hints: hints(providers) })?,
     };
     let model = model
-        .or_else(|| candidate.default_model.clone())
-        .ok_or_else(|| Error::NoModel { provider: candidate.provider.clone() })?;
-    Ok(Route { provider: candidate.provider.clone(), model })
+        .or_else(|| provider.default_model.clone())
+        .ok_or_else(|| Error::NoModel { provider: provider.name.clone() })?;
+    Ok(Route { provider: provider.name.clone(), model })
 }
 
-fn hints(candidates: &[Candidate]) -> Vec<String> {
-    candidates.iter().map(|c| c.hint.clone()).filter(|hint| !hint.is_empty()).collect()
+/// The route that a text such as `openai/gpt-4o` or a bare `gpt-4o` (of the first usable provider) names.
+///
+/// # Errors
+/// [`Error`] as [`base()`].
+pub fn named(text: &str, providers: &[Provider]) -> Result<Route, Error> {
+    base(&Wish { provider: None, model: Some(text.to_owned()) }, providers)
+}
+
+fn find<'a>(name: &str, providers: &'a [Provider]) -> Result<&'a Provider, Error> {
+    providers.iter().find(|provider| provider.name == name).ok_or_else(|| Error::UnknownProvider {
+        name: name.to_owned(),
+        known: providers.iter().map(|provider| provider.name.clone()).collect(),
+    })
+}
+
+fn hints(providers: &[Provider]) -> Vec<String> {
+    providers.iter().map(|provider| provider.hint.clone()).filter(|hint| !hint.is_empty()).collect()
 }
 
 /// `--model anthropic/claude…` names the provider too, unless a provider was named: OpenRouter's models hold a
 /// slash of their own.
-fn split(wish: &Wish, candidates: &[Candidate]) -> (Option<String>, Option<String>) {
+fn split(wish: &Wish, providers: &[Provider]) -> (Option<String>, Option<String>) {
     if let (None, Some(model)) = (&wish.provider, &wish.model)
         && let Some((provider, rest)) = model.split_once('/')
-        && candidates.iter().any(|c| c.provider == provider)
+        && !rest.is_empty()
+        && providers.iter().any(|known| known.name == provider)
     {
         return (Some(provider.to_owned()), Some(rest.to_owned()));
     }
@@ -95,14 +191,16 @@ fn split(wish: &Wish, candidates: &[Candidate]) -> (Option<String>, Option<Strin
 mod tests {
     use super::*;
 
-    fn candidates(usable: &[&str]) -> Vec<Candidate> {
+    fn providers(usable: &[&str]) -> Vec<Provider> {
         ["openai", "anthropic", "gemini", "openrouter", "ollama", "llama_cpp", "custom"]
             .iter()
-            .map(|name| Candidate {
-                provider: (*name).into(),
-                usable: usable.contains(name),
+            .map(|name| Provider {
+                name: (*name).into(),
+                access: if usable.contains(name) { Access::Key } else { Access::Missing("no key".into()) },
                 default_model: (*name != "custom").then(|| format!("{name}-model")),
+                tiers: TierDefaults::default(),
                 hint: format!("{name} key"),
+                unhealthy: None,
             })
             .collect()
     }
@@ -110,7 +208,7 @@ mod tests {
     fn check(provider: &str, model: &str, usable: &[&str], expected: &str) {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let wish = Wish { provider: some(provider), model: some(model) };
-        let got = match choose(&wish, &candidates(usable)) {
+        let got = match base(&wish, &providers(usable)) {
             Ok(route) => route.to_string(),
             Err(error) => error.to_string(),
         };

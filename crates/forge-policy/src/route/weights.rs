@@ -66,8 +66,7 @@ pub fn draw(
         let at = usize::try_from(mix(seed.wrapping_add(1)) % places).unwrap_or(0);
         return Draw::Explored { at };
     }
-    let weights: Vec<f64> =
-        candidates.iter().map(|route| weight(rows, task_type, tier, route)).collect();
+    let weights: Vec<f64> = candidates.iter().map(|route| weight(rows, task_type, tier, route)).collect();
     let all: f64 = weights.iter().sum();
     let mut left = unit(mix(seed.wrapping_add(2))) * all;
     for (at, weight) in weights.iter().enumerate() {
@@ -119,11 +118,9 @@ mod tests {
     fn share(rows: &[WeightRow], explore: f64, of: usize) -> f64 {
         let candidates = [route("a"), route("b")];
         let hits = (0..20_000_u64)
-            .filter(|seed| {
-                match draw(rows, TaskKind::Code, Tier::Hard, &candidates, explore, *seed) {
-                    Draw::Weighted { at, .. } | Draw::Explored { at } => at == of,
-                    Draw::TooFew(_) | Draw::Only => panic!("a choice was to come"),
-                }
+            .filter(|seed| match draw(rows, TaskKind::Code, Tier::Hard, &candidates, explore, *seed) {
+                Draw::Weighted { at, .. } | Draw::Explored { at } => at == of,
+                Draw::TooFew(_) | Draw::Only => panic!("a choice was to come"),
             })
             .count();
         f64::from(u32::try_from(hits).unwrap()) / 20_000.0

@@ -1,8 +1,10 @@
 //! The one loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
+mod agents;
 mod boxes;
 mod closing;
 mod draft;
+mod heard;
 mod perform;
 mod turn;
 
@@ -12,6 +14,7 @@ pub(crate) use draft::externalise;
 
 use crate::Error;
 use crate::blobs::BlobCache;
+use crate::cooling::Cooling;
 use crate::live::LiveSink;
 use crate::redact::Redactor;
 use forge_policy::agent::{self, Decision};
@@ -21,7 +24,7 @@ use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Views, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
-use forge_types::{EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
+use forge_types::{Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};
@@ -50,6 +53,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Takes secrets out of everything that is journalled or shown.
     pub redactor: Arc<Redactor>,
+    /// Providers that are left alone.
+    pub cooling: Arc<Cooling>,
 }
 
 /// Drives runs with these parts.
@@ -128,7 +133,7 @@ impl Engine {
         };
         let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
         keeper.put_back_to(stand(&plan, projector.state()));
-        if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 {
+        if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 && plan.needs_box() {
             keeper.open_early().await;
         }
         Ok(TakenUp { plan, projector, keeper })
@@ -160,6 +165,7 @@ impl Engine {
             opened: None,
             survey: None,
             beginning: None,
+            cooling: Vec::new(),
         };
         let ended = match drive.run(&self.worker, lease.attempt()).await {
             Ok(()) => Ok(()),
@@ -266,11 +272,13 @@ struct Drive {
     survey: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
     /// The first snapshot, until the first step that may write has it in its intent.
     beginning: Option<SnapshotId>,
+    /// Providers that are left alone, as this turn sees them.
+    cooling: Vec<Cooldown>,
 }
 
 impl Drive {
     fn decide(&self, state: &RunState) -> Decision {
-        agent::decide(state, &self.plan, self.parts.clock.now())
+        agent::decide_beside(state, &self.plan, &self.cooling, self.parts.clock.now())
     }
 
     /// The run as its journal has it.

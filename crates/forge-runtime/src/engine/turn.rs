@@ -167,6 +167,8 @@ impl Drive {
             draft.taken.push(id);
         }
         self.tell_of_egress(&mut draft)?;
+        self.look_who_is_left_alone().await;
+        let heard = self.heard(&draft.state, &arrived.outcomes);
         for (effect, mut done) in arrived.outcomes {
             if let Outcome::SandboxLost { .. } = &done.outcome {
                 self.lose_box(&mut draft).await?;
@@ -176,10 +178,12 @@ impl Drive {
             draft.settle(effect, done.outcome, done.snapshot)?;
         }
         let (decision, starts) = self.settle_decisions(&mut draft, refused.as_deref()).await?;
+        let ended = decision.finish.as_ref().map(|finish| finish.status);
         if let Some(finish) = decision.finish {
             self.finish(&mut draft, finish).await?;
         }
         self.append(draft).await?;
+        self.learn(heard, &starts, ended).await;
         for effect in decision.cancel {
             self.abort(effect);
         }
@@ -229,7 +233,7 @@ impl Drive {
 
     /// What must stand before an effect starts: the box, and before the first change a snapshot of the beginning.
     async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
-        if !self.entered {
+        if !self.entered && self.plan.needs_box() {
             match self.keeper.open(self.parts.clock.as_ref()).await {
                 Ok(workspace) => {
                     self.entered = true;
@@ -357,7 +361,8 @@ impl Drive {
         let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
         let status = if limit.is_some() { RunStatus::TimedOut } else { RunStatus::Failed };
-        let finish = agent::Finish { status, limit, error: Some(ErrorInfo::fatal(kind, error.to_string())) };
+        let error = Some(ErrorInfo::fatal(kind, error.to_string()));
+        let finish = agent::Finish { status, limit, error, answer: None };
         self.finish(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)
     }
@@ -368,6 +373,6 @@ fn writes(what: &Effect) -> bool {
 }
 
 fn failing(error: ErrorInfo) -> Decision {
-    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error) };
+    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error), answer: None };
     Decision { finish: Some(finish), ..Decision::default() }
 }

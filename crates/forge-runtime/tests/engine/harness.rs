@@ -2,7 +2,7 @@
 
 use crate::model::Brain;
 use forge_ports::{Journal as _, Model};
-use forge_runtime::{Forge, LiveSink, NewRun, Parts, Redactor};
+use forge_runtime::{Cooling, Forge, LiveSink, NewRun, Parts, Redactor};
 use forge_testkit::clock::TestClock;
 use forge_testkit::memory::MemoryStore;
 use forge_types::wire::{LiveFrame, WireEvent};
@@ -16,6 +16,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: MemoryStore,
     pub(crate) clock: TestClock,
+    pub(crate) cooling: Arc<Cooling>,
 }
 
 impl World {
@@ -27,7 +28,8 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("repo")).expect("a repository");
         let start = Timestamp::from_micros(1_700_000_000_000_000);
-        Self { folder, store, clock: TestClock::skipping(start, Duration::from_secs(60)) }
+        let clock = TestClock::skipping(start, Duration::from_secs(60));
+        Self { folder, store, clock, cooling: Arc::new(Cooling::alone()) }
     }
 
     pub(crate) fn repo(&self) -> std::path::PathBuf {
@@ -56,6 +58,7 @@ impl World {
             views: boxes,
             clock: Arc::new(self.clock.clone()),
             redactor: Arc::new(redactor),
+            cooling: self.cooling.clone(),
         };
         Forge::assemble(parts, data, "test:1".to_owned())
     }
@@ -97,6 +100,7 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         reference: None,
         executor: forge_types::Executor::React,
         tool_layer: forge_types::ToolLayer::Real,
+        memory: None,
         settings: ModelSettings {
             max_tokens: Some(1_000),
             temperature: None,

@@ -1,0 +1,294 @@
+//! All providers at a glance: keys, whether they answer, cooldowns, windows, prices.
+
+use crate::routing::{configuration, has_address, is_fresh, wish};
+use crate::{Error, Forge, compose, prices};
+use forge_config::Loaded;
+use forge_models::vendors::{Detect, KeyRule, VENDORS, Vendor};
+use forge_models::{ConnectionTest, Models};
+use forge_policy::cooldown;
+use forge_ports::routing::Health;
+use forge_types::{Cooldown, ErrorKind, Timestamp};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The longest time that a look at one provider takes.
+const LOOK: Duration = Duration::from_secs(2);
+/// What is said of a provider that did not answer in that time: it may be well and far away.
+const SLOW: &str = "no answer within 2 s";
+
+/// Whether answers that are still young are good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Those of the last 300 s are.
+    Cached,
+    /// Everybody is asked anew.
+    New,
+}
+
+/// A price in dollars per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PerMillion {
+    /// Prompt tokens.
+    pub input: f64,
+    /// Reply tokens.
+    pub output: f64,
+    /// Prompt tokens read from the provider's cache.
+    pub cached_input: f64,
+}
+
+/// A cooldown that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rest {
+    /// Until when.
+    pub until: Timestamp,
+    /// Seconds until then.
+    pub remaining_seconds: u64,
+    /// Why.
+    pub reason: ErrorKind,
+    /// What the provider said.
+    pub message: String,
+    /// How often it was given up in a row.
+    pub failures: u32,
+}
+
+/// A provider.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProviderRow {
+    /// Its name.
+    pub provider: String,
+    /// Whether it wants a key.
+    pub needs_key: bool,
+    /// Whether its key, or a login, is there.
+    pub has_key: bool,
+    /// Where the key comes from, such as `OPENAI_API_KEY (environment)`.
+    pub key_from: Option<String>,
+    /// Whether it answers as it should; absent if it was not asked.
+    pub reachable: Option<bool>,
+    /// What it said, or why it was not asked.
+    pub message: String,
+    /// Milliseconds until it answered.
+    pub latency_ms: Option<u64>,
+    /// When it was asked.
+    pub checked_at: Option<Timestamp>,
+    /// The model that is asked if none is named.
+    pub default_model: Option<String>,
+    /// Until when it is left alone.
+    pub cooldown: Option<Rest>,
+    /// The window of that model in tokens.
+    pub window: Option<u64>,
+    /// What that model charges; absent if it is not known.
+    pub price: Option<PerMillion>,
+}
+
+/// All providers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Glance {
+    /// Whom a run here asks first, as `provider/model`; absent if nobody can be asked.
+    pub first: Option<String>,
+    /// Whom it asks then.
+    pub then: Vec<String>,
+    /// Why nobody can be asked.
+    pub fault: Option<String>,
+    /// The day of the price table.
+    pub prices_as_of: String,
+    /// The providers, in their fixed order.
+    pub providers: Vec<ProviderRow>,
+}
+
+/// The outcome of a connection test (PROV-10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelTest {
+    /// Whether it answered and took the key.
+    pub success: bool,
+    /// What it said.
+    pub message: String,
+    /// Milliseconds until it did.
+    pub latency_ms: u64,
+}
+
+impl Forge {
+    /// All providers. Those with keys, and local servers, are asked beside each other, each for two seconds at most.
+    ///
+    /// # Errors
+    /// If the providers are set up wrongly.
+    pub async fn glance(&self, loaded: &Loaded, freshness: Freshness) -> Result<Glance, Error> {
+        let models = compose::models(loaded, &self.parts().redactor)?;
+        let catalog = prices::current(loaded);
+        let now = self.parts().clock.now();
+        let cooling = self.parts().cooling.all(now).await;
+        let health = self.parts().cooling.health().await;
+        let mut looks = Vec::new();
+        for vendor in VENDORS.iter().filter(|vendor| is_shown(loaded, vendor)) {
+            let known = health.iter().find(|seen| seen.provider == vendor.name);
+            let known = known.filter(|seen| freshness == Freshness::Cached && is_fresh(loaded, seen, now));
+            looks.push((vendor, known.cloned(), may_be_asked(loaded, vendor)));
+        }
+        let seen = futures::future::join_all(looks.iter().map(|(vendor, known, may)| {
+            let models = &models;
+            async move {
+                match (known, may) {
+                    (Some(known), _) => Some(known.clone()),
+                    (None, Ok(())) => Some(look(loaded, models, vendor, now).await),
+                    (None, Err(_)) => None,
+                }
+            }
+        }))
+        .await;
+        let mut providers = Vec::new();
+        for ((vendor, known, may), seen) in looks.iter().zip(seen) {
+            if let Some(seen) = seen.as_ref().filter(|seen| known.is_none() && seen.message != SLOW) {
+                self.parts().cooling.saw(seen.clone()).await;
+            }
+            let row = row(loaded, vendor, seen, may.clone().err(), &cooling, now, &catalog);
+            providers.push(row);
+        }
+        let job = crate::Job::code(String::new());
+        let (first, then, fault) = match self.explain_route(loaded, &job).await {
+            Ok(choice) => {
+                let mut names = choice.targets.iter().map(|target| target.route.to_string());
+                (names.next(), names.collect(), None)
+            }
+            Err(error) => (None, Vec::new(), Some(error.to_string())),
+        };
+        Ok(Glance { first, then, fault, prices_as_of: catalog.as_of.clone(), providers })
+    }
+
+    /// Tests `name`, a provider or `provider/model`. A provider that answers is no longer left alone.
+    ///
+    /// # Errors
+    /// If there is no such provider, or the providers are set up wrongly.
+    pub async fn test_model(&self, loaded: &Loaded, name: &str) -> Result<ModelTest, Error> {
+        let (provider, model) = match name.split_once('/') {
+            Some((provider, model)) => (provider, Some(model)),
+            None => (name, None),
+        };
+        let Some(vendor) = VENDORS.iter().find(|vendor| vendor.name == provider) else {
+            let known: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
+            let what = format!("there is no provider `{provider}` (there are: {})", known.join(", "));
+            return Err(Error::Invalid { what });
+        };
+        if let Err(why) = may_be_asked(loaded, vendor) {
+            return Ok(ModelTest {
+                success: false,
+                message: format!("{provider} is not asked: {why}"),
+                latency_ms: 0,
+            });
+        }
+        let models = compose::models(loaded, &self.parts().redactor)?;
+        let ConnectionTest { success, message, latency_ms } = models.test(provider, model).await;
+        let now = self.parts().clock.now();
+        if success {
+            self.parts().cooling.answered(provider, now).await;
+        }
+        if model.is_none() {
+            self.parts()
+                .cooling
+                .saw(health(loaded, provider, success, message.clone(), latency_ms, now))
+                .await;
+        }
+        Ok(ModelTest { success, message, latency_ms })
+    }
+}
+
+/// Providers that nobody set up and that can't be found are not shown.
+fn is_shown(loaded: &Loaded, vendor: &Vendor) -> bool {
+    let own = loaded.settings.providers.get(vendor.name);
+    vendor.detect != Detect::Never
+        || wish(loaded).provider.as_deref() == Some(vendor.name)
+        || own.is_some_and(|own| own.base_url.is_some() || own.script.is_some())
+}
+
+/// Whether a question makes sense, else why not.
+fn may_be_asked(loaded: &Loaded, vendor: &Vendor) -> Result<(), String> {
+    if vendor.key == KeyRule::Required && !loaded.secrets.can_ask(vendor.name) {
+        let variable = vendor.key_env.first().copied().unwrap_or("its key");
+        return Err(format!("no key (set {variable}, or `forge secret set {variable}`)"));
+    }
+    if vendor.base_url.is_none()
+        && vendor.detect == Detect::Never
+        && vendor.key == KeyRule::Optional
+        && !has_address(loaded, vendor)
+    {
+        return Err(format!("no address (providers.{}.base_url)", vendor.name));
+    }
+    Ok(())
+}
+
+async fn look(loaded: &Loaded, models: &Models, vendor: &Vendor, now: Timestamp) -> Health {
+    if let Detect::Probe { .. } = vendor.detect {
+        let started = tokio::time::Instant::now();
+        let found = models.find(vendor.name).await;
+        let latency = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let message = match &found {
+            Some(seen) if seen.models.is_empty() => "running".to_owned(),
+            Some(seen) => format!("running; it has {}", seen.models.join(", ")),
+            None => "no server answers".to_owned(),
+        };
+        return health(loaded, vendor.name, found.is_some(), message, latency, now);
+    }
+    match tokio::time::timeout(LOOK, models.test(vendor.name, None)).await {
+        Ok(test) => health(loaded, vendor.name, test.success, test.message, test.latency_ms, now),
+        Err(_) => {
+            let limit = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX);
+            health(loaded, vendor.name, false, SLOW.to_owned(), limit, now)
+        }
+    }
+}
+
+fn health(
+    loaded: &Loaded,
+    provider: &str,
+    ok: bool,
+    message: String,
+    latency_ms: u64,
+    at: Timestamp,
+) -> Health {
+    let configuration = configuration(loaded, provider);
+    Health { provider: provider.to_owned(), ok, message, latency_ms, at, configuration }
+}
+
+fn row(
+    loaded: &Loaded,
+    vendor: &Vendor,
+    seen: Option<Health>,
+    not_asked: Option<String>,
+    cooling: &[Cooldown],
+    now: Timestamp,
+    catalog: &forge_models::Catalog,
+) -> ProviderRow {
+    let settings = &loaded.settings;
+    let named = wish(loaded);
+    let own = settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
+    let wished = named.model.filter(|_| named.provider.as_deref() == Some(vendor.name));
+    let default_model = wished.or(own).or_else(|| vendor.default_model.map(str::to_owned));
+    let facts = default_model.as_deref().map(|model| catalog.facts(vendor.name, model));
+    let key_from = match (loaded.secrets.variable(vendor.name), loaded.secrets.origin(vendor.name)) {
+        (Some(variable), Some(origin)) => Some(format!("{variable} ({origin})")),
+        _ if loaded.secrets.is_logged_in(vendor.name) => Some("login".to_owned()),
+        _ => None,
+    };
+    ProviderRow {
+        provider: vendor.name.to_owned(),
+        needs_key: vendor.key == KeyRule::Required,
+        has_key: loaded.secrets.can_ask(vendor.name),
+        key_from,
+        reachable: seen.as_ref().map(|seen| seen.ok),
+        message: seen.as_ref().map(|seen| seen.message.clone()).or(not_asked).unwrap_or_default(),
+        latency_ms: seen.as_ref().map(|seen| seen.latency_ms),
+        checked_at: seen.as_ref().map(|seen| seen.at),
+        cooldown: cooldown::holding(cooling, vendor.name, now).map(|row| Rest {
+            until: row.until,
+            remaining_seconds: row.until.millis_since(now).div_ceil(1_000),
+            reason: row.reason,
+            message: row.message.clone(),
+            failures: row.failures,
+        }),
+        window: facts.as_ref().map(|facts| facts.window),
+        price: facts.and_then(|facts| facts.price).map(|price| PerMillion {
+            input: prices::per_million(price.input),
+            output: prices::per_million(price.output),
+            cached_input: prices::per_million(price.cached_input),
+        }),
+        default_model,
+    }
+}

@@ -1,0 +1,199 @@
+//! The table of models and prices: the one that is built in, or a newer one that the user fetched.
+
+use crate::Error;
+use forge_config::Loaded;
+use forge_models::Catalog;
+use forge_types::ModelFacts;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The fetched table, in the data folder.
+const FILE: &str = "prices.json";
+
+/// The table that is used: the fetched one if there is one that can be read.
+pub(crate) fn current(loaded: &Loaded) -> Arc<Catalog> {
+    let (catalog, fault) = read(&place(&loaded.dirs.data));
+    if let Some(fault) = fault {
+        tracing::warn!(%fault, "the fetched price table is not used; `forge prices update` replaces it");
+    }
+    catalog
+}
+
+fn place(data: &Path) -> PathBuf {
+    data.join(FILE)
+}
+
+fn read(path: &Path) -> (Arc<Catalog>, Option<String>) {
+    let builtin = || Arc::new(Catalog::builtin().clone());
+    match std::fs::read_to_string(path) {
+        Ok(text) => match Catalog::parse(&text) {
+            Ok(catalog) => (Arc::new(catalog), None),
+            Err(error) => (builtin(), Some(format!("{}: {error}", path.display()))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (builtin(), None),
+        Err(error) => (builtin(), Some(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// A model's row, in dollars per million tokens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PriceRow {
+    /// The provider.
+    pub provider: String,
+    /// The model, or the beginning of its name; `*`: every model of the provider.
+    pub model: String,
+    /// Per million prompt tokens.
+    pub input: f64,
+    /// Per million reply tokens.
+    pub output: f64,
+    /// Per million prompt tokens read from the provider's cache.
+    pub cached_input: f64,
+    /// Per million prompt tokens written to it.
+    pub cache_write: f64,
+    /// The window in tokens.
+    pub window: u64,
+}
+
+/// The price table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PriceTable {
+    /// The day on which the prices were looked up.
+    pub as_of: String,
+    /// Where they come from.
+    pub source: String,
+    /// The file that it was read from; absent if it is the one that is built in.
+    pub file: Option<PathBuf>,
+    /// Why a fetched table is not used.
+    pub fault: Option<String>,
+    /// Its rows.
+    pub models: Vec<PriceRow>,
+}
+
+/// What a new table changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PriceUpdate {
+    /// The new table's day.
+    pub as_of: String,
+    /// Where it comes from.
+    pub source: String,
+    /// Where it is kept.
+    pub file: PathBuf,
+    /// The day of the table before.
+    pub before: String,
+    /// Rows that are new, as `provider/model`.
+    pub added: Vec<String>,
+    /// Rows that are gone.
+    pub removed: Vec<String>,
+    /// Rows that changed, with what changed.
+    pub changed: Vec<PriceChange>,
+}
+
+/// A row that changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PriceChange {
+    /// The row before.
+    pub before: PriceRow,
+    /// The row now.
+    pub after: PriceRow,
+}
+
+/// The table that is used now.
+pub fn price_table(loaded: &Loaded) -> PriceTable {
+    let path = place(&loaded.dirs.data);
+    let (catalog, fault) = read(&path);
+    PriceTable {
+        as_of: catalog.as_of.clone(),
+        source: catalog.source.clone(),
+        file: path.exists().then_some(path).filter(|_| fault.is_none()),
+        fault,
+        models: rows(&catalog),
+    }
+}
+
+/// Puts the table at `from`, a file or an address, in the place of the one that is used.
+///
+/// # Errors
+/// If it can't be had or read, or something in it is wrong; the old table stays then.
+pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result<PriceUpdate, Error> {
+    let invalid = |what: String| Error::Invalid { what };
+    let text = if from.contains("://") {
+        let got = forge_models::fetch_table(from).await;
+        got.map_err(|why| {
+            invalid(format!("the price table at {from} can't be had: {why}. Nothing was changed"))
+        })?
+    } else {
+        let file = folder.join(from);
+        std::fs::read_to_string(&file).map_err(|error| {
+            invalid(format!("the price table {} can't be read: {error}. Nothing was changed", file.display()))
+        })?
+    };
+    let new = Catalog::parse(&text)
+        .map_err(|error| invalid(format!("{from} is not used: {error}. The old table stays")))?;
+    let path = place(&loaded.dirs.data);
+    let (old, _) = read(&path);
+    write(&path, &text)?;
+    Ok(difference(&old, &new, path))
+}
+
+/// Puts a text into its place as a whole, on disk.
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(path);
+    let written = (|| {
+        std::fs::create_dir_all(folder)?;
+        let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+        draft.write_all(text.as_bytes())?;
+        draft.as_file().sync_all()?;
+        draft.persist(path).map_err(|error| error.error)?;
+        std::fs::File::open(folder)?.sync_all()
+    })();
+    written.map_err(|error| Error::Output { path: path.display().to_string(), why: error.to_string() })
+}
+
+fn rows(catalog: &Catalog) -> Vec<PriceRow> {
+    let row = |provider: &str, model: &str| {
+        let ModelFacts { price, window, .. } = catalog.facts(provider, model);
+        let price = price.unwrap_or_default();
+        PriceRow {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            input: per_million(price.input),
+            output: per_million(price.output),
+            cached_input: per_million(price.cached_input),
+            cache_write: per_million(price.cache_write),
+            window,
+        }
+    };
+    catalog.models().map(|(provider, model, _)| row(provider, model)).collect()
+}
+
+/// Dollars per million tokens, of pico-dollars per token.
+#[allow(clippy::cast_precision_loss, reason = "shown, never computed with")]
+pub(crate) fn per_million(per_token: i64) -> f64 {
+    per_token as f64 / 1e6
+}
+
+fn difference(old: &Catalog, new: &Catalog, file: PathBuf) -> PriceUpdate {
+    let named = |catalog: &Catalog| -> BTreeMap<String, PriceRow> {
+        rows(catalog).into_iter().map(|row| (format!("{}/{}", row.provider, row.model), row)).collect()
+    };
+    let (before, after) = (named(old), named(new));
+    let only = |one: &BTreeMap<String, PriceRow>, other: &BTreeMap<String, PriceRow>| {
+        one.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+    };
+    let changed = after.iter().filter_map(|(name, row)| {
+        let old = before.get(name)?;
+        (old != row).then(|| PriceChange { before: old.clone(), after: row.clone() })
+    });
+    PriceUpdate {
+        as_of: new.as_of.clone(),
+        source: new.source.clone(),
+        file,
+        before: old.as_of.clone(),
+        added: only(&after, &before),
+        removed: only(&before, &after),
+        changed: changed.collect(),
+    }
+}
