@@ -196,7 +196,11 @@ fn groups() -> Vec<&'static str> {
 
 fn group_of(key: &Key) -> &'static str {
     let section = key.section();
-    if section.starts_with("providers.") { "providers" } else { section }
+    match section.split_once('.') {
+        Some(("providers", _)) => "providers",
+        Some(("agents", _)) => "agents",
+        _ => section,
+    }
 }
 
 fn default_cell(key: &Key) -> String {
@@ -251,6 +255,7 @@ fn sample(key: &Key) -> &'static str {
         Kind::Url => "\"http://127.0.0.1:8000/v1\"",
         Kind::Variable => "MY_SERVER_KEY",
         Kind::Path => "path/to/file",
+        Kind::Model => "openai/gpt-4o",
         _ => "\"…\"",
     }
 }

@@ -1,25 +1,14 @@
 //! Faults of routing and fallbacks that only several settings together show.
 
 use crate::fault::{Fault, Origin};
-use crate::schema::{Fallback, KEYS, nearest, shown};
+use crate::schema::{Fallback, nearest, providers, shown};
 use crate::settings::Settings;
 
 /// Adds what is wrong with them.
 pub(crate) fn check(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
     thresholds(settings, origin, faults);
     fallbacks(settings, origin, faults);
-    let routing = &settings.routing;
-    let mut models: Vec<(String, &str)> = Vec::new();
-    for (key, model) in [
-        ("routing.simple_model", &routing.simple_model),
-        ("routing.medium_model", &routing.medium_model),
-        ("routing.complex_model", &routing.complex_model),
-    ] {
-        models.extend(model.as_deref().map(|model| (key.to_owned(), model)));
-    }
-    models.extend(routing.escalation.iter().map(|model| ("routing.escalation".to_owned(), model.as_str())));
     for (name, agent) in &settings.agents {
-        models.extend(agent.model.as_deref().map(|model| (format!("agents.{name}.model"), model)));
         let key = format!("agents.{name}.pin");
         if agent.pin && agent.model.is_none() {
             faults.push(
@@ -28,9 +17,6 @@ pub(crate) fn check(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults
                     .hint(format!("set agents.{name}.model, or leave the pin out")),
             );
         }
-    }
-    for (key, model) in models {
-        named(&key, model, origin, faults);
     }
 }
 
@@ -116,35 +102,6 @@ fn has_no_model(settings: &Settings, provider: &str) -> bool {
     provider != "scripted" && settings.providers.get(provider).is_none_or(|own| own.default_model.is_none())
 }
 
-/// A model that has to name its provider.
-fn named(key: &str, model: &str, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
-    let known =
-        model.split_once('/').is_some_and(|(provider, name)| is_provider(provider) && !name.is_empty());
-    if known {
-        return;
-    }
-    let near = model.split_once('/').and_then(|(provider, name)| {
-        nearest(provider, providers()).map(|near| format!("did you mean `{near}/{name}`?"))
-    });
-    let hint = near.unwrap_or_else(|| "write it as `openai/gpt-4o`".to_owned());
-    faults.push(
-        Fault::new(origin(key), "a known provider and a model, as `provider/model`", shown(model))
-            .key(key)
-            .hint(hint),
-    );
-}
-
 fn is_provider(name: &str) -> bool {
     providers().any(|known| known == name)
-}
-
-/// All providers, in the order of the schema.
-fn providers() -> impl Iterator<Item = &'static str> {
-    let mut last = "";
-    KEYS.iter().filter_map(move |key| {
-        let name = key.path.strip_prefix("providers.")?.split('.').next()?;
-        let new = name != last;
-        last = name;
-        new.then_some(name)
-    })
 }

@@ -1,7 +1,7 @@
 //! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table with an organization as well.
 
-use super::Raw;
-use super::kind::shown;
+use super::kind::{Mismatch, shown};
+use super::{KEYS, Raw, nearest};
 
 /// An entry of `model.fallbacks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,32 @@ impl Fallback {
         }
         entry.checked()
     }
+}
+
+/// All providers, in the order of the schema.
+pub(crate) fn providers() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    KEYS.iter().filter_map(move |key| {
+        let name = key.path.strip_prefix("providers.")?.split('.').next()?;
+        let new = name != last;
+        last = name;
+        new.then_some(name)
+    })
+}
+
+/// A model with its provider, as it was written.
+pub(super) fn model(text: &str) -> Result<String, Mismatch> {
+    let (provider, name) = text.split_once('/').unwrap_or((text, ""));
+    let plain = !name.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if plain && providers().any(|known| known == provider) {
+        return Ok(text.to_owned());
+    }
+    let near = nearest(provider, providers()).filter(|_| plain);
+    let hint = near.map_or_else(
+        || "write it as `openai/gpt-4o`".to_owned(),
+        |near| format!("did you mean `{near}/{name}`?"),
+    );
+    Err(Mismatch::new(shown(text)).hint(hint))
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub enum Element {
     Inside,
     /// Entries of [`super::Fallback`].
     Fallback,
+    /// Models, as [`Kind::Model`].
+    Model,
 }
 
 /// A choice and its other spellings.
@@ -73,6 +75,8 @@ pub enum Kind {
     Variable,
     /// A path on the host; `~` and relative ones are resolved.
     Path,
+    /// A model with its provider, as `provider/model`.
+    Model,
     /// A level, or `target=level` pairs.
     LogFilter,
     /// A list of texts.
@@ -129,11 +133,11 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    fn new(found: impl Into<String>) -> Self {
+    pub(super) fn new(found: impl Into<String>) -> Self {
         Self { found: found.into(), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -169,11 +173,13 @@ impl Kind {
             Self::Url => "an http:// or https:// address without user name and password".to_owned(),
             Self::Variable => "the name of an environment variable".to_owned(),
             Self::Path => "a path".to_owned(),
+            Self::Model => "a known provider and a model, as `provider/model`".to_owned(),
             Self::LogFilter => "off, error, warn, info, debug, trace, or a list of target=level".to_owned(),
             Self::List(Element::Name) => "a list of names".to_owned(),
             Self::List(Element::Variable) => "a list of names of environment variables".to_owned(),
             Self::List(Element::Path) => "a list of paths".to_owned(),
             Self::List(Element::Inside) => "a list of paths inside the repository".to_owned(),
+            Self::List(Element::Model) => "a list of models, each as `provider/model`".to_owned(),
             Self::List(Element::Fallback) => {
                 "a list of `provider:model`, or of tables with provider, name and organization_id".to_owned()
             }
@@ -238,7 +244,13 @@ impl Kind {
                 _ => whole(raw, *bound),
             },
             Self::List(element) => list(*element, raw, context),
-            Self::Text(_) | Self::Choice(_) | Self::Url | Self::Variable | Self::Path | Self::LogFilter => {
+            Self::Text(_)
+            | Self::Choice(_)
+            | Self::Url
+            | Self::Variable
+            | Self::Path
+            | Self::Model
+            | Self::LogFilter => {
                 match raw {
                     Raw::Text(text) => self.text(text, context),
                     Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => {
@@ -281,6 +293,7 @@ impl Kind {
                 text.to_owned()
             }
             Self::Path => path_text(text, context).ok_or_else(wrong)?,
+            Self::Model => super::fallback::model(text)?,
             Self::LogFilter => log_filter(text).ok_or_else(wrong)?,
             _ => text.to_owned(),
         };
@@ -388,6 +401,7 @@ fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mism
                 !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
             }
             Element::Variable => is_variable(text),
+            Element::Model => super::fallback::model(text).is_ok(),
             Element::Path | Element::Fallback => true,
             Element::Inside => is_inside(text),
         };

@@ -6,7 +6,7 @@ use super::{Element, Key, Kind, Preset, Trust};
 const fn agent_model(path: &'static str) -> Key {
     Key::new(
         path,
-        ONE_LINE,
+        Kind::Model,
         Preset::Unset,
         Trust::Ask,
         "Model of this agent, as `provider/model`: the first of its candidates.",
@@ -73,7 +73,7 @@ pub(super) const KEYS: &[Key] = &[
     .env(&[foreign("COMPLEXITY_COMPLEX_THRESHOLD")]),
     Key::new(
         "routing.simple_model",
-        ONE_LINE,
+        Kind::Model,
         Preset::Unset,
         Trust::Ask,
         "Model of simple tasks, as `provider/model`.",
@@ -81,14 +81,14 @@ pub(super) const KEYS: &[Key] = &[
     .env(&[alias("DEFAULT_SIMPLE_MODEL")]),
     Key::new(
         "routing.medium_model",
-        ONE_LINE,
+        Kind::Model,
         Preset::Unset,
         Trust::Ask,
         "Model of tasks in between, as `provider/model`. Unset: `routing.simple_model`.",
     ),
     Key::new(
         "routing.complex_model",
-        ONE_LINE,
+        Kind::Model,
         Preset::Unset,
         Trust::Ask,
         "Model of hard tasks, as `provider/model`.",
@@ -104,7 +104,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::new(
         "routing.escalation",
-        Kind::List(Element::Name),
+        Kind::List(Element::Model),
         Preset::Empty,
         Trust::Ask,
         "Stronger and stronger models for repairs that failed, as `provider/model`. Empty: openai/gpt-4o-mini, \
