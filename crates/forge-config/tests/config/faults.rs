@@ -39,7 +39,7 @@ fn unknown_keys_get_the_hint_that_fits() {
         hint("[cost]\nsomething_else = 'x'"),
         "[cost] knows alert_at, allow_unknown, max_per_day_usd, reference_model"
     );
-    assert_eq!(hint("[hooks]\nenabled = true"), "");
+    assert_eq!(hint("[scheduling]\nenabled = true"), "");
     assert_eq!(hint("agent = 3"), "`agent` is a section: write its keys below it");
     let quoted = hint("\"agent.max_iterations\" = 3");
     assert_eq!(quoted, "did you mean `agent.max_iterations`?", "a quoted name is one part, not two");
