@@ -1,5 +1,6 @@
 //! What can be typed. Nothing below this module and `request` sees it.
 
+mod chat;
 mod secret;
 mod routing;
 mod workspace;
@@ -10,6 +11,7 @@ pub(crate) use secret::{Login, Logout, Secret, SecretAction};
 pub(crate) use routing::{
     Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing, RoutingAction, Row,
 };
+pub(crate) use chat::{Chat, ExecutorFlags};
 pub(crate) use workspace::{
     Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo,
     Verify,
@@ -58,6 +60,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Let the agent work on a task, in a repository
     Run(Run),
+    /// Talk with a model, about a repository
+    Chat(Chat),
     /// Show one run, or the project and its latest runs
     Status(Status),
     /// List runs
@@ -135,6 +139,8 @@ pub(crate) struct Run {
     /// When the result is applied
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) apply: Option<ApplyWhen>,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorFlags,
     #[command(flatten)]
     pub(crate) model: ModelFlags,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! What is meant by what was typed: flags become settings, a task becomes text.
 
-use crate::args::{LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags};
+use crate::args::{Chat, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags};
 use crate::error::CliError;
 use crate::logging::Log;
 use crate::session::{Overlay, Session};
@@ -66,6 +66,7 @@ impl RunRequest {
         model(&run.model, &mut flags);
         limits(&run.limits, &mut flags);
         sandbox(&run.sandbox, &mut flags);
+        executor(&run.executor, &mut flags);
         flag(&mut flags, "workspace.mode", "--workspace", run.workspace.map(crate::args::Mode::name));
         flag(&mut flags, "workspace.apply", "--apply", run.apply.map(crate::args::ApplyWhen::name));
         Ok(Self {
@@ -115,6 +116,21 @@ fn flag(flags: &mut Vec<Flag>, key: &str, name: &str, value: Option<impl ToStrin
     if let Some(value) = value {
         flags.push(Flag { key: key.to_owned(), value: value.to_string(), name: name.to_owned() });
     }
+}
+
+/// What `forge chat …` means.
+pub(crate) fn chat_flags(chat: &Chat) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    model(&chat.model, &mut flags);
+    limits(&chat.limits, &mut flags);
+    sandbox(&chat.sandbox, &mut flags);
+    executor(&chat.executor, &mut flags);
+    flags
+}
+
+fn executor(executor: &ExecutorFlags, flags: &mut Vec<Flag>) {
+    flag(flags, "executor", "--executor", executor.executor.map(|name| name.name()));
+    flag(flags, "tools.mock", "--mock-tools", executor.mock_tools.then_some(true));
 }
 
 /// Which model, as flags.

@@ -66,6 +66,11 @@ pub fn tools() -> Vec<forge_types::ToolSpec> {
     forge_tools::builtin().list().cloned().collect()
 }
 
+/// Whether there is a provider of this name.
+pub fn is_provider(name: &str) -> bool {
+    forge_models::vendors::VENDORS.iter().any(|vendor| vendor.name == name)
+}
+
 /// All there is to say about a tool, for people.
 pub fn describe_tool(name: &str) -> Option<String> {
     forge_tools::builtin().describe(name)

@@ -213,9 +213,11 @@ async fn providers(
     } else if wish.provider.is_none() {
         match reach {
             Reach::Network => look_around(loaded, &mut providers).await?,
+            // A run would look; here what was seen lately has to do.
             Reach::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
                 if matches!(vendor.detect, Detect::Probe { .. }) {
-                    provider.access = Access::Here;
+                    let sick = provider.unhealthy.clone();
+                    provider.access = sick.map_or(Access::Here, Access::Missing);
                 }
             }),
         }

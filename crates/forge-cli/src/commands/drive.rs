@@ -76,7 +76,7 @@ pub(crate) async fn drive(
 
 /// Asks before a result goes into the repository, if the run's policy wants that and somebody is there to answer.
 /// Says whether something was applied.
-async fn ask_to_apply(session: &Session, forge: &Forge, shown: &Shown) -> Result<bool, CliError> {
+pub(super) async fn ask_to_apply(session: &Session, forge: &Forge, shown: &Shown) -> Result<bool, CliError> {
     let ui = &session.ui;
     let asks = shown.plan.as_ref().is_some_and(|plan| plan.sandbox.apply == ApplyPolicy::Ask);
     if !asks || !shown.summary.workspace.pending || shown.state.status != RunStatus::Completed {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod cancel;
+mod chat;
 mod completions;
 mod config;
 mod demo;
@@ -57,6 +58,7 @@ pub(crate) fn dispatch(cli: Cli) -> Exit {
 fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(run) => wait(run::run(session, run)),
+        Command::Chat(chat) => wait(chat::chat(session, chat)),
         Command::Status(status) => wait(status::status(session, status)),
         Command::List(list) => wait(list::list(session, list)),
         Command::Logs(logs) => wait(logs::logs(session, logs)),

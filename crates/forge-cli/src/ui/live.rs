@@ -185,6 +185,9 @@ impl Painter {
                 Message::Frame(LiveFrame::ExecOutput { line, .. }) if self.ui.volume == Volume::Verbose => {
                     self.ui.note(&format!("      {}", super::text::clean(&line)));
                 }
+                Message::Frame(LiveFrame::Debug { name, data }) => {
+                    self.ui.note(&super::text::clean(&format!("{name} {data}")));
+                }
                 Message::Frame(_) => {}
                 Message::Note(text) => self.ui.note(&text),
             }

@@ -8,6 +8,7 @@ mod progress;
 pub(crate) mod report;
 pub(crate) mod style;
 pub(crate) mod table;
+pub(crate) mod talk;
 pub(crate) mod text;
 
 use crate::error::CliError;

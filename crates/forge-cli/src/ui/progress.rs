@@ -133,6 +133,7 @@ impl Progress {
                 self.thinking = tail(&one_line(&self.thinking), 200);
                 Vec::new()
             }
+            LiveFrame::Debug { name, data } => vec![self.style.dim(&clean(&format!("{name} {data}")))],
             LiveFrame::ExecOutput { line, .. } => {
                 let line = clean(line).replace('\t', "    ");
                 if self.verbose {
