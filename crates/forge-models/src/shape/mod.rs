@@ -177,7 +177,7 @@ impl Shape {
     pub(crate) fn decoder(self, call: &Call<'_>) -> Box<dyn Decode> {
         match self {
             Self::OpenAi | Self::Scripted => Box::new(openai::Decoder::default()),
-            Self::Responses => Box::new(responses::Decoder::default()),
+            Self::Responses => Box::new(responses::Decoder::new(call)),
             Self::Anthropic => Box::new(anthropic::Decoder::new(call)),
             Self::Gemini => Box::new(gemini::Decoder::default()),
             Self::Ollama => Box::new(ollama::Decoder::default()),

@@ -34,6 +34,11 @@ struct Body<'a> {
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<TextForm<'a>>,
+    /// llama.cpp's own parameters: its server reads no `text.format`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json_schema: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -91,7 +96,8 @@ enum Item<'a> {
 pub(super) fn encode(call: &Call<'_>) -> Encoded {
     let request = call.request;
     let model = &request.route.model;
-    let form = call.json_by(Structured::Schema).or_else(|| call.json_by(Structured::Grammar));
+    let by_grammar = call.json_by(Structured::Grammar);
+    let grammar = by_grammar.and_then(|form| form.grammar.as_deref());
     let body = Body {
         model,
         stream: true,
@@ -100,7 +106,9 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
         max_output_tokens: request.settings.max_tokens,
         temperature: call.temperature(),
         top_p: call.top_p(),
-        text: form.map(|form| TextForm {
+        json_schema: by_grammar.filter(|_| grammar.is_none()).map(|form| &form.schema),
+        grammar,
+        text: call.json_by(Structured::Schema).map(|form| TextForm {
             format: SchemaForm {
                 r#type: "json_schema",
                 name: &form.name,
@@ -290,6 +298,14 @@ pub(super) struct Decoder {
     /// Whether text came for the message that is open.
     spoken: bool,
     refused: bool,
+    /// The reply's allowance: llama.cpp's server calls a reply complete that this has cut.
+    allowance: Option<u64>,
+}
+
+impl Decoder {
+    pub(super) fn new(call: &Call<'_>) -> Self {
+        Self { allowance: call.request.settings.max_tokens, ..Self::default() }
+    }
 }
 
 impl Decode for Decoder {
@@ -407,11 +423,14 @@ impl Decoder {
         }
         reply.model = response.model;
         reply.usage = response.usage.and_then(Counts::usage);
+        let used_up =
+            reply.usage.is_some_and(|usage| Some(usage.output) >= self.allowance.or(Some(u64::MAX)));
         let reason = response.incomplete_details.and_then(|details| details.reason);
         reply.finish = Some(match (response.status.as_deref(), reason.as_deref()) {
             (Some("incomplete"), Some("max_output_tokens")) => Finish::Length,
             (Some("completed") | None, _) if self.refused => Finish::Error,
             (Some("completed") | None, _) if reply.has_calls() => Finish::ToolCalls,
+            (Some("completed") | None, _) if used_up => Finish::Length,
             (Some("completed") | None, _) => Finish::Stop,
             _ => Finish::Error,
         });
