@@ -28,7 +28,8 @@ pub fn user(dirs: &Dirs) -> PathBuf {
 
 /// The store of a repository.
 pub fn project(repo: &Path) -> PathBuf {
-    repo.join(".forge").join(NAME)
+    // Without `.` in the middle, since it is shown.
+    repo.components().collect::<PathBuf>().join(".forge").join(NAME)
 }
 
 /// A file of the user's whose lock keeps the writers of a store apart; it lies in no repository.

@@ -177,7 +177,7 @@ impl Provider {
             return Ok(key);
         }
         let message = format!(
-            "provider `{}` has no key. Set {}, or choose a provider that needs none.",
+            "provider `{}` has no key. Set {1}, keep one with `forge secret set {1}`, or choose a provider that needs none.",
             self.vendor.name,
             self.vendor.key_env.first().copied().unwrap_or("its key")
         );

@@ -9,7 +9,7 @@ pub enum Error {
     /// The contents don't decrypt. The format can't tell a wrong passphrase from a damaged file.
     #[error(
         "the passphrase does not open {path}, or the file was damaged. Try again with the passphrase that it was \
-         made with; if that is lost, move the file away and set the secrets anew"
+         made with (FORGE_PASSPHRASE, or typed); if that is lost, move the file away and set the secrets anew"
     )]
     Unopened {
         /// The file.

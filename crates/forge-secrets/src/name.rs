@@ -5,7 +5,7 @@ const LONGEST_NAME: usize = 128;
 /// Longest value in bytes: keys are short, certificates are not.
 const LONGEST_VALUE: usize = 64 << 10;
 /// Values shorter than this show nothing of themselves.
-const SHOWN_FROM: usize = 12;
+const SHOWN_FROM: usize = 16;
 
 /// A name or a value that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,8 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
     }
     let near = name.trim().to_ascii_uppercase().replace(['-', '.', ' '], "_");
     // What was typed is not repeated: it may be the value.
-    let hint = if good(&near) && near.len() < 40 { format!(", such as {near}") } else { String::new() };
+    let plain = near.len() < 40 && !near.contains(|c: char| c.is_ascii_digit());
+    let hint = if good(&near) && plain { format!(", such as {near}") } else { String::new() };
     Err(BadName(format!(
         "a secret's name has capital letters, digits and underscores, like the variable that it stands for{hint}"
     )))

@@ -68,10 +68,11 @@ impl World {
     /// Points the provider of this shape at `server`; gives the flags that choose it.
     pub(crate) fn uses(&mut self, server: &ModelServer, shape: Shape) -> Vec<&'static str> {
         let (provider, prefix, key) = match shape {
-            Shape::OpenAi => ("openai", "OPENAI", true),
+            Shape::OpenAi | Shape::Responses => ("openai", "OPENAI", true),
             Shape::Anthropic => ("anthropic", "ANTHROPIC", true),
             Shape::Gemini => ("gemini", "GEMINI", true),
-            Shape::Ollama => ("ollama", "OLLAMA", false),
+            Shape::Ollama | Shape::Generate => ("ollama", "OLLAMA", false),
+            Shape::Completion => ("llama_cpp", "FORGE_PROVIDERS_LLAMA_CPP", false),
         };
         self.set(&format!("{prefix}_BASE_URL"), &server.base_url(shape));
         if key {

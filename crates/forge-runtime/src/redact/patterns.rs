@@ -65,7 +65,23 @@ pub(super) fn in_word(byte: u8) -> bool {
 
 /// Whether a key can begin here: in the middle of a word none does.
 fn at_boundary(bytes: &[u8], at: usize) -> bool {
-    at == 0 || !words(bytes[at - 1]) || after_colour(&bytes[..at])
+    at == 0 || !words(bytes[at - 1]) || after_colour(&bytes[..at]) || after_escape(&bytes[..at])
+}
+
+/// Whether a text ends with an escape of JSON or of a URL, whose last letter belongs to no word.
+fn after_escape(bytes: &[u8]) -> bool {
+    let hex = |bytes: &[u8], digits: usize| bytes.iter().rev().take(digits).all(u8::is_ascii_hexdigit);
+    match bytes {
+        [.., b'\\', b'n' | b'r' | b't' | b'b' | b'f'] | [.., b'\\', b'u', _, _, _, _] | [.., b'%', _, _] => {
+            let digits = match bytes {
+                [.., b'\\', b'u', _, _, _, _] => 4,
+                [.., b'%', _, _] => 2,
+                _ => 0,
+            };
+            hex(bytes, digits)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a text ends with a terminal's colour code, which ends with a letter and is no word.

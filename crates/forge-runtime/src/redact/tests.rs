@@ -81,6 +81,9 @@ fn keys_are_known_by_their_looks() {
     }
     assert_eq!(without_keys("AKIAIOSFODNN7EXAMPLE"), REDACTED);
     assert_eq!(without_keys(&format!("eyJhbGciOi.{body}.{body}")), REDACTED);
+    for before in ["\\n", "\\t", "\\u001b", "%20", "%3D", "=", "\"", "/"] {
+        assert_eq!(without_keys(&format!("{before}sk-{body}")), format!("{before}{REDACTED}"));
+    }
     assert_eq!(without_keys(&format!("\x1b[1msk-{body}\x1b[0m")), format!("\x1b[1m{REDACTED}\x1b[0m"));
     for text in [
         "task-0123456789abcdefghijABCDEFGHIJ",
