@@ -3,7 +3,7 @@
 use crate::{Error, Forge, executors, prices};
 use forge_config::{Classifier, Fallback, Loaded, Origin, Tiers};
 use forge_models::tiers;
-use forge_models::vendors::{Detect, KeyRule, VENDORS, Vendor};
+use forge_models::vendors::{Detect, KeyRule, OWN_SERVER, ROUTERS_SERVER, VENDORS, Vendor};
 use forge_policy::route::complexity::Thresholds;
 use forge_policy::route::escalation::Rung;
 use forge_policy::route::{
@@ -14,12 +14,6 @@ use forge_types::{Cooldown, ModelFacts, Reference, Route, Routing, Target, TaskK
 
 pub use forge_policy::route::Answer as Choice;
 
-/// A provider of which nothing is named goes by this name when only an address is.
-const OWN_SERVER: &str = "custom";
-/// Whom a router asks if nobody is named.
-const ROUTER_SERVER: &str = "llama_cpp";
-/// Whom a router asks if nobody is named (PROV-3).
-const ROUTERS_SERVER: &str = "llama_cpp";
 /// Milliseconds for which an answer of a provider says something about its health (PROV-10).
 pub(crate) const HEALTH_MS: u64 = 300_000;
 
@@ -188,7 +182,7 @@ pub(crate) fn wish(loaded: &Loaded) -> Wish {
         name.split_once('/').is_some_and(|(provider, _)| VENDORS.iter().any(|vendor| vendor.name == provider))
     };
     let local = crate::executors::routes(loaded) && !model.name.as_ref().is_some_and(names_one);
-    let usual = local.then(|| ROUTER_SERVER.to_owned());
+    let usual = local.then(|| ROUTERS_SERVER.to_owned());
     Wish { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
 }
 

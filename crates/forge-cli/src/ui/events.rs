@@ -5,7 +5,7 @@ use super::text::{clean, count, cut, dollars, duration, one_line, plural};
 use forge_types::wire::{
     BudgetChanged, BudgetLevel, ModelFailed, RunFinished, ToolCompleted, WaitRequested, WireData, WireEvent,
 };
-use forge_types::{RunId, RunStatus, WaitingFor};
+use forge_types::{RouteStage, RunId, RunStatus, WaitingFor};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -98,6 +98,13 @@ impl Story {
                     None => format!("turn {}", turn.n),
                 },
             )],
+            // What was expected is no news.
+            WireData::ModelRouted(routed)
+                if routed.stage == RouteStage::Availability && !routed.rejected.is_empty() =>
+            {
+                let text = format!("asking {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
+                vec![Line::new(Tone::Warn, text)]
+            }
             WireData::ModelRequested(asked) => match (asked.attempt, asked.delay_ms) {
                 (1, None) => Vec::new(),
                 (attempt, None) => vec![Line::new(Tone::Note, format!("asking again (attempt {attempt})"))],

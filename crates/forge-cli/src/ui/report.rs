@@ -33,6 +33,7 @@ pub(crate) fn facts(summary: &Summary, limits: Option<&Limits>, journal: &str) -
     let unknown = if summary.cost_known { "" } else { " and calls whose price is not known" };
     let ceiling = max(|l| dollars(l.max_cost.as_usd()));
     facts.push(("cost", format!("{}{unknown}{ceiling}", dollars(summary.cost_usd))));
+    facts.extend(compared(summary));
     facts.push(("tool calls", tools(summary)));
     facts.push(("files", files(&summary.files_modified)));
     facts.extend(workspace_facts(summary));
@@ -49,6 +50,15 @@ fn status_text(summary: &Summary) -> String {
         (RunStatus::Waiting, _, Some(what)) => format!("waiting ({})", what.name()),
         (status, ..) => status.name().to_owned(),
     }
+}
+
+/// What the reference model would have cost, where that says something.
+fn compared(summary: &Summary) -> Option<(&'static str, String)> {
+    let savings = summary.savings.as_ref().filter(|savings| savings.saved_usd.abs() >= 0.000_05)?;
+    let (word, amount) =
+        if savings.saved_usd < 0.0 { ("more", -savings.saved_usd) } else { ("less", savings.saved_usd) };
+    let there = dollars(savings.reference_usd);
+    Some(("compared", format!("about {} {word} than the same tokens at {} ({there})", dollars(amount), savings.reference)))
 }
 
 fn tools(summary: &Summary) -> String {

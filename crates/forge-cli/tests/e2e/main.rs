@@ -1,11 +1,13 @@
 //! The built program, driven from outside like a user does, against the scripted model server.
 
 mod bad_input;
+mod chat;
 mod containers;
 mod damage;
 mod demo;
 mod dice;
 mod durable;
+mod fallback;
 mod faults;
 mod harness;
 mod hostile;
@@ -13,10 +15,13 @@ mod jobs;
 mod kills;
 mod leftovers;
 mod login;
+mod models;
 mod picture;
 mod remains;
 mod reports;
+mod router;
 mod secrets;
+mod routing;
 mod setup;
 mod steps;
 mod storage;
