@@ -73,8 +73,22 @@ impl Session {
     /// The settings for `repo` with the keys that are kept in encrypted stores, if one could be needed; what the user
     /// should know of them goes to stderr.
     pub(crate) fn load_with_keys(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+        self.load_opened(repo, overlay, vault::unlock)
+    }
+
+    /// As [`Session::load_with_keys`], for a box without a run.
+    pub(crate) fn load_for_box(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+        self.load_opened(repo, overlay, vault::unlock_for_box)
+    }
+
+    fn load_opened(
+        &self,
+        repo: &Path,
+        overlay: &Overlay,
+        open: fn(&mut Loaded, vault::Ask<'_>) -> Result<(), vault::VaultError>,
+    ) -> Result<Loaded, CliError> {
         let mut loaded = self.load_silently(repo, overlay)?;
-        let opened = vault::unlock(&mut loaded, &mut |path, tried| self.passphrase(path, tried));
+        let opened = open(&mut loaded, &mut |path, tried| self.passphrase(path, tried));
         for notice in &loaded.notices {
             self.ui.warn(&crate::ui::text::clean(&notice.message));
         }

@@ -4,7 +4,7 @@
 //! nobody is asked for a passphrase.
 
 use forge_config::stores;
-use forge_config::{Dirs, Loaded, Notice, NoticeKind, Secret, SecretOrigin};
+use forge_config::{Dirs, ExecutorName, Loaded, Notice, NoticeKind, Secret, SecretOrigin};
 use forge_secrets::{ExposeSecret as _, Links, SecretString, Store, Values};
 use forge_types::Class;
 use std::path::{Path, PathBuf};
@@ -241,15 +241,35 @@ fn open_one(
 
 /// Whether a key may be needed that a store could hold.
 fn is_needed(loaded: &Loaded) -> bool {
-    // Without a provider the first that has a key is asked.
-    wanted(loaded).is_none_or(|provider| wants_key(loaded, provider))
-        || !loaded.settings.egress.keys.is_empty()
+    let settings = &loaded.settings;
+    let asks_a_model = matches!(settings.executor, ExecutorName::React | ExecutorName::Router);
+    let named = wanted(loaded);
+    let others = settings.model.fallbacks.iter().map(String::as_str).chain(
+        [&settings.routing.simple_model, &settings.routing.medium_model, &settings.routing.complex_model]
+            .into_iter()
+            .flatten()
+            .map(String::as_str),
+    );
+    // `provider:model` and `provider/model`.
+    let mut providers = named.into_iter().chain(others.filter_map(|text| text.split([':', '/', ' ']).next()));
+    let wants_key = named.is_none() || providers.any(|provider| wants_key(loaded, provider));
+    (asks_a_model && wants_key) || !settings.egress.keys.is_empty()
 }
 
-/// The provider that the settings name. An address alone means a server of the user's own.
+/// As [`unlock`], for a box without a run: only the keys of its proxy count.
+///
+/// # Errors
+/// As [`unlock`].
+pub fn unlock_for_box(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultError> {
+    if loaded.settings.egress.keys.is_empty() { Ok(()) } else { open_all(loaded, ask) }
+}
+
+/// The provider that is asked first; `None`: the first one that has a key. An address alone means a server of the
+/// user's own, and a router asks a local one.
 fn wanted(loaded: &Loaded) -> Option<&str> {
     let model = &loaded.settings.model;
-    model.provider.as_deref().or(model.base_url.as_ref().map(|_| "custom"))
+    let local = (loaded.settings.executor == ExecutorName::Router).then_some("llama_cpp");
+    model.provider.as_deref().or(model.base_url.as_ref().map(|_| "custom")).or(local)
 }
 
 fn wants_key(loaded: &Loaded, provider: &str) -> bool {

@@ -48,6 +48,7 @@ const BELOW: &[&str] = &[
     ".config/gh/hosts.yml",
     ".gem/credentials",
     ".azure/accesstokens.json",
+    ".forge/secrets.enc",
 ];
 /// Endings of key stores.
 const ENDINGS: &[&str] = &[".key", ".p12", ".pfx", ".jks", ".keystore", ".ppk", ".kdbx"];

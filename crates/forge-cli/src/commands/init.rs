@@ -57,7 +57,7 @@ pub(crate) fn init(session: &Session, args: Init) -> Result<Exit, CliError> {
 /// Providers whose keys are set.
 fn keys(session: &Session) -> Vec<&'static str> {
     let loaded = session.load_silently(Path::new("."), &Overlay::default());
-    KEYED.into_iter().filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.get(name).is_some())).collect()
+    KEYED.into_iter().filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.can_ask(name))).collect()
 }
 
 /// Asks for a provider where somebody can answer; no answer leaves the choice to the keys that are set.

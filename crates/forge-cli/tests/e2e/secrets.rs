@@ -242,3 +242,17 @@ fn holding(folder: &std::path::Path, needle: &[u8], found: &mut Vec<std::path::P
         }
     }
 }
+
+#[test]
+fn tools_see_neither_the_store_nor_the_passphrase() {
+    let mut world = world();
+    let command = serde_json::json!({"command": "wc -c < .forge/secrets.enc; env | grep -c PASSPHRASE"});
+    let server = serve(&mut world, Script::of([Reply::call("run_command", command), Reply::text("Seen.")]));
+    keep(&world, &["OPENAI_API_KEY", "--local"], KEY);
+    let before = std::fs::read(world.repo().join(".forge/secrets.enc")).unwrap();
+    world.run(&FLAGS, "Look").exits(0);
+    let result = server.calls()[1].last_tool_result().unwrap_or_default().to_owned();
+    let counts: Vec<&str> = result.lines().filter(|line| line.trim().parse::<u32>().is_ok()).collect();
+    assert!(!counts.is_empty() && counts.iter().all(|count| count.trim() == "0"), "{result}");
+    assert_eq!(std::fs::read(world.repo().join(".forge/secrets.enc")).unwrap(), before);
+}

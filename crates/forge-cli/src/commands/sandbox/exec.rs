@@ -40,7 +40,7 @@ pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError
     let named = repos(session, &args.repo);
     let all = named.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?;
     let (repo, more) = all.split_first().ok_or_else(|| CliError::usage("there is no repository"))?;
-    let loaded = session.load(repo, &Overlay { flags: flags(&args), env_file: None })?;
+    let loaded = session.load_for_box(repo, &Overlay { flags: flags(&args), env_file: None })?;
     // Nothing of it is kept: no run is made.
     let forge = Forge::open(&loaded)?;
     let timeout = args.timeout.map(Duration::from_secs);
