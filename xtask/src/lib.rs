@@ -71,6 +71,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("crate-table", docs::crate_table),
     ("links", docs::links),
     ("hosts-and-paths", text::forbidden),
+    ("vendors", text::vendors),
 ];
 
 /// Runs every rule and returns all findings, sorted by place.

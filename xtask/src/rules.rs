@@ -100,6 +100,10 @@ pub struct Rules {
     pub banned_names: Vec<String>,
     /// Strings that may appear nowhere in the tree; each is written in pieces so that the list is not its own finding.
     pub forbidden_texts: Vec<String>,
+    /// Names of vendors of models.
+    pub vendors: Vec<String>,
+    /// The only crates whose sources may hold such a name as a string.
+    pub vendor_crates: Vec<String>,
 }
 
 impl Rules {
@@ -135,6 +139,8 @@ impl Rules {
             unsafe_crates: strings(names, "unsafe_code")?,
             banned_names: strings(names, "banned")?,
             forbidden_texts: pieces(table(root, "text")?)?,
+            vendors: strings(table(root, "vendors")?, "names")?,
+            vendor_crates: strings(table(root, "vendors")?, "only")?,
         })
     }
 }

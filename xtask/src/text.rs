@@ -1,4 +1,4 @@
-//! Strings that must appear nowhere: hosts of registries and paths of one machine.
+//! Strings that must appear nowhere, such as paths of one machine, or in a few places only: names of vendors.
 
 use crate::{Rules, Tree, Violation};
 
@@ -14,6 +14,29 @@ pub(crate) fn forbidden(tree: &Tree, rules: &Rules) -> Vec<Violation> {
                 let message =
                     format!("names `{banned}`: hosts of registries and paths of one machine stay out");
                 found.push(Violation::new(path, number + 1, "hosts-and-paths", message));
+            }
+        }
+    }
+    found
+}
+
+/// What a vendor of models needs is a row of a table, so that no decision hangs on its name. Tests may name them.
+pub(crate) fn vendors(tree: &Tree, rules: &Rules) -> Vec<Violation> {
+    let names: Vec<String> = rules.vendors.iter().map(|name| format!("\"{name}\"")).collect();
+    let mut found = Vec::new();
+    for (path, text) in tree.rust_files().filter(|(path, _)| path.contains("/src/")) {
+        let of = tree.package_of(path);
+        if of.is_none_or(|package| rules.vendor_crates.contains(&package.name)) {
+            continue;
+        }
+        let own = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+        for (number, line) in own.filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for name in names.iter().filter(|name| line.contains(name.as_str())) {
+                let message = format!(
+                    "names the vendor {name}: vendors are rows of tables in {:?}",
+                    rules.vendor_crates
+                );
+                found.push(Violation::new(path, number + 1, "vendors", message));
             }
         }
     }

@@ -120,6 +120,11 @@ pub struct Vendor {
     pub models_path: &'static str,
 }
 
+/// Who is meant when nothing is named but an address: a server of the user's own.
+pub const OWN_SERVER: &str = "custom";
+/// Whom a router asks if nobody is named (PROV-3).
+pub const ROUTERS_SERVER: &str = "llama_cpp";
+
 /// What OpenAI serves, and those who follow it.
 const OPENAI_ENDPOINTS: &[Endpoint] = &[
     native("/chat/completions", Shape::OpenAi),

@@ -50,6 +50,7 @@ tidy! {
     architecture_lists_every_crate => "crate-table",
     links_lead_somewhere => "links",
     no_hosts_and_no_machine_paths => "hosts-and-paths",
+    vendors_are_data => "vendors",
 }
 
 /// Reading the tree must not silently come back empty.

@@ -58,6 +58,10 @@ port_methods = 2
 
 [text]
 forbidden = [["forbidden", ".example"]]
+
+[vendors]
+names = ["acme"]
+only = ["adapter"]
 "#;
 
 const NOUNS: &str = "//! Nouns.\npub enum Kind { A, B }\npub enum Wire { A, B }\n";
@@ -331,4 +335,13 @@ fn forbidden_texts_are_found_outside_the_lock_file() {
     let text = "one\nfetch https://forbidden.example/x\n";
     one(&[("scripts/a.txt", text)], "scripts/a.txt:2: [hosts-and-paths]", "`forbidden.example`");
     assert_eq!(findings(&[("Cargo.lock", text)]), Vec::<String>::new());
+}
+
+#[test]
+fn vendors_are_named_in_their_tables_only() {
+    let code = "//! Docs.\nconst A: &str = \"acme\";\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [vendors]", "rows of tables");
+    let fine = "//! Docs.\n// \"acme\"\n#[cfg(test)]\nmod tests {\n    const A: &str = \"acme\";\n}\n";
+    assert_eq!(findings(&[("crates/nouns/src/a.rs", fine)]), Vec::<String>::new());
+    assert_eq!(findings(&[("crates/adapter/src/a.rs", code)]), Vec::<String>::new());
 }
