@@ -8,8 +8,8 @@ use crate::{Error, rundir};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
 use forge_types::record::{self, RunRecord, Summary};
 use forge_types::{
-    Command, CommandId, Created, Event, EventKind, Limits, Message, Payload, Plan, RunId, RunState, RunStatus, Seq,
-    Source,
+    Command, CommandId, Created, Event, EventKind, Limits, Message, Payload, Plan, RunId, RunState,
+    RunStatus, Seq, Source,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,9 +120,18 @@ impl Forge {
             return Err(Error::Invalid { what });
         }
         let run = RunId::generate();
-        let plan_bytes = serde_json::to_vec(plan)
-            .map_err(|error| Error::Internal { what: format!("a plan can't be written: {error}") })?;
-        let blob = Blob::new(plan_bytes);
+        let unwritten =
+            |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
+        let mut text = serde_json::to_string(plan).map_err(unwritten)?;
+        // Somebody may have written a key into a prompt or an address of the configuration.
+        let clean = self.parts.redactor.cleaned(&text);
+        let cleaned: Option<Plan> =
+            clean.as_deref().map(serde_json::from_str).transpose().map_err(unwritten)?;
+        let plan = cleaned.as_ref().unwrap_or(plan);
+        if let Some(clean) = clean {
+            text = clean;
+        }
+        let blob = Blob::new(text.into_bytes());
         let created = Created {
             task: Payload::Inline(new.task),
             repo: new.repo,

@@ -185,6 +185,8 @@ fn no_key_is_seen_in_arguments_logs_events_or_errors() {
     );
     keep(&world, &["OPENAI_API_KEY"], KEY);
     world.set("FORGE_LOGGING_LEVEL", "trace");
+    // Somebody put it into a prompt as well.
+    world.set("FORGE_AGENT_SYSTEM_PROMPT", &format!("The key is {KEY}."));
     let running = world.start(&[&["run", "Show the key", "-vv"], &FLAGS[..]].concat());
     // Everything that any process was started with or has in its environment while the run goes on.
     let mut seen = String::new();

@@ -113,6 +113,11 @@ impl Redactor {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The text without secrets, if it held any.
+    pub fn cleaned(&self, text: &str) -> Option<String> {
+        self.known().clean(text)
+    }
+
     /// Takes secrets out of a text.
     pub fn text(&self, text: &mut String) {
         if let Some(clean) = self.known().clean(text) {
