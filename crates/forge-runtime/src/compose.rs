@@ -134,7 +134,13 @@ impl Forge {
             plan.sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
         }
         let facts = match executors::memory(&plan, &self.parts().clock) {
-            Some(memory) => memory.get_facts().await,
+            Some(memory) => {
+                let remembered = memory.recall().await;
+                if let Some(warning) = remembered.warning {
+                    tracing::warn!("{warning}");
+                }
+                remembered.facts
+            }
             None => Vec::new(),
         };
         plan.system = executors::system(&plan, settings.agent.system_prompt.as_deref(), &facts);

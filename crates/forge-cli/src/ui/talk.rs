@@ -68,6 +68,8 @@ impl Talk {
         let lines = said.story.tell(event);
         let shown = match &event.data {
             WireData::RunCreated(_) | WireData::RunFinished(_) | WireData::ModelCompleted(_) => false,
+            // The end of the turn says it.
+            WireData::ModelFailed(failed) => failed.retryable,
             WireData::ToolCompleted(done) => !ANSWERING.contains(&done.tool.as_str()),
             _ => true,
         };

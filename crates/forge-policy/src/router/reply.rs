@@ -3,7 +3,7 @@
 use super::parse::{How, RouterDecision, parse};
 use super::{CHAT, CODE};
 use forge_types::{
-    Finish, ModelReply, Opaque, ParamSpec, ParamType, Part, PartKind, Payload, ToolCall, ToolSpec,
+    Finish, ModelReply, Opaque, ParamSpec, ParamType, Part, PartKind, Payload, ToolAccess, ToolCall, ToolSpec,
 };
 use serde_json::{Map, Value};
 
@@ -19,10 +19,11 @@ pub fn offered(enabled: Vec<ToolSpec>) -> Vec<ToolSpec> {
     tools
 }
 
-/// The required parameters, if a text can fill them: one or two, all of them texts.
+/// The required parameters, if a text can fill them: one, or a pair of a tool that only notes it down.
 fn texts(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
     let required: Vec<_> = tool.params.iter().filter(|param| param.required).collect();
-    let fits = (1..=2).contains(&required.len()) && required.iter().all(|p| p.kind == ParamType::String);
+    let most = if tool.access == ToolAccess::Nothing { 2 } else { 1 };
+    let fits = (1..=most).contains(&required.len()) && required.iter().all(|p| p.kind == ParamType::String);
     fits.then_some(required)
 }
 

@@ -42,9 +42,11 @@ fn own_reply(parts: Vec<Part>, finish: Finish, plan: &Plan) -> ModelReply {
     ModelReply { parts, usage, model: plan.route.model.clone(), finish, latency_ms: 0 }
 }
 
-/// The canned reply of a turn. One that names a tool as a router does is a call of it.
-pub(super) fn canned(plan: &Plan, replies: &[String], iteration: u32) -> ModelReply {
-    let at = (iteration.max(1) as usize - 1) % replies.len().max(1);
+/// The canned reply of a turn: the first one where nothing was answered before. One that names a tool as a router does
+/// is a call of it.
+pub(super) fn canned(plan: &Plan, replies: &[String], request: &ModelRequest) -> ModelReply {
+    let answered = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
+    let at = answered % replies.len().max(1);
     let text = replies.get(at).cloned().unwrap_or_default();
     let reply = own_reply(vec![Part::text(text.clone())], Finish::Stop, plan);
     let (routed, decision) = router::routed(reply.clone(), &plan.tools);

@@ -107,7 +107,7 @@ impl Performer {
             Executor::Router { debug, .. } => self.route(call, request, deltas, *debug).await,
             Executor::Subprocess { .. } => Ok(agents::program_call(&self.plan, &request)),
             Executor::Stub { replies } => {
-                let reply = agents::canned(&self.plan, replies, call.iteration);
+                let reply = agents::canned(&self.plan, replies, &request);
                 reply.texts().for_each(|text| deltas.text(text));
                 Ok(reply)
             }

@@ -63,7 +63,7 @@ struct Chatting<'a> {
 pub(crate) async fn chat(session: &Session, args: Chat) -> Result<Exit, CliError> {
     let repo = check_repo(&args.repo.as_ref().map_or(session.cwd.clone(), |repo| session.cwd.join(repo)))?;
     let overlay = Overlay { flags: chat_flags(&args), env_file: args.env.clone() };
-    let loaded = session.load(&repo, &overlay)?;
+    let loaded = session.load_with_keys(&repo, &overlay)?;
     crate::logging::start(&loaded, session.verbose);
     let forge = Forge::open_to_run(&loaded, &repo)?;
     let conversation = Conversation::open(forge.clone(), &loaded, &repo).await?;
@@ -251,7 +251,7 @@ impl Chatting<'_> {
             let more = summary.files_modified.len().saturating_sub(files.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             ui.note(&format!(
-                "changed: {}{more} (forge undo {} takes it back)",
+                "changed: {}{more} (forge undo {} --to 0 takes it back)",
                 files.join(", "),
                 answer.run
             ));
