@@ -170,19 +170,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     if let Some(value) = variables.allowed(&settings.git.token_env).filter(|value| !value.is_empty()) {
         secrets.insert(secrets::PULL_REQUESTS, Secret::new(value), settings.git.token_env.clone());
     }
-    let passphrase =
-        variables.allowed(stores::PASSPHRASE).filter(|phrase| !phrase.is_empty()).map(Secret::new);
-    // A shorter one may be an ordinary word, without which texts would be mangled.
-    passphrase
-        .iter()
-        .filter(|phrase| phrase.expose().len() >= 12)
-        .for_each(|phrase| secrets.hide(phrase.clone()));
-    let logins = dirs.data.join("credentials");
-    for provider in settings.providers.keys() {
-        if logins.join(format!("{provider}.json")).exists() {
-            secrets.log_in(provider);
-        }
-    }
+    let passphrase = around(&mut secrets, &variables, &dirs, &settings);
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
     notices.extend(checks::surroundings(&dirs, &sources.repo, standing));
@@ -316,6 +304,27 @@ impl Variables<'_> {
         let place = format!("{}:{}", self.sources.env_file.as_ref()?.display(), found.line);
         Some(crate::layers::refusal(name, &place, None, standing))
     }
+}
+
+/// What stands beside the keys: the passphrase of the stores, and which logins there are.
+fn around(
+    secrets: &mut Secrets,
+    variables: &Variables<'_>,
+    dirs: &Dirs,
+    settings: &Settings,
+) -> Option<Secret> {
+    for provider in settings.providers.keys() {
+        if dirs.data.join("credentials").join(format!("{provider}.json")).exists() {
+            secrets.log_in(provider);
+        }
+    }
+    let passphrase = variables.allowed(stores::PASSPHRASE).filter(|phrase| !phrase.is_empty());
+    let passphrase = passphrase.map(Secret::new)?;
+    // A shorter one may be an ordinary word, without which texts would be mangled.
+    if passphrase.expose().len() >= 12 {
+        secrets.hide(passphrase.clone());
+    }
+    Some(passphrase)
 }
 
 /// The providers' keys.

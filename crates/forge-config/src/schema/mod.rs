@@ -20,7 +20,7 @@ pub(crate) use near::nearest;
 /// Every key.
 pub const KEYS: &[Key] = &ALL;
 
-const ALL: [Key; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()] = {
+static ALL: [Key; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()] = {
     let mut all = [table::KEYS[0]; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()];
     let mut at = 0;
     while at < all.len() {
