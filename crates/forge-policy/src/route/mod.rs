@@ -6,6 +6,8 @@
 pub mod complexity;
 pub mod escalation;
 mod stages;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 pub use stages::{Alternative, Answer, Classified, Pin, Question, TierModels, choose};
@@ -188,7 +190,7 @@ fn split(wish: &Wish, providers: &[Provider]) -> (Option<String>, Option<String>
 }
 
 #[cfg(test)]
-mod tests {
+mod base_tests {
     use super::*;
 
     fn providers(usable: &[&str]) -> Vec<Provider> {

@@ -387,7 +387,9 @@ impl Stages<'_, '_> {
                 all.extend(configured.iter().cloned());
             }
             None => {
-                let others = question.providers.iter().filter(|provider| provider.is_usable());
+                let listed = |name: &str| all.iter().any(|one| one.route.provider == name);
+                let others =
+                    question.providers.iter().filter(|other| other.is_usable() && !listed(&other.name));
                 let model = |provider: &Provider| match question.tiers {
                     Some(_) => default_of(provider, tier),
                     None => provider
@@ -395,7 +397,8 @@ impl Stages<'_, '_> {
                         .clone()
                         .map(|model| Route { provider: provider.name.clone(), model }),
                 };
-                all.extend(others.filter_map(model).map(plain));
+                let others: Vec<_> = others.filter_map(model).map(plain).collect();
+                all.extend(others);
             }
         }
         all

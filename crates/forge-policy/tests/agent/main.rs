@@ -4,7 +4,7 @@
 //! each decision is written down. `model:` lines settle the open model call, `tool:` lines the first open tool call.
 
 use expect_test::{Expect, expect};
-use forge_policy::agent::{Decision, decide};
+use forge_policy::agent::{Decision, decide_beside};
 use forge_types::*;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ struct World {
     plan: Plan,
     state: RunState,
     now: Timestamp,
+    /// Providers that are left alone.
+    cooling: Vec<Cooldown>,
     log: String,
 }
 
@@ -68,7 +70,7 @@ impl World {
     fn new(plan: Plan) -> Self {
         let run = RunId::from_u128(7);
         let state = RunState::new(run);
-        let mut world = Self { plan, state, now: Timestamp::from_micros(0), log: String::new() };
+        let mut world = Self { plan, state, now: Timestamp::from_micros(0), cooling: Vec::new(), log: String::new() };
         world.push(EventKind::Created(Box::new(Created {
             task: "do it".into(),
             repo: PathBuf::from("/r"),
@@ -105,7 +107,7 @@ impl World {
     /// Decides until nothing new follows and writes it down.
     fn decide(&mut self) {
         for _ in 0..50 {
-            let decision = decide(&self.state, &self.plan, self.now);
+            let decision = decide_beside(&self.state, &self.plan, &self.cooling, self.now);
             self.note(&decision);
             if decision.is_quiet() {
                 return;
@@ -153,11 +155,17 @@ impl World {
             let after =
                 start.what.not_before().map_or_else(String::new, |t| format!(" at {}", t.as_micros() / 1000));
             let _ = match &start.what {
-                Effect::CallModel(call) => writeln!(
-                    log,
-                    "  ask #{} turn {}.{} max {}{after}",
-                    start.effect, call.iteration, call.attempt, call.max_tokens
-                ),
+                Effect::CallModel(call) => {
+                    let whom = match call.target {
+                        0 => String::new(),
+                        _ => format!(" {}", self.plan.target(call.target).route),
+                    };
+                    writeln!(
+                        log,
+                        "  ask{whom} #{} turn {}.{} max {}{after}",
+                        start.effect, call.iteration, call.attempt, call.max_tokens
+                    )
+                }
                 Effect::RunTool(run) => {
                     writeln!(
                         log,
@@ -206,12 +214,28 @@ impl World {
                 let limits = Limits { max_iterations: 99, ..self.plan.limits };
                 self.command(Command::Resume { limits: Some(limits) });
             }
+            "cool" => self.cool(rest),
+            "warm" => self.cooling.clear(),
             "after" => {
                 let ms: u64 = rest.parse().expect("milliseconds");
                 self.now = self.now.after(Duration::from_millis(ms));
             }
             other => panic!("what is `{other}`?"),
         }
+    }
+
+    /// `p 60`: that provider is left alone for so many seconds.
+    fn cool(&mut self, text: &str) {
+        let (provider, seconds) = text.split_once(' ').expect("a provider and seconds");
+        self.cooling.push(Cooldown {
+            provider: provider.into(),
+            failures: 1,
+            reason: ErrorKind::RateLimit,
+            message: "429".into(),
+            since: self.now,
+            until: self.now.after(Duration::from_secs(seconds.parse().expect("seconds"))),
+            credential: String::new(),
+        });
     }
 
     fn command(&mut self, command: Command) {
@@ -279,6 +303,7 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
     expected.assert_eq(&tell(plan, story).log);
 }
 
+mod fallback;
 mod limits;
 mod replies;
 mod stories;
