@@ -13,6 +13,7 @@ cargo build --locked --release --bin forge
 cargo build --locked --release --package forge-testkit --bin forge-model-server
 cargo build --locked --release --package forge-sandbox --bin forge-sandbox-bench
 cargo build --locked --release --package forge-snapshot --bin forge-snapshot-bench
+cargo build --locked --release --package forge-models --example sse_speed
 
 # A peer from PyPI. `mcp` is imported by its model library without being one of its requirements.
 peer="mini-swe-agent==2.4.6"
@@ -40,3 +41,5 @@ python3 scripts/bench/report.py --forge "$target/release/forge" \
     --server "$target/release/forge-model-server" --peer "$bench/peer/bin/mini" --folder "$bench" "$@"
 python3 scripts/bench/boxes.py --boxes "$target/release/forge-sandbox-bench" \
     --snapshots "$target/release/forge-snapshot-bench" --folder "$bench" "${image[@]}"
+# Streams of providers taken apart, on one core: wanted are 500 MB/s.
+"$target/release/examples/sse_speed"

@@ -1,8 +1,8 @@
 //! Server-sent events and newline-delimited JSON, taken apart while the bytes arrive.
 //!
 //! The grammar is that of the WHATWG HTML standard, "Parsing an event stream", without what no provider uses
-//! (`id`, `retry`). Pieces may end anywhere: inside a character, a field name, a line end. One copy per payload
-//! byte, no allocation per event once the buffers have grown.
+//! (`id`, `retry`). Pieces may end anywhere: inside a character, a field name, a line end. An event that is whole within
+//! a piece is handed out where it lies; others are copied once, into buffers that stay.
 
 use std::ops::ControlFlow;
 
@@ -40,29 +40,45 @@ impl Lines {
         take: &mut impl FnMut(&[u8]) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TooLong> {
         while !bytes.is_empty() {
-            if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
-                bytes = &bytes[1..];
-                continue;
-            }
-            let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) else {
-                self.keep(bytes)?;
-                break;
-            };
-            self.after_cr = bytes[end] == b'\r';
-            let flow = if self.partial.is_empty() {
-                take(&bytes[..end])
-            } else {
-                self.keep(&bytes[..end])?;
-                let flow = take(&self.partial);
-                self.partial.clear();
-                flow
-            };
+            let (flow, rest) = self.next(bytes, take)?;
             if flow.is_break() {
                 return Ok(flow);
             }
-            bytes = &bytes[end + 1..];
+            bytes = rest;
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Hands the first complete line to `take`, if there is one; gives back what stands behind it.
+    fn next<'b, B>(
+        &mut self,
+        mut bytes: &'b [u8],
+        take: &mut impl FnMut(&[u8]) -> ControlFlow<B>,
+    ) -> Result<(ControlFlow<B>, &'b [u8]), TooLong> {
+        if std::mem::take(&mut self.after_cr)
+            && let Some(rest) = bytes.strip_prefix(b"\n")
+        {
+            bytes = rest;
+        }
+        let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) else {
+            self.keep(bytes)?;
+            return Ok((ControlFlow::Continue(()), &[]));
+        };
+        self.after_cr = bytes[end] == b'\r';
+        let flow = if self.partial.is_empty() {
+            take(&bytes[..end])
+        } else {
+            self.keep(&bytes[..end])?;
+            let flow = take(&self.partial);
+            self.partial.clear();
+            flow
+        };
+        Ok((flow, &bytes[end + 1..]))
+    }
+
+    /// Whether the next byte begins a line.
+    fn is_between(&self) -> bool {
+        self.partial.is_empty() && !self.after_cr
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
@@ -98,9 +114,13 @@ impl Fields {
         if line.is_empty() {
             return self.dispatch(take);
         }
-        let (field, value) = match memchr::memchr(b':', line) {
-            Some(at) => (&line[..at], &line[at + 1..]),
-            None => (line, &[][..]),
+        // Nearly every line is one of data: it is known without looking for the colon.
+        let (field, value) = match line.strip_prefix(b"data:") {
+            Some(value) => (&b"data"[..], value),
+            None => match memchr::memchr(b':', line) {
+                Some(at) => (&line[..at], &line[at + 1..]),
+                None => (line, &[][..]),
+            },
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
@@ -161,9 +181,46 @@ impl Sse {
         mut take: impl FnMut(Event<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TooLong> {
         let Self { lines, fields } = self;
-        let flow = lines.push(bytes, &mut |line| fields.line(line, &mut take))?;
-        if fields.too_long { Err(TooLong) } else { Ok(flow) }
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            if fields.begun && !fields.any && fields.name.is_empty() && lines.is_between() {
+                while let Some((event, rest)) = whole_event(bytes) {
+                    bytes = rest;
+                    let flow = take(event);
+                    if flow.is_break() {
+                        return Ok(flow);
+                    }
+                }
+            }
+            let (flow, rest) = lines.next(bytes, &mut |line| fields.line(line, &mut take))?;
+            if fields.too_long {
+                return Err(TooLong);
+            }
+            if flow.is_break() {
+                return Ok(flow);
+            }
+            bytes = rest;
+        }
+        Ok(ControlFlow::Continue(()))
     }
+}
+
+/// The event at the beginning of `bytes` if it is one in the form that nearly all have: at most a name, one line of
+/// data, an empty line, each ended by a line feed. What stands behind it comes with it.
+fn whole_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
+    let (name, rest) = match bytes.strip_prefix(b"event:") {
+        Some(rest) => line_of(rest)?,
+        None => (&[][..], bytes),
+    };
+    let (data, rest) = line_of(rest.strip_prefix(b"data:")?)?;
+    Some((Event { name, data }, rest.strip_prefix(b"\n")?))
+}
+
+/// A field's value up to its line feed, and what stands behind that.
+fn line_of(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr2(b'\n', b'\r', bytes).filter(|end| bytes[*end] == b'\n' && *end <= LONGEST)?;
+    let value = &bytes[..end];
+    Some((value.strip_prefix(b" ").unwrap_or(value), &bytes[end + 1..]))
 }
 
 /// A splitter of newline-delimited JSON.
