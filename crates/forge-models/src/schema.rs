@@ -301,3 +301,118 @@ const fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "object",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn fits(schema: &Value, good: &[Value], bad: &[Value]) {
+        supported(schema).unwrap();
+        for value in good {
+            check(schema, value).unwrap();
+        }
+        for value in bad {
+            assert!(check(schema, value).is_err(), "{value} fits {schema}");
+        }
+    }
+
+    #[test]
+    fn keywords_mean_what_the_standard_says() {
+        fits(
+            &json!({"type": "integer"}),
+            &[json!(1), json!(-3), json!(2.0)],
+            &[json!(1.5), json!("1"), json!(null)],
+        );
+        fits(&json!({"type": ["string", "null"]}), &[json!("x"), json!(null)], &[json!(1)]);
+        fits(&json!({"enum": ["a", 1, null]}), &[json!("a"), json!(1), json!(null)], &[json!("b")]);
+        fits(&json!({"const": {"a": 1}}), &[json!({"a": 1})], &[json!({"a": 2})]);
+        fits(
+            &json!({"minimum": 1, "exclusiveMaximum": 3}),
+            &[json!(1), json!(2.9), json!("x")],
+            &[json!(0), json!(3)],
+        );
+        fits(&json!({"multipleOf": 0.1}), &[json!(0.3), json!(2)], &[json!(0.35)]);
+        fits(
+            &json!({"minLength": 2, "maxLength": 3}),
+            &[json!("üü"), json!("abc")],
+            &[json!("a"), json!("abcd")],
+        );
+        fits(
+            &json!({"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}, "uniqueItems": true}),
+            &[json!([]), json!(["a"]), json!(["a", 1, 2])],
+            &[json!([1]), json!(["a", "b"]), json!(["a", 1, 1])],
+        );
+        fits(
+            &json!({"type": "object", "properties": {"a": true}, "required": ["a"], "additionalProperties": {"type": "integer"}}),
+            &[json!({"a": "any"}), json!({"a": 1, "b": 2})],
+            &[json!({}), json!({"a": 1, "b": "x"})],
+        );
+        fits(
+            &json!({"anyOf": [{"type": "string"}, {"minimum": 5, "type": "number"}]}),
+            &[json!("a"), json!(5)],
+            &[json!(4)],
+        );
+        fits(&json!({"oneOf": [{"type": "integer"}, {"minimum": 5}]}), &[json!(4), json!(5.5)], &[json!(6)]);
+        fits(&json!({"not": {"type": "string"}}), &[json!(1)], &[json!("a")]);
+        fits(&json!({"allOf": [{"minimum": 1}, {"maximum": 2}]}), &[json!(1.5)], &[json!(3)]);
+    }
+
+    #[test]
+    fn references_lead_within_the_schema() {
+        let tree = json!({
+            "$ref": "#/$defs/node",
+            "$defs": {"node": {
+                "type": "object",
+                "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+                "required": ["next"],
+            }},
+        });
+        fits(&tree, &[json!({"next": {"next": null}})], &[json!({"next": {"next": 1}}), json!({})]);
+        let endless = json!({"$ref": "#"});
+        assert!(check(&endless, &json!(1)).unwrap_err().contains("no end"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        for (schema, place) in [
+            (json!({"pattern": "a"}), "/pattern"),
+            (json!({"properties": {"x": {"if": {}}}}), "/properties/x/if"),
+            (json!({"anyOf": [7]}), "/anyOf"),
+            (json!({"properties": []}), "/properties"),
+            (json!({"$ref": "http://elsewhere"}), "elsewhere"),
+            (json!("string"), "the value"),
+        ] {
+            let said = supported(&schema).unwrap_err();
+            assert!(said.contains(place), "{said}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "(type|object|items|#/\\$defs/a|[a-z]{0,4})".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let name =
+                "(type|enum|const|items|anyOf|properties|required|\\$ref|\\$defs|not|minimum|maxItems|a)";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::hash_map(name, inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_schema_and_no_value_make_it_panic(schema in any_json(), value in any_json()) {
+            let _ = supported(&schema);
+            let _ = check(&schema, &value);
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use forge_types::{Message, ModelRequest, PartKind, ReplyFormat};
@@ -59,6 +60,11 @@ impl Counter {
     /// Loads the vocabulary now, so that the first count does not have to. For a thread of its own.
     pub fn load(self) {
         let _ = self.encoder();
+    }
+
+    /// Whether the vocabulary is loaded, so that a count takes no longer than the text wants.
+    pub fn is_loaded(self) -> bool {
+        LOADED[self.place()].load(Ordering::Acquire)
     }
 
     /// Tokens of a text; at most as many as it has bytes.
@@ -135,12 +141,24 @@ impl Counter {
     }
 
     fn encoder(self) -> &'static CoreBPE {
-        match self.vocabulary {
+        let encoder = match self.vocabulary {
             Vocabulary::O200kBase => tiktoken_rs::o200k_base_singleton(),
             Vocabulary::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
+        };
+        LOADED[self.place()].store(true, Ordering::Release);
+        encoder
+    }
+
+    const fn place(self) -> usize {
+        match self.vocabulary {
+            Vocabulary::O200kBase => 0,
+            Vocabulary::Cl100kBase => 1,
         }
     }
 }
+
+/// Which vocabularies are loaded.
+static LOADED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
 /// Counts of texts that were counted before, by a hash that nobody outside can aim at.
 #[derive(Default)]

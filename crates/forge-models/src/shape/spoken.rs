@@ -227,3 +227,91 @@ fn call(written: &str, reply: &mut Assembly<'_>) {
         Err(_) => reply.text(&format!("{}{written}{}", CALL.0, CALL.1)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forge_types::{ModelRequest, ModelSettings, Part, ReplyFormat, Route};
+    use proptest::prelude::*;
+
+    /// What is heard of a text that comes in these pieces.
+    fn heard(pieces: &[&str], finish: Finish) -> (Vec<Part>, Finish) {
+        let request = ModelRequest {
+            route: Route { provider: "custom".to_owned(), model: "m".to_owned() },
+            system: String::new(),
+            messages: Vec::new(),
+            tools: Vec::new(),
+            settings: ModelSettings { max_tokens: None, temperature: None, top_p: None, timeout_ms: 1 },
+            format: ReplyFormat::Text,
+            organization: None,
+        };
+        let mut reply = Assembly::new(&request, &());
+        let mut listener = Listener::default();
+        for piece in pieces {
+            listener.hear(piece, &mut reply);
+        }
+        let finish = listener.finish(finish, &mut reply);
+        (reply.parts, finish)
+    }
+
+    fn shown(parts: &[Part]) -> String {
+        let mut out = String::new();
+        for part in parts {
+            let _ = match &part.kind {
+                PartKind::Text { text } => write!(out, "[{}]", inline(text)),
+                PartKind::Reasoning { text } => write!(out, "(thinks {})", inline(text)),
+                PartKind::Call(call) => write!(out, "({} {})", call.name, call.arguments),
+                PartKind::Result(_) => Ok(()),
+            };
+        }
+        out
+    }
+
+    #[test]
+    fn calls_thoughts_and_text_are_told_apart() {
+        for (text, finish, parts) in [
+            ("plain text", Finish::Stop, "[plain text]"),
+            ("  <think>hm</think>\n\nyes", Finish::Stop, "(thinks hm)[yes]"),
+            ("<think>never ends", Finish::Length, "(thinks never ends)"),
+            ("a <think>b</think>", Finish::Stop, "[a <think>b</think>]"),
+            (
+                "look\n<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>",
+                Finish::Stop,
+                "[look](f {\"a\": 1})",
+            ),
+            (
+                "<tool_call>\n{\"name\":\"f\"}\n</tool_call>\n<tool_call>{\"name\":\"g\",\"parameters\":{}}</tool_call>\n",
+                Finish::Stop,
+                "(f )(g {})",
+            ),
+            ("<tool_call>{\"name\": \"f\", \"arguments\": {}}", Finish::Stop, "(f {})"),
+            ("<tool_call>{\"name\": \"f\", \"argu", Finish::Length, "[<tool_call>{\"name\": \"f\", \"argu]"),
+            ("<tool_call>no JSON</tool_call>", Finish::Stop, "[<tool_call>no JSON</tool_call>]"),
+            ("1 < 2 and <tool", Finish::Stop, "[1 < 2 and <tool]"),
+        ] {
+            assert_eq!(shown(&heard(&[text], finish).0), parts, "{text}");
+        }
+        let call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+        assert_eq!(heard(&[call], Finish::Stop).1, Finish::ToolCalls);
+        assert_eq!(heard(&[call], Finish::Length).1, Finish::Length);
+    }
+
+    proptest! {
+        #[test]
+        fn borders_of_pieces_mean_nothing(
+            tokens in proptest::collection::vec(prop_oneof![
+                Just("<think>"), Just("</think>"), Just("<tool_call>"), Just("</tool_call>"), Just("<tool"),
+                Just("{\"name\": \"f\", \"arguments\": {}}"), Just(" "), Just("\n"), Just("text"), Just("ü"), Just("<"),
+            ], 0..16),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
+        ) {
+            let text = tokens.concat();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            at.retain(|at| text.is_char_boundary(*at));
+            at.extend([0, text.len()]);
+            at.sort_unstable();
+            let pieces: Vec<&str> = at.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(heard(&pieces, Finish::Stop), heard(&[&text], Finish::Stop));
+        }
+    }
+}

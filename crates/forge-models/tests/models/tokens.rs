@@ -37,6 +37,7 @@ fn published_counts_are_met() {
     assert_eq!(cl100k.text("tiktoken is great!"), 6);
     assert_eq!(cl100k.text("antidisestablishmentarianism"), 6);
     assert_eq!(counter().text("hello world"), 2);
+    assert!(counter().is_loaded());
     assert_eq!(counter().text(""), 0);
 }
 
