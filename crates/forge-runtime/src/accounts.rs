@@ -151,6 +151,19 @@ fn status(file: &CredentialsFile) -> LoginStatus {
     status
 }
 
+/// What stands for the credential of a provider here, so that what is known of one says nothing about another: the key,
+/// else the login, which stays the same when its token is renewed. Kept as a hash only.
+pub(crate) fn credential(loaded: &Loaded, provider: &str) -> Option<String> {
+    if let Some(key) = loaded.secrets.get(provider) {
+        return Some(key.expose().to_owned());
+    }
+    if !loaded.secrets.is_logged_in(provider) {
+        return None;
+    }
+    let login = CredentialsFile::of(&loaded.dirs.data, provider).load().ok().flatten()?;
+    Some(format!("login of {}", login.since.as_micros()))
+}
+
 /// The tokens of a provider's login, for requests while there is no key. Each token is hidden before it is used.
 pub(crate) fn bearer(loaded: &Loaded, provider: &str, redactor: &Arc<Redactor>) -> Option<Bearer> {
     let secrets = &loaded.secrets;

@@ -2,9 +2,9 @@
 
 use crate::accounts;
 use crate::executors;
+use crate::routing::{Job, Planned, wish};
 use crate::sandbox;
 use crate::scratch::Scratch;
-use crate::routing::{Job, Planned, wish};
 use crate::{Cooling, Error, Forge, Parts, Redactor, SystemClock, prices};
 use forge_config::Loaded;
 use forge_models::{Key, Models, ProviderOptions, ScriptSource};
@@ -50,7 +50,11 @@ impl Forge {
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
         let redactor = Arc::new(Redactor::new(loaded.secrets.values()));
-        let keys = forge_models::vendors::VENDORS.iter().filter_map(|vendor| Some((vendor.name, loaded.secrets.get(vendor.name)?.expose())));
+        let keys: Vec<(&str, String)> = forge_models::vendors::VENDORS
+            .iter()
+            .filter_map(|vendor| Some((vendor.name, accounts::credential(loaded, vendor.name)?)))
+            .collect();
+        let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
         let cooling = Arc::new(Cooling::shared(store.clone(), keys));
         let parts = Parts {
             cooling,
@@ -178,8 +182,7 @@ fn host_of(url: &str) -> Option<String> {
 /// The providers as they are set up. Tokens of logins are made known to `redactor` before they are used.
 pub(crate) fn models(loaded: &Loaded, redactor: &Arc<Redactor>) -> Result<Models, Error> {
     let catalog = prices::current(loaded);
-    let mut options =
-        forge_models::Options { catalog: Some(catalog), ..forge_models::Options::default() };
+    let mut options = forge_models::Options { catalog: Some(catalog), ..forge_models::Options::default() };
     let wanted = wish(loaded).provider;
     for provider in provider_options(loaded, redactor) {
         let alone =

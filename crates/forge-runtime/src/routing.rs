@@ -306,8 +306,8 @@ pub(crate) fn configuration(loaded: &Loaded, provider: &str) -> String {
     let own = loaded.settings.providers.get(provider).and_then(|own| own.base_url.as_deref());
     let wanted = wish(loaded).provider.as_deref() == Some(provider);
     let base = loaded.settings.model.base_url.as_deref().filter(|_| wanted).or(own).unwrap_or_default();
-    let key = loaded.secrets.get(provider).map_or("", |key| key.expose());
-    crate::cooling::credential(&format!("{provider} at {base}"), key)
+    let key = crate::accounts::credential(loaded, provider).unwrap_or_default();
+    crate::cooling::credential(&format!("{provider} at {base}"), &key)
 }
 
 fn tiers_of(loaded: &Loaded, providers: &[Provider]) -> Result<Option<TierModels>, Error> {

@@ -25,6 +25,8 @@ pub struct Credentials {
     pub access: SecretString,
     /// The token that gets the next one.
     pub refresh: Option<SecretString>,
+    /// When the user logged in. A renewal does not change it.
+    pub since: Timestamp,
     /// When the access token was given.
     pub obtained: Timestamp,
     /// When it expires, if the provider said so.
@@ -81,6 +83,8 @@ struct Stored {
     access_token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
+    #[serde(default)]
+    logged_in_at: Option<Timestamp>,
     obtained_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
@@ -152,6 +156,7 @@ impl CredentialsFile {
             account: stored.account,
             access: stored.access_token.into(),
             refresh: stored.refresh_token.map(SecretString::from),
+            since: stored.logged_in_at.unwrap_or(stored.obtained_at),
             obtained: stored.obtained_at,
             expires: stored.expires_at,
             token_url: stored.token_url,
@@ -170,6 +175,7 @@ impl CredentialsFile {
             account: credentials.account.clone(),
             access_token: credentials.access.expose_secret().to_owned(),
             refresh_token: credentials.refresh.as_ref().map(|token| token.expose_secret().to_owned()),
+            logged_in_at: Some(credentials.since),
             obtained_at: credentials.obtained,
             expires_at: credentials.expires,
             token_url: credentials.token_url.clone(),

@@ -130,6 +130,24 @@ fn a_login_that_ended_elsewhere_is_named_with_the_way_out() {
 }
 
 #[test]
+fn a_new_login_is_asked_at_once_although_the_old_one_was_given_up() {
+    let logins = Arc::new(AuthServer::start());
+    let mut world = world(&logins);
+    let server = guarded(&mut world, &logins);
+    let spare = ModelServer::start(Script::always(|_| Reply::text("From the other one.")));
+    world
+        .set("ANTHROPIC_BASE_URL", &spare.base_url(Shape::Anthropic))
+        .set("ANTHROPIC_API_KEY", crate::harness::KEY);
+    assert_eq!(log_in(&world, &[]).0, Some(0));
+    logins.end_access();
+    logins.end_logins();
+    world.run(&FLAGS, "Say it").exits(1);
+    assert_eq!(log_in(&world, &[]).0, Some(0));
+    world.run(&FLAGS, "Say it").exits(0).shows(&["Done."]);
+    assert_eq!((server.request_count(), spare.request_count()), (2, 0));
+}
+
+#[test]
 fn whatever_goes_wrong_in_a_login_is_said_here_and_in_the_browser() {
     let logins = AuthServer::start();
     let world = world(&logins);

@@ -258,3 +258,79 @@ fn tools_see_neither_the_store_nor_the_passphrase() {
     assert!(!counts.is_empty() && counts.iter().all(|count| count.trim() == "0"), "{result}");
     assert_eq!(std::fs::read(world.repo().join(".forge/secrets.enc")).unwrap(), before);
 }
+
+/// Runs forge on a terminal of its own, made by `script` of util-linux, with a person who answers each question. Gives all
+/// that the terminal showed, and the exit code.
+#[allow(clippy::disallowed_methods, reason = "the test makes a terminal")]
+fn on_a_terminal(world: &World, line: &str, answers: &[(&str, &str)]) -> Option<(i32, String)> {
+    let inner = world.command(&[]);
+    let mut script = std::process::Command::new("script");
+    let program = inner.get_program().to_string_lossy();
+    script
+        .args(["-qec", &line.replace("forge", &program), "/dev/null"])
+        .current_dir(world.repo())
+        .env_clear();
+    for (name, value) in inner.get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
+    script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = match script.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            crate::harness::skip("questions on a terminal", &format!("script: {error}"));
+            return None;
+        }
+    };
+    let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let (mut shown, mut from) = (String::new(), 0);
+    let mut answers = answers.iter();
+    let mut next = answers.next();
+    let mut piece = [0; 1024];
+    while let Ok(read @ 1..) = std::io::Read::read(&mut screen, &mut piece) {
+        shown.push_str(&String::from_utf8_lossy(&piece[..read]));
+        if let Some((question, answer)) = next
+            && shown[from..].contains(question)
+        {
+            keys.write_all(answer.as_bytes()).expect("the terminal listens");
+            (from, next) = (shown.len(), answers.next());
+        }
+    }
+    assert!(next.is_none(), "nobody asked {next:?}: {shown}");
+    let code = child.wait().expect("it ends").code().unwrap_or(-1);
+    Some((code, shown))
+}
+
+#[test]
+fn passphrases_and_values_are_asked_for_on_a_terminal_and_not_shown() {
+    let mut world = World::new();
+    let line = "forge secret set OPENAI_API_KEY";
+    let typed = format!("wrong\u{15}{KEY}x\u{7f}\r");
+    let answers = [
+        ("Value of", typed.as_str()),
+        ("New passphrase", "a b c d e f g\r"),
+        ("once more", "a b c d e f g\r"),
+    ];
+    let Some((code, shown)) = on_a_terminal(&world, line, &answers) else { return };
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains("0123456789") && !shown.contains("a b c"), "{shown}");
+    let answers = [("Passphrase of", "nonsense\r"), ("That was not it", "a b c d e f g\r")];
+    let (code, shown) =
+        on_a_terminal(&world, "forge secret get OPENAI_API_KEY", &answers).expect("a terminal");
+    assert!(code == 0 && shown.contains(KEY), "{shown}");
+    // The pipe holds the value; the terminal is asked all the same.
+    let answers = [("Passphrase of", "a b c d e f g\r")];
+    let piped = format!("echo {OTHER} | forge secret set SECOND");
+    let (code, shown) = on_a_terminal(&world, &piped, &answers).expect("a terminal");
+    assert_eq!(code, 0, "{shown}");
+    // Ctrl-C gives up and leaves a terminal that shows again what is typed.
+    let answers = [("Passphrase of", "\u{3}")];
+    let line = "forge secret list; stty -a | grep -o ' .echo '";
+    let (_, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");
+    assert!(shown.contains("there is no passphrase") && !shown.contains("-echo "), "{shown}");
+    // A run asks as well, once.
+    let server = serve(&mut world, Script::of([Reply::text("Done.")]));
+    let answers = [("Passphrase of", "a b c d e f g\r")];
+    let line = "forge run 'Say it' --provider openai --model tiny";
+    let (code, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");
+    assert_eq!((code, server.request_count()), (0, 1), "{shown}");
+}

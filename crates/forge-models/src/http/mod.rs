@@ -9,6 +9,7 @@ use forge_ports::Deltas;
 use forge_ports::model::Error;
 use forge_types::{EmbedRequest, Embeddings, ModelReply, ModelRequest, ReplyFormat, Unfit, Usage};
 use reqwest::Response;
+use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 use crate::assembly::{Assembly, Fault};
@@ -224,7 +225,7 @@ impl Exchange<'_> {
                 .header("content-type", "application/json")
                 .header("accept", "text/event-stream, application/x-ndjson, application/json");
             for (name, value) in &headers {
-                call = call.header(*name, value);
+                call = with_header(call, name, value);
             }
             match tokio::time::timeout(self.silence, call.body(body).send()).await {
                 Err(_) => Err(errors::silent(asked, self.silence, "after the request")),
@@ -415,6 +416,18 @@ async fn drain(mut response: Response) -> bool {
     tokio::time::timeout(DRAIN, rest).await.unwrap_or(false)
 }
 
+/// The request with a header that may hold a key: marked, so that no log of the HTTP client shows it.
+fn with_header(call: reqwest::RequestBuilder, name: &'static str, value: &str) -> reqwest::RequestBuilder {
+    match HeaderValue::from_str(value) {
+        Ok(mut header) => {
+            header.set_sensitive(true);
+            call.header(name, header)
+        }
+        // What can't be sent is told of when it is sent.
+        Err(_) => call.header(name, value),
+    }
+}
+
 /// Asks a small question (which models, who are you) and gives status and JSON, within `limit` in all.
 pub(crate) async fn get(
     clients: &Clients,
@@ -424,7 +437,7 @@ pub(crate) async fn get(
 ) -> Result<(u16, String), String> {
     let mut call = clients.for_url(url, Reuse::Fresh).map_err(|error| error.message)?.get(url);
     for (name, value) in headers {
-        call = call.header(name, value);
+        call = with_header(call, name, &value);
     }
     let answer = async {
         let response = call.send().await.map_err(|error| chain(&error))?;

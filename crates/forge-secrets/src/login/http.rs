@@ -80,6 +80,7 @@ impl Tokens {
             account: self.account,
             access: self.access,
             refresh: self.refresh,
+            since: now,
             obtained: now,
             expires: self.lifetime.map(|lifetime| now.after(lifetime)),
             token_url: token_url.to_owned(),

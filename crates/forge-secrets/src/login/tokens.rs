@@ -89,6 +89,7 @@ impl Login {
             Ok(tokens) => {
                 let now = self.clock.now();
                 let mut renewed = tokens.into_credentials(provider, &found.token_url, &found.client_id, now);
+                renewed.since = found.since;
                 // Not every answer names them again.
                 renewed.refresh = renewed.refresh.or_else(|| found.refresh.clone());
                 renewed.account = renewed.account.or_else(|| found.account.clone());
