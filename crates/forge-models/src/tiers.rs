@@ -64,3 +64,27 @@ pub const ESCALATION: &[&str] =
 pub fn tiers(provider: &str) -> Option<&'static TierRow> {
     TIERS.iter().find(|row| row.provider == provider)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::facts;
+    use crate::vendors::vendor;
+
+    #[test]
+    fn every_model_has_a_provider_and_a_price() {
+        let rungs = ESCALATION.iter().chain([&DEFAULT_TIER_MODEL]).filter_map(|name| name.split_once('/'));
+        let rows = TIERS.iter().flat_map(|row| [row.simple, row.medium, row.hard].map(|m| (row.provider, m)));
+        for (provider, model) in rungs.chain(rows) {
+            assert!(vendor(provider).is_some(), "{provider}");
+            assert!(facts(provider, model).price.is_some(), "{provider}/{model}");
+        }
+    }
+
+    #[test]
+    fn escalation_goes_up() {
+        let prices = ESCALATION.iter().filter_map(|name| name.split_once('/'));
+        let prices: Vec<_> = prices.filter_map(|(p, m)| facts(p, m).price).map(|p| p.input).collect();
+        assert!(prices.is_sorted() && prices.len() == ESCALATION.len(), "{prices:?}");
+    }
+}

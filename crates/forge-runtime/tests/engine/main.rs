@@ -2,6 +2,7 @@
 
 mod crash;
 mod cycle;
+mod fallback;
 mod harness;
 mod model;
 mod money;
