@@ -317,14 +317,17 @@ impl Stages<'_, '_> {
                 targets.push(other);
             }
         }
+        // What somebody insists on is asked first all the same.
+        let kept = usize::from(pinned).min(targets.len());
         if targets.len() > 1 {
+            let rest = targets.split_off(kept);
             let (well, unwell): (Vec<_>, Vec<_>) =
-                targets.into_iter().partition(|target| self.unhealthy(&target.route).is_none());
+                rest.into_iter().partition(|target| self.unhealthy(&target.route).is_none());
             for target in &unwell {
                 let why = self.unhealthy(&target.route).unwrap_or_default();
                 self.reject(&target.route, format!("it was not well when it was last looked at: {why}"));
             }
-            targets = well.into_iter().chain(unwell).collect();
+            targets.extend(well.into_iter().chain(unwell));
         }
         let Some(chosen) = self.first_awake(&targets) else {
             return Err(self.nobody());

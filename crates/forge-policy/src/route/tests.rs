@@ -248,6 +248,8 @@ fn those_left_alone_stay_in_the_order_and_the_unhealthy_come_last() {
     check(&case, "anthropic/usual by availability; openai/usual anthropic/usual; not openai/usual");
     let case = Case { unhealthy: vec!["openai"], ..Case::default() };
     check(&case, "anthropic/usual by availability; anthropic/usual openai/usual; not openai/usual");
+    let case = Case { unhealthy: vec!["openai"], pin: Some("openai/p"), ..Case::default() };
+    check(&case, "openai/p by pin; openai/p anthropic/usual; not ");
     let case = Case { cooling: vec!["openai"], keys: Some(vec!["openai"]), ..Case::default() };
     check(&case, "openai/usual by availability; openai/usual; not ");
 }
