@@ -174,6 +174,28 @@ async fn other_paths_and_silent_connections_do_not_disturb_a_login() {
 }
 
 #[tokio::test]
+async fn nonsense_on_the_port_does_not_disturb_a_login() {
+    use std::io::Write as _;
+    let server = AuthServer::start();
+    let pending = begin(endpoints(&server)).await.unwrap();
+    let url = pending.url().to_owned();
+    let port = url.split("localhost%3A").nth(1).unwrap().split('%').next().unwrap().to_owned();
+    let browser = tokio::task::spawn_blocking(move || {
+        let long = [b"GET /auth/callback?code=".to_vec(), vec![b'x'; 100_000]].concat();
+        for bytes in
+            [&b"\r\n\r\n"[..], b"GET", b"POST /auth/callback?code=x HTTP/1.1\r\n\r\n", &[0xff; 300], &long]
+        {
+            let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+            // The other side may hang up in the middle of it.
+            let _ = stream.write_all(bytes);
+        }
+        visit(&url).unwrap()
+    });
+    let got = pending.finish(Duration::from_secs(30), &clock()).await;
+    assert_eq!((browser.await.unwrap().status, got.is_ok()), (200, true));
+}
+
+#[tokio::test]
 async fn addresses_that_make_no_sense_are_named() {
     let server = AuthServer::start();
     let bad = Endpoints { authorize_url: "nonsense".to_owned(), ..endpoints(&server) };
