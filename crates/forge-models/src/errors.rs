@@ -142,6 +142,9 @@ fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
             None => " Check the key that is configured for it.".to_owned(),
         },
         (ErrorKind::Billing, _) => " Add credit with the provider, or choose another one.".to_owned(),
+        (ErrorKind::Format, 405 | 501 | 505) => {
+            " The server knows no such request: check that the base URL is that of an API.".to_owned()
+        }
         (ErrorKind::Format, 404) => {
             format!(" Check the model's name (`{}`) and the base URL.", asked.model)
         }
@@ -179,6 +182,8 @@ fn kind(shape: Shape, status: u16, haystack: &str) -> ErrorKind {
         408 | 504 | 524 => ErrorKind::Timeout,
         413 => ErrorKind::ContextOverflow,
         429 => ErrorKind::RateLimit,
+        // Not implemented: asking again changes nothing.
+        501 | 505 => ErrorKind::Format,
         500.. => ErrorKind::Overloaded,
         300..=499 => ErrorKind::Format,
         _ => ErrorKind::Unknown,

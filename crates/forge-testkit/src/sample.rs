@@ -53,5 +53,6 @@ pub fn batch(run: RunId, expected: u64, count: u64) -> Batch {
         postings: Vec::new(),
         row: row(run),
         checkpoint: None,
+        after: Vec::new(),
     }
 }

@@ -177,6 +177,9 @@ impl Journal for MemoryStore {
     async fn append(&self, batch: Batch) -> Result<(), Error> {
         let index = self.process.appends.fetch_add(1, Ordering::SeqCst);
         self.ask_hook(index, Moment::Before)?;
+        for durable in &batch.after {
+            durable.wait().map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
+        }
         self.alive()?.append(batch)?;
         self.moved();
         self.ask_hook(index, Moment::After)

@@ -34,6 +34,7 @@ pub async fn every_error_has_its_kind(fixture: &dyn Fixture) {
         (408, ErrorKind::Timeout),
         (413, ErrorKind::ContextOverflow),
         (422, ErrorKind::Format),
+        (501, ErrorKind::Format),
         (502, ErrorKind::Overloaded),
         (503, ErrorKind::Overloaded),
         (504, ErrorKind::Timeout),
