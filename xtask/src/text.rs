@@ -24,7 +24,8 @@ pub(crate) fn forbidden(tree: &Tree, rules: &Rules) -> Vec<Violation> {
 pub(crate) fn vendors(tree: &Tree, rules: &Rules) -> Vec<Violation> {
     let names: Vec<String> = rules.vendors.iter().map(|name| format!("\"{name}\"")).collect();
     let mut found = Vec::new();
-    for (path, text) in tree.rust_files().filter(|(path, _)| path.contains("/src/")) {
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    for (path, text) in tree.rust_files().filter(|(path, _)| path.contains("/src/") && !is_test(path)) {
         let of = tree.package_of(path);
         if of.is_none_or(|package| rules.vendor_crates.contains(&package.name)) {
             continue;

@@ -5,6 +5,7 @@
 
 use forge_config::stores;
 use forge_config::{Dirs, ExecutorName, Loaded, Notice, NoticeKind, Secret, SecretOrigin};
+use forge_models::vendors::{OWN_SERVER, ROUTERS_SERVER};
 use forge_secrets::{ExposeSecret as _, Links, SecretString, Store, Values};
 use forge_types::Class;
 use std::path::{Path, PathBuf};
@@ -268,8 +269,8 @@ pub fn unlock_for_box(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultErro
 /// user's own, and a router asks a local one.
 fn wanted(loaded: &Loaded) -> Option<&str> {
     let model = &loaded.settings.model;
-    let local = (loaded.settings.executor == ExecutorName::Router).then_some("llama_cpp");
-    model.provider.as_deref().or(model.base_url.as_ref().map(|_| "custom")).or(local)
+    let local = (loaded.settings.executor == ExecutorName::Router).then_some(ROUTERS_SERVER);
+    model.provider.as_deref().or(model.base_url.as_ref().map(|_| OWN_SERVER)).or(local)
 }
 
 fn wants_key(loaded: &Loaded, provider: &str) -> bool {
