@@ -3,6 +3,7 @@
 
 use crate::executors::{self, REMEMBER};
 use crate::live::LiveSink;
+use crate::recall::recalled;
 use crate::routing::Job;
 use crate::{Error, Forge, NewRun, Shown};
 use forge_config::Loaded;
@@ -48,6 +49,8 @@ pub struct Conversation {
     memory: Option<Arc<dyn Memory>>,
     /// What is told to the next turn. With a memory it is what the file holds; without one it lives here.
     history: Vec<Said>,
+    /// What was said before that, which is told where it is asked for.
+    older: Vec<Said>,
     warning: Option<String>,
 }
 
@@ -67,6 +70,7 @@ impl Conversation {
             max_history: usize::try_from(loaded.settings.memory.max_history).unwrap_or(usize::MAX),
             memory,
             history: Vec::new(),
+            older: Vec::new(),
             warning: None,
         };
         conversation.recall().await;
@@ -109,6 +113,7 @@ impl Conversation {
     /// Forgets what was said; facts stay.
     pub async fn clear(&mut self) {
         self.history.clear();
+        self.older.clear();
         if let Some(memory) = &self.memory
             && let Err(error) = memory.clear_history().await
         {
@@ -122,13 +127,13 @@ impl Conversation {
     /// If the task can't be used or the store can't be written.
     pub async fn begin(&mut self, text: &str) -> Result<RunId, Error> {
         self.recall().await;
-        let facts = self.facts().await;
+        let (older, facts) = (std::mem::take(&mut self.older), self.facts().await);
         self.plan.system = executors::system(&self.plan, self.own.as_deref(), &facts);
         let new = NewRun {
             task: text.to_owned(),
             repo: self.repo.clone(),
             source: Source::Chat,
-            history: self.replayed(text),
+            history: self.replayed(text, &older),
         };
         self.forge.create(new, &self.plan).await
     }
@@ -153,7 +158,9 @@ impl Conversation {
         let Some(memory) = &self.memory else { return };
         let remembered = memory.recall().await;
         self.warning = remembered.warning.or(self.warning.take());
-        self.history = newest(remembered.history, self.max_history);
+        self.older = remembered.history;
+        let kept = self.older.len().saturating_sub(self.max_history);
+        self.history = self.older.split_off(kept);
     }
 
     async fn keep(&mut self, said: Vec<Said>) {
@@ -163,11 +170,12 @@ impl Conversation {
             self.warning = Some(error.to_string());
         }
         self.history.extend(said);
-        self.history = newest(std::mem::take(&mut self.history), self.max_history);
+        let drop = self.history.len().saturating_sub(self.max_history);
+        self.history.drain(..drop);
     }
 
     /// What is told of earlier turns: the newest, whole, as many as fit beside the prompt, the task and a reply.
-    fn replayed(&self, task: &str) -> Vec<Message> {
+    fn replayed(&self, task: &str, older: &[Said]) -> Vec<Message> {
         let plan = &self.plan;
         let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.facts.window / 4);
         let tools: usize = plan.tools.iter().map(|tool| tool.signature().len() * 2 + 60).sum();
@@ -190,7 +198,11 @@ impl Conversation {
         while said.first().is_some_and(|said| said.role != Role::User) {
             said = &said[1..];
         }
-        said.iter().map(|said| self.message(said)).collect()
+        let left_out = &self.history[..self.history.len() - said.len()];
+        let older: Vec<Said> = older.iter().chain(left_out).cloned().collect();
+        // Right before the question, so that the requests keep their beginning.
+        let reference = recalled(&older, task).map(Message::user);
+        said.iter().map(|said| self.message(said)).chain(reference).collect()
     }
 
     fn message(&self, said: &Said) -> Message {
@@ -244,11 +256,4 @@ async fn plan(forge: &Forge, loaded: &Loaded, repo: &Path) -> Result<Plan, Error
         plan.disabled.retain(|name| name != REMEMBER);
     }
     Ok(plan)
-}
-
-/// The newest messages, whole turns only.
-fn newest(mut history: Vec<Said>, most: usize) -> Vec<Said> {
-    let drop = history.len().saturating_sub(most);
-    history.drain(..drop);
-    history
 }

@@ -23,6 +23,7 @@ mod models;
 mod nobox;
 mod once;
 mod prices;
+mod recall;
 mod redact;
 mod routing;
 mod row;

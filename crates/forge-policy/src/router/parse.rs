@@ -4,7 +4,7 @@
 //! `<content>`; then a code fence; then plain text. The time grows with the length of the text alone.
 
 use super::json::{self, Found};
-use super::{CHAT, CODE, NO_REPLY, prompt};
+use super::{CHAT, CODE, ContentStream, NO_REPLY, prompt};
 use forge_types::ToolSpec;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -124,6 +124,9 @@ impl Cascade<'_> {
         if let Some((named, object)) = unknown {
             return self.chosen(named, How::UnknownTool, || self.around(object));
         }
+        if let Some(choice) = self.cut() {
+            return Some(choice);
+        }
         if let Some(code) = self.tool_of(CODE)
             && let Some(program) = fenced(self.text)
         {
@@ -131,6 +134,12 @@ impl Cascade<'_> {
             return Some(Choice { tool: code.name.clone(), content, more: false, how: How::Fence });
         }
         Choice::chat(without_speaker(self.text), How::Plain)
+    }
+
+    /// The words of an answer whose object was cut off before its end.
+    fn cut(&self) -> Option<Choice> {
+        let words = ContentStream::default().push(self.text);
+        Choice::chat(&words, How::Plain)
     }
 
     fn find(&self, name: &str) -> Option<&ToolSpec> {

@@ -118,6 +118,7 @@ const OTHERS: &[Row] = &[
     ("{not json", "chat", Plain, "{not json"),
     ("{}", "chat", Plain, "{}"),
     (r#"{"a":1}"#, "chat", Plain, r#"{"a":1}"#),
+    (r#"{"tool": "chat", "content": "cut in the mid"#, "chat", Plain, "cut in the mid"),
     (r#"{"tool":"chat""#, "chat", Plain, r#"{"tool":"chat""#),
     (r#"{"tool":"fly","content":"up"}"#, "chat", UnknownTool, "up"),
     ("```json\n{\"tool\":\"fly\",\"content\":\"up\"}\n```", "chat", UnknownTool, "up"),

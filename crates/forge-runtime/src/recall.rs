@@ -1,0 +1,104 @@
+//! What was said so long ago that it is no longer told to every turn, brought back when the user asks for it.
+
+use forge_types::{Role, Said};
+use std::collections::BTreeSet;
+
+/// Words by which a user asks for something that was said.
+const ASKING: [&str; 10] =
+    ["remember", "recall", "remind", "earlier", "before", "previously", "beginning", "first", "said", "told"];
+/// Words too frequent to tell one turn from another.
+const COMMON: [&str; 24] = [
+    "that", "this", "what", "when", "where", "which", "about", "have", "with", "your", "from", "were",
+    "does", "they", "them", "then", "there", "would", "could", "should", "still", "tell", "just", "like",
+];
+/// Shortest word that counts.
+const SHORTEST: usize = 3;
+/// Turns that are brought back at most.
+const MOST: usize = 2;
+/// Characters of one of them.
+const LONGEST: usize = 2_000;
+
+/// A text with the turns of `older` that fit the question best, if it asks for something that was said. A word counts the
+/// more the fewer turns hold it; where nothing fits, the first turn of all is meant.
+pub(crate) fn recalled(older: &[Said], question: &str) -> Option<String> {
+    let asked = words(question);
+    if older.is_empty() || !ASKING.iter().any(|word| asked.contains(*word)) {
+        return None;
+    }
+    let telling: BTreeSet<_> = asked
+        .iter()
+        .filter(|word| !ASKING.contains(&word.as_str()) && !COMMON.contains(&word.as_str()))
+        .collect();
+    let turns: Vec<(&[Said], BTreeSet<String>)> = turns(older)
+        .into_iter()
+        .map(|turn| (turn, turn.iter().flat_map(|said| words(&said.content)).collect()))
+        .collect();
+    #[allow(clippy::cast_precision_loss, reason = "counts of turns")]
+    let score = |own: &BTreeSet<String>| -> f64 {
+        let weight =
+            |word: &&&String| 1.0 / turns.iter().filter(|(_, all)| all.contains(**word)).count() as f64;
+        telling.iter().filter(|word| own.contains(**word)).map(|word| weight(&word)).sum()
+    };
+    let mut best: Vec<(usize, f64)> = turns
+        .iter()
+        .enumerate()
+        .map(|(at, (_, own))| (at, score(own)))
+        .filter(|(_, score)| *score > 0.0)
+        .collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+    best.truncate(MOST);
+    if best.is_empty() {
+        best.push((0, 0.0));
+    }
+    best.sort_by_key(|(at, _)| *at);
+    let mut text = String::from("For reference, said earlier in this conversation:");
+    for said in best.iter().flat_map(|(at, _)| turns[*at].0) {
+        let who = if said.role == Role::User { "User" } else { "You" };
+        text += &format!("\n{who}: {}", said.content.chars().take(LONGEST).collect::<String>());
+    }
+    Some(text)
+}
+
+/// Each begins with the user.
+fn turns(said: &[Said]) -> Vec<&[Said]> {
+    let begins: Vec<usize> = said
+        .iter()
+        .enumerate()
+        .filter(|(at, one)| *at == 0 || one.role == Role::User)
+        .map(|(at, _)| at)
+        .collect();
+    let ends = begins.iter().skip(1).copied().chain([said.len()]);
+    begins.iter().zip(ends).map(|(begin, end)| &said[*begin..end]).collect()
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| word.chars().count() >= SHORTEST)
+        .map(str::to_lowercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn older() -> Vec<Said> {
+        let said = |role, content: &str| Said { role, content: content.to_owned() };
+        let mut all = vec![said(Role::User, "My cat is called Minka"), said(Role::Assistant, "A nice name.")];
+        for n in 0..50 {
+            all.extend([said(Role::User, &format!("Count {n} please")), said(Role::Assistant, "Done.")]);
+        }
+        all.extend([said(Role::User, "I live in Bern"), said(Role::Assistant, "Noted.")]);
+        all
+    }
+
+    #[test]
+    fn what_is_asked_for_is_brought_back() {
+        let text = recalled(&older(), "Do you remember the name of my cat?").expect("a turn");
+        assert!(text.contains("Minka") && !text.contains("Bern"), "{text}");
+        let text = recalled(&older(), "What did I say in the beginning?").expect("a turn");
+        assert!(text.contains("Minka"), "{text}");
+        assert_eq!(recalled(&older(), "Write a poem about my cat"), None, "nobody asks for what was said");
+        assert_eq!(recalled(&[], "Do you remember?"), None);
+    }
+}
