@@ -26,7 +26,7 @@ test-unit: ## tests inside the crates' sources only
 test-e2e: ## tests that drive the built program only
 	@scripts/test.sh e2e
 
-test-model: ## a real small model, served on this machine: the model contract, and one run
+test-model: ## a real small model, served on this machine: the model contract, one run, and 200 turns of a conversation
 	@scripts/test-model.sh
 
 test-vm: ## the sandbox on other kernels and settings, in virtual machines

@@ -77,4 +77,7 @@ if not replies:
 usage = replies[0]["data"]["usage"]
 print(f"test-model: {len(replies)} replies in the journal; the first used {usage}")
 PYTHON
-echo "$((passed + 1)) passed, 0 failed"
+# A conversation of 200 turns.
+python3 scripts/chat_model.py "$forge" "$url" | tee "$work/chat.txt"
+read -r talked _ < <(tail -n 1 "$work/chat.txt")
+echo "$((passed + 1 + talked)) passed, 0 failed"

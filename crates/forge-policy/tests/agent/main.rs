@@ -303,6 +303,7 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
     expected.assert_eq(&tell(plan, story).log);
 }
 
+mod dispatching;
 mod fallback;
 mod limits;
 mod replies;
