@@ -116,7 +116,7 @@ fn an_unknown_model() {
         let server = ModelServer::start_with(Script::of([Reply::text("Done.")]), settings).unwrap();
         let flags = world.uses(&server, shape);
         world.run(&flags, "x").exits(1).says(&["`tiny`", "model's name"]);
-        assert_eq!(server.request_count(), 1, "{shape:?}");
+        assert_eq!(server.calls().len(), 1, "{shape:?}");
     }
 }
 

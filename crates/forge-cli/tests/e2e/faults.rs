@@ -36,7 +36,7 @@ fn tried_again(fault: &Reply, says: &str) {
     for shape in Shape::ALL {
         let story = tell(shape, [append(), fault.clone(), Reply::text("Done.")], 0);
         assert_eq!(story.world.read("log.txt"), "once\n", "{shape:?}");
-        assert_eq!(story.server.request_count(), 3, "{shape:?}");
+        assert_eq!(story.server.calls().len(), 3, "{shape:?}");
         let calls = story.server.calls();
         assert_eq!(format!("{:?}", calls[1].messages), format!("{:?}", calls[2].messages), "{shape:?}");
         assert!(story.done.err.contains(says), "{shape:?}: no `{says}` in\n{}", story.done.err);
@@ -88,7 +88,7 @@ fn an_answer_that_is_whole_counts_although_the_connection_breaks_after_it() {
     for shape in Shape::ALL {
         let whole = Reply::text("Done.").with_fault(Fault::Cut(Cut::AfterTerminal));
         let story = tell(shape, [append(), whole], 0);
-        assert_eq!(story.server.request_count(), 2, "{shape:?}");
+        assert_eq!(story.server.calls().len(), 2, "{shape:?}");
     }
 }
 
@@ -106,7 +106,7 @@ fn a_page_in_place_of_a_stream_is_tried_again_once() {
 fn a_connection_that_is_closed_at_once_is_tried_again() {
     for shape in Shape::ALL {
         let story = tell(shape, [Reply::fault(Fault::Refuse), append(), Reply::text("Done.")], 0);
-        assert_eq!(story.server.request_count(), 3, "{shape:?}");
+        assert_eq!(story.server.calls().len(), 3, "{shape:?}");
         story.done.says(&["the model call failed"]);
     }
 }
@@ -121,7 +121,7 @@ fn a_kept_connection_that_was_closed_meanwhile_is_no_failure() {
 #[test]
 fn five_failures_end_the_run_with_their_reason() {
     let story = tell(Shape::OpenAi, (0..9).map(|_| Reply::status(500)), 1);
-    assert_eq!(story.server.request_count(), 5);
+    assert_eq!(story.server.calls().len(), 5);
     let runs = story.world.runs();
     assert_eq!((&runs[0]["status"], &runs[0]["error_kind"]), (&"failed".into(), &"overloaded".into()));
     story.done.says(&["attempt 5"]);
@@ -213,7 +213,7 @@ fn a_refused_command_does_not_end_the_run() {
 fn no_credit_and_no_permission_end_the_run_at_once() {
     for (kind, word) in [(ErrorKind::Billing, "billing"), (ErrorKind::Forbidden, "auth")] {
         let story = tell(Shape::Anthropic, [Reply::error(kind), Reply::text("Done.")], 1);
-        assert_eq!(story.server.request_count(), 1);
+        assert_eq!(story.server.calls().len(), 1);
         assert_eq!(story.world.runs()[0]["error_kind"], word);
     }
 }
