@@ -154,9 +154,9 @@ fn a_tool_call_with_broken_arguments_is_never_run_and_the_model_is_told() {
 #[test]
 fn a_reply_cut_at_the_token_limit_is_continued_and_its_calls_are_not_run() {
     for shape in Shape::ALL {
-        let cut = Reply::text("I begin").with_finish(Finish::Length);
+        let cut = Reply::text("I be").with_finish(Finish::Length);
         let cut_call = append().with_finish(Finish::Length);
-        let story = tell(shape, [cut, Reply::text(" and end.")], 0);
+        let story = tell(shape, [cut, Reply::text("gin and end.")], 0);
         assert!(story.done.out.contains("I begin and end."), "{shape:?}: {}", story.done.out);
         let (first, second) = (&story.server.calls()[0], &story.server.calls()[1]);
         assert!(second.max_tokens > first.max_tokens, "{shape:?}: a larger allowance");
