@@ -21,7 +21,7 @@ impl HoldBack {
         if let Some(clean) = known.clean(&self.held) {
             self.held = clean;
         }
-        let open = self.in_its_place(|text| patterns::open_at(text));
+        let open = self.in_its_place(patterns::open_at);
         let rest = self.held.split_off(known.open_at(&self.held).min(open));
         let shown = self.without_keys();
         self.in_word = self.held.bytes().next_back().map_or(self.in_word, patterns::in_word);
