@@ -54,7 +54,7 @@ fn status_text(summary: &Summary) -> String {
 
 /// What the reference model would have cost, where that says something.
 fn compared(summary: &Summary) -> Option<(&'static str, String)> {
-    let savings = summary.savings.as_ref().filter(|savings| savings.saved_usd.abs() >= 0.000_05)?;
+    let savings = summary.savings.as_ref().filter(|savings| savings.saved_usd.abs() >= 0.000_5)?;
     let (word, amount) =
         if savings.saved_usd < 0.0 { ("more", -savings.saved_usd) } else { ("less", savings.saved_usd) };
     let there = dollars(savings.reference_usd);
