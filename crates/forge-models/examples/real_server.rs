@@ -43,7 +43,8 @@ async fn main() -> ExitCode {
     for (provider, endpoint, tells_cache) in ENDPOINTS {
         let stage = Stage::new(provider, &format!("{root}{endpoint}"));
         let place = if endpoint.is_empty() { "/v1/chat/completions" } else { endpoint };
-        let cases: [(&str, Outcome); 8] = [
+        let by_words = *provider == "custom" || *endpoint == "/v1/messages";
+        let cases: [(&str, Outcome); 9] = [
             ("plain answer", stage.plain().await),
             ("streamed answer", stage.streamed().await),
             ("length stop", stage.length().await),
@@ -51,7 +52,8 @@ async fn main() -> ExitCode {
             ("cached prompt", stage.cached(*tells_cache).await),
             ("prompt too long", stage.overflow().await),
             ("silence", stage.silence().await),
-            ("replies in JSON", stage.decisions(*provider == "custom" || *endpoint == "/v1/messages").await),
+            ("reply by a grammar", if by_words { Ok("not here".to_owned()) } else { stage.grammar().await }),
+            ("replies in JSON", stage.decisions(by_words).await),
         ];
         for (case, outcome) in cases {
             match outcome {
@@ -230,6 +232,19 @@ impl Stage {
         let [one, other, again] = &found.vectors[..] else { return Err("not three vectors".to_owned()) };
         ensure(near(one, again) > near(one, other), "the same text is no nearer than another")?;
         Ok(format!("3 vectors of {}, usage {}", one.len(), found.usage.input))
+    }
+
+    /// A grammar of the caller's own is kept to the letter.
+    async fn grammar(&self) -> Outcome {
+        let mut request = self.request(vec![Message::user("Talk to me.")]);
+        let grammar = r#"root ::= "{\"tool\": \"chat\", \"content\": \"" [a-z]{1,8} "\"}""#;
+        let form = JsonFormat { grammar: Some(grammar.to_owned()), ..decision() };
+        request.format = ReplyFormat::Json(form);
+        request.settings.max_tokens = Some(60);
+        let reply = self.ask(request).await?;
+        let said = text(&reply);
+        ensure(said.starts_with(r#"{"tool": "chat", "content": ""#), &said)?;
+        Ok(said)
     }
 
     /// A router's decisions. Where the form is only asked for in words, a model of this size may miss it: then it

@@ -8,7 +8,8 @@ use forge_ports::{Embedder, Model};
 use forge_testkit::contract::model::run;
 use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Settings, Shape, Template};
 use forge_types::{
-    EmbedRequest, ErrorKind, Message, ModelRequest, ModelSettings, Part, ReplyFormat, Role, Route,
+    EmbedRequest, ErrorKind, JsonFormat, Message, ModelRequest, ModelSettings, Part, ReplyFormat, Role,
+    Route, Unfit,
 };
 
 fn at(name: &str, url: &str) -> ProviderOptions {
@@ -234,5 +235,27 @@ fn health_is_asked_for_once_in_a_while() {
         let lacks = models.test("custom", Some("c")).await;
         assert!(!lacks.success && lacks.message.contains("a, b"), "{}", lacks.message);
         assert!(!models.health("nobody").await.success);
+    });
+}
+
+#[test]
+fn a_grammar_of_the_callers_own_goes_before_the_schema() {
+    run(async {
+        let server = ModelServer::start(Script::always(|_| Reply::text("{}")));
+        for shape in [Shape::OpenAi, Shape::Responses, Shape::Completion] {
+            let models = models(at("llama_cpp", &server.endpoint_url(shape)));
+            for grammar in [Some("root ::= \"{}\"".to_owned()), None] {
+                let mut request = request("llama_cpp", "m", vec![Message::user("hi")]);
+                let schema = serde_json::json!({"type": "object"});
+                let name = "thing".to_owned();
+                let form = JsonFormat { name, schema, grammar: grammar.clone(), unfit: Unfit::Refuse };
+                request.format = ReplyFormat::Json(form);
+                models.reply(request, &()).await.unwrap();
+                let body = server.calls().pop().unwrap().http.json;
+                assert_eq!(body["grammar"].as_str(), grammar.as_deref(), "{shape:?}");
+                let by_schema = !body["json_schema"].is_null() || !body["response_format"].is_null();
+                assert_eq!(by_schema, grammar.is_none(), "{shape:?}");
+            }
+        }
     });
 }
