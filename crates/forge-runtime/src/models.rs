@@ -145,8 +145,10 @@ impl Forge {
         let job = crate::Job::code(String::new());
         let (first, then, fault) = match self.explain_route(loaded, &job).await {
             Ok(choice) => {
-                let mut names = choice.targets.iter().map(|target| target.route.to_string());
-                (names.next(), names.collect(), None)
+                let chosen = choice.routing.chosen;
+                let others = choice.targets.iter().filter(|target| target.route != chosen);
+                let then = others.map(|target| target.route.to_string()).collect();
+                (Some(chosen.to_string()), then, None)
             }
             Err(error) => (None, Vec::new(), Some(error.to_string())),
         };

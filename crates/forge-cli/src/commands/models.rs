@@ -51,12 +51,12 @@ pub(crate) async fn models(session: &Session, args: Models) -> Result<Exit, CliE
     for row in &glance.providers {
         if let Some(rest) = &row.cooldown {
             ui.line(&format!(
-                "{} is left alone until {} ({}): {}. `forge models test {}` ends that if it answers",
+                "{} is left alone until {} ({}; `forge models test {}` ends that if it answers): {}",
                 row.provider,
                 rest.until,
                 rest.reason,
-                clean(&rest.message),
-                row.provider
+                row.provider,
+                clean(&rest.message)
             ));
         }
     }

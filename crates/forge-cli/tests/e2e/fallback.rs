@@ -98,6 +98,7 @@ fn who_was_given_up_is_left_alone_by_later_runs_and_shown() {
     assert_eq!((&rest["reason"], &rest["failures"]), (&json!("rate_limit"), &json!(1)));
     assert!(rest["remaining_seconds"].as_u64().is_some_and(|left| (1..=60).contains(&left)), "{rest}");
     assert_eq!(row("gemini")["cooldown"], Value::Null);
+    assert_eq!(glance["first"], "gemini/gemini-2.5-flash", "who is asked now");
     // Whoever is tested and answers is no longer left alone.
     world.forge(&["models", "test", "anthropic"]).exits(1);
     let explained = world.forge(&["route", "explain", "Write", "--json"]).exits(0).json();
@@ -172,6 +173,22 @@ fn a_list_of_fallbacks_is_the_list_and_none_is_none() {
     alone.set("FORGE_MODEL_FALLBACKS", "none");
     alone.run(&[], "Write the file").exits(1).says(&["failed 3 times"]);
     assert_eq!(second.calls().len(), 0);
+}
+
+#[test]
+fn a_fallback_is_charged_to_its_own_organization_or_the_usual_one() {
+    for (entry, organization) in [("openai:x organization_id=org-9", "org-9"), ("openai:x", "org-usual")] {
+        let (first, second) = (busy(), working());
+        let mut world = World::new();
+        world.set("ANTHROPIC_BASE_URL", &first.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
+        world.set("OPENAI_BASE_URL", &second.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+        world.set("OPENAI_ORG_ID", "org-usual").set("FORGE_MODEL_FALLBACKS", entry);
+        world.set("FORGE_MODEL_TRIES", "1");
+        world.run(&["--provider", "anthropic"], "Write the file").exits(0);
+        for call in second.calls() {
+            assert_eq!(call.http.header("openai-organization"), Some(organization), "{entry}");
+        }
+    }
 }
 
 #[test]
