@@ -237,7 +237,7 @@ impl Terminal {
         let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
         let line: Vec<_> = [inner.get_program()].into_iter().chain(inner.get_args()).map(quoted).collect();
         let mut script = Command::new("script");
-        let line = format!("stty cols 100 rows 24; {}", line.join(" "));
+        let line = format!("stty cols 100 rows 24; exec {}", line.join(" "));
         script.args(["-qec", &line, "/dev/null"]).current_dir(world.repo()).env_clear();
         for (name, value) in inner.get_envs() {
             script.env(name, value.unwrap_or_default());
