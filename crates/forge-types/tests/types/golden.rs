@@ -6,6 +6,7 @@ use forge_types::{Event, EventKind, RunState, RunStatus};
 
 const JOURNAL: &str = include_str!("../golden/v1.jsonl");
 const VIEWS: &str = include_str!("../golden/v1.views.jsonl");
+const FALLBACK: &str = include_str!("../golden/v1.fallback.jsonl");
 const WIRE: &str = include_str!("../golden/v1.wire.jsonl");
 
 fn events() -> Vec<Event> {
@@ -27,6 +28,60 @@ fn a_run_with_snapshots_loads() {
     assert_eq!(history.undone.len(), 1);
     assert_eq!(history.applied, history.at_step(1));
     assert_eq!(history.egress.len(), 1);
+}
+
+#[test]
+fn a_run_whose_model_could_not_be_had_loads_and_tells_who_took_its_place() {
+    let line = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let events: Vec<Event> = FALLBACK.lines().map(line).collect();
+    let state = RunState::replay(run(), &events).unwrap();
+    assert_eq!((state.status, state.target, state.tried.len()), (RunStatus::Completed, 1, 0));
+    let route = |text: &str| {
+        let (provider, model) = text.split_once('/').unwrap();
+        forge_types::Route { provider: provider.into(), model: model.into() }
+    };
+    let routing = forge_types::Routing {
+        task_type: forge_types::TaskKind::Code,
+        tier: forge_types::Tier::Simple,
+        chosen: route("scripted/tiny"),
+        stage: forge_types::RouteStage::Pin,
+        reason: "--model names it".into(),
+        stages: Vec::new(),
+        rejected: Vec::new(),
+    };
+    let facts = forge_types::wire::PlanFacts {
+        fallbacks: vec![route("other/model")],
+        routing: Some(Box::new(routing)),
+        ..facts()
+    };
+    let wire = Projector::new(run(), Some(facts)).project_all(&events);
+    let told: Vec<_> = wire
+        .iter()
+        .map(|event| serde_json::to_value(&event.data).unwrap())
+        .filter(|json| json["kind"].as_str().is_some_and(|kind| kind.starts_with("model.")))
+        .map(|json| {
+            let data = &json["data"];
+            let (kind, provider) = (json["kind"].as_str().unwrap(), data["provider"].as_str().unwrap());
+            match kind {
+                "model.failed" => format!("{kind} {provider} {} {}", data["retry_in_ms"], data["next"]),
+                "model.routed" => format!("{kind} {provider} {}", data["stage"]),
+                _ => format!("{kind} {provider}"),
+            }
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "model.routed scripted \"pin\"",
+            "model.requested scripted",
+            "model.failed scripted 2001 null",
+            "model.requested scripted",
+            "model.failed scripted null \"other/model\"",
+            "model.routed other \"availability\"",
+            "model.requested other",
+            "model.completed other",
+        ]
+    );
 }
 
 #[test]
