@@ -71,7 +71,7 @@ pub fn with_facts(mut prompt: String, facts: &[Fact]) -> String {
     let line = |fact: &Fact| format!("- {}: {}\n", flat(&fact.key), flat(&fact.value));
     let mut room = FACT_BYTES;
     let fits = |line: &String| {
-        room = room.checked_sub(line.len()).unwrap_or(0);
+        room = room.saturating_sub(line.len());
         room > 0
     };
     let mut lines: Vec<_> = facts.iter().rev().map(line).take_while(fits).collect();

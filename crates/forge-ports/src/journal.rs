@@ -1,5 +1,6 @@
 //! The journal of runs.
 
+use crate::Durable;
 use async_trait::async_trait;
 use forge_types::{
     Class, Command, CommandId, Digest, Event, LimitKind, Money, RunId, RunStatus, Seq, Timestamp, WaitingFor,
@@ -200,6 +201,8 @@ pub struct Batch {
     pub row: RunRow,
     /// A new checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// What must be on disk before this is: things that the events name. If one fails, nothing of this is stored.
+    pub after: Vec<Durable>,
 }
 
 /// A question to the list of runs; newest first.

@@ -4,6 +4,7 @@
 //! decision and an adapter.
 
 mod clock;
+mod durable;
 pub mod journal;
 pub mod ledger;
 pub mod memory;
@@ -16,6 +17,7 @@ pub mod views;
 
 pub use async_trait::async_trait;
 pub use clock::Clock;
+pub use durable::{Durable, Promise};
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::Memory;

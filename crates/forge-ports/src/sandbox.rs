@@ -1,5 +1,6 @@
 //! Boxes in which everything happens that a model asks for.
 
+use crate::Durable;
 use async_trait::async_trait;
 pub use forge_types::Conflict;
 use forge_types::{Class, EgressRecord, Layer, SandboxReport, SandboxSpec, SnapshotId};
@@ -314,6 +315,12 @@ pub trait Workspace: Files {
     /// Keeps the workspace as it stands now: tracked, ignored and untracked files of any size, modes, symlinks, empty
     /// folders, deletions, `.git`. It is durable when this returns. Equal workspaces give equal snapshots.
     async fn snapshot(&self) -> Result<SnapshotId, Error>;
+
+    /// As [`Workspace::snapshot`], but returns as soon as the workspace was read, so that work goes on while the snapshot
+    /// gets to the disk. Nothing durable may name it before it is there itself.
+    async fn take_snapshot(&self) -> Result<(SnapshotId, Durable), Error> {
+        Ok((self.snapshot().await?, Durable::already()))
+    }
 
     /// What the box tried to reach since the last call.
     fn reached(&self) -> Vec<EgressRecord>;

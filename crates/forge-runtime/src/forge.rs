@@ -160,6 +160,7 @@ impl Forge {
             postings: Vec::new(),
             row,
             checkpoint: None,
+            after: Vec::new(),
         };
         self.parts.journal.append(batch).await?;
         self.engine.remember(plan, &event);

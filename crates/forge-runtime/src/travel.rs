@@ -274,6 +274,7 @@ impl Forge {
             postings: Vec::new(),
             row: row(&state, &held.plan, now),
             checkpoint: None,
+            after: Vec::new(),
         };
         self.parts().journal.append(batch).await?;
         Ok(state)

@@ -7,7 +7,7 @@
 use crate::door::{self, Door, blocking};
 use crate::paths::{self, Places};
 use crate::stream::Streams;
-use crate::view::{Slot, View};
+use crate::view::{self, Slot, View};
 use crate::walk::{self, LARGEST_ANSWER, WALKER};
 use forge_jail::{
     Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State,
@@ -15,7 +15,7 @@ use forge_jail::{
 use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
-use forge_ports::{Files, Workspace};
+use forge_ports::{Durable, Files, Workspace};
 use forge_ports::{async_trait, sandbox};
 use forge_types::{EgressRecord, Layer, LayerState, SandboxReport, SnapshotId};
 use std::any::Any;
@@ -338,6 +338,12 @@ impl Workspace for Room {
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
+        let (id, durable) = self.take_snapshot().await?;
+        blocking(move || durable.wait().map_err(|why| Error::View { why })).await?;
+        Ok(id)
+    }
+
+    async fn take_snapshot(&self) -> Result<(SnapshotId, Durable), Error> {
         let Some(slot) = &self.view else {
             return Err(Error::View { why: "this box has no workspace that could be kept".to_owned() });
         };
@@ -346,7 +352,18 @@ impl Workspace for Room {
         // What goes on while the tree is read would be seen half-done.
         let busy = self.kept.load(Ordering::SeqCst) || self.running.load(Ordering::SeqCst) > 0;
         let _frozen = if busy { Some(Frozen::new(self).await?) } else { None };
-        blocking(move || view.snapshot()).await
+        let (give, take) = oneshot::channel();
+        let (durable, promise) = Durable::soon();
+        tokio::task::spawn_blocking(move || match view.take() {
+            Ok((id, objects)) => {
+                // Whoever no longer waits does not need it.
+                let _ = give.send(Ok(id));
+                promise.keep(view::flush(&objects).map_err(|error| error.to_string()));
+            }
+            Err(error) => drop(give.send(Err(error))),
+        });
+        let id = take.await.map_err(|_| Error::Died { why: "taking the snapshot failed".to_owned() })??;
+        Ok((id, durable))
     }
 
     fn reached(&self) -> Vec<EgressRecord> {

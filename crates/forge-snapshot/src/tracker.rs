@@ -180,11 +180,25 @@ impl Tracker {
     /// # Errors
     /// [`Error::Full`], after which earlier snapshots are all there; the host's.
     pub fn snapshot(&mut self) -> Result<Digest, Error> {
-        let scan = self.scan(Contents::Store)?;
-        let full = scan.finish()?;
-        let id = tree::store(&self.options.objects, &full)?;
+        let id = self.take()?;
         self.options.objects.flush()?;
         Ok(id)
+    }
+
+    /// As [`Tracker::snapshot`], without making it durable: [`Objects::flush`] does that.
+    ///
+    /// # Errors
+    /// As [`Tracker::snapshot`].
+    pub fn take(&mut self) -> Result<Digest, Error> {
+        let scan = self.scan(Contents::Store)?;
+        let full = scan.finish()?;
+        tree::store(&self.options.objects, &full)
+    }
+
+    /// Where the contents of its snapshots are kept.
+    #[must_use]
+    pub fn objects(&self) -> Arc<Objects> {
+        Arc::clone(&self.options.objects)
     }
 
     /// How a snapshot differs from the beginning.

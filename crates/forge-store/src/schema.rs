@@ -27,7 +27,8 @@ const WAL: &str = "wal";
 /// `events.id` is the run's number and the event's position in one integer (`run << 32 | seq`), so that one
 /// tree holds them in the order in which they are read and an event costs no second index entry. The view
 /// `journal` shows them with the run's name for whoever looks with the `sqlite3` shell.
-const MIGRATIONS: [&str; 2] = [r"
+const MIGRATIONS: [&str; 2] = [
+    r"
 CREATE TABLE runs (
   no INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
@@ -102,7 +103,9 @@ CREATE TABLE queue_items (
   attempts INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status IN ('queued', 'processing');
-", crate::advice::TABLES];
+",
+    crate::advice::TABLES,
+];
 
 /// What a connection is for: it decides how much memory it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use crate::advice::Advice;
 use crate::read::{SEQ_BITS, event_id, item_status};
 use crate::runs::{self, int};
+use forge_ports::Durable;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
 use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
@@ -38,6 +39,7 @@ pub(crate) struct Prepared {
     postings: Vec<Posting>,
     row: RunRow,
     checkpoint: Option<Checkpoint>,
+    after: Vec<Durable>,
     /// Whether it holds the end of the run, for which some disk is reserved.
     ending: bool,
 }
@@ -127,6 +129,7 @@ impl Prepared {
             postings: batch.postings,
             row: batch.row,
             checkpoint: batch.checkpoint,
+            after: batch.after,
             ending,
         })
     }
@@ -148,6 +151,11 @@ impl Prepared {
             post(connection, no, posting)?;
         }
         self.store(connection, no)?;
+        // Last, so that it had all this time to get there.
+        for durable in &self.after {
+            let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", self.run), why };
+            durable.wait().map_err(|why| Fault::Refused(lost(why)))?;
+        }
         Ok(())
     }
 

@@ -19,12 +19,24 @@ const GROUP: usize = 256;
 const LOG_PAGES: usize = 1_000;
 /// Pages of the log from which it is copied even while others wait.
 const LOG_PAGES_MOST: usize = 6_000;
+/// So much of the log's file is taken from the disk at once, in bytes: a sync then writes what is new alone, and not each
+/// time how large the file has become. SQLite takes what is behind the last whole entry for nothing.
+const ROOM: u64 = 1 << 20;
 /// Bytes of a page of the log with its header.
 const PAGE: usize = 4_096 + 24;
 /// Pages that a change touches, about: run, its indices, events, ledger.
 const PAGES_PER_WRITE: usize = 6;
 /// How often the lock of the database is waited for in full before giving up.
 const PATIENCE: u32 = 3;
+
+/// Room in the log's file, in bytes.
+#[derive(Debug, Default)]
+struct Room {
+    /// How much this process has written since the log began anew, about.
+    used: usize,
+    /// How large the file is.
+    taken: usize,
+}
 
 /// A change and who waits for it.
 #[derive(Debug)]
@@ -52,11 +64,14 @@ impl Writer {
             Ok(socket)
         });
         let mut log = self.log_size();
+        let mut room = Room::default();
         let mut reserved = false;
         let mut next = jobs.recv().ok();
         while let Some(first) = next {
             let group = gather(first, jobs);
-            log += group.iter().map(|job| PAGES_PER_WRITE + job.write.weight() / PAGE).sum::<usize>();
+            let pages = group.iter().map(|job| PAGES_PER_WRITE + job.write.weight() / PAGE).sum::<usize>();
+            log += pages;
+            room.used += pages * PAGE;
             self.serve(group);
             if let Ok(teller) = &teller {
                 self.wake.tell(teller);
@@ -69,16 +84,37 @@ impl Writer {
             if log > LOG_PAGES_MOST || (log > LOG_PAGES && next.is_none()) {
                 self.copy_log();
                 log = 0;
+                room.used = 0;
+            }
+            if next.is_none() && room.used >= room.taken {
+                self.make_room(&mut room);
             }
             next = next.or_else(|| jobs.recv().ok());
         }
     }
 
-    /// Pages in the log that earlier processes left. The file may be larger than what it holds.
-    fn log_size(&self) -> usize {
+    /// Takes room for the log. The disk may be full: whoever writes is told.
+    fn make_room(&self, room: &mut Room) {
+        let Ok(log) = std::fs::OpenOptions::new().write(true).open(self.log_path()) else { return };
+        let size = log.metadata().map_or(0, |log| log.len());
+        // What earlier processes left may be used or not; when this one has filled as much, more is needed.
+        let wanted = if room.taken == 0 { ROOM } else { size + ROOM };
+        if size < wanted {
+            // Never makes a file smaller, whoever else makes it larger meanwhile.
+            let _ = rustix::fs::fallocate(log, rustix::fs::FallocateFlags::empty(), 0, wanted);
+        }
+        room.taken = usize::try_from(size.max(wanted)).unwrap_or(usize::MAX);
+    }
+
+    fn log_path(&self) -> std::ffi::OsString {
         let mut name = self.path.clone().into_os_string();
         name.push("-wal");
-        let bytes = std::fs::metadata(name).map_or(0, |file| file.len());
+        name
+    }
+
+    /// Pages in the log that earlier processes left. The file may be larger than what it holds.
+    fn log_size(&self) -> usize {
+        let bytes = std::fs::metadata(self.log_path()).map_or(0, |file| file.len());
         usize::try_from(bytes).unwrap_or(usize::MAX) / PAGE
     }
 

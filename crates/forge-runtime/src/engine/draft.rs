@@ -1,6 +1,7 @@
 //! The batch that one turn of the loop writes, while it is being made.
 
 use forge_policy::context::{self, Cut};
+use forge_ports::Durable;
 use forge_ports::journal::{Blob, Posting};
 use forge_types::{
     CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, SnapshotId, Timestamp,
@@ -19,6 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) blobs: Vec<Blob>,
     pub(super) taken: Vec<CommandId>,
     pub(super) postings: Vec<Posting>,
+    /// What the events name and is on its way to the disk.
+    pub(super) after: Vec<Durable>,
     now: Timestamp,
     plan: &'a Plan,
     redactor: &'a Redactor,
@@ -34,6 +37,7 @@ impl<'a> Draft<'a> {
             blobs: Vec::new(),
             taken: Vec::new(),
             postings: Vec::new(),
+            after: Vec::new(),
             now,
             plan,
             redactor,

@@ -6,6 +6,7 @@ use crate::executors::{self, PROGRAM, REQUEST};
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
 use crate::nobox::NoBox;
 use forge_policy::router;
+use forge_ports::Durable;
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Deltas as _, Workspace, model};
 use forge_types::{
@@ -21,11 +22,13 @@ use std::time::Duration;
 pub(super) struct Done {
     pub(super) outcome: Outcome,
     pub(super) snapshot: Option<SnapshotId>,
+    /// When the snapshot is on disk.
+    pub(super) durable: Durable,
 }
 
 impl Done {
     pub(super) const fn of(outcome: Outcome) -> Self {
-        Self { outcome, snapshot: None }
+        Self { outcome, snapshot: None, durable: Durable::already() }
     }
 }
 
@@ -60,8 +63,8 @@ impl Performer {
         let Some(workspace) = self.keeper.workspace().filter(|_| done && run.access.writes()) else {
             return Done::of(outcome);
         };
-        match workspace.snapshot().await {
-            Ok(snapshot) => Done { outcome, snapshot: Some(snapshot) },
+        match workspace.take_snapshot().await {
+            Ok((snapshot, durable)) => Done { outcome, snapshot: Some(snapshot), durable },
             Err(error) => {
                 let why = format!("what `{}` did can't be kept: {error}", run.call.name);
                 Done::of(Outcome::SandboxLost { why })

@@ -47,7 +47,7 @@ impl Drive {
         let open: Vec<_> = self.state().open.iter().map(|(effect, open)| (*effect, open.snapshot)).collect();
         for (effect, before) in open {
             let snapshot = self.set_aside(before).await?;
-            outcomes.push((effect, Done { outcome: Outcome::Interrupted, snapshot }));
+            outcomes.push((effect, Done { snapshot, ..Done::of(Outcome::Interrupted) }));
         }
         Ok(outcomes)
     }
@@ -175,6 +175,7 @@ impl Drive {
                 done.snapshot =
                     self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
+            draft.after.push(done.durable);
             draft.settle(effect, done.outcome, done.snapshot)?;
         }
         let (decision, starts) = self.settle_decisions(&mut draft, refused.as_deref()).await?;
@@ -296,7 +297,7 @@ impl Drive {
         if draft.events.is_empty() {
             return Ok(());
         }
-        let Draft { state, events, blobs, taken, postings, .. } = draft;
+        let Draft { state, events, blobs, taken, postings, after, .. } = draft;
         let checkpoint = self.checkpoint(&events);
         let row = row(&state, &self.plan, self.parts.clock.now());
         for blob in &blobs {
@@ -311,6 +312,7 @@ impl Drive {
             postings,
             row,
             checkpoint,
+            after,
         };
         self.parts.journal.append(batch).await?;
         for event in &events {

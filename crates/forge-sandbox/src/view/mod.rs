@@ -317,13 +317,21 @@ impl View {
 
     /// Keeps the workspace as it stands now.
     pub(crate) fn snapshot(&self) -> Result<SnapshotId, Error> {
+        let (id, objects) = self.take()?;
+        flush(&objects)?;
+        Ok(id)
+    }
+
+    /// As [`View::snapshot`], with what must be [flushed](flush) before it is durable.
+    pub(crate) fn take(&self) -> Result<(SnapshotId, Vec<Arc<Objects>>), Error> {
         self.make_safe()?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut parts = Vec::with_capacity(trackers.len());
         for tracker in trackers.iter_mut() {
-            parts.push(tracker.snapshot().map_err(|error| view_error(&error))?);
+            parts.push(tracker.take().map_err(|error| view_error(&error))?);
         }
-        many::name(&self.place, &self.meta, &parts)
+        let objects = trackers.iter().map(Tracker::objects).collect();
+        Ok((many::name(&self.place, &self.meta, &parts)?, objects))
     }
 
     /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
@@ -523,6 +531,11 @@ fn shown(place: &Place, meta: &Meta, index: usize) -> Shown {
         Kind::Reflink | Kind::Copy => Layers::Owned(place.copy(meta, index)),
     };
     Shown { name: repo.name.clone(), repo: repo.path.clone(), layers }
+}
+
+/// Makes the contents of snapshots durable.
+pub(crate) fn flush(objects: &[Arc<Objects>]) -> Result<(), Error> {
+    objects.iter().try_for_each(|objects| objects.flush().map_err(|error| view_error(&error)))
 }
 
 /// An error of the snapshots in the port's words.

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 const CONTENT: [u8; 4] = *b"FOb1";
 const MARK: [u8; 4] = *b"FMk1";
 const HEAD: usize = 52;
+/// So much of the file is taken from the disk at once, in bytes: a sync then writes contents alone, and not each time how
+/// large the file has become. What is not used is zeros, which are no record and are cut off like a torn one.
+const ROOM: u64 = 128 << 10;
 
 #[derive(Debug)]
 pub(super) struct Pack {
@@ -22,6 +25,8 @@ pub(super) struct Pack {
     index: HashMap<Digest, Place>,
     /// Where the next record goes.
     end: u64,
+    /// To where there is room in the file, as far as that is known.
+    room: u64,
     /// Something was written, or may have been, since the file was synced.
     dirty: bool,
     /// A mark stands for the present durable end.
@@ -82,7 +87,15 @@ impl Pack {
     }
 
     fn new(path: &Path, file: File) -> Self {
-        Self { path: path.to_owned(), file, index: HashMap::new(), end: 0, dirty: false, marked: true }
+        Self {
+            path: path.to_owned(),
+            file,
+            index: HashMap::new(),
+            end: 0,
+            room: 0,
+            dirty: false,
+            marked: true,
+        }
     }
 
     /// Reads the heads behind what is known; returns whether there were any. Records that are not whole, and
@@ -156,9 +169,11 @@ impl Pack {
         let at = self.end + (record.len() + HEAD) as u64;
         record.extend_from_slice(&head(CONTENT, digest.as_bytes(), bytes.len() as u64));
         record.extend_from_slice(bytes);
+        self.make_room(self.end + record.len() as u64);
         if let Err(error) = self.file.write_all_at(&record, self.end) {
             // What was there before stays as it was; the half record goes.
             let _ = self.file.set_len(self.end);
+            self.room = 0;
             return Err(Error::io("write", &self.path, error));
         }
         self.end += record.len() as u64;
@@ -166,6 +181,15 @@ impl Pack {
         self.marked = false;
         self.index.insert(digest, Place { at, len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
         Ok(())
+    }
+
+    /// Takes room up to `end` and somewhat beyond. Where it can't be had, writing says why.
+    fn make_room(&mut self, end: u64) {
+        if end > self.room {
+            let room = end.next_multiple_of(ROOM);
+            let taken = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, room);
+            self.room = if taken.is_ok() { room } else { end };
+        }
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Error> {
