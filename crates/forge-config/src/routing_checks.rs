@@ -1,7 +1,7 @@
 //! Faults of routing and fallbacks that only several settings together show.
 
 use crate::fault::{Fault, Origin};
-use crate::schema::{Fallback, nearest, providers, shown};
+use crate::schema::Fallback;
 use crate::settings::Settings;
 
 /// Adds what is wrong with them.
@@ -57,14 +57,7 @@ fn fallbacks(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut 
     for text in &settings.model.fallbacks {
         let Ok(entry) = Fallback::parse(text) else { continue };
         let provider = &entry.provider;
-        if !is_provider(provider) {
-            let near = nearest(provider, providers());
-            let hint = near.map_or_else(
-                || format!("there are: {}", providers().collect::<Vec<_>>().join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
-            fault("providers that there are", shown(provider), hint);
-        } else if seen.contains(provider) {
+        if seen.contains(provider) {
             let hint =
                 "keep one of the entries: a provider that can't be had is left alone with all its models";
             fault("each provider once", format!("`{provider}` twice"), hint.to_owned());
@@ -100,8 +93,4 @@ fn has_address(settings: &Settings, provider: &str) -> bool {
 
 fn has_no_model(settings: &Settings, provider: &str) -> bool {
     provider != "scripted" && settings.providers.get(provider).is_none_or(|own| own.default_model.is_none())
-}
-
-fn is_provider(name: &str) -> bool {
-    providers().any(|known| known == name)
 }

@@ -211,7 +211,7 @@ async fn providers(
             Reach::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
                 if matches!(vendor.detect, Detect::Probe { .. }) {
                     let sick = provider.unhealthy.clone();
-                    provider.access = sick.map_or(Access::Here, Access::Missing);
+                    provider.access = sick.map_or(Access::Unseen, Access::Missing);
                 }
             }),
         }

@@ -65,7 +65,19 @@ impl Fallback {
     }
 
     /// The entry as it stands in a file: a text, or a table.
-    pub(crate) fn read(raw: &Raw) -> Result<Self, String> {
+    pub(crate) fn read(raw: &Raw) -> Result<Self, Mismatch> {
+        let entry = Self::written(raw).map_err(|found| Mismatch::new(format!("the entry {found}")))?;
+        if providers().any(|known| known == entry.provider) {
+            return Ok(entry);
+        }
+        let hint = nearest(&entry.provider, providers()).map_or_else(
+            || format!("there are: {}", providers().collect::<Vec<_>>().join(", ")),
+            |near| format!("did you mean `{near}`?"),
+        );
+        Err(Mismatch::new(format!("the entry {}", shown(&entry.provider))).hint(hint))
+    }
+
+    fn written(raw: &Raw) -> Result<Self, String> {
         let fields = match raw {
             Raw::Text(text) => return Self::parse(text),
             Raw::Table(fields) => fields,
@@ -93,7 +105,7 @@ impl Fallback {
 }
 
 /// All providers, in the order of the schema.
-pub(crate) fn providers() -> impl Iterator<Item = &'static str> {
+fn providers() -> impl Iterator<Item = &'static str> {
     let mut last = "";
     KEYS.iter().filter_map(move |key| {
         let name = key.path.strip_prefix("providers.")?.split('.').next()?;

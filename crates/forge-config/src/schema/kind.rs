@@ -391,7 +391,7 @@ fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mism
             Mismatch::new(format!("the entry {found}"))
         };
         if element == Element::Fallback {
-            let entry = Fallback::read(item).map_err(|found| Mismatch::new(format!("the entry {found}")))?;
+            let entry = Fallback::read(item)?;
             out.push(entry.text());
             continue;
         }

@@ -12,7 +12,6 @@ mod routing;
 mod table;
 
 pub use fallback::Fallback;
-pub(crate) use fallback::providers;
 pub use kind::{Bound, Context, Element, Kind, Lines, Mismatch, Spelling, Unit, Value};
 pub(crate) use kind::{Raw, escaped, number_text, shown};
 pub(crate) use near::nearest;

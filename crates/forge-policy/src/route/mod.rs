@@ -21,6 +21,8 @@ pub enum Access {
     Key,
     /// It needs no key, and the user gave its address or its server answered.
     Here,
+    /// It needs no key, and nobody has one: a run would look whether its server answers.
+    Unseen,
     /// It needs no key; whether a server is there is not known. It is asked if it is named.
     Keyless,
     /// Something is missing.
@@ -62,14 +64,14 @@ pub struct TierDefaults {
 impl Provider {
     /// Whether it is chosen although nobody named it.
     pub const fn is_usable(&self) -> bool {
-        matches!(self.access, Access::Key | Access::Here)
+        matches!(self.access, Access::Key | Access::Here | Access::Unseen)
     }
 
     /// Why it can't be asked although it was named.
     pub fn missing(&self) -> Option<&str> {
         match &self.access {
             Access::Missing(why) => Some(why),
-            Access::Key | Access::Here | Access::Keyless => None,
+            Access::Key | Access::Here | Access::Unseen | Access::Keyless => None,
         }
     }
 

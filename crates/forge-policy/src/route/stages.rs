@@ -374,6 +374,13 @@ impl Stages<'_, '_> {
         if wish.provider.is_some() || wish.model.is_some() {
             return "the settings name it".to_owned();
         }
+        let provider = self.question.providers.iter().find(|provider| provider.name == chosen.provider);
+        if provider.is_some_and(|provider| provider.access == super::Access::Unseen) {
+            return format!(
+                "no key is there; a run would look whether the server of {} answers",
+                chosen.provider
+            );
+        }
         format!("{} is the first provider that can be asked", chosen.provider)
     }
 
