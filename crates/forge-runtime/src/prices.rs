@@ -131,7 +131,7 @@ pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result
         })?
     };
     let new = Catalog::parse(&text)
-        .map_err(|error| invalid(format!("{from} is not used: {error}. The old table stays")))?;
+        .map_err(|error| invalid(format!("{from} is not used, the old table stays: {error}")))?;
     let path = place(&loaded.dirs.data);
     let (old, _) = read(&path);
     write(&path, &text)?;

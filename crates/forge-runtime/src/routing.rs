@@ -161,12 +161,8 @@ impl Forge {
     async fn remembered(&self) -> Remembered {
         let now = self.parts().clock.now();
         let cooling = &self.parts().cooling;
-        Remembered {
-            cooling: cooling.all(now).await,
-            weights: cooling.weights().await,
-            health: cooling.health().await,
-            now,
-        }
+        let (all, weights, health) = tokio::join!(cooling.all(now), cooling.weights(), cooling.health());
+        Remembered { cooling: all, weights, health, now }
     }
 }
 

@@ -81,9 +81,9 @@ fn a_refreshed_price_is_what_runs_are_charged_and_a_wrong_table_changes_nothing(
     world.forge(&["prices", "update", "negative.json"]).exits(2).says(&[
         "row 1",
         "input",
-        "The old table stays",
+        "the old table stays",
     ]);
-    world.forge(&["prices", "update", "broken.json"]).exits(2).says(&["no JSON", "The old table stays"]);
+    world.forge(&["prices", "update", "broken.json"]).exits(2).says(&["no JSON", "the old table stays"]);
     world
         .forge(&["prices", "update", "missing.json"])
         .exits(2)
