@@ -73,7 +73,8 @@ impl Talk {
             WireData::ToolCompleted(done) => !ANSWERING.contains(&done.tool.as_str()),
             _ => true,
         };
-        if matches!(event.data, WireData::ToolCalled(_) | WireData::IterationStarted(_)) {
+        // A new reply begins. The words of a call that answers are the answer.
+        if let WireData::IterationStarted(_) = event.data {
             said.reply.clear();
         }
         drop(said);

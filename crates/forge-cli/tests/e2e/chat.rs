@@ -348,7 +348,9 @@ fn on_a_terminal_lines_are_edited_answers_stream_and_ctrl_c_cancels_the_turn_onl
 
 #[test]
 fn a_routers_words_stream_without_their_json() {
-    let server = ModelServer::start(Script::of([decision("The answer is 42.")]));
+    // The tool stands first, as the router's grammar has it.
+    let reply = r#"{"tool": "chat", "content": "The answer is 42."}"#;
+    let server = ModelServer::start(Script::of([Reply::text(reply)]));
     let mut world = World::new();
     let flags = world.uses(&server, Shape::OpenAi);
     let words = [&flags[..], &["--executor", "router"]].concat();
