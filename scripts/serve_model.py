@@ -30,6 +30,8 @@ def main() -> None:
     parameters.verbosity = 0
     if "--embeddings" in sys.argv[1:]:
         parameters.embedding = True
+        # The model was not made for it, so its file names no way to make one vector of many.
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(parameters)
     print(f"http://127.0.0.1:{port}/v1", flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
