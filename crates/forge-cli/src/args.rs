@@ -8,7 +8,7 @@ mod workspace;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 pub(crate) use secret::{Login, Logout, Secret, SecretAction};
-pub(crate) use routing::{
+pub(crate) use routing::{Budget, BudgetAction, 
     Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing, RoutingAction, Row,
 };
 pub(crate) use chat::{Chat, ExecutorFlags};
@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Routing(Routing),
     /// Show and refresh the prices of models
     Prices(Prices),
+    /// Show what days and runs spend, and raise what a run may
+    Budget(Budget),
     /// Write a configuration for a project
     Init(Init),
     /// Check a project's configuration

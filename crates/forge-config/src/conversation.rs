@@ -52,7 +52,7 @@ pub struct Router {
 }
 
 /// `[memory]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
     /// Whether conversations are remembered.
@@ -61,4 +61,6 @@ pub struct Memory {
     pub file: Option<PathBuf>,
     /// Messages of earlier turns that a turn is told.
     pub max_history: u64,
+    /// Share of the window above which a conversation is compacted.
+    pub trigger_ratio: f64,
 }

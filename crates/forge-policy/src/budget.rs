@@ -1,14 +1,20 @@
 //! How large the next reply may be, so that no ceiling can be passed (LOOP-3).
 //!
-//! The worst case of a call, its whole prompt uncached and its whole allowance used, is counted before the call.
-//! Where that does not fit, the allowance shrinks; where too little is left, the limit is reached.
+//! The worst case of a call, its whole prompt uncached and its whole allowance used, is reserved before the call. Where
+//! that does not fit, the allowance shrinks; where too little is left, the limit is reached. Whether a prompt fits a
+//! window is an estimate; what is reserved for it is a bound: no token is shorter than a byte.
 
 use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Limits, Money, Plan, RunState, TargetRef};
 
 /// A reply smaller than this many tokens helps nobody.
-const SMALLEST_REPLY: u64 = 256;
+pub(crate) const SMALLEST_REPLY: u64 = 256;
 /// The allowance if the configuration names none.
 const DEFAULT_REPLY: u64 = 4_096;
+
+/// Tokens that a provider may add to what it is sent: for messages, for each of them, and for tools.
+const AROUND: u64 = 256;
+const PER_MESSAGE: u64 = 16;
+const PER_TOOL: u64 = 200;
 
 /// What the next call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +47,34 @@ pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     match state.measured.filter(|_| state.target == target) {
         Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
         None => {
-            let tools: usize = plan.tools.iter().map(|t| t.signature().len() * 2 + 60).sum();
+            let tools: usize = plan.offered(state.compact.times).map(|t| t.signature().len() * 2 + 60).sum();
             (plan.system.len() as u64 + tools as u64 + state.message_bytes).div_ceil(3)
         }
     }
+}
+
+/// The most tokens that the prompt can be: what the provider counted last time, or all of it, with each byte since then a
+/// token of its own.
+pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
+    match state.measured.filter(|_| state.target == target) {
+        Some((tokens, bytes)) => match state.message_bytes.saturating_sub(bytes) {
+            0 => tokens,
+            added => tokens + added + AROUND,
+        },
+        None => {
+            let tools = plan.offered(state.compact.times).map(|tool| {
+                let words: usize = tool.params.iter().map(|p| p.name.len() + p.description.len()).sum();
+                (tool.name.len() + tool.description.len() + words) as u64 + PER_TOOL
+            });
+            let messages = state.messages.len() as u64 * PER_MESSAGE;
+            plan.system.len() as u64 + tools.sum::<u64>() + state.message_bytes + messages + AROUND
+        }
+    }
+}
+
+/// What a state is taken for when its next prompt was counted token by token: close, and not exact.
+pub const fn counted(tokens: u64) -> u64 {
+    tokens + tokens / 32 + 64
 }
 
 /// The allowance of the next call, of the plan's target `at`.
@@ -74,7 +104,8 @@ pub fn allow(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, Refusa
         };
     };
     let money = limits.max_cost.minus(state.cost).minus(state.reserved());
-    let for_reply = money.minus(price.worst_case(input, 0)).0;
+    let bound = bound_input(state, plan, at).max(input);
+    let for_reply = money.minus(price.worst_case(bound, 0)).0;
     if price.output > 0 {
         let affordable = u64::try_from(for_reply / price.output).unwrap_or(0);
         output = output.min(affordable);
@@ -82,7 +113,7 @@ pub fn allow(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, Refusa
     if for_reply < 0 || output < smallest {
         return Err(Refusal::Limit(LimitKind::Cost, cost_message(state, &limits)));
     }
-    Ok(Allowance { input, output, reserve: Some(price.worst_case(input, output)) })
+    Ok(Allowance { input, output, reserve: Some(price.worst_case(bound, output)) })
 }
 
 fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, Refusal> {
@@ -112,7 +143,7 @@ fn token_message(state: &RunState, limits: &Limits, input: u64) -> String {
 fn cost_message(state: &RunState, limits: &Limits) -> String {
     format!(
         "cost limit reached: {} of {} are spent and the next call could pass the limit. \
-         Raise it with --max-cost or agent.max_cost_usd",
+         Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd",
         state.cost, limits.max_cost
     )
 }

@@ -1,11 +1,14 @@
 //! What a model is told: the one place that builds prompts (LOOP-14), requests and result cuts (LOOP-11).
 //!
-//! Each request extends the one before it byte for byte: the system prompt and the tools come from the frozen
-//! plan, the messages are only ever appended to. Provider-side caches live from that.
+//! Each request extends the one before it byte for byte: the system prompt and the tools come from the frozen plan, the
+//! messages are only ever appended to. Provider-side caches live from that. It changes at a compaction alone, when the
+//! oldest messages give way to a summary and the tool `recall` joins the others.
 
+use crate::compact::text::level;
 use crate::router;
 use forge_types::{
-    Executor, Fact, ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Plan, ReplyFormat, RunState, SandboxSpec, ToolSpec,
+    Executor, Fact, MOST_MESSAGE_CHARS, Message, ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Part, PartKind,
+    Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
 };
 use std::fmt::Write as _;
 
@@ -106,7 +109,10 @@ pub fn request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest 
         Executor::Router { max_steps, .. } => {
             (router::messages(state), Vec::new(), router::format(&plan.tools, *max_steps))
         }
-        _ => (state.messages.clone(), plan.tools.clone(), ReplyFormat::Text),
+        _ => {
+            let tools = plan.offered(state.compact.times).cloned().collect();
+            (state.messages.clone(), tools, ReplyFormat::Text)
+        }
     };
     ModelRequest {
         route: target.route.clone(),
@@ -131,6 +137,50 @@ pub fn cut_result(text: String, limit: u64) -> (String, Cut) {
     text.truncate(at);
     let _ = write!(text, "\n[OUTPUT TRUNCATED - original length: {original} chars]");
     (text, Cut::Cut)
+}
+
+/// Cuts a message of the model or of a tool, whose texts are in place, to what a request holds of one (MEM-3). What a
+/// person says is never cut.
+pub fn cut_message(message: &mut Message) {
+    let chars: u64 = message.parts.iter().map(Part::chars).sum();
+    if message.role == Role::User || chars <= MOST_MESSAGE_CHARS {
+        return;
+    }
+    let lengths: Vec<usize> = message.parts.iter().map(|part| usize::try_from(part.chars()).unwrap_or(usize::MAX)).collect();
+    let level = level(&lengths, usize::try_from(MOST_MESSAGE_CHARS).unwrap_or(usize::MAX));
+    for part in &mut message.parts {
+        match &mut part.kind {
+            PartKind::Text { text: Payload::Inline(text) } => shorten(text, level),
+            PartKind::Result(result) => {
+                if let Payload::Inline(text) = &mut result.content {
+                    shorten(text, level);
+                }
+            }
+            PartKind::Call(call) if call.arguments.chars().count() > level => {
+                call.arguments = cut_arguments(&call.arguments, level);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shorten(text: &mut String, most: usize) {
+    (*text, _) = cut_result(std::mem::take(text), most as u64);
+}
+
+/// Arguments stay a JSON object: the texts in it are cut.
+fn cut_arguments(arguments: &str, most: usize) -> String {
+    let Ok(serde_json::Value::Object(mut map)) = serde_json::from_str(arguments) else {
+        return cut_result(arguments.to_owned(), most as u64).0;
+    };
+    let lengths: Vec<usize> = map.values().map(|value| value.as_str().map_or(0, |text| text.chars().count())).collect();
+    let level = level(&lengths, most);
+    for value in map.values_mut() {
+        if let serde_json::Value::String(text) = value {
+            shorten(text, level);
+        }
+    }
+    serde_json::Value::Object(map).to_string()
 }
 
 /// Whether a result was cut.

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod budget;
+pub mod compact;
 pub mod context;
 pub mod cooldown;
 pub mod fallback;

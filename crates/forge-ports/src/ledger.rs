@@ -21,4 +21,14 @@ pub trait Ledger: Send + Sync {
 
     /// The reservations that a run still holds.
     async fn reservations(&self, run: RunId) -> Result<Vec<(EffectId, String, Money)>, Error>;
+
+    /// The runs that hold reservations on an account, with what they hold.
+    async fn holders(&self, account: &str) -> Result<Vec<(RunId, Money)>, Error>;
+
+    /// Drops all reservations of a run on all accounts. Only for whoever holds the run, so that nobody else is about to
+    /// settle them; settling one of them later books nothing.
+    async fn release(&self, run: RunId) -> Result<(), Error>;
+
+    /// Accounts whose name begins with `prefix`, by name.
+    async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error>;
 }

@@ -1,6 +1,7 @@
 //! Tools that models call.
 
 use crate::memory::Memory;
+use crate::past::Past;
 use crate::sandbox::{OutputSink, Workspace};
 use async_trait::async_trait;
 use forge_types::{ErrorInfo, ToolOutput, ToolSpec};
@@ -15,6 +16,8 @@ pub struct ToolEnv {
     pub workspace: Arc<dyn Workspace>,
     /// What outlasts the conversation, if anything does.
     pub memory: Option<Arc<dyn Memory>>,
+    /// What was said before a summary took its place, if there is a conversation.
+    pub past: Option<Arc<dyn Past>>,
     /// Takes a command's output while it comes.
     pub output: Arc<dyn OutputSink>,
     /// Time of a command that names none.

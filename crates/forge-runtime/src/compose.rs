@@ -9,7 +9,7 @@ use crate::{Cooling, Error, Forge, Parts, Redactor, SystemClock, prices};
 use forge_config::Loaded;
 use forge_models::{Key, Models, ProviderOptions, ScriptSource};
 use forge_ports::Clock;
-use forge_types::{CommandRules, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer};
+use forge_types::{CommandRules, ContextRule, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,8 +56,15 @@ impl Forge {
             .collect();
         let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
         let cooling = Arc::new(Cooling::shared(store.clone(), keys));
+        let catalog = prices::current(loaded);
         let parts = Parts {
             cooling,
+            ledger: store.clone(),
+            count: Arc::new(move |request: &forge_types::ModelRequest| {
+                let route = &request.route;
+                let counter = forge_models::tokens::Counter::in_catalog(&catalog, &route.provider, &route.model);
+                counter.map(|counter| counter.count(request))
+            }),
             journal: store,
             queue,
             model: Arc::new(models(loaded, &redactor)?),
@@ -96,8 +103,9 @@ impl Forge {
         } else {
             Planned::only(executors::own_route(&executor))
         };
-        let forge_tools::Selection { enabled: tools, disabled } =
-            executors::tools(&executor, loaded, &self.parts().tools)?;
+        let mut tools = executors::tools(&executor, loaded, &self.parts().tools)?;
+        let recall = executors::recall(&executor, loaded, &mut tools, &self.parts().tools);
+        let forge_tools::Selection { enabled: tools, disabled } = tools;
         let settings = &loaded.settings;
         let mut plan = Plan {
             version: PLAN_VERSION,
@@ -118,12 +126,17 @@ impl Forge {
             limits: limits(loaded),
             cost_rule: cost_rule(loaded),
             alert_percent: percent(settings.cost.alert_at),
+            ceilings: Vec::new(),
             day_ceiling: settings.cost.max_per_day_usd.map(Money::from_usd),
             retry: RetryRule {
                 tries: settings.model.tries,
                 base_ms: settings.model.retry_base_ms,
                 max_wait_ms: settings.model.max_wait_seconds.saturating_mul(1000),
                 ..RetryRule::default()
+            },
+            context: ContextRule {
+                compact_percent: percent(settings.memory.trigger_ratio),
+                recall: recall,
             },
             commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
@@ -227,6 +240,7 @@ fn limits(loaded: &Loaded) -> Limits {
         max_tokens: agent.max_tokens_per_run,
         max_duration_ms: runtime.max_pipeline_duration_ms,
         max_cost: Money::from_usd(agent.max_cost_usd),
+        day_cost: None,
         max_tool_calls_per_turn: agent.max_tool_calls_per_turn,
         max_shell_commands: runtime.max_shell_commands,
         on_limit: agent.on_limit,

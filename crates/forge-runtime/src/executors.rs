@@ -21,6 +21,8 @@ pub(crate) const REQUEST: &str = "request";
 const CANNED: &str = "This is a canned reply: the executor is `stub`.";
 /// The tool that keeps facts.
 pub(crate) const REMEMBER: &str = "remember";
+/// The tool that looks up what was compacted.
+const RECALL: &str = "recall";
 /// What a box that is never opened is called.
 const NO_BOX: &str = "none";
 /// Where the memory lies in a repository.
@@ -138,6 +140,23 @@ pub(crate) fn tools(executor: &Executor, loaded: &Loaded, registry: &Registry) -
     }
     selection.disabled.extend(left_out);
     Ok(selection)
+}
+
+/// The tool that looks up what was compacted: it is no tool of the first request, and none that is left out.
+pub(crate) fn recall(
+    executor: &Executor,
+    loaded: &Loaded,
+    tools: &mut Selection,
+    registry: &Registry,
+) -> Option<ToolSpec> {
+    let spec = registry.spec(RECALL).filter(|_| matches!(executor, Executor::React))?.clone();
+    let enabled = &loaded.settings.tools.enabled;
+    if !enabled.is_empty() && !enabled.iter().any(|name| spec.answers_to(name)) {
+        return None;
+    }
+    tools.enabled.retain(|tool| tool.name != RECALL);
+    tools.disabled.retain(|name| name != RECALL);
+    Some(spec)
 }
 
 /// Whether runs under these settings may need a box, as far as that can be told before there is a plan.

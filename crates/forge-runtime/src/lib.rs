@@ -5,6 +5,7 @@
 
 mod accounts;
 mod blobs;
+mod budget;
 mod boxes;
 mod classify;
 mod chat;
@@ -44,7 +45,8 @@ pub use chat::{Answer, Conversation};
 pub use clock::SystemClock;
 pub use cooling::Cooling;
 pub use doctor::{Check, CheckState, doctor};
-pub use engine::{BoxKeeper, Engine, Parts};
+pub use engine::{BoxKeeper, CountTokens, Engine, Parts};
+pub use budget::{Budget, DayBudget, RunBudget};
 pub use error::Error;
 pub use follow::{Follow, FollowEnd};
 pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};

@@ -98,7 +98,7 @@ fn write_files(folder: &Path, read: &Read, now: Timestamp) -> Result<(), Error> 
     let (state, plan, events) = (&read.state, read.plan.as_ref(), &read.events);
     std::fs::create_dir_all(folder).map_err(|error| output(folder, &error))?;
     put(folder, "run.json", &pretty(&record::run_record(state, plan, events))?)?;
-    put(folder, "messages.jsonl", &lines(&record::message_lines(state, plan))?)?;
+    put(folder, "messages.jsonl", &lines(&record::all_message_lines(state, plan, events))?)?;
     put_long_results(folder, state)?;
     put(folder, "events.jsonl", &lines(&record::wire_events(state.run, plan, events))?)?;
     put(folder, SUMMARY, &pretty(&record::summary(state, plan, now))?)

@@ -257,6 +257,20 @@ impl Ledger for Store {
     async fn reservations(&self, run: RunId) -> Result<Vec<(EffectId, String, Money)>, Error> {
         self.query(move |connection| read::reservations(connection, run)).await
     }
+
+    async fn holders(&self, account: &str) -> Result<Vec<(RunId, Money)>, Error> {
+        let account = account.to_owned();
+        self.query(move |connection| read::holders(connection, &account)).await
+    }
+
+    async fn release(&self, run: RunId) -> Result<(), Error> {
+        self.write(Write::Release { run }).await.map(|_| ())
+    }
+
+    async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
+        let prefix = prefix.to_owned();
+        self.query(move |connection| read::accounts(connection, &prefix)).await
+    }
 }
 
 #[async_trait]

@@ -144,6 +144,29 @@ pub(crate) fn reservations(
     rows.collect()
 }
 
+/// The runs that hold reservations on an account.
+pub(crate) fn holders(connection: &Connection, account: &str) -> rusqlite::Result<Vec<(RunId, Money)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT runs.id, sum(amount) FROM reservations JOIN runs ON runs.no = reservations.run \
+         WHERE account = ?1 GROUP BY runs.no ORDER BY runs.no",
+    )?;
+    let rows = statement.query_map([account], |row| {
+        Ok((row.get::<_, String>(0)?.parse::<RunId>().ok(), Money(row.get(1)?)))
+    })?;
+    rows.filter_map(|row| row.map(|(run, held)| Some((run?, held))).transpose()).collect()
+}
+
+/// Accounts whose name begins so.
+pub(crate) fn accounts(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, Balance)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, spent, reserved FROM accounts WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name",
+    )?;
+    let rows = statement.query_map([prefix], |row| {
+        Ok((row.get(0)?, Balance { spent: Money(row.get(1)?), reserved: Money(row.get(2)?) }))
+    })?;
+    rows.collect()
+}
+
 /// The name of a queue item's status in the table.
 pub(crate) const fn item_status(status: ItemStatus) -> &'static str {
     match status {

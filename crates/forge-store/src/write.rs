@@ -25,6 +25,8 @@ pub(crate) enum Write {
     Set { run: RunId, status: ItemStatus },
     /// What runs share about the choice of models.
     Advise(Box<Advice>),
+    /// The reservations of a run that nobody works on.
+    Release { run: RunId },
 }
 
 /// A batch whose events are already text, so that the thread that writes does not spend its time on that.
@@ -80,7 +82,11 @@ impl Write {
                 events + blobs + batch.checkpoint.as_ref().map_or(0, |c| c.state.len())
             }
             Self::Send { command, .. } => command.len(),
-            Self::Put { .. } | Self::Begin { .. } | Self::Set { .. } | Self::Advise(_) => 0,
+            Self::Put { .. }
+            | Self::Begin { .. }
+            | Self::Set { .. }
+            | Self::Advise(_)
+            | Self::Release { .. } => 0,
         }
     }
 
@@ -94,6 +100,7 @@ impl Write {
             Self::Begin { run, at } => begin(connection, *run, *at),
             Self::Set { run, status } => set(connection, *run, *status).map(|()| 0),
             Self::Advise(advice) => advice.apply(connection).map_err(Fault::from),
+            Self::Release { run } => let_go(connection, *run).map(|()| 0),
         }
     }
 }
@@ -271,6 +278,19 @@ fn release(
                 "UPDATE accounts SET reserved = reserved - ?2, spent = spent + ?3 WHERE name = ?1",
             )?
             .execute(params![account, amount, spent.unwrap_or_default().0])?;
+    }
+    Ok(())
+}
+
+/// Drops all that a run has reserved.
+fn let_go(connection: &Connection, run: RunId) -> Result<(), Fault> {
+    let Some(head) = runs::head(connection, run)? else { return Ok(()) };
+    let effects: Vec<i64> = connection
+        .prepare_cached("SELECT DISTINCT effect FROM reservations WHERE run = ?1")?
+        .query_map([head.no], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for effect in effects {
+        release(connection, head.no, EffectId(u64::try_from(effect).unwrap_or(0)), None, None)?;
     }
     Ok(())
 }

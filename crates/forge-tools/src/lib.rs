@@ -26,6 +26,7 @@ mod options;
 mod patch;
 mod path;
 mod read_file;
+mod recall;
 mod registry;
 mod remember;
 mod run_shell;
@@ -77,8 +78,13 @@ pub fn with(options: &Options) -> Registry {
         .expect(FIXED);
     }
     // For routers and conversations, which ask for them.
-    let talking: [Arc<dyn forge_ports::Tool>; 3] =
-        [Arc::new(chat::Chat), Arc::new(code::Code), Arc::new(remember::Remember)];
+    let talking: [Arc<dyn forge_ports::Tool>; 4] = [
+        Arc::new(chat::Chat),
+        Arc::new(code::Code),
+        Arc::new(remember::Remember),
+        // Offered once there is something to look up.
+        Arc::new(recall::Recall),
+    ];
     for tool in talking {
         registry.register_on_request(tool).expect(FIXED);
     }

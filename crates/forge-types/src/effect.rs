@@ -1,6 +1,6 @@
 //! What a run does to the world, and what came of it.
 
-use crate::{ErrorInfo, ModelReply, Money, Rejected, Timestamp, ToolAccess, ToolCall, ToolOutput};
+use crate::{Compaction, ErrorInfo, ModelReply, Money, Rejected, Summary, Timestamp, ToolAccess, ToolCall, ToolOutput};
 use serde::{Deserialize, Serialize};
 
 /// A call of a model. The request itself follows from the run's state and its plan.
@@ -52,6 +52,8 @@ pub enum Effect {
     CallModel(ModelCall),
     /// Run a tool.
     RunTool(ToolRun),
+    /// Summarise the oldest part of the conversation.
+    Compact(Compaction),
 }
 
 impl Effect {
@@ -60,6 +62,10 @@ impl Effect {
         match self {
             Self::CallModel(call) => call.not_before,
             Self::RunTool(run) => run.not_before,
+            Self::Compact(compaction) => match &compaction.ask {
+                Some(ask) => ask.not_before,
+                None => None,
+            },
         }
     }
 }
@@ -84,6 +90,11 @@ pub enum Outcome {
     ToolDone {
         /// The result.
         output: ToolOutput,
+    },
+    /// There is a summary.
+    Summarised {
+        /// What it says and took.
+        summary: Summary,
     },
     /// The sandbox went away while the tool ran or before it could.
     SandboxLost {

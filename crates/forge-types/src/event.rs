@@ -1,8 +1,9 @@
 //! The journal's own events: all that replay needs, nothing for show.
 
 use crate::{
-    ApplyOutcome, Command, CommandId, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Message, Money,
-    Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq, SnapshotId, Timestamp, WaitingFor,
+    ApplyOutcome, Command, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Message, Money,
+    Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq, SnapshotId, Span, SummaryBy, Timestamp,
+    WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -136,6 +137,23 @@ pub enum EventKind {
         /// The manifest's blob.
         manifest: Digest,
     },
+    /// A summary took the place of the oldest part of the conversation. What it stands for stays in the events before.
+    Compacted {
+        /// The messages that it stands for, by their places in the conversation until now.
+        gone: Vec<Span>,
+        /// Why.
+        cause: CompactCause,
+        /// Who made the summary.
+        by: SummaryBy,
+        /// The summary.
+        text: Payload,
+        /// Whether the tool `recall` is there to look up what it stands for.
+        #[serde(default)]
+        recall: bool,
+        /// Why it is an extract.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
     /// The box reached hosts, or tried to.
     Reached {
         /// Each attempt.
@@ -222,6 +240,8 @@ impl EventKind {
                 })
                 .collect(),
             Self::Settled { outcome: Outcome::ToolDone { output }, .. } => vec![&mut output.content],
+            Self::Settled { outcome: Outcome::Summarised { summary }, .. } => vec![&mut summary.text],
+            Self::Compacted { text, .. } => vec![text],
             Self::Created(created) => created.history.iter_mut().flat_map(Message::payloads_mut).collect(),
             Self::Finished { answer: Some(answer), .. } => vec![answer],
             _ => Vec::new(),

@@ -4,6 +4,7 @@
 //! knows no clock, no environment, no async runtime and no storage.
 
 mod command;
+mod compact;
 mod effect;
 mod egress;
 mod error;
@@ -27,6 +28,9 @@ mod usage;
 pub mod wire;
 
 pub use command::Command;
+pub use compact::{
+    CompactCause, Compaction, ContextRule, Span, Summary, SummaryBy, SummaryCall, SummaryCost,
+};
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
 pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
 pub use error::{Class, ErrorInfo, ErrorKind};
@@ -35,13 +39,13 @@ pub use executor::{Executor, ToolLayer};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, Limits, OnLimit};
 pub use memory::{Fact, Said};
-pub use message::{Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
+pub use message::{MOST_MESSAGE_CHARS, Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
 pub use model::{
     EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat, Route,
     Unfit,
 };
 pub use money::{Money, Price};
-pub use plan::{CommandRules, CostRule, ModelFacts, Plan, RetryRule, Target, TargetRef};
+pub use plan::{Ceiling, CommandRules, CostRule, ModelFacts, Plan, RetryRule, Target, TargetRef};
 pub use routing::{
     Cooldown, Reference, Rejected, RouteStage, Routing, Savings, StageVerdict, TaskKind, Tier, WeightRow,
 };
@@ -50,8 +54,8 @@ pub use sandbox::{
     SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
 };
 pub use state::{
-    ApplyOutcome, CallState, Ending, History, LastReply, OpenEffect, OutOfOrder, PendingCall, RunState, Step,
-    ToolRecord, Tried,
+    ApplyOutcome, CallState, Compacting, Ending, Entry, History, LastReply, Lookup, OpenEffect, OutOfOrder, Passage,
+    PendingCall, RunState, Step, ToolRecord, Transcript, Tried, summary_message,
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;

@@ -61,6 +61,9 @@ pub struct Limits {
     pub max_duration_ms: u64,
     /// What all model calls together may cost.
     pub max_cost: Money,
+    /// What all runs of a day may cost together, in place of the plan's ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_cost: Option<Money>,
     /// Tool calls taken from one reply; the rest are refused.
     pub max_tool_calls_per_turn: u32,
     /// Commands of `run_shell` in the run.
@@ -77,6 +80,7 @@ impl Default for Limits {
             max_tokens: 200_000,
             max_duration_ms: 600_000,
             max_cost: Money(1_000_000_000_000),
+            day_cost: None,
             max_tool_calls_per_turn: 10,
             max_shell_commands: 50,
             on_limit: OnLimit::End,

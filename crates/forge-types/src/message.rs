@@ -3,6 +3,11 @@
 use crate::Digest;
 use serde::{Deserialize, Serialize};
 
+/// Characters of a message of the model or of a tool that a request holds at most (MEM-3).
+pub const MOST_MESSAGE_CHARS: u64 = 50_000;
+/// Bytes for saying that something was cut.
+const CUT_NOTES: u64 = 512;
+
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,6 +181,16 @@ impl Part {
         Self { kind: PartKind::Call(call), opaque: None }
     }
 
+    /// Characters of its text or arguments that a request holds.
+    pub fn chars(&self) -> u64 {
+        match &self.kind {
+            PartKind::Text { text } => text.chars(),
+            PartKind::Call(call) => call.arguments.chars().count() as u64,
+            PartKind::Result(result) => result.content.chars(),
+            PartKind::Reasoning { .. } => 0,
+        }
+    }
+
     /// A part with a tool call's outcome.
     pub fn result(result: ToolResultPart) -> Self {
         Self { kind: PartKind::Result(result), opaque: None }
@@ -241,7 +256,25 @@ impl Message {
         })
     }
 
-    /// About how many bytes it adds to a request.
+    /// About how many bytes it adds to a request, in which what was not said by a person is cut to
+    /// [`MOST_MESSAGE_CHARS`].
+    pub fn sent_bytes(&self) -> u64 {
+        let bytes = self.bytes();
+        if self.role == Role::User || bytes <= MOST_MESSAGE_CHARS {
+            return bytes;
+        }
+        // A cut text has at least as many bytes as characters, and at most as many as it has now.
+        let chars: u64 = self.parts.iter().map(Part::chars).sum();
+        if chars <= MOST_MESSAGE_CHARS {
+            return bytes;
+        }
+        let opaque: u64 =
+            self.parts.iter().filter_map(|part| part.opaque.as_ref()).map(|opaque| opaque.data.len() as u64).sum();
+        let share = u128::from(bytes - opaque) * u128::from(MOST_MESSAGE_CHARS) / u128::from(chars);
+        u64::try_from(share).unwrap_or(bytes).saturating_add(opaque).saturating_add(CUT_NOTES)
+    }
+
+    /// About how many bytes it has.
     pub fn bytes(&self) -> u64 {
         self.parts
             .iter()

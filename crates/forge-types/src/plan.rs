@@ -63,6 +63,15 @@ impl Default for RetryRule {
     }
 }
 
+/// What may be spent on an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// The account of the ledger, such as `run:<id>`.
+    pub account: String,
+    /// What is spent and reserved on it together at most.
+    pub limit: Money,
+}
+
 /// Somebody else to ask when the first can't be had (PROV-9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -135,9 +144,15 @@ pub struct Plan {
     /// Ceiling of all runs of one day together, if one is set.
     #[serde(default)]
     pub day_ceiling: Option<Money>,
+    /// Further ceilings that the run's cost counts against: those of the runs above it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ceilings: Vec<Ceiling>,
     /// Retries of model calls.
     #[serde(default)]
     pub retry: RetryRule,
+    /// How the model's window is used.
+    #[serde(default)]
+    pub context: crate::ContextRule,
     /// Rules for commands.
     #[serde(default)]
     pub commands: CommandRules,
@@ -153,7 +168,12 @@ pub struct Plan {
 impl Plan {
     /// The enabled tool that answers to `name`.
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {
-        self.tools.iter().find(|tool| tool.answers_to(name))
+        self.tools.iter().chain(&self.context.recall).find(|tool| tool.answers_to(name))
+    }
+
+    /// The tools of a request of a run whose conversation was compacted so often.
+    pub fn offered(&self, compactions: u32) -> impl Iterator<Item = &ToolSpec> {
+        self.tools.iter().chain(self.context.recall.iter().filter(move |_| compactions > 0))
     }
 
     /// Whether the run needs a box at all: one whose tools touch nothing works without.

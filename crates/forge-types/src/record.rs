@@ -8,6 +8,7 @@ use crate::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, Layer, LimitKind, Message,
     NetworkPolicy, Outcome, Part, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
     SandboxLimits, Savings, Timestamp, ToolCall, WaitingFor, WorkspaceMode,
+    Transcript,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -206,6 +207,22 @@ pub struct MessageLine {
     /// The calls that the model made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<MessageCall>,
+}
+
+/// The whole conversation of a journal, the system prompt first: messages that a summary took the place of stand where
+/// they were said, and the summary after them.
+pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> Vec<MessageLine> {
+    match Transcript::of(state.run, events) {
+        Ok(entries) if state.compact.times > 0 => {
+            let whole = RunState {
+                messages: entries.into_iter().map(|entry| entry.message).collect(),
+                calls: state.calls.clone(),
+                ..RunState::new(state.run)
+            };
+            message_lines(&whole, plan)
+        }
+        _ => message_lines(state, plan),
+    }
 }
 
 /// The conversation so far, the system prompt first; results of an unfinished turn that are known stand last.

@@ -121,6 +121,36 @@ pub(crate) struct Prices {
     pub(crate) action: Option<PricesAction>,
 }
 
+/// `forge budget`
+#[derive(Debug, Args)]
+pub(crate) struct Budget {
+    /// So many days are shown
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(crate) days: usize,
+    #[command(subcommand)]
+    pub(crate) action: Option<BudgetAction>,
+}
+
+/// What to do about money.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BudgetAction {
+    /// Raise what a run may spend, and go on with it if it waits for that
+    Raise {
+        /// The run's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// The whole ceiling in dollars, what is spent already included
+        #[arg(value_name = "USD")]
+        usd: f64,
+        /// Raise the ceiling of the day, for this run, and not its own
+        #[arg(long)]
+        day: bool,
+        /// Raise it only: `forge resume` goes on
+        #[arg(long)]
+        no_resume: bool,
+    },
+}
+
 /// What to do with the price table.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PricesAction {

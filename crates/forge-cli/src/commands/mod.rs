@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod apply;
+mod budget;
 mod cancel;
 mod chat;
 mod completions;
@@ -75,6 +76,7 @@ fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
         Command::Route(route) => wait(route::route(session, route)),
         Command::Routing(routing) => wait(route::routing(session, routing)),
         Command::Prices(prices) => wait(prices::prices(session, prices)),
+        Command::Budget(budget) => wait(budget::budget(session, budget)),
         Command::Init(init) => init::init(session, init),
         Command::Validate(validate) => validate::validate(session, validate),
         Command::Trust(trust) => trust::trust(session, trust),

@@ -129,6 +129,11 @@ impl Story {
             WireData::GuardChecked(guard) if guard.verdict == "deny" => {
                 vec![Line::new(Tone::Warn, format!("refused: {}", one_line(&guard.detail)))]
             }
+            // Within a run that goes on: the conversation was compacted.
+            WireData::RunChanged(changed) if changed.from == changed.to => {
+                let reason = changed.reason.as_deref().map(one_line);
+                reason.into_iter().map(|reason| Line::new(Tone::Note, reason)).collect()
+            }
             WireData::BudgetChanged(budget) => vec![Line::new(Tone::Warn, budget_line(budget))],
             WireData::WaitRequested(wait) => vec![Line::new(Tone::Warn, waiting(event.run_id, wait))],
             WireData::WaitResolved(resolved) if resolved.decision == "resume" => {

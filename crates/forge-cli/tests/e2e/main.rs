@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chat;
+mod compaction;
 mod containers;
 mod damage;
 mod demo;

@@ -1,6 +1,6 @@
 //! The keys of executors, the router and the memory of conversations.
 
-use super::table::{ONE_LINE, alias, foreign, int};
+use super::table::{ONE_LINE, alias, foreign, int, number};
 use super::{Key, Kind, Lines, Preset, Trust};
 
 /// In the order of the documentation.
@@ -86,4 +86,13 @@ pub(super) const KEYS: &[Key] = &[
         "Messages of earlier turns that a turn of a conversation is told, as far as they fit the model's window.",
     )
     .env(&[alias("MEMORY_MAX_HISTORY")]),
+    Key::new(
+        "memory.trigger_ratio",
+        number(0.1, 0.95),
+        Preset::Number(0.6),
+        Trust::Free,
+        "Share of the model's window that a prompt may fill; beyond it the oldest half of the conversation gives way to a \
+         summary.",
+    )
+    .env(&[alias("MEMORY_TRIGGER_RATIO")]),
 ];

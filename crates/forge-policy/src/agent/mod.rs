@@ -69,7 +69,7 @@ impl Decision {
         Self { finish: Some(Finish { status, limit, error, answer: None }), ..Self::default() }
     }
 
-    fn failing(error: ErrorInfo) -> Self {
+    pub(crate) fn failing(error: ErrorInfo) -> Self {
         Self::finishing(RunStatus::Failed, None, Some(error))
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{Decision, Start, park, reach_limit};
 use crate::budget::{self, Allowance, Refusal};
+use crate::compact;
 use crate::fallback::{Ladder, Next};
 use forge_types::{
-    Cooldown, Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan, RunState,
+    CompactCause, Cooldown, Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan, RunState,
     RunStatus, Timestamp, WaitingFor,
 };
 
@@ -13,9 +14,15 @@ pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now
     if !state.open.is_empty() {
         return Decision::default();
     }
+    if let Some(decision) = compact::under_way(state, plan, now) {
+        return decision;
+    }
     let asking = Asking { state, plan, cooling, now };
     if state.last_error.is_some() {
-        return asking.ask(state.iterations);
+        let shorter = compact::answers(state)
+            .then(|| compact::begin(state, plan, state.target, CompactCause::Overflow))
+            .flatten();
+        return shorter.unwrap_or_else(|| asking.ask(state.iterations).still_too_long(state));
     }
     if state.iterations > 0 && state.last_reply.is_none() {
         // The call of this turn was interrupted before it had an outcome of its own.
@@ -43,6 +50,20 @@ fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decisi
     }
     let answered = !reply.has_calls && !reply.empty && reply.finish != Finish::Length;
     (answered && state.steering.is_empty()).then(|| Decision::finishing(RunStatus::Completed, None, None))
+}
+
+impl Decision {
+    /// Says that a conversation was compacted in vain, if that is how the run ends.
+    fn still_too_long(mut self, state: &RunState) -> Self {
+        let error = self.finish.as_mut().and_then(|finish| finish.error.as_mut());
+        if let Some(error) = error.filter(|error| error.kind == ErrorKind::ContextOverflow) {
+            error.message += match state.compact.overflowed == Some(state.iterations) {
+                true => ". The oldest part of the conversation was summarised once, and it is still too long",
+                false => ". Nothing of the conversation can be summarised",
+            };
+        }
+        self
+    }
 }
 
 /// What the next call depends on.
@@ -74,11 +95,32 @@ impl Asking<'_> {
                 Next::Park { until, reason } => {
                     return Decision::recording(park(state, WaitingFor::Retry, Some(until), reason));
                 }
-                Next::Fail(error) => return Decision::failing(error),
+                Next::Fail(error) => {
+                    let shorter = unfit.first().and_then(|(target, _)| self.shorter(*target));
+                    return shorter.unwrap_or_else(|| Decision::failing(error));
+                }
             };
             let Allowance { input, output, reserve } = match budget::allow(state, plan, target) {
-                Ok(allowance) => allowance,
+                Ok(allowance) => {
+                    if compact::is_due(state, plan, target)
+                        && let Some(shorter) = self.shorter(target)
+                    {
+                        return shorter;
+                    }
+                    allowance
+                }
                 Err(Refusal::Limit(limit, message)) => return reach_limit(state, plan, limit, message),
+                // Its own model rather than another with a larger window; another rather than less of the conversation.
+                Err(Refusal::Error(error)) if target == 0 && error.kind == ErrorKind::ContextOverflow => {
+                    if let Some(shorter) = self.shorter(target) {
+                        return shorter;
+                    }
+                    if plan.fallbacks.is_empty() {
+                        return Decision::failing(error);
+                    }
+                    unfit.push((target, error));
+                    continue;
+                }
                 Err(Refusal::Error(error)) if plan.fallbacks.is_empty() => return Decision::failing(error),
                 Err(Refusal::Error(error)) => {
                     unfit.push((target, error));
@@ -98,6 +140,11 @@ impl Asking<'_> {
             let start = Start { effect: state.next_effect, what: Effect::CallModel(call), reserved: reserve };
             return Decision { start: vec![start], ..Decision::default() };
         }
+    }
+
+    /// The conversation made to fit the window of a target, if that can be done.
+    fn shorter(self, target: u32) -> Option<Decision> {
+        compact::begin(self.state, self.plan, target, CompactCause::Grown)
     }
 
     /// Whom to ask, if those that are `unfit` can't take this request.

@@ -49,17 +49,26 @@ fn limits_end_the_run() {
         "#]],
     );
     check_with(
-        |plan| plan.limits.max_cost = Money(700_000_000),
+        |plan| plan.limits.max_cost = Money(1_500_000_000),
         "begin\nmodel: !read a\ntool: A",
         expect![[r#"
-        begin
-          running
-          ask #1 turn 1.1 max 285
-        model: !read a
-          run #2 read c1.1
-        tool: A
-          => timed_out [cost]: cost limit reached: $0.0001 of $0.0007 are spent and the next call could pass the limit. Raise it with --max-cost or agent.max_cost_usd (budget_exceeded)
-    "#]],
+            begin
+              running
+              ask #1 turn 1.1 max 269
+            model: !read a
+              run #2 read c1.1
+            tool: A
+              ask #3 turn 2.1 max 487
+        "#]],
+    );
+    check_with(
+        |plan| plan.limits.max_cost = Money(1_200_000_000),
+        "begin",
+        expect![[r#"
+            begin
+              running
+              => timed_out [cost]: cost limit reached: $0.0000 of $0.0012 are spent and the next call could pass the limit. Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd (budget_exceeded)
+        "#]],
     );
 }
 

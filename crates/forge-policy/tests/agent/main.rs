@@ -49,7 +49,9 @@ fn plan() -> Plan {
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
+        ceilings: Vec::new(),
         retry: RetryRule::default(),
+        context: ContextRule::default(),
         commands: CommandRules::default(),
         command_ms: 1_000,
         sandbox: SandboxSpec::new("native", "/r"),
@@ -165,6 +167,12 @@ impl World {
                         "  ask{whom} #{} turn {}.{} max {}{after}",
                         start.effect, call.iteration, call.attempt, call.max_tokens
                     )
+                }
+                Effect::Compact(compaction) => {
+                    let (by, gone) = (if compaction.ask.is_some() { "model" } else { "extract" }, &compaction.gone);
+                    let gone: Vec<_> = gone.iter().map(|span| format!("{}-{}", span.from, span.until - 1)).collect();
+                    let (effect, tries, gone) = (start.effect, compaction.attempt, gone.join(" "));
+                    writeln!(log, "  summarise #{effect} {gone} by {by} try {tries} ({:?}){after}", compaction.cause)
                 }
                 Effect::RunTool(run) => {
                     writeln!(
@@ -303,6 +311,7 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
     expected.assert_eq(&tell(plan, story).log);
 }
 
+mod compaction;
 mod dispatching;
 mod fallback;
 mod limits;

@@ -80,6 +80,9 @@ impl<'a> Draft<'a> {
         if reserved.is_some() {
             let actual = match &outcome {
                 Outcome::Replied { cost, .. } => cost.unwrap_or(Money::ZERO),
+                Outcome::Summarised { summary } => {
+                    summary.asked.as_ref().and_then(|asked| asked.cost).unwrap_or(Money::ZERO)
+                }
                 _ => Money::ZERO,
             };
             self.postings.push(Posting::Settle { effect, actual });
@@ -90,9 +93,16 @@ impl<'a> Draft<'a> {
     /// Reserves money for an effect on the accounts above it.
     pub(super) fn reserve(&mut self, effect: EffectId, amount: Money) {
         let run = self.state.run;
-        self.postings.push(Posting::Reserve { account: format!("run:{run}"), effect, amount, ceiling: None });
-        let account = format!("day:{}", self.now.day());
-        self.postings.push(Posting::Reserve { account, effect, amount, ceiling: self.plan.day_ceiling });
+        let mut reserve = |account: String, ceiling: Option<Money>| {
+            self.postings.push(Posting::Reserve { account, effect, amount, ceiling });
+        };
+        // What the run itself may spend was looked at when this was decided.
+        reserve(format!("run:{run}"), None);
+        for above in &self.plan.ceilings {
+            reserve(above.account.clone(), Some(above.limit));
+        }
+        let limits = self.state.limits.unwrap_or(self.plan.limits);
+        reserve(format!("day:{}", self.now.day()), limits.day_cost.or(self.plan.day_ceiling));
     }
 }
 

@@ -3,14 +3,17 @@
 mod agents;
 mod boxes;
 mod closing;
+mod compact;
 mod draft;
 mod heard;
+mod money;
 mod perform;
 mod turn;
 
 pub use boxes::BoxKeeper;
 pub(crate) use closing::{commit_message, outcome_of};
 pub(crate) use draft::externalise;
+pub use money::CountTokens;
 
 use crate::Error;
 use crate::blobs::BlobCache;
@@ -21,7 +24,7 @@ use forge_policy::agent::{self, Decision};
 use forge_ports::journal::Checkpoint;
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
-use forge_ports::{Clock, Journal, Model, Queue, Sandbox, Views, Workspace};
+use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Views, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
 use forge_types::{Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
@@ -30,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};
 
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
-const STATE_VERSION: u32 = 3;
+const STATE_VERSION: u32 = 4;
 /// Events between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 
@@ -55,6 +58,10 @@ pub struct Parts {
     pub redactor: Arc<Redactor>,
     /// Providers that are left alone.
     pub cooling: Arc<Cooling>,
+    /// The money of all runs.
+    pub ledger: Arc<dyn Ledger>,
+    /// Counts the tokens of requests.
+    pub count: CountTokens,
 }
 
 /// Drives runs with these parts.

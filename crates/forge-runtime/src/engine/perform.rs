@@ -5,12 +5,12 @@ use crate::blobs::BlobCache;
 use crate::executors::{self, PROGRAM, REQUEST};
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
 use crate::nobox::NoBox;
-use forge_policy::router;
+use forge_policy::{context, router};
 use forge_ports::Durable;
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Deltas as _, Workspace, model};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, Executor, ModelCall, ModelReply, ModelRequest, Outcome, Plan, SnapshotId,
+    Effect, ErrorInfo, ErrorKind, Executor, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply, ModelRequest, Outcome, Plan, RunId, SnapshotId,
     ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
 };
 use serde_json::json;
@@ -32,6 +32,16 @@ impl Done {
     }
 }
 
+/// What was said, as far as an effect needs it.
+pub(super) enum Said {
+    /// All of it, as a request.
+    Request(ModelRequest),
+    /// The messages that are summarised.
+    Messages(Vec<Arc<Message>>),
+    /// Nothing.
+    Nothing,
+}
+
 /// Does the effects of one run.
 pub(super) struct Performer {
     pub(super) parts: Parts,
@@ -39,16 +49,20 @@ pub(super) struct Performer {
     pub(super) blobs: Arc<BlobCache>,
     pub(super) keeper: Arc<BoxKeeper>,
     pub(super) live: Arc<dyn LiveSink>,
+    pub(super) run: RunId,
 }
 
 impl Performer {
-    pub(super) async fn perform(&self, what: Effect, request: Option<ModelRequest>) -> Done {
+    pub(super) async fn perform(&self, what: Effect, said: Said) -> Done {
         if let Some(time) = what.not_before() {
             self.parts.clock.sleep_until(time).await;
         }
-        match (what, request) {
-            (Effect::CallModel(call), Some(request)) => Done::of(self.call_model(&call, request).await),
-            (Effect::CallModel(_), None) => Done::of(Outcome::Interrupted),
+        match (what, said) {
+            (Effect::CallModel(call), Said::Request(request)) => Done::of(self.call_model(&call, request).await),
+            (Effect::Compact(compaction), Said::Messages(messages)) => {
+                Done::of(self.compact(&compaction, messages).await)
+            }
+            (Effect::CallModel(_) | Effect::Compact(_), _) => Done::of(Outcome::Interrupted),
             (Effect::RunTool(run), _) => {
                 let outcome = self.run_tool(&run).await;
                 self.keep(&run, outcome).await
@@ -73,17 +87,9 @@ impl Performer {
     }
 
     async fn call_model(&self, call: &ModelCall, mut request: ModelRequest) -> Outcome {
-        for message in &mut request.messages {
-            // Only a message that lacks a text is copied.
-            if message.is_inline() {
-                continue;
-            }
-            for payload in Arc::make_mut(message).payloads_mut() {
-                if let Err(error) = self.blobs.resolve(payload).await {
-                    let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
-                    return Outcome::ModelFailed { error };
-                }
-            }
+        if let Err(error) = resolve(&self.blobs, &mut request).await {
+            let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
+            return Outcome::ModelFailed { error };
         }
         let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone());
         let result = self.reply(call, request, &deltas).await;
@@ -180,6 +186,7 @@ impl Performer {
         let env = ToolEnv {
             workspace,
             memory: executors::memory(&self.plan, &self.parts.clock),
+            past: Some(Arc::new(self.past())),
             output: output.clone(),
             default_timeout: Duration::from_millis(self.plan.command_ms).min(max_timeout),
             max_timeout,
@@ -205,6 +212,29 @@ impl Performer {
             Err(gone) => Outcome::SandboxLost { why: gone.0.message },
         }
     }
+}
+
+/// Puts the texts into a request that stand elsewhere.
+pub(super) async fn resolve(blobs: &BlobCache, request: &mut ModelRequest) -> Result<(), crate::Error> {
+    for message in &mut request.messages {
+        resolve_message(blobs, message).await?;
+        if message.bytes() > MOST_MESSAGE_CHARS {
+            context::cut_message(Arc::make_mut(message));
+        }
+    }
+    Ok(())
+}
+
+/// Puts the texts into a message that stand elsewhere.
+pub(super) async fn resolve_message(blobs: &BlobCache, message: &mut Arc<Message>) -> Result<(), crate::Error> {
+    // Only a message that lacks a text is copied.
+    if message.is_inline() {
+        return Ok(());
+    }
+    for payload in Arc::make_mut(message).payloads_mut() {
+        blobs.resolve(payload).await?;
+    }
+    Ok(())
 }
 
 fn parsed(call: &ToolCall) -> Result<serde_json::Map<String, serde_json::Value>, ToolOutput> {

@@ -1,11 +1,12 @@
 //! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
 
 use super::draft::Draft;
-use super::perform::{self, Done};
+use super::perform::{self, Done, Said};
 use super::{Drive, boxes};
 use crate::Error;
 use crate::row::row;
 use forge_policy::agent::{self, Decision, Start};
+use forge_policy::{budget, compact};
 use forge_ports::journal::{self, Batch, News};
 use forge_types::{
     Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
@@ -126,7 +127,7 @@ impl Drive {
                 let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
                 let is_model = matches!(
                     self.state().open.get(&effect).map(|open| &open.what),
-                    Some(Effect::CallModel(_))
+                    Some(Effect::CallModel(_) | Effect::Compact(_))
                 );
                 let outcome = if is_model {
                     Outcome::ModelFailed { error: failure }
@@ -140,13 +141,21 @@ impl Drive {
 
     /// Folds in, decides, appends, acts. Gives the time to decide again.
     async fn turn(&mut self, arrived: Arrived) -> Result<Option<Timestamp>, Error> {
-        let again = self.plan.day_ceiling.is_some().then(|| arrived.clone());
-        match (self.try_turn(arrived, None).await, again) {
-            (Err(Error::Journal(error @ journal::Error::Ceiling { .. })), Some(arrived)) => {
-                self.try_turn(arrived, Some(error.to_string())).await
+        let limits = budget::limits(self.state(), &self.plan);
+        let shared = self.plan.day_ceiling.is_some() || limits.day_cost.is_some() || !self.plan.ceilings.is_empty();
+        let again = shared.then(|| arrived.clone());
+        let (error, arrived) = match (self.try_turn(arrived, None).await, again) {
+            (Err(Error::Journal(error @ journal::Error::Ceiling { .. })), Some(arrived)) => (error, arrived),
+            (result, _) => return result,
+        };
+        let journal::Error::Ceiling { account, .. } = &error else { return Err(error.into()) };
+        if self.free_the_dead(account).await {
+            match self.try_turn(arrived.clone(), None).await {
+                Err(Error::Journal(journal::Error::Ceiling { .. })) => {}
+                result => return result,
             }
-            (result, _) => result,
         }
+        self.try_turn(arrived, Some(error.to_string())).await
     }
 
     /// `refused`: why the ledger refused the start that this turn decided before; the run then reaches its limit.
@@ -203,6 +212,12 @@ impl Drive {
         let mut starts = Vec::new();
         for _ in 0..MAX_DECISIONS {
             let mut decision = self.decide(&draft.state);
+            if let Some(closer) = self.look_closer(&draft.state, &decision).await {
+                decision = closer;
+            }
+            if refused.is_some() {
+                decision.start = decision.start.into_iter().map(compact::without_money).collect();
+            }
             if let Some(message) = refused.filter(|_| decision.start.iter().any(|s| s.reserved.is_some())) {
                 decision = agent::reach_limit(&draft.state, &self.plan, LimitKind::Cost, message.to_owned());
             }
@@ -331,12 +346,18 @@ impl Drive {
             blobs: self.blobs.clone(),
             keeper: self.keeper.clone(),
             live: self.live.clone(),
+            run: self.state().run,
         };
-        let request = match &what {
-            Effect::CallModel(call) => Some(forge_policy::context::request(self.state(), &self.plan, call)),
-            Effect::RunTool(_) => None,
+        let said = match &what {
+            Effect::CallModel(call) => {
+                Said::Request(forge_policy::context::request(self.state(), &self.plan, call))
+            }
+            Effect::Compact(compaction) => {
+                Said::Messages(self.state().messages_at(&compaction.gone).cloned().collect())
+            }
+            Effect::RunTool(_) => Said::Nothing,
         };
-        let handle = self.tasks.spawn(async move { (effect, performer.perform(what, request).await) });
+        let handle = self.tasks.spawn(async move { (effect, performer.perform(what, said).await) });
         self.names.insert(handle.id(), effect);
         self.handles.insert(effect, handle);
     }

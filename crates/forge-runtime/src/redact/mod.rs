@@ -156,6 +156,10 @@ impl Redactor {
                 }
                 files_modified.iter_mut().for_each(|path| self.text(path));
             }
+            EventKind::Settled { outcome: Outcome::Summarised { summary }, .. } => {
+                summary.note.iter_mut().for_each(|note| self.text(note));
+            }
+            EventKind::Compacted { note: Some(note), .. } => self.text(note),
             EventKind::Settled { outcome: Outcome::SandboxLost { why }, .. }
             | EventKind::StatusChanged { reason: Some(why), .. } => self.text(why),
             EventKind::Created(created) => {

@@ -51,6 +51,8 @@ impl World {
         let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::Options::below(&data)));
         let parts = Parts {
             journal: store.clone(),
+            ledger: store.clone(),
+            count: Arc::new(|_: &forge_types::ModelRequest| None),
             queue: store,
             model,
             tools: Arc::new(forge_tools::builtin()),
@@ -114,7 +116,9 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
+        ceilings: Vec::new(),
         retry: RetryRule::default(),
+        context: ContextRule::default(),
         commands: CommandRules::default(),
         command_ms: 60_000,
         sandbox: SandboxSpec { allow_unisolated: true, ..SandboxSpec::new("process", repo) },

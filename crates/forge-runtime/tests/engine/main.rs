@@ -1,9 +1,11 @@
 //! The loop on a store in memory, with real tools in a real folder and a model that is a function.
 
+mod compaction;
 mod crash;
 mod cycle;
 mod fallback;
 mod harness;
+mod load;
 mod model;
 mod money;
 mod tables;

@@ -24,7 +24,7 @@ async fn spending_is_booked_on_the_run_and_the_day() {
 #[tokio::test]
 async fn the_ceiling_of_a_day_is_never_passed() {
     let world = World::new();
-    let ceiling = Money(5_000_000);
+    let ceiling = Money(9_000_000);
     let mut ended = Vec::new();
     for _ in 0..60 {
         let shown =
@@ -47,7 +47,7 @@ async fn the_ceiling_of_a_day_is_never_passed() {
 #[tokio::test]
 async fn runs_side_by_side_share_the_ceiling() {
     let world = Arc::new(World::new());
-    let ceiling = Money(9_000_000);
+    let ceiling = Money(60_000_000);
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let world = world.clone();

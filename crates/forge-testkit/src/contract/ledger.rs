@@ -44,6 +44,24 @@ pub async fn reservations_become_spending_when_settled(store: &(impl Journal + L
     assert_eq!(balance(store, "never used").await, (0, 0));
 }
 
+/// Of a run that is dead what it reserved is let go, on all accounts; what it settles later books nothing.
+pub async fn reservations_of_the_dead_are_let_go(store: &(impl Journal + Ledger)) {
+    let (dead, alive) = (RunId::generate(), RunId::generate());
+    store.append(with(dead, 0, vec![reserve("run:d", 1, 40, None), reserve("pot", 1, 40, Some(100))])).await.unwrap();
+    store.append(with(alive, 0, vec![reserve("pot", 1, 30, Some(100)), reserve("pot", 2, 5, Some(100))])).await.unwrap();
+    let mut holders = store.holders("pot").await.unwrap();
+    holders.sort_by_key(|(run, _)| *run != dead);
+    assert_eq!(holders, [(dead, Money(40)), (alive, Money(35))]);
+    store.release(dead).await.unwrap();
+    assert_eq!((balance(store, "pot").await, balance(store, "run:d").await), ((0, 35), (0, 0)));
+    assert_eq!(store.holders("pot").await.unwrap(), [(alive, Money(35))]);
+    store.append(with(dead, 1, vec![settle(1, 25)])).await.unwrap();
+    assert_eq!(balance(store, "pot").await, (0, 35));
+    let names: Vec<_> = store.accounts("po").await.unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["pot"]);
+    store.release(RunId::generate()).await.unwrap();
+}
+
 /// What would pass a ceiling is not written: neither its events nor its other postings.
 pub async fn a_ceiling_is_refused_and_nothing_is_written(store: &(impl Journal + Ledger)) {
     let (run, other) = (RunId::generate(), RunId::generate());

@@ -38,6 +38,7 @@ macro_rules! journal_contract {
         $crate::journal_contract! { @cases $make, ledger:
             reservations_become_spending_when_settled
             a_ceiling_is_refused_and_nothing_is_written
+            reservations_of_the_dead_are_let_go
             an_account_without_ceiling_is_only_booked
             the_same_reservation_again_replaces_the_first
             many_at_once_never_pass_a_ceiling

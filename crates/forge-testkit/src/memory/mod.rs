@@ -225,6 +225,19 @@ impl Ledger for MemoryStore {
     async fn reservations(&self, run: RunId) -> Result<Vec<(EffectId, String, Money)>, Error> {
         Ok(self.alive()?.reservations(run))
     }
+
+    async fn holders(&self, account: &str) -> Result<Vec<(RunId, Money)>, Error> {
+        Ok(self.alive()?.holders(account))
+    }
+
+    async fn release(&self, run: RunId) -> Result<(), Error> {
+        self.alive()?.release(run);
+        Ok(())
+    }
+
+    async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
+        Ok(self.alive()?.accounts(prefix))
+    }
 }
 
 #[async_trait]

@@ -172,6 +172,27 @@ impl Tables {
         held.map(|((_, effect, account), amount)| (*effect, account.clone(), *amount)).collect()
     }
 
+    pub(super) fn holders(&self, account: &str) -> Vec<(RunId, Money)> {
+        let mut held: BTreeMap<RunId, Money> = BTreeMap::new();
+        for ((run, _, name), amount) in &self.ledger.reserved {
+            if name == account {
+                let sum = held.entry(*run).or_default();
+                *sum = sum.plus(*amount);
+            }
+        }
+        held.into_iter().collect()
+    }
+
+    pub(super) fn release(&mut self, run: RunId) {
+        self.ledger.reserved.retain(|(of, _, _), _| *of != run);
+    }
+
+    pub(super) fn accounts(&self, prefix: &str) -> Vec<(String, Balance)> {
+        let names = self.ledger.spent.keys().chain(self.ledger.reserved.keys().map(|(_, _, name)| name));
+        let names: std::collections::BTreeSet<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        names.into_iter().map(|name| (name.clone(), self.ledger.balance(name))).collect()
+    }
+
     pub(super) fn put(&mut self, run: RunId, priority: i32, at: Timestamp) {
         let attempts = self.items.get(&run).map_or(0, |item| item.attempts);
         let item = Item { run, priority, created_at: at, status: ItemStatus::Queued, attempts };

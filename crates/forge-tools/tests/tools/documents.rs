@@ -15,7 +15,7 @@ relative to `/workspace`; what leads out of it, and `.git` for tools that write,
 that the model reads; a failed call changes nothing.\n";
 
 /// Limits and particulars, and an example, of each tool.
-const MORE: [(&str, &str, &str); 16] = [
+const MORE: [(&str, &str, &str); 17] = [
     (
         "read_file",
         "100 KB or 10,000 lines; what is left out is said. Files that are not text are named by their kind.",
@@ -102,6 +102,13 @@ const MORE: [(&str, &str, &str); 16] = [
         "Conversations (`forge chat`) offer it while `memory.enabled` is true. Keys have 100 characters, values 2,000. \
          Facts stand in the system prompt of later runs; see [chat.md](chat.md).",
         r#"{"key": "favourite color", "value": "green"}"#,
+    ),
+    (
+        "recall",
+        "Offered from the first compaction of a conversation on (unless `tools.enabled` is set and does not name it): \
+         searches the messages that the summary stands for by their words. At most 5 passages of 900 bytes, each with \
+         the number of its message and its turn; see [models.md](models.md#context).",
+        r#"{"query": "error in parser.rs"}"#,
     ),
 ];
 

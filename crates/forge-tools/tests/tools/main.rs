@@ -55,6 +55,7 @@ impl Bench {
 
     fn env(&self) -> ToolEnv {
         ToolEnv {
+            past: None,
             memory: None,
             workspace: self.workspace.clone(),
             output: Arc::new(()),

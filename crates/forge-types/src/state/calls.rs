@@ -105,7 +105,11 @@ impl RunState {
     }
 
     pub(super) fn push(&mut self, message: Message) {
-        self.message_bytes += message.bytes();
-        self.messages.push(Arc::new(message));
+        self.push_shared(Arc::new(message));
+    }
+
+    pub(super) fn push_shared(&mut self, message: Arc<Message>) {
+        self.message_bytes += message.sent_bytes();
+        self.messages.push(message);
     }
 }

@@ -57,7 +57,7 @@ impl RunState {
         match &event.kind {
             EventKind::Created(created) => {
                 created.history.iter().for_each(|message| self.push(message.clone()));
-                self.push(Message::user(created.task.clone()));
+                self.push_pinned(Message::user(created.task.clone()));
                 self.created = Some(created.clone());
                 self.created_at = event.at;
             }
@@ -94,6 +94,7 @@ impl RunState {
                     self.sandbox_losses += 1;
                 }
             }
+            EventKind::Compacted { .. } => self.compacted(&event.kind),
             EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
             EventKind::Reached { records } => records.iter().for_each(|record| self.history.reached(record)),
             EventKind::Restored { to, travel, applied } => self.restored(*to, *travel, *applied),
@@ -194,6 +195,7 @@ impl RunState {
         match what {
             Effect::CallModel(call) => self.begin_model_call(call, at),
             Effect::RunTool(run) => self.begin_tool(effect, run),
+            Effect::Compact(compaction) => self.begin_compaction(compaction),
         }
         self.next_effect = EffectId(self.next_effect.0.max(effect.0 + 1));
     }
@@ -207,7 +209,7 @@ impl RunState {
                 self.push(Message::user(CONTINUE));
             }
             for text in std::mem::take(&mut self.steering) {
-                self.push(Message::user(text));
+                self.push_pinned(Message::user(text));
             }
             self.last_reply = None;
         }
@@ -234,6 +236,7 @@ impl RunState {
         let Some(open) = self.open.remove(&effect) else { return };
         match &open.what {
             Effect::CallModel(call) => self.settle_model(call, outcome, at),
+            Effect::Compact(_) => self.settle_compaction(outcome),
             Effect::RunTool(run) => {
                 self.keep(effect, run, &open, outcome, snapshot, at);
                 self.settle_tool(effect, run, outcome, open.snapshot.is_some(), at);

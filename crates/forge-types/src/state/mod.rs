@@ -1,13 +1,17 @@
 //! The fold of a run: its journal, read from the beginning, gives its state.
 
 mod calls;
+mod compact;
 mod fold;
 mod history;
+mod transcript;
 
 pub use fold::OutOfOrder;
 
 pub use calls::{CallState, PendingCall};
+pub use compact::{Compacting, Lookup, summary_message};
 pub use history::{ApplyOutcome, History, Step};
+pub use transcript::{Entry, Passage, Transcript};
 
 use crate::{
     Created, Effect, EffectId, ErrorInfo, Finish, LimitKind, Limits, Message, Money, Payload, RunId,
@@ -110,7 +114,7 @@ pub struct RunState {
     pub open: BTreeMap<EffectId, OpenEffect>,
     /// The name of the next effect.
     pub next_effect: EffectId,
-    /// The conversation without the system prompt; only ever extended. Shared, because states and requests are
+    /// The conversation without the system prompt; only ever extended, but for compactions. Shared, because states and requests are
     /// copied far more often than messages change.
     pub messages: Vec<Arc<Message>>,
     /// Bytes of the conversation.
@@ -183,6 +187,9 @@ pub struct RunState {
     /// Whether a step that may have written was cut off, so that the workspace may differ from its last snapshot.
     #[serde(default)]
     pub unkept: bool,
+    /// What was summarised of the conversation, and what is being done about it.
+    #[serde(default)]
+    pub compact: Compacting,
     /// The manifest of the workspace at the beginning.
     pub manifest: Option<crate::Digest>,
     /// How it ended.
@@ -239,6 +246,7 @@ impl RunState {
             sandbox_loss: None,
             history: History::default(),
             unkept: false,
+            compact: Compacting::default(),
             manifest: None,
             ending: None,
         }
@@ -265,7 +273,12 @@ impl RunState {
                 let executing = self.open.values().any(|open| {
                     matches!(&open.what, Effect::RunTool(run) if run.access == crate::ToolAccess::Exec)
                 });
-                if executing { "executing" } else { "coding" }
+                let compacting = self.open.values().any(|open| matches!(open.what, Effect::Compact(_)));
+                match (executing, compacting) {
+                    (true, _) => "executing",
+                    (false, true) => "compacting",
+                    (false, false) => "coding",
+                }
             }
             RunStatus::Waiting => "waiting",
             _ => "done",

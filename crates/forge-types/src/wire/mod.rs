@@ -5,6 +5,7 @@
 
 mod budget;
 mod choice;
+mod compaction;
 mod data;
 mod kind;
 mod live;

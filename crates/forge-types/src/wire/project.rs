@@ -2,6 +2,7 @@
 
 use super::budget::Watch;
 use super::choice::follow_up;
+use super::compaction;
 use super::{
     ExecCompleted, ExecStarted, GuardChecked, IterationCompleted, IterationStarted, ModelCompleted,
     ModelFailed, ModelRequested, RunChanged, RunCreated, RunFinished, RunStarted, SandboxChanged, ToolCalled,
@@ -146,11 +147,16 @@ impl Projector {
             | EventKind::Surveyed { .. }
             | EventKind::Restored { .. }
             | EventKind::Applied { .. } => {}
+            kind @ EventKind::Compacted { .. } => {
+                let (now, phase) = (self.state.message_bytes, self.state.phase());
+                told.0.extend(compaction::done(kind, before.bytes, now, phase));
+            }
             EventKind::Reached { records } => records.iter().for_each(|record| told.add(reached(record))),
             EventKind::Intended { what, .. } => self.intended(what, &before, event.at, &mut told),
             EventKind::Settled { outcome, .. } => match before.effect.as_ref() {
                 Some(Effect::CallModel(call)) => self.model_settled(call, outcome, event.at, &mut told),
                 Some(Effect::RunTool(run)) => tool_settled(run, outcome, &mut told),
+                Some(Effect::Compact(what)) => told.0.extend(compaction::settled(self, what, outcome)),
                 None => {}
             },
             EventKind::Judged { call_id, tool, verdict, error } => {
@@ -211,12 +217,12 @@ impl Projector {
         self.state.limits.or_else(|| self.facts.as_ref().map(|facts| facts.limits))
     }
 
-    fn provider(&self, target: u32) -> String {
+    pub(super) fn provider(&self, target: u32) -> String {
         let facts = self.facts.as_ref();
         facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).provider.clone())
     }
 
-    fn model(&self, target: u32) -> String {
+    pub(super) fn model(&self, target: u32) -> String {
         let facts = self.facts.as_ref();
         facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).model.clone())
     }
@@ -224,6 +230,7 @@ impl Projector {
     fn intended(&mut self, what: &Effect, before: &Before, at: Timestamp, told: &mut Told) {
         match what {
             Effect::CallModel(call) => self.model_intended(call, before, at, told),
+            Effect::Compact(what) => told.0.extend(compaction::begun(self, what, before.phase, at)),
             Effect::RunTool(run) => {
                 told.add(called(&run.call, self.state.iterations));
                 if run.access == ToolAccess::Exec {
@@ -429,6 +436,7 @@ struct Before {
     waiting_for: Option<WaitingFor>,
     iterations: u32,
     calls: usize,
+    bytes: u64,
     /// The effect that the event settles.
     effect: Option<Effect>,
     /// The call that the event judges.
@@ -455,6 +463,7 @@ impl Before {
             waiting_for: state.waiting_for,
             iterations: state.iterations,
             calls: state.calls.len(),
+            bytes: state.message_bytes,
             effect,
             judged,
         }

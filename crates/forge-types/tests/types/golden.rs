@@ -7,6 +7,7 @@ use forge_types::{Event, EventKind, RunState, RunStatus};
 const JOURNAL: &str = include_str!("../golden/v1.jsonl");
 const VIEWS: &str = include_str!("../golden/v1.views.jsonl");
 const FALLBACK: &str = include_str!("../golden/v1.fallback.jsonl");
+const COMPACTED: &str = include_str!("../golden/v1.compacted.jsonl");
 const WIRE: &str = include_str!("../golden/v1.wire.jsonl");
 
 fn events() -> Vec<Event> {
@@ -107,14 +108,18 @@ fn the_golden_files_hold_every_kind() {
         EventKind::Judged { .. } => "judged",
         EventKind::SandboxChanged { .. } => "sandbox_changed",
         EventKind::Surveyed { .. } => "surveyed",
+        EventKind::Compacted { .. } => "compacted",
         EventKind::Reached { .. } => "reached",
         EventKind::Restored { .. } => "restored",
         EventKind::Applied { .. } => "applied",
         EventKind::StatusChanged { .. } => "status_changed",
         EventKind::Finished { .. } => "finished",
     };
-    let kinds: std::collections::BTreeSet<_> = events().iter().chain(&views()).map(name).collect();
-    assert_eq!(kinds.len(), 13, "{kinds:?}");
+    let line = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let compacted: Vec<Event> = COMPACTED.lines().map(line).collect();
+    let kinds: std::collections::BTreeSet<_> =
+        events().iter().chain(&views()).chain(&compacted).map(name).collect();
+    assert_eq!(kinds.len(), 14, "{kinds:?}");
 }
 
 #[test]

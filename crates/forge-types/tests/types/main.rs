@@ -1,5 +1,6 @@
 //! The fold of a run and its projections, through the crate's public interface.
 
+mod compaction;
 mod egress;
 mod fold;
 mod golden;

@@ -1,0 +1,191 @@
+//! Compaction: when a conversation outgrows the window of its model, its oldest part gives way to a summary (MEM-4).
+//!
+//! [`select`] says which messages go, [`text`] what a model is told about them and what is done without one, and this
+//! module when. A compaction is an effect with an outcome of its own; what it stands for stays in the journal, where
+//! [`lookup`] finds it.
+
+pub mod lookup;
+mod select;
+pub mod text;
+
+use crate::agent::{Decision, Start};
+use crate::budget;
+use crate::retry;
+use forge_types::{
+    CompactCause, Compaction, CostRule, Effect, ErrorKind, EventKind, ModelSettings, Money, Plan, RunState,
+    SummaryCall, Timestamp,
+};
+
+/// A summary in tokens (MEM-4).
+const TOKENS: u64 = 1_024;
+/// What is left for it in the conversation, in bytes.
+const ROOM: u64 = 6_000;
+/// A model is asked so often for one summary.
+const TRIES: u32 = 2;
+/// Bytes of the shortest text that is worth a model's while.
+const SHORTEST: u64 = 400;
+/// Bytes of the request for a summary beside the text, and what a provider adds to it in tokens.
+const AROUND: u64 = 1_500;
+
+/// Settings of a call for a summary.
+pub(crate) const fn settings(max_tokens: u64, timeout_ms: u64) -> ModelSettings {
+    ModelSettings { max_tokens: Some(max_tokens), temperature: Some(0.3), top_p: None, timeout_ms }
+}
+
+/// Bytes that a summary may have in the target's window. What was refused as too long, in a window that is smaller than
+/// was thought, must become much shorter.
+fn room(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 {
+    let room = ROOM.min(plan.target(target).facts.window.saturating_mul(3) / 8);
+    match cause {
+        CompactCause::Grown => room,
+        CompactCause::Overflow => room.min(state.message_bytes / 8),
+    }
+}
+
+/// Whether the prompt of the next call fills more of the target's window than it may.
+pub fn is_due(state: &RunState, plan: &Plan, target: u32) -> bool {
+    let window = u128::from(plan.target(target).facts.window);
+    let input = u128::from(budget::estimate_input(state, plan, target));
+    plan.executor.asks_model() && input * 100 > window * u128::from(plan.context.compact_percent)
+}
+
+/// Begins a compaction, if there is something whose summary makes room.
+pub fn begin(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> Option<Decision> {
+    if !plan.executor.asks_model() {
+        return None;
+    }
+    let (gone, bytes) = select::gone(state, plan, target, cause)?;
+    let room = room(state, plan, target, cause);
+    let mut compaction = Compaction { gone, cause, attempt: 1, ask: None, room, most: 0, note: None };
+    let reserved = match ask(state, plan, target, bytes, None) {
+        Ok((call, most, reserved)) => {
+            compaction.ask = Some(call);
+            compaction.most = most;
+            reserved
+        }
+        Err(why) => {
+            compaction.note = Some(why);
+            None
+        }
+    };
+    Some(start(state, compaction, reserved))
+}
+
+/// What follows while a compaction is under way; `None` if there is none.
+pub(crate) fn under_way(state: &RunState, plan: &Plan, now: Timestamp) -> Option<Decision> {
+    let current = state.compact.current.as_ref()?;
+    if let Some(summary) = &state.compact.ready {
+        let event = EventKind::Compacted {
+            gone: current.gone.clone(),
+            cause: current.cause,
+            by: summary.by,
+            text: summary.text.clone(),
+            recall: plan.context.recall.is_some(),
+            note: summary.note.clone(),
+        };
+        return Some(Decision { record: vec![event], ..Decision::default() });
+    }
+    let mut next = Compaction { attempt: current.attempt + 1, ..current.clone() };
+    let Some(asked) = &current.ask else {
+        // An extract that was cut off is made again; one that can't be made can't be waited for.
+        return Some(match &state.compact.error {
+            Some(error) => Decision::failing(error.clone()),
+            None => start(state, next, None),
+        });
+    };
+    let (not_before, why) = match &state.compact.error {
+        None => (None, "asking the model for it was interrupted twice".to_owned()),
+        Some(error) => {
+            let seed = retry::seed(state.run, state.next_effect, current.attempt);
+            let why = format!("the model could not be asked for it: {}", error.message);
+            match retry::next(&plan.retry, current.attempt, 0, error, seed, now) {
+                retry::Next::TryAt(at) => (Some(at), why),
+                _ => return Some(start(state, without_model(next, why), None)),
+            }
+        }
+    };
+    if current.attempt >= TRIES {
+        return Some(start(state, without_model(next, why), None));
+    }
+    let bytes = state.messages_at(&current.gone).map(|message| message.sent_bytes()).sum();
+    match ask(state, plan, asked.target, bytes, not_before) {
+        Ok((call, most, reserved)) => {
+            (next.ask, next.most) = (Some(call), most);
+            Some(start(state, next, reserved))
+        }
+        Err(why) => Some(start(state, without_model(next, why), None)),
+    }
+}
+
+/// The start of a compaction as it is where a ceiling that runs share leaves no money for a model: an extract. Other
+/// starts stay as they are.
+pub fn without_money(start: Start) -> Start {
+    match start.what {
+        Effect::Compact(compaction) if compaction.ask.is_some() => {
+            let compaction = without_model(compaction, "no money is left for asking a model".to_owned());
+            Start { what: Effect::Compact(compaction), reserved: None, ..start }
+        }
+        _ => start,
+    }
+}
+
+fn without_model(compaction: Compaction, why: String) -> Compaction {
+    Compaction { ask: None, note: Some(why), ..compaction }
+}
+
+fn start(state: &RunState, compaction: Compaction, reserved: Option<Money>) -> Decision {
+    let start = Start { effect: state.next_effect, what: Effect::Compact(compaction), reserved };
+    Decision { start: vec![start], ..Decision::default() }
+}
+
+/// The call for a summary of so many bytes, the bytes of their text in it, and its worst case in money; or why no model
+/// is asked. It may take half of what is left at most: the other half is for going on.
+fn ask(
+    state: &RunState,
+    plan: &Plan,
+    at: u32,
+    bytes: u64,
+    not_before: Option<Timestamp>,
+) -> Result<(SummaryCall, u64, Option<Money>), String> {
+    let target = plan.target(at);
+    let window = target.facts.window;
+    let max_tokens = TOKENS.min(window / 8).min(target.facts.max_output.unwrap_or(u64::MAX)).max(1);
+    let fits = window.saturating_sub(max_tokens).saturating_mul(3) * 85 / 100;
+    // Names and marks stand beside each message.
+    let most = (bytes + bytes / 4 + SHORTEST).min(fits.saturating_sub(AROUND));
+    if most < SHORTEST {
+        return Err(format!("the window of {} is too small for asking for it", target.route));
+    }
+    let sent = most + AROUND;
+    let input_estimate = sent.div_ceil(3);
+    let limits = budget::limits(state, plan);
+    let left = limits.max_tokens.saturating_sub(state.usage.counted());
+    if (input_estimate + max_tokens) * 2 > left {
+        return Err("the token limit leaves too little for asking a model".to_owned());
+    }
+    let call = SummaryCall { target: at, max_tokens, input_estimate, not_before };
+    match target.facts.price {
+        None if plan.cost_rule == CostRule::Strict => {
+            Err(format!("the price of {} is unknown", target.route))
+        }
+        None => Ok((call, most, None)),
+        Some(price) => {
+            // No token is shorter than a byte.
+            let worst = price.worst_case(sent, max_tokens);
+            let left = limits.max_cost.minus(state.cost).minus(state.reserved());
+            if worst.plus(worst) > left && worst > Money::ZERO {
+                return Err("the cost limit leaves too little for asking a model".to_owned());
+            }
+            Ok((call, most, Some(worst)))
+        }
+    }
+}
+
+/// Whether this failure of a turn's request is to be answered by a compaction: the first that says that it is too long.
+pub(crate) fn answers(state: &RunState) -> bool {
+    let too_long = state.last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::ContextOverflow);
+    too_long && state.compact.overflowed != Some(state.iterations)
+}
+
+#[cfg(test)]
+mod tests;

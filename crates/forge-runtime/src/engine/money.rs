@@ -1,0 +1,65 @@
+//! Money at the edge: what dead runs still hold of a ceiling, and prompts counted token by token where a limit is near.
+
+use super::Drive;
+use super::perform::resolve;
+use forge_policy::agent::Decision;
+use forge_policy::{agent, budget, context};
+use forge_ports::queue::ItemStatus;
+use forge_types::{EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
+use std::sync::Arc;
+
+/// Counts the tokens of a request, where the model's vocabulary is public. May take some tenths of a second.
+pub type CountTokens = Arc<dyn Fn(&forge_types::ModelRequest) -> Option<u64> + Send + Sync>;
+
+impl Drive {
+    /// Lets go of what runs hold on an account that nobody works on any more: their calls died with their process.
+    /// Whether there was anything.
+    pub(super) async fn free_the_dead(&self, account: &str) -> bool {
+        let Ok(holders) = self.parts.ledger.holders(account).await else { return false };
+        let mut freed = false;
+        for (run, _) in holders.into_iter().filter(|(run, _)| *run != self.state().run) {
+            // Whoever works on it has the lease: it is only ever given to one.
+            let Ok(lease) = self.parts.queue.claim(run).await else { continue };
+            freed |= self.parts.ledger.release(run).await.is_ok();
+            if let Err(error) = self.parts.queue.finish(lease, ItemStatus::Failed).await {
+                tracing::debug!(%error, %run, "a dead run's place in the queue is not set");
+            }
+        }
+        freed
+    }
+
+    /// The decision again, if it was that a limit is reached and a count of the prompt says otherwise.
+    pub(super) async fn look_closer(&self, state: &RunState, decision: &Decision) -> Option<Decision> {
+        if !reaches_a_limit(decision) {
+            return None;
+        }
+        let call = ModelCall {
+            iteration: state.iterations,
+            attempt: 1,
+            max_tokens: 1,
+            not_before: None,
+            input_estimate: 0,
+            target: state.target,
+            passed: Vec::new(),
+        };
+        let mut request = context::request(state, &self.plan, &call);
+        resolve(&self.blobs, &mut request).await.ok()?;
+        let count = self.parts.count.clone();
+        let tokens = tokio::task::spawn_blocking(move || count(&request)).await.ok()??;
+        let mut counted = state.clone();
+        counted.measured = Some((budget::counted(tokens), state.message_bytes));
+        let now = self.parts.clock.now();
+        Some(agent::decide_beside(&counted, &self.plan, &self.cooling, now))
+    }
+}
+
+/// Whether it ends or parks the run because the next call does not fit.
+fn reaches_a_limit(decision: &Decision) -> bool {
+    let ends = decision.finish.as_ref().is_some_and(|finish| {
+        finish.status == RunStatus::TimedOut && matches!(finish.limit, Some(LimitKind::Cost | LimitKind::Tokens))
+    });
+    let parks = decision.record.iter().any(|event| {
+        matches!(event, EventKind::StatusChanged { waiting_for: Some(WaitingFor::Budget), .. })
+    });
+    ends || parks
+}

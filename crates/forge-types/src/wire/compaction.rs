@@ -1,0 +1,110 @@
+//! What is told of a compaction. The public vocabulary has no kind of its own for it: it is a `run.changed` from `running`
+//! to `running` with the phase `compacting` at its beginning and its reason at its end; the model that is asked for the
+//! summary is told of like any other, and the summary's text is no reply.
+
+use super::project::Projector;
+use super::{ModelCompleted, ModelFailed, ModelRequested, RunChanged, WireData};
+use crate::{
+    CompactCause, Compaction, EventKind, Money, Outcome, RunStatus, Span, SummaryBy, SummaryCall, Timestamp,
+};
+
+const PHASE: &str = "compacting";
+
+/// A compaction begins, or is tried again.
+pub(super) fn begun(of: &Projector, compaction: &Compaction, before: &str, at: Timestamp) -> Vec<WireData> {
+    let why = match compaction.cause {
+        CompactCause::Grown => "it fills most of the model's window",
+        CompactCause::Overflow => "the provider refused it as too long",
+    };
+    let reason = format!("summarising the oldest part of the conversation: {why}");
+    let mut told = Vec::new();
+    if compaction.attempt == 1 {
+        told.push(changed(before, PHASE, reason));
+    }
+    if let Some(ask) = &compaction.ask {
+        told.push(WireData::ModelRequested(ModelRequested {
+            provider: of.provider(ask.target),
+            model: of.model(ask.target),
+            attempt: compaction.attempt,
+            messages: 1,
+            tools: 0,
+            delay_ms: ask.not_before.map(|time| time.millis_since(at)).filter(|ms| *ms > 0),
+        }));
+    }
+    told
+}
+
+/// What came of asking for a summary.
+pub(super) fn settled(of: &Projector, compaction: &Compaction, outcome: &Outcome) -> Option<WireData> {
+    let ask = compaction.ask.as_ref()?;
+    let told = match outcome {
+        Outcome::Summarised { summary } => {
+            let asked = summary.asked.as_ref()?;
+            return Some(WireData::ModelCompleted(ModelCompleted {
+                provider: of.provider(ask.target),
+                model: asked.model.clone(),
+                usage: asked.usage,
+                cost_usd: asked.cost.map(Money::as_usd),
+                latency_ms: asked.latency_ms,
+                finish: asked.finish,
+                text: String::new(),
+            }));
+        }
+        Outcome::ModelFailed { error } => {
+            let message = format!("the conversation could not be summarised: {}", error.message);
+            failed(of, ask, error.kind.name(), &message, error.retryable)
+        }
+        Outcome::Interrupted => failed(
+            of,
+            ask,
+            "interrupted",
+            "the process that asked for a summary died; it is asked for again",
+            true,
+        ),
+        _ => failed(of, ask, "cancelled", "the call was cancelled before it ended", false),
+    };
+    Some(WireData::ModelFailed(told))
+}
+
+fn failed(of: &Projector, ask: &SummaryCall, reason: &str, message: &str, retryable: bool) -> ModelFailed {
+    ModelFailed {
+        provider: of.provider(ask.target),
+        model: of.model(ask.target),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        retryable,
+        retry_in_ms: None,
+        next: None,
+    }
+}
+
+/// A summary stands in the place of messages.
+pub(super) fn done(event: &EventKind, bytes_before: u64, bytes_after: u64, phase: &str) -> Option<WireData> {
+    let EventKind::Compacted { gone, by, note, .. } = event else { return None };
+    let messages: u32 = gone.iter().copied().map(Span::len).sum();
+    let made = match by {
+        SummaryBy::Model => "a summary by the model",
+        SummaryBy::Extract => "a plain extract",
+    };
+    let note = note.as_deref().map_or_else(String::new, |note| format!(" ({note})"));
+    let (before, after) = (kilobytes(bytes_before), kilobytes(bytes_after));
+    let reason = format!(
+        "compacted: {messages} messages gave way to {made}{note}; the conversation has {after} instead of {before}"
+    );
+    Some(changed(PHASE, phase, reason))
+}
+
+fn kilobytes(bytes: u64) -> String {
+    format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
+}
+
+fn changed(previous_phase: &str, phase: &str, reason: String) -> WireData {
+    WireData::RunChanged(RunChanged {
+        from: RunStatus::Running,
+        to: RunStatus::Running,
+        phase: phase.to_owned(),
+        previous_phase: previous_phase.to_owned(),
+        waiting_for: None,
+        reason: Some(reason),
+    })
+}
