@@ -1,7 +1,7 @@
 //! A run that outgrows its model's window goes on with a summary, and finds again what that stands for.
 
 use crate::harness::{KEY, World};
-use forge_testkit::model_server::{ErrorKind, ModelCall, ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{ErrorKind, ModelCall, ModelServer, Reply, Script, Shape, Usage};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -33,8 +33,14 @@ fn last_read(call: &ModelCall) -> Option<usize> {
     (0..FILES).rev().find(|n| said.contains(&format!("file{n}\n")) || said.contains(&format!("file{n} was read")))
 }
 
-/// Reads one file after the other, then looks up what stood in the first.
+/// Reads one file after the other, then looks up what stood in the first; counts tokens about as real servers do.
 fn read_all(call: &ModelCall) -> Reply {
+    let bytes: usize = call.messages.iter().map(|message| message.text.len()).sum();
+    let usage = Usage { input: (call.system.len() + bytes) as u64 / 3, output: 20, ..Usage::default() };
+    answer(call).with_usage(Some(usage))
+}
+
+fn answer(call: &ModelCall) -> Reply {
     if is_summary(call) {
         let last = last_read(call).unwrap_or(0);
         return Reply::text(format!("One file after the other is read. So far nothing was found; file{last} was read."));
