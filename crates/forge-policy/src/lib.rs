@@ -9,8 +9,9 @@ pub mod compact;
 pub mod context;
 pub mod cooldown;
 pub mod fallback;
-pub mod guard;
 pub mod isolation;
 pub mod retry;
 pub mod route;
 pub mod router;
+
+pub use forge_guard as guard;

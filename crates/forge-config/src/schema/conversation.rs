@@ -90,7 +90,7 @@ pub(super) const KEYS: &[Key] = &[
         "memory.trigger_ratio",
         number(0.1, 0.95),
         Preset::Number(0.6),
-        Trust::Free,
+        Trust::Lower,
         "Share of the model's window that a prompt may fill; beyond it the oldest half of the conversation gives way to a \
          summary.",
     )

@@ -58,7 +58,8 @@ fn the_tools_of_forge_have_their_names_and_aliases() {
          create_pr [] network\n\
          chat [] nothing\n\
          code [generate_code] nothing\n\
-         remember [] nothing\n"
+         remember [] nothing\n\
+         recall [] nothing\n"
     );
 }
 
@@ -88,7 +89,8 @@ fn parameters_are_those_of_the_specification() {
          create_pr(title: string, body: string, base?: string, head?: string, repo?: string)\n\
          chat(content: string)\n\
          code(content: string)\n\
-         remember(key: string, value: string)\n"
+         remember(key: string, value: string)\n\
+         recall(query: string)\n"
     );
 }
 
@@ -137,7 +139,7 @@ fn tools_are_chosen_by_an_allowlist() {
     registry.register(fake("probe", &[], ToolCategory::Dev)).unwrap();
     let all = registry.select(None).unwrap();
     // Without a token no pull request can be opened.
-    let others = ["create_pr", "chat", "code", "remember", "probe"].map(str::to_owned);
+    let others = ["create_pr", "chat", "code", "remember", "recall", "probe"].map(str::to_owned);
     assert_eq!((all.enabled.len(), all.disabled.as_slice()), (12, &others[..]));
     let asked = registry.select(Some(&["create_pr".into()])).unwrap();
     assert_eq!(asked.enabled[0].name, "create_pr");

@@ -5,7 +5,7 @@ use super::{Piece, Word};
 use std::collections::BTreeMap;
 
 /// Variables whose values are known from the line itself.
-pub(in crate::guard) type Vars = BTreeMap<String, String>;
+pub(crate) type Vars = BTreeMap<String, String>;
 
 /// Words that one word may become; what goes beyond is not looked at.
 const MAX_FIELDS: usize = 64;
@@ -34,7 +34,7 @@ impl Word {
     }
 
     /// The text, if no part of it is decided by the shell. Patterns and braces stand in it as written.
-    pub(in crate::guard) fn literal(&self) -> Option<String> {
+    pub(crate) fn literal(&self) -> Option<String> {
         let text = |piece: &Piece| match piece {
             Piece::Text { text, .. } => Some(text.clone()),
             _ => None,
@@ -43,7 +43,7 @@ impl Word {
     }
 
     /// The text, if the word is exactly this one word whatever the shell does.
-    pub(in crate::guard) fn fixed(&self) -> Option<String> {
+    pub(crate) fn fixed(&self) -> Option<String> {
         let expands = |piece: &Piece| match piece {
             Piece::Text { text, quoted: false } => text.contains(['*', '?', '[', '{', '~']),
             _ => false,
@@ -52,7 +52,7 @@ impl Word {
     }
 
     /// Whether the word stays one word, whatever its value.
-    pub(in crate::guard) fn is_one_field(&self) -> bool {
+    pub(crate) fn is_one_field(&self) -> bool {
         self.fixed().is_some()
             || self.pieces.iter().all(|piece| match piece {
                 Piece::Text { text, quoted } => *quoted || !text.contains(['*', '?', '[', '{']),
@@ -99,7 +99,7 @@ impl Word {
     }
 
     /// The words that the shell makes of it; `None` for one whose value is not known.
-    pub(in crate::guard) fn fields(&self, vars: &Vars) -> Vec<Option<String>> {
+    pub(crate) fn fields(&self, vars: &Vars) -> Vec<Option<String>> {
         let mut chars = Chars::new();
         let mut quoted_any = false;
         for piece in &self.pieces {
