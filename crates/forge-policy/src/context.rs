@@ -7,8 +7,8 @@
 use crate::compact::text::level;
 use crate::router;
 use forge_types::{
-    Executor, Fact, MOST_MESSAGE_CHARS, Message, ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Part, PartKind,
-    Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
+    Executor, Fact, MOST_MESSAGE_CHARS, Message, ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Part,
+    PartKind, Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
 };
 use std::fmt::Write as _;
 
@@ -146,7 +146,8 @@ pub fn cut_message(message: &mut Message) {
     if message.role == Role::User || chars <= MOST_MESSAGE_CHARS {
         return;
     }
-    let lengths: Vec<usize> = message.parts.iter().map(|part| usize::try_from(part.chars()).unwrap_or(usize::MAX)).collect();
+    let lengths: Vec<usize> =
+        message.parts.iter().map(|part| usize::try_from(part.chars()).unwrap_or(usize::MAX)).collect();
     let level = level(&lengths, usize::try_from(MOST_MESSAGE_CHARS).unwrap_or(usize::MAX));
     for part in &mut message.parts {
         match &mut part.kind {
@@ -173,7 +174,8 @@ fn cut_arguments(arguments: &str, most: usize) -> String {
     let Ok(serde_json::Value::Object(mut map)) = serde_json::from_str(arguments) else {
         return cut_result(arguments.to_owned(), most as u64).0;
     };
-    let lengths: Vec<usize> = map.values().map(|value| value.as_str().map_or(0, |text| text.chars().count())).collect();
+    let lengths: Vec<usize> =
+        map.values().map(|value| value.as_str().map_or(0, |text| text.chars().count())).collect();
     let level = level(&lengths, most);
     for value in map.values_mut() {
         if let serde_json::Value::String(text) = value {

@@ -9,7 +9,9 @@ use crate::{Cooling, Error, Forge, Parts, Redactor, SystemClock, prices};
 use forge_config::Loaded;
 use forge_models::{Key, Models, ProviderOptions, ScriptSource};
 use forge_ports::Clock;
-use forge_types::{CommandRules, ContextRule, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer};
+use forge_types::{
+    CommandRules, ContextRule, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +64,8 @@ impl Forge {
             ledger: store.clone(),
             count: Arc::new(move |request: &forge_types::ModelRequest| {
                 let route = &request.route;
-                let counter = forge_models::tokens::Counter::in_catalog(&catalog, &route.provider, &route.model);
+                let counter =
+                    forge_models::tokens::Counter::in_catalog(&catalog, &route.provider, &route.model);
                 counter.map(|counter| counter.count(request))
             }),
             journal: store,
@@ -134,10 +137,7 @@ impl Forge {
                 max_wait_ms: settings.model.max_wait_seconds.saturating_mul(1000),
                 ..RetryRule::default()
             },
-            context: ContextRule {
-                compact_percent: percent(settings.memory.trigger_ratio),
-                recall: recall,
-            },
+            context: ContextRule { compact_percent: percent(settings.memory.trigger_ratio), recall },
             commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
             config: loaded.as_json(),

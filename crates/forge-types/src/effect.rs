@@ -1,6 +1,8 @@
 //! What a run does to the world, and what came of it.
 
-use crate::{Compaction, ErrorInfo, ModelReply, Money, Rejected, Summary, Timestamp, ToolAccess, ToolCall, ToolOutput};
+use crate::{
+    Compaction, ErrorInfo, ModelReply, Money, Rejected, Summary, Timestamp, ToolAccess, ToolCall, ToolOutput,
+};
 use serde::{Deserialize, Serialize};
 
 /// A call of a model. The request itself follows from the run's state and its plan.

@@ -1,9 +1,9 @@
 //! The journal's own events: all that replay needs, nothing for show.
 
 use crate::{
-    ApplyOutcome, Command, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind, Message, Money,
-    Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq, SnapshotId, Span, SummaryBy, Timestamp,
-    WaitingFor,
+    ApplyOutcome, Command, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo,
+    LimitKind, Message, Money, Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq,
+    SnapshotId, Span, SummaryBy, Timestamp, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -268,8 +268,12 @@ impl Message {
         if chars <= MOST_MESSAGE_CHARS {
             return bytes;
         }
-        let opaque: u64 =
-            self.parts.iter().filter_map(|part| part.opaque.as_ref()).map(|opaque| opaque.data.len() as u64).sum();
+        let opaque: u64 = self
+            .parts
+            .iter()
+            .filter_map(|part| part.opaque.as_ref())
+            .map(|opaque| opaque.data.len() as u64)
+            .sum();
         let share = u128::from(bytes - opaque) * u128::from(MOST_MESSAGE_CHARS) / u128::from(chars);
         u64::try_from(share).unwrap_or(bytes).saturating_add(opaque).saturating_add(CUT_NOTES)
     }

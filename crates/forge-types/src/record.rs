@@ -7,8 +7,7 @@ use crate::wire::{PlanFacts, Projector, Tokens, WireEvent, text};
 use crate::{
     ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, Layer, LimitKind, Message,
     NetworkPolicy, Outcome, Part, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
-    SandboxLimits, Savings, Timestamp, ToolCall, WaitingFor, WorkspaceMode,
-    Transcript,
+    SandboxLimits, Savings, Timestamp, ToolCall, Transcript, WaitingFor, WorkspaceMode,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

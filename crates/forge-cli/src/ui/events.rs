@@ -102,7 +102,8 @@ impl Story {
             WireData::ModelRouted(routed)
                 if routed.stage == RouteStage::Availability && !routed.rejected.is_empty() =>
             {
-                let text = format!("asking {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
+                let text =
+                    format!("asking {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
                 vec![Line::new(Tone::Warn, text)]
             }
             WireData::ModelRequested(asked) => match (asked.attempt, asked.delay_ms) {

@@ -30,7 +30,9 @@ fn is_summary(call: &ModelCall) -> bool {
 /// The number of the last file that the conversation or its summary names as read.
 fn last_read(call: &ModelCall) -> Option<usize> {
     let said: String = call.messages.iter().map(|message| message.text.as_str()).collect();
-    (0..FILES).rev().find(|n| said.contains(&format!("file{n}\n")) || said.contains(&format!("file{n} was read")))
+    (0..FILES)
+        .rev()
+        .find(|n| said.contains(&format!("file{n}\n")) || said.contains(&format!("file{n} was read")))
 }
 
 /// Reads one file after the other, then looks up what stood in the first; counts tokens about as real servers do.
@@ -43,7 +45,9 @@ fn read_all(call: &ModelCall) -> Reply {
 fn answer(call: &ModelCall) -> Reply {
     if is_summary(call) {
         let last = last_read(call).unwrap_or(0);
-        return Reply::text(format!("One file after the other is read. So far nothing was found; file{last} was read."));
+        return Reply::text(format!(
+            "One file after the other is read. So far nothing was found; file{last} was read."
+        ));
     }
     if let Some(found) = call.last_tool_result().filter(|text| text.starts_with("Passages of the earlier")) {
         return Reply::text(if found.contains(NEEDLE) { "It is heliotrope." } else { "It is gone." });
@@ -55,8 +59,13 @@ fn answer(call: &ModelCall) -> Reply {
 }
 
 fn reasons(events: &[Value]) -> Vec<String> {
-    let within = |event: &&Value| event["kind"] == "run.changed" && event["data"]["from"] == event["data"]["to"];
-    events.iter().filter(within).filter_map(|event| Some(event["data"]["reason"].as_str()?.to_owned())).collect()
+    let within =
+        |event: &&Value| event["kind"] == "run.changed" && event["data"]["from"] == event["data"]["to"];
+    events
+        .iter()
+        .filter(within)
+        .filter_map(|event| Some(event["data"]["reason"].as_str()?.to_owned()))
+        .collect()
 }
 
 #[test]
@@ -84,7 +93,10 @@ fn a_long_run_with_a_small_window_ends_well_and_recalls_what_it_no_longer_sees()
             continue;
         }
         assert_eq!(call.offers("recall"), compacted, "offered once there is something to look up");
-        assert!(call.messages[0].text.contains("Find the password of the attic"), "the task is never dropped");
+        assert!(
+            call.messages[0].text.contains("Find the password of the attic"),
+            "the task is never dropped"
+        );
         if let Some(before) = before {
             assert_eq!(call.system, before.system);
             let texts = |call: &ModelCall| call.messages.iter().map(|m| m.text.clone()).collect::<Vec<_>>();
@@ -94,7 +106,11 @@ fn a_long_run_with_a_small_window_ends_well_and_recalls_what_it_no_longer_sees()
     }
     let run = world.only_run();
     let told = reasons(&world.events(&run));
-    assert_eq!(told.iter().filter(|reason| reason.starts_with("compacted: ")).count(), summaries.len(), "{told:?}");
+    assert_eq!(
+        told.iter().filter(|reason| reason.starts_with("compacted: ")).count(),
+        summaries.len(),
+        "{told:?}"
+    );
     world.forge(&["logs", &run]).exits(0).shows(&["compacted: ", "gave way to a summary by the model"]);
     // What a summary took the place of is still there.
     let messages = std::fs::read_to_string(world.path(&format!("data/forge/runs/{run}/messages.jsonl")))
@@ -110,7 +126,8 @@ fn refusing(times: usize) -> ModelServer {
         if is_summary(call) {
             return Reply::text("Two files were read, and nothing of interest was found in them.");
         }
-        let results = call.messages.iter().filter(|message| message.text.contains("nothing of interest")).count();
+        let results =
+            call.messages.iter().filter(|message| message.text.contains("nothing of interest")).count();
         if refused.load(SeqCst) == 0 && results < 3 {
             return Reply::call("read_file", json!({"path": format!("file{results}.txt")}));
         }
@@ -123,7 +140,11 @@ fn a_413_leads_to_a_compaction_and_one_retry() {
     let server = refusing(1);
     let world = world(&server);
     let flags = ["--provider", "openai", "--model", "tiny"];
-    world.run(&flags, "Read them").exits(0).shows(&["All is read."]).says(&["the provider refused it as too long"]);
+    world
+        .run(&flags, "Read them")
+        .exits(0)
+        .shows(&["All is read."])
+        .says(&["the provider refused it as too long"]);
     let calls = server.calls();
     assert_eq!(calls.iter().filter(|call| is_summary(call)).count(), 1);
     assert_eq!(calls.len(), 6, "three reads, the refused request, the summary, the retry");

@@ -5,8 +5,8 @@ use crate::budget::{self, Allowance, Refusal};
 use crate::compact;
 use crate::fallback::{Ladder, Next};
 use forge_types::{
-    CompactCause, Cooldown, Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan, RunState,
-    RunStatus, Timestamp, WaitingFor,
+    CompactCause, Cooldown, Effect, ErrorInfo, ErrorKind, Finish, LastReply, LimitKind, ModelCall, Plan,
+    RunState, RunStatus, Timestamp, WaitingFor,
 };
 
 /// All calls of the last reply have their results: ask the model, try again, or end.

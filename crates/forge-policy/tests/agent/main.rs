@@ -72,7 +72,8 @@ impl World {
     fn new(plan: Plan) -> Self {
         let run = RunId::from_u128(7);
         let state = RunState::new(run);
-        let mut world = Self { plan, state, now: Timestamp::from_micros(0), cooling: Vec::new(), log: String::new() };
+        let mut world =
+            Self { plan, state, now: Timestamp::from_micros(0), cooling: Vec::new(), log: String::new() };
         world.push(EventKind::Created(Box::new(Created {
             task: "do it".into(),
             repo: PathBuf::from("/r"),
@@ -169,10 +170,16 @@ impl World {
                     )
                 }
                 Effect::Compact(compaction) => {
-                    let (by, gone) = (if compaction.ask.is_some() { "model" } else { "extract" }, &compaction.gone);
-                    let gone: Vec<_> = gone.iter().map(|span| format!("{}-{}", span.from, span.until - 1)).collect();
+                    let (by, gone) =
+                        (if compaction.ask.is_some() { "model" } else { "extract" }, &compaction.gone);
+                    let gone: Vec<_> =
+                        gone.iter().map(|span| format!("{}-{}", span.from, span.until - 1)).collect();
                     let (effect, tries, gone) = (start.effect, compaction.attempt, gone.join(" "));
-                    writeln!(log, "  summarise #{effect} {gone} by {by} try {tries} ({:?}){after}", compaction.cause)
+                    writeln!(
+                        log,
+                        "  summarise #{effect} {gone} by {by} try {tries} ({:?}){after}",
+                        compaction.cause
+                    )
                 }
                 Effect::RunTool(run) => {
                     writeln!(

@@ -27,7 +27,9 @@ use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Views, Workspace};
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
-use forge_types::{Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode};
+use forge_types::{
+    Cooldown, EffectId, Event, Plan, RunId, RunState, RunStatus, Seq, SnapshotId, WorkspaceMode,
+};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{self, JoinSet};

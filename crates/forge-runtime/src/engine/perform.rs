@@ -10,8 +10,8 @@ use forge_ports::Durable;
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Deltas as _, Workspace, model};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, Executor, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply, ModelRequest, Outcome, Plan, RunId, SnapshotId,
-    ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
+    Effect, ErrorInfo, ErrorKind, Executor, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply, ModelRequest,
+    Outcome, Plan, RunId, SnapshotId, ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Done {
 /// What was said, as far as an effect needs it.
 pub(super) enum Said {
     /// All of it, as a request.
-    Request(ModelRequest),
+    Request(Box<ModelRequest>),
     /// The messages that are summarised.
     Messages(Vec<Arc<Message>>),
     /// Nothing.
@@ -58,7 +58,9 @@ impl Performer {
             self.parts.clock.sleep_until(time).await;
         }
         match (what, said) {
-            (Effect::CallModel(call), Said::Request(request)) => Done::of(self.call_model(&call, request).await),
+            (Effect::CallModel(call), Said::Request(request)) => {
+                Done::of(self.call_model(&call, *request).await)
+            }
             (Effect::Compact(compaction), Said::Messages(messages)) => {
                 Done::of(self.compact(&compaction, messages).await)
             }
@@ -226,7 +228,10 @@ pub(super) async fn resolve(blobs: &BlobCache, request: &mut ModelRequest) -> Re
 }
 
 /// Puts the texts into a message that stand elsewhere.
-pub(super) async fn resolve_message(blobs: &BlobCache, message: &mut Arc<Message>) -> Result<(), crate::Error> {
+pub(super) async fn resolve_message(
+    blobs: &BlobCache,
+    message: &mut Arc<Message>,
+) -> Result<(), crate::Error> {
     // Only a message that lacks a text is copied.
     if message.is_inline() {
         return Ok(());

@@ -142,7 +142,8 @@ impl Drive {
     /// Folds in, decides, appends, acts. Gives the time to decide again.
     async fn turn(&mut self, arrived: Arrived) -> Result<Option<Timestamp>, Error> {
         let limits = budget::limits(self.state(), &self.plan);
-        let shared = self.plan.day_ceiling.is_some() || limits.day_cost.is_some() || !self.plan.ceilings.is_empty();
+        let shared =
+            self.plan.day_ceiling.is_some() || limits.day_cost.is_some() || !self.plan.ceilings.is_empty();
         let again = shared.then(|| arrived.clone());
         let (error, arrived) = match (self.try_turn(arrived, None).await, again) {
             (Err(Error::Journal(error @ journal::Error::Ceiling { .. })), Some(arrived)) => (error, arrived),
@@ -350,7 +351,7 @@ impl Drive {
         };
         let said = match &what {
             Effect::CallModel(call) => {
-                Said::Request(forge_policy::context::request(self.state(), &self.plan, call))
+                Said::Request(Box::new(forge_policy::context::request(self.state(), &self.plan, call)))
             }
             Effect::Compact(compaction) => {
                 Said::Messages(self.state().messages_at(&compaction.gone).cloned().collect())

@@ -147,7 +147,7 @@ fn tools_are_chosen_by_an_allowlist() {
     let with_token = forge_tools::with(&Options { github, ..Options::default() });
     assert_eq!(
         with_token.select(None).unwrap().disabled,
-        others[1..4],
+        others[1..5],
         "what is for conversations is asked for"
     );
     let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
