@@ -1,17 +1,18 @@
 //! What can be typed. Nothing below this module and `request` sees it.
 
 mod chat;
-mod secret;
 mod routing;
+mod secret;
 mod workspace;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
-pub(crate) use secret::{Login, Logout, Secret, SecretAction};
-pub(crate) use routing::{Budget, BudgetAction, 
-    Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing, RoutingAction, Row,
-};
 pub(crate) use chat::{Chat, ExecutorFlags};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use routing::{
+    Budget, BudgetAction, Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing,
+    RoutingAction, Row,
+};
+pub(crate) use secret::{Login, Logout, Secret, SecretAction};
+use std::path::PathBuf;
 pub(crate) use workspace::{
     Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo,
     Verify,

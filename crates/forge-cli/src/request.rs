@@ -1,6 +1,8 @@
 //! What is meant by what was typed: flags become settings, a task becomes text.
 
-use crate::args::{Chat, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags};
+use crate::args::{
+    Chat, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags,
+};
 use crate::error::CliError;
 use crate::logging::Log;
 use crate::session::{Overlay, Session};
@@ -181,7 +183,7 @@ pub(crate) fn raised(typed: &LimitFlags, had: Limits) -> Result<Option<Limits>, 
         limits.max_tokens = max;
     }
     if let Some(max) = typed.max_cost {
-        if !max.is_finite() || max < 0.0 {
+        if !max.is_finite() || max <= 0.0 {
             return Err(CliError::usage(format!("--max-cost: {max} is no amount of dollars")));
         }
         limits.max_cost = Money::from_usd(max);

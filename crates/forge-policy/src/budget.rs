@@ -72,9 +72,19 @@ pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     }
 }
 
-/// What a state is taken for when its next prompt was counted token by token: close, and not exact.
-pub const fn counted(tokens: u64) -> u64 {
-    tokens + tokens / 32 + 64
+/// The tokens of the next prompt when it was counted token by token: close, and not exact. What the provider itself counted
+/// last time stands for what it was sent then; the count only for what was added since.
+pub fn counted(state: &RunState, target: u32, tokens: u64) -> u64 {
+    let margin = tokens / 32 + 64;
+    match state.measured.filter(|_| state.target == target) {
+        None => tokens + margin,
+        Some((measured, bytes)) => {
+            let added = state.message_bytes.saturating_sub(bytes);
+            let share = u128::from(tokens) * u128::from(added) / u128::from(state.message_bytes.max(1));
+            let share = u64::try_from(share).unwrap_or(tokens);
+            measured + if added == 0 { 0 } else { share + margin }
+        }
+    }
 }
 
 /// The allowance of the next call, of the plan's target `at`.

@@ -37,7 +37,13 @@ pub(crate) async fn budget(session: &Session, args: Budget) -> Result<Exit, CliE
     resume::resume(session, again).await
 }
 
-fn told(session: &Session, run: RunId, amount: Money, delivery: &Delivery, stays: bool) -> Result<(), CliError> {
+fn told(
+    session: &Session,
+    run: RunId,
+    amount: Money,
+    delivery: &Delivery,
+    stays: bool,
+) -> Result<(), CliError> {
     let ui = &session.ui;
     let then = match delivery {
         Delivery::Sent { holder } => format!("{holder}, which works on it, goes by that from now on"),

@@ -58,7 +58,10 @@ fn compared(summary: &Summary) -> Option<(&'static str, String)> {
     let (word, amount) =
         if savings.saved_usd < 0.0 { ("more", -savings.saved_usd) } else { ("less", savings.saved_usd) };
     let there = dollars(savings.reference_usd);
-    Some(("compared", format!("about {} {word} than the same tokens at {} ({there})", dollars(amount), savings.reference)))
+    Some((
+        "compared",
+        format!("about {} {word} than the same tokens at {} ({there})", dollars(amount), savings.reference),
+    ))
 }
 
 fn tools(summary: &Summary) -> String {

@@ -32,6 +32,8 @@ pub(super) const fn number(min: f64, max: f64) -> Kind {
 
 pub(super) const ONE_LINE: Kind = Kind::Text(Lines::One);
 const MIB: u64 = 1 << 20;
+/// The least ceiling in dollars: nothing at all is no ceiling but a mistake.
+const LEAST_USD: f64 = 0.000_001;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const MONTH_MS: u64 = 30 * 24 * 3_600_000;
@@ -75,7 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::new(
         "agent.max_cost_usd",
-        number(0.0, 1_000_000.0),
+        number(LEAST_USD, 1_000_000.0),
         Preset::Number(1.0),
         Trust::Lower,
         "What the model calls of one run may cost in US dollars. Once you set it, models of unknown price are \
@@ -455,7 +457,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::new(
         "cost.max_per_day_usd",
-        number(0.0, 1_000_000.0),
+        number(LEAST_USD, 1_000_000.0),
         Preset::Unset,
         Trust::Lower,
         "What all runs of one day together may cost in US dollars; unset: no ceiling.",

@@ -20,7 +20,7 @@ fn all_faults_of_all_sources_are_reported_at_once() {
              write true or false, without quotes",
             "FORGE_MODEL_PROVIDER: model.provider: expected one of `openai`, `anthropic`, `gemini`, `openrouter`, \
              `ollama`, `llama_cpp`, `custom`, `scripted`, found `opanai`; did you mean `openai`?",
-            "--max-cost: agent.max_cost_usd: expected a number from 0 to 1000000, found `lots`",
+            "--max-cost: agent.max_cost_usd: expected a number from 0.000001 to 1000000, found `lots`",
         ]
     );
 }

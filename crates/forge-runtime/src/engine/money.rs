@@ -47,7 +47,7 @@ impl Drive {
         let count = self.parts.count.clone();
         let tokens = tokio::task::spawn_blocking(move || count(&request)).await.ok()??;
         let mut counted = state.clone();
-        counted.measured = Some((budget::counted(tokens), state.message_bytes));
+        counted.measured = Some((budget::counted(state, state.target, tokens), state.message_bytes));
         let now = self.parts.clock.now();
         Some(agent::decide_beside(&counted, &self.plan, &self.cooling, now))
     }
@@ -56,10 +56,12 @@ impl Drive {
 /// Whether it ends or parks the run because the next call does not fit.
 fn reaches_a_limit(decision: &Decision) -> bool {
     let ends = decision.finish.as_ref().is_some_and(|finish| {
-        finish.status == RunStatus::TimedOut && matches!(finish.limit, Some(LimitKind::Cost | LimitKind::Tokens))
+        finish.status == RunStatus::TimedOut
+            && matches!(finish.limit, Some(LimitKind::Cost | LimitKind::Tokens))
     });
-    let parks = decision.record.iter().any(|event| {
-        matches!(event, EventKind::StatusChanged { waiting_for: Some(WaitingFor::Budget), .. })
-    });
+    let parks = decision
+        .record
+        .iter()
+        .any(|event| matches!(event, EventKind::StatusChanged { waiting_for: Some(WaitingFor::Budget), .. }));
     ends || parks
 }

@@ -79,7 +79,8 @@ async fn work(session: &Session, repo: &Path, script: &Path) -> Result<Exit, Cli
     let log = crate::logging::start(&loaded, session.verbose);
     let forge = Forge::open(&loaded)?;
     let plan = forge.plan(&loaded, repo, &[]).await?;
-    let new = NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo, history: Vec::new() };
+    let new =
+        NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo, history: Vec::new() };
     let run = forge.create(new, &plan).await?;
     let format = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
     drive(session, &forge, run, Take::New, &Output { format, report: None, log }).await
