@@ -1,7 +1,7 @@
 //! Where the money is: what a day and a run have spent and hold, and raising what they may.
 
-use crate::forge::{Delivery, Forge};
 use crate::Error;
+use crate::forge::{Delivery, Forge};
 use forge_ports::journal::RunQuery;
 use forge_ports::ledger::Balance;
 use forge_types::{Command, Limits, Money, RunId, RunStatus, WaitingFor};
@@ -99,6 +99,7 @@ fn more(wanted: Money, had: Money, who: &str) -> Result<(), Error> {
     if wanted > had {
         return Ok(());
     }
-    let what = format!("{who} may spend {had} already: name more than that (the whole ceiling, not what is added)");
+    let what =
+        format!("{who} may spend {had} already: name more than that (the whole ceiling, not what is added)");
     Err(Error::Invalid { what })
 }

@@ -5,10 +5,10 @@
 
 mod accounts;
 mod blobs;
-mod budget;
 mod boxes;
-mod classify;
+mod budget;
 mod chat;
+mod classify;
 mod clock;
 mod compose;
 mod cooling;
@@ -41,12 +41,12 @@ pub use accounts::{
     LoginError, LoginState, LoginStatus, LoginUnderWay, begin_login, login_providers, logins, logout,
 };
 pub use boxes::{BoxCommand, BoxRun};
+pub use budget::{Budget, DayBudget, RunBudget};
 pub use chat::{Answer, Conversation};
 pub use clock::SystemClock;
 pub use cooling::Cooling;
 pub use doctor::{Check, CheckState, doctor};
 pub use engine::{BoxKeeper, CountTokens, Engine, Parts};
-pub use budget::{Budget, DayBudget, RunBudget};
 pub use error::Error;
 pub use follow::{Follow, FollowEnd};
 pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};
@@ -59,8 +59,8 @@ pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
 pub use models::{Freshness, Glance, ModelTest, PerMillion, ProviderRow, Rest};
 pub use once::{Once, OnceRun, Warned};
-pub use redact::{HoldBack, REDACTED, Redactor, without_keys};
 pub use prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
+pub use redact::{HoldBack, REDACTED, Redactor, without_keys};
 pub use routing::{Choice, Job};
 pub use travel::{Changes, Freed, GcLimits, Moved};
 

@@ -11,8 +11,8 @@ pub(crate) use turn::next_turn;
 
 use crate::{budget, router};
 use forge_types::{
-    ApplyPolicy, Cooldown, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Payload, Plan, RunState,
-    RunStatus, Timestamp, WaitingFor, WorkspaceMode,
+    ApplyPolicy, Cooldown, Effect, EffectId, ErrorInfo, EventKind, LimitKind, Money, OnLimit, Payload, Plan,
+    RunState, RunStatus, Timestamp, WaitingFor, WorkspaceMode,
 };
 use std::time::Duration;
 

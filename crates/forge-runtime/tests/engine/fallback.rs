@@ -67,9 +67,8 @@ async fn runs_that_come_later_do_not_ask_who_was_given_up() {
 #[tokio::test]
 async fn what_a_call_costs_is_what_its_own_model_charges() {
     let world = World::new();
-    let brain = Brain::new(|request, _| {
-        if request.route.provider == "p" { Err(busy()) } else { Ok(say("done")) }
-    });
+    let brain =
+        Brain::new(|request, _| if request.route.provider == "p" { Err(busy()) } else { Ok(say("done")) });
     let dear = Price { input: 7_000, output: 9_000, cached_input: 0, cache_write: 0 };
     let shown = world
         .run(brain, |plan| {

@@ -66,7 +66,12 @@ impl World {
     }
 
     pub(crate) async fn create(&self, forge: &Forge, plan: &Plan) -> RunId {
-        let new = NewRun { task: "do the steps".into(), repo: self.repo(), source: Source::Cli, history: Vec::new() };
+        let new = NewRun {
+            task: "do the steps".into(),
+            repo: self.repo(),
+            source: Source::Cli,
+            history: Vec::new(),
+        };
         forge.create(new, plan).await.expect("a run")
     }
 

@@ -65,7 +65,11 @@ impl Model for Wild {
         };
         let parts = match (n >> 5) % 4 {
             0 => vec![Part::text("done")],
-            _ => vec![Part::call(ToolCall { id: format!("c{n}"), name: "nothing".into(), arguments: "{}".into() })],
+            _ => vec![Part::call(ToolCall {
+                id: format!("c{n}"),
+                name: "nothing".into(),
+                arguments: "{}".into(),
+            })],
         };
         Ok(ModelReply { parts, usage, model: "m".into(), finish: Finish::Stop, latency_ms: 1 })
     }

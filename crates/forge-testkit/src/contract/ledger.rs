@@ -47,8 +47,14 @@ pub async fn reservations_become_spending_when_settled(store: &(impl Journal + L
 /// Of a run that is dead what it reserved is let go, on all accounts; what it settles later books nothing.
 pub async fn reservations_of_the_dead_are_let_go(store: &(impl Journal + Ledger)) {
     let (dead, alive) = (RunId::generate(), RunId::generate());
-    store.append(with(dead, 0, vec![reserve("run:d", 1, 40, None), reserve("pot", 1, 40, Some(100))])).await.unwrap();
-    store.append(with(alive, 0, vec![reserve("pot", 1, 30, Some(100)), reserve("pot", 2, 5, Some(100))])).await.unwrap();
+    store
+        .append(with(dead, 0, vec![reserve("run:d", 1, 40, None), reserve("pot", 1, 40, Some(100))]))
+        .await
+        .unwrap();
+    store
+        .append(with(alive, 0, vec![reserve("pot", 1, 30, Some(100)), reserve("pot", 2, 5, Some(100))]))
+        .await
+        .unwrap();
     let mut holders = store.holders("pot").await.unwrap();
     holders.sort_by_key(|(run, _)| *run != dead);
     assert_eq!(holders, [(dead, Money(40)), (alive, Money(35))]);

@@ -91,7 +91,8 @@ fn marks(call: &ModelCall) -> Option<String> {
     let body = &call.http.json;
     let on = |list: &Value| items(list).filter(|block| !block["cache_control"].is_null()).count();
     let messages: Vec<&Value> = items(&body["messages"]).map(|message| &message["content"]).collect();
-    let all: usize = on(&body["system"]) + on(&body["tools"]) + messages.iter().map(|content| on(content)).sum::<usize>();
+    let all: usize =
+        on(&body["system"]) + on(&body["tools"]) + messages.iter().map(|content| on(content)).sum::<usize>();
     let thinking = messages.into_iter().flat_map(items).any(|block| {
         !block["cache_control"].is_null()
             && block["type"].as_str().is_some_and(|kind| kind.contains("thinking"))
