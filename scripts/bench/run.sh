@@ -15,16 +15,19 @@ cargo build --locked --release --package forge-sandbox --bin forge-sandbox-bench
 cargo build --locked --release --package forge-snapshot --bin forge-snapshot-bench
 cargo build --locked --release --package forge-models --example sse_speed
 
-# A peer from PyPI. `mcp` is imported by its model library without being one of its requirements.
-peer="mini-swe-agent==2.4.6"
-if [ ! -e "$bench/peer/ready" ]; then
-    rm -rf "$bench/peer"
-    if python3 -m venv "$bench/peer" && "$bench/peer/bin/pip" install --quiet "$peer" mcp; then
-        touch "$bench/peer/ready"
+# install NAME PACKAGE...: peers from PyPI, each in an environment of its own. Versions are pinned.
+install() {
+    [ ! -e "$bench/$1/ready" ] || return 0
+    rm -rf "${bench:?}/$1"
+    if python3 -m venv "$bench/$1" && "$bench/$1/bin/pip" install --quiet "${@:2}"; then
+        touch "$bench/$1/ready"
     else
-        echo "bench: $peer could not be installed; its column stays empty" >&2
+        echo "bench: $2 could not be installed; what is measured beside it stays empty" >&2
     fi
-fi
+}
+# `mcp` is imported by its model library without being one of its requirements.
+install peer "mini-swe-agent==2.4.6" mcp
+install litellm "litellm[proxy]==1.106.2"
 
 # Boxes are measured beside bubblewrap and a container engine, where these can be had.
 if ! command -v bwrap >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -41,5 +44,6 @@ python3 scripts/bench/report.py --forge "$target/release/forge" \
     --server "$target/release/forge-model-server" --peer "$bench/peer/bin/mini" --folder "$bench" "$@"
 python3 scripts/bench/boxes.py --boxes "$target/release/forge-sandbox-bench" \
     --snapshots "$target/release/forge-snapshot-bench" --folder "$bench" "${image[@]}"
-# Streams of providers taken apart, on one core: wanted are 500 MB/s.
-"$target/release/examples/sse_speed"
+# Model calls beside curl and the LiteLLM proxy, and streams of providers taken apart.
+python3 scripts/bench/calls.py --forge "$target/release/forge" --server "$target/release/forge-model-server" \
+    --streams "$target/release/examples/sse_speed" --litellm "$bench/litellm/bin/litellm" --folder "$bench"

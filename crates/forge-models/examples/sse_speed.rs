@@ -1,7 +1,8 @@
-//! How fast streams are taken apart: MB/s on one core, for streams as the vendors send them.
+//! How fast streams are taken apart: MB/s on one core, for streams as they come from providers.
 //!
 //! `cargo run --release --package forge-models --example sse_speed` prints one line per stream: its name, bytes per
-//! event, and the speed of the framing alone. Printed, never asserted.
+//! event, and the speed of the framing alone. Printed, never asserted. The streams in `streams/` are whole answers of
+//! llama.cpp's server, recorded at four of its endpoints; the others are single events as the vendors document them.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -12,32 +13,37 @@ use forge_models::sse::{Event, Ndjson, Sse};
 const LASTS: Duration = Duration::from_millis(700);
 /// What a read from a socket gives at most.
 const PIECE: usize = 16 << 10;
+/// Streams are repeated to about this many bytes, so that pieces end everywhere in them.
+const AT_LEAST: usize = 512 << 10;
 
 fn main() {
-    for (name, event) in [("openai-chat", OPENAI), ("anthropic", ANTHROPIC), ("gemini", GEMINI)] {
-        let stream = event.repeat(2_000);
-        report(
-            name,
-            event,
-            speed(&stream, |events| {
-                let mut parser = Sse::new();
-                for piece in stream.as_bytes().chunks(PIECE) {
-                    let _ = parser.push(piece, |event| count(event, events)).expect("events of some bytes");
-                }
-            }),
-        );
-    }
-    let stream = OLLAMA.repeat(2_000);
-    report(
-        "ollama-lines",
-        OLLAMA,
-        speed(&stream, |events| {
-            let mut parser = Ndjson::new();
-            for piece in stream.as_bytes().chunks(PIECE) {
-                let _ = parser.push(piece, |event| count(event, events)).expect("lines of some bytes");
+    for (name, stream) in [
+        ("recorded-chat", include_str!("streams/chat.sse")),
+        ("recorded-responses", include_str!("streams/responses.sse")),
+        ("recorded-messages", include_str!("streams/messages.sse")),
+        ("recorded-completion", include_str!("streams/completion.sse")),
+        ("openai-chat", OPENAI),
+        ("anthropic", ANTHROPIC),
+        ("gemini", GEMINI),
+    ] {
+        measure(name, stream, count_of(stream, "data:"), |stream, events| {
+            let mut parser = Sse::new();
+            for piece in stream.chunks(PIECE) {
+                let _ = parser.push(piece, |event| count(event, events)).expect("events of some bytes");
             }
-        }),
-    );
+        });
+    }
+    measure("ollama-lines", OLLAMA, 1, |stream, events| {
+        let mut parser = Ndjson::new();
+        for piece in stream.chunks(PIECE) {
+            let _ = parser.push(piece, |event| count(event, events)).expect("lines of some bytes");
+        }
+    });
+}
+
+/// How many lines begin so.
+fn count_of(stream: &str, begin: &str) -> usize {
+    stream.lines().filter(|line| line.starts_with(begin)).count()
 }
 
 fn count(event: Event<'_>, events: &mut usize) -> ControlFlow<()> {
@@ -45,11 +51,19 @@ fn count(event: Event<'_>, events: &mut usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// Prints the speed of `pass` over a stream of so many events.
+fn measure(name: &str, stream: &str, events: usize, pass: impl Fn(&[u8], &mut usize)) {
+    let times = AT_LEAST.div_ceil(stream.len());
+    let long = stream.repeat(times);
+    let found = speed(&long, times * events, |count| pass(long.as_bytes(), count));
+    report(name, stream.len() / events, found);
+}
+
 /// Millions of bytes per second.
-fn speed(stream: &str, mut pass: impl FnMut(&mut usize)) -> f64 {
+fn speed(stream: &str, expected: usize, mut pass: impl FnMut(&mut usize)) -> f64 {
     let mut events = 0;
     pass(&mut events);
-    assert_eq!(events, 2_000, "every event is handed out");
+    assert_eq!(events, expected, "every event is handed out");
     let (started, mut bytes) = (Instant::now(), 0);
     while started.elapsed() < LASTS {
         pass(&mut events);
@@ -59,8 +73,8 @@ fn speed(stream: &str, mut pass: impl FnMut(&mut usize)) -> f64 {
 }
 
 #[allow(clippy::print_stdout, reason = "a program that reports")]
-fn report(name: &str, event: &str, speed: f64) {
-    println!("sse {name}: {speed:.0} MB/s, {} bytes per event", event.len());
+fn report(name: &str, size: usize, speed: f64) {
+    println!("sse {name}: {speed:.0} MB/s, {size} bytes per event");
 }
 
 const OPENAI: &str = "data: {\"id\":\"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT\",\"object\":\"chat.completion.chunk\",\"created\":1741569952,\"model\":\"gpt-4o-2024-08-06\",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_50cad350e4\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" the workspace\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
