@@ -39,10 +39,12 @@ pub use executor::{Executor, ToolLayer};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
 pub use limits::{LimitKind, Limits, OnLimit};
 pub use memory::{Fact, Said};
-pub use message::{MOST_MESSAGE_CHARS, Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart};
+pub use message::{
+    MOST_MESSAGE_CHARS, Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart,
+};
 pub use model::{
-    EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat, Route,
-    Unfit,
+    EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat,
+    Route, Unfit,
 };
 pub use money::{Money, Price};
 pub use plan::{Ceiling, CommandRules, CostRule, ModelFacts, Plan, RetryRule, Target, TargetRef};
@@ -54,8 +56,8 @@ pub use sandbox::{
     SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
 };
 pub use state::{
-    ApplyOutcome, CallState, Compacting, Ending, Entry, History, LastReply, Lookup, OpenEffect, OutOfOrder, Passage,
-    PendingCall, RunState, Step, ToolRecord, Transcript, Tried, summary_message,
+    ApplyOutcome, CallState, Compacting, Ending, Entry, History, LastReply, Lookup, OpenEffect, OutOfOrder,
+    Passage, PendingCall, RunState, Step, ToolRecord, Transcript, Tried, summary_message,
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;

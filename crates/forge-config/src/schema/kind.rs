@@ -250,15 +250,13 @@ impl Kind {
             | Self::Variable
             | Self::Path
             | Self::Model
-            | Self::LogFilter => {
-                match raw {
-                    Raw::Text(text) => self.text(text, context),
-                    Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => {
-                        Err(Mismatch::new(raw.shown()).hint("put it in quotes"))
-                    }
-                    _ => Err(Mismatch::new(raw.shown())),
+            | Self::LogFilter => match raw {
+                Raw::Text(text) => self.text(text, context),
+                Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => {
+                    Err(Mismatch::new(raw.shown()).hint("put it in quotes"))
                 }
-            }
+                _ => Err(Mismatch::new(raw.shown())),
+            },
         }
     }
 

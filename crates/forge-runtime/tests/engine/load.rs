@@ -131,7 +131,7 @@ async fn live(forge: Forge, run: RunId, death: Arc<Notify>, lives: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
-    let count = scale::pick(100, 1_000);
+    let count: usize = scale::pick(100, 1_000);
     let folder = tempfile::tempdir().expect("a folder");
     let repo = folder.path().join("repo");
     std::fs::create_dir(&repo).expect("a repository");

@@ -13,8 +13,9 @@ mod project;
 
 pub use data::{
     Budget, BudgetChanged, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
-    IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated, RunFinished,
-    RunStarted, SandboxChanged, Tokens, ToolCalled, ToolCompleted, WaitRequested, WaitResolved, WireData,
+    IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated,
+    RunFinished, RunStarted, SandboxChanged, Tokens, ToolCalled, ToolCompleted, WaitRequested, WaitResolved,
+    WireData,
 };
 pub use kind::WireKind;
 pub use live::{LiveFrame, OutputStream};
