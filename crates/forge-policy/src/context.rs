@@ -224,6 +224,29 @@ mod tests {
         assert_eq!(cut, Cut::Cut);
     }
 
+    #[test]
+    fn what_a_person_says_is_never_cut_and_arguments_stay_json() {
+        let long = "ä".repeat(80_000);
+        let mut said = Message::user(long.clone());
+        cut_message(&mut said);
+        assert_eq!(said, Message::user(long.clone()));
+        let arguments = serde_json::json!({"path": "a.txt", "content": long}).to_string();
+        let call = forge_types::ToolCall { id: "1".into(), name: "write_file".into(), arguments };
+        let mut called = Message::assistant("I write it.");
+        called.parts.push(Part::call(call));
+        cut_message(&mut called);
+        let call = called.calls().next().unwrap();
+        let arguments = call.parsed().unwrap();
+        assert_eq!(arguments["path"], "a.txt");
+        let content = arguments["content"].as_str().unwrap();
+        assert!(content.ends_with("[OUTPUT TRUNCATED - original length: 80000 chars]"));
+        assert!((49_000..50_100).contains(&content.chars().count()));
+        let before = called.clone();
+        cut_message(&mut called);
+        assert!(called.parts.iter().map(Part::chars).sum::<u64>() <= MOST_MESSAGE_CHARS + 200);
+        assert_eq!(before.texts().next(), called.texts().next());
+    }
+
     proptest! {
         #[test]
         fn no_result_is_longer_than_its_limit(text in "\\PC{0,300}", limit in 0_u64..400) {

@@ -5,6 +5,7 @@ use forge_types::{
     Compaction, Finish, Message, ModelReply, ModelRequest, PartKind, Payload, Plan, ReplyFormat, Role,
     Summary, SummaryBy, SummaryCall, SummaryCost,
 };
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -83,11 +84,10 @@ fn fault(text: &str, finish: Finish) -> Option<&'static str> {
     }
     let chars = text.chars().count();
     let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let loops = words.len() >= LOOP_WORDS
-        && words
-            .iter()
-            .any(|word| words.iter().filter(|other| *other == word).count() * 10 > words.len() * 6);
+    let mut words: BTreeMap<&str, usize> = BTreeMap::new();
+    text.split_whitespace().for_each(|word| *words.entry(word).or_default() += 1);
+    let (all, most) = (words.values().sum::<usize>(), words.values().max().copied().unwrap_or(0));
+    let loops = all >= LOOP_WORDS && most * 10 > all * 6;
     (chars < SHORTEST || letters * 3 < chars || loops).then_some("the model's summary was garbage")
 }
 

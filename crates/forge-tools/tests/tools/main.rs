@@ -9,6 +9,7 @@ mod git;
 mod github;
 mod patching;
 mod reading;
+mod recalling;
 mod registry;
 mod shell;
 mod writing;

@@ -153,7 +153,7 @@ fn tools_are_chosen_by_an_allowlist() {
     let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
     let names: Vec<_> = some.enabled.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["read_file", "run_shell"]);
-    assert_eq!(some.disabled.len(), 15);
+    assert_eq!(some.disabled.len(), 16);
     let error = registry.select(Some(&["nope".into(), "read_file".into()])).unwrap_err();
     assert!(error.to_string().starts_with("unknown tools: nope. There are: read_file, "), "{error}");
     assert_eq!(registry.category(ToolCategory::Dev).count(), 1);
