@@ -318,6 +318,7 @@ fn check_with(change: impl FnOnce(&mut Plan), story: &str, expected: Expect) {
     expected.assert_eq(&tell(plan, story).log);
 }
 
+mod ceilings;
 mod compaction;
 mod dispatching;
 mod fallback;
