@@ -45,14 +45,15 @@ pub(super) fn gone(
     let share = window.saturating_mul(plan.context.compact_percent.into()) / 100;
     let (last, older) = groups.split_last()?;
     let (mut spans, mut removed) = (Vec::new(), 0);
+    // One summary stands for all before it: the one that there is goes, wherever it stands.
+    let is_summary = |group: &Group| state.compact.summary == Some(group.span.from);
     for group in older.iter().filter(free) {
-        if removed * 2 >= all && prompt(removed) <= share {
-            break;
+        if is_summary(group) || removed * 2 < all || prompt(removed) > share {
+            take(group, &mut spans, &mut removed);
         }
-        take(group, &mut spans, &mut removed);
     }
     // Better a summary of what was said last than the end of the run.
-    if !last.kept && prompt(removed) + budget::SMALLEST_REPLY > window {
+    if !last.kept && (is_summary(last) || prompt(removed) + budget::SMALLEST_REPLY > window) {
         take(last, &mut spans, &mut removed);
     }
     let too_long = cause == CompactCause::Overflow

@@ -416,6 +416,39 @@ fn a_request_that_is_too_long_is_shortened_once() {
 }
 
 #[test]
+fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
+    let mut plan = plan();
+    plan.facts.window = 4_000;
+    let mut world = World::new(plan);
+    world.decide();
+    let mut failed = 0;
+    for n in 0..12 {
+        // Failures of different files: only the last two are kept, so older ones give way later.
+        let ok = n % 2 == 1;
+        world.model(unmeasured(reply(&format!("!read f{n}"), Finish::ToolCalls)));
+        world.decide();
+        let text = words(1_100);
+        failed += usize::from(!ok);
+        let output = if ok { ToolOutput::ok(text) } else { ToolOutput::failed(ErrorKind::Execution, text) };
+        world.tool(Outcome::ToolDone { output });
+        world.decide();
+        while world.state.open.values().any(|open| matches!(open.what, Effect::Compact(_))) {
+            let summary =
+                Summary { text: "so far so good".into(), by: SummaryBy::Model, note: None, asked: None };
+            compact(&mut world, Outcome::Summarised { summary });
+        }
+        let heads = world.state.messages.iter().filter(|message| {
+            message
+                .texts()
+                .filter_map(Payload::inline)
+                .any(|text| text.starts_with("[Summary of the earlier"))
+        });
+        assert!(heads.count() <= 1, "after {failed} failures");
+    }
+    assert!(world.state.compact.times > 1);
+}
+
+#[test]
 fn a_failure_that_nothing_mended_stays() {
     let mut plan = plan();
     plan.facts.window = 4_000;
