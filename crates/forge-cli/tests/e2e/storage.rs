@@ -211,10 +211,10 @@ fn on_a_full_disk_a_run_ends_and_all_stays_readable_until_there_is_space_again()
     let gate = Gate::new();
     let held = gate.clone();
     // More than the room that the log has taken already.
-    let big = json!({"command": "head -c 36000 /dev/urandom | base64 -w 0"});
+    let big = json!({"command": "head -c 54000 /dev/urandom | base64 -w 0"});
     server.set_script(Script::always(move |call| match call.turn() {
         0 => write().held_by(&held),
-        n @ 1..=40 => Reply::default().and_call(format!("c{n}"), "run_shell", big.clone()),
+        n @ 1..=22 => Reply::default().and_call(format!("c{n}"), "run_shell", big.clone()),
         _ => Reply::text("Fine."),
     }));
     let running = world.start(&[&["run", "Write a file"][..], &flags].concat());
