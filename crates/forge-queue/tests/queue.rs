@@ -76,6 +76,10 @@ async fn a_killed_process_frees_its_run_at_once_though_its_child_lives() {
     let out = BufReader::new(other.0.stdout.take().unwrap());
     let said = out.lines().map_while(Result::ok).find(|line| line.starts_with('@'));
     let grandchild = PathBuf::from("/proc").join(&said.expect("it holds the lease")[1..]);
+    // Only when it has become the program has it closed what it got from its parent; the kernel names it last.
+    while std::fs::read_to_string(grandchild.join("comm")).unwrap().trim() != "cat" {
+        std::thread::yield_now();
+    }
     let queue = open(dir.path());
     let pid = other.0.id();
     let who = queue.holder(RUN).await.unwrap().expect("it holds the lease");
