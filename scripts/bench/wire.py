@@ -7,7 +7,6 @@ import http.client
 import http.server
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -66,9 +65,8 @@ class Curl:
     """curl: all calls in one process over one connection, or one process for each."""
 
     def __init__(self, folder, bodies, key):
-        self.folder = folder / "requests"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
+        self.folder = folder
+        folder.mkdir()
         self.key, self.count = key, len(bodies)
         for number, body in enumerate(bodies):
             (self.folder / f"{number}.json").write_bytes(body)
