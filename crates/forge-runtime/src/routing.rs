@@ -84,6 +84,15 @@ impl Forge {
         self.choose_route(loaded, job, Reach::Nothing).await
     }
 
+    /// What a task is by its text alone, and why: the part of the choice that needs no provider.
+    pub fn classify(loaded: &Loaded, task: &str) -> (forge_types::Tier, String) {
+        let settings = &loaded.settings.routing;
+        let thresholds =
+            Thresholds { simple: settings.simple_threshold, complex: settings.complex_threshold };
+        let signals = forge_policy::route::complexity::signals(task);
+        (signals.tier(thresholds), signals.describe())
+    }
+
     /// The models of a new run.
     pub(crate) async fn plan_route(&self, loaded: &Loaded, job: &Job) -> Result<Planned, Error> {
         let choice = self.choose_route(loaded, job, Reach::Network).await?;

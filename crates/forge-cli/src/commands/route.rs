@@ -22,8 +22,11 @@ pub(crate) async fn route(session: &Session, args: Route) -> Result<Exit, CliErr
     let loaded = session.load_with_keys(&repo.unwrap_or_else(|| PathBuf::from(".")), &overlay)?;
     let task_type = word::<TaskKind>(&task_type)?;
     let job = Job { task_type, task, repair_attempt, seed };
-    let choice = Forge::open(&loaded)?.explain_route(&loaded, &job).await?;
     let ui = &session.ui;
+    let choice = Forge::open(&loaded)?.explain_route(&loaded, &job).await.inspect_err(|_| {
+        let (tier, why) = Forge::classify(&loaded, &job.task);
+        ui.note(&format!("by its text the task is {tier} ({why}); whom to ask can't be said:"));
+    })?;
     if ui.format == Format::Json {
         let names = choice.targets.iter().map(|target| target.route.to_string());
         let routing = &choice.routing;

@@ -158,3 +158,15 @@ fn a_model_may_classify_and_the_heuristic_answers_for_it() {
     world.run(&[], SIMPLE).exits(0);
     assert_eq!(server.calls().last().map(|call| call.model.clone()).as_deref(), Some("easy"));
 }
+
+#[test]
+fn without_a_provider_the_text_of_a_task_is_still_judged() {
+    let mut world = World::new();
+    // Nobody is at home, and that is known from the look at all providers.
+    world.set("OLLAMA_BASE_URL", "http://127.0.0.1:9").set("LLAMA_CPP_URL", "http://127.0.0.1:9");
+    world.forge(&["models"]).exits(0);
+    world
+        .forge(&["route", "explain", HARD])
+        .exits(2)
+        .says(&["by its text the task is hard", "no model provider"]);
+}
