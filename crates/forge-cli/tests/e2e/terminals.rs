@@ -153,7 +153,7 @@ fn a_killed_run_is_free_at_once_and_goes_on_where_it_was() {
 fn a_command_that_was_killed_with_its_run_is_undone_and_executed_again() {
     let mut world = World::new();
     world.file("hold", "");
-    let command = "echo x >> log.txt; test ! -e hold || { sleep 987653 & touch begun; sleep 987653; }";
+    let command = "echo x >> log.txt; test ! -e hold || { sleep 864213 & touch begun; sleep 864213; }";
     let calls = [Reply::call("run_shell", json!({ "command": command })), Reply::text("Done.")];
     let server = ModelServer::start(Script::of(calls));
     let flags = world.uses(&server, Shape::OpenAi);
@@ -162,13 +162,13 @@ fn a_command_that_was_killed_with_its_run_is_undone_and_executed_again() {
     world.wait_for_file(&id, "begun");
     running.signal(Signal::KILL);
     running.wait();
-    until("the end of the orphans", || (!somebody_runs("987653")).then_some(()));
+    until("the end of the orphans", || (!somebody_runs("864213")).then_some(()));
     std::fs::remove_file(world.repo().join("hold")).expect("it is there");
     world.forge(&["resume", &id]).exits(0);
     // Had the dead attempt's line stayed, there would be two.
     assert_eq!(world.read("log.txt"), "x\n");
     assert_eq!(world.tools(&id), ["run_shell:false", "run_shell:true"], "interrupted, then executed");
-    assert!(!somebody_runs("987653"));
+    assert!(!somebody_runs("864213"));
 }
 
 #[test]
