@@ -2,8 +2,8 @@
 //!
 //! A group is made once per box, below the caller's own group, so that limits above keep counting. Moving another
 //! process into a group waits for all processors (several milliseconds), a thread that moves itself does not (Linux
-//! 5.5): on version 1 the init goes in by itself. All this happens beside the start of the box; only the first command
-//! waits for it.
+//! 5.5): on version 1 the init goes in by itself. The groups are made while the init builds the ground of the box, and it is
+//! in them before it is told what the box is for.
 
 use std::fs;
 use std::io;

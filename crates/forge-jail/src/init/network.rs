@@ -21,7 +21,7 @@ pub(super) struct Handover {
     near: OwnedFd,
     far: OwnedFd,
     /// The caller's /proc, where the namespace is found by the process that made it: the init, which shares the
-    /// mounts, covers the path meanwhile.
+    /// mounts, may have left it behind by then.
     proc: OwnedFd,
     own: Own,
 }
