@@ -25,13 +25,14 @@ import measure  # noqa: E402
 import report  # noqa: E402
 import wire  # noqa: E402
 
-STEP = {"name": "read_file", "arguments": {"path": "README.md"}}
 # What is wanted: milliseconds over curl, times less than the proxy, millions of bytes per second.
 ADDED, TIMES_LESS, STREAMS = 1.0, 5.0, 500.0
 
 
 class Forge(report.Forge):
     """forge, with tools that only say what they were asked."""
+
+    step = {"name": "read_file", "arguments": {"path": "README.md"}}
 
     def start(self, url):
         command, options = super().start(url)
@@ -47,24 +48,6 @@ class Forge(report.Forge):
         return [later - earlier for earlier, later in zip(times, times[1:])]
 
 
-class Server:
-    """The scripted model server: so many tool calls, then the end."""
-
-    def __init__(self, binary, folder, calls):
-        script = folder / f"calls-{calls}.json"
-        replies = [{"text": "", "tool_calls": [STEP], "repeat": calls}] if calls else []
-        script.write_text(json.dumps({"replies": [*replies, {"text": "done"}], "select": "by_turn"}))
-        self.process = subprocess.Popen([binary, "--script", str(script)], stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip() + "/v1"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-
 def requests_of(forge, url, log):
     """The bodies of a run's requests."""
     with wire.Recorder(url) as recorder:
@@ -76,7 +59,9 @@ def measure_calls(arguments, folder):
     """Times of calls by who makes them: lists of single calls, or of means of whole runs."""
     forge, log = Forge(arguments.forge, folder / "forge"), folder / "log"
     found = {name: [] for name in ("curl", "bare", "forge", "forge_run", "forge_cpu", "litellm", "litellm_bare")}
-    with Server(arguments.server, folder, 0) as none, Server(arguments.server, folder, arguments.calls) as many:
+    with report.Server(arguments.server, folder, forge, 0) as none, report.Server(
+        arguments.server, folder, forge, arguments.calls
+    ) as many:
         bodies = requests_of(forge, many.url, log)
         if len(bodies) != arguments.calls + 1:
             raise measure.Failed(f"forge made {len(bodies)} calls instead of {arguments.calls + 1}")

@@ -100,7 +100,8 @@ class Server:
 
     def __init__(self, binary, folder, program, steps):
         script = folder / f"{program.name.replace(' ', '-')}-{steps}.json"
-        replies = [{"text": "", "tool_calls": [STEP], "repeat": steps}] if steps else []
+        step = getattr(program, "step", STEP)
+        replies = [{"text": "", "tool_calls": [step], "repeat": steps}] if steps else []
         script.write_text(json.dumps({"replies": [*replies, program.ending], "select": "by_turn"}))
         self.process = subprocess.Popen([binary, "--script", str(script)], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip() + "/v1"
