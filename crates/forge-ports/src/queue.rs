@@ -69,6 +69,9 @@ pub trait Lease: Send + Sync {
     fn attempt(&self) -> u32;
 }
 
+/// The certainty that nobody works on a run. It ends when this is dropped.
+pub type Idle = Box<dyn Send + Sync>;
+
 /// The queue of runs. A claim is atomic: of many claimers one wins.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -86,6 +89,11 @@ pub trait Queue: Send + Sync {
 
     /// Whether a live process works on the run, and which.
     async fn holder(&self, run: RunId) -> Result<Option<String>, Error>;
+
+    /// Makes sure that nobody works on a run, nor begins to while the answer is kept; `None` if somebody does. Nothing
+    /// is changed about the item, and nobody is told that the run is held: claims and looks wait meanwhile, those of
+    /// other runs too, so keep it for one short deed.
+    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError>;
 
     /// Items that are queued.
     async fn size(&self) -> Result<usize, Error>;

@@ -11,7 +11,7 @@ use crate::lock::{Lock, Locks, Tried};
 use async_trait::async_trait;
 use forge_ports::Clock;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue, QueueTable};
+use forge_ports::queue::{ClaimError, Idle, ItemStatus, Lease, Queue, QueueTable};
 use forge_types::RunId;
 use std::io;
 use std::path::PathBuf;
@@ -74,14 +74,22 @@ impl LocalQueue {
         Self { table, clock, locks: Locks::new(&options.data_dir), worker: options.worker }
     }
 
-    /// Tries the lock of a run, beside the async threads: it is a file, on whatever disk.
-    async fn lock(&self, run: RunId) -> Result<Tried, ClaimError> {
+    /// Does something with the lock of a run, beside the async threads: it is a file, on whatever disk.
+    async fn with_lock<T: Send + 'static>(
+        &self,
+        run: RunId,
+        what: impl FnOnce(&Locks, &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ClaimError> {
         let (locks, worker) = (self.locks.clone(), self.worker.clone());
-        let tried = tokio::task::spawn_blocking(move || locks.take(run, &worker)).await;
-        tried.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+        let done = tokio::task::spawn_blocking(move || what(&locks, &worker)).await;
+        done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
             let path = self.locks.path(run).display().to_string();
             ClaimError::Lock { run, path, why: error.to_string() }
         })
+    }
+
+    async fn lock(&self, run: RunId) -> Result<Tried, ClaimError> {
+        self.with_lock(run, move |locks, worker| locks.take(run, worker)).await
     }
 
     async fn lease(&self, run: RunId, lock: Lock) -> Result<Box<dyn Lease>, ClaimError> {
@@ -132,6 +140,11 @@ impl Queue for LocalQueue {
             path: self.locks.path(run).display().to_string(),
             why: error.to_string(),
         })
+    }
+
+    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError> {
+        let turn = self.with_lock(run, move |locks, _| locks.idle(run)).await?;
+        Ok(turn.map(|turn| Box::new(turn) as Idle))
     }
 
     async fn size(&self) -> Result<usize, Error> {

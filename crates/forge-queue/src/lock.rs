@@ -50,9 +50,7 @@ impl Locks {
 
     /// Takes the lock of a run for `owner`, or says who has it.
     pub(crate) fn take(&self, run: RunId, owner: &str) -> io::Result<Tried> {
-        if !self.dir.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        }
+        self.make_folder()?;
         let _turn = self.turn()?;
         let path = self.path(run);
         loop {
@@ -83,6 +81,18 @@ impl Locks {
             return Ok(None);
         }
         let _turn = self.turn()?;
+        Self::look(&path)
+    }
+
+    /// The turn to try locks, kept so that nobody takes this one; `None` if somebody holds it.
+    pub(crate) fn idle(&self, run: RunId) -> io::Result<Option<File>> {
+        self.make_folder()?;
+        let turn = self.turn()?;
+        Ok(Self::look(&self.path(run))?.is_none().then_some(turn))
+    }
+
+    /// Who holds the lock at `path`. Only for whoever has the turn.
+    fn look(path: &Path) -> io::Result<Option<String>> {
         // Opened after the turn began, so that it closes (and with it the look's own lock) before the turn ends.
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -94,6 +104,13 @@ impl Locks {
             Err(TryLockError::WouldBlock) => owner_of(&mut file).map(Some),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
     }
 
     /// Waits for the turn to try a lock; it lasts as long as the file is open.

@@ -4,7 +4,6 @@ use super::Drive;
 use super::perform::resolve;
 use forge_policy::agent::Decision;
 use forge_policy::{agent, budget, context};
-use forge_ports::queue::ItemStatus;
 use forge_types::{EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
 use std::sync::Arc;
 
@@ -18,12 +17,9 @@ impl Drive {
         let Ok(holders) = self.parts.ledger.holders(account).await else { return false };
         let mut freed = false;
         for (run, _) in holders.into_iter().filter(|(run, _)| *run != self.state().run) {
-            // Whoever works on it has the lease: it is only ever given to one.
-            let Ok(lease) = self.parts.queue.claim(run).await else { continue };
+            // Not by a claim: who goes on with it at this moment would be told that somebody works on it.
+            let Ok(Some(_idle)) = self.parts.queue.idle(run).await else { continue };
             freed |= self.parts.ledger.release(run).await.is_ok();
-            if let Err(error) = self.parts.queue.finish(lease, ItemStatus::Failed).await {
-                tracing::debug!(%error, %run, "a dead run's place in the queue is not set");
-            }
         }
         freed
     }

@@ -75,6 +75,7 @@ macro_rules! queue_contract {
             an_item_can_be_given_back
             an_item_whose_owner_died_is_claimed_again
             any_run_can_be_claimed_by_name
+            a_claim_waits_for_whoever_made_sure_of_an_idle_run
         }
     };
     (@cases $make:path: $($case:ident)*) => {

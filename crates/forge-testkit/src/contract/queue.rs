@@ -153,3 +153,18 @@ pub async fn any_run_can_be_claimed_by_name(one: Shared, other: Shared) {
     one.finish(lease, ItemStatus::Completed).await.unwrap();
     assert_eq!(other.claim(run).await.unwrap().attempt(), 2);
 }
+
+/// Who made sure that nobody works on a run holds up claims, and fails none.
+pub async fn a_claim_waits_for_whoever_made_sure_of_an_idle_run(one: Shared, other: Shared) {
+    let run = RunId::generate();
+    one.enqueue(run, 0).await.unwrap();
+    let lease = one.claim(run).await.unwrap();
+    assert!(other.idle(run).await.unwrap().is_none(), "somebody works on it");
+    one.finish(lease, ItemStatus::Queued).await.unwrap();
+    let idle = other.idle(run).await.unwrap().expect("nobody works on it");
+    let mut claim = tokio::spawn(async move { one.claim(run).await });
+    let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut claim).await;
+    assert!(early.is_err(), "it is not claimed meanwhile");
+    drop(idle);
+    assert_eq!(claim.await.unwrap().unwrap().attempt(), 2, "no attempt was counted but the claims");
+}

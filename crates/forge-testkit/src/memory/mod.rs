@@ -62,6 +62,8 @@ pub struct MemoryStore {
 
 struct Data {
     tables: Mutex<Tables>,
+    /// The turn to claim a run, or to be sure that nobody does.
+    turn: Arc<tokio::sync::Mutex<()>>,
     changes: watch::Sender<u64>,
     processes: AtomicU64,
 }
@@ -95,6 +97,7 @@ impl MemoryStore {
     pub fn with_hook(hook: impl Fn(AppendPoint) -> Fault + Send + Sync + 'static) -> Self {
         let data = Data {
             tables: Mutex::new(Tables::default()),
+            turn: Arc::default(),
             changes: watch::Sender::new(0),
             processes: AtomicU64::new(0),
         };

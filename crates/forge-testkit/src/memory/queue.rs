@@ -4,7 +4,7 @@ use super::MemoryStore;
 use super::tables::Tables;
 use forge_ports::async_trait;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, Idle, ItemStatus, Lease, Queue};
 use forge_types::{RunId, Timestamp};
 
 struct MemoryLease {
@@ -61,6 +61,7 @@ impl Queue for MemoryStore {
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
+        let _turn = self.data.turn.lock().await;
         let mut tables = self.alive()?;
         match tables.leases.get(&run) {
             Some((process, _)) => Err(ClaimError::Held { run, holder: name(*process) }),
@@ -69,6 +70,7 @@ impl Queue for MemoryStore {
     }
 
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
+        let _turn = self.data.turn.lock().await;
         let mut tables = self.alive()?;
         let next = tables.open_items().into_iter().find(|item| !tables.leases.contains_key(&item.run));
         Ok(next.map(|item| self.lease(&mut tables, item.run)))
@@ -83,6 +85,12 @@ impl Queue for MemoryStore {
 
     async fn holder(&self, run: RunId) -> Result<Option<String>, Error> {
         Ok(self.alive()?.leases.get(&run).map(|(process, _)| name(*process)))
+    }
+
+    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError> {
+        let turn = self.data.turn.clone().lock_owned().await;
+        let held = self.alive()?.leases.contains_key(&run);
+        Ok((!held).then(|| Box::new(turn) as Idle))
     }
 
     async fn size(&self) -> Result<usize, Error> {
