@@ -4,6 +4,7 @@ use forge_policy::router::{How, NO_REPLY, RouterDecision, parse, said};
 use forge_types::{ParamSpec, ParamType, ToolAccess, ToolCategory, ToolSpec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use std::time::{Duration, Instant};
 
 fn tool(name: &str, alias: &str, param: &str) -> ToolSpec {
     ToolSpec {
@@ -235,10 +236,19 @@ fn rows() -> Vec<&'static str> {
     JSON.iter().chain(OTHERS).map(|row| row.0).collect()
 }
 
-/// Seconds in `make test`, ten minutes at the full count.
+/// For a minute in `make test`, for ten in `make soak`; how many replies that makes is told, not asked for.
 #[test]
 fn no_reply_makes_it_fail() {
-    let cases = forge_testkit::scale::pick(25_000, 500_000);
+    let (began, long) = (Instant::now(), Duration::from_mins(forge_testkit::scale::pick(1, 10)));
+    let mut replies = 0;
+    while began.elapsed() < long {
+        replies += some_replies_are_read();
+    }
+    println!("{replies} replies were read");
+}
+
+fn some_replies_are_read() -> u32 {
+    let cases = 1_000;
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let all = tools();
     let checked = runner.run(&reply(), |raw| {
@@ -251,6 +261,7 @@ fn no_reply_makes_it_fail() {
         Ok(())
     });
     checked.unwrap_or_else(|error| panic!("{error}"));
+    cases
 }
 
 proptest! {
