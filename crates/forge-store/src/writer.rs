@@ -7,6 +7,7 @@ use crate::wake::Wake;
 use crate::write::{Fault, Write};
 use forge_ports::journal::{Error, News};
 use rusqlite::Connection;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,9 +20,12 @@ const GROUP: usize = 256;
 const LOG_PAGES: usize = 1_000;
 /// Pages of the log from which it is copied even while others wait.
 const LOG_PAGES_MOST: usize = 6_000;
-/// So much of the log's file is taken from the disk at once, in bytes: a sync then writes what is new alone, and not each
-/// time how large the file has become. SQLite takes what is behind the last whole entry for nothing.
+/// So many zeros are written behind the log at once, in bytes: a sync then writes what is new alone, and not each time how
+/// large the file has become and which of its blocks are in use. SQLite takes what is behind the last whole entry for
+/// nothing.
 const ROOM: u64 = 1 << 20;
+/// Zeros.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Bytes of a page of the log with its header.
 const PAGE: usize = 4_096 + 24;
 /// Pages that a change touches, about: run, its indices, events, ledger.
@@ -95,15 +99,28 @@ impl Writer {
 
     /// Takes room for the log. The disk may be full: whoever writes is told.
     fn make_room(&self, room: &mut Room) {
-        let Ok(log) = std::fs::OpenOptions::new().write(true).open(self.log_path()) else { return };
-        let size = log.metadata().map_or(0, |log| log.len());
-        // What earlier processes left may be used or not; when this one has filled as much, more is needed.
-        let wanted = if room.taken == 0 { ROOM } else { size + ROOM };
-        if size < wanted {
-            // Never makes a file smaller, whoever else makes it larger meanwhile.
-            let _ = rustix::fs::fallocate(log, rustix::fs::FallocateFlags::empty(), 0, wanted);
+        // Behind its end only, and only while no process writes to it.
+        if self.begin().is_err() {
+            return;
         }
-        room.taken = usize::try_from(size.max(wanted)).unwrap_or(usize::MAX);
+        let taken = self.lengthen_log(room.taken > 0);
+        let _ = self.run_cached("ROLLBACK");
+        room.taken = taken.map_or(usize::MAX, |taken| usize::try_from(taken).unwrap_or(usize::MAX));
+    }
+
+    /// Writes zeros behind the log, if it is short or there is to be `more`; its length then.
+    fn lengthen_log(&self, more: bool) -> std::io::Result<u64> {
+        let log = std::fs::OpenOptions::new().write(true).open(self.log_path())?;
+        let size = log.metadata()?.len();
+        // What earlier processes left may be used or not; when this one has filled as much, more is needed.
+        let wanted = if more { size + ROOM } else { ROOM };
+        let mut at = size;
+        while at < wanted {
+            let some = ZEROS.len().min(usize::try_from(wanted - at).unwrap_or(usize::MAX));
+            log.write_all_at(&ZEROS[..some], at)?;
+            at += some as u64;
+        }
+        Ok(at)
     }
 
     fn log_path(&self) -> std::ffi::OsString {

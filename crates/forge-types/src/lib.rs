@@ -61,5 +61,5 @@ pub use state::{
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;
-pub use tool::{ParamSpec, ParamType, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
+pub use tool::{ParamSpec, ParamType, Parameters, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
 pub use usage::Usage;

@@ -1,7 +1,8 @@
 //! Tools: what they are called, what they take, what they touch.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 /// What a tool touches; decides what may run beside what and what may be repeated after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,38 @@ pub struct ToolSpec {
     pub category: ToolCategory,
 }
 
+/// Parameters, written as a JSON Schema object: an object of strings, integers and booleans in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters<'a>(&'a [ParamSpec]);
+
+impl Serialize for Parameters<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let required: Vec<&str> = self.0.iter().filter(|p| p.required).map(|p| p.name.as_str()).collect();
+        let mut object = serializer.serialize_map(Some(3))?;
+        object.serialize_entry("type", "object")?;
+        object.serialize_entry("properties", &Properties(self.0))?;
+        object.serialize_entry("required", &required)?;
+        object.end()
+    }
+}
+
+struct Properties<'a>(&'a [ParamSpec]);
+
+impl Serialize for Properties<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct About<'a> {
+            r#type: &'static str,
+            // A name that says it all is not explained: each word is paid for in every request.
+            #[serde(skip_serializing_if = "str::is_empty")]
+            description: &'a str,
+        }
+        serializer.collect_map(
+            self.0.iter().map(|p| (&p.name, About { r#type: p.kind.name(), description: &p.description })),
+        )
+    }
+}
+
 impl ToolSpec {
     /// Whether `name` is its name or one of its aliases.
     pub fn answers_to(&self, name: &str) -> bool {
@@ -129,21 +162,13 @@ impl ToolSpec {
     }
 
     /// The parameters as a JSON Schema object.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters(&self.params)
+    }
+
+    /// [`Self::parameters`] as a value.
     pub fn schema(&self) -> Value {
-        let properties: Map<String, Value> = self
-            .params
-            .iter()
-            .map(|p| {
-                let mut about = json!({"type": p.kind.name()});
-                // A name that says it all is not explained: each word is paid for in every request.
-                if !p.description.is_empty() {
-                    about["description"] = json!(p.description);
-                }
-                (p.name.clone(), about)
-            })
-            .collect();
-        let required: Vec<_> = self.params.iter().filter(|p| p.required).map(|p| &p.name).collect();
-        json!({"type": "object", "properties": properties, "required": required})
+        serde_json::to_value(self.parameters()).unwrap_or_default()
     }
 
     /// One line for a prompt: `name(param: type, other?: type) - purpose`.
@@ -244,6 +269,7 @@ impl ToolOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn spec() -> ToolSpec {
         ToolSpec {

@@ -6,8 +6,8 @@ use super::{Ui, Volume, width_of};
 use forge_types::wire::{LiveFrame, WireEvent};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ const WAITING_FRAMES: usize = 2_000;
 const BEAT: Duration = Duration::from_millis(120);
 /// Two pictures are at least so far apart, unless something happened that stays.
 const FRAME: Duration = Duration::from_millis(40);
+/// The painter of lines looks for what is new so often: each message would wake it else, in the way of the run.
+const PAUSE: Duration = Duration::from_millis(8);
 /// Messages taken together before the picture is drawn.
 const BATCH: usize = 200;
 
@@ -46,10 +48,32 @@ enum Message {
     Note(String),
 }
 
+/// Whether all was said.
+#[derive(Default)]
+struct Over {
+    over: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Over {
+    fn tell(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+
+    /// Waits for it, so long at most.
+    fn wait(&self, most: Duration) {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        // How it ended does not matter: whoever waits looks again at what there is.
+        let _ = self.told.wait_timeout_while(over, most, |over| !*over);
+    }
+}
+
 /// A run being shown.
 pub(crate) struct Live {
     sender: Mutex<Option<Sender<Message>>>,
     frames: Arc<AtomicUsize>,
+    over: Arc<Over>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,18 +82,19 @@ impl Live {
     pub(crate) fn start(ui: &Ui, shown: Shown, stdout: Stdout) -> Self {
         let (sender, receiver) = channel();
         let frames = Arc::new(AtomicUsize::new(0));
-        let painter = Painter { ui: ui.clone(), stdout, frames: frames.clone() };
+        let over = Arc::<Over>::default();
+        let painter = Painter { ui: ui.clone(), stdout, frames: frames.clone(), over: over.clone() };
         let thread = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || match shown {
             Shown::Picture => painter.picture(&receiver),
             Shown::Lines => painter.lines(&receiver),
             Shown::Nothing => painter.silence(&receiver),
         });
-        Self { sender: Mutex::new(Some(sender)), frames, thread: Mutex::new(thread.ok()) }
+        Self { sender: Mutex::new(Some(sender)), frames, over, thread: Mutex::new(thread.ok()) }
     }
 
     /// Something happened.
     pub(crate) fn event(&self, event: &WireEvent) {
-        self.send(Message::Event(Box::new(super::mask::event(event).into_owned())));
+        self.send(Message::Event(Box::new(event.clone())));
     }
 
     /// Something is on its way; dropped if too much waits already.
@@ -89,6 +114,7 @@ impl Live {
     /// Prints what still waits and leaves the terminal clean.
     pub(crate) fn finish(&self) {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.over.tell();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic of the painter has been printed already; the run's result is not touched by it.
             let _ = thread.join();
@@ -107,19 +133,40 @@ struct Painter {
     ui: Ui,
     stdout: Stdout,
     frames: Arc<AtomicUsize>,
+    over: Arc<Over>,
 }
 
 impl Painter {
-    fn took(&self, message: &Message) {
+    /// The message as it may be shown.
+    fn took(&self, message: Message) -> Message {
         match message {
-            Message::Frame(_) => {
+            Message::Frame(frame) => {
                 self.frames.fetch_sub(1, Ordering::Relaxed);
+                Message::Frame(frame)
             }
-            Message::Event(event) if self.stdout == Stdout::Events => {
-                self.ui.json_line(event);
+            Message::Event(event) => {
+                let event = Box::new(super::mask::event(&event).into_owned());
+                if self.stdout == Stdout::Events {
+                    self.ui.json_line(&event);
+                }
+                Message::Event(event)
             }
-            _ => {}
+            Message::Note(note) => Message::Note(note),
         }
+    }
+
+    /// The next message. If only people look on, there is a pause before it where none waited.
+    fn next(&self, receiver: &Receiver<Message>) -> Option<Message> {
+        let message = match receiver.try_recv() {
+            Err(TryRecvError::Empty) => {
+                if self.stdout == Stdout::Untouched {
+                    self.over.wait(PAUSE);
+                }
+                receiver.recv().ok()
+            }
+            message => message.ok(),
+        };
+        message.map(|message| self.took(message))
     }
 
     fn picture(&self, receiver: &Receiver<Message>) {
@@ -164,8 +211,7 @@ impl Painter {
                 Err(RecvTimeoutError::Timeout) => return false,
                 Err(RecvTimeoutError::Disconnected) => return true,
             };
-            self.took(&message);
-            stay.extend(match message {
+            stay.extend(match self.took(message) {
                 Message::Event(event) => progress.event(&event),
                 Message::Frame(frame) => progress.frame(&frame),
                 Message::Note(text) => vec![text],
@@ -176,8 +222,7 @@ impl Painter {
 
     fn lines(&self, receiver: &Receiver<Message>) {
         let mut story = Story::default();
-        for message in receiver {
-            self.took(&message);
+        while let Some(message) = self.next(receiver) {
             match message {
                 Message::Event(event) => {
                     story.tell(&event).iter().for_each(|line| self.ui.note(&line.plain()));
@@ -195,8 +240,6 @@ impl Painter {
     }
 
     fn silence(&self, receiver: &Receiver<Message>) {
-        for message in receiver {
-            self.took(&message);
-        }
+        while self.next(receiver).is_some() {}
     }
 }

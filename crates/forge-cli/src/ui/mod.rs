@@ -131,7 +131,8 @@ impl Ui {
 
     /// Something that must be read, on stderr; also when quiet.
     pub(crate) fn say(&self, line: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{}", without_keys(line));
+        // In one piece: stderr is not buffered, and others may write there too.
+        let _ = std::io::stderr().lock().write_all(format!("{}\n", without_keys(line)).as_bytes());
     }
 
     /// A secret as a result, which is what was asked for.

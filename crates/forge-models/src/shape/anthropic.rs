@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use forge_types::{Finish, ModelRequest, PartKind, Role, Usage};
+use forge_types::{Finish, ModelRequest, Parameters, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -68,9 +68,18 @@ struct SystemBlock {
 struct Tool<'a> {
     name: &'a str,
     description: &'a str,
-    input_schema: Cow<'a, Value>,
+    input_schema: InputSchema<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_control: Option<Mark>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum InputSchema<'a> {
+    /// What a tool takes.
+    Tool(Parameters<'a>),
+    /// The form of a reply.
+    Reply(&'a Value),
 }
 
 #[derive(Serialize)]
@@ -161,13 +170,13 @@ fn tools<'a>(call: &Call<'a>) -> Vec<Tool<'a>> {
     let own = call.request.tools.iter().map(|tool| Tool {
         name: &tool.name,
         description: &tool.description,
-        input_schema: Cow::Owned(tool.schema()),
+        input_schema: InputSchema::Tool(tool.parameters()),
         cache_control: None,
     });
     let answer = call.json_by(Structured::Tool).map(|format| Tool {
         name: &format.name,
         description: "Gives the final answer. Its arguments are the answer.",
-        input_schema: Cow::Borrowed(&format.schema),
+        input_schema: InputSchema::Reply(&format.schema),
         cache_control: None,
     });
     own.chain(answer).collect()

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use forge_types::{Finish, ModelRequest, Part, PartKind, Role, Usage};
+use forge_types::{Finish, ModelRequest, Parameters, Part, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ struct Declaration<'a> {
     description: &'a str,
     /// Left out for a tool without parameters: the API refuses an object without properties.
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Value>,
+    parameters: Option<Parameters<'a>>,
 }
 
 #[derive(Serialize)]
@@ -139,7 +139,7 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
         .map(|tool| Declaration {
             name: &tool.name,
             description: &tool.description,
-            parameters: (!tool.params.is_empty()).then(|| tool.schema()),
+            parameters: (!tool.params.is_empty()).then(|| tool.parameters()),
         })
         .collect();
     let body = Body {

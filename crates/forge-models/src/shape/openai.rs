@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use forge_types::{Finish, Message, ModelRequest, PartKind, Role, Usage};
+use forge_types::{Finish, Message, ModelRequest, Parameters, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -69,7 +69,7 @@ pub(super) struct Tool<'a> {
 struct Function<'a> {
     name: &'a str,
     description: &'a str,
-    parameters: Value,
+    parameters: Parameters<'a>,
 }
 
 #[derive(Serialize)]
@@ -131,7 +131,7 @@ pub(super) fn tools(request: &ModelRequest) -> Vec<Tool<'_>> {
             function: Function {
                 name: &tool.name,
                 description: &tool.description,
-                parameters: tool.schema(),
+                parameters: tool.parameters(),
             },
         })
         .collect()

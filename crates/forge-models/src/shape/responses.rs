@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use forge_types::{Finish, ModelRequest, Part, PartKind, Role, Usage};
+use forge_types::{Finish, ModelRequest, Parameters, Part, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ struct Tool<'a> {
     r#type: &'static str,
     name: &'a str,
     description: &'a str,
-    parameters: Value,
+    parameters: Parameters<'a>,
     /// Strict schemas want every parameter required; those of tools have optional ones.
     strict: bool,
 }
@@ -123,7 +123,7 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
                 r#type: "function",
                 name: &tool.name,
                 description: &tool.description,
-                parameters: tool.schema(),
+                parameters: tool.parameters(),
                 strict: false,
             })
             .collect(),

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 const CONTENT: [u8; 4] = *b"FOb1";
 const MARK: [u8; 4] = *b"FMk1";
 const HEAD: usize = 52;
-/// So much of the file is taken from the disk at once, in bytes: a sync then writes contents alone, and not each time how
-/// large the file has become. What is not used is zeros, which are no record and are cut off like a torn one.
-const ROOM: u64 = 128 << 10;
+/// So many zeros are written behind the records at once, in bytes: a sync then writes contents alone, and not each time
+/// how large the file has become and which of its blocks are in use. Zeros are no record, and are cut off like a torn one.
+const ROOM: usize = 128 << 10;
+/// Zeros.
+static ZEROS: [u8; ROOM] = [0; ROOM];
 
 #[derive(Debug)]
 pub(super) struct Pack {
@@ -185,11 +187,13 @@ impl Pack {
 
     /// Takes room up to `end` and somewhat beyond. Where it can't be had, writing says why.
     fn make_room(&mut self, end: u64) {
-        if end > self.room {
-            let room = end.next_multiple_of(ROOM);
-            let taken = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, room);
-            self.room = if taken.is_ok() { room } else { end };
+        if end <= self.room {
+            return;
         }
+        // Only behind what is to be written now.
+        let some = ROOM - usize::try_from(end % ROOM as u64).unwrap_or(0);
+        let taken = self.file.write_all_at(&ZEROS[..some], end);
+        self.room = if taken.is_ok() { end + some as u64 } else { end };
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Error> {
