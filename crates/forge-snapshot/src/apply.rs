@@ -240,6 +240,12 @@ fn keep_contents(place: &Sources<'_>, root: &OwnedFd, plan: &mut check::Plan) ->
         place.objects.put(bytes)?;
     }
     for act in &mut plan.acts {
+        if let (Some(Node::Dir { mode }), Some(found)) = (&mut act.before, &act.found)
+            && found.kind == host::Kind::Dir
+        {
+            // A person may have changed them since, which keeps nobody from removing it.
+            *mode = found.mode;
+        }
         let (Some(Node::File { content, size, mtime_ns, mode, .. }), Some(found)) =
             (&mut act.before, &act.found)
         else {

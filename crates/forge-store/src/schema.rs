@@ -202,7 +202,7 @@ pub(crate) fn connect(path: &Path, purpose: Purpose) -> Result<Connection, Error
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(say)?;
     let setup = match purpose {
         Purpose::Write => {
-            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=1048576; \
+            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=8388608; \
              PRAGMA cache_size=-2048; PRAGMA temp_store=MEMORY"
         }
         Purpose::Read => "PRAGMA query_only=ON; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY",

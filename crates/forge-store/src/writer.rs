@@ -189,14 +189,32 @@ impl Writer {
     /// whole group was written.
     fn commit(&self, writes: &[&Write]) -> rusqlite::Result<Vec<Outcome>> {
         self.begin()?;
-        let outcome = self.fill(writes).and_then(|outcomes| {
-            self.run_cached("COMMIT")?;
+        let outcome = match writes {
+            [write] => self.fill_alone(write),
+            _ => self.fill(writes),
+        };
+        let outcome = outcome.and_then(|outcomes| {
+            if !self.connection.is_autocommit() {
+                self.run_cached("COMMIT")?;
+            }
             Ok(outcomes)
         });
         if outcome.is_err() && !self.connection.is_autocommit() {
             let _ = self.run_cached("ROLLBACK");
         }
         outcome
+    }
+
+    /// A single change needs no savepoint: if it is refused, the transaction goes with it.
+    fn fill_alone(&self, write: &Write) -> rusqlite::Result<Vec<Outcome>> {
+        match write.apply(&self.connection) {
+            Ok(count) => Ok(vec![Ok(count)]),
+            Err(Fault::Refused(error)) => {
+                self.run_cached("ROLLBACK")?;
+                Ok(vec![Err(error)])
+            }
+            Err(Fault::Sqlite(error)) => Err(error),
+        }
     }
 
     fn fill(&self, writes: &[&Write]) -> rusqlite::Result<Vec<Outcome>> {

@@ -251,6 +251,24 @@ fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
 }
 
 #[test]
+fn a_folder_comes_back_with_the_permissions_that_a_person_gave_it() {
+    let rig = Rig::new(|root| fs::create_dir(root.join("d")).unwrap());
+    fs::remove_dir(rig.run.view.join("d")).unwrap();
+    let mut to = rig.run.delta(Was::Known);
+    let d = rig.run.repository.join("d");
+    fs::set_permissions(&d, fs::Permissions::from_mode(0o700)).unwrap();
+    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    assert!(!d.exists());
+    let mode = || fs::metadata(&d).unwrap().permissions().mode() & 0o7777;
+    revert(&rig.run.place(), &applied).unwrap();
+    assert_eq!(mode(), 0o700);
+    rig.run.apply(&to, Merge::No).unwrap();
+    applied.complete(&mut to);
+    apply(&rig.run.place(), &to, &Delta::new(), Options::default()).unwrap();
+    assert_eq!(mode(), 0o700);
+}
+
+#[test]
 fn a_folder_with_something_of_a_person_stays_and_is_named() {
     let rig = Rig::new(|root| {
         fs::create_dir_all(root.join("d/e")).unwrap();
