@@ -127,13 +127,11 @@ def run(command, options, log):
     return wall, usage.ru_utime + usage.ru_stime
 
 
-def per_step(short, long, steps, rounds):
+def per_step(shorts, longs, steps):
     """Wall and processor time of one step: the best long run less the best short run, by steps.
 
-    `short()` and `long()` run the program without and with the steps and return what `run` returns.
+    `shorts` and `longs` are what `run` returned for the program without and with the steps.
     """
-    shorts = [short() for _ in range(rounds)]
-    longs = [long() for _ in range(rounds)]
     best = lambda runs, index: min(run[index] for run in runs)  # noqa: E731
     return tuple((best(longs, index) - best(shorts, index)) / steps for index in (0, 1))
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures forge beside other programs, in one go on one machine, and prints the figures with the targets.
 
-    scripts/bench/run.sh [--steps 100] [--rounds 5]
+    scripts/bench/run.sh [--steps 100] [--rounds 10]
 
 Beside forge stand a minimal Python loop without sandbox or journal (loop.py), mini-swe-agent, and plain fork+exec of
 the command that each step runs. The model is a scripted server on this machine that answers at once.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -114,20 +115,29 @@ class Server:
         self.process.wait()
 
 
-def steps_of(program, arguments, folder):
-    """Wall and processor time per step, and peak memory of the long run."""
-    log = folder / f"{program.name.replace(' ', '-')}.log"
-    with Server(arguments.server, folder, program, 0) as none, Server(
-        arguments.server, folder, program, arguments.steps
-    ) as many:
-        wall, cpu = measure.per_step(
-            lambda: measure.run(*program.start(none.url), log),
-            lambda: measure.run(*program.start(many.url), log),
-            arguments.steps,
-            arguments.rounds,
-        )
-        own, family = measure.peak_memory(*program.start(many.url), log)
-    return {"wall": wall, "cpu": cpu, "memory": own, "family_memory": family}
+def steps_of(programs, arguments, folder):
+    """Wall and processor time per step, and peak memory of the long run, of each program.
+
+    The programs take turns, so that a machine that is slower for a while is so for all of them.
+    """
+    with contextlib.ExitStack() as servers:
+        def server(program, steps):
+            return servers.enter_context(Server(arguments.server, folder, program, steps)).url
+
+        urls = {program.name: (server(program, 0), server(program, arguments.steps)) for program in programs}
+        logs = {program.name: folder / f"{program.name.replace(' ', '-')}.log" for program in programs}
+        runs = {program.name: ([], []) for program in programs}
+        for number in range(arguments.rounds):
+            print(f"bench: steps, round {number + 1} of {arguments.rounds} …", file=sys.stderr, flush=True)
+            for program in programs:
+                for url, times in zip(urls[program.name], runs[program.name]):
+                    times.append(measure.run(*program.start(url), logs[program.name]))
+        results = {}
+        for program in programs:
+            wall, cpu = measure.per_step(*runs[program.name], arguments.steps)
+            own, family = measure.peak_memory(*program.start(urls[program.name][1]), logs[program.name])
+            results[program.name] = {"wall": wall, "cpu": cpu, "memory": own, "family_memory": family}
+    return results
 
 
 def measure_all(arguments, folder):
@@ -140,9 +150,11 @@ def measure_all(arguments, folder):
     results = {}
     try:
         for program in programs:
-            print(f"bench: measuring {program.name} …", file=sys.stderr, flush=True)
-            start, prompt = measure.first_request(listener, program.start, arguments.rounds * 4, folder / "start.log")
-            results[program.name] = {"start": start, "prompt": prompt, **steps_of(program, arguments, folder)}
+            print(f"bench: start of {program.name} …", file=sys.stderr, flush=True)
+            start, prompt = measure.first_request(listener, program.start, arguments.rounds * 2, folder / "start.log")
+            results[program.name] = {"start": start, "prompt": prompt}
+        for name, steps in steps_of(programs, arguments, folder).items():
+            results[name].update(steps)
         print("bench: measuring fork+exec …", file=sys.stderr, flush=True)
         for name, command in {"true": ["/usr/bin/true"], "sh -c true": ["/bin/sh", "-c", "true"]}.items():
             wall, cpu = measure.fork_exec(command, 2000)
@@ -203,7 +215,7 @@ def main():
     parser.add_argument("--peer", default="mini")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     try:
         results = measure_all(arguments, arguments.folder)

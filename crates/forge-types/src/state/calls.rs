@@ -48,7 +48,7 @@ impl PendingCall {
 /// only renamed. An id that stands twice in *one* reply is ambiguous: the later call is marked and not run.
 pub(super) fn admit(
     parts: &mut [Part],
-    used: &mut BTreeSet<String>,
+    used: &mut BTreeSet<Arc<str>>,
     turn: u32,
     cut: bool,
 ) -> Vec<PendingCall> {
@@ -57,15 +57,15 @@ pub(super) fn admit(
     for part in parts {
         let PartKind::Call(call) = &mut part.kind else { continue };
         let duplicate = !call.id.is_empty() && !here.insert(call.id.clone());
-        if call.id.is_empty() || used.contains(&call.id) {
+        if call.id.is_empty() || used.contains(call.id.as_str()) {
             let stem = if call.id.is_empty() { "call".to_owned() } else { call.id.clone() };
             let fresh = (1_u32..)
                 .map(|n| format!("{stem}_{turn}_{n}"))
-                .find(|id| !used.contains(id))
+                .find(|id| !used.contains(id.as_str()))
                 .expect("an endless range holds an unused number");
             call.id = fresh;
         }
-        used.insert(call.id.clone());
+        used.insert(call.id.as_str().into());
         pending.push(PendingCall {
             call: call.clone(),
             duplicate,

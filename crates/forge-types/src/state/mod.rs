@@ -120,7 +120,7 @@ pub struct RunState {
     /// Bytes of the conversation.
     pub message_bytes: u64,
     /// Ids of all tool calls so far.
-    pub call_ids: BTreeSet<String>,
+    pub call_ids: BTreeSet<Arc<str>>,
     /// The tool calls of the last reply that are not part of the conversation yet.
     pub calls: Vec<PendingCall>,
     /// Messages of the user that wait for the next request.
@@ -287,18 +287,17 @@ impl RunState {
 
     /// Whether every tool call in the conversation has exactly one result, in call order, before anything else.
     pub fn is_whole(&self) -> bool {
-        let mut seen = BTreeSet::new();
+        let mut seen = Vec::new();
         let mut expected: std::collections::VecDeque<&str> = std::collections::VecDeque::new();
         for message in &self.messages {
             let mut results = 0;
             for part in &message.parts {
                 if let crate::PartKind::Result(result) = &part.kind {
                     results += 1;
-                    if expected.pop_front() != Some(result.call_id.as_str())
-                        || !seen.insert(result.call_id.as_str())
-                    {
+                    if expected.pop_front() != Some(result.call_id.as_str()) {
                         return false;
                     }
+                    seen.push(result.call_id.as_str());
                 }
             }
             if results == 0 && !expected.is_empty() {
@@ -306,6 +305,8 @@ impl RunState {
             }
             expected.extend(message.calls().map(|call| call.id.as_str()));
         }
-        expected.is_empty() && self.calls.is_empty()
+        seen.sort_unstable();
+        let once = seen.windows(2).all(|two| two[0] != two[1]);
+        once && expected.is_empty() && self.calls.is_empty()
     }
 }

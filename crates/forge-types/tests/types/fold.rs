@@ -146,7 +146,7 @@ fn an_id_that_came_before_is_renamed_and_one_used_twice_in_a_reply_is_marked() {
     let effect = writer.ask();
     let twice = vec![part_call("x", "read_file", "{}"), part_call("x", "read_file", "{}")];
     writer.reply(effect, twice, Finish::ToolCalls);
-    let ids: Vec<_> = writer.state.call_ids.iter().cloned().collect();
+    let ids: Vec<_> = writer.state.call_ids.iter().map(|id| &**id).collect();
     assert_eq!(ids, ["0", "0_2_1", "x", "x_3_1"]);
     let marked: Vec<_> = writer.state.calls.iter().map(|pending| pending.duplicate).collect();
     assert_eq!(marked, [false, true]);
