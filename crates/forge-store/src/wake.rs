@@ -1,8 +1,9 @@
 //! How processes on one data folder tell each other that something changed.
 //!
 //! Each store that somebody watches binds a datagram socket in `<data dir>/wake`; whoever commits sends one
-//! byte to every socket there. A socket whose process has died refuses, and its file is removed. Nothing is
-//! lost if a byte is: while somebody watches, the database's change counter is looked at once a second.
+//! byte to every socket there. A socket whose process has died refuses, and its file is removed, at the latest when
+//! the next store closes. Nothing is lost if a byte is: while somebody watches, the database's change counter is looked
+//! at once a second.
 
 use crate::schema::{self, Purpose};
 use forge_ports::journal::News;
@@ -136,9 +137,21 @@ impl Wake {
         listener.as_ref().and_then(|listener| listener.file.clone())
     }
 
+    /// Removes the sockets of processes that died. Those of the living notice nothing.
+    fn clear_dead(&self) {
+        let Ok(caller) = UnixDatagram::unbound() else { return };
+        for path in fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let called = short(&self.folder, &path, |path| caller.connect(path));
+            if called.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     /// Ends the listener and waits for it.
     pub(crate) fn close(&self) {
         self.stop.store(true, Ordering::Release);
+        self.clear_dead();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut listener) = listener else { return };
         if let Some(file) = &listener.file {

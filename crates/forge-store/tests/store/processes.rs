@@ -162,6 +162,20 @@ async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
 }
 
 #[tokio::test]
+async fn a_store_that_closes_takes_the_sockets_of_the_dead_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wake = dir.path().join("wake");
+    fs::create_dir(&wake).unwrap();
+    let (alive, dead) = (wake.join("1-a.sock"), wake.join("2-b.sock"));
+    let socket = UnixDatagram::bind(&alive).unwrap();
+    drop(UnixDatagram::bind(&dead).unwrap());
+    drop(open(dir.path()));
+    assert!(alive.exists() && !dead.exists());
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv(&mut [0_u8; 1]).is_err(), "nothing was written, so nobody is told");
+}
+
+#[tokio::test]
 async fn a_data_folder_with_a_very_long_name_has_sockets_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(90)).join("e".repeat(90));
