@@ -10,7 +10,7 @@ use forge_types::{RunId, Seq};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout};
 
 const RUN: RunId = RunId::from_u128(77);
@@ -144,14 +144,19 @@ async fn a_change_is_noticed_without_a_socket_too() {
     other.ends_well();
 }
 
+/// A socket that somebody listens on, and its file and that of one whose process died.
+fn sockets(dir: &Path) -> (UnixDatagram, PathBuf, PathBuf) {
+    let wake = dir.join("wake");
+    fs::create_dir(&wake).unwrap();
+    let (alive, dead) = (wake.join("1-a.sock"), wake.join("2-b.sock"));
+    drop(UnixDatagram::bind(&dead).unwrap());
+    (UnixDatagram::bind(&alive).unwrap(), alive, dead)
+}
+
 #[tokio::test]
 async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let wake = dir.path().join("wake");
-    fs::create_dir(&wake).unwrap();
-    let (alive, dead) = (wake.join("1-a.sock"), wake.join("2-b.sock"));
-    let socket = UnixDatagram::bind(&alive).unwrap();
-    drop(UnixDatagram::bind(&dead).unwrap());
+    let (socket, alive, dead) = sockets(dir.path());
     let store = open(dir.path());
     store.append(batch(RUN, 0, 1)).await.unwrap();
     drop(store);
@@ -164,11 +169,7 @@ async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
 #[tokio::test]
 async fn a_store_that_closes_takes_the_sockets_of_the_dead_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let wake = dir.path().join("wake");
-    fs::create_dir(&wake).unwrap();
-    let (alive, dead) = (wake.join("1-a.sock"), wake.join("2-b.sock"));
-    let socket = UnixDatagram::bind(&alive).unwrap();
-    drop(UnixDatagram::bind(&dead).unwrap());
+    let (socket, alive, dead) = sockets(dir.path());
     drop(open(dir.path()));
     assert!(alive.exists() && !dead.exists());
     socket.set_nonblocking(true).unwrap();
