@@ -10,7 +10,7 @@ mod rules;
 use libc::sock_filter;
 
 pub use profile::docker_seccomp_profile;
-pub use rules::RULES;
+pub use rules::{HOST_FOLDERS, RULES};
 
 /// What is done with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,15 @@ const fn give(verdict: Otherwise) -> sock_filter {
 
 /// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
 pub fn compile(rules: &[Rule]) -> Vec<sock_filter> {
-    let unknown = Verdict::Errno(libc::ENOSYS);
+    program(rules, Verdict::Errno(libc::ENOSYS))
+}
+
+/// Compiles rules that stand beside others: a call that none of these names is left to those.
+pub fn compile_beside(rules: &[Rule]) -> Vec<sock_filter> {
+    program(rules, Verdict::Allow)
+}
+
+fn program(rules: &[Rule], unknown: Verdict) -> Vec<sock_filter> {
     let mut named: Vec<(u32, Verdict)> = rules
         .iter()
         .flat_map(|r| r.calls.iter().filter_map(|(_, nr)| Some((u32::try_from(*nr).ok()?, r.verdict))))
@@ -232,12 +240,14 @@ mod tests {
 
     #[test]
     fn no_call_stands_in_two_rules_and_each_rule_has_a_reason() {
-        let mut all: Vec<_> = RULES.iter().flat_map(|r| r.calls.iter().copied()).collect();
-        let before = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(before, all.len());
-        assert!(RULES.iter().all(|r| r.why.len() > 10));
+        for rules in [RULES, HOST_FOLDERS] {
+            let mut all: Vec<_> = rules.iter().flat_map(|r| r.calls.iter().copied()).collect();
+            let before = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(before, all.len());
+            assert!(rules.iter().all(|r| r.why.len() > 10));
+        }
     }
 
     #[test]
@@ -272,5 +282,28 @@ mod tests {
         assert_eq!(verdict(libc::SYS_prlimit64, [1, 0, 0, 0, 0, 0]), errno(libc::EPERM));
         assert_eq!(verdict(libc::SYS_personality, [u32::MAX, 0, 0, 0, 0, 0]), RET_ALLOW);
         assert_eq!(verdict(libc::SYS_personality, [0x0004_0000, 0, 0, 0, 0, 0]), errno(libc::EPERM));
+    }
+
+    #[test]
+    fn where_host_folders_are_written_to_no_file_can_give_its_starter_rights() {
+        let program = compile_beside(HOST_FOLDERS);
+        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        for bits in [0o4755, 0o2755, 0o6000] {
+            assert_eq!(call(libc::SYS_fchmod, [3, bits, 0, 0, 0, 0]), errno(libc::EPERM));
+            assert_eq!(call(libc::SYS_fchmodat, [3, 0, bits, 0, 0, 0]), errno(libc::EPERM));
+            assert_eq!(call(libc::SYS_mknodat, [3, 0, 0o100_000 | bits, 0, 0, 0]), errno(libc::EPERM));
+            for flag in [libc::O_CREAT, libc::O_TMPFILE] {
+                let flag = (flag | libc::O_WRONLY).cast_unsigned();
+                assert_eq!(call(libc::SYS_openat, [3, 0, flag, bits, 0, 0]), errno(libc::EPERM));
+                assert_eq!(call(libc::SYS_openat, [3, 0, flag, 0o1777, 0, 0]), RET_ALLOW);
+            }
+            // Without a file to make, the mode is whatever the register held.
+            let folder = libc::O_DIRECTORY.cast_unsigned();
+            assert_eq!(call(libc::SYS_openat, [3, 0, folder, bits, 0, 0]), RET_ALLOW);
+            assert_eq!(verdict(libc::SYS_fchmod, [3, bits, 0, 0, 0, 0]), RET_ALLOW);
+        }
+        assert_eq!(call(libc::SYS_fchmodat, [3, 0, 0o1777, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(call(libc::SYS_openat2, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(call(libc::SYS_bpf, [0; 6]), RET_ALLOW, "left to the other rules");
     }
 }

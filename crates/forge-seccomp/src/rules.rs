@@ -30,6 +30,16 @@ const ALL: u32 = u32::MAX;
 const NEW_NAMESPACE: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 
+/// No setuid and no setgid among the permission bits.
+const fn no_rights(arg: u32) -> Test {
+    deny(arg, 0o6000, Is::AnySet)
+}
+
+/// The flags of an `open` make no file (neither `O_CREAT` nor `O_TMPFILE`), so that its mode means nothing.
+const fn makes_nothing(arg: u32) -> Test {
+    Test { arg, mask: 0o100 | 0o20_000_000, is: Is::Equal(0), then: Otherwise::Allow }
+}
+
 const FAMILY: &[Test] = &[
     Test {
         arg: 0,
@@ -489,4 +499,23 @@ pub const RULES: &[Rule] = &[
         calls![SYS_iopl, SYS_ioperm, SYS_kexec_file_load],
         "hardware ports and other kernels belong to the administrator",
     ),
+];
+
+const PLAIN: &str = "a setuid or setgid file in a folder of the host would lend its owner's rights to whoever starts it there";
+
+/// What counts besides for the commands of a box that writes to folders of the host itself and not to a private view.
+/// On a folder the setgid bit would be harmless, but a mode does not say what it is for.
+pub const HOST_FOLDERS: &[Rule] = &[
+    refuse_if(calls![SYS_fchmod], &[no_rights(1)], PLAIN),
+    refuse_if(calls![SYS_fchmodat, SYS_mknodat], &[no_rights(2)], PLAIN),
+    refuse_if(calls![SYS_openat], &[makes_nothing(2), no_rights(3)], PLAIN),
+    #[cfg(target_arch = "x86_64")]
+    refuse_if(calls![SYS_chmod, SYS_creat, SYS_mknod], &[no_rights(1)], PLAIN),
+    #[cfg(target_arch = "x86_64")]
+    refuse_if(calls![SYS_open], &[makes_nothing(1), no_rights(2)], PLAIN),
+    Rule {
+        calls: calls![SYS_openat2],
+        verdict: Verdict::Errno(ENOSYS),
+        why: "its mode is behind a pointer and cannot be checked; programs fall back to openat",
+    },
 ];

@@ -9,8 +9,9 @@
 //!
 //! A process that is killed in between leaves a repository in which each path is either as before or as wanted;
 //! applying the same again finishes the work. Paths are reached by descriptors, through no symbolic link and never
-//! outside the repository. Extended attributes are not carried over; names that are hard links of one another and of
-//! which one is replaced are separate files afterwards.
+//! outside the repository. Setuid and setgid bits that a run gave to a file are left out: what it wrote would run with
+//! the rights of the repository's owner. Extended attributes are not carried over; names that are hard links of one
+//! another and of which one is replaced are separate files afterwards.
 
 mod act;
 mod check;
@@ -29,9 +30,13 @@ use crate::{Delta, Entry, Node, RelPath, host};
 use check::How;
 use error::Doing;
 use forge_types::Digest;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+
+/// Setuid and setgid.
+const LENDS: u32 = 0o6000;
 
 /// What to do with text files that the repository changed as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -226,9 +231,40 @@ pub fn apply_all(parts: &[Part<'_>], merge: Merge) -> Result<Vec<Applied>, Vec<(
     Ok(done)
 }
 
+/// Paths at which a run made, or changed, a file that lends its owner's rights to whoever starts it (setuid, setgid):
+/// an apply leaves these bits out.
+pub fn lending(delta: &Delta) -> impl Iterator<Item = &RelPath> {
+    delta.iter().filter(|(path, entry)| !path.is_git() && plain(entry).is_some()).map(|(path, _)| path)
+}
+
+/// What a path becomes without setuid and setgid; `None` if it has neither. On a folder they lend nothing.
+fn plain(entry: &Entry) -> Option<Node> {
+    match &entry.now {
+        Some(node @ Node::File { mode, .. }) if mode & LENDS != 0 => {
+            let mut node = node.clone();
+            if let Node::File { mode, .. } = &mut node {
+                *mode &= !LENDS;
+            }
+            Some(node)
+        }
+        _ => None,
+    }
+}
+
+/// A state of a run as it reaches a repository.
+fn without_lending(delta: &Delta) -> Cow<'_, Delta> {
+    let mut plainer = Cow::Borrowed(delta);
+    for path in lending(delta) {
+        if let Some(entry) = plainer.to_mut().get_mut(path) {
+            entry.now = plain(entry);
+        }
+    }
+    plainer
+}
+
 /// What is to change. The root folder itself stays as it is.
 fn differences(place: &Sources<'_>, from: &Delta, to: &Delta) -> Result<Vec<Difference>, Error> {
-    let mut differences = compare(from, to);
+    let mut differences = compare(&without_lending(from), &without_lending(to));
     differences.retain(|difference| !difference.path.as_bytes().is_empty());
     place.learn(&mut differences).doing("read", place.repository)?;
     Ok(differences)

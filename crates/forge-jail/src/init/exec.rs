@@ -21,6 +21,8 @@ pub(super) struct Launcher {
     env: Vec<(Raw, Raw)>,
     /// How the own binary is started, where it cannot start by itself.
     helper: Option<Helper>,
+    /// A call filter that commands get beside the one they inherit; empty if they need none.
+    gate: Vec<libc::sock_filter>,
 }
 
 /// What the child needs, prepared before it exists, because it may not allocate.
@@ -34,13 +36,14 @@ struct Plan {
     stdout: libc::c_int,
     stderr: libc::c_int,
     mark: libc::rlimit,
+    gate: libc::sock_fprog,
     /// Set by the child when nothing could be executed.
     errno: libc::c_int,
 }
 
 impl Launcher {
-    pub(super) fn new(env: &[(Raw, Raw)], helper: Option<Helper>) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec(), helper }
+    pub(super) fn new(env: &[(Raw, Raw)], helper: Option<Helper>, gate: Vec<libc::sock_filter>) -> Self {
+        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
@@ -78,6 +81,10 @@ impl Launcher {
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
             mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
+            gate: libc::sock_fprog {
+                len: u16::try_from(self.gate.len()).map_err(|e| about_program(io::Error::other(e)))?,
+                filter: self.gate.as_mut_ptr(),
+            },
             errno: 0,
         };
         let pid = self.clone_and_exec(&mut plan).map_err(about_program)?;
@@ -129,7 +136,8 @@ impl Launcher {
 /// Runs in the new process.
 extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `plan` is the live, exclusively borrowed `Plan` of `clone_and_exec`, whose thread is stopped. All
-    // pointer arrays in it end with null and point to C strings that outlive this function. Only system calls
+    // pointer arrays in it end with null and point to C strings that outlive this function; `gate` describes the
+    // launcher's own slice, which the kernel copies. Only system calls
     // that are safe after vfork are made; `sigset_t` is plain data and initialised by sigemptyset.
     unsafe {
         let plan = &mut *plan.cast::<Plan>();
@@ -141,7 +149,14 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
         let ready = libc::dup2(plan.stdin, 0) >= 0
             && libc::dup2(plan.stdout, 1) >= 0
             && libc::dup2(plan.stderr, 2) >= 0
-            && libc::fchdir(plan.cwd) == 0;
+            && libc::fchdir(plan.cwd) == 0
+            && (plan.gate.len == 0
+                || libc::syscall(
+                    libc::SYS_seccomp,
+                    libc::SECCOMP_SET_MODE_FILTER,
+                    0u32,
+                    &raw const plan.gate,
+                ) == 0);
         if !ready {
             plan.errno = *libc::__errno_location();
             libc::_exit(127);

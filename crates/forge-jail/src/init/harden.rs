@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
-use crate::spec::{JailSpec, Weakness};
+use crate::spec::{JailSpec, Show, Weakness};
 use crate::sys;
 
 /// Puts every signal back to its default, whatever the caller ignored: children inherit this.
@@ -39,6 +39,16 @@ pub(super) fn apply(
     }
     rights(spec, layers)?;
     confine(spec, filter, layers)
+}
+
+/// The call filter that commands get besides, in a box that writes to folders of the host itself: a file that lends its
+/// owner's rights could be started by anybody there. The init itself needs the calls for its own work.
+pub(super) fn gate(spec: &JailSpec) -> Vec<libc::sock_filter> {
+    let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.show == Show::Direct);
+    if !host || spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
+        return Vec::new();
+    }
+    forge_seccomp::compile_beside(forge_seccomp::HOST_FOLDERS)
 }
 
 /// Capabilities, and the promise to gain none.

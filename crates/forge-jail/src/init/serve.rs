@@ -108,7 +108,7 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         children: &children,
         workspace,
         files,
-        launcher: Launcher::new(&environment(spec), helper),
+        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec)),
         running: BTreeMap::new(),
         watch: None,
         kept: Vec::new(),

@@ -219,6 +219,38 @@ both! {
         assert_ne!(owners[0], 0);
     }
 
+    fn no_file_in_a_folder_of_the_host_lends_rights() {
+        let b = Boxed::with(|spec, _| assert_eq!(spec.roots[0].show, Show::Direct));
+        fs::create_dir(b.path("shared")).unwrap();
+        fs::set_permissions(b.path("shared"), fs::Permissions::from_mode(0o2777)).unwrap();
+        let done = b.sh("echo x > f; chmod 4755 f; chmod g+s f; cp -p f g; install -m 6755 f h; mknod p p -m 4644
+            python3 - <<'END'
+import ctypes, os
+for flags in os.O_CREAT | os.O_WRONLY, os.O_TMPFILE | os.O_WRONLY:
+    try:
+        fd = os.open('o' if flags & os.O_CREAT else '.', flags, 0o4755)
+        os.link(f'/proc/self/fd/{fd}', 't')
+    except PermissionError:
+        print('refused')
+how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
+print(ctypes.CDLL(None).syscall(437, -100, b'u', how, 24))
+END
+            mkdir shared/below && git init -q repo && (cd repo && git add -A && echo ordinary)");
+        assert!(done.out.ends_with("refused\nrefused\n-1\nordinary\n"), "{}{}", done.out, done.err);
+        assert!(done.err.contains("Operation not permitted"), "{}", done.err);
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode();
+        for entry in fs::read_dir(b.dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            assert!(entry.is_dir() || mode(&entry) & 0o6000 == 0, "{} {:o}", entry.display(), mode(&entry));
+        }
+        assert_eq!(mode(&b.path("f")) & 0o7777, 0o644);
+        assert_eq!(mode(&b.path("shared/below")) & 0o2000, 0o2000, "the kernel hands a folder's group on by itself");
+        // A private view may hold what it likes: what becomes of it is decided when it is applied.
+        let dir = workspace();
+        let b = Boxed { jail: view(&dir), dir };
+        assert_eq!(b.sh("echo x > f; chmod 6755 f; stat -c %a f").out, "6755\n");
+        cleared(&b.dir);
+    }
+
     fn folders_that_make_no_sense_are_refused() {
         let refused = |roots: &[(&str, &str)]| {
             let mut spec = JailSpec::new("x", "/srv");

@@ -217,6 +217,7 @@ impl Closed {
             result.notes.push(format!("it can't be taken back exactly: {error}"));
         }
         result.notes.extend(self.nested(&wanted));
+        result.notes.extend(self.lending(&wanted));
         Ok(result)
     }
 
@@ -253,6 +254,13 @@ impl Closed {
             }
         }
         notes
+    }
+
+    /// Files that would have run with the rights of the repository's owner, or its group's.
+    fn lending(&self, deltas: &[Delta]) -> Option<String> {
+        let lending = |(index, delta)| apply::lending(delta).map(move |path| self.inside(index, path));
+        let paths: Vec<String> = deltas.iter().enumerate().flat_map(lending).collect();
+        (!paths.is_empty()).then(|| format!("setuid and setgid were left out of {}", paths.join(", ")))
     }
 
     fn refused(&self, failed: Vec<(usize, apply::Error)>) -> Error {

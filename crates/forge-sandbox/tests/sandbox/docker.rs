@@ -46,6 +46,9 @@ fn commands_run_as_nobody_in_particular_with_nothing_of_the_hosts() {
         // Files made in the box belong to the owner of the repository.
         let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
         assert_eq!(owner(rig.path("f")), owner(rig.path("")));
+        // Nor does one of them lend that owner's rights.
+        assert_ne!(rig.sh("chmod 4755 f").await.exit_code, 0);
+        assert_eq!(out(&rig.sh("chmod 755 f && stat -c %a f").await), "755\n");
     });
 }
 
@@ -87,9 +90,10 @@ held = []
 while True: held.append(bytearray(b'x' * (1 << 20)))";
         let ran = rig.exec(command(&["python3", "-c", greedy])).await.unwrap();
         assert!(ran.out_of_memory || err(&ran).contains("MemoryError"), "{ran:?}");
-        let mut bomb = command(&["sh", "-c", "bomb() { bomb | bomb & }; bomb; while :; do :; done"]);
+        let mut bomb = command(&["sh", "-c", "bomb() { bomb | bomb & }; (bomb) & while :; do :; done"]);
         bomb.timeout = Duration::from_secs(2);
-        assert!(rig.exec(bomb).await.unwrap().timed_out);
+        let ran = rig.exec(bomb).await.unwrap();
+        assert!(ran.timed_out, "{ran:?}");
         let full = rig.sh("head -c 50000000 /dev/zero > /tmp/big; stat -c %s /tmp/big; rm /tmp/big").await;
         assert_eq!(out(&full), "8388608\n");
         assert_eq!(out(&rig.sh("touch /usr/x /etc/x /x; echo alive").await), "alive\n");

@@ -48,7 +48,7 @@ as_both! {
 
     async fn a_fork_bomb_meets_the_process_limit() {
         let rig = Rig::with("native", |spec, _| spec.limits.pids = 100).await;
-        let mut bomb = command(&["sh", "-c", "bomb() { bomb | bomb & }; bomb; while :; do :; done"]);
+        let mut bomb = command(&["sh", "-c", "bomb() { bomb | bomb & }; (bomb) & while :; do :; done"]);
         bomb.timeout = Duration::from_secs(2);
         let ran = rig.exec(bomb).await.unwrap();
         assert!(ran.timed_out && ran.exit_code == 124);

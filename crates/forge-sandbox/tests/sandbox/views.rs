@@ -200,6 +200,19 @@ while True:
         assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&before));
     }
 
+    async fn rights_are_not_lent_by_what_is_applied() {
+        let (repo, data) = (repository(), folder());
+        let mut run = Run::new(data.path(), transaction(repo.path())).await;
+        run.sh("echo x > tool; chmod 6755 tool a.txt; echo y > plain; stat -c %a tool").await;
+        let state = run.snapshot().await;
+        let applied = run.merge(None, Some(state), Merge::No).await.unwrap();
+        assert_eq!(applied.notes, ["setuid and setgid were left out of a.txt, tool"]);
+        let mode = |name: &str| fs::metadata(repo.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode("tool"), mode("a.txt")), (0o755, 0o755));
+        run.reopen(Some(state)).await;
+        assert_eq!(run.sh("stat -c %a tool").await, "6755\n", "the view keeps what was done in it");
+    }
+
     async fn masked_files_are_no_part_of_a_transaction() {
         for copies in [false, true] {
             let (repo, data) = (repository(), folder());

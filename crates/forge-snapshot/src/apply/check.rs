@@ -2,7 +2,7 @@
 
 use super::error::{Conflict, Doing, Error, Mergeable, Since, Why};
 use super::merge::{LARGEST, Merged, merge};
-use super::{Kept, Merge};
+use super::{Kept, LENDS, Merge};
 use crate::compare::{Difference, Sources, digest_of};
 use crate::host::{self, FOLDER, Kind, Stamp, TEMP_PREFIX};
 use crate::walk::Listing;
@@ -313,7 +313,7 @@ impl Checker<'_> {
         };
         Ok(match merge(&base, &ours, &theirs) {
             Merged::Clean(bytes) => {
-                let (size, content) = (bytes.len() as u64, Some(Digest::of(&bytes)));
+                let (mode, size, content) = (mode & !LENDS, bytes.len() as u64, Some(Digest::of(&bytes)));
                 Offer::Clean(bytes, Node::File { mode, size, mtime_ns: *mtime_ns, content, links: None })
             }
             Merged::Conflicting { hunks } => Offer::Conflicting(hunks),

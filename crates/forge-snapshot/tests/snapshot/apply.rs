@@ -5,7 +5,7 @@ mod random;
 
 use crate::trees::{Tree, Was, copy, delta, path, read};
 use forge_snapshot::apply::{
-    Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lock, revert,
+    Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lending, lock, revert,
 };
 use forge_snapshot::compare::Sources;
 use forge_snapshot::{Base, Delta, Node, Objects};
@@ -266,6 +266,38 @@ fn a_folder_comes_back_with_the_permissions_that_a_person_gave_it() {
     applied.complete(&mut to);
     apply(&rig.run.place(), &to, &Delta::new(), Options::default()).unwrap();
     assert_eq!(mode(), 0o700);
+}
+
+#[test]
+fn no_file_of_a_run_reaches_the_repository_with_setuid_or_setgid() {
+    let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let set = |path: PathBuf, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let rig = Rig::new(|root| {
+        for name in ["lends", "alone", "chosen"] {
+            fs::write(root.join(name), name).unwrap();
+            set(root.join(name), if name == "chosen" { 0o755 } else { 0o4755 });
+        }
+    });
+    let before = read(&rig.run.repository);
+    rig.write("new", "of the run");
+    rig.write("lends", "of the run");
+    fs::create_dir(rig.run.view.join("shared")).unwrap();
+    for (name, mode) in [("new", 0o6711), ("lends", 0o4755), ("chosen", 0o2755), ("shared", 0o2775)] {
+        set(rig.run.view.join(name), mode);
+    }
+    let mut to = rig.run.delta(Was::Known);
+    let named: Vec<String> = lending(&to).map(ToString::to_string).collect();
+    assert_eq!(named, ["chosen", "lends", "new"]);
+    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    let changed: Vec<String> = applied.changed.iter().map(|d| d.path.to_string()).collect();
+    assert_eq!(changed, ["lends", "new", "shared"]);
+    let at = |name: &str| mode_of(&rig.run.repository.join(name));
+    assert_eq!((at("new"), at("lends"), at("chosen"), at("shared")), (0o711, 0o755, 0o755, 0o2775));
+    assert_eq!(at("alone"), 0o4755, "what the run left alone is a person's");
+    assert!(rig.run.apply(&to, Merge::No).unwrap().changed.is_empty(), "applied already");
+    applied.complete(&mut to);
+    apply(&rig.run.place(), &to, &Delta::new(), Options::default()).unwrap();
+    assert_eq!(read(&rig.run.repository), before, "an undo gives a person's file its bits again");
 }
 
 #[test]
