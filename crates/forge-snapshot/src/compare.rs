@@ -4,8 +4,8 @@ mod quote;
 mod sources;
 mod unified;
 
-pub use sources::Sources;
 pub(crate) use sources::digest_of;
+pub use sources::{Beginning, Sources};
 pub use unified::{FileChange, Look, Renames, Unified, unified, unified_below};
 
 use crate::{Delta, Node, RelPath};

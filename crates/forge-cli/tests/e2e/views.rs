@@ -173,6 +173,42 @@ fn what_somebody_else_changed_is_a_conflict_that_is_named_and_can_be_merged() {
 }
 
 #[test]
+fn what_somebody_changed_before_the_run_did_is_merged_from_what_git_knows() {
+    let mut world = World::new();
+    world.file("a.txt", "one\ntwo\nthree\n").file("b.txt", "one\ntwo\nthree\n");
+    world.git(&["init", "-q"]);
+    world.git(&["add", "a.txt"]);
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = ModelServer::start(Script::always(move |call| match call.turn() {
+        // The first of these files is written over, the other changed in a box that shows what a person did.
+        0 => {
+            let whole = json!({"path": "a.txt", "content": "one\ntwo\nTHREE\n"});
+            Reply::text("I write.").and_call("c", "write_file", whole).held_by(&held)
+        }
+        1 => Reply::text("And more.").and_call("d", "run_shell", json!({"command": "echo four >> b.txt"})),
+        _ => Reply::text("Done."),
+    }));
+    let flags = world.uses(&server, Shape::OpenAi);
+    let run = world.start(&[&["run", "Edit"][..], &flags].concat());
+    assert!(server.wait_for_requests(1, LONG));
+    world.file("a.txt", "ONE\ntwo\nthree\n").file("b.txt", "ONE\ntwo\nthree\n");
+    gate.open();
+    run.wait().exits(0).shows(&["NOT applied", "forge apply"]);
+    world.forge(&["diff", "last"]).exits(0).shows(&["-three\n+THREE\n", "no longer to be had: b.txt"]);
+    let refused = world.forge(&["apply", "last"]);
+    refused.exits(1).says(&["a.txt", "(both changes can be merged)", "b.txt"]);
+    // What git never saw can't be merged, and nothing of the rest is.
+    world.forge(&["apply", "last", "--merge"]).exits(1);
+    assert_eq!(world.read("a.txt"), "ONE\ntwo\nthree\n");
+    world.file("b.txt", "ONE\ntwo\nthree\nfour\n");
+    world.forge(&["apply", "last", "--merge"]).exits(0).shows(&["merged a.txt"]);
+    assert_eq!(world.read("a.txt"), "ONE\ntwo\nTHREE\n");
+    world.forge(&["undo", "last", "--to", "0"]).exits(0);
+    assert_eq!(world.read("a.txt"), "ONE\ntwo\nthree\n", "what the person wrote");
+}
+
+#[test]
 fn a_conflict_at_the_end_of_a_run_is_said_and_loses_nothing() {
     let mut world = World::new();
     world.file("a.txt", "one\n");

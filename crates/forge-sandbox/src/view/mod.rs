@@ -6,6 +6,7 @@
 
 mod beginning;
 mod choose;
+mod git;
 mod gitdir;
 mod lock;
 mod many;

@@ -1,5 +1,6 @@
 //! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
 
+use super::git::Index;
 use super::open::patiently;
 use super::place::{Meta, Place, bytes_of, remove_tree, write_durably};
 use super::publish::{Publish, unpublish};
@@ -48,13 +49,19 @@ struct Closed {
 /// One repository of it.
 struct Root {
     repo: PathBuf,
+    git: Index,
     base: Arc<Base>,
     objects: Objects,
 }
 
 impl Root {
     fn sources(&self) -> Sources<'_> {
-        Sources { repository: &self.repo, base: &self.base, objects: &self.objects }
+        Sources {
+            repository: &self.repo,
+            base: &self.base,
+            objects: &self.objects,
+            beginning: Some(&self.git),
+        }
     }
 }
 
@@ -72,7 +79,8 @@ impl Closed {
                 Access::Read => Objects::open_read_only(&folder)?,
                 Access::Write => Objects::open(&folder)?,
             };
-            roots.push(Root { repo: repo.path.clone(), base: place.load_base(index)?, objects });
+            let git = Index(repo.path.clone());
+            roots.push(Root { repo: repo.path.clone(), git, base: place.load_base(index)?, objects });
         }
         Ok(Self { place, meta, roots })
     }

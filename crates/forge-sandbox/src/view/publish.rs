@@ -4,6 +4,7 @@
 //! the run's, not to be trusted. What comes out is a bundle, that is one ref and objects. The host's git takes it with
 //! its own eyes closed to everything but that: no hooks, no configuration but the repository's, nothing else written.
 
+use super::git::host_git;
 use crate::door::blocking;
 use crate::leftovers;
 use forge_ports::Workspace;
@@ -14,9 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A repository with more branches than this is told of the first so many: the bundle is larger than it has to be then.
@@ -28,8 +27,6 @@ const LONGEST: Duration = Duration::from_secs(1800);
 /// Who a commit is by, where the repository does not say.
 const NAME: &str = "Forge";
 const EMAIL: &str = "forge@localhost";
-/// Where git is looked for on the host.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
 
 /// What is to be published, and where.
 pub(crate) struct Publish<'a> {
@@ -318,48 +315,7 @@ pub(crate) fn unpublish(repo: &Path, branch: &str) {
     let _ = host_git(repo, &["update-ref", "-d", &format!("refs/heads/{branch}")]);
 }
 
-/// Runs the host's git on a repository, with nothing in force but the repository's own configuration, and of that
-/// nothing that runs programs. As root it runs as the repository's owner.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place of this crate that runs the host's git; without a shell"
-)]
-fn host_git(repo: &Path, arguments: &[&str]) -> Result<std::process::Output, Error> {
-    const SETTINGS: &[&str] = &[
-        "core.hooksPath=/dev/null",
-        "core.fsmonitor=false",
-        "core.logAllRefUpdates=false",
-        "core.alternateRefsCommand=true",
-        "gc.auto=0",
-        "maintenance.auto=false",
-        "transfer.fsckObjects=true",
-        "fetch.fsckObjects=true",
-        "fetch.recurseSubmodules=false",
-        "protocol.allow=never",
-        "protocol.file.allow=always",
-        "safe.directory=*",
-    ];
-    let mut git = Command::new("git");
-    git.env_clear().env("PATH", PATH).env("HOME", "/nonexistent").env("LC_ALL", "C");
-    git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
-    git.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_LAZY_FETCH", "1");
-    for setting in SETTINGS {
-        git.args(["-c", setting]);
-    }
-    git.current_dir(repo).args(arguments).stdin(Stdio::null());
-    let (uid, gid) = owner(repo)?;
-    if rustix::process::geteuid().is_root() && uid != 0 {
-        git.uid(uid).gid(gid);
-    }
-    git.output().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            view("there is no git on this machine, which a branch needs; install it or use `--workspace transaction`".into())
-        }
-        _ => view(format!("git can't be started: {error}")),
-    })
-}
-
-fn owner(repo: &Path) -> Result<(u32, u32), Error> {
+pub(super) fn owner(repo: &Path) -> Result<(u32, u32), Error> {
     let meta = fs::metadata(repo).map_err(|error| view(format!("{}: {error}", repo.display())))?;
     Ok((meta.uid(), meta.gid()))
 }
@@ -368,6 +324,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-fn view(why: String) -> Error {
+pub(super) fn view(why: String) -> Error {
     Error::View { why }
 }

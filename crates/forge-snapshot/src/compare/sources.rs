@@ -3,13 +3,20 @@
 use super::{Change, Difference};
 use crate::base::open_unchanged;
 use crate::host::{self, Kind};
-use crate::{Base, Error, Node, Objects, RelPath};
+use crate::{Base, Error, Item, Node, Objects, RelPath};
 use forge_types::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+
+/// Where else contents are found that stood in a repository when a run began, of files that were changed there before
+/// anything of the run read them.
+pub trait Beginning: Sync {
+    /// The content of the file at `path`, which was as `was` says; `None` if it is not known for sure.
+    fn content(&self, path: &RelPath, was: &Item) -> Option<Vec<u8>>;
+}
 
 /// The places where contents are found: the store of a run, and its repository for what still stands there as it
 /// stood when the run began.
@@ -21,6 +28,8 @@ pub struct Sources<'a> {
     pub base: &'a Base,
     /// Contents by their digest.
     pub objects: &'a Objects,
+    /// Contents of the beginning that are in neither.
+    pub beginning: Option<&'a dyn Beginning>,
 }
 
 impl Sources<'_> {
@@ -38,9 +47,17 @@ impl Sources<'_> {
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
-        let Some(file) = self.untouched(path)? else { return Ok(None) };
-        let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0));
-        file.take(largest + 1).read_to_end(&mut bytes)?;
+        let bytes = match self.untouched(path)? {
+            Some(file) => {
+                let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0));
+                file.take(largest + 1).read_to_end(&mut bytes)?;
+                bytes
+            }
+            None => match self.elsewhere(path, *size) {
+                Some(bytes) => bytes,
+                None => return Ok(None),
+            },
+        };
         let right = bytes.len() as u64 == *size && content.is_none_or(|digest| digest == Digest::of(&bytes));
         Ok(right.then_some(bytes))
     }
@@ -71,6 +88,13 @@ impl Sources<'_> {
             _ => true,
         });
         Ok(())
+    }
+
+    /// The content of a file of the beginning that no longer stands in the repository. Files of a run have theirs in
+    /// the store; one that was lost there is told from another by its digest.
+    fn elsewhere(&self, path: &RelPath, size: u64) -> Option<Vec<u8>> {
+        let item = self.base.get(path).filter(|item| item.kind == Kind::File && item.size == size)?;
+        self.beginning?.content(path, &item)
     }
 
     /// The repository's file at `path`, if its stamp is still that of the beginning.

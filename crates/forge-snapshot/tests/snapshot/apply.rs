@@ -7,8 +7,8 @@ use crate::trees::{Tree, Was, copy, delta, path, read};
 use forge_snapshot::apply::{
     Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lending, lock, revert,
 };
-use forge_snapshot::compare::Sources;
-use forge_snapshot::{Base, Delta, Node, Objects};
+use forge_snapshot::compare::{Beginning, Sources};
+use forge_snapshot::{Base, Delta, Item, Node, Objects, RelPath};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -40,7 +40,7 @@ impl Run {
     }
 
     fn place(&self) -> Sources<'_> {
-        Sources { repository: &self.repository, base: &self.base, objects: &self.objects }
+        Sources { repository: &self.repository, base: &self.base, objects: &self.objects, beginning: None }
     }
 
     fn apply(&self, to: &Delta, merge: Merge) -> Result<Applied, Error> {
@@ -248,6 +248,31 @@ fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
     let options = Options { merge: Merge::Clean, watch: None };
     apply(&rig.run.place(), &to, &Delta::new(), options).unwrap();
     assert_eq!(text(), lines("of a person", "8"));
+}
+
+#[test]
+fn a_beginning_that_only_somebody_else_knows_is_merged_from() {
+    struct Kept(&'static str);
+    impl Beginning for Kept {
+        fn content(&self, path: &RelPath, was: &Item) -> Option<Vec<u8>> {
+            (path.as_bytes() == b"a" && was.size == 6).then(|| self.0.as_bytes().to_vec())
+        }
+    }
+    let rig = Rig::new(|root| fs::write(root.join("a"), "1\n2\n3\n").unwrap());
+    // A person edits it, then the run does, on top of that.
+    fs::write(rig.run.repository.join("a"), "one\n2\n3\n").unwrap();
+    rig.write("a", "one\n2\nthree\n");
+    let to = rig.run.delta(Was::Unknown);
+    let apply_with = |kept: Option<&dyn Beginning>| {
+        let place = Sources { beginning: kept, ..rig.run.place() };
+        apply(&place, &Delta::new(), &to, Options { merge: Merge::Clean, watch: None })
+    };
+    let why = "a: changed in the repository since the run began";
+    assert_eq!(conflicts(apply_with(None).unwrap_err()), [why]);
+    // Of another size than the file had: not what stood there.
+    assert_eq!(conflicts(apply_with(Some(&Kept("other text"))).unwrap_err()), [why]);
+    assert_eq!(apply_with(Some(&Kept("1\n2\n3\n"))).unwrap().merged, [path("a")]);
+    assert_eq!(fs::read_to_string(rig.run.repository.join("a")).unwrap(), "one\n2\nthree\n");
 }
 
 #[test]
@@ -508,7 +533,8 @@ fn child_that_is_killed() {
     let entries: Vec<(String, forge_snapshot::Entry)> = serde_json::from_slice(&to).unwrap();
     let to: Delta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
     let objects = Objects::open(&folder.join("run/objects")).unwrap();
-    let place = Sources { repository: &folder.join("repository"), base: &base, objects: &objects };
+    let place =
+        Sources { repository: &folder.join("repository"), base: &base, objects: &objects, beginning: None };
     let (mut step, at) = (0, at.parse::<usize>().unwrap());
     let mut watch = |_: Step<'_>| {
         step += 1;
@@ -553,7 +579,7 @@ fn a_process_killed_at_any_step_is_finished_by_the_next() {
             .output()
             .unwrap();
         let objects = Objects::open(&folder.join("run/objects")).unwrap();
-        let place = Sources { repository: &repository, base: &base, objects: &objects };
+        let place = Sources { repository: &repository, base: &base, objects: &objects, beginning: None };
         let applied = apply(&place, &Delta::new(), &to, Options::default()).unwrap();
         assert_eq!(read(&repository), read(&view), "killed at step {at}");
         if child.status.success() {
