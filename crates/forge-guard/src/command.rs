@@ -163,6 +163,10 @@ impl Checker<'_> {
         if script.evaluates && script.hides {
             self.unclear("a quoted text holds a command that arithmetic or a test may run")?;
         }
+        for inside in &script.brackets {
+            self.unclear("`((`, which shells read differently: `[ ]` and `$(( ))` do the same")?;
+            self.line(inside)?;
+        }
         for command in &script.commands {
             self.simple(command, script)?;
         }

@@ -79,6 +79,10 @@ const LISTED: &str = r#"
 - echo $(( $(rm x) + 1 ))
 - echo $((1+2)); rm x
 - echo $((rm x) ; (rm y))
+- ((rm x))
+- ((\nrm x\n))#
+- sh -c '((rm x))'
+- if ((i > 3)); then cargo test; fi
 - (rm x)
 - { rm x; }
 - ( ( ( rm x ) ) )
@@ -196,6 +200,8 @@ const ANYTHING: &str = r#"
 + f() { for x in *; do f $x; done; }; f
 + echo shutdown
 + init 3
++ ((i++)); for ((i = 0; i < 3; i++)); do ((x[i] += i)) || echo $i; done
++ while (( $(wc -l < a) > (1 << 2) )); do :; done
 + systemctl status
 - rm -rf /
 - rm -fr /
@@ -235,6 +241,8 @@ const ANYTHING: &str = r#"
 - cat <(rm -rf /)
 - sh -c 'rm -rf /'
 - bash -lc 'bash -c "rm -rf /"'
+- sh -c '((rm -rf /))'
+- if ((cd x; rm -rf /)); then :; fi
 - eval 'rm -rf /'
 - trap 'rm -rf /' EXIT
 - find . -exec rm -rf / \;

@@ -13,6 +13,7 @@ impl Parser<'_> {
             if self.looking_at("((")
                 && let Some(end) = self.arithmetic_end(self.at + 2)?
             {
+                self.out.brackets.push(self.src[self.at + 2..end].to_owned());
                 self.at += 2;
                 self.arithmetic(end)?;
             } else {

@@ -84,6 +84,8 @@ pub(super) struct Script {
     pub(super) documents: Vec<Word>,
     /// Variables that loops set.
     pub(super) loop_variables: Vec<String>,
+    /// What stands in `((…))`: arithmetic to bash, a list of commands to a plain `sh`.
+    pub(super) brackets: Vec<String>,
     /// Whether something stands in it that evaluates the *values* of variables (arithmetic, `${x@P}`, `[[`).
     pub(super) evaluates: bool,
     /// Whether a quoted text holds a substitution that such an evaluation would run.
