@@ -170,6 +170,11 @@ fn what_somebody_else_changed_is_a_conflict_that_is_named_and_can_be_merged() {
     world.forge(&["apply", "last", "--merge"]).exits(0).shows(&["merged a.txt"]);
     assert_eq!(world.read("a.txt"), "ONE\ntwo\nTHREE\n");
     assert_eq!((world.read("c.txt"), world.read("theirs.txt")), ("c\n".into(), "theirs\n".into()));
+    // What the merge replaced is what an undo brings back.
+    world.forge(&["undo", "last", "--to", "0"]).exits(0);
+    assert_eq!(tree(&world.repo()), before);
+    world.forge(&["apply", "last", "--step", "2", "--merge"]).exits(0).shows(&["merged a.txt"]);
+    assert_eq!(world.read("a.txt"), "ONE\ntwo\nTHREE\n");
 }
 
 #[test]

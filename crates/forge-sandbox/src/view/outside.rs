@@ -197,7 +197,12 @@ impl Closed {
         let _locks: Vec<_> =
             repos.into_iter().map(|repo| lock::for_apply(repo, locks)).collect::<Result<_, _>>()?;
         let record = Record::load(&self.place)?;
-        let wanted = self.deltas(to)?;
+        let (stood, wanted) = (self.deltas(from)?, self.deltas(to)?);
+        // A state in which nothing differs is the beginning, which also has no name.
+        let named = |state: Option<SnapshotId>, deltas: &[Delta]| {
+            state.filter(|_| deltas.iter().any(|delta| !delta.is_empty()))
+        };
+        let (from, to) = (named(from, &stood), named(to, &wanted));
         let way_back =
             Some(how).filter(|how| *how == How::AsRecorded).and_then(|_| record.way_back(from, to));
         let (before, after) = match way_back {
@@ -205,7 +210,7 @@ impl Closed {
                 let nothing = vec![Delta::new(); changed.len()];
                 (changed, nothing)
             }
-            None => (self.deltas(from)?, wanted.clone()),
+            None => (stood, wanted.clone()),
         };
         let part = |(root, (from, to)): (_, _)| {
             let root: &Root = root;
