@@ -251,7 +251,12 @@ fn security(plan: &Plan<'_>, podman: bool) -> Result<Vec<String>, Error> {
     } else {
         format!("seccomp={profile}")
     };
-    Ok(vec!["no-new-privileges".to_owned(), seccomp])
+    let mut options = vec!["no-new-privileges".to_owned(), seccomp];
+    if podman {
+        // It passes over the list of masked paths that docker takes.
+        options.push(format!("mask={}", MASKED.join(":")));
+    }
+    Ok(options)
 }
 
 fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
