@@ -106,7 +106,11 @@ fn workspace_facts(summary: &Summary) -> Vec<(&'static str, String)> {
         Some(ApplyOutcome::Done { .. }) => "applied to the repository".to_owned(),
         None => return Vec::new(),
     };
-    vec![("result", text)]
+    let notes = match &workspace.apply {
+        Some(ApplyOutcome::Done { notes, .. }) => notes.as_slice(),
+        _ => &[],
+    };
+    [("result", text)].into_iter().chain(notes.iter().map(|note| ("", one_line(note)))).collect()
 }
 
 fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {

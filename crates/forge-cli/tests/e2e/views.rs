@@ -236,6 +236,19 @@ fn a_conflict_at_the_end_of_a_run_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn what_an_apply_left_out_is_said() {
+    let (world, _server, flags) =
+        world(vec![shell("cp /bin/true tool; chmod 4755 tool; rm -r dir; mkdir other")]);
+    world
+        .run(&flags, "Make a tool")
+        .exits(0)
+        .shows(&["applied to the repository", "setuid and setgid were left out of tool"]);
+    let mode = std::fs::metadata(world.repo().join("tool")).expect("it was applied").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+    world.forge(&["status", "last"]).exits(0).shows(&["left out of tool"]);
+}
+
+#[test]
 fn a_result_becomes_a_branch_and_nothing_else_of_the_repository_changes() {
     let (world, _server, flags) = world(vec![write("a.txt", "on a branch\n"), shell("echo x > ignored.log")]);
     world.file(".gitignore", "*.log\n");

@@ -41,7 +41,8 @@ fn commands_run_as_nobody_in_particular_with_nothing_of_the_hosts() {
         }
         assert_eq!((field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()), ("1", "2"));
         assert_ne!(field("Uid:"), "0");
-        let telling = "cat /proc/kallsyms /proc/key-users /proc/interrupts /proc/config.gz 2>/dev/null | wc -c";
+        let telling =
+            "cat /proc/kallsyms /proc/key-users /proc/interrupts /proc/config.gz 2>/dev/null | wc -c";
         assert_eq!(out(&rig.sh(telling).await), "0\n", "of the machine nothing is told");
         let env = out(&rig.sh("env | cut -d= -f1 | sort").await);
         assert_eq!(env, "HOME\nLANG\nLOGNAME\nPATH\nPWD\nSHELL\nTMPDIR\nUSER\n");
