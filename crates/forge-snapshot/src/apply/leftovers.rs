@@ -160,28 +160,40 @@ impl Left<'_> {
 
 /// Removes a folder of our own with everything in it.
 pub(super) fn remove_all(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    host::set_mode_at(parent, name, 0o700)?;
-    let mut open = vec![(host::open_below(parent.as_fd(), name, FOLDER)?, name.to_vec())];
-    while let Some((folder, own)) = open.last() {
-        let listing = Listing::read(folder)?;
-        let mut below = None;
-        for (name, stamp) in listing.iter() {
-            if stamp.kind == Kind::Dir {
-                below = Some(name.to_vec());
-            } else {
-                rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
-            }
-        }
-        if let Some(name) = below {
-            host::set_mode_at(folder, &name, 0o700)?;
-            let next = host::open_below(folder.as_fd(), &name, FOLDER)?;
-            open.push((next, name));
+    let mut open = vec![Emptied::new(parent, name)?];
+    while let Some(last) = open.last_mut() {
+        if let Some(below) = last.folders.pop() {
+            let next = Emptied::new(&last.folder, &below)?;
+            open.push(next);
             continue;
         }
-        let own = own.clone();
+        let own = std::mem::take(&mut last.name);
         open.pop();
-        let above = open.last().map_or(parent, |(above, _)| above);
+        let above = open.last().map_or(parent, |above| &above.folder);
         rustix::fs::unlinkat(above, own.as_slice(), AtFlags::REMOVEDIR)?;
     }
     Ok(())
+}
+
+/// A folder in which only folders are left.
+struct Emptied {
+    folder: OwnedFd,
+    name: Vec<u8>,
+    folders: Vec<Vec<u8>>,
+}
+
+impl Emptied {
+    fn new(parent: &OwnedFd, name: &[u8]) -> io::Result<Self> {
+        host::set_mode_at(parent, name, 0o700)?;
+        let folder = host::open_below(parent.as_fd(), name, FOLDER)?;
+        let mut folders = Vec::new();
+        for (name, stamp) in Listing::read(&folder)?.iter() {
+            if stamp.kind == Kind::Dir {
+                folders.push(name.to_vec());
+            } else {
+                rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+            }
+        }
+        Ok(Self { folder, name: name.to_vec(), folders })
+    }
 }

@@ -294,6 +294,26 @@ fn a_folder_comes_back_with_the_permissions_that_a_person_gave_it() {
 }
 
 #[test]
+fn a_new_folder_with_many_in_it_is_put_back_without_a_trace() {
+    let rig = Rig::new(|root| fs::write(root.join("a"), "x").unwrap());
+    for name in ["one/deep", "two", "three/deep/er"] {
+        fs::create_dir_all(rig.run.view.join("new").join(name)).unwrap();
+    }
+    rig.write("new/one/deep/file", "x");
+    rig.write("new/file", "x");
+    let to = rig.run.delta(Was::Known);
+    let before = read(&rig.run.repository);
+    let mut at = 0;
+    while let Err(error) = rig.run.apply_with(&to, Merge::No, at, &mut || Err(io::Error::other("a fault"))) {
+        assert!(matches!(error, Error::Stopped { .. }), "{error}");
+        assert_eq!(read(&rig.run.repository), before, "after a fault at step {at}");
+        at += 1;
+    }
+    assert!(at > 7, "{at}");
+    assert_eq!(read(&rig.run.repository), read(&rig.run.view));
+}
+
+#[test]
 fn no_file_of_a_run_reaches_the_repository_with_setuid_or_setgid() {
     let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let set = |path: PathBuf, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
