@@ -137,8 +137,8 @@ impl Launcher {
 extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `plan` is the live, exclusively borrowed `Plan` of `clone_and_exec`, whose thread is stopped. All
     // pointer arrays in it end with null and point to C strings that outlive this function; `gate` describes the
-    // launcher's own slice, which the kernel copies. Only system calls
-    // that are safe after vfork are made; `sigset_t` is plain data and initialised by sigemptyset.
+    // launcher's own slice, which the kernel copies. Only system calls that are safe after vfork are made; `sigset_t` is
+    // plain data and initialised by sigemptyset.
     unsafe {
         let plan = &mut *plan.cast::<Plan>();
         libc::setsid();

@@ -1,11 +1,11 @@
 //! The host's git, run on the repository of a run.
 
-use super::publish::{owner, view};
 use forge_ports::sandbox::Error;
 use forge_snapshot::compare::Beginning;
 use forge_snapshot::{Item, RelPath};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,7 +25,9 @@ impl Beginning for Index {
         let list = ["ls-files", "--stage", "--debug", "--"].map(OsStr::new);
         let listed = host_git(&self.0, &[&list[..], &[name]].concat()).ok()?;
         let object = object_of(&String::from_utf8_lossy(&listed.stdout), was)?;
-        let blob = host_git(&self.0, &["cat-file", "blob", &object]).ok()?;
+        // A git that does not know `GIT_NO_LAZY_FETCH` would fetch a missing blob, by a command of the configuration.
+        let read = ["-c", "protocol.file.allow=never", "cat-file", "blob", &object];
+        let blob = host_git(&self.0, &read).ok()?;
         (blob.status.success() && blob.stdout.len() as u64 == was.size).then_some(blob.stdout)
     }
 }
@@ -92,11 +94,19 @@ pub(super) fn host_git(repo: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<O
         git.uid(uid).gid(gid);
     }
     git.output().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            view("there is no git on this machine, which a branch needs; install it or use `--workspace transaction`".into())
-        }
-        _ => view(format!("git can't be started: {error}")),
+        std::io::ErrorKind::NotFound => Error::View {
+            why: "there is no git on this machine, which a branch needs; install it or use `--workspace transaction`"
+                .to_owned(),
+        },
+        _ => Error::View { why: format!("git can't be started: {error}") },
     })
+}
+
+/// User and group of a repository's folder.
+pub(super) fn owner(repo: &Path) -> Result<(u32, u32), Error> {
+    let meta = std::fs::metadata(repo)
+        .map_err(|error| Error::View { why: format!("{}: {error}", repo.display()) })?;
+    Ok((meta.uid(), meta.gid()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! the run's, not to be trusted. What comes out is a bundle, that is one ref and objects. The host's git takes it with
 //! its own eyes closed to everything but that: no hooks, no configuration but the repository's, nothing else written.
 
-use super::git::host_git;
+use super::git::{host_git, owner};
 use crate::door::blocking;
 use crate::leftovers;
 use forge_ports::Workspace;
@@ -14,7 +14,7 @@ use forge_types::RunId;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -315,15 +315,10 @@ pub(crate) fn unpublish(repo: &Path, branch: &str) {
     let _ = host_git(repo, &["update-ref", "-d", &format!("refs/heads/{branch}")]);
 }
 
-pub(super) fn owner(repo: &Path) -> Result<(u32, u32), Error> {
-    let meta = fs::metadata(repo).map_err(|error| view(format!("{}: {error}", repo.display())))?;
-    Ok((meta.uid(), meta.gid()))
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-pub(super) fn view(why: String) -> Error {
+fn view(why: String) -> Error {
     Error::View { why }
 }
