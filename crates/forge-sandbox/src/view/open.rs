@@ -61,7 +61,7 @@ fn let_go(store: &Store, run: RunId) {
 /// How long an earlier box of the run may take to end.
 const ENDING: Duration = Duration::from_secs(15);
 /// How often is looked whether it has.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 
 /// Does something with a view off the runtime's threads, once boxes of the run that are ending have ended.
 pub(super) async fn patiently<T: Send + 'static>(

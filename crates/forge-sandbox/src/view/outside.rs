@@ -1,7 +1,7 @@
 //! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
 
 use super::git::Index;
-use super::open::patiently;
+use super::open::{LOOK, patiently};
 use super::place::{Meta, Place, bytes_of, remove_tree, write_durably};
 use super::publish::{Publish, unpublish};
 use super::record::Record;
@@ -19,9 +19,13 @@ use forge_types::{ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, Sna
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Longest time of one step of a commit, milliseconds.
 const COMMIT_MS: u64 = 1_800_000;
+
+/// How long what a box was writing when it ended may take to land.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Whether contents are only read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -452,7 +456,13 @@ impl Views for Backends {
             }
             // First what says that there is a view: whatever is left after a crash is nobody's.
             let _ = std::fs::remove_file(place.path().join("meta.json"));
-            let freed = remove_tree(place.path());
+            let begun = Instant::now();
+            let mut freed = remove_tree(place.path());
+            // What a box that has just ended was still writing, its manifest say, may land after it was looked for.
+            while place.path().exists() && begun.elapsed() < SETTLING {
+                std::thread::park_timeout(LOOK);
+                freed += remove_tree(place.path());
+            }
             // The run's own folder goes too if nothing else is in it.
             let _ = place.path().parent().map(std::fs::remove_dir);
             Ok(freed)
