@@ -34,9 +34,9 @@ mod mapped;
 mod owner;
 mod probe;
 mod spec;
-mod sys;
-pub mod trial;
 mod wire;
+
+use forge_sys as sys;
 
 pub use cgroup::prune;
 pub use client::{Answer, Container, Jail, Spare};

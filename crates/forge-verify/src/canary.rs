@@ -2,7 +2,7 @@
 
 use super::inside::files::etc_digest;
 use super::scene::Scene;
-use forge_jail::trial::host::{MessageQueue, PosixQueue, SharedMemory};
+use crate::attempts::host::{MessageQueue, PosixQueue, SharedMemory};
 use forge_types::{Digest, RunId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
 //! What of a machine a verdict depends on.
 
-use forge_jail::trial::landlock_abi;
+use crate::attempts::landlock_abi;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,6 +5,12 @@
 //! left no trace outside; what could not be tried has failed, or is named as not applicable with the reason. The
 //! verdict can be kept per machine ([`Verdict::store`], [`Verdict::load`]).
 
+#[allow(
+    unsafe_code,
+    reason = "attempts are system calls that no safe wrapper offers; each says why it is sound"
+)]
+pub mod attempts;
+
 mod after;
 mod cache;
 mod canary;
@@ -22,8 +28,8 @@ pub use inside::PROBER;
 pub use inside::answer;
 pub use table::{Group, PROBES, Probe};
 
+use crate::attempts::Outcome;
 use canary::Stage;
-use forge_jail::trial::Outcome;
 use forge_ports::Sandbox;
 use forge_ports::sandbox::Error;
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};

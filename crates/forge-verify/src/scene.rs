@@ -1,6 +1,6 @@
 //! What the attempts inside are told about the host: where the canaries are, never what is in them.
 
-use forge_jail::trial::Outcome;
+use crate::attempts::Outcome;
 use forge_types::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

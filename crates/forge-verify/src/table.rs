@@ -2,7 +2,7 @@
 
 use super::inside::{controls as control, files as file, network as net, processes as process};
 use super::scene::Scene;
-use forge_jail::trial::{Attempt, Outcome, attempt};
+use crate::attempts::{Attempt, Outcome, attempt};
 use serde::{Deserialize, Serialize};
 
 /// What a probe is about.

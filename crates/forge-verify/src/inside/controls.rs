@@ -1,8 +1,8 @@
 //! What must work in the box: a box in which nothing works would refuse every attempt.
 
+use crate::attempts::{ChildEnd, Outcome, in_child};
 use crate::scene::{Scene, absent, broke, held};
 use forge_jail::WORKSPACE;
-use forge_jail::trial::{ChildEnd, Outcome, in_child};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

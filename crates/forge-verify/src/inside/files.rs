@@ -1,7 +1,7 @@
 //! Attempts on files.
 
+use crate::attempts::{Attempt, Outcome, attempt};
 use crate::scene::{Scene, absent, broke, held, untested};
-use forge_jail::trial::{Attempt, Outcome, attempt};
 use forge_jail::{HELPER, WORKSPACE};
 use forge_types::Digest;
 use std::fs;

@@ -16,7 +16,7 @@ pub(super) use press::{POSE, POSER_CODE};
 
 use super::scene::{Line, Scene, Task, untested};
 use super::table::{PROBES, Try};
-use forge_jail::trial::{ChildEnd, Outcome, in_child};
+use crate::attempts::{ChildEnd, Outcome, in_child};
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Attempts on the network and on what else leads to other processes of the host.
 
+use crate::attempts::{Attempt, Outcome, attempt};
 use crate::scene::{Scene, absent, broke, held, untested};
-use forge_jail::trial::{Attempt, Outcome, attempt};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,7 @@
 //! Pressing on the box's ceilings. What each does is bounded here as well, for the case that a ceiling is missing.
 
+use crate::attempts::{self, Outcome};
 use crate::scene::{Ceiling, absent, broke, held, untested};
-use forge_jail::trial::{self, Outcome};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(super) fn press(ceiling: Ceiling, limit: u64, token: &str) -> io::Result<()>
         Ceiling::Output => return flood(),
         Ceiling::Spin => spin(),
         Ceiling::IgnoreTerm => {
-            trial::ignore_term();
+            attempts::ignore_term();
             spin()
         }
         Ceiling::Daemon => return daemon(token, Streams::Close),
@@ -41,8 +41,8 @@ pub(super) fn press(ceiling: Ceiling, limit: u64, token: &str) -> io::Result<()>
 
 fn processes(limit: u64) -> Outcome {
     let most = usize::try_from(limit.saturating_mul(BEYOND)).unwrap_or(usize::MAX);
-    let (children, errno) = trial::fork_until_refused(most);
-    trial::end_children(&children);
+    let (children, errno) = attempts::fork_until_refused(most);
+    attempts::end_children(&children);
     match errno {
         Some(errno) if children.len() as u64 <= limit => {
             held(format!("after {}: {}", children.len(), io::Error::from_raw_os_error(errno)))
@@ -60,7 +60,7 @@ fn bomb(limit: u64) -> Outcome {
     {
         return untested(error);
     }
-    trial::multiply()
+    attempts::multiply()
 }
 
 fn descriptors(limit: u64) -> Outcome {
@@ -163,14 +163,14 @@ enum Streams {
 
 /// Leaves a process behind that has left its session and its parents; its name says whose it is.
 fn daemon(token: &str, streams: Streams) -> io::Result<()> {
-    if trial::release()?.is_some() {
+    if attempts::release()?.is_some() {
         return super::print(&held("a daemon was left behind"));
     }
     if streams == Streams::Close {
         let null = fs::File::options().read(true).write(true).open("/dev/null")?;
-        trial::replace_streams(&null.into());
+        attempts::replace_streams(&null.into());
     }
-    trial::ignore_term();
+    attempts::ignore_term();
     // Its command line holds the token already; this keeps it from being only a sleeper.
     for _ in 0..1000 {
         let _ = fs::write(format!("/workspace/forge-daemon-{token}"), "alive");

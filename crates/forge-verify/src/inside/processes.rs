@@ -1,7 +1,7 @@
 //! Attempts on other processes, and the state of the own one.
 
+use crate::attempts::{Attempt, Outcome, attempt};
 use crate::scene::{Scene, absent, broke, held, untested};
-use forge_jail::trial::{Attempt, Outcome, attempt};
 use forge_types::Digest;
 use std::fs;
 

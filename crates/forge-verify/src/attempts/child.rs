@@ -1,6 +1,6 @@
 //! Work in a process of its own, and processes that try the ceilings.
 
-use crate::sys::{self, Fork};
+use forge_sys::{self as sys, Fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};

@@ -61,7 +61,7 @@ pub(super) fn raw_call(number: libc::c_long, arguments: [Arg<'_>; 6]) -> Result<
 /// A call with fewer than six arguments; what is left over is zero.
 macro_rules! call {
     ($number:ident $(, $argument:expr)*) => {
-        $crate::trial::calls::raw_call(libc::$number, $crate::trial::calls::padded([$($crate::trial::calls::Arg::from($argument)),*]))
+        $crate::attempts::calls::raw_call(libc::$number, $crate::attempts::calls::padded([$($crate::attempts::calls::Arg::from($argument)),*]))
     };
 }
 pub(super) use call;
@@ -161,7 +161,7 @@ fn namespaces(what: &Attempt) -> Option<Outcome> {
 /// The child of a clone that should not have worked ends at once.
 fn cloned(result: Result<i64, i32>, name: &str) -> Outcome {
     if result == Ok(0) {
-        crate::sys::exit_now(0);
+        forge_sys::exit_now(0);
     }
     judged(name, result, REFUSALS)
 }

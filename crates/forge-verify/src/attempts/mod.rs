@@ -163,5 +163,5 @@ pub fn attempt(what: &Attempt) -> Outcome {
 /// The version of Landlock this kernel speaks; 0 when it has none.
 #[must_use]
 pub fn landlock_abi() -> u32 {
-    crate::sys::landlock_abi()
+    forge_sys::landlock_abi()
 }

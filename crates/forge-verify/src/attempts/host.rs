@@ -1,6 +1,6 @@
 //! The other side: things of the host that no box may reach, made before attempts and looked at after them.
 
-use crate::sys;
+use forge_sys as sys;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -158,7 +158,7 @@ impl Drop for PosixQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trial::{Attempt, Outcome, attempt};
+    use crate::attempts::{Attempt, Outcome, attempt};
 
     #[test]
     fn without_a_box_the_canaries_are_found_and_gone_with_their_handles() {

@@ -1,5 +1,7 @@
-//! System calls that have no safe wrapper in rustix. Every `unsafe` of the crate stands here, in `init::spawn`
-//! and in `seccomp`.
+//! System calls that have no safe wrapper in rustix: mounts with attributes, Landlock, seccomp, capabilities, forks.
+//!
+//! Each function is safe to call as documented and carries the safety argument of its `unsafe` block. Linux only.
+#![allow(unsafe_code, reason = "wraps system calls without a safe wrapper; each block says why it is sound")]
 
 use std::ffi::CStr;
 use std::io;
@@ -18,7 +20,7 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 /// Takes ownership of a descriptor number that this process was started with.
 ///
 /// Returns an error when nothing is open there.
-pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl(F_GETFD) only looks at the descriptor table; any number is allowed.
     check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
     // SAFETY: the descriptor is open (checked above). Callers use this once per number, at the start of a process
@@ -27,7 +29,7 @@ pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Closes every descriptor from `first` on. Only for the start of a process, before anything owns one of them.
-pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: close_range takes three integers. The caller is the fresh init, where nothing owns descriptors from
     // `first` on, so no owner can be left with a closed number.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
@@ -36,18 +38,18 @@ pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
 
 /// Attributes set on a mount.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attributes<'a> {
+pub struct Attributes<'a> {
     /// `MOUNT_ATTR_*` bits to set.
-    pub(crate) set: u64,
+    pub set: u64,
     /// User namespace whose mapping the mount shows owners through.
-    pub(crate) idmap: Option<BorrowedFd<'a>>,
+    pub idmap: Option<BorrowedFd<'a>>,
     /// Whether mounts below change too.
-    pub(crate) recursive: Recursive,
+    pub recursive: Recursive,
 }
 
 /// Whether an operation covers mounts below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recursive {
+pub enum Recursive {
     /// This mount and all below.
     Yes,
     /// This mount only.
@@ -55,10 +57,10 @@ pub(crate) enum Recursive {
 }
 
 /// Nothing may be written, no setuid, no devices.
-pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 /// `mount_setattr(2)` on the mount that `mount` is the root of.
-pub(crate) fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result<()> {
+pub fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result<()> {
     let mut attr = libc::mount_attr { attr_set: what.set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     if let Some(userns) = what.idmap {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
@@ -80,7 +82,7 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io:
 }
 
 /// A detached copy of the mount at `path` below `dir`.
-pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if path.is_empty() {
         flags |= OpenTreeFlags::AT_EMPTY_PATH;
@@ -92,11 +94,7 @@ pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive)
 }
 
 /// A new detached file system of type `kind` with `options`.
-pub(crate) fn new_mount(
-    kind: &str,
-    options: &[(&str, String)],
-    attributes: MountAttrFlags,
-) -> io::Result<OwnedFd> {
+pub fn new_mount(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         fsconfig_set_string(context.as_fd(), *key, value.as_str())?;
@@ -107,18 +105,15 @@ pub(crate) fn new_mount(
 
 /// A file system that the kernel refused to make, with what it said about it.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub struct Refused {
     /// The error number.
-    pub(crate) error: io::Error,
+    pub error: io::Error,
     /// The kernel's own words; empty when it said nothing.
-    pub(crate) said: String,
+    pub said: String,
 }
 
 /// A new detached overlay. `options` are its options, a value of `None` being a flag.
-pub(crate) fn new_overlay(
-    options: &[(&str, Option<&str>)],
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Refused> {
+pub fn new_overlay(options: &[(&str, Option<&str>)], attributes: MountAttrFlags) -> Result<OwnedFd, Refused> {
     let plain = |errno: rustix::io::Errno| Refused { error: errno.into(), said: String::new() };
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
     // The kernel keeps its messages with the context, one for each read; the first character is their kind.
@@ -147,19 +142,19 @@ pub(crate) fn new_overlay(
 }
 
 /// Attaches a detached mount at `path` below the current folder.
-pub(crate) fn attach(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+pub fn attach(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Attaches a detached mount over the thing that `target` is open on.
-pub(crate) fn attach_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub fn attach_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
 }
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fork {
+pub enum Fork {
     /// The new process.
     Child,
     /// The old one, with the child's process id.
@@ -167,7 +162,7 @@ pub(crate) enum Fork {
 }
 
 /// Forks with extra `CLONE_*` flags that do not share memory. Only for a process with a single thread.
-pub(crate) fn fork(flags: libc::c_int) -> io::Result<Fork> {
+pub fn fork(flags: libc::c_int) -> io::Result<Fork> {
     let flags = libc::c_long::from(flags | libc::SIGCHLD);
     // SAFETY: without CLONE_VM and with a null stack the child gets a copy of this address space and returns here
     // like fork. The caller has a single thread, so no lock can be held by a thread that the child lacks; the
@@ -178,28 +173,28 @@ pub(crate) fn fork(flags: libc::c_int) -> io::Result<Fork> {
 }
 
 /// Ends the process without running anything else.
-pub(crate) fn exit_now(code: i32) -> ! {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// A child that ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reaped {
+pub struct Reaped {
     /// Its process id.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// Its status as of `wait(2)`.
-    pub(crate) status: i32,
+    pub status: i32,
     /// CPU time in user mode, microseconds.
-    pub(crate) user_us: u64,
+    pub user_us: u64,
     /// CPU time in the kernel, microseconds.
-    pub(crate) system_us: u64,
+    pub system_us: u64,
     /// Largest resident size in KiB.
-    pub(crate) max_rss_kib: u64,
+    pub max_rss_kib: u64,
 }
 
 /// Reaps `pid` (-1: any child). `Ok(None)` when there is none that has ended.
-pub(crate) fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
+pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which all zeroes is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -231,7 +226,7 @@ pub(crate) fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
 }
 
 /// Whether this process has children, dead ones that nobody collected included.
-pub(crate) fn has_children() -> bool {
+pub fn has_children() -> bool {
     // SAFETY: siginfo_t is plain data, for which all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live, writable local; WNOWAIT leaves what is found as it is.
@@ -241,7 +236,7 @@ pub(crate) fn has_children() -> bool {
 }
 
 /// Sends a signal; a process or group that is gone is no error.
-pub(crate) fn kill(pid: i32, signal: i32) {
+pub fn kill(pid: i32, signal: i32) {
     // SAFETY: kill takes two integers. Failure means that nobody is left to be signalled, which is what is wanted.
     unsafe {
         libc::kill(pid, signal);
@@ -249,7 +244,7 @@ pub(crate) fn kill(pid: i32, signal: i32) {
 }
 
 /// Blocks `signal` and returns a descriptor that becomes readable when it is pending.
-pub(crate) fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
+pub fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
     // SAFETY: sigset_t is plain data; sigemptyset initialises it before use; both pointers are to live locals.
     let fd = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -264,7 +259,7 @@ pub(crate) fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
 }
 
 /// Switches the one thread of this process to `uid` and `gid` without any supplementary group.
-pub(crate) fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
+pub fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: setgroups with a count of zero reads no memory; the others take integers.
     unsafe {
         check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
@@ -275,14 +270,14 @@ pub(crate) fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// `prctl(2)` with integer arguments.
-pub(crate) fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
+pub fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
     // SAFETY: used for options that take integers only; unused arguments must be zero and are.
     check(unsafe { libc::prctl(option, a, b, 0, 0) }.into())?;
     Ok(())
 }
 
 /// Makes every capability of this process one that a program it starts has as well: inheritable and ambient.
-pub(crate) fn pass_capabilities_on() -> io::Result<()> {
+pub fn pass_capabilities_on() -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -312,7 +307,7 @@ pub(crate) fn pass_capabilities_on() -> io::Result<()> {
 }
 
 /// Gives up every capability in the effective, permitted and inheritable sets.
-pub(crate) fn clear_capabilities() -> io::Result<()> {
+pub fn clear_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -327,14 +322,14 @@ pub(crate) fn clear_capabilities() -> io::Result<()> {
 }
 
 /// Sets the host name.
-pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
+pub fn set_hostname(name: &str) -> io::Result<()> {
     // SAFETY: pointer and length are those of a live string.
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into())?;
     Ok(())
 }
 
 /// Brings the loopback interface of the current network namespace up.
-pub(crate) fn loopback_up() -> io::Result<()> {
+pub fn loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket_with(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,
@@ -354,7 +349,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 }
 
 /// Swaps the root of the mount namespace for the current folder and forgets the old one.
-pub(crate) fn pivot_here() -> io::Result<()> {
+pub fn pivot_here() -> io::Result<()> {
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
@@ -362,12 +357,12 @@ pub(crate) fn pivot_here() -> io::Result<()> {
 }
 
 /// The effective user and group of this process.
-pub(crate) fn effective_ids() -> (u32, u32) {
+pub fn effective_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
 /// The version of Landlock this kernel speaks; 0 when it has none.
-pub(crate) fn landlock_abi() -> u32 {
+pub fn landlock_abi() -> u32 {
     const VERSION: u32 = 1;
     // SAFETY: with the VERSION flag the call takes a null pointer and size 0 and only returns a number.
     let got = unsafe {
@@ -377,7 +372,7 @@ pub(crate) fn landlock_abi() -> u32 {
 }
 
 /// Makes a Landlock ruleset from the kernel's `landlock_ruleset_attr` (fs, net, scoped), cut to what it knows.
-pub(crate) fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Result<OwnedFd> {
+pub fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Result<OwnedFd> {
     let attr = [fs, net, scoped];
     let size = words.min(attr.len()) * size_of::<u64>();
     // SAFETY: `attr` lives across the call and `size` is at most its size.
@@ -388,7 +383,7 @@ pub(crate) fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> 
 }
 
 /// Allows `access` beneath the thing that `parent` is open on.
-pub(crate) fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'_>) -> io::Result<()> {
+pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C, packed)]
     struct PathBeneath {
         allowed_access: u64,
@@ -404,14 +399,14 @@ pub(crate) fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: Borro
 }
 
 /// Puts this thread under the ruleset for good.
-pub(crate) fn landlock_enforce(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+pub fn landlock_enforce(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes a descriptor and zero flags.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
     Ok(())
 }
 
 /// Installs a seccomp program on this thread for good.
-pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
+pub fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut(),
@@ -424,14 +419,14 @@ pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
 }
 
 /// Leaves namespaces of the caller for new ones. Only for a process with a single thread.
-pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
+pub fn unshare(flags: rustix::thread::UnshareFlags) -> io::Result<()> {
     // SAFETY: the flags used are CLONE_NEW* only; descriptors and memory stay shared as they were, so no owner of
     // a descriptor can be surprised.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
 /// Waits for a signal.
-pub(crate) fn pause() {
+pub fn pause() {
     // SAFETY: takes nothing, returns after a signal.
     unsafe {
         libc::pause();
@@ -439,7 +434,7 @@ pub(crate) fn pause() {
 }
 
 /// Puts a signal back to its default; numbers that cannot be changed are left alone.
-pub(crate) fn default_signal(signal: i32) {
+pub fn default_signal(signal: i32) {
     // SAFETY: SIG_DFL installs no handler; invalid numbers only make the call fail.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
@@ -447,13 +442,13 @@ pub(crate) fn default_signal(signal: i32) {
 }
 
 /// Size of a page of memory in bytes.
-pub(crate) fn page_size() -> u64 {
+pub fn page_size() -> u64 {
     // SAFETY: sysconf takes an integer.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// The process that connected a socket, as this process sees it; 0 when it has no number here.
-pub(crate) fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
+pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
     // SAFETY: `peer` is valid for `size` bytes, which is its own size; the kernel writes at most that much.

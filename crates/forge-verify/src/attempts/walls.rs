@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::calls::{Arg, REFUSALS, call, judged, padded, said};
-use crate::sys;
+use forge_sys as sys;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, RawFd};

@@ -1,0 +1,16 @@
+//! Files of repositories, sandboxes and data directories, read on the host as if every byte were hostile.
+//!
+//! A repository, or a process in a sandbox, can put anything where Forge expects a small file: a named pipe, a device,
+//! a symbolic link to elsewhere, a sparse file of terabytes, a file that changes while it is read. [`read`] and
+//! [`read_text`] open without waiting, accept regular files only and read no more than the caller allows;
+//! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
+//!
+//! This crate knows nothing of runs, sandboxes or settings.
+
+mod error;
+mod open;
+mod read;
+
+pub use error::{Error, Found};
+pub use open::{open, open_within};
+pub use read::{read, read_from, read_start, read_text, read_text_within, read_within};

@@ -1,0 +1,59 @@
+//! Opening of regular files, without waiting and without opening anything else.
+
+use crate::error::{Error, Found};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open as open_path, openat2};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+/// A handle on whatever is at a path: nothing is opened by it, so no pipe waits and no device notices.
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// Opens the regular file at `path` for reading. Symbolic links are followed, as the caller named the path.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::NotRegular`] for anything that is not a regular file, and the system's own.
+pub fn open(path: &Path) -> Result<File, Error> {
+    let handle = open_path(path, HANDLE, Mode::empty()).map_err(|errno| Error::system(path, errno))?;
+    regular(path, &handle)
+}
+
+/// Opens the regular file at `relative` below the directory `root` for reading, through no symbolic link: neither the
+/// file nor a directory on the way from `root` may be one, and `..` cannot leave `root`.
+///
+/// `root` itself may be reached through links, as the caller named it.
+///
+/// # Errors
+/// As [`open`]; [`Error::Link`] for a symbolic link or a path that leaves `root`.
+pub fn open_within(root: &Path, relative: &Path) -> Result<File, Error> {
+    let shown = root.join(relative);
+    let fail = |errno| Error::system(&shown, errno);
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, root, directory, Mode::empty()).map_err(fail)?;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // `NO_SYMLINKS` with `O_PATH | O_NOFOLLOW` would give a handle on the link itself; without, the link is refused.
+    let handle = openat2(root.as_fd(), relative, HANDLE, Mode::empty(), beneath).map_err(fail)?;
+    regular(&shown, &handle)
+}
+
+/// Opens what a handle is on, if it is a regular file: the file that was looked at is the one that is opened.
+fn regular(path: &Path, handle: &OwnedFd) -> Result<File, Error> {
+    let stat = fstat(handle).map_err(|errno| Error::system(path, errno))?;
+    let found = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => None,
+        FileType::Directory => Some(Found::Directory),
+        FileType::Fifo => Some(Found::NamedPipe),
+        FileType::Socket => Some(Found::Socket),
+        FileType::CharacterDevice | FileType::BlockDevice => Some(Found::Device),
+        FileType::Symlink => Some(Found::SymbolicLink),
+        FileType::Unknown => Some(Found::Other),
+    };
+    if let Some(found) = found {
+        return Err(Error::NotRegular { path: path.to_owned(), found });
+    }
+    // Not to wait for a lease that another process holds on the file.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let file = open_path(by_handle, flags, Mode::empty()).map_err(|errno| Error::system(path, errno))?;
+    Ok(file.into())
+}

@@ -1,0 +1,71 @@
+//! Reading of whole files up to a limit.
+
+use crate::error::Error;
+use crate::open::{open, open_within};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Reads the regular file at `path`, at most `max_bytes` of it. Symbolic links are followed.
+///
+/// # Errors
+/// As [`open`]; [`Error::TooLarge`] before more than `max_bytes` are in memory.
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    read_from(path, open(path)?, max_bytes)
+}
+
+/// Reads the regular file at `relative` below `root` as [`read`] does, through no symbolic link.
+///
+/// # Errors
+/// As [`open_within`]; [`Error::TooLarge`].
+pub fn read_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    let file = open_within(root, relative)?;
+    read_from(&root.join(relative), file, max_bytes)
+}
+
+/// Reads a UTF-8 file as [`read`] does.
+///
+/// # Errors
+/// As [`read`]; [`Error::NotText`].
+pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Error> {
+    text(path, read(path, max_bytes)?)
+}
+
+/// Reads a UTF-8 file as [`read_within`] does.
+///
+/// # Errors
+/// As [`read_within`]; [`Error::NotText`].
+pub fn read_text_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<String, Error> {
+    text(&root.join(relative), read_within(root, relative, max_bytes)?)
+}
+
+/// Reads the first `max_bytes` of the regular file at `path`; a longer file is cut. Symbolic links are followed.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_start(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    open(path)?.take(max_bytes).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    Ok(bytes)
+}
+
+/// Reads an open file to its end, at most `max_bytes` of it; `path` is named in errors.
+///
+/// # Errors
+/// [`Error::TooLarge`]; the system's own.
+pub fn read_from(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    let too_large = || Error::TooLarge { path: path.to_owned(), limit: max_bytes };
+    let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    if size > max_bytes {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // The file may grow while it is read: the limit counts what is read, not what was said.
+    let more = max_bytes.saturating_add(1);
+    file.take(more).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    if bytes.len() as u64 > max_bytes { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })
+}

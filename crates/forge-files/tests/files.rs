@@ -1,0 +1,132 @@
+//! What may be at a path where a small file is expected, and what the readers make of it.
+#![allow(clippy::unwrap_used, reason = "the helpers of the tests")]
+
+use forge_files::{Error, Found, open, read, read_start, read_text, read_text_within, read_within};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+const LIMIT: u64 = 1000;
+
+fn directory() -> (tempfile::TempDir, PathBuf) {
+    let guard = tempfile::tempdir().unwrap();
+    let path = guard.path().to_owned();
+    (guard, path)
+}
+
+fn pipe(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+}
+
+/// Both readers on the same file.
+fn both(root: &Path, name: &str) -> [Result<Vec<u8>, Error>; 2] {
+    [read(&root.join(name), LIMIT), read_within(root, Path::new(name), LIMIT)]
+}
+
+fn said(result: &Result<Vec<u8>, Error>, root: &Path) -> String {
+    match result {
+        Ok(bytes) => format!("{} bytes", bytes.len()),
+        Err(error) => error.to_string().replace(&root.display().to_string(), "ROOT"),
+    }
+}
+
+#[test]
+fn a_regular_file_is_read_up_to_the_limit() {
+    let (_guard, root) = directory();
+    for (name, bytes, wanted) in [
+        ("empty", 0, "0 bytes"),
+        ("full", 1000, "1000 bytes"),
+        ("longer", 1001, "ROOT/longer is larger than 1000 bytes"),
+    ] {
+        fs::write(root.join(name), vec![b'x'; bytes]).unwrap();
+        for result in both(&root, name) {
+            assert_eq!(said(&result, &root), wanted);
+        }
+    }
+    assert_eq!(read_start(&root.join("longer"), LIMIT).unwrap().len(), 1000);
+    // Nothing of it is on the disk.
+    File::create(root.join("sparse")).unwrap().set_len(20 << 30).unwrap();
+    for result in both(&root, "sparse") {
+        assert_eq!(said(&result, &root), "ROOT/sparse is larger than 1000 bytes");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_being_opened() {
+    let (_guard, root) = directory();
+    pipe(&root.join("pipe"));
+    fs::create_dir(root.join("dir")).unwrap();
+    let _socket = UnixListener::bind(root.join("socket")).unwrap();
+    for (name, found, words) in [
+        ("pipe", Found::NamedPipe, "a named pipe"),
+        ("dir", Found::Directory, "a directory"),
+        ("socket", Found::Socket, "a socket"),
+    ] {
+        for result in both(&root, name) {
+            assert_eq!(said(&result, &root), format!("ROOT/{name} is {words}, not a regular file"));
+            assert!(matches!(result, Err(Error::NotRegular { found: seen, .. }) if seen == found));
+        }
+    }
+    assert!(matches!(
+        read(Path::new("/dev/zero"), LIMIT),
+        Err(Error::NotRegular { found: Found::Device, .. })
+    ));
+    for name in ["absent", "dir/absent", "pipe/below"] {
+        for result in both(&root, name) {
+            assert!(result.as_ref().is_err_and(Error::is_absent), "{name}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_is_followed_only_where_the_caller_named_the_path() {
+    let (_guard, root) = directory();
+    fs::create_dir(root.join("real")).unwrap();
+    fs::write(root.join("real/file"), "text").unwrap();
+    symlink("real", root.join("way")).unwrap();
+    symlink("real/file", root.join("link")).unwrap();
+    symlink("/dev/zero", root.join("zero")).unwrap();
+    symlink("/etc/passwd", root.join("out")).unwrap();
+    symlink("loop", root.join("loop")).unwrap();
+    assert_eq!(read(&root.join("link"), LIMIT).unwrap(), b"text");
+    assert_eq!(read(&root.join("way/file"), LIMIT).unwrap(), b"text");
+    assert!(matches!(read(&root.join("zero"), LIMIT), Err(Error::NotRegular { found: Found::Device, .. })));
+    assert!(matches!(read(&root.join("loop"), LIMIT), Err(Error::Link { .. })));
+    for name in ["way/file", "link", "zero", "out", "loop", "../outside", "real/../../outside"] {
+        let within = read_within(&root, Path::new(name), LIMIT);
+        assert!(matches!(within, Err(Error::Link { .. })), "{name}: {within:?}");
+    }
+    assert!(matches!(read_within(&root, Path::new("/etc/passwd"), LIMIT), Err(Error::Link { .. })));
+    // The directory itself is the caller's word.
+    assert_eq!(read_within(&root.join("way"), Path::new("file"), LIMIT).unwrap(), b"text");
+}
+
+#[test]
+fn text_is_utf8_and_a_refusal_says_why() {
+    let (_guard, root) = directory();
+    fs::write(root.join("text"), "grün").unwrap();
+    fs::write(root.join("bytes"), [0xff, 0xfe]).unwrap();
+    assert_eq!(read_text(&root.join("text"), LIMIT).unwrap(), "grün");
+    assert_eq!(read_text_within(&root, Path::new("text"), LIMIT).unwrap(), "grün");
+    let error = read_text(&root.join("bytes"), LIMIT).unwrap_err();
+    assert_eq!(error.reason(), "bytes that are not UTF-8");
+    fs::write(root.join("closed"), "x").unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    if let Err(error) = open(&root.join("closed")) {
+        assert_eq!(error.reason(), "no permission to read it");
+    }
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_read_ends_at_the_limit() {
+    let (_guard, root) = directory();
+    let path = root.join("growing");
+    fs::write(&path, vec![b'x'; 10]).unwrap();
+    let file = open(&path).unwrap();
+    let grown = forge_files::read_from(&path, file.try_clone().unwrap(), LIMIT).unwrap();
+    assert_eq!(grown.len(), 10);
+    fs::write(&path, vec![b'x'; 5000]).unwrap();
+    assert!(matches!(forge_files::read_from(&path, file, LIMIT), Err(Error::TooLarge { limit: LIMIT, .. })));
+}
