@@ -5,12 +5,16 @@
 //! [`read_text`] open without waiting, accept regular files only and read no more than the caller allows;
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
+//! [`open_or_create`] opens Forge's own lock files with the same care.
+//!
 //! This crate knows nothing of runs, sandboxes or settings.
 
 mod error;
+mod lock;
 mod open;
 mod read;
 
 pub use error::{Error, Found};
+pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_within};
 pub use read::{read, read_from, read_start, read_text, read_text_within, read_within};

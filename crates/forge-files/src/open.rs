@@ -39,21 +39,26 @@ pub fn open_within(root: &Path, relative: &Path) -> Result<File, Error> {
 /// Opens what a handle is on, if it is a regular file: the file that was looked at is the one that is opened.
 fn regular(path: &Path, handle: &OwnedFd) -> Result<File, Error> {
     let stat = fstat(handle).map_err(|errno| Error::system(path, errno))?;
-    let found = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => None,
-        FileType::Directory => Some(Found::Directory),
-        FileType::Fifo => Some(Found::NamedPipe),
-        FileType::Socket => Some(Found::Socket),
-        FileType::CharacterDevice | FileType::BlockDevice => Some(Found::Device),
-        FileType::Symlink => Some(Found::SymbolicLink),
-        FileType::Unknown => Some(Found::Other),
-    };
-    if let Some(found) = found {
-        return Err(Error::NotRegular { path: path.to_owned(), found });
+    if let Some(error) = special(path, FileType::from_raw_mode(stat.st_mode)) {
+        return Err(error);
     }
     // Not to wait for a lease that another process holds on the file.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let file = open_path(by_handle, flags, Mode::empty()).map_err(|errno| Error::system(path, errno))?;
     Ok(file.into())
+}
+
+/// The error for anything that is not a regular file.
+pub(crate) fn special(path: &Path, kind: FileType) -> Option<Error> {
+    let found = match kind {
+        FileType::RegularFile => return None,
+        FileType::Directory => Found::Directory,
+        FileType::Fifo => Found::NamedPipe,
+        FileType::Socket => Found::Socket,
+        FileType::CharacterDevice | FileType::BlockDevice => Found::Device,
+        FileType::Symlink => Found::SymbolicLink,
+        FileType::Unknown => Found::Other,
+    };
+    Some(Error::NotRegular { path: path.to_owned(), found })
 }

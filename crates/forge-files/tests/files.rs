@@ -1,7 +1,7 @@
 //! What may be at a path where a small file is expected, and what the readers make of it.
 #![allow(clippy::unwrap_used, reason = "the helpers of the tests")]
 
-use forge_files::{Error, Found, open, read, read_start, read_text, read_text_within, read_within};
+use forge_files::{Error, Found, open, open_or_create, read, read_start, read_text, read_text_within, read_within};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -129,4 +129,25 @@ fn a_file_that_grows_while_it_is_read_ends_at_the_limit() {
     assert_eq!(grown.len(), 10);
     fs::write(&path, vec![b'x'; 5000]).unwrap();
     assert!(matches!(forge_files::read_from(&path, file, LIMIT), Err(Error::TooLarge { limit: LIMIT, .. })));
+}
+
+#[test]
+fn a_lock_file_is_made_once_and_is_never_anything_else() {
+    let (_guard, root) = directory();
+    let path = root.join("lock");
+    for _ in 0..2 {
+        open_or_create(&path).unwrap().try_lock().unwrap();
+    }
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    pipe(&root.join("pipe"));
+    symlink("lock", root.join("link")).unwrap();
+    fs::create_dir(root.join("dir")).unwrap();
+    assert!(matches!(
+        open_or_create(&root.join("pipe")),
+        Err(Error::NotRegular { found: Found::NamedPipe, .. })
+    ));
+    assert!(matches!(open_or_create(&root.join("link")), Err(Error::Link { .. })));
+    assert!(open_or_create(&root.join("dir")).is_err());
+    forge_files::sync_directory(&root.join("dir")).unwrap();
+    assert!(forge_files::sync_directory(&root.join("pipe")).is_err());
 }
