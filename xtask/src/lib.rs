@@ -9,6 +9,7 @@
 mod census;
 mod docs;
 mod layers;
+mod reads;
 mod rules;
 mod rust;
 mod size;
@@ -16,7 +17,7 @@ mod source;
 mod text;
 mod tree;
 
-pub use rules::{Budgets, Census, CensusKind, CrateRule, Fence, Rules, RulesError};
+pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError};
 pub use tree::{Package, Tree, TreeError};
 
 use std::fmt;
@@ -68,6 +69,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("module-docs", source::module_docs),
     ("unsafe", source::unsafe_code),
     ("sleeps", source::sleeps),
+    ("direct-opens", reads::direct_opens),
     ("crate-table", docs::crate_table),
     ("links", docs::links),
     ("hosts-and-paths", text::forbidden),

@@ -66,6 +66,15 @@ pub struct Census {
     pub count: CensusKind,
 }
 
+/// A source file, or a directory of them, that opens files itself, for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectOpen {
+    /// The beginning of the path in the repository.
+    pub path: String,
+    /// Why it may.
+    pub reason: String,
+}
+
 /// How large things may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
@@ -104,6 +113,10 @@ pub struct Rules {
     pub vendors: Vec<String>,
     /// The only crates whose sources may hold such a name as a string.
     pub vendor_crates: Vec<String>,
+    /// The crate through which files are opened on the host.
+    pub reader: String,
+    /// What opens files itself.
+    pub direct_opens: Vec<DirectOpen>,
 }
 
 impl Rules {
@@ -141,6 +154,11 @@ impl Rules {
             forbidden_texts: pieces(table(root, "text")?)?,
             vendors: strings(table(root, "vendors")?, "names")?,
             vendor_crates: strings(table(root, "vendors")?, "only")?,
+            reader: string(names, "reader")?,
+            direct_opens: tables(root, "direct_open")?
+                .into_iter()
+                .map(direct_open)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -164,6 +182,10 @@ fn fence(entry: &dyn TableLike) -> Result<Fence, RulesError> {
         return Err(RulesError::Key("a fence needs `only` or `never`".to_owned()));
     }
     Ok(Fence { crates: strings(entry, "crates")?, only, never, reason: string(entry, "reason")? })
+}
+
+fn direct_open(entry: &dyn TableLike) -> Result<DirectOpen, RulesError> {
+    Ok(DirectOpen { path: string(entry, "path")?, reason: string(entry, "reason")? })
 }
 
 fn census(entry: &dyn TableLike) -> Result<Census, RulesError> {

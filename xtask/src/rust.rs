@@ -163,6 +163,76 @@ pub(crate) fn calls_in_tests(text: &str, names: &[&str], all_is_test: bool) -> V
     lines
 }
 
+/// A call of a function through a path: `qualifier::name(argument`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) line: usize,
+    /// The last part of the path before the name; empty if there is none.
+    pub(crate) qualifier: String,
+    pub(crate) name: String,
+    /// The first string literal of the arguments, if the arguments begin with one, a reference to one, or a macro
+    /// such as `format!` that does.
+    pub(crate) argument: Option<String>,
+}
+
+/// The calls in the parts of a file that are not only there for tests.
+pub(crate) fn calls_outside_tests(text: &str) -> Vec<Call> {
+    let Ok(file) = syn::parse_file(text) else { return Vec::new() };
+    let Ok(tokens) = text.parse::<TokenStream>() else { return Vec::new() };
+    let mut areas = TestAreas::default();
+    areas.visit_file(&file);
+    let mut calls = Vec::new();
+    each_call(tokens, &mut calls);
+    calls.retain(|call| !areas.0.iter().any(|(start, end)| (*start..=*end).contains(&call.line)));
+    calls
+}
+
+fn each_call(tokens: TokenStream, calls: &mut Vec<Call>) {
+    // The words before the present token, as long as only `::` is between them.
+    let (mut before, mut last, mut colons) = (String::new(), String::new(), 0);
+    let mut line = 0;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) => {
+                before = if colons == 2 { std::mem::take(&mut last) } else { String::new() };
+                last = ident.to_string();
+                line = ident.span().start().line;
+                colons = 0;
+                continue;
+            }
+            TokenTree::Punct(punct) if punct.as_char() == ':' => {
+                colons += 1;
+                continue;
+            }
+            TokenTree::Group(group) => {
+                if group.delimiter() == Delimiter::Parenthesis && !last.is_empty() && colons == 0 {
+                    let (qualifier, name) = (std::mem::take(&mut before), std::mem::take(&mut last));
+                    calls.push(Call { line, qualifier, name, argument: first_literal(group.stream()) });
+                }
+                each_call(group.stream(), calls);
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+        (before, last, colons) = (String::new(), String::new(), 0);
+    }
+}
+
+fn first_literal(tokens: TokenStream) -> Option<String> {
+    for token in tokens {
+        match token {
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                return Some(text.trim_start_matches(['b', 'c']).trim_matches('"').to_owned());
+            }
+            TokenTree::Punct(punct) if matches!(punct.as_char(), '&' | '!') => {}
+            TokenTree::Ident(ident) if ident == "format" => {}
+            TokenTree::Group(group) => return first_literal(group.stream()),
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// Line ranges of modules and functions that only exist in tests.
 #[derive(Default)]
 struct TestAreas(Vec<(usize, usize)>);
@@ -248,6 +318,26 @@ mod tests {
         let text =
             "// unsafe\nfn a() { let s = \"unsafe\"; m!(unsafe {}); }\n#[unsafe(no_mangle)]\nfn b() {}";
         assert_eq!(lines_with_word(text, "unsafe"), [2, 3]);
+    }
+
+    #[test]
+    fn calls_are_found_with_their_path_and_first_literal() {
+        let text = "fn a() { std::fs::read(&path); fs::read(\"/proc/self/stat\"); File::open(format!(\"/sys/{x}\")); b(1) }\n\
+                    #[cfg(test)]\nmod tests { fn c() { fs::read(p); } }\n";
+        let calls: Vec<_> = calls_outside_tests(text)
+            .into_iter()
+            .map(|call| (call.line, format!("{}::{}", call.qualifier, call.name), call.argument))
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        let wanted = [
+            (1, "::a".to_owned(), None),
+            (1, "fs::read".to_owned(), None),
+            (1, "fs::read".to_owned(), some("/proc/self/stat")),
+            (1, "File::open".to_owned(), some("/sys/{x}")),
+            (1, "::b".to_owned(), some("1")),
+            (2, "::cfg".to_owned(), None),
+        ];
+        assert_eq!(calls, wanted);
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn ignore_file(path: &Path) -> Result<Created, InitError> {
         }
         Ok(_) => {}
     }
-    let old = fs::read(path).map_err(failed)?;
+    let old = forge_files::read(path, crate::file::LARGEST).map_err(|error| failed(error.into_io()))?;
     let text = String::from_utf8_lossy(&old);
     let missing: Vec<_> =
         IGNORED.iter().filter(|entry| !text.lines().any(|line| line.trim() == **entry)).collect();

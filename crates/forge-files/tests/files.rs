@@ -1,7 +1,9 @@
 //! What may be at a path where a small file is expected, and what the readers make of it.
 #![allow(clippy::unwrap_used, reason = "the helpers of the tests")]
 
-use forge_files::{Error, Found, open, open_or_create, read, read_start, read_text, read_text_within, read_within};
+use forge_files::{
+    Error, Found, open, open_or_create, read, read_start, read_text, read_text_within, read_within,
+};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -18,6 +18,8 @@ use crate::options::ScriptSource;
 
 /// Characters of one live piece of text.
 const PIECE: usize = 16;
+/// The most bytes of a script.
+const MAX_SCRIPT_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,8 +91,8 @@ impl Script {
             ScriptSource::Text(text) => (text.clone(), "the built-in script".to_owned()),
             ScriptSource::File(path) => {
                 let name = path.display().to_string();
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("can't read the model script {name}: {error}"))?;
+                let text = forge_files::read_text(path, MAX_SCRIPT_BYTES)
+                    .map_err(|error| format!("can't read the model script {name}: {}", error.reason()))?;
                 (text, name)
             }
         };

@@ -6,9 +6,9 @@
 //! moment; looks and claims take turns behind one more lock, so that no claim fails because of a look.
 //! Children that are started meanwhile inherit none of this: std opens files close-on-exec.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use forge_types::RunId;
@@ -54,13 +54,7 @@ impl Locks {
         let _turn = self.turn()?;
         let path = self.path(run);
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)?;
+            let mut file = open(&path)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(Tried::Held(owner_of(&mut file)?)),
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -94,10 +88,10 @@ impl Locks {
     /// Who holds the lock at `path`. Only for whoever has the turn.
     fn look(path: &Path) -> io::Result<Option<String>> {
         // Opened after the turn began, so that it closes (and with it the look's own lock) before the turn ends.
-        let mut file = match File::open(path) {
+        let mut file = match forge_files::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error.into_io()),
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
@@ -116,10 +110,14 @@ impl Locks {
     /// Waits for the turn to try a lock; it lasts as long as the file is open.
     fn turn(&self) -> io::Result<File> {
         let path = self.dir.join("turn");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = open(&path)?;
         file.lock()?;
         Ok(file)
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    forge_files::open_or_create(path).map_err(forge_files::Error::into_io)
 }
 
 impl Drop for Lock {

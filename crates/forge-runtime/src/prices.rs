@@ -22,19 +22,22 @@ pub(crate) fn current(loaded: &Loaded) -> Arc<Catalog> {
     catalog
 }
 
+/// The most bytes of a price table; the built-in one has some dozens of kilobytes.
+const MAX_TABLE_BYTES: u64 = 16 << 20;
+
 fn place(data: &Path) -> PathBuf {
     data.join(FILE)
 }
 
 fn read(path: &Path) -> (Arc<Catalog>, Option<String>) {
     let builtin = || Arc::new(Catalog::builtin().clone());
-    match std::fs::read_to_string(path) {
+    match forge_files::read_text(path, MAX_TABLE_BYTES) {
         Ok(text) => match Catalog::parse(&text) {
             Ok(catalog) => (Arc::new(catalog), None),
             Err(error) => (builtin(), Some(format!("{}: {error}", path.display()))),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (builtin(), None),
-        Err(error) => (builtin(), Some(format!("{}: {error}", path.display()))),
+        Err(error) if error.is_absent() => (builtin(), None),
+        Err(error) => (builtin(), Some(format!("{}: {}", path.display(), error.reason()))),
     }
 }
 
@@ -126,8 +129,9 @@ pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result
         })?
     } else {
         let file = folder.join(from);
-        std::fs::read_to_string(&file).map_err(|error| {
-            invalid(format!("the price table {} can't be read: {error}. Nothing was changed", file.display()))
+        forge_files::read_text(&file, MAX_TABLE_BYTES).map_err(|error| {
+            let why = error.reason();
+            invalid(format!("the price table {} can't be read: {why}. Nothing was changed", file.display()))
         })?
     };
     let new = Catalog::parse(&text)
@@ -147,7 +151,7 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         draft.write_all(text.as_bytes())?;
         draft.as_file().sync_all()?;
         draft.persist(path).map_err(|error| error.error)?;
-        std::fs::File::open(folder)?.sync_all()
+        forge_files::sync_directory(folder)
     })();
     written.map_err(|error| Error::Output { path: path.display().to_string(), why: error.to_string() })
 }

@@ -1,16 +1,24 @@
 //! Which files of a workspace look like credentials. Tools do not see them unless the user reveals them by name.
 
+use forge_ports::sandbox::Error;
 use forge_snapshot::{Base, Kind, RelPath};
+use forge_types::Digest;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// So much of a file is read to tell a key from a certificate.
 const LOOKED_AT: u64 = 256 << 10;
+
+/// Git's own configuration of a repository.
+const GIT_CONFIG: &str = ".git/config";
+/// So much of it is looked at for passwords.
+const MAX_GIT_CONFIG_BYTES: u64 = 4 << 20;
+/// A covered file of more bytes is not told again by its content when it was renamed.
+const MAX_COVERED_BYTES: u64 = 16 << 20;
 
 /// Folders that hold other people's files: test keys of dependencies, build results. Masking there breaks builds and
 /// hides nothing that is the user's.
@@ -79,6 +87,24 @@ pub(crate) fn among(root: &Path, base: &Base, reveal: &[String]) -> Masks {
     scan.folder(&RelPath::default());
     scan.git_config();
     Masks { paths: scan.found.into_iter().collect(), warnings: scan.warnings }
+}
+
+/// Refuses a repository whose git configuration is no file: every git command in the sandbox would wait for a pipe or
+/// read a device for ever.
+pub(crate) fn refuse_special_git_config(root: &Path) -> Result<(), Error> {
+    match forge_files::open(&root.join(GIT_CONFIG)) {
+        Err(error @ forge_files::Error::NotRegular { .. }) => Err(Error::View {
+            why: format!("{error}, so git can't work in this repository; remove it, or restore the file"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The content of a file that is covered, by which it is told when it was renamed; `None` if it is no regular file, can't
+/// be read or is large.
+pub(crate) fn content(root: &Path, path: &Path) -> Option<Digest> {
+    let bytes = forge_files::read_within(root, path, MAX_COVERED_BYTES).ok()?;
+    Some(Digest::of(&bytes))
 }
 
 /// Whether a file of this name can be one with credentials, whatever is in it.
@@ -180,7 +206,15 @@ impl Scan<'_> {
 
     /// Git's own configuration cannot be masked without breaking git: a password in it is the user's to move.
     fn git_config(&mut self) {
-        let Ok(text) = fs::read_to_string(self.root.join(".git/config")) else { return };
+        let text = match forge_files::read(&self.root.join(GIT_CONFIG), MAX_GIT_CONFIG_BYTES) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.is_absent() => return,
+            Err(error) => {
+                let why = error.reason();
+                self.warnings.push(format!("{GIT_CONFIG} was not looked at for passwords: {why}"));
+                return;
+            }
+        };
         let inline = text.lines().any(|line| {
             let line = line.trim().to_lowercase();
             let password = line.split_once("://").and_then(|(_, rest)| rest.split('/').next());
@@ -210,9 +244,8 @@ fn holds(path: &Path, words: &[&str]) -> bool {
     if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
         return false;
     }
-    let mut bytes = Vec::new();
-    match fs::File::open(path).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut bytes)) {
-        Ok(_) => {
+    match forge_files::read_start(path, LOOKED_AT) {
+        Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             words.iter().any(|word| text.contains(word))
         }

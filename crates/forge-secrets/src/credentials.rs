@@ -142,10 +142,10 @@ impl CredentialsFile {
         if let Some(mode) = private::open_to_others(&meta) {
             return Err(LoginError::TooOpen { path: self.path.clone(), mode });
         }
-        let text = match std::fs::read_to_string(&self.path) {
+        let text = match forge_files::read_text(&self.path, LARGEST) {
             Ok(text) => SecretString::from(text),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(self.damaged()),
-            Err(source) => return Err(self.io("read", source)),
+            Err(error @ forge_files::Error::Io { .. }) => return Err(self.io("read", error.into_io())),
+            Err(_) => return Err(self.damaged()),
         };
         let stored: Stored = serde_json::from_str(text.expose_secret()).map_err(|_| self.damaged())?;
         if stored.version != VERSION || stored.access_token.is_empty() {

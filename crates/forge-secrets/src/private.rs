@@ -36,7 +36,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return written;
     }
     // Without this the new name may be lost with the power; not every file system can do it.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    let _ = forge_files::sync_directory(folder);
     Ok(())
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    OpenOptions::new().create(true).truncate(false).write(true).mode(OWNER).open(path)
+    forge_files::open_or_create(path).map_err(forge_files::Error::into_io)
 }
 
 /// The bits of a file's mode that let others in.

@@ -4,8 +4,6 @@ use crate::{Error, format, private};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Secrets by name. Its `Debug` form shows names only.
@@ -118,10 +116,11 @@ impl Store {
         if let Some(mode) = private::open_to_others(&meta) {
             return Err(Error::TooOpen { path: self.path.clone(), mode });
         }
-        let mut bytes = Vec::new();
-        File::open(&self.path)
-            .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-            .map_err(Error::io("read", &self.path))?;
+        let bytes = match forge_files::read(&self.path, LARGEST) {
+            Ok(bytes) => bytes,
+            Err(forge_files::Error::TooLarge { .. }) => return Err(self.foreign("it is far too large")),
+            Err(error) => return Err(Error::io("read", &self.path)(error.into_io())),
+        };
         self.check(&bytes)?;
         Ok(Some(bytes))
     }

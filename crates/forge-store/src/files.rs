@@ -3,7 +3,7 @@
 use crate::fault;
 use forge_ports::journal::{Blob, Error};
 use forge_types::{CommandId, Digest};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Files {
     dir: PathBuf,
 }
+
+/// The most bytes of a payload that are read back: more than any that is written.
+const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
 impl Files {
     pub(crate) fn new(data_dir: &Path) -> Self {
@@ -28,7 +31,7 @@ impl Files {
     /// Writes a payload, unless it is there and whole; returns when it survives a power cut.
     pub(crate) fn write(&self, blob: &Blob) -> Result<(), Error> {
         let path = self.path(blob.digest);
-        if fs::read(&path).is_ok_and(|found| found == blob.bytes) {
+        if forge_files::read(&path, blob.bytes.len() as u64).is_ok_and(|found| found == blob.bytes) {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(&self.dir);
@@ -50,11 +53,11 @@ impl Files {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(draft, path)?;
-        File::open(folder)?.sync_all()?;
+        forge_files::sync_directory(folder)?;
         if new_folder {
-            File::open(&self.dir)?.sync_all()?;
+            forge_files::sync_directory(&self.dir)?;
             if let Some(above) = self.dir.parent() {
-                File::open(above)?.sync_all()?;
+                forge_files::sync_directory(above)?;
             }
         }
         Ok(())
@@ -63,10 +66,10 @@ impl Files {
     /// The content with this hash, not yet checked; `None` if there is no such file.
     pub(crate) fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path(digest);
-        match fs::read(&path) {
+        match forge_files::read(&path, MAX_PAYLOAD_BYTES) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(fault::io(&path, "reading a payload", &error)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(fault::io(&path, "reading a payload", &error.into_io())),
         }
     }
 }

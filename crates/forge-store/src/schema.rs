@@ -8,8 +8,8 @@ use forge_ports::journal::Error;
 use forge_types::CommandId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -176,9 +176,10 @@ fn make(dir: &Path, path: &Path) -> Result<(), Error> {
         migrate(&mut connection, path)?;
         connection.close().map_err(|(_, error)| fault::sqlite(path, &error))?;
         // Nobody else knows the draft: closing this descriptor frees no lock of a connection.
-        let synced = File::open(&draft).and_then(|file| file.sync_all());
+        let synced =
+            forge_files::open(&draft).map_err(forge_files::Error::into_io).and_then(|file| file.sync_all());
         let moved = synced.and_then(|()| fs::rename(&draft, path));
-        let known = moved.and_then(|()| File::open(dir)?.sync_all());
+        let known = moved.and_then(|()| forge_files::sync_directory(dir));
         known.map_err(|error| fault::io(path, "making it", &error))
     })();
     if made.is_err() {
@@ -228,8 +229,7 @@ fn too_new(path: &Path, found: u32) -> Error {
 fn alone(dir: &Path) -> Result<File, Error> {
     let path = dir.join("migrate.lock");
     let fault = |error| fault::io(&path, "locking it", &error);
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fault)?;
+    let file = forge_files::open_or_create(&path).map_err(|error| fault(error.into_io()))?;
     file.lock().map_err(fault)?;
     Ok(file)
 }

@@ -7,6 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+/// The most bytes of a kept verdict: some two hundred probes with a sentence each.
+const MAX_VERDICT_BYTES: u64 = 4 << 20;
+
 impl Verdict {
     /// What a verdict holds for: this machine, this user, this build of Forge, the backend and its version (of a
     /// container engine, say; empty if it has none). A letter of it differs when one of them does.
@@ -22,7 +25,7 @@ impl Verdict {
     /// The verdict that was kept under this key in `folder`, if one was.
     #[must_use]
     pub fn load(folder: &Path, key: &str) -> Option<Self> {
-        serde_json::from_slice(&fs::read(place(folder, key)).ok()?).ok()
+        serde_json::from_slice(&forge_files::read(&place(folder, key), MAX_VERDICT_BYTES).ok()?).ok()
     }
 
     /// Keeps the verdict under a key in `folder`, which is made if need be. Others for the same backend and scope go:
@@ -33,8 +36,8 @@ impl Verdict {
     pub fn store(&self, folder: &Path, key: &str) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)?.flatten() {
-            let other =
-                fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+            let text = forge_files::read(&entry.path(), MAX_VERDICT_BYTES).ok();
+            let other = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
             if other.is_some_and(|o| {
                 (o.backend, o.scope, o.host.uid) == (self.backend.clone(), self.scope, self.host.uid)
             }) {

@@ -28,6 +28,7 @@ may_import = []
 ports = "ports"
 testkit = "kit"
 unsafe_code = ["adapter"]
+reader = "nouns"
 banned = ["utils", "core"]
 
 [[fence]]
@@ -62,6 +63,10 @@ forbidden = [["forbidden", ".example"]]
 [vendors]
 names = ["acme"]
 only = ["adapter"]
+
+[[direct_open]]
+path = "crates/adapter/src"
+reason = "opens by descriptor"
 "#;
 
 const NOUNS: &str = "//! Nouns.\npub enum Kind { A, B }\npub enum Wire { A, B }\n";
@@ -299,6 +304,29 @@ fn sleeping_tests_are_found() {
     one(&[("crates/kit/tests/a.rs", beside)], "crates/kit/tests/a.rs:2: [sleeps]", "condition");
     let live = "//! Sleeps.\nfn a() { pause.sleep(D); }\n";
     assert_eq!(findings(&[("crates/kit/src/lib.rs", live)]), Vec::<String>::new());
+}
+
+#[test]
+fn files_that_are_opened_directly_are_found() {
+    let path = "crates/ports/src/own.rs";
+    for call in [
+        "std::fs::read(&p)",
+        "fs::read_to_string(p)",
+        "File::open(p)",
+        "OpenOptions::new()",
+        "fs::copy(a, b)",
+    ] {
+        let text = format!("//! Opens.\nfn a() {{\n    let x = {call};\n}}\n");
+        one(&[(path, &text)], "crates/ports/src/own.rs:3: [direct-opens]", "use `nouns`");
+        for open in ["crates/adapter/src/own.rs", "crates/nouns/src/own.rs", "crates/kit/src/own.rs"] {
+            assert_eq!(findings(&[(open, &text)]), Vec::<String>::new(), "{open}");
+        }
+    }
+    let fine = "//! Opens.\nfn a() { fs::read(\"/proc/self/stat\"); cache.read(p); fs::write(p, b); }\n\
+                #[cfg(test)]\nmod tests { fn b() { std::fs::read(p); } }\n";
+    assert_eq!(findings(&[(path, fine)]), Vec::<String>::new());
+    let stale = LAYERS.replace("path = \"crates/adapter/src\"", "path = \"crates/adapter/gone\"");
+    one(&[("layers.toml", &stale)], "layers.toml: [direct-opens]", "where no source is");
 }
 
 #[test]

@@ -6,8 +6,6 @@ pub(crate) mod yaml;
 use crate::fault::{Fault, Faults, Origin};
 use crate::schema::Raw;
 use forge_types::Digest;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Larger files are not configuration; reading stops there.
@@ -99,29 +97,19 @@ pub(crate) fn discover(folder: &Path, place: fn(PathBuf) -> Origin) -> Result<Op
 /// When it can't be read, is no regular file, is too large or is not UTF-8.
 pub(crate) fn read(path: &Path, place: fn(PathBuf) -> Origin) -> Result<Content, Faults> {
     let fault = |found: String| Fault::new(place(path.to_owned()), "a readable text file", found).alone();
-    // Looked at before it is opened: opening a FIFO would wait for a writer.
-    let meta = path.metadata().map_err(|error| fault(plain(&error)))?;
-    if !meta.is_file() {
-        return Err(fault(if meta.is_dir() { "a folder".into() } else { "a special file".into() }));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| fault(plain(&error)))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(fault(format!("more than {} KiB", LARGEST / 1024)));
-    }
+    let bytes = forge_files::read(path, LARGEST).map_err(|error| fault(in_words(&error)))?;
     let digest = Digest::of(&bytes);
     let text = String::from_utf8(bytes).map_err(|_| fault("bytes that are not UTF-8".into()))?;
     Ok(Content { path: path.to_owned(), text, digest })
 }
 
-/// The error of a system call without its number.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
-        _ => error.to_string(),
+/// Says what was found in place of a readable file.
+fn in_words(error: &forge_files::Error) -> String {
+    match error {
+        forge_files::Error::NotRegular { found: forge_files::Found::Directory, .. } => "a folder".to_owned(),
+        forge_files::Error::NotRegular { .. } => "a special file".to_owned(),
+        forge_files::Error::TooLarge { limit, .. } => format!("more than {} KiB", limit / 1024),
+        error => error.reason(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of snapshots: of one repository its own snapshot's, of several the digest over all of them in order.
 
-use super::place::{Meta, Place, write_durably};
+use super::place::{MAX_RECORD_BYTES, Meta, Place, write_durably};
 use forge_ports::sandbox::Error;
 use forge_snapshot::Tracker;
 use forge_types::{Digest, SnapshotId};
@@ -31,7 +31,8 @@ pub(crate) fn parts(place: &Place, meta: &Meta, id: Option<SnapshotId>) -> Resul
         return Ok(vec![id]);
     }
     let missing = || Error::View { why: format!("there is no snapshot {id} in this run") };
-    let text = std::fs::read_to_string(place.states().join(id.to_string())).map_err(|_| missing())?;
+    let state = place.states().join(id.to_string());
+    let text = forge_files::read_text(&state, MAX_RECORD_BYTES).map_err(|_| missing())?;
     let all: Vec<(Digest, String)> = serde_json::from_str(&text).map_err(|_| missing())?;
     if all.len() == count { Ok(all.into_iter().map(|(part, _)| part).collect()) } else { Err(missing()) }
 }

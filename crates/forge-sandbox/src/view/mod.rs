@@ -139,6 +139,7 @@ impl View {
         let place = Place::of(&store.views, run);
         let repos = repos(spec)?;
         apart(store, &repos)?;
+        repos.iter().try_for_each(|repo| masks::refuse_special_git_config(&repo.path))?;
         match place.load()? {
             Some(meta) => {
                 same_repos(&meta, &repos)?;
@@ -489,7 +490,7 @@ fn mask(meta: &mut Meta, bases: &[Arc<Base>], reveal: &[String]) {
         meta.warnings.extend(found.warnings);
         meta.masks.extend(found.paths.into_iter().map(|path| Mask {
             repo: index,
-            content: std::fs::read(repo.path.join(&path)).ok().map(|bytes| forge_types::Digest::of(&bytes)),
+            content: masks::content(&repo.path, &path),
             path: path.as_os_str().as_bytes().to_vec(),
         }));
     }

@@ -2,7 +2,7 @@
 
 use super::git::Index;
 use super::open::{LOOK, patiently};
-use super::place::{Meta, Place, bytes_of, remove_tree, write_durably};
+use super::place::{MAX_RECORD_BYTES, Meta, Place, bytes_of, remove_tree, write_durably};
 use super::publish::{Publish, unpublish};
 use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
@@ -528,7 +528,7 @@ impl Begun {
 
     /// From where to where an apply went that was cut off.
     fn found(place: &Place) -> Option<(Option<SnapshotId>, Option<SnapshotId>)> {
-        serde_json::from_slice(&std::fs::read(Self::path(place)).ok()?).ok()
+        serde_json::from_slice(&forge_files::read(&Self::path(place), MAX_RECORD_BYTES).ok()?).ok()
     }
 }
 

@@ -19,6 +19,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// The most bytes of a file in which a view keeps what it is, what was applied, or a state of several repositories.
+pub(crate) const MAX_RECORD_BYTES: u64 = 512 << 20;
+
 /// The version of the layout that this program writes and reads.
 const VERSION: u32 = 1;
 
@@ -167,10 +170,10 @@ impl Place {
     /// What the view is; `None`: there is none yet.
     pub(crate) fn load(&self) -> Result<Option<Meta>, Error> {
         let path = self.0.join("meta.json");
-        let bytes = match fs::read(&path) {
+        let bytes = match forge_files::read(&path, MAX_RECORD_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.failed("reading", &error)),
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(self.failed("reading", &error.into_io())),
         };
         let meta: Meta = serde_json::from_slice(&bytes).map_err(|error| Error::View {
             why: format!("{} is damaged ({error}); the run's steps can't be used any more", path.display()),
@@ -214,7 +217,7 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
         io::Write::write_all(&mut &file, bytes)?;
         file.sync_data()?;
         fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        forge_files::sync_directory(path.parent().unwrap_or(Path::new(".")))
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

@@ -1,13 +1,12 @@
 //! What was applied to the repositories of a run, as far as later applies must know it: what each apply changed, so that
 //! it can be taken back to the byte, and contents of the beginning that were learned on the way.
 
-use super::place::{Place, write_durably};
+use super::place::{MAX_RECORD_BYTES, Place, write_durably};
 use forge_ports::sandbox::Error;
 use forge_snapshot::apply::Applied;
 use forge_snapshot::{Delta, Entry, Node, RelPath};
 use forge_types::{Digest, SnapshotId};
 use serde::{Deserialize, Serialize};
-use std::io;
 
 /// All applies of a run that were not taken back.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -29,9 +28,9 @@ struct Step {
 impl Record {
     /// Reads what is known of a run.
     pub(super) fn load(place: &Place) -> Result<Self, Error> {
-        match std::fs::read(place.applied()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(place.failed("reading", &error)),
+        match forge_files::read(&place.applied(), MAX_RECORD_BYTES) {
+            Err(error) if error.is_absent() => Ok(Self::default()),
+            Err(error) => Err(place.failed("reading", &error.into_io())),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::View {
                 why: format!("{} is damaged: {error}", place.applied().display()),
             }),

@@ -91,7 +91,7 @@ fn show_changes(ui: &Ui, repo: &Path) {
         return;
     }
     for (name, before) in project::FILES {
-        let after = std::fs::read_to_string(repo.join(name)).unwrap_or_default();
+        let after = forge_files::read_text(&repo.join(name), 1 << 20).unwrap_or_default();
         if after == *before {
             continue;
         }

@@ -34,6 +34,8 @@ impl OutputSink for PassOn {
 
 /// Paths that are listed of what a command changed.
 const MOST_PATHS: usize = 20;
+/// The most bytes of a program for `--code`.
+const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 
 /// Runs it and ends with its exit code.
 pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError> {
@@ -110,8 +112,8 @@ async fn once(
     timeout: Option<Duration>,
 ) -> Result<Exit, CliError> {
     let path = session.cwd.join(path);
-    let code = std::fs::read_to_string(&path)
-        .map_err(|error| CliError::file("the program can't be read from", &path, &error))?;
+    let code = forge_files::read_text(&path, MAX_PROGRAM_BYTES)
+        .map_err(|error| CliError::file("the program can't be read from", &path, &error.into_io()))?;
     let language = path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
     let ran = forge.execute_once(loaded, Once { code, language, timeout }).await?;
     let ui = &session.ui;
