@@ -47,7 +47,7 @@ tidy! {
     files_say_what_they_are_for => "module-docs",
     unsafe_code_stays_in_the_jail => "unsafe",
     tests_do_not_sleep => "sleeps",
-        "direct-opens",
+    files_are_opened_by_the_reader => "direct-opens",
     architecture_lists_every_crate => "crate-table",
     links_lead_somewhere => "links",
     no_hosts_and_no_machine_paths => "hosts-and-paths",
