@@ -18,6 +18,7 @@ mod limits;
 mod once;
 mod rig;
 mod run;
+mod special_files;
 mod tree;
 mod undo;
 mod verify;
