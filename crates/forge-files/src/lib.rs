@@ -6,15 +6,24 @@
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
 //! [`open_or_create`] opens Forge's own lock files with the same care.
+//! [`remove_tree`] and [`sweep`] remove what is this user's own and nothing that a hostile tree leads to;
+//! [`PrivateDir`] is where temporary things are kept, so that nobody else can put anything beside them.
 //!
 //! This crate knows nothing of runs, sandboxes or settings.
 
 mod error;
+mod identity;
 mod lock;
 mod open;
+mod private;
 mod read;
+mod remove;
+mod stale;
 
 pub use error::{Error, Found};
 pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_within};
+pub use private::{NotPrivate, PrivateDir};
 pub use read::{read, read_from, read_start, read_text, read_text_within, read_within};
+pub use remove::{bytes_of, remove_own_tree, remove_tree};
+pub use stale::{own_name, stale_entries, sweep};

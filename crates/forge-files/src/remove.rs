@@ -1,0 +1,334 @@
+//! Removal of whole trees, which nothing in the tree can lead out of.
+//!
+//! Everything is named relative to the open directory that it lies in. No symbolic link is followed and no mount
+//! crossed. Depth, the length of paths and modes are no obstacle. Way back up: the descriptors of the nearest
+//! ancestors are kept. Those above are opened again as the parent of what they hold, and only gone on with if they are
+//! the very directories that were left: whoever moves a directory while it is emptied ends the removal.
+
+use crate::identity::Identity;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// Ancestors whose descriptors are kept. A descriptor limit of 64 is enough for the deepest tree.
+const MAX_OPEN_ANCESTORS: usize = 16;
+/// Names of directories of one level that wait for their turn.
+const MAX_WAITING_NAMES: usize = 256;
+/// How the kernel counts the blocks of a file.
+const BLOCK_BYTES: u64 = 512;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = DIRECTORY.union(OFlags::PATH);
+
+/// Whose the top of a tree must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Anybody's: the caller knows that nobody else can put anything there.
+    Any,
+    /// This user's, told by the descriptor.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Count,
+    Remove,
+}
+
+/// Removes what is at `path`, a directory with everything in it. For places that only this user can write to, such
+/// as the data directory: files there that belong to the users of sandboxes go as well. Returns the bytes on the disk
+/// that were freed; what could not be removed stays.
+pub fn remove_tree(path: &Path) -> u64 {
+    remove(path, Owner::Any)
+}
+
+/// Removes what is at `path` as [`remove_tree`] does, if it belongs to this user: for places where others can make
+/// files as well. Returns the bytes on the disk that were freed; of another user's tree nothing is touched.
+pub fn remove_own_tree(path: &Path) -> u64 {
+    remove(path, Owner::Own)
+}
+
+/// Counts the bytes on the disk of a tree, without what is mounted in it.
+#[must_use]
+pub fn bytes_of(path: &Path) -> u64 {
+    let Ok(top) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else { return 0 };
+    Identity::of(top.as_fd()).map_or(0, |identity| Walk::new(top, identity, Action::Count).run())
+}
+
+fn remove(path: &Path, owner: Owner) -> u64 {
+    let Some(name) = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok()) else { return 0 };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Links on the way to the tree are the caller's own.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(parent) = rustix::fs::openat(CWD, parent, flags, Mode::empty()) else { return 0 };
+    remove_at(parent.as_fd(), &name, owner)
+}
+
+/// Removes what has this name in a directory.
+pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &CString, owner: Owner) -> u64 {
+    let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return 0 };
+    if owner == Owner::Own && !is_own(stat.st_uid) {
+        return 0;
+    }
+    if !is_directory(&stat) {
+        let removed = rustix::fs::unlinkat(parent, name, AtFlags::empty()).is_ok();
+        return if removed { freed(&stat) } else { 0 };
+    }
+    // What was looked at by its name may have been replaced since.
+    let wanted = |identity: &Identity| owner == Owner::Any || is_own(identity.uid);
+    let above = Identity::of(parent);
+    let top = above.and_then(|above| enter(parent, name, Action::Remove, &above, wanted));
+    let Some((top, identity)) = top else { return 0 };
+    let bytes = freed(&stat) + Walk::new(top, identity, Action::Remove).run();
+    let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+    bytes
+}
+
+pub(crate) fn is_own(uid: u32) -> bool {
+    uid == rustix::process::geteuid().as_raw()
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Bytes that go with one name: each further name of a file frees, or uses, nothing.
+fn freed(stat: &Stat) -> u64 {
+    let counts = is_directory(stat) || stat.st_nlink == 1;
+    if counts { u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES } else { 0 }
+}
+
+/// Opens a directory below another one, on the same mount. To be emptied, it is opened to its owner before.
+fn enter(
+    parent: BorrowedFd<'_>,
+    name: &CString,
+    action: Action,
+    above: &Identity,
+    wanted: impl Fn(&Identity) -> bool,
+) -> Option<(OwnedFd, Identity)> {
+    let accepted = |identity: &Identity| identity.is_on_mount_of(above) && wanted(identity);
+    match open_below(parent, name, DIRECTORY) {
+        Ok(opened) => {
+            let identity = Identity::of(opened.as_fd()).filter(accepted)?;
+            if action == Action::Remove && identity.mode & 0o700 != 0o700 {
+                let _ = rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o700));
+            }
+            Some((opened, identity))
+        }
+        Err(Errno::ACCESS) if action == Action::Remove => {
+            let handle = open_below(parent, name, HANDLE).ok()?;
+            let identity = Identity::of(handle.as_fd()).filter(accepted)?;
+            let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
+            rustix::fs::chmod(by_handle, Mode::from_raw_mode(0o700)).ok()?;
+            Some((rustix::fs::openat(&handle, c".", DIRECTORY, Mode::empty()).ok()?, identity))
+        }
+        Err(_) => None,
+    }
+}
+
+fn open_below(parent: BorrowedFd<'_>, name: &CString, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let stay = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), stay) {
+        // Without the call, or behind a filter that does not know it, the identity alone tells of a mount.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(parent, name, flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+/// A directory on the way down.
+struct Level {
+    /// Its name in the level above.
+    name: CString,
+    identity: Identity,
+    /// `None`: dropped, to be opened again on the way back.
+    opened: Option<OwnedFd>,
+    entries: Option<Dir>,
+    /// Entries that were read of it.
+    read: usize,
+    waiting: Vec<CString>,
+    /// Whether all entries were read.
+    done: bool,
+    /// Whether its entries were read from the beginning before.
+    begun: bool,
+    /// Whether anything was removed since then.
+    progress: bool,
+    /// Whether it was found not to be empty in the end.
+    again: bool,
+}
+
+impl Level {
+    const fn new(name: CString, opened: OwnedFd, identity: Identity) -> Self {
+        Self {
+            name,
+            identity,
+            opened: Some(opened),
+            entries: None,
+            read: 0,
+            waiting: Vec::new(),
+            done: false,
+            begun: false,
+            progress: false,
+            again: false,
+        }
+    }
+
+    /// Reads on until enough directories wait. Everything else is counted or removed on the way.
+    fn read_on(&mut self, action: Action, sum: &mut u64) {
+        if self.entries.is_none() {
+            self.begin(action);
+        }
+        let (Some(opened), Some(entries)) = (&self.opened, &mut self.entries) else {
+            self.done = true;
+            return;
+        };
+        while self.waiting.len() < MAX_WAITING_NAMES {
+            let Some(Ok(entry)) = entries.read() else {
+                self.done = true;
+                break;
+            };
+            self.read += 1;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(opened, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            *sum += freed(&stat);
+            if is_directory(&stat) {
+                self.waiting.push(name.to_owned());
+            } else if action == Action::Remove {
+                self.progress |= rustix::fs::unlinkat(opened, name, AtFlags::empty()).is_ok();
+            }
+        }
+    }
+
+    /// Begins to read, for the second time where the descriptor was dropped meanwhile.
+    fn begin(&mut self, action: Action) {
+        // What is there after a whole round in which nothing went will not go in the next one.
+        if action == Action::Remove && self.begun && !self.progress {
+            return;
+        }
+        self.entries = self.opened.as_ref().and_then(|opened| Dir::read_from(opened).ok());
+        if action == Action::Count {
+            // What was removed is not read again, but this was.
+            for _ in 0..self.read {
+                let _ = self.entries.as_mut().and_then(Dir::read);
+            }
+        }
+        (self.begun, self.progress) = (true, false);
+    }
+
+    /// Begins once more, if something went in which others may have hidden behind; whether there is a point in it.
+    fn begin_again(&mut self) -> bool {
+        let again = self.progress && !self.again;
+        if again {
+            (self.entries, self.done, self.again) = (None, false, true);
+        }
+        again
+    }
+}
+
+/// A walk over a tree, down and up by descriptors.
+struct Walk {
+    levels: Vec<Level>,
+    action: Action,
+    sum: u64,
+}
+
+impl Walk {
+    fn new(top: OwnedFd, identity: Identity, action: Action) -> Self {
+        Self { levels: vec![Level::new(CString::default(), top, identity)], action, sum: 0 }
+    }
+
+    fn run(mut self) -> u64 {
+        while let Some(level) = self.levels.last_mut() {
+            if let Some(name) = level.waiting.pop() {
+                let (action, above) = (self.action, level.identity);
+                let opened = level.opened.as_ref();
+                let below = opened.and_then(|opened| enter(opened.as_fd(), &name, action, &above, |_| true));
+                if let Some((opened, identity)) = below {
+                    self.go_down(name, opened, identity);
+                }
+            } else if !level.done {
+                level.read_on(self.action, &mut self.sum);
+            } else if !self.go_up() {
+                break;
+            }
+        }
+        self.sum
+    }
+
+    fn go_down(&mut self, name: CString, opened: OwnedFd, identity: Identity) {
+        self.levels.push(Level::new(name, opened, identity));
+        if let Some(far) = self.levels.len().checked_sub(MAX_OPEN_ANCESTORS + 1) {
+            let far = &mut self.levels[far];
+            (far.opened, far.entries) = (None, None);
+        }
+    }
+
+    /// Leaves the lowest directory, which is done; `false`: the walk is over.
+    fn go_up(&mut self) -> bool {
+        let Some(mut left) = self.levels.pop() else { return false };
+        let Some(above) = self.levels.last_mut() else { return false };
+        if above.opened.is_none() {
+            let Some(opened) = &left.opened else { return false };
+            let parent = rustix::fs::openat(opened, c"..", DIRECTORY, Mode::empty()).ok();
+            // Any other directory than the one that was left is somebody else's.
+            above.opened = parent.filter(|parent| {
+                Identity::of(parent.as_fd()).is_some_and(|found| found.is_same_as(&above.identity))
+            });
+        }
+        let Some(opened) = &above.opened else { return false };
+        if self.action == Action::Remove {
+            match rustix::fs::unlinkat(opened, &left.name, AtFlags::REMOVEDIR) {
+                Ok(()) => above.progress = true,
+                // Something came while it was emptied, or was not read again.
+                Err(Errno::NOTEMPTY | Errno::EXIST) if left.begin_again() => self.levels.push(left),
+                Err(_) => {}
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// The walk stands deep in the tree when a directory on its way is moved beside what it must not touch.
+    #[test]
+    fn a_directory_that_is_moved_while_it_is_emptied_leads_nowhere() {
+        for depth in [3, 2 * MAX_OPEN_ANCESTORS] {
+            let root = tempfile::tempdir().unwrap();
+            let (top, outside) = (root.path().join("top"), root.path().join("outside"));
+            let way: std::path::PathBuf = std::iter::repeat_n("way", depth).collect();
+            fs::create_dir_all(top.join(&way)).unwrap();
+            // What is still to be done on each level has the name of something outside.
+            for level in way.ancestors() {
+                fs::create_dir(top.join(level).join("home")).unwrap();
+            }
+            fs::create_dir_all(outside.join("home/precious")).unwrap();
+            let opened = rustix::fs::openat(CWD, &top, DIRECTORY, Mode::empty()).unwrap();
+            let identity = Identity::of(opened.as_fd()).unwrap();
+            let mut walk = Walk::new(opened, identity, Action::Remove);
+            for _ in 0..depth {
+                let level = walk.levels.last_mut().unwrap();
+                level.read_on(Action::Remove, &mut walk.sum);
+                level.waiting.retain(|name| name.as_c_str() != c"way");
+                let opened = level.opened.as_ref().unwrap().as_fd();
+                let (opened, identity) =
+                    enter(opened, &c"way".into(), Action::Remove, &level.identity, |_| true).unwrap();
+                walk.go_down(c"way".into(), opened, identity);
+            }
+            fs::rename(top.join("way/way"), outside.join("way")).unwrap();
+            walk.run();
+            assert!(outside.join("home/precious").is_dir(), "depth {depth}");
+            // What is really in the tree went as far as it could be told.
+            assert!(!outside.join(&way.strip_prefix("way/way").unwrap()).join("home").exists());
+        }
+    }
+}

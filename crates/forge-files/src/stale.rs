@@ -1,0 +1,132 @@
+//! Files and directories that belong to one process and would outlive it if it were killed: their names say whose they
+//! are, so that they can be told from those of a process that lives.
+//!
+//! A name is no proof: whoever may make files in a directory may name them so. Stale things are looked for in
+//! directories of this user only, and are removed only if they belong to this user.
+
+use crate::remove::{Owner, is_own, remove_at};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How all such names begin; then the kind, the process's id, when it began, its process namespace, a number, and
+/// something that nobody else can know in advance.
+const PREFIX: &str = "forge-";
+/// The caller may name a directory by a link: what counts is whose the directory is.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Makes a name of this kind for something of this process; no two are the same, and nobody can take one before it is
+/// made. `kind` is one word.
+#[must_use]
+pub fn own_name(kind: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let pid = std::process::id();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let random = RandomState::new().build_hasher().finish();
+    format!("{PREFIX}{kind}-{pid}-{}-{}-{number}-{random:x}", start_time(pid).unwrap_or(0), namespace())
+}
+
+/// Finds what is named like [`own_name`] of one of these kinds in `directory`, whose process is gone, and which
+/// belongs to this user; nothing where others could have moved it there. In a directory in which others can make files,
+/// it is to be removed by [`crate::remove_own_tree`].
+#[must_use]
+pub fn stale_entries(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
+    // In a sticky directory each file can be moved by its owner alone, and by that of the directory.
+    let keeps = |stat: &Stat| {
+        (is_own(stat.st_uid) || stat.st_uid == 0) && (stat.st_mode & 0o022 == 0 || stat.st_mode & 0o1000 != 0)
+    };
+    let Some(opened) = open(directory, keeps) else { return Vec::new() };
+    names(&opened, kinds).iter().map(|name| directory.join(as_os(name))).collect()
+}
+
+/// Removes what is stale in `directory`, if that belongs to this user and nobody else can write to it. Gives what was
+/// removed.
+pub fn sweep(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
+    let private = |stat: &Stat| is_own(stat.st_uid) && stat.st_mode & 0o022 == 0;
+    let Some(opened) = open(directory, private) else { return Vec::new() };
+    let mut removed = Vec::new();
+    for name in names(&opened, kinds) {
+        remove_at(opened.as_fd(), &name, Owner::Own);
+        if rustix::fs::statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            removed.push(directory.join(as_os(&name)));
+        }
+    }
+    removed
+}
+
+fn open(directory: &Path, wanted: impl Fn(&Stat) -> bool) -> Option<OwnedFd> {
+    let opened = rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty()).ok()?;
+    rustix::fs::fstat(&opened).is_ok_and(|stat| wanted(&stat)).then_some(opened)
+}
+
+/// The names of what is stale in an open directory and belongs to this user.
+fn names(directory: &OwnedFd, kinds: &[&str]) -> Vec<CString> {
+    let mut found = Vec::new();
+    let Ok(mut entries) = Dir::read_from(directory) else { return found };
+    while let Some(Ok(entry)) = entries.read() {
+        let name = entry.file_name();
+        let stale = name.to_str().is_ok_and(|name| kinds.iter().any(|kind| is_stale(name, kind)));
+        let own = || {
+            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| is_own(stat.st_uid))
+        };
+        if stale && own() {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+fn as_os(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+fn is_stale(name: &str, kind: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).and_then(|name| name.strip_prefix(kind)?.strip_prefix('-'));
+    let mut parts = rest.unwrap_or_default().split(['-', '.']);
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (Some(pid), Some(started), Some(home)) = (number(), number(), number()) else { return false };
+    // A process of another namespace cannot be looked for from here.
+    home == namespace() && u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(started))
+}
+
+/// The set of processes in which an id means something.
+fn namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+/// When a process started, in clock ticks since boot: with its id it names a process for good.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_named_is_stale() {
+        let (one, other) = (own_name("box"), own_name("box"));
+        assert_ne!(one, other);
+        assert!(!is_stale(&one, "box") && !is_stale(&format!("{one}.pem"), "box"));
+        let dead = format!("forge-box-4194304-12-{}-0", namespace());
+        assert!(is_stale(&dead, "box") && is_stale(&format!("{dead}.pem"), "box"));
+        let elsewhere = "forge-box-4194304-12-1-0";
+        for name in [elsewhere, "forge-box-12", "forge-box-a-b-c", "forge-boxes-0", "box", &dead[6..]] {
+            assert!(!is_stale(name, "box"), "{name}");
+        }
+        assert!(!is_stale(&dead, "other"));
+        let directory = tempfile::tempdir().unwrap();
+        for name in [&one, &dead] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(stale_entries(directory.path(), &["other", "box"]), [directory.path().join(&dead)]);
+    }
+}
