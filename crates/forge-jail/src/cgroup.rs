@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::layers::{Layer, LayerReport};
@@ -305,7 +305,9 @@ fn prune_below(folder: &Path, depth: usize, removed: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
         let path = entry.path();
-        let dead = entry.file_name().to_str().is_some_and(owner_is_dead);
+        // Whoever may make groups may name them so.
+        let own = || entry.metadata().is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw());
+        let dead = entry.file_name().to_str().is_some_and(owner_is_dead) && own();
         // The kernel refuses to remove a group that holds a process, so nothing alive is ever harmed.
         if dead && fs::remove_dir(&path).is_ok() {
             removed.push(path);

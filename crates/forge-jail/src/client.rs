@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::cgroup::{Group, Made};
 use crate::error::Error;
-use crate::init::{About, Boot, INIT_ARGV0, Order};
+use crate::init::{About, Boot, INIT_ARGV0, Order, Reserved};
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::probe;
@@ -55,6 +55,8 @@ pub struct Jail {
     reader: Option<JoinHandle<()>>,
     overlay: Option<OverlayAttributes>,
     listener: Mutex<Option<OwnedFd>>,
+    /// Keeps the user id of a box of root's taken, until nothing of the box is left.
+    _user: Option<Reserved>,
 }
 
 /// What the init said when the box stood.
@@ -350,8 +352,17 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 }
 
 #[allow(clippy::disallowed_methods, reason = "the init of a box is started here and nowhere else")]
-fn start_init(spec: &JailSpec, helper: Option<Helper>, exe: &Path, control: OwnedFd) -> Result<Child, Error> {
-    let boot = serde_json::to_vec(&Boot { spec: spec.clone(), helper })
+fn start_init(
+    spec: &JailSpec,
+    helper: Option<Helper>,
+    exe: &Path,
+    control: OwnedFd,
+    user: Option<&Reserved>,
+) -> Result<Child, Error> {
+    let name =
+        user.map(Reserved::name).transpose().map_err(|e| talk("handing the user id over", e))?.flatten();
+    let (user, named) = (user.map(Reserved::id), name.is_some());
+    let boot = serde_json::to_vec(&Boot { spec: spec.clone(), user, named, helper })
         .map_err(|e| talk("describing the box", io::Error::other(e)))?;
     let memory = wire::memory_file(&boot).map_err(|e| talk("describing the box", e))?;
     let mut command = Command::new(exe);
@@ -363,7 +374,7 @@ fn start_init(spec: &JailSpec, helper: Option<Helper>, exe: &Path, control: Owne
         .current_dir("/")
         .stdin(Stdio::from(control))
         .stdout(Stdio::from(memory))
-        .stderr(Stdio::null())
+        .stderr(name.map_or_else(Stdio::null, Stdio::from))
         .spawn()
         .map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })
 }

@@ -5,23 +5,19 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 
 use crate::error::Error;
-use crate::init::{FIRST_UID, UIDS, c_path, id_mapping, take_id};
+use crate::init::{FIRST_UID, Reserved, UIDS, c_path, id_mapping};
 use crate::probe;
 use crate::sys::{self, Attributes, Recursive};
 
 /// A user and group id that no living box of this machine uses, for as long as this lives.
 #[derive(Debug)]
-pub struct RunUser {
-    id: u32,
-    _taken: UnixDatagram,
-}
+pub struct RunUser(Reserved);
 
 impl RunUser {
     /// Takes an id; the same one again for a folder that an earlier box of the run left, if it is free.
@@ -29,8 +25,7 @@ impl RunUser {
     /// # Errors
     /// When none is free.
     pub fn take(kept: Option<u32>) -> io::Result<Self> {
-        let (id, taken) = take_id(kept)?;
-        Ok(Self { id, _taken: taken })
+        Reserved::take(kept).map(Self)
     }
 
     /// Whether an id is one of those that boxes of root get.
@@ -42,7 +37,7 @@ impl RunUser {
     /// The id, of the user and of the group.
     #[must_use]
     pub const fn id(&self) -> u32 {
-        self.id
+        self.0.id()
     }
 }
 
@@ -70,7 +65,7 @@ impl Mapped {
         };
         let mount = || -> io::Result<()> {
             let owner = fs::metadata(source)?;
-            let mapping = id_mapping((owner.uid(), user.id), (owner.gid(), user.id))?;
+            let mapping = id_mapping((owner.uid(), user.id()), (owner.gid(), user.id()))?;
             let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::No)?;
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
             let attributes = Attributes { set, idmap: Some(mapping.as_fd()), recursive: Recursive::No };

@@ -464,3 +464,20 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
     check(got.into())?;
     Ok(peer.pid)
 }
+
+/// Locks one byte of an open file for this opening of it: whoever holds the descriptor or a copy of it holds the lock,
+/// a forked child included, and the kernel frees it with the last of them. `false`: another opening has it.
+pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
+    let narrow = |value: libc::c_int| i16::try_from(value).map_err(io::Error::other);
+    // SAFETY: flock is plain integers, for which all zeroes is a value; its process id must be zero and is.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_whence) = (narrow(libc::F_WRLCK)?, narrow(libc::SEEK_SET)?);
+    (lock.l_start, lock.l_len) = (libc::off_t::from(at), 1);
+    // SAFETY: the call reads a flock, which lives across it, and changes nothing of this process's memory.
+    let done = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }.into());
+    match done {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

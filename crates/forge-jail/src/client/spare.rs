@@ -12,7 +12,7 @@ use super::{Init, Jail, Shared, follow, start_init, started, talk, thread};
 use crate::cgroup::{self, Made};
 use crate::error::Error;
 use crate::image;
-use crate::init::{Ahead, owner_is_box};
+use crate::init::{Ahead, Reserved, owner_is_box, run_user};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Show};
 use crate::sys;
@@ -34,6 +34,7 @@ struct Begun {
     control: OwnedFd,
     init: Init,
     made: Made,
+    user: Option<Reserved>,
 }
 
 impl Spare {
@@ -58,7 +59,9 @@ impl Spare {
         let (control, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| talk("making the control socket", e))?;
-        let mut first = start_init(ground, helper, exe, theirs)?;
+        let step = || "taking an unused user id".to_owned();
+        let user = run_user(ground).map_err(|source| Error::Build { step: step(), source })?;
+        let mut first = start_init(ground, helper, exe, theirs, user.as_ref())?;
         // Beside the work of the init.
         let mut made = cgroup::create(&ground.label, &ground.limits, &ground.without);
         let init = started(&control, &mut first, exe)?;
@@ -69,7 +72,7 @@ impl Spare {
             ground: ground.clone(),
             owners,
             exe: exe.to_owned(),
-            begun: Some(Begun { control, init, made }),
+            begun: Some(Begun { control, init, made, user }),
         })
     }
 
@@ -100,7 +103,7 @@ impl Spare {
         if let Some(fault) = spec.fault() {
             return Err(Error::Spec(fault));
         }
-        let Some(Begun { control, init, made }) = self.begun.take() else {
+        let Some(Begun { control, init, made, user }) = self.begun.take() else {
             return Err(Error::Died("it was finished before".to_owned()));
         };
         let shared = Arc::new(Shared { control, next: AtomicU64::new(1), state: Mutex::default() });
@@ -133,6 +136,7 @@ impl Spare {
             reader: Some(reader),
             overlay: stands.overlay,
             listener: Mutex::new(stands.listener),
+            _user: user,
         })
     }
 }

@@ -4,23 +4,18 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
+use super::reserve::{FIRST_UID, Named, Reserved, UIDS};
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{JailSpec, Show};
 use crate::sys::{self, Fork};
 use crate::wire::OverlayAttributes;
 
-/// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
-pub(crate) const FIRST_UID: u32 = 0x7000_0000;
-/// How many such ids there are.
-pub(crate) const UIDS: u32 = 0x0040_0000;
 /// The id that root's boxes see as their own.
 const INSIDE: u32 = 1000;
 
@@ -32,15 +27,13 @@ type Mapping = ((u32, u32), OwnedFd);
 pub(crate) enum Ids {
     /// Started by root: an unused id outside, 1000 inside.
     Root {
-        /// The unused user and group id.
-        id: u32,
+        /// The unused id, which stays taken while the box lives.
+        user: Named,
         /// For each owner of something the box may write, a user namespace whose mapping shows the owner's files as
         /// the unused id's.
         mappings: Vec<Mapping>,
         /// The host's /proc, for writing the mapping after the box has its own.
         proc: OwnedFd,
-        /// Keeps the id taken while the box lives.
-        _taken: UnixDatagram,
     },
     /// Started by an ordinary user: the own id outside and inside.
     User {
@@ -51,11 +44,24 @@ pub(crate) enum Ids {
     },
 }
 
-/// Decides the ids. For an ordinary user this enters the user namespace.
-pub(super) fn prepare(spec: &JailSpec) -> Result<Ids, Fault> {
+/// Takes an unused id for a box of these folders, if it will be one of root's; `None` for boxes of ordinary users.
+pub(crate) fn run_user(spec: &JailSpec) -> io::Result<Option<Reserved>> {
+    if !becomes_another(&std::fs::read_to_string("/proc/self/uid_map")?) {
+        return Ok(None);
+    }
+    Reserved::take(kept_id(spec)).map(Some)
+}
+
+/// Whether this is a root that can become other users.
+fn becomes_another(map: &str) -> bool {
+    sys::effective_ids().0 == 0 && maps(map, FIRST_UID)
+}
+
+/// Decides the ids. For an ordinary user this enters the user namespace; root was given a `user` to become.
+pub(super) fn prepare(spec: &JailSpec, user: Option<Named>) -> Result<Ids, Fault> {
     let (uid, gid) = sys::effective_ids();
     let map = std::fs::read_to_string("/proc/self/uid_map").step("reading /proc/self/uid_map")?;
-    if uid != 0 || !maps(&map, FIRST_UID) {
+    if !becomes_another(&map) {
         if uid == 0 && outside(&map, 0) == Some(0) {
             // User 0 of the host with a mapping that holds no free id: there is nobody else to become.
             let error = io::Error::from_raw_os_error(libc::EPERM);
@@ -66,11 +72,12 @@ pub(super) fn prepare(spec: &JailSpec) -> Result<Ids, Fault> {
             .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
         return Ok(Ids::User { uid, gid });
     }
-    let (id, taken) = take_id(kept_id(spec)).step("taking an unused user id")?;
-    let mappings = mappings(spec, id)?;
+    let missing = || io::Error::from_raw_os_error(libc::EINVAL);
+    let user = user.ok_or_else(missing).step("being told an unused user id")?;
+    let mappings = mappings(spec, user.id)?;
     let proc = rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step("opening /proc")?;
-    Ok(Ids::Root { id, mappings, proc, _taken: taken })
+    Ok(Ids::Root { user, mappings, proc })
 }
 
 /// The id that owns what an earlier box of the same run left, so that nothing has to change its owner.
@@ -138,7 +145,7 @@ impl Ids {
     /// User and group that own what the box may write, as the mounts are told.
     pub(super) fn owner(&self) -> (u32, u32) {
         match self {
-            Self::Root { id, .. } => (*id, *id),
+            Self::Root { user, .. } => (user.id, user.id),
             Self::User { uid, gid } => (*uid, *gid),
         }
     }
@@ -156,7 +163,8 @@ impl Ids {
         const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
         let how = match self {
             Self::User { uid, .. } => format!("as user {uid}"),
-            Self::Root { id, proc, _taken: taken, .. } => {
+            Self::Root { proc, user, .. } => {
+                let id = user.id;
                 // Without this the change of user would take the capabilities that some kernels ask for below.
                 sys::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0).step("keeping capabilities")?;
                 sys::become_ids(id, id).step("becoming the unused user id")?;
@@ -167,7 +175,7 @@ impl Ids {
                     .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
                 layers.push(LayerReport::enforced(Layer::IdMappedMount, ""));
                 // The box's init holds the id until it ends.
-                std::mem::forget(taken);
+                std::mem::forget(user);
                 format!("as unused id {id}")
             }
         };
@@ -179,22 +187,6 @@ impl Ids {
 /// Leaves namespaces of the caller for new ones. This process has one thread.
 pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     sys::unshare(flags)
-}
-
-/// Finds an id that no living box of this machine uses: a name in the abstract socket namespace is held by one
-/// process at a time and freed by the kernel when its holder dies.
-pub(crate) fn take_id(kept: Option<u32>) -> io::Result<(u32, UnixDatagram)> {
-    let start = std::process::id();
-    let others = (0..256).map(|attempt| FIRST_UID + (start.wrapping_add(attempt * 7919)) % UIDS);
-    for id in kept.into_iter().chain(others) {
-        let address = SocketAddr::from_abstract_name(format!("forge-jail-uid-{id}"))?;
-        match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => return Ok((id, socket)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
 }
 
 /// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to

@@ -1,8 +1,8 @@
 //! The resident init of a box: process 1 inside, the same binary started again under another `argv[0]`.
 //!
 //! It starts with the control socket as descriptor 0 and the description of the box in a memory file as
-//! descriptor 1. In order, each step with its why:
-//! 1. as root, take an unused user id and make the mapping that shows the workspace under it; as an ordinary
+//! descriptor 1; started by root, with the name of its user id as descriptor 2. In order, each step with its why:
+//! 1. as root, make the mapping that shows the workspace under the unused user id that it was told; as an ordinary
 //!    user, enter a user namespace, which gives the rights for the steps below and nothing else;
 //! 2. new namespaces, then a fork: only a child enters the new pid namespace. It becomes a child of the caller
 //!    (`CLONE_PARENT`), so that nothing of the first process stays behind;
@@ -23,6 +23,7 @@ mod harden;
 mod identity;
 mod mounts;
 mod network;
+mod reserve;
 mod rootfs;
 mod roots;
 mod serve;
@@ -31,8 +32,9 @@ mod watch;
 pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
 pub(crate) use contained::{Guest, own_namespaces};
 pub use files::{Files, TEMP_PREFIX};
-pub(crate) use identity::{FIRST_UID, UIDS, mapping as id_mapping, owner_is_box, take_id};
+pub(crate) use identity::{mapping as id_mapping, owner_is_box, run_user};
 pub(crate) use mounts::c_path;
+pub(crate) use reserve::{FIRST_UID, Reserved, UIDS};
 pub(crate) use serve::Order;
 
 use std::fs::File;
@@ -43,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 use self::identity::Ids;
 use self::network::Handover;
+use self::reserve::Named;
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Network, Weakness};
@@ -57,6 +60,10 @@ pub const INIT_ARGV0: &str = "forge-jail-init";
 pub(crate) struct Boot {
     /// The description of the box.
     pub(crate) spec: JailSpec,
+    /// The user id that it runs as, started by root; its name is descriptor 2, if `named`.
+    pub(crate) user: Option<u32>,
+    /// Whether there is a name.
+    pub(crate) named: bool,
     /// How the own binary runs inside, where its libraries are not.
     pub(crate) helper: Option<Helper>,
 }
@@ -168,6 +175,9 @@ fn start(weakening: Weakening) -> io::Result<()> {
         let memory = File::from(sys::adopt(1)?);
         serde_json::from_slice(&wire::read_memory(memory)?).map_err(io::Error::other)?
     };
+    let name = boot.named.then(|| sys::adopt(2)).transpose()?;
+    let name = name.map(|name| rustix::io::fcntl_dupfd_cloexec(&name, 10)).transpose()?;
+    let user = boot.user.map(|id| Named { id, _name: name });
     // Commands get their own 0, 1 and 2; the init keeps /dev/null there so that nothing else ever lands on them.
     let moved = rustix::io::fcntl_dupfd_cloexec(&control, 10)?;
     drop(control);
@@ -178,7 +188,7 @@ fn start(weakening: Weakening) -> io::Result<()> {
         low.push(next);
     }
     std::mem::forget(low);
-    match stages(boot, weakening, &moved) {
+    match stages(boot, user, weakening, &moved) {
         Ok(()) => Ok(()),
         Err(fault) => {
             let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
@@ -188,9 +198,9 @@ fn start(weakening: Weakening) -> io::Result<()> {
     }
 }
 
-fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fault> {
+fn stages(boot: Boot, user: Option<Named>, weakening: Weakening, control: &OwnedFd) -> Result<(), Fault> {
     harden::default_signals();
-    let Boot { spec, helper } = boot;
+    let Boot { spec, helper, .. } = boot;
     if weakening == Weakening::Refused && !spec.without.is_empty() {
         let names: Vec<_> = spec.without.iter().map(|w| w.describe()).collect();
         let step = format!("leaving out {} (only the init of a test does this)", names.join(", "));
@@ -199,7 +209,7 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
     crate::owner::name_init(&spec.label);
     let mut layers: Vec<LayerReport> = Vec::with_capacity(14);
     layers.extend(spec.without.iter().map(|weakness| LayerReport::left_out(*weakness)));
-    let ids = identity::prepare(&spec)?;
+    let ids = identity::prepare(&spec, user)?;
     namespaces(&spec, &mut layers)?;
     let network = Handover::new(&spec).step("preparing the network's handover")?;
     match sys::fork(libc::CLONE_PARENT).step("starting the process that becomes the init")? {

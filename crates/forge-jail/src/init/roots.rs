@@ -115,8 +115,9 @@ fn overlay(source: &Path, upper: &Path, work: &Path, ids: &Ids) -> Result<OwnedF
         format!("the file system of {} keeps no extended attributes of the kind needed", upper.display()),
     )?;
     give(&upper_fd, ids).step(format!("giving {} to the box's user", upper.display()))?;
-    if let Ids::Root { id, .. } = ids {
-        let (uid, gid) = (Uid::from_raw(*id), Gid::from_raw(*id));
+    if let Ids::Root { user, .. } = ids {
+        let id = user.id;
+        let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
         rustix::fs::fchown(&work_fd, Some(uid), Some(gid))
             .step(format!("giving {} to the box's user", work.display()))?;
     }
@@ -189,16 +190,17 @@ fn keeps_attributes(upper: &OwnedFd, ids: &Ids) -> io::Result<()> {
 
 /// Gives a tree to the box's user if its top folder belongs to somebody else. Nothing lives in the tree meanwhile.
 fn give(top: &OwnedFd, ids: &Ids) -> io::Result<()> {
-    let Ids::Root { id, .. } = ids else { return Ok(()) };
+    let Ids::Root { user, .. } = ids else { return Ok(()) };
+    let id = user.id;
     let owner = rustix::fs::fstat(top)?;
-    if (owner.st_uid, owner.st_gid) == (*id, *id) {
+    if (owner.st_uid, owner.st_gid) == (id, id) {
         return Ok(());
     }
     // If this is interrupted, a later box must not take the tree for given because its id is that of an earlier owner.
     rustix::fs::fchown(top, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    give_below(top.as_fd(), *id)?;
+    give_below(top.as_fd(), id)?;
     // Last, so that what was interrupted is done again.
-    Ok(rustix::fs::fchown(top, Some(Uid::from_raw(*id)), Some(Gid::from_raw(*id)))?)
+    Ok(rustix::fs::fchown(top, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?)
 }
 
 /// Gives everything below `top` away, links themselves and not what they point to. It goes back up through `..`, so

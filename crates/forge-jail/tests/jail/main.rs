@@ -14,5 +14,6 @@ mod images;
 mod places;
 mod rig;
 mod roots;
+mod squatting;
 mod walls;
 mod weak;
