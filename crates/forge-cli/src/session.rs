@@ -116,7 +116,7 @@ impl Session {
             return Ok(loaded);
         }
         self.ui.warn("the configuration here has faults; see `forge config validate`");
-        let folders = ["HOME", "XDG_DATA_HOME", "PATH"];
+        let folders = ["HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "PATH"];
         let kept =
             folders.into_iter().filter_map(|name| Some((name.to_owned(), self.env.get(name)?.to_owned())));
         // A folder that can't exist: no configuration is read.

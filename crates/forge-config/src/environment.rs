@@ -54,6 +54,8 @@ pub struct Dirs {
     pub config: PathBuf,
     /// The home folder, if there is one.
     pub home: Option<PathBuf>,
+    /// The folder for sockets of this user's session, `$XDG_RUNTIME_DIR`, if there is one. Whose it is, is to be looked at.
+    pub runtime: Option<PathBuf>,
 }
 
 impl Dirs {
@@ -83,6 +85,7 @@ impl Dirs {
             data: folder("XDG_DATA_HOME", ".local/share")?,
             config: folder("XDG_CONFIG_HOME", ".config")?,
             home: home.clone(),
+            runtime: absolute("XDG_RUNTIME_DIR"),
         })
     }
 

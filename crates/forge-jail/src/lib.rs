@@ -49,7 +49,7 @@ pub use init::{
 pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
-pub use owner::{box_lives, own_name, ownerless};
+pub use owner::box_lives;
 pub use probe::{overlay_works, probe};
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
 pub use wire::{

@@ -13,9 +13,14 @@ pub(crate) const EXEC: &str = "exec";
 
 /// A folder for what is no run's and goes with this process.
 pub(crate) fn scratch(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
-    let name = format!("{}-", forge_sandbox::own_name(kind));
+    let name = format!("{}-", forge_files::own_name(kind));
     let made = tempfile::Builder::new().prefix(&name).tempdir_in(data);
     made.map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
+}
+
+/// The private directory for temporary things of a data folder.
+fn temporary(data: &Path) -> PathBuf {
+    data.join("tmp")
 }
 
 /// Removes what boxes left behind whose process died: all that the backends know of, and folders of a data folder.
@@ -23,11 +28,13 @@ pub(crate) async fn prune(loaded: &Loaded) -> Vec<String> {
     let data = loaded.dirs.data.clone();
     let mut removed = match backends(loaded, &data) {
         Ok(boxes) => boxes.prune().await,
-        Err(_) => forge_sandbox::prune().into_iter().map(|path| path.display().to_string()).collect(),
+        Err(_) => forge_sandbox::prune(&temporary(&data))
+            .into_iter()
+            .map(|path| path.display().to_string())
+            .collect(),
     };
     let folders = tokio::task::spawn_blocking(move || {
-        let mut left = forge_sandbox::ownerless(&data, &[VERIFY, EXEC]);
-        left.iter().for_each(|folder| forge_sandbox::remove_tree(folder));
+        let mut left = forge_files::sweep(&data, &[VERIFY, EXEC]);
         left.extend(crate::scratch::sweep());
         left
     });
@@ -49,6 +56,8 @@ pub(crate) fn backends_in(loaded: &Loaded, views: &Path, data: &Path) -> Result<
     });
     Ok(Backends::new(Options {
         views: views.to_owned(),
+        temporary: temporary(data),
+        runtime: loaded.dirs.runtime.clone(),
         locks: data.join("locks"),
         // Images are the same for all data folders of a user, those in memory included.
         images: loaded.dirs.data.join("images"),

@@ -1,6 +1,7 @@
 //! A data folder in memory, for runs that are not kept (JRN-5).
 
 use crate::Error;
+use forge_files::PrivateDir;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,10 +26,15 @@ impl Scratch {
             return Err(Error::Invalid { what });
         }
         sweep();
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("{}-", forge_sandbox::own_name(KIND)))
-            .tempdir_in(memory)
-            .map_err(|error| Error::Output { path: MEMORY.to_owned(), why: error.to_string() })?;
+        let name = format!("{}-", forge_files::own_name(KIND));
+        let make = |place: &Path| tempfile::Builder::new().prefix(&name).tempdir_in(place);
+        // Who took this user's name there keeps nobody from a folder whose name can't be foreseen.
+        let made = match PrivateDir::of_user(memory) {
+            Ok(own) => make(own.path()),
+            Err(_) => make(memory),
+        };
+        let folder =
+            made.map_err(|error| Error::Output { path: MEMORY.to_owned(), why: error.to_string() })?;
         Ok(Self { folder: Arc::new(folder) })
     }
 
@@ -37,13 +43,15 @@ impl Scratch {
     }
 }
 
-/// Removes folders whose process is gone. Those of other users can't be removed and are left alone. Gives what was
-/// removed.
+/// Removes folders whose process is gone. Those of other users are not touched. Gives what was removed.
 pub(crate) fn sweep() -> Vec<PathBuf> {
-    let mut left = forge_sandbox::ownerless(Path::new(MEMORY), &[KIND]);
-    left.retain(|folder| {
-        forge_sandbox::remove_tree(folder);
-        !folder.exists()
+    let memory = Path::new(MEMORY);
+    let mut removed = forge_files::sweep(&PrivateDir::path_of_user(memory), &[KIND]);
+    let mut shared = forge_files::stale_entries(memory, &[KIND]);
+    shared.retain(|folder| {
+        forge_files::remove_own_tree(folder);
+        folder.symlink_metadata().is_err()
     });
-    left
+    removed.extend(shared);
+    removed
 }

@@ -23,7 +23,9 @@ impl Forge {
             return Ok(());
         }
         // Before the work: of several processes that begin now, one does it.
-        std::fs::write(&stamp, b"")
+        let stamped = forge_files::open_or_create(&stamp).map_err(forge_files::Error::into_io);
+        stamped
+            .and_then(|file| file.set_len(0))
             .map_err(|error| Error::Output { path: stamp.display().to_string(), why: error.to_string() })?;
         let limits = &loaded.settings.workspace;
         let limits = GcLimits { bytes: limits.snapshot_limit, days: limits.snapshot_days };

@@ -1,36 +1,71 @@
-//! Temporary files and folders of this crate's: their kinds, and what becomes of those whose process was killed.
+//! Temporary files and folders of this crate's: where they lie, their kinds, and what becomes of those whose process was
+//! killed.
+//!
+//! All lie in one directory of this user that nobody else can enter, so nobody can put anything beside them or move
+//! them. What another user's program has to reach is the one exception, and is kept in the shared folder for temporary
+//! files under a name that can't be foreseen.
 
-use crate::view::remove_tree;
+use crate::Options;
+use forge_files::PrivateDir;
+use forge_ports::sandbox::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 /// Certificates that a box is shown.
 pub(crate) const CERTIFICATES: &str = "ca";
 /// A program and the folder that it works in.
 pub(crate) const ONCE: &str = "once";
-/// A commit on its way into a repository.
+/// A commit on its way into a repository, whose owner may be another user than root.
 pub(crate) const BUNDLE: &str = "bundle";
 /// The home folder of commands that nothing isolates.
 pub(crate) const HOME: &str = "home";
+/// The directory for sockets of containers in a user's runtime directory.
+const RUNTIME: &str = "forge";
 
-/// Removes what processes left in the folder for temporary files that are gone. Gives what was removed.
-pub(crate) fn prune() -> Vec<PathBuf> {
-    let mut removed = forge_jail::ownerless(&std::env::temp_dir(), &[CERTIFICATES, ONCE, BUNDLE, HOME]);
-    removed.retain(|path| {
-        remove_tree(path);
+/// Gives the directory for temporary things, which is made if it is missing.
+pub(crate) fn directory(options: &Options) -> Result<PrivateDir, Error> {
+    PrivateDir::make(&options.temporary).map_err(|error| Error::Startup { why: error.to_string() })
+}
+
+/// Gives the directory for sockets, and small files beside them: in the user's runtime directory if that is what it should
+/// be, since not every file system holds sockets, else the one for temporary things.
+pub(crate) fn for_sockets(
+    runtime: Option<&Path>,
+    temporary: &Path,
+) -> Result<PrivateDir, forge_files::NotPrivate> {
+    match runtime.map(|runtime| PrivateDir::below(runtime, RUNTIME)) {
+        Some(Ok(directory)) => Ok(directory),
+        _ => PrivateDir::make(temporary),
+    }
+}
+
+/// The directories that [`for_sockets`] may have given.
+pub(crate) fn with_sockets(runtime: Option<&Path>, temporary: &Path) -> Vec<PathBuf> {
+    runtime.map(|runtime| runtime.join(RUNTIME)).into_iter().chain([temporary.to_owned()]).collect()
+}
+
+/// Removes what processes left that are gone, in `temporary` and where another user's program had to reach it. Gives
+/// what was removed.
+pub(crate) fn prune(temporary: &Path) -> Vec<PathBuf> {
+    let mut removed = forge_files::sweep(temporary, &[CERTIFICATES, ONCE, BUNDLE, HOME]);
+    let mut shared = forge_files::stale_entries(&std::env::temp_dir(), &[BUNDLE]);
+    shared.retain(|path| {
+        forge_files::remove_own_tree(path);
         fs::symlink_metadata(path).is_err()
     });
+    removed.extend(shared);
     removed.extend(forge_verify::prune());
     removed
 }
 
 /// Does so beside whatever is going on, the first time that this process opens a box: who never hears of
 /// `forge sandbox prune` is rid of leftovers all the same.
-pub(crate) fn prune_beside() {
+pub(crate) fn prune_beside(options: &Options) {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
+        let temporary = options.temporary.clone();
         // What can't be done now is done by the next one.
-        let _ = std::thread::Builder::new().name("forge-prune".to_owned()).spawn(prune);
+        let _ = std::thread::Builder::new().name("forge-prune".to_owned()).spawn(move || prune(&temporary));
     });
 }

@@ -21,7 +21,6 @@ mod walk;
 
 use docker::{Docker, Kind};
 pub use forge_egress as egress;
-pub use forge_jail::{own_name, ownerless};
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
@@ -41,6 +40,10 @@ pub use walk::WALKER;
 pub struct Options {
     /// The folder that holds one folder per run; what a run keeps of its workspace is in `<views>/<run-id>/view`.
     pub views: PathBuf,
+    /// This user's private directory for temporary things, made if it is missing.
+    pub temporary: PathBuf,
+    /// The user's runtime directory, if there is one: sockets of containers lie there.
+    pub runtime: Option<PathBuf>,
     /// The folder for locks of repositories, the same for all who apply to them.
     pub locks: PathBuf,
     /// The folder of root folders made by `forge sandbox build`.
@@ -78,6 +81,7 @@ impl Options {
     pub fn below(folder: &Path) -> Self {
         Self {
             views: folder.join("runs"),
+            temporary: folder.join("tmp"),
             locks: folder.join("locks"),
             images: folder.join("images"),
             caches: true,
@@ -92,7 +96,8 @@ impl Options {
     }
 
     fn engine(self: &Arc<Self>, kind: Kind) -> Docker {
-        let mut options = docker::Options::new(kind);
+        let mut options = docker::Options::new(kind, &self.temporary);
+        options.runtime.clone_from(&self.runtime);
         options.host = kind.named(self.docker_host.as_deref()).map(str::to_owned);
         if let Some(exe) = &self.exe {
             options.exe.clone_from(exe);
@@ -150,7 +155,8 @@ impl Backends {
 
     /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
     pub async fn prune(&self) -> Vec<String> {
-        let here = door::blocking(|| Ok::<_, Error>(prune())).await.unwrap_or_default();
+        let temporary = self.options.temporary.clone();
+        let here = door::blocking(move || Ok::<_, Error>(prune(&temporary))).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.
@@ -221,7 +227,7 @@ impl Sandbox for Backends {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        leftovers::prune_beside();
+        leftovers::prune_beside(&self.options);
         match spec.backend.as_str() {
             // Each of these means the isolation of this machine, and never less.
             "native" | "bwrap" => self.native.open(spec, run, at).await,
@@ -239,16 +245,12 @@ impl Sandbox for Backends {
     }
 }
 
-/// Removes what boxes left behind whose owner died: control groups, temporary files. Returns their paths.
-pub fn prune() -> Vec<std::path::PathBuf> {
+/// Removes what boxes left behind whose owner died: control groups, temporary files in `temporary`. Returns their paths.
+#[must_use]
+pub fn prune(temporary: &Path) -> Vec<PathBuf> {
     let mut removed = forge_jail::prune();
-    removed.extend(leftovers::prune());
+    removed.extend(leftovers::prune(temporary));
     removed
-}
-
-/// Removes a tree, whatever modes its folders have.
-pub fn remove_tree(path: &Path) {
-    view::remove_tree(path);
 }
 
 /// Answers as the init of a box or as one of the programs that run inside it, if the binary was started under such a

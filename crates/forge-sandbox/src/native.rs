@@ -103,6 +103,11 @@ impl Native {
         *slot = slot.take().and_then(Begun::ready).map(|spare| Begun::Ready(Box::new(spare)));
     }
 
+    /// The directory for temporary things.
+    pub(crate) fn temporary(&self) -> Result<forge_files::PrivateDir, Error> {
+        leftovers::directory(&self.options)
+    }
+
     fn exe(&self) -> PathBuf {
         self.options.exe.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
     }
@@ -303,7 +308,7 @@ impl Way {
         let keys = options.keys.iter().map(|(name, key)| (name.clone(), Secret::new(key.as_str()))).collect();
         let certificates = match rules.keys.is_empty() {
             true => None,
-            false => Some(Certificates::new(view)?),
+            false => Some(Certificates::new(options, view)?),
         };
         jail.binds.extend(certificates.iter().map(|certificates| Bind {
             source: certificates.0.clone(),
@@ -340,15 +345,16 @@ impl Way {
 pub(crate) struct Certificates(PathBuf);
 
 impl Certificates {
-    fn new(view: Option<&View>) -> Result<Self, Error> {
-        let folder = view.map_or_else(std::env::temp_dir, |view| view.place().to_owned());
-        if view.is_some() {
-            // The run's earlier boxes are over; one whose owner was killed could not clear up.
-            for left in forge_jail::ownerless(&folder, &[leftovers::CERTIFICATES]) {
-                let _ = std::fs::remove_file(left);
+    fn new(options: &Options, view: Option<&View>) -> Result<Self, Error> {
+        let folder = match view {
+            Some(view) => {
+                // The run's earlier boxes are over; one whose owner was killed could not clear up.
+                forge_files::sweep(view.place(), &[leftovers::CERTIFICATES]);
+                view.place().to_owned()
             }
-        }
-        let path = folder.join(format!("{}.pem", forge_jail::own_name(leftovers::CERTIFICATES)));
+            None => leftovers::directory(options)?.path().to_owned(),
+        };
+        let path = folder.join(format!("{}.pem", forge_files::own_name(leftovers::CERTIFICATES)));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         let file = std::fs::File::create_new(&path).map_err(failed)?;
         let certificates = Self(path.clone());

@@ -3,6 +3,7 @@
 use crate::door::blocking;
 use crate::leftovers;
 use crate::native::Native;
+use forge_files::PrivateDir;
 use forge_jail::{Bind, Missing};
 use forge_ports::Workspace as _;
 use forge_ports::sandbox::{Error, ExecSpec, Kept, Leftovers};
@@ -116,7 +117,8 @@ pub struct OnceResult {
 pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, Error> {
     let id = RunId::generate();
     let (language, code) = (once.language, once.code.clone());
-    let place = blocking(move || Place::new(language, &code)).await?;
+    let temporary = native.temporary()?;
+    let place = blocking(move || Place::new(&temporary, language, &code)).await?;
     let spec = SandboxSpec {
         backend: "native".to_owned(),
         repo: place.work(),
@@ -167,8 +169,8 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
 struct Place(PathBuf);
 
 impl Place {
-    fn new(language: Language, code: &str) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::ONCE));
+    fn new(temporary: &PrivateDir, language: Language, code: &str) -> Result<Self, Error> {
+        let path = temporary.path().join(forge_files::own_name(leftovers::ONCE));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         // Nobody else looks in; the box gets the two folders below.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
@@ -196,6 +198,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        crate::view::remove_tree(&self.0);
+        forge_files::remove_tree(&self.0);
     }
 }

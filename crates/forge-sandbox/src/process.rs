@@ -7,6 +7,7 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Limit, Store, View};
 use crate::walk::{self, Request};
+use forge_files::PrivateDir;
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
@@ -18,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,7 +73,8 @@ impl Sandbox for Process {
         let store = Store { limit: Some(Limit { why }), ..self.options.store() };
         let (view, keep) = view::prepare(&store, spec, run, at).await?;
         let spec = spec.clone();
-        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers, view, keep)).await?))
+        let temporary = leftovers::directory(&self.options)?;
+        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers, &temporary, view, keep)).await?))
     }
 }
 
@@ -96,6 +98,7 @@ impl HostFolder {
         spec: &SandboxSpec,
         run: RunId,
         layers: Vec<Layer>,
+        temporary: &PrivateDir,
         view: View,
         keep: Vec<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
@@ -109,8 +112,8 @@ impl HostFolder {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
-        let home = std::env::temp_dir().join(forge_jail::own_name(leftovers::HOME));
-        std::fs::create_dir_all(&home).map_err(|error| startup(&home, error))?;
+        let home = temporary.path().join(forge_files::own_name(leftovers::HOME));
+        std::fs::DirBuilder::new().mode(0o700).create(&home).map_err(|error| startup(&home, error))?;
         let mut report = SandboxReport {
             backend: "process".to_owned(),
             id: run.to_string(),
@@ -195,7 +198,7 @@ impl HostFolder {
 impl Drop for HostFolder {
     fn drop(&mut self) {
         // Only what commands left in their home; nothing of the user's.
-        let _ = std::fs::remove_dir_all(&self.home);
+        forge_files::remove_tree(&self.home);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Probes of what a box leaves behind: traps and files that are hard to handle in the workspace, and processes, mounts
 //! and control groups on the host.
 
-use super::canary::{Stage, remove_tree};
+use super::canary::Stage;
 use super::inside::{DEPTH, NAMES, POSE, POSER_CODE};
 use super::room::Room;
 use super::scene::{Ceiling, Task, broke, held, untested};
@@ -269,7 +269,7 @@ async fn pose(room: &Room) -> Outcome {
 
 fn removed(workspace: &Path) -> Outcome {
     for name in ["shut", "deep", "names", "cycle"] {
-        remove_tree(&workspace.join(name));
+        forge_files::remove_tree(&workspace.join(name));
         if workspace.join(name).symlink_metadata().is_ok() {
             return broke(format!("{name} could not be removed"));
         }

@@ -3,8 +3,8 @@
 use super::{Host, Scope, Verdict};
 use forge_types::Digest;
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a kept verdict: some two hundred probes with a sentence each.
@@ -34,7 +34,8 @@ impl Verdict {
     /// # Errors
     /// When the folder cannot be written.
     pub fn store(&self, folder: &Path, key: &str) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
+        // What was found out about this machine is its user's.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for entry in fs::read_dir(folder)?.flatten() {
             let text = forge_files::read(&entry.path(), MAX_VERDICT_BYTES).ok();
             let other = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
@@ -47,7 +48,9 @@ impl Verdict {
         }
         let place = place(folder, key);
         let draft = place.with_extension(format!("{}.new", std::process::id()));
-        fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
+        let file = forge_files::open_or_create(&draft).map_err(forge_files::Error::into_io)?;
+        file.set_len(0)?;
+        (&file).write_all(&serde_json::to_vec_pretty(self)?)?;
         fs::rename(draft, place)
     }
 }

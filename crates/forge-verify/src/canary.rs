@@ -7,7 +7,7 @@ use forge_types::{Digest, RunId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
@@ -68,7 +68,7 @@ impl Stage {
         let id = RunId::generate().to_string().replace('-', "");
         // The beginning is the time; the end tells two of the same moment apart.
         let token = id[id.len().saturating_sub(12)..].to_owned();
-        let root = std::env::temp_dir().join(format!("{}-{token}", forge_jail::own_name(KIND)));
+        let root = std::env::temp_dir().join(format!("{}-{token}", forge_files::own_name(KIND)));
         let (workspace, outside) = (root.join("workspace"), root.join("outside"));
         for folder in [&root, &workspace, &outside, &workspace.join("keys")] {
             fs::DirBuilder::new().mode(0o755).create(folder)?;
@@ -90,7 +90,8 @@ impl Stage {
         let (key, posix) = (key(&token), posix(&token));
         let mark = format!("forge-canary-{token}");
         let shm = shm(&token);
-        let _ = fs::write(&shm, &secret);
+        // New, or the attempts do without it: who can guess the name must not choose what is written to.
+        let _ = fs::File::create_new(&shm).and_then(|mut file| file.write_all(secret.as_bytes()));
         // Close-on-exec is left out on purpose.
         let leaks =
             [(outside.join("secret"), OFlags::RDONLY), (outside.clone(), OFlags::RDONLY | OFlags::DIRECTORY)];
@@ -265,28 +266,26 @@ impl Drop for Stage {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = fs::remove_file(&self.shm);
-        remove_tree(&self.root);
+        forge_files::remove_own_tree(&self.shm);
+        forge_files::remove_own_tree(&self.root);
     }
 }
 
 /// Removes what stages left whose process was killed. Gives the folders.
 #[must_use]
 pub fn prune() -> Vec<PathBuf> {
-    let mut removed = forge_jail::ownerless(&std::env::temp_dir(), &[KIND]);
+    // Only what this user made says what else is this user's.
+    let mut removed = forge_files::stale_entries(&std::env::temp_dir(), &[KIND]);
     removed.retain(|root| {
-        // Only what this user made says what else is this user's.
-        let own = fs::symlink_metadata(root)
-            .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
         let token = root.to_str().and_then(|path| path.rsplit('-').next());
-        let token =
-            token.filter(|token| own && token.len() == 12 && token.bytes().all(|b| b.is_ascii_hexdigit()));
+        let token = token.filter(|token| token.len() == 12 && token.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(token) = token else { return false };
         drop((SharedMemory::existing(key(token)), MessageQueue::existing(key(token))));
         drop(PosixQueue::existing(&posix(token)));
-        let _ = fs::remove_file(shm(token));
-        remove_tree(root);
-        true
+        // In places where everybody can put something, only what is this user's goes.
+        forge_files::remove_own_tree(&shm(token));
+        forge_files::remove_own_tree(root);
+        fs::symlink_metadata(root).is_err()
     });
     removed
 }
@@ -301,17 +300,6 @@ fn posix(token: &str) -> String {
 
 fn shm(token: &str) -> PathBuf {
     Path::new("/dev/shm").join(format!("forge-probe-{token}-host"))
-}
-
-/// Removes a tree whatever its modes and depth are, by the same code that works on files for boxes.
-pub(super) fn remove_tree(path: &Path) {
-    use forge_jail::{Files, Raw, Removal, Request};
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    if let Ok(folder) = rustix::fs::open(parent, flags, Mode::empty()) {
-        let path = Raw::from(Path::new(name));
-        let _ = Files::new(folder).perform(Request::Remove { path, what: Removal::Tree });
-    }
 }
 
 /// A process that does nothing; its first argument is a word by which it can be found. It ends with its input, which is

@@ -38,6 +38,11 @@ impl World {
 
     /// A world of a user who is not root; `None`, and a line in the log of skipped tests, if there can be none.
     pub(crate) fn of_an_ordinary_user(what: &str) -> Option<Self> {
+        Self::of_user(NOBODY, what)
+    }
+
+    /// The same of this user, if this is root.
+    pub(crate) fn of_user(user: u32, what: &str) -> Option<Self> {
         let mut world = Self::new();
         if !rustix::process::geteuid().is_root() {
             return Some(world);
@@ -53,9 +58,9 @@ impl World {
         // Verdicts of root are none of this user's.
         let _ = std::fs::remove_dir_all(world.path("data").join("forge"));
         for path in [".", "data", "config", "home", "repo"] {
-            std::os::unix::fs::chown(world.path(path), Some(NOBODY), Some(NOBODY)).expect("root may");
+            std::os::unix::fs::chown(world.path(path), Some(user), Some(user)).expect("root may");
         }
-        world.user = Some(NOBODY);
+        world.user = Some(user);
         Some(world)
     }
 

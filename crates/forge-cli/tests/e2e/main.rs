@@ -18,6 +18,7 @@ mod leftovers;
 mod login;
 mod models;
 mod money;
+mod neighbours;
 mod picture;
 mod remains;
 mod reports;

@@ -154,11 +154,15 @@ impl Remains {
             let ours = |name: &str| processes.words.iter().any(|word| name.contains(word.as_str()));
             found.temporary.extend(entries(Path::new(place), |name| processes.owns(name) || ours(name)));
         }
-        found.temporary.extend(entries(Path::new("/dev/shm"), |name| {
-            let pid =
-                name.strip_prefix("forge-scratch-").and_then(|rest| rest.split('-').next()?.parse().ok());
-            pid.is_some_and(|pid: u32| processes.known.contains_key(&pid))
-        }));
+        // Each user has a directory of its own there.
+        let own = entries(Path::new("/dev/shm"), |name| name.starts_with("forge-"));
+        for place in own.iter().map(PathBuf::as_path).chain([Path::new("/dev/shm")]) {
+            found.temporary.extend(entries(place, |name| {
+                let pid =
+                    name.strip_prefix("forge-scratch-").and_then(|rest| rest.split('-').next()?.parse().ok());
+                pid.is_some_and(|pid: u32| processes.known.contains_key(&pid))
+            }));
+        }
         found.data = nobodys(world);
         astray(&world.repo(), &mut found.repository);
         found.queues = queues(processes);
@@ -219,8 +223,9 @@ fn nobodys(world: &World) -> Vec<PathBuf> {
         world.runs().iter().filter_map(|run| run["run_id"].as_str().map(str::to_owned)).collect();
     let kept =
         ["forge.db", "forge.db-wal", "forge.db-shm", "migrate.lock", "reserve", "trust.json", "gc.stamp"];
-    let folders = ["runs", "locks", "wake", "blobs", "verdicts", "images"];
+    let folders = ["runs", "locks", "wake", "blobs", "verdicts", "images", "tmp"];
     let mut found = entries(&data, |name| !kept.contains(&name) && !folders.contains(&name));
+    found.extend(entries(&data.join("tmp"), |_| true));
     found.extend(entries(&data.join("runs"), |name| !runs.contains(name)));
     for folder in ["locks", "wake"] {
         found.extend(entries(&data.join(folder), |name| {

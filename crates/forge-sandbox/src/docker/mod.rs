@@ -16,6 +16,7 @@ mod owner;
 mod place;
 
 use crate::door::blocking;
+use crate::leftovers;
 use crate::native::{Way, furnish};
 use crate::paths::Places;
 use crate::room::{Parts, Room, layer, refusal};
@@ -26,6 +27,7 @@ use container::{Container, Plan};
 pub(crate) use engine::Engine;
 use error::Error;
 pub(crate) use error::Error as Fault;
+use forge_files::PrivateDir;
 use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
@@ -35,7 +37,7 @@ use place::Place;
 use std::any::Any;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,23 +116,26 @@ pub struct Options {
     pub kind: Kind,
     /// `unix:///path/to/the.sock` or the path; `None`: the usual places of the engine.
     pub host: Option<String>,
-    /// A folder for the sockets of boxes, for this user alone. It is made if it is missing.
+    /// The user's runtime directory, if there is one: the sockets of boxes lie below it.
+    pub runtime: Option<PathBuf>,
+    /// A directory for this user alone, where they lie otherwise. It is made if it is missing.
     pub folder: PathBuf,
     /// The binary that is the containers' init, whose `main` begins with [`crate::helper_main`].
     pub exe: PathBuf,
 }
 
 impl Options {
-    /// An engine at its usual place, with the running binary as the init.
+    /// An engine at its usual place, with the running binary as the init and the sockets of boxes in `folder`.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
-        let user = rustix::process::geteuid().as_raw();
-        Self {
-            kind,
-            host: None,
-            folder: std::env::temp_dir().join(format!("forge-boxes-{user}")),
-            exe: PathBuf::from("/proc/self/exe"),
-        }
+    pub fn new(kind: Kind, folder: &Path) -> Self {
+        let exe = PathBuf::from("/proc/self/exe");
+        Self { kind, host: None, runtime: None, folder: folder.to_owned(), exe }
+    }
+
+    /// The directory for sockets of boxes.
+    fn private(&self) -> Result<PrivateDir, Error> {
+        let made = leftovers::for_sockets(self.runtime.as_deref(), &self.folder);
+        made.map_err(|error| Error::host("keeping the box's socket private")(std::io::Error::other(error)))
     }
 }
 
@@ -174,7 +179,13 @@ impl Docker {
     pub async fn prune(&self) -> Result<Vec<String>, sandbox::Error> {
         let engine = self.engine().await?;
         let removed = owner::prune(&engine).await?;
-        place::prune(&self.options.folder);
+        let options = Arc::clone(&self.options);
+        blocking(move || {
+            let directories = leftovers::with_sockets(options.runtime.as_deref(), &options.folder);
+            directories.iter().for_each(|directory| place::prune(directory));
+            Ok::<_, sandbox::Error>(())
+        })
+        .await?;
         Ok(removed)
     }
 
@@ -263,7 +274,7 @@ impl Prepared {
             None
         };
         let user = taken.as_ref().map_or(own, |taken| (taken.id(), taken.id()));
-        let place = Place::new(&options.folder, user)?;
+        let place = Place::new(&options.private()?, user)?;
         let listener = place.listen().map_err(Error::host("making the box's socket"))?;
         let ground = Ground::prepare(&jail, taken.as_ref(), &place)?;
         if let (Some(view), Some(_)) = (&view, &taken) {
@@ -419,7 +430,8 @@ impl Sandbox for Docker {
 impl Docker {
     /// A box around an empty folder: the truest answer.
     async fn trial(&self, engine: &Engine) -> Result<Vec<Layer>, sandbox::Error> {
-        let folder = self.options.folder.join(format!("probe-{}", std::process::id()));
+        let folder = self.options.private()?;
+        let folder = folder.path().join(forge_files::own_name(place::PROBE));
         let made = |error: std::io::Error| sandbox::Error::Startup { why: error.to_string() };
         std::fs::create_dir_all(&folder).map_err(made)?;
         let spec = SandboxSpec {

@@ -3,7 +3,7 @@
 //! It lies in a folder that only this user can enter, so nobody but the container reaches the socket.
 
 use super::error::Error;
-use super::owner;
+use forge_files::PrivateDir;
 use forge_jail::HOME;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
@@ -11,11 +11,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-const PREFIX: &str = "forge-box-";
+/// By which these folders are known.
+const KIND: &str = "box";
+/// By which the empty folders are known around which a box is tried.
+pub(super) const PROBE: &str = "probe";
 
 /// A private folder. It is removed with everything in it when this is dropped.
 #[derive(Debug)]
@@ -42,23 +44,14 @@ fn clear(folder: &Path) {
         }
     }
     let _ = fs::remove_dir(folder);
-    // The folder of all of them as well, if this was the last.
-    let _ = folder.parent().map(fs::remove_dir);
 }
 
 impl Place {
-    /// A new folder below `parent`, which is made if it is missing, for a box that runs as `user`.
-    pub(crate) fn new(parent: &Path, user: (u32, u32)) -> Result<Self, Error> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let pid = std::process::id();
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let begun = owner::started(pid).unwrap_or_default();
-        let folder = parent.join(format!("{PREFIX}{pid}-{begun}-{number}"));
-        let make = || private(parent).and_then(|()| fs::DirBuilder::new().mode(0o700).create(&folder));
-        // Another process may just take away the folder of all, which was empty.
-        make()
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) })
-            .map_err(Error::host(format!("making the folder {}", folder.display())))?;
+    /// A new folder below `parent`, for a box that runs as `user`.
+    pub(crate) fn new(parent: &PrivateDir, user: (u32, u32)) -> Result<Self, Error> {
+        let folder = parent.path().join(forge_files::own_name(KIND));
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(Error::host(format!("making the folder {}", folder.display())))?;
         let place = Self { folder };
         let fill = || -> io::Result<()> {
             let (uid, gid) = user;
@@ -121,32 +114,11 @@ impl Place {
     }
 }
 
-/// Makes a folder for this user alone; one that exists must be just that.
-fn private(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let found = fs::symlink_metadata(folder)?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other("it belongs to somebody else"));
-    }
-    if found.mode() & 0o077 != 0 {
-        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-/// Removes folders of processes that are gone.
+/// Removes folders of processes that are gone. What is in somebody else's directory is not even looked at.
 pub(super) fn prune(parent: &Path) {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    for entry in entries {
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)) else { continue };
-        let mut parts = rest.split('-');
-        let (Some(pid), Some(begun)) = (parts.next().and_then(|p| p.parse().ok()), parts.next()) else {
-            continue;
-        };
-        if owner::started(pid).as_deref() != Some(begun) {
-            clear(&entry.path());
-        }
+    let Ok(parent) = PrivateDir::open(parent) else { return };
+    for folder in forge_files::stale_entries(parent.path(), &[KIND]) {
+        clear(&folder);
     }
-    let _ = fs::remove_dir(parent);
+    forge_files::sweep(parent.path(), &[PROBE]);
 }

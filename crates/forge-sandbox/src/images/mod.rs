@@ -11,6 +11,7 @@ use crate::docker::Kind as Engine;
 use forge_ports::sandbox::Error;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// What an image holds.
@@ -77,7 +78,8 @@ pub async fn make(
     say: Say<'_>,
 ) -> Result<Vec<String>, Error> {
     let name = plain(name.or(from).unwrap_or(kind.name()));
-    fs::create_dir_all(folder).map_err(|error| failed(&format!("making {}", folder.display()), &error))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| failed(&format!("making {}", folder.display()), &error))?;
     let place = Making::new(folder, &name)?;
     match from {
         Some(image) => engine::export(host, image, place.root(), say).await?,
@@ -146,7 +148,7 @@ struct Making {
 impl Making {
     fn new(folder: &Path, name: &str) -> Result<Self, Error> {
         let temporary = folder.join(format!(".making-{name}-{}", std::process::id()));
-        remove(&temporary);
+        forge_files::remove_tree(&temporary);
         fs::create_dir(&temporary)
             .map_err(|error| failed(&format!("making {}", temporary.display()), &error))?;
         Ok(Self { folder: folder.to_owned(), name: name.to_owned(), temporary })
@@ -178,21 +180,8 @@ impl Making {
 
 impl Drop for Making {
     fn drop(&mut self) {
-        remove(&self.temporary);
+        forge_files::remove_tree(&self.temporary);
     }
-}
-
-/// Removes a tree on this file system alone: nothing that is mounted in it.
-fn remove(tree: &Path) {
-    let is_folder = fs::symlink_metadata(tree).is_ok_and(|meta| meta.is_dir());
-    if is_folder && !mounted_below(tree) {
-        let _ = fs::remove_dir_all(tree);
-    }
-}
-
-fn mounted_below(tree: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().filter_map(|line| line.split(' ').nth(1)).any(|at| Path::new(at).starts_with(tree))
 }
 
 /// A step that failed.

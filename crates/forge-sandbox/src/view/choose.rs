@@ -60,7 +60,7 @@ pub(super) fn make(place: &Place, meta: &mut Meta, bases: &[Arc<Base>]) -> Resul
             Kind::Overlay => layers(place, index, &repo.path)?,
             Kind::Reflink | Kind::Copy => {
                 let copy = place.copy(meta, index);
-                super::remove_tree(&copy);
+                forge_files::remove_tree(&copy);
                 let ignored: Vec<RelPath> = meta
                     .masks
                     .iter()
@@ -110,7 +110,7 @@ fn layers(place: &Place, index: usize, repo: &Path) -> Result<(), Error> {
     let (upper, work) = (place.upper(index), place.work(index));
     let made = || -> std::io::Result<()> {
         // The kernel leaves something in it that only it can use again.
-        super::remove_tree(&work);
+        forge_files::remove_tree(&work);
         fs::create_dir(&work)?;
         if !upper.exists() {
             fs::create_dir(&upper)?;

@@ -26,8 +26,8 @@ use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Trac
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId};
 pub(crate) use open::{Slot, prepare, prepare_then};
 pub(crate) use place::Kind;
+pub(crate) use place::Space;
 use place::{Mask, Meta, Place, Repo};
-pub(crate) use place::{Space, remove_tree};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -362,8 +362,8 @@ impl View {
         why.clone_into(&mut meta.reason);
         let copies = choose::make(&place, &mut meta, &bases)?;
         for index in 0..meta.repos.len() {
-            remove_tree(&place.upper(index));
-            remove_tree(&place.work(index));
+            forge_files::remove_tree(&place.upper(index));
+            forge_files::remove_tree(&place.work(index));
         }
         let view = Self::opened(place, meta, bases, Begun::Now(copies))?;
         if done.is_some() {

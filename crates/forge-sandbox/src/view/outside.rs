@@ -2,7 +2,7 @@
 
 use super::git::Index;
 use super::open::{LOOK, patiently};
-use super::place::{MAX_RECORD_BYTES, Meta, Place, bytes_of, remove_tree, write_durably};
+use super::place::{MAX_RECORD_BYTES, Meta, Place, write_durably};
 use super::publish::{Publish, unpublish};
 use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
@@ -457,11 +457,11 @@ impl Views for Backends {
             // First what says that there is a view: whatever is left after a crash is nobody's.
             let _ = std::fs::remove_file(place.path().join("meta.json"));
             let begun = Instant::now();
-            let mut freed = remove_tree(place.path());
+            let mut freed = forge_files::remove_tree(place.path());
             // What a box that has just ended was still writing, its manifest say, may land after it was looked for.
             while place.path().exists() && begun.elapsed() < SETTLING {
                 std::thread::park_timeout(LOOK);
-                freed += remove_tree(place.path());
+                freed += forge_files::remove_tree(place.path());
             }
             // The run's own folder goes too if nothing else is in it.
             let _ = place.path().parent().map(std::fs::remove_dir);
@@ -546,6 +546,6 @@ fn used(store: &Store, run: RunId) -> Option<ViewUsage> {
             [place.path().to_owned(), place.objects(0), place.objects(0).join("pack"), place.upper(0)];
         let at = written.iter().filter_map(|path| std::fs::metadata(path).ok());
         let at = at.map(|meta| meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1000).max().unwrap_or(0);
-        ViewUsage { run, bytes: bytes_of(place.path()), at: Timestamp::from_micros(at) }
+        ViewUsage { run, bytes: forge_files::bytes_of(place.path()), at: Timestamp::from_micros(at) }
     })
 }

@@ -16,7 +16,7 @@ use forge_types::{Digest, RunId};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a file in which a view keeps what it is, what was applied, or a state of several repositories.
@@ -160,7 +160,7 @@ impl Place {
 
     /// Makes an empty place; what a beginning left that did not get far is removed.
     pub(crate) fn clear(&self, repos: usize) -> Result<(), Error> {
-        remove_tree(&self.0);
+        forge_files::remove_tree(&self.0);
         let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         let made =
             private(&self.0).and_then(|()| (0..repos).try_for_each(|index| private(&self.repo(index))));
@@ -223,118 +223,4 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
-}
-
-/// Removes a tree, whatever modes its folders have. What could not be removed is left; bytes on the disk that were
-/// freed.
-pub(crate) fn remove_tree(path: &Path) -> u64 {
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let mut freed = if meta.nlink() > 1 && !meta.is_dir() { 0 } else { meta.blocks() * 512 };
-    if meta.is_dir() {
-        if meta.mode() & 0o700 != 0o700 {
-            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-        }
-        freed += deep::remove(path);
-        let _ = fs::remove_dir(path);
-    } else {
-        let _ = fs::remove_file(path);
-    }
-    freed
-}
-
-/// Bytes on the disk of a tree.
-pub(crate) fn bytes_of(path: &Path) -> u64 {
-    deep::bytes(path)
-}
-
-/// Walks that neither depth nor length of a path stops: they go down and up by descriptors.
-mod deep {
-    use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
-    use std::ffi::CString;
-    use std::os::fd::OwnedFd;
-    use std::path::Path;
-
-    const FOLDER: OFlags =
-        OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-    /// What becomes of what is found.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Do {
-        Count,
-        Remove,
-    }
-
-    pub(super) fn remove(path: &Path) -> u64 {
-        walk(path, Do::Remove)
-    }
-
-    pub(super) fn bytes(path: &Path) -> u64 {
-        walk(path, Do::Count)
-    }
-
-    fn walk(path: &Path, what: Do) -> u64 {
-        let Ok(mut here) = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()) else { return 0 };
-        let mut sum = 0;
-        let mut waiting = vec![(CString::default(), list(&here, what, &mut sum))];
-        while let Some((_, level)) = waiting.last_mut() {
-            if let Some(name) = level.pop() {
-                if let Some(below) = enter(&here, &name, what) {
-                    here = below;
-                    let found = list(&here, what, &mut sum);
-                    waiting.push((name, found));
-                }
-                continue;
-            }
-            let Some((name, _)) = waiting.pop() else { break };
-            if waiting.is_empty() {
-                break;
-            }
-            let Ok(above) = rustix::fs::openat(&here, c"..", FOLDER, Mode::empty()) else { break };
-            here = above;
-            if what == Do::Remove {
-                let _ = rustix::fs::unlinkat(&here, &name, AtFlags::REMOVEDIR);
-            }
-        }
-        sum
-    }
-
-    fn enter(here: &OwnedFd, name: &CString, what: Do) -> Option<OwnedFd> {
-        if what == Do::Remove {
-            // Also of folders that are closed to their owner.
-            let place = rustix::fs::openat(here, name, OFlags::PATH | FOLDER, Mode::empty()).ok()?;
-            let closed = rustix::fs::fstat(&place).is_ok_and(|stat| stat.st_mode & 0o700 != 0o700);
-            if closed {
-                let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
-                let _ = rustix::fs::chmod(path, Mode::from_raw_mode(0o700));
-            }
-        }
-        rustix::fs::openat(here, name, FOLDER, Mode::empty()).ok()
-    }
-
-    /// Counts or removes everything in a folder but folders, which are given back.
-    fn list(here: &OwnedFd, what: Do, sum: &mut u64) -> Vec<CString> {
-        let mut folders = Vec::new();
-        let Ok(mut entries) = Dir::read_from(here) else { return folders };
-        let mut names = Vec::new();
-        while let Some(Ok(entry)) = entries.read() {
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                names.push(name.to_owned());
-            }
-        }
-        for name in names {
-            let Ok(stat) = rustix::fs::statat(here, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            // Each further name of a file frees, or uses, nothing.
-            if is_dir || stat.st_nlink == 1 {
-                *sum += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-            }
-            if is_dir {
-                folders.push(name);
-            } else if what == Do::Remove {
-                let _ = rustix::fs::unlinkat(here, &name, AtFlags::empty());
-            }
-        }
-        folders
-    }
 }

@@ -234,7 +234,7 @@ struct Bundle {
 
 impl Bundle {
     fn new(owner: (u32, u32)) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::BUNDLE));
+        let path = std::env::temp_dir().join(forge_files::own_name(leftovers::BUNDLE));
         let failed = |error: std::io::Error| {
             view(format!("the result can't be taken out: {}: {error}", path.display()))
         };

@@ -126,7 +126,7 @@ pub(crate) fn backends(kind: Kind, host: &str, place: &Path) -> Backends {
         exe: helper(),
         folder: place.join("boxes"),
         host: Some(host.to_owned()),
-        ..Options::new(kind)
+        ..Options::new(kind, place)
     };
     crate::rig::backends(place).with_engine(options)
 }

@@ -41,7 +41,7 @@ sys.exit(3)";
         assert!(ran.exit_code != 0 && ran.stdout.bytes.is_empty(), "{ran:?}");
         let loud = backends.execute(Once::new(Language::Python, "print('x' * (2 << 20))")).await.unwrap();
         assert!(loud.stdout.truncated() && loud.stdout.bytes.len() < (512 << 10) + 100);
-        let left: Vec<_> = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|e| e.file_name()).collect();
-        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("forge-once-")), "{left:?}");
+        let left: Vec<_> = std::fs::read_dir(data.path().join("tmp")).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -47,7 +47,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let begun = std::time::Instant::now();
         while self.0.exists() && begun.elapsed() < Duration::from_secs(10) {
-            forge_sandbox::remove_tree(&self.0);
+            forge_files::remove_tree(&self.0);
         }
     }
 }

@@ -234,7 +234,7 @@ as_both! {
             victim.kill().unwrap();
             victim.wait().unwrap();
             loop {
-                forge_sandbox::prune();
+                let _ = forge_sandbox::prune(&place.path().join("data/tmp"));
                 let left = traces(&id);
                 if left.is_empty() {
                     break;

@@ -63,7 +63,7 @@ pub(crate) async fn demo(session: &Session, args: Demo) -> Result<Exit, CliError
 fn isolated(session: &Session, folder: &Path) -> Session {
     let own = [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")];
     let own = own.map(|(name, below)| (name.to_owned(), folder.join(below).display().to_string()));
-    let kept = ["PATH", "HOME", "TERM", "NO_COLOR"];
+    let kept = ["PATH", "HOME", "XDG_RUNTIME_DIR", "TERM", "NO_COLOR"];
     let kept = kept.iter().filter_map(|name| Some(((*name).to_owned(), session.env.get(name)?.to_owned())));
     let env: Environment = kept.chain(own).collect();
     Session { env, config: None, ..session.clone() }
