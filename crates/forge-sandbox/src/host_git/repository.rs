@@ -8,12 +8,15 @@ use super::directory::Directory;
 use super::format::{self, ObjectFormat};
 use super::{Error, refs};
 use forge_files::read_text_within;
+use rustix::fs::FileType;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Longer files hold no path.
 const MAX_PATH_BYTES: u64 = 16 << 10;
+/// Entries of one directory of git data that are looked at.
+const MAX_ENTRIES: usize = 100_000;
 
 /// The git data of a working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +143,26 @@ pub(crate) fn normal(path: &Path) -> PathBuf {
     normal
 }
 
+/// Refuses pipes and devices where git looks for files: whoever opens one waits for ever. Sockets do no harm, and git has
+/// one of its own.
+fn nothing_waits(git_dir: &Directory, common: &Directory) -> Result<(), Error> {
+    let below = ["info", "objects/info", "objects/pack"].iter().map(|name| common.below(name));
+    let below = below.collect::<Result<Vec<_>, _>>()?;
+    for directory in [git_dir, common].into_iter().chain(below.iter().flatten()) {
+        for entry in directory.entries(MAX_ENTRIES)?.unwrap_or_default() {
+            let path = directory.path().join(entry.os());
+            let kind = match entry.kind {
+                FileType::Symlink => fs::metadata(&path).map_or(FileType::Unknown, |meta| FileType::from_raw_mode(meta.mode())),
+                kind => kind,
+            };
+            if matches!(kind, FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) {
+                return Err(Error::refused(&path, "is a pipe or a device, not a regular file"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A repository of the host.
 #[derive(Debug)]
 pub(crate) struct Repository {
@@ -183,6 +206,7 @@ impl Repository {
                 return Err(Error::refused(&path, why));
             }
         }
+        nothing_waits(&git_dir, &common)?;
         let repository = Self { root, git_dir, common, format, owner: (meta.uid(), meta.gid()) };
         refs::head(&repository)?;
         Ok(repository)

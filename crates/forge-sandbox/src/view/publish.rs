@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Bytes of a pack that are read at once.
 const PIECE: usize = 4 << 20;
 /// Longest time of one step in the box.
-const LONGEST: Duration = Duration::from_secs(1800);
+const LONGEST: Duration = Duration::from_secs(900);
 /// Who a commit is by, where the repository does not say.
 const NAME: &str = "Forge";
 const EMAIL: &str = "forge@localhost";
@@ -78,6 +78,8 @@ impl Publish<'_> {
         let env = [
             ("GIT_OBJECT_DIRECTORY".to_owned(), format!("{inside}/objects")),
             ("GIT_INDEX_FILE".to_owned(), format!("{inside}/index")),
+            // Whatever the configuration says of where the files are.
+            ("GIT_WORK_TREE".to_owned(), format!("{}/{}", forge_jail::WORKSPACE, self.folder)),
         ];
         let parent = self.exec(&["git", "rev-parse", "--quiet", "--verify", "HEAD^{commit}"], &env).await?;
         let parent = (parent.exit_code == 0).then(|| text(&parent.stdout.bytes));
