@@ -388,7 +388,9 @@ fn programs_are_started_in_listed_files_that_are_rows_of_a_table() {
     let code = "//! Docs.\nuse std::process::Command;\n";
     one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [program-starts]", "is not listed");
     one(&[("crates/adapter/src/start.rs", OTHER)], "layers.toml: [program-starts]", "starts none");
-    let table = |rows: &str| format!("# Sandbox\n\n<!-- programs:begin -->\n| a | b |\n|---|---|\n{rows}<!-- programs:end -->\n");
+    let table = |rows: &str| {
+        format!("# Sandbox\n\n<!-- programs:begin -->\n| a | b |\n|---|---|\n{rows}<!-- programs:end -->\n")
+    };
     one(&[("docs/sandbox.md", &table(""))], "docs/sandbox.md: [program-starts]", "lacks");
     let more = table("| x | `crates/adapter/src/start.rs` |\n| y | `crates/adapter/src/gone.rs` |\n");
     one(&[("docs/sandbox.md", &more)], "docs/sandbox.md:7: [program-starts]", "names no file");

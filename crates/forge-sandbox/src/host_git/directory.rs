@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open directory.
 #[derive(Debug)]
@@ -49,9 +50,13 @@ impl Directory {
         let mut opened = rustix::fs::openat2(&self.fd, relative.as_ref(), DIRECTORY, Mode::empty(), how);
         if matches!(opened, Err(Errno::NOSYS | Errno::PERM)) {
             // Kernels before 5.6, and filters that do not know the call: one name at a time.
-            opened = relative.as_ref().iter().try_fold(self.fd.try_clone().map_err(|_| Errno::MFILE), |at, name| {
-                Ok(rustix::fs::openat(at?, name, DIRECTORY, Mode::empty()))
-            }).and_then(|last| last);
+            opened = relative
+                .as_ref()
+                .iter()
+                .try_fold(self.fd.try_clone().map_err(|_| Errno::MFILE), |at, name| {
+                    Ok(rustix::fs::openat(at?, name, DIRECTORY, Mode::empty()))
+                })
+                .and_then(|last| last);
         }
         match opened {
             Err(Errno::NOENT) => Ok(None),
@@ -149,7 +154,8 @@ impl Directory {
 /// Gives a new file the mode, and as root the owner, of what is around it.
 fn give(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
     if rustix::process::geteuid().is_root() {
-        let (uid, gid) = (rustix::process::Uid::from_raw(around.st_uid), rustix::process::Gid::from_raw(around.st_gid));
+        let (uid, gid) =
+            (rustix::process::Uid::from_raw(around.st_uid), rustix::process::Gid::from_raw(around.st_gid));
         rustix::fs::fchown(&new, Some(uid), Some(gid))?;
     }
     rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
@@ -157,7 +163,9 @@ fn give(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
 
 fn refused(path: &Path, errno: Errno) -> Error {
     match errno {
-        Errno::LOOP | Errno::XDEV => Error::refused(path, "leads through a symbolic link, which is not followed there"),
+        Errno::LOOP | Errno::XDEV => {
+            Error::refused(path, "leads through a symbolic link, which is not followed there")
+        }
         Errno::NOTDIR => Error::refused(path, "is no directory"),
         errno => Error::Io { path: path.to_owned(), source: errno.into() },
     }

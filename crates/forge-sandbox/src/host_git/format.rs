@@ -7,8 +7,15 @@ use std::path::Path;
 /// Longer configurations are none.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Extensions that change nothing of what is read and written here.
-const HARMLESS_EXTENSIONS: &[&str] =
-    &["noop", "noop-v1", "preciousobjects", "partialclone", "worktreeconfig", "relativeworktrees", "submodulepathconfig"];
+const HARMLESS_EXTENSIONS: &[&str] = &[
+    "noop",
+    "noop-v1",
+    "preciousobjects",
+    "partialclone",
+    "worktreeconfig",
+    "relativeworktrees",
+    "submodulepathconfig",
+];
 
 /// By which digest objects are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +59,19 @@ pub(super) fn object_format(common: &Path) -> Result<ObjectFormat, Error> {
         match (section.as_str(), key.as_str(), value.as_str()) {
             ("core", "repositoryformatversion", "0" | "1") => {}
             ("core", "repositoryformatversion", _) => {
-                return Err(Error::refused(&path, format!("says that the repository is of format {value}, which is not known")));
+                return Err(Error::refused(
+                    &path,
+                    format!("says that the repository is of format {value}, which is not known"),
+                ));
             }
             ("extensions", "objectformat", "sha1") => format = ObjectFormat::Sha1,
             ("extensions", "objectformat", "sha256") => format = ObjectFormat::Sha256,
             ("extensions", "refstorage", "files") => {}
             ("extensions", key, _) if HARMLESS_EXTENSIONS.contains(&key) => {}
             ("extensions", _, _) => {
-                let why = format!("asks for the extension {key} = {value}, which a branch can't be made with; use `--workspace transaction`");
+                let why = format!(
+                    "asks for the extension {key} = {value}, which a branch can't be made with; use `--workspace transaction`"
+                );
                 return Err(Error::refused(&path, why));
             }
             _ => {}
@@ -72,7 +84,8 @@ pub(super) fn object_format(common: &Path) -> Result<ObjectFormat, Error> {
 pub(super) fn work_tree(git_dir: &Path) -> Option<String> {
     ["config.worktree", "config"].iter().find_map(|name| {
         let text = read_text_within(git_dir, Path::new(name), MAX_CONFIG_BYTES).ok()?;
-        let named = settings(&text).into_iter().rfind(|(section, key, _)| section == "core" && key == "worktree");
+        let named =
+            settings(&text).into_iter().rfind(|(section, key, _)| section == "core" && key == "worktree");
         named.map(|(_, _, value)| value)
     })
 }
@@ -88,7 +101,8 @@ fn settings(text: &str) -> Vec<(String, String, String)> {
         if let Some(rest) = line.strip_prefix('[') {
             // A name in quotes may hold brackets; such sections are passed over.
             let named = rest.split(']').next().is_some_and(|head| head.contains('"') || head.contains('.'));
-            let Some((head, after)) = (if named { rest.rsplit_once(']') } else { rest.split_once(']') }) else {
+            let Some((head, after)) = (if named { rest.rsplit_once(']') } else { rest.split_once(']') })
+            else {
                 section = None;
                 continue;
             };
@@ -136,9 +150,12 @@ mod tests {
         assert_eq!(format(plain), Ok(ObjectFormat::Sha256));
         assert_eq!(format("[EXTENSIONS]\n ObjectFormat = SHA256\n"), Ok(ObjectFormat::Sha256));
         assert_eq!(format("[extensions \"x\"]\n objectformat = sha256\n"), Ok(ObjectFormat::Sha1));
-        for unknown in
-            ["[core]\nrepositoryformatversion = 2", "[extensions]\nrefStorage = reftable", "[extensions]\nnew", "[extensions]\nobjectformat = md5"]
-        {
+        for unknown in [
+            "[core]\nrepositoryformatversion = 2",
+            "[extensions]\nrefStorage = reftable",
+            "[extensions]\nnew",
+            "[extensions]\nobjectformat = md5",
+        ] {
             assert!(format(unknown).unwrap_err().contains("config"), "{unknown}");
         }
     }
@@ -146,7 +163,11 @@ mod tests {
     #[test]
     fn the_working_directory_is_that_of_the_section_core() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config"), "[x]\nworktree = no\n[core]\n worktree = \"../a b\" # so\n").unwrap();
+        std::fs::write(
+            dir.path().join("config"),
+            "[x]\nworktree = no\n[core]\n worktree = \"../a b\" # so\n",
+        )
+        .unwrap();
         assert_eq!(work_tree(dir.path()).as_deref(), Some("../a b"));
         std::fs::write(dir.path().join("config"), "[x \"core]\"]\nworktree = no\n").unwrap();
         assert_eq!(work_tree(dir.path()), None);

@@ -13,6 +13,8 @@ mod private;
 mod refs;
 mod repository;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use private::{Incoming, Private};
 pub(crate) use refs::Heads;
@@ -39,7 +41,9 @@ pub(crate) enum Error {
     #[error("the git repository can't be used: {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// There is no git.
-    #[error("there is no git on this machine, which a branch needs; install it or use `--workspace transaction`")]
+    #[error(
+        "there is no git on this machine, which a branch needs; install it or use `--workspace transaction`"
+    )]
     NoGit,
     /// It could not be started or waited for.
     #[error("git can't be started: {source}")]

@@ -131,7 +131,8 @@ impl Private {
             entries.iter().filter(|entry| entry.kind == FileType::RegularFile).map(Entry::bytes).collect();
         let mut links = 0;
         for entry in &entries {
-            let Some(stem) = entry.bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-")) else {
+            let Some(stem) = entry.bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-"))
+            else {
                 continue;
             };
             let index = [stem, b".idx"].concat();
@@ -159,7 +160,11 @@ impl Private {
         let size = open_within(dir.path(), Path::new("index"))?.metadata();
         let size = size.map_err(|source| Error::Io { path: dir.path().join("index"), source })?.len();
         if size > MAX_INDEX_BYTES {
-            return Err(forge_files::Error::TooLarge { path: dir.path().join("index"), limit: MAX_INDEX_BYTES }.into());
+            return Err(forge_files::Error::TooLarge {
+                path: dir.path().join("index"),
+                limit: MAX_INDEX_BYTES,
+            }
+            .into());
         }
         link(dir.path(), OsStr::new("index"), &self.path)?;
         // An index may lie in two files.
@@ -281,7 +286,9 @@ impl Private {
         names.sort_by_key(|name| name.ends_with(".idx"));
         let Some(objects) = repository.common.below("objects")? else { return Ok(()) };
         let packs = objects.ensure("pack")?;
-        for name in names.iter().filter(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end))) {
+        for name in
+            names.iter().filter(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end)))
+        {
             let path = packs.path().join(name);
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = open_within(own.path(), Path::new(name))?;
@@ -301,10 +308,13 @@ impl Private {
 
 /// Links to the loose objects of one directory: to all of it if nothing but objects is in it.
 fn borrow_loose(loose: &Directory, to: &Path, repository: &Repository) -> Result<(), Error> {
-    let entries = loose.entries(MAX_LOOSE_PER_BYTE)?.ok_or_else(|| Error::refused(loose.path(), too_many()))?;
+    let entries =
+        loose.entries(MAX_LOOSE_PER_BYTE)?.ok_or_else(|| Error::refused(loose.path(), too_many()))?;
     let length = repository.format.hex_len() - 2;
     let is_object = |entry: &&Entry| {
-        entry.kind == FileType::RegularFile && entry.bytes().len() == length && entry.bytes().iter().all(u8::is_ascii_hexdigit)
+        entry.kind == FileType::RegularFile
+            && entry.bytes().len() == length
+            && entry.bytes().iter().all(u8::is_ascii_hexdigit)
     };
     let io = |source| Error::Io { path: to.to_owned(), source };
     if entries.iter().all(|entry| entry.kind == FileType::RegularFile) {

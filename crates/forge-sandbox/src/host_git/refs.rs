@@ -67,8 +67,9 @@ impl Repository {
                 self.collect(&directory, MAX_REF_DEPTH, &mut known)?;
             }
         }
-        let branches =
-            packed.iter().filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/remotes/"));
+        let branches = packed
+            .iter()
+            .filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/remotes/"));
         known.extend(branches.map(|(_, id)| id.to_owned()).take(MAX_KNOWN));
         known.truncate(MAX_KNOWN);
         Ok(Heads { head, known })
@@ -95,12 +96,16 @@ impl Repository {
         let lock = format!("{file}.lock");
         let mut locked = directory.create(&lock, 0o666).map_err(|error| match error {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                Error::refused(&path, "is there already: another git is at work; if none is, remove that file")
+                Error::refused(
+                    &path,
+                    "is there already: another git is at work; if none is, remove that file",
+                )
             }
             error => error,
         })?;
         let io = |source| Error::Io { path: self.common.path().join(&path), source };
-        let written = locked.write_all(format!("{commit}\n").as_bytes()).and_then(|()| locked.sync_all()).map_err(io);
+        let written =
+            locked.write_all(format!("{commit}\n").as_bytes()).and_then(|()| locked.sync_all()).map_err(io);
         let named = written.and_then(|()| directory.rename(&lock, file));
         if named.is_err() {
             let _ = directory.remove(&lock);
@@ -155,7 +160,8 @@ impl Repository {
                 Said::Nothing => return Ok(None),
                 Said::Name(name) => name,
             };
-            let own = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"].iter().any(|own| name.starts_with(own));
+            let own =
+                ["refs/bisect/", "refs/worktree/", "refs/rewritten/"].iter().any(|own| name.starts_with(own));
             let around = if own { &self.git_dir } else { &self.common };
             said = self.read(around.path(), &name)?;
             if matches!(said, Said::Nothing) {
@@ -170,9 +176,8 @@ impl Repository {
             // A directory: there are branches below that name, so there is none of it.
             Err(error) if error.is_absent() || around.join(name).is_dir() => Ok(Said::Nothing),
             Err(error) => Err(error.into()),
-            Ok(text) => said(&text, self).ok_or_else(|| {
-                Error::refused(&around.join(name), "is no reference of git's")
-            }),
+            Ok(text) => said(&text, self)
+                .ok_or_else(|| Error::refused(&around.join(name), "is no reference of git's")),
         }
     }
 
@@ -219,7 +224,8 @@ fn said(text: &str, repository: &Repository) -> Option<Said> {
     if let Some(name) = text.strip_prefix("ref:") {
         let name = name.trim();
         let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        return (name.starts_with("refs/") && plain && !name.contains('\0')).then(|| Said::Name(name.to_owned()));
+        return (name.starts_with("refs/") && plain && !name.contains('\0'))
+            .then(|| Said::Name(name.to_owned()));
     }
     let id = text.split_whitespace().next()?;
     repository.format.is_id(id).then(|| Said::Id(id.to_owned()))

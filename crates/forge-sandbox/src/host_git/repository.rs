@@ -55,7 +55,10 @@ impl GitData {
         let text = read_text_within(repo, Path::new(".git"), MAX_PATH_BYTES)?;
         let named = text.strip_prefix("gitdir:").map(|path| PathBuf::from(path.trim()));
         let Some(named) = named.filter(|path| !path.as_os_str().is_empty()) else {
-            return Err(Error::refused(&dot, "is a file and names no git directory: git finds no repository there"));
+            return Err(Error::refused(
+                &dot,
+                "is a file and names no git directory: git finds no repository there",
+            ));
         };
         let Ok(real) = fs::canonicalize(repo.join(&named)).and_then(|real| {
             // A name that leads elsewhere when it is read than when it is followed leads elsewhere in a sandbox.
@@ -65,7 +68,10 @@ impl GitData {
             return Err(Error::refused(&dot, why));
         };
         let Some(real) = real else {
-            return Err(Error::refused(&dot, format!("names {} through a symbolic link and `..`", named.display())));
+            return Err(Error::refused(
+                &dot,
+                format!("names {} through a symbolic link and `..`", named.display()),
+            ));
         };
         if real.starts_with(repo) {
             return Self::within(repo, real, Some(named));
@@ -98,8 +104,10 @@ impl GitData {
         }
         let text = read_text_within(&git_dir, Path::new("commondir"), MAX_PATH_BYTES)?;
         let named_common = PathBuf::from(text.trim());
-        let around = git_dir.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "worktrees"));
-        let common = around.and_then(Path::parent).filter(|common| normal(&git_dir.join(&named_common)) == **common);
+        let around =
+            git_dir.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "worktrees"));
+        let common =
+            around.and_then(Path::parent).filter(|common| normal(&git_dir.join(&named_common)) == **common);
         let Some(common) = common else {
             let why = format!(
                 "names {}, but {} is none of its worktrees: it is not shown to the sandbox",
@@ -152,7 +160,9 @@ fn nothing_waits(git_dir: &Directory, common: &Directory) -> Result<(), Error> {
         for entry in directory.entries(MAX_ENTRIES)?.unwrap_or_default() {
             let path = directory.path().join(entry.os());
             let kind = match entry.kind {
-                FileType::Symlink => fs::metadata(&path).map_or(FileType::Unknown, |meta| FileType::from_raw_mode(meta.mode())),
+                FileType::Symlink => {
+                    fs::metadata(&path).map_or(FileType::Unknown, |meta| FileType::from_raw_mode(meta.mode()))
+                }
                 kind => kind,
             };
             if matches!(kind, FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) {
@@ -194,7 +204,8 @@ impl Repository {
             }
         }
         if common.below("reftable")?.is_some() {
-            let why = "holds the references, which a branch can't be made with; use `--workspace transaction`";
+            let why =
+                "holds the references, which a branch can't be made with; use `--workspace transaction`";
             return Err(Error::refused(&common.path().join("reftable"), why));
         }
         for borrowed in ["objects/info/alternates", "objects/info/http-alternates"] {

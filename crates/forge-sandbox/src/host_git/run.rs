@@ -266,7 +266,14 @@ mod tests {
     fn one_that_waits_for_ever_is_killed() {
         let dir = bare();
         let pipe = dir.path().join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
         let limits = Limits { time: Duration::from_millis(300), ..LIMITS };
         let error = run(dir.path(), &["hash-object", "--", pipe.to_str().unwrap()], limits).unwrap_err();
         assert!(matches!(error, Error::TooLong { .. }), "{error}");
@@ -298,9 +305,17 @@ mod tests {
             ),
         )
         .unwrap();
-        for address in [format!("ext::{program}"), "ssh://nowhere.invalid/x".to_owned(), "git://nowhere.invalid/x".to_owned()] {
+        for address in [
+            format!("ext::{program}"),
+            "ssh://nowhere.invalid/x".to_owned(),
+            "git://nowhere.invalid/x".to_owned(),
+        ] {
             let ended = run(dir.path(), &["fetch", "--", &address], LIMITS).unwrap();
-            assert!(!ended.status.success() && ended.complaint().contains("not allowed"), "{}", ended.complaint());
+            assert!(
+                !ended.status.success() && ended.complaint().contains("not allowed"),
+                "{}",
+                ended.complaint()
+            );
         }
         assert!(!trace.exists());
     }

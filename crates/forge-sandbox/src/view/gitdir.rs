@@ -9,8 +9,8 @@ const KEPT: &[&str] = &[WORKSPACE, "/proc", "/dev", "/etc", "/sys", "/run"];
 /// Directories of the sandbox's own, below which a relative name must not lead: seen from the workspace it leads
 /// elsewhere than seen from the directory on the host.
 const OWN: &[&str] = &[
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/var", "/root", "/boot", "/nix", "/tmp",
-    "/cache", "/code",
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/var", "/root", "/boot", "/nix",
+    "/tmp", "/cache", "/code",
 ];
 
 /// What a box needs so that git works in a folder whose git data lies elsewhere.
@@ -82,8 +82,8 @@ fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     fn worktree() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -124,10 +124,7 @@ mod tests {
         for text in ["", "gitdir:", "gitdir: /etc\n", "nonsense", "gitdir: /no/such/place"] {
             fs::write(tree.join(".git"), text).unwrap();
             let found = outside(&tree, Path::new(WORKSPACE));
-            assert!(
-                found.binds.is_empty() && found.warnings.len() == 1,
-                "{text}: {found:?}"
-            );
+            assert!(found.binds.is_empty() && found.warnings.len() == 1, "{text}: {found:?}");
         }
         fs::remove_file(tree.join(".git")).unwrap();
         std::os::unix::fs::symlink(&main, tree.join(".git")).unwrap();
@@ -142,10 +139,15 @@ mod tests {
         let private = root.join("private/.git");
         fs::create_dir_all(private.join("objects")).unwrap();
         symlink(&private, root.join("way")).unwrap();
-        for common in [private.to_str().unwrap(), "../../../../private/.git", "../../../../way", "..", "../../..", ""] {
+        for common in
+            [private.to_str().unwrap(), "../../../../private/.git", "../../../../way", "..", "../../..", ""]
+        {
             fs::write(main.join("worktrees/tree/commondir"), format!("{common}\n")).unwrap();
             let found = outside(&tree, Path::new(WORKSPACE));
-            assert!(found.binds.is_empty() && found.warnings[0].contains("none of its worktrees"), "{common}: {found:?}");
+            assert!(
+                found.binds.is_empty() && found.warnings[0].contains("none of its worktrees"),
+                "{common}: {found:?}"
+            );
         }
         fs::write(main.join("worktrees/tree/commondir"), main.to_str().unwrap()).unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));

@@ -55,7 +55,8 @@ impl Publish<'_> {
         let Some((commit, pack)) = made? else { return Ok(None) };
         swept?;
         let (repo, branch, wanted) = (self.repo.to_owned(), self.branch(), commit.clone());
-        blocking(move || Ok(pack.take_in(&Repository::find(&repo)?, &branch, &wanted, &heads.known)?)).await?;
+        blocking(move || Ok(pack.take_in(&Repository::find(&repo)?, &branch, &wanted, &heads.known)?))
+            .await?;
         Ok(Some(Published { branch: self.branch(), commit }))
     }
 

@@ -98,9 +98,15 @@ fn rewrites(canary: &Canary) -> Vec<String> {
     vec![
         format!("[protocol \"ext\"]\n\tallow = always\n{ext}"),
         format!("[protocol \"ssh\"]\n\tallow = always\n[core]\n\tsshCommand = {program}\n{ssh}"),
-        format!("[protocol \"ssh\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[ssh]\n\tvariant = simple\n[core]\n\tsshCommand = \"{program} x\"\n{ssh}"),
-        format!("[protocol]\n\tallow = always\n[protocol \"git\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[url \"git://nowhere.invalid/\"]\n\tinsteadOf = /\n"),
-        format!("[protocol \"ext\"]\n\tallow = always\n[protocol \"file\"]\n\tallow = never\n[fetch]\n\tbundleURI = \"ext::{program}\"\n{ext}"),
+        format!(
+            "[protocol \"ssh\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[ssh]\n\tvariant = simple\n[core]\n\tsshCommand = \"{program} x\"\n{ssh}"
+        ),
+        format!(
+            "[protocol]\n\tallow = always\n[protocol \"git\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[url \"git://nowhere.invalid/\"]\n\tinsteadOf = /\n"
+        ),
+        format!(
+            "[protocol \"ext\"]\n\tallow = always\n[protocol \"file\"]\n\tallow = never\n[fetch]\n\tbundleURI = \"ext::{program}\"\n{ext}"
+        ),
     ]
 }
 
@@ -275,11 +281,48 @@ async fn merge_run(repo: &Path, data: &Path) {
 /// Settings of this machine's git whose values can name a program, a file or an address, with such values.
 fn settings(canary: &Canary) -> Vec<(String, String)> {
     const PROGRAMS: &[&str] = &[
-        "command", "cmd", "program", "helper", "editor", "pager", "driver", "textconv", "clean", "smudge", "process", "external",
-        "askpass", "gitproxy", "fsmonitor", "uploadpack", "receivepack", "packobjectshook", "vcs", "difffilter", "tocmd", "cccmd",
-        "headercmd", "sendmailcmd", "mailer", "update", "variant", "alias.*",
+        "command",
+        "cmd",
+        "program",
+        "helper",
+        "editor",
+        "pager",
+        "driver",
+        "textconv",
+        "clean",
+        "smudge",
+        "process",
+        "external",
+        "askpass",
+        "gitproxy",
+        "fsmonitor",
+        "uploadpack",
+        "receivepack",
+        "packobjectshook",
+        "vcs",
+        "difffilter",
+        "tocmd",
+        "cccmd",
+        "headercmd",
+        "sendmailcmd",
+        "mailer",
+        "update",
+        "variant",
+        "alias.*",
     ];
-    const ADDRESSES: &[&str] = &["url", "pushurl", "insteadof", "pushinsteadof", "proxy", "bundleuri", "uri", "remote", "partialclonefilter", "promisor", "allow"];
+    const ADDRESSES: &[&str] = &[
+        "url",
+        "pushurl",
+        "insteadof",
+        "pushinsteadof",
+        "proxy",
+        "bundleuri",
+        "uri",
+        "remote",
+        "partialclonefilter",
+        "promisor",
+        "allow",
+    ];
     let listed = tree::git(Path::new("/"), &["help", "--config"]);
     let mut settings = Vec::new();
     for key in listed.lines().map(str::trim).filter(|key| key.contains('.') && !key.contains(' ')) {
@@ -292,7 +335,10 @@ fn settings(canary: &Canary) -> Vec<(String, String)> {
             if lower.ends_with("allow") { "always".to_owned() } else { "true".to_owned() }
         } else if ends(ADDRESSES) {
             format!("ext::{program}")
-        } else if ["file", "path", "dir", "directory", "template", "target", "worktree"].iter().any(|word| lower.contains(word)) {
+        } else if ["file", "path", "dir", "directory", "template", "target", "worktree"]
+            .iter()
+            .any(|word| lower.contains(word))
+        {
             canary.written().display().to_string()
         } else {
             continue;
@@ -300,7 +346,8 @@ fn settings(canary: &Canary) -> Vec<(String, String)> {
         settings.push((key.to_owned(), value));
     }
     // `git help` knows nothing of these, and git obeys them.
-    for key in ["trace2.normalTarget", "trace2.eventTarget", "trace2.perfTarget", "core.alternateRefsCommand"] {
+    for key in ["trace2.normalTarget", "trace2.eventTarget", "trace2.perfTarget", "core.alternateRefsCommand"]
+    {
         settings.push((key.to_owned(), canary.written().display().to_string()));
     }
     settings
@@ -316,8 +363,9 @@ fn configurations(settings: &[(String, String)], canary: &Canary) -> Vec<String>
         for (key, value) in chunk {
             let (section, name) = key.split_once('.').unwrap();
             let (middle, name) = name.rsplit_once('.').unwrap_or(("", name));
-            let middle = middle.replace(|c| c == '<' || c == '>', "").replace('*', "x");
-            let head = if middle.is_empty() { format!("[{section}]") } else { format!("[{section} \"{middle}\"]") };
+            let middle = middle.replace(['<', '>'], "").replace('*', "x");
+            let head =
+                if middle.is_empty() { format!("[{section}]") } else { format!("[{section} \"{middle}\"]") };
             let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "");
             if !name.is_empty() && name.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 text.push_str(&format!("{head}\n\t{name} = \"{value}\"\n"));
@@ -327,9 +375,12 @@ fn configurations(settings: &[(String, String)], canary: &Canary) -> Vec<String>
     };
     // Those with which git itself would find another repository or none come alone, at the end.
     let (odd, plain): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(|(key, _)| {
-        key.starts_with("extensions.") || key.eq_ignore_ascii_case("core.worktree") || key.starts_with("safe.")
+        key.starts_with("extensions.")
+            || key.eq_ignore_ascii_case("core.worktree")
+            || key.starts_with("safe.")
     });
-    let mut all: Vec<String> = plain.chunks(plain.len().div_ceil(4)).map(|chunk| format!("{}{always}", written(chunk))).collect();
+    let mut all: Vec<String> =
+        plain.chunks(plain.len().div_ceil(4)).map(|chunk| format!("{}{always}", written(chunk))).collect();
     all.push(format!("[include]\n\tpath = {}\n{always}", canary.written().display()));
     all.push(format!(
         "[remote \"origin\"]\n\turl = ext::{program}\n\tpromisor = true\n\tpartialclonefilter = blob:none\n{always}"
@@ -366,8 +417,19 @@ fn damages() -> Vec<(&'static str, Damage, Option<&'static str>)> {
         ("HEAD a pipe", |git, _| pipe(&git.join("HEAD")), Some("HEAD")),
         ("HEAD endless", |git, _| link(Path::new("/dev/zero"), &git.join("HEAD")), Some("HEAD")),
         ("HEAD sparse", |git, _| sparse(&git.join("HEAD")), Some("HEAD")),
-        ("HEAD a directory", |git, _| { clear(&git.join("HEAD")); fs::create_dir(git.join("HEAD")).unwrap(); }, Some("HEAD")),
-        ("HEAD climbs", |git, _| fs::write(git.join("HEAD"), "ref: refs/../../../x\n").unwrap(), Some("HEAD")),
+        (
+            "HEAD a directory",
+            |git, _| {
+                clear(&git.join("HEAD"));
+                fs::create_dir(git.join("HEAD")).unwrap();
+            },
+            Some("HEAD"),
+        ),
+        (
+            "HEAD climbs",
+            |git, _| fs::write(git.join("HEAD"), "ref: refs/../../../x\n").unwrap(),
+            Some("HEAD"),
+        ),
         ("config a pipe", |git, _| pipe(&git.join("config")), Some("config")),
         ("config endless", |git, _| link(Path::new("/dev/zero"), &git.join("config")), Some("config")),
         ("config sparse", |git, _| sparse(&git.join("config")), Some("config")),
@@ -380,26 +442,64 @@ fn damages() -> Vec<(&'static str, Damage, Option<&'static str>)> {
         ("the branch sparse", |git, _| sparse(&git.join("refs/heads/main")), Some("refs/heads/main")),
         ("another branch a pipe", |git, _| pipe(&git.join("refs/heads/other")), None),
         ("refs elsewhere", |git, other| link(&other.join(".git/refs"), &git.join("refs")), Some("refs")),
-        ("heads elsewhere", |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads")), Some("refs/heads")),
-        ("forge elsewhere", |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads/forge")), Some("refs/heads/forge")),
-        ("objects elsewhere", |git, other| link(&other.join(".git/objects"), &git.join("objects")), Some("objects")),
-        ("packs elsewhere", |git, other| link(&other.join(".git/objects/pack"), &git.join("objects/pack")), Some("pack")),
-        ("borrowed objects", |git, other| {
-            fs::write(git.join("objects/info/alternates"), other.join(".git/objects").to_str().unwrap()).unwrap();
-        }, Some("alternates")),
-        ("commondir", |git, other| fs::write(git.join("commondir"), other.join(".git").to_str().unwrap()).unwrap(), Some("commondir")),
+        (
+            "heads elsewhere",
+            |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads")),
+            Some("refs/heads"),
+        ),
+        (
+            "forge elsewhere",
+            |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads/forge")),
+            Some("refs/heads/forge"),
+        ),
+        (
+            "objects elsewhere",
+            |git, other| link(&other.join(".git/objects"), &git.join("objects")),
+            Some("objects"),
+        ),
+        (
+            "packs elsewhere",
+            |git, other| link(&other.join(".git/objects/pack"), &git.join("objects/pack")),
+            Some("pack"),
+        ),
+        (
+            "borrowed objects",
+            |git, other| {
+                fs::write(git.join("objects/info/alternates"), other.join(".git/objects").to_str().unwrap())
+                    .unwrap();
+            },
+            Some("alternates"),
+        ),
+        (
+            "commondir",
+            |git, other| fs::write(git.join("commondir"), other.join(".git").to_str().unwrap()).unwrap(),
+            Some("commondir"),
+        ),
         ("a reftable", |git, _| fs::create_dir(git.join("reftable")).unwrap(), Some("reftable")),
-        ("an unknown extension", |git, _| {
-            fs::write(git.join("config"), "[core]\nrepositoryformatversion = 1\n[extensions]\nnew = 1\n").unwrap();
-        }, Some("new")),
-        ("an object a pipe", |git, _| {
-            fs::create_dir_all(git.join("objects/00")).unwrap();
-            pipe(&git.join("objects/00/11111111111111111111111111111111111111"));
-        }, None),
-        ("a graph of commits that lies", |git, _| {
-            fs::create_dir_all(git.join("objects/info")).unwrap();
-            fs::write(git.join("objects/info/commit-graph"), b"CGPHnonsense").unwrap();
-        }, None),
+        (
+            "an unknown extension",
+            |git, _| {
+                fs::write(git.join("config"), "[core]\nrepositoryformatversion = 1\n[extensions]\nnew = 1\n")
+                    .unwrap();
+            },
+            Some("new"),
+        ),
+        (
+            "an object a pipe",
+            |git, _| {
+                fs::create_dir_all(git.join("objects/00")).unwrap();
+                pipe(&git.join("objects/00/11111111111111111111111111111111111111"));
+            },
+            None,
+        ),
+        (
+            "a graph of commits that lies",
+            |git, _| {
+                fs::create_dir_all(git.join("objects/info")).unwrap();
+                fs::write(git.join("objects/info/commit-graph"), b"CGPHnonsense").unwrap();
+            },
+            None,
+        ),
     ]
 }
 
@@ -512,7 +612,8 @@ fn archives() -> Vec<(&'static str, Archive)> {
         ("submodule-alternates", |root, theirs| {
             let git = submodule(root);
             fs::create_dir_all(git.join("objects/info")).unwrap();
-            fs::write(git.join("objects/info/alternates"), format!("{}\n", theirs.join("objects").display())).unwrap();
+            fs::write(git.join("objects/info/alternates"), format!("{}\n", theirs.join("objects").display()))
+                .unwrap();
             fs::write(git.join("HEAD"), tree::git(theirs.parent().unwrap(), &["rev-parse", "HEAD"])).unwrap();
         }),
         ("names-it", |root, theirs| {
