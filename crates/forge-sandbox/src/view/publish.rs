@@ -67,7 +67,8 @@ impl Publish<'_> {
         let objects =
             self.git(&["rev-parse", "--path-format=absolute", "--git-path", "objects"], &[]).await?;
         let format = format!("--object-format={format}");
-        self.git(&["init", "--bare", "--quiet", "--template=", &format, &git_dir], &[]).await?;
+        let anywhere = [("GIT_WORK_TREE".to_owned(), String::new())];
+        self.git(&["init", "--bare", "--quiet", "--template=", &format, &git_dir], &anywhere).await?;
         let place = |path: &str| format!("{}{git_dir}/{path}", self.prefix());
         self.room.write(&place("objects/info/alternates"), format!("{objects}\n").as_bytes()).await?;
         for (name, to) in [("index", "index"), ("shallow", "shallow")] {
@@ -79,8 +80,6 @@ impl Publish<'_> {
         let env = [
             ("GIT_OBJECT_DIRECTORY".to_owned(), format!("{inside}/objects")),
             ("GIT_INDEX_FILE".to_owned(), format!("{inside}/index")),
-            // Whatever the configuration says of where the files are.
-            ("GIT_WORK_TREE".to_owned(), format!("{}/{}", forge_jail::WORKSPACE, self.folder)),
         ];
         let parent = self.exec(&["git", "rev-parse", "--quiet", "--verify", "HEAD^{commit}"], &env).await?;
         let parent = (parent.exit_code == 0).then(|| text(&parent.stdout.bytes));
@@ -204,7 +203,11 @@ impl Publish<'_> {
     }
 
     async fn exec(&self, argv: &[&str], env: &[(String, String)]) -> Result<ExecResult, Error> {
-        let mut all: BTreeMap<String, String> = env.iter().cloned().collect();
+        // Whatever the configuration says of where the files are.
+        let here = format!("{}/{}", forge_jail::WORKSPACE, self.folder);
+        let mut all = BTreeMap::from([("GIT_WORK_TREE".to_owned(), here)]);
+        all.extend(env.iter().cloned());
+        all.retain(|_, value| !value.is_empty());
         all.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
         let spec = ExecSpec {
             argv: argv.iter().map(|&a| a.to_owned()).collect(),
