@@ -9,6 +9,7 @@
 mod census;
 mod docs;
 mod layers;
+mod programs;
 mod reads;
 mod rules;
 mod rust;
@@ -74,6 +75,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("links", docs::links),
     ("hosts-and-paths", text::forbidden),
     ("vendors", text::vendors),
+    ("program-starts", programs::program_starts),
 ];
 
 /// Runs every rule and returns all findings, sorted by place.

@@ -117,6 +117,8 @@ pub struct Rules {
     pub reader: String,
     /// What opens files itself.
     pub direct_opens: Vec<DirectOpen>,
+    /// The only sources that start programs.
+    pub program_starts: Vec<String>,
 }
 
 impl Rules {
@@ -159,6 +161,7 @@ impl Rules {
                 .into_iter()
                 .map(direct_open)
                 .collect::<Result<_, _>>()?,
+            program_starts: strings(table(root, "programs")?, "started_by")?,
         })
     }
 }

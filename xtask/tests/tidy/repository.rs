@@ -52,6 +52,7 @@ tidy! {
     links_lead_somewhere => "links",
     no_hosts_and_no_machine_paths => "hosts-and-paths",
     vendors_are_data => "vendors",
+    programs_are_started_in_listed_places => "program-starts",
 }
 
 /// Reading the tree must not silently come back empty.

@@ -67,6 +67,9 @@ only = ["adapter"]
 [[direct_open]]
 path = "crates/adapter/src"
 reason = "opens by descriptor"
+
+[programs]
+started_by = ["crates/adapter/src/start.rs"]
 "#;
 
 const NOUNS: &str = "//! Nouns.\npub enum Kind { A, B }\npub enum Wire { A, B }\n";
@@ -75,6 +78,10 @@ const OTHER: &str = "//! Nothing much.\n";
 const TABLE: &str = "# Architecture\n\n<!-- crates:begin -->\n| layer | crate | what |\n|---|---|---|\n\
 | L0 nouns | `nouns` | x |\n| L1 ports | `ports` | x |\n| L3 adapters | `adapter` | x |\n\
 | dev | `kit` | x |\n| | `xtask` | x |\n<!-- crates:end -->\n";
+
+const START: &str = "//! Starts a program.\nuse std::process::Command;\n";
+const PROGRAMS: &str = "# Sandbox\n\n<!-- programs:begin -->\n| program | started by |\n|---|---|\n\
+| x | `crates/adapter/src/start.rs` |\n<!-- programs:end -->\n";
 
 fn manifest(name: &str, more: &str) -> String {
     format!(
@@ -89,6 +96,8 @@ fn good() -> Vec<(String, String)> {
     let mut files = vec![
         ("layers.toml".to_owned(), LAYERS.to_owned()),
         ("docs/ARCHITECTURE.md".to_owned(), TABLE.to_owned()),
+        ("docs/sandbox.md".to_owned(), PROGRAMS.to_owned()),
+        ("crates/adapter/src/start.rs".to_owned(), START.to_owned()),
         ("README.md".to_owned(), "# Sample\n\nSee [how](docs/ARCHITECTURE.md#architecture).\n".to_owned()),
     ];
     let crates = [
@@ -372,4 +381,18 @@ fn vendors_are_named_in_their_tables_only() {
     let fine = "//! Docs.\n// \"acme\"\n#[cfg(test)]\nmod tests {\n    const A: &str = \"acme\";\n}\n";
     assert_eq!(findings(&[("crates/nouns/src/a.rs", fine)]), Vec::<String>::new());
     assert_eq!(findings(&[("crates/adapter/src/a.rs", code)]), Vec::<String>::new());
+}
+
+#[test]
+fn programs_are_started_in_listed_files_that_are_rows_of_a_table() {
+    let code = "//! Docs.\nuse std::process::Command;\n";
+    one(&[("crates/nouns/src/a.rs", code)], "crates/nouns/src/a.rs:2: [program-starts]", "is not listed");
+    one(&[("crates/adapter/src/start.rs", OTHER)], "layers.toml: [program-starts]", "starts none");
+    let table = |rows: &str| {
+        format!("# Sandbox\n\n<!-- programs:begin -->\n| a | b |\n|---|---|\n{rows}<!-- programs:end -->\n")
+    };
+    one(&[("docs/sandbox.md", &table(""))], "docs/sandbox.md: [program-starts]", "lacks");
+    let more = table("| x | `crates/adapter/src/start.rs` |\n| y | `crates/adapter/src/gone.rs` |\n");
+    one(&[("docs/sandbox.md", &more)], "docs/sandbox.md:7: [program-starts]", "names no file");
+    assert_eq!(findings(&[("crates/nouns/src/tests.rs", code)]), Vec::<String>::new());
 }

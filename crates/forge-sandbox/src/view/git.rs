@@ -1,34 +1,46 @@
-//! The host's git, run on the repository of a run.
+//! What git's index knows of the files of a repository, as the host's git reads it.
 
-use forge_ports::sandbox::Error;
+use crate::host_git::{Error, Private, Repository};
 use forge_snapshot::compare::Beginning;
 use forge_snapshot::{Item, RelPath};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
-/// Where git is looked for on the host.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
+/// The longest answer on one entry of the index.
+const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
 /// What git knows of the files of a repository as they stood when a run began.
-pub(super) struct Index(pub(super) PathBuf);
+pub(super) struct Index {
+    repo: PathBuf,
+    /// Where git looks at it; `None`: it can't.
+    git: OnceLock<Option<Private>>,
+}
+
+impl Index {
+    pub(super) fn of(repo: &Path) -> Self {
+        Self { repo: repo.to_owned(), git: OnceLock::new() }
+    }
+
+    fn open(&self) -> Result<Private, Error> {
+        let repository = Repository::find(&self.repo)?;
+        Private::new(&repository)?.with_index(&repository)
+    }
+}
 
 impl Beginning for Index {
     /// The content that git's index names, if the index saw the file with the very times, size and number that it had
     /// when the run began. Not if it was added or committed since, nor if git keeps it in another form than it stands
     /// on the disk (line ends, filters).
     fn content(&self, path: &RelPath, was: &Item) -> Option<Vec<u8>> {
-        let name = OsStr::from_bytes(path.as_bytes());
+        let git = self.git.get_or_init(|| self.open().ok()).as_ref()?;
         let list = ["ls-files", "--stage", "--debug", "--"].map(OsStr::new);
-        let listed = host_git(&self.0, &[&list[..], &[name]].concat()).ok()?;
-        let object = object_of(&String::from_utf8_lossy(&listed.stdout), was)?;
-        // A git that does not know `GIT_NO_LAZY_FETCH` would fetch a missing blob, by a command of the configuration.
-        let read = ["-c", "protocol.file.allow=never", "cat-file", "blob", &object];
-        let blob = host_git(&self.0, &read).ok()?;
-        (blob.status.success() && blob.stdout.len() as u64 == was.size).then_some(blob.stdout)
+        let name = OsStr::from_bytes(path.as_bytes());
+        let listed = git.look(&[&list[..], &[name]].concat(), MAX_ENTRY_BYTES).ok()??;
+        let object = object_of(&String::from_utf8_lossy(&listed), was)?;
+        let read = ["cat-file", "blob", &object].map(OsStr::new);
+        git.look(&read, was.size).ok()?.filter(|blob| blob.len() as u64 == was.size)
     }
 }
 
@@ -58,55 +70,6 @@ fn object_of(listed: &str, was: &Item) -> Option<String> {
         && number(6)? == was.size;
     let plain = mode.starts_with("100") && stage == "0" && object.bytes().all(|b| b.is_ascii_hexdigit());
     (same && plain).then(|| object.to_owned())
-}
-
-/// Runs the host's git on a repository, with nothing in force but the repository's own configuration, and of that
-/// nothing that runs programs. As root it runs as the repository's owner.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place of this crate that runs the host's git; without a shell"
-)]
-pub(super) fn host_git(repo: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Output, Error> {
-    const SETTINGS: &[&str] = &[
-        "core.hooksPath=/dev/null",
-        "core.fsmonitor=false",
-        "core.logAllRefUpdates=false",
-        "core.alternateRefsCommand=true",
-        "gc.auto=0",
-        "maintenance.auto=false",
-        "transfer.fsckObjects=true",
-        "fetch.fsckObjects=true",
-        "fetch.recurseSubmodules=false",
-        "protocol.allow=never",
-        "protocol.file.allow=always",
-        "safe.directory=*",
-    ];
-    let mut git = Command::new("git");
-    git.env_clear().env("PATH", PATH).env("HOME", "/nonexistent").env("LC_ALL", "C");
-    git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
-    git.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_NO_LAZY_FETCH", "1").env("GIT_LITERAL_PATHSPECS", "1");
-    for setting in SETTINGS {
-        git.args(["-c", setting]);
-    }
-    git.current_dir(repo).args(arguments).stdin(Stdio::null());
-    let (uid, gid) = owner(repo)?;
-    if rustix::process::geteuid().is_root() && uid != 0 {
-        git.uid(uid).gid(gid);
-    }
-    git.output().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::View {
-            why: "there is no git on this machine, which a branch needs; install it or use `--workspace transaction`"
-                .to_owned(),
-        },
-        _ => Error::View { why: format!("git can't be started: {error}") },
-    })
-}
-
-/// User and group of a repository's folder.
-pub(super) fn owner(repo: &Path) -> Result<(u32, u32), Error> {
-    let meta = std::fs::metadata(repo)
-        .map_err(|error| Error::View { why: format!("{}: {error}", repo.display()) })?;
-    Ok((meta.uid(), meta.gid()))
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Repositories whose git data lies elsewhere: a worktree, a submodule, a `.git` that is a link.
-//!
-//! A `.git` file can say anything, and a folder that was unpacked from an archive brings its own. So git data outside
-//! of the workspace is shown only if it names this very folder itself: only who could write there could make it do so.
+//! What a sandbox needs of repositories whose git data lies elsewhere: a worktree, a submodule, a `.git` that is a link.
 
+use crate::host_git::{Error, GitData, normal};
 use forge_jail::{Bind, Missing, WORKSPACE};
-use std::fs;
-use std::io::Read as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-/// Longer files hold no path.
-const LONGEST: u64 = 16 << 10;
 /// Where nothing of the host is bound.
 const KEPT: &[&str] = &[WORKSPACE, "/proc", "/dev", "/etc", "/sys", "/run"];
+/// Directories of the sandbox's own, below which a relative name must not lead: seen from the workspace it leads
+/// elsewhere than seen from the directory on the host.
+const OWN: &[&str] = &[
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/var", "/root", "/boot", "/nix",
+    "/tmp", "/cache", "/code",
+];
 
 /// What a box needs so that git works in a folder whose git data lies elsewhere.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,62 +24,40 @@ pub(crate) struct GitDir {
 
 /// Looks at the folder `repo` of the host that stands in the box at `inside`.
 pub(crate) fn outside(repo: &Path, inside: &Path) -> GitDir {
-    let dot = repo.join(".git");
-    let Ok(meta) = fs::symlink_metadata(&dot) else { return GitDir::default() };
-    let shown = dot.display();
-    if meta.is_symlink() {
-        let within = fs::canonicalize(&dot).is_ok_and(|real| real.starts_with(repo));
-        let why = format!(
-            "{shown} is a symbolic link that leads out of the workspace: git finds no repository there"
-        );
-        return if within { GitDir::default() } else { only(why) };
-    }
-    if !meta.is_file() {
-        return GitDir::default();
-    }
-    let named = read(&dot).and_then(|text| Some(PathBuf::from(text.strip_prefix("gitdir:")?.trim())));
-    let Some(named) = named else {
-        return only(format!("{shown} is a file and names no git folder: git finds no repository there"));
+    let data = match GitData::find(repo) {
+        Err(Error::NoRepository { .. }) => return GitDir::default(),
+        Err(error) => return GitDir { binds: Vec::new(), warnings: vec![told(&error)] },
+        Ok(data) => data,
     };
-    let Ok(real) = fs::canonicalize(repo.join(&named)) else {
-        return only(format!(
-            "{shown} names {}, which is not there: git finds no repository",
-            named.display()
-        ));
-    };
-    if real.starts_with(repo) {
-        return GitDir::default();
+    match &data.named {
+        // What lies in the folder itself is there.
+        Some(named) if !data.git_dir.starts_with(repo) => bound(&data, named, inside),
+        _ => GitDir::default(),
     }
-    if !points_back(&real, repo) {
-        let real = real.display();
-        return only(format!(
-            "{shown} names {real}, which does not name this folder: it is not shown to the box"
-        ));
-    }
-    bound(&real, &normal(&inside.join(&named)))
 }
 
-fn only(warning: String) -> GitDir {
-    GitDir { binds: Vec::new(), warnings: vec![warning] }
+fn told(error: &Error) -> String {
+    match error {
+        Error::Refused { path, why } => format!("{} {why}", path.display()),
+        error => error.to_string(),
+    }
 }
 
 /// Binds a git folder, and the one it shares with other worktrees, where they are looked for.
-fn bound(real: &Path, target: &Path) -> GitDir {
-    let common = read(&real.join("commondir")).map(|text| PathBuf::from(text.trim()));
-    let mut wanted = vec![(real.to_owned(), target.to_owned())];
-    if let Some(common) = common
-        && let Ok(shared) = fs::canonicalize(real.join(&common))
-        && shared.join("objects").is_dir()
-    {
-        let place = normal(&target.join(&common));
-        if target.starts_with(&place) && real.starts_with(&shared) {
+fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
+    let target = normal(&inside.join(named));
+    let mut wanted = vec![(data.git_dir.clone(), target.clone())];
+    if let Some(common_named) = &data.common_named {
+        let place = normal(&target.join(common_named));
+        if target.starts_with(&place) {
             wanted.clear();
         }
-        wanted.push((shared, place));
+        wanted.push((data.common.clone(), place));
     }
     let mut found = GitDir::default();
     for (source, target) in wanted {
-        let kept = KEPT.iter().any(|kept| target.starts_with(kept));
+        let kept = KEPT.iter().any(|kept| target.starts_with(kept))
+            || (named.is_relative() && OWN.iter().any(|own| target.starts_with(own)));
         if target.starts_with(WORKSPACE) {
             // Another repository of the run: it stands there by itself.
             continue;
@@ -100,51 +78,12 @@ fn bound(real: &Path, target: &Path) -> GitDir {
     found
 }
 
-/// Whether a git folder names `repo` as its working folder.
-fn points_back(git: &Path, repo: &Path) -> bool {
-    let is_repo = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real == repo);
-    if !git.join("HEAD").is_file() {
-        return false;
-    }
-    // A worktree: the path of its `.git`.
-    if let Some(text) = read(&git.join("gitdir")) {
-        let dot = git.join(text.trim());
-        return dot.file_name().is_some_and(|name| name == ".git") && dot.parent().is_some_and(is_repo);
-    }
-    // A submodule: its configuration.
-    let config = read(&git.join("config")).unwrap_or_default();
-    let worktree = config.lines().find_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim().eq_ignore_ascii_case("worktree")).then(|| value.trim().trim_matches('"'))
-    });
-    worktree.is_some_and(|path| is_repo(&git.join(path)))
-}
-
-fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
-    fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
-/// The path without `.` and `..`, as it reads.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            part => normal.push(part),
-        }
-    }
-    normal
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     fn worktree() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -174,7 +113,7 @@ mod tests {
         fs::write(main.join("worktrees/tree/gitdir"), "/somewhere/else/.git\n").unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));
         assert!(
-            found.binds.is_empty() && found.warnings[0].contains("does not name this folder"),
+            found.binds.is_empty() && found.warnings[0].contains("does not name this directory"),
             "{found:?}"
         );
     }
@@ -185,13 +124,86 @@ mod tests {
         for text in ["", "gitdir:", "gitdir: /etc\n", "nonsense", "gitdir: /no/such/place"] {
             fs::write(tree.join(".git"), text).unwrap();
             let found = outside(&tree, Path::new(WORKSPACE));
-            assert!(
-                found.binds.is_empty() && (text == "gitdir:" || found.warnings.len() == 1),
-                "{text}: {found:?}"
-            );
+            assert!(found.binds.is_empty() && found.warnings.len() == 1, "{text}: {found:?}");
         }
         fs::remove_file(tree.join(".git")).unwrap();
         std::os::unix::fs::symlink(&main, tree.join(".git")).unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn what_is_shared_is_shown_only_with_a_worktree_of_it() {
+        let (dir, main, tree) = worktree();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let private = root.join("private/.git");
+        fs::create_dir_all(private.join("objects")).unwrap();
+        symlink(&private, root.join("way")).unwrap();
+        for common in
+            [private.to_str().unwrap(), "../../../../private/.git", "../../../../way", "..", "../../..", ""]
+        {
+            fs::write(main.join("worktrees/tree/commondir"), format!("{common}\n")).unwrap();
+            let found = outside(&tree, Path::new(WORKSPACE));
+            assert!(
+                found.binds.is_empty() && found.warnings[0].contains("none of its worktrees"),
+                "{common}: {found:?}"
+            );
+        }
+        fs::write(main.join("worktrees/tree/commondir"), main.to_str().unwrap()).unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert_eq!(found.binds.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_submodule_shares_nothing() {
+        let (dir, main, tree) = worktree();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let module = root.join("super/.git/modules/tree");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
+        fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
+        fs::write(tree.join(".git"), "gitdir: ../super/.git/modules/tree\n").unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        let target = PathBuf::from("/super/.git/modules/tree");
+        assert_eq!(found.binds, [Bind { source: module.clone(), target, missing: Missing::Skip }]);
+        fs::write(module.join("commondir"), format!("{}\n", main.display())).unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_relative_name_covers_nothing_of_the_sandbox() {
+        let (dir, ..) = worktree();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let (tree, module) = (root.join("deep/er/tree"), root.join("usr"));
+        fs::create_dir_all(&tree).unwrap();
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
+        fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
+        fs::write(tree.join(".git"), "gitdir: ../../../usr\n").unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert!(found.binds.is_empty() && found.warnings[0].contains("/usr"), "{found:?}");
+        // Through a link and back up: it reads as another place than it is.
+        symlink(root.join("deep/er"), tree.join("way")).unwrap();
+        fs::write(tree.join(".git"), "gitdir: way/../../usr\n").unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn files_that_are_none_are_not_waited_for() {
+        let (_dir, main, tree) = worktree();
+        let pipe = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        };
+        for name in ["commondir", "gitdir", "HEAD"] {
+            pipe(&main.join("worktrees/tree").join(name));
+            let found = outside(&tree, Path::new(WORKSPACE));
+            assert!(found.binds.is_empty() && found.warnings.len() == 1, "{name}: {found:?}");
+        }
+        pipe(&tree.join(".git"));
         let found = outside(&tree, Path::new(WORKSPACE));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }

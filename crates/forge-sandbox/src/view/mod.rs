@@ -16,6 +16,7 @@ mod place;
 mod publish;
 mod record;
 
+use crate::host_git;
 use crate::masks;
 use crate::paths::Places;
 use beginning::{Beginning, Saver};
@@ -23,7 +24,7 @@ use choose::Chosen;
 use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
-use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
 pub(crate) use open::{Slot, prepare, prepare_then};
 pub(crate) use place::Kind;
 pub(crate) use place::Space;
@@ -163,6 +164,9 @@ impl View {
             drop(Objects::open(&place.objects(0))?);
         }
         place.clear(repos.len())?;
+        if spec.mode == WorkspaceMode::Branch {
+            can_take_a_branch(&repos)?;
+        }
         let mut bases = Vec::with_capacity(repos.len());
         for repo in &repos {
             let base = Base::take(&repo.path).map_err(|error| {
@@ -473,6 +477,18 @@ fn apart(store: &Store, repos: &[Repo]) -> Result<(), Error> {
             ),
         }),
     }
+}
+
+/// Refuses repositories whose git data can't take a branch, before anything is spent on a run that would end with one.
+/// That there is no git data at all is said at its end: by then a person may have made some.
+fn can_take_a_branch(repos: &[Repo]) -> Result<(), Error> {
+    for repo in repos {
+        match host_git::Repository::find(&repo.path) {
+            Ok(_) | Err(host_git::Error::NoRepository { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Finds what tools must not see.

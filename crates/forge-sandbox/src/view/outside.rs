@@ -83,7 +83,7 @@ impl Closed {
                 Access::Read => Objects::open_read_only(&folder)?,
                 Access::Write => Objects::open(&folder)?,
             };
-            let git = Index(repo.path.clone());
+            let git = Index::of(&repo.path);
             roots.push(Root { repo: repo.path.clone(), git, base: place.load_base(index)?, objects });
         }
         Ok(Self { place, meta, roots })

@@ -1,29 +1,23 @@
 //! A run's result as a commit on a branch of its own.
 //!
 //! Everything that reads the run's files or its git data happens in the box: configuration, filters and hooks there are
-//! the run's, not to be trusted. What comes out is a bundle, that is one ref and objects. The host's git takes it with
-//! its own eyes closed to everything but that: no hooks, no configuration but the repository's, nothing else written.
+//! the run's, not to be trusted. What comes out is a pack, that is objects and nothing else. The host's git looks at
+//! them in a [git directory of Forge's own](crate::host_git), and Forge gives the repository the pack and one reference.
 
-use super::git::{host_git, owner};
 use crate::door::blocking;
-use crate::leftovers;
+use crate::host_git::{Heads, Incoming, Private, Repository};
 use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
 use forge_ports::views::Published;
 use forge_types::RunId;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A repository with more branches than this is told of the first so many: the bundle is larger than it has to be then.
-const MOST_HEADS: usize = 400;
-/// Bytes of a bundle that are read at once.
+/// Bytes of a pack that are read at once.
 const PIECE: usize = 4 << 20;
 /// Longest time of one step in the box.
-const LONGEST: Duration = Duration::from_secs(1800);
+const LONGEST: Duration = Duration::from_secs(900);
 /// Who a commit is by, where the repository does not say.
 const NAME: &str = "Forge";
 const EMAIL: &str = "forge@localhost";
@@ -44,15 +38,6 @@ pub(crate) struct Publish<'a> {
     pub(crate) masked: Vec<PathBuf>,
 }
 
-/// What a repository of the host is at before anything is added.
-#[derive(Debug)]
-pub(crate) struct Heads {
-    /// The commit that is checked out; `None`: there is none yet.
-    head: Option<String>,
-    /// Commits that it has for sure.
-    known: Vec<String>,
-}
-
 impl Publish<'_> {
     /// The branch.
     fn branch(&self) -> String {
@@ -62,26 +47,28 @@ impl Publish<'_> {
     /// Commits in the box, takes the result out and gives the repository its branch. `None`: nothing to commit.
     pub(crate) async fn publish(&self) -> Result<Option<Published>, Error> {
         let repo = self.repo.to_owned();
-        let heads = blocking(move || look(&repo)).await?;
+        let heads = blocking(move || Ok(Repository::find(&repo)?.heads()?)).await?;
         let scratch = format!(".forge-publish-{}", self.run);
         let made = self.commit(&heads, &scratch).await;
         // Whatever happened: nothing of it stays in the workspace.
         let swept = self.exec(&["rm", "-rf", "--", &scratch], &[]).await;
-        let Some((commit, bundle)) = made? else { return Ok(None) };
+        let Some((commit, pack)) = made? else { return Ok(None) };
         swept?;
         let (repo, branch, wanted) = (self.repo.to_owned(), self.branch(), commit.clone());
-        blocking(move || fetch(&repo, &bundle, &branch, &wanted)).await?;
+        blocking(move || Ok(pack.take_in(&Repository::find(&repo)?, &branch, &wanted, &heads.known)?))
+            .await?;
         Ok(Some(Published { branch: self.branch(), commit }))
     }
 
-    /// The commit and a bundle of what the repository lacks of it.
-    async fn commit(&self, heads: &Heads, scratch: &str) -> Result<Option<(String, Bundle)>, Error> {
+    /// The commit and a pack of what the repository lacks of it.
+    async fn commit(&self, heads: &Heads, scratch: &str) -> Result<Option<(String, Incoming)>, Error> {
         let git_dir = format!("{scratch}/git");
         let format = self.git(&["rev-parse", "--show-object-format"], &[]).await?;
         let objects =
             self.git(&["rev-parse", "--path-format=absolute", "--git-path", "objects"], &[]).await?;
         let format = format!("--object-format={format}");
-        self.git(&["init", "--bare", "--quiet", "--template=", &format, &git_dir], &[]).await?;
+        let anywhere = [("GIT_WORK_TREE".to_owned(), String::new())];
+        self.git(&["init", "--bare", "--quiet", "--template=", &format, &git_dir], &anywhere).await?;
         let place = |path: &str| format!("{}{git_dir}/{path}", self.prefix());
         self.room.write(&place("objects/info/alternates"), format!("{objects}\n").as_bytes()).await?;
         for (name, to) in [("index", "index"), ("shallow", "shallow")] {
@@ -100,7 +87,7 @@ impl Publish<'_> {
         if heads.head.as_ref() == Some(&commit) {
             return Ok(None);
         }
-        self.bundle(&git_dir, &commit, heads).await.map(|bundle| Some((commit, bundle)))
+        self.pack(&git_dir, &commit, heads).await.map(|pack| Some((commit, pack)))
     }
 
     /// Everything that is not ignored as a commit on top of `parent`; the parent itself if nothing differs from it.
@@ -157,29 +144,29 @@ impl Publish<'_> {
         Ok(pairs.into_iter().map(|(key, value)| (format!("GIT_{key}"), value.clone())).collect())
     }
 
-    /// The branch and all of it that the repository lacks, in a file of the host.
-    async fn bundle(&self, git_dir: &str, commit: &str, heads: &Heads) -> Result<Bundle, Error> {
-        let (at, name) = (format!("--git-dir={git_dir}"), format!("refs/heads/{}", self.branch()));
-        self.git(&[&at, "update-ref", &name, commit], &[]).await?;
-        let file = format!("{git_dir}/bundle");
-        let mut create = vec![&at, "bundle", "create", "--quiet", &file, "--ignore-missing", &name];
-        let known: Vec<&str> = heads.known.iter().map(String::as_str).collect();
-        if !known.is_empty() {
-            create.push("--not");
-            create.extend(known);
+    /// The commit and all of it that the repository lacks, in a file of the host.
+    async fn pack(&self, git_dir: &str, commit: &str, heads: &Heads) -> Result<Incoming, Error> {
+        // Whole objects: nothing of the repository is needed to read them.
+        const PACK: &str = "git --git-dir=\"$0\" rev-list --objects --ignore-missing \"$@\" >\"$0/list\" && \
+                            git --git-dir=\"$0\" pack-objects -q --stdout <\"$0/list\" >\"$0/result\"";
+        let mut argv = vec!["sh", "-c", PACK, git_dir, commit];
+        if !heads.known.is_empty() {
+            argv.push("--not");
+            argv.extend(heads.known.iter().map(String::as_str));
         }
-        self.git(&create, &[]).await?;
-        let owner = owner(self.repo)?;
-        let mut bundle = blocking(move || Bundle::new(owner)).await?;
-        let path = format!("{}{file}", self.prefix());
+        let packed = self.exec(&argv, &[]).await?;
+        Self::succeeded(&packed, "pack-objects")?;
+        let repo = self.repo.to_owned();
+        let mut pack = blocking(move || Ok(Private::new(&Repository::find(&repo)?)?.incoming()?)).await?;
+        let path = format!("{}{git_dir}/result", self.prefix());
         let mut at = 0;
         loop {
             let chunk = self.room.read(&path, at, PIECE).await?;
             at += chunk.bytes.len() as u64;
             let more = !chunk.bytes.is_empty();
-            bundle = blocking(move || bundle.add(&chunk.bytes)).await?;
+            pack = blocking(move || Ok(pack.add(&chunk.bytes)?)).await?;
             if !more {
-                return Ok(bundle);
+                return Ok(pack);
             }
         }
     }
@@ -196,13 +183,17 @@ impl Publish<'_> {
         argv.extend(["-c", "advice.addEmbeddedRepo=false"]);
         argv.extend(arguments);
         let ran = self.exec(&argv, env).await?;
+        Self::succeeded(&ran, arguments.iter().find(|a| !a.starts_with('-')).copied().unwrap_or("git"))?;
+        Ok(text(&ran.stdout.bytes))
+    }
+
+    fn succeeded(ran: &ExecResult, what: &str) -> Result<(), Error> {
         match ran.exit_code {
-            0 => Ok(text(&ran.stdout.bytes)),
+            0 => Ok(()),
             127 => Err(view(
                 "the result can't be committed: there is no git in the sandbox; use an image with git".into(),
             )),
             code => {
-                let what = arguments.iter().find(|a| !a.starts_with('-')).copied().unwrap_or("git");
                 let said = text(&ran.stderr.bytes);
                 Err(view(format!(
                     "the result can't be committed: `git {what}` in the sandbox ended with {code}: {said}"
@@ -212,7 +203,11 @@ impl Publish<'_> {
     }
 
     async fn exec(&self, argv: &[&str], env: &[(String, String)]) -> Result<ExecResult, Error> {
-        let mut all: BTreeMap<String, String> = env.iter().cloned().collect();
+        // Whatever the configuration says of where the files are.
+        let here = format!("{}/{}", forge_jail::WORKSPACE, self.folder);
+        let mut all = BTreeMap::from([("GIT_WORK_TREE".to_owned(), here)]);
+        all.extend(env.iter().cloned());
+        all.retain(|_, value| !value.is_empty());
         all.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
         let spec = ExecSpec {
             argv: argv.iter().map(|&a| a.to_owned()).collect(),
@@ -226,93 +221,10 @@ impl Publish<'_> {
     }
 }
 
-/// A file with a bundle that the repository's owner can read; removed when dropped.
-struct Bundle {
-    path: PathBuf,
-    file: File,
-}
-
-impl Bundle {
-    fn new(owner: (u32, u32)) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(forge_files::own_name(leftovers::BUNDLE));
-        let failed = |error: std::io::Error| {
-            view(format!("the result can't be taken out: {}: {error}", path.display()))
-        };
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        let bundle = Self { path, file };
-        if rustix::process::geteuid().is_root() {
-            let give = std::os::unix::fs::fchown(&bundle.file, Some(owner.0), Some(owner.1));
-            give.map_err(|error| view(format!("the result can't be taken out: {error}")))?;
-        }
-        Ok(bundle)
-    }
-
-    fn add(mut self, bytes: &[u8]) -> Result<Self, Error> {
-        let written = self.file.write_all(bytes);
-        written.map_err(|error| {
-            view(format!("the result can't be taken out: {}: {error}", self.path.display()))
-        })?;
-        Ok(self)
-    }
-}
-
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Looks at the repository of the host.
-pub(crate) fn look(repo: &Path) -> Result<Heads, Error> {
-    if fs::symlink_metadata(repo.join(".git")).is_err() {
-        return Err(view(format!(
-            "{} is not a git repository, so there is no branch to put the result on; use `--workspace transaction`",
-            repo.display()
-        )));
-    }
-    let head = host_git(repo, &["rev-parse", "--quiet", "--verify", "HEAD^{commit}"])?;
-    let head = head.status.success().then(|| text(&head.stdout));
-    let refs = host_git(repo, &["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes"])?;
-    if !refs.status.success() {
-        let said = text(&refs.stderr);
-        return Err(view(format!("git can't read the repository {}: {said}", repo.display())));
-    }
-    let refs = text(&refs.stdout);
-    let known = head.iter().cloned().chain(refs.lines().map(str::to_owned)).take(MOST_HEADS).collect();
-    Ok(Heads { head, known })
-}
-
-/// Gives the repository the branch of a bundle, with its objects and nothing else.
-fn fetch(repo: &Path, bundle: &Bundle, branch: &str, commit: &str) -> Result<(), Error> {
-    let path = bundle.path.display().to_string();
-    let refs = format!("+refs/heads/{branch}:refs/heads/{branch}");
-    let fetch = [
-        "fetch",
-        "--quiet",
-        "--no-tags",
-        "--no-write-fetch-head",
-        "--no-auto-maintenance",
-        "--no-write-commit-graph",
-        "--no-recurse-submodules",
-        "--no-prune",
-        "--no-prune-tags",
-        "--",
-        &path,
-        &refs,
-    ];
-    let done = host_git(repo, &fetch)?;
-    let there = host_git(repo, &["rev-parse", "--quiet", "--verify", &format!("refs/heads/{branch}")])?;
-    if done.status.success() && text(&there.stdout) == commit {
-        return Ok(());
-    }
-    let said = text(&done.stderr);
-    Err(view(format!("the repository {} did not take the branch {branch}: {said}", repo.display())))
-}
-
 /// Takes the branch of a run away again.
 pub(crate) fn unpublish(repo: &Path, branch: &str) {
     // Only after another repository of the same run failed; what is left then is a branch that nobody was told of.
-    let _ = host_git(repo, &["update-ref", "-d", &format!("refs/heads/{branch}")]);
+    let _ = Repository::find(repo).and_then(|repository| repository.remove_branch(branch));
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -13,6 +13,7 @@ mod branch;
 mod docker;
 mod egress;
 mod engine;
+mod host_git;
 mod isolation;
 mod limits;
 mod once;

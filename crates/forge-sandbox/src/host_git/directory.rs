@@ -1,0 +1,172 @@
+//! A directory of a repository by its descriptor: nothing in it is reached through a symbolic link, and what is made in
+//! it belongs to whom the directory belongs.
+
+use super::Error;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// An entry of a directory.
+pub(super) struct Entry {
+    pub(super) name: CString,
+    pub(super) kind: FileType,
+}
+
+impl Entry {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+
+    pub(super) fn os(&self) -> &OsStr {
+        OsStr::from_bytes(self.name.as_bytes())
+    }
+}
+
+impl Directory {
+    /// Opens a directory by a path without links.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty());
+        Ok(Self { fd: fd.map_err(|errno| refused(path, errno))?, path: path.to_owned() })
+    }
+
+    /// Opens a directory below this one, through no link; `None`: there is none.
+    pub(super) fn below(&self, relative: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+        let path = self.path.join(&relative);
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let mut opened = rustix::fs::openat2(&self.fd, relative.as_ref(), DIRECTORY, Mode::empty(), how);
+        if matches!(opened, Err(Errno::NOSYS | Errno::PERM)) {
+            // Kernels before 5.6, and filters that do not know the call: one name at a time.
+            opened = relative
+                .as_ref()
+                .iter()
+                .try_fold(self.fd.try_clone().map_err(|_| Errno::MFILE), |at, name| {
+                    Ok(rustix::fs::openat(at?, name, DIRECTORY, Mode::empty()))
+                })
+                .and_then(|last| last);
+        }
+        match opened {
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(refused(&path, errno)),
+            Ok(fd) => Ok(Some(Self { fd, path })),
+        }
+    }
+
+    /// As [`Directory::below`], made where it is missing. One name, not a path.
+    pub(super) fn ensure(&self, name: &str) -> Result<Self, Error> {
+        if let Some(there) = self.below(name)? {
+            return Ok(there);
+        }
+        let path = self.path.join(name);
+        let around = self.stat()?;
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(refused(&path, errno)),
+        }
+        let made = self.below(name)?.ok_or_else(|| refused(&path, Errno::NOENT))?;
+        give(&made.fd, &around, around.st_mode & 0o7777).map_err(|errno| refused(&path, errno))?;
+        Ok(made)
+    }
+
+    /// At most `limit` entries, in the order of their names; `None`: there are more.
+    pub(super) fn entries(&self, limit: usize) -> Result<Option<Vec<Entry>>, Error> {
+        let failed = |errno| refused(&self.path, errno);
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if entries.len() == limit {
+                return Ok(None);
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                // Not every file system says it.
+                let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                kind = FileType::from_raw_mode(stat.st_mode);
+            }
+            entries.push(Entry { name: name.to_owned(), kind });
+        }
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(Some(entries))
+    }
+
+    /// Makes a new file that may be written once, with the permissions of files in this directory. The directory's
+    /// owner is its owner.
+    pub(super) fn create(&self, name: &str, mode: u32) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let around = self.stat()?;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| refused(&path, errno))?;
+        give(&file, &around, around.st_mode & mode).map_err(|errno| refused(&path, errno))?;
+        Ok(file.into())
+    }
+
+    /// Puts one name in the place of another.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)
+            .map_err(|errno| refused(&self.path.join(to), errno))
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(refused(&self.path.join(name), errno)),
+        }
+    }
+
+    /// Removes a directory, if it is empty.
+    pub(super) fn remove_empty(&self, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+    }
+
+    /// Makes its names durable.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        rustix::fs::fsync(&self.fd).map_err(|errno| refused(&self.path, errno))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn stat(&self) -> Result<Stat, Error> {
+        rustix::fs::fstat(&self.fd).map_err(|errno| refused(&self.path, errno))
+    }
+}
+
+/// Gives a new file the mode, and as root the owner, of what is around it.
+fn give(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        let (uid, gid) =
+            (rustix::process::Uid::from_raw(around.st_uid), rustix::process::Gid::from_raw(around.st_gid));
+        rustix::fs::fchown(&new, Some(uid), Some(gid))?;
+    }
+    rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
+}
+
+fn refused(path: &Path, errno: Errno) -> Error {
+    match errno {
+        Errno::LOOP | Errno::XDEV => {
+            Error::refused(path, "leads through a symbolic link, which is not followed there")
+        }
+        Errno::NOTDIR => Error::refused(path, "is no directory"),
+        errno => Error::Io { path: path.to_owned(), source: errno.into() },
+    }
+}

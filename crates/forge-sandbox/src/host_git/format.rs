@@ -1,0 +1,175 @@
+//! What a repository's configuration says of its form, and nothing else of it.
+
+use super::Error;
+use forge_files::read_text_within;
+use std::path::Path;
+
+/// Longer configurations are none.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Extensions that change nothing of what is read and written here.
+const HARMLESS_EXTENSIONS: &[&str] = &[
+    "noop",
+    "noop-v1",
+    "preciousobjects",
+    "partialclone",
+    "worktreeconfig",
+    "relativeworktrees",
+    "submodulepathconfig",
+];
+
+/// By which digest objects are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ObjectFormat {
+    Sha1,
+    Sha256,
+}
+
+impl ObjectFormat {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// Length of a name in hexadecimal digits.
+    pub(super) const fn hex_len(self) -> usize {
+        match self {
+            Self::Sha1 => 40,
+            Self::Sha256 => 64,
+        }
+    }
+
+    /// Whether a text names an object.
+    pub(super) fn is_id(self, text: &str) -> bool {
+        text.len() == self.hex_len() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    }
+}
+
+/// The form of the repository whose common git directory is `common`.
+pub(super) fn object_format(common: &Path) -> Result<ObjectFormat, Error> {
+    let text = match read_text_within(common, Path::new("config"), MAX_CONFIG_BYTES) {
+        Err(error) if error.is_absent() => return Ok(ObjectFormat::Sha1),
+        text => text?,
+    };
+    let path = common.join("config");
+    let mut format = ObjectFormat::Sha1;
+    for (section, key, value) in settings(&text) {
+        let value = value.to_ascii_lowercase();
+        match (section.as_str(), key.as_str(), value.as_str()) {
+            ("core", "repositoryformatversion", "0" | "1") => {}
+            ("core", "repositoryformatversion", _) => {
+                return Err(Error::refused(
+                    &path,
+                    format!("says that the repository is of format {value}, which is not known"),
+                ));
+            }
+            ("extensions", "objectformat", "sha1") => format = ObjectFormat::Sha1,
+            ("extensions", "objectformat", "sha256") => format = ObjectFormat::Sha256,
+            ("extensions", "refstorage", "files") => {}
+            ("extensions", key, _) if HARMLESS_EXTENSIONS.contains(&key) => {}
+            ("extensions", _, _) => {
+                let why = format!(
+                    "asks for the extension {key} = {value}, which a branch can't be made with; use `--workspace transaction`"
+                );
+                return Err(Error::refused(&path, why));
+            }
+            _ => {}
+        }
+    }
+    Ok(format)
+}
+
+/// The working directory that the configuration of a git directory names.
+pub(super) fn work_tree(git_dir: &Path) -> Option<String> {
+    ["config.worktree", "config"].iter().find_map(|name| {
+        let text = read_text_within(git_dir, Path::new(name), MAX_CONFIG_BYTES).ok()?;
+        let named =
+            settings(&text).into_iter().rfind(|(section, key, _)| section == "core" && key == "worktree");
+        named.map(|(_, _, value)| value)
+    })
+}
+
+/// Section, key and value of each setting of a section without a name of its own, the first two in lower case.
+/// Included files are not read.
+fn settings(text: &str) -> Vec<(String, String, String)> {
+    let text = text.trim_start_matches('\u{feff}').replace("\\\r\n", "").replace("\\\n", "");
+    let mut found = Vec::new();
+    let mut section: Option<String> = None;
+    for line in text.lines() {
+        let mut line = line.trim();
+        if let Some(rest) = line.strip_prefix('[') {
+            // A name in quotes may hold brackets; such sections are passed over.
+            let named = rest.split(']').next().is_some_and(|head| head.contains('"') || head.contains('.'));
+            let Some((head, after)) = (if named { rest.rsplit_once(']') } else { rest.split_once(']') })
+            else {
+                section = None;
+                continue;
+            };
+            section = (!named).then(|| head.trim().to_ascii_lowercase());
+            line = after.trim();
+        }
+        let Some(section) = &section else { continue };
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or((line, "true"));
+        found.push((section.clone(), key.trim().to_ascii_lowercase(), plain(value)));
+    }
+    found
+}
+
+/// A value without quotes, escapes and comments.
+fn plain(value: &str) -> String {
+    let (mut plain, mut quoted, mut characters) = (String::new(), false, value.trim().chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => quoted = !quoted,
+            '\\' => plain.extend(characters.next()),
+            '#' | ';' if !quoted => break,
+            other => plain.push(other),
+        }
+    }
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(config: &str) -> Result<ObjectFormat, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        object_format(dir.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_form_is_read_and_what_is_not_known_is_refused() {
+        assert_eq!(format(""), Ok(ObjectFormat::Sha1));
+        let plain = "[core]\n\trepositoryformatversion = 1\n[extensions] objectFormat = \"sha256\" ; so\n\tpartialClone = x\n";
+        assert_eq!(format(plain), Ok(ObjectFormat::Sha256));
+        assert_eq!(format("[EXTENSIONS]\n ObjectFormat = SHA256\n"), Ok(ObjectFormat::Sha256));
+        assert_eq!(format("[extensions \"x\"]\n objectformat = sha256\n"), Ok(ObjectFormat::Sha1));
+        for unknown in [
+            "[core]\nrepositoryformatversion = 2",
+            "[extensions]\nrefStorage = reftable",
+            "[extensions]\nnew",
+            "[extensions]\nobjectformat = md5",
+        ] {
+            assert!(format(unknown).unwrap_err().contains("config"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_working_directory_is_that_of_the_section_core() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("config"),
+            "[x]\nworktree = no\n[core]\n worktree = \"../a b\" # so\n",
+        )
+        .unwrap();
+        assert_eq!(work_tree(dir.path()).as_deref(), Some("../a b"));
+        std::fs::write(dir.path().join("config"), "[x \"core]\"]\nworktree = no\n").unwrap();
+        assert_eq!(work_tree(dir.path()), None);
+    }
+}

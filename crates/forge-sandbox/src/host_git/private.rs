@@ -1,0 +1,351 @@
+//! Git directories of Forge's own, in which the host's git works.
+//!
+//! One is made per use in the directory for temporary files: a configuration of a few lines, no hooks, no remotes, no
+//! references. It borrows the objects of one repository by links to that repository's packs and loose objects, each of
+//! them a regular file. What else lies beside objects (alternates, graphs of commits, bitmaps, marks of packs that a
+//! remote promises) is not shown to git.
+
+use super::directory::{Directory, Entry};
+use super::run::{Ended, Limits, git};
+use super::{Error, Repository, run};
+use crate::leftovers;
+use crate::view::remove_tree;
+use forge_files::{open_within, read_within};
+use rustix::fs::FileType;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The largest result that a repository takes, bytes.
+const MAX_PACK_BYTES: u64 = 4 << 30;
+/// Packs of a repository.
+const MAX_PACKS: usize = 20_000;
+/// Loose objects with the same first byte.
+const MAX_LOOSE_PER_BYTE: usize = 50_000;
+/// The most that the list of a shallow repository's last commits may take.
+const MAX_SHALLOW_BYTES: u64 = 16 << 20;
+/// The largest index that is looked into.
+const MAX_INDEX_BYTES: u64 = 1 << 30;
+/// Taking in a result: every object of it is looked at.
+const TAKING: Limits = Limits { time: Duration::from_secs(900), output_bytes: 64 << 10 };
+/// A look at one file or object.
+const LOOKING: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
+
+/// A git directory that shows the objects of a repository.
+#[derive(Debug)]
+pub(crate) struct Private {
+    path: PathBuf,
+    user: Option<(u32, u32)>,
+    /// Whether objects may be missing because a remote promised them.
+    partial: bool,
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        remove_tree(&self.path);
+    }
+}
+
+impl Private {
+    /// Makes one for a repository.
+    ///
+    /// # Errors
+    /// The disk is full; the repository's objects are more than are looked at.
+    pub(crate) fn new(repository: &Repository) -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::BUNDLE));
+        let user = repository.user();
+        // The name is new or nothing is done. As another user than this one git must get through it.
+        let mode = if user.is_some() { 0o711 } else { 0o700 };
+        let made = DirBuilder::new().mode(mode).create(&path);
+        made.map_err(|source| Error::Io { path: path.clone(), source })?;
+        let mut private = Self { path, user, partial: false };
+        private.fill(repository).map_err(|source| Error::Io { path: private.path.clone(), source })?;
+        private.borrow(repository)?;
+        Ok(private)
+    }
+
+    fn fill(&self, repository: &Repository) -> std::io::Result<()> {
+        let format = repository.format.word();
+        let config = format!(
+            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n\thooksPath = /dev/null\n\tfsmonitor = false\n\
+             \tlogAllRefUpdates = false\n\tattributesFile = /dev/null\n\texcludesFile = /dev/null\n\
+             \tpackedGitWindowSize = 64m\n\tpackedGitLimit = 1g\n\tbigFileThreshold = 64m\n\
+             [extensions]\n\tobjectFormat = {format}\n[protocol]\n\tallow = never\n[gc]\n\tauto = 0\n\
+             [maintenance]\n\tauto = false\n[credential]\n\thelper =\n[safe]\n\tdirectory = *\n"
+        );
+        let folder = |name: &str| {
+            let path = self.path.join(name);
+            fs::create_dir(&path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        };
+        let file = |name: &str, text: &str| {
+            let path = self.path.join(name);
+            let mut file = File::options().write(true).create_new(true).mode(0o644).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+        };
+        for name in ["refs", "objects", "objects/info", "objects/pack", "borrowed", "borrowed/pack"] {
+            folder(name)?;
+        }
+        file("HEAD", "ref: refs/heads/none\n")?;
+        file("config", &config)?;
+        file("objects/info/alternates", "../borrowed\n")?;
+        if let Some((uid, gid)) = self.user {
+            // All that git writes is a pack.
+            for name in ["objects", "objects/pack"] {
+                std::os::unix::fs::chown(self.path.join(name), Some(uid), Some(gid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Links to the repository's objects.
+    fn borrow(&mut self, repository: &Repository) -> Result<(), Error> {
+        let borrowed = self.path.join("borrowed");
+        let Some(objects) = repository.common.below("objects")? else { return Ok(()) };
+        for byte in 0..=u8::MAX {
+            let name = format!("{byte:02x}");
+            if let Some(loose) = objects.below(&name)? {
+                borrow_loose(&loose, &borrowed.join(name), repository)?;
+            }
+        }
+        if let Some(packs) = objects.below("pack")? {
+            self.borrow_packs(&packs, &borrowed.join("pack"))?;
+        }
+        if let Some(shallow) = shallow(repository)? {
+            let path = self.path.join("shallow");
+            fs::write(&path, shallow).map_err(|source| Error::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn borrow_packs(&mut self, packs: &Directory, to: &Path) -> Result<(), Error> {
+        let entries = packs.entries(MAX_PACKS * 8)?;
+        let entries = entries.ok_or_else(|| Error::refused(packs.path(), too_many()))?;
+        let regular: BTreeSet<&[u8]> =
+            entries.iter().filter(|entry| entry.kind == FileType::RegularFile).map(Entry::bytes).collect();
+        let mut links = 0;
+        for entry in &entries {
+            let Some(stem) = entry.bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-"))
+            else {
+                continue;
+            };
+            let index = [stem, b".idx"].concat();
+            if !regular.contains(entry.bytes()) || !regular.contains(index.as_slice()) {
+                continue;
+            }
+            links += 1;
+            if links > MAX_PACKS {
+                return Err(Error::refused(packs.path(), too_many()));
+            }
+            self.partial |= regular.contains([stem, b".promisor"].concat().as_slice());
+            for name in [entry.bytes(), &index] {
+                link(packs.path(), OsStr::from_bytes(name), to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the index of the repository as well.
+    ///
+    /// # Errors
+    /// There is none that is a regular file of a reasonable size.
+    pub(crate) fn with_index(self, repository: &Repository) -> Result<Self, Error> {
+        let dir = &repository.git_dir;
+        let size = open_within(dir.path(), Path::new("index"))?.metadata();
+        let size = size.map_err(|source| Error::Io { path: dir.path().join("index"), source })?.len();
+        if size > MAX_INDEX_BYTES {
+            return Err(forge_files::Error::TooLarge {
+                path: dir.path().join("index"),
+                limit: MAX_INDEX_BYTES,
+            }
+            .into());
+        }
+        link(dir.path(), OsStr::new("index"), &self.path)?;
+        // An index may lie in two files.
+        for entry in dir.entries(MAX_PACKS)?.unwrap_or_default() {
+            if entry.kind == FileType::RegularFile && entry.bytes().starts_with(b"sharedindex.") {
+                link(dir.path(), entry.os(), &self.path)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Runs git for a short look. `None`: it ended with an error.
+    ///
+    /// # Errors
+    /// It did not start, did not end, or printed more than `output_bytes`.
+    pub(crate) fn look(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
+        let output_bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
+        let ended = git(&self.path, self.user, arguments, None, Limits { output_bytes, ..LOOKING })?;
+        Ok(ended.status.success().then_some(ended.stdout))
+    }
+
+    /// A file that takes a pack on its way into the repository.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub(crate) fn incoming(self) -> Result<Incoming, Error> {
+        let path = self.path.join("incoming.pack");
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|source| Error::Io { path, source })?;
+        Ok(Incoming { private: self, file, bytes: 0 })
+    }
+
+    fn run(&self, arguments: &[&str], input: Option<File>) -> Result<Ended, Error> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        run::git(&self.path, self.user, &arguments, input, TAKING)
+    }
+}
+
+/// A pack with the result of a run, which nobody has looked at yet.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    private: Private,
+    file: File,
+    bytes: u64,
+}
+
+impl Incoming {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// The disk is full; the pack gets larger than a repository takes.
+    pub(crate) fn add(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        self.bytes += bytes.len() as u64;
+        let path = || self.private.path.join("incoming.pack");
+        if self.bytes > MAX_PACK_BYTES {
+            return Err(forge_files::Error::TooLarge { path: path(), limit: MAX_PACK_BYTES }.into());
+        }
+        self.file.write_all(bytes).map_err(|source| Error::Io { path: path(), source })?;
+        Ok(self)
+    }
+
+    /// Looks at every object, and that with what the repository has the commit is whole; then gives the repository the
+    /// objects, and last the branch.
+    ///
+    /// # Errors
+    /// What does not hold, in git's words. The repository has nothing of it then, or objects that nothing names.
+    pub(crate) fn take_in(
+        mut self,
+        repository: &Repository,
+        branch: &str,
+        commit: &str,
+        known: &[String],
+    ) -> Result<(), Error> {
+        let not_taken = |why: String| Error::NotTaken { repo: repository.root.clone(), why };
+        if !repository.format.is_id(commit) {
+            return Err(not_taken(format!("`{commit}` names no object")));
+        }
+        let io = |source| Error::Io { path: self.private.path.clone(), source };
+        let mut head = [0; 12];
+        self.file.rewind().and_then(|()| self.file.read_exact(&mut head)).map_err(io)?;
+        self.file.rewind().map_err(io)?;
+        let Self { private, file, .. } = self;
+        // A commit that the repository has needs no pack, and git makes none without objects.
+        if head[8..] != [0; 4] {
+            // Where objects are missing with good reason git can't ask for each of them; the walk below does.
+            let strict = if private.partial { "--fsck-objects" } else { "--strict" };
+            let limit = format!("--max-input-size={MAX_PACK_BYTES}");
+            let ended = private.run(&["index-pack", "--stdin", strict, &limit], Some(file))?;
+            if !ended.status.success() {
+                return Err(not_taken(ended.complaint()));
+            }
+        }
+        let ended = private.run(&["cat-file", "-t", commit], None)?;
+        if ended.stdout != b"commit\n" {
+            return Err(not_taken(format!("{commit} is no commit that came with it: {}", ended.complaint())));
+        }
+        let mut walk = vec!["rev-list", "--objects", "--quiet", "--ignore-missing", commit];
+        if !known.is_empty() {
+            walk.push("--not");
+            walk.extend(known.iter().map(String::as_str));
+        }
+        let ended = private.run(&walk, None)?;
+        if !ended.status.success() {
+            return Err(not_taken(format!("the result is not whole: {}", ended.complaint())));
+        }
+        private.install(repository)?;
+        repository.set_branch(branch, commit)
+    }
+}
+
+impl Private {
+    /// Moves the packs that git made here into the repository.
+    fn install(&self, repository: &Repository) -> Result<(), Error> {
+        let own = Directory::open(&self.path.join("objects/pack"))?;
+        let entries = own.entries(MAX_PACKS)?.unwrap_or_default();
+        let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.os().to_str()).collect();
+        // What makes a pack known comes last.
+        names.retain(|name| name.starts_with("pack-"));
+        names.sort_by_key(|name| name.ends_with(".idx"));
+        let Some(objects) = repository.common.below("objects")? else { return Ok(()) };
+        let packs = objects.ensure("pack")?;
+        for name in
+            names.iter().filter(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end)))
+        {
+            let path = packs.path().join(name);
+            let io = |source| Error::Io { path: path.clone(), source };
+            let mut from = open_within(own.path(), Path::new(name))?;
+            // Named so that git's own clearing up finds it if this process is killed.
+            let temporary = format!("tmp_{}", forge_jail::own_name(name));
+            let mut to = packs.create(&temporary, 0o444)?;
+            let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
+            let named = copied.and_then(|()| packs.rename(&temporary, name));
+            if named.is_err() {
+                let _ = packs.remove(&temporary);
+            }
+            named?;
+        }
+        packs.sync()
+    }
+}
+
+/// Links to the loose objects of one directory: to all of it if nothing but objects is in it.
+fn borrow_loose(loose: &Directory, to: &Path, repository: &Repository) -> Result<(), Error> {
+    let entries =
+        loose.entries(MAX_LOOSE_PER_BYTE)?.ok_or_else(|| Error::refused(loose.path(), too_many()))?;
+    let length = repository.format.hex_len() - 2;
+    let is_object = |entry: &&Entry| {
+        entry.kind == FileType::RegularFile
+            && entry.bytes().len() == length
+            && entry.bytes().iter().all(u8::is_ascii_hexdigit)
+    };
+    let io = |source| Error::Io { path: to.to_owned(), source };
+    if entries.iter().all(|entry| entry.kind == FileType::RegularFile) {
+        return symlink(loose.path(), to).map_err(io);
+    }
+    fs::create_dir(to).map_err(io)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).map_err(io)?;
+    entries.iter().filter(is_object).try_for_each(|entry| link(loose.path(), entry.os(), to))
+}
+
+/// The last commits of a repository that has not all of its history.
+fn shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
+    let common = repository.common.path();
+    match read_within(common, Path::new("shallow"), MAX_SHALLOW_BYTES) {
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(text) => {
+            let plain = text.split(|byte| *byte == b'\n').all(|line| {
+                line.is_empty() || std::str::from_utf8(line).is_ok_and(|id| repository.format.is_id(id))
+            });
+            let refused = || Error::refused(&common.join("shallow"), "is no list of commits");
+            if plain { Ok(Some(text)) } else { Err(refused()) }
+        }
+    }
+}
+
+fn link(from: &Path, name: &OsStr, to: &Path) -> Result<(), Error> {
+    let path = to.join(name);
+    symlink(from.join(name), &path).map_err(|source| Error::Io { path, source })
+}
+
+fn too_many() -> String {
+    "holds more objects than are looked at; run `git gc`".to_owned()
+}

@@ -1,0 +1,322 @@
+//! Starting the host's git.
+//!
+//! It always works in a git directory that Forge made for it, so it finds no configuration, hooks, attributes or
+//! addresses but Forge's own. The environment says the same once more, and wins over every configuration.
+
+use super::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where git is looked for on the host.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
+/// Address space of one git, bytes: what a repository holds can ask for any amount of memory.
+const MAX_MEMORY_BYTES: u64 = 4 << 30;
+/// The longest complaint of git's that is kept.
+const MAX_COMPLAINT_BYTES: usize = 4 << 10;
+/// How long a git that was killed may take to end.
+const DYING_TIME: Duration = Duration::from_secs(5);
+
+/// Pieces that are read of a stream before the time is looked at again.
+const PIECES_AT_ONCE: usize = 16;
+
+/// The environment of the host's git, beside what is said in the function below. Each of them is above what any
+/// configuration says.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PATH", PATH),
+    ("HOME", "/nonexistent"),
+    ("XDG_CONFIG_HOME", "/nonexistent"),
+    ("LC_ALL", "C"),
+    ("GIT_DIR", "."),
+    // No configuration but that of the git directory.
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_SYSTEM", "/dev/null"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_CONFIG_COUNT", "0"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    // No transport has this name, and a list of them wins over all of `protocol.*`.
+    ("GIT_ALLOW_PROTOCOL", "none"),
+    ("GIT_PROTOCOL_FROM_USER", "0"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_LITERAL_PATHSPECS", "1"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    // Nobody is asked, and nothing is shown by a program.
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "false"),
+    ("SSH_ASKPASS", "false"),
+    ("GIT_SSH_COMMAND", "false"),
+    ("GIT_PROXY_COMMAND", "false"),
+    ("GIT_EDITOR", "false"),
+    ("GIT_SEQUENCE_EDITOR", "false"),
+    ("GIT_PAGER", "cat"),
+    ("GIT_TRACE", "0"),
+    ("GIT_TRACE2", "0"),
+    ("GIT_TRACE2_EVENT", "0"),
+    ("GIT_TRACE2_PERF", "0"),
+    // Of one piece of memory; the whole is limited as well.
+    ("GIT_ALLOC_LIMIT", "1g"),
+];
+
+/// How much of something a git may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) time: Duration,
+    /// Bytes that it may print.
+    pub(super) output_bytes: usize,
+}
+
+/// A git that ended by itself.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+impl Ended {
+    /// What it complained of.
+    pub(super) fn complaint(&self) -> String {
+        let said = String::from_utf8_lossy(&self.stderr).trim().to_owned();
+        if said.is_empty() { self.status.to_string() } else { said }
+    }
+}
+
+/// Runs git in the git directory `dir`, as `user` if one is given, and waits for its end: at most as long as the limits
+/// say, then it is killed with all that it started.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that starts git on the host; without a shell, in a git directory of Forge's own"
+)]
+pub(super) fn git(
+    dir: &Path,
+    user: Option<(u32, u32)>,
+    arguments: &[&OsStr],
+    input: Option<File>,
+    limits: Limits,
+) -> Result<Ended, Error> {
+    let mut git = Command::new("git");
+    git.env_clear().envs(ENVIRONMENT.iter().copied()).current_dir(dir).arg("--no-pager").args(arguments);
+    git.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    git.process_group(0);
+    if let Some((uid, gid)) = user {
+        git.uid(uid).gid(gid);
+    }
+    let mut child = git.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::NoGit,
+        _ => Error::Start { source: error },
+    })?;
+    let pid = Pid::from_child(&child);
+    let memory = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: Some(MAX_MEMORY_BYTES) };
+    let _ = rustix::process::prlimit(Some(pid), Resource::As, memory);
+    let watched = watch(&mut child, pid, limits);
+    // Also what it may have left behind.
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    let what = || arguments.first().map_or_else(String::new, |what| what.to_string_lossy().into_owned());
+    match watched {
+        Ok(Watched::Ended { stdout, stderr }) => {
+            let status = child.wait().map_err(|source| Error::Start { source })?;
+            Ok(Ended { status, stdout, stderr })
+        }
+        Ok(Watched::TooLong) => {
+            bury(child);
+            Err(Error::TooLong { what: what(), limit: limits.time })
+        }
+        Ok(Watched::TooMuch) => {
+            bury(child);
+            Err(Error::TooMuch { what: what(), limit: limits.output_bytes })
+        }
+        Err(source) => {
+            bury(child);
+            Err(Error::Start { source })
+        }
+    }
+}
+
+enum Watched {
+    Ended { stdout: Vec<u8>, stderr: Vec<u8> },
+    TooLong,
+    TooMuch,
+}
+
+/// Reads what a process prints until it ends.
+fn watch(child: &mut Child, pid: Pid, limits: Limits) -> std::io::Result<Watched> {
+    let until = Instant::now() + limits.time;
+    let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let mut streams = [
+        child.stdout.take().map(|pipe| Stream::new(pipe, limits.output_bytes)).transpose()?,
+        child.stderr.take().map(|pipe| Stream::new(pipe, MAX_COMPLAINT_BYTES)).transpose()?,
+    ];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Watched::TooLong);
+        }
+        let mut fds = vec![PollFd::new(&ended, PollFlags::IN)];
+        let open = streams.iter().flatten().filter(|stream| !stream.closed);
+        fds.extend(open.map(|stream| PollFd::new(&stream.file, PollFlags::IN)));
+        let left = Timespec::try_from(left).map_err(std::io::Error::other)?;
+        match poll(&mut fds, Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // What it printed last is there once it has ended.
+        let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        for stream in streams.iter_mut().flatten() {
+            stream.read()?;
+        }
+        let [stdout, stderr] = &mut streams;
+        if stdout.as_ref().is_some_and(|stream| stream.cut) {
+            return Ok(Watched::TooMuch);
+        }
+        if over {
+            let taken = |stream: &mut Option<Stream>| stream.take().map(|s| s.bytes).unwrap_or_default();
+            return Ok(Watched::Ended { stdout: taken(stdout), stderr: taken(stderr) });
+        }
+    }
+}
+
+/// One stream of a process, read as far as it goes.
+struct Stream {
+    file: File,
+    bytes: Vec<u8>,
+    limit: usize,
+    /// More came than may be kept.
+    cut: bool,
+    closed: bool,
+}
+
+impl Stream {
+    fn new(pipe: impl Into<std::os::fd::OwnedFd>, limit: usize) -> std::io::Result<Self> {
+        let fd = pipe.into();
+        let flags = rustix::fs::fcntl_getfl(fd.as_fd())?;
+        rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
+        Ok(Self { file: fd.into(), bytes: Vec::new(), limit, cut: false, closed: false })
+    }
+
+    fn read(&mut self) -> std::io::Result<()> {
+        let mut piece = [0; 64 << 10];
+        // Not for ever: the time is looked at in between.
+        for _ in 0..PIECES_AT_ONCE {
+            match self.file.read(&mut piece) {
+                Ok(0) => {
+                    self.closed = true;
+                    return Ok(());
+                }
+                Ok(read) => self.add(&piece[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let room = self.limit - self.bytes.len();
+        self.cut |= bytes.len() > room;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// Waits for the end of a process that was killed. One that the kernel holds back is left to a thread.
+fn bury(mut child: Child) {
+    let _ = child.kill();
+    let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+    let left = Timespec::try_from(DYING_TIME).ok();
+    let gone = ended.is_ok_and(|fd| {
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()).is_ok_and(|ready| ready > 0)
+    });
+    if gone {
+        let _ = child.wait();
+        return;
+    }
+    let _ = std::thread::Builder::new().name("forge-git-wait".to_owned()).spawn(move || child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const LIMITS: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
+
+    fn run(dir: &Path, arguments: &[&str], limits: Limits) -> Result<Ended, Error> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        git(dir, None, &arguments, None, limits)
+    }
+
+    fn bare() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["refs", "objects"] {
+            std::fs::create_dir(dir.path().join(path)).unwrap();
+        }
+        std::fs::write(dir.path().join("HEAD"), "ref: refs/heads/none\n").unwrap();
+        dir
+    }
+
+    #[test]
+    fn one_that_waits_for_ever_is_killed() {
+        let dir = bare();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let limits = Limits { time: Duration::from_millis(300), ..LIMITS };
+        let error = run(dir.path(), &["hash-object", "--", pipe.to_str().unwrap()], limits).unwrap_err();
+        assert!(matches!(error, Error::TooLong { .. }), "{error}");
+    }
+
+    #[test]
+    fn one_that_prints_without_end_is_killed() {
+        let dir = bare();
+        let limits = Limits { output_bytes: 100, ..LIMITS };
+        let error = run(dir.path(), &["help", "--config"], limits).unwrap_err();
+        assert!(matches!(error, Error::TooMuch { .. }), "{error}");
+        let ended = run(dir.path(), &["rev-parse", "--show-object-format"], limits).unwrap();
+        assert_eq!(ended.stdout, b"sha1\n");
+    }
+
+    /// Whatever came into the git directory all the same: the environment is above it.
+    #[test]
+    fn no_configuration_gives_it_a_transport() {
+        let (dir, canary) = (bare(), tempfile::tempdir().unwrap());
+        let (program, trace) = (canary.path().join("x.sh"), canary.path().join("trace"));
+        std::fs::write(&program, format!("#!/bin/sh\necho ran >> '{}'\n", trace.display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = program.display();
+        std::fs::write(
+            dir.path().join("config"),
+            format!(
+                "[core]\n\tbare = true\n\tsshCommand = {program}\n\tgitProxy = {program}\n[protocol]\n\tallow = always\n\
+                 [protocol \"ext\"]\n\tallow = always\n[protocol \"ssh\"]\n\tallow = always\n[protocol \"git\"]\n\tallow = always\n"
+            ),
+        )
+        .unwrap();
+        for address in [
+            format!("ext::{program}"),
+            "ssh://nowhere.invalid/x".to_owned(),
+            "git://nowhere.invalid/x".to_owned(),
+        ] {
+            let ended = run(dir.path(), &["fetch", "--", &address], LIMITS).unwrap();
+            assert!(
+                !ended.status.success() && ended.complaint().contains("not allowed"),
+                "{}",
+                ended.complaint()
+            );
+        }
+        assert!(!trace.exists());
+    }
+}

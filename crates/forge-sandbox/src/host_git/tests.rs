@@ -1,0 +1,141 @@
+//! Results as a hostile sandbox could make them, given to a repository.
+
+#![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as people and runs do")]
+
+use super::{Error, Private, Repository};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const BRANCH: &str = "forge/00000000-0000-0000-0000-000000000000";
+
+fn git(repo: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut git = Command::new("git");
+    git.current_dir(repo)
+        .args(["-c", "user.name=x", "-c", "user.email=x@x", "-c", "safe.directory=*"])
+        .args(arguments);
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    let mut child = git.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{arguments:?}");
+    ended.stdout
+}
+
+fn line(repo: &Path, arguments: &[&str], input: &[u8]) -> String {
+    String::from_utf8(git(repo, arguments, input)).unwrap().trim().to_owned()
+}
+
+/// A repository with one commit, and another one in which results are made.
+fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, run) = (dir.path().join("repo"), dir.path().join("run"));
+    fs::create_dir(&repo).unwrap();
+    git(&repo, &["init", "-q", "-b", "main"], b"");
+    fs::write(repo.join("a"), "a\n").unwrap();
+    git(&repo, &["add", "-A"], b"");
+    git(&repo, &["commit", "-qm", "first"], b"");
+    git(dir.path(), &["clone", "-q", "repo", "run"], b"");
+    (dir, repo, run)
+}
+
+fn pack(run: &Path, objects: &[&str]) -> Vec<u8> {
+    git(run, &["pack-objects", "-q", "--stdout"], objects.join("\n").as_bytes())
+}
+
+fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
+    let repository = Repository::find(repo)?;
+    let known = repository.heads()?.known;
+    Private::new(&repository)?.incoming()?.add(pack)?.take_in(&repository, BRANCH, commit, &known)
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(files(&entry.path()));
+        }
+        all.push(entry.path());
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn only_a_result_that_is_whole_and_sound_gets_in() {
+    let (_dir, repo, run) = repositories();
+    let blob = line(&run, &["hash-object", "-w", "--stdin"], b"new\n");
+    let tree = line(&run, &["mktree"], format!("100644 blob {blob}\tnew\n").as_bytes());
+    let parent = line(&run, &["rev-parse", "HEAD"], b"");
+    let commit = line(&run, &["commit-tree", "-p", &parent, "-m", "x", &tree], b"");
+    let orphan = line(&run, &["commit-tree", "-p", &commit, "-m", "y", &tree], b"");
+    let git_tree = line(&run, &["hash-object", "-w", "-t", "tree", "--stdin", "--literally"], &{
+        let mut entry = b"100644 .git\0".to_vec();
+        entry.extend((0..20).map(|at| u8::from_str_radix(&blob[at * 2..at * 2 + 2], 16).unwrap()));
+        entry
+    });
+    let git_commit = line(&run, &["commit-tree", "-m", "z", &git_tree], b"");
+    let whole = pack(&run, &[&commit, &tree, &blob]);
+    let before = files(&repo.join(".git"));
+    let mut bent = whole.clone();
+    bent[20] ^= 1;
+    for (what, pack, commit) in [
+        ("a blob is missing", pack(&run, &[&commit, &tree]), commit.as_str()),
+        ("a tree is missing", pack(&run, &[&commit, &blob]), &commit),
+        ("the parent is missing", pack(&run, &[&orphan, &tree, &blob]), &orphan),
+        ("the commit is missing", pack(&run, &[&tree, &blob]), &commit),
+        ("it names no commit", whole.clone(), &tree),
+        ("it names nothing", whole.clone(), "--upload-pack=x"),
+        ("a path that git itself would read", pack(&run, &[&git_commit, &git_tree, &blob]), &git_commit),
+        ("its sum is wrong", bent, &commit),
+        ("it is cut", whole[..whole.len() - 30].to_vec(), &commit),
+        ("it is no pack", b"not a pack at all".to_vec(), &commit),
+        ("there is nothing", Vec::new(), &commit),
+    ] {
+        let error = take_in(&repo, &pack, commit).expect_err(what);
+        assert_eq!(files(&repo.join(".git")), before, "{what}: {error}");
+    }
+    take_in(&repo, &whole, &commit).unwrap();
+    assert_eq!(line(&repo, &["rev-parse", BRANCH], b""), commit);
+    // A commit that is there already needs no objects.
+    take_in(&repo, &pack(&run, &[]), &parent).unwrap();
+    assert_eq!(line(&repo, &["rev-parse", BRANCH], b""), parent);
+    git(&repo, &["fsck", "--strict"], b"");
+    Repository::find(&repo).unwrap().remove_branch(BRANCH).unwrap();
+    assert_eq!(line(&repo, &["for-each-ref", "--format=%(refname)"], b""), "refs/heads/main");
+}
+
+#[test]
+fn a_lock_of_another_git_is_respected_and_named() {
+    let (_dir, repo, _) = repositories();
+    let place = repo.join(".git/refs/heads/forge");
+    fs::create_dir(&place).unwrap();
+    let lock = repo.join(".git/refs/heads").join(format!("{BRANCH}.lock"));
+    fs::write(&lock, "").unwrap();
+    let found = Repository::find(&repo).unwrap();
+    let head = found.heads().unwrap().head.unwrap();
+    let error = found.set_branch(BRANCH, &head).unwrap_err().to_string();
+    assert!(error.contains(".lock") && error.contains("remove that file"), "{error}");
+    assert!(lock.exists());
+}
+
+#[test]
+fn what_is_made_has_the_permissions_of_what_is_around() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, repo, run) = repositories();
+    let mode = |path: &str| fs::metadata(repo.join(".git").join(path)).unwrap().permissions().mode() & 0o7777;
+    for path in ["refs/heads", "objects/pack"] {
+        fs::set_permissions(repo.join(".git").join(path), fs::Permissions::from_mode(0o2770)).unwrap();
+    }
+    let commit = line(&run, &["commit-tree", "-m", "x", "HEAD^{tree}"], b"");
+    take_in(&repo, &pack(&run, &[&commit]), &commit).unwrap();
+    assert_eq!(mode("refs/heads/forge"), 0o2770);
+    assert_eq!(mode(&format!("refs/heads/{BRANCH}")), 0o660);
+    let packs: Vec<_> = files(&repo.join(".git/objects/pack"));
+    assert!(packs.len() >= 2, "{packs:?}");
+    for pack in packs {
+        assert_eq!(fs::metadata(&pack).unwrap().permissions().mode() & 0o7777, 0o440, "{}", pack.display());
+    }
+}

@@ -1,0 +1,654 @@
+//! What a repository's own git data can do to the host: configuration that names programs and addresses, git data of
+//! other repositories, files that are none.
+
+use crate::as_both;
+use crate::rig::{Folder, backends, command, folder, out, spec};
+use crate::run::{Run, repository, transaction};
+use crate::tree;
+use forge_ports::sandbox::Error;
+use forge_ports::views::{Merge, Published};
+use forge_ports::{Sandbox as _, Views as _};
+use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// No command may take so long, whatever it meets; a hang takes longer.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+fn branch(repo: &Path) -> SandboxSpec {
+    SandboxSpec { mode: WorkspaceMode::Branch, ..transaction(repo) }
+}
+
+async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<Published>, Error> {
+    run.close();
+    run.backends.publish(&run.spec, run.id, at, "What was done").await
+}
+
+/// A branch with one new file, from the opening of the sandbox on. An error's text is all of it.
+async fn branch_run(repo: &Path, data: &Path) -> Result<Published, String> {
+    let whole = async {
+        let (backends, spec, run) = (backends(data), branch(repo), RunId::generate());
+        let room = backends.open(&spec, run, None).await.map_err(|error| error.to_string())?;
+        let made = room.exec(command(&["sh", "-c", "echo new > new.txt"]), &()).await;
+        assert_eq!(made.expect("the command runs").exit_code, 0);
+        let state = room.snapshot().await.map_err(|error| error.to_string())?;
+        drop(room);
+        let published = backends.publish(&spec, run, state, "What was done").await;
+        Ok(published.map_err(|error| error.to_string())?.expect("something to commit"))
+    };
+    tokio::time::timeout(ENDS_WITHIN, whole).await.expect("it ends within its limit")
+}
+
+/// The branch has the new file and nothing else, and git finds nothing wrong.
+fn assert_good(repo: &Path, published: &Published) {
+    assert_eq!(tree::git(repo, &["rev-parse", &published.branch]), published.commit);
+    let parent = tree::git(repo, &["rev-parse", "HEAD"]);
+    assert_eq!(tree::git(repo, &["diff", "--name-status", &parent, &published.commit]), "A\tnew.txt");
+    tree::git(repo, &["fsck", "--strict"]);
+}
+
+/// A program that leaves a trace when it runs.
+struct Canary {
+    dir: Folder,
+}
+
+impl Canary {
+    fn new() -> Self {
+        let canary = Self { dir: folder() };
+        let text = format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\nexit 1\n", canary.trace().display());
+        fs::write(canary.program(), text).unwrap();
+        fs::set_permissions(canary.program(), fs::Permissions::from_mode(0o755)).unwrap();
+        canary
+    }
+
+    fn program(&self) -> PathBuf {
+        self.dir.path().join("canary.sh")
+    }
+
+    fn trace(&self) -> PathBuf {
+        self.dir.path().join("trace")
+    }
+
+    /// A file that only a program which was told of it would make.
+    fn written(&self) -> PathBuf {
+        self.dir.path().join("written")
+    }
+
+    /// Nothing ran, and nothing was written.
+    fn assert_silent(&self, what: &str) {
+        let ran = fs::read_to_string(self.trace()).unwrap_or_default();
+        assert!(ran.is_empty(), "{what}: a program of the repository ran on the host: {ran}");
+        assert!(!self.written().exists(), "{what}: a file outside of the repository was written");
+    }
+}
+
+fn add_config(repo: &Path, text: &str) {
+    let path = repo.join(".git/config");
+    let was = fs::read_to_string(&path).unwrap();
+    fs::write(path, format!("{was}{text}")).unwrap();
+}
+
+/// Configurations that turn the path of any file into an address which runs a program.
+fn rewrites(canary: &Canary) -> Vec<String> {
+    let program = canary.program().display().to_string();
+    let ext = format!("[url \"ext::{program} \"]\n\tinsteadOf = /\n");
+    let ssh = "[url \"ssh://nowhere.invalid/\"]\n\tinsteadOf = /\n";
+    vec![
+        format!("[protocol \"ext\"]\n\tallow = always\n{ext}"),
+        format!("[protocol \"ssh\"]\n\tallow = always\n[core]\n\tsshCommand = {program}\n{ssh}"),
+        format!(
+            "[protocol \"ssh\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[ssh]\n\tvariant = simple\n[core]\n\tsshCommand = \"{program} x\"\n{ssh}"
+        ),
+        format!(
+            "[protocol]\n\tallow = always\n[protocol \"git\"]\n\tallow = always\n[core]\n\tgitProxy = {program}\n[url \"git://nowhere.invalid/\"]\n\tinsteadOf = /\n"
+        ),
+        format!(
+            "[protocol \"ext\"]\n\tallow = always\n[protocol \"file\"]\n\tallow = never\n[fetch]\n\tbundleURI = \"ext::{program}\"\n{ext}"
+        ),
+    ]
+}
+
+as_both! {
+    async fn no_address_of_a_configuration_is_used_for_a_branch() {
+        let canary = Canary::new();
+        for config in rewrites(&canary) {
+            let (repo, data) = (repository(), folder());
+            add_config(repo.path(), &config);
+            let published = branch_run(repo.path(), data.path()).await;
+            canary.assert_silent(&config);
+            assert_good(repo.path(), &published.unwrap());
+        }
+    }
+
+    async fn what_a_direct_run_writes_into_the_configuration_runs_nothing_later() {
+        let (repo, data, canary) = (repository(), folder(), Canary::new());
+        let mut run = Run::new(data.path(), spec(repo.path(), "native")).await;
+        let config = rewrites(&canary).swap_remove(0);
+        run.sh(&format!("cat >> .git/config <<'END'\n{config}END\n")).await;
+        run.close();
+        assert!(fs::read_to_string(repo.path().join(".git/config")).unwrap().contains("insteadOf"));
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("echo new > new.txt").await;
+        let state = run.snapshot().await;
+        let published = publish(&mut run, state).await;
+        canary.assert_silent("a run in place, then a branch");
+        let published = published.unwrap().unwrap();
+        assert_eq!(tree::git(repo.path(), &["rev-parse", &published.branch]), published.commit);
+    }
+
+    async fn git_data_of_another_repository_is_not_shown() {
+        let (private, place, data) = (repository(), folder(), folder());
+        fs::write(private.path().join("secret.txt"), "the private text").unwrap();
+        tree::git(private.path(), &["add", "-A"]);
+        tree::git(private.path(), &["commit", "-q", "-m", "the private message"]);
+        let theirs = private.path().join(".git");
+        for (what, archive) in archives() {
+            let root = place.path().join(what);
+            let tree = root.join("tree");
+            fs::create_dir_all(&tree).unwrap();
+            archive(&root, &theirs);
+            let run = Run::new(data.path(), transaction(&tree)).await;
+            let log = run.room().exec(command(&["git", "log", "-p", "--all"]), &()).await.unwrap();
+            let said = format!("{}{}", out(&log), String::from_utf8_lossy(&log.stderr.bytes));
+            assert!(!said.contains("private message"), "{what}: {said}");
+            let seen = run.sh("grep -rl 'private' / --include=config --include=COMMIT_EDITMSG -s 2>/dev/null || true").await;
+            assert_eq!(seen, "", "{what}");
+            assert!(run.room().exec(command(&["ls", theirs.to_str().unwrap()]), &()).await.unwrap().exit_code != 0, "{what}");
+            drop(run);
+            let published = branch_run(&tree, data.path()).await;
+            assert!(published.is_err(), "{what}: {published:?}");
+            let refs = tree::git(private.path(), &["for-each-ref", "--format=%(refname)"]);
+            assert_eq!(refs, "refs/heads/main", "{what}");
+        }
+    }
+
+    async fn no_setting_of_git_runs_or_writes_anything_on_the_host() {
+        let canary = Canary::new();
+        let settings = settings(&canary);
+        assert!(settings.len() > 100, "git lists its settings: {}", settings.len());
+        let mut done = 0;
+        for config in configurations(&settings, &canary) {
+            let (repo, data) = (repository(), folder());
+            add_config(repo.path(), &config);
+            let published = branch_run(repo.path(), data.path()).await;
+            canary.assert_silent(&config);
+            if let Ok(published) = &published {
+                // What git on the host would say of this configuration is not asked: it would obey it.
+                fs::write(repo.path().join(".git/config"), "[core]\n\trepositoryformatversion = 0\n").unwrap();
+                assert_good(repo.path(), published);
+                fs::write(repo.path().join(".git/config"), &config).unwrap();
+                done += 1;
+            }
+            merge_run(repo.path(), data.path()).await;
+            canary.assert_silent(&config);
+        }
+        assert!(done >= 3, "{done} branches were made");
+    }
+
+    async fn files_that_are_none_are_refused_and_waited_for_by_nobody() {
+        let other = repository();
+        for (what, change, refused) in damages() {
+            let (repo, data) = (repository(), folder());
+            let before = tree::of(other.path());
+            change(&repo.path().join(".git"), other.path());
+            let published = branch_run(repo.path(), data.path()).await;
+            match (refused, &published) {
+                (None, Ok(_)) => {}
+                (Some(words), Err(error)) if error.contains(words) => {}
+                (wanted, got) => panic!("{what}: {got:?}, not {wanted:?}"),
+            }
+            assert_eq!(tree::of(other.path()), before, "{what}: another repository was changed");
+            if what.contains("pipe") || what.contains("object") {
+                merge_run(repo.path(), data.path()).await;
+                assert_eq!(tree::of(other.path()), before, "{what}: another repository was changed");
+            }
+        }
+    }
+
+    async fn repositories_of_every_form_get_their_branch() {
+        for (what, made) in forms() {
+            let (place, data) = (folder(), folder());
+            let repo = made(place.path());
+            let published = branch_run(&repo, data.path()).await;
+            assert_eq!(published.as_ref().err(), None, "{what}");
+            let published = published.unwrap();
+            assert_eq!(tree::git(&repo, &["rev-parse", &published.branch]), published.commit, "{what}");
+            assert_eq!(tree::git(&repo, &["diff", "--name-status", "HEAD", &published.commit]), "A\tnew.txt", "{what}");
+        }
+    }
+
+    async fn the_repository_of_another_user_stays_that_users() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (repo, data) = (repository(), folder());
+        let owned = std::process::Command::new("chown").args(["-R", "4243:4243"]).arg(repo.path()).status();
+        assert!(owned.unwrap().success());
+        let published = branch_run(repo.path(), data.path()).await.unwrap();
+        assert_good(repo.path(), &published);
+        let tree = tree::of(&repo.path().join(".git"));
+        let strange: Vec<_> = tree.iter().filter(|(_, what)| !what.ends_with(" 4243:4243")).collect();
+        assert!(strange.is_empty(), "{strange:?}");
+    }
+
+    async fn what_a_branch_would_overwrite_is_left_alone() {
+        let (repo, data) = (repository(), folder());
+        tree::git(repo.path(), &["branch", "forge"]);
+        for packed in [false, true] {
+            if packed {
+                tree::git(repo.path(), &["pack-refs", "--all"]);
+            }
+            let error = branch_run(repo.path(), data.path()).await.unwrap_err();
+            assert!(error.contains("forge"), "{error}");
+            assert_eq!(tree::git(repo.path(), &["for-each-ref", "--format=%(refname)"]), "refs/heads/forge\nrefs/heads/main");
+        }
+        tree::git(repo.path(), &["branch", "-D", "forge"]);
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        run.sh("echo 1 > one").await;
+        let state = run.snapshot().await;
+        let first = publish(&mut run, state).await.unwrap().unwrap();
+        tree::git(repo.path(), &["checkout", "-q", &first.branch]);
+        run.reopen(None).await;
+        run.sh("echo 2 > two").await;
+        let state = run.snapshot().await;
+        let error = publish(&mut run, state).await.unwrap_err().to_string();
+        assert!(error.contains("is checked out"), "{error}");
+        assert_eq!(tree::git(repo.path(), &["rev-parse", &first.branch]), first.commit);
+    }
+
+    async fn a_result_that_is_not_whole_is_not_taken() {
+        let (repo, data) = (repository(), folder());
+        let mut run = Run::new(data.path(), branch(repo.path())).await;
+        // A commit of the run's own, whose tree names what nobody has.
+        run.sh("t=$(printf '100644 blob 1234567890123456789012345678901234567890\tx\n' | git mktree --missing); \
+                c=$(git commit-tree -p HEAD -m broken $t); git update-ref HEAD $c; git read-tree $t; git update-index --skip-worktree x").await;
+        let state = run.snapshot().await;
+        publish(&mut run, state).await.unwrap_err();
+        assert_eq!(tree::git(repo.path(), &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+        tree::git(repo.path(), &["fsck", "--strict"]);
+    }
+}
+
+/// A run and a person change the same file, so that what git's index knows of it is asked for.
+async fn merge_run(repo: &Path, data: &Path) {
+    let whole = async {
+        let (backends, spec, id) = (backends(data), transaction(repo), RunId::generate());
+        // What can't be worked on at all is refused here.
+        let Ok(room) = backends.open(&spec, id, None).await else { return };
+        let mut run = Run { backends, spec, id, room: Some(room) };
+        run.sh("printf 'one\\ntwo\\nthree\\nfour\\n' > src/lib.rs; echo end >> a.txt").await;
+        let state = run.snapshot().await;
+        fs::write(repo.join("a.txt"), "zero\none\ntwo\nthree\n").unwrap();
+        run.close();
+        let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await;
+        assert!(diff.unwrap().contains("+end"));
+        // Whether it merges depends on what the index says; that it ends does not.
+        let merged = run.merge(None, Some(state), Merge::Clean).await;
+        if merged.is_ok() {
+            assert_eq!(fs::read_to_string(repo.join("a.txt")).unwrap(), "zero\none\ntwo\nthree\nend\n");
+            run.apply(Some(state), None).await.unwrap();
+        }
+    };
+    tokio::time::timeout(ENDS_WITHIN, whole).await.expect("it ends within its limit");
+}
+
+/// Settings of this machine's git whose values can name a program, a file or an address, with such values.
+fn settings(canary: &Canary) -> Vec<(String, String)> {
+    const PROGRAMS: &[&str] = &[
+        "command",
+        "cmd",
+        "program",
+        "helper",
+        "editor",
+        "pager",
+        "driver",
+        "textconv",
+        "clean",
+        "smudge",
+        "process",
+        "external",
+        "askpass",
+        "gitproxy",
+        "fsmonitor",
+        "uploadpack",
+        "receivepack",
+        "packobjectshook",
+        "vcs",
+        "difffilter",
+        "tocmd",
+        "cccmd",
+        "headercmd",
+        "sendmailcmd",
+        "mailer",
+        "update",
+        "variant",
+        "alias.*",
+    ];
+    const ADDRESSES: &[&str] = &[
+        "url",
+        "pushurl",
+        "insteadof",
+        "pushinsteadof",
+        "proxy",
+        "bundleuri",
+        "uri",
+        "remote",
+        "partialclonefilter",
+        "promisor",
+        "allow",
+    ];
+    let listed = tree::git(Path::new("/"), &["help", "--config"]);
+    let mut settings = Vec::new();
+    for key in listed.lines().map(str::trim).filter(|key| key.contains('.') && !key.contains(' ')) {
+        let lower = key.to_ascii_lowercase();
+        let ends = |words: &[&str]| words.iter().any(|word| lower.ends_with(word));
+        let program = canary.program().display().to_string();
+        let value = if ends(PROGRAMS) {
+            program
+        } else if ends(&["allow", "promisor"]) {
+            if lower.ends_with("allow") { "always".to_owned() } else { "true".to_owned() }
+        } else if ends(ADDRESSES) {
+            format!("ext::{program}")
+        } else if ["file", "path", "dir", "directory", "template", "target", "worktree"]
+            .iter()
+            .any(|word| lower.contains(word))
+        {
+            canary.written().display().to_string()
+        } else {
+            continue;
+        };
+        settings.push((key.to_owned(), value));
+    }
+    // `git help` knows nothing of these, and git obeys them.
+    for key in ["trace2.normalTarget", "trace2.eventTarget", "trace2.perfTarget", "core.alternateRefsCommand"]
+    {
+        settings.push((key.to_owned(), canary.written().display().to_string()));
+    }
+    settings
+}
+
+/// The settings in portions, and always what turns each file's path into an address that runs a program. The last but one
+/// are those that need one another.
+fn configurations(settings: &[(String, String)], canary: &Canary) -> Vec<String> {
+    let always = rewrites(canary).swap_remove(0);
+    let program = canary.program().display().to_string();
+    let written = |chunk: &[(String, String)]| {
+        let mut text = String::new();
+        for (key, value) in chunk {
+            let (section, name) = key.split_once('.').unwrap();
+            let (middle, name) = name.rsplit_once('.').unwrap_or(("", name));
+            let middle = middle.replace(['<', '>'], "").replace('*', "x");
+            let head =
+                if middle.is_empty() { format!("[{section}]") } else { format!("[{section} \"{middle}\"]") };
+            let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "");
+            if !name.is_empty() && name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                text.push_str(&format!("{head}\n\t{name} = \"{value}\"\n"));
+            }
+        }
+        text
+    };
+    // Those with which git itself would find another repository or none come alone, at the end.
+    let (odd, plain): (Vec<_>, Vec<_>) = settings.iter().cloned().partition(|(key, _)| {
+        key.starts_with("extensions.")
+            || key.eq_ignore_ascii_case("core.worktree")
+            || key.starts_with("safe.")
+    });
+    let mut all: Vec<String> =
+        plain.chunks(plain.len().div_ceil(4)).map(|chunk| format!("{}{always}", written(chunk))).collect();
+    all.push(format!("[include]\n\tpath = {}\n{always}", canary.written().display()));
+    all.push(format!(
+        "[remote \"origin\"]\n\turl = ext::{program}\n\tpromisor = true\n\tpartialclonefilter = blob:none\n{always}"
+    ));
+    all.push(format!("[core]\n\trepositoryformatversion = 1\n{}{always}", written(&odd)));
+    all
+}
+
+type Damage = fn(&Path, &Path);
+
+/// What can stand in place of git data, and a word of the refusal; `None`: it does not matter.
+fn damages() -> Vec<(&'static str, Damage, Option<&'static str>)> {
+    fn clear(path: &Path) {
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path).unwrap();
+        } else if path.symlink_metadata().is_ok() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fn pipe(path: &Path) {
+        clear(path);
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    }
+    fn sparse(path: &Path) {
+        clear(path);
+        fs::File::create(path).unwrap().set_len(20 << 30).unwrap();
+    }
+    fn link(to: &Path, path: &Path) {
+        clear(path);
+        symlink(to, path).unwrap();
+    }
+    vec![
+        ("HEAD a pipe", |git, _| pipe(&git.join("HEAD")), Some("HEAD")),
+        ("HEAD endless", |git, _| link(Path::new("/dev/zero"), &git.join("HEAD")), Some("HEAD")),
+        ("HEAD sparse", |git, _| sparse(&git.join("HEAD")), Some("HEAD")),
+        (
+            "HEAD a directory",
+            |git, _| {
+                clear(&git.join("HEAD"));
+                fs::create_dir(git.join("HEAD")).unwrap();
+            },
+            Some("HEAD"),
+        ),
+        (
+            "HEAD climbs",
+            |git, _| fs::write(git.join("HEAD"), "ref: refs/../../../x\n").unwrap(),
+            Some("HEAD"),
+        ),
+        ("config a pipe", |git, _| pipe(&git.join("config")), Some("config")),
+        ("config endless", |git, _| link(Path::new("/dev/zero"), &git.join("config")), Some("config")),
+        ("config sparse", |git, _| sparse(&git.join("config")), Some("config")),
+        ("packed-refs a pipe", |git, _| pipe(&git.join("packed-refs")), Some("packed-refs")),
+        ("packed-refs sparse", |git, _| sparse(&git.join("packed-refs")), Some("packed-refs")),
+        ("index a pipe", |git, _| pipe(&git.join("index")), Some("index")),
+        ("exclude a pipe", |git, _| pipe(&git.join("info/exclude")), Some("exclude")),
+        ("shallow a pipe", |git, _| pipe(&git.join("shallow")), Some("shallow")),
+        ("the branch a pipe", |git, _| pipe(&git.join("refs/heads/main")), Some("refs/heads/main")),
+        ("the branch sparse", |git, _| sparse(&git.join("refs/heads/main")), Some("refs/heads/main")),
+        ("another branch a pipe", |git, _| pipe(&git.join("refs/heads/other")), None),
+        ("refs elsewhere", |git, other| link(&other.join(".git/refs"), &git.join("refs")), Some("refs")),
+        (
+            "heads elsewhere",
+            |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads")),
+            Some("refs/heads"),
+        ),
+        (
+            "forge elsewhere",
+            |git, other| link(&other.join(".git/refs/heads"), &git.join("refs/heads/forge")),
+            Some("refs/heads/forge"),
+        ),
+        (
+            "objects elsewhere",
+            |git, other| link(&other.join(".git/objects"), &git.join("objects")),
+            Some("objects"),
+        ),
+        (
+            "packs elsewhere",
+            |git, other| link(&other.join(".git/objects/pack"), &git.join("objects/pack")),
+            Some("pack"),
+        ),
+        (
+            "borrowed objects",
+            |git, other| {
+                fs::write(git.join("objects/info/alternates"), other.join(".git/objects").to_str().unwrap())
+                    .unwrap();
+            },
+            Some("alternates"),
+        ),
+        (
+            "commondir",
+            |git, other| fs::write(git.join("commondir"), other.join(".git").to_str().unwrap()).unwrap(),
+            Some("commondir"),
+        ),
+        ("a reftable", |git, _| fs::create_dir(git.join("reftable")).unwrap(), Some("reftable")),
+        (
+            "an unknown extension",
+            |git, _| {
+                fs::write(git.join("config"), "[core]\nrepositoryformatversion = 1\n[extensions]\nnew = 1\n")
+                    .unwrap();
+            },
+            Some("new"),
+        ),
+        (
+            "an object a pipe",
+            |git, _| {
+                fs::create_dir_all(git.join("objects/00")).unwrap();
+                pipe(&git.join("objects/00/11111111111111111111111111111111111111"));
+            },
+            None,
+        ),
+        (
+            "a graph of commits that lies",
+            |git, _| {
+                fs::create_dir_all(git.join("objects/info")).unwrap();
+                fs::write(git.join("objects/info/commit-graph"), b"CGPHnonsense").unwrap();
+            },
+            None,
+        ),
+    ]
+}
+
+type Form = fn(&Path) -> PathBuf;
+
+/// Repositories as people have them.
+fn forms() -> Vec<(&'static str, Form)> {
+    fn filled(repo: &Path, init: &[&str]) -> PathBuf {
+        fs::create_dir_all(repo).unwrap();
+        tree::git(repo, init);
+        for number in 0..3 {
+            fs::write(repo.join(format!("file{number}")), format!("{number}\n")).unwrap();
+            tree::git(repo, &["add", "-A"]);
+            tree::git(repo, &["commit", "-q", "-m", &format!("commit {number}")]);
+        }
+        repo.to_owned()
+    }
+    const INIT: &[&str] = &["init", "-q", "-b", "main"];
+    vec![
+        ("sha256", |place| filled(&place.join("r"), &["init", "-q", "-b", "main", "--object-format=sha256"])),
+        ("packed", |place| {
+            let repo = filled(&place.join("r"), INIT);
+            tree::git(&repo, &["gc", "-q"]);
+            repo
+        }),
+        ("detached", |place| {
+            let repo = filled(&place.join("r"), INIT);
+            tree::git(&repo, &["checkout", "-q", "--detach"]);
+            repo
+        }),
+        ("shallow", |place| {
+            let source = filled(&place.join("source"), INIT);
+            let address = format!("file://{}", source.display());
+            tree::git(place, &["clone", "-q", "--depth=1", &address, "r"]);
+            place.join("r")
+        }),
+        ("partial", |place| {
+            let source = filled(&place.join("source"), INIT);
+            tree::git(&source, &["config", "uploadpack.allowFilter", "true"]);
+            fs::write(source.join("file0"), "changed\n").unwrap();
+            tree::git(&source, &["commit", "-qam", "changed"]);
+            let address = format!("file://{}", source.display());
+            tree::git(place, &["clone", "-q", "--filter=blob:none", &address, "r"]);
+            place.join("r")
+        }),
+        ("worktree", |place| {
+            let source = filled(&place.join("source"), INIT);
+            tree::git(&source, &["worktree", "add", "-q", place.join("r").to_str().unwrap()]);
+            place.join("r")
+        }),
+        ("submodule", |place| {
+            let (source, top) = (filled(&place.join("source"), INIT), filled(&place.join("top"), INIT));
+            let add = [
+                "-c",
+                "protocol.file.allow=always",
+                "submodule",
+                "--quiet",
+                "add",
+                source.to_str().unwrap(),
+                "sub",
+            ];
+            tree::git(&top, &add);
+            top.join("sub")
+        }),
+        ("split index", |place| {
+            let repo = filled(&place.join("r"), INIT);
+            tree::git(&repo, &["update-index", "--split-index"]);
+            repo
+        }),
+        ("git data beside, by a file", |place| {
+            let repo = filled(&place.join("r"), INIT);
+            fs::rename(repo.join(".git"), repo.join(".bare")).unwrap();
+            fs::write(repo.join(".git"), "gitdir: ./.bare\n").unwrap();
+            fs::write(repo.join(".bare/info/exclude"), "/.bare\n").unwrap();
+            repo
+        }),
+    ]
+}
+
+type Archive = fn(&Path, &Path);
+
+/// Unpacked archives that point at git data which they did not bring.
+fn archives() -> Vec<(&'static str, Archive)> {
+    fn worktree(root: &Path, common: &str) -> PathBuf {
+        let git = root.join("main/.git/worktrees/tree");
+        fs::create_dir_all(&git).unwrap();
+        fs::write(root.join("tree/.git"), "gitdir: ../main/.git/worktrees/tree\n").unwrap();
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        fs::write(git.join("gitdir"), "../../../../tree/.git\n").unwrap();
+        fs::write(git.join("commondir"), format!("{common}\n")).unwrap();
+        git
+    }
+    fn submodule(root: &Path) -> PathBuf {
+        let git = root.join(".git/modules/tree");
+        fs::create_dir_all(git.join("refs")).unwrap();
+        fs::create_dir_all(git.join("objects")).unwrap();
+        fs::write(root.join("tree/.git"), "gitdir: ../.git/modules/tree\n").unwrap();
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        fs::write(git.join("config"), "[core]\n\tworktree = ../../../tree\n").unwrap();
+        git
+    }
+    vec![
+        ("commondir", |root, theirs| drop(worktree(root, theirs.to_str().unwrap()))),
+        ("commondir-by-a-link", |root, theirs| {
+            symlink(theirs, root.join("way")).unwrap();
+            worktree(root, "../../../../way");
+        }),
+        ("common-objects-by-a-link", |root, theirs| {
+            worktree(root, "../..");
+            let main = root.join("main/.git");
+            fs::write(main.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+            symlink(theirs.join("objects"), main.join("objects")).unwrap();
+            symlink(theirs.join("refs"), main.join("refs")).unwrap();
+        }),
+        ("submodule-commondir", |root, theirs| {
+            fs::write(submodule(root).join("commondir"), format!("{}\n", theirs.display())).unwrap();
+        }),
+        ("submodule-objects-by-a-link", |root, theirs| {
+            let git = submodule(root);
+            fs::remove_dir(git.join("objects")).unwrap();
+            symlink(theirs.join("objects"), git.join("objects")).unwrap();
+            fs::write(git.join("HEAD"), tree::git(theirs.parent().unwrap(), &["rev-parse", "HEAD"])).unwrap();
+        }),
+        ("submodule-alternates", |root, theirs| {
+            let git = submodule(root);
+            fs::create_dir_all(git.join("objects/info")).unwrap();
+            fs::write(git.join("objects/info/alternates"), format!("{}\n", theirs.join("objects").display()))
+                .unwrap();
+            fs::write(git.join("HEAD"), tree::git(theirs.parent().unwrap(), &["rev-parse", "HEAD"])).unwrap();
+        }),
+        ("names-it", |root, theirs| {
+            fs::write(root.join("tree/.git"), format!("gitdir: {}\n", theirs.display())).unwrap();
+        }),
+        ("is-a-link-to-it", |root, theirs| symlink(theirs, root.join("tree/.git")).unwrap()),
+    ]
+}
