@@ -16,8 +16,6 @@ use std::sync::Once;
 pub(crate) const CERTIFICATES: &str = "ca";
 /// A program and the folder that it works in.
 pub(crate) const ONCE: &str = "once";
-/// A commit on its way into a repository, whose owner may be another user than root.
-pub(crate) const BUNDLE: &str = "bundle";
 /// The home folder of commands that nothing isolates.
 pub(crate) const HOME: &str = "home";
 /// The directory for sockets of containers in a user's runtime directory.
@@ -48,8 +46,8 @@ pub(crate) fn with_sockets(runtime: Option<&Path>, temporary: &Path) -> Vec<Path
 /// Removes what processes left that are gone, in `temporary` and where another user's program had to reach it. Gives
 /// what was removed.
 pub(crate) fn prune(temporary: &Path) -> Vec<PathBuf> {
-    let mut removed = forge_files::sweep(temporary, &[CERTIFICATES, ONCE, BUNDLE, HOME]);
-    let mut shared = forge_files::stale_entries(&std::env::temp_dir(), &[BUNDLE]);
+    let mut removed = forge_files::sweep(temporary, &[CERTIFICATES, ONCE, HOME]);
+    let mut shared = forge_files::stale_entries(&std::env::temp_dir(), &[forge_git::DIRECTORY_KIND]);
     shared.retain(|path| {
         forge_files::remove_own_tree(path);
         fs::symlink_metadata(path).is_err()

@@ -7,7 +7,6 @@
 mod capture;
 pub mod docker;
 mod door;
-mod host_git;
 pub mod images;
 mod leftovers;
 mod masks;

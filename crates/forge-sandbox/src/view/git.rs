@@ -1,6 +1,6 @@
 //! What git's index knows of the files of a repository, as the host's git reads it.
 
-use crate::host_git::{Error, Private, Repository};
+use forge_git::{Error, Private, Repository};
 use forge_snapshot::compare::Beginning;
 use forge_snapshot::{Item, RelPath};
 use std::ffi::OsStr;

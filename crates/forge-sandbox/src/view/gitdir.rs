@@ -1,6 +1,6 @@
 //! What a sandbox needs of repositories whose git data lies elsewhere: a worktree, a submodule, a `.git` that is a link.
 
-use crate::host_git::{Error, GitData, normal};
+use forge_git::{Error, GitData, normal};
 use forge_jail::{Bind, Missing, WORKSPACE};
 use std::path::Path;
 

@@ -16,7 +16,6 @@ mod place;
 mod publish;
 mod record;
 
-use crate::host_git;
 use crate::masks;
 use crate::paths::Places;
 use beginning::{Beginning, Saver};
@@ -483,8 +482,8 @@ fn apart(store: &Store, repos: &[Repo]) -> Result<(), Error> {
 /// That there is no git data at all is said at its end: by then a person may have made some.
 fn can_take_a_branch(repos: &[Repo]) -> Result<(), Error> {
     for repo in repos {
-        match host_git::Repository::find(&repo.path) {
-            Ok(_) | Err(host_git::Error::NoRepository { .. }) => {}
+        match forge_git::Repository::find(&repo.path) {
+            Ok(_) | Err(forge_git::Error::NoRepository { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! Everything that reads the run's files or its git data happens in the box: configuration, filters and hooks there are
 //! the run's, not to be trusted. What comes out is a pack, that is objects and nothing else. The host's git looks at
-//! them in a [git directory of Forge's own](crate::host_git), and Forge gives the repository the pack and one reference.
+//! them in a [git directory of Forge's own](forge_git), and Forge gives the repository the pack and one reference.
 
 use crate::door::blocking;
-use crate::host_git::{Heads, Incoming, Private, Repository};
+use forge_git::{Heads, Incoming, Private, Repository};
 use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
 use forge_ports::views::Published;
@@ -164,7 +164,7 @@ impl Publish<'_> {
             let chunk = self.room.read(&path, at, PIECE).await?;
             at += chunk.bytes.len() as u64;
             let more = !chunk.bytes.is_empty();
-            pack = blocking(move || Ok(pack.add(&chunk.bytes)?)).await?;
+            pack = blocking(move || Ok(pack.append(&chunk.bytes)?)).await?;
             if !more {
                 return Ok(pack);
             }

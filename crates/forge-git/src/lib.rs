@@ -16,15 +16,16 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use private::{Incoming, Private};
-pub(crate) use refs::Heads;
-pub(crate) use repository::{GitData, Repository, normal};
+pub use private::{DIRECTORY_KIND, Incoming, Private};
+pub use refs::Heads;
+pub use repository::{GitData, Repository, normal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why the host's git, or a repository, can't be worked with.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
     /// The directory is no repository.
     #[error(
         "{} is not a git repository, so there is no branch to put the result on; use `--workspace transaction`",

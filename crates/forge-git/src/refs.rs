@@ -1,8 +1,8 @@
 //! The references of a repository, read and written without git: files of a known form and limited size.
 
-use super::directory::Directory;
-use super::format::ObjectFormat;
-use super::{Error, Repository};
+use crate::directory::Directory;
+use crate::format::ObjectFormat;
+use crate::{Error, Repository};
 use forge_files::{read_text_within, read_within};
 use rustix::fs::FileType;
 use std::io::Write as _;
@@ -23,11 +23,11 @@ const MAX_KNOWN: usize = 400;
 
 /// What a repository is at before anything is added.
 #[derive(Debug)]
-pub(crate) struct Heads {
+pub struct Heads {
     /// The commit that is checked out; `None`: there is none yet.
-    pub(crate) head: Option<String>,
+    pub head: Option<String>,
     /// Commits that its branches are at.
-    pub(crate) known: Vec<String>,
+    pub known: Vec<String>,
 }
 
 /// What a reference says.
@@ -58,7 +58,7 @@ impl Repository {
     ///
     /// # Errors
     /// One of the files is none, leads elsewhere, or is too large.
-    pub(crate) fn heads(&self) -> Result<Heads, Error> {
+    pub fn heads(&self) -> Result<Heads, Error> {
         let packed = self.packed()?;
         let head = self.resolve(head(self)?, &packed)?;
         let mut known: Vec<String> = head.iter().cloned().collect();
@@ -79,7 +79,7 @@ impl Repository {
     ///
     /// # Errors
     /// The branch is checked out, or its name is taken, or its place leads elsewhere.
-    pub(crate) fn set_branch(&self, branch: &str, commit: &str) -> Result<(), Error> {
+    pub fn set_branch(&self, branch: &str, commit: &str) -> Result<(), Error> {
         let (around, file, path) = parts(branch);
         let name = format!("refs/heads/{branch}");
         self.not_checked_out(&name, commit)?;
@@ -115,7 +115,7 @@ impl Repository {
     }
 
     /// Takes a branch away that was just made.
-    pub(crate) fn remove_branch(&self, branch: &str) -> Result<(), Error> {
+    pub fn remove_branch(&self, branch: &str) -> Result<(), Error> {
         let (around, file, _) = parts(branch);
         let Some(heads) = self.common.below("refs/heads")? else { return Ok(()) };
         if let Some(directory) = heads.below(around)? {

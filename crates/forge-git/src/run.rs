@@ -3,7 +3,7 @@
 //! It always works in a git directory that Forge made for it, so it finds no configuration, hooks, attributes or
 //! addresses but Forge's own. The environment says the same once more, and wins over every configuration.
 
-use super::Error;
+use crate::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 use std::ffi::OsStr;

@@ -5,11 +5,9 @@
 //! them a regular file. What else lies beside objects (alternates, graphs of commits, bitmaps, marks of packs that a
 //! remote promises) is not shown to git.
 
-use super::directory::{Directory, Entry};
-use super::run::{Ended, Limits, git};
-use super::{Error, Repository, run};
-use crate::leftovers;
-use crate::view::remove_tree;
+use crate::directory::{Directory, Entry};
+use crate::run::{Ended, Limits, git};
+use crate::{Error, Repository, run};
 use forge_files::{open_within, read_within};
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
@@ -36,9 +34,12 @@ const TAKING: Limits = Limits { time: Duration::from_secs(900), output_bytes: 64
 /// A look at one file or object.
 const LOOKING: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
+/// The kind of its name, by which a stale one is found.
+pub const DIRECTORY_KIND: &str = "git";
+
 /// A git directory that shows the objects of a repository.
 #[derive(Debug)]
-pub(crate) struct Private {
+pub struct Private {
     path: PathBuf,
     user: Option<(u32, u32)>,
     /// Whether objects may be missing because a remote promised them.
@@ -47,7 +48,7 @@ pub(crate) struct Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        forge_files::remove_own_tree(&self.path);
     }
 }
 
@@ -56,8 +57,8 @@ impl Private {
     ///
     /// # Errors
     /// The disk is full; the repository's objects are more than are looked at.
-    pub(crate) fn new(repository: &Repository) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(forge_jail::own_name(leftovers::BUNDLE));
+    pub fn new(repository: &Repository) -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(forge_files::own_name(DIRECTORY_KIND));
         let user = repository.user();
         // The name is new or nothing is done. As another user than this one git must get through it.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
@@ -155,7 +156,7 @@ impl Private {
     ///
     /// # Errors
     /// There is none that is a regular file of a reasonable size.
-    pub(crate) fn with_index(self, repository: &Repository) -> Result<Self, Error> {
+    pub fn with_index(self, repository: &Repository) -> Result<Self, Error> {
         let dir = &repository.git_dir;
         let size = open_within(dir.path(), Path::new("index"))?.metadata();
         let size = size.map_err(|source| Error::Io { path: dir.path().join("index"), source })?.len();
@@ -180,7 +181,7 @@ impl Private {
     ///
     /// # Errors
     /// It did not start, did not end, or printed more than `output_bytes`.
-    pub(crate) fn look(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
+    pub fn look(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         let output_bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
         let ended = git(&self.path, self.user, arguments, None, Limits { output_bytes, ..LOOKING })?;
         Ok(ended.status.success().then_some(ended.stdout))
@@ -190,7 +191,7 @@ impl Private {
     ///
     /// # Errors
     /// It can't be made.
-    pub(crate) fn incoming(self) -> Result<Incoming, Error> {
+    pub fn incoming(self) -> Result<Incoming, Error> {
         let path = self.path.join("incoming.pack");
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|source| Error::Io { path, source })?;
@@ -205,7 +206,7 @@ impl Private {
 
 /// A pack with the result of a run, which nobody has looked at yet.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub struct Incoming {
     private: Private,
     file: File,
     bytes: u64,
@@ -216,7 +217,7 @@ impl Incoming {
     ///
     /// # Errors
     /// The disk is full; the pack gets larger than a repository takes.
-    pub(crate) fn add(mut self, bytes: &[u8]) -> Result<Self, Error> {
+    pub fn append(mut self, bytes: &[u8]) -> Result<Self, Error> {
         self.bytes += bytes.len() as u64;
         let path = || self.private.path.join("incoming.pack");
         if self.bytes > MAX_PACK_BYTES {
@@ -231,7 +232,7 @@ impl Incoming {
     ///
     /// # Errors
     /// What does not hold, in git's words. The repository has nothing of it then, or objects that nothing names.
-    pub(crate) fn take_in(
+    pub fn take_in(
         mut self,
         repository: &Repository,
         branch: &str,
@@ -293,7 +294,7 @@ impl Private {
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = open_within(own.path(), Path::new(name))?;
             // Named so that git's own clearing up finds it if this process is killed.
-            let temporary = format!("tmp_{}", forge_jail::own_name(name));
+            let temporary = format!("tmp_{}", forge_files::own_name(name));
             let mut to = packs.create(&temporary, 0o444)?;
             let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
             let named = copied.and_then(|()| packs.rename(&temporary, name));

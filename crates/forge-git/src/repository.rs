@@ -4,9 +4,9 @@
 //! of the working directory counts only if it names this very directory itself, and what it shares with other working
 //! directories only if it lies in it: only who could write there could make it do so.
 
-use super::directory::Directory;
-use super::format::{self, ObjectFormat};
-use super::{Error, refs};
+use crate::directory::Directory;
+use crate::format::{self, ObjectFormat};
+use crate::{Error, refs};
 use forge_files::read_text_within;
 use rustix::fs::FileType;
 use std::fs;
@@ -20,15 +20,15 @@ const MAX_ENTRIES: usize = 100_000;
 
 /// The git data of a working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GitData {
+pub struct GitData {
     /// The git directory, without links on the way.
-    pub(crate) git_dir: PathBuf,
+    pub git_dir: PathBuf,
     /// The one that it shares with other working directories; the same where it shares none.
-    pub(crate) common: PathBuf,
+    pub common: PathBuf,
     /// What the `.git` of the working directory names, where that is a file.
-    pub(crate) named: Option<PathBuf>,
+    pub named: Option<PathBuf>,
     /// How the git directory names the common one, where it does.
-    pub(crate) common_named: Option<PathBuf>,
+    pub common_named: Option<PathBuf>,
 }
 
 impl GitData {
@@ -36,7 +36,7 @@ impl GitData {
     ///
     /// # Errors
     /// There is none, or it is not certain that it belongs to this directory.
-    pub(crate) fn find(repo: &Path) -> Result<Self, Error> {
+    pub fn find(repo: &Path) -> Result<Self, Error> {
         let dot = repo.join(".git");
         let Ok(meta) = fs::symlink_metadata(&dot) else {
             return Err(Error::NoRepository { repo: repo.to_owned() });
@@ -137,7 +137,7 @@ fn points_back(git: &Path, repo: &Path) -> bool {
 }
 
 /// The path without `.` and `..`, as it reads.
-pub(crate) fn normal(path: &Path) -> PathBuf {
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {
@@ -175,7 +175,7 @@ fn nothing_waits(git_dir: &Directory, common: &Directory) -> Result<(), Error> {
 
 /// A repository of the host.
 #[derive(Debug)]
-pub(crate) struct Repository {
+pub struct Repository {
     /// The working directory.
     pub(super) root: PathBuf,
     pub(super) git_dir: Directory,
@@ -191,7 +191,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NoRepository`]; [`Error::Refused`] and [`Error::File`] with the file and the reason.
-    pub(crate) fn find(repo: &Path) -> Result<Self, Error> {
+    pub fn find(repo: &Path) -> Result<Self, Error> {
         let io = |source| Error::Io { path: repo.to_owned(), source };
         let root = fs::canonicalize(repo).map_err(io)?;
         let meta = fs::metadata(&root).map_err(io)?;

@@ -1,7 +1,7 @@
 //! A directory of a repository by its descriptor: nothing in it is reached through a symbolic link, and what is made in
 //! it belongs to whom the directory belongs.
 
-use super::Error;
+use crate::Error;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};

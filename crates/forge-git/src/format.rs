@@ -1,6 +1,6 @@
 //! What a repository's configuration says of its form, and nothing else of it.
 
-use super::Error;
+use crate::Error;
 use forge_files::read_text_within;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as people and runs do")]
 
-use super::{Error, Private, Repository};
+use crate::{Error, Private, Repository};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn pack(run: &Path, objects: &[&str]) -> Vec<u8> {
 fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
     let repository = Repository::find(repo)?;
     let known = repository.heads()?.known;
-    Private::new(&repository)?.incoming()?.add(pack)?.take_in(&repository, BRANCH, commit, &known)
+    Private::new(&repository)?.incoming()?.append(pack)?.take_in(&repository, BRANCH, commit, &known)
 }
 
 fn files(path: &Path) -> Vec<PathBuf> {
