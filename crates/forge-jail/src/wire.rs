@@ -396,6 +396,8 @@ pub enum FaultKind {
     Denied,
     /// The path leaves the workspace.
     Outside,
+    /// Written to, it would change git's own data.
+    GitData,
     /// A symbolic link that points to nothing.
     Dangling,
     /// Too many symbolic links.
@@ -425,6 +427,7 @@ impl fmt::Display for FileFault {
             FaultKind::NotFound => write!(f, "{path}: no such file or folder"),
             FaultKind::Denied => write!(f, "{path}: permission denied"),
             FaultKind::Outside => write!(f, "{path}: leaves the workspace"),
+            FaultKind::GitData => write!(f, "{path}: belongs to git's own data"),
             FaultKind::Dangling => write!(f, "{path}: is a symbolic link that points to nothing"),
             FaultKind::Loop => write!(f, "{path}: too many symbolic links"),
             FaultKind::NotDir => write!(f, "{path}: a part of the path is not a folder"),

@@ -60,6 +60,9 @@ pub(crate) fn fault(fault: &FileFault) -> Error {
         FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathFault::NotFound),
         FaultKind::Denied => ("permission denied (is it masked?)".to_owned(), PathFault::Denied),
         FaultKind::Outside => ("it leads out of the workspace".to_owned(), PathFault::Escapes),
+        FaultKind::GitData => {
+            ("it belongs to git; change it with git commands in run_shell".to_owned(), PathFault::Denied)
+        }
         FaultKind::Dangling => ("it is a symbolic link that leads to nothing".to_owned(), PathFault::Escapes),
         FaultKind::Loop => ("its symbolic links lead in a circle".to_owned(), PathFault::Escapes),
         FaultKind::NotDir => {

@@ -103,6 +103,23 @@ impl FolderWorkspace {
         Ok(meta)
     }
 
+    /// Refuses a real place in git's own data, whatever path led there.
+    fn not_git(&self, path: &str, real: &Path) -> Answer<()> {
+        let is_git = |part: &std::ffi::OsStr| part.eq_ignore_ascii_case(".git");
+        let below = real.strip_prefix(&self.root).unwrap_or(real);
+        let is_repository = |folder: &&Path| {
+            let has = |part: &str| folder.join(part).exists();
+            has("HEAD") && (has("commondir") || (has("objects") && has("refs")))
+        };
+        let inside = |folder: &&Path| folder.starts_with(&self.root);
+        if below.iter().any(is_git)
+            || real.ancestors().skip(1).take_while(inside).any(|folder| is_repository(&folder))
+        {
+            return Err(Self::fault(path, "it belongs to git", PathFault::Denied));
+        }
+        Ok(())
+    }
+
     fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
@@ -257,6 +274,12 @@ impl Files for FolderWorkspace {
             Err(Error::Path { kind: PathFault::NotFound, .. }) => {
                 let target = self.root.join(path);
                 let parent = target.parent().unwrap_or(&self.root);
+                let mut there = parent;
+                while let (false, Some(above)) = (there.exists(), there.parent()) {
+                    there = above;
+                }
+                let rest = parent.strip_prefix(there).unwrap_or(parent);
+                self.not_git(path, &there.canonicalize().map_err(io)?.join(rest).join("new"))?;
                 fs::create_dir_all(parent).map_err(io)?;
                 let above = self.relative(parent);
                 self.real(&above)?;
@@ -264,6 +287,9 @@ impl Files for FolderWorkspace {
             }
             Err(error) => return Err(error),
         };
+        let real = target.parent().and_then(|parent| parent.canonicalize().ok());
+        let real = real.zip(target.file_name()).map_or(target.clone(), |(parent, name)| parent.join(name));
+        self.not_git(path, &real)?;
         let mode = fs::metadata(&target).ok().map(|meta| meta.permissions());
         let temporary = target.with_extension("being-written");
         fs::write(&temporary, bytes).map_err(io)?;
@@ -320,6 +346,10 @@ impl Files for FolderWorkspace {
 
     async fn remove(&self, path: &str) -> Answer<()> {
         let real = self.root.join(path);
+        let parent = real.parent().and_then(|parent| parent.canonicalize().ok());
+        if let Some((parent, name)) = parent.zip(real.file_name()) {
+            self.not_git(path, &parent.join(name))?;
+        }
         let meta = fs::symlink_metadata(&real).map_err(|error| Self::io(path, &error))?;
         if meta.is_dir() {
             return Err(Self::fault(path, "it is a directory", PathFault::IsDirectory));

@@ -261,7 +261,9 @@ impl Plan<'_> {
 
     async fn put(&self, path: &str, stands: Option<&Content>, wanted: Option<&Content>) -> Result<(), Error> {
         let Some(wanted) = wanted else { return self.workspace.remove(path).await };
-        if stands.is_none_or(|stands| stands.bytes != wanted.bytes) {
+        // A mode alone is written as well: the write is what refuses places of git's, and what parts the file from its
+        // other names, which may be there.
+        if stands.is_none_or(|stands| stands != wanted) {
             self.workspace.write(path, &wanted.bytes).await?;
         }
         let mode = stands.map_or(NEW_FILE, |stands| stands.mode);

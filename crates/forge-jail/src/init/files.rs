@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::git_directories;
 use crate::wire::{
     FaultKind, FileFault, FileKind, FileStat, Links, Raw, Removal, Replace, Reply, Request, Sync,
 };
@@ -212,8 +213,23 @@ impl Files {
         Err(FaultKind::Loop)
     }
 
+    /// As [`Self::place`], for a name that is made, replaced or removed.
+    fn writable(&self, path: &[u8]) -> Outcome<Place> {
+        let place = self.place(path)?;
+        self.refuse_git(&place.folder, &place.name)?;
+        Ok(place)
+    }
+
+    fn refuse_git(&self, folder: &OwnedFd, name: &CStr) -> Outcome<()> {
+        match self.walls {
+            Walls::Beneath => git_directories::refuse(&self.root, folder.as_fd(), name.to_bytes()),
+            Walls::Absent => Ok(()),
+        }
+    }
+
     fn create_temp(&mut self, path: &Raw, mode: u32) -> Outcome<(Reply, Option<OwnedFd>)> {
         let place = self.target(&path.0)?;
+        self.refuse_git(&place.folder, &place.name)?;
         if let Some(stat) = place.now {
             if stat.kind != FileKind::File {
                 return Err(FaultKind::NotRegular(stat.kind));
@@ -255,6 +271,11 @@ impl Files {
 
     fn commit(&mut self, token: u64, replace: Replace, sync: Sync) -> Outcome<()> {
         let temp = self.take(token)?;
+        // What was made beside it meanwhile counts as well.
+        if let Err(kind) = self.refuse_git(&temp.folder, &temp.becomes) {
+            temp.discard();
+            return Err(kind);
+        }
         let flags = match replace {
             Replace::Yes => RenameFlags::empty(),
             Replace::No => RenameFlags::NOREPLACE,
@@ -287,7 +308,7 @@ impl Files {
             match self.open(part, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => {}
                 Err(FaultKind::NotFound) => {
-                    let place = self.place(part)?;
+                    let place = self.writable(part)?;
                     match rustix::fs::mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
                         // Made by somebody else meanwhile, or a link to nothing: the next round or caller sees.
                         Err(Errno::EXIST) if place.now.is_some() => return Err(FaultKind::Dangling),
@@ -305,7 +326,7 @@ impl Files {
     }
 
     fn remove(&self, path: &Raw, what: Removal) -> Outcome<()> {
-        let place = self.place(&path.0)?;
+        let place = self.writable(&path.0)?;
         let now = place.now.ok_or(FaultKind::NotFound)?;
         match (what, now.kind) {
             (Removal::File, FileKind::Dir) => Err(FaultKind::NotRegular(FileKind::Dir)),
@@ -321,7 +342,7 @@ impl Files {
     }
 
     fn rename(&self, from: &Raw, to: &Raw, replace: Replace) -> Outcome<()> {
-        let (from, to) = (self.place(&from.0)?, self.place(&to.0)?);
+        let (from, to) = (self.writable(&from.0)?, self.writable(&to.0)?);
         from.now.ok_or(FaultKind::NotFound)?;
         let flags = match replace {
             Replace::Yes => RenameFlags::empty(),
@@ -434,7 +455,7 @@ fn temp_name(token: u64) -> CString {
     CString::new(name).expect("letters and digits hold no NUL")
 }
 
-fn fault(errno: Errno) -> FaultKind {
+pub(super) fn fault(errno: Errno) -> FaultKind {
     match errno {
         Errno::NOENT => FaultKind::NotFound,
         // A mount point cannot be replaced or removed: that is what a mask is.

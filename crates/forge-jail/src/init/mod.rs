@@ -19,6 +19,7 @@ mod etc;
 mod exec;
 mod files;
 mod freeze;
+mod git_directories;
 mod harden;
 mod identity;
 mod mounts;

@@ -89,6 +89,59 @@ both! {
         assert!(fs::read_dir(b.dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().contains("forge")));
     }
 
+    fn nothing_below_git_is_written_by_whatever_name() {
+        let b = Boxed::new();
+        let made = b.sh("mkdir -p .git/hooks .git/objects .git/refs .git/worktrees/w .git/modules/m/objects src;
+            echo 'ref: refs/heads/main' > .git/HEAD; echo old > .git/config; ln .git/config copy;
+            ln -s .git docs; ln -s ../.git src/up; ln -s .git/config settings; ln -s . self; ln -s docs/hooks far;
+            mkdir -p bare.d/objects bare.d/refs bare.d/info; echo x > bare.d/HEAD;
+            mkdir -p tree.d; echo x > tree.d/HEAD; echo ../.git > tree.d/commondir;
+            mkdir -p nested/.git/objects nested/.git/refs; echo x > nested/.git/HEAD; ln -s nested/.git inner;
+            mkdir -p half/objects half/refs broken/.git; ln -s broken/.git empty;
+            mkdir upper; ln -s upper/.GIT case; mkdir -p upper/.GIT");
+        assert_eq!(made.end.end, End::Exited(0), "{}", made.err);
+        let git = Err(FaultKind::GitData);
+        for path in ["docs/hooks/pre-commit", ".git/hooks/x", ".git/config", "settings", "src/up/config", "self/.git/x",
+            "self/self/docs/x", "far/post-checkout", "src/../.git/x", "src/up/hooks/../x", ".git", "src/.git", ".GIT",
+            "src/.Git", "src/.git.", "src/git~1", "bare.d/config", "bare.d/info/exclude", "tree.d/config", "inner/config",
+            "nested/.git/config", "half/HEAD", "empty/config", "case/x", "docs/modules/m/config", "docs/worktrees/w/x"] {
+            assert_eq!(b.write(path, "x"), git, "writing {path}");
+        }
+        for path in ["docs/new", "docs/hooks/deep/er", "far/deep", "src/.git/hooks", "bare.d/hooks", "empty/hooks"] {
+            assert_eq!(b.file(Request::MakeDirs { path: path.into() }).map(drop), git, "making {path}");
+        }
+        for (path, what) in [("docs/config", Removal::File), ("src/up/hooks", Removal::EmptyDir), (".git", Removal::Tree),
+            ("docs/hooks", Removal::Tree), ("nested/.git", Removal::Tree)] {
+            assert_eq!(b.file(Request::Remove { path: path.into(), what }).map(drop), git, "removing {path}");
+        }
+        let moved = |from: &str, to: &str| {
+            b.file(Request::Rename { from: from.into(), to: to.into(), replace: Replace::Yes }).map(drop)
+        };
+        assert_eq!([moved("copy", "docs/hooks/x"), moved("docs/config", "y"), moved("half", "src/.git")], [git; 3]);
+        // Another name of one of git's files becomes a file of its own; reading stays; what only looks alike is written.
+        b.write("copy", "new").unwrap();
+        assert_eq!((b.read(".git/config").unwrap().as_str(), b.read("docs/config").unwrap().as_str()), ("old\n", "old\n"));
+        for path in ["half/config", ".gitignore", "src/HEAD", "nested/file", "broken/file"] {
+            b.write(path, "x").unwrap();
+        }
+        // The link itself is the workspace's.
+        b.file(Request::Remove { path: "docs".into(), what: Removal::File }).unwrap();
+    }
+
+    fn a_half_made_repository_is_not_finished_by_a_write_that_began_before() {
+        let b = Boxed::new();
+        let begun = b.file(Request::CreateTemp { path: "HEAD".into(), mode: 0o644 }).unwrap();
+        let Reply::Temp { token, .. } = begun.reply else { panic!("{:?}", begun.reply) };
+        for path in ["objects", "refs"] {
+            b.file(Request::MakeDirs { path: path.into() }).unwrap();
+        }
+        let done = b.file(Request::CommitTemp { token, replace: Replace::Yes, sync: forge_jail::Sync::No });
+        assert_eq!(done.map(drop), Err(FaultKind::GitData));
+        assert_eq!(b.file(Request::MakeDirs { path: "elsewhere".into() }).map(drop), Ok(()));
+        b.sh("echo 'gitdir: elsewhere' > .git");
+        assert_eq!(b.write("elsewhere/config", "x"), Err(FaultKind::GitData));
+    }
+
     fn folders_are_made_moved_and_removed() {
         let b = Boxed::new();
         b.file(Request::MakeDirs { path: "a/b/c".into() }).unwrap();

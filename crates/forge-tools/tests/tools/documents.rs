@@ -11,7 +11,9 @@ forge-tools documents`); `forge tool list` shows which are enabled. All act insi
 of the repository; only `create_pr` speaks to the outside, and it touches no file.\n\n\
 Access says what a tool touches: `read` runs beside other reads and is repeated after a crash; `write` and `exec` \
 run alone and are followed by a snapshot; `network` has its effect outside and is never repeated unasked; `nothing` touches neither files nor network. Paths are \
-relative to `/workspace`; what leads out of it, and `.git` for tools that write, is refused. A failure is an answer \
+relative to `/workspace`; what leads out of it is refused. So is writing to git's own data by tools that write, whatever \
+path leads there: `.git` in any spelling, through links, the data of nested repositories, submodules and worktrees, bare \
+repositories. A failure is an answer \
 that the model reads; a failed call changes nothing.\n";
 
 /// Limits and particulars, and an example, of each tool.

@@ -51,6 +51,43 @@ fn what_can_not_be_written_says_why() {
 }
 
 #[test]
+fn nothing_below_git_is_written_through_a_link() {
+    let bench = Bench::new();
+    bench.put(".git/HEAD", "ref: refs/heads/main");
+    bench.put(".git/config", "old\n");
+    bench.put(".git/hooks/post-commit", "#!/bin/sh\n");
+    bench.put("nested/.git/config", "old\n");
+    bench.put("bare/HEAD", "");
+    bench.host("mkdir -p bare/objects bare/refs; ln -s .git docs; ln -s .git/config settings; ln -s nested/.git inner");
+    bench.host("ln .git/hooks/post-commit other");
+    for path in
+        ["docs/hooks/pre-commit", "docs/new/x", "settings", "inner/config", "bare/config", "bare/hooks/x"]
+    {
+        let text = bench.fails("write_file", json!({"path": path, "content": "x"}), ErrorKind::Denied);
+        assert!(text.contains("belongs to git"), "{text}");
+    }
+    let edit = json!({"path": "docs/config", "old_text": "old", "new_text": "new"});
+    bench.fails("edit_file", edit, ErrorKind::Denied);
+    for patch in [
+        "*** Begin Patch\n*** Add File: docs/hooks/pre-commit\n+x\n*** End Patch\n",
+        "*** Begin Patch\n*** Delete File: docs/config\n*** End Patch\n",
+        "*** Begin Patch\n*** Update File: settings\n@@\n-old\n+new\n*** End Patch\n",
+        "diff --git a/docs/hooks/post-commit b/docs/hooks/post-commit\nold mode 100644\nnew mode 100755\n",
+    ] {
+        bench.fails("apply_patch", json!({"patch": patch}), ErrorKind::Denied);
+    }
+    // Another name of a hook becomes a file of its own before its mode changes.
+    bench.ok(
+        "apply_patch",
+        json!({"patch": "diff --git a/other b/other\nold mode 100644\nnew mode 100755\n"}),
+    );
+    let mode = |path: &str| std::fs::metadata(bench.path(path)).unwrap().permissions().mode() & 0o111;
+    assert_eq!((mode("other"), mode(".git/hooks/post-commit")), (0o111, 0));
+    assert_eq!(bench.get(".git/config") + &bench.get("nested/.git/config"), "old\nold\n");
+    assert_eq!(std::fs::read_dir(bench.path(".git/hooks")).unwrap().count(), 1);
+}
+
+#[test]
 fn files_for_the_user_have_plain_names_of_known_kinds() {
     let bench = Bench::new();
     let text = bench.ok("create_file", json!({"filename": "report.MD", "content": "# Hi\n"}));

@@ -1,0 +1,160 @@
+//! Where git keeps a repository's data: file requests never write there.
+//!
+//! Git starts the programs that its configuration and hooks name, on whatever machine git is used next. So what decides is
+//! not the path that was asked for, which a link or another spelling can disguise, but the directory that was opened for the
+//! write and those above it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use crate::wire::FaultKind;
+
+/// Deepest directory that is looked at; the path of a deeper one can't be named in one call anyway.
+const MAX_DEPTH: usize = 2048;
+/// Longest `.git` file that is read.
+const MAX_GIT_FILE_BYTES: usize = 4096;
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Refuses to write `name` in the open directory `parent` of the workspace `root`, if that is a git directory, lies in one,
+/// or would become one by it.
+pub(super) fn refuse(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), FaultKind> {
+    if is_dot_git(name) || has_dot_git(root, parent) || completes(parent, name) {
+        return Err(FaultKind::GitData);
+    }
+    let linked = linked_directory(root);
+    let top = identity(&stat(root.as_fd())?);
+    let mut here = open_directory(parent, c".")?;
+    let mut now = identity(&stat(here.as_fd())?);
+    for _ in 0..MAX_DEPTH {
+        if Some(now) == linked || is_git_directory(here.as_fd()) {
+            return Err(FaultKind::GitData);
+        }
+        if now == top {
+            return Ok(());
+        }
+        let above = open_directory(here.as_fd(), c"..")?;
+        let next = identity(&stat(above.as_fd())?);
+        // The top of everything: the directory was moved out of the workspace meanwhile.
+        if next == now {
+            break;
+        }
+        (here, now) = (above, next);
+    }
+    Err(FaultKind::Outside)
+}
+
+/// Whether a name means `.git` to git on some file system: in other cases, with characters that HFS+ passes over, with
+/// what NTFS cuts off, or by its short name there.
+pub(super) fn is_dot_git(name: &[u8]) -> bool {
+    let kept: String = String::from_utf8_lossy(name).chars().filter(|c| !is_passed_over(*c)).collect();
+    let stream = kept.split(':').next().unwrap_or_default();
+    let plain = stream.trim_end_matches([' ', '.']);
+    plain.eq_ignore_ascii_case(".git") || plain.eq_ignore_ascii_case("git~1")
+}
+
+/// Characters that HFS+ does not compare.
+const fn is_passed_over(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Whether the real path of `parent` below `root` has a part `.git`. One that can't be told has none: what makes a git
+/// directory is looked for all the same.
+fn has_dot_git(root: &OwnedFd, parent: BorrowedFd<'_>) -> bool {
+    let path = |fd: BorrowedFd<'_>| {
+        rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
+            .map(|path| path.into_bytes())
+    };
+    let (Ok(root), Ok(parent)) = (path(root.as_fd()), path(parent)) else { return false };
+    let below = parent.strip_prefix(root.as_slice()).unwrap_or(&parent);
+    below.split(|byte| *byte == b'/').any(is_dot_git)
+}
+
+/// Whether git takes an open directory for a repository's data: `HEAD` with `objects` and `refs`, or with `commondir` in
+/// the place of both. So are bare repositories, submodules' data and those of worktrees, whatever they are called.
+fn is_git_directory(directory: BorrowedFd<'_>) -> bool {
+    exists(directory, "HEAD")
+        && (exists(directory, "commondir")
+            || (is_directory(directory, "objects") && is_directory(directory, "refs")))
+}
+
+/// Whether `name` is the last thing that a directory lacks to be a git directory.
+fn completes(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let has = |part: &str| is_directory(directory, part);
+    match name.to_ascii_lowercase().as_slice() {
+        b"head" => exists(directory, "commondir") || (has("objects") && has("refs")),
+        b"objects" => exists(directory, "HEAD") && has("refs"),
+        b"refs" => exists(directory, "HEAD") && has("objects"),
+        b"commondir" => exists(directory, "HEAD"),
+        _ => false,
+    }
+}
+
+/// The directory that the workspace's own `.git` file names, if it is one and lies in the workspace: git takes it for
+/// the repository's data as soon as enough stands in it.
+fn linked_directory(root: &OwnedFd) -> Option<(u64, u64)> {
+    let found = rustix::fs::statat(root, c".git", AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(root, c".git", flags, Mode::empty()).ok()?;
+    let mut bytes = [0; MAX_GIT_FILE_BYTES];
+    let length = rustix::io::read(&file, &mut bytes).ok()?;
+    let named = bytes[..length].strip_prefix(b"gitdir:")?.trim_ascii();
+    let directory = rustix::fs::openat(root, named, DIRECTORY, Mode::empty()).ok()?;
+    Some(identity(&rustix::fs::fstat(directory).ok()?))
+}
+
+fn open_directory(from: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<OwnedFd, FaultKind> {
+    rustix::fs::openat(from, path, DIRECTORY, Mode::empty()).map_err(super::files::fault)
+}
+
+fn stat(directory: BorrowedFd<'_>) -> Result<Stat, FaultKind> {
+    rustix::fs::fstat(directory).map_err(super::files::fault)
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "the types differ between architectures"
+)]
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+fn exists(directory: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether a name leads to a directory, also through a link, as git looks at it.
+fn is_directory(directory: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::statat(directory, name, AtFlags::empty())
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_dot_git_somewhere_are_known() {
+        for name in [
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git ",
+            ".git.",
+            ".git . .",
+            ".git::$INDEX_ALLOCATION",
+            "GIT~1",
+            ".g\u{200c}it",
+        ] {
+            assert!(is_dot_git(name.as_bytes()), "{name}");
+        }
+        for name in [".gitignore", "git", ".github", ".gitmodules", "x.git", "..git", "git~10", ".gi"] {
+            assert!(!is_dot_git(name.as_bytes()), "{name}");
+        }
+    }
+}
