@@ -1,0 +1,170 @@
+//! Credentials that stand in git's history: covering the file doesn't hide what git has of it.
+//!
+//! The index is read, not the history: a path that is tracked has contents in the objects, which commands can ask git for. So
+//! may one that was tracked once; of that nothing is said here.
+
+use crate::names::{self, Named, Place};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// Larger indexes are not read.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+/// Of so many paths is told.
+const MAX_TOLD: usize = 20;
+/// Longest path in an index.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Paths that git tracks in the repository at `root` and that hold credentials by their names or are among `covered`: at most
+/// 20, sorted. Nothing if there is no index that can be read.
+#[must_use]
+pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
+    let index = forge_files::read_within(root, Path::new(".git/index"), MAX_INDEX_BYTES).unwrap_or_default();
+    let mut found = Vec::new();
+    each_path(&index, |path| {
+        let path = Path::new(OsStr::from_bytes(path));
+        if is_telling(path) || covered.iter().any(|covered| covered == path) {
+            found.push(path.to_owned());
+        }
+        found.len() < MAX_TOLD
+    });
+    found.sort();
+    found
+}
+
+/// Whether a name alone says that a file holds credentials.
+fn is_telling(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    match names::named(name, Place::of(path)) {
+        Named::Always => {
+            !name.ends_with(b".example") && !name.ends_with(b".sample") && !name.ends_with(b".template")
+        }
+        Named::Below => names::is_below(path),
+        Named::No | Named::IfInside(_) => false,
+    }
+}
+
+/// Gives each path of an index of version 2, 3 or 4 until `more` says no; what is damaged ends it.
+fn each_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
+    let header = index.strip_prefix(b"DIRC")?;
+    let version = u32::from_be_bytes(*header.first_chunk()?);
+    let count = u32::from_be_bytes(*header.get(4..)?.first_chunk()?);
+    // Of repositories with SHA-256 the object names are longer; both are tried, and the one whose flags fit is right.
+    let mut at = 12_usize;
+    let mut path: Vec<u8> = Vec::new();
+    let name_bytes = if fits(index, version, 20) { 20 } else { 32 };
+    for _ in 0..count {
+        let start = at;
+        at = at.checked_add(40 + name_bytes)?;
+        let flags = u16::from_be_bytes(*index.get(at..)?.first_chunk()?);
+        at += 2;
+        if version >= 3 && flags & 0x4000 != 0 {
+            at += 2;
+        }
+        if version == 4 {
+            let (cut, used) = offset(index.get(at..)?)?;
+            at += used;
+            path.truncate(path.len().checked_sub(cut)?);
+        } else {
+            path.clear();
+        }
+        let rest = index.get(at..)?;
+        let end = rest.iter().take(MAX_PATH_BYTES + 1).position(|byte| *byte == 0)?;
+        path.extend_from_slice(&rest[..end]);
+        at += end + 1;
+        if version != 4 {
+            // Padded with NULs to a multiple of eight.
+            at = start + (at - start).next_multiple_of(8);
+        }
+        if !more(&path) {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// Whether the first entry has a path of the length that its flags say, with object names of so many bytes.
+fn fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
+    let flags_at = 12 + 40 + name_bytes;
+    let Some(flags) = index.get(flags_at..).and_then(|rest| rest.first_chunk()) else { return false };
+    let flags = u16::from_be_bytes(*flags);
+    let length = usize::from(flags & 0x0fff);
+    let mut at = flags_at + 2 + if version >= 3 && flags & 0x4000 != 0 { 2 } else { 0 };
+    if version == 4 {
+        // The first path cuts nothing.
+        at += 1;
+    }
+    length == 0x0fff
+        || index
+            .get(at..at + length + 1)
+            .is_some_and(|path| !path[..length].contains(&0) && length > 0 && path[length] == 0)
+}
+
+/// A number of git's variable length, and how many bytes it takes.
+fn offset(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0_usize;
+    for (at, byte) in bytes.iter().enumerate().take(5) {
+        value = value.checked_shl(7)?.checked_add(usize::from(byte & 0x7f))?;
+        if byte & 0x80 == 0 {
+            return Some((value, at + 1));
+        }
+        value += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    fn git(root: &Path, arguments: &[&str]) -> bool {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@x"]).args(arguments).current_dir(root);
+        command
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("HOME", root)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+
+    #[test]
+    fn what_git_tracks_is_read_from_every_kind_of_index() {
+        for (version, format) in
+            [("2", "sha1"), ("3", "sha1"), ("4", "sha1"), ("2", "sha256"), ("4", "sha256")]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            assert!(git(root, &["init", "-q", "--object-format", format]));
+            fs::create_dir_all(root.join("a/deep/er")).unwrap();
+            for path in ["a/.env", "a/b.rs", "a/deep/er/x", "deploy", "z.key", ".env.example", ".envrc"] {
+                fs::write(root.join(path), path).unwrap();
+            }
+            assert!(git(root, &["add", "."]) && git(root, &["update-index", "--index-version", version]));
+            if version == "3" {
+                fs::write(root.join("later"), "x").unwrap();
+                assert!(git(root, &["add", "-N", "later"]));
+            }
+            let found = tracked(root, &["deploy".into(), "untracked".into()]);
+            let wanted = [".envrc", "a/.env", "deploy", "z.key"].map(PathBuf::from);
+            assert_eq!(found, wanted, "version {version}, {format}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_index_ends_the_look() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(".git")).unwrap();
+        assert!(tracked(dir.path(), &[]).is_empty());
+        let header = |count: u32| [&b"DIRC\0\0\0\x02"[..], &count.to_be_bytes()].concat();
+        for bytes in [b"".to_vec(), b"DIRC".to_vec(), header(u32::MAX), [header(3), vec![0xff; 200]].concat()]
+        {
+            fs::write(dir.path().join(".git/index"), bytes).unwrap();
+            assert!(tracked(dir.path(), &[]).is_empty());
+        }
+        fs::remove_file(dir.path().join(".git/index")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join(".git/index")).unwrap();
+        assert!(tracked(dir.path(), &[]).is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! Which files of a repository hold credentials. A sandbox covers them, unless the user reveals them by name.
+//!
+//! Two things decide: names (`.env`, `id_rsa`, `.npmrc` with a token in it) and, whatever the name, what a file begins with
+//! (private keys). [`among`] goes through the manifest of a repository and tells what names say; what has to be read for the
+//! rest is left to the caller's time ([`Unread::read`]) and remembered, so that no file is read twice. [`Watch`] tells of files
+//! that come to be while a run works. [`tracked`] tells what of it stands in git's history as well.
+//!
+//! This crate knows nothing of sandboxes, and covers nothing itself.
+
+mod content;
+mod history;
+mod known;
+mod look;
+mod names;
+mod scan;
+mod watch;
+
+pub use history::tracked;
+pub use names::{Revealed, can_be_credential};
+pub use scan::{Found, Unread, among};
+pub use watch::{Covered, Watch, Watched};

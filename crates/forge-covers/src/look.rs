@@ -1,0 +1,111 @@
+//! Reading of files to tell whether they hold credentials: never waiting, regular files only, through no link.
+
+use crate::content::{self, HEAD_BYTES, Head, MAX_KEY_BYTES, MIN_KEY_BYTES};
+use crate::names::{self, Named, Place};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+/// So much of a file is read to find the words that tell a credential.
+const MAX_SEARCHED_BYTES: u64 = 256 << 10;
+
+/// Opens the directory whose files are looked at. Links on the way to it are followed: the caller names the place.
+pub(crate) fn open_root(path: &Path) -> std::io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens a directory below an open one, through no link.
+pub(crate) fn open_directory(root: impl AsFd, path: &Path) -> Option<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), BENEATH).ok()
+}
+
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// Opens a regular file in an open directory; its size.
+fn open_file(directory: impl AsFd, name: &Path) -> rustix::io::Result<Option<(File, u64)>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(directory, name, flags, Mode::empty(), BENEATH)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(regular.then(|| (File::from(file), u64::try_from(stat.st_size).unwrap_or(0))))
+}
+
+/// Whether a file may be a private key, by its size and name.
+pub(crate) fn may_be_key(name: &[u8], size: u64) -> bool {
+    (MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&size) && !names::is_never_a_key(name)
+}
+
+/// Whether the file `name` in an open directory is a private key. One that can't be read is none that a sandbox of this
+/// user could read.
+pub(crate) fn is_key(directory: impl AsFd, name: &[u8]) -> bool {
+    let Ok(Some((file, size))) = open_file(directory, Path::new(std::ffi::OsStr::from_bytes(name))) else {
+        return false;
+    };
+    if !(MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&size) {
+        return false;
+    }
+    let mut head = [0; HEAD_BYTES];
+    let Ok(read) = file.read_at(&mut head, 0) else { return false };
+    match content::judge(&head[..read], size) {
+        Head::Key => true,
+        Head::Other => false,
+        Head::ReadOn => {
+            let mut bytes = Vec::new();
+            file.take(MAX_KEY_BYTES).read_to_end(&mut bytes).is_ok() && content::holds_key(&bytes)
+        }
+    }
+}
+
+/// Whether one of `words` stands in the beginning of a file below an open directory. One that can't be read is taken to
+/// hold them.
+pub(crate) fn holds(root: impl AsFd, path: &Path, words: &[&str]) -> bool {
+    match open_file(root, path) {
+        Ok(None) => false,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => false,
+        Err(_) => true,
+        Ok(Some((file, _))) => {
+            let mut bytes = Vec::new();
+            file.take(MAX_SEARCHED_BYTES).read_to_end(&mut bytes).is_err() || {
+                let text = String::from_utf8_lossy(&bytes);
+                words.iter().any(|word| text.contains(word))
+            }
+        }
+    }
+}
+
+/// Whether the name of a file says, with what is in it where that leaves it open, that it holds credentials.
+pub(crate) fn is_named(root: impl AsFd, path: &Path, place: Place) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    match names::named(name.as_bytes(), place) {
+        Named::No => false,
+        Named::Always => true,
+        Named::Below => names::is_below(path),
+        Named::IfInside(words) => holds(root, path, words),
+    }
+}
+
+/// As [`is_named`], of a link that leads to the file at `target` in the same directory tree.
+pub(crate) fn is_named_through_link(root: impl AsFd, link: &Path, target: &Path, place: Place) -> bool {
+    let name = link.file_name().unwrap_or_default();
+    match names::named(name.as_bytes(), place) {
+        Named::IfInside(words) => holds(root, target, words),
+        _ => is_named(root, link, place),
+    }
+}
+
+/// Whether a regular file below an open directory holds credentials, by its name or as a private key.
+pub(crate) fn is_credential(root: impl AsFd, path: &Path, size: u64) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    if is_named(&root, path, Place::of(path)) {
+        return true;
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    may_be_key(name, size) && open_directory(root, parent).is_some_and(|directory| is_key(directory, name))
+}

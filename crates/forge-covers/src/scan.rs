@@ -1,0 +1,395 @@
+//! Looking through the manifest of a repository.
+
+use crate::known::{Fingerprint, Known};
+use crate::look::{self, open_root};
+use crate::names::{Named, Place, Revealed, named};
+use forge_snapshot::{Base, Item, Kind, RelPath};
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A file that changed so short a time before a look at it may have changed again since, and have the same time.
+const RACY_NS: i64 = 2_000_000_000;
+/// Git's own configuration of a repository.
+const GIT_CONFIG: &str = ".git/config";
+/// So much of it is looked at for passwords.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// What a first look found. It reads hardly any file.
+#[derive(Debug)]
+pub struct Found {
+    /// Paths relative to the repository.
+    pub paths: BTreeSet<PathBuf>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// The files that have to be read to know about them.
+    pub unread: Unread,
+}
+
+/// Files that have to be read to know whether they are private keys.
+#[derive(Debug)]
+pub struct Unread {
+    root: PathBuf,
+    base: Arc<Base>,
+    revealed: Revealed,
+    directories: Vec<(RelPath, u64, Fingerprint)>,
+    files: usize,
+    known: Known,
+    kept: Option<PathBuf>,
+    racy_ns: i64,
+}
+
+/// Looks through the manifest `base` of the repository at `root`. `kept` is a file in which what was read is remembered for
+/// the next look, in a directory that is this user's alone.
+#[must_use]
+pub fn among(root: &Path, base: &Arc<Base>, revealed: Revealed, kept: Option<PathBuf>) -> Found {
+    let known = kept.as_deref().map(Known::load).unwrap_or_default();
+    let unread = Unread {
+        root: root.to_owned(),
+        base: Arc::clone(base),
+        revealed,
+        directories: Vec::new(),
+        files: 0,
+        known,
+        kept,
+        racy_ns: RACY_NS,
+    };
+    let mut found = Found { paths: BTreeSet::new(), warnings: Vec::new(), unread };
+    if let Ok(open) = open_root(root) {
+        found.directory(&open, base, &RelPath::default(), Place::Own);
+    }
+    let linked = links(base, &found.paths, &found.unread.revealed);
+    found.paths.extend(linked);
+    found.git_config(root);
+    found
+}
+
+impl Found {
+    fn directory(&mut self, root: &OwnedFd, base: &Base, path: &RelPath, place: Place) {
+        let number = base.get(path).map_or(0, |item| item.ino);
+        let mut print = Fingerprint::new(number);
+        let mut candidates = 0;
+        for (name, item) in base.children(path) {
+            match item.kind {
+                // Packed history can't be covered file by file; its configuration is looked at apart.
+                Kind::Dir if name != b".git" => {
+                    self.directory(root, base, &path.join(name), place.below(name));
+                }
+                Kind::File | Kind::Symlink => {
+                    if named(name, place) != Named::No {
+                        self.file(root, path.join(name).as_path(), place, item.kind);
+                    }
+                    if item.kind == Kind::File {
+                        print.add(name, &item);
+                        candidates += usize::from(look::may_be_key(name, item.size));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if candidates == 0 {
+            return;
+        }
+        match self.unread.known.get(number, &print) {
+            Some(known) => {
+                let keys = known.keys.iter().map(|name| path.join(name).as_path().to_owned());
+                let shown = keys.filter(|key| !self.unread.revealed.holds(key));
+                self.paths.extend(shown);
+            }
+            None => {
+                self.unread.files += candidates;
+                self.unread.directories.push((path.clone(), number, print));
+            }
+        }
+    }
+
+    fn file(&mut self, root: &OwnedFd, path: &Path, place: Place, kind: Kind) {
+        let revealed = &self.unread.revealed;
+        if revealed.holds(path) {
+            return;
+        }
+        if kind == Kind::File {
+            if look::is_named(root, path, place) {
+                self.paths.insert(path.to_owned());
+            }
+        } else if let Some(below) = inside(&self.unread.root, path)
+            && !revealed.holds(&below)
+            // The link stays; what it leads to is covered, judged by the link's name.
+            && look::is_named_through_link(root, path, &below, place)
+        {
+            self.paths.insert(below);
+        }
+    }
+
+    /// Git's own configuration can't be covered without breaking git: a password in it is the user's to move.
+    fn git_config(&mut self, root: &Path) {
+        let text = match forge_files::read(&root.join(GIT_CONFIG), MAX_CONFIG_BYTES) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.is_absent() => return,
+            Err(error) => {
+                let why = error.reason();
+                self.warnings.push(format!("{GIT_CONFIG} was not looked at for passwords: {why}"));
+                return;
+            }
+        };
+        let inline = text.lines().any(|line| {
+            let line = line.trim().to_lowercase();
+            let password = line.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+            password.is_some_and(|host| host.contains('@') && host.contains(':'))
+                || line.starts_with("extraheader")
+        });
+        if inline {
+            self.warnings.push(
+                ".git/config holds a password or token that commands in the sandbox can read; use a credential helper \
+                 instead"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+/// The regular file in the repository that a link leads to.
+pub(crate) fn inside(root: &Path, link: &Path) -> Option<PathBuf> {
+    let (target, root) = (fs::canonicalize(root.join(link)).ok()?, fs::canonicalize(root).ok()?);
+    let below = target.strip_prefix(&root).ok()?.to_owned();
+    fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file()).then_some(below)
+}
+
+/// Every other name of the files at `paths`.
+pub(crate) fn links(base: &Base, paths: &BTreeSet<PathBuf>, revealed: &Revealed) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let item = |path: &PathBuf| base.get(&RelPath::new(path.as_os_str().as_bytes())?);
+    let numbers: HashSet<u64> =
+        paths.iter().filter_map(item).filter(|item| item.linked).map(|item| item.ino).collect();
+    if numbers.is_empty() {
+        return Vec::new();
+    }
+    let is_one = |item: &Item| item.kind == Kind::File && item.linked && numbers.contains(&item.ino);
+    let all = base.below(&RelPath::default()).filter(|(_, item)| is_one(item));
+    let paths = all.map(|(path, _)| path.as_path().to_owned());
+    paths.filter(|path| !revealed.holds(path)).collect()
+}
+
+impl Unread {
+    /// How many files there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files == 0
+    }
+
+    /// Reads the beginning of each, and remembers what was read. The private keys among them, with all their names; less once
+    /// `stop` is set.
+    #[must_use]
+    pub fn read(mut self, stop: &AtomicBool) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let Ok(root) = open_root(&self.root) else { return found };
+        for (path, number, print) in std::mem::take(&mut self.directories) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let Some(directory) = look::open_directory(&root, path.as_path()) else { continue };
+            let candidates = self
+                .base
+                .children(&path)
+                .filter(|(name, item)| item.kind == Kind::File && look::may_be_key(name, item.size));
+            let keys: Vec<Vec<u8>> = candidates
+                .filter(|(name, _)| look::is_key(&directory, name))
+                .map(|(name, _)| name.to_vec())
+                .collect();
+            found.extend(keys.iter().map(|name| path.join(name).as_path().to_owned()));
+            if print.newest_ns < self.base.taken_ns().saturating_sub(self.racy_ns) {
+                self.known.add(number, &print, keys);
+            } else {
+                self.known.remove(number);
+            }
+        }
+        if let Some(kept) = &self.kept {
+            // Without it the next look reads again.
+            let _ = self.known.save(kept);
+        }
+        found.retain(|path| !self.revealed.holds(path));
+        let linked = links(&self.base, &found, &self.revealed);
+        found.extend(linked);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The paths that are found, those that had to be read among them.
+    fn scan(root: &Path, reveal: &[String], kept: Option<PathBuf>) -> (Vec<PathBuf>, Vec<String>, usize) {
+        let base = Arc::new(Base::take(root).unwrap());
+        let Found { mut paths, warnings, unread } = among(root, &base, Revealed::new(reveal), kept);
+        let read = unread.len();
+        paths.extend(unread.read(&AtomicBool::new(false)));
+        (paths.into_iter().collect(), warnings, read)
+    }
+
+    fn found(files: &[(&str, &str)], reveal: &[&str]) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let reveal: Vec<String> = reveal.iter().map(|r| (*r).to_owned()).collect();
+        scan(root.path(), &reveal, None).0.iter().map(|p| p.display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_looks_like_a_credential_is_found() {
+        let got = found(
+            &[
+                (".env", ""),
+                (".env.local", ""),
+                (".envrc", ""),
+                ("env.py", ""),
+                ("deploy/ID_RSA", ""),
+                ("deploy/id_rsa.pub", ""),
+                ("tls/server.key", ""),
+                ("tls/cert.pem", "-----BEGIN CERTIFICATE-----"),
+                ("tls/both.pem", "-----BEGIN EC PRIVATE KEY-----"),
+                (".npmrc", "//registry/:_authToken=x"),
+                ("sub/.npmrc", "save-exact=true"),
+                ("home/.aws/credentials", ""),
+                ("credentials", ""),
+                ("node_modules/x/test.key", ""),
+                (".git/id_rsa", ""),
+                ("keyboard.rs", ""),
+            ],
+            &[],
+        );
+        let wanted = [
+            ".env",
+            ".env.local",
+            ".envrc",
+            ".npmrc",
+            "deploy/ID_RSA",
+            "home/.aws/credentials",
+            "tls/both.pem",
+            "tls/server.key",
+        ];
+        assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn what_is_revealed_by_name_or_glob_is_left() {
+        let files = [(".env", ""), (".env.example", ""), ("a/b.key", ""), ("a/c.key", "")];
+        assert_eq!(found(&files, &[".env.example", "a/*.key"]), [".env"]);
+        assert_eq!(found(&files, &["/workspace/.env", "./a/b.key"]), [".env.example", "a/c.key"]);
+        assert_eq!(found(&files, &["["]).len(), 4);
+    }
+
+    #[test]
+    fn a_link_with_such_a_name_masks_what_it_leads_to() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("plain.txt"), "SECRET").unwrap();
+        std::os::unix::fs::symlink("plain.txt", root.path().join(".env")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", root.path().join(".env.out")).unwrap();
+        assert_eq!(scan(root.path(), &[], None).0, [PathBuf::from("plain.txt")]);
+    }
+
+    #[test]
+    fn a_password_in_gits_configuration_is_reported() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(".git")).unwrap();
+        let config = root.path().join(".git/config");
+        fs::write(&config, "[remote \"origin\"]\n url = https://me:token@host/x.git\n").unwrap();
+        assert_eq!(scan(root.path(), &[], None).1.len(), 1);
+        fs::write(&config, "[remote \"origin\"]\n url = https://host/x.git\n").unwrap();
+        assert!(scan(root.path(), &[], None).1.is_empty());
+    }
+
+    const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAAAAAAAAAAAAAAAAAAAAAA\n";
+
+    #[test]
+    fn a_key_is_found_under_any_name_and_an_environment_file_among_dependencies() {
+        let got = found(
+            &[
+                ("deploy_key", KEY),
+                ("conf/server.crt", &format!("-----BEGIN CERTIFICATE-----\nAAAA\n{KEY}")),
+                ("notes.txt", KEY),
+                ("target/debug/notes", KEY),
+                ("node_modules/x/.env", ""),
+                ("node_modules/x/.env.example", ""),
+                ("node_modules/x/test/id_rsa", ""),
+                ("venv/lib/site-packages/x/key.pem", KEY),
+                ("src/main.rs", KEY),
+                ("README.md", "-----BEGIN CERTIFICATE-----\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+                (".git/deploy_key", KEY),
+                ("shown", KEY),
+                ("large.txt", &format!("{KEY}{}", "A".repeat(70_000))),
+            ],
+            &["shown"],
+        );
+        let wanted = [
+            "conf/server.crt",
+            "deploy_key",
+            "node_modules/x/.env",
+            "notes.txt",
+            "target/debug/notes",
+            "venv/lib/site-packages/x/key.pem",
+        ];
+        assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn every_name_of_a_file_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("sub")).unwrap();
+        for (path, text) in [(".env", "A=1"), ("deploy", KEY)] {
+            fs::write(root.path().join(path), text).unwrap();
+            fs::hard_link(
+                root.path().join(path),
+                root.path().join(format!("sub/{}.rs", path.trim_matches('.'))),
+            )
+            .unwrap();
+        }
+        let wanted = [".env", "deploy", "sub/deploy.rs", "sub/env.rs"].map(PathBuf::from);
+        assert_eq!(scan(root.path(), &[], None).0, wanted);
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_until_it_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let kept = Some(root.path().join(".git/kept"));
+        for path in ["a/deploy", "a/other", "b/text"] {
+            fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+            fs::write(
+                root.path().join(path),
+                if path == "a/deploy" { KEY } else { "Text that is long enough for a key." },
+            )
+            .unwrap();
+        }
+        // Files that have just changed are read each time.
+        assert_eq!(scan(root.path(), &[], kept.clone()).2, 3);
+        assert_eq!(scan(root.path(), &[], kept.clone()).2, 3);
+        let look = |wait_ns: i64| {
+            let base = Arc::new(Base::take(root.path()).unwrap());
+            let mut found = among(root.path(), &base, Revealed::default(), kept.clone());
+            found.unread.racy_ns = wait_ns;
+            let (read, known) = (found.unread.len(), found.paths);
+            (read, known, found.unread.read(&AtomicBool::new(false)))
+        };
+        let deploy = BTreeSet::from([PathBuf::from("a/deploy")]);
+        assert_eq!(look(i64::MIN), (3, BTreeSet::new(), deploy.clone()));
+        assert_eq!(look(i64::MIN), (0, deploy.clone(), BTreeSet::new()));
+        // Another file with the same size and time of change.
+        let text = root.path().join("b/text");
+        let modified = fs::metadata(&text).unwrap().modified().unwrap();
+        fs::write(&text, &KEY[..35]).unwrap();
+        fs::File::open(&text).unwrap().set_modified(modified).unwrap();
+        assert_eq!(look(i64::MIN), (1, deploy, BTreeSet::from([PathBuf::from("b/text")])));
+    }
+}
