@@ -7,6 +7,7 @@
 mod capture;
 pub mod docker;
 mod door;
+mod guard;
 pub mod images;
 mod leftovers;
 mod masks;

@@ -3,6 +3,7 @@
 use crate::Options;
 use crate::door::blocking;
 use crate::egress::{self, Secret};
+use crate::guard::{Guard, Held};
 use crate::leftovers;
 use crate::paths::Places;
 use crate::room::{Parts, Reached, Room, layer, refusal};
@@ -14,6 +15,7 @@ use forge_ports::{Sandbox, Workspace};
 use forge_types::{
     Class, EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
 };
+use futures::future::BoxFuture;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -182,6 +184,19 @@ impl Sandbox for Native {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
+        let held = self.held(spec, run, at).await?;
+        let (own, spec) = (self.clone(), spec.clone());
+        let reopen = move || {
+            let (own, spec) = (own.clone(), spec.clone());
+            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
+                as BoxFuture<'static, _>
+        };
+        Ok(Guard::over(held, Box::new(reopen)))
+    }
+}
+
+impl Native {
+    async fn held(&self, spec: &SandboxSpec, run: RunId, at: Option<SnapshotId>) -> Result<Arc<Room>, Error> {
         let (options, asked, exe) = (Arc::clone(&self.options), spec.clone(), self.exe());
         let begun = self.slot().take();
         let make = move |view: View, keep| {

@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::door::{self, Door, blocking};
+use crate::guard::{Guard, Held};
 use crate::leftovers;
 use crate::paths::{self, Places};
 use crate::stream::Streams;
@@ -15,6 +16,7 @@ use forge_ports::sandbox::{
 };
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use futures::future::BoxFuture;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
@@ -67,6 +69,24 @@ impl Sandbox for Process {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
+        let held = self.held(spec, run, at).await?;
+        let (own, spec) = (self.clone(), spec.clone());
+        let reopen = move || {
+            let (own, spec) = (own.clone(), spec.clone());
+            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
+                as BoxFuture<'static, _>
+        };
+        Ok(Guard::over(held, Box::new(reopen)))
+    }
+}
+
+impl Process {
+    async fn held(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<HostFolder>, Error> {
         let layers = self.probe().await;
         // Without namespaces nothing but a copy can be private.
         let why = "the backend `process` has no other private view".to_owned();
@@ -269,6 +289,17 @@ impl Door for HostFolder {
             }
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Held for HostFolder {
+    fn view(&self) -> Option<Arc<View>> {
+        Some(Arc::clone(&self.view))
+    }
+
+    async fn end(self: Arc<Self>) {
+        drop(self);
     }
 }
 

@@ -5,6 +5,7 @@
 //! walks, snapshots and the end of the box are the same for all of them.
 
 use crate::door::{self, Door, blocking};
+use crate::guard::Held;
 use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Slot, View};
@@ -109,11 +110,11 @@ impl Room {
     /// Ends the box; all of it is gone when this returns.
     pub(crate) async fn close(mut self) {
         // A panic in there ends the box as well.
-        let _ = tokio::task::spawn_blocking(self.end()).await;
+        let _ = tokio::task::spawn_blocking(self.ending()).await;
     }
 
     /// What has to be done at the end, in its order: the workspace is let go of when nothing can change it any more.
-    fn end(&mut self) -> impl FnOnce() + Send + 'static {
+    fn ending(&mut self) -> impl FnOnce() + Send + 'static {
         let (jail, view) = (self.jail.take(), self.view.take());
         let (reached, keep) = (self.reached.take(), std::mem::take(&mut self.keep));
         move || {
@@ -296,7 +297,7 @@ impl Drop for Counted<'_> {
 impl Drop for Room {
     fn drop(&mut self) {
         // Ending a box waits for its processes: not on a thread of the runtime, if there is one.
-        let end = self.end();
+        let end = self.ending();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(end)),
             Err(_) => end(),
@@ -313,6 +314,19 @@ impl Door for Room {
             Ok(Err(forge_jail::Error::File(fault))) => Err(paths::fault(&fault)),
             Ok(Err(error)) => Err(refusal(error)),
             Err(_) => Err(self.gone()),
+        }
+    }
+}
+
+#[async_trait]
+impl Held for Room {
+    fn view(&self) -> Option<Arc<View>> {
+        self.view.as_ref().and_then(|slot| slot.view())
+    }
+
+    async fn end(self: Arc<Self>) {
+        if let Some(room) = Arc::into_inner(self) {
+            room.close().await;
         }
     }
 }

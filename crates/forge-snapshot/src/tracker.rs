@@ -260,6 +260,11 @@ pub struct BaseSaver {
 }
 
 impl BaseSaver {
+    /// Leaves out more paths, each with everything below it.
+    pub fn ignore(&mut self, paths: Vec<RelPath>) {
+        self.options.ignored.extend(paths);
+    }
+
     /// Does it; see [`Tracker::save_base`].
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod owner;
 mod place;
 
 use crate::door::blocking;
+use crate::guard::{Guard, Held};
 use crate::leftovers;
 use crate::native::{Way, furnish};
 use crate::paths::Places;
@@ -32,6 +33,7 @@ use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use ground::Ground;
 use place::Place;
 use std::any::Any;
@@ -416,6 +418,24 @@ impl Sandbox for Docker {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, sandbox::Error> {
+        let held = self.held(spec, run, at).await?;
+        let (own, spec) = (self.clone(), spec.clone());
+        let reopen = move || {
+            let (own, spec) = (own.clone(), spec.clone());
+            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
+                as BoxFuture<'static, _>
+        };
+        Ok(Guard::over(held, Box::new(reopen)))
+    }
+}
+
+impl Docker {
+    async fn held(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<Room>, sandbox::Error> {
         let engine = self.engine().await?;
         let mut store = self.backends.store();
         store.limit.get_or_insert(Limit { why: "a container cannot be shown an overlay".to_owned() });
@@ -425,9 +445,7 @@ impl Sandbox for Docker {
         };
         Ok(Arc::new(self.start(&engine, spec, run, view).await?))
     }
-}
 
-impl Docker {
     /// A box around an empty folder: the truest answer.
     async fn trial(&self, engine: &Engine) -> Result<Vec<Layer>, sandbox::Error> {
         let folder = self.options.private()?;

@@ -1,5 +1,6 @@
 //! Making the beginning of a view durable, beside everything else that is done for a run.
 
+use super::covers::{self, Covers};
 use super::place::{Meta, Place};
 use super::{Kind, View, view_error};
 use forge_ports::sandbox::Error;
@@ -28,16 +29,29 @@ pub(super) struct Saver {
     meta: Meta,
     bases: Vec<Arc<Base>>,
     contents: Vec<BaseSaver>,
+    covers: Arc<Covers>,
 }
 
 impl Saver {
-    pub(super) fn new(place: &Place, meta: &Meta, bases: Vec<Arc<Base>>, trackers: &[Tracker]) -> Self {
+    pub(super) fn new(
+        place: &Place,
+        meta: &Meta,
+        bases: Vec<Arc<Base>>,
+        trackers: &[Tracker],
+        covers: &Arc<Covers>,
+    ) -> Self {
         let direct = meta.kind == Kind::Direct;
         let contents = trackers.iter().filter(|_| direct).map(Tracker::base_saver).collect();
-        Self { place: place.clone(), meta: meta.clone(), bases, contents }
+        Self { place: place.clone(), meta: meta.clone(), bases, contents, covers: Arc::clone(covers) }
     }
 
-    fn save(self) -> Result<(), Error> {
+    fn save(mut self) -> Result<(), Error> {
+        // What is covered is not kept.
+        let more = self.covers.more();
+        for (index, contents) in self.contents.iter_mut().enumerate() {
+            contents.ignore(covers::paths(&more, index));
+        }
+        covers::add(&mut self.meta, more);
         for (index, base) in self.bases.iter().enumerate() {
             let saved = base.save(&self.place.base(index));
             saved.map_err(|error| self.place.failed("writing", &error))?;
@@ -74,6 +88,7 @@ impl Beginning {
 impl View {
     /// The box stands, or nothing more is done for it: makes the beginning durable, beside what follows.
     pub(crate) fn begin_saving(&self) {
+        self.covers.begin();
         let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
         *beginning = std::mem::replace(&mut *beginning, Beginning::Safe).begun();
     }

@@ -6,6 +6,7 @@
 
 mod beginning;
 mod choose;
+mod covers;
 mod git;
 mod gitdir;
 mod lock;
@@ -15,11 +16,14 @@ mod outside;
 mod place;
 mod publish;
 mod record;
+mod renamed;
 
 use crate::masks;
 use crate::paths::Places;
 use beginning::{Beginning, Saver};
 use choose::Chosen;
+pub(crate) use covers::Covers;
+use covers::Look;
 use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
@@ -126,6 +130,14 @@ pub(crate) struct View {
     is_new: bool,
     shown: Vec<Shown>,
     git: gitdir::GitDir,
+    covers: Arc<Covers>,
+    reveal: Vec<String>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.covers.stop();
+    }
 }
 
 impl View {
@@ -143,7 +155,7 @@ impl View {
         match place.load()? {
             Some(meta) => {
                 same_repos(&meta, &repos)?;
-                let view = Self::take_up(place, meta)?;
+                let view = Self::take_up(place, meta, &spec.reveal)?;
                 if let Some(at) = at {
                     view.restore(Some(at))?;
                 }
@@ -177,18 +189,24 @@ impl View {
         let Chosen { kind, reason, warnings } = choose::kind(spec.mode, &repos, &bases, store.limit.as_ref());
         let mut meta = Meta::new(kind, reason, Space::expected(), repos);
         meta.warnings = warnings;
-        mask(&mut meta, &bases, &spec.reveal);
+        let look = covers::look(store, &mut meta, &bases, &spec.reveal);
         let copies = choose::make(&place, &mut meta, &bases)?;
-        Self::opened(place, meta, bases, Begun::Now(copies))
+        Self::opened(place, meta, bases, Begun::Now(copies, look), &spec.reveal)
     }
 
-    fn take_up(place: Place, meta: Meta) -> Result<Self, Unready> {
+    fn take_up(place: Place, meta: Meta, reveal: &[String]) -> Result<Self, Unready> {
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
-        Self::opened(place, meta, bases?, Begun::Before)
+        Self::opened(place, meta, bases?, Begun::Before, reveal)
     }
 
-    fn opened(place: Place, meta: Meta, bases: Vec<Arc<Base>>, begun: Begun) -> Result<Self, Unready> {
+    fn opened(
+        place: Place,
+        meta: Meta,
+        bases: Vec<Arc<Base>>,
+        begun: Begun,
+        reveal: &[String],
+    ) -> Result<Self, Unready> {
         let objects: Result<Vec<_>, _> =
             (0..bases.len()).map(|index| Objects::open(&place.objects(index))).collect();
         let objects: Vec<_> = objects?.into_iter().map(Arc::new).collect();
@@ -200,8 +218,12 @@ impl View {
         for (index, base) in bases.iter().enumerate() {
             trackers.push(Tracker::open(tracker_options(&place, &meta, index, base, &objects[index]))?);
         }
-        let is_new = matches!(begun, Begun::Now(_));
-        if let Begun::Now(copies) = begun {
+        let (copies, look) = match begun {
+            Begun::Now(copies, look) => (Some(copies), Some(look)),
+            Begun::Before => (None, None),
+        };
+        let is_new = copies.is_some();
+        if let Some(copies) = copies {
             choose::adopt(&mut trackers, copies)?;
         }
         let shown: Vec<Shown> = (0..meta.repos.len()).map(|index| shown(&place, &meta, index)).collect();
@@ -211,9 +233,10 @@ impl View {
             git.binds.extend(found.binds);
             git.warnings.extend(found.warnings);
         }
+        let covers = Covers::new(&place, &meta, &bases, reveal, look);
         let beginning = match is_new {
             false => Beginning::Safe,
-            true => Beginning::Kept(Box::new(Saver::new(&place, &meta, bases, &trackers))),
+            true => Beginning::Kept(Box::new(Saver::new(&place, &meta, bases, &trackers, &covers))),
         };
         Ok(Self {
             safe: AtomicBool::new(!is_new),
@@ -224,6 +247,8 @@ impl View {
             beginning: Mutex::new(beginning),
             shown,
             git,
+            covers,
+            reveal: reveal.to_vec(),
         })
     }
 
@@ -356,7 +381,8 @@ impl View {
         // Waits for what writes into the same folder.
         let done = if self.is_new { self.make_safe().map(|()| None) } else { self.snapshot().map(Some) }?;
         let mut meta = self.meta.clone();
-        let place = self.place.clone();
+        covers::add(&mut meta, self.covers.more());
+        let (place, reveal) = (self.place.clone(), self.reveal.clone());
         drop(self);
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
@@ -368,7 +394,7 @@ impl View {
             forge_files::remove_tree(&place.upper(index));
             forge_files::remove_tree(&place.work(index));
         }
-        let view = Self::opened(place, meta, bases, Begun::Now(copies))?;
+        let view = Self::opened(place, meta, bases, Begun::Now(copies, Look::default()), &reveal)?;
         if done.is_some() {
             view.restore(done)?;
         }
@@ -378,8 +404,8 @@ impl View {
 
 /// Whether a view is new.
 enum Begun {
-    /// It is, with these copies.
-    Now(Vec<CopyStats>),
+    /// It is, with these copies, and this was seen of it.
+    Now(Vec<CopyStats>, Look),
     /// It was there.
     Before,
 }
@@ -401,6 +427,12 @@ impl From<Space> for Attributes {
 }
 
 impl Mask {
+    /// Whether it is one whatever its name: what else holds the same is one as well.
+    fn is_told_by_content(&self) -> bool {
+        self.content.is_some_and(|content| content != forge_types::Digest::of(b""))
+            && !masks::can_be_credential(Path::new(std::ffi::OsStr::from_bytes(&self.path)))
+    }
+
     fn rel(&self) -> Option<RelPath> {
         RelPath::new(self.path.clone())
     }
@@ -490,27 +522,6 @@ fn can_take_a_branch(repos: &[Repo]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds what tools must not see.
-fn mask(meta: &mut Meta, bases: &[Arc<Base>], reveal: &[String]) {
-    for (index, (repo, base)) in meta.repos.iter().zip(bases).enumerate() {
-        let reveal: Vec<String> = reveal
-            .iter()
-            .map(|path| {
-                let named = path.trim_start_matches("./").trim_start_matches("/workspace/");
-                let below = named.strip_prefix(&repo.name).and_then(|rest| rest.strip_prefix('/'));
-                below.filter(|_| !repo.name.is_empty()).unwrap_or(named).to_owned()
-            })
-            .collect();
-        let found = masks::among(&repo.path, base, &reveal);
-        meta.warnings.extend(found.warnings);
-        meta.masks.extend(found.paths.into_iter().map(|path| Mask {
-            repo: index,
-            content: masks::content(&repo.path, &path),
-            path: path.as_os_str().as_bytes().to_vec(),
-        }));
-    }
-}
-
 /// What the tracker of one repository works on.
 fn tracker_options(
     place: &Place,
@@ -533,7 +544,7 @@ fn tracker_options(
     forge_snapshot::Options {
         base: Arc::clone(base),
         lower: repo.path.clone(),
-        ignored: meta.masks.iter().filter(|mask| mask.repo == index).filter_map(Mask::rel).collect(),
+        ignored: covers::paths(&meta.masks, index),
         owner: owner.filter(|_| rustix::process::geteuid().is_root()),
         layout,
         objects: Arc::clone(objects),

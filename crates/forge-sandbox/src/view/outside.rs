@@ -114,7 +114,9 @@ impl Closed {
         };
         self.meta.masks.iter().filter(|mask| mask.repo == index).any(|mask| {
             mask.path == path.as_bytes()
-                || (content.is_some() && mask.content == content && masks::can_be_credential(path.as_path()))
+                || (content.is_some()
+                    && mask.content == content
+                    && (masks::can_be_credential(path.as_path()) || mask.is_told_by_content()))
         })
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod branch;
+mod covers;
 mod docker;
 mod egress;
 mod engine;

@@ -123,11 +123,12 @@ async fn walks_see_the_tree(backend: &str) {
         ("b/c.rs", "// nothing\n// needle\n"),
         ("ignored/d.py", "needle"),
         (".gitignore", "ignored/\n"),
-        (".git/config", "needle"),
         (".hidden/e.txt", "needle"),
     ] {
         rig.room.write(path, body.as_bytes()).await.unwrap();
     }
+    fs::create_dir(rig.path(".git")).unwrap();
+    fs::write(rig.path(".git/config"), "needle").unwrap();
     fs::write(rig.path("binary"), b"\0\0needle").unwrap();
     fs::write(rig.path(std::str::from_utf8(b"new\nline.txt").unwrap()), "needle").unwrap();
     let found = rig.room.search(search("need.e")).await.unwrap();

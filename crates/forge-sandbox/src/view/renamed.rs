@@ -1,0 +1,78 @@
+//! Where covered files are seen after a run renamed a folder that they lie in.
+//!
+//! An overlay that root mounts renames a folder of the repository by noting in its upper layer where the folder continues.
+//! What is covered by the path that it has in the repository is then seen by another one.
+
+use forge_snapshot::RelPath;
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The attribute of a renamed folder: a path from the root, or a name beside it.
+const REDIRECT: &str = "trusted.overlay.redirect";
+/// Longest path that is followed; longer ones can't be named in the box.
+const MAX_PATH_BYTES: usize = 4095;
+/// So many folders of the upper layer are looked at.
+const MAX_DIRECTORIES: usize = 1_000_000;
+
+/// Paths by which files at `covered` are seen in the overlay with this upper layer, beside their own.
+pub(super) fn seen(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
+    let mut seen = Vec::new();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open(upper, flags, Mode::empty()) else { return seen };
+    // Each folder of the upper layer by where it is seen, and where it continues in the repository.
+    let mut waiting = vec![(RelPath::default(), RelPath::default())];
+    let mut looked = 0;
+    while let Some((path, below)) = waiting.pop() {
+        looked += 1;
+        let Some(folder) = open(&root, &path).filter(|_| looked <= MAX_DIRECTORIES) else { continue };
+        if path != below {
+            seen.extend(covered.iter().filter(|covered| covered.is_below(&below)).filter_map(|covered| {
+                let rest = covered.as_bytes().strip_prefix(below.as_bytes())?.strip_prefix(b"/")?;
+                RelPath::new([path.as_bytes(), b"/", rest].concat())
+            }));
+        }
+        for name in folders(&folder) {
+            let child = path.join(&name);
+            if child.as_bytes().len() > MAX_PATH_BYTES {
+                continue;
+            }
+            let continues = match open(&root, &child).and_then(|folder| redirect(&folder)) {
+                None => Some(below.join(&name)),
+                Some(to) => match to.strip_prefix(b"/") {
+                    Some(path) => RelPath::new(path),
+                    None => RelPath::new(to).map(|to| below.join(to.as_bytes())),
+                },
+            };
+            waiting.extend(continues.map(|below| (child, below)));
+        }
+    }
+    seen
+}
+
+fn open(root: &OwnedFd, path: &RelPath) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let path = if path.as_bytes().is_empty() { b".".as_slice() } else { path.as_bytes() };
+    rustix::fs::openat2(root, path, flags, Mode::empty(), how).ok()
+}
+
+fn redirect(folder: &OwnedFd) -> Option<Vec<u8>> {
+    let mut value = vec![0; MAX_PATH_BYTES + 1];
+    let length = rustix::fs::fgetxattr(folder, REDIRECT, value.as_mut_slice()).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// Names of the folders in an open one.
+fn folders(folder: &OwnedFd) -> Vec<Vec<u8>> {
+    let Ok(mut entries) = Dir::read_from(folder) else { return Vec::new() };
+    let mut names = Vec::new();
+    while let Some(Ok(entry)) = entries.read() {
+        let name = entry.file_name().to_bytes();
+        if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names
+}
