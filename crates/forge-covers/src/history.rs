@@ -19,7 +19,8 @@ const MAX_PATH_BYTES: usize = 4096;
 /// 20, sorted. Nothing if there is no index that can be read.
 #[must_use]
 pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
-    let index = forge_files::read_within(root, Path::new(".git/index"), MAX_INDEX_BYTES).unwrap_or_default();
+    let index = git_directory(root).join("index");
+    let index = forge_files::read(&index, MAX_INDEX_BYTES).unwrap_or_default();
     let mut found = Vec::new();
     each_path(&index, |path| {
         let path = Path::new(OsStr::from_bytes(path));
@@ -30,6 +31,15 @@ pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     });
     found.sort();
     found
+}
+
+/// Where git keeps the data of the repository at `root`; of a worktree or submodule elsewhere.
+fn git_directory(root: &Path) -> PathBuf {
+    let git = root.join(".git");
+    match forge_files::read_text(&git, MAX_PATH_BYTES as u64) {
+        Ok(text) => root.join(text.strip_prefix("gitdir:").unwrap_or(&text).trim()),
+        Err(_) => git,
+    }
 }
 
 /// Whether a name alone says that a file holds credentials.
@@ -150,6 +160,21 @@ mod tests {
             let wanted = [".envrc", "a/.env", "deploy", "z.key"].map(PathBuf::from);
             assert_eq!(found, wanted, "version {version}, {format}");
         }
+    }
+
+    #[test]
+    fn a_worktree_has_its_index_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("main");
+        fs::create_dir(&main).unwrap();
+        fs::write(main.join(".env"), "").unwrap();
+        assert!(
+            git(&main, &["init", "-q"])
+                && git(&main, &["add", "."])
+                && git(&main, &["commit", "-q", "-m", "x"])
+        );
+        assert!(git(&main, &["worktree", "add", "-q", "../tree"]));
+        assert_eq!(tracked(&dir.path().join("tree"), &[]), [PathBuf::from(".env")]);
     }
 
     #[test]

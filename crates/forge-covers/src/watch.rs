@@ -243,7 +243,7 @@ impl Watch {
 
     /// Reads what the kernel tells: files that were made, moved there or written.
     fn told(&mut self, touched: &mut BTreeSet<PathBuf>) {
-        let mut new = Vec::new();
+        let mut new = BTreeSet::new();
         let mut lost = false;
         if let Means::Told { inotify, by_number } = &mut self.means {
             let mut room = [MaybeUninit::uninit(); 16 << 10];
@@ -259,7 +259,7 @@ impl Watch {
                 };
                 let path = directory.join(OsStr::from_bytes(name.to_bytes()));
                 if event.events().contains(ReadFlags::ISDIR) {
-                    new.push(path);
+                    new.insert(path);
                 } else {
                     touched.insert(path);
                 }
@@ -269,7 +269,6 @@ impl Watch {
             self.enter(&directory, touched);
         }
         if lost {
-            self.directories.values_mut().for_each(|changed| *changed = i64::MIN);
             self.look_at_all(touched);
         }
     }

@@ -59,6 +59,7 @@ pub async fn doctor(loaded: &Loaded) -> Vec<Check> {
         Ok(boxes) => checks.extend(boxes.probe().await.into_iter().map(layer)),
         Err(error) => checks.push(Check::new("sandbox", CheckState::Fail, error.to_string())),
     }
+    checks.extend(history(loaded).await);
     checks.extend(keys(loaded));
     checks.extend(providers(loaded).await);
     for (program, why) in [
@@ -111,6 +112,24 @@ fn layer(layer: Layer) -> Check {
         Some(remedy) => check.remedy(remedy),
         None => check,
     }
+}
+
+/// What git has of files that look like secrets. Only in a repository.
+async fn history(loaded: &Loaded) -> Option<Check> {
+    let repo = loaded.repo.clone();
+    if !repo.join(".git").exists() {
+        return None;
+    }
+    let found = tokio::task::spawn_blocking(move || forge_sandbox::secrets_in_history(&repo)).await.ok()?;
+    let name = "repository: secrets in git";
+    if found.is_empty() {
+        return Some(Check::new(name, CheckState::Ok, "none of the files that git tracks looks like one"));
+    }
+    let paths: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+    let detail =
+        format!("tracked, so commands in the sandbox can read them in git's history: {}", paths.join(", "));
+    let remedy = "take them out of the history, and change what stands in them";
+    Some(Check::new(name, CheckState::Warn, detail).remedy(remedy))
 }
 
 /// The encrypted stores, opened or not, and the logins.

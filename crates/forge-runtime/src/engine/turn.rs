@@ -10,7 +10,7 @@ use forge_policy::{budget, compact};
 use forge_ports::journal::{self, Batch, News};
 use forge_types::{
     Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
-    SandboxState, SnapshotId, Timestamp, WorkspaceMode,
+    SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
 };
 
 /// What arrived since the last turn.
@@ -286,15 +286,25 @@ impl Drive {
         draft.push(EventKind::Reached { records })
     }
 
-    /// What a box really is, in the turn after the one that opened it.
+    /// What a box really is, in the turn after the one that opened it; and again when it covers more than was told.
     pub(super) fn tell_of_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
-        match self.opened.take() {
-            Some(workspace) => {
-                let report = Some(workspace.report());
-                draft.push(EventKind::SandboxChanged { state: SandboxState::Running, report })
+        let report = match self.opened.take() {
+            Some(workspace) => Some(workspace.report()),
+            None => self.changed_report(draft),
+        };
+        match report {
+            Some(report) => {
+                draft.push(EventKind::SandboxChanged { state: SandboxState::Running, report: Some(report) })
             }
             None => Ok(()),
         }
+    }
+
+    /// What the box is by now, if that differs from what was told.
+    fn changed_report(&self, draft: &Draft<'_>) -> Option<SandboxReport> {
+        let told = draft.state.sandbox.as_ref().filter(|_| self.entered)?;
+        let now = self.keeper.workspace()?.report();
+        (now.masked != told.masked || now.warnings != told.warnings).then_some(now)
     }
 
     async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {

@@ -340,9 +340,16 @@ impl Covers {
         }
     }
 
-    /// Whether what was written meanwhile has to be [passed over](Self::pass_over).
+    /// Something ended that wrote: whether what happened meanwhile has to be [passed over](Self::pass_over).
     pub(crate) fn must_pass_over(&self) -> bool {
-        self.direct
+        if !self.direct {
+            return false;
+        }
+        let quiet = self.is_quiet();
+        if quiet {
+            self.writing.store(false, Ordering::SeqCst);
+        }
+        !quiet
     }
 
     /// What happened meanwhile is the run's own.

@@ -142,6 +142,22 @@ fn files_and_walks_are_those_of_a_native_box() {
 }
 
 #[test]
+fn keys_and_files_that_come_to_be_are_covered_in_a_container() {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nCANARYCANARYCANARYCANARY\n-----END PRIVATE KEY-----\n";
+    on_engines(async |engine| {
+        let rig = Rig::with(&engine, |_, dir| std::fs::write(dir.join("deploy.txt"), KEY).unwrap()).await;
+        let ran = rig.sh("cat deploy.txt; echo OWN > .envrc; cat .envrc").await;
+        assert_eq!(out(&ran), "OWN\n");
+        std::fs::write(rig.path(".env"), "SECRET=CANARY").unwrap();
+        std::fs::write(rig.path("late"), KEY).unwrap();
+        let ran = rig.sh("cat .env late; cat .envrc").await;
+        assert_eq!(out(&ran), "OWN\n");
+        assert_eq!(rig.room.report().masked, ["deploy.txt", ".env", "late"]);
+        assert!(rig.room.read("late", 0, 10).await.is_err());
+    });
+}
+
+#[test]
 fn a_private_view_is_shown_to_a_container_and_keeps_its_steps() {
     on_engines(async |engine| {
         let rig = Rig::with(&engine, |spec, dir| {
