@@ -129,6 +129,7 @@ mod tests {
     use std::fs;
     use std::process::Command;
 
+    #[allow(clippy::disallowed_methods, reason = "git itself makes what is read here")]
     fn git(root: &Path, arguments: &[&str]) -> bool {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=x", "-c", "user.email=x@x"]).args(arguments).current_dir(root);
