@@ -144,6 +144,8 @@ fn limit_v1(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<()> {
             if with_swap.exists() {
                 fs::write(with_swap, limits.memory_bytes.to_string())?;
             }
+            // What waits in connections is counted apart here, and where this file is absent, not at all.
+            let _ = fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), limits.memory_bytes.to_string());
             Ok(())
         }
         Layer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string()),

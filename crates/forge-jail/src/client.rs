@@ -288,7 +288,8 @@ impl Shared {
         let no_memory = !has(Layer::Memory) && !without.contains(&Weakness::Memory);
         let no_cpu = !has(Layer::Cpu) && limits.cpus.is_some();
         if no_memory {
-            let why = "no control group: limit per process, and a supervisor that sums the box";
+            let why = "no control group: no hard ceiling, but limits per process and a supervisor that sums what \
+                       processes hold; what it can't count is in docs/sandbox.md, \"Without control groups\"";
             reports.push(LayerReport::degraded(Layer::Memory, why, Some(remedy)));
             let frame = Frame { id: 0, body: Order::Watch { watch_memory: limits.memory_bytes } };
             let _ = wire::send(self.control.as_fd(), &frame, &[]);

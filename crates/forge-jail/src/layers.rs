@@ -38,7 +38,7 @@ pub enum Layer {
     Pids,
     /// CPU ceiling.
     Cpu,
-    /// A measure that holds in every box; in a report only where a test left it out.
+    /// A measure that holds in every box; in a report only where a test left it out or the machine does not allow it.
     Measure(Weakness),
 }
 

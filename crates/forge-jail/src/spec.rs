@@ -126,6 +126,11 @@ pub enum Weakness {
     KillLeftovers,
     /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
     FilesBeneath,
+    /// Commands start in no domain of their own: a process looks into those of other commands, and writes into their output
+    /// where it may open it.
+    Siblings,
+    /// The box can use up what the kernel counts by user, inotify instances for one.
+    Counts,
 }
 
 impl Weakness {
@@ -148,6 +153,8 @@ impl Weakness {
         Self::Pids,
         Self::KillLeftovers,
         Self::FilesBeneath,
+        Self::Siblings,
+        Self::Counts,
     ];
 
     /// What the report calls missing without it.
@@ -188,6 +195,8 @@ impl Weakness {
             Self::Pids => "process limit",
             Self::KillLeftovers => "end of what commands leave behind",
             Self::FilesBeneath => "file requests beneath the workspace",
+            Self::Siblings => "commands kept apart",
+            Self::Counts => "share of what is counted by user",
         }
     }
 }

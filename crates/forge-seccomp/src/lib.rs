@@ -4,13 +4,15 @@
 //! the last call costs about nine comparisons; the kernel also caches calls that are allowed without looking at
 //! arguments. Instruction and return codes as in the kernel's `linux/filter.h` and `linux/seccomp.h`.
 
+mod marks;
 mod profile;
 mod rules;
 
 use libc::sock_filter;
 
+pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;
-pub use rules::{HOST_FOLDERS, RULES};
+pub use rules::{HOST_FOLDERS, RULES, UNCOUNTED};
 
 /// What is done with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +198,11 @@ mod tests {
 
     /// Runs a program as the kernel would, on a made-up call.
     fn run(program: &[sock_filter], arch: u32, nr: u32, args: [u32; 6]) -> u32 {
+        run_wide(program, arch, nr, args.map(u64::from))
+    }
+
+    /// The same with whole arguments.
+    pub(crate) fn run_wide(program: &[sock_filter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
         let (mut at, mut acc) = (0usize, 0u32);
         loop {
             let s = program[at];
@@ -203,7 +210,13 @@ mod tests {
             match s.code {
                 LOAD if s.k == OFFSET_NR => acc = nr,
                 LOAD if s.k == OFFSET_ARCH => acc = arch,
-                LOAD => acc = args[((s.k - OFFSET_ARGS) / 8) as usize],
+                LOAD if s.k == OFFSET_ARCH => acc = arch,
+                LOAD => {
+                    let half = (s.k - OFFSET_ARGS) / 4;
+                    let bytes = args[(half / 2) as usize].to_le_bytes();
+                    let from = 4 * (half % 2) as usize;
+                    acc = u32::from_le_bytes(std::array::from_fn(|at| bytes[from + at]));
+                }
                 AND => acc &= s.k,
                 JUMP => at += s.k as usize,
                 JUMP_EQUAL => at += usize::from(if acc == s.k { s.jt } else { s.jf }),
@@ -264,6 +277,27 @@ mod tests {
         let socket = |family: i32, kind: i32| {
             verdict(libc::SYS_socket, [family.cast_unsigned(), kind.cast_unsigned(), 0, 0, 0, 0])
         };
+        let of_protocol = |family: i32, kind: i32, protocol: i32| {
+            let args = [family, kind, protocol].map(i32::cast_unsigned);
+            verdict(libc::SYS_socket, [args[0], args[1], args[2], 0, 0, 0])
+        };
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(of_protocol(family, libc::SOCK_STREAM, libc::IPPROTO_TCP), RET_ALLOW);
+            assert_eq!(
+                of_protocol(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, libc::IPPROTO_UDP),
+                RET_ALLOW
+            );
+            assert_eq!(of_protocol(family, libc::SOCK_SEQPACKET, 0), errno(libc::ESOCKTNOSUPPORT));
+            // UDP-Lite, DCCP, SCTP, L2TP, SMC, MPTCP, and one that nobody has.
+            for protocol in [136, 33, 132, 115, 256, 262, 77] {
+                for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+                    assert_eq!(of_protocol(family, kind, protocol), errno(libc::EPROTONOSUPPORT));
+                }
+            }
+        }
+        assert_eq!(of_protocol(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_renameat2, [0, 0, 0, 0, 1 | 2, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_renameat2, [0, 0, 0, 0, 1 | 4, 0]), errno(libc::EPERM));
         assert_eq!(socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC), RET_ALLOW);
         assert_eq!(socket(libc::AF_INET, libc::SOCK_STREAM), RET_ALLOW);
         assert_eq!(socket(libc::AF_INET6, libc::SOCK_DGRAM), RET_ALLOW);

@@ -1,14 +1,11 @@
 //! The same rules in the words of container engines, whose filter stands in front of the one that the init installs.
 //!
-//! The format is Docker's seccomp profile, which podman reads as well. It compares each argument once: a rule that
-//! looks at one argument several times lets the call through here, and the init's own filter decides.
+//! The format is Docker's seccomp profile, which podman reads as well. A line of it compares each argument once: a rule
+//! that can't be said by such lines lets the call through here, and the init's own filter decides.
 
 use serde_json::{Value, json};
 
 use super::{Is, Otherwise, RULES, Rule, Test, Verdict};
-
-/// Conditions on the arguments of one call, all of which must hold.
-type Conditions = Vec<Value>;
 
 /// The allow-list of the box as a seccomp profile in JSON. What is not on it fails with `ENOSYS` where the engine can
 /// say so, else with `EPERM`.
@@ -29,45 +26,103 @@ pub fn docker_seccomp_profile() -> String {
 fn lines(rule: &Rule) -> Vec<Value> {
     let names: Vec<&str> = rule.calls.iter().map(|(name, _)| name.trim_start_matches("SYS_")).collect();
     let allow =
-        |conditions: Conditions| json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": conditions});
+        |arguments: Vec<Value>| json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": arguments});
     match rule.verdict {
         Verdict::Allow => vec![allow(Vec::new())],
         Verdict::Errno(errno) => {
             vec![json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": []})]
         }
-        Verdict::When(tests, Otherwise::Allow) => allowed(tests).into_iter().map(allow).collect(),
+        Verdict::When(tests, Otherwise::Allow) => {
+            let said = allowed(tests).and_then(|all| all.iter().map(written).collect::<Option<Vec<_>>>());
+            said.map_or_else(|| vec![allow(Vec::new())], |all| all.into_iter().map(allow).collect())
+        }
         // Nothing is on the list only under conditions.
         Verdict::When(_, Otherwise::Errno(_)) => vec![allow(Vec::new())],
     }
 }
 
-/// The combinations that no test refuses; one without conditions when that cannot be said.
-fn allowed(tests: &[Test]) -> Vec<Conditions> {
-    let everything = vec![Vec::new()];
-    let repeated = tests.iter().enumerate().any(|(at, t)| tests.iter().skip(at + 1).any(|u| u.arg == t.arg));
-    if repeated {
-        return everything;
-    }
-    tests.iter().fold(everything, |combinations, test| {
-        let passing = passing(test);
-        let join = |conditions: Conditions| {
-            passing
-                .iter()
-                .map(move |one| conditions.iter().chain([one]).cloned().collect::<Conditions>())
-                .collect::<Vec<_>>()
-        };
-        combinations.into_iter().flat_map(join).collect()
-    })
+/// What one argument is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Condition {
+    arg: u32,
+    mask: u32,
+    value: u32,
+    /// Whether the masked argument is the value, or is not.
+    equal: bool,
 }
 
-/// What an argument may be for a test not to refuse: one of these.
-fn passing(test: &Test) -> Vec<Value> {
-    let equals = |value: u32| json!({"index": test.arg, "op": "SCMP_CMP_MASKED_EQ", "value": test.mask, "valueTwo": value});
-    match test.is {
-        Is::NoneOf(values) => values.iter().map(|value| equals(*value)).collect(),
-        Is::AnySet => vec![equals(0)],
-        Is::Equal(value) => vec![json!({"index": test.arg, "op": "SCMP_CMP_NE", "value": value})],
+/// Conditions on the arguments of one call, all of which must hold; at most one for each argument.
+type Conditions = Vec<Condition>;
+
+/// The combinations that the tests allow, in their order; `None` when that can't be said by single comparisons.
+fn allowed(tests: &[Test]) -> Option<Vec<Conditions>> {
+    let (mut found, mut open) = (Vec::new(), vec![Vec::new()]);
+    for test in tests {
+        if test.then == Otherwise::Allow {
+            found.extend(joined(&open, &holding(test)?)?);
+        }
+        open = joined(&open, &failing(test))?;
     }
+    found.extend(open);
+    Some(found)
+}
+
+/// What an argument is when the test holds: one of these.
+fn holding(test: &Test) -> Option<Vec<Condition>> {
+    let condition = |value, equal| Condition { arg: test.arg, mask: test.mask, value, equal };
+    match test.is {
+        Is::Equal(value) => Some(vec![condition(value, true)]),
+        Is::NoneOf([value]) => Some(vec![condition(*value, false)]),
+        Is::AnySet if test.mask.is_power_of_two() => Some(vec![condition(test.mask, true)]),
+        Is::NoneOf(_) | Is::AnySet => None,
+    }
+}
+
+/// What an argument is when the test does not hold: one of these.
+fn failing(test: &Test) -> Vec<Condition> {
+    let condition = |value, equal| Condition { arg: test.arg, mask: test.mask, value, equal };
+    match test.is {
+        Is::NoneOf(values) => values.iter().map(|value| condition(*value, true)).collect(),
+        Is::AnySet => vec![condition(0, true)],
+        Is::Equal(value) => vec![condition(value, false)],
+    }
+}
+
+/// Each combination together with each of the conditions, without those that can't be; `None` when two conditions on
+/// one argument are not one.
+fn joined(combinations: &[Conditions], more: &[Condition]) -> Option<Vec<Conditions>> {
+    let mut all = Vec::new();
+    for combination in combinations {
+        for condition in more {
+            let mut together = combination.clone();
+            match together.iter_mut().find(|known| known.arg == condition.arg) {
+                None => together.push(*condition),
+                Some(known) if known.mask != condition.mask => return None,
+                Some(known) => match (known.equal, condition.equal, known.value == condition.value) {
+                    (true, true, true) | (true, false, false) | (false, false, true) => {}
+                    (false, true, false) => *known = *condition,
+                    (true, true, false) | (true, false, true) | (false, true, true) => continue,
+                    (false, false, false) => return None,
+                },
+            }
+            all.push(together);
+        }
+    }
+    Some(all)
+}
+
+/// The conditions in the profile's words; `None` when it has none for them.
+fn written(conditions: &Conditions) -> Option<Vec<Value>> {
+    let one = |c: &Condition| match c {
+        Condition { arg, mask, value, equal: true } => {
+            Some(json!({"index": arg, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}))
+        }
+        Condition { arg, mask: u32::MAX, value, equal: false } => {
+            Some(json!({"index": arg, "op": "SCMP_CMP_NE", "value": value}))
+        }
+        Condition { .. } => None,
+    };
+    conditions.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -86,10 +141,16 @@ mod tests {
         assert_eq!(line("clone3")[0]["errnoRet"], libc::ENOSYS);
         assert_eq!(line("mount")[0]["errnoRet"], libc::EPERM);
         assert!(line("no_such_call").is_empty());
-        // Three families times three kinds.
-        let sockets = line("socket");
-        assert_eq!(sockets.len(), 9);
-        assert!(sockets.iter().all(|s| s["args"].as_array().unwrap().len() == 2));
+        // Three kinds of unix; two families times two kinds times five protocols.
+        for name in ["socket", "socketpair"] {
+            let sockets = line(name);
+            let of = |count: usize| {
+                sockets.iter().filter(|s| s["args"].as_array().unwrap().len() == count).count()
+            };
+            assert_eq!((of(2), of(3), sockets.len()), (3, 20, 23));
+        }
+        let whiteout = json!([{"index": 4, "op": "SCMP_CMP_MASKED_EQ", "value": 4, "valueTwo": 0}]);
+        assert_eq!(line("renameat2")[0]["args"], whiteout);
         assert_eq!(line("clone")[0]["args"][0]["valueTwo"], 0);
         // Three tests of one argument: left to the init's own filter.
         assert_eq!(line("ioctl").len(), 1);

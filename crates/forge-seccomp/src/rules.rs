@@ -1,6 +1,6 @@
 //! The rules themselves: what runs, what is refused, and why. Anything not named fails with `ENOSYS`.
 
-use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM};
+use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
 
 use super::{Call, Is, Otherwise, Rule, Test, Verdict};
 
@@ -30,6 +30,9 @@ const ALL: u32 = u32::MAX;
 const NEW_NAMESPACE: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 
+/// Leaves a character device 0:0 where the file was.
+const RENAME_WHITEOUT: u32 = 4;
+
 /// No setuid and no setgid among the permission bits.
 const fn no_rights(arg: u32) -> Test {
     deny(arg, 0o6000, Is::AnySet)
@@ -40,7 +43,8 @@ const fn makes_nothing(arg: u32) -> Test {
     Test { arg, mask: 0o100 | 0o20_000_000, is: Is::Equal(0), then: Otherwise::Allow }
 }
 
-const FAMILY: &[Test] = &[
+/// Sockets that may be made: by family, kind and protocol.
+const SOCKETS: &[Test] = &[
     Test {
         arg: 0,
         mask: ALL,
@@ -48,8 +52,16 @@ const FAMILY: &[Test] = &[
         then: Otherwise::Errno(EAFNOSUPPORT),
     },
     // The kind of socket is in the low four bits; 3 is SOCK_RAW, 10 SOCK_PACKET.
-    deny(1, 0xF, Is::NoneOf(&[1, 2, 5])),
+    deny(1, KIND, Is::NoneOf(&[1, 2, 5])),
+    Test { arg: 0, mask: ALL, is: Is::Equal(AF_UNIX.cast_unsigned()), then: Otherwise::Allow },
+    // SOCK_SEQPACKET of the internet families is SCTP.
+    Test { arg: 1, mask: KIND, is: Is::Equal(5), then: Otherwise::Errno(ESOCKTNOSUPPORT) },
+    // The kind's own, ICMP, TCP, UDP, ICMPv6. Programs that prefer MPTCP go back to TCP for this error.
+    Test { arg: 2, mask: ALL, is: Is::NoneOf(&[0, 1, 6, 17, 58]), then: Otherwise::Errno(EPROTONOSUPPORT) },
 ];
+
+/// The bits of a socket's type that say its kind.
+const KIND: u32 = 0xF;
 
 /// All rules of the box.
 pub const RULES: &[Rule] = &[
@@ -109,7 +121,6 @@ pub const RULES: &[Rule] = &[
             SYS_fchdir,
             SYS_mkdirat,
             SYS_unlinkat,
-            SYS_renameat2,
             SYS_linkat,
             SYS_symlinkat,
             SYS_fchmod,
@@ -354,8 +365,9 @@ pub const RULES: &[Rule] = &[
     ),
     Rule {
         calls: calls![SYS_socket, SYS_socketpair],
-        verdict: Verdict::When(FAMILY, Otherwise::Allow),
-        why: "unix, inet, inet6 only: vsock reaches a hypervisor, netlink and packet the kernel's network",
+        verdict: Verdict::When(SOCKETS, Otherwise::Allow),
+        why: "unix, and TCP, UDP, ping of inet and inet6: vsock reaches a hypervisor, netlink and packet the \
+              kernel's network; seldom used protocols (SCTP, UDP-Lite, DCCP, L2TP, SMC, MPTCP) load modules",
     },
     allow(
         calls![
@@ -399,6 +411,11 @@ pub const RULES: &[Rule] = &[
         calls![SYS_personality],
         &[deny(0, ALL, Is::NoneOf(&[0, 8, ALL]))],
         "reading it and 32-bit uname are harmless; the rest weakens address randomisation",
+    ),
+    refuse_if(
+        calls![SYS_renameat2],
+        &[deny(4, RENAME_WHITEOUT, Is::AnySet)],
+        "files change places, but no whiteout is left behind, which is a device's node",
     ),
     #[cfg(target_arch = "x86_64")]
     refuse_if(
@@ -518,4 +535,38 @@ pub const HOST_FOLDERS: &[Rule] = &[
         verdict: Verdict::Errno(ENOSYS),
         why: "its mode is behind a pointer and cannot be checked; programs fall back to openat",
     },
+];
+
+/// `PR_SET_DUMPABLE`.
+const SET_DUMPABLE: u32 = 4;
+/// `CLONE_FILES` and `CLONE_THREAD`.
+const SHARED_FILES: u32 = 0x400;
+const THREAD: u32 = 0x1_0000;
+/// `F_SETPIPE_SZ`.
+const SET_PIPE_SIZE: u32 = 1031;
+
+/// What counts besides in a box whose memory no control group counts, so that what its processes hold can be seen: in
+/// each of them, by their descriptors.
+pub const UNCOUNTED: &[Rule] = &[
+    Rule {
+        calls: calls![SYS_prctl],
+        verdict: Verdict::When(
+            &[
+                Test { arg: 0, mask: ALL, is: Is::NoneOf(&[SET_DUMPABLE]), then: Otherwise::Allow },
+                deny(1, ALL, Is::NoneOf(&[1])),
+            ],
+            Otherwise::Allow,
+        ),
+        why: "a process that is not dumpable hides the memory files that it holds open",
+    },
+    refuse_if(
+        calls![SYS_clone],
+        &[deny(0, THREAD | SHARED_FILES, Is::Equal(THREAD))],
+        "a thread with descriptors of its own hides them behind those of its process",
+    ),
+    refuse_if(
+        calls![SYS_fcntl],
+        &[deny(1, ALL, Is::Equal(SET_PIPE_SIZE))],
+        "pipes stay at the size by which they are counted",
+    ),
 ];

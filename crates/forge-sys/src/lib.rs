@@ -481,3 +481,38 @@ pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+/// Fills a buffer with random bytes; how many came.
+///
+/// # Errors
+/// What the kernel says.
+pub fn random(bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live, writable slice.
+    let got = check(
+        unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) }
+            .try_into()
+            .map_err(io::Error::other)?,
+    )?;
+    usize::try_from(got).map_err(io::Error::other)
+}
+
+/// Removes a System V segment of shared memory.
+pub fn remove_segment(id: i32) -> io::Result<()> {
+    // SAFETY: with IPC_RMID the pointer is not looked at.
+    check(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
+    Ok(())
+}
+
+/// Removes a System V message queue.
+pub fn remove_queue(id: i32) -> io::Result<()> {
+    // SAFETY: with IPC_RMID the pointer is not looked at.
+    check(unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
+    Ok(())
+}
+
+/// Removes a set of System V semaphores.
+pub fn remove_semaphores(id: i32) -> io::Result<()> {
+    // SAFETY: with IPC_RMID there is no fourth argument.
+    check(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }.into())?;
+    Ok(())
+}

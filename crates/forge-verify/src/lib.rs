@@ -140,7 +140,11 @@ pub async fn verify(
     let room = Room::open(sandbox, &spec, run).await?;
     let report = room.report();
     scene.backend = report.backend;
-    let missing = report.layers.iter().filter(|l| matches!(l.state, forge_types::LayerState::Absent(_)));
+    let missing = report.layers.iter().filter(|l| match &l.state {
+        forge_types::LayerState::Absent(_) => l.name != inside::SHARE,
+        forge_types::LayerState::Degraded(_) => l.name == inside::SHARE,
+        forge_types::LayerState::Enforced => false,
+    });
     scene.lacking = missing.map(|l| l.name.clone()).collect();
     let names = PROBES.iter().filter(|p| scope.holds(p)).filter(|p| matches!(p.tried, table::Try::Inside(_)));
     let mut outcomes = room.probes(&scene, names.map(|p| p.name.to_owned()).collect()).await;

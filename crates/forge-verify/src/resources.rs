@@ -1,12 +1,13 @@
 //! Probes of ceilings: a box with low ones, and programs in it that press on them.
 
 use super::canary::Stage;
+use super::inside::FORGED;
 use super::room::{Room, parsed};
 use super::scene::{Ceiling, Task, absent, broke, held, untested};
 use super::{Outcome, Outcomes};
 use forge_ports::Sandbox;
-use forge_ports::sandbox::{Error, ExecResult, OutputSink, Stream};
-use forge_types::{RunId, SandboxLimits, SandboxSpec};
+use forge_ports::sandbox::{Error, ExecResult, Leftovers, OutputSink, Stream};
+use forge_types::{LayerState, RunId, SandboxLimits, SandboxSpec};
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -52,8 +53,12 @@ pub(super) async fn press(sandbox: &dyn Sandbox, spec: &SandboxSpec, stage: &Sta
         ("process-ceiling", Ceiling::Processes, u64::from(LIMITS.pids)),
         ("open-files", Ceiling::Descriptors, MANY),
         ("memory-ceiling", Ceiling::Memory, LIMITS.memory_bytes),
+        ("memory-files", Ceiling::MemoryFiles, LIMITS.memory_bytes),
+        ("socket-buffers", Ceiling::Sockets, LIMITS.memory_bytes),
+        ("hidden-processes", Ceiling::Hidden, LIMITS.memory_bytes),
         ("tmp-ceiling", Ceiling::TmpBytes, LIMITS.tmp_bytes),
         ("tmp-files", Ceiling::TmpFiles, MANY),
+        ("sibling-commands", Ceiling::Reach, 0),
         ("waiting-for-input", Ceiling::Stdin, 0),
         ("cpu-spin", Ceiling::Spin, 0),
         ("ignored-term", Ceiling::IgnoreTerm, 0),
@@ -98,7 +103,10 @@ impl Press<'_> {
             Ceiling::Spin | Ceiling::IgnoreTerm | Ceiling::Bomb => self.endless(ceiling).await,
             Ceiling::Output => self.flood().await,
             Ceiling::Daemon | Ceiling::HoldOutput => self.daemon(ceiling).await,
-            Ceiling::Memory => self.memory(limit).await,
+            Ceiling::Memory | Ceiling::MemoryFiles | Ceiling::Sockets | Ceiling::Hidden => {
+                self.memory(ceiling, limit).await
+            }
+            Ceiling::Reach => self.siblings().await,
             _ => self.told(ceiling, limit).await,
         };
         match (&outcome, self.empty().await) {
@@ -115,8 +123,8 @@ impl Press<'_> {
         }
     }
 
-    async fn memory(&self, limit: u64) -> Outcome {
-        match self.run(Ceiling::Memory, limit, PATIENCE).await {
+    async fn memory(&self, ceiling: Ceiling, limit: u64) -> Outcome {
+        match self.run(ceiling, limit, PATIENCE).await {
             Ok(ran) if ran.out_of_memory => held("the command was ended for its memory"),
             Ok(ran) if ran.timed_out => broke("it took memory until its time was up"),
             Ok(ran) => parsed(&ran).unwrap_or_else(|_| match ran.exit_code {
@@ -124,6 +132,27 @@ impl Press<'_> {
                 code => untested(format!("it ended with code {code}")),
             }),
             // The kernel chose the init: the box is gone, the machine is not.
+            Err(error) => untested(error),
+        }
+    }
+
+    /// Leaves a process running that reaches for others, and runs a command.
+    async fn siblings(&self) -> Outcome {
+        let lacking = self.room.report().layers.into_iter().find(|layer| layer.name == "landlock");
+        if let Some(LayerState::Absent(why)) = lacking.map(|layer| layer.state) {
+            return absent(&format!("without Landlock commands are not kept apart: {why}"));
+        }
+        let task = Task::Press { ceiling: Ceiling::Reach, limit: 0, token: self.token.clone() };
+        match self.room.ask_and(&task, PATIENCE, &(), Leftovers::Keep).await {
+            Ok(ran) if ran.exit_code == 0 => {}
+            Ok(ran) => return untested(format!("no daemon could be started, code {}", ran.exit_code)),
+            Err(error) => return untested(error),
+        }
+        match self.run(Ceiling::Reached, 0, PATIENCE).await {
+            Ok(ran) if String::from_utf8_lossy(&ran.stdout.bytes).contains(FORGED.trim()) => {
+                broke("a process of another command wrote into the output")
+            }
+            Ok(ran) => parsed(&ran).unwrap_or_else(untested),
             Err(error) => untested(error),
         }
     }

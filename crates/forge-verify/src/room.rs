@@ -50,6 +50,17 @@ impl Room {
         timeout: Duration,
         output: &dyn OutputSink,
     ) -> Result<ExecResult, Error> {
+        self.ask_and(task, timeout, output, Leftovers::Kill).await
+    }
+
+    /// The same; says what becomes of the processes that it leaves behind.
+    pub(super) async fn ask_and(
+        &self,
+        task: &Task,
+        timeout: Duration,
+        output: &dyn OutputSink,
+        leftovers: Leftovers,
+    ) -> Result<ExecResult, Error> {
         let task = serde_json::to_string(task).map_err(|e| Error::Invalid { why: e.to_string() })?;
         let spec = ExecSpec {
             argv: vec![HELPER.to_owned(), PROBER.to_owned(), task],
@@ -57,7 +68,7 @@ impl Room {
             env: BTreeMap::new(),
             timeout,
             keep_bytes: KEPT,
-            leftovers: Leftovers::Kill,
+            leftovers,
         };
         self.0.exec(spec, output).await
     }

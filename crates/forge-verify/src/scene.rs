@@ -135,4 +135,14 @@ pub(super) enum Ceiling {
     Stdin,
     HoldOutput,
     FakeProtocol,
+    /// Memory files that nobody maps.
+    MemoryFiles,
+    /// What waits in sockets.
+    Sockets,
+    /// Processes that hide.
+    Hidden,
+    /// A daemon that reaches for others until it is told to end.
+    Reach,
+    /// Runs until that one has tried.
+    Reached,
 }

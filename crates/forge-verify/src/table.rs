@@ -122,6 +122,7 @@ probes! {
         "kernel-keys" => Inside(file::keys), "covered /proc", "the list of keys is read";
         "open-by-handle" => raw!(OpenByHandle), "seccomp, capabilities", "a file is opened by a handle, past all paths";
         "make-devices" => raw!(MakeDevice), "seccomp, capabilities, mounts", "a device's node is made";
+        "make-whiteout" => raw!(MakeWhiteout), "seccomp", "a rename leaves a device's node behind";
         "raw-disks" => Inside(file::raw_disks), "own /dev", "a disk is read";
         "device-kvm" => device!("kvm"), "own /dev", "virtual machines are made";
         "device-fuse" => device!("fuse"), "own /dev", "a file system is served";
@@ -183,6 +184,7 @@ probes! {
         "accounting-and-quotas" => raw!(Accounting), "seccomp, capabilities", "the machine's accounting is changed";
         "io-ports" => raw!(IoPorts), "seccomp, capabilities", "the processor's ports are opened";
         "limits-of-the-init" => raw!(LimitsOfInit), "seccomp", "the init's limits and priority are changed";
+        "mark-of-commands" => raw!(SetMark), "seccomp", "a process takes the mark by which the init tells commands apart";
         "32-bit-calls" => raw!(ThirtyTwoBitCalls), "seccomp", "a call of the 32-bit table, whose numbers mean other calls";
         "x32-calls" => raw!(X32Calls), "seccomp", "a call of the x32 table";
         "type-into-terminal" => raw!(TypeIntoTerminal), "seccomp", "input is typed for somebody else's shell (TIOCSTI, TIOCLINUX)";
@@ -196,6 +198,7 @@ probes! {
         "netlink-sockets" => raw!(NetlinkSocket), "seccomp", "the kernel's network is configured";
         "vsock-sockets" => raw!(VsockSocket), "seccomp", "the hypervisor is reached";
         "other-sockets" => raw!(OtherSockets), "seccomp", "sockets of seldom used families";
+        "other-protocols" => raw!(OtherProtocols), "seccomp", "internet sockets of seldom used protocols";
         "interfaces" => Inside(net::interfaces), "network namespace", "there is a way out beside loopback";
         "outside-tcp" => Inside(net::outside), "network namespace", "an address outside is reached";
         "metadata-address" => Inside(net::metadata), "network namespace", "a cloud's metadata service is reached";
@@ -243,6 +246,9 @@ probes! {
         "socket-pair" => Inside(control::socketpair), "", "unix sockets work";
         "signal-own" => Inside(control::signal_own), "", "own processes can be ended";
         "pseudo-terminals" => Inside(control::terminal), "", "pseudo-terminals can be made";
+        "watch-files" => Inside(control::watch_files), "", "changes of files can be watched";
+        "memory-file" => Inside(control::memory_file), "", "a memory file can be written and mapped";
+        "shared-objects" => Inside(control::shared_memory), "", "memory can be shared between processes";
         "harmless-devices" => Inside(control::devices), "", "null, zero, urandom and FIFOs work";
         "shell" => Inside(control::shell), "", "the shell works";
         "git" => Inside(control::git), "", "git makes a repository and a commit";
@@ -257,6 +263,11 @@ probes! {
         "fork-bomb" => Outside, "control groups, limits, leftovers are killed", "processes that start processes without end";
         "open-files" => Outside, "limits", "files are opened without end";
         "memory-ceiling" => Outside, "control groups, supervisor", "more memory than allowed";
+        "memory-files" => Outside, "control groups, supervisor", "memory files take more than allowed, mapped by nobody";
+        "socket-buffers" => Outside, "control groups, supervisor", "what waits in sockets takes more than allowed";
+        "hidden-processes" => Outside, "control groups, supervisor", "processes that hide take more than allowed";
+        "sibling-commands" => Outside, "Landlock, domains of commands", "a process that was left running reaches into a later command";
+        "inotify-of-user" => Inside(process::inotify_share), "share of the user's counts", "all inotify instances of the user are taken";
         "tmp-ceiling" => Outside, "size of /tmp", "/tmp is filled";
         "tmp-files" => Outside, "inodes of /tmp", "/tmp is filled with empty files";
         "workspace-ceiling" => Outside, "quotas", "the workspace's disk is filled";

@@ -14,6 +14,7 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
+use super::sockets::Sockets;
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
@@ -112,11 +113,14 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     let writable: Vec<&Path> = ["/cache", "/var/tmp"].iter().map(Path::new).chain(asked).collect();
     layers.push(harden::landlock(&writable).step("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
-    sys::seccomp_install(&forge_seccomp::compile(forge_seccomp::RULES))
+    // An engine's own filter may not let it be opened; sockets are then not counted.
+    let sockets = Sockets::open(super::sockets::Network::of(&guest.spec));
+    let key = harden::key().step("taking a random number")?;
+    sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::RULES, key))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None })
-        .step("serving requests")
+    let ready = Ready { layers, overlay: None, listener, helper: None, sockets, key };
+    serve::run(control, &guest.spec, ready).step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {

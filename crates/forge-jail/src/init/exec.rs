@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::domains::Domains;
 use crate::loader::Helper;
 use crate::spec::HELPER;
 use crate::wire::{Exec, Raw, StartFault};
@@ -23,6 +24,15 @@ pub(super) struct Launcher {
     helper: Option<Helper>,
     /// A call filter that commands get beside the one they inherit; empty if they need none.
     gate: Vec<libc::sock_filter>,
+    apart: Apart,
+}
+
+/// What keeps commands apart.
+pub(super) struct Apart {
+    /// Where they start, if the kernel can do that.
+    pub(super) domains: Option<Domains>,
+    /// Lets the init, and nobody else, mark a command.
+    pub(super) key: u64,
 }
 
 /// What the child needs, prepared before it exists, because it may not allocate.
@@ -36,14 +46,22 @@ struct Plan {
     stdout: libc::c_int,
     stderr: libc::c_int,
     mark: libc::rlimit,
+    key: u64,
+    /// A Landlock ruleset, or -1.
+    domain: libc::c_int,
     gate: libc::sock_fprog,
     /// Set by the child when nothing could be executed.
     errno: libc::c_int,
 }
 
 impl Launcher {
-    pub(super) fn new(env: &[(Raw, Raw)], helper: Option<Helper>, gate: Vec<libc::sock_filter>) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate }
+    pub(super) fn new(
+        env: &[(Raw, Raw)],
+        helper: Option<Helper>,
+        gate: Vec<libc::sock_filter>,
+        apart: Apart,
+    ) -> Self {
+        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate, apart }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
@@ -81,6 +99,8 @@ impl Launcher {
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
             mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
+            key: self.apart.key,
+            domain: self.apart.domains.as_ref().map_or(-1, |domains| domains.of(exec.leftovers)),
             gate: libc::sock_fprog {
                 len: u16::try_from(self.gate.len()).map_err(|e| about_program(io::Error::other(e)))?,
                 filter: self.gate.as_mut_ptr(),
@@ -142,14 +162,18 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
     unsafe {
         let plan = &mut *plan.cast::<Plan>();
         libc::setsid();
-        libc::setrlimit(libc::RLIMIT_RTTIME, &raw const plan.mark);
+        let none: *mut libc::rlimit = std::ptr::null_mut();
+        let limit = libc::RLIMIT_RTTIME;
+        let marked = libc::syscall(libc::SYS_prlimit64, 0, limit, &raw const plan.mark, none, plan.key) == 0;
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        let ready = libc::dup2(plan.stdin, 0) >= 0
+        let ready = marked
+            && libc::dup2(plan.stdin, 0) >= 0
             && libc::dup2(plan.stdout, 1) >= 0
             && libc::dup2(plan.stderr, 2) >= 0
             && libc::fchdir(plan.cwd) == 0
+            && (plan.domain < 0 || libc::syscall(libc::SYS_landlock_restrict_self, plan.domain, 0u32) == 0)
             && (plan.gate.len == 0
                 || libc::syscall(
                     libc::SYS_seccomp,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
 
-use super::watch::pids;
+use super::watch::{self, pids};
 use crate::sys;
 
 /// Longer than this no process takes to stop, unless it hangs in the kernel.
@@ -24,7 +24,7 @@ pub(super) struct Frozen {
 
 /// Stops every process but the init; `None` when one could not be stopped, all go on then.
 pub(super) fn freeze() -> Option<Frozen> {
-    let before = pids().filter(|pid| matches!(state(*pid), State::Still)).collect();
+    let before = pids().filter(|pid| is_still(*pid)).collect();
     let frozen = Frozen { before };
     let limit = Instant::now() + LONGEST;
     let mut waits = 0;
@@ -66,15 +66,18 @@ enum State {
     Runs,
 }
 
+/// Whether a process is stopped, or dead.
+pub(super) fn is_still(pid: i32) -> bool {
+    state(pid) == State::Still
+}
+
 /// The state of a process is that of its liveliest thread.
 fn state(pid: i32) -> State {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let states = threads.filter_map(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
-        let letter = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
-        Some(match letter {
-            'T' | 't' | 'Z' | 'X' => State::Still,
-            'D' => State::Waits,
+        Some(match watch::state(thread.path().join("stat"))? {
+            b'T' | b't' | b'Z' | b'X' => State::Still,
+            b'D' => State::Waits,
             _ => State::Runs,
         })
     });

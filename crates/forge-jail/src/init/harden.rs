@@ -51,6 +51,21 @@ pub(super) fn gate(spec: &JailSpec) -> Vec<libc::sock_filter> {
     forge_seccomp::compile_beside(forge_seccomp::HOST_FOLDERS)
 }
 
+/// The call filter that holds besides where no control group counts memory, so that it can be counted here.
+pub(super) fn uncounted(spec: &JailSpec) -> Vec<libc::sock_filter> {
+    if spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
+        return Vec::new();
+    }
+    forge_seccomp::compile_beside(forge_seccomp::UNCOUNTED)
+}
+
+/// A number that nobody in the box can know.
+pub(super) fn key() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let got = sys::random(&mut bytes)?;
+    if got == bytes.len() { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 /// Capabilities, and the promise to gain none.
 fn rights(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
     let doing = "giving up capabilities";
@@ -105,12 +120,19 @@ fn lower(resource: Resource, value: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
 }
 
+/// Half of what there is.
+fn half(resource: Resource) -> u64 {
+    rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX) / 2
+}
+
 /// The limits that hold for each process by itself.
 pub(super) fn limits_per_process(spec: &JailSpec) -> io::Result<()> {
     lower(Resource::Core, 0)?;
     lower(Resource::Nofile, spec.limits.open_files.max(64))?;
-    lower(Resource::Memlock, 8 << 20)?;
-    lower(Resource::Msgqueue, 819_200)?;
+    // These count for the user as a whole: half is left to whatever else that user runs.
+    lower(Resource::Memlock, half(Resource::Memlock).min(8 << 20))?;
+    lower(Resource::Msgqueue, half(Resource::Msgqueue).min(409_600))?;
+    lower(Resource::Sigpending, half(Resource::Sigpending).min(16_384))?;
     if let Some(bytes) = spec.limits.file_bytes {
         lower(Resource::Fsize, bytes)?;
     }
@@ -164,7 +186,8 @@ pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
             let remedy = "start the kernel with lsm=landlock,... or use Linux 5.13 or newer";
             return Ok(LayerReport::missing(
                 Layer::Landlock,
-                "the kernel has none or does not enable it",
+                "the kernel has none or does not enable it: commands of one box can look into each other, and what one left \
+                 running can write into the output of later ones",
                 Some(remedy.to_owned()),
             ));
         }
@@ -204,6 +227,9 @@ pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
     Ok(if abi >= 6 {
         LayerReport::enforced(Layer::Landlock, how)
     } else {
-        LayerReport::degraded(Layer::Landlock, format!("{how} does not scope sockets and signals"), None)
+        let why = format!(
+            "{how} does not scope sockets and signals: what a command left running can end later ones"
+        );
+        LayerReport::degraded(Layer::Landlock, why, None)
     })
 }

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
 use super::reserve::{FIRST_UID, Named, Reserved, UIDS};
-use super::{During, Fault};
+use super::{During, Fault, share};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{JailSpec, Show};
 use crate::sys::{self, Fork};
@@ -159,7 +159,7 @@ impl Ids {
     }
 
     /// Becomes the box's user for good.
-    pub(super) fn enter(self, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    pub(super) fn enter(self, spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
         const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
         let how = match self {
             Self::User { uid, .. } => format!("as user {uid}"),
@@ -173,6 +173,7 @@ impl Ids {
                 sys::prctl(libc::PR_SET_DUMPABLE, 1, 0).step("opening the mapping to the own user")?;
                 write_maps(proc.as_fd(), "self", (INSIDE, id), (INSIDE, id))
                     .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
+                share::of_user(proc.as_fd(), spec, layers);
                 layers.push(LayerReport::enforced(Layer::IdMappedMount, ""));
                 // The box's init holds the id until it ends.
                 std::mem::forget(user);

@@ -15,19 +15,24 @@
 //! 6. serve requests until the socket closes.
 
 mod contained;
+mod domains;
 mod etc;
 mod exec;
 mod files;
 mod freeze;
 mod git_directories;
 mod harden;
+mod held;
 mod identity;
 mod mounts;
 mod network;
+mod objects;
 mod reserve;
 mod rootfs;
 mod roots;
 mod serve;
+mod share;
+mod sockets;
 mod watch;
 
 pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
@@ -47,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use self::identity::Ids;
 use self::network::Handover;
 use self::reserve::Named;
+use self::sockets::Sockets;
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Network, Weakness};
@@ -109,6 +115,10 @@ struct Ready {
     overlay: Option<OverlayAttributes>,
     listener: Option<OwnedFd>,
     helper: Option<Helper>,
+    /// Tells what waits in sockets.
+    sockets: Option<Sockets>,
+    /// Lets the init mark commands.
+    key: u64,
 }
 
 /// Names the step and layer of a failure.
@@ -231,15 +241,27 @@ fn stages(boot: Boot, user: Option<Named>, weakening: Weakening, control: &Owned
     let taken = network.take(&mut layers)?;
     let ground = built?;
     let Some(listener) = taken else { return Ok(()) };
-    let filter = forge_seccomp::compile(forge_seccomp::RULES);
+    share::of_ipc(&spec);
+    if let Ids::User { .. } = ids {
+        share::of_user(open_proc().step("opening /proc")?.as_fd(), &spec, &mut layers);
+    }
+    let key = harden::key().step("taking a random number")?;
+    let filter = forge_seccomp::compile_marking(forge_seccomp::RULES, key);
     let Some(spec) = wait(control).step("waiting for the description of the box")? else { return Ok(()) };
     crate::owner::name_init(&spec.label);
     rootfs::furnish(&spec, &ids, ground)?;
     let overlay = ids.attributes(&spec);
-    ids.enter(&mut layers)?;
+    ids.enter(&spec, &mut layers)?;
     roots::check(&spec)?;
+    let sockets = Sockets::open(sockets::Network::of(&spec));
     harden::apply(&spec, &filter, &mut layers)?;
-    serve::run(control, &spec, Ready { layers, overlay, listener, helper }).step("serving requests")
+    serve::run(control, &spec, Ready { layers, overlay, listener, helper, sockets, key })
+        .step("serving requests")
+}
+
+fn open_proc() -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    Ok(rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The ground stands: waits to be told the rest. `None` when nobody wants the box any more.

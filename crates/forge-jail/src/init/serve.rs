@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
-use super::exec::Launcher;
+use super::domains::Domains;
+use super::exec::{Apart, Launcher};
 use super::files::Files;
 use super::freeze::{self, Frozen};
-use super::watch::{self, Watch, kill_marked, kill_others, mark};
+use super::sockets::Sockets;
+use super::watch::{self, Excess, Objects, Watch, kill_marked, kill_others, mark};
 use super::{Ready, harden};
 use crate::spec::{JailSpec, WORKSPACE, Weakness};
 use crate::sys::{self, Reaped};
@@ -65,6 +67,11 @@ struct Server<'a> {
     launcher: Launcher,
     running: BTreeMap<i32, Running>,
     watch: Option<Watch>,
+    /// For the watch, until there is one.
+    sockets: Option<Sockets>,
+    objects: Objects,
+    /// What holds besides where nobody but the watch counts memory.
+    uncounted: Vec<libc::sock_filter>,
     /// Marks of the commands whose processes are left alive, as they asked for.
     kept: Vec<u64>,
     /// What to do when the box may go on, while it stands still.
@@ -99,7 +106,8 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         // What loses its parent becomes a child of this process, as it does of a process 1.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
-    let Ready { layers, overlay, listener, helper } = ready;
+    let Ready { layers, overlay, listener, helper, sockets, key } = ready;
+    let apart = Apart { domains: Domains::new(spec)?, key };
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
     wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
     drop(listener);
@@ -108,9 +116,12 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         children: &children,
         workspace,
         files,
-        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec)),
+        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec), apart),
         running: BTreeMap::new(),
         watch: None,
+        sockets,
+        objects: if spec.lacks(Weakness::IpcNamespace) { Objects::Shared } else { Objects::Own },
+        uncounted: harden::uncounted(spec),
         kept: Vec::new(),
         frozen: None,
         reach,
@@ -185,7 +196,10 @@ impl Server<'_> {
                 if self.reach == Reach::Machine {
                     return self.answer(id, Reply::Done, None).map(|()| true);
                 }
-                self.watch = Some(Watch::new(watch_memory));
+                if !self.uncounted.is_empty() {
+                    sys::seccomp_install(&self.uncounted)?;
+                }
+                self.watch = Some(Watch::new(watch_memory, self.sockets.take(), self.objects));
                 return self.answer(id, Reply::Done, None).map(|()| true);
             }
             Order::Asked(request) => request,
@@ -291,16 +305,19 @@ impl Server<'_> {
             }
         }
         let lives = self.anything_lives();
-        let over = self.watch.as_mut().filter(|_| lives).and_then(Watch::look);
-        if let Some(marked) = over {
+        for excess in self.watch.as_mut().filter(|_| lives).map(Watch::look).unwrap_or_default() {
+            let (Excess::Command(marked) | Excess::Hidden(_, marked)) = excess;
             let marks = self.marks;
             let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(marks + r.id) == m));
             match known {
                 Some(running) => running.oom = true,
-                // A daemon that hides whose it is: whoever runs is told.
+                // Of a command that is over: whoever runs is told.
                 None => self.running.values_mut().for_each(|r| r.oom = true),
             }
-            kill_marked(marked);
+            match excess {
+                Excess::Command(marked) => drop(kill_marked(marked)),
+                Excess::Hidden(pid, _) => sys::kill(pid, libc::SIGKILL),
+            }
         }
     }
 

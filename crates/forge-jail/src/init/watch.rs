@@ -1,34 +1,57 @@
 //! What the init can tell of the box's processes: which command each belongs to, and, where no control group counts
-//! it, their memory. Resident sizes are summed while commands run, and the command that holds most is killed when the
+//! it, their memory. What they hold is summed while commands run, and the command that holds most is killed when the
 //! sum passes the limit.
+//!
+//! /proc is read as bytes: programs choose their names, and no name may hide a process.
 
-use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::time::{Duration, Instant};
 
+use super::freeze;
+use super::held::{Held, Shares};
+use super::objects;
+use super::sockets::Sockets;
 use crate::sys;
 
-/// How often the sum is taken while commands run. A program can pass the limit by what it touches in this time;
-/// the limit per process, set beside this, bounds that.
-const EVERY: Duration = Duration::from_millis(50);
+/// How often the sum is taken while commands run. A program can pass the limit by what it takes in this time; the
+/// limits per process, set beside this, bound that.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Looking takes at most one part in so many of the time.
+const PART: u32 = 10;
+/// So often processes that have to end are looked for before everything is stopped for it.
+const ROUNDS: usize = 8;
 
 /// The supervisor.
 #[derive(Debug)]
 pub(super) struct Watch {
     limit: u64,
+    sockets: Option<Sockets>,
+    objects: Objects,
     next: Instant,
 }
 
-/// One process in the box.
-#[derive(Debug)]
-struct Process {
-    mark: Option<u64>,
-    bytes: u64,
+/// Whose System V objects are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Objects {
+    /// The box's alone.
+    Own,
+    /// Those of others as well: not to be touched.
+    Shared,
+}
+
+/// What has to end because of the limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// The command that holds most; processes without a mark count together.
+    Command(Option<u64>),
+    /// A process of this command whose descriptors can't be seen: nobody knows what it holds.
+    Hidden(i32, Option<u64>),
 }
 
 impl Watch {
-    pub(super) fn new(limit: u64) -> Self {
-        Self { limit, next: Instant::now() }
+    pub(super) fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
+        Self { limit, sockets, objects, next: Instant::now() + POLL_INTERVAL }
     }
 
     /// When to look again.
@@ -36,29 +59,36 @@ impl Watch {
         self.next
     }
 
-    /// The mark of the command to kill, if the box is above its limit; processes without one count together.
-    pub(super) fn look(&mut self) -> Option<Option<u64>> {
+    /// What has to end, if it is time to look.
+    pub(super) fn look(&mut self) -> Vec<Excess> {
         let now = Instant::now();
-        if now < self.next {
-            return None;
-        }
-        self.next = now + EVERY;
-        // Cheap first: resident pages, shared ones counted in each process.
-        if resident_pages().saturating_mul(sys::page_size()) <= self.limit {
-            return None;
-        }
-        let processes = processes();
-        // The exact count walks page tables: never more than a tenth of the time.
-        self.next = now + EVERY.max(now.elapsed() * 10);
-        if processes.iter().map(|p| p.bytes).sum::<u64>() <= self.limit {
-            return None;
-        }
-        let mut commands: HashMap<Option<u64>, u64> = HashMap::new();
-        for process in &processes {
-            *commands.entry(process.mark).or_default() += process.bytes;
-        }
-        commands.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(mark, _)| mark)
+        if now < self.next { Vec::new() } else { self.look_now(now) }
     }
+
+    fn look_now(&mut self, now: Instant) -> Vec<Excess> {
+        let objects = if self.objects == Objects::Own { objects::keep_share(self.limit) } else { 0 };
+        let held = Held::look(self.sockets.as_ref());
+        let mut found: Vec<_> = held.hidden.iter().map(|pid| Excess::Hidden(*pid, mark_of(*pid))).collect();
+        if held.most() + objects > self.limit && self.exceeds(objects, &held.exactly()) {
+            // Once more: a process that is just starting another one counts twice for a moment.
+            let shares = Held::look(self.sockets.as_ref()).exactly();
+            if self.exceeds(objects, &shares) {
+                found.extend(largest(&shares).map(Excess::Command));
+            }
+        }
+        self.next = now + POLL_INTERVAL.max(now.elapsed() * PART);
+        found
+    }
+
+    fn exceeds(&self, objects: u64, shares: &Shares) -> bool {
+        objects + shares.values().sum::<u64>() > self.limit
+    }
+}
+
+/// Whose share is the largest. What nobody has at hand goes with those who had it.
+fn largest(shares: &Shares) -> Option<Option<u64>> {
+    let known = shares.iter().filter(|(mark, _)| mark.is_some()).max_by_key(|(_, bytes)| **bytes);
+    known.or_else(|| shares.iter().next()).map(|(mark, _)| *mark)
 }
 
 /// Process ids in the box, the init's own left out.
@@ -70,39 +100,14 @@ pub(super) fn pids() -> impl Iterator<Item = i32> {
         .filter(|pid| *pid != 1)
 }
 
-fn resident_pages() -> u64 {
-    pids()
-        .filter_map(|pid| {
-            let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-            text.split_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .sum()
-}
-
-/// Anonymous and shared memory of each process, a page that several map counted in parts: file pages are the
-/// kernel's to take back, and a fork that changed nothing costs nothing. A process that hides its maps counts whole.
-fn processes() -> Vec<Process> {
-    pids()
-        .filter_map(|pid| {
-            let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
-            let bytes = match read("smaps_rollup").filter(|text| text.contains("Pss_Anon:")) {
-                Some(rollup) => field(&rollup, "Pss_Anon:") + field(&rollup, "Pss_Shmem:"),
-                None => {
-                    let status = read("status")?;
-                    field(&status, "RssAnon:") + field(&status, "RssShmem:")
-                }
-            };
-            Some(Process { mark: mark_of(pid), bytes })
-        })
-        .collect()
-}
-
-/// A field of a file in /proc/PID that is given in kB, in bytes.
-fn field(status: &str, name: &str) -> u64 {
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+/// The first number in a text.
+pub(super) fn first_number(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().skip_while(|b| b.is_ascii_whitespace()).take_while(|b| b.is_ascii_digit());
+    let mut number = None;
+    for digit in digits {
+        number = Some(number.unwrap_or(0_u64).checked_mul(10)?.checked_add(u64::from(digit - b'0'))?);
+    }
+    number
 }
 
 /// Marks of commands begin here: far above any limit that means something, in microseconds.
@@ -115,11 +120,11 @@ pub(super) fn mark(id: u64) -> u64 {
 
 /// Which command a process belongs to. Every process of a command inherits the mark as its limit of real-time
 /// processor time, which no process in the box can use: unlike its session and its parent, it stays when a daemon
-/// detaches. One that lowers the limit hides from this, not from the end of the box's last command.
+/// detaches, and the call filter lets nobody but the init set it ([`forge_seccomp::compile_marking`]).
 pub(super) fn mark_of(pid: i32) -> Option<u64> {
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    let limits = fs::read(format!("/proc/{pid}/limits")).ok()?;
+    let mut lines = limits.split(|byte| *byte == b'\n');
+    lines.find_map(|line| line.strip_prefix(b"Max realtime timeout")).and_then(first_number)
 }
 
 /// Kills every process of a command; gives those that were not dead at once.
@@ -128,15 +133,28 @@ pub(super) fn kill_marked(mark: Option<u64>) -> Vec<i32> {
 }
 
 /// Kills every process that carries none of these marks, one without any included; gives those that were not dead at
-/// once.
+/// once. Only where all that this process sees is the box.
 pub(super) fn kill_others(marks: &[u64]) -> Vec<i32> {
-    kill_where(|found| !found.is_some_and(|mark| marks.contains(&mark)))
+    let other = |found: Option<u64>| !found.is_some_and(|mark| marks.contains(&mark));
+    let killed = kill_where(other);
+    if killed.is_empty() {
+        return killed;
+    }
+    // Something starts processes faster than it can be looked for. A stop reaches everything at once, and what is
+    // stopped starts nothing.
+    let before: Vec<i32> = pids().filter(|pid| freeze::is_still(*pid)).collect();
+    sys::kill(-1, libc::SIGSTOP);
+    let killed = kill_where(other);
+    for pid in pids().filter(|pid| !before.contains(pid)) {
+        sys::kill(pid, libc::SIGCONT);
+    }
+    killed
 }
 
 /// One that was being killed can have started another: until none is left.
 fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
     let mut killed = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..ROUNDS {
         killed = pids().filter(|pid| alive(*pid) && wanted(mark_of(*pid))).collect();
         if killed.is_empty() {
             break;
@@ -148,10 +166,30 @@ fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
     killed
 }
 
-/// Whether a process can still do something; a dead one waits for its parent only.
+/// Whether a process can still do something; a dead one waits for its parent only. One whose first thread is dead can
+/// have others, and what can't be read is not known to be dead.
 pub(super) fn alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    if !matches!(state(format!("/proc/{pid}/stat")), Some(b'Z' | b'X')) {
+        return fs::exists(format!("/proc/{pid}")).unwrap_or(true);
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .map(|thread| thread.path().join("stat"))
+        .any(|stat| state(&stat).is_some_and(|state| !matches!(state, b'Z' | b'X')))
+}
+
+/// The letter for the state of a process or thread, by its `stat`; `None` when it is gone.
+pub(super) fn state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
+    match fs::read(stat) {
+        // The name stands in brackets and may hold some itself.
+        Ok(text) => {
+            let after = text.iter().rposition(|byte| *byte == b')')?;
+            text.get(after + 1..)?.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => None,
+        // As if it ran.
+        Err(error) => (error.kind() != io::ErrorKind::NotFound).then_some(b'?'),
+    }
 }
 
 #[cfg(test)]
@@ -159,16 +197,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_marks_are_read_from_proc() {
-        assert_eq!(field("Name:\tx\nRssAnon:\t     132 kB\n", "RssAnon:"), 132 * 1024);
+    fn numbers_states_and_marks_are_read_from_bytes() {
+        assert_eq!(first_number(b"  \t132 kB"), Some(132));
+        assert_eq!(first_number(b"unlimited"), None);
+        assert_eq!(first_number(b"99999999999999999999"), None);
         let own = i32::try_from(std::process::id()).unwrap();
         assert_ne!(mark_of(own), Some(mark(1)));
-        assert!(resident_pages() > 0);
+        assert!(alive(own) && !alive(i32::MAX));
+        let file = std::env::temp_dir().join(format!("forge-stat-{own}"));
+        fs::write(&file, b"12 (\xff\xfe) Z) S 1 2").unwrap();
+        assert_eq!(state(&file), Some(b'S'));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(state(&file), None);
     }
 
     #[test]
     fn a_box_above_its_limit_names_a_command() {
-        assert!(Watch::new(1).look().is_some());
-        assert_eq!(Watch::new(u64::MAX).look(), None);
+        let now = Instant::now();
+        assert!(matches!(
+            Watch::new(1, None, Objects::Shared).look_now(now).last(),
+            Some(Excess::Command(_))
+        ));
+        assert!(
+            !Watch::new(u64::MAX, None, Objects::Shared)
+                .look_now(now)
+                .iter()
+                .any(|e| matches!(e, Excess::Command(_)))
+        );
+        assert_eq!(largest(&Shares::from([(None, 5), (Some(1), 1), (Some(2), 3)])), Some(Some(2)));
+        assert_eq!(largest(&Shares::from([(None, 5)])), Some(None));
     }
 }

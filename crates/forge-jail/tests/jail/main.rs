@@ -9,11 +9,14 @@
 
 mod ahead;
 mod commands;
+mod counts;
 mod files;
 mod images;
 mod places;
 mod rig;
 mod roots;
+mod siblings;
 mod squatting;
+mod uncounted;
 mod walls;
 mod weak;

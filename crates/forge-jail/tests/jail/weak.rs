@@ -42,6 +42,8 @@ fn attempt(weakness: Weakness) -> (&'static str, &'static [Weakness]) {
         Weakness::Pids => ("exit 3", &[]),
         Weakness::KillLeftovers => ("exit 3", &[]),
         Weakness::FilesBeneath => ("exit 3", &[]),
+        Weakness::Siblings => ("exit 3", &[]),
+        Weakness::Counts => ("exit 3", &[]),
     }
 }
 

@@ -133,7 +133,7 @@ fn ceilings(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
         LayerReport {
             layer: Layer::Memory,
             state: State::Degraded {
-                why: "the engine cannot limit memory: limit per process, and a supervisor that sums"
+                why: "the engine cannot limit memory: no hard ceiling, but limits per process and a supervisor that sums"
                     .to_owned(),
             },
             remedy: Some(remedy.clone()),

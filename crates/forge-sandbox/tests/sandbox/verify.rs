@@ -30,8 +30,14 @@ const TEN: [&str; 10] = [
 /// What may not be there to be tried, on a machine for tests.
 const MAY_BE_ABSENT: [&str; 5] = ["cargo", "node", "python", "workspace-ceiling", "host-posix-queue"];
 /// What may besides not be there in a container.
-const ABSENT_IN_CONTAINERS: &[&str] =
-    &["read-only-proc", "user-namespace", "id-maps", "control-group-namespace", "tmp-files"];
+const ABSENT_IN_CONTAINERS: &[&str] = &[
+    "inotify-of-user",
+    "read-only-proc",
+    "user-namespace",
+    "id-maps",
+    "control-group-namespace",
+    "tmp-files",
+];
 /// Fewer would mean that the list was cut.
 const FEWEST: usize = 180;
 
@@ -108,6 +114,9 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
                 "personality",
                 "netlink-sockets",
                 "limits-of-the-init",
+                "make-whiteout",
+                "mark-of-commands",
+                "other-protocols",
             ],
         ),
         Weakness::Landlock => (Required, "Landlock", &["landlock-in-force"]),
@@ -128,9 +137,15 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
         Weakness::ReadOnlySystem => (Required, "read-only mounts", &["write-root"]),
         Weakness::Masks => (Required, "covers", &["masked-files", "masked-files-by-their-folder"]),
         Weakness::EnvironmentCleared => (Required, "empty environment", &["host-environment"]),
-        Weakness::Memory => (Of(Group::Resources), "supervisor", &["memory-ceiling"]),
+        Weakness::Memory => (
+            Of(Group::Resources),
+            "supervisor",
+            &["memory-ceiling", "memory-files", "socket-buffers", "hidden-processes"],
+        ),
         Weakness::Pids => (Of(Group::Resources), "limits", &["process-ceiling"]),
         Weakness::KillLeftovers => (Of(Group::Resources), "leftovers are killed", &["daemons"]),
+        Weakness::Siblings => (Of(Group::Resources), "domains of commands", &["sibling-commands"]),
+        Weakness::Counts => (Of(Group::Resources), "share of the user's counts", &["inotify-of-user"]),
         Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),
     }
 }

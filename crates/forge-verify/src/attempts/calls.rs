@@ -231,6 +231,28 @@ fn kernel(what: &Attempt) -> Option<Outcome> {
                 )
             }))
         }
+        Attempt::MakeWhiteout => {
+            let places = [
+                (c"/workspace/forge-probe-whiteout", c"/workspace/forge-probe-renamed"),
+                (c"/tmp/forge-probe-whiteout", c"/tmp/forge-probe-renamed"),
+            ];
+            Outcome::worst(places.map(|(from, to)| {
+                const WHITEOUT: i32 = 4;
+                let made = call!(SYS_mknodat, HERE, from, 0o100_644);
+                let outcome = match made {
+                    Ok(_) => refused!(SYS_renameat2(HERE, from, HERE, to, WHITEOUT)),
+                    Err(errno) => Outcome::Untested(said(errno)),
+                };
+                for left in [from, to] {
+                    let _ = call!(SYS_unlinkat, HERE, left, 0);
+                }
+                outcome
+            }))
+        }
+        Attempt::SetMark => {
+            const REAL_TIME: i32 = 15;
+            refused!(SYS_prlimit64(0, REAL_TIME, &mut *room, 0); SYS_prlimit64(0, REAL_TIME, &mut *room, 0, 0, 0))
+        }
         Attempt::LimitsOfInit => refused!(
             SYS_prlimit64(1, 7, 0, room);
             SYS_sched_setaffinity(1, 8, more);

@@ -108,6 +108,42 @@ pub fn fork_until_refused(most: usize) -> (Vec<i32>, Option<i32>) {
     (children, None)
 }
 
+/// Forks so many children, each of which does `work` and then only waits.
+///
+/// # Errors
+/// The error number of the first fork that was refused; the children before it live.
+pub fn fork_each(count: usize, work: impl Fn()) -> Result<Vec<i32>, i32> {
+    let mut children = Vec::new();
+    for _ in 0..count {
+        match sys::fork(0) {
+            Ok(Fork::Parent(pid)) => children.push(pid),
+            Ok(Fork::Child) => {
+                work();
+                loop {
+                    sys::pause();
+                }
+            }
+            Err(error) => return Err(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+    Ok(children)
+}
+
+/// Whether one of this process's children has ended; it is collected then.
+#[must_use]
+pub fn one_ended() -> bool {
+    matches!(sys::reap(-1, libc::WNOHANG), Ok(Some(_)))
+}
+
+/// Takes a name that is no text, and forbids others to look into this process, as far as that is allowed.
+pub fn hide() {
+    // SAFETY: the name is a C string that lives across the call, which copies it; the other call takes integers.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"\xff\xfe) Z".as_ptr());
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}
+
 /// Kills and reaps what [`fork_until_refused`] made.
 pub fn end_children(children: &[i32]) {
     for pid in children {

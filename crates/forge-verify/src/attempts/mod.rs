@@ -15,8 +15,11 @@ mod walls;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 
+pub use walls::share_memory;
+
 pub use child::{
-    ChildEnd, end_children, fork_until_refused, ignore_term, in_child, multiply, release, replace_streams,
+    ChildEnd, end_children, fork_each, fork_until_refused, hide, ignore_term, in_child, multiply, one_ended,
+    release, replace_streams,
 };
 
 /// What became of an attempt, or of something that must work.
@@ -77,6 +80,10 @@ pub enum Attempt {
     PivotRoot,
     OpenByHandle,
     MakeDevice,
+    /// Leaves a device's node behind by renaming a file.
+    MakeWhiteout,
+    /// Sets the limit by which the init tells commands apart.
+    SetMark,
     Ptrace,
     ProcessVmRead,
     ProcessVmWrite,
@@ -111,6 +118,7 @@ pub enum Attempt {
     NetlinkSocket,
     VsockSocket,
     OtherSockets,
+    OtherProtocols,
     BecomeRoot,
     GainCapability,
     /// Finds the shared memory with this key.
@@ -156,6 +164,7 @@ pub fn attempt(what: &Attempt) -> Outcome {
         A::PacketSocket => walls::sockets(&[libc::AF_PACKET]),
         A::RawSocket => walls::raw_sockets(),
         A::OtherSockets => walls::sockets(walls::OTHER_FAMILIES),
+        A::OtherProtocols => walls::other_protocols(),
         other => calls::attempt(other),
     }
 }

@@ -81,6 +81,22 @@ pub(super) fn sockets(families: &[i32]) -> Outcome {
     }))
 }
 
+/// Protocols that few kernels have, and whose sockets load modules where they do: DCCP, L2TP, SCTP, UDP-Lite, SMC, MPTCP.
+const OTHER_PROTOCOLS: [i32; 6] = [33, 115, 132, 136, 256, 262];
+
+/// Internet sockets of these protocols.
+pub(super) fn other_protocols() -> Outcome {
+    const REFUSED: &[i32] = &[libc::EPERM, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT, libc::EAFNOSUPPORT];
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
+    let families = [libc::AF_INET, libc::AF_INET6];
+    let each = OTHER_PROTOCOLS.into_iter().flat_map(|p| families.map(|f| (f, p)));
+    let each = each.flat_map(|(family, protocol)| kinds.map(|kind| (family, kind, protocol)));
+    Outcome::worst(each.map(|(family, kind, protocol)| {
+        let name = format!("socket of family {family}, kind {kind} and protocol {protocol}");
+        judged(&name, call!(SYS_socket, family, kind, protocol), REFUSED)
+    }))
+}
+
 /// Sockets that send packets of their own making.
 pub(super) fn raw_sockets() -> Outcome {
     let tried = [
@@ -151,6 +167,27 @@ pub(super) fn find_ipc(name: &str, number: libc::c_long, key: i32) -> Outcome {
         }
         Err(errno) => Outcome::Broke(format!("the host's {name} exists here: {}", said(errno))),
     }
+}
+
+/// Makes a small segment of shared memory, a set of semaphores and a message queue, and removes them again.
+///
+/// # Errors
+/// What the kernel says.
+pub fn share_memory() -> io::Result<()> {
+    const NEW: i32 = 0o1600;
+    let made = [
+        (call!(SYS_shmget, 0, 1 << 20, NEW), libc::SYS_shmctl),
+        (call!(SYS_semget, 0, 10, NEW), libc::SYS_semctl),
+        (call!(SYS_msgget, 0, NEW), libc::SYS_msgctl),
+    ];
+    for (id, control) in made {
+        let id = id.map_err(io::Error::from_raw_os_error)?;
+        let remove = [Arg::from(id), Arg::from(0), Arg::from(libc::IPC_RMID)];
+        let other = [Arg::from(id), Arg::from(libc::IPC_RMID), Arg::from(0)];
+        let arguments = if control == libc::SYS_semctl { remove } else { other };
+        super::calls::raw_call(control, padded(arguments)).map_err(io::Error::from_raw_os_error)?;
+    }
+    Ok(())
 }
 
 /// Looks for a POSIX message queue of the host.

@@ -132,6 +132,39 @@ pub(crate) fn loopback(_: &Scene) -> Outcome {
     }))
 }
 
+pub(crate) fn watch_files(scene: &Scene) -> Outcome {
+    use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+    let path = Path::new("/tmp").join(scene.name("watched"));
+    works((|| {
+        fs::create_dir(&path)?;
+        let watcher = init(CreateFlags::CLOEXEC)?;
+        add_watch(&watcher, &path, WatchFlags::CREATE)?;
+        fs::write(path.join("made"), "")?;
+        let mut event = [0u8; 512];
+        let came = rustix::io::read(&watcher, &mut event)?;
+        fs::remove_dir_all(&path)?;
+        Ok(came > 0)
+    })())
+}
+
+pub(crate) fn memory_file(_: &Scene) -> Outcome {
+    works((|| {
+        let file = rustix::fs::memfd_create(c"forge-probe", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = fs::File::from(file);
+        file.write_all(&vec![7; 1 << 20])?;
+        let mut byte = [0];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, 5000)?;
+        Ok(byte == [7])
+    })())
+}
+
+pub(crate) fn shared_memory(_: &Scene) -> Outcome {
+    match crate::attempts::share_memory() {
+        Ok(()) => held("works"),
+        Err(error) => broke(error),
+    }
+}
+
 pub(crate) fn socketpair(_: &Scene) -> Outcome {
     works((|| {
         let (mut here, mut there) = UnixStream::pair()?;

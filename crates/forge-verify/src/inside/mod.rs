@@ -6,13 +6,17 @@
 
 pub(super) mod controls;
 pub(super) mod files;
+mod hoard;
 pub(super) mod network;
 mod pile;
 mod press;
 pub(super) mod processes;
+mod siblings;
 
 pub(super) use pile::{DEPTH, NAMES};
 pub(super) use press::{POSE, POSER_CODE};
+pub(super) use processes::SHARE;
+pub(super) use siblings::FORGED;
 
 use super::scene::{Line, Scene, Task, untested};
 use super::table::{PROBES, Try};

@@ -1,5 +1,6 @@
 //! Pressing on the box's ceilings. What each does is bounded here as well, for the case that a ceiling is missing.
 
+use super::{hoard, siblings};
 use crate::attempts::{self, Outcome};
 use crate::scene::{Ceiling, absent, broke, held, untested};
 use std::fs;
@@ -13,7 +14,7 @@ const ENFILE: i32 = 23;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 /// How far above its limit something is tried.
-const BEYOND: u64 = 3;
+pub(super) const BEYOND: u64 = 3;
 /// Most of an endless output.
 const FLOOD: u64 = 10 << 30;
 
@@ -35,6 +36,11 @@ pub(super) fn press(ceiling: Ceiling, limit: u64, token: &str) -> io::Result<()>
         Ceiling::HoldOutput => return daemon(token, Streams::Hold),
         Ceiling::Stdin => stdin(),
         Ceiling::FakeProtocol => return pose(),
+        Ceiling::MemoryFiles => hoard::memory_files(limit),
+        Ceiling::Sockets => hoard::sockets(limit),
+        Ceiling::Hidden => hoard::hidden(limit),
+        Ceiling::Reach => return siblings::reach(token),
+        Ceiling::Reached => siblings::wait(token),
     };
     super::print(&outcome)
 }

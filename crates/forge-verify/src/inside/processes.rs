@@ -24,6 +24,9 @@ fn must_be(name: &str, value: &str) -> Outcome {
     }
 }
 
+/// The layer's name in a report.
+pub(crate) const SHARE: &str = "share of what is counted by user";
+
 const NO_CAPABILITY: &str = "0000000000000000";
 
 pub(crate) fn capabilities(_: &Scene) -> Outcome {
@@ -120,6 +123,32 @@ pub(crate) fn signal_init(_: &Scene) -> Outcome {
         (Err(error), _) | (_, Err(error)) => broke(error),
         _ => broke("the init is another"),
     }
+}
+
+/// The box must leave some to the user's other programs.
+pub(crate) fn inotify_share(scene: &Scene) -> Outcome {
+    let all = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances");
+    let Some(all) = all.ok().and_then(|text| text.trim().parse::<usize>().ok()) else {
+        return untested("the kernel does not say how many there are");
+    };
+    if scene.lacking.iter().any(|layer| layer == SHARE) {
+        return absent("the box reports that it can't take a share only here");
+    }
+    let mut taken = Vec::new();
+    while taken.len() < all {
+        match rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC) {
+            Ok(instance) => taken.push(instance),
+            Err(rustix::io::Errno::MFILE) if taken.len() * 2 <= all => {
+                return held(format!("{} of {all}", taken.len()));
+            }
+            // Others have the rest at this moment.
+            Err(_) => break,
+        }
+    }
+    if scene.backend != "native" {
+        return absent("in a container all of the user's instances are had: the engine sets no share");
+    }
+    broke(format!("{} of {all} instances are the box's", taken.len()))
 }
 
 pub(crate) fn environment(scene: &Scene) -> Outcome {

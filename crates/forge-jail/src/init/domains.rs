@@ -1,0 +1,62 @@
+//! What keeps the commands of one box apart: each starts in a Landlock domain of its own.
+//!
+//! Commands have one user id. A process may look into another one of the same user: open its streams, its memory and
+//! its files through `/proc/PID`. Landlock refuses that to a process that is not in the other one's domain or one around
+//! it, so the init sees all commands, a command sees what it started, and none sees another command. The processes that
+//! a command leaves behind may not signal those of later commands either; the other way round they can be ended.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::spec::{JailSpec, Weakness};
+use crate::sys;
+use crate::wire::Leftovers;
+
+/// Rights that a domain must handle to be one: making disks, which nobody may, and moving files from one folder to
+/// another, which a domain that does not handle it forbids.
+const MAKE_BLOCK: u64 = 1 << 11;
+const REFER: u64 = 1 << 13;
+/// Signals stay in the domain.
+const SCOPE_SIGNAL: u64 = 2;
+
+/// The two domains that commands start in, made once.
+#[derive(Debug)]
+pub(super) struct Domains {
+    plain: OwnedFd,
+    /// For commands whose processes stay when they end.
+    kept: OwnedFd,
+}
+
+impl Domains {
+    /// `None` where the kernel has no Landlock, which the report of the layer says.
+    pub(super) fn new(spec: &JailSpec) -> io::Result<Option<Self>> {
+        let open = [Weakness::Siblings, Weakness::Landlock, Weakness::NoNewPrivs];
+        let abi = sys::landlock_abi();
+        if abi == 0 || open.iter().any(|weakness| spec.lacks(*weakness)) {
+            return Ok(None);
+        }
+        let scope = if abi >= 6 { SCOPE_SIGNAL } else { 0 };
+        Ok(Some(Self { plain: domain(abi, 0)?, kept: domain(abi, scope)? }))
+    }
+
+    /// The ruleset for a command.
+    pub(super) fn of(&self, leftovers: Leftovers) -> i32 {
+        match leftovers {
+            Leftovers::Kill => self.plain.as_raw_fd(),
+            Leftovers::Keep => self.kept.as_raw_fd(),
+        }
+    }
+}
+
+fn domain(abi: u32, scope: u64) -> io::Result<OwnedFd> {
+    let handled = if abi >= 2 { MAKE_BLOCK | REFER } else { MAKE_BLOCK };
+    let words = if abi >= 6 { 3 } else { 1 };
+    let ruleset = sys::landlock_ruleset(handled, 0, scope, words)?;
+    if abi >= 2 {
+        let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::landlock_allow(ruleset.as_fd(), REFER, root.as_fd())?;
+    }
+    Ok(ruleset)
+}

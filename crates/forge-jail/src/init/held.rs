@@ -1,0 +1,244 @@
+//! What the processes of a box hold, as far as /proc tells: their own memory, and what the kernel keeps for their
+//! descriptors.
+//!
+//! Everything in /proc is read as bytes: programs choose their names. What stands in no process and no descriptor is
+//! bounded elsewhere ([`super::share`]) or not at all; docs/sandbox.md lists it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::sockets::Sockets;
+use super::watch::{first_number, mark_of, pids};
+
+/// A pipe that was filled, and one that was made when the user had very many.
+const PIPE_BYTES: u64 = 64 << 10;
+const SMALL_PIPE_BYTES: u64 = 8 << 10;
+/// How many pipes of a user have the full size (`fs.pipe-user-pages-soft`).
+const FULL_PIPES: u64 = 1024;
+/// What the kernel keeps for a thread: its stack and its tables.
+const THREAD_BYTES: u64 = 32 << 10;
+/// One descriptor that a set of descriptors waits for.
+const WATCH_BYTES: u64 = 256;
+/// Descriptors for which the kernel keeps more than a little, by how their links begin.
+const COSTLY: &[(&[u8], u64)] =
+    &[(b"anon_inode:inotify", 1 << 20), (b"/dev/ptmx", 128 << 10), (b"/dev/pts/", 128 << 10)];
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    processes: Vec<Process>,
+    /// Memory files by device and inode: bytes, and the command of a process that has it open.
+    files: HashMap<(u64, u64), (u64, Option<u64>)>,
+    pipes: HashMap<(u64, u64), Option<u64>>,
+    /// Sockets by inode.
+    sockets: HashMap<u64, Option<u64>>,
+    /// In sockets, and for descriptors of other kinds.
+    elsewhere: Vec<(Option<u64>, u64)>,
+    /// Processes whose descriptors could not be seen.
+    pub(super) hidden: Vec<i32>,
+}
+
+/// One process in the box.
+#[derive(Debug)]
+struct Process {
+    mark: Option<u64>,
+    /// Where its memory is described: a thread's place if the first one is dead.
+    place: PathBuf,
+    /// Of itself alone as far as it knows: another one can still have the same pages after a fork.
+    anonymous: u64,
+    /// In memory that several processes may map.
+    shared: u64,
+    /// What the kernel keeps for it, what it keeps the kernel from taking back, what was put on a disk.
+    beside: u64,
+}
+
+/// Bytes by command; those that no command can be named for are under `None`.
+pub(super) type Shares = HashMap<Option<u64>, u64>;
+
+impl Held {
+    /// Looks at everything once.
+    pub(super) fn look(sockets: Option<&Sockets>) -> Self {
+        let mut held = Self::default();
+        for pid in pids() {
+            held.process(pid);
+        }
+        if let Some(sockets) = sockets {
+            let known = &held.sockets;
+            let of = |inode: u64| known.get(&inode).copied();
+            held.elsewhere = sockets.queued(of);
+        }
+        held
+    }
+
+    fn process(&mut self, pid: i32) {
+        let Some((place, status)) = living_thread(pid) else { return };
+        let mark = mark_of(pid);
+        let field = |name: &str| kib(&status, name);
+        let threads = value(&status, "Threads:").unwrap_or(1);
+        self.processes.push(Process {
+            mark,
+            anonymous: field("RssAnon:"),
+            shared: field("RssShmem:"),
+            beside: field("VmPTE:") + field("VmSwap:") + field("VmLck:") + threads * THREAD_BYTES,
+            place: place.clone(),
+        });
+        match fs::read_dir(place.join("fd")) {
+            Ok(entries) => {
+                for entry in entries.flatten() {
+                    self.descriptor(&place, &entry.path(), mark);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // One that is just ending looks the same; it has no memory any more.
+                if living_thread(pid).is_some() {
+                    self.hidden.push(pid);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn descriptor(&mut self, place: &Path, path: &Path, mark: Option<u64>) {
+        let Ok(link) = fs::read_link(path) else { return };
+        let link = link.as_os_str().as_bytes();
+        let numbered = |kind: &[u8]| link.strip_prefix(kind).and_then(first_number);
+        if let Some(inode) = numbered(b"socket:[") {
+            self.sockets.insert(inode, mark);
+        } else if let Some(inode) = numbered(b"pipe:[") {
+            self.pipes.insert((0, inode), mark);
+        } else if link.starts_with(b"anon_inode:[eventpoll]") {
+            if let Some(number) = path.file_name() {
+                let text = fs::read(place.join("fdinfo").join(number)).unwrap_or_default();
+                let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+                self.elsewhere.push((mark, lines * WATCH_BYTES));
+            }
+        } else if let Some((_, bytes)) = COSTLY.iter().find(|(kind, _)| link.starts_with(kind)) {
+            self.elsewhere.push((mark, *bytes));
+        } else if link.starts_with(b"/") && !link.starts_with(b"/dev/") || link.starts_with(b"/dev/shm/") {
+            // A file that only memory holds, or a pipe with a name.
+            let Ok(meta) = fs::metadata(path) else { return };
+            let key = (meta.dev(), meta.ino());
+            if link.starts_with(b"/memfd:") {
+                self.files.insert(key, (meta.blocks() * 512, mark));
+            } else if meta.file_type().is_fifo() {
+                self.pipes.insert(key, mark);
+            }
+        }
+    }
+
+    /// At most so much: what several processes share counts in each of them, and memory files besides.
+    pub(super) fn most(&self) -> u64 {
+        let processes = self.processes.iter().map(|p| p.anonymous + p.shared + p.beside).sum::<u64>();
+        processes + self.of_descriptors().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
+    /// What each command holds; what several processes share is counted in parts. This walks page tables.
+    pub(super) fn exactly(&self) -> Shares {
+        let mut shares = Shares::new();
+        for process in &self.processes {
+            let read = |name: &str| fs::read(process.place.join(name)).ok();
+            let rollup = read("smaps_rollup").filter(|text| value(text, "Pss_Anon:").is_some());
+            let bytes = match rollup {
+                Some(text) => {
+                    let shared = kib(&text, "Pss_Shmem:");
+                    // Mapped memory files are counted by their descriptors, if anybody has them open.
+                    let twice =
+                        if shared > 0 && !self.files.is_empty() { self.mapped_files(process) } else { 0 };
+                    kib(&text, "Pss_Anon:") + shared.saturating_sub(twice)
+                }
+                None => process.anonymous + process.shared,
+            };
+            *shares.entry(process.mark).or_default() += bytes + process.beside;
+        }
+        for (mark, bytes) in self.of_descriptors() {
+            *shares.entry(mark).or_default() += bytes;
+        }
+        shares
+    }
+
+    /// What the kernel keeps for descriptors, with the command of one process that has each.
+    fn of_descriptors(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+        let pipes = self
+            .pipes
+            .values()
+            .zip(0u64..)
+            .map(|(mark, nth)| (*mark, if nth < FULL_PIPES { PIPE_BYTES } else { SMALL_PIPE_BYTES }));
+        let files = self.files.values().map(|(bytes, mark)| (*mark, *bytes));
+        files.chain(pipes).chain(self.elsewhere.iter().copied())
+    }
+
+    /// How much of the memory files that are open somewhere a process has mapped, in its parts.
+    fn mapped_files(&self, process: &Process) -> u64 {
+        let text = fs::read(process.place.join("smaps")).unwrap_or_default();
+        let open: HashSet<u64> = self.files.keys().map(|(_, inode)| *inode).collect();
+        let (mut counts, mut bytes) = (false, 0);
+        for line in text.split(|byte| *byte == b'\n') {
+            if line.first().is_some_and(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)) {
+                // Range, rights, offset, device, inode, name.
+                let inode = line.split(|byte| *byte == b' ').nth(4).and_then(first_number);
+                let file = line.windows(7).any(|part| part == b"/memfd:");
+                counts = file && inode.is_some_and(|inode| open.contains(&inode));
+            } else if counts && line.starts_with(b"Pss:") {
+                bytes += kib(line, "Pss:");
+            }
+        }
+        bytes
+    }
+}
+
+/// A thread of a process that has memory, and its status: the first thread can be dead while others live.
+fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
+    let status = |place: &Path| {
+        let text = fs::read(place.join("status")).ok()?;
+        value(&text, "VmSize:").is_some().then_some(text)
+    };
+    let place = PathBuf::from(format!("/proc/{pid}"));
+    if let Some(text) = status(&place) {
+        return Some((place, text));
+    }
+    let threads = fs::read_dir(place.join("task")).ok()?.flatten().map(|thread| thread.path());
+    threads.into_iter().find_map(|thread| status(&thread).map(|text| (thread, text)))
+}
+
+/// The number after a name at the beginning of a line.
+fn value(text: &[u8], name: &str) -> Option<u64> {
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.strip_prefix(name.as_bytes())).find_map(first_number)
+}
+
+/// A field that is given in kB, in bytes.
+fn kib(text: &[u8], name: &str) -> u64 {
+    value(text, name).unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_from_bytes() {
+        let status = b"Name:\t\xff\xfe\nRssAnon:\t     132 kB\nThreads:\t3\n";
+        assert_eq!(
+            (kib(status, "RssAnon:"), value(status, "Threads:"), kib(status, "VmPTE:")),
+            (132 << 10, Some(3), 0)
+        );
+    }
+
+    #[test]
+    fn a_memory_file_counts_once_whether_it_is_mapped_or_not() {
+        let name = std::ffi::CString::new("forge-test").unwrap();
+        let file = rustix::fs::memfd_create(&name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, &vec![1; 4 << 20]).unwrap();
+        let own = PathBuf::from("/proc/self");
+        let mut held = Held::default();
+        let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        entries.for_each(|entry| held.descriptor(&own, &entry.path(), Some(1)));
+        let bytes: u64 = held.files.values().map(|(bytes, _)| bytes).sum();
+        assert!(bytes >= 4 << 20, "{held:?}");
+        assert!(held.of_descriptors().any(|(mark, bytes)| mark == Some(1) && bytes >= 4 << 20));
+    }
+}

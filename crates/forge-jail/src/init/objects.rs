@@ -1,0 +1,107 @@
+//! System V objects of the box: they belong to no process and stay when their maker ends. Where the kernel lets nobody
+//! bound them ([`super::share`]), those above the box's share are removed.
+
+use std::fs;
+
+use super::watch::first_number;
+use crate::sys;
+
+/// One part in so many of the box's memory may stand in such objects.
+pub(super) const PART: u64 = 4;
+/// What the kernel keeps for an object, a semaphore and a message, beside what is in it.
+const OBJECT_BYTES: u64 = 256;
+const SEMAPHORE_BYTES: u64 = 64;
+const MESSAGE_BYTES: u64 = 64;
+
+/// One object.
+#[derive(Debug, PartialEq, Eq)]
+struct Object {
+    kind: Kind,
+    id: i32,
+    bytes: u64,
+}
+
+/// Its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Shared memory that no process has attached; what is attached counts in its processes.
+    Segment,
+    Queue,
+    Semaphores,
+}
+
+/// Removes the largest objects until the others fit into the share of a box with so much memory; gives what is left, in
+/// bytes.
+pub(super) fn keep_share(memory_bytes: u64) -> u64 {
+    let mut all = objects();
+    let mut total: u64 = all.iter().map(|object| object.bytes).sum();
+    if total <= memory_bytes / PART {
+        return total;
+    }
+    all.sort_by_key(|object| std::cmp::Reverse(object.bytes));
+    for object in all {
+        if total <= memory_bytes / PART {
+            break;
+        }
+        let removed = match object.kind {
+            Kind::Segment => sys::remove_segment(object.id),
+            Kind::Queue => sys::remove_queue(object.id),
+            Kind::Semaphores => sys::remove_semaphores(object.id),
+        };
+        if removed.is_ok() {
+            total -= object.bytes;
+        }
+    }
+    total
+}
+
+fn objects() -> Vec<Object> {
+    let read = |name: &str| fs::read(format!("/proc/sysvipc/{name}")).unwrap_or_default();
+    let mut all = listed(&read("shm"), Kind::Segment);
+    all.extend(listed(&read("msg"), Kind::Queue));
+    all.extend(listed(&read("sem"), Kind::Semaphores));
+    all
+}
+
+/// The objects of a list of the kernel. Its first line names the columns, the second of which is the id.
+fn listed(text: &[u8], kind: Kind) -> Vec<Object> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let names: Vec<&[u8]> = columns(lines.next().unwrap_or_default()).collect();
+    let column = |wanted: &[u8]| names.iter().position(|name| *name == wanted);
+    let objects = lines.filter_map(|line| {
+        let fields: Vec<&[u8]> = columns(line).collect();
+        let number = |wanted: &[u8]| fields.get(column(wanted)?).and_then(|field| first_number(field));
+        let inside = match kind {
+            Kind::Segment if number(b"nattch")? > 0 => return None,
+            Kind::Segment => number(b"rss")? + number(b"swap")?,
+            Kind::Queue => number(b"cbytes")? + number(b"qnum")? * MESSAGE_BYTES,
+            Kind::Semaphores => number(b"nsems")? * SEMAPHORE_BYTES,
+        };
+        let id = fields.get(1).and_then(|field| first_number(field))?;
+        Some(Object { kind, id: i32::try_from(id).ok()?, bytes: inside + OBJECT_BYTES })
+    });
+    objects.collect()
+}
+
+fn columns(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_the_kernel_are_read_by_their_columns() {
+        let segments = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap
+         0          3  1600               8388608  9  9      0     0     0     0     0 1 2 3               8388608                     0
+         0          4  1600               8388608  9  9      1     0     0     0     0 1 2 3               8388608                     0\n";
+        let found = listed(segments, Kind::Segment);
+        assert_eq!(found, [Object { kind: Kind::Segment, id: 3, bytes: (8 << 20) + OBJECT_BYTES }]);
+        let queues = b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n 0 7 600 100 2 1 1 0 0 0 0 0 0 0\n";
+        assert_eq!(listed(queues, Kind::Queue)[0].bytes, 100 + 2 * MESSAGE_BYTES + OBJECT_BYTES);
+        let sets = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n 0 2 600 32000 0 0 0 0 0 0\n";
+        assert_eq!(listed(sets, Kind::Semaphores)[0].bytes, 32000 * SEMAPHORE_BYTES + OBJECT_BYTES);
+        assert_eq!(listed(b"", Kind::Queue), []);
+    }
+}

@@ -1,0 +1,208 @@
+//! Memory that stands in no process's resident size: a box ends or bounds it all the same, with control groups and, as an
+//! ordinary user, without.
+
+use forge_jail::{End, Exec};
+
+use crate::both;
+use crate::rig::{Boxed, Ran, exec};
+
+/// What the boxes of these tests may have, in MiB.
+const LIMIT_MIB: u64 = 128;
+
+/// Calls that python has no words for, and pieces of memory.
+const PRELUDE: &str = "
+import ctypes, mmap, os, socket, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+libc.shmdt.argtypes = [ctypes.c_void_p]
+MIB = 1 << 20
+held = []
+def hold():
+    print('held', flush=True)
+    while True: time.sleep(60)
+def fork_all(count, work):
+    for n in range(count):
+        if os.fork() == 0: work(n); hold()
+    # Until one of them is ended.
+    os.wait()
+";
+
+fn small() -> Boxed {
+    Boxed::with(|spec, _| spec.limits.memory_bytes = LIMIT_MIB << 20)
+}
+
+fn python(script: &str) -> Exec {
+    let script = format!("{PRELUDE}{script}");
+    exec(&["python3", "-c", &script])
+}
+
+/// A command was ended for its memory and not for its time, or it says that it could not have so much.
+fn ended_for_memory(what: &str, script: &str) {
+    let b = small();
+    let ran: Ran = b.exec(python(script)).unwrap();
+    let bounded = ran.out == "bounded\n" || ran.end.oom;
+    assert!(bounded && ran.end.end != End::TimedOut, "{what}: {:?} {} {}", ran.end, ran.out, ran.err);
+    assert_eq!(b.sh("echo alive").out, "alive\n", "{what}");
+}
+
+/// Eight processes with 60 MiB each that run `first` before.
+fn hidden(first: &str) -> String {
+    format!(
+        "
+def work(n):
+    {first}
+    held.append(bytearray(60 * MIB))
+fork_all(8, work)"
+    )
+}
+
+both! {
+    fn memory_files_count_although_nobody_maps_them() {
+        ended_for_memory("written", "
+for n in range(64):
+    fd = os.memfd_create('x'); held.append(fd)
+    os.write(fd, bytes(8 * MIB)); time.sleep(0.01)
+hold()");
+        ended_for_memory("in several processes, which share some", "
+def work(n):
+    for _ in range(8): held.append(os.memfd_create('x')); os.write(held[-1], bytes(8 * MIB))
+work(0)
+fork_all(8, work)");
+        ended_for_memory("allocated", "
+fd = os.memfd_create('x')
+os.posix_fallocate(fd, 0, 512 * MIB)
+hold()");
+    }
+
+    fn objects_that_belong_to_no_process_are_bounded() {
+        // Bytes that stand in them, as the kernel lists them; asked for by a later command, after the supervisor had time.
+        let bytes = "
+def column(name, n): return sum(int(line.split()[n]) for line in open(f'/proc/sysvipc/{name}').readlines()[1:])
+def total(): return column('shm', 14) + column('msg', 3) + column('msg', 4) * 64 + column('sem', 3) * 64
+until = time.monotonic() + 15
+while total() > LIMIT // 2 and time.monotonic() < until: time.sleep(0.01)
+print('total', total() // MIB)".replace("LIMIT", &(LIMIT_MIB << 20).to_string());
+        let segments = "
+for n in range(64):
+    id = libc.shmget(0, 8 * MIB, 0o1600)
+    if id < 0: break
+    at = libc.shmat(id, None, 0)
+    ctypes.memset(at, 1, 8 * MIB)
+    libc.shmdt(at)";
+        let queues = "
+message = ctypes.create_string_buffer(b'\\1' + bytes(8200))
+libc.msgsnd.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+for n in range(8000):
+    id = libc.msgget(0, 0o1600)
+    if id < 0: break
+    libc.msgsnd(id, message, 8000, 0o4000); libc.msgsnd(id, message, 8000, 0o4000)";
+        let semaphores = "
+for n in range(200):
+    if libc.semget(0, 32000, 0o1600) < 0: break";
+        for make in [segments, queues, semaphores] {
+            let b = small();
+            let made = b.exec(python(make)).unwrap();
+            assert!(made.end.oom || made.end.end == End::Exited(0), "{:?} {}", made.end, made.err);
+            let ran = b.exec(python(&bytes)).unwrap();
+            let total = ran.out.trim().strip_prefix("total ").and_then(|text| text.parse::<u64>().ok());
+            assert!(total.is_some_and(|mib| mib <= LIMIT_MIB / 2), "{make}: {:?} {} {}", ran.end, ran.out, ran.err);
+        }
+        let b = small();
+        let few = b.exec(python("
+print(libc.shmget(1, MIB, 0o1600) >= 0, libc.semget(2, 100, 0o1600) >= 0, libc.msgget(3, 0o1600) >= 0)
+time.sleep(0.3)"));
+        assert_eq!(few.unwrap().out, "True True True\n");
+        // They stay for later commands.
+        assert_eq!(b.exec(python("print(libc.shmget(1, MIB, 0) >= 0, libc.msgget(3, 0) >= 0)")).unwrap().out, "True True\n");
+    }
+
+    fn what_waits_in_sockets_counts() {
+        let fill = |kind: &str, after: &str| format!("
+for n in range(2000):
+    a, b = socket.socketpair(socket.AF_UNIX, socket.{kind})
+    a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MIB)
+    a.setblocking(False)
+    try:
+        for _ in range(64): a.send(bytes(60000))
+    except BlockingIOError: pass
+    held.append(({after}))
+hold()");
+        ended_for_memory("streams", &fill("SOCK_STREAM", "a, b"));
+        ended_for_memory("streams whose senders are gone", &fill("SOCK_STREAM", "b"));
+        ended_for_memory("datagrams", &fill("SOCK_DGRAM", "a, b"));
+        ended_for_memory("connections", "
+sent = 0
+server = socket.create_server(('127.0.0.1', 0))
+for n in range(400):
+    a = socket.create_connection(server.getsockname()); b, _ = server.accept()
+    a.setblocking(False)
+    try:
+        while True: sent += a.send(bytes(60000))
+    except BlockingIOError: pass
+    held.append((a, b))
+if sent < 256 * MIB: print('bounded'); sys.exit()
+hold()");
+    }
+
+    fn a_process_that_hides_counts() {
+        ended_for_memory("a name that is no text", &hidden("libc.prctl(15, b'\\xff\\xfe')"));
+        ended_for_memory("not dumpable", &hidden("libc.prctl(4, 0)"));
+        ended_for_memory("both", &hidden("libc.prctl(15, b'\\xff) Z'); libc.prctl(4, 0)"));
+        // The process's first thread is dead, another one goes on.
+        ended_for_memory("a dead first thread", "
+import threading
+def keep():
+    held.append(bytearray(60 * MIB)); hold()
+for n in range(8):
+    if os.fork() == 0:
+        threading.Thread(target=keep).start()
+        libc.syscall(60, 0)
+os.wait()");
+        // A program that cannot be read makes its process one that cannot be looked into.
+        let b = small();
+        b.sh("cp $(python3 -c 'import sys; print(sys.executable)') hidden && chmod 0111 hidden");
+        let script = format!("{PRELUDE}
+for n in range(64):
+    fd = os.memfd_create('x'); held.append(fd)
+    os.write(fd, bytes(8 * MIB)); time.sleep(0.01)
+hold()");
+        let ran = b.exec(exec(&["./hidden", "-c", &script])).unwrap();
+        assert!(ran.end.oom && ran.end.end != End::TimedOut, "{:?} {} {}", ran.end, ran.out, ran.err);
+    }
+
+    fn what_the_kernel_keeps_for_a_process_counts() {
+        // Read here and there, so that there is next to nothing but page tables.
+        ended_for_memory("page tables", "
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+def work(n):
+    size = 24 << 30
+    at = libc.mmap(None, size, 1, 0x4022, -1, 0)
+    assert at != ctypes.c_void_p(-1).value
+    for page in range(0, size, 2 * MIB): ctypes.string_at(at + page, 1)
+fork_all(12, work)");
+    }
+
+    fn what_programs_need_works_within_the_limit() {
+        let b = small();
+        let ran = b.exec(python("
+fd = os.memfd_create('x', os.MFD_ALLOW_SEALING)
+os.write(fd, bytes(MIB)); m = mmap.mmap(fd, MIB); m[5] = 1
+shared = mmap.mmap(-1, 20 * MIB); shared[0] = 1
+a, b = socket.socketpair(); a.sendall(bytes(100000)); assert len(b.recv(1000)) == 1000
+r, w = os.pipe(); os.write(w, bytes(60000))
+if os.fork() == 0: held.append(bytearray(20 * MIB)); os._exit(0)
+os.wait()
+id = libc.shmget(0, MIB, 0o1600); assert libc.shmat(id, None, 0)
+assert libc.semget(0, 100, 0o1600) >= 0 and libc.msgget(0, 0o1600) >= 0
+import threading; threading.Thread(target=print, args=('thread',)).start()
+# Longer than the supervisor looks away.
+time.sleep(0.3)
+print('fine')")).unwrap();
+        assert_eq!((ran.out.as_str(), ran.end.oom), ("thread\nfine\n", false), "{}", ran.err);
+        let node = b.sh("command -v node >/dev/null || { echo fine; exit; }; node -e 'console.log(\"fine\")'");
+        // Whatever it needs, it is not ended for what it does not hold.
+        assert!(node.out == "fine\n" || node.end.oom, "{:?} {}", node.end, node.err);
+    }
+}

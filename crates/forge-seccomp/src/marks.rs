@@ -1,0 +1,113 @@
+//! The mark of a command, which its processes can't change.
+//!
+//! The init tells commands apart by a limit that every process inherits: that of real-time processor time, which no
+//! process in a box can use. A program could set it to the mark of another command, or lower it; so nobody may set it
+//! but the init, just before a command starts. By then the filter is in force already. The init says a number that
+//! nobody else knows, in a register that the kernel does not look at.
+
+use libc::sock_filter;
+
+use super::{JUMP_EQUAL, LOAD, OFFSET_ARGS, OFFSET_NR, Otherwise, Rule, compile, give, step};
+
+/// `RLIMIT_RTTIME`.
+const RTTIME: u32 = 15;
+/// Which argument of `prlimit64` holds the key; the kernel takes the four before it.
+const KEY: u32 = 4;
+/// How many steps at the beginning of a program check the processor.
+const ARCH_STEPS: usize = 3;
+
+/// As [`compile`], but the limit of real-time processor time is set with `key` in the fifth argument of `prlimit64`, or
+/// not at all. Reading it is free.
+pub fn compile_marking(rules: &[Rule], key: u64) -> Vec<sock_filter> {
+    let mut program = compile(rules);
+    program.splice(ARCH_STEPS..ARCH_STEPS, guard(key));
+    program
+}
+
+/// What stands before the other steps, which begin by loading the call's number again.
+fn guard(key: u64) -> Vec<sock_filter> {
+    let load = |offset: u32| step(LOAD, offset, 0, 0);
+    // Of which argument, and which half of it.
+    let low = |arg: u32| load(OFFSET_ARGS + 8 * arg);
+    let high = |arg: u32| load(OFFSET_ARGS + 8 * arg + 4);
+    let bytes = key.to_le_bytes();
+    let half = |from: usize| u32::from_le_bytes(std::array::from_fn(|at| bytes[from + at]));
+    let refuse = give(Otherwise::Errno(libc::EPERM));
+    let mut steps = vec![
+        load(OFFSET_NR),
+        step(JUMP_EQUAL, number(libc::SYS_prlimit64), 0, 11),
+        low(1),
+        step(JUMP_EQUAL, RTTIME, 0, 9),
+        // A new value?
+        low(2),
+        step(JUMP_EQUAL, 0, 0, 2),
+        high(2),
+        step(JUMP_EQUAL, 0, 5, 0),
+        low(KEY),
+        step(JUMP_EQUAL, half(0), 0, 2),
+        high(KEY),
+        step(JUMP_EQUAL, half(4), 1, 0),
+        refuse,
+    ];
+    #[cfg(target_arch = "x86_64")]
+    steps.extend([
+        load(OFFSET_NR),
+        step(JUMP_EQUAL, number(libc::SYS_setrlimit), 0, 3),
+        low(0),
+        step(JUMP_EQUAL, RTTIME, 0, 1),
+        refuse,
+    ]);
+    steps
+}
+
+fn number(call: libc::c_long) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::run_wide;
+    use crate::{ARCH, RET_ALLOW, RET_ERRNO, RULES};
+
+    const SECRET: u64 = 0x0123_4567_89AB_CDEF;
+    const REFUSED: u32 = RET_ERRNO | libc::EPERM.cast_unsigned();
+
+    fn verdict(call: libc::c_long, args: [u64; 6]) -> u32 {
+        run_wide(&compile_marking(RULES, SECRET), ARCH, number(call), args)
+    }
+
+    #[test]
+    fn only_who_knows_the_key_sets_a_mark() {
+        let set = |limit: u64, new: u64, key: u64| verdict(libc::SYS_prlimit64, [0, limit, new, 0, key, 0]);
+        assert_eq!(set(15, 0x7000, SECRET), RET_ALLOW);
+        // Wrong in either half, or absent; and a pointer whose lower half is nothing.
+        for wrong in [0, SECRET ^ 1, SECRET ^ 1 << 40, SECRET << 32, SECRET >> 32] {
+            for new in [0x7000, 1 << 32] {
+                assert_eq!(set(15, new, wrong), REFUSED, "{wrong:x}");
+                assert_eq!(set(15 | 1 << 32, new, wrong), REFUSED, "the kernel takes the lower half");
+            }
+            assert_eq!(set(15, 0, wrong), RET_ALLOW, "reading");
+            assert_eq!(set(7, 0x7000, wrong), RET_ALLOW, "another limit");
+        }
+        assert_eq!(verdict(libc::SYS_prlimit64, [1, 15, 0x7000, 0, SECRET, 0]), REFUSED, "another process");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_older_call_sets_other_limits_only() {
+        assert_eq!(verdict(libc::SYS_setrlimit, [15, 0x7000, 0, 0, SECRET, 0]), REFUSED);
+        assert_eq!(verdict(libc::SYS_setrlimit, [7, 0x7000, 0, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(verdict(libc::SYS_getrlimit, [15, 0x7000, 0, 0, 0, 0]), RET_ALLOW);
+    }
+
+    #[test]
+    fn other_calls_have_the_verdict_of_the_rules() {
+        let (plain, marking) = (compile(RULES), compile_marking(RULES, SECRET));
+        for call in 0..600 {
+            let run = |program: &[sock_filter]| run_wide(program, ARCH, call, [0; 6]);
+            assert_eq!(run(&plain), run(&marking), "call {call}");
+        }
+        assert_ne!(run_wide(&marking, 1, 0, [0; 6]), RET_ALLOW, "another processor");
+    }
+}
