@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         env: Vec::new(),
         timeout_ms: Some(10_000),
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     };
     let warm = times(300, || {
         let _ = jail.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);

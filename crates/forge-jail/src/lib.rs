@@ -33,6 +33,7 @@ mod loader;
 mod mapped;
 mod owner;
 mod probe;
+mod programs;
 mod spec;
 mod wire;
 
@@ -50,6 +51,7 @@ pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
 pub use owner::{box_lives, own_name, ownerless};
+pub use programs::{WrittenCode, written_code};
 pub use probe::{overlay_works, probe};
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
 pub use wire::{

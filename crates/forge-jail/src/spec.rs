@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Layer;
+use crate::programs::{WrittenCode, written_code};
 use crate::wire::Raw;
 
 /// Where the workspace stands inside every box.
@@ -44,6 +45,10 @@ pub struct JailSpec {
     pub env: Vec<(Raw, Raw)>,
     /// The host name seen inside.
     pub hostname: String,
+    /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any. See
+    /// [`crate::written_code`].
+    #[serde(default)]
+    pub programs: Option<Vec<String>>,
     /// Protective measures left out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
     #[serde(default)]
     pub without: Vec<Weakness>,
@@ -126,6 +131,8 @@ pub enum Weakness {
     KillLeftovers,
     /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
     FilesBeneath,
+    /// A list of programs is not held: commands execute what they like.
+    ProgramList,
 }
 
 impl Weakness {
@@ -148,6 +155,7 @@ impl Weakness {
         Self::Pids,
         Self::KillLeftovers,
         Self::FilesBeneath,
+        Self::ProgramList,
     ];
 
     /// What the report calls missing without it.
@@ -163,6 +171,7 @@ impl Weakness {
             Self::UtsNamespace => Layer::UtsNamespace,
             Self::Memory => Layer::Memory,
             Self::Pids => Layer::Pids,
+            Self::ProgramList => Layer::ProgramList,
             other => Layer::Measure(other),
         }
     }
@@ -188,6 +197,7 @@ impl Weakness {
             Self::Pids => "process limit",
             Self::KillLeftovers => "end of what commands leave behind",
             Self::FilesBeneath => "file requests beneath the workspace",
+            Self::ProgramList => "program list",
         }
     }
 }
@@ -280,8 +290,14 @@ impl JailSpec {
             limits: Limits::default(),
             env: env.iter().map(|(k, v)| (Raw::from(*k), Raw::from(*v))).collect(),
             hostname: "forge".to_owned(),
+            programs: None,
             without: Vec::new(),
         }
+    }
+
+    /// Whether nothing that commands can write may become code: its mounts are then without.
+    pub(crate) fn without_code(&self) -> bool {
+        !self.lacks(Weakness::ProgramList) && written_code(self.programs.as_deref()) == WrittenCode::None
     }
 
     /// Whether a protective measure is left out.

@@ -20,6 +20,7 @@ pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
         env: parent.env.clone(),
         read_only: both(&parent.read_only, &wish.read_only),
         writable: both(&parent.writable, &wish.writable),
+        programs: programs(parent.programs.as_deref(), wish.programs.as_deref()),
         allow_unisolated: parent.allow_unisolated && wish.allow_unisolated,
     }
 }
@@ -37,6 +38,14 @@ fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
             };
             if rules.allow.is_empty() { NetworkPolicy::Off } else { NetworkPolicy::Allow(rules) }
         }
+    }
+}
+
+/// No list means any program; an empty one none but the shell.
+fn programs(parent: Option<&[String]>, wish: Option<&[String]>) -> Option<Vec<String>> {
+    match (parent, wish) {
+        (Some(parent), Some(wish)) => Some(both(parent, wish)),
+        (parent, wish) => parent.or(wish).map(<[String]>::to_vec),
     }
 }
 

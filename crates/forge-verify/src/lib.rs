@@ -16,6 +16,7 @@ mod cache;
 mod canary;
 mod host;
 mod inside;
+mod listed;
 mod resources;
 mod room;
 mod scene;
@@ -157,6 +158,9 @@ pub async fn verify(
     }
     if matches!(scope, Scope::All | Scope::Of(Group::AfterRun)) {
         outcomes.extend(after::look(sandbox, &spec, &stage, run).await);
+    }
+    if matches!(scope, Scope::All | Scope::Of(Group::Programs)) {
+        outcomes.extend(listed::look(sandbox, &spec, &scene).await);
     }
     // Removing the fixture waits for a disk.
     blocking(move || drop(stage)).await?;

@@ -58,6 +58,7 @@ impl Room {
             timeout,
             keep_bytes: KEPT,
             leftovers: Leftovers::Kill,
+            also: Vec::new(),
         };
         self.0.exec(spec, output).await
     }

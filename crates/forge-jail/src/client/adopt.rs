@@ -75,6 +75,13 @@ impl Jail {
         let shared = Arc::new(Shared { control: socket, next: AtomicU64::new(1), state: Mutex::new(state) });
         let read = Arc::clone(&shared);
         let reader = thread("forge-jail-reader", move || read.read_all())?;
-        Ok(Self { shared, init, reader: Some(reader), overlay: None, listener: Mutex::new(stands.listener) })
+        Ok(Self {
+            shared,
+            init,
+            reader: Some(reader),
+            overlay: None,
+            warnings: stands.warnings,
+            listener: Mutex::new(stands.listener),
+        })
     }
 }

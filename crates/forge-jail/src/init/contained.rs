@@ -14,6 +14,7 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
+use super::programs::Walls;
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
@@ -115,8 +116,9 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     sys::seccomp_install(&forge_seccomp::compile(forge_seccomp::RULES))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    serve::run(control, &guest.spec, Ready { layers, overlay: None, listener, helper: None })
-        .step("serving requests")
+    let (programs, warnings) = super::listed(&guest.spec, Walls::Engine, &mut layers)?;
+    let ready = Ready { layers, overlay: None, listener, helper: None, programs, warnings };
+    serve::run(control, &guest.spec, ready).step("serving requests")
 }
 
 fn refuse(layer: Layer, step: &str) -> Fault {

@@ -1,12 +1,17 @@
 //! Starting a command: one `vfork`-like clone and an `execve`, nothing else, so that a command in the box costs
 //! hardly more than one outside.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::programs::Programs;
+use super::programs::broker::STARTING;
 use crate::loader::Helper;
 use crate::spec::HELPER;
 use crate::wire::{Exec, Raw, StartFault};
@@ -23,6 +28,8 @@ pub(super) struct Launcher {
     helper: Option<Helper>,
     /// A call filter that commands get beside the one they inherit; empty if they need none.
     gate: Vec<libc::sock_filter>,
+    /// The list of programs that commands may execute, if there is one.
+    programs: Option<Programs>,
 }
 
 /// What the child needs, prepared before it exists, because it may not allocate.
@@ -36,14 +43,21 @@ struct Plan {
     stdout: libc::c_int,
     stderr: libc::c_int,
     mark: libc::rlimit,
+    /// Landlock's rules for what may be executed; -1: none.
+    rules: libc::c_int,
     gate: libc::sock_fprog,
     /// Set by the child when nothing could be executed.
     errno: libc::c_int,
 }
 
 impl Launcher {
-    pub(super) fn new(env: &[(Raw, Raw)], helper: Option<Helper>, gate: Vec<libc::sock_filter>) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate }
+    pub(super) fn new(
+        env: &[(Raw, Raw)],
+        helper: Option<Helper>,
+        gate: Vec<libc::sock_filter>,
+        programs: Option<Programs>,
+    ) -> Self {
+        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate, programs }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
@@ -69,7 +83,18 @@ impl Launcher {
             .map_err(|e| about_program(e.into()))?;
         let env = self.merged(exec);
         let (program_now, arguments) = self.through_helper(&program, &exec.argv);
-        let candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let mut candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let rules = match &mut self.programs {
+            Some(programs) => {
+                let name = arguments.first().map_or(&b""[..], |name| &name.0);
+                candidates.retain(|path| programs.names(Path::new(OsStr::from_bytes(path.to_bytes())), name));
+                if candidates.is_empty() {
+                    return Err(about_program(io::Error::from_raw_os_error(libc::EACCES)));
+                }
+                Some(programs.rules(exec).map_err(about_program)?)
+            }
+            None => None,
+        };
         let argv = arguments.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let envp = env.iter().map(pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let mut plan = Plan {
@@ -80,6 +105,7 @@ impl Launcher {
             stdin: null.as_raw_fd(),
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
+            rules: rules.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
             mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
             gate: libc::sock_fprog {
                 len: u16::try_from(self.gate.len()).map_err(|e| about_program(io::Error::other(e)))?,
@@ -123,13 +149,17 @@ impl Launcher {
         let top = self.stack.as_mut_ptr_range().end as usize & !15;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: `child` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
-        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this (only) thread stopped until
-        // the child has executed another program or ended, so memory shared through CLONE_VM is never used by both
-        // at once. `child` makes system calls only: no allocation, no lock, no unwinding.
+        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this thread stopped until the child
+        // has executed another program or ended, so what is this thread's is never used by both at once. The one other
+        // thread there may be, which looks at programs, shares nothing with the child but `STARTING`, which is atomic.
+        // `child` makes system calls only: no allocation, no lock, no unwinding.
         let pid = unsafe {
             libc::clone(child, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
         };
-        if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+        let failed = io::Error::last_os_error();
+        // A child that was ended before it was asked about leaves its number behind.
+        STARTING.store(0, Ordering::SeqCst);
+        if pid < 0 { Err(failed) } else { Ok(pid) }
     }
 }
 
@@ -150,6 +180,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
             && libc::dup2(plan.stdout, 1) >= 0
             && libc::dup2(plan.stderr, 2) >= 0
             && libc::fchdir(plan.cwd) == 0
+            && (plan.rules < 0 || libc::syscall(libc::SYS_landlock_restrict_self, plan.rules, 0u32) == 0)
             && (plan.gate.len == 0
                 || libc::syscall(
                     libc::SYS_seccomp,
@@ -165,6 +196,9 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         let mut worst = libc::ENOENT;
         for candidate in plan.candidates.iter().take_while(|c| !c.is_null()) {
+            if plan.rules >= 0 {
+                STARTING.store(libc::getpid(), Ordering::SeqCst);
+            }
             libc::execve(*candidate, plan.argv.as_ptr(), plan.envp.as_ptr());
             // As the C library does: go on past what is absent, remember what was there but could not run.
             match *libc::__errno_location() {

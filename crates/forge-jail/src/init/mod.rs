@@ -23,6 +23,7 @@ mod harden;
 mod identity;
 mod mounts;
 mod network;
+mod programs;
 mod rootfs;
 mod roots;
 mod serve;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use self::identity::Ids;
 use self::network::Handover;
+use self::programs::{Programs, Walls};
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Network, Weakness};
@@ -95,12 +97,13 @@ pub(crate) struct Fault {
 }
 
 /// What the init has to say when the box stands.
-#[derive(Debug)]
 struct Ready {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     listener: Option<OwnedFd>,
     helper: Option<Helper>,
+    programs: Option<Programs>,
+    warnings: Vec<String>,
 }
 
 /// Names the step and layer of a failure.
@@ -228,7 +231,23 @@ fn stages(boot: Boot, weakening: Weakening, control: &OwnedFd) -> Result<(), Fau
     ids.enter(&mut layers)?;
     roots::check(&spec)?;
     harden::apply(&spec, &filter, &mut layers)?;
-    serve::run(control, &spec, Ready { layers, overlay, listener, helper }).step("serving requests")
+    let (programs, warnings) = listed(&spec, Walls::Own, &mut layers)?;
+    let ready = Ready { layers, overlay, listener, helper, programs, warnings };
+    serve::run(control, &spec, ready).step("serving requests")
+}
+
+/// The list of programs, from here on looked after, and what is to be said about it.
+fn listed(
+    spec: &JailSpec,
+    walls: Walls,
+    layers: &mut Vec<LayerReport>,
+) -> Result<(Option<Programs>, Vec<String>), Fault> {
+    let mut warnings = Vec::new();
+    let programs = Programs::resolve(spec, walls, layers, &mut warnings)?;
+    if let Some(programs) = &programs {
+        programs.watch().layer(Layer::ProgramList, "having programs looked at before they are executed")?;
+    }
+    Ok((programs, warnings))
 }
 
 /// The ground stands: waits to be told the rest. `None` when nobody wants the box any more.

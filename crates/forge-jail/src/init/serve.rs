@@ -99,16 +99,16 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         // What loses its parent becomes a child of this process, as it does of a process 1.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
-    let Ready { layers, overlay, listener, helper } = ready;
+    let Ready { layers, overlay, listener, helper, programs, warnings } = ready;
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
-    wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
+    wire::send(control.as_fd(), &Startup::Ready { layers, overlay, warnings }, &passed)?;
     drop(listener);
     let mut server = Server {
         control,
         children: &children,
         workspace,
         files,
-        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec)),
+        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec, programs.as_ref()), programs),
         running: BTreeMap::new(),
         watch: None,
         kept: Vec::new(),

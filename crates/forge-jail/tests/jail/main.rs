@@ -12,6 +12,7 @@ mod commands;
 mod files;
 mod images;
 mod places;
+mod programs;
 mod rig;
 mod roots;
 mod walls;

@@ -42,6 +42,7 @@ fn attempt(weakness: Weakness) -> (&'static str, &'static [Weakness]) {
         Weakness::Pids => ("exit 3", &[]),
         Weakness::KillLeftovers => ("exit 3", &[]),
         Weakness::FilesBeneath => ("exit 3", &[]),
+        Weakness::ProgramList => ("exit 3", &[]),
     }
 }
 

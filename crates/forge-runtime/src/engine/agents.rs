@@ -96,6 +96,7 @@ pub(super) async fn run_program(
         timeout: env.max_timeout,
         keep_bytes: OUTPUT,
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => Ok(said(&result)),

@@ -131,6 +131,27 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
         Weakness::Memory => (Of(Group::Resources), "supervisor", &["memory-ceiling"]),
         Weakness::Pids => (Of(Group::Resources), "limits", &["process-ceiling"]),
         Weakness::KillLeftovers => (Of(Group::Resources), "leftovers are killed", &["daemons"]),
+        Weakness::ProgramList => (
+            Of(Group::Programs),
+            "program list",
+            &[
+                "unlisted-programs",
+                "functions-named-like-programs",
+                "wrappers-of-programs",
+                "variables-that-start-programs",
+                "texts-that-shells-evaluate",
+                "start-files",
+                "local-files-named-like-programs",
+                "copies-and-links-of-programs",
+                "interpreters-of-scripts",
+                "loaders",
+                "programs-by-descriptor",
+                "written-libraries",
+                "programs-of-git",
+                "memory-files",
+                "execveat",
+            ],
+        ),
         Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),
     }
 }
