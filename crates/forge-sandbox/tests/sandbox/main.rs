@@ -16,6 +16,7 @@ mod engine;
 mod isolation;
 mod limits;
 mod once;
+mod programs;
 mod rig;
 mod run;
 mod special_files;

@@ -120,6 +120,8 @@ impl Judge {
 pub(super) fn start(judge: Judge, mapped: bool) -> io::Result<()> {
     let mut rules = vec![forge_seccomp::ASK_BEFORE_EXECUTING];
     rules.extend(mapped.then_some(forge_seccomp::ASK_BEFORE_MAPPING));
+    // The thread inherits this; what it took the init would wait for.
+    drop(sys::signal_fd(libc::SIGCHLD)?);
     let listener = notify::listen(&forge_seccomp::compile_beside(&rules))?;
     let thread = std::thread::Builder::new().name("forge-programs".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
