@@ -165,7 +165,8 @@ impl Checker<'_> {
         let (outer, here) = (self.functions.clone(), self.here);
         self.functions.retain(|(_, from)| *from <= here);
         self.functions.iter_mut().for_each(|(_, from)| *from = 0);
-        let defined = script.defined.iter().filter_map(|(name, from)| Some((script.functions.get(*name)?, from)));
+        let defined =
+            script.defined.iter().filter_map(|(name, from)| Some((script.functions.get(*name)?, from)));
         self.functions.extend(defined.map(|(name, from)| (name.clone(), *from)));
         let verdict = self.commands(script);
         (self.functions, self.here) = (outer, here);
@@ -318,12 +319,15 @@ impl Checker<'_> {
             let Some(text) = word.fixed() else { continue };
             let option = text.starts_with('-') && !text.starts_with("--");
             let bad = match name {
-                "set" => (option && text.contains(['a', 'k'])) || matches!(text.as_str(), "allexport" | "keyword"),
+                "set" => {
+                    (option && text.contains(['a', 'k'])) || matches!(text.as_str(), "allexport" | "keyword")
+                }
                 "wait" => option && text.contains('p'),
                 _ => text == "-v",
             };
             if bad {
-                return self.unclear(format!("`{name} {text}` evaluates a text or sets variables of programs"));
+                return self
+                    .unclear(format!("`{name} {text}` evaluates a text or sets variables of programs"));
             }
         }
         Ok(())

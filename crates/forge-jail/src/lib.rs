@@ -51,8 +51,8 @@ pub use layers::{Layer, LayerReport, State};
 pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
 pub use owner::{box_lives, own_name, ownerless};
-pub use programs::{WrittenCode, written_code};
 pub use probe::{overlay_works, probe};
+pub use programs::{WrittenCode, written_code};
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
 pub use wire::{
     End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw,

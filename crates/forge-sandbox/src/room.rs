@@ -492,9 +492,9 @@ fn lacking(report: &forge_jail::LayerReport) -> String {
 pub(crate) fn refusal(error: forge_jail::Error) -> Error {
     use forge_jail::Error as Jailed;
     match error {
-        Jailed::Refused(reports) => Error::Missing {
-            missing: reports.iter().filter(|r| r.blocks()).map(lacking).collect(),
-        },
+        Jailed::Refused(reports) => {
+            Error::Missing { missing: reports.iter().filter(|r| r.blocks()).map(lacking).collect() }
+        }
         error @ Jailed::IdMap { .. } => Error::Missing { missing: vec![error.to_string()] },
         Jailed::Died(why) => Error::Died { why },
         error @ (Jailed::Talk { .. } | Jailed::Protocol(_)) => Error::Died { why: error.to_string() },

@@ -10,8 +10,8 @@ mod rules;
 
 use libc::sock_filter;
 
-pub use profile::docker_seccomp_profile;
 pub use listed::{ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING, LISTED_PROGRAMS};
+pub use profile::docker_seccomp_profile;
 pub use rules::{HOST_FOLDERS, RULES};
 
 /// What is done with a system call.

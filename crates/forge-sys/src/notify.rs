@@ -65,9 +65,8 @@ pub fn listen(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
 pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
     let mut record = [0u64; MAX_RECORD_WORDS];
     // SAFETY: the record is zeroed, as the kernel demands, aligned as its fields are, and larger than the kernel's.
-    let got = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, record.as_mut_ptr())
-    };
+    let got =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, record.as_mut_ptr()) };
     match check(got.into()) {
         Ok(_) => {}
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(None),
@@ -94,9 +93,8 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<(
     // SAFETY: the record is aligned and large enough for a `seccomp_notif_resp`.
     unsafe { record.as_mut_ptr().cast::<libc::seccomp_notif_resp>().write(said) };
     // SAFETY: the kernel reads one record of its own size from there, which is at most as large.
-    let sent = unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, record.as_mut_ptr())
-    };
+    let sent =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, record.as_mut_ptr()) };
     match check(sent.into()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
         _ => Ok(()),

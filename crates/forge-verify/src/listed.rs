@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 /// The list. Many of them start others or copy files: that must not help.
 const LIST: &[&str] = &[
-    "ls", "cat", "find", "git", "xargs", "env", "nice", "timeout", "cp", "ln", "mv", "rm", "chmod", "mkdir", "awk",
-    "sed", "tar", "dd", "head", "sleep",
+    "ls", "cat", "find", "git", "xargs", "env", "nice", "timeout", "cp", "ln", "mv", "rm", "chmod", "mkdir",
+    "awk", "sed", "tar", "dd", "head", "sleep",
 ];
 /// What `id` prints first. Lines that load a library instead say this when it was.
 const RAN: &str = "uid=";
@@ -216,7 +216,10 @@ const WORKS: &[(&str, &str)] = &[
     ("sh -c 'ls /usr >/dev/null && echo well'", "well"),
     ("find /usr/bin -name env | xargs ls", "/usr/bin/env"),
     ("env A=b sh -c 'echo $A'", "b"),
-    ("git init -q g && cd g && git -c user.name=a -c user.email=b commit --allow-empty -qm first && git log --format=%s", "first"),
+    (
+        "git init -q g && cd g && git -c user.name=a -c user.email=b commit --allow-empty -qm first && git log --format=%s",
+        "first",
+    ),
     ("git init -q g && cd g && git status", "No commits yet"),
     ("awk 'BEGIN { print 6 * 7 }'", "42"),
     ("(sleep 0; echo late) & wait", "late"),
@@ -280,7 +283,9 @@ impl Files {
 impl Class {
     async fn outcome(&self, room: &Room, files: Option<&Files>) -> Outcome {
         let Some(files) = files else {
-            return Outcome::Absent("the sandbox has no `id` and no library of the kind that is tried".to_owned());
+            return Outcome::Absent(
+                "the sandbox has no `id` and no library of the kind that is tried".to_owned(),
+            );
         };
         let mut seen = Vec::new();
         for (number, line) in self.lines.iter().enumerate() {
@@ -358,9 +363,10 @@ pub(super) fn memory_file(_: &Scene) -> Outcome {
 
 /// A program is executed by the descriptor that it is open on.
 pub(super) fn execveat(_: &Scene) -> Outcome {
-    let Some(id) = [c"/usr/bin/id", c"/bin/id"].into_iter().find(|id| {
-        rustix::fs::access(*id, rustix::fs::Access::EXISTS).is_ok()
-    }) else {
+    let Some(id) = [c"/usr/bin/id", c"/bin/id"]
+        .into_iter()
+        .find(|id| rustix::fs::access(*id, rustix::fs::Access::EXISTS).is_ok())
+    else {
         return Outcome::Absent("there is no `id` in the box".to_owned());
     };
     crate::attempts::execute_at(id)

@@ -30,11 +30,19 @@ fn only_listed_programs_are_executed_whatever_the_line_says() {
     assert!(seen(2).contains("not in runtime.allowed_shell_commands"), "{}", seen(2));
     for turn in [3, 4, 5] {
         assert!(!seen(turn).contains("uid="), "{}", seen(turn));
-        assert!(seen(turn).contains("executes only the programs of runtime.allowed_shell_commands"), "{}", seen(turn));
+        assert!(
+            seen(turn).contains("executes only the programs of runtime.allowed_shell_commands"),
+            "{}",
+            seen(turn)
+        );
     }
     let status = world.forge(&["status", &world.only_run(), "--json"]).exits(0).json();
     let sandbox = status["summary"]["sandbox"].to_string();
-    assert!(sandbox.contains("program list") && sandbox.contains("`no-such-program`"), "{sandbox}\n{}", done.err);
+    assert!(
+        sandbox.contains("program list") && sandbox.contains("`no-such-program`"),
+        "{sandbox}\n{}",
+        done.err
+    );
 }
 
 #[test]

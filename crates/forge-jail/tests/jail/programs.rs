@@ -1,12 +1,13 @@
 //! Boxes whose commands may execute the programs of a list only.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use forge_jail::{Error, Jail, JailSpec, Layer, Raw, Spare, State, Weakness};
 
 use crate::both;
+use crate::images::install;
 use crate::rig::{Boxed, exec, init_exe, weak_exe, workspace};
 
 fn listed(list: &[&str]) -> Boxed {
@@ -148,6 +149,32 @@ both! {
             }
         });
         assert_eq!(b.sh("sleep 0; echo on").out, "on\n");
+    }
+
+    fn a_file_that_is_many_programs_is_executed_under_listed_names_only() {
+        let image = workspace();
+        let at = |name: &str| image.path().join(name);
+        for program in ["/usr/bin/dash", "/usr/bin/bash"] {
+            install(image.path(), program);
+        }
+        symlink("usr/bin", at("bin")).unwrap();
+        symlink("dash", at("usr/bin/sh")).unwrap();
+        // It says under which name it was started.
+        fs::rename(at("usr/bin/bash"), at("usr/bin/busybox")).unwrap();
+        for name in ["ls", "id"] {
+            symlink("busybox", at("usr/bin").join(name)).unwrap();
+        }
+        let b = Boxed::with(|spec, _| {
+            spec.image = Some(image.path().to_owned());
+            spec.programs = Some(vec!["ls".to_owned()]);
+        });
+        assert_eq!(b.sh("ls -c 'echo ran $0'").out, "ran ls\n");
+        for name in ["id", "busybox", "/usr/bin/id", "/bin/busybox"] {
+            let ran = b.sh(&format!("{name} -c 'echo ran'"));
+            assert!(ran.out.is_empty() && ran.err.contains("ermission denied"), "{name}: {}{}", ran.out, ran.err);
+            assert!(b.exec(exec(&[name, "-c", "echo ran"])).is_err(), "{name}");
+        }
+        assert_eq!(b.exec(exec(&["ls", "-c", "echo ran"])).unwrap().out, "ran\n");
     }
 
     fn without_its_wall_a_list_holds_nothing() {

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 
 use super::find::{Found, Identity, read_only};
 use crate::programs::file_name;
-use forge_sys::notify::{self, Answer, Call};
 use forge_sys as sys;
+use forge_sys::notify::{self, Answer, Call};
 
 /// Longest path that the kernel takes, in bytes.
 const MAX_PATH_BYTES: usize = 4096;

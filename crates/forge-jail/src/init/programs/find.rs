@@ -145,7 +145,11 @@ impl<'a> Finder<'a> {
             if MULTI_CALL.contains(&real.as_str()) {
                 found.multi_call.insert(*identity);
             }
-            found.files.push(Allowed { place: place.try_clone()?, identity: *identity, name: name.to_owned() });
+            found.files.push(Allowed {
+                place: place.try_clone()?,
+                identity: *identity,
+                name: name.to_owned(),
+            });
             match interpreter(file) {
                 Some((program, argument)) if depth < MAX_INTERPRETERS => {
                     self.file(&program, file_name(&program.to_string_lossy()), depth + 1, found)?;
@@ -223,7 +227,9 @@ fn look(path: &Path) -> io::Result<Stands> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     let file = match file {
         Ok(file) => File::from(file),
-        Err(_) => File::from(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
+        Err(_) => {
+            File::from(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        }
     };
     Ok(Stands::Program(file, place, (stat.st_dev, stat.st_ino)))
 }

@@ -138,7 +138,8 @@ fn told(list: &[String], written: WrittenCode) -> Option<String> {
 
 /// Whether this kernel can hold a list.
 fn can_be_held() -> Result<(), Fault> {
-    let lacking = |step: &str, errno| Err(io::Error::from_raw_os_error(errno)).layer(Layer::ProgramList, step);
+    let lacking =
+        |step: &str, errno| Err(io::Error::from_raw_os_error(errno)).layer(Layer::ProgramList, step);
     if sys::landlock_abi() == 0 {
         return lacking("holding the list of programs: the kernel has no Landlock", libc::EOPNOTSUPP);
     }
