@@ -13,7 +13,6 @@ use forge_ports::Sandbox;
 use forge_ports::sandbox::{ExecSpec, Leftovers};
 use forge_types::{RunId, SandboxSpec};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The list. Many of them start others or copy files: that must not help.
@@ -332,44 +331,6 @@ async fn run(room: &Room, name: &str, line: &str) -> Result<(String, i32), Strin
     let ran = room.0.exec(spec, &()).await.map_err(|error| error.to_string())?;
     let text = [ran.stdout.bytes, ran.stderr.bytes].concat();
     Ok((String::from_utf8_lossy(&text).into_owned(), ran.exit_code))
-}
-
-/// A program is executed out of a memory file, which lies in no file system.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this program runs in the box, where commands may start commands"
-)]
-pub(super) fn memory_file(_: &Scene) -> Outcome {
-    use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
-    let Some(id) = ["/usr/bin/id", "/bin/id"].map(Path::new).into_iter().find(|id| id.exists()) else {
-        return Outcome::Absent("there is no `id` in the box".to_owned());
-    };
-    let made = rustix::fs::memfd_create("program", rustix::fs::MemfdFlags::empty());
-    let mut file = match made {
-        Ok(file) => std::fs::File::from(file),
-        Err(errno) => return held(format!("no memory file: {errno}")),
-    };
-    if let Err(error) = std::fs::read(id).and_then(|bytes| file.write_all(&bytes)) {
-        return untested(error);
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match std::process::Command::new(path).output() {
-        Ok(output) if String::from_utf8_lossy(&output.stdout).contains(RAN) => broke("it was executed"),
-        Ok(output) => held(format!("it ended with {}", output.status)),
-        Err(error) => held(error),
-    }
-}
-
-/// A program is executed by the descriptor that it is open on.
-pub(super) fn execveat(_: &Scene) -> Outcome {
-    let Some(id) = [c"/usr/bin/id", c"/bin/id"]
-        .into_iter()
-        .find(|id| rustix::fs::access(*id, rustix::fs::Access::EXISTS).is_ok())
-    else {
-        return Outcome::Absent("there is no `id` in the box".to_owned());
-    };
-    crate::attempts::execute_at(id)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The list of probes, as data.
 
-use super::inside::{controls as control, files as file, network as net, processes as process};
-use super::listed;
+use super::inside::{
+    controls as control, files as file, network as net, processes as process, programs as program,
+};
 use super::scene::Scene;
 use crate::attempts::{Attempt, Outcome, attempt};
 use serde::{Deserialize, Serialize};
@@ -323,8 +324,8 @@ probes! {
         "programs-by-descriptor" => Outside, "program list", "a program is executed through /proc";
         "written-libraries" => Outside, "program list", "a listed program loads a library that a command wrote";
         "programs-of-git" => Outside, "program list", "configuration, hooks and filters of a repository start a program";
-        "memory-files" => Listed(listed::memory_file), "program list", "a program is executed out of a memory file";
-        "execveat" => Listed(listed::execveat), "program list", "a program is executed by a descriptor";
+        "memory-files" => Listed(program::memory_file), "program list", "a program is executed out of a memory file";
+        "execveat" => Listed(program::execveat), "program list", "a program is executed by a descriptor";
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) mod network;
 mod pile;
 mod press;
 pub(super) mod processes;
+pub(super) mod programs;
 
 pub(super) use pile::{DEPTH, NAMES};
 pub(super) use press::{POSE, POSER_CODE};
