@@ -134,6 +134,8 @@ pub async fn verify(
         more_repos: Vec::new(),
         // What is written must be seen on the host, where it is judged.
         mode: WorkspaceMode::Inplace,
+        // The attempts start programs of their own; a list has a box and attempts to itself.
+        programs: None,
         ..template.clone()
     };
     let mut scene = stage.scene(&spec).map_err(startup)?;
