@@ -7,7 +7,6 @@ use super::forbidden::{self, basename};
 use super::shell::{self, Fault, Redirect, Script, Simple, Vars, Word};
 use super::wrapper::{self, Inner};
 use forge_types::{Class, CommandRules};
-use std::collections::BTreeSet;
 
 /// Text in text in text (`sh -c "sh -c …"`) that is still looked into.
 const MAX_TEXTS: u32 = 8;
@@ -40,7 +39,7 @@ pub enum Refusal {
     },
     /// The program is not on the list.
     #[error(
-        "refused: `{program}` is not an allowed program. Allowed: {allowed}, and the shell's own cd, echo, test \
+        "refused: `{program}` is not in runtime.allowed_shell_commands. Allowed: {allowed}, and the shell's own cd, echo, test \
          and the like. Every program in the line must be on this list"
     )]
     NotAllowed {
@@ -76,7 +75,9 @@ pub fn check(line: &str, rules: &CommandRules) -> Result<(), Refusal> {
     let mut checker = Checker {
         allowed: &rules.allowed,
         vars: Vars::from([("IFS".to_owned(), " ".to_owned())]),
-        functions: BTreeSet::new(),
+        functions: Vec::new(),
+        here: 0,
+        fed: false,
         at_root: false,
         bytes: MAX_BYTES,
         depth: 0,
@@ -90,7 +91,12 @@ type Verdict = Result<(), Refusal>;
 struct Checker<'a> {
     allowed: &'a [String],
     vars: Vars,
-    functions: BTreeSet<String>,
+    /// Functions of the line, each with the command from which on it is certainly defined.
+    functions: Vec<(String, usize)>,
+    /// The command that is looked at; in the body of a function any, because that runs later.
+    here: usize,
+    /// Whether something else writes the rest of the command: `xargs`.
+    fed: bool,
     at_root: bool,
     bytes: usize,
     depth: u32,
@@ -156,7 +162,18 @@ impl Checker<'_> {
         if forbidden::fork_bomb(script) {
             return Self::forbid(script.functions.first().map_or("", String::as_str), "it is a fork bomb");
         }
-        self.functions.extend(script.functions.iter().cloned());
+        let (outer, here) = (self.functions.clone(), self.here);
+        self.functions.retain(|(_, from)| *from <= here);
+        self.functions.iter_mut().for_each(|(_, from)| *from = 0);
+        let defined =
+            script.defined.iter().filter_map(|(name, from)| Some((script.functions.get(*name)?, from)));
+        self.functions.extend(defined.map(|(name, from)| (name.clone(), *from)));
+        let verdict = self.commands(script);
+        (self.functions, self.here) = (outer, here);
+        verdict
+    }
+
+    fn commands(&mut self, script: &Script) -> Verdict {
         if let Some(name) = script.loop_variables.iter().find(|name| steers(name)) {
             self.unclear(format!("`{name}` decides which programs run"))?;
         }
@@ -167,7 +184,8 @@ impl Checker<'_> {
             self.unclear("`((`, which shells read differently: `[ ]` and `$(( ))` do the same")?;
             self.line(inside)?;
         }
-        for command in &script.commands {
+        for (number, command) in script.commands.iter().enumerate() {
+            self.here = if command.function.is_some() { usize::MAX } else { number };
             self.simple(command, script)?;
         }
         Ok(())
@@ -219,10 +237,13 @@ impl Checker<'_> {
             // Without a list only what is certainly harmful is refused: look at what the words are known to become.
             return self.resolved(&argv);
         };
-        if self.functions.contains(&head) {
+        // What another program starts is a program, also where a function has its name.
+        let known = |(name, from): &(String, usize)| *name == head && *from <= self.here;
+        if self.wrappers == 0 && self.functions.iter().any(known) {
             return Ok(());
         }
-        let name = basename(&head);
+        // A file of the workspace is not what its name says.
+        let name = if self.strict() && !is_standard(&head) { head.as_str() } else { basename(&head) };
         if let Some(wrapper) = wrapper::find(name) {
             return self.wrapped(&head, wrapper, words, command, script);
         }
@@ -246,6 +267,7 @@ impl Checker<'_> {
                 Ok(())
             }
             "export" | "local" | "printf" => self.declares(name, &words[1..]),
+            "set" | "test" | "[" | "wait" => self.evaluates(name, &words[1..]),
             _ => self.permit(&head),
         }
     }
@@ -265,11 +287,7 @@ impl Checker<'_> {
 
     fn permit(&self, head: &str) -> Verdict {
         let name = basename(head);
-        let standard = head == name
-            || ["/bin/", "/usr/bin/", "/usr/local/bin/"]
-                .iter()
-                .any(|dir| head.strip_prefix(dir) == Some(name));
-        let listed = |entry: &String| entry == head || (standard && entry == name);
+        let listed = |entry: &String| entry == head || (is_standard(head) && entry == name);
         if !self.strict() || self.allowed.iter().any(listed) || OWN.contains(&head) {
             return Ok(());
         }
@@ -280,9 +298,8 @@ impl Checker<'_> {
         for word in words {
             let fixed = word.fixed();
             if name == "printf" {
-                if fixed.as_deref().is_none_or(|text| text.starts_with("-v"))
-                    && word.raw.starts_with(['-', '$'])
-                {
+                let option = fixed.as_deref().is_some_and(|text| text.starts_with("-v"));
+                if option || (fixed.is_none() && word.raw.starts_with(['-', '$'])) {
                     return self.unclear("`printf` sets a variable");
                 }
                 return Ok(());
@@ -292,6 +309,26 @@ impl Checker<'_> {
                 return self.unclear(format!("`{}` sets variables that can't be told", word.raw));
             }
             self.assign(fixed.as_deref().and_then(|text| text.split(['=', '+']).next()).unwrap_or(variable))?;
+        }
+        Ok(())
+    }
+
+    /// Options with which parts of the shell evaluate a text, or set variables for every program.
+    fn evaluates(&self, name: &str, words: &[Word]) -> Verdict {
+        for word in words {
+            let Some(text) = word.fixed() else { continue };
+            let option = text.starts_with('-') && !text.starts_with("--");
+            let bad = match name {
+                "set" => {
+                    (option && text.contains(['a', 'k'])) || matches!(text.as_str(), "allexport" | "keyword")
+                }
+                "wait" => option && text.contains('p'),
+                _ => text == "-v",
+            };
+            if bad {
+                return self
+                    .unclear(format!("`{name} {text}` evaluates a text or sets variables of programs"));
+            }
         }
         Ok(())
     }
@@ -323,10 +360,17 @@ impl Checker<'_> {
         }
         let inner = wrapper.inner(words);
         if let Inner::At(at) = inner {
+            let before = self.fed;
             if basename(head) == "xargs" {
                 self.fed(&words[at..], command, script)?;
+                self.fed = true;
             }
-            return self.inner(&words[at..], command, script);
+            let verdict = self.inner(&words[at..], command, script);
+            self.fed = before;
+            return verdict;
+        }
+        if inner == Inner::Absent && self.fed {
+            return self.unclear(format!("`{head}` starts what `xargs` reads"));
         }
         if inner == Inner::Absent {
             return Ok(());
@@ -403,7 +447,11 @@ impl Checker<'_> {
             at += 1;
         }
         if text {
-            return self.texts(words.get(at..=at).unwrap_or_default(), " ");
+            // Another shell has no functions of this one.
+            let functions = std::mem::take(&mut self.functions);
+            let verdict = self.texts(words.get(at..=at).unwrap_or_default(), " ");
+            self.functions = functions;
+            return verdict;
         }
         self.permit(head)?;
         for redirect in &command.redirects {
@@ -443,6 +491,13 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a program is named as such or in a directory of the system.
+fn is_standard(head: &str) -> bool {
+    let name = basename(head);
+    let directories = ["", "/bin/", "/usr/bin/", "/usr/local/bin/"];
+    directories.iter().any(|directory| head.strip_prefix(directory) == Some(name))
 }
 
 /// Whether a variable decides which program another name or program runs.

@@ -156,6 +156,33 @@ const LISTED: &str = r#"
 - GIT_SSH_COMMAND='rm x' git fetch
 - for PATH in /tmp; do cargo; done
 - trap 'rm x' EXIT
+- (rm() { :; }); rm x
+- if false; then rm() { :; }; fi; rm x
+- rm x; rm() { :; }
+- rm() { :; }; command rm x
+- rm() { :; }; env rm x
+- rm() { :; }; sh -c 'rm x'
+- echo rm | xargs env
+- echo rm | xargs nice
+- echo rm | xargs timeout 5
+- set -a; cargo test
+- set -k; cargo test
+- set -o allexport; cargo test
+- test -v 'a[$(rm x)]'
+- [ -v 'a[$(rm x)]' ]
+- printf '-v' 'a[$(rm x)]' x
+- wait -n -p 'a[$(rm x)]'
+- ./env cargo
+- ./sh -c cargo
+- ./eval cargo
+- ./cd x
+- ./printf x
+- ./trap cargo
++ function t { cargo test; }; t
++ a() { b; }; b() { cargo test; }; a
++ f() { cargo a; }; eval f
++ set -eu; cargo test
++ set -o pipefail; cargo test | cat
 - alias cargo=rm
 - coproc rm x
 - [[ $(rm x) ]]
@@ -300,7 +327,7 @@ fn a_refusal_says_what_why_and_what_is_allowed() {
     let text = |line: &str, allowed: &[&str]| check(line, &rules(allowed)).unwrap_err().to_string();
     assert_eq!(
         text("cargo test; rm -rf .", &["cargo", "git"]),
-        "refused: `rm` is not an allowed program. Allowed: cargo, git, and the shell's own cd, echo, test and the \
+        "refused: `rm` is not in runtime.allowed_shell_commands. Allowed: cargo, git, and the shell's own cd, echo, test and the \
          like. Every program in the line must be on this list"
     );
     assert!(text("$CMD", &["cargo"]).contains("can't be told which programs"));

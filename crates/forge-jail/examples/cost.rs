@@ -45,10 +45,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         env: Vec::new(),
         timeout_ms: Some(10_000),
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     };
     let warm = times(300, || {
         let _ = jail.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);
     });
+    let list = Some(vec!["true".to_owned()]);
+    let listed = Jail::spawn(&JailSpec { programs: list, ..JailSpec::new("cost", &dir) }, &exe)?;
+    let shell = |jail: &Jail| {
+        let mut command = command();
+        command.argv = ["/bin/sh", "-c", "/bin/true; /bin/true; /bin/true; /bin/true"].map(Raw::from).into();
+        times(300, || {
+            let _ = jail.call(Request::Exec(command.clone()), &[null.as_fd(), null.as_fd()]);
+        })
+    };
+    let (four, four_listed) = (shell(&jail), shell(&listed));
+    let with_list = times(300, || {
+        let _ = listed.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);
+    });
+    drop(listed);
     let ping = times(300, || {
         let _ = jail.call(Request::Ping, &[]);
     });
@@ -71,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "plain {plain:?}  warm {warm:?} ({:.2}x)  ping {ping:?}",
         warm.as_secs_f64() / plain.as_secs_f64()
     );
+    println!("with a list {with_list:?}; a shell that starts four {four:?}, with a list {four_listed:?}");
     println!(
         "spawn+first command+drop {cold:?}, to first result {:?}, drop {:?}",
         median(to_first),

@@ -54,6 +54,7 @@ pub struct Jail {
     init: Init,
     reader: Option<JoinHandle<()>>,
     overlay: Option<OverlayAttributes>,
+    warnings: Vec<String>,
     listener: Mutex<Option<OwnedFd>>,
     /// Keeps the user id of a box of root's taken, until nothing of the box is left.
     _user: Option<Reserved>,
@@ -64,6 +65,7 @@ pub struct Jail {
 struct Stands {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
+    warnings: Vec<String>,
     listener: Option<OwnedFd>,
     /// Whether the init is in its control groups, where it was told to go there.
     joined: bool,
@@ -153,6 +155,12 @@ impl Jail {
             let _ = give.send(answer);
         });
         take.recv().unwrap_or_else(|_| Err(Error::Died("its reader ended".to_owned())))
+    }
+
+    /// What a person should know about the box, beside its layers.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Why the box is dead, if it is.
@@ -434,8 +442,8 @@ fn follow(
                 let pid = Pid::from_raw(pid).ok_or_else(|| failed("it named no process"))?;
                 named(pid).map_err(|e| talk("taking hold of the init", e))?;
             }
-            Some((Startup::Ready { layers, overlay }, mut fds)) => {
-                return Ok(Stands { layers, overlay, listener: fds.pop(), joined: false });
+            Some((Startup::Ready { layers, overlay, warnings }, mut fds)) => {
+                return Ok(Stands { layers, overlay, warnings, listener: fds.pop(), joined: false });
             }
             Some((Startup::Ground, _)) => return Ok(Stands::default()),
             Some((Startup::Joined { joined }, _)) => return Ok(Stands { joined, ..Stands::default() }),
@@ -451,6 +459,10 @@ fn refusal(about: About, step: String, errno: i32) -> Error {
             Error::IdMap { path: path.as_path().to_owned(), fs: probe::file_system(path.as_path()) }
         }
         About::IdMap(_) => Error::Refused(vec![probe::explain(Layer::IdMappedMount, &step, errno)]),
+        About::Layer(layer @ Layer::ProgramList) => {
+            let remedy = "use a kernel that can (Linux 5.13 with lsm=landlock), or give no list".to_owned();
+            Error::Refused(vec![LayerReport::missing(layer, format!("{step}: {source}"), Some(remedy))])
+        }
         About::Layer(layer) => Error::Refused(vec![probe::explain(layer, &step, errno)]),
         About::Overlay => Error::Overlay { why: format!("{step}: {source}") },
         About::Image => Error::Image { why: step },

@@ -38,6 +38,8 @@ pub enum Layer {
     Pids,
     /// CPU ceiling.
     Cpu,
+    /// Commands execute listed programs only; in a report only where there is a list.
+    ProgramList,
     /// A measure that holds in every box; in a report only where a test left it out or the machine does not allow it.
     Measure(Weakness),
 }
@@ -67,6 +69,7 @@ impl Layer {
             Self::Memory => "memory limit",
             Self::Pids => "process limit",
             Self::Cpu => "cpu limit",
+            Self::ProgramList => "program list",
             Self::Measure(weakness) => weakness.describe(),
         }
     }

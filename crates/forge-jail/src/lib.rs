@@ -33,6 +33,7 @@ mod loader;
 mod mapped;
 mod owner;
 mod probe;
+mod programs;
 mod spec;
 mod wire;
 
@@ -51,6 +52,7 @@ pub use loader::Helper;
 pub use mapped::{Mapped, RunUser};
 pub use owner::box_lives;
 pub use probe::{overlay_works, probe};
+pub use programs::{WrittenCode, written_code};
 pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
 pub use wire::{
     End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw,

@@ -19,7 +19,7 @@ use crate::spec::{Bind, HELPER, Missing};
 /// Where the host's loader and libraries stand inside.
 const LIBRARIES: &str = "/run/forge/lib";
 /// The loader's name there.
-const LOADER: &str = "/run/forge/lib/ld.so";
+pub(crate) const LOADER: &str = "/run/forge/lib/ld.so";
 /// Program header type of the path to the loader (`PT_INTERP`), as in elf(5).
 const INTERPRETER: u32 = 3;
 
@@ -90,7 +90,7 @@ fn through_loader(name: &str) -> Vec<String> {
 }
 
 /// The path of the loader that a binary names, if it is not static.
-fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
+pub(crate) fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit ELF binary of this machine");
     let mut head = [0u8; 64];
     file.read_exact_at(&mut head, 0)?;

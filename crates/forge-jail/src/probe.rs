@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::client::Jail;
 use crate::error::Error;
-use crate::layers::{Layer, LayerReport};
+use crate::layers::{Layer, LayerReport, State};
 use crate::spec::{JailSpec, Show};
 use crate::wire::OverlayAttributes;
 
@@ -20,13 +20,29 @@ use crate::wire::OverlayAttributes;
 pub fn probe(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
     let spec = JailSpec::new("probe", workspace);
     match Jail::spawn(&spec, exe) {
-        Ok(jail) => jail.layers(),
+        Ok(jail) => jail.layers().into_iter().chain(list_layer(spec, exe)).collect(),
         Err(Error::Refused(reports)) => reports,
         Err(error) => {
             let layer = error.missing().first().copied().unwrap_or(Layer::MountNamespace);
             vec![LayerReport::missing(layer, error.to_string(), None)]
         }
     }
+}
+
+/// Whether a list of programs can be held here. No box but one with a list needs it, so it never blocks.
+fn list_layer(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
+    let layers = match Jail::spawn(&JailSpec { programs: Some(Vec::new()), ..spec }, exe) {
+        Ok(jail) => jail.layers(),
+        Err(Error::Refused(reports)) => reports,
+        Err(_) => return None,
+    };
+    let report = layers.into_iter().find(|report| report.layer == Layer::ProgramList)?;
+    Some(match &report.state {
+        State::Missing { why } => {
+            LayerReport::degraded(report.layer, format!("it can't be held: {why}"), report.remedy.as_deref())
+        }
+        _ => report,
+    })
 }
 
 /// Whether a copy-on-write view of `lower` can be had with its layers below `upper_parent`, and with which attributes:

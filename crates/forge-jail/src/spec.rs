@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Layer;
+use crate::programs::{WrittenCode, written_code};
 use crate::wire::Raw;
 
 /// Where the workspace stands inside every box.
@@ -44,6 +45,10 @@ pub struct JailSpec {
     pub env: Vec<(Raw, Raw)>,
     /// The host name seen inside.
     pub hostname: String,
+    /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any. See
+    /// [`crate::written_code`].
+    #[serde(default)]
+    pub programs: Option<Vec<String>>,
     /// Protective measures left out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
     #[serde(default)]
     pub without: Vec<Weakness>,
@@ -131,6 +136,8 @@ pub enum Weakness {
     Siblings,
     /// The box can use up what the kernel counts by user, inotify instances for one.
     Counts,
+    /// A list of programs is not held: commands execute what they like.
+    ProgramList,
 }
 
 impl Weakness {
@@ -155,6 +162,7 @@ impl Weakness {
         Self::FilesBeneath,
         Self::Siblings,
         Self::Counts,
+        Self::ProgramList,
     ];
 
     /// What the report calls missing without it.
@@ -170,6 +178,7 @@ impl Weakness {
             Self::UtsNamespace => Layer::UtsNamespace,
             Self::Memory => Layer::Memory,
             Self::Pids => Layer::Pids,
+            Self::ProgramList => Layer::ProgramList,
             other => Layer::Measure(other),
         }
     }
@@ -197,6 +206,7 @@ impl Weakness {
             Self::FilesBeneath => "file requests beneath the workspace",
             Self::Siblings => "commands kept apart",
             Self::Counts => "share of what is counted by user",
+            Self::ProgramList => "program list",
         }
     }
 }
@@ -289,8 +299,14 @@ impl JailSpec {
             limits: Limits::default(),
             env: env.iter().map(|(k, v)| (Raw::from(*k), Raw::from(*v))).collect(),
             hostname: "forge".to_owned(),
+            programs: None,
             without: Vec::new(),
         }
+    }
+
+    /// Whether nothing that commands can write may become code: its mounts are then without.
+    pub(crate) fn without_code(&self) -> bool {
+        !self.lacks(Weakness::ProgramList) && written_code(self.programs.as_deref()) == WrittenCode::None
     }
 
     /// Whether a protective measure is left out.

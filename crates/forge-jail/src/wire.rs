@@ -196,6 +196,9 @@ pub struct Exec {
     pub timeout_ms: Option<u64>,
     /// What happens to processes the command leaves behind.
     pub leftovers: Leftovers,
+    /// Programs that it may execute beside those of [`crate::JailSpec::programs`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Raw>,
 }
 
 /// What happens to processes a command leaves behind.
@@ -478,6 +481,8 @@ pub(crate) enum Startup {
         layers: Vec<LayerReport>,
         /// Which attributes the overlays have, if there are any.
         overlay: Option<OverlayAttributes>,
+        /// What a person should know about the box, in words.
+        warnings: Vec<String>,
     },
     /// What all boxes have in common stands; the rest waits to be told.
     Ground,

@@ -20,6 +20,7 @@ pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
         env: parent.env.clone(),
         read_only: both(&parent.read_only, &wish.read_only),
         writable: both(&parent.writable, &wish.writable),
+        programs: programs(parent.programs.as_deref(), wish.programs.as_deref()),
         allow_unisolated: parent.allow_unisolated && wish.allow_unisolated,
     }
 }
@@ -37,6 +38,14 @@ fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
             };
             if rules.allow.is_empty() { NetworkPolicy::Off } else { NetworkPolicy::Allow(rules) }
         }
+    }
+}
+
+/// No list means any program; an empty one none but the shell.
+fn programs(parent: Option<&[String]>, wish: Option<&[String]>) -> Option<Vec<String>> {
+    match (parent, wish) {
+        (Some(parent), Some(wish)) => Some(both(parent, wish)),
+        (parent, wish) => parent.or(wish).map(<[String]>::to_vec),
     }
 }
 
@@ -75,8 +84,9 @@ mod tests {
             })),
         ];
         let size = || 1_u64..5;
-        (network, names(), names(), any::<bool>(), size(), proptest::option::of(1_u8..4)).prop_map(
-            move |(network, reveal, paths, allow_unisolated, bytes, cpus)| SandboxSpec {
+        let programs = proptest::option::of(names());
+        (network, names(), names(), any::<bool>(), size(), proptest::option::of(1_u8..4), programs).prop_map(
+            move |(network, reveal, paths, allow_unisolated, bytes, cpus, programs)| SandboxSpec {
                 network,
                 limits: SandboxLimits {
                     memory_bytes: bytes,
@@ -88,6 +98,7 @@ mod tests {
                 reveal: owned(reveal),
                 read_only: paths.iter().map(Into::into).collect(),
                 writable: paths.iter().map(Into::into).collect(),
+                programs: programs.map(owned),
                 allow_unisolated,
                 ..SandboxSpec::new("native", "/repo")
             },
@@ -116,6 +127,9 @@ mod tests {
                 prop_assert!(within(&child.read_only, &of.read_only) && within(&child.writable, &of.writable));
                 prop_assert!(child.limits.memory_bytes <= of.limits.memory_bytes);
                 prop_assert!(of.limits.cpus.is_none_or(|most| child.limits.cpus.is_some_and(|has| has <= most)));
+                // No list means any program, an empty one none.
+                let listed = of.programs.as_ref();
+                prop_assert!(listed.is_none_or(|of| child.programs.as_ref().is_some_and(|child| within(child, of))));
                 prop_assert!(!child.allow_unisolated || of.allow_unisolated);
             }
             prop_assert_eq!(inherit(&parent, &parent), parent.clone());

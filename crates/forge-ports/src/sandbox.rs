@@ -152,6 +152,9 @@ pub struct ExecSpec {
     pub keep_bytes: usize,
     /// What becomes of the processes that it leaves behind.
     pub leftovers: Leftovers,
+    /// Programs that it may execute beside those of the box's list; where there is no list it may execute any. Named by
+    /// Forge itself for what it starts itself, never by a model.
+    pub also: Vec<String>,
 }
 
 /// Bytes kept of a stream.

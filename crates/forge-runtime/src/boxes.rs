@@ -78,6 +78,7 @@ impl Forge {
             timeout: command.timeout.unwrap_or(longest).min(longest),
             keep_bytes: KEEP,
             leftovers: Leftovers::Kill,
+            also: Vec::new(),
         };
         let result = workspace.exec(exec, output).await?;
         let end = workspace.snapshot().await?;

@@ -201,8 +201,14 @@ pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Resu
         env,
         read_only,
         writable: settings.writable_paths.clone(),
+        programs: programs(&loaded.settings.runtime.allowed_shell_commands),
         allow_unisolated: settings.allow_unisolated,
     })
+}
+
+/// An empty list means any program.
+fn programs(allowed: &[String]) -> Option<Vec<String>> {
+    (!allowed.is_empty()).then(|| allowed.to_vec())
 }
 
 fn network(loaded: &Loaded) -> Result<NetworkPolicy, Error> {

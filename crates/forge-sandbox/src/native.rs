@@ -276,6 +276,7 @@ pub(crate) fn furnish(
     jail.limits.memory_bytes = spec.limits.memory_bytes;
     jail.limits.pids = spec.limits.pids;
     jail.without.clone_from(&options.without);
+    jail.programs.clone_from(&spec.programs);
     jail.limits.cpus = spec.limits.cpus;
     jail.limits.tmp_bytes = spec.limits.tmp_bytes;
     if spec.network != NetworkPolicy::Off && options.caches {

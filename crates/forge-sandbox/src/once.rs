@@ -138,6 +138,7 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
         env: once.env,
         read_only: once.read_only,
         writable: Vec::new(),
+        programs: None,
         allow_unisolated: false,
     };
     let code = Bind { source: place.code(), target: PathBuf::from(CODE), missing: Missing::Fail };
@@ -150,6 +151,7 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
         timeout: once.timeout,
         keep_bytes: KEPT,
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     };
     let ran = room.exec(command, &()).await;
     room.close().await;

@@ -69,6 +69,10 @@ impl Sandbox for Process {
             let missing = "the backend `process` isolates nothing and is used only with sandbox.allow_unisolated = true";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
+        if spec.programs.is_some() {
+            let missing = "the backend `process` has no walls that could hold runtime.allowed_shell_commands: use another backend, or leave the list empty";
+            return Err(Error::Missing { missing: vec![missing.to_owned()] });
+        }
         let held = self.held(spec, run, at).await?;
         let (own, spec) = (self.clone(), spec.clone());
         let reopen = move || {

@@ -193,6 +193,7 @@ impl Room {
             env: Vec::new(),
             timeout_ms: Some(millis(WALK_TIME)),
             leftovers: Leftovers::Kill,
+            also: Vec::new(),
         };
         match self.run(exec, LARGEST_ANSWER, &()).await? {
             Ran::Ended(Ended { end: End::Exited(0), .. }, streams) => {
@@ -232,6 +233,7 @@ impl Room {
                 sandbox::Leftovers::Kill => Leftovers::Kill,
                 sandbox::Leftovers::Keep => Leftovers::Keep,
             },
+            also: spec.also.iter().map(|program| Raw::from(program.as_str())).collect(),
         };
         let cwd = exec.cwd.clone();
         match self.run(exec, spec.keep_bytes, output).await? {
@@ -336,6 +338,7 @@ impl Workspace for Room {
     fn report(&self) -> SandboxReport {
         let mut report = self.report.clone();
         report.layers.extend(self.jail().layers().iter().map(layer));
+        report.warnings.extend(self.jail().warnings().iter().cloned());
         report
     }
 
@@ -491,13 +494,21 @@ pub(crate) fn layer(report: &forge_jail::LayerReport) -> Layer {
     Layer { name: report.layer.describe().to_owned(), state, remedy: report.remedy.clone() }
 }
 
+/// A layer that is missing, with the setting that asks for it where that is not for everybody.
+fn lacking(report: &forge_jail::LayerReport) -> String {
+    match report.layer {
+        forge_jail::Layer::ProgramList => format!("{report} (runtime.allowed_shell_commands)"),
+        _ => report.to_string(),
+    }
+}
+
 /// A failure of the box in the port's words.
 pub(crate) fn refusal(error: forge_jail::Error) -> Error {
     use forge_jail::Error as Jailed;
     match error {
-        Jailed::Refused(reports) => Error::Missing {
-            missing: reports.iter().filter(|r| r.blocks()).map(ToString::to_string).collect(),
-        },
+        Jailed::Refused(reports) => {
+            Error::Missing { missing: reports.iter().filter(|r| r.blocks()).map(lacking).collect() }
+        }
         error @ Jailed::IdMap { .. } => Error::Missing { missing: vec![error.to_string()] },
         Jailed::Died(why) => Error::Died { why },
         error @ (Jailed::Talk { .. } | Jailed::Protocol(_)) => Error::Died { why: error.to_string() },

@@ -4,12 +4,14 @@
 //! the last call costs about nine comparisons; the kernel also caches calls that are allowed without looking at
 //! arguments. Instruction and return codes as in the kernel's `linux/filter.h` and `linux/seccomp.h`.
 
+mod listed;
 mod marks;
 mod profile;
 mod rules;
 
 use libc::sock_filter;
 
+pub use listed::{ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING, LISTED_PROGRAMS};
 pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;
 pub use rules::{HOST_FOLDERS, RULES, UNCOUNTED};
@@ -32,6 +34,8 @@ pub enum Otherwise {
     Allow,
     /// It fails with this error number.
     Errno(i32),
+    /// It waits until whoever listens to the filter answers.
+    Ask,
 }
 
 /// One test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
@@ -85,6 +89,7 @@ const RETURN: u16 = 0x06;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_ALLOW: u32 = 0x7FFF_0000;
+const RET_USER_NOTIF: u32 = 0x7FC0_0000;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGS: u32 = 16;
@@ -97,22 +102,26 @@ const fn give(verdict: Otherwise) -> sock_filter {
     match verdict {
         Otherwise::Allow => step(RETURN, RET_ALLOW, 0, 0),
         Otherwise::Errno(errno) => step(RETURN, RET_ERRNO | errno.cast_unsigned(), 0, 0),
+        Otherwise::Ask => step(RETURN, RET_USER_NOTIF, 0, 0),
     }
 }
 
 /// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
 pub fn compile(rules: &[Rule]) -> Vec<sock_filter> {
-    program(rules, Verdict::Errno(libc::ENOSYS))
+    program(&[rules], Verdict::Errno(libc::ENOSYS))
 }
 
-/// Compiles rules that stand beside others: a call that none of these names is left to those.
-pub fn compile_beside(rules: &[Rule]) -> Vec<sock_filter> {
-    program(rules, Verdict::Allow)
+/// Compiles lists of rules that stand beside others: a call that none of these names is left to those. No call may
+/// stand in two of the lists.
+pub fn compile_beside(lists: &[&[Rule]]) -> Vec<sock_filter> {
+    program(lists, Verdict::Allow)
 }
 
-fn program(rules: &[Rule], unknown: Verdict) -> Vec<sock_filter> {
-    let mut named: Vec<(u32, Verdict)> = rules
+fn program(lists: &[&[Rule]], unknown: Verdict) -> Vec<sock_filter> {
+    let mut named: Vec<(u32, Verdict)> = lists
         .iter()
+        .copied()
+        .flatten()
         .flat_map(|r| r.calls.iter().filter_map(|(_, nr)| Some((u32::try_from(*nr).ok()?, r.verdict))))
         .collect();
     named.sort_by_key(|(nr, _)| *nr);
@@ -253,7 +262,7 @@ mod tests {
 
     #[test]
     fn no_call_stands_in_two_rules_and_each_rule_has_a_reason() {
-        for rules in [RULES, HOST_FOLDERS] {
+        for rules in [RULES, HOST_FOLDERS, LISTED_PROGRAMS, ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING] {
             let mut all: Vec<_> = rules.iter().flat_map(|r| r.calls.iter().copied()).collect();
             let before = all.len();
             all.sort_unstable();
@@ -319,8 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn what_maps_code_of_a_file_is_asked_about_and_no_other_map() {
+        let program = compile_beside(&[ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING]);
+        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        let mmap = |protection: i32, flags: i32| {
+            call(libc::SYS_mmap, [0, 4096, protection.cast_unsigned(), flags.cast_unsigned(), 3, 0])
+        };
+        let code = libc::PROT_READ | libc::PROT_EXEC;
+        assert_eq!(mmap(code, libc::MAP_PRIVATE), RET_USER_NOTIF);
+        assert_eq!(mmap(code, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), RET_ALLOW);
+        assert_eq!(mmap(libc::PROT_READ, libc::MAP_PRIVATE), RET_ALLOW);
+        assert_eq!(call(libc::SYS_execve, [0; 6]), RET_USER_NOTIF);
+        assert_eq!(call(libc::SYS_read, [0; 6]), RET_ALLOW);
+        let program = compile_beside(&[HOST_FOLDERS, LISTED_PROGRAMS]);
+        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        assert_eq!(call(libc::SYS_execveat, [0; 6]), errno(libc::EACCES));
+        assert_eq!(call(libc::SYS_memfd_create, [0, 1, 0, 0, 0, 0]), errno(libc::EACCES));
+        assert_eq!(call(libc::SYS_memfd_create, [0, 1 | 8, 0, 0, 0, 0]), RET_ALLOW);
+        assert_eq!(call(libc::SYS_fchmod, [3, 0o4755, 0, 0, 0, 0]), errno(libc::EPERM));
+    }
+
+    #[test]
     fn where_host_folders_are_written_to_no_file_can_give_its_starter_rights() {
-        let program = compile_beside(HOST_FOLDERS);
+        let program = compile_beside(&[HOST_FOLDERS]);
         let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
         for bits in [0o4755, 0o2755, 0o6000] {
             assert_eq!(call(libc::SYS_fchmod, [3, bits, 0, 0, 0, 0]), errno(libc::EPERM));

@@ -37,7 +37,7 @@ fn lines(rule: &Rule) -> Vec<Value> {
             said.map_or_else(|| vec![allow(Vec::new())], |all| all.into_iter().map(allow).collect())
         }
         // Nothing is on the list only under conditions.
-        Verdict::When(_, Otherwise::Errno(_)) => vec![allow(Vec::new())],
+        Verdict::When(_, Otherwise::Errno(_) | Otherwise::Ask) => vec![allow(Vec::new())],
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each function is safe to call as documented and carries the safety argument of its `unsafe` block. Linux only.
 #![allow(unsafe_code, reason = "wraps system calls without a safe wrapper; each block says why it is sound")]
 
+pub mod notify;
+
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -279,6 +279,7 @@ impl Plan<'_> {
             timeout: Duration::from_secs(30),
             keep_bytes: 1024,
             leftovers: Leftovers::Kill,
+            also: vec!["chmod".to_owned()],
         };
         let result = self.workspace.exec(spec, &()).await?;
         if result.exit_code == 0 {

@@ -79,6 +79,7 @@ pub(crate) async fn with(
         timeout: most.min(env.max_timeout),
         keep_bytes: MAX_OUTPUT,
         leftovers: Leftovers::Kill,
+        also: vec!["git".to_owned()],
     };
     let result = match env.workspace.exec(spec, &()).await {
         Ok(result) => result,

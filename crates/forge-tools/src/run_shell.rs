@@ -7,7 +7,7 @@ use crate::terminal::{cut_middle, plain};
 use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use forge_types::{ErrorKind, Layer, LayerState, ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +20,14 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Hands a line to bash; without bash nothing of it is run, since other shells would read it differently.
 const WITH_BASH: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
      POSIX sh' >&2; exit 127; }; exec bash -c \"$1\"";
+
+/// How shells and the C library word a refusal.
+const DENIED: &str = "ermission denied";
+/// The sandbox's name for the layer that holds a list of programs.
+const PROGRAM_LIST: &str = "program list";
+/// Said where the list may be why something was refused.
+const BY_THE_LIST: &str =
+    "[the sandbox executes only the programs of runtime.allowed_shell_commands; others are denied]\n";
 
 /// Runs a command line.
 #[derive(Debug)]
@@ -66,9 +74,13 @@ async fn execute(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Sto
         timeout,
         keep_bytes: MAX_OUTPUT,
         leftovers,
+        also: Vec::new(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
-        Ok(result) => Ok(answer(&result, timeout, most)),
+        Ok(result) => {
+            let note = refused(&result) && env.workspace.report().layers.iter().any(holds_a_list);
+            Ok(answer(&result, timeout, most, if note { BY_THE_LIST } else { "" }))
+        }
         Err(error) => Err(explain(env.workspace.as_ref(), &cwd, error).await),
     }
 }
@@ -126,7 +138,18 @@ fn needs_bash(command: &str) -> bool {
     arithmetic || expansion || braces || WORDS.iter().any(|word| command.contains(word))
 }
 
-fn answer(result: &ExecResult, timeout: Duration, most: Duration) -> ToolOutput {
+/// Whether a program may have been refused: the shell says so by its code, or in what it wrote for a part of the line.
+fn refused(result: &ExecResult) -> bool {
+    const NOT_EXECUTABLE: i32 = 126;
+    result.exit_code == NOT_EXECUTABLE
+        || result.stderr.bytes.windows(DENIED.len()).any(|window| window == DENIED.as_bytes())
+}
+
+fn holds_a_list(layer: &Layer) -> bool {
+    layer.name == PROGRAM_LIST && layer.state == LayerState::Enforced
+}
+
+fn answer(result: &ExecResult, timeout: Duration, most: Duration, note: &str) -> ToolOutput {
     let (stdout, stderr) = (plain(&result.stdout.bytes), plain(&result.stderr.bytes));
     let for_stderr = MAX_OUTPUT.saturating_sub(stdout.len()).max(MIN_STDERR).min(stderr.len());
     let for_stdout = (MAX_OUTPUT - for_stderr).min(stdout.len());
@@ -143,6 +166,7 @@ fn answer(result: &ExecResult, timeout: Duration, most: Duration) -> ToolOutput 
     if text.is_empty() {
         text.push_str("[no output]\n");
     }
+    text.push_str(note);
     text.push_str(&ending(result, timeout, most));
     let error = if result.timed_out {
         Some(ErrorKind::Timeout)

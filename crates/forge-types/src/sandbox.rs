@@ -159,6 +159,9 @@ pub struct SandboxSpec {
     /// Host folders bound read-write, beside the workspace (SBX-2: opt-in).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writable: Vec<std::path::PathBuf>,
+    /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Vec<String>>,
     /// Whether `process`, which isolates nothing, may be used.
     #[serde(default)]
     pub allow_unisolated: bool,
@@ -180,6 +183,7 @@ impl SandboxSpec {
             env: Vec::new(),
             read_only: Vec::new(),
             writable: Vec::new(),
+            programs: None,
             allow_unisolated: false,
         }
     }

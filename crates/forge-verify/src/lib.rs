@@ -16,6 +16,7 @@ mod cache;
 mod canary;
 mod host;
 mod inside;
+mod listed;
 mod resources;
 mod room;
 mod scene;
@@ -133,6 +134,8 @@ pub async fn verify(
         more_repos: Vec::new(),
         // What is written must be seen on the host, where it is judged.
         mode: WorkspaceMode::Inplace,
+        // The attempts start programs of their own; a list has a box and attempts to itself.
+        programs: None,
         ..template.clone()
     };
     let mut scene = stage.scene(&spec).map_err(startup)?;
@@ -161,6 +164,9 @@ pub async fn verify(
     }
     if matches!(scope, Scope::All | Scope::Of(Group::AfterRun)) {
         outcomes.extend(after::look(sandbox, &spec, &stage, run).await);
+    }
+    if matches!(scope, Scope::All | Scope::Of(Group::Programs)) {
+        outcomes.extend(listed::look(sandbox, &spec, &scene).await);
     }
     // Removing the fixture waits for a disk.
     blocking(move || drop(stage)).await?;

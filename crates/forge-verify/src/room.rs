@@ -69,6 +69,7 @@ impl Room {
             timeout,
             keep_bytes: KEPT,
             leftovers,
+            also: Vec::new(),
         };
         self.0.exec(spec, output).await
     }

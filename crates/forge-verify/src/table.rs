@@ -1,6 +1,8 @@
 //! The list of probes, as data.
 
-use super::inside::{controls as control, files as file, network as net, processes as process};
+use super::inside::{
+    controls as control, files as file, network as net, processes as process, programs as program,
+};
 use super::scene::Scene;
 use crate::attempts::{Attempt, Outcome, attempt};
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,8 @@ pub enum Group {
     Resources,
     /// What a box leaves in the workspace, and how the host deals with it.
     AfterRun,
+    /// Programs that a list does not name, in a box that has one.
+    Programs,
 }
 
 /// How a probe is made.
@@ -32,6 +36,8 @@ pub enum Group {
 pub(super) enum Try {
     /// By an attempt in the box.
     Inside(fn(&Scene) -> Outcome),
+    /// By an attempt in the box that has a list of programs.
+    Listed(fn(&Scene) -> Outcome),
     /// From outside, through the workspace's own operations.
     Outside,
 }
@@ -87,7 +93,7 @@ macro_rules! namespace {
     };
 }
 
-use Try::{Inside, Outside};
+use Try::{Inside, Listed, Outside};
 
 probes! {
     Files true {
@@ -313,6 +319,24 @@ probes! {
         "processes-left" => Outside, "pid namespace", "a process of a closed box is left on the host";
         "mounts-left" => Outside, "mount namespace", "a mount of a closed box is left on the host";
         "control-groups-left" => Outside, "clean-up", "a control group of a closed box is left on the host";
+    }
+    Programs false {
+        "listed-programs-work" => Outside, "program list", "programs of the list, pipes between them, and git work";
+        "unlisted-programs" => Outside, "program list", "a program that is not listed is executed";
+        "functions-named-like-programs" => Outside, "program list", "a function of the line hides a program of that name";
+        "wrappers-of-programs" => Outside, "program list", "a listed program starts one that is not";
+        "variables-that-start-programs" => Outside, "program list", "a variable has a shell execute a file";
+        "texts-that-shells-evaluate" => Outside, "program list", "a shell evaluates a text that is put together while it runs";
+        "start-files" => Outside, "program list", "a shell executes its start files, which a command wrote";
+        "local-files-named-like-programs" => Outside, "program list", "a file in the workspace has the name of a listed program";
+        "copies-and-links-of-programs" => Outside, "program list", "a program is executed under the name of another one";
+        "interpreters-of-scripts" => Outside, "program list", "a script names a program as its interpreter";
+        "loaders" => Outside, "program list", "the dynamic loader is executed with a program as its argument";
+        "programs-by-descriptor" => Outside, "program list", "a program is executed through /proc";
+        "written-libraries" => Outside, "program list", "a listed program loads a library that a command wrote";
+        "programs-of-git" => Outside, "program list", "configuration, hooks and filters of a repository start a program";
+        "memory-files" => Listed(program::memory_file), "program list", "a program is executed out of a memory file";
+        "execveat" => Listed(program::execveat), "program list", "a program is executed by a descriptor";
     }
 }
 

@@ -1,5 +1,6 @@
 //! The built program, driven from outside like a user does, against the scripted model server.
 
+mod allowed;
 mod bad_input;
 mod chat;
 mod compaction;

@@ -439,7 +439,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::List(Element::Name),
         Preset::Empty,
         Trust::FewerOfAll,
-        "Programs that commands may start; empty: any, inside the sandbox.",
+        "Programs that commands of a model may execute, held by the sandbox; empty: any, inside the sandbox.",
     ),
     Key::new(
         "cost.alert_at",

@@ -158,11 +158,15 @@ impl Parser<'_> {
         if self.looking_at("()") {
             self.at += 2;
         }
-        self.define(name)
+        // The word `function` begins a compound command.
+        self.define(name, self.depth == 1)
     }
 
     /// The body of a function: its commands count as if they stood in the line.
-    pub(super) fn define(&mut self, name: String) -> Parsed<()> {
+    pub(super) fn define(&mut self, name: String, plain: bool) -> Parsed<()> {
+        if plain && self.function.is_none() {
+            self.out.defined.push((self.out.functions.len(), self.out.commands.len()));
+        }
         let outer = self.function.replace(self.out.functions.len());
         self.out.functions.push(name);
         self.skip_newlines()?;

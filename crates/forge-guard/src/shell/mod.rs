@@ -80,6 +80,9 @@ pub(super) struct Script {
     pub(super) commands: Vec<Simple>,
     /// Names of the functions that it defines.
     pub(super) functions: Vec<String>,
+    /// Those that are certainly defined, by number, with the number of the first command after each begins: it stands
+    /// in the line itself and not in a group, a condition or another shell.
+    pub(super) defined: Vec<(usize, usize)>,
     /// Bodies of here-documents.
     pub(super) documents: Vec<Word>,
     /// Variables that loops set.

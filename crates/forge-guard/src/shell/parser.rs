@@ -226,7 +226,7 @@ impl<'a> Parser<'a> {
                 if !self.take(")") {
                     return Err(Fault::Syntax("an unexpected `(`"));
                 }
-                self.define(name)?;
+                self.define(name, self.depth == 0)?;
                 return Ok(None);
             }
             let Some(mut word) = self.word()? else { break };

@@ -82,6 +82,7 @@ impl Jail {
             overlay: None,
             listener: Mutex::new(stands.listener),
             _user: None,
+            warnings: stands.warnings,
         })
     }
 }

@@ -84,6 +84,7 @@ impl Spare {
             && (spec.network, spec.listen, spec.caches) == (ground.network, ground.listen, ground.caches)
             && spec.limits == ground.limits
             && spec.hostname == ground.hostname
+            && spec.programs == ground.programs
             && spec.without == ground.without;
         // What an earlier box of the run left belongs to that one's id, which the init would have to take.
         let kept = spec.roots.iter().any(|root| match &root.show {
@@ -135,6 +136,7 @@ impl Spare {
             init,
             reader: Some(reader),
             overlay: stands.overlay,
+            warnings: stands.warnings,
             listener: Mutex::new(stands.listener),
             _user: user,
         })

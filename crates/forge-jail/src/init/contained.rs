@@ -14,6 +14,7 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
+use super::programs::Walls;
 use super::sockets::Sockets;
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
@@ -119,7 +120,8 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::RULES, key))
         .layer(Layer::Seccomp, "installing the call filter")?;
     layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    let ready = Ready { layers, overlay: None, listener, helper: None, sockets, key };
+    let (programs, warnings) = super::listed(&guest.spec, Walls::Engine, &mut layers)?;
+    let ready = Ready { layers, overlay: None, listener, helper: None, sockets, key, programs, warnings };
     serve::run(control, &guest.spec, ready).step("serving requests")
 }
 

@@ -1,13 +1,18 @@
 //! Starting a command: one `vfork`-like clone and an `execve`, nothing else, so that a command in the box costs
 //! hardly more than one outside.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::domains::Domains;
+use super::programs::Programs;
+use super::programs::broker::STARTING;
 use crate::loader::Helper;
 use crate::spec::HELPER;
 use crate::wire::{Exec, Raw, StartFault};
@@ -25,6 +30,8 @@ pub(super) struct Launcher {
     /// A call filter that commands get beside the one they inherit; empty if they need none.
     gate: Vec<libc::sock_filter>,
     apart: Apart,
+    /// The list of programs that commands may execute, if there is one.
+    programs: Option<Programs>,
 }
 
 /// What keeps commands apart.
@@ -49,6 +56,8 @@ struct Plan {
     key: u64,
     /// A Landlock ruleset, or -1.
     domain: libc::c_int,
+    /// Landlock's rules for what may be executed; -1: none.
+    rules: libc::c_int,
     gate: libc::sock_fprog,
     /// Set by the child when nothing could be executed.
     errno: libc::c_int,
@@ -60,8 +69,9 @@ impl Launcher {
         helper: Option<Helper>,
         gate: Vec<libc::sock_filter>,
         apart: Apart,
+        programs: Option<Programs>,
     ) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate, apart }
+        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate, apart, programs }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
@@ -87,7 +97,18 @@ impl Launcher {
             .map_err(|e| about_program(e.into()))?;
         let env = self.merged(exec);
         let (program_now, arguments) = self.through_helper(&program, &exec.argv);
-        let candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let mut candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let rules = match &mut self.programs {
+            Some(programs) => {
+                let name = arguments.first().map_or(&b""[..], |name| &name.0);
+                candidates.retain(|path| programs.names(Path::new(OsStr::from_bytes(path.to_bytes())), name));
+                if candidates.is_empty() {
+                    return Err(about_program(io::Error::from_raw_os_error(libc::EACCES)));
+                }
+                Some(programs.rules(exec).map_err(about_program)?)
+            }
+            None => None,
+        };
         let argv = arguments.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let envp = env.iter().map(pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
         let mut plan = Plan {
@@ -98,6 +119,7 @@ impl Launcher {
             stdin: null.as_raw_fd(),
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
+            rules: rules.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
             mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
             key: self.apart.key,
             domain: self.apart.domains.as_ref().map_or(-1, |domains| domains.of(exec.leftovers)),
@@ -143,13 +165,17 @@ impl Launcher {
         let top = self.stack.as_mut_ptr_range().end as usize & !15;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: `child` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
-        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this (only) thread stopped until
-        // the child has executed another program or ended, so memory shared through CLONE_VM is never used by both
-        // at once. `child` makes system calls only: no allocation, no lock, no unwinding.
+        // gets a pointer to `plan`, which lives in this frame. CLONE_VFORK keeps this thread stopped until the child
+        // has executed another program or ended, so what is this thread's is never used by both at once. The one other
+        // thread there may be, which looks at programs, shares nothing with the child but `STARTING`, which is atomic.
+        // `child` makes system calls only: no allocation, no lock, no unwinding.
         let pid = unsafe {
             libc::clone(child, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
         };
-        if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+        let failed = io::Error::last_os_error();
+        // A child that was ended before it was asked about leaves its number behind.
+        STARTING.store(0, Ordering::SeqCst);
+        if pid < 0 { Err(failed) } else { Ok(pid) }
     }
 }
 
@@ -174,6 +200,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
             && libc::dup2(plan.stderr, 2) >= 0
             && libc::fchdir(plan.cwd) == 0
             && (plan.domain < 0 || libc::syscall(libc::SYS_landlock_restrict_self, plan.domain, 0u32) == 0)
+            && (plan.rules < 0 || libc::syscall(libc::SYS_landlock_restrict_self, plan.rules, 0u32) == 0)
             && (plan.gate.len == 0
                 || libc::syscall(
                     libc::SYS_seccomp,
@@ -189,6 +216,9 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         let mut worst = libc::ENOENT;
         for candidate in plan.candidates.iter().take_while(|c| !c.is_null()) {
+            if plan.rules >= 0 {
+                STARTING.store(libc::getpid(), Ordering::SeqCst);
+            }
             libc::execve(*candidate, plan.argv.as_ptr(), plan.envp.as_ptr());
             // As the C library does: go on past what is absent, remember what was there but could not run.
             match *libc::__errno_location() {

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::programs::Programs;
 use super::{During, Fault};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{JailSpec, Show, Weakness};
@@ -41,14 +42,20 @@ pub(super) fn apply(
     confine(spec, filter, layers)
 }
 
-/// The call filter that commands get besides, in a box that writes to folders of the host itself: a file that lends its
-/// owner's rights could be started by anybody there. The init itself needs the calls for its own work.
-pub(super) fn gate(spec: &JailSpec) -> Vec<libc::sock_filter> {
-    let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.show == Show::Direct);
-    if !host || spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
+/// The call filter that commands get besides; the init itself needs the calls for its own work. In a box that writes to
+/// folders of the host itself a file that lends its owner's rights could be started by anybody there. Where commands
+/// execute listed programs only, some calls would execute others.
+pub(super) fn gate(spec: &JailSpec, programs: Option<&Programs>) -> Vec<libc::sock_filter> {
+    if spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
         return Vec::new();
     }
-    forge_seccomp::compile_beside(forge_seccomp::HOST_FOLDERS)
+    let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.show == Show::Direct);
+    let folders = if host { forge_seccomp::HOST_FOLDERS } else { &[] };
+    let listed = programs.map_or(&[][..], Programs::calls);
+    if folders.is_empty() && listed.is_empty() {
+        return Vec::new();
+    }
+    forge_seccomp::compile_beside(&[folders, listed])
 }
 
 /// The call filter that holds besides where no control group counts memory, so that it can be counted here.
@@ -56,7 +63,7 @@ pub(super) fn uncounted(spec: &JailSpec) -> Vec<libc::sock_filter> {
     if spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
         return Vec::new();
     }
-    forge_seccomp::compile_beside(forge_seccomp::UNCOUNTED)
+    forge_seccomp::compile_beside(&[forge_seccomp::UNCOUNTED])
 }
 
 /// A number that nobody in the box can know.

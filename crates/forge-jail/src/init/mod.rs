@@ -27,6 +27,7 @@ mod identity;
 mod mounts;
 mod network;
 mod objects;
+mod programs;
 mod reserve;
 mod rootfs;
 mod roots;
@@ -51,6 +52,7 @@ use serde::{Deserialize, Serialize};
 
 use self::identity::Ids;
 use self::network::Handover;
+use self::programs::{Programs, Walls};
 use self::reserve::Named;
 use self::sockets::Sockets;
 use crate::layers::{Layer, LayerReport};
@@ -109,7 +111,6 @@ pub(crate) struct Fault {
 }
 
 /// What the init has to say when the box stands.
-#[derive(Debug)]
 struct Ready {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
@@ -119,6 +120,8 @@ struct Ready {
     sockets: Option<Sockets>,
     /// Lets the init mark commands.
     key: u64,
+    programs: Option<Programs>,
+    warnings: Vec<String>,
 }
 
 /// Names the step and layer of a failure.
@@ -255,13 +258,28 @@ fn stages(boot: Boot, user: Option<Named>, weakening: Weakening, control: &Owned
     roots::check(&spec)?;
     let sockets = Sockets::open(sockets::Network::of(&spec));
     harden::apply(&spec, &filter, &mut layers)?;
-    serve::run(control, &spec, Ready { layers, overlay, listener, helper, sockets, key })
-        .step("serving requests")
+    let (programs, warnings) = listed(&spec, Walls::Own, &mut layers)?;
+    let ready = Ready { layers, overlay, listener, helper, sockets, key, programs, warnings };
+    serve::run(control, &spec, ready).step("serving requests")
 }
 
 fn open_proc() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     Ok(rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The list of programs, from here on looked after, and what is to be said about it.
+fn listed(
+    spec: &JailSpec,
+    walls: Walls,
+    layers: &mut Vec<LayerReport>,
+) -> Result<(Option<Programs>, Vec<String>), Fault> {
+    let mut warnings = Vec::new();
+    let programs = Programs::resolve(spec, walls, layers, &mut warnings)?;
+    if let Some(programs) = &programs {
+        programs.watch().layer(Layer::ProgramList, "having programs looked at before they are executed")?;
+    }
+    Ok((programs, warnings))
 }
 
 /// The ground stands: waits to be told the rest. `None` when nobody wants the box any more.

@@ -83,6 +83,12 @@ pub(super) fn place(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     sys::attach(tree.as_fd(), &c_path(below_root(target))?)
 }
 
+/// Takes from a detached mount, and from those below, that its files are executed or mapped to be.
+pub(super) fn without_code(tree: &OwnedFd) -> io::Result<()> {
+    let what = Attributes { set: libc::MOUNT_ATTR_NOEXEC, idmap: None, recursive: Recursive::Yes };
+    sys::set_attributes(tree.as_fd(), what)
+}
+
 /// Binds a host device at `target`; it stays usable, but can neither be executed nor replaced.
 pub(super) fn bind_device(source: &Path, target: &Path) -> io::Result<()> {
     let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::No)?;

@@ -227,6 +227,9 @@ fn binds(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
             continue;
         }
         let tree = roots::writable(&bind.source, ids, "binding")?;
+        if spec.without_code() {
+            mounts::without_code(&tree).step(format!("binding {}", bind.source.display()))?;
+        }
         mounts::place(&tree, &bind.target).step(format!("binding {}", bind.source.display()))?;
     }
     Ok(())
@@ -255,7 +258,10 @@ fn devices() -> io::Result<()> {
 
 /// The private writable places: `/tmp` with the home folder, `/dev/shm`.
 fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if spec.without_code() {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    }
     let options = |size: u64| {
         [
             ("mode", "1777".to_owned()),

@@ -40,6 +40,9 @@ pub(super) fn prepare(spec: &JailSpec, ids: &Ids) -> Result<Vec<View>, Fault> {
             Show::Owned => owned(&root.source, ids)?,
             Show::Overlay { upper, work } => overlay(&root.source, upper, work, ids)?,
         };
+        if spec.without_code() {
+            mounts::without_code(&tree).step(format!("restricting {}", root.source.display()))?;
+        }
         Ok(View { tree, target: root.target.clone() })
     };
     spec.roots.iter().map(view).collect()

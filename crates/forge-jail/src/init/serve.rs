@@ -106,17 +106,23 @@ pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Resul
         // What loses its parent becomes a child of this process, as it does of a process 1.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
-    let Ready { layers, overlay, listener, helper, sockets, key } = ready;
+    let Ready { layers, overlay, listener, helper, sockets, key, programs, warnings } = ready;
     let apart = Apart { domains: Domains::new(spec)?, key };
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
-    wire::send(control.as_fd(), &Startup::Ready { layers, overlay }, &passed)?;
+    wire::send(control.as_fd(), &Startup::Ready { layers, overlay, warnings }, &passed)?;
     drop(listener);
     let mut server = Server {
         control,
         children: &children,
         workspace,
         files,
-        launcher: Launcher::new(&environment(spec), helper, harden::gate(spec), apart),
+        launcher: Launcher::new(
+            &environment(spec),
+            helper,
+            harden::gate(spec, programs.as_ref()),
+            apart,
+            programs,
+        ),
         running: BTreeMap::new(),
         watch: None,
         sockets,

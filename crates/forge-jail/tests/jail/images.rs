@@ -11,7 +11,7 @@ use crate::both;
 use crate::rig::{Boxed, exec, init_exe, workspace};
 
 /// Copies a program and the libraries it names into an image.
-fn install(image: &Path, program: &str) {
+pub(crate) fn install(image: &Path, program: &str) {
     let listed = Command::new("ldd").arg(program).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));

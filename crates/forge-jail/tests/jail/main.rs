@@ -13,6 +13,7 @@ mod counts;
 mod files;
 mod images;
 mod places;
+mod programs;
 mod rig;
 mod roots;
 mod siblings;

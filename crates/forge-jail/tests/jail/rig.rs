@@ -124,6 +124,7 @@ pub(crate) fn exec(argv: &[&str]) -> Exec {
         env: Vec::new(),
         timeout_ms: Some(20_000),
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     }
 }
 

@@ -44,6 +44,7 @@ fn attempt(weakness: Weakness) -> (&'static str, &'static [Weakness]) {
         Weakness::FilesBeneath => ("exit 3", &[]),
         Weakness::Siblings => ("exit 3", &[]),
         Weakness::Counts => ("exit 3", &[]),
+        Weakness::ProgramList => ("exit 3", &[]),
     }
 }
 

@@ -96,6 +96,8 @@ pub(super) async fn run_program(
         timeout: env.max_timeout,
         keep_bytes: OUTPUT,
         leftovers: Leftovers::Kill,
+        // The user named that program, not a model.
+        also: std::iter::once("env".to_owned()).chain(argv.first().cloned()).collect(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => Ok(said(&result)),

@@ -140,6 +140,7 @@ fn command() -> ExecSpec {
         timeout: Duration::from_secs(60),
         keep_bytes: 1024,
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     }
 }
 
@@ -179,6 +180,7 @@ fn alone(folder: &Path, ahead: Ahead) -> Result<f64> {
             env: Vec::new(),
             timeout_ms: Some(60_000),
             leftovers: forge_jail::Leftovers::Kill,
+            also: Vec::new(),
         };
         let answer = jail.call(Request::Exec(exec), &[write.as_fd(), write.as_fd()])?;
         drop(write);

@@ -11,7 +11,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
-use forge_jail::{Helper, JailSpec, Network, Raw};
+use forge_jail::{Helper, JailSpec, Network, Raw, WrittenCode};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -207,11 +207,13 @@ fn nano(cpus: f64) -> i64 {
 }
 
 fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
+    let written = forge_jail::written_code(plan.jail.programs.as_deref());
+    let code = if written == WrittenCode::None { "noexec" } else { "exec" };
     let options = |size: u64| {
         // Empty files cost kernel memory that the size does not count; podman knows no word for it.
         let inodes =
             if podman { String::new() } else { format!(",nr_inodes={}", (size / 4096).clamp(1024, 1 << 20)) };
-        format!("rw,exec,nosuid,nodev,mode=1777,size={size}{inodes}")
+        format!("rw,{code},nosuid,nodev,mode=1777,size={size}{inodes}")
     };
     let temporary = options(plan.jail.limits.tmp_bytes);
     let mut places = HashMap::from(["/tmp", "/var/tmp"].map(|place| (place.to_owned(), temporary.clone())));

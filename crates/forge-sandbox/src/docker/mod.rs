@@ -465,6 +465,7 @@ impl Docker {
             env: Vec::new(),
             read_only: Vec::new(),
             writable: Vec::new(),
+            programs: None,
             allow_unisolated: false,
         };
         let bare = std::future::ready(Ok((None, Vec::new())));

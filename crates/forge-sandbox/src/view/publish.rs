@@ -220,6 +220,7 @@ impl Publish<'_> {
             timeout: LONGEST,
             keep_bytes: 64 << 10,
             leftovers: Leftovers::Kill,
+            also: argv.first().map(|&program| program.to_owned()).into_iter().collect(),
         };
         self.room.exec(spec, &()).await
     }

@@ -18,6 +18,7 @@ mod host_git;
 mod isolation;
 mod limits;
 mod once;
+mod programs;
 mod rig;
 mod run;
 mod special_files;

@@ -72,6 +72,7 @@ pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
         env: Vec::new(),
         read_only: Vec::new(),
         writable: Vec::new(),
+        programs: None,
         allow_unisolated: true,
     }
 }
@@ -121,6 +122,7 @@ pub(crate) fn command(argv: &[&str]) -> ExecSpec {
         timeout: Duration::from_secs(60),
         keep_bytes: 1 << 20,
         leftovers: Leftovers::Kill,
+        also: Vec::new(),
     }
 }
 

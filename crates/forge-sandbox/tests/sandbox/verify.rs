@@ -146,6 +146,27 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
         Weakness::KillLeftovers => (Of(Group::Resources), "leftovers are killed", &["daemons"]),
         Weakness::Siblings => (Of(Group::Resources), "domains of commands", &["sibling-commands"]),
         Weakness::Counts => (Of(Group::Resources), "share of the user's counts", &["inotify-of-user"]),
+        Weakness::ProgramList => (
+            Of(Group::Programs),
+            "program list",
+            &[
+                "unlisted-programs",
+                "functions-named-like-programs",
+                "wrappers-of-programs",
+                "variables-that-start-programs",
+                "texts-that-shells-evaluate",
+                "start-files",
+                "local-files-named-like-programs",
+                "copies-and-links-of-programs",
+                "interpreters-of-scripts",
+                "loaders",
+                "programs-by-descriptor",
+                "written-libraries",
+                "programs-of-git",
+                "memory-files",
+                "execveat",
+            ],
+        ),
         Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),
     }
 }

@@ -169,6 +169,12 @@ pub fn attempt(what: &Attempt) -> Outcome {
     }
 }
 
+/// Executes a file by a descriptor and a path at once. If that works, this process is that program.
+#[must_use]
+pub fn execute_at(path: &std::ffi::CStr) -> Outcome {
+    calls::judged("execveat", calls::call!(SYS_execveat, libc::AT_FDCWD, path, 0, 0, 0), calls::REFUSALS)
+}
+
 /// The version of Landlock this kernel speaks; 0 when it has none.
 #[must_use]
 pub fn landlock_abi() -> u32 {

@@ -11,6 +11,7 @@ pub(super) mod network;
 mod pile;
 mod press;
 pub(super) mod processes;
+pub(super) mod programs;
 mod siblings;
 
 pub(super) use pile::{DEPTH, NAMES};
@@ -65,7 +66,7 @@ fn probes(scene: Scene, names: &[String]) -> std::io::Result<()> {
         let begun = Instant::now();
         let probe = PROBES.iter().find(|probe| probe.name == name);
         let outcome = match probe.map(|probe| probe.tried) {
-            Some(Try::Inside(tried)) => alone(tried, &scene),
+            Some(Try::Inside(tried) | Try::Listed(tried)) => alone(tried, &scene),
             _ => untested("there is no such attempt"),
         };
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

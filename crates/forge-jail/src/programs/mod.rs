@@ -1,0 +1,82 @@
+//! What a list of programs means: which files it stands for is found in the sandbox, what they need besides is data.
+
+mod table;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+pub(crate) use table::{MULTI_CALL, Needs, SHELLS};
+
+/// What may become code among the files that commands can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenCode {
+    /// Nothing: no such file is executed, and none is mapped to be executed.
+    #[default]
+    None,
+    /// Libraries: none is executed, but programs of the list load native modules from there.
+    Loaded,
+    /// Programs: the list names a tool whose work is to build and start them.
+    Executed,
+}
+
+/// What the programs of a list need besides, by name, each once: those that they start, and those that these start.
+pub(crate) fn needs(list: &[String]) -> Vec<&'static Needs> {
+    let mut names: Vec<&str> = list.iter().map(|entry| file_name(entry)).collect();
+    let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+    while let Some(name) = names.pop() {
+        for (number, needs) in table::NEEDS.iter().enumerate() {
+            if needs.names.contains(&name) && seen.insert(number) {
+                names.extend(needs.programs);
+                found.push(needs);
+            }
+        }
+    }
+    found
+}
+
+/// What may become code among the files that commands can write, with this list.
+#[must_use]
+pub fn written_code(list: Option<&[String]>) -> WrittenCode {
+    match list {
+        None => WrittenCode::Executed,
+        Some(list) => needs(list).iter().map(|needs| needs.written).max().unwrap_or_default(),
+    }
+}
+
+/// The last part of a path.
+pub(crate) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_a_program_needs_is_followed_to_its_end() {
+        let found = needs(&list(&["/usr/bin/cargo"]));
+        let named = |name: &str| found.iter().any(|needs| needs.names.contains(&name));
+        assert!(named("cargo") && named("rustc") && named("cc") && !named("git"));
+        assert!(needs(&list(&["ls", "cat"])).is_empty());
+    }
+
+    #[test]
+    fn only_what_builds_or_interprets_makes_code_of_written_files() {
+        let written = |names: &[&str]| written_code(Some(&list(names)));
+        assert_eq!(written(&["ls", "git", "gcc"]), WrittenCode::None);
+        assert_eq!(written(&[]), WrittenCode::None);
+        assert_eq!(written(&["git", "python3"]), WrittenCode::Loaded);
+        assert_eq!(written(&["cargo", "python3"]), WrittenCode::Executed);
+        assert_eq!(written_code(None), WrittenCode::Executed);
+    }
+
+    #[test]
+    fn every_entry_says_why() {
+        assert!(table::NEEDS.iter().all(|needs| needs.why.len() > 20 && !needs.names.is_empty()));
+    }
+}

@@ -1,0 +1,91 @@
+//! What programs execute by themselves, so that a list need not name it. Whatever is not here is listed by the user.
+
+use super::WrittenCode;
+
+/// What a program needs besides its own file, its interpreter and the shell.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    /// The program, by the names it is listed under.
+    pub(crate) names: &'static [&'static str],
+    /// Other programs, found as those of the list are. One that is not there is passed over.
+    pub(crate) programs: &'static [&'static str],
+    /// Directories whose programs are its own. `$NAME/…` begins with a variable of the sandbox's environment; a name
+    /// that ends in `*` stands for all that begin so.
+    pub(crate) directories: &'static [&'static str],
+    /// What it makes of files that commands can write.
+    pub(crate) written: WrittenCode,
+    /// Why.
+    pub(crate) why: &'static str,
+}
+
+const PLAIN: Needs =
+    Needs { names: &[], programs: &[], directories: &[], written: WrittenCode::None, why: "" };
+
+pub(crate) const NEEDS: &[Needs] = &[
+    Needs {
+        names: &["git"],
+        directories: &[
+            "/usr/lib/git-core",
+            "/usr/libexec/git-core",
+            "/usr/local/lib/git-core",
+            "/usr/local/libexec/git-core",
+        ],
+        why: "its commands are programs of their own in its exec-path",
+        ..PLAIN
+    },
+    Needs {
+        names: &["cc", "gcc", "c++", "g++", "cpp", "c89", "c99", "clang", "clang++"],
+        programs: &["as", "ld", "ld.bfd", "ld.gold", "ld.lld"],
+        directories: &["/usr/lib/gcc", "/usr/libexec/gcc"],
+        why: "a compiler's driver starts its passes, the assembler and the linker",
+        ..PLAIN
+    },
+    Needs {
+        names: &["rustc"],
+        programs: &["cc"],
+        directories: &["$RUSTUP_HOME/toolchains"],
+        written: WrittenCode::Loaded,
+        why: "it links through the C compiler, and loads macros that were built in the workspace",
+        ..PLAIN
+    },
+    Needs {
+        names: &["cargo", "rustdoc"],
+        programs: &["rustc", "rustdoc", "cc"],
+        directories: &["$RUSTUP_HOME/toolchains"],
+        written: WrittenCode::Executed,
+        why: "builds and tests start programs that they have just built",
+        ..PLAIN
+    },
+    Needs {
+        names: &["go"],
+        directories: &["$GOROOT/pkg/tool", "/usr/local/go/pkg/tool", "/usr/lib/go", "/usr/lib/go-*"],
+        written: WrittenCode::Executed,
+        why: "it starts compiler and linker of its own, and tests that it has just built",
+        ..PLAIN
+    },
+    Needs {
+        names: &["python", "python3", "pytest", "pip", "pip3"],
+        written: WrittenCode::Loaded,
+        why: "packages of a virtual environment hold native modules",
+        ..PLAIN
+    },
+    Needs {
+        names: &["node"],
+        written: WrittenCode::Loaded,
+        why: "packages in node_modules hold native modules",
+        ..PLAIN
+    },
+    Needs {
+        names: &["npm", "npx", "yarn", "pnpm"],
+        programs: &["node"],
+        written: WrittenCode::Executed,
+        why: "scripts of a package start programs in node_modules/.bin",
+        ..PLAIN
+    },
+];
+
+/// Shells that a command line is handed to, whatever the list says.
+pub(crate) const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+
+/// Files that are many programs, one for each name that they are started under: there the name is looked at as well.
+pub(crate) const MULTI_CALL: &[&str] = &["busybox", "toybox", "coreutils"];

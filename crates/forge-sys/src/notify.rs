@@ -1,0 +1,102 @@
+//! System calls that wait for somebody's answer: seccomp's notifications, as in seccomp_unotify(2).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::check;
+
+/// Room for the kernel's own records, which may grow beyond those that are known here, in 8-byte words.
+const MAX_RECORD_WORDS: usize = 64;
+
+/// A call that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Names it in the answer.
+    pub id: u64,
+    /// The thread that made it, as this process sees it.
+    pub thread: u32,
+    /// The number of the call.
+    pub number: i32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// What becomes of a call that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel does it.
+    Continue,
+    /// It fails with this error number.
+    Errno(i32),
+}
+
+/// Installs a seccomp program on this thread for good and returns the descriptor on which its questions arrive.
+///
+/// # Errors
+/// When the kernel knows no notifications, or the thread has a filter with a listener already (`EBUSY`).
+pub fn listen(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let fprog = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: `fprog` describes a live slice; the kernel copies it and does not write to it.
+        check(unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog)
+        })
+    };
+    // A call that is being answered is then interrupted by nothing but its end (Linux 5.19).
+    let patient = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let fd = match install(patient) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            install(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?
+        }
+        other => other?,
+    };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just returned this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits for the next call. `None` when it was given up before it could be looked at.
+///
+/// # Errors
+/// When the descriptor is none of [`listen`], or nobody is left who could call.
+pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
+    let mut record = [0u64; MAX_RECORD_WORDS];
+    // SAFETY: the record is zeroed, as the kernel demands, aligned as its fields are, and larger than the kernel's.
+    let got =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, record.as_mut_ptr()) };
+    match check(got.into()) {
+        Ok(_) => {}
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // SAFETY: the kernel filled the record with a `seccomp_notif`, which is integers only; it is large enough and
+    // aligned for it.
+    let told = unsafe { record.as_ptr().cast::<libc::seccomp_notif>().read() };
+    Ok(Some(Call { id: told.id, thread: told.pid, number: told.data.nr, arguments: told.data.args }))
+}
+
+/// Answers a call. One that was given up meanwhile is no error.
+///
+/// # Errors
+/// When the descriptor is none of [`listen`].
+pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
+    const CONTINUE: u32 = 1;
+    let (error, flags) = match answer {
+        Answer::Continue => (0, CONTINUE),
+        Answer::Errno(errno) => (-errno.abs(), 0),
+    };
+    let mut record = [0u64; MAX_RECORD_WORDS];
+    let said = libc::seccomp_notif_resp { id, val: 0, error, flags };
+    // SAFETY: the record is aligned and large enough for a `seccomp_notif_resp`.
+    unsafe { record.as_mut_ptr().cast::<libc::seccomp_notif_resp>().write(said) };
+    // SAFETY: the kernel reads one record of its own size from there, which is at most as large.
+    let sent =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, record.as_mut_ptr()) };
+    match check(sent.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}

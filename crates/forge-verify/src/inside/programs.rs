@@ -1,0 +1,43 @@
+//! Programs that a list does not name, executed by ways that no command line has.
+
+use crate::attempts::{Outcome, execute_at};
+use crate::scene::{Scene, broke, held, untested};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+/// A program is executed out of a memory file, which lies in no file system.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this program runs in the box, where commands may start commands"
+)]
+pub(crate) fn memory_file(_: &Scene) -> Outcome {
+    let Some(id) = ["/usr/bin/id", "/bin/id"].map(Path::new).into_iter().find(|id| id.exists()) else {
+        return Outcome::Absent("there is no `id` in the box".to_owned());
+    };
+    let made = rustix::fs::memfd_create("program", rustix::fs::MemfdFlags::empty());
+    let mut file = match made {
+        Ok(file) => std::fs::File::from(file),
+        Err(errno) => return held(format!("no memory file: {errno}")),
+    };
+    if let Err(error) = std::fs::read(id).and_then(|bytes| file.write_all(&bytes)) {
+        return untested(error);
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match std::process::Command::new(path).output() {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("uid=") => broke("it was executed"),
+        Ok(output) => held(format!("it ended with {}", output.status)),
+        Err(error) => held(error),
+    }
+}
+
+/// A program is executed by the descriptor that it is open on.
+pub(crate) fn execveat(_: &Scene) -> Outcome {
+    let Some(id) = [c"/usr/bin/id", c"/bin/id"]
+        .into_iter()
+        .find(|id| rustix::fs::access(*id, rustix::fs::Access::EXISTS).is_ok())
+    else {
+        return Outcome::Absent("there is no `id` in the box".to_owned());
+    };
+    execute_at(id)
+}
