@@ -7,13 +7,16 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Limit, Store, View};
 use crate::walk::{self, Request};
+use crate::wanted;
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
 use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{
+    Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceLimits,
+};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
@@ -81,6 +84,8 @@ struct HostFolder {
     places: Places,
     home: PathBuf,
     longest: Duration,
+    run: RunId,
+    limits: WorkspaceLimits,
     files: Arc<Mutex<Files>>,
     /// Masked files by device and inode, whatever path leads to them.
     masked: HashSet<(u64, u64)>,
@@ -132,6 +137,8 @@ impl HostFolder {
         Ok(Self {
             home,
             longest: Duration::from_millis(spec.limits.command_ms),
+            run,
+            limits: spec.workspace,
             files: Arc::new(Mutex::new(Files::new(folder))),
             masked: ids,
             env: spec.env.clone(),
@@ -149,7 +156,7 @@ impl HostFolder {
             return Ok(());
         }
         let view = Arc::clone(&self.view);
-        blocking(move || view.make_safe()).await
+        wanted::within(self.run, self.limits, move |bounds| view.make_safe(bounds)).await
     }
 
     async fn walk(&self, request: Request) -> Result<walk::Answer, Error> {
@@ -331,7 +338,7 @@ impl Workspace for HostFolder {
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let view = Arc::clone(&self.view);
-        blocking(move || view.snapshot()).await
+        wanted::within(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
     }
 
     fn reached(&self) -> Vec<forge_types::EgressRecord> {

@@ -1,6 +1,7 @@
 //! The built program, driven from outside like a user does, against the scripted model server.
 
 mod bad_input;
+mod ceilings;
 mod chat;
 mod compaction;
 mod containers;

@@ -10,6 +10,7 @@
 )]
 
 mod branch;
+mod ceilings;
 mod docker;
 mod egress;
 mod engine;
