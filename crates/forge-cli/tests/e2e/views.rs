@@ -277,6 +277,33 @@ fn a_result_becomes_a_branch_and_nothing_else_of_the_repository_changes() {
 }
 
 #[test]
+fn gits_configuration_runs_nothing_when_a_branch_is_made() {
+    let (world, _server, flags) = world(vec![write("a.txt", "on a branch\n")]);
+    let trace = world.path("trace");
+    world.file("x.sh", &format!("#!/bin/sh\nid > '{}'\n", trace.display()));
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(world.repo().join("x.sh"), executable).expect("it is there");
+    let config = world.read(".git/config");
+    let rewritten = "[protocol \"ext\"]\n\tallow = always\n[url \"ext::./x.sh \"]\n\tinsteadOf = /\n";
+    world.file(".git/config", &format!("{config}{rewritten}"));
+    world.run(&[&flags[..], &["--workspace", "branch"]].concat(), "Branch it").exits(0).shows(&["on branch"]);
+    assert!(!trace.exists(), "a program of the repository ran on the host");
+    world.file(".git/config", &config);
+    assert_eq!(world.git(&["show", &format!("forge/{}:a.txt", world.only_run())]), "on a branch\n");
+}
+
+#[test]
+fn a_repository_that_can_take_no_branch_is_refused_before_a_model_is_asked() {
+    let (world, server, flags) = world(vec![write("a.txt", "x\n")]);
+    world.file(".git/objects/info/alternates", "/nowhere\n");
+    let done = world.run(&[&flags[..], &["--workspace", "branch"]].concat(), "Branch it");
+    assert_ne!(done.code, Some(0));
+    let said = format!("{}{}", done.out, done.err);
+    assert!(said.contains("alternates") && said.contains("--workspace transaction"), "{said}");
+    assert_eq!(server.request_count(), 0);
+}
+
+#[test]
 fn in_place_edits_are_seen_at_once_and_can_be_undone() {
     let (world, _server, flags) = world(vec![write("a.txt", "directly\n"), shell("rm -r dir; echo 1 > one")]);
     let before = tree(&world.repo());
