@@ -336,7 +336,7 @@ probes! {
         "written-libraries" => Outside, "program list", "a listed program loads a library that a command wrote";
         "programs-of-git" => Outside, "program list", "configuration, hooks and filters of a repository start a program";
         "memory-files" => Listed(program::memory_file), "program list", "a program is executed out of a memory file";
-        "execveat" => Listed(program::execveat), "program list", "a program is executed by a descriptor";
+        "executed-by-descriptor" => Listed(program::by_descriptor), "program list", "a program is executed by a descriptor";
     }
 }
 

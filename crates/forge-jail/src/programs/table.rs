@@ -46,7 +46,6 @@ pub(crate) const NEEDS: &[Needs] = &[
         directories: &["$RUSTUP_HOME/toolchains"],
         written: WrittenCode::Loaded,
         why: "it links through the C compiler, and loads macros that were built in the workspace",
-        ..PLAIN
     },
     Needs {
         names: &["cargo", "rustdoc"],
@@ -54,7 +53,6 @@ pub(crate) const NEEDS: &[Needs] = &[
         directories: &["$RUSTUP_HOME/toolchains"],
         written: WrittenCode::Executed,
         why: "builds and tests start programs that they have just built",
-        ..PLAIN
     },
     Needs {
         names: &["go"],

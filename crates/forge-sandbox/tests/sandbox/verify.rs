@@ -164,7 +164,7 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
                 "written-libraries",
                 "programs-of-git",
                 "memory-files",
-                "execveat",
+                "executed-by-descriptor",
             ],
         ),
         Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),

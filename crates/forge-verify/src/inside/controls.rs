@@ -40,6 +40,16 @@ fn program(argv: &[&str]) -> Result<String, Outcome> {
     }
 }
 
+/// What a program says that is started by this path alone.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this program runs in the box, where commands may start commands"
+)]
+pub(super) fn says_of(path: &str) -> std::io::Result<String> {
+    let output = Command::new(path).stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn says(argv: &[&str], wanted: &str) -> Outcome {
     match program(argv) {
         Ok(text) if text.contains(wanted) => held(text.lines().next().unwrap_or_default()),
