@@ -99,7 +99,10 @@ macro_rules! refused {
 }
 
 pub(super) fn attempt(what: &Attempt) -> Outcome {
-    let outcome = namespaces(what).or_else(|| kernel(what)).or_else(|| machine(what));
+    let outcome = namespaces(what)
+        .or_else(|| kernel(what))
+        .or_else(|| nodes_and_limits(what))
+        .or_else(|| machine(what));
     outcome.unwrap_or_else(|| Outcome::Untested("there is no such call on this processor".to_owned()))
 }
 
@@ -221,6 +224,14 @@ fn kernel(what: &Attempt) -> Option<Outcome> {
             }
             Outcome::worst([named, refused!(SYS_open_by_handle_at(HERE, room, 0))])
         }
+        _ => return None,
+    })
+}
+
+/// Devices' nodes, and limits.
+fn nodes_and_limits(what: &Attempt) -> Option<Outcome> {
+    let (room, more) = (&mut [0u8; ROOM], &mut [0u8; ROOM]);
+    Some(match what {
         Attempt::MakeDevice => {
             Outcome::worst([c"/workspace/node", c"/tmp/node", c"/dev/shm/node"].map(|place| {
                 // The null device, the first disk, and device 0 of overlays.
