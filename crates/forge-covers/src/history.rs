@@ -3,10 +3,12 @@
 //! The index is read, not the history: a path that is tracked has contents in the objects, which commands can ask git for. So
 //! may one that was tracked once; of that nothing is said here.
 
-use crate::names::{self, Named, Place};
+use crate::names::{self, Named, Place, Revealed};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Larger indexes are not read.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
@@ -31,6 +33,17 @@ pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     });
     found.sort();
     found
+}
+
+/// Files of a repository that look like secrets and stand in git's history, where no cover hides them. Reads all of its files
+/// that may be keys.
+#[must_use]
+pub fn secrets_in_history(repo: &Path) -> Vec<PathBuf> {
+    let Ok(base) = forge_snapshot::Base::take(repo) else { return Vec::new() };
+    let found = crate::among(repo, &Arc::new(base), Revealed::default(), None);
+    let read = found.unread.read(&AtomicBool::new(false));
+    let covered: Vec<PathBuf> = found.paths.into_iter().chain(read).collect();
+    tracked(repo, &covered)
 }
 
 /// Where git keeps the data of the repository at `root`; of a worktree or submodule elsewhere.

@@ -6,8 +6,7 @@
 use forge_snapshot::{Item, Kind};
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Begins the file; its number changes with the rules by which files are judged.
@@ -104,10 +103,8 @@ impl Known {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
         let temporary: PathBuf = path.with_file_name(name);
-        let mut options = fs::OpenOptions::new();
-        let written = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary);
-        let moved =
-            written.and_then(|mut file| file.write_all(&bytes)).and_then(|()| fs::rename(&temporary, path));
+        // In a directory that is this user's alone.
+        let moved = fs::write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, path));
         moved.inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
 }

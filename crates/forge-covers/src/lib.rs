@@ -12,10 +12,12 @@ mod history;
 mod known;
 mod look;
 mod names;
+mod renamed;
 mod scan;
 mod watch;
 
-pub use history::tracked;
+pub use history::{secrets_in_history, tracked};
 pub use names::{Revealed, can_be_credential};
+pub use renamed::seen_renamed;
 pub use scan::{Found, Unread, among};
 pub use watch::{Covered, Watch, Watched};

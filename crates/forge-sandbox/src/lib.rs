@@ -22,6 +22,7 @@ mod walk;
 mod wanted;
 
 use docker::{Docker, Kind};
+pub use forge_covers::secrets_in_history;
 pub use forge_egress as egress;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
@@ -253,16 +254,6 @@ pub fn prune(temporary: &Path) -> Vec<PathBuf> {
     let mut removed = forge_jail::prune();
     removed.extend(leftovers::prune(temporary));
     removed
-}
-
-/// Files of a repository that look like secrets and stand in git's history, where no cover hides them. Reads all of its files
-/// that may be keys.
-pub fn secrets_in_history(repo: &Path) -> Vec<PathBuf> {
-    let Ok(base) = forge_snapshot::Base::take(repo) else { return Vec::new() };
-    let found = forge_covers::among(repo, &Arc::new(base), forge_covers::Revealed::default(), None);
-    let read = found.unread.read(&std::sync::atomic::AtomicBool::new(false));
-    let covered: Vec<PathBuf> = found.paths.into_iter().chain(read).collect();
-    forge_covers::tracked(repo, &covered)
 }
 
 /// Answers as the init of a box or as one of the programs that run inside it, if the binary was started under such a

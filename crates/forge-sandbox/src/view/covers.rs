@@ -154,7 +154,7 @@ fn moved(upper: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     if paths.is_empty() {
         return Vec::new();
     }
-    let seen = super::renamed::seen(upper, &paths).into_iter().filter(|path| !paths.contains(path));
+    let seen = forge_covers::seen_renamed(upper, &paths).into_iter().filter(|path| !paths.contains(path));
     seen.map(|path| path.as_path().to_owned()).collect()
 }
 

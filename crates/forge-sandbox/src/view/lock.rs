@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long an apply waits for another one.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a thread may take to let go of a lock that nobody needs any more.
+const LETTING_GO: Duration = Duration::from_secs(5);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -25,6 +27,8 @@ pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Ve
         return Ok(Vec::new());
     }
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let own: Vec<PathBuf> =
+        held.iter().filter(|(_, (owner, _))| *owner == run).map(|(path, _)| path.clone()).collect();
     held.retain(|_, (_, guard)| guard.strong_count() > 0);
     let mut locks = Vec::new();
     for repo in repos(spec)? {
@@ -35,9 +39,9 @@ pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Ve
             locks.push(guard);
             continue;
         }
-        let guard = Arc::new(
-            apply::lock(&repo.path, &store.locks, Wait::No).map_err(|error| in_use(error, &repo.path))?,
-        );
+        // An earlier box of the run may be letting go of it on another thread at this moment.
+        let patience = if own.contains(&repo.path) { LETTING_GO } else { Duration::ZERO };
+        let guard = Arc::new(lock_within(&repo.path, &store.locks, patience)?);
         held.insert(repo.path, (run, Arc::downgrade(&guard)));
         locks.push(guard);
     }
@@ -46,10 +50,14 @@ pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Ve
 
 /// The lock for an apply; waits for others for a while. On a thread that may.
 pub(super) fn for_apply(repo: &Path, locks: &Path) -> Result<Guard, Error> {
+    lock_within(repo, locks, PATIENCE)
+}
+
+fn lock_within(repo: &Path, locks: &Path, patience: Duration) -> Result<Guard, Error> {
     let begun = Instant::now();
     loop {
         match apply::lock(repo, locks, Wait::No) {
-            Err(apply::Error::Busy { .. }) if begun.elapsed() < PATIENCE => thread::park_timeout(LOOK),
+            Err(apply::Error::Busy { .. }) if begun.elapsed() < patience => thread::park_timeout(LOOK),
             Ok(guard) => return Ok(guard),
             Err(error) => return Err(in_use(error, repo)),
         }

@@ -16,7 +16,6 @@ mod outside;
 mod place;
 mod publish;
 mod record;
-mod renamed;
 
 use crate::masks;
 use crate::paths::Places;

@@ -16,7 +16,8 @@ const MAX_PATH_BYTES: usize = 4095;
 const MAX_DIRECTORIES: usize = 1_000_000;
 
 /// Paths by which files at `covered` are seen in the overlay with this upper layer, beside their own.
-pub(super) fn seen(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
+#[must_use]
+pub fn seen_renamed(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
     let mut seen = Vec::new();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(root) = rustix::fs::open(upper, flags, Mode::empty()) else { return seen };
