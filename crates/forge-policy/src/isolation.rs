@@ -16,6 +16,7 @@ pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
         image: parent.image.clone(),
         network: network(&parent.network, &wish.network),
         limits: limits(&parent.limits, &wish.limits),
+        workspace: parent.workspace.lower(wish.workspace),
         reveal: both(&parent.reveal, &wish.reveal),
         env: parent.env.clone(),
         read_only: both(&parent.read_only, &wish.read_only),

@@ -25,6 +25,7 @@ pub use error::{Conflict, Error, Mergeable, Since, Why};
 pub use lock::{Guard, Wait, lock};
 pub use merge::{Merged, merge};
 
+use crate::bounds::Bounds;
 use crate::compare::{Difference, Sources, compare};
 use crate::{Delta, Entry, Node, RelPath, host};
 use check::How;
@@ -189,7 +190,9 @@ pub fn apply(place: &Sources<'_>, from: &Delta, to: &Delta, options: Options<'_>
 /// Takes back what an apply did, to the byte, merges included; what a person changed since is a conflict. Where it
 /// found a path as wanted already, nothing is done.
 pub fn revert(place: &Sources<'_>, applied: &Applied) -> Result<Applied, Error> {
-    apply(place, &applied.record(), &Delta::new(), Options::default())
+    // Whoever ended the work wants it taken back.
+    let place = Sources { bounds: Bounds::none(), ..*place };
+    apply(&place, &applied.record(), &Delta::new(), Options::default())
 }
 
 /// One repository of several.
@@ -276,6 +279,7 @@ fn keep_contents(place: &Sources<'_>, root: &OwnedFd, plan: &mut check::Plan) ->
         place.objects.put(bytes)?;
     }
     for act in &mut plan.acts {
+        place.bounds.check()?;
         if let (Some(Node::Dir { mode }), Some(found)) = (&mut act.before, &act.found)
             && found.kind == host::Kind::Dir
         {
@@ -296,7 +300,7 @@ fn keep_contents(place: &Sources<'_>, root: &OwnedFd, plan: &mut check::Plan) ->
             let file =
                 check::open(root, &act.path).doing("read", &place.repository.join(act.path.as_path()))?;
             let still = crate::host::Stamp::of_open(file.as_fd()).is_ok_and(|stamp| stamp.still(found));
-            let learned = place.objects.put_file(&file, found.size)?;
+            let learned = place.objects.put_file(&file, found.size, place.bounds)?;
             if !still || (act.as_known && content.is_some_and(|known| known != learned)) {
                 return Err(Error::conflict(&act.path, Why::Changed { since: Since::Now }));
             }

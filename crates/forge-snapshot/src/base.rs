@@ -1,15 +1,17 @@
 //! What stood in a repository when a run began: a walk that looks and reads no content.
 
 mod format;
+mod take;
 
+use crate::bounds::Bounds;
+use crate::error::{During, Error};
 use crate::host::{self, Kind, Stamp};
 use crate::node::{Node, RelPath};
-use crate::walk::{Denied, Folder, Listing, Threads, walk};
-use std::collections::HashMap;
+use crate::walk::Denied;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 /// What stood at one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +41,25 @@ pub struct Item {
 ///
 /// Entries lie in layers: those of the root, then those of each folder in the order of the folders, each block sorted
 /// by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Base {
     taken_ns: i64,
     /// Entry 0 is the root.
     records: Vec<Record>,
     names: Vec<u8>,
     owners: Vec<u32>,
+    /// The numbers of the folders that hold something, once they were asked for.
+    folders: OnceLock<Vec<u32>>,
 }
+
+impl PartialEq for Base {
+    fn eq(&self, other: &Self) -> bool {
+        (self.taken_ns, &self.records, &self.names, &self.owners)
+            == (other.taken_ns, &other.records, &other.names, &other.owners)
+    }
+}
+
+impl Eq for Base {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
@@ -67,9 +80,6 @@ struct Record {
     readable: bool,
 }
 
-/// The entries of a folder, and the targets of the symbolic links among them in their order.
-type Found = (Listing, Vec<Vec<u8>>);
-
 impl Base {
     /// Looks at everything below `root`. Follows no link below it, reads no content, needs no right to write.
     /// A folder that may not be read is recorded as such.
@@ -77,99 +87,31 @@ impl Base {
     /// # Errors
     /// `root` is no readable folder, or the host fails.
     pub fn take(root: &Path) -> io::Result<Self> {
-        Self::look(root, Denied::Skip)
+        take::look(root, Denied::Skip, Bounds::none())
+    }
+
+    /// [`Base::take`] within bounds.
+    ///
+    /// # Errors
+    /// Also [`Error::Ceiling`] and [`Error::Stopped`].
+    pub fn take_within(root: &Path, bounds: &Bounds) -> Result<Self, Error> {
+        take::look(root, Denied::Skip, bounds).during("read", root)
     }
 
     /// The manifest of a folder that is ours: folders whose modes forbid it are looked into all the same.
-    pub(crate) fn take_own(root: &Path) -> io::Result<Self> {
-        Self::look(root, Denied::Force)
+    pub(crate) fn take_own(root: &Path, bounds: &Bounds) -> io::Result<Self> {
+        take::look(root, Denied::Force, bounds)
     }
 
-    fn look(root: &Path, denied: Denied) -> io::Result<Self> {
-        let root = host::open_root(root)?;
-        let taken_ns = now_ns();
-        let found: Mutex<HashMap<RelPath, Found>> = Mutex::default();
-        let look = |folder: Folder<'_, ()>| -> io::Result<Vec<(RelPath, ())>> {
-            let Some(listing) = folder.listing else {
-                return Ok(Vec::new());
-            };
-            let mut below = Vec::new();
-            let mut targets = Vec::new();
-            for (name, stamp) in listing.iter().filter(|(name, _)| !name.starts_with(host::TEMP_PREFIX)) {
-                match stamp.kind {
-                    Kind::Dir => below.push((folder.path.join(name), ())),
-                    // One that was replaced since it was listed has no target: its stamp will not match.
-                    Kind::Symlink => targets.push(host::read_link(folder.fd, name).unwrap_or_default()),
-                    _ => {}
-                }
-            }
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.insert(folder.path.clone(), (listing, targets));
-            Ok(below)
-        };
-        walk(&root, (), denied, Threads::Two, &look)?;
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Self::assemble(&Stamp::of_open(&root)?, taken_ns, found)
-    }
-
-    fn assemble(root: &Stamp, taken_ns: i64, mut found: HashMap<RelPath, Found>) -> io::Result<Self> {
-        let total: usize = found.values().map(|(listing, _)| listing.items.len()).sum();
-        let mut base =
-            Self { taken_ns, records: Vec::with_capacity(total + 1), names: Vec::new(), owners: Vec::new() };
-        let mut owners = HashMap::new();
-        base.add(b"", root, &mut owners)?;
-        // The paths of folders whose entries are still to come, in the order of their records.
-        let mut waiting = std::collections::VecDeque::from([(0_usize, RelPath::default())]);
-        while let Some((at, path)) = waiting.pop_front() {
-            let first = base.records.len();
-            base.records[at].extent = first as u64;
-            let Some((listing, targets)) = found.remove(&path) else {
-                base.records[at].readable = false;
-                continue;
-            };
-            let mut targets = targets.into_iter();
-            for (name, stamp) in listing.iter().filter(|(name, _)| !name.starts_with(host::TEMP_PREFIX)) {
-                let record = base.add(name, stamp, &mut owners)?;
-                match stamp.kind {
-                    Kind::Dir => waiting.push_back((record, path.join(name))),
-                    Kind::Symlink => {
-                        let target = targets.next().unwrap_or_default();
-                        base.records[record].extent = base.names.len() as u64;
-                        base.records[record].count = small(target.len())?;
-                        base.names.extend_from_slice(&target);
-                    }
-                    _ => {}
-                }
-            }
-            base.records[at].count = small(base.records.len() - first)?;
+    /// Whether each of its files may be read whole: where that is done, it is said before anything begins.
+    ///
+    /// # Errors
+    /// [`Error::Ceiling`] with the first file that is too large; [`Error::Stopped`].
+    pub fn check_files(&self, root: &Path, bounds: &Bounds) -> Result<(), Error> {
+        for (at, record) in self.records.iter().enumerate().filter(|(_, record)| record.kind == Kind::File) {
+            bounds.file(record.extent, || root.join(self.path(at).as_path()))?;
         }
-        base.records.shrink_to_fit();
-        base.names.shrink_to_fit();
-        Ok(base)
-    }
-
-    fn add(&mut self, name: &[u8], stamp: &Stamp, owners: &mut HashMap<u32, u32>) -> io::Result<usize> {
-        let next = small(self.owners.len())?;
-        let owner = *owners.entry(stamp.uid).or_insert(next);
-        if owner == next {
-            self.owners.push(stamp.uid);
-        }
-        self.records.push(Record {
-            mtime_ns: stamp.mtime_ns,
-            ctime_ns: stamp.ctime_ns,
-            ino: stamp.ino,
-            extent: if stamp.kind == Kind::File { stamp.size } else { 0 },
-            name: small(self.names.len())?,
-            count: 0,
-            owner,
-            mode: u16::try_from(stamp.mode).unwrap_or(0),
-            name_len: u16::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidFilename)?,
-            kind: stamp.kind,
-            linked: stamp.linked && stamp.kind == Kind::File,
-            readable: true,
-        });
-        self.names.extend_from_slice(name);
-        Ok(self.records.len() - 1)
+        Ok(())
     }
 
     /// How many entries there are, the root not counted.
@@ -219,7 +161,36 @@ impl Base {
 
     /// What stood at a path and everything below it, each folder before what is in it.
     pub fn below(&self, path: &RelPath) -> Below<'_> {
-        Below { base: self, next: self.find(path).map(|at| (at, path.clone())).into_iter().collect() }
+        Below(self.indexed_below(path))
+    }
+
+    /// [`Base::below`] with the number of each entry.
+    pub(crate) fn indexed_below(&self, path: &RelPath) -> IndexedBelow<'_> {
+        let top = path.parent().unwrap_or_default();
+        IndexedBelow { base: self, next: self.find(path).map(|at| (at, top)).into_iter().collect() }
+    }
+
+    /// The path of an entry by its number.
+    pub(crate) fn path(&self, at: usize) -> RelPath {
+        let mut parts = Vec::new();
+        let mut at = at;
+        while at != 0 {
+            parts.push(self.name(&self.records[at]));
+            at = self.parent(at);
+        }
+        parts.reverse();
+        RelPath::new(parts.join(&b'/')).unwrap_or_default()
+    }
+
+    /// The folder that an entry other than the root lies in: the last one whose entries begin at or before it.
+    fn parent(&self, at: usize) -> usize {
+        let folders = self.folders.get_or_init(|| {
+            let full = |(_, record): &(usize, &Record)| record.kind == Kind::Dir && record.count > 0;
+            let number = |(at, _)| u32::try_from(at).unwrap_or(u32::MAX);
+            self.records.iter().enumerate().filter(full).map(number).collect()
+        });
+        let begins = |folder: &u32| self.records[*folder as usize].extent <= at as u64;
+        folders.partition_point(begins).checked_sub(1).map_or(0, |last| folders[last] as usize)
     }
 
     /// Whether what stands at a path now, by its stamp, is what stood there: the same file, not touched. Of folders
@@ -232,7 +203,13 @@ impl Base {
         }
     }
 
-    fn find(&self, path: &RelPath) -> Option<usize> {
+    /// What stood at an entry by its number.
+    pub(crate) fn item_at(&self, at: usize) -> Item {
+        self.item(&self.records[at])
+    }
+
+    /// The number of the entry at a path.
+    pub(crate) fn find(&self, path: &RelPath) -> Option<usize> {
         let mut at = 0;
         for part in path.parts() {
             let range = self.block(at);
@@ -342,20 +319,32 @@ fn full(now: &Stamp) -> (Kind, u32, i64, i64, u64) {
 }
 
 /// See [`Base::below`].
-pub struct Below<'a> {
-    base: &'a Base,
-    next: Vec<(usize, RelPath)>,
-}
+pub struct Below<'a>(IndexedBelow<'a>);
 
 impl Iterator for Below<'_> {
     type Item = (RelPath, Item);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (at, path) = self.next.pop()?;
-        for below in self.base.block(at).rev() {
-            self.next.push((below, path.join(self.base.name(&self.base.records[below]))));
-        }
-        Some((path, self.base.item(&self.base.records[at])))
+        self.0.next().map(|(_, path, item)| (path, item))
+    }
+}
+
+/// See [`Base::indexed_below`].
+pub(crate) struct IndexedBelow<'a> {
+    base: &'a Base,
+    /// Entries that are still to come, each with the folder that it lies in: no whole paths.
+    next: Vec<(usize, RelPath)>,
+}
+
+impl Iterator for IndexedBelow<'_> {
+    type Item = (usize, RelPath, Item);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (at, folder) = self.next.pop()?;
+        let record = &self.base.records[at];
+        let path = if at == 0 { folder } else { folder.join(self.base.name(record)) };
+        self.next.extend(self.base.block(at).rev().map(|below| (below, path.clone())));
+        Some((at, path, self.base.item(record)))
     }
 }
 

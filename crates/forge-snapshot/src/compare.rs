@@ -4,9 +4,8 @@ mod quote;
 mod sources;
 mod unified;
 
-pub(crate) use sources::digest_of;
 pub use sources::{Beginning, Sources};
-pub use unified::{FileChange, Look, Renames, Unified, unified, unified_below};
+pub use unified::{FileChange, Look, Renames, Text, Unified, unified, unified_below};
 
 use crate::{Delta, Node, RelPath};
 use std::collections::HashMap;

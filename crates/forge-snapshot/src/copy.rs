@@ -1,6 +1,7 @@
 //! Copying contents from file to file: shared blocks where the file system can, holes kept, no user-space buffer where
 //! the kernel copies.
 
+use crate::bounds::Bounds;
 use forge_types::Digest;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -8,6 +9,13 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+/// Bytes that are read or hashed between two looks whether the work is still wanted.
+const PIECE_BYTES: usize = 256 * 1024;
+/// The same for what the kernel copies by itself.
+const KERNEL_PIECE_BYTES: usize = 16 << 20;
+/// What a hole reads as.
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
 /// How a content was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +27,14 @@ pub(crate) enum Copied {
 }
 
 /// Copies `size` bytes into an empty file. Bytes that the source does not have are not made up: the copy is shorter.
-pub(crate) fn content(from: &File, to: &File, size: u64) -> io::Result<Copied> {
+pub(crate) fn content(from: &File, to: &File, size: u64, bounds: &Bounds) -> io::Result<Copied> {
+    bounds.check()?;
     if size > 0 && rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(Copied::Reflink);
     }
     let mut at = 0;
     while at < size {
+        bounds.check()?;
         // Only what holds data is copied; what a file system cannot say is data.
         let (start, end) = match rustix::fs::seek(from, SeekFrom::Data(at)) {
             Ok(start) => {
@@ -35,7 +45,7 @@ pub(crate) fn content(from: &File, to: &File, size: u64) -> io::Result<Copied> {
             Err(Errno::NXIO) => break,
             Err(_) => (at, size),
         };
-        if start < end && !range(from, to, start, end)? {
+        if start < end && !range(from, to, start, end, bounds)? {
             return Ok(Copied::Bytes);
         }
         at = end.max(at + 1);
@@ -48,17 +58,18 @@ pub(crate) fn content(from: &File, to: &File, size: u64) -> io::Result<Copied> {
 }
 
 /// Copies a range; returns whether the source had all of it.
-fn range(from: &File, to: &File, start: u64, end: u64) -> io::Result<bool> {
+fn range(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io::Result<bool> {
     let mut at = start;
     while at < end {
+        bounds.check()?;
         let (mut read, mut write) = (at, at);
-        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 30);
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(KERNEL_PIECE_BYTES);
         match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut write), most) {
-            Ok(0) => return by_hand(from, to, at, end),
+            Ok(0) => return by_hand(from, to, at, end, bounds),
             Ok(n) => at += n as u64,
             Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM | Errno::IO) => {
-                return by_hand(from, to, at, end);
+                return by_hand(from, to, at, end, bounds);
             }
             Err(error) => return Err(error.into()),
         }
@@ -66,10 +77,11 @@ fn range(from: &File, to: &File, start: u64, end: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-fn by_hand(from: &File, to: &File, start: u64, end: u64) -> io::Result<bool> {
-    let mut piece = vec![0; 256 * 1024];
+fn by_hand(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io::Result<bool> {
+    let mut piece = vec![0; PIECE_BYTES];
     let mut at = start;
     while at < end {
+        bounds.check()?;
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
         match from.read_at(&mut piece[..most], at) {
             Ok(0) => return Ok(false),
@@ -84,13 +96,28 @@ fn by_hand(from: &File, to: &File, start: u64, end: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The digest of a file from its beginning, and how many bytes it had.
-pub(crate) fn digest(file: &File) -> io::Result<(Digest, u64)> {
+/// The digest of a file from its beginning, and how many bytes it had. Holes are not read: what they read as is known.
+pub(crate) fn digest(file: &File, bounds: &Bounds) -> io::Result<(Digest, u64)> {
     let mut hash = Sha256::new();
-    let mut piece = vec![0; 128 * 1024];
-    let mut at = 0;
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut at, mut data_ends) = (0, 0);
     loop {
-        match file.read_at(&mut piece, at) {
+        bounds.check()?;
+        if at >= data_ends {
+            let size = file.metadata()?.len();
+            let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                // A hole up to the end.
+                Err(Errno::NXIO) => size.max(at),
+                // What a file system cannot say is data.
+                Err(_) => at,
+            };
+            zeros(&mut hash, data.saturating_sub(at), bounds)?;
+            at = at.max(data);
+            data_ends = rustix::fs::seek(file, SeekFrom::Hole(at)).unwrap_or(u64::MAX);
+        }
+        let most = usize::try_from(data_ends - at).unwrap_or(usize::MAX).min(piece.len());
+        match file.read_at(&mut piece[..most], at) {
             Ok(0) => return Ok((Digest::from_bytes(hash.finalize().into()), at)),
             Ok(n) => {
                 hash.update(&piece[..n]);
@@ -99,5 +126,61 @@ pub(crate) fn digest(file: &File) -> io::Result<(Digest, u64)> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Takes `count` zeros into a digest.
+fn zeros(hash: &mut Sha256, mut count: u64, bounds: &Bounds) -> io::Result<()> {
+    while count > 0 {
+        bounds.check()?;
+        let some = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
+        hash.update(&ZEROS[..some]);
+        count -= some as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::Stop;
+    use forge_types::WorkspaceLimits;
+
+    #[test]
+    fn a_sparse_file_has_the_digest_of_its_bytes_and_its_copy_is_sparse() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("sparse"), folder.path().join("copy"));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        for (at, bytes) in [(3 << 20, "in the middle"), (9 << 20, "further")] {
+            file.write_all_at(bytes.as_bytes(), at).unwrap();
+        }
+        for size in [9 << 20, (9 << 20) + 7, 12 << 20] {
+            file.set_len(size).unwrap();
+            let wanted = Digest::of(&std::fs::read(&path).unwrap());
+            assert_eq!(digest(&file, Bounds::none()).unwrap(), (wanted, size), "{size}");
+            let to = File::options().read(true).write(true).create(true).truncate(true).open(&copy).unwrap();
+            content(&file, &to, size, Bounds::none()).unwrap();
+            assert_eq!(digest(&to, Bounds::none()).unwrap(), (wanted, size), "{size}");
+            let blocks = |file: &File| file.metadata().unwrap().blocks();
+            assert!(blocks(&to) <= blocks(&file) + 8, "{} of {}", blocks(&to), blocks(&file));
+        }
+    }
+
+    #[test]
+    fn a_hole_of_any_size_is_left_when_the_work_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file =
+            File::options().read(true).write(true).create_new(true).open(folder.path().join("hole")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let stop = Stop::default();
+        let bounds = Bounds::new(WorkspaceLimits::NONE, stop.clone());
+        let ended = std::thread::scope(|scope| {
+            let work = scope.spawn(|| digest(&file, &bounds));
+            stop.stop();
+            work.join().unwrap()
+        });
+        let error = crate::Error::io("read", folder.path(), ended.unwrap_err());
+        assert!(matches!(error, crate::Error::Stopped), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with trees on disk, in words that say where and what to do next.
 
+use crate::bounds::{Ceiling, Excess};
 use forge_types::{Class, Digest};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,20 @@ pub enum Error {
         /// Which path.
         path: PathBuf,
     },
+    /// A tree is larger than it may be.
+    #[error("{} {} ({}); remove what is not needed, or raise the setting", path.display(), Excess(*ceiling, *limit),
+            ceiling.setting())]
+    Ceiling {
+        /// Which ceiling.
+        ceiling: Ceiling,
+        /// Where it is.
+        limit: u64,
+        /// The tree, or the file.
+        path: PathBuf,
+    },
+    /// The work was ended from elsewhere.
+    #[error("stopped before it was done")]
+    Stopped,
 }
 
 impl Error {
@@ -81,17 +96,41 @@ impl Error {
             Self::Changed { .. } => Class::Retry { after: None },
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Denied,
             Self::Io { .. } | Self::Damaged { .. } | Self::Lost { .. } => Class::Fatal,
-            Self::Missing { .. } | Self::TooLarge { .. } | Self::ReadOnly { .. } => Class::Invalid,
+            Self::Missing { .. } | Self::TooLarge { .. } | Self::ReadOnly { .. } | Self::Ceiling { .. } => {
+                Class::Invalid
+            }
+            Self::Stopped => Class::Retry { after: None },
         }
     }
 
     /// An error of the host at `path`; a full disk becomes [`Error::Full`].
     pub(crate) fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        let source = source.into();
+        let source = match Self::within(source.into()) {
+            Ok(own) => return own,
+            Err(source) => source,
+        };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
             _ => Self::Io { doing, path: path.to_owned(), source },
         }
+    }
+}
+
+impl Error {
+    /// The error of this crate that travelled as one of the host.
+    pub(crate) fn within(source: io::Error) -> Result<Self, io::Error> {
+        source.downcast::<Self>()
+    }
+
+    /// A tree, or a file, at `path` exceeds a ceiling.
+    pub(crate) fn ceiling(ceiling: Ceiling, limit: u64, path: &Path) -> Self {
+        Self::Ceiling { ceiling, limit, path: path.to_owned() }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The host's file system by descriptors: nothing here follows a symbolic link or waits for a named pipe.
 
+use crate::bounds::Tally;
 use crate::node::RelPath;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
@@ -286,6 +287,7 @@ pub(crate) fn remove_all(
     folder: BorrowedFd<'_>,
     name: &[u8],
     keep: &dyn Fn(&[u8]) -> bool,
+    tally: &Tally<'_>,
 ) -> io::Result<()> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
@@ -296,6 +298,7 @@ pub(crate) fn remove_all(
     // Paths below `name`, each beginning with a slash; a folder is met again, empty, when all below it is done.
     let mut waiting = vec![(Vec::new(), false)];
     while let Some((path, emptied)) = waiting.pop() {
+        tally.bounds().check()?;
         let (parent, last): (&[u8], &[u8]) = match path.iter().rposition(|b| *b == b'/') {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (b"", name),
@@ -316,7 +319,7 @@ pub(crate) fn remove_all(
             set_mode(&place, 0o700)?;
         }
         let inside = rustix::fs::openat(&around, last, FOLDER, Mode::empty())?;
-        let listing = crate::walk::Listing::read(&inside)?;
+        let listing = crate::walk::Listing::read(&inside, tally)?;
         waiting.push((path.clone(), true));
         for (entry, stamp) in listing.iter() {
             let below = [path.as_slice(), b"/", entry].concat();

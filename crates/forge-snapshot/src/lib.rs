@@ -10,6 +10,7 @@
 
 pub mod apply;
 mod base;
+mod bounds;
 mod bytes;
 pub mod compare;
 mod copy;
@@ -21,6 +22,7 @@ mod tracker;
 mod walk;
 
 pub use base::{Base, Below, Item};
+pub use bounds::{Bounds, Ceiling, Stop};
 pub use error::Error;
 pub use host::{Kind, Stamp};
 pub use node::{Delta, Entry, Node, RelPath};

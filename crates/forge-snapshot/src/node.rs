@@ -7,18 +7,19 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A path below the root of a tree: bytes, parts separated by `/`, no leading slash, no part that is empty, `.` or
-/// `..`. The root itself is the empty path. Ordered by bytes.
+/// `..`. The root itself is the empty path. Ordered by bytes. Copies share their bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct RelPath(Vec<u8>);
+pub struct RelPath(Arc<[u8]>);
 
 impl RelPath {
     /// A path from bytes; `None` if they are no path below a root.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
         let bytes = bytes.into();
         let fine = |part: &[u8]| !part.is_empty() && part != b"." && part != b".." && !part.contains(&0);
-        (bytes.is_empty() || bytes.split(|b| *b == b'/').all(fine)).then_some(Self(bytes))
+        (bytes.is_empty() || bytes.split(|b| *b == b'/').all(fine)).then(|| Self(bytes.into()))
     }
 
     /// The bytes.
@@ -39,7 +40,7 @@ impl RelPath {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(name);
-        Self(bytes)
+        Self(bytes.into())
     }
 
     /// Its parts from the root down.
@@ -53,12 +54,12 @@ impl RelPath {
             return None;
         }
         let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        Some(Self(self.0[..end].to_vec()))
+        Some(Self(self.0[..end].into()))
     }
 
     /// Whether it is `folder` or lies below it.
     pub fn is_below(&self, folder: &Self) -> bool {
-        let rest = self.0.strip_prefix(folder.0.as_slice());
+        let rest = self.0.strip_prefix(&*folder.0);
         folder.0.is_empty() || matches!(rest, Some([] | [b'/', ..]))
     }
 

@@ -6,6 +6,7 @@
 
 mod pack;
 
+use crate::bounds::Bounds;
 use crate::copy::{self, Copied};
 use crate::error::{During, Error};
 use crate::host::{self, Stamp};
@@ -123,13 +124,14 @@ impl Objects {
     /// Stores the content of an open regular file of `size` bytes, wherever its cursor is.
     ///
     /// # Errors
-    /// [`Error::Changed`] if it has another size or is written to meanwhile; [`Error::Full`]; the host's.
-    pub fn put_file(&self, file: &File, size: u64) -> Result<Digest, Error> {
+    /// [`Error::Changed`] if it has another size or is written to meanwhile; [`Error::Full`]; [`Error::Ceiling`];
+    /// [`Error::Stopped`]; the host's.
+    pub fn put_file(&self, file: &File, size: u64, bounds: &Bounds) -> Result<Digest, Error> {
         let before = Stamp::of_open(file).during("look at", &self.folder)?;
         if before.size != size {
             return Err(Error::Changed { path: name_of(file) });
         }
-        self.store(file, &before, Stillness::Required).map(|(digest, _)| digest)
+        self.store(file, &before, Stillness::Required, bounds).map(|(digest, _)| digest)
     }
 
     /// Stores the content of a file whose stamp was `before`; returns its digest and length.
@@ -138,8 +140,10 @@ impl Objects {
         file: &File,
         before: &Stamp,
         still: Stillness,
+        bounds: &Bounds,
     ) -> Result<(Digest, u64), Error> {
         self.writable()?;
+        bounds.file(before.size, || name_of(file))?;
         let unchanged = |len: u64| match Stamp::of_open(file) {
             _ if still == Stillness::Whatever => Ok(()),
             Ok(after) if after.still(before) && len == before.size => Ok(()),
@@ -158,8 +162,8 @@ impl Objects {
         }
         let (path, copy) = self.half_made()?;
         let written = (|| {
-            copy::content(file, &copy, before.size).during("write", &path)?;
-            let (digest, len) = copy::digest(&copy).during("read", &path)?;
+            copy::content(file, &copy, before.size, bounds).during("write", &path)?;
+            let (digest, len) = copy::digest(&copy, bounds).during("read", &path)?;
             unchanged(len)?;
             Ok((digest, len))
         })();
@@ -226,11 +230,17 @@ impl Objects {
     }
 
     /// Writes a stored content into an empty file, sharing blocks where the file system can.
-    pub(crate) fn copy_to(&self, digest: Digest, file: &File, path: &Path) -> Result<(), Error> {
+    pub(crate) fn copy_to(
+        &self,
+        digest: Digest,
+        file: &File,
+        path: &Path,
+        bounds: &Bounds,
+    ) -> Result<(), Error> {
         match self.open_object(digest)?.from {
             Source::Memory(bytes) => file.write_all_at(bytes.get_ref(), 0).during("write", path),
             Source::Disk(from, len) => {
-                copy::content(&from, file, len).map(|_: Copied| ()).during("write", path)
+                copy::content(&from, file, len, bounds).map(|_: Copied| ()).during("write", path)
             }
         }
     }

@@ -8,6 +8,7 @@
 //! A file whose only difference is its time, or a hard link to another name, is kept in a snapshot, so that putting
 //! back is exact; a [`Delta`] for people does not show it, because [`Node::same`](crate::Node::same) holds.
 
+mod known;
 mod overlay;
 mod rebuild;
 mod replica;
@@ -17,12 +18,14 @@ mod want;
 mod whole;
 
 use crate::base::Base;
+use crate::bounds::Bounds;
 use crate::error::{During, Error};
 use crate::host;
 use crate::node::{Delta, RelPath};
 use crate::objects::Objects;
 use forge_types::Digest;
-use scan::{Contents, Full, Known, Scan};
+use known::Known;
+use scan::{Contents, Full, Scan};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -84,8 +87,10 @@ pub struct Tracker {
     root: OwnedFd,
     known: Arc<Mutex<Known>>,
     /// Hard links of the beginning by their file's number, found when they are first asked for.
-    links: OnceLock<HashMap<u64, Vec<RelPath>>>,
-    seen_links: OnceLock<HashMap<u64, Vec<RelPath>>>,
+    links: OnceLock<HashMap<u64, Vec<usize>>>,
+    seen_links: OnceLock<HashMap<u64, Vec<usize>>>,
+    /// What the work at hand may take.
+    bounds: Bounds,
 }
 
 impl Tracker {
@@ -116,8 +121,14 @@ impl Tracker {
             known: Arc::new(Mutex::new(known)),
             links: OnceLock::new(),
             seen_links: OnceLock::new(),
+            bounds: Bounds::none().clone(),
             options,
         })
+    }
+
+    /// What everything from now on may take; at first there are no bounds.
+    pub fn set_bounds(&mut self, bounds: &Bounds) {
+        self.bounds = bounds.clone();
     }
 
     /// The snapshot of a workspace that does not differ from its beginning: the same for every one.
@@ -144,7 +155,7 @@ impl Tracker {
         match &self.options.layout {
             Layout::Whole { root } if *root != self.options.lower => {
                 replica::settle();
-                let stamps = Base::take_own(root).during("look at", root)?;
+                let stamps = Base::take_own(root, &self.bounds).during("look at", root)?;
                 self.adopt_stamps(stamps)
             }
             _ => Ok(()),
@@ -171,14 +182,15 @@ impl Tracker {
 
     /// [`Tracker::save_base`] as a piece of work for another thread.
     pub fn base_saver(&self) -> BaseSaver {
-        BaseSaver { options: self.options.clone(), known: self.known.clone() }
+        let bounds = self.bounds.clone();
+        BaseSaver { options: self.options.clone(), known: self.known.clone(), bounds }
     }
 
     /// Takes a snapshot and makes it durable. The same state has the same digest. Works while the workspace is in
     /// use; a file that is written to all the time is stored as some reader could have seen it.
     ///
     /// # Errors
-    /// [`Error::Full`], after which earlier snapshots are all there; the host's.
+    /// [`Error::Full`], [`Error::Ceiling`], [`Error::Stopped`], after which earlier snapshots are all there; the host's.
     pub fn snapshot(&mut self) -> Result<Digest, Error> {
         let id = self.take()?;
         self.options.objects.flush()?;
@@ -190,9 +202,12 @@ impl Tracker {
     /// # Errors
     /// As [`Tracker::snapshot`].
     pub fn take(&mut self) -> Result<Digest, Error> {
+        self.known().begin_look();
         let scan = self.scan(Contents::Store)?;
-        let full = scan.finish()?;
-        tree::store(&self.options.objects, &full)
+        let found = scan.finish()?;
+        let id = tree::store(&self.options.objects, found)?;
+        self.known().end_look();
+        Ok(id)
     }
 
     /// Where the contents of its snapshots are kept.
@@ -206,7 +221,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`]; the host's.
     pub fn delta(&self, id: Digest) -> Result<Delta, Error> {
-        delta(&self.options.objects, id)
+        delta(&self.options.objects, id, &self.bounds)
     }
 
     /// Puts the workspace to exactly the state of a snapshot, touching only what differs. No box may be open on it,
@@ -215,8 +230,8 @@ impl Tracker {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`] before anything is touched; [`Error::Lost`], [`Error::Full`]; the host's.
     pub fn restore(&mut self, id: Digest) -> Result<(), Error> {
-        let full = tree::load(&self.options.objects, id)?;
-        self.known().learn(&full);
+        let full = tree::load(&self.options.objects, id, &self.bounds)?;
+        self.known().learn(&full, &self.options.base);
         let plan = want::plan(self, full)?;
         rebuild::rebuild(self, plan)
     }
@@ -257,6 +272,7 @@ fn is_ignored(ignored: &HashSet<RelPath>, path: &RelPath) -> bool {
 pub struct BaseSaver {
     options: Options,
     known: Arc<Mutex<Known>>,
+    bounds: Bounds,
 }
 
 impl BaseSaver {
@@ -265,21 +281,27 @@ impl BaseSaver {
         self.options.ignored.extend(paths);
     }
 
+    /// The same work within other bounds.
+    #[must_use]
+    pub fn within(self, bounds: &Bounds) -> Self {
+        Self { bounds: bounds.clone(), ..self }
+    }
+
     /// Does it; see [`Tracker::save_base`].
     ///
     /// # Errors
     /// [`Error::Full`]; the host's.
     pub fn save(&self) -> Result<(), Error> {
-        scan::save_base(&self.options, &self.known)
+        known::save_base(&self.options, &self.known, &self.bounds)
     }
 }
 
 /// How a snapshot differs from the beginning. Differences in time alone are left out.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Damaged`]; the host's.
-pub fn delta(objects: &Objects, id: Digest) -> Result<Delta, Error> {
-    let mut full: Full = tree::load(objects, id)?;
+/// [`Error::Missing`], [`Error::Damaged`], [`Error::Ceiling`], [`Error::Stopped`]; the host's.
+pub fn delta(objects: &Objects, id: Digest, bounds: &Bounds) -> Result<Delta, Error> {
+    let mut full: Full = tree::load(objects, id, bounds)?;
     full.retain(|_, entry| match (&entry.was, &entry.now) {
         (Some(was), Some(now)) => !was.same(now),
         _ => true,

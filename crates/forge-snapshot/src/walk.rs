@@ -1,5 +1,6 @@
 //! Walking a tree by descriptors, with more than one thread where that pays, holding few descriptors open.
 
+use crate::bounds::Tally;
 use crate::host::{self, FOLDER, Kind, Stamp};
 use crate::node::RelPath;
 use rustix::fs::{Mode, OFlags, RawDir};
@@ -64,8 +65,8 @@ impl Listing {
         Some(&self.items[at].stamp)
     }
 
-    /// Reads a folder. An entry that vanishes meanwhile is left out.
-    pub(crate) fn read(folder: impl AsFd) -> io::Result<Self> {
+    /// Reads a folder, and counts what is in it. An entry that vanishes meanwhile is left out.
+    pub(crate) fn read(folder: impl AsFd, tally: &Tally<'_>) -> io::Result<Self> {
         let folder = folder.as_fd();
         let mut listing = Self::default();
         let mut buffer = Vec::with_capacity(BUFFER);
@@ -76,6 +77,7 @@ impl Listing {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            tally.path(name.to_bytes().len())?;
             let stamp = match Stamp::of(folder, name) {
                 Ok(stamp) => stamp,
                 Err(error) if host::is_absent(&error) => continue,
@@ -135,8 +137,28 @@ pub(crate) struct Folder<'a, T> {
     pub(crate) about: T,
 }
 
+/// A folder by its name in the one above it, so that what waits holds no whole paths; `None`: the root.
+struct Place {
+    name: Box<[u8]>,
+    above: Option<Arc<Place>>,
+}
+
+impl Place {
+    fn path(&self) -> RelPath {
+        let mut parts = vec![&*self.name];
+        let mut at = &self.above;
+        while let Some(place) = at {
+            parts.push(&place.name);
+            at = &place.above;
+        }
+        parts.reverse();
+        RelPath::new(parts.join(&b'/')).unwrap_or_default()
+    }
+}
+
 struct Job<T> {
-    path: RelPath,
+    place: Option<Arc<Place>>,
+    depth: u64,
     parent: Option<Arc<Held>>,
     about: T,
 }
@@ -148,26 +170,31 @@ struct Queue<T> {
     failed: bool,
 }
 
-/// What is done in each folder; answers which of its folders are to be visited, and what to tell those visits.
-pub(crate) type Visit<'a, T, E> = dyn Fn(Folder<'_, T>) -> Result<Vec<(RelPath, T)>, E> + Sync + 'a;
+/// The folders of a folder that are to be visited, by their names, and what to tell those visits.
+pub(crate) type Below<T> = Vec<(Box<[u8]>, T)>;
 
-/// Visits `root` and every folder that a visit names (by the entry's place in the listing, and what to tell its own
-/// visit). The first error ends the walk.
+/// What is done in each folder.
+pub(crate) type Visit<'a, T, E> = dyn Fn(Folder<'_, T>) -> Result<Below<T>, E> + Sync + 'a;
+
+/// Visits `root` and every folder that a visit names, and counts everything that is listed on the way. The first error
+/// ends the walk.
 pub(crate) fn walk<T, E>(
     root: &OwnedFd,
     about: T,
     denied: Denied,
     threads: Threads,
+    tally: &Tally<'_>,
     visit: &Visit<'_, T, E>,
 ) -> Result<(), E>
 where
     T: Send,
     E: From<io::Error> + Send,
 {
-    let first = Job { path: RelPath::default(), parent: None, about };
+    let first = Job { place: None, depth: 0, parent: None, about };
     let walk = Walk {
         root,
         denied,
+        tally,
         open: Arc::default(),
         queue: Mutex::new(Queue { jobs: vec![first], left: 1, failed: false }),
         more: Condvar::new(),
@@ -186,6 +213,7 @@ where
 struct Walk<'a, T> {
     root: &'a OwnedFd,
     denied: Denied,
+    tally: &'a Tally<'a>,
     open: Arc<AtomicUsize>,
     queue: Mutex<Queue<T>>,
     more: Condvar,
@@ -237,27 +265,39 @@ impl<T: Send> Walk<'_, T> {
     }
 
     fn step<E: From<io::Error>>(&self, job: Job<T>, visit: &Visit<'_, T, E>) -> Result<Vec<Job<T>>, E> {
-        let held = match self.enter(&job) {
+        self.tally.bounds().check().map_err(io::Error::from)?;
+        let path = job.place.as_ref().map(|place| place.path()).unwrap_or_default();
+        let held = match self.enter(&job, &path) {
             Ok(Some(held)) => Arc::new(held),
             // It vanished, or became something else, after it was listed.
             Ok(None) => return Ok(Vec::new()),
             Err(error) if host::is_denied(&error) && self.denied == Denied::Skip => {
                 let held = self.hold(self.root.try_clone()?, None, None);
-                visit(Folder { path: &job.path, fd: &held, listing: None, about: job.about })?;
+                visit(Folder { path: &path, fd: &held, listing: None, about: job.about })?;
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error.into()),
         };
-        let listing = match Listing::read(&*held) {
+        let listing = match Listing::read(&*held, self.tally) {
             Ok(listing) => Some(listing),
             // Readable but not passable.
             Err(error) if host::is_denied(&error) && self.denied == Denied::Skip => None,
             Err(error) => return Err(error.into()),
         };
-        let below = visit(Folder { path: &job.path, fd: &held, listing, about: job.about })?;
+        let below = visit(Folder { path: &path, fd: &held, listing, about: job.about })?;
+        if !below.is_empty() {
+            self.tally.depth(job.depth + 1).map_err(io::Error::from)?;
+        }
         let keep = held.forced() || self.open.load(Ordering::Relaxed) < OPEN_AT_MOST;
         let parent = keep.then_some(held);
-        Ok(below.into_iter().map(|(path, about)| Job { path, parent: parent.clone(), about }).collect())
+        let depth = job.depth + 1;
+        let below = below.into_iter().map(|(name, about)| Job {
+            place: Some(Arc::new(Place { name, above: job.place.clone() })),
+            depth,
+            parent: parent.clone(),
+            about,
+        });
+        Ok(below.collect())
     }
 
     fn hold(&self, fd: OwnedFd, put_back: Option<u32>, above: Option<Arc<Held>>) -> Held {
@@ -266,10 +306,12 @@ impl<T: Send> Walk<'_, T> {
     }
 
     /// Opens the folder of a job; `None` if it is no folder any more.
-    fn enter(&self, job: &Job<T>) -> io::Result<Option<Held>> {
-        let open = |flags: OFlags| match (&job.parent, host::split(&job.path)) {
-            (Some(parent), Some((_, name))) => Ok(rustix::fs::openat(&**parent, name, flags, Mode::empty())?),
-            _ => host::open_below(self.root.as_fd(), job.path.as_bytes(), flags),
+    fn enter(&self, job: &Job<T>, path: &RelPath) -> io::Result<Option<Held>> {
+        let open = |flags: OFlags| match (&job.parent, &job.place) {
+            (Some(parent), Some(place)) => {
+                Ok(rustix::fs::openat(&**parent, &*place.name, flags, Mode::empty())?)
+            }
+            _ => host::open_below(self.root.as_fd(), path.as_bytes(), flags),
         };
         let above = job.parent.clone().filter(|parent| parent.forced());
         let force = self.denied == Denied::Force;

@@ -53,7 +53,7 @@ pub use routing::{
 };
 pub use sandbox::{
     ApplyPolicy, ChangeKind, Conflict, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits,
-    SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceMode,
+    SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceLimits, WorkspaceMode,
 };
 pub use state::{
     ApplyOutcome, CallState, Compacting, Ending, Entry, History, LastReply, Lookup, OpenEffect, OutOfOrder,

@@ -122,6 +122,56 @@ impl Default for SandboxLimits {
     }
 }
 
+/// Ceilings of what the host reads, keeps and applies of a workspace, for each repository in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceLimits {
+    /// Files, directories and links.
+    pub paths: u64,
+    /// Paths that may differ from the beginning of the run.
+    pub changed_paths: u64,
+    /// Bytes of names: of the repository each name, of what differs each whole path; targets of links count as well.
+    pub path_bytes: u64,
+    /// Directories within one another.
+    pub depth: u64,
+    /// Size of one file that is read, bytes; holes count.
+    pub file_bytes: u64,
+}
+
+impl WorkspaceLimits {
+    /// No ceilings.
+    pub const NONE: Self = Self {
+        paths: u64::MAX,
+        changed_paths: u64::MAX,
+        path_bytes: u64::MAX,
+        depth: u64::MAX,
+        file_bytes: u64::MAX,
+    };
+
+    /// The lower one of each ceiling.
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
+        Self {
+            paths: self.paths.min(other.paths),
+            changed_paths: self.changed_paths.min(other.changed_paths),
+            path_bytes: self.path_bytes.min(other.path_bytes),
+            depth: self.depth.min(other.depth),
+            file_bytes: self.file_bytes.min(other.file_bytes),
+        }
+    }
+}
+
+impl Default for WorkspaceLimits {
+    fn default() -> Self {
+        Self {
+            paths: 1_000_000,
+            changed_paths: 300_000,
+            path_bytes: 64 << 20,
+            depth: 256,
+            file_bytes: 64 << 30,
+        }
+    }
+}
+
 /// The box that a run gets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxSpec {
@@ -147,6 +197,9 @@ pub struct SandboxSpec {
     pub network: NetworkPolicy,
     /// Limits.
     pub limits: SandboxLimits,
+    /// Ceilings of the workspace.
+    #[serde(default)]
+    pub workspace: WorkspaceLimits,
     /// Workspace paths that are not masked although they look like credentials.
     #[serde(default)]
     pub reveal: Vec<String>,
@@ -179,6 +232,7 @@ impl SandboxSpec {
             image: None,
             network: NetworkPolicy::default(),
             limits: SandboxLimits::default(),
+            workspace: WorkspaceLimits::default(),
             reveal: Vec::new(),
             env: Vec::new(),
             read_only: Vec::new(),

@@ -5,6 +5,7 @@ use super::error::{Doing, Error, Since, Why};
 use super::leftovers::{OLD, remove_all, temporary};
 use super::stage::{SYNCS, Staged, above};
 use super::{Kept, Step, Watch};
+use crate::bounds::Bounds;
 use crate::compare::Sources;
 use crate::host::{self, Kind, Stamp};
 use crate::{Node, RelPath};
@@ -44,7 +45,9 @@ impl<'a> Work<'a> {
         Self { place, root, watch, undo, made, held, touched: BTreeSet::new() }
     }
 
+    /// Tells of a step before it happens; the last moment to end the work is the sync.
     pub(super) fn tell(&mut self, step: Step<'_>) -> Result<(), Error> {
+        self.place.bounds.check()?;
         (self.watch)(step).map_err(|source| Error::Stopped { source })
     }
 
@@ -88,7 +91,7 @@ impl<'a> Work<'a> {
             let is_folder = Stamp::of(&parent, name).is_ok_and(|stamp| stamp.kind == Kind::Dir);
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             if let Err(Errno::NOTEMPTY | Errno::EXIST) = rustix::fs::unlinkat(&parent, name, flags) {
-                let entry = others(self.root, &held, &HashSet::new()).ok().flatten();
+                let entry = others(&unbounded(self.place), self.root, &held, &HashSet::new()).ok().flatten();
                 let back = rename(self.root, &held, &path, RenameFlags::NOREPLACE);
                 let entry = entry.and_then(|entry| host::split(&entry).map(|(_, name)| name.to_vec()));
                 let now = if back.is_ok() { path } else { held };
@@ -118,6 +121,11 @@ impl<'a> Work<'a> {
         }
         Ok(())
     }
+}
+
+/// The same places for what must be done whether it is wanted any more or not.
+fn unbounded<'a>(place: &Sources<'a>) -> Sources<'a> {
+    Sources { bounds: Bounds::none(), ..*place }
 }
 
 /// Does what `plan` says with what is `staged`.
@@ -223,7 +231,7 @@ fn unchanged(work: &Work<'_>, act: &Act, now: &RelPath) -> Result<(), Error> {
     }
     if found.kind == Kind::Dir
         && act.after.is_some()
-        && let Some(entry) = others(work.root, now, &HashSet::new()).doing("read", &at)?
+        && let Some(entry) = others(work.place, work.root, now, &HashSet::new()).doing("read", &at)?
     {
         return Err(Error::conflict(&act.path, Why::Holds { entry }));
     }

@@ -3,7 +3,9 @@
 use super::error::{Conflict, Doing, Error, Mergeable, Since, Why};
 use super::merge::{LARGEST, Merged, merge};
 use super::{Kept, LENDS, Merge};
-use crate::compare::{Difference, Sources, digest_of};
+use crate::bounds::Tally;
+use crate::compare::{Difference, Sources};
+use crate::copy;
 use crate::host::{self, FOLDER, Kind, Stamp, TEMP_PREFIX};
 use crate::walk::Listing;
 use crate::{Delta, Node, RelPath};
@@ -86,6 +88,7 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     let mut conflicts: Vec<Conflict> = Vec::new();
     for difference in differences {
+        place.bounds.check()?;
         let (verdict, found) = checker.judge(difference)?;
         match verdict {
             Verdict::Go(how) => plan.acts.push(act(difference, difference.after.clone(), found, how, true)),
@@ -249,7 +252,9 @@ impl Checker<'_> {
                     return Ok(false);
                 }
                 if content.is_none() {
-                    *content = Some(digest_of(open(self.root, path)?)?);
+                    let bounds = self.place.bounds;
+                    bounds.file(stamp.size, || self.place.repository.join(path.as_path()))?;
+                    *content = Some(copy::digest(&open(self.root, path)?, bounds)?.0);
                 }
                 stamp.mode == *mode && content == wanted
             }
@@ -328,13 +333,16 @@ impl Checker<'_> {
             plan.acts.iter().filter(|act| act.how == How::Remove).map(|act| act.path.clone()).collect();
         let mut stay = HashSet::new();
         for act in plan.acts.iter().rev() {
+            self.place.bounds.check()?;
             let leaves = act.found.is_some_and(|found| found.kind == Kind::Dir)
                 && (act.how == How::Remove || (act.how == How::Put));
             if !leaves {
                 continue;
             }
             let at = self.place.repository.join(act.path.as_path());
-            let Some(entry) = others(self.root, &act.path, &gone).doing("read", &at)? else { continue };
+            let Some(entry) = others(self.place, self.root, &act.path, &gone).doing("read", &at)? else {
+                continue;
+            };
             if act.how == How::Put {
                 let why = Why::Holds { entry };
                 conflicts.push(Conflict { path: act.path.clone(), why, merge: Mergeable::No });
@@ -354,9 +362,14 @@ impl Checker<'_> {
 }
 
 /// An entry of a folder that is neither in `gone` nor one of forge's own.
-pub(super) fn others(root: &OwnedFd, path: &RelPath, gone: &HashSet<RelPath>) -> io::Result<Option<RelPath>> {
+pub(super) fn others(
+    place: &Sources<'_>,
+    root: &OwnedFd,
+    path: &RelPath,
+    gone: &HashSet<RelPath>,
+) -> io::Result<Option<RelPath>> {
     let folder = host::open_below(root.as_fd(), path.as_bytes(), FOLDER)?;
-    let listing = Listing::read(&folder)?;
+    let listing = Listing::read(&folder, &Tally::of_tree(place.bounds, place.repository))?;
     let names = listing.iter().map(|(name, _)| name).filter(|name| !name.starts_with(TEMP_PREFIX));
     Ok(names.map(|name| path.join(name)).find(|entry| !gone.contains(entry)))
 }

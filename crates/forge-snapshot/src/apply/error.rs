@@ -113,7 +113,11 @@ pub(super) trait Doing<T> {
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, doing: &'static str, path: &Path) -> Result<T, Error> {
         self.map_err(|error| {
-            let (source, path): (io::Error, PathBuf) = (error.into(), path.to_owned());
+            let source = match crate::Error::within(error.into()) {
+                Ok(own) => return Error::Store(own),
+                Err(source) => source,
+            };
+            let path = path.to_owned();
             match Errno::from_io_error(&source) {
                 Some(Errno::ROFS) => Error::ReadOnly { path },
                 Some(Errno::NOSPC | Errno::DQUOT) => Error::Full { path },

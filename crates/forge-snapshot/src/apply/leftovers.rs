@@ -5,15 +5,18 @@
 
 use super::check::folder;
 use super::error::{Doing, Error};
+use super::stage::above;
+use crate::bounds::{Bounds, Tally};
 use crate::compare::{Difference, Sources};
 use crate::host::{self, FOLDER, Kind, Stamp};
 use crate::walk::Listing;
 use crate::{Node, RelPath};
 use forge_types::Digest;
 use rustix::fs::{AtFlags, RenameFlags};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 pub(super) const NEW: &str = ".forge-tmp-apply-new-";
 pub(super) const OLD: &str = ".forge-tmp-apply-old-";
@@ -34,18 +37,11 @@ pub(super) fn clear(
     root: &OwnedFd,
     differences: &[Difference],
 ) -> Result<HashMap<RelPath, Digest>, Error> {
-    let mut folders = BTreeSet::new();
-    for difference in differences {
-        let mut at = difference.path.parent();
-        while let Some(folder) = at
-            && folders.insert(folder.clone())
-        {
-            at = folder.parent();
-        }
-    }
     let mut learned = HashMap::new();
     let mut by_tag = None;
-    for path in &folders {
+    for path in folders(differences) {
+        place.bounds.check()?;
+        let path = &path;
         let open = match host::open_below(root.as_fd(), path.as_bytes(), FOLDER) {
             Ok(open) => open,
             Err(error) if host::is_absent(&error) || host::is_denied(&error) => continue,
@@ -71,6 +67,22 @@ pub(super) fn clear(
         }
     }
     Ok(learned)
+}
+
+/// The folders above the paths of `differences`, each before what is in it. Not all at once: in deep trees they are many
+/// times as long as the paths. One may come more than once.
+fn folders(differences: &[Difference]) -> impl Iterator<Item = RelPath> {
+    let mut last: Option<RelPath> = None;
+    differences.iter().flat_map(move |difference| {
+        let before = last.take();
+        let known = |folder: &RelPath| before.as_ref().is_some_and(|before| before.is_below(folder));
+        let mut lengths: Vec<usize> =
+            above(&difference.path).take_while(|folder| !known(folder)).map(|f| f.as_bytes().len()).collect();
+        last = difference.path.parent();
+        lengths.reverse();
+        let path = difference.path.clone();
+        lengths.into_iter().filter_map(move |length| RelPath::new(&path.as_bytes()[..length]))
+    })
 }
 
 fn names(folder: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Stamp)>> {
@@ -113,7 +125,11 @@ impl Left<'_> {
             let done = self.old || now.is_some_and(|now| self.is_after(&now, difference));
             if done && self.stamp.kind == Kind::File {
                 let file = host::open_file(self.folder, self.name)?;
-                let digest = self.place.objects.put_file(&file, self.stamp.size).map_err(io::Error::other)?;
+                let digest = self
+                    .place
+                    .objects
+                    .put_file(&file, self.stamp.size, self.place.bounds)
+                    .map_err(io::Error::other)?;
                 learned = Some(digest);
             }
         }
@@ -144,7 +160,8 @@ impl Left<'_> {
             return Ok(false);
         }
         let folder = host::open_below(self.folder.as_fd(), self.name, FOLDER)?;
-        Ok(!Listing::read(&folder)?.items.is_empty())
+        let tally = Tally::of_tree(self.place.bounds, self.place.repository);
+        Ok(!Listing::read(&folder, &tally)?.items.is_empty())
     }
 
     fn put_back(&self, path: &RelPath) -> io::Result<()> {
@@ -187,7 +204,7 @@ impl Emptied {
         host::set_mode_at(parent, name, 0o700)?;
         let folder = host::open_below(parent.as_fd(), name, FOLDER)?;
         let mut folders = Vec::new();
-        for (name, stamp) in Listing::read(&folder)?.iter() {
+        for (name, stamp) in Listing::read(&folder, &Tally::of_tree(Bounds::none(), Path::new("")))?.iter() {
             if stamp.kind == Kind::Dir {
                 folders.push(name.to_vec());
             } else {

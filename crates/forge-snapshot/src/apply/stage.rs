@@ -140,7 +140,7 @@ impl One<'_, '_> {
             Ok(File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?))
         };
         let file = make().doing("write", at)?;
-        match self.work.place.objects.copy_to(digest, &file, at) {
+        match self.work.place.objects.copy_to(digest, &file, at, self.work.place.bounds) {
             Err(crate::Error::Io { source, doing: "write", .. }) => return Err(source).doing("write", at),
             Err(crate::Error::Full { .. }) => return Err(Error::Full { path: at.to_owned() }),
             done => done?,

@@ -5,6 +5,7 @@ use super::{Base, Record};
 use crate::bytes::{Reader, Writer};
 use crate::host::Kind;
 use forge_types::Digest;
+use std::sync::OnceLock;
 
 const MAGIC: &[u8; 8] = b"FORGEBS1";
 
@@ -73,7 +74,13 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Base> {
     let owners = input.count(1)?;
     let owners = (0..owners).map(|_| input.number32()).collect::<Option<Vec<_>>>()?;
     let total = input.count(7)?;
-    let mut base = Base { taken_ns, records: Vec::with_capacity(total), names: Vec::new(), owners };
+    let mut base = Base {
+        taken_ns,
+        records: Vec::with_capacity(total),
+        names: Vec::new(),
+        owners,
+        folders: OnceLock::new(),
+    };
     let (mut mtime, mut ctime, mut ino) = (0_i64, 0_i64, 0_u64);
     // Where the entries of the next folder begin: behind those of all folders before it.
     let mut first = 1_u64;

@@ -2,10 +2,11 @@
 
 use super::{Change, Difference};
 use crate::base::open_unchanged;
+use crate::bounds::Bounds;
+use crate::copy;
 use crate::host::{self, Kind};
 use crate::{Base, Error, Item, Node, Objects, RelPath};
 use forge_types::Digest;
-use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -30,6 +31,8 @@ pub struct Sources<'a> {
     pub objects: &'a Objects,
     /// Contents of the beginning that are in neither.
     pub beginning: Option<&'a dyn Beginning>,
+    /// What the work may take.
+    pub bounds: &'a Bounds,
 }
 
 impl Sources<'_> {
@@ -37,6 +40,7 @@ impl Sources<'_> {
     /// there untouched. `None`: it is no longer to be had, or larger than `largest` bytes.
     pub fn read(&self, path: &RelPath, node: &Node, largest: u64) -> io::Result<Option<Vec<u8>>> {
         let Node::File { size, content, .. } = node else { return Ok(None) };
+        self.bounds.check()?;
         if *size > largest {
             return Ok(None);
         }
@@ -67,6 +71,7 @@ impl Sources<'_> {
     /// that are none.
     pub fn learn(&self, differences: &mut Vec<Difference>) -> io::Result<()> {
         for difference in differences.iter_mut() {
+            self.bounds.check()?;
             let Difference { path, before, after } = difference;
             let (
                 Some(Node::File { size, content: before, .. }),
@@ -80,7 +85,8 @@ impl Sources<'_> {
                 _ => continue,
             };
             if let Some(file) = self.untouched(path)? {
-                *unknown = Some(digest_of(file)?);
+                self.bounds.file(file.metadata()?.len(), || self.repository.join(path.as_path()))?;
+                *unknown = Some(copy::digest(&file, self.bounds)?.0);
             }
         }
         differences.retain(|d| match (&d.before, &d.after) {
@@ -102,19 +108,5 @@ impl Sources<'_> {
         let Some(item) = self.base.get(path).filter(|item| item.kind == Kind::File) else { return Ok(None) };
         let root = host::open_root(self.repository)?;
         open_unchanged(root.as_fd(), path, &item)
-    }
-}
-
-/// The digest of all that can be read.
-pub(crate) fn digest_of(mut from: impl Read) -> io::Result<Digest> {
-    let mut sha = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(Digest::from_bytes(sha.finalize().into())),
-            Ok(count) => sha.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

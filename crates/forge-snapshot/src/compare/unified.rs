@@ -37,11 +37,22 @@ pub struct Look {
     pub renames: Renames,
     /// Files larger than this, in bytes, are named and not shown.
     pub largest: u64,
+    /// What becomes of the text.
+    pub text: Text,
+}
+
+/// What becomes of the text of a diff.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Text {
+    /// It is kept. Once it has so many bytes, further files are named and not shown.
+    UpTo(usize),
+    /// Its lines are counted, and it is thrown away.
+    Counted,
 }
 
 impl Default for Look {
     fn default() -> Self {
-        Self { context: 3, renames: Renames::Shown, largest: 2 << 20 }
+        Self { context: 3, renames: Renames::Shown, largest: 2 << 20, text: Text::UpTo(64 << 20) }
     }
 }
 
@@ -105,11 +116,20 @@ pub fn unified_below(
     let left: HashSet<usize> = moved.iter().map(|(from, _)| *from).collect();
     let mut out = Writer { below, sources, look, diff: Unified::default() };
     for (at, difference) in differences.iter().enumerate() {
+        sources.bounds.check()?;
+        match look.text {
+            Text::UpTo(most) if out.diff.text.len() >= most => out.look.largest = 0,
+            Text::UpTo(_) => {}
+            Text::Counted => out.diff.text.clear(),
+        }
         if let Some(from) = sources_of.get(&at) {
             out.renamed(&differences[*from], difference);
         } else if !left.contains(&at) {
             out.difference(difference, holds_others(differences, at))?;
         }
+    }
+    if look.text == Text::Counted {
+        out.diff.text = Vec::new();
     }
     Ok(out.diff)
 }

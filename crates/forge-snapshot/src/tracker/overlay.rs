@@ -12,7 +12,7 @@ use super::{Attributes, Tracker};
 use crate::error::{During, Error};
 use crate::host::{self, Kind, Stamp};
 use crate::node::RelPath;
-use crate::walk::{Denied, Folder, Listing, Threads, walk};
+use crate::walk::{Below, Denied, Folder, Listing, Threads, walk};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ struct Beneath {
 
 /// Finds what the upper layer changes.
 pub(super) fn look(scan: &Scan<'_>, attributes: Attributes) -> Result<(), Error> {
-    walk(&scan.tracker.root, Beneath::default(), Denied::Force, Threads::One, &|folder| {
+    walk(&scan.tracker.root, Beneath::default(), Denied::Force, Threads::One, &scan.walked, &|folder| {
         visit(scan, attributes, folder)
     })
     .map_err(|fault: Fault| fault.placed(scan))
@@ -78,14 +78,14 @@ fn visit(
     scan: &Scan<'_>,
     attributes: Attributes,
     folder: Folder<'_, Beneath>,
-) -> Result<Vec<(RelPath, Beneath)>, Fault> {
+) -> Result<Below<Beneath>, Fault> {
     let path = folder.path;
     let base = &scan.tracker.seen;
     let beneath = continues(scan.tracker, attributes, &folder)?;
     let own = beneath.as_ref() == Some(path);
     if !own {
         for (name, _) in base.children(path) {
-            scan.gone(&path.join(name));
+            scan.gone(&path.join(name))?;
         }
     }
     let listing = folder.listing.unwrap_or_default();
@@ -96,16 +96,16 @@ fn visit(
             continue;
         }
         if attributes.is_whiteout(folder.fd, name, stamp) {
-            scan.gone(&child);
+            scan.gone(&child)?;
             continue;
         }
         if base.get(&child).is_some_and(|was| (was.kind == Kind::Dir) != (stamp.kind == Kind::Dir)) {
-            scan.gone(&child);
+            scan.gone(&child)?;
         }
         let node = scan.node(folder.fd.as_fd(), name, &child, stamp)?;
-        scan.put(child.clone(), node);
+        scan.put(child, node)?;
         if stamp.kind == Kind::Dir {
-            below.push((child, Beneath { parent: beneath.clone() }));
+            below.push((name.into(), Beneath { parent: beneath.clone() }));
         }
     }
     if let (Some(from), false) = (&beneath, own) {
@@ -166,7 +166,7 @@ fn shine_through(scan: &Scan<'_>, path: &RelPath, from: &RelPath, covered: &List
                 Err(error) => return Err(error).during("read", &shown),
             };
             let node = scan.node(parent.as_fd(), name, &target, &stamp)?;
-            scan.put(target, node);
+            scan.put(target, node)?;
         }
     }
     Ok(())
@@ -180,7 +180,7 @@ pub(super) fn layer(
 ) -> Result<(BTreeMap<RelPath, Thing>, Vec<RelPath>), Error> {
     let found: Mutex<BTreeMap<RelPath, Thing>> = Mutex::default();
     let scan = Scan::new(tracker, Contents::Leave);
-    let visit = |folder: Folder<'_, Option<u32>>| -> Result<Vec<(RelPath, Option<u32>)>, Fault> {
+    let visit = |folder: Folder<'_, Option<u32>>| -> Result<Below<Option<u32>>, Fault> {
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mode) = folder.about {
             let beneath = tracker.seen.get(folder.path).is_some_and(|item| item.kind == Kind::Dir);
@@ -191,6 +191,7 @@ pub(super) fn layer(
             } else {
                 Mark::Merge
             };
+            scan.count(folder.path)?;
             found.insert(folder.path.clone(), Thing::Folder { mode, mark });
         }
         let mut below = Vec::new();
@@ -199,17 +200,20 @@ pub(super) fn layer(
             if scan.skips(&path, name) {
                 continue;
             }
+            if stamp.kind != Kind::Dir {
+                scan.count(&path)?;
+            }
             if attributes.is_whiteout(folder.fd, name, stamp) {
                 found.insert(path, Thing::Whiteout);
             } else if stamp.kind == Kind::Dir {
-                below.push((path, Some(stamp.mode)));
+                below.push((name.into(), Some(stamp.mode)));
             } else if let Some(node) = scan.node(folder.fd.as_fd(), name, &path, stamp)? {
                 found.insert(path, Thing::Node(node));
             }
         }
         Ok(below)
     };
-    walk(&tracker.root, None, Denied::Force, Threads::One, &visit)
+    walk(&tracker.root, None, Denied::Force, Threads::One, &scan.walked, &visit)
         .map_err(|fault: Fault| fault.placed(&scan))?;
     Ok((found.into_inner().unwrap_or_else(PoisonError::into_inner), scan.into_touched().leftovers))
 }

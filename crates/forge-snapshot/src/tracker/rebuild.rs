@@ -6,6 +6,7 @@ mod hands;
 use super::want::{Group, Mark, Plan, Spot, Thing};
 use super::{Attributes, Layout, Tracker};
 use crate::base;
+use crate::bounds::Tally;
 use crate::copy;
 use crate::error::{During, Error};
 use crate::host::{self, Kind, Stamp};
@@ -29,6 +30,7 @@ pub(super) fn rebuild(tracker: &Tracker, plan: Plan) -> Result<(), Error> {
     }
     work.judge_links(&mut spots)?;
     for (path, spot) in spots.iter_mut().rev() {
+        tracker.bounds.check()?;
         let Some(is) = &spot.is else { continue };
         let in_the_way = match &spot.want {
             None => true,
@@ -40,6 +42,7 @@ pub(super) fn rebuild(tracker: &Tracker, plan: Plan) -> Result<(), Error> {
         }
     }
     for (path, spot) in &spots {
+        tracker.bounds.check()?;
         work.make(path, spot)?;
     }
     work.hands.finish()
@@ -68,9 +71,11 @@ impl Work<'_> {
     fn remove(&mut self, path: &RelPath) -> Result<(), Error> {
         let shown = self.shown(path);
         let (folder, name) = self.around(path)?;
-        match host::remove_all(folder.as_fd(), name, &|below| {
+        let keep = |below: &[u8]| {
             self.tracker.is_ignored(&RelPath::new([path.as_bytes(), below].concat()).unwrap_or_default())
-        }) {
+        };
+        let tally = Tally::of_tree(&self.tracker.bounds, self.tracker.place());
+        match host::remove_all(folder.as_fd(), name, &keep, &tally) {
             Ok(()) => Ok(()),
             Err(error) if host::is_absent(&error) => Ok(()),
             Err(error) => Err(Error::io("remove", &shown, error)),
@@ -129,8 +134,8 @@ impl Work<'_> {
         let file = host::open_file_by_force(&*folder, name).during("read", &shown)?;
         let stamp = Stamp::of_open(&file).during("read", &shown)?;
         let at_ns = base::now_ns();
-        let (digest, _) = copy::digest(&file).during("read", &shown)?;
-        self.tracker.known().remember(path, stamp, digest, at_ns);
+        let (digest, _) = copy::digest(&file, &self.tracker.bounds).during("read", &shown)?;
+        self.tracker.known().remember(&stamp, digest, at_ns);
         Ok(Some(digest) == *content2)
     }
 
@@ -174,7 +179,7 @@ impl Work<'_> {
         }
         if let Some(digest) = digest {
             let stamp = Stamp::of(&*folder, name).during("look at", &shown)?;
-            self.tracker.known().remember(path, stamp, digest, base::now_ns());
+            self.tracker.known().remember(&stamp, digest, base::now_ns());
         }
         Ok(())
     }
@@ -196,7 +201,7 @@ impl Work<'_> {
         host::set_mode_at(&*folder, name, *mode).during("set the mode of", &shown)?;
         host::set_time_at(&*folder, name, *mtime_ns).during("set the time of", &shown)?;
         let stamp = Stamp::of(&*folder, name).during("look at", &shown)?;
-        self.tracker.known().remember(path, stamp, *want, base::now_ns());
+        self.tracker.known().remember(&stamp, *want, base::now_ns());
         Ok(true)
     }
 
@@ -248,7 +253,7 @@ impl Work<'_> {
     ) -> Result<Digest, Error> {
         let options = &self.tracker.options;
         if let Some(digest) = content.filter(|digest| options.objects.contains(*digest)) {
-            options.objects.copy_to(digest, file, shown)?;
+            options.objects.copy_to(digest, file, shown, &self.tracker.bounds)?;
             return Ok(digest);
         }
         let lost = || Error::Lost { path: shown.to_owned() };
@@ -263,10 +268,12 @@ impl Work<'_> {
             None => return Err(lost()),
         };
         let size = Stamp::of_open(&source).during("read", &below)?.size;
-        copy::content(&source, file, size).during("write", shown)?;
-        let (digest, _) = copy::digest(file).during("read", shown)?;
+        copy::content(&source, file, size, &self.tracker.bounds).during("write", shown)?;
+        let (digest, _) = copy::digest(file, &self.tracker.bounds).during("read", shown)?;
         if unchanged {
-            self.tracker.known().remember_was(path, digest);
+            let number = options.base.find(path);
+            let mut known = self.tracker.known();
+            number.into_iter().for_each(|number| known.remember_was(number, Some(digest)));
         }
         Ok(digest)
     }

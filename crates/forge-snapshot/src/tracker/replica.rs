@@ -1,6 +1,7 @@
 //! A private copy of a repository, for where no overlay can be had.
 
 use crate::base::{self, Base, Item};
+use crate::bounds::Bounds;
 use crate::copy::{self, Copied};
 use crate::error::{During, Error};
 use crate::host::{self, FOLDER, Kind, Stamp};
@@ -45,6 +46,8 @@ struct Copier<'a> {
     to: OwnedFd,
     from_path: &'a Path,
     to_path: &'a Path,
+    base: &'a Base,
+    bounds: &'a Bounds,
     owner: Option<(u32, u32)>,
     skipped: AtomicUsize,
     bytes_copied: AtomicBool,
@@ -62,6 +65,7 @@ pub fn copy_tree(
     base: &Base,
     owner: Option<(u32, u32)>,
     ignored: &[RelPath],
+    bounds: &Bounds,
 ) -> Result<CopyStats, Error> {
     std::fs::create_dir_all(to).during("make", to)?;
     let ignored: HashSet<RelPath> = ignored.iter().cloned().collect();
@@ -70,6 +74,8 @@ pub fn copy_tree(
         to: host::open_root(to).during("open", to)?,
         from_path: from,
         to_path: to,
+        base,
+        bounds,
         owner: owner.filter(|_| rustix::process::geteuid().is_root()),
         skipped: AtomicUsize::new(0),
         bytes_copied: AtomicBool::new(false),
@@ -78,31 +84,35 @@ pub fn copy_tree(
     let mut files = Vec::new();
     let mut linked = Vec::new();
     let mut place = Folders::new(copier.to.as_fd());
-    for (path, item) in base.below(&RelPath::default()) {
+    // By their numbers in the manifest: whole paths of all of them would take too much.
+    for (number, path, item) in base.indexed_below(&RelPath::default()) {
+        bounds.check()?;
         if path.as_bytes().is_empty() || super::is_ignored(&ignored, &path) {
             continue;
         }
         match item.kind {
-            Kind::File if item.linked => linked.push((path, item)),
-            Kind::File => files.push((path, item)),
+            Kind::File if item.linked => linked.push(number),
+            Kind::File => files.push(number),
             Kind::Dir => {
-                copier.small(&mut place, &path, &item, base)?;
+                copier.small(&mut place, &path, &item)?;
                 copier.skipped.fetch_add(usize::from(!item.readable), Ordering::Relaxed);
-                folders.push((path, item));
+                folders.push(number);
             }
-            Kind::Symlink | Kind::Fifo => copier.small(&mut place, &path, &item, base)?,
+            Kind::Symlink | Kind::Fifo => copier.small(&mut place, &path, &item)?,
             Kind::Whiteout | Kind::Other => {}
         }
     }
     copier.files(&files)?;
     copier.linked(&linked)?;
-    for (path, item) in folders.iter().rev() {
+    for number in folders.iter().rev() {
+        bounds.check()?;
+        let (path, item) = (&base.path(*number), base.item_at(*number));
         let (folder, name) = place.around(path).during("open", to)?;
         host::set_mode_at(&*folder, name, item.mode).during("set the mode of", &to.join(path.as_path()))?;
     }
     settle();
     let kind = if copier.bytes_copied.into_inner() { CopyKind::Copy } else { CopyKind::Reflink };
-    let stamps = Base::take_own(to).during("look at", to)?;
+    let stamps = Base::take_own(to, bounds).during("look at", to)?;
     let skipped = copier.skipped.into_inner();
     Ok(CopyStats { kind, files: files.len() + linked.len(), skipped, stamps })
 }
@@ -147,14 +157,14 @@ impl Copier<'_> {
     }
 
     /// Makes what has no content.
-    fn small(&self, place: &mut Folders<'_>, path: &RelPath, item: &Item, base: &Base) -> Result<(), Error> {
+    fn small(&self, place: &mut Folders<'_>, path: &RelPath, item: &Item) -> Result<(), Error> {
         let shown = self.to_path.join(path.as_path());
         let made = (|| {
             let (folder, name) = place.around(path)?;
             match item.kind {
                 Kind::Dir => rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))?,
                 Kind::Symlink => {
-                    rustix::fs::symlinkat(base.target(path).unwrap_or(b"."), &*folder, name)?;
+                    rustix::fs::symlinkat(self.base.target(path).unwrap_or(b"."), &*folder, name)?;
                 }
                 _ => {
                     rustix::fs::mkfifoat(&*folder, name, Mode::from_raw_mode(0o600))?;
@@ -166,7 +176,7 @@ impl Copier<'_> {
         made.during("make", &shown)
     }
 
-    fn files(&self, files: &[(RelPath, Item)]) -> Result<(), Error> {
+    fn files(&self, files: &[usize]) -> Result<(), Error> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
             let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
@@ -175,8 +185,9 @@ impl Copier<'_> {
                 if at >= files.len() {
                     return Ok(());
                 }
-                for (path, item) in &files[at..files.len().min(at + SHARE)] {
-                    self.file(&mut from, &mut to, path, item)?;
+                for number in &files[at..files.len().min(at + SHARE)] {
+                    let (path, item) = (self.base.path(*number), self.base.item_at(*number));
+                    self.file(&mut from, &mut to, &path, &item)?;
                 }
             }
         };
@@ -196,6 +207,7 @@ impl Copier<'_> {
         path: &RelPath,
         item: &Item,
     ) -> Result<bool, Error> {
+        self.bounds.check()?;
         let source = from.around(path).and_then(|(folder, name)| host::open_file(&*folder, name));
         let source = match source {
             Ok(source) => source,
@@ -212,11 +224,12 @@ impl Copier<'_> {
         let shown = self.to_path.join(path.as_path());
         let made = (|| {
             let now = Stamp::of_open(&source)?;
+            self.bounds.file(now.size, || self.from_path.join(path.as_path()))?;
             let (folder, name) = to.around(path)?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let copy = rustix::fs::openat(&*folder, name, flags, Mode::from_raw_mode(0o600))?;
             let copy = File::from(copy);
-            if copy::content(&source, &copy, now.size)? == Copied::Bytes && now.size > 0 {
+            if copy::content(&source, &copy, now.size, self.bounds)? == Copied::Bytes && now.size > 0 {
                 self.bytes_copied.store(true, Ordering::Relaxed);
             }
             self.give(&folder, name)?;
@@ -228,19 +241,20 @@ impl Copier<'_> {
     }
 
     /// Copies files with several names once for each file.
-    fn linked(&self, files: &[(RelPath, Item)]) -> Result<(), Error> {
+    fn linked(&self, files: &[usize]) -> Result<(), Error> {
         let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
-        let mut made: HashMap<u64, &RelPath> = HashMap::new();
-        for (path, item) in files {
-            let Some(first) = made.get(&item.ino) else {
+        let mut made: HashMap<u64, usize> = HashMap::new();
+        for number in files {
+            let (path, item) = (&self.base.path(*number), &self.base.item_at(*number));
+            let Some(first) = made.get(&item.ino).map(|first| self.base.path(*first)) else {
                 if self.file(&mut from, &mut to, path, item)? {
-                    made.insert(item.ino, path);
+                    made.insert(item.ino, *number);
                 }
                 continue;
             };
             let shown = self.to_path.join(path.as_path());
             let linked = (|| {
-                let (other, other_name) = to.around(first)?;
+                let (other, other_name) = to.around(&first)?;
                 let (folder, name) = to.around(path)?;
                 Ok::<_, std::io::Error>(rustix::fs::linkat(
                     &*other,

@@ -1,27 +1,24 @@
-//! What a look at the workspace finds, and what is known from looks before: digests of files that did not change.
+//! What a look at the workspace finds.
 
-use super::{Options, Tracker};
+use super::Tracker;
+use super::known::learn;
 use crate::base::{self, Base, Item};
+use crate::bounds::{Bounds, Tally};
 use crate::error::{During, Error};
 use crate::host::{self, Kind, Stamp};
 use crate::node::{Entry, Node, RelPath};
-use crate::objects::{Objects, Stillness};
-use crate::{bytes::Reader, bytes::Writer, copy};
+use crate::objects::Stillness;
 use forge_types::Digest;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A delta with everything that putting back needs: also differences in time or hard links alone.
 pub(super) type Full = BTreeMap<RelPath, Entry>;
 
-/// A file changed so shortly before it was looked at that the next change could leave it the same times.
-const RACY_NS: i64 = 20_000_000;
 /// Contents of the beginning up to this many bytes are kept when a path first differs: a merge needs them.
 const KEPT: u64 = 8 * 1024 * 1024;
-/// Where the digests of the beginning's contents are remembered, in the folder of the objects.
-const BASE_CONTENTS: &str = "base-contents";
 
 /// Whether contents that are not known are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,78 +29,15 @@ pub(super) enum Contents {
     Leave,
 }
 
-/// What earlier looks learned.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Digest of a file in the workspace as long as its stamp is this one.
-    files: HashMap<RelPath, Looked>,
-    /// Content of a file of the beginning; `None`: it could not be learned.
-    was: HashMap<RelPath, Option<Digest>>,
-    /// All contents of the beginning were stored.
-    saved: bool,
-}
-
-#[derive(Debug)]
-struct Looked {
-    stamp: Stamp,
-    digest: Digest,
-    at_ns: i64,
-}
-
-impl Known {
-    /// The digest of a file with this stamp, if it is known for sure.
-    pub(super) fn digest(&self, path: &RelPath, stamp: &Stamp) -> Option<Digest> {
-        let looked = self.files.get(path)?;
-        (looked.stamp.still(stamp) && !is_racy(looked.stamp.ctime_ns, looked.at_ns)).then_some(looked.digest)
-    }
-
-    pub(super) fn remember(&mut self, path: &RelPath, stamp: Stamp, digest: Digest, at_ns: i64) {
-        self.files.insert(path.clone(), Looked { stamp, digest, at_ns });
-    }
-
-    /// The content that stood at a path at the beginning, if it was learned.
-    pub(super) fn was(&self, path: &RelPath) -> Option<Digest> {
-        self.was.get(path).copied().flatten()
-    }
-
-    pub(super) fn remember_was(&mut self, path: &RelPath, digest: Digest) {
-        self.was.insert(path.clone(), Some(digest));
-    }
-
-    /// Takes over what a snapshot knows of the beginning.
-    pub(super) fn learn(&mut self, full: &Full) {
-        for (path, entry) in full {
-            if let Some(Node::File { content: Some(content), .. }) = &entry.was {
-                self.was.entry(path.clone()).or_insert(Some(*content));
-            }
-        }
-    }
-
-    /// Takes over what [`save_base`] stored in an earlier process.
-    pub(super) fn load_base(&mut self, folder: &Path, base: &Base) {
-        let Some(digests) = std::fs::read(folder.join(BASE_CONTENTS)).ok().and_then(|bytes| decode(&bytes))
-        else {
-            return;
-        };
-        self.saved = true;
-        let files = base.below(&RelPath::default()).filter(|(_, item)| item.kind == Kind::File);
-        for ((path, _), digest) in files.zip(digests) {
-            if digest.is_some() {
-                self.was.insert(path, digest);
-            }
-        }
-    }
-}
-
-pub(super) fn is_racy(ctime_ns: i64, looked_ns: i64) -> bool {
-    ctime_ns.saturating_add(RACY_NS) >= looked_ns
-}
-
 /// One look at a workspace.
 pub(super) struct Scan<'a> {
     pub(super) tracker: &'a Tracker,
     contents: Contents,
     touched: Mutex<Touched>,
+    /// Counts what is walked through.
+    pub(super) walked: Tally<'a>,
+    /// Counts what may differ.
+    changed: Tally<'a>,
 }
 
 #[derive(Default)]
@@ -116,7 +50,18 @@ pub(super) struct Touched {
 
 impl<'a> Scan<'a> {
     pub(super) fn new(tracker: &'a Tracker, contents: Contents) -> Self {
-        Self { tracker, contents, touched: Mutex::default() }
+        let (bounds, place) = (&tracker.bounds, tracker.place());
+        Self {
+            tracker,
+            contents,
+            touched: Mutex::default(),
+            walked: Tally::of_tree(bounds, place),
+            changed: Tally::of_changes(bounds, place),
+        }
+    }
+
+    fn bounds(&self) -> &'a Bounds {
+        self.walked.bounds()
     }
 
     fn touched(&self) -> MutexGuard<'_, Touched> {
@@ -125,22 +70,40 @@ impl<'a> Scan<'a> {
 
     /// Whether the content that stood at a path at the beginning was learned.
     pub(super) fn knows_was(&self, path: &RelPath) -> bool {
-        self.tracker.known().was(path).is_some()
+        self.tracker.known().was(self.tracker.options.base.find(path)).is_some()
     }
 
     /// Says what stands at a path.
-    pub(super) fn put(&self, path: RelPath, node: Option<Node>) {
-        self.touched().now.insert(path, node);
+    pub(super) fn put(&self, path: RelPath, node: Option<Node>) -> Result<(), Error> {
+        self.put_into(&mut self.touched(), path, node)
+    }
+
+    fn put_into(&self, touched: &mut Touched, path: RelPath, node: Option<Node>) -> Result<(), Error> {
+        let target = match &node {
+            Some(Node::Symlink { target }) => target.len(),
+            _ => 0,
+        };
+        let bytes = path.as_bytes().len();
+        match touched.now.insert(path, node) {
+            None => self.changed.path(bytes + target),
+            Some(_) => self.changed.bytes(target),
+        }
+    }
+
+    /// Counts a path that is kept elsewhere.
+    pub(super) fn count(&self, path: &RelPath) -> Result<(), Error> {
+        self.changed.path(path.as_bytes().len())
     }
 
     /// Says that nothing of what stood below a path, nor the path itself, is there.
-    pub(super) fn gone(&self, path: &RelPath) {
+    pub(super) fn gone(&self, path: &RelPath) -> Result<(), Error> {
         let mut touched = self.touched();
         for (path, _) in self.tracker.seen.below(path) {
             if !self.tracker.is_ignored(&path) {
-                touched.now.insert(path, None);
+                self.put_into(&mut touched, path, None)?;
             }
         }
+        Ok(())
     }
 
     /// Whether an entry is no part of the tree; remembers half-made files of ours.
@@ -180,7 +143,7 @@ impl<'a> Scan<'a> {
         path: &RelPath,
         stamp: &Stamp,
     ) -> Result<Option<Node>, Error> {
-        let known = self.tracker.known().digest(path, stamp);
+        let known = self.tracker.known().digest(stamp);
         if known.is_some() || self.contents == Contents::Leave {
             return Ok(Some(file_node(stamp, stamp.size, known)));
         }
@@ -190,18 +153,22 @@ impl<'a> Scan<'a> {
             Err(error) if vanished(&error) => return Ok(None),
             Err(error) => return Err(Error::io("read", &self.shown(path), error)),
         };
+        self.bounds().file(stamp.size, || self.shown(path))?;
         // Something that is written to all the time must not keep a snapshot from being taken.
         for still in [Stillness::Required, Stillness::Required, Stillness::Whatever] {
             let at_ns = base::now_ns();
             let before = Stamp::of_open(&file).during("read", &self.shown(path))?;
-            match objects.store(&file, &before, still) {
+            match objects.store(&file, &before, still, self.bounds()) {
                 Ok((digest, size)) => {
                     if still == Stillness::Required {
-                        self.tracker.known().remember(path, before, digest, at_ns);
+                        self.tracker.known().remember(&before, digest, at_ns);
                     }
                     return Ok(Some(file_node(&before, size, Some(digest))));
                 }
                 Err(Error::Changed { .. }) => {}
+                Err(Error::Ceiling { ceiling, limit, .. }) => {
+                    return Err(Error::ceiling(ceiling, limit, &self.shown(path)));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -213,26 +180,24 @@ impl<'a> Scan<'a> {
         self.tracker.place().join(path.as_path())
     }
 
-    /// Paths that were not touched, of files that have other names which were.
-    pub(super) fn untouched_links(&self) -> Vec<RelPath> {
+    /// Whether something was said of a path.
+    pub(super) fn knows(&self, path: &RelPath) -> bool {
+        self.touched().now.contains_key(path)
+    }
+
+    /// Numbers, in what was seen, of all names of files of which one name was touched.
+    pub(super) fn linked_to_touched(&self) -> Vec<usize> {
         let touched = self.touched();
-        let numbers: HashSet<u64> = touched
-            .now
-            .values()
-            .filter_map(|node| match node {
-                Some(Node::File { links, .. }) => *links,
-                _ => None,
-            })
-            .collect();
+        let number = |node: &Option<Node>| match node {
+            Some(Node::File { links, .. }) => *links,
+            _ => None,
+        };
+        let numbers: HashSet<u64> = touched.now.values().filter_map(number).collect();
         if numbers.is_empty() {
             return Vec::new();
         }
         let links = self.tracker.links_seen();
-        let paths = numbers.iter().filter_map(|number| links.get(number)).flatten();
-        paths
-            .filter(|path| !touched.now.contains_key(*path) && !self.tracker.is_ignored(path))
-            .cloned()
-            .collect()
+        numbers.iter().filter_map(|number| links.get(number)).flatten().copied().collect()
     }
 
     /// What was found, without judging whether it differs.
@@ -240,27 +205,93 @@ impl<'a> Scan<'a> {
         self.touched.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What differs from the beginning.
-    pub(super) fn finish(self) -> Result<Full, Error> {
-        let tracker = self.tracker;
-        let touched = self.into_touched().now;
-        let mut groups: HashMap<u64, Vec<RelPath>> = HashMap::new();
+    /// What differs from the beginning, path by path.
+    pub(super) fn finish(self) -> Result<Found<'a>, Error> {
+        let (tracker, bounds) = (self.tracker, self.bounds());
+        let mut touched = self.into_touched().now;
+        let mut groups = Groups { tracker, names: HashMap::new(), same: HashMap::new() };
         for (path, now) in &touched {
             if let Some(Node::File { links: Some(number), .. }) = now {
-                groups.entry(*number).or_default().push(path.clone());
+                groups.names.entry(*number).or_default().push(path.clone());
             }
         }
-        let mut full = Full::new();
-        for (path, now) in touched {
-            let was = tracker.was(&path, now.as_ref())?;
-            if !identical(was.as_ref(), now.as_ref(), |was, now| {
-                tracker.links_at_first().get(&was) == groups.get(&now)
-            }) {
-                full.insert(path, Entry { was, now });
+        let mut links: HashMap<u64, (u64, u32)> = HashMap::new();
+        let mut failed = None;
+        touched.retain(|path, now| {
+            if failed.is_some() {
+                return false;
             }
+            let was = bounds.check().and_then(|()| tracker.was(path, now.as_ref()));
+            let differs =
+                was.map(|was| !identical(was.as_ref(), now.as_ref(), |was, now| groups.alike(was, now)));
+            if let (Ok(true), Some(Node::File { links: Some(number), .. })) = (&differs, &now) {
+                links.entry(*number).or_insert_with(|| (name_of_links(path), 0)).1 += 1;
+            }
+            differs.unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Found { tracker, touched: touched.into_iter(), links }),
         }
-        name_links(&mut full);
-        Ok(full)
+    }
+}
+
+/// What differs, path by path; what was found is given up on the way.
+pub(super) struct Found<'a> {
+    tracker: &'a Tracker,
+    touched: std::collections::btree_map::IntoIter<RelPath, Option<Node>>,
+    /// By a file's own number the one that its names get, and how many names it has here.
+    links: HashMap<u64, (u64, u32)>,
+}
+
+impl Iterator for Found<'_> {
+    type Item = Result<(RelPath, Entry), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (path, mut now) = self.touched.next()?;
+        let was = match self.tracker.bounds.check().and_then(|()| self.tracker.was(&path, now.as_ref())) {
+            Ok(was) => was,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Some(Node::File { links, .. }) = &mut now {
+            // Further names outside the delta, or outside the tree, are none that could be made again.
+            let group = links.and_then(|number| self.links.get(&number)).filter(|group| group.1 > 1);
+            *links = group.map(|group| group.0);
+        }
+        Some(Ok((path, Entry { was, now })))
+    }
+}
+
+/// Numbers a group of hard links so that the same tree has the same numbers, whatever its files' own are: by the first
+/// path of the group.
+fn name_of_links(first: &RelPath) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *Digest::of(first.as_bytes()).as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Groups of hard links that were touched.
+struct Groups<'a> {
+    tracker: &'a Tracker,
+    names: HashMap<u64, Vec<RelPath>>,
+    /// What was found out of two groups.
+    same: HashMap<(u64, u64), bool>,
+}
+
+impl Groups<'_> {
+    /// Whether the names of a file of the beginning are those of one that stands there now.
+    fn alike(&mut self, was: u64, now: u64) -> bool {
+        let (tracker, names) = (self.tracker, &self.names);
+        *self.same.entry((was, now)).or_insert_with(|| {
+            let (Some(first), Some(names)) = (tracker.links_at_first().get(&was), names.get(&now)) else {
+                return false;
+            };
+            let base = &tracker.options.base;
+            let holds = |path| base.find(path).is_some_and(|number| first.binary_search(&number).is_ok());
+            first.len() == names.len() && names.iter().all(holds)
+        })
     }
 }
 
@@ -294,35 +325,15 @@ fn identical(was: Option<&Node>, now: Option<&Node>, alike: impl FnOnce(u64, u64
     }
 }
 
-/// Numbers the groups of hard links so that the same tree has the same numbers, whatever its files' own are: by the
-/// first path of each group.
-fn name_links(full: &mut Full) {
-    let mut groups: HashMap<u64, (u64, u32)> = HashMap::new();
-    for (path, entry) in &*full {
-        if let Some(Node::File { links: Some(number), .. }) = &entry.now {
-            let [a, b, c, d, e, f, g, h, ..] = *Digest::of(path.as_bytes()).as_bytes();
-            let name = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-            groups.entry(*number).or_insert((name, 0)).1 += 1;
-        }
-    }
-    for entry in full.values_mut() {
-        if let Some(Node::File { links, .. }) = &mut entry.now {
-            // Further names outside the delta, or outside the tree, are none that could be made again.
-            *links =
-                links.and_then(|number| groups.get(&number)).filter(|group| group.1 > 1).map(|group| group.0);
-        }
-    }
-}
-
 impl Tracker {
-    /// The hard links of the beginning: all paths of each file that had several, sorted, by its number in the
-    /// repository.
-    pub(super) fn links_at_first(&self) -> &HashMap<u64, Vec<RelPath>> {
+    /// The hard links of the beginning: the numbers, in the manifest, of all names of each file that had several,
+    /// sorted, by the file's number in the repository.
+    pub(super) fn links_at_first(&self) -> &HashMap<u64, Vec<usize>> {
         self.links.get_or_init(|| links(&self.options.base, |path| self.seen.get(path).is_some()))
     }
 
-    /// The same by the file's number in the workspace.
-    pub(super) fn links_seen(&self) -> &HashMap<u64, Vec<RelPath>> {
+    /// The same of what was seen, by the file's number in the workspace.
+    pub(super) fn links_seen(&self) -> &HashMap<u64, Vec<usize>> {
         self.seen_links.get_or_init(|| links(&self.seen, |_| true))
     }
 
@@ -331,18 +342,19 @@ impl Tracker {
         if self.seen.get(path).is_none() {
             return Ok(None);
         }
-        let Some(mut node) = self.options.base.node(path) else {
+        let base = &self.options.base;
+        let (Some(mut node), Some(number)) = (base.node(path), base.find(path)) else {
             return Ok(None);
         };
-        if let (Node::File { content, size, .. }, Some(item)) = (&mut node, self.options.base.get(path)) {
+        if let (Node::File { content, size, .. }, Some(item)) = (&mut node, base.get(path)) {
             *content = match now {
                 Some(Node::File { size: now, .. }) => {
-                    let known = self.known().was.get(path).copied();
-                    match known {
+                    let tried = self.known().tried(number);
+                    match tried {
                         Some(known) => known,
                         None if *size <= KEPT || size == now => {
                             let learned = self.learn_was(path, &item)?;
-                            self.known().was.insert(path.clone(), learned);
+                            self.known().remember_was(number, learned);
                             learned
                         }
                         None => None,
@@ -351,7 +363,7 @@ impl Tracker {
                 // Whether it was learned for another snapshot must not show in this one.
                 _ => {
                     let known = self.known();
-                    if known.saved { known.was(path) } else { None }
+                    if known.saved { known.was(Some(number)) } else { None }
                 }
             };
         }
@@ -360,93 +372,17 @@ impl Tracker {
 
     fn learn_was(&self, path: &RelPath, item: &Item) -> Result<Option<Digest>, Error> {
         let shown = self.options.lower.join(path.as_path());
-        learn(&self.options.objects, self.lower.as_fd(), &shown, path, item, KEPT)
+        learn(&self.options.objects, self.lower.as_fd(), &shown, path, item, KEPT, &self.bounds)
     }
 }
 
-fn links(base: &Base, counts: impl Fn(&RelPath) -> bool) -> HashMap<u64, Vec<RelPath>> {
-    let mut links: HashMap<u64, Vec<RelPath>> = HashMap::new();
-    for (path, item) in base.below(&RelPath::default()).filter(|(_, item)| item.linked) {
+fn links(base: &Base, counts: impl Fn(&RelPath) -> bool) -> HashMap<u64, Vec<usize>> {
+    let mut links: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (number, path, item) in base.indexed_below(&RelPath::default()).filter(|(_, _, item)| item.linked) {
         if counts(&path) {
-            links.entry(item.ino).or_default().push(path);
+            links.entry(item.ino).or_default().push(number);
         }
     }
-    links.values_mut().for_each(|paths| paths.sort_unstable());
+    links.values_mut().for_each(|numbers| numbers.sort_unstable());
     links
-}
-
-/// Hashes a file of the beginning if it is still what stood there; stores it too if it is not longer than `keep`.
-fn learn(
-    objects: &Objects,
-    lower: BorrowedFd<'_>,
-    shown: &Path,
-    path: &RelPath,
-    item: &Item,
-    keep: u64,
-) -> Result<Option<Digest>, Error> {
-    let Some(file) = base::open_unchanged(lower, path, item).during("open", shown)? else {
-        return Ok(None);
-    };
-    let stamp = Stamp::of_open(&file).during("look at", shown)?;
-    let digest = if item.size <= keep {
-        match objects.store(&file, &stamp, Stillness::Required) {
-            Ok((digest, _)) => digest,
-            Err(Error::Changed { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    } else {
-        copy::digest(&file).during("read", shown)?.0
-    };
-    let after = Stamp::of_open(&file).during("look at", shown)?;
-    Ok(item.matches(&after).then_some(digest))
-}
-
-/// Stores every file of the beginning and remembers the digests, here and beside the objects.
-pub(super) fn save_base(options: &Options, known: &Mutex<Known>) -> Result<(), Error> {
-    let lower = host::open_root(&options.lower).during("open", &options.lower)?;
-    let ignored: HashSet<RelPath> = options.ignored.iter().cloned().collect();
-    let mut digests = Vec::new();
-    for (path, item) in options.base.below(&RelPath::default()).filter(|(_, item)| item.kind == Kind::File) {
-        let shown = options.lower.join(path.as_path());
-        let digest = if super::is_ignored(&ignored, &path) {
-            None
-        } else {
-            learn(&options.objects, lower.as_fd(), &shown, &path, &item, u64::MAX)?
-        };
-        if digest.is_some() {
-            known.lock().unwrap_or_else(PoisonError::into_inner).was.insert(path, digest);
-        }
-        digests.push(digest);
-    }
-    options.objects.flush()?;
-    let path = options.objects.folder().join(BASE_CONTENTS);
-    host::write_durably(&path, &encode(&digests)).during("write", &path)?;
-    known.lock().unwrap_or_else(PoisonError::into_inner).saved = true;
-    Ok(())
-}
-
-fn encode(digests: &[Option<Digest>]) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(33 * digests.len() + 40));
-    out.number(digests.len() as u64);
-    for digest in digests {
-        out.byte(u8::from(digest.is_some()));
-        out.0.extend_from_slice(digest.as_ref().map_or(&[][..], |digest| digest.as_bytes()));
-    }
-    let check = Digest::of(&out.0);
-    out.0.extend_from_slice(check.as_bytes());
-    out.0
-}
-
-fn decode(bytes: &[u8]) -> Option<Vec<Option<Digest>>> {
-    let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).as_bytes() != check {
-        return None;
-    }
-    let mut input = Reader(body);
-    let count = input.count(1)?;
-    let digest = |input: &mut Reader<'_>| match input.byte()? {
-        0 => Some(None),
-        _ => Some(Some(Digest::from_bytes(input.take(32)?.try_into().ok()?))),
-    };
-    (0..count).map(|_| digest(&mut input)).collect()
 }

@@ -2,6 +2,7 @@
 //! hold differences.
 
 use super::scan::Full;
+use crate::bounds::{Bounds, Tally};
 use crate::bytes::{Reader, Writer};
 use crate::error::Error;
 use crate::node::{Entry, Node, RelPath};
@@ -23,58 +24,79 @@ pub(super) fn beginning() -> Digest {
 }
 
 #[derive(Default)]
-struct Folder<'a> {
-    children: BTreeMap<&'a [u8], Child<'a>>,
+struct Folder {
+    children: BTreeMap<Box<[u8]>, Child>,
 }
 
 #[derive(Default)]
-struct Child<'a> {
-    entry: Option<&'a Entry>,
+struct Child {
+    /// What differs here, encoded.
+    entry: Option<Box<[u8]>>,
     /// Its place among the folders.
-    folder: Option<usize>,
+    folder: Option<u32>,
 }
 
-/// Stores a delta; returns its name. Folder objects that are stored already are not written again.
-pub(super) fn store(objects: &Objects, full: &Full) -> Result<Digest, Error> {
+/// Stores a delta, whose paths come in their order; returns its name. Folder objects that are stored already are not
+/// written again.
+pub(super) fn store(
+    objects: &Objects,
+    entries: impl Iterator<Item = Result<(RelPath, Entry), Error>>,
+) -> Result<Digest, Error> {
     // Folders are made before those below them, so going backwards meets those below first.
-    let mut folders: Vec<Folder<'_>> = vec![Folder::default()];
-    for (path, entry) in full {
+    let mut folders: Vec<Folder> = vec![Folder::default()];
+    for entry in entries {
+        let (path, entry) = entry?;
         let mut at = 0;
         let mut parts = path.parts().peekable();
         while let Some(part) = parts.next() {
-            let next = folders.len();
-            let child = folders[at].children.entry(part).or_default();
+            let next = u32::try_from(folders.len()).unwrap_or(u32::MAX);
+            let children = &mut folders[at].children;
+            if !children.contains_key(part) {
+                children.insert(part.into(), Child::default());
+            }
+            let Some(child) = children.get_mut(part) else { break };
             if parts.peek().is_none() {
-                child.entry = Some(entry);
+                child.entry = Some(encode_entry(&entry));
                 break;
             }
-            at = *child.folder.get_or_insert(next);
-            if at == next {
+            let folder = *child.folder.get_or_insert(next);
+            at = folder as usize;
+            if folder == next {
                 folders.push(Folder::default());
             }
         }
     }
     let mut digests: Vec<Option<Digest>> = vec![None; folders.len()];
-    for (at, folder) in folders.iter().enumerate().rev() {
-        let mut out = Writer(MAGIC.to_vec());
-        for (name, child) in &folder.children {
-            let below = child.folder.and_then(|folder| digests[folder]);
-            encode(&mut out, name, child.entry, below);
+    for at in (0..folders.len()).rev() {
+        let folder = std::mem::take(&mut folders[at]);
+        if at == 0 && folder.children.is_empty() {
+            return Ok(beginning());
         }
-        digests[at] = Some(if at == 0 && full.is_empty() { beginning() } else { objects.put(&out.0)? });
+        let mut out = Writer(MAGIC.to_vec());
+        for (name, child) in folder.children {
+            let below = child.folder.and_then(|folder| digests[folder as usize]);
+            encode(&mut out, &name, child.entry.as_deref(), below);
+        }
+        digests[at] = Some(objects.put(&out.0)?);
     }
     Ok(digests[0].unwrap_or_else(beginning))
 }
 
-fn encode(out: &mut Writer, name: &[u8], entry: Option<&Entry>, below: Option<Digest>) {
-    let was = entry.and_then(|entry| entry.was.as_ref());
-    let now = entry.and_then(|entry| entry.now.as_ref());
-    out.blob(name);
-    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
-    out.byte(flag(was.is_some(), WAS) | flag(now.is_some(), NOW) | flag(below.is_some(), BELOW));
-    for node in [was, now].into_iter().flatten() {
-        encode_node(out, node);
+/// Flags and nodes of an entry.
+fn encode_entry(entry: &Entry) -> Box<[u8]> {
+    let flag = |node: &Option<Node>, flag: u8| if node.is_some() { flag } else { 0 };
+    let mut out = Writer(vec![flag(&entry.was, WAS) | flag(&entry.now, NOW)]);
+    for node in [&entry.was, &entry.now].into_iter().flatten() {
+        encode_node(&mut out, node);
     }
+    out.0.into()
+}
+
+fn encode(out: &mut Writer, name: &[u8], entry: Option<&[u8]>, below: Option<Digest>) {
+    let (flags, nodes) = entry.and_then(<[u8]>::split_first).unwrap_or((&0, &[]));
+    out.blob(name);
+    out.byte(flags | if below.is_some() { BELOW } else { 0 });
+    out.0.extend_from_slice(nodes);
     if let Some(below) = below {
         out.0.extend_from_slice(below.as_bytes());
     }
@@ -110,10 +132,14 @@ fn encode_node(out: &mut Writer, node: &Node) {
 }
 
 /// Reads a delta.
-pub(super) fn load(objects: &Objects, id: Digest) -> Result<Full, Error> {
+pub(super) fn load(objects: &Objects, id: Digest, bounds: &Bounds) -> Result<Full, Error> {
+    let tally = Tally::of_changes(bounds, objects.folder());
     let mut full = Full::new();
-    let mut waiting = vec![(RelPath::default(), id)];
-    while let Some((path, digest)) = waiting.pop() {
+    // Each folder with the one above it: no whole paths.
+    let mut waiting = vec![(RelPath::default(), Box::<[u8]>::default(), id)];
+    while let Some((above, name, digest)) = waiting.pop() {
+        bounds.check()?;
+        let path = if name.is_empty() { above } else { above.join(&name) };
         if digest == beginning() {
             continue;
         }
@@ -121,16 +147,26 @@ pub(super) fn load(objects: &Objects, id: Digest) -> Result<Full, Error> {
         let damaged = || Error::Damaged { what: format!("the stored folder {digest}") };
         let entries = decode(&bytes).ok_or_else(damaged)?;
         for (name, entry, below) in entries {
-            let path = path.join(name);
             if let Some(below) = below {
-                waiting.push((path.clone(), below));
+                waiting.push((path.clone(), name.into(), below));
             }
             if let Some(entry) = entry {
+                let path = path.join(name);
+                tally.path(path.as_bytes().len() + targets(&entry))?;
                 full.insert(path, entry);
             }
         }
     }
     Ok(full)
+}
+
+/// Bytes of the targets of links in an entry.
+fn targets(entry: &Entry) -> usize {
+    let target = |node: &Option<Node>| match node {
+        Some(Node::Symlink { target }) => target.len(),
+        _ => 0,
+    };
+    target(&entry.was) + target(&entry.now)
 }
 
 type Decoded<'a> = (&'a [u8], Option<Entry>, Option<Digest>);
@@ -210,11 +246,11 @@ mod tests {
         fn deltas_survive_and_same_deltas_have_same_names(full in full()) {
             let folder = tempfile::tempdir().unwrap();
             let objects = Objects::open(folder.path()).unwrap();
-            let id = store(&objects, &full).unwrap();
+            let id = store(&objects, full.clone().into_iter().map(Ok)).unwrap();
             let before = objects.bytes();
-            prop_assert_eq!(store(&objects, &full).unwrap(), id);
+            prop_assert_eq!(store(&objects, full.clone().into_iter().map(Ok)).unwrap(), id);
             prop_assert_eq!(objects.bytes(), before, "the same costs nothing");
-            prop_assert_eq!(load(&objects, id).unwrap(), full.clone());
+            prop_assert_eq!(load(&objects, id, Bounds::none()).unwrap(), full.clone());
             prop_assert_eq!(id == beginning(), full.is_empty());
         }
 

@@ -92,10 +92,11 @@ fn whole(tracker: &Tracker, full: &Full) -> Result<Plan, Error> {
     let paths: BTreeSet<&RelPath> = touched.now.keys().chain(full.keys()).collect();
     let mut plan = Plan { leftovers: touched.leftovers, ..Plan::default() };
     for path in paths {
+        tracker.bounds.check()?;
         let beginning = || {
             let mut node = tracker.seen.get(path).and_then(|_| tracker.options.base.node(path))?;
             if let Node::File { content, .. } = &mut node {
-                *content = tracker.known().was(path);
+                *content = tracker.known().was(tracker.options.base.find(path));
             }
             Some(node)
         };
@@ -135,9 +136,10 @@ fn anchors(tracker: &Tracker, plan: &mut Plan) {
         })
         .collect();
     for number in wanted {
-        let paths = tracker.links_at_first().get(&number).into_iter().flatten();
-        if let Some(path) = paths.into_iter().find(|path| !plan.spots.contains_key(*path)) {
-            plan.anchors.insert(Group::Base(number), path.clone());
+        let names = tracker.links_at_first().get(&number).into_iter().flatten();
+        let mut paths = names.map(|number| tracker.options.base.path(*number));
+        if let Some(path) = paths.find(|path| !plan.spots.contains_key(path)) {
+            plan.anchors.insert(Group::Base(number), path);
         }
     }
 }
@@ -150,6 +152,7 @@ fn upper(tracker: &Tracker, attributes: Attributes, full: &Full) -> Result<Plan,
     }
     let wants = Wants { tracker, full };
     for (path, entry) in full {
+        tracker.bounds.check()?;
         let want = match &entry.now {
             Some(Node::Dir { mode }) => Thing::Folder { mode: *mode, mark: wants.mark(path) },
             Some(node) => Thing::Node(node.clone()),

@@ -1,11 +1,11 @@
 //! Looking at a workspace that holds everything: a copy of the repository, or the repository itself.
 
-use super::scan::{Scan, is_racy};
+use super::known::is_racy;
+use super::scan::Scan;
 use crate::base::Item;
 use crate::error::Error;
 use crate::host::{self, Kind, Stamp};
-use crate::node::RelPath;
-use crate::walk::{Denied, Folder, Threads, walk};
+use crate::walk::{Below, Denied, Folder, Threads, walk};
 use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::AsFd;
@@ -40,10 +40,14 @@ impl Fault {
 /// Finds what differs from what was seen at the beginning, by stamps, then by contents.
 pub(super) fn look(scan: &Scan<'_>) -> Result<(), Error> {
     let threads = if scan.tracker.seen.len() > 2_000 { Threads::Two } else { Threads::One };
-    walk(&scan.tracker.root, (), Denied::Force, threads, &|folder| visit(scan, folder))
+    walk(&scan.tracker.root, (), Denied::Force, threads, &scan.walked, &|folder| visit(scan, folder))
         .map_err(|fault: Fault| fault.placed(scan))?;
     // A name that moved with its folder leaves no trace at the file's other names.
-    for path in scan.untouched_links() {
+    for number in scan.linked_to_touched() {
+        let path = scan.tracker.seen.path(number);
+        if scan.knows(&path) || scan.tracker.is_ignored(&path) {
+            continue;
+        }
         let Some((parent, name)) = host::split(&path) else { continue };
         let shown = scan.shown(&path);
         let found = host::open_below(scan.tracker.root.as_fd(), parent, OFlags::PATH | host::FOLDER)
@@ -51,7 +55,7 @@ pub(super) fn look(scan: &Scan<'_>) -> Result<(), Error> {
         match found {
             Ok((stamp, folder)) => {
                 let node = scan.node(folder.as_fd(), name, &path, &stamp)?;
-                scan.put(path, node);
+                scan.put(path, node)?;
             }
             // It went since the walk, or lies where only a walk gets.
             Err(error) if host::is_absent(&error) || host::is_denied(&error) => {}
@@ -61,7 +65,7 @@ pub(super) fn look(scan: &Scan<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, Fault> {
+fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Below<()>, Fault> {
     let seen = &scan.tracker.seen;
     let mut below = Vec::new();
     let listing = folder.listing.unwrap_or_default();
@@ -69,7 +73,7 @@ fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, 
     let mut before = seen.children(folder.path).peekable();
     for (name, stamp) in listing.iter() {
         while let Some((gone, _)) = before.next_if(|(seen, _)| *seen < name) {
-            scan.gone(&folder.path.join(gone));
+            scan.gone(&folder.path.join(gone))?;
         }
         let was = before.next_if(|(seen, _)| *seen == name).map(|(_, item)| item);
         if stamp.kind != Kind::Dir && was.is_some_and(|was| was.matches(stamp) && !is_racy_here(scan, &was)) {
@@ -84,19 +88,19 @@ fn visit(scan: &Scan<'_>, folder: Folder<'_, ()>) -> Result<Vec<(RelPath, ())>, 
             continue;
         }
         if was.is_some_and(|was| was.kind == Kind::Dir) != (stamp.kind == Kind::Dir) {
-            scan.gone(&path);
+            scan.gone(&path)?;
         }
         if !was.is_some_and(|was| stamp.kind == Kind::Dir && was.matches(stamp)) {
             let node = scan.node(folder.fd.as_fd(), name, &path, stamp)?;
-            scan.put(path.clone(), node);
+            scan.put(path.clone(), node)?;
         }
         // What was in a folder that could not be read is not known, so no difference can be told.
         if stamp.kind == Kind::Dir && was.is_none_or(|was| was.kind != Kind::Dir || was.readable) {
-            below.push((path, ()));
+            below.push((name.into(), ()));
         }
     }
     for (gone, _) in before {
-        scan.gone(&folder.path.join(gone));
+        scan.gone(&folder.path.join(gone))?;
     }
     Ok(below)
 }

@@ -9,7 +9,7 @@ use forge_snapshot::apply::{
     Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lending, lock, revert,
 };
 use forge_snapshot::compare::Sources;
-use forge_snapshot::{Base, Delta, Node, Objects};
+use forge_snapshot::{Base, Bounds, Delta, Node, Objects};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -41,7 +41,13 @@ impl Run {
     }
 
     fn place(&self) -> Sources<'_> {
-        Sources { repository: &self.repository, base: &self.base, objects: &self.objects, beginning: None }
+        Sources {
+            repository: &self.repository,
+            base: &self.base,
+            objects: &self.objects,
+            beginning: None,
+            bounds: Bounds::none(),
+        }
     }
 
     fn apply(&self, to: &Delta, merge: Merge) -> Result<Applied, Error> {
@@ -504,8 +510,13 @@ fn child_that_is_killed() {
     let entries: Vec<(String, forge_snapshot::Entry)> = serde_json::from_slice(&to).unwrap();
     let to: Delta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
     let objects = Objects::open(&folder.join("run/objects")).unwrap();
-    let place =
-        Sources { repository: &folder.join("repository"), base: &base, objects: &objects, beginning: None };
+    let place = Sources {
+        repository: &folder.join("repository"),
+        base: &base,
+        objects: &objects,
+        beginning: None,
+        bounds: Bounds::none(),
+    };
     let (mut step, at) = (0, at.parse::<usize>().unwrap());
     let mut watch = |_: Step<'_>| {
         step += 1;
@@ -550,7 +561,13 @@ fn a_process_killed_at_any_step_is_finished_by_the_next() {
             .output()
             .unwrap();
         let objects = Objects::open(&folder.join("run/objects")).unwrap();
-        let place = Sources { repository: &repository, base: &base, objects: &objects, beginning: None };
+        let place = Sources {
+            repository: &repository,
+            base: &base,
+            objects: &objects,
+            beginning: None,
+            bounds: Bounds::none(),
+        };
         let applied = apply(&place, &Delta::new(), &to, Options::default()).unwrap();
         assert_eq!(read(&repository), read(&view), "killed at step {at}");
         if child.status.success() {

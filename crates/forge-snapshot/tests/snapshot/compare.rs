@@ -5,7 +5,7 @@ use crate::trees::{Op, Was, copy, delta, ops, path, perform, read};
 use forge_snapshot::compare::{
     Change, GitPaths, Look, Renames, Sources, Unified, compare, compare_with, renames, unified,
 };
-use forge_snapshot::{Base, Delta, Node, Objects};
+use forge_snapshot::{Base, Bounds, Delta, Node, Objects};
 use forge_testkit::scale;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
@@ -45,6 +45,7 @@ impl Rig {
             base: &self.base,
             objects: &self.objects,
             beginning: None,
+            bounds: Bounds::none(),
         };
         let mut differences = compare(&Delta::new(), &self.delta(Was::Unknown));
         place.learn(&mut differences).unwrap();
@@ -111,8 +112,13 @@ fn a_file_that_was_touched_and_not_changed_is_not_reported() {
     let node = |content| Node::File { mode: 0o644, size: 4, mtime_ns: 0, content, links: None };
     let now = Some(node(Some(rig.objects.put(b"text").unwrap())));
     delta.insert(path("a"), forge_snapshot::Entry { was: Some(node(None)), now });
-    let place =
-        Sources { repository: &rig.repository, base: &rig.base, objects: &rig.objects, beginning: None };
+    let place = Sources {
+        repository: &rig.repository,
+        base: &rig.base,
+        objects: &rig.objects,
+        beginning: None,
+        bounds: Bounds::none(),
+    };
     let mut differences = compare(&Delta::new(), &delta);
     assert_eq!(differences.len(), 1);
     place.learn(&mut differences).unwrap();
@@ -134,8 +140,13 @@ fn a_diff_reads_as_git_writes_it() {
     symlink("edit", rig.view.join("link")).unwrap();
     fs::write(rig.view.join("grün"), "").unwrap();
     fs::write(rig.view.join("zero"), b"\0").unwrap();
-    let place =
-        Sources { repository: &rig.repository, base: &rig.base, objects: &rig.objects, beginning: None };
+    let place = Sources {
+        repository: &rig.repository,
+        base: &rig.base,
+        objects: &rig.objects,
+        beginning: None,
+        bounds: Bounds::none(),
+    };
     let differences = compare(&Delta::new(), &rig.delta(Was::Known));
     let diff = unified(&differences, &place, Look::default()).unwrap();
     let wanted = "diff --git a/edit b/edit\n--- a/edit\n+++ b/edit\n@@ -1,9 +1,9 @@\n 1\n 2\n 3\n-4\n+four\n 5\n 6\n \

@@ -1,7 +1,7 @@
 //! Manifests and stored contents: what survives, what is refused, who may write.
 
 use forge_snapshot::{
-    Attributes, Base, CopyKind, Error, Kind, Layout, Node, Objects, Options, RelPath, Stamp, Tracker,
+    Attributes, Base, Bounds, CopyKind, Error, Kind, Layout, Node, Objects, Options, RelPath, Stamp, Tracker,
     copy_tree,
 };
 use forge_types::Digest;
@@ -63,7 +63,7 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     deep(&root, levels);
     let base = Arc::new(Base::take(&root).unwrap());
     assert_eq!(base.len(), levels + 1);
-    let copied = copy_tree(&root, &work, &base, None, &[]).unwrap();
+    let copied = copy_tree(&root, &work, &base, None, &[], Bounds::none()).unwrap();
     let options = Options {
         base: base.clone(),
         lower: root.clone(),
@@ -97,7 +97,7 @@ fn a_copy_that_got_another_owner_is_known_to_be_untouched_when_the_repository_ha
     fs::write(root.join("goes"), "what is never needed is not kept").unwrap();
     fs::write(root.join("stays"), "stays").unwrap();
     let base = Arc::new(Base::take(&root).unwrap());
-    let copied = copy_tree(&root, &work, &base, None, &[]).unwrap();
+    let copied = copy_tree(&root, &work, &base, None, &[], Bounds::none()).unwrap();
     let open = || {
         let options = Options {
             base: base.clone(),
@@ -149,9 +149,9 @@ fn contents_come_back_are_stored_once_and_survive_reopening() {
     assert_eq!(objects.put(b"small").unwrap(), digests[0]);
     let file = folder.path().join("a file");
     fs::write(&file, &large).unwrap();
-    assert_eq!(objects.put_file(&File::open(&file).unwrap(), 700_000).unwrap(), digests[2]);
+    assert_eq!(objects.put_file(&File::open(&file).unwrap(), 700_000, Bounds::none()).unwrap(), digests[2]);
     assert_eq!(objects.bytes(), bytes, "stored once");
-    let changed = objects.put_file(&File::open(&file).unwrap(), 5);
+    let changed = objects.put_file(&File::open(&file).unwrap(), 5, Bounds::none());
     assert!(matches!(changed, Err(Error::Changed { .. })));
 
     assert!(matches!(Objects::open(folder.path()), Err(Error::Busy { .. })));
@@ -180,7 +180,7 @@ fn holes_of_a_large_file_take_no_room() {
     let path = folder.path().join("sparse");
     let file = File::create_new(&path).unwrap();
     file.set_len(64 << 20).unwrap();
-    let digest = objects.put_file(&File::open(&path).unwrap(), 64 << 20).unwrap();
+    let digest = objects.put_file(&File::open(&path).unwrap(), 64 << 20, Bounds::none()).unwrap();
     let stored = folder.path().join("objects/large").join(digest.to_string()).metadata().unwrap();
     assert_eq!(stored.len(), 64 << 20);
     assert!(stored.blocks() * 512 < 1 << 20, "{} blocks", stored.blocks());
@@ -262,7 +262,7 @@ fn a_copy_says_how_it_was_made_and_leaves_out_what_is_masked() {
     }
     let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
     let base = Base::take(&from).unwrap();
-    let copied = copy_tree(&from, &to, &base, None, &[path(".env"), path("keys")]).unwrap();
+    let copied = copy_tree(&from, &to, &base, None, &[path(".env"), path("keys")], Bounds::none()).unwrap();
     assert!(matches!(copied.kind, CopyKind::Copy | CopyKind::Reflink));
     assert_eq!((copied.files, copied.skipped), (1, 0));
     let names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,7 +1,9 @@
 //! Undo and redo over random sequences of operations, on real trees: a whole copy, the repository itself, and a real
 //! overlay where the tests may mount one.
 
-use forge_snapshot::{Attributes, Base, Delta, Layout, Node, Objects, Options, RelPath, Tracker, copy_tree};
+use forge_snapshot::{
+    Attributes, Base, Bounds, Delta, Layout, Node, Objects, Options, RelPath, Tracker, copy_tree,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -433,7 +435,7 @@ fn seeds(share: u64) -> std::ops::Range<u64> {
 fn undo_and_redo_in_a_copy() {
     for seed in seeds(4) {
         let (places, base) = places(seed);
-        let copied = copy_tree(&places.repository, &places.work, &base, None, &[]).unwrap();
+        let copied = copy_tree(&places.repository, &places.work, &base, None, &[], Bounds::none()).unwrap();
         assert_eq!(copied.skipped, 0);
         assert_same(
             &manifest(&places.work),
