@@ -313,6 +313,16 @@ pub struct Workspace {
     pub snapshot_limit: u64,
     /// Days after which snapshots of a run that ended may be removed.
     pub snapshot_days: u64,
+    /// Files, directories and links that a repository may hold.
+    pub max_paths: u64,
+    /// Paths at which a workspace may differ from the beginning of its run.
+    pub max_changed_paths: u64,
+    /// What their names and the targets of links may have together, bytes.
+    pub max_path_bytes: u64,
+    /// Directories within one another.
+    pub max_depth: u64,
+    /// Largest file that is read, bytes.
+    pub max_file_size: u64,
     /// Paths that tools may see although they look like credentials.
     pub reveal: Vec<String>,
 }

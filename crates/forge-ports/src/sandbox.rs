@@ -46,6 +46,15 @@ pub enum Error {
         /// What was being done, what went wrong, and what to do.
         why: String,
     },
+    /// A workspace is larger than it may be.
+    #[error("the workspace is too large: {why}")]
+    Ceiling {
+        /// What is too large, the ceiling with its setting, and what to do.
+        why: String,
+    },
+    /// The work was ended because nobody wants it any more.
+    #[error("the work on the workspace was stopped before it was done")]
+    Stopped,
     /// A result can't be applied: others changed the same things meanwhile. Nothing was changed.
     #[error(
         "{} changed in the repository since the run began; nothing was applied",
@@ -99,8 +108,10 @@ impl Error {
         match self {
             Self::Missing { .. } => Class::Unavailable,
             Self::Startup { .. } | Self::Died { .. } => Class::Retry { after: None },
-            Self::View { .. } => Class::Fatal,
-            Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => Class::Invalid,
+            Self::View { .. } | Self::Stopped => Class::Fatal,
+            Self::Ceiling { .. } | Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => {
+                Class::Invalid
+            }
         }
     }
 }

@@ -95,6 +95,10 @@ pub trait Views: Send + Sync {
         message: &str,
     ) -> Result<Option<Published>, Error>;
 
+    /// Ends what is under way here for a run, in this process: whoever waits for it gets
+    /// [`Error::Stopped`](crate::sandbox::Error::Stopped), unless it came too far to be undone and is finished.
+    fn stop(&self, _run: RunId) {}
+
     /// What each run keeps on the disk.
     async fn usage(&self) -> Result<Vec<ViewUsage>, Error>;
 

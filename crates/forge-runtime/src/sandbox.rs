@@ -4,7 +4,7 @@ use crate::{Error, Forge, toolchains};
 use forge_config::{Backend, EgressMode, Loaded};
 use forge_sandbox::verify::{Scope, Verdict, verify};
 use forge_sandbox::{Backends, Options};
-use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec};
+use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec, WorkspaceLimits};
 use std::path::{Path, PathBuf};
 
 /// The kinds of folders in a data folder that belong to one process: what it tries out, and boxes without a run.
@@ -197,6 +197,7 @@ pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Resu
             tmp_bytes: settings.tmp_size,
             command_ms: settings.timeout_seconds.min(600).saturating_mul(1000),
         },
+        workspace: ceilings(loaded),
         reveal: loaded.settings.workspace.reveal.clone(),
         env,
         read_only,
@@ -209,6 +210,18 @@ pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Resu
 /// An empty list means any program.
 fn programs(allowed: &[String]) -> Option<Vec<String>> {
     (!allowed.is_empty()).then(|| allowed.to_vec())
+}
+
+/// The ceilings of the workspace by the settings.
+fn ceilings(loaded: &Loaded) -> WorkspaceLimits {
+    let settings = &loaded.settings.workspace;
+    WorkspaceLimits {
+        paths: settings.max_paths,
+        changed_paths: settings.max_changed_paths,
+        path_bytes: settings.max_path_bytes,
+        depth: settings.max_depth,
+        file_bytes: settings.max_file_size,
+    }
 }
 
 fn network(loaded: &Loaded) -> Result<NetworkPolicy, Error> {

@@ -81,6 +81,12 @@ impl Forge {
         })
     }
 
+    /// Ends what this process does on the host for a run that it does not work on: a comparison, an undo, an apply. What
+    /// came too far to be taken back is finished.
+    pub fn stop(&self, run: RunId) {
+        self.parts().views.stop(run);
+    }
+
     /// Puts a run's workspace back to where it stood after step `to`; the repository too, if it holds a result of
     /// the run and nobody changed the same files since.
     ///

@@ -19,6 +19,7 @@ mod room;
 mod stream;
 mod view;
 mod walk;
+mod wanted;
 
 use docker::{Docker, Kind};
 pub use forge_egress as egress;

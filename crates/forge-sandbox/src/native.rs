@@ -12,6 +12,7 @@ use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Show, Spare};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace};
+use forge_snapshot::Bounds;
 use forge_types::{
     Class, EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
 };
@@ -155,6 +156,8 @@ impl Native {
         report.id = format!("{run}/{}", jail.init_pid());
         let reached = egress.open(&jail)?;
         Ok(Room::new(Parts {
+            run,
+            limits: spec.workspace,
             places: view.as_ref().map_or_else(|| Places::one(&spec.repo), |view| view.places()),
             jail,
             view,
@@ -199,13 +202,13 @@ impl Native {
     async fn held(&self, spec: &SandboxSpec, run: RunId, at: Option<SnapshotId>) -> Result<Arc<Room>, Error> {
         let (options, asked, exe) = (Arc::clone(&self.options), spec.clone(), self.exe());
         let begun = self.slot().take();
-        let make = move |view: View, keep| {
+        let make = move |view: View, keep, bounds: &Bounds| {
             let mut jail = JailSpec::new(run.to_string(), &asked.repo);
             let mut report = report();
             furnish(&options, &mut jail, &asked, &mut report);
             jail.image = image(&options, &asked)?;
             let egress = Way::out(&options, &asked, Some(&view), &mut jail)?;
-            let (jail, view) = start(jail, &exe, begun, view)?;
+            let (jail, view) = start(jail, &exe, begun, view, bounds)?;
             view.begin_saving();
             view.describe(&mut report);
             Ok((jail, view, egress, report, keep))
@@ -223,6 +226,7 @@ fn start(
     exe: &Path,
     begun: Option<Begun>,
     mut view: View,
+    bounds: &Bounds,
 ) -> Result<(Jail, View), Error> {
     jail.binds.extend(view.git_binds());
     jail.masked = view.masked();
@@ -242,7 +246,7 @@ fn start(
                 return Ok((started, view));
             }
             Err(forge_jail::Error::Overlay { why }) if view.kind() == Kind::Overlay => {
-                view = view.fall_back(&why).map_err(Unready::error)?;
+                view = view.fall_back(&why, bounds).map_err(Unready::error)?;
             }
             Err(error) => return Err(refusal(error)),
         }

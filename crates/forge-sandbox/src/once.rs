@@ -134,6 +134,7 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
             tmp_bytes: TMP,
             command_ms: u64::try_from(once.timeout.as_millis()).unwrap_or(u64::MAX),
         },
+        workspace: forge_types::WorkspaceLimits::default(),
         reveal: Vec::new(),
         env: once.env,
         read_only: once.read_only,

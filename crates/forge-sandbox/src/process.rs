@@ -9,13 +9,16 @@ use crate::stream::Streams;
 use crate::view::{self, Limit, Store, View};
 use crate::walk::{self, Request};
 use forge_files::PrivateDir;
+use crate::wanted;
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
     Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
 };
 use forge_ports::{Sandbox, Workspace};
-use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{
+    Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceLimits,
+};
 use futures::future::BoxFuture;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
@@ -107,6 +110,8 @@ struct HostFolder {
     places: Places,
     home: PathBuf,
     longest: Duration,
+    run: RunId,
+    limits: WorkspaceLimits,
     files: Arc<Mutex<Files>>,
     /// Masked files by device and inode, whatever path leads to them.
     masked: HashSet<(u64, u64)>,
@@ -159,6 +164,8 @@ impl HostFolder {
         Ok(Self {
             home,
             longest: Duration::from_millis(spec.limits.command_ms),
+            run,
+            limits: spec.workspace,
             files: Arc::new(Mutex::new(Files::new(folder))),
             masked: ids,
             env: spec.env.clone(),
@@ -176,7 +183,7 @@ impl HostFolder {
             return Ok(());
         }
         let view = Arc::clone(&self.view);
-        blocking(move || view.make_safe()).await
+        wanted::within(self.run, self.limits, move |bounds| view.make_safe(bounds)).await
     }
 
     async fn walk(&self, request: Request) -> Result<walk::Answer, Error> {
@@ -369,7 +376,7 @@ impl Workspace for HostFolder {
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let view = Arc::clone(&self.view);
-        blocking(move || view.snapshot()).await
+        wanted::within(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
     }
 
     fn reached(&self) -> Vec<forge_types::EgressRecord> {

@@ -10,6 +10,7 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Slot, View};
 use crate::walk::{self, LARGEST_ANSWER, WALKER};
+use crate::wanted::{self, Wanted};
 use forge_jail::{
     Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State,
 };
@@ -18,7 +19,7 @@ use forge_ports::sandbox::{
 };
 use forge_ports::{Durable, Files, Workspace};
 use forge_ports::{async_trait, sandbox};
-use forge_types::{EgressRecord, Layer, LayerState, SandboxReport, SnapshotId};
+use forge_types::{EgressRecord, Layer, LayerState, RunId, SandboxReport, SnapshotId, WorkspaceLimits};
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -53,6 +54,9 @@ pub(crate) struct Parts {
     pub(crate) places: Places,
     /// No command may run longer.
     pub(crate) longest: Duration,
+    /// The run that it is for, and the ceilings of its workspace.
+    pub(crate) run: RunId,
+    pub(crate) limits: WorkspaceLimits,
     /// What the box is. Layers that stand here come before those of the jail.
     pub(crate) report: SandboxReport,
     /// Gives what the box tried to reach since the last call, if it has a way out.
@@ -70,6 +74,8 @@ pub(crate) struct Room {
     view: Option<Arc<Slot>>,
     places: Places,
     longest: Duration,
+    run: RunId,
+    limits: WorkspaceLimits,
     report: SandboxReport,
     reached: Option<Reached>,
     /// How the own binary runs in there, where that is not as it runs here.
@@ -93,6 +99,8 @@ impl Room {
             view: parts.view.map(|view| Slot::new(view, Box::new(over))),
             places: parts.places,
             longest: parts.longest,
+            run: parts.run,
+            limits: parts.limits,
             report: parts.report,
             reached: parts.reached,
             helper: None,
@@ -174,7 +182,9 @@ impl Room {
     /// Waits until the state before the first change is safe, where changes go to the repository itself.
     async fn before_writing(&self) -> Result<(), Error> {
         match self.view.as_ref().and_then(|slot| slot.view()) {
-            Some(view) if !view.is_safe() => blocking(move || view.make_safe()).await,
+            Some(view) if !view.is_safe() => {
+                wanted::within(self.run, self.limits, move |bounds| view.make_safe(bounds)).await
+            }
             _ => Ok(()),
         }
     }
@@ -371,7 +381,10 @@ impl Workspace for Room {
         let _frozen = if busy { Some(Frozen::new(self).await?) } else { None };
         let (give, take) = oneshot::channel();
         let (durable, promise) = Durable::soon();
-        tokio::task::spawn_blocking(move || match view.take() {
+        // If this future is dropped the look at the workspace ends too.
+        let wanted = Wanted::new(self.run);
+        let bounds = wanted.bounds(self.limits);
+        tokio::task::spawn_blocking(move || match view.take(&bounds) {
             Ok((id, objects)) => {
                 // Whoever no longer waits does not need it.
                 let _ = give.send(Ok(id));
@@ -380,6 +393,7 @@ impl Workspace for Room {
             Err(error) => drop(give.send(Err(error))),
         });
         let id = take.await.map_err(|_| Error::Died { why: "taking the snapshot failed".to_owned() })??;
+        drop(wanted);
         Ok((id, durable))
     }
 

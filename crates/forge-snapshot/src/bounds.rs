@@ -37,6 +37,12 @@ impl Bounds {
         Self { limits, stop: Some(stop) }
     }
 
+    /// The same ceilings for work that `stop` ends.
+    #[must_use]
+    pub fn with(&self, stop: Stop) -> Self {
+        Self { limits: self.limits, stop: Some(stop) }
+    }
+
     /// No ceilings, and nobody ends it.
     pub fn none() -> &'static Self {
         &NONE

@@ -50,6 +50,8 @@ pub(crate) async fn explain(workspace: &dyn Workspace, path: &str, error: Error)
         Error::Startup { .. } => gone(ErrorKind::Startup, &error),
         Error::Died { .. } => gone(ErrorKind::Died, &error),
         Error::View { .. } => gone(ErrorKind::Startup, &error),
+        Error::Ceiling { .. } => gone(ErrorKind::BudgetExceeded, &error),
+        Error::Stopped => gone(ErrorKind::Cancelled, &error),
         Error::Conflicts { .. } => failed(ErrorKind::Execution, error.to_string()),
         Error::Invalid { why } => failed(ErrorKind::BadArguments, why),
         Error::Path { path: place, why, kind } => path_fault(workspace, path, &place, &why, kind).await,

@@ -1,6 +1,7 @@
 //! `forge apply`: a run's result goes into its repository.
 
 use super::diff::stat;
+use super::stoppable::stoppable;
 use crate::args::Apply;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -16,7 +17,7 @@ pub(crate) async fn apply(session: &Session, args: Apply) -> Result<Exit, CliErr
     let forge = Forge::open(&session.load_to_read()?)?;
     let run = forge.find(&args.id).await?;
     let merge = if args.merge { Merge::Clean } else { Merge::No };
-    let outcome = forge.apply(run, args.step, merge).await?;
+    let outcome = stoppable(&forge, run, &session.ui, forge.apply(run, args.step, merge)).await?;
     if session.ui.format == Format::Json {
         session.ui.json(&json!({ "run_id": run, "outcome": outcome }));
         return Ok(if is_done(&outcome) { Exit::Done } else { Exit::Failed });

@@ -1,5 +1,6 @@
 //! Driving a run from this process: what is shown meanwhile, signals, and what is said at the end.
 
+use super::stoppable::stoppable;
 use crate::args::OutputFormat;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -83,12 +84,12 @@ pub(super) async fn ask_to_apply(session: &Session, forge: &Forge, shown: &Shown
         return Ok(false);
     }
     let run = shown.state.run;
-    let changes = forge.changes(run, None).await?;
+    let changes = stoppable(forge, run, ui, forge.changes(run, None)).await?;
     ui.note(&super::diff::stat(&changes.files).join("\n"));
     if !ui.confirm("Apply this to the repository?") {
         return Ok(false);
     }
-    forge.apply(run, None, Merge::No).await?;
+    stoppable(forge, run, ui, forge.apply(run, None, Merge::No)).await?;
     Ok(true)
 }
 

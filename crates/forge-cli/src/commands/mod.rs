@@ -24,6 +24,7 @@ mod run;
 mod sandbox;
 mod secret;
 mod status;
+mod stoppable;
 mod tool;
 mod trust;
 mod undo;

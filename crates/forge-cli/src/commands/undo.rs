@@ -1,6 +1,7 @@
 //! `forge undo` and `forge redo`: a run's workspace goes back to an earlier step, and forth again.
 
 use super::diff::stat;
+use super::stoppable::stoppable;
 use crate::args::{RunId, Undo};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -13,7 +14,7 @@ use serde_json::json;
 pub(crate) async fn undo(session: &Session, args: Undo) -> Result<Exit, CliError> {
     let forge = Forge::open(&session.load_to_read()?)?;
     let run = forge.find(&args.id).await?;
-    let moved = forge.undo(run, args.to).await?;
+    let moved = stoppable(&forge, run, &session.ui, forge.undo(run, args.to)).await?;
     say(session, run, &moved);
     Ok(Exit::Done)
 }
@@ -22,7 +23,7 @@ pub(crate) async fn undo(session: &Session, args: Undo) -> Result<Exit, CliError
 pub(crate) async fn redo(session: &Session, args: RunId) -> Result<Exit, CliError> {
     let forge = Forge::open(&session.load_to_read()?)?;
     let run = forge.find(&args.id).await?;
-    let moved = forge.redo(run).await?;
+    let moved = stoppable(&forge, run, &session.ui, forge.redo(run)).await?;
     say(session, run, &moved);
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod bad_input;
+mod ceilings;
 mod chat;
 mod compaction;
 mod containers;

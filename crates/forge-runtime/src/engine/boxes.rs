@@ -86,6 +86,8 @@ pub(super) fn as_info(error: &Error) -> ErrorInfo {
         Error::Missing { .. } => ErrorKind::BackendMissing,
         Error::Died { .. } => ErrorKind::Died,
         Error::Conflicts { .. } => ErrorKind::Conflict,
+        Error::Ceiling { .. } => ErrorKind::BudgetExceeded,
+        Error::Stopped => ErrorKind::Cancelled,
         Error::Startup { .. } | Error::View { .. } | Error::Path { .. } | Error::Invalid { .. } => {
             ErrorKind::Startup
         }

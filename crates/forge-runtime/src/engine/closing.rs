@@ -2,6 +2,7 @@
 
 use super::Drive;
 use super::draft::Draft;
+use super::wanted::Until;
 use crate::Error;
 use forge_policy::agent::{self, Closing};
 use forge_ports::sandbox::Error as SandboxError;
@@ -11,6 +12,7 @@ use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId, W
 impl Drive {
     /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
     pub(super) async fn finish(&mut self, draft: &mut Draft<'_>, finish: agent::Finish) -> Result<(), Error> {
+        self.end_survey();
         let snapshot = self.keep_last(&draft.state).await;
         self.tell_of_box(draft)?;
         self.tell_of_egress(draft)?;
@@ -48,8 +50,8 @@ impl Drive {
 
     /// A step that was cut off left something: it stays reachable as well.
     async fn keep_last(&self, state: &RunState) -> Option<SnapshotId> {
-        let workspace = self.keeper.workspace().filter(|_| state.unkept)?;
-        match workspace.snapshot().await {
+        let workspace = self.keeper.workspace().filter(|_| state.unkept && !self.too_large)?;
+        match self.wanted(state, Until::End, workspace.snapshot()).await {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
                 tracing::warn!(run = %state.run, %error, "what the last step left is not kept");
@@ -64,9 +66,9 @@ impl Drive {
         if history.current == history.beginning {
             return Vec::new();
         }
-        let changes =
-            self.parts.views.compare(&self.plan.sandbox, state.run, history.beginning, history.current).await;
-        match changes {
+        let views = &self.parts.views;
+        let changes = views.compare(&self.plan.sandbox, state.run, history.beginning, history.current);
+        match self.wanted(state, Until::End, changes).await {
             Ok(changes) => changes.into_iter().map(|change| change.path).collect(),
             Err(error) => {
                 tracing::warn!(run = %state.run, %error, "what the run changed can't be told");
@@ -78,7 +80,8 @@ impl Drive {
     /// A process that died in the middle left it half done: applying again finishes it.
     async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
         let (spec, from) = (&self.plan.sandbox, state.history.applied);
-        outcome_of(self.parts.views.apply(spec, state.run, from, Some(to), Merge::No).await)
+        let applied = self.parts.views.apply(spec, state.run, from, Some(to), Merge::No);
+        outcome_of(self.wanted(state, Until::End, applied).await)
     }
 
     /// A run that is not to be applied may be one whose process died while it was applied: its repository must be as it
@@ -87,14 +90,16 @@ impl Drive {
         if self.plan.sandbox.mode != WorkspaceMode::Transaction {
             return;
         }
-        if let Err(error) = self.parts.views.take_back(state.run).await {
+        let taken_back = self.parts.views.take_back(state.run);
+        if let Err(error) = self.wanted(state, Until::End, taken_back).await {
             tracing::warn!(run = %state.run, %error, "the repository holds a part of the result: `forge apply` brings in the rest");
         }
     }
 
     async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {
         let message = commit_message(state);
-        match self.parts.views.publish(&self.plan.sandbox, state.run, to, &message).await {
+        let published = self.parts.views.publish(&self.plan.sandbox, state.run, to, &message);
+        match self.wanted(state, Until::End, published).await {
             Ok(None) => None,
             Ok(Some(made)) => Some(ApplyOutcome::Published { branch: made.branch, commit: made.commit }),
             Err(error) => Some(ApplyOutcome::Failed { why: error.to_string() }),

@@ -9,6 +9,7 @@ mod heard;
 mod money;
 mod perform;
 mod turn;
+mod wanted;
 
 pub use boxes::BoxKeeper;
 pub(crate) use closing::{commit_message, outcome_of};
@@ -21,7 +22,7 @@ use crate::cooling::Cooling;
 use crate::live::LiveSink;
 use crate::redact::Redactor;
 use forge_policy::agent::{self, Decision};
-use forge_ports::journal::Checkpoint;
+use forge_ports::journal::{Checkpoint, News};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Views, Workspace};
@@ -32,6 +33,7 @@ use forge_types::{
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
@@ -143,7 +145,13 @@ impl Engine {
         let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
         keeper.put_back_to(stand(&plan, projector.state()));
         if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 && plan.needs_box() {
-            keeper.open_early().await;
+            let commands = self.parts.journal.watch(News::Commands);
+            // One that is cancelled so early ends in order, when its journal was read.
+            tokio::select! {
+                biased;
+                () = keeper.open_early() => {}
+                () = wanted::cancelled(self.parts.journal.as_ref(), run, commands) => {}
+            }
         }
         Ok(TakenUp { plan, projector, keeper })
     }
@@ -160,6 +168,7 @@ impl Engine {
         let blobs = Arc::new(BlobCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
         let mut drive = Drive {
+            commands: self.parts.journal.watch(News::Commands),
             parts: self.parts.clone(),
             plan,
             projector,
@@ -174,6 +183,7 @@ impl Engine {
             opened: None,
             survey: None,
             beginning: None,
+            too_large: false,
             cooling: Vec::new(),
         };
         let ended = match drive.run(&self.worker, lease.attempt()).await {
@@ -181,6 +191,7 @@ impl Engine {
             Err(Error::Journal(error)) => drive.record_failure(error).await,
             Err(error) => Err(error),
         };
+        drive.end_survey();
         drive.tasks.shutdown().await;
         drive.keeper.close().await;
         ended.map(|()| drive.projector.state().clone())
@@ -264,6 +275,8 @@ fn created_plan(event: &Event) -> Option<forge_types::Digest> {
 /// One run while this process works on it.
 struct Drive {
     parts: Parts,
+    /// Tells when there are commands.
+    commands: watch::Receiver<u64>,
     plan: Arc<Plan>,
     projector: Projector,
     live: Arc<dyn LiveSink>,
@@ -281,6 +294,8 @@ struct Drive {
     survey: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
     /// The first snapshot, until the first step that may write has it in its intent.
     beginning: Option<SnapshotId>,
+    /// The workspace exceeds a ceiling: no further snapshot is tried.
+    too_large: bool,
     /// Providers that are left alone, as this turn sees them.
     cooling: Vec<Cooldown>,
 }

@@ -6,9 +6,9 @@ use crate::executors::{self, PROGRAM, REQUEST};
 use crate::live::{LiveDeltas, LiveOutput, LiveSink};
 use crate::nobox::NoBox;
 use forge_policy::{context, router};
-use forge_ports::Durable;
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Deltas as _, Workspace, model};
+use forge_ports::{Durable, sandbox};
 use forge_types::{
     Effect, ErrorInfo, ErrorKind, Executor, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply, ModelRequest,
     Outcome, Plan, RunId, SnapshotId, ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
@@ -24,11 +24,13 @@ pub(super) struct Done {
     pub(super) snapshot: Option<SnapshotId>,
     /// When the snapshot is on disk.
     pub(super) durable: Durable,
+    /// Why it can't be kept, if it exceeds a ceiling: the run ends.
+    pub(super) too_large: Option<ErrorInfo>,
 }
 
 impl Done {
     pub(super) const fn of(outcome: Outcome) -> Self {
-        Self { outcome, snapshot: None, durable: Durable::already() }
+        Self { outcome, snapshot: None, durable: Durable::already(), too_large: None }
     }
 }
 
@@ -80,7 +82,16 @@ impl Performer {
             return Done::of(outcome);
         };
         match workspace.take_snapshot().await {
-            Ok((snapshot, durable)) => Done { outcome, snapshot: Some(snapshot), durable },
+            Ok((snapshot, durable)) => Done { snapshot: Some(snapshot), durable, ..Done::of(outcome) },
+            // It would be the same again.
+            Err(error @ sandbox::Error::Ceiling { .. }) => {
+                let what = format!(
+                    "what `{}` did can't be kept: {error}. What was done before is kept",
+                    run.call.name
+                );
+                let info = ErrorInfo::fatal(ErrorKind::BudgetExceeded, what);
+                Done { too_large: Some(info), ..Done::of(outcome) }
+            }
             Err(error) => {
                 let why = format!("what `{}` did can't be kept: {error}", run.call.name);
                 Done::of(Outcome::SandboxLost { why })

@@ -2,15 +2,17 @@
 
 use super::draft::Draft;
 use super::perform::{self, Done, Said};
+use super::wanted::Until;
 use super::{Drive, boxes};
 use crate::Error;
 use crate::row::row;
 use forge_policy::agent::{self, Decision, Start};
 use forge_policy::{budget, compact};
-use forge_ports::journal::{self, Batch, News};
+use forge_ports::journal::{self, Batch};
+use forge_ports::sandbox;
 use forge_types::{
-    Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunStatus,
-    SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
+    Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunState,
+    RunStatus, SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
 };
 
 /// What arrived since the last turn.
@@ -26,7 +28,6 @@ const MAX_DECISIONS: usize = 1_000;
 
 impl Drive {
     pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<(), Error> {
-        let mut changes = self.parts.journal.watch(News::Commands);
         let mut arrived = Arrived {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
             outcomes: self.interrupted().await?,
@@ -37,7 +38,7 @@ impl Drive {
             if self.ended() {
                 return Ok(());
             }
-            arrived = self.next(wake, &mut changes).await?;
+            arrived = self.next(wake).await?;
         }
     }
 
@@ -58,23 +59,24 @@ impl Drive {
             return Ok(None);
         }
         self.keeper.put_back_to(None);
-        let left = match self.keeper.open(self.parts.clock.as_ref()).await {
-            Ok(workspace) => workspace.snapshot().await,
+        let opened = self.keeper.open(self.parts.clock.as_ref());
+        let left = match self.wanted(self.state(), Until::Deadline, opened).await {
+            Ok(workspace) => self.wanted(self.state(), Until::Deadline, workspace.snapshot()).await,
             // The same failure ends the run in order, when the first effect needs the box.
             Err(_) => return Ok(None),
         };
         self.keeper.close().await;
+        if matches!(left, Err(sandbox::Error::Stopped)) {
+            // The run ends, and stays as it is.
+            return Ok(None);
+        }
         let left = left.map_err(|error| Error::Internal { what: error.to_string() })?;
         self.keeper.put_back_to(back_to);
         Ok(Some(left))
     }
 
     /// Waits until something happens that may change the decision.
-    async fn next(
-        &mut self,
-        wake: Option<Timestamp>,
-        changes: &mut tokio::sync::watch::Receiver<u64>,
-    ) -> Result<Arrived, Error> {
+    async fn next(&mut self, wake: Option<Timestamp>) -> Result<Arrived, Error> {
         let mut arrived = Arrived::default();
         loop {
             let clock = self.parts.clock.clone();
@@ -93,7 +95,7 @@ impl Drive {
                     }
                     return Ok(arrived);
                 }
-                changed = changes.changed() => {
+                changed = self.commands.changed() => {
                     arrived.commands = self.parts.journal.inbox(self.state().run).await?;
                     if changed.is_err() {
                         return Err(Error::Internal { what: "the journal stopped telling of changes".into() });
@@ -179,6 +181,7 @@ impl Drive {
         self.tell_of_egress(&mut draft)?;
         self.look_who_is_left_alone().await;
         let heard = self.heard(&draft.state, &arrived.outcomes);
+        let mut too_large = None;
         for (effect, mut done) in arrived.outcomes {
             if let Outcome::SandboxLost { .. } = &done.outcome {
                 self.lose_box(&mut draft).await?;
@@ -186,9 +189,14 @@ impl Drive {
                     self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
             draft.after.push(done.durable);
+            too_large = too_large.or(done.too_large);
             draft.settle(effect, done.outcome, done.snapshot)?;
         }
-        let (decision, starts) = self.settle_decisions(&mut draft, refused.as_deref()).await?;
+        self.too_large |= too_large.is_some();
+        let (decision, starts) = match too_large {
+            Some(error) => (failing(error), Vec::new()),
+            None => self.settle_decisions(&mut draft, refused.as_deref()).await?,
+        };
         let ended = decision.finish.as_ref().map(|finish| finish.status);
         if let Some(finish) = decision.finish {
             self.finish(&mut draft, finish).await?;
@@ -251,23 +259,26 @@ impl Drive {
     /// What must stand before an effect starts: the box, and before the first change a snapshot of the beginning.
     async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
         if !self.entered && self.plan.needs_box() {
-            match self.keeper.open(self.parts.clock.as_ref()).await {
+            let opened = self.keeper.open(self.parts.clock.as_ref());
+            match self.wanted(&draft.state, Until::Deadline, opened).await {
                 Ok(workspace) => {
                     self.entered = true;
-                    self.opened = Some(workspace.clone());
-                    if draft.state.history.current.is_none() && self.beginning.is_none() {
-                        self.survey = Some(tokio::spawn(async move { workspace.snapshot().await }));
-                    }
+                    self.opened = Some(workspace);
+                    self.begin_survey(&draft.state);
                 }
-                Err(error) => return Ok(Some(failing(error))),
+                Err(error) => return Ok(Some(self.without(error))),
             }
         }
-        if writes(&start.what)
-            && let Some(survey) = self.survey.take()
-        {
-            match survey.await {
+        if !writes(&start.what) {
+            return Ok(None);
+        }
+        if self.entered && self.survey.is_none() {
+            self.begin_survey(&draft.state);
+        }
+        if let Some(mut survey) = self.survey.take() {
+            match self.wanted(&draft.state, Until::Deadline, &mut survey).await {
                 Ok(Ok(beginning)) => self.beginning = Some(beginning),
-                Ok(Err(error)) => return Ok(Some(failing(boxes::as_info(&error)))),
+                Ok(Err(error)) => return Ok(Some(self.without(boxes::as_info(&error)))),
                 Err(error) => {
                     let what = format!("the first look at the workspace failed: {error}");
                     return Err(Error::Internal { what });
@@ -275,6 +286,31 @@ impl Drive {
             }
         }
         Ok(None)
+    }
+
+    /// Takes the first snapshot, beside what follows.
+    fn begin_survey(&mut self, state: &RunState) {
+        let needed = state.history.current.is_none() && self.beginning.is_none();
+        if let Some(workspace) = self.keeper.workspace().filter(|_| needed) {
+            self.survey = Some(tokio::spawn(async move { workspace.snapshot().await }));
+        }
+    }
+
+    /// Ends it, if it is still under way.
+    pub(super) fn end_survey(&mut self) {
+        if let Some(survey) = self.survey.take() {
+            survey.abort();
+        }
+    }
+
+    /// What follows when the box, or the first snapshot, can't be had: the end, unless it was only stopped because of a
+    /// command or a limit, which the next turn sees.
+    fn without(&mut self, error: ErrorInfo) -> Decision {
+        self.too_large |= error.kind == ErrorKind::BudgetExceeded;
+        match error.kind {
+            ErrorKind::Cancelled => Decision { wake: Some(self.parts.clock.now()), ..Decision::default() },
+            _ => failing(error),
+        }
     }
 
     /// What the box reached since the last turn.
@@ -310,7 +346,7 @@ impl Drive {
     async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
         if self.keeper.is_open() {
             self.entered = false;
-            self.survey = None;
+            self.end_survey();
             self.keeper.close().await;
             let began = draft.state.history.current.or(self.beginning);
             self.keeper.put_back_to(began);

@@ -244,7 +244,8 @@ impl Docker {
         let longest = Duration::from_millis(spec.limits.command_ms);
         let places = view.as_ref().map_or_else(|| Places::one(&spec.repo), View::places);
         let view = view.map(Arc::new);
-        let parts = Parts { jail, view, places, longest, report, reached, keep: ends };
+        let limits = spec.workspace;
+        let parts = Parts { jail, view, places, longest, run, limits, report, reached, keep: ends };
         Ok(Room::new(parts).with_helper(helper))
     }
 }
@@ -461,6 +462,7 @@ impl Docker {
             image: None,
             network: NetworkPolicy::Off,
             limits: forge_types::SandboxLimits::default(),
+            workspace: forge_types::WorkspaceLimits::default(),
             reveal: Vec::new(),
             env: Vec::new(),
             read_only: Vec::new(),

@@ -1,10 +1,11 @@
 //! Making the beginning of a view durable, beside everything else that is done for a run.
 
 use super::covers::{self, Covers};
+use super::open::LOOK;
 use super::place::{Meta, Place};
 use super::{Kind, View, view_error};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{Base, BaseSaver, Tracker};
+use forge_snapshot::{Base, BaseSaver, Bounds, Tracker};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ pub(super) enum Beginning {
     /// On its way.
     Saving(JoinHandle<Result<(), Error>>),
     /// It went wrong, for this reason.
-    Failed(String),
+    Failed(Error),
     /// Durable.
     Safe,
 }
@@ -45,6 +46,12 @@ impl Saver {
         Self { place: place.clone(), meta: meta.clone(), bases, contents, covers: Arc::clone(covers) }
     }
 
+    /// The same work within other bounds.
+    pub(super) fn within(mut self, bounds: &Bounds) -> Self {
+        self.contents = self.contents.into_iter().map(|contents| contents.within(bounds)).collect();
+        self
+    }
+
     fn save(mut self) -> Result<(), Error> {
         // What is covered is not kept.
         let more = self.covers.more();
@@ -69,19 +76,44 @@ impl Beginning {
         let thread = std::thread::Builder::new().name("forge-view-save".to_owned());
         match thread.spawn(move || saver.save()) {
             Ok(thread) => Self::Saving(thread),
-            Err(error) => Self::Failed(format!("no thread could be started: {error}")),
+            Err(error) => Self::failed(format!("no thread could be started: {error}")),
         }
     }
 
-    fn ended(self) -> Self {
-        match self.begun() {
+    /// Waits for its end, as long as that is wanted.
+    fn ended(self, bounds: &Bounds) -> (Self, Result<(), Error>) {
+        let begun = self.begun();
+        if let Self::Saving(thread) = &begun {
+            while !thread.is_finished() {
+                if let Err(error) = bounds.check() {
+                    return (begun, Err(view_error(&error)));
+                }
+                std::thread::park_timeout(LOOK);
+            }
+        }
+        let ended = match begun {
             Self::Saving(thread) => match thread.join() {
                 Ok(Ok(())) => Self::Safe,
-                Ok(Err(error)) => Self::Failed(error.to_string()),
-                Err(_) => Self::Failed("the beginning of the run could not be kept".to_owned()),
+                Ok(Err(error)) => Self::Failed(error),
+                Err(_) => Self::failed("the beginning of the run could not be kept".to_owned()),
             },
             other => other,
-        }
+        };
+        (ended, Ok(()))
+    }
+
+    fn failed(why: String) -> Self {
+        Self::Failed(Error::View { why })
+    }
+}
+
+/// The same error once more.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Ceiling { why } => Error::Ceiling { why: why.clone() },
+        Error::Stopped => Error::Stopped,
+        Error::View { why } => Error::View { why: why.clone() },
+        other => Error::View { why: other.to_string() },
     }
 }
 
@@ -94,16 +126,16 @@ impl View {
     }
 
     /// Waits until the beginning is durable.
-    pub(crate) fn make_safe(&self) -> Result<(), Error> {
+    pub(crate) fn make_safe(&self, bounds: &Bounds) -> Result<(), Error> {
         if self.safe.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
-        *beginning = std::mem::replace(&mut *beginning, Beginning::Safe).ended();
+        let (so_far, waited) = std::mem::replace(&mut *beginning, Beginning::Safe).ended(bounds);
+        *beginning = so_far;
+        waited?;
         match &*beginning {
-            Beginning::Failed(why) => {
-                Err(Error::View { why: why.strip_prefix("the workspace: ").unwrap_or(why).to_owned() })
-            }
+            Beginning::Failed(error) => Err(again(error)),
             _ => {
                 self.safe.store(true, Ordering::Release);
                 Ok(())

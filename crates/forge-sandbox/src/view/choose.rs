@@ -3,7 +3,7 @@
 use super::place::{Kind, Meta, Place, Repo, in_words};
 use super::{Limit, Unready, view_error};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{Base, CopyKind, CopyStats, RelPath, copy_tree};
+use forge_snapshot::{Base, Bounds, CopyKind, CopyStats, RelPath, copy_tree};
 use forge_types::WorkspaceMode;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -52,7 +52,12 @@ pub(super) fn kind(
 }
 
 /// Makes what receives the changes. For copies: what was copied, and how.
-pub(super) fn make(place: &Place, meta: &mut Meta, bases: &[Arc<Base>]) -> Result<Vec<CopyStats>, Error> {
+pub(super) fn make(
+    place: &Place,
+    meta: &mut Meta,
+    bases: &[Arc<Base>],
+    bounds: &Bounds,
+) -> Result<Vec<CopyStats>, Error> {
     let mut copies = Vec::new();
     for (index, repo) in meta.repos.clone().iter().enumerate() {
         match meta.kind {
@@ -67,7 +72,7 @@ pub(super) fn make(place: &Place, meta: &mut Meta, bases: &[Arc<Base>]) -> Resul
                     .filter(|mask| mask.repo == index)
                     .filter_map(super::Mask::rel)
                     .collect();
-                let done = copy_tree(&repo.path, &copy, &bases[index], None, &ignored);
+                let done = copy_tree(&repo.path, &copy, &bases[index], None, &ignored, bounds);
                 let done = done.map_err(|error| view_error(&error))?;
                 if done.skipped > 0 {
                     meta.warnings.push(format!(

@@ -26,7 +26,7 @@ pub(crate) use covers::Covers;
 use covers::Look;
 use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{Attributes, Base, CopyStats, Layout, Objects, RelPath, Tracker};
+use forge_snapshot::{Attributes, Base, Bounds, CopyStats, Layout, Objects, RelPath, Stop, Tracker};
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
 pub(crate) use open::{Slot, prepare, prepare_then};
 pub(crate) use place::Kind;
@@ -126,6 +126,10 @@ pub(crate) struct View {
     trackers: Mutex<Vec<Tracker>>,
     /// What makes the beginning durable, if it still works at it; then what went wrong with it, if anything did.
     beginning: Mutex<Beginning>,
+    /// Ends that work with the view.
+    saving: Stop,
+    /// What work takes that lasts as long as the view.
+    own: Bounds,
     safe: AtomicBool,
     is_new: bool,
     shown: Vec<Shown>,
@@ -147,6 +151,7 @@ impl View {
         spec: &SandboxSpec,
         run: RunId,
         at: Option<SnapshotId>,
+        bounds: &Bounds,
     ) -> Result<Self, Unready> {
         let place = Place::of(&store.views, run);
         let repos = repos(spec)?;
@@ -155,9 +160,9 @@ impl View {
         match place.load()? {
             Some(meta) => {
                 same_repos(&meta, &repos)?;
-                let view = Self::take_up(place, meta, &spec.reveal)?;
+                let view = Self::take_up(place, meta, &spec.reveal, bounds)?;
                 if let Some(at) = at {
-                    view.restore(Some(at))?;
+                    view.restore(Some(at), bounds)?;
                 }
                 Ok(view)
             }
@@ -165,11 +170,17 @@ impl View {
                 let why = format!("{} is gone, and with it the steps of this run", place.path().display());
                 Err(Error::View { why }.into())
             }
-            None => Self::begin(store, place, spec, repos),
+            None => Self::begin(store, place, spec, repos, bounds),
         }
     }
 
-    fn begin(store: &Store, place: Place, spec: &SandboxSpec, repos: Vec<Repo>) -> Result<Self, Unready> {
+    fn begin(
+        store: &Store,
+        place: Place,
+        spec: &SandboxSpec,
+        repos: Vec<Repo>,
+        bounds: &Bounds,
+    ) -> Result<Self, Unready> {
         // An earlier box of the run that has not ended yet would lose its ground.
         if place.objects(0).exists() {
             drop(Objects::open(&place.objects(0))?);
@@ -180,24 +191,26 @@ impl View {
         }
         let mut bases = Vec::with_capacity(repos.len());
         for repo in &repos {
-            let base = Base::take(&repo.path).map_err(|error| {
-                let why = format!("{} can't be read: {error}", repo.path.display());
-                Error::View { why }
-            })?;
-            bases.push(Arc::new(base));
+            bases.push(Arc::new(Base::take_within(&repo.path, bounds)?));
         }
         let Chosen { kind, reason, warnings } = choose::kind(spec.mode, &repos, &bases, store.limit.as_ref());
         let mut meta = Meta::new(kind, reason, Space::expected(), repos);
         meta.warnings = warnings;
+        if meta.kind != Kind::Overlay {
+            // All contents are read, or copied.
+            for (repo, base) in meta.repos.iter().zip(&bases) {
+                base.check_files(&repo.path, bounds)?;
+            }
+        }
         let look = covers::look(store, &mut meta, &bases, &spec.reveal);
-        let copies = choose::make(&place, &mut meta, &bases)?;
-        Self::opened(place, meta, bases, Begun::Now(copies, look), &spec.reveal)
+        let copies = choose::make(&place, &mut meta, &bases, bounds)?;
+        Self::opened(place, meta, bases, Begun::Now(copies, look), &spec.reveal, bounds)
     }
 
-    fn take_up(place: Place, meta: Meta, reveal: &[String]) -> Result<Self, Unready> {
+    fn take_up(place: Place, meta: Meta, reveal: &[String], bounds: &Bounds) -> Result<Self, Unready> {
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
-        Self::opened(place, meta, bases?, Begun::Before, reveal)
+        Self::opened(place, meta, bases?, Begun::Before, reveal, bounds)
     }
 
     fn opened(
@@ -206,6 +219,7 @@ impl View {
         bases: Vec<Arc<Base>>,
         begun: Begun,
         reveal: &[String],
+        bounds: &Bounds,
     ) -> Result<Self, Unready> {
         let objects: Result<Vec<_>, _> =
             (0..bases.len()).map(|index| Objects::open(&place.objects(index))).collect();
@@ -216,13 +230,17 @@ impl View {
         }
         let mut trackers = Vec::with_capacity(bases.len());
         for (index, base) in bases.iter().enumerate() {
-            trackers.push(Tracker::open(tracker_options(&place, &meta, index, base, &objects[index]))?);
+            let mut tracker = Tracker::open(tracker_options(&place, &meta, index, base, &objects[index]))?;
+            tracker.set_bounds(bounds);
+            trackers.push(tracker);
         }
         let (copies, look) = match begun {
             Begun::Now(copies, look) => (Some(copies), Some(look)),
             Begun::Before => (None, None),
         };
         let is_new = copies.is_some();
+        let saving = Stop::default();
+        let own = bounds.with(saving.clone());
         if let Some(copies) = copies {
             choose::adopt(&mut trackers, copies)?;
         }
@@ -236,7 +254,10 @@ impl View {
         let covers = Covers::new(&place, &meta, &bases, reveal, look);
         let beginning = match is_new {
             false => Beginning::Safe,
-            true => Beginning::Kept(Box::new(Saver::new(&place, &meta, bases, &trackers, &covers))),
+            true => {
+                let saver = Saver::new(&place, &meta, bases, &trackers, &covers);
+                Beginning::Kept(Box::new(saver.within(&own)))
+            }
         };
         Ok(Self {
             safe: AtomicBool::new(!is_new),
@@ -245,6 +266,8 @@ impl View {
             meta,
             trackers: Mutex::new(trackers),
             beginning: Mutex::new(beginning),
+            saving,
+            own,
             shown,
             git,
             covers,
@@ -346,18 +369,19 @@ impl View {
     }
 
     /// Keeps the workspace as it stands now.
-    pub(crate) fn snapshot(&self) -> Result<SnapshotId, Error> {
-        let (id, objects) = self.take()?;
+    pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<SnapshotId, Error> {
+        let (id, objects) = self.take(bounds)?;
         flush(&objects)?;
         Ok(id)
     }
 
     /// As [`View::snapshot`], with what must be [flushed](flush) before it is durable.
-    pub(crate) fn take(&self) -> Result<(SnapshotId, Vec<Arc<Objects>>), Error> {
-        self.make_safe()?;
+    pub(crate) fn take(&self, bounds: &Bounds) -> Result<(SnapshotId, Vec<Arc<Objects>>), Error> {
+        self.make_safe(bounds)?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut parts = Vec::with_capacity(trackers.len());
         for tracker in trackers.iter_mut() {
+            tracker.set_bounds(bounds);
             parts.push(tracker.take().map_err(|error| view_error(&error))?);
         }
         let objects = trackers.iter().map(Tracker::objects).collect();
@@ -365,11 +389,12 @@ impl View {
     }
 
     /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
-    pub(crate) fn restore(&self, to: Option<SnapshotId>) -> Result<(), Error> {
-        self.make_safe()?;
+    pub(crate) fn restore(&self, to: Option<SnapshotId>, bounds: &Bounds) -> Result<(), Error> {
+        self.make_safe(bounds)?;
         let parts = many::parts(&self.place, &self.meta, to)?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         for (tracker, part) in trackers.iter_mut().zip(parts) {
+            tracker.set_bounds(bounds);
             tracker.restore(part).map_err(|error| view_error(&error))?;
         }
         Ok(())
@@ -377,9 +402,12 @@ impl View {
 
     /// Makes a copy of the repositories in place of an overlay that can't be had, for this reason. What was done in the
     /// overlay before is put into the copy.
-    pub(crate) fn fall_back(self, why: &str) -> Result<Self, Unready> {
+    pub(crate) fn fall_back(self, why: &str, bounds: &Bounds) -> Result<Self, Unready> {
         // Waits for what writes into the same folder.
-        let done = if self.is_new { self.make_safe().map(|()| None) } else { self.snapshot().map(Some) }?;
+        let done = match self.is_new {
+            true => self.make_safe(bounds).map(|()| None),
+            false => self.snapshot(bounds).map(Some),
+        }?;
         let mut meta = self.meta.clone();
         covers::add(&mut meta, self.covers.more());
         let (place, reveal) = (self.place.clone(), self.reveal.clone());
@@ -389,16 +417,25 @@ impl View {
         let bases = bases?;
         meta.kind = Kind::Copy;
         why.clone_into(&mut meta.reason);
-        let copies = choose::make(&place, &mut meta, &bases)?;
+        for (repo, base) in meta.repos.iter().zip(&bases) {
+            base.check_files(&repo.path, bounds)?;
+        }
+        let copies = choose::make(&place, &mut meta, &bases, bounds)?;
         for index in 0..meta.repos.len() {
             forge_files::remove_tree(&place.upper(index));
             forge_files::remove_tree(&place.work(index));
         }
-        let view = Self::opened(place, meta, bases, Begun::Now(copies, Look::default()), &reveal)?;
+        let view = Self::opened(place, meta, bases, Begun::Now(copies, Look::default()), &reveal, bounds)?;
         if done.is_some() {
-            view.restore(done)?;
+            view.restore(done, bounds)?;
         }
         Ok(view)
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.saving.stop();
     }
 }
 
@@ -568,5 +605,9 @@ pub(crate) fn flush(objects: &[Arc<Objects>]) -> Result<(), Error> {
 
 /// An error of the snapshots in the port's words.
 pub(crate) fn view_error(error: &forge_snapshot::Error) -> Error {
-    Error::View { why: error.to_string() }
+    match error {
+        forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },
+        forge_snapshot::Error::Stopped => Error::Stopped,
+        error => Error::View { why: error.to_string() },
+    }
 }

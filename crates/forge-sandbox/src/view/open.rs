@@ -2,10 +2,10 @@
 
 use super::place::Place;
 use super::{Store, Unready, View, lock};
-use crate::door::blocking;
+use crate::wanted;
 use forge_ports::sandbox::Error;
-use forge_snapshot::Tracker;
-use forge_types::{RunId, SandboxSpec, SnapshotId};
+use forge_snapshot::{Bounds, Tracker};
+use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceLimits};
 use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -67,12 +67,13 @@ pub(super) const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn patiently<T: Send + 'static>(
     store: &Store,
     run: RunId,
-    work: impl Fn(&Store) -> Result<T, Unready> + Clone + Send + 'static,
+    limits: WorkspaceLimits,
+    work: impl Fn(&Store, &Bounds) -> Result<T, Unready> + Clone + Send + 'static,
 ) -> Result<T, Error> {
     let begun = Instant::now();
     loop {
         let (own, work) = (store.clone(), work.clone());
-        match blocking(move || Ok(work(&own))).await? {
+        match wanted::within(run, limits, move |bounds| Ok(work(&own, bounds))).await? {
             Ok(done) => return Ok(done),
             Err(Unready::Busy(_)) if begun.elapsed() < ENDING => {
                 let_go(store, run);
@@ -88,7 +89,11 @@ impl View {
     pub(crate) fn given(&self) -> std::io::Result<()> {
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = trackers.iter_mut().filter(|_| self.is_new);
-        new.try_for_each(Tracker::adopt_owner).map_err(std::io::Error::other)
+        let adopt = |tracker: &mut Tracker| {
+            tracker.set_bounds(&self.own);
+            tracker.adopt_owner()
+        };
+        new.try_for_each(adopt).map_err(std::io::Error::other)
     }
 }
 
@@ -115,7 +120,7 @@ pub(crate) async fn prepare(
     run: RunId,
     at: Option<SnapshotId>,
 ) -> Result<(View, Keep), Error> {
-    let begin = |view: View, keep| {
+    let begin = |view: View, keep, _: &Bounds| {
         view.begin_saving();
         Ok((view, keep))
     };
@@ -128,18 +133,18 @@ pub(crate) async fn prepare_then<T: Send + 'static>(
     spec: &SandboxSpec,
     run: RunId,
     at: Option<SnapshotId>,
-    then: impl FnOnce(View, Keep) -> Result<T, Error> + Send + 'static,
+    then: impl FnOnce(View, Keep, &Bounds) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let spec = spec.clone();
+    let (spec, limits) = (spec.clone(), spec.workspace);
     let then = Arc::new(Mutex::new(Some(then)));
-    let work = move |store: &Store| {
+    let work = move |store: &Store, bounds: &Bounds| {
         let locks = lock::direct(store, &spec, run)?;
         outlive(&Place::of(&store.views, run), run);
-        let view = View::prepare(store, &spec, run, at)?;
+        let view = View::prepare(store, &spec, run, at, bounds)?;
         // What is tried again never came so far.
         let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
         let then = then.expect("a view is prepared once");
-        Ok(then(view, vec![Box::new(locks)]))
+        Ok(then(view, vec![Box::new(locks)], bounds))
     };
-    patiently(store, run, work).await?
+    patiently(store, run, limits, work).await?
 }

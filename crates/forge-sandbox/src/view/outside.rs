@@ -8,14 +8,16 @@ use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
 use crate::Backends;
 use crate::door::blocking;
-use crate::masks;
+use crate::{masks, wanted};
 use forge_ports::sandbox::{Conflict, Error};
 use forge_ports::views::{Applied, Merge, Published, ViewUsage};
 use forge_ports::{Sandbox as _, Views, Workspace, async_trait};
 use forge_snapshot::apply::{self, Mergeable, Part};
-use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, unified};
-use forge_snapshot::{Base, Delta, Node, Objects, RelPath};
-use forge_types::{ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp};
+use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, Text, unified};
+use forge_snapshot::{Base, Bounds, Delta, Node, Objects, RelPath};
+use forge_types::{
+    ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceLimits,
+};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +50,7 @@ struct Closed {
     place: Place,
     meta: Meta,
     roots: Vec<Root>,
+    bounds: Bounds,
 }
 
 /// One repository of it.
@@ -59,18 +62,19 @@ struct Root {
 }
 
 impl Root {
-    fn sources(&self) -> Sources<'_> {
+    fn sources<'a>(&'a self, bounds: &'a Bounds) -> Sources<'a> {
         Sources {
             repository: &self.repo,
             base: &self.base,
             objects: &self.objects,
             beginning: Some(&self.git),
+            bounds,
         }
     }
 }
 
 impl Closed {
-    fn open(store: &Store, run: RunId, access: Access) -> Result<Self, Unready> {
+    fn open(store: &Store, run: RunId, access: Access, bounds: &Bounds) -> Result<Self, Unready> {
         let place = Place::of(&store.views, run);
         let Some(meta) = place.load()? else {
             let why = "the run has no steps that are kept: it has not begun, or they were removed".to_owned();
@@ -86,7 +90,7 @@ impl Closed {
             let git = Index::of(&repo.path);
             roots.push(Root { repo: repo.path.clone(), git, base: place.load_base(index)?, objects });
         }
-        Ok(Self { place, meta, roots })
+        Ok(Self { place, meta, roots, bounds: bounds.clone() })
     }
 
     /// How each repository differs from its beginning in a state, without what is masked.
@@ -97,7 +101,8 @@ impl Closed {
         for (index, (root, part)) in self.roots.iter().zip(parts).enumerate() {
             let mut delta = match state {
                 None => Delta::new(),
-                Some(_) => forge_snapshot::delta(&root.objects, part).map_err(|error| view_error(&error))?,
+                Some(_) => forge_snapshot::delta(&root.objects, part, &self.bounds)
+                    .map_err(|error| view_error(&error))?,
             };
             delta.retain(|path, entry| !self.is_masked(index, path, entry.now.as_ref()));
             record.complete(index, &mut delta);
@@ -131,9 +136,8 @@ impl Closed {
         for (root, (from, to)) in self.roots.iter().zip(from.iter().zip(&to)) {
             let mut differences = compare::compare(from, to);
             differences.retain(|difference| !difference.path.as_bytes().is_empty());
-            let learned = root.sources().learn(&mut differences);
-            learned
-                .map_err(|error| Error::View { why: format!("reading {}: {error}", root.repo.display()) })?;
+            let learned = root.sources(&self.bounds).learn(&mut differences);
+            learned.map_err(|error| self.unread(error))?;
             all.push(differences);
         }
         Ok(all)
@@ -141,9 +145,9 @@ impl Closed {
 
     /// Differences as they are told, with lines counted.
     fn changes(&self, index: usize, differences: &[Difference]) -> Result<Vec<FileChange>, Error> {
-        let look = Look { context: 0, renames: Renames::Split, ..Look::default() };
-        let diff =
-            unified(differences, &self.roots[index].sources(), look).map_err(|error| self.unread(&error))?;
+        let look = Look { context: 0, renames: Renames::Split, text: Text::Counted, ..Look::default() };
+        let diff = unified(differences, &self.roots[index].sources(&self.bounds), look)
+            .map_err(|error| self.unread(error))?;
         let change = |file: &compare::FileChange| {
             let lines = |count: usize| (!file.opaque).then(|| u64::try_from(count).unwrap_or(u64::MAX));
             FileChange {
@@ -164,8 +168,11 @@ impl Closed {
         }
     }
 
-    fn unread(&self, error: &std::io::Error) -> Error {
-        self.place.failed("reading contents in", error)
+    fn unread(&self, error: std::io::Error) -> Error {
+        match error.downcast::<forge_snapshot::Error>() {
+            Ok(own) => view_error(&own),
+            Err(error) => self.place.failed("reading contents in", &error),
+        }
     }
 
     fn compare(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Result<Vec<FileChange>, Error> {
@@ -183,8 +190,9 @@ impl Closed {
             let name = &self.meta.repos[index].name;
             let below = RelPath::new(name.as_bytes()).unwrap_or_default();
             let look = Look::default();
-            let diff = compare::unified_below(&below, differences, &self.roots[index].sources(), look);
-            text.extend(diff.map_err(|error| self.unread(&error))?.text);
+            let diff =
+                compare::unified_below(&below, differences, &self.roots[index].sources(&self.bounds), look);
+            text.extend(diff.map_err(|error| self.unread(error))?.text);
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
@@ -220,7 +228,7 @@ impl Closed {
         };
         let part = |(root, (from, to)): (_, _)| {
             let root: &Root = root;
-            Part { place: root.sources(), from, to }
+            Part { place: root.sources(&self.bounds), from, to }
         };
         let parts: Vec<Part<'_>> = self.roots.iter().zip(before.iter().zip(&after)).map(part).collect();
         let merge = match merge {
@@ -285,6 +293,7 @@ impl Closed {
     fn refused(&self, failed: Vec<(usize, apply::Error)>) -> Error {
         let mut conflicts = Vec::new();
         let mut others = Vec::new();
+        let (mut stopped, mut ceiling) = (false, None);
         for (index, error) in failed {
             match error {
                 apply::Error::Conflicts(list) => {
@@ -294,8 +303,18 @@ impl Closed {
                         merges: conflict.merge == Mergeable::Clean,
                     }))
                 }
+                apply::Error::Store(forge_snapshot::Error::Stopped) => stopped = true,
+                apply::Error::Store(error @ forge_snapshot::Error::Ceiling { .. }) => {
+                    ceiling = Some(error.to_string());
+                }
                 error => others.push(error.to_string()),
             }
+        }
+        if stopped {
+            return Error::Stopped;
+        }
+        if let Some(why) = ceiling {
+            return Error::Ceiling { why };
         }
         if !others.is_empty() {
             return Error::View { why: others.join("; ") };
@@ -327,7 +346,7 @@ const fn kind(change: Change) -> ChangeKind {
 impl Views for Backends {
     async fn compare(
         &self,
-        _spec: &SandboxSpec,
+        spec: &SandboxSpec,
         run: RunId,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
@@ -335,13 +354,15 @@ impl Views for Backends {
         if from == to {
             return Ok(Vec::new());
         }
-        let work = move |store: &Store| Ok(Closed::open(store, run, Access::Read)?.compare(from, to)?);
-        patiently(&self.options.store(), run, work).await
+        let work = move |store: &Store, bounds: &Bounds| {
+            Ok(Closed::open(store, run, Access::Read, bounds)?.compare(from, to)?)
+        };
+        patiently(&self.options.store(), run, spec.workspace, work).await
     }
 
     async fn diff(
         &self,
-        _spec: &SandboxSpec,
+        spec: &SandboxSpec,
         run: RunId,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
@@ -349,21 +370,23 @@ impl Views for Backends {
         if from == to {
             return Ok(String::new());
         }
-        let work = move |store: &Store| Ok(Closed::open(store, run, Access::Read)?.diff(from, to)?);
-        patiently(&self.options.store(), run, work).await
+        let work = move |store: &Store, bounds: &Bounds| {
+            Ok(Closed::open(store, run, Access::Read, bounds)?.diff(from, to)?)
+        };
+        patiently(&self.options.store(), run, spec.workspace, work).await
     }
 
     async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error> {
-        let spec = spec.clone();
-        let work = move |store: &Store| {
+        let (spec, limits) = (spec.clone(), spec.workspace);
+        let work = move |store: &Store, bounds: &Bounds| {
             if to.is_none() && Place::of(&store.views, run).load()?.is_none() {
                 // It has not begun, so it stands at its beginning.
                 return Ok(());
             }
             let _locks = lock::direct(store, &spec, run)?;
-            Ok(View::prepare(store, &spec, run, None)?.restore(to)?)
+            Ok(View::prepare(store, &spec, run, None, bounds)?.restore(to, bounds)?)
         };
-        patiently(&self.options.store(), run, work).await
+        patiently(&self.options.store(), run, limits, work).await
     }
 
     async fn apply(
@@ -377,14 +400,14 @@ impl Views for Backends {
         if from == to {
             return Ok(Applied::default());
         }
-        let spec = spec.clone();
-        let work = move |store: &Store| {
-            let closed = Closed::open(store, run, Access::Write)?;
+        let (spec, limits) = (spec.clone(), spec.workspace);
+        let work = move |store: &Store, bounds: &Bounds| {
+            let closed = Closed::open(store, run, Access::Write, bounds)?;
             super::same_repos(&closed.meta, &super::repos(&spec)?)?;
             let _begun = Begun::note(&closed.place, from, to)?;
             Ok(closed.apply(from, to, merge, How::AsRecorded, &store.locks)?)
         };
-        patiently(&self.options.store(), run, work).await
+        patiently(&self.options.store(), run, limits, work).await
     }
 
     async fn publish(
@@ -394,13 +417,13 @@ impl Views for Backends {
         to: SnapshotId,
         message: &str,
     ) -> Result<Option<Published>, Error> {
-        let work = move |store: &Store| {
-            let closed = Closed::open(store, run, Access::Read)?;
+        let work = move |store: &Store, bounds: &Bounds| {
+            let closed = Closed::open(store, run, Access::Read, bounds)?;
             // A commit of the run's own counts as well, so git data is not left out.
             let changed: Vec<bool> = closed.deltas(Some(to))?.iter().map(|delta| !delta.is_empty()).collect();
             Ok((closed.meta, changed))
         };
-        let (meta, changed) = patiently(&self.options.store(), run, work).await?;
+        let (meta, changed) = patiently(&self.options.store(), run, spec.workspace, work).await?;
         if !changed.contains(&true) {
             return Ok(None);
         }
@@ -418,10 +441,10 @@ impl Views for Backends {
     }
 
     async fn take_back(&self, run: RunId) -> Result<bool, Error> {
-        let work = move |store: &Store| {
+        let work = move |store: &Store, bounds: &Bounds| {
             let place = Place::of(&store.views, run);
             let Some((from, to)) = Begun::found(&place) else { return Ok(false) };
-            let closed = Closed::open(store, run, Access::Write)?;
+            let closed = Closed::open(store, run, Access::Write, bounds)?;
             // To the end first: what was held aside on the way tells what stood there. What that finds done is recorded
             // nowhere, so the way back is that of all that differs.
             closed.apply(from, to, Merge::No, How::Whole, &store.locks)?;
@@ -429,7 +452,11 @@ impl Views for Backends {
             drop(Begun { path: Begun::path(&place) });
             Ok(true)
         };
-        patiently(&self.options.store(), run, work).await
+        patiently(&self.options.store(), run, WorkspaceLimits::NONE, work).await
+    }
+
+    fn stop(&self, run: RunId) {
+        wanted::stop(run);
     }
 
     async fn usage(&self) -> Result<Vec<ViewUsage>, Error> {
@@ -450,7 +477,7 @@ impl Views for Backends {
     }
 
     async fn remove(&self, run: RunId) -> Result<u64, Error> {
-        let work = move |store: &Store| {
+        let work = move |store: &Store, _: &Bounds| {
             let place = Place::of(&store.views, run);
             if place.objects(0).exists() {
                 // While a box is open on it this fails.
@@ -469,7 +496,7 @@ impl Views for Backends {
             let _ = place.path().parent().map(std::fs::remove_dir);
             Ok(freed)
         };
-        patiently(&self.options.store(), run, work).await
+        patiently(&self.options.store(), run, WorkspaceLimits::NONE, work).await
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod branch;
+mod ceilings;
 mod covers;
 mod docker;
 mod egress;

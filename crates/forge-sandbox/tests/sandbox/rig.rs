@@ -68,6 +68,7 @@ pub(crate) fn spec(repo: &Path, backend: &str) -> SandboxSpec {
         image: None,
         network: NetworkPolicy::Off,
         limits: SandboxLimits::default(),
+        workspace: forge_types::WorkspaceLimits::default(),
         reveal: Vec::new(),
         env: Vec::new(),
         read_only: Vec::new(),

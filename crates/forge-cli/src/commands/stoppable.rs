@@ -1,0 +1,32 @@
+//! Work on a run that the first signal ends in order, and the second one at once.
+
+use crate::exit::Exit;
+use crate::ui::Ui;
+use forge_runtime::Forge;
+use forge_types::RunId;
+use std::future::Future;
+use std::pin::pin;
+
+/// Does `work` on a run. Ctrl-C has the host stop: what it had begun is taken back, unless it was past that.
+pub(crate) async fn stoppable<T>(forge: &Forge, run: RunId, ui: &Ui, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            heard = tokio::signal::ctrl_c() => {
+                if heard.is_err() {
+                    // Without a handler the system's own end of the process stays.
+                    return work.await;
+                }
+                if told {
+                    std::process::exit(Exit::Signal.code().into());
+                }
+                told = true;
+                ui.note("stopping… (once more: exit at once)");
+                forge.stop(run);
+            }
+        }
+    }
+}

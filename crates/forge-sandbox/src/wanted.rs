@@ -1,0 +1,61 @@
+//! Work of the host for a run that ends when nobody wants it any more: because the future that waits for it was dropped,
+//! or because the run is to stop.
+
+use crate::door::blocking;
+use forge_ports::sandbox::Error;
+use forge_snapshot::{Bounds, Stop};
+use forge_types::{RunId, WorkspaceLimits};
+use std::sync::{Mutex, PoisonError};
+
+/// What is under way in this process.
+static UNDER_WAY: Mutex<Vec<(RunId, u64, Stop)>> = Mutex::new(Vec::new());
+/// Numbers what is under way.
+static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// A piece of work that somebody waits for. When this is dropped the work ends at its next look.
+pub(crate) struct Wanted {
+    number: u64,
+    stop: Stop,
+}
+
+impl Wanted {
+    /// Work for a run.
+    pub(crate) fn new(run: RunId) -> Self {
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let stop = Stop::default();
+        UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).push((run, number, stop.clone()));
+        Self { number, stop }
+    }
+
+    /// What the work may take.
+    pub(crate) fn bounds(&self, limits: WorkspaceLimits) -> Bounds {
+        Bounds::new(limits, self.stop.clone())
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.stop.stop();
+        UNDER_WAY
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(_, number, _)| *number != self.number);
+    }
+}
+
+/// Ends everything that is under way for a run; who waits for it is told that it was stopped.
+pub(crate) fn stop(run: RunId) {
+    let under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+    under_way.iter().filter(|(owner, ..)| *owner == run).for_each(|(.., stop)| stop.stop());
+}
+
+/// Runs work for a run that may wait for a disk, within bounds.
+pub(crate) async fn within<T: Send + 'static>(
+    run: RunId,
+    limits: WorkspaceLimits,
+    work: impl FnOnce(&Bounds) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let wanted = Wanted::new(run);
+    let bounds = wanted.bounds(limits);
+    blocking(move || work(&bounds)).await
+}
