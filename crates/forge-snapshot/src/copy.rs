@@ -143,8 +143,6 @@ fn zeros(hash: &mut Sha256, mut count: u64, bounds: &Bounds) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds::Stop;
-    use forge_types::WorkspaceLimits;
 
     #[test]
     fn a_sparse_file_has_the_digest_of_its_bytes_and_its_copy_is_sparse() {
@@ -165,22 +163,5 @@ mod tests {
             let blocks = |file: &File| file.metadata().unwrap().blocks();
             assert!(blocks(&to) <= blocks(&file) + 8, "{} of {}", blocks(&to), blocks(&file));
         }
-    }
-
-    #[test]
-    fn a_hole_of_any_size_is_left_when_the_work_is_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let file =
-            File::options().read(true).write(true).create_new(true).open(folder.path().join("hole")).unwrap();
-        file.set_len(1 << 40).unwrap();
-        let stop = Stop::default();
-        let bounds = Bounds::new(WorkspaceLimits::NONE, stop.clone());
-        let ended = std::thread::scope(|scope| {
-            let work = scope.spawn(|| digest(&file, &bounds));
-            stop.stop();
-            work.join().unwrap()
-        });
-        let error = crate::Error::io("read", folder.path(), ended.unwrap_err());
-        assert!(matches!(error, crate::Error::Stopped), "{error}");
     }
 }
