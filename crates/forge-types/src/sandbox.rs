@@ -165,7 +165,7 @@ impl Default for WorkspaceLimits {
         Self {
             paths: 1_000_000,
             changed_paths: 300_000,
-            path_bytes: 64 << 20,
+            path_bytes: 32 << 20,
             depth: 256,
             file_bytes: 64 << 30,
         }

@@ -409,7 +409,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "workspace.max_path_bytes",
         bytes(MIB, 64 * GIB),
-        Preset::Int(64 * MIB),
+        Preset::Int(32 * MIB),
         Trust::Lower,
         "What names and targets of links may take together: of a repository each name, of what differs each whole path.",
     ),
