@@ -8,8 +8,8 @@ use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Limit, Store, View};
 use crate::walk::{self, Request};
-use forge_files::PrivateDir;
 use crate::wanted;
+use forge_files::PrivateDir;
 use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
