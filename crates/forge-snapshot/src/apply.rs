@@ -165,6 +165,7 @@ pub fn apply(place: &Sources<'_>, from: &Delta, to: &Delta, options: Options<'_>
     };
     let learned = leftovers::clear(place, &root, &differences)?;
     let mut plan = check::plan(place, &root, from, &differences, &learned, options.merge)?;
+    drop(differences);
     keep_contents(place, &root, &mut plan)?;
     let mut work = act::Work::new(place, &root, watch);
     let staged = match stage::stage(&mut work, &plan) {

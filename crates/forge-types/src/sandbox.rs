@@ -164,8 +164,8 @@ impl Default for WorkspaceLimits {
     fn default() -> Self {
         Self {
             paths: 1_000_000,
-            changed_paths: 300_000,
-            path_bytes: 64 << 20,
+            changed_paths: 200_000,
+            path_bytes: 32 << 20,
             depth: 256,
             file_bytes: 64 << 30,
         }

@@ -44,7 +44,9 @@ fn a_run_that_meets_a_ceiling_fails_by_its_name_and_keeps_its_work() {
         ("i=0; while [ $i -lt 200 ]; do : > f$i; i=$((i+1)); done", "workspace.max_changed_paths"),
     ] {
         let (mut world, _server, flags) = world(command);
-        world.set("FORGE_WORKSPACE_MAX_CHANGED_PATHS", "100");
+        if setting.ends_with("changed_paths") {
+            world.set("FORGE_WORKSPACE_MAX_CHANGED_PATHS", "100");
+        }
         let done = world.run(&flags, "Work").exits(1);
         let told = format!("{}{}", done.out, done.err);
         assert!(told.contains(setting), "{setting}: {told}");

@@ -402,14 +402,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "workspace.max_changed_paths",
         int(100, 100_000_000),
-        Preset::Int(300_000),
+        Preset::Int(200_000),
         Trust::Lower,
         "Paths at which a workspace may differ from the beginning of its run.",
     ),
     Key::new(
         "workspace.max_path_bytes",
         bytes(MIB, 64 * GIB),
-        Preset::Int(64 * MIB),
+        Preset::Int(32 * MIB),
         Trust::Lower,
         "What names and targets of links may take together: of a repository each name, of what differs each whole path.",
     ),

@@ -7,6 +7,7 @@
 mod beginning;
 mod choose;
 mod covers;
+mod errors;
 mod git;
 mod gitdir;
 mod lock;
@@ -23,6 +24,7 @@ use beginning::{Beginning, Saver};
 use choose::Chosen;
 pub(crate) use covers::Covers;
 use covers::Look;
+pub(crate) use errors::{Unready, view_error};
 use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
 use forge_ports::sandbox::Error;
 use forge_snapshot::{Attributes, Base, Bounds, CopyStats, Layout, Objects, RelPath, Stop, Tracker};
@@ -53,39 +55,6 @@ pub(crate) struct Store {
 pub(crate) struct Limit {
     /// The reason, for people.
     pub(crate) why: String,
-}
-
-/// Why a view is not there.
-#[derive(Debug)]
-pub(crate) enum Unready {
-    /// An earlier box of the run is still ending.
-    Busy(Error),
-    /// It can't be had.
-    Failed(Error),
-}
-
-impl From<Error> for Unready {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<forge_snapshot::Error> for Unready {
-    fn from(error: forge_snapshot::Error) -> Self {
-        match error {
-            forge_snapshot::Error::Busy { .. } => Self::Busy(view_error(&error)),
-            error => Self::Failed(view_error(&error)),
-        }
-    }
-}
-
-impl Unready {
-    /// The reason as an error.
-    pub(crate) fn error(self) -> Error {
-        match self {
-            Self::Busy(error) | Self::Failed(error) => error,
-        }
-    }
 }
 
 /// How one repository is shown in a box.
@@ -433,6 +402,12 @@ impl View {
     }
 }
 
+impl Drop for View {
+    fn drop(&mut self) {
+        self.saving.stop();
+    }
+}
+
 /// Whether a view is new.
 enum Begun {
     /// It is, with these copies, and this was seen of it.
@@ -595,13 +570,4 @@ fn shown(place: &Place, meta: &Meta, index: usize) -> Shown {
 /// Makes the contents of snapshots durable.
 pub(crate) fn flush(objects: &[Arc<Objects>]) -> Result<(), Error> {
     objects.iter().try_for_each(|objects| objects.flush().map_err(|error| view_error(&error)))
-}
-
-/// An error of the snapshots in the port's words.
-pub(crate) fn view_error(error: &forge_snapshot::Error) -> Error {
-    match error {
-        forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },
-        forge_snapshot::Error::Stopped => Error::Stopped,
-        error => Error::View { why: error.to_string() },
-    }
 }

@@ -145,8 +145,8 @@ pub(super) fn load(objects: &Objects, id: Digest, bounds: &Bounds) -> Result<Ful
         }
         let bytes = objects.read(digest, LIMIT)?;
         let damaged = || Error::Damaged { what: format!("the stored folder {digest}") };
-        let entries = decode(&bytes).ok_or_else(damaged)?;
-        for (name, entry, below) in entries {
+        for entry in decode(&bytes) {
+            let (name, entry, below) = entry.ok_or_else(damaged)?;
             if let Some(below) = below {
                 waiting.push((path.clone(), name.into(), below));
             }
@@ -171,23 +171,33 @@ fn targets(entry: &Entry) -> usize {
 
 type Decoded<'a> = (&'a [u8], Option<Entry>, Option<Digest>);
 
-fn decode(bytes: &[u8]) -> Option<Vec<Decoded<'_>>> {
-    let mut input = Reader(bytes.strip_prefix(MAGIC)?);
-    let mut entries = Vec::new();
-    while !input.0.is_empty() {
-        let name = input.blob()?;
-        // One part of a path, and nothing that leads elsewhere.
-        if name.is_empty() || name.contains(&b'/') || RelPath::new(name).is_none() {
-            return None;
+/// The entries of a folder object, one after the other; a `None` among them: it is damaged.
+fn decode(bytes: &[u8]) -> impl Iterator<Item = Option<Decoded<'_>>> {
+    let mut input = bytes.strip_prefix(MAGIC).map(Reader);
+    let damaged = input.is_none().then_some(None);
+    damaged.into_iter().chain(std::iter::from_fn(move || {
+        let input = input.as_mut().filter(|input| !input.0.is_empty())?;
+        let entry = decode_entry(input);
+        if entry.is_none() {
+            // Nothing behind it can be told.
+            input.0 = &[];
         }
-        let flags = input.byte()?;
-        let was = if flags & WAS != 0 { Some(decode_node(&mut input)?) } else { None };
-        let now = if flags & NOW != 0 { Some(decode_node(&mut input)?) } else { None };
-        let below = if flags & BELOW != 0 { Some(decode_digest(&mut input)?) } else { None };
-        let entry = (flags & (WAS | NOW) != 0).then_some(Entry { was, now });
-        entries.push((name, entry, below));
+        Some(entry)
+    }))
+}
+
+fn decode_entry<'a>(input: &mut Reader<'a>) -> Option<Decoded<'a>> {
+    let name = input.blob()?;
+    // One part of a path, and nothing that leads elsewhere.
+    if name.is_empty() || name.contains(&b'/') || RelPath::new(name).is_none() {
+        return None;
     }
-    Some(entries)
+    let flags = input.byte()?;
+    let was = if flags & WAS != 0 { Some(decode_node(input)?) } else { None };
+    let now = if flags & NOW != 0 { Some(decode_node(input)?) } else { None };
+    let below = if flags & BELOW != 0 { Some(decode_digest(input)?) } else { None };
+    let entry = (flags & (WAS | NOW) != 0).then_some(Entry { was, now });
+    Some((name, entry, below))
 }
 
 fn decode_digest(input: &mut Reader<'_>) -> Option<Digest> {
@@ -258,7 +268,7 @@ mod tests {
         fn noise_is_refused(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = MAGIC.to_vec();
             bytes.extend(noise);
-            for (name, _, _) in decode(&bytes).unwrap_or_default() {
+            for (name, _, _) in decode(&bytes).flatten() {
                 prop_assert!(RelPath::new(name).is_some());
             }
         }

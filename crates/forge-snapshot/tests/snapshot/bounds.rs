@@ -320,11 +320,12 @@ fn largest(kind: &str, root: &Path, limits: WorkspaceLimits) {
             (0..limits.path_bytes / 4_006).for_each(link);
         }
         "deep" => {
-            let levels = number(limits.depth) - 1;
+            // Half of the room for the chain itself, half for as many folders at its end as there is room for.
+            let bytes = number(limits.path_bytes);
+            let fits = |levels: &usize| levels * levels * 201 <= bytes;
+            let levels = (1..number(limits.depth)).take_while(fits).last().unwrap();
             let bottom = deep(root, levels, &"d".repeat(200));
-            // The chain itself, then as many folders at its end as there is room for.
-            let whole = levels * 201;
-            let room = (number(limits.path_bytes) - levels * whole / 2) / (whole + 8) - 2;
+            let room = bytes / 2 / (levels * 201 + 8) - 2;
             (0..room).for_each(|n| mkdirat(&bottom, format!("{n:06}"), Mode::RWXU).unwrap());
         }
         _ => panic!("{kind}"),

@@ -1,0 +1,45 @@
+//! Why a view is not there, and errors of the snapshots in the port's words.
+
+use forge_ports::sandbox::Error;
+
+/// Why a view is not there.
+#[derive(Debug)]
+pub(crate) enum Unready {
+    /// An earlier box of the run is still ending.
+    Busy(Error),
+    /// It can't be had.
+    Failed(Error),
+}
+
+impl From<Error> for Unready {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<forge_snapshot::Error> for Unready {
+    fn from(error: forge_snapshot::Error) -> Self {
+        match error {
+            forge_snapshot::Error::Busy { .. } => Self::Busy(view_error(&error)),
+            error => Self::Failed(view_error(&error)),
+        }
+    }
+}
+
+impl Unready {
+    /// The reason as an error.
+    pub(crate) fn error(self) -> Error {
+        match self {
+            Self::Busy(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+/// An error of the snapshots in the port's words.
+pub(crate) fn view_error(error: &forge_snapshot::Error) -> Error {
+    match error {
+        forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },
+        forge_snapshot::Error::Stopped => Error::Stopped,
+        error => Error::View { why: error.to_string() },
+    }
+}
