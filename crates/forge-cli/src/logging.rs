@@ -1,5 +1,6 @@
 //! The log: the one place where log lines are printed (OBS-2).
 
+use crate::ui::{json, text};
 use forge_config::{Loaded, LogFormat};
 use forge_runtime::Redactor;
 use std::fs::OpenOptions;
@@ -25,19 +26,22 @@ pub(crate) enum Log {
 struct Scrubbing {
     inner: BoxMakeWriter,
     redactor: Redactor,
+    /// Makes a line harmless for the terminal on which it is shown, now or later.
+    harmless: fn(&str) -> String,
 }
 
 /// A line on its way to the log.
 struct Scrubbed<'a> {
     inner: Box<dyn Write + 'a>,
     redactor: &'a Redactor,
+    harmless: fn(&str) -> String,
 }
 
 impl<'a> MakeWriter<'a> for Scrubbing {
     type Writer = Scrubbed<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Scrubbed { inner: self.inner.make_writer(), redactor: &self.redactor }
+        Scrubbed { inner: self.inner.make_writer(), redactor: &self.redactor, harmless: self.harmless }
     }
 }
 
@@ -45,7 +49,7 @@ impl Write for Scrubbed<'_> {
     /// A line comes in one piece.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let clean = self.redactor.shown(&String::from_utf8_lossy(line));
-        self.inner.write_all(clean.as_bytes())?;
+        self.inner.write_all((self.harmless)(&clean).as_bytes())?;
         Ok(line.len())
     }
 
@@ -71,7 +75,11 @@ pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
         Some(Err(error)) => (BoxMakeWriter::new(std::io::stderr), Some(error)),
         None => (BoxMakeWriter::new(std::io::stderr), None),
     };
-    let writer = Scrubbing { inner: writer, redactor: Redactor::new(loaded.secrets.values()) };
+    let harmless = match settings.format {
+        LogFormat::Json => json::escaped,
+        LogFormat::Text => text::clean,
+    };
+    let writer = Scrubbing { inner: writer, redactor: Redactor::new(loaded.secrets.values()), harmless };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     // A second start in one process (tests) keeps the first log.
     let _ = match settings.format {

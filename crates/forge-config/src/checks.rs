@@ -1,8 +1,10 @@
 //! What can only be told from several settings together, and from the surroundings.
 
+use crate::conversation::Memory;
 use crate::environment::Dirs;
 use crate::fault::{Fault, Notice, NoticeKind, Origin};
 use crate::layers::Slot;
+use crate::memories;
 use crate::schema;
 use crate::secrets;
 use crate::settings::{Backend, SecretsSection, Settings};
@@ -104,7 +106,7 @@ fn provider(
 }
 
 /// Notices about where things lie.
-pub(crate) fn surroundings(dirs: &Dirs, repo: &Path, standing: Standing) -> Vec<Notice> {
+pub(crate) fn surroundings(dirs: &Dirs, repo: &Path, standing: Standing, memory: &Memory) -> Vec<Notice> {
     let mut out = Vec::new();
     let mut note = |message| out.push(Notice { kind: NoticeKind::Surroundings, key: None, message });
     let whole = repo.canonicalize().unwrap_or_else(|_| repo.to_owned());
@@ -124,6 +126,7 @@ pub(crate) fn surroundings(dirs: &Dirs, repo: &Path, standing: Standing) -> Vec<
     if misnamed.symlink_metadata().is_ok() {
         note(format!("{} is not read; call it forge.yaml", misnamed.display()));
     }
+    out.extend(memories::refusal(dirs, repo, memory));
     if !standing.is_trusted() {
         for folder in [".forge/agents", ".forge/pipelines"] {
             if repo.join(folder).read_dir().is_ok_and(|mut entries| entries.next().is_some()) {

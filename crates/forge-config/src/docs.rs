@@ -47,8 +47,12 @@ variables; `~/` is your home.
 
 A repository that you cloned may carry a configuration of its own. Until you accept it with `forge trust`, it can only
 tighten: the column *untrusted* says what it may do to a key. Whatever else it sets has no effect, and each such value is
-named. `forge trust` shows every file that counts (`forge.toml`, `forge.yaml`, `.env`, `.forge/agents/`,
-`.forge/pipelines/`) and keeps their hashes in your data folder, `$XDG_DATA_HOME/forge/trust`
+named. The repository is all of the git repository around the directory that a command is about, and around the current
+one, however a path is written: `--repo sub --config ../forge.toml` names a file of the clone. A git repository that holds
+your home directory is your own.
+
+`forge trust` shows every file that counts (`forge.toml`, `forge.yaml`, `.env`, `.forge/agents/`, `.forge/pipelines/`,
+`.forge/memory/memory.json`, and what you name with `--config`) and keeps their hashes in your data folder, `$XDG_DATA_HOME/forge/trust`
 (`~/.local/share/forge/trust`); any change asks again. `forge init` and `forge config set` keep a project of your own
 trusted.
 

@@ -41,6 +41,15 @@ pub enum EditError {
         /// What is to be written.
         line: String,
     },
+    /// The project's file is a link.
+    #[error(
+        "{path} is a link, which a repository could point anywhere, and nothing was changed. Change the file that it \
+         points to, or put a plain file in its place"
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// The file can't be written.
     #[error("{path} can't be written: {reason}")]
     Write {
@@ -151,7 +160,13 @@ pub fn set(dirs: &Dirs, target: Target<'_>, key: &str, value: &str) -> Result<Ed
         (None, Target::User) => folder.join(NAMES[0]),
         (None, Target::Project(repo)) => return Err(EditError::NoProjectFile { folder: repo.to_owned() }),
     };
-    let exists = path.symlink_metadata().is_ok();
+    let meta = path.symlink_metadata();
+    let exists = meta.is_ok();
+    if let (Target::Project(_), Ok(meta)) = (target, meta)
+        && meta.is_symlink()
+    {
+        return Err(EditError::Link { path });
+    }
     let old = if exists { file::read(&path, place)?.text } else { String::new() };
     let new = match Format::of(&path) {
         Format::Toml => in_toml(&old, key, &literal),
@@ -165,15 +180,18 @@ pub fn set(dirs: &Dirs, target: Target<'_>, key: &str, value: &str) -> Result<Ed
     let line = verified(Format::of(&path), &old, &new, key, &parsed, context).ok_or_else(by_hand)?;
 
     let trusted = matches!(target, Target::Project(repo) if trust::status(dirs, repo).is_trusted());
-    let written = if exists {
-        write::keeping_mode(&path, new.as_bytes())
-    } else {
-        write::private(&path, new.as_bytes())
+    let written = match target {
+        Target::Project(repo) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            write::keeping_mode_within(repo, &name, new.as_bytes())
+        }
+        Target::User if exists => write::keeping_mode(&path, new.as_bytes()),
+        Target::User => write::private(&path, new.as_bytes()),
     };
     written.map_err(|reason| EditError::Write { path: path.clone(), reason })?;
     if let (true, Target::Project(repo)) = (trusted, target) {
         // Not fatal: without it the user is asked again.
-        let _ = trust::review(dirs, repo, &[]).and_then(|review| trust::grant(dirs, &review));
+        let _ = trust::accept_change(dirs, repo, &path, new.as_bytes());
     }
     Ok(Edited { path, key: key.path, line })
 }

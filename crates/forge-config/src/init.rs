@@ -115,14 +115,15 @@ pub fn init(options: &InitOptions, dirs: &Dirs) -> Result<Vec<Created>, InitErro
     match there {
         Some(path) => out.push(Created { path, fate: Fate::Kept }),
         None => {
-            let path = dir.join(options.format.file_name());
-            write::create(&path, project_file(options).as_bytes())
+            let name = options.format.file_name();
+            let path = dir.join(name);
+            write::create(dir, name, project_file(options).as_bytes())
                 .map_err(|reason| InitError::Write { path: path.clone(), reason })?;
             out.push(Created { path, fate: Fate::Created });
         }
     }
     out.push(state_folder(&dir.join(".forge"))?);
-    out.push(ignore_file(&dir.join(".gitignore"))?);
+    out.push(ignore_file(dir)?);
     validate(dir, dirs)?;
     if own_file {
         trust_own(dir, dirs);
@@ -179,12 +180,17 @@ fn state_folder(path: &Path) -> Result<Created, InitError> {
     Ok(Created { path: path.to_owned(), fate })
 }
 
-fn ignore_file(path: &Path) -> Result<Created, InitError> {
+/// Bytes of a `.gitignore` to which lines are added.
+const MAX_IGNORE_BYTES: u64 = 1 << 20;
+const IGNORE_FILE: &str = ".gitignore";
+
+fn ignore_file(dir: &Path) -> Result<Created, InitError> {
+    let path = &dir.join(IGNORE_FILE);
     let failed = |reason| InitError::Write { path: path.to_owned(), reason };
     let created = |fate| Ok(Created { path: path.to_owned(), fate });
     match path.symlink_metadata() {
         Err(_) => {
-            write::create(path, (IGNORED.join("\n") + "\n").as_bytes()).map_err(failed)?;
+            write::create(dir, IGNORE_FILE, (IGNORED.join("\n") + "\n").as_bytes()).map_err(failed)?;
             return created(Fate::Created);
         }
         // A cloned repository could let it point at any file of the user.
@@ -193,7 +199,8 @@ fn ignore_file(path: &Path) -> Result<Created, InitError> {
         }
         Ok(_) => {}
     }
-    let old = forge_files::read(path, crate::file::LARGEST).map_err(|error| failed(error.into_io()))?;
+    let old = forge_files::read_within(dir, Path::new(IGNORE_FILE), MAX_IGNORE_BYTES)
+        .map_err(|error| failed(error.into_io()))?;
     let text = String::from_utf8_lossy(&old);
     let missing: Vec<_> =
         IGNORED.iter().filter(|entry| !text.lines().any(|line| line.trim() == **entry)).collect();
@@ -208,7 +215,7 @@ fn ignore_file(path: &Path) -> Result<Created, InitError> {
         new.extend_from_slice(entry.as_bytes());
         new.push(b'\n');
     }
-    write::keeping_mode(path, &new).map_err(failed)?;
+    write::keeping_mode_within(dir, IGNORE_FILE, &new).map_err(failed)?;
     created(Fate::Extended)
 }
 

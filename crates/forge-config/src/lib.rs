@@ -8,6 +8,7 @@
 #[cfg(not(unix))]
 compile_error!("private files need unix permissions");
 
+mod checkout;
 mod checks;
 mod conversation;
 pub mod docs;
@@ -19,6 +20,7 @@ mod file;
 pub mod init;
 mod layers;
 mod load;
+pub mod memories;
 mod provider;
 pub mod quantity;
 mod routing;
@@ -40,6 +42,6 @@ pub use routing::{AgentModel, Classifier, Flywheel, Routing, Tiers};
 pub use schema::Fallback;
 pub use secrets::{Secret, SecretOrigin, Secrets};
 pub use settings::{
-    Agent, Backend, Cost, Egress, EgressMode, Git, Language, LogFormat, Logging, Login, Model, Provider,
-    Runtime, Sandbox, SecretSource, SecretsSection, Settings, StaticCheck, Store, Tools, Workspace,
+    Agent, Backend, Cost, CreatePr, Egress, EgressMode, Git, Language, LogFormat, Logging, Login, Model,
+    Provider, Runtime, Sandbox, SecretSource, SecretsSection, Settings, StaticCheck, Store, Tools, Workspace,
 };

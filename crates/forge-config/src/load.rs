@@ -3,6 +3,7 @@
 //! Order: defaults, user file, project file, file given with `--env`, environment, flags. The first two file layers and
 //! the `--env` file pass the gate of [`crate::trust`] when they lie in a repository that the user has not trusted.
 
+use crate::checkout::Checkouts;
 use crate::environment::{Dirs, Environment};
 use crate::fault::{Fault, Faults, Notice, NoticeKind, Origin};
 use crate::file::{self, Content, Format, Leaf};
@@ -13,6 +14,7 @@ use crate::settings::{self, SecretSource, Settings};
 use crate::trust::{self, Standing};
 use crate::{checks, dotenv, stores};
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// A setting given on the command line.
@@ -113,6 +115,26 @@ struct Files {
     env: Option<(Content, Vec<dotenv::Assignment>)>,
 }
 
+/// Tells files that came with a clone from the user's own.
+struct Clones<'a> {
+    sources: &'a Sources,
+    dirs: &'a Dirs,
+    around: OnceCell<Checkouts>,
+}
+
+impl Clones<'_> {
+    /// Whether a file came with a clone and was not accepted together with the repository around it.
+    fn hold(&self, file: &Content) -> bool {
+        // The usual case, in which nothing else needs to be looked at.
+        if file.path.parent() == Some(self.sources.repo.as_path()) {
+            return true;
+        }
+        let Sources { repo, cwd, .. } = self.sources;
+        let around = self.around.get_or_init(|| Checkouts::around(repo, Some(cwd), self.dirs.home()));
+        around.hold(&file.path) && !trust::accepted_around(self.dirs, around, file)
+    }
+}
+
 /// Loads the settings.
 ///
 /// # Errors
@@ -121,9 +143,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let dirs = Dirs::find(&sources.env)?;
     let mut faults = Vec::new();
     let files = read_files(sources, &dirs, &mut faults);
+    let clones = Clones { sources, dirs: &dirs, around: OnceCell::new() };
     let (project_inside, env_inside) = (
-        files.project.as_ref().filter(|file| trust::is_inside(&sources.repo, &file.path)),
-        files.env.as_ref().map(|(file, _)| file).filter(|file| trust::is_inside(&sources.repo, &file.path)),
+        files.project.as_ref().filter(|file| clones.hold(file)),
+        files.env.as_ref().map(|(file, _)| file).filter(|file| clones.hold(file)),
     );
     let used: Vec<&Content> = project_inside.into_iter().chain(env_inside).collect();
     let standing = trust::standing(&dirs, &sources.repo, &used);
@@ -173,7 +196,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let passphrase = around(&mut secrets, &variables, &dirs, &settings);
     let path = sources.env.get("PATH").map(str::to_owned);
     let values = shown(values, &secrets);
-    notices.extend(checks::surroundings(&dirs, &sources.repo, standing));
+    notices.extend(checks::surroundings(&dirs, &sources.repo, standing, &settings.memory));
     for notice in &mut notices {
         notice.message = secrets.mask(&notice.message);
     }

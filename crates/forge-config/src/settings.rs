@@ -162,6 +162,16 @@ pub struct Tools {
     pub enabled: Vec<String>,
     /// Whether tools are only pretended.
     pub mock: bool,
+    /// Pull requests.
+    pub create_pr: CreatePr,
+}
+
+/// `[tools.create_pr]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePr {
+    /// Repositories beside the remote `origin`, each as `owner/name`.
+    pub repositories: Vec<String>,
 }
 
 /// How commands are isolated.

@@ -5,11 +5,12 @@
 //! is a record in the user's own data folder, never in the repository, and holds the hash of every file that was
 //! shown: a file that is changed, added or removed asks again.
 
+use crate::checkout::{self, Checkouts};
 use crate::environment::Dirs;
 use crate::fault::{Fault, Faults, Origin};
 use crate::file::{self, Content, Format, LARGEST, NAMES};
 use crate::schema::{self, Context, Trust};
-use crate::{dotenv, stores, write};
+use crate::{dotenv, memories, stores, write};
 use forge_types::{Class, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ const FOLDERS: [&str; 2] = [".forge/agents", ".forge/pipelines"];
 /// More files, or deeper ones, are not looked through; such a repository can't be trusted.
 const MOST_FILES: usize = 1000;
 const DEEPEST: usize = 8;
+/// Bytes of a record of ours: a line for each file.
+const MAX_RECORD_BYTES: u64 = 16 << 20;
 
 /// How a repository stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -145,8 +148,7 @@ pub(crate) fn standing(dirs: &Dirs, repo: &Path, used: &[&Content]) -> Standing 
         !used.is_empty()
             || NAMES.iter().chain(&FOLDERS).any(|name| repo.join(name).symlink_metadata().is_ok())
     };
-    let record = fs::read(record_path(dirs, &repo)).ok();
-    let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
+    let Some(record) = record(dirs, &repo) else {
         return if has_any() { Standing::Untrusted } else { Standing::Nothing };
     };
     let Ok(mut now) = inventory(&repo) else { return Standing::Changed };
@@ -162,12 +164,32 @@ pub(crate) fn standing(dirs: &Dirs, repo: &Path, used: &[&Content]) -> Standing 
     }
 }
 
-/// Whether a path is inside the repository: what is there, or what its link points to.
-pub(crate) fn is_inside(repo: &Path, path: &Path) -> bool {
-    let Ok(repo) = repo.canonicalize() else { return false };
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let target = path.canonicalize().ok();
-    [folder, target].into_iter().flatten().any(|path| path.starts_with(&repo))
+/// Whether a file of a clone was accepted as it is with one of the repositories around it, which is trusted.
+pub(crate) fn accepted_around(dirs: &Dirs, clones: &Checkouts, used: &Content) -> bool {
+    clones.roots().any(|root| {
+        let record = record(dirs, root);
+        record.is_some_and(|record| record.files.get(&relative(root, &used.path)) == Some(&used.digest))
+            && status(dirs, root).is_trusted()
+    })
+}
+
+/// Whether the user accepted a file of a repository with this content, whatever became of the others.
+pub(crate) fn has_accepted(dirs: &Dirs, repo: &Path, path: &str, content: Digest) -> bool {
+    let Ok(canonical) = repo.canonicalize() else { return false };
+    let record = record(dirs, &canonical).filter(|record| record.repo == canonical);
+    record.is_some_and(|record| record.files.get(path) == Some(&content))
+}
+
+/// Whether a path that the user named lies in a git repository, so that its content came with it, and was not accepted
+/// with `forge trust` of `repo` or of a repository around `repo` or `cwd`.
+pub fn is_unaccepted(dirs: &Dirs, repo: &Path, cwd: &Path, path: &Path) -> bool {
+    if !checkout::is_in_repository(path, dirs.home()) {
+        return false;
+    }
+    let clones = Checkouts::around(repo, Some(cwd), dirs.home());
+    let Ok((digest, _)) = plain_file(path) else { return true };
+    let used = Content { path: path.to_owned(), text: String::new(), digest };
+    !accepted_around(dirs, &clones, &used)
 }
 
 /// Everything that trusting `repo` would accept. `extra` are further files in it that will be used (`--config`,
@@ -181,9 +203,23 @@ pub fn review(dirs: &Dirs, repo: &Path, extra: &[PathBuf]) -> Result<Review, Tru
     let mut found = inventory(&canonical)?;
     let dotenv = canonical.join(".env");
     let more = extra.iter().chain(dotenv.symlink_metadata().is_ok().then_some(&dotenv));
-    for path in more.filter(|path| is_inside(&canonical, path)) {
+    let clones = Checkouts::around(repo, None, dirs.home());
+    let counts = |path: &&PathBuf| clones.hold(path) || checkout::is_in_repository(path, dirs.home());
+    for path in more.filter(counts) {
         found.insert(relative(&canonical, path), plain_file(path)?);
     }
+    if let Ok(bytes) = memories::brought(&canonical) {
+        found.insert(memories::BROUGHT.to_owned(), (Digest::of(&bytes), String::from_utf8(bytes).ok()));
+    }
+    let accepted = |found: &Inventory| {
+        found.iter().all(|(path, (digest, _))| has_accepted(dirs, &canonical, path, *digest))
+    };
+    let standing = match status(dirs, &canonical) {
+        Standing::Nothing if !accepted(&found) => Standing::Untrusted,
+        Standing::Trusted if !accepted(&found) => Standing::Changed,
+        Standing::Nothing if !found.is_empty() => Standing::Trusted,
+        standing => standing,
+    };
     let context = Context { base: &canonical, home: dirs.home() };
     let (mut files, mut settings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for (path, (digest, text)) in found {
@@ -203,7 +239,7 @@ pub fn review(dirs: &Dirs, repo: &Path, extra: &[PathBuf]) -> Result<Review, Tru
         files.push(ReviewedFile { path, digest, text });
     }
     Faults::check(faults)?;
-    Ok(Review { standing: status(dirs, &canonical), repo: canonical, files, settings })
+    Ok(Review { standing, repo: canonical, files, settings })
 }
 
 /// Accepts what was shown. What has changed since it was shown stays untrusted.
@@ -216,6 +252,15 @@ pub fn grant(dirs: &Dirs, review: &Review) -> Result<(), TrustError> {
     let path = record_path(dirs, &review.repo);
     let json = serde_json::to_vec_pretty(&record).expect("paths and hashes are plain JSON");
     write::private(&path, &json).map_err(|reason| TrustError::Record { path, reason })
+}
+
+/// Accepts the content that the user gave one file of a trusted repository, and nothing else that may have changed.
+pub(crate) fn accept_change(dirs: &Dirs, repo: &Path, file: &Path, content: &[u8]) -> std::io::Result<()> {
+    let canonical = repo.canonicalize()?;
+    let Some(mut record) = record(dirs, &canonical) else { return Ok(()) };
+    record.files.insert(relative(&canonical, file), Digest::of(content));
+    let json = serde_json::to_vec_pretty(&record).expect("paths and hashes are plain JSON");
+    write::private(&record_path(dirs, &canonical), &json)
 }
 
 /// Takes trust back; says whether there was any.
@@ -234,6 +279,11 @@ pub fn revoke(dirs: &Dirs, repo: &Path) -> Result<bool, TrustError> {
     }
 }
 
+fn record(dirs: &Dirs, canonical: &Path) -> Option<Record> {
+    let bytes = forge_files::read(&record_path(dirs, canonical), MAX_RECORD_BYTES).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 fn record_path(dirs: &Dirs, canonical: &Path) -> PathBuf {
     let name = Digest::of(canonical.as_os_str().as_encoded_bytes());
     dirs.data.join("trust").join(format!("{name}.json"))
@@ -248,7 +298,7 @@ fn always_counts(path: &str) -> bool {
 
 /// What a file is for.
 enum Role {
-    /// Prompts and pipelines.
+    /// Prompts, pipelines and data: shown as they stand.
     Prompt,
     /// Keys and values.
     Settings,
@@ -263,7 +313,7 @@ impl Role {
         let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         if NAMES.contains(&path) || (!always_counts(path) && ends(&[".toml", ".yaml", ".yml"])) {
             Self::Settings
-        } else if always_counts(path) {
+        } else if always_counts(path) || ends(&[".json"]) {
             Self::Prompt
         } else if name.starts_with(".env") || ends(&[".env"]) || dotenv::parse(text).is_ok() {
             Self::Variables
@@ -319,24 +369,15 @@ fn walk(repo: &Path, folder: &Path, depth: usize, out: &mut Inventory) -> Result
 }
 
 fn plain_file(path: &Path) -> Result<(Digest, Option<String>), TrustError> {
-    use std::io::Read;
-    let fault = |reason: String| TrustError::File { path: path.to_owned(), reason };
-    let meta = path.metadata().map_err(|error| fault(error.to_string()))?;
-    if !meta.is_file() {
-        return Err(fault("it is no plain file".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| fault(error.to_string()))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(fault(format!("it is larger than {} KiB", LARGEST / 1024)));
-    }
+    let is_data = path.extension().is_some_and(|end| end == "json");
+    let most = if is_data { memories::MAX_BYTES } else { LARGEST };
+    let bytes = forge_files::read(path, most)
+        .map_err(|error| TrustError::File { path: path.to_owned(), reason: error.reason() })?;
     Ok((Digest::of(&bytes), String::from_utf8(bytes).ok()))
 }
 
 /// The path from the repository's root, or the whole path if it lies elsewhere.
-fn relative(repo: &Path, path: &Path) -> String {
+pub(crate) fn relative(repo: &Path, path: &Path) -> String {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let full = match (folder, path.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),

@@ -1,5 +1,6 @@
 //! Writing files so that nobody ever sees half of one.
 
+use forge_files::Directory;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -20,9 +21,20 @@ pub(crate) fn keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(&target, bytes, mode)
 }
 
-/// Creates a file; fails if the name is taken, even by a dangling link.
-pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(bytes)
+/// Creates a file in a repository; fails if the name is taken, even by a dangling link.
+pub(crate) fn create(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let opened = Directory::open(directory).and_then(|directory| directory.create(name, bytes, 0o644));
+    opened.map_err(forge_files::Error::into_io)
+}
+
+/// Replaces a file of a repository, keeping its mode. A link in its place is refused: a clone can point it anywhere.
+pub(crate) fn keeping_mode_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let replace = || {
+        let directory = Directory::open(directory)?;
+        let mode = directory.mode(name)?.unwrap_or(0o644);
+        directory.replace(name, bytes, mode)
+    };
+    replace().map_err(forge_files::Error::into_io)
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

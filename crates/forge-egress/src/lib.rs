@@ -9,6 +9,7 @@
 
 mod authority;
 mod dial;
+mod echo;
 mod environment;
 mod fault;
 mod head;

@@ -22,8 +22,6 @@ pub(super) struct Ready {
     pub(super) keep: bool,
     /// Brings keys in the answer back to placeholders.
     pub(super) scrubber: Option<Scrubber>,
-    /// Whether a key was put in.
-    pub(super) keyed: bool,
 }
 
 /// How an exchange ended.
@@ -180,14 +178,10 @@ impl Back<'_> {
         from: &mut Reader,
         to: &mut Writer,
     ) -> Result<After, Break> {
-        let coded = answer
-            .headers
-            .words("content-encoding")
-            .any(|w| !w.is_empty() && !w.eq_ignore_ascii_case("identity"));
-        if self.ready.keyed && coded {
-            return Err(Break::Answer(
-                "it is compressed although that was not asked for, and might hold the key",
-            ));
+        if self.scrubber.is_some()
+            && let Some(why) = unsearchable(&answer)
+        {
+            return Err(Break::Answer(why));
         }
         let upstream = answer.keeps_alive() && framing != Framing::Close;
         let scrubs = self.scrubber.is_some();
@@ -243,6 +237,11 @@ impl Back<'_> {
     /// Keys in the head go no further either.
     fn clean(&self, answer: &mut Response) {
         let Some(scrubber) = &self.scrubber else { return };
+        for header in &mut answer.headers.0 {
+            if let Some(clean) = scrubber.whole(header.name.as_bytes()) {
+                header.name = String::from_utf8_lossy(&clean).into_owned();
+            }
+        }
         for value in answer.headers.0.iter_mut().map(|h| &mut h.value).chain([&mut answer.reason]) {
             if let Some(clean) = scrubber.whole(value) {
                 *value = clean;
@@ -255,6 +254,23 @@ impl Back<'_> {
             self.answered.store(true, Ordering::Relaxed);
         }
         send(to, bytes, |_| self.meter.received(0)).await.map_err(Break::Client)
+    }
+}
+
+/// Why an answer can't be searched for keys: it is encoded, or only a part. Neither was asked for.
+fn unsearchable(answer: &Response) -> Option<&'static str> {
+    let coded = |word: &str| !word.is_empty() && !word.eq_ignore_ascii_case("identity");
+    let ranges = |kind: &str| kind.to_ascii_lowercase().starts_with("multipart/byteranges");
+    let headers = &answer.headers;
+    if headers.words("content-encoding").any(coded) {
+        Some("it is compressed although that was not asked for, and might hold the key")
+    } else if matches!(answer.status, 206 | 226)
+        || headers.all("content-range").next().is_some()
+        || headers.words("content-type").any(ranges)
+    {
+        Some("it is a part of an answer although the whole was asked for, and might hold a part of the key")
+    } else {
+        None
     }
 }
 

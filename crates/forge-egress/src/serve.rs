@@ -167,7 +167,7 @@ fn understand(mut request: Request, scope: &Scope) -> Result<Call, (Option<Autho
         .0
         .insert(0, super::head::Header { name: "Host".into(), value: to.written(default).into_bytes() });
     request.headers.frame(framing);
-    let ready = Ready { request, minor, framing, keep, scrubber: None, keyed: false };
+    let ready = Ready { request, minor, framing, keep, scrubber: None };
     Ok(Call::Forward(to, Box::new(ready)))
 }
 
@@ -287,6 +287,9 @@ async fn forward(
     refuse(shared, client, Some(&to), &fault, &method, false).await
 }
 
+/// Headers that ask for a part of an answer, for what changed in it (RFC 3229), or for other bytes than those of the text.
+const PARTIAL: [&str; 4] = ["range", "if-range", "a-im", "accept-charset"];
+
 /// Puts the keys of the host in. Answers of such hosts are searched for them, so they must come as plain text and whole.
 fn put_in_keys(shared: &Shared, scope: &Scope, to: &Authority, ready: &mut Ready) {
     let Some(swaps) = shared.swaps.get(&to.host) else { return };
@@ -297,12 +300,11 @@ fn put_in_keys(shared: &Shared, scope: &Scope, to: &Authority, ready: &mut Ready
     let headers = &mut ready.request.headers;
     headers.remove("accept-encoding");
     headers.add("Accept-Encoding", "identity");
-    let (scrubber, keyed) = swaps.put_in(headers);
+    let scrubber = swaps.put_in(headers);
     ready.scrubber = Some(scrubber);
-    ready.keyed = keyed;
-    if keyed {
-        headers.remove("range");
-        headers.remove("if-range");
+    // Also where no key was put in: a host may keep one from before, and a part of an answer can hold a part of a key.
+    for partial in PARTIAL {
+        headers.remove(partial);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys on their way: placeholders become keys in requests to one host, and keys become placeholders in its answers.
 
+use super::echo;
 use super::head::Headers;
 use forge_types::EgressRules;
 use std::collections::BTreeMap;
@@ -90,30 +91,30 @@ pub(super) fn by_host(
         hosts.entry(host).or_default().push((swap.placeholder().into_bytes(), key.clone().into_bytes()));
     }
     let swaps = |pairs: Vec<Pair>| {
-        let back = pairs.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
+        let mut back: Vec<Pair> = pairs.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
+        for (placeholder, key) in &pairs {
+            let forms = std::str::from_utf8(key).map(echo::forms).unwrap_or_default();
+            back.extend(forms.into_iter().map(|form| (form, placeholder.clone())));
+        }
         Swaps { out: Pairs::new(pairs), back: Pairs::new(back) }
     };
     Ok(hosts.into_iter().map(|(host, pairs)| (host, swaps(pairs))).collect())
 }
 
 impl Swaps {
-    /// Puts the keys into the headers of a request. Gives what brings answers back to what the box knows, and whether
-    /// there was anything to put in.
-    pub(super) fn put_in(&self, headers: &mut Headers) -> (Scrubber, bool) {
+    /// Puts the keys into the headers of a request. Gives what brings answers back to what the box knows.
+    pub(super) fn put_in(&self, headers: &mut Headers) -> Scrubber {
         let mut back = self.back.0.clone();
-        let mut any = false;
         for header in &mut headers.0 {
             if let Some(swapped) = self.out.replace(&header.value) {
                 header.value = swapped;
-                any = true;
             } else if let Some((word, swapped)) = self.in_basic(&header.value) {
                 // An echo of the header would hold the key in this form.
                 back.push((swapped.clone(), word));
                 header.value = [b"Basic ".as_slice(), &swapped].concat();
-                any = true;
             }
         }
-        (Scrubber { pairs: Pairs::new(back), held: Vec::new(), found: false }, any)
+        Scrubber { pairs: Pairs::new(back), held: Vec::new(), found: false }
     }
 
     /// Basic credentials with a placeholder in them: as they are and as they are sent.
@@ -241,7 +242,7 @@ mod tests {
     fn the_longer_placeholder_wins() {
         let swaps = swaps(&[("KEY", "sk-one"), ("KEY_2", "sk-one-two")]);
         let mut sent = headers("forge-key-key-2,forge-key-key");
-        assert!(swaps.put_in(&mut sent).1);
+        swaps.put_in(&mut sent);
         assert_eq!(sent.0[0].value, b"sk-one-two,sk-one");
     }
 
@@ -250,9 +251,8 @@ mod tests {
         let swaps = swaps(&[("T", "ghp_0123456789")]);
         let before = format!("Basic {}", base64(b"user:forge-key-t"));
         let mut sent = headers(&before);
-        let (scrubber, any) = swaps.put_in(&mut sent);
+        let scrubber = swaps.put_in(&mut sent);
         let after = format!("Basic {}", base64(b"user:ghp_0123456789"));
-        assert!(any);
         assert_eq!(sent.0[0].value, after.as_bytes());
         assert_eq!(scrubber.whole(after.as_bytes()).unwrap(), before.as_bytes());
     }
@@ -260,8 +260,7 @@ mod tests {
     #[test]
     fn only_what_may_be_a_key_is_held_back() {
         let swaps = swaps(&[("T", "secret-key")]);
-        let (mut scrubber, any) = swaps.put_in(&mut headers("x"));
-        assert!(!any);
+        let mut scrubber = swaps.put_in(&mut headers("x"));
         assert_eq!(scrubber.push(b"event: s"), b"event: ");
         assert_eq!(scrubber.push(b"o\n\n"), b"so\n\n");
         assert_eq!(scrubber.push(b"secret-"), b"");
@@ -291,7 +290,7 @@ mod tests {
             pieces in proptest::collection::vec("(abca|abcabd|a|b|c|d|abcabc){0,4}", 0..12),
         ) {
             let swaps = swaps(&[("X", "abcabd"), ("Y", "abcabcd")]);
-            let (mut scrubber, _) = swaps.put_in(&mut Headers::default());
+            let mut scrubber = swaps.put_in(&mut Headers::default());
             let text = pieces.concat();
             let mut out = Vec::new();
             for piece in &pieces {

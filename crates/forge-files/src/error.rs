@@ -49,7 +49,7 @@ pub enum Error {
         found: Found,
     },
     /// A symbolic link is at the path, or on the way to it from the trusted directory.
-    #[error("{} leads through a symbolic link, which is not followed here; put a regular file in its place", path.display())]
+    #[error("{} leads through a symbolic link, which is not followed here; put a regular file or directory in its place", path.display())]
     Link {
         /// The path as it was given.
         path: PathBuf,

@@ -5,12 +5,14 @@
 //! [`read_text`] open without waiting, accept regular files only and read no more than the caller allows;
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
+//! [`Directory`] writes files by name into a directory that was reached through no link.
 //! [`open_or_create`] opens Forge's own lock files with the same care.
 //! [`remove_tree`] and [`sweep`] remove what is this user's own and nothing that a hostile tree leads to;
 //! [`PrivateDir`] is where temporary things are kept, so that nobody else can put anything beside them.
 //!
 //! This crate knows nothing of runs, sandboxes or settings.
 
+mod directory;
 mod error;
 mod identity;
 mod lock;
@@ -20,6 +22,7 @@ mod read;
 mod remove;
 mod stale;
 
+pub use directory::{Directory, OWNER_ONLY, link_on};
 pub use error::{Error, Found};
 pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_within};

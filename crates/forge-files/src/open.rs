@@ -37,7 +37,7 @@ pub fn open_within(root: &Path, relative: &Path) -> Result<File, Error> {
 }
 
 /// Opens what a handle is on, if it is a regular file: the file that was looked at is the one that is opened.
-fn regular(path: &Path, handle: &OwnedFd) -> Result<File, Error> {
+pub(crate) fn regular(path: &Path, handle: &OwnedFd) -> Result<File, Error> {
     let stat = fstat(handle).map_err(|errno| Error::system(path, errno))?;
     if let Some(error) = special(path, FileType::from_raw_mode(stat.st_mode)) {
         return Err(error);

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of the tests")]
 
 use forge_files::{
-    Error, Found, open, open_or_create, read, read_start, read_text, read_text_within, read_within,
+    Directory, Error, Found, OWNER_ONLY, open, open_or_create, read, read_start, read_text, read_text_within,
+    read_within,
 };
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
@@ -152,4 +153,45 @@ fn a_lock_file_is_made_once_and_is_never_anything_else() {
     assert!(open_or_create(&root.join("dir")).is_err());
     forge_files::sync_directory(&root.join("dir")).unwrap();
     assert!(forge_files::sync_directory(&root.join("pipe")).is_err());
+}
+
+#[test]
+fn nothing_is_written_through_a_link_and_the_link_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir_all(at("clone")).unwrap();
+    fs::create_dir_all(at("outside/memory")).unwrap();
+    symlink(at("outside"), at("clone/.forge")).unwrap();
+    for opened in [
+        Directory::open_within(&at("clone"), Path::new(".forge/memory")),
+        Directory::make_within(&at("clone"), Path::new(".forge/memory")),
+        Directory::make_within(&at("clone"), Path::new(".forge")),
+    ] {
+        let Err(Error::Link { path }) = opened else { panic!("{opened:?}") };
+        assert_eq!(path, at("clone/.forge"));
+    }
+    assert!(Directory::open_within(&at("clone"), Path::new("../outside")).is_err());
+    fs::remove_file(at("clone/.forge")).unwrap();
+    let made = Directory::make_within(&at("clone"), Path::new("./.forge/memory")).unwrap();
+    made.replace("m.json", b"one", OWNER_ONLY).unwrap();
+    made.replace("m.json", b"two", 0o640).unwrap();
+    assert_eq!(
+        (made.read("m.json", 10).unwrap(), made.mode("m.json").unwrap()),
+        (b"two".to_vec(), Some(0o640))
+    );
+    assert!(made.create("m.json", b"x", OWNER_ONLY).is_err());
+    fs::write(at("precious"), "precious").unwrap();
+    symlink(at("precious"), at("clone/.forge/memory/link")).unwrap();
+    assert!(matches!(made.replace("link", b"x", OWNER_ONLY), Err(Error::Link { .. })));
+    assert!(matches!(made.read("link", 10), Err(Error::Link { .. })));
+    assert!(matches!(made.lock_file("link"), Err(Error::Link { .. })));
+    assert!(made.create("link", b"x", OWNER_ONLY).is_err() && made.rename("m.json", "link").is_err());
+    assert_eq!(fs::read(at("precious")).unwrap(), b"precious");
+    // What the path leads to later makes no difference.
+    fs::rename(at("clone/.forge"), at("clone/moved")).unwrap();
+    symlink(at("outside"), at("clone/.forge")).unwrap();
+    made.replace("m.json", b"three", OWNER_ONLY).unwrap();
+    assert_eq!(fs::read(at("clone/moved/memory/m.json")).unwrap(), b"three");
+    assert_eq!(fs::read_dir(at("outside/memory")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(at("clone/moved/memory")).unwrap().count(), 2, "no draft is left");
 }

@@ -1,12 +1,13 @@
 //! The file and its lock.
 
+use forge_files::{Directory, OWNER_ONLY};
 use forge_ports::memory::{Error, Memory, Remembered};
 use forge_ports::{Clock, async_trait};
-use forge_types::{Fact, Said};
+use forge_types::{Digest, Fact, Said};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use serde_json::Value;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,14 @@ const MAX_KEPT: usize = 2_000;
 const MAX_FACTS: usize = 500;
 /// A file larger than this is no memory of ours.
 const MAX_BYTES: u64 = 64 << 20;
+/// Bytes of the record of what is believed.
+const MAX_RECORD_BYTES: u64 = 4 << 10;
+/// Contents that are believed at a time: what is there, what is being written, and what the user accepted.
+const MAX_BELIEVED: usize = 8;
+/// Names that are tried for a file that is set aside within one second.
+const MAX_ASIDE: u32 = 1_000;
+/// The field of the file that tells what was taken in from elsewhere.
+const ADOPTED: &str = "adopted";
 
 /// What the file holds. Fields that are not known are kept as they are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,21 +34,78 @@ struct Content {
     #[serde(default)]
     facts: Vec<Fact>,
     #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
+    rest: serde_json::Map<String, Value>,
 }
 
 /// A memory in a file.
 pub struct FileMemory {
     path: PathBuf,
+    guard: Option<Guard>,
     clock: Arc<dyn Clock>,
     /// What was said to the user already: once is enough.
     told: Mutex<Option<String>>,
 }
 
+/// What keeps a memory apart from everybody else who can write where it lies.
+///
+/// A file in a repository may have come with a clone, and a run may have changed it. So it is believed only as Forge
+/// itself left it or as the user accepted it, which the user's own record tells, and no link below the repository is
+/// followed on the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The repository.
+    pub root: PathBuf,
+    /// The file's path from there.
+    pub relative: PathBuf,
+    /// The user's record of what is believed; it lies in no repository.
+    pub record: PathBuf,
+}
+
+impl Guard {
+    /// Believes this content from now on, beside what was believed before.
+    ///
+    /// # Errors
+    /// If the record can't be written.
+    pub fn accept(&self, content: Digest) -> std::io::Result<()> {
+        let mut all = self.accepted();
+        if !all.contains(&content) {
+            all.push(content);
+        }
+        self.believe(&all)
+    }
+
+    fn accepted(&self) -> Vec<Digest> {
+        let text = forge_files::read_text(&self.record, MAX_RECORD_BYTES).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn believe(&self, contents: &[Digest]) -> std::io::Result<()> {
+        let text: String =
+            contents.iter().rev().take(MAX_BELIEVED).rev().map(|one| format!("{one}\n")).collect();
+        let name = self.record.file_name().unwrap_or_default().to_string_lossy();
+        let directory = Directory::make(parent(&self.record)).map_err(forge_files::Error::into_io)?;
+        directory.replace(&name, text.as_bytes(), OWNER_ONLY).map_err(forge_files::Error::into_io)
+    }
+}
+
+/// What was read of the file.
+struct Read {
+    content: Content,
+    warning: Option<String>,
+    /// What is there is not ours to replace.
+    foreign: bool,
+}
+
 impl FileMemory {
-    /// The memory in the file `path`, which need not exist.
+    /// The memory in the file `path`, which need not exist and lies where only the user writes.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { path, clock, told: Mutex::new(None) }
+        Self { path, guard: None, clock, told: Mutex::new(None) }
+    }
+
+    /// As [`FileMemory::new`], for a file in a repository.
+    pub fn guarded(guard: Guard, clock: Arc<dyn Clock>) -> Self {
+        let path = guard.root.join(&guard.relative);
+        Self { path, guard: Some(guard), clock, told: Mutex::new(None) }
     }
 
     /// Where it lies.
@@ -51,123 +117,164 @@ impl FileMemory {
         Error { file: self.path.display().to_string(), what, why: why.to_string() }
     }
 
-    /// Reads the file. What is no memory is set aside, so that it is not lost and not in the way.
-    fn read(&self) -> Result<(Content, Option<String>), Error> {
-        let text = match self.text() {
-            Ok(Some(text)) => text,
-            Ok(None) => return Ok((Content::default(), None)),
-            Err(error) => return Err(self.error("can't be read", error)),
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The directory that holds the file.
+    fn directory(&self) -> Result<Directory, forge_files::Error> {
+        match &self.guard {
+            Some(guard) => Directory::open_within(&guard.root, parent(&guard.relative)),
+            None => Directory::open(parent(&self.path)),
+        }
+    }
+
+    /// As [`FileMemory::directory`], made if it is not there. One of our own making keeps what it holds out of git.
+    fn made_directory(&self) -> Result<Directory, forge_files::Error> {
+        match self.directory() {
+            Err(error) if error.is_absent() => {}
+            other => return other,
+        }
+        let directory = match &self.guard {
+            Some(guard) => Directory::make_within(&guard.root, parent(&guard.relative))?,
+            None => Directory::make(parent(&self.path))?,
         };
+        if directory.path().ends_with(".forge/memory") {
+            // Not fatal: git then shows the files.
+            let _ = directory.create(".gitignore", b"*\n", 0o644);
+        }
+        Ok(directory)
+    }
+
+    /// Reads the file. What is no memory is set aside, so that it is not lost and not in the way.
+    fn read(&self, directory: &Directory) -> Result<Read, Error> {
+        let nothing = |warning, foreign| Ok(Read { content: Content::default(), warning, foreign });
+        let bytes = match directory.read(&self.name(), MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => return nothing(None, false),
+            Err(error) => return Err(self.error("can't be read", error.reason())),
+        };
+        if let Some(guard) = &self.guard
+            && !guard.accepted().contains(&Digest::of(&bytes))
+        {
+            let warning = format!(
+                "the memory {} is ignored: it lies in a repository and is not as Forge left it; look at it and accept it \
+                 with `forge trust`",
+                self.path.display()
+            );
+            return nothing(Some(warning), true);
+        }
+        let text = String::from_utf8_lossy(&bytes);
         if text.trim().is_empty() {
-            return Ok((Content::default(), None));
+            return nothing(None, false);
         }
         match serde_json::from_str(&text) {
-            Ok(content) => Ok((content, None)),
+            Ok(content) => Ok(Read { content, warning: None, foreign: false }),
             Err(error) => {
-                let aside = self.aside();
-                std::fs::rename(&self.path, &aside)
-                    .map_err(|why| self.error("is damaged and can't be set aside", why))?;
+                let aside = self.aside(directory)?;
                 let warning = format!(
                     "the memory {} is damaged ({error}); it was set aside as {} and a new one begins",
                     self.path.display(),
-                    aside.display()
+                    self.path.with_file_name(aside).display()
                 );
-                Ok((Content::default(), Some(warning)))
+                nothing(Some(warning), false)
             }
         }
     }
 
-    fn text(&self) -> std::io::Result<Option<String>> {
-        let mut options = OpenOptions::new();
-        // What is there may be a FIFO that somebody put there: opening it must not wait.
-        options.read(true).custom_flags(NONBLOCK);
-        let file = match options.open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(std::io::Error::other("it is not a regular file"));
+    /// Gives the file a name that is free; tells it.
+    fn aside(&self, directory: &Directory) -> Result<String, Error> {
+        let name = self.name();
+        let stamp = self.clock.now().as_micros() / 1_000_000;
+        for number in 0..MAX_ASIDE {
+            let numbered = if number == 0 { String::new() } else { format!("-{number}") };
+            let aside = format!("{name}.corrupt-{stamp}{numbered}");
+            match directory.rename(&name, &aside) {
+                Ok(()) => return Ok(aside),
+                Err(forge_files::Error::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.error("is damaged and can't be set aside", error.reason())),
+            }
         }
-        if meta.len() > MAX_BYTES {
-            return Err(std::io::Error::other("it is too large for a memory; move it away"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        Err(self.error("is damaged and can't be set aside", "too many files beside it were set aside before"))
     }
 
-    /// A name that is free.
-    fn aside(&self) -> PathBuf {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let stamp = self.clock.now().as_micros() / 1_000_000;
-        (0_u32..)
-            .map(|n| {
-                if n == 0 { format!("{name}.corrupt-{stamp}") } else { format!("{name}.corrupt-{stamp}-{n}") }
-            })
-            .map(|name| self.path.with_file_name(name))
-            .find(|path| path.symlink_metadata().is_err())
-            .expect("an endless range holds a free name")
+    /// Takes in a memory that lay elsewhere before, once: what was said comes before what is here, and a fact that is
+    /// known here stays as it is. Says whether it was taken in now.
+    ///
+    /// # Errors
+    /// If it is no memory, or the file can't be written.
+    pub fn adopt(&self, other: &[u8]) -> Result<bool, Error> {
+        let digest = Digest::of(other).to_string();
+        let other: Content =
+            serde_json::from_slice(other).map_err(|error| self.error("can't take in another one", error))?;
+        self.change(|content| {
+            let taken = content.rest.entry(ADOPTED).or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(taken) = taken else { return false };
+            if taken.iter().any(|known| known.as_str() == Some(&digest)) {
+                return false;
+            }
+            taken.push(Value::String(digest));
+            content.history.splice(0..0, other.history);
+            let known = |fact: &Fact| content.facts.iter().any(|own| own.key == fact.key);
+            let new: Vec<Fact> = other.facts.into_iter().filter(|fact| !known(fact)).collect();
+            content.facts.splice(0..0, new);
+            true
+        })
     }
 
     /// Changes the file under its lock.
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> Result<T, Error> {
-        let _lock = self.lock()?;
-        let (mut content, warning) = self.read()?;
+        let directory = self.made_directory().map_err(|error| self.error("can't be kept", error))?;
+        let _lock = self.lock(&directory)?;
+        let Read { mut content, warning, foreign } = self.read(&directory)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
             *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+        }
+        if foreign {
+            return Err(
+                self.error("is not changed", "it is not as Forge left it; accept it with `forge trust`")
+            );
         }
         let made = change(&mut content);
         let drop = content.history.len().saturating_sub(MAX_KEPT);
         content.history.drain(..drop);
         let drop = content.facts.len().saturating_sub(MAX_FACTS);
         content.facts.drain(..drop);
-        self.write(&content).map_err(|error| self.error("can't be written", error))?;
+        self.write(&directory, &content).map_err(|error| self.error("can't be written", error))?;
         Ok(made)
     }
 
     /// Held until the value is dropped; also by a process that died it is free at once.
-    fn lock(&self) -> Result<File, Error> {
-        let fail = |error: std::io::Error| self.error("can't be locked", error);
-        let folder = self.folder().map_err(fail)?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(NOFOLLOW | NONBLOCK);
-        let lock = options.open(folder.join(format!(".{name}.lock"))).map_err(fail)?;
-        lock.lock().map_err(fail)?;
-        Ok(lock)
+    fn lock(&self, directory: &Directory) -> Result<File, Error> {
+        let file = match &self.guard {
+            // In the repository, a run could hold it for ever.
+            Some(guard) => Directory::make(parent(&guard.record)).and_then(|records| {
+                let name = guard.record.file_name().unwrap_or_default().to_string_lossy();
+                records.lock_file(&format!(".{name}.lock"))
+            }),
+            None => directory.lock_file(&format!(".{}.lock", self.name())),
+        };
+        let file = file.map_err(|error| self.error("can't be locked", error.reason()))?;
+        file.lock().map_err(|error| self.error("can't be locked", error))?;
+        Ok(file)
     }
 
-    /// The folder of the file, made if it is not there. A folder of our own making keeps what it holds out of git.
-    fn folder(&self) -> std::io::Result<PathBuf> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            std::fs::create_dir_all(folder)?;
-            if folder.ends_with(".forge/memory") {
-                std::fs::write(folder.join(".gitignore"), "*\n")?;
-            }
-        }
-        Ok(folder.to_owned())
-    }
-
-    fn write(&self, content: &Content) -> std::io::Result<()> {
-        let folder = self.folder()?;
-        if self.path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-            return Err(std::io::Error::other("it is a symbolic link; put a file in its place"));
-        }
+    fn write(&self, directory: &Directory, content: &Content) -> std::io::Result<()> {
         let mut text = serde_json::to_string_pretty(content)?;
         text.push('\n');
-        let mut draft = tempfile::Builder::new().prefix(".memory-").tempfile_in(&folder)?;
-        draft.write_all(text.as_bytes())?;
-        let mode = self.path.metadata().map_or(0o600, |meta| meta.permissions().mode() & 0o777);
-        draft.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-        draft.as_file().sync_all()?;
-        draft.persist(&self.path).map_err(|error| error.error)?;
-        // The name is durable with the folder.
-        File::open(&folder)?.sync_all()
+        let name = self.name();
+        let mode = directory.mode(&name).map_err(forge_files::Error::into_io)?.unwrap_or(OWNER_ONLY);
+        let new = Digest::of(text.as_bytes());
+        if let Some(guard) = &self.guard {
+            // Before the file, so that it is believed if this process dies in between; what it was is believed as long.
+            guard.accept(new)?;
+        }
+        directory.replace(&name, text.as_bytes(), mode).map_err(forge_files::Error::into_io)?;
+        match &self.guard {
+            Some(guard) => guard.believe(&[new]),
+            None => Ok(()),
+        }
     }
 
     fn set(content: &mut Content, fact: Fact) -> bool {
@@ -184,30 +291,33 @@ impl FileMemory {
     }
 }
 
-/// `O_NONBLOCK` and `O_NOFOLLOW` of Linux, on all its architectures that Forge is built for.
-const NONBLOCK: i32 = 0o4000;
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-const NOFOLLOW: i32 = 0o100_000;
-#[cfg(not(any(target_arch = "aarch64", target_arch = "arm")))]
-const NOFOLLOW: i32 = 0o400_000;
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 #[async_trait]
 impl Memory for FileMemory {
     async fn recall(&self) -> Remembered {
-        if self.path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let failed = |error: String| Remembered { warning: Some(error), ..Remembered::default() };
+        let directory = match self.directory() {
+            Ok(directory) => directory,
+            Err(error) if error.is_absent() => return Remembered::default(),
+            Err(error) => return failed(self.error("can't be read", error).to_string()),
+        };
+        if matches!(directory.holds(&self.name()), Ok(false)) {
             return Remembered::default();
         }
-        let read = match self.lock() {
-            Ok(_lock) => self.read(),
-            // A folder that can't be written may still be read.
-            Err(_) => self.read(),
+        let read = match self.lock(&directory) {
+            Ok(_lock) => self.read(&directory),
+            // A directory that can't be written may still be read.
+            Err(_) => self.read(&directory),
         };
         let earlier = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
         match read {
-            Ok((content, warning)) => {
+            Ok(Read { content, warning, .. }) => {
                 Remembered { history: content.history, facts: content.facts, warning: warning.or(earlier) }
             }
-            Err(error) => Remembered { warning: Some(error.to_string()), ..Remembered::default() },
+            Err(error) => failed(error.to_string()),
         }
     }
 

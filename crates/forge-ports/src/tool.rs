@@ -4,7 +4,7 @@ use crate::memory::Memory;
 use crate::past::Past;
 use crate::sandbox::{OutputSink, Workspace};
 use async_trait::async_trait;
-use forge_types::{ErrorInfo, ToolOutput, ToolSpec};
+use forge_types::{ErrorInfo, PullRequestRules, ToolOutput, ToolSpec};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct ToolEnv {
     pub workspace: Arc<dyn Workspace>,
     /// What outlasts the conversation, if anything does.
     pub memory: Option<Arc<dyn Memory>>,
+    /// Where pull requests may go.
+    pub pull_requests: PullRequestRules,
     /// What was said before a summary took its place, if there is a conversation.
     pub past: Option<Arc<dyn Past>>,
     /// Takes a command's output while it comes.

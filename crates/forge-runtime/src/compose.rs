@@ -2,6 +2,7 @@
 
 use crate::accounts;
 use crate::executors;
+use crate::origin;
 use crate::routing::{Job, Planned, wish};
 use crate::sandbox;
 use crate::scratch::Scratch;
@@ -110,6 +111,8 @@ impl Forge {
         let recall = executors::recall(&executor, loaded, &mut tools, &self.parts().tools);
         let forge_tools::Selection { enabled: tools, disabled } = tools;
         let settings = &loaded.settings;
+        let (memory, memory_guard) = executors::memory_file(loaded, repo, &self.parts().clock);
+        let pull_requests = origin::rules(loaded, repo);
         let mut plan = Plan {
             version: PLAN_VERSION,
             organization: planned.first.organization,
@@ -117,7 +120,9 @@ impl Forge {
             routing: planned.routing.map(Box::new),
             reference: planned.reference,
             executor,
-            memory: executors::memory_file(loaded, repo),
+            memory,
+            memory_guard,
+            pull_requests,
             tool_layer: if settings.tools.mock { ToolLayer::Mock } else { ToolLayer::Real },
             system: String::new(),
             settings: ModelSettings {

@@ -1,14 +1,14 @@
 //! Executors out of the settings: which one, with which tools, whether it needs a box, and what it is told.
 
 use crate::Error;
-use forge_config::{ExecutorName, Framework, Loaded};
-use forge_memory::FileMemory;
+use forge_config::{ExecutorName, Framework, Loaded, memories};
+use forge_memory::{FileMemory, Guard};
 use forge_policy::{context, router};
 use forge_ports::{Clock, Memory};
 use forge_tools::{Registry, Selection};
 use forge_types::{
-    Executor, Fact, ModelFacts, ParamSpec, ParamType, Plan, Price, Route, SandboxSpec, ToolAccess,
-    ToolCategory, ToolSpec,
+    Executor, Fact, MemoryGuard, ModelFacts, ParamSpec, ParamType, Plan, Price, Route, SandboxSpec,
+    ToolAccess, ToolCategory, ToolSpec,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +25,6 @@ pub(crate) const REMEMBER: &str = "remember";
 const RECALL: &str = "recall";
 /// What a box that is never opened is called.
 const NO_BOX: &str = "none";
-/// Where the memory lies in a repository.
-const MEMORY: &str = ".forge/memory/memory.json";
 
 /// The executor that the settings choose. A framework's program is taken where no executor is named.
 ///
@@ -185,16 +183,53 @@ pub(crate) fn system(plan: &Plan, own: Option<&str>, facts: &[Fact]) -> String {
     context::with_facts(prompt, facts)
 }
 
-/// The file of the memory, if there is to be one.
-pub(crate) fn memory_file(loaded: &Loaded, repo: &Path) -> Option<PathBuf> {
-    let memory = &loaded.settings.memory;
-    memory.enabled.then(|| memory.file.clone().unwrap_or_else(|| repo.join(MEMORY)))
+/// The file of the memory, if there is to be one, and what is believed of it if it lies in a repository. What the user
+/// accepted of what the repository brings along is taken in.
+pub(crate) fn memory_file(
+    loaded: &Loaded,
+    repo: &Path,
+    clock: &Arc<dyn Clock>,
+) -> (Option<PathBuf>, Option<MemoryGuard>) {
+    if !loaded.settings.memory.enabled {
+        return (None, None);
+    }
+    let (path, guard) = match memories::place(loaded, repo) {
+        memories::Place::Own(path) => (path, None),
+        memories::Place::InRepository { root, relative, record } => {
+            (root.join(&relative), Some(MemoryGuard { root, relative, record }))
+        }
+    };
+    let taken = match &guard {
+        Some(guard) => memories::accepted_at(&loaded.dirs, repo, &guard.root, &guard.relative)
+            .map(|content| guarded(guard).accept(content).map_err(|error| error.to_string())),
+        None if loaded.settings.memory.file.is_none() => {
+            memories::accepted(&loaded.dirs, repo).map(|bytes| {
+                let memory = FileMemory::new(path.clone(), clock.clone());
+                memory.adopt(&bytes).map(drop).map_err(|error| error.to_string())
+            })
+        }
+        None => None,
+    };
+    if let Some(Err(error)) = taken {
+        tracing::warn!(error, "the repository's memory, which you accepted, can't be taken in");
+    }
+    (Some(path), guard)
+}
+
+fn guarded(guard: &MemoryGuard) -> Guard {
+    let MemoryGuard { root, relative, record } = guard.clone();
+    Guard { root, relative, record }
 }
 
 /// The memory of a plan.
 pub(crate) fn memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
     let path = plan.memory.clone()?;
-    Some(Arc::new(FileMemory::new(path, clock.clone())))
+    Some(match &plan.memory_guard {
+        Some(guard) => Arc::new(FileMemory::guarded(guarded(guard), clock.clone())),
+        // The plan of an earlier version, which kept it where a run can write.
+        None if path.ends_with(memories::BROUGHT) => return None,
+        None => Arc::new(FileMemory::new(path, clock.clone())),
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod live;
 mod models;
 mod nobox;
 mod once;
+mod origin;
 mod prices;
 mod recall;
 mod redact;

@@ -35,8 +35,8 @@ impl LiveDeltas {
     }
 
     pub(crate) fn flush(&self) {
-        self.show_reasoning(lock(&self.reasoning).flush());
-        self.show_text(lock(&self.text).flush());
+        self.show_reasoning(lock(&self.reasoning).flush(&self.redactor));
+        self.show_text(lock(&self.text).flush(&self.redactor));
     }
 
     fn show_text(&self, text: String) {
@@ -71,27 +71,52 @@ pub(crate) struct LiveOutput {
     lines: Mutex<[Line; 2]>,
 }
 
-/// A line that has not ended yet: bytes that came last, and what waits of the text before them.
+/// A line that has not ended yet: bytes that came last, what waits of the text before them, and what may be shown of it.
 #[derive(Default)]
 struct Line {
     bytes: Vec<u8>,
     hold: HoldBack,
+    clean: String,
 }
 
 impl Line {
-    /// The next piece of it for showing; `None` if there is nothing.
-    fn take(&mut self, redactor: &Redactor, ended: Ended) -> Option<String> {
+    /// The next lines for showing, or a piece of one that is long.
+    fn take(&mut self, redactor: &Redactor, ended: Ended) -> Vec<String> {
         let bytes = std::mem::take(&mut self.bytes);
-        let mut text = self.hold.push(redactor, &String::from_utf8_lossy(&bytes));
-        if ended == Ended::Yes {
-            text.push_str(&self.hold.flush());
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        if ended == Ended::Yes && goes_on(&text) {
+            text.push('\n');
+            self.clean += &self.hold.push(redactor, &text);
+            let whole = self.clean.rfind('\n').map(|at| self.clean.drain(..=at).collect::<String>());
+            return whole.iter().flat_map(|whole| whole.lines()).map(str::to_owned).collect();
         }
-        (ended == Ended::Yes || !text.is_empty()).then_some(text)
+        self.clean += &self.hold.push(redactor, &text);
+        if ended == Ended::Yes {
+            self.clean += &self.hold.flush(redactor);
+        }
+        let clean = std::mem::take(&mut self.clean);
+        match ended {
+            Ended::Yes => clean.split('\n').map(str::to_owned).collect(),
+            Ended::No => Some(clean).filter(|clean| !clean.is_empty()).into_iter().collect(),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.hold.is_empty()
+        self.bytes.is_empty() && self.hold.is_empty() && self.clean.is_empty()
     }
+}
+
+/// Characters of a word with which a line may end that was wrapped.
+const WRAPPED_WORD: usize = 16;
+
+/// Whether a line looks like one of several into which an encoder or a dump of bytes broke a long text, so that a secret
+/// may go on in the next one.
+fn goes_on(line: &str) -> bool {
+    let line = line.trim();
+    let last = line.rsplit(char::is_whitespace).next().unwrap_or_default();
+    let offset = line.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let digits = line.bytes().all(|b| b.is_ascii_hexdigit() || b" \t:,;-x\\".contains(&b));
+    last.len() >= WRAPPED_WORD || offset >= 6 || (digits && line.len() >= 2)
 }
 
 /// Whether a line is complete.
@@ -114,10 +139,14 @@ impl LiveOutput {
     pub(crate) fn flush(&self) {
         let rest = std::mem::take(&mut *lock(&self.lines));
         for (stream, mut line) in [Stream::Stdout, Stream::Stderr].into_iter().zip(rest) {
-            if !line.is_empty()
-                && let Some(text) = line.take(&self.redactor, Ended::Yes)
-            {
-                self.show(stream, text);
+            if line.is_empty() {
+                continue;
+            }
+            let bytes = std::mem::take(&mut line.bytes);
+            line.clean += &line.hold.push(&self.redactor, &String::from_utf8_lossy(&bytes));
+            line.clean += &line.hold.flush(&self.redactor);
+            for text in line.clean.lines() {
+                self.show(stream, text.to_owned());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The table of models and prices: the one that is built in, or a newer one that the user fetched.
 
 use crate::Error;
-use forge_config::Loaded;
+use forge_config::{Loaded, trust};
 use forge_models::Catalog;
 use forge_types::ModelFacts;
 use serde::Serialize;
@@ -129,6 +129,13 @@ pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result
         })?
     } else {
         let file = folder.join(from);
+        if trust::is_unaccepted(&loaded.dirs, &loaded.repo, folder, &file) {
+            return Err(invalid(format!(
+                "the price table {0} lies in a repository, and prices decide when a budget stops a run: look at it and \
+                 accept it with `forge trust --config {0}`, or copy it out of the repository. Nothing was changed",
+                file.display()
+            )));
+        }
         forge_files::read_text(&file, MAX_TABLE_BYTES).map_err(|error| {
             let why = error.reason();
             invalid(format!("the price table {} can't be read: {why}. Nothing was changed", file.display()))

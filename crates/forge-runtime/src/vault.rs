@@ -88,7 +88,7 @@ impl Vault {
     fn store(&self, place: Place) -> Store {
         let (path, links) = match place {
             Place::User => (stores::user(&self.dirs), Links::Follow),
-            Place::Project => (stores::project(&self.repo), Links::Refuse),
+            Place::Project => (stores::project(&self.repo), Links::Refuse { below: self.repo.clone() }),
         };
         let lock = stores::lock(&self.dirs, &path);
         Store::new(path, lock, links)

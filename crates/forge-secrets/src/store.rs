@@ -1,6 +1,7 @@
 //! One encrypted file of secrets.
 
 use crate::{Error, format, private};
+use forge_files::{Directory, OWNER_ONLY, link_on};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
@@ -13,12 +14,15 @@ pub type Values = BTreeMap<String, SecretString>;
 const LARGEST: u64 = 4 << 20;
 
 /// Whether the store's file may be reached through a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Links {
     /// Yes: the user keeps it elsewhere.
     Follow,
-    /// No: it lies in a repository, and somebody else may have made the link.
-    Refuse,
+    /// No link below this directory: it is a repository, and somebody else may have made the link.
+    Refuse {
+        /// The repository.
+        below: PathBuf,
+    },
 }
 
 /// One encrypted file. Nothing is read before it is opened.
@@ -42,7 +46,37 @@ impl Store {
 
     /// Whether something stands in the file's place.
     pub fn exists(&self) -> bool {
-        self.path.symlink_metadata().is_ok()
+        let link = match &self.links {
+            Links::Refuse { below } => self.relative(below).and_then(|path| link_on(below, path)),
+            Links::Follow => None,
+        };
+        // A link on the way is told of when the store is opened.
+        link.is_some() || self.path.symlink_metadata().is_ok()
+    }
+
+    fn relative(&self, root: &Path) -> Option<&Path> {
+        self.path.strip_prefix(root).ok()
+    }
+
+    /// The directory in a repository that holds the file.
+    fn directory(&self, root: &Path, make: bool) -> Result<Directory, forge_files::Error> {
+        let relative = self.relative(root).and_then(Path::parent).unwrap_or(Path::new(""));
+        if make { Directory::make_within(root, relative) } else { Directory::open_within(root, relative) }
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The error of a file or directory that can't be read or written.
+    fn refused(&self, what: &'static str) -> impl FnOnce(forge_files::Error) -> Error {
+        let path = self.path.clone();
+        move |error| match error {
+            forge_files::Error::Link { path } => Error::Link { path },
+            forge_files::Error::NotRegular { .. } => Error::Foreign { path, why: "it is no plain file" },
+            forge_files::Error::TooLarge { .. } => Error::Foreign { path, why: "it is far too large" },
+            error => Error::Io { what, path, source: error.into_io() },
+        }
     }
 
     /// Everything in it; nothing if there is no file. Deriving the key takes about a twentieth of a second.
@@ -73,11 +107,16 @@ impl Store {
         let answer = change(&mut values);
         let plain = plain(&values)?;
         let sealed = format::seal(passphrase, &plain)?;
-        let target = match self.path.canonicalize() {
-            Ok(target) if self.links == Links::Follow => target,
-            _ => self.path.clone(),
-        };
-        private::replace(&target, &sealed).map_err(Error::io("written", &self.path))?;
+        match &self.links {
+            Links::Follow => {
+                let target = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+                private::replace(&target, &sealed).map_err(Error::io("written", &self.path))?;
+            }
+            Links::Refuse { below } => self
+                .directory(below, true)
+                .and_then(|directory| directory.replace(&self.name(), &sealed, OWNER_ONLY))
+                .map_err(self.refused("written"))?,
+        }
         Ok(answer)
     }
 
@@ -96,33 +135,29 @@ impl Store {
         if !self.exists() {
             return Ok(None);
         }
-        if self.links == Links::Refuse {
-            let folder = self.path.parent().unwrap_or(&self.path);
-            for path in [folder, &self.path] {
-                if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-                    return Err(Error::Link { path: path.to_owned() });
-                }
+        let bytes = match &self.links {
+            Links::Follow => {
+                let file = forge_files::open(&self.path).map_err(self.refused("read"))?;
+                let meta = file.metadata().map_err(Error::io("read", &self.path))?;
+                self.closed(private::open_to_others(&meta))?;
+                forge_files::read_from(&self.path, file, LARGEST).map_err(self.refused("read"))?
             }
-        }
-        let read = Error::io("read", &self.path);
-        // Looked at before it is opened: opening a pipe would wait for ever.
-        let meta = match self.path.metadata() {
-            Ok(meta) => meta,
-            Err(error) => return Err(read(error)),
-        };
-        if !meta.is_file() {
-            return Err(self.foreign("it is no plain file"));
-        }
-        if let Some(mode) = private::open_to_others(&meta) {
-            return Err(Error::TooOpen { path: self.path.clone(), mode });
-        }
-        let bytes = match forge_files::read(&self.path, LARGEST) {
-            Ok(bytes) => bytes,
-            Err(forge_files::Error::TooLarge { .. }) => return Err(self.foreign("it is far too large")),
-            Err(error) => return Err(Error::io("read", &self.path)(error.into_io())),
+            Links::Refuse { below } => {
+                let directory = self.directory(below, false).map_err(self.refused("read"))?;
+                let mode = directory.mode(&self.name()).map_err(self.refused("read"))?.unwrap_or_default();
+                self.closed((mode & 0o077 != 0).then_some(mode))?;
+                directory.read(&self.name(), LARGEST).map_err(self.refused("read"))?
+            }
         };
         self.check(&bytes)?;
         Ok(Some(bytes))
+    }
+
+    fn closed(&self, open_to_others: Option<u32>) -> Result<(), Error> {
+        match open_to_others {
+            Some(mode) => Err(Error::TooOpen { path: self.path.clone(), mode }),
+            None => Ok(()),
+        }
     }
 
     fn check(&self, bytes: &[u8]) -> Result<(), Error> {
@@ -138,8 +173,6 @@ impl Store {
                 bytes: bytes.len() as u64,
                 least: format::LEAST as u64,
             })
-        } else if bytes.len() as u64 > LARGEST {
-            Err(self.foreign("it is far too large"))
         } else {
             Ok(())
         }

@@ -1,7 +1,8 @@
 //! `create_pr`: opens a pull request on GitHub (TOOL-9).
 //!
-//! The request is made outside of the sandbox and touches no file; only git is asked in the box for the remote and
-//! the branch. GitHub itself takes a second request for the same branches for what it is, so that a repetition
+//! The request is made outside of the sandbox and touches no file; only git is asked in the box for the branch. It goes
+//! to the repository that the remote `origin` named when the run began, or to one that the user's settings name: neither
+//! what a model says nor what a run writes into the repository sends the user's token or a text elsewhere. GitHub itself takes a second request for the same branches for what it is, so that a repetition
 //! after a crash opens nothing twice.
 
 use crate::arguments::{Arguments, bad, optional_text, spec, text};
@@ -12,7 +13,7 @@ use crate::options::GitHub;
 use crate::path::visible;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use forge_types::{ErrorKind, ParamType, PullRequestRules, ToolAccess, ToolOutput, ToolSpec};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -44,7 +45,11 @@ impl Tool for CreatePr {
                 ("body", ParamType::String, ""),
                 ("base?", ParamType::String, "default: the default branch"),
                 ("head?", ParamType::String, "default: this branch"),
-                ("repo?", ParamType::String, "owner/name, default: origin"),
+                (
+                    "repo?",
+                    ParamType::String,
+                    "owner/name, default: origin; others only if the user permits them",
+                ),
             ],
         )
     }
@@ -147,21 +152,25 @@ impl CreatePr {
         }
         let given = |name| optional_text(arguments, name).map(|text| text.filter(|text| !text.is_empty()));
         let (repo, head, base) = (given("repo")?, given("head")?, given("base")?);
+        let permitted = Permitted::of(&env.pull_requests, &self.api);
         let (owner, name) = match repo {
-            Some(repo) => repository(repo).ok_or_else(|| bad("repo must be `owner/name`"))?,
-            None => self.origin(env).await?,
+            Some(repo) => {
+                permitted.check(repository(repo).ok_or_else(|| bad("repo must be `owner/name`"))?)?
+            }
+            None => self.origin(&env.pull_requests)?,
         };
         let repo = format!("{owner}/{name}");
         let head = match head {
-            Some(head) => head.to_owned(),
-            None => current(env).await?,
+            Some(head) => permitted.head(head, &owner)?,
+            // A run can call its branch anything.
+            None => permitted.head(&current(env).await?, &owner)?,
         };
         let base = match base {
             Some(base) => base.to_owned(),
             None => self.default_branch(&repo).await?,
         };
         let plain = |name: &str| name.chars().all(|c| !c.is_control() && c != ' ');
-        if !plain(&head) || !plain(&base) {
+        if !plain(&head) || !plain(&base) || base.contains(':') {
             return Err(bad("base and head are names of branches"));
         }
         if head == base {
@@ -181,19 +190,68 @@ impl CreatePr {
         }
     }
 
-    /// The repository that `origin` points to.
-    async fn origin(&self, env: &ToolEnv) -> Result<(String, String), Stop> {
-        let url = asked(env, &["remote", "get-url", "origin"]).await?;
-        let (host, path) = remote(url.trim()).ok_or_else(|| {
-            bad("the remote `origin` is no address of a repository on a server. Give repo as `owner/name`")
+    /// The repository that `origin` named when the run began.
+    fn origin(&self, rules: &PullRequestRules) -> Result<(String, String), Stop> {
+        let origin = rules.origin.as_ref().ok_or_else(|| {
+            bad(format!("the remote `origin` named no repository on a server when the run began. {OTHERS}"))
         })?;
-        if !self.api.serves(&host) {
-            let host = visible(&host);
-            return Err(bad(format!(
-                "the remote `origin` is on {host}, not on GitHub. Give repo as `owner/name`"
-            )));
+        if !self.api.serves(&origin.host) {
+            let host = visible(&origin.host);
+            return Err(bad(format!("the remote `origin` is on {host}, not on GitHub. {OTHERS}")));
         }
-        repository(&path).ok_or_else(|| bad("the remote `origin` names no `owner/name`. Give repo"))
+        repository(&origin.repository).ok_or_else(|| bad("the remote `origin` names no `owner/name`"))
+    }
+}
+
+/// How more repositories are permitted, in words for the model and whoever reads along.
+const OTHERS: &str = "Other repositories are permitted by the user alone, in tools.create_pr.repositories";
+
+/// Where pull requests of a run may go and come from: nothing that a model says adds to it.
+struct Permitted {
+    /// `owner` and `name`.
+    repositories: Vec<(String, String)>,
+}
+
+impl Permitted {
+    fn of(rules: &PullRequestRules, api: &Api) -> Self {
+        let origin = rules.origin.as_ref().filter(|origin| api.serves(&origin.host));
+        let all = origin.map(|origin| &origin.repository).into_iter().chain(&rules.repositories);
+        Self { repositories: all.filter_map(|text| repository(text)).collect() }
+    }
+
+    /// A repository, if a pull request may go there.
+    fn check(&self, wanted: (String, String)) -> Result<(String, String), Stop> {
+        // GitHub does not tell names apart by case.
+        let same = |(owner, name): &(String, String)| {
+            owner.eq_ignore_ascii_case(&wanted.0) && name.eq_ignore_ascii_case(&wanted.1)
+        };
+        if self.repositories.iter().any(same) {
+            return Ok(wanted);
+        }
+        let (owner, name) = wanted;
+        Err(failed(
+            ErrorKind::Denied,
+            format!("no pull request may go to `{owner}/{name}`: it is not the remote `origin`. {OTHERS}"),
+        ))
+    }
+
+    /// A branch of the repository, or `owner:branch` of a repository that is permitted.
+    fn head(&self, head: &str, owner: &str) -> Result<String, Stop> {
+        let Some((from, branch)) = head.split_once(':') else { return Ok(head.to_owned()) };
+        if branch.is_empty() || branch.contains(':') {
+            return Err(bad("head must be a branch, or `owner:branch`"));
+        }
+        let known = |other: &str| other.eq_ignore_ascii_case(from);
+        if known(owner) || self.repositories.iter().any(|(owner, _)| known(owner)) {
+            return Ok(head.to_owned());
+        }
+        Err(failed(
+            ErrorKind::Denied,
+            format!(
+                "no pull request may come from `{}`: it owns no repository that is permitted. {OTHERS}",
+                visible(from)
+            ),
+        ))
     }
 }
 
@@ -215,7 +273,7 @@ fn shown(pull: &Value) -> String {
 }
 
 /// `owner/name`, if it is one.
-fn repository(text: &str) -> Option<(String, String)> {
+pub(crate) fn repository(text: &str) -> Option<(String, String)> {
     let (owner, name) = text.trim_matches('/').split_once('/')?;
     let name = name.strip_suffix(".git").unwrap_or(name);
     let good = |part: &str| {
@@ -226,7 +284,7 @@ fn repository(text: &str) -> Option<(String, String)> {
 }
 
 /// Host and path of a remote: a URL, or `user@host:path` as ssh takes it. Whatever credentials it holds are dropped.
-fn remote(url: &str) -> Option<(String, String)> {
+pub(crate) fn remote(url: &str) -> Option<(String, String)> {
     let (authority, path) = match url.split_once("://") {
         Some(("https" | "http" | "ssh" | "git" | "git+ssh", rest)) => rest.split_once('/')?,
         Some(_) => return None,

@@ -23,6 +23,7 @@ mod github;
 mod list_directory;
 mod matching;
 mod options;
+mod origin;
 mod patch;
 mod path;
 mod read_file;
@@ -35,6 +36,7 @@ mod terminal;
 mod write_file;
 
 pub use options::{GitAccess, GitHub, Options, Token};
+pub use origin::{origin, work_tree};
 pub use registry::{RegisterError, Registry, Selection, UnknownTools};
 
 use std::sync::Arc;

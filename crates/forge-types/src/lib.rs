@@ -47,7 +47,10 @@ pub use model::{
     Route, Unfit,
 };
 pub use money::{Money, Price};
-pub use plan::{Ceiling, CommandRules, CostRule, ModelFacts, Plan, RetryRule, Target, TargetRef};
+pub use plan::{
+    Ceiling, CommandRules, CostRule, MemoryGuard, ModelFacts, Plan, PullRequestRules, RemoteRepository,
+    RetryRule, Target, TargetRef,
+};
 pub use routing::{
     Cooldown, Reference, Rejected, RouteStage, Routing, Savings, StageVerdict, TaskKind, Tier, WeightRow,
 };

@@ -24,6 +24,35 @@ pub struct CommandRules {
     pub allowed: Vec<String>,
 }
 
+/// A memory in a repository, which others than Forge can write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryGuard {
+    /// The repository.
+    pub root: std::path::PathBuf,
+    /// The file's path from there.
+    pub relative: std::path::PathBuf,
+    /// The user's record of the contents that are believed.
+    pub record: std::path::PathBuf,
+}
+
+/// Where a run may open pull requests, as it stood when the run began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequestRules {
+    /// The repository that the remote `origin` named.
+    pub origin: Option<RemoteRepository>,
+    /// Further repositories, each as `owner/name`, by the user's own settings.
+    pub repositories: Vec<String>,
+}
+
+/// A repository on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteRepository {
+    /// The server.
+    pub host: String,
+    /// `owner/name`.
+    pub repository: String,
+}
+
 /// What a cost ceiling does where the price is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,6 +151,12 @@ pub struct Plan {
     /// The file in which facts are kept, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<std::path::PathBuf>,
+    /// What is believed of it, if it lies in a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_guard: Option<MemoryGuard>,
+    /// Where pull requests may go.
+    #[serde(default)]
+    pub pull_requests: PullRequestRules,
     /// What stands behind the tools.
     #[serde(default, skip_serializing_if = "ToolLayer::is_real")]
     pub tool_layer: ToolLayer,

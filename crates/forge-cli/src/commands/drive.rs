@@ -188,7 +188,7 @@ fn say_text(ui: &Ui, shown: &Shown) {
 
 /// Writes the report so that nobody ever reads half of it.
 fn write_report(path: &PathBuf, report: &Report<'_>) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(report)
+    let text = crate::ui::json::pretty(report)
         .map_err(|error| CliError::failed(format!("the report can't be made: {error}")))?;
     let bytes = format!("{}\n", forge_runtime::without_keys(&text)).into_bytes();
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -22,7 +22,11 @@ pub(crate) fn trust(session: &Session, args: Trust) -> Result<Exit, CliError> {
         }
         return Ok(Exit::Done);
     }
-    let extra: Vec<_> = session.config.iter().map(|path| session.cwd.join(path)).collect();
+    let mut extra: Vec<_> = session.config.iter().map(|path| session.cwd.join(path)).collect();
+    // A memory that the user's own settings put into the repository.
+    if let Ok(loaded) = session.load_silently(&repo, &Overlay::default()) {
+        extra.extend(loaded.settings.memory.file.filter(|file| file.is_file()));
+    }
     let review = trust::review(&dirs, &repo, &extra)?;
     if ui.format == Format::Text {
         show(ui, &review);
@@ -71,8 +75,13 @@ fn show(ui: &Ui, review: &Review) {
     let standing = match review.standing {
         Standing::Nothing => "has no configuration of its own: there is nothing to trust",
         Standing::Trusted => "is trusted",
-        Standing::Untrusted => "is not trusted: its configuration may only tighten",
-        Standing::Changed => "has changed since it was trusted: its configuration may only tighten",
+        Standing::Untrusted => {
+            "is not trusted: its configuration may only tighten, and its memory is ignored"
+        }
+        Standing::Changed => {
+            "has changed since it was trusted: until you accept that, its configuration may only tighten, and a changed memory \
+             is ignored"
+        }
     };
     ui.line(&format!("{} {standing}", review.repo.display()));
     for file in &review.files {

@@ -2,6 +2,7 @@
 
 pub(crate) mod events;
 mod hidden;
+pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod mask;
 mod progress;
@@ -110,14 +111,14 @@ impl Ui {
 
     /// A result as JSON, indented for a person's eye.
     pub(crate) fn json<T: Serialize>(&self, value: &T) {
-        if let Ok(text) = serde_json::to_string_pretty(value) {
+        if let Ok(text) = json::pretty(value) {
             self.try_line(&text);
         }
     }
 
     /// A result as one line of JSON; says whether somebody still reads.
     pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> bool {
-        let line = serde_json::to_string(value).unwrap_or_default();
+        let line = json::line(value).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", without_keys(&line)).and_then(|()| out.flush()).is_ok()
     }

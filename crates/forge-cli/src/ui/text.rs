@@ -28,13 +28,7 @@ fn harmless(c: char) -> char {
         // The block of control pictures follows the order of ASCII.
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        '\u{80}'..='\u{9f}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}'
-        | '\u{2028}'
-        | '\u{2029}' => '\u{fffd}',
+        c if super::json::acts(c) => '\u{fffd}',
         c => c,
     }
 }

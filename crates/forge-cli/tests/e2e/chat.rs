@@ -4,6 +4,7 @@ use crate::harness::{World, skip, until};
 use forge_testkit::model_server::{ErrorKind, Gate, ModelCall, ModelServer, Reply, Role, Script, Shape};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,9 +29,16 @@ fn talk(world: &World, words: &[&str], input: &str) -> Said {
     Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
+/// The one memory in the data directory.
+fn memory_file(world: &World) -> PathBuf {
+    let memories = std::fs::read_dir(world.path("data/forge/memory")).expect("memories");
+    let all: Vec<_> = memories.map(|entry| entry.expect("an entry").path().join("memory.json")).collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0].clone()
+}
+
 fn memory(world: &World) -> Value {
-    let path = world.repo().join(".forge/memory/memory.json");
-    serde_json::from_str(&std::fs::read_to_string(path).expect("a memory")).expect("JSON")
+    serde_json::from_str(&std::fs::read_to_string(memory_file(world)).expect("a memory")).expect("JSON")
 }
 
 fn texts(call: &ModelCall) -> Vec<(Role, String)> {
@@ -150,8 +158,7 @@ fn commands_of_the_conversation() {
     let flags = world.uses(&server, Shape::OpenAi);
     let said =
         talk(&world, &flags, "!help\n!model\n!model other\nhi\n!cost\n!memory\n!nope\n!!hi\n!exit\nnever\n");
-    for part in ["!help ", "openai/tiny", "from now on: openai/other", "1 turn", ".forge/memory/memory.json"]
-    {
+    for part in ["!help ", "openai/tiny", "from now on: openai/other", "1 turn", "data/forge/memory/"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     assert!(said.err.contains("there is no command `!nope`"), "{}", said.err);
@@ -178,8 +185,9 @@ fn react_turns_work_on_the_repository() {
 
 #[test]
 fn a_damaged_memory_is_set_aside_and_nothing_ends() {
-    let (world, _server, flags) = world([Reply::text("hi")]);
-    world.file(".forge/memory/memory.json", "{broken");
+    let (world, _server, flags) = world([Reply::text("first"), Reply::text("hi")]);
+    talk(&world, &flags, "one\n");
+    std::fs::write(memory_file(&world), "{broken").expect("a file");
     let said = talk(&world, &flags, "hello\n");
     assert_eq!((said.code, said.out.as_str()), (Some(0), "hi\n"));
     assert!(said.err.contains("set aside"), "{}", said.err);

@@ -32,5 +32,6 @@ mod steps;
 mod storage;
 mod terminals;
 mod together;
+mod trust;
 mod usage;
 mod views;

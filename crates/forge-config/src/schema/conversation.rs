@@ -75,7 +75,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Path,
         Preset::Unset,
         Trust::Ask,
-        "The file of the memory; unset: `.forge/memory/memory.json` in the repository.",
+        "The file of the memory; unset: one for each repository in your data directory. What lies in the repository counts only as Forge left it.",
     )
     .env(&[alias("MEMORY_FILE")]),
     Key::new(

@@ -47,6 +47,8 @@ pub enum Element {
     Fallback,
     /// Models, as [`Kind::Model`].
     Model,
+    /// Repositories of a server, as `owner/name`.
+    Repository,
 }
 
 /// A choice and its other spellings.
@@ -179,6 +181,7 @@ impl Kind {
             Self::List(Element::Variable) => "a list of names of environment variables".to_owned(),
             Self::List(Element::Path) => "a list of paths".to_owned(),
             Self::List(Element::Inside) => "a list of paths inside the repository".to_owned(),
+            Self::List(Element::Repository) => "a list of repositories, each as `owner/name`".to_owned(),
             Self::List(Element::Model) => "a list of models, each as `provider/model`".to_owned(),
             Self::List(Element::Fallback) => {
                 "a list of `provider:model`, or of tables with provider, name and organization_id".to_owned()
@@ -402,6 +405,7 @@ fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mism
             Element::Model => super::fallback::model(text).is_ok(),
             Element::Path | Element::Fallback => true,
             Element::Inside => is_inside(text),
+            Element::Repository => is_repository(text),
         };
         if !fits {
             return Err(wrong());
@@ -429,6 +433,15 @@ pub(crate) fn is_variable(text: &str) -> bool {
 /// Prefixes by which vendors mark their keys (SEC-6).
 fn looks_like_key(text: &str) -> bool {
     ["AIza", "sk-", "sk_", "key-", "ghp_", "ghs_", "glpat-"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Whether a text is `owner/name`.
+fn is_repository(text: &str) -> bool {
+    let good = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !matches!(part, "" | "." | "..") && part.len() <= 100 && part.chars().all(known)
+    };
+    text.split_once('/').is_some_and(|(owner, name)| good(owner) && good(name))
 }
 
 fn is_inside(text: &str) -> bool {

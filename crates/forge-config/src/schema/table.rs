@@ -211,6 +211,14 @@ pub(super) const KEYS: &[Key] = &[
     )
     .env(&[foreign("ENABLED_TOOLS")]),
     Key::new(
+        "tools.create_pr.repositories",
+        Kind::List(Element::Repository),
+        Preset::Empty,
+        Trust::Ask,
+        "Repositories that pull requests may go to and come from beside the remote `origin`, each as `owner/name`; name a \
+         fork here to open pull requests from it.",
+    ),
+    Key::new(
         "sandbox.backend",
         Kind::Choice(&[("auto", &[]), ("native", &["bwrap"]), ("docker", &[]), ("podman", &[]), ("process", &[])]),
         Preset::Text("auto"),

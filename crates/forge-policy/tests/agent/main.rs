@@ -37,6 +37,8 @@ fn plan() -> Plan {
         executor: forge_types::Executor::React,
         tool_layer: forge_types::ToolLayer::Real,
         memory: None,
+        memory_guard: None,
+        pull_requests: forge_types::PullRequestRules::default(),
         settings: ModelSettings { max_tokens: Some(1_000), temperature: None, top_p: None, timeout_ms: 1 },
         system: "be good".into(),
         tools: vec![

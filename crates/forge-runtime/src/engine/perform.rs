@@ -199,6 +199,7 @@ impl Performer {
         let env = ToolEnv {
             workspace,
             memory: executors::memory(&self.plan, &self.parts.clock),
+            pull_requests: self.plan.pull_requests.clone(),
             past: Some(Arc::new(self.past())),
             output: output.clone(),
             default_timeout: Duration::from_millis(self.plan.command_ms).min(max_timeout),

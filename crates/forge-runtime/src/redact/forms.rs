@@ -16,7 +16,7 @@ pub(super) fn of(secret: &str) -> Vec<String> {
     for (upper, plus) in [(true, false), (false, false), (true, true), (false, true)] {
         forms.push(percent(secret, upper, plus));
     }
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(secret);
     forms.push(hex.to_ascii_uppercase());
     forms.push(hex);
     for before in 0..3 {
@@ -29,6 +29,11 @@ pub(super) fn of(secret: &str) -> Vec<String> {
     forms.extend([STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret)]);
     forms.retain(|form| form.len() >= SHORTEST);
     forms
+}
+
+/// The secret in hex, in lower case.
+pub(super) fn hex(secret: &str) -> String {
+    secret.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The characters of a base64 text that depend on nothing before the secret and on nothing after it: six bits each.

@@ -18,7 +18,7 @@ impl HoldBack {
     pub fn push(&mut self, redactor: &Redactor, text: &str) -> String {
         self.held.push_str(text);
         let known = redactor.known();
-        if let Some(clean) = known.clean(&self.held) {
+        if let Some(clean) = known.clean(&self.held, true) {
             self.held = clean;
         }
         let open = self.in_its_place(patterns::open_at);
@@ -35,7 +35,11 @@ impl HoldBack {
     }
 
     /// Gives the rest.
-    pub fn flush(&mut self) -> String {
+    pub fn flush(&mut self, redactor: &Redactor) -> String {
+        // Now it is known that nothing follows.
+        if let Some(clean) = redactor.known().clean(&self.held, false) {
+            self.held = clean;
+        }
         let shown = self.without_keys();
         *self = Self::default();
         shown

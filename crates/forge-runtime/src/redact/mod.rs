@@ -4,18 +4,23 @@
 //! of well-known services look like. Values are removed everywhere; what only looks like a key is removed from what
 //! people and logs see, never from the journal, so that a file that holds such a text can be edited exactly.
 
+mod dump;
 mod forms;
 mod hold;
 mod patterns;
+mod views;
 
 pub use hold::HoldBack;
 pub use patterns::without_keys;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use dump::Dump;
 use forge_types::{EventKind, Message, Outcome, Part, PartKind, Payload};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
+use views::{View, Views};
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "***REDACTED***";
@@ -32,55 +37,157 @@ pub struct Redactor {
 #[derive(Default)]
 struct Known {
     secrets: BTreeSet<String>,
-    /// All forms of all secrets, sorted.
-    forms: Vec<String>,
-    finder: Option<AhoCorasick>,
-    longest: usize,
+    /// All forms of all secrets.
+    forms: Finder,
+    /// All secrets in hex, in lower case.
+    hex: Finder,
 }
 
-impl Known {
-    fn new(secrets: BTreeSet<String>) -> Self {
-        let forms: BTreeSet<String> = secrets.iter().flat_map(|secret| forms::of(secret)).collect();
-        let forms: Vec<String> = forms.into_iter().collect();
-        let longest = forms.iter().map(String::len).max().unwrap_or(0);
-        let finder = (!forms.is_empty())
+/// Texts that are looked for, all at once.
+#[derive(Default)]
+struct Finder {
+    /// Sorted.
+    texts: Vec<String>,
+    finder: Option<AhoCorasick>,
+    longest: usize,
+    /// The bytes with which one of them begins.
+    firsts: BTreeSet<u8>,
+}
+
+impl Finder {
+    fn new(texts: BTreeSet<String>) -> Self {
+        let texts: Vec<String> = texts.into_iter().collect();
+        let longest = texts.iter().map(String::len).max().unwrap_or(0);
+        let firsts = texts.iter().filter_map(|text| text.bytes().next()).collect();
+        let finder = (!texts.is_empty())
             .then(|| {
                 AhoCorasick::builder()
                     .match_kind(MatchKind::LeftmostLongest)
                     // Tokens have thousands of characters: a table of all transitions would take longer to make than
                     // it ever saves.
                     .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-                    .build(&forms)
+                    .build(&texts)
                     .ok()
             })
             .flatten();
-        Self { secrets, forms, finder, longest }
+        Self { texts, finder, longest, firsts }
     }
 
-    /// The text without secrets, if it held any.
-    fn clean(&self, text: &str) -> Option<String> {
-        let finder = self.finder.as_ref()?;
-        finder.is_match(text).then(|| {
-            let mut clean = String::with_capacity(text.len());
-            finder.replace_all_with(text, &mut clean, |_, _, out| {
-                out.push_str(REDACTED);
-                true
-            });
-            clean
-        })
+    fn in_text<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.finder.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.range())
+    }
+
+    /// Where the end of the text begins that could be the beginning of something; its length if there is none.
+    fn open_at(&self, text: &str) -> usize {
+        let from = ceil(text, text.len().saturating_sub(self.longest.saturating_sub(1)));
+        let bytes = text.as_bytes();
+        let starts = text[from..].char_indices().map(|(at, _)| from + at);
+        let mut starts = starts.filter(|at| self.firsts.contains(&bytes[*at]));
+        let begins = |at: &usize| {
+            let end = &text[*at..];
+            let next = self.texts.partition_point(|known| known.as_str() < end);
+            self.texts.get(next).is_some_and(|known| known.starts_with(end))
+        };
+        starts.find(begins).unwrap_or(text.len())
+    }
+
+    /// The same for a view, as a place in the original text of this length.
+    fn open_in(&self, view: &View, length: usize) -> usize {
+        let at = self.open_at(&view.text[..view.cut]);
+        view.place(at).unwrap_or(length)
+    }
+}
+
+impl Known {
+    fn new(secrets: BTreeSet<String>) -> Self {
+        let forms = Finder::new(secrets.iter().flat_map(|secret| forms::of(secret)).collect());
+        let hex = Finder::new(secrets.iter().map(|secret| forms::hex(secret)).collect());
+        Self { secrets, forms, hex }
+    }
+
+    /// The text without secrets, if it held any. With `more`, it may go on.
+    fn clean(&self, text: &str, more: bool) -> Option<String> {
+        let finds = self.found(text, more);
+        let mut clean = String::with_capacity(text.len());
+        let mut kept = 0;
+        for found in &finds {
+            clean.push_str(&text[kept..found.start]);
+            clean.push_str(REDACTED);
+            kept = found.end;
+        }
+        clean.push_str(&text[kept..]);
+        (!finds.is_empty()).then_some(clean)
+    }
+
+    /// Where secrets are in a text, however they are written there; in order, none over another.
+    fn found(&self, text: &str, more: bool) -> Vec<Range<usize>> {
+        if self.secrets.is_empty() {
+            return Vec::new();
+        }
+        let mut finds: Vec<Range<usize>> = self.forms.in_text(text).collect();
+        let Views { layers, words, hex } = views::of(text);
+        for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
+            for view in views {
+                finds.extend(finder.in_text(&view.text).map(|found| view.original(found)));
+            }
+        }
+        finds.extend(self.in_dumps(text, more));
+        for layer in &layers {
+            finds.extend(self.in_dumps(&layer.text, more).into_iter().map(|found| layer.original(found)));
+        }
+        finds.sort_by_key(|found| (found.start, found.end));
+        let mut apart: Vec<Range<usize>> = Vec::with_capacity(finds.len());
+        for found in finds {
+            match apart.last_mut() {
+                Some(last) if found.start < last.end => last.end = last.end.max(found.end),
+                _ => apart.push(found),
+            }
+        }
+        apart
     }
 
     /// Where the end of the text begins that could be the beginning of a secret; its length if there is none.
     fn open_at(&self, text: &str) -> usize {
-        let from = text.len().saturating_sub(self.longest.saturating_sub(1));
-        let starts = text[ceil(text, from)..].char_indices().map(|(at, _)| ceil(text, from) + at);
-        let begins = |at: &usize| {
-            let end = &text[*at..];
-            let next = self.forms.partition_point(|form| form.as_str() < end);
-            self.forms.get(next).is_some_and(|form| form.starts_with(end))
-        };
-        starts.into_iter().find(begins).unwrap_or(text.len())
+        let mut open = self.forms.open_at(text);
+        if self.secrets.is_empty() {
+            return open;
+        }
+        let Views { layers, words, hex } = views::of(text);
+        for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
+            for view in views {
+                open = open.min(finder.open_in(view, text.len()));
+            }
+        }
+        let in_layers = layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text)));
+        open = in_layers.fold(open.min(self.open_dump(text)), usize::min);
+        ceil(text, open)
     }
+
+    /// Where secrets are in dumps of bytes, as far as their lines have ended.
+    fn in_dumps(&self, text: &str, more: bool) -> Vec<Range<usize>> {
+        let ended = |dump: &Dump| {
+            let found = self.hex.in_text(&dump.digits.text);
+            let ended = found.filter(|found| is_bytes(found) && found.end <= dump.ended);
+            ended.flat_map(|found| dump.places(&found)).collect::<Vec<_>>()
+        };
+        dump::of(text, more).iter().flat_map(ended).collect()
+    }
+
+    /// Where in the dump with which a text ends a secret may begin whose end, or what stands beside it, is to come.
+    fn open_dump(&self, text: &str) -> usize {
+        let mut open = text.len();
+        for dump in dump::of(text, true).iter().filter(|dump| dump.open) {
+            open = open.min(self.hex.open_in(&dump.digits, text.len()));
+            let unended = self.hex.in_text(&dump.digits.text).filter(|found| found.end > dump.ended);
+            open = unended.filter_map(|found| dump.digits.place(found.start)).fold(open, usize::min);
+        }
+        open
+    }
+}
+
+/// Whether digits of hex are those of whole bytes.
+const fn is_bytes(digits: &Range<usize>) -> bool {
+    digits.start % 2 == 0
 }
 
 /// The first place at or after `at` that lies between two characters.
@@ -115,25 +222,25 @@ impl Redactor {
 
     /// The text without secrets, if it held any.
     pub fn cleaned(&self, text: &str) -> Option<String> {
-        self.known().clean(text)
+        self.known().clean(text, false)
     }
 
     /// Takes secrets out of a text.
     pub fn text(&self, text: &mut String) {
-        if let Some(clean) = self.known().clean(text) {
+        if let Some(clean) = self.known().clean(text, false) {
             *text = clean;
         }
     }
 
     /// Takes secrets, and what looks like a key, out of a text that people or logs see.
     pub fn shown(&self, text: &str) -> String {
-        let clean = self.known().clean(text);
+        let clean = self.known().clean(text, false);
         without_keys(clean.as_deref().unwrap_or(text)).into_owned()
     }
 
     /// Takes secrets out of all that an event holds.
     pub fn event(&self, kind: &mut EventKind) {
-        if self.known().finder.is_none() {
+        if self.known().secrets.is_empty() {
             return;
         }
         for payload in kind.payloads_mut() {
@@ -196,6 +303,3 @@ impl fmt::Debug for Redactor {
         f.debug_struct("Redactor").field("secrets", &self.known().secrets.len()).finish()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -108,6 +108,8 @@ pub(crate) fn plan(repo: &Path) -> Plan {
         executor: forge_types::Executor::React,
         tool_layer: forge_types::ToolLayer::Real,
         memory: None,
+        memory_guard: None,
+        pull_requests: forge_types::PullRequestRules::default(),
         settings: ModelSettings {
             max_tokens: Some(1_000),
             temperature: None,

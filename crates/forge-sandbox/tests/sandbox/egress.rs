@@ -3,6 +3,8 @@
 
 #[path = "egress/inside.rs"]
 mod inside;
+#[path = "egress/kept.rs"]
+mod kept;
 #[path = "egress/stage.rs"]
 mod stage;
 

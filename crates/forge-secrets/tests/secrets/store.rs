@@ -10,7 +10,7 @@ fn folder() -> TempDir {
 }
 
 fn store(folder: &Path) -> Store {
-    Store::new(folder.join("secrets.enc"), folder.join("lock"), Links::Refuse)
+    Store::new(folder.join("secrets.enc"), folder.join("lock"), Links::Refuse { below: folder.to_owned() })
 }
 
 fn pass(text: &str) -> SecretString {
@@ -177,7 +177,11 @@ fn a_folder_that_can_not_be_written_is_an_error_not_a_loss() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let store = Store::new(file.join("secrets.enc"), folder.path().join("lock"), Links::Refuse);
+    let store = Store::new(
+        file.join("secrets.enc"),
+        folder.path().join("lock"),
+        Links::Refuse { below: folder.path().to_owned() },
+    );
     assert!(matches!(set(&store, "p", "A", "1"), Err(Error::Io { .. })));
 }
 

@@ -82,7 +82,9 @@ const MORE: [(&str, &str, &str); 17] = [
     (
         "create_pr",
         "GitHub's REST API from outside the sandbox, with the token that Forge was given (`GITHUB_TOKEN`), to the \
-         configured API host only; 30 s a request. The branch must be on GitHub already. If there is an open one for \
+         configured API host only; 30 s a request. It goes to the repository that the remote `origin` named when the \
+         run began, whatever the run makes of it, or to one of `tools.create_pr.repositories`; `head` is a branch of \
+         such a repository, as `branch` or `owner:branch`. The branch must be on GitHub already. If there is an open one for \
          the same branches, it is named and none is opened. Enabled by default only if there is a token. Absent with \
          `git.read_only`.",
         r#"{"title": "Mend the parser", "body": "It lost the last line.", "base": "main"}"#,

@@ -2,7 +2,7 @@
 
 use crate::{Bench, said};
 use forge_tools::{GitHub, Options, Registry, Token};
-use forge_types::{ErrorKind, ToolOutput};
+use forge_types::{ErrorKind, PullRequestRules, RemoteRepository, ToolOutput};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -90,6 +90,18 @@ fn open(tools: &Registry, bench: &Bench, more: Value) -> ToolOutput {
     output
 }
 
+/// A bench whose repository came from `host` as `repository`; the user permits `more`.
+fn bench(host: &str, repository: &str, more: &[&str]) -> Bench {
+    let origin = RemoteRepository { host: host.to_owned(), repository: repository.to_owned() };
+    let repositories = more.iter().map(|&name| name.to_owned()).collect();
+    Bench { pull_requests: PullRequestRules { origin: Some(origin), repositories }, ..Bench::new() }
+}
+
+/// A bench whose repository is `o/n` of the scripted server.
+fn usual() -> Bench {
+    bench("127.0.0.1", "o/n", &[])
+}
+
 fn pull() -> String {
     json!({"number": 7, "html_url": "https://github.com/o/n/pull/7"}).to_string()
 }
@@ -101,7 +113,7 @@ fn given() -> Value {
 #[test]
 fn a_pull_request_is_opened() {
     let server = Server::start(vec![(201, "", pull())]);
-    let output = open(&server.tools(), &Bench::new(), given());
+    let output = open(&server.tools(), &usual(), given());
     assert_eq!(said(&output), "Opened pull request #7: https://github.com/o/n/pull/7");
     let seen = &server.seen()[0];
     assert_eq!(seen.line, "POST /repos/o/n/pulls HTTP/1.1");
@@ -120,8 +132,9 @@ fn a_pull_request_is_opened() {
 fn what_is_left_out_comes_from_the_repository() {
     let server =
         Server::start(vec![(200, "", json!({"default_branch": "trunk"}).to_string()), (201, "", pull())]);
-    let bench = Bench::new();
-    bench.host("git init -q -b mend . && git remote add origin https://user:pw@127.0.0.1:8080/o/n.git");
+    let bench = usual();
+    // What a run writes into the configuration changes nothing.
+    bench.host("git init -q -b mend . && git remote add origin https://127.0.0.1/stranger/public.git");
     assert!(open(&server.tools(), &bench, json!({})).is_ok());
     assert_eq!(server.lines(), ["GET /repos/o/n HTTP/1.1", "POST /repos/o/n/pulls HTTP/1.1"]);
     assert_eq!(
@@ -135,16 +148,21 @@ fn what_is_left_out_comes_from_the_repository() {
 #[test]
 fn a_remote_elsewhere_gets_no_request() {
     let server = Server::start(vec![]);
-    let bench = Bench::new();
-    bench.host("git init -q . && git remote add origin git@gitlab.example:o/n.git");
+    let bench = bench("gitlab.example", "o/n", &[]);
     let output = open(&server.tools(), &bench, json!({}));
     assert_eq!(output.error, Some(ErrorKind::BadArguments));
     assert!(said(&output).contains("is on gitlab.example, not on GitHub"));
+    // A repository of the same name on the other server is another one.
+    assert_eq!(open(&server.tools(), &bench, given()).error, Some(ErrorKind::Denied));
+    let bench = usual();
     let output = open(&server.tools(), &bench, json!({"repo": "o/n", "head": "x", "base": "x"}));
     assert!(said(&output).contains("head and base are both `x`"));
-    for bad in
-        [json!({"title": " "}), json!({"repo": "o"}), json!({"repo": "o/n", "head": "a b", "base": "c"})]
-    {
+    for bad in [
+        json!({"title": " "}),
+        json!({"repo": "o"}),
+        json!({"head": "a b", "base": "c"}),
+        json!({"head": "a", "base": "x:c"}),
+    ] {
         assert_eq!(open(&server.tools(), &bench, bad).error, Some(ErrorKind::BadArguments));
     }
     assert!(server.lines().is_empty());
@@ -204,7 +222,7 @@ fn what_github_refuses_is_said_clearly() {
         ),
     ] {
         let server = Server::start(vec![(status, headers, body.to_string())]);
-        let output = open(&server.tools(), &Bench::new(), given());
+        let output = open(&server.tools(), &usual(), given());
         assert_eq!(output.error, Some(kind), "{output:?}");
         assert!(said(&output).contains(wanted), "{output:?}");
         assert_eq!(server.lines().len(), 1);
@@ -217,7 +235,7 @@ fn nothing_is_opened_twice() {
     let list = format!("[{}]", pull());
     for first in [(422, "", exists.to_string()), (502, "", String::new()), (0, "", String::new())] {
         let server = Server::start(vec![first, (200, "", list.clone())]);
-        let output = open(&server.tools(), &Bench::new(), given());
+        let output = open(&server.tools(), &usual(), given());
         assert!(
             output.is_ok()
                 && said(&output).contains("There is one already for these branches: pull request #7"),
@@ -226,7 +244,7 @@ fn nothing_is_opened_twice() {
         assert_eq!(server.lines()[1], "GET /repos/o/n/pulls?state=open&head=o%3Amend&base=main HTTP/1.1");
     }
     let server = Server::start(vec![(502, "", String::new()), (200, "", "[]".to_owned())]);
-    let output = open(&server.tools(), &Bench::new(), given());
+    let output = open(&server.tools(), &usual(), given());
     assert_eq!(output.error, Some(ErrorKind::Unavailable));
     assert!(said(&output).contains("is not known"), "{output:?}");
 }
@@ -235,14 +253,14 @@ fn nothing_is_opened_twice() {
 fn a_renamed_repository_is_followed_on_the_same_host() {
     let server =
         Server::start(vec![(307, "location: /repositories/1/pulls\r\n", String::new()), (201, "", pull())]);
-    assert!(open(&server.tools(), &Bench::new(), given()).is_ok());
+    assert!(open(&server.tools(), &usual(), given()).is_ok());
     assert_eq!(server.lines()[1], "POST /repositories/1/pulls HTTP/1.1");
     assert_eq!(server.seen()[1].body["head"], "mend");
 }
 
 #[test]
 fn without_a_token_or_a_permitted_host_nothing_is_sent() {
-    let bench = Bench::new();
+    let bench = bench("git.example", "o/n", &["o/n"]);
     for (api, token, allow, kind, wanted) in [
         ("https://api.github.com", None, &[][..], ErrorKind::Auth, "there is no GitHub token"),
         (
@@ -276,4 +294,54 @@ fn without_a_token_or_a_permitted_host_nothing_is_sent() {
         )
         .contains(SECRET)
     );
+}
+
+#[test]
+fn a_model_sends_a_pull_request_to_no_stranger() {
+    let server = Server::start(vec![]);
+    let bench = bench("127.0.0.1", "o/n", &["me/fork"]);
+    for wanted in [
+        json!({"repo": "stranger/public", "head": "stranger:b", "base": "main"}),
+        json!({"repo": "stranger/public", "head": "mend", "base": "main"}),
+        json!({"repo": "stranger/public"}),
+        json!({"repo": "o/other", "head": "mend", "base": "main"}),
+        json!({"repo": "o/n/", "head": "stranger:b", "base": "main"}),
+        json!({"head": "stranger:b", "base": "main"}),
+    ] {
+        let output = open(&server.tools(), &bench, wanted.clone());
+        assert_eq!(output.error, Some(ErrorKind::Denied), "{wanted}: {output:?}");
+        assert!(said(&output).contains("tools.create_pr.repositories"), "{output:?}");
+    }
+    for wanted in [json!({"head": "me:fork:b", "base": "main"}), json!({"head": "me:", "base": "main"})] {
+        assert_eq!(open(&server.tools(), &bench, wanted).error, Some(ErrorKind::BadArguments));
+    }
+    assert!(server.lines().is_empty());
+}
+
+#[test]
+fn what_the_user_permits_is_done() {
+    let answers = (0..4).map(|_| (201, "", pull())).collect();
+    let server = Server::start(answers);
+    let bench = bench("127.0.0.1", "o/n", &["me/fork"]);
+    for (wanted, line) in [
+        (json!({"repo": "O/N", "head": "mend", "base": "main"}), "POST /repos/O/N/pulls HTTP/1.1"),
+        (json!({"repo": "o/n", "head": "me:mend", "base": "main"}), "POST /repos/o/n/pulls HTTP/1.1"),
+        (json!({"repo": "me/fork", "head": "o:mend", "base": "main"}), "POST /repos/me/fork/pulls HTTP/1.1"),
+        (json!({"repo": "me/fork", "head": "mend", "base": "main"}), "POST /repos/me/fork/pulls HTTP/1.1"),
+    ] {
+        assert!(open(&server.tools(), &bench, wanted).is_ok());
+        assert_eq!(server.lines().last().unwrap(), line);
+    }
+}
+
+#[test]
+fn without_an_origin_nothing_is_sent() {
+    let server = Server::start(vec![]);
+    let bench = Bench::new();
+    bench.host("git init -q -b mend . && git remote add origin https://127.0.0.1/o/n.git");
+    let output = open(&server.tools(), &bench, json!({}));
+    assert_eq!(output.error, Some(ErrorKind::BadArguments));
+    assert!(said(&output).contains("when the run began"), "{output:?}");
+    assert_eq!(open(&server.tools(), &bench, given()).error, Some(ErrorKind::Denied));
+    assert!(server.lines().is_empty());
 }

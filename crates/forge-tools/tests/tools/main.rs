@@ -16,7 +16,7 @@ mod writing;
 
 use forge_ports::tool::ToolEnv;
 use forge_testkit::folder_workspace::FolderWorkspace;
-use forge_types::{ErrorKind, ToolOutput};
+use forge_types::{ErrorKind, PullRequestRules, ToolOutput};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use std::time::Duration;
 struct Bench {
     folder: tempfile::TempDir,
     workspace: Arc<FolderWorkspace>,
+    pull_requests: PullRequestRules,
 }
 
 impl Bench {
@@ -37,7 +38,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("repo")).unwrap();
         let workspace = Arc::new(change(FolderWorkspace::new(&folder.path().join("repo"))));
-        Self { folder, workspace }
+        Self { folder, workspace, pull_requests: PullRequestRules::default() }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -58,6 +59,7 @@ impl Bench {
         ToolEnv {
             past: None,
             memory: None,
+            pull_requests: self.pull_requests.clone(),
             workspace: self.workspace.clone(),
             output: Arc::new(()),
             default_timeout: Duration::from_secs(120),

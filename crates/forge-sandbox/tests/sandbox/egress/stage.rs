@@ -291,6 +291,14 @@ async fn respond(stream: &mut BufReader<Box<dyn Stream>>, path: &str, said: &str
             format!("HTTP/1.1 200 OK\r\nX-Echo: {}\r\nContent-Length: 0\r\n\r\n", said.replace("\r\n", " "))
         }
         "/gzip" => whole("Content-Encoding: gzip\r\n", "packed"),
+        "/part" => format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/24\r\nContent-Length: 5\r\n\r\n{}",
+            &KEY[..5]
+        ),
+        "/claimed" => whole("Content-Range: bytes 0-4/24\r\n", &KEY[..5]),
+        "/ranges" => whole("Content-Type: multipart/byteranges; boundary=x\r\n", "--x\r\n"),
+        "/patched" => "HTTP/1.1 226 IM Used\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "/kept" => whole("ETag: \"sk-live-0123456789abcdef\"\r\nX-sk-live-0123456789abcdef: 1\r\n", &kept()),
         "/both" => {
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()
         }
@@ -308,4 +316,12 @@ async fn respond(stream: &mut BufReader<Box<dyn Stream>>, path: &str, said: &str
         _ => whole("", said),
     };
     stream.write_all(text.as_bytes()).await.is_ok() && stream.flush().await.is_ok() && path != "/close"
+}
+
+/// A key that a host kept, in the forms in which it may give it back.
+pub(super) fn kept() -> String {
+    let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let wide: String = KEY.chars().flat_map(|c| [c, '\0']).collect();
+    // base64 of `user:KEY` and of KEY.
+    format!("{KEY} {hex} {wide} dXNlcjpzay1saXZlLTAxMjM0NTY3ODlhYmNkZWY= c2stbGl2ZS0wMTIzNDU2Nzg5YWJjZGVm")
 }

@@ -1,0 +1,225 @@
+//! What came with a clone: everything in the git repository around a directory, however its path is written.
+//!
+//! A repository is more than the directory that a command is about: `--repo sub --config ../forge.toml` names a file of
+//! the same clone. So a path counts as the clone's if it lies in any git repository that encloses the directory, in the
+//! main repository of a linked working tree, or if a link on the way to it does. What is not sure counts as the clone's.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+/// Links that are followed for one path; the kernel gives up at as many.
+const MAX_LINKS: usize = 40;
+/// Bytes of a `.git` file that are read: it holds one path.
+const MAX_POINTER_BYTES: u64 = 8 << 10;
+
+/// The directories whose content came with clones.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkouts {
+    roots: BTreeSet<PathBuf>,
+    home: Option<PathBuf>,
+}
+
+impl Checkouts {
+    /// The clones around `repo`, which itself counts whether it is a git repository or not, and around `cwd`.
+    ///
+    /// A git repository that holds the user's home directory is the user's own: nobody clones a home.
+    pub(crate) fn around(repo: &Path, cwd: Option<&Path>, home: Option<&Path>) -> Self {
+        let home = home.and_then(|home| home.canonicalize().ok());
+        let mut roots: BTreeSet<PathBuf> = repo.canonicalize().into_iter().collect();
+        for place in [Some(repo), cwd].into_iter().flatten() {
+            for step in steps(place) {
+                roots.extend(repositories(&step, home.as_deref()));
+            }
+        }
+        Self { roots, home }
+    }
+
+    /// Whether a path is a clone's: the file itself, its directory, or a link that leads there.
+    pub(crate) fn hold(&self, path: &Path) -> bool {
+        let mut places = steps(path);
+        places.extend(path.parent().and_then(|directory| directory.canonicalize().ok()));
+        places.iter().any(|place| {
+            self.roots.iter().any(|root| place.starts_with(root))
+                || repositories(place, self.home.as_deref()).iter().any(|root| self.roots.contains(root))
+        })
+    }
+
+    /// The directories.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = &Path> {
+        self.roots.iter().map(PathBuf::as_path)
+    }
+}
+
+/// Whether a path lies in a git repository that is not the user's home.
+pub(crate) fn is_in_repository(path: &Path, home: Option<&Path>) -> bool {
+    let home = home.and_then(|home| home.canonicalize().ok());
+    steps(path).iter().any(|step| !repositories(step, home.as_deref()).is_empty())
+}
+
+/// The git repositories that a real path lies in, with the main ones of linked working trees.
+fn repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
+    let holds_home = |root: &Path| home.is_some_and(|home| home.starts_with(root));
+    let mut found = BTreeSet::new();
+    for directory in place.ancestors().filter(|directory| !holds_home(directory)) {
+        let git = directory.join(".git");
+        match git.symlink_metadata() {
+            Ok(meta) if meta.is_file() => {
+                found.insert(directory.to_owned());
+                found.extend(main_of(&git));
+            }
+            Ok(_) => {
+                found.insert(directory.to_owned());
+            }
+            Err(_) => {}
+        }
+    }
+    found.retain(|root| !holds_home(root));
+    found
+}
+
+/// The repository that a `.git` file points into: its common directory and the working tree around that.
+fn main_of(pointer: &Path) -> Vec<PathBuf> {
+    let Some(text) = pointer_text(pointer) else { return Vec::new() };
+    let Some(target) = text.trim_end().strip_prefix("gitdir:").map(str::trim) else { return Vec::new() };
+    let base = pointer.parent().unwrap_or(pointer);
+    let Ok(target) = base.join(target).canonicalize() else { return Vec::new() };
+    let mut found = Vec::new();
+    for directory in target.ancestors().skip(1) {
+        if directory.file_name().is_some_and(|name| name == ".git") {
+            found.extend(directory.parent().map(Path::to_owned));
+        } else if directory.file_name().is_some_and(|name| name == "worktrees") {
+            found.extend(directory.parent().map(Path::to_owned));
+        }
+    }
+    found
+}
+
+fn pointer_text(pointer: &Path) -> Option<String> {
+    String::from_utf8(forge_files::read_start(pointer, MAX_POINTER_BYTES).ok()?).ok()
+}
+
+/// The real places that the resolution of a path passes: each link on the way, and where it ends.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    let mut left: VecDeque<OsString> = path.components().map(part).collect();
+    let (mut here, mut passed) = (PathBuf::from("/"), Vec::new());
+    while let Some(name) = left.pop_front() {
+        match name.to_str() {
+            Some("/") => here = PathBuf::from("/"),
+            Some(".") => {}
+            Some("..") => {
+                here.pop();
+            }
+            _ => {
+                let next = here.join(&name);
+                match next.read_link() {
+                    Ok(target) if passed.len() < MAX_LINKS => {
+                        passed.push(next);
+                        for part in target.components().rev().map(part) {
+                            left.push_front(part);
+                        }
+                    }
+                    _ => here = next,
+                }
+            }
+        }
+    }
+    passed.push(here);
+    passed
+}
+
+fn part(component: Component<'_>) -> OsString {
+    component.as_os_str().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().canonicalize().unwrap();
+        for directory in ["clone/.git", "clone/sub/deep", "other", "home"] {
+            fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        for file in ["clone/forge.toml", "clone/sub/deep/x", "other/forge.toml", "home/forge.toml"] {
+            fs::write(path.join(file), "").unwrap();
+        }
+        (root, path)
+    }
+
+    #[test]
+    fn what_lies_anywhere_in_the_enclosing_repository_is_the_clones() {
+        let (_root, at) = place();
+        let clone = Checkouts::around(&at.join("clone/sub/deep"), None, None);
+        for inside in [
+            "clone/forge.toml",
+            "clone/sub/../forge.toml",
+            "clone/sub/deep/x",
+            "other/../clone/forge.toml",
+            "clone/not/there",
+        ] {
+            assert!(clone.hold(&at.join(inside)), "{inside}");
+        }
+        for outside in ["other/forge.toml", "clone/sub/../../other/forge.toml", "home/forge.toml"] {
+            assert!(!clone.hold(&at.join(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn links_count_in_both_directions() {
+        let (_root, at) = place();
+        symlink(at.join("other"), at.join("clone/out")).unwrap();
+        symlink(at.join("clone"), at.join("other/in")).unwrap();
+        symlink(at.join("clone/out/forge.toml"), at.join("home/twice")).unwrap();
+        let clone = Checkouts::around(&at.join("clone/sub"), None, None);
+        for inside in ["clone/out/forge.toml", "other/in/forge.toml", "home/twice"] {
+            assert!(clone.hold(&at.join(inside)), "{inside}");
+        }
+        // The repository itself is reached through the clone's link.
+        let through = Checkouts::around(&at.join("clone/out"), None, None);
+        assert!(through.hold(&at.join("clone/forge.toml")) && through.hold(&at.join("other/forge.toml")));
+    }
+
+    #[test]
+    fn the_outermost_repository_counts_and_a_home_is_nobodys_clone() {
+        let (_root, at) = place();
+        fs::create_dir_all(at.join("clone/vendor/lib")).unwrap();
+        fs::write(at.join("clone/vendor/lib/.git"), "gitdir: ../../.git/modules/lib\n").unwrap();
+        let module = at.join("clone/vendor/lib");
+        assert!(Checkouts::around(&module, None, None).hold(&at.join("clone/forge.toml")));
+        fs::create_dir(at.join("home/.git")).unwrap();
+        fs::create_dir_all(at.join("home/work")).unwrap();
+        let (home, work) = (at.join("home"), at.join("home/work"));
+        assert!(Checkouts::around(&work, None, None).hold(&home.join("forge.toml")));
+        assert!(!Checkouts::around(&work, None, Some(&home)).hold(&home.join("forge.toml")));
+        assert!(Checkouts::around(&home, None, Some(&home)).hold(&home.join("forge.toml")));
+    }
+
+    #[test]
+    fn a_linked_working_tree_belongs_to_its_repository() {
+        let (_root, at) = place();
+        fs::create_dir_all(at.join("clone/.git/worktrees/tree")).unwrap();
+        for tree in ["other", "home"] {
+            fs::write(at.join(tree).join(".git"), "gitdir: ../clone/.git/worktrees/tree\n").unwrap();
+        }
+        let tree = Checkouts::around(&at.join("other"), None, None);
+        assert!(tree.hold(&at.join("clone/forge.toml")), "the main working tree");
+        assert!(tree.hold(&at.join("home/forge.toml")), "another one of the same repository");
+        assert!(Checkouts::around(&at.join("clone"), None, None).hold(&at.join("other/forge.toml")));
+    }
+
+    #[test]
+    fn the_current_directory_is_in_a_clone_too_and_nothing_strange_hangs() {
+        let (_root, at) = place();
+        let from = Checkouts::around(&at.join("other"), Some(&at.join("clone/sub")), None);
+        assert!(from.hold(&at.join("clone/forge.toml")));
+        symlink("loop", at.join("clone/loop")).unwrap();
+        assert!(Checkouts::around(&at.join("clone/loop"), None, None).hold(&at.join("clone/loop")));
+        assert!(
+            is_in_repository(&at.join("clone/sub/deep"), None) && !is_in_repository(&at.join("other"), None)
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! Directories that files are written into, by name and never through a symbolic link.
+
+use crate::error::Error;
+use crate::open::{regular, special};
+use crate::read::read_from;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tries at a name for a draft; each one that is taken belongs to somebody else.
+const MAX_DRAFTS: u32 = 16;
+/// The mode of directories that are made.
+const PRIVATE: Mode = Mode::RWXU;
+/// The mode of files that only their owner reads.
+pub const OWNER_ONLY: u32 = 0o600;
+
+/// An open directory. What its path leads to later makes no difference.
+#[derive(Debug)]
+pub struct Directory {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens the directory at `path`; links are followed, as the caller named the path.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and the system's own.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let handle = rustix::fs::open(path, directory(), Mode::empty());
+        let handle = handle.map_err(|errno| Error::system(path, errno))?;
+        Ok(Self { handle, path: path.to_owned() })
+    }
+
+    /// As [`Directory::open`]; what is missing of the path is made, closed to others.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn make(path: &Path) -> Result<Self, Error> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(PRIVATE.bits()).create(path);
+        made.map_err(|source| Error::io(path, source))?;
+        Self::open(path)
+    }
+
+    /// Opens the directory at `relative` below `root`, through no symbolic link below `root`.
+    ///
+    /// # Errors
+    /// As [`Directory::open`]; [`Error::Link`] with the path of the link.
+    pub fn open_within(root: &Path, relative: &Path) -> Result<Self, Error> {
+        let base = Self::open(root)?;
+        if relative.components().all(|part| part == Component::CurDir) {
+            return Ok(base);
+        }
+        base.below(relative)
+    }
+
+    /// As [`Directory::open_within`]; what is missing below `root` is made, closed to others.
+    ///
+    /// # Errors
+    /// As [`Directory::open_within`].
+    pub fn make_within(root: &Path, relative: &Path) -> Result<Self, Error> {
+        let mut here = Self::open(root)?;
+        for part in relative.components().filter(|part| *part != Component::CurDir) {
+            let part = Path::new(part.as_os_str());
+            here = match here.below(part) {
+                Err(Error::NotFound { path }) => {
+                    match rustix::fs::mkdirat(&here.handle, part, PRIVATE) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(Error::system(&path, errno)),
+                    }
+                    here.below(part).map_err(|error| match error {
+                        // Something that is no directory has the name.
+                        Error::NotFound { path } => Error::system(&path, Errno::EXIST),
+                        other => other,
+                    })?
+                }
+                other => other?,
+            };
+        }
+        Ok(here)
+    }
+
+    fn below(&self, relative: &Path) -> Result<Self, Error> {
+        let path = self.path.join(relative);
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let opened = rustix::fs::openat2(&self.handle, relative, directory(), Mode::empty(), beneath);
+        match opened {
+            Ok(handle) => Ok(Self { handle, path }),
+            Err(errno) => match Error::system(&path, errno) {
+                Error::Link { path } => {
+                    Err(Error::Link { path: link_on(&self.path, relative).unwrap_or(path) })
+                }
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Its path as it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells whether anything has this name, and whether it is a regular file.
+    ///
+    /// # Errors
+    /// [`Error::Link`] or [`Error::NotRegular`] if it is something else than a regular file.
+    pub fn holds(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.mode(name)?.is_some())
+    }
+
+    /// The permissions of a file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Directory::holds`].
+    pub fn mode(&self, name: &str) -> Result<Option<u32>, Error> {
+        let path = self.path.join(name);
+        let stat = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::system(&path, errno)),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Err(Error::Link { path }),
+            kind => match special(&path, kind) {
+                Some(error) => Err(error),
+                None => Ok(Some(stat.st_mode & 0o777)),
+            },
+        }
+    }
+
+    /// Reads a file, at most `max_bytes` of it.
+    ///
+    /// # Errors
+    /// As [`crate::read_within`].
+    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
+        let path = self.path.join(name);
+        // Tells links from all else that is no file, before anything is opened.
+        if !self.holds(name)? {
+            return Err(Error::NotFound { path });
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
+        let handle = handle.map_err(|errno| Error::system(&path, errno))?;
+        read_from(&path, regular(&path, &handle)?, max_bytes)
+    }
+
+    /// Writes a file that is not there yet.
+    ///
+    /// # Errors
+    /// The system's own, also if the name is taken, by whatever it is.
+    pub fn create(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let mut file = self.fresh(name, mode).map_err(|errno| Error::system(&path, errno))?;
+        file.write_all(bytes).map_err(|source| Error::io(&path, source))
+    }
+
+    /// Writes a file so that it is the old or the new one at any moment, even if the machine stops.
+    ///
+    /// # Errors
+    /// As [`Directory::holds`]; the system's own. Nothing is changed then.
+    pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+        self.holds(name)?;
+        let path = self.path.join(name);
+        let (draft, mut file) = self.draft(name)?;
+        let written = (|| {
+            file.write_all(bytes)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            file.sync_all()?;
+            rustix::fs::renameat(&self.handle, draft.as_str(), &self.handle, name)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            let _ = rustix::fs::unlinkat(&self.handle, draft.as_str(), AtFlags::empty());
+        }
+        written.map_err(|source| Error::io(&path, source))?;
+        // Without this the new name may be lost with the power; not every file system can do it.
+        let _ = rustix::fs::fsync(&self.handle);
+        Ok(())
+    }
+
+    /// Gives a file another name; nothing is overwritten.
+    ///
+    /// # Errors
+    /// The system's own, also if the new name is taken.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        let renamed = rustix::fs::renameat_with(&self.handle, from, &self.handle, to, RenameFlags::NOREPLACE);
+        renamed.map_err(|errno| Error::system(&self.path.join(to), errno))
+    }
+
+    /// Opens a file whose lock stands for another one, made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Link`], [`Error::NotRegular`], and the system's own.
+    pub fn lock_file(&self, name: &str) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let fail = |errno| Error::system(&path, errno);
+        // Read and write: a pipe that is opened for one of the two waits or fails for want of the other side.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(OWNER_ONLY);
+        let file: File = rustix::fs::openat(&self.handle, name, flags, mode).map_err(fail)?.into();
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(fail)?.st_mode);
+        special(&path, kind).map_or(Ok(file), Err)
+    }
+
+    fn draft(&self, name: &str) -> Result<(String, File), Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut tries = 0;
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let draft = format!(".{name}.{}-{number}.tmp", std::process::id());
+            match self.fresh(&draft, OWNER_ONLY) {
+                Ok(file) => return Ok((draft, file)),
+                Err(Errno::EXIST) if tries < MAX_DRAFTS => tries += 1,
+                Err(errno) => return Err(Error::system(&self.path.join(draft), errno)),
+            }
+        }
+    }
+
+    fn fresh(&self, name: &str, mode: u32) -> Result<File, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+}
+
+/// The first symbolic link on the way from `root`, for a message.
+#[must_use]
+pub fn link_on(root: &Path, relative: &Path) -> Option<PathBuf> {
+    let mut here = root.to_owned();
+    relative.components().find_map(|part| {
+        here.push(part);
+        here.symlink_metadata().is_ok_and(|meta| meta.is_symlink()).then(|| here.clone())
+    })
+}
+
+const fn directory() -> OFlags {
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC)
+}

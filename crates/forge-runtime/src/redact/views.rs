@@ -1,0 +1,220 @@
+//! A text read in other ways: escapes and entities resolved, line breaks taken out, hex digits drawn together.
+//!
+//! Programs wrap and escape what they print in more ways than could be listed. So a text is also searched as it reads
+//! without one such layer, or several, and each place there leads back to the place in the text itself.
+
+use std::ops::Range;
+
+/// Layers of escapes that are resolved one after the other.
+const MAX_LAYERS: usize = 4;
+/// Characters between two digits of hex that draw them apart: what `xxd`, `od`, certificates and source code write.
+const BETWEEN_DIGITS: &[u8] = b" \t\r\n:,;-_'\"";
+
+/// A text as it reads in one way.
+pub(super) struct View {
+    pub(super) text: String,
+    /// For each byte of `text` the part of the original that it stands for.
+    places: Vec<Range<usize>>,
+    /// Where in `text` something is cut off that could go on, such as `\u00` at the end.
+    pub(super) cut: usize,
+}
+
+/// The views of a text.
+pub(super) struct Views {
+    /// Without escapes: one layer of them, two, and so on.
+    pub(super) layers: Vec<View>,
+    /// Without what encodes or wraps words.
+    pub(super) words: Vec<View>,
+    /// As digits of hex.
+    pub(super) hex: Vec<View>,
+}
+
+impl View {
+    fn of(text: &str) -> Self {
+        let places = (0..text.len()).map(|at| at..at + 1).collect();
+        Self { text: text.to_owned(), places, cut: text.len() }
+    }
+
+    pub(super) const fn from_parts(text: String, places: Vec<Range<usize>>) -> Self {
+        let cut = text.len();
+        Self { text, places, cut }
+    }
+
+    /// The part of the original that a part of the text stands for.
+    pub(super) fn original(&self, part: Range<usize>) -> Range<usize> {
+        self.places[part.start].start..self.places[part.end - 1].end
+    }
+
+    /// Where in the original the text at `at` begins.
+    pub(super) fn place(&self, at: usize) -> Option<usize> {
+        self.places.get(at).map(|place| place.start)
+    }
+
+    /// Reads the text once more: `unit` gives for the text at a place how long the unit there is and what it stands for,
+    /// or nothing if it stands for itself. `None` if all of it does.
+    fn read(&self, unit: impl Fn(&str) -> Unit) -> Option<Self> {
+        let (mut text, mut places) = (String::with_capacity(self.text.len()), Vec::new());
+        let (mut at, mut changed, mut cut) = (0, false, None);
+        while let Some(c) = self.text[at..].chars().next() {
+            let mut put = |c: char, length: usize| {
+                let place = self.original(at..at + length);
+                text.push(c);
+                places.extend(std::iter::repeat_n(place, c.len_utf8()));
+            };
+            match unit(&self.text[at..]) {
+                Unit::Itself => put(c, c.len_utf8()),
+                Unit::Stands(length, c) => {
+                    put(c, length);
+                    changed = true;
+                    at += length;
+                    continue;
+                }
+                Unit::Nothing(length) => {
+                    changed = true;
+                    at += length;
+                    continue;
+                }
+                Unit::Cut => {
+                    cut = cut.or(Some(text.len()));
+                    let c = self.text[at..].chars().next().unwrap_or(c);
+                    let place = self.original(at..at + c.len_utf8());
+                    text.push(c);
+                    places.extend(std::iter::repeat_n(place, c.len_utf8()));
+                }
+            }
+            at += c.len_utf8();
+        }
+        let cut = cut.unwrap_or(text.len());
+        (changed || cut < text.len()).then_some(Self { text, places, cut })
+    }
+}
+
+/// What stands at a place.
+enum Unit {
+    /// A character.
+    Itself,
+    /// So many bytes that stand for a character.
+    Stands(usize, char),
+    /// So many bytes that stand for nothing.
+    Nothing(usize),
+    /// The beginning of something that goes on beyond the text.
+    Cut,
+}
+
+/// All views of a text but the text itself.
+pub(super) fn of(text: &str) -> Views {
+    let mut layers = vec![View::of(text)];
+    while layers.len() <= MAX_LAYERS {
+        let last = &layers[layers.len() - 1];
+        let Some(next) = last.text.contains('\\').then(|| last.read(escape)).flatten() else { break };
+        layers.push(next);
+    }
+    let mut words = Vec::new();
+    for layer in &layers {
+        words.extend(layer.text.contains('%').then(|| layer.read(percent)).flatten());
+        words.extend(layer.text.contains('&').then(|| layer.read(entity)).flatten());
+        words.extend(layer.text.contains(['\n', '\r']).then(|| layer.read(wrap)).flatten());
+    }
+    // Percent-encoded twice, and what is wrapped below that.
+    let again: Vec<View> = words
+        .iter()
+        .filter(|view| view.text.contains(['%', '\n', '\r']))
+        .filter_map(|view| view.read(percent).or_else(|| view.read(wrap)))
+        .collect();
+    words.extend(again);
+    let hex = layers.iter().filter_map(|layer| layer.read(digits)).collect();
+    layers.remove(0);
+    Views { layers, words, hex }
+}
+
+/// An escape of JSON, of C, or of a shell.
+fn escape(rest: &str) -> Unit {
+    let Some(body) = rest.strip_prefix('\\') else { return Unit::Itself };
+    let Some(kind) = body.chars().next() else { return Unit::Cut };
+    let number = |from: usize, count: usize, radix: u32| -> Unit {
+        let digits = body.bytes().skip(from).take(count);
+        if !digits.clone().all(|digit| char::from(digit).is_digit(radix)) {
+            return Unit::Itself;
+        }
+        if digits.count() < count {
+            return Unit::Cut;
+        }
+        let code = u32::from_str_radix(&body[from..from + count], radix).ok();
+        code.and_then(char::from_u32).map_or(Unit::Itself, |c| Unit::Stands(1 + from + count, c))
+    };
+    match kind {
+        'n' => Unit::Stands(2, '\n'),
+        'r' => Unit::Stands(2, '\r'),
+        't' => Unit::Stands(2, '\t'),
+        '"' | '\'' | '\\' | '/' => Unit::Stands(2, kind),
+        'u' => number(1, 4, 16),
+        'x' => number(1, 2, 16),
+        '0'..='3' => number(0, 3, 8),
+        // As `printf %q` writes what a shell would act on.
+        kind if kind.is_ascii_punctuation() || kind == ' ' => Unit::Stands(2, kind),
+        _ => Unit::Itself,
+    }
+}
+
+fn percent(rest: &str) -> Unit {
+    let Some(body) = rest.strip_prefix('%') else { return Unit::Itself };
+    let digits = body.bytes().take(2);
+    if !digits.clone().all(|digit| digit.is_ascii_hexdigit()) {
+        return Unit::Itself;
+    }
+    if digits.count() < 2 {
+        return Unit::Cut;
+    }
+    // Only ASCII: bytes of longer characters stay as they are.
+    match u8::from_str_radix(&body[..2], 16) {
+        Ok(byte) if byte.is_ascii() => Unit::Stands(3, char::from(byte)),
+        _ => Unit::Itself,
+    }
+}
+
+/// A character of HTML.
+fn entity(rest: &str) -> Unit {
+    const LONGEST: usize = 8;
+    let Some(body) = rest.strip_prefix('&') else { return Unit::Itself };
+    let Some(end) = body.bytes().take(LONGEST).position(|byte| byte == b';') else {
+        let open = body.len() < LONGEST && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'#');
+        return if open { Unit::Cut } else { Unit::Itself };
+    };
+    let c = match &body[..end] {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        name => name.strip_prefix('#').and_then(|number| {
+            let hex = number.strip_prefix(['x', 'X']);
+            let code = hex.map_or_else(|| number.parse().ok(), |hex| u32::from_str_radix(hex, 16).ok());
+            code.and_then(char::from_u32)
+        }),
+    };
+    c.map_or(Unit::Itself, |c| Unit::Stands(end + 2, c))
+}
+
+/// A line break with the indentation after it, as encoders wrap long lines.
+fn wrap(rest: &str) -> Unit {
+    if !rest.starts_with(['\n', '\r']) {
+        return Unit::Itself;
+    }
+    Unit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
+}
+
+/// Digits of hex in lower case, without what is written between them.
+fn digits(rest: &str) -> Unit {
+    let bytes = rest.as_bytes();
+    let prefix = |prefix: &[u8]| {
+        bytes.starts_with(prefix) && bytes.get(prefix.len()).is_none_or(u8::is_ascii_hexdigit)
+    };
+    match bytes[0] {
+        b'A'..=b'F' => Unit::Stands(1, char::from(bytes[0].to_ascii_lowercase())),
+        b'\\' if prefix(b"\\x") => Unit::Nothing(2),
+        b'0' if prefix(b"0x") || prefix(b"0X") => Unit::Nothing(2),
+        b'%' if prefix(b"%") => Unit::Nothing(1),
+        byte if BETWEEN_DIGITS.contains(&byte) => Unit::Nothing(1),
+        _ => Unit::Itself,
+    }
+}
