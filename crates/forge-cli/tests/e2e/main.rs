@@ -2,16 +2,19 @@
 
 mod bad_input;
 mod chat;
+mod clones;
 mod compaction;
 mod containers;
 mod damage;
 mod demo;
-mod dice;
 mod durable;
+mod escapes;
 mod fallback;
 mod faults;
+mod floods;
 mod harness;
 mod hostile;
+mod hostile_repositories;
 mod jobs;
 mod kills;
 mod leftovers;
@@ -32,3 +35,4 @@ mod terminals;
 mod together;
 mod usage;
 mod views;
+mod watched;
