@@ -11,6 +11,7 @@
 
 mod branch;
 mod covers;
+mod covers_hold;
 mod docker;
 mod egress;
 mod engine;
