@@ -71,7 +71,7 @@ impl Canary {
         program(&canary.area.join("run.sh"), &canary.script("run.sh"))?;
         fs::write(canary.file(), format!("{PRIVATE}\n"))?;
         let pipe = canary.area.join("pipe");
-        super::forms::run("mkfifo", &[pipe.as_os_str()])?;
+        super::programs::run("mkfifo", &[pipe.as_os_str()])?;
         Ok(canary)
     }
 

@@ -1,5 +1,6 @@
 //! What stands in a file's place.
 
+use super::programs::run;
 use super::restless::Restless;
 use super::targets::{Syntax, Target};
 use std::fs::{self, File};
@@ -7,7 +8,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A hole that no memory holds, in a file of this size.
 const SPARSE_BYTES: u64 = 20 << 30;
@@ -203,14 +203,4 @@ fn lead(path: &Path, target: Target, beside: &Beside<'_>) -> io::Result<()> {
     };
     let mut file = File::create(path)?;
     writeln!(file, "{before}{}", to.display())
-}
-
-/// Runs a program of the system to its end.
-#[allow(clippy::disallowed_methods, reason = "a test makes what the standard library can't make")]
-pub(super) fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<()> {
-    let output = Command::new(program).args(arguments).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("{program}: {}", String::from_utf8_lossy(&output.stderr))))
 }

@@ -1,10 +1,9 @@
 //! The repository before anything is wrong with it.
 
-use std::ffi::OsStr;
+use super::programs::git;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 
 /// Its files, and what stands in them.
 const FILES: &[(&str, &str)] = &[
@@ -63,19 +62,4 @@ fn commit(repo: &Path, message: &str) -> io::Result<()> {
     git(repo, &["init", "--quiet"])?;
     git(repo, &["add", "--all"])?;
     git(repo, &["commit", "--quiet", "--message", message])
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test is the user, who uses git")]
-fn git(repo: &Path, arguments: &[&str]) -> io::Result<()> {
-    let mut git = Command::new("git");
-    git.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]);
-    // The repository may belong to the user whom the tests of root act for.
-    git.args(["-c", "safe.directory=*", "-c", "maintenance.auto=false"]).args(arguments).current_dir(repo);
-    // The settings of whoever runs the tests are none of the repository's.
-    git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", OsStr::new("/dev/null"));
-    let output = git.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr))))
 }

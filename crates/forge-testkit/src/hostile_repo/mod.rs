@@ -9,6 +9,7 @@ mod forms;
 mod git_config;
 mod git_keys;
 mod honest;
+mod programs;
 mod restless;
 mod targets;
 
