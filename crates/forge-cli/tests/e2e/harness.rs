@@ -29,7 +29,7 @@ impl World {
             std::fs::create_dir(folder.path().join(name)).expect("an empty folder");
         }
         let data = folder.path().join("data/forge");
-        copy_verdicts(&verdicts(), &data.join("verdicts"));
+        copy_verdicts(&verdicts(None), &data.join("verdicts"));
         if data.exists() {
             std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("the owner may");
         }
@@ -61,6 +61,12 @@ impl World {
             std::os::unix::fs::chown(world.path(path), Some(user), Some(user)).expect("root may");
         }
         world.user = Some(user);
+        let data = world.path("data").join("forge");
+        copy_verdicts(&verdicts(world.user), &data.join("verdicts"));
+        if data.exists() {
+            std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("root may");
+            world.give_to_user(&data);
+        }
         Some(world)
     }
 
@@ -98,6 +104,15 @@ impl World {
             std::os::unix::fs::chown(&path, Some(user), Some(user)).expect("root may");
         }
         path
+    }
+
+    /// Gives everything below a path to the user whom commands run as, also what lies deeper than paths are long.
+    #[allow(clippy::disallowed_methods, reason = "the test makes the user's files")]
+    pub(crate) fn give_to_user(&self, path: &Path) {
+        if let Some(user) = self.user {
+            // What changes while it is given stays whose it is.
+            let _ = Command::new("chown").args(["-hR", &format!("{user}:{user}")]).arg(path).output();
+        }
     }
 
     pub(crate) fn repo(&self) -> PathBuf {
@@ -217,19 +232,18 @@ impl World {
     }
 }
 
-/// A world of root leaves what was found about its boxes to those that come after it: the same program on the same
-/// machine need not try everything anew in each test. What is not for them is not found by them.
+/// A world leaves what was found about its boxes to those of the same user that come after it: the same program on the
+/// same machine need not try everything anew in each test. What is not for them is not found by them.
 impl Drop for World {
     fn drop(&mut self) {
-        if self.user.is_none() {
-            copy_verdicts(&self.path("data").join("forge/verdicts"), &verdicts());
-        }
+        copy_verdicts(&self.path("data").join("forge/verdicts"), &verdicts(self.user));
     }
 }
 
-/// Where verdicts on boxes lie between tests.
-fn verdicts() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("verdicts")
+/// Where verdicts on boxes of a user lie between tests.
+fn verdicts(user: Option<u32>) -> PathBuf {
+    let name = user.map_or_else(|| "verdicts".to_owned(), |user| format!("verdicts-{user}"));
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// Copies verdicts that are not there yet, each whole.

@@ -3,9 +3,9 @@
 //!
 //! `make test` takes a sample of the positions, `make soak` all of them and more than a hundred random kills.
 
-use crate::dice::Dice;
 use crate::harness::{World, until};
 use crate::steps::{Hold, Matrix, STEPS, TURNS};
+use forge_testkit::dice::Dice;
 use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
 use forge_testkit::scale;
 use rustix::process::Signal;

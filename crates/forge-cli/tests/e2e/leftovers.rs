@@ -4,9 +4,9 @@
 //! `make test` kills 50 times, `make soak` 500 times.
 
 use crate::containers;
-use crate::dice::Dice;
 use crate::harness::{World, until};
 use crate::remains::{Processes, Remains};
+use forge_testkit::dice::Dice;
 use forge_testkit::model_server::{ModelCall, ModelServer, Reply, Script, Shape};
 use forge_testkit::scale;
 use rustix::process::Signal;

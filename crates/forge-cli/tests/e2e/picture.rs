@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 /// Runs forge on a terminal of its own, made by `script` of util-linux, and gives all that the terminal got.
 #[allow(clippy::disallowed_methods, reason = "the test makes a terminal")]
-fn on_a_terminal(world: &World, words: &[&str]) -> Option<String> {
+pub(crate) fn on_a_terminal(world: &World, words: &[&str]) -> Option<String> {
     let inner = world.command(words);
     let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
     let line: Vec<_> = [inner.get_program()].into_iter().chain(inner.get_args()).map(quoted).collect();

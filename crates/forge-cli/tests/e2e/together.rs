@@ -4,8 +4,8 @@
 //! The model's answers are held until it is their turn, so each step, each start and each end of a run is one move of a
 //! schedule, and the person's edits lie between them. `make test` plays a few schedules, `make soak` more.
 
-use crate::dice::Dice;
 use crate::harness::{Done, Running, World, until};
+use forge_testkit::dice::Dice;
 use forge_testkit::model_server::{Gate, ModelCall, ModelServer, Reply, Script, Shape};
 use forge_testkit::scale;
 use serde_json::json;

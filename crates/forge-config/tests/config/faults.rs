@@ -77,6 +77,27 @@ fn files_that_are_no_configuration_are_named_with_their_line() {
 }
 
 #[test]
+fn texts_that_unfold_or_nest_without_end_are_faults() {
+    let references = |level: usize| vec![format!("*a{}", level - 1); 9].join(",");
+    let unfolding: String =
+        (1..30).map(|level| format!("a{level}: &a{level} [{}]\n", references(level))).collect();
+    let texts = [
+        ("bomb.yaml", format!("a0: &a0 [x]\n{unfolding}")),
+        ("itself.yaml", "a: &a [*a]\n".to_owned()),
+        ("deep.yaml", "[".repeat(20_000)),
+        ("deeper.yaml", "- ".repeat(20_000)),
+        ("deep.toml", format!("a = {}", "[".repeat(20_000))),
+        ("dots.toml", format!("{} = 1", vec!["a"; 50_000].join("."))),
+    ];
+    for (name, text) in texts {
+        let mut place = Place::new();
+        place.config_path = Some(place.write(name, &text));
+        let faults = place.try_load().err().unwrap_or_else(|| panic!("{name} is taken"));
+        assert!(faults.to_string().contains(name), "{name}: {faults}");
+    }
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_faults() {
     let place = Place::new();
     place.user(

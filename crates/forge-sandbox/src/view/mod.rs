@@ -402,12 +402,6 @@ impl View {
     }
 }
 
-impl Drop for View {
-    fn drop(&mut self) {
-        self.saving.stop();
-    }
-}
-
 /// Whether a view is new.
 enum Begun {
     /// It is, with these copies, and this was seen of it.

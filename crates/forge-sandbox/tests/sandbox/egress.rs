@@ -1,6 +1,8 @@
 //! The way out of a box, through the public interface and real sockets: who is reached, what is refused, and where keys
 //! go.
 
+#[path = "egress/forms.rs"]
+mod forms;
 #[path = "egress/inside.rs"]
 mod inside;
 #[path = "egress/kept.rs"]

@@ -12,6 +12,7 @@
 mod branch;
 mod ceilings;
 mod covers;
+mod covers_hold;
 mod docker;
 mod egress;
 mod engine;

@@ -1,0 +1,120 @@
+//! Git's configuration keys whose values can name a program, a file or an address, from `git help --config` of git 2.47
+//! and the manual pages that it leaves to drivers (`filter`, `trailer`, `difftool`).
+
+/// What the value of a key means to git.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    /// A program that git starts.
+    Program,
+    /// A file or directory that git reads.
+    Reads,
+    /// A file or directory that git writes.
+    Writes,
+    /// An address that git asks.
+    Address,
+    /// Lets one of the others take effect.
+    Allows(&'static str),
+    /// Makes git see another repository, or none.
+    Shape(&'static str),
+}
+
+use Means::{Address, Allows, Program, Reads, Shape, Writes};
+
+/// Section, subsection (`*`: any name; empty: none), key, and what a value means.
+pub(super) type Key = (&'static str, &'static str, &'static str, Means);
+
+/// All of them.
+#[rustfmt::skip]
+pub(super) static KEYS: &[Key] = &[
+    ("core", "", "fsmonitor", Program), ("core", "", "hooksPath", Reads), ("core", "", "sshCommand", Program),
+    ("core", "", "gitProxy", Program), ("core", "", "editor", Program), ("core", "", "pager", Program),
+    ("core", "", "askPass", Program), ("core", "", "alternateRefsCommand", Program),
+    ("core", "", "excludesFile", Reads), ("core", "", "attributesFile", Reads), ("core", "", "worktree", Reads),
+    ("core", "", "alternateRefsPrefixes", Shape("refs/heads")), ("core", "", "notesRef", Shape("refs/notes/x")),
+    ("core", "", "repositoryFormatVersion", Shape("1")), ("core", "", "bare", Shape("true")),
+    ("core", "", "sharedRepository", Shape("0666")), ("core", "", "preferSymlinkRefs", Shape("true")),
+    ("core", "", "splitIndex", Shape("true")), ("core", "", "untrackedCache", Shape("true")),
+    ("core", "", "logAllRefUpdates", Shape("always")), ("core", "", "filesRefLockTimeout", Shape("-1")),
+    ("core", "", "packedRefsTimeout", Shape("-1")), ("core", "", "protectHFS", Shape("false")),
+    ("core", "", "protectNTFS", Shape("false")), ("core", "", "bigFileThreshold", Shape("1000g")),
+    ("core", "", "packedGitLimit", Shape("1000g")), ("core", "", "compression", Shape("9")),
+    ("credential", "", "helper", Program), ("credential", "*", "helper", Program),
+    ("credentialStore", "", "lockTimeoutMS", Shape("-1")),
+    ("diff", "", "external", Program), ("diff", "*", "command", Program), ("diff", "*", "textconv", Program),
+    ("diff", "*", "cachetextconv", Shape("true")), ("diff", "", "orderFile", Reads), ("diff", "", "tool", Shape("x")),
+    ("diff", "", "guitool", Shape("x")), ("diff", "", "submodule", Shape("diff")),
+    ("difftool", "*", "cmd", Program), ("difftool", "*", "path", Program), ("mergetool", "*", "cmd", Program),
+    ("mergetool", "*", "path", Program), ("mergetool", "", "writeToTemp", Shape("true")),
+    ("merge", "*", "driver", Program), ("merge", "", "tool", Shape("x")), ("merge", "", "guitool", Shape("x")),
+    ("filter", "*", "clean", Program), ("filter", "*", "smudge", Program), ("filter", "*", "process", Program),
+    ("filter", "*", "required", Shape("true")),
+    ("gpg", "", "program", Program), ("gpg", "openpgp", "program", Program), ("gpg", "x509", "program", Program),
+    ("gpg", "ssh", "program", Program), ("gpg", "ssh", "defaultKeyCommand", Program),
+    ("gpg", "ssh", "allowedSignersFile", Reads), ("gpg", "ssh", "revocationFile", Reads),
+    ("gpg", "", "format", Shape("ssh")), ("commit", "", "gpgSign", Shape("true")), ("tag", "", "gpgSign", Shape("true")),
+    ("tag", "", "forceSignAnnotated", Shape("true")), ("push", "", "gpgSign", Shape("true")),
+    ("log", "", "showSignature", Shape("true")), ("merge", "", "verifySignatures", Shape("true")),
+    ("include", "", "path", Reads), ("includeIf", "gitdir:/", "path", Reads),
+    ("includeIf", "onbranch:**", "path", Reads), ("includeIf", "hasconfig:remote.*.url:**", "path", Reads),
+    ("url", "@", "insteadOf", Shape("/")), ("url", "@", "pushInsteadOf", Shape("/")),
+    ("url", "@", "insteadOf", Shape("")), ("url", "@", "insteadOf", Shape("file://")),
+    ("url", "@", "insteadOf", Shape("./")), ("url", "@", "insteadOf", Shape("/tmp/")),
+    ("remote", "origin", "url", Address), ("remote", "origin", "pushurl", Address),
+    ("remote", "origin", "uploadpack", Program), ("remote", "origin", "receivepack", Program),
+    ("remote", "origin", "proxy", Address), ("remote", "origin", "vcs", Program),
+    ("remote", "origin", "promisor", Shape("true")), ("remote", "origin", "partialclonefilter", Shape("blob:none")),
+    ("remote", "origin", "mirror", Shape("true")), ("remote", "origin", "fetch", Shape("+refs/*:refs/*")),
+    ("remote", "origin", "tagOpt", Shape("--tags")), ("remote", "pushDefault", "", Shape("origin")),
+    ("remotes", "", "all", Shape("origin")), ("branch", "main", "remote", Address),
+    ("branch", "main", "pushRemote", Address), ("branch", "main", "merge", Shape("refs/heads/main")),
+    ("protocol", "", "allow", Allows("always")), ("protocol", "ext", "allow", Allows("always")),
+    ("protocol", "ssh", "allow", Allows("always")), ("protocol", "file", "allow", Allows("always")),
+    ("protocol", "git", "allow", Allows("always")), ("protocol", "http", "allow", Allows("always")),
+    ("protocol", "", "version", Shape("2")), ("ssh", "", "variant", Shape("simple")),
+    ("http", "", "proxy", Address), ("http", "*", "proxy", Address), ("http", "", "proxySSLCert", Reads),
+    ("http", "", "proxySSLKey", Reads), ("http", "", "proxySSLCAInfo", Reads), ("http", "", "cookieFile", Reads),
+    ("http", "", "saveCookies", Shape("true")), ("http", "", "sslCert", Reads), ("http", "", "sslKey", Reads),
+    ("http", "", "sslCAInfo", Reads), ("http", "", "sslCAPath", Reads), ("http", "", "sslVerify", Shape("false")),
+    ("http", "", "extraHeader", Shape("X: y")), ("http", "", "curloptResolve", Shape("github.com:443:127.0.0.1")),
+    ("http", "", "followRedirects", Shape("true")), ("http", "", "emptyAuth", Shape("true")),
+    ("http", "", "delegation", Shape("always")), ("http", "", "pinnedPubkey", Reads),
+    ("trace2", "", "normalTarget", Writes), ("trace2", "", "perfTarget", Writes), ("trace2", "", "eventTarget", Writes),
+    ("trace2", "", "configParams", Shape("*")), ("trace2", "", "envVars", Shape("PATH,HOME")),
+    ("uploadpack", "", "packObjectsHook", Program), ("uploadpack", "", "allowAnySHA1InWant", Shape("true")),
+    ("sequence", "", "editor", Program), ("interactive", "", "diffFilter", Program),
+    ("pager", "", "log", Program), ("pager", "", "diff", Program), ("pager", "", "config", Program),
+    ("pager", "", "for-each-ref", Program), ("pager", "", "rev-parse", Program), ("pager", "", "fetch", Program),
+    ("alias", "", "status", Program), ("alias", "", "fetch", Program), ("alias", "", "index-pack", Program),
+    ("alias", "", "x", Program), ("init", "", "templateDir", Reads), ("commit", "", "template", Reads),
+    ("extensions", "", "worktreeConfig", Shape("true")), ("extensions", "", "partialClone", Shape("origin")),
+    ("extensions", "", "preciousObjects", Shape("true")), ("extensions", "", "objectFormat", Shape("sha256")),
+    ("extensions", "", "compatObjectFormat", Shape("sha256")), ("extensions", "", "refStorage", Shape("reftable")),
+    ("extensions", "", "relativeWorktrees", Shape("true")), ("extensions", "", "unheardOf", Shape("true")),
+    ("browser", "*", "cmd", Program), ("browser", "*", "path", Program), ("web", "", "browser", Shape("x")),
+    ("man", "*", "cmd", Program), ("man", "*", "path", Program), ("man", "", "viewer", Shape("x")),
+    ("help", "", "browser", Shape("x")), ("help", "", "htmlPath", Address), ("help", "", "autoCorrect", Shape("-1")),
+    ("instaweb", "", "browser", Program), ("instaweb", "", "httpd", Program), ("instaweb", "", "modulePath", Reads),
+    ("guitool", "*", "cmd", Program), ("sendemail", "", "smtpServer", Program), ("sendemail", "", "sendmailCmd", Program),
+    ("sendemail", "", "toCmd", Program), ("sendemail", "", "ccCmd", Program), ("sendemail", "", "headerCmd", Program),
+    ("sendemail", "", "aliasesFile", Reads), ("sendemail", "", "smtpSSLCertPath", Reads),
+    ("imap", "", "host", Address), ("imap", "", "tunnel", Program),
+    ("submodule", "sub", "url", Address), ("submodule", "sub", "update", Program), ("submodule", "sub", "active", Shape("true")),
+    ("submodule", "", "recurse", Shape("true")), ("submodule", "", "alternateLocation", Shape("superproject")),
+    ("fetch", "", "recurseSubmodules", Shape("true")), ("fetch", "", "bundleURI", Address),
+    ("fetch", "", "writeCommitGraph", Shape("true")), ("fetch", "", "prune", Shape("true")),
+    ("fetch", "", "pruneTags", Shape("true")), ("fetch", "fsck", "skipList", Reads), ("fsck", "", "skipList", Reads),
+    ("receive", "fsck", "skipList", Reads), ("receive", "", "procReceiveRefs", Shape("refs")),
+    ("receive", "", "denyCurrentBranch", Shape("updateInstead")), ("transfer", "", "bundleURI", Shape("true")),
+    ("transfer", "", "hideRefs", Shape("refs/heads")), ("transfer", "", "fsckObjects", Shape("false")),
+    ("bundle", "x", "uri", Address), ("bundle", "", "version", Shape("1")), ("bundle", "", "mode", Shape("all")),
+    ("trailer", "x", "cmd", Program), ("trailer", "x", "command", Program), ("blame", "", "ignoreRevsFile", Reads),
+    ("mailmap", "", "file", Reads), ("mailmap", "", "blob", Shape("HEAD:.mailmap")), ("log", "", "mailmap", Shape("true")),
+    ("format", "", "signatureFile", Reads), ("format", "", "outputDirectory", Writes), ("attr", "", "tree", Shape("HEAD")),
+    ("notes", "", "displayRef", Shape("refs/*")), ("gc", "", "recentObjectsHook", Program), ("gc", "", "auto", Shape("1")),
+    ("gc", "", "autoDetach", Shape("true")), ("gc", "", "repackFilterTo", Writes),
+    ("maintenance", "", "auto", Shape("true")), ("maintenance", "", "strategy", Shape("incremental")),
+    ("fsmonitor", "", "allowRemote", Shape("true")), ("fsmonitor", "", "socketDir", Writes),
+    ("index", "", "sparse", Shape("true")), ("feature", "", "experimental", Shape("true")),
+    ("safe", "", "directory", Shape("*")), ("safe", "", "bareRepository", Shape("all")),
+    ("user", "", "signingKey", Reads), ("gitcvs", "", "logFile", Writes), ("gitcvs", "", "dbName", Writes),
+];
