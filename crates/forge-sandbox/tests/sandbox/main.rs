@@ -14,6 +14,7 @@ mod covers;
 mod docker;
 mod egress;
 mod engine;
+mod git_repositories;
 mod host_git;
 mod isolation;
 mod limits;
