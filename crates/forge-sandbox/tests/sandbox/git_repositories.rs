@@ -210,7 +210,7 @@ pub(crate) fn forms() -> Vec<(&'static str, Form)> {
 type Archive = fn(&Path, &Path);
 
 /// Unpacked archives that point at git data which they did not bring.
-fn archives() -> Vec<(&'static str, Archive)> {
+pub(crate) fn archives() -> Vec<(&'static str, Archive)> {
     fn worktree(root: &Path, common: &str) -> PathBuf {
         let git = root.join("main/.git/worktrees/tree");
         fs::create_dir_all(&git).unwrap();
