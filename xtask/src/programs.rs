@@ -1,15 +1,14 @@
 //! Starts of programs stand in listed files only, and each of those is a row of the table that users read.
 
-use crate::rust::lines_with_word;
 use crate::{Rules, Tree, Violation};
 use std::collections::BTreeSet;
 
 const SANDBOX: &str = "docs/sandbox.md";
 const TABLE_BEGIN: &str = "<!-- programs:begin -->";
 const TABLE_END: &str = "<!-- programs:end -->";
-/// Calls that turn a process into another program, beside the standard library's and tokio's.
+/// Calls that turn a process into another program, beside the standard library's and tokio's: beginnings of their names.
 const CALLS: &[&str] =
-    &["execve", "execveat", "execv", "execvp", "execvpe", "fexecve", "posix_spawn", "posix_spawnp"];
+    &[concat!("libc", "::exec"), concat!("libc", "::fexec"), concat!("libc", "::posix_spawn")];
 
 /// Sources name what starts programs only where `layers.toml` lists it, and `docs/sandbox.md` has a row for each.
 pub(crate) fn program_starts(tree: &Tree, rules: &Rules) -> Vec<Violation> {
@@ -67,7 +66,7 @@ fn first_start(text: &str) -> Option<usize> {
     let code: Vec<&str> = own.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
     let whole = code.join("\n");
     let named = |at: usize| Some(whole.get(..at)?.matches('\n').count() + 1);
-    let calls = CALLS.iter().flat_map(|call| lines_with_word(own, call));
+    let calls = CALLS.iter().flat_map(|call| whole.match_indices(call));
     let paths = whole.match_indices("process::Command").filter(|(at, word)| {
         !whole[at + word.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
     });
@@ -76,7 +75,7 @@ fn first_start(text: &str) -> Option<usize> {
         let list = whole[at + 10..].split(';').next().unwrap_or_default();
         list.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Command")
     });
-    calls.chain(paths.chain(lists).filter_map(|(at, _)| named(at))).min()
+    calls.chain(paths).chain(lists).filter_map(|(at, _)| named(at)).min()
 }
 
 /// The rows of the table of programs, with their lines, without its head.
@@ -107,7 +106,7 @@ mod tests {
         for text in [
             "use std::process::{Stdio, ExitStatus};\nuse x::Command;\n",
             "// std::process::Command\nlet x = process::CommandLine;\n",
-            "let a = [SYS_execve];\nlet b = \"execve\";\n",
+            "let a = [SYS_execve];\nlet b = program::execveat;\n",
             "fn a() {}\n\n#[cfg(test)]\nmod tests {\n    use std::process::Command;\n}\n",
         ] {
             assert_eq!(first_start(text), None, "{text}");
