@@ -380,7 +380,7 @@ impl View {
 
     /// Writes down what has to be covered beside what is, for the next box of the run.
     pub(crate) fn keep_covers(&self) -> Result<(), Error> {
-        self.make_safe()?;
+        self.make_safe(&self.own)?;
         let Some(mut meta) = self.place.load()? else { return Ok(()) };
         if add(&mut meta, self.covers.more()) {
             self.place.save(&meta)?;

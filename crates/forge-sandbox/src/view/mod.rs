@@ -110,6 +110,7 @@ pub(crate) struct View {
 impl Drop for View {
     fn drop(&mut self) {
         self.covers.stop();
+        self.saving.stop();
     }
 }
 
@@ -399,12 +400,6 @@ impl View {
             view.restore(done, bounds)?;
         }
         Ok(view)
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        self.saving.stop();
     }
 }
 
