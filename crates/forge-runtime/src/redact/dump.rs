@@ -71,6 +71,15 @@ pub(super) fn of(text: &str, more: bool) -> Vec<Dump> {
     dumps
 }
 
+/// Where the last line of a text begins, if it has not ended and may be one of a dump.
+pub(super) fn begun(text: &str) -> Option<usize> {
+    let start = text.rfind('\n').map_or(0, |at| at + 1);
+    let line = &text[start..];
+    let offset = |b: u8| b.is_ascii_hexdigit() || b == b' ' || b == b':';
+    let may_be = !line.is_empty() && (line.bytes().all(offset) || read(line, false).is_some());
+    may_be.then_some(start)
+}
+
 #[derive(Default)]
 struct Block {
     text: String,

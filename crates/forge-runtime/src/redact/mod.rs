@@ -175,7 +175,7 @@ impl Known {
 
     /// Where in the dump with which a text ends a secret may begin whose end, or what stands beside it, is to come.
     fn open_dump(&self, text: &str) -> usize {
-        let mut open = text.len();
+        let mut open = dump::begun(text).unwrap_or(text.len());
         for dump in dump::of(text, true).iter().filter(|dump| dump.open) {
             open = open.min(self.hex.open_in(&dump.digits, text.len()));
             let unended = self.hex.in_text(&dump.digits.text).filter(|found| found.end > dump.ended);
