@@ -12,7 +12,7 @@ mkdir -p "$bench"
 cargo build --locked --release --bin forge
 cargo build --locked --release --package forge-testkit --bin forge-model-server
 cargo build --locked --release --package forge-sandbox --bin forge-sandbox-bench
-cargo build --locked --release --package forge-snapshot --bin forge-snapshot-bench
+cargo build --locked --release --package forge-snapshot --example forge-snapshot-bench
 cargo build --locked --release --package forge-models --example sse_speed
 
 # install NAME PACKAGE...: peers from PyPI, each in an environment of its own. Versions are pinned.
@@ -43,7 +43,7 @@ fi
 python3 scripts/bench/report.py --forge "$target/release/forge" \
     --server "$target/release/forge-model-server" --peer "$bench/peer/bin/mini" --folder "$bench" "$@"
 python3 scripts/bench/boxes.py --boxes "$target/release/forge-sandbox-bench" \
-    --snapshots "$target/release/forge-snapshot-bench" --folder "$bench" "${image[@]}"
+    --snapshots "$target/release/examples/forge-snapshot-bench" --folder "$bench" "${image[@]}"
 # Model calls beside curl and the LiteLLM proxy, and streams of providers taken apart.
 python3 scripts/bench/calls.py --forge "$target/release/forge" --server "$target/release/forge-model-server" \
     --streams "$target/release/examples/sse_speed" --litellm "$bench/litellm/bin/litellm" --folder "$bench"

@@ -86,9 +86,7 @@ fn main_of(pointer: &Path) -> Vec<PathBuf> {
     let Ok(target) = base.join(target).canonicalize() else { return Vec::new() };
     let mut found = Vec::new();
     for directory in target.ancestors().skip(1) {
-        if directory.file_name().is_some_and(|name| name == ".git") {
-            found.extend(directory.parent().map(Path::to_owned));
-        } else if directory.file_name().is_some_and(|name| name == "worktrees") {
+        if directory.file_name().is_some_and(|name| name == ".git" || name == "worktrees") {
             found.extend(directory.parent().map(Path::to_owned));
         }
     }

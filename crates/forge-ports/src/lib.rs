@@ -27,4 +27,4 @@ pub use past::Past;
 pub use queue::{Queue, QueueTable};
 pub use sandbox::{Files, Sandbox, Workspace};
 pub use tool::Tool;
-pub use views::Views;
+pub use views::{ViewStorage, Views};

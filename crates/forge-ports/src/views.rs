@@ -45,10 +45,20 @@ pub struct ViewUsage {
     pub at: forge_types::Timestamp,
 }
 
+/// What the snapshots of runs take on the disk, and their removal.
+#[async_trait]
+pub trait ViewStorage: Send + Sync {
+    /// What each run keeps on the disk.
+    async fn usage(&self) -> Result<Vec<ViewUsage>, Error>;
+
+    /// Removes what a run keeps: its steps can't be shown, applied or undone any more. Gives the bytes it freed.
+    async fn remove(&self, run: RunId) -> Result<u64, Error>;
+}
+
 /// Snapshots of runs: comparing them, putting a run's workspace or its repositories to one. A `None` in place of a
 /// snapshot means the beginning of the run. No box of the run is open meanwhile.
 #[async_trait]
-pub trait Views: Send + Sync {
+pub trait Views: ViewStorage {
     /// The paths that differ between two snapshots, sorted; without `.git` and masked files.
     async fn compare(
         &self,
@@ -98,10 +108,4 @@ pub trait Views: Send + Sync {
     /// Ends what is under way here for a run, in this process: whoever waits for it gets
     /// [`Error::Stopped`](crate::sandbox::Error::Stopped), unless it came too far to be undone and is finished.
     fn stop(&self, _run: RunId) {}
-
-    /// What each run keeps on the disk.
-    async fn usage(&self) -> Result<Vec<ViewUsage>, Error>;
-
-    /// Removes what a run keeps: its steps can't be shown, applied or undone any more. Gives the bytes it freed.
-    async fn remove(&self, run: RunId) -> Result<u64, Error>;
 }

@@ -1,10 +1,10 @@
 //! Logins at providers: made by `forge login`, used by runs in place of a key.
 
 use crate::clock::SystemClock;
-use crate::redact::Redactor;
 use forge_config::Loaded;
 use forge_models::{Bearer, Key, TokenError, TokenSource};
 use forge_ports::{Clock as _, async_trait};
+use forge_redact::Redactor;
 use forge_secrets::login::{Pending, begin};
 use forge_secrets::{CredentialsFile, Endpoints, ExposeSecret as _, Login, SecretString, Standing};
 use forge_types::{Class, ErrorKind, Timestamp};

@@ -3,7 +3,7 @@
 use crate::{Error, Forge, sandbox};
 use forge_config::Loaded;
 use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers, OutputSink};
-use forge_ports::{Sandbox as _, Views as _};
+use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
 use forge_sandbox::Backends;
 use forge_sandbox::verify::{Scope, Verdict};
 use forge_types::{EgressRecord, FileChange, RunId, SandboxReport, SandboxSpec, WorkspaceMode};

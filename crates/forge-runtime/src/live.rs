@@ -1,8 +1,8 @@
 //! What can be watched while a run works: wire events as they are appended, and lossy live frames in between.
 
-use crate::redact::{HoldBack, Redactor};
 use forge_ports::Deltas;
 use forge_ports::sandbox::{OutputSink, Stream};
+use forge_redact::{HoldBack, Redactor};
 use forge_types::wire::{LiveFrame, OutputStream, WireEvent};
 use std::sync::{Arc, Mutex, PoisonError};
 

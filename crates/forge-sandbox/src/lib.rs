@@ -18,12 +18,12 @@ mod process;
 mod room;
 mod stream;
 mod view;
-mod walk;
 mod wanted;
 
 use docker::{Docker, Kind};
 pub use forge_covers::secrets_in_history;
 pub use forge_egress as egress;
+pub use forge_file_search::WALKER;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
@@ -36,7 +36,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use view::{Limit, Store};
-pub use walk::WALKER;
 
 /// What the backends are told by their caller; this crate reads no environment.
 #[derive(Clone, Default)]
@@ -274,5 +273,5 @@ pub fn helper_main(arguments: &[String]) -> Option<i32> {
     if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER) {
         return (prober == verify::PROBER).then(|| verify::answer(task.first().map(String::as_str)));
     }
-    (name == WALKER).then(|| walk::answer(rest.first().map(String::as_str)))
+    (name == WALKER).then(|| forge_file_search::answer(rest.first().map(String::as_str)))
 }

@@ -9,8 +9,8 @@ use crate::guard::Held;
 use crate::paths::{self, Places};
 use crate::stream::Streams;
 use crate::view::{self, Slot, View};
-use crate::walk::{self, LARGEST_ANSWER, WALKER};
 use crate::wanted::{self, Wanted};
+use forge_file_search::{self as walk, LARGEST_ANSWER, WALKER};
 use forge_jail::{
     Answer, End, Ended, Exec, HELPER, Helper, Jail, Leftovers, Raw, Reply, Request, StartFault, State,
 };

@@ -15,12 +15,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::programs::Walls;
-use super::sockets::Sockets;
 use super::{About, During, Fault, Ready, harden, serve};
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
 use crate::sys;
 use crate::wire::{self, Startup};
+use forge_processes::sockets::Sockets;
 
 /// The `argv[0]` under which a binary must call [`contained_main`] before it does anything else.
 pub const CONTAINED_ARGV0: &str = "forge-jail-contained";
@@ -115,7 +115,7 @@ fn stages(control: &OwnedFd) -> Result<(), Fault> {
     layers.push(harden::landlock(&writable).step("applying Landlock")?);
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
     // An engine's own filter may not let it be opened; sockets are then not counted.
-    let sockets = Sockets::open(super::sockets::Network::of(&guest.spec));
+    let sockets = Sockets::open(super::socket_network(&guest.spec));
     let key = harden::key().step("taking a random number")?;
     sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::RULES, key))
         .layer(Layer::Seccomp, "installing the call filter")?;

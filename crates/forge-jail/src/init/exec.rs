@@ -75,7 +75,7 @@ impl Launcher {
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
-    /// [`super::watch::mark_of`].
+    /// [`forge_processes::watch::mark_of`].
     pub(super) fn start(
         &mut self,
         workspace: BorrowedFd<'_>,

@@ -19,22 +19,17 @@ mod domains;
 mod etc;
 mod exec;
 mod files;
-mod freeze;
 mod git_directories;
 mod harden;
-mod held;
 mod identity;
 mod mounts;
 mod network;
-mod objects;
 mod programs;
 mod reserve;
 mod rootfs;
 mod roots;
 mod serve;
 mod share;
-mod sockets;
-mod watch;
 
 pub use contained::{CONTAINED_ARGV0, NOBODY, SOCKET, contained_main};
 pub(crate) use contained::{Guest, own_namespaces};
@@ -54,12 +49,12 @@ use self::identity::Ids;
 use self::network::Handover;
 use self::programs::{Programs, Walls};
 use self::reserve::Named;
-use self::sockets::Sockets;
 use crate::layers::{Layer, LayerReport};
 use crate::loader::Helper;
 use crate::spec::{JailSpec, Network, Weakness};
 use crate::sys::{self, Fork};
 use crate::wire::{self, OverlayAttributes, Raw, Startup};
+use forge_processes::sockets::{self, Sockets};
 
 /// The `argv[0]` under which a binary must call [`init_main`] before it does anything else.
 pub const INIT_ARGV0: &str = "forge-jail-init";
@@ -256,11 +251,17 @@ fn stages(boot: Boot, user: Option<Named>, weakening: Weakening, control: &Owned
     let overlay = ids.attributes(&spec);
     ids.enter(&spec, &mut layers)?;
     roots::check(&spec)?;
-    let sockets = Sockets::open(sockets::Network::of(&spec));
+    let sockets = Sockets::open(socket_network(&spec));
     harden::apply(&spec, &filter, &mut layers)?;
     let (programs, warnings) = listed(&spec, Walls::Own, &mut layers)?;
     let ready = Ready { layers, overlay, listener, helper, sockets, key, programs, warnings };
     serve::run(control, &spec, ready).step("serving requests")
+}
+
+/// Whose sockets the kernel tells the init of.
+fn socket_network(spec: &JailSpec) -> sockets::Network {
+    let own = spec.network == Network::Off && !spec.lacks(Weakness::NetNamespace);
+    if own { sockets::Network::Own } else { sockets::Network::Shared }
 }
 
 fn open_proc() -> io::Result<OwnedFd> {

@@ -11,15 +11,15 @@ use rustix::fs::{Mode, OFlags};
 use super::domains::Domains;
 use super::exec::{Apart, Launcher};
 use super::files::Files;
-use super::freeze::{self, Frozen};
-use super::sockets::Sockets;
-use super::watch::{self, Excess, Objects, Watch, kill_marked, kill_others, mark};
 use super::{Ready, harden};
 use crate::spec::{JailSpec, WORKSPACE, Weakness};
 use crate::sys::{self, Reaped};
 use crate::wire::{
     self, End, Ended, Exec, FaultKind, FileFault, Frame, Leftovers, Raw, Reply, Request, StartFault, Startup,
 };
+use forge_processes::freeze::{self, Frozen};
+use forge_processes::sockets::Sockets;
+use forge_processes::watch::{self, Excess, Objects, Watch, kill_marked, kill_others, mark};
 
 /// Between TERM and KILL of a command whose time is up.
 const GRACE: Duration = Duration::from_millis(200);

@@ -9,10 +9,10 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::objects;
 use crate::layers::{Layer, LayerReport};
 use crate::spec::{JailSpec, Weakness};
 use crate::sys;
+use forge_processes::objects;
 
 /// Semaphores of a set, in all, operations at once, sets: what was usual before everything was unlimited.
 const SEMAPHORES: &str = "250 32000 100 128";

@@ -2,11 +2,11 @@
 
 use crate::executors::{PROGRAM, REQUEST};
 use crate::live::LiveSink;
-use crate::redact::Redactor;
 use forge_policy::router::{self, ContentStream, How, RouterDecision};
 use forge_ports::Deltas;
 use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
 use forge_ports::tool::{SandboxGone, ToolEnv};
+use forge_redact::Redactor;
 use forge_types::wire::LiveFrame;
 use forge_types::{
     ErrorInfo, ErrorKind, Finish, Message, ModelReply, ModelRequest, Part, Plan, Role, ToolCall, ToolOutput,

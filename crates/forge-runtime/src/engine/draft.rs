@@ -8,7 +8,7 @@ use forge_types::{
 };
 
 use crate::Error;
-use crate::redact::Redactor;
+use forge_redact::Redactor;
 
 /// Texts longer than this stand in the journal by their hash.
 const INLINE_BYTES: usize = 4096;

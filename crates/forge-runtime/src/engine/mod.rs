@@ -20,12 +20,12 @@ use crate::Error;
 use crate::blobs::BlobCache;
 use crate::cooling::Cooling;
 use crate::live::LiveSink;
-use crate::redact::Redactor;
 use forge_policy::agent::{self, Decision};
 use forge_ports::journal::{Checkpoint, News};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
 use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Views, Workspace};
+use forge_redact::Redactor;
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
 use forge_types::{

@@ -11,7 +11,7 @@ use crate::door::blocking;
 use crate::{masks, wanted};
 use forge_ports::sandbox::{Conflict, Error};
 use forge_ports::views::{Applied, Merge, Published, ViewUsage};
-use forge_ports::{Sandbox as _, Views, Workspace, async_trait};
+use forge_ports::{Sandbox as _, ViewStorage, Views, Workspace, async_trait};
 use forge_snapshot::apply::{self, Mergeable, Part};
 use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, Text, unified};
 use forge_snapshot::{Base, Bounds, Delta, Node, Objects, RelPath};
@@ -458,7 +458,10 @@ impl Views for Backends {
     fn stop(&self, run: RunId) {
         wanted::stop(run);
     }
+}
 
+#[async_trait]
+impl ViewStorage for Backends {
     async fn usage(&self) -> Result<Vec<ViewUsage>, Error> {
         let store = self.options.store();
         blocking(move || {

@@ -4,7 +4,7 @@ use crate::as_both;
 use crate::rig::{folder, spec};
 use crate::run::{Run, repository, transaction};
 use crate::tree::Tree;
-use forge_ports::{Sandbox as _, Views as _};
+use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
 use forge_sandbox::Options;
 use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;

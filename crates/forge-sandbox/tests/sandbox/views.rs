@@ -6,7 +6,7 @@ use crate::run::{Run, repository, transaction, without_git};
 use crate::tree::{self, Tree};
 use forge_ports::sandbox::{Conflict, Error, Leftovers};
 use forge_ports::views::Merge;
-use forge_ports::{Sandbox as _, Views as _};
+use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
 use forge_sandbox::Options;
 use forge_types::{ChangeKind, SandboxSpec, WorkspaceMode};
 use std::fs;

@@ -3,11 +3,11 @@
 
 use std::fs;
 
-use super::watch::first_number;
-use crate::sys;
+use crate::watch::first_number;
+use forge_sys as sys;
 
 /// One part in so many of the box's memory may stand in such objects.
-pub(super) const PART: u64 = 4;
+pub const PART: u64 = 4;
 /// What the kernel keeps for an object, a semaphore and a message, beside what is in it.
 const OBJECT_BYTES: u64 = 256;
 const SEMAPHORE_BYTES: u64 = 64;
@@ -32,7 +32,7 @@ enum Kind {
 
 /// Removes the largest objects until the others fit into the share of a box with so much memory; gives what is left, in
 /// bytes.
-pub(super) fn keep_share(memory_bytes: u64) -> u64 {
+pub fn keep_share(memory_bytes: u64) -> u64 {
     let mut all = objects();
     let mut total: u64 = all.iter().map(|object| object.bytes).sum();
     if total <= memory_bytes / PART {

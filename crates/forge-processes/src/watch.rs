@@ -8,11 +8,11 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::freeze;
-use super::held::{Held, Shares};
-use super::objects;
-use super::sockets::Sockets;
-use crate::sys;
+use crate::freeze;
+use crate::held::{Held, Shares};
+use crate::objects;
+use crate::sockets::Sockets;
+use forge_sys as sys;
 
 /// How often the sum is taken while commands run. A program can pass the limit by what it takes in this time; the
 /// limits per process, set beside this, bound that.
@@ -24,7 +24,7 @@ const ROUNDS: usize = 8;
 
 /// The supervisor.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     limit: u64,
     sockets: Option<Sockets>,
     objects: Objects,
@@ -33,7 +33,7 @@ pub(super) struct Watch {
 
 /// Whose System V objects are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Objects {
+pub enum Objects {
     /// The box's alone.
     Own,
     /// Those of others as well: not to be touched.
@@ -42,7 +42,7 @@ pub(super) enum Objects {
 
 /// What has to end because of the limit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Excess {
+pub enum Excess {
     /// The command that holds most; processes without a mark count together.
     Command(Option<u64>),
     /// A process of this command whose descriptors can't be seen: nobody knows what it holds.
@@ -50,17 +50,18 @@ pub(super) enum Excess {
 }
 
 impl Watch {
-    pub(super) fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
+    /// Begins to watch; `limit` in bytes.
+    pub fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
         Self { limit, sockets, objects, next: Instant::now() + POLL_INTERVAL }
     }
 
     /// When to look again.
-    pub(super) fn due(&self) -> Instant {
+    pub fn due(&self) -> Instant {
         self.next
     }
 
     /// What has to end, if it is time to look.
-    pub(super) fn look(&mut self) -> Vec<Excess> {
+    pub fn look(&mut self) -> Vec<Excess> {
         let now = Instant::now();
         if now < self.next { Vec::new() } else { self.look_now(now) }
     }
@@ -92,7 +93,7 @@ fn largest(shares: &Shares) -> Option<Option<u64>> {
 }
 
 /// Process ids in the box, the init's own left out.
-pub(super) fn pids() -> impl Iterator<Item = i32> {
+pub fn pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -101,7 +102,7 @@ pub(super) fn pids() -> impl Iterator<Item = i32> {
 }
 
 /// The first number in a text.
-pub(super) fn first_number(text: &[u8]) -> Option<u64> {
+pub fn first_number(text: &[u8]) -> Option<u64> {
     let digits = text.iter().skip_while(|b| b.is_ascii_whitespace()).take_while(|b| b.is_ascii_digit());
     let mut number = None;
     for digit in digits {
@@ -114,27 +115,27 @@ pub(super) fn first_number(text: &[u8]) -> Option<u64> {
 const FIRST_MARK: u64 = 1 << 40;
 
 /// The mark of the command with this request number.
-pub(super) fn mark(id: u64) -> u64 {
+pub fn mark(id: u64) -> u64 {
     FIRST_MARK.saturating_add(id)
 }
 
 /// Which command a process belongs to. Every process of a command inherits the mark as its limit of real-time
 /// processor time, which no process in the box can use: unlike its session and its parent, it stays when a daemon
 /// detaches, and the call filter lets nobody but the init set it ([`forge_seccomp::compile_marking`]).
-pub(super) fn mark_of(pid: i32) -> Option<u64> {
+pub fn mark_of(pid: i32) -> Option<u64> {
     let limits = fs::read(format!("/proc/{pid}/limits")).ok()?;
     let mut lines = limits.split(|byte| *byte == b'\n');
     lines.find_map(|line| line.strip_prefix(b"Max realtime timeout")).and_then(first_number)
 }
 
 /// Kills every process of a command; gives those that were not dead at once.
-pub(super) fn kill_marked(mark: Option<u64>) -> Vec<i32> {
+pub fn kill_marked(mark: Option<u64>) -> Vec<i32> {
     kill_where(|found| found == mark)
 }
 
 /// Kills every process that carries none of these marks, one without any included; gives those that were not dead at
 /// once. Only where all that this process sees is the box.
-pub(super) fn kill_others(marks: &[u64]) -> Vec<i32> {
+pub fn kill_others(marks: &[u64]) -> Vec<i32> {
     let other = |found: Option<u64>| !found.is_some_and(|mark| marks.contains(&mark));
     let killed = kill_where(other);
     if killed.is_empty() {
@@ -168,7 +169,7 @@ fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
 
 /// Whether a process can still do something; a dead one waits for its parent only. One whose first thread is dead can
 /// have others, and what can't be read is not known to be dead.
-pub(super) fn alive(pid: i32) -> bool {
+pub fn alive(pid: i32) -> bool {
     if !matches!(state(format!("/proc/{pid}/stat")), Some(b'Z' | b'X')) {
         return fs::exists(format!("/proc/{pid}")).unwrap_or(true);
     }
@@ -179,7 +180,7 @@ pub(super) fn alive(pid: i32) -> bool {
 }
 
 /// The letter for the state of a process or thread, by its `stat`; `None` when it is gone.
-pub(super) fn state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
+pub fn state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
     match fs::read(stat) {
         // The name stands in brackets and may hold some itself.
         Ok(text) => {

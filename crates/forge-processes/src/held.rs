@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::sockets::Sockets;
-use super::watch::{first_number, mark_of, pids};
+use crate::sockets::Sockets;
+use crate::watch::{first_number, mark_of, pids};
 
 /// A pipe that was filled, and one that was made when the user had very many.
 const PIPE_BYTES: u64 = 64 << 10;
@@ -29,7 +29,7 @@ const COSTLY: &[(&[u8], u64)] =
 
 /// What one look found.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub struct Held {
     processes: Vec<Process>,
     /// Memory files by device and inode: bytes, and the command of a process that has it open.
     files: HashMap<(u64, u64), (u64, Option<u64>)>,
@@ -39,7 +39,7 @@ pub(super) struct Held {
     /// In sockets, and for descriptors of other kinds.
     elsewhere: Vec<(Option<u64>, u64)>,
     /// Processes whose descriptors could not be seen.
-    pub(super) hidden: Vec<i32>,
+    pub hidden: Vec<i32>,
 }
 
 /// One process in the box.
@@ -57,11 +57,11 @@ struct Process {
 }
 
 /// Bytes by command; those that no command can be named for are under `None`.
-pub(super) type Shares = HashMap<Option<u64>, u64>;
+pub type Shares = HashMap<Option<u64>, u64>;
 
 impl Held {
     /// Looks at everything once.
-    pub(super) fn look(sockets: Option<&Sockets>) -> Self {
+    pub fn look(sockets: Option<&Sockets>) -> Self {
         let mut held = Self::default();
         for pid in pids() {
             held.process(pid);
@@ -131,13 +131,13 @@ impl Held {
     }
 
     /// At most so much: what several processes share counts in each of them, and memory files besides.
-    pub(super) fn most(&self) -> u64 {
+    pub fn most(&self) -> u64 {
         let processes = self.processes.iter().map(|p| p.anonymous + p.shared + p.beside).sum::<u64>();
         processes + self.of_descriptors().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// What each command holds; what several processes share is counted in parts. This walks page tables.
-    pub(super) fn exactly(&self) -> Shares {
+    pub fn exactly(&self) -> Shares {
         let mut shares = Shares::new();
         for process in &self.processes {
             let read = |name: &str| fs::read(process.place.join(name)).ok();

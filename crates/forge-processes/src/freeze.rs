@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
 
-use super::watch::{self, pids};
-use crate::sys;
+use crate::watch::{self, pids};
+use forge_sys as sys;
 
 /// Longer than this no process takes to stop, unless it hangs in the kernel.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -17,13 +17,13 @@ const PATIENCE: u32 = 50;
 
 /// The box while it stands still.
 #[derive(Debug, Default)]
-pub(super) struct Frozen {
+pub struct Frozen {
     /// Processes that had been stopped before, by somebody inside: they stay so.
     before: Vec<i32>,
 }
 
 /// Stops every process but the init; `None` when one could not be stopped, all go on then.
-pub(super) fn freeze() -> Option<Frozen> {
+pub fn freeze() -> Option<Frozen> {
     let before = pids().filter(|pid| is_still(*pid)).collect();
     let frozen = Frozen { before };
     let limit = Instant::now() + LONGEST;
@@ -49,7 +49,7 @@ pub(super) fn freeze() -> Option<Frozen> {
 
 impl Frozen {
     /// Lets everything go on that ran before.
-    pub(super) fn thaw(self) {
+    pub fn thaw(self) {
         for pid in pids().filter(|pid| !self.before.contains(pid)) {
             sys::kill(pid, libc::SIGCONT);
         }
@@ -67,7 +67,7 @@ enum State {
 }
 
 /// Whether a process is stopped, or dead.
-pub(super) fn is_still(pid: i32) -> bool {
+pub fn is_still(pid: i32) -> bool {
     state(pid) == State::Still
 }
 
@@ -90,7 +90,7 @@ fn state(pid: i32) -> State {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, state};
+    use crate::{State, state};
 
     #[test]
     fn a_running_process_is_seen_to_run_and_an_absent_one_is_still() {

@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use crate::spec::{self, JailSpec, Weakness};
-
 /// `SOCK_DIAG_BY_FAMILY`, and the end of a list.
 const BY_FAMILY: u16 = 20;
 const DONE: u16 = 3;
@@ -31,25 +29,18 @@ const DATAGRAM: u8 = 2;
 
 /// The way to ask.
 #[derive(Debug)]
-pub(super) struct Sockets {
+pub struct Sockets {
     netlink: OwnedFd,
     network: Network,
 }
 
 /// Whose sockets the kernel tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Network {
+pub enum Network {
     /// The box's alone.
     Own,
     /// Those of others as well.
     Shared,
-}
-
-impl Network {
-    pub(super) fn of(spec: &JailSpec) -> Self {
-        let own = spec.network == spec::Network::Off && !spec.lacks(Weakness::NetNamespace);
-        if own { Self::Own } else { Self::Shared }
-    }
 }
 
 /// What the kernel said about one socket.
@@ -61,7 +52,7 @@ struct Entry {
 
 impl Sockets {
     /// Opens the way; `None` where the kernel has none.
-    pub(super) fn open(network: Network) -> Option<Self> {
+    pub fn open(network: Network) -> Option<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(rustix::net::netlink::SOCK_DIAG);
         let netlink =
@@ -70,7 +61,7 @@ impl Sockets {
     }
 
     /// Bytes that wait in sockets, by `of`, which says whose a socket with this inode is if a process has it open.
-    pub(super) fn queued(&self, of: impl Fn(u64) -> Option<Option<u64>>) -> Vec<(Option<u64>, u64)> {
+    pub fn queued(&self, of: impl Fn(u64) -> Option<Option<u64>>) -> Vec<(Option<u64>, u64)> {
         let mut all = self.list(&unix_request(), unix).unwrap_or_default();
         for family in [libc::AF_INET, libc::AF_INET6] {
             for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 /// The name (`argv[0]`) under which the binary is the walker.
 pub const WALKER: &str = "forge-walk";
 /// Largest answer in bytes that is read.
-pub(crate) const LARGEST_ANSWER: usize = 64 << 20;
+pub const LARGEST_ANSWER: usize = 64 << 20;
 
 /// One question about the workspace. The walker's working directory is its root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "walk", rename_all = "snake_case")]
-pub(crate) enum Request {
+#[allow(missing_docs, reason = "the fields are those of the port's methods")]
+pub enum Request {
     List { path: String, depth: u32, limit: usize },
     Search(SearchSpec),
     Find { glob: String, limit: usize },
@@ -30,7 +31,8 @@ pub(crate) enum Request {
 /// The walker's answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+#[allow(missing_docs, reason = "the fields are those of the port's answers")]
+pub enum Answer {
     Entries { items: Vec<Entry>, more: bool },
     Matches { items: Vec<Match>, more: bool },
     Path { path: String, why: String, fault: Fault },
@@ -40,7 +42,8 @@ pub(crate) enum Answer {
 /// [`PathFault`] as it is sent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Fault {
+#[allow(missing_docs, reason = "the names are those of the port's faults")]
+pub enum Fault {
     NotFound,
     Escapes,
     NotDirectory,
@@ -49,14 +52,22 @@ pub(crate) enum Fault {
 }
 
 impl Answer {
-    pub(crate) fn entries(self) -> Result<Listing<Entry>, Error> {
+    /// Takes the answer to a listing or a find.
+    ///
+    /// # Errors
+    /// The walker's, in the port's words.
+    pub fn entries(self) -> Result<Listing<Entry>, Error> {
         match self {
             Self::Entries { items, more } => Ok(Listing { items, more }),
             other => Err(other.error()),
         }
     }
 
-    pub(crate) fn matches(self) -> Result<Listing<Match>, Error> {
+    /// Takes the answer to a search.
+    ///
+    /// # Errors
+    /// The walker's, in the port's words.
+    pub fn matches(self) -> Result<Listing<Match>, Error> {
         match self {
             Self::Matches { items, more } => Ok(Listing { items, more }),
             other => Err(other.error()),
@@ -84,13 +95,13 @@ impl Answer {
 }
 
 /// Reads an answer from what the walker wrote.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Answer, Error> {
+pub fn parse(bytes: &[u8]) -> Result<Answer, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::Died { why: format!("the walker in the box gave no answer: {error}") })
 }
 
 /// The walker: answers the request in its first argument on standard output and gives its exit code.
-pub(crate) fn answer(argument: Option<&str>) -> i32 {
+pub fn answer(argument: Option<&str>) -> i32 {
     let answer = match argument.map(serde_json::from_str::<Request>) {
         Some(Ok(request)) => walk(Path::new("."), &request),
         _ => Answer::Invalid { why: "the walker takes one request in JSON".to_owned() },
@@ -101,7 +112,7 @@ pub(crate) fn answer(argument: Option<&str>) -> i32 {
 }
 
 /// Answers a request about the tree below `root`.
-pub(crate) fn walk(root: &Path, request: &Request) -> Answer {
+pub fn walk(root: &Path, request: &Request) -> Answer {
     let result = match request {
         Request::List { path, depth, limit } => list::list(root, path, *depth, *limit),
         Request::Search(spec) => search::search(root, spec),
