@@ -328,7 +328,7 @@ mod tests {
             walk.run();
             assert!(outside.join("home/precious").is_dir(), "depth {depth}");
             // What is really in the tree went as far as it could be told.
-            assert!(!outside.join(&way.strip_prefix("way/way").unwrap()).join("home").exists());
+            assert!(!outside.join(way.strip_prefix("way/way").unwrap()).join("home").exists());
         }
     }
 }

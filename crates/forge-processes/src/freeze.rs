@@ -90,7 +90,7 @@ fn state(pid: i32) -> State {
 
 #[cfg(test)]
 mod tests {
-    use crate::{State, state};
+    use super::{State, state};
 
     #[test]
     fn a_running_process_is_seen_to_run_and_an_absent_one_is_still() {

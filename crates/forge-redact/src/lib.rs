@@ -187,7 +187,7 @@ impl Known {
 
 /// Whether digits of hex are those of whole bytes.
 const fn is_bytes(digits: &Range<usize>) -> bool {
-    digits.start % 2 == 0
+    digits.start.is_multiple_of(2)
 }
 
 /// The first place at or after `at` that lies between two characters.

@@ -3,6 +3,8 @@
 //!
 //! `FORGE_HOSTILE=17,23` tries these cases only, each through the commands that it belongs to.
 
+#![allow(clippy::print_stdout, reason = "a case that fails or takes long is found by what it said")]
+
 use crate::harness::World;
 use crate::watched::{Ended, watch};
 use forge_testkit::dice::Dice;

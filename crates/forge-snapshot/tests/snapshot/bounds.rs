@@ -383,9 +383,8 @@ fn everything_with_one_tree() {
 #[test]
 fn the_largest_accepted_trees_take_little_memory() {
     // A part of the usual ceilings, and the same part of the memory: the whole takes minutes.
-    let divisor: u64 = std::env::var("FORGE_TEST_WHOLE_TREES").map_or(30, |_| 1);
+    let divisor: u64 = if forge_testkit::scale::full() { 1 } else { 30 };
     for kind in ["files", "folders", "links", "deep"] {
-        #[allow(clippy::disallowed_methods, reason = "the test itself, once more")]
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "bounds::everything_with_one_tree", "--nocapture"])
             .env(TREE, format!("{kind} {divisor}"))

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use forge_runtime::{HoldBack, REDACTED, Redactor, without_keys};
+use forge_redact::{HoldBack, REDACTED, Redactor, without_keys};
 use proptest::prelude::*;
 
 const KEY: &str = "sk-secret+/1234=";

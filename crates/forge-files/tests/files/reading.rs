@@ -1,5 +1,4 @@
 //! What may be at a path where a small file is expected, and what the readers make of it.
-#![allow(clippy::unwrap_used, reason = "the helpers of the tests")]
 
 use forge_files::{
     Directory, Error, Found, OWNER_ONLY, open, open_or_create, read, read_start, read_text, read_text_within,
