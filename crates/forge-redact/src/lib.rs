@@ -158,7 +158,8 @@ impl Known {
                 open = open.min(finder.open_in(view, text.len()));
             }
         }
-        let in_layers = layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text)));
+        let in_layers =
+            layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text[..layer.cut])));
         open = in_layers.fold(open.min(self.open_dump(text)), usize::min);
         ceil(text, open)
     }
@@ -177,9 +178,12 @@ impl Known {
     fn open_dump(&self, text: &str) -> usize {
         let mut open = dump::begun(text).unwrap_or(text.len());
         for dump in dump::of(text, true).iter().filter(|dump| dump.open) {
-            open = open.min(self.hex.open_in(&dump.digits, text.len()));
             let unended = self.hex.in_text(&dump.digits.text).filter(|found| found.end > dump.ended);
-            open = unended.filter_map(|found| dump.digits.place(found.start)).fold(open, usize::min);
+            let first = unended.filter_map(|found| dump.digits.place(found.start));
+            let begins = first.fold(self.hex.open_in(&dump.digits, text.len()), usize::min);
+            // With its offset, without which it would be no line of a dump.
+            let line = text[..begins].rfind('\n').map_or(0, |at| at + 1);
+            open = if begins < text.len() { open.min(line) } else { open };
         }
         open
     }

@@ -56,6 +56,10 @@ impl View {
         let (mut text, mut places) = (String::with_capacity(self.text.len()), Vec::new());
         let (mut at, mut changed, mut cut) = (0, false, None);
         while let Some(c) = self.text[at..].chars().next() {
+            if at >= self.cut {
+                // What is cut off in one reading is so in those that follow from it.
+                cut = cut.or(Some(text.len()));
+            }
             let mut put = |c: char, length: usize| {
                 let place = self.original(at..at + length);
                 text.push(c);
@@ -210,6 +214,7 @@ fn digits(rest: &str) -> Unit {
         bytes.starts_with(prefix) && bytes.get(prefix.len()).is_none_or(u8::is_ascii_hexdigit)
     };
     match bytes[0] {
+        b'0' | b'\\' if bytes.len() == 1 => Unit::Cut,
         b'A'..=b'F' => Unit::Stands(1, char::from(bytes[0].to_ascii_lowercase())),
         b'\\' if prefix(b"\\x") => Unit::Nothing(2),
         b'0' if prefix(b"0x") || prefix(b"0X") => Unit::Nothing(2),

@@ -168,8 +168,7 @@ fn a_file_anywhere_in_the_enclosing_repository_is_the_clones() {
     let at = |server: &ModelServer| {
         format!("[providers.openai]\nbase_url = \"{}\"\n", server.base_url(Shape::OpenAi))
     };
-    world.make_folder("config");
-    std::fs::create_dir(world.path("config/forge")).expect("a directory");
+    std::fs::create_dir_all(world.path("config/forge")).expect("a directory");
     std::fs::write(world.path("config/forge/forge.toml"), at(&server)).expect("a file");
     world.git(&["init", "-q"]);
     world.file("sub/a.txt", "x");
