@@ -1,5 +1,11 @@
 //! Ceilings, being ended, and the memory that the largest accepted trees take.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test that starts itself once more, and says what it measured"
+)]
+
 use forge_snapshot::apply::{self, Merge};
 use forge_snapshot::compare::{Look, Sources, Text, compare, unified};
 use forge_snapshot::{
