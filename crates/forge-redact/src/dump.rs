@@ -128,6 +128,10 @@ fn read(line: &str, whole: bool) -> Option<Line> {
                 return Some(Line { bytes, beside });
             }
         }
+        if gap >= 2 && !whole && !bytes.is_empty() {
+            // What follows may be the beginning of that text, which can look like digits. The line waits in any case.
+            break;
+        }
         at += gap;
         let group = line[at..].bytes().take_while(u8::is_ascii_hexdigit).count();
         let ends = line[at + group..].is_empty() || line[at + group..].starts_with([' ', '\t']);

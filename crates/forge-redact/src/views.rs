@@ -56,8 +56,9 @@ impl View {
         let (mut text, mut places) = (String::with_capacity(self.text.len()), Vec::new());
         let (mut at, mut changed, mut cut) = (0, false, None);
         while let Some(c) = self.text[at..].chars().next() {
+            // What is cut off in one reading is so in those that follow from it, and joins nothing before it.
+            let rest = if at < self.cut { &self.text[at..self.cut] } else { &self.text[at..] };
             if at >= self.cut {
-                // What is cut off in one reading is so in those that follow from it.
                 cut = cut.or(Some(text.len()));
             }
             let mut put = |c: char, length: usize| {
@@ -65,7 +66,7 @@ impl View {
                 text.push(c);
                 places.extend(std::iter::repeat_n(place, c.len_utf8()));
             };
-            match unit(&self.text[at..]) {
+            match unit(rest) {
                 Unit::Itself => put(c, c.len_utf8()),
                 Unit::Stands(length, c) => {
                     put(c, length);
