@@ -212,7 +212,14 @@ fn judge(ended: &Ended, hostile: &HostileRepo, wrong: &mut Vec<String>) {
         let ceiling = ["workspace.", "sandbox.", "runtime."].iter().any(|setting| said.contains(setting));
         let own = hostile.names().iter().any(|name| named(&said, name));
         // What follows a run that never began has nothing to work on.
-        let nothing = ["there is no run", "no run last", "nothing to", "is not trusted", "can't be resumed"];
+        let nothing = [
+            "there is no run",
+            "has no steps",
+            "no run last",
+            "nothing to",
+            "is not trusted",
+            "can't be resumed",
+        ];
         if !ceiling && !own && !nothing.iter().any(|words| said.contains(words)) {
             wrong.push(format!("`{}` does not say which file and why: {}", ended.words, said.trim()));
         }
