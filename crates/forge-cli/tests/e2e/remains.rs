@@ -223,7 +223,7 @@ fn nobodys(world: &World) -> Vec<PathBuf> {
         world.runs().iter().filter_map(|run| run["run_id"].as_str().map(str::to_owned)).collect();
     let kept =
         ["forge.db", "forge.db-wal", "forge.db-shm", "migrate.lock", "reserve", "trust.json", "gc.stamp"];
-    let folders = ["runs", "locks", "wake", "blobs", "verdicts", "images", "tmp"];
+    let folders = ["runs", "locks", "wake", "blobs", "verdicts", "images", "tmp", "covers"];
     let mut found = entries(&data, |name| !kept.contains(&name) && !folders.contains(&name));
     found.extend(entries(&data.join("tmp"), |_| true));
     found.extend(entries(&data.join("runs"), |name| !runs.contains(name)));
