@@ -4,6 +4,8 @@
 //! may one that was tracked once; of that nothing is said here.
 
 use crate::names::{self, Named, Place, Revealed};
+use forge_snapshot::{Bounds, Stop};
+use forge_types::WorkspaceLimits;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -37,13 +39,16 @@ pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Files of a repository that look like secrets and stand in git's history, where no cover hides them. Reads all of its files
 /// that may be keys.
-#[must_use]
-pub fn secrets_in_history(repo: &Path) -> Vec<PathBuf> {
-    let Ok(base) = forge_snapshot::Base::take(repo) else { return Vec::new() };
+///
+/// # Errors
+/// The repository can't be read, or is above the ceilings that a run in it has.
+pub fn secrets_in_history(repo: &Path) -> Result<Vec<PathBuf>, forge_snapshot::Error> {
+    let bounds = Bounds::new(WorkspaceLimits::default(), Stop::default());
+    let base = forge_snapshot::Base::take_within(repo, &bounds)?;
     let found = crate::among(repo, &Arc::new(base), Revealed::default(), None);
     let read = found.unread.read(&AtomicBool::new(false));
     let covered: Vec<PathBuf> = found.paths.into_iter().chain(read).collect();
-    tracked(repo, &covered)
+    Ok(tracked(repo, &covered))
 }
 
 /// Where git keeps the data of the repository at `root`; of a worktree or submodule elsewhere.

@@ -122,6 +122,16 @@ async fn history(loaded: &Loaded) -> Option<Check> {
     }
     let found = tokio::task::spawn_blocking(move || forge_sandbox::secrets_in_history(&repo)).await.ok()?;
     let name = "repository: secrets in git";
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            return Some(Check::new(
+                name,
+                CheckState::Warn,
+                format!("the repository was not looked at: {error}"),
+            ));
+        }
+    };
     if found.is_empty() {
         return Some(Check::new(name, CheckState::Ok, "none of the files that git tracks looks like one"));
     }

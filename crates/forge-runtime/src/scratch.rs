@@ -2,6 +2,7 @@
 
 use crate::Error;
 use forge_files::PrivateDir;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,17 @@ const KIND: &str = "scratch";
 /// A folder that goes away with its last holder.
 #[derive(Clone, Debug)]
 pub(crate) struct Scratch {
-    folder: Arc<tempfile::TempDir>,
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // An overlay leaves a directory that is closed to its owner, which other removals stumble over.
+        forge_files::remove_tree(&self.0);
+    }
 }
 
 impl Scratch {
@@ -27,7 +38,9 @@ impl Scratch {
         }
         sweep();
         let name = format!("{}-", forge_files::own_name(KIND));
-        let make = |place: &Path| tempfile::Builder::new().prefix(&name).tempdir_in(place);
+        let closed = std::fs::Permissions::from_mode(0o700);
+        let make =
+            |place: &Path| tempfile::Builder::new().prefix(&name).permissions(closed).tempdir_in(place);
         // Who took this user's name there keeps nobody from a folder whose name can't be foreseen.
         let made = match PrivateDir::of_user(memory) {
             Ok(own) => make(own.path()),
@@ -35,11 +48,11 @@ impl Scratch {
         };
         let folder =
             made.map_err(|error| Error::Output { path: MEMORY.to_owned(), why: error.to_string() })?;
-        Ok(Self { folder: Arc::new(folder) })
+        Ok(Self { folder: Arc::new(Folder(folder.keep())) })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().to_owned()
+        self.folder.0.clone()
     }
 }
 

@@ -7,6 +7,9 @@ use forge_snapshot::{Bounds, Stop};
 use forge_types::{RunId, WorkspaceLimits};
 use std::sync::{Mutex, PoisonError};
 
+/// How often work that has no look of its own is looked after.
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// What is under way in this process.
 static UNDER_WAY: Mutex<Vec<(RunId, u64, Stop)>> = Mutex::new(Vec::new());
 /// Numbers what is under way.
@@ -25,6 +28,13 @@ impl Wanted {
         let stop = Stop::default();
         UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).push((run, number, stop.clone()));
         Self { number, stop }
+    }
+
+    /// Returns when nobody wants the work any more.
+    pub(crate) async fn stopped(&self) {
+        while !self.stop.is_stopped() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// What the work may take.

@@ -335,7 +335,7 @@ probes! {
         "programs-by-descriptor" => Outside, "program list", "a program is executed through /proc";
         "written-libraries" => Outside, "program list", "a listed program loads a library that a command wrote";
         "programs-of-git" => Outside, "program list", "configuration, hooks and filters of a repository start a program";
-        "memory-files" => Listed(program::memory_file), "program list", "a program is executed out of a memory file";
+        "programs-in-memory-files" => Listed(program::memory_file), "program list", "a program is executed out of a memory file";
         "executed-by-descriptor" => Listed(program::by_descriptor), "program list", "a program is executed by a descriptor";
     }
 }

@@ -15,11 +15,33 @@ fn a_run_that_is_not_kept_works_and_leaves_no_trace() {
     world.run(&flags, "Write hello").exits(0).shows(&["not kept", "hello.txt"]);
     assert_eq!(world.read("hello.txt"), "hello\n");
     assert!(world.runs().is_empty(), "nothing is listed");
-    let left = std::fs::read_dir("/dev/shm").unwrap().flatten().filter(|entry| {
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!(scratch_of_the_dead(user), Vec::<std::path::PathBuf>::new(), "its folder in memory is gone");
+}
+
+#[test]
+fn an_ordinary_users_run_that_is_not_kept_leaves_no_trace() {
+    const USER: u32 = 4251;
+    let Some(mut world) = World::of_user(USER, "a run of an ordinary user that is not kept") else { return };
+    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
+    let mut flags = world.uses(&server, Shape::OpenAi);
+    flags.push("--no-durable");
+    world.run(&flags, "Say something").exits(0);
+    assert_eq!(scratch_of_the_dead(USER), Vec::<std::path::PathBuf>::new(), "its folder in memory is gone");
+}
+
+/// What processes of a user that are gone keep in memory.
+fn scratch_of_the_dead(user: u32) -> Vec<std::path::PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let shared = std::path::Path::new("/dev/shm");
+    let places = [shared.to_owned(), shared.join(format!("forge-{user}"))];
+    let entries = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
+    let is_left = |entry: &std::fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid =
             name.strip_prefix("forge-scratch-").and_then(|rest| rest.split('-').next().map(str::to_owned));
-        pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists())
-    });
-    assert_eq!(left.count(), 0, "its folder in memory is gone");
+        let is_theirs = entry.metadata().is_ok_and(|meta| meta.uid() == user);
+        is_theirs && pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists())
+    };
+    entries.filter(is_left).map(|entry| entry.path()).collect()
 }

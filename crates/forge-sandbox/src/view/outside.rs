@@ -8,7 +8,8 @@ use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
 use crate::Backends;
 use crate::door::blocking;
-use crate::{masks, wanted};
+use crate::masks;
+use crate::wanted::{self, Wanted};
 use forge_ports::sandbox::{Conflict, Error};
 use forge_ports::views::{Applied, Merge, Published, ViewUsage};
 use forge_ports::{Sandbox as _, ViewStorage, Views, Workspace, async_trait};
@@ -431,7 +432,8 @@ impl Views for Backends {
         own.network = NetworkPolicy::Off;
         own.limits.command_ms = own.limits.command_ms.max(COMMIT_MS);
         let room = self.open(&own, run, Some(to)).await?;
-        let published = publish_all(room.as_ref(), &meta, &changed, run, message).await;
+        let wanted = Wanted::new(run);
+        let published = publish_all(room.as_ref(), &wanted, &meta, &changed, run, message).await;
         drop(room);
         // Git touches objects that it finds there already. The workspace has to be what the snapshot says once more.
         let put_back = super::prepare(&self.options.store(), spec, run, Some(to)).await;
@@ -506,6 +508,7 @@ impl ViewStorage for Backends {
 /// Gives each changed repository its branch: all of them or none.
 async fn publish_all(
     room: &dyn Workspace,
+    wanted: &Wanted,
     meta: &Meta,
     changed: &[bool],
     run: RunId,
@@ -517,6 +520,7 @@ async fn publish_all(
         let masked = meta.masks.iter().filter(|mask| mask.repo == index).filter_map(super::Mask::rel);
         let publish = Publish {
             room,
+            wanted,
             folder: &repo.name,
             repo: &repo.path,
             run,

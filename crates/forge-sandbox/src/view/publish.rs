@@ -5,6 +5,7 @@
 //! them in a [git directory of Forge's own](forge_git), and Forge gives the repository the pack and one reference.
 
 use crate::door::blocking;
+use crate::wanted::Wanted;
 use forge_git::{Heads, Incoming, Private, Repository};
 use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
@@ -26,6 +27,8 @@ const EMAIL: &str = "forge@localhost";
 pub(crate) struct Publish<'a> {
     /// The open box, its workspace in the state to publish.
     pub(crate) room: &'a dyn Workspace,
+    /// Ends the commands in the sandbox when nobody waits for the result any more.
+    pub(crate) wanted: &'a Wanted,
     /// The repository's folder in the workspace; empty: it is the workspace.
     pub(crate) folder: &'a str,
     /// The repository on the host.
@@ -222,7 +225,11 @@ impl Publish<'_> {
             leftovers: Leftovers::Kill,
             also: argv.first().map(|&program| program.to_owned()).into_iter().collect(),
         };
-        self.room.exec(spec, &()).await
+        tokio::select! {
+            ran = self.room.exec(spec, &()) => ran,
+            // What still runs ends with the sandbox.
+            () = self.wanted.stopped() => Err(Error::Stopped),
+        }
     }
 }
 

@@ -163,7 +163,7 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
                 "programs-by-descriptor",
                 "written-libraries",
                 "programs-of-git",
-                "memory-files",
+                "programs-in-memory-files",
                 "executed-by-descriptor",
             ],
         ),
