@@ -126,6 +126,22 @@ impl Error {
     pub(crate) fn ceiling(ceiling: Ceiling, limit: u64, path: &Path) -> Self {
         Self::Ceiling { ceiling, limit, path: path.to_owned() }
     }
+
+    /// Names what is above a ceiling by its path in the repository: the directory that stores a workspace is internal.
+    pub(crate) fn in_repository(self, workspace: &Path, repository: &Path) -> Self {
+        match self {
+            Self::Ceiling { ceiling, limit, path } => {
+                let below = path.strip_prefix(workspace).ok().filter(|below| *below != Path::new(""));
+                let path = match below {
+                    Some(below) => repository.join(below),
+                    None if path == workspace => repository.to_owned(),
+                    None => path,
+                };
+                Self::Ceiling { ceiling, limit, path }
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<Error> for io::Error {

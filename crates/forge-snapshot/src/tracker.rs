@@ -202,6 +202,10 @@ impl Tracker {
     /// # Errors
     /// As [`Tracker::snapshot`].
     pub fn take(&mut self) -> Result<Digest, Error> {
+        self.look().map_err(|error| error.in_repository(self.place(), &self.options.lower))
+    }
+
+    fn look(&mut self) -> Result<Digest, Error> {
         self.known().begin_look();
         let scan = self.scan(Contents::Store)?;
         let found = scan.finish()?;
