@@ -43,16 +43,34 @@ fn told(error: &Error) -> String {
     }
 }
 
+/// What git reads of a git directory. Nothing else of it is shown: whoever unpacked an archive over a directory could make
+/// it look like one.
+const ENTRIES: &[&str] = &[
+    "HEAD",
+    "ORIG_HEAD",
+    "MERGE_HEAD",
+    "MERGE_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "commondir",
+    "gitdir",
+    "index",
+    "objects",
+    "packed-refs",
+    "refs",
+    "shallow",
+];
+/// Its settings, which are shown only if they are git's.
+const SETTINGS: &[&str] = &["config", "config.worktree"];
+/// So much of them is read.
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
+
 /// Binds a git folder, and the one it shares with other worktrees, where they are looked for.
 fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
     let target = normal(&inside.join(named));
     let mut wanted = vec![(data.git_dir.clone(), target.clone())];
     if let Some(common_named) = &data.common_named {
-        let place = normal(&target.join(common_named));
-        if target.starts_with(&place) {
-            wanted.clear();
-        }
-        wanted.push((data.common.clone(), place));
+        wanted.push((data.common.clone(), normal(&target.join(common_named))));
     }
     let mut found = GitDir::default();
     for (source, target) in wanted {
@@ -73,9 +91,28 @@ fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
             "the git data at {} can only be read in the sandbox: committing and staging fail there",
             source.display()
         ));
-        found.binds.push(Bind { source, target, missing: Missing::Skip });
+        found.binds.extend(entries(&source).map(|name| Bind {
+            source: source.join(name),
+            target: target.join(name),
+            missing: Missing::Skip,
+        }));
     }
     found
+}
+
+/// The entries of a git directory that are shown: none of them a link.
+fn entries(directory: &Path) -> impl Iterator<Item = &'static str> {
+    let is_there = |name: &&&str| {
+        let meta = std::fs::symlink_metadata(directory.join(name));
+        meta.is_ok_and(|meta| meta.is_file() || meta.is_dir())
+    };
+    let is_gits = |name: &&&str| {
+        let text = forge_files::read_text_within(directory, Path::new(**name), MAX_SETTINGS_BYTES);
+        text.is_ok_and(|text| text.contains("repositoryformatversion") || text.contains("[core]"))
+    };
+    let all: Vec<&'static str> =
+        ENTRIES.iter().filter(is_there).chain(SETTINGS.iter().filter(is_gits)).copied().collect();
+    all.into_iter()
 }
 
 #[cfg(test)]
@@ -103,8 +140,19 @@ mod tests {
     #[test]
     fn a_worktree_gets_the_git_folder_it_shares() {
         let (_dir, main, tree) = worktree();
+        fs::write(main.join("config"), "[core]\n\trepositoryformatversion = 0\n").unwrap();
+        fs::write(main.join("id_ed25519"), "private").unwrap();
+        fs::create_dir(main.join("hooks")).unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));
-        assert_eq!(found.binds, [Bind { source: main.clone(), target: main, missing: Missing::Skip }]);
+        let shown: Vec<_> = found.binds.iter().map(|bind| bind.source.strip_prefix(&main).unwrap()).collect();
+        let own = ["HEAD", "commondir", "gitdir"].map(|name| Path::new("worktrees/tree").join(name));
+        let shared = ["objects", "config"].map(PathBuf::from);
+        assert_eq!(shown, own.iter().chain(&shared).collect::<Vec<_>>());
+        assert!(found.binds.iter().all(|bind| bind.source == bind.target && bind.missing == Missing::Skip));
+        // Settings of something else stay hidden.
+        fs::write(main.join("config"), "Host example\n").unwrap();
+        let found = outside(&tree, Path::new(WORKSPACE));
+        assert!(!found.binds.iter().any(|bind| bind.source.ends_with("config")));
     }
 
     #[test]
@@ -151,7 +199,7 @@ mod tests {
         }
         fs::write(main.join("worktrees/tree/commondir"), main.to_str().unwrap()).unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));
-        assert_eq!(found.binds.len(), 1, "{found:?}");
+        assert!(found.binds.iter().any(|bind| bind.source == main.join("objects")), "{found:?}");
     }
 
     #[test]
@@ -165,7 +213,12 @@ mod tests {
         fs::write(tree.join(".git"), "gitdir: ../super/.git/modules/tree\n").unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));
         let target = PathBuf::from("/super/.git/modules/tree");
-        assert_eq!(found.binds, [Bind { source: module.clone(), target, missing: Missing::Skip }]);
+        let shown = ["HEAD", "config"].map(|name| Bind {
+            source: module.join(name),
+            target: target.join(name),
+            missing: Missing::Skip,
+        });
+        assert_eq!(found.binds, shown);
         fs::write(module.join("commondir"), format!("{}\n", main.display())).unwrap();
         let found = outside(&tree, Path::new(WORKSPACE));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
