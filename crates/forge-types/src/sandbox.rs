@@ -164,7 +164,7 @@ impl Default for WorkspaceLimits {
     fn default() -> Self {
         Self {
             paths: 1_000_000,
-            changed_paths: 200_000,
+            changed_paths: 100_000,
             path_bytes: 32 << 20,
             depth: 256,
             file_bytes: 64 << 30,

@@ -410,7 +410,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "workspace.max_changed_paths",
         int(100, 100_000_000),
-        Preset::Int(200_000),
+        Preset::Int(100_000),
         Trust::Lower,
         "Paths at which a workspace may differ from the beginning of its run.",
     ),
