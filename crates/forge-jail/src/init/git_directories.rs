@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 2048;
 /// Longest `.git` file that is read.
 const MAX_GIT_FILE_BYTES: usize = 4096;
 
+/// What tells a git directory from any other one with `objects` and `refs`.
+const TELLING: &[&str] = &["HEAD", "config", "config.worktree", "hooks", "packed-refs"];
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Refuses to write `name` in the open directory `parent` of the workspace `root`, if that is a git directory, lies in one,
@@ -72,11 +75,13 @@ fn has_dot_git(root: &OwnedFd, parent: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether git takes an open directory for a repository's data: `HEAD` with `objects` and `refs`, or with `commondir` in
-/// the place of both. So are bare repositories, submodules' data and those of worktrees, whatever they are called.
+/// the place of both. So are bare repositories, submodules' data and those of worktrees, whatever they are called. What
+/// worktrees share needs no `HEAD` of its own: settings or hooks beside `objects` and `refs` are enough.
 fn is_git_directory(directory: BorrowedFd<'_>) -> bool {
-    exists(directory, "HEAD")
-        && (exists(directory, "commondir")
-            || (is_directory(directory, "objects") && is_directory(directory, "refs")))
+    if is_directory(directory, "objects") && is_directory(directory, "refs") {
+        return TELLING.iter().any(|name| exists(directory, name));
+    }
+    exists(directory, "HEAD") && exists(directory, "commondir")
 }
 
 /// Whether `name` is the last thing that a directory lacks to be a git directory.
@@ -84,8 +89,9 @@ fn completes(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
     let has = |part: &str| is_directory(directory, part);
     match name.to_ascii_lowercase().as_slice() {
         b"head" => exists(directory, "commondir") || (has("objects") && has("refs")),
-        b"objects" => exists(directory, "HEAD") && has("refs"),
-        b"refs" => exists(directory, "HEAD") && has("objects"),
+        b"config" | b"config.worktree" | b"hooks" | b"packed-refs" => has("objects") && has("refs"),
+        b"objects" => has("refs") && TELLING.iter().any(|name| exists(directory, name)),
+        b"refs" => has("objects") && TELLING.iter().any(|name| exists(directory, name)),
         b"commondir" => exists(directory, "HEAD"),
         _ => false,
     }

@@ -104,7 +104,7 @@ both! {
         for path in ["docs/hooks/pre-commit", ".git/hooks/x", ".git/config", "settings", "src/up/config", "self/.git/x",
             "self/self/docs/x", "far/post-checkout", "src/../.git/x", "src/up/hooks/../x", ".git", "src/.git", ".GIT",
             "src/.Git", "src/.git.", "src/git~1", "bare.d/config", "bare.d/info/exclude", "tree.d/config", "inner/config",
-            "nested/.git/config", "half/HEAD", "empty/config", "case/x", "docs/modules/m/config", "docs/worktrees/w/x"] {
+            "nested/.git/config", "half/HEAD", "half/config", "empty/config", "case/x", "docs/modules/m/config", "docs/worktrees/w/x"] {
             assert_eq!(b.write(path, "x"), git, "writing {path}");
         }
         for path in ["docs/new", "docs/hooks/deep/er", "far/deep", "src/.git/hooks", "bare.d/hooks", "empty/hooks"] {
@@ -121,7 +121,7 @@ both! {
         // Another name of one of git's files becomes a file of its own; reading stays; what only looks alike is written.
         b.write("copy", "new").unwrap();
         assert_eq!((b.read(".git/config").unwrap().as_str(), b.read("docs/config").unwrap().as_str()), ("old\n", "old\n"));
-        for path in ["half/config", ".gitignore", "src/HEAD", "nested/file", "broken/file"] {
+        for path in [".gitignore", "src/HEAD", "nested/file", "broken/file"] {
             b.write(path, "x").unwrap();
         }
         // The link itself is the workspace's.
@@ -140,6 +140,18 @@ both! {
         assert_eq!(b.file(Request::MakeDirs { path: "elsewhere".into() }).map(drop), Ok(()));
         b.sh("echo 'gitdir: elsewhere' > .git");
         assert_eq!(b.write("elsewhere/config", "x"), Err(FaultKind::GitData));
+    }
+
+    fn what_worktrees_share_is_git_data_without_a_head() {
+        let b = Boxed::new();
+        b.sh("mkdir -p common/objects common/refs other/objects common2/objects common2/refs common2/hooks");
+        for path in ["common/config", "common/hooks", "common/packed-refs", "common2/hooks/pre-commit", "common2/x"] {
+            assert_eq!(b.write(path, "x"), Err(FaultKind::GitData), "{path}");
+        }
+        assert_eq!(b.file(Request::MakeDirs { path: "common/hooks".into() }).map(drop), Err(FaultKind::GitData));
+        b.write("other/config", "x").unwrap();
+        assert_eq!(b.file(Request::MakeDirs { path: "other/refs".into() }).map(drop), Err(FaultKind::GitData));
+        b.write("common/notes.txt", "x").unwrap();
     }
 
     fn folders_are_made_moved_and_removed() {
