@@ -109,7 +109,9 @@ impl FolderWorkspace {
         let below = real.strip_prefix(&self.root).unwrap_or(real);
         let is_repository = |folder: &&Path| {
             let has = |part: &str| folder.join(part).exists();
-            has("HEAD") && (has("commondir") || (has("objects") && has("refs")))
+            let shared = has("objects") && has("refs");
+            let telling = ["HEAD", "config", "config.worktree", "hooks", "packed-refs"];
+            (shared && telling.iter().any(|name| has(name))) || (has("HEAD") && has("commondir"))
         };
         let inside = |folder: &&Path| folder.starts_with(&self.root);
         if below.iter().any(is_git)
