@@ -56,8 +56,25 @@ struct Entered<'a> {
 }
 
 impl Guard {
-    /// The box `held`, which `reopen` opens once more. One without a view is given back as it is.
-    pub(crate) fn over(held: Arc<dyn Held>, reopen: Reopen) -> Arc<dyn Workspace> {
+    /// Opens a sandbox at a snapshot by `open`, which also opens it once more, as it then stands. One without a view is
+    /// given back as it is.
+    pub(crate) async fn open<H, F>(
+        at: Option<SnapshotId>,
+        open: impl Fn(Option<SnapshotId>) -> F + Send + Sync + 'static,
+    ) -> Result<Arc<dyn Workspace>, Error>
+    where
+        H: Held + 'static,
+        F: Future<Output = Result<Arc<H>, Error>> + Send + 'static,
+    {
+        let held: Arc<dyn Held> = open(at).await?;
+        let reopen: Reopen = Box::new(move || {
+            let again = open(None);
+            Box::pin(async move { Ok(again.await? as Arc<dyn Held>) })
+        });
+        Ok(Self::over(held, reopen))
+    }
+
+    fn over(held: Arc<dyn Held>, reopen: Reopen) -> Arc<dyn Workspace> {
         let Some(view) = held.view() else { return held };
         let report = Mutex::new(held.report());
         let open = Mutex::new(Some(Open { held, covers: view.covers() }));

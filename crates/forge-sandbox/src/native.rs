@@ -3,7 +3,7 @@
 use crate::Options;
 use crate::door::blocking;
 use crate::egress::{self, Secret};
-use crate::guard::{Guard, Held};
+use crate::guard::Guard;
 use crate::leftovers;
 use crate::paths::Places;
 use crate::room::{Parts, Reached, Room, layer, refusal};
@@ -16,7 +16,6 @@ use forge_snapshot::Bounds;
 use forge_types::{
     Class, EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
 };
-use futures::future::BoxFuture;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -187,14 +186,12 @@ impl Sandbox for Native {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        let held = self.held(spec, run, at).await?;
         let (own, spec) = (self.clone(), spec.clone());
-        let reopen = move || {
+        let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
-                as BoxFuture<'static, _>
+            async move { own.held(&spec, run, at).await }
         };
-        Ok(Guard::over(held, Box::new(reopen)))
+        Guard::open(at, held).await
     }
 }
 

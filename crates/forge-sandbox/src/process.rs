@@ -19,7 +19,6 @@ use forge_ports::{Sandbox, Workspace};
 use forge_types::{
     Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceLimits,
 };
-use futures::future::BoxFuture;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::any::Any;
@@ -76,14 +75,12 @@ impl Sandbox for Process {
             let missing = "the backend `process` has no walls that could hold runtime.allowed_shell_commands: use another backend, or leave the list empty";
             return Err(Error::Missing { missing: vec![missing.to_owned()] });
         }
-        let held = self.held(spec, run, at).await?;
         let (own, spec) = (self.clone(), spec.clone());
-        let reopen = move || {
+        let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
-                as BoxFuture<'static, _>
+            async move { own.held(&spec, run, at).await }
         };
-        Ok(Guard::over(held, Box::new(reopen)))
+        Guard::open(at, held).await
     }
 }
 

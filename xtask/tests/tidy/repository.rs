@@ -45,7 +45,7 @@ tidy! {
     vocabularies_are_small => "census",
     ports_are_small => "port-size",
     files_say_what_they_are_for => "module-docs",
-    unsafe_code_stays_in_the_jail => "unsafe",
+    unsafe_code_stays_in_listed_crates => "unsafe",
     tests_do_not_sleep => "sleeps",
     files_are_opened_by_the_reader => "direct-opens",
     architecture_lists_every_crate => "crate-table",

@@ -16,7 +16,7 @@ mod owner;
 mod place;
 
 use crate::door::blocking;
-use crate::guard::{Guard, Held};
+use crate::guard::Guard;
 use crate::leftovers;
 use crate::native::{Way, furnish};
 use crate::paths::Places;
@@ -33,7 +33,6 @@ use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
 use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
 use ground::Ground;
 use place::Place;
 use std::any::Any;
@@ -419,14 +418,12 @@ impl Sandbox for Docker {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, sandbox::Error> {
-        let held = self.held(spec, run, at).await?;
         let (own, spec) = (self.clone(), spec.clone());
-        let reopen = move || {
+        let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            Box::pin(async move { Ok(own.held(&spec, run, None).await? as Arc<dyn Held>) })
-                as BoxFuture<'static, _>
+            async move { own.held(&spec, run, at).await }
         };
-        Ok(Guard::over(held, Box::new(reopen)))
+        Guard::open(at, held).await
     }
 }
 
