@@ -59,6 +59,15 @@ struct Process {
 /// Bytes by command; those that no command can be named for are under `None`.
 pub type Shares = HashMap<Option<u64>, u64>;
 
+/// What is held, with what several processes share counted once.
+#[derive(Debug, Default)]
+pub struct Exact {
+    /// By command.
+    pub shares: Shares,
+    /// Of all of it, bytes in shared memory and memory files.
+    pub shared: u64,
+}
+
 impl Held {
     /// Looks at everything once.
     pub fn look(sockets: Option<&Sockets>) -> Self {
@@ -137,27 +146,39 @@ impl Held {
     }
 
     /// What each command holds; what several processes share is counted in parts. This walks page tables.
-    pub fn exactly(&self) -> Shares {
+    pub fn exactly(&self) -> Exact {
         let mut shares = Shares::new();
+        let mut total_shared: u64 = self.files.values().map(|(bytes, _)| *bytes).sum();
         for process in &self.processes {
             let read = |name: &str| fs::read(process.place.join(name)).ok();
             let rollup = read("smaps_rollup").filter(|text| value(text, "Pss_Anon:").is_some());
-            let bytes = match rollup {
+            let (own, shared) = match rollup {
                 Some(text) => {
                     let shared = kib(&text, "Pss_Shmem:");
                     // Mapped memory files are counted by their descriptors, if anybody has them open.
                     let twice =
                         if shared > 0 && !self.files.is_empty() { self.mapped_files(process) } else { 0 };
-                    kib(&text, "Pss_Anon:") + shared.saturating_sub(twice)
+                    (kib(&text, "Pss_Anon:"), shared.saturating_sub(twice))
                 }
-                None => process.anonymous + process.shared,
+                None => (process.anonymous, process.shared),
             };
-            *shares.entry(process.mark).or_default() += bytes + process.beside;
+            total_shared += shared;
+            *shares.entry(process.mark).or_default() += own + shared + process.beside;
         }
         for (mark, bytes) in self.of_descriptors() {
             *shares.entry(mark).or_default() += bytes;
         }
-        shares
+        Exact { shares, shared: total_shared }
+    }
+
+    /// Directories of `/proc` that describe the memory of each process, with its command.
+    pub fn places(&self) -> impl Iterator<Item = (&Path, Option<u64>)> {
+        self.processes.iter().map(|process| (process.place.as_path(), process.mark))
+    }
+
+    /// Inodes of the memory files that a process has open.
+    pub fn open_files(&self) -> impl Iterator<Item = u64> + '_ {
+        self.files.keys().map(|(_, inode)| *inode)
     }
 
     /// What the kernel keeps for descriptors, with the command of one process that has each.
@@ -205,13 +226,13 @@ fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
 }
 
 /// The number after a name at the beginning of a line.
-fn value(text: &[u8], name: &str) -> Option<u64> {
+pub(crate) fn value(text: &[u8], name: &str) -> Option<u64> {
     let lines = text.split(|byte| *byte == b'\n');
     lines.filter_map(|line| line.strip_prefix(name.as_bytes())).find_map(first_number)
 }
 
 /// A field that is given in kB, in bytes.
-fn kib(text: &[u8], name: &str) -> u64 {
+pub(crate) fn kib(text: &[u8], name: &str) -> u64 {
     value(text, name).unwrap_or(0) * 1024
 }
 

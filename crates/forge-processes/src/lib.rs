@@ -8,5 +8,6 @@
 pub mod freeze;
 pub mod held;
 pub mod objects;
+pub mod shared;
 pub mod sockets;
 pub mod watch;

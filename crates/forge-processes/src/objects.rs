@@ -13,6 +13,15 @@ const OBJECT_BYTES: u64 = 256;
 const SEMAPHORE_BYTES: u64 = 64;
 const MESSAGE_BYTES: u64 = 64;
 
+/// Whose System V objects are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objects {
+    /// Those of the sandbox alone.
+    Own,
+    /// Those of others as well: not to be touched.
+    Shared,
+}
+
 /// One object.
 #[derive(Debug, PartialEq, Eq)]
 struct Object {
@@ -55,6 +64,15 @@ pub fn keep_share(memory_bytes: u64) -> u64 {
     total
 }
 
+/// Ids of the segments that processes have attached, each with the bytes that are in it, in memory or swapped.
+pub fn attached_segments() -> Vec<(u64, u64)> {
+    let text = fs::read("/proc/sysvipc/shm").unwrap_or_default();
+    rows(&text, |number| {
+        let attached = number(b"nattch")? > 0;
+        attached.then_some((number(b"shmid")?, number(b"rss")? + number(b"swap")?))
+    })
+}
+
 fn objects() -> Vec<Object> {
     let read = |name: &str| fs::read(format!("/proc/sysvipc/{name}")).unwrap_or_default();
     let mut all = listed(&read("shm"), Kind::Segment);
@@ -63,24 +81,32 @@ fn objects() -> Vec<Object> {
     all
 }
 
-/// The objects of a list of the kernel. Its first line names the columns, the second of which is the id.
+/// The objects of a list of the kernel.
 fn listed(text: &[u8], kind: Kind) -> Vec<Object> {
+    rows(text, |number| {
+        let (id, bytes) = match kind {
+            Kind::Segment if number(b"nattch")? > 0 => return None,
+            Kind::Segment => (number(b"shmid")?, number(b"rss")? + number(b"swap")?),
+            Kind::Queue => (number(b"msqid")?, number(b"cbytes")? + number(b"qnum")? * MESSAGE_BYTES),
+            Kind::Semaphores => (number(b"semid")?, number(b"nsems")? * SEMAPHORE_BYTES),
+        };
+        Some(Object { kind, id: i32::try_from(id).ok()?, bytes: bytes + OBJECT_BYTES })
+    })
+}
+
+/// Reads the rows of a list of the kernel, whose first line names the columns; `read` asks for a column by its name.
+fn rows<T>(text: &[u8], read: impl Fn(&dyn Fn(&[u8]) -> Option<u64>) -> Option<T>) -> Vec<T> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let names: Vec<&[u8]> = columns(lines.next().unwrap_or_default()).collect();
-    let column = |wanted: &[u8]| names.iter().position(|name| *name == wanted);
-    let objects = lines.filter_map(|line| {
+    let rows = lines.filter_map(|line| {
         let fields: Vec<&[u8]> = columns(line).collect();
-        let number = |wanted: &[u8]| fields.get(column(wanted)?).and_then(|field| first_number(field));
-        let inside = match kind {
-            Kind::Segment if number(b"nattch")? > 0 => return None,
-            Kind::Segment => number(b"rss")? + number(b"swap")?,
-            Kind::Queue => number(b"cbytes")? + number(b"qnum")? * MESSAGE_BYTES,
-            Kind::Semaphores => number(b"nsems")? * SEMAPHORE_BYTES,
+        let number = |wanted: &[u8]| {
+            let column = names.iter().position(|name| *name == wanted)?;
+            fields.get(column).and_then(|field| first_number(field))
         };
-        let id = fields.get(1).and_then(|field| first_number(field))?;
-        Some(Object { kind, id: i32::try_from(id).ok()?, bytes: inside + OBJECT_BYTES })
+        read(&number)
     });
-    objects.collect()
+    rows.collect()
 }
 
 fn columns(line: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -9,8 +9,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::freeze;
-use crate::held::{Held, Shares};
-use crate::objects;
+use crate::held::{Exact, Held, Shares};
+use crate::objects::{self, Objects};
+use crate::shared::{Hidden, SharedMemory};
 use crate::sockets::Sockets;
 use forge_sys as sys;
 
@@ -28,16 +29,8 @@ pub struct Watch {
     limit: u64,
     sockets: Option<Sockets>,
     objects: Objects,
+    shared: SharedMemory,
     next: Instant,
-}
-
-/// Whose System V objects are seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objects {
-    /// The box's alone.
-    Own,
-    /// Those of others as well: not to be touched.
-    Shared,
 }
 
 /// What has to end because of the limit.
@@ -52,7 +45,8 @@ pub enum Excess {
 impl Watch {
     /// Begins to watch; `limit` in bytes.
     pub fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
-        Self { limit, sockets, objects, next: Instant::now() + POLL_INTERVAL }
+        let next = Instant::now() + POLL_INTERVAL;
+        Self { limit, sockets, objects, shared: SharedMemory::new(), next }
     }
 
     /// When to look again.
@@ -70,19 +64,26 @@ impl Watch {
         let objects = if self.objects == Objects::Own { objects::keep_share(self.limit) } else { 0 };
         let held = Held::look(self.sockets.as_ref());
         let mut found: Vec<_> = held.hidden.iter().map(|pid| Excess::Hidden(*pid, mark_of(*pid))).collect();
-        if held.most() + objects > self.limit && self.exceeds(objects, &held.exactly()) {
+        let hidden = self.shared.look(&held, self.limit, self.objects);
+        if held.most() + objects + hidden.beyond(objects) > self.limit
+            && self.exceeds(objects, &held.exactly(), hidden)
+        {
             // Once more: a process that is just starting another one counts twice for a moment.
-            let shares = Held::look(self.sockets.as_ref()).exactly();
-            if self.exceeds(objects, &shares) {
-                found.extend(largest(&shares).map(Excess::Command));
+            let held = Held::look(self.sockets.as_ref());
+            let mut exact = held.exactly();
+            let hidden = self.shared.look(&held, self.limit, self.objects);
+            if self.exceeds(objects, &exact, hidden) {
+                *exact.shares.entry(hidden.mark).or_default() += hidden.beyond(objects + exact.shared);
+                found.extend(largest(&exact.shares).map(Excess::Command));
             }
         }
         self.next = now + POLL_INTERVAL.max(now.elapsed() * PART);
         found
     }
 
-    fn exceeds(&self, objects: u64, shares: &Shares) -> bool {
-        objects + shares.values().sum::<u64>() > self.limit
+    fn exceeds(&self, objects: u64, exact: &Exact, hidden: Hidden) -> bool {
+        let reported = objects + exact.shares.values().sum::<u64>();
+        reported + hidden.beyond(objects + exact.shared) > self.limit
     }
 }
 

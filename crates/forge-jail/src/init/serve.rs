@@ -18,8 +18,9 @@ use crate::wire::{
     self, End, Ended, Exec, FaultKind, FileFault, Frame, Leftovers, Raw, Reply, Request, StartFault, Startup,
 };
 use forge_processes::freeze::{self, Frozen};
+use forge_processes::objects::Objects;
 use forge_processes::sockets::Sockets;
-use forge_processes::watch::{self, Excess, Objects, Watch, kill_marked, kill_others, mark};
+use forge_processes::watch::{self, Excess, Watch, kill_marked, kill_others, mark};
 
 /// Between TERM and KILL of a command whose time is up.
 const GRACE: Duration = Duration::from_millis(200);

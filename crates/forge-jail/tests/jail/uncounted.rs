@@ -75,6 +75,45 @@ os.posix_fallocate(fd, 0, 512 * MIB)
 hold()");
     }
 
+    fn shared_memory_that_no_process_reports_counts() {
+        // Written by a process that ends, held by one that never touches it.
+        let in_pieces = |fill: &str, count: u32| format!("
+for n in range({count}):
+    {fill}
+    time.sleep(0.01)
+hold()");
+        ended_for_memory("mapped by its writer's parent", &in_pieces("
+    m = mmap.mmap(-1, 8 * MIB); held.append(m)
+    if os.fork() == 0:
+        m[:] = bytes(8 * MIB); os._exit(0)
+    os.wait()", 64));
+        ended_for_memory("in one piece", "
+m = mmap.mmap(-1, 600 * MIB)
+for n in range(75):
+    if os.fork() == 0:
+        m[n * 8 * MIB:(n + 1) * 8 * MIB] = bytes(8 * MIB); os._exit(0)
+    os.wait()
+hold()");
+        ended_for_memory("dropped from the page tables", &in_pieces("
+    m = mmap.mmap(-1, 8 * MIB); held.append(m)
+    m[:] = bytes(8 * MIB); m.madvise(mmap.MADV_DONTNEED)", 64));
+        ended_for_memory("of memory files that are closed", &in_pieces("
+    fd = os.memfd_create('x'); os.ftruncate(fd, 8 * MIB)
+    m = mmap.mmap(fd, 8 * MIB, mmap.MAP_SHARED); held.append(m)
+    os.pwrite(fd, bytes(8 * MIB), 0); os.close(fd)", 64));
+        ended_for_memory("of System V, attached", &in_pieces("
+    id = libc.shmget(0, 8 * MIB, 0o1600)
+    if id < 0: print('bounded'); sys.exit()
+    at = libc.shmat(id, None, 0)
+    if os.fork() == 0:
+        ctypes.memset(at, 1, 8 * MIB); os._exit(0)
+    os.wait()", 64));
+        ended_for_memory("on its way in a socket", &in_pieces("
+    fd = os.memfd_create('x'); os.write(fd, bytes(8 * MIB))
+    a, b = socket.socketpair(); held.append((a, b))
+    socket.send_fds(a, [b'x'], [fd]); os.close(fd)", 64));
+    }
+
     fn objects_that_belong_to_no_process_are_bounded() {
         // Bytes that stand in them, as the kernel lists them; asked for by a later command, after the supervisor had time.
         let bytes = "
@@ -190,6 +229,7 @@ fork_all(12, work)");
 fd = os.memfd_create('x', os.MFD_ALLOW_SEALING)
 os.write(fd, bytes(MIB)); m = mmap.mmap(fd, MIB); m[5] = 1
 shared = mmap.mmap(-1, 20 * MIB); shared[0] = 1
+reserved = mmap.mmap(-1, 2048 * MIB); reserved[0] = 1
 a, b = socket.socketpair(); a.sendall(bytes(100000)); assert len(b.recv(1000)) == 1000
 r, w = os.pipe(); os.write(w, bytes(60000))
 if os.fork() == 0: held.append(bytearray(20 * MIB)); os._exit(0)
