@@ -8,9 +8,10 @@ use super::{Store, View};
 use crate::masks;
 use forge_covers::{Covered, Revealed, Unread, Watch, Watched};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{Base, RelPath};
+use forge_snapshot::{Base, Node, RelPath};
 use forge_types::Digest;
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -391,22 +392,60 @@ impl View {
 
 /// Adds masks that are not there; whether there was one.
 pub(super) fn add(meta: &mut Meta, more: Vec<Mask>) -> bool {
+    if more.is_empty() {
+        return false;
+    }
     let mut added = false;
+    let mut at: HashMap<(usize, Vec<u8>), usize> =
+        meta.masks.iter().zip(0..).map(|(mask, at)| ((mask.repo, mask.path.clone()), at)).collect();
     for mask in more {
-        match meta.masks.iter_mut().find(|known| (known.repo, &known.path) == (mask.repo, &mask.path)) {
-            // Another file stands there now.
-            Some(known) if known.content != mask.content => {
+        match at.entry((mask.repo, mask.path.clone())) {
+            // Another file may stand there now.
+            Entry::Occupied(known) => {
+                let known = &mut meta.masks[*known.get()];
+                added |= known.content != mask.content;
                 known.content = mask.content;
-                added = true;
             }
-            Some(_) => {}
-            None => {
+            Entry::Vacant(free) => {
+                free.insert(meta.masks.len());
                 meta.masks.push(mask);
                 added = true;
             }
         }
     }
     added
+}
+
+/// The masks of one repository, to be asked about many paths.
+pub(super) struct MaskIndex<'a> {
+    paths: HashSet<&'a [u8]>,
+    /// What masked files held, and whether a file with that is masked under every name.
+    contents: HashMap<Digest, bool>,
+}
+
+impl<'a> MaskIndex<'a> {
+    pub(super) fn new(meta: &'a Meta, repo: usize) -> Self {
+        let (mut paths, mut contents) = (HashSet::new(), HashMap::new());
+        for mask in meta.masks.iter().filter(|mask| mask.repo == repo) {
+            paths.insert(mask.path.as_slice());
+            if let Some(content) = mask.content {
+                *contents.entry(content).or_default() |= mask.is_told_by_content();
+            }
+        }
+        Self { paths, contents }
+    }
+
+    /// Whether a path is masked, or holds what a masked file held: such a file can be moved with its directory.
+    pub(super) fn covers(&self, path: &RelPath, now: Option<&Node>) -> bool {
+        let content = match now {
+            Some(Node::File { content, .. }) => {
+                content.as_ref().and_then(|content| self.contents.get(content))
+            }
+            _ => None,
+        };
+        self.paths.contains(path.as_bytes())
+            || content.is_some_and(|always| *always || masks::can_be_credential(path.as_path()))
+    }
 }
 
 /// The paths among masks that are in one repository.

@@ -1,5 +1,6 @@
 //! What the workspaces of runs hold, seen from outside of any box: comparing, putting back, applying, removing.
 
+use super::covers::MaskIndex;
 use super::git::Index;
 use super::open::{LOOK, patiently};
 use super::place::{MAX_RECORD_BYTES, Meta, Place, write_durably};
@@ -8,17 +9,17 @@ use super::record::Record;
 use super::{Store, Unready, View, lock, many, view_error};
 use crate::Backends;
 use crate::door::blocking;
-use crate::masks;
 use crate::wanted::{self, Wanted};
 use forge_ports::sandbox::{Conflict, Error};
 use forge_ports::views::{Applied, Merge, Published, ViewUsage};
 use forge_ports::{Sandbox as _, ViewStorage, Views, Workspace, async_trait};
 use forge_snapshot::apply::{self, Mergeable, Part};
 use forge_snapshot::compare::{self, Change, Difference, Look, Renames, Sources, Text, unified};
-use forge_snapshot::{Base, Bounds, Delta, Node, Objects, RelPath};
+use forge_snapshot::{Base, Bounds, Delta, Objects, RelPath};
 use forge_types::{
     ChangeKind, FileChange, NetworkPolicy, RunId, SandboxSpec, SnapshotId, Timestamp, WorkspaceLimits,
 };
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,30 +101,17 @@ impl Closed {
         let record = Record::load(&self.place)?;
         let mut deltas = Vec::with_capacity(parts.len());
         for (index, (root, part)) in self.roots.iter().zip(parts).enumerate() {
+            let masks = MaskIndex::new(&self.meta, index);
             let mut delta = match state {
                 None => Delta::new(),
                 Some(_) => forge_snapshot::delta(&root.objects, part, &self.bounds)
                     .map_err(|error| view_error(&error))?,
             };
-            delta.retain(|path, entry| !self.is_masked(index, path, entry.now.as_ref()));
+            delta.retain(|path, entry| !masks.covers(path, entry.now.as_ref()));
             record.complete(index, &mut delta);
             deltas.push(delta);
         }
         Ok(deltas)
-    }
-
-    /// Whether a path is masked, or holds what a masked file held: such a file can be moved with its folder.
-    fn is_masked(&self, index: usize, path: &RelPath, now: Option<&Node>) -> bool {
-        let content = match now {
-            Some(Node::File { content, .. }) => *content,
-            _ => None,
-        };
-        self.meta.masks.iter().filter(|mask| mask.repo == index).any(|mask| {
-            mask.path == path.as_bytes()
-                || (content.is_some()
-                    && mask.content == content
-                    && (masks::can_be_credential(path.as_path()) || mask.is_told_by_content()))
-        })
     }
 
     /// What differs in each repository between two states.
@@ -220,18 +208,19 @@ impl Closed {
         let (from, to) = (named(from, &stood), named(to, &wanted));
         let way_back =
             Some(how).filter(|how| *how == How::AsRecorded).and_then(|_| record.way_back(from, to));
-        let (before, after) = match way_back {
+        let nothing;
+        let (before, after) = match &way_back {
             Some(changed) => {
-                let nothing = vec![Delta::new(); changed.len()];
-                (changed, nothing)
+                nothing = vec![Delta::new(); changed.len()];
+                (changed, &nothing)
             }
-            None => (stood, wanted.clone()),
+            None => (&stood, &wanted),
         };
         let part = |(root, (from, to)): (_, _)| {
             let root: &Root = root;
             Part { place: root.sources(&self.bounds), from, to }
         };
-        let parts: Vec<Part<'_>> = self.roots.iter().zip(before.iter().zip(&after)).map(part).collect();
+        let parts: Vec<Part<'_>> = self.roots.iter().zip(before.iter().zip(after)).map(part).collect();
         let merge = match merge {
             Merge::No => apply::Merge::No,
             Merge::Clean => apply::Merge::Clean,
@@ -266,22 +255,19 @@ impl Closed {
 
     /// Repositories within the repositories whose git data a run changed: that is never applied.
     fn nested(&self, deltas: &[Delta]) -> Vec<String> {
-        let mut notes: Vec<String> = Vec::new();
+        let mut directories: BTreeSet<String> = BTreeSet::new();
         for (index, delta) in deltas.iter().enumerate() {
             for path in delta.keys().filter(|path| path.is_git()) {
                 let parts: Vec<&[u8]> = path.parts().take_while(|part| *part != b".git").collect();
-                let Some(folder) = RelPath::new(parts.join(&b'/')) else { continue };
-                if parts.is_empty() {
-                    continue;
-                }
-                let folder = self.inside(index, &folder);
-                let note = format!("{folder} is a git repository of its own: its git data was left out");
-                if !notes.contains(&note) {
-                    notes.push(note);
+                let Some(directory) = RelPath::new(parts.join(&b'/')) else { continue };
+                if !parts.is_empty() {
+                    directories.insert(self.inside(index, &directory));
                 }
             }
         }
-        notes
+        let note =
+            |directory| format!("{directory} is a git repository of its own: its git data was left out");
+        directories.into_iter().map(note).collect()
     }
 
     /// Files that would have run with the rights of the repository's owner, or its group's.

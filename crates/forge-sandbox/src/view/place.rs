@@ -211,11 +211,19 @@ pub(crate) fn in_words(error: &io::Error) -> String {
 
 /// Writes a small file so that after a crash either the old or the new content stands there.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_durably_with(path, |file| file.write_all(bytes))
+}
+
+/// [`write_durably`] for what is made while it is written.
+pub(crate) fn write_durably_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let written = (|| {
-        let file = fs::File::create(&temporary)?;
-        io::Write::write_all(&mut &file, bytes)?;
-        file.sync_data()?;
+        let mut file = io::BufWriter::new(fs::File::create(&temporary)?);
+        write(&mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()?;
         fs::rename(&temporary, path)?;
         forge_files::sync_directory(path.parent().unwrap_or(Path::new(".")))
     })();

@@ -1,12 +1,14 @@
 //! What was applied to the repositories of a run, as far as later applies must know it: what each apply changed, so that
 //! it can be taken back to the byte, and contents of the beginning that were learned on the way.
 
-use super::place::{MAX_RECORD_BYTES, Place, write_durably};
+use super::place::{MAX_RECORD_BYTES, Place, write_durably_with};
 use forge_ports::sandbox::Error;
 use forge_snapshot::apply::Applied;
 use forge_snapshot::{Delta, Entry, Node, RelPath};
 use forge_types::{Digest, SnapshotId};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::io;
 
 /// All applies of a run that were not taken back.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,37 +78,35 @@ impl Record {
         }
         self.learned.resize(applied.len().max(self.learned.len()), Vec::new());
         for (index, applied) in applied.iter().enumerate() {
+            let mut known: HashSet<Vec<u8>> =
+                self.learned[index].iter().map(|(path, ..)| path.clone()).collect();
             for difference in applied.changed.iter().chain(&applied.already) {
-                self.learn(
-                    index,
-                    &difference.path,
-                    difference.before.as_ref(),
-                    base(index, &difference.path),
-                );
+                let path = difference.path.as_bytes();
+                let learned = learned(difference.before.as_ref(), base(index, &difference.path));
+                if let Some((size, content)) = learned.filter(|_| known.insert(path.to_vec())) {
+                    self.learned[index].push((path.to_vec(), size, content));
+                }
             }
         }
         if !back {
             let changed = |applied: &Applied| {
-                applied.record().into_iter().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
+                applied.record().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
             };
             self.steps.push(Step { from, to, changed: applied.iter().map(changed).collect() });
         }
-        let bytes = serde_json::to_vec(&self).map_err(|error| Error::View { why: error.to_string() })?;
-        write_durably(&place.applied(), &bytes).map_err(|error| place.failed("writing", &error))
+        // As it goes: of many paths the text is large.
+        let write = |file: &mut dyn io::Write| serde_json::to_writer(file, &self).map_err(io::Error::from);
+        write_durably_with(&place.applied(), write).map_err(|error| place.failed("writing", &error))
     }
+}
 
-    /// Keeps the content of a file that stood there at the beginning, told by its size and time.
-    fn learn(&mut self, index: usize, path: &RelPath, before: Option<&Node>, base: Option<Node>) {
-        let (
-            Some(Node::File { size, mtime_ns, content: Some(content), .. }),
-            Some(Node::File { size: was, mtime_ns: at, .. }),
-        ) = (before, &base)
-        else {
-            return;
-        };
-        let known = self.learned[index].iter().any(|(known, ..)| known == path.as_bytes());
-        if size == was && mtime_ns == at && !known {
-            self.learned[index].push((path.as_bytes().to_vec(), *size, *content));
-        }
+/// The size and content of a file that stood there at the beginning, told by its size and time.
+fn learned(before: Option<&Node>, base: Option<Node>) -> Option<(u64, Digest)> {
+    match (before?, base?) {
+        (
+            Node::File { size, mtime_ns, content: Some(content), .. },
+            Node::File { size: was, mtime_ns: at, .. },
+        ) if *size == was && *mtime_ns == at => Some((*size, *content)),
+        _ => None,
     }
 }

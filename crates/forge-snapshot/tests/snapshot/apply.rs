@@ -173,7 +173,7 @@ fn a_result_reaches_the_repository_and_can_be_taken_back() {
     assert_eq!(again.already.len(), applied.changed.len());
     // And back: what was never read before was kept when it was removed.
     applied.complete(&mut to);
-    assert_eq!(applied.record().len(), to.len());
+    assert_eq!(applied.record().count(), to.len());
     rig.run.undo(&to).unwrap();
     assert_eq!(read(&rig.run.repository), before);
 }
