@@ -5,6 +5,9 @@ use super::text::{clean, columns, count, cut, dollars, duration, one_line, pad, 
 use forge_types::record::{Summary, SummarySandbox};
 use forge_types::{ApplyOutcome, EgressVerdict, LayerState, Limits, NetworkPolicy, RunStatus, WorkspaceMode};
 
+/// How many masked paths a report names.
+const MAX_MASKED_SHOWN: usize = 20;
+
 /// Widest box.
 const WIDEST: usize = 100;
 /// Files named before the rest is counted.
@@ -145,8 +148,13 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     }
     facts.extend(sandbox.warnings.iter().map(|warning| ("", one_line(warning))));
     if !sandbox.masked.is_empty() {
-        let names: Vec<_> = sandbox.masked.iter().map(|path| one_line(path)).collect();
-        facts.push(("masked", names.join(", ")));
+        let shown = sandbox.masked.iter().take(MAX_MASKED_SHOWN).map(|path| one_line(path));
+        let mut names = shown.collect::<Vec<_>>().join(", ");
+        let more = sandbox.masked.len().saturating_sub(MAX_MASKED_SHOWN);
+        if more > 0 {
+            names.push_str(&format!(" and {more} more; `forge status --json` lists them"));
+        }
+        facts.push(("masked", names));
     }
     facts
 }
@@ -215,7 +223,7 @@ mod tests {
                     remedy: None,
                 },
             ],
-            masked: vec![".env".to_owned()],
+            masked: (0..25).map(|n| format!("{n}/.env")).collect(),
             view: "overlay".to_owned(),
             ..SummarySandbox::default()
         });
@@ -233,7 +241,7 @@ mod tests {
             "3, 120 ms on average",
             "f7 and 2 more (10 files",
             "cgroup is not in force: not delegated",
-            ".env",
+            "19/.env and 5 more;",
             "/data/runs/1",
             "0 of 25",
         ] {
