@@ -16,6 +16,8 @@ const MOST_OUTPUT_BYTES: usize = 16 << 20;
 const LOOK: Duration = Duration::from_millis(2);
 /// Codes that the documentation names.
 const CODES: [i32; 7] = [0, 1, 2, 3, 4, 5, 130];
+/// A command in a sandbox whose time was up.
+const TIMED_OUT: i32 = 124;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ impl Ended {
         self.hung || self.peak_kb > MOST_MEMORY_KB
     }
 
+    /// Whether it ran a command in a sandbox with a limit of time, which that command used up: git waits for ever at a
+    /// pipe in its directory.
+    fn may_time_out(&self, code: i32) -> bool {
+        let limited = self.words.starts_with("sandbox exec ") && self.words.contains("--timeout ");
+        limited && code == TIMED_OUT && self.err.contains("the command's time was up")
+    }
+
     /// What no command may do, whatever it was given.
     pub(crate) fn faults(&self) -> Vec<String> {
         let words = &self.words;
@@ -45,7 +54,7 @@ impl Ended {
         let mut found = Vec::new();
         if self.peak_kb > MOST_MEMORY_KB {
             found.push(format!("`{words}` took {} MB and was ended", self.peak_kb >> 10));
-        } else if !self.code.is_some_and(|code| CODES.contains(&code)) {
+        } else if !self.code.is_some_and(|code| CODES.contains(&code) || self.may_time_out(code)) {
             let (code, signal) = (self.code, self.signal);
             found.push(format!("`{words}` ended with {code:?}, signal {signal:?}: {}", self.err.trim()));
         }
