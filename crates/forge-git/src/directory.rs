@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-const DIRECTORY: OFlags =
+/// How a directory is opened.
+pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open directory.
@@ -77,6 +78,10 @@ impl Directory {
             Err(errno) => return Err(refused(&path, errno)),
         }
         let made = self.below(name)?.ok_or_else(|| refused(&path, Errno::NOENT))?;
+        // Whoever owns this directory can have put another one there, which must not become theirs.
+        if made.stat()?.st_uid != rustix::process::geteuid().as_raw() || !made.is_empty()? {
+            return Ok(made);
+        }
         give(&made.fd, &around, around.st_mode & 0o7777).map_err(|errno| refused(&path, errno))?;
         Ok(made)
     }
@@ -106,6 +111,10 @@ impl Directory {
         Ok(Some(entries))
     }
 
+    fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.entries(0)?.is_some())
+    }
+
     /// Makes a new file that may be written once, with the permissions of files in this directory. The directory's
     /// owner is its owner.
     pub(super) fn create(&self, name: &str, mode: u32) -> Result<File, Error> {
@@ -115,6 +124,22 @@ impl Directory {
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| refused(&path, errno))?;
         give(&file, &around, around.st_mode & mode).map_err(|errno| refused(&path, errno))?;
+        Ok(file.into())
+    }
+
+    /// Opens a regular file for reading that one user made here: it is that user's (`None`: this process's), and has no
+    /// other name, by which it could be a file that only this process may read.
+    pub(super) fn open_file(&self, name: &str, uid: Option<u32>) -> Result<File, Error> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty());
+        let file = file.map_err(|errno| refused(&path, errno))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| refused(&path, errno))?;
+        let owner = uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !regular || stat.st_uid != owner || stat.st_nlink != 1 {
+            return Err(Error::refused(&path, "is not what git wrote"));
+        }
         Ok(file.into())
     }
 

@@ -5,11 +5,12 @@
 //! them a regular file. What else lies beside objects (alternates, graphs of commits, bitmaps, marks of packs that a
 //! remote promises) is not shown to git.
 
-use crate::directory::{Directory, Entry};
+use crate::directory::{DIRECTORY, Directory, Entry};
 use crate::run::{Ended, Limits, git};
 use crate::{Error, Repository, run};
 use forge_files::{open_within, read_within};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode};
+use rustix::process::{Gid, Uid};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -40,7 +41,7 @@ pub const DIRECTORY_KIND: &str = "git";
 /// A git directory that shows the objects of a repository.
 #[derive(Debug)]
 pub struct Private {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     user: Option<(u32, u32)>,
     /// Whether objects may be missing because a remote promised them.
     partial: bool,
@@ -97,10 +98,10 @@ impl Private {
         file("config", &config)?;
         file("objects/info/alternates", "../borrowed\n")?;
         if let Some((uid, gid)) = self.user {
-            // All that git writes is a pack.
-            for name in ["objects", "objects/pack"] {
-                std::os::unix::fs::chown(self.path.join(name), Some(uid), Some(gid))?;
-            }
+            // All that git writes is a pack. This directory alone becomes that user's, by its descriptor, and what is
+            // above it stays this process's: nothing that this process opens by a path can be put elsewhere.
+            let packs = rustix::fs::open(self.path.join("objects/pack"), DIRECTORY, Mode::empty())?;
+            rustix::fs::fchown(&packs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         Ok(())
     }
@@ -292,7 +293,7 @@ impl Private {
         {
             let path = packs.path().join(name);
             let io = |source| Error::Io { path: path.clone(), source };
-            let mut from = open_within(own.path(), Path::new(name))?;
+            let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
             // Named so that git's own clearing up finds it if this process is killed.
             let temporary = format!("tmp_{}", forge_files::own_name(name));
             let mut to = packs.create(&temporary, 0o444)?;

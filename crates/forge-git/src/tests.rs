@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as people and runs do")]
 
+use crate::directory::Directory;
 use crate::{Error, Private, Repository};
 use std::fs;
 use std::io::Write as _;
@@ -138,4 +139,37 @@ fn what_is_made_has_the_permissions_of_what_is_around() {
     for pack in packs {
         assert_eq!(fs::metadata(&pack).unwrap().permissions().mode() & 0o7777, 0o440, "{}", pack.display());
     }
+}
+
+#[test]
+fn a_file_that_git_did_not_write_is_not_taken_from_its_directory() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = Directory::open(place.path()).unwrap();
+    let uid = rustix::process::geteuid().as_raw();
+    fs::write(place.path().join("pack-1.pack"), "x").unwrap();
+    assert!(directory.open_file("pack-1.pack", Some(uid)).is_ok());
+    // Of somebody else, although this process may read it.
+    assert!(directory.open_file("pack-1.pack", Some(uid + 1)).is_err());
+    fs::hard_link(place.path().join("pack-1.pack"), place.path().join("pack-2.pack")).unwrap();
+    assert!(directory.open_file("pack-2.pack", Some(uid)).is_err());
+    std::os::unix::fs::symlink("/etc/passwd", place.path().join("pack-3.pack")).unwrap();
+    assert!(directory.open_file("pack-3.pack", None).is_err());
+    fs::create_dir(place.path().join("pack-4.pack")).unwrap();
+    assert!(directory.open_file("pack-4.pack", None).is_err());
+}
+
+#[test]
+fn only_the_directory_for_packs_belongs_to_another_user() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT TESTED: only root works for another user");
+        return;
+    }
+    let (_dir, repo, _) = repositories();
+    for path in ["", ".git"] {
+        std::os::unix::fs::chown(repo.join(path), Some(4301), Some(4301)).unwrap();
+    }
+    let private = Private::new(&Repository::find(&repo).unwrap()).unwrap();
+    let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
+    assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }

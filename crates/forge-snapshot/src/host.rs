@@ -6,6 +6,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -225,12 +226,54 @@ pub(crate) fn set_mode(place: &OwnedFd, mode: u32) -> io::Result<()> {
 
 /// Sets the permission bits of a file or folder in an open folder; a symbolic link there is an error.
 pub(crate) fn set_mode_at(folder: impl AsFd, name: &[u8], mode: u32) -> io::Result<()> {
+    set_mode_if(folder, name, mode, |_| true)
+}
+
+/// [`set_mode_at`], if what `name` stands for now is what is meant: where somebody else owns the directory, a file that
+/// only this user may read could have been moved there.
+pub(crate) fn set_mode_if(
+    folder: impl AsFd,
+    name: &[u8],
+    mode: u32,
+    is_meant: impl FnOnce(&Stamp) -> bool,
+) -> io::Result<()> {
     let (place, stamp) = place_of(folder, name)?;
     match stamp.kind {
+        _ if !is_meant(&stamp) => Err(replaced()),
         Kind::Symlink => Err(Errno::LOOP.into()),
         _ if stamp.mode == mode => Ok(()),
         _ => set_mode(&place, mode),
     }
+}
+
+/// Opens, by its name only, what this process has just made without content in an open folder.
+///
+/// # Errors
+/// Something else stands there: whoever owns the folder can put it there, and it must not get another owner.
+pub(crate) fn open_made(folder: impl AsFd, name: &[u8], kind: Kind) -> io::Result<OwnedFd> {
+    let (place, stamp) = place_of(folder, name)?;
+    let own = stamp.kind == kind && stamp.uid == rustix::process::geteuid().as_raw();
+    if !own || (kind != Kind::Dir && stamp.linked) {
+        return Err(replaced());
+    }
+    if kind == Kind::Dir {
+        let listed = rustix::fs::openat(&place, ".", FOLDER, Mode::empty())?;
+        for entry in rustix::fs::Dir::read_from(&listed)? {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Err(replaced());
+            }
+        }
+    }
+    Ok(place)
+}
+
+fn replaced() -> io::Error {
+    io::Error::other("something else was put in its place meanwhile")
+}
+
+/// Sets the owner of what a descriptor names, also if it was opened for its name only.
+pub(crate) fn set_owner(place: &OwnedFd, uid: Option<Uid>, gid: Option<Gid>) -> io::Result<()> {
+    Ok(rustix::fs::chownat(place, c"", uid, gid, AtFlags::EMPTY_PATH)?)
 }
 
 /// Where a symbolic link points.
@@ -334,4 +377,39 @@ pub(crate) fn remove_all(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_the_place_of_something_new_gets_neither_owner_nor_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("secret"), "x").unwrap();
+        std::fs::create_dir(at("full")).unwrap();
+        std::fs::write(at("full/x"), "x").unwrap();
+        std::fs::create_dir(at("empty")).unwrap();
+        std::os::unix::fs::symlink("secret", at("link")).unwrap();
+        for (name, kind) in [
+            ("secret", Kind::Fifo),
+            ("secret", Kind::Symlink),
+            ("secret", Kind::Dir),
+            ("full", Kind::Dir),
+            ("link", Kind::Fifo),
+        ] {
+            assert!(open_made(&root, name.as_bytes(), kind).is_err(), "{name}");
+        }
+        assert!(open_made(&root, b"empty", Kind::Dir).is_ok());
+        assert!(open_made(&root, b"link", Kind::Symlink).is_ok());
+        std::fs::hard_link(at("link"), at("again")).unwrap();
+        assert!(open_made(&root, b"link", Kind::Symlink).is_err(), "it has another name");
+        let before = Stamp::of(&root, "secret").unwrap();
+        assert!(set_mode_if(&root, b"secret", 0o777, |now| now.kind == Kind::Dir).is_err());
+        assert_eq!(Stamp::of(&root, "secret").unwrap().mode, before.mode);
+        set_mode_if(&root, b"secret", 0o640, |now| now.ino == before.ino).unwrap();
+        assert_eq!(Stamp::of(&root, "secret").unwrap().mode, 0o640);
+    }
 }

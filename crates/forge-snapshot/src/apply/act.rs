@@ -21,8 +21,8 @@ enum Undo {
     Move { from: RelPath, to: RelPath },
     /// What stood at `path` stands at `temp`, and the other way round.
     Exchange { path: RelPath, temp: RelPath },
-    /// Other permission bits.
-    Mode { path: RelPath, mode: u32 },
+    /// Other permission bits of what was found there.
+    Mode { path: RelPath, found: Stamp },
 }
 
 /// An apply at work.
@@ -66,7 +66,9 @@ impl<'a> Work<'a> {
                 Undo::Exchange { path, temp } => {
                     (rename(self.root, &temp, &path, RenameFlags::EXCHANGE), path, temp)
                 }
-                Undo::Mode { path, mode } => (set_mode(self.root, &path, mode), path.clone(), path),
+                Undo::Mode { path, found } => {
+                    (set_mode(self.root, &path, found.mode, &found), path.clone(), path)
+                }
             };
             if done.is_err() {
                 let on_host = |path: &RelPath| self.place.repository.join(path.as_path());
@@ -139,7 +141,7 @@ pub(super) fn act(work: &mut Work<'_>, plan: &Plan, staged: &Staged) -> Result<(
             if let Some(found) =
                 act.found.filter(|found| found.kind == Kind::Dir && found.mode & 0o700 != 0o700)
             {
-                mode(work, &act.path, found.mode, found.mode | 0o700)?;
+                mode(work, &act.path, found, found.mode | 0o700)?;
             }
         }
     }
@@ -161,7 +163,7 @@ pub(super) fn act(work: &mut Work<'_>, plan: &Plan, staged: &Staged) -> Result<(
         ) = (&act.found, &act.after)
         {
             work.tell(Step::Act(&act.path))?;
-            mode(work, &act.path, found.mode, *wanted)?;
+            mode(work, &act.path, *found, *wanted)?;
         }
     }
     work.sync()
@@ -238,16 +240,17 @@ fn unchanged(work: &Work<'_>, act: &Act, now: &RelPath) -> Result<(), Error> {
     Ok(())
 }
 
-fn mode(work: &mut Work<'_>, path: &RelPath, was: u32, wanted: u32) -> Result<(), Error> {
+fn mode(work: &mut Work<'_>, path: &RelPath, found: Stamp, wanted: u32) -> Result<(), Error> {
     let at = work.place.repository.join(path.as_path());
-    set_mode(work.root, path, wanted).doing("change the permissions of", &at)?;
-    work.undo.push(Undo::Mode { path: path.clone(), mode: was });
+    set_mode(work.root, path, wanted, &found).doing("change the permissions of", &at)?;
+    work.undo.push(Undo::Mode { path: path.clone(), found });
     Ok(())
 }
 
-fn set_mode(root: &OwnedFd, path: &RelPath, mode: u32) -> io::Result<()> {
+fn set_mode(root: &OwnedFd, path: &RelPath, mode: u32, found: &Stamp) -> io::Result<()> {
     let (parent, name) = host::split(path).ok_or(io::ErrorKind::InvalidInput)?;
-    host::set_mode_at(folder(root, parent)?, name, mode)
+    let is_found = |now: &Stamp| (now.kind, now.ino, now.dev) == (found.kind, found.ino, found.dev);
+    host::set_mode_if(folder(root, parent)?, name, mode, is_found)
 }
 
 fn rename(root: &OwnedFd, from: &RelPath, to: &RelPath, flags: RenameFlags) -> io::Result<()> {

@@ -7,7 +7,7 @@ use super::check::{Act, How, Plan, folder};
 use super::error::{Doing, Error};
 use super::leftovers::{NEW, temporary};
 use super::{Step, Why};
-use crate::host::{self, Stamp};
+use crate::host::{self, Kind, Stamp};
 use crate::{Node, RelPath};
 use forge_types::Digest;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -34,7 +34,7 @@ pub(super) fn stage(work: &mut Work<'_>, plan: &Plan) -> Result<Staged, Error> {
     let mut staged = Staged::new();
     let mut owners: HashMap<RelPath, Owner> = HashMap::new();
     let mut links: HashMap<(u64, Digest), RelPath> = HashMap::new();
-    let mut folders: Vec<(RelPath, u32)> = Vec::new();
+    let mut folders: Vec<(RelPath, u32, Owner)> = Vec::new();
     let puts: Vec<&Act> = plan.acts.iter().filter(|act| act.how == How::Put).collect();
     let sync = puts.len() <= SYNCS;
     for act in puts {
@@ -73,17 +73,21 @@ pub(super) fn stage(work: &mut Work<'_>, plan: &Plan) -> Result<Staged, Error> {
             Node::Symlink { target } => one.symlink(target).doing("make", &at)?,
             Node::Dir { mode } => {
                 one.folder().doing("make", &at)?;
-                folders.push((temp, *mode));
+                folders.push((temp, *mode, owner));
             }
             Node::Fifo { mode } => one.fifo(*mode).doing("make", &at)?,
         }
     }
+    let is_root = rustix::process::geteuid().is_root();
     // A folder that may not be written to gets its mode when everything is in it.
-    for (path, mode) in folders.into_iter().rev() {
+    for (path, mode, owner) in folders.into_iter().rev() {
         let at = work.place.repository.join(path.as_path());
         let Some((parent, name)) = host::split(&path) else { continue };
         folder(work.root, parent)
-            .and_then(|parent| host::set_mode_at(parent, name, mode))
+            .and_then(|parent| {
+                let made = |now: &Stamp| now.kind == Kind::Dir && (now.uid == owner.uid || !is_root);
+                host::set_mode_if(parent, name, mode, made)
+            })
             .doing("make", &at)?;
     }
     if !sync {
@@ -125,10 +129,10 @@ impl One<'_, '_> {
     fn give(&self, file: &OwnedFd) -> io::Result<()> {
         let gid = Some(Gid::from_raw(self.owner.gid));
         if rustix::process::geteuid().is_root() {
-            return Ok(rustix::fs::fchown(file, Some(Uid::from_raw(self.owner.uid)), gid)?);
+            return host::set_owner(file, Some(Uid::from_raw(self.owner.uid)), gid);
         }
         if Stamp::of_open(file)?.gid != self.owner.gid {
-            let _ = rustix::fs::fchown(file, None, gid);
+            let _ = host::set_owner(file, None, gid);
         }
         Ok(())
     }
@@ -170,8 +174,7 @@ impl One<'_, '_> {
         let (parent, name) = self.place()?;
         rustix::fs::symlinkat(target, &parent, name)?;
         if rustix::process::geteuid().is_root() {
-            let (uid, gid) = (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid));
-            rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            self.give(&host::open_made(&parent, name, Kind::Symlink)?)?;
         }
         Ok(())
     }
@@ -179,15 +182,14 @@ impl One<'_, '_> {
     fn folder(&self) -> io::Result<()> {
         let (parent, name) = self.place()?;
         rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
-        self.give(&host::open_below(std::os::fd::AsFd::as_fd(&parent), name, host::FOLDER)?)
+        self.give(&host::open_made(&parent, name, Kind::Dir)?)
     }
 
     fn fifo(&self, mode: u32) -> io::Result<()> {
         let (parent, name) = self.place()?;
         rustix::fs::mknodat(&parent, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let pipe = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+        let pipe = host::open_made(&parent, name, Kind::Fifo)?;
         self.give(&pipe)?;
-        Ok(rustix::fs::fchmod(&pipe, Mode::from_raw_mode(mode))?)
+        host::set_mode(&pipe, mode)
     }
 }
