@@ -7,7 +7,9 @@
 //! `cargo test -p xtask` runs all of them; `cargo run -p xtask -- tidy` prints the same list.
 
 mod census;
+mod circles;
 mod docs;
+mod figures;
 mod layers;
 mod programs;
 mod reads;
@@ -18,6 +20,7 @@ mod source;
 mod text;
 mod tree;
 
+pub use figures::Figures;
 pub use rules::{Budgets, Census, CensusKind, CrateRule, DirectOpen, Fence, Rules, RulesError};
 pub use tree::{Package, Tree, TreeError};
 

@@ -1,19 +1,21 @@
-//! Command line of the repository's own checks: `cargo run -p xtask -- tidy`.
+//! Command line of the repository's own checks: `cargo run -p xtask -- tidy` and `figures`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints its findings")]
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use xtask::{Rules, Tree, check_all};
+use xtask::{Figures, Rules, Tree, check_all};
 
-const USAGE: &str = "usage: cargo run -p xtask -- tidy
-  tidy   check layers, sizes, documents and sources of the whole repository";
+const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
+  tidy      check layers, sizes, documents and sources of the whole repository
+  figures   print how the sources read: names, comments, circles of imports, sizes";
 
 fn main() -> ExitCode {
     let argument = std::env::args().nth(1);
     let outcome = match argument.as_deref() {
         Some("tidy") => tidy(),
+        Some("figures") => figures(),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)
@@ -29,11 +31,22 @@ fn main() -> ExitCode {
     })
 }
 
-fn tidy() -> anyhow::Result<ExitCode> {
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask stands inside the repository")?;
+/// Reads the repository that this program belongs to, and its rules.
+fn load() -> anyhow::Result<(Tree, Rules)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies inside the repository")?;
     let tree = Tree::load(root)?;
     let rules = Rules::from_tree(&tree)?;
+    Ok((tree, rules))
+}
+
+fn figures() -> anyhow::Result<ExitCode> {
+    let (tree, rules) = load()?;
+    print!("{}", Figures::count(&tree, &rules));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tidy() -> anyhow::Result<ExitCode> {
+    let (tree, rules) = load()?;
     let found = check_all(&tree, &rules);
     for violation in &found {
         println!("{violation}");

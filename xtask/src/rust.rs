@@ -255,7 +255,7 @@ impl<'ast> Visit<'ast> for TestAreas {
 }
 
 /// `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
-fn is_test_attribute(attribute: &syn::Attribute) -> bool {
+pub(crate) fn is_test_attribute(attribute: &syn::Attribute) -> bool {
     let named = attribute.path().segments.last().is_some_and(|segment| segment.ident == "test");
     let configured = attribute.path().is_ident("cfg")
         && attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test");
