@@ -62,6 +62,12 @@ impl fmt::Display for CliError {
     }
 }
 
+impl From<forge_files::NotOwnData> for CliError {
+    fn from(error: forge_files::NotOwnData) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::failed(error.to_string())

@@ -105,7 +105,9 @@ impl Session {
 
     /// The settings for `repo`, without a word.
     pub(crate) fn load_silently(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
-        forge_config::load(&self.sources(repo, overlay)).map_err(CliError::from)
+        let loaded = forge_config::load(&self.sources(repo, overlay))?;
+        forge_files::check_data_directory(&loaded.dirs.data)?;
+        Ok(loaded)
     }
 
     /// The settings for looking at runs and ending them: what is wrong with the configuration here must not be in
@@ -128,7 +130,9 @@ impl Session {
 
     /// The user's folders.
     pub(crate) fn dirs(&self) -> Result<Dirs, CliError> {
-        Dirs::find(&self.env).map_err(CliError::from)
+        let dirs = Dirs::find(&self.env)?;
+        forge_files::check_data_directory(&dirs.data)?;
+        Ok(dirs)
     }
 }
 

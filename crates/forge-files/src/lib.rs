@@ -12,6 +12,7 @@
 //!
 //! This crate knows nothing of runs, sandboxes or settings.
 
+mod data;
 mod directory;
 mod error;
 mod identity;
@@ -22,6 +23,7 @@ mod read;
 mod remove;
 mod stale;
 
+pub use data::{NotOwnData, check_data_directory};
 pub use directory::{Directory, OWNER_ONLY, link_on};
 pub use error::{Error, Found};
 pub use lock::{open_or_create, sync_directory};

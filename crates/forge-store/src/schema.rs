@@ -118,10 +118,11 @@ pub(crate) enum Purpose {
 
 /// Makes the data folder, for its owner only.
 pub(crate) fn make_folder(dir: &Path) -> Result<(), Error> {
+    let fault = |error| fault::io(dir, "making the data folder", &error);
+    forge_files::check_data_directory(dir).map_err(|error| fault(std::io::Error::other(error)))?;
     if dir.is_dir() {
         return Ok(());
     }
-    let fault = |error| fault::io(dir, "making the data folder", &error);
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(fault)?;
     }

@@ -301,7 +301,7 @@ fn a_directory_that_is_not_ours_is_named() {
             shared.planted.clear();
             let done = world.forge(&["sandbox", "exec", "--code", "main.py"]);
             assert!(done.code.is_some_and(|code| code != 0), "user {user}: {done:#?}");
-            done.says(&[&tmp.display().to_string(), "remove it"]);
+            done.says(&[&format!("{} belongs to user {STRANGER}", tmp.display())]);
         }
         let _ = fs::remove_file(&tmp);
     }
@@ -326,5 +326,44 @@ fn what_is_kept_in_an_open_data_folder_is_for_its_user_alone() {
             let mode = entry.metadata().expect("a file").mode() & 0o077;
             assert_eq!(mode, 0, "user {user}: {}", entry.path().display());
         }
+    }
+}
+
+#[test]
+fn a_data_directory_that_somebody_else_filled_is_refused_by_every_command() {
+    for (world, server, flags, user) in worlds("a foreign data directory") {
+        let data = world.path("data").join("forge");
+        for entry in ["", "runs", "verdicts", "link"] {
+            let _ = fs::remove_dir_all(&data);
+            fs::create_dir_all(&data).expect("an empty place");
+            chown(&data, Some(user), Some(user)).expect("root may");
+            let foreign = data.join(entry);
+            match entry {
+                "link" => {
+                    symlink(world.path("repo"), &foreign).expect("an empty place");
+                    std::os::unix::fs::lchown(&foreign, Some(STRANGER), Some(STRANGER)).expect("root may");
+                }
+                _ => {
+                    fs::create_dir_all(&foreign).expect("an empty place");
+                    chown(&foreign, Some(STRANGER), Some(STRANGER)).expect("root may");
+                }
+            }
+            let path = foreign.display().to_string();
+            let refused = format!(
+                "error: {} belongs to user {STRANGER}, who could change what forge keeps there; run forge as that \
+                 user, make it yours with `chown -R`, or set XDG_DATA_HOME to another directory\n",
+                path.trim_end_matches('/')
+            );
+            for words in
+                [&["list"][..], &["sandbox", "exec", "--", "true"], &["secret", "list"], &["trust", "--yes"]]
+            {
+                let done = world.forge(words).exits(1);
+                assert!(done.err.ends_with(&refused), "{words:?}: {}", done.err);
+            }
+            let done = world.run(&flags, "write").exits(1);
+            assert!(done.err.ends_with(&refused), "{}", done.err);
+        }
+        assert_eq!(server.calls().len(), 0);
+        fs::remove_dir_all(&data).expect("root may");
     }
 }

@@ -1,0 +1,146 @@
+//! The data directory: what is kept in it is believed, so nobody else may have put it there.
+
+use crate::remove;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// Reasons why a data directory is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotOwnData {
+    /// Somebody else made it, or something in it.
+    #[error(
+        "{} belongs to user {owner}, who could change what forge keeps there; run forge as that user, make it yours \
+         with `chown -R`, or set XDG_DATA_HOME to another directory",
+        path.display()
+    )]
+    Foreign {
+        /// The directory, or the entry of it.
+        path: PathBuf,
+        /// The user's id.
+        owner: u32,
+    },
+    /// The system refused.
+    #[error("cannot look at the data directory {}: {source}", path.display())]
+    Io {
+        /// The directory, or the entry of it.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Checks that a data directory and its entries, as far as they exist, belong to this user; takes the right to write to
+/// the directory from everybody else. Links of this user's own are followed: data may lie on another disk.
+///
+/// # Errors
+/// [`NotOwnData`] when the directory, an entry of it, or what an entry links to belongs to somebody else.
+pub fn check_data_directory(path: &Path) -> Result<(), NotOwnData> {
+    let failed = |errno: Errno| NotOwnData::Io { path: path.to_owned(), source: errno.into() };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(opened) => opened,
+        // Whoever makes it, or can't, says so.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(Errno::ACCESS) => {
+            let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(failed)?;
+            return if remove::is_own(stat.st_uid) {
+                Err(failed(Errno::ACCESS))
+            } else {
+                Err(NotOwnData::Foreign { path: path.to_owned(), owner: stat.st_uid })
+            };
+        }
+        Err(errno) => return Err(failed(errno)),
+    };
+    let stat = rustix::fs::fstat(&opened).map_err(failed)?;
+    if !remove::is_own(stat.st_uid) {
+        return Err(NotOwnData::Foreign { path: path.to_owned(), owner: stat.st_uid });
+    }
+    if stat.st_mode & 0o022 != 0 {
+        rustix::fs::fchmod(&opened, Mode::from_raw_mode(stat.st_mode & 0o7755)).map_err(failed)?;
+    }
+    for entry in Dir::read_from(&opened).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            check_entry(&opened, path, OsStr::from_bytes(entry.file_name().to_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_entry(directory: &OwnedFd, path: &Path, name: &OsStr) -> Result<(), NotOwnData> {
+    let stat = |flags| rustix::fs::statat(directory.as_fd(), name, flags);
+    let foreign = |owner| Err(NotOwnData::Foreign { path: path.join(name), owner });
+    let found = match stat(AtFlags::SYMLINK_NOFOLLOW) {
+        // Another process of this user has removed it.
+        Err(Errno::NOENT) => return Ok(()),
+        found => found.map_err(|errno| NotOwnData::Io { path: path.join(name), source: errno.into() })?,
+    };
+    if !remove::is_own(found.st_uid) {
+        return foreign(found.st_uid);
+    }
+    if FileType::from_raw_mode(found.st_mode) == FileType::Symlink
+        && let Ok(target) = stat(AtFlags::empty())
+        && !remove::is_own(target.st_uid)
+    {
+        return foreign(target.st_uid);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
+
+    #[test]
+    fn a_data_directory_of_ones_own_is_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("forge");
+        check_data_directory(&data).unwrap();
+        fs::create_dir(&data).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::create_dir(dir.path().join("disk")).unwrap();
+        symlink("../disk", data.join("runs")).unwrap();
+        symlink("nowhere", data.join("images")).unwrap();
+        check_data_directory(&data).unwrap();
+        assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o755);
+    }
+
+    #[test]
+    fn what_somebody_else_put_into_a_data_directory_is_named() {
+        if !rustix::process::geteuid().is_root() {
+            println!("NOT TESTED: only root can make files of others");
+            return;
+        }
+        let other = Some(4301);
+        for what in ["the directory", "a directory", "a link", "a link's target"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (data, disk) = (dir.path().join("forge"), dir.path().join("disk"));
+            fs::create_dir(&data).unwrap();
+            fs::create_dir(&disk).unwrap();
+            match what {
+                "the directory" => lchown(&data, other, other).unwrap(),
+                "a directory" => {
+                    fs::create_dir(data.join("runs")).unwrap();
+                    lchown(data.join("runs"), other, other).unwrap();
+                }
+                "a link" => {
+                    symlink("../disk", data.join("runs")).unwrap();
+                    lchown(data.join("runs"), other, other).unwrap();
+                }
+                _ => {
+                    symlink("../disk", data.join("runs")).unwrap();
+                    lchown(&disk, other, other).unwrap();
+                }
+            }
+            let error = check_data_directory(&data).expect_err(what);
+            assert!(matches!(error, NotOwnData::Foreign { owner: 4301, .. }), "{what}: {error}");
+        }
+    }
+}
