@@ -296,7 +296,8 @@ impl Game {
                 None => std::fs::remove_file(self.world.repo().join(file)).expect("it is there"),
             }
         }
-        self.world.forge(&["apply", &player.id]).exits(0);
+        let last = self.world.forge(&["apply", &player.id]);
+        assert_eq!(last.code, Some(0), "{label}: {in_conflict:?} put back\n{}\n{}", diff.out, last.err);
         for file in &in_conflict {
             let (now, theirs) = (self.world.read(file), before[file].clone().unwrap_or_default());
             let missing: String = theirs

@@ -247,16 +247,18 @@ impl Checker<'_> {
     ) -> io::Result<bool> {
         Ok(match node {
             Node::File { mode, size, content: wanted, .. } => {
-                let alike = stamp.kind == Kind::File && stamp.size == *size;
-                if !alike || wanted.is_none() {
+                if stamp.kind != Kind::File || stamp.size != *size {
                     return Ok(false);
                 }
+                let Some(wanted) = wanted.or_else(|| self.place.learn_elsewhere(path, *size)) else {
+                    return Ok(false);
+                };
                 if content.is_none() {
                     let bounds = self.place.bounds;
                     bounds.file(stamp.size, || self.place.repository.join(path.as_path()))?;
                     *content = Some(copy::digest(&open(self.root, path)?, bounds)?.0);
                 }
-                stamp.mode == *mode && content == wanted
+                stamp.mode == *mode && *content == Some(wanted)
             }
             Node::Symlink { target } => {
                 let Some((parent, name)) = host::split(path) else { return Ok(false) };

@@ -96,6 +96,12 @@ impl Sources<'_> {
         Ok(())
     }
 
+    /// Learns the digest of a file of the beginning that was never read and no longer stands in the repository.
+    pub(crate) fn learn_elsewhere(&self, path: &RelPath, size: u64) -> Option<Digest> {
+        let bytes = self.elsewhere(path, size)?;
+        (bytes.len() as u64 == size).then(|| Digest::of(&bytes))
+    }
+
     /// The content of a file of the beginning that no longer stands in the repository. Files of a run have theirs in
     /// the store; one that was lost there is told from another by its digest.
     fn elsewhere(&self, path: &RelPath, size: u64) -> Option<Vec<u8>> {

@@ -55,4 +55,9 @@ fn a_beginning_that_only_somebody_else_knows_is_merged_from() {
     assert_eq!(conflicts(apply_with(Some(&Kept("other text"))).unwrap_err()), [why]);
     assert_eq!(apply_with(Some(&Kept("1\n2\n3\n"))).unwrap().merged, [path("a")]);
     assert_eq!(fs::read_to_string(rig.run.repository.join("a")).unwrap(), "one\n2\nthree\n");
+    // Put back by hand: the same content at another time.
+    fs::write(rig.run.repository.join("a"), "1\n2\n3\n").unwrap();
+    let put_back = apply_with(Some(&Kept("1\n2\n3\n"))).unwrap();
+    assert_eq!((put_back.merged, put_back.changed.len()), (Vec::new(), 1));
+    assert_eq!(fs::read_to_string(rig.run.repository.join("a")).unwrap(), "one\n2\nthree\n");
 }
