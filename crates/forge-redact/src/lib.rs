@@ -5,17 +5,18 @@
 //! people and logs see, never from the journal, so that a file that holds such a text can be edited exactly.
 
 mod dump;
+mod event;
 mod forms;
 mod hold;
 mod patterns;
+mod pieces;
 mod views;
 
-pub use hold::HoldBack;
+pub use hold::{HoldBack, HoldBytes};
 pub use patterns::without_keys;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use dump::Dump;
-use forge_types::{EventKind, Message, Outcome, Part, PartKind, Payload};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -135,33 +136,47 @@ impl Known {
         for layer in &layers {
             finds.extend(self.in_dumps(&layer.text, more).into_iter().map(|found| layer.original(found)));
         }
-        finds.sort_by_key(|found| (found.start, found.end));
-        let mut apart: Vec<Range<usize>> = Vec::with_capacity(finds.len());
-        for found in finds {
-            match apart.last_mut() {
-                Some(last) if found.start < last.end => last.end = last.end.max(found.end),
-                _ => apart.push(found),
-            }
-        }
-        apart
+        apart(finds)
     }
 
-    /// Where the end of the text begins that could be the beginning of a secret; its length if there is none.
+    /// Where the end of the text begins that could be the beginning of a secret, or of a dump of one; its length if there
+    /// is none.
     fn open_at(&self, text: &str) -> usize {
-        let mut open = self.forms.open_at(text);
+        let views = views::of(text);
+        let begun = self.begun_in(text, &views);
         if self.secrets.is_empty() {
-            return open;
+            return begun;
         }
+        let in_layers =
+            views.layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text[..layer.cut])));
+        ceil(text, in_layers.fold(begun.min(self.open_dump(text)), usize::min))
+    }
+
+    /// Where the end of the text begins that is more of the beginning of a secret than ordinary text would have by chance;
+    /// its length if there is none.
+    fn begun_at(&self, text: &str) -> usize {
+        let enough = |whole: usize, at: usize| whole - at >= SHORTEST;
+        let at = self.forms.open_at(text);
+        let mut begun = if enough(text.len(), at) { at } else { text.len() };
         let Views { layers, words, hex } = views::of(text);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
-                open = open.min(finder.open_in(view, text.len()));
+                let at = finder.open_at(&view.text[..view.cut]);
+                let place = view.place(at).filter(|_| enough(view.cut, at));
+                begun = begun.min(place.unwrap_or(text.len()));
             }
         }
-        let in_layers =
-            layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text[..layer.cut])));
-        open = in_layers.fold(open.min(self.open_dump(text)), usize::min);
-        ceil(text, open)
+        ceil(text, begun)
+    }
+
+    fn begun_in(&self, text: &str, Views { layers, words, hex }: &Views) -> usize {
+        let mut begun = self.forms.open_at(text);
+        for (views, finder) in [(layers, &self.forms), (words, &self.forms), (hex, &self.hex)] {
+            for view in views {
+                begun = begun.min(finder.open_in(view, text.len()));
+            }
+        }
+        ceil(text, begun)
     }
 
     /// Where secrets are in dumps of bytes, as far as their lines have ended.
@@ -187,6 +202,19 @@ impl Known {
         }
         open
     }
+}
+
+/// Places in order, none over another.
+fn apart(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    finds.sort_by_key(|found| (found.start, found.end));
+    let mut apart: Vec<Range<usize>> = Vec::with_capacity(finds.len());
+    for found in finds {
+        match apart.last_mut() {
+            Some(last) if found.start < last.end => last.end = last.end.max(found.end),
+            _ => apart.push(found),
+        }
+    }
+    apart
 }
 
 /// Whether digits of hex are those of whole bytes.
@@ -240,65 +268,6 @@ impl Redactor {
     pub fn shown(&self, text: &str) -> String {
         let clean = self.known().clean(text, false);
         without_keys(clean.as_deref().unwrap_or(text)).into_owned()
-    }
-
-    /// Takes secrets out of all that an event holds.
-    pub fn event(&self, kind: &mut EventKind) {
-        if self.known().secrets.is_empty() {
-            return;
-        }
-        for payload in kind.payloads_mut() {
-            self.payload(payload);
-        }
-        match kind {
-            EventKind::Settled { outcome: Outcome::Replied { reply, .. }, .. } => {
-                self.calls(&mut reply.parts)
-            }
-            EventKind::Settled { outcome: Outcome::ModelFailed { error }, .. } => {
-                self.text(&mut error.message)
-            }
-            EventKind::Judged { error, tool, .. } => {
-                self.text(&mut error.message);
-                self.text(tool);
-            }
-            EventKind::Finished { error, files_modified, .. } => {
-                if let Some(error) = error {
-                    self.text(&mut error.message);
-                }
-                files_modified.iter_mut().for_each(|path| self.text(path));
-            }
-            EventKind::Settled { outcome: Outcome::Summarised { summary }, .. } => {
-                summary.note.iter_mut().for_each(|note| self.text(note));
-            }
-            EventKind::Compacted { note: Some(note), .. } => self.text(note),
-            EventKind::Settled { outcome: Outcome::SandboxLost { why }, .. }
-            | EventKind::StatusChanged { reason: Some(why), .. } => self.text(why),
-            EventKind::Created(created) => {
-                self.payload(&mut created.task);
-                created.history.iter_mut().for_each(|message| self.message(message));
-            }
-            EventKind::Commanded { command: forge_types::Command::Steer { text }, .. } => self.text(text),
-            _ => {}
-        }
-    }
-
-    fn message(&self, message: &mut Message) {
-        self.calls(&mut message.parts);
-    }
-
-    fn calls(&self, parts: &mut [Part]) {
-        for part in parts {
-            if let PartKind::Call(call) = &mut part.kind {
-                self.text(&mut call.arguments);
-                self.text(&mut call.name);
-            }
-        }
-    }
-
-    fn payload(&self, payload: &mut Payload) {
-        if let Payload::Inline(text) = payload {
-            self.text(text);
-        }
     }
 }
 

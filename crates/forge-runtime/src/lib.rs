@@ -53,7 +53,7 @@ pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use forge_ports::sandbox::{OutputSink, Stream};
 pub use forge_ports::views::Merge;
-pub use forge_redact::{HoldBack, REDACTED, Redactor, without_keys};
+pub use forge_redact::{HoldBack, HoldBytes, REDACTED, Redactor, without_keys};
 pub use forge_sandbox::images::Kind;
 pub use forge_sandbox::verify::{ProbeResult, Scope, State as ProbeState, Verdict};
 pub use images::{BuildImage, build_image};

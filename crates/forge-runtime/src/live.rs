@@ -21,21 +21,51 @@ impl LiveSink for () {
     fn frame(&self, _frame: LiveFrame) {}
 }
 
+/// What waits of the text of a reply that the token limit cut off: it goes on in the next reply, and so may a secret.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CutText(Arc<Mutex<Option<HoldBack>>>);
+
 /// Passes a model's text on, without secrets.
 pub(crate) struct LiveDeltas {
     sink: Arc<dyn LiveSink>,
     redactor: Arc<Redactor>,
     text: Mutex<HoldBack>,
     reasoning: Mutex<HoldBack>,
+    cut: CutText,
+}
+
+/// How a reply ended whose text was passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyEnd {
+    /// It is whole.
+    Whole,
+    /// Its text goes on in the next reply.
+    Cut,
+    /// It failed: what came of it is void, and another one takes its place.
+    Failed,
 }
 
 impl LiveDeltas {
-    pub(crate) fn new(sink: Arc<dyn LiveSink>, redactor: Arc<Redactor>) -> Self {
-        Self { sink, redactor, text: Mutex::default(), reasoning: Mutex::default() }
+    pub(crate) fn new(sink: Arc<dyn LiveSink>, redactor: Arc<Redactor>, cut: CutText) -> Self {
+        let text = lock(&cut.0).clone().unwrap_or_default();
+        Self { sink, redactor, text: Mutex::new(text), reasoning: Mutex::default(), cut }
     }
 
-    pub(crate) fn flush(&self) {
+    /// Shows what waited, unless it has to wait for the next reply.
+    pub(crate) fn end(&self, how: ReplyEnd) {
         self.show_reasoning(lock(&self.reasoning).flush(&self.redactor));
+        let mut cut = lock(&self.cut.0);
+        match how {
+            ReplyEnd::Whole => *cut = None,
+            ReplyEnd::Cut => {
+                *cut = Some(lock(&self.text).clone());
+                return;
+            }
+            // What waits may have begun in the reply before.
+            ReplyEnd::Failed if cut.is_some() => return,
+            ReplyEnd::Failed => {}
+        }
+        drop(cut);
         self.show_text(lock(&self.text).flush(&self.redactor));
     }
 

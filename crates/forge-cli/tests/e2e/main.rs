@@ -10,6 +10,7 @@ mod containers;
 mod damage;
 mod demo;
 mod durable;
+mod echoes;
 mod escapes;
 mod fallback;
 mod faults;

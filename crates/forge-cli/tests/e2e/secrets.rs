@@ -262,7 +262,7 @@ fn tools_see_neither_the_store_nor_the_passphrase() {
 /// Runs forge on a terminal of its own, made by `script` of util-linux, with a person who answers each question. Gives all
 /// that the terminal showed, and the exit code.
 #[allow(clippy::disallowed_methods, reason = "the test makes a terminal")]
-fn on_a_terminal(world: &World, line: &str, answers: &[(&str, &str)]) -> Option<(i32, String)> {
+pub(crate) fn on_a_terminal(world: &World, line: &str, answers: &[(&str, &str)]) -> Option<(i32, String)> {
     let inner = world.command(&[]);
     let mut script = std::process::Command::new("script");
     let program = inner.get_program().to_string_lossy();

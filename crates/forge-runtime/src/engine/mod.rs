@@ -19,7 +19,7 @@ pub use money::CountTokens;
 use crate::Error;
 use crate::blobs::BlobCache;
 use crate::cooling::Cooling;
-use crate::live::LiveSink;
+use crate::live::{CutText, LiveSink};
 use forge_policy::agent::{self, Decision};
 use forge_ports::journal::{Checkpoint, News};
 use forge_ports::queue::{ItemStatus, Lease};
@@ -185,6 +185,7 @@ impl Engine {
             beginning: None,
             too_large: false,
             cooling: Vec::new(),
+            cut_text: CutText::default(),
         };
         let ended = match drive.run(&self.worker, lease.attempt()).await {
             Ok(()) => Ok(()),
@@ -298,6 +299,8 @@ struct Drive {
     too_large: bool,
     /// Providers that are left alone, as this turn sees them.
     cooling: Vec<Cooldown>,
+    /// What waits of the text of a reply that was cut off.
+    cut_text: CutText,
 }
 
 impl Drive {

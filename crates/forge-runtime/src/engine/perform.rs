@@ -3,15 +3,16 @@
 use super::{BoxKeeper, Parts, agents};
 use crate::blobs::BlobCache;
 use crate::executors::{self, PROGRAM, REQUEST};
-use crate::live::{LiveDeltas, LiveOutput, LiveSink};
+use crate::live::{CutText, LiveDeltas, LiveOutput, LiveSink, ReplyEnd};
 use crate::nobox::NoBox;
 use forge_policy::{context, router};
 use forge_ports::tool::ToolEnv;
 use forge_ports::{Deltas as _, Workspace, model};
 use forge_ports::{Durable, sandbox};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, Executor, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply, ModelRequest,
-    Outcome, Plan, RunId, SnapshotId, ToolAccess, ToolCall, ToolLayer, ToolOutput, ToolRun,
+    Effect, ErrorInfo, ErrorKind, Executor, Finish, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply,
+    ModelRequest, Outcome, Plan, Role, RunId, SnapshotId, ToolAccess, ToolCall, ToolLayer, ToolOutput,
+    ToolRun,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -52,6 +53,10 @@ pub(super) struct Performer {
     pub(super) keeper: Arc<BoxKeeper>,
     pub(super) live: Arc<dyn LiveSink>,
     pub(super) run: RunId,
+    /// The replies in a row that the token limit cut off before this effect.
+    pub(super) cuts: u32,
+    /// What waits of their text.
+    pub(super) cut_text: CutText,
 }
 
 impl Performer {
@@ -104,11 +109,17 @@ impl Performer {
             let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
             return Outcome::ModelFailed { error };
         }
-        let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone());
+        let before = said_before(&request.messages, self.cuts);
+        let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone(), self.cut_text.clone());
         let result = self.reply(call, request, &deltas).await;
-        deltas.flush();
+        deltas.end(match &result {
+            Ok(reply) if reply.finish == Finish::Length && reply.calls().next().is_none() => ReplyEnd::Cut,
+            Ok(_) => ReplyEnd::Whole,
+            Err(_) => ReplyEnd::Failed,
+        });
         match result {
-            Ok(reply) => {
+            Ok(mut reply) => {
+                self.parts.redactor.reply(&mut reply, &before);
                 let price = self.plan.target(call.target).facts.price;
                 let cost = price.map(|price| price.cost(&reply.usage));
                 Outcome::Replied { reply, cost }
@@ -226,6 +237,15 @@ impl Performer {
             Err(gone) => Outcome::SandboxLost { why: gone.0.message },
         }
     }
+}
+
+/// The text that a reply goes on with after so many replies that were cut off: the answer joins them.
+fn said_before(messages: &[Arc<Message>], cuts: u32) -> String {
+    let said = messages.iter().rev().take_while(|message| message.role != Role::Tool);
+    let mut cut: Vec<_> =
+        said.filter(|message| message.role == Role::Assistant).take(cuts as usize).collect();
+    cut.reverse();
+    cut.iter().flat_map(|message| message.texts()).filter_map(|text| text.inline()).collect()
 }
 
 /// Puts the texts into a request that stand elsewhere.

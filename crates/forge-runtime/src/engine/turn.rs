@@ -339,7 +339,9 @@ impl Drive {
     /// What the box is by now, if that differs from what was told.
     fn changed_report(&self, draft: &Draft<'_>) -> Option<SandboxReport> {
         let told = draft.state.sandbox.as_ref().filter(|_| self.entered)?;
-        let now = self.keeper.workspace()?.report();
+        let mut now = self.keeper.workspace()?.report();
+        // As it would be told.
+        self.parts.redactor.report(&mut now);
         (now.masked != told.masked || now.warnings != told.warnings).then_some(now)
     }
 
@@ -394,6 +396,8 @@ impl Drive {
             keeper: self.keeper.clone(),
             live: self.live.clone(),
             run: self.state().run,
+            cuts: self.state().cuts,
+            cut_text: self.cut_text.clone(),
         };
         let said = match &what {
             Effect::CallModel(call) => {

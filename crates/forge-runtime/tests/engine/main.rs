@@ -8,4 +8,5 @@ mod harness;
 mod load;
 mod model;
 mod money;
+mod pieces;
 mod tables;

@@ -6,30 +6,111 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::request::{network, repos};
 use crate::session::{Overlay, Session};
-use crate::ui::text::one_line;
+use crate::ui::text::{self, one_line};
 use crate::ui::{Format, Ui};
 use forge_config::{Flag, Loaded};
-use forge_runtime::{BoxCommand, BoxRun, Forge, Once, OutputSink, Stream, check_repo};
+use forge_runtime::{
+    BoxCommand, BoxRun, Forge, HoldBack, HoldBytes, Once, OutputSink, Redactor, Stream, check_repo,
+};
 use forge_types::LayerState;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Passes a command's output on as it comes, byte for byte.
-struct PassOn;
+/// Passes a command's output on as it comes, without keys that are known. A terminal gets what it can show and nothing
+/// that it obeys; a file or a pipe gets the bytes themselves.
+struct PassOn {
+    redactor: Redactor,
+    ways: [Mutex<Way>; 2],
+}
+
+/// Where one stream goes, and what of it waits.
+enum Way {
+    /// To a terminal, as text.
+    Terminal { hold: HoldBack, cut: Vec<u8> },
+    /// To a file or a pipe.
+    Bytes(HoldBytes),
+}
+
+impl Way {
+    fn new(is_terminal: bool) -> Self {
+        if is_terminal {
+            Self::Terminal { hold: HoldBack::default(), cut: Vec::new() }
+        } else {
+            Self::Bytes(HoldBytes::default())
+        }
+    }
+
+    fn take(&mut self, redactor: &Redactor, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Terminal { hold, cut } => {
+                cut.extend_from_slice(bytes);
+                let begun = begun_character(cut);
+                let rest = cut.split_off(cut.len() - begun);
+                let text = String::from_utf8_lossy(&std::mem::replace(cut, rest)).into_owned();
+                text::clean(&hold.push(redactor, &text)).into_bytes()
+            }
+            Self::Bytes(hold) => hold.push(redactor, bytes),
+        }
+    }
+
+    fn end(&mut self, redactor: &Redactor) -> Vec<u8> {
+        match self {
+            Self::Terminal { hold, cut } => {
+                let text = String::from_utf8_lossy(&std::mem::take(cut)).into_owned();
+                let shown = hold.push(redactor, &text) + &hold.flush(redactor);
+                text::clean(&shown).into_bytes()
+            }
+            Self::Bytes(hold) => hold.flush(redactor),
+        }
+    }
+}
+
+/// Bytes at the end that are the beginning of a character.
+fn begun_character(bytes: &[u8]) -> usize {
+    let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    let begun = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+    if begun { last.len() } else { 0 }
+}
+
+impl PassOn {
+    fn new(ui: &Ui, loaded: &Loaded) -> Self {
+        let ways =
+            [ui.out_is_terminal, ui.err_is_terminal].map(|is_terminal| Mutex::new(Way::new(is_terminal)));
+        Self { redactor: Redactor::new(loaded.secrets.values()), ways }
+    }
+
+    /// Passes on what waited.
+    fn end(&self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = self.way(stream).end(&self.redactor);
+            write(stream, &rest);
+        }
+    }
+
+    fn way(&self, stream: Stream) -> MutexGuard<'_, Way> {
+        self.ways[usize::from(stream == Stream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl OutputSink for PassOn {
     fn output(&self, stream: Stream, bytes: &[u8]) {
-        // Whoever closed our stream does not want the rest.
-        let _ = match stream {
-            Stream::Stdout => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(bytes).and_then(|()| out.flush())
-            }
-            Stream::Stderr => std::io::stderr().lock().write_all(bytes),
-        };
+        let passed = self.way(stream).take(&self.redactor, bytes);
+        write(stream, &passed);
     }
+}
+
+fn write(stream: Stream, bytes: &[u8]) {
+    // Whoever closed our stream does not want the rest.
+    let _ = match stream {
+        Stream::Stdout => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Stream::Stderr => std::io::stderr().lock().write_all(bytes),
+    };
 }
 
 /// Paths that are listed of what a command changed.
@@ -52,34 +133,56 @@ pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError
     let spec = forge.sandbox_spec(&loaded, repo, more).await?;
     let quiet = session.ui.format == Format::Json;
     let command = BoxCommand { argv: args.command, timeout };
+    let ui = &session.ui;
+    let pass_on = PassOn::new(ui, &loaded);
     let ran = if quiet {
         forge.exec(&loaded, &spec, command, &()).await?
     } else {
-        forge.exec(&loaded, &spec, command, &PassOn).await?
+        let ran = forge.exec(&loaded, &spec, command, &pass_on).await;
+        pass_on.end();
+        ran?
     };
-    let ui = &session.ui;
     if quiet {
-        ui.json(&json!({
-            "exit_code": ran.result.exit_code,
-            "timed_out": ran.result.timed_out,
-            "out_of_memory": ran.result.out_of_memory,
-            "stdout": String::from_utf8_lossy(&ran.result.stdout.bytes),
-            "stderr": String::from_utf8_lossy(&ran.result.stderr.bytes),
-            "truncated": ran.result.stdout.truncated() || ran.result.stderr.truncated(),
-            "duration_ms": ran.result.duration_ms,
-            "memory_mb": ran.result.peak_memory / (1 << 20),
-            "sandbox": ran.report,
-            "reached": ran.reached,
-            "files": ran.changed,
-        }));
+        ui.json(&without_secrets(&pass_on.redactor, as_json(&ran)));
     } else {
-        say(ui, &ran);
+        say(ui, &ran, &pass_on.redactor);
     }
     Ok(Exit::Code(u8::try_from(ran.result.exit_code).unwrap_or(1)))
 }
 
+fn as_json(ran: &BoxRun) -> Value {
+    json!({
+        "exit_code": ran.result.exit_code,
+        "timed_out": ran.result.timed_out,
+        "out_of_memory": ran.result.out_of_memory,
+        "stdout": String::from_utf8_lossy(&ran.result.stdout.bytes),
+        "stderr": String::from_utf8_lossy(&ran.result.stderr.bytes),
+        "truncated": ran.result.stdout.truncated() || ran.result.stderr.truncated(),
+        "duration_ms": ran.result.duration_ms,
+        "memory_mb": ran.result.peak_memory / (1 << 20),
+        "sandbox": ran.report,
+        "reached": ran.reached,
+        "files": ran.changed,
+    })
+}
+
+/// The value with each of its texts clean of secrets.
+fn without_secrets(redactor: &Redactor, mut value: Value) -> Value {
+    match &mut value {
+        Value::String(text) => redactor.text(text),
+        Value::Array(items) => {
+            items.iter_mut().for_each(|item| *item = without_secrets(redactor, item.take()));
+        }
+        Value::Object(map) => {
+            map.values_mut().for_each(|item| *item = without_secrets(redactor, item.take()));
+        }
+        _ => {}
+    }
+    value
+}
+
 /// What a person should know besides the output.
-fn say(ui: &Ui, ran: &BoxRun) {
+fn say(ui: &Ui, ran: &BoxRun, redactor: &Redactor) {
     if ran.result.timed_out {
         ui.warn("the command's time was up");
     }
@@ -94,14 +197,14 @@ fn say(ui: &Ui, ran: &BoxRun) {
         if paths > MOST_PATHS {
             lines.splice(MOST_PATHS..paths, [format!("… and {} more", paths - MOST_PATHS)]);
         }
-        ui.note(&lines.join("\n"));
+        ui.note(&redactor.shown(&lines.join("\n")));
     }
     for layer in &ran.report.layers {
         let LayerState::Absent(why) = &layer.state else { continue };
         let remedy = layer.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
         ui.warn(&one_line(&format!("{} is not in force: {why}{remedy}", layer.name)));
     }
-    ran.report.warnings.iter().for_each(|warning| ui.warn(&one_line(warning)));
+    ran.report.warnings.iter().for_each(|warning| ui.warn(&one_line(&redactor.shown(warning))));
 }
 
 async fn once(
@@ -117,14 +220,18 @@ async fn once(
     let language = path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
     let ran = forge.execute_once(loaded, Once { code, language, timeout }).await?;
     let ui = &session.ui;
+    let pass_on = PassOn::new(ui, loaded);
     if ui.format == Format::Json {
-        ui.json(&ran);
+        let value = serde_json::to_value(&ran).map_err(|error| CliError::failed(error.to_string()))?;
+        ui.json(&without_secrets(&pass_on.redactor, value));
     } else {
         for warning in &ran.warnings {
-            ui.warn(&one_line(&format!("line {}: {}", warning.line, warning.message)));
+            let said = pass_on.redactor.shown(&warning.message);
+            ui.warn(&one_line(&format!("line {}: {said}", warning.line)));
         }
-        PassOn.output(Stream::Stdout, ran.stdout.as_bytes());
-        PassOn.output(Stream::Stderr, ran.stderr.as_bytes());
+        pass_on.output(Stream::Stdout, ran.stdout.as_bytes());
+        pass_on.output(Stream::Stderr, ran.stderr.as_bytes());
+        pass_on.end();
         ui.note(&format!("{} ms, {} MiB", ran.duration_ms, ran.memory_mb));
     }
     Ok(Exit::Code(u8::try_from(ran.exit_code).unwrap_or(1)))

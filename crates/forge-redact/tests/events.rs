@@ -1,0 +1,327 @@
+//! No secret is left in an event, whatever field somebody put it into and in however many pieces it came.
+
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
+use forge_redact::{REDACTED, Redactor};
+use forge_types::{
+    ApplyOutcome, ChangeKind, Command, CommandId, CompactCause, Compaction, Conflict, Created, Digest,
+    Effect, EffectId, EgressRecord, EgressVerdict, ErrorInfo, ErrorKind, EventKind, FileChange, Finish,
+    Layer, LayerState, Message, ModelCall, ModelReply, Money, Opaque, Outcome, Part, PartKind, Payload,
+    Rejected, Role, RunId, RunStatus, SandboxReport, SandboxState, SnapshotId, Source, Summary, SummaryBy,
+    SummaryCost, Timestamp, ToolAccess, ToolCall, ToolOutput, ToolResultPart, ToolRun, Usage, Verdict,
+};
+use proptest::prelude::*;
+
+const KEY: &str = "sk-secret+/1234=";
+
+fn redactor() -> Redactor {
+    Redactor::new([KEY])
+}
+
+fn marked() -> String {
+    format!("<{KEY}>")
+}
+
+fn thought(text: &str, state: Option<&str>) -> Part {
+    let opaque =
+        state.map(|data| Opaque { provider: "p".to_owned(), model: "m".to_owned(), data: data.to_owned() });
+    Part { kind: PartKind::Reasoning { text: text.into() }, opaque }
+}
+
+fn called(id: &str) -> Part {
+    Part::call(ToolCall { id: id.to_owned(), name: "read_file".to_owned(), arguments: "{}".to_owned() })
+}
+
+fn reply(parts: Vec<Part>, finish: Finish) -> ModelReply {
+    ModelReply { parts, usage: Usage::default(), model: "m".to_owned(), finish, latency_ms: 1 }
+}
+
+fn settled(outcome: Outcome) -> EventKind {
+    EventKind::Settled { effect: EffectId(1), outcome, snapshot: None }
+}
+
+/// A reply as it is journalled.
+fn journalled(parts: Vec<Part>) -> Vec<Part> {
+    let mut kind = settled(Outcome::Replied { reply: reply(parts, Finish::Stop), cost: None });
+    redactor().event(&mut kind);
+    match kind {
+        EventKind::Settled { outcome: Outcome::Replied { reply, .. }, .. } => reply.parts,
+        _ => unreachable!("it was a reply"),
+    }
+}
+
+/// The texts of one kind, joined as those who show them do.
+fn joined(parts: &[Part], thoughts: bool) -> String {
+    let texts = parts.iter().filter_map(|part| match &part.kind {
+        PartKind::Text { text } if !thoughts => text.inline(),
+        PartKind::Reasoning { text } if thoughts => text.inline(),
+        _ => None,
+    });
+    texts.collect()
+}
+
+fn error() -> ErrorInfo {
+    ErrorInfo::fatal(ErrorKind::Unknown, marked())
+}
+
+/// A call whose id is as it stands in a state.
+fn marked_call(id: String) -> ToolCall {
+    ToolCall { id, name: marked(), arguments: marked() }
+}
+
+/// Parts of every kind.
+fn all_parts() -> Vec<Part> {
+    let result = ToolResultPart { call_id: marked(), name: marked(), content: marked().into(), ok: true };
+    vec![
+        Part::text(marked()),
+        thought(&marked(), Some("1")),
+        thought("", Some(&format!("{{\"reasoning_content\":\"{KEY}\"}}"))),
+        Part::call(marked_call(marked())),
+        Part::result(result),
+    ]
+}
+
+/// Events of what people and the run itself say.
+fn told() -> Vec<EventKind> {
+    let told = |command| EventKind::Commanded { id: CommandId::from_u128(1), command };
+    vec![
+        EventKind::Created(Box::new(Created {
+            task: marked().into(),
+            repo: "/repo".into(),
+            pipeline: "solo".to_owned(),
+            source: Source::Cli,
+            history: vec![Message { role: Role::Assistant, parts: all_parts() }],
+            root: RunId::from_u128(1),
+            plan: Digest::of(b"x"),
+            correlation_id: "1".to_owned(),
+        })),
+        told(Command::Cancel { by: marked() }),
+        told(Command::Steer { text: marked() }),
+        EventKind::Judged {
+            call_id: "1".to_owned(),
+            tool: marked(),
+            verdict: Verdict::Malformed,
+            error: error(),
+        },
+        EventKind::Compacted {
+            gone: Vec::new(),
+            cause: CompactCause::Grown,
+            by: SummaryBy::Extract,
+            text: marked().into(),
+            recall: false,
+            note: Some(marked()),
+        },
+        EventKind::StatusChanged {
+            from: RunStatus::Running,
+            to: RunStatus::Waiting,
+            waiting_for: None,
+            until: None,
+            reason: Some(marked()),
+        },
+        EventKind::Finished {
+            status: RunStatus::Failed,
+            limit: None,
+            error: Some(error()),
+            files_modified: vec![marked()],
+            snapshot: None,
+            answer: Some(marked().into()),
+        },
+    ]
+}
+
+/// Events of effects and what came of them.
+fn done() -> Vec<EventKind> {
+    let call = ModelCall {
+        iteration: 1,
+        attempt: 1,
+        max_tokens: 1,
+        not_before: None,
+        input_estimate: 1,
+        target: 0,
+        passed: vec![Rejected { provider: marked(), model: marked(), reason: marked() }],
+    };
+    let call_id = marked_call("1".to_owned());
+    let run = ToolRun { call: call_id, access: ToolAccess::Read, attempt: 1, not_before: None };
+    let compaction = Compaction {
+        gone: Vec::new(),
+        cause: CompactCause::Grown,
+        attempt: 1,
+        ask: None,
+        room: 1,
+        most: 1,
+        note: Some(marked()),
+    };
+    let (usage, finish) = (Usage::default(), Finish::Stop);
+    let asked = SummaryCost { model: marked(), usage, latency_ms: 1, finish, cost: None };
+    let summary =
+        Summary { text: marked().into(), by: SummaryBy::Model, note: Some(marked()), asked: Some(asked) };
+    let reply = ModelReply { model: marked(), ..reply(all_parts(), Finish::Stop) };
+    let intended =
+        |what| EventKind::Intended { effect: EffectId(1), what, reserved: Some(Money::ZERO), snapshot: None };
+    vec![
+        intended(Effect::CallModel(call)),
+        intended(Effect::RunTool(run)),
+        intended(Effect::Compact(compaction)),
+        settled(Outcome::Replied { reply, cost: None }),
+        settled(Outcome::ModelFailed { error: error() }),
+        settled(Outcome::ToolDone { output: ToolOutput::ok(marked()) }),
+        settled(Outcome::Summarised { summary }),
+        settled(Outcome::SandboxLost { why: marked() }),
+    ]
+}
+
+/// Events of the sandbox, the network and the repository.
+fn around() -> Vec<EventKind> {
+    let layer = |state| Layer { name: marked(), state, remedy: Some(marked()) };
+    let report = SandboxReport {
+        backend: marked(),
+        id: marked(),
+        view: marked(),
+        layers: vec![layer(LayerState::Absent(marked())), layer(LayerState::Degraded(marked()))],
+        masked: vec![marked()],
+        warnings: vec![marked()],
+    };
+    let record = EgressRecord {
+        at: Timestamp::default(),
+        host: marked(),
+        port: 1,
+        verdict: EgressVerdict::Refused,
+        why: marked(),
+        count: 1,
+        sent: 0,
+        received: 0,
+    };
+    let change = FileChange { path: marked(), kind: ChangeKind::Added, added: None, removed: None };
+    let conflict = Conflict { path: marked(), why: marked(), merges: false };
+    let applied = |outcome| EventKind::Applied { to: SnapshotId(Digest::of(b"x")), outcome };
+    vec![
+        EventKind::SandboxChanged { state: SandboxState::Running, report: Some(report) },
+        EventKind::Reached { records: vec![record] },
+        applied(ApplyOutcome::Done { changed: vec![change], merged: vec![marked()], notes: vec![marked()] }),
+        applied(ApplyOutcome::Published { branch: marked(), commit: marked() }),
+        applied(ApplyOutcome::Conflicts { conflicts: vec![conflict] }),
+        applied(ApplyOutcome::Failed { why: marked() }),
+    ]
+}
+
+#[test]
+fn no_field_of_an_event_keeps_a_key() {
+    for mut kind in told().into_iter().chain(done()).chain(around()) {
+        let before = serde_json::to_string(&kind).unwrap();
+        assert!(before.contains(KEY), "{before}");
+        redactor().event(&mut kind);
+        let after = serde_json::to_string(&kind).unwrap();
+        assert!(!after.contains(KEY) && after.contains("redacted_1") | after.contains(REDACTED), "{after}");
+    }
+}
+
+#[test]
+fn a_key_is_found_across_parts_of_one_kind_whatever_stands_between() {
+    let (first, last) = KEY.split_at(9);
+    for between in [thought("hm", None), called("1"), Part::text(""), thought("", Some("\"signed\""))] {
+        let text = |text: &str| Part::text(text);
+        let parts = journalled(vec![text(first), between.clone(), text(last), text(" is it")]);
+        assert_eq!(joined(&parts, false), format!("{REDACTED}{REDACTED} is it"));
+        assert_eq!(parts[1], between);
+    }
+    for between in [Part::text("so"), called("1")] {
+        let parts =
+            journalled(vec![thought(first, None), between, thought(last, Some("1")), thought("", Some("2"))]);
+        assert_eq!(joined(&parts, true), format!("{REDACTED}{REDACTED}"));
+        assert!(parts.iter().all(|part| part.opaque.is_none()), "a state may stand for any of the thoughts");
+    }
+}
+
+#[test]
+fn a_state_that_holds_a_key_goes_and_another_stays_as_it_was() {
+    let held = format!("{{\"thinking\":\"{KEY}\",\"signature\":\"abc\"}}");
+    let parts = journalled(vec![thought("", Some(&held)), thought("", Some("\"kept\""))]);
+    assert_eq!(parts[0].opaque, None);
+    assert_eq!(parts[1].opaque.as_ref().unwrap().data, "\"kept\"");
+}
+
+#[test]
+fn ids_with_a_key_stay_apart_and_results_stay_with_their_calls() {
+    let id = |n: u32| format!("call_{KEY}_{n}");
+    let parts = journalled(vec![called(&id(1)), called(&id(2)), called("other"), called(&id(1))]);
+    let ids: Vec<_> = parts
+        .iter()
+        .filter_map(|part| match &part.kind {
+            PartKind::Call(call) => Some(call.id.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids, ["call_redacted_1", "call_redacted_2", "other", "call_redacted_1"]);
+    let result = ToolResultPart {
+        call_id: id(2),
+        name: "read_file".to_owned(),
+        content: Payload::Inline("x".to_owned()),
+        ok: true,
+    };
+    let said = Message { role: Role::Assistant, parts: vec![called(&id(1)), called(&id(2))] };
+    let mut kind = told().remove(0);
+    let EventKind::Created(created) = &mut kind else { unreachable!("the first of all") };
+    created.history = vec![said, Message::tool(result)];
+    redactor().event(&mut kind);
+    let EventKind::Created(created) = &kind else { unreachable!("the first of all") };
+    let PartKind::Result(result) = &created.history[1].parts[0].kind else { unreachable!("a result") };
+    assert_eq!(result.call_id, created.history[0].calls().nth(1).unwrap().id);
+}
+
+/// The joined answer of replies that were cut off, each cleaned as it came.
+fn cut_into(pieces: &[&str]) -> String {
+    let redactor = redactor();
+    let mut answer = String::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        let finish = if number + 1 == pieces.len() { Finish::Stop } else { Finish::Length };
+        let mut reply = reply(vec![Part::text(*piece)], finish);
+        redactor.reply(&mut reply, &answer);
+        let mut kind = settled(Outcome::Replied { reply, cost: None });
+        redactor.event(&mut kind);
+        let EventKind::Settled { outcome: Outcome::Replied { reply, .. }, .. } = kind else {
+            unreachable!("it was a reply")
+        };
+        answer.push_str(&joined(&reply.parts, false));
+    }
+    answer
+}
+
+#[test]
+fn what_a_cut_reply_ends_with_stays_if_it_begins_no_key() {
+    let text = ["The file has\n        ", "12345678", "4= lines, abcdef"];
+    assert_eq!(cut_into(&text), text.concat());
+}
+
+proptest! {
+    #[test]
+    fn a_key_that_the_token_limit_cuts_is_not_in_the_answer(cuts in prop::collection::vec(0_usize..40, 1..4)) {
+        let whole = format!("The key is {KEY}, so.");
+        let mut cuts: Vec<_> = cuts.into_iter().filter(|cut| *cut <= whole.len()).collect();
+        cuts.extend([0, whole.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|pair| &whole[pair[0]..pair[1]]).collect();
+        let answer = cut_into(&pieces);
+        prop_assert!(answer.contains(REDACTED), "{:?}: {}", pieces, answer);
+        for part in KEY.as_bytes().windows(8) {
+            let part = std::str::from_utf8(part).unwrap();
+            prop_assert!(!answer.contains(part), "{:?}: {}", pieces, answer);
+        }
+    }
+
+    #[test]
+    fn a_key_in_any_pieces_is_not_in_what_joins_them(cuts in prop::collection::vec(0_usize..40, 1..6)) {
+        let whole = format!("The key is {KEY}, so.");
+        let mut cuts: Vec<_> = cuts.into_iter().filter(|cut| *cut <= whole.len()).collect();
+        cuts.extend([0, whole.len()]);
+        cuts.sort_unstable();
+        let mut parts = Vec::new();
+        for pair in cuts.windows(2) {
+            parts.extend([Part::text(&whole[pair[0]..pair[1]]), thought(&whole[pair[0]..pair[1]], None)]);
+        }
+        let parts = journalled(parts);
+        for text in [joined(&parts, false), joined(&parts, true)] {
+            let text = text.replace(REDACTED, "");
+            prop_assert_eq!(text, "The key is , so.");
+        }
+    }
+}
