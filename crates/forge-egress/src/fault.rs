@@ -30,6 +30,11 @@ impl Fault {
         Self { status, verdict: EgressVerdict::Failed, why: why.into(), hint: String::new() }
     }
 
+    /// The same, answered with another status.
+    pub(super) fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// The answer. The reason stands in the status line too, since that is all many programs show of an answer to
     /// CONNECT.
     pub(super) fn answer(&self, method: &str, keep: bool) -> Vec<u8> {

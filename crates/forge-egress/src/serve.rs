@@ -7,8 +7,10 @@ use super::fault::Fault;
 use super::head::{Authority, Framing, Request};
 use super::log::Meter;
 use super::relay::{Ended, Ready, exchange};
+use super::swap::Swaps;
 use super::tunnel;
 use super::wire::Wire;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +28,13 @@ const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 pub(super) enum Scope {
     /// From a program that speaks to a proxy.
     Open,
-    /// From inside TLS to one host, with a connection that is there already.
-    Inside { to: Authority, first: Option<TcpStream> },
+    /// From inside a tunnel to one host that gets a key, with a connection that is there already.
+    Inside {
+        to: Authority,
+        first: Option<TcpStream>,
+        /// Whether they come inside TLS, so that they go on inside TLS.
+        secure: bool,
+    },
 }
 
 /// A connection to a host.
@@ -172,11 +179,12 @@ fn understand(mut request: Request, scope: &Scope) -> Result<Call, (Option<Autho
 }
 
 impl Scope {
+    const fn is_secure(&self) -> bool {
+        matches!(self, Self::Inside { secure: true, .. })
+    }
+
     const fn default_port(&self) -> u16 {
-        match self {
-            Self::Open => 80,
-            Self::Inside { .. } => 443,
-        }
+        if self.is_secure() { 443 } else { 80 }
     }
 }
 
@@ -266,7 +274,7 @@ async fn forward(
             }
         };
         let mut attempt = ready.clone();
-        put_in_keys(shared, scope, &to, &mut attempt);
+        put_in_keys(&shared.swaps, scope, &to, &mut attempt);
         let used = std::mem::replace(&mut upstream.used, true);
         let meter = Meter::new(&shared.log, &to.host, to.port, shared.limits.idle);
         match exchange(client, &mut upstream.wire, &mut attempt, &meter, shared.limits.head_bytes).await {
@@ -291,21 +299,19 @@ async fn forward(
 const PARTIAL: [&str; 4] = ["range", "if-range", "a-im", "accept-charset"];
 
 /// Puts the keys of the host in. Answers of such hosts are searched for them, so they must come as plain text and whole.
-fn put_in_keys(shared: &Shared, scope: &Scope, to: &Authority, ready: &mut Ready) {
-    let Some(swaps) = shared.swaps.get(&to.host) else { return };
-    if matches!(scope, Scope::Open) && to.port == 443 {
-        // Nobody speaks plain HTTP there: the key would only be shown to the wire.
-        return;
-    }
+fn put_in_keys(swaps: &BTreeMap<String, Swaps>, scope: &Scope, to: &Authority, ready: &mut Ready) {
+    let Some(swaps) = swaps.get(&to.host) else { return };
     let headers = &mut ready.request.headers;
     headers.remove("accept-encoding");
     headers.add("Accept-Encoding", "identity");
-    let scrubber = swaps.put_in(headers);
-    ready.scrubber = Some(scrubber);
-    // Also where no key was put in: a host may keep one from before, and a part of an answer can hold a part of a key.
+    // Also where no key is put in: a host may keep one from before, and a part of an answer can hold a part of a key.
     for partial in PARTIAL {
         headers.remove(partial);
     }
+    // Nobody speaks plain HTTP at the port of TLS: the key would only be shown to the wire.
+    let shows_the_wire = !scope.is_secure() && to.port == 443;
+    let scrubber = if shows_the_wire { swaps.search() } else { swaps.put_in(headers) };
+    ready.scrubber = Some(scrubber);
 }
 
 /// A connection to the host: the one that was kept, if it still stands, or a new one.
@@ -322,13 +328,14 @@ async fn upstream(
             return Ok(upstream);
         }
     }
-    let wire = match scope {
-        Scope::Open => Wire::new(dial(shared, to).await?),
-        Scope::Inside { first, .. } => {
-            let stream = match first.take() {
-                Some(stream) => stream,
-                None => dial(shared, to).await?,
-            };
+    let first = if let Scope::Inside { first, .. } = scope { first.take() } else { None };
+    let stream = match first {
+        Some(stream) => stream,
+        None => dial(shared, to).await?,
+    };
+    let wire = match scope.is_secure() {
+        false => Wire::new(stream),
+        true => {
             let tls = shared.tls.as_ref().ok_or_else(|| Fault::failed(502, "there is no TLS here"))?;
             match timeout(shared.limits.connect, tls.connect(&to.host, stream)).await {
                 Ok(Ok(stream)) => Wire::new(stream),
@@ -345,4 +352,43 @@ async fn upstream(
         }
     };
     Ok(Upstream { to: to.clone(), wire, since: Instant::now(), used: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swap::{Secret, by_host};
+    use forge_types::{EgressRules, KeySwap};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn where_no_key_is_put_in_an_answer_is_searched_all_the_same() {
+        let swap = KeySwap { host: "h.test".into(), variable: "KEY".into() };
+        let rules = EgressRules::new(&["h.test".to_owned()], vec![swap]).unwrap();
+        let keys = BTreeMap::from([("KEY".to_owned(), Secret::new("sk-0123456789"))]);
+        let swaps = by_host(&rules, &keys).ok().unwrap();
+        let (plain, secure) = (Scope::Open, |secure| Scope::Inside {
+            to: Authority { host: "h.test".into(), port: 443 },
+            first: None,
+            secure,
+        });
+        for (scope, port, put_in) in [
+            (&plain, 80, true),
+            (&plain, 443, false),
+            (&secure(false), 443, false),
+            (&secure(true), 443, true),
+        ] {
+            let head =
+                b"GET / HTTP/1.1\r\nX: forge-key-key\r\nRange: bytes=0-4\r\nAccept-Encoding: br\r\n\r\n";
+            let request = Request::parse(head).unwrap();
+            let mut ready = Ready { request, minor: 1, framing: Framing::Empty, keep: true, scrubber: None };
+            let to = Authority { host: "h.test".into(), port };
+            put_in_keys(&swaps, scope, &to, &mut ready);
+            let said = String::from_utf8(ready.request.bytes()).unwrap();
+            assert_eq!(said.contains("sk-0123456789"), put_in, "{port}: {said}");
+            assert!(!said.contains("Range") && said.contains("Accept-Encoding: identity"), "{said}");
+            let back = ready.scrubber.unwrap().whole(b"<sk-0123456789>");
+            assert_eq!(back.as_deref(), Some(&b"<forge-key-key>"[..]), "{port}");
+        }
+    }
 }

@@ -1,12 +1,13 @@
-//! CONNECT: bytes both ways, or for a host that gets a key, TLS that ends here.
+//! CONNECT: bytes both ways, or for a host that gets a key, requests that are searched: inside TLS that ends here, or as
+//! they are. Nothing else goes through to such a host, however long a program waits.
 
+use super::Shared;
 use super::dial::{dial, words};
 use super::fault::Fault;
 use super::head::Authority;
 use super::log::Meter;
 use super::serve::{Scope, close, refuse, requests};
 use super::wire::{Reader, Wire};
-use super::{Shared, Tls};
 use forge_types::{EgressRules, EgressVerdict};
 use rustls::server::Acceptor;
 use std::io;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 const PIECE: usize = 16 << 10;
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
-/// How long a program may take to begin TLS before it is taken for one that speaks something else.
-const FIRST_WORD: Duration = Duration::from_secs(5);
+/// A record with a fatal alert, access_denied (RFC 8446, 6): what a program that speaks TLS can read of a refusal.
+const DENIED: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 49];
 
 /// Serves a CONNECT for `to` until it ends.
 pub(super) async fn open(shared: &Arc<Shared>, mut client: Wire, to: Authority) {
@@ -34,31 +36,115 @@ pub(super) async fn open(shared: &Arc<Shared>, mut client: Wire, to: Authority) 
     if client.writer.write_all(answer).await.is_err() || client.writer.flush().await.is_err() {
         return;
     }
-    if let Some(tls) = shared.tls.as_ref().filter(|_| shared.swaps.contains_key(&to.host)) {
-        if client.reader.held().is_empty() {
-            // Whatever became of it shows in the bytes that are there.
-            let _ = tokio::time::timeout(FIRST_WORD, client.reader.fill()).await;
-        }
-        if client.reader.held().first() == Some(&HANDSHAKE) {
-            return inside(shared, tls, client, upstream, to).await;
-        }
+    if shared.swaps.contains_key(&to.host) {
+        return searched(shared, client, upstream, to).await;
     }
     let meter = Meter::new(&shared.log, &to.host, to.port, shared.limits.idle);
     relay(shared, client, upstream, &to, &meter).await;
 }
 
-/// Serves the requests inside TLS.
-async fn inside(shared: &Arc<Shared>, tls: &Tls, client: Wire, upstream: TcpStream, to: Authority) {
-    let accepting = tls.accept(&to.host, tokio::io::join(client.reader.rest(), client.writer));
-    let fault = match tokio::time::timeout(shared.limits.head, accepting).await {
-        Ok(Ok(stream)) => {
-            let scope = Scope::Inside { to, first: Some(upstream) };
-            return Box::pin(requests(shared, Wire::new(stream), scope)).await;
+/// What a program begins a tunnel with.
+#[derive(Debug, PartialEq, Eq)]
+enum Beginning {
+    /// Not enough to tell.
+    Open,
+    Tls,
+    Http,
+    Other,
+}
+
+impl Beginning {
+    /// Tells from all that has come so far, which is at most `limit` bytes or a head that is too long.
+    fn of(bytes: &[u8], limit: usize) -> Self {
+        if bytes.first() == Some(&HANDSHAKE) {
+            return Self::Tls;
         }
-        Ok(Err(error)) => format!("the program ended TLS with the box's proxy: {}", words(&error)),
-        Err(_) => "the program did not finish its TLS handshake in time".to_owned(),
+        let line = bytes.iter().position(|&b| b == b'\n').map(|end| bytes[..end].trim_ascii_end());
+        match line {
+            Some(line) if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") => Self::Http,
+            Some(_) => Self::Other,
+            None if !bytes.iter().all(|&b| b == b' ' || b == b'\r' || b.is_ascii_graphic()) => Self::Other,
+            None if bytes.len() > limit => Self::Http,
+            None => Self::Open,
+        }
+    }
+}
+
+/// Serves a tunnel to a host that gets a key.
+async fn searched(shared: &Arc<Shared>, mut client: Wire, upstream: TcpStream, to: Authority) {
+    let fault = match beginning(shared, &mut client.reader).await {
+        Ok(Beginning::Tls) => return inside(shared, client, upstream, to).await,
+        Ok(Beginning::Http) => {
+            let scope = Scope::Inside { to, first: Some(upstream), secure: false };
+            return Box::pin(requests(shared, client, scope)).await;
+        }
+        // The program has gone.
+        Ok(Beginning::Open) => return close(client).await,
+        Ok(Beginning::Other) => only_http(501, "the program sent something else"),
+        Err(waited) => {
+            only_http(408, &format!("the program did not begin either within {} s", waited.as_secs_f32()))
+        }
     };
-    shared.log.note(&to.host, to.port, EgressVerdict::Failed, &Fault::failed(502, fault).why);
+    drop(upstream);
+    refuse(shared, &mut client, Some(&to), &fault, "", false).await;
+    close(client).await;
+}
+
+fn only_http(status: u16, what: &str) -> Fault {
+    let why = format!(
+        "egress blocked: a tunnel to a host that gets a key carries HTTP/1.1, with or without TLS; {what}"
+    );
+    let hint = "The host's answers are searched for the key, so nothing that can't be searched is carried. If the run \
+                needs another protocol, list the host without a key.";
+    Fault::refused(why, hint).with_status(status)
+}
+
+/// What the program begins with; an error is the time for which nothing came that would have told.
+async fn beginning(shared: &Shared, client: &mut Reader) -> Result<Beginning, Duration> {
+    let limits = &shared.limits;
+    let (mut waits, mut since) = (limits.keep_alive, Instant::now());
+    loop {
+        let silent = client.held().is_empty();
+        let beginning = Beginning::of(client.held(), limits.head_bytes);
+        if beginning != Beginning::Open {
+            return Ok(beginning);
+        }
+        match timeout_at(since + waits, client.fill()).await {
+            Ok(Ok(1..)) if silent => (waits, since) = (limits.head, Instant::now()),
+            Ok(Ok(1..)) => {}
+            Ok(_) => return Ok(Beginning::Open),
+            Err(_) => return Err(waits),
+        }
+    }
+}
+
+/// Serves the requests inside TLS.
+async fn inside(shared: &Arc<Shared>, mut client: Wire, upstream: TcpStream, to: Authority) {
+    let late = || Fault::failed(408, "the program did not finish its TLS handshake in time");
+    let greeted = timeout(shared.limits.head, greeting(&mut client.reader, &to)).await;
+    if let Err(fault) = greeted.unwrap_or_else(|_| Err(late())) {
+        shared.log.note(&to.host, to.port, fault.verdict, &fault.why);
+        // Whoever does not read it has gone.
+        let _ = client.writer.write_all(&DENIED).await;
+        return close(client).await;
+    }
+    let fault = match &shared.tls {
+        None => Fault::failed(502, "there is no TLS here"),
+        Some(tls) => {
+            let accepting = tls.accept(&to.host, tokio::io::join(client.reader.rest(), client.writer));
+            match timeout(shared.limits.head, accepting).await {
+                Ok(Ok(stream)) => {
+                    let scope = Scope::Inside { to, first: Some(upstream), secure: true };
+                    return Box::pin(requests(shared, Wire::new(stream), scope)).await;
+                }
+                Ok(Err(error)) => {
+                    Fault::failed(502, format!("the program ended TLS with the proxy: {}", words(&error)))
+                }
+                Err(_) => late(),
+            }
+        }
+    };
+    shared.log.note(&to.host, to.port, EgressVerdict::Failed, &fault.why);
 }
 
 /// Both ways until both ends are reached, one fails, or nothing moves any more.

@@ -9,6 +9,8 @@ mod inside;
 mod kept;
 #[path = "egress/stage.rs"]
 mod stage;
+#[path = "egress/tunnels.rs"]
+mod tunnels;
 
 use forge_sandbox::egress::{BUNDLE, Error, Limits, Roots, environment};
 use forge_types::{EgressRecord, EgressRules, EgressVerdict};
@@ -455,17 +457,6 @@ async fn a_host_whose_certificate_is_not_its_own_gets_no_key() {
         assert!(seen.lock().unwrap().is_empty());
         assert_eq!(stage.proxy.drain()[0].verdict, EgressVerdict::Failed);
     }
-}
-
-#[tokio::test]
-async fn a_tunnel_to_a_host_with_a_key_that_is_not_tls_stays_as_it_is() {
-    let (port, seen) = host().await;
-    let stage = Stage::from(unstarted(&["a.test", "127.0.0.1"], vec![swap("a.test")]));
-    let (mut program, answer) = stage.tunnel(&format!("a.test:{port}")).await;
-    assert_eq!(answer.status, 200);
-    program.send(format!("GET / HTTP/1.1\r\nX: {PLACEHOLDER}\r\n\r\n").as_bytes()).await;
-    assert!(program.answer().await.unwrap().body.contains(PLACEHOLDER));
-    assert!(!seen.lock().unwrap()[0].contains(KEY));
 }
 
 #[tokio::test]
