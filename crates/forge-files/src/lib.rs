@@ -31,4 +31,4 @@ pub use open::{open, open_within};
 pub use private::{NotPrivate, PrivateDir};
 pub use read::{read, read_from, read_start, read_text, read_text_within, read_within};
 pub use remove::{bytes_of, remove_own_tree, remove_tree};
-pub use stale::{own_name, stale_entries, sweep};
+pub use stale::{is_stale, own_name, stale_entries, sweep};

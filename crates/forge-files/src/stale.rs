@@ -87,7 +87,9 @@ fn as_os(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
-fn is_stale(name: &str, kind: &str) -> bool {
+/// Whether a name is one of [`own_name`] of a kind, made by a process that is gone.
+#[must_use]
+pub fn is_stale(name: &str, kind: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).and_then(|name| name.strip_prefix(kind)?.strip_prefix('-'));
     let mut parts = rest.unwrap_or_default().split(['-', '.']);
     let mut number = || parts.next()?.parse::<u64>().ok();

@@ -35,6 +35,10 @@ const TAKING: Limits = Limits { time: Duration::from_secs(900), output_bytes: 64
 /// A look at one file or object.
 const LOOKING: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
+/// The beginning of the names that git gives to packs which are not whole yet, and removes in the end.
+const TEMPORARY_PREFIX: &str = "tmp_";
+/// The kind of name of such a pack.
+const PACK_KIND: &str = "pack";
 /// The kind of its name, by which a stale one is found.
 pub const DIRECTORY_KIND: &str = "git";
 
@@ -129,6 +133,7 @@ impl Private {
     fn borrow_packs(&mut self, packs: &Directory, to: &Path) -> Result<(), Error> {
         let entries = packs.entries(MAX_PACKS * 8)?;
         let entries = entries.ok_or_else(|| Error::refused(packs.path(), too_many()))?;
+        remove_stale(packs, &entries);
         let regular: BTreeSet<&[u8]> =
             entries.iter().filter(|entry| entry.kind == FileType::RegularFile).map(Entry::bytes).collect();
         let mut links = 0;
@@ -295,7 +300,7 @@ impl Private {
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
             // Named so that git's own clearing up finds it if this process is killed.
-            let temporary = format!("tmp_{}", forge_files::own_name(name));
+            let temporary = format!("{TEMPORARY_PREFIX}{}", forge_files::own_name(PACK_KIND));
             let mut to = packs.create(&temporary, 0o444)?;
             let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
             let named = copied.and_then(|()| packs.rename(&temporary, name));
@@ -305,6 +310,27 @@ impl Private {
             named?;
         }
         packs.sync()
+    }
+}
+
+/// Removes packs that a process which was killed had not yet given their names.
+fn remove_stale(packs: &Directory, entries: &[Entry]) {
+    for name in entries.iter().filter_map(|entry| entry.os().to_str()) {
+        if name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|own| forge_files::is_stale(own, PACK_KIND)) {
+            let _ = packs.remove(name);
+        }
+    }
+}
+
+impl Repository {
+    /// Removes packs that a process which was killed was adding. What cannot be removed stays for the next time.
+    pub fn remove_stale_packs(&self) {
+        let packs = self.common.below("objects/pack").ok().flatten();
+        if let Some(packs) = packs
+            && let Ok(Some(entries)) = packs.entries(MAX_PACKS * 8)
+        {
+            remove_stale(&packs, &entries);
+        }
     }
 }
 

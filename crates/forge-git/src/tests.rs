@@ -173,3 +173,25 @@ fn only_the_directory_for_packs_belongs_to_another_user() {
     let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
     assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }
+
+#[test]
+fn a_pack_that_a_killed_process_was_adding_goes() {
+    let (_dir, repo, _) = repositories();
+    let packs = repo.join(".git/objects/pack");
+    let namespace = {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata("/proc/self/ns/pid").unwrap().ino()
+    };
+    let dead = packs.join(format!("tmp_forge-pack-4194301-12-{namespace}-0-abc"));
+    let alive = packs.join(format!("tmp_{}", forge_files::own_name("pack")));
+    let others = packs.join("tmp_pack_Ab12cd");
+    for path in [&dead, &alive, &others] {
+        fs::write(path, "PACK").unwrap();
+    }
+    let repository = Repository::find(&repo).unwrap();
+    repository.remove_stale_packs();
+    assert_eq!(files(&packs), [alive.clone(), others.clone()]);
+    fs::write(&dead, "PACK").unwrap();
+    drop(Private::new(&repository).unwrap());
+    assert_eq!(files(&packs), [alive, others], "each use does so");
+}

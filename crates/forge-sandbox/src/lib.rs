@@ -158,7 +158,12 @@ impl Backends {
     /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
     pub async fn prune(&self) -> Vec<String> {
         let temporary = self.options.temporary.clone();
-        let here = door::blocking(move || Ok::<_, Error>(prune(&temporary))).await.unwrap_or_default();
+        let store = self.options.store();
+        let work = move || {
+            view::remove_stale_packs(&store);
+            Ok::<_, Error>(prune(&temporary))
+        };
+        let here = door::blocking(work).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.

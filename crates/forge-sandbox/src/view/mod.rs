@@ -33,6 +33,7 @@ pub(crate) use open::{Slot, prepare, prepare_then};
 pub(crate) use place::Kind;
 pub(crate) use place::Space;
 use place::{Mask, Meta, Place, Repo};
+pub(crate) use publish::remove_stale_packs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! the run's, not to be trusted. What comes out is a pack, that is objects and nothing else. The host's git looks at
 //! them in a [git directory of Forge's own](forge_git), and Forge gives the repository the pack and one reference.
 
+use super::Store;
+use super::place::Place;
 use crate::door::blocking;
 use crate::wanted::Wanted;
 use forge_git::{Heads, Incoming, Private, Repository};
@@ -11,7 +13,7 @@ use forge_ports::Workspace;
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
 use forge_ports::views::Published;
 use forge_types::RunId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -237,6 +239,17 @@ impl Publish<'_> {
 pub(crate) fn unpublish(repo: &Path, branch: &str) {
     // Only after another repository of the same run failed; what is left then is a branch that nobody was told of.
     let _ = Repository::find(repo).and_then(|repository| repository.remove_branch(branch));
+}
+
+/// Removes from the repositories of all runs what publishing a branch left there when it was killed.
+pub(crate) fn remove_stale_packs(store: &Store) {
+    let runs = std::fs::read_dir(&store.views).into_iter().flatten().flatten();
+    let ids = runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let metas = ids.filter_map(|run| Place::of(&store.views, run).load().ok().flatten());
+    let repos: BTreeSet<PathBuf> = metas.flat_map(|meta| meta.repos).map(|repo| repo.path).collect();
+    for repository in repos.iter().filter_map(|repo| Repository::find(repo).ok()) {
+        repository.remove_stale_packs();
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
