@@ -1,159 +1,194 @@
-//! Dumps of bytes as `xxd`, `hexdump -C` and `od -t x1` write them: an offset, digits of hex, and the text beside them.
+//! Dumps of bytes as `xxd`, `hexdump -C` and `od -t x1z` write them: digits of hex on several lines, with offsets or anything
+//! else before them and the text beside them.
+//!
+//! No form of a line is expected: a secret's digits follow one another in groups of whole bytes, on one line and then
+//! anywhere on the next. So it does not matter what `cat -n`, `diff`, `ts` or a person put before them.
 
-use super::views::View;
 use std::ops::Range;
 
-/// Digits of an offset.
-const OFFSET_DIGITS: std::ops::RangeInclusive<usize> = 6..=16;
-/// Bytes on one line at most.
-const MAX_BYTES: usize = 256;
+/// Characters between two groups of digits of one line at most.
+const MAX_GAP: usize = 3;
+/// Characters of a line before its digits, or beside them, at most.
+const MAX_ASIDE: usize = 512;
+/// Ways that are tried from one place for each digit of a secret, so that no text makes the search long.
+const MOST_STEPS_PER_DIGIT: usize = 8;
 
-/// Characters between two bytes of a line.
-const MAX_GAP: usize = 2;
-
-/// Lines of a dump that follow one another.
-pub(super) struct Dump {
-    /// All digits of the block, and where in the text they stand.
-    pub(super) digits: View,
-    /// For each byte the character that stands for it beside the digits.
-    beside: Vec<Option<Range<usize>>>,
-    /// Digits before this one stand on lines that have ended.
-    pub(super) ended: usize,
-    /// Whether the text ends within the block.
-    pub(super) open: bool,
+/// Groups of digits in a text.
+pub(super) struct Dump<'a> {
+    text: &'a str,
+    groups: Vec<Group>,
+    lines: Vec<Line>,
 }
 
-impl Dump {
-    /// The places in the text that a part of the digits stands for, those beside them included.
-    pub(super) fn places(&self, part: &Range<usize>) -> Vec<Range<usize>> {
-        let bytes = part.start / 2..part.end.div_ceil(2);
-        let mut places: Vec<_> = bytes
-            .clone()
-            .map(|byte| self.digits.original(byte * 2..byte * 2 + 2))
-            .chain(bytes.filter_map(|byte| self.beside[byte].clone()))
-            .collect();
-        places.sort_by_key(|place| place.start);
-        // What stands beside one another becomes one place: a line is taken out once for its digits and once beside them.
-        places.dedup_by(|next, before| {
-            let joins = next.start <= before.end + MAX_GAP;
-            if joins {
-                before.end = before.end.max(next.end);
-            }
-            joins
-        });
-        places
-    }
+/// Digits of whole bytes that stand together.
+struct Group {
+    at: Range<usize>,
+    line: usize,
 }
 
-/// A line of a dump.
 struct Line {
-    /// The digits of each byte, and its place in the line.
-    bytes: Vec<(String, Range<usize>)>,
-    beside: Vec<Range<usize>>,
+    /// Its groups, by number.
+    groups: Range<usize>,
+    /// Where it ends in the text.
+    end: usize,
+    ended: bool,
 }
 
-/// The dumps in a text. With `more`, its last line may go on.
-pub(super) fn of(text: &str, more: bool) -> Vec<Dump> {
-    let (mut dumps, mut block) = (Vec::new(), Block::default());
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let whole = line.ends_with('\n') || !more;
-        let body = line.trim_end_matches(['\n', '\r']);
-        match read(body, whole) {
-            Some(read) => block.push(&read, at, whole),
-            // It may become one.
-            None if !whole && body.bytes().all(|b| b.is_ascii_hexdigit() || b == b' ' || b == b':') => {}
-            None => dumps.extend(std::mem::take(&mut block).finish(false)),
+/// What was found where digits of a secret begin.
+pub(super) enum Found {
+    /// All of it: the places of its digits and of what stands beside them.
+    Whole(Vec<Range<usize>>),
+    /// Its beginning, as far as the text goes.
+    Open,
+}
+
+/// A group on the way through the digits of a secret.
+struct Step {
+    group: usize,
+    /// What of the group was taken.
+    taken: Range<usize>,
+    /// Digits of the secret so far.
+    matched: usize,
+    /// The next way to be tried from here.
+    next: usize,
+}
+
+impl<'a> Dump<'a> {
+    /// The groups of a text. With `more`, its last line may go on.
+    pub(super) fn of(text: &'a str, more: bool) -> Self {
+        let (mut groups, mut lines, mut start) = (Vec::new(), Vec::new(), 0);
+        for line in text.split_inclusive('\n') {
+            let first = groups.len();
+            let number = lines.len();
+            groups.extend(
+                groups_of(line).map(|at| Group { at: start + at.start..start + at.end, line: number }),
+            );
+            start += line.len();
+            let ended = line.ends_with('\n') || !more;
+            lines.push(Line { groups: first..groups.len(), end: start, ended });
         }
-        at += line.len();
-    }
-    dumps.extend(block.finish(true));
-    dumps
-}
-
-/// Where the last line of a text begins, if it has not ended and may be one of a dump.
-pub(super) fn begun(text: &str) -> Option<usize> {
-    let start = text.rfind('\n').map_or(0, |at| at + 1);
-    let line = &text[start..];
-    let offset = |b: u8| b.is_ascii_hexdigit() || b == b' ' || b == b':';
-    let may_be = !line.is_empty() && (line.bytes().all(offset) || read(line, false).is_some());
-    may_be.then_some(start)
-}
-
-#[derive(Default)]
-struct Block {
-    text: String,
-    places: Vec<Range<usize>>,
-    beside: Vec<Option<Range<usize>>>,
-    ended: usize,
-}
-
-impl Block {
-    fn push(&mut self, line: &Line, at: usize, whole: bool) {
-        let moved = |place: &Range<usize>| at + place.start..at + place.end;
-        for (number, (digits, place)) in line.bytes.iter().enumerate() {
-            self.text.push_str(&digits.to_ascii_lowercase());
-            self.places.extend([moved(place), moved(place)]);
-            self.beside.push(line.beside.get(number).map(moved));
-        }
-        if whole {
-            self.ended = self.text.len();
-        }
+        Self { text, groups, lines }
     }
 
-    fn finish(self, open: bool) -> Option<Dump> {
-        let Self { text, places, beside, ended } = self;
-        (!text.is_empty()).then(|| Dump { digits: View::from_parts(text, places), beside, ended, open })
-    }
-}
-
-/// Reads a line, if it is one of a dump. What stands beside the digits of a line that is not whole is not known.
-fn read(line: &str, whole: bool) -> Option<Line> {
-    let indent = line.len() - line.trim_start().len();
-    let offset = line[indent..].bytes().take_while(u8::is_ascii_hexdigit).count();
-    if !OFFSET_DIGITS.contains(&offset) || !line.is_ascii() {
-        return None;
-    }
-    let mut at = indent + offset;
-    at += usize::from(line[at..].starts_with(':'));
-    if !line[at..].starts_with([' ', '\t']) {
-        return None;
-    }
-    let mut bytes: Vec<(String, Range<usize>)> = Vec::new();
-    loop {
-        let gap = line[at..].bytes().take_while(|b| *b == b' ' || *b == b'\t').count();
-        if gap >= 2 && whole && !bytes.is_empty() {
-            // From here on it may be the text beside the digits, which has one character for each byte.
-            if let Some(beside) = beside(line, at, gap, bytes.len()) {
-                return Some(Line { bytes, beside });
+    /// Where a secret with these digits, or with `more` its beginning, stands.
+    pub(super) fn find(&self, digits: &str, more: bool) -> Vec<(usize, Found)> {
+        let digits = digits.as_bytes();
+        let bytes = self.text.as_bytes();
+        let mut all = Vec::new();
+        for (number, group) in self.groups.iter().enumerate() {
+            for at in group.at.clone().step_by(2) {
+                let begins = bytes[at].eq_ignore_ascii_case(&digits[0])
+                    && bytes[at + 1].eq_ignore_ascii_case(&digits[1]);
+                if begins && let Some(found) = self.follow(digits, number, at, more) {
+                    all.push((at, found));
+                }
             }
         }
-        if gap >= 2 && !whole && !bytes.is_empty() {
-            // What follows may be the beginning of that text, which can look like digits. The line waits in any case.
-            break;
-        }
-        at += gap;
-        let group = line[at..].bytes().take_while(u8::is_ascii_hexdigit).count();
-        let ends = line[at + group..].is_empty() || line[at + group..].starts_with([' ', '\t']);
-        if group == 0 || !ends || bytes.len() > MAX_BYTES || (group % 2 == 1 && whole) {
-            break;
-        }
-        bytes.extend(
-            (at..at + group - group % 2).step_by(2).map(|at| (line[at..at + 2].to_owned(), at..at + 2)),
-        );
-        at += group;
+        all
     }
-    // Without a text beside the digits, they are all there is.
-    let is_dump = !bytes.is_empty() && (!whole || line[at..].trim().is_empty());
-    is_dump.then_some(Line { bytes, beside: Vec::new() })
+
+    fn follow(&self, digits: &[u8], group: usize, at: usize, more: bool) -> Option<Found> {
+        let mut steps = vec![self.step(digits, group, at, 0)?];
+        let mut tries = digits.len() * MOST_STEPS_PER_DIGIT;
+        while let Some(last) = steps.last_mut() {
+            if last.matched == digits.len() {
+                return self.whole(&steps, more);
+            }
+            tries = tries.checked_sub(1)?;
+            let (group, matched) = (last.group, last.matched);
+            match self.way(group, last.next) {
+                Some(next) => {
+                    last.next += 1;
+                    steps.extend(
+                        next.and_then(|next| self.step(digits, next, self.groups[next].at.start, matched)),
+                    );
+                }
+                None if more && self.may_go_on(group) => return Some(Found::Open),
+                None => drop(steps.pop()),
+            }
+        }
+        None
+    }
+
+    /// The step onto a group, if its digits from `at` on go on with those of the secret.
+    fn step(&self, digits: &[u8], group: usize, at: usize, matched: usize) -> Option<Step> {
+        let end = self.groups[group].at.end.min(at + digits.len() - matched);
+        let taken = at..end;
+        let wanted = &digits[matched..matched + taken.len()];
+        let same = self.text.as_bytes()[taken.clone()].eq_ignore_ascii_case(wanted);
+        same.then(|| Step { group, matched: matched + taken.len(), taken, next: 0 })
+    }
+
+    /// The group that may follow: the next one of the line, then each of the next line. The inner `None` is a way that does
+    /// not exist, the outer one the end of all ways.
+    fn way(&self, group: usize, number: usize) -> Option<Option<usize>> {
+        let Group { at, line } = &self.groups[group];
+        let Some(number) = number.checked_sub(1) else {
+            let next = self.groups.get(group + 1).filter(|next| next.line == *line);
+            return Some(next.filter(|next| next.at.start - at.end <= MAX_GAP).map(|_| group + 1));
+        };
+        let next = self.lines.get(line + 1)?.groups.clone().nth(number)?;
+        Some(Some(next))
+    }
+
+    /// Whether what follows a group may be still to come.
+    fn may_go_on(&self, group: usize) -> bool {
+        let Group { at, line } = &self.groups[group];
+        let unread = |from: usize| self.text.len() - from <= MAX_ASIDE;
+        match self.lines.get(line + 1..).unwrap_or_default() {
+            [] => self.lines[*line].ended || unread(at.end),
+            [last] => !last.ended && unread(self.lines[*line].end),
+            _ => false,
+        }
+    }
+
+    /// The places of a whole secret, if the last of its lines has ended: what stands beside its digits is known then.
+    fn whole(&self, steps: &[Step], more: bool) -> Option<Found> {
+        let last = steps.last()?;
+        let unread = self.text.len() - last.taken.end <= MAX_ASIDE;
+        if !self.lines[self.groups[last.group].line].ended && unread {
+            return more.then_some(Found::Open);
+        }
+        let mut places: Vec<Range<usize>> = Vec::new();
+        for steps in steps.chunk_by(|a, b| self.groups[a.group].line == self.groups[b.group].line) {
+            let (Some(first), Some(last)) = (steps.first(), steps.last()) else { continue };
+            places.push(first.taken.start..last.taken.end);
+            let bytes = steps.iter().flat_map(|step| self.text.as_bytes()[step.taken.clone()].chunks(2));
+            let beside: String = bytes.map(shown).collect();
+            let from = last.taken.end;
+            let rest = &self.text[from..self.lines[self.groups[last.group].line].end];
+            // Digits of other bytes may follow; what stands beside all of them begins after a wider gap.
+            let from = from + rest.find("  ").unwrap_or(0);
+            let rest = &self.text[from..self.lines[self.groups[last.group].line].end];
+            places.extend(rest.match_indices(&beside).map(|(at, _)| from + at..from + at + beside.len()));
+        }
+        Some(Found::Whole(places))
+    }
 }
 
-/// The characters beside the digits, if they begin within the gap at `at`.
-fn beside(line: &str, at: usize, gap: usize, count: usize) -> Option<Vec<Range<usize>>> {
-    let rest = line[at + gap..].strip_prefix('|').and_then(|rest| rest.strip_suffix('|'));
-    let start = match rest {
-        Some(rest) if rest.len() == count => at + gap + 1,
-        _ => (at + 2..=at + gap).find(|start| line.len() - start == count)?,
-    };
-    Some((start..start + count).map(|at| at..at + 1).collect())
+/// The groups of a line.
+fn groups_of(line: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let bytes = line.as_bytes();
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let start = at;
+            at += bytes[at..].iter().take_while(|byte| word(byte)).count().max(1);
+            let marked = bytes[start..at].starts_with(b"0x") || bytes[start..at].starts_with(b"0X");
+            let start = if marked { start + 2 } else { start };
+            let digits = &bytes[start..at];
+            let whole = !digits.is_empty() && digits.len().is_multiple_of(2);
+            if whole && digits.iter().all(u8::is_ascii_hexdigit) {
+                return Some(start..at);
+            }
+        }
+        None
+    })
+}
+
+/// How a byte is shown beside its digits.
+fn shown(digits: &[u8]) -> char {
+    let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    byte.map(char::from).filter(|c| (' '..='~').contains(c)).unwrap_or('.')
 }

@@ -16,7 +16,7 @@ pub use hold::{HoldBack, HoldBytes};
 pub use patterns::without_keys;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use dump::Dump;
+use dump::{Dump, Found};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -181,26 +181,21 @@ impl Known {
 
     /// Where secrets are in dumps of bytes, as far as their lines have ended.
     fn in_dumps(&self, text: &str, more: bool) -> Vec<Range<usize>> {
-        let ended = |dump: &Dump| {
-            let found = self.hex.in_text(&dump.digits.text);
-            let ended = found.filter(|found| is_bytes(found) && found.end <= dump.ended);
-            ended.flat_map(|found| dump.places(&found)).collect::<Vec<_>>()
-        };
-        dump::of(text, more).iter().flat_map(ended).collect()
+        let dump = Dump::of(text, more);
+        let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, more));
+        let places = finds.filter_map(|(_, found)| match found {
+            Found::Whole(places) => Some(places),
+            Found::Open => None,
+        });
+        places.flatten().collect()
     }
 
     /// Where in the dump with which a text ends a secret may begin whose end, or what stands beside it, is to come.
     fn open_dump(&self, text: &str) -> usize {
-        let mut open = dump::begun(text).unwrap_or(text.len());
-        for dump in dump::of(text, true).iter().filter(|dump| dump.open) {
-            let unended = self.hex.in_text(&dump.digits.text).filter(|found| found.end > dump.ended);
-            let first = unended.filter_map(|found| dump.digits.place(found.start));
-            let begins = first.fold(self.hex.open_in(&dump.digits, text.len()), usize::min);
-            // With its offset, without which it would be no line of a dump.
-            let line = text[..begins].rfind('\n').map_or(0, |at| at + 1);
-            open = if begins < text.len() { open.min(line) } else { open };
-        }
-        open
+        let dump = Dump::of(text, true);
+        let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, true));
+        let open = finds.filter_map(|(at, found)| matches!(found, Found::Open).then_some(at));
+        open.min().unwrap_or(text.len())
     }
 }
 
@@ -215,11 +210,6 @@ fn apart(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
         }
     }
     apart
-}
-
-/// Whether digits of hex are those of whole bytes.
-const fn is_bytes(digits: &Range<usize>) -> bool {
-    digits.start.is_multiple_of(2)
 }
 
 /// The first place at or after `at` that lies between two characters.

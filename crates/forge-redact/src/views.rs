@@ -10,6 +10,9 @@ const MAX_LAYERS: usize = 4;
 /// Characters between two digits of hex that draw them apart: what `xxd`, `od`, certificates and source code write.
 const BETWEEN_DIGITS: &[u8] = b" \t\r\n:,;-_'\"";
 
+/// Signs that stand before a line of something that was quoted, without a space between.
+const SIGNS: [char; 8] = ['+', '-', '>', '<', '|', '#', '*', ':'];
+
 /// A text as it reads in one way.
 pub(super) struct View {
     pub(super) text: String,
@@ -33,11 +36,6 @@ impl View {
     fn of(text: &str) -> Self {
         let places = (0..text.len()).map(|at| at..at + 1).collect();
         Self { text: text.to_owned(), places, cut: text.len() }
-    }
-
-    pub(super) const fn from_parts(text: String, places: Vec<Range<usize>>) -> Self {
-        let cut = text.len();
-        Self { text, places, cut }
     }
 
     /// The part of the original that a part of the text stands for.
@@ -79,6 +77,12 @@ impl View {
                     at += length;
                     continue;
                 }
+                Unit::Loose(length) => {
+                    changed = true;
+                    cut = cut.or(Some(text.len()));
+                    at += length;
+                    continue;
+                }
                 Unit::Cut => {
                     cut = cut.or(Some(text.len()));
                     let c = self.text[at..].chars().next().unwrap_or(c);
@@ -102,6 +106,8 @@ enum Unit {
     Stands(usize, char),
     /// So many bytes that stand for nothing.
     Nothing(usize),
+    /// The same, but more of the text may come to belong to it.
+    Loose(usize),
     /// The beginning of something that goes on beyond the text.
     Cut,
 }
@@ -116,9 +122,12 @@ pub(super) fn of(text: &str) -> Views {
     }
     let mut words = Vec::new();
     for layer in &layers {
+        words.extend(layer.text.contains("\\0").then(|| layer.read(octal)).flatten());
         words.extend(layer.text.contains('%').then(|| layer.read(percent)).flatten());
         words.extend(layer.text.contains('&').then(|| layer.read(entity)).flatten());
-        words.extend(layer.text.contains(['\n', '\r']).then(|| layer.read(wrap)).flatten());
+        for wrap in [wrap, wrap_after_words, wrap_after_signs] {
+            words.extend(layer.text.contains(['\n', '\r']).then(|| layer.read(wrap)).flatten());
+        }
     }
     // Percent-encoded twice, and what is wrapped below that.
     let again: Vec<View> = words
@@ -152,12 +161,45 @@ fn escape(rest: &str) -> Unit {
         'r' => Unit::Stands(2, '\r'),
         't' => Unit::Stands(2, '\t'),
         '"' | '\'' | '\\' | '/' => Unit::Stands(2, kind),
+        'u' | 'x' if body[1..].starts_with('{') => braced(body),
         'u' => number(1, 4, 16),
+        'U' => number(1, 8, 16),
         'x' => number(1, 2, 16),
         '0'..='3' => number(0, 3, 8),
+        '4'..='7' => number(0, 2, 8),
         // As `printf %q` writes what a shell would act on.
         kind if kind.is_ascii_punctuation() || kind == ' ' => Unit::Stands(2, kind),
         _ => Unit::Itself,
+    }
+}
+
+/// An octal number as `echo -e` and `printf %b` take it: with a zero before its three digits.
+fn octal(rest: &str) -> Unit {
+    const DIGITS: usize = 3;
+    let Some(body) = rest.strip_prefix("\\0") else {
+        return if rest == "\\" { Unit::Cut } else { Unit::Itself };
+    };
+    let digits = body.bytes().take(DIGITS).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    if digits == body.len() && digits < DIGITS {
+        return Unit::Cut;
+    }
+    let code =
+        body.get(..DIGITS).filter(|_| digits == DIGITS).and_then(|body| u32::from_str_radix(body, 8).ok());
+    code.and_then(char::from_u32).map_or(Unit::Itself, |c| Unit::Stands(2 + DIGITS, c))
+}
+
+/// The number of a character in braces after `u` or `x`.
+fn braced(body: &str) -> Unit {
+    const MOST_DIGITS: usize = 8;
+    let number = &body[2..];
+    let digits = number.bytes().take(MOST_DIGITS + 1).take_while(u8::is_ascii_hexdigit).count();
+    if digits == number.len() {
+        return Unit::Cut;
+    }
+    let code = u32::from_str_radix(&number[..digits], 16).ok().and_then(char::from_u32);
+    match code.filter(|_| number[digits..].starts_with('}')) {
+        Some(c) => Unit::Stands(digits + 4, c),
+        None => Unit::Itself,
     }
 }
 
@@ -206,6 +248,31 @@ fn wrap(rest: &str) -> Unit {
         return Unit::Itself;
     }
     Unit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
+}
+
+/// A line break with all that stands before the last word of the next line: a number, a time, the sign of a quotation.
+fn wrap_after_words(rest: &str) -> Unit {
+    if !rest.starts_with(['\n', '\r']) {
+        return Unit::Itself;
+    }
+    let start = rest.len() - rest.trim_start_matches(['\n', '\r']).len();
+    let line = &rest[start..];
+    let end = line.find(['\n', '\r']);
+    let body = line[..end.unwrap_or(line.len())].trim_end();
+    let length = start + body.rfind([' ', '\t']).map_or(0, |at| at + 1);
+    // Until it has ended any word may be the last one.
+    if end.is_some() { Unit::Nothing(length) } else { Unit::Loose(length) }
+}
+
+/// The same with the signs that stand before the word: those of `diff`, of quotations, of comments.
+fn wrap_after_signs(rest: &str) -> Unit {
+    let (length, make): (usize, fn(usize) -> Unit) = match wrap_after_words(rest) {
+        Unit::Nothing(length) => (length, Unit::Nothing),
+        Unit::Loose(length) => (length, Unit::Loose),
+        other => return other,
+    };
+    let word = &rest[length..];
+    make(length + word.len() - word.trim_start_matches(SIGNS).len())
 }
 
 /// Digits of hex in lower case, without what is written between them.

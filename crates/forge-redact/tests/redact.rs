@@ -192,6 +192,60 @@ fn dump(text: &str, bars: bool) -> String {
     lines.collect()
 }
 
+/// As `od -t x1z` writes it, with offsets to the base eight or sixteen.
+fn od(text: &str, offset: fn(usize) -> String) -> String {
+    let lines = text.as_bytes().chunks(16).enumerate().map(|(number, line)| {
+        let digits: String = line.iter().map(|b| format!(" {b:02x}")).collect();
+        let shown = |b: &u8| if (b' '..=b'~').contains(b) { char::from(*b) } else { '.' };
+        format!("{}{digits:<48}  >{}<\n", offset(number * 16), line.iter().map(shown).collect::<String>())
+    });
+    lines.collect()
+}
+
+/// With something before each line.
+fn after(text: &str, before: impl Fn(usize) -> String) -> String {
+    text.lines().enumerate().map(|(number, line)| format!("{}{line}\n", before(number + 1))).collect()
+}
+
+/// As `tr -s ' '` leaves it.
+fn squeezed(text: &str) -> String {
+    text.chars().fold(String::new(), |mut squeezed, c| {
+        if c != ' ' || !squeezed.ends_with(' ') {
+            squeezed.push(c);
+        }
+        squeezed
+    })
+}
+
+/// Further ways, with something before or between, as texts about texts have it.
+fn quoted(key: &str, whole: &str) -> Vec<(&'static str, String)> {
+    let encoded = wrapped(&STANDARD.encode(format!("{whole}{}", "x".repeat(60))), 16, "\n");
+    let (xxd, hexdump) = (dump(whole, false), dump(whole, true));
+    let octal = |at: usize| format!("{at:07o}");
+    let digits = wrapped(&bytes(whole, |b| format!("{b:02x}"), ""), 60, "\n");
+    vec![
+        ("base64, diff", after(&encoded, |_| "+".to_owned())),
+        ("base64, answer", after(&encoded, |_| "> ".to_owned())),
+        ("base64, numbered", after(&encoded, |n| format!("{n:6}\t"))),
+        ("base64, times", after(&encoded, |n| format!("2026-11-30T12:00:{n:02}Z "))),
+        ("escapes, long", bytes(key, |b| format!("\\U{b:08x}"), "")),
+        ("escapes, braces", bytes(key, |b| format!("\\u{{{b:x}}}"), "")),
+        ("octal, echo", bytes(key, |b| format!("\\0{b:03o}"), "")),
+        ("xxd, od z", od(whole, octal)),
+        ("xxd, od z, hex", od(whole, |at| format!("{at:06x}"))),
+        ("xxd, after words", format!("key dump: {xxd}")),
+        ("xxd, numbered", after(&xxd, |n| format!("{n:6}\t"))),
+        ("xxd, diff", after(&xxd, |_| "+".to_owned())),
+        ("xxd, bars", after(&xxd, |_| "| ".to_owned())),
+        ("hexdump, times", after(&hexdump, |n| format!("12:00:{n:02} "))),
+        ("xxd, od z, diff", after(&od(whole, octal), |_| "-".to_owned())),
+        ("plain xxd, numbered", after(&digits, |n| format!("{n:6}\t"))),
+        ("hexdump, squeezed", hexdump.lines().map(|line| squeezed(line) + "\n").collect()),
+        ("xxd, squeezed", squeezed(&xxd)),
+        ("xxd, diff, in JSON", in_json(&after(&xxd, |_| "+".to_owned()))),
+    ]
+}
+
 /// Ways in which programs write a text, each with the part of it that stands for the text.
 fn written(key: &str, before: &str) -> Vec<(&'static str, String)> {
     let whole = format!("{before}{key}");
@@ -207,7 +261,7 @@ fn written(key: &str, before: &str) -> Vec<(&'static str, String)> {
         .enumerate()
         .map(|(n, b)| if n % 2 == 0 { format!("{b:02X}") } else { format!("{b:02x}") })
         .collect();
-    vec![
+    let mut ways = vec![
         ("base64, 76 columns", wrapped(&encoded, 76, "\n")),
         ("base64, 64 columns", wrapped(&encoded, 64, "\r\n")),
         ("base64, indented", wrapped(&encoded, 20, "\n    ")),
@@ -233,7 +287,9 @@ fn written(key: &str, before: &str) -> Vec<(&'static str, String)> {
         ("xxd", dump(&whole, false)),
         ("hexdump", dump(&whole, true)),
         ("xxd, in JSON", in_json(&dump(&whole, false))),
-    ]
+    ];
+    ways.extend(quoted(key, &whole));
+    ways
 }
 
 /// What is left of a key that was written in some way: the longest part of the written text that is still there.

@@ -140,13 +140,13 @@ impl Line {
 const WRAPPED_WORD: usize = 16;
 
 /// Whether a line looks like one of several into which an encoder or a dump of bytes broke a long text, so that a secret
-/// may go on in the next one.
+/// may go on in the next one, whatever stands before its words.
 fn goes_on(line: &str) -> bool {
-    let line = line.trim();
-    let last = line.rsplit(char::is_whitespace).next().unwrap_or_default();
-    let offset = line.bytes().take_while(u8::is_ascii_hexdigit).count();
-    let digits = line.bytes().all(|b| b.is_ascii_hexdigit() || b" \t:,;-x\\".contains(&b));
-    last.len() >= WRAPPED_WORD || offset >= 6 || (digits && line.len() >= 2)
+    let last = line.trim().rsplit(char::is_whitespace).next().unwrap_or_default();
+    let words =
+        line.split(|c: char| !c.is_alphanumeric()).map(|word| word.strip_prefix("0x").unwrap_or(word));
+    let bytes = words.filter(|word| !word.is_empty() && word.len().is_multiple_of(2));
+    last.len() >= WRAPPED_WORD || bytes.into_iter().any(|word| word.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Whether a line is complete.

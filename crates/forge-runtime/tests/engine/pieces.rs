@@ -1,10 +1,11 @@
 //! A key that a model's text brings in pieces: neither what is shown live nor what is journalled has it.
 
 use crate::harness::{Watched, World, plan};
-use crate::model::{Brain, failure};
-use forge_runtime::{REDACTED, Redactor};
+use crate::model::{Brain, failure, say, shell};
+use forge_runtime::{LiveSink, REDACTED, Redactor};
+use forge_types::wire::{LiveFrame, WireEvent};
 use forge_types::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const KEY: &str = "sk-very-secret-value";
 
@@ -56,5 +57,41 @@ async fn a_key_that_the_token_limit_cuts_is_neither_shown_nor_kept() {
             KEY.as_bytes().windows(*length).any(|part| answer.contains(&*String::from_utf8_lossy(part)))
         });
         assert_eq!(longest, None, "cut at {at}: {answer}");
+    }
+}
+
+/// What a command prints while it works.
+#[derive(Default)]
+struct Printed(Mutex<String>);
+
+impl LiveSink for Printed {
+    fn event(&self, _event: &WireEvent) {}
+
+    fn frame(&self, frame: LiveFrame) {
+        if let LiveFrame::ExecOutput { line, .. } = frame {
+            *self.0.lock().expect("no panic") += &(line + "\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dump_of_a_key_with_something_before_it_is_not_shown_live() {
+    let world = World::new();
+    let lines = KEY.as_bytes().chunks(16).enumerate().map(|(number, line)| {
+        let digits: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("+ {:08x}: {:<47}  {}\n", number * 16, digits.join(" "), String::from_utf8_lossy(line))
+    });
+    let dump = format!("The dump: {}and more\n", lines.collect::<String>());
+    std::fs::write(world.repo().join("dump"), dump).expect("a file");
+    let brain = Brain::replies(vec![Ok(shell("cat dump")), Ok(say("seen"))]);
+    let forge = world.forge_with(&world.store, Arc::new(brain), Redactor::new([KEY]));
+    let run = world.create(&forge, &plan(&world.repo())).await;
+    let printed = Arc::new(Printed::default());
+    forge.drive(run, printed.clone()).await.expect("it ends");
+    let live = printed.0.lock().expect("no panic").clone();
+    let journal = serde_json::to_string(&world.events(run).await).expect("JSON");
+    for text in [live, journal] {
+        assert!(text.contains("The dump: + 00000000: ***REDACTED***") && text.contains("and more"), "{text}");
+        assert!(!text.contains("73 6b") && !text.contains("sk-very") && !text.contains("alue"), "{text}");
     }
 }
