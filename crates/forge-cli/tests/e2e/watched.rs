@@ -6,8 +6,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A command that takes longer hangs.
+/// A command that takes longer without having worked for a tenth of it hangs.
 const HANG: Duration = Duration::from_secs(60);
+/// A command that works for longer does not end.
+const MAX_WORK: Duration = Duration::from_secs(60);
 /// Most memory of the program itself, without what it started.
 const MOST_MEMORY_KB: u64 = 300 << 10;
 /// Most that a command prints.
@@ -18,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(2);
 const CODES: [i32; 7] = [0, 1, 2, 3, 4, 5, 130];
 /// A command in a sandbox whose time was up.
 const TIMED_OUT: i32 = 124;
+
+/// `/proc` counts in hundredths of a second on every machine.
+const MS_PER_TICK: u64 = 10;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -94,13 +99,20 @@ pub(crate) fn watch(mut command: Command, words: &[&str], input: &str) -> Ended 
 /// Looks at a process until it has ended; ends it if need be.
 fn attend(child: &mut Child) -> (ExitStatus, u64, bool) {
     let status = format!("/proc/{}/status", child.id());
-    let (end, mut peak_kb) = (Instant::now() + HANG, 0);
+    let stat = format!("/proc/{}/stat", child.id());
+    let (mut end, mut peak_kb, mut worked_before) = (Instant::now() + HANG, 0, Duration::ZERO);
     loop {
         if let Some(ended) = child.try_wait().expect("it is a child") {
             return (ended, peak_kb, false);
         }
         peak_kb = peak_kb.max(high_water_kb(&status));
-        let hung = Instant::now() > end;
+        let mut hung = Instant::now() > end;
+        if hung {
+            // One that reads gigabytes beside other programs takes long and is at work.
+            let worked = processor_time(&stat);
+            hung = worked > MAX_WORK || worked < worked_before + HANG / 10;
+            (end, worked_before) = (Instant::now() + HANG, worked);
+        }
         if hung || peak_kb > MOST_MEMORY_KB {
             // With what it started on the host: that may be what hangs, and would hang for ever.
             let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
@@ -109,6 +121,14 @@ fn attend(child: &mut Child) -> (ExitStatus, u64, bool) {
         }
         std::thread::park_timeout(LOOK);
     }
+}
+
+/// The processor time that a process and what it waited for had so far; zero when it has ended.
+fn processor_time(stat: &str) -> Duration {
+    let text = std::fs::read_to_string(stat).unwrap_or_default();
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * MS_PER_TICK)
 }
 
 /// The most memory that a process had so far; 0 when it has ended.
