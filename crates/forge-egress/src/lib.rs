@@ -11,6 +11,7 @@ mod authority;
 mod dial;
 mod echo;
 mod environment;
+mod escapes;
 mod fault;
 mod head;
 mod log;

@@ -1,6 +1,6 @@
 //! Keys on their way: placeholders become keys in requests to one host, and keys become placeholders in its answers.
 
-use super::echo;
+use super::echo::{Echoes, Found};
 use super::head::Headers;
 use forge_types::EgressRules;
 use std::collections::BTreeMap;
@@ -44,16 +44,20 @@ impl Pairs {
         self.0.iter().find(|(from, _)| text.starts_with(from))
     }
 
-    /// Whether `rest`, which is all there is so far, could become something longer that is to be replaced.
-    fn may_begin_with(&self, rest: &[u8]) -> bool {
-        self.0.iter().any(|(from, _)| from.len() > rest.len() && from.starts_with(rest))
-    }
-
+    /// The text with everything replaced, if there was anything.
     fn replace(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let mut scrubber = Scrubber { pairs: self.clone(), held: Vec::new(), found: false };
-        let mut out = scrubber.push(text);
-        out.extend(scrubber.finish());
-        scrubber.found.then_some(out)
+        let (mut out, mut at, mut found) = (Vec::with_capacity(text.len()), 0, false);
+        while let Some(&byte) = text.get(at) {
+            if let Some((from, to)) = self.at(&text[at..]) {
+                out.extend_from_slice(to);
+                at += from.len();
+                found = true;
+            } else {
+                out.push(byte);
+                at += 1;
+            }
+        }
+        found.then_some(out)
     }
 }
 
@@ -62,8 +66,8 @@ impl Pairs {
 pub(super) struct Swaps {
     /// Placeholder to key.
     out: Pairs,
-    /// Key to placeholder.
-    back: Pairs,
+    /// Keys, in whatever form, to placeholders.
+    back: Echoes,
 }
 
 /// What is wrong with a key; it is named by its variable only.
@@ -91,12 +95,11 @@ pub(super) fn by_host(
         hosts.entry(host).or_default().push((swap.placeholder().into_bytes(), key.clone().into_bytes()));
     }
     let swaps = |pairs: Vec<Pair>| {
-        let mut back: Vec<Pair> = pairs.iter().map(|(a, b)| (b.clone(), a.clone())).collect();
+        let mut back = Echoes::default();
         for (placeholder, key) in &pairs {
-            let forms = std::str::from_utf8(key).map(echo::forms).unwrap_or_default();
-            back.extend(forms.into_iter().map(|form| (form, placeholder.clone())));
+            back.add(key, placeholder);
         }
-        Swaps { out: Pairs::new(pairs), back: Pairs::new(back) }
+        Swaps { out: Pairs::new(pairs), back }
     };
     Ok(hosts.into_iter().map(|(host, pairs)| (host, swaps(pairs))).collect())
 }
@@ -104,22 +107,22 @@ pub(super) fn by_host(
 impl Swaps {
     /// Puts the keys into the headers of a request. Gives what brings answers back to what the box knows.
     pub(super) fn put_in(&self, headers: &mut Headers) -> Scrubber {
-        let mut back = self.back.0.clone();
+        let mut back = self.back.clone();
         for header in &mut headers.0 {
             if let Some(swapped) = self.out.replace(&header.value) {
                 header.value = swapped;
             } else if let Some((word, swapped)) = self.in_basic(&header.value) {
                 // An echo of the header would hold the key in this form.
-                back.push((swapped.clone(), word));
+                back.add_bytes(&swapped, &word);
                 header.value = [b"Basic ".as_slice(), &swapped].concat();
             }
         }
-        Scrubber { pairs: Pairs::new(back), held: Vec::new(), found: false }
+        Scrubber { back, held: Vec::new(), found: false }
     }
 
     /// What brings answers back to what the box knows, where no key was put in.
     pub(super) fn search(&self) -> Scrubber {
-        Scrubber { pairs: self.back.clone(), held: Vec::new(), found: false }
+        Scrubber { back: self.back.clone(), held: Vec::new(), found: false }
     }
 
     /// Basic credentials with a placeholder in them: as they are and as they are sent.
@@ -137,7 +140,7 @@ impl Swaps {
 /// Replaces keys in a stream. Only what may be the beginning of a key is held back.
 #[derive(Clone)]
 pub(super) struct Scrubber {
-    pairs: Pairs,
+    back: Echoes,
     held: Vec<u8>,
     found: bool,
 }
@@ -160,34 +163,32 @@ impl Scrubber {
 
     /// A text that is whole.
     pub(super) fn whole(&self, text: &[u8]) -> Option<Vec<u8>> {
-        self.pairs.replace(text)
+        let mut scrubber = Self { back: self.back.clone(), held: Vec::new(), found: false };
+        let (clean, _) = scrubber.scan(text, false);
+        scrubber.found.then_some(clean)
     }
 
     fn scan(&mut self, text: &[u8], more: bool) -> (Vec<u8>, usize) {
-        let mut firsts = [false; 256];
-        for (from, _) in &self.pairs.0 {
-            firsts[usize::from(from[0])] = true;
-        }
         let mut out = Vec::with_capacity(text.len());
         let mut at = 0;
-        while let Some(skip) = text[at..].iter().position(|&b| firsts[usize::from(b)]) {
+        loop {
+            let skip = self.back.skip(&text[at..]);
             out.extend_from_slice(&text[at..at + skip]);
             at += skip;
-            let rest = &text[at..];
-            if more && self.pairs.may_begin_with(rest) {
-                return (out, at);
-            }
-            if let Some((from, to)) = self.pairs.at(rest) {
-                out.extend_from_slice(to);
-                at += from.len();
-                self.found = true;
-            } else {
-                out.push(rest[0]);
-                at += 1;
+            let Some(&byte) = text.get(at) else { return (out, at) };
+            match self.back.at(&text[at..], more) {
+                Found::Open => return (out, at),
+                Found::Key(length, to) => {
+                    out.extend_from_slice(to);
+                    at += length;
+                    self.found = true;
+                }
+                Found::None => {
+                    out.push(byte);
+                    at += 1;
+                }
             }
         }
-        out.extend_from_slice(&text[at..]);
-        (out, text.len())
     }
 }
 

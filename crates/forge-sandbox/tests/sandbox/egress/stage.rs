@@ -322,6 +322,13 @@ async fn respond(stream: &mut BufReader<Box<dyn Stream>>, path: &str, said: &str
 pub(super) fn kept() -> String {
     let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
     let wide: String = KEY.chars().flat_map(|c| [c, '\0']).collect();
-    // base64 of `user:KEY` and of KEY.
-    format!("{KEY} {hex} {wide} dXNlcjpzay1saXZlLTAxMjM0NTY3ODlhYmNkZWY= c2stbGl2ZS0wMTIzNDU2Nzg5YWJjZGVm")
+    let each = |write: &dyn Fn(u8) -> String| KEY.bytes().map(write).collect::<String>();
+    let (colons, percent) = (each(&|b| format!("{b:02x}:")), each(&|b| format!("%{b:02X}")));
+    let (json, html) = (each(&|b| format!("\\u{b:04x}")), each(&|b| format!("&#x{b:x};")));
+    let twice = percent.replace('%', "%25");
+    // base64 of `user:KEY`, of KEY, and of KEY in lines.
+    format!(
+        "{KEY} {hex} {wide} dXNlcjpzay1saXZlLTAxMjM0NTY3ODlhYmNkZWY= c2stbGl2ZS0wMTIzNDU2Nzg5YWJjZGVm \
+         c2stbGl2ZS0wMTIz\nNDU2Nzg5YWJjZGVm {colons} {percent} {twice} {json} {html}"
+    )
 }
