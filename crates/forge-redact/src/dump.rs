@@ -58,13 +58,17 @@ impl<'a> Dump<'a> {
     pub(super) fn of(text: &'a str, more: bool) -> Self {
         let (mut groups, mut lines, mut start) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive('\n') {
-            let first = groups.len();
+            let (first, ended) = (groups.len(), line.ends_with('\n') || !more);
+            // Lines without any in a row count as one: most texts have nothing else.
+            let plain = lines.last().is_some_and(|last: &Line| last.groups.is_empty());
             let number = lines.len();
             groups.extend(
                 groups_of(line).map(|at| Group { at: start + at.start..start + at.end, line: number }),
             );
             start += line.len();
-            let ended = line.ends_with('\n') || !more;
+            if plain && ended && first == groups.len() {
+                continue;
+            }
             lines.push(Line { groups: first..groups.len(), end: start, ended });
         }
         Self { text, groups, lines }

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
-use views::{View, Views};
+use views::{Reach, View, Views};
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "***REDACTED***";
@@ -126,7 +126,7 @@ impl Known {
             return Vec::new();
         }
         let mut finds: Vec<Range<usize>> = self.forms.in_text(text).collect();
-        let Views { layers, words, hex } = views::of(text);
+        let Views { layers, words, hex } = views::of(text, Reach::Whole);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
                 finds.extend(finder.in_text(&view.text).map(|found| view.original(found)));
@@ -142,7 +142,7 @@ impl Known {
     /// Where the end of the text begins that could be the beginning of a secret, or of a dump of one; its length if there
     /// is none.
     fn open_at(&self, text: &str) -> usize {
-        let views = views::of(text);
+        let views = views::of(text, Reach::Open);
         let begun = self.begun_in(text, &views);
         if self.secrets.is_empty() {
             return begun;
@@ -158,7 +158,7 @@ impl Known {
         let enough = |whole: usize, at: usize| whole - at >= SHORTEST;
         let at = self.forms.open_at(text);
         let mut begun = if enough(text.len(), at) { at } else { text.len() };
-        let Views { layers, words, hex } = views::of(text);
+        let Views { layers, words, hex } = views::of(text, Reach::Open);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
                 let at = finder.open_at(&view.text[..view.cut]);

@@ -1,6 +1,6 @@
 //! Text that stands in several pieces and is read as one: a secret may begin in one of them and end in another.
 
-use super::{Finder, Known, REDACTED, Views, apart, ceil, views};
+use super::{Finder, Known, REDACTED, Reach, Views, apart, ceil, views};
 use std::ops::Range;
 
 /// Characters of the end of a secret that give nothing away, and that ordinary text may begin with.
@@ -65,7 +65,7 @@ impl Known {
 
     /// How much of the beginning of a text is the rest of a secret whose beginning was taken out of the text before it.
     fn rest_of_secret(&self, text: &str, goes_on: bool) -> usize {
-        let Views { layers, words, hex } = views::of(text);
+        let Views { layers, words, hex } = views::of(text, Reach::Whole);
         let mut rest = self.forms.rest_of_one(text, goes_on);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {

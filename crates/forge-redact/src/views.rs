@@ -112,8 +112,17 @@ enum Unit {
     Cut,
 }
 
+/// Whether a text is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nothing follows, or what follows does not matter.
+    Whole,
+    /// Its last line may go on.
+    Open,
+}
+
 /// All views of a text but the text itself.
-pub(super) fn of(text: &str) -> Views {
+pub(super) fn of(text: &str, reach: Reach) -> Views {
     let mut layers = vec![View::of(text)];
     while layers.len() <= MAX_LAYERS {
         let last = &layers[layers.len() - 1];
@@ -125,9 +134,14 @@ pub(super) fn of(text: &str) -> Views {
         words.extend(layer.text.contains("\\0").then(|| layer.read(octal)).flatten());
         words.extend(layer.text.contains('%').then(|| layer.read(percent)).flatten());
         words.extend(layer.text.contains('&').then(|| layer.read(entity)).flatten());
-        for wrap in [wrap, wrap_after_words, wrap_after_signs] {
-            words.extend(layer.text.contains(['\n', '\r']).then(|| layer.read(wrap)).flatten());
-        }
+        let wraps = layer.text.contains(['\n', '\r']);
+        words.extend(wraps.then(|| layer.read(wrap)).flatten());
+        let (words_before, signs_before) = match reach {
+            Reach::Whole => before_words(&layer.text),
+            Reach::Open => (wraps, wraps),
+        };
+        words.extend(words_before.then(|| layer.read(wrap_after_words)).flatten());
+        words.extend(signs_before.then(|| layer.read(wrap_after_signs)).flatten());
     }
     // Percent-encoded twice, and what is wrapped below that.
     let again: Vec<View> = words
@@ -248,6 +262,21 @@ fn wrap(rest: &str) -> Unit {
         return Unit::Itself;
     }
     Unit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
+}
+
+/// Whether words, and whether signs, stand before the last word of a line that follows another one.
+fn before_words(text: &str) -> (bool, bool) {
+    let (mut words, mut signs) = (false, false);
+    for line in text.split(['\n', '\r']).skip(1) {
+        let line = line.trim_end();
+        let last = line.rfind([' ', '\t']).map_or(0, |at| at + 1);
+        words |= !line[..last].trim_start().is_empty();
+        signs |= line[last..].starts_with(SIGNS);
+        if words && signs {
+            break;
+        }
+    }
+    (words, signs)
 }
 
 /// A line break with all that stands before the last word of the next line: a number, a time, the sign of a quotation.

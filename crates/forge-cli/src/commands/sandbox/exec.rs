@@ -232,6 +232,9 @@ async fn once(
         pass_on.output(Stream::Stdout, ran.stdout.as_bytes());
         pass_on.output(Stream::Stderr, ran.stderr.as_bytes());
         pass_on.end();
+        if ran.timed_out {
+            ui.warn("the command's time was up");
+        }
         ui.note(&format!("{} ms, {} MiB", ran.duration_ms, ran.memory_mb));
     }
     Ok(Exit::Code(u8::try_from(ran.exit_code).unwrap_or(1)))
