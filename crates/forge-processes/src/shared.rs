@@ -60,7 +60,7 @@ impl Hidden {
 
 impl SharedMemory {
     /// Starts to count, before the sandbox's first command.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         Self { device: device(), floor_bytes: used_elsewhere(), extents: HashMap::new() }
     }
 

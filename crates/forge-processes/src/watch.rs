@@ -46,7 +46,7 @@ impl Watch {
     /// Begins to watch; `limit` in bytes.
     pub fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
         let next = Instant::now() + POLL_INTERVAL;
-        Self { limit, sockets, objects, shared: SharedMemory::new(), next }
+        Self { limit, sockets, objects, shared: SharedMemory::start(), next }
     }
 
     /// When to look again.
