@@ -5,17 +5,17 @@ mod routing;
 mod secret;
 mod workspace;
 
-pub(crate) use chat::{Chat, ExecutorFlags};
+pub(crate) use chat::{ChatArgs, ExecutorFlags};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use routing::{
-    Budget, BudgetAction, Explain, Models, ModelsAction, Prices, PricesAction, Route, RouteAction, Routing,
-    RoutingAction, Row,
+    BudgetAction, BudgetArgs, ModelsAction, ModelsArgs, PricesAction, PricesArgs, RouteAction, RouteArgs,
+    RouteExplainArgs, RoutingAction, RoutingArgs, WeightRowArgs,
 };
-pub(crate) use secret::{Login, Logout, Secret, SecretAction};
+pub(crate) use secret::{LoginArgs, LogoutArgs, SecretAction, SecretArgs};
 use std::path::PathBuf;
 pub(crate) use workspace::{
-    Apply, ApplyWhen, Build, Diff, Exec, Gc, ImageKind, Mode, NetworkFlags, Sandbox, SandboxAction, Undo,
-    Verify,
+    ApplyArgs, ApplyPolicyArg, DiffArgs, GcArgs, ImageKind, NetworkFlags, SandboxAction, SandboxArgs,
+    SandboxBuildArgs, SandboxExecArgs, SandboxVerifyArgs, UndoArgs, WorkspaceModeArg,
 };
 
 /// The whole command line.
@@ -31,14 +31,14 @@ pub(crate) use workspace::{
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalFlags,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 /// Flags of every command.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Global {
+pub(crate) struct GlobalFlags {
     /// Read this file instead of the project's own forge.toml or forge.yaml
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
@@ -58,72 +58,72 @@ pub(crate) struct Global {
 
 /// All commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Let the agent work on a task, in a repository
-    Run(Run),
+    Run(RunArgs),
     /// Talk with a model, about a repository
-    Chat(Chat),
+    Chat(ChatArgs),
     /// Show one run, or the project and its latest runs
-    Status(Status),
+    Status(StatusArgs),
     /// List runs
-    List(List),
+    List(ListArgs),
     /// Show what happened in a run
-    Logs(Logs),
+    Logs(LogsArgs),
     /// Go on with a run that was interrupted, is paused, or reached a limit
-    Resume(Resume),
+    Resume(ResumeArgs),
     /// End a run, from any terminal
-    Cancel(RunId),
+    Cancel(RunIdArg),
     /// Show what a run changed, from its beginning or by one step
-    Diff(Diff),
+    Diff(DiffArgs),
     /// Put a run's workspace back to an earlier step
-    Undo(Undo),
+    Undo(UndoArgs),
     /// Bring back what the last undo took away
-    Redo(RunId),
+    Redo(RunIdArg),
     /// Bring a run's result into its repository
-    Apply(Apply),
+    Apply(ApplyArgs),
     /// Remove old snapshots
-    Gc(Gc),
+    Gc(GcArgs),
     /// Show, check and change the configuration
-    Config(Config),
+    Config(ConfigArgs),
     /// Check what runs need: sandbox, keys, store, tools
     Doctor,
     /// Show the providers: keys, whether they answer, cooldowns, windows, prices
-    Models(Models),
+    Models(ModelsArgs),
     /// Say which model a task would be given to, and why
-    Route(Route),
+    Route(RouteArgs),
     /// Show and change the weights by which models are chosen
-    Routing(Routing),
+    Routing(RoutingArgs),
     /// Show and refresh the prices of models
-    Prices(Prices),
+    Prices(PricesArgs),
     /// Show what days and runs spend, and raise what a run may
-    Budget(Budget),
+    Budget(BudgetArgs),
     /// Write a configuration for a project
-    Init(Init),
+    Init(InitArgs),
     /// Check a project's configuration
-    Validate(Validate),
+    Validate(ValidateArgs),
     /// Let a repository's own configuration count, after showing it
-    Trust(Trust),
+    Trust(TrustArgs),
     /// Keep keys in an encrypted file
-    Secret(Secret),
+    Secret(SecretArgs),
     /// Log in at a provider with your browser, in place of a key
-    Login(Login),
+    Login(LoginArgs),
     /// Forget a login
-    Logout(Logout),
+    Logout(LogoutArgs),
     /// Show the tools that a model can call
-    Tool(Tool),
+    Tool(ToolArgs),
     /// Look after the boxes that runs work in
-    Sandbox(Sandbox),
+    Sandbox(SandboxArgs),
     /// See it work: a small project is fixed by a scripted model, without a key
-    Demo(Demo),
+    Demo(DemoArgs),
     /// Print a completion script for a shell
-    Completions(Completions),
+    Completions(CompletionsArgs),
     /// Print the manual page
     Man,
 }
 
 /// `forge run`
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     /// The task, in your words
     #[arg(value_name = "TASK")]
     pub(crate) words: Option<String>,
@@ -138,10 +138,10 @@ pub(crate) struct Run {
     pub(crate) repo: Vec<PathBuf>,
     /// How the run works on it
     #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) workspace: Option<Mode>,
+    pub(crate) workspace: Option<WorkspaceModeArg>,
     /// When the result is applied
     #[arg(long, value_enum, value_name = "WHEN")]
-    pub(crate) apply: Option<ApplyWhen>,
+    pub(crate) apply: Option<ApplyPolicyArg>,
     #[command(flatten)]
     pub(crate) executor: ExecutorFlags,
     #[command(flatten)]
@@ -222,7 +222,7 @@ pub(crate) enum OutputFormat {
 
 /// A run by its id.
 #[derive(Debug, Args)]
-pub(crate) struct RunId {
+pub(crate) struct RunIdArg {
     /// The run's id, or the beginning of it
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -230,7 +230,7 @@ pub(crate) struct RunId {
 
 /// `forge status`
 #[derive(Debug, Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// The run's id, or the beginning of it; none: the project and its latest runs
     #[arg(value_name = "ID")]
     pub(crate) id: Option<String>,
@@ -238,9 +238,9 @@ pub(crate) struct Status {
 
 /// `forge list`
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// Only runs with this status
-    #[arg(long, value_name = "STATUS", value_parser = statuses())]
+    #[arg(long, value_name = "STATUS", value_parser = run_statuses())]
     pub(crate) status: Option<String>,
     /// At most so many; 0: all
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -250,13 +250,13 @@ pub(crate) struct List {
     pub(crate) repo: Option<PathBuf>,
 }
 
-fn statuses() -> clap::builder::PossibleValuesParser {
+fn run_statuses() -> clap::builder::PossibleValuesParser {
     forge_types::RunStatus::ALL.map(forge_types::RunStatus::name).into()
 }
 
 /// `forge logs`
 #[derive(Debug, Args)]
-pub(crate) struct Logs {
+pub(crate) struct LogsArgs {
     /// The run's id, or the beginning of it
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -267,7 +267,7 @@ pub(crate) struct Logs {
 
 /// `forge resume`
 #[derive(Debug, Args)]
-pub(crate) struct Resume {
+pub(crate) struct ResumeArgs {
     /// The run's id, or the beginning of it
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -286,7 +286,7 @@ pub(crate) struct Resume {
 
 /// `forge config`
 #[derive(Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     pub(crate) action: Option<ConfigAction>,
 }
@@ -319,7 +319,7 @@ pub(crate) enum ConfigAction {
 
 /// `forge init`
 #[derive(Debug, Args)]
-pub(crate) struct Init {
+pub(crate) struct InitArgs {
     /// The project's name; the folder's name if it is left out
     #[arg(value_name = "NAME")]
     pub(crate) words: Option<String>,
@@ -328,7 +328,7 @@ pub(crate) struct Init {
     pub(crate) name: Option<String>,
     /// The project's language; guessed from its files if it is left out
     #[arg(short, long, value_enum, value_name = "LANGUAGE")]
-    pub(crate) language: Option<Language>,
+    pub(crate) language: Option<LanguageArg>,
     /// The provider to write down; found from the keys present if it is left out
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
@@ -342,7 +342,7 @@ pub(crate) struct Init {
 
 /// Languages of projects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Language {
+pub(crate) enum LanguageArg {
     /// Rust
     Rust,
     /// Python
@@ -362,7 +362,7 @@ pub(crate) enum FileFormat {
 
 /// `forge validate`
 #[derive(Debug, Args)]
-pub(crate) struct Validate {
+pub(crate) struct ValidateArgs {
     /// The project
     #[arg(value_name = "PATH", default_value = ".")]
     pub(crate) path: PathBuf,
@@ -370,7 +370,7 @@ pub(crate) struct Validate {
 
 /// `forge trust`
 #[derive(Debug, Args)]
-pub(crate) struct Trust {
+pub(crate) struct TrustArgs {
     /// The repository
     #[arg(value_name = "PATH", default_value = ".")]
     pub(crate) path: PathBuf,
@@ -387,7 +387,7 @@ pub(crate) struct Trust {
 
 /// `forge tool`
 #[derive(Debug, Args)]
-pub(crate) struct Tool {
+pub(crate) struct ToolArgs {
     #[command(subcommand)]
     pub(crate) action: ToolAction,
 }
@@ -406,7 +406,7 @@ pub(crate) enum ToolAction {
 
 /// `forge demo`
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
+pub(crate) struct DemoArgs {
     /// Leave the project and the journal where they are, and say where
     #[arg(long)]
     pub(crate) keep: bool,
@@ -414,15 +414,15 @@ pub(crate) struct Demo {
 
 /// `forge completions`
 #[derive(Debug, Args)]
-pub(crate) struct Completions {
+pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
-    pub(crate) shell: Shell,
+    pub(crate) shell: CompletionShell,
 }
 
 /// Shells that completions are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Shell {
+pub(crate) enum CompletionShell {
     /// bash
     Bash,
     /// zsh
@@ -446,7 +446,7 @@ mod tests {
         let flags = |words: &[&str]| {
             let all = ["forge", "run", "task"].iter().chain(words);
             match Cli::try_parse_from(all).map(|cli| cli.command) {
-                Ok(Command::Run(run)) => (run.sandbox.network.network, run.sandbox.network.no_network),
+                Ok(CliCommand::Run(run)) => (run.sandbox.network.network, run.sandbox.network.no_network),
                 other => panic!("{other:?}"),
             }
         };

@@ -1,11 +1,11 @@
 //! Errors as people see them: what happened, and what to do next.
 
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use std::fmt;
 
 /// What kind of error it is; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+pub(crate) enum CliErrorKind {
     /// What was typed or configured is wrong.
     Usage,
     /// It was right, and did not work.
@@ -16,7 +16,7 @@ pub(crate) enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CliError {
     /// Its kind.
-    pub(crate) kind: ErrorKind,
+    pub(crate) kind: CliErrorKind,
     /// What happened, where.
     pub(crate) message: String,
     /// What to do next, one line each.
@@ -26,31 +26,31 @@ pub(crate) struct CliError {
 impl CliError {
     /// What was typed or configured is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Usage, message: message.into(), hints: Vec::new() }
+        Self { kind: CliErrorKind::Usage, message: message.into(), hints: Vec::new() }
     }
 
     /// It did not work.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Failed, message: message.into(), hints: Vec::new() }
+        Self { kind: CliErrorKind::Failed, message: message.into(), hints: Vec::new() }
     }
 
     /// Adds what to do next.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// The exit code it leads to.
-    pub(crate) const fn exit(&self) -> Exit {
+    pub(crate) const fn cli_exit(&self) -> CliExit {
         match self.kind {
-            ErrorKind::Usage => Exit::Usage,
-            ErrorKind::Failed => Exit::Failed,
+            CliErrorKind::Usage => CliExit::Usage,
+            CliErrorKind::Failed => CliExit::Failed,
         }
     }
 
     /// A file that could not be used.
-    pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    pub(crate) fn file_error(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::failed(format!("{what} {}: {error}", path.display()))
     }
 }

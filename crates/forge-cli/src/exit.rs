@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub(crate) enum CliExit {
     /// It worked.
     Done,
     /// It did not.
@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Code(u8),
 }
 
-impl Exit {
+impl CliExit {
     /// The number.
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -40,7 +40,7 @@ impl Exit {
     }
 
     /// What a run's last status means. `by_signal`: this process was told to stop by a signal.
-    pub(crate) const fn of(status: RunStatus, by_signal: bool) -> Self {
+    pub(crate) const fn from_run_status(status: RunStatus, by_signal: bool) -> Self {
         match status {
             RunStatus::Completed => Self::Done,
             RunStatus::Cancelled if by_signal => Self::Signal,
@@ -52,8 +52,8 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CliExit> for ExitCode {
+    fn from(exit: CliExit) -> Self {
         Self::from(exit.code())
     }
 }
@@ -64,19 +64,21 @@ mod tests {
 
     #[test]
     fn only_a_completed_run_exits_with_zero() {
-        let zero: Vec<_> =
-            RunStatus::ALL.into_iter().filter(|status| Exit::of(*status, false).code() == 0).collect();
+        let zero: Vec<_> = RunStatus::ALL
+            .into_iter()
+            .filter(|status| CliExit::from_run_status(*status, false).code() == 0)
+            .collect();
         assert_eq!(zero, [RunStatus::Completed]);
     }
 
     #[test]
     fn codes_are_those_of_the_specification() {
-        let code = |status| Exit::of(status, false).code();
+        let code = |status| CliExit::from_run_status(status, false).code();
         assert_eq!(code(RunStatus::Failed), 1);
-        assert_eq!(Exit::Usage.code(), 2);
+        assert_eq!(CliExit::Usage.code(), 2);
         assert_eq!(code(RunStatus::TimedOut), 3);
         assert_eq!(code(RunStatus::Cancelled), 4);
-        assert_eq!(Exit::of(RunStatus::Cancelled, true).code(), 130);
+        assert_eq!(CliExit::from_run_status(RunStatus::Cancelled, true).code(), 130);
         assert_eq!(code(RunStatus::Waiting), 5);
     }
 }

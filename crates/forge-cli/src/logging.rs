@@ -1,7 +1,7 @@
 //! The log: the one place where log lines are printed (OBS-2).
 
 use crate::ui::{json, text};
-use forge_config::{Loaded, LogFormat};
+use forge_config::{LogFormat, ResolvedConfig};
 use forge_runtime::Redactor;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -11,11 +11,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Lines of this level are printed when nobody asked for a log: the terminal shows the run itself.
-const UNASKED: &str = "warn";
+const DEFAULT_LOG_LEVEL: &str = "warn";
 
 /// Where the log's lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Log {
+pub(crate) enum LogTarget {
     /// To stderr, as somebody asked for.
     Here,
     /// To a file, or nowhere.
@@ -23,7 +23,7 @@ pub(crate) enum Log {
 }
 
 /// Takes keys out of the log's lines, whoever wrote them.
-struct Scrubbing {
+struct RedactingMakeWriter {
     inner: BoxMakeWriter,
     redactor: Redactor,
     /// Makes a line harmless for the terminal on which it is shown, now or later.
@@ -31,24 +31,24 @@ struct Scrubbing {
 }
 
 /// A line on its way to the log.
-struct Scrubbed<'a> {
+struct RedactingWriter<'a> {
     inner: Box<dyn Write + 'a>,
     redactor: &'a Redactor,
     harmless: fn(&str) -> String,
 }
 
-impl<'a> MakeWriter<'a> for Scrubbing {
-    type Writer = Scrubbed<'a>;
+impl<'a> MakeWriter<'a> for RedactingMakeWriter {
+    type Writer = RedactingWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Scrubbed { inner: self.inner.make_writer(), redactor: &self.redactor, harmless: self.harmless }
+        RedactingWriter { inner: self.inner.make_writer(), redactor: &self.redactor, harmless: self.harmless }
     }
 }
 
-impl Write for Scrubbed<'_> {
+impl Write for RedactingWriter<'_> {
     /// A line comes in one piece.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let clean = self.redactor.shown(&String::from_utf8_lossy(line));
+        let clean = self.redactor.redact_for_display(&String::from_utf8_lossy(line));
         self.inner.write_all((self.harmless)(&clean).as_bytes())?;
         Ok(line.len())
     }
@@ -60,15 +60,15 @@ impl Write for Scrubbed<'_> {
 
 /// Starts the log as the settings want it; `-vv` shows everything of Forge's own. A file that can't be opened
 /// leaves the log on stderr, and says so there.
-pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
+pub(crate) fn init_logging(loaded: &ResolvedConfig, verbose: u8) -> LogTarget {
     let settings = &loaded.settings.logging;
     let asked = loaded.is_set("logging.level") || settings.file.is_some();
     let level = match (verbose, asked) {
         (2.., _) => "debug",
         (_, true) => settings.level.as_str(),
-        (_, false) => UNASKED,
+        (_, false) => DEFAULT_LOG_LEVEL,
     };
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(UNASKED));
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_LEVEL));
     let file = settings.file.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path));
     let (writer, fault) = match file {
         Some(Ok(file)) => (BoxMakeWriter::new(Arc::new(file)), None),
@@ -76,10 +76,14 @@ pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
         None => (BoxMakeWriter::new(std::io::stderr), None),
     };
     let harmless = match settings.format {
-        LogFormat::Json => json::escaped,
-        LogFormat::Text => text::clean,
+        LogFormat::Json => json::escape_json,
+        LogFormat::Text => text::sanitize_text,
     };
-    let writer = Scrubbing { inner: writer, redactor: Redactor::new(loaded.secrets.values()), harmless };
+    let writer = RedactingMakeWriter {
+        inner: writer,
+        redactor: Redactor::new(loaded.secrets.values_to_redact()),
+        harmless,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     // A second start in one process (tests) keeps the first log.
     let _ = match settings.format {
@@ -90,5 +94,5 @@ pub(crate) fn start(loaded: &Loaded, verbose: u8) -> Log {
         tracing::warn!(path = %path.display(), %error, "the log file can't be opened");
     }
     let talkative = settings.file.is_none() && (asked || verbose >= 2);
-    if talkative { Log::Here } else { Log::Elsewhere }
+    if talkative { LogTarget::Here } else { LogTarget::Elsewhere }
 }

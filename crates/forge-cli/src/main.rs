@@ -19,5 +19,5 @@ fn main() -> ExitCode {
     if let Some(code) = forge_runtime::helper_main(&words) {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    commands::dispatch(args::Cli::parse()).into()
+    commands::run_cli(args::Cli::parse()).into()
 }

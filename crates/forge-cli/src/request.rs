@@ -1,19 +1,19 @@
 //! What is meant by what was typed: flags become settings, a task becomes text.
 
 use crate::args::{
-    Chat, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, Run, SandboxFlags,
+    ChatArgs, ExecutorFlags, LimitFlags, ModelFlags, NetworkFlags, OutputFormat, RunArgs, SandboxFlags,
 };
 use crate::error::CliError;
-use crate::logging::Log;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use forge_config::Flag;
-use forge_types::{Limits, Money};
+use crate::logging::LogTarget;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use forge_config::FlagSetting;
+use forge_types::{Money, RunLimits};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a task file that are read; a task is far shorter, and a device never ends.
-const TASK_FILE: u64 = 4 << 20;
+const MAX_TASK_FILE_BYTES: u64 = 4 << 20;
 
 /// A run to be made.
 #[derive(Clone, Debug)]
@@ -21,22 +21,22 @@ pub(crate) struct RunRequest {
     pub(crate) task: String,
     /// The first is the run's own; there is always one.
     pub(crate) repos: Vec<PathBuf>,
-    pub(crate) overlay: Overlay,
-    pub(crate) output: Output,
+    pub(crate) overlay: ConfigOverrides,
+    pub(crate) output: RunOutput,
 }
 
 /// What comes out of a run beside its changes.
 #[derive(Clone, Debug)]
-pub(crate) struct Output {
+pub(crate) struct RunOutput {
     pub(crate) format: OutputFormat,
     pub(crate) report: Option<PathBuf>,
     /// Where the log goes, which decides what else may stand on the terminal.
-    pub(crate) log: Log,
+    pub(crate) log: LogTarget,
 }
 
-impl Output {
+impl RunOutput {
     /// The same, with the log where it was found to be.
-    pub(crate) const fn with_log(mut self, log: Log) -> Self {
+    pub(crate) const fn with_log(mut self, log: LogTarget) -> Self {
         self.log = log;
         self
     }
@@ -47,134 +47,140 @@ impl Output {
         format: Option<OutputFormat>,
         report: Option<PathBuf>,
     ) -> Result<Self, CliError> {
-        let by_json = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
+        let by_json =
+            if session.ui.format == StdoutFormat::Json { OutputFormat::Json } else { OutputFormat::Text };
         let report = report.map(|path| session.cwd.join(path));
         // Better said before the work than after it.
         if let Some(path) =
             report.as_ref().filter(|path| !path.parent().is_some_and(Path::is_dir) || path.is_dir())
         {
             return Err(CliError::usage(format!("a report can't be written to {}", path.display()))
-                .hint("name a file in a folder that exists with --report-file"));
+                .with_hint("name a file in a folder that exists with --report-file"));
         }
-        Ok(Self { format: format.unwrap_or(by_json), report, log: Log::Elsewhere })
+        Ok(Self { format: format.unwrap_or(by_json), report, log: LogTarget::Elsewhere })
     }
 }
 
 impl RunRequest {
     /// What `forge run …` means.
-    pub(crate) fn new(session: &Session, run: Run) -> Result<Self, CliError> {
-        let task = task(session, run.words.or(run.task), run.task_file.as_deref())?;
+    pub(crate) fn new(session: &Session, run: RunArgs) -> Result<Self, CliError> {
+        let task = resolve_task(session, run.words.or(run.task), run.task_file.as_deref())?;
         let mut flags = Vec::new();
-        model(&run.model, &mut flags);
-        limits(&run.limits, &mut flags);
-        sandbox(&run.sandbox, &mut flags);
-        executor(&run.executor, &mut flags);
-        flag(&mut flags, "workspace.mode", "--workspace", run.workspace.map(crate::args::Mode::name));
-        flag(&mut flags, "workspace.apply", "--apply", run.apply.map(crate::args::ApplyWhen::name));
+        push_model_flags(&run.model, &mut flags);
+        push_limit_flags(&run.limits, &mut flags);
+        push_sandbox_flags(&run.sandbox, &mut flags);
+        push_executor_flags(&run.executor, &mut flags);
+        push_flag(
+            &mut flags,
+            "workspace.mode",
+            "--workspace",
+            run.workspace.map(crate::args::WorkspaceModeArg::name),
+        );
+        push_flag(&mut flags, "workspace.apply", "--apply", run.apply.map(crate::args::ApplyPolicyArg::name));
         Ok(Self {
             task,
-            repos: repos(session, &run.repo),
-            overlay: Overlay { flags, env_file: run.env },
-            output: Output::new(session, run.output_format, run.report_file)?,
+            repos: resolve_repos(session, &run.repo),
+            overlay: ConfigOverrides { flags, env_file: run.env },
+            output: RunOutput::new(session, run.output_format, run.report_file)?,
         })
     }
 }
 
 /// The repositories that are named, or the current folder.
-pub(crate) fn repos(session: &Session, named: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn resolve_repos(session: &Session, named: &[PathBuf]) -> Vec<PathBuf> {
     match named {
         [] => vec![session.cwd.clone()],
         named => named.iter().map(|path| session.cwd.join(path)).collect(),
     }
 }
 
-fn task(session: &Session, words: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
+fn resolve_task(session: &Session, words: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     match (words, file) {
         (Some(task), _) => Ok(task),
         (None, Some(path)) if path == Path::new("-") => read_task(std::io::stdin().lock())
-            .map_err(|e| CliError::file("the task from", Path::new("stdin"), &e)),
+            .map_err(|e| CliError::file_error("the task from", Path::new("stdin"), &e)),
         (None, Some(path)) => {
             let path = session.cwd.join(path);
             let text = std::fs::File::open(&path).and_then(read_task);
             text.map_err(|error| {
-                let mut fault = CliError::file("the task can't be read from", &path, &error);
-                fault.kind = crate::error::ErrorKind::Usage;
-                fault.hint("name a text file with --task-file, or give the task as words")
+                let mut fault = CliError::file_error("the task can't be read from", &path, &error);
+                fault.kind = crate::error::CliErrorKind::Usage;
+                fault.with_hint("name a text file with --task-file, or give the task as words")
             })
         }
         (None, None) => Err(CliError::usage("there is no task")
-            .hint("say what is to be done: forge run \"Fix the failing test\"")
-            .hint("or read it from a file: forge run --task-file task.md")),
+            .with_hint("say what is to be done: forge run \"Fix the failing test\"")
+            .with_hint("or read it from a file: forge run --task-file task.md")),
     }
 }
 
 fn read_task(source: impl std::io::Read) -> std::io::Result<String> {
     let mut text = String::new();
-    source.take(TASK_FILE).read_to_string(&mut text)?;
+    source.take(MAX_TASK_FILE_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn flag(flags: &mut Vec<Flag>, key: &str, name: &str, value: Option<impl ToString>) {
+fn push_flag(flags: &mut Vec<FlagSetting>, key: &str, name: &str, value: Option<impl ToString>) {
     if let Some(value) = value {
-        flags.push(Flag { key: key.to_owned(), value: value.to_string(), name: name.to_owned() });
+        flags.push(FlagSetting { key: key.to_owned(), value: value.to_string(), name: name.to_owned() });
     }
 }
 
 /// What `forge chat …` means.
-pub(crate) fn chat_flags(chat: &Chat) -> Vec<Flag> {
+pub(crate) fn chat_flags(chat: &ChatArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
-    model(&chat.model, &mut flags);
-    limits(&chat.limits, &mut flags);
-    sandbox(&chat.sandbox, &mut flags);
-    executor(&chat.executor, &mut flags);
+    push_model_flags(&chat.model, &mut flags);
+    push_limit_flags(&chat.limits, &mut flags);
+    push_sandbox_flags(&chat.sandbox, &mut flags);
+    push_executor_flags(&chat.executor, &mut flags);
     flags
 }
 
-fn executor(executor: &ExecutorFlags, flags: &mut Vec<Flag>) {
-    flag(flags, "executor", "--executor", executor.executor.map(|name| name.name()));
-    flag(flags, "tools.mock", "--mock-tools", executor.mock_tools.then_some(true));
+fn push_executor_flags(executor: &ExecutorFlags, flags: &mut Vec<FlagSetting>) {
+    push_flag(flags, "executor", "--executor", executor.executor.map(|name| name.name()));
+    push_flag(flags, "tools.mock", "--mock-tools", executor.mock_tools.then_some(true));
 }
 
 /// Which model, as flags.
-pub(crate) fn model(model: &ModelFlags, flags: &mut Vec<Flag>) {
-    flag(flags, "model.provider", "--provider", model.provider.as_ref());
-    flag(flags, "model.name", "--model", model.model.as_ref());
-    flag(flags, "model.base_url", "--base-url", model.base_url.as_ref());
+pub(crate) fn push_model_flags(model: &ModelFlags, flags: &mut Vec<FlagSetting>) {
+    push_flag(flags, "model.provider", "--provider", model.provider.as_ref());
+    push_flag(flags, "model.name", "--model", model.model.as_ref());
+    push_flag(flags, "model.base_url", "--base-url", model.base_url.as_ref());
 }
 
-fn limits(limits: &LimitFlags, flags: &mut Vec<Flag>) {
-    flag(flags, "agent.max_iterations", "--max-iterations", limits.max_iterations);
-    flag(flags, "agent.max_tokens_per_run", "--max-tokens", limits.max_tokens);
-    flag(flags, "agent.max_cost_usd", "--max-cost", limits.max_cost);
+fn push_limit_flags(limits: &LimitFlags, flags: &mut Vec<FlagSetting>) {
+    push_flag(flags, "agent.max_iterations", "--max-iterations", limits.max_iterations);
+    push_flag(flags, "agent.max_tokens_per_run", "--max-tokens", limits.max_tokens);
+    push_flag(flags, "agent.max_cost_usd", "--max-cost", limits.max_cost);
 }
 
-fn sandbox(sandbox: &SandboxFlags, flags: &mut Vec<Flag>) {
-    flag(flags, "sandbox.backend", "--sandbox-backend", sandbox.sandbox_backend.as_ref());
-    flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
-    flag(flags, "sandbox.image", "--sandbox-image", sandbox.sandbox_image.as_ref());
-    network(&sandbox.network, flags);
-    flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
+fn push_sandbox_flags(sandbox: &SandboxFlags, flags: &mut Vec<FlagSetting>) {
+    push_flag(flags, "sandbox.backend", "--sandbox-backend", sandbox.sandbox_backend.as_ref());
+    push_flag(flags, "sandbox.command_timeout_seconds", "--command-timeout", sandbox.command_timeout);
+    push_flag(flags, "sandbox.image", "--sandbox-image", sandbox.sandbox_image.as_ref());
+    push_network_flags(&sandbox.network, flags);
+    push_flag(flags, "store.durable", "--no-durable", sandbox.no_durable.then_some(false));
 }
 
 /// What a box reaches: no network is no network, whatever list the configuration holds.
-pub(crate) fn network(network: &NetworkFlags, flags: &mut Vec<Flag>) {
+pub(crate) fn push_network_flags(network: &NetworkFlags, flags: &mut Vec<FlagSetting>) {
     let none = network.no_network || network.network.as_deref() == Some("none");
     let name = if network.no_network { "--no-network" } else { "--network" };
     if none {
-        flag(flags, "sandbox.network_enabled", name, Some(false));
+        push_flag(flags, "sandbox.network_enabled", name, Some(false));
     } else if network.network.is_some() {
-        flag(flags, "sandbox.network_enabled", name, Some(true));
+        push_flag(flags, "sandbox.network_enabled", name, Some(true));
     }
     if !network.allow_host.is_empty() {
-        flag(flags, "egress.mode", "--allow-host", Some("allowlist"));
-        flag(flags, "egress.allowed_domains", "--allow-host", Some(network.allow_host.join(",")));
+        push_flag(flags, "egress.mode", "--allow-host", Some("allowlist"));
+        push_flag(flags, "egress.allowed_domains", "--allow-host", Some(network.allow_host.join(",")));
     } else if none {
-        flag(flags, "egress.mode", name, Some("deny-all"));
+        push_flag(flags, "egress.mode", name, Some("deny-all"));
     }
 }
 
 /// The limits of a run that goes on: those it had, with what was typed in their place.
-pub(crate) fn raised(typed: &LimitFlags, had: Limits) -> Result<Option<Limits>, CliError> {
+pub(crate) fn override_limits(typed: &LimitFlags, had: RunLimits) -> Result<Option<RunLimits>, CliError> {
     let mut limits = had;
     if let Some(max) = typed.max_iterations {
         limits.max_iterations = max;
@@ -197,21 +203,21 @@ mod tests {
 
     #[test]
     fn only_what_was_typed_changes_a_limit() {
-        let had = Limits::default();
-        assert_eq!(raised(&LimitFlags::default(), had).unwrap(), None);
+        let had = RunLimits::default();
+        assert_eq!(override_limits(&LimitFlags::default(), had).unwrap(), None);
         let typed = LimitFlags { max_iterations: Some(99), ..LimitFlags::default() };
-        let new = raised(&typed, had).unwrap().unwrap();
+        let new = override_limits(&typed, had).unwrap().unwrap();
         assert_eq!((new.max_iterations, new.max_tokens), (99, had.max_tokens));
         let typed = LimitFlags { max_cost: Some(f64::NAN), ..LimitFlags::default() };
-        assert!(raised(&typed, had).is_err());
+        assert!(override_limits(&typed, had).is_err());
     }
 
     #[test]
     fn flags_carry_their_own_name_for_error_messages() {
         let mut flags = Vec::new();
         let no_network = NetworkFlags { no_network: true, ..NetworkFlags::default() };
-        limits(&LimitFlags { max_cost: Some(0.5), ..LimitFlags::default() }, &mut flags);
-        sandbox(&SandboxFlags { network: no_network, ..SandboxFlags::default() }, &mut flags);
+        push_limit_flags(&LimitFlags { max_cost: Some(0.5), ..LimitFlags::default() }, &mut flags);
+        push_sandbox_flags(&SandboxFlags { network: no_network, ..SandboxFlags::default() }, &mut flags);
         let shown: Vec<_> = flags.iter().map(|f| format!("{} {}={}", f.name, f.key, f.value)).collect();
         assert_eq!(
             shown,

@@ -1,9 +1,11 @@
 //! What every command starts from: the folder, the environment, the global flags, and what they load to.
 
-use crate::args::Global;
+use crate::args::GlobalFlags;
 use crate::error::CliError;
-use crate::ui::{ColorWish, Format, Ui, Volume};
-use forge_config::{Dirs, Environment, Faults, Flag, Loaded, Secret, Sources};
+use crate::ui::{ColorPreference, StdoutFormat, Ui, Verbosity};
+use forge_config::{
+    ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
+};
 use forge_runtime::vault;
 use std::path::{Path, PathBuf};
 
@@ -19,39 +21,39 @@ pub(crate) struct Session {
 
 /// What a command adds to the configuration.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Overlay {
+pub(crate) struct ConfigOverrides {
     /// Settings given as flags.
-    pub(crate) flags: Vec<Flag>,
+    pub(crate) flags: Vec<FlagSetting>,
     /// `--env`
     pub(crate) env_file: Option<PathBuf>,
 }
 
 impl Session {
     /// Reads the environment, once, and looks at the terminal.
-    pub(crate) fn new(global: &Global) -> Result<Self, CliError> {
+    pub(crate) fn new(global: &GlobalFlags) -> Result<Self, CliError> {
         let env = Environment::capture();
         let cwd = std::env::current_dir().map_err(|error| {
             CliError::failed(format!("the current folder can't be found: {error}"))
-                .hint("change to a folder that exists")
+                .with_hint("change to a folder that exists")
         })?;
-        let wish = ColorWish {
+        let wish = ColorPreference {
             flag: global.no_color,
             variable: env.get("NO_COLOR").is_some(),
             dumb: env.get("TERM") == Some("dumb"),
         };
-        let format = if global.json { Format::Json } else { Format::Text };
+        let format = if global.json { StdoutFormat::Json } else { StdoutFormat::Text };
         let volume = match (global.quiet, global.verbose) {
-            (true, _) => Volume::Quiet,
-            (false, 0) => Volume::Normal,
-            (false, _) => Volume::Verbose,
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, _) => Verbosity::Verbose,
         };
         let ui = Ui::new(format, volume, wish);
         Ok(Self { ui, env, cwd, config: global.config.clone(), verbose: global.verbose })
     }
 
     /// Everything that settings come from, for the repository `repo`.
-    pub(crate) fn sources(&self, repo: &Path, overlay: &Overlay) -> Sources {
-        Sources {
+    pub(crate) fn config_sources(&self, repo: &Path, overlay: &ConfigOverrides) -> ConfigSources {
+        ConfigSources {
             env: self.env.clone(),
             cwd: self.cwd.clone(),
             repo: self.cwd.join(repo),
@@ -62,62 +64,78 @@ impl Session {
     }
 
     /// The settings for `repo`; what the user should know of them goes to stderr.
-    pub(crate) fn load(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
+    pub(crate) fn load_config(
+        &self,
+        repo: &Path,
+        overlay: &ConfigOverrides,
+    ) -> Result<ResolvedConfig, CliError> {
         let loaded = self.load_silently(repo, overlay)?;
         for notice in &loaded.notices {
-            self.ui.warn(&crate::ui::text::clean(&notice.message));
+            self.ui.print_warning(&crate::ui::text::sanitize_text(&notice.message));
         }
         Ok(loaded)
     }
 
     /// The settings for `repo` with the keys that are kept in encrypted stores, if one could be needed; what the user
     /// should know of them goes to stderr.
-    pub(crate) fn load_with_keys(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
-        self.load_opened(repo, overlay, vault::unlock)
+    pub(crate) fn load_with_keys(
+        &self,
+        repo: &Path,
+        overlay: &ConfigOverrides,
+    ) -> Result<ResolvedConfig, CliError> {
+        self.load_with_stores(repo, overlay, vault::unlock)
     }
 
     /// As [`Session::load_with_keys`], for a box without a run.
-    pub(crate) fn load_for_box(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
-        self.load_opened(repo, overlay, vault::unlock_for_box)
-    }
-
-    fn load_opened(
+    pub(crate) fn load_for_sandbox(
         &self,
         repo: &Path,
-        overlay: &Overlay,
-        open: fn(&mut Loaded, vault::Ask<'_>) -> Result<(), vault::VaultError>,
-    ) -> Result<Loaded, CliError> {
+        overlay: &ConfigOverrides,
+    ) -> Result<ResolvedConfig, CliError> {
+        self.load_with_stores(repo, overlay, vault::unlock_for_sandbox)
+    }
+
+    fn load_with_stores(
+        &self,
+        repo: &Path,
+        overlay: &ConfigOverrides,
+        open: fn(&mut ResolvedConfig, vault::PassphrasePrompt<'_>) -> Result<(), vault::SecretStoreError>,
+    ) -> Result<ResolvedConfig, CliError> {
         let mut loaded = self.load_silently(repo, overlay)?;
-        let opened = open(&mut loaded, &mut |path, tried| self.passphrase(path, tried));
+        let opened = open(&mut loaded, &mut |path, tried| self.ask_passphrase(path, tried));
         for notice in &loaded.notices {
-            self.ui.warn(&crate::ui::text::clean(&notice.message));
+            self.ui.print_warning(&crate::ui::text::sanitize_text(&notice.message));
         }
         opened?;
         Ok(loaded)
     }
 
     /// Asks for the passphrase of a store that is there; `None` if nobody can be asked or nobody answers.
-    pub(crate) fn passphrase(&self, store: &Path, tried: u32) -> Option<Secret> {
+    pub(crate) fn ask_passphrase(&self, store: &Path, tried: u32) -> Option<SecretValue> {
         let wrong = if tried > 0 { "That was not it. " } else { "" };
         let answer = self.ui.ask_hidden(&format!("{wrong}Passphrase of {}: ", store.display()))?;
-        (!answer.is_empty()).then(|| Secret::new(answer))
+        (!answer.is_empty()).then(|| SecretValue::new(answer))
     }
 
     /// The settings for `repo`, without a word.
-    pub(crate) fn load_silently(&self, repo: &Path, overlay: &Overlay) -> Result<Loaded, CliError> {
-        let loaded = forge_config::load(&self.sources(repo, overlay))?;
+    pub(crate) fn load_silently(
+        &self,
+        repo: &Path,
+        overlay: &ConfigOverrides,
+    ) -> Result<ResolvedConfig, CliError> {
+        let loaded = forge_config::load(&self.config_sources(repo, overlay))?;
         forge_files::check_data_directory(&loaded.dirs.data)?;
         Ok(loaded)
     }
 
     /// The settings for looking at runs and ending them: what is wrong with the configuration here must not be in
     /// the way of that.
-    pub(crate) fn load_to_read(&self) -> Result<Loaded, CliError> {
+    pub(crate) fn load_read_only(&self) -> Result<ResolvedConfig, CliError> {
         let here = Path::new(".");
-        if let Ok(loaded) = self.load_silently(here, &Overlay::default()) {
+        if let Ok(loaded) = self.load_silently(here, &ConfigOverrides::default()) {
             return Ok(loaded);
         }
-        self.ui.warn("the configuration here has faults; see `forge config validate`");
+        self.ui.print_warning("the configuration here has faults; see `forge config validate`");
         let folders = ["HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "PATH"];
         let kept =
             folders.into_iter().filter_map(|name| Some((name.to_owned(), self.env.get(name)?.to_owned())));
@@ -125,19 +143,19 @@ impl Session {
         let none = "/dev/null/none";
         let env = kept.chain([("XDG_CONFIG_HOME".to_owned(), none.to_owned())]).collect();
         let bare = Self { env, config: None, ..self.clone() };
-        bare.load_silently(Path::new(none), &Overlay::default())
+        bare.load_silently(Path::new(none), &ConfigOverrides::default())
     }
 
     /// The user's folders.
-    pub(crate) fn dirs(&self) -> Result<Dirs, CliError> {
-        let dirs = Dirs::find(&self.env)?;
+    pub(crate) fn user_dirs(&self) -> Result<UserDirs, CliError> {
+        let dirs = UserDirs::from_environment(&self.env)?;
         forge_files::check_data_directory(&dirs.data)?;
         Ok(dirs)
     }
 }
 
-impl From<Faults> for CliError {
-    fn from(faults: Faults) -> Self {
+impl From<ConfigErrors> for CliError {
+    fn from(faults: ConfigErrors) -> Self {
         Self::usage(faults.to_string())
     }
 }

@@ -24,29 +24,31 @@ impl Checkouts {
     /// The clones around `repo`, which itself counts whether it is a git repository or not, and around `cwd`.
     ///
     /// A git repository that holds the user's home directory is the user's own: nobody clones a home.
-    pub(crate) fn around(repo: &Path, cwd: Option<&Path>, home: Option<&Path>) -> Self {
+    pub(crate) fn discover(repo: &Path, cwd: Option<&Path>, home: Option<&Path>) -> Self {
         let home = home.and_then(|home| home.canonicalize().ok());
         let mut roots: BTreeSet<PathBuf> = repo.canonicalize().into_iter().collect();
         for place in [Some(repo), cwd].into_iter().flatten() {
-            for step in steps(place) {
-                roots.extend(repositories(&step, home.as_deref()));
+            for step in resolution_steps(place) {
+                roots.extend(enclosing_repositories(&step, home.as_deref()));
             }
         }
         Self { roots, home }
     }
 
     /// Whether a path is a clone's: the file itself, its directory, or a link that leads there.
-    pub(crate) fn hold(&self, path: &Path) -> bool {
-        let mut places = steps(path);
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        let mut places = resolution_steps(path);
         places.extend(path.parent().and_then(|directory| directory.canonicalize().ok()));
         places.iter().any(|place| {
             self.roots.iter().any(|root| place.starts_with(root))
-                || repositories(place, self.home.as_deref()).iter().any(|root| self.roots.contains(root))
+                || enclosing_repositories(place, self.home.as_deref())
+                    .iter()
+                    .any(|root| self.roots.contains(root))
         })
     }
 
     /// The directories.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn root_dirs(&self) -> impl Iterator<Item = &Path> {
         self.roots.iter().map(PathBuf::as_path)
     }
 }
@@ -54,11 +56,11 @@ impl Checkouts {
 /// Whether a path lies in a git repository that is not the user's home.
 pub(crate) fn is_in_repository(path: &Path, home: Option<&Path>) -> bool {
     let home = home.and_then(|home| home.canonicalize().ok());
-    steps(path).iter().any(|step| !repositories(step, home.as_deref()).is_empty())
+    resolution_steps(path).iter().any(|step| !enclosing_repositories(step, home.as_deref()).is_empty())
 }
 
 /// The git repositories that a real path lies in, with the main ones of linked working trees.
-fn repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
+fn enclosing_repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
     let holds_home = |root: &Path| home.is_some_and(|home| home.starts_with(root));
     let mut found = BTreeSet::new();
     for directory in place.ancestors().filter(|directory| !holds_home(directory)) {
@@ -66,7 +68,7 @@ fn repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
         match git.symlink_metadata() {
             Ok(meta) if meta.is_file() => {
                 found.insert(directory.to_owned());
-                found.extend(main_of(&git));
+                found.extend(main_repository_dirs(&git));
             }
             Ok(_) => {
                 found.insert(directory.to_owned());
@@ -79,8 +81,8 @@ fn repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
 }
 
 /// The repository that a `.git` file points into: its common directory and the working tree around that.
-fn main_of(pointer: &Path) -> Vec<PathBuf> {
-    let Some(text) = pointer_text(pointer) else { return Vec::new() };
+fn main_repository_dirs(pointer: &Path) -> Vec<PathBuf> {
+    let Some(text) = read_git_pointer(pointer) else { return Vec::new() };
     let Some(target) = text.trim_end().strip_prefix("gitdir:").map(str::trim) else { return Vec::new() };
     let base = pointer.parent().unwrap_or(pointer);
     let Ok(target) = base.join(target).canonicalize() else { return Vec::new() };
@@ -93,13 +95,13 @@ fn main_of(pointer: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn pointer_text(pointer: &Path) -> Option<String> {
-    String::from_utf8(forge_files::read_start(pointer, MAX_POINTER_BYTES).ok()?).ok()
+fn read_git_pointer(pointer: &Path) -> Option<String> {
+    String::from_utf8(forge_files::read_prefix(pointer, MAX_POINTER_BYTES).ok()?).ok()
 }
 
 /// The real places that the resolution of a path passes: each link on the way, and where it ends.
-fn steps(path: &Path) -> Vec<PathBuf> {
-    let mut left: VecDeque<OsString> = path.components().map(part).collect();
+fn resolution_steps(path: &Path) -> Vec<PathBuf> {
+    let mut left: VecDeque<OsString> = path.components().map(component_name).collect();
     let (mut here, mut passed) = (PathBuf::from("/"), Vec::new());
     while let Some(name) = left.pop_front() {
         match name.to_str() {
@@ -113,7 +115,7 @@ fn steps(path: &Path) -> Vec<PathBuf> {
                 match next.read_link() {
                     Ok(target) if passed.len() < MAX_LINKS => {
                         passed.push(next);
-                        for part in target.components().rev().map(part) {
+                        for part in target.components().rev().map(component_name) {
                             left.push_front(part);
                         }
                     }
@@ -126,7 +128,7 @@ fn steps(path: &Path) -> Vec<PathBuf> {
     passed
 }
 
-fn part(component: Component<'_>) -> OsString {
+fn component_name(component: Component<'_>) -> OsString {
     component.as_os_str().to_owned()
 }
 
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn what_lies_anywhere_in_the_enclosing_repository_is_the_clones() {
         let (_root, at) = place();
-        let clone = Checkouts::around(&at.join("clone/sub/deep"), None, None);
+        let clone = Checkouts::discover(&at.join("clone/sub/deep"), None, None);
         for inside in [
             "clone/forge.toml",
             "clone/sub/../forge.toml",
@@ -159,10 +161,10 @@ mod tests {
             "other/../clone/forge.toml",
             "clone/not/there",
         ] {
-            assert!(clone.hold(&at.join(inside)), "{inside}");
+            assert!(clone.contains(&at.join(inside)), "{inside}");
         }
         for outside in ["other/forge.toml", "clone/sub/../../other/forge.toml", "home/forge.toml"] {
-            assert!(!clone.hold(&at.join(outside)), "{outside}");
+            assert!(!clone.contains(&at.join(outside)), "{outside}");
         }
     }
 
@@ -172,13 +174,15 @@ mod tests {
         symlink(at.join("other"), at.join("clone/out")).unwrap();
         symlink(at.join("clone"), at.join("other/in")).unwrap();
         symlink(at.join("clone/out/forge.toml"), at.join("home/twice")).unwrap();
-        let clone = Checkouts::around(&at.join("clone/sub"), None, None);
+        let clone = Checkouts::discover(&at.join("clone/sub"), None, None);
         for inside in ["clone/out/forge.toml", "other/in/forge.toml", "home/twice"] {
-            assert!(clone.hold(&at.join(inside)), "{inside}");
+            assert!(clone.contains(&at.join(inside)), "{inside}");
         }
         // The repository itself is reached through the clone's link.
-        let through = Checkouts::around(&at.join("clone/out"), None, None);
-        assert!(through.hold(&at.join("clone/forge.toml")) && through.hold(&at.join("other/forge.toml")));
+        let through = Checkouts::discover(&at.join("clone/out"), None, None);
+        assert!(
+            through.contains(&at.join("clone/forge.toml")) && through.contains(&at.join("other/forge.toml"))
+        );
     }
 
     #[test]
@@ -187,13 +191,13 @@ mod tests {
         fs::create_dir_all(at.join("clone/vendor/lib")).unwrap();
         fs::write(at.join("clone/vendor/lib/.git"), "gitdir: ../../.git/modules/lib\n").unwrap();
         let module = at.join("clone/vendor/lib");
-        assert!(Checkouts::around(&module, None, None).hold(&at.join("clone/forge.toml")));
+        assert!(Checkouts::discover(&module, None, None).contains(&at.join("clone/forge.toml")));
         fs::create_dir(at.join("home/.git")).unwrap();
         fs::create_dir_all(at.join("home/work")).unwrap();
         let (home, work) = (at.join("home"), at.join("home/work"));
-        assert!(Checkouts::around(&work, None, None).hold(&home.join("forge.toml")));
-        assert!(!Checkouts::around(&work, None, Some(&home)).hold(&home.join("forge.toml")));
-        assert!(Checkouts::around(&home, None, Some(&home)).hold(&home.join("forge.toml")));
+        assert!(Checkouts::discover(&work, None, None).contains(&home.join("forge.toml")));
+        assert!(!Checkouts::discover(&work, None, Some(&home)).contains(&home.join("forge.toml")));
+        assert!(Checkouts::discover(&home, None, Some(&home)).contains(&home.join("forge.toml")));
     }
 
     #[test]
@@ -203,19 +207,19 @@ mod tests {
         for tree in ["other", "home"] {
             fs::write(at.join(tree).join(".git"), "gitdir: ../clone/.git/worktrees/tree\n").unwrap();
         }
-        let tree = Checkouts::around(&at.join("other"), None, None);
-        assert!(tree.hold(&at.join("clone/forge.toml")), "the main working tree");
-        assert!(tree.hold(&at.join("home/forge.toml")), "another one of the same repository");
-        assert!(Checkouts::around(&at.join("clone"), None, None).hold(&at.join("other/forge.toml")));
+        let tree = Checkouts::discover(&at.join("other"), None, None);
+        assert!(tree.contains(&at.join("clone/forge.toml")), "the main working tree");
+        assert!(tree.contains(&at.join("home/forge.toml")), "another one of the same repository");
+        assert!(Checkouts::discover(&at.join("clone"), None, None).contains(&at.join("other/forge.toml")));
     }
 
     #[test]
     fn the_current_directory_is_in_a_clone_too_and_nothing_strange_hangs() {
         let (_root, at) = place();
-        let from = Checkouts::around(&at.join("other"), Some(&at.join("clone/sub")), None);
-        assert!(from.hold(&at.join("clone/forge.toml")));
+        let from = Checkouts::discover(&at.join("other"), Some(&at.join("clone/sub")), None);
+        assert!(from.contains(&at.join("clone/forge.toml")));
         symlink("loop", at.join("clone/loop")).unwrap();
-        assert!(Checkouts::around(&at.join("clone/loop"), None, None).hold(&at.join("clone/loop")));
+        assert!(Checkouts::discover(&at.join("clone/loop"), None, None).contains(&at.join("clone/loop")));
         assert!(
             is_in_repository(&at.join("clone/sub/deep"), None) && !is_in_repository(&at.join("other"), None)
         );

@@ -1,90 +1,107 @@
 //! What can only be told from several settings together, and from the surroundings.
 
-use crate::conversation::Memory;
-use crate::environment::Dirs;
-use crate::fault::{Fault, Notice, NoticeKind, Origin};
-use crate::layers::Slot;
+use crate::conversation::MemorySettings;
+use crate::environment::UserDirs;
+use crate::fault::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
+use crate::layers::ResolvedValue;
 use crate::memories;
 use crate::schema;
 use crate::secrets;
-use crate::settings::{Backend, SecretsSection, Settings};
-use crate::trust::Standing;
+use crate::settings::{ForgeSettings, SandboxBackend, SecretsSettings};
+use crate::trust::TrustState;
 use std::path::Path;
 
 /// Faults of settings that do not go together.
-pub(crate) fn settings(settings: &Settings, values: &[Slot], notices: &[Notice], faults: &mut Vec<Fault>) {
-    let origin = |key: &str| schema::position(key).map_or(Origin::Default, |index| values[index].1.clone());
+pub(crate) fn check_settings(
+    settings: &ForgeSettings,
+    values: &[ResolvedValue],
+    notices: &[ConfigNotice],
+    faults: &mut Vec<ConfigError>,
+) {
+    let origin =
+        |key: &str| schema::key_index(key).map_or(ValueOrigin::Default, |index| values[index].1.clone());
     let sandbox = &settings.sandbox;
-    let set = |key: &str| origin(key) != Origin::Default;
+    let set = |key: &str| origin(key) != ValueOrigin::Default;
     if set("sandbox.command_timeout_seconds") && sandbox.command_timeout_seconds > sandbox.timeout_seconds {
         faults.push(
-            Fault::new(
+            ConfigError::new(
                 origin("sandbox.command_timeout_seconds"),
                 format!("at most sandbox.timeout_seconds, which is {}", sandbox.timeout_seconds),
                 format!("`{}`", sandbox.command_timeout_seconds),
             )
-            .key("sandbox.command_timeout_seconds")
-            .hint("lower it, or raise sandbox.timeout_seconds"),
+            .with_key("sandbox.command_timeout_seconds")
+            .with_hint("lower it, or raise sandbox.timeout_seconds"),
         );
     }
-    if sandbox.backend == Backend::Process && !sandbox.allow_unisolated {
+    if sandbox.backend == SandboxBackend::Process && !sandbox.allow_unisolated {
         faults.push(
-            Fault::new(
+            ConfigError::new(
                 origin("sandbox.backend"),
                 "a backend that isolates",
                 "`process`, which runs commands on the host",
             )
-            .key("sandbox.backend")
-            .hint("use `auto`, or set sandbox.allow_unisolated = true if nothing on this machine needs protection"),
+            .with_key("sandbox.backend")
+            .with_hint("use `auto`, or set sandbox.allow_unisolated = true if nothing on this machine needs protection"),
         );
     }
     for name in sandbox.env_vars.iter().filter(|name| secrets::holds_key(settings, name)) {
         faults.push(
-            Fault::new(
+            ConfigError::new(
                 origin("sandbox.env_vars"),
                 "variables without keys",
                 format!("`{name}`, which holds one"),
             )
-            .key("sandbox.env_vars")
-            .hint("remove it: keys never enter the sandbox"),
+            .with_key("sandbox.env_vars")
+            .with_hint("remove it: keys never enter the sandbox"),
         );
     }
-    if let Err(bad) = settings.egress.rules() {
+    if let Err(bad) = settings.egress.parse_rules() {
         let key = if settings.egress.keys.iter().any(|entry| entry.contains(&bad.entry)) {
             "egress.keys"
         } else {
             "egress.allowed_domains"
         };
         let expected = "a host, `*.domain` or address, with or without `:port`";
-        faults
-            .push(Fault::new(origin(key), expected, format!("`{}`", bad.entry)).key(key).hint(bad.expected));
+        faults.push(
+            ConfigError::new(origin(key), expected, format!("`{}`", bad.entry))
+                .with_key(key)
+                .with_hint(bad.expected),
+        );
     }
-    sources(settings, &origin, faults);
-    provider(settings, &origin, notices, faults);
-    crate::routing_checks::check(settings, &origin, faults);
+    check_secret_sources(settings, &origin, faults);
+    check_provider(settings, &origin, notices, faults);
+    crate::routing_checks::check_routing(settings, &origin, faults);
 }
 
 /// Faults of `secrets.providers`.
-fn sources(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
+fn check_secret_sources(
+    settings: &ForgeSettings,
+    origin: &dyn Fn(&str) -> ValueOrigin,
+    faults: &mut Vec<ConfigError>,
+) {
     let key = "secrets.providers";
-    let known = SecretsSection::SOURCES.map(|(name, _)| name);
+    let known = SecretsSettings::SOURCE_NAMES.map(|(name, _)| name);
     for name in settings.secrets.providers.iter().filter(|name| !known.contains(&name.as_str())) {
         let hint = match name.to_ascii_lowercase().as_str() {
             "environment" | "envs" => "write `env`",
             "file" | "encrypted_file" | "store" => "write `encrypted-file`",
             _ => "there is no other place that keys are looked up in",
         };
-        let fault = Fault::new(origin(key), "encrypted-file or env", format!("`{}`", schema::escaped(name)));
-        faults.push(fault.key(key).hint(hint));
+        let fault = ConfigError::new(
+            origin(key),
+            "encrypted-file or env",
+            format!("`{}`", schema::escape_controls(name)),
+        );
+        faults.push(fault.with_key(key).with_hint(hint));
     }
 }
 
 /// Providers that need one more setting.
-fn provider(
-    settings: &Settings,
-    origin: &dyn Fn(&str) -> Origin,
-    notices: &[Notice],
-    faults: &mut Vec<Fault>,
+fn check_provider(
+    settings: &ForgeSettings,
+    origin: &dyn Fn(&str) -> ValueOrigin,
+    notices: &[ConfigNotice],
+    faults: &mut Vec<ConfigError>,
 ) {
     let Some(name) = settings.model.provider.as_deref() else { return };
     let own = settings.providers.get(name);
@@ -99,16 +116,25 @@ fn provider(
     let dropped = notices.iter().find(|notice| notice.key.as_deref() == Some(missing));
     let hint = dropped.map_or_else(|| format!("set {missing}"), |notice| notice.message.clone());
     faults.push(
-        Fault::new(origin("model.provider"), format!("{missing} beside the provider `{name}`"), "nothing")
-            .key("model.provider")
-            .hint(hint),
+        ConfigError::new(
+            origin("model.provider"),
+            format!("{missing} beside the provider `{name}`"),
+            "nothing",
+        )
+        .with_key("model.provider")
+        .with_hint(hint),
     );
 }
 
 /// Notices about where things lie.
-pub(crate) fn surroundings(dirs: &Dirs, repo: &Path, standing: Standing, memory: &Memory) -> Vec<Notice> {
+pub(crate) fn environment_notices(
+    dirs: &UserDirs,
+    repo: &Path,
+    standing: TrustState,
+    memory: &MemorySettings,
+) -> Vec<ConfigNotice> {
     let mut out = Vec::new();
-    let mut note = |message| out.push(Notice { kind: NoticeKind::Surroundings, key: None, message });
+    let mut note = |message| out.push(ConfigNotice { kind: NoticeKind::Surroundings, key: None, message });
     let whole = repo.canonicalize().unwrap_or_else(|_| repo.to_owned());
     for (folder, what) in [(&dirs.data, "state and trust records"), (&dirs.config, "your own configuration")]
     {
@@ -126,11 +152,11 @@ pub(crate) fn surroundings(dirs: &Dirs, repo: &Path, standing: Standing, memory:
     if misnamed.symlink_metadata().is_ok() {
         note(format!("{} is not read; call it forge.yaml", misnamed.display()));
     }
-    out.extend(memories::refusal(dirs, repo, memory));
+    out.extend(memories::memory_refusal(dirs, repo, memory));
     if !standing.is_trusted() {
         for folder in [".forge/agents", ".forge/pipelines"] {
             if repo.join(folder).read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-                out.push(crate::layers::refusal(
+                out.push(crate::layers::refusal_notice(
                     folder,
                     &repo.join(folder).display().to_string(),
                     None,

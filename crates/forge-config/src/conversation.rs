@@ -32,7 +32,7 @@ impl ExecutorName {
 /// `framework`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Framework {
+pub enum ProjectFramework {
     /// Forge itself.
     Forge,
     /// A CrewAI program.
@@ -44,7 +44,7 @@ pub enum Framework {
 /// `[router]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Router {
+pub struct RouterSettings {
     /// Steps of one run.
     pub max_steps: u32,
     /// Whether each step is told on stderr.
@@ -54,7 +54,7 @@ pub struct Router {
 /// `[memory]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Memory {
+pub struct MemorySettings {
     /// Whether conversations are remembered.
     pub enabled: bool,
     /// The file, if not the usual place in the repository.

@@ -1,6 +1,8 @@
 //! Documentation rendered from the schema: the page of keys and the two examples. A test compares the committed files.
 
-use crate::schema::{KEYS, Key, Kind, Preset, Reading, Value, number_text, sections};
+use crate::schema::{
+    AliasReading, DefaultValue, KEYS, KeyKind, SchemaKey, SettingValue, format_number, section_names,
+};
 use std::fmt::Write as _;
 
 /// Variables of providers' keys, for the example; the schema's defaults name the rest.
@@ -11,7 +13,7 @@ const KEY_VARIABLES: [(&str, &str); 4] = [
     ("OPENROUTER_API_KEY", "OpenRouter"),
 ];
 
-const INTRO: &str = "\
+const DOC_INTRO: &str = "\
 # Configuration
 
 <!-- Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it. Do not edit. -->
@@ -59,7 +61,7 @@ trusted.
 ## Keys
 ";
 
-const OUTRO: &str = "\
+const DOC_OUTRO: &str = "\
 ## Examples
 
 A project file:
@@ -100,9 +102,9 @@ Complete files with every default: [forge.yaml.example](../forge.yaml.example) a
 ";
 
 /// `docs/configuration.md`.
-pub fn configuration() -> String {
-    let mut out = INTRO.to_owned();
-    for group in groups() {
+pub fn configuration_page() -> String {
+    let mut out = DOC_INTRO.to_owned();
+    for group in section_groups() {
         let title = match group {
             "" => "Top".to_owned(),
             group => format!("`[{group}]`"),
@@ -119,13 +121,13 @@ pub fn configuration() -> String {
                 default_cell(key),
                 values_cell(key),
                 names_cell(key),
-                key.trust.words(),
+                key.trust.describe(),
                 key.doc
             );
         }
     }
     out.push('\n');
-    out.push_str(OUTRO);
+    out.push_str(DOC_OUTRO);
     out
 }
 
@@ -135,7 +137,7 @@ pub fn yaml_example() -> String {
                    # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n"
         .to_owned();
     let mut open: Vec<&str> = Vec::new();
-    for section in sections() {
+    for section in section_names() {
         let parts: Vec<&str> = section.split('.').filter(|part| !part.is_empty()).collect();
         let same = parts.iter().zip(&open).take_while(|(a, b)| a == b).count();
         if same == 0 {
@@ -146,17 +148,17 @@ pub fn yaml_example() -> String {
         }
         let indent = "  ".repeat(parts.len());
         let provider = parts.first() == Some(&"providers");
-        for key in KEYS.iter().filter(|key| key.section() == section) {
+        for key in KEYS.iter().filter(|key| key.section_name() == section) {
             let name = key.path.rsplit('.').next().unwrap_or(key.path);
             if !provider {
                 let _ = writeln!(out, "{indent}# {}", key.doc);
             }
             match key.default_value() {
                 Some(value) => {
-                    let _ = writeln!(out, "{indent}{name}: {}", literal(key, &value));
+                    let _ = writeln!(out, "{indent}{name}: {}", yaml_literal(key, &value));
                 }
                 None => {
-                    let _ = writeln!(out, "{indent}# {name}: {}", sample(key));
+                    let _ = writeln!(out, "{indent}# {name}: {}", sample_value(key));
                 }
             }
         }
@@ -174,21 +176,21 @@ pub fn env_example() -> String {
     for (variable, vendor) in KEY_VARIABLES {
         let _ = writeln!(out, "# {vendor}\n#{variable}=");
     }
-    for group in groups() {
+    for group in section_groups() {
         let _ = writeln!(out, "\n# {}", if group.is_empty() { "The project" } else { group });
         for key in KEYS.iter().filter(|key| group_of(key) == group) {
             let value = match key.default_value() {
-                Some(Value::List(_)) | None => String::new(),
-                Some(value) => key.kind.show(&value),
+                Some(SettingValue::List(_)) | None => String::new(),
+                Some(value) => key.kind.format_value(&value),
             };
-            let _ = writeln!(out, "#{}={value}", key.variable());
+            let _ = writeln!(out, "#{}={value}", key.variable_name());
         }
     }
     out
 }
 
 /// Sections as the page groups them: all providers in one.
-fn groups() -> Vec<&'static str> {
+fn section_groups() -> Vec<&'static str> {
     let mut out: Vec<&'static str> = Vec::new();
     for key in KEYS {
         if !out.contains(&group_of(key)) {
@@ -198,8 +200,8 @@ fn groups() -> Vec<&'static str> {
     out
 }
 
-fn group_of(key: &Key) -> &'static str {
-    let section = key.section();
+fn group_of(key: &SchemaKey) -> &'static str {
+    let section = key.section_name();
     match section.split_once('.') {
         Some(("providers", _)) => "providers",
         Some(("agents", _)) => "agents",
@@ -207,19 +209,19 @@ fn group_of(key: &Key) -> &'static str {
     }
 }
 
-fn default_cell(key: &Key) -> String {
+fn default_cell(key: &SchemaKey) -> String {
     match (key.default, key.default_value()) {
-        (Preset::Unset, _) | (_, None) => "not set".to_owned(),
-        (Preset::Empty, _) => "`[]`".to_owned(),
-        (_, Some(Value::Number(number))) => format!("`{}`", number_text(number)),
-        (_, Some(value)) => format!("`{}`", key.kind.show(&value)),
+        (DefaultValue::Unset, _) | (_, None) => "not set".to_owned(),
+        (DefaultValue::Empty, _) => "`[]`".to_owned(),
+        (_, Some(SettingValue::Number(number))) => format!("`{}`", format_number(number)),
+        (_, Some(value)) => format!("`{}`", key.kind.format_value(&value)),
     }
 }
 
-fn values_cell(key: &Key) -> String {
-    let words = key.kind.expected().replace('|', "\\|");
+fn values_cell(key: &SchemaKey) -> String {
+    let words = key.kind.expected_text().replace('|', "\\|");
     match key.kind {
-        Kind::Choice(choices) => {
+        KeyKind::Choice(choices) => {
             let also: Vec<_> = choices
                 .iter()
                 .flat_map(|(name, also)| also.iter().map(move |other| format!("`{other}` means `{name}`")))
@@ -230,36 +232,38 @@ fn values_cell(key: &Key) -> String {
     }
 }
 
-fn names_cell(key: &Key) -> String {
-    let mut names = vec![format!("`{}`", key.variable())];
+fn names_cell(key: &SchemaKey) -> String {
+    let mut names = vec![format!("`{}`", key.variable_name())];
     names.extend(key.aliases.iter().map(|alias| match alias.reading {
-        Reading::Negated => format!("`{}` (negated)", alias.name),
-        Reading::Plain | Reading::Foreign => format!("`{}`", alias.name),
+        AliasReading::Negated => format!("`{}` (negated)", alias.name),
+        AliasReading::AsIs | AliasReading::Foreign => format!("`{}`", alias.name),
     }));
-    names.extend(key.also.iter().map(|path| format!("`{path}` in files")));
+    names.extend(key.other_paths.iter().map(|path| format!("`{path}` in files")));
     names.join(", ")
 }
 
 /// A value as it is written in YAML.
-fn literal(key: &Key, value: &Value) -> String {
+fn yaml_literal(key: &SchemaKey, value: &SettingValue) -> String {
     match value {
-        Value::Number(number) => number_text(*number),
-        Value::Text(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => text.clone(),
-        Value::Text(text) => format!("{text:?}"),
-        Value::List(items) => format!("[{}]", items.join(", ")),
-        Value::Bool(_) | Value::Int(_) => key.kind.show(value),
+        SettingValue::Number(number) => format_number(*number),
+        SettingValue::Text(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+            text.clone()
+        }
+        SettingValue::Text(text) => format!("{text:?}"),
+        SettingValue::List(items) => format!("[{}]", items.join(", ")),
+        SettingValue::Bool(_) | SettingValue::Int(_) => key.kind.format_value(value),
     }
 }
 
 /// An example for a key without a default.
-fn sample(key: &Key) -> &'static str {
+fn sample_value(key: &SchemaKey) -> &'static str {
     match key.kind {
-        Kind::Choice([(first, _), ..]) => first,
-        Kind::Number(_) => "0.5",
-        Kind::Url => "\"http://127.0.0.1:8000/v1\"",
-        Kind::Variable => "MY_SERVER_KEY",
-        Kind::Path => "path/to/file",
-        Kind::Model => "openai/gpt-4o",
+        KeyKind::Choice([(first, _), ..]) => first,
+        KeyKind::Number(_) => "0.5",
+        KeyKind::Url => "\"http://127.0.0.1:8000/v1\"",
+        KeyKind::Variable => "MY_SERVER_KEY",
+        KeyKind::Path => "path/to/file",
+        KeyKind::Model => "openai/gpt-4o",
         _ => "\"…\"",
     }
 }

@@ -6,7 +6,7 @@
 
 /// One variable of the file.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Assignment {
+pub struct EnvAssignment {
     /// Its name.
     pub name: String,
     /// Its value.
@@ -15,7 +15,7 @@ pub struct Assignment {
     pub line: usize,
 }
 
-impl std::fmt::Debug for Assignment {
+impl std::fmt::Debug for EnvAssignment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The value may be a key.
         f.debug_struct("Assignment")
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Assignment {
 
 /// A line that can't be read. The line's text is not kept: it may hold a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineFault {
+pub struct DotenvLineError {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong with it.
@@ -38,22 +38,22 @@ pub struct LineFault {
 ///
 /// # Errors
 /// All lines that are not `NAME=value`.
-pub fn parse(text: &str) -> Result<Vec<Assignment>, Vec<LineFault>> {
-    let (mut out, mut faults): (Vec<Assignment>, Vec<LineFault>) = (Vec::new(), Vec::new());
+pub fn parse(text: &str) -> Result<Vec<EnvAssignment>, Vec<DotenvLineError>> {
+    let (mut out, mut faults): (Vec<EnvAssignment>, Vec<DotenvLineError>) = (Vec::new(), Vec::new());
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 1;
     while !rest.is_empty() {
         let before = rest;
-        match statement(rest) {
+        match parse_statement(rest) {
             Ok((assigned, tail)) => {
                 rest = tail;
                 if let Some((name, value)) = assigned {
                     out.retain(|earlier| earlier.name != name);
-                    out.push(Assignment { name, value, line });
+                    out.push(EnvAssignment { name, value, line });
                 }
             }
             Err(problem) => {
-                faults.push(LineFault { line, problem });
+                faults.push(DotenvLineError { line, problem });
                 rest = after_line(rest);
             }
         }
@@ -63,10 +63,10 @@ pub fn parse(text: &str) -> Result<Vec<Assignment>, Vec<LineFault>> {
     if faults.is_empty() { Ok(out) } else { Err(faults) }
 }
 
-type Statement<'a> = (Option<(String, String)>, &'a str);
+type ParsedStatement<'a> = (Option<(String, String)>, &'a str);
 
 /// Reads one line, or more if a quoted value spans them.
-fn statement(text: &str) -> Result<Statement<'_>, &'static str> {
+fn parse_statement(text: &str) -> Result<ParsedStatement<'_>, &'static str> {
     let line = text.trim_start_matches([' ', '\t']);
     if line.is_empty() || line.starts_with(['\n', '\r', '#']) {
         return Ok((None, after_line(line)));
@@ -85,9 +85,9 @@ fn statement(text: &str) -> Result<Statement<'_>, &'static str> {
     };
     let tail = tail.trim_start_matches([' ', '\t']);
     let (value, tail) = match tail.chars().next() {
-        Some('\'') => single(&tail[1..])?,
-        Some('"') => double(&tail[1..])?,
-        _ => bare(tail),
+        Some('\'') => parse_single_quoted(&tail[1..])?,
+        Some('"') => parse_double_quoted(&tail[1..])?,
+        _ => parse_unquoted(tail),
     };
     if value.contains('\0') {
         return Err("the value holds a NUL");
@@ -95,7 +95,7 @@ fn statement(text: &str) -> Result<Statement<'_>, &'static str> {
     Ok((Some((name.to_owned(), value)), tail))
 }
 
-fn bare(text: &str) -> (String, &str) {
+fn parse_unquoted(text: &str) -> (String, &str) {
     let line = text.lines().next().unwrap_or_default();
     let end = line
         .char_indices()
@@ -104,17 +104,17 @@ fn bare(text: &str) -> (String, &str) {
     (line[..end].trim_end().to_owned(), after_line(text))
 }
 
-fn single(text: &str) -> Result<(String, &str), &'static str> {
+fn parse_single_quoted(text: &str) -> Result<(String, &str), &'static str> {
     let (value, tail) = text.split_once('\'').ok_or("the closing ' is missing")?;
-    Ok((value.to_owned(), closed(tail)?))
+    Ok((value.to_owned(), after_closing_quote(tail)?))
 }
 
-fn double(text: &str) -> Result<(String, &str), &'static str> {
+fn parse_double_quoted(text: &str) -> Result<(String, &str), &'static str> {
     let mut value = String::new();
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => return Ok((value, closed(&text[at + 1..])?)),
+            '"' => return Ok((value, after_closing_quote(&text[at + 1..])?)),
             '\\' => match chars.next() {
                 Some((_, 'n')) => value.push('\n'),
                 Some((_, 't')) => value.push('\t'),
@@ -130,7 +130,7 @@ fn double(text: &str) -> Result<(String, &str), &'static str> {
 }
 
 /// What follows a closing quote: nothing, or a comment.
-fn closed(text: &str) -> Result<&str, &'static str> {
+fn after_closing_quote(text: &str) -> Result<&str, &'static str> {
     let line = text.lines().next().unwrap_or_default().trim();
     if line.is_empty() || line.starts_with('#') {
         Ok(after_line(text))

@@ -1,12 +1,14 @@
 //! What `forge config` does beside showing: one key, the files' places, and changing a file without losing its comments.
 
-use crate::environment::Dirs;
-use crate::fault::{Fault, Faults, Origin};
-use crate::file::{self, Format, Leaf, NAMES, yaml};
-use crate::load::{Loaded, Resolved, Sources};
-use crate::schema::{self, Context, Element, KEYS, Key, Kind, Value, nearest, shown};
+use crate::environment::UserDirs;
+use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::file::{self, CONFIG_FILE_NAMES, ConfigFormat, ConfigLeaf, yaml};
+use crate::load::{ConfigSources, ResolvedConfig, ResolvedSetting};
+use crate::schema::{
+    self, KEYS, KeyKind, ListElement, ReadContext, SchemaKey, SettingValue, nearest_name, quote_safely,
+};
 use crate::{load, trust, write};
-use forge_types::Class;
+use forge_types::ErrorClass;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ pub enum EditError {
     },
     /// The value does not fit, or a file can't be read.
     #[error(transparent)]
-    Faults(#[from] Faults),
+    Faults(#[from] ConfigErrors),
     /// The project has no file yet.
     #[error("{folder} has no forge.toml or forge.yaml; make one with `forge init`")]
     NoProjectFile {
@@ -62,17 +64,17 @@ pub enum EditError {
 
 impl EditError {
     /// A file that can't be written may be writable later; the rest is wrong as asked.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Write { .. } => Class::Unavailable,
-            _ => Class::Invalid,
+            Self::Write { .. } => ErrorClass::Unavailable,
+            _ => ErrorClass::Invalid,
         }
     }
 }
 
 /// A place where configuration is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Location {
+pub struct ConfigLocation {
     /// `user`, `project` or `state`.
     pub layer: &'static str,
     /// The file, or the folder if there is none.
@@ -83,7 +85,7 @@ pub struct Location {
 
 /// Which file to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum EditTarget<'a> {
     /// The user's own.
     User,
     /// That of the project in this folder.
@@ -92,7 +94,7 @@ pub enum Target<'a> {
 
 /// What was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Edited {
+pub struct EditedKey {
     /// The file.
     pub path: PathBuf,
     /// The key.
@@ -105,8 +107,8 @@ pub struct Edited {
 ///
 /// # Errors
 /// When there is no such key.
-pub fn get<'a>(loaded: &'a Loaded, key: &str) -> Result<&'a Resolved, EditError> {
-    let found = known(key)?;
+pub fn get_key<'a>(loaded: &'a ResolvedConfig, key: &str) -> Result<&'a ResolvedSetting, EditError> {
+    let found = require_key(key)?;
     Ok(loaded.values.iter().find(|value| value.key == found.path).expect("every key of the schema is loaded"))
 }
 
@@ -114,98 +116,109 @@ pub fn get<'a>(loaded: &'a Loaded, key: &str) -> Result<&'a Resolved, EditError>
 ///
 /// # Errors
 /// When the home folder is not known, or a folder has two files.
-pub fn paths(sources: &Sources) -> Result<Vec<Location>, Faults> {
-    let dirs = Dirs::find(&sources.env)?;
+pub fn config_locations(sources: &ConfigSources) -> Result<Vec<ConfigLocation>, ConfigErrors> {
+    let dirs = UserDirs::from_environment(&sources.env)?;
     let at = |layer, folder: &Path, place| {
-        let found = file::discover(folder, place)?;
+        let found = file::discover_file(folder, place)?;
         let path = found.clone().unwrap_or_else(|| folder.to_owned());
-        Ok::<_, Faults>(Location { layer, path, exists: found.is_some() })
+        Ok::<_, ConfigErrors>(ConfigLocation { layer, path, exists: found.is_some() })
     };
     let project = match &sources.config_path {
         Some(path) => {
             let path = sources.cwd.join(path);
-            Location { layer: "project", exists: path.is_file(), path }
+            ConfigLocation { layer: "project", exists: path.is_file(), path }
         }
-        None => at("project", &sources.repo, load::project)?,
+        None => at("project", &sources.repo, load::project_file_origin)?,
     };
-    let state = Location { layer: "state", exists: dirs.data.is_dir(), path: dirs.data.clone() };
-    Ok(vec![project, at("user", &dirs.config, load::user)?, state])
+    let state = ConfigLocation { layer: "state", exists: dirs.data.is_dir(), path: dirs.data.clone() };
+    Ok(vec![project, at("user", &dirs.config, load::user_file_origin)?, state])
 }
 
 /// Sets one key in a file; comments and order stay. A repository that was trusted stays so: the change is the user's.
 ///
 /// # Errors
 /// When the key is unknown, the value does not fit, or the file can't be read, changed safely, or written.
-pub fn set(dirs: &Dirs, target: Target<'_>, key: &str, value: &str) -> Result<Edited, EditError> {
-    let key = known(key)?;
+pub fn set_key(
+    dirs: &UserDirs,
+    target: EditTarget<'_>,
+    key: &str,
+    value: &str,
+) -> Result<EditedKey, EditError> {
+    let key = require_key(key)?;
     let folder = match target {
-        Target::User => &dirs.config,
-        Target::Project(repo) => repo,
+        EditTarget::User => &dirs.config,
+        EditTarget::Project(repo) => repo,
     };
     let place = match target {
-        Target::User => load::user,
-        Target::Project(_) => load::project,
+        EditTarget::User => load::user_file_origin,
+        EditTarget::Project(_) => load::project_file_origin,
     };
-    let context = Context { base: folder, home: dirs.home() };
+    let context = ReadContext { base: folder, home: dirs.home_dir() };
     let parsed = key.kind.read_text(value, context).map_err(|wrong| {
-        let place = Origin::Flag { name: "the value".to_owned() };
+        let place = ValueOrigin::Flag { name: "the value".to_owned() };
         EditError::Faults(
-            Fault::new(place, key.kind.expected(), wrong.found).key(key.path).maybe_hint(wrong.hint).alone(),
+            ConfigError::new(place, key.kind.expected_text(), wrong.found)
+                .with_key(key.path)
+                .with_optional_hint(wrong.hint)
+                .into_errors(),
         )
     })?;
-    let literal = Literal::new(key, value, &parsed);
+    let literal = ValueLiteral::new(key, value, &parsed);
 
-    let path = match (file::discover(folder, place)?, target) {
+    let path = match (file::discover_file(folder, place)?, target) {
         (Some(path), _) => path,
-        (None, Target::User) => folder.join(NAMES[0]),
-        (None, Target::Project(repo)) => return Err(EditError::NoProjectFile { folder: repo.to_owned() }),
+        (None, EditTarget::User) => folder.join(CONFIG_FILE_NAMES[0]),
+        (None, EditTarget::Project(repo)) => {
+            return Err(EditError::NoProjectFile { folder: repo.to_owned() });
+        }
     };
     let meta = path.symlink_metadata();
     let exists = meta.is_ok();
-    if let (Target::Project(_), Ok(meta)) = (target, meta)
+    if let (EditTarget::Project(_), Ok(meta)) = (target, meta)
         && meta.is_symlink()
     {
         return Err(EditError::Link { path });
     }
-    let old = if exists { file::read(&path, place)?.text } else { String::new() };
-    let new = match Format::of(&path) {
-        Format::Toml => in_toml(&old, key, &literal),
-        Format::Yaml => in_yaml(&old, key, &literal),
+    let old = if exists { file::read_file(&path, place)?.text } else { String::new() };
+    let new = match ConfigFormat::from_path(&path) {
+        ConfigFormat::Toml => set_in_toml(&old, key, &literal),
+        ConfigFormat::Yaml => set_in_yaml(&old, key, &literal),
     };
     let by_hand = || EditError::ByHand {
         place: path.display().to_string(),
-        line: format!("{}: {}", key.path, literal.json()),
+        line: format!("{}: {}", key.path, literal.to_json()),
     };
     let new = new.ok_or_else(by_hand)?;
-    let line = verified(Format::of(&path), &old, &new, key, &parsed, context).ok_or_else(by_hand)?;
+    let line = verified_line(ConfigFormat::from_path(&path), &old, &new, key, &parsed, context)
+        .ok_or_else(by_hand)?;
 
-    let trusted = matches!(target, Target::Project(repo) if trust::status(dirs, repo).is_trusted());
+    let trusted = matches!(target, EditTarget::Project(repo) if trust::trust_state(dirs, repo).is_trusted());
     let written = match target {
-        Target::Project(repo) => {
+        EditTarget::Project(repo) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            write::keeping_mode_within(repo, &name, new.as_bytes())
+            write::write_keeping_mode_within(repo, &name, new.as_bytes())
         }
-        Target::User if exists => write::keeping_mode(&path, new.as_bytes()),
-        Target::User => write::private(&path, new.as_bytes()),
+        EditTarget::User if exists => write::write_keeping_mode(&path, new.as_bytes()),
+        EditTarget::User => write::write_private(&path, new.as_bytes()),
     };
     written.map_err(|reason| EditError::Write { path: path.clone(), reason })?;
-    if let (true, Target::Project(repo)) = (trusted, target) {
+    if let (true, EditTarget::Project(repo)) = (trusted, target) {
         // Not fatal: without it the user is asked again.
         let _ = trust::accept_change(dirs, repo, &path, new.as_bytes());
     }
-    Ok(Edited { path, key: key.path, line })
+    Ok(EditedKey { path, key: key.path, line })
 }
 
-fn known(key: &str) -> Result<&'static Key, EditError> {
-    schema::find(key).ok_or_else(|| {
-        let near = nearest(key, KEYS.iter().map(|key| key.path));
+fn require_key(key: &str) -> Result<&'static SchemaKey, EditError> {
+    schema::find_key(key).ok_or_else(|| {
+        let near = nearest_name(key, KEYS.iter().map(|key| key.path));
         let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        EditError::UnknownKey { key: shown(key), hint }
+        EditError::UnknownKey { key: quote_safely(key), hint }
     })
 }
 
 /// A value as it is written into a file.
-enum Literal {
+enum ValueLiteral {
     Bool(bool),
     Int(i64),
     Number(f64),
@@ -213,39 +226,41 @@ enum Literal {
     List(Vec<String>),
 }
 
-impl Literal {
+impl ValueLiteral {
     /// The value as the user typed it where its kind has several spellings, else as it was understood.
-    fn new(key: &Key, typed: &str, parsed: &Value) -> Self {
+    fn new(key: &SchemaKey, typed: &str, parsed: &SettingValue) -> Self {
         let typed = typed.trim();
         match (key.kind, parsed) {
-            (Kind::Bytes(_) | Kind::Time(..), Value::Int(_)) if typed.parse::<i64>().is_err() => {
+            (KeyKind::Bytes(_) | KeyKind::Time(..), SettingValue::Int(_))
+                if typed.parse::<i64>().is_err() =>
+            {
                 Self::Text(typed.to_owned())
             }
-            (Kind::Path, _) => Self::Text(typed.to_owned()),
-            (Kind::List(Element::Path), _) => {
+            (KeyKind::Path, _) => Self::Text(typed.to_owned()),
+            (KeyKind::List(ListElement::Path), _) => {
                 let items = typed.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Self::List(items.map(str::to_owned).collect())
             }
-            (_, Value::Bool(value)) => Self::Bool(*value),
-            (_, Value::Int(value)) => Self::Int(i64::try_from(*value).unwrap_or(i64::MAX)),
-            (_, Value::Number(value)) => Self::Number(*value),
-            (_, Value::Text(text)) => Self::Text(text.clone()),
-            (_, Value::List(items)) => Self::List(items.clone()),
+            (_, SettingValue::Bool(value)) => Self::Bool(*value),
+            (_, SettingValue::Int(value)) => Self::Int(i64::try_from(*value).unwrap_or(i64::MAX)),
+            (_, SettingValue::Number(value)) => Self::Number(*value),
+            (_, SettingValue::Text(text)) => Self::Text(text.clone()),
+            (_, SettingValue::List(items)) => Self::List(items.clone()),
         }
     }
 
     /// As JSON, which is YAML too.
-    fn json(&self) -> String {
+    fn to_json(&self) -> String {
         match self {
             Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
-            Self::Number(value) => schema::number_text(*value),
+            Self::Number(value) => schema::format_number(*value),
             Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
             Self::List(items) => serde_json::Value::from(items.clone()).to_string(),
         }
     }
 
-    fn toml(&self) -> toml_edit::Value {
+    fn to_toml_value(&self) -> toml_edit::Value {
         match self {
             Self::Bool(value) => (*value).into(),
             Self::Int(value) => (*value).into(),
@@ -257,7 +272,7 @@ impl Literal {
 }
 
 /// The TOML text with the key set; `None` if a part of its path is no table.
-fn in_toml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
+fn set_in_toml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<String> {
     let mut document: DocumentMut = text.parse().ok()?;
     let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
     let mut table: &mut dyn TableLike = document.as_table_mut();
@@ -269,7 +284,7 @@ fn in_toml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
         });
         table = item.as_table_like_mut()?;
     }
-    let mut value = literal.toml();
+    let mut value = literal.to_toml_value();
     match table.get_mut(name) {
         Some(Item::Value(old)) => {
             *value.decor_mut() = old.decor().clone();
@@ -284,14 +299,14 @@ fn in_toml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
 }
 
 /// The YAML text with the key's line replaced or added; `None` if it is not written as plain lines.
-fn in_yaml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
-    let keys = yaml::keys(text);
+fn set_in_yaml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<String> {
+    let keys = yaml::scan_keys(text);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if let Some(found) = keys.iter().find(|line| line.path == key.path) {
         let line = &lines[found.line - 1];
         let (front, rest) = line.split_at(found.value_at);
-        let comment = comment_of(rest)?;
-        lines[found.line - 1] = format!("{front} {}{comment}", literal.json());
+        let comment = trailing_comment(rest)?;
+        lines[found.line - 1] = format!("{front} {}{comment}", literal.to_json());
         return Some(lines.join("\n") + "\n");
     }
     // The deepest section that is there; what is missing below it is written after its line.
@@ -302,7 +317,7 @@ fn in_yaml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
         .find_map(|end| keys.iter().find(|line| line.path == key.path[..*end]).map(|line| (*end, line)));
     let (missing, mut indent, at) = match section {
         Some((end, section)) => {
-            if !comment_of(&lines[section.line - 1][section.value_at..])?.trim_start().starts_with('#')
+            if !trailing_comment(&lines[section.line - 1][section.value_at..])?.trim_start().starts_with('#')
                 && !lines[section.line - 1][section.value_at..].trim().is_empty()
             {
                 return None;
@@ -316,7 +331,7 @@ fn in_yaml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
     let mut added = Vec::new();
     let parts: Vec<_> = missing.split('.').collect();
     for (index, part) in parts.iter().enumerate() {
-        let value = if index + 1 == parts.len() { format!(" {}", literal.json()) } else { String::new() };
+        let value = if index + 1 == parts.len() { format!(" {}", literal.to_json()) } else { String::new() };
         added.push(format!("{}{part}:{value}", " ".repeat(indent)));
         indent += 2;
     }
@@ -325,7 +340,7 @@ fn in_yaml(text: &str, key: &Key, literal: &Literal) -> Option<String> {
 }
 
 /// The comment behind a one-line scalar, with the white space in front of it; `None` for other values.
-fn comment_of(rest: &str) -> Option<&str> {
+fn trailing_comment(rest: &str) -> Option<&str> {
     let value = rest.trim_start();
     if value.starts_with(['|', '>', '&', '*', '!', '{', '%', '@', '`']) {
         return None;
@@ -359,23 +374,23 @@ fn comment_of(rest: &str) -> Option<&str> {
 }
 
 /// The key's line in `new`, if `new` is `old` with this one value changed and nothing else.
-fn verified(
-    format: Format,
+fn verified_line(
+    format: ConfigFormat,
     old: &str,
     new: &str,
-    key: &Key,
-    parsed: &Value,
-    context: Context<'_>,
+    key: &SchemaKey,
+    parsed: &SettingValue,
+    context: ReadContext<'_>,
 ) -> Option<usize> {
-    let map = |leaves: &[Leaf]| -> BTreeMap<String, schema::Raw> {
+    let map = |leaves: &[ConfigLeaf]| -> BTreeMap<String, schema::RawSetting> {
         leaves
             .iter()
-            .filter(|leaf| leaf.path != key.path && leaf.raw != schema::Raw::Null)
+            .filter(|leaf| leaf.path != key.path && leaf.raw != schema::RawSetting::Null)
             .map(|leaf| (leaf.path.clone(), leaf.raw.clone()))
             .collect()
     };
-    let (before, after) = (file::leaves(format, old).ok()?, file::leaves(format, new).ok()?);
+    let (before, after) = (file::parse_text(format, old).ok()?, file::parse_text(format, new).ok()?);
     let set = after.iter().find(|leaf| leaf.path == key.path)?;
-    let reads = key.kind.read(&set.raw, context).ok()? == *parsed;
+    let reads = key.kind.read_raw(&set.raw, context).ok()? == *parsed;
     (reads && map(&before) == map(&after)).then_some(set.line)
 }

@@ -1,6 +1,6 @@
 //! The process environment, read once, and the folders that follow from it.
 
-use crate::fault::{Fault, Faults, Origin};
+use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Environment {
     }
 
     /// The names of all variables.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn variable_names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }
 }
@@ -41,13 +41,13 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Names only: values may be keys.
-        f.debug_set().entries(self.names()).finish()
+        f.debug_set().entries(self.variable_names()).finish()
     }
 }
 
 /// The folders of a user (XDG base directories).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dirs {
+pub struct UserDirs {
     /// State: journal, trust, credentials. `$XDG_DATA_HOME/forge`, else `~/.local/share/forge`.
     pub data: PathBuf,
     /// The user's own configuration. `$XDG_CONFIG_HOME/forge`, else `~/.config/forge`.
@@ -58,12 +58,12 @@ pub struct Dirs {
     pub runtime: Option<PathBuf>,
 }
 
-impl Dirs {
+impl UserDirs {
     /// The folders that the environment names. Relative paths are ignored, as the XDG specification wants it.
     ///
     /// # Errors
     /// When neither `HOME` nor the XDG variable is an absolute path.
-    pub fn find(environment: &Environment) -> Result<Self, Faults> {
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigErrors> {
         let absolute =
             |name: &str| environment.get(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
         let home = absolute("HOME");
@@ -72,13 +72,13 @@ impl Dirs {
                 .or_else(|| home.as_ref().map(|home| home.join(below)))
                 .map(|base| base.join("forge"))
                 .ok_or_else(|| {
-                    Fault::new(
-                        Origin::Env { variable: "HOME".to_owned() },
+                    ConfigError::new(
+                        ValueOrigin::Env { variable: "HOME".to_owned() },
                         "an absolute path to your home folder",
                         "nothing",
                     )
-                    .hint(format!("set HOME, or {variable} to a folder of its own"))
-                    .alone()
+                    .with_hint(format!("set HOME, or {variable} to a folder of its own"))
+                    .into_errors()
                 })
         };
         Ok(Self {
@@ -89,7 +89,7 @@ impl Dirs {
         })
     }
 
-    pub(crate) fn home(&self) -> Option<&Path> {
+    pub(crate) fn home_dir(&self) -> Option<&Path> {
         self.home.as_deref()
     }
 }

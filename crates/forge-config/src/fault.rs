@@ -1,6 +1,6 @@
 //! Where a value came from, what is wrong with it, and what people are told besides.
 
-use forge_types::Class;
+use forge_types::ErrorClass;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Built in.
     Default,
     /// The user's own file in the configuration folder.
@@ -47,7 +47,7 @@ pub enum Origin {
     },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |f: &mut fmt::Formatter<'_>, path: &Path, line: usize| match line {
             0 => write!(f, "{}", path.display()),
@@ -68,9 +68,9 @@ impl fmt::Display for Origin {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct ConfigError {
     /// Where it stands.
-    pub place: Origin,
+    pub place: ValueOrigin,
     /// The key's path, if it concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -83,33 +83,33 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl Fault {
-    pub(crate) fn new(place: Origin, expected: impl Into<String>, found: impl Into<String>) -> Self {
+impl ConfigError {
+    pub(crate) fn new(place: ValueOrigin, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { place, key: None, expected: expected.into(), found: found.into(), hint: None }
     }
 
-    pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
+    pub(crate) fn with_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// As the only fault.
-    pub(crate) fn alone(self) -> Faults {
-        Faults(vec![self])
+    pub(crate) fn into_errors(self) -> ConfigErrors {
+        ConfigErrors(vec![self])
     }
 
-    pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+    pub(crate) fn with_optional_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if let Some(key) = &self.key {
@@ -126,31 +126,31 @@ impl fmt::Display for Fault {
 /// Everything that is wrong, at once; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[serde(transparent)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
 /// More faults than this are counted, not listed: nobody reads them, and a hostile file could name millions.
-const LISTED: usize = 100;
+const MAX_LISTED_ERRORS: usize = 100;
 
-impl Faults {
+impl ConfigErrors {
     /// `Err` if there are any.
-    pub(crate) fn check(faults: Vec<Fault>) -> Result<(), Self> {
+    pub(crate) fn check(faults: Vec<ConfigError>) -> Result<(), Self> {
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
     }
 
     /// A wrong configuration stays wrong until somebody edits it.
-    pub const fn class(&self) -> Class {
-        Class::Invalid
+    pub const fn class(&self) -> ErrorClass {
+        ErrorClass::Invalid
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
             [fault] => write!(f, "the configuration has a fault: {fault}"),
             faults => {
                 write!(f, "the configuration has {} faults:", faults.len())?;
-                faults.iter().take(LISTED).try_for_each(|fault| write!(f, "\n  {fault}"))?;
-                match faults.len().saturating_sub(LISTED) {
+                faults.iter().take(MAX_LISTED_ERRORS).try_for_each(|fault| write!(f, "\n  {fault}"))?;
+                match faults.len().saturating_sub(MAX_LISTED_ERRORS) {
                     0 => Ok(()),
                     more => write!(f, "\n  … and {more} more"),
                 }
@@ -175,7 +175,7 @@ pub enum NoticeKind {
 
 /// Something the user should know; nothing is wrong enough to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Notice {
+pub struct ConfigNotice {
     /// Its kind.
     pub kind: NoticeKind,
     /// The key's path, if it concerns one.
@@ -185,7 +185,7 @@ pub struct Notice {
     pub message: String,
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for ConfigNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

@@ -1,13 +1,13 @@
 //! `forge init` (CLI-6): a project file with comments, `.forge/`, entries in `.gitignore`. Nothing is overwritten.
 
-use crate::environment::Dirs;
-use crate::fault::Faults;
-use crate::file::{Format, NAMES};
-use crate::load::{Sources, load};
-use crate::schema::{self, Context};
-use crate::settings::Language;
+use crate::environment::UserDirs;
+use crate::fault::ConfigErrors;
+use crate::file::{CONFIG_FILE_NAMES, ConfigFormat};
+use crate::load::{ConfigSources, load};
+use crate::schema::{self, ReadContext};
+use crate::settings::ProjectLanguage;
 use crate::{Environment, trust, write};
-use forge_types::Class;
+use forge_types::ErrorClass;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub struct InitOptions {
     /// The project's name; `None`: the folder's.
     pub name: Option<String>,
     /// Its language; `None`: told by its files, if they tell.
-    pub language: Option<Language>,
+    pub language: Option<ProjectLanguage>,
     /// The form of the project file.
-    pub format: Format,
+    pub format: ConfigFormat,
     /// The provider to name; `None`: chosen by the keys that are set.
     pub provider: Option<String>,
 }
@@ -31,7 +31,7 @@ pub struct InitOptions {
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum InitOutcome {
     /// It was made.
     Created,
     /// Lines were added.
@@ -42,11 +42,11 @@ pub enum Fate {
 
 /// A file or folder, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Created {
+pub struct InitEntry {
     /// Its path.
     pub path: PathBuf,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: InitOutcome,
 }
 
 /// Why a project could not be set up.
@@ -70,128 +70,135 @@ pub enum InitError {
     },
     /// The name or provider does not fit, or the project's file has faults.
     #[error(transparent)]
-    Faults(#[from] Faults),
+    Faults(#[from] ConfigErrors),
 }
 
 impl InitError {
     /// What can't be written now may be writable later; the rest is wrong as asked.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Write { .. } => Class::Unavailable,
-            Self::InTheWay { .. } | Self::Faults(_) => Class::Invalid,
+            Self::Write { .. } => ErrorClass::Unavailable,
+            Self::InTheWay { .. } | Self::Faults(_) => ErrorClass::Invalid,
         }
     }
 }
 
 /// The language that a folder's files tell.
-pub fn detect_language(dir: &Path) -> Option<Language> {
+pub fn detect_language(dir: &Path) -> Option<ProjectLanguage> {
     let has = |name: &str| dir.join(name).is_file();
     if has("Cargo.toml") {
-        Some(Language::Rust)
+        Some(ProjectLanguage::Rust)
     } else if has("package.json") {
-        Some(Language::Node)
+        Some(ProjectLanguage::Node)
     } else if ["pyproject.toml", "requirements.txt", "setup.py"].into_iter().any(has) {
-        Some(Language::Python)
+        Some(ProjectLanguage::Python)
     } else {
         None
     }
 }
 
 /// What keeps the state of a project out of version control, but not its agents and pipelines.
-const IGNORED: [&str; 3] = [".forge/*", "!.forge/agents/", "!.forge/pipelines/"];
+const GITIGNORE_ENTRIES: [&str; 3] = [".forge/*", "!.forge/agents/", "!.forge/pipelines/"];
 
 /// Sets a project up. The user wrote its file by this, so a repository that has no other configuration is trusted.
 ///
 /// # Errors
 /// When something can't be written or is in the way, or the project's file, new or kept, has faults.
-pub fn init(options: &InitOptions, dirs: &Dirs) -> Result<Vec<Created>, InitError> {
+pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEntry>, InitError> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(|reason| InitError::Write { path: dir.clone(), reason })?;
     check_options(options)?;
     let mut out = Vec::new();
 
-    let there = NAMES.iter().map(|name| dir.join(name)).find(|path| path.symlink_metadata().is_ok());
+    let there =
+        CONFIG_FILE_NAMES.iter().map(|name| dir.join(name)).find(|path| path.symlink_metadata().is_ok());
     let own_file = there.is_none();
     match there {
-        Some(path) => out.push(Created { path, fate: Fate::Kept }),
+        Some(path) => out.push(InitEntry { path, fate: InitOutcome::Kept }),
         None => {
             let name = options.format.file_name();
             let path = dir.join(name);
-            write::create(dir, name, project_file(options).as_bytes())
+            write::create_within(dir, name, project_file_text(options).as_bytes())
                 .map_err(|reason| InitError::Write { path: path.clone(), reason })?;
-            out.push(Created { path, fate: Fate::Created });
+            out.push(InitEntry { path, fate: InitOutcome::Created });
         }
     }
-    out.push(state_folder(&dir.join(".forge"))?);
-    out.push(ignore_file(dir)?);
-    validate(dir, dirs)?;
+    out.push(create_state_dir(&dir.join(".forge"))?);
+    out.push(update_ignore_file(dir)?);
+    validate_project(dir, dirs)?;
     if own_file {
-        trust_own(dir, dirs);
+        trust_new_file(dir, dirs);
     }
     Ok(out)
 }
 
 /// Refuses a name or provider that the new file could not hold, before anything is written.
-fn check_options(options: &InitOptions) -> Result<(), Faults> {
-    use crate::fault::{Fault, Origin};
-    let context = Context { base: &options.dir, home: None };
+fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
+    use crate::fault::{ConfigError, ValueOrigin};
+    let context = ReadContext { base: &options.dir, home: None };
     let given = [("name", &options.name, "--name"), ("model.provider", &options.provider, "--provider")];
     let faults = given.into_iter().filter_map(|(path, value, flag)| {
-        let key = schema::find(path)?;
+        let key = schema::find_key(path)?;
         let wrong = key.kind.read_text(value.as_ref()?, context).err()?;
-        let place = Origin::Flag { name: flag.to_owned() };
-        Some(Fault::new(place, key.kind.expected(), wrong.found).key(path).maybe_hint(wrong.hint))
+        let place = ValueOrigin::Flag { name: flag.to_owned() };
+        Some(
+            ConfigError::new(place, key.kind.expected_text(), wrong.found)
+                .with_key(path)
+                .with_optional_hint(wrong.hint),
+        )
     });
-    Faults::check(faults.collect())
+    ConfigErrors::check(faults.collect())
 }
 
-fn validate(dir: &Path, dirs: &Dirs) -> Result<(), Faults> {
+fn validate_project(dir: &Path, dirs: &UserDirs) -> Result<(), ConfigErrors> {
     // Only the project's own file is judged, with the folders of the user and nothing of their environment.
     let folders = [("XDG_DATA_HOME", dirs.data.parent()), ("XDG_CONFIG_HOME", dirs.config.parent())];
-    let home = dirs.home().map(|home| ("HOME", Some(home)));
+    let home = dirs.home_dir().map(|home| ("HOME", Some(home)));
     let env: Environment = folders
         .into_iter()
         .chain(home)
         .filter_map(|(name, path)| Some((name, path?.to_str()?.to_owned())))
         .collect();
-    let sources = Sources { env, cwd: dir.to_owned(), repo: dir.to_owned(), ..Sources::default() };
+    let sources =
+        ConfigSources { env, cwd: dir.to_owned(), repo: dir.to_owned(), ..ConfigSources::default() };
     load(&sources).map(|_| ())
 }
 
 /// Trusts a repository whose only configuration is the file that was just made. Not fatal: the user can be asked.
-fn trust_own(dir: &Path, dirs: &Dirs) {
-    let Ok(review) = trust::review(dirs, dir, &[]) else { return };
+fn trust_new_file(dir: &Path, dirs: &UserDirs) {
+    let Ok(review) = trust::review_repository(dirs, dir, &[]) else { return };
     if let [only] = review.files.as_slice()
-        && NAMES.contains(&only.path.as_str())
+        && CONFIG_FILE_NAMES.contains(&only.path.as_str())
     {
-        let _ = trust::grant(dirs, &review);
+        let _ = trust::grant_trust(dirs, &review);
     }
 }
 
-fn state_folder(path: &Path) -> Result<Created, InitError> {
+fn create_state_dir(path: &Path) -> Result<InitEntry, InitError> {
     let fate = match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => Fate::Kept,
+        Ok(meta) if meta.is_dir() => InitOutcome::Kept,
         Ok(_) => return Err(InitError::InTheWay { path: path.to_owned(), what: "no folder" }),
         Err(_) => {
             fs::create_dir(path).map_err(|reason| InitError::Write { path: path.to_owned(), reason })?;
-            Fate::Created
+            InitOutcome::Created
         }
     };
-    Ok(Created { path: path.to_owned(), fate })
+    Ok(InitEntry { path: path.to_owned(), fate })
 }
 
 /// Bytes of a `.gitignore` to which lines are added.
 const MAX_IGNORE_BYTES: u64 = 1 << 20;
 const IGNORE_FILE: &str = ".gitignore";
 
-fn ignore_file(dir: &Path) -> Result<Created, InitError> {
+fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
     let path = &dir.join(IGNORE_FILE);
     let failed = |reason| InitError::Write { path: path.to_owned(), reason };
-    let created = |fate| Ok(Created { path: path.to_owned(), fate });
+    let created = |fate| Ok(InitEntry { path: path.to_owned(), fate });
     match path.symlink_metadata() {
         Err(_) => {
-            write::create(dir, IGNORE_FILE, (IGNORED.join("\n") + "\n").as_bytes()).map_err(failed)?;
-            return created(Fate::Created);
+            write::create_within(dir, IGNORE_FILE, (GITIGNORE_ENTRIES.join("\n") + "\n").as_bytes())
+                .map_err(failed)?;
+            return created(InitOutcome::Created);
         }
         // A cloned repository could let it point at any file of the user.
         Ok(meta) if !meta.is_file() => {
@@ -200,12 +207,12 @@ fn ignore_file(dir: &Path) -> Result<Created, InitError> {
         Ok(_) => {}
     }
     let old = forge_files::read_within(dir, Path::new(IGNORE_FILE), MAX_IGNORE_BYTES)
-        .map_err(|error| failed(error.into_io()))?;
+        .map_err(|error| failed(error.into_io_error()))?;
     let text = String::from_utf8_lossy(&old);
     let missing: Vec<_> =
-        IGNORED.iter().filter(|entry| !text.lines().any(|line| line.trim() == **entry)).collect();
+        GITIGNORE_ENTRIES.iter().filter(|entry| !text.lines().any(|line| line.trim() == **entry)).collect();
     if missing.is_empty() {
-        return created(Fate::Kept);
+        return created(InitOutcome::Kept);
     }
     let mut new = old.clone();
     if !new.is_empty() && !new.ends_with(b"\n") {
@@ -215,22 +222,22 @@ fn ignore_file(dir: &Path) -> Result<Created, InitError> {
         new.extend_from_slice(entry.as_bytes());
         new.push(b'\n');
     }
-    write::keeping_mode_within(dir, IGNORE_FILE, &new).map_err(failed)?;
-    created(Fate::Extended)
+    write::write_keeping_mode_within(dir, IGNORE_FILE, &new).map_err(failed)?;
+    created(InitOutcome::Extended)
 }
 
 /// The project's file: what is known is set, what people change most stands there as comments.
-fn project_file(options: &InitOptions) -> String {
+fn project_file_text(options: &InitOptions) -> String {
     let folder = options.dir.canonicalize().unwrap_or_else(|_| options.dir.clone());
     let folder = folder.file_name().map(|name| name.to_string_lossy().replace(char::is_control, " "));
     let name = options.name.clone().or(folder).unwrap_or_else(|| "project".to_owned());
-    let language = options.language.or_else(|| detect_language(&options.dir)).map(Language::name);
+    let language = options.language.or_else(|| detect_language(&options.dir)).map(ProjectLanguage::name);
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let name = quoted(name.trim());
-    let address = options.provider.as_deref().and_then(address);
+    let address = options.provider.as_deref().and_then(example_address);
     let provider = options.provider.as_deref().map(quoted);
     match options.format {
-        Format::Yaml => {
+        ConfigFormat::Yaml => {
             let line = |set: Option<String>, key: &str, example: &str| match set {
                 Some(value) => format!("{key}: {value}"),
                 None => format!("# {key}: {example}"),
@@ -247,7 +254,7 @@ fn project_file(options: &InitOptions) -> String {
                 address = address.map_or_else(String::new, |address| format!("  base_url: {address}\n")),
             )
         }
-        Format::Toml => {
+        ConfigFormat::Toml => {
             let line = |set: Option<String>, key: &str, example: &str| match set {
                 Some(value) => format!("{key} = {value}"),
                 None => format!("# {key} = {example}"),
@@ -268,6 +275,6 @@ fn project_file(options: &InitOptions) -> String {
 }
 
 /// The address without which a provider's name alone is a fault; the user replaces it.
-fn address(provider: &str) -> Option<&'static str> {
+fn example_address(provider: &str) -> Option<&'static str> {
     (provider == "custom").then_some("\"http://127.0.0.1:8000/v1\"")
 }

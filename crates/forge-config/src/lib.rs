@@ -32,16 +32,18 @@ pub mod stores;
 pub mod trust;
 mod write;
 
-pub use conversation::{ExecutorName, Framework, Memory, Router};
-pub use environment::{Dirs, Environment};
-pub use fault::{Fault, Faults, Notice, NoticeKind, Origin};
-pub use file::Format;
-pub use load::{Flag, Loaded, Resolved, Sources, load};
-pub use provider::{KEYED, LOCAL};
-pub use routing::{AgentModel, Classifier, Flywheel, Routing, Tiers};
-pub use schema::Fallback;
-pub use secrets::{Secret, SecretOrigin, Secrets};
+pub use conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
+pub use environment::{Environment, UserDirs};
+pub use fault::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
+pub use file::ConfigFormat;
+pub use load::{ConfigSources, FlagSetting, ResolvedConfig, ResolvedSetting, load};
+pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+pub use routing::{AgentModel, ClassifierKind, FlywheelSettings, RoutingSettings, TierMode};
+pub use schema::FallbackEntry;
+pub use secrets::{FoundSecrets, SecretOrigin, SecretValue};
 pub use settings::{
-    Agent, Backend, Cost, CreatePr, Egress, EgressMode, Git, Language, LogFormat, Logging, Login, Model,
-    Provider, Runtime, Sandbox, SecretSource, SecretsSection, Settings, StaticCheck, Store, Tools, Workspace,
+    AgentSettings, CostSettings, CreatePrSettings, EgressMode, EgressSettings, ForgeSettings, GitSettings,
+    LogFormat, LoggingSettings, LoginSettings, ModelConfig, ProjectLanguage, ProviderSettings,
+    RuntimeSettings, SandboxBackend, SandboxSettings, SecretSource, SecretsSettings, StaticCheckMode,
+    StoreSettings, ToolSettings, WorkspaceSettings,
 };

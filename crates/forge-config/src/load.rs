@@ -4,14 +4,14 @@
 //! the `--env` file pass the gate of [`crate::trust`] when they lie in a repository that the user has not trusted.
 
 use crate::checkout::Checkouts;
-use crate::environment::{Dirs, Environment};
-use crate::fault::{Fault, Faults, Notice, NoticeKind, Origin};
-use crate::file::{self, Content, Format, Leaf};
-use crate::layers::Layers;
+use crate::environment::{Environment, UserDirs};
+use crate::fault::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
+use crate::file::{self, ConfigFile, ConfigFormat, ConfigLeaf};
+use crate::layers::LayeredValues;
 use crate::schema::KEYS;
-use crate::secrets::{self, Secret, Secrets};
-use crate::settings::{self, SecretSource, Settings};
-use crate::trust::{self, Standing};
+use crate::secrets::{self, FoundSecrets, SecretValue};
+use crate::settings::{self, ForgeSettings, SecretSource};
+use crate::trust::{self, TrustState};
 use crate::{checks, dotenv, stores};
 use serde::Serialize;
 use std::cell::OnceCell;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 /// A setting given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flag {
+pub struct FlagSetting {
     /// The key's path.
     pub key: String,
     /// The value as typed.
@@ -30,7 +30,7 @@ pub struct Flag {
 
 /// Everything that settings come from.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The environment.
     pub env: Environment,
     /// The folder the command was started in; relative paths of flags and variables start here.
@@ -42,39 +42,39 @@ pub struct Sources {
     /// `--env`: fills variables that are not set.
     pub env_file: Option<PathBuf>,
     /// Flags.
-    pub flags: Vec<Flag>,
+    pub flags: Vec<FlagSetting>,
 }
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Resolved {
+pub struct ResolvedSetting {
     /// The key's path.
     pub key: &'static str,
     /// The value as people write it, without secrets; `None` if not set.
     pub value: Option<String>,
     /// Where it came from.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 /// What was loaded.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct ResolvedConfig {
     /// The settings.
-    pub settings: Settings,
+    pub settings: ForgeSettings,
     /// Every key with its value and origin, in the order of the schema.
-    pub values: Vec<Resolved>,
+    pub values: Vec<ResolvedSetting>,
     /// What the user should know.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<ConfigNotice>,
     /// The providers' keys.
-    pub secrets: Secrets,
+    pub secrets: FoundSecrets,
     /// The user's folders.
-    pub dirs: Dirs,
+    pub dirs: UserDirs,
     /// The repository.
     pub repo: PathBuf,
     /// The passphrase of the stores, if the environment holds it.
-    pub passphrase: Option<Secret>,
+    pub passphrase: Option<SecretValue>,
     /// How the repository stands.
-    pub standing: Standing,
+    pub trust_state: TrustState,
     /// The variables named by `sandbox.env_vars` that are set, with their values.
     pub passthrough: Vec<(String, String)>,
     /// The user's `PATH`, from which a box learns where toolchains lie.
@@ -83,19 +83,19 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-impl Loaded {
+impl ResolvedConfig {
     /// Where the value of a key came from.
-    pub fn origin(&self, key: &str) -> Option<&Origin> {
+    pub fn origin_of(&self, key: &str) -> Option<&ValueOrigin> {
         self.values.iter().find(|value| value.key == key).map(|value| &value.origin)
     }
 
     /// Whether somebody set a key, that is, whether it is not the default.
     pub fn is_set(&self, key: &str) -> bool {
-        self.origin(key).is_some_and(|origin| *origin != Origin::Default)
+        self.origin_of(key).is_some_and(|origin| *origin != ValueOrigin::Default)
     }
 
     /// The resolved values as JSON for a run's plan: `{key: {value, origin}}`, secrets masked.
-    pub fn as_json(&self) -> serde_json::Value {
+    pub fn to_plan_json(&self) -> serde_json::Value {
         self.values
             .iter()
             .map(|value| {
@@ -109,29 +109,30 @@ impl Loaded {
 
 /// What has been read of the file system.
 #[derive(Default)]
-struct Files {
-    user: Option<Content>,
-    project: Option<Content>,
-    env: Option<(Content, Vec<dotenv::Assignment>)>,
+struct ConfigFiles {
+    user: Option<ConfigFile>,
+    project: Option<ConfigFile>,
+    env: Option<(ConfigFile, Vec<dotenv::EnvAssignment>)>,
 }
 
 /// Tells files that came with a clone from the user's own.
-struct Clones<'a> {
-    sources: &'a Sources,
-    dirs: &'a Dirs,
-    around: OnceCell<Checkouts>,
+struct CloneGate<'a> {
+    sources: &'a ConfigSources,
+    dirs: &'a UserDirs,
+    checkouts: OnceCell<Checkouts>,
 }
 
-impl Clones<'_> {
+impl CloneGate<'_> {
     /// Whether a file came with a clone and was not accepted together with the repository around it.
-    fn hold(&self, file: &Content) -> bool {
+    fn is_from_clone(&self, file: &ConfigFile) -> bool {
         // The usual case, in which nothing else needs to be looked at.
         if file.path.parent() == Some(self.sources.repo.as_path()) {
             return true;
         }
-        let Sources { repo, cwd, .. } = self.sources;
-        let around = self.around.get_or_init(|| Checkouts::around(repo, Some(cwd), self.dirs.home()));
-        around.hold(&file.path) && !trust::accepted_around(self.dirs, around, file)
+        let ConfigSources { repo, cwd, .. } = self.sources;
+        let around =
+            self.checkouts.get_or_init(|| Checkouts::discover(repo, Some(cwd), self.dirs.home_dir()));
+        around.contains(&file.path) && !trust::is_accepted_around(self.dirs, around, file)
     }
 }
 
@@ -139,71 +140,79 @@ impl Clones<'_> {
 ///
 /// # Errors
 /// Everything that is wrong, at once.
-pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
-    let dirs = Dirs::find(&sources.env)?;
+pub fn load(sources: &ConfigSources) -> Result<ResolvedConfig, ConfigErrors> {
+    let dirs = UserDirs::from_environment(&sources.env)?;
     let mut faults = Vec::new();
     let files = read_files(sources, &dirs, &mut faults);
-    let clones = Clones { sources, dirs: &dirs, around: OnceCell::new() };
+    let clones = CloneGate { sources, dirs: &dirs, checkouts: OnceCell::new() };
     let (project_inside, env_inside) = (
-        files.project.as_ref().filter(|file| clones.hold(file)),
-        files.env.as_ref().map(|(file, _)| file).filter(|file| clones.hold(file)),
+        files.project.as_ref().filter(|file| clones.is_from_clone(file)),
+        files.env.as_ref().map(|(file, _)| file).filter(|file| clones.is_from_clone(file)),
     );
-    let used: Vec<&Content> = project_inside.into_iter().chain(env_inside).collect();
-    let standing = trust::standing(&dirs, &sources.repo, &used);
+    let used: Vec<&ConfigFile> = project_inside.into_iter().chain(env_inside).collect();
+    let standing = trust::trust_state_with_files(&dirs, &sources.repo, &used);
     let gated = !standing.is_trusted();
 
-    let mut layers = Layers::new(sources, &dirs, standing, faults);
+    let mut layers = LayeredValues::new(sources, &dirs, standing, faults);
     if let Some(content) = &files.user {
-        let found = leaves(content, user, &mut layers.faults);
-        layers.file(&found, &content.path, user, false);
+        let found = parse_leaves(content, user_file_origin, &mut layers.faults);
+        layers.apply_file(&found, &content.path, user_file_origin, false);
     }
     if let Some(content) = &files.project {
-        let found = leaves(content, project, &mut layers.faults);
-        layers.file(&found, &content.path, project, gated && project_inside.is_some());
+        let found = parse_leaves(content, project_file_origin, &mut layers.faults);
+        layers.apply_file(&found, &content.path, project_file_origin, gated && project_inside.is_some());
     }
     let env_gated = gated && env_inside.is_some();
     if let Some((content, assigned)) = &files.env {
-        layers.env_file(assigned, &content.path, env_gated);
+        layers.apply_env_file(assigned, &content.path, env_gated);
     }
-    layers.environment();
-    layers.flags();
+    layers.apply_environment();
+    layers.apply_flags();
     let (values, mut faults, mut notices) = layers.finish();
 
     let plain: Vec<_> = values.iter().map(|(value, _)| value.clone()).collect();
-    let settings = settings::build(&plain);
-    checks::settings(&settings, &values, &notices, &mut faults);
-    Faults::check(faults).map_err(|faults| unkeyed(faults, &sources.env))?;
+    let settings = settings::build_settings(&plain);
+    checks::check_settings(&settings, &values, &notices, &mut faults);
+    ConfigErrors::check(faults).map_err(|faults| redact_key_like_values(faults, &sources.env))?;
 
     let env_pairs = files.env.as_ref().map_or(&[][..], |(_, assigned)| assigned.as_slice());
-    let variables = Variables { sources, file: env_pairs, gated: env_gated };
-    let secrets = keys(&settings, &variables, standing, &mut notices);
+    let variables = GatedVariables { sources, file: env_pairs, gated: env_gated };
+    let secrets = load_provider_keys(&settings, &variables, standing, &mut notices);
     let mut passthrough = Vec::new();
     for name in &settings.sandbox.env_vars {
-        notices.extend(variables.refusal(name, standing));
-        passthrough.extend(variables.allowed(name).map(|value| (name.clone(), value)));
+        notices.extend(variables.gated_notice(name, standing));
+        passthrough.extend(variables.allowed_value(name).map(|value| (name.clone(), value)));
     }
     let mut secrets = secrets;
-    for swap in settings.egress.rules().map(|rules| rules.keys).unwrap_or_default() {
-        notices.extend(variables.refusal(&swap.variable, standing));
-        if let Some(value) = variables.allowed(&swap.variable) {
-            secrets.insert(&secrets::egress_name(&swap.variable), Secret::new(value), swap.variable);
+    for swap in settings.egress.parse_rules().map(|rules| rules.keys).unwrap_or_default() {
+        notices.extend(variables.gated_notice(&swap.variable, standing));
+        if let Some(value) = variables.allowed_value(&swap.variable) {
+            secrets.insert_from_environment(
+                &secrets::egress_slot(&swap.variable),
+                SecretValue::new(value),
+                swap.variable,
+            );
         }
     }
-    notices.extend(variables.refusal(&settings.git.token_env, standing));
-    if let Some(value) = variables.allowed(&settings.git.token_env).filter(|value| !value.is_empty()) {
-        secrets.insert(secrets::PULL_REQUESTS, Secret::new(value), settings.git.token_env.clone());
+    notices.extend(variables.gated_notice(&settings.git.token_env, standing));
+    if let Some(value) = variables.allowed_value(&settings.git.token_env).filter(|value| !value.is_empty()) {
+        secrets.insert_from_environment(
+            secrets::PULL_REQUEST_SLOT,
+            SecretValue::new(value),
+            settings.git.token_env.clone(),
+        );
     }
-    let passphrase = around(&mut secrets, &variables, &dirs, &settings);
+    let passphrase = load_passphrase(&mut secrets, &variables, &dirs, &settings);
     let path = sources.env.get("PATH").map(str::to_owned);
-    let values = shown(values, &secrets);
-    notices.extend(checks::surroundings(&dirs, &sources.repo, standing, &settings.memory));
+    let values = display_values(values, &secrets);
+    notices.extend(checks::environment_notices(&dirs, &sources.repo, standing, &settings.memory));
     for notice in &mut notices {
-        notice.message = secrets.mask(&notice.message);
+        notice.message = secrets.redact(&notice.message);
     }
     let read = [files.user, files.project, files.env.map(|(content, _)| content)];
     let files = read.into_iter().flatten().map(|content| content.path).collect();
     let repo = sources.repo.clone();
-    Ok(Loaded {
+    Ok(ResolvedConfig {
         settings,
         values,
         notices,
@@ -211,66 +220,73 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         dirs,
         repo,
         passphrase,
-        standing,
+        trust_state: standing,
         passthrough,
         path,
         files,
     })
 }
 
-pub(crate) fn user(path: PathBuf) -> Origin {
-    Origin::UserFile { path, line: 0 }
+pub(crate) fn user_file_origin(path: PathBuf) -> ValueOrigin {
+    ValueOrigin::UserFile { path, line: 0 }
 }
 
-pub(crate) fn project(path: PathBuf) -> Origin {
-    Origin::ProjectFile { path, line: 0 }
+pub(crate) fn project_file_origin(path: PathBuf) -> ValueOrigin {
+    ValueOrigin::ProjectFile { path, line: 0 }
 }
 
-fn env_file(path: PathBuf) -> Origin {
-    Origin::EnvFile { path, line: 0, variable: String::new() }
+fn env_file_origin(path: PathBuf) -> ValueOrigin {
+    ValueOrigin::EnvFile { path, line: 0, variable: String::new() }
 }
 
 /// The faults without the value of any variable that is named like a key: somebody may have put it in the wrong place.
-fn unkeyed(mut faults: Faults, env: &Environment) -> Faults {
-    let mut named = Secrets::default();
-    for name in env.names().filter(|name| ["_KEY", "_TOKEN", "_SECRET"].iter().any(|end| name.ends_with(end)))
+fn redact_key_like_values(mut faults: ConfigErrors, env: &Environment) -> ConfigErrors {
+    let mut named = FoundSecrets::default();
+    for name in env
+        .variable_names()
+        .filter(|name| ["_KEY", "_TOKEN", "_SECRET"].iter().any(|end| name.ends_with(end)))
     {
-        named.insert(name, Secret::new(env.get(name).unwrap_or_default()), name.to_owned());
+        named.insert_from_environment(
+            name,
+            SecretValue::new(env.get(name).unwrap_or_default()),
+            name.to_owned(),
+        );
     }
     for fault in &mut faults.0 {
-        fault.found = named.mask(&fault.found);
+        fault.found = named.redact(&fault.found);
     }
     faults
 }
 
 /// Finds and reads the files; what can't be read is a fault and then absent.
-fn read_files(sources: &Sources, dirs: &Dirs, faults: &mut Vec<Fault>) -> Files {
-    let mut files = Files::default();
-    let mut take = |content: Result<Option<Content>, Faults>| match content {
+fn read_files(sources: &ConfigSources, dirs: &UserDirs, faults: &mut Vec<ConfigError>) -> ConfigFiles {
+    let mut files = ConfigFiles::default();
+    let mut take = |content: Result<Option<ConfigFile>, ConfigErrors>| match content {
         Ok(content) => content,
         Err(more) => {
             faults.extend(more.0);
             None
         }
     };
-    let found =
-        |folder, place| file::discover(folder, place)?.map(|path| file::read(&path, place)).transpose();
-    files.user = take(found(dirs.config.as_path(), user));
+    let found = |folder, place| {
+        file::discover_file(folder, place)?.map(|path| file::read_file(&path, place)).transpose()
+    };
+    files.user = take(found(dirs.config.as_path(), user_file_origin));
     files.project = take(match &sources.config_path {
-        Some(path) => file::read(&sources.cwd.join(path), project).map(Some),
-        None => found(sources.repo.as_path(), project),
+        Some(path) => file::read_file(&sources.cwd.join(path), project_file_origin).map(Some),
+        None => found(sources.repo.as_path(), project_file_origin),
     });
     let env = sources
         .env_file
         .as_ref()
-        .and_then(|path| take(file::read(&sources.cwd.join(path), env_file).map(Some)));
+        .and_then(|path| take(file::read_file(&sources.cwd.join(path), env_file_origin).map(Some)));
     if let Some(content) = env {
         match dotenv::parse(&content.text) {
             Ok(assigned) => files.env = Some((content, assigned)),
             Err(wrong) => faults.extend(wrong.into_iter().map(|wrong| {
                 let path = content.path.clone();
-                let place = Origin::EnvFile { path, line: wrong.line, variable: String::new() };
-                Fault::new(place, "NAME=value", format!("a line that can't be read: {}", wrong.problem))
+                let place = ValueOrigin::EnvFile { path, line: wrong.line, variable: String::new() };
+                ConfigError::new(place, "NAME=value", format!("a line that can't be read: {}", wrong.problem))
             })),
         }
     }
@@ -278,38 +294,42 @@ fn read_files(sources: &Sources, dirs: &Dirs, faults: &mut Vec<Fault>) -> Files 
 }
 
 /// The values of a file; a syntax error is a fault.
-fn leaves(content: &Content, place: fn(PathBuf) -> Origin, faults: &mut Vec<Fault>) -> Vec<Leaf> {
-    let format = Format::of(&content.path);
-    file::leaves(format, &content.text).unwrap_or_else(|error| {
-        let place = at_line(place(content.path.clone()), error.line);
+fn parse_leaves(
+    content: &ConfigFile,
+    place: fn(PathBuf) -> ValueOrigin,
+    faults: &mut Vec<ConfigError>,
+) -> Vec<ConfigLeaf> {
+    let format = ConfigFormat::from_path(&content.path);
+    file::parse_text(format, &content.text).unwrap_or_else(|error| {
+        let place = with_line(place(content.path.clone()), error.line);
         let expected = match format {
-            Format::Toml => "a TOML file",
-            Format::Yaml => "a YAML file",
+            ConfigFormat::Toml => "a TOML file",
+            ConfigFormat::Yaml => "a YAML file",
         };
-        faults.push(Fault::new(place, expected, crate::schema::escaped(&error.problem)));
+        faults.push(ConfigError::new(place, expected, crate::schema::escape_controls(&error.problem)));
         Vec::new()
     })
 }
 
 /// The place with its line.
-pub(crate) fn at_line(place: Origin, line: usize) -> Origin {
+pub(crate) fn with_line(place: ValueOrigin, line: usize) -> ValueOrigin {
     match place {
-        Origin::UserFile { path, .. } => Origin::UserFile { path, line },
-        Origin::ProjectFile { path, .. } => Origin::ProjectFile { path, line },
+        ValueOrigin::UserFile { path, .. } => ValueOrigin::UserFile { path, line },
+        ValueOrigin::ProjectFile { path, .. } => ValueOrigin::ProjectFile { path, line },
         other => other,
     }
 }
 
 /// Variables that are no keys of the schema: providers' keys, and what commands in the sandbox may see.
-struct Variables<'a> {
-    sources: &'a Sources,
-    file: &'a [dotenv::Assignment],
+struct GatedVariables<'a> {
+    sources: &'a ConfigSources,
+    file: &'a [dotenv::EnvAssignment],
     gated: bool,
 }
 
-impl Variables<'_> {
+impl GatedVariables<'_> {
     /// The value of a variable, unless it stands in an untrusted file.
-    fn allowed(&self, name: &str) -> Option<String> {
+    fn allowed_value(&self, name: &str) -> Option<String> {
         let from_file = || self.file.iter().find(|found| found.name == name && !found.value.is_empty());
         match self.sources.env.get(name) {
             Some(value) => Some(value.to_owned()),
@@ -319,58 +339,58 @@ impl Variables<'_> {
     }
 
     /// The notice that a variable stands in an untrusted file only.
-    fn refusal(&self, name: &str, standing: Standing) -> Option<Notice> {
+    fn gated_notice(&self, name: &str, standing: TrustState) -> Option<ConfigNotice> {
         if !self.gated || self.sources.env.get(name).is_some() {
             return None;
         }
         let found = self.file.iter().find(|found| found.name == name)?;
         let place = format!("{}:{}", self.sources.env_file.as_ref()?.display(), found.line);
-        Some(crate::layers::refusal(name, &place, None, standing))
+        Some(crate::layers::refusal_notice(name, &place, None, standing))
     }
 }
 
 /// What stands beside the keys: the passphrase of the stores, and which logins there are.
-fn around(
-    secrets: &mut Secrets,
-    variables: &Variables<'_>,
-    dirs: &Dirs,
-    settings: &Settings,
-) -> Option<Secret> {
+fn load_passphrase(
+    secrets: &mut FoundSecrets,
+    variables: &GatedVariables<'_>,
+    dirs: &UserDirs,
+    settings: &ForgeSettings,
+) -> Option<SecretValue> {
     for provider in settings.providers.keys() {
         if dirs.data.join("credentials").join(format!("{provider}.json")).exists() {
-            secrets.log_in(provider);
+            secrets.mark_logged_in(provider);
         }
     }
-    let passphrase = variables.allowed(stores::PASSPHRASE).filter(|phrase| !phrase.is_empty());
-    let passphrase = passphrase.map(Secret::new)?;
+    let passphrase = variables.allowed_value(stores::PASSPHRASE_VAR).filter(|phrase| !phrase.is_empty());
+    let passphrase = passphrase.map(SecretValue::new)?;
     // A shorter one may be an ordinary word, without which texts would be mangled.
     if passphrase.expose().len() >= 12 {
-        secrets.hide(passphrase.clone());
+        secrets.add_redacted(passphrase.clone());
     }
     Some(passphrase)
 }
 
 /// The providers' keys.
-fn keys(
-    settings: &Settings,
-    variables: &Variables<'_>,
-    standing: Standing,
-    notices: &mut Vec<Notice>,
-) -> Secrets {
-    let mut out = Secrets::default();
-    if !settings.secrets.sources().contains(&SecretSource::Env) {
+fn load_provider_keys(
+    settings: &ForgeSettings,
+    variables: &GatedVariables<'_>,
+    standing: TrustState,
+    notices: &mut Vec<ConfigNotice>,
+) -> FoundSecrets {
+    let mut out = FoundSecrets::default();
+    if !settings.secrets.secret_sources().contains(&SecretSource::Env) {
         return out;
     }
     for provider in settings.providers.keys() {
-        for name in secrets::variables(settings, provider) {
-            notices.extend(variables.refusal(&name, standing));
-            let Some(value) = variables.allowed(&name) else { continue };
-            match secrets::usable(&value) {
+        for name in secrets::key_variables(settings, provider) {
+            notices.extend(variables.gated_notice(&name, standing));
+            let Some(value) = variables.allowed_value(&name) else { continue };
+            match secrets::parse_usable_key(&value) {
                 Ok(secret) => {
-                    out.insert(provider, secret, name);
+                    out.insert_from_environment(provider, secret, name);
                     break;
                 }
-                Err(reason) => notices.push(Notice {
+                Err(reason) => notices.push(ConfigNotice {
                     kind: NoticeKind::PassedOver,
                     key: None,
                     message: format!("{name} can't be used as the key of {provider}: {reason}; set it anew"),
@@ -382,10 +402,10 @@ fn keys(
 }
 
 /// The values as people write them.
-fn shown(values: Vec<crate::layers::Slot>, secrets: &Secrets) -> Vec<Resolved> {
+fn display_values(values: Vec<crate::layers::ResolvedValue>, secrets: &FoundSecrets) -> Vec<ResolvedSetting> {
     let rows = KEYS.iter().zip(values).map(|(key, (value, origin))| {
-        let value = value.map(|value| secrets.mask(&key.kind.show(&value)));
-        Resolved { key: key.path, value, origin }
+        let value = value.map(|value| secrets.redact(&key.kind.format_value(&value)));
+        ResolvedSetting { key: key.path, value, origin }
     });
     rows.collect()
 }

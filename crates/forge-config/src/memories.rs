@@ -5,24 +5,24 @@
 //! came with the repository is taken in once, after `forge trust` has shown it.
 
 use crate::checkout::Checkouts;
-use crate::conversation::Memory;
-use crate::environment::Dirs;
-use crate::fault::{Notice, NoticeKind};
-use crate::load::Loaded;
+use crate::conversation::MemorySettings;
+use crate::environment::UserDirs;
+use crate::fault::{ConfigNotice, NoticeKind};
+use crate::load::ResolvedConfig;
 use crate::trust;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};
 
 /// The memory that a repository brings along, as earlier versions kept it.
-pub const BROUGHT: &str = ".forge/memory/memory.json";
+pub const REPOSITORY_MEMORY_PATH: &str = ".forge/memory/memory.json";
 /// A larger one is not looked at.
-pub(crate) const MAX_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_MEMORY_BYTES: u64 = 8 << 20;
 /// The directory of memories in the data directory.
-const DIRECTORY: &str = "memory";
+const MEMORIES_DIR: &str = "memory";
 
 /// Where a memory lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum MemoryLocation {
     /// Where only the user writes.
     Own(PathBuf),
     /// In a repository.
@@ -37,22 +37,21 @@ pub enum Place {
 }
 
 /// The place of the memory of conversations about `repo`.
-pub fn place(loaded: &Loaded, repo: &Path) -> Place {
+pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
     let canonical = repo.canonicalize().unwrap_or_else(|_| repo.to_owned());
-    let memories = loaded.dirs.data.join(DIRECTORY);
+    let memories = loaded.dirs.data.join(MEMORIES_DIR);
     let Some(file) = &loaded.settings.memory.file else {
-        return Place::Own(memories.join(key(&canonical)).join("memory.json"));
+        return MemoryLocation::Own(memories.join(path_digest(&canonical)).join("memory.json"));
     };
-    let clones = Checkouts::around(repo, None, loaded.dirs.home());
-    if !clones.hold(file) {
-        return Place::Own(file.clone());
+    let clones = Checkouts::discover(repo, None, loaded.dirs.home_dir());
+    if !clones.contains(file) {
+        return MemoryLocation::Own(file.clone());
     }
     // The path as it is written below the repository: a link on the way is to be found, not resolved.
     let below = |path: &Path| {
-        let root = path
-            .ancestors()
-            .skip(1)
-            .filter(|root| root.canonicalize().is_ok_and(|real| clones.roots().any(|known| known == real)));
+        let root = path.ancestors().skip(1).filter(|root| {
+            root.canonicalize().is_ok_and(|real| clones.root_dirs().any(|known| known == real))
+        });
         let root = root.last()?;
         Some((root.to_owned(), path.strip_prefix(root).ok()?.to_owned()))
     };
@@ -63,49 +62,51 @@ pub fn place(loaded: &Loaded, repo: &Path) -> Place {
         (root, PathBuf::from(file.file_name().unwrap_or_default()))
     });
     let real = root.canonicalize().unwrap_or_else(|_| root.clone()).join(&relative);
-    let record = memories.join(format!("{}.accepted", key(&real)));
-    Place::InRepository { root, relative, record }
+    let record = memories.join(format!("{}.accepted", path_digest(&real)));
+    MemoryLocation::InRepository { root, relative, record }
 }
 
-fn key(path: &Path) -> String {
-    Digest::of(path.as_os_str().as_encoded_bytes()).to_string()
+fn path_digest(path: &Path) -> String {
+    Digest::of_bytes(path.as_os_str().as_encoded_bytes()).to_string()
 }
 
 /// The memory that came with a repository; no link on the way to it is followed.
-pub(crate) fn brought(repo: &Path) -> Result<Vec<u8>, forge_files::Error> {
-    forge_files::read_within(repo, Path::new(BROUGHT), MAX_BYTES)
+pub(crate) fn read_repository_memory(repo: &Path) -> Result<Vec<u8>, forge_files::Error> {
+    forge_files::read_within(repo, Path::new(REPOSITORY_MEMORY_PATH), MAX_MEMORY_BYTES)
 }
 
 /// What is said of a memory that came with a repository and is not believed.
-pub(crate) fn refusal(dirs: &Dirs, repo: &Path, memory: &Memory) -> Option<Notice> {
+pub(crate) fn memory_refusal(dirs: &UserDirs, repo: &Path, memory: &MemorySettings) -> Option<ConfigNotice> {
     if !memory.enabled || memory.file.is_some() {
         return None;
     }
-    let place = repo.join(BROUGHT);
-    let message = match brought(repo) {
+    let place = repo.join(REPOSITORY_MEMORY_PATH);
+    let message = match read_repository_memory(repo) {
         Err(error) if error.is_absent() => return None,
         Err(error) => format!("the repository's memory {} is ignored: {}", place.display(), error.reason()),
-        Ok(bytes) if trust::has_accepted(dirs, repo, BROUGHT, Digest::of(&bytes)) => return None,
+        Ok(bytes) if trust::has_accepted(dirs, repo, REPOSITORY_MEMORY_PATH, Digest::of_bytes(&bytes)) => {
+            return None;
+        }
         Ok(_) => format!(
             "the repository's memory {} is ignored until you have looked at it and accepted it with `forge trust`",
             place.display()
         ),
     };
-    Some(Notice { kind: NoticeKind::Refused, key: Some(BROUGHT.to_owned()), message })
+    Some(ConfigNotice { kind: NoticeKind::Refused, key: Some(REPOSITORY_MEMORY_PATH.to_owned()), message })
 }
 
 /// The memory that came with a repository, if the user accepted it as it is.
-pub fn accepted(dirs: &Dirs, repo: &Path) -> Option<Vec<u8>> {
-    let bytes = brought(repo).ok()?;
-    trust::has_accepted(dirs, repo, BROUGHT, Digest::of(&bytes)).then_some(bytes)
+pub fn accepted_memory(dirs: &UserDirs, repo: &Path) -> Option<Vec<u8>> {
+    let bytes = read_repository_memory(repo).ok()?;
+    trust::has_accepted(dirs, repo, REPOSITORY_MEMORY_PATH, Digest::of_bytes(&bytes)).then_some(bytes)
 }
 
 /// The memory at a place in a repository, if the user accepted it there as it is.
-pub fn accepted_at(dirs: &Dirs, repo: &Path, root: &Path, relative: &Path) -> Option<Digest> {
-    let bytes = forge_files::read_within(root, relative, MAX_BYTES).ok()?;
-    let digest = Digest::of(&bytes);
+pub fn accepted_digest_at(dirs: &UserDirs, repo: &Path, root: &Path, relative: &Path) -> Option<Digest> {
+    let bytes = forge_files::read_within(root, relative, MAX_MEMORY_BYTES).ok()?;
+    let digest = Digest::of_bytes(&bytes);
     let path = root.join(relative);
     let canonical = repo.canonicalize().ok()?;
-    let name = trust::relative(&canonical, &path);
+    let name = trust::path_in_repository(&canonical, &path);
     trust::has_accepted(dirs, repo, &name, digest).then_some(digest)
 }

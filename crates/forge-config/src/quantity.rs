@@ -30,7 +30,7 @@ const TIME_UNITS: &str = "ms, s, m, h, d";
 /// When it has no number, an unknown unit, or does not fit 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     let text = text.trim();
-    let (number, unit) = split(text);
+    let (number, unit) = split_number(text);
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
@@ -40,13 +40,13 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
         _ => return Err(QuantityError::Unit { unit: unit.to_owned(), known: SIZE_UNITS }),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole = digits(whole)?;
+    let whole = parse_digits(whole)?;
     let mut bytes = u128::from(whole) << shift;
     if number.contains('.') {
         // More than nine digits of a fraction of a terabyte is less than a kilobyte; nobody means that.
         let fraction = &fraction[..fraction.len().min(9)];
         let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or(9));
-        bytes += (u128::from(digits(fraction)?) << shift) / scale;
+        bytes += (u128::from(parse_digits(fraction)?) << shift) / scale;
     }
     u64::try_from(bytes).map_err(|_| QuantityError::TooLarge)
 }
@@ -62,7 +62,7 @@ pub fn parse_time(text: &str) -> Result<u64, QuantityError> {
     }
     let mut total = 0_u64;
     while !rest.is_empty() {
-        let (number, tail) = split(rest);
+        let (number, tail) = split_number(rest);
         let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let factor = match unit.to_ascii_lowercase().as_str() {
@@ -76,7 +76,7 @@ pub fn parse_time(text: &str) -> Result<u64, QuantityError> {
                 return Err(QuantityError::Unit { unit: unit.to_owned(), known: TIME_UNITS });
             }
         };
-        let part = digits(number)?.checked_mul(factor).ok_or(QuantityError::TooLarge)?;
+        let part = parse_digits(number)?.checked_mul(factor).ok_or(QuantityError::TooLarge)?;
         total = total.checked_add(part).ok_or(QuantityError::TooLarge)?;
         rest = tail.trim_start();
     }
@@ -84,7 +84,7 @@ pub fn parse_time(text: &str) -> Result<u64, QuantityError> {
 }
 
 /// The shortest exact spelling of a size: `2g`, `1536m`, `1000`.
-pub fn show_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "t"), (30, "g"), (20, "m"), (10, "k")] {
         if bytes != 0 && bytes.trailing_zeros() >= shift {
             return format!("{}{unit}", bytes >> shift);
@@ -94,12 +94,12 @@ pub fn show_size(bytes: u64) -> String {
 }
 
 /// The number at the front, with its dot, and what follows it.
-fn split(text: &str) -> (&str, &str) {
+fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
 }
 
-fn digits(text: &str) -> Result<u64, QuantityError> {
+fn parse_digits(text: &str) -> Result<u64, QuantityError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(QuantityError::NoNumber);
     }

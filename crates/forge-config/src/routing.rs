@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Whether the task's complexity chooses the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tiers {
+pub enum TierMode {
     /// As soon as a tier has a model.
     Auto,
     /// Always.
@@ -17,7 +17,7 @@ pub enum Tiers {
 /// Who tells how hard a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Classifier {
+pub enum ClassifierKind {
     /// A heuristic over its text.
     Heuristic,
     /// A model.
@@ -27,9 +27,9 @@ pub enum Classifier {
 /// `[routing]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Routing {
+pub struct RoutingSettings {
     /// Whether the task's complexity chooses the model.
-    pub tiers: Tiers,
+    pub tiers: TierMode,
     /// Simple score from which a task is simple.
     pub simple_threshold: f64,
     /// Hard score from which a task is hard.
@@ -41,7 +41,7 @@ pub struct Routing {
     /// Model of hard tasks.
     pub complex_model: Option<String>,
     /// Who tells how hard a task is.
-    pub classifier: Classifier,
+    pub classifier: ClassifierKind,
     /// Stronger and stronger models; empty: those that are built in.
     pub escalation: Vec<String>,
     /// Whether pinned models are escalated too.
@@ -61,7 +61,7 @@ pub struct AgentModel {
 /// `[flywheel]`
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Flywheel {
+pub struct FlywheelSettings {
     /// Share of choices that are made by lot.
     pub explore: f64,
 }

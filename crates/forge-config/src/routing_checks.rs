@@ -1,33 +1,41 @@
 //! Faults of routing and fallbacks that only several settings together show.
 
-use crate::fault::{Fault, Origin};
-use crate::schema::Fallback;
-use crate::settings::Settings;
+use crate::fault::{ConfigError, ValueOrigin};
+use crate::schema::FallbackEntry;
+use crate::settings::ForgeSettings;
 
 /// Adds what is wrong with them.
-pub(crate) fn check(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
-    thresholds(settings, origin, faults);
-    fallbacks(settings, origin, faults);
+pub(crate) fn check_routing(
+    settings: &ForgeSettings,
+    origin: &dyn Fn(&str) -> ValueOrigin,
+    faults: &mut Vec<ConfigError>,
+) {
+    check_thresholds(settings, origin, faults);
+    check_fallbacks(settings, origin, faults);
     for (name, agent) in &settings.agents {
         let key = format!("agents.{name}.pin");
         if agent.pin && agent.model.is_none() {
             faults.push(
-                Fault::new(origin(&key), format!("a model in agents.{name}.model to pin"), "none")
-                    .key(&key)
-                    .hint(format!("set agents.{name}.model, or leave the pin out")),
+                ConfigError::new(origin(&key), format!("a model in agents.{name}.model to pin"), "none")
+                    .with_key(&key)
+                    .with_hint(format!("set agents.{name}.model, or leave the pin out")),
             );
         }
     }
 }
 
-fn thresholds(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
+fn check_thresholds(
+    settings: &ForgeSettings,
+    origin: &dyn Fn(&str) -> ValueOrigin,
+    faults: &mut Vec<ConfigError>,
+) {
     let routing = &settings.routing;
     if routing.simple_threshold < routing.complex_threshold {
         return;
     }
     // The one that somebody set is at fault.
     let (simple, complex) = ("routing.simple_threshold", "routing.complex_threshold");
-    let key = if origin(complex) == Origin::Default { simple } else { complex };
+    let key = if origin(complex) == ValueOrigin::Default { simple } else { complex };
     let (expected, found) = if key == simple {
         (
             format!("less than routing.complex_threshold, which is {}", routing.complex_threshold),
@@ -40,22 +48,26 @@ fn thresholds(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut
         )
     };
     faults.push(
-        Fault::new(origin(key), expected, format!("`{found}`"))
-            .key(key)
-            .hint("a task is simple from the one on and hard from the other on: swap or move them"),
+        ConfigError::new(origin(key), expected, format!("`{found}`"))
+            .with_key(key)
+            .with_hint("a task is simple from the one on and hard from the other on: swap or move them"),
     );
 }
 
-fn fallbacks(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut Vec<Fault>) {
+fn check_fallbacks(
+    settings: &ForgeSettings,
+    origin: &dyn Fn(&str) -> ValueOrigin,
+    faults: &mut Vec<ConfigError>,
+) {
     let key = "model.fallbacks";
     let mut fault = |expected: &str, found: String, hint: String| {
-        faults.push(Fault::new(origin(key), expected, found).key(key).hint(hint));
+        faults.push(ConfigError::new(origin(key), expected, found).with_key(key).with_hint(hint));
     };
     // A flag for one run may name whom the file falls back to; the entry is passed over then.
-    let overrides = strength(&origin("model.provider")) > strength(&origin(key));
+    let overrides = origin_strength(&origin("model.provider")) > origin_strength(&origin(key));
     let mut seen: Vec<String> = Vec::new();
     for text in &settings.model.fallbacks {
-        let Ok(entry) = Fallback::parse(text) else { continue };
+        let Ok(entry) = FallbackEntry::parse(text) else { continue };
         let provider = &entry.provider;
         if seen.contains(provider) {
             let hint =
@@ -76,21 +88,21 @@ fn fallbacks(settings: &Settings, origin: &dyn Fn(&str) -> Origin, faults: &mut 
     }
 }
 
-const fn strength(origin: &Origin) -> u8 {
+const fn origin_strength(origin: &ValueOrigin) -> u8 {
     match origin {
-        Origin::Default => 0,
-        Origin::UserFile { .. } => 1,
-        Origin::ProjectFile { .. } => 2,
-        Origin::EnvFile { .. } => 3,
-        Origin::Env { .. } => 4,
-        Origin::Flag { .. } => 5,
+        ValueOrigin::Default => 0,
+        ValueOrigin::UserFile { .. } => 1,
+        ValueOrigin::ProjectFile { .. } => 2,
+        ValueOrigin::EnvFile { .. } => 3,
+        ValueOrigin::Env { .. } => 4,
+        ValueOrigin::Flag { .. } => 5,
     }
 }
 
-fn has_address(settings: &Settings, provider: &str) -> bool {
+fn has_address(settings: &ForgeSettings, provider: &str) -> bool {
     settings.providers.get(provider).is_some_and(|own| own.base_url.is_some())
 }
 
-fn has_no_model(settings: &Settings, provider: &str) -> bool {
+fn has_no_model(settings: &ForgeSettings, provider: &str) -> bool {
     provider != "scripted" && settings.providers.get(provider).is_none_or(|own| own.default_model.is_none())
 }

@@ -1,14 +1,14 @@
 //! The keys of providers: from the environment and from the stores, never printed.
 
-use crate::settings::{SecretSource, Settings};
+use crate::settings::{ForgeSettings, SecretSource};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A key. Neither its `Debug` nor its `Display` form shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct SecretValue(String);
 
-impl Secret {
+impl SecretValue {
     /// Wraps a key.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
@@ -20,17 +20,17 @@ impl Secret {
     }
 }
 
-const REDACTED: &str = "***REDACTED***";
+const REDACTED_TEXT: &str = "***REDACTED***";
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
+        f.write_str(REDACTED_TEXT)
     }
 }
 
-impl fmt::Display for Secret {
+impl fmt::Display for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
+        f.write_str(REDACTED_TEXT)
     }
 }
 
@@ -55,7 +55,7 @@ impl SecretOrigin {
         }
     }
 
-    const fn source(self) -> SecretSource {
+    const fn secret_source(self) -> SecretSource {
         match self {
             Self::Environment => SecretSource::Env,
             Self::ProjectStore | Self::UserStore => SecretSource::EncryptedFile,
@@ -63,8 +63,8 @@ impl SecretOrigin {
     }
 
     /// Its place among those that are looked at, first one first; `None` if it is not looked at.
-    fn rank(self, sources: &[SecretSource]) -> Option<(usize, Self)> {
-        sources.iter().position(|source| *source == self.source()).map(|at| (at, self))
+    fn rank_in(self, sources: &[SecretSource]) -> Option<(usize, Self)> {
+        sources.iter().position(|source| *source == self.secret_source()).map(|at| (at, self))
     }
 }
 
@@ -76,30 +76,30 @@ impl fmt::Display for SecretOrigin {
 
 /// A key that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    secret: Secret,
+struct FoundKey {
+    secret: SecretValue,
     variable: String,
     origin: SecretOrigin,
 }
 
 /// The keys that were found, by provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Secrets {
-    keys: BTreeMap<String, Found>,
+pub struct FoundSecrets {
+    keys: BTreeMap<String, FoundKey>,
     /// Everything else that must not be seen: the passphrase, and what the stores hold besides.
-    others: Vec<Secret>,
+    others: Vec<SecretValue>,
     /// Providers that the user is logged in at.
     logins: BTreeSet<String>,
 }
 
-impl Secrets {
+impl FoundSecrets {
     /// The key of a provider.
-    pub fn get(&self, provider: &str) -> Option<&Secret> {
+    pub fn get(&self, provider: &str) -> Option<&SecretValue> {
         self.keys.get(provider).map(|found| &found.secret)
     }
 
     /// Where the key of a provider was found.
-    pub fn origin(&self, provider: &str) -> Option<SecretOrigin> {
+    pub fn origin_of(&self, provider: &str) -> Option<SecretOrigin> {
         self.keys.get(provider).map(|found| found.origin)
     }
 
@@ -114,43 +114,48 @@ impl Secrets {
     }
 
     /// Everything that was found, for showing: the variable, the value, where it was found.
-    pub fn found(&self) -> impl Iterator<Item = (&str, &Secret, SecretOrigin)> {
+    pub fn found_keys(&self) -> impl Iterator<Item = (&str, &SecretValue, SecretOrigin)> {
         self.keys.values().map(|found| (found.variable.as_str(), &found.secret, found.origin))
     }
 
     /// The token for pull requests.
-    pub fn pull_requests(&self) -> Option<&Secret> {
-        self.get(PULL_REQUESTS)
+    pub fn pull_request_token(&self) -> Option<&SecretValue> {
+        self.get(PULL_REQUEST_SLOT)
     }
 
     /// The value of a variable that the egress proxy puts into requests.
-    pub fn egress(&self, variable: &str) -> Option<&Secret> {
-        self.get(&egress_name(variable))
+    pub fn egress_key(&self, variable: &str) -> Option<&SecretValue> {
+        self.get(&egress_slot(variable))
     }
 
     /// The variable that a provider's key came from.
-    pub fn variable(&self, provider: &str) -> Option<&str> {
+    pub fn variable_of(&self, provider: &str) -> Option<&str> {
         self.keys.get(provider).map(|found| found.variable.as_str())
     }
 
     /// Every key in clear, for the redactor.
-    pub fn values(&self) -> impl Iterator<Item = &str> {
-        self.keys.values().map(|found| &found.secret).chain(&self.others).map(Secret::expose)
+    pub fn values_to_redact(&self) -> impl Iterator<Item = &str> {
+        self.keys.values().map(|found| &found.secret).chain(&self.others).map(SecretValue::expose)
     }
 
-    pub(crate) fn insert(&mut self, provider: &str, secret: Secret, variable: String) {
-        let found = Found { secret, variable, origin: SecretOrigin::Environment };
+    pub(crate) fn insert_from_environment(&mut self, provider: &str, secret: SecretValue, variable: String) {
+        let found = FoundKey { secret, variable, origin: SecretOrigin::Environment };
         self.keys.insert(provider.to_owned(), found);
     }
 
     /// Takes what was found in a store, unless something that is looked at before it is there already.
-    pub(crate) fn lay(&mut self, settings: &Settings, slot: &str, found: (Secret, String, SecretOrigin)) {
-        let sources = settings.secrets.sources();
+    pub(crate) fn insert_from_store(
+        &mut self,
+        settings: &ForgeSettings,
+        slot: &str,
+        found: (SecretValue, String, SecretOrigin),
+    ) {
+        let sources = settings.secrets.secret_sources();
         let (secret, variable, origin) = found;
-        let Some(rank) = origin.rank(&sources) else { return };
-        let before = self.keys.get(slot).and_then(|found| found.origin.rank(&sources));
+        let Some(rank) = origin.rank_in(&sources) else { return };
+        let before = self.keys.get(slot).and_then(|found| found.origin.rank_in(&sources));
         if before.is_none_or(|before| rank < before) {
-            let found = Found { secret, variable, origin };
+            let found = FoundKey { secret, variable, origin };
             if let Some(passed_over) = self.keys.insert(slot.to_owned(), found) {
                 self.others.push(passed_over.secret);
             }
@@ -158,34 +163,35 @@ impl Secrets {
     }
 
     /// Something more that must not be seen.
-    pub fn hide(&mut self, secret: Secret) {
+    pub fn add_redacted(&mut self, secret: SecretValue) {
         self.others.push(secret);
     }
 
-    pub(crate) fn log_in(&mut self, provider: &str) {
+    pub(crate) fn mark_logged_in(&mut self, provider: &str) {
         self.logins.insert(provider.to_owned());
     }
 
     /// The text with every key in it replaced.
-    pub fn mask(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         // Shorter values would blank out ordinary words.
-        const SHORTEST: usize = 6;
-        let mut values: Vec<&str> = self.values().filter(|value| value.len() >= SHORTEST).collect();
+        const MIN_REDACTED_LEN: usize = 6;
+        let mut values: Vec<&str> =
+            self.values_to_redact().filter(|value| value.len() >= MIN_REDACTED_LEN).collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, REDACTED))
+        values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, REDACTED_TEXT))
     }
 }
 
 /// Where the token for pull requests stands among the others.
-pub(crate) const PULL_REQUESTS: &str = "git:pull-requests";
+pub(crate) const PULL_REQUEST_SLOT: &str = "git:pull-requests";
 
 /// Where a key of the egress proxy stands among the others; no provider is called so.
-pub(crate) fn egress_name(variable: &str) -> String {
+pub(crate) fn egress_slot(variable: &str) -> String {
     format!("egress:{variable}")
 }
 
 /// The variables that may hold a provider's key, in order of precedence.
-pub(crate) fn variables(settings: &Settings, provider: &str) -> Vec<String> {
+pub(crate) fn key_variables(settings: &ForgeSettings, provider: &str) -> Vec<String> {
     let named = settings.providers.get(provider).and_then(|provider| provider.api_key_env.clone());
     match named {
         Some(name) if provider == "gemini" && name == "GEMINI_API_KEY" => {
@@ -197,9 +203,9 @@ pub(crate) fn variables(settings: &Settings, provider: &str) -> Vec<String> {
 }
 
 /// Whether a variable holds a key of any provider, so that it must not enter a sandbox.
-pub(crate) fn holds_key(settings: &Settings, variable: &str) -> bool {
+pub(crate) fn holds_key(settings: &ForgeSettings, variable: &str) -> bool {
     // The vendors' own names stay keys although `api_key_env` points elsewhere.
-    const ALWAYS: [&str; 6] = [
+    const KNOWN_KEY_VARIABLES: [&str; 6] = [
         "OPENAI_API_KEY",
         "ANTHROPIC_API_KEY",
         "GEMINI_API_KEY",
@@ -207,19 +213,19 @@ pub(crate) fn holds_key(settings: &Settings, variable: &str) -> bool {
         "OPENROUTER_API_KEY",
         "FORGE_PASSPHRASE",
     ];
-    ALWAYS.contains(&variable)
+    KNOWN_KEY_VARIABLES.contains(&variable)
         || settings.git.token_env == variable
         || settings.providers.values().any(|provider| provider.api_key_env.as_deref() == Some(variable))
 }
 
 /// A key as it can be sent in a header, or why it can't be.
-pub(crate) fn usable(value: &str) -> Result<Secret, &'static str> {
+pub(crate) fn parse_usable_key(value: &str) -> Result<SecretValue, &'static str> {
     let value = value.trim();
     if value.is_empty() {
         Err("it is empty")
     } else if !value.bytes().all(|b| b.is_ascii_graphic()) {
         Err("it holds white space or characters outside ASCII")
     } else {
-        Ok(Secret::new(value))
+        Ok(SecretValue::new(value))
     }
 }

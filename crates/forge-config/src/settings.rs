@@ -3,9 +3,9 @@
 //! They are made by deserializing the resolved values with unknown and missing fields refused, so a key without a
 //! field, or a field without a key, can't exist.
 
-use crate::conversation::{ExecutorName, Framework, Memory, Router};
-use crate::routing::{AgentModel, Flywheel, Routing};
-use crate::schema::{KEYS, Value};
+use crate::conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
+use crate::routing::{AgentModel, FlywheelSettings, RoutingSettings};
+use crate::schema::{KEYS, SettingValue};
 use forge_types::{ApplyPolicy, BadEntry, EgressRules, KeySwap, OnLimit, WorkspaceMode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,61 +14,61 @@ use std::path::PathBuf;
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ForgeSettings {
     /// `name`
     pub name: Option<String>,
     /// `language`
-    pub language: Option<Language>,
+    pub language: Option<ProjectLanguage>,
     /// `executor`
     pub executor: ExecutorName,
     /// `framework`
-    pub framework: Framework,
+    pub framework: ProjectFramework,
     /// `entrypoint`
     pub entrypoint: Option<String>,
     /// `[router]`
-    pub router: Router,
+    pub router: RouterSettings,
     /// `[memory]`
-    pub memory: Memory,
+    pub memory: MemorySettings,
     /// `[agent]`
-    pub agent: Agent,
+    pub agent: AgentSettings,
     /// `[model]`
-    pub model: Model,
+    pub model: ModelConfig,
     /// `[providers.<p>]`, by name; every known provider is there.
-    pub providers: BTreeMap<String, Provider>,
+    pub providers: BTreeMap<String, ProviderSettings>,
     /// `[tools]`
-    pub tools: Tools,
+    pub tools: ToolSettings,
     /// `[sandbox]`
-    pub sandbox: Sandbox,
+    pub sandbox: SandboxSettings,
     /// `[egress]`
-    pub egress: Egress,
+    pub egress: EgressSettings,
     /// `[git]`
-    pub git: Git,
+    pub git: GitSettings,
     /// `[workspace]`
-    pub workspace: Workspace,
+    pub workspace: WorkspaceSettings,
     /// `[runtime]`
-    pub runtime: Runtime,
+    pub runtime: RuntimeSettings,
     /// `[cost]`
-    pub cost: Cost,
+    pub cost: CostSettings,
     /// `[routing]`
-    pub routing: Routing,
+    pub routing: RoutingSettings,
     /// `[agents.<a>]`, by name; every known agent is there.
     pub agents: BTreeMap<String, AgentModel>,
     /// `[flywheel]`
-    pub flywheel: Flywheel,
+    pub flywheel: FlywheelSettings,
     /// `[store]`
-    pub store: Store,
+    pub store: StoreSettings,
     /// `[secrets]`
-    pub secrets: SecretsSection,
+    pub secrets: SecretsSettings,
     /// `[login]`
-    pub login: Login,
+    pub login: LoginSettings,
     /// `[logging]`
-    pub logging: Logging,
+    pub logging: LoggingSettings,
 }
 
 /// The main language of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Language {
+pub enum ProjectLanguage {
     /// Rust.
     Rust,
     /// Python.
@@ -77,7 +77,7 @@ pub enum Language {
     Node,
 }
 
-impl Language {
+impl ProjectLanguage {
     /// The name as it stands in configuration.
     pub const fn name(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl Language {
 /// `[agent]`: the limits of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Agent {
+pub struct AgentSettings {
     /// Model turns.
     pub max_iterations: u32,
     /// Tokens.
@@ -113,7 +113,7 @@ pub struct Agent {
 /// `[model]`: whom to ask and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub struct ModelConfig {
     /// Provider.
     pub provider: Option<String>,
     /// Model as the provider writes it.
@@ -143,7 +143,7 @@ pub struct Model {
 /// `[providers.<p>]`: what is particular to one provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Provider {
+pub struct ProviderSettings {
     /// Variable that holds the key.
     pub api_key_env: Option<String>,
     /// Model where `model.name` is not set.
@@ -157,19 +157,19 @@ pub struct Provider {
 /// `[tools]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tools {
+pub struct ToolSettings {
     /// Tools that the model may call; empty: all built-in ones.
     pub enabled: Vec<String>,
     /// Whether tools are only pretended.
     pub mock: bool,
     /// Pull requests.
-    pub create_pr: CreatePr,
+    pub create_pr: CreatePrSettings,
 }
 
 /// `[tools.create_pr]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CreatePr {
+pub struct CreatePrSettings {
     /// Repositories beside the remote `origin`, each as `owner/name`.
     pub repositories: Vec<String>,
 }
@@ -177,7 +177,7 @@ pub struct CreatePr {
 /// How commands are isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Backend {
+pub enum SandboxBackend {
     /// The best that isolates.
     Auto,
     /// Linux namespaces, seccomp, Landlock, cgroups.
@@ -190,7 +190,7 @@ pub enum Backend {
     Process,
 }
 
-impl Backend {
+impl SandboxBackend {
     /// The name as it stands in configuration.
     pub const fn name(self) -> &'static str {
         match self {
@@ -206,9 +206,9 @@ impl Backend {
 /// `[sandbox]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sandbox {
+pub struct SandboxSettings {
     /// How commands are isolated.
-    pub backend: Backend,
+    pub backend: SandboxBackend,
     /// The image that gives the root folder.
     pub image: Option<String>,
     /// The container engine's socket.
@@ -230,7 +230,7 @@ pub struct Sandbox {
     /// Memory of such a program, MiB.
     pub exec_memory_mb: u64,
     /// What a look at such a program does before it is executed.
-    pub static_check: StaticCheck,
+    pub static_check: StaticCheckMode,
     /// Whether commands reach the host's network.
     pub network_enabled: bool,
     /// Whether `process` may be used.
@@ -248,7 +248,7 @@ pub struct Sandbox {
 /// What a look at a generated program does before it is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StaticCheck {
+pub enum StaticCheckMode {
     /// It says what it found.
     Warn,
     /// What it finds is not executed.
@@ -272,7 +272,7 @@ pub enum EgressMode {
 /// `[egress]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Egress {
+pub struct EgressSettings {
     /// What is reached.
     pub mode: EgressMode,
     /// The hosts of the list.
@@ -281,12 +281,12 @@ pub struct Egress {
     pub keys: Vec<String>,
 }
 
-impl Egress {
+impl EgressSettings {
     /// The rules of the list.
     ///
     /// # Errors
     /// The first entry that makes no sense.
-    pub fn rules(&self) -> Result<EgressRules, BadEntry> {
+    pub fn parse_rules(&self) -> Result<EgressRules, BadEntry> {
         let swap = |entry: &String| match entry.split_once('=') {
             Some((host, variable)) => Ok(KeySwap { host: host.to_owned(), variable: variable.to_owned() }),
             None => Err(BadEntry {
@@ -302,7 +302,7 @@ impl Egress {
 /// `[git]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Git {
+pub struct GitSettings {
     /// Whether tools that write are left out.
     pub read_only: bool,
     /// Variable that holds the token for pull requests.
@@ -314,7 +314,7 @@ pub struct Git {
 /// `[workspace]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Workspace {
+pub struct WorkspaceSettings {
     /// How a run works on its repository.
     pub mode: WorkspaceMode,
     /// When a result is applied.
@@ -340,7 +340,7 @@ pub struct Workspace {
 /// `[runtime]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Runtime {
+pub struct RuntimeSettings {
     /// Wall clock of a run in milliseconds.
     pub max_pipeline_duration_ms: u64,
     /// Commands of a run.
@@ -352,7 +352,7 @@ pub struct Runtime {
 /// `[cost]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cost {
+pub struct CostSettings {
     /// Share of a budget at which an alert is shown.
     pub alert_at: f64,
     /// Whether a model of unknown price may be used under a ceiling that the user set.
@@ -366,7 +366,7 @@ pub struct Cost {
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Store {
+pub struct StoreSettings {
     /// Whether runs are kept.
     pub durable: bool,
 }
@@ -384,22 +384,22 @@ pub enum SecretSource {
 /// `[secrets]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SecretsSection {
+pub struct SecretsSettings {
     /// What keys are looked up in, first one first, by name; empty: all.
     pub providers: Vec<String>,
 }
 
-impl SecretsSection {
+impl SecretsSettings {
     /// The name of each source.
-    pub const SOURCES: [(&'static str, SecretSource); 2] =
+    pub const SOURCE_NAMES: [(&'static str, SecretSource); 2] =
         [("encrypted-file", SecretSource::EncryptedFile), ("env", SecretSource::Env)];
 
     /// What keys are looked up in, first one first.
-    pub fn sources(&self) -> Vec<SecretSource> {
+    pub fn secret_sources(&self) -> Vec<SecretSource> {
         if self.providers.is_empty() {
-            return Self::SOURCES.map(|(_, source)| source).to_vec();
+            return Self::SOURCE_NAMES.map(|(_, source)| source).to_vec();
         }
-        let of = |name: &String| Self::SOURCES.iter().find(|(known, _)| known == name).map(|(_, s)| *s);
+        let of = |name: &String| Self::SOURCE_NAMES.iter().find(|(known, _)| known == name).map(|(_, s)| *s);
         self.providers.iter().filter_map(of).collect()
     }
 }
@@ -407,7 +407,7 @@ impl SecretsSection {
 /// `[login]`: where the browser login goes, if not to the provider's own addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Login {
+pub struct LoginSettings {
     /// Where the browser goes.
     pub authorize_url: Option<String>,
     /// Where tokens come from.
@@ -433,7 +433,7 @@ pub enum LogFormat {
 /// `[logging]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Logging {
+pub struct LoggingSettings {
     /// A level, or a filter of `target=level` pairs.
     pub level: String,
     /// The form of lines.
@@ -443,7 +443,7 @@ pub struct Logging {
 }
 
 /// Settings out of one value per key of [`KEYS`], `None` where it is not set.
-pub(crate) fn build(values: &[Option<Value>]) -> Settings {
+pub(crate) fn build_settings(values: &[Option<SettingValue>]) -> ForgeSettings {
     let mut tree = serde_json::Map::new();
     for (key, value) in KEYS.iter().zip(values) {
         let mut table = &mut tree;

@@ -7,38 +7,38 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Replaces or creates a file that only its owner may read, with its folders.
-pub(crate) fn private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    replace(path, bytes, 0o600)
+    replace_file(path, bytes, 0o600)
 }
 
 /// Replaces a file, keeping its mode; through a link, the file it points to.
-pub(crate) fn keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = path.canonicalize()?;
     let mode = target.metadata()?.permissions().mode() & 0o777;
-    replace(&target, bytes, mode)
+    replace_file(&target, bytes, mode)
 }
 
 /// Creates a file in a repository; fails if the name is taken, even by a dangling link.
-pub(crate) fn create(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let opened = Directory::open(directory).and_then(|directory| directory.create(name, bytes, 0o644));
-    opened.map_err(forge_files::Error::into_io)
+pub(crate) fn create_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let opened = Directory::open(directory).and_then(|directory| directory.create_file(name, bytes, 0o644));
+    opened.map_err(forge_files::Error::into_io_error)
 }
 
 /// Replaces a file of a repository, keeping its mode. A link in its place is refused: a clone can point it anywhere.
-pub(crate) fn keeping_mode_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_keeping_mode_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let replace = || {
         let directory = Directory::open(directory)?;
-        let mode = directory.mode(name)?.unwrap_or(0o644);
-        directory.replace(name, bytes, mode)
+        let mode = directory.file_mode(name)?.unwrap_or(0o644);
+        directory.replace_file(name, bytes, mode)
     };
-    replace().map_err(forge_files::Error::into_io)
+    replace().map_err(forge_files::Error::into_io_error)
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = beside(path);
+fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temp_path_for(path);
     // Left over by a process of the same id that was killed.
     let _ = fs::remove_file(&temporary);
     let written = OpenOptions::new()
@@ -58,7 +58,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn temp_path_for(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }

@@ -9,7 +9,7 @@ pub(crate) const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// What the beginning of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Head {
+pub(crate) enum FileHeadKind {
     /// A private key.
     Key,
     /// A file in which a key may follow: certificates, attributes.
@@ -19,23 +19,23 @@ pub(crate) enum Head {
 }
 
 /// Judges the first bytes of a file of `size` bytes.
-pub(crate) fn judge(head: &[u8], size: u64) -> Head {
+pub(crate) fn classify_head(head: &[u8], size: u64) -> FileHeadKind {
     if is_der_key(head, size) || head.starts_with(b"openssh-key-v1\0") {
-        return Head::Key;
+        return FileHeadKind::Key;
     }
-    let text = plain(head);
+    let text = normalize_text(head);
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     // Keys of age and of OpenVPN begin with comments; scripts are none.
     if text.starts_with(b"#!") {
-        return Head::Other;
+        return FileHeadKind::Other;
     }
     let first = lines.by_ref().find(|line| !line.is_empty() && !line.starts_with(b"#"));
-    first.map_or(Head::Other, |line| judge_line(line, lines))
+    first.map_or(FileHeadKind::Other, |line| classify_line(line, lines))
 }
 
-fn judge_line<'a>(line: &[u8], mut rest: impl Iterator<Item = &'a [u8]>) -> Head {
-    if let Some(secret) = armor(line) {
-        return if secret { Head::Key } else { Head::ReadOn };
+fn classify_line<'a>(line: &[u8], mut rest: impl Iterator<Item = &'a [u8]>) -> FileHeadKind {
+    if let Some(secret) = parse_armor_label(line) {
+        return if secret { FileHeadKind::Key } else { FileHeadKind::ReadOn };
     }
     let upper = line.to_ascii_uppercase();
     let begins = |word: &[u8]| upper.starts_with(word);
@@ -44,36 +44,38 @@ fn judge_line<'a>(line: &[u8], mut rest: impl Iterator<Item = &'a [u8]>) -> Head
         || begins(b"== ED25519V1-SECRET")
         || begins(b"PRIVATE-KEY: (")
         || begins(b"RSA PRIVATE-KEY: (")
-        || (begins(b"UNTRUSTED COMMENT:") && contains(&upper, b"SECRET KEY"))
+        || (begins(b"UNTRUSTED COMMENT:") && contains_bytes(&upper, b"SECRET KEY"))
     {
-        return Head::Key;
+        return FileHeadKind::Key;
     }
     // WireGuard.
     if upper == b"[INTERFACE]" {
         let is_key = |line: &[u8]| line.to_ascii_uppercase().starts_with(b"PRIVATEKEY");
-        return if rest.any(is_key) { Head::Key } else { Head::Other };
+        return if rest.any(is_key) { FileHeadKind::Key } else { FileHeadKind::Other };
     }
     if [&b"BAG ATTRIBUTES"[..], b"KEY ATTRIBUTES", b"CERTIFICATE:"].iter().any(|word| begins(word)) {
-        return Head::ReadOn;
+        return FileHeadKind::ReadOn;
     }
-    Head::Other
+    FileHeadKind::Other
 }
 
 /// Whether a private key stands somewhere in a file of which [`judge`] said to read on.
-pub(crate) fn holds_key(bytes: &[u8]) -> bool {
-    plain(bytes).split(|byte| *byte == b'\n').any(|line| armor(line.trim_ascii()) == Some(true))
+pub(crate) fn contains_private_key(bytes: &[u8]) -> bool {
+    normalize_text(bytes)
+        .split(|byte| *byte == b'\n')
+        .any(|line| parse_armor_label(line.trim_ascii()) == Some(true))
 }
 
 /// Whether a line begins something in armor, and whether that is secret.
-fn armor(line: &[u8]) -> Option<bool> {
+fn parse_armor_label(line: &[u8]) -> Option<bool> {
     let label = line.strip_prefix(b"-----BEGIN ").or_else(|| line.strip_prefix(b"---- BEGIN "))?;
     let label = label.to_ascii_uppercase();
     let secret = [&b"PRIVATE KEY"[..], b"SECRET KEY", b"OPENVPN STATIC KEY"];
-    Some(secret.iter().any(|word| contains(&label, word)))
+    Some(secret.iter().any(|word| contains_bytes(&label, word)))
 }
 
 /// The text without byte order mark and leading white space; of UTF-16 only the ASCII characters.
-fn plain(bytes: &[u8]) -> Vec<u8> {
+fn normalize_text(bytes: &[u8]) -> Vec<u8> {
     let narrow = |skip: usize| bytes[2..].iter().skip(skip).step_by(2).copied().collect::<Vec<u8>>();
     let text = match bytes {
         [0xff, 0xfe, ..] => narrow(0),
@@ -83,18 +85,18 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
     text.trim_ascii_start().to_vec()
 }
 
-fn contains(text: &[u8], word: &[u8]) -> bool {
+fn contains_bytes(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
 /// Whether a file is a private key in DER: PKCS#1, SEC 1, PKCS#8 and its encrypted form. Its outer length must be that of
 /// the file.
 fn is_der_key(head: &[u8], size: u64) -> bool {
-    let Some((0x30, length, body)) = element(head) else { return false };
+    let Some((0x30, length, body)) = read_der_element(head) else { return false };
     if head.len() as u64 - body.len() as u64 + length != size {
         return false;
     }
-    let Some((tag, length, inner)) = element(body) else { return false };
+    let Some((tag, length, inner)) = read_der_element(body) else { return false };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     match tag {
         // A version, then the number, the curve's or the algorithm.
@@ -108,18 +110,18 @@ fn is_der_key(head: &[u8], size: u64) -> bool {
         }
         // PKCS#5 and PKCS#12 schemes by which keys are encrypted.
         0x30 => {
-            const SCHEMES: [&[u8]; 2] = [
+            const ENCRYPTION_SCHEMES: [&[u8]; 2] = [
                 &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05],
                 &[0x06, 0x0a, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01],
             ];
-            SCHEMES.iter().any(|scheme| inner.starts_with(scheme))
+            ENCRYPTION_SCHEMES.iter().any(|scheme| inner.starts_with(scheme))
         }
         _ => false,
     }
 }
 
 /// Tag, length and the rest of the first DER element.
-fn element(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
+fn read_der_element(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;
     if *first < 0x80 {
@@ -138,10 +140,10 @@ mod tests {
     use super::*;
 
     fn is_key(bytes: &[u8]) -> bool {
-        match judge(&bytes[..bytes.len().min(HEAD_BYTES)], bytes.len() as u64) {
-            Head::Key => true,
-            Head::ReadOn => holds_key(bytes),
-            Head::Other => false,
+        match classify_head(&bytes[..bytes.len().min(HEAD_BYTES)], bytes.len() as u64) {
+            FileHeadKind::Key => true,
+            FileHeadKind::ReadOn => contains_private_key(bytes),
+            FileHeadKind::Other => false,
         }
     }
 

@@ -3,8 +3,8 @@
 //! The index is read, not the history: a path that is tracked has contents in the objects, which commands can ask git for. So
 //! may one that was tracked once; of that nothing is said here.
 
-use crate::names::{self, Named, Place, Revealed};
-use forge_snapshot::{Bounds, Stop};
+use crate::names::{self, FileOrigin, NameVerdict, RevealedPaths};
+use forge_snapshot::{StopFlag, WorkBounds};
 use forge_types::WorkspaceLimits;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,23 +15,23 @@ use std::sync::atomic::AtomicBool;
 /// Larger indexes are not read.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
 /// Of so many paths is told.
-const MAX_TOLD: usize = 20;
+const MAX_REPORTED_PATHS: usize = 20;
 /// Longest path in an index.
 const MAX_PATH_BYTES: usize = 4096;
 
 /// Paths that git tracks in the repository at `root` and that hold credentials by their names or are among `covered`: at most
 /// 20, sorted. Nothing if there is no index that can be read.
 #[must_use]
-pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
+pub fn tracked_credentials(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
     let index = git_directory(root).join("index");
     let index = forge_files::read(&index, MAX_INDEX_BYTES).unwrap_or_default();
     let mut found = Vec::new();
-    each_path(&index, |path| {
+    for_each_index_path(&index, |path| {
         let path = Path::new(OsStr::from_bytes(path));
-        if is_telling(path) || covered.iter().any(|covered| covered == path) {
+        if is_credential_name(path) || covered.iter().any(|covered| covered == path) {
             found.push(path.to_owned());
         }
-        found.len() < MAX_TOLD
+        found.len() < MAX_REPORTED_PATHS
     });
     found.sort();
     found
@@ -43,12 +43,12 @@ pub fn tracked(root: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
 /// # Errors
 /// The repository can't be read, or is above the ceilings that a run in it has.
 pub fn secrets_in_history(repo: &Path) -> Result<Vec<PathBuf>, forge_snapshot::Error> {
-    let bounds = Bounds::new(WorkspaceLimits::default(), Stop::default());
-    let base = forge_snapshot::Base::take_within(repo, &bounds)?;
-    let found = crate::among(repo, &Arc::new(base), Revealed::default(), None);
-    let read = found.unread.read(&AtomicBool::new(false));
+    let bounds = WorkBounds::new(WorkspaceLimits::default(), StopFlag::default());
+    let base = forge_snapshot::BaseManifest::scan_tree_within(repo, &bounds)?;
+    let found = crate::scan_manifest(repo, &Arc::new(base), RevealedPaths::default(), None);
+    let read = found.unread.find_private_keys(&AtomicBool::new(false));
     let covered: Vec<PathBuf> = found.paths.into_iter().chain(read).collect();
-    Ok(tracked(repo, &covered))
+    Ok(tracked_credentials(repo, &covered))
 }
 
 /// Where git keeps the data of the repository at `root`; of a worktree or submodule elsewhere.
@@ -61,26 +61,26 @@ fn git_directory(root: &Path) -> PathBuf {
 }
 
 /// Whether a name alone says that a file holds credentials.
-fn is_telling(path: &Path) -> bool {
+fn is_credential_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    match names::named(name, Place::of(path)) {
-        Named::Always => {
+    match names::classify_name(name, FileOrigin::of_path(path)) {
+        NameVerdict::Always => {
             !name.ends_with(b".example") && !name.ends_with(b".sample") && !name.ends_with(b".template")
         }
-        Named::Below => names::is_below(path),
-        Named::No | Named::IfInside(_) => false,
+        NameVerdict::Below => names::is_credential_path(path),
+        NameVerdict::No | NameVerdict::IfInside(_) => false,
     }
 }
 
 /// Gives each path of an index of version 2, 3 or 4 until `more` says no; what is damaged ends it.
-fn each_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
+fn for_each_index_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
     let header = index.strip_prefix(b"DIRC")?;
     let version = u32::from_be_bytes(*header.first_chunk()?);
     let count = u32::from_be_bytes(*header.get(4..)?.first_chunk()?);
     // Of repositories with SHA-256 the object names are longer; both are tried, and the one whose flags fit is right.
     let mut at = 12_usize;
     let mut path: Vec<u8> = Vec::new();
-    let name_bytes = if fits(index, version, 20) { 20 } else { 32 };
+    let name_bytes = if first_entry_fits(index, version, 20) { 20 } else { 32 };
     for _ in 0..count {
         let start = at;
         at = at.checked_add(40 + name_bytes)?;
@@ -90,7 +90,7 @@ fn each_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
             at += 2;
         }
         if version == 4 {
-            let (cut, used) = offset(index.get(at..)?)?;
+            let (cut, used) = read_varint(index.get(at..)?)?;
             at += used;
             path.truncate(path.len().checked_sub(cut)?);
         } else {
@@ -112,7 +112,7 @@ fn each_path(index: &[u8], mut more: impl FnMut(&[u8]) -> bool) -> Option<()> {
 }
 
 /// Whether the first entry has a path of the length that its flags say, with object names of so many bytes.
-fn fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
+fn first_entry_fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
     let flags_at = 12 + 40 + name_bytes;
     let Some(flags) = index.get(flags_at..).and_then(|rest| rest.first_chunk()) else { return false };
     let flags = u16::from_be_bytes(*flags);
@@ -129,7 +129,7 @@ fn fits(index: &[u8], version: u32, name_bytes: usize) -> bool {
 }
 
 /// A number of git's variable length, and how many bytes it takes.
-fn offset(bytes: &[u8]) -> Option<(usize, usize)> {
+fn read_varint(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_usize;
     for (at, byte) in bytes.iter().enumerate().take(5) {
         value = value.checked_shl(7)?.checked_add(usize::from(byte & 0x7f))?;
@@ -175,7 +175,7 @@ mod tests {
                 fs::write(root.join("later"), "x").unwrap();
                 assert!(git(root, &["add", "-N", "later"]));
             }
-            let found = tracked(root, &["deploy".into(), "untracked".into()]);
+            let found = tracked_credentials(root, &["deploy".into(), "untracked".into()]);
             let wanted = [".envrc", "a/.env", "deploy", "z.key"].map(PathBuf::from);
             assert_eq!(found, wanted, "version {version}, {format}");
         }
@@ -193,22 +193,22 @@ mod tests {
                 && git(&main, &["commit", "-q", "-m", "x"])
         );
         assert!(git(&main, &["worktree", "add", "-q", "../tree"]));
-        assert_eq!(tracked(&dir.path().join("tree"), &[]), [PathBuf::from(".env")]);
+        assert_eq!(tracked_credentials(&dir.path().join("tree"), &[]), [PathBuf::from(".env")]);
     }
 
     #[test]
     fn a_damaged_index_ends_the_look() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(".git")).unwrap();
-        assert!(tracked(dir.path(), &[]).is_empty());
+        assert!(tracked_credentials(dir.path(), &[]).is_empty());
         let header = |count: u32| [&b"DIRC\0\0\0\x02"[..], &count.to_be_bytes()].concat();
         for bytes in [b"".to_vec(), b"DIRC".to_vec(), header(u32::MAX), [header(3), vec![0xff; 200]].concat()]
         {
             fs::write(dir.path().join(".git/index"), bytes).unwrap();
-            assert!(tracked(dir.path(), &[]).is_empty());
+            assert!(tracked_credentials(dir.path(), &[]).is_empty());
         }
         fs::remove_file(dir.path().join(".git/index")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", dir.path().join(".git/index")).unwrap();
-        assert!(tracked(dir.path(), &[]).is_empty());
+        assert!(tracked_credentials(dir.path(), &[]).is_empty());
     }
 }

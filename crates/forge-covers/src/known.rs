@@ -3,26 +3,26 @@
 //! A directory is known by its number and a fingerprint of its files: names, numbers, sizes and times. So the next run in the
 //! same repository reads none of what the last one read.
 
-use forge_snapshot::{Item, Kind};
+use forge_snapshot::{BaseItem, NodeKind};
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Begins the file; its number changes with the rules by which files are judged.
-const HEADER: &[u8] = b"forge covers 1\n";
+const CACHE_HEADER: &[u8] = b"forge covers 1\n";
 /// Larger files are none of ours.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_CACHE_BYTES: u64 = 64 << 20;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
-    directories: HashMap<u64, Directory>,
+pub(crate) struct ScanCache {
+    directories: HashMap<u64, ScannedDirectory>,
 }
 
 /// A directory whose files were looked into.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory {
+pub(crate) struct ScannedDirectory {
     fingerprint: u64,
     /// The names of private keys among its files.
     pub(crate) keys: Vec<Vec<u8>>,
@@ -30,48 +30,48 @@ pub(crate) struct Directory {
 
 /// A fingerprint in the making.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fingerprint {
+pub(crate) struct DirectoryFingerprint {
     value: u64,
     /// The newest time of the files in it.
     pub(crate) newest_ns: i64,
 }
 
-impl Fingerprint {
+impl DirectoryFingerprint {
     pub(crate) const fn new(directory: u64) -> Self {
         Self { value: directory, newest_ns: i64::MIN }
     }
 
     /// Takes in a file.
-    pub(crate) fn add(&mut self, name: &[u8], item: &Item) {
-        if item.kind != Kind::File {
+    pub(crate) fn add_file(&mut self, name: &[u8], item: &BaseItem) {
+        if item.kind != NodeKind::File {
             return;
         }
         let mut chunks = name.chunks_exact(8);
         for chunk in &mut chunks {
-            self.mix(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+            self.mix_word(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
         }
         let last = chunks.remainder().iter().fold(name.len() as u64, |sum, byte| sum << 8 | u64::from(*byte));
-        self.mix(last);
+        self.mix_word(last);
         for word in [item.ino, item.size, item.mtime_ns.cast_unsigned(), item.ctime_ns.cast_unsigned()] {
-            self.mix(word);
+            self.mix_word(word);
         }
         self.newest_ns = self.newest_ns.max(item.mtime_ns).max(item.ctime_ns);
     }
 
-    const fn mix(&mut self, word: u64) {
+    const fn mix_word(&mut self, word: u64) {
         let value = (self.value ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.value = value.rotate_left(29) ^ (value >> 32);
     }
 }
 
-impl Known {
+impl ScanCache {
     /// What is known of a directory that looks like this now.
-    pub(crate) fn get(&self, directory: u64, now: &Fingerprint) -> Option<&Directory> {
+    pub(crate) fn get(&self, directory: u64, now: &DirectoryFingerprint) -> Option<&ScannedDirectory> {
         self.directories.get(&directory).filter(|known| known.fingerprint == now.value)
     }
 
-    pub(crate) fn add(&mut self, directory: u64, now: &Fingerprint, keys: Vec<Vec<u8>>) {
-        self.directories.insert(directory, Directory { fingerprint: now.value, keys });
+    pub(crate) fn insert(&mut self, directory: u64, now: &DirectoryFingerprint, keys: Vec<Vec<u8>>) {
+        self.directories.insert(directory, ScannedDirectory { fingerprint: now.value, keys });
     }
 
     pub(crate) fn remove(&mut self, directory: u64) {
@@ -80,13 +80,13 @@ impl Known {
 
     /// Reads it; nothing is known if that fails.
     pub(crate) fn load(path: &Path) -> Self {
-        let bytes = forge_files::read(path, MAX_BYTES).unwrap_or_default();
-        decode(&bytes).unwrap_or_default()
+        let bytes = forge_files::read(path, MAX_CACHE_BYTES).unwrap_or_default();
+        decode_cache(&bytes).unwrap_or_default()
     }
 
     /// Writes it, whole or not at all.
     pub(crate) fn save(&self, path: &Path) -> std::io::Result<()> {
-        let mut bytes = HEADER.to_vec();
+        let mut bytes = CACHE_HEADER.to_vec();
         for (number, directory) in &self.directories {
             bytes.extend_from_slice(&number.to_le_bytes());
             bytes.extend_from_slice(&directory.fingerprint.to_le_bytes());
@@ -97,7 +97,7 @@ impl Known {
                 bytes.extend_from_slice(key);
             }
         }
-        bytes.extend_from_slice(&sum(&bytes).to_le_bytes());
+        bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
         let parent = path.parent().unwrap_or(Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -109,13 +109,13 @@ impl Known {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Known> {
+fn decode_cache(bytes: &[u8]) -> Option<ScanCache> {
     let (content, said) = bytes.split_last_chunk::<8>()?;
-    if sum(content) != u64::from_le_bytes(*said) {
+    if checksum(content) != u64::from_le_bytes(*said) {
         return None;
     }
-    let mut rest = content.strip_prefix(HEADER)?;
-    let mut known = Known::default();
+    let mut rest = content.strip_prefix(CACHE_HEADER)?;
+    let mut known = ScanCache::default();
     known.directories.reserve(rest.len() / 18);
     while !rest.is_empty() {
         let (number, after) = rest.split_first_chunk::<8>()?;
@@ -129,18 +129,18 @@ fn decode(bytes: &[u8]) -> Option<Known> {
             keys.push(name.to_vec());
             rest = after;
         }
-        let directory = Directory { fingerprint: u64::from_le_bytes(*fingerprint), keys };
+        let directory = ScannedDirectory { fingerprint: u64::from_le_bytes(*fingerprint), keys };
         known.directories.insert(u64::from_le_bytes(*number), directory);
     }
     Some(known)
 }
 
-fn sum(bytes: &[u8]) -> u64 {
-    let mut sum = Fingerprint::new(bytes.len() as u64);
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut sum = DirectoryFingerprint::new(bytes.len() as u64);
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        sum.mix(u64::from_le_bytes(word));
+        sum.mix_word(u64::from_le_bytes(word));
     }
     sum.value
 }
@@ -153,20 +153,20 @@ mod tests {
     fn what_was_known_is_known_again_and_damage_is_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("covers/x");
-        let mut known = Known::default();
-        let print = Fingerprint::new(7);
-        known.add(7, &print, vec![b"deploy".to_vec(), b"b".to_vec()]);
-        known.add(8, &Fingerprint::new(8), Vec::new());
+        let mut known = ScanCache::default();
+        let print = DirectoryFingerprint::new(7);
+        known.insert(7, &print, vec![b"deploy".to_vec(), b"b".to_vec()]);
+        known.insert(8, &DirectoryFingerprint::new(8), Vec::new());
         known.save(&path).unwrap();
-        let again = Known::load(&path);
+        let again = ScanCache::load(&path);
         assert_eq!(again.get(7, &print).unwrap().keys, [b"deploy".to_vec(), b"b".to_vec()]);
-        assert!(again.get(7, &Fingerprint::new(9)).is_none() && again.get(9, &print).is_none());
+        assert!(again.get(7, &DirectoryFingerprint::new(9)).is_none() && again.get(9, &print).is_none());
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert!(decode(&bad).is_none(), "byte {at}");
-            assert!(decode(&bytes[..at]).is_none(), "cut at {at}");
+            assert!(decode_cache(&bad).is_none(), "byte {at}");
+            assert!(decode_cache(&bytes[..at]).is_none(), "cut at {at}");
         }
     }
 }

@@ -16,8 +16,8 @@ mod renamed;
 mod scan;
 mod watch;
 
-pub use history::{secrets_in_history, tracked};
-pub use names::{Revealed, can_be_credential};
-pub use renamed::seen_renamed;
-pub use scan::{Found, Unread, among};
-pub use watch::{Covered, Watch, Watched};
+pub use history::{secrets_in_history, tracked_credentials};
+pub use names::{RevealedPaths, can_be_credential};
+pub use renamed::find_redirected_paths;
+pub use scan::{CredentialScan, UnreadFiles, scan_manifest};
+pub use watch::{CoveredPath, CredentialWatch, WatchTarget};

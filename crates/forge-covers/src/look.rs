@@ -1,7 +1,7 @@
 //! Reading of files to tell whether they hold credentials: never waiting, regular files only, through no link.
 
-use crate::content::{self, HEAD_BYTES, Head, MAX_KEY_BYTES, MIN_KEY_BYTES};
-use crate::names::{self, Named, Place};
+use crate::content::{self, FileHeadKind, HEAD_BYTES, MAX_KEY_BYTES, MIN_KEY_BYTES};
+use crate::names::{self, FileOrigin, NameVerdict};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
 use std::io::Read as _;
@@ -22,16 +22,16 @@ pub(crate) fn open_root(path: &Path) -> std::io::Result<OwnedFd> {
 pub(crate) fn open_directory(root: impl AsFd, path: &Path) -> Option<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), BENEATH).ok()
+    rustix::fs::openat2(root, path, flags, Mode::empty(), RESOLVE_BENEATH).ok()
 }
 
-const BENEATH: ResolveFlags =
+const RESOLVE_BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// Opens a regular file in an open directory; its size.
 fn open_file(directory: impl AsFd, name: &Path) -> rustix::io::Result<Option<(File, u64)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat2(directory, name, flags, Mode::empty(), BENEATH)?;
+    let file = rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE_BENEATH)?;
     let stat = rustix::fs::fstat(&file)?;
     let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     Ok(regular.then(|| (File::from(file), u64::try_from(stat.st_size).unwrap_or(0))))
@@ -53,19 +53,19 @@ pub(crate) fn is_key(directory: impl AsFd, name: &[u8]) -> bool {
     }
     let mut head = [0; HEAD_BYTES];
     let Ok(read) = file.read_at(&mut head, 0) else { return false };
-    match content::judge(&head[..read], size) {
-        Head::Key => true,
-        Head::Other => false,
-        Head::ReadOn => {
+    match content::classify_head(&head[..read], size) {
+        FileHeadKind::Key => true,
+        FileHeadKind::Other => false,
+        FileHeadKind::ReadOn => {
             let mut bytes = Vec::new();
-            file.take(MAX_KEY_BYTES).read_to_end(&mut bytes).is_ok() && content::holds_key(&bytes)
+            file.take(MAX_KEY_BYTES).read_to_end(&mut bytes).is_ok() && content::contains_private_key(&bytes)
         }
     }
 }
 
 /// Whether one of `words` stands in the beginning of a file below an open directory. One that can't be read is taken to
 /// hold them.
-pub(crate) fn holds(root: impl AsFd, path: &Path, words: &[&str]) -> bool {
+pub(crate) fn contains_any_word(root: impl AsFd, path: &Path, words: &[&str]) -> bool {
     match open_file(root, path) {
         Ok(None) => false,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => false,
@@ -81,29 +81,34 @@ pub(crate) fn holds(root: impl AsFd, path: &Path, words: &[&str]) -> bool {
 }
 
 /// Whether the name of a file says, with what is in it where that leaves it open, that it holds credentials.
-pub(crate) fn is_named(root: impl AsFd, path: &Path, place: Place) -> bool {
+pub(crate) fn has_credential_name(root: impl AsFd, path: &Path, place: FileOrigin) -> bool {
     let name = path.file_name().unwrap_or_default();
-    match names::named(name.as_bytes(), place) {
-        Named::No => false,
-        Named::Always => true,
-        Named::Below => names::is_below(path),
-        Named::IfInside(words) => holds(root, path, words),
+    match names::classify_name(name.as_bytes(), place) {
+        NameVerdict::No => false,
+        NameVerdict::Always => true,
+        NameVerdict::Below => names::is_credential_path(path),
+        NameVerdict::IfInside(words) => contains_any_word(root, path, words),
     }
 }
 
 /// As [`is_named`], of a link that leads to the file at `target` in the same directory tree.
-pub(crate) fn is_named_through_link(root: impl AsFd, link: &Path, target: &Path, place: Place) -> bool {
+pub(crate) fn has_credential_name_through_link(
+    root: impl AsFd,
+    link: &Path,
+    target: &Path,
+    place: FileOrigin,
+) -> bool {
     let name = link.file_name().unwrap_or_default();
-    match names::named(name.as_bytes(), place) {
-        Named::IfInside(words) => holds(root, target, words),
-        _ => is_named(root, link, place),
+    match names::classify_name(name.as_bytes(), place) {
+        NameVerdict::IfInside(words) => contains_any_word(root, target, words),
+        _ => has_credential_name(root, link, place),
     }
 }
 
 /// Whether a regular file below an open directory holds credentials, by its name or as a private key.
 pub(crate) fn is_credential(root: impl AsFd, path: &Path, size: u64) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    if is_named(&root, path, Place::of(path)) {
+    if has_credential_name(&root, path, FileOrigin::of_path(path)) {
         return true;
     }
     let parent = path.parent().unwrap_or(Path::new(""));

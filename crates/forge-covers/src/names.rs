@@ -5,11 +5,11 @@ use std::path::Path;
 
 /// Directories that hold other people's files: dependencies, and what builds made of them. Test keys with telling names
 /// are common there, and a build that finds them empty fails: only environment files count by name.
-const DEPENDENCIES: &[&[u8]] =
+const DEPENDENCY_DIRS: &[&[u8]] =
     &[b"node_modules", b"target", b".venv", b"venv", b"site-packages", b"__pycache__", b".tox"];
 
 /// Paths, from any directory down, that hold credentials. In lower case.
-const BELOW: &[&str] = &[
+const CREDENTIAL_PATHS: &[&str] = &[
     ".aws/credentials",
     ".docker/config.json",
     ".kube/config",
@@ -23,11 +23,11 @@ const BELOW: &[&str] = &[
 ];
 
 /// Endings of environment files that are handed out with a project, to be copied and filled in.
-const EXAMPLES: &[&[u8]] = &[b".example", b".sample", b".template", b".dist", b".defaults"];
+const EXAMPLE_SUFFIXES: &[&[u8]] = &[b".example", b".sample", b".template", b".dist", b".defaults"];
 
 /// What a name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum NameVerdict {
     /// Nothing.
     No,
     /// The file holds credentials.
@@ -40,54 +40,54 @@ pub(crate) enum Named {
 
 /// Where a file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum FileOrigin {
     /// Among the user's own files.
     Own,
     /// Among those of dependencies.
     Dependencies,
 }
 
-impl Place {
+impl FileOrigin {
     /// The place of a path in the repository.
-    pub(crate) fn of(path: &Path) -> Self {
+    pub(crate) fn of_path(path: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt as _;
         path.parent().map_or(Self::Own, |parent| {
-            parent.iter().fold(Self::Own, |place, part| place.below(part.as_bytes()))
+            parent.iter().fold(Self::Own, |place, part| place.for_child(part.as_bytes()))
         })
     }
 
     /// The place of what lies in the directory `name` of this one.
-    pub(crate) fn below(self, name: &[u8]) -> Self {
-        if DEPENDENCIES.contains(&name) { Self::Dependencies } else { self }
+    pub(crate) fn for_child(self, name: &[u8]) -> Self {
+        if DEPENDENCY_DIRS.contains(&name) { Self::Dependencies } else { self }
     }
 }
 
 /// What the name of a file says that lies at a place.
-pub(crate) fn named(name: &[u8], place: Place) -> Named {
+pub(crate) fn classify_name(name: &[u8], place: FileOrigin) -> NameVerdict {
     let mut room = [0; 255];
-    let Some(lower) = room.get_mut(..name.len()) else { return Named::No };
+    let Some(lower) = room.get_mut(..name.len()) else { return NameVerdict::No };
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     let lower = &*lower;
     match place {
-        Place::Dependencies if is_environment(lower) => Named::Always,
-        Place::Dependencies => Named::No,
-        Place::Own => own(lower),
+        FileOrigin::Dependencies if is_environment(lower) => NameVerdict::Always,
+        FileOrigin::Dependencies => NameVerdict::No,
+        FileOrigin::Own => classify_own_name(lower),
     }
 }
 
 /// Environment files in use.
 fn is_environment(name: &[u8]) -> bool {
-    let example = || EXAMPLES.iter().any(|ending| name.ends_with(ending));
+    let example = || EXAMPLE_SUFFIXES.iter().any(|ending| name.ends_with(ending));
     name == b".env" || name == b".envrc" || (name.starts_with(b".env.") && !example())
 }
 
-fn own(name: &[u8]) -> Named {
-    const TOKENS: &[&str] = &["_auth", "_password"];
-    const YARN: &[&str] = &["npmAuthToken", "npmAuthIdent"];
-    const ACCOUNT: &[&str] = &["private_key", "client_secret", "refresh_token"];
+fn classify_own_name(name: &[u8]) -> NameVerdict {
+    const NPM_TOKEN_KEYS: &[&str] = &["_auth", "_password"];
+    const YARN_TOKEN_KEYS: &[&str] = &["npmAuthToken", "npmAuthIdent"];
+    const SERVICE_ACCOUNT_KEYS: &[&str] = &["private_key", "client_secret", "refresh_token"];
     if name.starts_with(b".env") {
-        return Named::Always;
+        return NameVerdict::Always;
     }
     match name {
         b"id_rsa"
@@ -107,30 +107,30 @@ fn own(name: &[u8]) -> Named {
         | b".vault-token"
         | b".terraformrc"
         | b"credentials.tfrc.json"
-        | b"application_default_credentials.json" => return Named::Always,
+        | b"application_default_credentials.json" => return NameVerdict::Always,
         b"credentials" | b"config.json" | b"config" | b"credentials.toml" | b"credentials.db"
-        | b"hosts.yml" | b"accesstokens.json" | b"secrets.enc" => return Named::Below,
+        | b"hosts.yml" | b"accesstokens.json" | b"secrets.enc" => return NameVerdict::Below,
         _ => {}
     }
     match name.iter().rposition(|byte| *byte == b'.').map(|at| &name[at + 1..]) {
-        Some(b"key" | b"p12" | b"pfx" | b"jks" | b"keystore" | b"ppk" | b"kdbx") => Named::Always,
-        Some(b"pem") => Named::IfInside(&["PRIVATE KEY"]),
-        Some(b"npmrc") => Named::IfInside(TOKENS),
-        Some(b"yml") if name.ends_with(b".yarnrc.yml") => Named::IfInside(YARN),
-        Some(b"json") if name.ends_with(b"credentials.json") => Named::IfInside(ACCOUNT),
+        Some(b"key" | b"p12" | b"pfx" | b"jks" | b"keystore" | b"ppk" | b"kdbx") => NameVerdict::Always,
+        Some(b"pem") => NameVerdict::IfInside(&["PRIVATE KEY"]),
+        Some(b"npmrc") => NameVerdict::IfInside(NPM_TOKEN_KEYS),
+        Some(b"yml") if name.ends_with(b".yarnrc.yml") => NameVerdict::IfInside(YARN_TOKEN_KEYS),
+        Some(b"json") if name.ends_with(b"credentials.json") => NameVerdict::IfInside(SERVICE_ACCOUNT_KEYS),
         Some(b"json")
             if name.ends_with(b"service-account.json") || name.ends_with(b"service_account.json") =>
         {
-            Named::IfInside(&["private_key"])
+            NameVerdict::IfInside(&["private_key"])
         }
-        _ => Named::No,
+        _ => NameVerdict::No,
     }
 }
 
 /// Whether a path ends as one of those that hold credentials.
-pub(crate) fn is_below(path: &Path) -> bool {
+pub(crate) fn is_credential_path(path: &Path) -> bool {
     let lower = path.as_os_str().to_ascii_lowercase();
-    BELOW.iter().any(|tail| Path::new(&lower).ends_with(tail))
+    CREDENTIAL_PATHS.iter().any(|tail| Path::new(&lower).ends_with(tail))
 }
 
 /// Whether a file of this name can be one with credentials, whatever is in it.
@@ -138,10 +138,10 @@ pub(crate) fn is_below(path: &Path) -> bool {
 pub fn can_be_credential(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Some(name) = path.file_name() else { return false };
-    match own(&name.as_bytes().to_ascii_lowercase()) {
-        Named::No => false,
-        Named::Below => is_below(path),
-        Named::Always | Named::IfInside(_) => true,
+    match classify_own_name(&name.as_bytes().to_ascii_lowercase()) {
+        NameVerdict::No => false,
+        NameVerdict::Below => is_credential_path(path),
+        NameVerdict::Always | NameVerdict::IfInside(_) => true,
     }
 }
 
@@ -164,9 +164,9 @@ pub(crate) fn is_never_a_key(name: &[u8]) -> bool {
 
 /// Paths that the user wants to be seen although they look like credentials.
 #[derive(Clone, Debug, Default)]
-pub struct Revealed(GlobSet);
+pub struct RevealedPaths(GlobSet);
 
-impl Revealed {
+impl RevealedPaths {
     /// Paths or globs, relative to the repository or to `/workspace`.
     #[must_use]
     pub fn new(patterns: &[String]) -> Self {
@@ -184,7 +184,7 @@ impl Revealed {
 
     /// Whether a path is among them.
     #[must_use]
-    pub fn holds(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path) -> bool {
         self.0.is_match(path)
     }
 }
@@ -197,7 +197,8 @@ mod tests {
     fn dependencies_hide_only_environment_files_in_use_by_name() {
         let says = |path: &str| {
             let path = Path::new(path);
-            named(path.file_name().unwrap().as_encoded_bytes(), Place::of(path)) != Named::No
+            classify_name(path.file_name().unwrap().as_encoded_bytes(), FileOrigin::of_path(path))
+                != NameVerdict::No
         };
         for path in [
             ".env",

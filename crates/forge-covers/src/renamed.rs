@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The attribute of a renamed folder: a path from the root, or a name beside it.
-const REDIRECT: &str = "trusted.overlay.redirect";
+const REDIRECT_XATTR: &str = "trusted.overlay.redirect";
 /// Longest path that is followed; longer ones can't be named in the box.
 const MAX_PATH_BYTES: usize = 4095;
 /// So many folders of the upper layer are looked at.
@@ -17,7 +17,7 @@ const MAX_DIRECTORIES: usize = 1_000_000;
 
 /// Paths by which files at `covered` are seen in the overlay with this upper layer, beside their own.
 #[must_use]
-pub fn seen_renamed(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
+pub fn find_redirected_paths(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
     let mut seen = Vec::new();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(root) = rustix::fs::open(upper, flags, Mode::empty()) else { return seen };
@@ -26,19 +26,21 @@ pub fn seen_renamed(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
     let mut looked = 0;
     while let Some((path, below)) = waiting.pop() {
         looked += 1;
-        let Some(folder) = open(&root, &path).filter(|_| looked <= MAX_DIRECTORIES) else { continue };
+        let Some(folder) = open_relative(&root, &path).filter(|_| looked <= MAX_DIRECTORIES) else {
+            continue;
+        };
         if path != below {
             seen.extend(covered.iter().filter(|covered| covered.is_below(&below)).filter_map(|covered| {
                 let rest = covered.as_bytes().strip_prefix(below.as_bytes())?.strip_prefix(b"/")?;
                 RelPath::new([path.as_bytes(), b"/", rest].concat())
             }));
         }
-        for name in folders(&folder) {
+        for name in list_subdirectories(&folder) {
             let child = path.join(&name);
             if child.as_bytes().len() > MAX_PATH_BYTES {
                 continue;
             }
-            let continues = match open(&root, &child).and_then(|folder| redirect(&folder)) {
+            let continues = match open_relative(&root, &child).and_then(|folder| read_redirect(&folder)) {
                 None => Some(below.join(&name)),
                 Some(to) => match to.strip_prefix(b"/") {
                     Some(path) => RelPath::new(path),
@@ -51,22 +53,22 @@ pub fn seen_renamed(upper: &Path, covered: &[RelPath]) -> Vec<RelPath> {
     seen
 }
 
-fn open(root: &OwnedFd, path: &RelPath) -> Option<OwnedFd> {
+fn open_relative(root: &OwnedFd, path: &RelPath) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let path = if path.as_bytes().is_empty() { b".".as_slice() } else { path.as_bytes() };
     rustix::fs::openat2(root, path, flags, Mode::empty(), how).ok()
 }
 
-fn redirect(folder: &OwnedFd) -> Option<Vec<u8>> {
+fn read_redirect(folder: &OwnedFd) -> Option<Vec<u8>> {
     let mut value = vec![0; MAX_PATH_BYTES + 1];
-    let length = rustix::fs::fgetxattr(folder, REDIRECT, value.as_mut_slice()).ok()?;
+    let length = rustix::fs::fgetxattr(folder, REDIRECT_XATTR, value.as_mut_slice()).ok()?;
     value.truncate(length);
     Some(value)
 }
 
 /// Names of the folders in an open one.
-fn folders(folder: &OwnedFd) -> Vec<Vec<u8>> {
+fn list_subdirectories(folder: &OwnedFd) -> Vec<Vec<u8>> {
     let Ok(mut entries) = Dir::read_from(folder) else { return Vec::new() };
     let mut names = Vec::new();
     while let Some(Ok(entry)) = entries.read() {

@@ -1,9 +1,9 @@
 //! Looking through the manifest of a repository.
 
-use crate::known::{Fingerprint, Known};
+use crate::known::{DirectoryFingerprint, ScanCache};
 use crate::look::{self, open_root};
-use crate::names::{Named, Place, Revealed, named};
-use forge_snapshot::{Base, Item, Kind, RelPath};
+use crate::names::{FileOrigin, NameVerdict, RevealedPaths, classify_name};
+use forge_snapshot::{BaseItem, BaseManifest, NodeKind, RelPath};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,76 +14,81 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A file that changed so short a time before a look at it may have changed again since, and have the same time.
 const RACY_NS: i64 = 2_000_000_000;
 /// Git's own configuration of a repository.
-const GIT_CONFIG: &str = ".git/config";
+const GIT_CONFIG_PATH: &str = ".git/config";
 /// So much of it is looked at for passwords.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// What a first look found. It reads hardly any file.
 #[derive(Debug)]
-pub struct Found {
+pub struct CredentialScan {
     /// Paths relative to the repository.
     pub paths: BTreeSet<PathBuf>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// The files that have to be read to know about them.
-    pub unread: Unread,
+    pub unread: UnreadFiles,
 }
 
 /// Files that have to be read to know whether they are private keys.
 #[derive(Debug)]
-pub struct Unread {
+pub struct UnreadFiles {
     root: PathBuf,
-    base: Arc<Base>,
-    revealed: Revealed,
-    directories: Vec<(RelPath, u64, Fingerprint)>,
+    base: Arc<BaseManifest>,
+    revealed: RevealedPaths,
+    directories: Vec<(RelPath, u64, DirectoryFingerprint)>,
     files: usize,
-    known: Known,
-    kept: Option<PathBuf>,
+    known: ScanCache,
+    cache_path: Option<PathBuf>,
     racy_ns: i64,
 }
 
 /// Looks through the manifest `base` of the repository at `root`. `kept` is a file in which what was read is remembered for
 /// the next look, in a directory that is this user's alone.
 #[must_use]
-pub fn among(root: &Path, base: &Arc<Base>, revealed: Revealed, kept: Option<PathBuf>) -> Found {
-    let known = kept.as_deref().map(Known::load).unwrap_or_default();
-    let unread = Unread {
+pub fn scan_manifest(
+    root: &Path,
+    base: &Arc<BaseManifest>,
+    revealed: RevealedPaths,
+    kept: Option<PathBuf>,
+) -> CredentialScan {
+    let known = kept.as_deref().map(ScanCache::load).unwrap_or_default();
+    let unread = UnreadFiles {
         root: root.to_owned(),
         base: Arc::clone(base),
         revealed,
         directories: Vec::new(),
         files: 0,
         known,
-        kept,
+        cache_path: kept,
         racy_ns: RACY_NS,
     };
-    let mut found = Found { paths: BTreeSet::new(), warnings: Vec::new(), unread };
+    let mut found = CredentialScan { paths: BTreeSet::new(), warnings: Vec::new(), unread };
     if let Ok(open) = open_root(root) {
-        found.directory(&open, base, &RelPath::default(), Place::Own);
+        found.scan_directory(&open, base, &RelPath::default(), FileOrigin::Own);
     }
-    let linked = links(base, &found.paths, &found.unread.revealed);
+    let linked = find_hard_links(base, &found.paths, &found.unread.revealed);
     found.paths.extend(linked);
-    found.git_config(root);
+    found.check_git_config(root);
     found
 }
 
-impl Found {
-    fn directory(&mut self, root: &OwnedFd, base: &Base, path: &RelPath, place: Place) {
+impl CredentialScan {
+    fn scan_directory(&mut self, root: &OwnedFd, base: &BaseManifest, path: &RelPath, place: FileOrigin) {
         let number = base.get(path).map_or(0, |item| item.ino);
-        let mut print = Fingerprint::new(number);
+        let mut print = DirectoryFingerprint::new(number);
         let mut candidates = 0;
         for (name, item) in base.children(path) {
             match item.kind {
                 // Packed history can't be covered file by file; its configuration is looked at apart.
-                Kind::Dir if name != b".git" => {
-                    self.directory(root, base, &path.join(name), place.below(name));
+                NodeKind::Dir if name != b".git" => {
+                    self.scan_directory(root, base, &path.join(name), place.for_child(name));
                 }
-                Kind::File | Kind::Symlink => {
-                    if named(name, place) != Named::No {
-                        self.file(root, path.join(name).as_path(), place, item.kind);
+                NodeKind::File | NodeKind::Symlink => {
+                    if classify_name(name, place) != NameVerdict::No {
+                        self.scan_file(root, path.join(name).as_path(), place, item.kind);
                     }
-                    if item.kind == Kind::File {
-                        print.add(name, &item);
+                    if item.kind == NodeKind::File {
+                        print.add_file(name, &item);
                         candidates += usize::from(look::may_be_key(name, item.size));
                     }
                 }
@@ -96,7 +101,7 @@ impl Found {
         match self.unread.known.get(number, &print) {
             Some(known) => {
                 let keys = known.keys.iter().map(|name| path.join(name).as_path().to_owned());
-                let shown = keys.filter(|key| !self.unread.revealed.holds(key));
+                let shown = keys.filter(|key| !self.unread.revealed.contains(key));
                 self.paths.extend(shown);
             }
             None => {
@@ -106,32 +111,32 @@ impl Found {
         }
     }
 
-    fn file(&mut self, root: &OwnedFd, path: &Path, place: Place, kind: Kind) {
+    fn scan_file(&mut self, root: &OwnedFd, path: &Path, place: FileOrigin, kind: NodeKind) {
         let revealed = &self.unread.revealed;
-        if revealed.holds(path) {
+        if revealed.contains(path) {
             return;
         }
-        if kind == Kind::File {
-            if look::is_named(root, path, place) {
+        if kind == NodeKind::File {
+            if look::has_credential_name(root, path, place) {
                 self.paths.insert(path.to_owned());
             }
-        } else if let Some(below) = inside(&self.unread.root, path)
-            && !revealed.holds(&below)
+        } else if let Some(below) = resolve_link_inside(&self.unread.root, path)
+            && !revealed.contains(&below)
             // The link stays; what it leads to is covered, judged by the link's name.
-            && look::is_named_through_link(root, path, &below, place)
+            && look::has_credential_name_through_link(root, path, &below, place)
         {
             self.paths.insert(below);
         }
     }
 
     /// Git's own configuration can't be covered without breaking git: a password in it is the user's to move.
-    fn git_config(&mut self, root: &Path) {
-        let text = match forge_files::read(&root.join(GIT_CONFIG), MAX_CONFIG_BYTES) {
+    fn check_git_config(&mut self, root: &Path) {
+        let text = match forge_files::read(&root.join(GIT_CONFIG_PATH), MAX_CONFIG_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.is_absent() => return,
             Err(error) => {
                 let why = error.reason();
-                self.warnings.push(format!("{GIT_CONFIG} was not looked at for passwords: {why}"));
+                self.warnings.push(format!("{GIT_CONFIG_PATH} was not looked at for passwords: {why}"));
                 return;
             }
         };
@@ -152,14 +157,18 @@ impl Found {
 }
 
 /// The regular file in the repository that a link leads to.
-pub(crate) fn inside(root: &Path, link: &Path) -> Option<PathBuf> {
+pub(crate) fn resolve_link_inside(root: &Path, link: &Path) -> Option<PathBuf> {
     let (target, root) = (fs::canonicalize(root.join(link)).ok()?, fs::canonicalize(root).ok()?);
     let below = target.strip_prefix(&root).ok()?.to_owned();
     fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file()).then_some(below)
 }
 
 /// Every other name of the files at `paths`.
-pub(crate) fn links(base: &Base, paths: &BTreeSet<PathBuf>, revealed: &Revealed) -> Vec<PathBuf> {
+pub(crate) fn find_hard_links(
+    base: &BaseManifest,
+    paths: &BTreeSet<PathBuf>,
+    revealed: &RevealedPaths,
+) -> Vec<PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
     let item = |path: &PathBuf| base.get(&RelPath::new(path.as_os_str().as_bytes())?);
     let numbers: HashSet<u64> =
@@ -167,13 +176,13 @@ pub(crate) fn links(base: &Base, paths: &BTreeSet<PathBuf>, revealed: &Revealed)
     if numbers.is_empty() {
         return Vec::new();
     }
-    let is_one = |item: &Item| item.kind == Kind::File && item.linked && numbers.contains(&item.ino);
-    let all = base.below(&RelPath::default()).filter(|(_, item)| is_one(item));
+    let is_one = |item: &BaseItem| item.kind == NodeKind::File && item.linked && numbers.contains(&item.ino);
+    let all = base.entries_below(&RelPath::default()).filter(|(_, item)| is_one(item));
     let paths = all.map(|(path, _)| path.as_path().to_owned());
-    paths.filter(|path| !revealed.holds(path)).collect()
+    paths.filter(|path| !revealed.contains(path)).collect()
 }
 
-impl Unread {
+impl UnreadFiles {
     /// How many files there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -189,7 +198,7 @@ impl Unread {
     /// Reads the beginning of each, and remembers what was read. The private keys among them, with all their names; less once
     /// `stop` is set.
     #[must_use]
-    pub fn read(mut self, stop: &AtomicBool) -> BTreeSet<PathBuf> {
+    pub fn find_private_keys(mut self, stop: &AtomicBool) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         let Ok(root) = open_root(&self.root) else { return found };
         for (path, number, print) in std::mem::take(&mut self.directories) {
@@ -200,24 +209,24 @@ impl Unread {
             let candidates = self
                 .base
                 .children(&path)
-                .filter(|(name, item)| item.kind == Kind::File && look::may_be_key(name, item.size));
+                .filter(|(name, item)| item.kind == NodeKind::File && look::may_be_key(name, item.size));
             let keys: Vec<Vec<u8>> = candidates
                 .filter(|(name, _)| look::is_key(&directory, name))
                 .map(|(name, _)| name.to_vec())
                 .collect();
             found.extend(keys.iter().map(|name| path.join(name).as_path().to_owned()));
-            if print.newest_ns < self.base.taken_ns().saturating_sub(self.racy_ns) {
-                self.known.add(number, &print, keys);
+            if print.newest_ns < self.base.scanned_at_ns().saturating_sub(self.racy_ns) {
+                self.known.insert(number, &print, keys);
             } else {
                 self.known.remove(number);
             }
         }
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = &self.cache_path {
             // Without it the next look reads again.
             let _ = self.known.save(kept);
         }
-        found.retain(|path| !self.revealed.holds(path));
-        let linked = links(&self.base, &found, &self.revealed);
+        found.retain(|path| !self.revealed.contains(path));
+        let linked = find_hard_links(&self.base, &found, &self.revealed);
         found.extend(linked);
         found
     }
@@ -229,10 +238,11 @@ mod tests {
 
     /// The paths that are found, those that had to be read among them.
     fn scan(root: &Path, reveal: &[String], kept: Option<PathBuf>) -> (Vec<PathBuf>, Vec<String>, usize) {
-        let base = Arc::new(Base::take(root).unwrap());
-        let Found { mut paths, warnings, unread } = among(root, &base, Revealed::new(reveal), kept);
+        let base = Arc::new(BaseManifest::scan_tree(root).unwrap());
+        let CredentialScan { mut paths, warnings, unread } =
+            scan_manifest(root, &base, RevealedPaths::new(reveal), kept);
         let read = unread.len();
-        paths.extend(unread.read(&AtomicBool::new(false)));
+        paths.extend(unread.find_private_keys(&AtomicBool::new(false)));
         (paths.into_iter().collect(), warnings, read)
     }
 
@@ -376,11 +386,11 @@ mod tests {
         assert_eq!(scan(root.path(), &[], kept.clone()).2, 3);
         assert_eq!(scan(root.path(), &[], kept.clone()).2, 3);
         let look = |wait_ns: i64| {
-            let base = Arc::new(Base::take(root.path()).unwrap());
-            let mut found = among(root.path(), &base, Revealed::default(), kept.clone());
+            let base = Arc::new(BaseManifest::scan_tree(root.path()).unwrap());
+            let mut found = scan_manifest(root.path(), &base, RevealedPaths::default(), kept.clone());
             found.unread.racy_ns = wait_ns;
             let (read, known) = (found.unread.len(), found.paths);
-            (read, known, found.unread.read(&AtomicBool::new(false)))
+            (read, known, found.unread.find_private_keys(&AtomicBool::new(false)))
         };
         let deploy = BTreeSet::from([PathBuf::from("a/deploy")]);
         assert_eq!(look(i64::MIN), (3, BTreeSet::new(), deploy.clone()));

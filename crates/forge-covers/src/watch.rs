@@ -5,9 +5,9 @@
 //! part of the time.
 
 use crate::look::{self, open_root};
-use crate::names::{Place, Revealed};
+use crate::names::{FileOrigin, RevealedPaths};
 use crate::scan;
-use forge_snapshot::{Base, Kind, RelPath, Stamp};
+use forge_snapshot::{BaseManifest, FileStamp, NodeKind, RelPath};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -18,19 +18,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// At most this share of the watches that the user may have is taken: editors and builds need theirs.
-const SHARE_OF_WATCHES: usize = 4;
+const WATCH_SHARE_DIVISOR: usize = 4;
 /// Watching is given up for looking if more directories are there.
 const MAX_WATCHES: usize = 65_536;
 /// Times of files may lag behind by so much.
 const RACY_NS: i64 = 2_000_000_000;
 /// After a look at all directories, as many times its duration passes until the next one.
-const REST_FACTOR: u32 = 20;
+const RESCAN_REST_FACTOR: u32 = 20;
 /// Directories below one that is new, and files in them, are looked at up to this many.
 const MAX_NEW_ENTRIES: usize = 1_000_000;
 
 /// A path that is covered.
 #[derive(Clone, Debug)]
-pub struct Covered {
+pub struct CoveredPath {
     /// The path in the repository.
     pub path: PathBuf,
     /// The number of the file that stood there when it was covered, if one did.
@@ -39,25 +39,25 @@ pub struct Covered {
 
 /// What is watched, and what is known of it.
 #[derive(Debug)]
-pub struct Watched<'a> {
+pub struct WatchTarget<'a> {
     /// The repository.
     pub root: &'a Path,
     /// What stood in it when the run began.
-    pub base: &'a Base,
+    pub base: &'a BaseManifest,
     /// What is not covered.
-    pub revealed: Revealed,
+    pub revealed: RevealedPaths,
     /// What is covered.
-    pub covered: Vec<Covered>,
+    pub covered: Vec<CoveredPath>,
     /// Where the run's own changes lie, if not in the repository itself: what stands there hides what stands below.
     pub upper: Option<PathBuf>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Watch {
+pub struct CredentialWatch {
     path: PathBuf,
     root: OwnedFd,
-    revealed: Revealed,
+    revealed: RevealedPaths,
     covered: HashMap<PathBuf, Option<u64>>,
     numbers: HashSet<u64>,
     /// Credentials that the run made itself, in the repository.
@@ -67,40 +67,41 @@ pub struct Watch {
     since_ns: i64,
     /// When each directory last changed, as far as it was looked into. Root is the empty path.
     directories: HashMap<PathBuf, i64>,
-    means: Means,
+    means: WatchMode,
 }
 
 #[derive(Debug)]
-enum Means {
+enum WatchMode {
     /// By watch descriptor the directory.
-    Told { inotify: OwnedFd, by_number: HashMap<i32, PathBuf> },
+    Inotify { inotify: OwnedFd, by_number: HashMap<i32, PathBuf> },
     /// Looking, not before this time.
-    Looking { next: Instant },
+    Polling { next: Instant },
 }
 
-impl Watch {
+impl CredentialWatch {
     /// Watches a repository from the moment at which its manifest was taken. `None` if there is nothing to watch any more.
     #[must_use]
-    pub fn new(watched: Watched<'_>) -> Option<Self> {
-        Self::by(watched, limit())
+    pub fn new(watched: WatchTarget<'_>) -> Option<Self> {
+        Self::with_limit(watched, watch_limit())
     }
 
     /// The same with at most `most` watches of the kernel.
     #[must_use]
-    pub fn by(watched: Watched<'_>, most: usize) -> Option<Self> {
-        let Watched { root: path, base, revealed, covered, upper } = watched;
+    pub fn with_limit(watched: WatchTarget<'_>, most: usize) -> Option<Self> {
+        let WatchTarget { root: path, base, revealed, covered, upper } = watched;
         let root = open_root(path).ok()?;
         let mut directories = HashMap::new();
         let mut waiting = vec![RelPath::default()];
         while let Some(directory) = waiting.pop() {
-            let below =
-                base.children(&directory).filter(|(name, item)| item.kind == Kind::Dir && *name != b".git");
+            let below = base
+                .children(&directory)
+                .filter(|(name, item)| item.kind == NodeKind::Dir && *name != b".git");
             waiting.extend(below.map(|(name, _)| directory.join(name)));
             let changed = base.get(&directory).map_or(0, |item| item.ctime_ns);
             directories.insert(directory.as_path().to_owned(), changed);
         }
-        let means = Means::Looking { next: Instant::now() };
-        let since_ns = base.taken_ns();
+        let means = WatchMode::Polling { next: Instant::now() };
+        let since_ns = base.scanned_at_ns();
         let path = path.to_owned();
         let numbers = covered.iter().filter_map(|covered| covered.number).collect();
         let covered = covered.into_iter().map(|covered| (covered.path, covered.number)).collect();
@@ -119,9 +120,9 @@ impl Watch {
         if watch.directories.len() <= most
             && let Ok(inotify) = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
         {
-            watch.means = Means::Told { inotify, by_number: HashMap::new() };
+            watch.means = WatchMode::Inotify { inotify, by_number: HashMap::new() };
             let all: Vec<PathBuf> = watch.directories.keys().cloned().collect();
-            all.iter().for_each(|directory| watch.follow(directory));
+            all.iter().for_each(|directory| watch.add_watch(directory));
         }
         Some(watch)
     }
@@ -130,31 +131,31 @@ impl Watch {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         match &self.means {
-            Means::Told { inotify, .. } => {
+            WatchMode::Inotify { inotify, .. } => {
                 rustix::io::ioctl_fionread(inotify).is_ok_and(|waiting| waiting == 0)
             }
-            Means::Looking { next } => Instant::now() < *next,
+            WatchMode::Polling { next } => Instant::now() < *next,
         }
     }
 
     /// Credentials that came to be, or were put in the place of covered ones, since this was last asked.
-    pub fn news(&mut self) -> BTreeSet<PathBuf> {
-        let touched = self.touched();
-        self.judged(&touched)
+    pub fn new_credentials(&mut self) -> BTreeSet<PathBuf> {
+        let touched = self.collect_touched();
+        self.select_for_cover(&touched)
     }
 
     /// Those that came to be between the manifest and the beginning of the watch.
-    pub fn first_news(&mut self) -> BTreeSet<PathBuf> {
+    pub fn initial_credentials(&mut self) -> BTreeSet<PathBuf> {
         let mut touched = BTreeSet::new();
-        self.look_at_all(&mut touched);
-        self.judged(&touched)
+        self.rescan_changed(&mut touched);
+        self.select_for_cover(&touched)
     }
 
     /// What has to be covered; it is told once.
-    fn judged(&mut self, touched: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-        let found: BTreeSet<PathBuf> = touched.iter().filter_map(|path| self.to_cover(path)).collect();
+    fn select_for_cover(&mut self, touched: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let found: BTreeSet<PathBuf> = touched.iter().filter_map(|path| self.cover_target(path)).collect();
         for path in &found {
-            let number = self.stamp(path).map(|stamp| stamp.ino);
+            let number = self.read_stamp(path).map(|stamp| stamp.ino);
             self.numbers.extend(number);
             self.covered.insert(path.clone(), number);
         }
@@ -162,42 +163,48 @@ impl Watch {
     }
 
     /// Passes over what happened: the run itself did it.
-    pub fn pass_over(&mut self) {
-        if let Means::Looking { next } = &mut self.means {
+    pub fn ignore_own_changes(&mut self) {
+        if let WatchMode::Polling { next } = &mut self.means {
             *next = Instant::now();
         }
-        for path in self.touched() {
-            if let Some(path) = self.to_cover(&path)
-                && let Some(stamp) = self.stamp(&path)
+        for path in self.collect_touched() {
+            if let Some(path) = self.cover_target(&path)
+                && let Some(stamp) = self.read_stamp(&path)
             {
                 self.own.insert(path, stamp.ino);
             }
         }
     }
 
-    fn touched(&mut self) -> BTreeSet<PathBuf> {
+    fn collect_touched(&mut self) -> BTreeSet<PathBuf> {
         let mut touched = BTreeSet::new();
         match self.means {
-            Means::Told { .. } => self.told(&mut touched),
-            Means::Looking { next } if next <= Instant::now() => self.look_at_all(&mut touched),
-            Means::Looking { .. } => {}
+            WatchMode::Inotify { .. } => self.read_events(&mut touched),
+            WatchMode::Polling { next } if next <= Instant::now() => self.rescan_changed(&mut touched),
+            WatchMode::Polling { .. } => {}
         }
         touched
     }
 
     /// What has to be covered because something came to be at `path`, if anything has.
-    fn to_cover(&self, path: &Path) -> Option<PathBuf> {
-        let stamp = self.stamp(path)?;
-        if self.revealed.holds(path) || self.is_hidden(path) {
+    fn cover_target(&self, path: &Path) -> Option<PathBuf> {
+        let stamp = self.read_stamp(path)?;
+        if self.revealed.contains(path) || self.is_shadowed(path) {
             return None;
         }
         match stamp.kind {
-            Kind::File => self.is_open(path, &stamp).then_some(())?,
+            NodeKind::File => self.needs_cover(path, &stamp).then_some(())?,
             // What a link leads to that carries a telling name.
-            Kind::Symlink => {
-                let below = scan::inside(&self.path, path)?;
-                let open = !self.revealed.holds(&below) && self.is_uncovered(&below, &self.stamp(&below)?);
-                let named = look::is_named_through_link(&self.root, path, &below, Place::of(path));
+            NodeKind::Symlink => {
+                let below = scan::resolve_link_inside(&self.path, path)?;
+                let open =
+                    !self.revealed.contains(&below) && self.is_uncovered(&below, &self.read_stamp(&below)?);
+                let named = look::has_credential_name_through_link(
+                    &self.root,
+                    path,
+                    &below,
+                    FileOrigin::of_path(path),
+                );
                 return (open && named).then_some(below);
             }
             _ => return None,
@@ -206,7 +213,7 @@ impl Watch {
     }
 
     /// Whether a file is a credential, or another name of one, that has no cover.
-    fn is_open(&self, path: &Path, stamp: &Stamp) -> bool {
+    fn needs_cover(&self, path: &Path, stamp: &FileStamp) -> bool {
         let is_other_name = || stamp.linked && self.numbers.contains(&stamp.ino);
         let has_cover = || self.covered.contains_key(path);
         self.is_uncovered(path, stamp)
@@ -215,19 +222,19 @@ impl Watch {
 
     /// Whether no cover lies over a file. Over an overlay a cover stays whatever file comes below it; in the repository
     /// itself it goes with the file that it lies over.
-    fn is_uncovered(&self, path: &Path, stamp: &Stamp) -> bool {
+    fn is_uncovered(&self, path: &Path, stamp: &FileStamp) -> bool {
         match self.covered.get(path) {
             None => self.own.get(path) != Some(&stamp.ino),
             Some(number) => self.upper.is_none() && *number != Some(stamp.ino),
         }
     }
 
-    fn stamp(&self, path: &Path) -> Option<Stamp> {
-        Stamp::below(&self.root, &RelPath::new(path.as_os_str().as_bytes())?).ok()?
+    fn read_stamp(&self, path: &Path) -> Option<FileStamp> {
+        FileStamp::stat_below(&self.root, &RelPath::new(path.as_os_str().as_bytes())?).ok()?
     }
 
     /// Whether something of the run's own stands at a path, or in the place of a directory on the way.
-    fn is_hidden(&self, path: &Path) -> bool {
+    fn is_shadowed(&self, path: &Path) -> bool {
         let Some(upper) = &self.upper else { return false };
         let mut here = upper.clone();
         for part in path {
@@ -242,10 +249,10 @@ impl Watch {
     }
 
     /// Reads what the kernel tells: files that were made, moved there or written.
-    fn told(&mut self, touched: &mut BTreeSet<PathBuf>) {
+    fn read_events(&mut self, touched: &mut BTreeSet<PathBuf>) {
         let mut new = BTreeSet::new();
         let mut lost = false;
-        if let Means::Told { inotify, by_number } = &mut self.means {
+        if let WatchMode::Inotify { inotify, by_number } = &mut self.means {
             let mut room = [MaybeUninit::uninit(); 16 << 10];
             let mut reader = inotify::Reader::new(inotify.as_fd(), &mut room);
             while let Ok(event) = reader.next() {
@@ -266,26 +273,26 @@ impl Watch {
             }
         }
         for directory in new {
-            self.enter(&directory, touched);
+            self.scan_new_directory(&directory, touched);
         }
         if lost {
-            self.look_at_all(touched);
+            self.rescan_changed(touched);
         }
     }
 
     /// Looks into a directory that is new, and into all below it.
-    fn enter(&mut self, directory: &Path, touched: &mut BTreeSet<PathBuf>) {
+    fn scan_new_directory(&mut self, directory: &Path, touched: &mut BTreeSet<PathBuf>) {
         let mut waiting = vec![directory.to_owned()];
         while let Some(directory) = waiting.pop() {
             if directory.file_name().is_some_and(|name| name == ".git") || touched.len() > MAX_NEW_ENTRIES {
                 continue;
             }
             // Watched first: what is made while the directory is listed is told.
-            self.follow(&directory);
+            self.add_watch(&directory);
             let Some(open) = look::open_directory(&self.root, &directory) else { continue };
-            let changed = Stamp::of_open(&open).map_or(i64::MIN, |stamp| stamp.ctime_ns);
+            let changed = FileStamp::stat_open(&open).map_or(i64::MIN, |stamp| stamp.ctime_ns);
             self.directories.insert(directory.clone(), changed);
-            for (name, is_directory) in entries(&open) {
+            for (name, is_directory) in list_entries(&open) {
                 let path = directory.join(name);
                 if is_directory {
                     waiting.push(path);
@@ -297,7 +304,7 @@ impl Watch {
     }
 
     /// Lists the directories that changed since they were looked into, and gives what is new in them.
-    fn look_at_all(&mut self, touched: &mut BTreeSet<PathBuf>) {
+    fn rescan_changed(&mut self, touched: &mut BTreeSet<PathBuf>) {
         let begun = Instant::now();
         let since_ns = self.since_ns - RACY_NS;
         let mut changed = Vec::new();
@@ -305,10 +312,10 @@ impl Watch {
         let mut newest_ns = self.since_ns;
         for (path, seen) in &mut self.directories {
             let stamp = RelPath::new(path.as_os_str().as_bytes())
-                .and_then(|rel| Stamp::below(&self.root, &rel).ok()?);
+                .and_then(|rel| FileStamp::stat_below(&self.root, &rel).ok()?);
             match stamp {
-                Some(stamp) if stamp.kind == Kind::Dir && stamp.ctime_ns == *seen => {}
-                Some(stamp) if stamp.kind == Kind::Dir => {
+                Some(stamp) if stamp.kind == NodeKind::Dir && stamp.ctime_ns == *seen => {}
+                Some(stamp) if stamp.kind == NodeKind::Dir => {
                     newest_ns = newest_ns.max(stamp.ctime_ns);
                     *seen = stamp.ctime_ns;
                     changed.push(path.clone());
@@ -321,29 +328,29 @@ impl Watch {
         }
         for directory in changed {
             let Some(open) = look::open_directory(&self.root, &directory) else { continue };
-            for (name, is_directory) in entries(&open) {
+            for (name, is_directory) in list_entries(&open) {
                 let path = directory.join(name);
                 if !is_directory {
                     // A file that comes to a directory has a new time itself, whatever way it came.
-                    if Stamp::of(&open, path.file_name().unwrap_or_default())
+                    if FileStamp::stat_at(&open, path.file_name().unwrap_or_default())
                         .is_ok_and(|now| now.ctime_ns >= since_ns)
                     {
                         touched.insert(path);
                     }
                 } else if !self.directories.contains_key(&path) {
-                    self.enter(&path, touched);
+                    self.scan_new_directory(&path, touched);
                 }
             }
         }
         self.since_ns = newest_ns;
-        if let Means::Looking { next } = &mut self.means {
-            *next = Instant::now() + begun.elapsed() * REST_FACTOR;
+        if let WatchMode::Polling { next } = &mut self.means {
+            *next = Instant::now() + begun.elapsed() * RESCAN_REST_FACTOR;
         }
     }
 
     /// Has the kernel tell of a directory; from then on is looked at all of them if it can't.
-    fn follow(&mut self, directory: &Path) {
-        let Means::Told { inotify, by_number } = &mut self.means else { return };
+    fn add_watch(&mut self, directory: &Path) {
+        let WatchMode::Inotify { inotify, by_number } = &mut self.means else { return };
         let flags = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::CLOSE_WRITE
@@ -356,13 +363,13 @@ impl Watch {
             }
             // It is gone, or nobody may look into it.
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::ACCESS) => {}
-            _ => self.means = Means::Looking { next: Instant::now() },
+            _ => self.means = WatchMode::Polling { next: Instant::now() },
         }
     }
 }
 
 /// Names in an open directory, each with whether it is a directory.
-fn entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
+fn list_entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let listed = rustix::fs::openat(directory, c".", flags, rustix::fs::Mode::empty());
     let Ok(mut listing) = listed.and_then(rustix::fs::Dir::new) else { return Vec::new() };
@@ -375,7 +382,7 @@ fn entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
         let is_directory = match entry.file_type() {
             rustix::fs::FileType::Directory => true,
             rustix::fs::FileType::Unknown => {
-                Stamp::of(directory, name).is_ok_and(|stamp| stamp.kind == Kind::Dir)
+                FileStamp::stat_at(directory, name).is_ok_and(|stamp| stamp.kind == NodeKind::Dir)
             }
             _ => false,
         };
@@ -385,10 +392,10 @@ fn entries(directory: &OwnedFd) -> Vec<(std::ffi::OsString, bool)> {
 }
 
 /// How many directories may be watched.
-fn limit() -> usize {
+fn watch_limit() -> usize {
     let said =
         forge_files::read_text(Path::new("/proc/sys/fs/inotify/max_user_watches"), 64).unwrap_or_default();
-    let share = said.trim().parse::<usize>().map_or(0, |most| most / SHARE_OF_WATCHES);
+    let share = said.trim().parse::<usize>().map_or(0, |most| most / WATCH_SHARE_DIVISOR);
     share.min(MAX_WATCHES)
 }
 
@@ -400,12 +407,18 @@ mod tests {
 
     const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAAAAAAAAAAAAAAAAAAAAAA\n";
 
-    fn watched<'a>(root: &'a Path, base: &'a Base, covered: &[&str]) -> Watched<'a> {
+    fn watched<'a>(root: &'a Path, base: &'a BaseManifest, covered: &[&str]) -> WatchTarget<'a> {
         use std::os::unix::fs::MetadataExt as _;
         let number = |path: &str| fs::metadata(root.join(path)).ok().map(|meta| meta.ino());
         let covered =
-            covered.iter().map(|path| Covered { path: path.into(), number: number(path) }).collect();
-        Watched { root, base, revealed: Revealed::new(&["shown/*".to_owned()]), covered, upper: None }
+            covered.iter().map(|path| CoveredPath { path: path.into(), number: number(path) }).collect();
+        WatchTarget {
+            root,
+            base,
+            revealed: RevealedPaths::new(&["shown/*".to_owned()]),
+            covered,
+            upper: None,
+        }
     }
 
     fn names(found: BTreeSet<PathBuf>) -> Vec<String> {
@@ -413,15 +426,15 @@ mod tests {
     }
 
     /// Told by the kernel, and by looking.
-    fn both(body: impl Fn(&Path, &dyn Fn(&Base, &[&str]) -> Watch)) {
+    fn both(body: impl Fn(&Path, &dyn Fn(&BaseManifest, &[&str]) -> CredentialWatch)) {
         for most in [1000, 0] {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path().to_owned();
             body(&root.clone(), &move |base, covered| {
-                let mut watch = Watch::by(watched(&root, base, covered), most).unwrap();
-                assert_eq!(matches!(watch.means, Means::Told { .. }), most > 0);
-                watch.first_news();
-                if let Means::Looking { next } = &mut watch.means {
+                let mut watch = CredentialWatch::with_limit(watched(&root, base, covered), most).unwrap();
+                assert_eq!(matches!(watch.means, WatchMode::Inotify { .. }), most > 0);
+                watch.initial_credentials();
+                if let WatchMode::Polling { next } = &mut watch.means {
                     *next = Instant::now();
                 }
                 watch
@@ -429,12 +442,12 @@ mod tests {
         }
     }
 
-    fn soon(watch: &mut Watch) -> Vec<String> {
-        if let Means::Looking { next } = &mut watch.means {
+    fn soon(watch: &mut CredentialWatch) -> Vec<String> {
+        if let WatchMode::Polling { next } = &mut watch.means {
             *next = Instant::now();
         }
         assert!(!watch.is_quiet());
-        names(watch.news())
+        names(watch.new_credentials())
     }
 
     #[test]
@@ -442,7 +455,7 @@ mod tests {
         both(|root, watch| {
             fs::create_dir_all(root.join("sub/target")).unwrap();
             fs::create_dir(root.join(".git")).unwrap();
-            let mut watch = watch(&Base::take(root).unwrap(), &[]);
+            let mut watch = watch(&BaseManifest::scan_tree(root).unwrap(), &[]);
             for (path, text) in
                 [("sub/.env", "A=1"), ("plain", "x"), ("deploy", KEY), ("sub/target/notes.txt", KEY)]
             {
@@ -462,11 +475,11 @@ mod tests {
             assert_eq!(soon(&mut watch), ["clone/deep/id_rsa", "plain"]);
             fs::write(root.join("clone/deep/.netrc"), "").unwrap();
             assert_eq!(soon(&mut watch), ["clone/deep/.netrc"]);
-            if matches!(watch.means, Means::Told { .. }) {
+            if matches!(watch.means, WatchMode::Inotify { .. }) {
                 assert!(watch.is_quiet());
             }
             fs::write(root.join("own.key"), "").unwrap();
-            watch.pass_over();
+            watch.ignore_own_changes();
             fs::write(root.join("other.key"), "").unwrap();
             assert_eq!(soon(&mut watch), ["other.key"]);
         });
@@ -476,7 +489,7 @@ mod tests {
     fn a_cover_is_lost_with_the_file_below_it() {
         both(|root, watch| {
             fs::write(root.join(".env"), "A=1").unwrap();
-            let mut watch = watch(&Base::take(root).unwrap(), &[".env"]);
+            let mut watch = watch(&BaseManifest::scan_tree(root).unwrap(), &[".env"]);
             fs::write(root.join(".env"), "A=2").unwrap();
             fs::write(root.join("x"), "").unwrap();
             assert!(soon(&mut watch).is_empty(), "the same file");
@@ -493,10 +506,11 @@ mod tests {
         let (dir, upper) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = dir.path();
         fs::create_dir(root.join("sub")).unwrap();
-        let base = Base::take(root).unwrap();
+        let base = BaseManifest::scan_tree(root).unwrap();
         let upper = Some(upper.path().to_owned());
         let mut watch =
-            Watch::new(Watched { upper: upper.clone(), ..watched(root, &base, &[".netrc"]) }).unwrap();
+            CredentialWatch::new(WatchTarget { upper: upper.clone(), ..watched(root, &base, &[".netrc"]) })
+                .unwrap();
         fs::create_dir(upper.as_ref().unwrap().join("sub")).unwrap();
         for path in [".env", "sub/.env"] {
             fs::write(upper.as_ref().unwrap().join(path), "OWN=1").unwrap();
@@ -512,9 +526,9 @@ mod tests {
     fn what_came_between_the_manifest_and_the_watch_is_found() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
-        let base = Base::take(dir.path()).unwrap();
+        let base = BaseManifest::scan_tree(dir.path()).unwrap();
         fs::write(dir.path().join("sub/.env"), "A=1").unwrap();
-        let mut watch = Watch::new(watched(dir.path(), &base, &[])).unwrap();
-        assert_eq!(names(watch.first_news()), ["sub/.env"]);
+        let mut watch = CredentialWatch::new(watched(dir.path(), &base, &[])).unwrap();
+        assert_eq!(names(watch.initial_credentials()), ["sub/.env"]);
     }
 }

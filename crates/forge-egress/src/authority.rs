@@ -1,9 +1,9 @@
 //! TLS on both sides of the proxy, for the hosts that get keys: an authority that lives as long as the box and signs for
 //! these hosts only, and verified connections to the hosts themselves.
 
-use super::dial::words;
-use super::swap::base64;
-use super::{Error, Roots};
+use super::dial::describe_io_error;
+use super::swap::base64_encode;
+use super::{Error, TrustRoots};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -16,25 +16,25 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use super::wire::Stream;
+use super::wire::ByteStream;
 
 /// Both sides of TLS for the hosts that get keys.
-pub(super) struct Tls {
+pub(super) struct TlsInterceptor {
     servers: BTreeMap<String, TlsAcceptor>,
     upstream: TlsConnector,
     /// All that programs in the box are to trust, as PEM.
     pub(super) bundle: Vec<u8>,
 }
 
-impl Tls {
+impl TlsInterceptor {
     /// Makes a fresh authority and a certificate for each host. The authority's key is dropped before this returns.
-    pub(super) fn new<'a>(hosts: impl Iterator<Item = &'a String>, roots: Roots) -> Result<Self, Error> {
+    pub(super) fn new<'a>(hosts: impl Iterator<Item = &'a String>, roots: TrustRoots) -> Result<Self, Error> {
         let certificates = match roots {
-            Roots::System => rustls_native_certs::load_native_certs().certs,
-            Roots::Only(der) => der.into_iter().map(CertificateDer::from).collect(),
+            TrustRoots::System => rustls_native_certs::load_native_certs().certs,
+            TrustRoots::Only(der) => der.into_iter().map(CertificateDer::from).collect(),
         };
         let made = |error: rcgen::Error| Error::Tls { why: error.to_string() };
-        let mut params = dated(CertificateParams::new(Vec::new()).map_err(made)?);
+        let mut params = with_wide_validity(CertificateParams::new(Vec::new()).map_err(made)?);
         params.distinguished_name.push(DnType::CommonName, "Forge: this box only");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -42,17 +42,21 @@ impl Tls {
             CertifiedIssuer::self_signed(params, KeyPair::generate().map_err(made)?).map_err(made)?;
         let mut servers = BTreeMap::new();
         for host in hosts {
-            servers.insert(host.clone(), acceptor(host, &issuer)?);
+            servers.insert(host.clone(), build_acceptor(host, &issuer)?);
         }
-        let mut bundle = pem(issuer.der());
+        let mut bundle = encode_pem(issuer.der());
         for certificate in &certificates {
-            bundle.extend(pem(certificate));
+            bundle.extend(encode_pem(certificate));
         }
-        Ok(Self { servers, upstream: connector(certificates)?, bundle })
+        Ok(Self { servers, upstream: build_connector(certificates)?, bundle })
     }
 
     /// The server that the box sees in place of `host`.
-    pub(super) async fn accept<S: Stream>(&self, host: &str, stream: S) -> io::Result<server::TlsStream<S>> {
+    pub(super) async fn accept<S: ByteStream>(
+        &self,
+        host: &str,
+        stream: S,
+    ) -> io::Result<server::TlsStream<S>> {
         let acceptor = self.servers.get(host).ok_or(io::ErrorKind::NotFound)?;
         acceptor.accept(stream).await
     }
@@ -70,9 +74,9 @@ impl Tls {
     }
 }
 
-fn acceptor(host: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<TlsAcceptor, Error> {
+fn build_acceptor(host: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<TlsAcceptor, Error> {
     let made = |error: rcgen::Error| Error::Tls { why: error.to_string() };
-    let mut params = dated(CertificateParams::new(vec![host.to_owned()]).map_err(made)?);
+    let mut params = with_wide_validity(CertificateParams::new(vec![host.to_owned()]).map_err(made)?);
     params.distinguished_name.push(DnType::CommonName, "Forge: a host with a key");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -80,23 +84,23 @@ fn acceptor(host: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<TlsAcce
     let key = KeyPair::generate().map_err(made)?;
     let certificate = params.signed_by(&key, issuer).map_err(made)?;
     let chain = vec![certificate.der().clone(), issuer.der().clone()];
-    let mut config = ServerConfig::builder_with_provider(ring())
+    let mut config = ServerConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
-        .map_err(tls)?
+        .map_err(tls_error)?
         .with_no_client_auth()
         .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-        .map_err(tls)?;
+        .map_err(tls_error)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn connector(roots: Vec<CertificateDer<'static>>) -> Result<TlsConnector, Error> {
+fn build_connector(roots: Vec<CertificateDer<'static>>) -> Result<TlsConnector, Error> {
     let mut store = RootCertStore::empty();
     // Some systems carry roots that can't be read; those that can are used.
     store.add_parsable_certificates(roots);
-    let mut config = ClientConfig::builder_with_provider(ring())
+    let mut config = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
-        .map_err(tls)?
+        .map_err(tls_error)?
         .with_root_certificates(store)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -104,26 +108,26 @@ fn connector(roots: Vec<CertificateDer<'static>>) -> Result<TlsConnector, Error>
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn tls(error: rustls::Error) -> Error {
+fn tls_error(error: rustls::Error) -> Error {
     Error::Tls { why: error.to_string() }
 }
 
-fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+fn crypto_provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// Valid whatever the clocks say: what ends these certificates is that nobody has their keys after the box.
-fn dated(mut params: CertificateParams) -> CertificateParams {
+fn with_wide_validity(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(2100, 1, 1);
     params
 }
 
 /// Why TLS with a host did not come about.
-pub(super) fn tls_words(error: &io::Error) -> String {
+pub(super) fn describe_tls_error(error: &io::Error) -> String {
     use rustls::CertificateError as Bad;
     let Some(inner) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
-        return words(error);
+        return describe_io_error(error);
     };
     match inner {
         rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
@@ -143,9 +147,9 @@ pub(super) fn tls_words(error: &io::Error) -> String {
 }
 
 /// A certificate as text (RFC 7468).
-fn pem(der: &CertificateDer<'_>) -> Vec<u8> {
+fn encode_pem(der: &CertificateDer<'_>) -> Vec<u8> {
     let mut out = b"-----BEGIN CERTIFICATE-----\n".to_vec();
-    for line in base64(der).as_bytes().chunks(64) {
+    for line in base64_encode(der).as_bytes().chunks(64) {
         out.extend_from_slice(line);
         out.push(b'\n');
     }

@@ -1,8 +1,8 @@
 //! The way out: the host is on the list, its name is resolved here, each address is judged, and the connection goes to
 //! a judged address itself. There is no second resolution that could give another answer.
 
-use super::Shared;
-use super::fault::Fault;
+use super::ProxyState;
+use super::fault::ProxyError;
 use super::head::Authority;
 use forge_types::EgressRules;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Where names are resolved.
 #[derive(Clone, Debug, Default)]
-pub enum Names {
+pub enum NameResolver {
     /// By the system, outside the box.
     #[default]
     System,
@@ -22,46 +22,50 @@ pub enum Names {
 }
 
 /// Whether the list lets `to` through.
-pub(super) fn judge(rules: &EgressRules, to: &Authority) -> Result<(), Fault> {
+pub(super) fn check_allowed(rules: &EgressRules, to: &Authority) -> Result<(), ProxyError> {
     let (host, port) = (&to.host, to.port);
     if rules.allows_host(host, port) {
         return Ok(());
     }
-    let why = EgressRules::refusal(host);
+    let why = EgressRules::refusal_message(host);
     let ports = rules.ports_of(host);
     if ports.is_empty() {
-        let hint = format!("If the run needs it, add \"{}\" to egress.allowed_domains.", to.written(port));
-        return Err(Fault::refused(why, hint));
+        let hint =
+            format!("If the run needs it, add \"{}\" to egress.allowed_domains.", to.to_host_header(port));
+        return Err(ProxyError::refused(why, hint));
     }
     let listed: Vec<String> = ports.iter().map(u16::to_string).collect();
     let hint = format!(
         "It is listed for port {} only; add \"{host}:{port}\" to egress.allowed_domains.",
         listed.join(", ")
     );
-    Err(Fault::refused(format!("{why}: not at port {port}"), hint))
+    Err(ProxyError::refused(format!("{why}: not at port {port}"), hint))
 }
 
 /// Connects to a host.
-pub(super) async fn dial(shared: &Shared, to: &Authority) -> Result<TcpStream, Fault> {
-    judge(&shared.rules, to)?;
+pub(super) async fn dial_host(shared: &ProxyState, to: &Authority) -> Result<TcpStream, ProxyError> {
+    check_allowed(&shared.rules, to)?;
     let until = Instant::now() + shared.limits.connect;
-    let late = || Fault::failed(504, format!("{} did not answer in time", to.written(0)));
-    let resolved = timeout_at(until, resolve(&shared.names, to)).await.map_err(|_| late())?;
+    let late = || ProxyError::failed(504, format!("{} did not answer in time", to.to_host_header(0)));
+    let resolved = timeout_at(until, resolve_host(&shared.names, to)).await.map_err(|_| late())?;
     let addresses = resolved.map_err(|error| {
-        Fault::failed(502, format!("the name {} could not be resolved: {}", to.host, words(&error)))
+        ProxyError::failed(
+            502,
+            format!("the name {} could not be resolved: {}", to.host, describe_io_error(&error)),
+        )
     })?;
-    let mut last = Fault::failed(502, format!("the name {} has no address", to.host));
+    let mut last = ProxyError::failed(502, format!("the name {} has no address", to.host));
     let mut refused = None;
     for address in addresses {
         let ip = address.ip();
         if let Some(reason) = shared.rules.refuses_address(ip, to.port) {
-            refused.get_or_insert_with(|| inner(to, ip, reason));
+            refused.get_or_insert_with(|| refuse_address(to, ip, reason));
             continue;
         }
         match timeout_at(until, TcpStream::connect(address)).await {
             Err(_) => return Err(late()),
             Ok(Ok(stream)) if is_this_machine(&stream) && !shared.rules.lists_address(ip, to.port) => {
-                refused.get_or_insert_with(|| inner(to, ip, "an address of this machine"));
+                refused.get_or_insert_with(|| refuse_address(to, ip, "an address of this machine"));
             }
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
@@ -69,8 +73,10 @@ pub(super) async fn dial(shared: &Shared, to: &Authority) -> Result<TcpStream, F
             }
             Ok(Err(error)) => {
                 refused = None;
-                last =
-                    Fault::failed(502, format!("{} could not be reached: {}", to.written(0), words(&error)));
+                last = ProxyError::failed(
+                    502,
+                    format!("{} could not be reached: {}", to.to_host_header(0), describe_io_error(&error)),
+                );
             }
         }
     }
@@ -82,25 +88,25 @@ fn is_this_machine(stream: &TcpStream) -> bool {
     matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here.ip() == there.ip())
 }
 
-fn inner(to: &Authority, ip: IpAddr, reason: &str) -> Fault {
+fn refuse_address(to: &Authority, ip: IpAddr, reason: &str) -> ProxyError {
     let why = if to.host.parse() == Ok(ip) {
         format!("egress blocked: {ip} is {reason}")
     } else {
         format!("egress blocked: {} resolves to {ip}, {reason}", to.host)
     };
-    Fault::refused(
+    ProxyError::refused(
         why,
         format!("If that is meant, add the address itself, \"{ip}\", to egress.allowed_domains."),
     )
 }
 
-async fn resolve(names: &Names, to: &Authority) -> io::Result<Vec<SocketAddr>> {
+async fn resolve_host(names: &NameResolver, to: &Authority) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = to.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, to.port)]);
     }
     match names {
-        Names::System => Ok(tokio::net::lookup_host((to.host.as_str(), to.port)).await?.collect()),
-        Names::Table(table) => match table.get(&to.host) {
+        NameResolver::System => Ok(tokio::net::lookup_host((to.host.as_str(), to.port)).await?.collect()),
+        NameResolver::Table(table) => match table.get(&to.host) {
             Some(ips) => Ok(ips.iter().map(|&ip| SocketAddr::new(ip, to.port)).collect()),
             None => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name")),
         },
@@ -108,7 +114,7 @@ async fn resolve(names: &Names, to: &Authority) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// An error without the number that Rust adds.
-pub(super) fn words(error: &io::Error) -> String {
+pub(super) fn describe_io_error(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

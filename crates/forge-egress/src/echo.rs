@@ -4,7 +4,7 @@ use super::escapes::{Text, begins};
 use std::sync::Arc;
 
 /// Forms shorter than this would be found in ordinary answers if they are encoded or broken into lines.
-const SHORTEST_FORM: usize = 8;
+const MIN_FORM_BYTES: usize = 8;
 /// Most characters between two of a key: a line break with what stands before the next line, or between two bytes in hex.
 const MAX_BETWEEN: usize = 64;
 /// What may stand between two bytes in hex.
@@ -13,8 +13,8 @@ const BETWEEN_BYTES: &[u8] = b" \t\r\n:,;-_'\"";
 const BEFORE_LINE: &[u8] = b" \t>|+-#*/";
 
 /// The digits of base64 (RFC 4648, 4 and 5).
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const BASE64_STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const BASE64_URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// How a key is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,15 +65,15 @@ impl Echoes {
         let Ok(text) = std::str::from_utf8(key) else { return self.add_bytes(key, placeholder) };
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut forms = vec![Echo::of(Writing::Text, text), Echo::of(Writing::Hex, &hex)];
-        for digits in [STANDARD, URL_SAFE] {
-            forms.extend((0..3).map(|before| Echo::of(Writing::Text, &in_base64(key, before, digits))));
+        for digits in [BASE64_STANDARD, BASE64_URL_SAFE] {
+            forms.extend((0..3).map(|before| Echo::of(Writing::Text, &base64_digits(key, before, digits))));
         }
         forms.extend([u16::to_le_bytes, u16::to_be_bytes].map(|order| {
             let bytes: Vec<u8> = text.encode_utf16().flat_map(order).collect();
             Echo::of_bytes(&bytes)
         }));
         let encoded = forms.split_off(1);
-        forms.extend(encoded.into_iter().filter(|form| form.signs.len() >= SHORTEST_FORM));
+        forms.extend(encoded.into_iter().filter(|form| form.signs.len() >= MIN_FORM_BYTES));
         for form in forms {
             self.push(form, placeholder);
         }
@@ -234,7 +234,7 @@ impl Reading<'_> {
     fn between(&mut self, at: usize, number: usize) -> Vec<usize> {
         let broken = match self.echo.writing {
             Writing::Hex if number.is_multiple_of(2) => true,
-            Writing::Text => self.echo.signs.len() >= SHORTEST_FORM,
+            Writing::Text => self.echo.signs.len() >= MIN_FORM_BYTES,
             _ => false,
         };
         // Letters are most of a text, and nothing of what stands between characters but `0x` begins like one.
@@ -306,7 +306,7 @@ impl Between {
 }
 
 /// The digits that depend on the key alone where `before` bytes, modulo three, stand before it: six bits each.
-fn in_base64(key: &[u8], before: usize, digits: &[u8; 64]) -> String {
+fn base64_digits(key: &[u8], before: usize, digits: &[u8; 64]) -> String {
     let bytes = [&vec![0; before][..], key].concat();
     let bit = |at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
     let first = (before * 8).div_ceil(6);

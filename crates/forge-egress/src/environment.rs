@@ -4,14 +4,14 @@ use forge_types::EgressRules;
 use std::net::IpAddr;
 
 /// Where the certificates stand in the box that its programs are to trust, if hosts get keys.
-pub const BUNDLE: &str = "/run/forge/ca.pem";
+pub const CA_BUNDLE_PATH: &str = "/run/forge/ca.pem";
 
 /// The variables of the box whose proxy listens on its loopback at `port`.
 ///
 /// The box's own loopback is reached without the proxy, except for names and addresses of it that stand on the list:
 /// there the machine's loopback is meant.
 #[must_use]
-pub fn environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
+pub fn proxy_environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
     let proxy = format!("http://127.0.0.1:{port}");
     let mut variables = Vec::new();
     let mut set = |name: &str, value: &str| variables.push((name.to_owned(), value.to_owned()));
@@ -19,7 +19,7 @@ pub fn environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
         set(name, &proxy);
         set(&name.to_ascii_lowercase(), &proxy);
     }
-    let own = ["127.0.0.1", "localhost", "::1"].into_iter().filter(|host| !listed(rules, host));
+    let own = ["127.0.0.1", "localhost", "::1"].into_iter().filter(|host| !lists_host(rules, host));
     let own = own.collect::<Vec<_>>().join(",");
     set("NO_PROXY", &own);
     set("no_proxy", &own);
@@ -40,7 +40,7 @@ pub fn environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
             "AWS_CA_BUNDLE",
             "DENO_CERT",
         ] {
-            set(name, BUNDLE);
+            set(name, CA_BUNDLE_PATH);
         }
     }
     variables.sort();
@@ -49,7 +49,7 @@ pub fn environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
 }
 
 /// Whether an entry names this host itself, at any port.
-fn listed(rules: &EgressRules, host: &str) -> bool {
+fn lists_host(rules: &EgressRules, host: &str) -> bool {
     let is = |entry: &String| entry == host || entry.starts_with(&format!("{host}:"));
     let bracketed = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());
     rules.allow.iter().any(|e| is(e) || (bracketed && e.starts_with(&format!("[{host}]"))))

@@ -21,27 +21,27 @@ mod swap;
 mod tunnel;
 mod wire;
 
-use authority::Tls;
-pub use dial::Names;
-pub use environment::{BUNDLE, environment};
-use forge_types::{Class, EgressRecord, EgressRules, Timestamp};
-use log::Log;
+use authority::TlsInterceptor;
+pub use dial::NameResolver;
+pub use environment::{CA_BUNDLE_PATH, proxy_environment};
+use forge_types::{EgressRecord, EgressRules, ErrorClass, Timestamp};
+use log::EgressLog;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-pub use swap::Secret;
-use swap::{BadKey, Swaps};
+pub use swap::EgressKey;
+use swap::{KeyInjector, UnusableKey};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Tells the time of day.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Whom the proxy trusts when it speaks TLS to a host that gets a key.
 #[derive(Clone, Debug, Default)]
-pub enum Roots {
+pub enum TrustRoots {
     /// The roots of the system.
     #[default]
     System,
@@ -51,7 +51,7 @@ pub enum Roots {
 
 /// What a box may ask of the proxy.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ProxyLimits {
     /// Connections from the box at once; more wait.
     pub connections: usize,
     /// Longest head of a request or an answer, bytes.
@@ -68,10 +68,10 @@ pub struct Limits {
     pub records: usize,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
-            connections: connections(),
+            connections: default_max_connections(),
             head_bytes: 64 << 10,
             head: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
@@ -83,7 +83,7 @@ impl Default for Limits {
 }
 
 /// Each connection has two descriptors here; a box must not use up those of the process.
-fn connections() -> usize {
+fn default_max_connections() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
     usize::try_from(files / 4).unwrap_or(512).clamp(16, 512)
 }
@@ -121,59 +121,59 @@ pub enum Error {
 impl Error {
     /// What can be done about it.
     #[must_use]
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Listener(_) => Class::Retry { after: None },
-            Self::NoKey { .. } | Self::BadKey { .. } => Class::Invalid,
-            Self::Tls { .. } => Class::Fatal,
+            Self::Listener(_) => ErrorClass::Retry { after: None },
+            Self::NoKey { .. } | Self::BadKey { .. } => ErrorClass::Invalid,
+            Self::Tls { .. } => ErrorClass::Fatal,
         }
     }
 }
 
-impl From<BadKey> for Error {
-    fn from(bad: BadKey) -> Self {
+impl From<UnusableKey> for Error {
+    fn from(bad: UnusableKey) -> Self {
         match bad {
-            BadKey::Missing(variable) => Self::NoKey { variable },
-            BadKey::Unusable(variable, why) => Self::BadKey { variable, why },
+            UnusableKey::Missing(variable) => Self::NoKey { variable },
+            UnusableKey::Unusable(variable, why) => Self::BadKey { variable, why },
         }
     }
 }
 
 /// A proxy that has not been started.
-pub struct Proxy {
+pub struct EgressProxy {
     /// Accepts connections from the box; it may belong to another network than this process.
     pub listener: TcpListener,
     /// Who may be reached.
     pub rules: EgressRules,
     /// The keys by their variables.
-    pub keys: BTreeMap<String, Secret>,
+    pub keys: BTreeMap<String, EgressKey>,
     /// The time for the log.
-    pub clock: Clock,
+    pub clock: TimeSource,
     /// Where names are resolved.
-    pub names: Names,
+    pub names: NameResolver,
     /// Whom to trust.
-    pub roots: Roots,
+    pub roots: TrustRoots,
     /// Limits.
-    pub limits: Limits,
+    pub limits: ProxyLimits,
 }
 
 /// What all connections share.
-struct Shared {
+struct ProxyState {
     rules: EgressRules,
-    swaps: BTreeMap<String, Swaps>,
-    tls: Option<Tls>,
-    names: Names,
-    limits: Limits,
-    log: Arc<Log>,
+    injectors: BTreeMap<String, KeyInjector>,
+    tls: Option<TlsInterceptor>,
+    names: NameResolver,
+    limits: ProxyLimits,
+    log: Arc<EgressLog>,
 }
 
-impl Proxy {
+impl EgressProxy {
     /// A proxy with the usual limits, the system's names and its roots.
     pub fn new(
         listener: TcpListener,
         rules: EgressRules,
-        keys: BTreeMap<String, Secret>,
-        clock: Clock,
+        keys: BTreeMap<String, EgressKey>,
+        clock: TimeSource,
     ) -> Self {
         let (names, roots, limits) = Default::default();
         Self { listener, rules, keys, clock, names, roots, limits }
@@ -184,23 +184,23 @@ impl Proxy {
     /// # Errors
     /// The listener is no listener, a key is missing or can't be used, or certificates can't be made.
     pub fn start(self) -> Result<ProxyHandle, Error> {
-        let swaps = swap::by_host(&self.rules, &self.keys)?;
+        let swaps = swap::injectors_by_host(&self.rules, &self.keys)?;
         let tls = match swaps.is_empty() {
             true => None,
-            false => Some(Tls::new(swaps.keys(), self.roots)?),
+            false => Some(TlsInterceptor::new(swaps.keys(), self.roots)?),
         };
         let port = self.listener.local_addr()?.port();
         self.listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let log = Arc::new(Log::new(self.clock, self.limits.records));
+        let log = Arc::new(EgressLog::new(self.clock, self.limits.records));
         let (rules, names, limits) = (self.rules, self.names, self.limits);
-        let shared = Arc::new(Shared { rules, swaps, tls, names, limits, log });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let shared = Arc::new(ProxyState { rules, injectors: swaps, tls, names, limits, log });
+        let accepting = tokio::spawn(accept_connections(listener, Arc::clone(&shared)));
         Ok(ProxyHandle { shared, accepting, port })
     }
 }
 
-impl fmt::Debug for Proxy {
+impl fmt::Debug for EgressProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy")
             .field("listener", &self.listener)
@@ -209,7 +209,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+async fn accept_connections(listener: tokio::net::TcpListener, shared: Arc<ProxyState>) {
     let permits = Arc::new(Semaphore::new(shared.limits.connections));
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
@@ -224,7 +224,7 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
             Ok((stream, _)) => {
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    serve::connection(shared, stream).await;
+                    serve::serve_connection(shared, stream).await;
                     drop(permit);
                 });
             }
@@ -236,7 +236,7 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
 
 /// A running proxy. Dropping it ends it and all its connections.
 pub struct ProxyHandle {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     accepting: JoinHandle<()>,
     port: u16,
 }
@@ -250,13 +250,13 @@ impl ProxyHandle {
     /// The variables that programs in the box need.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        environment(&self.shared.rules, self.port)
+        proxy_environment(&self.shared.rules, self.port)
     }
 
     /// Files that the variables name: path in the box and content. They hold no secrets.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.shared.tls.iter().map(|tls| (BUNDLE.to_owned(), tls.bundle.clone())).collect()
+        self.shared.tls.iter().map(|tls| (CA_BUNDLE_PATH.to_owned(), tls.bundle.clone())).collect()
     }
 
     /// What was tried since the last call.

@@ -1,6 +1,6 @@
 //! What a box tried to reach: counted, bounded, taken away piece by piece.
 
-use super::Clock;
+use super::TimeSource;
 use forge_types::{EgressRecord, EgressVerdict};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,22 +9,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Stands for hosts that no longer have a record of their own.
-const FURTHER: &str = "(further hosts)";
+const OVERFLOW_HOST: &str = "(further hosts)";
 
 /// Attempts since they were last taken.
-pub(super) struct Log {
-    state: Mutex<State>,
-    clock: Clock,
+pub(super) struct EgressLog {
+    state: Mutex<LogState>,
+    clock: TimeSource,
     most: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct LogState {
     entries: VecDeque<(u64, EgressRecord)>,
     next: u64,
 }
 
-impl State {
+impl LogState {
     fn push(&mut self, record: EgressRecord) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -33,37 +33,37 @@ impl State {
     }
 }
 
-fn same(a: &EgressRecord, b: &EgressRecord) -> bool {
+fn is_same_attempt(a: &EgressRecord, b: &EgressRecord) -> bool {
     a.host == b.host && a.port == b.port && a.verdict == b.verdict && a.why == b.why
 }
 
-impl Log {
-    pub(super) fn new(clock: Clock, most: usize) -> Self {
+impl EgressLog {
+    pub(super) fn new(clock: TimeSource, most: usize) -> Self {
         Self { state: Mutex::default(), clock, most }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock_state(&self) -> std::sync::MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> EgressRecord {
+    fn new_record(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> EgressRecord {
         let at = (self.clock)();
         let (host, why) = (host.to_owned(), why.to_owned());
         EgressRecord { at, host, port, verdict, why, count: 1, sent: 0, received: 0 }
     }
 
     /// Counts an attempt; gives the record that its bytes belong to.
-    pub(super) fn note(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> u64 {
-        let mut record = self.record(host, port, verdict, why);
-        let mut state = self.locked();
+    pub(super) fn record_attempt(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> u64 {
+        let mut record = self.new_record(host, port, verdict, why);
+        let mut state = self.lock_state();
         let full = state.entries.len() >= self.most;
-        if full && !state.entries.iter().any(|(_, e)| same(e, &record)) {
-            FURTHER.clone_into(&mut record.host);
+        if full && !state.entries.iter().any(|(_, e)| is_same_attempt(e, &record)) {
+            OVERFLOW_HOST.clone_into(&mut record.host);
             record.port = 0;
             record.why = format!("more than {} different attempts are not kept one by one", self.most);
         }
         let looked_at = if full { state.entries.len() } else { 1 };
-        let known = state.entries.iter_mut().rev().take(looked_at).find(|(_, e)| same(e, &record));
+        let known = state.entries.iter_mut().rev().take(looked_at).find(|(_, e)| is_same_attempt(e, &record));
         if let Some((id, entry)) = known {
             entry.count = entry.count.saturating_add(1);
             return *id;
@@ -72,13 +72,13 @@ impl Log {
     }
 
     /// Adds bytes to the record `id`. If it was taken meanwhile, another one goes on for it.
-    fn bytes(&self, meter: &Meter, sent: u64, received: u64) {
-        let mut state = self.locked();
+    fn add_bytes(&self, meter: &ByteMeter, sent: u64, received: u64) {
+        let mut state = self.lock_state();
         let id = meter.id.load(Ordering::Relaxed);
         let at = match state.entries.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(at) => at,
             Err(_) => {
-                let mut record = self.record(&meter.host, meter.port, EgressVerdict::Allowed, "");
+                let mut record = self.new_record(&meter.host, meter.port, EgressVerdict::Allowed, "");
                 record.count = 0;
                 meter.id.store(state.push(record), Ordering::Relaxed);
                 state.entries.len() - 1
@@ -91,13 +91,13 @@ impl Log {
     }
 
     pub(super) fn drain(&self) -> Vec<EgressRecord> {
-        std::mem::take(&mut self.locked().entries).into_iter().map(|(_, record)| record).collect()
+        std::mem::take(&mut self.lock_state().entries).into_iter().map(|(_, record)| record).collect()
     }
 }
 
 /// Counts the bytes of one exchange and knows when the last ones went.
-pub(super) struct Meter {
-    log: Arc<Log>,
+pub(super) struct ByteMeter {
+    log: Arc<EgressLog>,
     id: AtomicU64,
     host: String,
     port: u16,
@@ -105,31 +105,31 @@ pub(super) struct Meter {
     idle: Duration,
 }
 
-impl Meter {
+impl ByteMeter {
     /// A meter for something that was reached; it is noted.
-    pub(super) fn new(log: &Arc<Log>, host: &str, port: u16, idle: Duration) -> Self {
-        let id = AtomicU64::new(log.note(host, port, EgressVerdict::Allowed, ""));
+    pub(super) fn new(log: &Arc<EgressLog>, host: &str, port: u16, idle: Duration) -> Self {
+        let id = AtomicU64::new(log.record_attempt(host, port, EgressVerdict::Allowed, ""));
         let last = Mutex::new(Instant::now());
         Self { log: Arc::clone(log), id, host: host.to_owned(), port, last, idle }
     }
 
-    pub(super) fn sent(&self, bytes: usize) {
-        self.moved(bytes as u64, 0);
+    pub(super) fn add_sent(&self, bytes: usize) {
+        self.add_traffic(bytes as u64, 0);
     }
 
-    pub(super) fn received(&self, bytes: usize) {
-        self.moved(0, bytes as u64);
+    pub(super) fn add_received(&self, bytes: usize) {
+        self.add_traffic(0, bytes as u64);
     }
 
-    fn moved(&self, sent: u64, received: u64) {
+    fn add_traffic(&self, sent: u64, received: u64) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if sent + received > 0 {
-            self.log.bytes(self, sent, received);
+            self.log.add_bytes(self, sent, received);
         }
     }
 
     /// Returns when no byte has gone either way for the time that was given.
-    pub(super) async fn idle(&self) {
+    pub(super) async fn wait_idle(&self) {
         loop {
             let until = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.idle;
             if Instant::now() >= until {

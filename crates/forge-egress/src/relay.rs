@@ -1,10 +1,12 @@
 //! One request and its answer, between a program in the box and a host.
 
-use super::fault::Fault;
-use super::head::{Framing, Request, Response};
-use super::log::Meter;
-use super::swap::Scrubber;
-use super::wire::{Body, LAST_CHUNK, Reader, Wire, Writer, chunk};
+use super::fault::ProxyError;
+use super::head::{BodyFraming, Request, Response};
+use super::log::ByteMeter;
+use super::swap::KeyRedactor;
+use super::wire::{
+    BodyReader, ConnectionReader, ConnectionWriter, LAST_CHUNK, SplitConnection, encode_chunk,
+};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,47 +14,47 @@ use tokio::io::AsyncWriteExt as _;
 
 /// A request that is ready to be sent.
 #[derive(Clone)]
-pub(super) struct Ready {
+pub(super) struct OutboundRequest {
     /// As the host gets it, hop-by-hop headers and framing replaced.
     pub(super) request: Request,
     /// The HTTP/1 version that the program speaks.
     pub(super) minor: u8,
-    pub(super) framing: Framing,
+    pub(super) framing: BodyFraming,
     /// Whether the program wants to go on with its connection.
     pub(super) keep: bool,
     /// Brings keys in the answer back to placeholders.
-    pub(super) scrubber: Option<Scrubber>,
+    pub(super) redactor: Option<KeyRedactor>,
 }
 
 /// How an exchange ended.
-pub(super) enum Ended {
+pub(super) enum ExchangeOutcome {
     /// Both messages are through.
-    Whole { client_again: bool, upstream_again: bool },
+    Complete { client_again: bool, upstream_again: bool },
     /// It broke off; `answered` says whether the program has seen the beginning of an answer.
-    Broken { answered: bool, fault: Fault },
+    Broken { answered: bool, fault: ProxyError },
 }
 
 /// What broke, and on which side.
-enum Break {
+enum RelayError {
     Client(io::Error),
     Upstream(io::Error),
     Answer(&'static str),
 }
 
 /// Sends the request and brings back the answer, both at once: an answer may come before the request is through.
-pub(super) async fn exchange(
-    client: &mut Wire,
-    upstream: &mut Wire,
-    ready: &mut Ready,
-    meter: &Meter,
+pub(super) async fn run_exchange(
+    client: &mut SplitConnection,
+    upstream: &mut SplitConnection,
+    ready: &mut OutboundRequest,
+    meter: &ByteMeter,
     limit: usize,
-) -> Ended {
+) -> ExchangeOutcome {
     let answered = AtomicBool::new(false);
     let (framing, keep) = (ready.framing, ready.keep);
-    let head = ready.request.bytes();
-    let scrubber = ready.scrubber.take();
-    let way_back = Back { ready, scrubber, answered: &answered, meter, limit };
-    let mut up = pin!(upload(&mut client.reader, &mut upstream.writer, head, framing, meter));
+    let head = ready.request.to_bytes();
+    let scrubber = ready.redactor.take();
+    let way_back = ResponseRelay { ready, redactor: scrubber, answered: &answered, meter, limit };
+    let mut up = pin!(send_request(&mut client.reader, &mut upstream.writer, head, framing, meter));
     let mut down = pin!(way_back.run(&mut upstream.reader, &mut client.writer));
     let mut sent = None;
     let broken = loop {
@@ -60,7 +62,7 @@ pub(super) async fn exchange(
             done = &mut down => match done {
                 Ok(after) => {
                     let whole = matches!(sent, Some(true));
-                    return Ended::Whole {
+                    return ExchangeOutcome::Complete {
                         client_again: keep && whole && after.client,
                         upstream_again: whole && after.upstream,
                     };
@@ -70,51 +72,54 @@ pub(super) async fn exchange(
             done = &mut up, if sent.is_none() => match done {
                 Ok(()) => sent = Some(true),
                 // The host may have answered already and not want the rest.
-                Err(Break::Upstream(_)) => sent = Some(false),
+                Err(RelayError::Upstream(_)) => sent = Some(false),
                 Err(broken) => break broken,
             },
-            () = meter.idle() => break Break::Upstream(io::ErrorKind::TimedOut.into()),
+            () = meter.wait_idle() => break RelayError::Upstream(io::ErrorKind::TimedOut.into()),
         }
     };
-    Ended::Broken { answered: answered.load(Ordering::Relaxed), fault: fault(broken) }
+    ExchangeOutcome::Broken { answered: answered.load(Ordering::Relaxed), fault: to_proxy_error(broken) }
 }
 
-fn fault(broken: Break) -> Fault {
+fn to_proxy_error(broken: RelayError) -> ProxyError {
     match broken {
-        Break::Client(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Fault::request(400, format!("the request can't be passed on: {error}"))
+        RelayError::Client(error) if error.kind() == io::ErrorKind::InvalidData => {
+            ProxyError::bad_request(400, format!("the request can't be passed on: {error}"))
         }
-        Break::Client(_) => Fault::failed(400, "the program ended the connection"),
-        Break::Upstream(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Fault::failed(504, "the host did not answer in time")
+        RelayError::Client(_) => ProxyError::failed(400, "the program ended the connection"),
+        RelayError::Upstream(error) if error.kind() == io::ErrorKind::TimedOut => {
+            ProxyError::failed(504, "the host did not answer in time")
         }
-        Break::Upstream(error) => {
-            Fault::failed(502, format!("the host broke the connection off: {}", super::dial::words(&error)))
+        RelayError::Upstream(error) => ProxyError::failed(
+            502,
+            format!("the host broke the connection off: {}", super::dial::describe_io_error(&error)),
+        ),
+        RelayError::Answer(why) => {
+            ProxyError::failed(502, format!("the host's answer can't be passed on: {why}"))
         }
-        Break::Answer(why) => Fault::failed(502, format!("the host's answer can't be passed on: {why}")),
     }
 }
 
-async fn upload(
-    from: &mut Reader,
-    to: &mut Writer,
+async fn send_request(
+    from: &mut ConnectionReader,
+    to: &mut ConnectionWriter,
     head: Vec<u8>,
-    framing: Framing,
-    meter: &Meter,
-) -> Result<(), Break> {
-    send(to, &head, |n| meter.sent(n)).await.map_err(Break::Upstream)?;
-    let mut body = Body::new(framing);
-    while let Some(piece) = body.next(from).await.map_err(Break::Client)? {
-        let piece = if framing == Framing::Chunked { chunk(&piece) } else { piece };
-        send(to, &piece, |n| meter.sent(n)).await.map_err(Break::Upstream)?;
+    framing: BodyFraming,
+    meter: &ByteMeter,
+) -> Result<(), RelayError> {
+    write_bytes(to, &head, |n| meter.add_sent(n)).await.map_err(RelayError::Upstream)?;
+    let mut body = BodyReader::new(framing);
+    while let Some(piece) = body.next_piece(from).await.map_err(RelayError::Client)? {
+        let piece = if framing == BodyFraming::Chunked { encode_chunk(&piece) } else { piece };
+        write_bytes(to, &piece, |n| meter.add_sent(n)).await.map_err(RelayError::Upstream)?;
     }
-    if framing == Framing::Chunked {
-        send(to, LAST_CHUNK, |n| meter.sent(n)).await.map_err(Break::Upstream)?;
+    if framing == BodyFraming::Chunked {
+        write_bytes(to, LAST_CHUNK, |n| meter.add_sent(n)).await.map_err(RelayError::Upstream)?;
     }
     Ok(())
 }
 
-async fn send(to: &mut Writer, bytes: &[u8], moved: impl Fn(usize)) -> io::Result<()> {
+async fn write_bytes(to: &mut ConnectionWriter, bytes: &[u8], moved: impl Fn(usize)) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
@@ -125,148 +130,153 @@ async fn send(to: &mut Writer, bytes: &[u8], moved: impl Fn(usize)) -> io::Resul
 }
 
 /// Which connections can be used again, as far as the answer says.
-struct After {
+struct ReusableConnections {
     client: bool,
     upstream: bool,
 }
 
 /// The way of the answer.
-struct Back<'a> {
-    ready: &'a Ready,
-    scrubber: Option<Scrubber>,
+struct ResponseRelay<'a> {
+    ready: &'a OutboundRequest,
+    redactor: Option<KeyRedactor>,
     answered: &'a AtomicBool,
-    meter: &'a Meter,
+    meter: &'a ByteMeter,
     limit: usize,
 }
 
-impl Back<'_> {
-    async fn run(mut self, from: &mut Reader, to: &mut Writer) -> Result<After, Break> {
+impl ResponseRelay<'_> {
+    async fn run(
+        mut self,
+        from: &mut ConnectionReader,
+        to: &mut ConnectionWriter,
+    ) -> Result<ReusableConnections, RelayError> {
         loop {
-            let mut answer = self.head(from).await?;
-            let framing = answer.framing(&self.ready.request.method).map_err(|bad| Break::Answer(bad.0))?;
+            let mut answer = self.read_head(from).await?;
+            let framing =
+                answer.body_framing(&self.ready.request.method).map_err(|bad| RelayError::Answer(bad.0))?;
             if answer.status == 101 {
-                return Err(Break::Answer("it changes the protocol, which was not asked for"));
+                return Err(RelayError::Answer("it changes the protocol, which was not asked for"));
             }
             if answer.status >= 200 {
-                return self.last(answer, framing, from, to).await;
+                return self.relay_final(answer, framing, from, to).await;
             }
             if self.ready.minor == 1 {
                 answer.headers.strip_hop_by_hop();
-                self.clean(&mut answer);
-                self.pass(to, &answer.bytes()).await?;
+                self.redact_head(&mut answer);
+                self.forward_bytes(to, &answer.to_bytes()).await?;
             }
         }
     }
 
-    async fn head(&self, from: &mut Reader) -> Result<Response, Break> {
-        let head = from.head(self.limit).await.map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => Break::Answer("its head is too long"),
-            _ => Break::Upstream(error),
+    async fn read_head(&self, from: &mut ConnectionReader) -> Result<Response, RelayError> {
+        let head = from.read_head(self.limit).await.map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => RelayError::Answer("its head is too long"),
+            _ => RelayError::Upstream(error),
         })?;
         let head = head.ok_or_else(|| {
-            Break::Upstream(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed without an answer"))
+            RelayError::Upstream(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed without an answer"))
         })?;
-        self.meter.received(head.len());
-        Response::parse(&head).map_err(|bad| Break::Answer(bad.0))
+        self.meter.add_received(head.len());
+        Response::parse(&head).map_err(|bad| RelayError::Answer(bad.0))
     }
 
     /// The final answer.
-    async fn last(
+    async fn relay_final(
         &mut self,
         mut answer: Response,
-        framing: Framing,
-        from: &mut Reader,
-        to: &mut Writer,
-    ) -> Result<After, Break> {
-        if self.scrubber.is_some()
-            && let Some(why) = unsearchable(&answer)
+        framing: BodyFraming,
+        from: &mut ConnectionReader,
+        to: &mut ConnectionWriter,
+    ) -> Result<ReusableConnections, RelayError> {
+        if self.redactor.is_some()
+            && let Some(why) = unsearchable_reason(&answer)
         {
-            return Err(Break::Answer(why));
+            return Err(RelayError::Answer(why));
         }
-        let upstream = answer.keeps_alive() && framing != Framing::Close;
-        let scrubs = self.scrubber.is_some();
+        let upstream = answer.is_persistent() && framing != BodyFraming::Close;
+        let scrubs = self.redactor.is_some();
         let outside = match framing {
-            Framing::Empty => Framing::Empty,
-            Framing::Length(0) => Framing::Length(0),
-            Framing::Length(length) if !scrubs => Framing::Length(length),
-            _ if self.ready.minor == 1 => Framing::Chunked,
-            _ => Framing::Close,
+            BodyFraming::Empty => BodyFraming::Empty,
+            BodyFraming::Length(0) => BodyFraming::Length(0),
+            BodyFraming::Length(length) if !scrubs => BodyFraming::Length(length),
+            _ if self.ready.minor == 1 => BodyFraming::Chunked,
+            _ => BodyFraming::Close,
         };
         // An answer without a body still tells the length of the one it stands for.
-        let told = answer.headers.all("content-length").next().map(<[u8]>::to_vec);
+        let told = answer.headers.get_all("content-length").next().map(<[u8]>::to_vec);
         answer.headers.strip_hop_by_hop();
-        answer.headers.frame(outside);
-        if let (Framing::Empty, Some(length), false, 200..=203 | 205..) =
+        answer.headers.add_framing(outside);
+        if let (BodyFraming::Empty, Some(length), false, 200..=203 | 205..) =
             (outside, told, scrubs, answer.status)
         {
             answer.headers.add("Content-Length", length);
         }
-        let again = self.ready.keep && outside != Framing::Close;
+        let again = self.ready.keep && outside != BodyFraming::Close;
         if !again {
             answer.headers.add("Connection", "close");
         } else if self.ready.minor == 0 {
             answer.headers.add("Connection", "keep-alive");
         }
-        self.clean(&mut answer);
-        self.pass(to, &answer.bytes()).await?;
-        self.content(framing, outside, from, to).await?;
-        Ok(After { client: again, upstream })
+        self.redact_head(&mut answer);
+        self.forward_bytes(to, &answer.to_bytes()).await?;
+        self.relay_body(framing, outside, from, to).await?;
+        Ok(ReusableConnections { client: again, upstream })
     }
 
-    async fn content(
+    async fn relay_body(
         &mut self,
-        framing: Framing,
-        outside: Framing,
-        from: &mut Reader,
-        to: &mut Writer,
-    ) -> Result<(), Break> {
-        let mut body = Body::new(framing);
-        while let Some(piece) = body.next(from).await.map_err(Break::Upstream)? {
-            self.meter.received(piece.len());
-            let piece = self.scrubber.as_mut().map_or_else(|| piece.clone(), |s| s.push(&piece));
-            self.pass(to, &framed(outside, piece)).await?;
+        framing: BodyFraming,
+        outside: BodyFraming,
+        from: &mut ConnectionReader,
+        to: &mut ConnectionWriter,
+    ) -> Result<(), RelayError> {
+        let mut body = BodyReader::new(framing);
+        while let Some(piece) = body.next_piece(from).await.map_err(RelayError::Upstream)? {
+            self.meter.add_received(piece.len());
+            let piece = self.redactor.as_mut().map_or_else(|| piece.clone(), |s| s.push(&piece));
+            self.forward_bytes(to, &frame_piece(outside, piece)).await?;
         }
-        let rest = self.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default();
-        self.pass(to, &framed(outside, rest)).await?;
-        if outside == Framing::Chunked {
-            self.pass(to, LAST_CHUNK).await?;
+        let rest = self.redactor.as_mut().map(KeyRedactor::finish).unwrap_or_default();
+        self.forward_bytes(to, &frame_piece(outside, rest)).await?;
+        if outside == BodyFraming::Chunked {
+            self.forward_bytes(to, LAST_CHUNK).await?;
         }
         Ok(())
     }
 
     /// Keys in the head go no further either.
-    fn clean(&self, answer: &mut Response) {
-        let Some(scrubber) = &self.scrubber else { return };
+    fn redact_head(&self, answer: &mut Response) {
+        let Some(scrubber) = &self.redactor else { return };
         for header in &mut answer.headers.0 {
-            if let Some(clean) = scrubber.whole(header.name.as_bytes()) {
+            if let Some(clean) = scrubber.redact_complete(header.name.as_bytes()) {
                 header.name = String::from_utf8_lossy(&clean).into_owned();
             }
         }
         for value in answer.headers.0.iter_mut().map(|h| &mut h.value).chain([&mut answer.reason]) {
-            if let Some(clean) = scrubber.whole(value) {
+            if let Some(clean) = scrubber.redact_complete(value) {
                 *value = clean;
             }
         }
     }
 
-    async fn pass(&self, to: &mut Writer, bytes: &[u8]) -> Result<(), Break> {
+    async fn forward_bytes(&self, to: &mut ConnectionWriter, bytes: &[u8]) -> Result<(), RelayError> {
         if !bytes.is_empty() {
             self.answered.store(true, Ordering::Relaxed);
         }
-        send(to, bytes, |_| self.meter.received(0)).await.map_err(Break::Client)
+        write_bytes(to, bytes, |_| self.meter.add_received(0)).await.map_err(RelayError::Client)
     }
 }
 
 /// Why an answer can't be searched for keys: it is encoded, or only a part. Neither was asked for.
-fn unsearchable(answer: &Response) -> Option<&'static str> {
+fn unsearchable_reason(answer: &Response) -> Option<&'static str> {
     let coded = |word: &str| !word.is_empty() && !word.eq_ignore_ascii_case("identity");
     let ranges = |kind: &str| kind.to_ascii_lowercase().starts_with("multipart/byteranges");
     let headers = &answer.headers;
-    if headers.words("content-encoding").any(coded) {
+    if headers.tokens("content-encoding").any(coded) {
         Some("it is compressed although that was not asked for, and might hold the key")
     } else if matches!(answer.status, 206 | 226)
-        || headers.all("content-range").next().is_some()
-        || headers.words("content-type").any(ranges)
+        || headers.get_all("content-range").next().is_some()
+        || headers.tokens("content-type").any(ranges)
     {
         Some("it is a part of an answer although the whole was asked for, and might hold a part of the key")
     } else {
@@ -274,6 +284,6 @@ fn unsearchable(answer: &Response) -> Option<&'static str> {
     }
 }
 
-fn framed(framing: Framing, piece: Vec<u8>) -> Vec<u8> {
-    if framing == Framing::Chunked { chunk(&piece) } else { piece }
+fn frame_piece(framing: BodyFraming, piece: Vec<u8>) -> Vec<u8> {
+    if framing == BodyFraming::Chunked { encode_chunk(&piece) } else { piece }
 }

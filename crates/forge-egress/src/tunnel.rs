@@ -1,13 +1,13 @@
 //! CONNECT: bytes both ways, or for a host that gets a key, requests that are searched: inside TLS that ends here, or as
 //! they are. Nothing else goes through to such a host, however long a program waits.
 
-use super::Shared;
-use super::dial::{dial, words};
-use super::fault::Fault;
+use super::ProxyState;
+use super::dial::{describe_io_error, dial_host};
+use super::fault::ProxyError;
 use super::head::Authority;
-use super::log::Meter;
-use super::serve::{Scope, close, refuse, requests};
-use super::wire::{Reader, Wire};
+use super::log::ByteMeter;
+use super::serve::{RequestSource, linger_close, send_refusal, serve_requests};
+use super::wire::{ConnectionReader, SplitConnection};
 use forge_types::{EgressRules, EgressVerdict};
 use rustls::server::Acceptor;
 use std::io;
@@ -17,35 +17,35 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-const PIECE: usize = 16 << 10;
+const READ_CHUNK_BYTES: usize = 16 << 10;
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).
-const HANDSHAKE: u8 = 0x16;
+const TLS_HANDSHAKE_BYTE: u8 = 0x16;
 /// A record with a fatal alert, access_denied (RFC 8446, 6): what a program that speaks TLS can read of a refusal.
-const DENIED: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 49];
+const ACCESS_DENIED_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 49];
 
 /// Serves a CONNECT for `to` until it ends.
-pub(super) async fn open(shared: &Arc<Shared>, mut client: Wire, to: Authority) {
-    let upstream = match dial(shared, &to).await {
+pub(super) async fn serve_connect(shared: &Arc<ProxyState>, mut client: SplitConnection, to: Authority) {
+    let upstream = match dial_host(shared, &to).await {
         Ok(upstream) => upstream,
         Err(fault) => {
-            refuse(shared, &mut client, Some(&to), &fault, "CONNECT", false).await;
-            return close(client).await;
+            send_refusal(shared, &mut client, Some(&to), &fault, "CONNECT", false).await;
+            return linger_close(client).await;
         }
     };
     let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
     if client.writer.write_all(answer).await.is_err() || client.writer.flush().await.is_err() {
         return;
     }
-    if shared.swaps.contains_key(&to.host) {
-        return searched(shared, client, upstream, to).await;
+    if shared.injectors.contains_key(&to.host) {
+        return serve_key_tunnel(shared, client, upstream, to).await;
     }
-    let meter = Meter::new(&shared.log, &to.host, to.port, shared.limits.idle);
-    relay(shared, client, upstream, &to, &meter).await;
+    let meter = ByteMeter::new(&shared.log, &to.host, to.port, shared.limits.idle);
+    relay_bytes(shared, client, upstream, &to, &meter).await;
 }
 
 /// What a program begins a tunnel with.
 #[derive(Debug, PartialEq, Eq)]
-enum Beginning {
+enum TunnelProtocol {
     /// Not enough to tell.
     Open,
     Tls,
@@ -53,10 +53,10 @@ enum Beginning {
     Other,
 }
 
-impl Beginning {
+impl TunnelProtocol {
     /// Tells from all that has come so far, which is at most `limit` bytes or a head that is too long.
-    fn of(bytes: &[u8], limit: usize) -> Self {
-        if bytes.first() == Some(&HANDSHAKE) {
+    fn detect(bytes: &[u8], limit: usize) -> Self {
+        if bytes.first() == Some(&TLS_HANDSHAKE_BYTE) {
             return Self::Tls;
         }
         let line = bytes.iter().position(|&b| b == b'\n').map(|end| bytes[..end].trim_ascii_end());
@@ -71,142 +71,163 @@ impl Beginning {
 }
 
 /// Serves a tunnel to a host that gets a key.
-async fn searched(shared: &Arc<Shared>, mut client: Wire, upstream: TcpStream, to: Authority) {
-    let fault = match beginning(shared, &mut client.reader).await {
-        Ok(Beginning::Tls) => return inside(shared, client, upstream, to).await,
-        Ok(Beginning::Http) => {
-            let scope = Scope::Inside { to, first: Some(upstream), secure: false };
-            return Box::pin(requests(shared, client, scope)).await;
+async fn serve_key_tunnel(
+    shared: &Arc<ProxyState>,
+    mut client: SplitConnection,
+    upstream: TcpStream,
+    to: Authority,
+) {
+    let fault = match detect_protocol(shared, &mut client.reader).await {
+        Ok(TunnelProtocol::Tls) => return serve_inside_tls(shared, client, upstream, to).await,
+        Ok(TunnelProtocol::Http) => {
+            let scope = RequestSource::Inside { to, first: Some(upstream), secure: false };
+            return Box::pin(serve_requests(shared, client, scope)).await;
         }
         // The program has gone.
-        Ok(Beginning::Open) => return close(client).await,
-        Ok(Beginning::Other) => only_http(501, "the program sent something else"),
-        Err(waited) => {
-            only_http(408, &format!("the program did not begin either within {} s", waited.as_secs_f32()))
-        }
+        Ok(TunnelProtocol::Open) => return linger_close(client).await,
+        Ok(TunnelProtocol::Other) => http_only_error(501, "the program sent something else"),
+        Err(waited) => http_only_error(
+            408,
+            &format!("the program did not begin either within {} s", waited.as_secs_f32()),
+        ),
     };
     drop(upstream);
-    refuse(shared, &mut client, Some(&to), &fault, "", false).await;
-    close(client).await;
+    send_refusal(shared, &mut client, Some(&to), &fault, "", false).await;
+    linger_close(client).await;
 }
 
-fn only_http(status: u16, what: &str) -> Fault {
+fn http_only_error(status: u16, what: &str) -> ProxyError {
     let why = format!(
         "egress blocked: a tunnel to a host that gets a key carries HTTP/1.1, with or without TLS; {what}"
     );
     let hint = "The host's answers are searched for the key, so nothing that can't be searched is carried. If the run \
                 needs another protocol, list the host without a key.";
-    Fault::refused(why, hint).with_status(status)
+    ProxyError::refused(why, hint).with_status(status)
 }
 
 /// What the program begins with; an error is the time for which nothing came that would have told.
-async fn beginning(shared: &Shared, client: &mut Reader) -> Result<Beginning, Duration> {
+async fn detect_protocol(
+    shared: &ProxyState,
+    client: &mut ConnectionReader,
+) -> Result<TunnelProtocol, Duration> {
     let limits = &shared.limits;
     let (mut waits, mut since) = (limits.keep_alive, Instant::now());
     loop {
-        let silent = client.held().is_empty();
-        let beginning = Beginning::of(client.held(), limits.head_bytes);
-        if beginning != Beginning::Open {
+        let silent = client.buffered().is_empty();
+        let beginning = TunnelProtocol::detect(client.buffered(), limits.head_bytes);
+        if beginning != TunnelProtocol::Open {
             return Ok(beginning);
         }
-        match timeout_at(since + waits, client.fill()).await {
+        match timeout_at(since + waits, client.fill_buffer()).await {
             Ok(Ok(1..)) if silent => (waits, since) = (limits.head, Instant::now()),
             Ok(Ok(1..)) => {}
-            Ok(_) => return Ok(Beginning::Open),
+            Ok(_) => return Ok(TunnelProtocol::Open),
             Err(_) => return Err(waits),
         }
     }
 }
 
 /// Serves the requests inside TLS.
-async fn inside(shared: &Arc<Shared>, mut client: Wire, upstream: TcpStream, to: Authority) {
-    let late = || Fault::failed(408, "the program did not finish its TLS handshake in time");
-    let greeted = timeout(shared.limits.head, greeting(&mut client.reader, &to)).await;
+async fn serve_inside_tls(
+    shared: &Arc<ProxyState>,
+    mut client: SplitConnection,
+    upstream: TcpStream,
+    to: Authority,
+) {
+    let late = || ProxyError::failed(408, "the program did not finish its TLS handshake in time");
+    let greeted = timeout(shared.limits.head, check_client_hello(&mut client.reader, &to)).await;
     if let Err(fault) = greeted.unwrap_or_else(|_| Err(late())) {
-        shared.log.note(&to.host, to.port, fault.verdict, &fault.why);
+        shared.log.record_attempt(&to.host, to.port, fault.verdict, &fault.why);
         // Whoever does not read it has gone.
-        let _ = client.writer.write_all(&DENIED).await;
-        return close(client).await;
+        let _ = client.writer.write_all(&ACCESS_DENIED_ALERT).await;
+        return linger_close(client).await;
     }
     let fault = match &shared.tls {
-        None => Fault::failed(502, "there is no TLS here"),
+        None => ProxyError::failed(502, "there is no TLS here"),
         Some(tls) => {
-            let accepting = tls.accept(&to.host, tokio::io::join(client.reader.rest(), client.writer));
+            let accepting = tls.accept(&to.host, tokio::io::join(client.reader.into_rest(), client.writer));
             match timeout(shared.limits.head, accepting).await {
                 Ok(Ok(stream)) => {
-                    let scope = Scope::Inside { to, first: Some(upstream), secure: true };
-                    return Box::pin(requests(shared, Wire::new(stream), scope)).await;
+                    let scope = RequestSource::Inside { to, first: Some(upstream), secure: true };
+                    return Box::pin(serve_requests(shared, SplitConnection::new(stream), scope)).await;
                 }
-                Ok(Err(error)) => {
-                    Fault::failed(502, format!("the program ended TLS with the proxy: {}", words(&error)))
-                }
+                Ok(Err(error)) => ProxyError::failed(
+                    502,
+                    format!("the program ended TLS with the proxy: {}", describe_io_error(&error)),
+                ),
                 Err(_) => late(),
             }
         }
     };
-    shared.log.note(&to.host, to.port, EgressVerdict::Failed, &fault.why);
+    shared.log.record_attempt(&to.host, to.port, EgressVerdict::Failed, &fault.why);
 }
 
 /// Both ways until both ends are reached, one fails, or nothing moves any more.
-async fn relay(shared: &Shared, client: Wire, upstream: TcpStream, to: &Authority, meter: &Meter) {
-    let Wire { mut reader, writer } = client;
+async fn relay_bytes(
+    shared: &ProxyState,
+    client: SplitConnection,
+    upstream: TcpStream,
+    to: &Authority,
+    meter: &ByteMeter,
+) {
+    let SplitConnection { mut reader, writer } = client;
     let (upstream_in, upstream_out) = tokio::io::split(upstream);
     let out = async {
-        if let Err(fault) = greeting(&mut reader, to).await {
-            shared.log.note(&to.host, to.port, fault.verdict, &fault.why);
+        if let Err(fault) = check_client_hello(&mut reader, to).await {
+            shared.log.record_attempt(&to.host, to.port, fault.verdict, &fault.why);
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        pump(reader.rest(), upstream_out, |bytes| meter.sent(bytes)).await
+        copy_until_end(reader.into_rest(), upstream_out, |bytes| meter.add_sent(bytes)).await
     };
-    let back = pump(upstream_in, writer, |bytes| meter.received(bytes));
+    let back = copy_until_end(upstream_in, writer, |bytes| meter.add_received(bytes));
     tokio::select! {
         _ = async { tokio::try_join!(out, back) } => {}
-        () = meter.idle() => {}
+        () = meter.wait_idle() => {}
     }
 }
 
 /// Waits for the first words of a tunnel. If they begin TLS, they must ask for the host that was judged: many hosts
 /// stand behind one address, and the list would be worth little if one of them let in to all. What is not TLS passes.
-async fn greeting(client: &mut Reader, to: &Authority) -> Result<(), Fault> {
+async fn check_client_hello(client: &mut ConnectionReader, to: &Authority) -> Result<(), ProxyError> {
     let mut hello = Acceptor::default();
     let mut used = 0;
     loop {
-        let mut fresh = &client.held()[used..];
-        if used == 0 && fresh.first().is_some_and(|&b| b != HANDSHAKE) {
+        let mut fresh = &client.buffered()[used..];
+        if used == 0 && fresh.first().is_some_and(|&b| b != TLS_HANDSHAKE_BYTE) {
             return Ok(());
         }
         while !fresh.is_empty() {
             let unread =
-                || Fault::refused("egress blocked: the TLS greeting in the tunnel can't be read", "");
+                || ProxyError::refused("egress blocked: the TLS greeting in the tunnel can't be read", "");
             used += hello.read_tls(&mut fresh).map_err(|_| unread())?;
             if let Some(accepted) = hello.accept().map_err(|_| unread())? {
-                return named(accepted.client_hello().server_name(), to);
+                return check_server_name(accepted.client_hello().server_name(), to);
             }
         }
         // An end or an error shows in the relay too.
-        if !matches!(client.fill().await, Ok(1..)) {
+        if !matches!(client.fill_buffer().await, Ok(1..)) {
             return Ok(());
         }
     }
 }
 
-fn named(name: Option<&str>, to: &Authority) -> Result<(), Fault> {
+fn check_server_name(name: Option<&str>, to: &Authority) -> Result<(), ProxyError> {
     match name {
-        Some(name) if EgressRules::plain_host(name).as_deref() != Some(to.host.as_str()) => {
+        Some(name) if EgressRules::normalize_host(name).as_deref() != Some(to.host.as_str()) => {
             let why = format!("egress blocked: TLS in the tunnel to {} asks for {name}", to.host);
-            Err(Fault::refused(why, ""))
+            Err(ProxyError::refused(why, ""))
         }
         _ => Ok(()),
     }
 }
 
 /// Passes on until the end, and the end too: the other direction may go on.
-async fn pump(
+async fn copy_until_end(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     moved: impl Fn(usize),
 ) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; READ_CHUNK_BYTES];
     loop {
         let count = from.read(&mut piece).await?;
         if count == 0 {

@@ -8,21 +8,21 @@ mod find;
 mod list;
 mod search;
 
-use forge_ports::sandbox::{Entry, Error, Listing, Match, PathFault, SearchSpec};
+use forge_ports::sandbox::{BoundedList, Error, PathErrorKind, SearchMatch, SearchSpec, WorkspaceEntry};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The name (`argv[0]`) under which the binary is the walker.
-pub const WALKER: &str = "forge-walk";
+pub const SEARCH_HELPER: &str = "forge-walk";
 /// Largest answer in bytes that is read.
-pub const LARGEST_ANSWER: usize = 64 << 20;
+pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
 /// One question about the workspace. The walker's working directory is its root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "walk", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are those of the port's methods")]
-pub enum Request {
+pub enum SearchRequest {
     List { path: String, depth: u32, limit: usize },
     Search(SearchSpec),
     Find { glob: String, limit: usize },
@@ -32,10 +32,10 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are those of the port's answers")]
-pub enum Answer {
-    Entries { items: Vec<Entry>, more: bool },
-    Matches { items: Vec<Match>, more: bool },
-    Path { path: String, why: String, fault: Fault },
+pub enum SearchResponse {
+    Entries { items: Vec<WorkspaceEntry>, more: bool },
+    Matches { items: Vec<SearchMatch>, more: bool },
+    Path { path: String, why: String, fault: SearchPathFault },
     Invalid { why: String },
 }
 
@@ -43,7 +43,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are those of the port's faults")]
-pub enum Fault {
+pub enum SearchPathFault {
     NotFound,
     Escapes,
     NotDirectory,
@@ -51,15 +51,15 @@ pub enum Fault {
     Other,
 }
 
-impl Answer {
+impl SearchResponse {
     /// Takes the answer to a listing or a find.
     ///
     /// # Errors
     /// The walker's, in the port's words.
-    pub fn entries(self) -> Result<Listing<Entry>, Error> {
+    pub fn into_entries(self) -> Result<BoundedList<WorkspaceEntry>, Error> {
         match self {
-            Self::Entries { items, more } => Ok(Listing { items, more }),
-            other => Err(other.error()),
+            Self::Entries { items, more } => Ok(BoundedList { items, more }),
+            other => Err(other.into_error()),
         }
     }
 
@@ -67,22 +67,22 @@ impl Answer {
     ///
     /// # Errors
     /// The walker's, in the port's words.
-    pub fn matches(self) -> Result<Listing<Match>, Error> {
+    pub fn into_matches(self) -> Result<BoundedList<SearchMatch>, Error> {
         match self {
-            Self::Matches { items, more } => Ok(Listing { items, more }),
-            other => Err(other.error()),
+            Self::Matches { items, more } => Ok(BoundedList { items, more }),
+            other => Err(other.into_error()),
         }
     }
 
-    fn error(self) -> Error {
+    fn into_error(self) -> Error {
         match self {
             Self::Path { path, why, fault } => {
                 let kind = match fault {
-                    Fault::NotFound => PathFault::NotFound,
-                    Fault::Escapes => PathFault::Escapes,
-                    Fault::NotDirectory => PathFault::NotDirectory,
-                    Fault::Denied => PathFault::Denied,
-                    Fault::Other => PathFault::Other,
+                    SearchPathFault::NotFound => PathErrorKind::NotFound,
+                    SearchPathFault::Escapes => PathErrorKind::Escapes,
+                    SearchPathFault::NotDirectory => PathErrorKind::NotDirectory,
+                    SearchPathFault::Denied => PathErrorKind::Denied,
+                    SearchPathFault::Other => PathErrorKind::Other,
                 };
                 Error::Path { path, why, kind }
             }
@@ -95,16 +95,16 @@ impl Answer {
 }
 
 /// Reads an answer from what the walker wrote.
-pub fn parse(bytes: &[u8]) -> Result<Answer, Error> {
+pub fn parse_response(bytes: &[u8]) -> Result<SearchResponse, Error> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::Died { why: format!("the walker in the box gave no answer: {error}") })
 }
 
 /// The walker: answers the request in its first argument on standard output and gives its exit code.
-pub fn answer(argument: Option<&str>) -> i32 {
-    let answer = match argument.map(serde_json::from_str::<Request>) {
-        Some(Ok(request)) => walk(Path::new("."), &request),
-        _ => Answer::Invalid { why: "the walker takes one request in JSON".to_owned() },
+pub fn run_search_helper(argument: Option<&str>) -> i32 {
+    let answer = match argument.map(serde_json::from_str::<SearchRequest>) {
+        Some(Ok(request)) => handle_request(Path::new("."), &request),
+        _ => SearchResponse::Invalid { why: "the walker takes one request in JSON".to_owned() },
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let written = serde_json::to_writer(&mut out, &answer).is_ok() && out.flush().is_ok();
@@ -112,35 +112,35 @@ pub fn answer(argument: Option<&str>) -> i32 {
 }
 
 /// Answers a request about the tree below `root`.
-pub fn walk(root: &Path, request: &Request) -> Answer {
+pub fn handle_request(root: &Path, request: &SearchRequest) -> SearchResponse {
     let result = match request {
-        Request::List { path, depth, limit } => list::list(root, path, *depth, *limit),
-        Request::Search(spec) => search::search(root, spec),
-        Request::Find { glob, limit } => find::find(root, glob, *limit),
+        SearchRequest::List { path, depth, limit } => list::list_entries(root, path, *depth, *limit),
+        SearchRequest::Search(spec) => search::search_files(root, spec),
+        SearchRequest::Find { glob, limit } => find::find_files(root, glob, *limit),
     };
     result.unwrap_or_else(|answer| answer)
 }
 
 /// Where a walk begins: inside the root, whatever symlinks say.
-fn start(root: &Path, path: &str) -> Result<PathBuf, Answer> {
-    let fault = |why: &str, fault| Answer::Path { path: path.to_owned(), why: why.to_owned(), fault };
+fn resolve_start(root: &Path, path: &str) -> Result<PathBuf, SearchResponse> {
+    let fault = |why: &str, fault| SearchResponse::Path { path: path.to_owned(), why: why.to_owned(), fault };
     let below = if path.is_empty() { root.to_owned() } else { root.join(path) };
     let real = |path: &Path| std::fs::canonicalize(path);
     let (real_root, real_below) = match (real(root), real(&below)) {
         (Ok(root), Ok(below)) => (root, below),
         (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(fault("there is no such file or directory", Fault::NotFound));
+            return Err(fault("there is no such file or directory", SearchPathFault::NotFound));
         }
-        (_, Err(error)) | (Err(error), _) => return Err(fault(&error.to_string(), Fault::Denied)),
+        (_, Err(error)) | (Err(error), _) => return Err(fault(&error.to_string(), SearchPathFault::Denied)),
     };
     if !real_below.starts_with(&real_root) {
-        return Err(fault("it leads out of the workspace", Fault::Escapes));
+        return Err(fault("it leads out of the workspace", SearchPathFault::Escapes));
     }
     Ok(below)
 }
 
 /// A walk over what is neither `.git` nor ignored, in order of paths, without following symlinks.
-fn walker(start: &Path) -> ignore::WalkBuilder {
+fn walk_builder(start: &Path) -> ignore::WalkBuilder {
     let mut builder = ignore::WalkBuilder::new(start);
     builder
         .hidden(false)
@@ -154,17 +154,19 @@ fn walker(start: &Path) -> ignore::WalkBuilder {
 }
 
 /// The path below the root as text.
-fn shown(root: &Path, path: &Path) -> String {
+fn display_path(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// A glob as people write it: without a slash it means the name, wherever the file lies.
-fn glob(pattern: &str) -> Result<globset::GlobMatcher, Answer> {
+fn compile_glob(pattern: &str) -> Result<globset::GlobMatcher, SearchResponse> {
     let pattern = pattern.trim_start_matches("./").trim_start_matches("/workspace/");
     let whole = if pattern.contains('/') { pattern.to_owned() } else { format!("**/{pattern}") };
     globset::GlobBuilder::new(&whole)
         .literal_separator(true)
         .build()
         .map(|glob| glob.compile_matcher())
-        .map_err(|error| Answer::Invalid { why: format!("`{pattern}` is not a glob: {}", error.kind()) })
+        .map_err(|error| SearchResponse::Invalid {
+            why: format!("`{pattern}` is not a glob: {}", error.kind()),
+        })
 }

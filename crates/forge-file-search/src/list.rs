@@ -1,21 +1,30 @@
 //! Listing a directory.
 
-use super::{Answer, Fault, shown, start};
-use forge_ports::sandbox::{Entry, FileKind};
+use super::{SearchPathFault, SearchResponse, display_path, resolve_start};
+use forge_ports::sandbox::{EntryKind, WorkspaceEntry};
 use std::fs::{FileType, Metadata};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// Deeper than this no listing goes, whatever is asked.
-const DEEPEST: usize = 64;
+const MAX_LIST_DEPTH: usize = 64;
 
-pub(super) fn list(root: &Path, path: &str, depth: u32, limit: usize) -> Result<Answer, Answer> {
-    let begin = start(root, path)?;
+pub(super) fn list_entries(
+    root: &Path,
+    path: &str,
+    depth: u32,
+    limit: usize,
+) -> Result<SearchResponse, SearchResponse> {
+    let begin = resolve_start(root, path)?;
     if !begin.is_dir() {
         let why = "it is a file, not a directory".to_owned();
-        return Err(Answer::Path { path: path.to_owned(), why, fault: Fault::NotDirectory });
+        return Err(SearchResponse::Path {
+            path: path.to_owned(),
+            why,
+            fault: SearchPathFault::NotDirectory,
+        });
     }
-    let depth = usize::try_from(depth).unwrap_or(DEEPEST).clamp(1, DEEPEST);
+    let depth = usize::try_from(depth).unwrap_or(MAX_LIST_DEPTH).clamp(1, MAX_LIST_DEPTH);
     let walk = ignore::WalkBuilder::new(&begin)
         .standard_filters(false)
         .follow_links(false)
@@ -31,25 +40,25 @@ pub(super) fn list(root: &Path, path: &str, depth: u32, limit: usize) -> Result<
             break;
         }
         let metadata = entry.path().symlink_metadata();
-        let kind = metadata.as_ref().map_or(FileKind::Special, |m| kind_of(m.file_type()));
-        items.push(Entry {
-            path: shown(root, entry.path()),
+        let kind = metadata.as_ref().map_or(EntryKind::Special, |m| kind_of(m.file_type()));
+        items.push(WorkspaceEntry {
+            path: display_path(root, entry.path()),
             kind,
             size: metadata.as_ref().map_or(0, Metadata::len),
         });
     }
-    Ok(Answer::Entries { items, more })
+    Ok(SearchResponse::Entries { items, more })
 }
 
-pub(super) fn kind_of(kind: FileType) -> FileKind {
+pub(super) fn kind_of(kind: FileType) -> EntryKind {
     if kind.is_file() {
-        FileKind::File
+        EntryKind::File
     } else if kind.is_dir() {
-        FileKind::Directory
+        EntryKind::Directory
     } else if kind.is_symlink() {
-        FileKind::Symlink
+        EntryKind::Symlink
     } else {
         debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device());
-        FileKind::Special
+        EntryKind::Special
     }
 }

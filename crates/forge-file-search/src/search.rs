@@ -1,34 +1,34 @@
 //! Searching file contents with ripgrep's own crates.
 
-use super::{Answer, glob, shown, start, walker};
-use forge_ports::sandbox::{Match, SearchSpec};
+use super::{SearchResponse, compile_glob, display_path, resolve_start, walk_builder};
+use forge_ports::sandbox::{SearchMatch, SearchSpec};
 use grep_regex::RegexMatcherBuilder;
 use grep_searcher::sinks::Lossy;
 use grep_searcher::{BinaryDetection, SearcherBuilder};
 use std::path::Path;
 
 /// A matching line is cut to this many characters.
-const LINE_CHARS: usize = 500;
+const MAX_LINE_CHARS: usize = 500;
 
-pub(super) fn search(root: &Path, spec: &SearchSpec) -> Result<Answer, Answer> {
+pub(super) fn search_files(root: &Path, spec: &SearchSpec) -> Result<SearchResponse, SearchResponse> {
     let matcher = RegexMatcherBuilder::new()
         .line_terminator(Some(b'\n'))
         .size_limit(10 << 20)
         .build(&spec.pattern)
-        .map_err(|error| Answer::Invalid {
+        .map_err(|error| SearchResponse::Invalid {
             why: format!("`{}` is not a regular expression: {error}", spec.pattern),
         })?;
-    let glob = spec.glob.as_deref().map(glob).transpose()?;
-    let begin = start(root, &spec.path)?;
+    let glob = spec.glob.as_deref().map(compile_glob).transpose()?;
+    let begin = resolve_start(root, &spec.path)?;
     let mut searcher =
         SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).line_number(true).build();
     let mut items = Vec::new();
     let (mut files, mut more) = (0, false);
-    for entry in walker(&begin).build().flatten() {
+    for entry in walk_builder(&begin).build().flatten() {
         if !entry.file_type().is_some_and(|kind| kind.is_file()) {
             continue;
         }
-        let path = shown(root, entry.path());
+        let path = display_path(root, entry.path());
         if glob.as_ref().is_some_and(|glob| !glob.is_match(&path)) {
             continue;
         }
@@ -38,8 +38,8 @@ pub(super) fn search(root: &Path, spec: &SearchSpec) -> Result<Answer, Answer> {
                 more = true;
                 return Ok(false);
             }
-            let text = text.trim_end_matches(['\n', '\r']).chars().take(LINE_CHARS).collect();
-            items.push(Match { path: path.clone(), line, text });
+            let text = text.trim_end_matches(['\n', '\r']).chars().take(MAX_LINE_CHARS).collect();
+            items.push(SearchMatch { path: path.clone(), line, text });
             Ok(true)
         });
         // A file that can't be read holds no matches.
@@ -49,5 +49,5 @@ pub(super) fn search(root: &Path, spec: &SearchSpec) -> Result<Answer, Answer> {
             break;
         }
     }
-    Ok(Answer::Matches { items, more })
+    Ok(SearchResponse::Matches { items, more })
 }

@@ -1,7 +1,7 @@
 //! Directories that files are written into, by name and never through a symbolic link.
 
 use crate::error::Error;
-use crate::open::{regular, special};
+use crate::open::{reopen_regular, special_file_error};
 use crate::read::read_from;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -12,11 +12,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tries at a name for a draft; each one that is taken belongs to somebody else.
-const MAX_DRAFTS: u32 = 16;
+const MAX_DRAFT_TRIES: u32 = 16;
 /// The mode of directories that are made.
-const PRIVATE: Mode = Mode::RWXU;
+const PRIVATE_DIR_MODE: Mode = Mode::RWXU;
 /// The mode of files that only their owner reads.
-pub const OWNER_ONLY: u32 = 0o600;
+pub const OWNER_ONLY_MODE: u32 = 0o600;
 
 /// An open directory. What its path leads to later makes no difference.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl Directory {
     /// # Errors
     /// [`Error::NotFound`], and the system's own.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let handle = rustix::fs::open(path, directory(), Mode::empty());
-        let handle = handle.map_err(|errno| Error::system(path, errno))?;
+        let handle = rustix::fs::open(path, directory_flags(), Mode::empty());
+        let handle = handle.map_err(|errno| Error::from_errno(path, errno))?;
         Ok(Self { handle, path: path.to_owned() })
     }
 
@@ -40,10 +40,10 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::open`].
-    pub fn make(path: &Path) -> Result<Self, Error> {
+    pub fn open_or_create(path: &Path) -> Result<Self, Error> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(PRIVATE.bits()).create(path);
-        made.map_err(|source| Error::io(path, source))?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE.bits()).create(path);
+        made.map_err(|source| Error::from_io(path, source))?;
         Self::open(path)
     }
 
@@ -56,26 +56,26 @@ impl Directory {
         if relative.components().all(|part| part == Component::CurDir) {
             return Ok(base);
         }
-        base.below(relative)
+        base.open_below(relative)
     }
 
     /// As [`Directory::open_within`]; what is missing below `root` is made, closed to others.
     ///
     /// # Errors
     /// As [`Directory::open_within`].
-    pub fn make_within(root: &Path, relative: &Path) -> Result<Self, Error> {
+    pub fn open_or_create_within(root: &Path, relative: &Path) -> Result<Self, Error> {
         let mut here = Self::open(root)?;
         for part in relative.components().filter(|part| *part != Component::CurDir) {
             let part = Path::new(part.as_os_str());
-            here = match here.below(part) {
+            here = match here.open_below(part) {
                 Err(Error::NotFound { path }) => {
-                    match rustix::fs::mkdirat(&here.handle, part, PRIVATE) {
+                    match rustix::fs::mkdirat(&here.handle, part, PRIVATE_DIR_MODE) {
                         Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(Error::system(&path, errno)),
+                        Err(errno) => return Err(Error::from_errno(&path, errno)),
                     }
-                    here.below(part).map_err(|error| match error {
+                    here.open_below(part).map_err(|error| match error {
                         // Something that is no directory has the name.
-                        Error::NotFound { path } => Error::system(&path, Errno::EXIST),
+                        Error::NotFound { path } => Error::from_errno(&path, Errno::EXIST),
                         other => other,
                     })?
                 }
@@ -85,15 +85,15 @@ impl Directory {
         Ok(here)
     }
 
-    fn below(&self, relative: &Path) -> Result<Self, Error> {
+    fn open_below(&self, relative: &Path) -> Result<Self, Error> {
         let path = self.path.join(relative);
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let opened = rustix::fs::openat2(&self.handle, relative, directory(), Mode::empty(), beneath);
+        let opened = rustix::fs::openat2(&self.handle, relative, directory_flags(), Mode::empty(), beneath);
         match opened {
             Ok(handle) => Ok(Self { handle, path }),
-            Err(errno) => match Error::system(&path, errno) {
+            Err(errno) => match Error::from_errno(&path, errno) {
                 Error::Link { path } => {
-                    Err(Error::Link { path: link_on(&self.path, relative).unwrap_or(path) })
+                    Err(Error::Link { path: find_symlink_below(&self.path, relative).unwrap_or(path) })
                 }
                 other => Err(other),
             },
@@ -110,24 +110,24 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Link`] or [`Error::NotRegular`] if it is something else than a regular file.
-    pub fn holds(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.mode(name)?.is_some())
+    pub fn contains_file(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.file_mode(name)?.is_some())
     }
 
     /// The permissions of a file; `None` if it is not there.
     ///
     /// # Errors
     /// As [`Directory::holds`].
-    pub fn mode(&self, name: &str) -> Result<Option<u32>, Error> {
+    pub fn file_mode(&self, name: &str) -> Result<Option<u32>, Error> {
         let path = self.path.join(name);
         let stat = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::system(&path, errno)),
+            Err(errno) => return Err(Error::from_errno(&path, errno)),
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => Err(Error::Link { path }),
-            kind => match special(&path, kind) {
+            kind => match special_file_error(&path, kind) {
                 Some(error) => Err(error),
                 None => Ok(Some(stat.st_mode & 0o777)),
             },
@@ -138,36 +138,36 @@ impl Directory {
     ///
     /// # Errors
     /// As [`crate::read_within`].
-    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
+    pub fn read_file(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
         let path = self.path.join(name);
         // Tells links from all else that is no file, before anything is opened.
-        if !self.holds(name)? {
+        if !self.contains_file(name)? {
             return Err(Error::NotFound { path });
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
-        let handle = handle.map_err(|errno| Error::system(&path, errno))?;
-        read_from(&path, regular(&path, &handle)?, max_bytes)
+        let handle = handle.map_err(|errno| Error::from_errno(&path, errno))?;
+        read_from(&path, reopen_regular(&path, &handle)?, max_bytes)
     }
 
     /// Writes a file that is not there yet.
     ///
     /// # Errors
     /// The system's own, also if the name is taken, by whatever it is.
-    pub fn create(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    pub fn create_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
         let path = self.path.join(name);
-        let mut file = self.fresh(name, mode).map_err(|errno| Error::system(&path, errno))?;
-        file.write_all(bytes).map_err(|source| Error::io(&path, source))
+        let mut file = self.create_new(name, mode).map_err(|errno| Error::from_errno(&path, errno))?;
+        file.write_all(bytes).map_err(|source| Error::from_io(&path, source))
     }
 
     /// Writes a file so that it is the old or the new one at any moment, even if the machine stops.
     ///
     /// # Errors
     /// As [`Directory::holds`]; the system's own. Nothing is changed then.
-    pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
-        self.holds(name)?;
+    pub fn replace_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+        self.contains_file(name)?;
         let path = self.path.join(name);
-        let (draft, mut file) = self.draft(name)?;
+        let (draft, mut file) = self.create_draft(name)?;
         let written = (|| {
             file.write_all(bytes)?;
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
@@ -178,7 +178,7 @@ impl Directory {
         if written.is_err() {
             let _ = rustix::fs::unlinkat(&self.handle, draft.as_str(), AtFlags::empty());
         }
-        written.map_err(|source| Error::io(&path, source))?;
+        written.map_err(|source| Error::from_io(&path, source))?;
         // Without this the new name may be lost with the power; not every file system can do it.
         let _ = rustix::fs::fsync(&self.handle);
         Ok(())
@@ -188,41 +188,41 @@ impl Directory {
     ///
     /// # Errors
     /// The system's own, also if the new name is taken.
-    pub fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+    pub fn rename_file(&self, from: &str, to: &str) -> Result<(), Error> {
         let renamed = rustix::fs::renameat_with(&self.handle, from, &self.handle, to, RenameFlags::NOREPLACE);
-        renamed.map_err(|errno| Error::system(&self.path.join(to), errno))
+        renamed.map_err(|errno| Error::from_errno(&self.path.join(to), errno))
     }
 
     /// Opens a file whose lock stands for another one, made if it is not there.
     ///
     /// # Errors
     /// [`Error::Link`], [`Error::NotRegular`], and the system's own.
-    pub fn lock_file(&self, name: &str) -> Result<File, Error> {
+    pub fn open_lock_file(&self, name: &str) -> Result<File, Error> {
         let path = self.path.join(name);
-        let fail = |errno| Error::system(&path, errno);
+        let fail = |errno| Error::from_errno(&path, errno);
         // Read and write: a pipe that is opened for one of the two waits or fails for want of the other side.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(OWNER_ONLY);
+        let mode = Mode::from_raw_mode(OWNER_ONLY_MODE);
         let file: File = rustix::fs::openat(&self.handle, name, flags, mode).map_err(fail)?.into();
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(fail)?.st_mode);
-        special(&path, kind).map_or(Ok(file), Err)
+        special_file_error(&path, kind).map_or(Ok(file), Err)
     }
 
-    fn draft(&self, name: &str) -> Result<(String, File), Error> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+    fn create_draft(&self, name: &str) -> Result<(String, File), Error> {
+        static NEXT_DRAFT: AtomicU64 = AtomicU64::new(0);
         let mut tries = 0;
         loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let number = NEXT_DRAFT.fetch_add(1, Ordering::Relaxed);
             let draft = format!(".{name}.{}-{number}.tmp", std::process::id());
-            match self.fresh(&draft, OWNER_ONLY) {
+            match self.create_new(&draft, OWNER_ONLY_MODE) {
                 Ok(file) => return Ok((draft, file)),
-                Err(Errno::EXIST) if tries < MAX_DRAFTS => tries += 1,
-                Err(errno) => return Err(Error::system(&self.path.join(draft), errno)),
+                Err(Errno::EXIST) if tries < MAX_DRAFT_TRIES => tries += 1,
+                Err(errno) => return Err(Error::from_errno(&self.path.join(draft), errno)),
             }
         }
     }
 
-    fn fresh(&self, name: &str, mode: u32) -> Result<File, Errno> {
+    fn create_new(&self, name: &str, mode: u32) -> Result<File, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(mode))?.into())
     }
@@ -230,7 +230,7 @@ impl Directory {
 
 /// The first symbolic link on the way from `root`, for a message.
 #[must_use]
-pub fn link_on(root: &Path, relative: &Path) -> Option<PathBuf> {
+pub fn find_symlink_below(root: &Path, relative: &Path) -> Option<PathBuf> {
     let mut here = root.to_owned();
     relative.components().find_map(|part| {
         here.push(part);
@@ -238,6 +238,6 @@ pub fn link_on(root: &Path, relative: &Path) -> Option<PathBuf> {
     })
 }
 
-const fn directory() -> OFlags {
+const fn directory_flags() -> OFlags {
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC)
 }

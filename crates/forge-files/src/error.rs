@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Something that is not a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum Found {
+pub enum SpecialFileKind {
     Directory,
     NamedPipe,
     Socket,
@@ -17,7 +17,7 @@ pub enum Found {
     Other,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for SpecialFileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Directory => "a directory",
@@ -46,7 +46,7 @@ pub enum Error {
         /// The path as it was given.
         path: PathBuf,
         /// What is there.
-        found: Found,
+        found: SpecialFileKind,
     },
     /// A symbolic link is at the path, or on the way to it from the trusted directory.
     #[error("{} leads through a symbolic link, which is not followed here; put a regular file or directory in its place", path.display())]
@@ -103,7 +103,7 @@ impl Error {
 
     /// The same reason as an error of the standard library, for callers that return those.
     #[must_use]
-    pub fn into_io(self) -> io::Error {
+    pub fn into_io_error(self) -> io::Error {
         match self {
             Self::NotFound { .. } => io::Error::new(io::ErrorKind::NotFound, self),
             Self::Io { source, .. } => source,
@@ -112,7 +112,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn system(path: &Path, errno: Errno) -> Self {
+    pub(crate) fn from_errno(path: &Path, errno: Errno) -> Self {
         let path = path.to_owned();
         match errno {
             Errno::NOENT | Errno::NOTDIR => Self::NotFound { path },
@@ -121,7 +121,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn from_io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 /// A file as its descriptor names it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     device: (u32, u32),
     inode: u64,
     /// Inode numbers are given again after a removal; the time of birth is not. `None`: the file system keeps none.
@@ -16,9 +16,9 @@ pub(crate) struct Identity {
     pub(crate) mode: u16,
 }
 
-impl Identity {
+impl FileIdentity {
     /// Looks at an open file.
-    pub(crate) fn of(file: BorrowedFd<'_>) -> Option<Self> {
+    pub(crate) fn of_file(file: BorrowedFd<'_>) -> Option<Self> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
         let found = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
         let has = |what: StatxFlags| found.stx_mask & what.bits() != 0;
@@ -33,12 +33,12 @@ impl Identity {
     }
 
     /// Whether both are one and the same file.
-    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
-        self.is_on_mount_of(other) && (self.inode, self.born) == (other.inode, other.born)
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        self.is_same_mount(other) && (self.inode, self.born) == (other.inode, other.born)
     }
 
     /// Whether nothing was mounted between the two.
-    pub(crate) fn is_on_mount_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_mount(&self, other: &Self) -> bool {
         (self.device, self.mount) == (other.device, other.mount)
     }
 }

@@ -24,11 +24,11 @@ mod remove;
 mod stale;
 
 pub use data::{NotOwnData, check_data_directory};
-pub use directory::{Directory, OWNER_ONLY, link_on};
-pub use error::{Error, Found};
+pub use directory::{Directory, OWNER_ONLY_MODE, find_symlink_below};
+pub use error::{Error, SpecialFileKind};
 pub use lock::{open_or_create, sync_directory};
 pub use open::{open, open_within};
 pub use private::{NotPrivate, PrivateDir};
-pub use read::{read, read_from, read_start, read_text, read_text_within, read_within};
-pub use remove::{bytes_of, remove_own_tree, remove_tree};
-pub use stale::{is_stale, own_name, stale_entries, sweep};
+pub use read::{read, read_from, read_prefix, read_text, read_text_within, read_within};
+pub use remove::{count_tree_bytes, remove_own_tree, remove_tree};
+pub use stale::{find_stale, is_stale, owned_temp_name, remove_stale};

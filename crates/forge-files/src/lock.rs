@@ -1,7 +1,7 @@
 //! Files that Forge itself keeps: locks, and directories made durable.
 
 use crate::error::Error;
-use crate::open::special;
+use crate::open::special_file_error;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use std::fs::File;
 use std::path::Path;
@@ -12,12 +12,12 @@ use std::path::Path;
 /// # Errors
 /// [`Error::Link`], [`Error::NotRegular`], and the system's own.
 pub fn open_or_create(path: &Path) -> Result<File, Error> {
-    let fail = |errno| Error::system(path, errno);
+    let fail = |errno| Error::from_errno(path, errno);
     // Read and write: a pipe that is opened for one of the two waits or fails for want of the other side.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?.into();
     let kind = FileType::from_raw_mode(fstat(&file).map_err(fail)?.st_mode);
-    special(path, kind).map_or(Ok(file), Err)
+    special_file_error(path, kind).map_or(Ok(file), Err)
 }
 
 /// Makes the names in a directory durable.

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The mode of such a directory.
-const PRIVATE: Mode = Mode::RWXU;
-const DIRECTORY: OFlags =
+const PRIVATE_DIR_MODE: Mode = Mode::RWXU;
+const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Reasons why a directory cannot be private.
@@ -56,14 +56,14 @@ impl PrivateDir {
     ///
     /// # Errors
     /// [`NotPrivate`] when it belongs to somebody else, is no directory, or the system refuses.
-    pub fn make(path: &Path) -> Result<Self, NotPrivate> {
+    pub fn open_or_create(path: &Path) -> Result<Self, NotPrivate> {
         let failed = |errno: Errno| NotPrivate::Io { path: path.to_owned(), source: errno.into() };
-        match rustix::fs::mkdirat(CWD, path, PRIVATE) {
+        match rustix::fs::mkdirat(CWD, path, PRIVATE_DIR_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(Errno::NOENT) => {
                 use std::os::unix::fs::DirBuilderExt as _;
                 let mut builder = std::fs::DirBuilder::new();
-                let made = builder.recursive(true).mode(PRIVATE.as_raw_mode()).create(path);
+                let made = builder.recursive(true).mode(PRIVATE_DIR_MODE.as_raw_mode()).create(path);
                 made.map_err(|source| NotPrivate::Io { path: path.to_owned(), source })?;
             }
             Err(errno) => return Err(failed(errno)),
@@ -78,7 +78,7 @@ impl PrivateDir {
     pub fn open(path: &Path) -> Result<Self, NotPrivate> {
         let named = || path.to_owned();
         let failed = |errno: Errno| NotPrivate::Io { path: named(), source: errno.into() };
-        let opened = match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
+        let opened = match rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty()) {
             Ok(opened) => opened,
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(NotPrivate::NoDirectory { path: named() }),
             Err(errno) => {
@@ -95,8 +95,8 @@ impl PrivateDir {
         if !remove::is_own(stat.st_uid) {
             return Err(NotPrivate::Foreign { path: named(), owner: stat.st_uid });
         }
-        if stat.st_mode & 0o777 != PRIVATE.as_raw_mode() {
-            rustix::fs::fchmod(&opened, PRIVATE).map_err(failed)?;
+        if stat.st_mode & 0o777 != PRIVATE_DIR_MODE.as_raw_mode() {
+            rustix::fs::fchmod(&opened, PRIVATE_DIR_MODE).map_err(failed)?;
         }
         Ok(Self { path: named(), opened })
     }
@@ -106,10 +106,10 @@ impl PrivateDir {
     ///
     /// # Errors
     /// As [`Self::make`], about either of them.
-    pub fn below(parent: &Path, name: &str) -> Result<Self, NotPrivate> {
+    pub fn open_or_create_below(parent: &Path, name: &str) -> Result<Self, NotPrivate> {
         let failed = |source: io::Error| NotPrivate::Io { path: parent.to_owned(), source };
         let opened =
-            rustix::fs::openat(CWD, parent, DIRECTORY, Mode::empty()).map_err(|e| failed(e.into()))?;
+            rustix::fs::openat(CWD, parent, DIRECTORY_FLAGS, Mode::empty()).map_err(|e| failed(e.into()))?;
         let stat = rustix::fs::fstat(&opened).map_err(|errno| failed(errno.into()))?;
         if !remove::is_own(stat.st_uid) {
             return Err(NotPrivate::Foreign { path: parent.to_owned(), owner: stat.st_uid });
@@ -117,7 +117,7 @@ impl PrivateDir {
         if stat.st_mode & 0o022 != 0 {
             return Err(failed(io::Error::other("others can write to it")));
         }
-        Self::make(&parent.join(name))
+        Self::open_or_create(&parent.join(name))
     }
 
     /// Makes this user's own directory in one that all users share, such as that for files in memory. Its name has the
@@ -125,13 +125,13 @@ impl PrivateDir {
     ///
     /// # Errors
     /// As [`Self::make`].
-    pub fn of_user(shared: &Path) -> Result<Self, NotPrivate> {
-        Self::make(&Self::path_of_user(shared))
+    pub fn for_user(shared: &Path) -> Result<Self, NotPrivate> {
+        Self::open_or_create(&Self::user_path(shared))
     }
 
     /// Where [`Self::of_user`] is.
     #[must_use]
-    pub fn path_of_user(shared: &Path) -> PathBuf {
+    pub fn user_path(shared: &Path) -> PathBuf {
         shared.join(format!("forge-{}", rustix::process::geteuid().as_raw()))
     }
 

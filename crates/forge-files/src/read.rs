@@ -28,7 +28,7 @@ pub fn read_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<Vec<u
 /// # Errors
 /// As [`read`]; [`Error::NotText`].
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Error> {
-    text(path, read(path, max_bytes)?)
+    decode_utf8(path, read(path, max_bytes)?)
 }
 
 /// Reads a UTF-8 file as [`read_within`] does.
@@ -36,16 +36,16 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Error> {
 /// # Errors
 /// As [`read_within`]; [`Error::NotText`].
 pub fn read_text_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<String, Error> {
-    text(&root.join(relative), read_within(root, relative, max_bytes)?)
+    decode_utf8(&root.join(relative), read_within(root, relative, max_bytes)?)
 }
 
 /// Reads the first `max_bytes` of the regular file at `path`; a longer file is cut. Symbolic links are followed.
 ///
 /// # Errors
 /// As [`open`].
-pub fn read_start(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
+pub fn read_prefix(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    open(path)?.take(max_bytes).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    open(path)?.take(max_bytes).read_to_end(&mut bytes).map_err(|source| Error::from_io(path, source))?;
     Ok(bytes)
 }
 
@@ -55,17 +55,17 @@ pub fn read_start(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
 /// [`Error::TooLarge`]; the system's own.
 pub fn read_from(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Error> {
     let too_large = || Error::TooLarge { path: path.to_owned(), limit: max_bytes };
-    let size = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    let size = file.metadata().map_err(|source| Error::from_io(path, source))?.len();
     if size > max_bytes {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // The file may grow while it is read: the limit counts what is read, not what was said.
     let more = max_bytes.saturating_add(1);
-    file.take(more).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    file.take(more).read_to_end(&mut bytes).map_err(|source| Error::from_io(path, source))?;
     if bytes.len() as u64 > max_bytes { Err(too_large()) } else { Ok(bytes) }
 }
 
-fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
+fn decode_utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })
 }

@@ -5,7 +5,7 @@
 //! ancestors are kept. Those above are opened again as the parent of what they hold, and only gone on with if they are
 //! the very directories that were left: whoever moves a directory while it is emptied ends the removal.
 
-use crate::identity::Identity;
+use crate::identity::FileIdentity;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -20,13 +20,13 @@ const MAX_WAITING_NAMES: usize = 256;
 /// How the kernel counts the blocks of a file.
 const BLOCK_BYTES: u64 = 512;
 
-const DIRECTORY: OFlags =
+const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const HANDLE: OFlags = DIRECTORY.union(OFlags::PATH);
+const HANDLE_FLAGS: OFlags = DIRECTORY_FLAGS.union(OFlags::PATH);
 
 /// Whose the top of a tree must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum RequiredOwner {
     /// Anybody's: the caller knows that nobody else can put anything there.
     Any,
     /// This user's, told by the descriptor.
@@ -34,7 +34,7 @@ pub(crate) enum Owner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+enum WalkAction {
     Count,
     Remove,
 }
@@ -43,23 +43,24 @@ enum Action {
 /// as the data directory: files there that belong to the users of sandboxes go as well. Returns the bytes on the disk
 /// that were freed; what could not be removed stays.
 pub fn remove_tree(path: &Path) -> u64 {
-    remove(path, Owner::Any)
+    remove_path(path, RequiredOwner::Any)
 }
 
 /// Removes what is at `path` as [`remove_tree`] does, if it belongs to this user: for places where others can make
 /// files as well. Returns the bytes on the disk that were freed; of another user's tree nothing is touched.
 pub fn remove_own_tree(path: &Path) -> u64 {
-    remove(path, Owner::Own)
+    remove_path(path, RequiredOwner::Own)
 }
 
 /// Counts the bytes on the disk of a tree, without what is mounted in it.
 #[must_use]
-pub fn bytes_of(path: &Path) -> u64 {
-    let Ok(top) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else { return 0 };
-    Identity::of(top.as_fd()).map_or(0, |identity| Walk::new(top, identity, Action::Count).run())
+pub fn count_tree_bytes(path: &Path) -> u64 {
+    let Ok(top) = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty()) else { return 0 };
+    FileIdentity::of_file(top.as_fd())
+        .map_or(0, |identity| DirTreeWalk::new(top, identity, WalkAction::Count).run())
 }
 
-fn remove(path: &Path, owner: Owner) -> u64 {
+fn remove_path(path: &Path, owner: RequiredOwner) -> u64 {
     let Some(name) = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok()) else { return 0 };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Links on the way to the tree are the caller's own.
@@ -69,21 +70,21 @@ fn remove(path: &Path, owner: Owner) -> u64 {
 }
 
 /// Removes what has this name in a directory.
-pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &CString, owner: Owner) -> u64 {
+pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &CString, owner: RequiredOwner) -> u64 {
     let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return 0 };
-    if owner == Owner::Own && !is_own(stat.st_uid) {
+    if owner == RequiredOwner::Own && !is_own(stat.st_uid) {
         return 0;
     }
     if !is_directory(&stat) {
         let removed = rustix::fs::unlinkat(parent, name, AtFlags::empty()).is_ok();
-        return if removed { freed(&stat) } else { 0 };
+        return if removed { released_bytes(&stat) } else { 0 };
     }
     // What was looked at by its name may have been replaced since.
-    let wanted = |identity: &Identity| owner == Owner::Any || is_own(identity.uid);
-    let above = Identity::of(parent);
-    let top = above.and_then(|above| enter(parent, name, Action::Remove, &above, wanted));
+    let wanted = |identity: &FileIdentity| owner == RequiredOwner::Any || is_own(identity.uid);
+    let above = FileIdentity::of_file(parent);
+    let top = above.and_then(|above| open_subdirectory(parent, name, WalkAction::Remove, &above, wanted));
     let Some((top, identity)) = top else { return 0 };
-    let bytes = freed(&stat) + Walk::new(top, identity, Action::Remove).run();
+    let bytes = released_bytes(&stat) + DirTreeWalk::new(top, identity, WalkAction::Remove).run();
     let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
     bytes
 }
@@ -97,34 +98,34 @@ fn is_directory(stat: &Stat) -> bool {
 }
 
 /// Bytes that go with one name: each further name of a file frees, or uses, nothing.
-fn freed(stat: &Stat) -> u64 {
+fn released_bytes(stat: &Stat) -> u64 {
     let counts = is_directory(stat) || stat.st_nlink == 1;
     if counts { u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES } else { 0 }
 }
 
 /// Opens a directory below another one, on the same mount. To be emptied, it is opened to its owner before.
-fn enter(
+fn open_subdirectory(
     parent: BorrowedFd<'_>,
     name: &CString,
-    action: Action,
-    above: &Identity,
-    wanted: impl Fn(&Identity) -> bool,
-) -> Option<(OwnedFd, Identity)> {
-    let accepted = |identity: &Identity| identity.is_on_mount_of(above) && wanted(identity);
-    match open_below(parent, name, DIRECTORY) {
+    action: WalkAction,
+    above: &FileIdentity,
+    wanted: impl Fn(&FileIdentity) -> bool,
+) -> Option<(OwnedFd, FileIdentity)> {
+    let accepted = |identity: &FileIdentity| identity.is_same_mount(above) && wanted(identity);
+    match open_below(parent, name, DIRECTORY_FLAGS) {
         Ok(opened) => {
-            let identity = Identity::of(opened.as_fd()).filter(accepted)?;
-            if action == Action::Remove && identity.mode & 0o700 != 0o700 {
+            let identity = FileIdentity::of_file(opened.as_fd()).filter(accepted)?;
+            if action == WalkAction::Remove && identity.mode & 0o700 != 0o700 {
                 let _ = rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o700));
             }
             Some((opened, identity))
         }
-        Err(Errno::ACCESS) if action == Action::Remove => {
-            let handle = open_below(parent, name, HANDLE).ok()?;
-            let identity = Identity::of(handle.as_fd()).filter(accepted)?;
+        Err(Errno::ACCESS) if action == WalkAction::Remove => {
+            let handle = open_below(parent, name, HANDLE_FLAGS).ok()?;
+            let identity = FileIdentity::of_file(handle.as_fd()).filter(accepted)?;
             let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
             rustix::fs::chmod(by_handle, Mode::from_raw_mode(0o700)).ok()?;
-            Some((rustix::fs::openat(&handle, c".", DIRECTORY, Mode::empty()).ok()?, identity))
+            Some((rustix::fs::openat(&handle, c".", DIRECTORY_FLAGS, Mode::empty()).ok()?, identity))
         }
         Err(_) => None,
     }
@@ -140,10 +141,10 @@ fn open_below(parent: BorrowedFd<'_>, name: &CString, flags: OFlags) -> Result<O
 }
 
 /// A directory on the way down.
-struct Level {
+struct TreeLevel {
     /// Its name in the level above.
     name: CString,
-    identity: Identity,
+    identity: FileIdentity,
     /// `None`: dropped, to be opened again on the way back.
     opened: Option<OwnedFd>,
     entries: Option<Dir>,
@@ -153,15 +154,15 @@ struct Level {
     /// Whether all entries were read.
     done: bool,
     /// Whether its entries were read from the beginning before.
-    begun: bool,
+    started: bool,
     /// Whether anything was removed since then.
     progress: bool,
     /// Whether it was found not to be empty in the end.
     again: bool,
 }
 
-impl Level {
-    const fn new(name: CString, opened: OwnedFd, identity: Identity) -> Self {
+impl TreeLevel {
+    const fn new(name: CString, opened: OwnedFd, identity: FileIdentity) -> Self {
         Self {
             name,
             identity,
@@ -170,16 +171,16 @@ impl Level {
             read: 0,
             waiting: Vec::new(),
             done: false,
-            begun: false,
+            started: false,
             progress: false,
             again: false,
         }
     }
 
     /// Reads on until enough directories wait. Everything else is counted or removed on the way.
-    fn read_on(&mut self, action: Action, sum: &mut u64) {
+    fn read_entries(&mut self, action: WalkAction, sum: &mut u64) {
         if self.entries.is_none() {
-            self.begin(action);
+            self.start_reading(action);
         }
         let (Some(opened), Some(entries)) = (&self.opened, &mut self.entries) else {
             self.done = true;
@@ -196,33 +197,33 @@ impl Level {
                 continue;
             }
             let Ok(stat) = rustix::fs::statat(opened, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            *sum += freed(&stat);
+            *sum += released_bytes(&stat);
             if is_directory(&stat) {
                 self.waiting.push(name.to_owned());
-            } else if action == Action::Remove {
+            } else if action == WalkAction::Remove {
                 self.progress |= rustix::fs::unlinkat(opened, name, AtFlags::empty()).is_ok();
             }
         }
     }
 
     /// Begins to read, for the second time where the descriptor was dropped meanwhile.
-    fn begin(&mut self, action: Action) {
+    fn start_reading(&mut self, action: WalkAction) {
         // What is there after a whole round in which nothing went will not go in the next one.
-        if action == Action::Remove && self.begun && !self.progress {
+        if action == WalkAction::Remove && self.started && !self.progress {
             return;
         }
         self.entries = self.opened.as_ref().and_then(|opened| Dir::read_from(opened).ok());
-        if action == Action::Count {
+        if action == WalkAction::Count {
             // What was removed is not read again, but this was.
             for _ in 0..self.read {
                 let _ = self.entries.as_mut().and_then(Dir::read);
             }
         }
-        (self.begun, self.progress) = (true, false);
+        (self.started, self.progress) = (true, false);
     }
 
     /// Begins once more, if something went in which others may have hidden behind; whether there is a point in it.
-    fn begin_again(&mut self) -> bool {
+    fn restart_reading(&mut self) -> bool {
         let again = self.progress && !self.again;
         if again {
             (self.entries, self.done, self.again) = (None, false, true);
@@ -232,15 +233,15 @@ impl Level {
 }
 
 /// A walk over a tree, down and up by descriptors.
-struct Walk {
-    levels: Vec<Level>,
-    action: Action,
+struct DirTreeWalk {
+    levels: Vec<TreeLevel>,
+    action: WalkAction,
     sum: u64,
 }
 
-impl Walk {
-    fn new(top: OwnedFd, identity: Identity, action: Action) -> Self {
-        Self { levels: vec![Level::new(CString::default(), top, identity)], action, sum: 0 }
+impl DirTreeWalk {
+    fn new(top: OwnedFd, identity: FileIdentity, action: WalkAction) -> Self {
+        Self { levels: vec![TreeLevel::new(CString::default(), top, identity)], action, sum: 0 }
     }
 
     fn run(mut self) -> u64 {
@@ -248,12 +249,13 @@ impl Walk {
             if let Some(name) = level.waiting.pop() {
                 let (action, above) = (self.action, level.identity);
                 let opened = level.opened.as_ref();
-                let below = opened.and_then(|opened| enter(opened.as_fd(), &name, action, &above, |_| true));
+                let below = opened
+                    .and_then(|opened| open_subdirectory(opened.as_fd(), &name, action, &above, |_| true));
                 if let Some((opened, identity)) = below {
                     self.go_down(name, opened, identity);
                 }
             } else if !level.done {
-                level.read_on(self.action, &mut self.sum);
+                level.read_entries(self.action, &mut self.sum);
             } else if !self.go_up() {
                 break;
             }
@@ -261,8 +263,8 @@ impl Walk {
         self.sum
     }
 
-    fn go_down(&mut self, name: CString, opened: OwnedFd, identity: Identity) {
-        self.levels.push(Level::new(name, opened, identity));
+    fn go_down(&mut self, name: CString, opened: OwnedFd, identity: FileIdentity) {
+        self.levels.push(TreeLevel::new(name, opened, identity));
         if let Some(far) = self.levels.len().checked_sub(MAX_OPEN_ANCESTORS + 1) {
             let far = &mut self.levels[far];
             (far.opened, far.entries) = (None, None);
@@ -275,18 +277,18 @@ impl Walk {
         let Some(above) = self.levels.last_mut() else { return false };
         if above.opened.is_none() {
             let Some(opened) = &left.opened else { return false };
-            let parent = rustix::fs::openat(opened, c"..", DIRECTORY, Mode::empty()).ok();
+            let parent = rustix::fs::openat(opened, c"..", DIRECTORY_FLAGS, Mode::empty()).ok();
             // Any other directory than the one that was left is somebody else's.
             above.opened = parent.filter(|parent| {
-                Identity::of(parent.as_fd()).is_some_and(|found| found.is_same_as(&above.identity))
+                FileIdentity::of_file(parent.as_fd()).is_some_and(|found| found.is_same_file(&above.identity))
             });
         }
         let Some(opened) = &above.opened else { return false };
-        if self.action == Action::Remove {
+        if self.action == WalkAction::Remove {
             match rustix::fs::unlinkat(opened, &left.name, AtFlags::REMOVEDIR) {
                 Ok(()) => above.progress = true,
                 // Something came while it was emptied, or was not read again.
-                Err(Errno::NOTEMPTY | Errno::EXIST) if left.begin_again() => self.levels.push(left),
+                Err(Errno::NOTEMPTY | Errno::EXIST) if left.restart_reading() => self.levels.push(left),
                 Err(_) => {}
             }
         }
@@ -312,16 +314,17 @@ mod tests {
                 fs::create_dir(top.join(level).join("home")).unwrap();
             }
             fs::create_dir_all(outside.join("home/precious")).unwrap();
-            let opened = rustix::fs::openat(CWD, &top, DIRECTORY, Mode::empty()).unwrap();
-            let identity = Identity::of(opened.as_fd()).unwrap();
-            let mut walk = Walk::new(opened, identity, Action::Remove);
+            let opened = rustix::fs::openat(CWD, &top, DIRECTORY_FLAGS, Mode::empty()).unwrap();
+            let identity = FileIdentity::of_file(opened.as_fd()).unwrap();
+            let mut walk = DirTreeWalk::new(opened, identity, WalkAction::Remove);
             for _ in 0..depth {
                 let level = walk.levels.last_mut().unwrap();
-                level.read_on(Action::Remove, &mut walk.sum);
+                level.read_entries(WalkAction::Remove, &mut walk.sum);
                 level.waiting.retain(|name| name.as_c_str() != c"way");
                 let opened = level.opened.as_ref().unwrap().as_fd();
                 let (opened, identity) =
-                    enter(opened, &c"way".into(), Action::Remove, &level.identity, |_| true).unwrap();
+                    open_subdirectory(opened, &c"way".into(), WalkAction::Remove, &level.identity, |_| true)
+                        .unwrap();
                 walk.go_down(c"way".into(), opened, identity);
             }
             fs::rename(top.join("way/way"), outside.join("way")).unwrap();

@@ -4,7 +4,7 @@
 //! A name is no proof: whoever may make files in a directory may name them so. Stale things are looked for in
 //! directories of this user only, and are removed only if they belong to this user.
 
-use crate::remove::{Owner, is_own, remove_at};
+use crate::remove::{RequiredOwner, is_own, remove_at};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
@@ -17,56 +17,60 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How all such names begin; then the kind, the process's id, when it began, its process namespace, a number, and
 /// something that nobody else can know in advance.
-const PREFIX: &str = "forge-";
+const NAME_PREFIX: &str = "forge-";
 /// The caller may name a directory by a link: what counts is whose the directory is.
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Makes a name of this kind for something of this process; no two are the same, and nobody can take one before it is
 /// made. `kind` is one word.
 #[must_use]
-pub fn own_name(kind: &str) -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
+pub fn owned_temp_name(kind: &str) -> String {
+    static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
     let pid = std::process::id();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     let random = RandomState::new().build_hasher().finish();
-    format!("{PREFIX}{kind}-{pid}-{}-{}-{number}-{random:x}", start_time(pid).unwrap_or(0), namespace())
+    format!(
+        "{NAME_PREFIX}{kind}-{pid}-{}-{}-{number}-{random:x}",
+        process_start_time(pid).unwrap_or(0),
+        pid_namespace()
+    )
 }
 
 /// Finds what is named like [`own_name`] of one of these kinds in `directory`, whose process is gone, and which
 /// belongs to this user; nothing where others could have moved it there. In a directory in which others can make files,
 /// it is to be removed by [`crate::remove_own_tree`].
 #[must_use]
-pub fn stale_entries(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
+pub fn find_stale(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
     // In a sticky directory each file can be moved by its owner alone, and by that of the directory.
     let keeps = |stat: &Stat| {
         (is_own(stat.st_uid) || stat.st_uid == 0) && (stat.st_mode & 0o022 == 0 || stat.st_mode & 0o1000 != 0)
     };
-    let Some(opened) = open(directory, keeps) else { return Vec::new() };
-    names(&opened, kinds).iter().map(|name| directory.join(as_os(name))).collect()
+    let Some(opened) = open_trusted_dir(directory, keeps) else { return Vec::new() };
+    stale_names(&opened, kinds).iter().map(|name| directory.join(to_os_str(name))).collect()
 }
 
 /// Removes what is stale in `directory`, if that belongs to this user and nobody else can write to it. Gives what was
 /// removed.
-pub fn sweep(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
+pub fn remove_stale(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
     let private = |stat: &Stat| is_own(stat.st_uid) && stat.st_mode & 0o022 == 0;
-    let Some(opened) = open(directory, private) else { return Vec::new() };
+    let Some(opened) = open_trusted_dir(directory, private) else { return Vec::new() };
     let mut removed = Vec::new();
-    for name in names(&opened, kinds) {
-        remove_at(opened.as_fd(), &name, Owner::Own);
+    for name in stale_names(&opened, kinds) {
+        remove_at(opened.as_fd(), &name, RequiredOwner::Own);
         if rustix::fs::statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            removed.push(directory.join(as_os(&name)));
+            removed.push(directory.join(to_os_str(&name)));
         }
     }
     removed
 }
 
-fn open(directory: &Path, wanted: impl Fn(&Stat) -> bool) -> Option<OwnedFd> {
-    let opened = rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty()).ok()?;
+fn open_trusted_dir(directory: &Path, wanted: impl Fn(&Stat) -> bool) -> Option<OwnedFd> {
+    let opened = rustix::fs::openat(CWD, directory, DIRECTORY_FLAGS, Mode::empty()).ok()?;
     rustix::fs::fstat(&opened).is_ok_and(|stat| wanted(&stat)).then_some(opened)
 }
 
 /// The names of what is stale in an open directory and belongs to this user.
-fn names(directory: &OwnedFd, kinds: &[&str]) -> Vec<CString> {
+fn stale_names(directory: &OwnedFd, kinds: &[&str]) -> Vec<CString> {
     let mut found = Vec::new();
     let Ok(mut entries) = Dir::read_from(directory) else { return found };
     while let Some(Ok(entry)) = entries.read() {
@@ -83,28 +87,28 @@ fn names(directory: &OwnedFd, kinds: &[&str]) -> Vec<CString> {
     found
 }
 
-fn as_os(name: &CStr) -> &OsStr {
+fn to_os_str(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
 /// Whether a name is one of [`own_name`] of a kind, made by a process that is gone.
 #[must_use]
 pub fn is_stale(name: &str, kind: &str) -> bool {
-    let rest = name.strip_prefix(PREFIX).and_then(|name| name.strip_prefix(kind)?.strip_prefix('-'));
+    let rest = name.strip_prefix(NAME_PREFIX).and_then(|name| name.strip_prefix(kind)?.strip_prefix('-'));
     let mut parts = rest.unwrap_or_default().split(['-', '.']);
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (Some(pid), Some(started), Some(home)) = (number(), number(), number()) else { return false };
     // A process of another namespace cannot be looked for from here.
-    home == namespace() && u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(started))
+    home == pid_namespace() && u32::try_from(pid).is_ok_and(|pid| process_start_time(pid) != Some(started))
 }
 
 /// The set of processes in which an id means something.
-fn namespace() -> u64 {
+fn pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
 }
 
 /// When a process started, in clock ticks since boot: with its id it names a process for good.
-fn start_time(pid: u32) -> Option<u64> {
+fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
@@ -115,10 +119,10 @@ mod tests {
 
     #[test]
     fn only_what_a_dead_process_named_is_stale() {
-        let (one, other) = (own_name("box"), own_name("box"));
+        let (one, other) = (owned_temp_name("box"), owned_temp_name("box"));
         assert_ne!(one, other);
         assert!(!is_stale(&one, "box") && !is_stale(&format!("{one}.pem"), "box"));
-        let dead = format!("forge-box-4194304-12-{}-0", namespace());
+        let dead = format!("forge-box-4194304-12-{}-0", pid_namespace());
         assert!(is_stale(&dead, "box") && is_stale(&format!("{dead}.pem"), "box"));
         let elsewhere = "forge-box-4194304-12-1-0";
         for name in [elsewhere, "forge-box-12", "forge-box-a-b-c", "forge-boxes-0", "box", &dead[6..]] {
@@ -129,6 +133,6 @@ mod tests {
         for name in [&one, &dead] {
             fs::write(directory.path().join(name), "").unwrap();
         }
-        assert_eq!(stale_entries(directory.path(), &["other", "box"]), [directory.path().join(&dead)]);
+        assert_eq!(find_stale(directory.path(), &["other", "box"]), [directory.path().join(&dead)]);
     }
 }

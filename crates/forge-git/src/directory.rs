@@ -11,84 +11,86 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// How a directory is opened.
-pub(super) const DIRECTORY: OFlags =
+pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct RepoDirectory {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 /// An entry of a directory.
-pub(super) struct Entry {
+pub(super) struct RepoDirEntry {
     pub(super) name: CString,
     pub(super) kind: FileType,
 }
 
-impl Entry {
-    pub(super) fn bytes(&self) -> &[u8] {
+impl RepoDirEntry {
+    pub(super) fn name_bytes(&self) -> &[u8] {
         self.name.as_bytes()
     }
 
-    pub(super) fn os(&self) -> &OsStr {
+    pub(super) fn name_os_str(&self) -> &OsStr {
         OsStr::from_bytes(self.name.as_bytes())
     }
 }
 
-impl Directory {
+impl RepoDirectory {
     /// Opens a directory by a path without links.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let fd = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty());
-        Ok(Self { fd: fd.map_err(|errno| refused(path, errno))?, path: path.to_owned() })
+        let fd = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty());
+        Ok(Self { fd: fd.map_err(|errno| errno_to_error(path, errno))?, path: path.to_owned() })
     }
 
     /// Opens a directory below this one, through no link; `None`: there is none.
-    pub(super) fn below(&self, relative: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+    pub(super) fn open_below(&self, relative: impl AsRef<Path>) -> Result<Option<Self>, Error> {
         let path = self.path.join(&relative);
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let mut opened = rustix::fs::openat2(&self.fd, relative.as_ref(), DIRECTORY, Mode::empty(), how);
+        let mut opened =
+            rustix::fs::openat2(&self.fd, relative.as_ref(), DIRECTORY_FLAGS, Mode::empty(), how);
         if matches!(opened, Err(Errno::NOSYS | Errno::PERM)) {
             // Kernels before 5.6, and filters that do not know the call: one name at a time.
             opened = relative
                 .as_ref()
                 .iter()
                 .try_fold(self.fd.try_clone().map_err(|_| Errno::MFILE), |at, name| {
-                    Ok(rustix::fs::openat(at?, name, DIRECTORY, Mode::empty()))
+                    Ok(rustix::fs::openat(at?, name, DIRECTORY_FLAGS, Mode::empty()))
                 })
                 .and_then(|last| last);
         }
         match opened {
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(refused(&path, errno)),
+            Err(errno) => Err(errno_to_error(&path, errno)),
             Ok(fd) => Ok(Some(Self { fd, path })),
         }
     }
 
     /// As [`Directory::below`], made where it is missing. One name, not a path.
-    pub(super) fn ensure(&self, name: &str) -> Result<Self, Error> {
-        if let Some(there) = self.below(name)? {
+    pub(super) fn open_or_create(&self, name: &str) -> Result<Self, Error> {
+        if let Some(there) = self.open_below(name)? {
             return Ok(there);
         }
         let path = self.path.join(name);
         let around = self.stat()?;
         match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(refused(&path, errno)),
+            Err(errno) => return Err(errno_to_error(&path, errno)),
         }
-        let made = self.below(name)?.ok_or_else(|| refused(&path, Errno::NOENT))?;
+        let made = self.open_below(name)?.ok_or_else(|| errno_to_error(&path, Errno::NOENT))?;
         // Whoever owns this directory can have put another one there, which must not become theirs.
         if made.stat()?.st_uid != rustix::process::geteuid().as_raw() || !made.is_empty()? {
             return Ok(made);
         }
-        give(&made.fd, &around, around.st_mode & 0o7777).map_err(|errno| refused(&path, errno))?;
+        inherit_permissions(&made.fd, &around, around.st_mode & 0o7777)
+            .map_err(|errno| errno_to_error(&path, errno))?;
         Ok(made)
     }
 
     /// At most `limit` entries, in the order of their names; `None`: there are more.
-    pub(super) fn entries(&self, limit: usize) -> Result<Option<Vec<Entry>>, Error> {
-        let failed = |errno| refused(&self.path, errno);
+    pub(super) fn list_entries(&self, limit: usize) -> Result<Option<Vec<RepoDirEntry>>, Error> {
+        let failed = |errno| errno_to_error(&self.path, errno);
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -105,25 +107,26 @@ impl Directory {
                 let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
                 kind = FileType::from_raw_mode(stat.st_mode);
             }
-            entries.push(Entry { name: name.to_owned(), kind });
+            entries.push(RepoDirEntry { name: name.to_owned(), kind });
         }
         entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(Some(entries))
     }
 
     fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.entries(0)?.is_some())
+        Ok(self.list_entries(0)?.is_some())
     }
 
     /// Makes a new file that may be written once, with the permissions of files in this directory. The directory's
     /// owner is its owner.
-    pub(super) fn create(&self, name: &str, mode: u32) -> Result<File, Error> {
+    pub(super) fn create_file(&self, name: &str, mode: u32) -> Result<File, Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let around = self.stat()?;
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|errno| refused(&path, errno))?;
-        give(&file, &around, around.st_mode & mode).map_err(|errno| refused(&path, errno))?;
+            .map_err(|errno| errno_to_error(&path, errno))?;
+        inherit_permissions(&file, &around, around.st_mode & mode)
+            .map_err(|errno| errno_to_error(&path, errno))?;
         Ok(file.into())
     }
 
@@ -133,8 +136,8 @@ impl Directory {
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty());
-        let file = file.map_err(|errno| refused(&path, errno))?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| refused(&path, errno))?;
+        let file = file.map_err(|errno| errno_to_error(&path, errno))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| errno_to_error(&path, errno))?;
         let owner = uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if !regular || stat.st_uid != owner || stat.st_nlink != 1 {
@@ -144,16 +147,16 @@ impl Directory {
     }
 
     /// Puts one name in the place of another.
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+    pub(super) fn rename_file(&self, from: &str, to: &str) -> Result<(), Error> {
         rustix::fs::renameat(&self.fd, from, &self.fd, to)
-            .map_err(|errno| refused(&self.path.join(to), errno))
+            .map_err(|errno| errno_to_error(&self.path.join(to), errno))
     }
 
     /// Removes a file, if it is there.
-    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(refused(&self.path.join(name), errno)),
+            Err(errno) => Err(errno_to_error(&self.path.join(name), errno)),
         }
     }
 
@@ -163,8 +166,8 @@ impl Directory {
     }
 
     /// Makes its names durable.
-    pub(super) fn sync(&self) -> Result<(), Error> {
-        rustix::fs::fsync(&self.fd).map_err(|errno| refused(&self.path, errno))
+    pub(super) fn sync_names(&self) -> Result<(), Error> {
+        rustix::fs::fsync(&self.fd).map_err(|errno| errno_to_error(&self.path, errno))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -172,12 +175,12 @@ impl Directory {
     }
 
     fn stat(&self) -> Result<Stat, Error> {
-        rustix::fs::fstat(&self.fd).map_err(|errno| refused(&self.path, errno))
+        rustix::fs::fstat(&self.fd).map_err(|errno| errno_to_error(&self.path, errno))
     }
 }
 
 /// Gives a new file the mode, and as root the owner, of what is around it.
-fn give(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
+fn inherit_permissions(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
     if rustix::process::geteuid().is_root() {
         let (uid, gid) =
             (rustix::process::Uid::from_raw(around.st_uid), rustix::process::Gid::from_raw(around.st_gid));
@@ -186,7 +189,7 @@ fn give(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
 }
 
-fn refused(path: &Path, errno: Errno) -> Error {
+fn errno_to_error(path: &Path, errno: Errno) -> Error {
     match errno {
         Errno::LOOP | Errno::XDEV => {
             Error::refused(path, "leads through a symbolic link, which is not followed there")

@@ -25,7 +25,7 @@ pub(super) enum ObjectFormat {
 }
 
 impl ObjectFormat {
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn config_value(self) -> &'static str {
         match self {
             Self::Sha1 => "sha1",
             Self::Sha256 => "sha256",
@@ -41,20 +41,20 @@ impl ObjectFormat {
     }
 
     /// Whether a text names an object.
-    pub(super) fn is_id(self, text: &str) -> bool {
+    pub(super) fn is_object_id(self, text: &str) -> bool {
         text.len() == self.hex_len() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     }
 }
 
 /// The form of the repository whose common git directory is `common`.
-pub(super) fn object_format(common: &Path) -> Result<ObjectFormat, Error> {
+pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
     let text = match read_text_within(common, Path::new("config"), MAX_CONFIG_BYTES) {
         Err(error) if error.is_absent() => return Ok(ObjectFormat::Sha1),
         text => text?,
     };
     let path = common.join("config");
     let mut format = ObjectFormat::Sha1;
-    for (section, key, value) in settings(&text) {
+    for (section, key, value) in parse_settings(&text) {
         let value = value.to_ascii_lowercase();
         match (section.as_str(), key.as_str(), value.as_str()) {
             ("core", "repositoryformatversion", "0" | "1") => {}
@@ -81,18 +81,19 @@ pub(super) fn object_format(common: &Path) -> Result<ObjectFormat, Error> {
 }
 
 /// The working directory that the configuration of a git directory names.
-pub(super) fn work_tree(git_dir: &Path) -> Option<String> {
+pub(super) fn read_work_tree(git_dir: &Path) -> Option<String> {
     ["config.worktree", "config"].iter().find_map(|name| {
         let text = read_text_within(git_dir, Path::new(name), MAX_CONFIG_BYTES).ok()?;
-        let named =
-            settings(&text).into_iter().rfind(|(section, key, _)| section == "core" && key == "worktree");
+        let named = parse_settings(&text)
+            .into_iter()
+            .rfind(|(section, key, _)| section == "core" && key == "worktree");
         named.map(|(_, _, value)| value)
     })
 }
 
 /// Section, key and value of each setting of a section without a name of its own, the first two in lower case.
 /// Included files are not read.
-fn settings(text: &str) -> Vec<(String, String, String)> {
+fn parse_settings(text: &str) -> Vec<(String, String, String)> {
     let text = text.trim_start_matches('\u{feff}').replace("\\\r\n", "").replace("\\\n", "");
     let mut found = Vec::new();
     let mut section: Option<String> = None;
@@ -114,13 +115,13 @@ fn settings(text: &str) -> Vec<(String, String, String)> {
             continue;
         }
         let (key, value) = line.split_once('=').unwrap_or((line, "true"));
-        found.push((section.clone(), key.trim().to_ascii_lowercase(), plain(value)));
+        found.push((section.clone(), key.trim().to_ascii_lowercase(), unquote_value(value)));
     }
     found
 }
 
 /// A value without quotes, escapes and comments.
-fn plain(value: &str) -> String {
+fn unquote_value(value: &str) -> String {
     let (mut plain, mut quoted, mut characters) = (String::new(), false, value.trim().chars());
     while let Some(character) = characters.next() {
         match character {
@@ -140,7 +141,7 @@ mod tests {
     fn format(config: &str) -> Result<ObjectFormat, String> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config"), config).unwrap();
-        object_format(dir.path()).map_err(|error| error.to_string())
+        read_object_format(dir.path()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -168,8 +169,8 @@ mod tests {
             "[x]\nworktree = no\n[core]\n worktree = \"../a b\" # so\n",
         )
         .unwrap();
-        assert_eq!(work_tree(dir.path()).as_deref(), Some("../a b"));
+        assert_eq!(read_work_tree(dir.path()).as_deref(), Some("../a b"));
         std::fs::write(dir.path().join("config"), "[x \"core]\"]\nworktree = no\n").unwrap();
-        assert_eq!(work_tree(dir.path()), None);
+        assert_eq!(read_work_tree(dir.path()), None);
     }
 }

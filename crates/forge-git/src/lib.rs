@@ -16,9 +16,9 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use private::{DIRECTORY_KIND, Incoming, Private};
-pub use refs::Heads;
-pub use repository::{GitData, Repository, normal};
+pub use private::{DIRECTORY_KIND, IncomingPack, ScratchRepository};
+pub use refs::RepositoryHeads;
+pub use repository::{GitData, Repository, normalize_path};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -5,8 +5,8 @@
 //! them a regular file. What else lies beside objects (alternates, graphs of commits, bitmaps, marks of packs that a
 //! remote promises) is not shown to git.
 
-use crate::directory::{DIRECTORY, Directory, Entry};
-use crate::run::{Ended, Limits, git};
+use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory};
+use crate::run::{GitLimits, GitOutput, run_git};
 use crate::{Error, Repository, run};
 use forge_files::{open_within, read_within};
 use rustix::fs::{FileType, Mode};
@@ -31,9 +31,9 @@ const MAX_SHALLOW_BYTES: u64 = 16 << 20;
 /// The largest index that is looked into.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 /// Taking in a result: every object of it is looked at.
-const TAKING: Limits = Limits { time: Duration::from_secs(900), output_bytes: 64 << 10 };
+const IMPORT_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(900), output_bytes: 64 << 10 };
 /// A look at one file or object.
-const LOOKING: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
+const QUERY_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
 /// The beginning of the names that git gives to packs which are not whole yet, and removes in the end.
 const TEMPORARY_PREFIX: &str = "tmp_";
@@ -44,39 +44,41 @@ pub const DIRECTORY_KIND: &str = "git";
 
 /// A git directory that shows the objects of a repository.
 #[derive(Debug)]
-pub struct Private {
+pub struct ScratchRepository {
     pub(crate) path: PathBuf,
     user: Option<(u32, u32)>,
     /// Whether objects may be missing because a remote promised them.
     partial: bool,
 }
 
-impl Drop for Private {
+impl Drop for ScratchRepository {
     fn drop(&mut self) {
         forge_files::remove_own_tree(&self.path);
     }
 }
 
-impl Private {
+impl ScratchRepository {
     /// Makes one for a repository.
     ///
     /// # Errors
     /// The disk is full; the repository's objects are more than are looked at.
     pub fn new(repository: &Repository) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(forge_files::own_name(DIRECTORY_KIND));
-        let user = repository.user();
+        let path = std::env::temp_dir().join(forge_files::owned_temp_name(DIRECTORY_KIND));
+        let user = repository.git_user();
         // The name is new or nothing is done. As another user than this one git must get through it.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         let made = DirBuilder::new().mode(mode).create(&path);
         made.map_err(|source| Error::Io { path: path.clone(), source })?;
         let mut private = Self { path, user, partial: false };
-        private.fill(repository).map_err(|source| Error::Io { path: private.path.clone(), source })?;
-        private.borrow(repository)?;
+        private
+            .write_skeleton(repository)
+            .map_err(|source| Error::Io { path: private.path.clone(), source })?;
+        private.link_objects(repository)?;
         Ok(private)
     }
 
-    fn fill(&self, repository: &Repository) -> std::io::Result<()> {
-        let format = repository.format.word();
+    fn write_skeleton(&self, repository: &Repository) -> std::io::Result<()> {
+        let format = repository.format.config_value();
         let config = format!(
             "[core]\n\trepositoryformatversion = 1\n\tbare = true\n\thooksPath = /dev/null\n\tfsmonitor = false\n\
              \tlogAllRefUpdates = false\n\tattributesFile = /dev/null\n\texcludesFile = /dev/null\n\
@@ -104,55 +106,59 @@ impl Private {
         if let Some((uid, gid)) = self.user {
             // All that git writes is a pack. This directory alone becomes that user's, by its descriptor, and what is
             // above it stays this process's: nothing that this process opens by a path can be put elsewhere.
-            let packs = rustix::fs::open(self.path.join("objects/pack"), DIRECTORY, Mode::empty())?;
+            let packs = rustix::fs::open(self.path.join("objects/pack"), DIRECTORY_FLAGS, Mode::empty())?;
             rustix::fs::fchown(&packs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         Ok(())
     }
 
     /// Links to the repository's objects.
-    fn borrow(&mut self, repository: &Repository) -> Result<(), Error> {
+    fn link_objects(&mut self, repository: &Repository) -> Result<(), Error> {
         let borrowed = self.path.join("borrowed");
-        let Some(objects) = repository.common.below("objects")? else { return Ok(()) };
+        let Some(objects) = repository.common.open_below("objects")? else { return Ok(()) };
         for byte in 0..=u8::MAX {
             let name = format!("{byte:02x}");
-            if let Some(loose) = objects.below(&name)? {
-                borrow_loose(&loose, &borrowed.join(name), repository)?;
+            if let Some(loose) = objects.open_below(&name)? {
+                link_loose_objects(&loose, &borrowed.join(name), repository)?;
             }
         }
-        if let Some(packs) = objects.below("pack")? {
-            self.borrow_packs(&packs, &borrowed.join("pack"))?;
+        if let Some(packs) = objects.open_below("pack")? {
+            self.link_packs(&packs, &borrowed.join("pack"))?;
         }
-        if let Some(shallow) = shallow(repository)? {
+        if let Some(shallow) = read_shallow(repository)? {
             let path = self.path.join("shallow");
             fs::write(&path, shallow).map_err(|source| Error::Io { path, source })?;
         }
         Ok(())
     }
 
-    fn borrow_packs(&mut self, packs: &Directory, to: &Path) -> Result<(), Error> {
-        let entries = packs.entries(MAX_PACKS * 8)?;
-        let entries = entries.ok_or_else(|| Error::refused(packs.path(), too_many()))?;
+    fn link_packs(&mut self, packs: &RepoDirectory, to: &Path) -> Result<(), Error> {
+        let entries = packs.list_entries(MAX_PACKS * 8)?;
+        let entries = entries.ok_or_else(|| Error::refused(packs.path(), too_many_objects()))?;
         remove_stale(packs, &entries);
-        let regular: BTreeSet<&[u8]> =
-            entries.iter().filter(|entry| entry.kind == FileType::RegularFile).map(Entry::bytes).collect();
+        let regular: BTreeSet<&[u8]> = entries
+            .iter()
+            .filter(|entry| entry.kind == FileType::RegularFile)
+            .map(RepoDirEntry::name_bytes)
+            .collect();
         let mut links = 0;
         for entry in &entries {
-            let Some(stem) = entry.bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-"))
+            let Some(stem) =
+                entry.name_bytes().strip_suffix(b".pack").filter(|stem| stem.starts_with(b"pack-"))
             else {
                 continue;
             };
             let index = [stem, b".idx"].concat();
-            if !regular.contains(entry.bytes()) || !regular.contains(index.as_slice()) {
+            if !regular.contains(entry.name_bytes()) || !regular.contains(index.as_slice()) {
                 continue;
             }
             links += 1;
             if links > MAX_PACKS {
-                return Err(Error::refused(packs.path(), too_many()));
+                return Err(Error::refused(packs.path(), too_many_objects()));
             }
             self.partial |= regular.contains([stem, b".promisor"].concat().as_slice());
-            for name in [entry.bytes(), &index] {
-                link(packs.path(), OsStr::from_bytes(name), to)?;
+            for name in [entry.name_bytes(), &index] {
+                link_file(packs.path(), OsStr::from_bytes(name), to)?;
             }
         }
         Ok(())
@@ -173,11 +179,11 @@ impl Private {
             }
             .into());
         }
-        link(dir.path(), OsStr::new("index"), &self.path)?;
+        link_file(dir.path(), OsStr::new("index"), &self.path)?;
         // An index may lie in two files.
-        for entry in dir.entries(MAX_PACKS)?.unwrap_or_default() {
-            if entry.kind == FileType::RegularFile && entry.bytes().starts_with(b"sharedindex.") {
-                link(dir.path(), entry.os(), &self.path)?;
+        for entry in dir.list_entries(MAX_PACKS)?.unwrap_or_default() {
+            if entry.kind == FileType::RegularFile && entry.name_bytes().starts_with(b"sharedindex.") {
+                link_file(dir.path(), entry.name_os_str(), &self.path)?;
             }
         }
         Ok(self)
@@ -187,9 +193,10 @@ impl Private {
     ///
     /// # Errors
     /// It did not start, did not end, or printed more than `output_bytes`.
-    pub fn look(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
+    pub fn run_query(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         let output_bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
-        let ended = git(&self.path, self.user, arguments, None, Limits { output_bytes, ..LOOKING })?;
+        let ended =
+            run_git(&self.path, self.user, arguments, None, GitLimits { output_bytes, ..QUERY_LIMITS })?;
         Ok(ended.status.success().then_some(ended.stdout))
     }
 
@@ -197,28 +204,28 @@ impl Private {
     ///
     /// # Errors
     /// It can't be made.
-    pub fn incoming(self) -> Result<Incoming, Error> {
+    pub fn create_incoming(self) -> Result<IncomingPack, Error> {
         let path = self.path.join("incoming.pack");
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|source| Error::Io { path, source })?;
-        Ok(Incoming { private: self, file, bytes: 0 })
+        Ok(IncomingPack { private: self, file, bytes: 0 })
     }
 
-    fn run(&self, arguments: &[&str], input: Option<File>) -> Result<Ended, Error> {
+    fn run_import(&self, arguments: &[&str], input: Option<File>) -> Result<GitOutput, Error> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-        run::git(&self.path, self.user, &arguments, input, TAKING)
+        run::run_git(&self.path, self.user, &arguments, input, IMPORT_LIMITS)
     }
 }
 
 /// A pack with the result of a run, which nobody has looked at yet.
 #[derive(Debug)]
-pub struct Incoming {
-    private: Private,
+pub struct IncomingPack {
+    private: ScratchRepository,
     file: File,
     bytes: u64,
 }
 
-impl Incoming {
+impl IncomingPack {
     /// Adds bytes.
     ///
     /// # Errors
@@ -238,7 +245,7 @@ impl Incoming {
     ///
     /// # Errors
     /// What does not hold, in git's words. The repository has nothing of it then, or objects that nothing names.
-    pub fn take_in(
+    pub fn import_into(
         mut self,
         repository: &Repository,
         branch: &str,
@@ -246,7 +253,7 @@ impl Incoming {
         known: &[String],
     ) -> Result<(), Error> {
         let not_taken = |why: String| Error::NotTaken { repo: repository.root.clone(), why };
-        if !repository.format.is_id(commit) {
+        if !repository.format.is_object_id(commit) {
             return Err(not_taken(format!("`{commit}` names no object")));
         }
         let io = |source| Error::Io { path: self.private.path.clone(), source };
@@ -259,40 +266,43 @@ impl Incoming {
             // Where objects are missing with good reason git can't ask for each of them; the walk below does.
             let strict = if private.partial { "--fsck-objects" } else { "--strict" };
             let limit = format!("--max-input-size={MAX_PACK_BYTES}");
-            let ended = private.run(&["index-pack", "--stdin", strict, &limit], Some(file))?;
+            let ended = private.run_import(&["index-pack", "--stdin", strict, &limit], Some(file))?;
             if !ended.status.success() {
-                return Err(not_taken(ended.complaint()));
+                return Err(not_taken(ended.error_message()));
             }
         }
-        let ended = private.run(&["cat-file", "-t", commit], None)?;
+        let ended = private.run_import(&["cat-file", "-t", commit], None)?;
         if ended.stdout != b"commit\n" {
-            return Err(not_taken(format!("{commit} is no commit that came with it: {}", ended.complaint())));
+            return Err(not_taken(format!(
+                "{commit} is no commit that came with it: {}",
+                ended.error_message()
+            )));
         }
         let mut walk = vec!["rev-list", "--objects", "--quiet", "--ignore-missing", commit];
         if !known.is_empty() {
             walk.push("--not");
             walk.extend(known.iter().map(String::as_str));
         }
-        let ended = private.run(&walk, None)?;
+        let ended = private.run_import(&walk, None)?;
         if !ended.status.success() {
-            return Err(not_taken(format!("the result is not whole: {}", ended.complaint())));
+            return Err(not_taken(format!("the result is not whole: {}", ended.error_message())));
         }
-        private.install(repository)?;
+        private.install_packs(repository)?;
         repository.set_branch(branch, commit)
     }
 }
 
-impl Private {
+impl ScratchRepository {
     /// Moves the packs that git made here into the repository.
-    fn install(&self, repository: &Repository) -> Result<(), Error> {
-        let own = Directory::open(&self.path.join("objects/pack"))?;
-        let entries = own.entries(MAX_PACKS)?.unwrap_or_default();
-        let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.os().to_str()).collect();
+    fn install_packs(&self, repository: &Repository) -> Result<(), Error> {
+        let own = RepoDirectory::open(&self.path.join("objects/pack"))?;
+        let entries = own.list_entries(MAX_PACKS)?.unwrap_or_default();
+        let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.name_os_str().to_str()).collect();
         // What makes a pack known comes last.
         names.retain(|name| name.starts_with("pack-"));
         names.sort_by_key(|name| name.ends_with(".idx"));
-        let Some(objects) = repository.common.below("objects")? else { return Ok(()) };
-        let packs = objects.ensure("pack")?;
+        let Some(objects) = repository.common.open_below("objects")? else { return Ok(()) };
+        let packs = objects.open_or_create("pack")?;
         for name in
             names.iter().filter(|name| [".pack", ".idx", ".rev"].iter().any(|end| name.ends_with(end)))
         {
@@ -300,24 +310,24 @@ impl Private {
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
             // Named so that git's own clearing up finds it if this process is killed.
-            let temporary = format!("{TEMPORARY_PREFIX}{}", forge_files::own_name(PACK_KIND));
-            let mut to = packs.create(&temporary, 0o444)?;
+            let temporary = format!("{TEMPORARY_PREFIX}{}", forge_files::owned_temp_name(PACK_KIND));
+            let mut to = packs.create_file(&temporary, 0o444)?;
             let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
-            let named = copied.and_then(|()| packs.rename(&temporary, name));
+            let named = copied.and_then(|()| packs.rename_file(&temporary, name));
             if named.is_err() {
-                let _ = packs.remove(&temporary);
+                let _ = packs.remove_file(&temporary);
             }
             named?;
         }
-        packs.sync()
+        packs.sync_names()
     }
 }
 
 /// Removes packs that a process which was killed had not yet given their names.
-fn remove_stale(packs: &Directory, entries: &[Entry]) {
-    for name in entries.iter().filter_map(|entry| entry.os().to_str()) {
+fn remove_stale(packs: &RepoDirectory, entries: &[RepoDirEntry]) {
+    for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
         if name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|own| forge_files::is_stale(own, PACK_KIND)) {
-            let _ = packs.remove(name);
+            let _ = packs.remove_file(name);
         }
     }
 }
@@ -325,9 +335,9 @@ fn remove_stale(packs: &Directory, entries: &[Entry]) {
 impl Repository {
     /// Removes packs that a process which was killed was adding. What cannot be removed stays for the next time.
     pub fn remove_stale_packs(&self) {
-        let packs = self.common.below("objects/pack").ok().flatten();
+        let packs = self.common.open_below("objects/pack").ok().flatten();
         if let Some(packs) = packs
-            && let Ok(Some(entries)) = packs.entries(MAX_PACKS * 8)
+            && let Ok(Some(entries)) = packs.list_entries(MAX_PACKS * 8)
         {
             remove_stale(&packs, &entries);
         }
@@ -335,14 +345,15 @@ impl Repository {
 }
 
 /// Links to the loose objects of one directory: to all of it if nothing but objects is in it.
-fn borrow_loose(loose: &Directory, to: &Path, repository: &Repository) -> Result<(), Error> {
-    let entries =
-        loose.entries(MAX_LOOSE_PER_BYTE)?.ok_or_else(|| Error::refused(loose.path(), too_many()))?;
+fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository) -> Result<(), Error> {
+    let entries = loose
+        .list_entries(MAX_LOOSE_PER_BYTE)?
+        .ok_or_else(|| Error::refused(loose.path(), too_many_objects()))?;
     let length = repository.format.hex_len() - 2;
-    let is_object = |entry: &&Entry| {
+    let is_object = |entry: &&RepoDirEntry| {
         entry.kind == FileType::RegularFile
-            && entry.bytes().len() == length
-            && entry.bytes().iter().all(u8::is_ascii_hexdigit)
+            && entry.name_bytes().len() == length
+            && entry.name_bytes().iter().all(u8::is_ascii_hexdigit)
     };
     let io = |source| Error::Io { path: to.to_owned(), source };
     if entries.iter().all(|entry| entry.kind == FileType::RegularFile) {
@@ -350,18 +361,19 @@ fn borrow_loose(loose: &Directory, to: &Path, repository: &Repository) -> Result
     }
     fs::create_dir(to).map_err(io)?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).map_err(io)?;
-    entries.iter().filter(is_object).try_for_each(|entry| link(loose.path(), entry.os(), to))
+    entries.iter().filter(is_object).try_for_each(|entry| link_file(loose.path(), entry.name_os_str(), to))
 }
 
 /// The last commits of a repository that has not all of its history.
-fn shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
+fn read_shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
     let common = repository.common.path();
     match read_within(common, Path::new("shallow"), MAX_SHALLOW_BYTES) {
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error.into()),
         Ok(text) => {
             let plain = text.split(|byte| *byte == b'\n').all(|line| {
-                line.is_empty() || std::str::from_utf8(line).is_ok_and(|id| repository.format.is_id(id))
+                line.is_empty()
+                    || std::str::from_utf8(line).is_ok_and(|id| repository.format.is_object_id(id))
             });
             let refused = || Error::refused(&common.join("shallow"), "is no list of commits");
             if plain { Ok(Some(text)) } else { Err(refused()) }
@@ -369,11 +381,11 @@ fn shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-fn link(from: &Path, name: &OsStr, to: &Path) -> Result<(), Error> {
+fn link_file(from: &Path, name: &OsStr, to: &Path) -> Result<(), Error> {
     let path = to.join(name);
     symlink(from.join(name), &path).map_err(|source| Error::Io { path, source })
 }
 
-fn too_many() -> String {
+fn too_many_objects() -> String {
     "holds more objects than are looked at; run `git gc`".to_owned()
 }

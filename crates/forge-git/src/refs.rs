@@ -1,6 +1,6 @@
 //! The references of a repository, read and written without git: files of a known form and limited size.
 
-use crate::directory::Directory;
+use crate::directory::RepoDirectory;
 use crate::format::ObjectFormat;
 use crate::{Error, Repository};
 use forge_files::{read_text_within, read_within};
@@ -19,11 +19,11 @@ const MAX_REF_DEPTH: usize = 32;
 /// Entries of one directory of references.
 const MAX_REF_ENTRIES: usize = 20_000;
 /// A repository with more branches than this is told of the first so many: the result holds more than it has to then.
-const MAX_KNOWN: usize = 400;
+const MAX_KNOWN_COMMITS: usize = 400;
 
 /// What a repository is at before anything is added.
 #[derive(Debug)]
-pub struct Heads {
+pub struct RepositoryHeads {
     /// The commit that is checked out; `None`: there is none yet.
     pub head: Option<String>,
     /// Commits that its branches are at.
@@ -31,24 +31,24 @@ pub struct Heads {
 }
 
 /// What a reference says.
-pub(super) enum Said {
+pub(super) enum RefTarget {
     Id(String),
     Name(String),
     Nothing,
 }
 
 /// References in one file, kept as it is: there may be many.
-struct Packed {
+struct PackedRefs {
     bytes: Vec<u8>,
     format: ObjectFormat,
 }
 
-impl Packed {
+impl PackedRefs {
     /// Names and objects.
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.bytes.split(|byte| *byte == b'\n').filter_map(|line| {
             let (id, name) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-            self.format.is_id(id).then_some((name, id))
+            self.format.is_object_id(id).then_some((name, id))
         })
     }
 }
@@ -58,21 +58,21 @@ impl Repository {
     ///
     /// # Errors
     /// One of the files is none, leads elsewhere, or is too large.
-    pub fn heads(&self) -> Result<Heads, Error> {
-        let packed = self.packed()?;
-        let head = self.resolve(head(self)?, &packed)?;
+    pub fn read_heads(&self) -> Result<RepositoryHeads, Error> {
+        let packed = self.read_packed_refs()?;
+        let head = self.resolve_ref(read_head(self)?, &packed)?;
         let mut known: Vec<String> = head.iter().cloned().collect();
         for below in ["refs/heads", "refs/remotes"] {
-            if let Some(directory) = self.common.below(below)? {
-                self.collect(&directory, MAX_REF_DEPTH, &mut known)?;
+            if let Some(directory) = self.common.open_below(below)? {
+                self.collect_commits(&directory, MAX_REF_DEPTH, &mut known)?;
             }
         }
         let branches = packed
             .iter()
             .filter(|(name, _)| name.starts_with("refs/heads/") || name.starts_with("refs/remotes/"));
-        known.extend(branches.map(|(_, id)| id.to_owned()).take(MAX_KNOWN));
-        known.truncate(MAX_KNOWN);
-        Ok(Heads { head, known })
+        known.extend(branches.map(|(_, id)| id.to_owned()).take(MAX_KNOWN_COMMITS));
+        known.truncate(MAX_KNOWN_COMMITS);
+        Ok(RepositoryHeads { head, known })
     }
 
     /// Makes the branch `branch` of this repository be at `commit`, whatever it was at before.
@@ -80,21 +80,23 @@ impl Repository {
     /// # Errors
     /// The branch is checked out, or its name is taken, or its place leads elsewhere.
     pub fn set_branch(&self, branch: &str, commit: &str) -> Result<(), Error> {
-        let (around, file, path) = parts(branch);
+        let (around, file, path) = split_branch(branch);
         let name = format!("refs/heads/{branch}");
-        self.not_checked_out(&name, commit)?;
+        self.ensure_not_checked_out(&name, commit)?;
         let taken = format!("refs/heads/{around}");
-        if self.packed()?.iter().any(|(packed, _)| packed == taken) {
-            return Err(self.not_taken(format!("a branch is named {around}, so none can be named {branch}")));
+        if self.read_packed_refs()?.iter().any(|(packed, _)| packed == taken) {
+            return Err(
+                self.result_rejected(format!("a branch is named {around}, so none can be named {branch}"))
+            );
         }
-        let directory = self.common.below("refs/heads")?;
+        let directory = self.common.open_below("refs/heads")?;
         let directory = match directory {
             Some(directory) => directory,
-            None => self.common.ensure("refs")?.ensure("heads")?,
+            None => self.common.open_or_create("refs")?.open_or_create("heads")?,
         };
-        let directory = directory.ensure(around)?;
+        let directory = directory.open_or_create(around)?;
         let lock = format!("{file}.lock");
-        let mut locked = directory.create(&lock, 0o666).map_err(|error| match error {
+        let mut locked = directory.create_file(&lock, 0o666).map_err(|error| match error {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 Error::refused(
                     &path,
@@ -106,97 +108,103 @@ impl Repository {
         let io = |source| Error::Io { path: self.common.path().join(&path), source };
         let written =
             locked.write_all(format!("{commit}\n").as_bytes()).and_then(|()| locked.sync_all()).map_err(io);
-        let named = written.and_then(|()| directory.rename(&lock, file));
+        let named = written.and_then(|()| directory.rename_file(&lock, file));
         if named.is_err() {
-            let _ = directory.remove(&lock);
+            let _ = directory.remove_file(&lock);
         }
         named?;
-        directory.sync()
+        directory.sync_names()
     }
 
     /// Takes a branch away that was just made.
     pub fn remove_branch(&self, branch: &str) -> Result<(), Error> {
-        let (around, file, _) = parts(branch);
-        let Some(heads) = self.common.below("refs/heads")? else { return Ok(()) };
-        if let Some(directory) = heads.below(around)? {
-            directory.remove(file)?;
+        let (around, file, _) = split_branch(branch);
+        let Some(heads) = self.common.open_below("refs/heads")? else { return Ok(()) };
+        if let Some(directory) = heads.open_below(around)? {
+            directory.remove_file(file)?;
             heads.remove_empty(around);
         }
         Ok(())
     }
 
     /// A branch that somebody works on is not moved under their feet.
-    fn not_checked_out(&self, name: &str, commit: &str) -> Result<(), Error> {
+    fn ensure_not_checked_out(&self, name: &str, commit: &str) -> Result<(), Error> {
         let mut places = vec![self.git_dir.path().to_owned(), self.common.path().to_owned()];
-        if let Some(worktrees) = self.common.below("worktrees")? {
-            let entries = worktrees.entries(MAX_REF_ENTRIES)?.unwrap_or_default();
-            places.extend(entries.iter().map(|entry| worktrees.path().join(entry.os())));
+        if let Some(worktrees) = self.common.open_below("worktrees")? {
+            let entries = worktrees.list_entries(MAX_REF_ENTRIES)?.unwrap_or_default();
+            places.extend(entries.iter().map(|entry| worktrees.path().join(entry.name_os_str())));
         }
         for place in places {
             let Ok(text) = read_text_within(&place, Path::new("HEAD"), MAX_REF_BYTES) else { continue };
             let is_here = text.strip_prefix("ref:").is_some_and(|there| there.trim() == name);
             let at = read_text_within(self.common.path(), Path::new(name), MAX_REF_BYTES);
             if is_here && at.is_ok_and(|at| at.trim() != commit) {
-                return Err(self.not_taken(format!("{name} is checked out at {}", place.display())));
+                return Err(self.result_rejected(format!("{name} is checked out at {}", place.display())));
             }
         }
         Ok(())
     }
 
     /// The packed references.
-    fn packed(&self) -> Result<Packed, Error> {
+    fn read_packed_refs(&self) -> Result<PackedRefs, Error> {
         let bytes = match read_within(self.common.path(), Path::new("packed-refs"), MAX_PACKED_REFS_BYTES) {
             Err(error) if error.is_absent() => Vec::new(),
             bytes => bytes?,
         };
-        Ok(Packed { bytes, format: self.format })
+        Ok(PackedRefs { bytes, format: self.format })
     }
 
     /// Follows a reference to the object that it names.
-    fn resolve(&self, mut said: Said, packed: &Packed) -> Result<Option<String>, Error> {
+    fn resolve_ref(&self, mut said: RefTarget, packed: &PackedRefs) -> Result<Option<String>, Error> {
         for _ in 0..MAX_REF_HOPS {
             let name = match said {
-                Said::Id(id) => return Ok(Some(id)),
-                Said::Nothing => return Ok(None),
-                Said::Name(name) => name,
+                RefTarget::Id(id) => return Ok(Some(id)),
+                RefTarget::Nothing => return Ok(None),
+                RefTarget::Name(name) => name,
             };
             let own =
                 ["refs/bisect/", "refs/worktree/", "refs/rewritten/"].iter().any(|own| name.starts_with(own));
             let around = if own { &self.git_dir } else { &self.common };
-            said = self.read(around.path(), &name)?;
-            if matches!(said, Said::Nothing) {
+            said = self.read_ref(around.path(), &name)?;
+            if matches!(said, RefTarget::Nothing) {
                 return Ok(packed.iter().find(|(packed, _)| *packed == name).map(|(_, id)| id.to_owned()));
             }
         }
         Ok(None)
     }
 
-    fn read(&self, around: &Path, name: &str) -> Result<Said, Error> {
+    fn read_ref(&self, around: &Path, name: &str) -> Result<RefTarget, Error> {
         match read_text_within(around, Path::new(name), MAX_REF_BYTES) {
             // A directory: there are branches below that name, so there is none of it.
-            Err(error) if error.is_absent() || around.join(name).is_dir() => Ok(Said::Nothing),
+            Err(error) if error.is_absent() || around.join(name).is_dir() => Ok(RefTarget::Nothing),
             Err(error) => Err(error.into()),
-            Ok(text) => said(&text, self)
+            Ok(text) => parse_ref(&text, self)
                 .ok_or_else(|| Error::refused(&around.join(name), "is no reference of git's")),
         }
     }
 
     /// The objects that the references below a directory name.
-    fn collect(&self, directory: &Directory, depth: usize, known: &mut Vec<String>) -> Result<(), Error> {
-        let Some(entries) = directory.entries(MAX_REF_ENTRIES)? else { return Ok(()) };
+    fn collect_commits(
+        &self,
+        directory: &RepoDirectory,
+        depth: usize,
+        known: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(entries) = directory.list_entries(MAX_REF_ENTRIES)? else { return Ok(()) };
         for entry in entries {
-            if known.len() >= MAX_KNOWN {
+            if known.len() >= MAX_KNOWN_COMMITS {
                 return Ok(());
             }
             match entry.kind {
                 FileType::Directory if depth > 0 => {
-                    if let Some(below) = directory.below(entry.os())? {
-                        self.collect(&below, depth - 1, known)?;
+                    if let Some(below) = directory.open_below(entry.name_os_str())? {
+                        self.collect_commits(&below, depth - 1, known)?;
                     }
                 }
                 FileType::RegularFile => {
-                    let text = read_text_within(directory.path(), Path::new(entry.os()), MAX_REF_BYTES);
-                    if let Some(Said::Id(id)) = text.ok().and_then(|text| said(&text, self)) {
+                    let text =
+                        read_text_within(directory.path(), Path::new(entry.name_os_str()), MAX_REF_BYTES);
+                    if let Some(RefTarget::Id(id)) = text.ok().and_then(|text| parse_ref(&text, self)) {
                         known.push(id);
                     }
                 }
@@ -207,32 +215,32 @@ impl Repository {
         Ok(())
     }
 
-    fn not_taken(&self, why: String) -> Error {
+    fn result_rejected(&self, why: String) -> Error {
         Error::NotTaken { repo: self.root.clone(), why }
     }
 }
 
 /// What is checked out.
-pub(super) fn head(repository: &Repository) -> Result<Said, Error> {
+pub(super) fn read_head(repository: &Repository) -> Result<RefTarget, Error> {
     let path = repository.git_dir.path().join("HEAD");
     let text = read_text_within(repository.git_dir.path(), Path::new("HEAD"), MAX_REF_BYTES)?;
-    said(&text, repository).ok_or_else(|| Error::refused(&path, "names neither a branch nor a commit"))
+    parse_ref(&text, repository).ok_or_else(|| Error::refused(&path, "names neither a branch nor a commit"))
 }
 
 /// What the text of a reference says; `None`: it is none.
-fn said(text: &str, repository: &Repository) -> Option<Said> {
+fn parse_ref(text: &str, repository: &Repository) -> Option<RefTarget> {
     if let Some(name) = text.strip_prefix("ref:") {
         let name = name.trim();
         let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
         return (name.starts_with("refs/") && plain && !name.contains('\0'))
-            .then(|| Said::Name(name.to_owned()));
+            .then(|| RefTarget::Name(name.to_owned()));
     }
     let id = text.split_whitespace().next()?;
-    repository.format.is_id(id).then(|| Said::Id(id.to_owned()))
+    repository.format.is_object_id(id).then(|| RefTarget::Id(id.to_owned()))
 }
 
 /// The directory, the file and the path of a branch of two names.
-fn parts(branch: &str) -> (&str, &str, String) {
+fn split_branch(branch: &str) -> (&str, &str, String) {
     let (around, file) = branch.split_once('/').unwrap_or(("forge", branch));
     (around, file, format!("refs/heads/{around}/{file}"))
 }

@@ -4,7 +4,7 @@
 //! of the working directory counts only if it names this very directory itself, and what it shares with other working
 //! directories only if it lies in it: only who could write there could make it do so.
 
-use crate::directory::Directory;
+use crate::directory::RepoDirectory;
 use crate::format::{self, ObjectFormat};
 use crate::{Error, refs};
 use forge_files::read_text_within;
@@ -26,9 +26,9 @@ pub struct GitData {
     /// The one that it shares with other working directories; the same where it shares none.
     pub common: PathBuf,
     /// What the `.git` of the working directory names, where that is a file.
-    pub named: Option<PathBuf>,
+    pub git_file_target: Option<PathBuf>,
     /// How the git directory names the common one, where it does.
-    pub common_named: Option<PathBuf>,
+    pub commondir_target: Option<PathBuf>,
 }
 
 impl GitData {
@@ -42,7 +42,7 @@ impl GitData {
             return Err(Error::NoRepository { repo: repo.to_owned() });
         };
         if meta.is_dir() {
-            return Self::within(repo, dot, None);
+            return Self::from_own_dir(repo, dot, None);
         }
         if meta.is_symlink() {
             let real = fs::canonicalize(&dot).ok().filter(|real| real.starts_with(repo) && real.is_dir());
@@ -50,7 +50,7 @@ impl GitData {
                 let why = "is a symbolic link that leads out of the workspace: git finds no repository there";
                 return Err(Error::refused(&dot, why));
             };
-            return Self::within(repo, real, None);
+            return Self::from_own_dir(repo, real, None);
         }
         let text = read_text_within(repo, Path::new(".git"), MAX_PATH_BYTES)?;
         let named = text.strip_prefix("gitdir:").map(|path| PathBuf::from(path.trim()));
@@ -62,7 +62,7 @@ impl GitData {
         };
         let Ok(real) = fs::canonicalize(repo.join(&named)).and_then(|real| {
             // A name that leads elsewhere when it is read than when it is followed leads elsewhere in a sandbox.
-            fs::canonicalize(normal(&repo.join(&named))).map(|read| (read == real).then_some(real))
+            fs::canonicalize(normalize_path(&repo.join(&named))).map(|read| (read == real).then_some(real))
         }) else {
             let why = format!("names {}, which is not there: git finds no repository", named.display());
             return Err(Error::refused(&dot, why));
@@ -74,7 +74,7 @@ impl GitData {
             ));
         };
         if real.starts_with(repo) {
-            return Self::within(repo, real, Some(named));
+            return Self::from_own_dir(repo, real, Some(named));
         }
         if !points_back(&real, repo) {
             let why = format!(
@@ -83,31 +83,37 @@ impl GitData {
             );
             return Err(Error::refused(&dot, why));
         }
-        Self::sharing(real, Some(named))
+        Self::from_shared_dir(real, Some(named))
     }
 
     /// Git data in the working directory itself.
-    fn within(repo: &Path, git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
+    fn from_own_dir(repo: &Path, git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
         let shares = fs::symlink_metadata(git_dir.join("commondir")).is_ok();
         if shares && !points_back(&git_dir, repo) {
             let why = "names git data elsewhere, and does not name this directory";
             return Err(Error::refused(&git_dir.join("commondir"), why));
         }
-        Self::sharing(git_dir, named)
+        Self::from_shared_dir(git_dir, named)
     }
 
     /// Git data that may share what it has with other working directories.
-    fn sharing(git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
+    fn from_shared_dir(git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
         let file = git_dir.join("commondir");
         if fs::symlink_metadata(&file).is_err() {
-            return Ok(Self { common: git_dir.clone(), git_dir, named, common_named: None });
+            return Ok(Self {
+                common: git_dir.clone(),
+                git_dir,
+                git_file_target: named,
+                commondir_target: None,
+            });
         }
         let text = read_text_within(&git_dir, Path::new("commondir"), MAX_PATH_BYTES)?;
         let named_common = PathBuf::from(text.trim());
         let around =
             git_dir.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "worktrees"));
-        let common =
-            around.and_then(Path::parent).filter(|common| normal(&git_dir.join(&named_common)) == **common);
+        let common = around
+            .and_then(Path::parent)
+            .filter(|common| normalize_path(&git_dir.join(&named_common)) == **common);
         let Some(common) = common else {
             let why = format!(
                 "names {}, but {} is none of its worktrees: it is not shown to the sandbox",
@@ -116,7 +122,12 @@ impl GitData {
             );
             return Err(Error::refused(&file, why));
         };
-        Ok(Self { common: common.to_owned(), git_dir, named, common_named: Some(named_common) })
+        Ok(Self {
+            common: common.to_owned(),
+            git_dir,
+            git_file_target: named,
+            commondir_target: Some(named_common),
+        })
     }
 }
 
@@ -133,11 +144,11 @@ fn points_back(git: &Path, repo: &Path) -> bool {
         return dot.file_name().is_some_and(|name| name == ".git") && dot.parent().is_some_and(is_repo);
     }
     // A submodule: its configuration.
-    format::work_tree(git).is_some_and(|path| is_repo(&git.join(path)))
+    format::read_work_tree(git).is_some_and(|path| is_repo(&git.join(path)))
 }
 
 /// The path without `.` and `..`, as it reads.
-pub fn normal(path: &Path) -> PathBuf {
+pub fn normalize_path(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {
@@ -153,12 +164,12 @@ pub fn normal(path: &Path) -> PathBuf {
 
 /// Refuses pipes and devices where git looks for files: whoever opens one waits for ever. Sockets do no harm, and git has
 /// one of its own.
-fn nothing_waits(git_dir: &Directory, common: &Directory) -> Result<(), Error> {
-    let below = ["info", "objects/info", "objects/pack"].iter().map(|name| common.below(name));
+fn refuse_blocking_files(git_dir: &RepoDirectory, common: &RepoDirectory) -> Result<(), Error> {
+    let below = ["info", "objects/info", "objects/pack"].iter().map(|name| common.open_below(name));
     let below = below.collect::<Result<Vec<_>, _>>()?;
     for directory in [git_dir, common].into_iter().chain(below.iter().flatten()) {
-        for entry in directory.entries(MAX_ENTRIES)?.unwrap_or_default() {
-            let path = directory.path().join(entry.os());
+        for entry in directory.list_entries(MAX_ENTRIES)?.unwrap_or_default() {
+            let path = directory.path().join(entry.name_os_str());
             let kind = match entry.kind {
                 FileType::Symlink => {
                     fs::metadata(&path).map_or(FileType::Unknown, |meta| FileType::from_raw_mode(meta.mode()))
@@ -178,8 +189,8 @@ fn nothing_waits(git_dir: &Directory, common: &Directory) -> Result<(), Error> {
 pub struct Repository {
     /// The working directory.
     pub(super) root: PathBuf,
-    pub(super) git_dir: Directory,
-    pub(super) common: Directory,
+    pub(super) git_dir: RepoDirectory,
+    pub(super) common: RepoDirectory,
     pub(super) format: ObjectFormat,
     /// User and group of the working directory.
     pub(super) owner: (u32, u32),
@@ -196,14 +207,14 @@ impl Repository {
         let root = fs::canonicalize(repo).map_err(io)?;
         let meta = fs::metadata(&root).map_err(io)?;
         let data = GitData::find(&root)?;
-        let (git_dir, common) = (Directory::open(&data.git_dir)?, Directory::open(&data.common)?);
-        let format = format::object_format(&data.common)?;
+        let (git_dir, common) = (RepoDirectory::open(&data.git_dir)?, RepoDirectory::open(&data.common)?);
+        let format = format::read_object_format(&data.common)?;
         for needed in ["objects", "refs"] {
-            if common.below(needed)?.is_none() {
+            if common.open_below(needed)?.is_none() {
                 return Err(Error::refused(&common.path().join(needed), "is missing"));
             }
         }
-        if common.below("reftable")?.is_some() {
+        if common.open_below("reftable")?.is_some() {
             let why =
                 "holds the references, which a branch can't be made with; use `--workspace transaction`";
             return Err(Error::refused(&common.path().join("reftable"), why));
@@ -217,14 +228,14 @@ impl Repository {
                 return Err(Error::refused(&path, why));
             }
         }
-        nothing_waits(&git_dir, &common)?;
+        refuse_blocking_files(&git_dir, &common)?;
         let repository = Self { root, git_dir, common, format, owner: (meta.uid(), meta.gid()) };
-        refs::head(&repository)?;
+        refs::read_head(&repository)?;
         Ok(repository)
     }
 
     /// The user that git runs as: as root the repository's owner.
-    pub(super) fn user(&self) -> Option<(u32, u32)> {
+    pub(super) fn git_user(&self) -> Option<(u32, u32)> {
         (rustix::process::geteuid().is_root() && self.owner.0 != 0).then_some(self.owner)
     }
 }

@@ -16,21 +16,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where git is looked for on the host.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
+const GIT_SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
 /// Address space of one git, bytes: what a repository holds can ask for any amount of memory.
 const MAX_MEMORY_BYTES: u64 = 4 << 30;
 /// The longest complaint of git's that is kept.
-const MAX_COMPLAINT_BYTES: usize = 4 << 10;
+const MAX_STDERR_BYTES: usize = 4 << 10;
 /// How long a git that was killed may take to end.
-const DYING_TIME: Duration = Duration::from_secs(5);
+const KILL_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pieces that are read of a stream before the time is looked at again.
-const PIECES_AT_ONCE: usize = 16;
+const MAX_READS_PER_POLL: usize = 16;
 
 /// The environment of the host's git, beside what is said in the function below. Each of them is above what any
 /// configuration says.
-const ENVIRONMENT: &[(&str, &str)] = &[
-    ("PATH", PATH),
+const GIT_ENVIRONMENT: &[(&str, &str)] = &[
+    ("PATH", GIT_SEARCH_PATH),
     ("HOME", "/nonexistent"),
     ("XDG_CONFIG_HOME", "/nonexistent"),
     ("LC_ALL", "C"),
@@ -67,7 +67,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// How much of something a git may use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct GitLimits {
     pub(super) time: Duration,
     /// Bytes that it may print.
     pub(super) output_bytes: usize,
@@ -75,15 +75,15 @@ pub(super) struct Limits {
 
 /// A git that ended by itself.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct GitOutput {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
 }
 
-impl Ended {
+impl GitOutput {
     /// What it complained of.
-    pub(super) fn complaint(&self) -> String {
+    pub(super) fn error_message(&self) -> String {
         let said = String::from_utf8_lossy(&self.stderr).trim().to_owned();
         if said.is_empty() { self.status.to_string() } else { said }
     }
@@ -95,15 +95,15 @@ impl Ended {
     clippy::disallowed_methods,
     reason = "the one place that starts git on the host; without a shell, in a git directory of Forge's own"
 )]
-pub(super) fn git(
+pub(super) fn run_git(
     dir: &Path,
     user: Option<(u32, u32)>,
     arguments: &[&OsStr],
     input: Option<File>,
-    limits: Limits,
-) -> Result<Ended, Error> {
+    limits: GitLimits,
+) -> Result<GitOutput, Error> {
     let mut git = Command::new("git");
-    git.env_clear().envs(ENVIRONMENT.iter().copied()).current_dir(dir).arg("--no-pager").args(arguments);
+    git.env_clear().envs(GIT_ENVIRONMENT.iter().copied()).current_dir(dir).arg("--no-pager").args(arguments);
     git.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped());
     git.process_group(0);
     if let Some((uid, gid)) = user {
@@ -116,48 +116,48 @@ pub(super) fn git(
     let pid = Pid::from_child(&child);
     let memory = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: Some(MAX_MEMORY_BYTES) };
     let _ = rustix::process::prlimit(Some(pid), Resource::As, memory);
-    let watched = watch(&mut child, pid, limits);
+    let watched = watch_output(&mut child, pid, limits);
     // Also what it may have left behind.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let what = || arguments.first().map_or_else(String::new, |what| what.to_string_lossy().into_owned());
     match watched {
-        Ok(Watched::Ended { stdout, stderr }) => {
+        Ok(GitWatchOutcome::Ended { stdout, stderr }) => {
             let status = child.wait().map_err(|source| Error::Start { source })?;
-            Ok(Ended { status, stdout, stderr })
+            Ok(GitOutput { status, stdout, stderr })
         }
-        Ok(Watched::TooLong) => {
-            bury(child);
+        Ok(GitWatchOutcome::TooLong) => {
+            reap_killed(child);
             Err(Error::TooLong { what: what(), limit: limits.time })
         }
-        Ok(Watched::TooMuch) => {
-            bury(child);
+        Ok(GitWatchOutcome::TooMuch) => {
+            reap_killed(child);
             Err(Error::TooMuch { what: what(), limit: limits.output_bytes })
         }
         Err(source) => {
-            bury(child);
+            reap_killed(child);
             Err(Error::Start { source })
         }
     }
 }
 
-enum Watched {
+enum GitWatchOutcome {
     Ended { stdout: Vec<u8>, stderr: Vec<u8> },
     TooLong,
     TooMuch,
 }
 
 /// Reads what a process prints until it ends.
-fn watch(child: &mut Child, pid: Pid, limits: Limits) -> std::io::Result<Watched> {
+fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Result<GitWatchOutcome> {
     let until = Instant::now() + limits.time;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let mut streams = [
-        child.stdout.take().map(|pipe| Stream::new(pipe, limits.output_bytes)).transpose()?,
-        child.stderr.take().map(|pipe| Stream::new(pipe, MAX_COMPLAINT_BYTES)).transpose()?,
+        child.stdout.take().map(|pipe| BoundedStream::new(pipe, limits.output_bytes)).transpose()?,
+        child.stderr.take().map(|pipe| BoundedStream::new(pipe, MAX_STDERR_BYTES)).transpose()?,
     ];
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(Watched::TooLong);
+            return Ok(GitWatchOutcome::TooLong);
         }
         let mut fds = vec![PollFd::new(&ended, PollFlags::IN)];
         let open = streams.iter().flatten().filter(|stream| !stream.closed);
@@ -170,21 +170,22 @@ fn watch(child: &mut Child, pid: Pid, limits: Limits) -> std::io::Result<Watched
         // What it printed last is there once it has ended.
         let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         for stream in streams.iter_mut().flatten() {
-            stream.read()?;
+            stream.read_available()?;
         }
         let [stdout, stderr] = &mut streams;
         if stdout.as_ref().is_some_and(|stream| stream.cut) {
-            return Ok(Watched::TooMuch);
+            return Ok(GitWatchOutcome::TooMuch);
         }
         if over {
-            let taken = |stream: &mut Option<Stream>| stream.take().map(|s| s.bytes).unwrap_or_default();
-            return Ok(Watched::Ended { stdout: taken(stdout), stderr: taken(stderr) });
+            let taken =
+                |stream: &mut Option<BoundedStream>| stream.take().map(|s| s.bytes).unwrap_or_default();
+            return Ok(GitWatchOutcome::Ended { stdout: taken(stdout), stderr: taken(stderr) });
         }
     }
 }
 
 /// One stream of a process, read as far as it goes.
-struct Stream {
+struct BoundedStream {
     file: File,
     bytes: Vec<u8>,
     limit: usize,
@@ -193,7 +194,7 @@ struct Stream {
     closed: bool,
 }
 
-impl Stream {
+impl BoundedStream {
     fn new(pipe: impl Into<std::os::fd::OwnedFd>, limit: usize) -> std::io::Result<Self> {
         let fd = pipe.into();
         let flags = rustix::fs::fcntl_getfl(fd.as_fd())?;
@@ -201,16 +202,16 @@ impl Stream {
         Ok(Self { file: fd.into(), bytes: Vec::new(), limit, cut: false, closed: false })
     }
 
-    fn read(&mut self) -> std::io::Result<()> {
+    fn read_available(&mut self) -> std::io::Result<()> {
         let mut piece = [0; 64 << 10];
         // Not for ever: the time is looked at in between.
-        for _ in 0..PIECES_AT_ONCE {
+        for _ in 0..MAX_READS_PER_POLL {
             match self.file.read(&mut piece) {
                 Ok(0) => {
                     self.closed = true;
                     return Ok(());
                 }
-                Ok(read) => self.add(&piece[..read]),
+                Ok(read) => self.append_bounded(&piece[..read]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -219,7 +220,7 @@ impl Stream {
         Ok(())
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    fn append_bounded(&mut self, bytes: &[u8]) {
         let room = self.limit - self.bytes.len();
         self.cut |= bytes.len() > room;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -227,10 +228,10 @@ impl Stream {
 }
 
 /// Waits for the end of a process that was killed. One that the kernel holds back is left to a thread.
-fn bury(mut child: Child) {
+fn reap_killed(mut child: Child) {
     let _ = child.kill();
     let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-    let left = Timespec::try_from(DYING_TIME).ok();
+    let left = Timespec::try_from(KILL_WAIT_TIMEOUT).ok();
     let gone = ended.is_ok_and(|fd| {
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()).is_ok_and(|ready| ready > 0)
     });
@@ -246,11 +247,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    const LIMITS: Limits = Limits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
+    const LIMITS: GitLimits = GitLimits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
-    fn run(dir: &Path, arguments: &[&str], limits: Limits) -> Result<Ended, Error> {
+    fn run(dir: &Path, arguments: &[&str], limits: GitLimits) -> Result<GitOutput, Error> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-        git(dir, None, &arguments, None, limits)
+        run_git(dir, None, &arguments, None, limits)
     }
 
     fn bare() -> tempfile::TempDir {
@@ -274,7 +275,7 @@ mod tests {
             0,
         )
         .unwrap();
-        let limits = Limits { time: Duration::from_millis(300), ..LIMITS };
+        let limits = GitLimits { time: Duration::from_millis(300), ..LIMITS };
         let error = run(dir.path(), &["hash-object", "--", pipe.to_str().unwrap()], limits).unwrap_err();
         assert!(matches!(error, Error::TooLong { .. }), "{error}");
     }
@@ -282,7 +283,7 @@ mod tests {
     #[test]
     fn one_that_prints_without_end_is_killed() {
         let dir = bare();
-        let limits = Limits { output_bytes: 100, ..LIMITS };
+        let limits = GitLimits { output_bytes: 100, ..LIMITS };
         let error = run(dir.path(), &["help", "--config"], limits).unwrap_err();
         assert!(matches!(error, Error::TooMuch { .. }), "{error}");
         let ended = run(dir.path(), &["rev-parse", "--show-object-format"], limits).unwrap();
@@ -312,9 +313,9 @@ mod tests {
         ] {
             let ended = run(dir.path(), &["fetch", "--", &address], LIMITS).unwrap();
             assert!(
-                !ended.status.success() && ended.complaint().contains("not allowed"),
+                !ended.status.success() && ended.error_message().contains("not allowed"),
                 "{}",
-                ended.complaint()
+                ended.error_message()
             );
         }
         assert!(!trace.exists());

@@ -2,8 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as people and runs do")]
 
-use crate::directory::Directory;
-use crate::{Error, Private, Repository};
+use crate::directory::RepoDirectory;
+use crate::{Error, Repository, ScratchRepository};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -47,8 +47,13 @@ fn pack(run: &Path, objects: &[&str]) -> Vec<u8> {
 
 fn take_in(repo: &Path, pack: &[u8], commit: &str) -> Result<(), Error> {
     let repository = Repository::find(repo)?;
-    let known = repository.heads()?.known;
-    Private::new(&repository)?.incoming()?.append(pack)?.take_in(&repository, BRANCH, commit, &known)
+    let known = repository.read_heads()?.known;
+    ScratchRepository::new(&repository)?.create_incoming()?.append(pack)?.import_into(
+        &repository,
+        BRANCH,
+        commit,
+        &known,
+    )
 }
 
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -116,7 +121,7 @@ fn a_lock_of_another_git_is_respected_and_named() {
     let lock = repo.join(".git/refs/heads").join(format!("{BRANCH}.lock"));
     fs::write(&lock, "").unwrap();
     let found = Repository::find(&repo).unwrap();
-    let head = found.heads().unwrap().head.unwrap();
+    let head = found.read_heads().unwrap().head.unwrap();
     let error = found.set_branch(BRANCH, &head).unwrap_err().to_string();
     assert!(error.contains(".lock") && error.contains("remove that file"), "{error}");
     assert!(lock.exists());
@@ -144,7 +149,7 @@ fn what_is_made_has_the_permissions_of_what_is_around() {
 #[test]
 fn a_file_that_git_did_not_write_is_not_taken_from_its_directory() {
     let place = tempfile::tempdir().unwrap();
-    let directory = Directory::open(place.path()).unwrap();
+    let directory = RepoDirectory::open(place.path()).unwrap();
     let uid = rustix::process::geteuid().as_raw();
     fs::write(place.path().join("pack-1.pack"), "x").unwrap();
     assert!(directory.open_file("pack-1.pack", Some(uid)).is_ok());
@@ -169,7 +174,7 @@ fn only_the_directory_for_packs_belongs_to_another_user() {
     for path in ["", ".git"] {
         std::os::unix::fs::chown(repo.join(path), Some(4301), Some(4301)).unwrap();
     }
-    let private = Private::new(&Repository::find(&repo).unwrap()).unwrap();
+    let private = ScratchRepository::new(&Repository::find(&repo).unwrap()).unwrap();
     let owner = |path: &str| fs::metadata(private.path.join(path)).unwrap().uid();
     assert_eq!((owner(""), owner("objects"), owner("objects/pack"), owner("borrowed")), (0, 0, 4301, 0));
 }
@@ -183,7 +188,7 @@ fn a_pack_that_a_killed_process_was_adding_goes() {
         fs::metadata("/proc/self/ns/pid").unwrap().ino()
     };
     let dead = packs.join(format!("tmp_forge-pack-4194301-12-{namespace}-0-abc"));
-    let alive = packs.join(format!("tmp_{}", forge_files::own_name("pack")));
+    let alive = packs.join(format!("tmp_{}", forge_files::owned_temp_name("pack")));
     let others = packs.join("tmp_pack_Ab12cd");
     for path in [&dead, &alive, &others] {
         fs::write(path, "PACK").unwrap();
@@ -192,6 +197,6 @@ fn a_pack_that_a_killed_process_was_adding_goes() {
     repository.remove_stale_packs();
     assert_eq!(files(&packs), [alive.clone(), others.clone()]);
     fs::write(&dead, "PACK").unwrap();
-    drop(Private::new(&repository).unwrap());
+    drop(ScratchRepository::new(&repository).unwrap());
     assert_eq!(files(&packs), [alive, others], "each use does so");
 }

@@ -12,18 +12,18 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-use forge_types::Class;
+use forge_types::ErrorClass;
 use std::fmt;
 use std::str::FromStr;
 
 /// Bytes of a program that are looked at.
-const MAX_CODE: usize = 1 << 20;
+const MAX_CODE_BYTES: usize = 1 << 20;
 /// Warnings that are given.
 const MAX_WARNINGS: usize = 100;
 
 /// The language of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
+pub enum CodeLanguage {
     /// Python 3.
     Python,
     /// JavaScript and TypeScript.
@@ -32,9 +32,9 @@ pub enum Language {
     Shell,
 }
 
-impl Language {
+impl CodeLanguage {
     /// The language that is called so, or whose files end so.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "python" | "python3" | "py" => Some(Self::Python),
             "javascript" | "js" | "mjs" | "cjs" | "node" | "typescript" | "ts" => Some(Self::JavaScript),
@@ -46,7 +46,7 @@ impl Language {
 
 /// Something that deserves a second look.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Warning {
+pub struct StaticWarning {
     /// The line it stands in, from 1.
     pub line: u32,
     /// The rule: `process`, `eval`, `dynamic-import`, `native`, `system-files`, `network`, `unpickle`, `privilege`
@@ -56,7 +56,7 @@ pub struct Warning {
     pub message: String,
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for StaticWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {} ({})", self.line, self.message, self.rule)
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Warning {
 
 /// What is done with warnings: `sandbox.static_check`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StaticCheck {
+pub enum StaticCheckPolicy {
     /// They go into the record, the program runs.
     #[default]
     Warn,
@@ -74,7 +74,7 @@ pub enum StaticCheck {
     Off,
 }
 
-impl StaticCheck {
+impl StaticCheckPolicy {
     /// The name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,11 +88,11 @@ impl StaticCheck {
     ///
     /// # Errors
     /// [`CodeDenied`] if there are any and they are to be denied.
-    pub fn judge(self, language: Language, code: &str) -> Result<Vec<Warning>, CodeDenied> {
+    pub fn check_code(self, language: CodeLanguage, code: &str) -> Result<Vec<StaticWarning>, CodeDenied> {
         match self {
             Self::Off => Ok(Vec::new()),
-            Self::Warn => Ok(check(language, code)),
-            Self::Deny => match check(language, code) {
+            Self::Warn => Ok(collect_warnings(language, code)),
+            Self::Deny => match collect_warnings(language, code) {
                 none if none.is_empty() => Ok(none),
                 warnings => Err(CodeDenied { warnings }),
             },
@@ -105,7 +105,7 @@ impl StaticCheck {
 #[error("`{0}` is none of warn, deny and off")]
 pub struct UnknownCheck(pub String);
 
-impl FromStr for StaticCheck {
+impl FromStr for StaticCheckPolicy {
     type Err = UnknownCheck;
 
     fn from_str(name: &str) -> Result<Self, UnknownCheck> {
@@ -118,50 +118,50 @@ impl FromStr for StaticCheck {
 
 /// A program that is not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the program was not run (sandbox.static_check = deny): {}", listed(warnings))]
+#[error("the program was not run (sandbox.static_check = deny): {}", join_warnings(warnings))]
 pub struct CodeDenied {
     /// Why, in the order of lines.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<StaticWarning>,
 }
 
 impl CodeDenied {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
-        Class::Denied
+    pub const fn class(&self) -> ErrorClass {
+        ErrorClass::Denied
     }
 }
 
-fn listed(warnings: &[Warning]) -> String {
+fn join_warnings(warnings: &[StaticWarning]) -> String {
     let shown: Vec<String> = warnings.iter().take(5).map(ToString::to_string).collect();
     let more = if warnings.len() > 5 { format!("; and {} more", warnings.len() - 5) } else { String::new() };
     shown.join("; ") + &more
 }
 
 /// What deserves a second look in a program, in the order of lines; one of each rule per line.
-pub fn check(language: Language, code: &str) -> Vec<Warning> {
-    let end = (0..=code.len().min(MAX_CODE)).rev().find(|&at| code.is_char_boundary(at)).unwrap_or(0);
+pub fn collect_warnings(language: CodeLanguage, code: &str) -> Vec<StaticWarning> {
+    let end = (0..=code.len().min(MAX_CODE_BYTES)).rev().find(|&at| code.is_char_boundary(at)).unwrap_or(0);
     let looked_at = &code[..end];
     let mut found = match language {
-        Language::Python => python::check(looked_at),
-        Language::JavaScript => javascript::check(looked_at),
-        Language::Shell => shell::check(looked_at),
+        CodeLanguage::Python => python::scan_python(looked_at),
+        CodeLanguage::JavaScript => javascript::scan_javascript(looked_at),
+        CodeLanguage::Shell => shell::scan_shell(looked_at),
     };
     found.sort();
     found.dedup_by(|a, b| (a.line, a.rule) == (b.line, b.rule));
     found.truncate(MAX_WARNINGS);
     if end < code.len() {
         let line = u32::try_from(looked_at.lines().count()).unwrap_or(u32::MAX);
-        let message = format!("only the first {} MB were looked at", MAX_CODE >> 20);
-        found.push(Warning { line, rule: "length", message });
+        let message = format!("only the first {} MB were looked at", MAX_CODE_BYTES >> 20);
+        found.push(StaticWarning { line, rule: "length", message });
     }
     found
 }
 
 /// A warning about a file of the system, if a text is the path of one.
-fn system_file(line: u32, text: &str) -> Option<Warning> {
+fn system_file(line: u32, text: &str) -> Option<StaticWarning> {
     let path = text.strip_prefix("file://").unwrap_or(text);
     let folder = ["/etc", "/proc", "/sys"].into_iter().find(|folder| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })?;
-    Some(Warning { line, rule: "system-files", message: format!("names a file in {folder}") })
+    Some(StaticWarning { line, rule: "system-files", message: format!("names a file in {folder}") })
 }

@@ -4,31 +4,31 @@
 //! substitutions, bodies of loops and functions, and in text that the line hands to another shell.
 
 use super::forbidden::{self, basename};
-use super::shell::{self, Fault, Redirect, Script, Simple, Vars, Word};
-use super::wrapper::{self, Inner};
-use forge_types::{Class, CommandRules};
+use super::shell::{self, Redirect, ShellFault, ShellScript, ShellVars, SimpleCommand, Word};
+use super::wrapper::{self, InnerProgram};
+use forge_types::{CommandRules, ErrorClass};
 
 /// Text in text in text (`sh -c "sh -c …"`) that is still looked into.
-const MAX_TEXTS: u32 = 8;
+const MAX_TEXT_DEPTH: u32 = 8;
 /// Bytes of such text that are looked into in all.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Programs that run programs (`env nice timeout …`) that are still looked through.
 const MAX_WRAPPERS: u32 = 20;
 /// Functions of one line that are still followed through their calls.
 const MAX_FUNCTIONS: usize = 200;
 /// Arguments of a wrapper that are tried as the beginning of the inner command.
-const MAX_TRIES: usize = 64;
+const MAX_INNER_STARTS: usize = 64;
 
 /// Parts of the shell itself that touch nothing but its own state; a list of programs does not forbid them.
-const OWN: [&str; 18] = [
+const SHELL_BUILTINS: [&str; 18] = [
     ":", "true", "false", "cd", "pwd", "echo", "printf", "test", "[", "exit", "return", "break", "continue",
     "shift", "wait", "set", "export", "local",
 ];
-const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "rbash"];
+const SHELL_PROGRAMS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "rbash"];
 
 /// Why a command is not run, in words that the model can act on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// No rule allows it, ever.
     #[error("refused: `{command}` is never run, because {why}. Leave it out")]
     Forbidden {
@@ -60,10 +60,10 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl CommandRefusal {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
-        Class::Denied
+    pub const fn class(&self) -> ErrorClass {
+        ErrorClass::Denied
     }
 }
 
@@ -71,26 +71,26 @@ impl Refusal {
 ///
 /// # Errors
 /// [`Refusal`] if any command in the line must not run.
-pub fn check(line: &str, rules: &CommandRules) -> Result<(), Refusal> {
-    let mut checker = Checker {
+pub fn check_command(line: &str, rules: &CommandRules) -> Result<(), CommandRefusal> {
+    let mut checker = CommandChecker {
         allowed: &rules.allowed,
-        vars: Vars::from([("IFS".to_owned(), " ".to_owned())]),
+        vars: ShellVars::from([("IFS".to_owned(), " ".to_owned())]),
         functions: Vec::new(),
         here: 0,
         fed: false,
         at_root: false,
-        bytes: MAX_BYTES,
+        bytes: MAX_TEXT_BYTES,
         depth: 0,
         wrappers: 0,
     };
-    checker.line(line)
+    checker.check_line(line)
 }
 
-type Verdict = Result<(), Refusal>;
+type CheckResult = Result<(), CommandRefusal>;
 
-struct Checker<'a> {
+struct CommandChecker<'a> {
     allowed: &'a [String],
-    vars: Vars,
+    vars: ShellVars,
     /// Functions of the line, each with the command from which on it is certainly defined.
     functions: Vec<(String, usize)>,
     /// The command that is looked at; in the body of a function any, because that runs later.
@@ -103,64 +103,68 @@ struct Checker<'a> {
     wrappers: u32,
 }
 
-impl Checker<'_> {
-    fn strict(&self) -> bool {
+impl CommandChecker<'_> {
+    fn has_allowlist(&self) -> bool {
         !self.allowed.is_empty()
     }
 
-    fn unclear(&self, what: impl Into<String>) -> Verdict {
-        if self.strict() {
-            return Err(Refusal::Unclear { what: what.into(), allowed: self.allowed.join(", ") });
+    fn refuse_unclear(&self, what: impl Into<String>) -> CheckResult {
+        if self.has_allowlist() {
+            return Err(CommandRefusal::Unclear { what: what.into(), allowed: self.allowed.join(", ") });
         }
         Ok(())
     }
 
-    fn forbid(command: &str, why: &'static str) -> Verdict {
-        Err(Refusal::Forbidden { command: shortened(command), why })
+    fn forbid_command(command: &str, why: &'static str) -> CheckResult {
+        Err(CommandRefusal::Forbidden { command: shorten_text(command), why })
     }
 
-    fn line(&mut self, line: &str) -> Verdict {
+    fn check_line(&mut self, line: &str) -> CheckResult {
         if line.contains('\0') {
-            return Self::forbid(line, "it holds a NUL character");
+            return Self::forbid_command(line, "it holds a NUL character");
         }
-        if self.depth >= MAX_TEXTS || line.len() > self.bytes {
-            return Self::forbid(line, "it is too long or too deeply nested to be checked");
+        if self.depth >= MAX_TEXT_DEPTH || line.len() > self.bytes {
+            return Self::forbid_command(line, "it is too long or too deeply nested to be checked");
         }
         self.depth += 1;
         self.bytes -= line.len();
-        let verdict = match shell::parse(line) {
-            Ok(script) => self.script(&script),
-            Err(Fault::TooDeep) => Self::forbid(line, "it is too deeply nested to be checked"),
-            Err(Fault::Syntax(what)) => {
-                self.unclear(format!("the line can't be read ({what})")).and_then(|()| self.fragments(line))
-            }
+        let verdict = match shell::parse_line(line) {
+            Ok(script) => self.check_script(&script),
+            Err(ShellFault::TooDeep) => Self::forbid_command(line, "it is too deeply nested to be checked"),
+            Err(ShellFault::Syntax(what)) => self
+                .refuse_unclear(format!("the line can't be read ({what})"))
+                .and_then(|()| self.check_fragments(line)),
         };
         self.depth -= 1;
         verdict
     }
 
     /// A line that can't be read as a whole: a shell still runs the part before its fault.
-    fn fragments(&self, line: &str) -> Verdict {
+    fn check_fragments(&self, line: &str) -> CheckResult {
         for fragment in line.split(['\n', ';', '&', '|', '(', ')', '{', '}', '`']) {
             let words: Vec<_> = fragment
                 .split_whitespace()
                 .map(|word| Some(word.replace(['\'', '"', '\\'], "")))
-                .take(MAX_TRIES)
+                .take(MAX_INNER_STARTS)
                 .collect();
-            let found = (0..words.len()).find_map(|from| forbidden::judge(&words[from..], self.at_root));
+            let found =
+                (0..words.len()).find_map(|from| forbidden::forbidden_reason(&words[from..], self.at_root));
             if let Some(why) = found {
-                return Self::forbid(fragment.trim(), why);
+                return Self::forbid_command(fragment.trim(), why);
             }
         }
         Ok(())
     }
 
-    fn script(&mut self, script: &Script) -> Verdict {
+    fn check_script(&mut self, script: &ShellScript) -> CheckResult {
         if script.functions.len() > MAX_FUNCTIONS {
-            return Self::forbid("function", "there are too many in the line to be checked");
+            return Self::forbid_command("function", "there are too many in the line to be checked");
         }
-        if forbidden::fork_bomb(script) {
-            return Self::forbid(script.functions.first().map_or("", String::as_str), "it is a fork bomb");
+        if forbidden::is_fork_bomb(script) {
+            return Self::forbid_command(
+                script.functions.first().map_or("", String::as_str),
+                "it is a fork bomb",
+            );
         }
         let (outer, here) = (self.functions.clone(), self.here);
         self.functions.retain(|(_, from)| *from <= here);
@@ -168,34 +172,34 @@ impl Checker<'_> {
         let defined =
             script.defined.iter().filter_map(|(name, from)| Some((script.functions.get(*name)?, from)));
         self.functions.extend(defined.map(|(name, from)| (name.clone(), *from)));
-        let verdict = self.commands(script);
+        let verdict = self.check_commands(script);
         (self.functions, self.here) = (outer, here);
         verdict
     }
 
-    fn commands(&mut self, script: &Script) -> Verdict {
-        if let Some(name) = script.loop_variables.iter().find(|name| steers(name)) {
-            self.unclear(format!("`{name}` decides which programs run"))?;
+    fn check_commands(&mut self, script: &ShellScript) -> CheckResult {
+        if let Some(name) = script.loop_variables.iter().find(|name| steers_execution(name)) {
+            self.refuse_unclear(format!("`{name}` decides which programs run"))?;
         }
         if script.evaluates && script.hides {
-            self.unclear("a quoted text holds a command that arithmetic or a test may run")?;
+            self.refuse_unclear("a quoted text holds a command that arithmetic or a test may run")?;
         }
         for inside in &script.brackets {
-            self.unclear("`((`, which shells read differently: `[ ]` and `$(( ))` do the same")?;
-            self.line(inside)?;
+            self.refuse_unclear("`((`, which shells read differently: `[ ]` and `$(( ))` do the same")?;
+            self.check_line(inside)?;
         }
         for (number, command) in script.commands.iter().enumerate() {
             self.here = if command.function.is_some() { usize::MAX } else { number };
-            self.simple(command, script)?;
+            self.check_simple(command, script)?;
         }
         Ok(())
     }
 
-    fn simple(&mut self, command: &Simple, script: &Script) -> Verdict {
+    fn check_simple(&mut self, command: &SimpleCommand, script: &ShellScript) -> CheckResult {
         for (name, value) in &command.assigns {
-            self.assign(name)?;
+            self.check_assignment(name)?;
             if command.words.is_empty() {
-                match value.literal() {
+                match value.literal_text() {
                     Some(value) => self.vars.insert(name.clone(), value),
                     None => self.vars.remove(name),
                 };
@@ -203,39 +207,49 @@ impl Checker<'_> {
         }
         for redirect in &command.redirects {
             let Redirect::File { writes: true, target } = redirect else { continue };
-            if target.fields(&self.vars).iter().flatten().any(|path| forbidden::is_device(path)) {
-                return Self::forbid(&target.raw, "it is a device that must not be written to");
+            if target.expand_fields(&self.vars).iter().flatten().any(|path| forbidden::is_device(path)) {
+                return Self::forbid_command(&target.raw, "it is a device that must not be written to");
             }
         }
-        if command.words.is_empty() { Ok(()) } else { self.program(&command.words, command, script) }
+        if command.words.is_empty() { Ok(()) } else { self.check_program(&command.words, command, script) }
     }
 
-    fn assign(&self, name: &str) -> Verdict {
-        if steers(name) { self.unclear(format!("`{name}` decides which programs run")) } else { Ok(()) }
+    fn check_assignment(&self, name: &str) -> CheckResult {
+        if steers_execution(name) {
+            self.refuse_unclear(format!("`{name}` decides which programs run"))
+        } else {
+            Ok(())
+        }
     }
 
     /// A program that another one runs.
-    fn inner(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+    fn check_inner(&mut self, words: &[Word], command: &SimpleCommand, script: &ShellScript) -> CheckResult {
         if self.wrappers >= MAX_WRAPPERS {
-            return Self::forbid(&words[0].raw, "it is too deeply nested to be checked");
+            return Self::forbid_command(&words[0].raw, "it is too deeply nested to be checked");
         }
         self.wrappers += 1;
-        let verdict = self.program(words, command, script);
+        let verdict = self.check_program(words, command, script);
         self.wrappers -= 1;
         verdict
     }
 
     /// A program with its arguments.
-    fn program(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
-        let argv: Vec<Option<String>> = words.iter().flat_map(|word| word.fields(&self.vars)).collect();
+    fn check_program(
+        &mut self,
+        words: &[Word],
+        command: &SimpleCommand,
+        script: &ShellScript,
+    ) -> CheckResult {
+        let argv: Vec<Option<String>> =
+            words.iter().flat_map(|word| word.expand_fields(&self.vars)).collect();
         let shown = || words.iter().map(|word| word.raw.as_str()).collect::<Vec<_>>().join(" ");
-        if let Some(why) = forbidden::judge(&argv, self.at_root) {
-            return Self::forbid(&shown(), why);
+        if let Some(why) = forbidden::forbidden_reason(&argv, self.at_root) {
+            return Self::forbid_command(&shown(), why);
         }
-        let Some(head) = words.first().and_then(Word::fixed) else {
-            self.unclear(format!("`{}` is put together by the shell", shown()))?;
+        let Some(head) = words.first().and_then(Word::fixed_text) else {
+            self.refuse_unclear(format!("`{}` is put together by the shell", shown()))?;
             // Without a list only what is certainly harmful is refused: look at what the words are known to become.
-            return self.resolved(&argv);
+            return self.check_resolved(&argv);
         };
         // What another program starts is a program, also where a function has its name.
         let known = |(name, from): &(String, usize)| *name == head && *from <= self.here;
@@ -243,22 +257,22 @@ impl Checker<'_> {
             return Ok(());
         }
         // A file of the workspace is not what its name says.
-        let name = if self.strict() && !is_standard(&head) { head.as_str() } else { basename(&head) };
-        if let Some(wrapper) = wrapper::find(name) {
-            return self.wrapped(&head, wrapper, words, command, script);
+        let name = if self.has_allowlist() && !is_standard(&head) { head.as_str() } else { basename(&head) };
+        if let Some(wrapper) = wrapper::find_wrapper(name) {
+            return self.check_wrapped(&head, wrapper, words, command, script);
         }
         match name {
-            _ if SHELLS.contains(&name) => self.shell(&head, words, command, script),
-            "eval" => self.texts(&words[1..], " "),
-            "trap" => match words.get(1).and_then(Word::fixed) {
+            _ if SHELL_PROGRAMS.contains(&name) => self.check_shell(&head, words, command, script),
+            "eval" => self.check_texts(&words[1..], " "),
+            "trap" => match words.get(1).and_then(Word::fixed_text) {
                 Some(option) if option.starts_with('-') => {
-                    self.unclear("an option of `trap` stands in its way")
+                    self.refuse_unclear("an option of `trap` stands in its way")
                 }
-                _ => self.texts(words.get(1..2).unwrap_or_default(), " "),
+                _ => self.check_texts(words.get(1..2).unwrap_or_default(), " "),
             },
             "find" => {
-                self.permit(&head)?;
-                self.found(words, command, script)
+                self.check_allowed(&head)?;
+                self.check_find(words, command, script)
             }
             "cd" => {
                 let target = argv.get(1).cloned().flatten().unwrap_or_default();
@@ -266,57 +280,59 @@ impl Checker<'_> {
                     !target.is_empty() && target.chars().all(|c| "/.".contains(c)) && target.starts_with('/');
                 Ok(())
             }
-            "export" | "local" | "printf" => self.declares(name, &words[1..]),
-            "set" | "test" | "[" | "wait" => self.evaluates(name, &words[1..]),
-            _ => self.permit(&head),
+            "export" | "local" | "printf" => self.check_declaration(name, &words[1..]),
+            "set" | "test" | "[" | "wait" => self.check_evaluation(name, &words[1..]),
+            _ => self.check_allowed(&head),
         }
     }
 
     /// A command whose first word is known only through variables of the line.
-    fn resolved(&mut self, argv: &[Option<String>]) -> Verdict {
+    fn check_resolved(&mut self, argv: &[Option<String>]) -> CheckResult {
         let words: Option<Vec<&str>> = argv.iter().map(Option::as_deref).collect();
         match words {
-            Some(words) if self.depth + 1 < MAX_TEXTS && !words.is_empty() => {
+            Some(words) if self.depth + 1 < MAX_TEXT_DEPTH && !words.is_empty() => {
                 let quoted: Vec<_> =
                     words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
-                self.line(&quoted.join(" "))
+                self.check_line(&quoted.join(" "))
             }
             _ => Ok(()),
         }
     }
 
-    fn permit(&self, head: &str) -> Verdict {
+    fn check_allowed(&self, head: &str) -> CheckResult {
         let name = basename(head);
         let listed = |entry: &String| entry == head || (is_standard(head) && entry == name);
-        if !self.strict() || self.allowed.iter().any(listed) || OWN.contains(&head) {
+        if !self.has_allowlist() || self.allowed.iter().any(listed) || SHELL_BUILTINS.contains(&head) {
             return Ok(());
         }
-        Err(Refusal::NotAllowed { program: shortened(head), allowed: self.allowed.join(", ") })
+        Err(CommandRefusal::NotAllowed { program: shorten_text(head), allowed: self.allowed.join(", ") })
     }
 
-    fn declares(&self, name: &str, words: &[Word]) -> Verdict {
+    fn check_declaration(&self, name: &str, words: &[Word]) -> CheckResult {
         for word in words {
-            let fixed = word.fixed();
+            let fixed = word.fixed_text();
             if name == "printf" {
                 let option = fixed.as_deref().is_some_and(|text| text.starts_with("-v"));
                 if option || (fixed.is_none() && word.raw.starts_with(['-', '$'])) {
-                    return self.unclear("`printf` sets a variable");
+                    return self.refuse_unclear("`printf` sets a variable");
                 }
                 return Ok(());
             }
             let variable = word.raw.split(['=', '+', '[']).next().unwrap_or_default();
             if fixed.is_none() && variable.contains(['$', '`', '"', '\'', '{', '\\']) {
-                return self.unclear(format!("`{}` sets variables that can't be told", word.raw));
+                return self.refuse_unclear(format!("`{}` sets variables that can't be told", word.raw));
             }
-            self.assign(fixed.as_deref().and_then(|text| text.split(['=', '+']).next()).unwrap_or(variable))?;
+            self.check_assignment(
+                fixed.as_deref().and_then(|text| text.split(['=', '+']).next()).unwrap_or(variable),
+            )?;
         }
         Ok(())
     }
 
     /// Options with which parts of the shell evaluate a text, or set variables for every program.
-    fn evaluates(&self, name: &str, words: &[Word]) -> Verdict {
+    fn check_evaluation(&self, name: &str, words: &[Word]) -> CheckResult {
         for word in words {
-            let Some(text) = word.fixed() else { continue };
+            let Some(text) = word.fixed_text() else { continue };
             let option = text.starts_with('-') && !text.starts_with("--");
             let bad = match name {
                 "set" => {
@@ -326,119 +342,131 @@ impl Checker<'_> {
                 _ => text == "-v",
             };
             if bad {
-                return self
-                    .unclear(format!("`{name} {text}` evaluates a text or sets variables of programs"));
+                return self.refuse_unclear(format!(
+                    "`{name} {text}` evaluates a text or sets variables of programs"
+                ));
             }
         }
         Ok(())
     }
 
-    fn wrapped(
+    fn check_wrapped(
         &mut self,
         head: &str,
         wrapper: &wrapper::Wrapper,
         words: &[Word],
-        command: &Simple,
-        script: &Script,
-    ) -> Verdict {
-        let first = words.get(1).and_then(Word::fixed);
+        command: &SimpleCommand,
+        script: &ShellScript,
+    ) -> CheckResult {
+        let first = words.get(1).and_then(Word::fixed_text);
         if head == "command" && matches!(first.as_deref(), Some("-v" | "-V")) {
             return Ok(());
         }
         if !wrapper.transparent {
-            self.permit(head)?;
+            self.check_allowed(head)?;
         }
         if wrapper.assigns {
-            for word in words.iter().filter(|word| word.raw.contains('=') || word.fixed().is_some()) {
-                let text = word.literal().unwrap_or_else(|| word.raw.trim_matches('"').to_owned());
+            for word in words.iter().filter(|word| word.raw.contains('=') || word.fixed_text().is_some()) {
+                let text = word.literal_text().unwrap_or_else(|| word.raw.trim_matches('"').to_owned());
                 let name = text.split('=').next().unwrap_or_default();
                 if name.contains(['$', '`', '"', '\'']) {
-                    self.unclear(format!("`{}` sets a variable that can't be told", word.raw))?;
+                    self.refuse_unclear(format!("`{}` sets a variable that can't be told", word.raw))?;
                 }
-                self.assign(name)?;
+                self.check_assignment(name)?;
             }
         }
-        let inner = wrapper.inner(words);
-        if let Inner::At(at) = inner {
+        let inner = wrapper.locate_inner(words);
+        if let InnerProgram::At(at) = inner {
             let before = self.fed;
             if basename(head) == "xargs" {
-                self.fed(&words[at..], command, script)?;
+                self.check_piped_arguments(&words[at..], command, script)?;
                 self.fed = true;
             }
-            let verdict = self.inner(&words[at..], command, script);
+            let verdict = self.check_inner(&words[at..], command, script);
             self.fed = before;
             return verdict;
         }
-        if inner == Inner::Absent && self.fed {
-            return self.unclear(format!("`{head}` starts what `xargs` reads"));
+        if inner == InnerProgram::Absent && self.fed {
+            return self.refuse_unclear(format!("`{head}` starts what `xargs` reads"));
         }
-        if inner == Inner::Absent {
+        if inner == InnerProgram::Absent {
             return Ok(());
         }
-        self.unclear(format!("the arguments of `{head}` can't be told apart"))?;
-        for from in 1..words.len().min(MAX_TRIES) {
-            let known = words[from].fixed();
+        self.refuse_unclear(format!("the arguments of `{head}` can't be told apart"))?;
+        for from in 1..words.len().min(MAX_INNER_STARTS) {
+            let known = words[from].fixed_text();
             let script_taker =
-                known.as_deref().map(basename).is_some_and(|n| SHELLS.contains(&n) || n == "rm");
+                known.as_deref().map(basename).is_some_and(|n| SHELL_PROGRAMS.contains(&n) || n == "rm");
             if script_taker {
-                self.inner(&words[from..], command, script)?;
+                self.check_inner(&words[from..], command, script)?;
             } else if known.is_some_and(|text| text.contains(' ')) {
                 // `env -S "rm -rf /"`
-                self.texts(&words[from..], " ")?;
+                self.check_texts(&words[from..], " ")?;
             }
         }
         Ok(())
     }
 
     /// `echo / | xargs rm -rf`: what stands in the pipe becomes arguments.
-    fn fed(&self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+    fn check_piped_arguments(
+        &self,
+        words: &[Word],
+        command: &SimpleCommand,
+        script: &ShellScript,
+    ) -> CheckResult {
         let Some(input) = self.piped_text(command, script) else { return Ok(()) };
-        let mut argv: Vec<_> = words.iter().flat_map(|word| word.fields(&self.vars)).collect();
-        argv.extend(input.split_whitespace().take(MAX_TRIES).map(|word| Some(word.to_owned())));
-        match forbidden::judge(&argv, self.at_root) {
-            Some(why) => Self::forbid(&argv.into_iter().flatten().collect::<Vec<_>>().join(" "), why),
+        let mut argv: Vec<_> = words.iter().flat_map(|word| word.expand_fields(&self.vars)).collect();
+        argv.extend(input.split_whitespace().take(MAX_INNER_STARTS).map(|word| Some(word.to_owned())));
+        match forbidden::forbidden_reason(&argv, self.at_root) {
+            Some(why) => Self::forbid_command(&argv.into_iter().flatten().collect::<Vec<_>>().join(" "), why),
             None => Ok(()),
         }
     }
 
     /// What `echo` or `printf` writes into the pipe that a command reads.
-    fn piped_text(&self, command: &Simple, script: &Script) -> Option<String> {
+    fn piped_text(&self, command: &SimpleCommand, script: &ShellScript) -> Option<String> {
         let before = script.commands.get(command.stdin_from?)?;
-        let name = before.words.first()?.fixed()?;
+        let name = before.words.first()?.fixed_text()?;
         if !matches!(name.as_str(), "echo" | "printf") {
             return None;
         }
         let words: Vec<_> =
-            before.words[1..].iter().flat_map(|word| word.fields(&self.vars)).flatten().collect();
+            before.words[1..].iter().flat_map(|word| word.expand_fields(&self.vars)).flatten().collect();
         Some(words.join(" ").replace("\\n", "\n"))
     }
 
     /// Words that a shell reads as text.
-    fn texts(&mut self, words: &[Word], separator: &str) -> Verdict {
+    fn check_texts(&mut self, words: &[Word], separator: &str) -> CheckResult {
         let mut text = Vec::new();
         for word in words {
-            let fields = word.fields(&self.vars);
-            if word.fixed().is_none() {
-                self.unclear(format!("`{}` becomes a command only while it runs", word.raw))?;
+            let fields = word.expand_fields(&self.vars);
+            if word.fixed_text().is_none() {
+                self.refuse_unclear(format!("`{}` becomes a command only while it runs", word.raw))?;
             }
             text.extend(fields.into_iter().map(Option::unwrap_or_default));
         }
-        self.line(&text.join(separator))
+        self.check_line(&text.join(separator))
     }
 
     /// `sh -c "…"`, `sh script`, `sh < script`.
-    fn shell(&mut self, head: &str, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+    fn check_shell(
+        &mut self,
+        head: &str,
+        words: &[Word],
+        command: &SimpleCommand,
+        script: &ShellScript,
+    ) -> CheckResult {
         let mut text = false;
         let mut at = 1;
         while let Some(word) = words.get(at) {
-            let Some(option) = word.fixed() else { break };
+            let Some(option) = word.fixed_text() else { break };
             if option == "--" || option == "-" || !option.starts_with(['-', '+']) {
                 at += usize::from(option == "--" || option == "-");
                 break;
             }
             if let Some(long) = option.strip_prefix("--") {
                 if !matches!(long, "login" | "norc" | "noprofile" | "posix" | "verbose") {
-                    self.unclear(format!("`{head} {option}` is not known"))?;
+                    self.refuse_unclear(format!("`{head} {option}` is not known"))?;
                 }
             } else {
                 text |= option.starts_with('-') && option.contains('c');
@@ -449,42 +477,42 @@ impl Checker<'_> {
         if text {
             // Another shell has no functions of this one.
             let functions = std::mem::take(&mut self.functions);
-            let verdict = self.texts(words.get(at..=at).unwrap_or_default(), " ");
+            let verdict = self.check_texts(words.get(at..=at).unwrap_or_default(), " ");
             self.functions = functions;
             return verdict;
         }
-        self.permit(head)?;
+        self.check_allowed(head)?;
         for redirect in &command.redirects {
             let word = match redirect {
                 Redirect::String(word) => word,
                 Redirect::Document(number) => &script.documents[*number],
                 Redirect::File { .. } => continue,
             };
-            self.texts(std::slice::from_ref(word), " ")?;
+            self.check_texts(std::slice::from_ref(word), " ")?;
         }
         match self.piped_text(command, script) {
-            Some(text) if at >= words.len() => self.line(&text),
+            Some(text) if at >= words.len() => self.check_line(&text),
             _ => Ok(()),
         }
     }
 
     /// `find … -exec program … ;`
-    fn found(&mut self, words: &[Word], command: &Simple, script: &Script) -> Verdict {
+    fn check_find(&mut self, words: &[Word], command: &SimpleCommand, script: &ShellScript) -> CheckResult {
         let mut at = 1;
         while let Some(word) = words.get(at) {
             at += 1;
-            let Some(action) = word.fixed() else {
+            let Some(action) = word.fixed_text() else {
                 // An unquoted value may hold an action of its own.
-                if !word.is_one_field() && word.literal().is_none() {
-                    self.unclear(format!("`{}` may become an action of `find`", word.raw))?;
+                if !word.is_one_field() && word.literal_text().is_none() {
+                    self.refuse_unclear(format!("`{}` may become an action of `find`", word.raw))?;
                 }
                 continue;
             };
             if matches!(action.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir") {
-                let ends = |word: &Word| matches!(word.literal().as_deref(), Some(";" | "+"));
+                let ends = |word: &Word| matches!(word.literal_text().as_deref(), Some(";" | "+"));
                 let end = words[at..].iter().position(ends).map_or(words.len(), |found| at + found);
                 if at < end {
-                    self.inner(&words[at..end], command, script)?;
+                    self.check_inner(&words[at..end], command, script)?;
                 }
                 at = end;
             }
@@ -501,7 +529,7 @@ fn is_standard(head: &str) -> bool {
 }
 
 /// Whether a variable decides which program another name or program runs.
-fn steers(name: &str) -> bool {
+fn steers_execution(name: &str) -> bool {
     matches!(
         name,
         "PATH"
@@ -529,7 +557,7 @@ fn steers(name: &str) -> bool {
     ) || ["LD_", "GIT_", "BASH_FUNC_", "CARGO_TARGET_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn shortened(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     let mut chars = text.chars();
     let short: String = chars.by_ref().take(120).collect();
     if chars.next().is_some() { short + "…" } else { short }

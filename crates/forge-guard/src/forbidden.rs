@@ -1,16 +1,16 @@
 //! Commands that are refused whatever the rules say, because nothing a run is for needs them.
 
-use super::shell::{Script, Simple};
+use super::shell::{ShellScript, SimpleCommand};
 use std::collections::BTreeSet;
 
 /// Files under `/dev` that are no devices to be overwritten.
 const HARMLESS_DEVICES: [&str; 8] = ["null", "zero", "full", "stdin", "stdout", "stderr", "tty", "random"];
-const HARMLESS_FOLDERS: [&str; 5] = ["fd", "pts", "shm", "tcp", "udp"];
+const HARMLESS_DIRECTORIES: [&str; 5] = ["fd", "pts", "shm", "tcp", "udp"];
 
 /// Why this program with these arguments is refused; `None` stands for an argument that is not known.
 ///
 /// `at_root`: whether the working directory is `/`.
-pub(super) fn judge(argv: &[Option<String>], at_root: bool) -> Option<&'static str> {
+pub(super) fn forbidden_reason(argv: &[Option<String>], at_root: bool) -> Option<&'static str> {
     let program = basename(argv.first()?.as_deref()?);
     let arguments: Vec<&str> = argv[1..].iter().flatten().map(String::as_str).collect();
     match program {
@@ -88,17 +88,17 @@ pub(super) fn is_device(path: &str) -> bool {
         [] => false,
         ["..", ..] => false,
         [file] => !(HARMLESS_DEVICES.contains(file) || *file == "urandom"),
-        [folder, rest @ ..] => !HARMLESS_FOLDERS.contains(folder) || rest.contains(&".."),
+        [folder, rest @ ..] => !HARMLESS_DIRECTORIES.contains(folder) || rest.contains(&".."),
     }
 }
 
 /// Whether a function multiplies itself: it runs itself in the background, or twice in one pipeline.
-pub(super) fn fork_bomb(script: &Script) -> bool {
-    let callee = |command: &Simple| {
-        let name = command.words.first()?.literal()?;
+pub(super) fn is_fork_bomb(script: &ShellScript) -> bool {
+    let callee = |command: &SimpleCommand| {
+        let name = command.words.first()?.literal_text()?;
         script.functions.iter().position(|function| *function == name)
     };
-    let calls: Vec<(usize, usize, &Simple)> = script
+    let calls: Vec<(usize, usize, &SimpleCommand)> = script
         .commands
         .iter()
         .filter_map(|command| Some((command.function?, callee(command)?, command)))

@@ -10,7 +10,7 @@ mod forbidden;
 mod shell;
 mod wrapper;
 
-pub use code::{CodeDenied, Language, StaticCheck, Warning};
+pub use code::{CodeDenied, CodeLanguage, StaticCheckPolicy, StaticWarning};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The command policy, line by line.
 
-use super::command::{Refusal, check};
+use super::command::{CommandRefusal, check_command};
 use forge_types::CommandRules;
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn table(allowed: &[&str], rows: &str) {
     for row in rows.lines().map(str::trim).filter(|row| !row.is_empty()) {
         let (wanted, line) = row.split_at(1);
         let line = line.trim().replace("\\n", "\n");
-        let verdict = check(&line, &rules);
+        let verdict = check_command(&line, &rules);
         if verdict.is_ok() != (wanted == "+") {
             wrong.push(format!("{wanted} {line:?}: {verdict:?}"));
         }
@@ -324,7 +324,7 @@ fn without_a_list_anything_runs_but_what_wrecks_the_machine() {
 
 #[test]
 fn a_refusal_says_what_why_and_what_is_allowed() {
-    let text = |line: &str, allowed: &[&str]| check(line, &rules(allowed)).unwrap_err().to_string();
+    let text = |line: &str, allowed: &[&str]| check_command(line, &rules(allowed)).unwrap_err().to_string();
     assert_eq!(
         text("cargo test; rm -rf .", &["cargo", "git"]),
         "refused: `rm` is not in runtime.allowed_shell_commands. Allowed: cargo, git, and the shell's own cd, echo, test and the \
@@ -334,7 +334,7 @@ fn a_refusal_says_what_why_and_what_is_allowed() {
     assert!(text("cargo 'x", &["cargo"]).contains("a quote without its end"));
     assert!(text("rm -rf /", &[]).contains("removes the whole file system"));
     assert!(text("a\0b", &[]).contains("NUL"));
-    assert!(matches!(check("rm -rf /", &rules(&["rm"])), Err(Refusal::Forbidden { .. })));
+    assert!(matches!(check_command("rm -rf /", &rules(&["rm"])), Err(CommandRefusal::Forbidden { .. })));
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn deep_and_long_lines_end_soon() {
         "x".repeat(3 << 20),
     ] {
         for rules in &lists {
-            let _ = check(&line, rules);
+            let _ = check_command(&line, rules);
         }
     }
 }
@@ -384,21 +384,21 @@ fn shellish() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_line_breaks_the_guard(line in ".{0,200}") {
-        let _ = check(&line, &rules(&[]));
-        let _ = check(&line, &rules(&["cargo"]));
+        let _ = check_command(&line, &rules(&[]));
+        let _ = check_command(&line, &rules(&["cargo"]));
     }
 
     #[test]
     fn no_shellish_line_breaks_the_guard(line in shellish()) {
-        let _ = check(&line, &rules(&[]));
-        let _ = check(&line, &rules(&["cargo"]));
+        let _ = check_command(&line, &rules(&[]));
+        let _ = check_command(&line, &rules(&["cargo"]));
     }
 
     /// Whatever stands before and after, a command of its own is seen or the line is refused.
     #[test]
     fn no_context_hides_a_command(before in shellish(), after in shellish()) {
         let line = format!("{before}\nrm x\n{after}");
-        if check(&line, &rules(&["cargo"])).is_ok() {
+        if check_command(&line, &rules(&["cargo"])).is_ok() {
             // Then `rm x` is text: a quote, a comment's end or a here-document holds it.
             let quoted = before.contains(['\'', '"', '\\']) || before.contains("<<");
             prop_assert!(quoted, "{line:?}");
@@ -408,6 +408,6 @@ proptest! {
     #[test]
     fn a_quoted_argument_is_only_text(text in "[^'\0]{0,60}") {
         let line = format!("cargo run '{text}'");
-        prop_assert_eq!(check(&line, &rules(&["cargo"])), Ok(()));
+        prop_assert_eq!(check_command(&line, &rules(&["cargo"])), Ok(()));
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Wrapper {
     pub(super) transparent: bool,
 }
 
-const PLAIN: Wrapper = Wrapper {
+const DEFAULT_WRAPPER: Wrapper = Wrapper {
     name: "",
     flags: "",
     values: "",
@@ -41,7 +41,7 @@ const WRAPPERS: &[Wrapper] = &[
         long_flags: &["ignore-environment", "null", "debug"],
         long_values: &["unset", "chdir"],
         assigns: true,
-        ..PLAIN
+        ..DEFAULT_WRAPPER
     },
     Wrapper {
         name: "timeout",
@@ -50,7 +50,7 @@ const WRAPPERS: &[Wrapper] = &[
         long_flags: &["foreground", "preserve-status", "verbose"],
         long_values: &["kill-after", "signal"],
         positionals: 1,
-        ..PLAIN
+        ..DEFAULT_WRAPPER
     },
     Wrapper {
         name: "xargs",
@@ -58,39 +58,45 @@ const WRAPPERS: &[Wrapper] = &[
         values: "nIPLdasE",
         long_flags: &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"],
         long_values: &["max-args", "max-procs", "delimiter", "arg-file", "max-lines", "max-chars"],
-        ..PLAIN
+        ..DEFAULT_WRAPPER
     },
-    Wrapper { name: "nohup", ..PLAIN },
-    Wrapper { name: "time", flags: "pvaq", values: "fo", ..PLAIN },
-    Wrapper { name: "nice", flags: "0123456789", values: "n", long_values: &["adjustment"], ..PLAIN },
-    Wrapper { name: "ionice", flags: "t", values: "cn", ..PLAIN },
-    Wrapper { name: "setsid", flags: "cfw", long_flags: &["ctty", "fork", "wait"], ..PLAIN },
-    Wrapper { name: "stdbuf", values: "ioe", long_values: &["input", "output", "error"], ..PLAIN },
-    Wrapper { name: "exec", flags: "cl", values: "a", ..PLAIN },
-    Wrapper { name: "command", flags: "p", ..PLAIN },
-    Wrapper { name: "builtin", ..PLAIN },
+    Wrapper { name: "nohup", ..DEFAULT_WRAPPER },
+    Wrapper { name: "time", flags: "pvaq", values: "fo", ..DEFAULT_WRAPPER },
+    Wrapper {
+        name: "nice",
+        flags: "0123456789",
+        values: "n",
+        long_values: &["adjustment"],
+        ..DEFAULT_WRAPPER
+    },
+    Wrapper { name: "ionice", flags: "t", values: "cn", ..DEFAULT_WRAPPER },
+    Wrapper { name: "setsid", flags: "cfw", long_flags: &["ctty", "fork", "wait"], ..DEFAULT_WRAPPER },
+    Wrapper { name: "stdbuf", values: "ioe", long_values: &["input", "output", "error"], ..DEFAULT_WRAPPER },
+    Wrapper { name: "exec", flags: "cl", values: "a", ..DEFAULT_WRAPPER },
+    Wrapper { name: "command", flags: "p", ..DEFAULT_WRAPPER },
+    Wrapper { name: "builtin", ..DEFAULT_WRAPPER },
     Wrapper {
         name: "sudo",
         flags: "bEHnPSkA",
         values: "ugpCTRDhUrt",
         assigns: true,
         transparent: false,
-        ..PLAIN
+        ..DEFAULT_WRAPPER
     },
-    Wrapper { name: "doas", flags: "nL", values: "uC", transparent: false, ..PLAIN },
-    Wrapper { name: "busybox", transparent: false, ..PLAIN },
-    Wrapper { name: "toybox", transparent: false, ..PLAIN },
-    Wrapper { name: "chroot", positionals: 1, transparent: false, ..PLAIN },
+    Wrapper { name: "doas", flags: "nL", values: "uC", transparent: false, ..DEFAULT_WRAPPER },
+    Wrapper { name: "busybox", transparent: false, ..DEFAULT_WRAPPER },
+    Wrapper { name: "toybox", transparent: false, ..DEFAULT_WRAPPER },
+    Wrapper { name: "chroot", positionals: 1, transparent: false, ..DEFAULT_WRAPPER },
 ];
 
 /// The program of this name, if it runs another one.
-pub(super) fn find(name: &str) -> Option<&'static Wrapper> {
+pub(super) fn find_wrapper(name: &str) -> Option<&'static Wrapper> {
     WRAPPERS.iter().find(|wrapper| wrapper.name == name)
 }
 
 /// Where the inner program stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Inner {
+pub(super) enum InnerProgram {
     /// At this position of the words.
     At(usize),
     /// There is none.
@@ -99,7 +105,7 @@ pub(super) enum Inner {
     Unknown,
 }
 
-enum Next {
+enum WrapperOption {
     /// An option of so many words.
     Option(usize),
     NotAnOption,
@@ -108,28 +114,28 @@ enum Next {
 
 impl Wrapper {
     /// Where the inner program stands among `words`, of which the first is this program.
-    pub(super) fn inner(&self, words: &[Word]) -> Inner {
+    pub(super) fn locate_inner(&self, words: &[Word]) -> InnerProgram {
         let mut at = 1;
         let mut options = true;
         let mut positionals = self.positionals;
         while let Some(word) = words.get(at) {
-            let fixed = word.fixed();
+            let fixed = word.fixed_text();
             let text = fixed.as_deref().or_else(|| word.raw.split(['$', '`']).next()).unwrap_or_default();
             let assignment = self.assigns && text.contains('=') && !text.starts_with('-');
             if !word.is_one_field() && !assignment {
-                return Inner::Unknown;
+                return InnerProgram::Unknown;
             }
             if options && text == "--" {
                 options = false;
                 at += 1;
             } else if options && text.starts_with('-') {
                 if fixed.is_none() {
-                    return Inner::Unknown;
+                    return InnerProgram::Unknown;
                 }
-                match self.option(text) {
-                    Next::Option(words) => at += words,
-                    Next::NotAnOption => options = false,
-                    Next::Unknown => return Inner::Unknown,
+                match self.classify_option(text) {
+                    WrapperOption::Option(words) => at += words,
+                    WrapperOption::NotAnOption => options = false,
+                    WrapperOption::Unknown => return InnerProgram::Unknown,
                 }
             } else if assignment {
                 options = false;
@@ -139,36 +145,36 @@ impl Wrapper {
                 options = false;
                 at += 1;
             } else {
-                return Inner::At(at);
+                return InnerProgram::At(at);
             }
         }
-        Inner::Absent
+        InnerProgram::Absent
     }
 
-    fn option(&self, text: &str) -> Next {
+    fn classify_option(&self, text: &str) -> WrapperOption {
         if let Some(long) = text.strip_prefix("--") {
             let (name, given) = long.split_once('=').map_or((long, false), |(name, _)| (name, true));
             return if self.long_values.contains(&name) {
-                Next::Option(if given { 1 } else { 2 })
+                WrapperOption::Option(if given { 1 } else { 2 })
             } else if self.long_flags.contains(&name) && !given {
-                Next::Option(1)
+                WrapperOption::Option(1)
             } else {
-                Next::Unknown
+                WrapperOption::Unknown
             };
         }
         let letters = &text[1..];
         if letters.is_empty() {
-            return if self.name == "env" { Next::Option(1) } else { Next::NotAnOption };
+            return if self.name == "env" { WrapperOption::Option(1) } else { WrapperOption::NotAnOption };
         }
         for (i, letter) in letters.char_indices() {
             if self.values.contains(letter) {
                 let last = i + letter.len_utf8() == letters.len();
-                return Next::Option(if last { 2 } else { 1 });
+                return WrapperOption::Option(if last { 2 } else { 1 });
             }
             if !self.flags.contains(letter) {
-                return Next::Unknown;
+                return WrapperOption::Unknown;
             }
         }
-        Next::Option(1)
+        WrapperOption::Option(1)
     }
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use forge_jail::{Exec, INIT_ARGV0, Jail, JailSpec, Leftovers, Raw, Request, init_main};
+use forge_jail::{
+    BackgroundProcesses, INIT_ARGV0, Jail, JailCommand, JailRequest, JailSpec, RawBytes, init_main,
+};
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
@@ -38,34 +40,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let null = std::fs::File::create("/dev/null")?;
     let jail = Jail::spawn(&JailSpec::new("cost", &dir), &exe)?;
     let layers = jail.layers();
-    let command = || Exec {
+    let command = || JailCommand {
         program: None,
-        argv: vec![Raw::from("/bin/true")],
-        cwd: Raw::default(),
+        argv: vec![RawBytes::from("/bin/true")],
+        cwd: RawBytes::default(),
         env: Vec::new(),
         timeout_ms: Some(10_000),
-        leftovers: Leftovers::Kill,
+        background: BackgroundProcesses::Kill,
         also: Vec::new(),
     };
     let warm = times(300, || {
-        let _ = jail.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);
+        let _ = jail.call(JailRequest::Exec(command()), &[null.as_fd(), null.as_fd()]);
     });
     let list = Some(vec!["true".to_owned()]);
     let listed = Jail::spawn(&JailSpec { programs: list, ..JailSpec::new("cost", &dir) }, &exe)?;
     let shell = |jail: &Jail| {
         let mut command = command();
-        command.argv = ["/bin/sh", "-c", "/bin/true; /bin/true; /bin/true; /bin/true"].map(Raw::from).into();
+        command.argv =
+            ["/bin/sh", "-c", "/bin/true; /bin/true; /bin/true; /bin/true"].map(RawBytes::from).into();
         times(300, || {
-            let _ = jail.call(Request::Exec(command.clone()), &[null.as_fd(), null.as_fd()]);
+            let _ = jail.call(JailRequest::Exec(command.clone()), &[null.as_fd(), null.as_fd()]);
         })
     };
     let (four, four_listed) = (shell(&jail), shell(&listed));
     let with_list = times(300, || {
-        let _ = listed.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);
+        let _ = listed.call(JailRequest::Exec(command()), &[null.as_fd(), null.as_fd()]);
     });
     drop(listed);
     let ping = times(300, || {
-        let _ = jail.call(Request::Ping, &[]);
+        let _ = jail.call(JailRequest::Ping, &[]);
     });
     let mut drops = Vec::new();
     let mut to_first = Vec::new();
@@ -74,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let jail = Jail::spawn(&JailSpec::new("cost", &dir), &exe);
         let spawned = start.elapsed();
         if let Ok(jail) = jail {
-            let _ = jail.call(Request::Exec(command()), &[null.as_fd(), null.as_fd()]);
+            let _ = jail.call(JailRequest::Exec(command()), &[null.as_fd(), null.as_fd()]);
             to_first.push(start.elapsed());
             let begin = Instant::now();
             drop(jail);

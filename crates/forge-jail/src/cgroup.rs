@@ -11,18 +11,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::layers::{Layer, LayerReport};
-use crate::owner::start_time;
-use crate::spec::{Limits, Weakness};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::owner::process_start_time;
+use crate::spec::{DisabledProtection, JailLimits};
 
 /// How the names of groups begin; then owner's process id, its start time, the box's number and label.
-const PREFIX: &str = "forge-";
+const GROUP_PREFIX: &str = "forge-";
 /// How deep [`prune`] looks for leftovers: a service of a user's session, or a container in a container, is deep.
-const DEPTH: usize = 16;
+const MAX_PRUNE_DEPTH: usize = 16;
 
 /// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
+struct CgroupHierarchy {
     /// Version 1: what it controls. Version 2: empty.
     controllers: Vec<String>,
     /// Where it is mounted.
@@ -33,8 +33,8 @@ struct Hierarchy {
 
 /// The groups of one box.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
-    folders: Vec<PathBuf>,
+pub(crate) struct JailCgroups {
+    directories: Vec<PathBuf>,
     memory: Option<PathBuf>,
     /// The file that counts kills, kept open: it is read after every command.
     kills: Option<fs::File>,
@@ -45,43 +45,50 @@ pub(crate) struct Group {
 
 /// What could be limited by a group.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
+pub(crate) struct CgroupSetup {
     /// The groups; empty when there are none to be had.
-    pub(crate) group: Group,
+    pub(crate) group: JailCgroups,
     /// A line for each ceiling that a group holds.
     pub(crate) layers: Vec<LayerReport>,
 }
 
-impl Made {
+impl CgroupSetup {
     #[cfg(test)]
-    fn holds(&self, layer: Layer) -> bool {
+    fn holds(&self, layer: IsolationLayer) -> bool {
         self.layers.iter().any(|l| l.layer == layer)
     }
 }
 
 /// Makes the groups for a box as far as this machine and user allow.
-pub(crate) fn create(label: &str, limits: &Limits, without: &[Weakness]) -> Made {
-    let hierarchies = hierarchies();
+pub(crate) fn create_groups(label: &str, limits: &JailLimits, without: &[DisabledProtection]) -> CgroupSetup {
+    let hierarchies = find_hierarchies();
     let name = group_name(label);
-    let made = create_in(&hierarchies, &name, limits, without);
+    let made = create_groups_in(&hierarchies, &name, limits, without);
     // Leftovers beside the new groups go now: they are what a killed process of this session left.
-    for parent in made.group.folders.iter().filter_map(|folder| folder.parent()) {
-        prune_below(parent, DEPTH, &mut Vec::new());
+    for parent in made.group.directories.iter().filter_map(|folder| folder.parent()) {
+        prune_below(parent, MAX_PRUNE_DEPTH, &mut Vec::new());
     }
     made
 }
 
-fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits, without: &[Weakness]) -> Made {
-    let mut made = Made::default();
-    for (layer, controller) in [(Layer::Memory, "memory"), (Layer::Pids, "pids"), (Layer::Cpu, "cpu")] {
-        if (layer == Layer::Cpu && limits.cpus.is_none()) || left_out(without, layer) {
+fn create_groups_in(
+    hierarchies: &[CgroupHierarchy],
+    name: &str,
+    limits: &JailLimits,
+    without: &[DisabledProtection],
+) -> CgroupSetup {
+    let mut made = CgroupSetup::default();
+    for (layer, controller) in
+        [(IsolationLayer::Memory, "memory"), (IsolationLayer::Pids, "pids"), (IsolationLayer::Cpu, "cpu")]
+    {
+        if (layer == IsolationLayer::Cpu && limits.cpus.is_none()) || is_left_out(without, layer) {
             continue;
         }
         let v1 = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller));
         if let Some(hierarchy) = v1 {
             let folder = hierarchy.own.join(name);
-            if made.group.make(&folder).and_then(|()| limit_v1(&folder, layer, limits)).is_ok() {
-                made.note(layer, &folder, "cgroup v1");
+            if made.group.create_group(&folder).and_then(|()| limit_v1(&folder, layer, limits)).is_ok() {
+                made.record_layer(layer, &folder, "cgroup v1");
             }
         }
     }
@@ -93,23 +100,29 @@ fn create_in(hierarchies: &[Hierarchy], name: &str, limits: &Limits, without: &[
     made
 }
 
-impl Made {
-    fn note(&mut self, layer: Layer, folder: &Path, how: &str) {
+impl CgroupSetup {
+    fn record_layer(&mut self, layer: IsolationLayer, folder: &Path, how: &str) {
         self.layers.push(LayerReport::enforced(layer, how));
-        if layer == Layer::Memory {
+        if layer == IsolationLayer::Memory {
             self.group.memory = Some(folder.to_owned());
-            self.group.watch(folder);
+            self.group.open_counters(folder);
         }
     }
 }
 
-fn left_out(without: &[Weakness], layer: Layer) -> bool {
+fn is_left_out(without: &[DisabledProtection], layer: IsolationLayer) -> bool {
     without.iter().any(|weakness| weakness.layer() == layer)
 }
 
 /// Version 2 allows limits only on groups whose parent holds no processes itself: the candidates are the own group
 /// (at the root), its parent and those above, as far as they are ours to write.
-fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, without: &[Weakness], made: &mut Made) {
+fn create_v2(
+    hierarchy: &CgroupHierarchy,
+    name: &str,
+    limits: &JailLimits,
+    without: &[DisabledProtection],
+    made: &mut CgroupSetup,
+) {
     for parent in hierarchy.own.ancestors().take_while(|p| p.starts_with(&hierarchy.mount)) {
         let control = parent.join("cgroup.subtree_control");
         let offered = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
@@ -124,21 +137,21 @@ fn create_v2(hierarchy: &Hierarchy, name: &str, limits: &Limits, without: &[Weak
             continue;
         }
         let folder = parent.join(name);
-        if made.group.make(&folder).is_err() {
+        if made.group.create_group(&folder).is_err() {
             continue;
         }
-        for layer in [Layer::Memory, Layer::Pids, Layer::Cpu] {
-            if !left_out(without, layer) && limit_v2(&folder, layer, limits).is_ok_and(|wanted| wanted) {
-                made.note(layer, &folder, "cgroup v2");
+        for layer in [IsolationLayer::Memory, IsolationLayer::Pids, IsolationLayer::Cpu] {
+            if !is_left_out(without, layer) && limit_v2(&folder, layer, limits).is_ok_and(|wanted| wanted) {
+                made.record_layer(layer, &folder, "cgroup v2");
             }
         }
         return;
     }
 }
 
-fn limit_v1(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<()> {
+fn limit_v1(folder: &Path, layer: IsolationLayer, limits: &JailLimits) -> io::Result<()> {
     match layer {
-        Layer::Memory => {
+        IsolationLayer::Memory => {
             fs::write(folder.join("memory.limit_in_bytes"), limits.memory_bytes.to_string())?;
             let with_swap = folder.join("memory.memsw.limit_in_bytes");
             if with_swap.exists() {
@@ -148,27 +161,27 @@ fn limit_v1(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<()> {
             let _ = fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), limits.memory_bytes.to_string());
             Ok(())
         }
-        Layer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string()),
+        IsolationLayer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string()),
         _ => {
             fs::write(folder.join("cpu.cfs_period_us"), "100000")?;
-            fs::write(folder.join("cpu.cfs_quota_us"), quota(limits).to_string())
+            fs::write(folder.join("cpu.cfs_quota_us"), cpu_quota_us(limits).to_string())
         }
     }
 }
 
 /// Whether the limit was wanted and set.
-fn limit_v2(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<bool> {
+fn limit_v2(folder: &Path, layer: IsolationLayer, limits: &JailLimits) -> io::Result<bool> {
     match layer {
-        Layer::Memory => {
+        IsolationLayer::Memory => {
             fs::write(folder.join("memory.max"), limits.memory_bytes.to_string())?;
             let swap = folder.join("memory.swap.max");
             if swap.exists() {
                 fs::write(swap, "0")?;
             }
         }
-        Layer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string())?,
+        IsolationLayer::Pids => fs::write(folder.join("pids.max"), limits.pids.to_string())?,
         _ if limits.cpus.is_none() => return Ok(false),
-        _ => fs::write(folder.join("cpu.max"), format!("{} 100000", quota(limits)))?,
+        _ => fs::write(folder.join("cpu.max"), format!("{} 100000", cpu_quota_us(limits)))?,
     }
     Ok(true)
 }
@@ -178,30 +191,30 @@ fn limit_v2(folder: &Path, layer: Layer, limits: &Limits) -> io::Result<bool> {
     clippy::cast_possible_truncation,
     reason = "a float cast saturates; the range is checked by the spec"
 )]
-fn quota(limits: &Limits) -> i64 {
+fn cpu_quota_us(limits: &JailLimits) -> i64 {
     limits.cpus.map_or(-1, |cpus| ((cpus * 100_000.0) as i64).max(1000))
 }
 
-impl Group {
+impl JailCgroups {
     /// The groups of a process that somebody else put there: only looked at, never changed or removed.
-    pub(crate) fn of(pid: i32) -> Self {
+    pub(crate) fn of_process(pid: i32) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let holds = |h: &&Hierarchy| {
+        let holds = |h: &&CgroupHierarchy| {
             (h.controllers.is_empty() || h.controllers.iter().any(|c| c == "memory"))
                 && ["memory.oom_control", "memory.events"].iter().any(|name| h.own.join(name).exists())
         };
-        let found = parse(&mounts, &groups);
+        let found = parse_hierarchies(&mounts, &groups);
         let mut group = Self::default();
         group.memory = found.iter().find(holds).map(|h| h.own.clone());
         if let Some(folder) = group.memory.clone() {
-            group.watch(&folder);
+            group.open_counters(&folder);
         }
         group
     }
 
     /// Opens what is looked at with every command.
-    fn watch(&mut self, folder: &Path) {
+    fn open_counters(&mut self, folder: &Path) {
         let open = |name: &&str| fs::File::open(folder.join(name)).ok();
         self.kills = ["memory.oom_control", "memory.events"].iter().find_map(open);
         self.usage = ["memory.usage_in_bytes", "memory.current"].iter().find_map(open);
@@ -212,44 +225,44 @@ impl Group {
     }
 
     /// Begins counting anew, if the kernel can; what is used now, in bytes.
-    pub(crate) fn count_anew(&self) -> Option<u64> {
+    pub(crate) fn reset_peak(&self) -> Option<u64> {
         if let Some(peak) = &self.peak {
             // Where it cannot be, the most since the box's start counts.
             let _ = peak.write_at(b"0", 0);
         }
-        number(self.usage.as_ref()?)
+        read_number(self.usage.as_ref()?)
     }
 
     /// What is used now, in bytes.
-    pub(crate) fn memory_now(&self) -> Option<u64> {
-        number(self.usage.as_ref()?)
+    pub(crate) fn memory_usage(&self) -> Option<u64> {
+        read_number(self.usage.as_ref()?)
     }
 
     /// The most that was used since counting began, in bytes.
-    pub(crate) fn memory_most(&self) -> Option<u64> {
-        number(self.peak.as_ref()?)
+    pub(crate) fn memory_peak_since_reset(&self) -> Option<u64> {
+        read_number(self.peak.as_ref()?)
     }
 
-    fn make(&mut self, folder: &Path) -> io::Result<()> {
-        if self.folders.iter().any(|f| f == folder) {
+    fn create_group(&mut self, folder: &Path) -> io::Result<()> {
+        if self.directories.iter().any(|f| f == folder) {
             return Ok(());
         }
         fs::create_dir(folder)?;
-        self.folders.push(folder.to_owned());
+        self.directories.push(folder.to_owned());
         Ok(())
     }
 
     /// The lists of threads of the groups, by which a thread moves itself; `None` where only processes are moved
     /// (version 2).
-    pub(crate) fn lists(&self) -> Option<Vec<OwnedFd>> {
+    pub(crate) fn open_task_lists(&self) -> Option<Vec<OwnedFd>> {
         let open = |folder: &PathBuf| fs::File::options().write(true).open(folder.join("tasks"));
-        let lists: io::Result<Vec<_>> = self.folders.iter().map(|f| open(f).map(OwnedFd::from)).collect();
+        let lists: io::Result<Vec<_>> = self.directories.iter().map(|f| open(f).map(OwnedFd::from)).collect();
         lists.ok().filter(|lists| !lists.is_empty())
     }
 
     /// Moves a process, and with it all that it will start, into the groups.
-    pub(crate) fn attach(&self, pid: i32) -> io::Result<()> {
-        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+    pub(crate) fn add_process(&self, pid: i32) -> io::Result<()> {
+        self.directories.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
     }
 
     /// How many processes of the box the kernel has killed for memory.
@@ -269,16 +282,16 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for JailCgroups {
     fn drop(&mut self) {
-        for folder in &self.folders {
+        for folder in &self.directories {
             // The box is dead and reaped by now; if not, `prune` finds the folder later.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-fn number(file: &fs::File) -> Option<u64> {
+fn read_number(file: &fs::File) -> Option<u64> {
     let mut text = [0u8; 32];
     let read = file.read_at(&mut text, 0).ok()?;
     std::str::from_utf8(text.get(..read)?).ok()?.trim().parse().ok()
@@ -286,18 +299,18 @@ fn number(file: &fs::File) -> Option<u64> {
 
 fn group_name(label: &str) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
     let label: String =
         label.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(64).collect();
     let pid = std::process::id();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}{pid}-{}-{number}-{label}", start_time(pid).unwrap_or(0))
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{GROUP_PREFIX}{pid}-{}-{number}-{label}", process_start_time(pid).unwrap_or(0))
 }
 
 /// Removes groups whose owner is gone and that hold no process; returns what was removed.
-pub fn prune() -> Vec<PathBuf> {
+pub fn prune_stale_groups() -> Vec<PathBuf> {
     let mut removed = Vec::new();
-    for hierarchy in hierarchies() {
+    for hierarchy in find_hierarchies() {
         prune_below(&hierarchy.mount, 0, &mut removed);
     }
     removed
@@ -313,26 +326,26 @@ fn prune_below(folder: &Path, depth: usize, removed: &mut Vec<PathBuf>) {
         // The kernel refuses to remove a group that holds a process, so nothing alive is ever harmed.
         if dead && fs::remove_dir(&path).is_ok() {
             removed.push(path);
-        } else if depth < DEPTH {
+        } else if depth < MAX_PRUNE_DEPTH {
             prune_below(&path, depth + 1, removed);
         }
     }
 }
 
 fn owner_is_dead(name: &str) -> bool {
-    let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().splitn(4, '-');
+    let mut parts = name.strip_prefix(GROUP_PREFIX).unwrap_or_default().splitn(4, '-');
     let pid = parts.next().and_then(|p| p.parse::<u32>().ok());
     let started = parts.next().and_then(|s| s.parse::<u64>().ok());
     match (pid, started) {
-        (Some(pid), Some(started)) => start_time(pid) != Some(started),
+        (Some(pid), Some(started)) => process_start_time(pid) != Some(started),
         _ => false,
     }
 }
 
-fn hierarchies() -> Vec<Hierarchy> {
+fn find_hierarchies() -> Vec<CgroupHierarchy> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut found = parse(&mounts, &groups);
+    let mut found = parse_hierarchies(&mounts, &groups);
     for hierarchy in &mut found {
         if !hierarchy.own.is_dir() {
             hierarchy.own.clone_from(&hierarchy.mount);
@@ -342,7 +355,7 @@ fn hierarchies() -> Vec<Hierarchy> {
 }
 
 /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`, as proc(5) and cgroups(7) describe them.
-fn parse(mounts: &str, groups: &str) -> Vec<Hierarchy> {
+fn parse_hierarchies(mounts: &str, groups: &str) -> Vec<CgroupHierarchy> {
     let mut found = Vec::new();
     for line in mounts.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
@@ -367,7 +380,7 @@ fn parse(mounts: &str, groups: &str) -> Vec<Hierarchy> {
         let own = own.unwrap_or("/");
         let below = Path::new(own).strip_prefix(root).unwrap_or(Path::new(""));
         let mount = PathBuf::from(mount);
-        found.push(Hierarchy { own: mount.join(below), controllers, mount });
+        found.push(CgroupHierarchy { own: mount.join(below), controllers, mount });
     }
     found
 }
@@ -386,7 +399,7 @@ mod tests {
     #[test]
     fn hierarchies_and_the_own_group_are_found() {
         let groups = "4:memory:/a/b\n2:cpu,cpuacct:/docker/abc/x\n0::/user.slice\n";
-        let found = parse(MOUNTS, groups);
+        let found = parse_hierarchies(MOUNTS, groups);
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].own, Path::new("/sys/fs/cgroup/memory/a/b"));
         assert_eq!(found[1].own, Path::new("/sys/fs/cgroup/cpu,cpuacct/x"));
@@ -403,9 +416,13 @@ mod tests {
         fs::write(own.join("cgroup.controllers"), "").unwrap();
         fs::write(slice.join("cgroup.controllers"), "cpu memory pids").unwrap();
         fs::write(slice.join("cgroup.subtree_control"), "memory pids").unwrap();
-        let hierarchy = Hierarchy { controllers: Vec::new(), mount: root.path().to_owned(), own };
-        let made = create_in(&[hierarchy], "forge-x", &Limits::default(), &[]);
-        assert!(made.holds(Layer::Memory) && made.holds(Layer::Pids) && !made.holds(Layer::Cpu));
+        let hierarchy = CgroupHierarchy { controllers: Vec::new(), mount: root.path().to_owned(), own };
+        let made = create_groups_in(&[hierarchy], "forge-x", &JailLimits::default(), &[]);
+        assert!(
+            made.holds(IsolationLayer::Memory)
+                && made.holds(IsolationLayer::Pids)
+                && !made.holds(IsolationLayer::Cpu)
+        );
         let folder = slice.join("forge-x");
         assert_eq!(fs::read_to_string(folder.join("memory.max")).unwrap(), (2u64 << 30).to_string());
         assert_eq!(fs::read_to_string(folder.join("pids.max")).unwrap(), "1024");

@@ -13,56 +13,56 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::cgroup::{Group, Made};
+use crate::cgroup::{CgroupSetup, JailCgroups};
 use crate::error::Error;
-use crate::init::{About, Boot, INIT_ARGV0, Order, Reserved};
-use crate::layers::{Layer, LayerReport};
-use crate::loader::Helper;
+use crate::init::{FailureCause, INIT_ARGV0, InitBoot, InitRequest, ReservedUid};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::loader::HelperBinary;
 use crate::probe;
-use crate::spec::{JailSpec, Limits, Weakness};
-use crate::wire::{self, Frame, OverlayAttributes, Reply, Request, Startup};
+use crate::spec::{DisabledProtection, JailLimits, JailSpec};
+use crate::wire::{self, JailReply, JailRequest, OverlayAttributes, StartupMessage, WireFrame};
 
 mod adopt;
 mod spare;
 
-pub use adopt::Container;
-pub use spare::Spare;
+pub use adopt::ConnectedContainer;
+pub use spare::PrewarmedJail;
 
 /// How long the init may take to build the box before it is given up, in seconds.
-const START_SECONDS: i64 = 20;
+const START_TIMEOUT_SECS: i64 = 20;
 /// How long the end of a container's init is waited for: it may hang on a dead file system.
-const END_SECONDS: i64 = 10;
+const CONTAINER_EXIT_TIMEOUT_SECS: i64 = 10;
 /// The reader thread only moves messages.
-const READER_STACK: usize = 256 * 1024;
+const READER_STACK_BYTES: usize = 256 * 1024;
 
 /// What came back for a request.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ReplyWithFd {
     /// The reply.
-    pub reply: Reply,
+    pub reply: JailReply,
     /// The descriptor beside [`Reply::Opened`] or [`Reply::Temp`].
     pub fd: Option<OwnedFd>,
 }
 
-type OnReply = Box<dyn FnOnce(Result<Answer, Error>) + Send>;
+type ReplyCallback = Box<dyn FnOnce(Result<ReplyWithFd, Error>) + Send>;
 
 /// A living box. Dropping it kills everything in it and removes its control groups; both are done when the drop
 /// returns (some milliseconds).
 #[derive(Debug)]
 pub struct Jail {
-    shared: Arc<Shared>,
-    init: Init,
+    shared: Arc<JailConnection>,
+    init: InitProcess,
     reader: Option<JoinHandle<()>>,
     overlay: Option<OverlayAttributes>,
     warnings: Vec<String>,
     listener: Mutex<Option<OwnedFd>>,
     /// Keeps the user id of a box of root's taken, until nothing of the box is left.
-    _user: Option<Reserved>,
+    _user: Option<ReservedUid>,
 }
 
 /// What the init said when the box stood.
 #[derive(Debug, Default)]
-struct Stands {
+struct StartupReport {
     layers: Vec<LayerReport>,
     overlay: Option<OverlayAttributes>,
     warnings: Vec<String>,
@@ -72,17 +72,17 @@ struct Stands {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct JailConnection {
     control: OwnedFd,
     next: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: HashMap<u64, OnReply>,
+struct ConnectionState {
+    waiting: HashMap<u64, ReplyCallback>,
     /// What holds the box's ceilings.
-    group: Group,
+    group: JailCgroups,
     layers: Vec<LayerReport>,
     oom_seen: u64,
     /// For each command that runs, what the box used when it began, in bytes.
@@ -90,7 +90,7 @@ struct State {
     dead: Option<String>,
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for ConnectionState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").field("waiting", &self.waiting.len()).field("dead", &self.dead).finish()
     }
@@ -98,19 +98,19 @@ impl std::fmt::Debug for State {
 
 /// The init process.
 #[derive(Debug)]
-struct Init {
+struct InitProcess {
     pid: Pid,
     handle: OwnedFd,
-    kin: Kin,
+    parent: InitParent,
 }
 
 /// Whose child an init is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kin {
+enum InitParent {
     /// Of this process, which must reap it.
-    Child,
+    ThisProcess,
     /// Of a container engine.
-    Adopted,
+    ContainerEngine,
 }
 
 impl Jail {
@@ -123,7 +123,7 @@ impl Jail {
     /// [`Error::Overlay`] when a copy-on-write view cannot be had, [`Error::Image`] for an image that cannot be used,
     /// [`Error::Build`] and [`Error::Init`] for what else goes wrong. Nothing is left behind then.
     pub fn spawn(spec: &JailSpec, exe: &Path) -> Result<Self, Error> {
-        Spare::begin(spec, exe)?.finish(spec)
+        PrewarmedJail::start(spec, exe)?.finish(spec)
     }
 
     /// What isolates the box.
@@ -137,18 +137,18 @@ impl Jail {
     /// write ends for stdout and stderr.
     pub fn submit(
         &self,
-        request: Request,
+        request: JailRequest,
         fds: &[BorrowedFd<'_>],
-        on_reply: impl FnOnce(Result<Answer, Error>) + Send + 'static,
+        on_reply: impl FnOnce(Result<ReplyWithFd, Error>) + Send + 'static,
     ) -> u64 {
-        self.shared.submit(request, fds, Box::new(on_reply))
+        self.shared.send_request(request, fds, Box::new(on_reply))
     }
 
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
     /// [`Error::Died`] when the box is gone, [`Error::Start`] and [`Error::File`] for what the box refused.
-    pub fn call(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+    pub fn call(&self, request: JailRequest, fds: &[BorrowedFd<'_>]) -> Result<ReplyWithFd, Error> {
         let (give, take) = mpsc::channel();
         self.submit(request, fds, move |answer| {
             // The receiver waits right below.
@@ -165,7 +165,7 @@ impl Jail {
 
     /// Why the box is dead, if it is.
     #[must_use]
-    pub fn dead(&self) -> Option<String> {
+    pub fn death_reason(&self) -> Option<String> {
         self.shared.lock().dead.clone()
     }
 
@@ -184,7 +184,7 @@ impl Jail {
     /// The listener in the box's network that [`JailSpec::listen`] asked for, non-blocking; `None` when none was
     /// asked for or it was taken already.
     #[must_use]
-    pub fn take_listener(&self) -> Option<OwnedFd> {
+    pub fn claim_listener(&self) -> Option<OwnedFd> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -199,51 +199,51 @@ impl Drop for Jail {
     fn drop(&mut self) {
         self.shared.lock().dead.get_or_insert_with(|| "closed".to_owned());
         let _ = rustix::net::shutdown(&self.shared.control, rustix::net::Shutdown::Both);
-        self.init.end();
+        self.init.kill_and_wait();
         // A callback that drops the last handle runs on the reader itself, which cannot wait for itself.
         if let Some(reader) = self.reader.take().filter(|r| r.thread().id() != std::thread::current().id()) {
             let _ = reader.join();
         }
         // Only now are the groups empty; their removal is the drop of `Group`.
-        self.shared.lock().group = Group::default();
+        self.shared.lock().group = JailCgroups::default();
     }
 }
 
-impl State {
+impl ConnectionState {
     /// A command begins: alone in the box it is counted from nothing.
-    fn begin(&mut self, id: u64) {
+    fn record_command_start(&mut self, id: u64) {
         let first = self.used_before.is_empty();
-        let used = if first { self.group.count_anew() } else { self.group.memory_now() };
+        let used = if first { self.group.reset_peak() } else { self.group.memory_usage() };
         if let Some(used) = used {
             self.used_before.insert(id, used);
         }
     }
 }
 
-impl Init {
+impl InitProcess {
     /// Kills the init, with it the whole box, and waits until nothing of it is left.
     ///
     /// Another user's container cannot be killed from here: its init ends by itself when the socket closes.
-    fn end(&self) {
+    fn kill_and_wait(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
-        match self.kin {
-            Kin::Child => {
+        match self.parent {
+            InitParent::ThisProcess => {
                 let _ = rustix::process::waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
             }
-            Kin::Adopted => {
-                let limit = Timespec { tv_sec: END_SECONDS, tv_nsec: 0 };
+            InitParent::ContainerEngine => {
+                let limit = Timespec { tv_sec: CONTAINER_EXIT_TIMEOUT_SECS, tv_nsec: 0 };
                 let _ = poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&limit));
             }
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl JailConnection {
+    fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, request: Request, fds: &[BorrowedFd<'_>], on_reply: OnReply) -> u64 {
+    fn send_request(&self, request: JailRequest, fds: &[BorrowedFd<'_>], on_reply: ReplyCallback) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if let Some(why) = &state.dead {
@@ -253,11 +253,15 @@ impl Shared {
             return id;
         }
         state.waiting.insert(id, on_reply);
-        if matches!(request, Request::Exec(_)) {
-            state.begin(id);
+        if matches!(request, JailRequest::Exec(_)) {
+            state.record_command_start(id);
         }
         drop(state);
-        let sent = wire::send(self.control.as_fd(), &Frame { id, body: Order::Asked(request) }, fds);
+        let sent = wire::send_message(
+            self.control.as_fd(),
+            &WireFrame { id, body: InitRequest::Asked(request) },
+            fds,
+        );
         if let Err(error) = sent {
             let mut state = self.lock();
             state.used_before.remove(&id);
@@ -267,7 +271,7 @@ impl Shared {
                 Some(libc::EPIPE | libc::ECONNRESET) => {
                     Error::Died(state.dead.get_or_insert_with(|| "its init ended".to_owned()).clone())
                 }
-                _ => Error::Talk { doing: "sending a request", source: error },
+                _ => Error::Communication { doing: "sending a request", source: error },
             };
             drop(state);
             if let Some(on_reply) = taken {
@@ -278,7 +282,7 @@ impl Shared {
     }
 
     /// The box is no more: whoever waits for an answer is told.
-    fn bury(&self, why: String) {
+    fn fail_pending(&self, why: String) {
         let mut state = self.lock();
         let why = state.dead.get_or_insert(why).clone();
         let waiting = std::mem::take(&mut state.waiting);
@@ -289,22 +293,22 @@ impl Shared {
     }
 
     /// The init is in its groups: reports what they hold, and has it watch what they do not.
-    fn enforce(&self, mut made: Made, limits: &Limits, without: &[Weakness]) {
+    fn activate_groups(&self, mut made: CgroupSetup, limits: &JailLimits, without: &[DisabledProtection]) {
         let mut reports = std::mem::take(&mut made.layers);
-        let has = |layer: Layer| reports.iter().any(|r| r.layer == layer);
+        let has = |layer: IsolationLayer| reports.iter().any(|r| r.layer == layer);
         let remedy = "delegate cgroup v2 (systemd-run --user --scope forge ...) or run as root";
-        let no_memory = !has(Layer::Memory) && !without.contains(&Weakness::Memory);
-        let no_cpu = !has(Layer::Cpu) && limits.cpus.is_some();
+        let no_memory = !has(IsolationLayer::Memory) && !without.contains(&DisabledProtection::Memory);
+        let no_cpu = !has(IsolationLayer::Cpu) && limits.cpus.is_some();
         if no_memory {
             let why = "no control group: no hard ceiling, but limits per process and a supervisor that sums what \
                        processes hold; what it can't count is in docs/sandbox.md, \"Without control groups\"";
-            reports.push(LayerReport::degraded(Layer::Memory, why, Some(remedy)));
-            let frame = Frame { id: 0, body: Order::Watch { watch_memory: limits.memory_bytes } };
-            let _ = wire::send(self.control.as_fd(), &frame, &[]);
+            reports.push(LayerReport::degraded(IsolationLayer::Memory, why, Some(remedy)));
+            let frame = WireFrame { id: 0, body: InitRequest::Watch { watch_memory: limits.memory_bytes } };
+            let _ = wire::send_message(self.control.as_fd(), &frame, &[]);
         }
         if no_cpu {
             let why = "no control group to hold it".to_owned();
-            reports.push(LayerReport::missing(Layer::Cpu, why, Some(remedy.to_owned())));
+            reports.push(LayerReport::missing(IsolationLayer::Cpu, why, Some(remedy.to_owned())));
         }
         let mut state = self.lock();
         state.layers.retain(|l| !reports.iter().any(|r| r.layer == l.layer));
@@ -314,11 +318,11 @@ impl Shared {
     }
 
     /// Passes answers on until the init is gone.
-    fn read_all(&self) {
+    fn read_replies(&self) {
         let mut buffer = Vec::new();
         let why = loop {
-            match wire::receive::<Frame<Reply>>(self.control.as_fd(), &mut buffer) {
-                Ok(Some((frame, fds))) => self.pass_on(frame, fds),
+            match wire::receive_message::<WireFrame<JailReply>>(self.control.as_fd(), &mut buffer) {
+                Ok(Some((frame, fds))) => self.dispatch_reply(frame, fds),
                 Ok(None) => break "its init ended".to_owned(),
                 Err(error) => break format!("its init could not be understood: {error}"),
             }
@@ -327,15 +331,18 @@ impl Shared {
         let ran_out = state.group.oom_kills() > state.oom_seen;
         let why = if ran_out { "its memory limit was reached".to_owned() } else { why };
         drop(state);
-        self.bury(why);
+        self.fail_pending(why);
     }
 
-    fn pass_on(&self, mut frame: Frame<Reply>, mut fds: Vec<OwnedFd>) {
+    fn dispatch_reply(&self, mut frame: WireFrame<JailReply>, mut fds: Vec<OwnedFd>) {
         let mut state = self.lock();
         let used_before = state.used_before.remove(&frame.id);
-        if let Reply::Ended(ended) = &mut frame.body {
+        if let JailReply::Ended(ended) = &mut frame.body {
             let group = &state.group;
-            let most = group.memory_most().zip(used_before).map(|(most, before)| most.saturating_sub(before));
+            let most = group
+                .memory_peak_since_reset()
+                .zip(used_before)
+                .map(|(most, before)| most.saturating_sub(before));
             ended.peak_memory_bytes = ended.peak_memory_bytes.max(most.unwrap_or(0));
             let kills = group.oom_kills();
             ended.oom |= kills > state.oom_seen;
@@ -344,38 +351,41 @@ impl Shared {
         let Some(on_reply) = state.waiting.remove(&frame.id) else { return };
         drop(state);
         on_reply(match frame.body {
-            Reply::NotStarted(fault) => Err(Error::Start(fault)),
-            Reply::Failed(fault) => Err(Error::File(fault)),
-            reply => Ok(Answer { reply, fd: fds.pop() }),
+            JailReply::NotStarted(fault) => Err(Error::Start(fault)),
+            JailReply::Failed(fault) => Err(Error::File(fault)),
+            reply => Ok(ReplyWithFd { reply, fd: fds.pop() }),
         });
     }
 }
 
-fn talk(doing: &'static str, error: impl Into<io::Error>) -> Error {
-    Error::Talk { doing, source: error.into() }
+fn talk_error(doing: &'static str, error: impl Into<io::Error>) -> Error {
+    Error::Communication { doing, source: error.into() }
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(READER_STACK);
-    builder.spawn(work).map_err(|e| talk("starting a thread", e))
+fn spawn_reader(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(READER_STACK_BYTES);
+    builder.spawn(work).map_err(|e| talk_error("starting a thread", e))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the init of a box is started here and nowhere else")]
 fn start_init(
     spec: &JailSpec,
-    helper: Option<Helper>,
+    helper: Option<HelperBinary>,
     exe: &Path,
     control: OwnedFd,
-    user: Option<&Reserved>,
+    user: Option<&ReservedUid>,
 ) -> Result<Child, Error> {
-    let name =
-        user.map(Reserved::name).transpose().map_err(|e| talk("handing the user id over", e))?.flatten();
-    let (user, named) = (user.map(Reserved::id), name.is_some());
-    let boot = serde_json::to_vec(&Boot { spec: spec.clone(), user, named, helper })
-        .map_err(|e| talk("describing the box", io::Error::other(e)))?;
-    let memory = wire::memory_file(&boot).map_err(|e| talk("describing the box", e))?;
+    let name = user
+        .map(ReservedUid::clone_name_socket)
+        .transpose()
+        .map_err(|e| talk_error("handing the user id over", e))?
+        .flatten();
+    let (user, named) = (user.map(ReservedUid::id), name.is_some());
+    let boot = serde_json::to_vec(&InitBoot { spec: spec.clone(), user, has_name_fd: named, helper })
+        .map_err(|e| talk_error("describing the box", io::Error::other(e)))?;
+    let memory = wire::create_memory_file(&boot).map_err(|e| talk_error("describing the box", e))?;
     let mut command = Command::new(exe);
-    if !spec.lacks(Weakness::EnvironmentCleared) {
+    if !spec.lacks_protection(DisabledProtection::EnvironmentCleared) {
         command.env_clear();
     }
     command
@@ -389,11 +399,11 @@ fn start_init(
 }
 
 /// Follows the start until the ground stands, or cleans up after it.
-fn started(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<Init, Error> {
-    let mut init: Option<Init> = None;
-    let outcome = follow(control, exe, &mut |pid| {
+fn wait_for_init(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<InitProcess, Error> {
+    let mut init: Option<InitProcess> = None;
+    let outcome = wait_for_startup(control, exe, &mut |pid| {
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        init = Some(Init { pid, handle, kin: Kin::Child });
+        init = Some(InitProcess { pid, handle, parent: InitParent::ThisProcess });
         Ok(())
     });
     if init.is_none() {
@@ -408,64 +418,70 @@ fn started(control: &OwnedFd, first: &mut Child, exe: &Path) -> Result<Init, Err
         }
         (Err(error), init) => {
             if let Some(init) = init {
-                init.end();
+                init.kill_and_wait();
             }
             Err(error)
         }
     }
 }
 
-fn follow(
+fn wait_for_startup(
     control: &OwnedFd,
     exe: &Path,
     named: &mut dyn FnMut(Pid) -> io::Result<()>,
-) -> Result<Stands, Error> {
+) -> Result<StartupReport, Error> {
     let failed = |why: &str| Error::Init { exe: exe.to_owned(), why: why.to_owned() };
     let mut buffer = Vec::new();
     loop {
         let mut wait = [PollFd::new(control, PollFlags::IN)];
-        let limit = Timespec { tv_sec: START_SECONDS, tv_nsec: 0 };
+        let limit = Timespec { tv_sec: START_TIMEOUT_SECS, tv_nsec: 0 };
         match poll(&mut wait, Some(&limit)) {
             Ok(0) => return Err(failed("it took too long")),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(talk("waiting for the init", errno)),
+            Err(errno) => return Err(talk_error("waiting for the init", errno)),
         }
-        let message = wire::receive::<Startup>(control.as_fd(), &mut buffer);
-        match message.map_err(|e| talk("starting the init", e))? {
+        let message = wire::receive_message::<StartupMessage>(control.as_fd(), &mut buffer);
+        match message.map_err(|e| talk_error("starting the init", e))? {
             None => {
                 return Err(failed(
                     "it ended at once; a binary must call forge_jail::init_main under that name",
                 ));
             }
-            Some((Startup::Pid { pid }, _)) => {
+            Some((StartupMessage::Pid { pid }, _)) => {
                 let pid = Pid::from_raw(pid).ok_or_else(|| failed("it named no process"))?;
-                named(pid).map_err(|e| talk("taking hold of the init", e))?;
+                named(pid).map_err(|e| talk_error("taking hold of the init", e))?;
             }
-            Some((Startup::Ready { layers, overlay, warnings }, mut fds)) => {
-                return Ok(Stands { layers, overlay, warnings, listener: fds.pop(), joined: false });
+            Some((StartupMessage::Ready { layers, overlay, warnings }, mut fds)) => {
+                return Ok(StartupReport { layers, overlay, warnings, listener: fds.pop(), joined: false });
             }
-            Some((Startup::Ground, _)) => return Ok(Stands::default()),
-            Some((Startup::Joined { joined }, _)) => return Ok(Stands { joined, ..Stands::default() }),
-            Some((Startup::Failed { about, step, errno }, _)) => return Err(refusal(about, step, errno)),
+            Some((StartupMessage::BaseReady, _)) => return Ok(StartupReport::default()),
+            Some((StartupMessage::Joined { joined }, _)) => {
+                return Ok(StartupReport { joined, ..StartupReport::default() });
+            }
+            Some((StartupMessage::Failed { about, step, errno }, _)) => {
+                return Err(startup_error(about, step, errno));
+            }
         }
     }
 }
 
-fn refusal(about: About, step: String, errno: i32) -> Error {
+fn startup_error(about: FailureCause, step: String, errno: i32) -> Error {
     let source = io::Error::from_raw_os_error(errno);
     match about {
-        About::IdMap(path) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
-            Error::IdMap { path: path.as_path().to_owned(), fs: probe::file_system(path.as_path()) }
+        FailureCause::IdMap(path) if matches!(errno, libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP) => {
+            Error::IdMap { path: path.as_path().to_owned(), fs: probe::file_system_name(path.as_path()) }
         }
-        About::IdMap(_) => Error::Refused(vec![probe::explain(Layer::IdMappedMount, &step, errno)]),
-        About::Layer(layer @ Layer::ProgramList) => {
+        FailureCause::IdMap(_) => {
+            Error::Refused(vec![probe::explain_failure(IsolationLayer::IdMappedMount, &step, errno)])
+        }
+        FailureCause::Layer(layer @ IsolationLayer::ProgramList) => {
             let remedy = "use a kernel that can (Linux 5.13 with lsm=landlock), or give no list".to_owned();
             Error::Refused(vec![LayerReport::missing(layer, format!("{step}: {source}"), Some(remedy))])
         }
-        About::Layer(layer) => Error::Refused(vec![probe::explain(layer, &step, errno)]),
-        About::Overlay => Error::Overlay { why: format!("{step}: {source}") },
-        About::Image => Error::Image { why: step },
-        About::Step => Error::Build { step, source },
+        FailureCause::Layer(layer) => Error::Refused(vec![probe::explain_failure(layer, &step, errno)]),
+        FailureCause::Overlay => Error::Overlay { why: format!("{step}: {source}") },
+        FailureCause::Image => Error::Image { why: step },
+        FailureCause::Step => Error::Build { step, source },
     }
 }

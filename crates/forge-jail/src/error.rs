@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::layers::{Layer, LayerReport};
+use crate::layers::{IsolationLayer, LayerReport};
 use crate::wire::{FileFault, StartFault};
 
 /// A failure of the box or of a request to it.
@@ -14,7 +14,7 @@ pub enum Error {
     #[error("the sandbox description is not valid: {0}")]
     Spec(String),
     /// A layer of isolation that no box goes without is missing on this machine.
-    #[error("this machine cannot isolate commands: {}", blockers(.0))]
+    #[error("this machine cannot isolate commands: {}", format_blockers(.0))]
     Refused(Vec<LayerReport>),
     /// The file system of the workspace cannot show its files under another owner.
     #[error(
@@ -67,7 +67,7 @@ pub enum Error {
     Died(String),
     /// The request or the reply could not be passed on.
     #[error("talking to the sandbox failed while {doing}: {source}")]
-    Talk {
+    Communication {
         /// What was being done.
         doing: &'static str,
         /// The cause.
@@ -87,16 +87,16 @@ pub enum Error {
 impl Error {
     /// The layers that are missing, if that is what stopped the box.
     #[must_use]
-    pub fn missing(&self) -> Vec<Layer> {
+    pub fn missing_layers(&self) -> Vec<IsolationLayer> {
         match self {
-            Self::Refused(reports) => reports.iter().filter(|r| r.blocks()).map(|r| r.layer).collect(),
-            Self::IdMap { .. } => vec![Layer::IdMappedMount],
+            Self::Refused(reports) => reports.iter().filter(|r| r.blocks_start()).map(|r| r.layer).collect(),
+            Self::IdMap { .. } => vec![IsolationLayer::IdMappedMount],
             _ => Vec::new(),
         }
     }
 }
 
-fn blockers(reports: &[LayerReport]) -> String {
-    let lines: Vec<String> = reports.iter().filter(|r| r.blocks()).map(ToString::to_string).collect();
+fn format_blockers(reports: &[LayerReport]) -> String {
+    let lines: Vec<String> = reports.iter().filter(|r| r.blocks_start()).map(ToString::to_string).collect();
     lines.join("; ")
 }

@@ -11,16 +11,16 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use crate::error::Error;
 
 /// Programs of which every usable system has one.
-const PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/bin/python3", "bin/bash"];
+const COMMON_PROGRAMS: &[&str] = &["bin/sh", "usr/bin/env", "bin/busybox", "usr/bin/python3", "bin/bash"];
 
 /// This machine's number in the header of a program, and its name.
 #[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
+const ELF_MACHINE: u16 = 62;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
 /// Opens the root folder of an image.
-pub(crate) fn open(root: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_image(root: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, root, flags, Mode::empty())?)
 }
@@ -39,16 +39,16 @@ pub(crate) fn open_inside(
 ///
 /// # Errors
 /// [`Error::Image`] with what is wrong and what can be done.
-pub(crate) fn check(root: &Path) -> Result<(), Error> {
+pub(crate) fn check_image(root: &Path) -> Result<(), Error> {
     let wrong = |why: String| Error::Image { why };
-    let folder = open(root).map_err(|error| {
+    let folder = open_image(root).map_err(|error| {
         wrong(format!("{}: {error}; build it first, or name another one", root.display()))
     })?;
-    for program in PROGRAMS {
+    for program in COMMON_PROGRAMS {
         let Ok(found) = open_inside(&folder, *program, OFlags::RDONLY | OFlags::NONBLOCK) else { continue };
-        let Some(machine) = machine(&File::from(found)) else { continue };
-        if machine != MACHINE {
-            let (theirs, ours) = (name(machine), name(MACHINE));
+        let Some(machine) = read_elf_machine(&File::from(found)) else { continue };
+        if machine != ELF_MACHINE {
+            let (theirs, ours) = (machine_name(machine), machine_name(ELF_MACHINE));
             return Err(wrong(format!(
                 "{} is made for {theirs}, this machine is {ours}; use an image built for {ours}",
                 root.display()
@@ -61,7 +61,7 @@ pub(crate) fn check(root: &Path) -> Result<(), Error> {
 }
 
 /// The machine a program is made for, `e_machine` of elf(5); `None` for what is no program.
-fn machine(file: &File) -> Option<u16> {
+fn read_elf_machine(file: &File) -> Option<u16> {
     let mut head = [0u8; 20];
     file.read_exact_at(&mut head, 0).ok()?;
     let bytes = [*head.get(18)?, *head.get(19)?];
@@ -72,7 +72,7 @@ fn machine(file: &File) -> Option<u16> {
     }
 }
 
-fn name(machine: u16) -> String {
+fn machine_name(machine: u16) -> String {
     match machine {
         3 => "32-bit x86".to_owned(),
         40 => "32-bit ARM".to_owned(),

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Weakness;
+use crate::spec::DisabledProtection;
 
 /// One layer of isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Layer {
+pub enum IsolationLayer {
     /// Own user namespace: no id of the box is an id of the host.
     UserNamespace,
     /// Own mount namespace with a root folder built from nothing.
@@ -41,13 +41,13 @@ pub enum Layer {
     /// Commands execute listed programs only; in a report only where there is a list.
     ProgramList,
     /// A measure that holds in every box; in a report only where a test left it out or the machine does not allow it.
-    Measure(Weakness),
+    Measure(DisabledProtection),
 }
 
-impl Layer {
+impl IsolationLayer {
     /// Whether a box starts without it.
     #[must_use]
-    pub const fn required(self) -> bool {
+    pub const fn is_required(self) -> bool {
         !matches!(self, Self::Landlock | Self::CgroupNamespace | Self::Memory | Self::Pids | Self::Cpu)
     }
 
@@ -75,7 +75,7 @@ impl Layer {
     }
 }
 
-impl fmt::Display for Layer {
+impl fmt::Display for IsolationLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.describe())
     }
@@ -84,7 +84,7 @@ impl fmt::Display for Layer {
 /// Whether a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
-pub enum State {
+pub enum JailLayerState {
     /// In force as specified; `how` names the mechanism where there are several.
     Enforced {
         /// The mechanism, e.g. "cgroup v1".
@@ -106,48 +106,48 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerReport {
     /// Which layer.
-    pub layer: Layer,
+    pub layer: IsolationLayer,
     /// Whether it holds.
-    pub state: State,
+    pub state: JailLayerState,
     /// What a person can do to get it, where something can be done.
     pub remedy: Option<String>,
 }
 
 impl LayerReport {
     /// A layer that holds.
-    pub(crate) fn enforced(layer: Layer, how: impl Into<String>) -> Self {
-        Self { layer, state: State::Enforced { how: how.into() }, remedy: None }
+    pub(crate) fn enforced(layer: IsolationLayer, how: impl Into<String>) -> Self {
+        Self { layer, state: JailLayerState::Enforced { how: how.into() }, remedy: None }
     }
 
     /// A layer that holds in a weaker form.
-    pub(crate) fn degraded(layer: Layer, why: impl Into<String>, remedy: Option<&str>) -> Self {
-        Self { layer, state: State::Degraded { why: why.into() }, remedy: remedy.map(str::to_owned) }
+    pub(crate) fn degraded(layer: IsolationLayer, why: impl Into<String>, remedy: Option<&str>) -> Self {
+        Self { layer, state: JailLayerState::Degraded { why: why.into() }, remedy: remedy.map(str::to_owned) }
     }
 
     /// A layer that is absent.
-    pub(crate) fn missing(layer: Layer, why: impl Into<String>, remedy: Option<String>) -> Self {
-        Self { layer, state: State::Missing { why: why.into() }, remedy }
+    pub(crate) fn missing(layer: IsolationLayer, why: impl Into<String>, remedy: Option<String>) -> Self {
+        Self { layer, state: JailLayerState::Missing { why: why.into() }, remedy }
     }
 
     /// A layer that a test left out.
-    pub(crate) fn left_out(weakness: Weakness) -> Self {
+    pub(crate) fn left_out(weakness: DisabledProtection) -> Self {
         Self::missing(weakness.layer(), "left out on purpose, for a test", None)
     }
 
     /// Whether the layer is absent although no box starts without it.
     #[must_use]
-    pub fn blocks(&self) -> bool {
-        self.layer.required() && matches!(self.state, State::Missing { .. })
+    pub fn blocks_start(&self) -> bool {
+        self.layer.is_required() && matches!(self.state, JailLayerState::Missing { .. })
     }
 }
 
 impl fmt::Display for LayerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.state {
-            State::Enforced { how } if how.is_empty() => write!(f, "{}: enforced", self.layer)?,
-            State::Enforced { how } => write!(f, "{}: enforced ({how})", self.layer)?,
-            State::Degraded { why } => write!(f, "{}: weaker ({why})", self.layer)?,
-            State::Missing { why } => write!(f, "{}: missing ({why})", self.layer)?,
+            JailLayerState::Enforced { how } if how.is_empty() => write!(f, "{}: enforced", self.layer)?,
+            JailLayerState::Enforced { how } => write!(f, "{}: enforced ({how})", self.layer)?,
+            JailLayerState::Degraded { why } => write!(f, "{}: weaker ({why})", self.layer)?,
+            JailLayerState::Missing { why } => write!(f, "{}: missing ({why})", self.layer)?,
         }
         match &self.remedy {
             Some(remedy) => write!(f, "; {remedy}"),

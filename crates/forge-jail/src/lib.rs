@@ -39,22 +39,26 @@ mod wire;
 
 use forge_sys as sys;
 
-pub use cgroup::prune;
-pub use client::{Answer, Container, Jail, Spare};
+pub use cgroup::prune_stale_groups;
+pub use client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
 pub use error::Error;
 pub use forge_seccomp::docker_seccomp_profile;
 pub use init::{
-    CONTAINED_ARGV0, Files, INIT_ARGV0, NOBODY, SOCKET, TEMP_PREFIX, contained_main, init_main,
-    init_main_weakened,
+    CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, INIT_ARGV0, NO_CALLER_EXIT_CODE, RootedFiles, TEMP_PREFIX,
+    contained_main, init_main, init_main_weakened,
 };
-pub use layers::{Layer, LayerReport, State};
-pub use loader::Helper;
-pub use mapped::{Mapped, RunUser};
-pub use owner::box_lives;
-pub use probe::{overlay_works, probe};
+pub use layers::{IsolationLayer, JailLayerState, LayerReport};
+pub use loader::HelperBinary;
+pub use mapped::{IdMappedMount, RunUser};
+pub use owner::is_jail_alive;
+pub use probe::{probe_layers, probe_overlay};
 pub use programs::{WrittenCode, written_code};
-pub use spec::{Bind, HELPER, HOME, JailSpec, Limits, Missing, Network, Root, Show, WORKSPACE, Weakness};
+pub use spec::{
+    DisabledProtection, HELPER_PATH, HOME_PATH, HostBind, JailLimits, JailSpec, MissingSource, NetworkAccess,
+    RootMode, WORKSPACE_PATH, WorkspaceRoot,
+};
 pub use wire::{
-    End, Ended, Exec, FaultKind, FileFault, FileKind, FileStat, Leftovers, Links, OverlayAttributes, Raw,
-    Removal, Replace, Reply, Request, StartFault, Sync,
+    BackgroundProcesses, ExecEnd, ExecOutcome, FaultKind, FileFault, FileStat, FinalSymlink, JailCommand,
+    JailFileKind, JailReply, JailRequest, OverlayAttributes, RawBytes, RemovalScope, ReplaceExisting,
+    StartFault, SyncToDisk,
 };

@@ -14,83 +14,86 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::init::CONTAINED_ARGV0;
-use crate::spec::{Bind, HELPER, Missing};
+use crate::spec::{HELPER_PATH, HostBind, MissingSource};
 
 /// Where the host's loader and libraries stand inside.
-const LIBRARIES: &str = "/run/forge/lib";
+const LIBRARY_DIR: &str = "/run/forge/lib";
 /// The loader's name there.
-pub(crate) const LOADER: &str = "/run/forge/lib/ld.so";
+pub(crate) const LOADER_PATH: &str = "/run/forge/lib/ld.so";
 /// Program header type of the path to the loader (`PT_INTERP`), as in elf(5).
-const INTERPRETER: u32 = 3;
+const PT_INTERP: u32 = 3;
 
 /// How the own binary runs inside any image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Helper {
-    files: Vec<Bind>,
-    start: Start,
+pub struct HelperBinary {
+    files: Vec<HostBind>,
+    start: HelperStart,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Start {
+enum HelperStart {
     /// By itself: it is static.
     Itself,
     /// Through the loader beside it.
     Loader,
 }
 
-impl Helper {
+impl HelperBinary {
     /// Looks at a binary of this machine, normally `/proc/self/exe`.
     ///
     /// # Errors
     /// When it cannot be read, is no 64-bit ELF binary, or its loader does not tell its libraries.
-    pub fn of(exe: &Path) -> io::Result<Self> {
+    pub fn of_binary(exe: &Path) -> io::Result<Self> {
         let exe = fs::canonicalize(exe)?;
-        let bind =
-            |source: PathBuf, target: &str| Bind { source, target: target.into(), missing: Missing::Fail };
-        let mut files = vec![bind(exe.clone(), HELPER)];
-        let Some(loader) = interpreter(&File::open(&exe)?)? else {
-            files.push(bind(exe, &format!("/run/forge/{CONTAINED_ARGV0}")));
-            return Ok(Self { files, start: Start::Itself });
+        let bind = |source: PathBuf, target: &str| HostBind {
+            source,
+            target: target.into(),
+            missing: MissingSource::Fail,
         };
-        files.push(bind(fs::canonicalize(&loader)?, LOADER));
-        for (name, path) in libraries(&loader, &exe)? {
-            files.push(bind(fs::canonicalize(path)?, &format!("{LIBRARIES}/{name}")));
+        let mut files = vec![bind(exe.clone(), HELPER_PATH)];
+        let Some(loader) = read_interpreter(&File::open(&exe)?)? else {
+            files.push(bind(exe, &format!("/run/forge/{CONTAINED_ARGV0}")));
+            return Ok(Self { files, start: HelperStart::Itself });
+        };
+        files.push(bind(fs::canonicalize(&loader)?, LOADER_PATH));
+        for (name, path) in list_libraries(&loader, &exe)? {
+            files.push(bind(fs::canonicalize(path)?, &format!("{LIBRARY_DIR}/{name}")));
         }
-        Ok(Self { files, start: Start::Loader })
+        Ok(Self { files, start: HelperStart::Loader })
     }
 
     /// What must be bound read-only into the box.
     #[must_use]
-    pub fn files(&self) -> &[Bind] {
+    pub fn required_binds(&self) -> &[HostBind] {
         &self.files
     }
 
     /// What is executed to start the binary under a name, and its `argv`; arguments follow.
     #[must_use]
-    pub fn command(&self, name: &str) -> (String, Vec<String>) {
+    pub fn start_command(&self, name: &str) -> (String, Vec<String>) {
         match self.start {
-            Start::Itself => (HELPER.to_owned(), vec![name.to_owned()]),
-            Start::Loader => (LOADER.to_owned(), through_loader(name)),
+            HelperStart::Itself => (HELPER_PATH.to_owned(), vec![name.to_owned()]),
+            HelperStart::Loader => (LOADER_PATH.to_owned(), loader_argv(name)),
         }
     }
 
     /// The command of a container that starts as [`CONTAINED_ARGV0`], for engines that cannot be told an `argv[0]`.
     #[must_use]
-    pub fn entry(&self) -> Vec<String> {
+    pub fn container_command(&self) -> Vec<String> {
         match self.start {
-            Start::Itself => vec![format!("/run/forge/{CONTAINED_ARGV0}")],
-            Start::Loader => through_loader(CONTAINED_ARGV0),
+            HelperStart::Itself => vec![format!("/run/forge/{CONTAINED_ARGV0}")],
+            HelperStart::Loader => loader_argv(CONTAINED_ARGV0),
         }
     }
 }
 
-fn through_loader(name: &str) -> Vec<String> {
-    [LOADER, "--argv0", name, "--library-path", LIBRARIES, HELPER].map(str::to_owned).into()
+fn loader_argv(name: &str) -> Vec<String> {
+    [LOADER_PATH, "--argv0", name, "--library-path", LIBRARY_DIR, HELPER_PATH].map(str::to_owned).into()
 }
 
 /// The path of the loader that a binary names, if it is not static.
-pub(crate) fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
+pub(crate) fn read_interpreter(file: &File) -> io::Result<Option<PathBuf>> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit ELF binary of this machine");
     let mut head = [0u8; 64];
     file.read_exact_at(&mut head, 0)?;
@@ -105,7 +108,7 @@ pub(crate) fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
         file.read_exact_at(&mut entry, table + u64::from(number) * u64::from(size))?;
         let kind = entry.get(0..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
         let word = |at: usize| entry.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
-        if kind == Some(INTERPRETER) {
+        if kind == Some(PT_INTERP) {
             let (offset, length) = (word(8).ok_or_else(odd)?, word(32).ok_or_else(odd)?);
             let mut path = vec![0u8; usize::try_from(length.min(4096)).map_err(io::Error::other)?];
             file.read_exact_at(&mut path, offset)?;
@@ -118,7 +121,7 @@ pub(crate) fn interpreter(file: &File) -> io::Result<Option<PathBuf>> {
 
 /// The libraries a binary is started with, by the names it knows them by: its own loader says it.
 #[allow(clippy::disallowed_methods, reason = "the loader only looks at the own binary here")]
-fn libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+fn list_libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let said = Command::new(loader)
         .arg("--list")
         .arg(exe)
@@ -130,11 +133,11 @@ fn libraries(loader: &Path, exe: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         let why = String::from_utf8_lossy(&said.stderr).trim().to_owned();
         return Err(io::Error::other(format!("{} does not tell the libraries: {why}", loader.display())));
     }
-    Ok(listed(&String::from_utf8_lossy(&said.stdout)))
+    Ok(parse_library_list(&String::from_utf8_lossy(&said.stdout)))
 }
 
 /// Lines `NAME => PATH (ADDRESS)`; the loader itself and the kernel's own have no arrow or no path.
-fn listed(text: &str) -> Vec<(String, PathBuf)> {
+fn parse_library_list(text: &str) -> Vec<(String, PathBuf)> {
     let line = |line: &str| {
         let (name, rest) = line.trim().split_once(" => ")?;
         let path = rest.rsplit_once(" (").map_or(rest, |(path, _)| path);
@@ -151,17 +154,17 @@ mod tests {
     fn libraries_are_read_from_the_loaders_list() {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibgcc_s.so.1 => /lib/x/libgcc_s.so.1 (0x7f)\n\
                     \tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
-        let names: Vec<_> = listed(text).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = parse_library_list(text).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["libgcc_s.so.1", "libc.so.6"]);
     }
 
     #[test]
     fn the_own_binary_is_understood() {
-        let own = Helper::of(Path::new("/proc/self/exe")).unwrap();
-        assert_eq!(own.files()[0].target, Path::new(HELPER));
-        assert!(own.files().iter().all(|f| f.source.is_file()));
-        let (program, argv) = own.command("role");
+        let own = HelperBinary::of_binary(Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(own.required_binds()[0].target, Path::new(HELPER_PATH));
+        assert!(own.required_binds().iter().all(|f| f.source.is_file()));
+        let (program, argv) = own.start_command("role");
         assert!(program.starts_with("/run/forge/") && argv.iter().any(|a| a == "role"));
-        assert!(own.entry().iter().any(|a| a.contains(CONTAINED_ARGV0)));
+        assert!(own.container_command().iter().any(|a| a.contains(CONTAINED_ARGV0)));
     }
 }

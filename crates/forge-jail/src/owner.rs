@@ -4,14 +4,14 @@ use std::fs;
 
 /// The name under which the init of a box is seen in `/proc/PID/stat`: the kernel keeps 15 bytes of it, and it stays
 /// until every process of the box is dead.
-fn init_name(label: &str) -> String {
+fn init_process_name(label: &str) -> String {
     let tail: Vec<char> = label.chars().filter(char::is_ascii_alphanumeric).collect();
     format!("box-{}", tail[tail.len().saturating_sub(11)..].iter().collect::<String>())
 }
 
 /// Names this process as the init of a box.
-pub(crate) fn name_init(label: &str) {
-    if let Ok(name) = std::ffi::CString::new(init_name(label)) {
+pub(crate) fn set_init_name(label: &str) {
+    if let Ok(name) = std::ffi::CString::new(init_process_name(label)) {
         // Only for those who wait for the end of a box whose owner was killed.
         let _ = rustix::thread::set_name(&name);
     }
@@ -19,8 +19,8 @@ pub(crate) fn name_init(label: &str) {
 
 /// Whether a box with this label lives on this machine, whoever owns it.
 #[must_use]
-pub fn box_lives(label: &str) -> bool {
-    let name = init_name(label);
+pub fn is_jail_alive(label: &str) -> bool {
+    let name = init_process_name(label);
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut processes = entries.filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit());
     processes.any(|process| {
@@ -33,7 +33,7 @@ pub fn box_lives(label: &str) -> bool {
 }
 
 /// When a process started, in clock ticks since boot: with its id it names a process for good.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
+pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_box_is_known_by_the_end_of_its_label() {
-        assert_eq!(init_name("01a1fec7-4eec-7667-90b6-463dca0a8e04"), "box-63dca0a8e04");
-        assert!(!box_lives("no such box"));
+        assert_eq!(init_process_name("01a1fec7-4eec-7667-90b6-463dca0a8e04"), "box-63dca0a8e04");
+        assert!(!is_jail_alive("no such box"));
     }
 }

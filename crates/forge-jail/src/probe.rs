@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::client::Jail;
 use crate::error::Error;
-use crate::layers::{Layer, LayerReport, State};
-use crate::spec::{JailSpec, Show};
+use crate::layers::{IsolationLayer, JailLayerState, LayerReport};
+use crate::spec::{JailSpec, RootMode};
 use crate::wire::OverlayAttributes;
 
 /// Starts a box around `workspace` and ends it again: the truest answer, in a few milliseconds. Nothing is
@@ -17,28 +17,28 @@ use crate::wire::OverlayAttributes;
 /// A layer that blocks is reported as missing together with its remedy; layers after it are then unknown and not
 /// in the report.
 #[must_use]
-pub fn probe(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
+pub fn probe_layers(exe: &Path, workspace: &Path) -> Vec<LayerReport> {
     let spec = JailSpec::new("probe", workspace);
     match Jail::spawn(&spec, exe) {
-        Ok(jail) => jail.layers().into_iter().chain(list_layer(spec, exe)).collect(),
+        Ok(jail) => jail.layers().into_iter().chain(probe_program_list(spec, exe)).collect(),
         Err(Error::Refused(reports)) => reports,
         Err(error) => {
-            let layer = error.missing().first().copied().unwrap_or(Layer::MountNamespace);
+            let layer = error.missing_layers().first().copied().unwrap_or(IsolationLayer::MountNamespace);
             vec![LayerReport::missing(layer, error.to_string(), None)]
         }
     }
 }
 
 /// Whether a list of programs can be held here. No box but one with a list needs it, so it never blocks.
-fn list_layer(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
+fn probe_program_list(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
     let layers = match Jail::spawn(&JailSpec { programs: Some(Vec::new()), ..spec }, exe) {
         Ok(jail) => jail.layers(),
         Err(Error::Refused(reports)) => reports,
         Err(_) => return None,
     };
-    let report = layers.into_iter().find(|report| report.layer == Layer::ProgramList)?;
+    let report = layers.into_iter().find(|report| report.layer == IsolationLayer::ProgramList)?;
     Some(match &report.state {
-        State::Missing { why } => {
+        JailLayerState::Missing { why } => {
             LayerReport::degraded(report.layer, format!("it can't be held: {why}"), report.remedy.as_deref())
         }
         _ => report,
@@ -50,7 +50,7 @@ fn list_layer(spec: JailSpec, exe: &Path) -> Option<LayerReport> {
 ///
 /// # Errors
 /// Why no view can be had, in words for a person.
-pub fn overlay_works(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<OverlayAttributes, String> {
+pub fn probe_overlay(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<OverlayAttributes, String> {
     let name = format!(".forge-try-{}-{:?}", std::process::id(), std::thread::current().id());
     let place = upper_parent.join(name.replace(['(', ')'], ""));
     let (upper, work) = (place.join("upper"), place.join("work"));
@@ -59,7 +59,7 @@ pub fn overlay_works(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<Ov
         Err(error) => Err(format!("{}: {error}", upper_parent.display())),
         Ok(()) => {
             let mut spec = JailSpec::new("probe", lower);
-            spec.roots[0].show = Show::Overlay { upper, work: work.clone() };
+            spec.roots[0].mode = RootMode::Overlay { upper, work: work.clone() };
             match Jail::spawn(&spec, exe) {
                 Ok(jail) => jail.overlay_attributes().ok_or_else(|| "the box has no such view".to_owned()),
                 Err(Error::Overlay { why }) => Err(why),
@@ -74,7 +74,7 @@ pub fn overlay_works(exe: &Path, lower: &Path, upper_parent: &Path) -> Result<Ov
 }
 
 /// What a failed step means and what can be done, from the settings of this machine.
-pub(crate) fn explain(layer: Layer, step: &str, errno: i32) -> LayerReport {
+pub(crate) fn explain_failure(layer: IsolationLayer, step: &str, errno: i32) -> LayerReport {
     let cause = io::Error::from_raw_os_error(errno);
     let why = format!("{step}: {cause}");
     let restricted = |path: &str, bad: &str| fs::read_to_string(path).is_ok_and(|v| v.trim() == bad);
@@ -94,7 +94,7 @@ pub(crate) fn explain(layer: Layer, step: &str, errno: i32) -> LayerReport {
         let container = "if this is a container, start it with the right to make namespaces (for Docker: \
                          --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or use the docker \
                          backend instead)";
-        match fs::read_to_string("/proc/self/attr/current").ok().as_deref().and_then(confined_by) {
+        match fs::read_to_string("/proc/self/attr/current").ok().as_deref().and_then(apparmor_profile) {
             Some(profile) => format!(
                 "AppArmor's profile `{profile}` confines forge: give it the rules `userns,` and `capability,` or run \
                  forge outside of it (for Docker: --security-opt apparmor=unconfined); {container}"
@@ -108,12 +108,12 @@ pub(crate) fn explain(layer: Layer, step: &str, errno: i32) -> LayerReport {
 }
 
 /// The AppArmor profile in force, from what `/proc/self/attr/current` says; other security modules write other forms.
-fn confined_by(current: &str) -> Option<&str> {
+fn apparmor_profile(current: &str) -> Option<&str> {
     current.trim_end().strip_suffix(" (enforce)")
 }
 
 /// The name of the file system that holds `path`, from the mount table.
-pub(crate) fn file_system(path: &Path) -> String {
+pub(crate) fn file_system_name(path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts
@@ -129,13 +129,13 @@ pub(crate) fn file_system(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::confined_by;
+    use super::apparmor_profile;
 
     #[test]
     fn only_a_profile_in_force_confines() {
-        assert_eq!(confined_by("/usr/bin/forge (enforce)\n"), Some("/usr/bin/forge"));
-        assert_eq!(confined_by("unconfined\n"), None);
-        assert_eq!(confined_by("forge (complain)\n"), None);
-        assert_eq!(confined_by("system_u:system_r:init_t:s0\0"), None);
+        assert_eq!(apparmor_profile("/usr/bin/forge (enforce)\n"), Some("/usr/bin/forge"));
+        assert_eq!(apparmor_profile("unconfined\n"), None);
+        assert_eq!(apparmor_profile("forge (complain)\n"), None);
+        assert_eq!(apparmor_profile("system_u:system_r:init_t:s0\0"), None);
     }
 }

@@ -4,16 +4,16 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layers::Layer;
+use crate::layers::IsolationLayer;
 use crate::programs::{WrittenCode, written_code};
-use crate::wire::Raw;
+use crate::wire::RawBytes;
 
 /// Where the workspace stands inside every box.
-pub const WORKSPACE: &str = "/workspace";
+pub const WORKSPACE_PATH: &str = "/workspace";
 /// Where the caller's own binary stands inside every box.
-pub const HELPER: &str = "/run/forge/forge";
+pub const HELPER_PATH: &str = "/run/forge/forge";
 /// The writable home directory inside every box (on its private `/tmp`).
-pub const HOME: &str = "/tmp/home";
+pub const HOME_PATH: &str = "/tmp/home";
 
 /// The full description of one box. It travels to the box's init through a sealed memory file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,28 +21,28 @@ pub struct JailSpec {
     /// Label of the run; names its control groups. Letters, digits, `-` and `_` are kept, the rest is dropped.
     pub label: String,
     /// The folders to work in: one at [`WORKSPACE`] itself, or several at `/workspace/NAME`.
-    pub roots: Vec<Root>,
+    pub roots: Vec<WorkspaceRoot>,
     /// Paths relative to [`WORKSPACE`] over which an empty, unreadable thing is bound. A path that does not exist is
     /// skipped; one that leaves the workspace is an error.
-    pub masked: Vec<Raw>,
+    pub masked: Vec<RawBytes>,
     /// Further host folders and files, read-only.
-    pub binds: Vec<Bind>,
+    pub binds: Vec<HostBind>,
     /// Further host folders and files that the box may write, without setuid and devices. For root they are shown
     /// under another owner, as a [`Show::Direct`] root is.
-    pub writable: Vec<Bind>,
+    pub writable: Vec<HostBind>,
     /// The root folder of another system. Its programs and libraries stand in the place of the host's.
     pub image: Option<PathBuf>,
     /// What the box may reach over the network.
-    pub network: Network,
+    pub network: NetworkAccess,
     /// Makes a TCP listener on 127.0.0.1 at this port of the box's own network, which [`crate::Jail::take_listener`]
     /// hands to the caller: what accepts there runs outside. Only with [`Network::Off`].
     pub listen: Option<u16>,
     /// Size in bytes of a writable `/cache` in memory, if there is to be one.
     pub caches: Option<u64>,
     /// Resource ceilings.
-    pub limits: Limits,
+    pub limits: JailLimits,
     /// The whole environment of every command: nothing else is passed on.
-    pub env: Vec<(Raw, Raw)>,
+    pub env: Vec<(RawBytes, RawBytes)>,
     /// The host name seen inside.
     pub hostname: String,
     /// Programs that commands may execute, by name or absolute path, beside the shell; `None`: any. See
@@ -51,26 +51,26 @@ pub struct JailSpec {
     pub programs: Option<Vec<String>>,
     /// Protective measures left out, for the tests of the tests: only [`crate::init_main_weakened`] obeys this.
     #[serde(default)]
-    pub without: Vec<Weakness>,
+    pub without: Vec<DisabledProtection>,
 }
 
 /// A folder to work in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Root {
+pub struct WorkspaceRoot {
     /// Absolute path on the host.
     pub source: PathBuf,
     /// `/workspace`, or `/workspace/NAME` when there are several.
     pub target: PathBuf,
     /// How it is shown.
-    pub show: Show,
+    pub mode: RootMode,
 }
 
 /// How a folder to work in is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Show {
+pub enum RootMode {
     /// Itself, read-write. For root its owner is shown as the box's user (id-mapped mount).
-    Direct,
+    Bind,
     /// Copy on write: the source is only read, changes land in `upper`.
     ///
     /// As root the attributes of the upper layer are `trusted.overlay.*` and folders of the source that are renamed
@@ -92,7 +92,7 @@ pub enum Show {
 /// Never for real work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Weakness {
+pub enum DisabledProtection {
     /// No system call filter: ptrace, keyrings, io_uring, raw sockets, new namespaces, TIOCSTI and so on are decided by
     /// the kernel's ordinary checks alone.
     Seccomp,
@@ -128,7 +128,7 @@ pub enum Weakness {
     /// No process ceiling: a fork bomb takes the machine's process ids.
     Pids,
     /// What a command leaves behind lives on until the box ends.
-    KillLeftovers,
+    KillBackground,
     /// File requests resolve without the kernel's beneath rule: `..`, absolute paths and links lead anywhere in the box.
     FilesBeneath,
     /// Commands start in no domain of their own: a process looks into those of other commands, and writes into their output
@@ -140,7 +140,7 @@ pub enum Weakness {
     ProgramList,
 }
 
-impl Weakness {
+impl DisabledProtection {
     /// All of them.
     pub const ALL: &[Self] = &[
         Self::Seccomp,
@@ -158,7 +158,7 @@ impl Weakness {
         Self::EnvironmentCleared,
         Self::Memory,
         Self::Pids,
-        Self::KillLeftovers,
+        Self::KillBackground,
         Self::FilesBeneath,
         Self::Siblings,
         Self::Counts,
@@ -167,19 +167,19 @@ impl Weakness {
 
     /// What the report calls missing without it.
     #[must_use]
-    pub const fn layer(self) -> Layer {
+    pub const fn layer(self) -> IsolationLayer {
         match self {
-            Self::Seccomp => Layer::Seccomp,
-            Self::Landlock => Layer::Landlock,
-            Self::Capabilities => Layer::Capabilities,
-            Self::PidNamespace => Layer::PidNamespace,
-            Self::NetNamespace => Layer::NetNamespace,
-            Self::IpcNamespace => Layer::IpcNamespace,
-            Self::UtsNamespace => Layer::UtsNamespace,
-            Self::Memory => Layer::Memory,
-            Self::Pids => Layer::Pids,
-            Self::ProgramList => Layer::ProgramList,
-            other => Layer::Measure(other),
+            Self::Seccomp => IsolationLayer::Seccomp,
+            Self::Landlock => IsolationLayer::Landlock,
+            Self::Capabilities => IsolationLayer::Capabilities,
+            Self::PidNamespace => IsolationLayer::PidNamespace,
+            Self::NetNamespace => IsolationLayer::NetNamespace,
+            Self::IpcNamespace => IsolationLayer::IpcNamespace,
+            Self::UtsNamespace => IsolationLayer::UtsNamespace,
+            Self::Memory => IsolationLayer::Memory,
+            Self::Pids => IsolationLayer::Pids,
+            Self::ProgramList => IsolationLayer::ProgramList,
+            other => IsolationLayer::Measure(other),
         }
     }
 
@@ -202,7 +202,7 @@ impl Weakness {
             Self::EnvironmentCleared => "environment from nothing",
             Self::Memory => "memory limit",
             Self::Pids => "process limit",
-            Self::KillLeftovers => "end of what commands leave behind",
+            Self::KillBackground => "end of what commands leave behind",
             Self::FilesBeneath => "file requests beneath the workspace",
             Self::Siblings => "commands kept apart",
             Self::Counts => "share of what is counted by user",
@@ -213,19 +213,19 @@ impl Weakness {
 
 /// One bind of a host path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
+pub struct HostBind {
     /// Absolute path on the host.
     pub source: PathBuf,
     /// Absolute path inside the box; not below `/workspace`, `/proc`, `/dev` or `/etc`.
     pub target: PathBuf,
     /// What happens when the source does not exist.
-    pub missing: Missing,
+    pub missing: MissingSource,
 }
 
 /// What to do about a bind whose source does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Missing {
+pub enum MissingSource {
     /// Leave it out.
     Skip,
     /// The box does not start.
@@ -235,7 +235,7 @@ pub enum Missing {
 /// Network access of the box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Network {
+pub enum NetworkAccess {
     /// A network namespace of its own with nothing but loopback.
     #[default]
     Off,
@@ -245,7 +245,7 @@ pub enum Network {
 
 /// Resource ceilings of the box as a whole, unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct JailLimits {
     /// Resident memory in bytes, `/tmp` and `/dev/shm` included where control groups count it.
     pub memory_bytes: u64,
     /// Processes and threads.
@@ -260,7 +260,7 @@ pub struct Limits {
     pub file_bytes: Option<u64>,
 }
 
-impl Default for Limits {
+impl Default for JailLimits {
     fn default() -> Self {
         Self {
             memory_bytes: 2 << 30,
@@ -279,7 +279,7 @@ impl JailSpec {
     pub fn new(label: impl Into<String>, workspace: impl Into<PathBuf>) -> Self {
         let env = [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            ("HOME", HOME),
+            ("HOME", HOME_PATH),
             ("TMPDIR", "/tmp"),
             ("LANG", "C.UTF-8"),
             ("USER", "forge"),
@@ -288,16 +288,20 @@ impl JailSpec {
         ];
         Self {
             label: label.into(),
-            roots: vec![Root { source: workspace.into(), target: WORKSPACE.into(), show: Show::Direct }],
+            roots: vec![WorkspaceRoot {
+                source: workspace.into(),
+                target: WORKSPACE_PATH.into(),
+                mode: RootMode::Bind,
+            }],
             masked: Vec::new(),
             binds: Vec::new(),
             writable: Vec::new(),
             image: None,
-            network: Network::Off,
+            network: NetworkAccess::Off,
             listen: None,
             caches: None,
-            limits: Limits::default(),
-            env: env.iter().map(|(k, v)| (Raw::from(*k), Raw::from(*v))).collect(),
+            limits: JailLimits::default(),
+            env: env.iter().map(|(k, v)| (RawBytes::from(*k), RawBytes::from(*v))).collect(),
             hostname: "forge".to_owned(),
             programs: None,
             without: Vec::new(),
@@ -305,27 +309,28 @@ impl JailSpec {
     }
 
     /// Whether nothing that commands can write may become code: its mounts are then without.
-    pub(crate) fn without_code(&self) -> bool {
-        !self.lacks(Weakness::ProgramList) && written_code(self.programs.as_deref()) == WrittenCode::None
+    pub(crate) fn forbids_written_code(&self) -> bool {
+        !self.lacks_protection(DisabledProtection::ProgramList)
+            && written_code(self.programs.as_deref()) == WrittenCode::None
     }
 
     /// Whether a protective measure is left out.
-    pub(crate) fn lacks(&self, weakness: Weakness) -> bool {
+    pub(crate) fn lacks_protection(&self, weakness: DisabledProtection) -> bool {
         self.without.contains(&weakness)
     }
 
     /// What is wrong with the description, if anything: said before any process is started.
-    pub(crate) fn fault(&self) -> Option<String> {
-        if let Some(fault) = self.roots_fault() {
+    pub(crate) fn validation_error(&self) -> Option<String> {
+        if let Some(fault) = self.roots_error() {
             return Some(fault);
         }
-        if self.image.as_ref().is_some_and(|image| broken(image) || image == Path::new("/")) {
+        if self.image.as_ref().is_some_and(|image| is_unusable_path(image) || image == Path::new("/")) {
             return Some("the image must be an absolute path to a folder other than /".to_owned());
         }
         if self.listen == Some(0) {
             return Some("the port to listen on is 0".to_owned());
         }
-        if self.listen.is_some() && self.network == Network::Host {
+        if self.listen.is_some() && self.network == NetworkAccess::Host {
             return Some("a listener is only made in a network of the box's own".to_owned());
         }
         if self.caches.is_some_and(|bytes| bytes < 1 << 20) {
@@ -340,31 +345,31 @@ impl JailSpec {
         if self.limits.cpus.is_some_and(|c| !c.is_finite() || c < 0.01) {
             return Some("cpu limit must be a number of at least 0.01".to_owned());
         }
-        let kept = |b: &Bind| {
+        let kept = |b: &HostBind| {
             ["/workspace", "/proc", "/dev", "/etc", "/sys"].iter().any(|p| b.target.starts_with(p))
                 || b.target == Path::new("/")
                 || b.target == Path::new("/tmp")
         };
         let mut binds = self.binds.iter().chain(&self.writable);
-        binds.find(|b| broken(&b.source) || broken(&b.target) || kept(b)).map(|b| {
+        binds.find(|b| is_unusable_path(&b.source) || is_unusable_path(&b.target) || kept(b)).map(|b| {
             format!("cannot bind {} at {}: not a place for it", b.source.display(), b.target.display())
         })
     }
 
-    fn roots_fault(&self) -> Option<String> {
+    fn roots_error(&self) -> Option<String> {
         if self.roots.is_empty() {
             return Some("there is no workspace".to_owned());
         }
         for (at, root) in self.roots.iter().enumerate() {
             let source = root.source.display();
-            if broken(&root.source) {
+            if is_unusable_path(&root.source) {
                 return Some(format!("the workspace path {source} is not absolute"));
             }
             if root.source == Path::new("/") {
                 return Some("the workspace is /, which would hand the whole machine to the box".to_owned());
             }
-            let one = self.roots.len() == 1 && root.target == Path::new(WORKSPACE);
-            let below = root.target.strip_prefix(WORKSPACE).ok().map(Path::components);
+            let one = self.roots.len() == 1 && root.target == Path::new(WORKSPACE_PATH);
+            let below = root.target.strip_prefix(WORKSPACE_PATH).ok().map(Path::components);
             let named = below.is_some_and(|mut parts| {
                 matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
             });
@@ -377,8 +382,11 @@ impl JailSpec {
             if self.roots.iter().take(at).any(|other| other.target == root.target) {
                 return Some(format!("two workspaces at {}", root.target.display()));
             }
-            if let Show::Overlay { upper, work } = &root.show
-                && (broken(upper) || broken(work) || upper.starts_with(work) || work.starts_with(upper))
+            if let RootMode::Overlay { upper, work } = &root.mode
+                && (is_unusable_path(upper)
+                    || is_unusable_path(work)
+                    || upper.starts_with(work)
+                    || work.starts_with(upper))
             {
                 return Some(format!("the layers above {source} must be two folders with absolute paths"));
             }
@@ -388,6 +396,6 @@ impl JailSpec {
 }
 
 /// Whether a path is none that the box could be told: relative, or with `..` in it.
-fn broken(path: &Path) -> bool {
+fn is_unusable_path(path: &Path) -> bool {
     !path.is_absolute() || path.components().any(|c| matches!(c, Component::ParentDir))
 }

@@ -17,21 +17,21 @@ use rustix::net::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::init::About;
+use crate::init::FailureCause;
 use crate::layers::LayerReport;
 
 /// Largest message sent inside a packet; larger ones go through a memory file.
-const INLINE: usize = 60 * 1024;
+const MAX_INLINE_BYTES: usize = 60 * 1024;
 /// Largest message accepted at all: a command line has at most 2 MiB or so, masks a little more.
-const LARGEST: u64 = 64 << 20;
+const MAX_MESSAGE_BYTES: u64 = 64 << 20;
 /// Most descriptors passed with one message.
 const MAX_FDS: usize = 4;
 
 /// Bytes that are usually text but need not be: paths, arguments, environment.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Raw(pub Vec<u8>);
+pub struct RawBytes(pub Vec<u8>);
 
-impl Raw {
+impl RawBytes {
     /// The bytes as a path.
     #[must_use]
     pub fn as_path(&self) -> &Path {
@@ -39,49 +39,49 @@ impl Raw {
     }
 }
 
-impl fmt::Debug for Raw {
+impl fmt::Debug for RawBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
     }
 }
 
-impl fmt::Display for Raw {
+impl fmt::Display for RawBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
-impl From<&str> for Raw {
+impl From<&str> for RawBytes {
     fn from(text: &str) -> Self {
         Self(text.as_bytes().to_vec())
     }
 }
 
-impl From<String> for Raw {
+impl From<String> for RawBytes {
     fn from(text: String) -> Self {
         Self(text.into_bytes())
     }
 }
 
-impl From<&Path> for Raw {
+impl From<&Path> for RawBytes {
     fn from(path: &Path) -> Self {
         Self(path.as_os_str().as_bytes().to_vec())
     }
 }
 
-impl From<PathBuf> for Raw {
+impl From<PathBuf> for RawBytes {
     fn from(path: PathBuf) -> Self {
         Self(path.into_os_string().into_vec())
     }
 }
 
-impl From<OsString> for Raw {
+impl From<OsString> for RawBytes {
     fn from(text: OsString) -> Self {
         Self(text.into_vec())
     }
 }
 
-impl Serialize for Raw {
+impl Serialize for RawBytes {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) => to.serialize_str(text),
@@ -90,7 +90,7 @@ impl Serialize for Raw {
     }
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawBytes {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -108,9 +108,9 @@ impl<'de> Deserialize<'de> for Raw {
 /// What is asked of the init. Paths are relative to the workspace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
-pub enum Request {
+pub enum JailRequest {
     /// Start a command; the write ends for stdout and stderr are passed beside the message.
-    Exec(Exec),
+    Exec(JailCommand),
     /// Kill the command started by an earlier request.
     Cancel {
         /// The id that [`crate::Jail::submit`] returned for it.
@@ -119,19 +119,19 @@ pub enum Request {
     /// Open a regular file for reading; the descriptor comes back beside [`Reply::Opened`].
     OpenRead {
         /// Which file.
-        path: Raw,
+        path: RawBytes,
     },
     /// Look at a path.
     Stat {
         /// Which path.
-        path: Raw,
+        path: RawBytes,
         /// What to do when the last part is a symbolic link.
-        links: Links,
+        links: FinalSymlink,
     },
     /// Make a temporary file beside `path`; a descriptor for writing comes back.
     CreateTemp {
         /// The file it is going to become. Links are followed; the target must be inside.
-        path: Raw,
+        path: RawBytes,
         /// Permission bits for a new file; a file that exists keeps its own.
         mode: u32,
     },
@@ -140,9 +140,9 @@ pub enum Request {
         /// From [`Reply::Temp`].
         token: u64,
         /// Whether an existing file may be replaced.
-        replace: Replace,
+        replace: ReplaceExisting,
         /// Whether the file and its folder are synced first.
-        sync: Sync,
+        sync: SyncToDisk,
     },
     /// Throw a temporary file away.
     AbortTemp {
@@ -152,23 +152,23 @@ pub enum Request {
     /// Make a folder and those above it.
     MakeDirs {
         /// Which folder.
-        path: Raw,
+        path: RawBytes,
     },
     /// Remove a path; a symbolic link itself, never its target.
     Remove {
         /// Which path.
-        path: Raw,
+        path: RawBytes,
         /// How much.
-        what: Removal,
+        what: RemovalScope,
     },
     /// Move a path to another name inside the workspace.
     Rename {
         /// From where.
-        from: Raw,
+        from: RawBytes,
         /// To where.
-        to: Raw,
+        to: RawBytes,
         /// Whether an existing file may be replaced.
-        replace: Replace,
+        replace: ReplaceExisting,
     },
     /// Stop every process of the box. Answered with [`Reply::Done`] when all stand still; with
     /// [`FaultKind::Os`] (`EBUSY`) when one cannot be stopped, all go on then. Time limits of commands run on.
@@ -183,49 +183,49 @@ pub enum Request {
 
 /// A command to run in the box.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Exec {
+pub struct JailCommand {
     /// What is executed, if not the first of `argv`.
-    pub program: Option<Raw>,
+    pub program: Option<RawBytes>,
     /// Name and arguments. A program without a slash is looked up in the command's own `PATH`.
-    pub argv: Vec<Raw>,
+    pub argv: Vec<RawBytes>,
     /// Working folder, relative to the workspace; empty is the workspace itself.
-    pub cwd: Raw,
+    pub cwd: RawBytes,
     /// Variables set on top of the box's environment.
-    pub env: Vec<(Raw, Raw)>,
+    pub env: Vec<(RawBytes, RawBytes)>,
     /// After this many milliseconds the command is ended (TERM, a short grace, KILL).
     pub timeout_ms: Option<u64>,
     /// What happens to processes the command leaves behind.
-    pub leftovers: Leftovers,
+    pub background: BackgroundProcesses,
     /// Programs that it may execute beside those of [`crate::JailSpec::programs`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub also: Vec<Raw>,
+    pub also: Vec<RawBytes>,
 }
 
 /// What happens to processes a command leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Leftovers {
+pub enum BackgroundProcesses {
     /// They are killed when the command ends.
     #[default]
     Kill,
     /// They live until the box closes (development servers).
-    Keep,
+    LeaveRunning,
 }
 
 /// Whether the last part of a path may be a symbolic link that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Links {
+pub enum FinalSymlink {
     /// Describe what the link points to.
     Follow,
     /// Describe the link.
-    Keep,
+    NoFollow,
 }
 
 /// Whether something that exists may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Replace {
+pub enum ReplaceExisting {
     /// It is replaced in one step.
     Yes,
     /// The request fails with [`FaultKind::Exists`].
@@ -235,7 +235,7 @@ pub enum Replace {
 /// Whether a change is on disk before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sync {
+pub enum SyncToDisk {
     /// Synced.
     Yes,
     /// Left to the kernel.
@@ -245,7 +245,7 @@ pub enum Sync {
 /// How much [`Request::Remove`] takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Removal {
+pub enum RemovalScope {
     /// One file or link.
     File,
     /// One empty folder.
@@ -257,9 +257,9 @@ pub enum Removal {
 /// What the init answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum Reply {
+pub enum JailReply {
     /// A command ended.
-    Ended(Ended),
+    Ended(ExecOutcome),
     /// A command could not be started.
     NotStarted(StartFault),
     /// A file was opened; its descriptor is beside the message.
@@ -287,9 +287,9 @@ pub enum Reply {
 
 /// How a command ended and what it used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct ExecOutcome {
     /// Why it ended.
-    pub end: End,
+    pub end: ExecEnd,
     /// Whether the memory limit killed it or one of its processes.
     pub oom: bool,
     /// CPU time in user mode, of the command and the children it waited for, in microseconds.
@@ -308,7 +308,7 @@ pub struct Ended {
 /// Why a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub enum ExecEnd {
     /// It returned this code.
     Exited(i32),
     /// This signal killed it.
@@ -323,7 +323,7 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFault {
     /// The program or folder it was about.
-    pub what: Raw,
+    pub what: RawBytes,
     /// The error number of the kernel.
     pub errno: i32,
 }
@@ -337,7 +337,7 @@ impl fmt::Display for StartFault {
 /// What a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FileKind {
+pub enum JailFileKind {
     /// A regular file.
     File,
     /// A folder.
@@ -352,7 +352,7 @@ pub enum FileKind {
     Device,
 }
 
-impl fmt::Display for FileKind {
+impl fmt::Display for JailFileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File => "regular file",
@@ -369,7 +369,7 @@ impl fmt::Display for FileKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStat {
     /// What it is.
-    pub kind: FileKind,
+    pub kind: JailFileKind,
     /// Size in bytes.
     pub size: u64,
     /// Permission bits.
@@ -384,7 +384,7 @@ pub struct FileStat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFault {
     /// The path as it was asked for.
-    pub path: Raw,
+    pub path: RawBytes,
     /// What is wrong.
     pub kind: FaultKind,
 }
@@ -412,7 +412,7 @@ pub enum FaultKind {
     /// The folder is not empty.
     NotEmpty,
     /// Not a regular file.
-    NotRegular(FileKind),
+    NotRegular(JailFileKind),
     /// No token of this number.
     NoSuchTemp,
     /// Empty, holds a NUL, or is too long.
@@ -458,7 +458,7 @@ pub enum OverlayAttributes {
 impl OverlayAttributes {
     /// How the attributes' names begin.
     #[must_use]
-    pub const fn prefix(self) -> &'static str {
+    pub const fn xattr_prefix(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.overlay.",
             Self::User => "user.overlay.",
@@ -469,7 +469,7 @@ impl OverlayAttributes {
 /// What the init says while the box is being built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "start")]
-pub(crate) enum Startup {
+pub(crate) enum StartupMessage {
     /// The init exists; its process id as the caller sees it.
     Pid {
         /// The process id.
@@ -485,7 +485,7 @@ pub(crate) enum Startup {
         warnings: Vec<String>,
     },
     /// What all boxes have in common stands; the rest waits to be told.
-    Ground,
+    BaseReady,
     /// The init was told to go into control groups.
     Joined {
         /// Whether it is in all of them.
@@ -494,7 +494,7 @@ pub(crate) enum Startup {
     /// A step failed.
     Failed {
         /// What the failure means.
-        about: About,
+        about: FailureCause,
         /// What was being done.
         step: String,
         /// The error number of the kernel.
@@ -504,7 +504,7 @@ pub(crate) enum Startup {
 
 /// A message with its number; replies carry the number of their request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Frame<T> {
+pub(crate) struct WireFrame<T> {
     /// The request's number.
     pub(crate) id: u64,
     /// What is said.
@@ -512,13 +512,17 @@ pub(crate) struct Frame<T> {
 }
 
 /// Sends one message with its descriptors.
-pub(crate) fn send<T: Serialize>(to: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send_message<T: Serialize>(
+    to: BorrowedFd<'_>,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut bytes = vec![b'I'];
     serde_json::to_writer(&mut bytes, message).map_err(io::Error::other)?;
-    if bytes.len() <= INLINE {
+    if bytes.len() <= MAX_INLINE_BYTES {
         return send_packet(to, &bytes, fds);
     }
-    let memory = memory_file(&bytes[1..])?;
+    let memory = create_memory_file(&bytes[1..])?;
     let mut all = vec![memory.as_fd()];
     all.extend_from_slice(fds);
     send_packet(to, b"M", &all)
@@ -537,11 +541,11 @@ fn send_packet(to: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
 }
 
 /// Receives one message with its descriptors; `None` when the other side is gone.
-pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
+pub(crate) fn receive_message<T: for<'de> Deserialize<'de>>(
     from: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    buffer.resize(INLINE + 1, 0);
+    buffer.resize(MAX_INLINE_BYTES + 1, 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut receive = || {
@@ -570,7 +574,7 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
         None => Ok(None),
         Some((b'I', json)) => Ok(Some((serde_json::from_slice(json).map_err(io::Error::other)?, fds))),
         Some((b'M', _)) if !fds.is_empty() => {
-            let json = read_memory(File::from(fds.remove(0)))?;
+            let json = read_memory_file(File::from(fds.remove(0)))?;
             Ok(Some((serde_json::from_slice(&json).map_err(io::Error::other)?, fds)))
         }
         Some(_) => Err(io::Error::other("unknown kind of message")),
@@ -578,7 +582,7 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
 }
 
 /// A memory file with `bytes` in it, positioned at its start.
-pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn create_memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("forge-message", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = File::from(fd);
     file.write_all(bytes)?;
@@ -587,9 +591,9 @@ pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// All that stands in a memory file, up to the largest message.
-pub(crate) fn read_memory(file: File) -> io::Result<Vec<u8>> {
+pub(crate) fn read_memory_file(file: File) -> io::Result<Vec<u8>> {
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
-    file.take(LARGEST).read_to_end(&mut bytes)?;
+    file.take(MAX_MESSAGE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,9 +1,9 @@
 //! The file and its lock.
 
-use forge_files::{Directory, OWNER_ONLY};
-use forge_ports::memory::{Error, Memory, Remembered};
+use forge_files::{Directory, OWNER_ONLY_MODE};
+use forge_ports::memory::{Error, Memory, StoredMemory};
 use forge_ports::{Clock, async_trait};
-use forge_types::{Digest, Fact, Said};
+use forge_types::{ChatMessage, Digest, MemoryFact};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::File;
@@ -12,27 +12,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Messages that the file keeps at most; the oldest go first. Far more than any prompt holds.
-const MAX_KEPT: usize = 2_000;
+const MAX_MESSAGES: usize = 2_000;
 /// Facts that the file keeps at most.
 const MAX_FACTS: usize = 500;
 /// A file larger than this is no memory of ours.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Bytes of the record of what is believed.
 const MAX_RECORD_BYTES: u64 = 4 << 10;
 /// Contents that are believed at a time: what is there, what is being written, and what the user accepted.
-const MAX_BELIEVED: usize = 8;
+const MAX_TRUSTED_DIGESTS: usize = 8;
 /// Names that are tried for a file that is set aside within one second.
-const MAX_ASIDE: u32 = 1_000;
+const MAX_ASIDE_NAMES: u32 = 1_000;
 /// The field of the file that tells what was taken in from elsewhere.
-const ADOPTED: &str = "adopted";
+const ADOPTED_FIELD: &str = "adopted";
 
 /// What the file holds. Fields that are not known are kept as they are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Content {
+struct MemoryContents {
     #[serde(default)]
-    history: Vec<Said>,
+    history: Vec<ChatMessage>,
     #[serde(default)]
-    facts: Vec<Fact>,
+    facts: Vec<MemoryFact>,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }
@@ -40,10 +40,10 @@ struct Content {
 /// A memory in a file.
 pub struct FileMemory {
     path: PathBuf,
-    guard: Option<Guard>,
+    guard: Option<RepoMemoryGuard>,
     clock: Arc<dyn Clock>,
     /// What was said to the user already: once is enough.
-    told: Mutex<Option<String>>,
+    pending_warning: Mutex<Option<String>>,
 }
 
 /// What keeps a memory apart from everybody else who can write where it lies.
@@ -52,7 +52,7 @@ pub struct FileMemory {
 /// itself left it or as the user accepted it, which the user's own record tells, and no link below the repository is
 /// followed on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
+pub struct RepoMemoryGuard {
     /// The repository.
     pub root: PathBuf,
     /// The file's path from there.
@@ -61,36 +61,39 @@ pub struct Guard {
     pub record: PathBuf,
 }
 
-impl Guard {
+impl RepoMemoryGuard {
     /// Believes this content from now on, beside what was believed before.
     ///
     /// # Errors
     /// If the record can't be written.
     pub fn accept(&self, content: Digest) -> std::io::Result<()> {
-        let mut all = self.accepted();
+        let mut all = self.accepted_digests();
         if !all.contains(&content) {
             all.push(content);
         }
-        self.believe(&all)
+        self.write_record(&all)
     }
 
-    fn accepted(&self) -> Vec<Digest> {
+    fn accepted_digests(&self) -> Vec<Digest> {
         let text = forge_files::read_text(&self.record, MAX_RECORD_BYTES).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    fn believe(&self, contents: &[Digest]) -> std::io::Result<()> {
+    fn write_record(&self, contents: &[Digest]) -> std::io::Result<()> {
         let text: String =
-            contents.iter().rev().take(MAX_BELIEVED).rev().map(|one| format!("{one}\n")).collect();
+            contents.iter().rev().take(MAX_TRUSTED_DIGESTS).rev().map(|one| format!("{one}\n")).collect();
         let name = self.record.file_name().unwrap_or_default().to_string_lossy();
-        let directory = Directory::make(parent(&self.record)).map_err(forge_files::Error::into_io)?;
-        directory.replace(&name, text.as_bytes(), OWNER_ONLY).map_err(forge_files::Error::into_io)
+        let directory =
+            Directory::open_or_create(parent_dir(&self.record)).map_err(forge_files::Error::into_io_error)?;
+        directory
+            .replace_file(&name, text.as_bytes(), OWNER_ONLY_MODE)
+            .map_err(forge_files::Error::into_io_error)
     }
 }
 
 /// What was read of the file.
-struct Read {
-    content: Content,
+struct ReadMemory {
+    content: MemoryContents,
     warning: Option<String>,
     /// What is there is not ours to replace.
     foreign: bool,
@@ -99,13 +102,13 @@ struct Read {
 impl FileMemory {
     /// The memory in the file `path`, which need not exist and lies where only the user writes.
     pub fn new(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        Self { path, guard: None, clock, told: Mutex::new(None) }
+        Self { path, guard: None, clock, pending_warning: Mutex::new(None) }
     }
 
     /// As [`FileMemory::new`], for a file in a repository.
-    pub fn guarded(guard: Guard, clock: Arc<dyn Clock>) -> Self {
+    pub fn new_guarded(guard: RepoMemoryGuard, clock: Arc<dyn Clock>) -> Self {
         let path = guard.root.join(&guard.relative);
-        Self { path, guard: Some(guard), clock, told: Mutex::new(None) }
+        Self { path, guard: Some(guard), clock, pending_warning: Mutex::new(None) }
     }
 
     /// Where it lies.
@@ -113,49 +116,50 @@ impl FileMemory {
         &self.path
     }
 
-    fn error(&self, what: &'static str, why: impl ToString) -> Error {
+    fn file_error(&self, what: &'static str, why: impl ToString) -> Error {
         Error { file: self.path.display().to_string(), what, why: why.to_string() }
     }
 
-    fn name(&self) -> String {
+    fn file_name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The directory that holds the file.
-    fn directory(&self) -> Result<Directory, forge_files::Error> {
+    fn open_dir(&self) -> Result<Directory, forge_files::Error> {
         match &self.guard {
-            Some(guard) => Directory::open_within(&guard.root, parent(&guard.relative)),
-            None => Directory::open(parent(&self.path)),
+            Some(guard) => Directory::open_within(&guard.root, parent_dir(&guard.relative)),
+            None => Directory::open(parent_dir(&self.path)),
         }
     }
 
     /// As [`FileMemory::directory`], made if it is not there. One of our own making keeps what it holds out of git.
-    fn made_directory(&self) -> Result<Directory, forge_files::Error> {
-        match self.directory() {
+    fn open_or_create_dir(&self) -> Result<Directory, forge_files::Error> {
+        match self.open_dir() {
             Err(error) if error.is_absent() => {}
             other => return other,
         }
         let directory = match &self.guard {
-            Some(guard) => Directory::make_within(&guard.root, parent(&guard.relative))?,
-            None => Directory::make(parent(&self.path))?,
+            Some(guard) => Directory::open_or_create_within(&guard.root, parent_dir(&guard.relative))?,
+            None => Directory::open_or_create(parent_dir(&self.path))?,
         };
         if directory.path().ends_with(".forge/memory") {
             // Not fatal: git then shows the files.
-            let _ = directory.create(".gitignore", b"*\n", 0o644);
+            let _ = directory.create_file(".gitignore", b"*\n", 0o644);
         }
         Ok(directory)
     }
 
     /// Reads the file. What is no memory is set aside, so that it is not lost and not in the way.
-    fn read(&self, directory: &Directory) -> Result<Read, Error> {
-        let nothing = |warning, foreign| Ok(Read { content: Content::default(), warning, foreign });
-        let bytes = match directory.read(&self.name(), MAX_BYTES) {
+    fn read(&self, directory: &Directory) -> Result<ReadMemory, Error> {
+        let nothing =
+            |warning, foreign| Ok(ReadMemory { content: MemoryContents::default(), warning, foreign });
+        let bytes = match directory.read_file(&self.file_name(), MAX_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.is_absent() => return nothing(None, false),
-            Err(error) => return Err(self.error("can't be read", error.reason())),
+            Err(error) => return Err(self.file_error("can't be read", error.reason())),
         };
         if let Some(guard) = &self.guard
-            && !guard.accepted().contains(&Digest::of(&bytes))
+            && !guard.accepted_digests().contains(&Digest::of_bytes(&bytes))
         {
             let warning = format!(
                 "the memory {} is ignored: it lies in a repository and is not as Forge left it; look at it and accept it \
@@ -169,9 +173,9 @@ impl FileMemory {
             return nothing(None, false);
         }
         match serde_json::from_str(&text) {
-            Ok(content) => Ok(Read { content, warning: None, foreign: false }),
+            Ok(content) => Ok(ReadMemory { content, warning: None, foreign: false }),
             Err(error) => {
-                let aside = self.aside(directory)?;
+                let aside = self.move_aside(directory)?;
                 let warning = format!(
                     "the memory {} is damaged ({error}); it was set aside as {} and a new one begins",
                     self.path.display(),
@@ -183,19 +187,24 @@ impl FileMemory {
     }
 
     /// Gives the file a name that is free; tells it.
-    fn aside(&self, directory: &Directory) -> Result<String, Error> {
-        let name = self.name();
+    fn move_aside(&self, directory: &Directory) -> Result<String, Error> {
+        let name = self.file_name();
         let stamp = self.clock.now().as_micros() / 1_000_000;
-        for number in 0..MAX_ASIDE {
+        for number in 0..MAX_ASIDE_NAMES {
             let numbered = if number == 0 { String::new() } else { format!("-{number}") };
             let aside = format!("{name}.corrupt-{stamp}{numbered}");
-            match directory.rename(&name, &aside) {
+            match directory.rename_file(&name, &aside) {
                 Ok(()) => return Ok(aside),
                 Err(forge_files::Error::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(self.error("is damaged and can't be set aside", error.reason())),
+                Err(error) => {
+                    return Err(self.file_error("is damaged and can't be set aside", error.reason()));
+                }
             }
         }
-        Err(self.error("is damaged and can't be set aside", "too many files beside it were set aside before"))
+        Err(self.file_error(
+            "is damaged and can't be set aside",
+            "too many files beside it were set aside before",
+        ))
     }
 
     /// Takes in a memory that lay elsewhere before, once: what was said comes before what is here, and a fact that is
@@ -204,44 +213,44 @@ impl FileMemory {
     /// # Errors
     /// If it is no memory, or the file can't be written.
     pub fn adopt(&self, other: &[u8]) -> Result<bool, Error> {
-        let digest = Digest::of(other).to_string();
-        let other: Content =
-            serde_json::from_slice(other).map_err(|error| self.error("can't take in another one", error))?;
-        self.change(|content| {
-            let taken = content.rest.entry(ADOPTED).or_insert_with(|| Value::Array(Vec::new()));
+        let digest = Digest::of_bytes(other).to_string();
+        let other: MemoryContents = serde_json::from_slice(other)
+            .map_err(|error| self.file_error("can't take in another one", error))?;
+        self.update_file(|content| {
+            let taken = content.rest.entry(ADOPTED_FIELD).or_insert_with(|| Value::Array(Vec::new()));
             let Value::Array(taken) = taken else { return false };
             if taken.iter().any(|known| known.as_str() == Some(&digest)) {
                 return false;
             }
             taken.push(Value::String(digest));
             content.history.splice(0..0, other.history);
-            let known = |fact: &Fact| content.facts.iter().any(|own| own.key == fact.key);
-            let new: Vec<Fact> = other.facts.into_iter().filter(|fact| !known(fact)).collect();
+            let known = |fact: &MemoryFact| content.facts.iter().any(|own| own.key == fact.key);
+            let new: Vec<MemoryFact> = other.facts.into_iter().filter(|fact| !known(fact)).collect();
             content.facts.splice(0..0, new);
             true
         })
     }
 
     /// Changes the file under its lock.
-    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> Result<T, Error> {
-        let directory = self.made_directory().map_err(|error| self.error("can't be kept", error))?;
+    fn update_file<T>(&self, change: impl FnOnce(&mut MemoryContents) -> T) -> Result<T, Error> {
+        let directory = self.open_or_create_dir().map_err(|error| self.file_error("can't be kept", error))?;
         let _lock = self.lock(&directory)?;
-        let Read { mut content, warning, foreign } = self.read(&directory)?;
+        let ReadMemory { mut content, warning, foreign } = self.read(&directory)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+            *self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
         }
         if foreign {
             return Err(
-                self.error("is not changed", "it is not as Forge left it; accept it with `forge trust`")
+                self.file_error("is not changed", "it is not as Forge left it; accept it with `forge trust`")
             );
         }
         let made = change(&mut content);
-        let drop = content.history.len().saturating_sub(MAX_KEPT);
+        let drop = content.history.len().saturating_sub(MAX_MESSAGES);
         content.history.drain(..drop);
         let drop = content.facts.len().saturating_sub(MAX_FACTS);
         content.facts.drain(..drop);
-        self.write(&directory, &content).map_err(|error| self.error("can't be written", error))?;
+        self.write(&directory, &content).map_err(|error| self.file_error("can't be written", error))?;
         Ok(made)
     }
 
@@ -249,35 +258,36 @@ impl FileMemory {
     fn lock(&self, directory: &Directory) -> Result<File, Error> {
         let file = match &self.guard {
             // In the repository, a run could hold it for ever.
-            Some(guard) => Directory::make(parent(&guard.record)).and_then(|records| {
+            Some(guard) => Directory::open_or_create(parent_dir(&guard.record)).and_then(|records| {
                 let name = guard.record.file_name().unwrap_or_default().to_string_lossy();
-                records.lock_file(&format!(".{name}.lock"))
+                records.open_lock_file(&format!(".{name}.lock"))
             }),
-            None => directory.lock_file(&format!(".{}.lock", self.name())),
+            None => directory.open_lock_file(&format!(".{}.lock", self.file_name())),
         };
-        let file = file.map_err(|error| self.error("can't be locked", error.reason()))?;
-        file.lock().map_err(|error| self.error("can't be locked", error))?;
+        let file = file.map_err(|error| self.file_error("can't be locked", error.reason()))?;
+        file.lock().map_err(|error| self.file_error("can't be locked", error))?;
         Ok(file)
     }
 
-    fn write(&self, directory: &Directory, content: &Content) -> std::io::Result<()> {
+    fn write(&self, directory: &Directory, content: &MemoryContents) -> std::io::Result<()> {
         let mut text = serde_json::to_string_pretty(content)?;
         text.push('\n');
-        let name = self.name();
-        let mode = directory.mode(&name).map_err(forge_files::Error::into_io)?.unwrap_or(OWNER_ONLY);
-        let new = Digest::of(text.as_bytes());
+        let name = self.file_name();
+        let mode =
+            directory.file_mode(&name).map_err(forge_files::Error::into_io_error)?.unwrap_or(OWNER_ONLY_MODE);
+        let new = Digest::of_bytes(text.as_bytes());
         if let Some(guard) = &self.guard {
             // Before the file, so that it is believed if this process dies in between; what it was is believed as long.
             guard.accept(new)?;
         }
-        directory.replace(&name, text.as_bytes(), mode).map_err(forge_files::Error::into_io)?;
+        directory.replace_file(&name, text.as_bytes(), mode).map_err(forge_files::Error::into_io_error)?;
         match &self.guard {
-            Some(guard) => guard.believe(&[new]),
+            Some(guard) => guard.write_record(&[new]),
             None => Ok(()),
         }
     }
 
-    fn set(content: &mut Content, fact: Fact) -> bool {
+    fn set_fact(content: &mut MemoryContents, fact: MemoryFact) -> bool {
         match content.facts.iter_mut().find(|old| old.key == fact.key) {
             Some(old) => {
                 old.value = fact.value;
@@ -291,58 +301,58 @@ impl FileMemory {
     }
 }
 
-fn parent(path: &Path) -> &Path {
+fn parent_dir(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[async_trait]
 impl Memory for FileMemory {
-    async fn recall(&self) -> Remembered {
-        let failed = |error: String| Remembered { warning: Some(error), ..Remembered::default() };
-        let directory = match self.directory() {
+    async fn load_all(&self) -> StoredMemory {
+        let failed = |error: String| StoredMemory { warning: Some(error), ..StoredMemory::default() };
+        let directory = match self.open_dir() {
             Ok(directory) => directory,
-            Err(error) if error.is_absent() => return Remembered::default(),
-            Err(error) => return failed(self.error("can't be read", error).to_string()),
+            Err(error) if error.is_absent() => return StoredMemory::default(),
+            Err(error) => return failed(self.file_error("can't be read", error).to_string()),
         };
-        if matches!(directory.holds(&self.name()), Ok(false)) {
-            return Remembered::default();
+        if matches!(directory.contains_file(&self.file_name()), Ok(false)) {
+            return StoredMemory::default();
         }
         let read = match self.lock(&directory) {
             Ok(_lock) => self.read(&directory),
             // A directory that can't be written may still be read.
             Err(_) => self.read(&directory),
         };
-        let earlier = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let earlier = self.pending_warning.lock().unwrap_or_else(PoisonError::into_inner).take();
         match read {
-            Ok(Read { content, warning, .. }) => {
-                Remembered { history: content.history, facts: content.facts, warning: warning.or(earlier) }
+            Ok(ReadMemory { content, warning, .. }) => {
+                StoredMemory { history: content.history, facts: content.facts, warning: warning.or(earlier) }
             }
             Err(error) => failed(error.to_string()),
         }
     }
 
-    async fn get_facts(&self) -> Vec<Fact> {
-        self.recall().await.facts
+    async fn list_facts(&self) -> Vec<MemoryFact> {
+        self.load_all().await.facts
     }
 
-    async fn add_turn(&self, said: Vec<Said>) -> Result<(), Error> {
-        self.change(|content| content.history.extend(said))
+    async fn add_turn(&self, said: Vec<ChatMessage>) -> Result<(), Error> {
+        self.update_file(|content| content.history.extend(said))
     }
 
-    async fn add_fact(&self, fact: Fact) -> Result<(), Error> {
-        self.change(|content| {
-            let _ = Self::set(content, fact);
+    async fn add_fact(&self, fact: MemoryFact) -> Result<(), Error> {
+        self.update_file(|content| {
+            let _ = Self::set_fact(content, fact);
         })
     }
 
-    async fn update_fact(&self, fact: Fact) -> Result<bool, Error> {
-        self.change(|content| {
+    async fn update_fact(&self, fact: MemoryFact) -> Result<bool, Error> {
+        self.update_file(|content| {
             let known = content.facts.iter().any(|old| old.key == fact.key);
-            known && Self::set(content, fact)
+            known && Self::set_fact(content, fact)
         })
     }
 
     async fn clear_history(&self) -> Result<(), Error> {
-        self.change(|content| content.history.clear())
+        self.update_file(|content| content.history.clear())
     }
 }

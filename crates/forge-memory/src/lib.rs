@@ -10,4 +10,4 @@
 
 mod file;
 
-pub use file::{FileMemory, Guard};
+pub use file::{FileMemory, RepoMemoryGuard};

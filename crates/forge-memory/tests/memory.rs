@@ -4,7 +4,7 @@ use forge_memory::FileMemory;
 use forge_ports::Memory;
 use forge_testkit::clock::TestClock;
 use forge_testkit::sample::time;
-use forge_types::{Fact, Role, Said};
+use forge_types::{ChatMessage, MemoryFact, Role};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,20 +20,20 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-fn turn(question: &str, answer: &str) -> Vec<Said> {
-    let said = |role, content: &str| Said { role, content: content.to_owned() };
+fn turn(question: &str, answer: &str) -> Vec<ChatMessage> {
+    let said = |role, content: &str| ChatMessage { role, content: content.to_owned() };
     vec![said(Role::User, question), said(Role::Assistant, answer)]
 }
 
-fn fact(key: &str, value: &str) -> Fact {
-    Fact { key: key.to_owned(), value: value.to_owned() }
+fn fact(key: &str, value: &str) -> MemoryFact {
+    MemoryFact { key: key.to_owned(), value: value.to_owned() }
 }
 
 #[tokio::test]
 async fn it_is_a_file_that_people_can_read() {
     let (_folder, path) = place();
     let memory = memory(&path);
-    assert_eq!(memory.recall().await.history, []);
+    assert_eq!(memory.load_all().await.history, []);
     assert!(!path.parent().expect("a folder").exists(), "nothing is made before there is something to keep");
     memory.add_turn(turn("Hi\nthere", "Grüße 😀")).await.expect("kept");
     memory.add_fact(fact("name", "Ada")).await.expect("kept");
@@ -60,8 +60,8 @@ async fn facts_are_added_changed_and_survive_a_cleared_history() {
     memory.add_fact(fact("city", "Basel")).await.expect("replaced");
     memory.add_turn(turn("a", "b")).await.expect("kept");
     memory.clear_history().await.expect("cleared");
-    assert_eq!(memory.get_facts().await, [fact("color", "blue"), fact("city", "Basel")]);
-    assert_eq!(memory.recall().await.history, []);
+    assert_eq!(memory.list_facts().await, [fact("color", "blue"), fact("city", "Basel")]);
+    assert_eq!(memory.load_all().await.history, []);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn two_conversations_at_once_lose_nothing() {
         .collect();
     writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let all = runtime.block_on(memory(&path).recall());
+    let all = runtime.block_on(memory(&path).load_all());
     assert_eq!((all.history.len(), all.facts.len()), (200, 100));
     for pair in all.history.chunks(2) {
         assert_eq!((pair[0].role, pair[1].role), (Role::User, Role::Assistant), "a turn stays together");
@@ -95,12 +95,12 @@ async fn a_damaged_file_is_set_aside_and_told_of_once() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(&path, damage).expect("a file");
         let memory = memory(&path);
-        let seen = memory.recall().await;
+        let seen = memory.load_all().await;
         assert_eq!(seen.history, []);
         assert!(seen.warning.expect("a warning").contains("set aside"), "{damage}");
-        assert_eq!(memory.recall().await.warning, None);
+        assert_eq!(memory.load_all().await.warning, None);
         memory.add_turn(turn("a", "b")).await.expect("a new one begins");
-        assert_eq!(memory.recall().await.history.len(), 2);
+        assert_eq!(memory.load_all().await.history.len(), 2);
         let entries = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
         let aside: Vec<_> = entries
             .flatten()
@@ -118,7 +118,7 @@ async fn damage_found_while_writing_is_told_of_too() {
     std::fs::write(&path, "nonsense").expect("a file");
     let memory = memory(&path);
     memory.add_turn(turn("a", "b")).await.expect("kept in a new one");
-    assert!(memory.recall().await.warning.is_some_and(|warning| warning.contains("set aside")));
+    assert!(memory.load_all().await.warning.is_some_and(|warning| warning.contains("set aside")));
 }
 
 #[tokio::test]
@@ -140,9 +140,9 @@ async fn a_place_that_can_not_be_written_is_an_error_and_no_more() {
     let below = memory(&file.join("memory.json"));
     let error = below.add_turn(turn("a", "b")).await.expect_err("a file is no folder");
     assert!(error.to_string().contains("memory.json"), "{error}");
-    assert_eq!(below.recall().await.history, []);
+    assert_eq!(below.load_all().await.history, []);
     let folder_there = memory(folder.path());
-    assert!(folder_there.recall().await.warning.is_some(), "a folder is no file");
+    assert!(folder_there.load_all().await.warning.is_some(), "a folder is no file");
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn it_does_not_grow_for_ever() {
     let memory = memory(&path);
     let many = (0..1_200).flat_map(|n| turn(&n.to_string(), "ok")).collect();
     memory.add_turn(many).await.expect("kept");
-    let all = memory.recall().await.history;
+    let all = memory.load_all().await.history;
     assert_eq!(all.len(), 2_000);
     assert_eq!(all[0].content, "200");
 }

@@ -9,12 +9,12 @@
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forge_models::{Key, Models, Options, ProviderOptions};
-use forge_ports::{Deltas, Embedder, Model};
+use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions};
+use forge_ports::{DeltaSink, Embedder, Model};
 use forge_types::{
-    EmbedRequest, ErrorKind, Finish, JsonFormat, Message, ModelReply, ModelRequest, ModelSettings, ParamSpec,
-    ParamType, Part, ReplyFormat, Role, Route, ToolAccess, ToolCall, ToolCategory, ToolResultPart, ToolSpec,
-    Unfit,
+    EmbedRequest, ErrorKind, FinishReason, JsonFormat, Message, MessagePart, ModelReply, ModelRequest,
+    ModelRoute, ModelSettings, OnSchemaMismatch, ParamSpec, ParamType, ReplyFormat, Role, ToolAccess,
+    ToolCall, ToolCategory, ToolResultPart, ToolSpec,
 };
 use serde_json::{Value, json};
 
@@ -85,15 +85,15 @@ async fn main() -> ExitCode {
 }
 
 struct Stage {
-    models: Models,
-    route: Route,
+    models: ModelProviders,
+    route: ModelRoute,
 }
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
-impl Deltas for Heard {
-    fn text(&self, text: &str) {
+impl DeltaSink for Heard {
+    fn push_text(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
 }
@@ -102,13 +102,13 @@ impl Stage {
     fn new(provider: &str, url: &str) -> Self {
         let options = ProviderOptions {
             base_url: Some(url.to_owned()),
-            key: Some(Key::new("none")),
-            ..ProviderOptions::named(provider)
+            key: Some(ApiKey::new("none")),
+            ..ProviderOptions::with_name(provider)
         };
-        let models = Models::new(&Options { providers: vec![options], ..Options::default() });
+        let models = ModelProviders::new(&Options { providers: vec![options], ..Options::default() });
         Self {
             models: models.expect("a provider with a base URL"),
-            route: Route { provider: provider.to_owned(), model: "smollm2".to_owned() },
+            route: ModelRoute { provider: provider.to_owned(), model: "smollm2".to_owned() },
         }
     }
 
@@ -130,7 +130,7 @@ impl Stage {
     }
 
     async fn ask(&self, request: ModelRequest) -> Result<ModelReply, String> {
-        self.models.reply(request, &()).await.map_err(|error| error.to_string())
+        self.models.request_reply(request, &()).await.map_err(|error| error.to_string())
     }
 
     async fn plain(&self) -> Outcome {
@@ -144,7 +144,7 @@ impl Stage {
     async fn streamed(&self) -> Outcome {
         let heard = Heard::default();
         let request = self.request(vec![Message::user("Count from one to ten.")]);
-        let reply = self.models.reply(request, &heard).await.map_err(|error| error.to_string())?;
+        let reply = self.models.request_reply(request, &heard).await.map_err(|error| error.to_string())?;
         let pieces = heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ensure(pieces.concat() == text(&reply), "what was shown is not the answer")?;
         ensure(pieces.len() > 2, "it came in one piece")?;
@@ -155,7 +155,7 @@ impl Stage {
         let mut request = self.request(vec![Message::user("Tell a long story about the sea.")]);
         request.settings.max_tokens = Some(6);
         let reply = self.ask(request).await?;
-        ensure(reply.finish == Finish::Length, &format!("it ended with {:?}", reply.finish))?;
+        ensure(reply.finish == FinishReason::Length, &format!("it ended with {:?}", reply.finish))?;
         ensure(reply.usage.output <= 7, "more tokens than allowed")?;
         Ok(format!("cut after {} tokens", reply.usage.output))
     }
@@ -175,7 +175,7 @@ impl Stage {
         };
         let mut request = self.request(vec![
             Message::user("When is the meeting? It stands in notes.txt."),
-            Message { role: Role::Assistant, parts: vec![Part::call(call)] },
+            Message { role: Role::Assistant, parts: vec![MessagePart::call(call)] },
             Message::tool(result),
         ]);
         request.tools = vec![ToolSpec {
@@ -187,7 +187,7 @@ impl Stage {
             category: ToolCategory::Builtin,
         }];
         let reply = self.ask(request).await?;
-        Ok(format!("{} calls, {} characters", reply.calls().count(), text(&reply).len()))
+        Ok(format!("{} calls, {} characters", reply.tool_calls().count(), text(&reply).len()))
     }
 
     /// The second request extends the first, so the server has most of it already.
@@ -205,7 +205,7 @@ impl Stage {
 
     async fn overflow(&self) -> Outcome {
         let long = "one two three four five six seven eight nine ten ".repeat(2_000);
-        let error = self.models.reply(self.request(vec![Message::user(long)]), &()).await;
+        let error = self.models.request_reply(self.request(vec![Message::user(long)]), &()).await;
         let error = error.err().ok_or("it was answered")?;
         ensure(error.kind == ErrorKind::ContextOverflow, &format!("{:?}: {error}", error.kind))?;
         Ok("told as such".to_owned())
@@ -214,7 +214,8 @@ impl Stage {
     async fn silence(&self) -> Outcome {
         let mut request = self.request(vec![Message::user("Hello there, how are you today?".repeat(50))]);
         request.settings.timeout_ms = 1;
-        let error = self.models.reply(request, &()).await.err().ok_or("it was answered within 1 ms")?;
+        let error =
+            self.models.request_reply(request, &()).await.err().ok_or("it was answered within 1 ms")?;
         ensure(error.kind == ErrorKind::Timeout, &format!("{:?}: {error}", error.kind))?;
         Ok("ends in a timeout".to_owned())
     }
@@ -257,8 +258,8 @@ impl Stage {
             request.settings.temperature = Some(0.8);
             request.settings.max_tokens = Some(120);
             request.format = ReplyFormat::Json(decision());
-            match self.models.reply(request, &()).await {
-                Ok(reply) if reply.finish == Finish::Stop => {
+            match self.models.request_reply(request, &()).await {
+                Ok(reply) if reply.finish == FinishReason::Stop => {
                     let said: Value =
                         serde_json::from_str(&text(&reply)).map_err(|error| error.to_string())?;
                     let tool = said["tool"].as_str().unwrap_or_default();
@@ -292,12 +293,12 @@ fn decision() -> JsonFormat {
         "required": ["tool", "content"],
         "additionalProperties": false,
     });
-    JsonFormat { name: "decision".to_owned(), schema, grammar: None, unfit: Unfit::Refuse }
+    JsonFormat { name: "decision".to_owned(), schema, grammar: None, unfit: OnSchemaMismatch::Refuse }
 }
 
 fn text(reply: &ModelReply) -> String {
     let message = Message { role: Role::Assistant, parts: reply.parts.clone() };
-    message.texts().filter_map(|text| text.inline()).collect()
+    message.text_parts().filter_map(|text| text.inline_text()).collect()
 }
 
 fn ensure(holds: bool, why: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use forge_models::sse::{Event, Ndjson, Sse};
+use forge_models::sse::{FrameEvent, Ndjson, Sse};
 
 /// How long each stream is measured.
 const LASTS: Duration = Duration::from_millis(700);
@@ -46,7 +46,7 @@ fn count_of(stream: &str, begin: &str) -> usize {
     stream.lines().filter(|line| line.starts_with(begin)).count()
 }
 
-fn count(event: Event<'_>, events: &mut usize) -> ControlFlow<()> {
+fn count(event: FrameEvent<'_>, events: &mut usize) -> ControlFlow<()> {
     *events += std::hint::black_box(event.data).len().min(1);
     ControlFlow::Continue(())
 }

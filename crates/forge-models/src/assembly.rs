@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use forge_ports::Deltas;
-use forge_types::{Finish, ModelRequest, Opaque, Part, PartKind, Payload, ToolCall, Usage};
+use forge_ports::DeltaSink;
+use forge_types::{FinishReason, MessagePart, ModelRequest, OpaqueState, PartKind, Payload, ToolCall, Usage};
 use serde_json::value::RawValue;
 
 /// Why a stream can't be taken as an answer.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum StreamError {
     /// It is not what the wire format promises; says how.
     Malformed(String),
     /// The provider reports an error inside the stream.
@@ -16,13 +16,13 @@ pub(crate) enum Fault {
 }
 
 /// What was read of a reply so far.
-pub(crate) struct Assembly<'a> {
-    deltas: &'a dyn Deltas,
+pub(crate) struct ReplyBuilder<'a> {
+    deltas: &'a dyn DeltaSink,
     provider: &'a str,
     asked_model: &'a str,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<MessagePart>,
     pub(crate) usage: Option<Usage>,
-    pub(crate) finish: Option<Finish>,
+    pub(crate) finish: Option<FinishReason>,
     pub(crate) model: Option<String>,
     /// The server's slot that holds the conversation now, where a server has such a thing.
     pub(crate) slot: Option<u64>,
@@ -30,8 +30,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) output_bytes: u64,
 }
 
-impl<'a> Assembly<'a> {
-    pub(crate) fn new(request: &'a ModelRequest, deltas: &'a dyn Deltas) -> Self {
+impl<'a> ReplyBuilder<'a> {
+    pub(crate) fn new(request: &'a ModelRequest, deltas: &'a dyn DeltaSink) -> Self {
         Self {
             deltas,
             provider: &request.route.provider,
@@ -46,34 +46,37 @@ impl<'a> Assembly<'a> {
     }
 
     /// Opaque state in this conversation's name.
-    pub(crate) fn opaque(&self, data: String) -> Opaque {
-        Opaque { provider: self.provider.to_owned(), model: self.asked_model.to_owned(), data }
+    pub(crate) fn opaque_state(&self, data: String) -> OpaqueState {
+        OpaqueState { provider: self.provider.to_owned(), model: self.asked_model.to_owned(), data }
     }
 
     /// More text. It joins the part before it unless that part carries state of its own.
-    pub(crate) fn text(&mut self, text: &str) {
+    pub(crate) fn push_text(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
-        self.deltas.text(text);
+        self.deltas.push_text(text);
         self.output_bytes += text.len() as u64;
         match self.parts.last_mut() {
-            Some(Part { kind: PartKind::Text { text: Payload::Inline(whole) }, opaque: None }) => {
+            Some(MessagePart { kind: PartKind::Text { text: Payload::Inline(whole) }, opaque: None }) => {
                 whole.push_str(text);
             }
-            _ => self.parts.push(Part::text(text)),
+            _ => self.parts.push(MessagePart::text(text)),
         }
     }
 
     /// More reasoning, for people; joins the reasoning before it.
-    pub(crate) fn reasoning(&mut self, text: &str) {
+    pub(crate) fn push_reasoning(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
-        self.deltas.reasoning(text);
+        self.deltas.push_reasoning(text);
         self.output_bytes += text.len() as u64;
         match self.parts.last_mut() {
-            Some(Part { kind: PartKind::Reasoning { text: Payload::Inline(whole) }, opaque: None }) => {
+            Some(MessagePart {
+                kind: PartKind::Reasoning { text: Payload::Inline(whole) },
+                opaque: None,
+            }) => {
                 whole.push_str(text);
             }
             _ => self.parts.push(reasoning_part(text, None)),
@@ -81,29 +84,33 @@ impl<'a> Assembly<'a> {
     }
 
     /// Shows text that the caller puts into a part of its own.
-    pub(crate) fn live_text(&mut self, text: &str) {
-        self.deltas.text(text);
+    pub(crate) fn emit_text(&mut self, text: &str) {
+        self.deltas.push_text(text);
         self.output_bytes += text.len() as u64;
     }
 
     /// Shows reasoning that the caller puts into a part of its own.
-    pub(crate) fn live_reasoning(&mut self, text: &str) {
+    pub(crate) fn emit_reasoning(&mut self, text: &str) {
         if !text.is_empty() {
-            self.deltas.reasoning(text);
+            self.deltas.push_reasoning(text);
             self.output_bytes += text.len() as u64;
         }
     }
 
     /// A part that is whole at once. Returns its place.
-    pub(crate) fn push(&mut self, part: Part) -> usize {
+    pub(crate) fn push_part(&mut self, part: MessagePart) -> usize {
         self.parts.push(part);
         self.parts.len() - 1
     }
 
     /// A new tool call. Returns its place.
-    pub(crate) fn call(&mut self, id: &str, name: &str, arguments: &str) -> usize {
+    pub(crate) fn push_call(&mut self, id: &str, name: &str, arguments: &str) -> usize {
         self.output_bytes += (name.len() + arguments.len()) as u64;
-        self.push(Part::call(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }))
+        self.push_part(MessagePart::call(ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+        }))
     }
 
     /// The tool call at a place that [`Assembly::call`] gave.
@@ -121,12 +128,12 @@ impl<'a> Assembly<'a> {
 }
 
 /// A reasoning part.
-pub(crate) fn reasoning_part(text: &str, opaque: Option<Opaque>) -> Part {
-    Part { kind: PartKind::Reasoning { text: text.into() }, opaque }
+pub(crate) fn reasoning_part(text: &str, opaque: Option<OpaqueState>) -> MessagePart {
+    MessagePart { kind: PartKind::Reasoning { text: text.into() }, opaque }
 }
 
 /// The state of a part if it belongs to the provider and model that are asked now.
-pub(crate) fn own_state<'p>(part: &'p Part, request: &ModelRequest) -> Option<&'p str> {
+pub(crate) fn own_state<'p>(part: &'p MessagePart, request: &ModelRequest) -> Option<&'p str> {
     part.opaque
         .as_ref()
         .filter(|opaque| opaque.provider == request.route.provider && opaque.model == request.route.model)
@@ -134,14 +141,14 @@ pub(crate) fn own_state<'p>(part: &'p Part, request: &ModelRequest) -> Option<&'
 }
 
 /// The text of a payload; a request holds all of them inline, which is checked before it is encoded.
-pub(crate) fn inline(payload: &Payload) -> &str {
-    payload.inline().unwrap_or_default()
+pub(crate) fn inline_text(payload: &Payload) -> &str {
+    payload.inline_text().unwrap_or_default()
 }
 
 /// The text of all text parts, one after the other.
-pub(crate) fn joined(parts: &[Part]) -> Cow<'_, str> {
+pub(crate) fn join_text(parts: &[MessagePart]) -> Cow<'_, str> {
     let mut texts = parts.iter().filter_map(|part| match &part.kind {
-        PartKind::Text { text } => Some(inline(text)),
+        PartKind::Text { text } => Some(inline_text(text)),
         _ => None,
     });
     let first = texts.next().unwrap_or_default();

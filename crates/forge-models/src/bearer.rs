@@ -7,7 +7,7 @@ use forge_ports::async_trait;
 use forge_ports::model::Error;
 use forge_types::ErrorKind;
 
-use crate::options::Key;
+use crate::options::ApiKey;
 
 /// Why there is no token. The message says what happened and what to do; it holds no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,41 +29,41 @@ impl From<TokenError> for Error {
 #[async_trait]
 pub trait TokenSource: Send + Sync {
     /// A token that is valid now, renewed beforehand if it is about to expire.
-    async fn token(&self) -> Result<Key, TokenError>;
+    async fn valid_token(&self) -> Result<ApiKey, TokenError>;
 
     /// A token in place of one that the provider has just refused. Many callers may ask at once; the token is renewed
     /// once.
-    async fn instead_of(&self, refused: &Key) -> Result<Key, TokenError>;
+    async fn refresh_after_rejection(&self, refused: &ApiKey) -> Result<ApiKey, TokenError>;
 }
 
 /// A shared [`TokenSource`]. Two are equal if they are the same one.
 #[derive(Clone)]
-pub struct Bearer(Arc<dyn TokenSource>);
+pub struct SharedTokenSource(Arc<dyn TokenSource>);
 
-impl Bearer {
+impl SharedTokenSource {
     /// Shares a source.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
         Self(source)
     }
 
-    pub(crate) async fn token(&self) -> Result<Key, TokenError> {
-        self.0.token().await
+    pub(crate) async fn valid_token(&self) -> Result<ApiKey, TokenError> {
+        self.0.valid_token().await
     }
 
-    pub(crate) async fn instead_of(&self, refused: &Key) -> Result<Key, TokenError> {
-        self.0.instead_of(refused).await
+    pub(crate) async fn refresh_after_rejection(&self, refused: &ApiKey) -> Result<ApiKey, TokenError> {
+        self.0.refresh_after_rejection(refused).await
     }
 }
 
-impl PartialEq for Bearer {
+impl PartialEq for SharedTokenSource {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Bearer {}
+impl Eq for SharedTokenSource {}
 
-impl fmt::Debug for Bearer {
+impl fmt::Debug for SharedTokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bearer(hidden)")
     }

@@ -8,26 +8,29 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::errors;
-use crate::service::Provider;
+use crate::service::ConfiguredProvider;
 use crate::shape::model_segment;
-use crate::vendors::Embedding;
+use crate::vendors::EmbeddingApi;
 
 /// The path below the provider's API version and the body.
-pub(crate) fn encode(provider: &Provider, request: &EmbedRequest) -> Result<(String, Vec<u8>), Error> {
+pub(crate) fn encode_embed_request(
+    provider: &ConfiguredProvider,
+    request: &EmbedRequest,
+) -> Result<(String, Vec<u8>), Error> {
     let (model, texts) = (&request.route.model, &request.texts);
     let (path, body) = match provider.vendor.embedding {
-        Embedding::OpenAi => {
+        EmbeddingApi::OpenAi => {
             ("/embeddings".to_owned(), json!({"model": model, "input": texts, "encoding_format": "float"}))
         }
-        Embedding::Gemini => {
+        EmbeddingApi::Gemini => {
             let named = format!("models/{}", model.strip_prefix("models/").unwrap_or(model));
             let one = |text| json!({"model": named, "content": {"parts": [{"text": text}]}});
             let requests: Vec<Value> = texts.iter().map(one).collect();
             (format!("/models/{}:batchEmbedContents", model_segment(model)), json!({"requests": requests}))
         }
-        Embedding::Ollama => ("/embed".to_owned(), json!({"model": model, "input": texts})),
-        Embedding::None => {
-            return Err(errors::refused(format!(
+        EmbeddingApi::Ollama => ("/embed".to_owned(), json!({"model": model, "input": texts})),
+        EmbeddingApi::None => {
+            return Err(errors::invalid_request(format!(
                 "provider `{}` has no embeddings. Choose one that has: `docs/models.md` lists them.",
                 provider.vendor.name
             )));
@@ -37,39 +40,39 @@ pub(crate) fn encode(provider: &Provider, request: &EmbedRequest) -> Result<(Str
 }
 
 #[derive(Deserialize)]
-struct OpenAi {
-    data: Vec<Indexed>,
+struct OpenAiEmbeddings {
+    data: Vec<OpenAiEmbedding>,
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
-    usage: Option<Counts>,
+    usage: Option<EmbeddingUsage>,
 }
 
 #[derive(Deserialize)]
-struct Indexed {
+struct OpenAiEmbedding {
     #[serde(default)]
     index: Option<usize>,
     embedding: Vec<f32>,
 }
 
 #[derive(Deserialize)]
-struct Counts {
+struct EmbeddingUsage {
     #[serde(default)]
     prompt_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct Gemini {
-    embeddings: Vec<Values>,
+struct GeminiEmbeddings {
+    embeddings: Vec<GeminiEmbedding>,
 }
 
 #[derive(Deserialize)]
-struct Values {
+struct GeminiEmbedding {
     values: Vec<f32>,
 }
 
 #[derive(Deserialize)]
-struct Ollama {
+struct OllamaEmbeddings {
     embeddings: Vec<Vec<f32>>,
     #[serde(default)]
     model: Option<String>,
@@ -81,29 +84,29 @@ struct Ollama {
 ///
 /// # Errors
 /// Says what of it is not as it must be.
-pub(crate) fn decode(
-    embedding: Embedding,
+pub(crate) fn decode_embeddings(
+    embedding: EmbeddingApi,
     request: &EmbedRequest,
     body: &[u8],
 ) -> Result<Embeddings, String> {
     let wrong = |error: serde_json::Error| format!("it holds no vectors ({error})");
     let (vectors, model, tokens) = match embedding {
-        Embedding::OpenAi | Embedding::None => {
-            let mut answer: OpenAi = serde_json::from_slice(body).map_err(wrong)?;
+        EmbeddingApi::OpenAi | EmbeddingApi::None => {
+            let mut answer: OpenAiEmbeddings = serde_json::from_slice(body).map_err(wrong)?;
             answer.data.sort_by_key(|vector| vector.index);
             let vectors = answer.data.into_iter().map(|vector| vector.embedding).collect();
             (vectors, answer.model, answer.usage.and_then(|usage| usage.prompt_tokens))
         }
-        Embedding::Gemini => {
-            let answer: Gemini = serde_json::from_slice(body).map_err(wrong)?;
+        EmbeddingApi::Gemini => {
+            let answer: GeminiEmbeddings = serde_json::from_slice(body).map_err(wrong)?;
             (answer.embeddings.into_iter().map(|vector| vector.values).collect(), None, None)
         }
-        Embedding::Ollama => {
-            let answer: Ollama = serde_json::from_slice(body).map_err(wrong)?;
+        EmbeddingApi::Ollama => {
+            let answer: OllamaEmbeddings = serde_json::from_slice(body).map_err(wrong)?;
             (answer.embeddings, answer.model, answer.prompt_eval_count)
         }
     };
-    sound(&vectors, request.texts.len())?;
+    check_vectors(&vectors, request.texts.len())?;
     let bytes: usize = request.texts.iter().map(String::len).sum();
     let usage = Usage {
         input: tokens.unwrap_or_else(|| (bytes as u64).div_ceil(4)),
@@ -116,7 +119,7 @@ pub(crate) fn decode(
     Ok(Embeddings { vectors, usage, model })
 }
 
-fn sound(vectors: &[Vec<f32>], texts: usize) -> Result<(), String> {
+fn check_vectors(vectors: &[Vec<f32>], texts: usize) -> Result<(), String> {
     if vectors.len() != texts {
         return Err(format!("{texts} texts were sent and {} vectors came", vectors.len()));
     }

@@ -6,25 +6,25 @@ use forge_ports::model::Error;
 use forge_types::ErrorKind;
 use serde_json::Value;
 
-use crate::options::{Key, Limits};
-use crate::shape::Shape;
+use crate::options::{ApiKey, ReplyLimits};
+use crate::shape::WireFormat;
 use crate::vendors::Vendor;
 
 /// The longest part of a provider's own message that is passed on, in characters.
-const MESSAGE_CHARS: usize = 600;
+const MAX_MESSAGE_CHARS: usize = 600;
 
 /// Who was asked, for messages.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ErrorContext<'a> {
     pub(crate) vendor: &'a Vendor,
-    pub(crate) shape: Shape,
+    pub(crate) shape: WireFormat,
     pub(crate) model: &'a str,
     /// Scheme, host and port; nothing secret.
     pub(crate) origin: &'a str,
-    pub(crate) key: Option<&'a Key>,
+    pub(crate) key: Option<&'a ApiKey>,
 }
 
 /// What a provider's error says, wherever its shape has it.
-struct Said {
+struct ReportedError {
     status: Option<u16>,
     /// Codes, types and the message in lower case: what the signs are looked for in.
     haystack: String,
@@ -32,7 +32,7 @@ struct Said {
 }
 
 /// Texts that tell more than the status. The first that fits counts; `None` is any shape.
-const SIGNS: &[(Option<Shape>, &str, ErrorKind)] = &[
+const ERROR_SIGNS: &[(Option<WireFormat>, &str, ErrorKind)] = &[
     (None, "context_length_exceeded", ErrorKind::ContextOverflow),
     (None, "exceed_context_size", ErrorKind::ContextOverflow),
     (None, "maximum context length", ErrorKind::ContextOverflow),
@@ -49,35 +49,35 @@ const SIGNS: &[(Option<Shape>, &str, ErrorKind)] = &[
     (None, "billing_not_active", ErrorKind::Billing),
     (None, "credit balance is too low", ErrorKind::Billing),
     (None, "billing_error", ErrorKind::Billing),
-    (Some(Shape::Gemini), "api_key_invalid", ErrorKind::Auth),
-    (Some(Shape::Gemini), "api key not valid", ErrorKind::Auth),
-    (Some(Shape::Gemini), "api key expired", ErrorKind::Auth),
+    (Some(WireFormat::Gemini), "api_key_invalid", ErrorKind::Auth),
+    (Some(WireFormat::Gemini), "api key not valid", ErrorKind::Auth),
+    (Some(WireFormat::Gemini), "api key expired", ErrorKind::Auth),
 ];
 
 /// What to do about a request that a provider refuses, by what its message is about: all of these texts.
-const WAYS_OUT: &[(&[&str], &str)] = &[
+const ERROR_HINTS: &[(&[&str], &str)] = &[
     (&["not support", "tool"], " This model can't call tools: choose another with `model.name`."),
     (&["support tool use"], " This model can't call tools: choose another with `model.name`."),
-    (&["response_format"], NO_FORM),
-    (&["json_schema"], NO_FORM),
-    (&["responsejsonschema"], NO_FORM),
-    (&["failed to parse grammar"], NO_FORM),
-    (&["invalid schema for function"], NO_TOOL),
-    (&["function_declarations"], NO_TOOL),
-    (&["input_schema"], NO_TOOL),
-    (&["tools[", "schema"], NO_TOOL),
-    (&["tools[", "parameters"], NO_TOOL),
-    (&["tools.", "schema"], NO_TOOL),
-    (&["tool", "schema"], NO_TOOL),
+    (&["response_format"], REPLY_FORM_HINT),
+    (&["json_schema"], REPLY_FORM_HINT),
+    (&["responsejsonschema"], REPLY_FORM_HINT),
+    (&["failed to parse grammar"], REPLY_FORM_HINT),
+    (&["invalid schema for function"], TOOL_SCHEMA_HINT),
+    (&["function_declarations"], TOOL_SCHEMA_HINT),
+    (&["input_schema"], TOOL_SCHEMA_HINT),
+    (&["tools[", "schema"], TOOL_SCHEMA_HINT),
+    (&["tools[", "parameters"], TOOL_SCHEMA_HINT),
+    (&["tools.", "schema"], TOOL_SCHEMA_HINT),
+    (&["tool", "schema"], TOOL_SCHEMA_HINT),
 ];
 
-const NO_TOOL: &str = " The provider does not accept the parameters of a tool: leave the tool that it names out of \
+const TOOL_SCHEMA_HINT: &str = " The provider does not accept the parameters of a tool: leave the tool that it names out of \
                        `tools.enabled`, or choose another model.";
-const NO_FORM: &str = " The provider does not accept the form that the reply is to have: choose another model, or \
+const REPLY_FORM_HINT: &str = " The provider does not accept the form that the reply is to have: choose another model, or \
                        the provider `custom` with the same base URL, which asks for the form in words.";
 
 /// Names that stand for a status where there is none: errors inside a stream.
-const NAMES: &[(&str, u16)] = &[
+const STATUS_BY_NAME: &[(&str, u16)] = &[
     ("authentication_error", 401),
     ("permission_error", 403),
     ("not_found_error", 404),
@@ -95,31 +95,36 @@ const NAMES: &[(&str, u16)] = &[
 ];
 
 /// An answer with an error status.
-pub(crate) fn from_status(asked: &Asked<'_>, status: u16, body: &str, after: Option<Duration>) -> Error {
+pub(crate) fn from_status(
+    asked: &ErrorContext<'_>,
+    status: u16,
+    body: &str,
+    after: Option<Duration>,
+) -> Error {
     let json = serde_json::from_str(body).unwrap_or(Value::Null);
-    let mut said = read(&json);
+    let mut said = parse_error_body(&json);
     if said.message.is_empty() {
-        said.message = plain_text(body);
+        said.message = body_snippet(body);
     }
     said.status = Some(status);
-    make(asked, &said, after)
+    build_error(asked, &said, after)
 }
 
 /// An error that the provider reports inside a stream that began well, or in a body with a good status.
-pub(crate) fn from_report(asked: &Asked<'_>, json: &Value, after: Option<Duration>) -> Error {
-    let mut said = read(json);
+pub(crate) fn from_report(asked: &ErrorContext<'_>, json: &Value, after: Option<Duration>) -> Error {
+    let mut said = parse_error_body(json);
     let named = || {
-        let name = NAMES.iter().find(|(name, _)| said.haystack.contains(name));
+        let name = STATUS_BY_NAME.iter().find(|(name, _)| said.haystack.contains(name));
         // A server that fails in the middle of an answer may well do better the next time.
         name.map_or(500, |(_, status)| *status)
     };
     said.status = Some(said.status.filter(|status| *status >= 400).unwrap_or_else(named));
-    make(asked, &said, after)
+    build_error(asked, &said, after)
 }
 
-fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
+fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Duration>) -> Error {
     let status = said.status.unwrap_or(0);
-    let kind = kind(asked.shape, status, &said.haystack);
+    let kind = classify_error(asked.shape, status, &said.haystack);
     let name = asked.vendor.name;
     let what = match kind {
         ErrorKind::Auth => "refused the key",
@@ -134,7 +139,7 @@ fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
     let mut message = format!("{name} at {} {what} (status {status})", asked.origin);
     if !said.message.is_empty() {
         message.push_str(": ");
-        message.push_str(&hidden(&said.message, asked.key));
+        message.push_str(&redact_message(&said.message, asked.key));
     }
     let hint = match (kind, status) {
         (ErrorKind::Auth, _) => match asked.vendor.key_env.first() {
@@ -156,7 +161,7 @@ fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
         (ErrorKind::ContextOverflow, _) => {
             " Shorten the conversation, or choose a model with a larger window.".to_owned()
         }
-        (ErrorKind::Format, _) => way_out(&said.haystack).to_owned(),
+        (ErrorKind::Format, _) => hint_for(&said.haystack).to_owned(),
         _ => String::new(),
     };
     message.push_str(&hint);
@@ -164,13 +169,13 @@ fn make(asked: &Asked<'_>, said: &Said, after: Option<Duration>) -> Error {
 }
 
 /// What to do about a refused request, as far as its message tells.
-fn way_out(haystack: &str) -> &'static str {
+fn hint_for(haystack: &str) -> &'static str {
     let fits = |texts: &[&str]| texts.iter().all(|text| haystack.contains(text));
-    WAYS_OUT.iter().find(|(texts, _)| fits(texts)).map_or("", |(_, way)| *way)
+    ERROR_HINTS.iter().find(|(texts, _)| fits(texts)).map_or("", |(_, way)| *way)
 }
 
-fn kind(shape: Shape, status: u16, haystack: &str) -> ErrorKind {
-    let sign = SIGNS
+fn classify_error(shape: WireFormat, status: u16, haystack: &str) -> ErrorKind {
+    let sign = ERROR_SIGNS
         .iter()
         .find(|(of, text, _)| of.is_none_or(|of| of == shape) && status >= 400 && haystack.contains(text));
     if let Some((_, _, kind)) = sign {
@@ -192,7 +197,7 @@ fn kind(shape: Shape, status: u16, haystack: &str) -> ErrorKind {
 
 /// Finds message and codes in the error bodies of all vendors: `{"error": {"message", "code", "type", "status"}}`,
 /// `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}`, and a list of one of them (Gemini without `alt=sse`).
-fn read(json: &Value) -> Said {
+fn parse_error_body(json: &Value) -> ReportedError {
     let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
     let error = &json["error"];
     let message = [&error["message"], error, &json["message"], &json["detail"]];
@@ -209,29 +214,29 @@ fn read(json: &Value) -> Said {
         haystack.push_str(&detail["reason"].as_str().unwrap_or_default().to_lowercase());
     }
     let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-    Said { status, haystack, message }
+    ReportedError { status, haystack, message }
 }
 
 /// The beginning of a body that is no JSON; of a page only that it is one.
-fn plain_text(body: &str) -> String {
+fn body_snippet(body: &str) -> String {
     let text = body.trim();
     if text.starts_with('<') { "(a web page, not an API's answer)".to_owned() } else { text.to_owned() }
 }
 
 /// A provider's text without the key, which some repeat, and not too long.
-fn hidden(text: &str, key: Option<&Key>) -> String {
-    let text = match key.map(Key::reveal).filter(|key| !key.is_empty()) {
+fn redact_message(text: &str, key: Option<&ApiKey>) -> String {
+    let text = match key.map(ApiKey::reveal).filter(|key| !key.is_empty()) {
         Some(key) => text.replace(key, "[key]"),
         None => text.to_owned(),
     };
-    match text.char_indices().nth(MESSAGE_CHARS) {
+    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
 }
 
 /// Nobody answers there.
-pub(crate) fn unreachable(asked: &Asked<'_>, why: &str) -> Error {
+pub(crate) fn unreachable(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
@@ -243,7 +248,7 @@ pub(crate) fn unreachable(asked: &Asked<'_>, why: &str) -> Error {
 }
 
 /// The connection broke before an answer began.
-pub(crate) fn no_answer(asked: &Asked<'_>, why: &str) -> Error {
+pub(crate) fn no_answer(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
@@ -255,14 +260,14 @@ pub(crate) fn no_answer(asked: &Asked<'_>, why: &str) -> Error {
 }
 
 /// Silence for longer than allowed.
-pub(crate) fn silent(asked: &Asked<'_>, limit: Duration, when: &str) -> Error {
+pub(crate) fn silence_timeout(asked: &ErrorContext<'_>, limit: Duration, when: &str) -> Error {
     Error {
         kind: ErrorKind::Timeout,
         message: format!(
             "{} at {} sent nothing for {} {when}. `model.timeout_seconds` sets how long to wait.",
             asked.vendor.name,
             asked.origin,
-            seconds(limit)
+            format_seconds(limit)
         ),
         retry_after: None,
     }
@@ -270,7 +275,7 @@ pub(crate) fn silent(asked: &Asked<'_>, limit: Duration, when: &str) -> Error {
 
 /// The stream ended too early. The connection is at fault, not what the provider wrote: so this is no malformed
 /// answer, of which fewer are asked for again.
-pub(crate) fn cut(asked: &Asked<'_>, why: &str) -> Error {
+pub(crate) fn stream_cut(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
         message: format!(
@@ -282,7 +287,7 @@ pub(crate) fn cut(asked: &Asked<'_>, why: &str) -> Error {
 }
 
 /// The stream is not what its format promises.
-pub(crate) fn malformed(asked: &Asked<'_>, why: &str) -> Error {
+pub(crate) fn malformed(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
@@ -294,7 +299,7 @@ pub(crate) fn malformed(asked: &Asked<'_>, why: &str) -> Error {
 }
 
 /// The answer is no stream at all, though its status is good.
-pub(crate) fn no_stream(asked: &Asked<'_>, what: &str) -> Error {
+pub(crate) fn no_stream(asked: &ErrorContext<'_>, what: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
@@ -307,7 +312,7 @@ pub(crate) fn no_stream(asked: &Asked<'_>, what: &str) -> Error {
 }
 
 /// The answer has no end.
-pub(crate) fn endless(asked: &Asked<'_>, limits: Limits) -> Error {
+pub(crate) fn reply_too_long(asked: &ErrorContext<'_>, limits: ReplyLimits) -> Error {
     Error {
         kind: ErrorKind::Timeout,
         message: format!(
@@ -315,7 +320,7 @@ pub(crate) fn endless(asked: &Asked<'_>, limits: Limits) -> Error {
              `model.max_tokens` limits how long an answer may be.",
             asked.vendor.name,
             asked.origin,
-            seconds(limits.longest),
+            format_seconds(limits.longest),
             limits.largest >> 20
         ),
         retry_after: None,
@@ -323,7 +328,7 @@ pub(crate) fn endless(asked: &Asked<'_>, limits: Limits) -> Error {
 }
 
 /// The reply has not the form that was asked for.
-pub(crate) fn misshapen(asked: &Asked<'_>, why: &str) -> Error {
+pub(crate) fn schema_mismatch(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
         message: format!(
@@ -335,11 +340,11 @@ pub(crate) fn misshapen(asked: &Asked<'_>, why: &str) -> Error {
 }
 
 /// A request that can't be sent.
-pub(crate) fn refused(message: String) -> Error {
+pub(crate) fn invalid_request(message: String) -> Error {
     Error { kind: ErrorKind::Format, message, retry_after: None }
 }
 
-fn seconds(limit: Duration) -> String {
+fn format_seconds(limit: Duration) -> String {
     if limit.subsec_millis() == 0 {
         format!("{} s", limit.as_secs())
     } else {

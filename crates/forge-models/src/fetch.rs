@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::http::{self, Clients};
+use crate::http::{self, HttpClients};
 use crate::options::Options;
 
 /// Longest time for the whole table.
-const LIMIT: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The text at `url`, which must begin with `http://` or `https://`. Sends no key.
 ///
@@ -16,7 +16,8 @@ pub async fn fetch_table(url: &str) -> Result<String, String> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
         return Err("the address must begin with http:// or https://".to_owned());
     }
-    let (status, body) = http::get(&Clients::new(&Options::default()), url, Vec::new(), LIMIT).await?;
+    let (status, body) =
+        http::get_text(&HttpClients::new(&Options::default()), url, Vec::new(), FETCH_TIMEOUT).await?;
     match status {
         200 => Ok(body),
         300..=399 => Err(format!("it answers with {status}: name the address that it leads to")),

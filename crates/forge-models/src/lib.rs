@@ -28,10 +28,10 @@ pub mod tiers;
 pub mod tokens;
 pub mod vendors;
 
-pub use bearer::{Bearer, TokenError, TokenSource};
-pub use catalog::{Catalog, CatalogError, facts};
+pub use bearer::{SharedTokenSource, TokenError, TokenSource};
+pub use catalog::{Catalog, CatalogError, model_facts};
 pub use fetch::fetch_table;
-pub use options::{Key, Limits, Options, ProviderOptions, ScriptSource};
-pub use probe::{ConnectionTest, Sighting};
-pub use service::{Models, SetupError};
-pub use shape::Shape;
+pub use options::{ApiKey, Options, ProviderOptions, ReplyLimits, ScriptSource};
+pub use probe::{ConnectionTest, LocalServerInfo};
+pub use service::{ModelProviders, ProviderSetupError};
+pub use shape::WireFormat;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 
-use crate::bearer::Bearer;
+use crate::bearer::SharedTokenSource;
 
 /// A credential. It shows itself to nobody: `Debug` prints a placeholder.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
+pub struct ApiKey(String);
 
-impl Key {
+impl ApiKey {
     /// Wraps a credential; surrounding white space, a common paste error, is dropped.
     pub fn new(secret: impl AsRef<str>) -> Self {
         Self(secret.as_ref().trim().to_owned())
@@ -25,7 +25,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(hidden)")
     }
@@ -48,9 +48,9 @@ pub struct ProviderOptions {
     /// Base URL; a full endpoint is cut to its base.
     pub base_url: Option<String>,
     /// The key.
-    pub key: Option<Key>,
+    pub key: Option<ApiKey>,
     /// Where tokens come from that stand in for a key while there is none.
-    pub bearer: Option<Bearer>,
+    pub bearer: Option<SharedTokenSource>,
     /// The organization that is charged, for vendors that know such a thing.
     pub organization: Option<String>,
     /// Replies of the scripted provider.
@@ -59,21 +59,21 @@ pub struct ProviderOptions {
 
 impl ProviderOptions {
     /// A provider with everything as the table of vendors has it.
-    pub fn named(name: impl Into<String>) -> Self {
+    pub fn with_name(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 }
 
 /// How much of a reply is taken before it counts as endless: a server may send signs of life for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReplyLimits {
     /// Longest time from the first byte to the last.
     pub longest: Duration,
     /// Most bytes.
     pub largest: u64,
 }
 
-impl Default for Limits {
+impl Default for ReplyLimits {
     fn default() -> Self {
         Self { longest: Duration::from_secs(30 * 60), largest: 256 << 20 }
     }
@@ -91,7 +91,7 @@ pub struct Options {
     /// An HTTP proxy for `https` endpoints, such as `http://proxy:3128`.
     pub proxy: Option<String>,
     /// How much of a reply is taken.
-    pub limits: Limits,
+    pub limits: ReplyLimits,
     /// The table of models; `None`: the one that is built in.
     pub catalog: Option<Arc<Catalog>>,
 }
@@ -103,7 +103,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             probe_timeout: Duration::from_millis(300),
             proxy: None,
-            limits: Limits::default(),
+            limits: ReplyLimits::default(),
             catalog: None,
         }
     }

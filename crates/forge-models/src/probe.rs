@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::http::{self, millis};
-use crate::service::{Models, Provider};
-use crate::vendors::Detect;
+use crate::http::{self, elapsed_millis};
+use crate::service::{ConfiguredProvider, ModelProviders};
+use crate::vendors::DetectionRule;
 
 /// A local server that answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sighting {
+pub struct LocalServerInfo {
     /// The models it has, as far as it says.
     pub models: Vec<String>,
     /// The window it serves, in tokens, if it says.
@@ -31,45 +31,50 @@ pub struct ConnectionTest {
 }
 
 /// Longest time for a connection test.
-const TEST_LIMIT: Duration = Duration::from_secs(15);
+const CONNECTION_TEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the answer of a connection test holds as a provider's health (PROV-10).
-const HEALTH_HOLDS: Duration = Duration::from_secs(300);
+const MAX_HEALTH_AGE: Duration = Duration::from_secs(300);
 
 /// The answers of connection tests, with the time at which they were given.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<HashMap<String, (tokio::time::Instant, ConnectionTest)>>);
+pub(crate) struct HealthCache(Mutex<HashMap<String, (tokio::time::Instant, ConnectionTest)>>);
 
-impl Health {
-    fn known(&self, provider: &str) -> Option<ConnectionTest> {
+impl HealthCache {
+    fn get(&self, provider: &str) -> Option<ConnectionTest> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, test) = known.get(provider)?;
-        (at.elapsed() < HEALTH_HOLDS).then(|| test.clone())
+        (at.elapsed() < MAX_HEALTH_AGE).then(|| test.clone())
     }
 
-    fn keep(&self, provider: &str, test: &ConnectionTest) {
+    fn insert(&self, provider: &str, test: &ConnectionTest) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(provider.to_owned(), (tokio::time::Instant::now(), test.clone()));
     }
 }
 
-impl Models {
+impl ModelProviders {
     /// Looks whether the local server of a provider is there: not by an open port, which could be anybody's, but
     /// by an answer only it gives. `None` for providers that are found by their key.
-    pub async fn find(&self, provider: &str) -> Option<Sighting> {
+    pub async fn find_local_server(&self, provider: &str) -> Option<LocalServerInfo> {
         let provider = self.providers.get(provider)?;
-        let Detect::Probe { path, members } = provider.vendor.detect else { return None };
+        let DetectionRule::Probe { path, members } = provider.vendor.detect else { return None };
         let url = provider.root_url(path);
-        let (status, body) =
-            http::get(&self.clients, &url, provider.headers(provider.key.as_ref(), None), self.probe_timeout)
-                .await
-                .ok()?;
+        let (status, body) = http::get_text(
+            &self.clients,
+            &url,
+            provider.request_headers(provider.key.as_ref(), None),
+            self.probe_timeout,
+        )
+        .await
+        .ok()?;
         let body: Value = serde_json::from_str(&body).ok()?;
-        (status == 200 && members.iter().any(|member| body.get(member).is_some())).then(|| sighting(&body))
+        (status == 200 && members.iter().any(|member| body.get(member).is_some()))
+            .then(|| parse_server_info(&body))
     }
 
     /// Asks a provider for its list of models: the cheapest question that needs the key. Where the list is whole and
     /// lacks `model`, that is said.
-    pub async fn test(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
+    pub async fn test_connection(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
         let Some(known) = self.providers.get(provider) else {
             let message = format!("provider `{provider}` is not set up");
             return ConnectionTest { success: false, message, latency_ms: 0 };
@@ -79,47 +84,58 @@ impl Models {
             return ConnectionTest { success: true, message, latency_ms: 0 };
         }
         let started = Instant::now();
-        let url = known.vendor.own_url(&known.address, known.vendor.models_path);
+        let url = known.vendor.vendor_url(&known.address, known.vendor.models_path);
         let version = [("anthropic-version", "2023-06-01".to_owned())];
         let key = match known.credential().await {
             Ok(key) => key,
             Err(error) => return ConnectionTest { success: false, message: error.message, latency_ms: 0 },
         };
-        let headers = known.headers(key.as_ref(), None).into_iter().chain(version);
-        let answer = http::get(&self.clients, &url, headers, TEST_LIMIT).await;
-        let latency_ms = millis(started);
+        let headers = known.request_headers(key.as_ref(), None).into_iter().chain(version);
+        let answer = http::get_text(&self.clients, &url, headers, CONNECTION_TEST_TIMEOUT).await;
+        let latency_ms = elapsed_millis(started);
         let (success, message) = match answer {
-            Ok((200, body)) => judged(known, model, &url, &body),
+            Ok((200, body)) => judge_model_list(known, model, &url, &body),
             Ok((status, body)) => {
-                let error =
-                    crate::errors::from_status(&known.asked("any", key.as_ref()), status, &body, None);
+                let error = crate::errors::from_status(
+                    &known.error_context("any", key.as_ref()),
+                    status,
+                    &body,
+                    None,
+                );
                 (false, error.message)
             }
-            Err(why) => (false, crate::errors::unreachable(&known.asked("any", key.as_ref()), &why).message),
+            Err(why) => {
+                (false, crate::errors::unreachable(&known.error_context("any", key.as_ref()), &why).message)
+            }
         };
         let test = ConnectionTest { success, message, latency_ms };
         if model.is_none() {
-            self.health.keep(provider, &test);
+            self.health.insert(provider, &test);
         }
         test
     }
 
     /// Whether a provider can be asked: the answer of a connection test that is at most 300 s old, else a new one.
-    pub async fn health(&self, provider: &str) -> ConnectionTest {
-        match self.health.known(provider) {
+    pub async fn check_health(&self, provider: &str) -> ConnectionTest {
+        match self.health.get(provider) {
             Some(test) => test,
-            None => self.test(provider, None).await,
+            None => self.test_connection(provider, None).await,
         }
     }
 }
 
 /// What a list of models says.
-fn judged(known: &Provider, model: Option<&str>, url: &str, body: &str) -> (bool, String) {
+fn judge_model_list(
+    known: &ConfiguredProvider,
+    model: Option<&str>,
+    url: &str,
+    body: &str,
+) -> (bool, String) {
     let name = known.vendor.name;
     let Ok(body) = serde_json::from_str::<Value>(body) else {
         return (false, format!("{name} at {url} answers, but not as an API: is the base URL right?"));
     };
-    let (Some(model), Some(names)) = (model, whole_list(&body)) else {
+    let (Some(model), Some(names)) = (model, complete_model_list(&body)) else {
         return (true, format!("{name} answers at {url}"));
     };
     let bare = |name: &str| name.trim_start_matches("models/").trim_end_matches(":latest").to_owned();
@@ -136,7 +152,7 @@ fn judged(known: &Provider, model: Option<&str>, url: &str, body: &str) -> (bool
 }
 
 /// The names of a list of models, unless it is one page of several or none at all.
-fn whole_list(body: &Value) -> Option<Vec<String>> {
+fn complete_model_list(body: &Value) -> Option<Vec<String>> {
     if body["has_more"] == true || body["nextPageToken"].is_string() {
         return None;
     }
@@ -145,10 +161,10 @@ fn whole_list(body: &Value) -> Option<Vec<String>> {
     Some(list.iter().filter_map(name).collect())
 }
 
-fn sighting(body: &Value) -> Sighting {
+fn parse_server_info(body: &Value) -> LocalServerInfo {
     let listed = body["models"].as_array().into_iter().flatten();
     let mut models: Vec<String> =
         listed.filter_map(|model| model["name"].as_str()).map(str::to_owned).collect();
     models.extend(body["model_path"].as_str().map(str::to_owned));
-    Sighting { models, window: body["default_generation_settings"]["n_ctx"].as_u64() }
+    LocalServerInfo { models, window: body["default_generation_settings"]["n_ctx"].as_u64() }
 }

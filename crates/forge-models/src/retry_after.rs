@@ -6,73 +6,73 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longer waits are cut to this; nobody means them, and arithmetic on them overflows.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Looks up a header by its lower-case name.
-pub(crate) type Header<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type HeaderLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The wait that the answer asks for, the most precise source first.
-pub(crate) fn retry_after(header: Header<'_>, body: &Value) -> Option<Duration> {
+pub(crate) fn retry_after(header: HeaderLookup<'_>, body: &Value) -> Option<Duration> {
     let millis = header("retry-after-ms").and_then(|text| text.trim().parse::<f64>().ok());
     let wait = millis
-        .and_then(|millis| seconds(millis / 1e3))
-        .or_else(|| header("retry-after").and_then(|text| retry_header(&text, header)))
-        .or_else(|| retry_info(body))
-        .or_else(|| resets(header))?;
-    Some(wait.min(LONGEST))
+        .and_then(|millis| duration_from_secs(millis / 1e3))
+        .or_else(|| header("retry-after").and_then(|text| parse_retry_header(&text, header)))
+        .or_else(|| parse_retry_info(body))
+        .or_else(|| rate_limit_reset(header))?;
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn seconds(value: f64) -> Option<Duration> {
+fn duration_from_secs(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok()
 }
 
 /// RFC 9110, 10.2.3: seconds (some vendors send fractions) or a date.
-fn retry_header(text: &str, header: Header<'_>) -> Option<Duration> {
+fn parse_retry_header(text: &str, header: HeaderLookup<'_>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(value) = text.parse::<f64>() {
-        return seconds(value);
+        return duration_from_secs(value);
     }
-    let then = http_date(text)?;
-    let now = http_date(&header("date")?)?;
+    let then = parse_http_date(text)?;
+    let now = parse_http_date(&header("date")?)?;
     Some(Duration::from_secs(u64::try_from(then - now).unwrap_or(0)))
 }
 
 /// Seconds since the Unix epoch of an HTTP date in the one form that may be sent today (RFC 9110, 5.6.7).
-fn http_date(text: &str) -> Option<i64> {
+fn parse_http_date(text: &str) -> Option<i64> {
     let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(time.as_second())
 }
 
 /// Google's `RetryInfo` in the details of an error.
-fn retry_info(body: &Value) -> Option<Duration> {
+fn parse_retry_info(body: &Value) -> Option<Duration> {
     let details = body["error"]["details"].as_array()?;
     let delay = details.iter().find_map(|detail| detail["retryDelay"].as_str())?;
-    seconds(delay.strip_suffix('s')?.parse().ok()?)
+    duration_from_secs(delay.strip_suffix('s')?.parse().ok()?)
 }
 
 /// The resets of those rate limits of which nothing remains; the longest counts.
-fn resets(header: Header<'_>) -> Option<Duration> {
-    const ANTHROPIC: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
-    const OPENAI: [&str; 2] = ["requests", "tokens"];
+fn rate_limit_reset(header: HeaderLookup<'_>) -> Option<Duration> {
+    const ANTHROPIC_LIMITS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
+    const OPENAI_LIMITS: [&str; 2] = ["requests", "tokens"];
     let spent = |name: String| header(&name).is_some_and(|left| left.trim() == "0");
-    let by_date = ANTHROPIC
+    let by_date = ANTHROPIC_LIMITS
         .into_iter()
         .filter(|limit| spent(format!("anthropic-ratelimit-{limit}-remaining")))
         .filter_map(|limit| {
             let then = header(&format!("anthropic-ratelimit-{limit}-reset"))?;
             let then = then.trim().parse::<jiff::Timestamp>().ok()?.as_second();
-            let now = http_date(&header("date")?)?;
+            let now = parse_http_date(&header("date")?)?;
             Some(Duration::from_secs(u64::try_from(then - now).unwrap_or(0)))
         });
-    let by_span = OPENAI
+    let by_span = OPENAI_LIMITS
         .into_iter()
         .filter(|limit| spent(format!("x-ratelimit-remaining-{limit}")))
-        .filter_map(|limit| span(&header(&format!("x-ratelimit-reset-{limit}"))?));
+        .filter_map(|limit| parse_span(&header(&format!("x-ratelimit-reset-{limit}"))?));
     by_date.chain(by_span).max()
 }
 
 /// OpenAI's spans: `1s`, `6m0s`, `1h2m3.5s`, `120ms`.
-fn span(text: &str) -> Option<Duration> {
+fn parse_span(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -89,7 +89,7 @@ fn span(text: &str) -> Option<Duration> {
         total += rest[..digits].parse::<f64>().ok()? * scale;
         rest = &rest[unit..];
     }
-    seconds(total)
+    duration_from_secs(total)
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
         for text in ["soon", "-3", "NaN", "inf", ""] {
             assert_eq!(wait(&[("retry-after", text)]), None, "{text}");
         }
-        assert_eq!(wait(&[("retry-after", "99999999999999")]), Some(LONGEST.as_secs_f64()));
+        assert_eq!(wait(&[("retry-after", "99999999999999")]), Some(MAX_RETRY_AFTER.as_secs_f64()));
     }
 
     #[test]
@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(wait(&[DATE, reset, ("anthropic-ratelimit-tokens-remaining", "500")]), None);
         let openai = ("x-ratelimit-reset-requests", "1m2.5s");
         assert_eq!(wait(&[openai, ("x-ratelimit-remaining-requests", "0")]), Some(62.5));
-        assert_eq!(span("120ms"), Some(Duration::from_millis(120)));
-        assert_eq!(span("12"), None);
+        assert_eq!(parse_span("120ms"), Some(Duration::from_millis(120)));
+        assert_eq!(parse_span("12"), None);
     }
 
     #[test]

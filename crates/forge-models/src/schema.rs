@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 /// Keywords that say nothing about what is valid.
-const SILENT: &[&str] = &[
+const ANNOTATION_KEYWORDS: &[&str] = &[
     "$schema",
     "$id",
     "$comment",
@@ -25,7 +25,7 @@ const SILENT: &[&str] = &[
     "contentMediaType",
 ];
 /// Keywords that are checked and hold no schema.
-const PLAIN: &[&str] = &[
+const ASSERTION_KEYWORDS: &[&str] = &[
     "type",
     "enum",
     "const",
@@ -45,42 +45,44 @@ const PLAIN: &[&str] = &[
     "$ref",
 ];
 /// Keywords that are checked and hold one schema, a list of schemas, schemas by name.
-const ONE: &[&str] = &["items", "additionalProperties", "not"];
-const LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
-const NAMED: &[&str] = &["properties", "$defs", "definitions"];
+const SUBSCHEMA_KEYWORDS: &[&str] = &["items", "additionalProperties", "not"];
+const SUBSCHEMA_LIST_KEYWORDS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
+const SUBSCHEMA_MAP_KEYWORDS: &[&str] = &["properties", "$defs", "definitions"];
 /// How deep references may lead without an end.
-const DEPTH: usize = 128;
+const MAX_REF_DEPTH: usize = 128;
 
 /// Whether every keyword of a schema is one that is checked here.
 ///
 /// # Errors
 /// Names the first that is not, and where it stands.
-pub(crate) fn supported(schema: &Value) -> Result<(), String> {
-    walk(schema, "", schema)
+pub(crate) fn check_supported(schema: &Value) -> Result<(), String> {
+    check_keywords(schema, "", schema)
 }
 
-fn walk(schema: &Value, at: &str, root: &Value) -> Result<(), String> {
+fn check_keywords(schema: &Value, at: &str, root: &Value) -> Result<(), String> {
     let object = match schema {
         Value::Bool(_) => return Ok(()),
         Value::Object(object) => object,
-        _ => return Err(format!("`{}` is not a schema but {}", place(at), kind(schema))),
+        _ => return Err(format!("`{}` is not a schema but {}", describe_location(at), type_name(schema))),
     };
     for (keyword, value) in object {
         let here = format!("{at}/{keyword}");
         let keyword = keyword.as_str();
-        if ONE.contains(&keyword) {
-            walk(value, &here, root)?;
-        } else if LIST.contains(&keyword) {
+        if SUBSCHEMA_KEYWORDS.contains(&keyword) {
+            check_keywords(value, &here, root)?;
+        } else if SUBSCHEMA_LIST_KEYWORDS.contains(&keyword) {
             let list = value.as_array().ok_or_else(|| format!("`{here}` is not a list of schemas"))?;
-            list.iter().try_for_each(|schema| walk(schema, &here, root))?;
-        } else if NAMED.contains(&keyword) {
+            list.iter().try_for_each(|schema| check_keywords(schema, &here, root))?;
+        } else if SUBSCHEMA_MAP_KEYWORDS.contains(&keyword) {
             let named = value.as_object().ok_or_else(|| format!("`{here}` holds no schemas by name"))?;
-            named.iter().try_for_each(|(name, schema)| walk(schema, &format!("{here}/{name}"), root))?;
+            named
+                .iter()
+                .try_for_each(|(name, schema)| check_keywords(schema, &format!("{here}/{name}"), root))?;
         } else if keyword == "$ref" {
             let target = value.as_str().unwrap_or_default();
-            resolve(root, target)
+            resolve_ref(root, target)
                 .ok_or_else(|| format!("`{here}` leads to `{target}`, which is not there"))?;
-        } else if !PLAIN.contains(&keyword) && !SILENT.contains(&keyword) {
+        } else if !ASSERTION_KEYWORDS.contains(&keyword) && !ANNOTATION_KEYWORDS.contains(&keyword) {
             return Err(format!("`{here}` can't be checked: the keyword is not known here"));
         }
     }
@@ -91,75 +93,75 @@ fn walk(schema: &Value, at: &str, root: &Value) -> Result<(), String> {
 ///
 /// # Errors
 /// Says the first thing that does not fit, and where, in words for people and models.
-pub(crate) fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    Check { root: schema }.value(schema, value, "", DEPTH)
+pub(crate) fn validate_value(schema: &Value, value: &Value) -> Result<(), String> {
+    SchemaValidator { root: schema }.check_value(schema, value, "", MAX_REF_DEPTH)
 }
 
-struct Check<'a> {
+struct SchemaValidator<'a> {
     root: &'a Value,
 }
 
-impl Check<'_> {
-    fn value(&self, schema: &Value, value: &Value, at: &str, depth: usize) -> Result<(), String> {
+impl SchemaValidator<'_> {
+    fn check_value(&self, schema: &Value, value: &Value, at: &str, depth: usize) -> Result<(), String> {
         let object = match schema {
             Value::Bool(true) => return Ok(()),
             Value::Object(object) => object,
-            _ => return Err(format!("{} may not be there", place(at))),
+            _ => return Err(format!("{} may not be there", describe_location(at))),
         };
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(format!("{}: the schema's references have no end", place(at)));
+            return Err(format!("{}: the schema's references have no end", describe_location(at)));
         };
         if let Some(target) = object.get("$ref").and_then(Value::as_str) {
-            let target = resolve(self.root, target).unwrap_or(&Value::Bool(true));
-            self.value(target, value, at, depth)?;
+            let target = resolve_ref(self.root, target).unwrap_or(&Value::Bool(true));
+            self.check_value(target, value, at, depth)?;
         }
-        simple(object, value, at)?;
+        check_type_and_enum(object, value, at)?;
         match value {
-            Value::Number(number) => numbers(object, number.as_f64().unwrap_or(f64::NAN), at)?,
+            Value::Number(number) => check_number(object, number.as_f64().unwrap_or(f64::NAN), at)?,
             Value::String(text) => {
-                count(object, text.chars().count(), ["minLength", "maxLength"], "characters", at)?;
+                check_count(object, text.chars().count(), ["minLength", "maxLength"], "characters", at)?;
             }
-            Value::Array(items) => self.items(object, items, at, depth)?,
-            Value::Object(fields) => self.fields(object, fields, at, depth)?,
+            Value::Array(items) => self.check_items(object, items, at, depth)?,
+            Value::Object(fields) => self.check_fields(object, fields, at, depth)?,
             Value::Null | Value::Bool(_) => {}
         }
-        self.combined(object, value, at, depth)
+        self.check_combinators(object, value, at, depth)
     }
 
-    fn items(
+    fn check_items(
         &self,
         schema: &Map<String, Value>,
         items: &[Value],
         at: &str,
         depth: usize,
     ) -> Result<(), String> {
-        count(schema, items.len(), ["minItems", "maxItems"], "items", at)?;
+        check_count(schema, items.len(), ["minItems", "maxItems"], "items", at)?;
         if schema.get("uniqueItems") == Some(&Value::Bool(true))
             && items.iter().enumerate().any(|(index, item)| items[..index].contains(item))
         {
-            return Err(format!("{} holds an item twice", place(at)));
+            return Err(format!("{} holds an item twice", describe_location(at)));
         }
         let first: &[Value] = schema.get("prefixItems").and_then(Value::as_array).map_or(&[], Vec::as_slice);
         let rest = schema.get("items");
         for (index, item) in items.iter().enumerate() {
             if let Some(schema) = first.get(index).or(rest) {
-                self.value(schema, item, &format!("{at}/{index}"), depth)?;
+                self.check_value(schema, item, &format!("{at}/{index}"), depth)?;
             }
         }
         Ok(())
     }
 
-    fn fields(
+    fn check_fields(
         &self,
         schema: &Map<String, Value>,
         fields: &Map<String, Value>,
         at: &str,
         depth: usize,
     ) -> Result<(), String> {
-        count(schema, fields.len(), ["minProperties", "maxProperties"], "members", at)?;
+        check_count(schema, fields.len(), ["minProperties", "maxProperties"], "members", at)?;
         for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
             if !name.as_str().is_some_and(|name| fields.contains_key(name)) {
-                return Err(format!("{} lacks the member {name}", place(at)));
+                return Err(format!("{} lacks the member {name}", describe_location(at)));
             }
         }
         let known = schema.get("properties").and_then(Value::as_object);
@@ -168,16 +170,19 @@ impl Check<'_> {
             let own = known.and_then(|known| known.get(name));
             match own.or_else(|| schema.get("additionalProperties")) {
                 Some(Value::Bool(false)) => {
-                    return Err(format!("{} has a member `{name}`, which may not be there", place(at)));
+                    return Err(format!(
+                        "{} has a member `{name}`, which may not be there",
+                        describe_location(at)
+                    ));
                 }
-                Some(schema) => self.value(schema, value, &here, depth)?,
+                Some(schema) => self.check_value(schema, value, &here, depth)?,
                 None => {}
             }
         }
         Ok(())
     }
 
-    fn combined(
+    fn check_combinators(
         &self,
         schema: &Map<String, Value>,
         value: &Value,
@@ -185,7 +190,7 @@ impl Check<'_> {
         depth: usize,
     ) -> Result<(), String> {
         let list = |name: &str| schema.get(name).and_then(Value::as_array);
-        let fits = |schema: &Value| self.value(schema, value, at, depth);
+        let fits = |schema: &Value| self.check_value(schema, value, at, depth);
         for schema in list("allOf").into_iter().flatten() {
             fits(schema)?;
         }
@@ -193,29 +198,36 @@ impl Check<'_> {
             let faults: Vec<_> = choices.iter().map_while(|schema| fits(schema).err()).collect();
             if faults.len() == choices.len() {
                 let last = faults.last().map_or("", String::as_str);
-                return Err(format!("{} fits none of its {} forms: {last}", place(at), choices.len()));
+                return Err(format!(
+                    "{} fits none of its {} forms: {last}",
+                    describe_location(at),
+                    choices.len()
+                ));
             }
         }
         if let Some(choices) = list("oneOf") {
             let fitting = choices.iter().filter(|schema| fits(schema).is_ok()).count();
             if fitting != 1 {
                 let all = choices.len();
-                return Err(format!("{} must fit one of its {all} forms and fits {fitting}", place(at)));
+                return Err(format!(
+                    "{} must fit one of its {all} forms and fits {fitting}",
+                    describe_location(at)
+                ));
             }
         }
         if schema.get("not").is_some_and(|schema| fits(schema).is_ok()) {
-            return Err(format!("{} has a form that is excluded", place(at)));
+            return Err(format!("{} has a form that is excluded", describe_location(at)));
         }
         Ok(())
     }
 }
 
 /// `type`, `enum`, `const`.
-fn simple(schema: &Map<String, Value>, value: &Value, at: &str) -> Result<(), String> {
+fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> Result<(), String> {
     let is = |name: &str| match name {
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "number" => value.is_number(),
-        other => other == kind(value),
+        other => other == type_name(value),
     };
     let types: Vec<&str> = match schema.get("type") {
         Some(Value::String(one)) => vec![one],
@@ -223,23 +235,35 @@ fn simple(schema: &Map<String, Value>, value: &Value, at: &str) -> Result<(), St
         _ => Vec::new(),
     };
     if !types.is_empty() && !types.iter().any(|name| is(name)) {
-        return Err(format!("{} must be of type {} and is {}", place(at), types.join(" or "), kind(value)));
+        return Err(format!(
+            "{} must be of type {} and is {}",
+            describe_location(at),
+            types.join(" or "),
+            type_name(value)
+        ));
     }
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
         let allowed: Vec<_> = allowed.iter().map(Value::to_string).collect();
-        return Err(format!("{} must be one of {} and is {}", place(at), allowed.join(", "), short(value)));
+        return Err(format!(
+            "{} must be one of {} and is {}",
+            describe_location(at),
+            allowed.join(", "),
+            shorten_value(value)
+        ));
     }
     match schema.get("const") {
-        Some(only) if only != value => Err(format!("{} must be {only} and is {}", place(at), short(value))),
+        Some(only) if only != value => {
+            Err(format!("{} must be {only} and is {}", describe_location(at), shorten_value(value)))
+        }
         _ => Ok(()),
     }
 }
 
-fn numbers(schema: &Map<String, Value>, number: f64, at: &str) -> Result<(), String> {
+fn check_number(schema: &Map<String, Value>, number: f64, at: &str) -> Result<(), String> {
     let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
-    let wrong = |what: String| Err(format!("{} is {number} and must be {what}", place(at)));
+    let wrong = |what: String| Err(format!("{} is {number} and must be {what}", describe_location(at)));
     match (limit("minimum"), limit("maximum"), limit("exclusiveMinimum"), limit("exclusiveMaximum")) {
         (Some(least), ..) if number < least => return wrong(format!("at least {least}")),
         (_, Some(most), ..) if number > most => return wrong(format!("at most {most}")),
@@ -255,7 +279,7 @@ fn numbers(schema: &Map<String, Value>, number: f64, at: &str) -> Result<(), Str
     }
 }
 
-fn count(
+fn check_count(
     schema: &Map<String, Value>,
     found: usize,
     [least, most]: [&str; 2],
@@ -267,23 +291,23 @@ fn count(
     if limit(least).is_some_and(|least| found < least) || limit(most).is_some_and(|most| found > most) {
         let least = limit(least).unwrap_or(0);
         let range = limit(most).map_or(format!("{least} or more"), |most| format!("{least} to {most}"));
-        return Err(format!("{} has {found} {of} and must have {range}", place(at)));
+        return Err(format!("{} has {found} {of} and must have {range}", describe_location(at)));
     }
     Ok(())
 }
 
 /// What a reference within the same schema leads to (RFC 6901).
-fn resolve<'a>(root: &'a Value, target: &str) -> Option<&'a Value> {
+fn resolve_ref<'a>(root: &'a Value, target: &str) -> Option<&'a Value> {
     let pointer = target.strip_prefix('#')?;
     root.pointer(pointer)
 }
 
-fn place(at: &str) -> String {
+fn describe_location(at: &str) -> String {
     if at.is_empty() { "the value".to_owned() } else { format!("`{at}`") }
 }
 
 /// A value for a message, cut where it is long.
-fn short(value: &Value) -> String {
+fn shorten_value(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -291,7 +315,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-const fn kind(value: &Value) -> &'static str {
+const fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -310,12 +334,12 @@ mod tests {
 
     #[track_caller]
     fn fits(schema: &Value, good: &[Value], bad: &[Value]) {
-        supported(schema).unwrap();
+        check_supported(schema).unwrap();
         for value in good {
-            check(schema, value).unwrap();
+            validate_value(schema, value).unwrap();
         }
         for value in bad {
-            assert!(check(schema, value).is_err(), "{value} fits {schema}");
+            assert!(validate_value(schema, value).is_err(), "{value} fits {schema}");
         }
     }
 
@@ -372,7 +396,7 @@ mod tests {
         });
         fits(&tree, &[json!({"next": {"next": null}})], &[json!({"next": {"next": 1}}), json!({})]);
         let endless = json!({"$ref": "#"});
-        assert!(check(&endless, &json!(1)).unwrap_err().contains("no end"));
+        assert!(validate_value(&endless, &json!(1)).unwrap_err().contains("no end"));
     }
 
     #[test]
@@ -385,7 +409,7 @@ mod tests {
             (json!({"$ref": "http://elsewhere"}), "elsewhere"),
             (json!("string"), "the value"),
         ] {
-            let said = supported(&schema).unwrap_err();
+            let said = check_supported(&schema).unwrap_err();
             assert!(said.contains(place), "{said}");
         }
     }
@@ -411,8 +435,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_schema_and_no_value_make_it_panic(schema in any_json(), value in any_json()) {
-            let _ = supported(&schema);
-            let _ = check(&schema, &value);
+            let _ = check_supported(&schema);
+            let _ = validate_value(&schema, &value);
         }
     }
 }

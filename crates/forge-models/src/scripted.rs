@@ -6,40 +6,40 @@
 
 use std::sync::OnceLock;
 
-use forge_ports::Deltas;
+use forge_ports::DeltaSink;
 use forge_ports::model::Error;
-use forge_types::{Finish, ModelReply, ModelRequest, Part, Role, ToolCall, Usage};
+use forge_types::{FinishReason, MessagePart, ModelReply, ModelRequest, Role, ToolCall, Usage};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::assembly::{inline, reasoning_part};
+use crate::assembly::{inline_text, reasoning_part};
 use crate::errors;
 use crate::options::ScriptSource;
 
 /// Characters of one live piece of text.
-const PIECE: usize = 16;
+const DELTA_CHARS: usize = 16;
 /// The most bytes of a script.
 const MAX_SCRIPT_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    replies: Vec<Reply>,
+struct ModelScriptFile {
+    replies: Vec<ScriptReply>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Reply {
+struct ScriptReply {
     text: String,
     thinking: String,
-    tool_calls: Vec<Call>,
-    finish: Option<Finish>,
-    usage: Option<Counts>,
+    tool_calls: Vec<ScriptCall>,
+    finish: Option<FinishReason>,
+    usage: Option<ScriptUsage>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Call {
+struct ScriptCall {
     #[serde(default)]
     id: String,
     name: String,
@@ -49,44 +49,48 @@ struct Call {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Counts {
+struct ScriptUsage {
     input: u64,
     output: u64,
 }
 
 /// The replies, read at the first call.
 #[derive(Debug)]
-pub(crate) struct Script {
+pub(crate) struct ModelScript {
     source: ScriptSource,
-    file: OnceLock<Result<File, String>>,
+    file: OnceLock<Result<ModelScriptFile, String>>,
 }
 
-impl Script {
+impl ModelScript {
     pub(crate) fn new(source: ScriptSource) -> Self {
         Self { source, file: OnceLock::new() }
     }
 
     /// The reply for this turn of the conversation.
-    pub(crate) fn reply(&self, request: &ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error> {
+    pub(crate) fn reply_for(
+        &self,
+        request: &ModelRequest,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ModelReply, Error> {
         let file = self.file.get_or_init(|| self.load()).as_ref();
-        let file = file.map_err(|why| errors::refused(why.clone()))?;
+        let file = file.map_err(|why| errors::invalid_request(why.clone()))?;
         let turn = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
         let reply = file.replies.get(turn).ok_or_else(|| {
-            errors::refused(format!(
+            errors::invalid_request(format!(
                 "the script of the scripted model has {} replies, and this is turn {}",
                 file.replies.len(),
                 turn + 1
             ))
         })?;
-        deltas.reasoning(&reply.thinking);
+        deltas.push_reasoning(&reply.thinking);
         let characters: Vec<char> = reply.text.chars().collect();
-        for piece in characters.chunks(PIECE) {
-            deltas.text(&piece.iter().collect::<String>());
+        for piece in characters.chunks(DELTA_CHARS) {
+            deltas.push_text(&piece.iter().collect::<String>());
         }
-        Ok(reply.made(request))
+        Ok(reply.to_model_reply(request))
     }
 
-    fn load(&self) -> Result<File, String> {
+    fn load(&self) -> Result<ModelScriptFile, String> {
         let (text, name) = match &self.source {
             ScriptSource::Text(text) => (text.clone(), "the built-in script".to_owned()),
             ScriptSource::File(path) => {
@@ -100,14 +104,14 @@ impl Script {
     }
 }
 
-impl Reply {
-    fn made(&self, request: &ModelRequest) -> ModelReply {
+impl ScriptReply {
+    fn to_model_reply(&self, request: &ModelRequest) -> ModelReply {
         let mut parts = Vec::new();
         if !self.thinking.is_empty() {
             parts.push(reasoning_part(&self.thinking, None));
         }
         if !self.text.is_empty() {
-            parts.push(Part::text(self.text.as_str()));
+            parts.push(MessagePart::text(self.text.as_str()));
         }
         parts.extend(self.tool_calls.iter().map(|call| {
             let arguments = match &call.arguments {
@@ -116,11 +120,11 @@ impl Reply {
                 Value::String(raw) => raw.clone(),
                 object => object.to_string(),
             };
-            Part::call(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
+            MessagePart::call(ToolCall { id: call.id.clone(), name: call.name.clone(), arguments })
         }));
-        let natural = if self.tool_calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+        let natural = if self.tool_calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
         ModelReply {
-            usage: self.usage.map_or_else(|| estimate(request, &parts), Counts::usage),
+            usage: self.usage.map_or_else(|| estimate_usage(request, &parts), ScriptUsage::to_usage),
             parts,
             model: request.route.model.clone(),
             finish: self.finish.unwrap_or(natural),
@@ -129,19 +133,19 @@ impl Reply {
     }
 }
 
-impl Counts {
-    const fn usage(self) -> Usage {
+impl ScriptUsage {
+    const fn to_usage(self) -> Usage {
         Usage { input: self.input, output: self.output, cached: 0, cache_write: 0, known: true }
     }
 }
 
-fn estimate(request: &ModelRequest, reply: &[Part]) -> Usage {
-    let bytes: u64 = request.messages.iter().map(|message| message.bytes()).sum();
+fn estimate_usage(request: &ModelRequest, reply: &[MessagePart]) -> Usage {
+    let bytes: u64 = request.messages.iter().map(|message| message.approx_bytes()).sum();
     let written: usize = reply
         .iter()
         .map(|part| match &part.kind {
             forge_types::PartKind::Text { text } | forge_types::PartKind::Reasoning { text } => {
-                inline(text).len()
+                inline_text(text).len()
             }
             forge_types::PartKind::Call(call) => call.name.len() + call.arguments.len(),
             forge_types::PartKind::Result(_) => 0,

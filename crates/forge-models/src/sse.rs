@@ -7,11 +7,11 @@
 use std::ops::ControlFlow;
 
 /// The longest line or event taken, in bytes; more is a server gone wrong.
-const LONGEST: usize = 64 << 20;
+const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// One event: its name (empty if it has none) and its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
+pub struct FrameEvent<'a> {
     /// The `event:` field; always empty for lines.
     pub name: &'a [u8],
     /// The `data:` fields joined by line feeds, or the line.
@@ -20,19 +20,19 @@ pub struct Event<'a> {
 
 /// A line or event that is longer than anything a provider sends.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event of more than {} MiB", LONGEST >> 20)]
+#[error("an event of more than {} MiB", MAX_EVENT_BYTES >> 20)]
 pub struct TooLong;
 
 /// Splits bytes into lines that end in LF, CR or CRLF.
 #[derive(Debug, Default)]
-struct Lines {
+struct LineSplitter {
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
     /// Whether the last byte was a CR, so that an LF now belongs to it.
     after_cr: bool,
 }
 
-impl Lines {
+impl LineSplitter {
     /// Hands each complete line to `take` until that says stop.
     fn push<B>(
         &mut self,
@@ -40,7 +40,7 @@ impl Lines {
         take: &mut impl FnMut(&[u8]) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TooLong> {
         while !bytes.is_empty() {
-            let (flow, rest) = self.next(bytes, take)?;
+            let (flow, rest) = self.next_line(bytes, take)?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -50,7 +50,7 @@ impl Lines {
     }
 
     /// Hands the first complete line to `take`, if there is one; gives back what stands behind it.
-    fn next<'b, B>(
+    fn next_line<'b, B>(
         &mut self,
         mut bytes: &'b [u8],
         take: &mut impl FnMut(&[u8]) -> ControlFlow<B>,
@@ -61,14 +61,14 @@ impl Lines {
             bytes = rest;
         }
         let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) else {
-            self.keep(bytes)?;
+            self.buffer_partial(bytes)?;
             return Ok((ControlFlow::Continue(()), &[]));
         };
         self.after_cr = bytes[end] == b'\r';
         let flow = if self.partial.is_empty() {
             take(&bytes[..end])
         } else {
-            self.keep(&bytes[..end])?;
+            self.buffer_partial(&bytes[..end])?;
             let flow = take(&self.partial);
             self.partial.clear();
             flow
@@ -81,8 +81,8 @@ impl Lines {
         self.partial.is_empty() && !self.after_cr
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
-        if self.partial.len() + bytes.len() > LONGEST {
+    fn buffer_partial(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        if self.partial.len() + bytes.len() > MAX_EVENT_BYTES {
             return Err(TooLong);
         }
         self.partial.extend_from_slice(bytes);
@@ -92,27 +92,27 @@ impl Lines {
 
 /// The fields of the event that is being read.
 #[derive(Debug, Default)]
-struct Fields {
+struct EventFields {
     name: Vec<u8>,
     data: Vec<u8>,
     /// Whether a `data` field was there, be it empty.
     any: bool,
     /// Whether the first line has been seen: a byte order mark may stand before it.
-    begun: bool,
+    started: bool,
     too_long: bool,
 }
 
-impl Fields {
-    fn line<B>(
+impl EventFields {
+    fn push_line<B>(
         &mut self,
         mut line: &[u8],
-        take: &mut impl FnMut(Event<'_>) -> ControlFlow<B>,
+        take: &mut impl FnMut(FrameEvent<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        if !std::mem::replace(&mut self.begun, true) {
+        if !std::mem::replace(&mut self.started, true) {
             line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
         }
         if line.is_empty() {
-            return self.dispatch(take);
+            return self.dispatch_event(take);
         }
         // Nearly every line is one of data: it is known without looking for the colon.
         let (field, value) = match line.strip_prefix(b"data:") {
@@ -129,7 +129,7 @@ impl Fields {
                     self.data.push(b'\n');
                 }
                 self.any = true;
-                self.too_long |= self.data.len() + value.len() > LONGEST;
+                self.too_long |= self.data.len() + value.len() > MAX_EVENT_BYTES;
                 if !self.too_long {
                     self.data.extend_from_slice(value);
                 }
@@ -144,9 +144,12 @@ impl Fields {
         ControlFlow::Continue(())
     }
 
-    fn dispatch<B>(&mut self, take: &mut impl FnMut(Event<'_>) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn dispatch_event<B>(
+        &mut self,
+        take: &mut impl FnMut(FrameEvent<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let flow = if self.any {
-            take(Event { name: &self.name, data: &self.data })
+            take(FrameEvent { name: &self.name, data: &self.data })
         } else {
             ControlFlow::Continue(())
         };
@@ -160,8 +163,8 @@ impl Fields {
 /// A parser of server-sent events.
 #[derive(Debug, Default)]
 pub struct Sse {
-    lines: Lines,
-    fields: Fields,
+    lines: LineSplitter,
+    fields: EventFields,
 }
 
 impl Sse {
@@ -178,13 +181,13 @@ impl Sse {
     pub fn push<B>(
         &mut self,
         bytes: &[u8],
-        mut take: impl FnMut(Event<'_>) -> ControlFlow<B>,
+        mut take: impl FnMut(FrameEvent<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TooLong> {
         let Self { lines, fields } = self;
         let mut bytes = bytes;
         while !bytes.is_empty() {
-            if fields.begun && !fields.any && fields.name.is_empty() && lines.is_between() {
-                while let Some((event, rest)) = whole_event(bytes) {
+            if fields.started && !fields.any && fields.name.is_empty() && lines.is_between() {
+                while let Some((event, rest)) = split_event(bytes) {
                     bytes = rest;
                     let flow = take(event);
                     if flow.is_break() {
@@ -192,7 +195,7 @@ impl Sse {
                     }
                 }
             }
-            let (flow, rest) = lines.next(bytes, &mut |line| fields.line(line, &mut take))?;
+            let (flow, rest) = lines.next_line(bytes, &mut |line| fields.push_line(line, &mut take))?;
             if fields.too_long {
                 return Err(TooLong);
             }
@@ -207,18 +210,19 @@ impl Sse {
 
 /// The event at the beginning of `bytes` if it is one in the form that nearly all have: at most a name, one line of
 /// data, an empty line, each ended by a line feed. What stands behind it comes with it.
-fn whole_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
+fn split_event(bytes: &[u8]) -> Option<(FrameEvent<'_>, &[u8])> {
     let (name, rest) = match bytes.strip_prefix(b"event:") {
-        Some(rest) => line_of(rest)?,
+        Some(rest) => split_line(rest)?,
         None => (&[][..], bytes),
     };
-    let (data, rest) = line_of(rest.strip_prefix(b"data:")?)?;
-    Some((Event { name, data }, rest.strip_prefix(b"\n")?))
+    let (data, rest) = split_line(rest.strip_prefix(b"data:")?)?;
+    Some((FrameEvent { name, data }, rest.strip_prefix(b"\n")?))
 }
 
 /// A field's value up to its line feed, and what stands behind that.
-fn line_of(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr2(b'\n', b'\r', bytes).filter(|end| bytes[*end] == b'\n' && *end <= LONGEST)?;
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end =
+        memchr::memchr2(b'\n', b'\r', bytes).filter(|end| bytes[*end] == b'\n' && *end <= MAX_EVENT_BYTES)?;
     let value = &bytes[..end];
     Some((value.strip_prefix(b" ").unwrap_or(value), &bytes[end + 1..]))
 }
@@ -226,7 +230,7 @@ fn line_of(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A splitter of newline-delimited JSON.
 #[derive(Debug, Default)]
 pub struct Ndjson {
-    lines: Lines,
+    lines: LineSplitter,
 }
 
 impl Ndjson {
@@ -242,19 +246,19 @@ impl Ndjson {
     pub fn push<B>(
         &mut self,
         bytes: &[u8],
-        mut take: impl FnMut(Event<'_>) -> ControlFlow<B>,
+        mut take: impl FnMut(FrameEvent<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TooLong> {
         self.lines.push(bytes, &mut |line| {
             if line.trim_ascii().is_empty() {
                 return ControlFlow::Continue(());
             }
-            take(Event { name: b"", data: line })
+            take(FrameEvent { name: b"", data: line })
         })
     }
 
     /// The last line if the stream ended without a line end.
-    pub fn rest(&self) -> Option<Event<'_>> {
+    pub fn last_line(&self) -> Option<FrameEvent<'_>> {
         let line = self.lines.partial.trim_ascii();
-        (!line.is_empty()).then_some(Event { name: b"", data: line })
+        (!line.is_empty()).then_some(FrameEvent { name: b"", data: line })
     }
 }

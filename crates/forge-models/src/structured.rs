@@ -1,6 +1,6 @@
 //! Replies in JSON: the instruction for models that can only be told, and the check of what came.
 
-use forge_types::{Finish, JsonFormat, ModelReply, Part, PartKind, Payload};
+use forge_types::{FinishReason, JsonFormat, MessagePart, ModelReply, PartKind, Payload};
 use serde_json::Value;
 
 use crate::schema;
@@ -18,7 +18,7 @@ pub(crate) fn with_instruction(system: &str, schema: &Value) -> String {
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub(crate) fn usable(format: &JsonFormat) -> Result<(), String> {
+pub(crate) fn check_format(format: &JsonFormat) -> Result<(), String> {
     let named = |name: &str| {
         (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
@@ -29,7 +29,7 @@ pub(crate) fn usable(format: &JsonFormat) -> Result<(), String> {
             format.name
         ));
     }
-    schema::supported(&format.schema).map_err(|why| format!("the form `{}`: {why}", format.name))
+    schema::check_supported(&format.schema).map_err(|why| format!("the form `{}`: {why}", format.name))
 }
 
 /// Checks a whole reply and leaves nothing but the JSON in its text. A reply that was cut, was refused or calls
@@ -37,30 +37,30 @@ pub(crate) fn usable(format: &JsonFormat) -> Result<(), String> {
 ///
 /// # Errors
 /// Says what does not fit.
-pub(crate) fn settle(reply: &mut ModelReply, format: &JsonFormat) -> Result<(), String> {
-    if reply.finish != Finish::Stop || reply.calls().next().is_some() {
+pub(crate) fn validate_reply(reply: &mut ModelReply, format: &JsonFormat) -> Result<(), String> {
+    if reply.finish != FinishReason::Stop || reply.tool_calls().next().is_some() {
         return Ok(());
     }
-    let is_text = |part: &Part| matches!(part.kind, PartKind::Text { .. });
+    let is_text = |part: &MessagePart| matches!(part.kind, PartKind::Text { .. });
     let said: String = reply.parts.iter().filter_map(text_of).collect();
-    let json = bare(&said);
+    let json = extract_json(&said);
     if json.is_empty() {
         return Err(format!("it holds no text, and should be JSON of the form `{}`", format.name));
     }
     let value: Value = serde_json::from_str(json)
         .map_err(|error| format!("it should be JSON of the form `{}` and is not: {error}", format.name))?;
-    schema::check(&format.schema, &value)
+    schema::validate_value(&format.schema, &value)
         .map_err(|why| format!("it does not fit the form `{}`: {why}", format.name))?;
     if json.len() != said.len() {
         let json = json.to_owned();
         let place = reply.parts.iter().position(is_text).unwrap_or(0);
         reply.parts.retain(|part| !is_text(part));
-        reply.parts.insert(place.min(reply.parts.len()), Part::text(json));
+        reply.parts.insert(place.min(reply.parts.len()), MessagePart::text(json));
     }
     Ok(())
 }
 
-fn text_of(part: &Part) -> Option<&str> {
+fn text_of(part: &MessagePart) -> Option<&str> {
     match &part.kind {
         PartKind::Text { text: Payload::Inline(text) } => Some(text),
         _ => None,
@@ -68,7 +68,7 @@ fn text_of(part: &Part) -> Option<&str> {
 }
 
 /// The text without what models like to put around JSON: white space, reasoning before it, a code fence.
-fn bare(text: &str) -> &str {
+fn extract_json(text: &str) -> &str {
     let mut text = text.trim();
     if let Some((_, after)) = text.strip_prefix("<think>").and_then(|rest| rest.split_once("</think>")) {
         text = after.trim();

@@ -12,36 +12,36 @@ use std::sync::{Mutex, PoisonError};
 use forge_types::{Message, ModelRequest, PartKind, ReplyFormat};
 use tiktoken_rs::CoreBPE;
 
-use crate::assembly::inline;
+use crate::assembly::inline_text;
 use crate::catalog::{Catalog, Vocabulary};
 
 /// Tokens around each message, and for the beginning of the reply.
-const PER_MESSAGE: u64 = 3;
-const PRIMER: u64 = 3;
+const MESSAGE_OVERHEAD_TOKENS: u64 = 3;
+const REPLY_PRIMER_TOKENS: u64 = 3;
 /// Tokens around a tool, and around all of them.
-const PER_TOOL: u64 = 8;
-const AROUND_TOOLS: u64 = 12;
+const TOOL_OVERHEAD_TOKENS: u64 = 8;
+const TOOL_LIST_OVERHEAD_TOKENS: u64 = 12;
 /// Bytes that are counted in one go. The library's regular expression tries back on long runs of white space and
 /// gives up at a million steps; a border costs a token at most.
-const PIECE: usize = 16 << 10;
+const MAX_ENCODE_BYTES: usize = 16 << 10;
 /// Texts from this length on are counted once and remembered: a conversation is sent again with every turn.
-const REMEMBERED: usize = 256;
+const MIN_CACHED_BYTES: usize = 256;
 /// How many counts are remembered.
-const MEMORY: usize = 8192;
+const MAX_CACHED_COUNTS: usize = 8192;
 
 /// Counts tokens of models with a public vocabulary.
 #[derive(Clone, Copy)]
-pub struct Counter {
+pub struct VocabularyCounter {
     vocabulary: Vocabulary,
 }
 
-impl std::fmt::Debug for Counter {
+impl std::fmt::Debug for VocabularyCounter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Counter({})", self.vocabulary.name())
     }
 }
 
-impl Counter {
+impl VocabularyCounter {
     /// The counter for a model; `None` if its vocabulary is not public. Loads nothing yet.
     pub fn for_model(provider: &str, model: &str) -> Option<Self> {
         Self::in_catalog(Catalog::builtin(), provider, model)
@@ -64,26 +64,26 @@ impl Counter {
 
     /// Whether the vocabulary is loaded, so that a count takes no longer than the text wants.
     pub fn is_loaded(self) -> bool {
-        LOADED[self.place()].load(Ordering::Acquire)
+        LOADED_VOCABULARIES[self.index()].load(Ordering::Acquire)
     }
 
     /// Tokens of a text; at most as many as it has bytes.
-    pub fn text(self, text: &str) -> u64 {
-        if text.len() < REMEMBERED {
-            return self.counted(text);
+    pub fn count_text(self, text: &str) -> u64 {
+        if text.len() < MIN_CACHED_BYTES {
+            return self.count_uncached(text);
         }
-        static KNOWN: Mutex<Option<Memory>> = Mutex::new(None);
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        static COUNT_CACHE: Mutex<Option<TokenCountCache>> = Mutex::new(None);
+        let mut known = COUNT_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = known.get_or_insert_default();
         let key = (self.vocabulary, text.len(), memory.hasher.hash_one(text));
         if let Some(count) = memory.counts.get(&key) {
             return *count;
         }
         drop(known);
-        let count = self.counted(text);
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.count_uncached(text);
+        let mut known = COUNT_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = known.get_or_insert_default();
-        if memory.counts.len() >= MEMORY {
+        if memory.counts.len() >= MAX_CACHED_COUNTS {
             memory.counts.clear();
         }
         memory.counts.insert(key, count);
@@ -91,45 +91,47 @@ impl Counter {
     }
 
     /// Tokens of one message, with what stands around it.
-    pub fn message(self, message: &Message) -> u64 {
+    pub fn count_message(self, message: &Message) -> u64 {
         let parts = message.parts.iter().map(|part| match &part.kind {
-            PartKind::Text { text } => self.text(inline(text)),
-            PartKind::Call(call) => PER_MESSAGE + self.text(&call.name) + self.text(&call.arguments),
-            PartKind::Result(result) => self.text(inline(&result.content)),
+            PartKind::Text { text } => self.count_text(inline_text(text)),
+            PartKind::Call(call) => {
+                MESSAGE_OVERHEAD_TOKENS + self.count_text(&call.name) + self.count_text(&call.arguments)
+            }
+            PartKind::Result(result) => self.count_text(inline_text(&result.content)),
             // What goes back of reasoning is opaque and not counted as text.
             PartKind::Reasoning { .. } => 0,
         });
-        PER_MESSAGE + 1 + parts.sum::<u64>()
+        MESSAGE_OVERHEAD_TOKENS + 1 + parts.sum::<u64>()
     }
 
     /// Tokens of a whole request, with the overhead of messages and tools.
-    pub fn count(self, request: &ModelRequest) -> u64 {
-        let mut count = PRIMER;
+    pub fn count_request(self, request: &ModelRequest) -> u64 {
+        let mut count = REPLY_PRIMER_TOKENS;
         if !request.system.is_empty() {
-            count += PER_MESSAGE + 1 + self.text(&request.system);
+            count += MESSAGE_OVERHEAD_TOKENS + 1 + self.count_text(&request.system);
         }
-        count += request.messages.iter().map(|message| self.message(message)).sum::<u64>();
+        count += request.messages.iter().map(|message| self.count_message(message)).sum::<u64>();
         if !request.tools.is_empty() {
-            count += AROUND_TOOLS;
+            count += TOOL_LIST_OVERHEAD_TOKENS;
         }
         for tool in &request.tools {
-            count += PER_TOOL
-                + self.text(&tool.name)
-                + self.text(&tool.description)
-                + self.text(&tool.schema().to_string());
+            count += TOOL_OVERHEAD_TOKENS
+                + self.count_text(&tool.name)
+                + self.count_text(&tool.description)
+                + self.count_text(&tool.json_schema().to_string());
         }
         if let ReplyFormat::Json(format) = &request.format {
-            count += PER_TOOL + self.text(&format.schema.to_string());
+            count += TOOL_OVERHEAD_TOKENS + self.count_text(&format.schema.to_string());
         }
         count
     }
 
-    fn counted(self, text: &str) -> u64 {
+    fn count_uncached(self, text: &str) -> u64 {
         let encoder = self.encoder();
         let mut rest = text;
         let mut count = 0;
         while !rest.is_empty() {
-            let mut end = rest.len().min(PIECE);
+            let mut end = rest.len().min(MAX_ENCODE_BYTES);
             while !rest.is_char_boundary(end) {
                 end -= 1;
             }
@@ -145,11 +147,11 @@ impl Counter {
             Vocabulary::O200kBase => tiktoken_rs::o200k_base_singleton(),
             Vocabulary::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
         };
-        LOADED[self.place()].store(true, Ordering::Release);
+        LOADED_VOCABULARIES[self.index()].store(true, Ordering::Release);
         encoder
     }
 
-    const fn place(self) -> usize {
+    const fn index(self) -> usize {
         match self.vocabulary {
             Vocabulary::O200kBase => 0,
             Vocabulary::Cl100kBase => 1,
@@ -158,11 +160,11 @@ impl Counter {
 }
 
 /// Which vocabularies are loaded.
-static LOADED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+static LOADED_VOCABULARIES: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
 /// Counts of texts that were counted before, by a hash that nobody outside can aim at.
 #[derive(Default)]
-struct Memory {
+struct TokenCountCache {
     hasher: RandomState,
     counts: HashMap<(Vocabulary, usize, u64), u64>,
 }

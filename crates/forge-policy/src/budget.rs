@@ -4,17 +4,17 @@
 //! that does not fit, the allowance shrinks; where too little is left, the limit is reached. Whether a prompt fits a
 //! window is an estimate; what is reserved for it is a bound: no token is shorter than a byte.
 
-use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Limits, Money, Plan, RunState, TargetRef};
+use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Money, Plan, RunLimits, RunState, TargetRef};
 
 /// A reply smaller than this many tokens helps nobody.
-pub(crate) const SMALLEST_REPLY: u64 = 256;
+pub(crate) const MIN_REPLY_TOKENS: u64 = 256;
 /// The allowance if the configuration names none.
-const DEFAULT_REPLY: u64 = 4_096;
+const DEFAULT_REPLY_TOKENS: u64 = 4_096;
 
 /// Tokens that a provider may add to what it is sent: for messages, for each of them, and for tools.
-const AROUND: u64 = 256;
-const PER_MESSAGE: u64 = 16;
-const PER_TOOL: u64 = 200;
+const REQUEST_OVERHEAD_TOKENS: u64 = 256;
+const TOKENS_PER_MESSAGE: u64 = 16;
+const TOKENS_PER_TOOL: u64 = 200;
 
 /// What the next call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Allowance {
 
 /// Why no call may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum BudgetRefusal {
     /// A limit is reached.
     Limit(LimitKind, String),
     /// Something else forbids it.
@@ -37,17 +37,18 @@ pub enum Refusal {
 }
 
 /// The limits in force: the plan's, unless they were raised.
-pub fn limits(state: &RunState, plan: &Plan) -> Limits {
+pub fn limits(state: &RunState, plan: &Plan) -> RunLimits {
     state.limits.unwrap_or(plan.limits)
 }
 
 /// The prompt's tokens: what the provider counted last time plus a third of the bytes added since, or a third of
 /// all bytes. Three bytes a token is on the safe side for program text.
 pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
-    match state.measured.filter(|_| state.target == target) {
+    match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
         None => {
-            let tools: usize = plan.offered(state.compact.times).map(|t| t.signature().len() * 2 + 60).sum();
+            let tools: usize =
+                plan.offered_tools(state.compact.times).map(|t| t.prompt_signature().len() * 2 + 60).sum();
             (plan.system.len() as u64 + tools as u64 + state.message_bytes).div_ceil(3)
         }
     }
@@ -56,27 +57,31 @@ pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
 /// The most tokens that the prompt can be: what the provider counted last time, or all of it, with each byte since then a
 /// token of its own.
 pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
-    match state.measured.filter(|_| state.target == target) {
+    match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => match state.message_bytes.saturating_sub(bytes) {
             0 => tokens,
-            added => tokens + added + AROUND,
+            added => tokens + added + REQUEST_OVERHEAD_TOKENS,
         },
         None => {
-            let tools = plan.offered(state.compact.times).map(|tool| {
+            let tools = plan.offered_tools(state.compact.times).map(|tool| {
                 let words: usize = tool.params.iter().map(|p| p.name.len() + p.description.len()).sum();
-                (tool.name.len() + tool.description.len() + words) as u64 + PER_TOOL
+                (tool.name.len() + tool.description.len() + words) as u64 + TOKENS_PER_TOOL
             });
-            let messages = state.messages.len() as u64 * PER_MESSAGE;
-            plan.system.len() as u64 + tools.sum::<u64>() + state.message_bytes + messages + AROUND
+            let messages = state.messages.len() as u64 * TOKENS_PER_MESSAGE;
+            plan.system.len() as u64
+                + tools.sum::<u64>()
+                + state.message_bytes
+                + messages
+                + REQUEST_OVERHEAD_TOKENS
         }
     }
 }
 
 /// The tokens of the next prompt when it was counted token by token: close, and not exact. What the provider itself counted
 /// last time stands for what it was sent then; the count only for what was added since.
-pub fn counted(state: &RunState, target: u32, tokens: u64) -> u64 {
+pub fn adjusted_count(state: &RunState, target: u32, tokens: u64) -> u64 {
     let margin = tokens / 32 + 64;
-    match state.measured.filter(|_| state.target == target) {
+    match state.last_measured_prompt.filter(|_| state.target == target) {
         None => tokens + margin,
         Some((measured, bytes)) => {
             let added = state.message_bytes.saturating_sub(bytes);
@@ -91,29 +96,29 @@ pub fn counted(state: &RunState, target: u32, tokens: u64) -> u64 {
 ///
 /// # Errors
 /// [`Refusal`] if a ceiling leaves no room for it.
-pub fn allow(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, Refusal> {
+pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, BudgetRefusal> {
     let limits = limits(state, plan);
-    let target = plan.target(at);
+    let target = plan.target_at(at);
     let input = estimate_input(state, plan, at);
-    let mut output = plan.settings.max_tokens.unwrap_or(DEFAULT_REPLY);
-    output = output.saturating_mul(1 << state.cuts.min(2));
-    output = output.min(target.facts.max_output.unwrap_or(u64::MAX).max(SMALLEST_REPLY));
-    let smallest = SMALLEST_REPLY.min(output);
+    let mut output = plan.settings.max_tokens.unwrap_or(DEFAULT_REPLY_TOKENS);
+    output = output.saturating_mul(1 << state.truncated_replies.min(2));
+    output = output.min(target.facts.max_output.unwrap_or(u64::MAX).max(MIN_REPLY_TOKENS));
+    let smallest = MIN_REPLY_TOKENS.min(output);
 
     output = output.min(fit_window(target, input, smallest)?);
     let left = limits.max_tokens.saturating_sub(state.usage.counted()).saturating_sub(input);
     if left < smallest {
-        return Err(Refusal::Limit(LimitKind::Tokens, token_message(state, &limits, input)));
+        return Err(BudgetRefusal::Limit(LimitKind::Tokens, token_message(state, &limits, input)));
     }
     output = output.min(left);
 
     let Some(price) = target.facts.price else {
         return match plan.cost_rule {
-            CostRule::Strict => Err(Refusal::Error(unknown_price(target))),
+            CostRule::Strict => Err(BudgetRefusal::Error(unknown_price_error(target))),
             CostRule::Default | CostRule::AllowUnknown => Ok(Allowance { input, output, reserve: None }),
         };
     };
-    let money = limits.max_cost.minus(state.cost).minus(state.reserved());
+    let money = limits.max_cost.minus(state.cost).minus(state.reserved_total());
     let bound = bound_input(state, plan, at).max(input);
     let for_reply = money.minus(price.worst_case(bound, 0)).0;
     if price.output > 0 {
@@ -121,15 +126,15 @@ pub fn allow(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, Refusa
         output = output.min(affordable);
     }
     if for_reply < 0 || output < smallest {
-        return Err(Refusal::Limit(LimitKind::Cost, cost_message(state, &limits)));
+        return Err(BudgetRefusal::Limit(LimitKind::Cost, cost_message(state, &limits)));
     }
     Ok(Allowance { input, output, reserve: Some(price.worst_case(bound, output)) })
 }
 
-fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, Refusal> {
+fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, BudgetRefusal> {
     let room = target.facts.window.saturating_sub(input);
     if room < smallest {
-        return Err(Refusal::Error(ErrorInfo::fatal(
+        return Err(BudgetRefusal::Error(ErrorInfo::fatal(
             ErrorKind::ContextOverflow,
             format!(
                 "the conversation has grown to about {input} tokens and {} takes {}. Split the task, or choose a \
@@ -141,7 +146,7 @@ fn fit_window(target: TargetRef<'_>, input: u64, smallest: u64) -> Result<u64, R
     Ok(room)
 }
 
-fn token_message(state: &RunState, limits: &Limits, input: u64) -> String {
+fn token_message(state: &RunState, limits: &RunLimits, input: u64) -> String {
     format!(
         "token limit reached: {} of {} tokens are used and the next request needs about {input}. \
          Raise it with `forge resume --max-tokens N` or agent.max_tokens_per_run",
@@ -150,7 +155,7 @@ fn token_message(state: &RunState, limits: &Limits, input: u64) -> String {
     )
 }
 
-fn cost_message(state: &RunState, limits: &Limits) -> String {
+fn cost_message(state: &RunState, limits: &RunLimits) -> String {
     format!(
         "cost limit reached: {} of {} are spent and the next call could pass the limit. \
          Raise it with `forge budget raise ID USD`, or before a run with --max-cost or agent.max_cost_usd",
@@ -158,7 +163,7 @@ fn cost_message(state: &RunState, limits: &Limits) -> String {
     )
 }
 
-fn unknown_price(target: TargetRef<'_>) -> ErrorInfo {
+fn unknown_price_error(target: TargetRef<'_>) -> ErrorInfo {
     ErrorInfo::fatal(
         ErrorKind::BudgetExceeded,
         format!(
@@ -170,6 +175,6 @@ fn unknown_price(target: TargetRef<'_>) -> ErrorInfo {
 }
 
 /// What is said when the turns are used up.
-pub fn iterations_message(limits: &Limits) -> String {
+pub fn iterations_message(limits: &RunLimits) -> String {
     format!("agent loop exceeded maximum iterations ({})", limits.max_iterations)
 }

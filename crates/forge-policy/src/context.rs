@@ -4,15 +4,15 @@
 //! messages are only ever appended to. Provider-side caches live from that. It changes at a compaction alone, when the
 //! oldest messages give way to a summary and the tool `recall` joins the others.
 
-use crate::compact::text::level;
+use crate::compact::text::level_lengths;
 use crate::router;
 use forge_types::{
-    Executor, Fact, MOST_MESSAGE_CHARS, Message, ModelCall, ModelRequest, ModelSettings, NetworkPolicy, Part,
-    PartKind, Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
+    Executor, MAX_MESSAGE_CHARS, MemoryFact, Message, MessagePart, ModelCall, ModelRequest, ModelSettings,
+    NetworkPolicy, PartKind, Payload, Plan, ReplyFormat, Role, RunState, SandboxSpec, ToolSpec,
 };
 use std::fmt::Write as _;
 
-const IDENTITY: &str = "You are Forge, a coding agent that works unattended on a repository at /workspace.\n\
+const IDENTITY_PROMPT: &str = "You are Forge, a coding agent that works unattended on a repository at /workspace.\n\
 Rules:\n\
 - Work in small steps with the tools; look before you change, and keep to the style of the project.\n\
 - Run the project's own checks after a change; success is what they say, not what you expect.\n\
@@ -26,10 +26,10 @@ Rules:\n\
 ///
 /// The task follows as the first message of the user; skills and memory facts join between when they exist.
 pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str>) -> String {
-    let mut prompt = String::from(IDENTITY);
+    let mut prompt = String::from(IDENTITY_PROMPT);
     prompt.push_str("\nTools:\n");
     for tool in tools {
-        let _ = writeln!(prompt, "- {}", compact(tool));
+        let _ = writeln!(prompt, "- {}", tool_summary(tool));
     }
     let network = match &sandbox.network {
         NetworkPolicy::Off => "off: nothing can be downloaded or installed".to_owned(),
@@ -46,7 +46,7 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
         sandbox.limits.command_ms / 1000
     );
     if !sandbox.more_repos.is_empty() {
-        let names = sandbox.repo_folders();
+        let names = sandbox.repo_directories();
         let _ = writeln!(
             prompt,
             "/workspace holds {} repositories, each in its folder: {}",
@@ -54,25 +54,25 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
             names.join(", ")
         );
     }
-    add_own(&mut prompt, own);
+    add_instructions(&mut prompt, own);
     prompt
 }
 
 /// The user's own instructions.
-pub(crate) fn add_own(prompt: &mut String, own: Option<&str>) {
+pub(crate) fn add_instructions(prompt: &mut String, own: Option<&str>) {
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         let _ = write!(prompt, "\nInstructions of the user:\n{own}\n");
     }
 }
 
 /// Bytes of the facts that a prompt holds at most; the oldest are left out.
-const FACT_BYTES: usize = 8 << 10;
+const MAX_FACT_BYTES: usize = 8 << 10;
 
 /// The system prompt with the facts of the memory, which stand last of it, so that what stands before them keeps its
 /// place when one is added.
-pub fn with_facts(mut prompt: String, facts: &[Fact]) -> String {
-    let line = |fact: &Fact| format!("- {}: {}\n", flat(&fact.key), flat(&fact.value));
-    let mut room = FACT_BYTES;
+pub fn with_facts(mut prompt: String, facts: &[MemoryFact]) -> String {
+    let line = |fact: &MemoryFact| format!("- {}: {}\n", single_line(&fact.key), single_line(&fact.value));
+    let mut room = MAX_FACT_BYTES;
     let fits = |line: &String| {
         room = room.saturating_sub(line.len());
         room > 0
@@ -88,12 +88,12 @@ pub fn with_facts(mut prompt: String, facts: &[Fact]) -> String {
 }
 
 /// On one line.
-fn flat(text: &str) -> String {
+fn single_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Name, parameters and purpose. Types and all else stand in the tool's own description, which the request holds as well.
-fn compact(tool: &ToolSpec) -> String {
+fn tool_summary(tool: &ToolSpec) -> String {
     let purpose =
         tool.description.split_once(['.', ';', ':']).map_or(tool.description.as_str(), |(head, _)| head);
     let params: Vec<_> =
@@ -102,15 +102,15 @@ fn compact(tool: &ToolSpec) -> String {
 }
 
 /// The request of a model call. Payloads are as the state holds them: whoever sends it puts the texts in.
-pub fn request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest {
-    let target = plan.target(call.target);
+pub fn model_request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest {
+    let target = plan.target_at(call.target);
     let (messages, tools, format) = match &plan.executor {
         // What it may name stands in its prompt and in the form of its reply.
         Executor::Router { max_steps, .. } => {
-            (router::messages(state), Vec::new(), router::format(&plan.tools, *max_steps))
+            (router::router_messages(state), Vec::new(), router::reply_format(&plan.tools, *max_steps))
         }
         _ => {
-            let tools = plan.offered(state.compact.times).cloned().collect();
+            let tools = plan.offered_tools(state.compact.times).cloned().collect();
             (state.messages.clone(), tools, ReplyFormat::Text)
         }
     };
@@ -126,35 +126,35 @@ pub fn request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest 
 }
 
 /// Cuts a tool's result to `limit` characters; a cut result ends with a line that says how long it was.
-pub fn cut_result(text: String, limit: u64) -> (String, Cut) {
+pub fn cut_result(text: String, limit: u64) -> (String, Truncation) {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if text.len() <= limit {
-        return (text, Cut::Whole);
+        return (text, Truncation::Complete);
     }
-    let Some((at, _)) = text.char_indices().nth(limit) else { return (text, Cut::Whole) };
+    let Some((at, _)) = text.char_indices().nth(limit) else { return (text, Truncation::Complete) };
     let original = text.chars().count();
     let mut text = text;
     text.truncate(at);
     let _ = write!(text, "\n[OUTPUT TRUNCATED - original length: {original} chars]");
-    (text, Cut::Cut)
+    (text, Truncation::Truncated)
 }
 
 /// Cuts a message of the model or of a tool, whose texts are in place, to what a request holds of one (MEM-3). What a
 /// person says is never cut.
 pub fn cut_message(message: &mut Message) {
-    let chars: u64 = message.parts.iter().map(Part::chars).sum();
-    if message.role == Role::User || chars <= MOST_MESSAGE_CHARS {
+    let chars: u64 = message.parts.iter().map(MessagePart::char_len).sum();
+    if message.role == Role::User || chars <= MAX_MESSAGE_CHARS {
         return;
     }
     let lengths: Vec<usize> =
-        message.parts.iter().map(|part| usize::try_from(part.chars()).unwrap_or(usize::MAX)).collect();
-    let level = level(&lengths, usize::try_from(MOST_MESSAGE_CHARS).unwrap_or(usize::MAX));
+        message.parts.iter().map(|part| usize::try_from(part.char_len()).unwrap_or(usize::MAX)).collect();
+    let level = level_lengths(&lengths, usize::try_from(MAX_MESSAGE_CHARS).unwrap_or(usize::MAX));
     for part in &mut message.parts {
         match &mut part.kind {
-            PartKind::Text { text: Payload::Inline(text) } => shorten(text, level),
+            PartKind::Text { text: Payload::Inline(text) } => truncate_text(text, level),
             PartKind::Result(result) => {
                 if let Payload::Inline(text) = &mut result.content {
-                    shorten(text, level);
+                    truncate_text(text, level);
                 }
             }
             PartKind::Call(call) if call.arguments.chars().count() > level => {
@@ -165,7 +165,7 @@ pub fn cut_message(message: &mut Message) {
     }
 }
 
-fn shorten(text: &mut String, most: usize) {
+fn truncate_text(text: &mut String, most: usize) {
     (*text, _) = cut_result(std::mem::take(text), most as u64);
 }
 
@@ -176,10 +176,10 @@ fn cut_arguments(arguments: &str, most: usize) -> String {
     };
     let lengths: Vec<usize> =
         map.values().map(|value| value.as_str().map_or(0, |text| text.chars().count())).collect();
-    let level = level(&lengths, most);
+    let level = level_lengths(&lengths, most);
     for value in map.values_mut() {
         if let serde_json::Value::String(text) = value {
-            shorten(text, level);
+            truncate_text(text, level);
         }
     }
     serde_json::Value::Object(map).to_string()
@@ -187,11 +187,11 @@ fn cut_arguments(arguments: &str, most: usize) -> String {
 
 /// Whether a result was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Truncation {
     /// It was not.
-    Whole,
+    Complete,
     /// It was.
-    Cut,
+    Truncated,
 }
 
 #[cfg(test)]
@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn a_cut_result_says_how_long_it_was() {
-        assert_eq!(cut_result("äöü".into(), 3), ("äöü".into(), Cut::Whole));
+        assert_eq!(cut_result("äöü".into(), 3), ("äöü".into(), Truncation::Complete));
         let (text, cut) = cut_result("äöüß".into(), 2);
         assert_eq!(text, "äö\n[OUTPUT TRUNCATED - original length: 4 chars]");
-        assert_eq!(cut, Cut::Cut);
+        assert_eq!(cut, Truncation::Truncated);
     }
 
     #[test]
@@ -233,18 +233,18 @@ mod tests {
         let arguments = serde_json::json!({"path": "a.txt", "content": long}).to_string();
         let call = forge_types::ToolCall { id: "1".into(), name: "write_file".into(), arguments };
         let mut called = Message::assistant("I write it.");
-        called.parts.push(Part::call(call));
+        called.parts.push(MessagePart::call(call));
         cut_message(&mut called);
-        let call = called.calls().next().unwrap();
-        let arguments = call.parsed().unwrap();
+        let call = called.tool_calls().next().unwrap();
+        let arguments = call.parse_arguments().unwrap();
         assert_eq!(arguments["path"], "a.txt");
         let content = arguments["content"].as_str().unwrap();
         assert!(content.ends_with("[OUTPUT TRUNCATED - original length: 80000 chars]"));
         assert!((49_000..50_100).contains(&content.chars().count()));
         let before = called.clone();
         cut_message(&mut called);
-        assert!(called.parts.iter().map(Part::chars).sum::<u64>() <= MOST_MESSAGE_CHARS + 200);
-        assert_eq!(before.texts().next(), called.texts().next());
+        assert!(called.parts.iter().map(MessagePart::char_len).sum::<u64>() <= MAX_MESSAGE_CHARS + 200);
+        assert_eq!(before.text_parts().next(), called.text_parts().next());
     }
 
     proptest! {
@@ -252,9 +252,9 @@ mod tests {
         fn no_result_is_longer_than_its_limit(text in "\\PC{0,300}", limit in 0_u64..400) {
             let length = text.chars().count() as u64;
             let (out, cut) = cut_result(text.clone(), limit);
-            prop_assert_eq!(cut == Cut::Cut, length > limit);
+            prop_assert_eq!(cut == Truncation::Truncated, length > limit);
             let kept = out.split("\n[OUTPUT").next().unwrap_or_default();
-            prop_assert!(text.starts_with(kept) || cut == Cut::Whole);
+            prop_assert!(text.starts_with(kept) || cut == Truncation::Complete);
         }
     }
 }

@@ -3,12 +3,12 @@
 use forge_types::{Cooldown, ErrorInfo, ErrorKind, Timestamp};
 use std::time::Duration;
 
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+const MINUTE_SECS: u64 = 60;
+const HOUR_SECS: u64 = 60 * MINUTE_SECS;
+const DAY_SECS: u64 = 24 * HOUR_SECS;
 
 /// Whether giving a provider up for such an error says anything about its next calls.
-pub const fn cools(kind: ErrorKind) -> bool {
+pub const fn triggers_cooldown(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Auth
@@ -25,12 +25,12 @@ pub const fn cools(kind: ErrorKind) -> bool {
 
 /// Seconds of the `failures`-th cooldown in a row: 1 min × 5^(n-1) up to an hour; for unpaid bills 5 h × 2^(n-1) up
 /// to a day; a day for a refused key.
-pub const fn seconds(kind: ErrorKind, failures: u32) -> u64 {
+pub const fn cooldown_seconds(kind: ErrorKind, failures: u32) -> u64 {
     let step = failures.saturating_sub(1);
     let (base, factor, cap) = match kind {
-        ErrorKind::Auth => return DAY,
-        ErrorKind::Billing => (5 * HOUR, 2_u64, DAY),
-        _ => (MINUTE, 5, HOUR),
+        ErrorKind::Auth => return DAY_SECS,
+        ErrorKind::Billing => (5 * HOUR_SECS, 2_u64, DAY_SECS),
+        _ => (MINUTE_SECS, 5, HOUR_SECS),
     };
     let grown = base.saturating_mul(factor.saturating_pow(step));
     if grown < cap { grown } else { cap }
@@ -40,7 +40,7 @@ pub const fn seconds(kind: ErrorKind, failures: u32) -> u64 {
 ///
 /// One that still holds is not counted again: several runs that give a provider up at once are one failure. A
 /// `Retry-After` that is longer than the cooldown, up to a day, takes its place.
-pub fn after(
+pub fn next_cooldown(
     before: Option<&Cooldown>,
     provider: &str,
     error: &ErrorInfo,
@@ -49,12 +49,12 @@ pub fn after(
 ) -> Cooldown {
     let same = before.filter(|cooldown| cooldown.credential == credential);
     let failures = match same {
-        Some(cooldown) if cooldown.holds(now) => cooldown.failures,
+        Some(cooldown) if cooldown.is_active(now) => cooldown.failures,
         Some(cooldown) => cooldown.failures.saturating_add(1),
         None => 1,
     };
-    let own = seconds(error.kind, failures);
-    let asked = error.retry_after_ms.map_or(0, |millis| millis.div_ceil(1_000)).min(DAY);
+    let own = cooldown_seconds(error.kind, failures);
+    let asked = error.retry_after_ms.map_or(0, |millis| millis.div_ceil(1_000)).min(DAY_SECS);
     let until = now.after(Duration::from_secs(own.max(asked)));
     Cooldown {
         provider: provider.to_owned(),
@@ -68,8 +68,8 @@ pub fn after(
 }
 
 /// The cooldown of a provider that holds at `now`.
-pub fn holding<'a>(cooling: &'a [Cooldown], provider: &str, now: Timestamp) -> Option<&'a Cooldown> {
-    cooling.iter().find(|cooldown| cooldown.provider == provider && cooldown.holds(now))
+pub fn active_cooldown<'a>(cooling: &'a [Cooldown], provider: &str, now: Timestamp) -> Option<&'a Cooldown> {
+    cooling.iter().find(|cooldown| cooldown.provider == provider && cooldown.is_active(now))
 }
 
 #[cfg(test)]
@@ -81,24 +81,24 @@ mod tests {
 
     #[test]
     fn cooldowns_grow_as_the_specification_says() {
-        let grows = |kind| (1..=4).map(|n| seconds(kind, n)).collect::<Vec<_>>();
+        let grows = |kind| (1..=4).map(|n| cooldown_seconds(kind, n)).collect::<Vec<_>>();
         assert_eq!(grows(ErrorKind::RateLimit), [60, 300, 1_500, 3_600]);
         assert_eq!(grows(ErrorKind::Billing), [18_000, 36_000, 72_000, 86_400]);
         assert_eq!(grows(ErrorKind::Auth), [86_400; 4]);
-        assert_eq!(seconds(ErrorKind::Timeout, u32::MAX), 3_600);
+        assert_eq!(cooldown_seconds(ErrorKind::Timeout, u32::MAX), 3_600);
     }
 
     #[test]
     fn runs_that_fail_together_count_once_and_another_key_begins_anew() {
         let error = ErrorInfo::retryable(ErrorKind::Overloaded, "529", None);
-        let first = after(None, "p", &error, "k", NOW);
+        let first = next_cooldown(None, "p", &error, "k", NOW);
         assert_eq!((first.failures, first.until.millis_since(NOW)), (1, 60_000));
-        let together = after(Some(&first), "p", &error, "k", NOW.after(Duration::from_secs(1)));
+        let together = next_cooldown(Some(&first), "p", &error, "k", NOW.after(Duration::from_secs(1)));
         assert_eq!(together.failures, 1);
         let later = NOW.after(Duration::from_secs(61));
-        let second = after(Some(&together), "p", &error, "k", later);
+        let second = next_cooldown(Some(&together), "p", &error, "k", later);
         assert_eq!((second.failures, second.until.millis_since(later)), (2, 300_000));
-        assert_eq!(after(Some(&second), "p", &error, "other", later).failures, 1);
+        assert_eq!(next_cooldown(Some(&second), "p", &error, "other", later).failures, 1);
     }
 
     proptest! {
@@ -112,9 +112,9 @@ mod tests {
                 provider: "p".into(), failures, reason: kind, message: String::new(), since: NOW, until: NOW,
                 credential: String::new(),
             };
-            let got = after(Some(&before), "p", &error, "", NOW).until.millis_since(NOW);
-            prop_assert!(got <= DAY * 1_000);
-            prop_assert!(got >= asked.unwrap_or(0).min(DAY * 1_000));
+            let got = next_cooldown(Some(&before), "p", &error, "", NOW).until.millis_since(NOW);
+            prop_assert!(got <= DAY_SECS * 1_000);
+            prop_assert!(got >= asked.unwrap_or(0).min(DAY_SECS * 1_000));
             prop_assert!(got >= 60_000);
         }
     }

@@ -14,19 +14,19 @@ pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
         mode: parent.mode,
         apply: parent.apply,
         image: parent.image.clone(),
-        network: network(&parent.network, &wish.network),
-        limits: limits(&parent.limits, &wish.limits),
-        workspace: parent.workspace.lower(wish.workspace),
-        reveal: both(&parent.reveal, &wish.reveal),
+        network: inherit_network(&parent.network, &wish.network),
+        limits: inherit_limits(&parent.limits, &wish.limits),
+        workspace: parent.workspace.min_each(wish.workspace),
+        reveal: intersect(&parent.reveal, &wish.reveal),
         env: parent.env.clone(),
-        read_only: both(&parent.read_only, &wish.read_only),
-        writable: both(&parent.writable, &wish.writable),
-        programs: programs(parent.programs.as_deref(), wish.programs.as_deref()),
+        read_only: intersect(&parent.read_only, &wish.read_only),
+        writable: intersect(&parent.writable, &wish.writable),
+        programs: inherit_programs(parent.programs.as_deref(), wish.programs.as_deref()),
         allow_unisolated: parent.allow_unisolated && wish.allow_unisolated,
     }
 }
 
-fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
+fn inherit_network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
     match (parent, wish) {
         (NetworkPolicy::Off, _) | (_, NetworkPolicy::Off) => NetworkPolicy::Off,
         (NetworkPolicy::Host, wish) => wish.clone(),
@@ -34,7 +34,7 @@ fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
         (NetworkPolicy::Allow(parent), NetworkPolicy::Allow(wish)) => {
             // Entries, not hosts: a wish for `a.example.com` below `*.example.com` must name the parent's entry.
             let rules = EgressRules {
-                allow: both(&parent.allow, &wish.allow),
+                allow: intersect(&parent.allow, &wish.allow),
                 keys: parent.keys.iter().filter(|key| wish.keys.contains(key)).cloned().collect(),
             };
             if rules.allow.is_empty() { NetworkPolicy::Off } else { NetworkPolicy::Allow(rules) }
@@ -43,14 +43,14 @@ fn network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolicy {
 }
 
 /// No list means any program; an empty one none but the shell.
-fn programs(parent: Option<&[String]>, wish: Option<&[String]>) -> Option<Vec<String>> {
+fn inherit_programs(parent: Option<&[String]>, wish: Option<&[String]>) -> Option<Vec<String>> {
     match (parent, wish) {
-        (Some(parent), Some(wish)) => Some(both(parent, wish)),
+        (Some(parent), Some(wish)) => Some(intersect(parent, wish)),
         (parent, wish) => parent.or(wish).map(<[String]>::to_vec),
     }
 }
 
-fn limits(parent: &SandboxLimits, wish: &SandboxLimits) -> SandboxLimits {
+fn inherit_limits(parent: &SandboxLimits, wish: &SandboxLimits) -> SandboxLimits {
     SandboxLimits {
         memory_bytes: parent.memory_bytes.min(wish.memory_bytes),
         pids: parent.pids.min(wish.pids),
@@ -63,7 +63,7 @@ fn limits(parent: &SandboxLimits, wish: &SandboxLimits) -> SandboxLimits {
     }
 }
 
-fn both<T: PartialEq + Clone>(parent: &[T], wish: &[T]) -> Vec<T> {
+fn intersect<T: PartialEq + Clone>(parent: &[T], wish: &[T]) -> Vec<T> {
     parent.iter().filter(|entry| wish.contains(entry)).cloned().collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What to do about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Try again, not before this time.
     TryAt(Timestamp),
     /// The provider asks for a wait that is too long to hold a process for.
@@ -17,41 +17,44 @@ pub enum Next {
 }
 
 /// Replies that are not what the wire format promises are asked for once more only.
-const MALFORMED_TRIES: u32 = 2;
+const MAX_MALFORMED_TRIES: u32 = 2;
 
 /// Decides after the `failures`-th failure of one turn at one provider, whose calls waited `delayed_ms` so far.
 ///
 /// The delay doubles from `rule.base_ms` to `rule.cap_ms`, plus up to a quarter of it. The addition is drawn from
 /// `seed`, so that replay decides the same. A `Retry-After` replaces the delay; one above the cap is not waited for
 /// here. All delays of a turn together stay below `rule.max_wait_ms`.
-pub fn next(
+pub fn decide_retry(
     rule: &RetryRule,
     failures: u32,
     delayed_ms: u64,
     error: &ErrorInfo,
     seed: u64,
     now: Timestamp,
-) -> Next {
+) -> RetryDecision {
     if !error.retryable {
-        return Next::Abort;
+        return RetryDecision::Abort;
     }
     let at = |millis: u64| now.after(Duration::from_millis(millis));
     if let Some(after) = error.retry_after_ms.filter(|after| *after > rule.cap_ms) {
-        return Next::AskedToWait(at(after));
+        return RetryDecision::AskedToWait(at(after));
     }
-    let tries =
-        if error.kind == ErrorKind::MalformedResponse { rule.tries.min(MALFORMED_TRIES) } else { rule.tries };
+    let tries = if error.kind == ErrorKind::MalformedResponse {
+        rule.tries.min(MAX_MALFORMED_TRIES)
+    } else {
+        rule.tries
+    };
     if failures >= tries {
-        return Next::UsedUp;
+        return RetryDecision::UsedUp;
     }
-    let delay = error.retry_after_ms.unwrap_or_else(|| backoff(rule, failures, seed));
+    let delay = error.retry_after_ms.unwrap_or_else(|| backoff_ms(rule, failures, seed));
     if delayed_ms.saturating_add(delay) > rule.max_wait_ms {
-        return Next::UsedUp;
+        return RetryDecision::UsedUp;
     }
-    Next::TryAt(at(delay))
+    RetryDecision::TryAt(at(delay))
 }
 
-fn backoff(rule: &RetryRule, failures: u32, seed: u64) -> u64 {
+fn backoff_ms(rule: &RetryRule, failures: u32, seed: u64) -> u64 {
     let doubled = rule.base_ms.saturating_mul(1_u64 << failures.saturating_sub(1).min(20));
     let delay = doubled.min(rule.cap_ms);
     delay + delay / 4 * (seed % 1_000) / 1_000
@@ -59,7 +62,7 @@ fn backoff(rule: &RetryRule, failures: u32, seed: u64) -> u64 {
 
 /// A number that looks random but follows from what it is for (FNV-1a over the text of its parts, then the
 /// finaliser of `splitmix64`).
-pub fn seed(run: RunId, effect: EffectId, attempt: u32) -> u64 {
+pub fn stable_seed(run: RunId, effect: EffectId, attempt: u32) -> u64 {
     let text = format!("{run}/{effect}/{attempt}");
     let hash = text
         .bytes()
@@ -77,11 +80,11 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(0);
 
     fn delay(failures: u32, error: &ErrorInfo, seed: u64) -> String {
-        match next(&RetryRule::default(), failures, 0, error, seed, NOW) {
-            Next::TryAt(at) => format!("try {}", at.millis_since(NOW)),
-            Next::AskedToWait(at) => format!("wait {}", at.millis_since(NOW)),
-            Next::UsedUp => "used up".into(),
-            Next::Abort => "abort".into(),
+        match decide_retry(&RetryRule::default(), failures, 0, error, seed, NOW) {
+            RetryDecision::TryAt(at) => format!("try {}", at.millis_since(NOW)),
+            RetryDecision::AskedToWait(at) => format!("wait {}", at.millis_since(NOW)),
+            RetryDecision::UsedUp => "used up".into(),
+            RetryDecision::Abort => "abort".into(),
         }
     }
 
@@ -91,14 +94,20 @@ mod tests {
         let all: Vec<_> = (1..=5).map(|n| delay(n, &error, 0)).collect();
         assert_eq!(all, ["try 2000", "try 4000", "try 8000", "try 16000", "used up"]);
         let rule = RetryRule { tries: 99, ..RetryRule::default() };
-        assert_eq!(next(&rule, 60, 0, &error, 0, NOW), Next::TryAt(Timestamp::from_micros(30_000_000)));
+        assert_eq!(
+            decide_retry(&rule, 60, 0, &error, 0, NOW),
+            RetryDecision::TryAt(Timestamp::from_micros(30_000_000))
+        );
     }
 
     #[test]
     fn the_random_part_stays_below_a_quarter() {
         let error = ErrorInfo::retryable(ErrorKind::Timeout, "slow", None);
         for seed in 0..5_000 {
-            let Next::TryAt(at) = next(&RetryRule::default(), 1, 0, &error, seed, NOW) else { panic!() };
+            let RetryDecision::TryAt(at) = decide_retry(&RetryRule::default(), 1, 0, &error, seed, NOW)
+            else {
+                panic!()
+            };
             assert!((2_000..2_500).contains(&at.millis_since(NOW)));
         }
     }
@@ -131,7 +140,7 @@ mod tests {
                 failures += 1;
                 let after = after.map(Duration::from_millis);
                 let error = ErrorInfo::retryable(ErrorKind::RateLimit, "429", after);
-                let Next::TryAt(at) = next(&rule, failures, delayed, &error, seed, now) else { break };
+                let RetryDecision::TryAt(at) = decide_retry(&rule, failures, delayed, &error, seed, now) else { break };
                 prop_assert!(at.millis_since(now) <= rule.cap_ms * 5 / 4);
                 delayed += at.millis_since(now);
                 now = at;
@@ -145,13 +154,13 @@ mod tests {
     fn seeds_differ_by_each_part() {
         let run = RunId::from_u128(1);
         let seeds = [
-            seed(run, EffectId(1), 1),
-            seed(run, EffectId(1), 2),
-            seed(run, EffectId(2), 1),
-            seed(RunId::from_u128(2), EffectId(1), 1),
+            stable_seed(run, EffectId(1), 1),
+            stable_seed(run, EffectId(1), 2),
+            stable_seed(run, EffectId(2), 1),
+            stable_seed(RunId::from_u128(2), EffectId(1), 1),
         ];
         let distinct: std::collections::BTreeSet<_> = seeds.iter().collect();
         assert_eq!(distinct.len(), 4);
-        assert_eq!(seed(run, EffectId(1), 1), seeds[0]);
+        assert_eq!(stable_seed(run, EffectId(1), 1), seeds[0]);
     }
 }

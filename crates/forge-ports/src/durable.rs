@@ -2,32 +2,32 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-type Outcome = Result<(), String>;
+type FlushResult = Result<(), String>;
 
 /// Something that is on disk, or will be soon.
 #[derive(Clone, Debug, Default)]
-pub struct Durable(Option<Arc<Latch>>);
+pub struct FlushHandle(Option<Arc<Latch>>);
 
 #[derive(Debug, Default)]
 struct Latch {
-    outcome: Mutex<Option<Outcome>>,
-    told: Condvar,
+    outcome: Mutex<Option<FlushResult>>,
+    changed: Condvar,
 }
 
 /// Held by whoever brings it there. Dropped before that it counts as failed.
 #[derive(Debug)]
-pub struct Promise(Arc<Latch>);
+pub struct FlushSender(Arc<Latch>);
 
-impl Durable {
+impl FlushHandle {
     /// It is on disk.
-    pub const fn already() -> Self {
+    pub const fn done() -> Self {
         Self(None)
     }
 
     /// It will be, or fail, when the promise says so.
-    pub fn soon() -> (Self, Promise) {
+    pub fn pending() -> (Self, FlushSender) {
         let latch = Arc::<Latch>::default();
-        (Self(Some(Arc::clone(&latch))), Promise(latch))
+        (Self(Some(Arc::clone(&latch))), FlushSender(latch))
     }
 
     /// Blocks this thread until it is on disk.
@@ -40,28 +40,28 @@ impl Durable {
         loop {
             match &*outcome {
                 Some(outcome) => return outcome.clone(),
-                None => outcome = latch.told.wait(outcome).unwrap_or_else(PoisonError::into_inner),
+                None => outcome = latch.changed.wait(outcome).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
 }
 
-impl Promise {
+impl FlushSender {
     /// It is on disk, or why it is not.
-    pub fn keep(self, outcome: Result<(), String>) {
-        self.tell(outcome);
+    pub fn complete(self, outcome: Result<(), String>) {
+        self.set_outcome(outcome);
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn set_outcome(&self, outcome: FlushResult) {
         let mut told = self.0.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         told.get_or_insert(outcome);
-        self.0.told.notify_all();
+        self.0.changed.notify_all();
     }
 }
 
-impl Drop for Promise {
+impl Drop for FlushSender {
     fn drop(&mut self) {
-        self.tell(Err("it was given up".to_owned()));
+        self.set_outcome(Err("it was given up".to_owned()));
     }
 }
 
@@ -71,13 +71,13 @@ mod tests {
 
     #[test]
     fn a_promise_is_waited_for_and_a_dropped_one_is_a_failure() {
-        assert_eq!(Durable::already().wait(), Ok(()));
-        let (durable, promise) = Durable::soon();
+        assert_eq!(FlushHandle::done().wait(), Ok(()));
+        let (durable, promise) = FlushHandle::pending();
         let waiting = durable.clone();
         let waiter = std::thread::spawn(move || waiting.wait());
-        promise.keep(Ok(()));
+        promise.complete(Ok(()));
         assert_eq!((waiter.join().unwrap(), durable.wait()), (Ok(()), Ok(())));
-        let (durable, promise) = Durable::soon();
+        let (durable, promise) = FlushHandle::pending();
         drop(promise);
         assert!(durable.wait().is_err());
     }

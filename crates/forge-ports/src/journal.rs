@@ -1,9 +1,10 @@
 //! The journal of runs.
 
-use crate::Durable;
+use crate::FlushHandle;
 use async_trait::async_trait;
 use forge_types::{
-    Class, Command, CommandId, Digest, Event, LimitKind, Money, RunId, RunStatus, Seq, Timestamp, WaitingFor,
+    CommandId, Digest, ErrorClass, Event, LimitKind, Money, RunCommand, RunId, RunStatus, Seq, Timestamp,
+    WaitingFor,
 };
 use tokio::sync::watch;
 
@@ -76,13 +77,13 @@ pub enum Error {
 
 impl Error {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Conflict { .. } => Class::Retry { after: None },
-            Self::Ceiling { .. } => Class::Denied,
-            Self::NotFound { .. } => Class::Invalid,
-            Self::Unavailable { .. } => Class::Unavailable,
-            Self::Damaged { .. } | Self::TooNew { .. } | Self::DiskFull { .. } => Class::Fatal,
+            Self::Conflict { .. } => ErrorClass::Retry { after: None },
+            Self::Ceiling { .. } => ErrorClass::Denied,
+            Self::NotFound { .. } => ErrorClass::Invalid,
+            Self::Unavailable { .. } => ErrorClass::Unavailable,
+            Self::Damaged { .. } | Self::TooNew { .. } | Self::DiskFull { .. } => ErrorClass::Fatal,
         }
     }
 }
@@ -99,7 +100,7 @@ pub struct Blob {
 impl Blob {
     /// A blob of this content.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { digest: Digest::of(&bytes), bytes }
+        Self { digest: Digest::of_bytes(&bytes), bytes }
     }
 }
 
@@ -202,7 +203,7 @@ pub struct Batch {
     /// A new checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// What must be on disk before this is: things that the events name. If one fails, nothing of this is stored.
-    pub after: Vec<Durable>,
+    pub after: Vec<FlushHandle>,
 }
 
 /// A question to the list of runs; newest first.
@@ -220,7 +221,7 @@ pub struct RunQuery {
 
 /// What reading a journal gave: everything that can be read, and what could not.
 #[derive(Clone, Debug, Default)]
-pub struct Pages {
+pub struct EventPage {
     /// The events in order.
     pub events: Vec<Event>,
     /// What could not be read; the events end before it.
@@ -229,7 +230,7 @@ pub struct Pages {
 
 /// What a watcher wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum WatchScope {
     /// Every change.
     All,
     /// Commands that were sent. Whoever appends to a run need not be woken by its own appends.
@@ -245,24 +246,24 @@ pub trait Journal: Send + Sync {
     async fn append(&self, batch: Batch) -> Result<(), Error>;
 
     /// Events after `after`, at most `limit` of them (0: all).
-    async fn read(&self, run: RunId, after: Seq, limit: usize) -> Result<Pages, Error>;
+    async fn read_events(&self, run: RunId, after: Seq, limit: usize) -> Result<EventPage, Error>;
 
     /// The newest checkpoint of a run.
-    async fn checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error>;
+    async fn latest_checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error>;
 
     /// The content of a blob; its hash has been checked.
-    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error>;
+    async fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, Error>;
 
     /// Rows of runs, newest first.
-    async fn list(&self, query: RunQuery) -> Result<Vec<RunRow>, Error>;
+    async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error>;
 
     /// Puts a command into a run's inbox, durably; whoever holds the run takes it.
-    async fn send(&self, run: RunId, id: CommandId, command: Command) -> Result<(), Error>;
+    async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error>;
 
     /// The commands of a run that nobody took yet, in the order in which they were sent.
-    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, Command)>, Error>;
+    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, RunCommand)>, Error>;
 
     /// A counter that moves when something of this kind changed, in this process or another one on the same data.
     /// It may move without such a change, never the other way round.
-    fn watch(&self, news: News) -> watch::Receiver<u64>;
+    fn watch(&self, news: WatchScope) -> watch::Receiver<u64>;
 }

@@ -27,7 +27,7 @@ pub trait Ledger: Send + Sync {
 
     /// Drops all reservations of a run on all accounts. Only for whoever holds the run, so that nobody else is about to
     /// settle them; settling one of them later books nothing.
-    async fn release(&self, run: RunId) -> Result<(), Error>;
+    async fn release_run(&self, run: RunId) -> Result<(), Error>;
 
     /// Accounts whose name begins with `prefix`, by name.
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error>;

@@ -18,13 +18,13 @@ pub mod views;
 
 pub use async_trait::async_trait;
 pub use clock::Clock;
-pub use durable::{Durable, Promise};
+pub use durable::{FlushHandle, FlushSender};
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::Memory;
-pub use model::{Deltas, Embedder, Model};
-pub use past::Past;
+pub use model::{DeltaSink, Embedder, Model};
+pub use past::TranscriptSearch;
 pub use queue::{Queue, QueueTable};
-pub use sandbox::{Files, Sandbox, Workspace};
+pub use sandbox::{Sandbox, Workspace, WorkspaceFiles};
 pub use tool::Tool;
-pub use views::{ViewStorage, Views};
+pub use views::{SnapshotStorage, WorkspaceStore};

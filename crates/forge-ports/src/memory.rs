@@ -1,7 +1,7 @@
 //! What outlasts a conversation: what was said, and facts.
 
 use async_trait::async_trait;
-use forge_types::{Fact, Said};
+use forge_types::{ChatMessage, MemoryFact};
 
 /// Why something is not remembered. It never ends a turn: whoever sees it warns and goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,11 +17,11 @@ pub struct Error {
 
 /// Everything that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct StoredMemory {
     /// What was said, oldest first.
-    pub history: Vec<Said>,
+    pub history: Vec<ChatMessage>,
     /// The facts, oldest first.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<MemoryFact>,
     /// What is wrong with it, for the user: it was set aside, it can't be read.
     pub warning: Option<String>,
 }
@@ -30,28 +30,28 @@ pub struct Remembered {
 #[async_trait]
 pub trait Memory: Send + Sync {
     /// Everything that is remembered. What can't be read counts as empty, with a warning.
-    async fn recall(&self) -> Remembered;
+    async fn load_all(&self) -> StoredMemory;
 
     /// The facts.
-    async fn get_facts(&self) -> Vec<Fact>;
+    async fn list_facts(&self) -> Vec<MemoryFact>;
 
     /// Adds what was said in one turn, whole.
     ///
     /// # Errors
     /// If it can't be kept.
-    async fn add_turn(&self, said: Vec<Said>) -> Result<(), Error>;
+    async fn add_turn(&self, said: Vec<ChatMessage>) -> Result<(), Error>;
 
     /// Adds a fact, or replaces the one of the same key.
     ///
     /// # Errors
     /// If it can't be kept.
-    async fn add_fact(&self, fact: Fact) -> Result<(), Error>;
+    async fn add_fact(&self, fact: MemoryFact) -> Result<(), Error>;
 
     /// Changes the fact of a key; says whether there was one.
     ///
     /// # Errors
     /// If it can't be kept.
-    async fn update_fact(&self, fact: Fact) -> Result<bool, Error>;
+    async fn update_fact(&self, fact: MemoryFact) -> Result<bool, Error>;
 
     /// Forgets what was said; facts stay.
     ///

@@ -1,7 +1,7 @@
 //! Models of providers.
 
 use async_trait::async_trait;
-use forge_types::{Class, EmbedRequest, Embeddings, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
+use forge_types::{EmbedRequest, Embeddings, ErrorClass, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
 use std::time::Duration;
 
 /// What can go wrong with one attempt to ask a model.
@@ -18,40 +18,40 @@ pub struct Error {
 
 impl Error {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self.kind {
             ErrorKind::RateLimit
             | ErrorKind::Timeout
             | ErrorKind::Overloaded
             | ErrorKind::Unavailable
             | ErrorKind::MalformedResponse
-            | ErrorKind::Unknown => Class::Retry { after: self.retry_after },
-            ErrorKind::Auth | ErrorKind::Billing => Class::Denied,
-            _ => Class::Invalid,
+            | ErrorKind::Unknown => ErrorClass::Retry { after: self.retry_after },
+            ErrorKind::Auth | ErrorKind::Billing => ErrorClass::Denied,
+            _ => ErrorClass::Invalid,
         }
     }
 
     /// As it is journalled.
-    pub fn info(&self) -> ErrorInfo {
+    pub fn to_info(&self) -> ErrorInfo {
         match self.class() {
-            Class::Retry { after } => ErrorInfo::retryable(self.kind, self.message.clone(), after),
+            ErrorClass::Retry { after } => ErrorInfo::retryable(self.kind, self.message.clone(), after),
             _ => ErrorInfo::fatal(self.kind, self.message.clone()),
         }
     }
 }
 
 /// Takes the text of a reply while it comes. Live only, never journalled.
-pub trait Deltas: Send + Sync {
+pub trait DeltaSink: Send + Sync {
     /// More text of the reply.
-    fn text(&self, text: &str);
+    fn push_text(&self, text: &str);
 
     /// More text of the model's reasoning, where the provider shows it.
-    fn reasoning(&self, _text: &str) {}
+    fn push_reasoning(&self, _text: &str) {}
 }
 
 /// Nobody listens.
-impl Deltas for () {
-    fn text(&self, _text: &str) {}
+impl DeltaSink for () {
+    fn push_text(&self, _text: &str) {}
 }
 
 /// A provider's models.
@@ -61,7 +61,8 @@ impl Deltas for () {
 #[async_trait]
 pub trait Model: Send + Sync {
     /// Asks a model and streams its reply.
-    async fn reply(&self, request: ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error>;
+    async fn request_reply(&self, request: ModelRequest, deltas: &dyn DeltaSink)
+    -> Result<ModelReply, Error>;
 }
 
 /// A provider's models that turn texts into vectors.

@@ -13,7 +13,7 @@ pub struct Error {
 
 /// Passages that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct TranscriptMatches {
     /// The passages, in the order in which they were said.
     pub passages: Vec<Passage>,
     /// Messages that were looked through; with none, nothing was summarised yet.
@@ -22,10 +22,10 @@ pub struct Found {
 
 /// The part of a conversation that is no longer shown to the model.
 #[async_trait]
-pub trait Past: Send + Sync {
+pub trait TranscriptSearch: Send + Sync {
     /// The passages that fit a question best, bounded in number and length.
     ///
     /// # Errors
     /// If it can't be read.
-    async fn look_up(&self, query: &str) -> Result<Found, Error>;
+    async fn search(&self, query: &str) -> Result<TranscriptMatches, Error>;
 }

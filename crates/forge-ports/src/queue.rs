@@ -19,7 +19,7 @@ pub enum ItemStatus {
 
 /// An item of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct QueueItem {
     /// The run.
     pub run: RunId,
     /// Higher first, first in first out within.
@@ -63,14 +63,14 @@ pub enum ClaimError {
 /// The right to work on a run. It ends when this is dropped, or with the process.
 pub trait Lease: Send + Sync {
     /// The run.
-    fn run(&self) -> RunId;
+    fn run_id(&self) -> RunId;
 
     /// How often the run was claimed, this time included.
     fn attempt(&self) -> u32;
 }
 
 /// The certainty that nobody works on a run. It ends when this is dropped.
-pub type Idle = Box<dyn Send + Sync>;
+pub type ExclusiveGuard = Box<dyn Send + Sync>;
 
 /// The queue of runs. A claim is atomic: of many claimers one wins.
 #[async_trait]
@@ -93,24 +93,24 @@ pub trait Queue: Send + Sync {
     /// Makes sure that nobody works on a run, nor begins to while the answer is kept; `None` if somebody does. Nothing
     /// is changed about the item, and nobody is told that the run is held: claims and looks wait meanwhile, those of
     /// other runs too, so keep it for one short deed.
-    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError>;
+    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError>;
 
     /// Items that are queued.
-    async fn size(&self) -> Result<usize, Error>;
+    async fn queued_count(&self) -> Result<usize, Error>;
 }
 
 /// The table of a store that an embedded queue lies on. Every call is one transaction.
 #[async_trait]
 pub trait QueueTable: Send + Sync {
     /// Inserts or replaces the item's status and priority.
-    async fn put(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error>;
+    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error>;
 
     /// Queued or processing items, highest priority first, oldest first within.
-    async fn open_items(&self) -> Result<Vec<Item>, Error>;
+    async fn open_items(&self) -> Result<Vec<QueueItem>, Error>;
 
     /// Marks the item as processing and counts the attempt; returns the count. Creates the item if there is none.
-    async fn begin(&self, run: RunId, at: Timestamp) -> Result<u32, Error>;
+    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error>;
 
     /// Sets the item's status.
-    async fn set(&self, run: RunId, status: ItemStatus) -> Result<(), Error>;
+    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error>;
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a provider answered when it was last looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
+pub struct ProviderHealth {
     /// The provider.
     pub provider: String,
     /// Whether it answered as it should.
@@ -26,34 +26,34 @@ pub struct Health {
 
 /// Cooldowns of providers and what was last seen of them.
 #[async_trait]
-pub trait Cooldowns: Send + Sync {
+pub trait CooldownStore: Send + Sync {
     /// All cooldowns, ended ones included: their counts say how long the next one lasts.
-    async fn cooldowns(&self) -> Result<Vec<Cooldown>, Error>;
+    async fn list_cooldowns(&self) -> Result<Vec<Cooldown>, Error>;
 
     /// Puts a provider's cooldown in the place of the one it had.
-    async fn cool(&self, cooldown: Cooldown) -> Result<(), Error>;
+    async fn set_cooldown(&self, cooldown: Cooldown) -> Result<(), Error>;
 
     /// Forgets a provider's cooldown: it answered.
-    async fn warm(&self, provider: &str) -> Result<(), Error>;
+    async fn clear_cooldown(&self, provider: &str) -> Result<(), Error>;
 
     /// What was last seen of each provider.
-    async fn health(&self) -> Result<Vec<Health>, Error>;
+    async fn list_health(&self) -> Result<Vec<ProviderHealth>, Error>;
 
     /// Keeps what was just seen of a provider.
-    async fn saw(&self, health: Health) -> Result<(), Error>;
+    async fn record_health(&self, health: ProviderHealth) -> Result<(), Error>;
 }
 
 /// Weights of models by kind of work (ROUTE-2).
 #[async_trait]
-pub trait Weights: Send + Sync {
+pub trait WeightStore: Send + Sync {
     /// All rows, in the order of kind, tier, provider, model.
-    async fn weights(&self) -> Result<Vec<WeightRow>, Error>;
+    async fn list_weights(&self) -> Result<Vec<WeightRow>, Error>;
 
     /// Puts a row in the place of the one with the same kind, tier, provider and model.
-    async fn weigh(&self, row: WeightRow) -> Result<(), Error>;
+    async fn set_weight(&self, row: WeightRow) -> Result<(), Error>;
 
     /// Removes a row; whether there was one.
-    async fn unweigh(
+    async fn delete_weight(
         &self,
         task_type: TaskKind,
         tier: Tier,

@@ -1,9 +1,9 @@
 //! Boxes in which everything happens that a model asks for.
 
-use crate::Durable;
+use crate::FlushHandle;
 use async_trait::async_trait;
-pub use forge_types::Conflict;
-use forge_types::{Class, EgressRecord, Layer, SandboxReport, SandboxSpec, SnapshotId};
+pub use forge_types::ApplyConflict;
+use forge_types::{EgressRecord, ErrorClass, SandboxLayer, SandboxReport, SandboxSpec, SnapshotId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub enum Error {
         /// In words for the model.
         why: String,
         /// Which of the usual cases it is.
-        kind: PathFault,
+        kind: PathErrorKind,
     },
     /// The private view of the repository can't be made, read or put back.
     #[error("the workspace: {why}")]
@@ -58,11 +58,11 @@ pub enum Error {
     /// A result can't be applied: others changed the same things meanwhile. Nothing was changed.
     #[error(
         "{} changed in the repository since the run began; nothing was applied",
-        conflicts_in_words(conflicts)
+        format_conflicts(conflicts)
     )]
     Conflicts {
         /// Each path with the reason, sorted.
-        conflicts: Vec<Conflict>,
+        conflicts: Vec<ApplyConflict>,
     },
     /// The request makes no sense (bad pattern, bad glob).
     #[error("{why}")]
@@ -72,7 +72,7 @@ pub enum Error {
     },
 }
 
-fn conflicts_in_words(conflicts: &[Conflict]) -> String {
+fn format_conflicts(conflicts: &[ApplyConflict]) -> String {
     match conflicts {
         [one] => one.path.clone(),
         many => format!("{} paths", many.len()),
@@ -81,7 +81,7 @@ fn conflicts_in_words(conflicts: &[Conflict]) -> String {
 
 /// Usual cases of [`Error::Path`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathFault {
+pub enum PathErrorKind {
     /// Not there.
     NotFound,
     /// Outside the workspace, or a symlink that leaves it.
@@ -104,13 +104,13 @@ pub enum PathFault {
 
 impl Error {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Missing { .. } => Class::Unavailable,
-            Self::Startup { .. } | Self::Died { .. } => Class::Retry { after: None },
-            Self::View { .. } | Self::Stopped => Class::Fatal,
+            Self::Missing { .. } => ErrorClass::Unavailable,
+            Self::Startup { .. } | Self::Died { .. } => ErrorClass::Retry { after: None },
+            Self::View { .. } | Self::Stopped => ErrorClass::Fatal,
             Self::Ceiling { .. } | Self::Path { .. } | Self::Conflicts { .. } | Self::Invalid { .. } => {
-                Class::Invalid
+                ErrorClass::Invalid
             }
         }
     }
@@ -119,7 +119,7 @@ impl Error {
 /// Which stream of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stream {
+pub enum StdStream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -129,18 +129,18 @@ pub enum Stream {
 /// Takes a command's output while it comes. Live only, never journalled.
 pub trait OutputSink: Send + Sync {
     /// More bytes of a stream.
-    fn output(&self, stream: Stream, bytes: &[u8]);
+    fn write_output(&self, stream: StdStream, bytes: &[u8]);
 }
 
 /// Nobody listens.
 impl OutputSink for () {
-    fn output(&self, _stream: Stream, _bytes: &[u8]) {}
+    fn write_output(&self, _stream: StdStream, _bytes: &[u8]) {}
 }
 
 /// What becomes of the processes that a command leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Leftovers {
+pub enum BackgroundPolicy {
     /// They are killed when the command ends.
     #[default]
     Kill,
@@ -162,7 +162,7 @@ pub struct ExecSpec {
     /// Bytes kept of each stream: the first half from its beginning, the rest from its end.
     pub keep_bytes: usize,
     /// What becomes of the processes that it leaves behind.
-    pub leftovers: Leftovers,
+    pub background: BackgroundPolicy,
     /// Programs that it may execute beside those of the box's list; where there is no list it may execute any. Named by
     /// Forge itself for what it starts itself, never by a model.
     pub also: Vec<String>,
@@ -170,7 +170,7 @@ pub struct ExecSpec {
 
 /// Bytes kept of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct CapturedOutput {
     /// What was kept; where something is left out a line says how much.
     pub bytes: Vec<u8>,
     /// All bytes that came.
@@ -179,9 +179,9 @@ pub struct Kept {
     pub missing: u64,
 }
 
-impl Kept {
+impl CapturedOutput {
     /// Whether something is left out.
-    pub const fn truncated(&self) -> bool {
+    pub const fn is_truncated(&self) -> bool {
         self.missing > 0
     }
 }
@@ -196,9 +196,9 @@ pub struct ExecResult {
     /// Whether the memory limit ended it.
     pub out_of_memory: bool,
     /// Standard output.
-    pub stdout: Kept,
+    pub stdout: CapturedOutput,
     /// Standard error.
-    pub stderr: Kept,
+    pub stderr: CapturedOutput,
     /// Milliseconds it took.
     pub duration_ms: u64,
     /// Most memory that it and what it started used together, as far as that can be measured here; bytes.
@@ -208,7 +208,7 @@ pub struct ExecResult {
 /// What stands at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FileKind {
+pub enum EntryKind {
     /// A regular file.
     File,
     /// A directory.
@@ -232,18 +232,18 @@ pub struct FileChunk {
 
 /// An entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct WorkspaceEntry {
     /// Path relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
     pub path: String,
     /// What it is.
-    pub kind: FileKind,
+    pub kind: EntryKind,
     /// Size in bytes.
     pub size: u64,
 }
 
 /// Some of many things, and whether there are more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing<T> {
+pub struct BoundedList<T> {
     /// The things, in order.
     pub items: Vec<T>,
     /// Whether some were left out.
@@ -267,7 +267,7 @@ pub struct SearchSpec {
 
 /// A line that matches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Match {
+pub struct SearchMatch {
     /// The file, relative to the workspace.
     pub path: String,
     /// The line's number, from 1.
@@ -280,7 +280,7 @@ pub struct Match {
 #[async_trait]
 pub trait Sandbox: Send + Sync {
     /// Each layer of isolation and whether it can be had here. For `forge doctor`.
-    async fn probe(&self) -> Vec<Layer>;
+    async fn probe_layers(&self) -> Vec<SandboxLayer>;
 
     /// Opens a box. Nothing is opened with less isolation than `spec` asks for. The workspace is put to the snapshot
     /// `at` first: whatever an attempt that died left behind is gone. `None`: it is new, or goes on as it stands.
@@ -296,30 +296,35 @@ pub trait Sandbox: Send + Sync {
 ///
 /// Dropping the future of a call ends what the call started.
 #[async_trait]
-pub trait Files: Send + Sync {
+pub trait WorkspaceFiles: Send + Sync {
     /// Reads at most `limit` bytes of a regular file from `offset` on. Symlinks that stay inside are followed;
     /// what is not a regular file is refused without blocking.
-    async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error>;
+    async fn read_file(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error>;
 
     /// Writes a whole file atomically (temporary name, then rename), with its parents; keeps an existing mode.
-    async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error>;
+    async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error>;
 
     /// Removes a file or a symlink, never its target; a directory is refused.
-    async fn remove(&self, path: &str) -> Result<(), Error>;
+    async fn remove_file(&self, path: &str) -> Result<(), Error>;
 
     /// Lists a directory, sorted by path, `depth` levels deep (1: only its entries), at most `limit` entries.
-    async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error>;
+    async fn list_directory(
+        &self,
+        path: &str,
+        depth: u32,
+        limit: usize,
+    ) -> Result<BoundedList<WorkspaceEntry>, Error>;
 
     /// Searches file contents; `.git` and ignored files are left out.
-    async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error>;
+    async fn search_contents(&self, spec: SearchSpec) -> Result<BoundedList<SearchMatch>, Error>;
 
     /// Files whose path matches a glob, sorted; `.git` and ignored files are left out.
-    async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error>;
+    async fn find_files(&self, glob: &str, limit: usize) -> Result<BoundedList<WorkspaceEntry>, Error>;
 }
 
 /// An open box with its workspace. Dropping the last handle ends the box.
 #[async_trait]
-pub trait Workspace: Files {
+pub trait Workspace: WorkspaceFiles {
     /// What the box really is.
     fn report(&self) -> SandboxReport;
 
@@ -332,10 +337,10 @@ pub trait Workspace: Files {
 
     /// As [`Workspace::snapshot`], but returns as soon as the workspace was read, so that work goes on while the snapshot
     /// gets to the disk. Nothing durable may name it before it is there itself.
-    async fn take_snapshot(&self) -> Result<(SnapshotId, Durable), Error> {
-        Ok((self.snapshot().await?, Durable::already()))
+    async fn start_snapshot(&self) -> Result<(SnapshotId, FlushHandle), Error> {
+        Ok((self.snapshot().await?, FlushHandle::done()))
     }
 
     /// What the box tried to reach since the last call.
-    fn reached(&self) -> Vec<EgressRecord>;
+    fn drain_egress_records(&self) -> Vec<EgressRecord>;
 }

@@ -1,7 +1,7 @@
 //! Tools that models call.
 
 use crate::memory::Memory;
-use crate::past::Past;
+use crate::past::TranscriptSearch;
 use crate::sandbox::{OutputSink, Workspace};
 use async_trait::async_trait;
 use forge_types::{ErrorInfo, PullRequestRules, ToolOutput, ToolSpec};
@@ -19,7 +19,7 @@ pub struct ToolEnv {
     /// Where pull requests may go.
     pub pull_requests: PullRequestRules,
     /// What was said before a summary took its place, if there is a conversation.
-    pub past: Option<Arc<dyn Past>>,
+    pub past: Option<Arc<dyn TranscriptSearch>>,
     /// Takes a command's output while it comes.
     pub output: Arc<dyn OutputSink>,
     /// Time of a command that names none.

@@ -5,59 +5,59 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
 
-use crate::watch::{self, pids};
+use crate::watch::{self, process_ids};
 use forge_sys as sys;
 
 /// Longer than this no process takes to stop, unless it hangs in the kernel.
-const LONGEST: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks, in nanoseconds.
-const PAUSE: i64 = 200_000;
+const STOP_POLL_NS: i64 = 200_000;
 /// A process that waits for its `vfork` child never stops while the child does. Seen so often in a row, it is one.
-const PATIENCE: u32 = 50;
+const MAX_BLOCKED_POLLS: u32 = 50;
 
 /// The box while it stands still.
 #[derive(Debug, Default)]
-pub struct Frozen {
+pub struct StoppedProcesses {
     /// Processes that had been stopped before, by somebody inside: they stay so.
     before: Vec<i32>,
 }
 
 /// Stops every process but the init; `None` when one could not be stopped, all go on then.
-pub fn freeze() -> Option<Frozen> {
-    let before = pids().filter(|pid| is_still(*pid)).collect();
-    let frozen = Frozen { before };
-    let limit = Instant::now() + LONGEST;
+pub fn freeze_processes() -> Option<StoppedProcesses> {
+    let before = process_ids().filter(|pid| is_stopped(*pid)).collect();
+    let frozen = StoppedProcesses { before };
+    let limit = Instant::now() + STOP_TIMEOUT;
     let mut waits = 0;
     loop {
         // Again each time: what was being forked at the first signal gets the next.
         sys::kill(-1, libc::SIGSTOP);
-        let states: Vec<State> = pids().map(state).collect();
-        if states.iter().all(|s| *s == State::Still) {
+        let states: Vec<ProcessState> = process_ids().map(process_state).collect();
+        if states.iter().all(|s| *s == ProcessState::Still) {
             return Some(frozen);
         }
-        waits = if states.contains(&State::Runs) { 0 } else { waits + 1 };
-        if waits >= PATIENCE {
+        waits = if states.contains(&ProcessState::Runs) { 0 } else { waits + 1 };
+        if waits >= MAX_BLOCKED_POLLS {
             return Some(frozen);
         }
         if Instant::now() >= limit {
             frozen.thaw();
             return None;
         }
-        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: PAUSE }));
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: STOP_POLL_NS }));
     }
 }
 
-impl Frozen {
+impl StoppedProcesses {
     /// Lets everything go on that ran before.
     pub fn thaw(self) {
-        for pid in pids().filter(|pid| !self.before.contains(pid)) {
+        for pid in process_ids().filter(|pid| !self.before.contains(pid)) {
             sys::kill(pid, libc::SIGCONT);
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ProcessState {
     /// Stopped, or dead.
     Still,
     /// Waits in the kernel for something that no signal interrupts.
@@ -67,34 +67,34 @@ enum State {
 }
 
 /// Whether a process is stopped, or dead.
-pub fn is_still(pid: i32) -> bool {
-    state(pid) == State::Still
+pub fn is_stopped(pid: i32) -> bool {
+    process_state(pid) == ProcessState::Still
 }
 
 /// The state of a process is that of its liveliest thread.
-fn state(pid: i32) -> State {
+fn process_state(pid: i32) -> ProcessState {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let states = threads.filter_map(|thread| {
-        Some(match watch::state(thread.path().join("stat"))? {
-            b'T' | b't' | b'Z' | b'X' => State::Still,
-            b'D' => State::Waits,
-            _ => State::Runs,
+        Some(match watch::read_state(thread.path().join("stat"))? {
+            b'T' | b't' | b'Z' | b'X' => ProcessState::Still,
+            b'D' => ProcessState::Waits,
+            _ => ProcessState::Runs,
         })
     });
-    states.fold(State::Still, |worst, next| match (worst, next) {
-        (State::Runs, _) | (_, State::Runs) => State::Runs,
-        (State::Waits, _) | (_, State::Waits) => State::Waits,
-        _ => State::Still,
+    states.fold(ProcessState::Still, |worst, next| match (worst, next) {
+        (ProcessState::Runs, _) | (_, ProcessState::Runs) => ProcessState::Runs,
+        (ProcessState::Waits, _) | (_, ProcessState::Waits) => ProcessState::Waits,
+        _ => ProcessState::Still,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{State, state};
+    use super::{ProcessState, process_state};
 
     #[test]
     fn a_running_process_is_seen_to_run_and_an_absent_one_is_still() {
-        assert_eq!(state(i32::try_from(std::process::id()).unwrap()), State::Runs);
-        assert_eq!(state(i32::MAX), State::Still);
+        assert_eq!(process_state(i32::try_from(std::process::id()).unwrap()), ProcessState::Runs);
+        assert_eq!(process_state(i32::MAX), ProcessState::Still);
     }
 }

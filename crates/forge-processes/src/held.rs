@@ -11,26 +11,26 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::sockets::Sockets;
-use crate::watch::{first_number, mark_of, pids};
+use crate::sockets::SocketDiag;
+use crate::watch::{first_number, process_ids, process_mark};
 
 /// A pipe that was filled, and one that was made when the user had very many.
 const PIPE_BYTES: u64 = 64 << 10;
 const SMALL_PIPE_BYTES: u64 = 8 << 10;
 /// How many pipes of a user have the full size (`fs.pipe-user-pages-soft`).
-const FULL_PIPES: u64 = 1024;
+const MAX_FULL_PIPES: u64 = 1024;
 /// What the kernel keeps for a thread: its stack and its tables.
 const THREAD_BYTES: u64 = 32 << 10;
 /// One descriptor that a set of descriptors waits for.
 const WATCH_BYTES: u64 = 256;
 /// Descriptors for which the kernel keeps more than a little, by how their links begin.
-const COSTLY: &[(&[u8], u64)] =
+const COSTLY_DESCRIPTORS: &[(&[u8], u64)] =
     &[(b"anon_inode:inotify", 1 << 20), (b"/dev/ptmx", 128 << 10), (b"/dev/pts/", 128 << 10)];
 
 /// What one look found.
 #[derive(Debug, Default)]
-pub struct Held {
-    processes: Vec<Process>,
+pub struct MemoryUsage {
+    processes: Vec<ProcessUsage>,
     /// Memory files by device and inode: bytes, and the command of a process that has it open.
     files: HashMap<(u64, u64), (u64, Option<u64>)>,
     pipes: HashMap<(u64, u64), Option<u64>>,
@@ -44,61 +44,61 @@ pub struct Held {
 
 /// One process in the box.
 #[derive(Debug)]
-struct Process {
+struct ProcessUsage {
     mark: Option<u64>,
     /// Where its memory is described: a thread's place if the first one is dead.
-    place: PathBuf,
+    proc_dir: PathBuf,
     /// Of itself alone as far as it knows: another one can still have the same pages after a fork.
     anonymous: u64,
     /// In memory that several processes may map.
     shared: u64,
     /// What the kernel keeps for it, what it keeps the kernel from taking back, what was put on a disk.
-    beside: u64,
+    kernel_bytes: u64,
 }
 
 /// Bytes by command; those that no command can be named for are under `None`.
-pub type Shares = HashMap<Option<u64>, u64>;
+pub type BytesByCommand = HashMap<Option<u64>, u64>;
 
 /// What is held, with what several processes share counted once.
 #[derive(Debug, Default)]
-pub struct Exact {
+pub struct ExactUsage {
     /// By command.
-    pub shares: Shares,
+    pub shares: BytesByCommand,
     /// Of all of it, bytes in shared memory and memory files.
     pub shared: u64,
 }
 
-impl Held {
+impl MemoryUsage {
     /// Looks at everything once.
-    pub fn look(sockets: Option<&Sockets>) -> Self {
+    pub fn measure(sockets: Option<&SocketDiag>) -> Self {
         let mut held = Self::default();
-        for pid in pids() {
-            held.process(pid);
+        for pid in process_ids() {
+            held.add_process(pid);
         }
         if let Some(sockets) = sockets {
             let known = &held.sockets;
             let of = |inode: u64| known.get(&inode).copied();
-            held.elsewhere = sockets.queued(of);
+            held.elsewhere = sockets.queued_bytes(of);
         }
         held
     }
 
-    fn process(&mut self, pid: i32) {
+    fn add_process(&mut self, pid: i32) {
         let Some((place, status)) = living_thread(pid) else { return };
-        let mark = mark_of(pid);
-        let field = |name: &str| kib(&status, name);
-        let threads = value(&status, "Threads:").unwrap_or(1);
-        self.processes.push(Process {
+        let mark = process_mark(pid);
+        let field = |name: &str| kib_field_bytes(&status, name);
+        let threads = field_value(&status, "Threads:").unwrap_or(1);
+        self.processes.push(ProcessUsage {
             mark,
             anonymous: field("RssAnon:"),
             shared: field("RssShmem:"),
-            beside: field("VmPTE:") + field("VmSwap:") + field("VmLck:") + threads * THREAD_BYTES,
-            place: place.clone(),
+            kernel_bytes: field("VmPTE:") + field("VmSwap:") + field("VmLck:") + threads * THREAD_BYTES,
+            proc_dir: place.clone(),
         });
         match fs::read_dir(place.join("fd")) {
             Ok(entries) => {
                 for entry in entries.flatten() {
-                    self.descriptor(&place, &entry.path(), mark);
+                    self.add_descriptor(&place, &entry.path(), mark);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -111,7 +111,7 @@ impl Held {
         }
     }
 
-    fn descriptor(&mut self, place: &Path, path: &Path, mark: Option<u64>) {
+    fn add_descriptor(&mut self, place: &Path, path: &Path, mark: Option<u64>) {
         let Ok(link) = fs::read_link(path) else { return };
         let link = link.as_os_str().as_bytes();
         let numbered = |kind: &[u8]| link.strip_prefix(kind).and_then(first_number);
@@ -125,7 +125,7 @@ impl Held {
                 let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
                 self.elsewhere.push((mark, lines * WATCH_BYTES));
             }
-        } else if let Some((_, bytes)) = COSTLY.iter().find(|(kind, _)| link.starts_with(kind)) {
+        } else if let Some((_, bytes)) = COSTLY_DESCRIPTORS.iter().find(|(kind, _)| link.starts_with(kind)) {
             self.elsewhere.push((mark, *bytes));
         } else if link.starts_with(b"/") && !link.starts_with(b"/dev/") || link.starts_with(b"/dev/shm/") {
             // A file that only memory holds, or a pipe with a name.
@@ -140,40 +140,43 @@ impl Held {
     }
 
     /// At most so much: what several processes share counts in each of them, and memory files besides.
-    pub fn most(&self) -> u64 {
-        let processes = self.processes.iter().map(|p| p.anonymous + p.shared + p.beside).sum::<u64>();
-        processes + self.of_descriptors().map(|(_, bytes)| bytes).sum::<u64>()
+    pub fn upper_bound_bytes(&self) -> u64 {
+        let processes = self.processes.iter().map(|p| p.anonymous + p.shared + p.kernel_bytes).sum::<u64>();
+        processes + self.descriptor_bytes().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// What each command holds; what several processes share is counted in parts. This walks page tables.
-    pub fn exactly(&self) -> Exact {
-        let mut shares = Shares::new();
+    pub fn measure_exactly(&self) -> ExactUsage {
+        let mut shares = BytesByCommand::new();
         let mut total_shared: u64 = self.files.values().map(|(bytes, _)| *bytes).sum();
         for process in &self.processes {
-            let read = |name: &str| fs::read(process.place.join(name)).ok();
-            let rollup = read("smaps_rollup").filter(|text| value(text, "Pss_Anon:").is_some());
+            let read = |name: &str| fs::read(process.proc_dir.join(name)).ok();
+            let rollup = read("smaps_rollup").filter(|text| field_value(text, "Pss_Anon:").is_some());
             let (own, shared) = match rollup {
                 Some(text) => {
-                    let shared = kib(&text, "Pss_Shmem:");
+                    let shared = kib_field_bytes(&text, "Pss_Shmem:");
                     // Mapped memory files are counted by their descriptors, if anybody has them open.
-                    let twice =
-                        if shared > 0 && !self.files.is_empty() { self.mapped_files(process) } else { 0 };
-                    (kib(&text, "Pss_Anon:"), shared.saturating_sub(twice))
+                    let twice = if shared > 0 && !self.files.is_empty() {
+                        self.mapped_file_bytes(process)
+                    } else {
+                        0
+                    };
+                    (kib_field_bytes(&text, "Pss_Anon:"), shared.saturating_sub(twice))
                 }
                 None => (process.anonymous, process.shared),
             };
             total_shared += shared;
-            *shares.entry(process.mark).or_default() += own + shared + process.beside;
+            *shares.entry(process.mark).or_default() += own + shared + process.kernel_bytes;
         }
-        for (mark, bytes) in self.of_descriptors() {
+        for (mark, bytes) in self.descriptor_bytes() {
             *shares.entry(mark).or_default() += bytes;
         }
-        Exact { shares, shared: total_shared }
+        ExactUsage { shares, shared: total_shared }
     }
 
     /// Directories of `/proc` that describe the memory of each process, with its command.
-    pub fn places(&self) -> impl Iterator<Item = (&Path, Option<u64>)> {
-        self.processes.iter().map(|process| (process.place.as_path(), process.mark))
+    pub fn proc_dirs(&self) -> impl Iterator<Item = (&Path, Option<u64>)> {
+        self.processes.iter().map(|process| (process.proc_dir.as_path(), process.mark))
     }
 
     /// Inodes of the memory files that a process has open.
@@ -182,19 +185,19 @@ impl Held {
     }
 
     /// What the kernel keeps for descriptors, with the command of one process that has each.
-    fn of_descriptors(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+    fn descriptor_bytes(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
         let pipes = self
             .pipes
             .values()
             .zip(0u64..)
-            .map(|(mark, nth)| (*mark, if nth < FULL_PIPES { PIPE_BYTES } else { SMALL_PIPE_BYTES }));
+            .map(|(mark, nth)| (*mark, if nth < MAX_FULL_PIPES { PIPE_BYTES } else { SMALL_PIPE_BYTES }));
         let files = self.files.values().map(|(bytes, mark)| (*mark, *bytes));
         files.chain(pipes).chain(self.elsewhere.iter().copied())
     }
 
     /// How much of the memory files that are open somewhere a process has mapped, in its parts.
-    fn mapped_files(&self, process: &Process) -> u64 {
-        let text = fs::read(process.place.join("smaps")).unwrap_or_default();
+    fn mapped_file_bytes(&self, process: &ProcessUsage) -> u64 {
+        let text = fs::read(process.proc_dir.join("smaps")).unwrap_or_default();
         let open: HashSet<u64> = self.files.keys().map(|(_, inode)| *inode).collect();
         let (mut counts, mut bytes) = (false, 0);
         for line in text.split(|byte| *byte == b'\n') {
@@ -204,7 +207,7 @@ impl Held {
                 let file = line.windows(7).any(|part| part == b"/memfd:");
                 counts = file && inode.is_some_and(|inode| open.contains(&inode));
             } else if counts && line.starts_with(b"Pss:") {
-                bytes += kib(line, "Pss:");
+                bytes += kib_field_bytes(line, "Pss:");
             }
         }
         bytes
@@ -215,7 +218,7 @@ impl Held {
 fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
     let status = |place: &Path| {
         let text = fs::read(place.join("status")).ok()?;
-        value(&text, "VmSize:").is_some().then_some(text)
+        field_value(&text, "VmSize:").is_some().then_some(text)
     };
     let place = PathBuf::from(format!("/proc/{pid}"));
     if let Some(text) = status(&place) {
@@ -226,14 +229,14 @@ fn living_thread(pid: i32) -> Option<(PathBuf, Vec<u8>)> {
 }
 
 /// The number after a name at the beginning of a line.
-pub(crate) fn value(text: &[u8], name: &str) -> Option<u64> {
+pub(crate) fn field_value(text: &[u8], name: &str) -> Option<u64> {
     let lines = text.split(|byte| *byte == b'\n');
     lines.filter_map(|line| line.strip_prefix(name.as_bytes())).find_map(first_number)
 }
 
 /// A field that is given in kB, in bytes.
-pub(crate) fn kib(text: &[u8], name: &str) -> u64 {
-    value(text, name).unwrap_or(0) * 1024
+pub(crate) fn kib_field_bytes(text: &[u8], name: &str) -> u64 {
+    field_value(text, name).unwrap_or(0) * 1024
 }
 
 #[cfg(test)]
@@ -244,7 +247,11 @@ mod tests {
     fn fields_are_read_from_bytes() {
         let status = b"Name:\t\xff\xfe\nRssAnon:\t     132 kB\nThreads:\t3\n";
         assert_eq!(
-            (kib(status, "RssAnon:"), value(status, "Threads:"), kib(status, "VmPTE:")),
+            (
+                kib_field_bytes(status, "RssAnon:"),
+                field_value(status, "Threads:"),
+                kib_field_bytes(status, "VmPTE:")
+            ),
             (132 << 10, Some(3), 0)
         );
     }
@@ -255,11 +262,11 @@ mod tests {
         let file = rustix::fs::memfd_create(&name, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&file, &vec![1; 4 << 20]).unwrap();
         let own = PathBuf::from("/proc/self");
-        let mut held = Held::default();
+        let mut held = MemoryUsage::default();
         let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-        entries.for_each(|entry| held.descriptor(&own, &entry.path(), Some(1)));
+        entries.for_each(|entry| held.add_descriptor(&own, &entry.path(), Some(1)));
         let bytes: u64 = held.files.values().map(|(bytes, _)| bytes).sum();
         assert!(bytes >= 4 << 20, "{held:?}");
-        assert!(held.of_descriptors().any(|(mark, bytes)| mark == Some(1) && bytes >= 4 << 20));
+        assert!(held.descriptor_bytes().any(|(mark, bytes)| mark == Some(1) && bytes >= 4 << 20));
     }
 }

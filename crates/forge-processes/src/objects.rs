@@ -7,7 +7,7 @@ use crate::watch::first_number;
 use forge_sys as sys;
 
 /// One part in so many of the box's memory may stand in such objects.
-pub const PART: u64 = 4;
+pub const MEMORY_SHARE_DIVISOR: u64 = 4;
 /// What the kernel keeps for an object, a semaphore and a message, beside what is in it.
 const OBJECT_BYTES: u64 = 256;
 const SEMAPHORE_BYTES: u64 = 64;
@@ -15,7 +15,7 @@ const MESSAGE_BYTES: u64 = 64;
 
 /// Whose System V objects are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objects {
+pub enum ObjectScope {
     /// Those of the sandbox alone.
     Own,
     /// Those of others as well: not to be touched.
@@ -24,15 +24,15 @@ pub enum Objects {
 
 /// One object.
 #[derive(Debug, PartialEq, Eq)]
-struct Object {
-    kind: Kind,
+struct IpcObject {
+    kind: IpcObjectKind,
     id: i32,
     bytes: u64,
 }
 
 /// Its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum IpcObjectKind {
     /// Shared memory that no process has attached; what is attached counts in its processes.
     Segment,
     Queue,
@@ -41,21 +41,21 @@ enum Kind {
 
 /// Removes the largest objects until the others fit into the share of a box with so much memory; gives what is left, in
 /// bytes.
-pub fn keep_share(memory_bytes: u64) -> u64 {
-    let mut all = objects();
+pub fn trim_to_share(memory_bytes: u64) -> u64 {
+    let mut all = list_objects();
     let mut total: u64 = all.iter().map(|object| object.bytes).sum();
-    if total <= memory_bytes / PART {
+    if total <= memory_bytes / MEMORY_SHARE_DIVISOR {
         return total;
     }
     all.sort_by_key(|object| std::cmp::Reverse(object.bytes));
     for object in all {
-        if total <= memory_bytes / PART {
+        if total <= memory_bytes / MEMORY_SHARE_DIVISOR {
             break;
         }
         let removed = match object.kind {
-            Kind::Segment => sys::remove_segment(object.id),
-            Kind::Queue => sys::remove_queue(object.id),
-            Kind::Semaphores => sys::remove_semaphores(object.id),
+            IpcObjectKind::Segment => sys::remove_segment(object.id),
+            IpcObjectKind::Queue => sys::remove_queue(object.id),
+            IpcObjectKind::Semaphores => sys::remove_semaphores(object.id),
         };
         if removed.is_ok() {
             total -= object.bytes;
@@ -67,39 +67,41 @@ pub fn keep_share(memory_bytes: u64) -> u64 {
 /// Ids of the segments that processes have attached, each with the bytes that are in it, in memory or swapped.
 pub fn attached_segments() -> Vec<(u64, u64)> {
     let text = fs::read("/proc/sysvipc/shm").unwrap_or_default();
-    rows(&text, |number| {
+    parse_rows(&text, |number| {
         let attached = number(b"nattch")? > 0;
         attached.then_some((number(b"shmid")?, number(b"rss")? + number(b"swap")?))
     })
 }
 
-fn objects() -> Vec<Object> {
+fn list_objects() -> Vec<IpcObject> {
     let read = |name: &str| fs::read(format!("/proc/sysvipc/{name}")).unwrap_or_default();
-    let mut all = listed(&read("shm"), Kind::Segment);
-    all.extend(listed(&read("msg"), Kind::Queue));
-    all.extend(listed(&read("sem"), Kind::Semaphores));
+    let mut all = parse_objects(&read("shm"), IpcObjectKind::Segment);
+    all.extend(parse_objects(&read("msg"), IpcObjectKind::Queue));
+    all.extend(parse_objects(&read("sem"), IpcObjectKind::Semaphores));
     all
 }
 
 /// The objects of a list of the kernel.
-fn listed(text: &[u8], kind: Kind) -> Vec<Object> {
-    rows(text, |number| {
+fn parse_objects(text: &[u8], kind: IpcObjectKind) -> Vec<IpcObject> {
+    parse_rows(text, |number| {
         let (id, bytes) = match kind {
-            Kind::Segment if number(b"nattch")? > 0 => return None,
-            Kind::Segment => (number(b"shmid")?, number(b"rss")? + number(b"swap")?),
-            Kind::Queue => (number(b"msqid")?, number(b"cbytes")? + number(b"qnum")? * MESSAGE_BYTES),
-            Kind::Semaphores => (number(b"semid")?, number(b"nsems")? * SEMAPHORE_BYTES),
+            IpcObjectKind::Segment if number(b"nattch")? > 0 => return None,
+            IpcObjectKind::Segment => (number(b"shmid")?, number(b"rss")? + number(b"swap")?),
+            IpcObjectKind::Queue => {
+                (number(b"msqid")?, number(b"cbytes")? + number(b"qnum")? * MESSAGE_BYTES)
+            }
+            IpcObjectKind::Semaphores => (number(b"semid")?, number(b"nsems")? * SEMAPHORE_BYTES),
         };
-        Some(Object { kind, id: i32::try_from(id).ok()?, bytes: bytes + OBJECT_BYTES })
+        Some(IpcObject { kind, id: i32::try_from(id).ok()?, bytes: bytes + OBJECT_BYTES })
     })
 }
 
 /// Reads the rows of a list of the kernel, whose first line names the columns; `read` asks for a column by its name.
-fn rows<T>(text: &[u8], read: impl Fn(&dyn Fn(&[u8]) -> Option<u64>) -> Option<T>) -> Vec<T> {
+fn parse_rows<T>(text: &[u8], read: impl Fn(&dyn Fn(&[u8]) -> Option<u64>) -> Option<T>) -> Vec<T> {
     let mut lines = text.split(|byte| *byte == b'\n');
-    let names: Vec<&[u8]> = columns(lines.next().unwrap_or_default()).collect();
+    let names: Vec<&[u8]> = split_columns(lines.next().unwrap_or_default()).collect();
     let rows = lines.filter_map(|line| {
-        let fields: Vec<&[u8]> = columns(line).collect();
+        let fields: Vec<&[u8]> = split_columns(line).collect();
         let number = |wanted: &[u8]| {
             let column = names.iter().position(|name| *name == wanted)?;
             fields.get(column).and_then(|field| first_number(field))
@@ -109,7 +111,7 @@ fn rows<T>(text: &[u8], read: impl Fn(&dyn Fn(&[u8]) -> Option<u64>) -> Option<T
     rows.collect()
 }
 
-fn columns(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split_columns(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty())
 }
 
@@ -122,12 +124,21 @@ mod tests {
         let segments = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap
          0          3  1600               8388608  9  9      0     0     0     0     0 1 2 3               8388608                     0
          0          4  1600               8388608  9  9      1     0     0     0     0 1 2 3               8388608                     0\n";
-        let found = listed(segments, Kind::Segment);
-        assert_eq!(found, [Object { kind: Kind::Segment, id: 3, bytes: (8 << 20) + OBJECT_BYTES }]);
+        let found = parse_objects(segments, IpcObjectKind::Segment);
+        assert_eq!(
+            found,
+            [IpcObject { kind: IpcObjectKind::Segment, id: 3, bytes: (8 << 20) + OBJECT_BYTES }]
+        );
         let queues = b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n 0 7 600 100 2 1 1 0 0 0 0 0 0 0\n";
-        assert_eq!(listed(queues, Kind::Queue)[0].bytes, 100 + 2 * MESSAGE_BYTES + OBJECT_BYTES);
+        assert_eq!(
+            parse_objects(queues, IpcObjectKind::Queue)[0].bytes,
+            100 + 2 * MESSAGE_BYTES + OBJECT_BYTES
+        );
         let sets = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n 0 2 600 32000 0 0 0 0 0 0\n";
-        assert_eq!(listed(sets, Kind::Semaphores)[0].bytes, 32000 * SEMAPHORE_BYTES + OBJECT_BYTES);
-        assert_eq!(listed(b"", Kind::Queue), []);
+        assert_eq!(
+            parse_objects(sets, IpcObjectKind::Semaphores)[0].bytes,
+            32000 * SEMAPHORE_BYTES + OBJECT_BYTES
+        );
+        assert_eq!(parse_objects(b"", IpcObjectKind::Queue), []);
     }
 }

@@ -13,36 +13,36 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, major, minor};
 
-use crate::held::{Held, kib, value};
-use crate::objects::{self, Objects};
+use crate::held::{MemoryUsage, field_value, kib_field_bytes};
+use crate::objects::{self, ObjectScope};
 
 /// Gains below this part of the sandbox's memory are not looked into: reading all maps costs more than it tells.
-const IGNORED_PART: u64 = 4;
+const IGNORED_GAIN_DIVISOR: u64 = 4;
 /// File systems in memory that have sizes of their own.
 const TMPFS_DIRECTORIES: &[&str] = &["/tmp", "/dev/shm"];
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Counts shared memory that no process reports.
 #[derive(Debug)]
-pub struct SharedMemory {
+pub struct SharedMemoryCounter {
     /// The device of the kernel's own file system for shared memory, as maps spell it.
     device: Option<Vec<u8>>,
     /// The least that everything else on the machine used so far, in bytes.
     floor_bytes: u64,
     /// How far each file in memory was mapped at most, by inode, with the command of a process that maps it.
-    extents: HashMap<u64, Extent>,
+    extents: HashMap<u64, MappedExtent>,
 }
 
 /// One file in memory that is mapped.
 #[derive(Debug, Clone, Copy)]
-struct Extent {
+struct MappedExtent {
     bytes: u64,
     mark: Option<u64>,
 }
 
 /// What may be hidden.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Hidden {
+pub struct HiddenMemory {
     /// Gained by the machine, in bytes; what the sandbox reports of its own is part of it.
     pub gained_bytes: u64,
     /// Mapped in the sandbox, or on its way between processes, at most; in bytes.
@@ -51,40 +51,40 @@ pub struct Hidden {
     pub mark: Option<u64>,
 }
 
-impl Hidden {
+impl HiddenMemory {
     /// Bytes that are hidden at most, where the sandbox reports so much shared memory.
-    pub fn beyond(&self, reported_bytes: u64) -> u64 {
+    pub fn bytes_beyond(&self, reported_bytes: u64) -> u64 {
         self.mapped_bytes.min(self.gained_bytes.saturating_sub(reported_bytes))
     }
 }
 
-impl SharedMemory {
+impl SharedMemoryCounter {
     /// Starts to count, before the sandbox's first command.
     pub fn start() -> Self {
-        Self { device: device(), floor_bytes: used_elsewhere(), extents: HashMap::new() }
+        Self { device: anonymous_device(), floor_bytes: used_elsewhere(), extents: HashMap::new() }
     }
 
     /// Looks at what the machine gained and, if that is enough to matter, at everything that is mapped.
-    pub fn look(&mut self, held: &Held, limit_bytes: u64, objects: Objects) -> Hidden {
+    pub fn measure(&mut self, held: &MemoryUsage, limit_bytes: u64, objects: ObjectScope) -> HiddenMemory {
         let used = used_elsewhere();
         self.floor_bytes = self.floor_bytes.min(used);
         let gained_bytes = used - self.floor_bytes;
-        let Some(device) = &self.device else { return Hidden::default() };
-        if gained_bytes <= limit_bytes / IGNORED_PART {
-            return Hidden::default();
+        let Some(device) = &self.device else { return HiddenMemory::default() };
+        if gained_bytes <= limit_bytes / IGNORED_GAIN_DIVISOR {
+            return HiddenMemory::default();
         }
         let mut found = HashMap::new();
-        for (directory, mark) in held.places() {
+        for (directory, mark) in held.proc_dirs() {
             // Several threads, one map: `place` is of one of them.
-            extents_of(&fs::read(directory.join("maps")).unwrap_or_default(), device, mark, &mut found);
+            add_extents(&fs::read(directory.join("maps")).unwrap_or_default(), device, mark, &mut found);
         }
         // What is open is counted whole by its descriptor, and the kernel lists System V segments with what is in them.
         for inode in held.open_files() {
             found.remove(&inode);
         }
-        if objects == Objects::Own {
+        if objects == ObjectScope::Own {
             for (id, bytes) in objects::attached_segments() {
-                found.entry(id).and_modify(|extent: &mut Extent| extent.bytes = bytes);
+                found.entry(id).and_modify(|extent: &mut MappedExtent| extent.bytes = bytes);
             }
         }
         for (inode, extent) in &mut found {
@@ -93,12 +93,13 @@ impl SharedMemory {
             }
         }
         self.extents = found;
-        if let Some(mark) = held.places().find_map(|(directory, mark)| sends_files(directory).then_some(mark))
+        if let Some(mark) =
+            held.proc_dirs().find_map(|(directory, mark)| has_unreceived_fds(directory).then_some(mark))
         {
             // What is on its way can be a memory file of any size.
-            return Hidden { gained_bytes, mapped_bytes: gained_bytes, mark };
+            return HiddenMemory { gained_bytes, mapped_bytes: gained_bytes, mark };
         }
-        Hidden {
+        HiddenMemory {
             gained_bytes,
             mapped_bytes: self.extents.values().map(|extent| extent.bytes).sum(),
             mark: self.extents.values().max_by_key(|extent| extent.bytes).and_then(|extent| extent.mark),
@@ -107,18 +108,18 @@ impl SharedMemory {
 }
 
 /// Whether a socket of a process holds descriptors that nobody has received yet.
-fn sends_files(process: &Path) -> bool {
+fn has_unreceived_fds(process: &Path) -> bool {
     let Ok(entries) = fs::read_dir(process.join("fd")) else { return false };
     entries.flatten().any(|entry| {
         let socket = fs::read_link(entry.path())
             .is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"socket:["));
         let text = || fs::read(process.join("fdinfo").join(entry.file_name())).unwrap_or_default();
-        socket && value(&text(), "scm_fds:").is_some_and(|count| count > 0)
+        socket && field_value(&text(), "scm_fds:").is_some_and(|count| count > 0)
     })
 }
 
 /// The device of files in memory that have no name, as `MAJOR:MINOR` in hexadecimal digits.
-fn device() -> Option<Vec<u8>> {
+fn anonymous_device() -> Option<Vec<u8>> {
     let file = rustix::fs::memfd_create(c"forge-device", MemfdFlags::CLOEXEC).ok()?;
     let stat = rustix::fs::fstat(file.as_fd()).ok()?;
     Some(format!("{:02x}:{:02x}", major(stat.st_dev), minor(stat.st_dev)).into_bytes())
@@ -127,9 +128,9 @@ fn device() -> Option<Vec<u8>> {
 /// Shared memory and swap that the machine uses, without the sandbox's own `/tmp` and `/dev/shm`, in bytes.
 fn used_elsewhere() -> u64 {
     let text = fs::read("/proc/meminfo").unwrap_or_default();
-    let swapped = kib(&text, "SwapTotal:").saturating_sub(kib(&text, "SwapFree:"));
+    let swapped = kib_field_bytes(&text, "SwapTotal:").saturating_sub(kib_field_bytes(&text, "SwapFree:"));
     let own: u64 = TMPFS_DIRECTORIES.iter().map(|path| tmpfs_bytes(Path::new(path))).sum();
-    (kib(&text, "Shmem:") + swapped).saturating_sub(own)
+    (kib_field_bytes(&text, "Shmem:") + swapped).saturating_sub(own)
 }
 
 fn tmpfs_bytes(path: &Path) -> u64 {
@@ -142,12 +143,12 @@ fn tmpfs_bytes(path: &Path) -> u64 {
 }
 
 /// Adds how far the files of a device are mapped, by a `maps` file of /proc.
-fn extents_of(maps: &[u8], device: &[u8], mark: Option<u64>, found: &mut HashMap<u64, Extent>) {
+fn add_extents(maps: &[u8], device: &[u8], mark: Option<u64>, found: &mut HashMap<u64, MappedExtent>) {
     for line in maps.split(|byte| *byte == b'\n') {
         // Range, rights, offset, device, inode, name.
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-        let range = fields.next().and_then(range);
-        let offset = fields.nth(1).and_then(hexadecimal);
+        let range = fields.next().and_then(parse_range);
+        let offset = fields.nth(1).and_then(parse_hex);
         let (Some((start, end)), Some(offset), Some(found_device)) = (range, offset, fields.next()) else {
             continue;
         };
@@ -156,17 +157,17 @@ fn extents_of(maps: &[u8], device: &[u8], mark: Option<u64>, found: &mut HashMap
             continue;
         }
         let bytes = offset.saturating_add(end.saturating_sub(start));
-        let extent = found.entry(inode).or_insert(Extent { bytes, mark });
+        let extent = found.entry(inode).or_insert(MappedExtent { bytes, mark });
         extent.bytes = extent.bytes.max(bytes);
     }
 }
 
-fn range(text: &[u8]) -> Option<(u64, u64)> {
+fn parse_range(text: &[u8]) -> Option<(u64, u64)> {
     let dash = text.iter().position(|byte| *byte == b'-')?;
-    Some((hexadecimal(&text[..dash])?, hexadecimal(&text[dash + 1..])?))
+    Some((parse_hex(&text[..dash])?, parse_hex(&text[dash + 1..])?))
 }
 
-fn hexadecimal(text: &[u8]) -> Option<u64> {
+fn parse_hex(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
@@ -182,7 +183,7 @@ mod tests {
             7f0000007000-7f0000008000 r--s 00000000 08:01 7   /memfd:not\xff\n\
             7f0000009000-7f000000a000 rw-s 00000000 00:01 9   /memfd:x (deleted)\nodd\n";
         let mut found = HashMap::new();
-        extents_of(maps, b"00:01", Some(3), &mut found);
+        add_extents(maps, b"00:01", Some(3), &mut found);
         let mut extents: Vec<_> = found.iter().map(|(inode, extent)| (*inode, extent.bytes)).collect();
         extents.sort_unstable();
         assert_eq!(extents, [(7, 0x4000), (9, 0x1000)]);
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn hidden_is_what_is_mapped_and_gained_and_not_reported() {
-        let hidden = Hidden { gained_bytes: 100, mapped_bytes: 60, mark: None };
-        assert_eq!((hidden.beyond(0), hidden.beyond(70), hidden.beyond(200)), (60, 30, 0));
+        let hidden = HiddenMemory { gained_bytes: 100, mapped_bytes: 60, mark: None };
+        assert_eq!((hidden.bytes_beyond(0), hidden.bytes_beyond(70), hidden.bytes_beyond(200)), (60, 30, 0));
     }
 }

@@ -7,36 +7,36 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// `SOCK_DIAG_BY_FAMILY`, and the end of a list.
-const BY_FAMILY: u16 = 20;
-const DONE: u16 = 3;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
-const LIST: u16 = 0x301;
-const HEADER: usize = 16;
+const DUMP_REQUEST_FLAGS: u16 = 0x301;
+const NLMSG_HEADER_BYTES: usize = 16;
 /// Attributes of a unix socket: its peer, its queues' lengths, its memory.
-const PEER: u16 = 2;
-const QUEUES: u16 = 4;
-const UNIX_MEMORY: u16 = 5;
+const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_RQLEN: u16 = 4;
+const UNIX_DIAG_MEMINFO: u16 = 5;
 /// The memory of an internet socket.
-const INTERNET_MEMORY: u16 = 7;
+const INET_DIAG_SKMEMINFO: u16 = 7;
 /// What the kernel may need for one byte that waits alone.
-const BYTE_COST: u64 = 1024;
+const LONE_BYTE_COST_BYTES: u64 = 1024;
 /// At most so much waits in a socket whose sender is gone.
-const ORPHANED_BYTES: u64 = 8 << 20;
+const MAX_ORPHANED_BYTES: u64 = 8 << 20;
 /// A queue of datagrams tells only the length of its first one.
-const DATAGRAMS_BYTES: u64 = 4 << 20;
+const MAX_DATAGRAM_QUEUE_BYTES: u64 = 4 << 20;
 /// Kind of a datagram socket.
-const DATAGRAM: u8 = 2;
+const SOCK_DGRAM: u8 = 2;
 
 /// The way to ask.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct SocketDiag {
     netlink: OwnedFd,
-    network: Network,
+    network: SocketScope,
 }
 
 /// Whose sockets the kernel tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
+pub enum SocketScope {
     /// The box's alone.
     Own,
     /// Those of others as well.
@@ -45,14 +45,14 @@ pub enum Network {
 
 /// What the kernel said about one socket.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Entry {
+struct SocketEntry {
     inode: u64,
     bytes: u64,
 }
 
-impl Sockets {
+impl SocketDiag {
     /// Opens the way; `None` where the kernel has none.
-    pub fn open(network: Network) -> Option<Self> {
+    pub fn open(network: SocketScope) -> Option<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(rustix::net::netlink::SOCK_DIAG);
         let netlink =
@@ -61,11 +61,14 @@ impl Sockets {
     }
 
     /// Bytes that wait in sockets, by `of`, which says whose a socket with this inode is if a process has it open.
-    pub fn queued(&self, of: impl Fn(u64) -> Option<Option<u64>>) -> Vec<(Option<u64>, u64)> {
-        let mut all = self.list(&unix_request(), unix).unwrap_or_default();
+    pub fn queued_bytes(&self, of: impl Fn(u64) -> Option<Option<u64>>) -> Vec<(Option<u64>, u64)> {
+        let mut all = self.dump_sockets(&unix_request(), parse_unix).unwrap_or_default();
         for family in [libc::AF_INET, libc::AF_INET6] {
             for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
-                all.extend(self.list(&internet_request(family, protocol), internet).unwrap_or_default());
+                all.extend(
+                    self.dump_sockets(&internet_request(family, protocol), parse_internet)
+                        .unwrap_or_default(),
+                );
             }
         }
         all.into_iter()
@@ -73,24 +76,28 @@ impl Sockets {
             .filter_map(|entry| match (of(entry.inode), self.network) {
                 (Some(mark), _) => Some((mark, entry.bytes)),
                 // On its way from one process to another, or not accepted yet.
-                (None, Network::Own) => Some((None, entry.bytes)),
-                (None, Network::Shared) => None,
+                (None, SocketScope::Own) => Some((None, entry.bytes)),
+                (None, SocketScope::Shared) => None,
             })
             .collect()
     }
 
-    fn list(&self, request: &[u8], read: fn(&[u8]) -> Option<Entry>) -> io::Result<Vec<Entry>> {
+    fn dump_sockets(
+        &self,
+        request: &[u8],
+        read: fn(&[u8]) -> Option<SocketEntry>,
+    ) -> io::Result<Vec<SocketEntry>> {
         rustix::net::send(&self.netlink, request, SendFlags::empty())?;
         let (mut found, mut buffer) = (Vec::new(), vec![0; 32 << 10]);
         loop {
             let (length, _) = rustix::net::recv(&self.netlink, &mut *buffer, RecvFlags::empty())?;
             let mut rest = buffer.get(..length).unwrap_or_default();
-            while let (Some(size), Some(kind)) = (word(rest, 0), half(rest, 4)) {
+            while let (Some(size), Some(kind)) = (read_u32(rest, 0), read_u16(rest, 4)) {
                 let size = size as usize;
-                let Some(message) = rest.get(HEADER..size) else { return Ok(found) };
+                let Some(message) = rest.get(NLMSG_HEADER_BYTES..size) else { return Ok(found) };
                 match kind {
-                    BY_FAMILY => found.extend(read(message)),
-                    DONE => return Ok(found),
+                    SOCK_DIAG_BY_FAMILY => found.extend(read(message)),
+                    NLMSG_DONE => return Ok(found),
                     _ => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
                 }
                 rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
@@ -100,11 +107,11 @@ impl Sockets {
 }
 
 /// A request is its header and what is asked for.
-fn request(body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(HEADER + body.len()).unwrap_or(0);
+fn netlink_request(body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(NLMSG_HEADER_BYTES + body.len()).unwrap_or(0);
     let mut all = size.to_ne_bytes().to_vec();
-    all.extend(BY_FAMILY.to_ne_bytes());
-    all.extend(LIST.to_ne_bytes());
+    all.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    all.extend(DUMP_REQUEST_FLAGS.to_ne_bytes());
     all.extend([0; 8]);
     all.extend(body);
     all
@@ -117,53 +124,56 @@ fn unix_request() -> Vec<u8> {
     for word in [u32::MAX, 0, PEER_QUEUES_MEMORY, u32::MAX, u32::MAX] {
         body.extend(word.to_ne_bytes());
     }
-    request(&body)
+    netlink_request(&body)
 }
 
 /// All sockets of a family and a protocol, with their memory (`struct inet_diag_req_v2`).
 fn internet_request(family: i32, protocol: i32) -> Vec<u8> {
     let byte = |number: i32| u8::try_from(number).unwrap_or(0);
-    let mut body = vec![byte(family), byte(protocol), 1 << (INTERNET_MEMORY - 1), 0];
+    let mut body = vec![byte(family), byte(protocol), 1 << (INET_DIAG_SKMEMINFO - 1), 0];
     body.extend(u32::MAX.to_ne_bytes());
     body.extend([0; 48]);
-    request(&body)
+    netlink_request(&body)
 }
 
 /// `struct unix_diag_msg`: family, kind, state, padding, inode, cookie; then attributes.
-fn unix(message: &[u8]) -> Option<Entry> {
-    let (kind, inode) = (*message.get(1)?, word(message, 4)?);
+fn parse_unix(message: &[u8]) -> Option<SocketEntry> {
+    let (kind, inode) = (*message.get(1)?, read_u32(message, 4)?);
     let attributes = message.get(16..)?;
-    let waiting = attribute(attributes, QUEUES).and_then(|queues| word(queues, 0)).unwrap_or(0);
-    let sent = attribute(attributes, UNIX_MEMORY).map_or(0, memory);
-    let peer = attribute(attributes, PEER).and_then(|peer| word(peer, 0)).filter(|inode| *inode != 0);
+    let waiting =
+        find_attribute(attributes, UNIX_DIAG_RQLEN).and_then(|queues| read_u32(queues, 0)).unwrap_or(0);
+    let sent = find_attribute(attributes, UNIX_DIAG_MEMINFO).map_or(0, queued_memory);
+    let peer = find_attribute(attributes, UNIX_DIAG_PEER)
+        .and_then(|peer| read_u32(peer, 0))
+        .filter(|inode| *inode != 0);
     let received = match (u64::from(waiting), peer) {
         (0, _) => 0,
-        (_, _) if kind == DATAGRAM => DATAGRAMS_BYTES,
+        (_, _) if kind == SOCK_DGRAM => MAX_DATAGRAM_QUEUE_BYTES,
         // Who sent it is gone, and with it the count of what that took.
-        (bytes, None) => (bytes * BYTE_COST).min(ORPHANED_BYTES),
+        (bytes, None) => (bytes * LONE_BYTE_COST_BYTES).min(MAX_ORPHANED_BYTES),
         (bytes, Some(_)) => bytes,
     };
-    Some(Entry { inode: inode.into(), bytes: sent + received })
+    Some(SocketEntry { inode: inode.into(), bytes: sent + received })
 }
 
 /// `struct inet_diag_msg`, with the inode as its last word; then attributes.
-fn internet(message: &[u8]) -> Option<Entry> {
-    let inode = word(message, 68)?;
-    let bytes = attribute(message.get(72..)?, INTERNET_MEMORY).map_or(0, memory);
-    Some(Entry { inode: inode.into(), bytes })
+fn parse_internet(message: &[u8]) -> Option<SocketEntry> {
+    let inode = read_u32(message, 68)?;
+    let bytes = find_attribute(message.get(72..)?, INET_DIAG_SKMEMINFO).map_or(0, queued_memory);
+    Some(SocketEntry { inode: inode.into(), bytes })
 }
 
 /// Of the kernel's list of a socket's memory: received, sent or queued for sending, and what waits for its owner.
-fn memory(list: &[u8]) -> u64 {
-    let number = |nth: usize| word(list, nth * 4).map_or(0, u64::from);
+fn queued_memory(list: &[u8]) -> u64 {
+    let number = |nth: usize| read_u32(list, nth * 4).map_or(0, u64::from);
     let (received, sent, queued, waiting) = (number(0), number(2), number(5), number(7));
     received + sent.max(queued) + waiting
 }
 
 /// The content of an attribute.
-fn attribute(mut list: &[u8], wanted: u16) -> Option<&[u8]> {
+fn find_attribute(mut list: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
-        let (size, kind) = (usize::from(half(list, 0)?), half(list, 2)?);
+        let (size, kind) = (usize::from(read_u16(list, 0)?), read_u16(list, 2)?);
         if kind == wanted {
             return list.get(4..size);
         }
@@ -171,11 +181,11 @@ fn attribute(mut list: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
@@ -188,12 +198,12 @@ mod tests {
 
     #[test]
     fn what_waits_in_a_socket_is_told_also_when_its_sender_is_gone() {
-        let sockets = Sockets::open(Network::Shared).expect("this kernel tells of its sockets");
+        let sockets = SocketDiag::open(SocketScope::Shared).expect("this kernel tells of its sockets");
         let (mut near, far) = UnixStream::pair().unwrap();
         let inode = |socket: &UnixStream| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
         let (here, there) = (inode(&near), inode(&far));
         let of = |asked: u64| {
-            let all = sockets.queued(|inode| (inode == asked).then_some(Some(7)));
+            let all = sockets.queued_bytes(|inode| (inode == asked).then_some(Some(7)));
             all.iter().map(|(mark, bytes)| (*mark, *bytes)).collect::<Vec<_>>()
         };
         assert_eq!(of(here), []);
@@ -206,9 +216,9 @@ mod tests {
 
     #[test]
     fn broken_messages_are_nothing() {
-        assert_eq!(unix(&[0; 7]), None);
-        assert_eq!(internet(&[0; 71]), None);
-        assert_eq!(attribute(&[0; 40], 9), None);
-        assert_eq!(attribute(&[200, 0, 9, 0], 9), None);
+        assert_eq!(parse_unix(&[0; 7]), None);
+        assert_eq!(parse_internet(&[0; 71]), None);
+        assert_eq!(find_attribute(&[0; 40], 9), None);
+        assert_eq!(find_attribute(&[200, 0, 9, 0], 9), None);
     }
 }

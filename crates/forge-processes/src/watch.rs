@@ -9,92 +9,93 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::freeze;
-use crate::held::{Exact, Held, Shares};
-use crate::objects::{self, Objects};
-use crate::shared::{Hidden, SharedMemory};
-use crate::sockets::Sockets;
+use crate::held::{BytesByCommand, ExactUsage, MemoryUsage};
+use crate::objects::{self, ObjectScope};
+use crate::shared::{HiddenMemory, SharedMemoryCounter};
+use crate::sockets::SocketDiag;
 use forge_sys as sys;
 
 /// How often the sum is taken while commands run. A program can pass the limit by what it takes in this time; the
 /// limits per process, set beside this, bound that.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Looking takes at most one part in so many of the time.
-const PART: u32 = 10;
+const REST_FACTOR: u32 = 10;
 /// So often processes that have to end are looked for before everything is stopped for it.
-const ROUNDS: usize = 8;
+const MAX_KILL_ROUNDS: usize = 8;
 
 /// The supervisor.
 #[derive(Debug)]
-pub struct Watch {
+pub struct MemoryWatch {
     limit: u64,
-    sockets: Option<Sockets>,
-    objects: Objects,
-    shared: SharedMemory,
+    sockets: Option<SocketDiag>,
+    objects: ObjectScope,
+    shared: SharedMemoryCounter,
     next: Instant,
 }
 
 /// What has to end because of the limit.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Excess {
+pub enum MemoryExcess {
     /// The command that holds most; processes without a mark count together.
     Command(Option<u64>),
     /// A process of this command whose descriptors can't be seen: nobody knows what it holds.
     Hidden(i32, Option<u64>),
 }
 
-impl Watch {
+impl MemoryWatch {
     /// Begins to watch; `limit` in bytes.
-    pub fn new(limit: u64, sockets: Option<Sockets>, objects: Objects) -> Self {
+    pub fn new(limit: u64, sockets: Option<SocketDiag>, objects: ObjectScope) -> Self {
         let next = Instant::now() + POLL_INTERVAL;
-        Self { limit, sockets, objects, shared: SharedMemory::start(), next }
+        Self { limit, sockets, objects, shared: SharedMemoryCounter::start(), next }
     }
 
     /// When to look again.
-    pub fn due(&self) -> Instant {
+    pub fn next_check(&self) -> Instant {
         self.next
     }
 
     /// What has to end, if it is time to look.
-    pub fn look(&mut self) -> Vec<Excess> {
+    pub fn check_if_due(&mut self) -> Vec<MemoryExcess> {
         let now = Instant::now();
-        if now < self.next { Vec::new() } else { self.look_now(now) }
+        if now < self.next { Vec::new() } else { self.check_now(now) }
     }
 
-    fn look_now(&mut self, now: Instant) -> Vec<Excess> {
-        let objects = if self.objects == Objects::Own { objects::keep_share(self.limit) } else { 0 };
-        let held = Held::look(self.sockets.as_ref());
-        let mut found: Vec<_> = held.hidden.iter().map(|pid| Excess::Hidden(*pid, mark_of(*pid))).collect();
-        let hidden = self.shared.look(&held, self.limit, self.objects);
-        if held.most() + objects + hidden.beyond(objects) > self.limit
-            && self.exceeds(objects, &held.exactly(), hidden)
+    fn check_now(&mut self, now: Instant) -> Vec<MemoryExcess> {
+        let objects = if self.objects == ObjectScope::Own { objects::trim_to_share(self.limit) } else { 0 };
+        let held = MemoryUsage::measure(self.sockets.as_ref());
+        let mut found: Vec<_> =
+            held.hidden.iter().map(|pid| MemoryExcess::Hidden(*pid, process_mark(*pid))).collect();
+        let hidden = self.shared.measure(&held, self.limit, self.objects);
+        if held.upper_bound_bytes() + objects + hidden.bytes_beyond(objects) > self.limit
+            && self.exceeds_limit(objects, &held.measure_exactly(), hidden)
         {
             // Once more: a process that is just starting another one counts twice for a moment.
-            let held = Held::look(self.sockets.as_ref());
-            let mut exact = held.exactly();
-            let hidden = self.shared.look(&held, self.limit, self.objects);
-            if self.exceeds(objects, &exact, hidden) {
-                *exact.shares.entry(hidden.mark).or_default() += hidden.beyond(objects + exact.shared);
-                found.extend(largest(&exact.shares).map(Excess::Command));
+            let held = MemoryUsage::measure(self.sockets.as_ref());
+            let mut exact = held.measure_exactly();
+            let hidden = self.shared.measure(&held, self.limit, self.objects);
+            if self.exceeds_limit(objects, &exact, hidden) {
+                *exact.shares.entry(hidden.mark).or_default() += hidden.bytes_beyond(objects + exact.shared);
+                found.extend(largest_share(&exact.shares).map(MemoryExcess::Command));
             }
         }
-        self.next = now + POLL_INTERVAL.max(now.elapsed() * PART);
+        self.next = now + POLL_INTERVAL.max(now.elapsed() * REST_FACTOR);
         found
     }
 
-    fn exceeds(&self, objects: u64, exact: &Exact, hidden: Hidden) -> bool {
+    fn exceeds_limit(&self, objects: u64, exact: &ExactUsage, hidden: HiddenMemory) -> bool {
         let reported = objects + exact.shares.values().sum::<u64>();
-        reported + hidden.beyond(objects + exact.shared) > self.limit
+        reported + hidden.bytes_beyond(objects + exact.shared) > self.limit
     }
 }
 
 /// Whose share is the largest. What nobody has at hand goes with those who had it.
-fn largest(shares: &Shares) -> Option<Option<u64>> {
+fn largest_share(shares: &BytesByCommand) -> Option<Option<u64>> {
     let known = shares.iter().filter(|(mark, _)| mark.is_some()).max_by_key(|(_, bytes)| **bytes);
     known.or_else(|| shares.iter().next()).map(|(mark, _)| *mark)
 }
 
 /// Process ids in the box, the init's own left out.
-pub fn pids() -> impl Iterator<Item = i32> {
+pub fn process_ids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -116,14 +117,14 @@ pub fn first_number(text: &[u8]) -> Option<u64> {
 const FIRST_MARK: u64 = 1 << 40;
 
 /// The mark of the command with this request number.
-pub fn mark(id: u64) -> u64 {
+pub fn mark_for(id: u64) -> u64 {
     FIRST_MARK.saturating_add(id)
 }
 
 /// Which command a process belongs to. Every process of a command inherits the mark as its limit of real-time
 /// processor time, which no process in the box can use: unlike its session and its parent, it stays when a daemon
 /// detaches, and the call filter lets nobody but the init set it ([`forge_seccomp::compile_marking`]).
-pub fn mark_of(pid: i32) -> Option<u64> {
+pub fn process_mark(pid: i32) -> Option<u64> {
     let limits = fs::read(format!("/proc/{pid}/limits")).ok()?;
     let mut lines = limits.split(|byte| *byte == b'\n');
     lines.find_map(|line| line.strip_prefix(b"Max realtime timeout")).and_then(first_number)
@@ -144,10 +145,10 @@ pub fn kill_others(marks: &[u64]) -> Vec<i32> {
     }
     // Something starts processes faster than it can be looked for. A stop reaches everything at once, and what is
     // stopped starts nothing.
-    let before: Vec<i32> = pids().filter(|pid| freeze::is_still(*pid)).collect();
+    let before: Vec<i32> = process_ids().filter(|pid| freeze::is_stopped(*pid)).collect();
     sys::kill(-1, libc::SIGSTOP);
     let killed = kill_where(other);
-    for pid in pids().filter(|pid| !before.contains(pid)) {
+    for pid in process_ids().filter(|pid| !before.contains(pid)) {
         sys::kill(pid, libc::SIGCONT);
     }
     killed
@@ -156,8 +157,8 @@ pub fn kill_others(marks: &[u64]) -> Vec<i32> {
 /// One that was being killed can have started another: until none is left.
 fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
     let mut killed = Vec::new();
-    for _ in 0..ROUNDS {
-        killed = pids().filter(|pid| alive(*pid) && wanted(mark_of(*pid))).collect();
+    for _ in 0..MAX_KILL_ROUNDS {
+        killed = process_ids().filter(|pid| is_alive(*pid) && wanted(process_mark(*pid))).collect();
         if killed.is_empty() {
             break;
         }
@@ -170,18 +171,18 @@ fn kill_where(wanted: impl Fn(Option<u64>) -> bool) -> Vec<i32> {
 
 /// Whether a process can still do something; a dead one waits for its parent only. One whose first thread is dead can
 /// have others, and what can't be read is not known to be dead.
-pub fn alive(pid: i32) -> bool {
-    if !matches!(state(format!("/proc/{pid}/stat")), Some(b'Z' | b'X')) {
+pub fn is_alive(pid: i32) -> bool {
+    if !matches!(read_state(format!("/proc/{pid}/stat")), Some(b'Z' | b'X')) {
         return fs::exists(format!("/proc/{pid}")).unwrap_or(true);
     }
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     threads
         .map(|thread| thread.path().join("stat"))
-        .any(|stat| state(&stat).is_some_and(|state| !matches!(state, b'Z' | b'X')))
+        .any(|stat| read_state(&stat).is_some_and(|state| !matches!(state, b'Z' | b'X')))
 }
 
 /// The letter for the state of a process or thread, by its `stat`; `None` when it is gone.
-pub fn state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
+pub fn read_state(stat: impl AsRef<std::path::Path>) -> Option<u8> {
     match fs::read(stat) {
         // The name stands in brackets and may hold some itself.
         Ok(text) => {
@@ -204,29 +205,32 @@ mod tests {
         assert_eq!(first_number(b"unlimited"), None);
         assert_eq!(first_number(b"99999999999999999999"), None);
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_ne!(mark_of(own), Some(mark(1)));
-        assert!(alive(own) && !alive(i32::MAX));
+        assert_ne!(process_mark(own), Some(mark_for(1)));
+        assert!(is_alive(own) && !is_alive(i32::MAX));
         let file = std::env::temp_dir().join(format!("forge-stat-{own}"));
         fs::write(&file, b"12 (\xff\xfe) Z) S 1 2").unwrap();
-        assert_eq!(state(&file), Some(b'S'));
+        assert_eq!(read_state(&file), Some(b'S'));
         fs::remove_file(&file).unwrap();
-        assert_eq!(state(&file), None);
+        assert_eq!(read_state(&file), None);
     }
 
     #[test]
     fn a_box_above_its_limit_names_a_command() {
         let now = Instant::now();
         assert!(matches!(
-            Watch::new(1, None, Objects::Shared).look_now(now).last(),
-            Some(Excess::Command(_))
+            MemoryWatch::new(1, None, ObjectScope::Shared).check_now(now).last(),
+            Some(MemoryExcess::Command(_))
         ));
         assert!(
-            !Watch::new(u64::MAX, None, Objects::Shared)
-                .look_now(now)
+            !MemoryWatch::new(u64::MAX, None, ObjectScope::Shared)
+                .check_now(now)
                 .iter()
-                .any(|e| matches!(e, Excess::Command(_)))
+                .any(|e| matches!(e, MemoryExcess::Command(_)))
         );
-        assert_eq!(largest(&Shares::from([(None, 5), (Some(1), 1), (Some(2), 3)])), Some(Some(2)));
-        assert_eq!(largest(&Shares::from([(None, 5)])), Some(None));
+        assert_eq!(
+            largest_share(&BytesByCommand::from([(None, 5), (Some(1), 1), (Some(2), 3)])),
+            Some(Some(2))
+        );
+        assert_eq!(largest_share(&BytesByCommand::from([(None, 5)])), Some(None));
     }
 }

@@ -7,11 +7,11 @@
 
 mod lock;
 
-use crate::lock::{Lock, Locks, Tried};
+use crate::lock::{LockAttempt, LockDirectory, RunLock};
 use async_trait::async_trait;
 use forge_ports::Clock;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, Idle, ItemStatus, Lease, Queue, QueueTable};
+use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue, QueueTable};
 use forge_types::RunId;
 use std::io;
 use std::path::PathBuf;
@@ -48,18 +48,18 @@ pub fn worker_name() -> String {
 pub struct LocalQueue {
     table: Arc<dyn QueueTable>,
     clock: Arc<dyn Clock>,
-    locks: Locks,
+    locks: LockDirectory,
     worker: String,
 }
 
 struct LocalLease {
     run: RunId,
     attempt: u32,
-    _lock: Lock,
+    _lock: RunLock,
 }
 
 impl Lease for LocalLease {
-    fn run(&self) -> RunId {
+    fn run_id(&self) -> RunId {
         self.run
     }
 
@@ -71,14 +71,14 @@ impl Lease for LocalLease {
 impl LocalQueue {
     /// The queue on `table`. Nothing is touched before it is used.
     pub fn new(options: Options, table: Arc<dyn QueueTable>, clock: Arc<dyn Clock>) -> Self {
-        Self { table, clock, locks: Locks::new(&options.data_dir), worker: options.worker }
+        Self { table, clock, locks: LockDirectory::new(&options.data_dir), worker: options.worker }
     }
 
     /// Does something with the lock of a run, beside the async threads: it is a file, on whatever disk.
     async fn with_lock<T: Send + 'static>(
         &self,
         run: RunId,
-        what: impl FnOnce(&Locks, &str) -> io::Result<T> + Send + 'static,
+        what: impl FnOnce(&LockDirectory, &str) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ClaimError> {
         let (locks, worker) = (self.locks.clone(), self.worker.clone());
         let done = tokio::task::spawn_blocking(move || what(&locks, &worker)).await;
@@ -88,12 +88,12 @@ impl LocalQueue {
         })
     }
 
-    async fn lock(&self, run: RunId) -> Result<Tried, ClaimError> {
-        self.with_lock(run, move |locks, worker| locks.take(run, worker)).await
+    async fn try_lock_run(&self, run: RunId) -> Result<LockAttempt, ClaimError> {
+        self.with_lock(run, move |locks, worker| locks.try_lock(run, worker)).await
     }
 
-    async fn lease(&self, run: RunId, lock: Lock) -> Result<Box<dyn Lease>, ClaimError> {
-        let attempt = self.table.begin(run, self.clock.now()).await?;
+    async fn start_lease(&self, run: RunId, lock: RunLock) -> Result<Box<dyn Lease>, ClaimError> {
+        let attempt = self.table.mark_processing(run, self.clock.now()).await?;
         Ok(Box::new(LocalLease { run, attempt, _lock: lock }))
     }
 
@@ -105,22 +105,22 @@ impl LocalQueue {
 #[async_trait]
 impl Queue for LocalQueue {
     async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
-        self.table.put(run, priority, self.clock.now()).await
+        self.table.enqueue_item(run, priority, self.clock.now()).await
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
-        match self.lock(run).await? {
-            Tried::Locked(lock) => self.lease(run, lock).await,
-            Tried::Held(holder) => Err(ClaimError::Held { run, holder }),
+        match self.try_lock_run(run).await? {
+            LockAttempt::Locked(lock) => self.start_lease(run, lock).await,
+            LockAttempt::Held(holder) => Err(ClaimError::Held { run, holder }),
         }
     }
 
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
         for item in self.table.open_items().await? {
-            let Tried::Locked(lock) = self.lock(item.run).await? else { continue };
+            let LockAttempt::Locked(lock) = self.try_lock_run(item.run).await? else { continue };
             // Between the look at the table and the lock, another process may have done it.
             if self.is_open(item.run).await? {
-                return self.lease(item.run, lock).await.map(Some);
+                return self.start_lease(item.run, lock).await.map(Some);
             }
         }
         Ok(None)
@@ -128,7 +128,7 @@ impl Queue for LocalQueue {
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
         // The lease ends after the table says so: nobody finds the item open and free in between.
-        let outcome = self.table.set(lease.run(), status).await;
+        let outcome = self.table.set_item_status(lease.run_id(), status).await;
         drop(lease);
         outcome
     }
@@ -142,12 +142,12 @@ impl Queue for LocalQueue {
         })
     }
 
-    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError> {
-        let turn = self.with_lock(run, move |locks, _| locks.idle(run)).await?;
-        Ok(turn.map(|turn| Box::new(turn) as Idle))
+    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError> {
+        let turn = self.with_lock(run, move |locks, _| locks.try_exclusive(run)).await?;
+        Ok(turn.map(|turn| Box::new(turn) as ExclusiveGuard))
     }
 
-    async fn size(&self) -> Result<usize, Error> {
+    async fn queued_count(&self) -> Result<usize, Error> {
         let items = self.table.open_items().await?;
         Ok(items.iter().filter(|item| item.status == ItemStatus::Queued).count())
     }

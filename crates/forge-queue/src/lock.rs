@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use forge_types::RunId;
 
 /// The longest name of an owner that is read back, in bytes.
-const OWNER_MOST: u64 = 300;
+const MAX_OWNER_BYTES: u64 = 300;
 
 /// The folder of locks.
 #[derive(Clone, Debug)]
-pub(crate) struct Locks {
+pub(crate) struct LockDirectory {
     dir: PathBuf,
 }
 
 /// A lock that is held. Dropping it frees the run and removes the file.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct RunLock {
     path: PathBuf,
     /// Holds the lock by being open.
     _file: File,
@@ -32,14 +32,14 @@ pub(crate) struct Lock {
 
 /// What came of a try.
 #[derive(Debug)]
-pub(crate) enum Tried {
+pub(crate) enum LockAttempt {
     /// It is ours.
-    Locked(Lock),
+    Locked(RunLock),
     /// Somebody else's, and whose.
     Held(String),
 }
 
-impl Locks {
+impl LockDirectory {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("locks") }
     }
@@ -49,20 +49,20 @@ impl Locks {
     }
 
     /// Takes the lock of a run for `owner`, or says who has it.
-    pub(crate) fn take(&self, run: RunId, owner: &str) -> io::Result<Tried> {
-        self.make_folder()?;
-        let _turn = self.turn()?;
+    pub(crate) fn try_lock(&self, run: RunId, owner: &str) -> io::Result<LockAttempt> {
+        self.create_directory()?;
+        let _turn = self.lock_turn()?;
         let path = self.path(run);
         loop {
-            let mut file = open(&path)?;
+            let mut file = open_lock_file(&path)?;
             match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(Tried::Held(owner_of(&mut file)?)),
+                Err(TryLockError::WouldBlock) => return Ok(LockAttempt::Held(read_owner(&mut file)?)),
                 Err(TryLockError::Error(error)) => return Err(error),
-                Ok(()) if !is_there(&file, &path)? => {}
+                Ok(()) if !is_same_file(&file, &path)? => {}
                 Ok(()) => {
                     file.set_len(0)?;
                     file.write_all(owner.as_bytes())?;
-                    return Ok(Tried::Locked(Lock { path, _file: file }));
+                    return Ok(LockAttempt::Locked(RunLock { path, _file: file }));
                 }
             }
         }
@@ -74,33 +74,33 @@ impl Locks {
         if !path.exists() {
             return Ok(None);
         }
-        let _turn = self.turn()?;
-        Self::look(&path)
+        let _turn = self.lock_turn()?;
+        Self::read_holder(&path)
     }
 
     /// The turn to try locks, kept so that nobody takes this one; `None` if somebody holds it.
-    pub(crate) fn idle(&self, run: RunId) -> io::Result<Option<File>> {
-        self.make_folder()?;
-        let turn = self.turn()?;
-        Ok(Self::look(&self.path(run))?.is_none().then_some(turn))
+    pub(crate) fn try_exclusive(&self, run: RunId) -> io::Result<Option<File>> {
+        self.create_directory()?;
+        let turn = self.lock_turn()?;
+        Ok(Self::read_holder(&self.path(run))?.is_none().then_some(turn))
     }
 
     /// Who holds the lock at `path`. Only for whoever has the turn.
-    fn look(path: &Path) -> io::Result<Option<String>> {
+    fn read_holder(path: &Path) -> io::Result<Option<String>> {
         // Opened after the turn began, so that it closes (and with it the look's own lock) before the turn ends.
         let mut file = match forge_files::open(path) {
             Ok(file) => file,
             Err(error) if error.is_absent() => return Ok(None),
-            Err(error) => return Err(error.into_io()),
+            Err(error) => return Err(error.into_io_error()),
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
-            Err(TryLockError::WouldBlock) => owner_of(&mut file).map(Some),
+            Err(TryLockError::WouldBlock) => read_owner(&mut file).map(Some),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    fn make_folder(&self) -> io::Result<()> {
+    fn create_directory(&self) -> io::Result<()> {
         if self.dir.is_dir() {
             return Ok(());
         }
@@ -108,19 +108,19 @@ impl Locks {
     }
 
     /// Waits for the turn to try a lock; it lasts as long as the file is open.
-    fn turn(&self) -> io::Result<File> {
+    fn lock_turn(&self) -> io::Result<File> {
         let path = self.dir.join("turn");
-        let file = open(&path)?;
+        let file = open_lock_file(&path)?;
         file.lock()?;
         Ok(file)
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    forge_files::open_or_create(path).map_err(forge_files::Error::into_io)
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    forge_files::open_or_create(path).map_err(forge_files::Error::into_io_error)
 }
 
-impl Drop for Lock {
+impl Drop for RunLock {
     fn drop(&mut self) {
         // While it is still locked, so that this can't be the file of another owner.
         let _ = fs::remove_file(&self.path);
@@ -128,7 +128,7 @@ impl Drop for Lock {
 }
 
 /// Whether the open file is the one that stands at `path` now.
-fn is_there(file: &File, path: &Path) -> io::Result<bool> {
+fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
         Ok(there) => Ok(there.ino() == open.ino() && there.dev() == open.dev()),
@@ -137,9 +137,9 @@ fn is_there(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn owner_of(file: &mut File) -> io::Result<String> {
+fn read_owner(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
-    file.take(OWNER_MOST).read_to_end(&mut bytes)?;
+    file.take(MAX_OWNER_BYTES).read_to_end(&mut bytes)?;
     let owner = String::from_utf8_lossy(&bytes).trim().to_owned();
     Ok(if owner.is_empty() { "another process".to_owned() } else { owner })
 }

@@ -7,17 +7,17 @@
 use std::ops::Range;
 
 /// Characters between two groups of digits of one line at most.
-const MAX_GAP: usize = 3;
+const MAX_GAP_CHARS: usize = 3;
 /// Characters of a line before its digits, or beside them, at most.
 const MAX_ASIDE: usize = 512;
 /// Ways that are tried from one place for each digit of a secret, so that no text makes the search long.
 const MOST_STEPS_PER_DIGIT: usize = 8;
 
 /// Groups of digits in a text.
-pub(super) struct Dump<'a> {
+pub(super) struct HexDump<'a> {
     text: &'a str,
     groups: Vec<Group>,
-    lines: Vec<Line>,
+    lines: Vec<DumpLine>,
 }
 
 /// Digits of whole bytes that stand together.
@@ -26,7 +26,7 @@ struct Group {
     line: usize,
 }
 
-struct Line {
+struct DumpLine {
     /// Its groups, by number.
     groups: Range<usize>,
     /// Where it ends in the text.
@@ -53,14 +53,14 @@ struct Step {
     next: usize,
 }
 
-impl<'a> Dump<'a> {
+impl<'a> HexDump<'a> {
     /// The groups of a text. With `more`, its last line may go on.
-    pub(super) fn of(text: &'a str, more: bool) -> Self {
+    pub(super) fn find_dumps(text: &'a str, more: bool) -> Self {
         let (mut groups, mut lines, mut start) = (Vec::new(), Vec::new(), 0);
         for line in text.split_inclusive('\n') {
             let (first, ended) = (groups.len(), line.ends_with('\n') || !more);
             // Lines without any in a row count as one: most texts have nothing else.
-            let plain = lines.last().is_some_and(|last: &Line| last.groups.is_empty());
+            let plain = lines.last().is_some_and(|last: &DumpLine| last.groups.is_empty());
             let number = lines.len();
             groups.extend(
                 groups_of(line).map(|at| Group { at: start + at.start..start + at.end, line: number }),
@@ -69,7 +69,7 @@ impl<'a> Dump<'a> {
             if plain && ended && first == groups.len() {
                 continue;
             }
-            lines.push(Line { groups: first..groups.len(), end: start, ended });
+            lines.push(DumpLine { groups: first..groups.len(), end: start, ended });
         }
         Self { text, groups, lines }
     }
@@ -129,7 +129,7 @@ impl<'a> Dump<'a> {
         let Group { at, line } = &self.groups[group];
         let Some(number) = number.checked_sub(1) else {
             let next = self.groups.get(group + 1).filter(|next| next.line == *line);
-            return Some(next.filter(|next| next.at.start - at.end <= MAX_GAP).map(|_| group + 1));
+            return Some(next.filter(|next| next.at.start - at.end <= MAX_GAP_CHARS).map(|_| group + 1));
         };
         let next = self.lines.get(line + 1)?.groups.clone().nth(number)?;
         Some(Some(next))

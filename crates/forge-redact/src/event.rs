@@ -3,59 +3,60 @@
 //! Every type is taken apart field by field, without `..`: a new field does not compile until somebody decided whether a
 //! server, a tool or a repository can fill it.
 
-use super::pieces::Around;
-use super::{Known, Redactor};
+use super::pieces::PieceContext;
+use super::{KnownSecrets, Redactor};
 use forge_types::{
-    ApplyOutcome, Command, Compaction, Conflict, Created, Effect, EgressRecord, ErrorInfo, EventKind,
-    FileChange, Finish, Layer, LayerState, Message, ModelCall, ModelReply, Opaque, Outcome, Part, PartKind,
-    Payload, Rejected, SandboxReport, Summary, SummaryCost, ToolCall, ToolOutput, ToolResultPart, ToolRun,
+    ApplyConflict, ApplyOutcome, Compaction, ConversationSummary, Effect, EgressRecord, ErrorInfo, EventKind,
+    FinishReason, Message, MessagePart, ModelCall, ModelReply, OpaqueState, Outcome, PartKind, Payload,
+    RejectedCandidate, RunCommand, RunCreation, SandboxLayer, SandboxLayerState, SandboxReport, SummaryCost,
+    ToolCall, ToolOutput, ToolResultPart, ToolRun, WorkspaceChange,
 };
 
 /// What stands in the place of the id of a call that holds a secret, before its number: providers take nothing but letters,
 /// digits, `_` and `-`.
-const REDACTED_ID: &str = "call_redacted_";
+const REDACTED_ID_PREFIX: &str = "call_redacted_";
 
 impl Redactor {
     /// Takes secrets out of all that an event holds.
-    pub fn event(&self, kind: &mut EventKind) {
-        let known = self.known();
+    pub fn redact_event(&self, kind: &mut EventKind) {
+        let known = self.known_secrets();
         if !known.secrets.is_empty() {
-            Walk::new(&known).event(kind);
+            EventRedactor::new(&known).redact_event(kind);
         }
     }
 
     /// Takes secrets out of a reply that goes on where the text `before` ended, from which they were taken already: no part
     /// of a secret is left where the two meet.
-    pub fn reply(&self, reply: &mut ModelReply, before: &str) {
-        let known = self.known();
+    pub fn redact_reply(&self, reply: &mut ModelReply, before: &str) {
+        let known = self.known_secrets();
         if !known.secrets.is_empty() {
-            Walk::new(&known).reply(reply, before);
+            EventRedactor::new(&known).redact_reply(reply, before);
         }
     }
 
     /// Takes secrets out of what is known of a sandbox.
-    pub fn report(&self, report: &mut SandboxReport) {
-        let known = self.known();
+    pub fn redact_report(&self, report: &mut SandboxReport) {
+        let known = self.known_secrets();
         if !known.secrets.is_empty() {
-            Walk::new(&known).report(report);
+            EventRedactor::new(&known).redact_report(report);
         }
     }
 }
 
 /// A way through an event.
-struct Walk<'a> {
-    known: &'a Known,
+struct EventRedactor<'a> {
+    known: &'a KnownSecrets,
     /// Ids of calls that hold a secret, each once: their place here is the number that stands for them.
     ids: Vec<String>,
 }
 
-impl<'a> Walk<'a> {
-    const fn new(known: &'a Known) -> Self {
+impl<'a> EventRedactor<'a> {
+    const fn new(known: &'a KnownSecrets) -> Self {
         Self { known, ids: Vec::new() }
     }
 
-    fn text(&self, text: &mut String) -> bool {
-        let clean = self.known.clean(text, false);
+    fn redact_text(&self, text: &mut String) -> bool {
+        let clean = self.known.redact_text(text, false);
         let held = clean.is_some();
         if let Some(clean) = clean {
             *text = clean;
@@ -63,71 +64,81 @@ impl<'a> Walk<'a> {
         held
     }
 
-    fn texts<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
+    fn redact_texts<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
         for text in texts {
-            self.text(text);
+            self.redact_text(text);
         }
     }
 
-    fn payload(&self, payload: &mut Payload) {
+    fn redact_payload(&self, payload: &mut Payload) {
         match payload {
-            Payload::Inline(text) => drop(self.text(text)),
+            Payload::Inline(text) => drop(self.redact_text(text)),
             // Its text was looked at before it was put there.
             Payload::Stored { blob: _, bytes: _, chars: _ } => {}
         }
     }
 
-    fn event(&mut self, kind: &mut EventKind) {
+    fn redact_event(&mut self, kind: &mut EventKind) {
         match kind {
-            EventKind::Created(created) => self.created(created),
-            EventKind::Commanded { id: _, command } => self.command(command),
-            EventKind::Intended { effect: _, what, reserved: _, snapshot: _ } => self.effect(what),
-            EventKind::Settled { effect: _, outcome, snapshot: _ } => self.outcome(outcome),
+            EventKind::Created(created) => self.redact_created(created),
+            EventKind::Commanded { id: _, command } => self.redact_command(command),
+            EventKind::Intended { effect: _, what, reserved: _, snapshot: _ } => self.redact_effect(what),
+            EventKind::Settled { effect: _, outcome, snapshot: _ } => self.redact_outcome(outcome),
             // The id is that of a call in the state, which got it from a reply that was cleaned.
-            EventKind::Judged { call_id: _, tool, verdict: _, error } => {
-                self.text(tool);
-                self.error(error);
+            EventKind::ToolCallRejected { call_id: _, tool, verdict: _, error } => {
+                self.redact_text(tool);
+                self.redact_error(error);
             }
             EventKind::SandboxChanged { state: _, report } => {
-                report.iter_mut().for_each(|report| self.report(report));
+                report.iter_mut().for_each(|report| self.redact_report(report));
             }
             EventKind::Compacted { gone: _, cause: _, by: _, text, recall: _, note } => {
-                self.payload(text);
-                self.texts(note);
+                self.redact_payload(text);
+                self.redact_texts(note);
             }
-            EventKind::Reached { records } => records.iter_mut().for_each(|record| self.record(record)),
-            EventKind::Applied { to: _, outcome } => self.applied(outcome),
+            EventKind::EgressRecorded { records } => {
+                records.iter_mut().for_each(|record| self.redact_egress_record(record))
+            }
+            EventKind::Applied { to: _, outcome } => self.redact_apply_outcome(outcome),
             EventKind::StatusChanged { from: _, to: _, waiting_for: _, until: _, reason } => {
-                self.texts(reason);
+                self.redact_texts(reason);
             }
             EventKind::Finished { status: _, limit: _, error, files_modified, snapshot: _, answer } => {
-                error.iter_mut().for_each(|error| self.error(error));
-                self.texts(files_modified);
-                answer.iter_mut().for_each(|answer| self.payload(answer));
+                error.iter_mut().for_each(|error| self.redact_error(error));
+                self.redact_texts(files_modified);
+                answer.iter_mut().for_each(|answer| self.redact_payload(answer));
             }
             // Forge's own words, hashes and numbers.
             EventKind::Claimed { worker: _, attempt: _ }
             | EventKind::Surveyed { manifest: _ }
-            | EventKind::Restored { to: _, travel: _, applied: _ } => {}
+            | EventKind::Restored { to: _, direction: _, applied: _ } => {}
         }
     }
 
-    fn created(&mut self, created: &mut Created) {
-        let Created { task, repo: _, pipeline: _, source: _, history, root: _, plan: _, correlation_id: _ } =
-            created;
-        self.payload(task);
-        history.iter_mut().for_each(|message| self.message(message));
+    fn redact_created(&mut self, created: &mut RunCreation) {
+        let RunCreation {
+            task,
+            repo: _,
+            pipeline: _,
+            source: _,
+            history,
+            root: _,
+            plan: _,
+            correlation_id: _,
+        } = created;
+        self.redact_payload(task);
+        history.iter_mut().for_each(|message| self.redact_message(message));
     }
 
-    fn command(&self, command: &mut Command) {
+    fn redact_command(&self, command: &mut RunCommand) {
         match command {
-            Command::Cancel { by } => drop(self.text(by)),
-            Command::Steer { text } => drop(self.text(text)),
-            Command::Pause | Command::Resume { limits: _ } => {}
+            RunCommand::Cancel { by } => drop(self.redact_text(by)),
+            RunCommand::Steer { text } => drop(self.redact_text(text)),
+            RunCommand::Pause | RunCommand::Resume { limits: _ } => {}
         }
     }
 
-    fn effect(&self, effect: &mut Effect) {
+    fn redact_effect(&self, effect: &mut Effect) {
         match effect {
             Effect::CallModel(call) => {
                 let ModelCall {
@@ -139,27 +150,27 @@ impl<'a> Walk<'a> {
                     target: _,
                     passed,
                 } = call;
-                for Rejected { provider, model, reason } in passed {
-                    self.texts([provider, model, reason]);
+                for RejectedCandidate { provider, model, reason } in passed {
+                    self.redact_texts([provider, model, reason]);
                 }
             }
             Effect::RunTool(run) => {
                 let ToolRun { call, access: _, attempt: _, not_before: _ } = run;
                 // As in `Judged`, the id comes from the state.
                 let ToolCall { id: _, name, arguments } = call;
-                self.texts([name, arguments]);
+                self.redact_texts([name, arguments]);
             }
             Effect::Compact(compaction) => {
                 let Compaction { gone: _, cause: _, attempt: _, ask: _, room: _, most: _, note } = compaction;
-                self.texts(note);
+                self.redact_texts(note);
             }
         }
     }
 
-    fn outcome(&mut self, outcome: &mut Outcome) {
+    fn redact_outcome(&mut self, outcome: &mut Outcome) {
         match outcome {
-            Outcome::Replied { reply, cost: _ } => self.reply(reply, ""),
-            Outcome::ModelFailed { error } => self.error(error),
+            Outcome::Replied { reply, cost: _ } => self.redact_reply(reply, ""),
+            Outcome::ModelFailed { error } => self.redact_error(error),
             Outcome::ToolDone { output } => {
                 let ToolOutput {
                     content,
@@ -170,102 +181,104 @@ impl<'a> Walk<'a> {
                     output_chars: _,
                     duration_ms: _,
                 } = output;
-                self.payload(content);
+                self.redact_payload(content);
             }
             Outcome::Summarised { summary } => {
-                let Summary { text, by: _, note, asked } = summary;
-                self.payload(text);
-                self.texts(note);
+                let ConversationSummary { text, by: _, note, asked } = summary;
+                self.redact_payload(text);
+                self.redact_texts(note);
                 if let Some(SummaryCost { model, usage: _, latency_ms: _, finish: _, cost: _ }) = asked {
-                    self.text(model);
+                    self.redact_text(model);
                 }
             }
-            Outcome::SandboxLost { why } => drop(self.text(why)),
+            Outcome::SandboxLost { why } => drop(self.redact_text(why)),
             Outcome::Cancelled | Outcome::Interrupted => {}
         }
     }
 
-    fn error(&self, error: &mut ErrorInfo) {
+    fn redact_error(&self, error: &mut ErrorInfo) {
         let ErrorInfo { kind: _, message, retryable: _, retry_after_ms: _ } = error;
-        self.text(message);
+        self.redact_text(message);
     }
 
-    fn report(&self, report: &mut SandboxReport) {
+    fn redact_report(&self, report: &mut SandboxReport) {
         let SandboxReport { backend, id, view, layers, masked, warnings } = report;
-        self.texts([backend, id, view]);
-        self.texts(masked);
-        self.texts(warnings);
-        for Layer { name, state, remedy } in layers {
-            self.text(name);
-            self.texts(remedy);
+        self.redact_texts([backend, id, view]);
+        self.redact_texts(masked);
+        self.redact_texts(warnings);
+        for SandboxLayer { name, state, remedy } in layers {
+            self.redact_text(name);
+            self.redact_texts(remedy);
             match state {
-                LayerState::Enforced => {}
-                LayerState::Degraded(why) | LayerState::Absent(why) => drop(self.text(why)),
+                SandboxLayerState::Enforced => {}
+                SandboxLayerState::Degraded(why) | SandboxLayerState::Absent(why) => {
+                    drop(self.redact_text(why))
+                }
             }
         }
     }
 
-    fn record(&self, record: &mut EgressRecord) {
+    fn redact_egress_record(&self, record: &mut EgressRecord) {
         let EgressRecord { at: _, host, port: _, verdict: _, why, count: _, sent: _, received: _ } = record;
-        self.texts([host, why]);
+        self.redact_texts([host, why]);
     }
 
-    fn applied(&self, outcome: &mut ApplyOutcome) {
+    fn redact_apply_outcome(&self, outcome: &mut ApplyOutcome) {
         match outcome {
             ApplyOutcome::Done { changed, merged, notes } => {
-                for FileChange { path, kind: _, added: _, removed: _ } in changed {
-                    self.text(path);
+                for WorkspaceChange { path, kind: _, added: _, removed: _ } in changed {
+                    self.redact_text(path);
                 }
-                self.texts(merged);
-                self.texts(notes);
+                self.redact_texts(merged);
+                self.redact_texts(notes);
             }
-            ApplyOutcome::Published { branch, commit } => self.texts([branch, commit]),
+            ApplyOutcome::Published { branch, commit } => self.redact_texts([branch, commit]),
             ApplyOutcome::Conflicts { conflicts } => {
-                for Conflict { path, why, merges: _ } in conflicts {
-                    self.texts([path, why]);
+                for ApplyConflict { path, why, merges: _ } in conflicts {
+                    self.redact_texts([path, why]);
                 }
             }
-            ApplyOutcome::Failed { why } => drop(self.text(why)),
+            ApplyOutcome::Failed { why } => drop(self.redact_text(why)),
         }
     }
 
-    fn reply(&mut self, reply: &mut ModelReply, before: &str) {
+    fn redact_reply(&mut self, reply: &mut ModelReply, before: &str) {
         let ModelReply { parts, usage: _, model, finish, latency_ms: _ } = reply;
-        self.text(model);
+        self.redact_text(model);
         // What the token limit cut off goes on in the next reply.
-        self.parts(parts, Around { before, goes_on: *finish == Finish::Length });
+        self.redact_parts(parts, PieceContext { before, goes_on: *finish == FinishReason::Length });
     }
 
-    fn message(&mut self, message: &mut Message) {
+    fn redact_message(&mut self, message: &mut Message) {
         let Message { role: _, parts } = message;
-        self.parts(parts, Around::default());
+        self.redact_parts(parts, PieceContext::default());
     }
 
     /// Parts of one message. Those of one kind are read as one text, whatever stands between them.
-    fn parts(&mut self, parts: &mut [Part], around: Around<'_>) {
+    fn redact_parts(&mut self, parts: &mut [MessagePart], around: PieceContext<'_>) {
         let (mut said, mut thought) = (Vec::new(), Vec::new());
-        for Part { kind, opaque } in parts.iter_mut() {
+        for MessagePart { kind, opaque } in parts.iter_mut() {
             match kind {
                 PartKind::Text { text: Payload::Inline(text) } => said.push(text),
                 PartKind::Reasoning { text: Payload::Inline(text) } => thought.push(text),
-                PartKind::Text { text } | PartKind::Reasoning { text } => self.payload(text),
+                PartKind::Text { text } | PartKind::Reasoning { text } => self.redact_payload(text),
                 PartKind::Call(ToolCall { id, name, arguments }) => {
-                    self.id(id);
-                    self.texts([name, arguments]);
+                    self.redact_call_id(id);
+                    self.redact_texts([name, arguments]);
                 }
                 PartKind::Result(ToolResultPart { call_id, name, content, ok: _ }) => {
-                    self.id(call_id);
-                    self.text(name);
-                    self.payload(content);
+                    self.redact_call_id(call_id);
+                    self.redact_text(name);
+                    self.redact_payload(content);
                 }
             }
             // Its provider takes it as it was or not at all, and does without it.
-            if opaque.as_ref().is_some_and(|opaque| self.holds(opaque)) {
+            if opaque.as_ref().is_some_and(|opaque| self.holds_secret(opaque)) {
                 *opaque = None;
             }
         }
-        self.known.clean_pieces(&mut said, around);
-        let thought = self.known.clean_pieces(&mut thought, Around { before: "", ..around });
+        self.known.redact_pieces(&mut said, around);
+        let thought = self.known.redact_pieces(&mut thought, PieceContext { before: "", ..around });
         if thought.contains(&true) {
             // The state of one part may stand for the thoughts of others, in pieces of its own.
             let thoughts = parts.iter_mut().filter(|part| matches!(part.kind, PartKind::Reasoning { .. }));
@@ -273,19 +286,19 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn holds(&self, opaque: &Opaque) -> bool {
-        let Opaque { provider, model, data } = opaque;
-        [provider, model, data].into_iter().any(|text| self.known.clean(text, false).is_some())
+    fn holds_secret(&self, opaque: &OpaqueState) -> bool {
+        let OpaqueState { provider, model, data } = opaque;
+        [provider, model, data].into_iter().any(|text| self.known.redact_text(text, false).is_some())
     }
 
     /// Two calls whose ids differ have different ones afterwards, and a result that of its call.
-    fn id(&mut self, id: &mut String) {
-        if self.known.clean(id, false).is_none() {
+    fn redact_call_id(&mut self, id: &mut String) {
+        if self.known.redact_text(id, false).is_none() {
             return;
         }
         let known = self.ids.iter().position(|known| known == id);
         let number = known.unwrap_or(self.ids.len()) + 1;
-        let old = std::mem::replace(id, format!("{REDACTED_ID}{number}"));
+        let old = std::mem::replace(id, format!("{REDACTED_ID_PREFIX}{number}"));
         if known.is_none() {
             self.ids.push(old);
         }

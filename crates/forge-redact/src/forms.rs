@@ -4,52 +4,52 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// Forms shorter than this would be found in ordinary text.
-const SHORTEST: usize = 8;
+const MIN_FORM_BYTES: usize = 8;
 
 /// The secret itself, escaped as in JSON (once and twice), percent-encoded, in hex, and in base64: alone or in the
 /// middle of something longer, such as `user:secret`.
-pub(super) fn of(secret: &str) -> Vec<String> {
+pub(super) fn encoded_forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
-    let once = in_json(secret);
-    forms.push(in_json(&once));
+    let once = json_escape(secret);
+    forms.push(json_escape(&once));
     forms.push(once);
     for (upper, plus) in [(true, false), (false, false), (true, true), (false, true)] {
-        forms.push(percent(secret, upper, plus));
+        forms.push(percent_encode(secret, upper, plus));
     }
-    let hex = hex(secret);
+    let hex = hex_encode(secret);
     forms.push(hex.to_ascii_uppercase());
     forms.push(hex);
     for before in 0..3 {
         let bytes = [&vec![0; before][..], secret.as_bytes()].concat();
         for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-            forms.push(inner(&encoded, before, bytes.len()).to_owned());
+            forms.push(stable_base64(&encoded, before, bytes.len()).to_owned());
         }
     }
     // With what follows unknown the last character may differ; alone, all of them are known.
     forms.extend([STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret)]);
-    forms.retain(|form| form.len() >= SHORTEST);
+    forms.retain(|form| form.len() >= MIN_FORM_BYTES);
     forms
 }
 
 /// The secret in hex, in lower case.
-pub(super) fn hex(secret: &str) -> String {
+pub(super) fn hex_encode(secret: &str) -> String {
     secret.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The characters of a base64 text that depend on nothing before the secret and on nothing after it: six bits each.
-fn inner(encoded: &str, before: usize, length: usize) -> &str {
+fn stable_base64(encoded: &str, before: usize, length: usize) -> &str {
     let first = (before * 8).div_ceil(6);
     let last = length * 8 / 6;
     encoded.get(first..last).unwrap_or_default()
 }
 
-fn in_json(text: &str) -> String {
+fn json_escape(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// Percent-encoded as in a query (RFC 3986), or as in a form, where a space is a plus.
-fn percent(text: &str, upper: bool, plus: bool) -> String {
+fn percent_encode(text: &str, upper: bool, plus: bool) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
             b' ' if plus => out.push('+'),

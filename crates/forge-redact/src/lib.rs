@@ -12,41 +12,41 @@ mod patterns;
 mod pieces;
 mod views;
 
-pub use hold::{HoldBack, HoldBytes};
-pub use patterns::without_keys;
+pub use hold::{ByteStreamRedactor, StreamRedactor};
+pub use patterns::redact_keys;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use dump::{Dump, Found};
+use dump::{Found, HexDump};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
-use views::{Reach, View, Views};
+use views::{DecodedText, DecodedTexts, Reach};
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "***REDACTED***";
 /// Shorter values are no secrets, and removing them would mangle ordinary text.
-const SHORTEST: usize = 8;
+const MIN_SECRET_BYTES: usize = 8;
 
 /// Knows the secret values of this process. It may learn more while it is in use.
 #[derive(Default)]
 pub struct Redactor {
-    known: RwLock<Arc<Known>>,
+    known: RwLock<Arc<KnownSecrets>>,
 }
 
 /// What is known at some moment.
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     secrets: BTreeSet<String>,
     /// All forms of all secrets.
-    forms: Finder,
+    forms: TextFinder,
     /// All secrets in hex, in lower case.
-    hex: Finder,
+    hex: TextFinder,
 }
 
 /// Texts that are looked for, all at once.
 #[derive(Default)]
-struct Finder {
+struct TextFinder {
     /// Sorted.
     texts: Vec<String>,
     finder: Option<AhoCorasick>,
@@ -55,7 +55,7 @@ struct Finder {
     firsts: BTreeSet<u8>,
 }
 
-impl Finder {
+impl TextFinder {
     fn new(texts: BTreeSet<String>) -> Self {
         let texts: Vec<String> = texts.into_iter().collect();
         let longest = texts.iter().map(String::len).max().unwrap_or(0);
@@ -74,13 +74,13 @@ impl Finder {
         Self { texts, finder, longest, firsts }
     }
 
-    fn in_text<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    fn find_in<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
         self.finder.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.range())
     }
 
     /// Where the end of the text begins that could be the beginning of something; its length if there is none.
-    fn open_at(&self, text: &str) -> usize {
-        let from = ceil(text, text.len().saturating_sub(self.longest.saturating_sub(1)));
+    fn partial_match_start(&self, text: &str) -> usize {
+        let from = ceil_char_boundary(text, text.len().saturating_sub(self.longest.saturating_sub(1)));
         let bytes = text.as_bytes();
         let starts = text[from..].char_indices().map(|(at, _)| from + at);
         let mut starts = starts.filter(|at| self.firsts.contains(&bytes[*at]));
@@ -93,22 +93,22 @@ impl Finder {
     }
 
     /// The same for a view, as a place in the original text of this length.
-    fn open_in(&self, view: &View, length: usize) -> usize {
-        let at = self.open_at(&view.text[..view.cut]);
-        view.place(at).unwrap_or(length)
+    fn partial_match_in(&self, view: &DecodedText, length: usize) -> usize {
+        let at = self.partial_match_start(&view.text[..view.cut]);
+        view.original_start(at).unwrap_or(length)
     }
 }
 
-impl Known {
+impl KnownSecrets {
     fn new(secrets: BTreeSet<String>) -> Self {
-        let forms = Finder::new(secrets.iter().flat_map(|secret| forms::of(secret)).collect());
-        let hex = Finder::new(secrets.iter().map(|secret| forms::hex(secret)).collect());
+        let forms = TextFinder::new(secrets.iter().flat_map(|secret| forms::encoded_forms(secret)).collect());
+        let hex = TextFinder::new(secrets.iter().map(|secret| forms::hex_encode(secret)).collect());
         Self { secrets, forms, hex }
     }
 
     /// The text without secrets, if it held any. With `more`, it may go on.
-    fn clean(&self, text: &str, more: bool) -> Option<String> {
-        let finds = self.found(text, more);
+    fn redact_text(&self, text: &str, more: bool) -> Option<String> {
+        let finds = self.find_secrets(text, more);
         let mut clean = String::with_capacity(text.len());
         let mut kept = 0;
         for found in &finds {
@@ -121,67 +121,71 @@ impl Known {
     }
 
     /// Where secrets are in a text, however they are written there; in order, none over another.
-    fn found(&self, text: &str, more: bool) -> Vec<Range<usize>> {
+    fn find_secrets(&self, text: &str, more: bool) -> Vec<Range<usize>> {
         if self.secrets.is_empty() {
             return Vec::new();
         }
-        let mut finds: Vec<Range<usize>> = self.forms.in_text(text).collect();
-        let Views { layers, words, hex } = views::of(text, Reach::Whole);
+        let mut finds: Vec<Range<usize>> = self.forms.find_in(text).collect();
+        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Whole);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
-                finds.extend(finder.in_text(&view.text).map(|found| view.original(found)));
+                finds.extend(finder.find_in(&view.text).map(|found| view.original_range(found)));
             }
         }
-        finds.extend(self.in_dumps(text, more));
+        finds.extend(self.find_in_dumps(text, more));
         for layer in &layers {
-            finds.extend(self.in_dumps(&layer.text, more).into_iter().map(|found| layer.original(found)));
+            finds.extend(
+                self.find_in_dumps(&layer.text, more).into_iter().map(|found| layer.original_range(found)),
+            );
         }
-        apart(finds)
+        merge_overlapping(finds)
     }
 
     /// Where the end of the text begins that could be the beginning of a secret, or of a dump of one; its length if there
     /// is none.
-    fn open_at(&self, text: &str) -> usize {
-        let views = views::of(text, Reach::Open);
-        let begun = self.begun_in(text, &views);
+    fn partial_secret_start(&self, text: &str) -> usize {
+        let views = views::decode_all(text, Reach::Open);
+        let begun = self.partial_form_in(text, &views);
         if self.secrets.is_empty() {
             return begun;
         }
-        let in_layers =
-            views.layers.iter().filter_map(|layer| layer.place(self.open_dump(&layer.text[..layer.cut])));
-        ceil(text, in_layers.fold(begun.min(self.open_dump(text)), usize::min))
+        let in_layers = views
+            .layers
+            .iter()
+            .filter_map(|layer| layer.original_start(self.open_dump_start(&layer.text[..layer.cut])));
+        ceil_char_boundary(text, in_layers.fold(begun.min(self.open_dump_start(text)), usize::min))
     }
 
     /// Where the end of the text begins that is more of the beginning of a secret than ordinary text would have by chance;
     /// its length if there is none.
-    fn begun_at(&self, text: &str) -> usize {
-        let enough = |whole: usize, at: usize| whole - at >= SHORTEST;
-        let at = self.forms.open_at(text);
+    fn partial_form_start(&self, text: &str) -> usize {
+        let enough = |whole: usize, at: usize| whole - at >= MIN_SECRET_BYTES;
+        let at = self.forms.partial_match_start(text);
         let mut begun = if enough(text.len(), at) { at } else { text.len() };
-        let Views { layers, words, hex } = views::of(text, Reach::Open);
+        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Open);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
-                let at = finder.open_at(&view.text[..view.cut]);
-                let place = view.place(at).filter(|_| enough(view.cut, at));
+                let at = finder.partial_match_start(&view.text[..view.cut]);
+                let place = view.original_start(at).filter(|_| enough(view.cut, at));
                 begun = begun.min(place.unwrap_or(text.len()));
             }
         }
-        ceil(text, begun)
+        ceil_char_boundary(text, begun)
     }
 
-    fn begun_in(&self, text: &str, Views { layers, words, hex }: &Views) -> usize {
-        let mut begun = self.forms.open_at(text);
+    fn partial_form_in(&self, text: &str, DecodedTexts { layers, words, hex }: &DecodedTexts) -> usize {
+        let mut begun = self.forms.partial_match_start(text);
         for (views, finder) in [(layers, &self.forms), (words, &self.forms), (hex, &self.hex)] {
             for view in views {
-                begun = begun.min(finder.open_in(view, text.len()));
+                begun = begun.min(finder.partial_match_in(view, text.len()));
             }
         }
-        ceil(text, begun)
+        ceil_char_boundary(text, begun)
     }
 
     /// Where secrets are in dumps of bytes, as far as their lines have ended.
-    fn in_dumps(&self, text: &str, more: bool) -> Vec<Range<usize>> {
-        let dump = Dump::of(text, more);
+    fn find_in_dumps(&self, text: &str, more: bool) -> Vec<Range<usize>> {
+        let dump = HexDump::find_dumps(text, more);
         let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, more));
         let places = finds.filter_map(|(_, found)| match found {
             Found::Whole(places) => Some(places),
@@ -191,8 +195,8 @@ impl Known {
     }
 
     /// Where in the dump with which a text ends a secret may begin whose end, or what stands beside it, is to come.
-    fn open_dump(&self, text: &str) -> usize {
-        let dump = Dump::of(text, true);
+    fn open_dump_start(&self, text: &str) -> usize {
+        let dump = HexDump::find_dumps(text, true);
         let finds = self.hex.texts.iter().flat_map(|digits| dump.find(digits, true));
         let open = finds.filter_map(|(at, found)| matches!(found, Found::Open).then_some(at));
         open.min().unwrap_or(text.len())
@@ -200,7 +204,7 @@ impl Known {
 }
 
 /// Places in order, none over another.
-fn apart(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
+fn merge_overlapping(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
     finds.sort_by_key(|found| (found.start, found.end));
     let mut apart: Vec<Range<usize>> = Vec::with_capacity(finds.len());
     for found in finds {
@@ -213,7 +217,7 @@ fn apart(mut finds: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 /// The first place at or after `at` that lies between two characters.
-fn ceil(text: &str, at: usize) -> usize {
+fn ceil_char_boundary(text: &str, at: usize) -> usize {
     (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
@@ -221,48 +225,48 @@ impl Redactor {
     /// A redactor of these values.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let redactor = Self::default();
-        redactor.learn(secrets);
+        redactor.add_secrets(secrets);
         redactor
     }
 
     /// From now on these values are removed as well.
-    pub fn learn<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
-        let known = self.known();
-        let new = |secret: &&str| secret.len() >= SHORTEST && !known.secrets.contains(*secret);
+    pub fn add_secrets<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        let known = self.known_secrets();
+        let new = |secret: &&str| secret.len() >= MIN_SECRET_BYTES && !known.secrets.contains(*secret);
         let new: Vec<String> = secrets.into_iter().filter(new).map(str::to_owned).collect();
         if !new.is_empty() {
             let mut place = self.known.write().unwrap_or_else(PoisonError::into_inner);
             // Somebody else may have learnt something meanwhile.
             let all = place.secrets.iter().cloned().chain(new).collect();
-            *place = Arc::new(Known::new(all));
+            *place = Arc::new(KnownSecrets::new(all));
         }
     }
 
-    fn known(&self) -> Arc<Known> {
+    fn known_secrets(&self) -> Arc<KnownSecrets> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The text without secrets, if it held any.
-    pub fn cleaned(&self, text: &str) -> Option<String> {
-        self.known().clean(text, false)
+    pub fn redacted_text(&self, text: &str) -> Option<String> {
+        self.known_secrets().redact_text(text, false)
     }
 
     /// Takes secrets out of a text.
-    pub fn text(&self, text: &mut String) {
-        if let Some(clean) = self.known().clean(text, false) {
+    pub fn redact_in_place(&self, text: &mut String) {
+        if let Some(clean) = self.known_secrets().redact_text(text, false) {
             *text = clean;
         }
     }
 
     /// Takes secrets, and what looks like a key, out of a text that people or logs see.
-    pub fn shown(&self, text: &str) -> String {
-        let clean = self.known().clean(text, false);
-        without_keys(clean.as_deref().unwrap_or(text)).into_owned()
+    pub fn redact_for_display(&self, text: &str) -> String {
+        let clean = self.known_secrets().redact_text(text, false);
+        redact_keys(clean.as_deref().unwrap_or(text)).into_owned()
     }
 }
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redactor").field("secrets", &self.known().secrets.len()).finish()
+        f.debug_struct("Redactor").field("secrets", &self.known_secrets().secrets.len()).finish()
     }
 }

@@ -1,25 +1,27 @@
 //! Text that stands in several pieces and is read as one: a secret may begin in one of them and end in another.
 
-use super::{Finder, Known, REDACTED, Reach, Views, apart, ceil, views};
+use super::{
+    DecodedTexts, KnownSecrets, REDACTED, Reach, TextFinder, ceil_char_boundary, merge_overlapping, views,
+};
 use std::ops::Range;
 
 /// Characters of the end of a secret that give nothing away, and that ordinary text may begin with.
-const SHORT_END: usize = 4;
+const MIN_TAIL_BYTES: usize = 4;
 
 /// What stands around the pieces.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Around<'a> {
+pub(super) struct PieceContext<'a> {
     /// The text that the pieces go on with, already without secrets.
     pub(super) before: &'a str,
     /// Whether more text will go on where the pieces end, so that the beginning of a secret may stand there.
     pub(super) goes_on: bool,
 }
 
-impl Known {
+impl KnownSecrets {
     /// Takes secrets out of pieces that are read one after the other; tells for each whether it held some.
-    pub(super) fn clean_pieces(&self, pieces: &mut [&mut String], around: Around<'_>) -> Vec<bool> {
+    pub(super) fn redact_pieces(&self, pieces: &mut [&mut String], around: PieceContext<'_>) -> Vec<bool> {
         // Each alone first: what stands at the beginning of one (a dump, say) is known only there.
-        let mut held: Vec<bool> = pieces.iter_mut().map(|piece| self.clean_one(piece)).collect();
+        let mut held: Vec<bool> = pieces.iter_mut().map(|piece| self.redact_one(piece)).collect();
         let filled = pieces.iter().filter(|piece| !piece.is_empty()).count();
         if self.secrets.is_empty() || filled == 0 {
             return held;
@@ -29,18 +31,18 @@ impl Known {
         }
         let mut whole = around.before.to_owned();
         pieces.iter().for_each(|piece| whole.push_str(piece));
-        let finds = self.finds_around(&whole, around);
+        let finds = self.find_in_context(&whole, around);
         let mut start = around.before.len();
         for (piece, held) in pieces.iter_mut().zip(&mut held) {
             let end = start + piece.len();
-            *held |= take_out(piece, start, &finds);
+            *held |= cut_ranges(piece, start, &finds);
             start = end;
         }
         held
     }
 
-    fn clean_one(&self, text: &mut String) -> bool {
-        let clean = self.clean(text, false);
+    fn redact_one(&self, text: &mut String) -> bool {
+        let clean = self.redact_text(text, false);
         let held = clean.is_some();
         if let Some(clean) = clean {
             *text = clean;
@@ -49,49 +51,49 @@ impl Known {
     }
 
     /// Where secrets are in the whole, of which the first bytes stand before the pieces.
-    fn finds_around(&self, whole: &str, around: Around<'_>) -> Vec<Range<usize>> {
-        let mut finds = self.found(whole, false);
+    fn find_in_context(&self, whole: &str, around: PieceContext<'_>) -> Vec<Range<usize>> {
+        let mut finds = self.find_secrets(whole, false);
         let from = around.before.len();
         if around.before.ends_with(REDACTED) {
-            finds.push(from..from + self.rest_of_secret(&whole[from..], around.goes_on));
+            finds.push(from..from + self.secret_tail_len(&whole[from..], around.goes_on));
         }
         if around.goes_on {
-            finds.push(self.begun_at(whole)..whole.len());
+            finds.push(self.partial_form_start(whole)..whole.len());
         }
         // What stands before the pieces stays as it is.
         let within = finds.into_iter().map(|found| found.start.max(from)..found.end);
-        apart(within.filter(|found| !found.is_empty()).collect())
+        merge_overlapping(within.filter(|found| !found.is_empty()).collect())
     }
 
     /// How much of the beginning of a text is the rest of a secret whose beginning was taken out of the text before it.
-    fn rest_of_secret(&self, text: &str, goes_on: bool) -> usize {
-        let Views { layers, words, hex } = views::of(text, Reach::Whole);
-        let mut rest = self.forms.rest_of_one(text, goes_on);
+    fn secret_tail_len(&self, text: &str, goes_on: bool) -> usize {
+        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Whole);
+        let mut rest = self.forms.tail_match_len(text, goes_on);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
-                let length = finder.rest_of_one(&view.text, goes_on);
-                rest = rest.max(if length > 0 { view.original(0..length).end } else { 0 });
+                let length = finder.tail_match_len(&view.text, goes_on);
+                rest = rest.max(if length > 0 { view.original_range(0..length).end } else { 0 });
             }
         }
-        ceil(text, rest)
+        ceil_char_boundary(text, rest)
     }
 }
 
-impl Finder {
+impl TextFinder {
     /// How much of the beginning of a text is the end of one of the texts, or the middle of one if that is all there is.
-    fn rest_of_one(&self, text: &str, goes_on: bool) -> usize {
+    fn tail_match_len(&self, text: &str, goes_on: bool) -> usize {
         let ends = self.texts.iter().flat_map(|known| {
             let places = known.char_indices().map(|(at, _)| at).skip(1);
             places.map(|at| &known[at..]).filter(|end| text.starts_with(end) || end.starts_with(text))
         });
         let length = ends.map(|end| end.len().min(text.len())).max().unwrap_or(0);
         let is_all = goes_on && length == text.len();
-        if length < SHORT_END && !is_all { 0 } else { length }
+        if length < MIN_TAIL_BYTES && !is_all { 0 } else { length }
     }
 }
 
 /// Takes out of a piece what was found in it; `start` is its place in the text in which that was found.
-fn take_out(piece: &mut String, start: usize, finds: &[Range<usize>]) -> bool {
+fn cut_ranges(piece: &mut String, start: usize, finds: &[Range<usize>]) -> bool {
     let end = start + piece.len();
     let (mut clean, mut kept) = (String::new(), 0);
     for found in finds.iter().filter(|found| found.start < end && start < found.end) {

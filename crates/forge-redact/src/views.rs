@@ -8,13 +8,13 @@ use std::ops::Range;
 /// Layers of escapes that are resolved one after the other.
 const MAX_LAYERS: usize = 4;
 /// Characters between two digits of hex that draw them apart: what `xxd`, `od`, certificates and source code write.
-const BETWEEN_DIGITS: &[u8] = b" \t\r\n:,;-_'\"";
+const HEX_SEPARATORS: &[u8] = b" \t\r\n:,;-_'\"";
 
 /// Signs that stand before a line of something that was quoted, without a space between.
 const SIGNS: [char; 8] = ['+', '-', '>', '<', '|', '#', '*', ':'];
 
 /// A text as it reads in one way.
-pub(super) struct View {
+pub(super) struct DecodedText {
     pub(super) text: String,
     /// For each byte of `text` the part of the original that it stands for.
     places: Vec<Range<usize>>,
@@ -23,34 +23,34 @@ pub(super) struct View {
 }
 
 /// The views of a text.
-pub(super) struct Views {
+pub(super) struct DecodedTexts {
     /// Without escapes: one layer of them, two, and so on.
-    pub(super) layers: Vec<View>,
+    pub(super) layers: Vec<DecodedText>,
     /// Without what encodes or wraps words.
-    pub(super) words: Vec<View>,
+    pub(super) words: Vec<DecodedText>,
     /// As digits of hex.
-    pub(super) hex: Vec<View>,
+    pub(super) hex: Vec<DecodedText>,
 }
 
-impl View {
-    fn of(text: &str) -> Self {
+impl DecodedText {
+    fn identity(text: &str) -> Self {
         let places = (0..text.len()).map(|at| at..at + 1).collect();
         Self { text: text.to_owned(), places, cut: text.len() }
     }
 
     /// The part of the original that a part of the text stands for.
-    pub(super) fn original(&self, part: Range<usize>) -> Range<usize> {
+    pub(super) fn original_range(&self, part: Range<usize>) -> Range<usize> {
         self.places[part.start].start..self.places[part.end - 1].end
     }
 
     /// Where in the original the text at `at` begins.
-    pub(super) fn place(&self, at: usize) -> Option<usize> {
+    pub(super) fn original_start(&self, at: usize) -> Option<usize> {
         self.places.get(at).map(|place| place.start)
     }
 
     /// Reads the text once more: `unit` gives for the text at a place how long the unit there is and what it stands for,
     /// or nothing if it stands for itself. `None` if all of it does.
-    fn read(&self, unit: impl Fn(&str) -> Unit) -> Option<Self> {
+    fn decode_with(&self, unit: impl Fn(&str) -> DecodedUnit) -> Option<Self> {
         let (mut text, mut places) = (String::with_capacity(self.text.len()), Vec::new());
         let (mut at, mut changed, mut cut) = (0, false, None);
         while let Some(c) = self.text[at..].chars().next() {
@@ -60,33 +60,33 @@ impl View {
                 cut = cut.or(Some(text.len()));
             }
             let mut put = |c: char, length: usize| {
-                let place = self.original(at..at + length);
+                let place = self.original_range(at..at + length);
                 text.push(c);
                 places.extend(std::iter::repeat_n(place, c.len_utf8()));
             };
             match unit(rest) {
-                Unit::Itself => put(c, c.len_utf8()),
-                Unit::Stands(length, c) => {
+                DecodedUnit::Itself => put(c, c.len_utf8()),
+                DecodedUnit::Decoded(length, c) => {
                     put(c, length);
                     changed = true;
                     at += length;
                     continue;
                 }
-                Unit::Nothing(length) => {
+                DecodedUnit::Nothing(length) => {
                     changed = true;
                     at += length;
                     continue;
                 }
-                Unit::Loose(length) => {
+                DecodedUnit::Loose(length) => {
                     changed = true;
                     cut = cut.or(Some(text.len()));
                     at += length;
                     continue;
                 }
-                Unit::Cut => {
+                DecodedUnit::Cut => {
                     cut = cut.or(Some(text.len()));
                     let c = self.text[at..].chars().next().unwrap_or(c);
-                    let place = self.original(at..at + c.len_utf8());
+                    let place = self.original_range(at..at + c.len_utf8());
                     text.push(c);
                     places.extend(std::iter::repeat_n(place, c.len_utf8()));
                 }
@@ -99,11 +99,11 @@ impl View {
 }
 
 /// What stands at a place.
-enum Unit {
+enum DecodedUnit {
     /// A character.
     Itself,
     /// So many bytes that stand for a character.
-    Stands(usize, char),
+    Decoded(usize, char),
     /// So many bytes that stand for nothing.
     Nothing(usize),
     /// The same, but more of the text may come to belong to it.
@@ -122,59 +122,62 @@ pub(super) enum Reach {
 }
 
 /// All views of a text but the text itself.
-pub(super) fn of(text: &str, reach: Reach) -> Views {
-    let mut layers = vec![View::of(text)];
+pub(super) fn decode_all(text: &str, reach: Reach) -> DecodedTexts {
+    let mut layers = vec![DecodedText::identity(text)];
     while layers.len() <= MAX_LAYERS {
         let last = &layers[layers.len() - 1];
-        let Some(next) = last.text.contains('\\').then(|| last.read(escape)).flatten() else { break };
+        let Some(next) = last.text.contains('\\').then(|| last.decode_with(decode_escape)).flatten() else {
+            break;
+        };
         layers.push(next);
     }
     let mut words = Vec::new();
     for layer in &layers {
-        words.extend(layer.text.contains("\\0").then(|| layer.read(octal)).flatten());
-        words.extend(layer.text.contains('%').then(|| layer.read(percent)).flatten());
-        words.extend(layer.text.contains('&').then(|| layer.read(entity)).flatten());
+        words.extend(layer.text.contains("\\0").then(|| layer.decode_with(octal)).flatten());
+        words.extend(layer.text.contains('%').then(|| layer.decode_with(decode_percent)).flatten());
+        words.extend(layer.text.contains('&').then(|| layer.decode_with(decode_entity)).flatten());
         let wraps = layer.text.contains(['\n', '\r']);
-        words.extend(wraps.then(|| layer.read(wrap)).flatten());
+        words.extend(wraps.then(|| layer.decode_with(join_wrapped_line)).flatten());
         let (words_before, signs_before) = match reach {
             Reach::Whole => before_words(&layer.text),
             Reach::Open => (wraps, wraps),
         };
-        words.extend(words_before.then(|| layer.read(wrap_after_words)).flatten());
-        words.extend(signs_before.then(|| layer.read(wrap_after_signs)).flatten());
+        words.extend(words_before.then(|| layer.decode_with(wrap_after_words)).flatten());
+        words.extend(signs_before.then(|| layer.decode_with(wrap_after_signs)).flatten());
     }
     // Percent-encoded twice, and what is wrapped below that.
-    let again: Vec<View> = words
+    let again: Vec<DecodedText> = words
         .iter()
         .filter(|view| view.text.contains(['%', '\n', '\r']))
-        .filter_map(|view| view.read(percent).or_else(|| view.read(wrap)))
+        .filter_map(|view| view.decode_with(decode_percent).or_else(|| view.decode_with(join_wrapped_line)))
         .collect();
     words.extend(again);
-    let hex = layers.iter().filter_map(|layer| layer.read(digits)).collect();
+    let hex = layers.iter().filter_map(|layer| layer.decode_with(normalize_hex)).collect();
     layers.remove(0);
-    Views { layers, words, hex }
+    DecodedTexts { layers, words, hex }
 }
 
 /// An escape of JSON, of C, or of a shell.
-fn escape(rest: &str) -> Unit {
-    let Some(body) = rest.strip_prefix('\\') else { return Unit::Itself };
-    let Some(kind) = body.chars().next() else { return Unit::Cut };
-    let number = |from: usize, count: usize, radix: u32| -> Unit {
+fn decode_escape(rest: &str) -> DecodedUnit {
+    let Some(body) = rest.strip_prefix('\\') else { return DecodedUnit::Itself };
+    let Some(kind) = body.chars().next() else { return DecodedUnit::Cut };
+    let number = |from: usize, count: usize, radix: u32| -> DecodedUnit {
         let digits = body.bytes().skip(from).take(count);
         if !digits.clone().all(|digit| char::from(digit).is_digit(radix)) {
-            return Unit::Itself;
+            return DecodedUnit::Itself;
         }
         if digits.count() < count {
-            return Unit::Cut;
+            return DecodedUnit::Cut;
         }
         let code = u32::from_str_radix(&body[from..from + count], radix).ok();
-        code.and_then(char::from_u32).map_or(Unit::Itself, |c| Unit::Stands(1 + from + count, c))
+        code.and_then(char::from_u32)
+            .map_or(DecodedUnit::Itself, |c| DecodedUnit::Decoded(1 + from + count, c))
     };
     match kind {
-        'n' => Unit::Stands(2, '\n'),
-        'r' => Unit::Stands(2, '\r'),
-        't' => Unit::Stands(2, '\t'),
-        '"' | '\'' | '\\' | '/' => Unit::Stands(2, kind),
+        'n' => DecodedUnit::Decoded(2, '\n'),
+        'r' => DecodedUnit::Decoded(2, '\r'),
+        't' => DecodedUnit::Decoded(2, '\t'),
+        '"' | '\'' | '\\' | '/' => DecodedUnit::Decoded(2, kind),
         'u' | 'x' if body[1..].starts_with('{') => braced(body),
         'u' => number(1, 4, 16),
         'U' => number(1, 8, 16),
@@ -182,64 +185,65 @@ fn escape(rest: &str) -> Unit {
         '0'..='3' => number(0, 3, 8),
         '4'..='7' => number(0, 2, 8),
         // As `printf %q` writes what a shell would act on.
-        kind if kind.is_ascii_punctuation() || kind == ' ' => Unit::Stands(2, kind),
-        _ => Unit::Itself,
+        kind if kind.is_ascii_punctuation() || kind == ' ' => DecodedUnit::Decoded(2, kind),
+        _ => DecodedUnit::Itself,
     }
 }
 
 /// An octal number as `echo -e` and `printf %b` take it: with a zero before its three digits.
-fn octal(rest: &str) -> Unit {
+fn octal(rest: &str) -> DecodedUnit {
     const DIGITS: usize = 3;
     let Some(body) = rest.strip_prefix("\\0") else {
-        return if rest == "\\" { Unit::Cut } else { Unit::Itself };
+        return if rest == "\\" { DecodedUnit::Cut } else { DecodedUnit::Itself };
     };
     let digits = body.bytes().take(DIGITS).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
     if digits == body.len() && digits < DIGITS {
-        return Unit::Cut;
+        return DecodedUnit::Cut;
     }
     let code =
         body.get(..DIGITS).filter(|_| digits == DIGITS).and_then(|body| u32::from_str_radix(body, 8).ok());
-    code.and_then(char::from_u32).map_or(Unit::Itself, |c| Unit::Stands(2 + DIGITS, c))
+    code.and_then(char::from_u32).map_or(DecodedUnit::Itself, |c| DecodedUnit::Decoded(2 + DIGITS, c))
 }
 
 /// The number of a character in braces after `u` or `x`.
-fn braced(body: &str) -> Unit {
+fn braced(body: &str) -> DecodedUnit {
     const MOST_DIGITS: usize = 8;
     let number = &body[2..];
     let digits = number.bytes().take(MOST_DIGITS + 1).take_while(u8::is_ascii_hexdigit).count();
     if digits == number.len() {
-        return Unit::Cut;
+        return DecodedUnit::Cut;
     }
     let code = u32::from_str_radix(&number[..digits], 16).ok().and_then(char::from_u32);
     match code.filter(|_| number[digits..].starts_with('}')) {
-        Some(c) => Unit::Stands(digits + 4, c),
-        None => Unit::Itself,
+        Some(c) => DecodedUnit::Decoded(digits + 4, c),
+        None => DecodedUnit::Itself,
     }
 }
 
-fn percent(rest: &str) -> Unit {
-    let Some(body) = rest.strip_prefix('%') else { return Unit::Itself };
+fn decode_percent(rest: &str) -> DecodedUnit {
+    let Some(body) = rest.strip_prefix('%') else { return DecodedUnit::Itself };
     let digits = body.bytes().take(2);
     if !digits.clone().all(|digit| digit.is_ascii_hexdigit()) {
-        return Unit::Itself;
+        return DecodedUnit::Itself;
     }
     if digits.count() < 2 {
-        return Unit::Cut;
+        return DecodedUnit::Cut;
     }
     // Only ASCII: bytes of longer characters stay as they are.
     match u8::from_str_radix(&body[..2], 16) {
-        Ok(byte) if byte.is_ascii() => Unit::Stands(3, char::from(byte)),
-        _ => Unit::Itself,
+        Ok(byte) if byte.is_ascii() => DecodedUnit::Decoded(3, char::from(byte)),
+        _ => DecodedUnit::Itself,
     }
 }
 
 /// A character of HTML.
-fn entity(rest: &str) -> Unit {
-    const LONGEST: usize = 8;
-    let Some(body) = rest.strip_prefix('&') else { return Unit::Itself };
-    let Some(end) = body.bytes().take(LONGEST).position(|byte| byte == b';') else {
-        let open = body.len() < LONGEST && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'#');
-        return if open { Unit::Cut } else { Unit::Itself };
+fn decode_entity(rest: &str) -> DecodedUnit {
+    const MAX_ENTITY_BYTES: usize = 8;
+    let Some(body) = rest.strip_prefix('&') else { return DecodedUnit::Itself };
+    let Some(end) = body.bytes().take(MAX_ENTITY_BYTES).position(|byte| byte == b';') else {
+        let open =
+            body.len() < MAX_ENTITY_BYTES && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'#');
+        return if open { DecodedUnit::Cut } else { DecodedUnit::Itself };
     };
     let c = match &body[..end] {
         "amp" => Some('&'),
@@ -253,15 +257,15 @@ fn entity(rest: &str) -> Unit {
             code.and_then(char::from_u32)
         }),
     };
-    c.map_or(Unit::Itself, |c| Unit::Stands(end + 2, c))
+    c.map_or(DecodedUnit::Itself, |c| DecodedUnit::Decoded(end + 2, c))
 }
 
 /// A line break with the indentation after it, as encoders wrap long lines.
-fn wrap(rest: &str) -> Unit {
+fn join_wrapped_line(rest: &str) -> DecodedUnit {
     if !rest.starts_with(['\n', '\r']) {
-        return Unit::Itself;
+        return DecodedUnit::Itself;
     }
-    Unit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
+    DecodedUnit::Nothing(rest.len() - rest.trim_start_matches(['\n', '\r', ' ', '\t']).len())
 }
 
 /// Whether words, and whether signs, stand before the last word of a line that follows another one.
@@ -280,9 +284,9 @@ fn before_words(text: &str) -> (bool, bool) {
 }
 
 /// A line break with all that stands before the last word of the next line: a number, a time, the sign of a quotation.
-fn wrap_after_words(rest: &str) -> Unit {
+fn wrap_after_words(rest: &str) -> DecodedUnit {
     if !rest.starts_with(['\n', '\r']) {
-        return Unit::Itself;
+        return DecodedUnit::Itself;
     }
     let start = rest.len() - rest.trim_start_matches(['\n', '\r']).len();
     let line = &rest[start..];
@@ -290,14 +294,14 @@ fn wrap_after_words(rest: &str) -> Unit {
     let body = line[..end.unwrap_or(line.len())].trim_end();
     let length = start + body.rfind([' ', '\t']).map_or(0, |at| at + 1);
     // Until it has ended any word may be the last one.
-    if end.is_some() { Unit::Nothing(length) } else { Unit::Loose(length) }
+    if end.is_some() { DecodedUnit::Nothing(length) } else { DecodedUnit::Loose(length) }
 }
 
 /// The same with the signs that stand before the word: those of `diff`, of quotations, of comments.
-fn wrap_after_signs(rest: &str) -> Unit {
-    let (length, make): (usize, fn(usize) -> Unit) = match wrap_after_words(rest) {
-        Unit::Nothing(length) => (length, Unit::Nothing),
-        Unit::Loose(length) => (length, Unit::Loose),
+fn wrap_after_signs(rest: &str) -> DecodedUnit {
+    let (length, make): (usize, fn(usize) -> DecodedUnit) = match wrap_after_words(rest) {
+        DecodedUnit::Nothing(length) => (length, DecodedUnit::Nothing),
+        DecodedUnit::Loose(length) => (length, DecodedUnit::Loose),
         other => return other,
     };
     let word = &rest[length..];
@@ -305,18 +309,18 @@ fn wrap_after_signs(rest: &str) -> Unit {
 }
 
 /// Digits of hex in lower case, without what is written between them.
-fn digits(rest: &str) -> Unit {
+fn normalize_hex(rest: &str) -> DecodedUnit {
     let bytes = rest.as_bytes();
     let prefix = |prefix: &[u8]| {
         bytes.starts_with(prefix) && bytes.get(prefix.len()).is_none_or(u8::is_ascii_hexdigit)
     };
     match bytes[0] {
-        b'0' | b'\\' if bytes.len() == 1 => Unit::Cut,
-        b'A'..=b'F' => Unit::Stands(1, char::from(bytes[0].to_ascii_lowercase())),
-        b'\\' if prefix(b"\\x") => Unit::Nothing(2),
-        b'0' if prefix(b"0x") || prefix(b"0X") => Unit::Nothing(2),
-        b'%' if prefix(b"%") => Unit::Nothing(1),
-        byte if BETWEEN_DIGITS.contains(&byte) => Unit::Nothing(1),
-        _ => Unit::Itself,
+        b'0' | b'\\' if bytes.len() == 1 => DecodedUnit::Cut,
+        b'A'..=b'F' => DecodedUnit::Decoded(1, char::from(bytes[0].to_ascii_lowercase())),
+        b'\\' if prefix(b"\\x") => DecodedUnit::Nothing(2),
+        b'0' if prefix(b"0x") || prefix(b"0X") => DecodedUnit::Nothing(2),
+        b'%' if prefix(b"%") => DecodedUnit::Nothing(1),
+        byte if HEX_SEPARATORS.contains(&byte) => DecodedUnit::Nothing(1),
+        _ => DecodedUnit::Itself,
     }
 }

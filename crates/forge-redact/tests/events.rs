@@ -4,11 +4,12 @@
 
 use forge_redact::{REDACTED, Redactor};
 use forge_types::{
-    ApplyOutcome, ChangeKind, Command, CommandId, CompactCause, Compaction, Conflict, Created, Digest,
-    Effect, EffectId, EgressRecord, EgressVerdict, ErrorInfo, ErrorKind, EventKind, FileChange, Finish,
-    Layer, LayerState, Message, ModelCall, ModelReply, Money, Opaque, Outcome, Part, PartKind, Payload,
-    Rejected, Role, RunId, RunStatus, SandboxReport, SandboxState, SnapshotId, Source, Summary, SummaryBy,
-    SummaryCost, Timestamp, ToolAccess, ToolCall, ToolOutput, ToolResultPart, ToolRun, Usage, Verdict,
+    ApplyConflict, ApplyOutcome, ChangeKind, CommandId, CompactCause, Compaction, ConversationSummary,
+    Digest, Effect, EffectId, EgressRecord, EgressVerdict, ErrorInfo, ErrorKind, EventKind, FinishReason,
+    Message, MessagePart, ModelCall, ModelReply, Money, OpaqueState, Outcome, PartKind, Payload,
+    RejectedCandidate, Role, RunCommand, RunCreation, RunId, RunSource, RunStatus, SandboxLayer,
+    SandboxLayerState, SandboxReport, SandboxState, SnapshotId, SummaryBy, SummaryCost, Timestamp,
+    ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolResultPart, ToolRun, Usage, WorkspaceChange,
 };
 use proptest::prelude::*;
 
@@ -22,17 +23,24 @@ fn marked() -> String {
     format!("<{KEY}>")
 }
 
-fn thought(text: &str, state: Option<&str>) -> Part {
-    let opaque =
-        state.map(|data| Opaque { provider: "p".to_owned(), model: "m".to_owned(), data: data.to_owned() });
-    Part { kind: PartKind::Reasoning { text: text.into() }, opaque }
+fn thought(text: &str, state: Option<&str>) -> MessagePart {
+    let opaque = state.map(|data| OpaqueState {
+        provider: "p".to_owned(),
+        model: "m".to_owned(),
+        data: data.to_owned(),
+    });
+    MessagePart { kind: PartKind::Reasoning { text: text.into() }, opaque }
 }
 
-fn called(id: &str) -> Part {
-    Part::call(ToolCall { id: id.to_owned(), name: "read_file".to_owned(), arguments: "{}".to_owned() })
+fn called(id: &str) -> MessagePart {
+    MessagePart::call(ToolCall {
+        id: id.to_owned(),
+        name: "read_file".to_owned(),
+        arguments: "{}".to_owned(),
+    })
 }
 
-fn reply(parts: Vec<Part>, finish: Finish) -> ModelReply {
+fn reply(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
     ModelReply { parts, usage: Usage::default(), model: "m".to_owned(), finish, latency_ms: 1 }
 }
 
@@ -41,9 +49,9 @@ fn settled(outcome: Outcome) -> EventKind {
 }
 
 /// A reply as it is journalled.
-fn journalled(parts: Vec<Part>) -> Vec<Part> {
-    let mut kind = settled(Outcome::Replied { reply: reply(parts, Finish::Stop), cost: None });
-    redactor().event(&mut kind);
+fn journalled(parts: Vec<MessagePart>) -> Vec<MessagePart> {
+    let mut kind = settled(Outcome::Replied { reply: reply(parts, FinishReason::Stop), cost: None });
+    redactor().redact_event(&mut kind);
     match kind {
         EventKind::Settled { outcome: Outcome::Replied { reply, .. }, .. } => reply.parts,
         _ => unreachable!("it was a reply"),
@@ -51,10 +59,10 @@ fn journalled(parts: Vec<Part>) -> Vec<Part> {
 }
 
 /// The texts of one kind, joined as those who show them do.
-fn joined(parts: &[Part], thoughts: bool) -> String {
+fn joined(parts: &[MessagePart], thoughts: bool) -> String {
     let texts = parts.iter().filter_map(|part| match &part.kind {
-        PartKind::Text { text } if !thoughts => text.inline(),
-        PartKind::Reasoning { text } if thoughts => text.inline(),
+        PartKind::Text { text } if !thoughts => text.inline_text(),
+        PartKind::Reasoning { text } if thoughts => text.inline_text(),
         _ => None,
     });
     texts.collect()
@@ -70,14 +78,14 @@ fn marked_call(id: String) -> ToolCall {
 }
 
 /// Parts of every kind.
-fn all_parts() -> Vec<Part> {
+fn all_parts() -> Vec<MessagePart> {
     let result = ToolResultPart { call_id: marked(), name: marked(), content: marked().into(), ok: true };
     vec![
-        Part::text(marked()),
+        MessagePart::text(marked()),
         thought(&marked(), Some("1")),
         thought("", Some(&format!("{{\"reasoning_content\":\"{KEY}\"}}"))),
-        Part::call(marked_call(marked())),
-        Part::result(result),
+        MessagePart::call(marked_call(marked())),
+        MessagePart::result(result),
     ]
 }
 
@@ -85,22 +93,22 @@ fn all_parts() -> Vec<Part> {
 fn told() -> Vec<EventKind> {
     let told = |command| EventKind::Commanded { id: CommandId::from_u128(1), command };
     vec![
-        EventKind::Created(Box::new(Created {
+        EventKind::Created(Box::new(RunCreation {
             task: marked().into(),
             repo: "/repo".into(),
             pipeline: "solo".to_owned(),
-            source: Source::Cli,
+            source: RunSource::Cli,
             history: vec![Message { role: Role::Assistant, parts: all_parts() }],
             root: RunId::from_u128(1),
-            plan: Digest::of(b"x"),
+            plan: Digest::of_bytes(b"x"),
             correlation_id: "1".to_owned(),
         })),
-        told(Command::Cancel { by: marked() }),
-        told(Command::Steer { text: marked() }),
-        EventKind::Judged {
+        told(RunCommand::Cancel { by: marked() }),
+        told(RunCommand::Steer { text: marked() }),
+        EventKind::ToolCallRejected {
             call_id: "1".to_owned(),
             tool: marked(),
-            verdict: Verdict::Malformed,
+            verdict: ToolCallVerdict::Malformed,
             error: error(),
         },
         EventKind::Compacted {
@@ -138,7 +146,7 @@ fn done() -> Vec<EventKind> {
         not_before: None,
         input_estimate: 1,
         target: 0,
-        passed: vec![Rejected { provider: marked(), model: marked(), reason: marked() }],
+        passed: vec![RejectedCandidate { provider: marked(), model: marked(), reason: marked() }],
     };
     let call_id = marked_call("1".to_owned());
     let run = ToolRun { call: call_id, access: ToolAccess::Read, attempt: 1, not_before: None };
@@ -151,11 +159,15 @@ fn done() -> Vec<EventKind> {
         most: 1,
         note: Some(marked()),
     };
-    let (usage, finish) = (Usage::default(), Finish::Stop);
+    let (usage, finish) = (Usage::default(), FinishReason::Stop);
     let asked = SummaryCost { model: marked(), usage, latency_ms: 1, finish, cost: None };
-    let summary =
-        Summary { text: marked().into(), by: SummaryBy::Model, note: Some(marked()), asked: Some(asked) };
-    let reply = ModelReply { model: marked(), ..reply(all_parts(), Finish::Stop) };
+    let summary = ConversationSummary {
+        text: marked().into(),
+        by: SummaryBy::Model,
+        note: Some(marked()),
+        asked: Some(asked),
+    };
+    let reply = ModelReply { model: marked(), ..reply(all_parts(), FinishReason::Stop) };
     let intended =
         |what| EventKind::Intended { effect: EffectId(1), what, reserved: Some(Money::ZERO), snapshot: None };
     vec![
@@ -172,12 +184,15 @@ fn done() -> Vec<EventKind> {
 
 /// Events of the sandbox, the network and the repository.
 fn around() -> Vec<EventKind> {
-    let layer = |state| Layer { name: marked(), state, remedy: Some(marked()) };
+    let layer = |state| SandboxLayer { name: marked(), state, remedy: Some(marked()) };
     let report = SandboxReport {
         backend: marked(),
         id: marked(),
         view: marked(),
-        layers: vec![layer(LayerState::Absent(marked())), layer(LayerState::Degraded(marked()))],
+        layers: vec![
+            layer(SandboxLayerState::Absent(marked())),
+            layer(SandboxLayerState::Degraded(marked())),
+        ],
         masked: vec![marked()],
         warnings: vec![marked()],
     };
@@ -191,12 +206,12 @@ fn around() -> Vec<EventKind> {
         sent: 0,
         received: 0,
     };
-    let change = FileChange { path: marked(), kind: ChangeKind::Added, added: None, removed: None };
-    let conflict = Conflict { path: marked(), why: marked(), merges: false };
-    let applied = |outcome| EventKind::Applied { to: SnapshotId(Digest::of(b"x")), outcome };
+    let change = WorkspaceChange { path: marked(), kind: ChangeKind::Added, added: None, removed: None };
+    let conflict = ApplyConflict { path: marked(), why: marked(), merges: false };
+    let applied = |outcome| EventKind::Applied { to: SnapshotId(Digest::of_bytes(b"x")), outcome };
     vec![
         EventKind::SandboxChanged { state: SandboxState::Running, report: Some(report) },
-        EventKind::Reached { records: vec![record] },
+        EventKind::EgressRecorded { records: vec![record] },
         applied(ApplyOutcome::Done { changed: vec![change], merged: vec![marked()], notes: vec![marked()] }),
         applied(ApplyOutcome::Published { branch: marked(), commit: marked() }),
         applied(ApplyOutcome::Conflicts { conflicts: vec![conflict] }),
@@ -209,7 +224,7 @@ fn no_field_of_an_event_keeps_a_key() {
     for mut kind in told().into_iter().chain(done()).chain(around()) {
         let before = serde_json::to_string(&kind).unwrap();
         assert!(before.contains(KEY), "{before}");
-        redactor().event(&mut kind);
+        redactor().redact_event(&mut kind);
         let after = serde_json::to_string(&kind).unwrap();
         assert!(!after.contains(KEY) && after.contains("redacted_1") | after.contains(REDACTED), "{after}");
     }
@@ -218,13 +233,14 @@ fn no_field_of_an_event_keeps_a_key() {
 #[test]
 fn a_key_is_found_across_parts_of_one_kind_whatever_stands_between() {
     let (first, last) = KEY.split_at(9);
-    for between in [thought("hm", None), called("1"), Part::text(""), thought("", Some("\"signed\""))] {
-        let text = |text: &str| Part::text(text);
+    for between in [thought("hm", None), called("1"), MessagePart::text(""), thought("", Some("\"signed\""))]
+    {
+        let text = |text: &str| MessagePart::text(text);
         let parts = journalled(vec![text(first), between.clone(), text(last), text(" is it")]);
         assert_eq!(joined(&parts, false), format!("{REDACTED}{REDACTED} is it"));
         assert_eq!(parts[1], between);
     }
-    for between in [Part::text("so"), called("1")] {
+    for between in [MessagePart::text("so"), called("1")] {
         let parts =
             journalled(vec![thought(first, None), between, thought(last, Some("1")), thought("", Some("2"))]);
         assert_eq!(joined(&parts, true), format!("{REDACTED}{REDACTED}"));
@@ -262,10 +278,10 @@ fn ids_with_a_key_stay_apart_and_results_stay_with_their_calls() {
     let mut kind = told().remove(0);
     let EventKind::Created(created) = &mut kind else { unreachable!("the first of all") };
     created.history = vec![said, Message::tool(result)];
-    redactor().event(&mut kind);
+    redactor().redact_event(&mut kind);
     let EventKind::Created(created) = &kind else { unreachable!("the first of all") };
     let PartKind::Result(result) = &created.history[1].parts[0].kind else { unreachable!("a result") };
-    assert_eq!(result.call_id, created.history[0].calls().nth(1).unwrap().id);
+    assert_eq!(result.call_id, created.history[0].tool_calls().nth(1).unwrap().id);
 }
 
 /// The joined answer of replies that were cut off, each cleaned as it came.
@@ -273,11 +289,11 @@ fn cut_into(pieces: &[&str]) -> String {
     let redactor = redactor();
     let mut answer = String::new();
     for (number, piece) in pieces.iter().enumerate() {
-        let finish = if number + 1 == pieces.len() { Finish::Stop } else { Finish::Length };
-        let mut reply = reply(vec![Part::text(*piece)], finish);
-        redactor.reply(&mut reply, &answer);
+        let finish = if number + 1 == pieces.len() { FinishReason::Stop } else { FinishReason::Length };
+        let mut reply = reply(vec![MessagePart::text(*piece)], finish);
+        redactor.redact_reply(&mut reply, &answer);
         let mut kind = settled(Outcome::Replied { reply, cost: None });
-        redactor.event(&mut kind);
+        redactor.redact_event(&mut kind);
         let EventKind::Settled { outcome: Outcome::Replied { reply, .. }, .. } = kind else {
             unreachable!("it was a reply")
         };
@@ -316,7 +332,7 @@ proptest! {
         cuts.sort_unstable();
         let mut parts = Vec::new();
         for pair in cuts.windows(2) {
-            parts.extend([Part::text(&whole[pair[0]..pair[1]]), thought(&whole[pair[0]..pair[1]], None)]);
+            parts.extend([MessagePart::text(&whole[pair[0]..pair[1]]), thought(&whole[pair[0]..pair[1]], None)]);
         }
         let parts = journalled(parts);
         for text in [joined(&parts, false), joined(&parts, true)] {

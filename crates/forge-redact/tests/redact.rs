@@ -4,14 +4,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use forge_redact::{HoldBack, REDACTED, Redactor, without_keys};
+use forge_redact::{REDACTED, Redactor, StreamRedactor, redact_keys};
 use proptest::prelude::*;
 
 const KEY: &str = "sk-secret+/1234=";
 
 fn cleaned(redactor: &Redactor, text: &str) -> String {
     let mut text = text.to_owned();
-    redactor.text(&mut text);
+    redactor.redact_in_place(&mut text);
     text
 }
 
@@ -56,7 +56,7 @@ fn a_secret_in_the_middle_of_base64_is_found() {
 fn what_is_learnt_later_is_removed_from_then_on() {
     let redactor = Redactor::new([]);
     assert_eq!(cleaned(&redactor, "token-0123456789"), "token-0123456789");
-    redactor.learn(["token-0123456789", "tiny"]);
+    redactor.add_secrets(["token-0123456789", "tiny"]);
     assert_eq!(cleaned(&redactor, "token-0123456789 tiny"), "***REDACTED*** tiny");
     assert!(!format!("{redactor:?}").contains("token"));
 }
@@ -78,15 +78,15 @@ fn keys_are_known_by_their_looks() {
         "AIza",
     ] {
         let text = format!("a {head}{body}, \"{head}{body}\"");
-        assert_eq!(without_keys(&text), "a ***REDACTED***, \"***REDACTED***\"", "{head}");
-        assert_eq!(Redactor::default().shown(&text), "a ***REDACTED***, \"***REDACTED***\"");
+        assert_eq!(redact_keys(&text), "a ***REDACTED***, \"***REDACTED***\"", "{head}");
+        assert_eq!(Redactor::default().redact_for_display(&text), "a ***REDACTED***, \"***REDACTED***\"");
     }
-    assert_eq!(without_keys("AKIAIOSFODNN7EXAMPLE"), REDACTED);
-    assert_eq!(without_keys(&format!("eyJhbGciOi.{body}.{body}")), REDACTED);
+    assert_eq!(redact_keys("AKIAIOSFODNN7EXAMPLE"), REDACTED);
+    assert_eq!(redact_keys(&format!("eyJhbGciOi.{body}.{body}")), REDACTED);
     for before in ["\\n", "\\t", "\\u001b", "%20", "%3D", "=", "\"", "/"] {
-        assert_eq!(without_keys(&format!("{before}sk-{body}")), format!("{before}{REDACTED}"));
+        assert_eq!(redact_keys(&format!("{before}sk-{body}")), format!("{before}{REDACTED}"));
     }
-    assert_eq!(without_keys(&format!("\x1b[1msk-{body}\x1b[0m")), format!("\x1b[1m{REDACTED}\x1b[0m"));
+    assert_eq!(redact_keys(&format!("\x1b[1msk-{body}\x1b[0m")), format!("\x1b[1m{REDACTED}\x1b[0m"));
     for text in [
         "task-0123456789abcdefghijABCDEFGHIJ",
         "key-value-pairs-of-a-very-long-list",
@@ -94,7 +94,7 @@ fn keys_are_known_by_their_looks() {
         "ghp_x",
         "AIza",
     ] {
-        assert_eq!(without_keys(text), text);
+        assert_eq!(redact_keys(text), text);
     }
 }
 
@@ -107,7 +107,7 @@ fn the_journal_keeps_what_only_looks_like_a_key() {
 #[test]
 fn ordinary_text_is_not_held_back() {
     let redactor = Redactor::new([&"long-token.".repeat(200)[..], KEY]);
-    let mut hold = HoldBack::default();
+    let mut hold = StreamRedactor::default();
     assert_eq!(hold.push(&redactor, "Hello, wor"), "Hello, wor");
     assert_eq!(hold.push(&redactor, "ld! Ask "), "ld! Ask ");
     assert_eq!(hold.push(&redactor, "sk"), "");
@@ -122,7 +122,7 @@ fn in_pieces(redactor: &Redactor, whole: &str, cuts: &[usize]) -> String {
         cuts.iter().copied().filter(|c| *c <= whole.len() && whole.is_char_boundary(*c)).collect();
     cuts.extend([0, whole.len()]);
     cuts.sort_unstable();
-    let mut hold = HoldBack::default();
+    let mut hold = StreamRedactor::default();
     let mut shown = String::new();
     for pair in cuts.windows(2) {
         shown += &hold.push(redactor, &whole[pair[0]..pair[1]]);
@@ -153,7 +153,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic_or_lose_anything(text in "\\PC{0,60}", cuts in prop::collection::vec(0_usize..100, 0..8)) {
         let redactor = Redactor::new([KEY, "ключ-из-многих-букв"]);
-        prop_assert_eq!(in_pieces(&redactor, &text, &cuts), redactor.shown(&text));
+        prop_assert_eq!(in_pieces(&redactor, &text, &cuts), redactor.redact_for_display(&text));
     }
 }
 
@@ -347,7 +347,7 @@ proptest! {
         let redactor = Redactor::new([key.as_str()]);
         for (way, text) in written(&key, &before) {
             let whole = format!("see:\n{text}\nend");
-            let clean = redactor.shown(&whole);
+            let clean = redactor.redact_for_display(&whole);
             prop_assert!(clean.contains(REDACTED), "{} of {}: {}", way, key, text);
             let shown = in_pieces(&redactor, &whole, &cuts);
             prop_assert!(shown.contains(REDACTED), "{} of {}, cut at {:?}: {}", way, key, cuts, shown);

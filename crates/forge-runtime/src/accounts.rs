@@ -1,13 +1,15 @@
 //! Logins at providers: made by `forge login`, used by runs in place of a key.
 
 use crate::clock::SystemClock;
-use forge_config::Loaded;
-use forge_models::{Bearer, Key, TokenError, TokenSource};
+use forge_config::ResolvedConfig;
+use forge_models::{ApiKey, SharedTokenSource, TokenError, TokenSource};
 use forge_ports::{Clock as _, async_trait};
 use forge_redact::Redactor;
-use forge_secrets::login::{Pending, begin};
-use forge_secrets::{CredentialsFile, Endpoints, ExposeSecret as _, Login, SecretString, Standing};
-use forge_types::{Class, ErrorKind, Timestamp};
+use forge_secrets::login::{BrowserLogin, start_login};
+use forge_secrets::{
+    CredentialsFile, ExposeSecret as _, LoginEndpoints, LoginSession, SecretString, TokenState,
+};
+use forge_types::{ErrorClass, ErrorKind, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,12 @@ use std::time::Duration;
 pub use forge_secrets::LoginError;
 
 /// How long somebody may take in the browser.
-const IN_THE_BROWSER: Duration = Duration::from_secs(10 * 60);
+const BROWSER_LOGIN_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// A login that waits for the browser.
 #[derive(Debug)]
-pub struct LoginUnderWay {
-    pending: Pending,
+pub struct PendingLogin {
+    pending: BrowserLogin,
     file: CredentialsFile,
 }
 
@@ -62,15 +64,18 @@ pub enum LoginState {
 
 /// The providers that can log people in.
 pub fn login_providers() -> Vec<&'static str> {
-    Endpoints::providers().collect()
+    LoginEndpoints::provider_names().collect()
 }
 
 /// Begins to log in: listens for the browser and makes the address to open.
 ///
 /// # Errors
 /// If the provider knows no logins, or the port is taken.
-pub async fn begin_login(loaded: &Loaded, provider: &str) -> Result<LoginUnderWay, LoginError> {
-    let Some(mut endpoints) = Endpoints::of(provider) else {
+pub async fn start_provider_login(
+    loaded: &ResolvedConfig,
+    provider: &str,
+) -> Result<PendingLogin, LoginError> {
+    let Some(mut endpoints) = LoginEndpoints::for_provider(provider) else {
         let known = login_providers().join(", ");
         let what = format!(
             "{provider} has no login that forge knows (there is one for {known}). Use a key: `forge secret set`"
@@ -89,11 +94,11 @@ pub async fn begin_login(loaded: &Loaded, provider: &str) -> Result<LoginUnderWa
     }
     endpoints.port = own.port;
     endpoints.timeout = Duration::from_secs(own.timeout_seconds);
-    let file = CredentialsFile::of(&loaded.dirs.data, provider);
-    Ok(LoginUnderWay { pending: begin(endpoints).await?, file })
+    let file = CredentialsFile::for_provider(&loaded.dirs.data, provider);
+    Ok(PendingLogin { pending: start_login(endpoints).await?, file })
 }
 
-impl LoginUnderWay {
+impl PendingLogin {
     /// The address that the browser is to open.
     pub fn url(&self) -> &str {
         self.pending.url()
@@ -103,10 +108,10 @@ impl LoginUnderWay {
     ///
     /// # Errors
     /// Everything that can go wrong in between; an earlier login is kept then.
-    pub async fn finish(self) -> Result<LoginStatus, LoginError> {
-        let credentials = self.pending.finish(IN_THE_BROWSER, &SystemClock).await?;
+    pub async fn finish_login(self) -> Result<LoginStatus, LoginError> {
+        let credentials = self.pending.finish(BROWSER_LOGIN_TIMEOUT, &SystemClock).await?;
         self.file.save(&credentials)?;
-        Ok(status(&self.file))
+        Ok(login_status(&self.file))
     }
 }
 
@@ -114,16 +119,18 @@ impl LoginUnderWay {
 ///
 /// # Errors
 /// If its file can't be removed.
-pub fn logout(loaded: &Loaded, provider: &str) -> Result<bool, LoginError> {
-    CredentialsFile::of(&loaded.dirs.data, provider).remove()
+pub fn logout(loaded: &ResolvedConfig, provider: &str) -> Result<bool, LoginError> {
+    CredentialsFile::for_provider(&loaded.dirs.data, provider).remove()
 }
 
 /// How the logins stand, one row for each provider that can log people in.
-pub fn logins(loaded: &Loaded) -> Vec<LoginStatus> {
-    Endpoints::providers().map(|provider| status(&CredentialsFile::of(&loaded.dirs.data, provider))).collect()
+pub fn logins(loaded: &ResolvedConfig) -> Vec<LoginStatus> {
+    LoginEndpoints::provider_names()
+        .map(|provider| login_status(&CredentialsFile::for_provider(&loaded.dirs.data, provider)))
+        .collect()
 }
 
-fn status(file: &CredentialsFile) -> LoginStatus {
+fn login_status(file: &CredentialsFile) -> LoginStatus {
     let mut status = LoginStatus {
         provider: file.provider().to_owned(),
         state: LoginState::None,
@@ -135,10 +142,10 @@ fn status(file: &CredentialsFile) -> LoginStatus {
     match file.load() {
         Ok(None) => {}
         Ok(Some(credentials)) => {
-            status.state = match credentials.standing(SystemClock.now()) {
-                Standing::Valid(_) => LoginState::Valid,
-                Standing::Renewable => LoginState::Renewable,
-                Standing::Expired => LoginState::Expired,
+            status.state = match credentials.token_state(SystemClock.now()) {
+                TokenState::Valid(_) => LoginState::Valid,
+                TokenState::Renewable => LoginState::Renewable,
+                TokenState::Expired => LoginState::Expired,
             };
             status.expires = credentials.expires;
             status.account = credentials.account;
@@ -153,55 +160,59 @@ fn status(file: &CredentialsFile) -> LoginStatus {
 
 /// What stands for the credential of a provider here, so that what is known of one says nothing about another: the key,
 /// else the login, which stays the same when its token is renewed. Kept as a hash only.
-pub(crate) fn credential(loaded: &Loaded, provider: &str) -> Option<String> {
+pub(crate) fn credential_id(loaded: &ResolvedConfig, provider: &str) -> Option<String> {
     if let Some(key) = loaded.secrets.get(provider) {
         return Some(key.expose().to_owned());
     }
     if !loaded.secrets.is_logged_in(provider) {
         return None;
     }
-    let login = CredentialsFile::of(&loaded.dirs.data, provider).load().ok().flatten()?;
+    let login = CredentialsFile::for_provider(&loaded.dirs.data, provider).load().ok().flatten()?;
     Some(format!("login of {}", login.since.as_micros()))
 }
 
 /// The tokens of a provider's login, for requests while there is no key. Each token is hidden before it is used.
-pub(crate) fn bearer(loaded: &Loaded, provider: &str, redactor: &Arc<Redactor>) -> Option<Bearer> {
+pub(crate) fn login_bearer(
+    loaded: &ResolvedConfig,
+    provider: &str,
+    redactor: &Arc<Redactor>,
+) -> Option<SharedTokenSource> {
     let secrets = &loaded.secrets;
     if secrets.get(provider).is_some() || !secrets.is_logged_in(provider) {
         return None;
     }
-    let file = CredentialsFile::of(&loaded.dirs.data, provider);
+    let file = CredentialsFile::for_provider(&loaded.dirs.data, provider);
     let timeout = Duration::from_secs(loaded.settings.login.timeout_seconds);
-    let login = Login::new(file, timeout, Arc::new(SystemClock));
-    Some(Bearer::new(Arc::new(Tokens { login, redactor: redactor.clone() })))
+    let login = LoginSession::new(file, timeout, Arc::new(SystemClock));
+    Some(SharedTokenSource::new(Arc::new(LoginTokenSource { login, redactor: redactor.clone() })))
 }
 
-struct Tokens {
-    login: Login,
+struct LoginTokenSource {
+    login: LoginSession,
     redactor: Arc<Redactor>,
 }
 
-impl Tokens {
-    fn hidden(&self, token: Result<SecretString, LoginError>) -> Result<Key, TokenError> {
+impl LoginTokenSource {
+    fn redacted_key(&self, token: Result<SecretString, LoginError>) -> Result<ApiKey, TokenError> {
         let token = token.map_err(|error| TokenError {
             kind: match error.class() {
-                Class::Retry { .. } | Class::Unavailable => ErrorKind::Unavailable,
+                ErrorClass::Retry { .. } | ErrorClass::Unavailable => ErrorKind::Unavailable,
                 _ => ErrorKind::Auth,
             },
             message: error.to_string(),
         })?;
-        self.redactor.learn([token.expose_secret()]);
-        Ok(Key::new(token.expose_secret()))
+        self.redactor.add_secrets([token.expose_secret()]);
+        Ok(ApiKey::new(token.expose_secret()))
     }
 }
 
 #[async_trait]
-impl TokenSource for Tokens {
-    async fn token(&self) -> Result<Key, TokenError> {
-        self.hidden(self.login.token().await)
+impl TokenSource for LoginTokenSource {
+    async fn valid_token(&self) -> Result<ApiKey, TokenError> {
+        self.redacted_key(self.login.valid_token().await)
     }
 
-    async fn instead_of(&self, refused: &Key) -> Result<Key, TokenError> {
-        self.hidden(self.login.instead_of(refused.reveal()).await)
+    async fn refresh_after_rejection(&self, refused: &ApiKey) -> Result<ApiKey, TokenError> {
+        self.redacted_key(self.login.refresh_after_rejection(refused.reveal()).await)
     }
 }

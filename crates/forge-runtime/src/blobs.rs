@@ -7,31 +7,31 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes kept in memory per run.
-const KEEP_BYTES: usize = 4 << 20;
+const MAX_CACHE_BYTES: usize = 4 << 20;
 
 #[derive(Default)]
-struct Kept {
+struct CachedTexts {
     texts: HashMap<Digest, Arc<str>>,
     order: VecDeque<Digest>,
     bytes: usize,
 }
 
 /// A bounded cache over the journal's blobs, oldest out first.
-pub(crate) struct BlobCache {
+pub(crate) struct PayloadCache {
     journal: Arc<dyn Journal>,
-    kept: Mutex<Kept>,
+    cached: Mutex<CachedTexts>,
 }
 
-impl BlobCache {
+impl PayloadCache {
     /// An empty cache.
     pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, kept: Mutex::default() }
+        Self { journal, cached: Mutex::default() }
     }
 
     /// Keeps a blob that is about to be stored.
-    pub(crate) fn keep(&self, blob: &Blob) {
+    pub(crate) fn insert_blob(&self, blob: &Blob) {
         if let Ok(text) = std::str::from_utf8(&blob.bytes) {
-            self.insert(blob.digest, text.into());
+            self.insert_text(blob.digest, text.into());
         }
     }
 
@@ -42,13 +42,13 @@ impl BlobCache {
     pub(crate) async fn resolve(&self, payload: &mut Payload) -> Result<(), Error> {
         let Payload::Stored { blob, .. } = payload else { return Ok(()) };
         let digest = *blob;
-        let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).texts.get(&digest).cloned();
+        let known = self.cached.lock().unwrap_or_else(PoisonError::into_inner).texts.get(&digest).cloned();
         let text = match known {
             Some(text) => text,
             None => {
-                let bytes = self.journal.blob(digest).await?;
+                let bytes = self.journal.read_blob(digest).await?;
                 let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
-                self.insert(digest, text.clone());
+                self.insert_text(digest, text.clone());
                 text
             }
         };
@@ -56,15 +56,15 @@ impl BlobCache {
         Ok(())
     }
 
-    fn insert(&self, digest: Digest, text: Arc<str>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.len() > KEEP_BYTES || kept.texts.contains_key(&digest) {
+    fn insert_text(&self, digest: Digest, text: Arc<str>) {
+        let mut kept = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.len() > MAX_CACHE_BYTES || kept.texts.contains_key(&digest) {
             return;
         }
         kept.bytes += text.len();
         kept.texts.insert(digest, text);
         kept.order.push_back(digest);
-        while kept.bytes > KEEP_BYTES {
+        while kept.bytes > MAX_CACHE_BYTES {
             let Some(oldest) = kept.order.pop_front() else { break };
             if let Some(text) = kept.texts.remove(&oldest) {
                 kept.bytes -= text.len();

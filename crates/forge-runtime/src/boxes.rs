@@ -1,22 +1,22 @@
 //! Boxes without a run: a command in the box that a run would get, a generated program, the probes, images.
 
 use crate::{Error, Forge, sandbox};
-use forge_config::Loaded;
-use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers, OutputSink};
-use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
+use forge_config::ResolvedConfig;
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec, OutputSink};
+use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::Backends;
-use forge_sandbox::verify::{Scope, Verdict};
-use forge_types::{EgressRecord, FileChange, RunId, SandboxReport, SandboxSpec, WorkspaceMode};
+use forge_sandbox::verify::{ProbeScope, ProbeVerdict};
+use forge_types::{EgressRecord, RunId, SandboxReport, SandboxSpec, WorkspaceChange, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 /// Bytes of each stream that are kept, as for a model's own commands.
-const KEEP: usize = 50 << 10;
+const MAX_STREAM_BYTES: usize = 50 << 10;
 
 /// A command for a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoxCommand {
+pub struct SandboxCommand {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Its time; never more than the box allows.
@@ -25,7 +25,7 @@ pub struct BoxCommand {
 
 /// What became of it.
 #[derive(Clone, Debug)]
-pub struct BoxRun {
+pub struct SandboxCommandResult {
     /// Exit code, streams, time.
     pub result: ExecResult,
     /// What the box was.
@@ -33,7 +33,7 @@ pub struct BoxRun {
     /// What it reached.
     pub reached: Vec<EgressRecord>,
     /// What it changed.
-    pub changed: Vec<FileChange>,
+    pub changed: Vec<WorkspaceChange>,
     /// Whether these changes stay: the repository was worked on directly.
     pub kept: bool,
 }
@@ -43,31 +43,31 @@ impl Forge {
     ///
     /// # Errors
     /// If the box can't be opened or goes away.
-    pub async fn exec(
+    pub async fn exec_in_sandbox(
         &self,
-        loaded: &Loaded,
+        loaded: &ResolvedConfig,
         spec: &SandboxSpec,
-        command: BoxCommand,
+        command: SandboxCommand,
         output: &dyn OutputSink,
-    ) -> Result<BoxRun, Error> {
+    ) -> Result<SandboxCommandResult, Error> {
         // What the box keeps of its workspace is no run's: if this process is killed, its name says whose it was.
-        let scratch = sandbox::scratch(self.data(), sandbox::EXEC)?;
-        let boxes = sandbox::backends_in(loaded, scratch.path(), self.data())?;
+        let scratch = sandbox::create_temp_dir(self.data_dir(), sandbox::EXEC_DIR_KIND)?;
+        let boxes = sandbox::open_backends_in(loaded, scratch.path(), self.data_dir())?;
         let run = RunId::generate();
-        let ran = Self::exec_as(&boxes, run, spec, command, output).await;
-        let removed = boxes.remove(run).await;
+        let ran = Self::exec_as_run(&boxes, run, spec, command, output).await;
+        let removed = boxes.remove_snapshots(run).await;
         let ran = ran?;
         removed?;
         Ok(ran)
     }
 
-    async fn exec_as(
+    async fn exec_as_run(
         boxes: &Backends,
         run: RunId,
         spec: &SandboxSpec,
-        command: BoxCommand,
+        command: SandboxCommand,
         output: &dyn OutputSink,
-    ) -> Result<BoxRun, Error> {
+    ) -> Result<SandboxCommandResult, Error> {
         let workspace = boxes.open(spec, run, None).await?;
         let beginning = workspace.snapshot().await?;
         let longest = Duration::from_millis(spec.limits.command_ms);
@@ -76,13 +76,13 @@ impl Forge {
             cwd: String::new(),
             env: BTreeMap::new(),
             timeout: command.timeout.unwrap_or(longest).min(longest),
-            keep_bytes: KEEP,
-            leftovers: Leftovers::Kill,
+            keep_bytes: MAX_STREAM_BYTES,
+            background: BackgroundPolicy::Kill,
             also: Vec::new(),
         };
         let result = workspace.exec(exec, output).await?;
         let end = workspace.snapshot().await?;
-        let (report, reached) = (workspace.report(), workspace.reached());
+        let (report, reached) = (workspace.report(), workspace.drain_egress_records());
         // Ending a box reaps processes and removes mounts: not on a thread that runs other work.
         let _ = tokio::task::spawn_blocking(move || drop(workspace)).await;
         let changed = if end == beginning {
@@ -90,16 +90,26 @@ impl Forge {
         } else {
             boxes.compare(spec, run, Some(beginning), Some(end)).await?
         };
-        Ok(BoxRun { result, report, reached, changed, kept: spec.mode == WorkspaceMode::Inplace })
+        Ok(SandboxCommandResult {
+            result,
+            report,
+            reached,
+            changed,
+            kept: spec.mode == WorkspaceMode::Inplace,
+        })
     }
 
     /// Tries to break out of a box of the configured backend; the verdict is remembered.
     ///
     /// # Errors
     /// If no such box can be opened.
-    pub async fn verify(&self, loaded: &Loaded, scope: Scope) -> Result<Verdict, Error> {
+    pub async fn verify_sandbox(
+        &self,
+        loaded: &ResolvedConfig,
+        scope: ProbeScope,
+    ) -> Result<ProbeVerdict, Error> {
         // The folder does not matter: the probes make their own.
-        let template = crate::sandbox::spec(loaded, Path::new("/"), &[])?;
+        let template = crate::sandbox::base_spec(loaded, Path::new("/"), &[])?;
         let backend = match template.backend.as_str() {
             "auto" => "native",
             named => named,

@@ -4,11 +4,11 @@ use crate::Error;
 use crate::forge::{Delivery, Forge};
 use forge_ports::journal::RunQuery;
 use forge_ports::ledger::Balance;
-use forge_types::{Command, Limits, Money, RunId, RunStatus, WaitingFor};
+use forge_types::{Money, RunCommand, RunId, RunLimits, RunStatus, WaitingFor};
 
 /// Money of today and of the runs that count.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct BudgetReport {
     /// Days with any spending, newest first, at most so many as were asked for.
     pub days: Vec<DayBudget>,
     /// Runs that hold money or wait for more, newest first.
@@ -38,27 +38,27 @@ pub struct RunBudget {
 }
 
 /// How the accounts of days are called, and those of runs.
-const DAY: &str = "day:";
-const RUN: &str = "run:";
+const DAY_ACCOUNT_PREFIX: &str = "day:";
+const RUN_ACCOUNT_PREFIX: &str = "run:";
 
 impl Forge {
     /// What the last `days` days spent, and which runs hold money or wait for it.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn budget(&self, days: usize) -> Result<Budget, Error> {
+    pub async fn budget(&self, days: usize) -> Result<BudgetReport, Error> {
         let ledger = &self.parts().ledger;
-        let accounts = ledger.accounts(DAY).await?;
+        let accounts = ledger.accounts(DAY_ACCOUNT_PREFIX).await?;
         let by_day = accounts.into_iter().rev().take(days).map(|(name, balance)| DayBudget {
-            day: name.strip_prefix(DAY).unwrap_or(&name).to_owned(),
+            day: name.strip_prefix(DAY_ACCOUNT_PREFIX).unwrap_or(&name).to_owned(),
             balance,
         });
-        let mut budget = Budget { days: by_day.collect(), runs: Vec::new() };
-        for row in self.list(RunQuery::default()).await? {
+        let mut budget = BudgetReport { days: by_day.collect(), runs: Vec::new() };
+        for row in self.list_runs(RunQuery::default()).await? {
             if row.status.is_terminal() {
                 continue;
             }
-            let balance = ledger.balance(&format!("{RUN}{}", row.run)).await?;
+            let balance = ledger.balance(&format!("{RUN_ACCOUNT_PREFIX}{}", row.run)).await?;
             let waits = row.waiting_for == Some(WaitingFor::Budget);
             if waits || balance.reserved > Money::ZERO {
                 budget.runs.push(RunBudget { run: row.run, status: row.status, waits, balance });
@@ -69,7 +69,7 @@ impl Forge {
 
     /// Today, as accounts call it.
     pub fn today(&self) -> String {
-        self.parts().clock.now().day()
+        self.parts().clock.now().utc_day()
     }
 
     /// Raises what a run may spend: its own ceiling, or the one of the day for this run. Whoever works on the run goes by it
@@ -77,25 +77,30 @@ impl Forge {
     ///
     /// # Errors
     /// [`Error::Invalid`] if that is no more than the run may spend now, [`Error::WrongState`] if it has ended.
-    pub async fn raise(&self, run: RunId, own: Option<Money>, day: Option<Money>) -> Result<Delivery, Error> {
-        let shown = self.show(run).await?;
+    pub async fn raise_ceilings(
+        &self,
+        run: RunId,
+        own: Option<Money>,
+        day: Option<Money>,
+    ) -> Result<Delivery, Error> {
+        let shown = self.run_details(run).await?;
         let plan = shown.plan.as_ref();
         let had = shown.state.limits.or(plan.map(|plan| plan.limits)).unwrap_or_default();
-        let mut limits: Limits = had;
+        let mut limits: RunLimits = had;
         if let Some(own) = own {
-            more(own, had.max_cost, "this run")?;
+            check_raise(own, had.max_cost, "this run")?;
             limits.max_cost = own;
         }
         if let Some(day) = day {
             let now = had.day_cost.or(plan.and_then(|plan| plan.day_ceiling));
-            more(day, now.unwrap_or_default(), "all runs of a day")?;
+            check_raise(day, now.unwrap_or_default(), "all runs of a day")?;
             limits.day_cost = Some(day);
         }
-        self.send(run, Command::Resume { limits: Some(limits) }).await
+        self.send_command(run, RunCommand::Resume { limits: Some(limits) }).await
     }
 }
 
-fn more(wanted: Money, had: Money, who: &str) -> Result<(), Error> {
+fn check_raise(wanted: Money, had: Money, who: &str) -> Result<(), Error> {
     if wanted > had {
         return Ok(());
     }

@@ -1,26 +1,28 @@
 //! Conversations: each turn is a run, what was said before is told to the next one, and only what was answered is
 //! remembered (MEM-1, LOOP-N4).
 
-use crate::executors::{self, REMEMBER};
+use crate::executors::{self, REMEMBER_TOOL};
 use crate::live::LiveSink;
-use crate::recall::recalled;
-use crate::routing::Job;
-use crate::{Error, Forge, NewRun, Shown};
-use forge_config::Loaded;
+use crate::recall::relevant_turns;
+use crate::routing::RoutingJob;
+use crate::{Error, Forge, NewRun, RunDetails};
+use forge_config::ResolvedConfig;
 use forge_policy::router::{self, AgentResult};
 use forge_ports::Memory;
-use forge_types::{Executor, Fact, Message, Plan, Role, RunId, RunStatus, Said, Source, TaskKind};
+use forge_types::{
+    ChatMessage, Executor, MemoryFact, Message, Plan, Role, RunId, RunSource, RunStatus, TaskKind,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Said where a run ended without an answer and without a word of why.
-const NO_ANSWER: &str = "The run ended without an answer.";
+const NO_ANSWER_MESSAGE: &str = "The run ended without an answer.";
 /// Characters of a token, on the safe side.
 const CHARS_PER_TOKEN: u64 = 3;
 
 /// What a turn came to.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ChatAnswer {
     /// The run.
     pub run: RunId,
     /// The answer, or a sentence that says why there is none.
@@ -34,13 +36,13 @@ pub struct Answer {
     /// Why it is none, and what to do about it.
     pub error: Option<String>,
     /// All that is known of the run.
-    pub shown: Box<Shown>,
+    pub details: Box<RunDetails>,
     /// What is wrong with the memory.
     pub warning: Option<String>,
 }
 
 /// A conversation about one repository.
-pub struct Conversation {
+pub struct ChatConversation {
     forge: Forge,
     repo: PathBuf,
     plan: Plan,
@@ -48,20 +50,20 @@ pub struct Conversation {
     max_history: usize,
     memory: Option<Arc<dyn Memory>>,
     /// What is told to the next turn. With a memory it is what the file holds; without one it lives here.
-    history: Vec<Said>,
+    history: Vec<ChatMessage>,
     /// What was said before that, which is told where it is asked for.
-    older: Vec<Said>,
+    older: Vec<ChatMessage>,
     warning: Option<String>,
 }
 
-impl Conversation {
+impl ChatConversation {
     /// Begins to talk, or goes on where the memory stands.
     ///
     /// # Errors
     /// As [`Forge::plan`].
-    pub async fn open(forge: Forge, loaded: &Loaded, repo: &Path) -> Result<Self, Error> {
-        let plan = plan(&forge, loaded, repo).await?;
-        let memory = executors::memory(&plan, &forge.parts().clock);
+    pub async fn open(forge: Forge, loaded: &ResolvedConfig, repo: &Path) -> Result<Self, Error> {
+        let plan = conversation_plan(&forge, loaded, repo).await?;
+        let memory = executors::open_memory(&plan, &forge.parts().clock);
         let mut conversation = Self {
             forge,
             repo: repo.to_owned(),
@@ -73,7 +75,7 @@ impl Conversation {
             older: Vec::new(),
             warning: None,
         };
-        conversation.recall().await;
+        conversation.load_memory().await;
         Ok(conversation)
     }
 
@@ -81,8 +83,8 @@ impl Conversation {
     ///
     /// # Errors
     /// As [`Forge::plan`]; the conversation goes on as it was then.
-    pub async fn change(&mut self, forge: Forge, loaded: &Loaded) -> Result<(), Error> {
-        self.plan = plan(&forge, loaded, &self.repo).await?;
+    pub async fn reconfigure(&mut self, forge: Forge, loaded: &ResolvedConfig) -> Result<(), Error> {
+        self.plan = conversation_plan(&forge, loaded, &self.repo).await?;
         self.forge = forge;
         Ok(())
     }
@@ -93,19 +95,19 @@ impl Conversation {
     }
 
     /// What is wrong with the memory, told once.
-    pub fn take_warning(&mut self) -> Option<String> {
+    pub fn pop_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
 
     /// What was said, as far as the next turn is told of it.
-    pub fn history(&self) -> &[Said] {
+    pub fn history(&self) -> &[ChatMessage] {
         &self.history
     }
 
     /// The facts.
-    pub async fn facts(&self) -> Vec<Fact> {
+    pub async fn facts(&self) -> Vec<MemoryFact> {
         match &self.memory {
-            Some(memory) => memory.get_facts().await,
+            Some(memory) => memory.list_facts().await,
             None => Vec::new(),
         }
     }
@@ -125,15 +127,15 @@ impl Conversation {
     ///
     /// # Errors
     /// If the task can't be used or the store can't be written.
-    pub async fn begin(&mut self, text: &str) -> Result<RunId, Error> {
-        self.recall().await;
+    pub async fn start_turn(&mut self, text: &str) -> Result<RunId, Error> {
+        self.load_memory().await;
         let (older, facts) = (std::mem::take(&mut self.older), self.facts().await);
-        self.plan.system = executors::system(&self.plan, self.own.as_deref(), &facts);
+        self.plan.system = executors::system_prompt(&self.plan, self.own.as_deref(), &facts);
         let new = NewRun {
             task: text.to_owned(),
             repo: self.repo.clone(),
-            source: Source::Chat,
-            history: self.replayed(text, &older),
+            source: RunSource::Chat,
+            history: self.replayed_history(text, &older),
         };
         self.forge.create(new, &self.plan).await
     }
@@ -142,28 +144,28 @@ impl Conversation {
     ///
     /// # Errors
     /// If its journal can't be read or written.
-    pub async fn finish(&mut self, run: RunId, live: Arc<dyn LiveSink>) -> Result<Answer, Error> {
+    pub async fn finish_turn(&mut self, run: RunId, live: Arc<dyn LiveSink>) -> Result<ChatAnswer, Error> {
         let shown = self.forge.drive(run, live).await?;
         let task = shown.summary.task.clone();
-        let mut answer = self.answer(run, shown);
+        let mut answer = self.build_answer(run, shown);
         if answer.ok {
-            let said = |role, content: &str| Said { role, content: content.to_owned() };
-            self.keep(vec![said(Role::User, &task), said(Role::Assistant, &answer.output)]).await;
+            let said = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+            self.store_turn(vec![said(Role::User, &task), said(Role::Assistant, &answer.output)]).await;
         }
         answer.warning = self.warning.take();
         Ok(answer)
     }
 
-    async fn recall(&mut self) {
+    async fn load_memory(&mut self) {
         let Some(memory) = &self.memory else { return };
-        let remembered = memory.recall().await;
+        let remembered = memory.load_all().await;
         self.warning = remembered.warning.or(self.warning.take());
         self.older = remembered.history;
         let kept = self.older.len().saturating_sub(self.max_history);
         self.history = self.older.split_off(kept);
     }
 
-    async fn keep(&mut self, said: Vec<Said>) {
+    async fn store_turn(&mut self, said: Vec<ChatMessage>) {
         if let Some(memory) = &self.memory
             && let Err(error) = memory.add_turn(said.clone()).await
         {
@@ -175,18 +177,18 @@ impl Conversation {
     }
 
     /// What is told of earlier turns: the newest, whole, as many as fit beside the prompt, the task and a reply.
-    fn replayed(&self, task: &str, older: &[Said]) -> Vec<Message> {
+    fn replayed_history(&self, task: &str, older: &[ChatMessage]) -> Vec<Message> {
         let plan = &self.plan;
         let reply = plan.settings.max_tokens.unwrap_or(0).min(plan.facts.window / 4);
-        let tools: usize = plan.tools.iter().map(|tool| tool.signature().len() * 2 + 60).sum();
+        let tools: usize = plan.tools.iter().map(|tool| tool.prompt_signature().len() * 2 + 60).sum();
         let taken = (plan.system.len() + tools + task.len()) as u64;
         let mut room = plan.facts.window.saturating_sub(reply).saturating_mul(CHARS_PER_TOKEN);
         // Where the tools of a run will say much, they need the better half.
-        if !plan.executor.dispatches() && plan.needs_box() {
+        if !plan.executor.answers_with_tool_output() && plan.needs_sandbox() {
             room /= 2;
         }
         let mut room = room.saturating_sub(taken);
-        let fits = |said: &&Said| {
+        let fits = |said: &&ChatMessage| {
             let size = said.content.len() as u64 + 40;
             let fits = size <= room;
             room = room.saturating_sub(size);
@@ -199,23 +201,23 @@ impl Conversation {
             said = &said[1..];
         }
         let left_out = &self.history[..self.history.len() - said.len()];
-        let older: Vec<Said> = older.iter().chain(left_out).cloned().collect();
+        let older: Vec<ChatMessage> = older.iter().chain(left_out).cloned().collect();
         // Right before the question, so that the requests keep their beginning.
-        let reference = recalled(&older, task).map(Message::user);
-        said.iter().map(|said| self.message(said)).chain(reference).collect()
+        let reference = relevant_turns(&older, task).map(Message::user);
+        said.iter().map(|said| self.history_message(said)).chain(reference).collect()
     }
 
-    fn message(&self, said: &Said) -> Message {
+    fn history_message(&self, said: &ChatMessage) -> Message {
         match (said.role, &self.plan.executor) {
             (Role::User, _) => Message::user(said.content.clone()),
             // As the model itself would have written it, so that it sees one form only.
-            (_, Executor::Router { .. }) => Message::assistant(router::said(&said.content)),
+            (_, Executor::Router { .. }) => Message::assistant(router::format_answer(&said.content)),
             _ => Message::assistant(said.content.clone()),
         }
     }
 
-    fn answer(&self, run: RunId, shown: Shown) -> Answer {
-        let result = AgentResult::of(&shown.state);
+    fn build_answer(&self, run: RunId, shown: RunDetails) -> ChatAnswer {
+        let result = AgentResult::from_state(&shown.state);
         let mut output = shown.summary.answer.trim().to_owned();
         let ok = shown.state.status == RunStatus::Completed && !output.is_empty();
         let error = result.error.or_else(|| match shown.state.status {
@@ -223,37 +225,37 @@ impl Conversation {
             RunStatus::Waiting => Some(format!("the run waits: forge status {run} says for what")),
             status => Some(format!("the run is {status}")),
         });
-        if output.is_empty() || (!ok && !self.plan.executor.dispatches()) {
+        if output.is_empty() || (!ok && !self.plan.executor.answers_with_tool_output()) {
             // Half an answer is none.
             output = match shown.state.last_error {
                 Some(_) => router::BACKEND_DOWN.to_owned(),
-                None => NO_ANSWER.to_owned(),
+                None => NO_ANSWER_MESSAGE.to_owned(),
             };
         }
-        Answer {
+        ChatAnswer {
             run,
             output,
-            tool: result.tool.filter(|_| self.plan.executor.dispatches()),
+            tool: result.tool.filter(|_| self.plan.executor.answers_with_tool_output()),
             steps: result.steps,
             ok,
             error,
-            shown: Box::new(shown),
+            details: Box::new(shown),
             warning: None,
         }
     }
 }
 
 /// The plan of the turns: as for any run, with the tool that keeps facts where there is a memory.
-async fn plan(forge: &Forge, loaded: &Loaded, repo: &Path) -> Result<Plan, Error> {
-    let job = Job::of(TaskKind::Chat, String::new());
+async fn conversation_plan(forge: &Forge, loaded: &ResolvedConfig, repo: &Path) -> Result<Plan, Error> {
+    let job = RoutingJob::task_of_kind(TaskKind::Chat, String::new());
     let mut plan = forge.plan_for(loaded, repo, &[], &job).await?;
     let wanted = plan.memory.is_some()
         && loaded.settings.tools.enabled.is_empty()
         && !matches!(plan.executor, Executor::Subprocess { .. })
-        && plan.tool(REMEMBER).is_none();
-    if wanted && let Some(spec) = forge.parts().tools.spec(REMEMBER) {
+        && plan.find_tool(REMEMBER_TOOL).is_none();
+    if wanted && let Some(spec) = forge.parts().tools.find_spec(REMEMBER_TOOL) {
         plan.tools.push(spec.clone());
-        plan.disabled.retain(|name| name != REMEMBER);
+        plan.disabled.retain(|name| name != REMEMBER_TOOL);
     }
     Ok(plan)
 }

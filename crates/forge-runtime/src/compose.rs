@@ -3,15 +3,15 @@
 use crate::accounts;
 use crate::executors;
 use crate::origin;
-use crate::routing::{Job, Planned, wish};
+use crate::routing::{PlannedRoute, RoutingJob, model_preference};
 use crate::sandbox;
-use crate::scratch::Scratch;
-use crate::{Cooling, Error, Forge, Parts, Redactor, SystemClock, prices};
-use forge_config::Loaded;
-use forge_models::{Key, Models, ProviderOptions, ScriptSource};
+use crate::scratch::EphemeralDataDir;
+use crate::{CooldownCache, EngineParts, Error, Forge, Redactor, SystemClock, prices};
+use forge_config::ResolvedConfig;
+use forge_models::{ApiKey, ModelProviders, ProviderOptions, ScriptSource};
 use forge_ports::Clock;
 use forge_types::{
-    CommandRules, ContextRule, CostRule, Limits, ModelSettings, Money, Plan, RetryRule, ToolLayer,
+    CommandRules, ContextRule, CostRule, ModelSettings, Money, Plan, RetryRule, RunLimits, ToolLayer,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ impl Forge {
     ///
     /// # Errors
     /// If the data folder can't be used.
-    pub fn open(loaded: &Loaded) -> Result<Self, Error> {
-        Self::open_in(loaded, loaded.dirs.data.clone(), None)
+    pub fn open(loaded: &ResolvedConfig) -> Result<Self, Error> {
+        Self::open_in_dir(loaded, loaded.dirs.data.clone(), None)
     }
 
     /// As [`Forge::open`], for a new run on `repo`, whose box is begun beside all else. A run that is not to be kept gets
@@ -33,48 +33,52 @@ impl Forge {
     ///
     /// # Errors
     /// If the data folder can't be used.
-    pub fn open_to_run(loaded: &Loaded, repo: &Path) -> Result<Self, Error> {
-        let soon = executors::may_need_box(loaded).then_some(repo);
+    pub fn open_for_run(loaded: &ResolvedConfig, repo: &Path) -> Result<Self, Error> {
+        let soon = executors::may_need_sandbox(loaded).then_some(repo);
         if loaded.settings.store.durable {
-            return Self::open_in(loaded, loaded.dirs.data.clone(), soon);
+            return Self::open_in_dir(loaded, loaded.dirs.data.clone(), soon);
         }
-        let scratch = Scratch::make()?;
-        Ok(Self::open_in(loaded, scratch.path(), soon)?.holding(scratch))
+        let scratch = EphemeralDataDir::create()?;
+        Ok(Self::open_in_dir(loaded, scratch.path(), soon)?.with_ephemeral_dir(scratch))
     }
 
-    fn open_in(loaded: &Loaded, data: PathBuf, soon: Option<&Path>) -> Result<Self, Error> {
-        let boxes = Arc::new(sandbox::backends(loaded, &data)?);
-        if let Some(spec) = soon.and_then(|repo| sandbox::spec(loaded, repo, &[]).ok()) {
-            boxes.begin(&spec);
+    fn open_in_dir(loaded: &ResolvedConfig, data: PathBuf, soon: Option<&Path>) -> Result<Self, Error> {
+        let boxes = Arc::new(sandbox::open_backends(loaded, &data)?);
+        if let Some(spec) = soon.and_then(|repo| sandbox::base_spec(loaded, repo, &[]).ok()) {
+            boxes.prewarm(&spec);
         }
-        let store = Arc::new(forge_store::Store::open(&forge_store::Options { data_dir: data.clone() })?);
+        let store =
+            Arc::new(forge_store::SqliteStore::open(&forge_store::Options { data_dir: data.clone() })?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = forge_queue::Options::new(data.clone());
         let worker = options.worker.clone();
         let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
-        let redactor = Arc::new(Redactor::new(loaded.secrets.values()));
+        let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
         let keys: Vec<(&str, String)> = forge_models::vendors::VENDORS
             .iter()
-            .filter_map(|vendor| Some((vendor.name, accounts::credential(loaded, vendor.name)?)))
+            .filter_map(|vendor| Some((vendor.name, accounts::credential_id(loaded, vendor.name)?)))
             .collect();
         let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
-        let cooling = Arc::new(Cooling::shared(store.clone(), keys));
-        let catalog = prices::current(loaded);
-        let parts = Parts {
-            cooling,
+        let cooling = Arc::new(CooldownCache::shared(store.clone(), keys));
+        let catalog = prices::current_catalog(loaded);
+        let parts = EngineParts {
+            cooldowns: cooling,
             ledger: store.clone(),
-            count: Arc::new(move |request: &forge_types::ModelRequest| {
+            count_tokens: Arc::new(move |request: &forge_types::ModelRequest| {
                 let route = &request.route;
-                let counter =
-                    forge_models::tokens::Counter::in_catalog(&catalog, &route.provider, &route.model);
-                counter.map(|counter| counter.count(request))
+                let counter = forge_models::tokens::VocabularyCounter::in_catalog(
+                    &catalog,
+                    &route.provider,
+                    &route.model,
+                );
+                counter.map(|counter| counter.count_request(request))
             }),
             journal: store,
             queue,
-            model: Arc::new(models(loaded, &redactor)?),
-            tools: Arc::new(tools(loaded)),
+            model: Arc::new(build_models(loaded, &redactor)?),
+            tools: Arc::new(tool_registry(loaded)),
             sandbox: boxes.clone(),
-            views: boxes,
+            workspaces: boxes,
             clock,
             redactor,
         };
@@ -86,8 +90,13 @@ impl Forge {
     /// # Errors
     /// If no model can be chosen, a tool that is to be enabled does not exist, or the isolation that is asked for can't
     /// be had.
-    pub async fn plan(&self, loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Result<Plan, Error> {
-        self.plan_for(loaded, repo, more_repos, &Job::code(String::new())).await
+    pub async fn plan(
+        &self,
+        loaded: &ResolvedConfig,
+        repo: &Path,
+        more_repos: &[PathBuf],
+    ) -> Result<Plan, Error> {
+        self.plan_for(loaded, repo, more_repos, &RoutingJob::code_task(String::new())).await
     }
 
     /// The plan of a new run on `repo` for this job, which decides whom it asks.
@@ -96,23 +105,23 @@ impl Forge {
     /// As [`Forge::plan`].
     pub async fn plan_for(
         &self,
-        loaded: &Loaded,
+        loaded: &ResolvedConfig,
         repo: &Path,
         more_repos: &[PathBuf],
-        job: &Job,
+        job: &RoutingJob,
     ) -> Result<Plan, Error> {
-        let executor = executors::executor(loaded)?;
+        let executor = executors::select_executor(loaded)?;
         let planned = if executor.asks_model() {
             self.plan_route(loaded, job).await?
         } else {
-            Planned::only(executors::own_route(&executor))
+            PlannedRoute::synthetic(executors::synthetic_route(&executor))
         };
-        let mut tools = executors::tools(&executor, loaded, &self.parts().tools)?;
-        let recall = executors::recall(&executor, loaded, &mut tools, &self.parts().tools);
-        let forge_tools::Selection { enabled: tools, disabled } = tools;
+        let mut tools = executors::select_tools(&executor, loaded, &self.parts().tools)?;
+        let recall = executors::recall_tool(&executor, loaded, &mut tools, &self.parts().tools);
+        let forge_tools::ToolSelection { enabled: tools, disabled } = tools;
         let settings = &loaded.settings;
         let (memory, memory_guard) = executors::memory_file(loaded, repo, &self.parts().clock);
-        let pull_requests = origin::rules(loaded, repo);
+        let pull_requests = origin::pull_request_rules(loaded, repo);
         let mut plan = Plan {
             version: PLAN_VERSION,
             organization: planned.first.organization,
@@ -131,7 +140,7 @@ impl Forge {
                 top_p: settings.model.top_p,
                 timeout_ms: settings.model.timeout_seconds.saturating_mul(1000),
             },
-            limits: limits(loaded),
+            limits: run_limits(loaded),
             cost_rule: cost_rule(loaded),
             alert_percent: percent(settings.cost.alert_at),
             ceilings: Vec::new(),
@@ -145,19 +154,19 @@ impl Forge {
             context: ContextRule { compact_percent: percent(settings.memory.trigger_ratio), recall },
             commands: CommandRules { allowed: settings.runtime.allowed_shell_commands.clone() },
             command_ms: settings.sandbox.command_timeout_seconds.saturating_mul(1000),
-            config: loaded.as_json(),
+            config: loaded.to_plan_json(),
             route: planned.first.route,
             facts: planned.first.facts,
             tools,
             disabled,
-            sandbox: executors::no_box(repo),
+            sandbox: executors::no_sandbox_spec(repo),
         };
-        if plan.needs_box() {
+        if plan.needs_sandbox() {
             plan.sandbox = self.sandbox_spec(loaded, repo, more_repos).await?;
         }
-        let facts = match executors::memory(&plan, &self.parts().clock) {
+        let facts = match executors::open_memory(&plan, &self.parts().clock) {
             Some(memory) => {
-                let remembered = memory.recall().await;
+                let remembered = memory.load_all().await;
                 if let Some(warning) = remembered.warning {
                     tracing::warn!("{warning}");
                 }
@@ -165,22 +174,25 @@ impl Forge {
             }
             None => Vec::new(),
         };
-        plan.system = executors::system(&plan, settings.agent.system_prompt.as_deref(), &facts);
+        plan.system = executors::system_prompt(&plan, settings.agent.system_prompt.as_deref(), &facts);
         Ok(plan)
     }
 }
 
 /// The tools that the settings leave in, with what they are to know.
-fn tools(loaded: &Loaded) -> forge_tools::Registry {
+fn tool_registry(loaded: &ResolvedConfig) -> forge_tools::Registry {
     let git = &loaded.settings.git;
-    let usual = forge_tools::GitHub::default();
-    forge_tools::with(&forge_tools::Options {
+    let usual = forge_tools::GitHubOptions::default();
+    forge_tools::builtin_tools_with(&forge_tools::ToolOptions {
         git: if git.read_only { forge_tools::GitAccess::ReadOnly } else { forge_tools::GitAccess::Full },
-        github: forge_tools::GitHub {
+        github: forge_tools::GitHubOptions {
             api: git.api_url.as_ref().map_or(usual.api, |url| url.trim_end_matches('/').to_owned()),
             // The user named that server, so it may be reached; nothing else may.
             allow: git.api_url.iter().filter_map(|url| host_of(url)).collect(),
-            token: loaded.secrets.pull_requests().map(|token| forge_tools::Token::new(token.expose())),
+            token: loaded
+                .secrets
+                .pull_request_token()
+                .map(|token| forge_tools::GitHubToken::new(token.expose())),
             proxy: None,
         },
     })
@@ -198,14 +210,17 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 /// The providers as they are set up. Tokens of logins are made known to `redactor` before they are used.
-pub(crate) fn models(loaded: &Loaded, redactor: &Arc<Redactor>) -> Result<Models, Error> {
-    let catalog = prices::current(loaded);
+pub(crate) fn build_models(
+    loaded: &ResolvedConfig,
+    redactor: &Arc<Redactor>,
+) -> Result<ModelProviders, Error> {
+    let catalog = prices::current_catalog(loaded);
     let mut options = forge_models::Options { catalog: Some(catalog), ..forge_models::Options::default() };
-    let wanted = wish(loaded).provider;
+    let wanted = model_preference(loaded).provider;
     for provider in provider_options(loaded, redactor) {
         let alone =
             forge_models::Options { providers: vec![provider.clone()], ..forge_models::Options::default() };
-        match Models::new(&alone) {
+        match ModelProviders::new(&alone) {
             Ok(_) => options.providers.push(provider),
             // A provider that nobody asks for may be set up wrongly.
             Err(error) if wanted.as_deref() == Some(provider.name.as_str()) => {
@@ -214,12 +229,12 @@ pub(crate) fn models(loaded: &Loaded, redactor: &Arc<Redactor>) -> Result<Models
             Err(error) => tracing::debug!(%error, "a provider is left out"),
         }
     }
-    Models::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })
+    ModelProviders::new(&options).map_err(|error| Error::Invalid { what: error.to_string() })
 }
 
-fn provider_options(loaded: &Loaded, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {
+fn provider_options(loaded: &ResolvedConfig, redactor: &Arc<Redactor>) -> Vec<ProviderOptions> {
     let settings = &loaded.settings;
-    let wanted = wish(loaded).provider;
+    let wanted = model_preference(loaded).provider;
     forge_models::vendors::VENDORS
         .iter()
         .map(|vendor| {
@@ -229,8 +244,8 @@ fn provider_options(loaded: &Loaded, redactor: &Arc<Redactor>) -> Vec<ProviderOp
             ProviderOptions {
                 name: vendor.name.to_owned(),
                 base_url: base_url.or_else(|| own.and_then(|own| own.base_url.clone())),
-                key: loaded.secrets.get(vendor.name).map(|secret| Key::new(secret.expose())),
-                bearer: accounts::bearer(loaded, vendor.name, redactor),
+                key: loaded.secrets.get(vendor.name).map(|secret| ApiKey::new(secret.expose())),
+                bearer: accounts::login_bearer(loaded, vendor.name, redactor),
                 organization: settings.model.organization_id.clone(),
                 script: own.and_then(|own| own.script.clone()).map(ScriptSource::File),
             }
@@ -238,9 +253,9 @@ fn provider_options(loaded: &Loaded, redactor: &Arc<Redactor>) -> Vec<ProviderOp
         .collect()
 }
 
-fn limits(loaded: &Loaded) -> Limits {
+fn run_limits(loaded: &ResolvedConfig) -> RunLimits {
     let (agent, runtime) = (&loaded.settings.agent, &loaded.settings.runtime);
-    Limits {
+    RunLimits {
         max_iterations: agent.max_iterations,
         max_tokens: agent.max_tokens_per_run,
         max_duration_ms: runtime.max_pipeline_duration_ms,
@@ -252,7 +267,7 @@ fn limits(loaded: &Loaded) -> Limits {
     }
 }
 
-fn cost_rule(loaded: &Loaded) -> CostRule {
+fn cost_rule(loaded: &ResolvedConfig) -> CostRule {
     if loaded.settings.cost.allow_unknown {
         CostRule::AllowUnknown
     } else if loaded.is_set("agent.max_cost_usd") || loaded.is_set("cost.max_per_day_usd") {

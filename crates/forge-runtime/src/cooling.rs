@@ -5,75 +5,81 @@
 
 use forge_policy::cooldown;
 use forge_ports::journal;
-use forge_ports::routing::{Cooldowns, Health, Weights};
+use forge_ports::routing::{CooldownStore, ProviderHealth, WeightStore};
 use forge_types::{Cooldown, Digest, ErrorInfo, ErrorKind, Timestamp, WeightRow};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What other processes wrote is seen after this many milliseconds at the latest.
-const FRESH_MS: u64 = 1_000;
+const REFRESH_INTERVAL_MS: u64 = 1_000;
 
 /// Remembers who was given up, and until when.
 #[derive(Default)]
-pub struct Cooling {
-    table: Option<Arc<dyn Cooldowns>>,
-    weights: Option<Arc<dyn Weights>>,
+pub struct CooldownCache {
+    table: Option<Arc<dyn CooldownStore>>,
+    weights: Option<Arc<dyn WeightStore>>,
     /// What stands for the key of each provider here.
     credentials: BTreeMap<String, String>,
-    known: Mutex<Known>,
+    cached: Mutex<CachedCooldowns>,
 }
 
 #[derive(Default)]
-struct Known {
+struct CachedCooldowns {
     rows: BTreeMap<String, Cooldown>,
     read: Option<Timestamp>,
 }
 
-impl Cooling {
+impl CooldownCache {
     /// What this process alone remembers.
-    pub fn alone() -> Self {
+    pub fn process_local() -> Self {
         Self::default()
     }
 
     /// What all processes share through `table`; `keys` are those of this process by provider.
     pub(crate) fn shared<'a>(
-        table: Arc<impl Cooldowns + Weights + 'static>,
+        table: Arc<impl CooldownStore + WeightStore + 'static>,
         keys: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let credentials =
-            keys.into_iter().map(|(name, key)| (name.to_owned(), credential(name, key))).collect();
-        let weights: Arc<dyn Weights> = table.clone();
-        Self { table: Some(table), weights: Some(weights), credentials, known: Mutex::default() }
+        let credentials = keys
+            .into_iter()
+            .map(|(name, key)| (name.to_owned(), credential_fingerprint(name, key)))
+            .collect();
+        let weights: Arc<dyn WeightStore> = table.clone();
+        Self { table: Some(table), weights: Some(weights), credentials, cached: Mutex::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_cache(&self) -> MutexGuard<'_, CachedCooldowns> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn credential(&self, provider: &str) -> &str {
+    fn credential_for(&self, provider: &str) -> &str {
         self.credentials.get(provider).map_or("", String::as_str)
     }
 
     /// Those that concern this process, ended ones included, as they are or were a moment ago.
-    pub(crate) async fn all(&self, now: Timestamp) -> Vec<Cooldown> {
+    pub(crate) async fn current_cooldowns(&self, now: Timestamp) -> Vec<Cooldown> {
         self.refresh(now).await;
-        self.known().rows.values().filter(|row| self.concerns(row)).cloned().collect()
+        self.lock_cache().rows.values().filter(|row| self.applies_here(row)).cloned().collect()
     }
 
     /// A key that was refused or has no money says nothing about another key.
-    fn concerns(&self, row: &Cooldown) -> bool {
+    fn applies_here(&self, row: &Cooldown) -> bool {
         !matches!(row.reason, ErrorKind::Auth | ErrorKind::Billing)
-            || row.credential == self.credential(&row.provider)
+            || row.credential == self.credential_for(&row.provider)
     }
 
     async fn refresh(&self, now: Timestamp) {
         let Some(table) = &self.table else { return };
-        if self.known().read.is_some_and(|read| now.millis_since(read) < FRESH_MS && read <= now) {
+        if self
+            .lock_cache()
+            .read
+            .is_some_and(|read| now.millis_since(read) < REFRESH_INTERVAL_MS && read <= now)
+        {
             return;
         }
-        match table.cooldowns().await {
+        match table.list_cooldowns().await {
             Ok(rows) => {
-                let mut known = self.known();
+                let mut known = self.lock_cache();
                 known.rows = rows.into_iter().map(|row| (row.provider.clone(), row)).collect();
                 known.read = Some(now);
             }
@@ -82,73 +88,73 @@ impl Cooling {
     }
 
     /// A provider was given up for `error`.
-    pub(crate) async fn gave_up(&self, provider: &str, error: &ErrorInfo, now: Timestamp) {
-        if !cooldown::cools(error.kind) {
+    pub(crate) async fn record_failure(&self, provider: &str, error: &ErrorInfo, now: Timestamp) {
+        if !cooldown::triggers_cooldown(error.kind) {
             return;
         }
         self.refresh(now).await;
         let row = {
-            let mut known = self.known();
+            let mut known = self.lock_cache();
             let before = known.rows.get(provider);
-            let row = cooldown::after(before, provider, error, self.credential(provider), now);
+            let row = cooldown::next_cooldown(before, provider, error, self.credential_for(provider), now);
             known.rows.insert(provider.to_owned(), row.clone());
             row
         };
         if let Some(table) = &self.table
-            && let Err(error) = table.cool(row).await
+            && let Err(error) = table.set_cooldown(row).await
         {
             tracing::warn!(%error, provider, "that it is to be left alone can't be written");
         }
     }
 
     /// A provider answered: its failures are forgotten.
-    pub(crate) async fn answered(&self, provider: &str, now: Timestamp) {
+    pub(crate) async fn record_answer(&self, provider: &str, now: Timestamp) {
         self.refresh(now).await;
-        if self.known().rows.remove(provider).is_none() {
+        if self.lock_cache().rows.remove(provider).is_none() {
             return;
         }
         if let Some(table) = &self.table
-            && let Err(error) = table.warm(provider).await
+            && let Err(error) = table.clear_cooldown(provider).await
         {
             tracing::warn!(%error, provider, "that it answers again can't be written");
         }
     }
 
     /// What was last seen of each provider.
-    pub(crate) async fn health(&self) -> Vec<Health> {
+    pub(crate) async fn list_health(&self) -> Vec<ProviderHealth> {
         let Some(table) = &self.table else { return Vec::new() };
-        table.health().await.unwrap_or_else(|error| {
+        table.list_health().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "what was last seen of providers can't be read");
             Vec::new()
         })
     }
 
     /// Keeps what was just seen of a provider.
-    pub(crate) async fn saw(&self, health: Health) {
+    pub(crate) async fn record_health(&self, health: ProviderHealth) {
         if let Some(table) = &self.table
-            && let Err(error) = table.saw(health).await
+            && let Err(error) = table.record_health(health).await
         {
             tracing::warn!(%error, "what was seen of a provider can't be written");
         }
     }
 
     /// The recorded outcomes of models.
-    pub(crate) async fn weights(&self) -> Vec<WeightRow> {
+    pub(crate) async fn list_weights(&self) -> Vec<WeightRow> {
         let Some(table) = &self.weights else { return Vec::new() };
-        table.weights().await.unwrap_or_else(|error| {
+        table.list_weights().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the weights of models can't be read");
             Vec::new()
         })
     }
 
     /// The table of weights, for changing it by hand.
-    pub(crate) fn table_of_weights(&self) -> Result<&Arc<dyn Weights>, journal::Error> {
+    pub(crate) fn weight_store(&self) -> Result<&Arc<dyn WeightStore>, journal::Error> {
         self.weights.as_ref().ok_or_else(|| journal::Error::NotFound { what: "table of weights".to_owned() })
     }
 }
 
 /// Half of a hash of a key: enough to see that it is another one, useless for everything else.
-pub(crate) fn credential(provider: &str, key: &str) -> String {
+pub(crate) fn credential_fingerprint(provider: &str, key: &str) -> String {
     let text = format!("forge credential of {provider}\n{key}");
-    Digest::of(text.as_bytes()).to_string().chars().take(16).collect()
+    Digest::of_bytes(text.as_bytes()).to_string().chars().take(16).collect()
 }

@@ -2,11 +2,11 @@
 
 use crate::accounts::{self, LoginState};
 use crate::compose;
-use crate::vault::{Place, Vault};
-use forge_config::{Loaded, SecretOrigin};
-use forge_models::vendors::{Detect, KeyRule, VENDORS};
+use crate::vault::{SecretStores, StoreScope};
+use forge_config::{ResolvedConfig, SecretOrigin};
+use forge_models::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_ports::Sandbox;
-use forge_types::{Layer, LayerState};
+use forge_types::{SandboxLayer, SandboxLayerState};
 use serde::Serialize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub enum CheckState {
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub struct DoctorCheck {
     /// What was looked at, such as `sandbox: seccomp`.
     pub name: String,
     /// How it came out.
@@ -37,85 +37,85 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-impl Check {
+impl DoctorCheck {
     fn new(name: impl Into<String>, state: CheckState, detail: impl Into<String>) -> Self {
         Self { name: name.into(), state, detail: detail.into(), remedy: None }
     }
 
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 }
 
 /// Layers without which no run starts.
-const REQUIRED: &[&str] =
+const REQUIRED_LAYERS: &[&str] =
     &["user namespace", "mount namespace", "pid namespace", "network namespace", "seccomp"];
 
 /// Looks at everything that a run needs.
-pub async fn doctor(loaded: &Loaded) -> Vec<Check> {
-    let mut checks = vec![data_folder(&loaded.dirs.data), store(loaded)];
-    match crate::sandbox::backends(loaded, &loaded.dirs.data) {
-        Ok(boxes) => checks.extend(boxes.probe().await.into_iter().map(layer)),
-        Err(error) => checks.push(Check::new("sandbox", CheckState::Fail, error.to_string())),
+pub async fn run_doctor(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
+    let mut checks = vec![check_data_directory(&loaded.dirs.data), check_store(loaded)];
+    match crate::sandbox::open_backends(loaded, &loaded.dirs.data) {
+        Ok(boxes) => checks.extend(boxes.probe_layers().await.into_iter().map(check_layer)),
+        Err(error) => checks.push(DoctorCheck::new("sandbox", CheckState::Fail, error.to_string())),
     }
-    checks.extend(history(loaded).await);
-    checks.extend(keys(loaded));
-    checks.extend(providers(loaded).await);
+    checks.extend(check_git_history(loaded).await);
+    checks.extend(check_keys(loaded));
+    checks.extend(check_providers(loaded).await);
     for (program, why) in [
         ("git", "agents use it to look at history and changes"),
         ("python3", "projects in Python need it"),
         ("rg", "agents search with it in the shell; the search tool does not need it"),
     ] {
-        checks.push(program_check(program, why, loaded.path.as_deref().unwrap_or_default()));
+        checks.push(check_program(program, why, loaded.path.as_deref().unwrap_or_default()));
     }
     checks
 }
 
-fn data_folder(path: &Path) -> Check {
+fn check_data_directory(path: &Path) -> DoctorCheck {
     let name = "data folder";
     let shown = path.display();
     if let Err(error) = std::fs::create_dir_all(path) {
-        return Check::new(name, CheckState::Fail, format!("{shown}: {error}"))
-            .remedy("make it writable, or name another one with XDG_DATA_HOME");
+        return DoctorCheck::new(name, CheckState::Fail, format!("{shown}: {error}"))
+            .with_remedy("make it writable, or name another one with XDG_DATA_HOME");
     }
     let probe = path.join(".doctor");
     match std::fs::write(&probe, b"x") {
         Ok(()) => {
             let _ = std::fs::remove_file(&probe);
-            Check::new(name, CheckState::Ok, shown.to_string())
+            DoctorCheck::new(name, CheckState::Ok, shown.to_string())
         }
-        Err(error) => Check::new(name, CheckState::Fail, format!("{shown} can't be written: {error}"))
-            .remedy("make it writable, free some space, or name another one with XDG_DATA_HOME"),
+        Err(error) => DoctorCheck::new(name, CheckState::Fail, format!("{shown} can't be written: {error}"))
+            .with_remedy("make it writable, free some space, or name another one with XDG_DATA_HOME"),
     }
 }
 
-fn store(loaded: &Loaded) -> Check {
+fn check_store(loaded: &ResolvedConfig) -> DoctorCheck {
     let options = forge_store::Options { data_dir: loaded.dirs.data.clone() };
-    match forge_store::Store::open(&options) {
-        Ok(store) => Check::new("store", CheckState::Ok, store.path().display().to_string()),
-        Err(error) => Check::new("store", CheckState::Fail, error.to_string()),
+    match forge_store::SqliteStore::open(&options) {
+        Ok(store) => DoctorCheck::new("store", CheckState::Ok, store.path().display().to_string()),
+        Err(error) => DoctorCheck::new("store", CheckState::Fail, error.to_string()),
     }
 }
 
-fn layer(layer: Layer) -> Check {
+fn check_layer(layer: SandboxLayer) -> DoctorCheck {
     let name = format!("sandbox: {}", layer.name);
     let check = match layer.state {
-        LayerState::Enforced => Check::new(name, CheckState::Ok, "in force"),
-        LayerState::Degraded(why) => Check::new(name, CheckState::Warn, why),
-        LayerState::Absent(why) => {
-            let required = REQUIRED.iter().any(|required| layer.name.contains(required));
-            Check::new(name, if required { CheckState::Fail } else { CheckState::Warn }, why)
+        SandboxLayerState::Enforced => DoctorCheck::new(name, CheckState::Ok, "in force"),
+        SandboxLayerState::Degraded(why) => DoctorCheck::new(name, CheckState::Warn, why),
+        SandboxLayerState::Absent(why) => {
+            let required = REQUIRED_LAYERS.iter().any(|required| layer.name.contains(required));
+            DoctorCheck::new(name, if required { CheckState::Fail } else { CheckState::Warn }, why)
         }
     };
     match layer.remedy {
-        Some(remedy) => check.remedy(remedy),
+        Some(remedy) => check.with_remedy(remedy),
         None => check,
     }
 }
 
 /// What git has of files that look like secrets. Only in a repository.
-async fn history(loaded: &Loaded) -> Option<Check> {
+async fn check_git_history(loaded: &ResolvedConfig) -> Option<DoctorCheck> {
     let repo = loaded.repo.clone();
     if !repo.join(".git").exists() {
         return None;
@@ -125,7 +125,7 @@ async fn history(loaded: &Loaded) -> Option<Check> {
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            return Some(Check::new(
+            return Some(DoctorCheck::new(
                 name,
                 CheckState::Warn,
                 format!("the repository was not looked at: {error}"),
@@ -133,32 +133,42 @@ async fn history(loaded: &Loaded) -> Option<Check> {
         }
     };
     if found.is_empty() {
-        return Some(Check::new(name, CheckState::Ok, "none of the files that git tracks looks like one"));
+        return Some(DoctorCheck::new(
+            name,
+            CheckState::Ok,
+            "none of the files that git tracks looks like one",
+        ));
     }
     let paths: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
     let detail =
         format!("tracked, so commands in the sandbox can read them in git's history: {}", paths.join(", "));
     let remedy = "take them out of the history, and change what stands in them";
-    Some(Check::new(name, CheckState::Warn, detail).remedy(remedy))
+    Some(DoctorCheck::new(name, CheckState::Warn, detail).with_remedy(remedy))
 }
 
 /// The encrypted stores, opened or not, and the logins.
-fn keys(loaded: &Loaded) -> Vec<Check> {
-    let (stores, notices) = loaded.stores();
-    let mut checks: Vec<Check> =
-        notices.into_iter().map(|notice| Check::new("secrets", CheckState::Warn, notice.message)).collect();
+fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
+    let (stores, notices) = loaded.usable_stores();
+    let mut checks: Vec<DoctorCheck> = notices
+        .into_iter()
+        .map(|notice| DoctorCheck::new("secrets", CheckState::Warn, notice.message))
+        .collect();
     for (origin, path) in stores {
         let name = format!("secrets: {origin}");
-        let vault = Vault::new(loaded.dirs.clone(), loaded.repo.clone());
-        let place = if origin == SecretOrigin::UserStore { Place::User } else { Place::Project };
+        let vault = SecretStores::new(loaded.dirs.clone(), loaded.repo.clone());
+        let place = if origin == SecretOrigin::UserStore { StoreScope::User } else { StoreScope::Project };
         checks.push(match loaded.passphrase.as_ref().map(|phrase| vault.open(place, phrase)) {
-            Some(Ok(values)) => {
-                Check::new(name, CheckState::Ok, format!("{} in {}", counted(values.len()), path.display()))
-            }
-            Some(Err(error)) => Check::new(name, CheckState::Fail, error.to_string()),
-            None => {
-                Check::new(name, CheckState::Ok, format!("{}, opened when a key is needed", path.display()))
-            }
+            Some(Ok(values)) => DoctorCheck::new(
+                name,
+                CheckState::Ok,
+                format!("{} in {}", format_secret_count(values.len()), path.display()),
+            ),
+            Some(Err(error)) => DoctorCheck::new(name, CheckState::Fail, error.to_string()),
+            None => DoctorCheck::new(
+                name,
+                CheckState::Ok,
+                format!("{}, opened when a key is needed", path.display()),
+            ),
         });
     }
     for login in accounts::logins(loaded) {
@@ -166,84 +176,90 @@ fn keys(loaded: &Loaded) -> Vec<Check> {
         let account = login.account.map_or_else(String::new, |account| format!(" as {account}"));
         checks.extend(match login.state {
             LoginState::None => None,
-            LoginState::Valid => Some(Check::new(name, CheckState::Ok, format!("valid{account}"))),
-            LoginState::Renewable => Some(Check::new(
+            LoginState::Valid => Some(DoctorCheck::new(name, CheckState::Ok, format!("valid{account}"))),
+            LoginState::Renewable => Some(DoctorCheck::new(
                 name,
                 CheckState::Ok,
                 format!("valid{account}; its token is renewed when it is used"),
             )),
             LoginState::Expired => Some(
-                Check::new(name, CheckState::Warn, format!("expired{account}"))
-                    .remedy(format!("forge login {}", login.provider)),
+                DoctorCheck::new(name, CheckState::Warn, format!("expired{account}"))
+                    .with_remedy(format!("forge login {}", login.provider)),
             ),
-            LoginState::Broken => Some(Check::new(name, CheckState::Warn, login.problem.unwrap_or_default())),
+            LoginState::Broken => {
+                Some(DoctorCheck::new(name, CheckState::Warn, login.problem.unwrap_or_default()))
+            }
         });
     }
     checks
 }
 
-fn counted(secrets: usize) -> String {
+fn format_secret_count(secrets: usize) -> String {
     if secrets == 1 { "1 secret".to_owned() } else { format!("{secrets} secrets") }
 }
 
-async fn providers(loaded: &Loaded) -> Vec<Check> {
-    let models = match compose::models(loaded, &std::sync::Arc::default()) {
+async fn check_providers(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
+    let models = match compose::build_models(loaded, &std::sync::Arc::default()) {
         Ok(models) => models,
-        Err(error) => return vec![Check::new("providers", CheckState::Fail, error.to_string())],
+        Err(error) => return vec![DoctorCheck::new("providers", CheckState::Fail, error.to_string())],
     };
     let wanted = loaded.settings.model.provider.as_deref();
     let mut checks = Vec::new();
     let mut any = false;
     for vendor in
-        VENDORS.iter().filter(|vendor| vendor.detect != Detect::Never || wanted == Some(vendor.name))
+        VENDORS.iter().filter(|vendor| vendor.detect != DetectionRule::Never || wanted == Some(vendor.name))
     {
         let name = format!("provider: {}", vendor.name);
-        let key = loaded.secrets.variable(vendor.name).zip(loaded.secrets.origin(vendor.name));
+        let key = loaded.secrets.variable_of(vendor.name).zip(loaded.secrets.origin_of(vendor.name));
         let check = match (vendor.detect, key) {
-            (Detect::Key, Some((variable, origin))) => {
+            (DetectionRule::Key, Some((variable, origin))) => {
                 any = true;
-                Check::new(name, CheckState::Ok, format!("key {variable} ({origin})"))
+                DoctorCheck::new(name, CheckState::Ok, format!("key {variable} ({origin})"))
             }
-            (Detect::Key, None) if loaded.secrets.is_logged_in(vendor.name) => {
+            (DetectionRule::Key, None) if loaded.secrets.is_logged_in(vendor.name) => {
                 any = true;
-                Check::new(name, CheckState::Ok, "a login stands in for a key")
+                DoctorCheck::new(name, CheckState::Ok, "a login stands in for a key")
             }
-            (Detect::Key, None) => {
+            (DetectionRule::Key, None) => {
                 let variable = vendor.key_env.first().copied().unwrap_or("its key");
-                Check::new(name, CheckState::Warn, format!("no key ({variable} is not set)"))
-                    .remedy(format!("forge secret set {variable}, or set the variable"))
+                DoctorCheck::new(name, CheckState::Warn, format!("no key ({variable} is not set)"))
+                    .with_remedy(format!("forge secret set {variable}, or set the variable"))
             }
-            (Detect::Probe { .. }, _) => match models.find(vendor.name).await {
+            (DetectionRule::Probe { .. }, _) => match models.find_local_server(vendor.name).await {
                 Some(seen) => {
                     any = true;
                     let models =
                         if seen.models.is_empty() { "running".to_owned() } else { seen.models.join(", ") };
-                    Check::new(name, CheckState::Ok, models)
+                    DoctorCheck::new(name, CheckState::Ok, models)
                 }
-                None => Check::new(name, CheckState::Warn, "no server answers"),
+                None => DoctorCheck::new(name, CheckState::Warn, "no server answers"),
             },
-            (Detect::Never, _) => {
+            (DetectionRule::Never, _) => {
                 any |= vendor.key != KeyRule::Required;
-                Check::new(name, CheckState::Ok, "named in the configuration")
+                DoctorCheck::new(name, CheckState::Ok, "named in the configuration")
             }
         };
         checks.push(check);
     }
     if !any {
         checks.push(
-            Check::new("providers", CheckState::Fail, "there is no model to ask")
-                .remedy("set one of the keys above, start a local server, or configure model.base_url"),
+            DoctorCheck::new("providers", CheckState::Fail, "there is no model to ask")
+                .with_remedy("set one of the keys above, start a local server, or configure model.base_url"),
         );
     }
     checks
 }
 
-fn program_check(program: &str, why: &str, path: &str) -> Check {
+fn check_program(program: &str, why: &str, path: &str) -> DoctorCheck {
     let found = path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| {
         file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     });
     match found {
-        Some(file) => Check::new(format!("program: {program}"), CheckState::Ok, file.display().to_string()),
-        None => Check::new(format!("program: {program}"), CheckState::Warn, format!("not found; {why}")),
+        Some(file) => {
+            DoctorCheck::new(format!("program: {program}"), CheckState::Ok, file.display().to_string())
+        }
+        None => {
+            DoctorCheck::new(format!("program: {program}"), CheckState::Warn, format!("not found; {why}"))
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use forge_ports::journal;
 use forge_ports::queue::ClaimError;
-use forge_types::{Class, RunId};
+use forge_types::{ErrorClass, RunId};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -75,19 +75,19 @@ pub enum Error {
 
 impl Error {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Journal(error) => error.class(),
             Self::Claim(ClaimError::Store(error)) => error.class(),
             Self::Sandbox(error) => error.class(),
-            Self::Claim(ClaimError::Held { .. }) => Class::Denied,
-            Self::Claim(ClaimError::Lock { .. }) => Class::Unavailable,
+            Self::Claim(ClaimError::Held { .. }) => ErrorClass::Denied,
+            Self::Claim(ClaimError::Lock { .. }) => ErrorClass::Unavailable,
             Self::NoSuchRun { .. }
             | Self::Ambiguous { .. }
             | Self::Invalid { .. }
             | Self::WrongState { .. }
-            | Self::Route(_) => Class::Invalid,
-            Self::Damaged { .. } | Self::Output { .. } | Self::Internal { .. } => Class::Fatal,
+            | Self::Route(_) => ErrorClass::Invalid,
+            Self::Damaged { .. } | Self::Output { .. } | Self::Internal { .. } => ErrorClass::Fatal,
         }
     }
 }

@@ -1,70 +1,72 @@
 //! Executors out of the settings: which one, with which tools, whether it needs a box, and what it is told.
 
 use crate::Error;
-use forge_config::{ExecutorName, Framework, Loaded, memories};
-use forge_memory::{FileMemory, Guard};
+use forge_config::{ExecutorName, ProjectFramework, ResolvedConfig, memories};
+use forge_memory::{FileMemory, RepoMemoryGuard};
 use forge_policy::{context, router};
 use forge_ports::{Clock, Memory};
-use forge_tools::{Registry, Selection};
+use forge_tools::{Registry, ToolSelection};
 use forge_types::{
-    Executor, Fact, MemoryGuard, ModelFacts, ParamSpec, ParamType, Plan, Price, Route, SandboxSpec,
-    ToolAccess, ToolCategory, ToolSpec,
+    Executor, MemoryFact, MemoryGuard, ModelFacts, ModelRoute, ParamSpec, ParamType, Plan, Price,
+    SandboxSpec, ToolAccess, ToolCategory, ToolSpec,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The tool that stands for the program of the executor `subprocess`.
-pub(crate) const PROGRAM: &str = "agent";
+pub(crate) const PROGRAM_TOOL: &str = "agent";
 /// What the program is given.
-pub(crate) const REQUEST: &str = "request";
+pub(crate) const REQUEST_PARAMETER: &str = "request";
 /// Said by the executor `stub` if nothing else is.
-const CANNED: &str = "This is a canned reply: the executor is `stub`.";
+const STUB_REPLY: &str = "This is a canned reply: the executor is `stub`.";
 /// The tool that keeps facts.
-pub(crate) const REMEMBER: &str = "remember";
+pub(crate) const REMEMBER_TOOL: &str = "remember";
 /// The tool that looks up what was compacted.
-const RECALL: &str = "recall";
+const RECALL_TOOL: &str = "recall";
 /// What a box that is never opened is called.
-const NO_BOX: &str = "none";
+const NO_SANDBOX: &str = "none";
 
 /// The executor that the settings choose. A framework's program is taken where no executor is named.
 ///
 /// # Errors
 /// If a program is to do the work and none is named.
-pub(crate) fn executor(loaded: &Loaded) -> Result<Executor, Error> {
+pub(crate) fn select_executor(loaded: &ResolvedConfig) -> Result<Executor, Error> {
     let settings = &loaded.settings;
-    Ok(match name(loaded) {
+    Ok(match executor_name(loaded) {
         ExecutorName::React => Executor::React,
         ExecutorName::Router => {
             Executor::Router { max_steps: settings.router.max_steps, debug: settings.router.debug }
         }
         ExecutorName::Subprocess => Executor::Subprocess {
-            argv: program(settings.entrypoint.as_deref().unwrap_or_default())?,
+            argv: program_argv(settings.entrypoint.as_deref().unwrap_or_default())?,
             passthrough: settings.sandbox.env_vars.clone(),
         },
         ExecutorName::Stub => {
-            let lines = settings.agent.stub_replies.as_deref().unwrap_or(CANNED).lines();
+            let lines = settings.agent.stub_replies.as_deref().unwrap_or(STUB_REPLY).lines();
             let replies = lines.filter(|line| !line.trim().is_empty()).map(|line| line.replace("\\n", "\n"));
             Executor::Stub { replies: replies.collect() }
         }
     })
 }
 
-fn name(loaded: &Loaded) -> ExecutorName {
+fn executor_name(loaded: &ResolvedConfig) -> ExecutorName {
     let settings = &loaded.settings;
     match settings.framework {
-        Framework::Crewai | Framework::Langchain if !loaded.is_set("executor") => ExecutorName::Subprocess,
+        ProjectFramework::Crewai | ProjectFramework::Langchain if !loaded.is_set("executor") => {
+            ExecutorName::Subprocess
+        }
         _ => settings.executor,
     }
 }
 
 /// Whether the settings choose the router.
-pub(crate) fn routes(loaded: &Loaded) -> bool {
-    name(loaded) == ExecutorName::Router
+pub(crate) fn uses_router(loaded: &ResolvedConfig) -> bool {
+    executor_name(loaded) == ExecutorName::Router
 }
 
 /// Program and arguments of an entry point.
-fn program(entry: &str) -> Result<Vec<String>, Error> {
-    let mut argv = words(entry)
+fn program_argv(entry: &str) -> Result<Vec<String>, Error> {
+    let mut argv = split_shell_words(entry)
         .ok_or_else(|| Error::Invalid { what: "entrypoint: a quote in it is never closed".to_owned() })?;
     let Some(first) = argv.first() else {
         let what = "the executor `subprocess` needs the program that does the work: set entrypoint, such as \
@@ -80,7 +82,7 @@ fn program(entry: &str) -> Result<Vec<String>, Error> {
 }
 
 /// Words as a shell would see them, without any of its expansions; `None` if a quote is not closed.
-fn words(text: &str) -> Option<Vec<String>> {
+fn split_shell_words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in text.chars() {
         match (quote, c) {
@@ -101,33 +103,37 @@ fn words(text: &str) -> Option<Vec<String>> {
 ///
 /// # Errors
 /// If a tool that is to be enabled does not exist.
-pub(crate) fn tools(executor: &Executor, loaded: &Loaded, registry: &Registry) -> Result<Selection, Error> {
+pub(crate) fn select_tools(
+    executor: &Executor,
+    loaded: &ResolvedConfig,
+    registry: &Registry,
+) -> Result<ToolSelection, Error> {
     let enabled = &loaded.settings.tools.enabled;
     let invalid =
         |error: forge_tools::UnknownTools| Error::Invalid { what: format!("tools.enabled: {error}") };
     if let Executor::Subprocess { .. } = executor {
         let program = ToolSpec {
-            name: PROGRAM.to_owned(),
+            name: PROGRAM_TOOL.to_owned(),
             aliases: Vec::new(),
             description: "The program that does the work".to_owned(),
-            params: vec![ParamSpec::required(REQUEST, ParamType::String, "JSON")],
+            params: vec![ParamSpec::required(REQUEST_PARAMETER, ParamType::String, "JSON")],
             access: ToolAccess::Write,
             category: ToolCategory::Custom,
         };
-        return Ok(Selection { enabled: vec![program], disabled: Vec::new() });
+        return Ok(ToolSelection { enabled: vec![program], disabled: Vec::new() });
     }
     if !matches!(executor, Executor::Router { .. }) {
-        return registry.select((!enabled.is_empty()).then_some(enabled.as_slice())).map_err(invalid);
+        return registry.select_tools((!enabled.is_empty()).then_some(enabled.as_slice())).map_err(invalid);
     }
     let mut names = enabled.clone();
     if names.is_empty() {
-        names.push(router::CODE.to_owned());
-        names.extend(loaded.settings.memory.enabled.then(|| REMEMBER.to_owned()));
+        names.push(router::CODE_TOOL.to_owned());
+        names.extend(loaded.settings.memory.enabled.then(|| REMEMBER_TOOL.to_owned()));
     }
-    names.push(router::CHAT.to_owned());
-    let mut selection = registry.select(Some(&names)).map_err(invalid)?;
+    names.push(router::CHAT_TOOL.to_owned());
+    let mut selection = registry.select_tools(Some(&names)).map_err(invalid)?;
     let all: Vec<_> = selection.enabled.iter().map(|tool| tool.name.clone()).collect();
-    selection.enabled = router::offered(selection.enabled);
+    selection.enabled = router::offered_tools(selection.enabled);
     let left_out = |name: &String| !selection.enabled.iter().any(|tool| tool.name == *name);
     let left_out: Vec<_> = all.into_iter().filter(left_out).collect();
     if !left_out.is_empty() {
@@ -141,41 +147,41 @@ pub(crate) fn tools(executor: &Executor, loaded: &Loaded, registry: &Registry) -
 }
 
 /// The tool that looks up what was compacted: it is no tool of the first request, and none that is left out.
-pub(crate) fn recall(
+pub(crate) fn recall_tool(
     executor: &Executor,
-    loaded: &Loaded,
-    tools: &mut Selection,
+    loaded: &ResolvedConfig,
+    tools: &mut ToolSelection,
     registry: &Registry,
 ) -> Option<ToolSpec> {
-    let spec = registry.spec(RECALL).filter(|_| matches!(executor, Executor::React))?.clone();
+    let spec = registry.find_spec(RECALL_TOOL).filter(|_| matches!(executor, Executor::React))?.clone();
     let enabled = &loaded.settings.tools.enabled;
     if !enabled.is_empty() && !enabled.iter().any(|name| spec.answers_to(name)) {
         return None;
     }
-    tools.enabled.retain(|tool| tool.name != RECALL);
-    tools.disabled.retain(|name| name != RECALL);
+    tools.enabled.retain(|tool| tool.name != RECALL_TOOL);
+    tools.disabled.retain(|name| name != RECALL_TOOL);
     Some(spec)
 }
 
 /// Whether runs under these settings may need a box, as far as that can be told before there is a plan.
-pub(crate) fn may_need_box(loaded: &Loaded) -> bool {
-    !routes(loaded) || !loaded.settings.tools.enabled.is_empty()
+pub(crate) fn may_need_sandbox(loaded: &ResolvedConfig) -> bool {
+    !uses_router(loaded) || !loaded.settings.tools.enabled.is_empty()
 }
 
 /// The specification of a box that is never opened.
-pub(crate) fn no_box(repo: &Path) -> SandboxSpec {
-    SandboxSpec::new(NO_BOX, repo)
+pub(crate) fn no_sandbox_spec(repo: &Path) -> SandboxSpec {
+    SandboxSpec::new(NO_SANDBOX, repo)
 }
 
 /// Whom an executor asks that asks no model of a provider: it costs nothing.
-pub(crate) fn own_route(executor: &Executor) -> (Route, ModelFacts) {
-    let route = Route { provider: executor.name().to_owned(), model: executor.name().to_owned() };
+pub(crate) fn synthetic_route(executor: &Executor) -> (ModelRoute, ModelFacts) {
+    let route = ModelRoute { provider: executor.name().to_owned(), model: executor.name().to_owned() };
     let price = Some(Price { input: 0, output: 0, cached_input: 0, cache_write: 0 });
     (route, ModelFacts { price, window: 1_000_000, max_output: None })
 }
 
 /// The system prompt of a plan.
-pub(crate) fn system(plan: &Plan, own: Option<&str>, facts: &[Fact]) -> String {
+pub(crate) fn system_prompt(plan: &Plan, own: Option<&str>, facts: &[MemoryFact]) -> String {
     let prompt = match &plan.executor {
         Executor::Router { max_steps, .. } => router::system_prompt(&plan.tools, *max_steps, own),
         _ => context::system_prompt(&plan.tools, &plan.sandbox, own),
@@ -186,24 +192,24 @@ pub(crate) fn system(plan: &Plan, own: Option<&str>, facts: &[Fact]) -> String {
 /// The file of the memory, if there is to be one, and what is believed of it if it lies in a repository. What the user
 /// accepted of what the repository brings along is taken in.
 pub(crate) fn memory_file(
-    loaded: &Loaded,
+    loaded: &ResolvedConfig,
     repo: &Path,
     clock: &Arc<dyn Clock>,
 ) -> (Option<PathBuf>, Option<MemoryGuard>) {
     if !loaded.settings.memory.enabled {
         return (None, None);
     }
-    let (path, guard) = match memories::place(loaded, repo) {
-        memories::Place::Own(path) => (path, None),
-        memories::Place::InRepository { root, relative, record } => {
+    let (path, guard) = match memories::memory_location(loaded, repo) {
+        memories::MemoryLocation::Own(path) => (path, None),
+        memories::MemoryLocation::InRepository { root, relative, record } => {
             (root.join(&relative), Some(MemoryGuard { root, relative, record }))
         }
     };
     let taken = match &guard {
-        Some(guard) => memories::accepted_at(&loaded.dirs, repo, &guard.root, &guard.relative)
-            .map(|content| guarded(guard).accept(content).map_err(|error| error.to_string())),
+        Some(guard) => memories::accepted_digest_at(&loaded.dirs, repo, &guard.root, &guard.relative)
+            .map(|content| repo_guard(guard).accept(content).map_err(|error| error.to_string())),
         None if loaded.settings.memory.file.is_none() => {
-            memories::accepted(&loaded.dirs, repo).map(|bytes| {
+            memories::accepted_memory(&loaded.dirs, repo).map(|bytes| {
                 let memory = FileMemory::new(path.clone(), clock.clone());
                 memory.adopt(&bytes).map(drop).map_err(|error| error.to_string())
             })
@@ -216,18 +222,18 @@ pub(crate) fn memory_file(
     (Some(path), guard)
 }
 
-fn guarded(guard: &MemoryGuard) -> Guard {
+fn repo_guard(guard: &MemoryGuard) -> RepoMemoryGuard {
     let MemoryGuard { root, relative, record } = guard.clone();
-    Guard { root, relative, record }
+    RepoMemoryGuard { root, relative, record }
 }
 
 /// The memory of a plan.
-pub(crate) fn memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
+pub(crate) fn open_memory(plan: &Plan, clock: &Arc<dyn Clock>) -> Option<Arc<dyn Memory>> {
     let path = plan.memory.clone()?;
     Some(match &plan.memory_guard {
-        Some(guard) => Arc::new(FileMemory::guarded(guarded(guard), clock.clone())),
+        Some(guard) => Arc::new(FileMemory::new_guarded(repo_guard(guard), clock.clone())),
         // The plan of an earlier version, which kept it where a run can write.
-        None if path.ends_with(memories::BROUGHT) => return None,
+        None if path.ends_with(memories::REPOSITORY_MEMORY_PATH) => return None,
         None => Arc::new(FileMemory::new(path, clock.clone())),
     })
 }
@@ -238,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_entry_point_is_a_program_with_its_arguments() {
-        let argv = |entry| program(entry).map_err(|error| error.to_string());
+        let argv = |entry| program_argv(entry).map_err(|error| error.to_string());
         assert_eq!(argv("agent.py --fast").unwrap(), ["python3", "agent.py", "--fast"]);
         assert_eq!(argv("bin/agent 'a b' \"\"").unwrap(), ["./bin/agent", "a b", ""]);
         assert_eq!(argv("node agent.js").unwrap(), ["node", "agent.js"]);

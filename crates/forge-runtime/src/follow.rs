@@ -1,8 +1,8 @@
 //! Following a run from any process: its wire events from a position on, then new ones as they come.
 
 use crate::Error;
-use crate::blobs::BlobCache;
-use forge_ports::journal::News;
+use crate::blobs::PayloadCache;
+use forge_ports::journal::WatchScope;
 use forge_ports::{Journal, Queue};
 use forge_types::wire::{PlanFacts, Projector, WireEvent};
 use forge_types::{Event, EventKind, Plan, RunId, RunStatus, Seq};
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Events read at once.
-const PAGE: usize = 500;
+const EVENTS_PER_READ: usize = 500;
 /// How long nothing may happen before it is asked whether anybody works on the run at all.
-const SILENCE: Duration = Duration::from_secs(1);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why following ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub enum FollowEnd {
 }
 
 /// Follows one run.
-pub struct Follow {
+pub struct RunFollower {
     journal: Arc<dyn Journal>,
     queue: Arc<dyn Queue>,
-    blobs: BlobCache,
+    blobs: PayloadCache,
     changes: watch::Receiver<u64>,
     run: RunId,
     after: u64,
@@ -42,10 +42,10 @@ pub struct Follow {
     end: Option<FollowEnd>,
 }
 
-impl Follow {
+impl RunFollower {
     pub(crate) fn new(journal: Arc<dyn Journal>, queue: Arc<dyn Queue>, run: RunId, after: u64) -> Self {
-        let changes = journal.watch(News::All);
-        let blobs = BlobCache::new(journal.clone());
+        let changes = journal.watch(WatchScope::All);
+        let blobs = PayloadCache::new(journal.clone());
         let projector = Projector::new(run, None);
         Self { journal, queue, blobs, changes, run, after, projector, ready: VecDeque::new(), end: None }
     }
@@ -54,12 +54,12 @@ impl Follow {
     ///
     /// # Errors
     /// If the journal can't be read at all.
-    pub async fn present(&mut self) -> Result<Option<WireEvent>, Error> {
+    pub async fn next_ready(&mut self) -> Result<Option<WireEvent>, Error> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            if self.end.is_some() || !self.read().await? {
+            if self.end.is_some() || !self.read_page().await? {
                 return Ok(None);
             }
         }
@@ -72,13 +72,13 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Option<WireEvent>, Error> {
         loop {
             self.changes.borrow_and_update();
-            if let Some(event) = self.present().await? {
+            if let Some(event) = self.next_ready().await? {
                 return Ok(Some(event));
             }
             if self.end.is_some() || self.is_over().await? {
                 return Ok(None);
             }
-            let waited = tokio::time::timeout(SILENCE, self.changes.changed()).await;
+            let waited = tokio::time::timeout(IDLE_CHECK_INTERVAL, self.changes.changed()).await;
             if matches!(waited, Ok(Err(_))) {
                 self.end = Some(FollowEnd::Abandoned);
             }
@@ -86,7 +86,7 @@ impl Follow {
     }
 
     /// Why there are no more events.
-    pub const fn end(&self) -> Option<&FollowEnd> {
+    pub const fn end_reason(&self) -> Option<&FollowEnd> {
         self.end.as_ref()
     }
 
@@ -97,18 +97,18 @@ impl Follow {
             self.end = Some(FollowEnd::Parked);
         } else if status == RunStatus::Running
             && self.queue.holder(self.run).await?.is_none()
-            && !self.read().await?
+            && !self.read_page().await?
         {
             self.end = Some(FollowEnd::Abandoned);
         }
         Ok(self.end.is_some() && self.ready.is_empty())
     }
 
-    async fn read(&mut self) -> Result<bool, Error> {
-        let pages = self.journal.read(self.run, self.seq(), PAGE).await?;
+    async fn read_page(&mut self) -> Result<bool, Error> {
+        let pages = self.journal.read_events(self.run, self.last_seq(), EVENTS_PER_READ).await?;
         let some = !pages.events.is_empty();
         for event in pages.events {
-            self.take(event).await?;
+            self.project_event(event).await?;
         }
         if let Some(damage) = pages.damage {
             self.end = Some(FollowEnd::Damaged(damage));
@@ -116,16 +116,16 @@ impl Follow {
         Ok(some)
     }
 
-    fn seq(&self) -> Seq {
+    fn last_seq(&self) -> Seq {
         self.projector.state().seq
     }
 
-    async fn take(&mut self, mut event: Event) -> Result<(), Error> {
+    async fn project_event(&mut self, mut event: Event) -> Result<(), Error> {
         if let EventKind::Created(created) = &event.kind
-            && let Ok(bytes) = self.journal.blob(created.plan).await
+            && let Ok(bytes) = self.journal.read_blob(created.plan).await
             && let Ok(plan) = serde_json::from_slice::<Plan>(&bytes)
         {
-            self.projector.learn(PlanFacts::from(&plan));
+            self.projector.set_facts(PlanFacts::from(&plan));
         }
         for payload in event.kind.payloads_mut() {
             // A blob that can't be read shows as its hash; the events go on.

@@ -1,15 +1,15 @@
 //! The façade: everything that a surface may ask of Forge.
 
-use crate::engine::{Engine, Parts};
-use crate::follow::Follow;
+use crate::engine::{EngineParts, RunEngine};
+use crate::follow::RunFollower;
 use crate::live::LiveSink;
-use crate::scratch::Scratch;
+use crate::scratch::EphemeralDataDir;
 use crate::{Error, rundir};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
-use forge_types::record::{self, RunRecord, Summary};
+use forge_types::record::{self, RunRecord, RunSummary};
 use forge_types::{
-    Command, CommandId, Created, Event, EventKind, Limits, Message, Payload, Plan, RunId, RunState,
-    RunStatus, Seq, Source,
+    CommandId, Event, EventKind, Message, Payload, Plan, RunCommand, RunCreation, RunId, RunLimits,
+    RunSource, RunState, RunStatus, Seq,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,20 +25,20 @@ pub struct NewRun {
     /// The repository.
     pub repo: PathBuf,
     /// Where it comes from.
-    pub source: Source,
+    pub source: RunSource,
     /// What was said before, in a conversation that the run goes on with.
     pub history: Vec<Message>,
 }
 
 /// All that is known of a run, with its texts in place.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct RunDetails {
     /// The state, as far as the journal can be read.
     pub state: RunState,
     /// The plan; `None` if it can't be read.
     pub plan: Option<Plan>,
     /// What it came to so far.
-    pub summary: Summary,
+    pub summary: RunSummary,
     /// Its record with all tool calls.
     pub record: RunRecord,
     /// What of the journal can't be read.
@@ -71,36 +71,36 @@ pub enum Delivery {
 /// Forge, ready to work.
 #[derive(Clone)]
 pub struct Forge {
-    parts: Parts,
-    engine: Engine,
+    parts: EngineParts,
+    engine: RunEngine,
     data: PathBuf,
     /// Held so that a data folder in memory lasts as long as this.
-    scratch: Option<Scratch>,
+    scratch: Option<EphemeralDataDir>,
 }
 
 impl Forge {
     /// Forge made of these parts; `data` is the data folder and `worker` names this process (`host:pid`).
-    pub fn assemble(parts: Parts, data: PathBuf, worker: String) -> Self {
-        let engine = Engine::new(parts.clone(), worker);
+    pub fn assemble(parts: EngineParts, data: PathBuf, worker: String) -> Self {
+        let engine = RunEngine::new(parts.clone(), worker);
         Self { parts, engine, data, scratch: None }
     }
 
-    pub(crate) fn holding(self, scratch: Scratch) -> Self {
+    pub(crate) fn with_ephemeral_dir(self, scratch: EphemeralDataDir) -> Self {
         Self { scratch: Some(scratch), ..self }
     }
 
     /// Whether runs are kept after this process.
-    pub const fn keeps(&self) -> bool {
+    pub const fn is_persistent(&self) -> bool {
         self.scratch.is_none()
     }
 
     /// Its parts.
-    pub const fn parts(&self) -> &Parts {
+    pub const fn parts(&self) -> &EngineParts {
         &self.parts
     }
 
     /// The data folder.
-    pub fn data(&self) -> &Path {
+    pub fn data_dir(&self) -> &Path {
         &self.data
     }
 
@@ -124,7 +124,7 @@ impl Forge {
             |error: serde_json::Error| Error::Internal { what: format!("a plan can't be written: {error}") };
         let mut text = serde_json::to_string(plan).map_err(unwritten)?;
         // Somebody may have written a key into a prompt or an address of the configuration.
-        let clean = self.parts.redactor.cleaned(&text);
+        let clean = self.parts.redactor.redacted_text(&text);
         let cleaned: Option<Plan> =
             clean.as_deref().map(serde_json::from_str).transpose().map_err(unwritten)?;
         let plan = cleaned.as_ref().unwrap_or(plan);
@@ -132,7 +132,7 @@ impl Forge {
             text = clean;
         }
         let blob = Blob::new(text.into_bytes());
-        let created = Created {
+        let created = RunCreation {
             task: Payload::Inline(new.task),
             repo: new.repo,
             pipeline: "solo".to_owned(),
@@ -144,13 +144,13 @@ impl Forge {
         };
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
         let mut kind = EventKind::Created(Box::new(created));
-        self.parts.redactor.event(&mut kind);
+        self.parts.redactor.redact_event(&mut kind);
         let mut blobs = vec![blob];
-        blobs.extend(kind.payloads_mut().into_iter().filter_map(crate::engine::externalise));
+        blobs.extend(kind.payloads_mut().into_iter().filter_map(crate::engine::externalize_payload));
         let event = Event { run, seq: Seq(1), at: now, kind };
         let mut state = RunState::new(run);
         state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
-        let row = crate::row::row(&state, plan, now);
+        let row = crate::row::run_row(&state, plan, now);
         let batch = Batch {
             run,
             expected: Seq(0),
@@ -163,7 +163,7 @@ impl Forge {
             after: Vec::new(),
         };
         self.parts.journal.append(batch).await?;
-        self.engine.remember(plan, &event);
+        self.engine.cache_new_run(plan, &event);
         Ok(run)
     }
 
@@ -171,13 +171,13 @@ impl Forge {
     ///
     /// # Errors
     /// If a live process works on it, or its journal can't be read or written.
-    pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<Shown, Error> {
+    pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunDetails, Error> {
         self.engine.drive(run, live).await?;
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
-        if let Err(error) = rundir::write(&self.parts.journal, &self.data, run, now).await {
+        if let Err(error) = rundir::write_run_directory(&self.parts.journal, &self.data, run, now).await {
             tracing::warn!(%run, %error, "the run directory is incomplete");
         }
-        self.show(run).await
+        self.run_details(run).await
     }
 
     /// Goes on with a run that was parked or whose process died.
@@ -187,17 +187,17 @@ impl Forge {
     pub async fn resume(
         &self,
         run: RunId,
-        limits: Option<Limits>,
+        limits: Option<RunLimits>,
         live: Arc<dyn LiveSink>,
-    ) -> Result<Shown, Error> {
-        let shown = self.show(run).await?;
-        self.refuse_ended(&shown.state, "it can't be resumed. Start a new run")?;
+    ) -> Result<RunDetails, Error> {
+        let shown = self.run_details(run).await?;
+        self.reject_ended(&shown.state, "it can't be resumed. Start a new run")?;
         if let Some(holder) = shown.holder {
             return Err(forge_ports::queue::ClaimError::Held { run, holder }.into());
         }
         if shown.state.status == RunStatus::Waiting || limits.is_some() {
-            let command = Command::Resume { limits };
-            self.parts.journal.send(run, CommandId::generate(), command).await?;
+            let command = RunCommand::Resume { limits };
+            self.parts.journal.send_command(run, CommandId::generate(), command).await?;
         }
         self.drive(run, live).await
     }
@@ -207,15 +207,15 @@ impl Forge {
     ///
     /// # Errors
     /// [`Error::WrongState`] if the run has ended.
-    pub async fn send(&self, run: RunId, command: Command) -> Result<Delivery, Error> {
-        let (_, projector) = crate::engine::load(self.parts.journal.as_ref(), run).await?;
+    pub async fn send_command(&self, run: RunId, command: RunCommand) -> Result<Delivery, Error> {
+        let (_, projector) = crate::engine::load_run_state(self.parts.journal.as_ref(), run).await?;
         let state = projector.state();
-        self.refuse_ended(state, "there is nothing left to do about it")?;
-        self.parts.journal.send(run, CommandId::generate(), command.clone()).await?;
+        self.reject_ended(state, "there is nothing left to do about it")?;
+        self.parts.journal.send_command(run, CommandId::generate(), command.clone()).await?;
         if let Some(holder) = self.parts.queue.holder(run).await? {
             return Ok(Delivery::Sent { holder });
         }
-        if !matches!(command, Command::Cancel { .. }) {
+        if !matches!(command, RunCommand::Cancel { .. }) {
             return Ok(Delivery::Kept);
         }
         match self.drive(run, Arc::new(())).await {
@@ -227,7 +227,7 @@ impl Forge {
         }
     }
 
-    fn refuse_ended(&self, state: &RunState, why: &str) -> Result<(), Error> {
+    fn reject_ended(&self, state: &RunState, why: &str) -> Result<(), Error> {
         if state.status.is_terminal() {
             return Err(Error::WrongState { run: state.run, status: state.status, why: why.to_owned() });
         }
@@ -238,13 +238,13 @@ impl Forge {
     ///
     /// # Errors
     /// If there is none, or several.
-    pub async fn find(&self, text: &str) -> Result<RunId, Error> {
+    pub async fn find_run(&self, text: &str) -> Result<RunId, Error> {
         let text = text.trim().to_ascii_lowercase();
         let query = match text.as_str() {
             "last" => RunQuery { limit: 1, ..RunQuery::default() },
             _ => RunQuery { prefix: Some(text.clone()), limit: 6, ..RunQuery::default() },
         };
-        let rows = self.parts.journal.list(query).await?;
+        let rows = self.parts.journal.list_runs(query).await?;
         match rows.as_slice() {
             [] => Err(Error::NoSuchRun { id: text }),
             [row] => Ok(row.run),
@@ -256,16 +256,16 @@ impl Forge {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn list(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
-        Ok(self.parts.journal.list(query).await?)
+    pub async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
+        Ok(self.parts.journal.list_runs(query).await?)
     }
 
     /// All that is known of a run. Damage is part of the answer, not an error.
     ///
     /// # Errors
     /// If there is no such run or the store can't be read at all.
-    pub async fn show(&self, run: RunId) -> Result<Shown, Error> {
-        let read = rundir::read(&self.parts.journal, run).await?;
+    pub async fn run_details(&self, run: RunId) -> Result<RunDetails, Error> {
+        let read = rundir::read_run(&self.parts.journal, run).await?;
         if read.events.is_empty() && read.damage.is_none() {
             return Err(Error::NoSuchRun { id: run.to_string() });
         }
@@ -273,25 +273,25 @@ impl Forge {
         let holder = self.parts.queue.holder(run).await?;
         if holder.is_none() && rundir::is_missing(&self.data, &read.state) {
             // The process that ended the run died before it wrote them.
-            if let Err(error) = rundir::write(&self.parts.journal, &self.data, run, now).await {
+            if let Err(error) = rundir::write_run_directory(&self.parts.journal, &self.data, run, now).await {
                 tracing::debug!(%run, %error, "the run directory can't be completed");
             }
         }
-        Ok(Shown {
-            summary: record::summary(&read.state, read.plan.as_ref(), now),
+        Ok(RunDetails {
+            summary: record::run_summary(&read.state, read.plan.as_ref(), now),
             record: record::run_record(&read.state, read.plan.as_ref(), &read.events),
             state: read.state,
             plan: read.plan,
             damage: read.damage,
             holder,
-            folder: rundir::path(&self.data, run),
-            kept: self.keeps(),
+            folder: rundir::run_directory_path(&self.data, run),
+            kept: self.is_persistent(),
         })
     }
 
     /// Follows a run's wire events after position `after`.
-    pub fn follow(&self, run: RunId, after: u64) -> Follow {
-        Follow::new(self.parts.journal.clone(), self.parts.queue.clone(), run, after)
+    pub fn follow(&self, run: RunId, after: u64) -> RunFollower {
+        RunFollower::new(self.parts.journal.clone(), self.parts.queue.clone(), run, after)
     }
 }
 

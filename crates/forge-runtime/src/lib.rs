@@ -38,35 +38,35 @@ pub mod vault;
 mod weights;
 
 pub use accounts::{
-    LoginError, LoginState, LoginStatus, LoginUnderWay, begin_login, login_providers, logins, logout,
+    LoginError, LoginState, LoginStatus, PendingLogin, login_providers, logins, logout, start_provider_login,
 };
-pub use boxes::{BoxCommand, BoxRun};
-pub use budget::{Budget, DayBudget, RunBudget};
-pub use chat::{Answer, Conversation};
+pub use boxes::{SandboxCommand, SandboxCommandResult};
+pub use budget::{BudgetReport, DayBudget, RunBudget};
+pub use chat::{ChatAnswer, ChatConversation};
 pub use clock::SystemClock;
-pub use cooling::Cooling;
-pub use doctor::{Check, CheckState, doctor};
-pub use engine::{BoxKeeper, CountTokens, Engine, Parts};
+pub use cooling::CooldownCache;
+pub use doctor::{CheckState, DoctorCheck, run_doctor};
+pub use engine::{CountTokens, EngineParts, RunEngine, SandboxSession};
 pub use error::Error;
-pub use follow::{Follow, FollowEnd};
-pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, Shown, check_repo};
+pub use follow::{FollowEnd, RunFollower};
+pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, RunDetails, check_repo};
 pub use forge_ports::journal::{RunQuery, RunRow};
-pub use forge_ports::sandbox::{OutputSink, Stream};
-pub use forge_ports::views::Merge;
-pub use forge_redact::{HoldBack, HoldBytes, REDACTED, Redactor, without_keys};
-pub use forge_sandbox::images::Kind;
-pub use forge_sandbox::verify::{ProbeResult, Scope, State as ProbeState, Verdict};
+pub use forge_ports::sandbox::{OutputSink, StdStream};
+pub use forge_ports::views::MergePolicy;
+pub use forge_redact::{ByteStreamRedactor, REDACTED, Redactor, StreamRedactor, redact_keys};
+pub use forge_sandbox::images::ImageFlavor;
+pub use forge_sandbox::verify::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
-pub use models::{Freshness, Glance, ModelTest, PerMillion, ProviderRow, Rest};
-pub use once::{Once, OnceRun, Warned};
+pub use models::{ActiveCooldown, Freshness, ModelTest, PerMillion, ProviderOverview, ProviderRow};
+pub use once::{CodeWarning, GeneratedProgram, OneShotReport};
 pub use prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
-pub use routing::{Choice, Job};
-pub use travel::{Changes, Freed, GcLimits, Moved};
+pub use routing::{Choice, RoutingJob};
+pub use travel::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
 
 /// The tools that models can call, as `forge tool list` shows them.
-pub fn tools() -> Vec<forge_types::ToolSpec> {
-    forge_tools::builtin().list().cloned().collect()
+pub fn list_tools() -> Vec<forge_types::ToolSpec> {
+    forge_tools::builtin_tools().list_specs().cloned().collect()
 }
 
 /// Whether there is a provider of this name.
@@ -76,11 +76,11 @@ pub fn is_provider(name: &str) -> bool {
 
 /// All there is to say about a tool, for people.
 pub fn describe_tool(name: &str) -> Option<String> {
-    forge_tools::builtin().describe(name)
+    forge_tools::builtin_tools().describe_tool(name)
 }
 
 /// Removes what boxes left behind whose process died; names each thing.
-pub async fn prune_sandboxes(loaded: &forge_config::Loaded) -> Vec<String> {
+pub async fn prune_sandboxes(loaded: &forge_config::ResolvedConfig) -> Vec<String> {
     sandbox::prune(loaded).await
 }
 

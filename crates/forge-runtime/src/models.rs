@@ -1,20 +1,20 @@
 //! All providers at a glance: keys, whether they answer, cooldowns, windows, prices.
 
-use crate::routing::{configuration, has_address, is_fresh, wish};
+use crate::routing::{configuration_hash, has_address, is_fresh, model_preference};
 use crate::{Error, Forge, compose, prices};
-use forge_config::Loaded;
-use forge_models::vendors::{Detect, KeyRule, VENDORS, Vendor};
-use forge_models::{ConnectionTest, Models};
+use forge_config::ResolvedConfig;
+use forge_models::vendors::{DetectionRule, KeyRule, VENDORS, Vendor};
+use forge_models::{ConnectionTest, ModelProviders};
 use forge_policy::cooldown;
-use forge_ports::routing::Health;
+use forge_ports::routing::ProviderHealth;
 use forge_types::{Cooldown, ErrorKind, Timestamp};
 use serde::Serialize;
 use std::time::Duration;
 
 /// The longest time that a look at one provider takes.
-const LOOK: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is said of a provider that did not answer in that time: it may be well and far away.
-const SLOW: &str = "no answer within 2 s";
+const SLOW_MESSAGE: &str = "no answer within 2 s";
 
 /// Whether answers that are still young are good enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct PerMillion {
 
 /// A cooldown that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Rest {
+pub struct ActiveCooldown {
     /// Until when.
     pub until: Timestamp,
     /// Seconds until then.
@@ -73,7 +73,7 @@ pub struct ProviderRow {
     /// The model that is asked if none is named.
     pub default_model: Option<String>,
     /// Until when it is left alone.
-    pub cooldown: Option<Rest>,
+    pub cooldown: Option<ActiveCooldown>,
     /// The window of that model in tokens.
     pub window: Option<u64>,
     /// What that model charges; absent if it is not known.
@@ -82,7 +82,7 @@ pub struct ProviderRow {
 
 /// All providers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Glance {
+pub struct ProviderOverview {
     /// Whom a run here asks first, as `provider/model`; absent if nobody can be asked.
     pub first: Option<String>,
     /// Whom it asks then.
@@ -111,24 +111,28 @@ impl Forge {
     ///
     /// # Errors
     /// If the providers are set up wrongly.
-    pub async fn glance(&self, loaded: &Loaded, freshness: Freshness) -> Result<Glance, Error> {
-        let models = compose::models(loaded, &self.parts().redactor)?;
-        let catalog = prices::current(loaded);
+    pub async fn provider_overview(
+        &self,
+        loaded: &ResolvedConfig,
+        freshness: Freshness,
+    ) -> Result<ProviderOverview, Error> {
+        let models = compose::build_models(loaded, &self.parts().redactor)?;
+        let catalog = prices::current_catalog(loaded);
         let now = self.parts().clock.now();
-        let cooling = self.parts().cooling.all(now).await;
-        let health = self.parts().cooling.health().await;
+        let cooling = self.parts().cooldowns.current_cooldowns(now).await;
+        let health = self.parts().cooldowns.list_health().await;
         let mut looks = Vec::new();
-        for vendor in VENDORS.iter().filter(|vendor| is_shown(loaded, vendor)) {
+        for vendor in VENDORS.iter().filter(|vendor| is_listed(loaded, vendor)) {
             let known = health.iter().find(|seen| seen.provider == vendor.name);
             let known = known.filter(|seen| freshness == Freshness::Cached && is_fresh(loaded, seen, now));
-            looks.push((vendor, known.cloned(), may_be_asked(loaded, vendor)));
+            looks.push((vendor, known.cloned(), check_askable(loaded, vendor)));
         }
         let seen = futures::future::join_all(looks.iter().map(|(vendor, known, may)| {
             let models = &models;
             async move {
                 match (known, may) {
                     (Some(known), _) => Some(known.clone()),
-                    (None, Ok(())) => Some(look(loaded, models, vendor, now).await),
+                    (None, Ok(())) => Some(probe_provider(loaded, models, vendor, now).await),
                     (None, Err(_)) => None,
                 }
             }
@@ -136,13 +140,13 @@ impl Forge {
         .await;
         let mut providers = Vec::new();
         for ((vendor, known, may), seen) in looks.iter().zip(seen) {
-            if let Some(seen) = seen.as_ref().filter(|seen| known.is_none() && seen.message != SLOW) {
-                self.parts().cooling.saw(seen.clone()).await;
+            if let Some(seen) = seen.as_ref().filter(|seen| known.is_none() && seen.message != SLOW_MESSAGE) {
+                self.parts().cooldowns.record_health(seen.clone()).await;
             }
-            let row = row(loaded, vendor, seen, may.clone().err(), &cooling, now, &catalog);
+            let row = provider_row(loaded, vendor, seen, may.clone().err(), &cooling, now, &catalog);
             providers.push(row);
         }
-        let job = crate::Job::code(String::new());
+        let job = crate::RoutingJob::code_task(String::new());
         let (first, then, fault) = match self.explain_route(loaded, &job).await {
             Ok(choice) => {
                 let chosen = choice.routing.chosen;
@@ -152,14 +156,14 @@ impl Forge {
             }
             Err(error) => (None, Vec::new(), Some(error.to_string())),
         };
-        Ok(Glance { first, then, fault, prices_as_of: catalog.as_of.clone(), providers })
+        Ok(ProviderOverview { first, then, fault, prices_as_of: catalog.as_of.clone(), providers })
     }
 
     /// Tests `name`, a provider or `provider/model`. A provider that answers is no longer left alone.
     ///
     /// # Errors
     /// If there is no such provider, or the providers are set up wrongly.
-    pub async fn test_model(&self, loaded: &Loaded, name: &str) -> Result<ModelTest, Error> {
+    pub async fn test_model(&self, loaded: &ResolvedConfig, name: &str) -> Result<ModelTest, Error> {
         let (provider, model) = match name.split_once('/') {
             Some((provider, model)) => (provider, Some(model)),
             None => (name, None),
@@ -169,23 +173,23 @@ impl Forge {
             let what = format!("there is no provider `{provider}` (there are: {})", known.join(", "));
             return Err(Error::Invalid { what });
         };
-        if let Err(why) = may_be_asked(loaded, vendor) {
+        if let Err(why) = check_askable(loaded, vendor) {
             return Ok(ModelTest {
                 success: false,
                 message: format!("{provider} is not asked: {why}"),
                 latency_ms: 0,
             });
         }
-        let models = compose::models(loaded, &self.parts().redactor)?;
-        let ConnectionTest { success, message, latency_ms } = models.test(provider, model).await;
+        let models = compose::build_models(loaded, &self.parts().redactor)?;
+        let ConnectionTest { success, message, latency_ms } = models.test_connection(provider, model).await;
         let now = self.parts().clock.now();
         if success {
-            self.parts().cooling.answered(provider, now).await;
+            self.parts().cooldowns.record_answer(provider, now).await;
         }
         if model.is_none() {
             self.parts()
-                .cooling
-                .saw(health(loaded, provider, success, message.clone(), latency_ms, now))
+                .cooldowns
+                .record_health(health_record(loaded, provider, success, message.clone(), latency_ms, now))
                 .await;
         }
         Ok(ModelTest { success, message, latency_ms })
@@ -193,21 +197,21 @@ impl Forge {
 }
 
 /// Providers that nobody set up and that can't be found are not shown.
-fn is_shown(loaded: &Loaded, vendor: &Vendor) -> bool {
+fn is_listed(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
     let own = loaded.settings.providers.get(vendor.name);
-    vendor.detect != Detect::Never
-        || wish(loaded).provider.as_deref() == Some(vendor.name)
+    vendor.detect != DetectionRule::Never
+        || model_preference(loaded).provider.as_deref() == Some(vendor.name)
         || own.is_some_and(|own| own.base_url.is_some() || own.script.is_some())
 }
 
 /// Whether a question makes sense, else why not.
-fn may_be_asked(loaded: &Loaded, vendor: &Vendor) -> Result<(), String> {
+fn check_askable(loaded: &ResolvedConfig, vendor: &Vendor) -> Result<(), String> {
     if vendor.key == KeyRule::Required && !loaded.secrets.can_ask(vendor.name) {
         let variable = vendor.key_env.first().copied().unwrap_or("its key");
         return Err(format!("no key (set {variable}, or `forge secret set {variable}`)"));
     }
     if vendor.base_url.is_none()
-        && vendor.detect == Detect::Never
+        && vendor.detect == DetectionRule::Never
         && vendor.key == KeyRule::Optional
         && !has_address(loaded, vendor)
     {
@@ -216,55 +220,60 @@ fn may_be_asked(loaded: &Loaded, vendor: &Vendor) -> Result<(), String> {
     Ok(())
 }
 
-async fn look(loaded: &Loaded, models: &Models, vendor: &Vendor, now: Timestamp) -> Health {
-    if let Detect::Probe { .. } = vendor.detect {
+async fn probe_provider(
+    loaded: &ResolvedConfig,
+    models: &ModelProviders,
+    vendor: &Vendor,
+    now: Timestamp,
+) -> ProviderHealth {
+    if let DetectionRule::Probe { .. } = vendor.detect {
         let started = tokio::time::Instant::now();
-        let found = models.find(vendor.name).await;
+        let found = models.find_local_server(vendor.name).await;
         let latency = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let message = match &found {
             Some(seen) if seen.models.is_empty() => "running".to_owned(),
             Some(seen) => format!("running; it has {}", seen.models.join(", ")),
             None => "no server answers".to_owned(),
         };
-        return health(loaded, vendor.name, found.is_some(), message, latency, now);
+        return health_record(loaded, vendor.name, found.is_some(), message, latency, now);
     }
-    match tokio::time::timeout(LOOK, models.test(vendor.name, None)).await {
-        Ok(test) => health(loaded, vendor.name, test.success, test.message, test.latency_ms, now),
+    match tokio::time::timeout(PROBE_TIMEOUT, models.test_connection(vendor.name, None)).await {
+        Ok(test) => health_record(loaded, vendor.name, test.success, test.message, test.latency_ms, now),
         Err(_) => {
-            let limit = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX);
-            health(loaded, vendor.name, false, SLOW.to_owned(), limit, now)
+            let limit = u64::try_from(PROBE_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+            health_record(loaded, vendor.name, false, SLOW_MESSAGE.to_owned(), limit, now)
         }
     }
 }
 
-fn health(
-    loaded: &Loaded,
+fn health_record(
+    loaded: &ResolvedConfig,
     provider: &str,
     ok: bool,
     message: String,
     latency_ms: u64,
     at: Timestamp,
-) -> Health {
-    let configuration = configuration(loaded, provider);
-    Health { provider: provider.to_owned(), ok, message, latency_ms, at, configuration }
+) -> ProviderHealth {
+    let configuration = configuration_hash(loaded, provider);
+    ProviderHealth { provider: provider.to_owned(), ok, message, latency_ms, at, configuration }
 }
 
-fn row(
-    loaded: &Loaded,
+fn provider_row(
+    loaded: &ResolvedConfig,
     vendor: &Vendor,
-    seen: Option<Health>,
+    seen: Option<ProviderHealth>,
     not_asked: Option<String>,
     cooling: &[Cooldown],
     now: Timestamp,
     catalog: &forge_models::Catalog,
 ) -> ProviderRow {
     let settings = &loaded.settings;
-    let named = wish(loaded);
+    let named = model_preference(loaded);
     let own = settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
     let wished = named.model.filter(|_| named.provider.as_deref() == Some(vendor.name));
     let default_model = wished.or(own).or_else(|| vendor.default_model.map(str::to_owned));
-    let facts = default_model.as_deref().map(|model| catalog.facts(vendor.name, model));
-    let key_from = match (loaded.secrets.variable(vendor.name), loaded.secrets.origin(vendor.name)) {
+    let facts = default_model.as_deref().map(|model| catalog.model_facts(vendor.name, model));
+    let key_from = match (loaded.secrets.variable_of(vendor.name), loaded.secrets.origin_of(vendor.name)) {
         (Some(variable), Some(origin)) => Some(format!("{variable} ({origin})")),
         _ if loaded.secrets.is_logged_in(vendor.name) => Some("login".to_owned()),
         _ => None,
@@ -278,7 +287,7 @@ fn row(
         message: seen.as_ref().map(|seen| seen.message.clone()).or(not_asked).unwrap_or_default(),
         latency_ms: seen.as_ref().map(|seen| seen.latency_ms),
         checked_at: seen.as_ref().map(|seen| seen.at),
-        cooldown: cooldown::holding(cooling, vendor.name, now).map(|row| Rest {
+        cooldown: cooldown::active_cooldown(cooling, vendor.name, now).map(|row| ActiveCooldown {
             until: row.until,
             remaining_seconds: row.until.millis_since(now).div_ceil(1_000),
             reason: row.reason,

@@ -2,59 +2,60 @@
 
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Files, Listing, Match, OutputSink, SearchSpec, Workspace,
+    BoundedList, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec, Workspace,
+    WorkspaceEntry, WorkspaceFiles,
 };
 use forge_types::{EgressRecord, SandboxReport, SnapshotId};
 
 /// No workspace at all.
-pub(crate) struct NoBox;
+pub(crate) struct NoWorkspace;
 
-fn refused<T>() -> Result<T, Error> {
+fn no_workspace_error<T>() -> Result<T, Error> {
     Err(Error::Invalid { why: "this run has no workspace".to_owned() })
 }
 
 #[async_trait]
-impl Files for NoBox {
-    async fn read(&self, _: &str, _: u64, _: usize) -> Result<FileChunk, Error> {
-        refused()
+impl WorkspaceFiles for NoWorkspace {
+    async fn read_file(&self, _: &str, _: u64, _: usize) -> Result<FileChunk, Error> {
+        no_workspace_error()
     }
 
-    async fn write(&self, _: &str, _: &[u8]) -> Result<(), Error> {
-        refused()
+    async fn write_file(&self, _: &str, _: &[u8]) -> Result<(), Error> {
+        no_workspace_error()
     }
 
-    async fn remove(&self, _: &str) -> Result<(), Error> {
-        refused()
+    async fn remove_file(&self, _: &str) -> Result<(), Error> {
+        no_workspace_error()
     }
 
-    async fn list(&self, _: &str, _: u32, _: usize) -> Result<Listing<Entry>, Error> {
-        refused()
+    async fn list_directory(&self, _: &str, _: u32, _: usize) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        no_workspace_error()
     }
 
-    async fn search(&self, _: SearchSpec) -> Result<Listing<Match>, Error> {
-        refused()
+    async fn search_contents(&self, _: SearchSpec) -> Result<BoundedList<SearchMatch>, Error> {
+        no_workspace_error()
     }
 
-    async fn find(&self, _: &str, _: usize) -> Result<Listing<Entry>, Error> {
-        refused()
+    async fn find_files(&self, _: &str, _: usize) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        no_workspace_error()
     }
 }
 
 #[async_trait]
-impl Workspace for NoBox {
+impl Workspace for NoWorkspace {
     fn report(&self) -> SandboxReport {
         SandboxReport::default()
     }
 
     async fn exec(&self, _: ExecSpec, _: &dyn OutputSink) -> Result<ExecResult, Error> {
-        refused()
+        no_workspace_error()
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
-        refused()
+        no_workspace_error()
     }
 
-    fn reached(&self) -> Vec<EgressRecord> {
+    fn drain_egress_records(&self) -> Vec<EgressRecord> {
         Vec::new()
     }
 }

@@ -1,7 +1,7 @@
 //! Generated programs: a look at the text, then a fresh box for each.
 
 use crate::{Error, Forge};
-use forge_config::{Loaded, StaticCheck};
+use forge_config::{ResolvedConfig, StaticCheckMode};
 use forge_policy::guard::code;
 use serde::Serialize;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A generated program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Once {
+pub struct GeneratedProgram {
     /// Its text.
     pub code: String,
     /// Its language: `py`, `python`, `js`, `mjs`, `node` or `javascript`.
@@ -20,7 +20,7 @@ pub struct Once {
 
 /// What became of a generated program (SBX-7).
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OnceRun {
+pub struct OneShotReport {
     /// Exit code; 124 after a timeout.
     pub exit_code: i32,
     /// Standard output, at most 512 KB.
@@ -34,12 +34,12 @@ pub struct OnceRun {
     /// Whether its time was up.
     pub timed_out: bool,
     /// What a look at the text found before it was executed.
-    pub warnings: Vec<Warned>,
+    pub warnings: Vec<CodeWarning>,
 }
 
 /// Something in a program's text that a reader should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Warned {
+pub struct CodeWarning {
     /// The line, from 1.
     pub line: u32,
     /// The rule, for filters.
@@ -53,35 +53,41 @@ impl Forge {
     ///
     /// # Errors
     /// If the language is not known, a look at the text forbids it, or the box can't be opened.
-    pub async fn execute_once(&self, loaded: &Loaded, once: Once) -> Result<OnceRun, Error> {
+    pub async fn run_one_shot(
+        &self,
+        loaded: &ResolvedConfig,
+        once: GeneratedProgram,
+    ) -> Result<OneShotReport, Error> {
         let settings = &loaded.settings.sandbox;
-        let language = language(&once.language)?;
+        let language = parse_language(&once.language)?;
         let check = match settings.static_check {
-            StaticCheck::Off => code::StaticCheck::Off,
-            StaticCheck::Warn => code::StaticCheck::Warn,
-            StaticCheck::Deny => code::StaticCheck::Deny,
+            StaticCheckMode::Off => code::StaticCheckPolicy::Off,
+            StaticCheckMode::Warn => code::StaticCheckPolicy::Warn,
+            StaticCheckMode::Deny => code::StaticCheckPolicy::Deny,
         };
-        let found = check.judge(language, &once.code).map_err(|e| Error::Invalid { what: e.to_string() })?;
-        let spec = crate::sandbox::spec(loaded, Path::new("/"), &[])?;
+        let found =
+            check.check_code(language, &once.code).map_err(|e| Error::Invalid { what: e.to_string() })?;
+        let spec = crate::sandbox::base_spec(loaded, Path::new("/"), &[])?;
         let longest = Duration::from_secs(settings.exec_timeout_seconds);
-        let program = forge_sandbox::Once {
+        let program = forge_sandbox::OneShotSpec {
             network: spec.network,
             timeout: once.timeout.unwrap_or(longest).min(longest),
             memory_bytes: settings.exec_memory_mb << 20,
             image: spec.image,
             env: spec.env,
             read_only: spec.read_only,
-            ..forge_sandbox::Once::new(
+            ..forge_sandbox::OneShotSpec::new(
                 match language {
-                    code::Language::Python => forge_sandbox::Language::Python,
-                    _ => forge_sandbox::Language::Node,
+                    code::CodeLanguage::Python => forge_sandbox::ProgramLanguage::Python,
+                    _ => forge_sandbox::ProgramLanguage::Node,
                 },
                 once.code,
             )
         };
-        let ran = crate::sandbox::backends(loaded, self.data())?.execute(program).await?;
-        let text = |kept: &forge_ports::sandbox::Kept| String::from_utf8_lossy(&kept.bytes).into_owned();
-        Ok(OnceRun {
+        let ran = crate::sandbox::open_backends(loaded, self.data_dir())?.run_one_shot(program).await?;
+        let text =
+            |kept: &forge_ports::sandbox::CapturedOutput| String::from_utf8_lossy(&kept.bytes).into_owned();
+        Ok(OneShotReport {
             exit_code: ran.exit_code,
             stdout: text(&ran.stdout),
             stderr: text(&ran.stderr),
@@ -90,7 +96,7 @@ impl Forge {
             timed_out: ran.timed_out,
             warnings: found
                 .into_iter()
-                .map(|warning| Warned {
+                .map(|warning| CodeWarning {
                     line: warning.line,
                     rule: warning.rule.to_owned(),
                     message: warning.message,
@@ -100,10 +106,10 @@ impl Forge {
     }
 }
 
-fn language(name: &str) -> Result<code::Language, Error> {
+fn parse_language(name: &str) -> Result<code::CodeLanguage, Error> {
     match name.to_ascii_lowercase().as_str() {
-        "py" | "python" => Ok(code::Language::Python),
-        "js" | "mjs" | "cjs" | "node" | "javascript" => Ok(code::Language::JavaScript),
+        "py" | "python" => Ok(code::CodeLanguage::Python),
+        "js" | "mjs" | "cjs" | "node" | "javascript" => Ok(code::CodeLanguage::JavaScript),
         other => {
             let what = format!("programs in `{other}` can't be executed: name a .py or .js file");
             Err(Error::Invalid { what })

@@ -4,8 +4,8 @@
 //! data of a linked working tree or submodule counts only if it names this working tree itself: a `.git` file can name
 //! any directory.
 
-use forge_config::Loaded;
-use forge_tools::{origin, work_tree};
+use forge_config::ResolvedConfig;
+use forge_tools::{origin_repository, work_tree};
 use forge_types::{PullRequestRules, RemoteRepository};
 use std::path::{Path, PathBuf};
 
@@ -14,42 +14,42 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Bytes of a file that holds one path.
 const MAX_POINTER_BYTES: u64 = 8 << 10;
 /// The configuration in git data.
-const CONFIG: &str = "config";
+const CONFIG_FILE: &str = "config";
 
 /// Where a run on `repo` may open pull requests.
-pub(crate) fn rules(loaded: &Loaded, repo: &Path) -> PullRequestRules {
+pub(crate) fn pull_request_rules(loaded: &ResolvedConfig, repo: &Path) -> PullRequestRules {
     let repositories = loaded.settings.tools.create_pr.repositories.clone();
-    PullRequestRules { origin: of(repo), repositories }
+    PullRequestRules { origin: remote_repository(repo), repositories }
 }
 
-fn of(repo: &Path) -> Option<RemoteRepository> {
+fn remote_repository(repo: &Path) -> Option<RemoteRepository> {
     let git = repo.join(".git");
     let config = if git.symlink_metadata().ok()?.is_dir() {
-        forge_files::read_text_within(&git, Path::new(CONFIG), MAX_CONFIG_BYTES).ok()?
+        forge_files::read_text_within(&git, Path::new(CONFIG_FILE), MAX_CONFIG_BYTES).ok()?
     } else {
-        elsewhere(repo)?
+        linked_config(repo)?
     };
-    origin(&config)
+    origin_repository(&config)
 }
 
 /// The configuration of a working tree whose git data lies elsewhere.
-fn elsewhere(repo: &Path) -> Option<String> {
-    let target = pointer(repo, ".git")?;
+fn linked_config(repo: &Path) -> Option<String> {
+    let target = read_pointer(repo, ".git")?;
     let target = repo.join(target.strip_prefix("gitdir:")?.trim()).canonicalize().ok()?;
     let repo = repo.canonicalize().ok()?;
     let names_repo = |path: PathBuf| path.canonicalize().is_ok_and(|path| path == repo);
     let worktrees = target.parent().filter(|directory| directory.ends_with("worktrees"));
     if let Some(common) = worktrees.and_then(Path::parent) {
         // A linked working tree, whose git data says where its `.git` file is.
-        let back = target.join(pointer(&target, "gitdir")?.trim());
-        let config = forge_files::read_text_within(common, Path::new(CONFIG), MAX_CONFIG_BYTES).ok()?;
+        let back = target.join(read_pointer(&target, "gitdir")?.trim());
+        let config = forge_files::read_text_within(common, Path::new(CONFIG_FILE), MAX_CONFIG_BYTES).ok()?;
         return names_repo(back.parent()?.to_owned()).then_some(config);
     }
-    let config = forge_files::read_text_within(&target, Path::new(CONFIG), MAX_CONFIG_BYTES).ok()?;
+    let config = forge_files::read_text_within(&target, Path::new(CONFIG_FILE), MAX_CONFIG_BYTES).ok()?;
     names_repo(target.join(work_tree(&config)?)).then_some(config)
 }
 
-fn pointer(directory: &Path, name: &str) -> Option<String> {
+fn read_pointer(directory: &Path, name: &str) -> Option<String> {
     forge_files::read_text_within(directory, Path::new(name), MAX_POINTER_BYTES).ok()
 }
 
@@ -65,7 +65,7 @@ mod tests {
     }
 
     fn named(root: &Path, repo: &str) -> Option<String> {
-        of(&root.join(repo)).map(|origin| origin.repository)
+        remote_repository(&root.join(repo)).map(|origin| origin.repository)
     }
 
     #[test]

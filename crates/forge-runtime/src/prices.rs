@@ -1,7 +1,7 @@
 //! The table of models and prices: the one that is built in, or a newer one that the user fetched.
 
 use crate::Error;
-use forge_config::{Loaded, trust};
+use forge_config::{ResolvedConfig, trust};
 use forge_models::Catalog;
 use forge_types::ModelFacts;
 use serde::Serialize;
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The fetched table, in the data folder.
-const FILE: &str = "prices.json";
+const TABLE_FILE: &str = "prices.json";
 
 /// The table that is used: the fetched one if there is one that can be read.
-pub(crate) fn current(loaded: &Loaded) -> Arc<Catalog> {
-    let (catalog, fault) = read(&place(&loaded.dirs.data));
+pub(crate) fn current_catalog(loaded: &ResolvedConfig) -> Arc<Catalog> {
+    let (catalog, fault) = read_catalog(&table_path(&loaded.dirs.data));
     if let Some(fault) = fault {
         tracing::warn!(%fault, "the fetched price table is not used; `forge prices update` replaces it");
     }
@@ -25,11 +25,11 @@ pub(crate) fn current(loaded: &Loaded) -> Arc<Catalog> {
 /// The most bytes of a price table; the built-in one has some dozens of kilobytes.
 const MAX_TABLE_BYTES: u64 = 16 << 20;
 
-fn place(data: &Path) -> PathBuf {
-    data.join(FILE)
+fn table_path(data: &Path) -> PathBuf {
+    data.join(TABLE_FILE)
 }
 
-fn read(path: &Path) -> (Arc<Catalog>, Option<String>) {
+fn read_catalog(path: &Path) -> (Arc<Catalog>, Option<String>) {
     let builtin = || Arc::new(Catalog::builtin().clone());
     match forge_files::read_text(path, MAX_TABLE_BYTES) {
         Ok(text) => match Catalog::parse(&text) {
@@ -104,9 +104,9 @@ pub struct PriceChange {
 }
 
 /// The table that is used now.
-pub fn price_table(loaded: &Loaded) -> PriceTable {
-    let path = place(&loaded.dirs.data);
-    let (catalog, fault) = read(&path);
+pub fn price_table(loaded: &ResolvedConfig) -> PriceTable {
+    let path = table_path(&loaded.dirs.data);
+    let (catalog, fault) = read_catalog(&path);
     PriceTable {
         as_of: catalog.as_of.clone(),
         source: catalog.source.clone(),
@@ -120,7 +120,7 @@ pub fn price_table(loaded: &Loaded) -> PriceTable {
 ///
 /// # Errors
 /// If it can't be had or read, or something in it is wrong; the old table stays then.
-pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result<PriceUpdate, Error> {
+pub async fn update_prices(loaded: &ResolvedConfig, from: &str, folder: &Path) -> Result<PriceUpdate, Error> {
     let invalid = |what: String| Error::Invalid { what };
     let text = if from.contains("://") {
         let got = forge_models::fetch_table(from).await;
@@ -143,14 +143,14 @@ pub async fn update_prices(loaded: &Loaded, from: &str, folder: &Path) -> Result
     };
     let new = Catalog::parse(&text)
         .map_err(|error| invalid(format!("{from} is not used, the old table stays: {error}")))?;
-    let path = place(&loaded.dirs.data);
-    let (old, _) = read(&path);
-    write(&path, &text)?;
-    Ok(difference(&old, &new, path))
+    let path = table_path(&loaded.dirs.data);
+    let (old, _) = read_catalog(&path);
+    write_table(&path, &text)?;
+    Ok(compare_catalogs(&old, &new, path))
 }
 
 /// Puts a text into its place as a whole, on disk.
-fn write(path: &Path, text: &str) -> Result<(), Error> {
+fn write_table(path: &Path, text: &str) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(path);
     let written = (|| {
         std::fs::create_dir_all(folder)?;
@@ -165,7 +165,7 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 
 fn rows(catalog: &Catalog) -> Vec<PriceRow> {
     let row = |provider: &str, model: &str| {
-        let ModelFacts { price, window, .. } = catalog.facts(provider, model);
+        let ModelFacts { price, window, .. } = catalog.model_facts(provider, model);
         let price = price.unwrap_or_default();
         PriceRow {
             provider: provider.to_owned(),
@@ -177,7 +177,7 @@ fn rows(catalog: &Catalog) -> Vec<PriceRow> {
             window,
         }
     };
-    catalog.models().map(|(provider, model, _)| row(provider, model)).collect()
+    catalog.list_models().map(|(provider, model, _)| row(provider, model)).collect()
 }
 
 /// Dollars per million tokens, of pico-dollars per token.
@@ -186,7 +186,7 @@ pub(crate) fn per_million(per_token: i64) -> f64 {
     per_token as f64 / 1e6
 }
 
-fn difference(old: &Catalog, new: &Catalog, file: PathBuf) -> PriceUpdate {
+fn compare_catalogs(old: &Catalog, new: &Catalog, file: PathBuf) -> PriceUpdate {
     let named = |catalog: &Catalog| -> BTreeMap<String, PriceRow> {
         rows(catalog).into_iter().map(|row| (format!("{}/{}", row.provider, row.model), row)).collect()
     };

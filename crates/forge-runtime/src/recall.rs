@@ -1,37 +1,37 @@
 //! What was said so long ago that it is no longer told to every turn, brought back when the user asks for it.
 
-use forge_types::{Role, Said};
+use forge_types::{ChatMessage, Role};
 use std::collections::BTreeSet;
 
 /// Words by which a user asks for something that was said.
-const ASKING: [&str; 10] =
+const RECALL_PHRASES: [&str; 10] =
     ["remember", "recall", "remind", "earlier", "before", "previously", "beginning", "first", "said", "told"];
 /// Words too frequent to tell one turn from another.
-const COMMON: [&str; 24] = [
+const STOP_WORDS: [&str; 24] = [
     "that", "this", "what", "when", "where", "which", "about", "have", "with", "your", "from", "were",
     "does", "they", "them", "then", "there", "would", "could", "should", "still", "tell", "just", "like",
 ];
 /// Shortest word that counts.
-const SHORTEST: usize = 3;
+const MIN_WORD_CHARS: usize = 3;
 /// Turns that are brought back at most.
-const MOST: usize = 2;
+const MAX_TURNS: usize = 2;
 /// Characters of one of them.
-const LONGEST: usize = 2_000;
+const MAX_TURN_CHARS: usize = 2_000;
 
 /// A text with the turns of `older` that fit the question best, if it asks for something that was said. A word counts the
 /// more the fewer turns hold it; where nothing fits, the first turn of all is meant.
-pub(crate) fn recalled(older: &[Said], question: &str) -> Option<String> {
-    let asked = words(question);
-    if older.is_empty() || !ASKING.iter().any(|word| asked.contains(*word)) {
+pub(crate) fn relevant_turns(older: &[ChatMessage], question: &str) -> Option<String> {
+    let asked = significant_words(question);
+    if older.is_empty() || !RECALL_PHRASES.iter().any(|word| asked.contains(*word)) {
         return None;
     }
     let telling: BTreeSet<_> = asked
         .iter()
-        .filter(|word| !ASKING.contains(&word.as_str()) && !COMMON.contains(&word.as_str()))
+        .filter(|word| !RECALL_PHRASES.contains(&word.as_str()) && !STOP_WORDS.contains(&word.as_str()))
         .collect();
-    let turns: Vec<(&[Said], BTreeSet<String>)> = turns(older)
+    let turns: Vec<(&[ChatMessage], BTreeSet<String>)> = split_turns(older)
         .into_iter()
-        .map(|turn| (turn, turn.iter().flat_map(|said| words(&said.content)).collect()))
+        .map(|turn| (turn, turn.iter().flat_map(|said| significant_words(&said.content)).collect()))
         .collect();
     #[allow(clippy::cast_precision_loss, reason = "counts of turns")]
     let score = |own: &BTreeSet<String>| -> f64 {
@@ -46,7 +46,7 @@ pub(crate) fn recalled(older: &[Said], question: &str) -> Option<String> {
         .filter(|(_, score)| *score > 0.0)
         .collect();
     best.sort_by(|a, b| b.1.total_cmp(&a.1));
-    best.truncate(MOST);
+    best.truncate(MAX_TURNS);
     if best.is_empty() {
         best.push((0, 0.0));
     }
@@ -54,13 +54,13 @@ pub(crate) fn recalled(older: &[Said], question: &str) -> Option<String> {
     let mut text = String::from("For reference, said earlier in this conversation:");
     for said in best.iter().flat_map(|(at, _)| turns[*at].0) {
         let who = if said.role == Role::User { "User" } else { "You" };
-        text += &format!("\n{who}: {}", said.content.chars().take(LONGEST).collect::<String>());
+        text += &format!("\n{who}: {}", said.content.chars().take(MAX_TURN_CHARS).collect::<String>());
     }
     Some(text)
 }
 
 /// Each begins with the user.
-fn turns(said: &[Said]) -> Vec<&[Said]> {
+fn split_turns(said: &[ChatMessage]) -> Vec<&[ChatMessage]> {
     let begins: Vec<usize> = said
         .iter()
         .enumerate()
@@ -71,9 +71,9 @@ fn turns(said: &[Said]) -> Vec<&[Said]> {
     begins.iter().zip(ends).map(|(begin, end)| &said[*begin..end]).collect()
 }
 
-fn words(text: &str) -> BTreeSet<String> {
+fn significant_words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| word.chars().count() >= SHORTEST)
+        .filter(|word| word.chars().count() >= MIN_WORD_CHARS)
         .map(str::to_lowercase)
         .collect()
 }
@@ -82,8 +82,8 @@ fn words(text: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    fn older() -> Vec<Said> {
-        let said = |role, content: &str| Said { role, content: content.to_owned() };
+    fn older() -> Vec<ChatMessage> {
+        let said = |role, content: &str| ChatMessage { role, content: content.to_owned() };
         let mut all = vec![said(Role::User, "My cat is called Minka"), said(Role::Assistant, "A nice name.")];
         for n in 0..50 {
             all.extend([said(Role::User, &format!("Count {n} please")), said(Role::Assistant, "Done.")]);
@@ -94,11 +94,15 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_brought_back() {
-        let text = recalled(&older(), "Do you remember the name of my cat?").expect("a turn");
+        let text = relevant_turns(&older(), "Do you remember the name of my cat?").expect("a turn");
         assert!(text.contains("Minka") && !text.contains("Bern"), "{text}");
-        let text = recalled(&older(), "What did I say in the beginning?").expect("a turn");
+        let text = relevant_turns(&older(), "What did I say in the beginning?").expect("a turn");
         assert!(text.contains("Minka"), "{text}");
-        assert_eq!(recalled(&older(), "Write a poem about my cat"), None, "nobody asks for what was said");
-        assert_eq!(recalled(&[], "Do you remember?"), None);
+        assert_eq!(
+            relevant_turns(&older(), "Write a poem about my cat"),
+            None,
+            "nobody asks for what was said"
+        );
+        assert_eq!(relevant_turns(&[], "Do you remember?"), None);
     }
 }

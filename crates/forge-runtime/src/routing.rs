@@ -1,25 +1,29 @@
 //! Which models a run may ask: the settings, keys, cooldowns and weights put together for the pure choice.
 
 use crate::{Error, Forge, executors, prices};
-use forge_config::{Classifier, Fallback, Loaded, Origin, Tiers};
+use forge_config::{ClassifierKind, FallbackEntry, ResolvedConfig, TierMode, ValueOrigin};
 use forge_models::tiers;
-use forge_models::vendors::{Detect, KeyRule, OWN_SERVER, ROUTERS_SERVER, VENDORS, Vendor};
+use forge_models::vendors::{DetectionRule, KeyRule, OWN_SERVER, ROUTER_DEFAULT_SERVER, VENDORS, Vendor};
 use forge_policy::route::complexity::Thresholds;
-use forge_policy::route::escalation::Rung;
+use forge_policy::route::escalation::EscalationStep;
 use forge_policy::route::{
-    self, Access, Alternative, Pin, Provider, Question, TierDefaults, TierModels, Wish,
+    self, ModelPreference, PinnedModel, ProviderAccess, ProviderInfo, RouteTarget, RoutingRequest,
+    TierDefaults, TierModels,
 };
-use forge_ports::routing::Health;
-use forge_types::{Cooldown, ModelFacts, Reference, Route, Routing, Target, TaskKind, Timestamp, WeightRow};
+use forge_ports::routing::ProviderHealth;
+use forge_types::{
+    Cooldown, FallbackTarget, ModelFacts, ModelRoute, ReferenceModel, RoutingChoice, TaskKind, Timestamp,
+    WeightRow,
+};
 
-pub use forge_policy::route::Answer as Choice;
+pub use forge_policy::route::RoutingDecision as Choice;
 
 /// Milliseconds for which an answer of a provider says something about its health (PROV-10).
-pub(crate) const HEALTH_MS: u64 = 300_000;
+pub(crate) const HEALTH_MAX_AGE_MS: u64 = 300_000;
 
 /// What a model is wanted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct RoutingJob {
     /// What kind of work it is.
     pub task_type: TaskKind,
     /// The task in the user's words.
@@ -30,21 +34,21 @@ pub struct Job {
     pub seed: Option<u64>,
 }
 
-impl Job {
+impl RoutingJob {
     /// Work on code, as a run without a pipeline does it.
-    pub fn code(task: impl Into<String>) -> Self {
-        Self::of(TaskKind::Code, task)
+    pub fn code_task(task: impl Into<String>) -> Self {
+        Self::task_of_kind(TaskKind::Code, task)
     }
 
     /// Work of a kind.
-    pub fn of(task_type: TaskKind, task: impl Into<String>) -> Self {
+    pub fn task_of_kind(task_type: TaskKind, task: impl Into<String>) -> Self {
         Self { task_type, task: task.into(), repair_attempt: 0, seed: None }
     }
 }
 
 /// Whether anybody may be asked while the choice is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum ProbePolicy {
     /// Local servers are looked for, and the classifier may be a model.
     Network,
     /// Nobody is asked.
@@ -52,25 +56,25 @@ pub(crate) enum Reach {
 }
 
 /// What is remembered between runs.
-struct Remembered {
-    cooling: Vec<Cooldown>,
+struct RoutingHistory {
+    cooldowns: Vec<Cooldown>,
     weights: Vec<WeightRow>,
-    health: Vec<Health>,
+    health: Vec<ProviderHealth>,
     now: Timestamp,
 }
 
 /// The choice as a plan holds it.
-pub(crate) struct Planned {
-    pub(crate) first: Target,
-    pub(crate) fallbacks: Vec<Target>,
-    pub(crate) routing: Option<Routing>,
-    pub(crate) reference: Option<Reference>,
+pub(crate) struct PlannedRoute {
+    pub(crate) first: FallbackTarget,
+    pub(crate) fallbacks: Vec<FallbackTarget>,
+    pub(crate) routing: Option<RoutingChoice>,
+    pub(crate) reference: Option<ReferenceModel>,
 }
 
-impl Planned {
+impl PlannedRoute {
     /// A run that asks nobody of any provider.
-    pub(crate) fn only((route, facts): (Route, ModelFacts)) -> Self {
-        let first = Target { route, facts, organization: None };
+    pub(crate) fn synthetic((route, facts): (ModelRoute, ModelFacts)) -> Self {
+        let first = FallbackTarget { route, facts, organization: None };
         Self { first, fallbacks: Vec::new(), routing: None, reference: None }
     }
 }
@@ -80,25 +84,29 @@ impl Forge {
     ///
     /// # Errors
     /// If no model can be chosen.
-    pub async fn explain_route(&self, loaded: &Loaded, job: &Job) -> Result<Choice, Error> {
-        self.choose_route(loaded, job, Reach::Nothing).await
+    pub async fn explain_route(&self, loaded: &ResolvedConfig, job: &RoutingJob) -> Result<Choice, Error> {
+        self.choose_route(loaded, job, ProbePolicy::Nothing).await
     }
 
     /// What a task is by its text alone, and why: the part of the choice that needs no provider.
-    pub fn classify(loaded: &Loaded, task: &str) -> (forge_types::Tier, String) {
+    pub fn classify_by_text(loaded: &ResolvedConfig, task: &str) -> (forge_types::Tier, String) {
         let settings = &loaded.settings.routing;
         let thresholds =
             Thresholds { simple: settings.simple_threshold, complex: settings.complex_threshold };
-        let signals = forge_policy::route::complexity::signals(task);
+        let signals = forge_policy::route::complexity::find_signals(task);
         (signals.tier(thresholds), signals.describe())
     }
 
     /// The models of a new run.
-    pub(crate) async fn plan_route(&self, loaded: &Loaded, job: &Job) -> Result<Planned, Error> {
-        let choice = self.choose_route(loaded, job, Reach::Network).await?;
-        let catalog = prices::current(loaded);
-        let target = |one: Alternative| Target {
-            facts: catalog.facts(&one.route.provider, &one.route.model),
+    pub(crate) async fn plan_route(
+        &self,
+        loaded: &ResolvedConfig,
+        job: &RoutingJob,
+    ) -> Result<PlannedRoute, Error> {
+        let choice = self.choose_route(loaded, job, ProbePolicy::Network).await?;
+        let catalog = prices::current_catalog(loaded);
+        let target = |one: RouteTarget| FallbackTarget {
+            facts: catalog.model_facts(&one.route.provider, &one.route.model),
             route: one.route,
             organization: one.organization,
         };
@@ -106,47 +114,58 @@ impl Forge {
         let first =
             targets.next().ok_or_else(|| Error::Internal { what: "a choice without a model".into() })?;
         let fallbacks = targets.collect();
-        Ok(Planned {
+        Ok(PlannedRoute {
             first,
             fallbacks,
             routing: Some(choice.routing),
-            reference: reference(loaded, &catalog),
+            reference: reference_price(loaded, &catalog),
         })
     }
 
-    async fn choose_route(&self, loaded: &Loaded, job: &Job, reach: Reach) -> Result<Choice, Error> {
-        let remembered = self.remembered().await;
-        let wish = wish(loaded);
-        let providers = providers(loaded, &remembered, &wish, reach).await?;
+    async fn choose_route(
+        &self,
+        loaded: &ResolvedConfig,
+        job: &RoutingJob,
+        reach: ProbePolicy,
+    ) -> Result<Choice, Error> {
+        let remembered = self.load_history().await;
+        let wish = model_preference(loaded);
+        let providers = known_providers(loaded, &remembered, &wish, reach).await?;
         let settings = &loaded.settings.routing;
-        let tiers = tiers_of(loaded, &providers)?;
+        let tiers = tier_models(loaded, &providers)?;
         let agent = loaded.settings.agents.get(job.task_type.agent());
         let agent_model = agent.and_then(|agent| agent.model.as_deref());
-        let agent_route = agent_model.map(|model| route::named(model, &providers)).transpose()?;
+        let agent_route = agent_model.map(|model| route::parse_route(model, &providers)).transpose()?;
         let pinned_agent = agent_route.as_ref().filter(|_| agent.is_some_and(|agent| agent.pin));
-        let pin =
-            pin(loaded, job, &wish, &providers, pinned_agent, tiers.is_some() || agent_route.is_some())?;
-        let fallbacks = fallbacks(loaded, &providers, pin.as_ref(), &wish);
-        let catalog = prices::current(loaded);
-        let price = |route: &Route| catalog.facts(&route.provider, &route.model).price;
-        let ladder = ladder(loaded, &providers, &price)?;
+        let pin = pinned_model(
+            loaded,
+            job,
+            &wish,
+            &providers,
+            pinned_agent,
+            tiers.is_some() || agent_route.is_some(),
+        )?;
+        let fallbacks = configured_fallbacks(loaded, &providers, pin.as_ref(), &wish);
+        let catalog = prices::current_catalog(loaded);
+        let price = |route: &ModelRoute| catalog.model_facts(&route.provider, &route.model).price;
+        let ladder = escalation_steps(loaded, &providers, &price)?;
         let classified = match (settings.classifier, reach) {
-            (Classifier::Heuristic, _) => None,
-            (Classifier::Model, Reach::Nothing) => Some(Err("nobody is asked here".to_owned())),
-            (Classifier::Model, Reach::Network) if pin.is_some() || tiers.is_none() => None,
-            (Classifier::Model, Reach::Network) => {
+            (ClassifierKind::Heuristic, _) => None,
+            (ClassifierKind::Model, ProbePolicy::Nothing) => Some(Err("nobody is asked here".to_owned())),
+            (ClassifierKind::Model, ProbePolicy::Network) if pin.is_some() || tiers.is_none() => None,
+            (ClassifierKind::Model, ProbePolicy::Network) => {
                 let wanted = tiers.as_ref().and_then(|tiers| tiers.simple.clone());
-                let by = wanted.map_or_else(|| route::base(&wish, &providers), Ok);
+                let by = wanted.map_or_else(|| route::base_route(&wish, &providers), Ok);
                 Some(match by {
                     Ok(by) => crate::classify::classify(self.parts().model.as_ref(), by, &job.task).await,
                     Err(error) => Err(error.to_string()),
                 })
             }
         };
-        let question = Question {
+        let question = RoutingRequest {
             task_type: job.task_type,
             task: &job.task,
-            wish: &wish,
+            preference: &wish,
             pin: pin.as_ref(),
             agent: agent_route.as_ref(),
             providers: &providers,
@@ -156,67 +175,69 @@ impl Forge {
             weights: &remembered.weights,
             explore: loaded.settings.flywheel.explore,
             fallbacks: fallbacks.as_deref(),
-            ladder: &ladder,
+            escalation_steps: &ladder,
             escalate_pinned: settings.escalate_pinned,
             repair_attempt: job.repair_attempt,
             price: &price,
-            cooling: &remembered.cooling,
+            cooldowns: &remembered.cooldowns,
             seed: job.seed.unwrap_or_else(|| remembered.now.as_micros().unsigned_abs()),
             now: remembered.now,
         };
-        Ok(route::choose(&question)?)
+        Ok(route::choose_route(&question)?)
     }
 
-    async fn remembered(&self) -> Remembered {
+    async fn load_history(&self) -> RoutingHistory {
         let now = self.parts().clock.now();
-        let cooling = &self.parts().cooling;
-        let (all, weights, health) = tokio::join!(cooling.all(now), cooling.weights(), cooling.health());
-        Remembered { cooling: all, weights, health, now }
+        let cooling = &self.parts().cooldowns;
+        let (all, weights, health) =
+            tokio::join!(cooling.current_cooldowns(now), cooling.list_weights(), cooling.list_health());
+        RoutingHistory { cooldowns: all, weights, health, now }
     }
 }
 
 /// What the settings name. An address alone can only mean a server of the user's own: no vendor's key goes there. A
 /// router asks the server that its replies can be forced on, unless something else is named.
-pub(crate) fn wish(loaded: &Loaded) -> Wish {
+pub(crate) fn model_preference(loaded: &ResolvedConfig) -> ModelPreference {
     let model = &loaded.settings.model;
     let own = model.base_url.as_ref().map(|_| OWN_SERVER.to_owned());
-    let router = (executors::routes(loaded) && model.name.is_none()).then(|| ROUTERS_SERVER.to_owned());
+    let router =
+        (executors::uses_router(loaded) && model.name.is_none()).then(|| ROUTER_DEFAULT_SERVER.to_owned());
     let own = own.or(router);
     // A router is made for a small model on this machine (PROV-3); a model may name its provider itself.
     let names_one = |name: &String| {
         name.split_once('/').is_some_and(|(provider, _)| VENDORS.iter().any(|vendor| vendor.name == provider))
     };
-    let local = crate::executors::routes(loaded) && !model.name.as_ref().is_some_and(names_one);
-    let usual = local.then(|| ROUTERS_SERVER.to_owned());
-    Wish { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
+    let local = crate::executors::uses_router(loaded) && !model.name.as_ref().is_some_and(names_one);
+    let usual = local.then(|| ROUTER_DEFAULT_SERVER.to_owned());
+    ModelPreference { provider: model.provider.clone().or(own).or(usual), model: model.name.clone() }
 }
 
 /// All providers with what is known of them. Where no key is there and nothing is named, local servers are looked for.
-async fn providers(
-    loaded: &Loaded,
-    remembered: &Remembered,
-    wish: &Wish,
-    reach: Reach,
-) -> Result<Vec<Provider>, Error> {
-    let mut providers: Vec<Provider> =
-        VENDORS.iter().map(|vendor| provider(loaded, vendor, remembered)).collect();
-    let any_key = providers.iter().any(|provider| provider.access == Access::Key);
+async fn known_providers(
+    loaded: &ResolvedConfig,
+    remembered: &RoutingHistory,
+    wish: &ModelPreference,
+    reach: ProbePolicy,
+) -> Result<Vec<ProviderInfo>, Error> {
+    let mut providers: Vec<ProviderInfo> =
+        VENDORS.iter().map(|vendor| describe_provider(loaded, vendor, remembered)).collect();
+    let any_key = providers.iter().any(|provider| provider.access == ProviderAccess::Key);
     if any_key {
         // A server whose address the user gave is as good as a key.
         for (provider, vendor) in providers.iter_mut().zip(VENDORS) {
-            let probed = matches!(vendor.detect, Detect::Probe { .. });
-            if probed && provider.access == Access::Keyless && has_address(loaded, vendor) {
-                provider.access = Access::Here;
+            let probed = matches!(vendor.detect, DetectionRule::Probe { .. });
+            if probed && provider.access == ProviderAccess::NoKeyNeeded && has_address(loaded, vendor) {
+                provider.access = ProviderAccess::Reachable;
             }
         }
     } else if wish.provider.is_none() {
         match reach {
-            Reach::Network => look_around(loaded, &mut providers).await?,
+            ProbePolicy::Network => probe_local_servers(loaded, &mut providers).await?,
             // A run would look; here what was seen lately has to do.
-            Reach::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
-                if matches!(vendor.detect, Detect::Probe { .. }) {
+            ProbePolicy::Nothing => providers.iter_mut().zip(VENDORS).for_each(|(provider, vendor)| {
+                if matches!(vendor.detect, DetectionRule::Probe { .. }) {
                     let sick = provider.unhealthy.clone();
-                    provider.access = sick.map_or(Access::Unseen, Access::Missing);
+                    provider.access = sick.map_or(ProviderAccess::Unprobed, ProviderAccess::Missing);
                 }
             }),
         }
@@ -224,11 +245,11 @@ async fn providers(
     Ok(providers)
 }
 
-async fn look_around(loaded: &Loaded, providers: &mut [Provider]) -> Result<(), Error> {
-    let models = crate::compose::models(loaded, &std::sync::Arc::default())?;
+async fn probe_local_servers(loaded: &ResolvedConfig, providers: &mut [ProviderInfo]) -> Result<(), Error> {
+    let models = crate::compose::build_models(loaded, &std::sync::Arc::default())?;
     for provider in providers {
-        let Some(seen) = models.find(&provider.name).await else { continue };
-        provider.access = Access::Here;
+        let Some(seen) = models.find_local_server(&provider.name).await else { continue };
+        provider.access = ProviderAccess::Reachable;
         let serves =
             |name: &String| seen.models.iter().any(|m| m.split(':').next() == name.split(':').next());
         if !provider.default_model.as_ref().is_some_and(serves) && !seen.models.is_empty() {
@@ -238,61 +259,67 @@ async fn look_around(loaded: &Loaded, providers: &mut [Provider]) -> Result<(), 
     Ok(())
 }
 
-pub(crate) fn has_address(loaded: &Loaded, vendor: &Vendor) -> bool {
+pub(crate) fn has_address(loaded: &ResolvedConfig, vendor: &Vendor) -> bool {
     let model = &loaded.settings.model;
     let own = loaded.settings.providers.get(vendor.name);
     own.is_some_and(|own| own.base_url.is_some())
-        || (model.base_url.is_some() && wish(loaded).provider.as_deref() == Some(vendor.name))
+        || (model.base_url.is_some() && model_preference(loaded).provider.as_deref() == Some(vendor.name))
 }
 
-fn access(loaded: &Loaded, vendor: &Vendor) -> Access {
+fn provider_access(loaded: &ResolvedConfig, vendor: &Vendor) -> ProviderAccess {
     let has_key = loaded.secrets.can_ask(vendor.name);
     let own = loaded.settings.providers.get(vendor.name);
     match vendor.detect {
-        Detect::Key if has_key => Access::Key,
-        Detect::Key => {
+        DetectionRule::Key if has_key => ProviderAccess::Key,
+        DetectionRule::Key => {
             let variable = vendor.key_env.first().copied().unwrap_or("its key");
-            Access::Missing(format!("no key (set {variable}, or `forge secret set {variable}`)"))
+            ProviderAccess::Missing(format!("no key (set {variable}, or `forge secret set {variable}`)"))
         }
-        Detect::Probe { .. } => Access::Keyless,
-        Detect::Never if vendor.base_url.is_none() && vendor.key == KeyRule::Optional => {
+        DetectionRule::Probe { .. } => ProviderAccess::NoKeyNeeded,
+        DetectionRule::Never if vendor.base_url.is_none() && vendor.key == KeyRule::Optional => {
             if has_address(loaded, vendor) {
-                Access::Keyless
+                ProviderAccess::NoKeyNeeded
             } else {
-                Access::Missing(format!("no address (providers.{}.base_url)", vendor.name))
+                ProviderAccess::Missing(format!("no address (providers.{}.base_url)", vendor.name))
             }
         }
-        Detect::Never if own.is_some_and(|own| own.script.is_some()) => Access::Keyless,
-        Detect::Never => Access::Missing(format!("no script (providers.{}.script)", vendor.name)),
+        DetectionRule::Never if own.is_some_and(|own| own.script.is_some()) => ProviderAccess::NoKeyNeeded,
+        DetectionRule::Never => {
+            ProviderAccess::Missing(format!("no script (providers.{}.script)", vendor.name))
+        }
     }
 }
 
-fn provider(loaded: &Loaded, vendor: &'static Vendor, remembered: &Remembered) -> Provider {
+fn describe_provider(
+    loaded: &ResolvedConfig,
+    vendor: &'static Vendor,
+    remembered: &RoutingHistory,
+) -> ProviderInfo {
     let own = loaded.settings.providers.get(vendor.name).and_then(|own| own.default_model.clone());
     let hint = match vendor.detect {
-        Detect::Key => vendor.key_env.first().map_or_else(String::new, |name| {
+        DetectionRule::Key => vendor.key_env.first().map_or_else(String::new, |name| {
             format!("the key {name} (in the environment, or `forge secret set {name}`)")
         }),
-        Detect::Probe { .. } => {
+        DetectionRule::Probe { .. } => {
             let place = vendor.base_url.map_or_else(String::new, |url| format!(" at {url}"));
             format!("a running {} server{place}", vendor.name)
         }
-        Detect::Never => String::new(),
+        DetectionRule::Never => String::new(),
     };
-    let row = tiers::tiers(vendor.name);
+    let row = tiers::find_tiers(vendor.name);
     let model = |pick: fn(&tiers::TierRow) -> &'static str| row.map(|row| pick(row).to_owned());
     let seen = remembered.health.iter().find(|seen| seen.provider == vendor.name);
     let sick = seen.filter(|seen| !seen.ok && is_fresh(loaded, seen, remembered.now));
-    Provider {
+    ProviderInfo {
         name: vendor.name.to_owned(),
-        access: access(loaded, vendor),
+        access: provider_access(loaded, vendor),
         default_model: own.or_else(|| vendor.default_model.map(str::to_owned)),
         tiers: TierDefaults {
             simple: model(|row| row.simple),
             medium: model(|row| row.medium),
             hard: model(|row| row.hard),
-            simple_place: row.map(|row| row.simple_place),
-            hard_place: row.map(|row| row.hard_place),
+            simple_rank: row.map(|row| row.simple_rank),
+            hard_rank: row.map(|row| row.hard_rank),
         },
         hint,
         unhealthy: sick.map(|seen| seen.message.clone()),
@@ -300,35 +327,35 @@ fn provider(loaded: &Loaded, vendor: &'static Vendor, remembered: &Remembered) -
 }
 
 /// Whether what was seen of a provider still counts: it is young, and address and key are the same.
-pub(crate) fn is_fresh(loaded: &Loaded, seen: &Health, now: Timestamp) -> bool {
-    seen.configuration == configuration(loaded, &seen.provider)
-        && now.millis_since(seen.at) < HEALTH_MS
+pub(crate) fn is_fresh(loaded: &ResolvedConfig, seen: &ProviderHealth, now: Timestamp) -> bool {
+    seen.configuration == configuration_hash(loaded, &seen.provider)
+        && now.millis_since(seen.at) < HEALTH_MAX_AGE_MS
         && seen.at <= now
 }
 
 /// A hash of the settings that a provider's answer depends on.
-pub(crate) fn configuration(loaded: &Loaded, provider: &str) -> String {
+pub(crate) fn configuration_hash(loaded: &ResolvedConfig, provider: &str) -> String {
     let own = loaded.settings.providers.get(provider).and_then(|own| own.base_url.as_deref());
-    let wanted = wish(loaded).provider.as_deref() == Some(provider);
+    let wanted = model_preference(loaded).provider.as_deref() == Some(provider);
     let base = loaded.settings.model.base_url.as_deref().filter(|_| wanted).or(own).unwrap_or_default();
-    let key = crate::accounts::credential(loaded, provider).unwrap_or_default();
-    crate::cooling::credential(&format!("{provider} at {base}"), &key)
+    let key = crate::accounts::credential_id(loaded, provider).unwrap_or_default();
+    crate::cooling::credential_fingerprint(&format!("{provider} at {base}"), &key)
 }
 
-fn tiers_of(loaded: &Loaded, providers: &[Provider]) -> Result<Option<TierModels>, Error> {
+fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Option<TierModels>, Error> {
     let settings = &loaded.settings.routing;
     let set = [&settings.simple_model, &settings.medium_model, &settings.complex_model];
     let active = match settings.tiers {
-        Tiers::Off => false,
-        Tiers::On => true,
-        Tiers::Auto => set.iter().any(|model| model.is_some()),
+        TierMode::Off => false,
+        TierMode::On => true,
+        TierMode::Auto => set.iter().any(|model| model.is_some()),
     };
     if !active {
         return Ok(None);
     }
-    let named = |model: Option<&str>| model.map(|model| route::named(model, providers)).transpose();
-    let wish = wish(loaded);
-    let unnamed = settings.tiers == Tiers::On && wish.provider.is_none() && wish.model.is_none();
+    let named = |model: Option<&str>| model.map(|model| route::parse_route(model, providers)).transpose();
+    let wish = model_preference(loaded);
+    let unnamed = settings.tiers == TierMode::On && wish.provider.is_none() && wish.model.is_none();
     let default = unnamed.then_some(tiers::DEFAULT_TIER_MODEL);
     Ok(Some(TierModels {
         simple: named(settings.simple_model.as_deref().or(default))?,
@@ -339,25 +366,25 @@ fn tiers_of(loaded: &Loaded, providers: &[Provider]) -> Result<Option<TierModels
 
 /// What somebody insists on: a flag always, an agent's pin, and the settings unless something more particular (tiers, an
 /// agent's own model) is configured.
-fn pin(
-    loaded: &Loaded,
-    job: &Job,
-    wish: &Wish,
-    providers: &[Provider],
-    agent: Option<&Route>,
+fn pinned_model(
+    loaded: &ResolvedConfig,
+    job: &RoutingJob,
+    wish: &ModelPreference,
+    providers: &[ProviderInfo],
+    agent: Option<&ModelRoute>,
     particular: bool,
-) -> Result<Option<Pin>, Error> {
+) -> Result<Option<PinnedModel>, Error> {
     let origins = ["model.name", "model.provider", "model.base_url"]
-        .map(|key| (key, loaded.origin(key).filter(|origin| **origin != Origin::Default)));
+        .map(|key| (key, loaded.origin_of(key).filter(|origin| **origin != ValueOrigin::Default)));
     let flag = origins.iter().find_map(|(_, origin)| match origin {
-        Some(Origin::Flag { name }) => Some(name.clone()),
+        Some(ValueOrigin::Flag { name }) => Some(name.clone()),
         _ => None,
     });
     let by = match (flag, agent) {
         (Some(flag), _) => flag,
         (None, Some(route)) => {
             let by = format!("agents.{}.pin", job.task_type.agent());
-            return Ok(Some(Pin { route: route.clone(), by }));
+            return Ok(Some(PinnedModel { route: route.clone(), by }));
         }
         (None, None) if particular => return Ok(None),
         (None, None) => {
@@ -367,61 +394,64 @@ fn pin(
             set
         }
     };
-    Ok(Some(Pin { route: route::base(wish, providers)?, by }))
+    Ok(Some(PinnedModel { route: route::base_route(wish, providers)?, by }))
 }
 
 /// Whom to ask instead, if somebody said so. Who chose a server of their own did not choose to send their code to others:
 /// then only those that are listed are asked.
-fn fallbacks(
-    loaded: &Loaded,
-    providers: &[Provider],
-    pin: Option<&Pin>,
-    wish: &Wish,
-) -> Option<Vec<Alternative>> {
+fn configured_fallbacks(
+    loaded: &ResolvedConfig,
+    providers: &[ProviderInfo],
+    pin: Option<&PinnedModel>,
+    wish: &ModelPreference,
+) -> Option<Vec<RouteTarget>> {
     if !loaded.is_set("model.fallbacks") {
         let named = pin.map(|pin| pin.route.provider.as_str()).or(wish.provider.as_deref());
         let own = named.and_then(|name| VENDORS.iter().find(|vendor| vendor.name == name));
-        return own.filter(|vendor| vendor.detect != Detect::Key).map(|_| Vec::new());
+        return own.filter(|vendor| vendor.detect != DetectionRule::Key).map(|_| Vec::new());
     }
-    let entries = loaded.settings.model.fallbacks.iter().filter_map(|text| Fallback::parse(text).ok());
-    let alternative = |entry: Fallback| {
+    let entries = loaded.settings.model.fallbacks.iter().filter_map(|text| FallbackEntry::parse(text).ok());
+    let alternative = |entry: FallbackEntry| {
         let default = providers.iter().find(|provider| provider.name == entry.provider);
         let model = entry.name.or_else(|| default.and_then(|provider| provider.default_model.clone()))?;
-        let route = Route { provider: entry.provider, model };
-        Some(Alternative { route, organization: entry.organization_id })
+        let route = ModelRoute { provider: entry.provider, model };
+        Some(RouteTarget { route, organization: entry.organization_id })
     };
     Some(entries.filter_map(alternative).collect())
 }
 
-fn ladder(
-    loaded: &Loaded,
-    providers: &[Provider],
-    price: &dyn Fn(&Route) -> Option<forge_types::Price>,
-) -> Result<Vec<Rung>, Error> {
+fn escalation_steps(
+    loaded: &ResolvedConfig,
+    providers: &[ProviderInfo],
+    price: &dyn Fn(&ModelRoute) -> Option<forge_types::Price>,
+) -> Result<Vec<EscalationStep>, Error> {
     let own = &loaded.settings.routing.escalation;
-    let names: Vec<&str> =
-        if own.is_empty() { tiers::ESCALATION.to_vec() } else { own.iter().map(String::as_str).collect() };
+    let names: Vec<&str> = if own.is_empty() {
+        tiers::ESCALATION_MODELS.to_vec()
+    } else {
+        own.iter().map(String::as_str).collect()
+    };
     let rung = |name: &str| {
-        let route = route::named(name, providers)?;
+        let route = route::parse_route(name, providers)?;
         let provider = providers.iter().find(|provider| provider.name == route.provider);
-        let missing = provider.and_then(|provider| provider.missing().map(str::to_owned));
-        Ok(Rung { price: price(&route), route, missing })
+        let missing = provider.and_then(|provider| provider.missing_reason().map(str::to_owned));
+        Ok(EscalationStep { price: price(&route), route, missing })
     };
     names.into_iter().map(rung).collect()
 }
 
 /// The model that costs are compared with, if its price is known.
-fn reference(loaded: &Loaded, catalog: &forge_models::Catalog) -> Option<Reference> {
+fn reference_price(loaded: &ResolvedConfig, catalog: &forge_models::Catalog) -> Option<ReferenceModel> {
     let name = loaded.settings.cost.reference_model.as_str();
     let whole = name.split_once('/').filter(|(provider, _)| VENDORS.iter().any(|v| v.name == *provider));
-    let routes: Vec<Route> = match whole {
-        Some((provider, model)) => vec![Route { provider: provider.into(), model: model.into() }],
-        None => VENDORS.iter().map(|v| Route { provider: v.name.into(), model: name.into() }).collect(),
+    let routes: Vec<ModelRoute> = match whole {
+        Some((provider, model)) => vec![ModelRoute { provider: provider.into(), model: model.into() }],
+        None => VENDORS.iter().map(|v| ModelRoute { provider: v.name.into(), model: name.into() }).collect(),
     };
-    let priced = |route: Route| {
-        let price = catalog.facts(&route.provider, &route.model).price?;
+    let priced = |route: ModelRoute| {
+        let price = catalog.model_facts(&route.provider, &route.model).price?;
         // What runs at home has a price of nothing under every name.
-        (price != forge_types::Price::FREE).then_some(Reference { route, price })
+        (price != forge_types::Price::FREE).then_some(ReferenceModel { route, price })
     };
     routes.into_iter().find_map(priced)
 }

@@ -4,17 +4,17 @@ use forge_ports::journal::RunRow;
 use forge_types::{Payload, Plan, RunState, Timestamp};
 
 /// Characters of the task that a list shows.
-const TASK_CHARS: usize = 200;
+const MAX_LISTED_TASK_CHARS: usize = 200;
 
 /// The row of a run.
-pub(crate) fn row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
-    let asked = plan.target(state.target).route;
+pub(crate) fn run_row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
+    let asked = plan.target_at(state.target).route;
     let created = state.created.as_ref();
     let ending = state.ending.as_ref();
     let error = ending.and_then(|ending| ending.error.as_ref());
     RunRow {
         run: state.run,
-        task: created.map_or_else(String::new, |created| summary(&created.task)),
+        task: created.map_or_else(String::new, |created| summarize_task(&created.task)),
         repo: created.map_or_else(String::new, |created| created.repo.display().to_string()),
         pipeline: created.map_or_else(String::new, |created| created.pipeline.clone()),
         status: state.status,
@@ -36,6 +36,6 @@ pub(crate) fn row(state: &RunState, plan: &Plan, now: Timestamp) -> RunRow {
     }
 }
 
-fn summary(task: &Payload) -> String {
-    task.inline().unwrap_or("(long task)").chars().take(TASK_CHARS).collect()
+fn summarize_task(task: &Payload) -> String {
+    task.inline_text().unwrap_or("(long task)").chars().take(MAX_LISTED_TASK_CHARS).collect()
 }

@@ -1,41 +1,41 @@
 //! The boxes of runs, out of the settings: which backends with which options, and the specification of one box.
 
 use crate::{Error, Forge, toolchains};
-use forge_config::{Backend, EgressMode, Loaded};
-use forge_sandbox::verify::{Scope, Verdict, verify};
-use forge_sandbox::{Backends, Options};
+use forge_config::{EgressMode, ResolvedConfig, SandboxBackend};
+use forge_sandbox::verify::{ProbeScope, ProbeVerdict, run_probes};
+use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{NetworkPolicy, SandboxLimits, SandboxSpec, WorkspaceLimits};
 use std::path::{Path, PathBuf};
 
 /// The kinds of folders in a data folder that belong to one process: what it tries out, and boxes without a run.
-pub(crate) const VERIFY: &str = "verify";
-pub(crate) const EXEC: &str = "exec";
+pub(crate) const VERIFY_DIR_KIND: &str = "verify";
+pub(crate) const EXEC_DIR_KIND: &str = "exec";
 
 /// A folder for what is no run's and goes with this process.
-pub(crate) fn scratch(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
-    let name = format!("{}-", forge_files::own_name(kind));
+pub(crate) fn create_temp_dir(data: &Path, kind: &str) -> Result<tempfile::TempDir, Error> {
+    let name = format!("{}-", forge_files::owned_temp_name(kind));
     let made = tempfile::Builder::new().prefix(&name).tempdir_in(data);
     made.map_err(|error| Error::Output { path: data.display().to_string(), why: error.to_string() })
 }
 
 /// The private directory for temporary things of a data folder.
-fn temporary(data: &Path) -> PathBuf {
+fn temp_root(data: &Path) -> PathBuf {
     data.join("tmp")
 }
 
 /// Removes what boxes left behind whose process died: all that the backends know of, and folders of a data folder.
-pub(crate) async fn prune(loaded: &Loaded) -> Vec<String> {
+pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     let data = loaded.dirs.data.clone();
-    let mut removed = match backends(loaded, &data) {
-        Ok(boxes) => boxes.prune().await,
-        Err(_) => forge_sandbox::prune(&temporary(&data))
+    let mut removed = match open_backends(loaded, &data) {
+        Ok(boxes) => boxes.remove_stale().await,
+        Err(_) => forge_sandbox::remove_stale_resources(&temp_root(&data))
             .into_iter()
             .map(|path| path.display().to_string())
             .collect(),
     };
     let folders = tokio::task::spawn_blocking(move || {
-        let mut left = forge_files::sweep(&data, &[VERIFY, EXEC]);
-        left.extend(crate::scratch::sweep());
+        let mut left = forge_files::remove_stale(&data, &[VERIFY_DIR_KIND, EXEC_DIR_KIND]);
+        left.extend(crate::scratch::remove_stale());
         left
     });
     removed.extend(folders.await.unwrap_or_default().iter().map(|path| path.display().to_string()));
@@ -43,20 +43,24 @@ pub(crate) async fn prune(loaded: &Loaded) -> Vec<String> {
 }
 
 /// The backends for a data folder.
-pub(crate) fn backends(loaded: &Loaded, data: &Path) -> Result<Backends, Error> {
-    backends_in(loaded, &data.join("runs"), data)
+pub(crate) fn open_backends(loaded: &ResolvedConfig, data: &Path) -> Result<Backends, Error> {
+    open_backends_in(loaded, &data.join("runs"), data)
 }
 
 /// The backends for a data folder that keep their views elsewhere.
-pub(crate) fn backends_in(loaded: &Loaded, views: &Path, data: &Path) -> Result<Backends, Error> {
-    let swaps = rules(loaded)?.keys;
+pub(crate) fn open_backends_in(
+    loaded: &ResolvedConfig,
+    views: &Path,
+    data: &Path,
+) -> Result<Backends, Error> {
+    let swaps = egress_rules(loaded)?.keys;
     let keys = swaps.iter().filter_map(|swap| {
-        let key = loaded.secrets.egress(&swap.variable)?;
+        let key = loaded.secrets.egress_key(&swap.variable)?;
         Some((swap.variable.clone(), key.expose().to_owned()))
     });
-    Ok(Backends::new(Options {
-        views: views.to_owned(),
-        temporary: temporary(data),
+    Ok(Backends::new(BackendOptions {
+        workspaces: views.to_owned(),
+        temporary: temp_root(data),
         runtime: loaded.dirs.runtime.clone(),
         locks: data.join("locks"),
         // Images are the same for all data folders of a user, those in memory included.
@@ -64,12 +68,12 @@ pub(crate) fn backends_in(loaded: &Loaded, views: &Path, data: &Path) -> Result<
         docker_host: loaded.settings.sandbox.docker_host.clone(),
         keys: keys.collect(),
         caches: loaded.settings.sandbox.writable_cache_mounts,
-        ..Options::default()
+        ..BackendOptions::default()
     }))
 }
 
-fn rules(loaded: &Loaded) -> Result<forge_types::EgressRules, Error> {
-    loaded.settings.egress.rules().map_err(|error| Error::Invalid { what: error.to_string() })
+fn egress_rules(loaded: &ResolvedConfig) -> Result<forge_types::EgressRules, Error> {
+    loaded.settings.egress.parse_rules().map_err(|error| Error::Invalid { what: error.to_string() })
 }
 
 impl Forge {
@@ -79,30 +83,30 @@ impl Forge {
     /// If the isolation that is asked for can't be had.
     pub async fn sandbox_spec(
         &self,
-        loaded: &Loaded,
+        loaded: &ResolvedConfig,
         repo: &Path,
         more_repos: &[PathBuf],
     ) -> Result<SandboxSpec, Error> {
-        let mut spec = spec(loaded, repo, more_repos)?;
-        spec.backend = self.backend(loaded, &spec).await?;
+        let mut spec = base_spec(loaded, repo, more_repos)?;
+        spec.backend = self.choose_backend(loaded, &spec).await?;
         let backend = spec.backend.clone();
-        Ok(fitted(loaded, spec, &backend))
+        Ok(fit_to_backend(loaded, spec, &backend))
     }
 
     /// `auto` is decided when the run is created, so that a resumed run gets the same box: native where this machine
     /// passes its probes, else docker, else podman. It never means less isolation than a name would.
-    async fn backend(&self, loaded: &Loaded, spec: &SandboxSpec) -> Result<String, Error> {
+    async fn choose_backend(&self, loaded: &ResolvedConfig, spec: &SandboxSpec) -> Result<String, Error> {
         let named = loaded.settings.sandbox.backend;
-        if named == Backend::Process {
+        if named == SandboxBackend::Process {
             return Ok(named.name().to_owned());
         }
-        if named != Backend::Auto {
-            self.trusted(loaded, spec, named.name()).await?;
+        if named != SandboxBackend::Auto {
+            self.require_trusted(loaded, spec, named.name()).await?;
             return Ok(named.name().to_owned());
         }
         let mut missing = Vec::new();
         for name in ["native", "docker", "podman"] {
-            match self.trusted(loaded, spec, name).await {
+            match self.require_trusted(loaded, spec, name).await {
                 Ok(()) => return Ok(name.to_owned()),
                 Err(Error::Sandbox(error)) => missing.push(format!("{name}: {error}")),
                 Err(error) => return Err(error),
@@ -112,15 +116,20 @@ impl Forge {
     }
 
     /// Whether a backend holds on this machine: as it was found before, or by trying now.
-    async fn trusted(&self, loaded: &Loaded, spec: &SandboxSpec, backend: &str) -> Result<(), Error> {
-        let folder = verdicts(loaded);
-        let version = backends(loaded, self.data())?.version(backend).await?;
-        let known = [Scope::Required, Scope::All]
-            .into_iter()
-            .find_map(|scope| Verdict::load(&folder, &Verdict::cache_key(backend, &version, scope)));
+    async fn require_trusted(
+        &self,
+        loaded: &ResolvedConfig,
+        spec: &SandboxSpec,
+        backend: &str,
+    ) -> Result<(), Error> {
+        let folder = verdicts_path(loaded);
+        let version = open_backends(loaded, self.data_dir())?.engine_version(backend).await?;
+        let known = [ProbeScope::Required, ProbeScope::All].into_iter().find_map(|scope| {
+            ProbeVerdict::load(&folder, &ProbeVerdict::cache_key(backend, &version, scope))
+        });
         let verdict = match known {
             Some(verdict) => verdict,
-            None => self.find_verdict(loaded, spec, backend, Scope::Required).await?,
+            None => self.find_verdict(loaded, spec, backend, ProbeScope::Required).await?,
         };
         if verdict.required_passed {
             return Ok(());
@@ -135,18 +144,18 @@ impl Forge {
     /// Tries a backend, and remembers what was found.
     pub(crate) async fn find_verdict(
         &self,
-        loaded: &Loaded,
+        loaded: &ResolvedConfig,
         template: &SandboxSpec,
         backend: &str,
-        scope: Scope,
-    ) -> Result<Verdict, Error> {
+        scope: ProbeScope,
+    ) -> Result<ProbeVerdict, Error> {
         // What the probes' boxes keep of their workspaces is nobody's.
-        let scratch = scratch(self.data(), VERIFY)?;
-        let boxes = backends(loaded, scratch.path())?;
-        let template = fitted(loaded, template.clone(), backend);
-        let verdict = verify(&boxes, backend, scope, &template).await?;
-        let key = Verdict::cache_key(backend, &boxes.version(backend).await?, scope);
-        if let Err(error) = verdict.store(&verdicts(loaded), &key) {
+        let scratch = create_temp_dir(self.data_dir(), VERIFY_DIR_KIND)?;
+        let boxes = open_backends(loaded, scratch.path())?;
+        let template = fit_to_backend(loaded, template.clone(), backend);
+        let verdict = run_probes(&boxes, backend, scope, &template).await?;
+        let key = ProbeVerdict::cache_key(backend, &boxes.engine_version(backend).await?, scope);
+        if let Err(error) = verdict.store(&verdicts_path(loaded), &key) {
             tracing::warn!(%error, "the verdict on the sandbox is not kept: it is found again next time");
         }
         Ok(verdict)
@@ -155,9 +164,9 @@ impl Forge {
 
 /// A container's image brings its own tools: the host's toolchains, which were built for the host's libraries, are not
 /// offered there. Folders that the settings name are.
-fn fitted(loaded: &Loaded, mut spec: SandboxSpec, backend: &str) -> SandboxSpec {
+fn fit_to_backend(loaded: &ResolvedConfig, mut spec: SandboxSpec, backend: &str) -> SandboxSpec {
     if matches!(backend, "docker" | "podman") {
-        let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
+        let found = toolchains::find_toolchains(loaded.dirs.home.as_deref(), loaded.path.as_deref());
         spec.read_only.clone_from(&loaded.settings.sandbox.read_only_paths);
         spec.env.retain(|(name, _)| {
             name != "PATH" && !found.variables.iter().any(|(variable, _)| variable == name)
@@ -167,14 +176,18 @@ fn fitted(loaded: &Loaded, mut spec: SandboxSpec, backend: &str) -> SandboxSpec 
 }
 
 /// Where verdicts on backends lie.
-fn verdicts(loaded: &Loaded) -> PathBuf {
+fn verdicts_path(loaded: &ResolvedConfig) -> PathBuf {
     loaded.dirs.data.join("verdicts")
 }
 
 /// The specification by the settings; the backend is still to be decided.
-pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Result<SandboxSpec, Error> {
+pub(crate) fn base_spec(
+    loaded: &ResolvedConfig,
+    repo: &Path,
+    more_repos: &[PathBuf],
+) -> Result<SandboxSpec, Error> {
     let settings = &loaded.settings.sandbox;
-    let found = toolchains::find(loaded.dirs.home.as_deref(), loaded.path.as_deref());
+    let found = toolchains::find_toolchains(loaded.dirs.home.as_deref(), loaded.path.as_deref());
     let mut read_only = found.folders;
     read_only.extend(settings.read_only_paths.iter().cloned());
     let mut env = vec![("PATH".to_owned(), found.path)];
@@ -185,11 +198,11 @@ pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Resu
     Ok(SandboxSpec {
         backend: settings.backend.name().to_owned(),
         repo: repo.to_owned(),
-        more_repos: distinct(repo, more_repos)?,
+        more_repos: check_distinct_repos(repo, more_repos)?,
         mode: loaded.settings.workspace.mode,
         apply: loaded.settings.workspace.apply,
         image: settings.image.clone(),
-        network: network(loaded)?,
+        network: network_policy(loaded)?,
         limits: SandboxLimits {
             memory_bytes: settings.memory_limit,
             pids: settings.pids,
@@ -197,23 +210,23 @@ pub(crate) fn spec(loaded: &Loaded, repo: &Path, more_repos: &[PathBuf]) -> Resu
             tmp_bytes: settings.tmp_size,
             command_ms: settings.timeout_seconds.min(600).saturating_mul(1000),
         },
-        workspace: ceilings(loaded),
+        workspace: workspace_limits(loaded),
         reveal: loaded.settings.workspace.reveal.clone(),
         env,
         read_only,
         writable: settings.writable_paths.clone(),
-        programs: programs(&loaded.settings.runtime.allowed_shell_commands),
+        programs: allowed_programs(&loaded.settings.runtime.allowed_shell_commands),
         allow_unisolated: settings.allow_unisolated,
     })
 }
 
 /// An empty list means any program.
-fn programs(allowed: &[String]) -> Option<Vec<String>> {
+fn allowed_programs(allowed: &[String]) -> Option<Vec<String>> {
     (!allowed.is_empty()).then(|| allowed.to_vec())
 }
 
 /// The ceilings of the workspace by the settings.
-fn ceilings(loaded: &Loaded) -> WorkspaceLimits {
+fn workspace_limits(loaded: &ResolvedConfig) -> WorkspaceLimits {
     let settings = &loaded.settings.workspace;
     WorkspaceLimits {
         paths: settings.max_paths,
@@ -224,12 +237,12 @@ fn ceilings(loaded: &Loaded) -> WorkspaceLimits {
     }
 }
 
-fn network(loaded: &Loaded) -> Result<NetworkPolicy, Error> {
+fn network_policy(loaded: &ResolvedConfig) -> Result<NetworkPolicy, Error> {
     let open = loaded.settings.sandbox.network_enabled || loaded.settings.egress.mode == EgressMode::DevOpen;
     if open {
         return Ok(NetworkPolicy::Host);
     }
-    let rules = rules(loaded)?;
+    let rules = egress_rules(loaded)?;
     if loaded.settings.egress.mode == EgressMode::DenyAll || rules.allow.is_empty() {
         return Ok(NetworkPolicy::Off);
     }
@@ -237,7 +250,7 @@ fn network(loaded: &Loaded) -> Result<NetworkPolicy, Error> {
 }
 
 /// Repositories inside one another would be changed twice.
-fn distinct(repo: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+fn check_distinct_repos(repo: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut all = vec![repo.to_owned()];
     for path in more {
         if all.contains(path) {
@@ -264,11 +277,11 @@ mod tests {
     #[test]
     fn repositories_that_overlap_are_refused() {
         let path = |text: &str| PathBuf::from(text);
-        let more = distinct(&path("/a"), &[path("/b"), path("/a"), path("/b")]).unwrap();
+        let more = check_distinct_repos(&path("/a"), &[path("/b"), path("/a"), path("/b")]).unwrap();
         assert_eq!(more, [path("/b")]);
-        let error = distinct(&path("/a"), &[path("/a/b")]).unwrap_err();
+        let error = check_distinct_repos(&path("/a"), &[path("/a/b")]).unwrap_err();
         assert!(error.to_string().contains("inside one another"), "{error}");
-        assert!(distinct(&path("/a/b"), &[path("/a")]).is_err());
-        assert!(distinct(&path("/a"), &[path("/ab")]).is_ok());
+        assert!(check_distinct_repos(&path("/a/b"), &[path("/a")]).is_err());
+        assert!(check_distinct_repos(&path("/a"), &[path("/ab")]).is_ok());
     }
 }

@@ -7,60 +7,61 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where Linux keeps files in memory.
-const MEMORY: &str = "/dev/shm";
+const MEMORY_DIR: &str = "/dev/shm";
 /// By which these folders are known.
-const KIND: &str = "scratch";
+const DIR_KIND: &str = "scratch";
 
 /// A folder that goes away with its last holder.
 #[derive(Clone, Debug)]
-pub(crate) struct Scratch {
-    folder: Arc<Folder>,
+pub(crate) struct EphemeralDataDir {
+    directory: Arc<RemovedOnDrop>,
 }
 
 #[derive(Debug)]
-struct Folder(PathBuf);
+struct RemovedOnDrop(PathBuf);
 
-impl Drop for Folder {
+impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
         // An overlay leaves a directory that is closed to its owner, which other removals stumble over.
         forge_files::remove_tree(&self.0);
     }
 }
 
-impl Scratch {
+impl EphemeralDataDir {
     /// A new folder, readable by its owner only; what processes that died left behind is removed.
-    pub(crate) fn make() -> Result<Self, Error> {
-        let memory = Path::new(MEMORY);
+    pub(crate) fn create() -> Result<Self, Error> {
+        let memory = Path::new(MEMORY_DIR);
         if !memory.is_dir() {
-            let what =
-                format!("{MEMORY} is not there, so a run can't be kept in memory. Leave --no-durable out");
+            let what = format!(
+                "{MEMORY_DIR} is not there, so a run can't be kept in memory. Leave --no-durable out"
+            );
             return Err(Error::Invalid { what });
         }
-        sweep();
-        let name = format!("{}-", forge_files::own_name(KIND));
+        remove_stale();
+        let name = format!("{}-", forge_files::owned_temp_name(DIR_KIND));
         let closed = std::fs::Permissions::from_mode(0o700);
         let make =
             |place: &Path| tempfile::Builder::new().prefix(&name).permissions(closed).tempdir_in(place);
         // Who took this user's name there keeps nobody from a folder whose name can't be foreseen.
-        let made = match PrivateDir::of_user(memory) {
+        let made = match PrivateDir::for_user(memory) {
             Ok(own) => make(own.path()),
             Err(_) => make(memory),
         };
         let folder =
-            made.map_err(|error| Error::Output { path: MEMORY.to_owned(), why: error.to_string() })?;
-        Ok(Self { folder: Arc::new(Folder(folder.keep())) })
+            made.map_err(|error| Error::Output { path: MEMORY_DIR.to_owned(), why: error.to_string() })?;
+        Ok(Self { directory: Arc::new(RemovedOnDrop(folder.keep())) })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.0.clone()
+        self.directory.0.clone()
     }
 }
 
 /// Removes folders whose process is gone. Those of other users are not touched. Gives what was removed.
-pub(crate) fn sweep() -> Vec<PathBuf> {
-    let memory = Path::new(MEMORY);
-    let mut removed = forge_files::sweep(&PrivateDir::path_of_user(memory), &[KIND]);
-    let mut shared = forge_files::stale_entries(memory, &[KIND]);
+pub(crate) fn remove_stale() -> Vec<PathBuf> {
+    let memory = Path::new(MEMORY_DIR);
+    let mut removed = forge_files::remove_stale(&PrivateDir::user_path(memory), &[DIR_KIND]);
+    let mut shared = forge_files::find_stale(memory, &[DIR_KIND]);
     shared.retain(|folder| {
         forge_files::remove_own_tree(folder);
         folder.symlink_metadata().is_err()

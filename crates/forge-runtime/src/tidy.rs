@@ -1,12 +1,12 @@
 //! What is cleared away without being asked: what dead boxes left behind, and old snapshots.
 
 use crate::{Error, Forge, GcLimits, prune_sandboxes};
-use forge_config::Loaded;
+use forge_config::ResolvedConfig;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Walking over what all runs keep takes a while, so it is not done more often than this.
-const EVERY: Duration = Duration::from_secs(3600);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Forge {
     /// Removes what boxes left behind whose process died and, once an hour, snapshots beyond the configured limits.
@@ -14,16 +14,16 @@ impl Forge {
     ///
     /// # Errors
     /// If the data folder can't be read or written.
-    pub async fn tidy(&self, loaded: &Loaded) -> Result<(), Error> {
+    pub async fn run_cleanup(&self, loaded: &ResolvedConfig) -> Result<(), Error> {
         for what in prune_sandboxes(loaded).await {
             tracing::info!(what, "removed what a dead box had left behind");
         }
-        let stamp = self.data().join("gc.stamp");
+        let stamp = self.data_dir().join("gc.stamp");
         if !loaded.settings.store.durable || !is_due(&stamp) {
             return Ok(());
         }
         // Before the work: of several processes that begin now, one does it.
-        let stamped = forge_files::open_or_create(&stamp).map_err(forge_files::Error::into_io);
+        let stamped = forge_files::open_or_create(&stamp).map_err(forge_files::Error::into_io_error);
         stamped
             .and_then(|file| file.set_len(0))
             .map_err(|error| Error::Output { path: stamp.display().to_string(), why: error.to_string() })?;
@@ -44,5 +44,5 @@ impl Forge {
 fn is_due(stamp: &Path) -> bool {
     let written = stamp.metadata().and_then(|meta| meta.modified());
     let age = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());
-    age.is_none_or(|age| age >= EVERY)
+    age.is_none_or(|age| age >= CLEANUP_INTERVAL)
 }

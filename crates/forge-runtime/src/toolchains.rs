@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 /// Below the home folder.
-const AT_HOME: &[&str] = &[
+const HOME_DIRS: &[&str] = &[
     ".cargo/bin",
     ".rustup",
     ".pyenv",
@@ -26,9 +26,9 @@ const AT_HOME: &[&str] = &[
     "go/bin",
 ];
 /// On the machine.
-const ON_MACHINE: &[&str] = &["/opt", "/nix/store", "/snap"];
+const SYSTEM_DIRS: &[&str] = &["/opt", "/nix/store", "/snap"];
 /// What every box has on its `PATH`.
-const SYSTEM_PATH: [&str; 6] =
+const SYSTEM_PATH_DIRS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What was found.
@@ -43,19 +43,19 @@ pub(crate) struct Toolchains {
 }
 
 /// Looks for toolchains. `path` is the user's own `PATH`: its order is kept for what the box sees.
-pub(crate) fn find(home: Option<&Path>, path: Option<&str>) -> Toolchains {
-    let at_home = home.into_iter().flat_map(|home| AT_HOME.iter().map(move |below| home.join(below)));
-    let on_machine = ON_MACHINE.iter().map(PathBuf::from);
+pub(crate) fn find_toolchains(home: Option<&Path>, path: Option<&str>) -> Toolchains {
+    let at_home = home.into_iter().flat_map(|home| HOME_DIRS.iter().map(move |below| home.join(below)));
+    let on_machine = SYSTEM_DIRS.iter().map(PathBuf::from);
     let folders: Vec<PathBuf> = at_home.chain(on_machine).filter(|folder| folder.is_dir()).collect();
     let mut entries: Vec<String> = Vec::new();
     for entry in path.unwrap_or_default().split(':').filter(|entry| entry.starts_with('/')) {
-        let seen =
-            SYSTEM_PATH.contains(&entry) || folders.iter().any(|folder| Path::new(entry).starts_with(folder));
+        let seen = SYSTEM_PATH_DIRS.contains(&entry)
+            || folders.iter().any(|folder| Path::new(entry).starts_with(folder));
         if seen && !entries.iter().any(|known| known == entry) {
             entries.push(entry.to_owned());
         }
     }
-    for entry in SYSTEM_PATH {
+    for entry in SYSTEM_PATH_DIRS {
         if !entries.iter().any(|known| known == entry) {
             entries.push(entry.to_owned());
         }
@@ -82,7 +82,7 @@ mod tests {
         }
         let at = |below: &str| home.path().join(below).display().to_string();
         let path = format!("{}:/evil:relative:{}:/usr/bin", at(".cargo/bin"), at(".ssh"));
-        let found = find(Some(home.path()), Some(&path));
+        let found = find_toolchains(Some(home.path()), Some(&path));
         assert!(found.folders.contains(&home.path().join(".cargo/bin")));
         assert!(!found.folders.iter().any(|folder| folder.ends_with(".cargo") || folder.ends_with(".ssh")));
         assert_eq!(

@@ -4,24 +4,26 @@
 //! nobody is asked for a passphrase.
 
 use forge_config::stores;
-use forge_config::{Dirs, ExecutorName, Loaded, Notice, NoticeKind, Secret, SecretOrigin};
-use forge_models::vendors::{OWN_SERVER, ROUTERS_SERVER};
-use forge_secrets::{ExposeSecret as _, Links, SecretString, Store, Values};
-use forge_types::Class;
+use forge_config::{
+    ConfigNotice, ExecutorName, NoticeKind, ResolvedConfig, SecretOrigin, SecretValue, UserDirs,
+};
+use forge_models::vendors::{OWN_SERVER, ROUTER_DEFAULT_SERVER};
+use forge_secrets::{ExposeSecret as _, LinkPolicy, SecretStore, SecretString, SecretValues};
+use forge_types::ErrorClass;
 use std::path::{Path, PathBuf};
 
-pub use forge_secrets::{check_name, check_value, masked};
+pub use forge_secrets::{check_name, check_value, redacted_preview};
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum StoreScope {
     /// The user's own.
     User,
     /// The repository's, `.forge/secrets.enc`.
     Project,
 }
 
-impl Place {
+impl StoreScope {
     /// Where its secrets come from, as origins of keys call it.
     pub const fn origin(self) -> SecretOrigin {
         match self {
@@ -33,7 +35,7 @@ impl Place {
 
 /// Why a store can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum VaultError {
+pub enum SecretStoreError {
     /// The store itself.
     #[error(transparent)]
     Store(#[from] forge_secrets::Error),
@@ -56,13 +58,13 @@ pub enum VaultError {
     },
 }
 
-impl VaultError {
+impl SecretStoreError {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::NoPassphrase { .. } => Class::Invalid,
-            Self::Record { .. } => Class::Unavailable,
+            Self::NoPassphrase { .. } => ErrorClass::Invalid,
+            Self::Record { .. } => ErrorClass::Unavailable,
         }
     }
 
@@ -74,64 +76,70 @@ impl VaultError {
 
 /// The stores of a user and a repository.
 #[derive(Clone, Debug)]
-pub struct Vault {
-    dirs: Dirs,
+pub struct SecretStores {
+    dirs: UserDirs,
     repo: PathBuf,
 }
 
-impl Vault {
+impl SecretStores {
     /// The stores as they lie in these folders; nothing is read yet.
-    pub fn new(dirs: Dirs, repo: PathBuf) -> Self {
+    pub fn new(dirs: UserDirs, repo: PathBuf) -> Self {
         Self { dirs, repo }
     }
 
-    fn store(&self, place: Place) -> Store {
+    fn scoped_store(&self, place: StoreScope) -> SecretStore {
         let (path, links) = match place {
-            Place::User => (stores::user(&self.dirs), Links::Follow),
-            Place::Project => (stores::project(&self.repo), Links::Refuse { below: self.repo.clone() }),
+            StoreScope::User => (stores::user_store(&self.dirs), LinkPolicy::Follow),
+            StoreScope::Project => {
+                (stores::project_store(&self.repo), LinkPolicy::Refuse { below: self.repo.clone() })
+            }
         };
-        let lock = stores::lock(&self.dirs, &path);
-        Store::new(path, lock, links)
+        let lock = stores::store_lock_path(&self.dirs, &path);
+        SecretStore::new(path, lock, links)
     }
 
     /// A store's file.
-    pub fn path(&self, place: Place) -> PathBuf {
-        self.store(place).path().to_owned()
+    pub fn path(&self, place: StoreScope) -> PathBuf {
+        self.scoped_store(place).path().to_owned()
     }
 
     /// Whether it is there.
-    pub fn exists(&self, place: Place) -> bool {
-        self.store(place).exists()
+    pub fn exists(&self, place: StoreScope) -> bool {
+        self.scoped_store(place).exists()
     }
 
     /// What is in a store, by name. A repository's store that opens counts from then on.
     ///
     /// # Errors
     /// If it can't be opened.
-    pub fn open(&self, place: Place, passphrase: &Secret) -> Result<Vec<(String, Secret)>, VaultError> {
-        let values = self.store(place).open(&sealed(passphrase))?;
-        if place == Place::Project && self.exists(place) {
-            self.adopt()?;
+    pub fn open(
+        &self,
+        place: StoreScope,
+        passphrase: &SecretValue,
+    ) -> Result<Vec<(String, SecretValue)>, SecretStoreError> {
+        let values = self.scoped_store(place).open(&to_secret_string(passphrase))?;
+        if place == StoreScope::Project && self.exists(place) {
+            self.adopt_project_store()?;
         }
-        Ok(plain(values).collect())
+        Ok(exposed_values(values).collect())
     }
 
     /// Sets a secret; says whether it was there before.
     ///
     /// # Errors
     /// If the store can't be opened or written; nothing is changed then.
-    pub fn set(
+    pub fn set_secret(
         &self,
-        place: Place,
-        passphrase: &Secret,
+        place: StoreScope,
+        passphrase: &SecretValue,
         name: &str,
-        value: &Secret,
-    ) -> Result<bool, VaultError> {
-        let before = self.store(place).change(&sealed(passphrase), |values| {
+        value: &SecretValue,
+    ) -> Result<bool, SecretStoreError> {
+        let before = self.scoped_store(place).update(&to_secret_string(passphrase), |values| {
             values.insert(name.to_owned(), SecretString::from(value.expose())).is_some()
         })?;
-        if place == Place::Project {
-            self.adopt()?;
+        if place == StoreScope::Project {
+            self.adopt_project_store()?;
         }
         Ok(before)
     }
@@ -140,34 +148,39 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::set`].
-    pub fn delete(&self, place: Place, passphrase: &Secret, name: &str) -> Result<bool, VaultError> {
+    pub fn delete_secret(
+        &self,
+        place: StoreScope,
+        passphrase: &SecretValue,
+        name: &str,
+    ) -> Result<bool, SecretStoreError> {
         // Without it nothing is written anew.
-        let there = self.store(place).open(&sealed(passphrase))?.contains_key(name);
+        let there = self.scoped_store(place).open(&to_secret_string(passphrase))?.contains_key(name);
         if there {
-            self.store(place).change(&sealed(passphrase), |values| values.remove(name))?;
+            self.scoped_store(place).update(&to_secret_string(passphrase), |values| values.remove(name))?;
         }
         Ok(there)
     }
 
-    fn adopt(&self) -> Result<(), VaultError> {
-        let record = |why| VaultError::Record { path: stores::project(&self.repo), why };
-        stores::adopt(&self.dirs, &self.repo).map_err(record)
+    fn adopt_project_store(&self) -> Result<(), SecretStoreError> {
+        let record = |why| SecretStoreError::Record { path: stores::project_store(&self.repo), why };
+        stores::adopt_store(&self.dirs, &self.repo).map_err(record)
     }
 }
 
-fn sealed(passphrase: &Secret) -> SecretString {
+fn to_secret_string(passphrase: &SecretValue) -> SecretString {
     SecretString::from(passphrase.expose())
 }
 
-fn plain(values: Values) -> impl Iterator<Item = (String, Secret)> {
-    values.into_iter().map(|(name, value)| (name, Secret::new(value.expose_secret())))
+fn exposed_values(values: SecretValues) -> impl Iterator<Item = (String, SecretValue)> {
+    values.into_iter().map(|(name, value)| (name, SecretValue::new(value.expose_secret())))
 }
 
 /// Asks for the passphrase of a store; the number says how often it was asked for already. `None`: nobody can be asked.
-pub type Ask<'a> = &'a mut dyn FnMut(&Path, u32) -> Option<Secret>;
+pub type PassphrasePrompt<'a> = &'a mut dyn FnMut(&Path, u32) -> Option<SecretValue>;
 
 /// A passphrase that was typed may be wrong so many times.
-const TRIES: u32 = 3;
+const MAX_PASSPHRASE_TRIES: u32 = 3;
 
 /// Opens the stores if something could be needed that they hold, so that their keys count like those of the
 /// environment.
@@ -175,28 +188,28 @@ const TRIES: u32 = 3;
 /// # Errors
 /// If a store that is needed can't be opened. Without a passphrase that is no error as long as some provider that may be
 /// asked has a key elsewhere; a notice tells of it.
-pub fn unlock(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultError> {
-    if is_needed(loaded) { open_all(loaded, ask) } else { Ok(()) }
+pub fn unlock(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<(), SecretStoreError> {
+    if needs_stores(loaded) { unlock_all(loaded, ask) } else { Ok(()) }
 }
 
 /// Opens the stores that can be opened without asking anybody, for commands that only show what is there.
 ///
 /// # Errors
 /// If one can't be opened although there is a passphrase.
-pub fn unlock_silently(loaded: &mut Loaded) -> Result<(), VaultError> {
-    if loaded.passphrase.is_some() { open_all(loaded, &mut |_, _| None) } else { Ok(()) }
+pub fn unlock_silently(loaded: &mut ResolvedConfig) -> Result<(), SecretStoreError> {
+    if loaded.passphrase.is_some() { unlock_all(loaded, &mut |_, _| None) } else { Ok(()) }
 }
 
-fn open_all(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultError> {
-    let (found, notices) = loaded.stores();
+fn unlock_all(loaded: &mut ResolvedConfig, ask: PassphrasePrompt<'_>) -> Result<(), SecretStoreError> {
+    let (found, notices) = loaded.usable_stores();
     loaded.notices.extend(notices);
-    let vault = Vault::new(loaded.dirs.clone(), loaded.repo.clone());
+    let vault = SecretStores::new(loaded.dirs.clone(), loaded.repo.clone());
     let mut passphrase = loaded.passphrase.clone();
     for (origin, path) in found {
-        let place = if origin == SecretOrigin::UserStore { Place::User } else { Place::Project };
-        match open_one(&vault, place, &mut passphrase, loaded.passphrase.is_some(), ask)? {
-            Some(values) => loaded.lay_store(origin, values),
-            None if has_other_key(loaded) => loaded.notices.push(Notice {
+        let place = if origin == SecretOrigin::UserStore { StoreScope::User } else { StoreScope::Project };
+        match unlock_one(&vault, place, &mut passphrase, loaded.passphrase.is_some(), ask)? {
+            Some(values) => loaded.add_store_values(origin, values),
+            None if has_other_key(loaded) => loaded.notices.push(ConfigNotice {
                 kind: NoticeKind::PassedOver,
                 key: None,
                 message: format!(
@@ -204,26 +217,26 @@ fn open_all(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultError> {
                     path.display()
                 ),
             }),
-            None => return Err(VaultError::NoPassphrase { path }),
+            None => return Err(SecretStoreError::NoPassphrase { path }),
         }
     }
-    if let Some(passphrase) = passphrase.filter(|phrase| phrase.expose().len() >= HIDDEN_FROM) {
-        loaded.secrets.hide(passphrase);
+    if let Some(passphrase) = passphrase.filter(|phrase| phrase.expose().len() >= MIN_REDACTED_BYTES) {
+        loaded.secrets.add_redacted(passphrase);
     }
     Ok(())
 }
 
 /// A shorter passphrase may be an ordinary word, without which texts would be mangled.
-const HIDDEN_FROM: usize = 12;
+const MIN_REDACTED_BYTES: usize = 12;
 
 /// Opens a store with the passphrase that is there, else with one that is asked for; `None` if nobody can be asked.
-fn open_one(
-    vault: &Vault,
-    place: Place,
-    passphrase: &mut Option<Secret>,
+fn unlock_one(
+    vault: &SecretStores,
+    place: StoreScope,
+    passphrase: &mut Option<SecretValue>,
     given: bool,
-    ask: Ask<'_>,
-) -> Result<Option<Vec<(String, Secret)>>, VaultError> {
+    ask: PassphrasePrompt<'_>,
+) -> Result<Option<Vec<(String, SecretValue)>>, SecretStoreError> {
     // One that is good for one store is tried for the other before anybody is asked again.
     let mut tried = 0;
     let mut next = passphrase.clone();
@@ -234,17 +247,19 @@ fn open_one(
                 *passphrase = Some(phrase);
                 return Ok(Some(values));
             }
-            Err(error) if error.is_wrong_passphrase() && !given && tried + 1 < TRIES => tried += 1,
+            Err(error) if error.is_wrong_passphrase() && !given && tried + 1 < MAX_PASSPHRASE_TRIES => {
+                tried += 1
+            }
             Err(error) => return Err(error),
         }
     }
 }
 
 /// Whether a key may be needed that a store could hold.
-fn is_needed(loaded: &Loaded) -> bool {
+fn needs_stores(loaded: &ResolvedConfig) -> bool {
     let settings = &loaded.settings;
     let asks_a_model = matches!(settings.executor, ExecutorName::React | ExecutorName::Router);
-    let named = wanted(loaded);
+    let named = preferred_provider(loaded);
     let others = settings.model.fallbacks.iter().map(String::as_str).chain(
         [&settings.routing.simple_model, &settings.routing.medium_model, &settings.routing.complex_model]
             .into_iter()
@@ -261,29 +276,32 @@ fn is_needed(loaded: &Loaded) -> bool {
 ///
 /// # Errors
 /// As [`unlock`].
-pub fn unlock_for_box(loaded: &mut Loaded, ask: Ask<'_>) -> Result<(), VaultError> {
-    if loaded.settings.egress.keys.is_empty() { Ok(()) } else { open_all(loaded, ask) }
+pub fn unlock_for_sandbox(
+    loaded: &mut ResolvedConfig,
+    ask: PassphrasePrompt<'_>,
+) -> Result<(), SecretStoreError> {
+    if loaded.settings.egress.keys.is_empty() { Ok(()) } else { unlock_all(loaded, ask) }
 }
 
 /// The provider that is asked first; `None`: the first one that has a key. An address alone means a server of the
 /// user's own, and a router asks a local one.
-fn wanted(loaded: &Loaded) -> Option<&str> {
+fn preferred_provider(loaded: &ResolvedConfig) -> Option<&str> {
     let model = &loaded.settings.model;
-    let local = (loaded.settings.executor == ExecutorName::Router).then_some(ROUTERS_SERVER);
+    let local = (loaded.settings.executor == ExecutorName::Router).then_some(ROUTER_DEFAULT_SERVER);
     model.provider.as_deref().or(model.base_url.as_ref().map(|_| OWN_SERVER)).or(local)
 }
 
-fn wants_key(loaded: &Loaded, provider: &str) -> bool {
+fn wants_key(loaded: &ResolvedConfig, provider: &str) -> bool {
     loaded.settings.providers.get(provider).is_some_and(|own| own.api_key_env.is_some())
 }
 
 /// Whether a provider that may be asked has a key already, or a login.
-fn has_other_key(loaded: &Loaded) -> bool {
+fn has_other_key(loaded: &ResolvedConfig) -> bool {
     let (settings, secrets) = (&loaded.settings, &loaded.secrets);
-    let can_ask = match wanted(loaded) {
+    let can_ask = match preferred_provider(loaded) {
         Some(provider) => !wants_key(loaded, provider) || secrets.can_ask(provider),
         None => settings.providers.keys().any(|provider| secrets.can_ask(provider)),
     };
-    let swaps = settings.egress.rules().map(|rules| rules.keys).unwrap_or_default();
-    can_ask && swaps.iter().all(|swap| secrets.egress(&swap.variable).is_some())
+    let swaps = settings.egress.parse_rules().map(|rules| rules.keys).unwrap_or_default();
+    can_ask && swaps.iter().all(|swap| secrets.egress_key(&swap.variable).is_some())
 }

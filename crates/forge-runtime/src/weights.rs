@@ -2,20 +2,20 @@
 
 use crate::{Error, Forge};
 use forge_models::vendors::VENDORS;
-use forge_types::{Route, TaskKind, Tier, WeightRow};
+use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
 /// The lowest weight: a model that failed often is still asked now and then.
-const LOWEST_WEIGHT: f64 = 0.1;
+const MIN_WEIGHT: f64 = 0.1;
 /// The highest.
-const HIGHEST_WEIGHT: f64 = 1.0;
+const MAX_WEIGHT: f64 = 1.0;
 
 impl Forge {
     /// All weights.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn weights(&self) -> Result<Vec<WeightRow>, Error> {
-        Ok(self.parts().cooling.table_of_weights()?.weights().await?)
+    pub async fn list_weights(&self) -> Result<Vec<WeightRow>, Error> {
+        Ok(self.parts().cooldowns.weight_store()?.list_weights().await?)
     }
 
     /// Sets a weight. `outcomes` is how many are recorded for it from now on, `None` leaves the number as it is.
@@ -30,16 +30,16 @@ impl Forge {
         weight: f64,
         outcomes: Option<u64>,
     ) -> Result<WeightRow, Error> {
-        if !(LOWEST_WEIGHT..=HIGHEST_WEIGHT).contains(&weight) {
-            let what = format!("the weight {weight} is not from {LOWEST_WEIGHT} to {HIGHEST_WEIGHT}");
+        if !(MIN_WEIGHT..=MAX_WEIGHT).contains(&weight) {
+            let what = format!("the weight {weight} is not from {MIN_WEIGHT} to {MAX_WEIGHT}");
             return Err(Error::Invalid { what });
         }
-        let Route { provider, model } = whole(model)?;
-        let table = self.parts().cooling.table_of_weights()?;
+        let ModelRoute { provider, model } = parse_full_route(model)?;
+        let table = self.parts().cooldowns.weight_store()?;
         let same = |row: &WeightRow| {
             row.task_type == task_type && row.tier == tier && row.provider == provider && row.model == model
         };
-        let before = table.weights().await?.into_iter().find(same);
+        let before = table.list_weights().await?.into_iter().find(same);
         let total = outcomes.or_else(|| before.as_ref().map(|row| row.total_count)).unwrap_or(0);
         let successes = before.map_or(0, |row| row.success_count).min(total);
         let row = WeightRow {
@@ -52,7 +52,7 @@ impl Forge {
             total_count: total,
             last_updated: self.parts().clock.now(),
         };
-        table.weigh(row.clone()).await?;
+        table.set_weight(row.clone()).await?;
         Ok(row)
     }
 
@@ -61,14 +61,14 @@ impl Forge {
     /// # Errors
     /// If the model names no provider, or the store can't be written.
     pub async fn delete_weight(&self, task_type: TaskKind, tier: Tier, model: &str) -> Result<bool, Error> {
-        let route = whole(model)?;
-        let table = self.parts().cooling.table_of_weights()?;
-        Ok(table.unweigh(task_type, tier, &route.provider, &route.model).await?)
+        let route = parse_full_route(model)?;
+        let table = self.parts().cooldowns.weight_store()?;
+        Ok(table.delete_weight(task_type, tier, &route.provider, &route.model).await?)
     }
 }
 
 /// A model with its provider.
-fn whole(text: &str) -> Result<Route, Error> {
+fn parse_full_route(text: &str) -> Result<ModelRoute, Error> {
     let parts = text.split_once('/').filter(|(provider, model)| {
         !model.is_empty() && VENDORS.iter().any(|vendor| vendor.name == *provider)
     });
@@ -78,5 +78,5 @@ fn whole(text: &str) -> Result<Route, Error> {
             format!("`{text}` is no provider/model, such as openai/gpt-4o (providers: {})", known.join(", "));
         Error::Invalid { what }
     })?;
-    Ok(Route { provider: provider.to_owned(), model: model.to_owned() })
+    Ok(ModelRoute { provider: provider.to_owned(), model: model.to_owned() })
 }

@@ -1,11 +1,11 @@
 //! What is kept of a command's output: its beginning and its end, whatever its length.
 
-use forge_ports::sandbox::Kept;
+use forge_ports::sandbox::CapturedOutput;
 use std::collections::VecDeque;
 
 /// Collects a stream in bounded memory.
 #[derive(Debug)]
-pub(crate) struct Capture {
+pub(crate) struct OutputCapture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     head_limit: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Capture {
     total: u64,
 }
 
-impl Capture {
+impl OutputCapture {
     /// Keeps at most `limit` bytes: half from the beginning, the rest from the end.
     pub(crate) fn new(limit: usize) -> Self {
         let head_limit = limit / 2;
@@ -32,14 +32,14 @@ impl Capture {
     }
 
     /// What was kept; a line in between says how much is missing.
-    pub(crate) fn finish(self) -> Kept {
+    pub(crate) fn finish(self) -> CapturedOutput {
         let mut bytes = self.head;
         let missing = self.total - bytes.len() as u64 - self.tail.len() as u64;
         if missing > 0 {
             bytes.extend_from_slice(format!("\n[... {missing} bytes left out ...]\n").as_bytes());
         }
         bytes.extend(self.tail);
-        Kept { bytes, total: self.total, missing }
+        CapturedOutput { bytes, total: self.total, missing }
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_flood_keeps_its_beginning_and_its_end() {
-        let mut capture = Capture::new(10);
+        let mut capture = OutputCapture::new(10);
         for n in 0..1_000_u32 {
             capture.push(format!("{n:04}").as_bytes());
         }
@@ -63,7 +63,7 @@ mod tests {
         #[test]
         fn what_fits_is_kept_as_it_is(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..9)) {
             let whole: Vec<u8> = pieces.concat();
-            let mut capture = Capture::new(whole.len());
+            let mut capture = OutputCapture::new(whole.len());
             pieces.iter().for_each(|piece| capture.push(piece));
             prop_assert_eq!(capture.finish().bytes, whole);
         }

@@ -2,7 +2,7 @@
 //! requests by the same rules; what is here is the order of the steps.
 
 use crate::paths;
-use forge_jail::{Answer, Raw, Removal, Replace, Reply, Request, Sync};
+use forge_jail::{JailReply, JailRequest, RawBytes, RemovalScope, ReplaceExisting, ReplyWithFd, SyncToDisk};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{Error, FileChunk};
 use std::fs::File;
@@ -12,27 +12,30 @@ use std::os::unix::fs::FileExt as _;
 
 /// Does file requests.
 #[async_trait]
-pub(crate) trait Door: Send + std::marker::Sync {
+pub(crate) trait FileRequestHandler: Send + std::marker::Sync {
     /// Does one request.
-    async fn ask(&self, request: Request) -> Result<Answer, Error>;
+    async fn handle(&self, request: JailRequest) -> Result<ReplyWithFd, Error>;
 }
 
 /// Reads at most `limit` bytes of a regular file.
-pub(crate) async fn read(
-    door: &dyn Door,
+pub(crate) async fn read_file(
+    door: &dyn FileRequestHandler,
     path: String,
     offset: u64,
     limit: usize,
 ) -> Result<FileChunk, Error> {
-    let answer = door.ask(Request::OpenRead { path: Raw::from(path.as_str()) }).await?;
-    let (Reply::Opened { stat }, Some(fd)) = (answer.reply, answer.fd) else { return Err(misfit()) };
-    let bytes =
-        blocking(move || fill(&File::from(fd), offset, limit).map_err(|error| io_fault(&path, &error)))
-            .await?;
+    let answer = door.handle(JailRequest::OpenRead { path: RawBytes::from(path.as_str()) }).await?;
+    let (JailReply::Opened { stat }, Some(fd)) = (answer.reply, answer.fd) else {
+        return Err(unexpected_reply());
+    };
+    let bytes = run_blocking(move || {
+        read_chunk(&File::from(fd), offset, limit).map_err(|error| io_fault(&path, &error))
+    })
+    .await?;
     Ok(FileChunk { bytes, size: stat.size, mode: stat.mode })
 }
 
-fn fill(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
+fn read_chunk(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
     // The size said by the file system is only a hint: grow as bytes come.
     let mut bytes = Vec::new();
     let mut piece = vec![0; limit.min(256 << 10)];
@@ -50,27 +53,40 @@ fn fill(file: &File, offset: u64, limit: usize) -> std::io::Result<Vec<u8>> {
 }
 
 /// Writes a whole file beside its place and moves it there.
-pub(crate) async fn write(door: &dyn Door, path: String, bytes: Vec<u8>) -> Result<(), Error> {
+pub(crate) async fn write_file(
+    door: &dyn FileRequestHandler,
+    path: String,
+    bytes: Vec<u8>,
+) -> Result<(), Error> {
     if let Some((parent, _)) = path.rsplit_once('/') {
-        door.ask(Request::MakeDirs { path: Raw::from(parent) }).await?;
+        door.handle(JailRequest::MakeDirs { path: RawBytes::from(parent) }).await?;
     }
     // New files get what programs give them by habit; the mode of a file that exists is kept by the other side.
-    let answer = door.ask(Request::CreateTemp { path: Raw::from(path.as_str()), mode: 0o644 }).await?;
-    let (Reply::Temp { token, .. }, Some(fd)) = (answer.reply, answer.fd) else { return Err(misfit()) };
-    if let Err(error) = blocking(move || put(fd, &bytes).map_err(|error| io_fault(&path, &error))).await {
+    let answer =
+        door.handle(JailRequest::CreateTemp { path: RawBytes::from(path.as_str()), mode: 0o644 }).await?;
+    let (JailReply::Temp { token, .. }, Some(fd)) = (answer.reply, answer.fd) else {
+        return Err(unexpected_reply());
+    };
+    if let Err(error) =
+        run_blocking(move || write_contents(fd, &bytes).map_err(|error| io_fault(&path, &error))).await
+    {
         // The first error is the one that counts; what could not be removed goes with the box.
-        let _ = door.ask(Request::AbortTemp { token }).await;
+        let _ = door.handle(JailRequest::AbortTemp { token }).await;
         return Err(error);
     }
-    door.ask(Request::CommitTemp { token, replace: Replace::Yes, sync: Sync::No }).await.map(drop)
+    door.handle(JailRequest::CommitTemp { token, replace: ReplaceExisting::Yes, sync: SyncToDisk::No })
+        .await
+        .map(drop)
 }
 
 /// Removes one file or symlink.
-pub(crate) async fn remove(door: &dyn Door, path: String) -> Result<(), Error> {
-    door.ask(Request::Remove { path: Raw::from(path.as_str()), what: Removal::File }).await.map(drop)
+pub(crate) async fn remove_file(door: &dyn FileRequestHandler, path: String) -> Result<(), Error> {
+    door.handle(JailRequest::Remove { path: RawBytes::from(path.as_str()), what: RemovalScope::File })
+        .await
+        .map(drop)
 }
 
-fn put(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
+fn write_contents(fd: OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
     File::from(fd).write_all(bytes)
 }
 
@@ -80,15 +96,15 @@ fn io_fault(path: &str, error: &std::io::Error) -> Error {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FaultKind::Full,
         _ => FaultKind::Os(error.raw_os_error().unwrap_or(0)),
     };
-    paths::fault(&FileFault { path: Raw::from(path), kind })
+    paths::file_error(&FileFault { path: RawBytes::from(path), kind })
 }
 
-fn misfit() -> Error {
+fn unexpected_reply() -> Error {
     Error::Died { why: "it gave an answer that does not fit the request".to_owned() }
 }
 
 /// Runs work that may wait for a disk.
-pub(crate) async fn blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })?

@@ -4,12 +4,12 @@
 //! covered that is not, it is written down, the box is closed and opened again with the same specification, and the request is
 //! served there. That is so for every backend.
 
-use crate::door::blocking;
-use crate::view::{Covers, View};
+use crate::door::run_blocking;
+use crate::view::{RunWorkspace, SecretMasks};
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Listing, Match, OutputSink, SearchSpec,
+    BoundedList, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec, WorkspaceEntry,
 };
-use forge_ports::{Durable, Files, Workspace, async_trait};
+use forge_ports::{FlushHandle, Workspace, WorkspaceFiles, async_trait};
 use forge_types::{EgressRecord, SandboxReport, SnapshotId};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +20,24 @@ const MAX_REOPENS: usize = 5;
 
 /// An open box that can be closed.
 #[async_trait]
-pub(crate) trait Held: Workspace {
+pub(crate) trait ClosableSandbox: Workspace {
     /// The view that it is open on, as long as it has it.
-    fn view(&self) -> Option<Arc<View>>;
+    fn run_workspace(&self) -> Option<Arc<RunWorkspace>>;
 
     /// Ends it; all of it is gone when this returns, unless somebody else has it as well.
-    async fn end(self: Arc<Self>);
+    async fn shut_down(self: Arc<Self>);
 }
 
 /// Opens the box once more.
-pub(crate) type Reopen = Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn Held>, Error>> + Send + Sync>;
+pub(crate) type ReopenFn =
+    Box<dyn Fn() -> BoxFuture<'static, Result<Arc<dyn ClosableSandbox>, Error>> + Send + Sync>;
 
 /// See the module.
-pub(crate) struct Guard {
+pub(crate) struct GuardedWorkspace {
     /// Held by every request while it is served, and alone while the box is opened again.
     gate: RwLock<()>,
-    open: Mutex<Option<Open>>,
-    reopen: Reopen,
+    open: Mutex<Option<OpenSandbox>>,
+    reopen: ReopenFn,
     /// What closed boxes reached and nobody asked for.
     reached: Mutex<Vec<EgressRecord>>,
     /// What the last box was.
@@ -44,18 +45,18 @@ pub(crate) struct Guard {
 }
 
 #[derive(Clone)]
-struct Open {
-    held: Arc<dyn Held>,
-    covers: Arc<Covers>,
+struct OpenSandbox {
+    sandbox: Arc<dyn ClosableSandbox>,
+    secret_masks: Arc<SecretMasks>,
 }
 
 /// A request that is being served.
-struct Entered<'a> {
-    open: Open,
+struct ServedRequest<'a> {
+    open: OpenSandbox,
     _pass: RwLockReadGuard<'a, ()>,
 }
 
-impl Guard {
+impl GuardedWorkspace {
     /// Opens a sandbox at a snapshot by `open`, which also opens it once more, as it then stands. One without a view is
     /// given back as it is.
     pub(crate) async fn open<H, F>(
@@ -63,82 +64,88 @@ impl Guard {
         open: impl Fn(Option<SnapshotId>) -> F + Send + Sync + 'static,
     ) -> Result<Arc<dyn Workspace>, Error>
     where
-        H: Held + 'static,
+        H: ClosableSandbox + 'static,
         F: Future<Output = Result<Arc<H>, Error>> + Send + 'static,
     {
-        let held: Arc<dyn Held> = open(at).await?;
-        let reopen: Reopen = Box::new(move || {
+        let held: Arc<dyn ClosableSandbox> = open(at).await?;
+        let reopen: ReopenFn = Box::new(move || {
             let again = open(None);
-            Box::pin(async move { Ok(again.await? as Arc<dyn Held>) })
+            Box::pin(async move { Ok(again.await? as Arc<dyn ClosableSandbox>) })
         });
-        Ok(Self::over(held, reopen))
+        Ok(Self::from_sandbox(held, reopen))
     }
 
-    fn over(held: Arc<dyn Held>, reopen: Reopen) -> Arc<dyn Workspace> {
-        let Some(view) = held.view() else { return held };
+    fn from_sandbox(held: Arc<dyn ClosableSandbox>, reopen: ReopenFn) -> Arc<dyn Workspace> {
+        let Some(view) = held.run_workspace() else { return held };
         let report = Mutex::new(held.report());
-        let open = Mutex::new(Some(Open { held, covers: view.covers() }));
+        let open = Mutex::new(Some(OpenSandbox { sandbox: held, secret_masks: view.secret_masks() }));
         Arc::new(Self { gate: RwLock::new(()), open, reopen, reached: Mutex::default(), report })
     }
 
-    fn current(&self) -> Option<Open> {
+    fn current_sandbox(&self) -> Option<OpenSandbox> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The box, when all that has to be covered is.
-    async fn enter(&self) -> Result<Entered<'_>, Error> {
+    async fn begin_request(&self) -> Result<ServedRequest<'_>, Error> {
         for _ in 0..MAX_REOPENS {
             let pass = self.gate.read().await;
-            let Some(open) = self.current() else { return Err(gone("it was not opened again")) };
-            if open.covers.is_quiet() {
-                return Ok(Entered { open, _pass: pass });
+            let Some(open) = self.current_sandbox() else {
+                return Err(sandbox_died("it was not opened again"));
+            };
+            if open.secret_masks.is_quiet() {
+                return Ok(ServedRequest { open, _pass: pass });
             }
-            let covers = Arc::clone(&open.covers);
-            if !blocking(move || Ok(covers.has_news())).await? {
-                return Ok(Entered { open, _pass: pass });
+            let covers = Arc::clone(&open.secret_masks);
+            if !run_blocking(move || Ok(covers.has_new_secrets())).await? {
+                return Ok(ServedRequest { open, _pass: pass });
             }
             drop((pass, open));
-            self.open_again().await?;
+            self.reopen_sandbox().await?;
         }
-        Err(gone("files that look like secrets come to be in the repository all the time"))
+        Err(sandbox_died("files that look like secrets come to be in the repository all the time"))
     }
 
-    async fn open_again(&self) -> Result<(), Error> {
+    async fn reopen_sandbox(&self) -> Result<(), Error> {
         let _alone = self.gate.write().await;
-        let Some(open) = self.current() else { return Ok(()) };
-        let covers = Arc::clone(&open.covers);
-        if !blocking(move || Ok(covers.has_news())).await? {
+        let Some(open) = self.current_sandbox() else { return Ok(()) };
+        let covers = Arc::clone(&open.secret_masks);
+        if !run_blocking(move || Ok(covers.has_new_secrets())).await? {
             // Another request saw to it.
             return Ok(());
         }
-        let view = open.held.view().ok_or_else(|| gone("another box has its workspace"))?;
-        blocking(move || view.keep_covers()).await?;
+        let view =
+            open.sandbox.run_workspace().ok_or_else(|| sandbox_died("another box has its workspace"))?;
+        run_blocking(move || view.save_masks()).await?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner).extend(open.held.reached());
-        open.held.end().await;
+        self.reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(open.sandbox.drain_egress_records());
+        open.sandbox.shut_down().await;
         let held = (self.reopen)().await?;
-        let Some(view) = held.view() else { return Err(gone("it has no workspace")) };
+        let Some(view) = held.run_workspace() else { return Err(sandbox_died("it has no workspace")) };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = held.report();
-        let opened = Open { held, covers: view.covers() };
+        let opened = OpenSandbox { sandbox: held, secret_masks: view.secret_masks() };
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         Ok(())
     }
 
     /// The box for something that writes.
-    async fn enter_to_write(&self) -> Result<Entered<'_>, Error> {
-        let entered = self.enter().await?;
-        entered.open.covers.begin_writing();
+    async fn begin_write_request(&self) -> Result<ServedRequest<'_>, Error> {
+        let entered = self.begin_request().await?;
+        entered.open.secret_masks.begin_writing();
         Ok(entered)
     }
 }
 
-impl Entered<'_> {
+impl ServedRequest<'_> {
     /// What was written meanwhile is the run's own.
-    async fn wrote(self) -> Result<(), Error> {
-        let covers = self.open.covers;
-        if covers.must_pass_over() {
-            blocking(move || {
-                covers.pass_over();
+    async fn finish_write(self) -> Result<(), Error> {
+        let covers = self.open.secret_masks;
+        if covers.finish_writing() {
+            run_blocking(move || {
+                covers.accept_changes();
                 Ok(())
             })
             .await?;
@@ -147,74 +154,81 @@ impl Entered<'_> {
     }
 }
 
-fn gone(why: &str) -> Error {
+fn sandbox_died(why: &str) -> Error {
     Error::Died { why: why.to_owned() }
 }
 
 #[async_trait]
-impl Workspace for Guard {
+impl Workspace for GuardedWorkspace {
     fn report(&self) -> SandboxReport {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let more = self.current().map(|open| open.covers.warnings()).unwrap_or_default();
+        let more = self.current_sandbox().map(|open| open.secret_masks.warnings()).unwrap_or_default();
         report.warnings.extend(more);
         report
     }
 
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
-        let entered = self.enter_to_write().await?;
-        let done = entered.open.held.exec(spec, output).await;
-        entered.wrote().await?;
+        let entered = self.begin_write_request().await?;
+        let done = entered.open.sandbox.exec(spec, output).await;
+        entered.finish_write().await?;
         done
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let _pass = self.gate.read().await;
-        let open = self.current().ok_or_else(|| gone("it was not opened again"))?;
-        open.held.snapshot().await
+        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not opened again"))?;
+        open.sandbox.snapshot().await
     }
 
-    async fn take_snapshot(&self) -> Result<(SnapshotId, Durable), Error> {
+    async fn start_snapshot(&self) -> Result<(SnapshotId, FlushHandle), Error> {
         let _pass = self.gate.read().await;
-        let open = self.current().ok_or_else(|| gone("it was not opened again"))?;
-        open.held.take_snapshot().await
+        let open = self.current_sandbox().ok_or_else(|| sandbox_died("it was not opened again"))?;
+        open.sandbox.start_snapshot().await
     }
 
-    fn reached(&self) -> Vec<EgressRecord> {
+    fn drain_egress_records(&self) -> Vec<EgressRecord> {
         let mut reached = std::mem::take(&mut *self.reached.lock().unwrap_or_else(PoisonError::into_inner));
-        reached.extend(self.current().map(|open| open.held.reached()).unwrap_or_default());
+        reached.extend(
+            self.current_sandbox().map(|open| open.sandbox.drain_egress_records()).unwrap_or_default(),
+        );
         reached
     }
 }
 
 #[async_trait]
-impl Files for Guard {
-    async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
-        self.enter().await?.open.held.read(path, offset, limit).await
+impl WorkspaceFiles for GuardedWorkspace {
+    async fn read_file(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
+        self.begin_request().await?.open.sandbox.read_file(path, offset, limit).await
     }
 
-    async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
-        let entered = self.enter_to_write().await?;
-        let done = entered.open.held.write(path, bytes).await;
-        entered.wrote().await?;
+    async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        let entered = self.begin_write_request().await?;
+        let done = entered.open.sandbox.write_file(path, bytes).await;
+        entered.finish_write().await?;
         done
     }
 
-    async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error> {
-        self.enter().await?.open.held.list(path, depth, limit).await
+    async fn list_directory(
+        &self,
+        path: &str,
+        depth: u32,
+        limit: usize,
+    ) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        self.begin_request().await?.open.sandbox.list_directory(path, depth, limit).await
     }
 
-    async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error> {
-        self.enter().await?.open.held.search(spec).await
+    async fn search_contents(&self, spec: SearchSpec) -> Result<BoundedList<SearchMatch>, Error> {
+        self.begin_request().await?.open.sandbox.search_contents(spec).await
     }
 
-    async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error> {
-        self.enter().await?.open.held.find(glob, limit).await
+    async fn find_files(&self, glob: &str, limit: usize) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        self.begin_request().await?.open.sandbox.find_files(glob, limit).await
     }
 
-    async fn remove(&self, path: &str) -> Result<(), Error> {
-        let entered = self.enter_to_write().await?;
-        let done = entered.open.held.remove(path).await;
-        entered.wrote().await?;
+    async fn remove_file(&self, path: &str) -> Result<(), Error> {
+        let entered = self.begin_write_request().await?;
+        let done = entered.open.sandbox.remove_file(path).await;
+        entered.finish_write().await?;
         done
     }
 }

@@ -20,28 +20,28 @@ mod stream;
 mod view;
 mod wanted;
 
-use docker::{Docker, Kind};
+use docker::{DockerBackend, EngineKind};
 pub use forge_covers::secrets_in_history;
 pub use forge_egress as egress;
-pub use forge_file_search::WALKER;
+pub use forge_file_search::SEARCH_HELPER;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
-use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
+use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
 pub use forge_verify as verify;
-use native::Native;
-pub use once::{Language, Once, OnceResult};
-use process::Process;
+use native::NativeBackend;
+pub use once::{OneShotResult, OneShotSpec, ProgramLanguage};
+use process::ProcessBackend;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use view::{Limit, Store};
+use view::{ForcedCopy, WorkspaceStorage};
 
 /// What the backends are told by their caller; this crate reads no environment.
 #[derive(Clone, Default)]
-pub struct Options {
+pub struct BackendOptions {
     /// The folder that holds one folder per run; what a run keeps of its workspace is in `<views>/<run-id>/view`.
-    pub views: PathBuf,
+    pub workspaces: PathBuf,
     /// This user's private directory for temporary things, made if it is missing.
     pub temporary: PathBuf,
     /// The user's runtime directory, if there is one: sockets of containers lie there.
@@ -64,25 +64,25 @@ pub struct Options {
     pub copies: bool,
     /// For tests: protective measures that native boxes go without. Only the init of a test's own binary obeys this.
     #[doc(hidden)]
-    pub without: Vec<forge_jail::Weakness>,
+    pub without: Vec<forge_jail::DisabledProtection>,
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for BackendOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The keys are nobody's business.
         f.debug_struct("Options")
-            .field("views", &self.views)
+            .field("views", &self.workspaces)
             .field("images", &self.images)
             .finish_non_exhaustive()
     }
 }
 
-impl Options {
+impl BackendOptions {
     /// Options that keep everything below one folder.
     #[must_use]
-    pub fn below(folder: &Path) -> Self {
+    pub fn under_directory(folder: &Path) -> Self {
         Self {
-            views: folder.join("runs"),
+            workspaces: folder.join("runs"),
             temporary: folder.join("tmp"),
             locks: folder.join("locks"),
             images: folder.join("images"),
@@ -92,42 +92,42 @@ impl Options {
     }
 
     /// Where views are kept, and how they are made.
-    pub(crate) fn store(&self) -> Store {
-        let limit = self.copies.then(|| Limit { why: "asked for".to_owned() });
-        Store { views: self.views.clone(), locks: self.locks.clone(), limit }
+    pub(crate) fn workspace_storage(&self) -> WorkspaceStorage {
+        let limit = self.copies.then(|| ForcedCopy { why: "asked for".to_owned() });
+        WorkspaceStorage { workspaces: self.workspaces.clone(), locks: self.locks.clone(), limit }
     }
 
-    fn engine(self: &Arc<Self>, kind: Kind) -> Docker {
-        let mut options = docker::Options::new(kind, &self.temporary);
+    fn docker_backend(self: &Arc<Self>, kind: EngineKind) -> DockerBackend {
+        let mut options = docker::EngineOptions::new(kind, &self.temporary);
         options.runtime.clone_from(&self.runtime);
-        options.host = kind.named(self.docker_host.as_deref()).map(str::to_owned);
+        options.host = kind.matching_host(self.docker_host.as_deref()).map(str::to_owned);
         if let Some(exe) = &self.exe {
             options.exe.clone_from(exe);
         }
-        Docker::new(options, Arc::clone(self))
+        DockerBackend::new(options, Arc::clone(self))
     }
 }
 
 /// All backends; the specification names the one that is used.
 #[derive(Clone, Debug)]
 pub struct Backends {
-    options: Arc<Options>,
-    native: Native,
-    docker: Docker,
-    podman: Docker,
-    process: Process,
+    options: Arc<BackendOptions>,
+    native: NativeBackend,
+    docker: DockerBackend,
+    podman: DockerBackend,
+    process: ProcessBackend,
 }
 
 impl Backends {
     /// The backends of this machine.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: BackendOptions) -> Self {
         let options = Arc::new(options);
         Self {
-            native: Native::new(Arc::clone(&options)),
-            docker: options.engine(Kind::Docker),
-            podman: options.engine(Kind::Podman),
-            process: Process::new(Arc::clone(&options)),
+            native: NativeBackend::new(Arc::clone(&options)),
+            docker: options.docker_backend(EngineKind::Docker),
+            podman: options.docker_backend(EngineKind::Podman),
+            process: ProcessBackend::new(Arc::clone(&options)),
             options,
         }
     }
@@ -136,58 +136,58 @@ impl Backends {
     /// root folder and control groups, all but the workspace. [`Sandbox::open`] finishes it if it fits what is then
     /// asked for, else makes another from nothing; one that nobody asks for goes with this value. Nothing is waited
     /// for, and only what `native` would do is begun.
-    pub fn begin(&self, spec: &SandboxSpec) {
+    pub fn prewarm(&self, spec: &SandboxSpec) {
         if matches!(spec.backend.as_str(), "native" | "auto") {
-            self.native.begin(spec);
+            self.native.prewarm(spec);
         }
     }
 
     /// Waits until the box that was [begun](Self::begin) stands as far as it goes.
-    pub fn begun(&self) {
-        self.native.wait();
+    pub fn wait_prewarmed(&self) {
+        self.native.wait_prewarmed();
     }
 
     /// Runs a program once, in a native box of its own.
     ///
     /// # Errors
     /// As when any box is opened; what the program does is no error.
-    pub async fn execute(&self, once: Once) -> Result<OnceResult, Error> {
-        once::execute(&self.native, once).await
+    pub async fn run_one_shot(&self, once: OneShotSpec) -> Result<OneShotResult, Error> {
+        once::run_one_shot(&self.native, once).await
     }
 
     /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
-    pub async fn prune(&self) -> Vec<String> {
+    pub async fn remove_stale(&self) -> Vec<String> {
         let temporary = self.options.temporary.clone();
-        let store = self.options.store();
+        let store = self.options.workspace_storage();
         let work = move || {
             view::remove_stale_packs(&store);
-            Ok::<_, Error>(prune(&temporary))
+            Ok::<_, Error>(remove_stale_resources(&temporary))
         };
-        let here = door::blocking(work).await.unwrap_or_default();
+        let here = door::run_blocking(work).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.
-            removed.extend(engine.prune().await.unwrap_or_default());
+            removed.extend(engine.remove_stale_containers().await.unwrap_or_default());
         }
         removed
     }
 
     /// The backends with container engines at other places, each with its own options.
     #[must_use]
-    pub fn with_engine(mut self, options: docker::Options) -> Self {
+    pub fn with_engine(mut self, options: docker::EngineOptions) -> Self {
         match options.kind {
-            Kind::Docker => self.docker = Docker::new(options, Arc::clone(&self.options)),
-            Kind::Podman => self.podman = Docker::new(options, Arc::clone(&self.options)),
+            EngineKind::Docker => self.docker = DockerBackend::new(options, Arc::clone(&self.options)),
+            EngineKind::Podman => self.podman = DockerBackend::new(options, Arc::clone(&self.options)),
         }
         self
     }
 
     /// The backend of an engine.
     #[must_use]
-    pub const fn engine(&self, kind: Kind) -> &Docker {
+    pub const fn engine_backend(&self, kind: EngineKind) -> &DockerBackend {
         match kind {
-            Kind::Docker => &self.docker,
-            Kind::Podman => &self.podman,
+            EngineKind::Docker => &self.docker,
+            EngineKind::Podman => &self.podman,
         }
     }
 
@@ -195,16 +195,16 @@ impl Backends {
     ///
     /// # Errors
     /// [`Error::Missing`] when the engine does not answer or is too old.
-    pub async fn version(&self, backend: &str) -> Result<String, Error> {
+    pub async fn engine_version(&self, backend: &str) -> Result<String, Error> {
         match backend {
-            "docker" => self.docker.version().await,
-            "podman" => self.podman.version().await,
+            "docker" => self.docker.engine_version().await,
+            "podman" => self.podman.engine_version().await,
             _ => Ok(String::new()),
         }
     }
 
     /// The isolation of this machine, else that of an engine, and never less.
-    async fn any(
+    async fn open_any(
         &self,
         spec: &SandboxSpec,
         run: RunId,
@@ -224,8 +224,8 @@ impl Backends {
 
 #[async_trait]
 impl Sandbox for Backends {
-    async fn probe(&self) -> Vec<Layer> {
-        self.native.probe().await
+    async fn probe_layers(&self) -> Vec<SandboxLayer> {
+        self.native.probe_layers().await
     }
 
     async fn open(
@@ -234,13 +234,13 @@ impl Sandbox for Backends {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        leftovers::prune_beside(&self.options);
+        leftovers::remove_stale_in_background(&self.options);
         match spec.backend.as_str() {
             // Each of these means the isolation of this machine, and never less.
             "native" | "bwrap" => self.native.open(spec, run, at).await,
             "docker" => self.docker.open(spec, run, at).await,
             "podman" => self.podman.open(spec, run, at).await,
-            "auto" => self.any(spec, run, at).await,
+            "auto" => self.open_any(spec, run, at).await,
             "process" => self.process.open(spec, run, at).await,
             other => {
                 let missing = format!(
@@ -254,9 +254,9 @@ impl Sandbox for Backends {
 
 /// Removes what boxes left behind whose owner died: control groups, temporary files in `temporary`. Returns their paths.
 #[must_use]
-pub fn prune(temporary: &Path) -> Vec<PathBuf> {
-    let mut removed = forge_jail::prune();
-    removed.extend(leftovers::prune(temporary));
+pub fn remove_stale_resources(temporary: &Path) -> Vec<PathBuf> {
+    let mut removed = forge_jail::prune_stale_groups();
+    removed.extend(leftovers::remove_stale_temps(temporary));
     removed
 }
 
@@ -275,8 +275,9 @@ pub fn helper_main(arguments: &[String]) -> Option<i32> {
         forge_jail::contained_main();
     }
     // Where it stands in every box there is no other program that could be meant.
-    if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER) {
-        return (prober == verify::PROBER).then(|| verify::answer(task.first().map(String::as_str)));
+    if let ([prober, task @ ..], true) = (rest, name == forge_jail::HELPER_PATH) {
+        return (prober == verify::PROBER_ARG)
+            .then(|| verify::run_prober_task(task.first().map(String::as_str)));
     }
-    (name == WALKER).then(|| forge_file_search::answer(rest.first().map(String::as_str)))
+    (name == SEARCH_HELPER).then(|| forge_file_search::run_search_helper(rest.first().map(String::as_str)))
 }

@@ -1,20 +1,21 @@
 //! The `native` backend: a box of Linux's own means around each run, through `forge-jail`.
 
-use crate::Options;
-use crate::door::blocking;
-use crate::egress::{self, Secret};
-use crate::guard::Guard;
+use crate::BackendOptions;
+use crate::door::run_blocking;
+use crate::egress::{self, EgressKey};
+use crate::guard::GuardedWorkspace;
 use crate::leftovers;
-use crate::paths::Places;
-use crate::room::{Parts, Reached, Room, layer, refusal};
-use crate::view::{self, Kind, Unready, View};
-use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Show, Spare};
+use crate::paths::WorkspacePaths;
+use crate::room::{DrainEgressFn, JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
+use crate::view::{self, OpenError, RunWorkspace, WorkspaceKind};
+use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess, PrewarmedJail, RawBytes, RootMode};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace};
-use forge_snapshot::Bounds;
+use forge_snapshot::WorkBounds;
 use forge_types::{
-    Class, EgressRules, Layer, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, Timestamp,
+    EgressRules, ErrorClass, NetworkPolicy, RunId, SandboxLayer, SandboxReport, SandboxSpec, SnapshotId,
+    Timestamp,
 };
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -25,11 +26,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Where the proxy listens in a box's own network.
-const PORT: u16 = 3128;
+const PROXY_PORT: u16 = 3128;
 /// Size of the writable caches of a box with a network.
-const CACHES: u64 = 1 << 30;
+const CACHE_BYTES: u64 = 1 << 30;
 /// Where programs keep what they fetch, if they can fetch at all.
-const CACHE_FOLDERS: &[(&str, &str)] = &[
+const CACHE_ENV_DIRS: &[(&str, &str)] = &[
     ("HOME", "/cache"),
     ("XDG_CACHE_HOME", "/cache/xdg"),
     ("PIP_CACHE_DIR", "/cache/pip"),
@@ -40,38 +41,40 @@ const CACHE_FOLDERS: &[(&str, &str)] = &[
 ];
 
 /// Names at the top of a toolchain's folder that hold credentials: such a folder is bound piece by piece without them.
-const SECRETS: &[&str] =
+const CREDENTIAL_NAMES: &[&str] =
     &["credentials", "credentials.toml", ".credentials", ".npmrc", ".netrc", ".pypirc", ".git-credentials"];
 
 /// The backend.
 #[derive(Clone, Debug)]
-pub(crate) struct Native {
-    options: Arc<Options>,
+pub(crate) struct NativeBackend {
+    options: Arc<BackendOptions>,
     /// A box that was begun before it was asked for.
-    begun: Arc<Ahead>,
+    prewarmed: Arc<PrewarmSlot>,
 }
 
 /// The place of a box that was begun before it is asked for. One that nobody asks for ends with it.
 #[derive(Debug, Default)]
-struct Ahead(Mutex<Option<Begun>>);
+struct PrewarmSlot(Mutex<Option<Prewarming>>);
 
-impl Drop for Ahead {
+impl Drop for PrewarmSlot {
     fn drop(&mut self) {
-        drop(self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take().and_then(Begun::ready));
+        drop(
+            self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take().and_then(Prewarming::wait_ready),
+        );
     }
 }
 
 /// A box that was begun.
 #[derive(Debug)]
-enum Begun {
+enum Prewarming {
     /// By this thread, which is at it.
-    Making(JoinHandle<Option<Spare>>),
+    Making(JoinHandle<Option<PrewarmedJail>>),
     /// As far as it goes.
-    Ready(Box<Spare>),
+    Ready(Box<PrewarmedJail>),
 }
 
-impl Begun {
-    fn ready(self) -> Option<Spare> {
+impl Prewarming {
+    fn wait_ready(self) -> Option<PrewarmedJail> {
         match self {
             Self::Making(thread) => thread.join().ok().flatten(),
             Self::Ready(spare) => Some(*spare),
@@ -79,105 +82,107 @@ impl Begun {
     }
 }
 
-impl Native {
-    pub(crate) fn new(options: Arc<Options>) -> Self {
-        Self { options, begun: Arc::default() }
+impl NativeBackend {
+    pub(crate) fn new(options: Arc<BackendOptions>) -> Self {
+        Self { options, prewarmed: Arc::default() }
     }
 
     /// Begins the box that is likely to be asked for next, on a thread of its own: see [`Spare`]. A box that turns out to
     /// be another one is made from nothing.
-    pub(crate) fn begin(&self, spec: &SandboxSpec) {
+    pub(crate) fn prewarm(&self, spec: &SandboxSpec) {
         if spec.image.is_some() || matches!(spec.network, NetworkPolicy::Allow(_)) {
             return;
         }
         let mut ground = JailSpec::new("spare", &spec.repo);
-        furnish(&self.options, &mut ground, spec, &mut report());
-        let exe = self.exe();
+        apply_spec(&self.options, &mut ground, spec, &mut native_report());
+        let exe = self.helper_exe();
         // Without it everything works as well, and later; what is wrong is said when the box is asked for.
-        let begin = move || Spare::begin(&ground, &exe).ok();
+        let begin = move || PrewarmedJail::start(&ground, &exe).ok();
         let thread = std::thread::Builder::new().name("forge-spare".to_owned()).spawn(begin);
-        *self.slot() = thread.ok().map(Begun::Making);
+        *self.lock_slot() = thread.ok().map(Prewarming::Making);
     }
 
     /// Waits until the box that was begun stands as far as it goes.
-    pub(crate) fn wait(&self) {
-        let mut slot = self.slot();
-        *slot = slot.take().and_then(Begun::ready).map(|spare| Begun::Ready(Box::new(spare)));
+    pub(crate) fn wait_prewarmed(&self) {
+        let mut slot = self.lock_slot();
+        *slot = slot.take().and_then(Prewarming::wait_ready).map(|spare| Prewarming::Ready(Box::new(spare)));
     }
 
     /// The directory for temporary things.
-    pub(crate) fn temporary(&self) -> Result<forge_files::PrivateDir, Error> {
-        leftovers::directory(&self.options)
+    pub(crate) fn temp_directory(&self) -> Result<forge_files::PrivateDir, Error> {
+        leftovers::temp_directory(&self.options)
     }
 
-    fn exe(&self) -> PathBuf {
+    fn helper_exe(&self) -> PathBuf {
         self.options.exe.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Begun>> {
-        self.begun.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_slot(&self) -> MutexGuard<'_, Option<Prewarming>> {
+        self.prewarmed.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A box around `spec.repo` as it stands, without snapshots: for what is thrown away with it. `binds` are shown
     /// beside those of the specification, `keep` ends after the box.
-    pub(crate) async fn bare(
+    pub(crate) async fn open_bare(
         &self,
         spec: &SandboxSpec,
         run: RunId,
-        binds: Vec<Bind>,
+        binds: Vec<HostBind>,
         keep: Vec<Box<dyn Any + Send + Sync>>,
-    ) -> Result<Room, Error> {
+    ) -> Result<JailedWorkspace, Error> {
         let mut jail = JailSpec::new(run.to_string(), &spec.repo);
         if let Some(root) = jail.roots.first_mut() {
-            root.show = Show::Owned;
+            root.mode = RootMode::Owned;
         }
-        let mut report = report();
-        furnish(&self.options, &mut jail, spec, &mut report);
-        jail.image = image(&self.options, spec)?;
+        let mut report = native_report();
+        apply_spec(&self.options, &mut jail, spec, &mut report);
+        jail.image = image_root(&self.options, spec)?;
         jail.binds.extend(binds);
-        let egress = Way::out(&self.options, spec, None, &mut jail)?;
-        let exe = self.exe();
-        let jail = blocking(move || Jail::spawn(&jail, &exe).map_err(refusal)).await?;
-        self.room(spec, run, jail, egress, None, report, keep)
+        let egress = EgressSetup::prepare(&self.options, spec, None, &mut jail)?;
+        let exe = self.helper_exe();
+        let jail = run_blocking(move || Jail::spawn(&jail, &exe).map_err(to_port_error)).await?;
+        self.build_sandbox(spec, run, jail, egress, None, report, keep)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of a box, put together in one place")]
-    fn room(
+    fn build_sandbox(
         &self,
         spec: &SandboxSpec,
         run: RunId,
         jail: Jail,
-        egress: Way,
-        view: Option<Arc<View>>,
+        egress: EgressSetup,
+        view: Option<Arc<RunWorkspace>>,
         mut report: SandboxReport,
         keep: Vec<Box<dyn Any + Send + Sync>>,
-    ) -> Result<Room, Error> {
+    ) -> Result<JailedWorkspace, Error> {
         report.id = format!("{run}/{}", jail.init_pid());
-        let reached = egress.open(&jail)?;
-        Ok(Room::new(Parts {
+        let reached = egress.start(&jail)?;
+        Ok(JailedWorkspace::new(SandboxParts {
             run,
             limits: spec.workspace,
-            places: view.as_ref().map_or_else(|| Places::one(&spec.repo), |view| view.places()),
+            paths: view
+                .as_ref()
+                .map_or_else(|| WorkspacePaths::for_root(&spec.repo), |view| view.workspace_paths()),
             jail,
-            view,
+            workspace: view,
             longest: Duration::from_millis(spec.limits.command_ms),
             report,
             reached,
-            keep,
+            resources: keep,
         }))
     }
 }
 
 #[async_trait]
-impl Sandbox for Native {
-    async fn probe(&self) -> Vec<Layer> {
-        let exe = self.exe();
+impl Sandbox for NativeBackend {
+    async fn probe_layers(&self) -> Vec<SandboxLayer> {
+        let exe = self.helper_exe();
         let probed = tokio::task::spawn_blocking(move || {
             // The folder decides whether root can show it under another owner, so it should be the user's own.
             let here = std::env::current_dir().ok().filter(|p| p != Path::new("/"));
-            forge_jail::probe(&exe, &here.unwrap_or_else(std::env::temp_dir))
+            forge_jail::probe_layers(&exe, &here.unwrap_or_else(std::env::temp_dir))
         });
-        probed.await.unwrap_or_default().iter().map(layer).collect()
+        probed.await.unwrap_or_default().iter().map(to_port_layer).collect()
     }
 
     async fn open(
@@ -189,81 +194,91 @@ impl Sandbox for Native {
         let (own, spec) = (self.clone(), spec.clone());
         let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            async move { own.held(&spec, run, at).await }
+            async move { own.open_sandbox(&spec, run, at).await }
         };
-        Guard::open(at, held).await
+        GuardedWorkspace::open(at, held).await
     }
 }
 
-impl Native {
-    async fn held(&self, spec: &SandboxSpec, run: RunId, at: Option<SnapshotId>) -> Result<Arc<Room>, Error> {
-        let (options, asked, exe) = (Arc::clone(&self.options), spec.clone(), self.exe());
-        let begun = self.slot().take();
-        let make = move |view: View, keep, bounds: &Bounds| {
+impl NativeBackend {
+    async fn open_sandbox(
+        &self,
+        spec: &SandboxSpec,
+        run: RunId,
+        at: Option<SnapshotId>,
+    ) -> Result<Arc<JailedWorkspace>, Error> {
+        let (options, asked, exe) = (Arc::clone(&self.options), spec.clone(), self.helper_exe());
+        let begun = self.lock_slot().take();
+        let make = move |view: RunWorkspace, keep, bounds: &WorkBounds| {
             let mut jail = JailSpec::new(run.to_string(), &asked.repo);
-            let mut report = report();
-            furnish(&options, &mut jail, &asked, &mut report);
-            jail.image = image(&options, &asked)?;
-            let egress = Way::out(&options, &asked, Some(&view), &mut jail)?;
-            let (jail, view) = start(jail, &exe, begun, view, bounds)?;
-            view.begin_saving();
+            let mut report = native_report();
+            apply_spec(&options, &mut jail, &asked, &mut report);
+            jail.image = image_root(&options, &asked)?;
+            let egress = EgressSetup::prepare(&options, &asked, Some(&view), &mut jail)?;
+            let (jail, view) = start_jail(jail, &exe, begun, view, bounds)?;
+            view.start_saving_baseline();
             view.describe(&mut report);
             Ok((jail, view, egress, report, keep))
         };
-        let store = self.options.store();
-        let (jail, view, egress, report, keep) = view::prepare_then(&store, spec, run, at, make).await?;
-        let room = self.room(spec, run, jail, egress, Some(Arc::new(view)), report, keep)?;
+        let store = self.options.workspace_storage();
+        let (jail, view, egress, report, keep) =
+            view::prepare_workspace_then(&store, spec, run, at, make).await?;
+        let room = self.build_sandbox(spec, run, jail, egress, Some(Arc::new(view)), report, keep)?;
         Ok(Arc::new(room))
     }
 }
 
 /// Starts a box around a view. Where the kernel refuses an overlay, a copy takes its place.
-fn start(
+fn start_jail(
     mut jail: JailSpec,
     exe: &Path,
-    begun: Option<Begun>,
-    mut view: View,
-    bounds: &Bounds,
-) -> Result<(Jail, View), Error> {
+    begun: Option<Prewarming>,
+    mut view: RunWorkspace,
+    bounds: &WorkBounds,
+) -> Result<(Jail, RunWorkspace), Error> {
     jail.binds.extend(view.git_binds());
-    jail.masked = view.masked();
+    jail.masked = view.masked_paths();
     for (name, value) in view.git_env() {
-        set(&mut jail, name, value);
+        set_env(&mut jail, name, value);
     }
-    let mut spare = begun.and_then(Begun::ready);
+    let mut spare = begun.and_then(Prewarming::wait_ready);
     loop {
-        jail.roots = view.roots();
-        let started = match spare.take().filter(|spare| spare.fits(&jail)) {
+        jail.roots = view.jail_roots();
+        let started = match spare.take().filter(|spare| spare.can_become(&jail)) {
             Some(spare) => spare.finish(&jail),
             None => Jail::spawn(&jail, exe),
         };
         match started {
             Ok(started) => {
-                view.mounted(started.overlay_attributes())?;
+                view.record_mount(started.overlay_attributes())?;
                 return Ok((started, view));
             }
-            Err(forge_jail::Error::Overlay { why }) if view.kind() == Kind::Overlay => {
-                view = view.fall_back(&why, bounds).map_err(Unready::error)?;
+            Err(forge_jail::Error::Overlay { why }) if view.workspace_kind() == WorkspaceKind::Overlay => {
+                view = view.fall_back_to_copy(&why, bounds).map_err(OpenError::into_error)?;
             }
-            Err(error) => return Err(refusal(error)),
+            Err(error) => return Err(to_port_error(error)),
         }
     }
 }
 
 /// The root folder that takes the place of the host's, if one is named.
-fn image(options: &Options, spec: &SandboxSpec) -> Result<Option<PathBuf>, Error> {
-    spec.image.as_deref().map(|name| crate::images::find(&options.images, name)).transpose()
+fn image_root(options: &BackendOptions, spec: &SandboxSpec) -> Result<Option<PathBuf>, Error> {
+    spec.image.as_deref().map(|name| crate::images::find_image(&options.images, name)).transpose()
 }
 
 /// What a specification asks for beside the workspace and the way out.
-pub(crate) fn furnish(
-    options: &Options,
+pub(crate) fn apply_spec(
+    options: &BackendOptions,
     jail: &mut JailSpec,
     spec: &SandboxSpec,
     report: &mut SandboxReport,
 ) {
-    jail.binds.extend(spec.read_only.iter().flat_map(|folder| binds(folder)));
-    let bind = |path: &PathBuf| Bind { source: path.clone(), target: path.clone(), missing: Missing::Fail };
+    jail.binds.extend(spec.read_only.iter().flat_map(|folder| toolchain_binds(folder)));
+    let bind = |path: &PathBuf| HostBind {
+        source: path.clone(),
+        target: path.clone(),
+        missing: MissingSource::Fail,
+    };
     jail.writable = spec.writable.iter().map(bind).collect();
     for path in &spec.writable {
         report
@@ -271,8 +286,8 @@ pub(crate) fn furnish(
             .push(format!("{} is written by commands directly, outside of snapshots", path.display()));
     }
     jail.network = match &spec.network {
-        NetworkPolicy::Off | NetworkPolicy::Allow(_) => Network::Off,
-        NetworkPolicy::Host => Network::Host,
+        NetworkPolicy::Off | NetworkPolicy::Allow(_) => NetworkAccess::Off,
+        NetworkPolicy::Host => NetworkAccess::Host,
     };
     jail.limits.memory_bytes = spec.limits.memory_bytes;
     jail.limits.pids = spec.limits.pids;
@@ -281,68 +296,70 @@ pub(crate) fn furnish(
     jail.limits.cpus = spec.limits.cpus;
     jail.limits.tmp_bytes = spec.limits.tmp_bytes;
     if spec.network != NetworkPolicy::Off && options.caches {
-        jail.caches = Some(CACHES);
-        for (name, folder) in CACHE_FOLDERS {
-            set(jail, name, folder);
+        jail.caches = Some(CACHE_BYTES);
+        for (name, folder) in CACHE_ENV_DIRS {
+            set_env(jail, name, folder);
         }
     }
     for (name, value) in &spec.env {
-        set(jail, name, value);
+        set_env(jail, name, value);
     }
 }
 
-fn set(jail: &mut JailSpec, name: &str, value: &str) {
-    let (name, value) = (Raw::from(name), Raw::from(value));
+fn set_env(jail: &mut JailSpec, name: &str, value: &str) {
+    let (name, value) = (RawBytes::from(name), RawBytes::from(value));
     jail.env.retain(|(known, _)| *known != name);
     jail.env.push((name, value));
 }
 
-fn report() -> SandboxReport {
+fn native_report() -> SandboxReport {
     SandboxReport { backend: "native".to_owned(), ..SandboxReport::default() }
 }
 
 /// The way out of a box whose network is an allow-list.
-pub(crate) enum Way {
+pub(crate) enum EgressSetup {
     /// There is none, or it is the machine's own.
-    Plain,
+    Direct,
     /// A proxy.
-    Proxy { rules: EgressRules, keys: BTreeMap<String, Secret>, certificates: Option<Certificates> },
+    Proxy { rules: EgressRules, keys: BTreeMap<String, EgressKey>, certificates: Option<CaBundleFile> },
 }
 
-impl Way {
+impl EgressSetup {
     /// Decides how the box gets out, and tells it. What the box is shown for it lies beside its `view`, if it has one.
-    pub(crate) fn out(
-        options: &Options,
+    pub(crate) fn prepare(
+        options: &BackendOptions,
         spec: &SandboxSpec,
-        view: Option<&View>,
+        view: Option<&RunWorkspace>,
         jail: &mut JailSpec,
     ) -> Result<Self, Error> {
-        let NetworkPolicy::Allow(rules) = &spec.network else { return Ok(Self::Plain) };
-        jail.listen = Some(PORT);
-        for (name, value) in egress::environment(rules, PORT) {
-            set(jail, &name, &value);
+        let NetworkPolicy::Allow(rules) = &spec.network else { return Ok(Self::Direct) };
+        jail.listen = Some(PROXY_PORT);
+        for (name, value) in egress::proxy_environment(rules, PROXY_PORT) {
+            set_env(jail, &name, &value);
         }
-        let keys = options.keys.iter().map(|(name, key)| (name.clone(), Secret::new(key.as_str()))).collect();
+        let keys =
+            options.keys.iter().map(|(name, key)| (name.clone(), EgressKey::new(key.as_str()))).collect();
         let certificates = match rules.keys.is_empty() {
             true => None,
-            false => Some(Certificates::new(options, view)?),
+            false => Some(CaBundleFile::new(options, view)?),
         };
-        jail.binds.extend(certificates.iter().map(|certificates| Bind {
+        jail.binds.extend(certificates.iter().map(|certificates| HostBind {
             source: certificates.0.clone(),
-            target: PathBuf::from(egress::BUNDLE),
-            missing: Missing::Fail,
+            target: PathBuf::from(egress::CA_BUNDLE_PATH),
+            missing: MissingSource::Fail,
         }));
         Ok(Self::Proxy { rules: rules.clone(), keys, certificates })
     }
 
     /// Opens it, when the box stands.
-    pub(crate) fn open(self, jail: &Jail) -> Result<Option<Reached>, Error> {
+    pub(crate) fn start(self, jail: &Jail) -> Result<Option<DrainEgressFn>, Error> {
         let Self::Proxy { rules, keys, certificates } = self else { return Ok(None) };
         let startup = |why: String| Error::Startup { why };
-        let listener = jail.take_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
-        let proxy = egress::Proxy::new(listener.into(), rules, keys, Arc::new(now)).start();
+        let listener = jail.claim_listener().ok_or_else(|| startup("the box has no way out".to_owned()))?;
+        let proxy =
+            egress::EgressProxy::new(listener.into(), rules, keys, Arc::new(current_timestamp)).start();
         let proxy = proxy.map_err(|error| match error.class() {
-            Class::Invalid => Error::Invalid { why: error.to_string() },
+            ErrorClass::Invalid => Error::Invalid { why: error.to_string() },
             _ => startup(error.to_string()),
         })?;
         if let Some(certificates) = &certificates {
@@ -359,19 +376,19 @@ impl Way {
 }
 
 /// A file that is shown to a box before what stands in it is known; removed when dropped.
-pub(crate) struct Certificates(PathBuf);
+pub(crate) struct CaBundleFile(PathBuf);
 
-impl Certificates {
-    fn new(options: &Options, view: Option<&View>) -> Result<Self, Error> {
+impl CaBundleFile {
+    fn new(options: &BackendOptions, view: Option<&RunWorkspace>) -> Result<Self, Error> {
         let folder = match view {
             Some(view) => {
                 // The run's earlier boxes are over; one whose owner was killed could not clear up.
-                forge_files::sweep(view.place(), &[leftovers::CERTIFICATES]);
-                view.place().to_owned()
+                forge_files::remove_stale(view.workspace_dir(), &[leftovers::CA_BUNDLE_KIND]);
+                view.workspace_dir().to_owned()
             }
-            None => leftovers::directory(options)?.path().to_owned(),
+            None => leftovers::temp_directory(options)?.path().to_owned(),
         };
-        let path = folder.join(format!("{}.pem", forge_files::own_name(leftovers::CERTIFICATES)));
+        let path = folder.join(format!("{}.pem", forge_files::owned_temp_name(leftovers::CA_BUNDLE_KIND)));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         let file = std::fs::File::create_new(&path).map_err(failed)?;
         let certificates = Self(path.clone());
@@ -380,7 +397,7 @@ impl Certificates {
     }
 }
 
-impl Drop for Certificates {
+impl Drop for CaBundleFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
@@ -391,17 +408,20 @@ impl Drop for Certificates {
     clippy::disallowed_methods,
     reason = "the log of the proxy tells the time of day; nothing is decided by it"
 )]
-pub(crate) fn now() -> Timestamp {
+pub(crate) fn current_timestamp() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A toolchain's folder at its own place. One with credentials at its top is bound piece by piece without them.
-pub(crate) fn binds(folder: &Path) -> Vec<Bind> {
-    let bind =
-        |path: &Path| Bind { source: path.to_owned(), target: path.to_owned(), missing: Missing::Skip };
-    let secret = |name: &str| SECRETS.contains(&name);
-    if !SECRETS.iter().any(|name| folder.join(name).exists()) {
+pub(crate) fn toolchain_binds(folder: &Path) -> Vec<HostBind> {
+    let bind = |path: &Path| HostBind {
+        source: path.to_owned(),
+        target: path.to_owned(),
+        missing: MissingSource::Skip,
+    };
+    let secret = |name: &str| CREDENTIAL_NAMES.contains(&name);
+    if !CREDENTIAL_NAMES.iter().any(|name| folder.join(name).exists()) {
         return vec![bind(folder)];
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -417,7 +437,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let cargo = home.path().join(".cargo");
         std::fs::create_dir_all(cargo.join("bin")).unwrap();
-        let sources = || binds(&cargo).into_iter().map(|b| b.source).collect::<Vec<_>>();
+        let sources = || toolchain_binds(&cargo).into_iter().map(|b| b.source).collect::<Vec<_>>();
         assert_eq!(sources(), std::slice::from_ref(&cargo));
         std::fs::write(cargo.join("credentials.toml"), "token").unwrap();
         assert_eq!(sources(), [cargo.join("bin")]);

@@ -1,12 +1,12 @@
 //! One-shot boxes for generated programs: a fresh box per execution, the code read-only beside an empty workspace.
 
-use crate::door::blocking;
+use crate::door::run_blocking;
 use crate::leftovers;
-use crate::native::Native;
+use crate::native::NativeBackend;
 use forge_files::PrivateDir;
-use forge_jail::{Bind, Missing};
+use forge_jail::{HostBind, MissingSource};
 use forge_ports::Workspace as _;
-use forge_ports::sandbox::{Error, ExecSpec, Kept, Leftovers};
+use forge_ports::sandbox::{BackgroundPolicy, CapturedOutput, Error, ExecSpec};
 use forge_types::{NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,27 +16,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the code stands in the box.
-const CODE: &str = "/code";
+const CODE_DIR: &str = "/code";
 /// Bytes kept of each stream.
-const KEPT: usize = 512 << 10;
+const MAX_STREAM_BYTES: usize = 512 << 10;
 /// Size of `/tmp`.
-const TMP: u64 = 64 << 20;
+const MAX_TMP_BYTES: u64 = 64 << 20;
 /// Processes and threads.
-const PIDS: u32 = 256;
+const MAX_PIDS: u32 = 256;
 
 /// What a program is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
+pub enum ProgramLanguage {
     /// Python 3: `/code/main.py`.
     Python,
     /// JavaScript for Node: `/code/main.js`.
     Node,
 }
 
-impl Language {
+impl ProgramLanguage {
     /// The name of the program's file.
     #[must_use]
-    pub const fn file(self) -> &'static str {
+    pub const fn source_file_name(self) -> &'static str {
         match self {
             Self::Python => "main.py",
             Self::Node => "main.js",
@@ -55,11 +55,11 @@ impl Language {
 
 /// A program to run once.
 #[derive(Clone, Debug)]
-pub struct Once {
+pub struct OneShotSpec {
     /// The program.
     pub code: String,
     /// What it is written in.
-    pub language: Language,
+    pub language: ProgramLanguage,
     /// What it may reach; usually nothing.
     pub network: NetworkPolicy,
     /// After this time it and all it started are killed.
@@ -74,10 +74,10 @@ pub struct Once {
     pub read_only: Vec<PathBuf>,
 }
 
-impl Once {
+impl OneShotSpec {
     /// A program without network, with 30 seconds and 512 MB.
     #[must_use]
-    pub fn new(language: Language, code: impl Into<String>) -> Self {
+    pub fn new(language: ProgramLanguage, code: impl Into<String>) -> Self {
         Self {
             code: code.into(),
             language,
@@ -93,13 +93,13 @@ impl Once {
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnceResult {
+pub struct OneShotResult {
     /// Exit code; 124 after a timeout, 128 + N after signal N, 127 if there is nothing to run it with.
     pub exit_code: i32,
     /// Standard output; of more than 512 KiB its beginning and its end.
-    pub stdout: Kept,
+    pub stdout: CapturedOutput,
     /// Standard error, likewise.
-    pub stderr: Kept,
+    pub stderr: CapturedOutput,
     /// Milliseconds it took, without the box.
     pub duration_ms: u64,
     /// Most memory that it used, in MB, rounded up.
@@ -114,14 +114,14 @@ pub struct OnceResult {
 ///
 /// # Errors
 /// As when any box is opened; what the program does is no error.
-pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, Error> {
+pub(crate) async fn run_one_shot(native: &NativeBackend, once: OneShotSpec) -> Result<OneShotResult, Error> {
     let id = RunId::generate();
     let (language, code) = (once.language, once.code.clone());
-    let temporary = native.temporary()?;
-    let place = blocking(move || Place::new(&temporary, language, &code)).await?;
+    let temporary = native.temp_directory()?;
+    let place = run_blocking(move || OneShotDir::new(&temporary, language, &code)).await?;
     let spec = SandboxSpec {
         backend: "native".to_owned(),
-        repo: place.work(),
+        repo: place.work_dir(),
         more_repos: Vec::new(),
         mode: WorkspaceMode::Inplace,
         apply: forge_types::ApplyPolicy::Never,
@@ -129,9 +129,9 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
         network: once.network,
         limits: SandboxLimits {
             memory_bytes: once.memory_bytes,
-            pids: PIDS,
+            pids: MAX_PIDS,
             cpus: Some(1.0),
-            tmp_bytes: TMP,
+            tmp_bytes: MAX_TMP_BYTES,
             command_ms: u64::try_from(once.timeout.as_millis()).unwrap_or(u64::MAX),
         },
         workspace: forge_types::WorkspaceLimits::default(),
@@ -142,22 +142,23 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
         programs: None,
         allow_unisolated: false,
     };
-    let code = Bind { source: place.code(), target: PathBuf::from(CODE), missing: Missing::Fail };
+    let code =
+        HostBind { source: place.code_dir(), target: PathBuf::from(CODE_DIR), missing: MissingSource::Fail };
     let keep: Vec<Box<dyn Any + Send + Sync>> = vec![Box::new(place)];
-    let room = native.bare(&spec, id, vec![code], keep).await?;
+    let room = native.open_bare(&spec, id, vec![code], keep).await?;
     let command = ExecSpec {
-        argv: vec![language.interpreter().to_owned(), format!("{CODE}/{}", language.file())],
+        argv: vec![language.interpreter().to_owned(), format!("{CODE_DIR}/{}", language.source_file_name())],
         cwd: String::new(),
         env: BTreeMap::new(),
         timeout: once.timeout,
-        keep_bytes: KEPT,
-        leftovers: Leftovers::Kill,
+        keep_bytes: MAX_STREAM_BYTES,
+        background: BackgroundPolicy::Kill,
         also: Vec::new(),
     };
     let ran = room.exec(command, &()).await;
     room.close().await;
     let ran = ran?;
-    Ok(OnceResult {
+    Ok(OneShotResult {
         exit_code: ran.exit_code,
         stdout: ran.stdout,
         stderr: ran.stderr,
@@ -169,37 +170,37 @@ pub(crate) async fn execute(native: &Native, once: Once) -> Result<OnceResult, E
 }
 
 /// A folder with the code and an empty one to work in; removed when dropped.
-struct Place(PathBuf);
+struct OneShotDir(PathBuf);
 
-impl Place {
-    fn new(temporary: &PrivateDir, language: Language, code: &str) -> Result<Self, Error> {
-        let path = temporary.path().join(forge_files::own_name(leftovers::ONCE));
+impl OneShotDir {
+    fn new(temporary: &PrivateDir, language: ProgramLanguage, code: &str) -> Result<Self, Error> {
+        let path = temporary.path().join(forge_files::owned_temp_name(leftovers::ONE_SHOT_KIND));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         // Nobody else looks in; the box gets the two folders below.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         // From here on what fails half-way is removed.
         let place = Self(path.clone());
-        let file = place.code().join(language.file());
-        let made = fs::create_dir(place.work())
-            .and_then(|()| fs::create_dir(place.code()))
+        let file = place.code_dir().join(language.source_file_name());
+        let made = fs::create_dir(place.work_dir())
+            .and_then(|()| fs::create_dir(place.code_dir()))
             .and_then(|()| fs::write(&file, code))
             // Whatever the caller's mask: the box's user reads it.
-            .and_then(|()| fs::set_permissions(place.code(), fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::set_permissions(place.code_dir(), fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)));
         made.map_err(failed)?;
         Ok(place)
     }
 
-    fn work(&self) -> PathBuf {
+    fn work_dir(&self) -> PathBuf {
         self.0.join("work")
     }
 
-    fn code(&self) -> PathBuf {
+    fn code_dir(&self) -> PathBuf {
         self.0.join("code")
     }
 }
 
-impl Drop for Place {
+impl Drop for OneShotDir {
     fn drop(&mut self) {
         forge_files::remove_tree(&self.0);
     }

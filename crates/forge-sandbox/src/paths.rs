@@ -1,48 +1,51 @@
 //! Paths as models write them, made relative to the workspace. The text is only normalised here: whether a path
 //! leaves the workspace is decided by the kernel on what is opened.
 
-use forge_jail::{FaultKind, FileFault, FileKind, Raw, WORKSPACE};
-use forge_ports::sandbox::{Error, PathFault};
+use forge_jail::{FaultKind, FileFault, JailFileKind, RawBytes, WORKSPACE_PATH};
+use forge_ports::sandbox::{Error, PathErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Folders of the host by which a workspace may be named, each with where it stands in the workspace.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places(Vec<(PathBuf, PathBuf)>);
+pub(crate) struct WorkspacePaths(Vec<(PathBuf, PathBuf)>);
 
-impl Places {
+impl WorkspacePaths {
     /// The workspace is the folder `root`.
-    pub(crate) fn one(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn for_root(root: impl Into<PathBuf>) -> Self {
         Self(vec![(root.into(), PathBuf::new())])
     }
 
     /// One more folder of the host, and where it stands in the workspace; empty: it is the workspace.
-    pub(crate) fn with(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
+    pub(crate) fn with_root(mut self, host: impl Into<PathBuf>, inside: impl Into<PathBuf>) -> Self {
         self.0.push((host.into(), inside.into()));
         self
     }
 
     /// `path` relative to the workspace; `.` is the workspace itself. Absolute paths are taken if they begin with the
     /// place of the workspace, inside (`/workspace`) or outside.
-    pub(crate) fn relative(&self, path: &str) -> Result<String, Error> {
+    pub(crate) fn to_relative(&self, path: &str) -> Result<String, Error> {
         let given = Path::new(path);
         let outside = |(host, inside): &(PathBuf, PathBuf)| {
             given.strip_prefix(host).ok().map(|below| inside.join(below))
         };
-        let below = match given.strip_prefix(WORKSPACE) {
+        let below = match given.strip_prefix(WORKSPACE_PATH) {
             Ok(below) => below.to_owned(),
             Err(_) => self.0.iter().find_map(outside).unwrap_or_else(|| given.to_owned()),
         };
-        normal(path, &below)
+        normalize(path, &below)
     }
 }
 
-fn normal(path: &str, below: &Path) -> Result<String, Error> {
+fn normalize(path: &str, below: &Path) -> Result<String, Error> {
     let refuse = |why: &str, kind| Error::Path { path: path.to_owned(), why: why.to_owned(), kind };
     if path.contains('\0') {
-        return Err(refuse("a path holds no NUL", PathFault::Other));
+        return Err(refuse("a path holds no NUL", PathErrorKind::Other));
     }
     if below.is_absolute() {
-        return Err(refuse("it leads out of the workspace; give a path relative to it", PathFault::Escapes));
+        return Err(refuse(
+            "it leads out of the workspace; give a path relative to it",
+            PathErrorKind::Escapes,
+        ));
     }
     let mut parts = Vec::new();
     for part in below.components() {
@@ -55,32 +58,40 @@ fn normal(path: &str, below: &Path) -> Result<String, Error> {
 }
 
 /// A refused file operation in the port's words.
-pub(crate) fn fault(fault: &FileFault) -> Error {
+pub(crate) fn file_error(fault: &FileFault) -> Error {
     let (why, kind) = match fault.kind {
-        FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathFault::NotFound),
-        FaultKind::Denied => ("permission denied (is it masked?)".to_owned(), PathFault::Denied),
-        FaultKind::Outside => ("it leads out of the workspace".to_owned(), PathFault::Escapes),
+        FaultKind::NotFound => ("there is no such file or directory".to_owned(), PathErrorKind::NotFound),
+        FaultKind::Denied => ("permission denied (is it masked?)".to_owned(), PathErrorKind::Denied),
+        FaultKind::Outside => ("it leads out of the workspace".to_owned(), PathErrorKind::Escapes),
         FaultKind::GitData => {
-            ("it belongs to git; change it with git commands in run_shell".to_owned(), PathFault::Denied)
+            ("it belongs to git; change it with git commands in run_shell".to_owned(), PathErrorKind::Denied)
         }
-        FaultKind::Dangling => ("it is a symbolic link that leads to nothing".to_owned(), PathFault::Escapes),
-        FaultKind::Loop => ("its symbolic links lead in a circle".to_owned(), PathFault::Escapes),
+        FaultKind::Dangling => {
+            ("it is a symbolic link that leads to nothing".to_owned(), PathErrorKind::Escapes)
+        }
+        FaultKind::Loop => ("its symbolic links lead in a circle".to_owned(), PathErrorKind::Escapes),
         FaultKind::NotDir => {
-            ("a part of the path is a file, not a directory".to_owned(), PathFault::NotDirectory)
+            ("a part of the path is a file, not a directory".to_owned(), PathErrorKind::NotDirectory)
         }
-        FaultKind::Exists => ("it exists already".to_owned(), PathFault::Exists),
-        FaultKind::NotEmpty => ("the directory is not empty".to_owned(), PathFault::Exists),
-        FaultKind::NotRegular(FileKind::Dir) => ("it is a directory".to_owned(), PathFault::IsDirectory),
-        FaultKind::NotRegular(kind) => (format!("it is a {kind}, not a regular file"), PathFault::Special),
-        FaultKind::BadPath => ("it is not a usable path (empty, or too long)".to_owned(), PathFault::Other),
-        FaultKind::Full => ("no space is left on the disk".to_owned(), PathFault::NoSpace),
-        FaultKind::NoSuchTemp => ("the write was given up".to_owned(), PathFault::Other),
-        FaultKind::Os(errno) => (std::io::Error::from_raw_os_error(errno).to_string(), PathFault::Other),
+        FaultKind::Exists => ("it exists already".to_owned(), PathErrorKind::Exists),
+        FaultKind::NotEmpty => ("the directory is not empty".to_owned(), PathErrorKind::Exists),
+        FaultKind::NotRegular(JailFileKind::Dir) => {
+            ("it is a directory".to_owned(), PathErrorKind::IsDirectory)
+        }
+        FaultKind::NotRegular(kind) => {
+            (format!("it is a {kind}, not a regular file"), PathErrorKind::Special)
+        }
+        FaultKind::BadPath => {
+            ("it is not a usable path (empty, or too long)".to_owned(), PathErrorKind::Other)
+        }
+        FaultKind::Full => ("no space is left on the disk".to_owned(), PathErrorKind::NoSpace),
+        FaultKind::NoSuchTemp => ("the write was given up".to_owned(), PathErrorKind::Other),
+        FaultKind::Os(errno) => (std::io::Error::from_raw_os_error(errno).to_string(), PathErrorKind::Other),
     };
-    Error::Path { path: shown(&fault.path), why, kind }
+    Error::Path { path: display_path(&fault.path), why, kind }
 }
 
-fn shown(path: &Raw) -> String {
+fn display_path(path: &RawBytes) -> String {
     path.to_string()
 }
 
@@ -89,8 +100,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(path: &str) -> Result<String, PathFault> {
-        Places::one("/srv/repo").relative(path).map_err(|error| match error {
+    fn at(path: &str) -> Result<String, PathErrorKind> {
+        WorkspacePaths::for_root("/srv/repo").to_relative(path).map_err(|error| match error {
             Error::Path { kind, .. } => kind,
             other => panic!("{other}"),
         })
@@ -103,15 +114,15 @@ mod tests {
         assert_eq!(at("/workspace/a").unwrap(), "a");
         assert_eq!(at("/workspace").unwrap(), ".");
         assert_eq!(at("/srv/repo/a/../b").unwrap(), "a/../b");
-        assert_eq!(at("/workspace2/a"), Err(PathFault::Escapes));
-        assert_eq!(at("/etc/passwd"), Err(PathFault::Escapes));
-        assert_eq!(at("a\0b"), Err(PathFault::Other));
+        assert_eq!(at("/workspace2/a"), Err(PathErrorKind::Escapes));
+        assert_eq!(at("/etc/passwd"), Err(PathErrorKind::Escapes));
+        assert_eq!(at("a\0b"), Err(PathErrorKind::Other));
     }
 
     proptest! {
         #[test]
         fn no_path_becomes_absolute(path in any::<String>()) {
-            if let Ok(path) = Places::one("/srv/repo").relative(&path) {
+            if let Ok(path) = WorkspacePaths::for_root("/srv/repo").to_relative(&path) {
                 prop_assert!(!path.is_empty() && !path.starts_with('/'));
             }
         }

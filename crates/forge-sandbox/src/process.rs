@@ -1,23 +1,25 @@
 //! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
 
-use crate::Options;
-use crate::door::{self, Door, blocking};
-use crate::guard::{Guard, Held};
+use crate::BackendOptions;
+use crate::door::{self, FileRequestHandler, run_blocking};
+use crate::guard::{ClosableSandbox, GuardedWorkspace};
 use crate::leftovers;
-use crate::paths::{self, Places};
-use crate::stream::Streams;
-use crate::view::{self, Limit, Store, View};
+use crate::paths::{self, WorkspacePaths};
+use crate::stream::CommandStreams;
+use crate::view::{self, ForcedCopy, RunWorkspace, WorkspaceStorage};
 use crate::wanted;
-use forge_file_search::{self as walk, Request};
+use forge_file_search::{self as walk, SearchRequest};
 use forge_files::PrivateDir;
-use forge_jail::{FaultKind, FileFault, Files, Raw, Reply};
+use forge_jail::{FaultKind, FileFault, JailReply, RawBytes, RootedFiles};
 use forge_ports::async_trait;
 use forge_ports::sandbox::{
-    Entry, Error, ExecResult, ExecSpec, FileChunk, Kept, Listing, Match, OutputSink, SearchSpec,
+    BoundedList, CapturedOutput, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec,
+    WorkspaceEntry,
 };
 use forge_ports::{Sandbox, Workspace};
 use forge_types::{
-    Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceLimits,
+    NetworkPolicy, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SandboxSpec, SnapshotId,
+    WorkspaceLimits,
 };
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
@@ -31,30 +33,30 @@ use std::time::{Duration, Instant};
 use tokio::process::Child;
 
 /// Exit code of a command that its time limit ended, as `timeout(1)` has it.
-const TIMED_OUT: i32 = 124;
+const TIMEOUT_EXIT_CODE: i32 = 124;
 /// Between TERM and KILL of a command whose time is up.
-const GRACE: Duration = Duration::from_millis(200);
+const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
 /// A variable that every process of a command inherits, by which those that left its group are found.
-const MARK: &str = "FORGE_COMMAND";
+const COMMAND_MARKER_VAR: &str = "FORGE_COMMAND";
 
 /// The backend without isolation.
 #[derive(Clone, Debug)]
-pub(crate) struct Process {
-    options: Arc<Options>,
+pub(crate) struct ProcessBackend {
+    options: Arc<BackendOptions>,
 }
 
-impl Process {
-    pub(crate) const fn new(options: Arc<Options>) -> Self {
+impl ProcessBackend {
+    pub(crate) const fn new(options: Arc<BackendOptions>) -> Self {
         Self { options }
     }
 }
 
 #[async_trait]
-impl Sandbox for Process {
-    async fn probe(&self) -> Vec<Layer> {
-        vec![Layer {
+impl Sandbox for ProcessBackend {
+    async fn probe_layers(&self) -> Vec<SandboxLayer> {
+        vec![SandboxLayer {
             name: "isolation".to_owned(),
-            state: LayerState::Absent(
+            state: SandboxLayerState::Absent(
                 "commands run as processes of this machine, with all your rights".to_owned(),
             ),
             remedy: Some("use the native backend".to_owned()),
@@ -78,67 +80,69 @@ impl Sandbox for Process {
         let (own, spec) = (self.clone(), spec.clone());
         let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            async move { own.held(&spec, run, at).await }
+            async move { own.open_process_workspace(&spec, run, at).await }
         };
-        Guard::open(at, held).await
+        GuardedWorkspace::open(at, held).await
     }
 }
 
-impl Process {
-    async fn held(
+impl ProcessBackend {
+    async fn open_process_workspace(
         &self,
         spec: &SandboxSpec,
         run: RunId,
         at: Option<SnapshotId>,
-    ) -> Result<Arc<HostFolder>, Error> {
-        let layers = self.probe().await;
+    ) -> Result<Arc<ProcessWorkspace>, Error> {
+        let layers = self.probe_layers().await;
         // Without namespaces nothing but a copy can be private.
         let why = "the backend `process` has no other private view".to_owned();
-        let store = Store { limit: Some(Limit { why }), ..self.options.store() };
-        let (view, keep) = view::prepare(&store, spec, run, at).await?;
+        let store = WorkspaceStorage { limit: Some(ForcedCopy { why }), ..self.options.workspace_storage() };
+        let (view, keep) = view::prepare_workspace(&store, spec, run, at).await?;
         let spec = spec.clone();
-        let temporary = leftovers::directory(&self.options)?;
-        Ok(Arc::new(blocking(move || HostFolder::open(&spec, run, layers, &temporary, view, keep)).await?))
+        let temporary = leftovers::temp_directory(&self.options)?;
+        Ok(Arc::new(
+            run_blocking(move || ProcessWorkspace::open(&spec, run, layers, &temporary, view, keep)).await?,
+        ))
     }
 }
 
-struct HostFolder {
+struct ProcessWorkspace {
     root: PathBuf,
-    places: Places,
+    paths: WorkspacePaths,
     home: PathBuf,
     longest: Duration,
     run: RunId,
     limits: WorkspaceLimits,
-    files: Arc<Mutex<Files>>,
+    files: Arc<Mutex<RootedFiles>>,
     /// Masked files by device and inode, whatever path leads to them.
     masked: HashSet<(u64, u64)>,
     env: Vec<(String, String)>,
     report: SandboxReport,
-    view: Arc<View>,
+    workspace: Arc<RunWorkspace>,
     /// Ends with the workspace.
-    _keep: Vec<Box<dyn Any + Send + Sync>>,
+    _resources: Vec<Box<dyn Any + Send + Sync>>,
 }
 
-impl HostFolder {
+impl ProcessWorkspace {
     fn open(
         spec: &SandboxSpec,
         run: RunId,
-        layers: Vec<Layer>,
+        layers: Vec<SandboxLayer>,
         temporary: &PrivateDir,
-        view: View,
+        view: RunWorkspace,
         keep: Vec<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
         let startup = |path: &Path, error: std::io::Error| Error::Startup {
             why: format!("{}: {error}", path.display()),
         };
-        let Some(root) = view.folder() else {
+        let Some(root) = view.host_directory() else {
             let why = "the backend `process` can't work directly in several repositories at once".to_owned();
             return Err(Error::Invalid { why });
         };
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
-        let home = temporary.path().join(forge_files::own_name(leftovers::HOME));
+        let home = temporary.path().join(forge_files::owned_temp_name(leftovers::HOME_DIR_KIND));
         std::fs::DirBuilder::new().mode(0o700).create(&home).map_err(|error| startup(&home, error))?;
         let mut report = SandboxReport {
             backend: "process".to_owned(),
@@ -163,29 +167,29 @@ impl HostFolder {
             longest: Duration::from_millis(spec.limits.command_ms),
             run,
             limits: spec.workspace,
-            files: Arc::new(Mutex::new(Files::new(folder))),
+            files: Arc::new(Mutex::new(RootedFiles::new(folder))),
             masked: ids,
             env: spec.env.clone(),
             report,
-            places: view.places(),
-            view: Arc::new(view),
-            _keep: keep,
+            paths: view.workspace_paths(),
+            workspace: Arc::new(view),
+            _resources: keep,
             root,
         })
     }
 
     /// Waits until the state before the first change is safe, where changes go to the repository itself.
-    async fn before_writing(&self) -> Result<(), Error> {
-        if self.view.is_safe() {
+    async fn wait_baseline_saved(&self) -> Result<(), Error> {
+        if self.workspace.is_baseline_saved() {
             return Ok(());
         }
-        let view = Arc::clone(&self.view);
-        wanted::within(self.run, self.limits, move |bounds| view.make_safe(bounds)).await
+        let view = Arc::clone(&self.workspace);
+        wanted::run_bounded(self.run, self.limits, move |bounds| view.wait_baseline_saved(bounds)).await
     }
 
-    async fn walk(&self, request: Request) -> Result<walk::Answer, Error> {
+    async fn search_files(&self, request: SearchRequest) -> Result<walk::SearchResponse, Error> {
         let root = self.root.clone();
-        blocking(move || Ok(walk::walk(&root, &request))).await
+        run_blocking(move || Ok(walk::handle_request(&root, &request))).await
     }
 
     fn is_masked(&self, path: &Path) -> bool {
@@ -197,7 +201,7 @@ impl HostFolder {
             .argv
             .split_first()
             .ok_or_else(|| Error::Invalid { why: "there is no command".to_owned() })?;
-        let below = self.places.relative(&spec.cwd)?;
+        let below = self.paths.to_relative(&spec.cwd)?;
         let cwd = std::fs::canonicalize(self.root.join(&below)).ok();
         let Some(cwd) = cwd.filter(|cwd| cwd.starts_with(&self.root) && cwd.is_dir()) else {
             let why = format!("the working directory `{}` is not a directory of the workspace", spec.cwd);
@@ -213,7 +217,7 @@ impl HostFolder {
             .env("LANG", "C.UTF-8")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .envs(&spec.env)
-            .env(MARK, mark)
+            .env(COMMAND_MARKER_VAR, mark)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -223,7 +227,7 @@ impl HostFolder {
     }
 }
 
-impl Drop for HostFolder {
+impl Drop for ProcessWorkspace {
     fn drop(&mut self) {
         // Only what commands left in their home; nothing of the user's.
         forge_files::remove_tree(&self.home);
@@ -231,12 +235,12 @@ impl Drop for HostFolder {
 }
 
 /// Ends what a command left, also when the call is dropped: its process group, and whoever carries its mark.
-struct Remains {
+struct ProcessTreeGuard {
     group: Option<Pid>,
     mark: String,
 }
 
-impl Remains {
+impl ProcessTreeGuard {
     fn signal_group(&self, signal: Signal) {
         if let Some(group) = self.group {
             let _ = rustix::process::kill_process_group(group, signal);
@@ -247,7 +251,7 @@ impl Remains {
         self.signal_group(Signal::KILL);
         // One killed can have started another just before: until none is left, a few times.
         for _ in 0..8 {
-            let marked = marked(&format!("{MARK}={}", self.mark));
+            let marked = processes_with_marker(&format!("{COMMAND_MARKER_VAR}={}", self.mark));
             if marked.is_empty() {
                 return;
             }
@@ -258,14 +262,14 @@ impl Remains {
     }
 }
 
-impl Drop for Remains {
+impl Drop for ProcessTreeGuard {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
 /// Living processes in whose first environment `entry` stands. Those of other users cannot be read and are not ours.
-fn marked(entry: &str) -> Vec<Pid> {
+fn processes_with_marker(entry: &str) -> Vec<Pid> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mine = processes.filter_map(|process| {
         let pid: i32 = process.file_name().to_str()?.parse().ok()?;
@@ -277,23 +281,23 @@ fn marked(entry: &str) -> Vec<Pid> {
 }
 
 #[async_trait]
-impl Door for HostFolder {
-    async fn ask(&self, request: forge_jail::Request) -> Result<forge_jail::Answer, Error> {
+impl FileRequestHandler for ProcessWorkspace {
+    async fn handle(&self, request: forge_jail::JailRequest) -> Result<forge_jail::ReplyWithFd, Error> {
         let hidden = match &request {
-            forge_jail::Request::OpenRead { path } | forge_jail::Request::CreateTemp { path, .. } => {
+            forge_jail::JailRequest::OpenRead { path } | forge_jail::JailRequest::CreateTemp { path, .. } => {
                 self.is_masked(&self.root.join(path.as_path())).then(|| path.clone())
             }
             _ => None,
         };
         if let Some(path) = hidden {
-            return Err(paths::fault(&FileFault { path, kind: FaultKind::Denied }));
+            return Err(paths::file_error(&FileFault { path, kind: FaultKind::Denied }));
         }
         let files = Arc::clone(&self.files);
-        blocking(move || {
-            let (reply, fd) = files.lock().unwrap_or_else(PoisonError::into_inner).perform(request);
+        run_blocking(move || {
+            let (reply, fd) = files.lock().unwrap_or_else(PoisonError::into_inner).handle_request(request);
             match reply {
-                Reply::Failed(fault) => Err(paths::fault(&fault)),
-                reply => Ok(forge_jail::Answer { reply, fd }),
+                JailReply::Failed(fault) => Err(paths::file_error(&fault)),
+                reply => Ok(forge_jail::ReplyWithFd { reply, fd }),
             }
         })
         .await
@@ -301,33 +305,33 @@ impl Door for HostFolder {
 }
 
 #[async_trait]
-impl Held for HostFolder {
-    fn view(&self) -> Option<Arc<View>> {
-        Some(Arc::clone(&self.view))
+impl ClosableSandbox for ProcessWorkspace {
+    fn run_workspace(&self) -> Option<Arc<RunWorkspace>> {
+        Some(Arc::clone(&self.workspace))
     }
 
-    async fn end(self: Arc<Self>) {
+    async fn shut_down(self: Arc<Self>) {
         drop(self);
     }
 }
 
 #[async_trait]
-impl Workspace for HostFolder {
+impl Workspace for ProcessWorkspace {
     fn report(&self) -> SandboxReport {
         self.report.clone()
     }
 
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error> {
-        self.before_writing().await?;
+        self.wait_baseline_saved().await?;
         let begun = Instant::now();
         let mark = RunId::generate().to_string();
         let mut child = match self.spawn(&spec, &mark)? {
             Ok(child) => child,
-            Err(error) => return Ok(not_started(&spec, &error)),
+            Err(error) => return Ok(start_failure_result(&spec, &error)),
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let remains = Remains { group, mark };
-        let mut streams = Streams::new(spec.keep_bytes);
+        let remains = ProcessTreeGuard { group, mark };
+        let mut streams = CommandStreams::new(spec.keep_bytes);
         let piped = child.stdout.take().zip(child.stderr.take());
         let ended = {
             let drained = async {
@@ -347,7 +351,7 @@ impl Workspace for HostFolder {
                         killed = timed_out;
                         timed_out = true;
                         remains.signal_group(if killed { Signal::KILL } else { Signal::TERM });
-                        limit.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                        limit.as_mut().reset(tokio::time::Instant::now() + TERM_GRACE_PERIOD);
                     }
                 }
             };
@@ -361,7 +365,7 @@ impl Workspace for HostFolder {
         let (status, timed_out) = ended.map_err(|error| Error::Died { why: error.to_string() })?;
         let (stdout, stderr) = streams.finish();
         Ok(ExecResult {
-            exit_code: if timed_out { TIMED_OUT } else { code(status) },
+            exit_code: if timed_out { TIMEOUT_EXIT_CODE } else { exit_code(status) },
             timed_out,
             out_of_memory: false,
             stdout,
@@ -372,64 +376,70 @@ impl Workspace for HostFolder {
     }
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
-        let view = Arc::clone(&self.view);
-        wanted::within(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
+        let view = Arc::clone(&self.workspace);
+        wanted::run_bounded(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
     }
 
-    fn reached(&self) -> Vec<forge_types::EgressRecord> {
+    fn drain_egress_records(&self) -> Vec<forge_types::EgressRecord> {
         Vec::new()
     }
 }
 
 #[async_trait]
-impl forge_ports::Files for HostFolder {
-    async fn read(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
-        door::read(self, self.places.relative(path)?, offset, limit).await
+impl forge_ports::WorkspaceFiles for ProcessWorkspace {
+    async fn read_file(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
+        door::read_file(self, self.paths.to_relative(path)?, offset, limit).await
     }
 
-    async fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
-        self.before_writing().await?;
-        door::write(self, self.places.relative(path)?, bytes.to_vec()).await
+    async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.wait_baseline_saved().await?;
+        door::write_file(self, self.paths.to_relative(path)?, bytes.to_vec()).await
     }
 
-    async fn list(&self, path: &str, depth: u32, limit: usize) -> Result<Listing<Entry>, Error> {
-        let path = self.places.relative(path)?;
-        self.walk(Request::List { path, depth, limit }).await?.entries()
+    async fn list_directory(
+        &self,
+        path: &str,
+        depth: u32,
+        limit: usize,
+    ) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        let path = self.paths.to_relative(path)?;
+        self.search_files(SearchRequest::List { path, depth, limit }).await?.into_entries()
     }
 
-    async fn search(&self, spec: SearchSpec) -> Result<Listing<Match>, Error> {
-        let path = self.places.relative(&spec.path)?;
-        let mut found = self.walk(Request::Search(SearchSpec { path, ..spec })).await?.matches()?;
+    async fn search_contents(&self, spec: SearchSpec) -> Result<BoundedList<SearchMatch>, Error> {
+        let path = self.paths.to_relative(&spec.path)?;
+        let mut found =
+            self.search_files(SearchRequest::Search(SearchSpec { path, ..spec })).await?.into_matches()?;
         found.items.retain(|item| !self.is_masked(&self.root.join(&item.path)));
         Ok(found)
     }
 
-    async fn find(&self, glob: &str, limit: usize) -> Result<Listing<Entry>, Error> {
-        self.walk(Request::Find { glob: glob.to_owned(), limit }).await?.entries()
+    async fn find_files(&self, glob: &str, limit: usize) -> Result<BoundedList<WorkspaceEntry>, Error> {
+        self.search_files(SearchRequest::Find { glob: glob.to_owned(), limit }).await?.into_entries()
     }
 
-    async fn remove(&self, path: &str) -> Result<(), Error> {
-        self.before_writing().await?;
-        door::remove(self, self.places.relative(path)?).await
+    async fn remove_file(&self, path: &str) -> Result<(), Error> {
+        self.wait_baseline_saved().await?;
+        door::remove_file(self, self.paths.to_relative(path)?).await
     }
 }
 
 /// A command that is not there or cannot be run, as a shell would answer.
-fn not_started(spec: &ExecSpec, error: &std::io::Error) -> ExecResult {
-    let what = Raw::from(spec.argv.first().map_or("", String::as_str));
+fn start_failure_result(spec: &ExecSpec, error: &std::io::Error) -> ExecResult {
+    let what = RawBytes::from(spec.argv.first().map_or("", String::as_str));
     let text = format!("cannot start {what}: {error}\n").into_bytes();
     ExecResult {
         exit_code: if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 },
         timed_out: false,
         out_of_memory: false,
-        stdout: Kept::default(),
-        stderr: Kept { total: text.len() as u64, bytes: text, missing: 0 },
+        stdout: CapturedOutput::default(),
+        stderr: CapturedOutput { total: text.len() as u64, bytes: text, missing: 0 },
         duration_ms: 0,
         peak_memory: 0,
     }
 }
 
-fn code(status: ExitStatus) -> i32 {
+fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -14,22 +14,22 @@ use libc::sock_filter;
 pub use listed::{ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING, LISTED_PROGRAMS};
 pub use marks::compile_marking;
 pub use profile::docker_seccomp_profile;
-pub use rules::{HOST_FOLDERS, RULES, UNCOUNTED};
+pub use rules::{HOST_DIRECTORY_RULES, JAIL_RULES, UNCOUNTED_MEMORY_RULES};
 
 /// What is done with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallVerdict {
     /// It runs.
     Allow,
     /// It fails with this error number.
     Errno(i32),
     /// It depends on its arguments: the first test that matches decides, else the verdict at the end.
-    When(&'static [Test], Otherwise),
+    When(&'static [ArgumentTest], FixedVerdict),
 }
 
 /// A verdict that does not look at arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Otherwise {
+pub enum FixedVerdict {
     /// It runs.
     Allow,
     /// It fails with this error number.
@@ -40,20 +40,20 @@ pub enum Otherwise {
 
 /// One test of the low 32 bits of an argument (all arguments tested here are ints or flags below 2^32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Test {
+pub struct ArgumentTest {
     /// Which argument, from 0.
     pub arg: u32,
     /// These bits of it…
     pub mask: u32,
     /// …are compared like this.
-    pub is: Is,
+    pub is: Comparison,
     /// What is done when the test holds.
-    pub then: Otherwise,
+    pub then: FixedVerdict,
 }
 
 /// A comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Is {
+pub enum Comparison {
     /// Equal to the value.
     Equal(u32),
     /// Any bit of the mask is set.
@@ -63,29 +63,29 @@ pub enum Is {
 }
 
 /// A call: `SYS_` and its name, and its number on this architecture.
-pub type Call = (&'static str, libc::c_long);
+pub type SyscallEntry = (&'static str, libc::c_long);
 
 /// A group of calls with one verdict and one reason.
-pub struct Rule {
+pub struct SyscallRule {
     /// The calls.
-    pub calls: &'static [Call],
+    pub calls: &'static [SyscallEntry],
     /// What is done with them.
-    pub verdict: Verdict,
+    pub verdict: CallVerdict,
     /// Why.
     pub why: &'static str,
 }
 
 #[cfg(target_arch = "x86_64")]
-const ARCH: u32 = 0xC000_003E;
+const AUDIT_ARCH: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCH: u32 = 0xC000_00B7;
 
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_NOT_BELOW: u16 = 0x35;
-const RETURN: u16 = 0x06;
+const BPF_LOAD: u16 = 0x20;
+const BPF_AND: u16 = 0x54;
+const BPF_JUMP: u16 = 0x05;
+const BPF_JUMP_EQUAL: u16 = 0x15;
+const BPF_JUMP_NOT_BELOW: u16 = 0x35;
+const BPF_RETURN: u16 = 0x06;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_ALLOW: u32 = 0x7FFF_0000;
@@ -94,110 +94,110 @@ const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGS: u32 = 16;
 
-const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+const fn bpf_step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-const fn give(verdict: Otherwise) -> sock_filter {
+const fn return_verdict(verdict: FixedVerdict) -> sock_filter {
     match verdict {
-        Otherwise::Allow => step(RETURN, RET_ALLOW, 0, 0),
-        Otherwise::Errno(errno) => step(RETURN, RET_ERRNO | errno.cast_unsigned(), 0, 0),
-        Otherwise::Ask => step(RETURN, RET_USER_NOTIF, 0, 0),
+        FixedVerdict::Allow => bpf_step(BPF_RETURN, RET_ALLOW, 0, 0),
+        FixedVerdict::Errno(errno) => bpf_step(BPF_RETURN, RET_ERRNO | errno.cast_unsigned(), 0, 0),
+        FixedVerdict::Ask => bpf_step(BPF_RETURN, RET_USER_NOTIF, 0, 0),
     }
 }
 
 /// Compiles the rules; a call that no rule names fails with `ENOSYS`, so that programs fall back.
-pub fn compile(rules: &[Rule]) -> Vec<sock_filter> {
-    program(&[rules], Verdict::Errno(libc::ENOSYS))
+pub fn compile_filter(rules: &[SyscallRule]) -> Vec<sock_filter> {
+    build_program(&[rules], CallVerdict::Errno(libc::ENOSYS))
 }
 
 /// Compiles lists of rules that stand beside others: a call that none of these names is left to those. No call may
 /// stand in two of the lists.
-pub fn compile_beside(lists: &[&[Rule]]) -> Vec<sock_filter> {
-    program(lists, Verdict::Allow)
+pub fn compile_additional(lists: &[&[SyscallRule]]) -> Vec<sock_filter> {
+    build_program(lists, CallVerdict::Allow)
 }
 
-fn program(lists: &[&[Rule]], unknown: Verdict) -> Vec<sock_filter> {
-    let mut named: Vec<(u32, Verdict)> = lists
+fn build_program(lists: &[&[SyscallRule]], unknown: CallVerdict) -> Vec<sock_filter> {
+    let mut named: Vec<(u32, CallVerdict)> = lists
         .iter()
         .copied()
         .flatten()
         .flat_map(|r| r.calls.iter().filter_map(|(_, nr)| Some((u32::try_from(*nr).ok()?, r.verdict))))
         .collect();
     named.sort_by_key(|(nr, _)| *nr);
-    let mut ranges: Vec<(u32, Verdict)> = vec![(0, unknown)];
+    let mut ranges: Vec<(u32, CallVerdict)> = vec![(0, unknown)];
     for (nr, verdict) in named {
         open_range(&mut ranges, nr, verdict);
         open_range(&mut ranges, nr + 1, unknown);
     }
-    let mut merged: Vec<(u32, Verdict)> = Vec::with_capacity(ranges.len());
+    let mut merged: Vec<(u32, CallVerdict)> = Vec::with_capacity(ranges.len());
     for range in ranges {
         if merged.last().is_none_or(|last| last.1 != range.1) {
             merged.push(range);
         }
     }
     let mut program = vec![
-        step(LOAD, OFFSET_ARCH, 0, 0),
-        step(JUMP_EQUAL, ARCH, 1, 0),
-        step(RETURN, RET_KILL_PROCESS, 0, 0),
-        step(LOAD, OFFSET_NR, 0, 0),
+        bpf_step(BPF_LOAD, OFFSET_ARCH, 0, 0),
+        bpf_step(BPF_JUMP_EQUAL, AUDIT_ARCH, 1, 0),
+        bpf_step(BPF_RETURN, RET_KILL_PROCESS, 0, 0),
+        bpf_step(BPF_LOAD, OFFSET_NR, 0, 0),
     ];
-    program.extend(search(&merged));
+    program.extend(compile_search(&merged));
     program
 }
 
 /// Starts a range at `nr`; one that starts at the same number is replaced.
-fn open_range(ranges: &mut Vec<(u32, Verdict)>, nr: u32, verdict: Verdict) {
+fn open_range(ranges: &mut Vec<(u32, CallVerdict)>, nr: u32, verdict: CallVerdict) {
     if ranges.last().is_some_and(|last| last.0 == nr) {
         ranges.pop();
     }
     ranges.push((nr, verdict));
 }
 
-fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
+fn compile_search(ranges: &[(u32, CallVerdict)]) -> Vec<sock_filter> {
     if let [(_, verdict)] = ranges {
-        return leaf(*verdict);
+        return compile_verdict(*verdict);
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let left = search(low);
+    let left = compile_search(low);
     let from = high.first().map_or(0, |r| r.0);
     // A conditional jump reaches 255 steps only, hence the jump over the left half.
     let over = u32::try_from(left.len()).unwrap_or(u32::MAX);
-    let mut out = vec![step(JUMP_NOT_BELOW, from, 0, 1), step(JUMP, over, 0, 0)];
+    let mut out = vec![bpf_step(BPF_JUMP_NOT_BELOW, from, 0, 1), bpf_step(BPF_JUMP, over, 0, 0)];
     out.extend(left);
-    out.extend(search(high));
+    out.extend(compile_search(high));
     out
 }
 
-fn leaf(verdict: Verdict) -> Vec<sock_filter> {
+fn compile_verdict(verdict: CallVerdict) -> Vec<sock_filter> {
     match verdict {
-        Verdict::Allow => vec![give(Otherwise::Allow)],
-        Verdict::Errno(errno) => vec![give(Otherwise::Errno(errno))],
-        Verdict::When(tests, otherwise) => {
-            let mut out: Vec<sock_filter> = tests.iter().flat_map(examine).collect();
-            out.push(give(otherwise));
+        CallVerdict::Allow => vec![return_verdict(FixedVerdict::Allow)],
+        CallVerdict::Errno(errno) => vec![return_verdict(FixedVerdict::Errno(errno))],
+        CallVerdict::When(tests, otherwise) => {
+            let mut out: Vec<sock_filter> = tests.iter().flat_map(compile_test).collect();
+            out.push(return_verdict(otherwise));
             out
         }
     }
 }
 
-fn examine(test: &Test) -> Vec<sock_filter> {
-    let mut out = vec![step(LOAD, OFFSET_ARGS + 8 * test.arg, 0, 0)];
+fn compile_test(test: &ArgumentTest) -> Vec<sock_filter> {
+    let mut out = vec![bpf_step(BPF_LOAD, OFFSET_ARGS + 8 * test.arg, 0, 0)];
     if test.mask != u32::MAX {
-        out.push(step(AND, test.mask, 0, 0));
+        out.push(bpf_step(BPF_AND, test.mask, 0, 0));
     }
     match test.is {
-        Is::Equal(value) => out.push(step(JUMP_EQUAL, value, 0, 1)),
-        Is::AnySet => out.push(step(JUMP_EQUAL, 0, 1, 0)),
-        Is::NoneOf(values) => {
+        Comparison::Equal(value) => out.push(bpf_step(BPF_JUMP_EQUAL, value, 0, 1)),
+        Comparison::AnySet => out.push(bpf_step(BPF_JUMP_EQUAL, 0, 1, 0)),
+        Comparison::NoneOf(values) => {
             // Each value that fits jumps past the verdict below; lists are far shorter than 255.
             for (at, value) in values.iter().enumerate() {
                 let past = u8::try_from(values.len() - at).unwrap_or(u8::MAX);
-                out.push(step(JUMP_EQUAL, *value, past, 0));
+                out.push(bpf_step(BPF_JUMP_EQUAL, *value, past, 0));
             }
         }
     }
-    out.push(give(test.then));
+    out.push(return_verdict(test.then));
     out
 }
 
@@ -217,27 +217,27 @@ mod tests {
             let s = program[at];
             at += 1;
             match s.code {
-                LOAD if s.k == OFFSET_NR => acc = nr,
-                LOAD if s.k == OFFSET_ARCH => acc = arch,
-                LOAD if s.k == OFFSET_ARCH => acc = arch,
-                LOAD => {
+                BPF_LOAD if s.k == OFFSET_NR => acc = nr,
+                BPF_LOAD if s.k == OFFSET_ARCH => acc = arch,
+                BPF_LOAD if s.k == OFFSET_ARCH => acc = arch,
+                BPF_LOAD => {
                     let half = (s.k - OFFSET_ARGS) / 4;
                     let bytes = args[(half / 2) as usize].to_le_bytes();
                     let from = 4 * (half % 2) as usize;
                     acc = u32::from_le_bytes(std::array::from_fn(|at| bytes[from + at]));
                 }
-                AND => acc &= s.k,
-                JUMP => at += s.k as usize,
-                JUMP_EQUAL => at += usize::from(if acc == s.k { s.jt } else { s.jf }),
-                JUMP_NOT_BELOW => at += usize::from(if acc >= s.k { s.jt } else { s.jf }),
-                RETURN => return s.k,
+                BPF_AND => acc &= s.k,
+                BPF_JUMP => at += s.k as usize,
+                BPF_JUMP_EQUAL => at += usize::from(if acc == s.k { s.jt } else { s.jf }),
+                BPF_JUMP_NOT_BELOW => at += usize::from(if acc >= s.k { s.jt } else { s.jf }),
+                BPF_RETURN => return s.k,
                 other => panic!("unknown code {other}"),
             }
         }
     }
 
     fn verdict(nr: libc::c_long, args: [u32; 6]) -> u32 {
-        run(&compile(RULES), ARCH, u32::try_from(nr).unwrap(), args)
+        run(&compile_filter(JAIL_RULES), AUDIT_ARCH, u32::try_from(nr).unwrap(), args)
     }
 
     const fn errno(e: i32) -> u32 {
@@ -246,14 +246,14 @@ mod tests {
 
     #[test]
     fn every_named_call_gets_the_verdict_of_its_rule() {
-        let program = compile(RULES);
-        for rule in RULES {
+        let program = compile_filter(JAIL_RULES);
+        for rule in JAIL_RULES {
             for (_, nr) in rule.calls {
-                let got = run(&program, ARCH, u32::try_from(*nr).unwrap(), [0; 6]);
+                let got = run(&program, AUDIT_ARCH, u32::try_from(*nr).unwrap(), [0; 6]);
                 match rule.verdict {
-                    Verdict::Allow => assert_eq!(got, RET_ALLOW, "call {nr}"),
-                    Verdict::Errno(e) => assert_eq!(got, errno(e), "call {nr}"),
-                    Verdict::When(..) => {}
+                    CallVerdict::Allow => assert_eq!(got, RET_ALLOW, "call {nr}"),
+                    CallVerdict::Errno(e) => assert_eq!(got, errno(e), "call {nr}"),
+                    CallVerdict::When(..) => {}
                 }
             }
         }
@@ -262,7 +262,9 @@ mod tests {
 
     #[test]
     fn no_call_stands_in_two_rules_and_each_rule_has_a_reason() {
-        for rules in [RULES, HOST_FOLDERS, LISTED_PROGRAMS, ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING] {
+        for rules in
+            [JAIL_RULES, HOST_DIRECTORY_RULES, LISTED_PROGRAMS, ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING]
+        {
             let mut all: Vec<_> = rules.iter().flat_map(|r| r.calls.iter().copied()).collect();
             let before = all.len();
             all.sort_unstable();
@@ -274,11 +276,11 @@ mod tests {
 
     #[test]
     fn foreign_architectures_are_killed_and_unknown_calls_absent() {
-        let program = compile(RULES);
+        let program = compile_filter(JAIL_RULES);
         assert_eq!(run(&program, 0x4000_0003, 11, [0; 6]), RET_KILL_PROCESS);
-        assert_eq!(run(&program, ARCH, 100_000, [0; 6]), errno(libc::ENOSYS));
-        assert_eq!(run(&program, ARCH, 0x4000_0000, [0; 6]), errno(libc::ENOSYS));
-        assert_eq!(run(&program, ARCH, u32::MAX, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(&program, AUDIT_ARCH, 100_000, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(&program, AUDIT_ARCH, 0x4000_0000, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(&program, AUDIT_ARCH, u32::MAX, [0; 6]), errno(libc::ENOSYS));
     }
 
     #[test]
@@ -329,8 +331,9 @@ mod tests {
 
     #[test]
     fn what_maps_code_of_a_file_is_asked_about_and_no_other_map() {
-        let program = compile_beside(&[ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING]);
-        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        let program = compile_additional(&[ASK_BEFORE_EXECUTING, ASK_BEFORE_MAPPING]);
+        let call =
+            |nr: libc::c_long, args: [u32; 6]| run(&program, AUDIT_ARCH, u32::try_from(nr).unwrap(), args);
         let mmap = |protection: i32, flags: i32| {
             call(libc::SYS_mmap, [0, 4096, protection.cast_unsigned(), flags.cast_unsigned(), 3, 0])
         };
@@ -340,8 +343,9 @@ mod tests {
         assert_eq!(mmap(libc::PROT_READ, libc::MAP_PRIVATE), RET_ALLOW);
         assert_eq!(call(libc::SYS_execve, [0; 6]), RET_USER_NOTIF);
         assert_eq!(call(libc::SYS_read, [0; 6]), RET_ALLOW);
-        let program = compile_beside(&[HOST_FOLDERS, LISTED_PROGRAMS]);
-        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        let program = compile_additional(&[HOST_DIRECTORY_RULES, LISTED_PROGRAMS]);
+        let call =
+            |nr: libc::c_long, args: [u32; 6]| run(&program, AUDIT_ARCH, u32::try_from(nr).unwrap(), args);
         assert_eq!(call(libc::SYS_execveat, [0; 6]), errno(libc::EACCES));
         assert_eq!(call(libc::SYS_memfd_create, [0, 1, 0, 0, 0, 0]), errno(libc::EACCES));
         assert_eq!(call(libc::SYS_memfd_create, [0, 1 | 8, 0, 0, 0, 0]), RET_ALLOW);
@@ -350,8 +354,9 @@ mod tests {
 
     #[test]
     fn where_host_folders_are_written_to_no_file_can_give_its_starter_rights() {
-        let program = compile_beside(&[HOST_FOLDERS]);
-        let call = |nr: libc::c_long, args: [u32; 6]| run(&program, ARCH, u32::try_from(nr).unwrap(), args);
+        let program = compile_additional(&[HOST_DIRECTORY_RULES]);
+        let call =
+            |nr: libc::c_long, args: [u32; 6]| run(&program, AUDIT_ARCH, u32::try_from(nr).unwrap(), args);
         for bits in [0o4755, 0o2755, 0o6000] {
             assert_eq!(call(libc::SYS_fchmod, [3, bits, 0, 0, 0, 0]), errno(libc::EPERM));
             assert_eq!(call(libc::SYS_fchmodat, [3, 0, bits, 0, 0, 0]), errno(libc::EPERM));

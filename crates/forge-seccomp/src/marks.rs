@@ -7,60 +7,63 @@
 
 use libc::sock_filter;
 
-use super::{JUMP_EQUAL, LOAD, OFFSET_ARGS, OFFSET_NR, Otherwise, Rule, compile, give, step};
+use super::{
+    BPF_JUMP_EQUAL, BPF_LOAD, FixedVerdict, OFFSET_ARGS, OFFSET_NR, SyscallRule, bpf_step, compile_filter,
+    return_verdict,
+};
 
 /// `RLIMIT_RTTIME`.
-const RTTIME: u32 = 15;
+const RLIMIT_RTTIME: u32 = 15;
 /// Which argument of `prlimit64` holds the key; the kernel takes the four before it.
-const KEY: u32 = 4;
+const KEY_ARGUMENT: u32 = 4;
 /// How many steps at the beginning of a program check the processor.
 const ARCH_STEPS: usize = 3;
 
 /// As [`compile`], but the limit of real-time processor time is set with `key` in the fifth argument of `prlimit64`, or
 /// not at all. Reading it is free.
-pub fn compile_marking(rules: &[Rule], key: u64) -> Vec<sock_filter> {
-    let mut program = compile(rules);
-    program.splice(ARCH_STEPS..ARCH_STEPS, guard(key));
+pub fn compile_marking(rules: &[SyscallRule], key: u64) -> Vec<sock_filter> {
+    let mut program = compile_filter(rules);
+    program.splice(ARCH_STEPS..ARCH_STEPS, mark_guard(key));
     program
 }
 
 /// What stands before the other steps, which begin by loading the call's number again.
-fn guard(key: u64) -> Vec<sock_filter> {
-    let load = |offset: u32| step(LOAD, offset, 0, 0);
+fn mark_guard(key: u64) -> Vec<sock_filter> {
+    let load = |offset: u32| bpf_step(BPF_LOAD, offset, 0, 0);
     // Of which argument, and which half of it.
     let low = |arg: u32| load(OFFSET_ARGS + 8 * arg);
     let high = |arg: u32| load(OFFSET_ARGS + 8 * arg + 4);
     let bytes = key.to_le_bytes();
     let half = |from: usize| u32::from_le_bytes(std::array::from_fn(|at| bytes[from + at]));
-    let refuse = give(Otherwise::Errno(libc::EPERM));
+    let refuse = return_verdict(FixedVerdict::Errno(libc::EPERM));
     let mut steps = vec![
         load(OFFSET_NR),
-        step(JUMP_EQUAL, number(libc::SYS_prlimit64), 0, 11),
+        bpf_step(BPF_JUMP_EQUAL, syscall_number(libc::SYS_prlimit64), 0, 11),
         low(1),
-        step(JUMP_EQUAL, RTTIME, 0, 9),
+        bpf_step(BPF_JUMP_EQUAL, RLIMIT_RTTIME, 0, 9),
         // A new value?
         low(2),
-        step(JUMP_EQUAL, 0, 0, 2),
+        bpf_step(BPF_JUMP_EQUAL, 0, 0, 2),
         high(2),
-        step(JUMP_EQUAL, 0, 5, 0),
-        low(KEY),
-        step(JUMP_EQUAL, half(0), 0, 2),
-        high(KEY),
-        step(JUMP_EQUAL, half(4), 1, 0),
+        bpf_step(BPF_JUMP_EQUAL, 0, 5, 0),
+        low(KEY_ARGUMENT),
+        bpf_step(BPF_JUMP_EQUAL, half(0), 0, 2),
+        high(KEY_ARGUMENT),
+        bpf_step(BPF_JUMP_EQUAL, half(4), 1, 0),
         refuse,
     ];
     #[cfg(target_arch = "x86_64")]
     steps.extend([
         load(OFFSET_NR),
-        step(JUMP_EQUAL, number(libc::SYS_setrlimit), 0, 3),
+        bpf_step(BPF_JUMP_EQUAL, syscall_number(libc::SYS_setrlimit), 0, 3),
         low(0),
-        step(JUMP_EQUAL, RTTIME, 0, 1),
+        bpf_step(BPF_JUMP_EQUAL, RLIMIT_RTTIME, 0, 1),
         refuse,
     ]);
     steps
 }
 
-fn number(call: libc::c_long) -> u32 {
+fn syscall_number(call: libc::c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 
@@ -68,13 +71,13 @@ fn number(call: libc::c_long) -> u32 {
 mod tests {
     use super::*;
     use crate::tests::run_wide;
-    use crate::{ARCH, RET_ALLOW, RET_ERRNO, RULES};
+    use crate::{AUDIT_ARCH, JAIL_RULES, RET_ALLOW, RET_ERRNO};
 
     const SECRET: u64 = 0x0123_4567_89AB_CDEF;
     const REFUSED: u32 = RET_ERRNO | libc::EPERM.cast_unsigned();
 
     fn verdict(call: libc::c_long, args: [u64; 6]) -> u32 {
-        run_wide(&compile_marking(RULES, SECRET), ARCH, number(call), args)
+        run_wide(&compile_marking(JAIL_RULES, SECRET), AUDIT_ARCH, syscall_number(call), args)
     }
 
     #[test]
@@ -103,9 +106,9 @@ mod tests {
 
     #[test]
     fn other_calls_have_the_verdict_of_the_rules() {
-        let (plain, marking) = (compile(RULES), compile_marking(RULES, SECRET));
+        let (plain, marking) = (compile_filter(JAIL_RULES), compile_marking(JAIL_RULES, SECRET));
         for call in 0..600 {
-            let run = |program: &[sock_filter]| run_wide(program, ARCH, call, [0; 6]);
+            let run = |program: &[sock_filter]| run_wide(program, AUDIT_ARCH, call, [0; 6]);
             assert_eq!(run(&plain), run(&marking), "call {call}");
         }
         assert_ne!(run_wide(&marking, 1, 0, [0; 6]), RET_ALLOW, "another processor");

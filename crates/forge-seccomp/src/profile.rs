@@ -5,14 +5,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Is, Otherwise, RULES, Rule, Test, Verdict};
+use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, JAIL_RULES, SyscallRule};
 
 /// The allow-list of the box as a seccomp profile in JSON. What is not on it fails with `ENOSYS` where the engine can
 /// say so, else with `EPERM`.
 #[must_use]
 pub fn docker_seccomp_profile() -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
-    let calls: Vec<Value> = RULES.iter().flat_map(lines).collect();
+    let calls: Vec<Value> = JAIL_RULES.iter().flat_map(profile_lines).collect();
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": libc::ENOSYS,
@@ -23,27 +23,28 @@ pub fn docker_seccomp_profile() -> String {
 }
 
 /// A rule in one line, or one for each combination of arguments that is allowed.
-fn lines(rule: &Rule) -> Vec<Value> {
+fn profile_lines(rule: &SyscallRule) -> Vec<Value> {
     let names: Vec<&str> = rule.calls.iter().map(|(name, _)| name.trim_start_matches("SYS_")).collect();
     let allow =
         |arguments: Vec<Value>| json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": arguments});
     match rule.verdict {
-        Verdict::Allow => vec![allow(Vec::new())],
-        Verdict::Errno(errno) => {
+        CallVerdict::Allow => vec![allow(Vec::new())],
+        CallVerdict::Errno(errno) => {
             vec![json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": []})]
         }
-        Verdict::When(tests, Otherwise::Allow) => {
-            let said = allowed(tests).and_then(|all| all.iter().map(written).collect::<Option<Vec<_>>>());
+        CallVerdict::When(tests, FixedVerdict::Allow) => {
+            let said = allowed_combinations(tests)
+                .and_then(|all| all.iter().map(format_conditions).collect::<Option<Vec<_>>>());
             said.map_or_else(|| vec![allow(Vec::new())], |all| all.into_iter().map(allow).collect())
         }
         // Nothing is on the list only under conditions.
-        Verdict::When(_, Otherwise::Errno(_) | Otherwise::Ask) => vec![allow(Vec::new())],
+        CallVerdict::When(_, FixedVerdict::Errno(_) | FixedVerdict::Ask) => vec![allow(Vec::new())],
     }
 }
 
 /// What one argument is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Condition {
+struct ArgumentCondition {
     arg: u32,
     mask: u32,
     value: u32,
@@ -52,45 +53,45 @@ struct Condition {
 }
 
 /// Conditions on the arguments of one call, all of which must hold; at most one for each argument.
-type Conditions = Vec<Condition>;
+type ConditionSet = Vec<ArgumentCondition>;
 
 /// The combinations that the tests allow, in their order; `None` when that can't be said by single comparisons.
-fn allowed(tests: &[Test]) -> Option<Vec<Conditions>> {
+fn allowed_combinations(tests: &[ArgumentTest]) -> Option<Vec<ConditionSet>> {
     let (mut found, mut open) = (Vec::new(), vec![Vec::new()]);
     for test in tests {
-        if test.then == Otherwise::Allow {
-            found.extend(joined(&open, &holding(test)?)?);
+        if test.then == FixedVerdict::Allow {
+            found.extend(join_conditions(&open, &matching_conditions(test)?)?);
         }
-        open = joined(&open, &failing(test))?;
+        open = join_conditions(&open, &failing_conditions(test))?;
     }
     found.extend(open);
     Some(found)
 }
 
 /// What an argument is when the test holds: one of these.
-fn holding(test: &Test) -> Option<Vec<Condition>> {
-    let condition = |value, equal| Condition { arg: test.arg, mask: test.mask, value, equal };
+fn matching_conditions(test: &ArgumentTest) -> Option<Vec<ArgumentCondition>> {
+    let condition = |value, equal| ArgumentCondition { arg: test.arg, mask: test.mask, value, equal };
     match test.is {
-        Is::Equal(value) => Some(vec![condition(value, true)]),
-        Is::NoneOf([value]) => Some(vec![condition(*value, false)]),
-        Is::AnySet if test.mask.is_power_of_two() => Some(vec![condition(test.mask, true)]),
-        Is::NoneOf(_) | Is::AnySet => None,
+        Comparison::Equal(value) => Some(vec![condition(value, true)]),
+        Comparison::NoneOf([value]) => Some(vec![condition(*value, false)]),
+        Comparison::AnySet if test.mask.is_power_of_two() => Some(vec![condition(test.mask, true)]),
+        Comparison::NoneOf(_) | Comparison::AnySet => None,
     }
 }
 
 /// What an argument is when the test does not hold: one of these.
-fn failing(test: &Test) -> Vec<Condition> {
-    let condition = |value, equal| Condition { arg: test.arg, mask: test.mask, value, equal };
+fn failing_conditions(test: &ArgumentTest) -> Vec<ArgumentCondition> {
+    let condition = |value, equal| ArgumentCondition { arg: test.arg, mask: test.mask, value, equal };
     match test.is {
-        Is::NoneOf(values) => values.iter().map(|value| condition(*value, true)).collect(),
-        Is::AnySet => vec![condition(0, true)],
-        Is::Equal(value) => vec![condition(value, false)],
+        Comparison::NoneOf(values) => values.iter().map(|value| condition(*value, true)).collect(),
+        Comparison::AnySet => vec![condition(0, true)],
+        Comparison::Equal(value) => vec![condition(value, false)],
     }
 }
 
 /// Each combination together with each of the conditions, without those that can't be; `None` when two conditions on
 /// one argument are not one.
-fn joined(combinations: &[Conditions], more: &[Condition]) -> Option<Vec<Conditions>> {
+fn join_conditions(combinations: &[ConditionSet], more: &[ArgumentCondition]) -> Option<Vec<ConditionSet>> {
     let mut all = Vec::new();
     for combination in combinations {
         for condition in more {
@@ -112,15 +113,15 @@ fn joined(combinations: &[Conditions], more: &[Condition]) -> Option<Vec<Conditi
 }
 
 /// The conditions in the profile's words; `None` when it has none for them.
-fn written(conditions: &Conditions) -> Option<Vec<Value>> {
-    let one = |c: &Condition| match c {
-        Condition { arg, mask, value, equal: true } => {
+fn format_conditions(conditions: &ConditionSet) -> Option<Vec<Value>> {
+    let one = |c: &ArgumentCondition| match c {
+        ArgumentCondition { arg, mask, value, equal: true } => {
             Some(json!({"index": arg, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}))
         }
-        Condition { arg, mask: u32::MAX, value, equal: false } => {
+        ArgumentCondition { arg, mask: u32::MAX, value, equal: false } => {
             Some(json!({"index": arg, "op": "SCMP_CMP_NE", "value": value}))
         }
-        Condition { .. } => None,
+        ArgumentCondition { .. } => None,
     };
     conditions.iter().map(one).collect()
 }

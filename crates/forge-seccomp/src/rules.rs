@@ -2,29 +2,33 @@
 
 use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
 
-use super::{Call, Is, Otherwise, Rule, Test, Verdict};
+use super::{ArgumentTest, CallVerdict, Comparison, FixedVerdict, SyscallEntry, SyscallRule};
 
 macro_rules! calls {
     ($($name:ident),+ $(,)?) => { &[$((stringify!($name), libc::$name)),+] };
 }
 
-const fn allow(calls: &'static [Call], why: &'static str) -> Rule {
-    Rule { calls, verdict: Verdict::Allow, why }
+const fn allow(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
+    SyscallRule { calls, verdict: CallVerdict::Allow, why }
 }
 
-const fn refuse(calls: &'static [Call], why: &'static str) -> Rule {
-    Rule { calls, verdict: Verdict::Errno(EPERM), why }
+const fn refuse(calls: &'static [SyscallEntry], why: &'static str) -> SyscallRule {
+    SyscallRule { calls, verdict: CallVerdict::Errno(EPERM), why }
 }
 
-const fn refuse_if(calls: &'static [Call], tests: &'static [Test], why: &'static str) -> Rule {
-    Rule { calls, verdict: Verdict::When(tests, Otherwise::Allow), why }
+const fn refuse_if(
+    calls: &'static [SyscallEntry],
+    tests: &'static [ArgumentTest],
+    why: &'static str,
+) -> SyscallRule {
+    SyscallRule { calls, verdict: CallVerdict::When(tests, FixedVerdict::Allow), why }
 }
 
-const fn deny(arg: u32, mask: u32, is: Is) -> Test {
-    Test { arg, mask, is, then: Otherwise::Errno(EPERM) }
+const fn deny(arg: u32, mask: u32, is: Comparison) -> ArgumentTest {
+    ArgumentTest { arg, mask, is, then: FixedVerdict::Errno(EPERM) }
 }
 
-const ALL: u32 = u32::MAX;
+const ALL_BITS: u32 = u32::MAX;
 
 /// Flags of `clone` that make a new namespace: mount, cgroup, uts, ipc, user, pid, net.
 const NEW_NAMESPACE: u32 =
@@ -34,37 +38,52 @@ const NEW_NAMESPACE: u32 =
 const RENAME_WHITEOUT: u32 = 4;
 
 /// No setuid and no setgid among the permission bits.
-const fn no_rights(arg: u32) -> Test {
-    deny(arg, 0o6000, Is::AnySet)
+const fn no_setid_bits(arg: u32) -> ArgumentTest {
+    deny(arg, 0o6000, Comparison::AnySet)
 }
 
 /// The flags of an `open` make no file (neither `O_CREAT` nor `O_TMPFILE`), so that its mode means nothing.
-const fn makes_nothing(arg: u32) -> Test {
-    Test { arg, mask: 0o100 | 0o20_000_000, is: Is::Equal(0), then: Otherwise::Allow }
+const fn creates_no_file(arg: u32) -> ArgumentTest {
+    ArgumentTest { arg, mask: 0o100 | 0o20_000_000, is: Comparison::Equal(0), then: FixedVerdict::Allow }
 }
 
 /// Sockets that may be made: by family, kind and protocol.
-const SOCKETS: &[Test] = &[
-    Test {
+const SOCKET_TESTS: &[ArgumentTest] = &[
+    ArgumentTest {
         arg: 0,
-        mask: ALL,
-        is: Is::NoneOf(&[AF_UNIX.cast_unsigned(), AF_INET.cast_unsigned(), AF_INET6.cast_unsigned()]),
-        then: Otherwise::Errno(EAFNOSUPPORT),
+        mask: ALL_BITS,
+        is: Comparison::NoneOf(&[AF_UNIX.cast_unsigned(), AF_INET.cast_unsigned(), AF_INET6.cast_unsigned()]),
+        then: FixedVerdict::Errno(EAFNOSUPPORT),
     },
     // The kind of socket is in the low four bits; 3 is SOCK_RAW, 10 SOCK_PACKET.
-    deny(1, KIND, Is::NoneOf(&[1, 2, 5])),
-    Test { arg: 0, mask: ALL, is: Is::Equal(AF_UNIX.cast_unsigned()), then: Otherwise::Allow },
+    deny(1, SOCKET_KIND_MASK, Comparison::NoneOf(&[1, 2, 5])),
+    ArgumentTest {
+        arg: 0,
+        mask: ALL_BITS,
+        is: Comparison::Equal(AF_UNIX.cast_unsigned()),
+        then: FixedVerdict::Allow,
+    },
     // SOCK_SEQPACKET of the internet families is SCTP.
-    Test { arg: 1, mask: KIND, is: Is::Equal(5), then: Otherwise::Errno(ESOCKTNOSUPPORT) },
+    ArgumentTest {
+        arg: 1,
+        mask: SOCKET_KIND_MASK,
+        is: Comparison::Equal(5),
+        then: FixedVerdict::Errno(ESOCKTNOSUPPORT),
+    },
     // The kind's own, ICMP, TCP, UDP, ICMPv6. Programs that prefer MPTCP go back to TCP for this error.
-    Test { arg: 2, mask: ALL, is: Is::NoneOf(&[0, 1, 6, 17, 58]), then: Otherwise::Errno(EPROTONOSUPPORT) },
+    ArgumentTest {
+        arg: 2,
+        mask: ALL_BITS,
+        is: Comparison::NoneOf(&[0, 1, 6, 17, 58]),
+        then: FixedVerdict::Errno(EPROTONOSUPPORT),
+    },
 ];
 
 /// The bits of a socket's type that say its kind.
-const KIND: u32 = 0xF;
+const SOCKET_KIND_MASK: u32 = 0xF;
 
 /// All rules of the box.
-pub const RULES: &[Rule] = &[
+pub const JAIL_RULES: &[SyscallRule] = &[
     allow(
         calls![
             SYS_read,
@@ -363,9 +382,9 @@ pub const RULES: &[Rule] = &[
         ],
         "sockets of the families that could be made, in the box's own network",
     ),
-    Rule {
+    SyscallRule {
         calls: calls![SYS_socket, SYS_socketpair],
-        verdict: Verdict::When(SOCKETS, Otherwise::Allow),
+        verdict: CallVerdict::When(SOCKET_TESTS, FixedVerdict::Allow),
         why: "unix, and TCP, UDP, ping of inet and inet6: vsock reaches a hypervisor, netlink and packet the \
               kernel's network; seldom used protocols (SCTP, UDP-Lite, DCCP, L2TP, SMC, MPTCP) load modules",
     },
@@ -394,55 +413,63 @@ pub const RULES: &[Rule] = &[
     ),
     refuse_if(
         calls![SYS_clone],
-        &[deny(0, NEW_NAMESPACE, Is::AnySet)],
+        &[deny(0, NEW_NAMESPACE, Comparison::AnySet)],
         "new processes and threads, but no new namespaces, which would give capabilities inside them",
     ),
-    Rule {
+    SyscallRule {
         calls: calls![SYS_clone3],
-        verdict: Verdict::Errno(ENOSYS),
+        verdict: CallVerdict::Errno(ENOSYS),
         why: "its flags are behind a pointer and cannot be checked; libc falls back to clone",
     },
     refuse_if(
         calls![SYS_ioctl],
-        &[deny(1, ALL, Is::Equal(0x5412)), deny(1, ALL, Is::Equal(0x541C)), deny(1, ALL, Is::Equal(0x5423))],
+        &[
+            deny(1, ALL_BITS, Comparison::Equal(0x5412)),
+            deny(1, ALL_BITS, Comparison::Equal(0x541C)),
+            deny(1, ALL_BITS, Comparison::Equal(0x5423)),
+        ],
         "TIOCSTI and TIOCLINUX type into a terminal that somebody else reads; TIOCSETD loads line disciplines",
     ),
     refuse_if(
         calls![SYS_personality],
-        &[deny(0, ALL, Is::NoneOf(&[0, 8, ALL]))],
+        &[deny(0, ALL_BITS, Comparison::NoneOf(&[0, 8, ALL_BITS]))],
         "reading it and 32-bit uname are harmless; the rest weakens address randomisation",
     ),
     refuse_if(
         calls![SYS_renameat2],
-        &[deny(4, RENAME_WHITEOUT, Is::AnySet)],
+        &[deny(4, RENAME_WHITEOUT, Comparison::AnySet)],
         "files change places, but no whiteout is left behind, which is a device's node",
     ),
     #[cfg(target_arch = "x86_64")]
     refuse_if(
         calls![SYS_mknod],
-        &[deny(1, 0o170_000, Is::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
+        &[deny(1, 0o170_000, Comparison::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
         "pipes, files and sockets, but no devices",
     ),
     refuse_if(
         calls![SYS_mknodat],
-        &[deny(2, 0o170_000, Is::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
+        &[deny(2, 0o170_000, Comparison::NoneOf(&[0, 0o010_000, 0o100_000, 0o140_000]))],
         "pipes, files and sockets, but no devices",
     ),
     refuse_if(
         calls![SYS_prlimit64],
-        &[deny(0, ALL, Is::NoneOf(&[0]))],
+        &[deny(0, ALL_BITS, Comparison::NoneOf(&[0]))],
         "own limits only: the init has the same user id, its limits must stay",
     ),
     #[cfg(target_arch = "x86_64")]
     allow(calls![SYS_setrlimit], "the own limits, which can only be lowered"),
     refuse_if(
         calls![SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr],
-        &[deny(0, ALL, Is::Equal(1))],
+        &[deny(0, ALL_BITS, Comparison::Equal(1))],
         "scheduling of anything but the init",
     ),
     refuse_if(
         calls![SYS_setpriority, SYS_ioprio_set],
-        &[deny(1, ALL, Is::Equal(1)), deny(0, ALL, Is::Equal(3)), deny(0, ALL, Is::Equal(2))],
+        &[
+            deny(1, ALL_BITS, Comparison::Equal(1)),
+            deny(0, ALL_BITS, Comparison::Equal(3)),
+            deny(0, ALL_BITS, Comparison::Equal(2)),
+        ],
         "own priority; neither the init's nor that of all processes of the user id",
     ),
     refuse(
@@ -484,9 +511,9 @@ pub const RULES: &[Rule] = &[
         calls![SYS_add_key, SYS_request_key, SYS_keyctl],
         "keyrings are not namespaced and may hold secrets",
     ),
-    Rule {
+    SyscallRule {
         calls: calls![SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register],
-        verdict: Verdict::Errno(ENOSYS),
+        verdict: CallVerdict::Errno(ENOSYS),
         why: "does I/O past this filter; runtimes fall back when it is absent",
     },
     refuse(
@@ -518,55 +545,60 @@ pub const RULES: &[Rule] = &[
     ),
 ];
 
-const PLAIN: &str = "a setuid or setgid file in a folder of the host would lend its owner's rights to whoever starts it there";
+const SETID_REASON: &str = "a setuid or setgid file in a folder of the host would lend its owner's rights to whoever starts it there";
 
 /// What counts besides for the commands of a box that writes to folders of the host itself and not to a private view.
 /// On a folder the setgid bit would be harmless, but a mode does not say what it is for.
-pub const HOST_FOLDERS: &[Rule] = &[
-    refuse_if(calls![SYS_fchmod], &[no_rights(1)], PLAIN),
-    refuse_if(calls![SYS_fchmodat, SYS_mknodat], &[no_rights(2)], PLAIN),
-    refuse_if(calls![SYS_openat], &[makes_nothing(2), no_rights(3)], PLAIN),
+pub const HOST_DIRECTORY_RULES: &[SyscallRule] = &[
+    refuse_if(calls![SYS_fchmod], &[no_setid_bits(1)], SETID_REASON),
+    refuse_if(calls![SYS_fchmodat, SYS_mknodat], &[no_setid_bits(2)], SETID_REASON),
+    refuse_if(calls![SYS_openat], &[creates_no_file(2), no_setid_bits(3)], SETID_REASON),
     #[cfg(target_arch = "x86_64")]
-    refuse_if(calls![SYS_chmod, SYS_creat, SYS_mknod], &[no_rights(1)], PLAIN),
+    refuse_if(calls![SYS_chmod, SYS_creat, SYS_mknod], &[no_setid_bits(1)], SETID_REASON),
     #[cfg(target_arch = "x86_64")]
-    refuse_if(calls![SYS_open], &[makes_nothing(1), no_rights(2)], PLAIN),
-    Rule {
+    refuse_if(calls![SYS_open], &[creates_no_file(1), no_setid_bits(2)], SETID_REASON),
+    SyscallRule {
         calls: calls![SYS_openat2],
-        verdict: Verdict::Errno(ENOSYS),
+        verdict: CallVerdict::Errno(ENOSYS),
         why: "its mode is behind a pointer and cannot be checked; programs fall back to openat",
     },
 ];
 
 /// `PR_SET_DUMPABLE`.
-const SET_DUMPABLE: u32 = 4;
+const PR_SET_DUMPABLE: u32 = 4;
 /// `CLONE_FILES` and `CLONE_THREAD`.
-const SHARED_FILES: u32 = 0x400;
-const THREAD: u32 = 0x1_0000;
+const CLONE_FILES: u32 = 0x400;
+const CLONE_THREAD: u32 = 0x1_0000;
 /// `F_SETPIPE_SZ`.
-const SET_PIPE_SIZE: u32 = 1031;
+const F_SETPIPE_SZ: u32 = 1031;
 
 /// What counts besides in a box whose memory no control group counts, so that what its processes hold can be seen: in
 /// each of them, by their descriptors.
-pub const UNCOUNTED: &[Rule] = &[
-    Rule {
+pub const UNCOUNTED_MEMORY_RULES: &[SyscallRule] = &[
+    SyscallRule {
         calls: calls![SYS_prctl],
-        verdict: Verdict::When(
+        verdict: CallVerdict::When(
             &[
-                Test { arg: 0, mask: ALL, is: Is::NoneOf(&[SET_DUMPABLE]), then: Otherwise::Allow },
-                deny(1, ALL, Is::NoneOf(&[1])),
+                ArgumentTest {
+                    arg: 0,
+                    mask: ALL_BITS,
+                    is: Comparison::NoneOf(&[PR_SET_DUMPABLE]),
+                    then: FixedVerdict::Allow,
+                },
+                deny(1, ALL_BITS, Comparison::NoneOf(&[1])),
             ],
-            Otherwise::Allow,
+            FixedVerdict::Allow,
         ),
         why: "a process that is not dumpable hides the memory files that it holds open",
     },
     refuse_if(
         calls![SYS_clone],
-        &[deny(0, THREAD | SHARED_FILES, Is::Equal(THREAD))],
+        &[deny(0, CLONE_THREAD | CLONE_FILES, Comparison::Equal(CLONE_THREAD))],
         "a thread with descriptors of its own hides them behind those of its process",
     ),
     refuse_if(
         calls![SYS_fcntl],
-        &[deny(1, ALL, Is::Equal(SET_PIPE_SIZE))],
+        &[deny(1, ALL_BITS, Comparison::Equal(F_SETPIPE_SZ))],
         "pipes stay at the size by which they are counted",
     ),
 ];

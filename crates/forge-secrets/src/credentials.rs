@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A token is renewed this long before it expires, so that no call begins with one that ends under way.
-const EARLY: Duration = Duration::from_secs(120);
+const MAX_RENEWAL_MARGIN: Duration = Duration::from_secs(120);
 /// A file that is larger is none of ours.
-const LARGEST: u64 = 1 << 20;
-const VERSION: u32 = 1;
+const MAX_CREDENTIALS_BYTES: u64 = 1 << 20;
+const FORMAT_VERSION: u32 = 1;
 
 /// What a login gave. Its `Debug` form shows no token.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct Credentials {
 
 /// How long a login holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum TokenState {
     /// The token is valid, until then if that is known.
     Valid(Option<Timestamp>),
     /// The token has expired, or is about to, and can be renewed.
@@ -50,12 +50,12 @@ pub enum Standing {
 
 impl Credentials {
     /// How the login stands at `now`.
-    pub fn standing(&self, now: Timestamp) -> Standing {
+    pub fn token_state(&self, now: Timestamp) -> TokenState {
         match (self.is_fresh(now), &self.refresh) {
-            (true, _) => Standing::Valid(self.expires),
-            (false, Some(_)) => Standing::Renewable,
-            (false, None) if self.is_valid(now) => Standing::Valid(self.expires),
-            (false, None) => Standing::Expired,
+            (true, _) => TokenState::Valid(self.expires),
+            (false, Some(_)) => TokenState::Renewable,
+            (false, None) if self.is_valid(now) => TokenState::Valid(self.expires),
+            (false, None) => TokenState::Expired,
         }
     }
 
@@ -63,7 +63,7 @@ impl Credentials {
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
         let Some(expires) = self.expires else { return true };
         // Of a token that is short-lived as a whole, the last quarter.
-        let early = EARLY.min(expires.since(self.obtained) / 4);
+        let early = MAX_RENEWAL_MARGIN.min(expires.since(self.obtained) / 4);
         now.after(early) < expires
     }
 
@@ -75,7 +75,7 @@ impl Credentials {
 
 /// The form of the file.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredCredentials {
     version: u32,
     provider: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub struct CredentialsFile {
 
 impl CredentialsFile {
     /// The file of a provider below the user's data folder.
-    pub fn of(data: &Path, provider: &str) -> Self {
+    pub fn for_provider(data: &Path, provider: &str) -> Self {
         let folder = data.join("credentials");
         Self {
             provider: provider.to_owned(),
@@ -134,22 +134,25 @@ impl CredentialsFile {
         let meta = match self.path.metadata() {
             Ok(meta) => meta,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io("read", source)),
+            Err(source) => return Err(self.file_error("read", source)),
         };
-        if !meta.is_file() || meta.len() > LARGEST {
-            return Err(self.damaged());
+        if !meta.is_file() || meta.len() > MAX_CREDENTIALS_BYTES {
+            return Err(self.damaged_error());
         }
-        if let Some(mode) = private::open_to_others(&meta) {
+        if let Some(mode) = private::exposed_mode(&meta) {
             return Err(LoginError::TooOpen { path: self.path.clone(), mode });
         }
-        let text = match forge_files::read_text(&self.path, LARGEST) {
+        let text = match forge_files::read_text(&self.path, MAX_CREDENTIALS_BYTES) {
             Ok(text) => SecretString::from(text),
-            Err(error @ forge_files::Error::Io { .. }) => return Err(self.io("read", error.into_io())),
-            Err(_) => return Err(self.damaged()),
+            Err(error @ forge_files::Error::Io { .. }) => {
+                return Err(self.file_error("read", error.into_io_error()));
+            }
+            Err(_) => return Err(self.damaged_error()),
         };
-        let stored: Stored = serde_json::from_str(text.expose_secret()).map_err(|_| self.damaged())?;
-        if stored.version != VERSION || stored.access_token.is_empty() {
-            return Err(self.damaged());
+        let stored: StoredCredentials =
+            serde_json::from_str(text.expose_secret()).map_err(|_| self.damaged_error())?;
+        if stored.version != FORMAT_VERSION || stored.access_token.is_empty() {
+            return Err(self.damaged_error());
         }
         Ok(Some(Credentials {
             provider: stored.provider,
@@ -169,8 +172,8 @@ impl CredentialsFile {
     /// # Errors
     /// If the system refuses; the old file is still there then.
     pub fn save(&self, credentials: &Credentials) -> Result<(), LoginError> {
-        let stored = Stored {
-            version: VERSION,
+        let stored = StoredCredentials {
+            version: FORMAT_VERSION,
             provider: credentials.provider.clone(),
             account: credentials.account.clone(),
             access_token: credentials.access.expose_secret().to_owned(),
@@ -183,7 +186,7 @@ impl CredentialsFile {
         };
         let mut json = serde_json::to_vec_pretty(&stored).expect("texts and times are plain JSON");
         json.push(b'\n');
-        private::replace(&self.path, &json).map_err(|source| self.io("written", source))
+        private::replace_file(&self.path, &json).map_err(|source| self.file_error("written", source))
     }
 
     /// Removes it; says whether there was one.
@@ -194,20 +197,20 @@ impl CredentialsFile {
         match std::fs::remove_file(&self.path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(self.io("removed", source)),
+            Err(source) => Err(self.file_error("removed", source)),
         }
     }
 
     /// Opens the file whose lock keeps those apart who renew the token.
-    pub(crate) fn lock_file(&self) -> Result<std::fs::File, LoginError> {
-        private::lock_file(&self.lock).map_err(|source| self.io("locked", source))
+    pub(crate) fn open_lock_file(&self) -> Result<std::fs::File, LoginError> {
+        private::open_lock_file(&self.lock).map_err(|source| self.file_error("locked", source))
     }
 
-    fn io(&self, what: &'static str, source: std::io::Error) -> LoginError {
+    fn file_error(&self, what: &'static str, source: std::io::Error) -> LoginError {
         LoginError::File { path: self.path.clone(), what, why: source.to_string() }
     }
 
-    fn damaged(&self) -> LoginError {
+    fn damaged_error(&self) -> LoginError {
         LoginError::Damaged { path: self.path.clone(), provider: self.provider.clone() }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with an encrypted store.
 
-use forge_types::Class;
+use forge_types::ErrorClass;
 use std::path::PathBuf;
 
 /// Why a store can't be opened or changed. In no case has the file been touched.
@@ -75,18 +75,21 @@ pub enum Error {
 
 impl Error {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Unopened { .. } => Class::Denied,
+            Self::Unopened { .. } => ErrorClass::Denied,
             Self::Truncated { .. } | Self::Foreign { .. } | Self::TooOpen { .. } | Self::Link { .. } => {
-                Class::Invalid
+                ErrorClass::Invalid
             }
-            Self::Io { .. } => Class::Unavailable,
-            Self::Machine { .. } => Class::Fatal,
+            Self::Io { .. } => ErrorClass::Unavailable,
+            Self::Machine { .. } => ErrorClass::Fatal,
         }
     }
 
-    pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io_error(
+        what: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }
     }

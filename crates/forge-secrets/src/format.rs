@@ -10,19 +10,19 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
-const SALT: usize = 16;
-const NONCE: usize = 12;
-const TAG: usize = 16;
+const SALT_BYTES: usize = 16;
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
 /// The shortest store holds `{}`.
-pub(crate) const LEAST: usize = SALT + NONCE + TAG + 2;
+pub(crate) const MIN_STORE_BYTES: usize = SALT_BYTES + NONCE_BYTES + TAG_BYTES + 2;
 
 /// Encrypts.
 pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut head = [0; SALT + NONCE];
+    let mut head = [0; SALT_BYTES + NONCE_BYTES];
     getrandom::fill(&mut head)
         .map_err(|error| Error::Machine { why: format!("there are no random numbers: {error}") })?;
-    let cipher = cipher(passphrase, &head[..SALT])?;
-    let nonce = nonce(&head);
+    let cipher = derive_cipher(passphrase, &head[..SALT_BYTES])?;
+    let nonce = read_nonce(&head);
     let sealed = cipher
         .encrypt(&nonce, plain)
         .map_err(|_| Error::Machine { why: "the contents are too long".to_owned() })?;
@@ -33,20 +33,21 @@ pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, E
 ///
 /// `bytes` must have [`LEAST`] bytes at least.
 pub(crate) fn open(passphrase: &SecretString, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let (head, sealed) = bytes.split_at(SALT + NONCE);
-    let cipher = cipher(passphrase, &head[..SALT])?;
-    Ok(cipher.decrypt(&nonce(head), sealed).ok().map(Zeroizing::new))
+    let (head, sealed) = bytes.split_at(SALT_BYTES + NONCE_BYTES);
+    let cipher = derive_cipher(passphrase, &head[..SALT_BYTES])?;
+    Ok(cipher.decrypt(&read_nonce(head), sealed).ok().map(Zeroizing::new))
 }
 
-fn nonce(head: &[u8]) -> Nonce<aes_gcm::aead::consts::U12> {
-    let bytes: [u8; NONCE] = head[SALT..SALT + NONCE].try_into().expect("the slice has this length");
+fn read_nonce(head: &[u8]) -> Nonce<aes_gcm::aead::consts::U12> {
+    let bytes: [u8; NONCE_BYTES] =
+        head[SALT_BYTES..SALT_BYTES + NONCE_BYTES].try_into().expect("the slice has this length");
     bytes.into()
 }
 
-fn cipher(passphrase: &SecretString, salt: &[u8]) -> Result<Aes256Gcm, Error> {
-    const KIB: u32 = 64 * 1024;
+fn derive_cipher(passphrase: &SecretString, salt: &[u8]) -> Result<Aes256Gcm, Error> {
+    const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
     let machine = |error: argon2::Error| Error::Machine { why: format!("no key can be derived: {error}") };
-    let params = Params::new(KIB, 1, 4, Some(32)).map_err(machine)?;
+    let params = Params::new(ARGON2_MEMORY_KIB, 1, 4, Some(32)).map_err(machine)?;
     let mut key = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(passphrase.expose_secret().as_bytes(), salt, key.as_mut())

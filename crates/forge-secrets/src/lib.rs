@@ -14,9 +14,9 @@ mod name;
 mod private;
 mod store;
 
-pub use credentials::{Credentials, CredentialsFile, Standing};
+pub use credentials::{Credentials, CredentialsFile, TokenState};
 pub use error::Error;
-pub use login::{Endpoints, Login, LoginError};
-pub use name::{BadName, check_name, check_value, masked};
+pub use login::{LoginEndpoints, LoginError, LoginSession};
+pub use name::{InvalidSecretEntry, check_name, check_value, redacted_preview};
 pub use secrecy::{ExposeSecret, SecretString};
-pub use store::{Links, Store, Values};
+pub use store::{LinkPolicy, SecretStore, SecretValues};

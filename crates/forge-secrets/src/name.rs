@@ -1,25 +1,25 @@
 //! Names and values of secrets, and how a value is shown.
 
 /// Longest name in bytes.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 /// Longest value in bytes: keys are short, certificates are not.
-const LONGEST_VALUE: usize = 64 << 10;
+const MAX_VALUE_BYTES: usize = 64 << 10;
 /// Values shorter than this show nothing of themselves.
-const SHOWN_FROM: usize = 16;
+const MIN_PREVIEW_CHARS: usize = 16;
 
 /// A name or a value that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadName(String);
+pub struct InvalidSecretEntry(String);
 
 /// Insists on a name like `OPENAI_API_KEY`.
 ///
 /// # Errors
 /// If it is anything else; says what a name looks like, and the nearest one.
-pub fn check_name(name: &str) -> Result<(), BadName> {
+pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
     let good = |name: &str| {
         !name.is_empty()
-            && name.len() <= LONGEST_NAME
+            && name.len() <= MAX_NAME_BYTES
             && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
             && !name.starts_with(|c: char| c.is_ascii_digit())
     };
@@ -30,7 +30,7 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
     // What was typed is not repeated: it may be the value.
     let plain = near.len() < 40 && !near.contains(|c: char| c.is_ascii_digit());
     let hint = if good(&near) && plain { format!(", such as {near}") } else { String::new() };
-    Err(BadName(format!(
+    Err(InvalidSecretEntry(format!(
         "a secret's name has capital letters, digits and underscores, like the variable that it stands for{hint}"
     )))
 }
@@ -39,22 +39,24 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 ///
 /// # Errors
 /// If it is empty, too long or holds a NUL byte.
-pub fn check_value(value: &str) -> Result<(), BadName> {
+pub fn check_value(value: &str) -> Result<(), InvalidSecretEntry> {
     if value.is_empty() {
-        Err(BadName("the value is empty; to remove a secret say `forge secret delete NAME`".to_owned()))
-    } else if value.len() > LONGEST_VALUE {
-        Err(BadName(format!("the value is longer than {} kB", LONGEST_VALUE >> 10)))
+        Err(InvalidSecretEntry(
+            "the value is empty; to remove a secret say `forge secret delete NAME`".to_owned(),
+        ))
+    } else if value.len() > MAX_VALUE_BYTES {
+        Err(InvalidSecretEntry(format!("the value is longer than {} kB", MAX_VALUE_BYTES >> 10)))
     } else if value.contains('\0') {
-        Err(BadName("the value holds a NUL byte, which no variable can hold".to_owned()))
+        Err(InvalidSecretEntry("the value holds a NUL byte, which no variable can hold".to_owned()))
     } else {
         Ok(())
     }
 }
 
 /// A value as it may be shown: the first three and the last four characters; of a short one nothing.
-pub fn masked(value: &str) -> String {
+pub fn redacted_preview(value: &str) -> String {
     let chars: Vec<char> = value.chars().collect();
-    if chars.len() < SHOWN_FROM || chars.iter().any(|c| c.is_control()) {
+    if chars.len() < MIN_PREVIEW_CHARS || chars.iter().any(|c| c.is_control()) {
         return "***".to_owned();
     }
     let (head, tail) = (&chars[..3], &chars[chars.len() - 4..]);
@@ -77,9 +79,9 @@ mod tests {
 
     #[test]
     fn three_and_four_characters_are_shown_of_long_values_only() {
-        assert_eq!(masked("sk-test-0123456789abcdef"), "sk-…cdef");
-        assert_eq!(masked("short"), "***");
-        assert_eq!(masked("ключ-из-многих-букв"), "клю…букв");
-        assert_eq!(masked("line\nline\nline\nline"), "***");
+        assert_eq!(redacted_preview("sk-test-0123456789abcdef"), "sk-…cdef");
+        assert_eq!(redacted_preview("short"), "***");
+        assert_eq!(redacted_preview("ключ-из-многих-букв"), "клю…букв");
+        assert_eq!(redacted_preview("line\nline\nline\nline"), "***");
     }
 }

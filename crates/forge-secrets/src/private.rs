@@ -6,28 +6,28 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 /// What only the owner may do with a file.
-const OWNER: u32 = 0o600;
+const OWNER_MODE: u32 = 0o600;
 
 /// Makes a folder and those above it; new ones are closed to others.
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private_dir(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Writes a file so that it is the old or the new one at any moment, even if the machine stops.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    make_folder(folder)?;
-    let draft = draft_of(path);
+    make_private_dir(folder)?;
+    let draft = temp_path(path);
     // Left over by a process of the same id that was killed.
     let _ = fs::remove_file(&draft);
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(OWNER)
+        .mode(OWNER_MODE)
         .open(&draft)
         .and_then(|mut file| {
             file.write_all(bytes)?;
-            file.set_permissions(fs::Permissions::from_mode(OWNER))?;
+            file.set_permissions(fs::Permissions::from_mode(OWNER_MODE))?;
             file.sync_all()
         })
         .and_then(|()| fs::rename(&draft, path));
@@ -40,21 +40,21 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn draft_of(path: &Path) -> PathBuf {
+fn temp_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
 /// Opens the file whose lock stands for another one; it is empty and stays.
-pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock_file(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        make_folder(folder)?;
+        make_private_dir(folder)?;
     }
-    forge_files::open_or_create(path).map_err(forge_files::Error::into_io)
+    forge_files::open_or_create(path).map_err(forge_files::Error::into_io_error)
 }
 
 /// The bits of a file's mode that let others in.
-pub(crate) fn open_to_others(meta: &fs::Metadata) -> Option<u32> {
+pub(crate) fn exposed_mode(meta: &fs::Metadata) -> Option<u32> {
     let mode = meta.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }

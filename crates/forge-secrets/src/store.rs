@@ -1,21 +1,21 @@
 //! One encrypted file of secrets.
 
 use crate::{Error, format, private};
-use forge_files::{Directory, OWNER_ONLY, link_on};
+use forge_files::{Directory, OWNER_ONLY_MODE, find_symlink_below};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Secrets by name. Its `Debug` form shows names only.
-pub type Values = BTreeMap<String, SecretString>;
+pub type SecretValues = BTreeMap<String, SecretString>;
 
 /// A file that is larger is none of ours.
-const LARGEST: u64 = 4 << 20;
+const MAX_STORE_BYTES: u64 = 4 << 20;
 
 /// Whether the store's file may be reached through a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Links {
+pub enum LinkPolicy {
     /// Yes: the user keeps it elsewhere.
     Follow,
     /// No link below this directory: it is a repository, and somebody else may have made the link.
@@ -27,15 +27,15 @@ pub enum Links {
 
 /// One encrypted file. Nothing is read before it is opened.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct SecretStore {
     path: PathBuf,
     lock: PathBuf,
-    links: Links,
+    links: LinkPolicy,
 }
 
-impl Store {
+impl SecretStore {
     /// The store in this file. `lock` is a file in the user's own folder whose lock keeps writers apart.
-    pub fn new(path: PathBuf, lock: PathBuf, links: Links) -> Self {
+    pub fn new(path: PathBuf, lock: PathBuf, links: LinkPolicy) -> Self {
         Self { path, lock, links }
     }
 
@@ -47,35 +47,41 @@ impl Store {
     /// Whether something stands in the file's place.
     pub fn exists(&self) -> bool {
         let link = match &self.links {
-            Links::Refuse { below } => self.relative(below).and_then(|path| link_on(below, path)),
-            Links::Follow => None,
+            LinkPolicy::Refuse { below } => {
+                self.relative_path(below).and_then(|path| find_symlink_below(below, path))
+            }
+            LinkPolicy::Follow => None,
         };
         // A link on the way is told of when the store is opened.
         link.is_some() || self.path.symlink_metadata().is_ok()
     }
 
-    fn relative(&self, root: &Path) -> Option<&Path> {
+    fn relative_path(&self, root: &Path) -> Option<&Path> {
         self.path.strip_prefix(root).ok()
     }
 
     /// The directory in a repository that holds the file.
-    fn directory(&self, root: &Path, make: bool) -> Result<Directory, forge_files::Error> {
-        let relative = self.relative(root).and_then(Path::parent).unwrap_or(Path::new(""));
-        if make { Directory::make_within(root, relative) } else { Directory::open_within(root, relative) }
+    fn open_directory(&self, root: &Path, make: bool) -> Result<Directory, forge_files::Error> {
+        let relative = self.relative_path(root).and_then(Path::parent).unwrap_or(Path::new(""));
+        if make {
+            Directory::open_or_create_within(root, relative)
+        } else {
+            Directory::open_within(root, relative)
+        }
     }
 
-    fn name(&self) -> String {
+    fn file_name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The error of a file or directory that can't be read or written.
-    fn refused(&self, what: &'static str) -> impl FnOnce(forge_files::Error) -> Error {
+    fn access_error(&self, what: &'static str) -> impl FnOnce(forge_files::Error) -> Error {
         let path = self.path.clone();
         move |error| match error {
             forge_files::Error::Link { path } => Error::Link { path },
             forge_files::Error::NotRegular { .. } => Error::Foreign { path, why: "it is no plain file" },
             forge_files::Error::TooLarge { .. } => Error::Foreign { path, why: "it is far too large" },
-            error => Error::Io { what, path, source: error.into_io() },
+            error => Error::Io { what, path, source: error.into_io_error() },
         }
     }
 
@@ -83,10 +89,10 @@ impl Store {
     ///
     /// # Errors
     /// If the file can't be read or decrypted.
-    pub fn open(&self, passphrase: &SecretString) -> Result<Values, Error> {
-        match self.read()? {
+    pub fn open(&self, passphrase: &SecretString) -> Result<SecretValues, Error> {
+        match self.read_file()? {
             Some(bytes) => self.decrypt(passphrase, &bytes),
-            None => Ok(Values::new()),
+            None => Ok(SecretValues::new()),
         }
     }
 
@@ -95,96 +101,102 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`], and if the file can't be written; nothing is changed then.
-    pub fn change<T>(
+    pub fn update<T>(
         &self,
         passphrase: &SecretString,
-        change: impl FnOnce(&mut Values) -> T,
+        change: impl FnOnce(&mut SecretValues) -> T,
     ) -> Result<T, Error> {
-        let lock = private::lock_file(&self.lock).map_err(Error::io("locked", &self.lock))?;
+        let lock = private::open_lock_file(&self.lock).map_err(Error::io_error("locked", &self.lock))?;
         // Held for as long as `lock` lives; the system lets go of it if this process dies.
-        lock.lock().map_err(Error::io("locked", &self.lock))?;
+        lock.lock().map_err(Error::io_error("locked", &self.lock))?;
         let mut values = self.open(passphrase)?;
         let answer = change(&mut values);
-        let plain = plain(&values)?;
+        let plain = encode_values(&values)?;
         let sealed = format::seal(passphrase, &plain)?;
         match &self.links {
-            Links::Follow => {
+            LinkPolicy::Follow => {
                 let target = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-                private::replace(&target, &sealed).map_err(Error::io("written", &self.path))?;
+                private::replace_file(&target, &sealed).map_err(Error::io_error("written", &self.path))?;
             }
-            Links::Refuse { below } => self
-                .directory(below, true)
-                .and_then(|directory| directory.replace(&self.name(), &sealed, OWNER_ONLY))
-                .map_err(self.refused("written"))?,
+            LinkPolicy::Refuse { below } => self
+                .open_directory(below, true)
+                .and_then(|directory| directory.replace_file(&self.file_name(), &sealed, OWNER_ONLY_MODE))
+                .map_err(self.access_error("written"))?,
         }
         Ok(answer)
     }
 
-    fn decrypt(&self, passphrase: &SecretString, bytes: &[u8]) -> Result<Values, Error> {
+    fn decrypt(&self, passphrase: &SecretString, bytes: &[u8]) -> Result<SecretValues, Error> {
         let Some(plain) = format::open(passphrase, bytes)? else {
             return Err(Error::Unopened { path: self.path.clone() });
         };
         let values: BTreeMap<String, String> = serde_json::from_slice(&plain).map_err(|_| {
-            self.foreign("it decrypts, but to something else than names and values; another program wrote it")
+            self.foreign_file_error(
+                "it decrypts, but to something else than names and values; another program wrote it",
+            )
         })?;
         Ok(values.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
     }
 
     /// The file's bytes, if there is one and it can be a store.
-    fn read(&self) -> Result<Option<Vec<u8>>, Error> {
+    fn read_file(&self) -> Result<Option<Vec<u8>>, Error> {
         if !self.exists() {
             return Ok(None);
         }
         let bytes = match &self.links {
-            Links::Follow => {
-                let file = forge_files::open(&self.path).map_err(self.refused("read"))?;
-                let meta = file.metadata().map_err(Error::io("read", &self.path))?;
-                self.closed(private::open_to_others(&meta))?;
-                forge_files::read_from(&self.path, file, LARGEST).map_err(self.refused("read"))?
+            LinkPolicy::Follow => {
+                let file = forge_files::open(&self.path).map_err(self.access_error("read"))?;
+                let meta = file.metadata().map_err(Error::io_error("read", &self.path))?;
+                self.check_mode(private::exposed_mode(&meta))?;
+                forge_files::read_from(&self.path, file, MAX_STORE_BYTES)
+                    .map_err(self.access_error("read"))?
             }
-            Links::Refuse { below } => {
-                let directory = self.directory(below, false).map_err(self.refused("read"))?;
-                let mode = directory.mode(&self.name()).map_err(self.refused("read"))?.unwrap_or_default();
-                self.closed((mode & 0o077 != 0).then_some(mode))?;
-                directory.read(&self.name(), LARGEST).map_err(self.refused("read"))?
+            LinkPolicy::Refuse { below } => {
+                let directory = self.open_directory(below, false).map_err(self.access_error("read"))?;
+                let mode = directory
+                    .file_mode(&self.file_name())
+                    .map_err(self.access_error("read"))?
+                    .unwrap_or_default();
+                self.check_mode((mode & 0o077 != 0).then_some(mode))?;
+                directory.read_file(&self.file_name(), MAX_STORE_BYTES).map_err(self.access_error("read"))?
             }
         };
-        self.check(&bytes)?;
+        self.check_contents(&bytes)?;
         Ok(Some(bytes))
     }
 
-    fn closed(&self, open_to_others: Option<u32>) -> Result<(), Error> {
+    fn check_mode(&self, open_to_others: Option<u32>) -> Result<(), Error> {
         match open_to_others {
             Some(mode) => Err(Error::TooOpen { path: self.path.clone(), mode }),
             None => Ok(()),
         }
     }
 
-    fn check(&self, bytes: &[u8]) -> Result<(), Error> {
+    fn check_contents(&self, bytes: &[u8]) -> Result<(), Error> {
         // Noise of this length is not all text, but for one file in 10^20.
         let is_text = !bytes.is_empty()
             && std::str::from_utf8(bytes)
                 .is_ok_and(|text| text.chars().all(|c| !c.is_control() || c.is_whitespace()));
         if is_text {
-            Err(self.foreign("it is text"))
-        } else if bytes.len() < format::LEAST {
+            Err(self.foreign_file_error("it is text"))
+        } else if bytes.len() < format::MIN_STORE_BYTES {
             Err(Error::Truncated {
                 path: self.path.clone(),
                 bytes: bytes.len() as u64,
-                least: format::LEAST as u64,
+                least: format::MIN_STORE_BYTES as u64,
             })
         } else {
             Ok(())
         }
     }
 
-    fn foreign(&self, why: &'static str) -> Error {
+    fn foreign_file_error(&self, why: &'static str) -> Error {
         Error::Foreign { path: self.path.clone(), why }
     }
 }
 
 /// The JSON object that is encrypted.
-fn plain(values: &Values) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn encode_values(values: &SecretValues) -> Result<Zeroizing<Vec<u8>>, Error> {
     let exposed: BTreeMap<&str, &str> =
         values.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     // Room for all, so that growing leaves no copies behind.

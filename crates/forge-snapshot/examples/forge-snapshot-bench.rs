@@ -1,7 +1,7 @@
 //! Measures manifests and snapshots on a tree of 100,000 files beside git on the same tree, and prints the medians in
 //! milliseconds as one line of JSON. `forge-snapshot-bench FOLDER [FILES]`: FOLDER must not exist; it is left there.
 
-use forge_snapshot::{Attributes, Base, Layout, Objects, Options, Tracker};
+use forge_snapshot::{BaseManifest, Layout, ObjectStore, OverlayXattrs, Tracker, TrackerOptions};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,12 +53,18 @@ fn git(root: &Path, store: &Path, arguments: &[&str]) -> Outcome<()> {
     }
 }
 
-fn tracker(folder: &Path, base: &Arc<Base>, lower: &Path, layout: Layout, name: &str) -> Outcome<Tracker> {
-    Ok(Tracker::open(Options {
+fn tracker(
+    folder: &Path,
+    base: &Arc<BaseManifest>,
+    lower: &Path,
+    layout: Layout,
+    name: &str,
+) -> Outcome<Tracker> {
+    Ok(Tracker::open(TrackerOptions {
         base: base.clone(),
         lower: lower.to_owned(),
         layout,
-        objects: Arc::new(Objects::open(&folder.join(name))?),
+        objects: Arc::new(ObjectStore::open(&folder.join(name))?),
         ignored: Vec::new(),
         owner: None,
     })?)
@@ -67,7 +73,7 @@ fn tracker(folder: &Path, base: &Arc<Base>, lower: &Path, layout: Layout, name: 
 /// The median of a snapshot after each change of one file.
 fn snapshots(tracker: &mut Tracker, changed: &Path) -> Outcome<f64> {
     tracker.snapshot()?;
-    let mut last = Tracker::beginning();
+    let mut last = Tracker::baseline_digest();
     let mut times = Vec::new();
     for round in 0..ROUNDS {
         fs::write(changed, format!("changed in round {round}\n"))?;
@@ -86,19 +92,19 @@ fn measure(folder: &Path, files: usize) -> Outcome<serde_json::Value> {
     let tree = folder.join("tree");
     let upper = folder.join("upper");
     plant(&tree, files)?;
-    let take = median(|_| Base::take(&tree).map(drop).map_err(Into::into))?;
-    let base = Arc::new(Base::take(&tree)?);
+    let take = median(|_| BaseManifest::scan_tree(&tree).map(drop).map_err(Into::into))?;
+    let base = Arc::new(BaseManifest::scan_tree(&tree)?);
     let manifest = folder.join("manifest");
     let save = median(|_| Ok(base.save(&manifest)?))?;
-    let load = median(|_| Base::load(&manifest).map(drop).map_err(Into::into))?;
+    let load = median(|_| BaseManifest::load(&manifest).map(drop).map_err(Into::into))?;
 
     let one = "package-000/module-00007/file-03.rs";
     let changed: PathBuf = upper.join(one);
     fs::create_dir_all(changed.parent().unwrap_or(&upper))?;
-    let layout = Layout::Overlay { upper: upper.clone(), attributes: Attributes::User };
+    let layout = Layout::Overlay { upper: upper.clone(), attributes: OverlayXattrs::User };
     let overlay = snapshots(&mut tracker(folder, &base, &tree, layout, "objects-overlay")?, &changed)?;
 
-    let layout = Layout::Whole { root: tree.clone() };
+    let layout = Layout::Directory { root: tree.clone() };
     let mut whole = tracker(folder, &base, &tree, layout, "objects-whole")?;
     whole.save_base()?;
     let whole = snapshots(&mut whole, &tree.join(one))?;

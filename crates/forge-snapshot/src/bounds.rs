@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Ends work from elsewhere: from another thread, or when nobody waits for it any more.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct StopFlag(Arc<AtomicBool>);
 
-impl Stop {
+impl StopFlag {
     /// Ends the work at its next look.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -29,25 +29,25 @@ impl Stop {
 
 /// The ceilings of a piece of work, and whether it is still wanted.
 #[derive(Clone, Debug)]
-pub struct Bounds {
+pub struct WorkBounds {
     limits: WorkspaceLimits,
-    stop: Option<Stop>,
+    stop: Option<StopFlag>,
 }
 
-impl Bounds {
+impl WorkBounds {
     /// Work within `limits`, ended by `stop`.
-    pub const fn new(limits: WorkspaceLimits, stop: Stop) -> Self {
+    pub const fn new(limits: WorkspaceLimits, stop: StopFlag) -> Self {
         Self { limits, stop: Some(stop) }
     }
 
     /// The same ceilings for work that `stop` ends.
     #[must_use]
-    pub fn with(&self, stop: Stop) -> Self {
+    pub fn with_stop(&self, stop: StopFlag) -> Self {
         Self { limits: self.limits, stop: Some(stop) }
     }
 
     /// No ceilings, and nobody ends it.
-    pub const fn none() -> &'static Self {
+    pub const fn unbounded() -> &'static Self {
         &Self { limits: WorkspaceLimits::NONE, stop: None }
     }
 
@@ -55,7 +55,7 @@ impl Bounds {
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check_stopped(&self) -> Result<(), Error> {
         match &self.stop {
             Some(stop) if stop.0.load(Ordering::Relaxed) => Err(Error::Stopped),
             _ => Ok(()),
@@ -63,18 +63,18 @@ impl Bounds {
     }
 
     /// Whether a file of `size` bytes may be read at all.
-    pub(crate) fn file(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
-        self.check()?;
+    pub(crate) fn check_file_size(&self, size: u64, path: impl FnOnce() -> PathBuf) -> Result<(), Error> {
+        self.check_stopped()?;
         if size <= self.limits.file_bytes {
             return Ok(());
         }
-        Err(Error::ceiling(Ceiling::FileBytes, self.limits.file_bytes, &path()))
+        Err(Error::ceiling_exceeded(WorkspaceCeiling::FileBytes, self.limits.file_bytes, &path()))
     }
 }
 
 /// A ceiling of [`WorkspaceLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ceiling {
+pub enum WorkspaceCeiling {
     /// Files, directories and links.
     Paths,
     /// Paths that differ from the beginning.
@@ -87,9 +87,9 @@ pub enum Ceiling {
     FileBytes,
 }
 
-impl Ceiling {
+impl WorkspaceCeiling {
     /// The setting that moves it.
-    pub const fn setting(self) -> &'static str {
+    pub const fn setting_name(self) -> &'static str {
         match self {
             Self::Paths => "workspace.max_paths",
             Self::ChangedPaths => "workspace.max_changed_paths",
@@ -101,27 +101,27 @@ impl Ceiling {
 }
 
 /// What was exceeded, in words: how much, of what, at most.
-pub(crate) struct Excess(pub(crate) Ceiling, pub(crate) u64);
+pub(crate) struct CeilingExcess(pub(crate) WorkspaceCeiling, pub(crate) u64);
 
-impl fmt::Display for Excess {
+impl fmt::Display for CeilingExcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = grouped(self.1);
+        let most = group_thousands(self.1);
         match self.0 {
-            Ceiling::Paths => write!(f, "holds more than {most} files and directories"),
-            Ceiling::ChangedPaths => {
+            WorkspaceCeiling::Paths => write!(f, "holds more than {most} files and directories"),
+            WorkspaceCeiling::ChangedPaths => {
                 write!(f, "differs from the beginning of the run at more than {most} paths")
             }
-            Ceiling::PathBytes => {
+            WorkspaceCeiling::PathBytes => {
                 write!(f, "has names and targets of links of more than {most} bytes together")
             }
-            Ceiling::Depth => write!(f, "has directories more than {most} deep"),
-            Ceiling::FileBytes => write!(f, "is a file of more than {most} bytes, holes counted"),
+            WorkspaceCeiling::Depth => write!(f, "has directories more than {most} deep"),
+            WorkspaceCeiling::FileBytes => write!(f, "is a file of more than {most} bytes, holes counted"),
         }
     }
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+fn group_thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -134,56 +134,66 @@ fn grouped(number: u64) -> String {
 }
 
 /// Counts what one look at a tree finds.
-pub(crate) struct Tally<'a> {
-    bounds: &'a Bounds,
+pub(crate) struct BoundedTally<'a> {
+    bounds: &'a WorkBounds,
     /// The tree, for messages.
-    place: &'a Path,
+    root_path: &'a Path,
     /// Which ceiling the number of paths has.
-    counted: Ceiling,
+    counted: WorkspaceCeiling,
     paths: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> BoundedTally<'a> {
     /// Counts everything that stands in a tree.
-    pub(crate) const fn of_tree(bounds: &'a Bounds, place: &'a Path) -> Self {
-        Self { bounds, place, counted: Ceiling::Paths, paths: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    pub(crate) const fn of_tree(bounds: &'a WorkBounds, root_path: &'a Path) -> Self {
+        Self {
+            bounds,
+            root_path,
+            counted: WorkspaceCeiling::Paths,
+            paths: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
     }
 
     /// Counts paths that differ.
-    pub(crate) const fn of_changes(bounds: &'a Bounds, place: &'a Path) -> Self {
-        Self { counted: Ceiling::ChangedPaths, ..Self::of_tree(bounds, place) }
+    pub(crate) const fn of_changes(bounds: &'a WorkBounds, place: &'a Path) -> Self {
+        Self { counted: WorkspaceCeiling::ChangedPaths, ..Self::of_tree(bounds, place) }
     }
 
     /// What it counts for.
-    pub(crate) const fn bounds(&self) -> &'a Bounds {
+    pub(crate) const fn bounds(&self) -> &'a WorkBounds {
         self.bounds
     }
 
     /// Counts one path whose name, or whole path, has `bytes`.
-    pub(crate) fn path(&self, bytes: usize) -> Result<(), Error> {
-        self.bounds.check()?;
+    pub(crate) fn count_path(&self, bytes: usize) -> Result<(), Error> {
+        self.bounds.check_stopped()?;
         let limits = &self.bounds.limits;
-        let most = if self.counted == Ceiling::Paths { limits.paths } else { limits.changed_paths };
+        let most = if self.counted == WorkspaceCeiling::Paths { limits.paths } else { limits.changed_paths };
         if self.paths.fetch_add(1, Ordering::Relaxed) >= most {
-            return Err(Error::ceiling(self.counted, most, self.place));
+            return Err(Error::ceiling_exceeded(self.counted, most, self.root_path));
         }
-        self.bytes(bytes)
+        self.count_bytes(bytes)
     }
 
     /// Counts bytes of a name or a target beside those of [`Tally::path`].
-    pub(crate) fn bytes(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn count_bytes(&self, bytes: usize) -> Result<(), Error> {
         let (bytes, most) = (bytes as u64, self.bounds.limits.path_bytes);
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > most {
-            return Err(Error::ceiling(Ceiling::PathBytes, most, self.place));
+            return Err(Error::ceiling_exceeded(WorkspaceCeiling::PathBytes, most, self.root_path));
         }
         Ok(())
     }
 
     /// Whether directories may lie `depth` deep.
-    pub(crate) fn depth(&self, depth: u64) -> Result<(), Error> {
+    pub(crate) fn check_depth(&self, depth: u64) -> Result<(), Error> {
         let most = self.bounds.limits.depth;
-        if depth > most { Err(Error::ceiling(Ceiling::Depth, most, self.place)) } else { Ok(()) }
+        if depth > most {
+            Err(Error::ceiling_exceeded(WorkspaceCeiling::Depth, most, self.root_path))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -194,9 +204,9 @@ mod tests {
     #[test]
     fn both_errors_survive_the_way_through_an_error_of_the_host() {
         let tree = Path::new("/tree");
-        let through = |error: Error| Error::io("read", tree, std::io::Error::from(error));
+        let through = |error: Error| Error::from_io("read", tree, std::io::Error::from(error));
         assert!(matches!(through(Error::Stopped), Error::Stopped));
-        let error = through(Error::ceiling(Ceiling::Paths, 1_234_567, tree));
+        let error = through(Error::ceiling_exceeded(WorkspaceCeiling::Paths, 1_234_567, tree));
         assert_eq!(
             error.to_string(),
             "/tree holds more than 1,234,567 files and directories (workspace.max_paths); remove what is not needed, or \

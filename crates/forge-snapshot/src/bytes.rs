@@ -1,14 +1,14 @@
 //! Numbers and byte strings in files of our own: LEB128 numbers, zigzag for signed ones, length before bytes.
 
 /// Builds a file.
-pub(crate) struct Writer(pub(crate) Vec<u8>);
+pub(crate) struct ByteWriter(pub(crate) Vec<u8>);
 
-impl Writer {
-    pub(crate) fn byte(&mut self, byte: u8) {
+impl ByteWriter {
+    pub(crate) fn write_byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
-    pub(crate) fn number(&mut self, mut n: u64) {
+    pub(crate) fn write_varint(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.0.push((n & 0x7f) as u8 | 0x80);
             n >>= 7;
@@ -16,36 +16,36 @@ impl Writer {
         self.0.push(n as u8);
     }
 
-    pub(crate) fn signed(&mut self, n: i64) {
-        self.number(((n << 1) ^ (n >> 63)).cast_unsigned());
+    pub(crate) fn write_signed(&mut self, n: i64) {
+        self.write_varint(((n << 1) ^ (n >> 63)).cast_unsigned());
     }
 
-    pub(crate) fn blob(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
+    pub(crate) fn write_blob(&mut self, bytes: &[u8]) {
+        self.write_varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 }
 
 /// Reads a file; every answer is `None` where the bytes end too early or say what cannot be.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Reader<'a> {
-    pub(crate) fn byte(&mut self) -> Option<u8> {
+impl<'a> ByteReader<'a> {
+    pub(crate) fn read_byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    pub(crate) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+    pub(crate) fn read_bytes(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(crate) fn number(&mut self) -> Option<u64> {
+    pub(crate) fn read_varint(&mut self) -> Option<u64> {
         let mut n = 0_u64;
         for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
+            let byte = self.read_byte()?;
             let part = u64::from(byte & 0x7f);
             if shift == 63 && part > 1 {
                 return None;
@@ -58,23 +58,23 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(crate) fn number32(&mut self) -> Option<u32> {
-        u32::try_from(self.number()?).ok()
+    pub(crate) fn read_varint32(&mut self) -> Option<u32> {
+        u32::try_from(self.read_varint()?).ok()
     }
 
-    pub(crate) fn signed(&mut self) -> Option<i64> {
-        let n = self.number()?;
+    pub(crate) fn read_signed(&mut self) -> Option<i64> {
+        let n = self.read_varint()?;
         Some((n >> 1).cast_signed() ^ -((n & 1).cast_signed()))
     }
 
-    pub(crate) fn blob(&mut self) -> Option<&'a [u8]> {
-        let n = self.number()?;
-        self.take(usize::try_from(n).ok()?)
+    pub(crate) fn read_blob(&mut self) -> Option<&'a [u8]> {
+        let n = self.read_varint()?;
+        self.read_bytes(usize::try_from(n).ok()?)
     }
 
     /// How many things follow, of `least` bytes each: no more than there is room for.
-    pub(crate) fn count(&mut self, least: usize) -> Option<usize> {
-        let n = usize::try_from(self.number()?).ok()?;
+    pub(crate) fn read_count(&mut self, least: usize) -> Option<usize> {
+        let n = usize::try_from(self.read_varint()?).ok()?;
         (n <= self.0.len() / least).then_some(n)
     }
 }
@@ -87,15 +87,15 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_survive(n in any::<u64>(), s in any::<i64>(), bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
-            let mut out = Writer(Vec::new());
-            out.number(n);
-            out.signed(s);
-            out.blob(&bytes);
-            let mut input = Reader(&out.0);
-            prop_assert_eq!(input.number(), Some(n));
-            prop_assert_eq!(input.signed(), Some(s));
-            prop_assert_eq!(input.blob(), Some(bytes.as_slice()));
-            prop_assert_eq!(input.byte(), None);
+            let mut out = ByteWriter(Vec::new());
+            out.write_varint(n);
+            out.write_signed(s);
+            out.write_blob(&bytes);
+            let mut input = ByteReader(&out.0);
+            prop_assert_eq!(input.read_varint(), Some(n));
+            prop_assert_eq!(input.read_signed(), Some(s));
+            prop_assert_eq!(input.read_blob(), Some(bytes.as_slice()));
+            prop_assert_eq!(input.read_byte(), None);
         }
     }
 }

@@ -4,26 +4,28 @@ mod quote;
 mod sources;
 mod unified;
 
-pub use sources::{Beginning, Sources};
-pub use unified::{FileChange, Look, Renames, Text, Unified, unified, unified_below};
+pub use sources::{BaselineContents, ContentSources};
+pub use unified::{
+    CountedChange, DiffOptions, DiffText, RenameDetection, UnifiedDiff, unified_diff, unified_diff_below,
+};
 
-use crate::{Delta, Node, RelPath};
+use crate::{RelPath, TreeDelta, TreeNode};
 use std::collections::HashMap;
 
 /// One path at which two states of a tree differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Difference {
+pub struct TreeChange {
     /// Where.
     pub path: RelPath,
     /// What stands there in the first state; `None`: nothing.
-    pub before: Option<Node>,
+    pub before: Option<TreeNode>,
     /// What stands there in the second state; `None`: nothing.
-    pub after: Option<Node>,
+    pub after: Option<TreeNode>,
 }
 
 /// What happened at a path, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum ChangeType {
     /// Something stands where nothing stood.
     Added,
     /// Other content, or another target.
@@ -36,9 +38,9 @@ pub enum Change {
     Retyped,
 }
 
-impl Change {
+impl ChangeType {
     /// The word for people: `added`, `modified`, `removed`, `mode`, `retyped`.
-    pub const fn word(self) -> &'static str {
+    pub const fn display_name(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Modified => "modified",
@@ -49,20 +51,24 @@ impl Change {
     }
 }
 
-impl Difference {
+impl TreeChange {
     /// What happened here.
-    pub fn change(&self) -> Change {
+    pub fn change_type(&self) -> ChangeType {
         match (&self.before, &self.after) {
-            (None, _) => Change::Added,
-            (Some(_), None) => Change::Removed,
+            (None, _) => ChangeType::Added,
+            (Some(_), None) => ChangeType::Removed,
             (Some(before), Some(after)) => match (before, after) {
-                (Node::File { content, size, .. }, Node::File { content: content2, size: size2, .. }) => {
+                (
+                    TreeNode::File { content, size, .. },
+                    TreeNode::File { content: content2, size: size2, .. },
+                ) => {
                     let same = size == size2 && content.is_some() && content == content2;
-                    if same { Change::Mode } else { Change::Modified }
+                    if same { ChangeType::Mode } else { ChangeType::Modified }
                 }
-                (Node::Symlink { .. }, Node::Symlink { .. }) => Change::Modified,
-                (Node::Dir { .. }, Node::Dir { .. }) | (Node::Fifo { .. }, Node::Fifo { .. }) => Change::Mode,
-                _ => Change::Retyped,
+                (TreeNode::Symlink { .. }, TreeNode::Symlink { .. }) => ChangeType::Modified,
+                (TreeNode::Dir { .. }, TreeNode::Dir { .. })
+                | (TreeNode::Fifo { .. }, TreeNode::Fifo { .. }) => ChangeType::Mode,
+                _ => ChangeType::Retyped,
             },
         }
     }
@@ -73,47 +79,47 @@ impl Difference {
 pub enum GitPaths {
     /// They are left out: what is shown and applied.
     #[default]
-    LeftOut,
+    Excluded,
     /// They are kept: for a restore of everything.
-    Kept,
+    Included,
 }
 
 /// What differs between two states of the tree that began as one, ordered by path and without `.git`.
 ///
 /// A path that only one delta knows stands in the other state as it stood at the beginning. Paths at which both
 /// states are the same are left out; see [`Sources::learn`] for files whose first content was never read.
-pub fn compare(from: &Delta, to: &Delta) -> Vec<Difference> {
-    compare_with(from, to, GitPaths::LeftOut)
+pub fn compare_deltas(from: &TreeDelta, to: &TreeDelta) -> Vec<TreeChange> {
+    compare_deltas_with(from, to, GitPaths::Excluded)
 }
 
 /// [`compare`], with or without paths that have a `.git` part.
-pub fn compare_with(from: &Delta, to: &Delta, git: GitPaths) -> Vec<Difference> {
+pub fn compare_deltas_with(from: &TreeDelta, to: &TreeDelta, git: GitPaths) -> Vec<TreeChange> {
     let mut paths: Vec<&RelPath> =
         from.keys().chain(to.keys().filter(|path| !from.contains_key(*path))).collect();
     paths.sort_unstable();
-    let wanted = |path: &&RelPath| git == GitPaths::Kept || !path.is_git();
+    let wanted = |path: &&RelPath| git == GitPaths::Included || !path.is_git();
     let difference = |path: &RelPath| {
         let (before, after) = match (from.get(path), to.get(path)) {
-            (Some(from), Some(to)) => (&from.now, &to.now),
-            (Some(from), None) => (&from.now, &from.was),
-            (None, Some(to)) => (&to.was, &to.now),
+            (Some(from), Some(to)) => (&from.after, &to.after),
+            (Some(from), None) => (&from.after, &from.before),
+            (None, Some(to)) => (&to.before, &to.after),
             (None, None) => return None,
         };
         let same = match (before, after) {
             (None, None) => true,
-            (Some(before), Some(after)) => before.same(after),
+            (Some(before), Some(after)) => before.is_equivalent(after),
             _ => false,
         };
-        (!same).then(|| Difference { path: path.clone(), before: before.clone(), after: after.clone() })
+        (!same).then(|| TreeChange { path: path.clone(), before: before.clone(), after: after.clone() })
     };
     paths.into_iter().filter(wanted).filter_map(difference).collect()
 }
 
 /// Files that went from one path to another with the very same content: pairs of positions (removed, added) in
 /// `differences`. Only for display; to apply, each is a removal and an addition. Empty files are never paired.
-pub fn renames(differences: &[Difference]) -> Vec<(usize, usize)> {
-    let content = |node: &Option<Node>| match node {
-        Some(Node::File { size, content: Some(content), .. }) if *size > 0 => Some(*content),
+pub fn find_renames(differences: &[TreeChange]) -> Vec<(usize, usize)> {
+    let content = |node: &Option<TreeNode>| match node {
+        Some(TreeNode::File { size, content: Some(content), .. }) if *size > 0 => Some(*content),
         _ => None,
     };
     let mut removed: HashMap<_, Vec<usize>> = HashMap::new();

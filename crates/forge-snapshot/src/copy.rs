@@ -1,7 +1,7 @@
 //! Copying contents from file to file: shared blocks where the file system can, holes kept, no user-space buffer where
 //! the kernel copies.
 
-use crate::bounds::Bounds;
+use crate::bounds::WorkBounds;
 use forge_types::Digest;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -11,15 +11,15 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Bytes that are read or hashed between two looks whether the work is still wanted.
-const PIECE_BYTES: usize = 256 * 1024;
+const READ_CHUNK_BYTES: usize = 256 * 1024;
 /// The same for what the kernel copies by itself.
-const KERNEL_PIECE_BYTES: usize = 16 << 20;
+const KERNEL_CHUNK_BYTES: usize = 16 << 20;
 /// What a hole reads as.
-static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+static ZERO_CHUNK: [u8; READ_CHUNK_BYTES] = [0; READ_CHUNK_BYTES];
 
 /// How a content was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copied {
+pub(crate) enum CopyMethod {
     /// The blocks are shared until one of the two is written to.
     Reflink,
     /// The bytes were copied.
@@ -27,14 +27,14 @@ pub(crate) enum Copied {
 }
 
 /// Copies `size` bytes into an empty file. Bytes that the source does not have are not made up: the copy is shorter.
-pub(crate) fn content(from: &File, to: &File, size: u64, bounds: &Bounds) -> io::Result<Copied> {
-    bounds.check()?;
+pub(crate) fn copy_content(from: &File, to: &File, size: u64, bounds: &WorkBounds) -> io::Result<CopyMethod> {
+    bounds.check_stopped()?;
     if size > 0 && rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(Copied::Reflink);
+        return Ok(CopyMethod::Reflink);
     }
     let mut at = 0;
     while at < size {
-        bounds.check()?;
+        bounds.check_stopped()?;
         // Only what holds data is copied; what a file system cannot say is data.
         let (start, end) = match rustix::fs::seek(from, SeekFrom::Data(at)) {
             Ok(start) => {
@@ -45,8 +45,8 @@ pub(crate) fn content(from: &File, to: &File, size: u64, bounds: &Bounds) -> io:
             Err(Errno::NXIO) => break,
             Err(_) => (at, size),
         };
-        if start < end && !range(from, to, start, end, bounds)? {
-            return Ok(Copied::Bytes);
+        if start < end && !copy_range(from, to, start, end, bounds)? {
+            return Ok(CopyMethod::Bytes);
         }
         at = end.max(at + 1);
     }
@@ -54,22 +54,22 @@ pub(crate) fn content(from: &File, to: &File, size: u64, bounds: &Bounds) -> io:
     if to.metadata()?.len() < there {
         to.set_len(there)?;
     }
-    Ok(Copied::Bytes)
+    Ok(CopyMethod::Bytes)
 }
 
 /// Copies a range; returns whether the source had all of it.
-fn range(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io::Result<bool> {
+fn copy_range(from: &File, to: &File, start: u64, end: u64, bounds: &WorkBounds) -> io::Result<bool> {
     let mut at = start;
     while at < end {
-        bounds.check()?;
+        bounds.check_stopped()?;
         let (mut read, mut write) = (at, at);
-        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(KERNEL_PIECE_BYTES);
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(KERNEL_CHUNK_BYTES);
         match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut write), most) {
-            Ok(0) => return by_hand(from, to, at, end, bounds),
+            Ok(0) => return copy_by_reading(from, to, at, end, bounds),
             Ok(n) => at += n as u64,
             Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM | Errno::IO) => {
-                return by_hand(from, to, at, end, bounds);
+                return copy_by_reading(from, to, at, end, bounds);
             }
             Err(error) => return Err(error.into()),
         }
@@ -77,11 +77,11 @@ fn range(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io::R
     Ok(true)
 }
 
-fn by_hand(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io::Result<bool> {
-    let mut piece = vec![0; PIECE_BYTES];
+fn copy_by_reading(from: &File, to: &File, start: u64, end: u64, bounds: &WorkBounds) -> io::Result<bool> {
+    let mut piece = vec![0; READ_CHUNK_BYTES];
     let mut at = start;
     while at < end {
-        bounds.check()?;
+        bounds.check_stopped()?;
         let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
         match from.read_at(&mut piece[..most], at) {
             Ok(0) => return Ok(false),
@@ -97,12 +97,12 @@ fn by_hand(from: &File, to: &File, start: u64, end: u64, bounds: &Bounds) -> io:
 }
 
 /// The digest of a file from its beginning, and how many bytes it had. Holes are not read: what they read as is known.
-pub(crate) fn digest(file: &File, bounds: &Bounds) -> io::Result<(Digest, u64)> {
+pub(crate) fn hash_file(file: &File, bounds: &WorkBounds) -> io::Result<(Digest, u64)> {
     let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut piece = vec![0; READ_CHUNK_BYTES];
     let (mut at, mut data_ends) = (0, 0);
     loop {
-        bounds.check()?;
+        bounds.check_stopped()?;
         if at >= data_ends {
             let size = file.metadata()?.len();
             let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
@@ -112,7 +112,7 @@ pub(crate) fn digest(file: &File, bounds: &Bounds) -> io::Result<(Digest, u64)> 
                 // What a file system cannot say is data.
                 Err(_) => at,
             };
-            zeros(&mut hash, data.saturating_sub(at), bounds)?;
+            hash_zeros(&mut hash, data.saturating_sub(at), bounds)?;
             at = at.max(data);
             data_ends = rustix::fs::seek(file, SeekFrom::Hole(at)).unwrap_or(u64::MAX);
         }
@@ -130,11 +130,11 @@ pub(crate) fn digest(file: &File, bounds: &Bounds) -> io::Result<(Digest, u64)> 
 }
 
 /// Takes `count` zeros into a digest.
-fn zeros(hash: &mut Sha256, mut count: u64, bounds: &Bounds) -> io::Result<()> {
+fn hash_zeros(hash: &mut Sha256, mut count: u64, bounds: &WorkBounds) -> io::Result<()> {
     while count > 0 {
-        bounds.check()?;
-        let some = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
-        hash.update(&ZEROS[..some]);
+        bounds.check_stopped()?;
+        let some = usize::try_from(count).unwrap_or(usize::MAX).min(ZERO_CHUNK.len());
+        hash.update(&ZERO_CHUNK[..some]);
         count -= some as u64;
     }
     Ok(())
@@ -155,11 +155,11 @@ mod tests {
         }
         for size in [9 << 20, (9 << 20) + 7, 12 << 20] {
             file.set_len(size).unwrap();
-            let wanted = Digest::of(&std::fs::read(&path).unwrap());
-            assert_eq!(digest(&file, Bounds::none()).unwrap(), (wanted, size), "{size}");
+            let wanted = Digest::of_bytes(&std::fs::read(&path).unwrap());
+            assert_eq!(hash_file(&file, WorkBounds::unbounded()).unwrap(), (wanted, size), "{size}");
             let to = File::options().read(true).write(true).create(true).truncate(true).open(&copy).unwrap();
-            content(&file, &to, size, Bounds::none()).unwrap();
-            assert_eq!(digest(&to, Bounds::none()).unwrap(), (wanted, size), "{size}");
+            copy_content(&file, &to, size, WorkBounds::unbounded()).unwrap();
+            assert_eq!(hash_file(&to, WorkBounds::unbounded()).unwrap(), (wanted, size), "{size}");
             let blocks = |file: &File| file.metadata().unwrap().blocks();
             assert!(blocks(&to) <= blocks(&file) + 8, "{} of {}", blocks(&to), blocks(&file));
         }

@@ -1,7 +1,7 @@
 //! What can go wrong with trees on disk, in words that say where and what to do next.
 
-use crate::bounds::{Ceiling, Excess};
-use forge_types::{Class, Digest};
+use crate::bounds::{CeilingExcess, WorkspaceCeiling};
+use forge_types::{Digest, ErrorClass};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -73,11 +73,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// A tree is larger than it may be.
-    #[error("{} {} ({}); remove what is not needed, or raise the setting", path.display(), Excess(*ceiling, *limit),
-            ceiling.setting())]
+    #[error("{} {} ({}); remove what is not needed, or raise the setting", path.display(), CeilingExcess(*ceiling, *limit),
+            ceiling.setting_name())]
     Ceiling {
         /// Which ceiling.
-        ceiling: Ceiling,
+        ceiling: WorkspaceCeiling,
         /// Where it is.
         limit: u64,
         /// The tree, or the file.
@@ -90,22 +90,22 @@ pub enum Error {
 
 impl Error {
     /// What can be done about it.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Full { .. } | Self::Busy { .. } => Class::Unavailable,
-            Self::Changed { .. } => Class::Retry { after: None },
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Denied,
-            Self::Io { .. } | Self::Damaged { .. } | Self::Lost { .. } => Class::Fatal,
+            Self::Full { .. } | Self::Busy { .. } => ErrorClass::Unavailable,
+            Self::Changed { .. } => ErrorClass::Retry { after: None },
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => ErrorClass::Denied,
+            Self::Io { .. } | Self::Damaged { .. } | Self::Lost { .. } => ErrorClass::Fatal,
             Self::Missing { .. } | Self::TooLarge { .. } | Self::ReadOnly { .. } | Self::Ceiling { .. } => {
-                Class::Invalid
+                ErrorClass::Invalid
             }
-            Self::Stopped => Class::Retry { after: None },
+            Self::Stopped => ErrorClass::Retry { after: None },
         }
     }
 
     /// An error of the host at `path`; a full disk becomes [`Error::Full`].
-    pub(crate) fn io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        let source = match Self::within(source.into()) {
+    pub(crate) fn from_io(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        let source = match Self::from_wrapped(source.into()) {
             Ok(own) => return own,
             Err(source) => source,
         };
@@ -118,12 +118,12 @@ impl Error {
 
 impl Error {
     /// The error of this crate that travelled as one of the host.
-    pub(crate) fn within(source: io::Error) -> Result<Self, io::Error> {
+    pub(crate) fn from_wrapped(source: io::Error) -> Result<Self, io::Error> {
         source.downcast::<Self>()
     }
 
     /// A tree, or a file, at `path` exceeds a ceiling.
-    pub(crate) fn ceiling(ceiling: Ceiling, limit: u64, path: &Path) -> Self {
+    pub(crate) fn ceiling_exceeded(ceiling: WorkspaceCeiling, limit: u64, path: &Path) -> Self {
         Self::Ceiling { ceiling, limit, path: path.to_owned() }
     }
 
@@ -151,13 +151,13 @@ impl From<Error> for io::Error {
 }
 
 /// Names what was being done, and where, in an error of the host.
-pub(crate) trait During<T> {
+pub(crate) trait IoContext<T> {
     /// `doing` completes the sentence «cannot … PATH».
-    fn during(self, doing: &'static str, path: &Path) -> Result<T, Error>;
+    fn io_context(self, doing: &'static str, path: &Path) -> Result<T, Error>;
 }
 
-impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
-    fn during(self, doing: &'static str, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| Error::io(doing, path, source))
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn io_context(self, doing: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::from_io(doing, path, source))
     }
 }

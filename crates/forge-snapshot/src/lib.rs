@@ -21,10 +21,12 @@ mod objects;
 mod tracker;
 mod walk;
 
-pub use base::{Base, Below, Item};
-pub use bounds::{Bounds, Ceiling, Stop};
+pub use base::{BaseItem, BaseManifest, EntriesBelow};
+pub use bounds::{StopFlag, WorkBounds, WorkspaceCeiling};
 pub use error::Error;
-pub use host::{Kind, Stamp};
-pub use node::{Delta, Entry, Node, RelPath};
-pub use objects::{Content, Objects};
-pub use tracker::{Attributes, BaseSaver, CopyKind, CopyStats, Layout, Options, Tracker, copy_tree, delta};
+pub use host::{FileStamp, NodeKind};
+pub use node::{DeltaEntry, RelPath, TreeDelta, TreeNode};
+pub use objects::{ObjectReader, ObjectStore};
+pub use tracker::{
+    BaseSaver, CopyKind, CopyStats, Layout, OverlayXattrs, Tracker, TrackerOptions, copy_tree, load_delta,
+};

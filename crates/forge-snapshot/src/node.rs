@@ -44,7 +44,7 @@ impl RelPath {
     }
 
     /// Its parts from the root down.
-    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|part| !part.is_empty())
     }
 
@@ -65,7 +65,7 @@ impl RelPath {
 
     /// Whether one of its parts is `.git`: such paths are never part of what is shown or applied.
     pub fn is_git(&self) -> bool {
-        self.parts().any(|part| part == b".git")
+        self.components().any(|part| part == b".git")
     }
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for RelPath {
 /// What stands at a path.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub enum Node {
+pub enum TreeNode {
     /// A regular file.
     File {
         /// Permission bits (`0o7777`).
@@ -116,10 +116,10 @@ pub enum Node {
     },
 }
 
-impl Node {
+impl TreeNode {
     /// Whether both are the same for somebody who reads the tree: kind, permission bits, content, target. Times and
     /// hard links do not count. Files whose content is not known on one side are different.
-    pub fn same(&self, other: &Self) -> bool {
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         match (self, other) {
             (
                 Self::File { mode, size, content, .. },
@@ -132,13 +132,13 @@ impl Node {
 
 /// How one path differs from the beginning. Never the same on both sides.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Entry {
+pub struct DeltaEntry {
     /// What stood there at the beginning; `None`: nothing.
-    pub was: Option<Node>,
+    pub before: Option<TreeNode>,
     /// What stands there now; `None`: nothing.
-    pub now: Option<Node>,
+    pub after: Option<TreeNode>,
 }
 
 /// How a tree differs from its beginning, path by path. A folder that is gone stands there with everything that was
 /// below it; one that is new with everything that is below it.
-pub type Delta = BTreeMap<RelPath, Entry>;
+pub type TreeDelta = BTreeMap<RelPath, DeltaEntry>;

@@ -6,12 +6,12 @@
 
 mod pack;
 
-use crate::bounds::Bounds;
-use crate::copy::{self, Copied};
-use crate::error::{During, Error};
-use crate::host::{self, Stamp};
+use crate::bounds::WorkBounds;
+use crate::copy::{self, CopyMethod};
+use crate::error::{Error, IoContext};
+use crate::host::{self, FileStamp};
 use forge_types::Digest;
-use pack::Pack;
+use pack::PackFile;
 use rustix::fs::FlockOperation;
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,21 +21,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Contents up to this length live in the pack file.
-pub(crate) const SMALL: u64 = 256 * 1024;
-const HALF_MADE: &str = ".new-";
+pub(crate) const MAX_PACKED_BYTES: u64 = 256 * 1024;
+const TEMP_OBJECT_PREFIX: &str = ".new-";
 
 /// A content-addressed store in one folder.
 #[derive(Debug)]
-pub struct Objects {
-    folder: PathBuf,
-    state: Mutex<State>,
+pub struct ObjectStore {
+    directory: PathBuf,
+    state: Mutex<StoreState>,
     /// Held while this process may write; `None`: it only reads.
     lock: Option<File>,
 }
 
 #[derive(Debug)]
-struct State {
-    pack: Pack,
+struct StoreState {
+    pack: PackFile,
     /// Digest and length of what is too large for the pack.
     large: HashMap<Digest, u64>,
     /// Names were added to the folder of large files since it was synced.
@@ -47,46 +47,46 @@ struct State {
 
 /// Whether a file may be written to while it is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stillness {
+pub(crate) enum RaceCheck {
     /// No: that is an error.
     Required,
     /// Yes: what is stored is some state that a reader could have seen.
     Whatever,
 }
 
-impl Objects {
+impl ObjectStore {
     /// Opens the store in `folder` for writing; makes it if there is none. What a crash left half written is removed.
     ///
     /// # Errors
     /// [`Error::Busy`] while another process has it open for writing; the host's.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let large = folder.join("large");
-        std::fs::create_dir_all(&large).during("make", &large)?;
+        std::fs::create_dir_all(&large).io_context("make", &large)?;
         let path = folder.join("lock");
-        let lock = File::create(&path).during("open", &path)?;
+        let lock = File::create(&path).io_context("open", &path)?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy { path: folder.to_owned() }),
-            Err(error) => return Err(Error::io("lock", &path, error)),
+            Err(error) => return Err(Error::from_io("lock", &path, error)),
         }
-        let mut state = State {
-            pack: Pack::open_for_writing(&folder.join("pack"))?,
+        let mut state = StoreState {
+            pack: PackFile::open_for_writing(&folder.join("pack"))?,
             large: HashMap::new(),
             large_dirty: true,
             opened: true,
             made: 0,
         };
-        for entry in std::fs::read_dir(&large).during("read", &large)? {
-            let entry = entry.during("read", &large)?;
+        for entry in std::fs::read_dir(&large).io_context("read", &large)? {
+            let entry = entry.io_context("read", &large)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with(HALF_MADE) {
+            if name.starts_with(TEMP_OBJECT_PREFIX) {
                 let _ = std::fs::remove_file(entry.path());
             } else if let Ok(digest) = name.parse() {
-                state.large.insert(digest, entry.metadata().during("look at", &entry.path())?.len());
+                state.large.insert(digest, entry.metadata().io_context("look at", &entry.path())?.len());
             }
         }
-        Ok(Self { folder: folder.to_owned(), state: Mutex::new(state), lock: Some(lock) })
+        Ok(Self { directory: folder.to_owned(), state: Mutex::new(state), lock: Some(lock) })
     }
 
     /// Opens the store in `folder` for reading, also while another process writes to it.
@@ -94,29 +94,29 @@ impl Objects {
     /// # Errors
     /// The host's: there is no store, or it may not be read.
     pub fn open_read_only(folder: &Path) -> Result<Self, Error> {
-        let pack = Pack::open_for_reading(&folder.join("pack"))?;
-        let state = State { pack, large: HashMap::new(), large_dirty: false, opened: false, made: 0 };
-        Ok(Self { folder: folder.to_owned(), state: Mutex::new(state), lock: None })
+        let pack = PackFile::open_for_reading(&folder.join("pack"))?;
+        let state = StoreState { pack, large: HashMap::new(), large_dirty: false, opened: false, made: 0 };
+        Ok(Self { directory: folder.to_owned(), state: Mutex::new(state), lock: None })
     }
 
     /// The folder of the store.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Stores `bytes`. Durable after [`Objects::flush`]; what is stored already costs nothing.
     ///
     /// # Errors
     /// [`Error::Full`], after which everything stored before is still there; the host's.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
-        let digest = Digest::of(bytes);
-        self.writable()?;
-        if bytes.len() as u64 <= SMALL {
-            self.state().pack.append(digest, bytes)?;
+    pub fn store_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of_bytes(bytes);
+        self.check_writable()?;
+        if bytes.len() as u64 <= MAX_PACKED_BYTES {
+            self.lock_state().pack.append(digest, bytes)?;
         } else if !self.contains(digest) {
-            let (path, mut file) = self.half_made()?;
-            let written = file.write_all(bytes).during("write", &path);
-            self.finish(&path, &file, written, digest, bytes.len() as u64)?;
+            let (path, mut file) = self.create_temp()?;
+            let written = file.write_all(bytes).io_context("write", &path);
+            self.persist_temp(&path, &file, written, digest, bytes.len() as u64)?;
         }
         Ok(digest)
     }
@@ -126,44 +126,44 @@ impl Objects {
     /// # Errors
     /// [`Error::Changed`] if it has another size or is written to meanwhile; [`Error::Full`]; [`Error::Ceiling`];
     /// [`Error::Stopped`]; the host's.
-    pub fn put_file(&self, file: &File, size: u64, bounds: &Bounds) -> Result<Digest, Error> {
-        let before = Stamp::of_open(file).during("look at", &self.folder)?;
+    pub fn store_file(&self, file: &File, size: u64, bounds: &WorkBounds) -> Result<Digest, Error> {
+        let before = FileStamp::stat_open(file).io_context("look at", &self.directory)?;
         if before.size != size {
-            return Err(Error::Changed { path: name_of(file) });
+            return Err(Error::Changed { path: fd_path(file) });
         }
-        self.store(file, &before, Stillness::Required, bounds).map(|(digest, _)| digest)
+        self.store_checked(file, &before, RaceCheck::Required, bounds).map(|(digest, _)| digest)
     }
 
     /// Stores the content of a file whose stamp was `before`; returns its digest and length.
-    pub(crate) fn store(
+    pub(crate) fn store_checked(
         &self,
         file: &File,
-        before: &Stamp,
-        still: Stillness,
-        bounds: &Bounds,
+        before: &FileStamp,
+        still: RaceCheck,
+        bounds: &WorkBounds,
     ) -> Result<(Digest, u64), Error> {
-        self.writable()?;
-        bounds.file(before.size, || name_of(file))?;
-        let unchanged = |len: u64| match Stamp::of_open(file) {
-            _ if still == Stillness::Whatever => Ok(()),
-            Ok(after) if after.still(before) && len == before.size => Ok(()),
-            Ok(_) => Err(Error::Changed { path: name_of(file) }),
-            Err(error) => Err(Error::io("look at", &name_of(file), error)),
+        self.check_writable()?;
+        bounds.check_file_size(before.size, || fd_path(file))?;
+        let unchanged = |len: u64| match FileStamp::stat_open(file) {
+            _ if still == RaceCheck::Whatever => Ok(()),
+            Ok(after) if after.is_same_state(before) && len == before.size => Ok(()),
+            Ok(_) => Err(Error::Changed { path: fd_path(file) }),
+            Err(error) => Err(Error::from_io("look at", &fd_path(file), error)),
         };
-        if before.size <= SMALL {
-            let bytes = read_up_to(file, SMALL).during("read", &name_of(file))?;
+        if before.size <= MAX_PACKED_BYTES {
+            let bytes = read_at_most(file, MAX_PACKED_BYTES).io_context("read", &fd_path(file))?;
             if let Some(bytes) = bytes {
                 unchanged(bytes.len() as u64)?;
-                return Ok((self.put(&bytes)?, bytes.len() as u64));
+                return Ok((self.store_bytes(&bytes)?, bytes.len() as u64));
             }
-            if still == Stillness::Required {
-                return Err(Error::Changed { path: name_of(file) });
+            if still == RaceCheck::Required {
+                return Err(Error::Changed { path: fd_path(file) });
             }
         }
-        let (path, copy) = self.half_made()?;
+        let (path, copy) = self.create_temp()?;
         let written = (|| {
-            copy::content(file, &copy, before.size, bounds).during("write", &path)?;
-            let (digest, len) = copy::digest(&copy, bounds).during("read", &path)?;
+            copy::copy_content(file, &copy, before.size, bounds).io_context("write", &path)?;
+            let (digest, len) = copy::hash_file(&copy, bounds).io_context("read", &path)?;
             unchanged(len)?;
             Ok((digest, len))
         })();
@@ -174,13 +174,13 @@ impl Objects {
                 return Err(error);
             }
         };
-        if len <= SMALL {
+        if len <= MAX_PACKED_BYTES {
             // It shrank meanwhile.
-            let bytes = read_up_to(&copy, SMALL).during("read", &path)?.unwrap_or_default();
+            let bytes = read_at_most(&copy, MAX_PACKED_BYTES).io_context("read", &path)?.unwrap_or_default();
             let _ = std::fs::remove_file(&path);
-            return Ok((self.put(&bytes)?, bytes.len() as u64));
+            return Ok((self.store_bytes(&bytes)?, bytes.len() as u64));
         }
-        self.finish(&path, &copy, Ok(()), digest, len)?;
+        self.persist_temp(&path, &copy, Ok(()), digest, len)?;
         Ok((digest, len))
     }
 
@@ -195,8 +195,8 @@ impl Objects {
             return Err(Error::TooLarge { digest, size, limit });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        content.read_to_end(&mut bytes).during("read", &self.folder)?;
-        if Digest::of(&bytes) != digest {
+        content.read_to_end(&mut bytes).io_context("read", &self.directory)?;
+        if Digest::of_bytes(&bytes) != digest {
             return Err(Error::Damaged { what: format!("the stored content {digest}") });
         }
         Ok(bytes)
@@ -206,26 +206,26 @@ impl Objects {
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`]; the host's.
-    pub fn open_object(&self, digest: Digest) -> Result<Content, Error> {
-        let mut state = self.state();
+    pub fn open_object(&self, digest: Digest) -> Result<ObjectReader, Error> {
+        let mut state = self.lock_state();
         if let Some(bytes) = state.pack.read(digest)? {
-            return Ok(Content { from: Source::Memory(io::Cursor::new(bytes)) });
+            return Ok(ObjectReader { from: ObjectSource::Memory(io::Cursor::new(bytes)) });
         }
         if self.lock.is_none()
-            && state.pack.refresh()?
+            && state.pack.read_new_records()?
             && let Some(bytes) = state.pack.read(digest)?
         {
-            return Ok(Content { from: Source::Memory(io::Cursor::new(bytes)) });
+            return Ok(ObjectReader { from: ObjectSource::Memory(io::Cursor::new(bytes)) });
         }
         drop(state);
-        let path = self.large(digest);
+        let path = self.large_object_path(digest);
         match File::open(&path) {
             Ok(file) => {
-                let len = file.metadata().during("look at", &path)?.len();
-                Ok(Content { from: Source::Disk(file, len) })
+                let len = file.metadata().io_context("look at", &path)?.len();
+                Ok(ObjectReader { from: ObjectSource::Disk(file, len) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing { digest }),
-            Err(error) => Err(Error::io("open", &path, error)),
+            Err(error) => Err(Error::from_io("open", &path, error)),
         }
     }
 
@@ -235,26 +235,26 @@ impl Objects {
         digest: Digest,
         file: &File,
         path: &Path,
-        bounds: &Bounds,
+        bounds: &WorkBounds,
     ) -> Result<(), Error> {
         match self.open_object(digest)?.from {
-            Source::Memory(bytes) => file.write_all_at(bytes.get_ref(), 0).during("write", path),
-            Source::Disk(from, len) => {
-                copy::content(&from, file, len, bounds).map(|_: Copied| ()).during("write", path)
+            ObjectSource::Memory(bytes) => file.write_all_at(bytes.get_ref(), 0).io_context("write", path),
+            ObjectSource::Disk(from, len) => {
+                copy::copy_content(&from, file, len, bounds).map(|_: CopyMethod| ()).io_context("write", path)
             }
         }
     }
 
     /// Whether this content is stored.
     pub fn contains(&self, digest: Digest) -> bool {
-        let mut state = self.state();
-        if state.pack.holds(digest) || state.large.contains_key(&digest) {
+        let mut state = self.lock_state();
+        if state.pack.contains(digest) || state.large.contains_key(&digest) {
             return true;
         }
         // A reader learns of what another process wrote.
         self.lock.is_none()
-            && (matches!(state.pack.refresh(), Ok(true)) && state.pack.holds(digest)
-                || self.large(digest).exists())
+            && (matches!(state.pack.read_new_records(), Ok(true)) && state.pack.contains(digest)
+                || self.large_object_path(digest).exists())
     }
 
     /// Makes everything put so far durable. Costs nothing if nothing was put since.
@@ -262,54 +262,54 @@ impl Objects {
     /// # Errors
     /// The host's.
     pub fn flush(&self) -> Result<(), Error> {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if self.lock.is_none() {
             return Ok(());
         }
         if state.opened {
-            host::sync_folder(&self.folder).during("write", &self.folder)?;
+            host::sync_directory(&self.directory).io_context("write", &self.directory)?;
             state.opened = false;
         }
         if state.large_dirty {
-            let large = self.folder.join("large");
-            host::sync_folder(&large).during("write", &large)?;
+            let large = self.directory.join("large");
+            host::sync_directory(&large).io_context("write", &large)?;
             state.large_dirty = false;
         }
         state.pack.flush()
     }
 
     /// Bytes on disk.
-    pub fn bytes(&self) -> u64 {
-        let state = self.state();
+    pub fn bytes_on_disk(&self) -> u64 {
+        let state = self.lock_state();
         state.pack.len() + state.large.values().sum::<u64>()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, StoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writable(&self) -> Result<(), Error> {
+    fn check_writable(&self) -> Result<(), Error> {
         match self.lock {
             Some(_) => Ok(()),
-            None => Err(Error::ReadOnly { path: self.folder.clone() }),
+            None => Err(Error::ReadOnly { path: self.directory.clone() }),
         }
     }
 
-    fn large(&self, digest: Digest) -> PathBuf {
-        self.folder.join("large").join(digest.to_string())
+    fn large_object_path(&self, digest: Digest) -> PathBuf {
+        self.directory.join("large").join(digest.to_string())
     }
 
     /// A new file that nobody finds before it has its name.
-    fn half_made(&self) -> Result<(PathBuf, File), Error> {
-        let mut state = self.state();
+    fn create_temp(&self) -> Result<(PathBuf, File), Error> {
+        let mut state = self.lock_state();
         state.made += 1;
-        let path = self.folder.join("large").join(format!("{HALF_MADE}{}", state.made));
+        let path = self.directory.join("large").join(format!("{TEMP_OBJECT_PREFIX}{}", state.made));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        Ok((path.clone(), file.during("make", &path)?))
+        Ok((path.clone(), file.io_context("make", &path)?))
     }
 
     /// Gives a written file its name, durably; removes it if it could not be written.
-    fn finish(
+    fn persist_temp(
         &self,
         path: &Path,
         file: &File,
@@ -318,12 +318,12 @@ impl Objects {
         len: u64,
     ) -> Result<(), Error> {
         let done = written.and_then(|()| {
-            if self.state().large.contains_key(&digest) {
-                return std::fs::remove_file(path).during("remove", path);
+            if self.lock_state().large.contains_key(&digest) {
+                return std::fs::remove_file(path).io_context("remove", path);
             }
-            file.sync_data().during("write", path)?;
-            std::fs::rename(path, self.large(digest)).during("rename", path)?;
-            let mut state = self.state();
+            file.sync_data().io_context("write", path)?;
+            std::fs::rename(path, self.large_object_path(digest)).io_context("rename", path)?;
+            let mut state = self.lock_state();
             state.large.insert(digest, len);
             state.large_dirty = true;
             Ok(())
@@ -335,7 +335,7 @@ impl Objects {
     }
 }
 
-impl Drop for Objects {
+impl Drop for ObjectStore {
     /// Lets go of the lock at once: a child process that is just being started may hold a copy of the descriptor.
     fn drop(&mut self) {
         if let Some(lock) = &self.lock {
@@ -346,22 +346,22 @@ impl Drop for Objects {
 
 /// A stored content; see [`Objects::open_object`].
 #[derive(Debug)]
-pub struct Content {
-    from: Source,
+pub struct ObjectReader {
+    from: ObjectSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ObjectSource {
     Memory(io::Cursor<Vec<u8>>),
     Disk(File, u64),
 }
 
-impl Content {
+impl ObjectReader {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         match &self.from {
-            Source::Memory(bytes) => bytes.get_ref().len() as u64,
-            Source::Disk(_, len) => *len,
+            ObjectSource::Memory(bytes) => bytes.get_ref().len() as u64,
+            ObjectSource::Disk(_, len) => *len,
         }
     }
 
@@ -371,17 +371,17 @@ impl Content {
     }
 }
 
-impl Read for Content {
+impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.from {
-            Source::Memory(bytes) => bytes.read(buffer),
-            Source::Disk(file, _) => file.read(buffer),
+            ObjectSource::Memory(bytes) => bytes.read(buffer),
+            ObjectSource::Disk(file, _) => file.read(buffer),
         }
     }
 }
 
 /// The content of a file from its beginning; `None` if it is longer than `limit`.
-fn read_up_to(file: &File, limit: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_at_most(file: &File, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let mut piece = vec![0_u8; 64 * 1024];
     while bytes.len() as u64 <= limit {
@@ -396,7 +396,7 @@ fn read_up_to(file: &File, limit: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// What an open file is called, for messages.
-fn name_of(file: &File) -> PathBuf {
+fn fd_path(file: &File) -> PathBuf {
     use std::os::fd::AsRawFd as _;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     std::fs::read_link(link).unwrap_or_else(|_| "a file of the workspace".into())

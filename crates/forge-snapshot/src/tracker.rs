@@ -17,15 +17,15 @@ mod tree;
 mod want;
 mod whole;
 
-use crate::base::Base;
-use crate::bounds::Bounds;
-use crate::error::{During, Error};
+use crate::base::BaseManifest;
+use crate::bounds::WorkBounds;
+use crate::error::{Error, IoContext};
 use crate::host;
-use crate::node::{Delta, RelPath};
-use crate::objects::Objects;
+use crate::node::{RelPath, TreeDelta};
+use crate::objects::ObjectStore;
 use forge_types::Digest;
-use known::Known;
-use scan::{Contents, Full, Scan};
+use known::DigestCache;
+use scan::{ContentPolicy, FullDelta, WorkspaceScan};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub use replica::{CopyKind, CopyStats, copy_tree};
 
 /// The name space of the overlay's own attributes: which of the two depends on how it was mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attributes {
+pub enum OverlayXattrs {
     /// `user.overlay.*`: mounted with `userxattr`, in a user namespace.
     User,
     /// `trusted.overlay.*`: mounted by root.
@@ -50,10 +50,10 @@ pub enum Layout {
         /// The upper layer's folder. Not mounted while [`Tracker::restore`] runs.
         upper: PathBuf,
         /// Where the overlay keeps its marks.
-        attributes: Attributes,
+        attributes: OverlayXattrs,
     },
     /// Everything: a private copy made by [`copy_tree`], or the repository itself.
-    Whole {
+    Directory {
         /// The folder.
         root: PathBuf,
     },
@@ -61,15 +61,15 @@ pub enum Layout {
 
 /// What a [`Tracker`] works on.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TrackerOptions {
     /// What stood in the repository when the run began.
-    pub base: Arc<Base>,
+    pub base: Arc<BaseManifest>,
     /// The repository.
     pub lower: PathBuf,
     /// The workspace.
     pub layout: Layout,
     /// Where snapshots and contents go.
-    pub objects: Arc<Objects>,
+    pub objects: Arc<ObjectStore>,
     /// Paths that are never read, changed or part of a snapshot, each with everything below it: masked credentials.
     pub ignored: Vec<RelPath>,
     /// Owner and group of what is made by root; `None`: the process's own.
@@ -79,18 +79,18 @@ pub struct Options {
 /// Takes snapshots of a workspace and puts it back to one.
 #[derive(Debug)]
 pub struct Tracker {
-    options: Options,
+    options: TrackerOptions,
     ignored: HashSet<RelPath>,
     /// What stood in the workspace when it was whole and untouched: for a copy the stamps of the copied files.
-    seen: Arc<Base>,
+    seen: Arc<BaseManifest>,
     lower: OwnedFd,
     root: OwnedFd,
-    known: Arc<Mutex<Known>>,
+    digest_cache: Arc<Mutex<DigestCache>>,
     /// Hard links of the beginning by their file's number, found when they are first asked for.
     links: OnceLock<HashMap<u64, Vec<usize>>>,
     seen_links: OnceLock<HashMap<u64, Vec<usize>>>,
     /// What the work at hand may take.
-    bounds: Bounds,
+    bounds: WorkBounds,
 }
 
 impl Tracker {
@@ -98,42 +98,42 @@ impl Tracker {
     ///
     /// # Errors
     /// The host's: a folder is missing or may not be read.
-    pub fn open(options: Options) -> Result<Self, Error> {
+    pub fn open(options: TrackerOptions) -> Result<Self, Error> {
         let root = match &options.layout {
             Layout::Overlay { upper, .. } => upper,
-            Layout::Whole { root } => root,
+            Layout::Directory { root } => root,
         };
-        let lower = host::open_root(&options.lower).during("open", &options.lower)?;
-        let copy = matches!(&options.layout, Layout::Whole { root } if *root != options.lower);
-        let stamps = options.objects.folder().join(replica::STAMPS);
-        let seen = match Base::load(&stamps) {
+        let lower = host::open_root(&options.lower).io_context("open", &options.lower)?;
+        let copy = matches!(&options.layout, Layout::Directory { root } if *root != options.lower);
+        let stamps = options.objects.directory().join(replica::COPY_STAMPS_FILE);
+        let seen = match BaseManifest::load(&stamps) {
             Ok(stamps) if copy => Arc::new(stamps),
             // Without the stamps every file of a copy is compared by its content.
             _ => options.base.clone(),
         };
-        let mut known = Known::default();
-        known.load_base(options.objects.folder(), &options.base);
+        let mut known = DigestCache::default();
+        known.load_base_digests(options.objects.directory(), &options.base);
         Ok(Self {
-            root: host::open_root(root).during("open", root)?,
+            root: host::open_root(root).io_context("open", root)?,
             lower,
             seen,
             ignored: options.ignored.iter().cloned().collect(),
-            known: Arc::new(Mutex::new(known)),
+            digest_cache: Arc::new(Mutex::new(known)),
             links: OnceLock::new(),
             seen_links: OnceLock::new(),
-            bounds: Bounds::none().clone(),
+            bounds: WorkBounds::unbounded().clone(),
             options,
         })
     }
 
     /// What everything from now on may take; at first there are no bounds.
-    pub fn set_bounds(&mut self, bounds: &Bounds) {
+    pub fn set_bounds(&mut self, bounds: &WorkBounds) {
         self.bounds = bounds.clone();
     }
 
     /// The snapshot of a workspace that does not differ from its beginning: the same for every one.
-    pub fn beginning() -> Digest {
-        tree::beginning()
+    pub fn baseline_digest() -> Digest {
+        tree::empty_tree_digest()
     }
 
     /// Tells the tracker that [`copy_tree`] has just made this workspace, so that untouched files need not be read.
@@ -153,18 +153,18 @@ impl Tracker {
     /// The host's.
     pub fn adopt_owner(&mut self) -> Result<(), Error> {
         match &self.options.layout {
-            Layout::Whole { root } if *root != self.options.lower => {
-                replica::settle();
-                let stamps = Base::take_own(root, &self.bounds).during("look at", root)?;
+            Layout::Directory { root } if *root != self.options.lower => {
+                replica::wait_clock_tick();
+                let stamps = BaseManifest::scan_owned_tree(root, &self.bounds).io_context("look at", root)?;
                 self.adopt_stamps(stamps)
             }
             _ => Ok(()),
         }
     }
 
-    fn adopt_stamps(&mut self, stamps: Base) -> Result<(), Error> {
-        let path = self.options.objects.folder().join(replica::STAMPS);
-        stamps.save(&path).during("write", &path)?;
+    fn adopt_stamps(&mut self, stamps: BaseManifest) -> Result<(), Error> {
+        let path = self.options.objects.directory().join(replica::COPY_STAMPS_FILE);
+        stamps.save(&path).io_context("write", &path)?;
         self.seen = Arc::new(stamps);
         self.links = OnceLock::new();
         self.seen_links = OnceLock::new();
@@ -183,7 +183,7 @@ impl Tracker {
     /// [`Tracker::save_base`] as a piece of work for another thread.
     pub fn base_saver(&self) -> BaseSaver {
         let bounds = self.bounds.clone();
-        BaseSaver { options: self.options.clone(), known: self.known.clone(), bounds }
+        BaseSaver { options: self.options.clone(), digest_cache: self.digest_cache.clone(), bounds }
     }
 
     /// Takes a snapshot and makes it durable. The same state has the same digest. Works while the workspace is in
@@ -192,7 +192,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::Full`], [`Error::Ceiling`], [`Error::Stopped`], after which earlier snapshots are all there; the host's.
     pub fn snapshot(&mut self) -> Result<Digest, Error> {
-        let id = self.take()?;
+        let id = self.snapshot_unflushed()?;
         self.options.objects.flush()?;
         Ok(id)
     }
@@ -201,22 +201,22 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Tracker::snapshot`].
-    pub fn take(&mut self) -> Result<Digest, Error> {
-        self.look().map_err(|error| error.in_repository(self.place(), &self.options.lower))
+    pub fn snapshot_unflushed(&mut self) -> Result<Digest, Error> {
+        self.scan_and_store().map_err(|error| error.in_repository(self.workspace_path(), &self.options.lower))
     }
 
-    fn look(&mut self) -> Result<Digest, Error> {
-        self.known().begin_look();
-        let scan = self.scan(Contents::Store)?;
-        let found = scan.finish()?;
-        let id = tree::store(&self.options.objects, found)?;
-        self.known().end_look();
+    fn scan_and_store(&mut self) -> Result<Digest, Error> {
+        self.lock_digest_cache().begin_scan();
+        let scan = self.scan_workspace(ContentPolicy::Store)?;
+        let found = scan.into_entries()?;
+        let id = tree::store_delta(&self.options.objects, found)?;
+        self.lock_digest_cache().end_scan();
         Ok(id)
     }
 
     /// Where the contents of its snapshots are kept.
     #[must_use]
-    pub fn objects(&self) -> Arc<Objects> {
+    pub fn objects(&self) -> Arc<ObjectStore> {
         Arc::clone(&self.options.objects)
     }
 
@@ -224,8 +224,8 @@ impl Tracker {
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`]; the host's.
-    pub fn delta(&self, id: Digest) -> Result<Delta, Error> {
-        delta(&self.options.objects, id, &self.bounds)
+    pub fn snapshot_delta(&self, id: Digest) -> Result<TreeDelta, Error> {
+        load_delta(&self.options.objects, id, &self.bounds)
     }
 
     /// Puts the workspace to exactly the state of a snapshot, touching only what differs. No box may be open on it,
@@ -234,21 +234,21 @@ impl Tracker {
     /// # Errors
     /// [`Error::Missing`], [`Error::Damaged`] before anything is touched; [`Error::Lost`], [`Error::Full`]; the host's.
     pub fn restore(&mut self, id: Digest) -> Result<(), Error> {
-        let full = tree::load(&self.options.objects, id, &self.bounds)?;
-        self.known().learn(&full, &self.options.base);
-        let plan = want::plan(self, full)?;
-        rebuild::rebuild(self, plan)
+        let full = tree::load_full_delta(&self.options.objects, id, &self.bounds)?;
+        self.lock_digest_cache().learn_from_snapshot(&full, &self.options.base);
+        let plan = want::plan_restore(self, full)?;
+        rebuild::rebuild_workspace(self, plan)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock_digest_cache(&self) -> std::sync::MutexGuard<'_, DigestCache> {
+        self.digest_cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Where the workspace lies, for messages.
-    fn place(&self) -> &Path {
+    fn workspace_path(&self) -> &Path {
         match &self.options.layout {
             Layout::Overlay { upper, .. } => upper,
-            Layout::Whole { root } => root,
+            Layout::Directory { root } => root,
         }
     }
 
@@ -257,11 +257,11 @@ impl Tracker {
         is_ignored(&self.ignored, path)
     }
 
-    fn scan(&self, contents: Contents) -> Result<Scan<'_>, Error> {
-        let scan = Scan::new(self, contents);
+    fn scan_workspace(&self, contents: ContentPolicy) -> Result<WorkspaceScan<'_>, Error> {
+        let scan = WorkspaceScan::new(self, contents);
         match &self.options.layout {
-            Layout::Overlay { attributes, .. } => overlay::look(&scan, *attributes)?,
-            Layout::Whole { .. } => whole::look(&scan)?,
+            Layout::Overlay { attributes, .. } => overlay::scan_overlay(&scan, *attributes)?,
+            Layout::Directory { .. } => whole::scan_directory(&scan)?,
         }
         Ok(scan)
     }
@@ -274,20 +274,20 @@ fn is_ignored(ignored: &HashSet<RelPath>, path: &RelPath) -> bool {
 /// See [`Tracker::base_saver`].
 #[derive(Debug)]
 pub struct BaseSaver {
-    options: Options,
-    known: Arc<Mutex<Known>>,
-    bounds: Bounds,
+    options: TrackerOptions,
+    digest_cache: Arc<Mutex<DigestCache>>,
+    bounds: WorkBounds,
 }
 
 impl BaseSaver {
     /// Leaves out more paths, each with everything below it.
-    pub fn ignore(&mut self, paths: Vec<RelPath>) {
+    pub fn ignore_paths(&mut self, paths: Vec<RelPath>) {
         self.options.ignored.extend(paths);
     }
 
     /// The same work within other bounds.
     #[must_use]
-    pub fn within(self, bounds: &Bounds) -> Self {
+    pub fn with_bounds(self, bounds: &WorkBounds) -> Self {
         Self { bounds: bounds.clone(), ..self }
     }
 
@@ -296,7 +296,7 @@ impl BaseSaver {
     /// # Errors
     /// [`Error::Full`]; the host's.
     pub fn save(&self) -> Result<(), Error> {
-        known::save_base(&self.options, &self.known, &self.bounds)
+        known::save_base_contents(&self.options, &self.digest_cache, &self.bounds)
     }
 }
 
@@ -304,10 +304,10 @@ impl BaseSaver {
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::Damaged`], [`Error::Ceiling`], [`Error::Stopped`]; the host's.
-pub fn delta(objects: &Objects, id: Digest, bounds: &Bounds) -> Result<Delta, Error> {
-    let mut full: Full = tree::load(objects, id, bounds)?;
-    full.retain(|_, entry| match (&entry.was, &entry.now) {
-        (Some(was), Some(now)) => !was.same(now),
+pub fn load_delta(objects: &ObjectStore, id: Digest, bounds: &WorkBounds) -> Result<TreeDelta, Error> {
+    let mut full: FullDelta = tree::load_full_delta(objects, id, bounds)?;
+    full.retain(|_, entry| match (&entry.before, &entry.after) {
+        (Some(was), Some(now)) => !was.is_equivalent(now),
         _ => true,
     });
     Ok(full)

@@ -1,7 +1,7 @@
 //! Walking a tree by descriptors, with more than one thread where that pays, holding few descriptors open.
 
-use crate::bounds::Tally;
-use crate::host::{self, FOLDER, Kind, Stamp};
+use crate::bounds::BoundedTally;
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::node::RelPath;
 use rustix::fs::{Mode, OFlags, RawDir};
 use std::io;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Folders waiting to be read hold their parent open up to this number; the rest are opened again by their path.
-const OPEN_AT_MOST: usize = 256;
+const MAX_OPEN_DIRS: usize = 256;
 /// Bytes of names asked for at once.
-const BUFFER: usize = 32 * 1024;
+const DIRENT_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What to do with a folder that may not be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum OnDenied {
     /// Say so and go on: the tree is somebody else's.
     Skip,
     /// Give its owner, who we are, the right for as long as the walk is in it: the tree is ours.
@@ -26,7 +26,7 @@ pub(crate) enum Denied {
 
 /// How many threads walk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Threads {
+pub(crate) enum WalkThreads {
     /// The caller's.
     One,
     /// The caller's and another one.
@@ -35,41 +35,41 @@ pub(crate) enum Threads {
 
 /// An entry of a folder.
 #[derive(Clone)]
-pub(crate) struct Item {
+pub(crate) struct ListedEntry {
     name: Range<u32>,
     /// What stands there.
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: FileStamp,
 }
 
 /// The entries of a folder, sorted by name.
 #[derive(Default)]
-pub(crate) struct Listing {
+pub(crate) struct DirListing {
     names: Vec<u8>,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<ListedEntry>,
 }
 
-impl Listing {
+impl DirListing {
     /// The name of an entry.
-    pub(crate) fn name(&self, item: &Item) -> &[u8] {
+    pub(crate) fn entry_name(&self, item: &ListedEntry) -> &[u8] {
         &self.names[item.name.start as usize..item.name.end as usize]
     }
 
     /// Entries with their names.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Stamp)> {
-        self.items.iter().map(|item| (self.name(item), &item.stamp))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &FileStamp)> {
+        self.items.iter().map(|item| (self.entry_name(item), &item.stamp))
     }
 
     /// The entry of this name.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<&Stamp> {
-        let at = self.items.binary_search_by(|item| self.name(item).cmp(name)).ok()?;
+    pub(crate) fn find(&self, name: &[u8]) -> Option<&FileStamp> {
+        let at = self.items.binary_search_by(|item| self.entry_name(item).cmp(name)).ok()?;
         Some(&self.items[at].stamp)
     }
 
     /// Reads a folder, and counts what is in it. An entry that vanishes meanwhile is left out.
-    pub(crate) fn read(folder: impl AsFd, tally: &Tally<'_>) -> io::Result<Self> {
+    pub(crate) fn read(folder: impl AsFd, tally: &BoundedTally<'_>) -> io::Result<Self> {
         let folder = folder.as_fd();
         let mut listing = Self::default();
-        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut buffer = Vec::with_capacity(DIRENT_BUFFER_BYTES);
         let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry?;
@@ -77,8 +77,8 @@ impl Listing {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            tally.path(name.to_bytes().len())?;
-            let stamp = match Stamp::of(folder, name) {
+            tally.count_path(name.to_bytes().len())?;
+            let stamp = match FileStamp::stat_at(folder, name) {
                 Ok(stamp) => stamp,
                 Err(error) if host::is_absent(&error) => continue,
                 Err(error) => return Err(error),
@@ -86,65 +86,65 @@ impl Listing {
             let start = u32::try_from(listing.names.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
             listing.names.extend_from_slice(name.to_bytes());
             let end = u32::try_from(listing.names.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-            listing.items.push(Item { name: start..end, stamp });
+            listing.items.push(ListedEntry { name: start..end, stamp });
         }
         let names = &listing.names;
-        let name = |item: &Item| &names[item.name.start as usize..item.name.end as usize];
+        let name = |item: &ListedEntry| &names[item.name.start as usize..item.name.end as usize];
         listing.items.sort_unstable_by(|a, b| name(a).cmp(name(b)));
         Ok(listing)
     }
 }
 
 /// An open folder; puts a mode back that the walk had to change.
-pub(crate) struct Held {
+pub(crate) struct OpenDir {
     fd: OwnedFd,
-    put_back: Option<u32>,
+    restore_mode: Option<u32>,
     /// Kept so that a forced folder above stays passable.
-    above: Option<Arc<Held>>,
+    above: Option<Arc<OpenDir>>,
     open: Arc<AtomicUsize>,
 }
 
-impl Held {
-    fn forced(&self) -> bool {
-        self.put_back.is_some() || self.above.is_some()
+impl OpenDir {
+    fn is_forced(&self) -> bool {
+        self.restore_mode.is_some() || self.above.is_some()
     }
 }
 
-impl AsFd for Held {
+impl AsFd for OpenDir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for Held {
+impl Drop for OpenDir {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(mode) = self.put_back {
+        if let Some(mode) = self.restore_mode {
             let _ = rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode));
         }
     }
 }
 
 /// A folder that the walk stands in.
-pub(crate) struct Folder<'a, T> {
+pub(crate) struct VisitedDir<'a, T> {
     /// Its path below the root.
     pub(crate) path: &'a RelPath,
     /// The folder itself.
-    pub(crate) fd: &'a Held,
+    pub(crate) fd: &'a OpenDir,
     /// What is in it; `None`: it may not be read.
-    pub(crate) listing: Option<Listing>,
+    pub(crate) listing: Option<DirListing>,
     /// What was said of it when it was named as worth a visit.
     pub(crate) about: T,
 }
 
 /// A folder by its name in the one above it, so that what waits holds no whole paths; `None`: the root.
-struct Place {
+struct DirPathNode {
     name: Box<[u8]>,
-    above: Option<Arc<Place>>,
+    above: Option<Arc<DirPathNode>>,
 }
 
-impl Place {
-    fn path(&self) -> RelPath {
+impl DirPathNode {
+    fn full_path(&self) -> RelPath {
         let mut parts = vec![&*self.name];
         let mut at = &self.above;
         while let Some(place) = at {
@@ -156,76 +156,76 @@ impl Place {
     }
 }
 
-struct Job<T> {
-    place: Option<Arc<Place>>,
+struct WalkJob<T> {
+    position: Option<Arc<DirPathNode>>,
     depth: u64,
-    parent: Option<Arc<Held>>,
+    parent: Option<Arc<OpenDir>>,
     about: T,
 }
 
-struct Queue<T> {
-    jobs: Vec<Job<T>>,
+struct WalkQueue<T> {
+    jobs: Vec<WalkJob<T>>,
     /// Jobs in the queue and in work.
     left: usize,
     failed: bool,
 }
 
 /// The folders of a folder that are to be visited, by their names, and what to tell those visits.
-pub(crate) type Below<T> = Vec<(Box<[u8]>, T)>;
+pub(crate) type SubdirVisits<T> = Vec<(Box<[u8]>, T)>;
 
 /// What is done in each folder.
-pub(crate) type Visit<'a, T, E> = dyn Fn(Folder<'_, T>) -> Result<Below<T>, E> + Sync + 'a;
+pub(crate) type VisitFn<'a, T, E> = dyn Fn(VisitedDir<'_, T>) -> Result<SubdirVisits<T>, E> + Sync + 'a;
 
 /// Visits `root` and every folder that a visit names, and counts everything that is listed on the way. The first error
 /// ends the walk.
-pub(crate) fn walk<T, E>(
+pub(crate) fn walk_tree<T, E>(
     root: &OwnedFd,
     about: T,
-    denied: Denied,
-    threads: Threads,
-    tally: &Tally<'_>,
-    visit: &Visit<'_, T, E>,
+    denied: OnDenied,
+    threads: WalkThreads,
+    tally: &BoundedTally<'_>,
+    visit: &VisitFn<'_, T, E>,
 ) -> Result<(), E>
 where
     T: Send,
     E: From<io::Error> + Send,
 {
-    let first = Job { place: None, depth: 0, parent: None, about };
-    let walk = Walk {
+    let first = WalkJob { position: None, depth: 0, parent: None, about };
+    let walk = TreeWalk {
         root,
         denied,
         tally,
         open: Arc::default(),
-        queue: Mutex::new(Queue { jobs: vec![first], left: 1, failed: false }),
+        queue: Mutex::new(WalkQueue { jobs: vec![first], left: 1, failed: false }),
         more: Condvar::new(),
     };
-    if threads == Threads::One {
-        return walk.run(visit);
+    if threads == WalkThreads::One {
+        return walk.run_worker(visit);
     }
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| walk.run(visit));
-        let own = walk.run(visit);
+        let other = scope.spawn(|| walk.run_worker(visit));
+        let own = walk.run_worker(visit);
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         own.and(other)
     })
 }
 
-struct Walk<'a, T> {
+struct TreeWalk<'a, T> {
     root: &'a OwnedFd,
-    denied: Denied,
-    tally: &'a Tally<'a>,
+    denied: OnDenied,
+    tally: &'a BoundedTally<'a>,
     open: Arc<AtomicUsize>,
-    queue: Mutex<Queue<T>>,
+    queue: Mutex<WalkQueue<T>>,
     more: Condvar,
 }
 
-impl<T: Send> Walk<'_, T> {
-    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+impl<T: Send> TreeWalk<'_, T> {
+    fn lock_queue(&self) -> MutexGuard<'_, WalkQueue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job<T>> {
-        let mut queue = self.queue();
+    fn next(&self) -> Option<WalkJob<T>> {
+        let mut queue = self.lock_queue();
         loop {
             if queue.failed || queue.left == 0 {
                 return None;
@@ -237,21 +237,21 @@ impl<T: Send> Walk<'_, T> {
         }
     }
 
-    fn run<E: From<io::Error>>(&self, visit: &Visit<'_, T, E>) -> Result<(), E> {
+    fn run_worker<E: From<io::Error>>(&self, visit: &VisitFn<'_, T, E>) -> Result<(), E> {
         // Whoever leaves, also by a panic, must not leave the other thread waiting.
-        struct Leave<'a, 'b, T: Send>(&'a Walk<'b, T>, bool);
-        impl<T: Send> Drop for Leave<'_, '_, T> {
+        struct WorkerGuard<'a, 'b, T: Send>(&'a TreeWalk<'b, T>, bool);
+        impl<T: Send> Drop for WorkerGuard<'_, '_, T> {
             fn drop(&mut self) {
                 if !self.1 {
-                    self.0.queue().failed = true;
+                    self.0.lock_queue().failed = true;
                 }
                 self.0.more.notify_all();
             }
         }
-        let mut leave = Leave(self, false);
+        let mut leave = WorkerGuard(self, false);
         while let Some(job) = self.next() {
-            let found = self.step(job, visit)?;
-            let mut queue = self.queue();
+            let found = self.visit_dir(job, visit)?;
+            let mut queue = self.lock_queue();
             queue.left = queue.left + found.len() - 1;
             let wake = queue.left == 0 || found.len() > 1;
             queue.jobs.extend(found);
@@ -264,35 +264,39 @@ impl<T: Send> Walk<'_, T> {
         Ok(())
     }
 
-    fn step<E: From<io::Error>>(&self, job: Job<T>, visit: &Visit<'_, T, E>) -> Result<Vec<Job<T>>, E> {
-        self.tally.bounds().check().map_err(io::Error::from)?;
-        let path = job.place.as_ref().map(|place| place.path()).unwrap_or_default();
-        let held = match self.enter(&job, &path) {
+    fn visit_dir<E: From<io::Error>>(
+        &self,
+        job: WalkJob<T>,
+        visit: &VisitFn<'_, T, E>,
+    ) -> Result<Vec<WalkJob<T>>, E> {
+        self.tally.bounds().check_stopped().map_err(io::Error::from)?;
+        let path = job.position.as_ref().map(|place| place.full_path()).unwrap_or_default();
+        let held = match self.open_dir(&job, &path) {
             Ok(Some(held)) => Arc::new(held),
             // It vanished, or became something else, after it was listed.
             Ok(None) => return Ok(Vec::new()),
-            Err(error) if host::is_denied(&error) && self.denied == Denied::Skip => {
-                let held = self.hold(self.root.try_clone()?, None, None);
-                visit(Folder { path: &path, fd: &held, listing: None, about: job.about })?;
+            Err(error) if host::is_denied(&error) && self.denied == OnDenied::Skip => {
+                let held = self.track_open_dir(self.root.try_clone()?, None, None);
+                visit(VisitedDir { path: &path, fd: &held, listing: None, about: job.about })?;
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error.into()),
         };
-        let listing = match Listing::read(&*held, self.tally) {
+        let listing = match DirListing::read(&*held, self.tally) {
             Ok(listing) => Some(listing),
             // Readable but not passable.
-            Err(error) if host::is_denied(&error) && self.denied == Denied::Skip => None,
+            Err(error) if host::is_denied(&error) && self.denied == OnDenied::Skip => None,
             Err(error) => return Err(error.into()),
         };
-        let below = visit(Folder { path: &path, fd: &held, listing, about: job.about })?;
+        let below = visit(VisitedDir { path: &path, fd: &held, listing, about: job.about })?;
         if !below.is_empty() {
-            self.tally.depth(job.depth + 1).map_err(io::Error::from)?;
+            self.tally.check_depth(job.depth + 1).map_err(io::Error::from)?;
         }
-        let keep = held.forced() || self.open.load(Ordering::Relaxed) < OPEN_AT_MOST;
+        let keep = held.is_forced() || self.open.load(Ordering::Relaxed) < MAX_OPEN_DIRS;
         let parent = keep.then_some(held);
         let depth = job.depth + 1;
-        let below = below.into_iter().map(|(name, about)| Job {
-            place: Some(Arc::new(Place { name, above: job.place.clone() })),
+        let below = below.into_iter().map(|(name, about)| WalkJob {
+            position: Some(Arc::new(DirPathNode { name, above: job.position.clone() })),
             depth,
             parent: parent.clone(),
             about,
@@ -300,40 +304,40 @@ impl<T: Send> Walk<'_, T> {
         Ok(below.collect())
     }
 
-    fn hold(&self, fd: OwnedFd, put_back: Option<u32>, above: Option<Arc<Held>>) -> Held {
+    fn track_open_dir(&self, fd: OwnedFd, put_back: Option<u32>, above: Option<Arc<OpenDir>>) -> OpenDir {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Held { fd, put_back, above, open: self.open.clone() }
+        OpenDir { fd, restore_mode: put_back, above, open: self.open.clone() }
     }
 
     /// Opens the folder of a job; `None` if it is no folder any more.
-    fn enter(&self, job: &Job<T>, path: &RelPath) -> io::Result<Option<Held>> {
-        let open = |flags: OFlags| match (&job.parent, &job.place) {
+    fn open_dir(&self, job: &WalkJob<T>, path: &RelPath) -> io::Result<Option<OpenDir>> {
+        let open = |flags: OFlags| match (&job.parent, &job.position) {
             (Some(parent), Some(place)) => {
                 Ok(rustix::fs::openat(&**parent, &*place.name, flags, Mode::empty())?)
             }
             _ => host::open_below(self.root.as_fd(), path.as_bytes(), flags),
         };
-        let above = job.parent.clone().filter(|parent| parent.forced());
-        let force = self.denied == Denied::Force;
-        match open(FOLDER) {
+        let above = job.parent.clone().filter(|parent| parent.is_forced());
+        let force = self.denied == OnDenied::Force;
+        match open(DIR_OPEN_FLAGS) {
             Ok(fd) => {
                 // Root may do anything; others need the right to pass as well.
-                let mode = if force { Stamp::of_open(&fd)?.mode } else { 0o700 };
+                let mode = if force { FileStamp::stat_open(&fd)?.mode } else { 0o700 };
                 let closed = mode & 0o500 != 0o500 && !rustix::process::geteuid().is_root();
                 if closed {
                     rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode | 0o700))?;
                 }
-                Ok(Some(self.hold(fd, closed.then_some(mode), above)))
+                Ok(Some(self.track_open_dir(fd, closed.then_some(mode), above)))
             }
             Err(error) if host::is_absent(&error) => Ok(None),
             Err(error) if force && host::is_denied(&error) => {
-                let place = open(OFlags::PATH | FOLDER)?;
-                let stamp = Stamp::of_open(&place)?;
-                if stamp.kind != Kind::Dir {
+                let place = open(OFlags::PATH | DIR_OPEN_FLAGS)?;
+                let stamp = FileStamp::stat_open(&place)?;
+                if stamp.kind != NodeKind::Dir {
                     return Ok(None);
                 }
                 host::set_mode(&place, stamp.mode | 0o700)?;
-                Ok(Some(self.hold(open(FOLDER)?, Some(stamp.mode), above)))
+                Ok(Some(self.track_open_dir(open(DIR_OPEN_FLAGS)?, Some(stamp.mode), above)))
             }
             Err(error) => Err(error),
         }

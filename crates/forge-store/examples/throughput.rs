@@ -4,8 +4,8 @@
 
 use forge_ports::Journal;
 use forge_ports::journal::Batch;
-use forge_store::{Options, Store};
-use forge_testkit::sample::batch;
+use forge_store::{Options, SqliteStore};
+use forge_testkit::sample::event_batch;
 use forge_types::RunId;
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir_in(folder)?;
     let options = Options { data_dir: dir.path().to_owned() };
     let begin = Instant::now();
-    let store = Store::open(&options)?;
+    let store = SqliteStore::open(&options)?;
     println!("made in           {:>8.2} ms", millis(begin.elapsed()));
     drop(store);
     let begin = Instant::now();
-    let store = Store::open(&options)?;
+    let store = SqliteStore::open(&options)?;
     println!("opened in         {:>8.2} ms", millis(begin.elapsed()));
 
     let begin = Instant::now();
-    store.append(padded(batch(RunId::generate(), 0, EVENTS))).await?;
+    store.append(padded(event_batch(RunId::generate(), 0, EVENTS))).await?;
     println!("first append      {:>8.2} ms", millis(begin.elapsed()));
 
     let (run, turns) = (RunId::generate(), 200);
     let mut waits = Vec::new();
     for turn in 0..turns {
-        let one = padded(batch(run, turn * EVENTS, EVENTS));
+        let one = padded(event_batch(run, turn * EVENTS, EVENTS));
         let begin = Instant::now();
         store.append(one).await?;
         waits.push(begin.elapsed());
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     waits.sort_unstable();
     println!("one run, append   {:>8.2} ms median, {:.2} ms p95", millis(waits[100]), millis(waits[190]));
     let begin = Instant::now();
-    let read = store.read(run, forge_types::Seq(0), 0).await?.events.len();
+    let read = store.read_events(run, forge_types::Seq(0), 0).await?.events.len();
     println!("read of {read} events {:>6.2} ms", millis(begin.elapsed()));
 
     let (begin, turns) = (Instant::now(), 100);
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tokio::spawn(async move {
                 let run = RunId::generate();
                 for turn in 0..turns {
-                    store.append(padded(batch(run, turn * EVENTS, EVENTS))).await?;
+                    store.append(padded(event_batch(run, turn * EVENTS, EVENTS))).await?;
                 }
                 Ok::<_, forge_ports::journal::Error>(())
             })
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Half a kilobyte per event, as a tool call has.
 fn padded(mut batch: Batch) -> Batch {
     for event in &mut batch.events {
-        *event = forge_testkit::sample::event(batch.run, event.seq.0, &"x".repeat(400));
+        *event = forge_testkit::sample::text_event(batch.run, event.seq.0, &"x".repeat(400));
     }
     batch
 }

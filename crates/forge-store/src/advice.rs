@@ -1,16 +1,16 @@
 //! What runs share about the choice of models: cooldowns, what was seen of providers, weights.
 
-use crate::runs::int;
-use crate::write::Write;
-use crate::{Store, fault};
+use crate::runs::to_sqlite_int;
+use crate::write::WriteOp;
+use crate::{SqliteStore, fault};
 use async_trait::async_trait;
 use forge_ports::journal::Error;
-use forge_ports::routing::{Cooldowns, Health, Weights};
+use forge_ports::routing::{CooldownStore, ProviderHealth, WeightStore};
 use forge_types::{Cooldown, ErrorKind, TaskKind, Tier, Timestamp, WeightRow};
 use rusqlite::{Connection, Row, params};
 
 /// The tables, from version 1 to version 2.
-pub(crate) const TABLES: &str = r"
+pub(crate) const TABLES_SQL: &str = r"
 CREATE TABLE cooldowns (
   provider TEXT PRIMARY KEY,
   failures INTEGER NOT NULL,
@@ -43,19 +43,19 @@ CREATE TABLE routing_weights (
 
 /// One change of them.
 #[derive(Debug)]
-pub(crate) enum Advice {
-    Cool(Cooldown),
-    Warm(String),
-    Saw(Health),
-    Weigh(WeightRow),
-    Unweigh { task_type: TaskKind, tier: Tier, provider: String, model: String },
+pub(crate) enum RoutingWrite {
+    SetCooldown(Cooldown),
+    ClearCooldown(String),
+    RecordHealth(ProviderHealth),
+    SetWeight(WeightRow),
+    DeleteWeight { task_type: TaskKind, tier: Tier, provider: String, model: String },
 }
 
-impl Advice {
+impl RoutingWrite {
     /// Does it; how many rows changed.
     pub(crate) fn apply(&self, connection: &Connection) -> rusqlite::Result<u32> {
         let changed = match self {
-            Self::Cool(cooldown) => connection
+            Self::SetCooldown(cooldown) => connection
                 .prepare_cached("REPLACE INTO cooldowns VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![
                     cooldown.provider,
@@ -66,20 +66,20 @@ impl Advice {
                     cooldown.until.as_micros(),
                     cooldown.credential,
                 ])?,
-            Self::Warm(provider) => connection
+            Self::ClearCooldown(provider) => connection
                 .prepare_cached("DELETE FROM cooldowns WHERE provider = ?1")?
                 .execute(params![provider])?,
-            Self::Saw(health) => connection
+            Self::RecordHealth(health) => connection
                 .prepare_cached("REPLACE INTO provider_health VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute(params![
                     health.provider,
                     health.ok,
                     health.message,
-                    int(health.latency_ms),
+                    to_sqlite_int(health.latency_ms),
                     health.at.as_micros(),
                     health.configuration,
                 ])?,
-            Self::Weigh(row) => connection
+            Self::SetWeight(row) => connection
                 .prepare_cached("REPLACE INTO routing_weights VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
                 .execute(params![
                     row.task_type.name(),
@@ -87,11 +87,11 @@ impl Advice {
                     row.provider,
                     row.model,
                     row.weight,
-                    int(row.success_count),
-                    int(row.total_count),
+                    to_sqlite_int(row.success_count),
+                    to_sqlite_int(row.total_count),
                     row.last_updated.as_micros(),
                 ])?,
-            Self::Unweigh { task_type, tier, provider, model } => connection
+            Self::DeleteWeight { task_type, tier, provider, model } => connection
                 .prepare_cached(
                     "DELETE FROM routing_weights \
                      WHERE task_type = ?1 AND tier = ?2 AND provider = ?3 AND model = ?4",
@@ -103,7 +103,7 @@ impl Advice {
 }
 
 /// All rows of a question; a row that can't be understood is left out, for it is advice.
-fn rows<T>(
+fn read_rows<T>(
     connection: &Connection,
     sql: &str,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
@@ -122,11 +122,11 @@ fn rows<T>(
     Ok(all)
 }
 
-fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
+fn time_from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
     row.get(at).map(Timestamp::from_micros)
 }
 
-fn cooldown(row: &Row<'_>) -> rusqlite::Result<Option<Cooldown>> {
+fn cooldown_from_row(row: &Row<'_>) -> rusqlite::Result<Option<Cooldown>> {
     let reason: String = row.get(2)?;
     let Ok(reason) = serde_json::from_value::<ErrorKind>(reason.into()) else { return Ok(None) };
     Ok(Some(Cooldown {
@@ -134,24 +134,24 @@ fn cooldown(row: &Row<'_>) -> rusqlite::Result<Option<Cooldown>> {
         failures: row.get(1)?,
         reason,
         message: row.get(3)?,
-        since: time(row, 4)?,
-        until: time(row, 5)?,
+        since: time_from_row(row, 4)?,
+        until: time_from_row(row, 5)?,
         credential: row.get(6)?,
     }))
 }
 
-fn health(row: &Row<'_>) -> rusqlite::Result<Option<Health>> {
-    Ok(Some(Health {
+fn health_from_row(row: &Row<'_>) -> rusqlite::Result<Option<ProviderHealth>> {
+    Ok(Some(ProviderHealth {
         provider: row.get(0)?,
         ok: row.get(1)?,
         message: row.get(2)?,
         latency_ms: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
-        at: time(row, 4)?,
+        at: time_from_row(row, 4)?,
         configuration: row.get(5)?,
     }))
 }
 
-fn weight(row: &Row<'_>) -> rusqlite::Result<Option<WeightRow>> {
+fn weight_from_row(row: &Row<'_>) -> rusqlite::Result<Option<WeightRow>> {
     let (task_type, tier): (String, String) = (row.get(0)?, row.get(1)?);
     let (Ok(task_type), Ok(tier)) = (task_type.parse(), tier.parse()) else { return Ok(None) };
     let count = |at| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or(0));
@@ -163,52 +163,57 @@ fn weight(row: &Row<'_>) -> rusqlite::Result<Option<WeightRow>> {
         weight: row.get(4)?,
         success_count: count(5)?,
         total_count: count(6)?,
-        last_updated: time(row, 7)?,
+        last_updated: time_from_row(row, 7)?,
     }))
 }
 
-impl Store {
-    async fn advise(&self, advice: Advice) -> Result<u32, Error> {
-        self.write(Write::Advise(Box::new(advice))).await
+impl SqliteStore {
+    async fn write_routing(&self, advice: RoutingWrite) -> Result<u32, Error> {
+        self.submit_write(WriteOp::UpdateRouting(Box::new(advice))).await
     }
 }
 
 #[async_trait]
-impl Cooldowns for Store {
-    async fn cooldowns(&self) -> Result<Vec<Cooldown>, Error> {
-        self.query(|connection| rows(connection, "SELECT * FROM cooldowns ORDER BY provider", cooldown)).await
+impl CooldownStore for SqliteStore {
+    async fn list_cooldowns(&self) -> Result<Vec<Cooldown>, Error> {
+        self.query(|connection| {
+            read_rows(connection, "SELECT * FROM cooldowns ORDER BY provider", cooldown_from_row)
+        })
+        .await
     }
 
-    async fn cool(&self, cooldown: Cooldown) -> Result<(), Error> {
-        self.advise(Advice::Cool(cooldown)).await.map(drop)
+    async fn set_cooldown(&self, cooldown: Cooldown) -> Result<(), Error> {
+        self.write_routing(RoutingWrite::SetCooldown(cooldown)).await.map(drop)
     }
 
-    async fn warm(&self, provider: &str) -> Result<(), Error> {
-        self.advise(Advice::Warm(provider.to_owned())).await.map(drop)
+    async fn clear_cooldown(&self, provider: &str) -> Result<(), Error> {
+        self.write_routing(RoutingWrite::ClearCooldown(provider.to_owned())).await.map(drop)
     }
 
-    async fn health(&self) -> Result<Vec<Health>, Error> {
-        self.query(|connection| rows(connection, "SELECT * FROM provider_health ORDER BY provider", health))
-            .await
+    async fn list_health(&self) -> Result<Vec<ProviderHealth>, Error> {
+        self.query(|connection| {
+            read_rows(connection, "SELECT * FROM provider_health ORDER BY provider", health_from_row)
+        })
+        .await
     }
 
-    async fn saw(&self, health: Health) -> Result<(), Error> {
-        self.advise(Advice::Saw(health)).await.map(drop)
+    async fn record_health(&self, health: ProviderHealth) -> Result<(), Error> {
+        self.write_routing(RoutingWrite::RecordHealth(health)).await.map(drop)
     }
 }
 
 #[async_trait]
-impl Weights for Store {
-    async fn weights(&self) -> Result<Vec<WeightRow>, Error> {
+impl WeightStore for SqliteStore {
+    async fn list_weights(&self) -> Result<Vec<WeightRow>, Error> {
         let sql = "SELECT * FROM routing_weights ORDER BY task_type, tier, provider, model";
-        self.query(move |connection| rows(connection, sql, weight)).await
+        self.query(move |connection| read_rows(connection, sql, weight_from_row)).await
     }
 
-    async fn weigh(&self, row: WeightRow) -> Result<(), Error> {
-        self.advise(Advice::Weigh(row)).await.map(drop)
+    async fn set_weight(&self, row: WeightRow) -> Result<(), Error> {
+        self.write_routing(RoutingWrite::SetWeight(row)).await.map(drop)
     }
 
-    async fn unweigh(
+    async fn delete_weight(
         &self,
         task_type: TaskKind,
         tier: Tier,
@@ -216,6 +221,8 @@ impl Weights for Store {
         model: &str,
     ) -> Result<bool, Error> {
         let (provider, model) = (provider.to_owned(), model.to_owned());
-        self.advise(Advice::Unweigh { task_type, tier, provider, model }).await.map(|rows| rows > 0)
+        self.write_routing(RoutingWrite::DeleteWeight { task_type, tier, provider, model })
+            .await
+            .map(|rows| rows > 0)
     }
 }

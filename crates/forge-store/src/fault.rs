@@ -6,29 +6,31 @@ use std::io;
 use std::path::Path;
 
 /// `SQLITE_IOERR_SHMSIZE`: the shared index of the write-ahead log can't grow, which means a full disk.
-const SHM_SIZE: i32 = 4874;
+const IOERR_SHMSIZE: i32 = 4874;
 
 /// The error of the port for an error of SQLite on the database at `path`.
-pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn sqlite_error(path: &Path, error: &rusqlite::Error) -> Error {
     let path_text = path.display().to_string();
     let Some(fault) = error.sqlite_error() else {
         return Error::Unavailable { path: path_text, why: error.to_string() };
     };
     match fault.code {
         ErrorCode::DiskFull => Error::DiskFull { path: path_text },
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Error::Damaged { what: corrupt(path, error) },
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            Error::Damaged { what: corrupt_message(path, error) }
+        }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Error::Unavailable {
             path: path_text,
             why: "another process keeps it locked. Find it with `fuser` on that file, end it, then try again"
                 .to_owned(),
         },
-        _ if fault.extended_code == SHM_SIZE => Error::DiskFull { path: path_text },
+        _ if fault.extended_code == IOERR_SHMSIZE => Error::DiskFull { path: path_text },
         _ => Error::Unavailable { path: path_text, why: error.to_string() },
     }
 }
 
 /// The error of the port for an error of the file system at `path`.
-pub(crate) fn io(path: &Path, doing: &str, error: &io::Error) -> Error {
+pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> Error {
     let path = path.display().to_string();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path },
@@ -37,7 +39,7 @@ pub(crate) fn io(path: &Path, doing: &str, error: &io::Error) -> Error {
 }
 
 /// Words for a database file whose inside can't be read.
-pub(crate) fn corrupt(path: &Path, why: &impl std::fmt::Display) -> String {
+pub(crate) fn corrupt_message(path: &Path, why: &impl std::fmt::Display) -> String {
     let runs = path.with_file_name("runs");
     let (path, runs) = (path.display(), runs.display());
     format!(

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// The folder of large payloads: `ab/cdef…` for the content hash `abcdef…`.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub(crate) struct PayloadFiles {
     dir: PathBuf,
 }
 
 /// The most bytes of a payload that are read back: more than any that is written.
 const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
-impl Files {
+impl PayloadFiles {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("blobs") }
     }
@@ -40,7 +40,7 @@ impl Files {
         self.write_to(folder, &draft, &path, &blob.bytes).map_err(|error| {
             // What is left of the draft is worth nothing, and on a full disk its space is.
             let _ = fs::remove_file(&draft);
-            fault::io(&path, "writing a payload", &error)
+            fault::io_error(&path, "writing a payload", &error)
         })
     }
 
@@ -69,7 +69,7 @@ impl Files {
         match forge_files::read(&path, MAX_PAYLOAD_BYTES) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.is_absent() => Ok(None),
-            Err(error) => Err(fault::io(&path, "reading a payload", &error.into_io())),
+            Err(error) => Err(fault::io_error(&path, "reading a payload", &error.into_io_error())),
         }
     }
 }

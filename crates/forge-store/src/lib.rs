@@ -19,17 +19,19 @@ mod wake;
 mod write;
 mod writer;
 
-use crate::files::Files;
-use crate::reserve::Reserve;
-use crate::schema::Purpose;
-use crate::wake::Wake;
-use crate::write::{Prepared, Write};
-use crate::writer::{Job, Writer};
+use crate::files::PayloadFiles;
+use crate::reserve::DiskReserve;
+use crate::schema::ConnectionPurpose;
+use crate::wake::ChangeNotifier;
+use crate::write::{PreparedBatch, WriteOp};
+use crate::writer::{StoreWriter, WriteJob};
 use async_trait::async_trait;
-use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Journal, News, Pages, RunQuery, RunRow};
+use forge_ports::journal::{
+    Batch, Blob, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope,
+};
 use forge_ports::ledger::{Balance, Ledger};
-use forge_ports::queue::{Item, ItemStatus, QueueTable};
-use forge_types::{Command, CommandId, Digest, EffectId, Money, RunId, Seq, Timestamp};
+use forge_ports::queue::{ItemStatus, QueueItem, QueueTable};
+use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq, Timestamp};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
@@ -38,9 +40,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Payloads above this many bytes become files.
-const LARGE: usize = 256 * 1024;
+const MAX_INLINE_PAYLOAD_BYTES: usize = 256 * 1024;
 /// Connections that read at the same time; each may hold 1 MiB of pages.
-const READERS: usize = 4;
+const MAX_READERS: usize = 4;
 
 /// Where a store lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,23 +53,23 @@ pub struct Options {
 
 /// A store on SQLite. Clones share it; it closes with the last of them.
 #[derive(Clone, Debug)]
-pub struct Store {
-    inner: Arc<Inner>,
+pub struct SqliteStore {
+    inner: Arc<StoreInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreInner {
     path: PathBuf,
-    files: Files,
-    wake: Arc<Wake>,
+    files: PayloadFiles,
+    notifier: Arc<ChangeNotifier>,
     readers: Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
+    reader_permits: Arc<Semaphore>,
     /// `None` only while it closes.
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<WriteJob>>,
     writer: Option<JoinHandle<()>>,
 }
 
-impl Store {
+impl SqliteStore {
     /// Opens the store in a data folder, and makes or migrates it where that is needed. Blocks for a
     /// millisecond, and longer only where there is something to make.
     ///
@@ -76,22 +78,26 @@ impl Store {
     /// is no database, [`Error::DiskFull`], else [`Error::Unavailable`] with what the system says.
     pub fn open(options: &Options) -> Result<Self, Error> {
         let dir = &options.data_dir;
-        schema::make_folder(dir)?;
+        schema::create_data_dir(dir)?;
         let path = dir.join("forge.db");
         let connection = schema::open(dir, &path)?;
-        let wake = Arc::new(Wake::new(dir, &path));
-        let writer =
-            Writer { connection, path: path.clone(), reserve: Reserve::new(dir), wake: Arc::clone(&wake) };
+        let wake = Arc::new(ChangeNotifier::new(dir, &path));
+        let writer = StoreWriter {
+            connection,
+            path: path.clone(),
+            reserve: DiskReserve::new(dir),
+            notifier: Arc::clone(&wake),
+        };
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&queue))
-            .map_err(|error| fault::io(&path, "starting the thread that writes", &error))?;
-        let inner = Inner {
-            files: Files::new(dir),
-            wake,
+            .map_err(|error| fault::io_error(&path, "starting the thread that writes", &error))?;
+        let inner = StoreInner {
+            files: PayloadFiles::new(dir),
+            notifier: wake,
             readers: Mutex::new(Vec::new()),
-            turns: Arc::new(Semaphore::new(READERS)),
+            reader_permits: Arc::new(Semaphore::new(MAX_READERS)),
             jobs: Some(jobs),
             writer: Some(thread),
             path,
@@ -105,9 +111,9 @@ impl Store {
     }
 
     /// Hands a change to the thread that writes and waits until it is on disk.
-    async fn write(&self, write: Write) -> Result<u32, Error> {
+    async fn submit_write(&self, write: WriteOp) -> Result<u32, Error> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { write, reply }).is_ok());
+        let sent = self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(WriteJob { write, reply }).is_ok());
         let answer = if sent { answer.await.ok() } else { None };
         answer.unwrap_or_else(|| {
             let path = self.inner.path.display().to_string();
@@ -116,15 +122,15 @@ impl Store {
     }
 
     /// Runs `question` on a connection of its own, beside the async threads.
-    async fn ask<T: Send + 'static>(
+    async fn with_reader<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Inner, &Connection) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&StoreInner, &Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = Arc::clone(&self.inner);
-        let turn = Arc::clone(&inner.turns).acquire_owned().await;
+        let turn = Arc::clone(&inner.reader_permits).acquire_owned().await;
         let asked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let connection = inner.reader()?;
+            let connection = inner.acquire_reader()?;
             let answer = question(&inner, &connection);
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             answer
@@ -140,13 +146,16 @@ impl Store {
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.ask(|inner, connection| question(connection).map_err(|error| fault::sqlite(&inner.path, &error)))
-            .await
+        self.with_reader(|inner, connection| {
+            question(connection).map_err(|error| fault::sqlite_error(&inner.path, &error))
+        })
+        .await
     }
 
     /// Writes the large payloads of a batch as files and keeps the others in it.
-    async fn write_large(&self, blobs: Vec<Blob>) -> Result<Vec<Blob>, Error> {
-        let (large, small): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|blob| blob.bytes.len() > LARGE);
+    async fn write_large_blobs(&self, blobs: Vec<Blob>) -> Result<Vec<Blob>, Error> {
+        let (large, small): (Vec<_>, Vec<_>) =
+            blobs.into_iter().partition(|blob| blob.bytes.len() > MAX_INLINE_PAYLOAD_BYTES);
         if large.is_empty() {
             return Ok(small);
         }
@@ -161,44 +170,44 @@ impl Store {
     }
 }
 
-impl Inner {
-    fn reader(&self) -> Result<Connection, Error> {
+impl StoreInner {
+    fn acquire_reader(&self) -> Result<Connection, Error> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| schema::connect(&self.path, Purpose::Read), Ok)
+        idle.map_or_else(|| schema::connect(&self.path, ConnectionPurpose::Read), Ok)
     }
 }
 
-impl Drop for Inner {
+impl Drop for StoreInner {
     /// Waits until what was sent is written and others have been told.
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
-        self.wake.close();
+        self.notifier.close();
     }
 }
 
 #[async_trait]
-impl Journal for Store {
+impl Journal for SqliteStore {
     async fn append(&self, mut batch: Batch) -> Result<(), Error> {
-        batch.blobs = self.write_large(batch.blobs).await?;
-        let prepared = Prepared::new(batch, &self.inner.path)?;
-        self.write(Write::Append(Box::new(prepared))).await.map(|_| ())
+        batch.blobs = self.write_large_blobs(batch.blobs).await?;
+        let prepared = PreparedBatch::new(batch, &self.inner.path)?;
+        self.submit_write(WriteOp::Append(Box::new(prepared))).await.map(|_| ())
     }
 
-    async fn read(&self, run: RunId, after: Seq, limit: usize) -> Result<Pages, Error> {
-        self.query(move |connection| read::events(connection, run, after, limit)).await
+    async fn read_events(&self, run: RunId, after: Seq, limit: usize) -> Result<EventPage, Error> {
+        self.query(move |connection| read::read_events(connection, run, after, limit)).await
     }
 
-    async fn checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error> {
-        self.query(move |connection| read::checkpoint(connection, run)).await
+    async fn latest_checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error> {
+        self.query(move |connection| read::latest_checkpoint(connection, run)).await
     }
 
-    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
-        self.ask(move |inner, connection| {
-            let stored =
-                read::blob(connection, digest).map_err(|error| fault::sqlite(&inner.path, &error))?;
+    async fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        self.with_reader(move |inner, connection| {
+            let stored = read::read_blob(connection, digest)
+                .map_err(|error| fault::sqlite_error(&inner.path, &error))?;
             let (bytes, place) = match stored {
                 Some(bytes) => (bytes, inner.path.clone()),
                 None => match inner.files.read(digest)? {
@@ -206,7 +215,7 @@ impl Journal for Store {
                     None => return Err(Error::NotFound { what: format!("payload {digest}") }),
                 },
             };
-            if Digest::of(&bytes) != digest {
+            if Digest::of_bytes(&bytes) != digest {
                 let place = place.display();
                 let what =
                     format!("the payload {digest} in {place}: its content has changed since it was written");
@@ -217,12 +226,12 @@ impl Journal for Store {
         .await
     }
 
-    async fn list(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
-        self.ask(move |inner, connection| match runs::list(connection, &query) {
+    async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
+        self.with_reader(move |inner, connection| match runs::list(connection, &query) {
             Ok(rows) => Ok(rows),
-            Err((rows, error)) if rows.is_empty() => Err(fault::sqlite(&inner.path, &error)),
+            Err((rows, error)) if rows.is_empty() => Err(fault::sqlite_error(&inner.path, &error)),
             Err((rows, error)) => {
-                let error = fault::sqlite(&inner.path, &error);
+                let error = fault::sqlite_error(&inner.path, &error);
                 tracing::warn!(%error, "the list of runs is not complete");
                 Ok(rows)
             }
@@ -230,25 +239,25 @@ impl Journal for Store {
         .await
     }
 
-    async fn send(&self, run: RunId, id: CommandId, command: Command) -> Result<(), Error> {
+    async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error> {
         let command = serde_json::to_string(&command).map_err(|error| Error::Unavailable {
             path: self.inner.path.display().to_string(),
             why: format!("command {id} has no JSON form: {error}"),
         })?;
-        self.write(Write::Send { run, id, command }).await.map(|_| ())
+        self.submit_write(WriteOp::Send { run, id, command }).await.map(|_| ())
     }
 
-    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, Command)>, Error> {
+    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, RunCommand)>, Error> {
         self.query(move |connection| read::inbox(connection, run)).await
     }
 
-    fn watch(&self, news: News) -> watch::Receiver<u64> {
-        self.inner.wake.watch(news)
+    fn watch(&self, news: WatchScope) -> watch::Receiver<u64> {
+        self.inner.notifier.watch(news)
     }
 }
 
 #[async_trait]
-impl Ledger for Store {
+impl Ledger for SqliteStore {
     async fn balance(&self, account: &str) -> Result<Balance, Error> {
         let account = account.to_owned();
         self.query(move |connection| read::balance(connection, &account)).await
@@ -263,8 +272,8 @@ impl Ledger for Store {
         self.query(move |connection| read::holders(connection, &account)).await
     }
 
-    async fn release(&self, run: RunId) -> Result<(), Error> {
-        self.write(Write::Release { run }).await.map(|_| ())
+    async fn release_run(&self, run: RunId) -> Result<(), Error> {
+        self.submit_write(WriteOp::ReleaseRun { run }).await.map(|_| ())
     }
 
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
@@ -274,20 +283,20 @@ impl Ledger for Store {
 }
 
 #[async_trait]
-impl QueueTable for Store {
-    async fn put(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
-        self.write(Write::Put { run, priority, at }).await.map(|_| ())
+impl QueueTable for SqliteStore {
+    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
+        self.submit_write(WriteOp::Enqueue { run, priority, at }).await.map(|_| ())
     }
 
-    async fn open_items(&self) -> Result<Vec<Item>, Error> {
+    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
         self.query(read::open_items).await
     }
 
-    async fn begin(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
-        self.write(Write::Begin { run, at }).await
+    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
+        self.submit_write(WriteOp::MarkProcessing { run, at }).await
     }
 
-    async fn set(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        self.write(Write::Set { run, status }).await.map(|_| ())
+    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
+        self.submit_write(WriteOp::SetStatus { run, status }).await.map(|_| ())
     }
 }

@@ -1,10 +1,10 @@
 //! Reading: journals, checkpoints, inboxes, the ledger and the queue.
 
-use crate::runs::{self, int};
-use forge_ports::journal::{Checkpoint, Pages};
+use crate::runs::{self, to_sqlite_int};
+use forge_ports::journal::{Checkpoint, EventPage};
 use forge_ports::ledger::Balance;
-use forge_ports::queue::{Item, ItemStatus};
-use forge_types::{Command, CommandId, Digest, EffectId, Event, EventKind, Money, RunId, Seq, Timestamp};
+use forge_ports::queue::{ItemStatus, QueueItem};
+use forge_types::{CommandId, Digest, EffectId, Event, EventKind, Money, RunCommand, RunId, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 /// Bits of an event's id that hold its position; the run's number stands above them.
@@ -19,14 +19,14 @@ pub(crate) const fn event_id(no: i64, seq: u64) -> i64 {
 ///
 /// An event that can't be understood, or a hole, ends the reading: what follows would be folded into a wrong
 /// state.
-pub(crate) fn events(
+pub(crate) fn read_events(
     connection: &Connection,
     run: RunId,
     after: Seq,
     limit: usize,
-) -> rusqlite::Result<Pages> {
-    let mut pages = Pages::default();
-    let Some(head) = runs::head(connection, run)? else { return Ok(pages) };
+) -> rusqlite::Result<EventPage> {
+    let mut pages = EventPage::default();
+    let Some(head) = runs::journal_head(connection, run)? else { return Ok(pages) };
     if after >= head.last {
         return Ok(pages);
     }
@@ -39,10 +39,13 @@ pub(crate) fn events(
         let mut statement = connection.prepare_cached(
             "SELECT id, at, data FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
         )?;
-        let mut rows =
-            statement.query([event_id(head.no, after.0), event_id(head.no, head.last.0), int(wanted)])?;
+        let mut rows = statement.query([
+            event_id(head.no, after.0),
+            event_id(head.no, head.last.0),
+            to_sqlite_int(wanted),
+        ])?;
         while let Some(row) = rows.next()? {
-            match event(row, run, head.no, next.next()) {
+            match parse_event(row, run, head.no, next.next()) {
                 Ok(event) => {
                     next = event.seq;
                     pages.events.push(event);
@@ -65,7 +68,7 @@ pub(crate) fn events(
     Ok(pages)
 }
 
-fn event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Event, String> {
+fn parse_event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Event, String> {
     let id: i64 = row.get(0).map_err(|error| error.to_string())?;
     if id != event_id(no, expected.0) {
         return Err("it is missing".to_owned());
@@ -78,7 +81,7 @@ fn event(row: &Row<'_>, run: RunId, no: i64, expected: Seq) -> Result<Event, Str
 }
 
 /// The newest checkpoint of a run.
-pub(crate) fn checkpoint(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Checkpoint>> {
+pub(crate) fn latest_checkpoint(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Checkpoint>> {
     let sql =
         "SELECT seq, version, state FROM checkpoints JOIN runs ON runs.no = checkpoints.run WHERE id = ?1";
     connection
@@ -94,7 +97,7 @@ pub(crate) fn checkpoint(connection: &Connection, run: RunId) -> rusqlite::Resul
 }
 
 /// The bytes stored under a digest in the table; larger ones are files.
-pub(crate) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(crate) fn read_blob(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT bytes FROM blobs WHERE digest = ?1")?
         .query_row([digest.as_bytes()], |row| row.get(0))
@@ -102,8 +105,8 @@ pub(crate) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<
 }
 
 /// The commands that nobody took yet. One that can't be understood is left where it is.
-pub(crate) fn inbox(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<(CommandId, Command)>> {
-    let Some(head) = runs::head(connection, run)? else { return Ok(Vec::new()) };
+pub(crate) fn inbox(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<(CommandId, RunCommand)>> {
+    let Some(head) = runs::journal_head(connection, run)? else { return Ok(Vec::new()) };
     let mut statement = connection
         .prepare_cached("SELECT id, command FROM inbox WHERE run = ?1 AND taken = 0 ORDER BY no")?;
     let rows = statement.query_map([head.no], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -133,7 +136,7 @@ pub(crate) fn reservations(
     connection: &Connection,
     run: RunId,
 ) -> rusqlite::Result<Vec<(EffectId, String, Money)>> {
-    let Some(head) = runs::head(connection, run)? else { return Ok(Vec::new()) };
+    let Some(head) = runs::journal_head(connection, run)? else { return Ok(Vec::new()) };
     let mut statement = connection.prepare_cached(
         "SELECT effect, account, amount FROM reservations WHERE run = ?1 ORDER BY effect, account",
     )?;
@@ -168,7 +171,7 @@ pub(crate) fn accounts(connection: &Connection, prefix: &str) -> rusqlite::Resul
 }
 
 /// The name of a queue item's status in the table.
-pub(crate) const fn item_status(status: ItemStatus) -> &'static str {
+pub(crate) const fn item_status_name(status: ItemStatus) -> &'static str {
     match status {
         ItemStatus::Queued => "queued",
         ItemStatus::Processing => "processing",
@@ -178,7 +181,7 @@ pub(crate) const fn item_status(status: ItemStatus) -> &'static str {
 }
 
 /// Queued or processing items, highest priority first, oldest first within.
-pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<Item>> {
+pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<QueueItem>> {
     let mut statement = connection.prepare_cached(
         "SELECT run, priority, created_at, status, attempts FROM queue_items \
          WHERE status IN ('queued', 'processing') ORDER BY priority DESC, created_at, run",
@@ -195,7 +198,7 @@ pub(crate) fn open_items(connection: &Connection) -> rusqlite::Result<Vec<Item>>
             Ok("processing") => ItemStatus::Processing,
             _ => ItemStatus::Queued,
         };
-        items.push(Item {
+        items.push(QueueItem {
             run,
             priority: row.get(1)?,
             created_at: Timestamp::from_micros(row.get(2)?),

@@ -6,15 +6,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Enough for the last batches of many runs, in bytes.
-const SIZE: usize = 1024 * 1024;
+const RESERVE_BYTES: usize = 1024 * 1024;
 
 /// The file that keeps the space.
 #[derive(Clone, Debug)]
-pub(crate) struct Reserve {
+pub(crate) struct DiskReserve {
     path: PathBuf,
 }
 
-impl Reserve {
+impl DiskReserve {
     pub(crate) fn new(dir: &Path) -> Self {
         Self { path: dir.join("reserve") }
     }
@@ -32,7 +32,7 @@ impl Reserve {
 
     fn fill(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
-        file.write_all(&noise())?;
+        file.write_all(&incompressible_bytes())?;
         file.sync_all()
     }
 
@@ -43,10 +43,10 @@ impl Reserve {
 }
 
 /// Bytes that a file system which compresses can't make smaller (xorshift64, Marsaglia 2003).
-fn noise() -> Vec<u8> {
+fn incompressible_bytes() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(SIZE);
-    while bytes.len() < SIZE {
+    let mut bytes = Vec::with_capacity(RESERVE_BYTES);
+    while bytes.len() < RESERVE_BYTES {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

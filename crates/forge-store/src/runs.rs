@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// A run as the other tables name it, with the last event of its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct JournalHead {
     /// Its number.
     pub(crate) no: i64,
     /// Its last event.
@@ -15,28 +15,28 @@ pub(crate) struct Head {
 }
 
 /// An integer as SQLite stores it. What does not fit is far above anything that is counted here.
-pub(crate) fn int(value: u64) -> i64 {
+pub(crate) fn to_sqlite_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+fn read_count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 
 /// The number and the end of a run's journal, if there is such a run.
-pub(crate) fn head(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Head>> {
+pub(crate) fn journal_head(connection: &Connection, run: RunId) -> rusqlite::Result<Option<JournalHead>> {
     connection
         .prepare_cached("SELECT no, last_seq FROM runs WHERE id = ?1")?
         .query_row([run.to_string()], |row| {
-            Ok(Head { no: row.get(0)?, last: Seq(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)) })
+            Ok(JournalHead { no: row.get(0)?, last: Seq(u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)) })
         })
         .optional()
 }
 
 /// Writes what lists show of a run and where its journal ends; returns its number.
-pub(crate) fn put(
+pub(crate) fn upsert_run(
     connection: &Connection,
-    head: Option<Head>,
+    head: Option<JournalHead>,
     last: Seq,
     row: &RunRow,
 ) -> rusqlite::Result<i64> {
@@ -56,7 +56,7 @@ fn insert(connection: &Connection, last: Seq, row: &RunRow) -> rusqlite::Result<
         )?
         .insert(params![
             row.run.to_string(),
-            int(last.0),
+            to_sqlite_int(last.0),
             row.task,
             row.repo,
             row.pipeline,
@@ -66,10 +66,10 @@ fn insert(connection: &Connection, last: Seq, row: &RunRow) -> rusqlite::Result<
             row.provider,
             row.model,
             row.iterations,
-            int(row.tokens_in),
-            int(row.tokens_out),
+            to_sqlite_int(row.tokens_in),
+            to_sqlite_int(row.tokens_out),
             row.cost.0,
-            int(row.duration_ms),
+            to_sqlite_int(row.duration_ms),
             row.limit.map(LimitKind::name),
             row.error_kind,
             row.error_message,
@@ -90,7 +90,7 @@ fn update(connection: &Connection, no: i64, last: Seq, row: &RunRow) -> rusqlite
         )?
         .execute(params![
             no,
-            int(last.0),
+            to_sqlite_int(last.0),
             row.task,
             row.repo,
             row.pipeline,
@@ -100,10 +100,10 @@ fn update(connection: &Connection, no: i64, last: Seq, row: &RunRow) -> rusqlite
             row.provider,
             row.model,
             row.iterations,
-            int(row.tokens_in),
-            int(row.tokens_out),
+            to_sqlite_int(row.tokens_in),
+            to_sqlite_int(row.tokens_out),
             row.cost.0,
-            int(row.duration_ms),
+            to_sqlite_int(row.duration_ms),
             row.limit.map(LimitKind::name),
             row.error_kind,
             row.error_message,
@@ -140,14 +140,14 @@ pub(crate) fn list(
     sql += " ORDER BY created_at DESC, id DESC";
     if query.limit > 0 {
         sql += " LIMIT ?";
-        values.push(int(query.limit as u64).into());
+        values.push(to_sqlite_int(query.limit as u64).into());
     }
     let mut found = Vec::new();
     let outcome = (|| {
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            found.extend(read(row));
+            found.extend(read_row(row));
         }
         Ok(())
     })();
@@ -158,19 +158,19 @@ pub(crate) fn list(
 }
 
 /// The row, or what is left of it; `None` if not even the run can be told.
-fn read(row: &Row<'_>) -> Option<RunRow> {
+fn read_row(row: &Row<'_>) -> Option<RunRow> {
     let run = row.get::<_, String>("id").ok()?.parse().ok()?;
-    Some(whole(row, run).unwrap_or_else(|fault| remains(row, run, &fault)))
+    Some(parse_row(row, run).unwrap_or_else(|fault| damaged_row(row, run, &fault)))
 }
 
-fn whole(row: &Row<'_>, run: RunId) -> Result<RunRow, String> {
+fn parse_row(row: &Row<'_>, run: RunId) -> Result<RunRow, String> {
     let text = |column: &str| row.get::<_, String>(column).map_err(|error| error.to_string());
     let maybe = |column: &str| row.get::<_, Option<String>>(column).map_err(|error| error.to_string());
-    let number = |column: &str| count(row, column).map_err(|error| error.to_string());
+    let number = |column: &str| read_count(row, column).map_err(|error| error.to_string());
     let time = |column: &str| row.get::<_, Option<i64>>(column).map_err(|error| error.to_string());
     let named = |column: &str| maybe(column).map(|name| name.map(serde_json::Value::String));
-    let waiting_for: Option<WaitingFor> = parse(named("waiting_for")?)?;
-    let limit: Option<LimitKind> = parse(named("limit_kind")?)?;
+    let waiting_for: Option<WaitingFor> = parse_name(named("waiting_for")?)?;
+    let limit: Option<LimitKind> = parse_name(named("limit_kind")?)?;
     Ok(RunRow {
         run,
         task: text("task")?,
@@ -195,13 +195,13 @@ fn whole(row: &Row<'_>, run: RunId) -> Result<RunRow, String> {
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: Option<serde_json::Value>) -> Result<Option<T>, String> {
+fn parse_name<T: serde::de::DeserializeOwned>(name: Option<serde_json::Value>) -> Result<Option<T>, String> {
     name.map(serde_json::from_value).transpose().map_err(|error| error.to_string())
 }
 
-fn remains(row: &Row<'_>, run: RunId, fault: &str) -> RunRow {
+fn damaged_row(row: &Row<'_>, run: RunId, fault: &str) -> RunRow {
     let text = |column: &str| row.get::<_, String>(column).unwrap_or_default();
-    let number = |column: &str| count(row, column).unwrap_or_default();
+    let number = |column: &str| read_count(row, column).unwrap_or_default();
     let time = |column: &str| Timestamp::from_micros(row.get::<_, i64>(column).unwrap_or_default());
     RunRow {
         run,

@@ -14,13 +14,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version that this code writes: one more than the index of its last migration.
-pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
+pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// How long a connection waits for the lock of another process before it says so.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The mode with a write-ahead log, as SQLite names it.
-const WAL: &str = "wal";
+const WAL_MODE: &str = "wal";
 
 /// What leads from version n to version n + 1.
 ///
@@ -104,12 +104,12 @@ CREATE TABLE queue_items (
 ) WITHOUT ROWID;
 CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status IN ('queued', 'processing');
 ",
-    crate::advice::TABLES,
+    crate::advice::TABLES_SQL,
 ];
 
 /// What a connection is for: it decides how much memory it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum ConnectionPurpose {
     /// The one that writes.
     Write,
     /// One of those that read.
@@ -117,8 +117,8 @@ pub(crate) enum Purpose {
 }
 
 /// Makes the data folder, for its owner only.
-pub(crate) fn make_folder(dir: &Path) -> Result<(), Error> {
-    let fault = |error| fault::io(dir, "making the data folder", &error);
+pub(crate) fn create_data_dir(dir: &Path) -> Result<(), Error> {
+    let fault = |error| fault::io_error(dir, "making the data folder", &error);
     forge_files::check_data_directory(dir).map_err(|error| fault(std::io::Error::other(error)))?;
     if dir.is_dir() {
         return Ok(());
@@ -134,24 +134,26 @@ pub(crate) fn make_folder(dir: &Path) -> Result<(), Error> {
 
 /// Opens the database for writing; makes it or brings it to this version if need be.
 pub(crate) fn open(dir: &Path, path: &Path) -> Result<Connection, Error> {
-    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+    let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     if !path.exists() {
-        let _alone = alone(dir)?;
+        let _alone = lock_migrations(dir)?;
         if !path.exists() {
-            make(dir, path)?;
+            create_database(dir, path)?;
         }
     }
     // SQLite takes an empty file for a new database and throws the log beside it away, which may hold a lot.
     if is_empty(path) == Some(true) && is_empty(&path.with_extension("db-wal")) == Some(false) {
-        return Err(Error::Damaged { what: fault::corrupt(path, &"the file is empty and its log is not") });
+        return Err(Error::Damaged {
+            what: fault::corrupt_message(path, &"the file is empty and its log is not"),
+        });
     }
-    let mut connection = connect(path, Purpose::Write)?;
-    match version(&connection).map_err(say)? {
+    let mut connection = connect(path, ConnectionPurpose::Write)?;
+    match schema_version(&connection).map_err(say)? {
         // A database that was saved with `.recover` or `.dump` and read in again has lost its mode.
-        VERSION if journal_mode(&connection, "PRAGMA journal_mode").map_err(say)? == WAL => {}
-        found if found > VERSION => return Err(too_new(path, found)),
+        SCHEMA_VERSION if journal_mode(&connection, "PRAGMA journal_mode").map_err(say)? == WAL_MODE => {}
+        found if found > SCHEMA_VERSION => return Err(too_new_error(path, found)),
         _ => {
-            let _alone = alone(dir)?;
+            let _alone = lock_migrations(dir)?;
             migrate(&mut connection, path)?;
         }
     }
@@ -165,23 +167,24 @@ fn is_empty(path: &Path) -> Option<bool> {
 
 /// Makes an empty database beside its place and moves it there when it is whole and on disk, so that a power cut
 /// leaves either none or one that works. Two syncs do, where SQLite's own way of making one takes six.
-fn make(dir: &Path, path: &Path) -> Result<(), Error> {
+fn create_database(dir: &Path, path: &Path) -> Result<(), Error> {
     let draft = dir.join(format!(".forge.db-{}", CommandId::generate()));
     let made = (|| {
-        let mut connection = Connection::open(&draft).map_err(|error| fault::sqlite(path, &error))?;
+        let mut connection = Connection::open(&draft).map_err(|error| fault::sqlite_error(path, &error))?;
         // Before anything is written: the log and its index take over the mode of the database later.
         fs::set_permissions(&draft, Permissions::from_mode(0o600))
-            .map_err(|error| fault::io(path, "making it private", &error))?;
+            .map_err(|error| fault::io_error(path, "making it private", &error))?;
         let setup = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF";
-        connection.execute_batch(setup).map_err(|error| fault::sqlite(path, &error))?;
+        connection.execute_batch(setup).map_err(|error| fault::sqlite_error(path, &error))?;
         migrate(&mut connection, path)?;
-        connection.close().map_err(|(_, error)| fault::sqlite(path, &error))?;
+        connection.close().map_err(|(_, error)| fault::sqlite_error(path, &error))?;
         // Nobody else knows the draft: closing this descriptor frees no lock of a connection.
-        let synced =
-            forge_files::open(&draft).map_err(forge_files::Error::into_io).and_then(|file| file.sync_all());
+        let synced = forge_files::open(&draft)
+            .map_err(forge_files::Error::into_io_error)
+            .and_then(|file| file.sync_all());
         let moved = synced.and_then(|()| fs::rename(&draft, path));
         let known = moved.and_then(|()| forge_files::sync_directory(dir));
-        known.map_err(|error| fault::io(path, "making it", &error))
+        known.map_err(|error| fault::io_error(path, "making it", &error))
     })();
     if made.is_err() {
         let _ = fs::remove_file(&draft);
@@ -193,28 +196,28 @@ fn make(dir: &Path, path: &Path) -> Result<(), Error> {
 ///
 /// Nothing here may open the database file by other means: closing any descriptor of it would drop the POSIX
 /// locks that all connections of this process rely on.
-pub(crate) fn connect(path: &Path, purpose: Purpose) -> Result<Connection, Error> {
-    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+pub(crate) fn connect(path: &Path, purpose: ConnectionPurpose) -> Result<Connection, Error> {
+    let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(say)?;
-    connection.busy_timeout(BUSY).map_err(say)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(say)?;
     // The log stays where it is at the end of a process: copying it into the database then would cost several
     // syncs at each exit, and the next process would have to begin a new one. The writer copies it when it has
     // grown and nothing else is to be done.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(say)?;
     let setup = match purpose {
-        Purpose::Write => {
+        ConnectionPurpose::Write => {
             "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=8388608; \
              PRAGMA cache_size=-2048; PRAGMA temp_store=MEMORY"
         }
-        Purpose::Read => "PRAGMA query_only=ON; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY",
+        ConnectionPurpose::Read => "PRAGMA query_only=ON; PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY",
     };
     connection.execute_batch(setup).map_err(say)?;
     connection.set_prepared_statement_cache_capacity(48);
     Ok(connection)
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<u32> {
+fn schema_version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -222,43 +225,43 @@ fn journal_mode(connection: &Connection, sql: &str) -> rusqlite::Result<String> 
     connection.query_row(sql, [], |row| row.get(0))
 }
 
-fn too_new(path: &Path, found: u32) -> Error {
-    Error::TooNew { path: path.display().to_string(), found, known: VERSION }
+fn too_new_error(path: &Path, found: u32) -> Error {
+    Error::TooNew { path: path.display().to_string(), found, known: SCHEMA_VERSION }
 }
 
 /// Waits until no other process makes or migrates this database. The lock ends with the file.
-fn alone(dir: &Path) -> Result<File, Error> {
+fn lock_migrations(dir: &Path) -> Result<File, Error> {
     let path = dir.join("migrate.lock");
-    let fault = |error| fault::io(&path, "locking it", &error);
-    let file = forge_files::open_or_create(&path).map_err(|error| fault(error.into_io()))?;
+    let fault = |error| fault::io_error(&path, "locking it", &error);
+    let file = forge_files::open_or_create(&path).map_err(|error| fault(error.into_io_error()))?;
     file.lock().map_err(fault)?;
     Ok(file)
 }
 
 /// Applies the migrations that are missing; under the lock of [`alone`].
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
-    let say = |error: rusqlite::Error| fault::sqlite(path, &error);
+    let say = |error: rusqlite::Error| fault::sqlite_error(path, &error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(say)?;
-    let found = version(&transaction).map_err(say)?;
-    if found > VERSION {
-        return Err(too_new(path, found));
+    let found = schema_version(&transaction).map_err(say)?;
+    if found > SCHEMA_VERSION {
+        return Err(too_new_error(path, found));
     }
-    if found < VERSION {
+    if found < SCHEMA_VERSION {
         run_migrations(&transaction, found).map_err(say)?;
     }
     transaction.commit().map_err(say)?;
     let mode = journal_mode(connection, "PRAGMA journal_mode=WAL").map_err(say)?;
-    if mode == WAL { Ok(()) } else { Err(no_wal(path, &mode)) }
+    if mode == WAL_MODE { Ok(()) } else { Err(wal_unsupported_error(path, &mode)) }
 }
 
 fn run_migrations(transaction: &Transaction<'_>, found: u32) -> rusqlite::Result<()> {
     for sql in MIGRATIONS.iter().skip(found as usize) {
         transaction.execute_batch(sql)?;
     }
-    transaction.pragma_update(None, "user_version", VERSION)
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 
-fn no_wal(path: &Path, mode: &str) -> Error {
+fn wal_unsupported_error(path: &Path, mode: &str) -> Error {
     Error::Unavailable {
         path: path.display().to_string(),
         why: format!(

@@ -5,8 +5,8 @@
 //! the next store closes. Nothing is lost if a byte is: while somebody watches, the database's change counter is looked
 //! at once a second.
 
-use crate::schema::{self, Purpose};
-use forge_ports::journal::News;
+use crate::schema::{self, ConnectionPurpose};
+use forge_ports::journal::WatchScope;
 use forge_types::CommandId;
 use rusqlite::Connection;
 use std::fs::{self, DirBuilder, File};
@@ -22,33 +22,33 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// How often the change counter is looked at while somebody watches.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest path that a socket can have: `sun_path` of `sockaddr_un` without its closing zero.
-const SUN_PATH: usize = 107;
+const MAX_SUN_PATH_BYTES: usize = 107;
 
 /// The counter of changes, and who else is to be told.
 #[derive(Debug)]
-pub(crate) struct Wake {
+pub(crate) struct ChangeNotifier {
     database: PathBuf,
-    folder: PathBuf,
+    socket_dir: PathBuf,
     counter: watch::Sender<u64>,
     /// Moves with commands sent here, and with whatever others tell of: they do not say what it was.
     commands: watch::Sender<u64>,
-    others: Mutex<Others>,
+    peers: Mutex<PeerSockets>,
     stop: AtomicBool,
-    listener: Mutex<Option<Listener>>,
+    listener: Mutex<Option<SocketListener>>,
 }
 
 /// The sockets in the folder, listed again only when the folder has changed. One that comes within the resolution
 /// of the folder's time stamp is found with the next change, and its process looks for itself until then.
 #[derive(Debug, Default)]
-struct Others {
+struct PeerSockets {
     changed: Option<SystemTime>,
     sockets: Vec<PathBuf>,
 }
 
-impl Others {
-    fn look(&mut self, folder: &Path) {
+impl PeerSockets {
+    fn refresh(&mut self, folder: &Path) {
         let changed = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
         if changed.is_some() && changed == self.changed {
             return;
@@ -60,7 +60,7 @@ impl Others {
 }
 
 #[derive(Debug)]
-struct Listener {
+struct SocketListener {
     /// Ends the listener's waiting.
     poke: UnixDatagram,
     thread: Option<JoinHandle<()>>,
@@ -68,30 +68,30 @@ struct Listener {
     file: Option<PathBuf>,
 }
 
-impl Wake {
+impl ChangeNotifier {
     pub(crate) fn new(data_dir: &Path, database: &Path) -> Self {
         Self {
             database: database.to_owned(),
-            folder: data_dir.join("wake"),
+            socket_dir: data_dir.join("wake"),
             counter: watch::Sender::new(0),
             commands: watch::Sender::new(0),
-            others: Mutex::default(),
+            peers: Mutex::default(),
             stop: AtomicBool::new(false),
             listener: Mutex::new(None),
         }
     }
 
     /// The counter, which moves from now on with every change of this kind.
-    pub(crate) fn watch(self: &Arc<Self>, news: News) -> watch::Receiver<u64> {
+    pub(crate) fn watch(self: &Arc<Self>, news: WatchScope) -> watch::Receiver<u64> {
         let receiver = match news {
-            News::All => self.counter.subscribe(),
-            News::Commands => self.commands.subscribe(),
+            WatchScope::All => self.counter.subscribe(),
+            WatchScope::Commands => self.commands.subscribe(),
         };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
             // It may be waiting without an end, because nobody watched so far.
             Some(listener) => drop(listener.poke.send(&[0])),
-            None => match Listener::start(self) {
+            None => match SocketListener::start(self) {
                 Ok(started) => *listener = Some(started),
                 Err(error) => {
                     tracing::warn!(%error, "changes made by other processes will not be noticed");
@@ -102,9 +102,9 @@ impl Wake {
     }
 
     /// Something changed; `Commands` if commands are, or may be, among it.
-    pub(crate) fn moved(&self, news: News) {
+    pub(crate) fn bump(&self, news: WatchScope) {
         self.counter.send_modify(|count| *count = count.wrapping_add(1));
-        if news == News::Commands {
+        if news == WatchScope::Commands {
             self.commands.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
@@ -114,15 +114,15 @@ impl Wake {
     }
 
     /// Tells the other processes.
-    pub(crate) fn tell(&self, own: &UnixDatagram) {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.look(&self.folder);
+    pub(crate) fn notify_processes(&self, own: &UnixDatagram) {
+        let mut others = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        others.refresh(&self.socket_dir);
         if others.sockets.is_empty() {
             return;
         }
-        let mine = self.file();
+        let mine = self.socket_file();
         for path in others.sockets.iter().filter(|path| Some(*path) != mine.as_ref()) {
-            match short(&self.folder, path, |path| own.send_to(&[1], path)) {
+            match with_short_path(&self.socket_dir, path, |path| own.send_to(&[1], path)) {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     let _ = fs::remove_file(path);
                 }
@@ -132,16 +132,16 @@ impl Wake {
         }
     }
 
-    fn file(&self) -> Option<PathBuf> {
+    fn socket_file(&self) -> Option<PathBuf> {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().and_then(|listener| listener.file.clone())
     }
 
     /// Removes the sockets of processes that died. Those of the living notice nothing.
-    fn clear_dead(&self) {
+    fn remove_stale_sockets(&self) {
         let Ok(caller) = UnixDatagram::unbound() else { return };
-        for path in fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            let called = short(&self.folder, &path, |path| caller.connect(path));
+        for path in fs::read_dir(&self.socket_dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let called = with_short_path(&self.socket_dir, &path, |path| caller.connect(path));
             if called.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
                 let _ = fs::remove_file(path);
             }
@@ -151,7 +151,7 @@ impl Wake {
     /// Ends the listener and waits for it.
     pub(crate) fn close(&self) {
         self.stop.store(true, Ordering::Release);
-        self.clear_dead();
+        self.remove_stale_sockets();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut listener) = listener else { return };
         if let Some(file) = &listener.file {
@@ -164,13 +164,13 @@ impl Wake {
     }
 }
 
-impl Listener {
-    fn start(wake: &Arc<Wake>) -> std::io::Result<Self> {
-        let (socket, poke, file) = match bind(&wake.folder) {
+impl SocketListener {
+    fn start(wake: &Arc<ChangeNotifier>) -> std::io::Result<Self> {
+        let (socket, poke, file) = match bind(&wake.socket_dir) {
             Ok((socket, poke, file)) => (socket, poke, Some(file)),
             Err(error) => {
                 // Some file systems hold no sockets. Then the change counter alone has to do.
-                tracing::debug!(%error, folder = %wake.folder.display(), "no socket for changes could be bound");
+                tracing::debug!(%error, folder = %wake.socket_dir.display(), "no socket for changes could be bound");
                 let (socket, poke) = UnixDatagram::pair()?;
                 (socket, poke, None)
             }
@@ -193,15 +193,19 @@ fn bind(folder: &Path) -> std::io::Result<(UnixDatagram, UnixDatagram, PathBuf)>
     let random = CommandId::generate().to_string();
     let tail = random.rsplit('-').next().unwrap_or(&random).to_owned();
     let file = folder.join(format!("{}-{tail}.sock", std::process::id()));
-    let socket = short(folder, &file, |path| UnixDatagram::bind(path))?;
+    let socket = with_short_path(folder, &file, |path| UnixDatagram::bind(path))?;
     let poke = UnixDatagram::unbound()?;
-    short(folder, &file, |path| poke.connect(path))?;
+    with_short_path(folder, &file, |path| poke.connect(path))?;
     Ok((socket, poke, file))
 }
 
 /// Calls `act` with a path of `file` in `folder` that fits into a socket address.
-fn short<T>(folder: &Path, file: &Path, act: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
-    if file.as_os_str().len() <= SUN_PATH {
+fn with_short_path<T>(
+    folder: &Path,
+    file: &Path,
+    act: impl FnOnce(&Path) -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    if file.as_os_str().len() <= MAX_SUN_PATH_BYTES {
         return act(file);
     }
     // Linux resolves a path through an open folder, however long the folder's own path is.
@@ -210,11 +214,11 @@ fn short<T>(folder: &Path, file: &Path, act: impl FnOnce(&Path) -> std::io::Resu
     act(&Path::new("/proc/self/fd").join(open.as_raw_fd().to_string()).join(name))
 }
 
-fn listen(wake: &Wake, socket: &UnixDatagram) {
-    let mut changes = Changes { connection: None, last: None };
+fn listen(wake: &ChangeNotifier, socket: &UnixDatagram) {
+    let mut changes = DataVersion { connection: None, last: None };
     let mut byte = [0_u8; 1];
     loop {
-        let timeout = wake.is_watched().then_some(LOOK);
+        let timeout = wake.is_watched().then_some(POLL_INTERVAL);
         if socket.set_read_timeout(timeout).is_err() {
             return;
         }
@@ -223,11 +227,11 @@ fn listen(wake: &Wake, socket: &UnixDatagram) {
             return;
         }
         match got {
-            Ok(_) if byte[0] == 1 => wake.moved(News::Commands),
+            Ok(_) if byte[0] == 1 => wake.bump(WatchScope::Commands),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if changes.any(&wake.database) {
-                    wake.moved(News::Commands);
+                if changes.has_changed(&wake.database) {
+                    wake.bump(WatchScope::Commands);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -237,16 +241,16 @@ fn listen(wake: &Wake, socket: &UnixDatagram) {
 }
 
 /// The database's own change counter, as one connection sees it.
-struct Changes {
+struct DataVersion {
     connection: Option<Connection>,
     last: Option<i64>,
 }
 
-impl Changes {
+impl DataVersion {
     /// Whether anything was committed since the last look. The first look can't tell, so it says yes.
-    fn any(&mut self, database: &Path) -> bool {
+    fn has_changed(&mut self, database: &Path) -> bool {
         if self.connection.is_none() {
-            self.connection = schema::connect(database, Purpose::Read).ok();
+            self.connection = schema::connect(database, ConnectionPurpose::Read).ok();
         }
         let Some(connection) = &self.connection else { return false };
         let now = connection.query_row("PRAGMA data_version", [], |row| row.get(0)).ok();

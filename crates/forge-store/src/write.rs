@@ -1,9 +1,9 @@
 //! What is written, and the statements that write it.
 
-use crate::advice::Advice;
-use crate::read::{SEQ_BITS, event_id, item_status};
-use crate::runs::{self, int};
-use forge_ports::Durable;
+use crate::advice::RoutingWrite;
+use crate::read::{SEQ_BITS, event_id, item_status_name};
+use crate::runs::{self, to_sqlite_int};
+use forge_ports::FlushHandle;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};
 use forge_ports::queue::ItemStatus;
 use forge_types::{CommandId, EffectId, EventKind, Money, RunId, Seq, Timestamp};
@@ -12,69 +12,69 @@ use std::path::Path;
 
 /// One change; it happens as a whole or not at all.
 #[derive(Debug)]
-pub(crate) enum Write {
+pub(crate) enum WriteOp {
     /// A batch of the journal.
-    Append(Box<Prepared>),
+    Append(Box<PreparedBatch>),
     /// A command into an inbox, as JSON.
     Send { run: RunId, id: CommandId, command: String },
     /// An item into the queue.
-    Put { run: RunId, priority: i32, at: Timestamp },
+    Enqueue { run: RunId, priority: i32, at: Timestamp },
     /// An item is being worked on.
-    Begin { run: RunId, at: Timestamp },
+    MarkProcessing { run: RunId, at: Timestamp },
     /// An item's status.
-    Set { run: RunId, status: ItemStatus },
+    SetStatus { run: RunId, status: ItemStatus },
     /// What runs share about the choice of models.
-    Advise(Box<Advice>),
+    UpdateRouting(Box<RoutingWrite>),
     /// The reservations of a run that nobody works on.
-    Release { run: RunId },
+    ReleaseRun { run: RunId },
 }
 
 /// A batch whose events are already text, so that the thread that writes does not spend its time on that.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedBatch {
     run: RunId,
     expected: Seq,
     last: Seq,
-    events: Vec<Line>,
+    events: Vec<EncodedEvent>,
     blobs: Vec<Blob>,
     taken: Vec<CommandId>,
     postings: Vec<Posting>,
     row: RunRow,
     checkpoint: Option<Checkpoint>,
-    after: Vec<Durable>,
+    after: Vec<FlushHandle>,
     /// Whether it holds the end of the run, for which some disk is reserved.
     ending: bool,
 }
 
 #[derive(Debug)]
-struct Line {
+struct EncodedEvent {
     at: Timestamp,
     data: String,
 }
 
 /// Why a change did not happen.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum WriteError {
     /// It must not happen; the others of its group are not concerned.
     Refused(Error),
     /// The database failed.
     Sqlite(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl Write {
+impl WriteOp {
     /// Whether it is so important that the reserved disk space is there for it.
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self, Self::Append(batch) if batch.ending)
     }
 
     /// About how many bytes it adds to the log.
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn log_bytes(&self) -> usize {
         match self {
             Self::Append(batch) => {
                 let events: usize = batch.events.iter().map(|line| line.data.len()).sum();
@@ -82,30 +82,30 @@ impl Write {
                 events + blobs + batch.checkpoint.as_ref().map_or(0, |c| c.state.len())
             }
             Self::Send { command, .. } => command.len(),
-            Self::Put { .. }
-            | Self::Begin { .. }
-            | Self::Set { .. }
-            | Self::Advise(_)
-            | Self::Release { .. } => 0,
+            Self::Enqueue { .. }
+            | Self::MarkProcessing { .. }
+            | Self::SetStatus { .. }
+            | Self::UpdateRouting(_)
+            | Self::ReleaseRun { .. } => 0,
         }
     }
 
     /// Does it, within the transaction that `connection` is in. The number is that of attempts, where one is
     /// counted.
-    pub(crate) fn apply(&self, connection: &Connection) -> Result<u32, Fault> {
+    pub(crate) fn apply(&self, connection: &Connection) -> Result<u32, WriteError> {
         match self {
             Self::Append(batch) => batch.apply(connection).map(|()| 0),
-            Self::Send { run, id, command } => send(connection, *run, *id, command).map(|()| 0),
-            Self::Put { run, priority, at } => put(connection, *run, *priority, *at).map(|()| 0),
-            Self::Begin { run, at } => begin(connection, *run, *at),
-            Self::Set { run, status } => set(connection, *run, *status).map(|()| 0),
-            Self::Advise(advice) => advice.apply(connection).map_err(Fault::from),
-            Self::Release { run } => let_go(connection, *run).map(|()| 0),
+            Self::Send { run, id, command } => insert_command(connection, *run, *id, command).map(|()| 0),
+            Self::Enqueue { run, priority, at } => enqueue(connection, *run, *priority, *at).map(|()| 0),
+            Self::MarkProcessing { run, at } => mark_processing(connection, *run, *at),
+            Self::SetStatus { run, status } => set_status(connection, *run, *status).map(|()| 0),
+            Self::UpdateRouting(advice) => advice.apply(connection).map_err(WriteError::from),
+            Self::ReleaseRun { run } => release_run(connection, *run).map(|()| 0),
         }
     }
 }
 
-impl Prepared {
+impl PreparedBatch {
     /// Checks a batch and turns its events into text. `path` is only for what errors say.
     pub(crate) fn new(batch: Batch, path: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Unavailable { path: path.display().to_string(), why };
@@ -124,7 +124,7 @@ impl Prepared {
             ending |= matches!(event.kind, EventKind::Finished { .. });
             let data = serde_json::to_string(&event.kind)
                 .map_err(|error| wrong(format!("event {last} has no JSON form: {error}")))?;
-            events.push(Line { at: event.at, data });
+            events.push(EncodedEvent { at: event.at, data });
         }
         Ok(Self {
             run: batch.run,
@@ -141,32 +141,33 @@ impl Prepared {
         })
     }
 
-    fn apply(&self, connection: &Connection) -> Result<(), Fault> {
-        let head = runs::head(connection, self.run)?;
+    fn apply(&self, connection: &Connection) -> Result<(), WriteError> {
+        let head = runs::journal_head(connection, self.run)?;
         let actual = head.map_or(Seq(0), |head| head.last);
-        let conflict = || Fault::Refused(Error::Conflict { run: self.run, expected: self.expected, actual });
+        let conflict =
+            || WriteError::Refused(Error::Conflict { run: self.run, expected: self.expected, actual });
         if actual != self.expected {
             return Err(conflict());
         }
-        let no = runs::put(connection, head, self.last, &self.row)?;
+        let no = runs::upsert_run(connection, head, self.last, &self.row)?;
         for id in &self.taken {
-            if !take(connection, no, *id)? {
+            if !consume_command(connection, no, *id)? {
                 return Err(conflict());
             }
         }
         for posting in &self.postings {
-            post(connection, no, posting)?;
+            apply_posting(connection, no, posting)?;
         }
-        self.store(connection, no)?;
+        self.insert_rows(connection, no)?;
         // Last, so that it had all this time to get there.
         for durable in &self.after {
             let lost = |why| Error::Unavailable { path: format!("the snapshots of run {}", self.run), why };
-            durable.wait().map_err(|why| Fault::Refused(lost(why)))?;
+            durable.wait().map_err(|why| WriteError::Refused(lost(why)))?;
         }
         Ok(())
     }
 
-    fn store(&self, connection: &Connection, no: i64) -> rusqlite::Result<()> {
+    fn insert_rows(&self, connection: &Connection, no: i64) -> rusqlite::Result<()> {
         let mut insert =
             connection.prepare_cached("INSERT INTO events (id, at, kind, data) VALUES (?1, ?2, ?3, ?4)")?;
         let mut seq = self.expected;
@@ -175,7 +176,7 @@ impl Prepared {
             insert.execute(params![
                 event_id(no, seq.0),
                 line.at.as_micros(),
-                kind_of(&line.data),
+                event_kind(&line.data),
                 line.data
             ])?;
         }
@@ -194,7 +195,7 @@ impl Prepared {
             let sql = "REPLACE INTO checkpoints (run, seq, version, state) VALUES (?1, ?2, ?3, ?4)";
             connection.prepare_cached(sql)?.execute(params![
                 no,
-                int(checkpoint.seq.0),
+                to_sqlite_int(checkpoint.seq.0),
                 checkpoint.version,
                 checkpoint.state
             ])?;
@@ -204,45 +205,45 @@ impl Prepared {
 }
 
 /// The kind's name: serde writes the tag of an internally tagged enum first.
-fn kind_of(data: &str) -> &str {
+fn event_kind(data: &str) -> &str {
     data.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.split('"').next()).unwrap_or("unknown")
 }
 
 /// Takes a command out of the inbox. Its row stays without its text, so that the same command sent again does
 /// not come in a second time.
-fn take(connection: &Connection, no: i64, id: CommandId) -> rusqlite::Result<bool> {
+fn consume_command(connection: &Connection, no: i64, id: CommandId) -> rusqlite::Result<bool> {
     let sql = "UPDATE inbox SET taken = 1, command = NULL WHERE id = ?1 AND run = ?2 AND taken = 0";
     connection.prepare_cached(sql)?.execute(params![id.to_string(), no]).map(|changed| changed == 1)
 }
 
-fn post(connection: &Connection, run: i64, posting: &Posting) -> Result<(), Fault> {
+fn apply_posting(connection: &Connection, run: i64, posting: &Posting) -> Result<(), WriteError> {
     match posting {
         Posting::Reserve { account, effect, amount, ceiling } => {
-            reserve(connection, run, account, *effect, *amount, *ceiling)
+            reserve_money(connection, run, account, *effect, *amount, *ceiling)
         }
-        Posting::Settle { effect, actual } => settle(connection, run, *effect, *actual),
+        Posting::Settle { effect, actual } => settle_effect(connection, run, *effect, *actual),
     }
 }
 
-fn reserve(
+fn reserve_money(
     connection: &Connection,
     run: i64,
     account: &str,
     effect: EffectId,
     amount: Money,
     ceiling: Option<Money>,
-) -> Result<(), Fault> {
+) -> Result<(), WriteError> {
     // The same reservation made again replaces the first.
-    release(connection, run, effect, Some(account), None)?;
+    release_reservations(connection, run, effect, Some(account), None)?;
     let used = crate::read::balance(connection, account)?;
     let used = used.spent.plus(used.reserved);
     if let Some(ceiling) = ceiling.filter(|ceiling| used.plus(amount) > *ceiling) {
         let account = account.to_owned();
-        return Err(Fault::Refused(Error::Ceiling { account, ceiling, used, wanted: amount }));
+        return Err(WriteError::Refused(Error::Ceiling { account, ceiling, used, wanted: amount }));
     }
     connection
         .prepare_cached("INSERT INTO reservations (run, effect, account, amount) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![run, int(effect.0), account, amount.0])?;
+        .execute(params![run, to_sqlite_int(effect.0), account, amount.0])?;
     connection
         .prepare_cached(
             "INSERT INTO accounts (name, spent, reserved) VALUES (?1, 0, ?2) \
@@ -252,13 +253,18 @@ fn reserve(
     Ok(())
 }
 
-fn settle(connection: &Connection, run: i64, effect: EffectId, actual: Money) -> Result<(), Fault> {
-    release(connection, run, effect, None, Some(actual))?;
+fn settle_effect(
+    connection: &Connection,
+    run: i64,
+    effect: EffectId,
+    actual: Money,
+) -> Result<(), WriteError> {
+    release_reservations(connection, run, effect, None, Some(actual))?;
     Ok(())
 }
 
 /// Drops the reservations of an effect, on one account or on all, and books on each what was spent.
-fn release(
+fn release_reservations(
     connection: &Connection,
     run: i64,
     effect: EffectId,
@@ -270,7 +276,7 @@ fn release(
             "DELETE FROM reservations WHERE run = ?1 AND effect = ?2 AND account = ifnull(?3, account) \
              RETURNING account, amount",
         )?
-        .query_map(params![run, int(effect.0), account], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map(params![run, to_sqlite_int(effect.0), account], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (account, amount) in held {
         connection
@@ -283,21 +289,26 @@ fn release(
 }
 
 /// Drops all that a run has reserved.
-fn let_go(connection: &Connection, run: RunId) -> Result<(), Fault> {
-    let Some(head) = runs::head(connection, run)? else { return Ok(()) };
+fn release_run(connection: &Connection, run: RunId) -> Result<(), WriteError> {
+    let Some(head) = runs::journal_head(connection, run)? else { return Ok(()) };
     let effects: Vec<i64> = connection
         .prepare_cached("SELECT DISTINCT effect FROM reservations WHERE run = ?1")?
         .query_map([head.no], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for effect in effects {
-        release(connection, head.no, EffectId(u64::try_from(effect).unwrap_or(0)), None, None)?;
+        release_reservations(connection, head.no, EffectId(u64::try_from(effect).unwrap_or(0)), None, None)?;
     }
     Ok(())
 }
 
-fn send(connection: &Connection, run: RunId, id: CommandId, command: &str) -> Result<(), Fault> {
-    let Some(head) = runs::head(connection, run)? else {
-        return Err(Fault::Refused(Error::NotFound { what: format!("run {run}") }));
+fn insert_command(
+    connection: &Connection,
+    run: RunId,
+    id: CommandId,
+    command: &str,
+) -> Result<(), WriteError> {
+    let Some(head) = runs::journal_head(connection, run)? else {
+        return Err(WriteError::Refused(Error::NotFound { what: format!("run {run}") }));
     };
     connection
         .prepare_cached(
@@ -307,35 +318,36 @@ fn send(connection: &Connection, run: RunId, id: CommandId, command: &str) -> Re
     Ok(())
 }
 
-fn put(connection: &Connection, run: RunId, priority: i32, at: Timestamp) -> Result<(), Fault> {
+fn enqueue(connection: &Connection, run: RunId, priority: i32, at: Timestamp) -> Result<(), WriteError> {
     connection
         .prepare_cached(
             "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, ?2, ?3, ?4, 0) \
              ON CONFLICT (run) DO UPDATE SET priority = ?2, created_at = ?3, status = ?4",
         )?
-        .execute(params![run.to_string(), priority, at.as_micros(), item_status(ItemStatus::Queued)])?;
+        .execute(params![run.to_string(), priority, at.as_micros(), item_status_name(ItemStatus::Queued)])?;
     Ok(())
 }
 
-fn begin(connection: &Connection, run: RunId, at: Timestamp) -> Result<u32, Fault> {
+fn mark_processing(connection: &Connection, run: RunId, at: Timestamp) -> Result<u32, WriteError> {
     let attempts = connection
         .prepare_cached(
             "INSERT INTO queue_items (run, priority, created_at, status, attempts) VALUES (?1, 0, ?2, ?3, 1) \
              ON CONFLICT (run) DO UPDATE SET status = ?3, attempts = attempts + 1 RETURNING attempts",
         )?
-        .query_row(params![run.to_string(), at.as_micros(), item_status(ItemStatus::Processing)], |row| {
-            row.get(0)
-        })
+        .query_row(
+            params![run.to_string(), at.as_micros(), item_status_name(ItemStatus::Processing)],
+            |row| row.get(0),
+        )
         .optional()?;
     Ok(attempts.unwrap_or(1))
 }
 
-fn set(connection: &Connection, run: RunId, status: ItemStatus) -> Result<(), Fault> {
+fn set_status(connection: &Connection, run: RunId, status: ItemStatus) -> Result<(), WriteError> {
     let changed = connection
         .prepare_cached("UPDATE queue_items SET status = ?2 WHERE run = ?1")?
-        .execute(params![run.to_string(), item_status(status)])?;
+        .execute(params![run.to_string(), item_status_name(status)])?;
     if changed == 0 {
-        return Err(Fault::Refused(Error::NotFound { what: format!("run {run} in the queue") }));
+        return Err(WriteError::Refused(Error::NotFound { what: format!("run {run} in the queue") }));
     }
     Ok(())
 }

@@ -15,16 +15,16 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+fn check_result(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Takes ownership of a descriptor number that this process was started with.
 ///
 /// Returns an error when nothing is open there.
-pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn adopt_fd(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl(F_GETFD) only looks at the descriptor table; any number is allowed.
-    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    check_result(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
     // SAFETY: the descriptor is open (checked above). Callers use this once per number, at the start of a process
     // that nothing else runs in, before any other owner of the number exists.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -34,13 +34,13 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: close_range takes three integers. The caller is the fresh init, where nothing owns descriptors from
     // `first` on, so no owner can be left with a closed number.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    check_result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
 }
 
 /// Attributes set on a mount.
 #[derive(Debug, Clone, Copy)]
-pub struct Attributes<'a> {
+pub struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` bits to set.
     pub set: u64,
     /// User namespace whose mapping the mount shows owners through.
@@ -59,10 +59,10 @@ pub enum Recursive {
 }
 
 /// Nothing may be written, no setuid, no devices.
-pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+pub const READ_ONLY_ATTRS: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 /// `mount_setattr(2)` on the mount that `mount` is the root of.
-pub fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result<()> {
+pub fn set_mount_attributes(mount: BorrowedFd<'_>, what: MountAttributes<'_>) -> io::Result<()> {
     let mut attr = libc::mount_attr { attr_set: what.set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     if let Some(userns) = what.idmap {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
@@ -70,7 +70,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result
     }
     let recursive = if what.recursive == Recursive::Yes { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid empty C string, `attr` lives across the call and its size is passed.
-    check(unsafe {
+    check_result(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
@@ -84,7 +84,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, what: Attributes<'_>) -> io::Result
 }
 
 /// A detached copy of the mount at `path` below `dir`.
-pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
+pub fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: Recursive) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if path.is_empty() {
         flags |= OpenTreeFlags::AT_EMPTY_PATH;
@@ -107,16 +107,19 @@ pub fn new_mount(kind: &str, options: &[(&str, String)], attributes: MountAttrFl
 
 /// A file system that the kernel refused to make, with what it said about it.
 #[derive(Debug)]
-pub struct Refused {
+pub struct MountRefused {
     /// The error number.
     pub error: io::Error,
     /// The kernel's own words; empty when it said nothing.
-    pub said: String,
+    pub message: String,
 }
 
 /// A new detached overlay. `options` are its options, a value of `None` being a flag.
-pub fn new_overlay(options: &[(&str, Option<&str>)], attributes: MountAttrFlags) -> Result<OwnedFd, Refused> {
-    let plain = |errno: rustix::io::Errno| Refused { error: errno.into(), said: String::new() };
+pub fn new_overlay(
+    options: &[(&str, Option<&str>)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, MountRefused> {
+    let plain = |errno: rustix::io::Errno| MountRefused { error: errno.into(), message: String::new() };
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
     // The kernel keeps its messages with the context, one for each read; the first character is their kind.
     let explained = |errno: rustix::io::Errno| {
@@ -130,7 +133,7 @@ pub fn new_overlay(options: &[(&str, Option<&str>)], attributes: MountAttrFlags)
                     .to_owned(),
             );
         }
-        Refused { error: errno.into(), said: said.join(", ") }
+        MountRefused { error: errno.into(), message: said.join(", ") }
     };
     for (key, value) in options {
         match value {
@@ -144,19 +147,19 @@ pub fn new_overlay(options: &[(&str, Option<&str>)], attributes: MountAttrFlags)
 }
 
 /// Attaches a detached mount at `path` below the current folder.
-pub fn attach(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+pub fn attach_mount(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Attaches a detached mount over the thing that `target` is open on.
-pub fn attach_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub fn attach_mount_over(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", target, c"", flags)?)
 }
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fork {
+pub enum ForkSide {
     /// The new process.
     Child,
     /// The old one, with the child's process id.
@@ -164,14 +167,14 @@ pub enum Fork {
 }
 
 /// Forks with extra `CLONE_*` flags that do not share memory. Only for a process with a single thread.
-pub fn fork(flags: libc::c_int) -> io::Result<Fork> {
+pub fn fork(flags: libc::c_int) -> io::Result<ForkSide> {
     let flags = libc::c_long::from(flags | libc::SIGCHLD);
     // SAFETY: without CLONE_VM and with a null stack the child gets a copy of this address space and returns here
     // like fork. The caller has a single thread, so no lock can be held by a thread that the child lacks; the
     // remaining arguments (tid pointers, tls) are unused with these flags, hence their order does not matter.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    let pid = check_result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
     let pid = i32::try_from(pid).map_err(io::Error::other)?;
-    Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid) })
+    Ok(if pid == 0 { ForkSide::Child } else { ForkSide::Parent(pid) })
 }
 
 /// Ends the process without running anything else.
@@ -182,7 +185,7 @@ pub fn exit_now(code: i32) -> ! {
 
 /// A child that ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Reaped {
+pub struct ReapedChild {
     /// Its process id.
     pub pid: i32,
     /// Its status as of `wait(2)`.
@@ -196,7 +199,7 @@ pub struct Reaped {
 }
 
 /// Reaps `pid` (-1: any child). `Ok(None)` when there is none that has ended.
-pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
+pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<ReapedChild>> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which all zeroes is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -207,7 +210,7 @@ pub fn reap(pid: i32, flags: libc::c_int) -> io::Result<Option<Reaped>> {
             let micros = |t: libc::timeval| {
                 u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
             };
-            return Ok(Some(Reaped {
+            return Ok(Some(ReapedChild {
                 pid: got,
                 status,
                 user_us: micros(usage.ru_utime),
@@ -252,8 +255,8 @@ pub fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
-        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
-        check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?
+        check_result(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
+        check_result(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?
     };
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: signalfd just returned this descriptor, nobody else owns it.
@@ -261,12 +264,12 @@ pub fn signal_fd(signal: i32) -> io::Result<OwnedFd> {
 }
 
 /// Switches the one thread of this process to `uid` and `gid` without any supplementary group.
-pub fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
+pub fn switch_ids(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: setgroups with a count of zero reads no memory; the others take integers.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
-        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        check_result(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        check_result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check_result(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
     Ok(())
 }
@@ -274,32 +277,32 @@ pub fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
 /// `prctl(2)` with integer arguments.
 pub fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> io::Result<()> {
     // SAFETY: used for options that take integers only; unused arguments must be zero and are.
-    check(unsafe { libc::prctl(option, a, b, 0, 0) }.into())?;
+    check_result(unsafe { libc::prctl(option, a, b, 0, 0) }.into())?;
     Ok(())
 }
 
 /// Makes every capability of this process one that a program it starts has as well: inheritable and ambient.
-pub fn pass_capabilities_on() -> io::Result<()> {
+pub fn raise_ambient_capabilities() -> io::Result<()> {
     #[repr(C)]
-    struct Header {
+    struct CapGetHeader {
         version: u32,
         pid: i32,
     }
-    let header = Header { version: 0x2008_0522, pid: 0 };
+    let header = CapGetHeader { version: 0x2008_0522, pid: 0 };
     let mut data = [[0u32; 3]; 2];
     // SAFETY: header and data have the layout of version 3 of the calls (two records of effective, permitted,
     // inheritable) and live across them.
     unsafe {
-        check(libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()))?;
+        check_result(libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()))?;
         for record in &mut data {
             record[2] = record[1];
         }
-        check(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
+        check_result(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
     }
     for capability in 0..64 {
         if data[capability / 32][1] & (1 << (capability % 32)) != 0 {
             // SAFETY: takes integers.
-            check(
+            check_result(
                 unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }
                     .into(),
             )?;
@@ -311,27 +314,27 @@ pub fn pass_capabilities_on() -> io::Result<()> {
 /// Gives up every capability in the effective, permitted and inheritable sets.
 pub fn clear_capabilities() -> io::Result<()> {
     #[repr(C)]
-    struct Header {
+    struct CapSetHeader {
         version: u32,
         pid: i32,
     }
-    let header = Header { version: 0x2008_0522, pid: 0 };
+    let header = CapSetHeader { version: 0x2008_0522, pid: 0 };
     let data = [[0u32; 3]; 2];
     // SAFETY: header and data have the layout of version 3 of the call (two records of three words) and live
     // across it.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    check_result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
     Ok(())
 }
 
 /// Sets the host name.
 pub fn set_hostname(name: &str) -> io::Result<()> {
     // SAFETY: pointer and length are those of a live string.
-    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into())?;
+    check_result(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }.into())?;
     Ok(())
 }
 
 /// Brings the loopback interface of the current network namespace up.
-pub fn loopback_up() -> io::Result<()> {
+pub fn bring_loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket_with(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,
@@ -346,12 +349,12 @@ pub fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which `request` is.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
+    check_result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())?;
     Ok(())
 }
 
 /// Swaps the root of the mount namespace for the current folder and forgets the old one.
-pub fn pivot_here() -> io::Result<()> {
+pub fn pivot_to_cwd() -> io::Result<()> {
     rustix::process::pivot_root(c".", c".")?;
     rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
@@ -365,10 +368,15 @@ pub fn effective_ids() -> (u32, u32) {
 
 /// The version of Landlock this kernel speaks; 0 when it has none.
 pub fn landlock_abi() -> u32 {
-    const VERSION: u32 = 1;
+    const LANDLOCK_VERSION_FLAG: u32 = 1;
     // SAFETY: with the VERSION flag the call takes a null pointer and size 0 and only returns a number.
     let got = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0usize,
+            LANDLOCK_VERSION_FLAG,
+        )
     };
     u32::try_from(got).unwrap_or(0)
 }
@@ -378,7 +386,8 @@ pub fn landlock_ruleset(fs: u64, net: u64, scoped: u64, words: usize) -> io::Res
     let attr = [fs, net, scoped];
     let size = words.min(attr.len()) * size_of::<u64>();
     // SAFETY: `attr` lives across the call and `size` is at most its size.
-    let fd = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0u32) })?;
+    let fd =
+        check_result(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attr.as_ptr(), size, 0u32) })?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -394,7 +403,7 @@ pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'
     const PATH_BENEATH: u32 = 1;
     let rule = PathBeneath { allowed_access: access, parent_fd: parent.as_raw_fd() };
     // SAFETY: `rule` has the packed layout the kernel defines for this rule type and lives across the call.
-    check(unsafe {
+    check_result(unsafe {
         libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0u32)
     })?;
     Ok(())
@@ -403,7 +412,7 @@ pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, parent: BorrowedFd<'
 /// Puts this thread under the ruleset for good.
 pub fn landlock_enforce(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes a descriptor and zero flags.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
+    check_result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
     Ok(())
 }
 
@@ -414,7 +423,7 @@ pub fn seccomp_install(program: &[libc::sock_filter]) -> io::Result<()> {
         filter: program.as_ptr().cast_mut(),
     };
     // SAFETY: `fprog` describes a live slice; the kernel copies it and does not write to it.
-    check(unsafe {
+    check_result(unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0u32, &raw const fprog)
     })?;
     Ok(())
@@ -436,7 +445,7 @@ pub fn pause() {
 }
 
 /// Puts a signal back to its default; numbers that cannot be changed are left alone.
-pub fn default_signal(signal: i32) {
+pub fn reset_signal(signal: i32) {
     // SAFETY: SIG_DFL installs no handler; invalid numbers only make the call fail.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
@@ -463,7 +472,7 @@ pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<i32> {
             &raw mut size,
         )
     };
-    check(got.into())?;
+    check_result(got.into())?;
     Ok(peer.pid)
 }
 
@@ -476,7 +485,8 @@ pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
     (lock.l_type, lock.l_whence) = (narrow(libc::F_WRLCK)?, narrow(libc::SEEK_SET)?);
     (lock.l_start, lock.l_len) = (libc::off_t::from(at), 1);
     // SAFETY: the call reads a flock, which lives across it, and changes nothing of this process's memory.
-    let done = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }.into());
+    let done =
+        check_result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }.into());
     match done {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -488,9 +498,9 @@ pub fn lock_byte(file: BorrowedFd<'_>, at: u32) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn random(bytes: &mut [u8]) -> io::Result<usize> {
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: pointer and length are those of a live, writable slice.
-    let got = check(
+    let got = check_result(
         unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) }
             .try_into()
             .map_err(io::Error::other)?,
@@ -501,20 +511,20 @@ pub fn random(bytes: &mut [u8]) -> io::Result<usize> {
 /// Removes a System V segment of shared memory.
 pub fn remove_segment(id: i32) -> io::Result<()> {
     // SAFETY: with IPC_RMID the pointer is not looked at.
-    check(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
+    check_result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
     Ok(())
 }
 
 /// Removes a System V message queue.
 pub fn remove_queue(id: i32) -> io::Result<()> {
     // SAFETY: with IPC_RMID the pointer is not looked at.
-    check(unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
+    check_result(unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) }.into())?;
     Ok(())
 }
 
 /// Removes a set of System V semaphores.
 pub fn remove_semaphores(id: i32) -> io::Result<()> {
     // SAFETY: with IPC_RMID there is no fourth argument.
-    check(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }.into())?;
+    check_result(unsafe { libc::semctl(id, 0, libc::IPC_RMID) }.into())?;
     Ok(())
 }

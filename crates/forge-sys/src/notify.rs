@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::check;
+use super::check_result;
 
 /// Room for the kernel's own records, which may grow beyond those that are known here, in 8-byte words.
 const MAX_RECORD_WORDS: usize = 64;
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
+pub struct NotifiedCall {
     /// Names it in the answer.
     pub id: u64,
     /// The thread that made it, as this process sees it.
@@ -23,7 +23,7 @@ pub struct Call {
 
 /// What becomes of a call that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum CallAnswer {
     /// The kernel does it.
     Continue,
     /// It fails with this error number.
@@ -34,14 +34,14 @@ pub enum Answer {
 ///
 /// # Errors
 /// When the kernel knows no notifications, or the thread has a filter with a listener already (`EBUSY`).
-pub fn listen(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+pub fn install_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut(),
     };
     let install = |flags: libc::c_ulong| {
         // SAFETY: `fprog` describes a live slice; the kernel copies it and does not write to it.
-        check(unsafe {
+        check_result(unsafe {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog)
         })
     };
@@ -66,12 +66,12 @@ pub fn listen(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When the descriptor is none of [`listen`], or nobody is left who could call.
-pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
+pub fn next_call(listener: BorrowedFd<'_>) -> io::Result<Option<NotifiedCall>> {
     let mut record = [0u64; MAX_RECORD_WORDS];
     // SAFETY: the record is zeroed, as the kernel demands, aligned as its fields are, and larger than the kernel's.
     let got =
         unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, record.as_mut_ptr()) };
-    match check(got.into()) {
+    match check_result(got.into()) {
         Ok(_) => {}
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(None),
         Err(error) => return Err(error),
@@ -79,18 +79,18 @@ pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
     // SAFETY: the kernel filled the record with a `seccomp_notif`, which is integers only; it is large enough and
     // aligned for it.
     let told = unsafe { record.as_ptr().cast::<libc::seccomp_notif>().read() };
-    Ok(Some(Call { id: told.id, thread: told.pid, number: told.data.nr, arguments: told.data.args }))
+    Ok(Some(NotifiedCall { id: told.id, thread: told.pid, number: told.data.nr, arguments: told.data.args }))
 }
 
 /// Answers a call. One that was given up meanwhile is no error.
 ///
 /// # Errors
 /// When the descriptor is none of [`listen`].
-pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
-    const CONTINUE: u32 = 1;
+pub fn answer_call(listener: BorrowedFd<'_>, id: u64, answer: CallAnswer) -> io::Result<()> {
+    const CONTINUE_FLAG: u32 = 1;
     let (error, flags) = match answer {
-        Answer::Continue => (0, CONTINUE),
-        Answer::Errno(errno) => (-errno.abs(), 0),
+        CallAnswer::Continue => (0, CONTINUE_FLAG),
+        CallAnswer::Errno(errno) => (-errno.abs(), 0),
     };
     let mut record = [0u64; MAX_RECORD_WORDS];
     let said = libc::seccomp_notif_resp { id, val: 0, error, flags };
@@ -99,7 +99,7 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<(
     // SAFETY: the kernel reads one record of its own size from there, which is at most as large.
     let sent =
         unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, record.as_mut_ptr()) };
-    match check(sent.into()) {
+    match check_result(sent.into()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
         _ => Ok(()),
     }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often a sleeper lets all others go on before it moves the clock by itself.
-const YIELDS: usize = 64;
+const MAX_YIELDS: usize = 64;
 
 /// A clock that stands still. It moves by hand, or to the end of short sleeps by itself. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct TestClock {
-    state: Arc<State>,
+    state: Arc<ClockState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ClockState {
     now: watch::Sender<Timestamp>,
     /// The ends of the sleeps under way.
     sleepers: watch::Sender<Vec<Timestamp>>,
@@ -34,7 +34,7 @@ impl TestClock {
     /// had a chance to go on; longer sleeps (deadlines, usually) end by hand.
     pub fn skipping(now: Timestamp, most: Duration) -> Self {
         let state =
-            State { now: watch::Sender::new(now), sleepers: watch::Sender::new(Vec::new()), skip: most };
+            ClockState { now: watch::Sender::new(now), sleepers: watch::Sender::new(Vec::new()), skip: most };
         Self { state: Arc::new(state) }
     }
 
@@ -69,19 +69,19 @@ impl Default for TestClock {
 }
 
 /// A sleep in the list of sleeps; it leaves with its future.
-struct Sleep<'a> {
-    state: &'a State,
+struct SleepEntry<'a> {
+    state: &'a ClockState,
     until: Timestamp,
 }
 
-impl<'a> Sleep<'a> {
-    fn new(state: &'a State, until: Timestamp) -> Self {
+impl<'a> SleepEntry<'a> {
+    fn new(state: &'a ClockState, until: Timestamp) -> Self {
         state.sleepers.send_modify(|sleepers| sleepers.push(until));
         Self { state, until }
     }
 }
 
-impl Drop for Sleep<'_> {
+impl Drop for SleepEntry<'_> {
     fn drop(&mut self) {
         self.state.sleepers.send_modify(|sleepers| {
             if let Some(at) = sleepers.iter().position(|until| *until == self.until) {
@@ -101,9 +101,9 @@ impl Clock for TestClock {
         if self.now() >= time {
             return;
         }
-        let _listed = Sleep::new(&self.state, time);
+        let _listed = SleepEntry::new(&self.state, time);
         if time.since(self.now()) <= self.state.skip {
-            for _ in 0..YIELDS {
+            for _ in 0..MAX_YIELDS {
                 tokio::task::yield_now().await;
             }
             self.move_to(time);

@@ -1,9 +1,9 @@
 //! Numbers that look random and are the same in each run of the tests.
 
 /// A generator (xorshift64*, Marsaglia 2003 and Vigna 2016).
-pub struct Dice(u64);
+pub struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     /// One whose numbers follow from `seed`, which is not 0.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
@@ -31,7 +31,7 @@ impl Dice {
     }
 
     /// Whether something happens that happens once in `times`.
-    pub fn once_in(&mut self, times: u64) -> bool {
+    pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 

@@ -1,7 +1,7 @@
 //! Small made-up runs, events and batches.
 
 use forge_ports::journal::{Batch, RunRow};
-use forge_types::{Command, CommandId, Event, EventKind, Money, RunId, RunStatus, Seq, Timestamp};
+use forge_types::{CommandId, Event, EventKind, Money, RunCommand, RunId, RunStatus, Seq, Timestamp};
 
 /// A time of day: so many seconds after 2026-01-01T00:00:00Z.
 pub const fn time(seconds: i64) -> Timestamp {
@@ -9,14 +9,14 @@ pub const fn time(seconds: i64) -> Timestamp {
 }
 
 /// An event that holds a text.
-pub fn event(run: RunId, seq: u64, text: &str) -> Event {
-    let command = Command::Steer { text: text.to_owned() };
+pub fn text_event(run: RunId, seq: u64, text: &str) -> Event {
+    let command = RunCommand::Steer { text: text.to_owned() };
     let kind = EventKind::Commanded { id: CommandId::from_u128(u128::from(seq)), command };
     Event { run, seq: Seq(seq), at: time(i64::try_from(seq).unwrap_or(0)), kind }
 }
 
 /// What a list shows of a run that has just begun.
-pub fn row(run: RunId) -> RunRow {
+pub fn new_run_row(run: RunId) -> RunRow {
     RunRow {
         run,
         task: "Fix the failing test".to_owned(),
@@ -42,8 +42,8 @@ pub fn row(run: RunId) -> RunRow {
 }
 
 /// A batch of `count` events after `expected`.
-pub fn batch(run: RunId, expected: u64, count: u64) -> Batch {
-    let events = (expected + 1..=expected + count).map(|seq| event(run, seq, &format!("event {seq}")));
+pub fn event_batch(run: RunId, expected: u64, count: u64) -> Batch {
+    let events = (expected + 1..=expected + count).map(|seq| text_event(run, seq, &format!("event {seq}")));
     Batch {
         run,
         expected: Seq(expected),
@@ -51,7 +51,7 @@ pub fn batch(run: RunId, expected: u64, count: u64) -> Batch {
         blobs: Vec::new(),
         taken: Vec::new(),
         postings: Vec::new(),
-        row: row(run),
+        row: new_run_row(run),
         checkpoint: None,
         after: Vec::new(),
     }

@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use forge_testkit::model_server::{
-    Chunker, Cut, ErrorKind, Fault, Framing, Gate, KeepAlive, LineEnd, ModelServer, Reply, Role, Script,
-    Settings, Shape, Usage,
+    Chunker, Gate, LineEnd, MockReply, MockUsage, ModelServer, ModelServerSettings, ReplyFault, ReplyFraming,
+    ReplyScript, SeenRole, StreamCut, StreamKeepAlive, VendorErrorKind, VendorFormat,
 };
 use serde_json::{Value, json};
 
@@ -74,34 +74,34 @@ fn read_answer(reader: &mut impl BufRead) -> Answer {
 }
 
 /// A minimal request of the shape: path, extra headers, body.
-fn request(shape: Shape) -> (&'static str, &'static str, Value) {
+fn request(shape: VendorFormat) -> (&'static str, &'static str, Value) {
     let messages = json!([{"role": "user", "content": "hello"}]);
     match shape {
-        Shape::OpenAi => (
+        VendorFormat::OpenAi => (
             "/v1/chat/completions",
             "",
             json!({"model": "m", "messages": messages, "stream": true,
                 "stream_options": {"include_usage": true}}),
         ),
-        Shape::Anthropic => (
+        VendorFormat::Anthropic => (
             "/v1/messages",
             "anthropic-version: 2023-06-01\r\n",
             json!({"model": "m", "messages": messages, "stream": true, "max_tokens": 100}),
         ),
-        Shape::Gemini => (
+        VendorFormat::Gemini => (
             "/v1beta/models/m:streamGenerateContent?alt=sse",
             "",
             json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}),
         ),
-        Shape::Ollama => ("/api/chat", "", json!({"model": "m", "messages": messages})),
-        Shape::Responses => (
+        VendorFormat::Ollama => ("/api/chat", "", json!({"model": "m", "messages": messages})),
+        VendorFormat::Responses => (
             "/v1/responses",
             "",
             json!({"model": "m", "stream": true, "store": false, "input": [{"type": "message", "role": "user",
                 "content": [{"type": "input_text", "text": "hello"}]}]}),
         ),
-        Shape::Generate => ("/api/generate", "", json!({"model": "m", "prompt": "hello"})),
-        Shape::Completion => (
+        VendorFormat::Generate => ("/api/generate", "", json!({"model": "m", "prompt": "hello"})),
+        VendorFormat::Completion => (
             "/completion",
             "",
             json!({"model": "m", "stream": true, "prompt": "### User:\nhello\n\n### Assistant:\n"}),
@@ -109,25 +109,28 @@ fn request(shape: Shape) -> (&'static str, &'static str, Value) {
     }
 }
 
-fn ask(server: &ModelServer, shape: Shape) -> Answer {
+fn ask(server: &ModelServer, shape: VendorFormat) -> Answer {
     let (path, headers, body) = request(shape);
     post(server, path, headers, &body)
 }
 
-fn rich_reply() -> Reply {
-    Reply::text("Grüße, 世界 🌍 and all")
+fn rich_reply() -> MockReply {
+    MockReply::text("Grüße, 世界 🌍 and all")
         .with_thinking("let me see", Some("c2ln"))
         .and_call("call_1", "read_file", json!({"path": "ü.txt"}))
         .and_call("call_2", "list", json!({}))
-        .with_usage(Some(Usage { input: 7, output: 3, cached: 20, cache_write: 4 }))
+        .with_usage(Some(MockUsage { input: 7, output: 3, cached: 20, cache_write: 4 }))
 }
 
 #[test]
 fn each_shape_speaks_its_vendors_format() {
     for (shape, signs) in [
-        (Shape::OpenAi, &["data: [DONE]", "\"cached_tokens\":20", "\"finish_reason\":\"tool_calls\""][..]),
         (
-            Shape::Anthropic,
+            VendorFormat::OpenAi,
+            &["data: [DONE]", "\"cached_tokens\":20", "\"finish_reason\":\"tool_calls\""][..],
+        ),
+        (
+            VendorFormat::Anthropic,
             &[
                 "event: message_start",
                 "signature_delta",
@@ -135,10 +138,16 @@ fn each_shape_speaks_its_vendors_format() {
                 "\"cache_read_input_tokens\":20",
             ],
         ),
-        (Shape::Gemini, &["\"functionCall\"", "\"thoughtSignature\":\"c2ln\"", "\"finishReason\":\"STOP\""]),
-        (Shape::Ollama, &["\"arguments\":{\"path\":\"ü.txt\"}", "\"prompt_eval_count\":31", "\"done\":true"]),
         (
-            Shape::Responses,
+            VendorFormat::Gemini,
+            &["\"functionCall\"", "\"thoughtSignature\":\"c2ln\"", "\"finishReason\":\"STOP\""],
+        ),
+        (
+            VendorFormat::Ollama,
+            &["\"arguments\":{\"path\":\"ü.txt\"}", "\"prompt_eval_count\":31", "\"done\":true"],
+        ),
+        (
+            VendorFormat::Responses,
             &[
                 "event: response.completed",
                 "\"encrypted_content\":\"c2ln\"",
@@ -146,10 +155,13 @@ fn each_shape_speaks_its_vendors_format() {
                 "response.function_call_arguments.delta",
             ],
         ),
-        (Shape::Generate, &["l_call>", "\"prompt_eval_count\":31", "\"done\":true"]),
-        (Shape::Completion, &["<think>", "\"cache_n\":20", "\"tokens_evaluated\":31", "\"stop\":true"]),
+        (VendorFormat::Generate, &["l_call>", "\"prompt_eval_count\":31", "\"done\":true"]),
+        (
+            VendorFormat::Completion,
+            &["<think>", "\"cache_n\":20", "\"tokens_evaluated\":31", "\"stop\":true"],
+        ),
     ] {
-        let server = ModelServer::start(Script::of([rich_reply()]));
+        let server = ModelServer::start(ReplyScript::from_replies([rich_reply()]));
         let answer = ask(&server, shape);
         assert_eq!(answer.status, 200);
         assert!(answer.whole);
@@ -161,11 +173,15 @@ fn each_shape_speaks_its_vendors_format() {
 
 #[test]
 fn every_way_of_cutting_carries_the_same_bytes() {
-    for shape in Shape::ALL {
-        let whole = ask(&ModelServer::start_split(Script::of([rich_reply()]), Chunker::Whole), shape);
+    for shape in VendorFormat::ALL {
+        let whole =
+            ask(&ModelServer::start_split(ReplyScript::from_replies([rich_reply()]), Chunker::Whole), shape);
         assert_eq!(whole.pieces.len(), 1);
-        for chunker in [Chunker::Events, Chunker::Bytes(1), Chunker::primes(), Chunker::Hostile] {
-            let cut = ask(&ModelServer::start_split(Script::of([rich_reply()]), chunker.clone()), shape);
+        for chunker in [Chunker::Events, Chunker::Bytes(1), Chunker::prime_sizes(), Chunker::Hostile] {
+            let cut = ask(
+                &ModelServer::start_split(ReplyScript::from_replies([rich_reply()]), chunker.clone()),
+                shape,
+            );
             assert_eq!(cut.text(), whole.text(), "{shape:?} {chunker:?}");
             assert!(cut.pieces.len() > 3);
             if chunker == Chunker::Hostile {
@@ -177,10 +193,15 @@ fn every_way_of_cutting_carries_the_same_bytes() {
 
 #[test]
 fn line_ends_and_keep_alives_are_as_asked() {
-    let framing = Framing { line_end: LineEnd::CrLf, keep_alive: KeepAlive::Chatty, ..Framing::default() };
-    let settings = Settings { framing, ..Settings::default() };
-    let server = ModelServer::start_with(Script::of([Reply::text("hi")]), settings).unwrap();
-    let text = ask(&server, Shape::OpenAi).text();
+    let framing = ReplyFraming {
+        line_end: LineEnd::CrLf,
+        keep_alive: StreamKeepAlive::Chatty,
+        ..ReplyFraming::default()
+    };
+    let settings = ModelServerSettings { framing, ..ModelServerSettings::default() };
+    let server =
+        ModelServer::start_with(ReplyScript::from_replies([MockReply::text("hi")]), settings).unwrap();
+    let text = ask(&server, VendorFormat::OpenAi).text();
     assert!(text.starts_with(": keep-alive\r\n\r\ndata: {"));
     assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
 }
@@ -188,17 +209,17 @@ fn line_ends_and_keep_alives_are_as_asked() {
 #[test]
 fn faults_show_on_the_wire() {
     let headers = vec![("retry-after".to_owned(), "7".to_owned())];
-    let server = ModelServer::start(Script::of([
-        Reply::default().with_fault(Fault::ErrorWith(ErrorKind::RateLimit, headers)),
-        Reply::error(ErrorKind::Overloaded),
-        Reply::fault(Fault::Refuse),
-        Reply::fault(Fault::Cut(Cut::MidChunk)),
-        Reply::fault(Fault::Cut(Cut::BeforeTerminal)),
-        Reply::fault(Fault::Cut(Cut::AfterTerminal)),
-        Reply::fault(Fault::MalformedEvent),
-        Reply::text("x").and_raw_call("c", "t", "{\"a\": "),
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::default().with_fault(ReplyFault::ErrorWith(VendorErrorKind::RateLimit, headers)),
+        MockReply::error(VendorErrorKind::Overloaded),
+        MockReply::fault(ReplyFault::Refuse),
+        MockReply::fault(ReplyFault::Cut(StreamCut::MidChunk)),
+        MockReply::fault(ReplyFault::Cut(StreamCut::BeforeTerminal)),
+        MockReply::fault(ReplyFault::Cut(StreamCut::AfterTerminal)),
+        MockReply::fault(ReplyFault::MalformedEvent),
+        MockReply::text("x").and_raw_call("c", "t", "{\"a\": "),
     ]));
-    let ask = || ask(&server, Shape::Anthropic);
+    let ask = || ask(&server, VendorFormat::Anthropic);
     let limited = ask();
     assert_eq!(limited.status, 429);
     assert!(limited.head.contains("retry-after: 7"));
@@ -256,12 +277,12 @@ fn closures_see_the_conversation_in_one_form_for_all_shapes() {
         ),
     ];
     for (path, body) in conversations {
-        let server = ModelServer::start(Script::always(|call| {
-            assert_eq!((call.system.as_str(), call.last_user_text(), call.turn()), ("sys", "go", 1));
-            assert_eq!(call.messages[1].role, Role::Assistant);
+        let server = ModelServer::start(ReplyScript::always(|call| {
+            assert_eq!((call.system.as_str(), call.last_user_text(), call.turn_index()), ("sys", "go", 1));
+            assert_eq!(call.messages[1].role, SeenRole::Assistant);
             assert_eq!(call.messages[1].tool_calls[0].arguments, json!({"path": "a"}));
-            assert!(call.offers("read"));
-            Reply::text(format!("saw {}", call.last_tool_result().unwrap()))
+            assert!(call.offers_tool("read"));
+            MockReply::text(format!("saw {}", call.last_tool_result().unwrap()))
         }));
         let answer = post(&server, path, "anthropic-version: 2023-06-01\r\n", &body);
         assert!(answer.text().contains("saw result"), "{path}: {} {}", answer.status, answer.text());
@@ -270,7 +291,7 @@ fn closures_see_the_conversation_in_one_form_for_all_shapes() {
 
 #[test]
 fn a_conversation_a_real_service_would_refuse_is_refused() {
-    let server = ModelServer::start(Script::always(|_| Reply::text("never")));
+    let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("never")));
     let unanswered = json!([{"role": "user", "content": "go"},
         {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "type": "function",
             "function": {"name": "read", "arguments": "{}"}}]},
@@ -278,18 +299,22 @@ fn a_conversation_a_real_service_would_refuse_is_refused() {
     let answer = post(&server, "/v1/chat/completions", "", &json!({"model": "m", "messages": unanswered}));
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("tool results"));
-    let (path, _, body) = request(Shape::Anthropic);
+    let (path, _, body) = request(VendorFormat::Anthropic);
     assert!(post(&server, path, "", &body).text().contains("anthropic-version"));
 }
 
 #[test]
 fn keys_and_model_names_are_checked_in_the_vendors_way() {
-    let settings = Settings { key: Some("k1".into()), models: Some(vec!["m".into()]), ..Settings::default() };
-    let server = ModelServer::start_with(Script::always(|_| Reply::text("ok")), settings).unwrap();
-    let (path, _, body) = request(Shape::OpenAi);
+    let settings = ModelServerSettings {
+        key: Some("k1".into()),
+        models: Some(vec!["m".into()]),
+        ..ModelServerSettings::default()
+    };
+    let server = ModelServer::start_with(ReplyScript::always(|_| MockReply::text("ok")), settings).unwrap();
+    let (path, _, body) = request(VendorFormat::OpenAi);
     assert_eq!(post(&server, path, "authorization: Bearer k2\r\n", &body).status, 401);
     assert_eq!(post(&server, path, "authorization: Bearer k1\r\n", &body).status, 200);
-    let (path, _, body) = request(Shape::Gemini);
+    let (path, _, body) = request(VendorFormat::Gemini);
     assert_eq!(post(&server, path, "x-goog-api-key: k1\r\n", &body).status, 200);
     let other = path.replace("/m:", "/other:");
     assert_eq!(post(&server, &other, "x-goog-api-key: k1\r\n", &body).status, 404);
@@ -297,7 +322,7 @@ fn keys_and_model_names_are_checked_in_the_vendors_way() {
 
 #[test]
 fn a_script_file_answers_by_turn_and_picks_an_offered_tool() {
-    let script = Script::from_json(
+    let script = ReplyScript::from_json(
         r#"{"select": "by_turn", "replies": [
             {"tool_calls": [{"name": "bash|read", "arguments": {"command": "true"}}], "repeat": 2},
             {"text": "finished"}]}"#,
@@ -316,18 +341,18 @@ fn a_script_file_answers_by_turn_and_picks_an_offered_tool() {
     assert!(ask(2).contains("finished"));
     assert!(ask(0).contains("\"name\":\"read\""));
     assert!(ask(1).contains("\"name\":\"read\""));
-    let error = Script::from_json(r#"{"replies": [{"txt": "x"}]}"#).err().unwrap();
+    let error = ReplyScript::from_json(r#"{"replies": [{"txt": "x"}]}"#).err().unwrap();
     assert!(error.contains("txt"));
 }
 
 #[test]
 fn a_gate_holds_the_stream_in_the_middle_and_one_connection_serves_many_requests() {
     let gate = Gate::new();
-    let server = ModelServer::start(Script::of([
-        Reply::text("first and a long second part").held_by(&gate),
-        Reply::text("again"),
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::text("first and a long second part").with_gate(&gate),
+        MockReply::text("again"),
     ]));
-    let (path, _, body) = request(Shape::OpenAi);
+    let (path, _, body) = request(VendorFormat::OpenAi);
     let body = body.to_string();
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -350,8 +375,8 @@ fn a_gate_holds_the_stream_in_the_middle_and_one_connection_serves_many_requests
 
 #[test]
 fn dropping_the_server_ends_a_request_that_hangs() {
-    let server = ModelServer::start(Script::of([Reply::fault(Fault::Hang)]));
-    let (path, _, body) = request(Shape::Ollama);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::fault(ReplyFault::Hang)]));
+    let (path, _, body) = request(VendorFormat::Ollama);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let body = body.to_string();
     write!(stream, "POST {path} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -363,11 +388,11 @@ fn dropping_the_server_ends_a_request_that_hangs() {
 
 #[test]
 fn requests_are_recorded_byte_for_byte() {
-    let server = ModelServer::start(Script::of([Reply::text("x")]));
-    let (path, _, body) = request(Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("x")]));
+    let (path, _, body) = request(VendorFormat::OpenAi);
     post(&server, path, "authorization: Bearer secret\r\n", &body);
-    let requests = server.requests();
+    let requests = server.recorded_requests();
     assert_eq!(requests[0].body, body.to_string().into_bytes());
     assert_eq!(requests[0].header("authorization"), Some("Bearer secret"));
-    assert_eq!(requests[0].shape, Some(Shape::OpenAi));
+    assert_eq!(requests[0].shape, Some(VendorFormat::OpenAi));
 }

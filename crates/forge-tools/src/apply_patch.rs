@@ -3,14 +3,14 @@
 //! The patch is read and every file computed in memory first. Only then is anything written, removals last; if that
 //! fails in the middle, what was done is undone.
 
-use crate::arguments::{Arguments, bad, spec, text};
-use crate::bytes::{binary, decode, encode, shown, size};
-use crate::fault::{Stop, end, explain, failed};
-use crate::patch::place::{Applied, Miss, Trouble, apply};
-use crate::patch::{Action, FilePatch, Hunk, Sign, parse};
-use crate::path::{visible, writable};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
+use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
+use crate::fault::{ToolError, from_workspace_error, into_result, tool_failure};
+use crate::patch::place::{LocateError, NoMatch, PatchedText, apply_hunks};
+use crate::patch::{FileAction, FilePatch, Hunk, LineSign, parse_patch};
+use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
-use forge_ports::sandbox::{Error, ExecSpec, Leftovers, PathFault};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecSpec, PathErrorKind};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -18,19 +18,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longest patch.
-const MAX_PATCH: usize = 1 << 20;
+const MAX_PATCH_BYTES: usize = 1 << 20;
 /// Largest file that is patched.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Largest file that a patch may make.
-const MAX_RESULT: usize = 8 << 20;
+const MAX_RESULT_BYTES: usize = 8 << 20;
 /// Bytes of all files that one patch may touch.
-const MAX_TOTAL: usize = 64 << 20;
+const MAX_TOTAL_BYTES: usize = 64 << 20;
 /// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
+const READ_CHUNK_BYTES: usize = 1 << 20;
 /// Places that a message names.
-const MAX_NAMED: usize = 10;
+const MAX_LISTED_PLACES: usize = 10;
 /// What a new file may be done with, as everywhere.
-const NEW_FILE: u32 = 0o644;
+const NEW_FILE_MODE: u32 = 0o644;
 
 /// Applies a patch.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct ApplyPatch;
 #[async_trait]
 impl Tool for ApplyPatch {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("apply_patch", &["file_patch"]),
             ToolAccess::Write,
             "Change several files at once, all or nothing",
@@ -48,21 +48,21 @@ impl Tool for ApplyPatch {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(patch(arguments, env.workspace.as_ref()).await)
+        into_result(patch_workspace(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn patch(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let patch = text(arguments, "patch")?;
-    if patch.len() > MAX_PATCH {
-        let (has, most) = (size(patch.len() as u64), size(MAX_PATCH as u64));
-        return Err(bad(format!("the patch has {has}; {most} at most. Make several patches")));
+async fn patch_workspace(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let patch = required_text(arguments, "patch")?;
+    if patch.len() > MAX_PATCH_BYTES {
+        let (has, most) = (format_size(patch.len() as u64), format_size(MAX_PATCH_BYTES as u64));
+        return Err(bad_arguments(format!("the patch has {has}; {most} at most. Make several patches")));
     }
-    let files = parse(patch).map_err(|fault| bad(fault.0))?;
-    let mut plan = Plan { workspace, drafts: Vec::new(), total: 0 };
+    let files = parse_patch(patch).map_err(|fault| bad_arguments(fault.0))?;
+    let mut plan = PatchPlan { workspace, drafts: Vec::new(), total: 0 };
     let mut said = Vec::new();
     for file in &files {
-        said.push(plan.take(file).await?);
+        said.push(plan.add_file_patch(file).await?);
     }
     plan.carry_out().await?;
     let count = said.len();
@@ -71,202 +71,221 @@ async fn patch(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolO
 }
 
 /// A file as it stands and as it is to be.
-struct Draft {
+struct FileDraft {
     path: String,
-    before: Option<Content>,
-    now: Option<Content>,
+    before: Option<FileContent>,
+    now: Option<FileContent>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-struct Content {
+struct FileContent {
     bytes: Vec<u8>,
     mode: u32,
 }
 
-struct Plan<'a> {
+struct PatchPlan<'a> {
     workspace: &'a dyn Workspace,
-    drafts: Vec<Draft>,
+    drafts: Vec<FileDraft>,
     total: usize,
 }
 
-impl Plan<'_> {
+impl PatchPlan<'_> {
     /// Computes what a part of the patch makes of its file; what is said of it.
-    async fn take(&mut self, patch: &FilePatch) -> Result<String, Stop> {
+    async fn add_file_patch(&mut self, patch: &FilePatch) -> Result<String, ToolError> {
         match &patch.action {
-            Action::Add { path } => self.add(path, patch).await,
-            Action::Delete { path } => self.delete(path, &patch.hunks).await,
-            Action::Update { from, to } | Action::Copy { from, to } => self.update(from, to, patch).await,
+            FileAction::Add { path } => self.add_file(path, patch).await,
+            FileAction::Delete { path } => self.delete_file(path, &patch.hunks).await,
+            FileAction::Update { from, to } | FileAction::Copy { from, to } => {
+                self.update_file(from, to, patch).await
+            }
         }
     }
 
-    async fn add(&mut self, path: &str, patch: &FilePatch) -> Result<String, Stop> {
-        let draft = self.draft(path).await?;
+    async fn add_file(&mut self, path: &str, patch: &FilePatch) -> Result<String, ToolError> {
+        let draft = self.load_draft(path).await?;
         if self.drafts[draft].now.is_some() {
-            return Err(exists(&self.drafts[draft].path));
+            return Err(already_exists(&self.drafts[draft].path));
         }
         let path = self.drafts[draft].path.clone();
-        let applied = self.applied(&path, "", &patch.hunks)?;
-        let mode = patch.mode.unwrap_or(NEW_FILE);
-        self.drafts[draft].now = Some(Content { bytes: encode(&applied.text), mode });
-        Ok(format!("A {} +{}", visible(&path), applied.added))
+        let applied = self.apply_hunks(&path, "", &patch.hunks)?;
+        let mode = patch.mode.unwrap_or(NEW_FILE_MODE);
+        self.drafts[draft].now = Some(FileContent { bytes: encode_lossless(&applied.text), mode });
+        Ok(format!("A {} +{}", visible_path(&path), applied.added))
     }
 
-    async fn delete(&mut self, path: &str, hunks: &[Hunk]) -> Result<String, Stop> {
-        let (draft, content) = self.existing(path).await?;
+    async fn delete_file(&mut self, path: &str, hunks: &[Hunk]) -> Result<String, ToolError> {
+        let (draft, content) = self.existing_file(path).await?;
         let path = self.drafts[draft].path.clone();
         let lines = content.bytes.iter().filter(|&&byte| byte == b'\n').count();
         if !hunks.is_empty() {
-            let applied = self.applied(&path, &readable(&path, &content.bytes)?, hunks)?;
+            let applied = self.apply_hunks(&path, &require_text(&path, &content.bytes)?, hunks)?;
             if !applied.text.is_empty() {
                 let left = applied.text.lines().count();
-                let name = visible(&path);
+                let name = visible_path(&path);
                 let text = format!(
                     "the patch removes `{name}` but not all it holds: {left} lines would be left. Nothing was \
                      applied. Remove all lines, or use `*** Delete File: {name}`"
                 );
-                return Err(failed(ErrorKind::Execution, text));
+                return Err(tool_failure(ErrorKind::Execution, text));
             }
         }
         self.drafts[draft].now = None;
-        Ok(format!("D {} -{lines}", visible(&path)))
+        Ok(format!("D {} -{lines}", visible_path(&path)))
     }
 
-    async fn update(&mut self, from: &str, to: &str, patch: &FilePatch) -> Result<String, Stop> {
-        let (source, content) = self.existing(from).await?;
-        let target = self.draft(to).await?;
+    async fn update_file(&mut self, from: &str, to: &str, patch: &FilePatch) -> Result<String, ToolError> {
+        let (source, content) = self.existing_file(from).await?;
+        let target = self.load_draft(to).await?;
         let moves = source != target;
         if moves && self.drafts[target].now.is_some() {
-            return Err(exists(&self.drafts[target].path));
+            return Err(already_exists(&self.drafts[target].path));
         }
         let name = self.drafts[source].path.clone();
         let mode = patch.mode.unwrap_or(content.mode);
         let (bytes, applied) = if patch.hunks.is_empty() {
-            (content.bytes, Applied::default())
+            (content.bytes, PatchedText::default())
         } else {
-            let applied = self.applied(&name, &readable(&name, &content.bytes)?, &patch.hunks)?;
-            (encode(&applied.text), applied)
+            let applied = self.apply_hunks(&name, &require_text(&name, &content.bytes)?, &patch.hunks)?;
+            (encode_lossless(&applied.text), applied)
         };
-        let copies = matches!(patch.action, Action::Copy { .. });
+        let copies = matches!(patch.action, FileAction::Copy { .. });
         if moves && !copies {
             self.drafts[source].now = None;
         }
-        self.drafts[target].now = Some(Content { bytes, mode });
+        self.drafts[target].now = Some(FileContent { bytes, mode });
         let mut said = match (moves, copies) {
-            (false, _) => format!("M {}", visible(&name)),
-            (true, false) => format!("R {} -> {}", visible(&name), visible(&self.drafts[target].path)),
-            (true, true) => format!("C {} -> {}", visible(&name), visible(&self.drafts[target].path)),
+            (false, _) => format!("M {}", visible_path(&name)),
+            (true, false) => {
+                format!("R {} -> {}", visible_path(&name), visible_path(&self.drafts[target].path))
+            }
+            (true, true) => {
+                format!("C {} -> {}", visible_path(&name), visible_path(&self.drafts[target].path))
+            }
         };
         said.push_str(&format!(" +{} -{}", applied.added, applied.removed));
         if patch.mode.is_some_and(|mode| mode != content.mode) {
             said.push_str(&format!(", mode {mode:o}"));
         }
-        said.push_str(&remarks(&applied, &patch.hunks));
+        said.push_str(&format_remarks(&applied, &patch.hunks));
         Ok(said)
     }
 
     /// The text after its hunks.
-    fn applied(&mut self, path: &str, before: &str, hunks: &[Hunk]) -> Result<Applied, Stop> {
-        let applied = apply(before, hunks).map_err(|miss| missed(path, hunks, &miss))?;
-        if applied.text.len() > MAX_RESULT {
-            let (name, most) = (visible(path), size(MAX_RESULT as u64));
-            return Err(failed(ErrorKind::Execution, format!("`{name}` would become larger than {most}")));
+    fn apply_hunks(&mut self, path: &str, before: &str, hunks: &[Hunk]) -> Result<PatchedText, ToolError> {
+        let applied = apply_hunks(before, hunks).map_err(|miss| report_no_match(path, hunks, &miss))?;
+        if applied.text.len() > MAX_RESULT_BYTES {
+            let (name, most) = (visible_path(path), format_size(MAX_RESULT_BYTES as u64));
+            return Err(tool_failure(
+                ErrorKind::Execution,
+                format!("`{name}` would become larger than {most}"),
+            ));
         }
-        self.weigh(applied.text.len())?;
+        self.charge_bytes(applied.text.len())?;
         Ok(applied)
     }
 
-    fn weigh(&mut self, bytes: usize) -> Result<(), Stop> {
+    fn charge_bytes(&mut self, bytes: usize) -> Result<(), ToolError> {
         self.total += bytes;
-        if self.total <= MAX_TOTAL {
+        if self.total <= MAX_TOTAL_BYTES {
             return Ok(());
         }
-        let text =
-            format!("the files of the patch have more than {}. Make several patches", size(MAX_TOTAL as u64));
-        Err(failed(ErrorKind::Execution, text))
+        let text = format!(
+            "the files of the patch have more than {}. Make several patches",
+            format_size(MAX_TOTAL_BYTES as u64)
+        );
+        Err(tool_failure(ErrorKind::Execution, text))
     }
 
     /// The file that must be there, as the patch has made it so far.
-    async fn existing(&mut self, path: &str) -> Result<(usize, Content), Stop> {
-        let draft = self.draft(path).await?;
+    async fn existing_file(&mut self, path: &str) -> Result<(usize, FileContent), ToolError> {
+        let draft = self.load_draft(path).await?;
         if let Some(content) = self.drafts[draft].now.clone() {
             return Ok((draft, content));
         }
         let path = self.drafts[draft].path.clone();
         let error =
-            Error::Path { path: path.clone(), why: "not there".to_owned(), kind: PathFault::NotFound };
-        Err(explain(self.workspace, &path, error).await)
+            Error::Path { path: path.clone(), why: "not there".to_owned(), kind: PathErrorKind::NotFound };
+        Err(from_workspace_error(self.workspace, &path, error).await)
     }
 
     /// The draft of a file, which is read if this is the first time.
-    async fn draft(&mut self, path: &str) -> Result<usize, Stop> {
-        let path = writable(path)?;
+    async fn load_draft(&mut self, path: &str) -> Result<usize, ToolError> {
+        let path = writable_path(path)?;
         if let Some(at) = self.drafts.iter().position(|draft| draft.path == path) {
             return Ok(at);
         }
-        let before = self.load(&path).await?;
-        self.weigh(before.as_ref().map_or(0, |content| content.bytes.len()))?;
-        self.drafts.push(Draft { path, now: before.clone(), before });
+        let before = self.load_file(&path).await?;
+        self.charge_bytes(before.as_ref().map_or(0, |content| content.bytes.len()))?;
+        self.drafts.push(FileDraft { path, now: before.clone(), before });
         Ok(self.drafts.len() - 1)
     }
 
-    async fn load(&self, path: &str) -> Result<Option<Content>, Stop> {
+    async fn load_file(&self, path: &str) -> Result<Option<FileContent>, ToolError> {
         let mut bytes = Vec::new();
         loop {
-            let chunk = match self.workspace.read(path, bytes.len() as u64, CHUNK).await {
+            let chunk = match self.workspace.read_file(path, bytes.len() as u64, READ_CHUNK_BYTES).await {
                 Ok(chunk) => chunk,
-                Err(Error::Path { kind: PathFault::NotFound, .. }) if bytes.is_empty() => return Ok(None),
-                Err(error) => return Err(explain(self.workspace, path, error).await),
+                Err(Error::Path { kind: PathErrorKind::NotFound, .. }) if bytes.is_empty() => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(from_workspace_error(self.workspace, path, error).await),
             };
-            if chunk.size > MAX_FILE || bytes.len() as u64 > MAX_FILE {
-                let (name, has, most) = (visible(path), size(chunk.size), size(MAX_FILE));
+            if chunk.size > MAX_FILE_BYTES || bytes.len() as u64 > MAX_FILE_BYTES {
+                let (name, has, most) =
+                    (visible_path(path), format_size(chunk.size), format_size(MAX_FILE_BYTES));
                 let text = format!("`{name}` has {has}; files up to {most} can be patched. Use run_shell");
-                return Err(failed(ErrorKind::Execution, text));
+                return Err(tool_failure(ErrorKind::Execution, text));
             }
             let last = chunk.bytes.is_empty();
             bytes.extend_from_slice(&chunk.bytes);
             if last || bytes.len() as u64 >= chunk.size {
-                return Ok(Some(Content { bytes, mode: chunk.mode & 0o777 }));
+                return Ok(Some(FileContent { bytes, mode: chunk.mode & 0o777 }));
             }
         }
     }
 
     /// Writes what changed, then removes; undoes all of it if a part fails.
-    async fn carry_out(&self) -> Result<(), Stop> {
-        let changed = |draft: &&Draft| draft.before != draft.now;
-        let (keep, remove): (Vec<&Draft>, Vec<&Draft>) =
+    async fn carry_out(&self) -> Result<(), ToolError> {
+        let changed = |draft: &&FileDraft| draft.before != draft.now;
+        let (keep, remove): (Vec<&FileDraft>, Vec<&FileDraft>) =
             self.drafts.iter().filter(changed).partition(|draft| draft.now.is_some());
-        let mut done: Vec<&Draft> = Vec::new();
+        let mut done: Vec<&FileDraft> = Vec::new();
         for draft in keep.into_iter().chain(remove) {
-            let wrote = self.put(&draft.path, draft.before.as_ref(), draft.now.as_ref()).await;
+            let wrote = self.write_state(&draft.path, draft.before.as_ref(), draft.now.as_ref()).await;
             let Err(error) = wrote else {
                 done.push(draft);
                 continue;
             };
-            let stop = explain(self.workspace, &draft.path, error).await;
-            let Stop::Answer(mut output) = stop else { return Err(stop) };
+            let stop = from_workspace_error(self.workspace, &draft.path, error).await;
+            let ToolError::Answer(mut output) = stop else { return Err(stop) };
             // The one that failed may have been written and only its mode not.
             done.push(draft);
-            let left = self.undo(&done).await;
-            let why = output.content.inline().unwrap_or_default().to_owned();
+            let left = self.undo_writes(&done).await;
+            let why = output.content.inline_text().unwrap_or_default().to_owned();
             let state = if left.is_empty() {
                 "Nothing was applied".to_owned()
             } else {
                 format!("These could not be put back and stand changed: {}", left.join(", "))
             };
             output.content = format!("{why}. {state}").into();
-            return Err(Stop::Answer(output));
+            return Err(ToolError::Answer(output));
         }
         Ok(())
     }
 
-    async fn put(&self, path: &str, stands: Option<&Content>, wanted: Option<&Content>) -> Result<(), Error> {
-        let Some(wanted) = wanted else { return self.workspace.remove(path).await };
+    async fn write_state(
+        &self,
+        path: &str,
+        stands: Option<&FileContent>,
+        wanted: Option<&FileContent>,
+    ) -> Result<(), Error> {
+        let Some(wanted) = wanted else { return self.workspace.remove_file(path).await };
         // A mode alone is written as well: the write is what refuses places of git's, and what parts the file from its
         // other names, which may be there.
         if stands.is_none_or(|stands| stands != wanted) {
-            self.workspace.write(path, &wanted.bytes).await?;
+            self.workspace.write_file(path, &wanted.bytes).await?;
         }
-        let mode = stands.map_or(NEW_FILE, |stands| stands.mode);
+        let mode = stands.map_or(NEW_FILE_MODE, |stands| stands.mode);
         if mode == wanted.mode { Ok(()) } else { self.chmod(path, wanted.mode).await }
     }
 
@@ -278,7 +297,7 @@ impl Plan<'_> {
             env: BTreeMap::new(),
             timeout: Duration::from_secs(30),
             keep_bytes: 1024,
-            leftovers: Leftovers::Kill,
+            background: BackgroundPolicy::Kill,
             also: vec!["chmod".to_owned()],
         };
         let result = self.workspace.exec(spec, &()).await?;
@@ -287,50 +306,51 @@ impl Plan<'_> {
         }
         let why =
             format!("its mode could not be set: {}", String::from_utf8_lossy(&result.stderr.bytes).trim());
-        Err(Error::Path { path: path.to_owned(), why, kind: PathFault::Other })
+        Err(Error::Path { path: path.to_owned(), why, kind: PathErrorKind::Other })
     }
 
     /// Puts back what was done; the files for which that fails.
-    async fn undo(&self, done: &[&Draft]) -> Vec<String> {
+    async fn undo_writes(&self, done: &[&FileDraft]) -> Vec<String> {
         let mut left = Vec::new();
         for draft in done.iter().rev() {
-            let stands = self.load(&draft.path).await.ok();
+            let stands = self.load_file(&draft.path).await.ok();
             if stands.as_ref() == Some(&draft.before) {
                 continue;
             }
             let stands = stands.flatten();
-            let gone = |kind| matches!(kind, PathFault::NotFound | PathFault::NotDirectory);
-            match self.put(&draft.path, stands.as_ref(), draft.before.as_ref()).await {
+            let gone = |kind| matches!(kind, PathErrorKind::NotFound | PathErrorKind::NotDirectory);
+            match self.write_state(&draft.path, stands.as_ref(), draft.before.as_ref()).await {
                 Ok(()) => {}
                 Err(Error::Path { kind, .. }) if draft.before.is_none() && gone(kind) => {}
-                Err(_) => left.push(format!("`{}`", visible(&draft.path))),
+                Err(_) => left.push(format!("`{}`", visible_path(&draft.path))),
             }
         }
         left
     }
 }
 
-fn exists(path: &str) -> Stop {
-    let name = visible(path);
+fn already_exists(path: &str) -> ToolError {
+    let name = visible_path(path);
     let text = format!(
         "`{name}` exists already, so the patch can't make it. Nothing was applied. Change it instead"
     );
-    failed(ErrorKind::Execution, text)
+    tool_failure(ErrorKind::Execution, text)
 }
 
 /// The bytes of a file as text.
-fn readable(path: &str, bytes: &[u8]) -> Result<String, Stop> {
-    if let Some(kind) = binary(bytes) {
+fn require_text(path: &str, bytes: &[u8]) -> Result<String, ToolError> {
+    if let Some(kind) = binary_kind(bytes) {
         return Err(not_text(path, kind, bytes.len() as u64));
     }
-    let unusual = || failed(ErrorKind::Execution, format!("`{}` can't be patched as text", visible(path)));
-    decode(bytes).ok_or_else(unusual)
+    let unusual =
+        || tool_failure(ErrorKind::Execution, format!("`{}` can't be patched as text", visible_path(path)));
+    decode_lossless(bytes).ok_or_else(unusual)
 }
 
 /// What the model should know beside the counts.
-fn remarks(applied: &Applied, hunks: &[Hunk]) -> String {
+fn format_remarks(applied: &PatchedText, hunks: &[Hunk]) -> String {
     let mut parts = Vec::new();
-    if applied.moved > 0 {
+    if applied.relocated > 0 {
         parts.push("line numbers were off".to_owned());
     }
     if hunks.iter().any(|hunk| hunk.miscounted) {
@@ -342,52 +362,52 @@ fn remarks(applied: &Applied, hunks: &[Hunk]) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 
-fn missed(path: &str, hunks: &[Hunk], miss: &Miss) -> Stop {
-    let name = visible(path);
+fn report_no_match(path: &str, hunks: &[Hunk], miss: &NoMatch) -> ToolError {
+    let name = visible_path(path);
     let head = format!("hunk {} of {} for `{name}`", miss.hunk + 1, hunks.len());
     let first = hunks.get(miss.hunk).and_then(|hunk| {
-        hunk.lines.iter().find(|line| line.sign != Sign::Add && !line.text.trim().is_empty())
+        hunk.lines.iter().find(|line| line.sign != LineSign::Add && !line.text.trim().is_empty())
     });
     let first = first.map_or_else(String::new, |line| {
-        format!(" (`{}`)", visible(&line.text.trim().chars().take(80).collect::<String>()))
+        format!(" (`{}`)", visible_path(&line.text.trim().chars().take(80).collect::<String>()))
     });
     let why = match &miss.trouble {
-        Trouble::Several(lines) => {
-            let shown: Vec<String> = lines.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-            let more = if lines.len() > MAX_NAMED { " …" } else { "" };
+        LocateError::Several(lines) => {
+            let shown: Vec<String> = lines.iter().take(MAX_LISTED_PLACES).map(ToString::to_string).collect();
+            let more = if lines.len() > MAX_LISTED_PLACES { " …" } else { "" };
             format!(
                 "{head} fits at {} places: lines {}{more}. Nothing was applied. Add lines around it to make it unique",
                 lines.len(),
                 shown.join(", ")
             )
         }
-        Trouble::Already(line) => format!(
+        LocateError::Already(line) => format!(
             "{head} does not fit: its new lines stand at line {line} already. Nothing was applied. Leave it out if \
              the change is made"
         ),
-        Trouble::NoAnchor(anchor) => format!(
+        LocateError::NoAnchor(anchor) => format!(
             "{head}: the line behind @@ (`{}`) does not stand in the file. Nothing was applied",
-            visible(&anchor.chars().take(80).collect::<String>())
+            visible_path(&anchor.chars().take(80).collect::<String>())
         ),
-        Trouble::BehindEnd(lines) => {
+        LocateError::BehindEnd(lines) => {
             format!("{head} begins behind the end of the file, which has {lines} lines. Nothing was applied")
         }
-        Trouble::Repetitive => {
+        LocateError::Repetitive => {
             format!(
                 "{head}: the file repeats itself too much to find its place. Nothing was applied. Use edit_file"
             )
         }
-        Trouble::Nowhere(None) => format!(
+        LocateError::Nowhere(None) => format!(
             "{head}{first} does not fit, nor does anything like it stand there. Nothing was applied. Look at the file \
              with read_file first"
         ),
-        Trouble::Nowhere(Some(near)) => format!(
+        LocateError::Nowhere(Some(near)) => format!(
             "{head}{first} does not fit: its old lines do not stand in the file as they are in the patch. Nothing was \
              applied. Nearest are lines {}-{}:\n{}",
             near.first,
             near.last,
-            shown(&near.text)
+            display_decoded(&near.text)
         ),
     };
-    failed(ErrorKind::Execution, why)
+    tool_failure(ErrorKind::Execution, why)
 }

@@ -1,10 +1,10 @@
 //! What the bytes of a file are, and text that remembers bytes which are not UTF-8.
 
 /// How many bytes at the beginning of a file say what it is.
-const SNIFFED: usize = 8192;
+const SNIFF_BYTES: usize = 8192;
 
 /// First bytes of common kinds of files that are not text.
-const SIGNATURES: [(&[u8], &str); 22] = [
+const FILE_SIGNATURES: [(&[u8], &str); 22] = [
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
@@ -30,8 +30,8 @@ const SIGNATURES: [(&[u8], &str); 22] = [
 ];
 
 /// What a file is if it is not text, judged by its beginning.
-pub(crate) fn binary(start: &[u8]) -> Option<&'static str> {
-    let start = &start[..start.len().min(SNIFFED)];
+pub(crate) fn binary_kind(start: &[u8]) -> Option<&'static str> {
+    let start = &start[..start.len().min(SNIFF_BYTES)];
     if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
         return Some("UTF-16 text; `iconv -f UTF-16 -t UTF-8` makes it readable");
     }
@@ -40,7 +40,7 @@ pub(crate) fn binary(start: &[u8]) -> Option<&'static str> {
     if !odd && !start.starts_with(b"%PDF-") {
         return None;
     }
-    let known = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature));
+    let known = FILE_SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature));
     match known {
         Some((_, kind)) => Some(kind),
         None if start.get(257..262) == Some(b"ustar") => Some("a tar archive"),
@@ -55,10 +55,10 @@ const BYTE_BASE: u32 = 0x10_FE00;
 
 /// The bytes as text in which every byte that is not UTF-8 has its own character; `None` if the file holds such
 /// characters itself.
-pub(crate) fn decode(bytes: &[u8]) -> Option<String> {
+pub(crate) fn decode_lossless(bytes: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        if chunk.valid().chars().any(|c| stands_for(c).is_some()) {
+        if chunk.valid().chars().any(|c| byte_of_char(c).is_some()) {
             return None;
         }
         text.push_str(chunk.valid());
@@ -68,10 +68,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<String> {
 }
 
 /// The bytes that [`decode`] made the text from.
-pub(crate) fn encode(text: &str) -> Vec<u8> {
+pub(crate) fn encode_lossless(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
-        match stands_for(c) {
+        match byte_of_char(c) {
             Some(byte) => bytes.push(byte),
             None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
@@ -80,16 +80,16 @@ pub(crate) fn encode(text: &str) -> Vec<u8> {
 }
 
 /// Decoded text as the model may see it.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars().map(|c| if stands_for(c).is_some() { '\u{fffd}' } else { c }).collect()
+pub(crate) fn display_decoded(text: &str) -> String {
+    text.chars().map(|c| if byte_of_char(c).is_some() { '\u{fffd}' } else { c }).collect()
 }
 
-fn stands_for(c: char) -> Option<u8> {
+fn byte_of_char(c: char) -> Option<u8> {
     u32::from(c).checked_sub(BYTE_BASE).and_then(|byte| u8::try_from(byte).ok()).filter(|&byte| byte >= 0x80)
 }
 
 /// A size in bytes as people read it.
-pub(crate) fn size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
     match units.into_iter().find(|&(unit, _)| bytes >= unit) {
         Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
@@ -104,23 +104,23 @@ mod tests {
 
     #[test]
     fn kinds_are_told_by_first_bytes() {
-        assert_eq!(binary(b"\x89PNG\r\n\x1a\n\0\0\0"), Some("a PNG image"));
-        assert_eq!(binary(b"\x7fELF\x02\x01\x01\0"), Some("an ELF program or library"));
-        assert_eq!(binary(b"x\0y"), Some("of unknown kind"));
-        assert_eq!(binary(b"BM is a text\n"), None);
-        assert_eq!(binary("plain ü\n".as_bytes()), None);
-        assert_eq!(binary(b"latin \xfc\n"), None);
-        assert_eq!(binary(b"\x1b[1mbold\x1b[0m"), None);
-        assert_eq!(binary(b""), None);
-        assert_eq!(size(1536), "1.5 kB");
-        assert_eq!(size(12), "12 bytes");
+        assert_eq!(binary_kind(b"\x89PNG\r\n\x1a\n\0\0\0"), Some("a PNG image"));
+        assert_eq!(binary_kind(b"\x7fELF\x02\x01\x01\0"), Some("an ELF program or library"));
+        assert_eq!(binary_kind(b"x\0y"), Some("of unknown kind"));
+        assert_eq!(binary_kind(b"BM is a text\n"), None);
+        assert_eq!(binary_kind("plain ü\n".as_bytes()), None);
+        assert_eq!(binary_kind(b"latin \xfc\n"), None);
+        assert_eq!(binary_kind(b"\x1b[1mbold\x1b[0m"), None);
+        assert_eq!(binary_kind(b""), None);
+        assert_eq!(format_size(1536), "1.5 kB");
+        assert_eq!(format_size(12), "12 bytes");
     }
 
     proptest! {
         #[test]
         fn bytes_survive_as_text(bytes: Vec<u8>) {
-            if let Some(text) = decode(&bytes) {
-                prop_assert_eq!(encode(&text), bytes);
+            if let Some(text) = decode_lossless(&bytes) {
+                prop_assert_eq!(encode_lossless(&text), bytes);
             }
         }
     }

@@ -1,19 +1,19 @@
 //! `chat`: the router's way to say something (TOOL-11).
 
-use crate::arguments::{Arguments, spec, text};
-use crate::fault::{end, failed};
+use crate::arguments::{Arguments, builtin_spec, required_text};
+use crate::fault::{into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
 /// Gives its content back as the answer.
 #[derive(Debug)]
-pub(crate) struct Chat;
+pub(crate) struct ChatTool;
 
 #[async_trait]
-impl Tool for Chat {
+impl Tool for ChatTool {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("chat", &[]),
             ToolAccess::Nothing,
             "Talk to the user",
@@ -22,8 +22,8 @@ impl Tool for Chat {
     }
 
     async fn run(&self, arguments: &Arguments, _env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(text(arguments, "content").and_then(|content| match content.trim() {
-            "" => Err(failed(ErrorKind::EmptyOutput, "the answer is empty")),
+        into_result(required_text(arguments, "content").and_then(|content| match content.trim() {
+            "" => Err(tool_failure(ErrorKind::EmptyOutput, "the answer is empty")),
             content => Ok(ToolOutput::ok(content)),
         }))
     }

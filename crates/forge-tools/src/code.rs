@@ -1,19 +1,19 @@
 //! `code`: the router's way to write a program (TOOL-11).
 
-use crate::arguments::{Arguments, spec, text};
-use crate::fault::{end, failed};
+use crate::arguments::{Arguments, builtin_spec, required_text};
+use crate::fault::{into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
 /// Gives a Python program as plain text that can be executed: no fence around it, no common indentation.
 #[derive(Debug)]
-pub(crate) struct Code;
+pub(crate) struct CodeTool;
 
 #[async_trait]
-impl Tool for Code {
+impl Tool for CodeTool {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("code", &["generate_code"]),
             ToolAccess::Nothing,
             "Give the user a Python program",
@@ -22,9 +22,9 @@ impl Tool for Code {
     }
 
     async fn run(&self, arguments: &Arguments, _env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(text(arguments, "content").and_then(|content| match program(content) {
+        into_result(required_text(arguments, "content").and_then(|content| match extract_program(content) {
             program if program.trim().is_empty() => {
-                Err(failed(ErrorKind::EmptyOutput, "the program is empty"))
+                Err(tool_failure(ErrorKind::EmptyOutput, "the program is empty"))
             }
             program => Ok(ToolOutput::ok(program)),
         }))
@@ -32,9 +32,9 @@ impl Tool for Code {
 }
 
 /// The program that stands in a text: out of its fence, if it has one, with line ends as Python likes them.
-fn program(content: &str) -> String {
+fn extract_program(content: &str) -> String {
     let content = content.replace("\r\n", "\n").replace('\r', "\n");
-    let content = unfenced(&content);
+    let content = strip_fence(&content);
     let lines: Vec<&str> = content.lines().map(str::trim_end).collect();
     let depth = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
     let common = lines.iter().filter(|line| !line.is_empty()).map(|line| depth(line)).min().unwrap_or(0);
@@ -44,7 +44,7 @@ fn program(content: &str) -> String {
     format!("{}\n", text.trim_end())
 }
 
-fn unfenced(content: &str) -> &str {
+fn strip_fence(content: &str) -> &str {
     let Some((_, rest)) = content.trim().split_once("```") else { return content };
     let body = match rest.split_once('\n') {
         Some((language, body)) if !language.contains("```") => body,
@@ -55,16 +55,16 @@ fn unfenced(content: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::program;
+    use super::extract_program;
 
     #[test]
     fn a_program_is_text_that_python_takes() {
-        assert_eq!(program("print(1)"), "print(1)\n");
-        assert_eq!(program("```python\nprint(1)\n```"), "print(1)\n");
-        assert_eq!(program("Here:\n```\nif x:\n    y()\n```\nDone."), "if x:\n    y()\n");
-        assert_eq!(program("\n    a = 1\n    if a:\n        b()\n"), "a = 1\nif a:\n    b()\n");
-        assert_eq!(program("a\r\nb\r\n"), "a\nb\n");
-        assert_eq!(program("```x = 1```"), "x = 1\n");
-        assert_eq!(program("  \n"), "\n");
+        assert_eq!(extract_program("print(1)"), "print(1)\n");
+        assert_eq!(extract_program("```python\nprint(1)\n```"), "print(1)\n");
+        assert_eq!(extract_program("Here:\n```\nif x:\n    y()\n```\nDone."), "if x:\n    y()\n");
+        assert_eq!(extract_program("\n    a = 1\n    if a:\n        b()\n"), "a = 1\nif a:\n    b()\n");
+        assert_eq!(extract_program("a\r\nb\r\n"), "a\nb\n");
+        assert_eq!(extract_program("```x = 1```"), "x = 1\n");
+        assert_eq!(extract_program("  \n"), "\n");
     }
 }

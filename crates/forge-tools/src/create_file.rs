@@ -1,20 +1,20 @@
 //! `create_file`: a file for the user, beside the project (TOOL-14).
 
-use crate::arguments::{Arguments, bad, spec, text};
-use crate::fault::{Stop, end};
-use crate::write_file::put;
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
+use crate::fault::{ToolError, into_result};
+use crate::write_file::replace_file;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 use serde_json::json;
 
 /// Where such files stand.
-const FOLDER: &str = ".forge/files";
+const FILES_DIR: &str = ".forge/files";
 /// Longest name in bytes, as file systems allow it.
-const MAX_NAME: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
 /// Extensions that a file may have, with their media types.
-const TYPES: [(&str, &str); 19] = [
+const MEDIA_TYPES: [(&str, &str); 19] = [
     ("txt", "text/plain"),
     ("md", "text/markdown"),
     ("log", "text/plain"),
@@ -43,7 +43,7 @@ pub(crate) struct CreateFile;
 #[async_trait]
 impl Tool for CreateFile {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("create_file", &["file_create"]),
             ToolAccess::Write,
             "Hand the user a file that is no part of the project",
@@ -55,34 +55,35 @@ impl Tool for CreateFile {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(create(arguments, env.workspace.as_ref()).await)
+        into_result(create_user_file(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn create(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let filename = text(arguments, "filename")?;
-    let content = text(arguments, "content")?;
-    let mime_type = accepted(filename)?;
-    let path = format!("{FOLDER}/{filename}");
-    put(workspace, &path, content).await?;
+async fn create_user_file(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let filename = required_text(arguments, "filename")?;
+    let content = required_text(arguments, "content")?;
+    let mime_type = accepted_media_type(filename)?;
+    let path = format!("{FILES_DIR}/{filename}");
+    replace_file(workspace, &path, content).await?;
     let result = json!({"filename": filename, "content": content, "mime_type": mime_type, "path": path});
     Ok(ToolOutput::ok(result.to_string()))
 }
 
 /// The media type of an acceptable name.
-fn accepted(filename: &str) -> Result<&'static str, Stop> {
+fn accepted_media_type(filename: &str) -> Result<&'static str, ToolError> {
     if filename.contains(['/', '\\']) || filename.contains("..") {
-        return Err(bad("the filename must be a plain name: no `/`, no `\\`, no `..`"));
+        return Err(bad_arguments("the filename must be a plain name: no `/`, no `\\`, no `..`"));
     }
-    if filename.starts_with('.') || filename.len() > MAX_NAME || filename.chars().any(char::is_control) {
-        return Err(bad(
+    if filename.starts_with('.') || filename.len() > MAX_NAME_BYTES || filename.chars().any(char::is_control)
+    {
+        return Err(bad_arguments(
             "the filename must be a visible name of at most 255 bytes without control characters",
         ));
     }
     let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    let known = TYPES.iter().find(|(known, _)| Some(*known) == extension.as_deref());
+    let known = MEDIA_TYPES.iter().find(|(known, _)| Some(*known) == extension.as_deref());
     known.map(|(_, mime_type)| *mime_type).ok_or_else(|| {
-        let allowed: Vec<&str> = TYPES.iter().map(|(extension, _)| *extension).collect();
-        bad(format!("the filename must end in one of: .{}", allowed.join(", .")))
+        let allowed: Vec<&str> = MEDIA_TYPES.iter().map(|(extension, _)| *extension).collect();
+        bad_arguments(format!("the filename must end in one of: .{}", allowed.join(", .")))
     })
 }

@@ -5,12 +5,12 @@
 //! what a model says nor what a run writes into the repository sends the user's token or a text elsewhere. GitHub itself takes a second request for the same branches for what it is, so that a repetition
 //! after a crash opens nothing twice.
 
-use crate::arguments::{Arguments, bad, optional_text, spec, text};
-use crate::fault::{Stop, end, failed};
-use crate::git::asked;
-use crate::github::{Api, Failure};
-use crate::options::GitHub;
-use crate::path::visible;
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
+use crate::fault::{ToolError, into_result, tool_failure};
+use crate::git::query_git;
+use crate::github::{GitHubApi, GitHubFailure};
+use crate::options::GitHubOptions;
+use crate::path::visible_path;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, PullRequestRules, ToolAccess, ToolOutput, ToolSpec};
@@ -18,25 +18,25 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Longest title and body that GitHub takes, in characters.
-const MAX_TITLE: usize = 256;
-const MAX_BODY: usize = 65_536;
+const MAX_TITLE_CHARS: usize = 256;
+const MAX_BODY_CHARS: usize = 65_536;
 
 /// Opens pull requests.
 #[derive(Debug)]
-pub(crate) struct CreatePr {
-    api: Api,
+pub(crate) struct CreatePullRequest {
+    api: GitHubApi,
 }
 
-impl CreatePr {
-    pub(crate) fn new(options: GitHub) -> Self {
-        Self { api: Api::new(options) }
+impl CreatePullRequest {
+    pub(crate) fn new(options: GitHubOptions) -> Self {
+        Self { api: GitHubApi::new(options) }
     }
 }
 
 #[async_trait]
-impl Tool for CreatePr {
+impl Tool for CreatePullRequest {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("create_pr", &[]),
             ToolAccess::Network,
             "Open a GitHub pull request; head must be pushed already",
@@ -55,9 +55,9 @@ impl Tool for CreatePr {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        let mut output = end(self.open(arguments, env).await)?;
+        let mut output = into_result(self.open_pull_request(arguments, env).await)?;
         // Whatever GitHub or the repository said: the token is in none of it.
-        if let Some(said) = output.content.inline() {
+        if let Some(said) = output.content.inline_text() {
             output.content = self.api.redact(said).into();
         }
         Ok(output)
@@ -65,7 +65,7 @@ impl Tool for CreatePr {
 }
 
 /// What is asked for.
-struct Wanted {
+struct PullRequestDraft {
     repo: String,
     owner: String,
     title: String,
@@ -74,26 +74,26 @@ struct Wanted {
     head: String,
 }
 
-impl CreatePr {
-    async fn open(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
-        let wanted = self.wanted(arguments, env).await?;
+impl CreatePullRequest {
+    async fn open_pull_request(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, ToolError> {
+        let wanted = self.parse_request(arguments, env).await?;
         let path = format!("/repos/{}/pulls", wanted.repo);
         let body = json!({
             "title": wanted.title, "body": wanted.body, "head": wanted.head, "base": wanted.base,
         });
         let what = format!("repository `{}`", wanted.repo);
-        let failure = match self.api.send(Method::POST, &path, Some(&body)).await {
+        let failure = match self.api.send_request(Method::POST, &path, Some(&body)).await {
             Ok(answer) if answer.status.is_success() => {
-                return Ok(ToolOutput::ok(format!("Opened {}", shown(&answer.body))));
+                return Ok(ToolOutput::ok(format!("Opened {}", describe_pull(&answer.body))));
             }
             Ok(answer) => {
-                let mut failure = answer.failure(&what);
+                let mut failure = answer.to_failure(&what);
                 failure.unclear |= failure.why.contains("already exists");
                 if answer.status.as_u16() == 422 && failure.why.contains("head") && !failure.unclear {
                     failure.why.push_str(&format!(
                         ". Is the branch `{}` on GitHub? It must be pushed before, which the sandbox can't do without \
                          network",
-                        visible(&wanted.head)
+                        visible_path(&wanted.head)
                     ));
                 }
                 failure
@@ -101,13 +101,17 @@ impl CreatePr {
             Err(failure) => failure,
         };
         if failure.unclear {
-            return self.found(&wanted, failure).await;
+            return self.find_existing(&wanted, failure).await;
         }
-        Err(stop(failure))
+        Err(to_tool_error(failure))
     }
 
     /// Looks for the pull request after an answer that leaves open whether it is there.
-    async fn found(&self, wanted: &Wanted, failure: Failure) -> Result<ToolOutput, Stop> {
+    async fn find_existing(
+        &self,
+        wanted: &PullRequestDraft,
+        failure: GitHubFailure,
+    ) -> Result<ToolOutput, ToolError> {
         let head = if wanted.head.contains(':') {
             wanted.head.clone()
         } else {
@@ -116,10 +120,10 @@ impl CreatePr {
         let path = format!(
             "/repos/{}/pulls?state=open&head={}&base={}",
             wanted.repo,
-            encoded(&head),
-            encoded(&wanted.base)
+            encode_query(&head),
+            encode_query(&wanted.base)
         );
-        let there = match self.api.send(Method::GET, &path, None).await {
+        let there = match self.api.send_request(Method::GET, &path, None).await {
             Ok(answer) if answer.status.is_success() => answer.body.get(0).cloned(),
             _ => None,
         };
@@ -127,12 +131,12 @@ impl CreatePr {
             Some(pull) => {
                 let text = format!(
                     "There is one already for these branches: {}. It was left as it is",
-                    shown(&pull)
+                    describe_pull(&pull)
                 );
                 Ok(ToolOutput::ok(text))
             }
-            None if failure.kind == ErrorKind::Execution => Err(stop(failure)),
-            None => Err(failed(
+            None if failure.kind == ErrorKind::Execution => Err(to_tool_error(failure)),
+            None => Err(tool_failure(
                 failure.kind,
                 format!(
                     "{}. Whether the pull request was opened is not known: look at the repository before trying again",
@@ -142,28 +146,32 @@ impl CreatePr {
         }
     }
 
-    async fn wanted(&self, arguments: &Arguments, env: &ToolEnv) -> Result<Wanted, Stop> {
-        let (title, body) = (text(arguments, "title")?.trim(), text(arguments, "body")?);
-        if title.is_empty() || title.chars().count() > MAX_TITLE {
-            return Err(bad(format!("the title must have 1 to {MAX_TITLE} characters")));
+    async fn parse_request(
+        &self,
+        arguments: &Arguments,
+        env: &ToolEnv,
+    ) -> Result<PullRequestDraft, ToolError> {
+        let (title, body) = (required_text(arguments, "title")?.trim(), required_text(arguments, "body")?);
+        if title.is_empty() || title.chars().count() > MAX_TITLE_CHARS {
+            return Err(bad_arguments(format!("the title must have 1 to {MAX_TITLE_CHARS} characters")));
         }
-        if body.chars().count() > MAX_BODY {
-            return Err(bad(format!("the body has more than {MAX_BODY} characters")));
+        if body.chars().count() > MAX_BODY_CHARS {
+            return Err(bad_arguments(format!("the body has more than {MAX_BODY_CHARS} characters")));
         }
         let given = |name| optional_text(arguments, name).map(|text| text.filter(|text| !text.is_empty()));
         let (repo, head, base) = (given("repo")?, given("head")?, given("base")?);
-        let permitted = Permitted::of(&env.pull_requests, &self.api);
+        let permitted = PermittedRepos::from_rules(&env.pull_requests, &self.api);
         let (owner, name) = match repo {
-            Some(repo) => {
-                permitted.check(repository(repo).ok_or_else(|| bad("repo must be `owner/name`"))?)?
-            }
-            None => self.origin(&env.pull_requests)?,
+            Some(repo) => permitted.check_repository(
+                parse_repository(repo).ok_or_else(|| bad_arguments("repo must be `owner/name`"))?,
+            )?,
+            None => self.origin_repository(&env.pull_requests)?,
         };
         let repo = format!("{owner}/{name}");
         let head = match head {
-            Some(head) => permitted.head(head, &owner)?,
+            Some(head) => permitted.resolve_head(head, &owner)?,
             // A run can call its branch anything.
-            None => permitted.head(&current(env).await?, &owner)?,
+            None => permitted.resolve_head(&current_branch(env).await?, &owner)?,
         };
         let base = match base {
             Some(base) => base.to_owned(),
@@ -171,56 +179,66 @@ impl CreatePr {
         };
         let plain = |name: &str| name.chars().all(|c| !c.is_control() && c != ' ');
         if !plain(&head) || !plain(&base) || base.contains(':') {
-            return Err(bad("base and head are names of branches"));
+            return Err(bad_arguments("base and head are names of branches"));
         }
         if head == base {
             let text = format!(
                 "head and base are both `{head}`. Make a branch with git_create_branch and push it first"
             );
-            return Err(bad(text));
+            return Err(bad_arguments(text));
         }
-        Ok(Wanted { repo, owner, title: title.to_owned(), body: body.to_owned(), base, head })
+        Ok(PullRequestDraft { repo, owner, title: title.to_owned(), body: body.to_owned(), base, head })
     }
 
-    async fn default_branch(&self, repo: &str) -> Result<String, Stop> {
-        let answer = self.api.send(Method::GET, &format!("/repos/{repo}"), None).await.map_err(stop)?;
+    async fn default_branch(&self, repo: &str) -> Result<String, ToolError> {
+        let answer = self
+            .api
+            .send_request(Method::GET, &format!("/repos/{repo}"), None)
+            .await
+            .map_err(to_tool_error)?;
         match answer.body["default_branch"].as_str() {
             Some(branch) if answer.status.is_success() => Ok(branch.to_owned()),
-            _ => Err(stop(answer.failure(&format!("repository `{repo}`")))),
+            _ => Err(to_tool_error(answer.to_failure(&format!("repository `{repo}`")))),
         }
     }
 
     /// The repository that `origin` named when the run began.
-    fn origin(&self, rules: &PullRequestRules) -> Result<(String, String), Stop> {
+    fn origin_repository(&self, rules: &PullRequestRules) -> Result<(String, String), ToolError> {
         let origin = rules.origin.as_ref().ok_or_else(|| {
-            bad(format!("the remote `origin` named no repository on a server when the run began. {OTHERS}"))
+            bad_arguments(format!(
+                "the remote `origin` named no repository on a server when the run began. {PERMISSION_HINT}"
+            ))
         })?;
-        if !self.api.serves(&origin.host) {
-            let host = visible(&origin.host);
-            return Err(bad(format!("the remote `origin` is on {host}, not on GitHub. {OTHERS}")));
+        if !self.api.serves_host(&origin.host) {
+            let host = visible_path(&origin.host);
+            return Err(bad_arguments(format!(
+                "the remote `origin` is on {host}, not on GitHub. {PERMISSION_HINT}"
+            )));
         }
-        repository(&origin.repository).ok_or_else(|| bad("the remote `origin` names no `owner/name`"))
+        parse_repository(&origin.repository)
+            .ok_or_else(|| bad_arguments("the remote `origin` names no `owner/name`"))
     }
 }
 
 /// How more repositories are permitted, in words for the model and whoever reads along.
-const OTHERS: &str = "Other repositories are permitted by the user alone, in tools.create_pr.repositories";
+const PERMISSION_HINT: &str =
+    "Other repositories are permitted by the user alone, in tools.create_pr.repositories";
 
 /// Where pull requests of a run may go and come from: nothing that a model says adds to it.
-struct Permitted {
+struct PermittedRepos {
     /// `owner` and `name`.
     repositories: Vec<(String, String)>,
 }
 
-impl Permitted {
-    fn of(rules: &PullRequestRules, api: &Api) -> Self {
-        let origin = rules.origin.as_ref().filter(|origin| api.serves(&origin.host));
+impl PermittedRepos {
+    fn from_rules(rules: &PullRequestRules, api: &GitHubApi) -> Self {
+        let origin = rules.origin.as_ref().filter(|origin| api.serves_host(&origin.host));
         let all = origin.map(|origin| &origin.repository).into_iter().chain(&rules.repositories);
-        Self { repositories: all.filter_map(|text| repository(text)).collect() }
+        Self { repositories: all.filter_map(|text| parse_repository(text)).collect() }
     }
 
     /// A repository, if a pull request may go there.
-    fn check(&self, wanted: (String, String)) -> Result<(String, String), Stop> {
+    fn check_repository(&self, wanted: (String, String)) -> Result<(String, String), ToolError> {
         // GitHub does not tell names apart by case.
         let same = |(owner, name): &(String, String)| {
             owner.eq_ignore_ascii_case(&wanted.0) && name.eq_ignore_ascii_case(&wanted.1)
@@ -229,51 +247,55 @@ impl Permitted {
             return Ok(wanted);
         }
         let (owner, name) = wanted;
-        Err(failed(
+        Err(tool_failure(
             ErrorKind::Denied,
-            format!("no pull request may go to `{owner}/{name}`: it is not the remote `origin`. {OTHERS}"),
+            format!(
+                "no pull request may go to `{owner}/{name}`: it is not the remote `origin`. {PERMISSION_HINT}"
+            ),
         ))
     }
 
     /// A branch of the repository, or `owner:branch` of a repository that is permitted.
-    fn head(&self, head: &str, owner: &str) -> Result<String, Stop> {
+    fn resolve_head(&self, head: &str, owner: &str) -> Result<String, ToolError> {
         let Some((from, branch)) = head.split_once(':') else { return Ok(head.to_owned()) };
         if branch.is_empty() || branch.contains(':') {
-            return Err(bad("head must be a branch, or `owner:branch`"));
+            return Err(bad_arguments("head must be a branch, or `owner:branch`"));
         }
         let known = |other: &str| other.eq_ignore_ascii_case(from);
         if known(owner) || self.repositories.iter().any(|(owner, _)| known(owner)) {
             return Ok(head.to_owned());
         }
-        Err(failed(
+        Err(tool_failure(
             ErrorKind::Denied,
             format!(
-                "no pull request may come from `{}`: it owns no repository that is permitted. {OTHERS}",
-                visible(from)
+                "no pull request may come from `{}`: it owns no repository that is permitted. {PERMISSION_HINT}",
+                visible_path(from)
             ),
         ))
     }
 }
 
-async fn current(env: &ToolEnv) -> Result<String, Stop> {
-    let branch = asked(env, &["branch", "--show-current"]).await?;
+async fn current_branch(env: &ToolEnv) -> Result<String, ToolError> {
+    let branch = query_git(env, &["branch", "--show-current"]).await?;
     match branch.trim() {
-        "" => Err(bad("no branch is checked out. Give head, or make a branch with git_create_branch")),
+        "" => {
+            Err(bad_arguments("no branch is checked out. Give head, or make a branch with git_create_branch"))
+        }
         branch => Ok(branch.to_owned()),
     }
 }
 
-fn stop(failure: Failure) -> Stop {
-    failed(failure.kind, failure.why)
+fn to_tool_error(failure: GitHubFailure) -> ToolError {
+    tool_failure(failure.kind, failure.why)
 }
 
-fn shown(pull: &Value) -> String {
+fn describe_pull(pull: &Value) -> String {
     let url = pull["html_url"].as_str().unwrap_or("(GitHub gave no address)");
-    format!("pull request #{}: {}", pull["number"].as_u64().unwrap_or_default(), visible(url))
+    format!("pull request #{}: {}", pull["number"].as_u64().unwrap_or_default(), visible_path(url))
 }
 
 /// `owner/name`, if it is one.
-pub(crate) fn repository(text: &str) -> Option<(String, String)> {
+pub(crate) fn parse_repository(text: &str) -> Option<(String, String)> {
     let (owner, name) = text.trim_matches('/').split_once('/')?;
     let name = name.strip_suffix(".git").unwrap_or(name);
     let good = |part: &str| {
@@ -284,7 +306,7 @@ pub(crate) fn repository(text: &str) -> Option<(String, String)> {
 }
 
 /// Host and path of a remote: a URL, or `user@host:path` as ssh takes it. Whatever credentials it holds are dropped.
-pub(crate) fn remote(url: &str) -> Option<(String, String)> {
+pub(crate) fn parse_remote(url: &str) -> Option<(String, String)> {
     let (authority, path) = match url.split_once("://") {
         Some(("https" | "http" | "ssh" | "git" | "git+ssh", rest)) => rest.split_once('/')?,
         Some(_) => return None,
@@ -296,7 +318,7 @@ pub(crate) fn remote(url: &str) -> Option<(String, String)> {
 }
 
 /// A value in the query of a URL (RFC 3986, 2.1).
-fn encoded(value: &str) -> String {
+fn encode_query(value: &str) -> String {
     let mut out = String::new();
     for byte in value.bytes() {
         match byte {
@@ -324,23 +346,23 @@ mod tests {
             ("file:///srv/n", None),
             ("", None),
         ] {
-            let read = remote(url);
+            let read = parse_remote(url);
             assert_eq!(read.as_ref().map(|(host, path)| (host.as_str(), path.as_str())), wanted, "{url}");
         }
-        assert_eq!(repository("o/n.git"), Some(("o".into(), "n".into())));
+        assert_eq!(parse_repository("o/n.git"), Some(("o".into(), "n".into())));
         for bad in ["", "o", "o/", "o/n/x", "../n", "o/..", "o/n?x", "o /n", "ö/n"] {
-            assert_eq!(repository(bad), None, "{bad}");
+            assert_eq!(parse_repository(bad), None, "{bad}");
         }
-        assert_eq!(encoded("o:feature/ü x"), "o%3Afeature%2F%C3%BC%20x");
+        assert_eq!(encode_query("o:feature/ü x"), "o%3Afeature%2F%C3%BC%20x");
     }
 
     #[test]
     fn an_api_serves_its_own_host() {
-        let api = |url: &str| Api::new(GitHub { api: url.into(), ..GitHub::default() });
-        assert!(api("https://api.github.com").serves("GitHub.com"));
-        assert!(!api("https://api.github.com").serves("github.com.evil.org"));
-        assert!(api("https://git.corp/api/v3").serves("git.corp"));
-        assert!(api("https://api.corp.ghe.com").serves("corp.ghe.com"));
-        assert!(!api("https://git.corp/api/v3").serves("github.com"));
+        let api = |url: &str| GitHubApi::new(GitHubOptions { api: url.into(), ..GitHubOptions::default() });
+        assert!(api("https://api.github.com").serves_host("GitHub.com"));
+        assert!(!api("https://api.github.com").serves_host("github.com.evil.org"));
+        assert!(api("https://git.corp/api/v3").serves_host("git.corp"));
+        assert!(api("https://api.corp.ghe.com").serves_host("corp.ghe.com"));
+        assert!(!api("https://git.corp/api/v3").serves_host("github.com"));
     }
 }

@@ -1,24 +1,24 @@
 //! `edit_file`: one place of a file, or all that are alike (TOOL-3).
 
-use crate::arguments::{Arguments, bad, flag, spec, text};
-use crate::bytes::{binary, decode, encode, shown, size};
-use crate::fault::{Stop, end, explain, failed};
-use crate::matching::{Miss, Replaced, Scope, replace};
-use crate::path::{visible, writable};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, required_text};
+use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
+use crate::fault::{ToolError, from_workspace_error, into_result, tool_failure};
+use crate::matching::{EditScope, EditedText, ReplaceError, replace_text};
+use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
-use crate::write_file::MAX_CONTENT;
+use crate::write_file::MAX_CONTENT_BYTES;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
 /// Largest file that is edited.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Largest file that an edit may make.
-const MAX_RESULT: usize = 8 << 20;
+const MAX_RESULT_BYTES: usize = 8 << 20;
 /// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
+const READ_CHUNK_BYTES: usize = 1 << 20;
 /// Places that a message names.
-const MAX_NAMED: usize = 20;
+const MAX_LISTED_PLACES: usize = 20;
 
 /// Replaces text in a file.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct EditFile;
 #[async_trait]
 impl Tool for EditFile {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("edit_file", &["file_edit"]),
             ToolAccess::Write,
             "Replace text in a file. old_text must stand there exactly once; add lines around it to make it unique",
@@ -41,53 +41,57 @@ impl Tool for EditFile {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(edit(arguments, env.workspace.as_ref()).await)
+        into_result(edit_text(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn edit(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let path = writable(text(arguments, "path")?)?;
-    let (old, new) = (text(arguments, "old_text")?, text(arguments, "new_text")?);
-    let scope = if flag(arguments, "replace_all")? { Scope::All } else { Scope::One };
+async fn edit_text(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let path = writable_path(required_text(arguments, "path")?)?;
+    let (old, new) = (required_text(arguments, "old_text")?, required_text(arguments, "new_text")?);
+    let scope = if optional_flag(arguments, "replace_all")? { EditScope::All } else { EditScope::One };
     if old.is_empty() {
-        return Err(bad(
+        return Err(bad_arguments(
             "old_text is empty. Give the text to be replaced; write_file creates or replaces a file",
         ));
     }
     if old == new {
-        return Err(bad("old_text and new_text are the same: there is nothing to change"));
+        return Err(bad_arguments("old_text and new_text are the same: there is nothing to change"));
     }
-    if new.len() > MAX_CONTENT {
-        return Err(bad(format!("new_text is longer than {}. Make several edits", size(MAX_CONTENT as u64))));
+    if new.len() > MAX_CONTENT_BYTES {
+        return Err(bad_arguments(format!(
+            "new_text is longer than {}. Make several edits",
+            format_size(MAX_CONTENT_BYTES as u64)
+        )));
     }
-    let before = load(workspace, &path).await?;
-    let replaced = replace(&before, old, new, scope, MAX_RESULT).map_err(|miss| missed(&path, old, miss))?;
-    if let Err(error) = workspace.write(&path, &encode(&replaced.text)).await {
-        return Err(explain(workspace, &path, error).await);
+    let before = load_text(workspace, &path).await?;
+    let replaced = replace_text(&before, old, new, scope, MAX_RESULT_BYTES)
+        .map_err(|miss| report_no_match(&path, old, miss))?;
+    if let Err(error) = workspace.write_file(&path, &encode_lossless(&replaced.text)).await {
+        return Err(from_workspace_error(workspace, &path, error).await);
     }
-    Ok(ToolOutput::ok(done(&path, &replaced)))
+    Ok(ToolOutput::ok(describe_edit(&path, &replaced)))
 }
 
-async fn load(workspace: &dyn Workspace, path: &str) -> Result<String, Stop> {
+async fn load_text(workspace: &dyn Workspace, path: &str) -> Result<String, ToolError> {
     let mut bytes: Vec<u8> = Vec::new();
     loop {
-        let chunk = match workspace.read(path, bytes.len() as u64, CHUNK).await {
+        let chunk = match workspace.read_file(path, bytes.len() as u64, READ_CHUNK_BYTES).await {
             Ok(chunk) => chunk,
-            Err(error) => return Err(explain(workspace, path, error).await),
+            Err(error) => return Err(from_workspace_error(workspace, path, error).await),
         };
         if bytes.is_empty()
-            && let Some(kind) = binary(&chunk.bytes)
+            && let Some(kind) = binary_kind(&chunk.bytes)
         {
             return Err(not_text(path, kind, chunk.size));
         }
-        if chunk.size > MAX_FILE || bytes.len() as u64 > MAX_FILE {
+        if chunk.size > MAX_FILE_BYTES || bytes.len() as u64 > MAX_FILE_BYTES {
             let text = format!(
                 "`{}` has {}; files up to {} can be edited. Use run_shell with `sed -i`",
-                visible(path),
-                size(chunk.size),
-                size(MAX_FILE)
+                visible_path(path),
+                format_size(chunk.size),
+                format_size(MAX_FILE_BYTES)
             );
-            return Err(failed(ErrorKind::Execution, text));
+            return Err(tool_failure(ErrorKind::Execution, text));
         }
         if chunk.bytes.is_empty() {
             break;
@@ -97,17 +101,18 @@ async fn load(workspace: &dyn Workspace, path: &str) -> Result<String, Stop> {
             break;
         }
     }
-    let unusual = || failed(ErrorKind::Execution, format!("`{}` can't be edited as text", visible(path)));
-    decode(&bytes).ok_or_else(unusual)
+    let unusual =
+        || tool_failure(ErrorKind::Execution, format!("`{}` can't be edited as text", visible_path(path)));
+    decode_lossless(&bytes).ok_or_else(unusual)
 }
 
-fn done(path: &str, replaced: &Replaced) -> String {
+fn describe_edit(path: &str, replaced: &EditedText) -> String {
     let places = if replaced.lines.len() == 1 { "place" } else { "places" };
     let mut text = format!(
         "Edited `{}` in {} {places}: {}",
-        visible(path),
+        visible_path(path),
         replaced.lines.len(),
-        named(&replaced.lines, "line")
+        format_lines(&replaced.lines, "line")
     );
     if replaced.tolerant {
         text.push_str(". White space of old_text differed from the file's; the file's indentation was kept");
@@ -115,22 +120,24 @@ fn done(path: &str, replaced: &Replaced) -> String {
     text
 }
 
-fn missed(path: &str, old: &str, miss: Miss) -> Stop {
-    let name = visible(path);
+fn report_no_match(path: &str, old: &str, miss: ReplaceError) -> ToolError {
+    let name = visible_path(path);
     let text = match miss {
-        Miss::Several { lines, tolerant } => {
+        ReplaceError::Several { lines, tolerant } => {
             let how = if tolerant { " (apart from white space)" } else { "" };
             let all = if tolerant { "" } else { ", or set replace_all" };
             format!(
                 "old_text stands {} times in `{name}`{how}: {}. Add lines around it to make it unique{all}",
                 lines.len(),
-                named(&lines, "line")
+                format_lines(&lines, "line")
             )
         }
-        Miss::TooLarge => format!("`{name}` would become larger than {}", size(MAX_RESULT as u64)),
-        Miss::Nowhere { nearest } => {
+        ReplaceError::TooLarge => {
+            format!("`{name}` would become larger than {}", format_size(MAX_RESULT_BYTES as u64))
+        }
+        ReplaceError::Nowhere { nearest } => {
             let mut text = format!("old_text does not stand in `{name}`");
-            if numbered(old) {
+            if has_line_numbers(old) {
                 text.push_str(". It seems to hold line numbers: leave them out");
             }
             match nearest {
@@ -138,18 +145,18 @@ fn missed(path: &str, old: &str, miss: Miss) -> Stop {
                     ". Nearest are lines {}-{}:\n{}",
                     near.first,
                     near.last,
-                    shown(&near.text)
+                    display_decoded(&near.text)
                 )),
                 None => text.push_str(", nor anything like it. Look at the file with read_file first"),
             }
             text
         }
     };
-    failed(ErrorKind::Execution, text)
+    tool_failure(ErrorKind::Execution, text)
 }
 
 /// Whether every line begins with a number, as listings with line numbers do.
-fn numbered(old: &str) -> bool {
+fn has_line_numbers(old: &str) -> bool {
     old.lines().filter(|line| !line.trim().is_empty()).all(|line| {
         let line = line.trim_start();
         let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -157,8 +164,8 @@ fn numbered(old: &str) -> bool {
     })
 }
 
-fn named(lines: &[usize], what: &str) -> String {
-    let shown: Vec<String> = lines.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-    let more = if lines.len() > MAX_NAMED { " …" } else { "" };
+fn format_lines(lines: &[usize], what: &str) -> String {
+    let shown: Vec<String> = lines.iter().take(MAX_LISTED_PLACES).map(ToString::to_string).collect();
+    let more = if lines.len() > MAX_LISTED_PLACES { " …" } else { "" };
     format!("{what}{} {}{more}", if lines.len() == 1 { "" } else { "s" }, shown.join(", "))
 }

@@ -1,8 +1,8 @@
 //! What a model is told when the workspace says no.
 
-use crate::path::{literal_glob, visible};
+use crate::path::{literal_glob, visible_path};
 use forge_ports::Workspace;
-use forge_ports::sandbox::{Error, FileKind, PathFault};
+use forge_ports::sandbox::{EntryKind, Error, PathErrorKind};
 use forge_ports::tool::SandboxGone;
 use forge_types::{ErrorInfo, ErrorKind, ToolOutput};
 use std::collections::BTreeSet;
@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 /// Entries of a folder among which a near name is looked for.
 const MAX_SIBLINGS: usize = 500;
 /// Near names that are shown.
-const MAX_NEAR: usize = 5;
+const MAX_NEAR_NAMES: usize = 5;
 
 /// Why a tool ends early.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum ToolError {
     /// With an answer for the model.
     Answer(ToolOutput),
     /// Without one: the sandbox failed.
@@ -22,20 +22,20 @@ pub(crate) enum Stop {
 }
 
 /// The end of a tool as its port wants it.
-pub(crate) fn end(result: Result<ToolOutput, Stop>) -> Result<ToolOutput, SandboxGone> {
+pub(crate) fn into_result(result: Result<ToolOutput, ToolError>) -> Result<ToolOutput, SandboxGone> {
     match result {
-        Ok(output) | Err(Stop::Answer(output)) => Ok(output),
-        Err(Stop::Gone(gone)) => Err(gone),
+        Ok(output) | Err(ToolError::Answer(output)) => Ok(output),
+        Err(ToolError::Gone(gone)) => Err(gone),
     }
 }
 
 /// A failure in words.
-pub(crate) fn failed(kind: ErrorKind, text: impl Into<String>) -> Stop {
-    Stop::Answer(ToolOutput::failed(kind, text))
+pub(crate) fn tool_failure(kind: ErrorKind, text: impl Into<String>) -> ToolError {
+    ToolError::Answer(ToolOutput::failed(kind, text))
 }
 
 /// What `error` means for the model, which asked for `path` (relative to the workspace).
-pub(crate) async fn explain(workspace: &dyn Workspace, path: &str, error: Error) -> Stop {
+pub(crate) async fn from_workspace_error(workspace: &dyn Workspace, path: &str, error: Error) -> ToolError {
     let gone = |kind, error: &Error| {
         let text = error.to_string();
         let info = if error.class().retryable() {
@@ -43,7 +43,7 @@ pub(crate) async fn explain(workspace: &dyn Workspace, path: &str, error: Error)
         } else {
             ErrorInfo::fatal(kind, text)
         };
-        Stop::Gone(SandboxGone(info))
+        ToolError::Gone(SandboxGone(info))
     };
     match error {
         Error::Missing { .. } => gone(ErrorKind::BackendMissing, &error),
@@ -52,64 +52,70 @@ pub(crate) async fn explain(workspace: &dyn Workspace, path: &str, error: Error)
         Error::View { .. } => gone(ErrorKind::Startup, &error),
         Error::Ceiling { .. } => gone(ErrorKind::BudgetExceeded, &error),
         Error::Stopped => gone(ErrorKind::Cancelled, &error),
-        Error::Conflicts { .. } => failed(ErrorKind::Execution, error.to_string()),
-        Error::Invalid { why } => failed(ErrorKind::BadArguments, why),
-        Error::Path { path: place, why, kind } => path_fault(workspace, path, &place, &why, kind).await,
+        Error::Conflicts { .. } => tool_failure(ErrorKind::Execution, error.to_string()),
+        Error::Invalid { why } => tool_failure(ErrorKind::BadArguments, why),
+        Error::Path { path: place, why, kind } => from_path_fault(workspace, path, &place, &why, kind).await,
     }
 }
 
-async fn path_fault(workspace: &dyn Workspace, path: &str, place: &str, why: &str, kind: PathFault) -> Stop {
-    let name = visible(path);
+async fn from_path_fault(
+    workspace: &dyn Workspace,
+    path: &str,
+    place: &str,
+    why: &str,
+    kind: PathErrorKind,
+) -> ToolError {
+    let name = visible_path(path);
     let masked = workspace.report().masked;
     if masked.iter().any(|hidden| path == hidden || path.starts_with(&format!("{hidden}/"))) {
         let text = format!(
             "`{name}` looks like it holds credentials and is hidden from tools. Do without it, or ask the user to \
              name it in `workspace.reveal`"
         );
-        return failed(ErrorKind::Denied, text);
+        return tool_failure(ErrorKind::Denied, text);
     }
     let (error, text) = match kind {
-        PathFault::NotFound => (ErrorKind::NotFound, not_found(workspace, path).await),
-        PathFault::Escapes => (
+        PathErrorKind::NotFound => (ErrorKind::NotFound, not_found(workspace, path).await),
+        PathErrorKind::Escapes => (
             ErrorKind::Denied,
             format!(
                 "`{name}` leads out of the workspace ({why}). Only files of the workspace can be reached"
             ),
         ),
-        PathFault::IsDirectory => (
+        PathErrorKind::IsDirectory => (
             ErrorKind::Execution,
             format!("`{name}` is a directory, not a file. list_directory shows what it holds"),
         ),
-        PathFault::NotDirectory => (
+        PathErrorKind::NotDirectory => (
             ErrorKind::Execution,
-            format!("`{}` is a file where a directory is needed ({why})", visible(place)),
+            format!("`{}` is a file where a directory is needed ({why})", visible_path(place)),
         ),
-        PathFault::Special => (
+        PathErrorKind::Special => (
             ErrorKind::Execution,
             format!(
                 "`{name}` is no regular file but a device, FIFO or socket ({why}). It can't be read or written"
             ),
         ),
-        PathFault::NoSpace => (
+        PathErrorKind::NoSpace => (
             ErrorKind::Execution,
             format!("`{name}` was not written: no space is left. It is as it was. Remove what is not needed"),
         ),
-        PathFault::Denied => (ErrorKind::Denied, format!("`{name}`: {why}")),
-        PathFault::Exists | PathFault::Other => (ErrorKind::Execution, format!("`{name}`: {why}")),
+        PathErrorKind::Denied => (ErrorKind::Denied, format!("`{name}`: {why}")),
+        PathErrorKind::Exists | PathErrorKind::Other => (ErrorKind::Execution, format!("`{name}`: {why}")),
     };
-    failed(error, text)
+    tool_failure(error, text)
 }
 
 async fn not_found(workspace: &dyn Workspace, path: &str) -> String {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut near: Vec<String> = Vec::new();
     // A file of the same name elsewhere is the likeliest.
-    if let Ok(found) = workspace.find(&format!("**/{}", literal_glob(name)), MAX_NEAR).await {
+    if let Ok(found) = workspace.find_files(&format!("**/{}", literal_glob(name)), MAX_NEAR_NAMES).await {
         near.extend(found.items.into_iter().map(|entry| entry.path));
     }
     let mut place = parent;
     let siblings = loop {
-        match workspace.list(place, 1, MAX_SIBLINGS).await {
+        match workspace.list_directory(place, 1, MAX_SIBLINGS).await {
             Ok(listing) => break listing.items,
             Err(_) if place.is_empty() => break Vec::new(),
             Err(_) => place = place.rsplit_once('/').map_or("", |(above, _)| above),
@@ -118,22 +124,21 @@ async fn not_found(workspace: &dyn Workspace, path: &str) -> String {
     let wanted = if place == parent { path.to_lowercase() } else { parent.to_lowercase() };
     let lowered: Vec<String> = siblings.iter().map(|entry| entry.path.to_lowercase()).collect();
     let candidates: Vec<&str> = lowered.iter().map(String::as_str).collect();
-    for close in similar::get_close_matches(wanted.as_str(), &candidates, MAX_NEAR, 0.6) {
+    for close in similar::get_close_matches(wanted.as_str(), &candidates, MAX_NEAR_NAMES, 0.6) {
         near.extend(
-            siblings
-                .iter()
-                .filter(|e| e.path.to_lowercase() == *close)
-                .map(|e| if e.kind == FileKind::Directory { format!("{}/", e.path) } else { e.path.clone() }),
+            siblings.iter().filter(|e| e.path.to_lowercase() == *close).map(|e| {
+                if e.kind == EntryKind::Directory { format!("{}/", e.path) } else { e.path.clone() }
+            }),
         );
     }
     let mut seen = BTreeSet::new();
     let near: Vec<_> = near
         .into_iter()
         .filter(|path| seen.insert(path.clone()))
-        .take(MAX_NEAR)
-        .map(|path| format!("`{}`", visible(&path)))
+        .take(MAX_NEAR_NAMES)
+        .map(|path| format!("`{}`", visible_path(&path)))
         .collect();
-    let missing = format!("`{}` does not exist", visible(path));
+    let missing = format!("`{}` does not exist", visible_path(path));
     if !near.is_empty() {
         return format!("{missing}. Near it: {}", near.join(", "));
     }
@@ -141,6 +146,6 @@ async fn not_found(workspace: &dyn Workspace, path: &str) -> String {
     if place == parent {
         format!("{missing}. {hint}")
     } else {
-        format!("{missing}: there is no folder `{}`. {hint}", visible(parent))
+        format!("{missing}: there is no folder `{}`. {hint}", visible_path(parent))
     }
 }

@@ -1,8 +1,8 @@
 //! `find_files`: files by name (TOOL-10).
 
-use crate::arguments::{Arguments, bad, spec, text};
-use crate::fault::{Stop, end, explain};
-use crate::path::{relative, visible};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
+use crate::fault::{ToolError, from_workspace_error, into_result};
+use crate::path::{relative_path, visible_path};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -17,7 +17,7 @@ pub(crate) struct FindFiles;
 #[async_trait]
 impl Tool for FindFiles {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("find_files", &["search_files", "glob_search"]),
             ToolAccess::Read,
             "Find files by name",
@@ -26,26 +26,26 @@ impl Tool for FindFiles {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(find(arguments, env.workspace.as_ref()).await)
+        into_result(find_by_glob(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn find(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let glob = relative(text(arguments, "glob")?)?;
+async fn find_by_glob(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let glob = relative_path(required_text(arguments, "glob")?)?;
     if glob.is_empty() {
-        return Err(bad("the glob is empty. Give one such as *.rs or src/**/test_*"));
+        return Err(bad_arguments("the glob is empty. Give one such as *.rs or src/**/test_*"));
     }
     // A bare name is looked for in every folder.
     let full = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
-    let found = match workspace.find(&full, MAX_FILES).await {
+    let found = match workspace.find_files(&full, MAX_FILES).await {
         Ok(found) => found,
-        Err(error) => return Err(explain(workspace, "", error).await),
+        Err(error) => return Err(from_workspace_error(workspace, "", error).await),
     };
     if found.items.is_empty() {
-        let text = format!("No file matches `{}`. Ignored files and .git were left out", visible(&glob));
+        let text = format!("No file matches `{}`. Ignored files and .git were left out", visible_path(&glob));
         return Ok(ToolOutput::ok(text));
     }
-    let mut text: String = found.items.iter().map(|entry| visible(&entry.path) + "\n").collect();
+    let mut text: String = found.items.iter().map(|entry| visible_path(&entry.path) + "\n").collect();
     if found.more {
         text.push_str(&format!("[the first {MAX_FILES}; there are more: use a narrower glob]"));
     }

@@ -1,10 +1,10 @@
 //! `git_diff`: what differs from the index or from a commit (TOOL-9).
 
-use crate::arguments::{Arguments, bad, flag, optional_text, spec};
-use crate::fault::{Stop, end};
-use crate::git::{Kind, MAX_OUTPUT, asked, commit, git, refused};
-use crate::path::{relative, visible};
-use crate::terminal::{cut_middle, plain};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, optional_text};
+use crate::fault::{ToolError, into_result};
+use crate::git::{GitCommandKind, MAX_OUTPUT_BYTES, git_failure, query_git, resolve_commit, run_git};
+use crate::path::{relative_path, visible_path};
+use crate::terminal::{cut_middle, render_output};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -19,7 +19,7 @@ pub(crate) struct GitDiff;
 #[async_trait]
 impl Tool for GitDiff {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("git_diff", &[]),
             // It changes nothing itself, but git may start filters that the repository configures, and these may.
             ToolAccess::Write,
@@ -33,19 +33,20 @@ impl Tool for GitDiff {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(diff(arguments, env).await)
+        into_result(show_diff(arguments, env).await)
     }
 }
 
-async fn diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
-    let path = optional_text(arguments, "path")?.map(relative).transpose()?.filter(|path| !path.is_empty());
-    let staged = flag(arguments, "staged")?;
+async fn show_diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, ToolError> {
+    let path =
+        optional_text(arguments, "path")?.map(relative_path).transpose()?.filter(|path| !path.is_empty());
+    let staged = optional_flag(arguments, "staged")?;
     let base = optional_text(arguments, "base_ref")?.filter(|base| !base.is_empty());
     if staged && base.is_some() {
-        return Err(bad("give either staged or base_ref, not both"));
+        return Err(bad_arguments("give either staged or base_ref, not both"));
     }
     let base = match base {
-        Some(name) => Some(commit(env, name).await?),
+        Some(name) => Some(resolve_commit(env, name).await?),
         None => None,
     };
     let mut line = vec!["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
@@ -55,27 +56,27 @@ async fn diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> 
     line.extend(base.as_deref());
     line.push("--");
     line.extend(path.as_deref());
-    let result = git(env, Kind::Reading, &line).await?;
+    let result = run_git(env, GitCommandKind::Reading, &line).await?;
     // Outside of a repository git compares files with its own exit codes.
     if result.exit_code != 0 {
-        return Err(refused(&result));
+        return Err(git_failure(&result));
     }
-    let whole = plain(&result.stdout.bytes);
-    let mut text = cut_middle(&whole, MAX_OUTPUT);
-    let truncated = result.stdout.truncated() || text.len() < whole.len();
+    let whole = render_output(&result.stdout.bytes);
+    let mut text = cut_middle(&whole, MAX_OUTPUT_BYTES);
+    let truncated = result.stdout.is_truncated() || text.len() < whole.len();
     if truncated {
         let line: Vec<&str> =
             [&["diff", "--stat=100", "--stat-count=50", "--no-color", "--no-ext-diff"], &line[4..]].concat();
         text = format!(
             "{}\n[The diff is cut. Give a path to see all of a part.]\n{text}",
-            asked(env, &line).await?
+            query_git(env, &line).await?
         );
     }
     if whole.trim().is_empty() {
         text = if staged { "No staged changes." } else { "No changes." }.to_owned();
     }
     if !staged {
-        text.push_str(&untracked(env, path.as_deref()).await?);
+        text.push_str(&list_untracked(env, path.as_deref()).await?);
     }
     let mut output = ToolOutput::ok(text);
     output.truncated = truncated;
@@ -87,19 +88,19 @@ async fn diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> 
 }
 
 /// Names the files that git does not know yet, which no diff shows.
-async fn untracked(env: &ToolEnv, path: Option<&str>) -> Result<String, Stop> {
+async fn list_untracked(env: &ToolEnv, path: Option<&str>) -> Result<String, ToolError> {
     let mut line = vec!["ls-files", "--others", "--exclude-standard", "-z", "--"];
     line.extend(path);
-    let result = git(env, Kind::Reading, &line).await?;
+    let result = run_git(env, GitCommandKind::Reading, &line).await?;
     if result.exit_code != 0 {
-        return Err(refused(&result));
+        return Err(git_failure(&result));
     }
     let names = String::from_utf8_lossy(&result.stdout.bytes);
     let names: Vec<&str> = names.split('\0').filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
         return Ok(String::new());
     }
-    let shown: Vec<String> = names.iter().take(MAX_UNTRACKED).map(|name| visible(name)).collect();
-    let more = if result.stdout.truncated() || names.len() > MAX_UNTRACKED { " …" } else { "" };
+    let shown: Vec<String> = names.iter().take(MAX_UNTRACKED).map(|name| visible_path(name)).collect();
+    let more = if result.stdout.is_truncated() || names.len() > MAX_UNTRACKED { " …" } else { "" };
     Ok(format!("\nUntracked files, not in the diff: {}{more}", shown.join(", ")))
 }

@@ -3,7 +3,7 @@
 //! The token goes to the configured host only. Redirects are followed there and nowhere else, since a repository
 //! that was renamed answers with one.
 
-use crate::options::{GITHUB_API, GitHub, Token};
+use crate::options::{GITHUB_API, GitHubOptions, GitHubToken};
 use forge_types::{ErrorKind, Timestamp};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, StatusCode, Url};
@@ -12,22 +12,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Time of one request.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer that are read.
-const MAX_ANSWER: usize = 2 << 20;
+const MAX_RESPONSE_BYTES: usize = 2 << 20;
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 3;
 
 /// Why a request gave nothing, in words for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct GitHubFailure {
     pub(crate) kind: ErrorKind,
     pub(crate) why: String,
     /// Whether it is unknown if the request had its effect.
     pub(crate) unclear: bool,
 }
 
-impl Failure {
+impl GitHubFailure {
     pub(crate) fn new(kind: ErrorKind, why: impl Into<String>) -> Self {
         Self { kind, why: why.into(), unclear: false }
     }
@@ -35,7 +35,7 @@ impl Failure {
 
 /// An answer that came, whatever it says.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct GitHubResponse {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
     headers: HeaderMap,
@@ -43,32 +43,32 @@ pub(crate) struct Answer {
 
 /// The client.
 #[derive(Debug)]
-pub(crate) struct Api {
-    options: GitHub,
+pub(crate) struct GitHubApi {
+    options: GitHubOptions,
     client: OnceLock<Result<Client, String>>,
 }
 
-impl Api {
-    pub(crate) fn new(options: GitHub) -> Self {
+impl GitHubApi {
+    pub(crate) fn new(options: GitHubOptions) -> Self {
         Self { options, client: OnceLock::new() }
     }
 
     /// The token and the API's address, if both can be used.
-    fn access(&self) -> Result<(&Token, Url), Failure> {
+    fn token_and_url(&self) -> Result<(&GitHubToken, Url), GitHubFailure> {
         let token = self.options.token.as_ref().filter(|token| !token.reveal().is_empty()).ok_or_else(|| {
             let why = "there is no GitHub token. The user sets GITHUB_TOKEN where Forge runs; it can't be given from \
                        inside the sandbox";
-            Failure::new(ErrorKind::Auth, why)
+            GitHubFailure::new(ErrorKind::Auth, why)
         })?;
-        let bad = |why: String| Failure::new(ErrorKind::ConfigInvalid, why);
+        let bad = |why: String| GitHubFailure::new(ErrorKind::ConfigInvalid, why);
         let api = &self.options.api;
         let url = Url::parse(api).map_err(|_| bad(format!("GitHub's address `{api}` is not a URL")))?;
         let host = url.host_str().unwrap_or_default().to_lowercase();
         let listed = GITHUB_API.ends_with(&format!("//{host}"))
-            || self.options.allow.iter().any(|rule| covers(rule, &host));
+            || self.options.allow.iter().any(|rule| rule_covers(rule, &host));
         if !listed {
             let why = format!("egress blocked: domain {host} not in allowlist (mode=allowlist)");
-            return Err(Failure::new(ErrorKind::Denied, why));
+            return Err(GitHubFailure::new(ErrorKind::Denied, why));
         }
         let local = matches!(host.as_str(), "127.0.0.1" | "localhost" | "[::1]");
         if url.scheme() != "https" && !(url.scheme() == "http" && local) {
@@ -78,7 +78,7 @@ impl Api {
     }
 
     /// Whether a repository on this host is reached through the API.
-    pub(crate) fn serves(&self, host: &str) -> bool {
+    pub(crate) fn serves_host(&self, host: &str) -> bool {
         let host = host.to_lowercase();
         let api = Url::parse(&self.options.api).ok();
         let api = api.as_ref().and_then(Url::host_str).unwrap_or_default();
@@ -89,36 +89,36 @@ impl Api {
     }
 
     /// Sends a request to a path below the API's address.
-    pub(crate) async fn send(
+    pub(crate) async fn send_request(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Answer, Failure> {
-        let (token, base) = self.access()?;
-        self.follow(method, &base, path, body, token).await
+    ) -> Result<GitHubResponse, GitHubFailure> {
+        let (token, base) = self.token_and_url()?;
+        self.follow_redirects(method, &base, path, body, token).await
     }
 
     /// A text without the token.
     pub(crate) fn redact(&self, text: &str) -> String {
-        match self.options.token.as_ref().map(Token::reveal) {
+        match self.options.token.as_ref().map(GitHubToken::reveal) {
             Some(token) if !token.is_empty() => text.replace(token, "***"),
             _ => text.to_owned(),
         }
     }
 
-    async fn follow(
+    async fn follow_redirects(
         &self,
         method: Method,
         base: &Url,
         path: &str,
         body: Option<&Value>,
-        token: &Token,
-    ) -> Result<Answer, Failure> {
-        let bad = |_| Failure::new(ErrorKind::BadArguments, "the address of the request can't be made");
+        token: &GitHubToken,
+    ) -> Result<GitHubResponse, GitHubFailure> {
+        let bad = |_| GitHubFailure::new(ErrorKind::BadArguments, "the address of the request can't be made");
         let mut url = Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/'))).map_err(bad)?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.once(method.clone(), url.clone(), body, token).await?;
+            let answer = self.send_single(method.clone(), url.clone(), body, token).await?;
             if !answer.status.is_redirection() {
                 return Ok(answer);
             }
@@ -127,44 +127,45 @@ impl Api {
             url = to.filter(|to| to.origin() == base.origin()).ok_or_else(|| {
                 let why = "GitHub redirects to another host, where the token is not sent. Give the repository's \
                            present name";
-                Failure::new(ErrorKind::Denied, why)
+                GitHubFailure::new(ErrorKind::Denied, why)
             })?;
         }
-        Err(Failure::new(ErrorKind::Unavailable, "GitHub redirects too often"))
+        Err(GitHubFailure::new(ErrorKind::Unavailable, "GitHub redirects too often"))
     }
 
-    async fn once(
+    async fn send_single(
         &self,
         method: Method,
         url: Url,
         body: Option<&Value>,
-        token: &Token,
-    ) -> Result<Answer, Failure> {
-        let client = self.client.get_or_init(|| client(&self.options));
-        let client = client.as_ref().map_err(|why| Failure::new(ErrorKind::Unavailable, why.clone()))?;
+        token: &GitHubToken,
+    ) -> Result<GitHubResponse, GitHubFailure> {
+        let client = self.client.get_or_init(|| build_client(&self.options));
+        let client =
+            client.as_ref().map_err(|why| GitHubFailure::new(ErrorKind::Unavailable, why.clone()))?;
         let writes = method != Method::GET;
         let host = url.host_str().unwrap_or_default().to_owned();
         let mut request = client
             .request(method, url)
-            .timeout(TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
             .bearer_auth(token.reveal())
             .header("accept", "application/vnd.github+json")
             .header("x-github-api-version", "2022-11-28");
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let failed = |error: &reqwest::Error| Failure {
+        let failed = |error: &reqwest::Error| GitHubFailure {
             kind: if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Unavailable },
             why: match error.is_timeout() {
-                true => format!("{host} did not answer within {} s", TIMEOUT.as_secs()),
-                false => format!("{host} can't be reached: {}", chain(error)),
+                true => format!("{host} did not answer within {} s", REQUEST_TIMEOUT.as_secs()),
+                false => format!("{host} can't be reached: {}", root_cause(error)),
             },
             unclear: writes && !error.is_connect() && !error.is_builder(),
         };
         let mut response = request.send().await.map_err(|error| failed(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut bytes = Vec::new();
-        while bytes.len() < MAX_ANSWER {
+        while bytes.len() < MAX_RESPONSE_BYTES {
             match response.chunk().await {
                 Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Ok(None) => break,
@@ -172,13 +173,13 @@ impl Api {
             }
         }
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Ok(Answer { status, body, headers })
+        Ok(GitHubResponse { status, body, headers })
     }
 }
 
-impl Answer {
+impl GitHubResponse {
     /// What GitHub says is wrong, in one line.
-    pub(crate) fn complaint(&self) -> String {
+    pub(crate) fn error_message(&self) -> String {
         let mut parts: Vec<String> = self.body["message"].as_str().map(str::to_owned).into_iter().collect();
         for error in self.body["errors"].as_array().into_iter().flatten().take(5) {
             let field = error["field"].as_str().unwrap_or_default();
@@ -189,12 +190,12 @@ impl Answer {
             );
         }
         let said = parts.join("; ");
-        crate::terminal::escape(&said.chars().take(500).collect::<String>())
+        crate::terminal::escape_controls(&said.chars().take(500).collect::<String>())
     }
 
     /// The failure that an answer without success means; `what` was asked for.
-    pub(crate) fn failure(&self, what: &str) -> Failure {
-        let said = self.complaint();
+    pub(crate) fn to_failure(&self, what: &str) -> GitHubFailure {
+        let said = self.error_message();
         let header = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
         let limited = self.status == StatusCode::TOO_MANY_REQUESTS
             || self.status == StatusCode::FORBIDDEN
@@ -208,30 +209,34 @@ impl Answer {
                 }
                 (None, None) => "Try again later".to_owned(),
             };
-            return Failure::new(
+            return GitHubFailure::new(
                 ErrorKind::RateLimit,
                 format!("GitHub's rate limit is reached. {when} ({said})"),
             );
         }
         match self.status.as_u16() {
-            401 => Failure::new(ErrorKind::Auth, format!("GitHub does not accept the token (401: {said})")),
-            403 => Failure::new(ErrorKind::Denied, format!("the token may not do this (403: {said})")),
-            404 => Failure::new(
+            401 => {
+                GitHubFailure::new(ErrorKind::Auth, format!("GitHub does not accept the token (401: {said})"))
+            }
+            403 => GitHubFailure::new(ErrorKind::Denied, format!("the token may not do this (403: {said})")),
+            404 => GitHubFailure::new(
                 ErrorKind::NotFound,
                 format!("GitHub has no {what}, or the token may not see it (404: {said})"),
             ),
-            400 | 422 => Failure::new(ErrorKind::Execution, format!("GitHub refuses it: {said}")),
+            400 | 422 => GitHubFailure::new(ErrorKind::Execution, format!("GitHub refuses it: {said}")),
             status @ 500.. => {
                 let why = format!("GitHub has trouble ({status}: {said})");
-                Failure { kind: ErrorKind::Unavailable, why, unclear: true }
+                GitHubFailure { kind: ErrorKind::Unavailable, why, unclear: true }
             }
-            status => Failure::new(ErrorKind::Execution, format!("GitHub answered with {status}: {said}")),
+            status => {
+                GitHubFailure::new(ErrorKind::Execution, format!("GitHub answered with {status}: {said}"))
+            }
         }
     }
 }
 
 /// Whether a rule of an allow-list covers a host.
-fn covers(rule: &str, host: &str) -> bool {
+fn rule_covers(rule: &str, host: &str) -> bool {
     let rule = rule.trim().to_lowercase();
     match rule.strip_prefix("*.") {
         Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
@@ -239,7 +244,7 @@ fn covers(rule: &str, host: &str) -> bool {
     }
 }
 
-fn client(options: &GitHub) -> Result<Client, String> {
+fn build_client(options: &GitHubOptions) -> Result<Client, String> {
     let none = |why: String| format!("no HTTP client can be had: {why}");
     let mut builder = Client::builder()
         .user_agent(concat!("forge/", env!("CARGO_PKG_VERSION")))
@@ -264,11 +269,11 @@ fn client(options: &GitHub) -> Result<Client, String> {
             .with_no_client_auth();
         builder = builder.tls_backend_preconfigured(tls);
     }
-    builder.build().map_err(|error| none(chain(&error)))
+    builder.build().map_err(|error| none(root_cause(&error)))
 }
 
 /// The deepest cause of an error, without the URL.
-fn chain(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

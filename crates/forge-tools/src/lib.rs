@@ -35,20 +35,20 @@ mod search_code;
 mod terminal;
 mod write_file;
 
-pub use options::{GitAccess, GitHub, Options, Token};
-pub use origin::{origin, work_tree};
-pub use registry::{RegisterError, Registry, Selection, UnknownTools};
+pub use options::{GitAccess, GitHubOptions, GitHubToken, ToolOptions};
+pub use origin::{origin_repository, work_tree};
+pub use registry::{RegisterError, Registry, ToolSelection, UnknownTools};
 
 use std::sync::Arc;
 
 /// All tools that are part of Forge, made with what is usual.
-pub fn builtin() -> Registry {
-    with(&Options::default())
+pub fn builtin_tools() -> Registry {
+    builtin_tools_with(&ToolOptions::default())
 }
 
 /// All tools that are part of Forge and that `options` do not leave out. `create_pr` is enabled by default only if
 /// there is a token.
-pub fn with(options: &Options) -> Registry {
+pub fn builtin_tools_with(options: &ToolOptions) -> Registry {
     let mut tools: Vec<Arc<dyn forge_ports::Tool>> = vec![
         Arc::new(read_file::ReadFile),
         Arc::new(write_file::WriteFile),
@@ -65,30 +65,30 @@ pub fn with(options: &Options) -> Registry {
         tools.push(Arc::new(git_commit::GitCommit));
         tools.push(Arc::new(git_create_branch::GitCreateBranch));
     }
-    const FIXED: &str = "names of the tools of Forge are fixed, valid and differ";
+    const FIXED_NAMES_REASON: &str = "names of the tools of Forge are fixed, valid and differ";
     let mut registry = Registry::default();
     for tool in tools {
-        registry.register(tool).expect(FIXED);
+        registry.register(tool).expect(FIXED_NAMES_REASON);
     }
     if options.git == GitAccess::Full {
-        let tool = Arc::new(create_pr::CreatePr::new(options.github.clone()));
+        let tool = Arc::new(create_pr::CreatePullRequest::new(options.github.clone()));
         // Without a token it can do nothing, and each request to a model would hold it.
         match options.github.token {
             Some(_) => registry.register(tool),
             None => registry.register_on_request(tool),
         }
-        .expect(FIXED);
+        .expect(FIXED_NAMES_REASON);
     }
     // For routers and conversations, which ask for them.
     let talking: [Arc<dyn forge_ports::Tool>; 4] = [
-        Arc::new(chat::Chat),
-        Arc::new(code::Code),
+        Arc::new(chat::ChatTool),
+        Arc::new(code::CodeTool),
         Arc::new(remember::Remember),
         // Offered once there is something to look up.
         Arc::new(recall::Recall),
     ];
     for tool in talking {
-        registry.register_on_request(tool).expect(FIXED);
+        registry.register_on_request(tool).expect(FIXED_NAMES_REASON);
     }
     registry
 }

@@ -1,10 +1,10 @@
 //! `list_directory`: what a folder holds (TOOL-4).
 
-use crate::arguments::{Arguments, flag, optional_text, positive, spec};
-use crate::bytes::size;
-use crate::fault::{Stop, end, explain};
-use crate::path::{relative, visible};
-use forge_ports::sandbox::{Entry, FileKind};
+use crate::arguments::{Arguments, builtin_spec, optional_flag, optional_positive, optional_text};
+use crate::bytes::format_size;
+use crate::fault::{ToolError, from_workspace_error, into_result};
+use crate::path::{relative_path, visible_path};
+use forge_ports::sandbox::{EntryKind, WorkspaceEntry};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -15,7 +15,7 @@ const MAX_ENTRIES: usize = 500;
 /// Levels that one call goes down at most.
 const MAX_DEPTH: u64 = 20;
 /// Folders whose contents would hide everything else; they are named, not entered.
-const CLOSED: [&str; 9] = [
+const UNEXPANDED_DIRS: [&str; 9] = [
     ".git",
     "node_modules",
     "target",
@@ -34,7 +34,7 @@ pub(crate) struct ListDirectory;
 #[async_trait]
 impl Tool for ListDirectory {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("list_directory", &["directory_tree"]),
             ToolAccess::Read,
             "List a directory",
@@ -47,25 +47,25 @@ impl Tool for ListDirectory {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(list(arguments, env.workspace.as_ref()).await)
+        into_result(list_tree(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn list(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let path = relative(optional_text(arguments, "path")?.unwrap_or("/workspace"))?;
-    let recursive = flag(arguments, "recursive")?;
-    let depth = positive(arguments, "max_depth")?.unwrap_or(3).min(MAX_DEPTH);
+async fn list_tree(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let path = relative_path(optional_text(arguments, "path")?.unwrap_or("/workspace"))?;
+    let recursive = optional_flag(arguments, "recursive")?;
+    let depth = optional_positive(arguments, "max_depth")?.unwrap_or(3).min(MAX_DEPTH);
     let depth = if recursive { depth } else { 1 };
-    let mut tree = Tree { workspace, text: String::new(), room: MAX_ENTRIES, more: false };
-    tree.text = format!("{}/\n", visible(&path));
-    let entries = match tree.entries(&path).await {
+    let mut tree = TreeListing { workspace, text: String::new(), remaining: MAX_ENTRIES, more: false };
+    tree.text = format!("{}/\n", visible_path(&path));
+    let entries = match tree.read_entries(&path).await {
         Ok(entries) => entries,
-        Err(error) => return Err(explain(workspace, &path, error).await),
+        Err(error) => return Err(from_workspace_error(workspace, &path, error).await),
     };
     if entries.is_empty() {
-        return Ok(ToolOutput::ok(format!("`{}` is empty", visible(&path))));
+        return Ok(ToolOutput::ok(format!("`{}` is empty", visible_path(&path))));
     }
-    tree.walk(entries, depth).await?;
+    tree.write_entries(entries, depth).await?;
     if tree.more {
         let _ =
             write!(tree.text, "[more than {MAX_ENTRIES} entries: list a folder of it, or use find_files]");
@@ -75,53 +75,53 @@ async fn list(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOu
     Ok(output)
 }
 
-struct Tree<'a> {
+struct TreeListing<'a> {
     workspace: &'a dyn Workspace,
     text: String,
-    room: usize,
+    remaining: usize,
     more: bool,
 }
 
-impl Tree<'_> {
-    async fn entries(&mut self, path: &str) -> Result<Vec<Entry>, forge_ports::sandbox::Error> {
-        let listing = self.workspace.list(path, 1, self.room.max(1)).await?;
+impl TreeListing<'_> {
+    async fn read_entries(&mut self, path: &str) -> Result<Vec<WorkspaceEntry>, forge_ports::sandbox::Error> {
+        let listing = self.workspace.list_directory(path, 1, self.remaining.max(1)).await?;
         self.more |= listing.more;
         Ok(listing.items)
     }
 
     /// Writes entries and what lies below them, `depth` levels in all. Not recursive: depth is the model's choice.
-    async fn walk(&mut self, entries: Vec<Entry>, depth: u64) -> Result<(), Stop> {
+    async fn write_entries(&mut self, entries: Vec<WorkspaceEntry>, depth: u64) -> Result<(), ToolError> {
         let mut levels = vec![entries.into_iter()];
         while let Some(level) = levels.last_mut() {
             let Some(entry) = level.next() else {
                 levels.pop();
                 continue;
             };
-            if self.room == 0 {
+            if self.remaining == 0 {
                 self.more = true;
                 return Ok(());
             }
-            self.room -= 1;
+            self.remaining -= 1;
             let name = entry.path.rsplit('/').next().unwrap_or(&entry.path);
-            let closed = CLOSED.contains(&name);
-            let below = entry.kind == FileKind::Directory && (levels.len() as u64) < depth;
+            let closed = UNEXPANDED_DIRS.contains(&name);
+            let below = entry.kind == EntryKind::Directory && (levels.len() as u64) < depth;
             let mark = match entry.kind {
-                FileKind::File => format!(" ({})", size(entry.size)),
-                FileKind::Directory if closed && below => "/ (not shown)".to_owned(),
-                FileKind::Directory => "/".to_owned(),
-                FileKind::Symlink => " (symlink)".to_owned(),
-                FileKind::Special => " (device, FIFO or socket)".to_owned(),
+                EntryKind::File => format!(" ({})", format_size(entry.size)),
+                EntryKind::Directory if closed && below => "/ (not shown)".to_owned(),
+                EntryKind::Directory => "/".to_owned(),
+                EntryKind::Symlink => " (symlink)".to_owned(),
+                EntryKind::Special => " (device, FIFO or socket)".to_owned(),
             };
             let indent = "  ".repeat(levels.len());
             // Writing to a String can't fail.
-            let _ = writeln!(self.text, "{indent}{}{mark}", visible(name));
+            let _ = writeln!(self.text, "{indent}{}{mark}", visible_path(name));
             if below && !closed {
-                match self.entries(&entry.path).await {
+                match self.read_entries(&entry.path).await {
                     Ok(entries) => levels.push(entries.into_iter()),
                     Err(forge_ports::sandbox::Error::Path { why, .. }) => {
                         let _ = writeln!(self.text, "{indent}  [not readable: {why}]");
                     }
-                    Err(error) => return Err(explain(self.workspace, &entry.path, error).await),
+                    Err(error) => return Err(from_workspace_error(self.workspace, &entry.path, error).await),
                 }
             }
         }

@@ -8,13 +8,13 @@ use similar::TextDiff;
 use std::collections::BTreeSet;
 
 /// Characters of the nearest place that are shown.
-const MAX_NEAREST: usize = 500;
+const MAX_NEAREST_CHARS: usize = 500;
 /// Comparisons of lines after which no more places are looked for.
 pub(crate) const MAX_COMPARISONS: usize = 5_000_000;
 
 /// How many places are to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum EditScope {
     /// The only one.
     One,
     /// All.
@@ -23,7 +23,7 @@ pub(crate) enum Scope {
 
 /// A text after its edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Replaced {
+pub(crate) struct EditedText {
     /// The text.
     pub(crate) text: String,
     /// The lines at which places began, before the edit, from 1.
@@ -34,7 +34,7 @@ pub(crate) struct Replaced {
 
 /// Part of a text that is much like what was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Nearest {
+pub(crate) struct NearestMatch {
     /// Its first line, from 1.
     pub(crate) first: usize,
     /// Its last line.
@@ -45,40 +45,40 @@ pub(crate) struct Nearest {
 
 /// Why nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
+pub(crate) enum ReplaceError {
     /// There are several places; the lines at which they begin, from 1.
     Several { lines: Vec<usize>, tolerant: bool },
     /// There is none.
-    Nowhere { nearest: Option<Nearest> },
+    Nowhere { nearest: Option<NearestMatch> },
     /// The result would be larger than allowed.
     TooLarge,
 }
 
 /// Puts `new` where `old` stands in `content`; the result has at most `limit` bytes.
-pub(crate) fn replace(
+pub(crate) fn replace_text(
     content: &str,
     old: &str,
     new: &str,
-    scope: Scope,
+    scope: EditScope,
     limit: usize,
-) -> Result<Replaced, Miss> {
-    let text = Text::new(content);
+) -> Result<EditedText, ReplaceError> {
+    let text = LfText::new(content);
     let (old, new) = (old.replace("\r\n", "\n"), new.replace("\r\n", "\n"));
-    let exact = exact(&text.plain, &old, scope);
+    let exact = exact_matches(&text.lf, &old, scope);
     if exact.is_empty() {
-        return tolerant(&text, &old, &new, limit);
+        return replace_tolerant(&text, &old, &new, limit);
     }
-    let lines: Vec<usize> = line_numbers(&text.plain, &exact);
-    if scope == Scope::One && exact.len() > 1 {
-        return Err(Miss::Several { lines, tolerant: false });
+    let lines: Vec<usize> = line_numbers(&text.lf, &exact);
+    if scope == EditScope::One && exact.len() > 1 {
+        return Err(ReplaceError::Several { lines, tolerant: false });
     }
     let places = exact.iter().map(|&at| (at, at + old.len())).collect::<Vec<_>>();
-    Ok(Replaced { text: text.splice(&places, &new, limit)?, lines, tolerant: false })
+    Ok(EditedText { text: text.splice(&places, &new, limit)?, lines, tolerant: false })
 }
 
 /// Where `old` begins. For one place overlapping ones count too, since they are ambiguous as well.
-fn exact(text: &str, old: &str, scope: Scope) -> Vec<usize> {
-    if scope == Scope::All || old.is_empty() {
+fn exact_matches(text: &str, old: &str, scope: EditScope) -> Vec<usize> {
+    if scope == EditScope::All || old.is_empty() {
         return text.match_indices(old).filter(|_| !old.is_empty()).map(|(at, _)| at).collect();
     }
     let step = old.chars().next().map_or(1, char::len_utf8);
@@ -106,55 +106,55 @@ fn line_numbers(text: &str, places: &[usize]) -> Vec<usize> {
 }
 
 /// A text with LF line ends that remembers where CRs stood.
-struct Text<'a> {
+struct LfText<'a> {
     raw: &'a str,
-    plain: String,
+    lf: String,
     /// Positions in `plain` of the line ends that are CRLF in `raw`.
     crs: Vec<usize>,
 }
 
-impl<'a> Text<'a> {
+impl<'a> LfText<'a> {
     fn new(raw: &'a str) -> Self {
-        let mut plain = String::with_capacity(raw.len());
+        let mut lf = String::with_capacity(raw.len());
         let mut crs = Vec::new();
         for (i, part) in raw.split("\r\n").enumerate() {
             if i > 0 {
-                crs.push(plain.len());
-                plain.push('\n');
+                crs.push(lf.len());
+                lf.push('\n');
             }
-            plain.push_str(part);
+            lf.push_str(part);
         }
-        Self { raw, plain, crs }
+        Self { raw, lf, crs }
     }
 
-    fn raw_at(&self, at: usize) -> usize {
+    fn raw_offset(&self, at: usize) -> usize {
         at + self.crs.partition_point(|&cr| cr < at)
     }
 
     /// Whether what is put at this place gets CRLF.
-    fn crlf(&self, from: usize, to: usize) -> bool {
-        let inside = self.plain[from..to].bytes().filter(|&byte| byte == b'\n').count();
+    fn uses_crlf(&self, from: usize, to: usize) -> bool {
+        let inside = self.lf[from..to].bytes().filter(|&byte| byte == b'\n').count();
         let crs =
             |from, to| self.crs.partition_point(|&cr| cr < to) - self.crs.partition_point(|&cr| cr < from);
         if inside > 0 {
             return crs(from, to) * 2 > inside;
         }
-        !self.crs.is_empty() && self.crs.len() * 2 > self.plain.bytes().filter(|&byte| byte == b'\n').count()
+        !self.crs.is_empty() && self.crs.len() * 2 > self.lf.bytes().filter(|&byte| byte == b'\n').count()
     }
 
-    fn splice(&self, places: &[(usize, usize)], new: &str, limit: usize) -> Result<String, Miss> {
+    fn splice(&self, places: &[(usize, usize)], new: &str, limit: usize) -> Result<String, ReplaceError> {
         let grown = new.len().saturating_mul(places.len()).saturating_add(self.raw.len());
         if grown > limit.saturating_add(places.iter().map(|(from, to)| to - from).sum()) {
-            return Err(Miss::TooLarge);
+            return Err(ReplaceError::TooLarge);
         }
         let mut out = String::with_capacity(grown);
         let mut done = 0;
         let first = places.first().copied().unwrap_or_default();
-        let ends = if self.crlf(first.0, first.1) { new.replace('\n', "\r\n") } else { new.to_owned() };
+        let ends = if self.uses_crlf(first.0, first.1) { new.replace('\n', "\r\n") } else { new.to_owned() };
         for &(from, to) in places {
-            out.push_str(&self.raw[done..self.raw_at(from)]);
+            out.push_str(&self.raw[done..self.raw_offset(from)]);
             out.push_str(&ends);
-            done = self.raw_at(to);
+            done = self.raw_offset(to);
         }
         out.push_str(&self.raw[done..]);
         Ok(out)
@@ -163,7 +163,7 @@ impl<'a> Text<'a> {
 
 /// What stands for one step of indentation in the file and in the text looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
+enum IndentUnit {
     /// The same in both.
     Same,
     /// A tab in the file for so many spaces.
@@ -172,7 +172,7 @@ enum Unit {
     Spaces(usize),
 }
 
-impl Unit {
+impl IndentUnit {
     const ALL: [Self; 7] = [
         Self::Same,
         Self::Tab(2),
@@ -183,7 +183,7 @@ impl Unit {
         Self::Spaces(8),
     ];
 
-    fn convert(self, indent: &str) -> Option<String> {
+    fn convert_indent(self, indent: &str) -> Option<String> {
         let count = indent.len();
         match self {
             Self::Same => Some(indent.to_owned()),
@@ -200,26 +200,26 @@ impl Unit {
 
 /// How the indentation of the file differs from that of the text looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shift {
-    unit: Unit,
+pub(crate) struct IndentShift {
+    unit: IndentUnit,
     /// What the file lacks in front.
     lacks: String,
     /// What the file has more in front.
     more: String,
 }
 
-impl Shift {
+impl IndentShift {
     fn apply(&self, indent: &str) -> Option<String> {
-        let converted = self.unit.convert(indent)?;
+        let converted = self.unit.convert_indent(indent)?;
         Some(format!("{}{}", self.more, converted.strip_prefix(self.lacks.as_str())?))
     }
 
     /// A line as it stands in the file, indentation and all.
-    pub(crate) fn line(&self, line: &str) -> String {
+    pub(crate) fn shift_line(&self, line: &str) -> String {
         if line.trim().is_empty() {
             return line.to_owned();
         }
-        let old = indent(line);
+        let old = leading_indent(line);
         // A line that is indented unlike all of the place begins where the place does.
         let made = self.apply(old).unwrap_or_else(|| self.more.clone());
         made + &line[old.len()..]
@@ -227,8 +227,8 @@ impl Shift {
 
     /// Every shift that makes `old` into `file`, the simplest first.
     fn candidates(old: &str, file: &str) -> impl Iterator<Item = Self> {
-        Unit::ALL.into_iter().filter_map(move |unit| {
-            let converted = unit.convert(old)?;
+        IndentUnit::ALL.into_iter().filter_map(move |unit| {
+            let converted = unit.convert_indent(old)?;
             let (lacks, more) = match (file.strip_suffix(converted.as_str()), converted.strip_suffix(file)) {
                 (Some(more), _) => (String::new(), more.to_owned()),
                 (None, Some(lacks)) => (lacks.to_owned(), String::new()),
@@ -239,41 +239,46 @@ impl Shift {
     }
 }
 
-fn indent(line: &str) -> &str {
+fn leading_indent(line: &str) -> &str {
     &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
 }
 
-fn tolerant(text: &Text<'_>, old: &str, new: &str, limit: usize) -> Result<Replaced, Miss> {
-    let lines: Vec<&str> = text.plain.split('\n').collect();
+fn replace_tolerant(
+    text: &LfText<'_>,
+    old: &str,
+    new: &str,
+    limit: usize,
+) -> Result<EditedText, ReplaceError> {
+    let lines: Vec<&str> = text.lf.split('\n').collect();
     let whole = old.ends_with('\n');
     let wanted: Vec<&str> = old.strip_suffix('\n').unwrap_or(old).split('\n').collect();
-    let nowhere = || Miss::Nowhere { nearest: nearest(&lines, &wanted) };
+    let nowhere = || ReplaceError::Nowhere { nearest: find_nearest(&lines, &wanted) };
     if old.trim().is_empty() {
         return Err(nowhere());
     }
-    let places = windows(&lines, &wanted);
+    let places = matching_windows(&lines, &wanted);
     let (at, shift) = match places.as_slice() {
         [] => return Err(nowhere()),
         [place] => place.clone(),
         several => {
             let lines = several.iter().map(|(at, _)| at + 1).collect();
-            return Err(Miss::Several { lines, tolerant: true });
+            return Err(ReplaceError::Several { lines, tolerant: true });
         }
     };
     let start = lines[..at].iter().map(|line| line.len() + 1).sum::<usize>();
     let end = start + lines[at..at + wanted.len()].iter().map(|line| line.len() + 1).sum::<usize>();
     // Each line was counted with its line end; the last one has none if the file ends there.
-    let end = if whole { end.min(text.plain.len()) } else { end - 1 };
-    let text = text.splice(&[(start, end)], &indented(new, &shift), limit)?;
-    Ok(Replaced { text, lines: vec![at + 1], tolerant: true })
+    let end = if whole { end.min(text.lf.len()) } else { end - 1 };
+    let text = text.splice(&[(start, end)], &indent_lines(new, &shift), limit)?;
+    Ok(EditedText { text, lines: vec![at + 1], tolerant: true })
 }
 
-fn indented(new: &str, shift: &Shift) -> String {
-    new.split('\n').map(|line| shift.line(line)).collect::<Vec<_>>().join("\n")
+fn indent_lines(new: &str, shift: &IndentShift) -> String {
+    new.split('\n').map(|line| shift.shift_line(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Every place where the lines agree apart from white space, with the one shift that explains the difference.
-pub(crate) fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
+pub(crate) fn matching_windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, IndentShift)> {
     let mut comparisons = 0;
     let mut found = Vec::new();
     for at in 0..(lines.len() + 1).saturating_sub(wanted.len()) {
@@ -283,7 +288,7 @@ pub(crate) fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
             file.trim() == old.trim()
         });
         if same.count() == wanted.len()
-            && let Some(shift) = shift(window, wanted)
+            && let Some(shift) = common_shift(window, wanted)
         {
             found.push((at, shift));
         }
@@ -294,26 +299,26 @@ pub(crate) fn windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, Shift)> {
     found
 }
 
-fn shift(window: &[&str], wanted: &[&str]) -> Option<Shift> {
+fn common_shift(window: &[&str], wanted: &[&str]) -> Option<IndentShift> {
     let pairs: Vec<(&str, &str)> = window
         .iter()
         .zip(wanted)
         .filter(|(file, _)| !file.trim().is_empty())
-        .map(|(file, old)| (indent(old), indent(file)))
+        .map(|(file, old)| (leading_indent(old), leading_indent(file)))
         .collect();
     // The line with the most indentation tells most about it.
     let telling = pairs.iter().max_by_key(|(old, file)| (old.len(), file.len()))?;
-    Shift::candidates(telling.0, telling.1)
+    IndentShift::candidates(telling.0, telling.1)
         .find(|shift| pairs.iter().all(|(old, file)| shift.apply(old).as_deref() == Some(*file)))
 }
 
 /// The part of a text that is most like the lines looked for, if any is.
-pub(crate) fn nearest(lines: &[&str], wanted: &[&str]) -> Option<Nearest> {
+pub(crate) fn find_nearest(lines: &[&str], wanted: &[&str]) -> Option<NearestMatch> {
     let sample: Vec<BTreeSet<&str>> =
-        wanted.iter().filter(|line| !line.trim().is_empty()).take(12).map(|line| words(line)).collect();
+        wanted.iter().filter(|line| !line.trim().is_empty()).take(12).map(|line| word_set(line)).collect();
     let skipped = wanted.iter().take_while(|line| line.trim().is_empty()).count();
     let most = (MAX_COMPARISONS / 50 / sample.len().max(1)).min(lines.len());
-    let bags: Vec<BTreeSet<&str>> = lines[..most].iter().map(|line| words(line)).collect();
+    let bags: Vec<BTreeSet<&str>> = lines[..most].iter().map(|line| word_set(line)).collect();
     let score = |at: usize| -> usize {
         sample
             .iter()
@@ -325,23 +330,23 @@ pub(crate) fn nearest(lines: &[&str], wanted: &[&str]) -> Option<Nearest> {
         (0..most).map(|at| (score(at), at)).filter(|(score, _)| *score > 0).collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     let height = (wanted.len() - skipped).max(1);
-    let goal = cut(&wanted[skipped..].join("\n")).0;
+    let goal = truncate_lines(&wanted[skipped..].join("\n")).0;
     let best = ranked
         .iter()
         .take(8)
         .map(|&(_, at)| {
             let part = lines[at..(at + height).min(lines.len())].join("\n");
-            (TextDiff::from_chars(goal.as_str(), cut(&part).0.as_str()).ratio(), at, part)
+            (TextDiff::from_chars(goal.as_str(), truncate_lines(&part).0.as_str()).ratio(), at, part)
         })
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
         .filter(|(ratio, ..)| *ratio >= 0.4)?;
-    let (text, shown) = cut(&best.2);
-    Some(Nearest { first: best.1 + 1, last: best.1 + shown.max(1), text })
+    let (text, shown) = truncate_lines(&best.2);
+    Some(NearestMatch { first: best.1 + 1, last: best.1 + shown.max(1), text })
 }
 
 /// The first characters of a text, in whole lines where possible, and how many lines these are.
-fn cut(text: &str) -> (String, usize) {
-    let short: String = text.chars().take(MAX_NEAREST).collect();
+fn truncate_lines(text: &str) -> (String, usize) {
+    let short: String = text.chars().take(MAX_NEAREST_CHARS).collect();
     let short = match short.rfind('\n') {
         Some(at) if short.len() < text.len() => &short[..at],
         _ => &short,
@@ -349,6 +354,6 @@ fn cut(text: &str) -> (String, usize) {
     (short.to_owned(), short.split('\n').count())
 }
 
-fn words(line: &str) -> BTreeSet<&str> {
+fn word_set(line: &str) -> BTreeSet<&str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).take(40).collect()
 }

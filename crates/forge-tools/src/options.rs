@@ -4,11 +4,11 @@ use std::fmt;
 
 /// How the tools of Forge are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct ToolOptions {
     /// `git.read_only`.
     pub git: GitAccess,
     /// Where pull requests are opened.
-    pub github: GitHub,
+    pub github: GitHubOptions,
 }
 
 /// What the git tools may do.
@@ -23,13 +23,13 @@ pub enum GitAccess {
 
 /// The API that pull requests are opened through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GitHub {
+pub struct GitHubOptions {
     /// The API's address without a slash at its end; GitHub Enterprise has it at `https://HOST/api/v3`.
     pub api: String,
     /// Hosts that Forge's own tools may reach beside `api.github.com`: exact names or `*.suffix`.
     pub allow: Vec<String>,
     /// Who opens them (`GITHUB_TOKEN`).
-    pub token: Option<Token>,
+    pub token: Option<GitHubToken>,
     /// The proxy for HTTPS, if the outside is reached through one.
     pub proxy: Option<String>,
 }
@@ -37,7 +37,7 @@ pub struct GitHub {
 /// The API of github.com.
 pub(crate) const GITHUB_API: &str = "https://api.github.com";
 
-impl Default for GitHub {
+impl Default for GitHubOptions {
     fn default() -> Self {
         Self { api: GITHUB_API.to_owned(), allow: Vec::new(), token: None, proxy: None }
     }
@@ -45,9 +45,9 @@ impl Default for GitHub {
 
 /// A token. It shows itself to nobody and never enters the sandbox.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct GitHubToken(String);
 
-impl Token {
+impl GitHubToken {
     /// Wraps a token; surrounding white space, a common paste error, is dropped.
     pub fn new(secret: impl AsRef<str>) -> Self {
         Self(secret.as_ref().trim().to_owned())
@@ -58,7 +58,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for GitHubToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(hidden)")
     }

@@ -3,40 +3,41 @@
 //! Nothing that the configuration names is started, included or asked: it is a text. Addresses that other settings would
 //! rewrite (`url.<base>.insteadOf`) are taken as they stand, and where it names more than one, none is taken.
 
-use crate::create_pr::{remote, repository};
+use crate::create_pr::{parse_remote, parse_repository};
 use forge_types::RemoteRepository;
 
 /// The repository that the remote `origin` of this git configuration names, if it names exactly one on a server.
-pub fn origin(config: &str) -> Option<RemoteRepository> {
-    let mut urls = values(config, "remote", Some("origin"), "url");
+pub fn origin_repository(config: &str) -> Option<RemoteRepository> {
+    let mut urls = config_values(config, "remote", Some("origin"), "url");
     urls.dedup();
     let [url] = urls.as_slice() else { return None };
-    let (host, path) = remote(url.trim())?;
-    let (owner, name) = repository(&path)?;
+    let (host, path) = parse_remote(url.trim())?;
+    let (owner, name) = parse_repository(&path)?;
     Some(RemoteRepository { host: host.to_ascii_lowercase(), repository: format!("{owner}/{name}") })
 }
 
 /// The directory that this git configuration calls its working tree (`core.worktree`).
 pub fn work_tree(config: &str) -> Option<String> {
-    values(config, "core", None, "worktree").pop()
+    config_values(config, "core", None, "worktree").pop()
 }
 
 /// All values of a key, as git-config(1) describes the file. An unreadable line ends the reading: git refuses such a file.
-fn values(config: &str, section: &str, subsection: Option<&str>, key: &str) -> Vec<String> {
+fn config_values(config: &str, section: &str, subsection: Option<&str>, key: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut chars = Chars { rest: config.strip_prefix('\u{feff}').unwrap_or(config).chars().peekable() };
+    let mut chars =
+        ConfigChars { rest: config.strip_prefix('\u{feff}').unwrap_or(config).chars().peekable() };
     let mut inside = false;
     loop {
         match chars.skip_blank() {
             None => return found,
             Some('#' | ';') => chars.skip_line(),
-            Some('[') => match chars.header() {
+            Some('[') => match chars.read_header() {
                 Some((name, sub)) => {
                     inside = name.eq_ignore_ascii_case(section) && sub.as_deref() == subsection;
                 }
                 None => return Vec::new(),
             },
-            Some(c) if c.is_ascii_alphabetic() => match chars.assignment() {
+            Some(c) if c.is_ascii_alphabetic() => match chars.read_assignment() {
                 Some((name, value)) if inside && name.eq_ignore_ascii_case(key) => found.push(value),
                 Some(_) => {}
                 None => return Vec::new(),
@@ -47,11 +48,11 @@ fn values(config: &str, section: &str, subsection: Option<&str>, key: &str) -> V
 }
 
 /// The characters of a configuration.
-struct Chars<'a> {
+struct ConfigChars<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
 
-impl Chars<'_> {
+impl ConfigChars<'_> {
     fn next(&mut self) -> Option<char> {
         match self.rest.next() {
             Some('\r') if self.rest.peek() == Some(&'\n') => self.rest.next(),
@@ -72,7 +73,7 @@ impl Chars<'_> {
     }
 
     /// `[section]`, `[section.sub]` or `[section "sub"]`.
-    fn header(&mut self) -> Option<(String, Option<String>)> {
+    fn read_header(&mut self) -> Option<(String, Option<String>)> {
         let mut name = String::new();
         self.next();
         loop {
@@ -107,7 +108,7 @@ impl Chars<'_> {
     }
 
     /// `key = value` to the end of its line; a key alone is true.
-    fn assignment(&mut self) -> Option<(String, String)> {
+    fn read_assignment(&mut self) -> Option<(String, String)> {
         let mut name = String::new();
         while let Some(&c) = self.rest.peek() {
             if !(c.is_ascii_alphanumeric() || c == '-') {
@@ -121,7 +122,7 @@ impl Chars<'_> {
         }
         match self.next() {
             None | Some('\n') => Some((name, "true".to_owned())),
-            Some('=') => Some((name, self.value()?)),
+            Some('=') => Some((name, self.read_value()?)),
             Some('#' | ';') => {
                 self.skip_line();
                 Some((name, "true".to_owned()))
@@ -130,7 +131,7 @@ impl Chars<'_> {
         }
     }
 
-    fn value(&mut self) -> Option<String> {
+    fn read_value(&mut self) -> Option<String> {
         let (mut value, mut kept, mut quoted) = (String::new(), 0, false);
         loop {
             match self.next() {
@@ -206,7 +207,8 @@ mod tests {
             ),
             ("", None),
         ] {
-            let read = origin(config).map(|origin| format!("{} {}", origin.host, origin.repository));
+            let read =
+                origin_repository(config).map(|origin| format!("{} {}", origin.host, origin.repository));
             assert_eq!(read.as_deref(), wanted, "{config:?}");
         }
         assert_eq!(work_tree("[core]\nworktree = ../../../sub\n").as_deref(), Some("../../../sub"));
@@ -215,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(\\PC|\n|\\[remote \"origin\"\\]|url|=|\"|\\\\){0,40}") {
-            let _ = origin(&text);
+            let _ = origin_repository(&text);
         }
     }
 }

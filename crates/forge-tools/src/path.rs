@@ -3,21 +3,21 @@
 //! What is checked here is the text. That the file which is opened really lies in the workspace is checked again
 //! by the workspace, on the opened file.
 
-use crate::arguments::bad;
-use crate::fault::Stop;
+use crate::arguments::bad_arguments;
+use crate::fault::ToolError;
 use forge_types::{ErrorKind, ToolOutput};
 
 /// Where the workspace stands in the box.
-const ROOT: &str = "/workspace";
+const WORKSPACE_ROOT: &str = "/workspace";
 
 /// The path relative to the workspace, without `.`, `..` and doubled slashes; empty: the workspace itself.
-pub(crate) fn relative(path: &str) -> Result<String, Stop> {
+pub(crate) fn relative_path(path: &str) -> Result<String, ToolError> {
     if path.contains('\0') {
-        return Err(bad("the path holds a NUL character, which no file name has"));
+        return Err(bad_arguments("the path holds a NUL character, which no file name has"));
     }
-    let inside = match path.strip_prefix(ROOT) {
+    let inside = match path.strip_prefix(WORKSPACE_ROOT) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ if path.starts_with('/') => return Err(outside(path, "is outside the workspace")),
+        _ if path.starts_with('/') => return Err(outside_error(path, "is outside the workspace")),
         _ => path,
     };
     let mut parts: Vec<&str> = Vec::new();
@@ -26,7 +26,7 @@ pub(crate) fn relative(path: &str) -> Result<String, Stop> {
             "" | "." => {}
             ".." => {
                 if parts.pop().is_none() {
-                    return Err(outside(path, "leads out of the workspace"));
+                    return Err(outside_error(path, "leads out of the workspace"));
                 }
             }
             part => parts.push(part),
@@ -36,31 +36,36 @@ pub(crate) fn relative(path: &str) -> Result<String, Stop> {
 }
 
 /// As [`relative`], for a file: the workspace itself is none.
-pub(crate) fn file(path: &str) -> Result<String, Stop> {
-    match relative(path)? {
-        inside if inside.is_empty() => Err(bad(format!("`{path}` names no file. Give the path of a file"))),
+pub(crate) fn file_path(path: &str) -> Result<String, ToolError> {
+    match relative_path(path)? {
+        inside if inside.is_empty() => {
+            Err(bad_arguments(format!("`{path}` names no file. Give the path of a file")))
+        }
         inside => Ok(inside),
     }
 }
 
 /// As [`file`], for a file that is to be written: git's own files are git's.
-pub(crate) fn writable(path: &str) -> Result<String, Stop> {
-    let inside = file(path)?;
+pub(crate) fn writable_path(path: &str) -> Result<String, ToolError> {
+    let inside = file_path(path)?;
     if inside.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
         let text = format!("`{path}` belongs to git. Change it with git commands in run_shell");
-        return Err(Stop::Answer(ToolOutput::failed(ErrorKind::Denied, text)));
+        return Err(ToolError::Answer(ToolOutput::failed(ErrorKind::Denied, text)));
     }
     Ok(inside)
 }
 
-fn outside(path: &str, why: &str) -> Stop {
-    let text = format!("`{}` {why}. Use a path relative to {ROOT}, such as `src/main.rs`", visible(path));
-    Stop::Answer(ToolOutput::failed(ErrorKind::Denied, text))
+fn outside_error(path: &str, why: &str) -> ToolError {
+    let text = format!(
+        "`{}` {why}. Use a path relative to {WORKSPACE_ROOT}, such as `src/main.rs`",
+        visible_path(path)
+    );
+    ToolError::Answer(ToolOutput::failed(ErrorKind::Denied, text))
 }
 
 /// A path as it can stand in an answer: one line, nothing that a terminal obeys.
-pub(crate) fn visible(path: &str) -> String {
-    if path.is_empty() { "/workspace".to_owned() } else { crate::terminal::escape(path) }
+pub(crate) fn visible_path(path: &str) -> String {
+    if path.is_empty() { "/workspace".to_owned() } else { crate::terminal::escape_controls(path) }
 }
 
 /// A glob that matches just this text.
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn paths_are_cut_to_the_workspace_or_refused() {
-        let ok = |path: &str| relative(path).ok();
+        let ok = |path: &str| relative_path(path).ok();
         for (path, wanted) in [
             ("src/main.rs", "src/main.rs"),
             ("./src//a/../main.rs", "src/main.rs"),
@@ -101,17 +106,17 @@ mod tests {
         {
             assert_eq!(ok(path), None, "{path}");
         }
-        assert!(writable("sub/.GIT/hooks/x").is_err() && writable(".gitignore").is_ok());
-        assert!(file("/workspace/").is_err());
+        assert!(writable_path("sub/.GIT/hooks/x").is_err() && writable_path(".gitignore").is_ok());
+        assert!(file_path("/workspace/").is_err());
     }
 
     proptest! {
         #[test]
         fn no_path_leaves_the_workspace(path in "[a./\\\\ ~]{0,30}|\\PC{0,30}") {
-            if let Ok(inside) = relative(&path) {
+            if let Ok(inside) = relative_path(&path) {
                 prop_assert!(!inside.starts_with('/') && !inside.contains('\0'));
                 prop_assert!(inside.split('/').all(|part| part != ".."));
-                let again = relative(&inside).ok();
+                let again = relative_path(&inside).ok();
                 prop_assert_eq!(again, Some(inside));
             }
         }

@@ -1,10 +1,10 @@
 //! `read_file`: part of a text file (TOOL-1).
 
-use crate::arguments::{Arguments, positive, spec, text};
-use crate::bytes::{binary, size};
-use crate::fault::{Stop, end, explain, failed};
-use crate::path::{file, visible};
-use crate::terminal::floor;
+use crate::arguments::{Arguments, builtin_spec, optional_positive, required_text};
+use crate::bytes::{binary_kind, format_size};
+use crate::fault::{ToolError, from_workspace_error, into_result, tool_failure};
+use crate::path::{file_path, visible_path};
+use crate::terminal::floor_boundary;
 use forge_ports::sandbox::FileChunk;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
@@ -15,11 +15,11 @@ const MAX_BYTES: usize = 100 * 1024;
 /// Lines that one call shows.
 const MAX_LINES: u64 = 10_000;
 /// Bytes that are read at once.
-const CHUNK: usize = 256 * 1024;
+const READ_CHUNK_BYTES: usize = 256 * 1024;
 /// How far into a file a line is looked for.
-const MAX_SCAN: u64 = 256 << 20;
+const MAX_SCAN_BYTES: u64 = 256 << 20;
 /// Files up to this size are read to their end, so that the number of their lines can be told.
-const COUNTED: u64 = 4 << 20;
+const MAX_COUNTED_BYTES: u64 = 4 << 20;
 
 /// Shows the text of a file, without line numbers, so that it can be copied into `edit_file` as it stands.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct ReadFile;
 #[async_trait]
 impl Tool for ReadFile {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("read_file", &["file_read"]),
             ToolAccess::Read,
             "Read a text file, as it stands (no line numbers); at most 10000 lines or 100 KB",
@@ -41,22 +41,22 @@ impl Tool for ReadFile {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(read(arguments, env.workspace.as_ref()).await)
+        into_result(read_lines(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn read(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let path = file(text(arguments, "path")?)?;
-    let first = positive(arguments, "offset")?.unwrap_or(1);
-    let limit = positive(arguments, "limit")?.unwrap_or(MAX_LINES).min(MAX_LINES);
-    let mut window = Window::new(first, limit);
+async fn read_lines(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let path = file_path(required_text(arguments, "path")?)?;
+    let first = optional_positive(arguments, "offset")?.unwrap_or(1);
+    let limit = optional_positive(arguments, "limit")?.unwrap_or(MAX_LINES).min(MAX_LINES);
+    let mut window = LineWindow::new(first, limit);
     let mut offset = 0;
     let mut size = 0;
-    while !(window.full && size > COUNTED) {
-        let chunk = chunk(workspace, &path, offset).await?;
+    while !(window.full && size > MAX_COUNTED_BYTES) {
+        let chunk = read_chunk(workspace, &path, offset).await?;
         size = chunk.size;
         if offset == 0
-            && let Some(kind) = binary(&chunk.bytes)
+            && let Some(kind) = binary_kind(&chunk.bytes)
         {
             return Err(not_text(&path, kind, size));
         }
@@ -65,41 +65,41 @@ async fn read(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOu
             break;
         }
         offset += chunk.bytes.len() as u64;
-        window.take(&chunk.bytes);
-        if offset > MAX_SCAN && !window.full {
+        window.push_chunk(&chunk.bytes);
+        if offset > MAX_SCAN_BYTES && !window.full {
             let text = format!(
                 "line {first} does not begin in the first {} of `{}` ({} in all). Use run_shell with `tail`, `sed -n` \
                  or `grep -n` for what lies behind",
-                crate::bytes::size(MAX_SCAN),
-                visible(&path),
-                crate::bytes::size(size)
+                crate::bytes::format_size(MAX_SCAN_BYTES),
+                visible_path(&path),
+                crate::bytes::format_size(size)
             );
-            return Err(failed(ErrorKind::Execution, text));
+            return Err(tool_failure(ErrorKind::Execution, text));
         }
     }
-    window.answer(&path, size)
+    window.into_output(&path, size)
 }
 
-async fn chunk(workspace: &dyn Workspace, path: &str, offset: u64) -> Result<FileChunk, Stop> {
-    match workspace.read(path, offset, CHUNK).await {
+async fn read_chunk(workspace: &dyn Workspace, path: &str, offset: u64) -> Result<FileChunk, ToolError> {
+    match workspace.read_file(path, offset, READ_CHUNK_BYTES).await {
         Ok(chunk) => Ok(chunk),
-        Err(error) => Err(explain(workspace, path, error).await),
+        Err(error) => Err(from_workspace_error(workspace, path, error).await),
     }
 }
 
 /// The answer for a file that is not text.
-pub(crate) fn not_text(path: &str, kind: &str, bytes: u64) -> Stop {
+pub(crate) fn not_text(path: &str, kind: &str, bytes: u64) -> ToolError {
     let text = format!(
         "`{}` is a binary file, {kind} ({}), and can't be shown or edited as text. Use run_shell with a program \
          made for it (`file`, `xxd | head`, `strings`)",
-        visible(path),
-        size(bytes)
+        visible_path(path),
+        format_size(bytes)
     );
-    failed(ErrorKind::Execution, text)
+    tool_failure(ErrorKind::Execution, text)
 }
 
 /// The lines asked for, gathered while the file streams by.
-struct Window {
+struct LineWindow {
     first: u64,
     limit: u64,
     bytes: Vec<u8>,
@@ -119,18 +119,18 @@ struct Window {
     next: u64,
 }
 
-impl Window {
+impl LineWindow {
     fn new(first: u64, limit: u64) -> Self {
         let (bytes, last_start) = (Vec::new(), 0);
         let (full, cut, ended, fresh) = (false, false, false, true);
         Self { first, limit, bytes, line: 1, fresh, last_start, full, cut, ended, next: first }
     }
 
-    fn take(&mut self, chunk: &[u8]) {
+    fn push_chunk(&mut self, chunk: &[u8]) {
         for part in chunk.split_inclusive(|&byte| byte == b'\n') {
             let ends = part.ends_with(b"\n");
             if self.line >= self.first && !self.full {
-                self.keep(part);
+                self.append_part(part);
             }
             self.fresh = ends;
             if ends {
@@ -143,7 +143,7 @@ impl Window {
         }
     }
 
-    fn keep(&mut self, part: &[u8]) {
+    fn append_part(&mut self, part: &[u8]) {
         if self.fresh {
             self.last_start = self.bytes.len();
         }
@@ -164,32 +164,35 @@ impl Window {
     }
 
     /// Lines of the file, if its end was seen.
-    fn lines(&self) -> Option<u64> {
+    fn line_count(&self) -> Option<u64> {
         self.ended.then(|| if self.fresh { self.line - 1 } else { self.line })
     }
 
-    fn answer(self, path: &str, size: u64) -> Result<ToolOutput, Stop> {
-        let total = self.lines();
+    fn into_output(self, path: &str, size: u64) -> Result<ToolOutput, ToolError> {
+        let total = self.line_count();
         if size == 0 {
-            return Ok(ToolOutput::ok(format!("[`{}` is empty]", visible(path))));
+            return Ok(ToolOutput::ok(format!("[`{}` is empty]", visible_path(path))));
         }
         if let Some(total) = total.filter(|&total| self.first > total) {
-            let text =
-                format!("`{}` has {total} lines; offset {} lies behind its end", visible(path), self.first);
-            return Err(failed(ErrorKind::BadArguments, text));
+            let text = format!(
+                "`{}` has {total} lines; offset {} lies behind its end",
+                visible_path(path),
+                self.first
+            );
+            return Err(tool_failure(ErrorKind::BadArguments, text));
         }
         let more = match total {
             Some(total) => self.next <= total && (self.full || self.cut),
             None => true,
         };
-        let (mut text, mut notes) = readable(&self.bytes, self.cut);
+        let (mut text, mut notes) = to_lf_text(&self.bytes, self.cut);
         if self.cut {
             notes.push(format!("line {} is cut; `cut -c` in run_shell shows the rest", self.first));
         }
         let last = if more { self.next - 1 } else { total.unwrap_or(self.next) };
         if more || self.first > 1 {
-            let of =
-                total.map_or_else(|| format!("a file of {}", crate::bytes::size(size)), |n| n.to_string());
+            let of = total
+                .map_or_else(|| format!("a file of {}", crate::bytes::format_size(size)), |n| n.to_string());
             notes.push(format!("lines {}-{last} of {of}", self.first));
         }
         if more {
@@ -208,7 +211,7 @@ impl Window {
 }
 
 /// The bytes as text with LF line ends, and what should be known about that.
-fn readable(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
+fn to_lf_text(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
     let mut notes = Vec::new();
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut odd = bytes.iter().filter(|&&byte| byte == 0).count();
@@ -224,7 +227,7 @@ fn readable(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
         // The cut may go through a character.
         let whole = text.trim_end_matches('\u{fffd}').len();
         odd = odd.saturating_sub(usize::from(whole < text.len()));
-        text.truncate(floor(&text, whole));
+        text.truncate(floor_boundary(&text, whole));
     }
     if text.contains('\0') {
         text = text.replace('\0', "\u{fffd}");

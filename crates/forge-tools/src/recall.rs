@@ -1,14 +1,14 @@
 //! `recall`: passages of the conversation that a summary took the place of (TOOL-15).
 
-use crate::arguments::{Arguments, bad, spec, text};
-use crate::fault::{Stop, end, failed};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
+use crate::fault::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::fmt::Write as _;
 
 /// Longest question in characters.
-const MAX_QUERY: usize = 1_000;
+const MAX_QUERY_CHARS: usize = 1_000;
 
 /// Looks up what was said before the summary.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Recall;
 #[async_trait]
 impl Tool for Recall {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("recall", &[]),
             ToolAccess::Nothing,
             "Find passages of the earlier conversation that the summary stands for; gives them word by word",
@@ -26,23 +26,23 @@ impl Tool for Recall {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(recall(arguments, env).await)
+        into_result(recall_passages(arguments, env).await)
     }
 }
 
-async fn recall(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
-    let query = text(arguments, "query")?.trim();
-    if query.is_empty() || query.chars().count() > MAX_QUERY {
-        return Err(bad(format!("query must have 1 to {MAX_QUERY} characters")));
+async fn recall_passages(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, ToolError> {
+    let query = required_text(arguments, "query")?.trim();
+    if query.is_empty() || query.chars().count() > MAX_QUERY_CHARS {
+        return Err(bad_arguments(format!("query must have 1 to {MAX_QUERY_CHARS} characters")));
     }
     let found = match &env.past {
-        Some(past) => past.look_up(query).await,
-        None => Ok(forge_ports::past::Found::default()),
+        Some(past) => past.search(query).await,
+        None => Ok(forge_ports::past::TranscriptMatches::default()),
     };
-    let found = found.map_err(|error| failed(ErrorKind::Execution, error.to_string()))?;
+    let found = found.map_err(|error| tool_failure(ErrorKind::Execution, error.to_string()))?;
     if found.searched == 0 {
         let text = "nothing was summarised yet: the whole conversation is still shown";
-        return Err(failed(ErrorKind::NotEnabled, text));
+        return Err(tool_failure(ErrorKind::NotEnabled, text));
     }
     if found.passages.is_empty() {
         return Ok(ToolOutput::ok(format!(

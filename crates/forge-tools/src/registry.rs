@@ -43,7 +43,7 @@ pub struct UnknownTools {
 
 /// Which tools are enabled for a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct ToolSelection {
     /// The enabled tools in the order of their registration.
     pub enabled: Vec<ToolSpec>,
     /// Names of the others.
@@ -67,7 +67,7 @@ impl Registry {
     /// [`RegisterError`] if a name or alias is taken or not valid; the registry is unchanged then.
     pub fn register(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
         let spec = tool.spec();
-        if let Err(error) = self.admissible(&spec) {
+        if let Err(error) = self.check_admissible(&spec) {
             tracing::error!(tool = %spec.name, %error, "a tool was not registered");
             return Err(error);
         }
@@ -90,7 +90,7 @@ impl Registry {
         Ok(())
     }
 
-    fn admissible(&self, spec: &ToolSpec) -> Result<(), RegisterError> {
+    fn check_admissible(&self, spec: &ToolSpec) -> Result<(), RegisterError> {
         let mut own = BTreeSet::new();
         for name in std::iter::once(&spec.name).chain(&spec.aliases) {
             let sendable = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
@@ -114,23 +114,23 @@ impl Registry {
     }
 
     /// What is told about the tool that answers to a name or alias.
-    pub fn spec(&self, name: &str) -> Option<&ToolSpec> {
+    pub fn find_spec(&self, name: &str) -> Option<&ToolSpec> {
         self.names.get(name).map(|&at| &self.tools[at].0)
     }
 
     /// All tools in the order of their registration.
-    pub fn list(&self) -> impl Iterator<Item = &ToolSpec> {
+    pub fn list_specs(&self) -> impl Iterator<Item = &ToolSpec> {
         self.tools.iter().map(|(spec, _)| spec)
     }
 
     /// The tools of one category.
-    pub fn category(&self, category: ToolCategory) -> impl Iterator<Item = &ToolSpec> {
-        self.list().filter(move |spec| spec.category == category)
+    pub fn specs_in_category(&self, category: ToolCategory) -> impl Iterator<Item = &ToolSpec> {
+        self.list_specs().filter(move |spec| spec.category == category)
     }
 
     /// The registry without the tools of one category, such as development tools in production.
     #[must_use]
-    pub fn without(&self, category: ToolCategory) -> Self {
+    pub fn without_category(&self, category: ToolCategory) -> Self {
         let mut rest = Self { on_request: self.on_request.clone(), ..Self::default() };
         for (spec, tool) in self.tools.iter().filter(|(spec, _)| spec.category != category) {
             let at = rest.tools.len();
@@ -146,14 +146,17 @@ impl Registry {
     ///
     /// # Errors
     /// [`UnknownTools`] names every entry that no tool answers to.
-    pub fn select(&self, allow: Option<&[String]>) -> Result<Selection, UnknownTools> {
+    pub fn select_tools(&self, allow: Option<&[String]>) -> Result<ToolSelection, UnknownTools> {
         let names: Vec<String> =
-            allow.unwrap_or_default().iter().filter(|name| self.spec(name).is_none()).cloned().collect();
+            allow.unwrap_or_default().iter().filter(|name| self.find_spec(name).is_none()).cloned().collect();
         if !names.is_empty() {
-            return Err(UnknownTools { names, known: self.list().map(|spec| spec.name.clone()).collect() });
+            return Err(UnknownTools {
+                names,
+                known: self.list_specs().map(|spec| spec.name.clone()).collect(),
+            });
         }
-        let mut selection = Selection::default();
-        for spec in self.list() {
+        let mut selection = ToolSelection::default();
+        for spec in self.list_specs() {
             let enabled = match allow {
                 Some(allow) => allow.iter().any(|name| spec.answers_to(name)),
                 None => spec.category == ToolCategory::Builtin && !self.on_request.contains(&spec.name),
@@ -168,8 +171,8 @@ impl Registry {
     }
 
     /// All there is to say about a tool, for people.
-    pub fn describe(&self, name: &str) -> Option<String> {
-        let spec = self.spec(name)?;
+    pub fn describe_tool(&self, name: &str) -> Option<String> {
+        let spec = self.find_spec(name)?;
         let mut text = format!("{}\n  {}\n", spec.name, spec.description);
         let category = match spec.category {
             ToolCategory::Builtin => "builtin",
@@ -192,6 +195,6 @@ impl Registry {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.list().map(|spec| &spec.name)).finish()
+        f.debug_list().entries(self.list_specs().map(|spec| &spec.name)).finish()
     }
 }

@@ -1,15 +1,15 @@
 //! `remember`: a fact that outlasts the conversation (TOOL-15).
 
-use crate::arguments::{Arguments, bad, spec, text};
-use crate::fault::{Stop, end, failed};
+use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
+use crate::fault::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_types::{ErrorKind, Fact, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use forge_types::{ErrorKind, MemoryFact, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
 /// Longest key in characters.
-const MAX_KEY: usize = 100;
+const MAX_KEY_CHARS: usize = 100;
 /// Longest value in characters.
-const MAX_VALUE: usize = 2_000;
+const MAX_VALUE_CHARS: usize = 2_000;
 
 /// Keeps a fact in the memory.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Remember;
 #[async_trait]
 impl Tool for Remember {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("remember", &[]),
             ToolAccess::Nothing,
             "Remember a fact for all later conversations; the same key replaces it",
@@ -30,24 +30,29 @@ impl Tool for Remember {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(remember(arguments, env).await)
+        into_result(remember_fact(arguments, env).await)
     }
 }
 
-async fn remember(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
-    let (key, value) = (text(arguments, "key")?.trim(), text(arguments, "value")?.trim());
+async fn remember_fact(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, ToolError> {
+    let (key, value) = (required_text(arguments, "key")?.trim(), required_text(arguments, "value")?.trim());
     if key.is_empty() || value.is_empty() {
-        return Err(bad("key and value must not be empty"));
+        return Err(bad_arguments("key and value must not be empty"));
     }
-    if key.chars().count() > MAX_KEY || value.chars().count() > MAX_VALUE {
-        return Err(bad(format!("at most {MAX_KEY} characters of key and {MAX_VALUE} of value are kept")));
+    if key.chars().count() > MAX_KEY_CHARS || value.chars().count() > MAX_VALUE_CHARS {
+        return Err(bad_arguments(format!(
+            "at most {MAX_KEY_CHARS} characters of key and {MAX_VALUE_CHARS} of value are kept"
+        )));
     }
     let Some(memory) = &env.memory else {
-        return Err(failed(ErrorKind::NotEnabled, "nothing is remembered here: memory.enabled is false"));
+        return Err(tool_failure(
+            ErrorKind::NotEnabled,
+            "nothing is remembered here: memory.enabled is false",
+        ));
     };
-    let fact = Fact { key: key.to_owned(), value: value.to_owned() };
+    let fact = MemoryFact { key: key.to_owned(), value: value.to_owned() };
     match memory.add_fact(fact).await {
         Ok(()) => Ok(ToolOutput::ok(format!("I will remember: {key} = {value}"))),
-        Err(error) => Err(failed(ErrorKind::Execution, error.to_string())),
+        Err(error) => Err(tool_failure(ErrorKind::Execution, error.to_string())),
     }
 }

@@ -1,32 +1,34 @@
 //! `run_shell`: a command line in the box (TOOL-6). Whether it may run was decided before.
 
-use crate::arguments::{Arguments, bad, flag, optional_text, positive, spec, text};
-use crate::fault::{Stop, end, explain};
-use crate::path::relative;
-use crate::terminal::{cut_middle, plain};
-use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
+use crate::arguments::{
+    Arguments, bad_arguments, builtin_spec, optional_flag, optional_positive, optional_text, required_text,
+};
+use crate::fault::{ToolError, from_workspace_error, into_result};
+use crate::path::relative_path;
+use crate::terminal::{cut_middle, render_output};
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_types::{ErrorKind, Layer, LayerState, ParamType, ToolAccess, ToolOutput, ToolSpec};
+use forge_types::{ErrorKind, ParamType, SandboxLayer, SandboxLayerState, ToolAccess, ToolOutput, ToolSpec};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Bytes of output that the model sees.
-const MAX_OUTPUT: usize = 50 * 1024;
+const MAX_OUTPUT_BYTES: usize = 50 * 1024;
 /// Bytes of them that standard error gets at least, if it has so many.
-const MIN_STDERR: usize = 10 * 1024;
+const MIN_STDERR_BYTES: usize = 10 * 1024;
 /// Longest time that a call may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Hands a line to bash; without bash nothing of it is run, since other shells would read it differently.
-const WITH_BASH: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
+const BASH_WRAPPER: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
      POSIX sh' >&2; exit 127; }; exec bash -c \"$1\"";
 
 /// How shells and the C library word a refusal.
-const DENIED: &str = "ermission denied";
+const DENIED_TEXT: &str = "ermission denied";
 /// The sandbox's name for the layer that holds a list of programs.
 const PROGRAM_LIST: &str = "program list";
 /// Said where the list may be why something was refused.
-const BY_THE_LIST: &str =
+const PROGRAM_LIST_NOTE: &str =
     "[the sandbox executes only the programs of runtime.allowed_shell_commands; others are denied]\n";
 
 /// Runs a command line.
@@ -36,7 +38,7 @@ pub(crate) struct RunShell;
 #[async_trait]
 impl Tool for RunShell {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("run_shell", &["shell_exec", "run_command"]),
             ToolAccess::Exec,
             "Run a shell command line; gives its output and exit code. What it starts ends with it; stdin is closed",
@@ -50,45 +52,50 @@ impl Tool for RunShell {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(execute(arguments, env).await)
+        into_result(run_command(arguments, env).await)
     }
 }
 
-async fn execute(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, Stop> {
-    let command = text(arguments, "command")?;
+async fn run_command(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, ToolError> {
+    let command = required_text(arguments, "command")?;
     if command.trim().is_empty() {
-        return Err(bad("the command is empty"));
+        return Err(bad_arguments("the command is empty"));
     }
     if command.contains('\0') {
-        return Err(bad("the command holds a NUL character, which no command line can"));
+        return Err(bad_arguments("the command holds a NUL character, which no command line can"));
     }
-    let cwd = relative(optional_text(arguments, "working_dir")?.unwrap_or_default())?;
+    let cwd = relative_path(optional_text(arguments, "working_dir")?.unwrap_or_default())?;
     let most = env.max_timeout.min(MAX_TIMEOUT);
-    let asked = positive(arguments, "timeout_seconds")?.map_or(env.default_timeout, Duration::from_secs);
+    let asked =
+        optional_positive(arguments, "timeout_seconds")?.map_or(env.default_timeout, Duration::from_secs);
     let timeout = asked.min(most);
-    let leftovers = if flag(arguments, "keep_background")? { Leftovers::Keep } else { Leftovers::Kill };
+    let leftovers = if optional_flag(arguments, "keep_background")? {
+        BackgroundPolicy::Keep
+    } else {
+        BackgroundPolicy::Kill
+    };
     let spec = ExecSpec {
-        argv: argv(command),
+        argv: shell_argv(command),
         cwd: cwd.clone(),
         env: BTreeMap::new(),
         timeout,
-        keep_bytes: MAX_OUTPUT,
-        leftovers,
+        keep_bytes: MAX_OUTPUT_BYTES,
+        background: leftovers,
         also: Vec::new(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
         Ok(result) => {
-            let note = refused(&result) && env.workspace.report().layers.iter().any(holds_a_list);
-            Ok(answer(&result, timeout, most, if note { BY_THE_LIST } else { "" }))
+            let note = may_be_refused(&result) && env.workspace.report().layers.iter().any(has_program_list);
+            Ok(format_result(&result, timeout, most, if note { PROGRAM_LIST_NOTE } else { "" }))
         }
-        Err(error) => Err(explain(env.workspace.as_ref(), &cwd, error).await),
+        Err(error) => Err(from_workspace_error(env.workspace.as_ref(), &cwd, error).await),
     }
 }
 
 /// The command line is one argument of the shell, never pasted into another line.
-fn argv(command: &str) -> Vec<String> {
+fn shell_argv(command: &str) -> Vec<String> {
     let parts: &[&str] = if needs_bash(command) {
-        &["/bin/sh", "-c", WITH_BASH, "sh", command]
+        &["/bin/sh", "-c", BASH_WRAPPER, "sh", command]
     } else {
         &["/bin/sh", "-c", command]
     };
@@ -98,7 +105,7 @@ fn argv(command: &str) -> Vec<String> {
 /// Whether a line uses what only bash knows. `/bin/sh` starts in half the time, so it is taken where it will do;
 /// to find too much is harmless.
 fn needs_bash(command: &str) -> bool {
-    const WORDS: [&str; 22] = [
+    const BASH_WORDS: [&str; 22] = [
         "[[",
         "<(",
         ">(",
@@ -135,24 +142,24 @@ fn needs_bash(command: &str) -> bool {
         let inside = command[at + 1..].split(['}', ' ', '\n']).next().unwrap_or_default();
         !command[..at].ends_with('$') && (inside.contains(',') || inside.contains(".."))
     });
-    arithmetic || expansion || braces || WORDS.iter().any(|word| command.contains(word))
+    arithmetic || expansion || braces || BASH_WORDS.iter().any(|word| command.contains(word))
 }
 
 /// Whether a program may have been refused: the shell says so by its code, or in what it wrote for a part of the line.
-fn refused(result: &ExecResult) -> bool {
-    const NOT_EXECUTABLE: i32 = 126;
-    result.exit_code == NOT_EXECUTABLE
-        || result.stderr.bytes.windows(DENIED.len()).any(|window| window == DENIED.as_bytes())
+fn may_be_refused(result: &ExecResult) -> bool {
+    const NOT_EXECUTABLE_EXIT_CODE: i32 = 126;
+    result.exit_code == NOT_EXECUTABLE_EXIT_CODE
+        || result.stderr.bytes.windows(DENIED_TEXT.len()).any(|window| window == DENIED_TEXT.as_bytes())
 }
 
-fn holds_a_list(layer: &Layer) -> bool {
-    layer.name == PROGRAM_LIST && layer.state == LayerState::Enforced
+fn has_program_list(layer: &SandboxLayer) -> bool {
+    layer.name == PROGRAM_LIST && layer.state == SandboxLayerState::Enforced
 }
 
-fn answer(result: &ExecResult, timeout: Duration, most: Duration, note: &str) -> ToolOutput {
-    let (stdout, stderr) = (plain(&result.stdout.bytes), plain(&result.stderr.bytes));
-    let for_stderr = MAX_OUTPUT.saturating_sub(stdout.len()).max(MIN_STDERR).min(stderr.len());
-    let for_stdout = (MAX_OUTPUT - for_stderr).min(stdout.len());
+fn format_result(result: &ExecResult, timeout: Duration, most: Duration, note: &str) -> ToolOutput {
+    let (stdout, stderr) = (render_output(&result.stdout.bytes), render_output(&result.stderr.bytes));
+    let for_stderr = MAX_OUTPUT_BYTES.saturating_sub(stdout.len()).max(MIN_STDERR_BYTES).min(stderr.len());
+    let for_stdout = (MAX_OUTPUT_BYTES - for_stderr).min(stdout.len());
     let mut text = String::new();
     for (name, part, limit) in [("", &stdout, for_stdout), ("[stderr]\n", &stderr, for_stderr)] {
         if !part.is_empty() {
@@ -167,7 +174,7 @@ fn answer(result: &ExecResult, timeout: Duration, most: Duration, note: &str) ->
         text.push_str("[no output]\n");
     }
     text.push_str(note);
-    text.push_str(&ending(result, timeout, most));
+    text.push_str(&describe_ending(result, timeout, most));
     let error = if result.timed_out {
         Some(ErrorKind::Timeout)
     } else if result.exit_code != 0 || result.out_of_memory {
@@ -179,8 +186,8 @@ fn answer(result: &ExecResult, timeout: Duration, most: Duration, note: &str) ->
     output.error = error;
     output.exit_code = Some(result.exit_code);
     output.timed_out = result.timed_out;
-    output.truncated = result.stdout.truncated()
-        || result.stderr.truncated()
+    output.truncated = result.stdout.is_truncated()
+        || result.stderr.is_truncated()
         || for_stdout < stdout.len()
         || for_stderr < stderr.len();
     if output.truncated {
@@ -191,7 +198,7 @@ fn answer(result: &ExecResult, timeout: Duration, most: Duration, note: &str) ->
     output
 }
 
-fn ending(result: &ExecResult, timeout: Duration, most: Duration) -> String {
+fn describe_ending(result: &ExecResult, timeout: Duration, most: Duration) -> String {
     let code = result.exit_code;
     if result.timed_out {
         let hint = if timeout < most {
@@ -247,7 +254,7 @@ mod tests {
     #[test]
     fn a_command_line_is_one_argument() {
         let line = "echo '\"$(x)\"'; rm -rf .";
-        assert_eq!(argv(line), ["/bin/sh", "-c", line]);
-        assert_eq!(argv("[[ x ]]").last().map(String::as_str), Some("[[ x ]]"));
+        assert_eq!(shell_argv(line), ["/bin/sh", "-c", line]);
+        assert_eq!(shell_argv("[[ x ]]").last().map(String::as_str), Some("[[ x ]]"));
     }
 }

@@ -1,9 +1,11 @@
 //! `search_code`: lines that match a regular expression (TOOL-5). No shell is involved.
 
-use crate::arguments::{Arguments, bad, optional_text, positive, spec, text};
-use crate::fault::{Stop, end, explain};
-use crate::path::{relative, visible};
-use crate::terminal::{escape, one_line};
+use crate::arguments::{
+    Arguments, bad_arguments, builtin_spec, optional_positive, optional_text, required_text,
+};
+use crate::fault::{ToolError, from_workspace_error, into_result};
+use crate::path::{relative_path, visible_path};
+use crate::terminal::{escape_controls, one_line};
 use forge_ports::sandbox::{Error, SearchSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
@@ -24,7 +26,7 @@ pub(crate) struct SearchCode;
 #[async_trait]
 impl Tool for SearchCode {
     fn spec(&self) -> ToolSpec {
-        spec(
+        builtin_spec(
             ("search_code", &["search_codebase", "search", "search_content", "grep_search"]),
             ToolAccess::Read,
             "Search file contents; gives path:line: text. Ignored files are left out",
@@ -38,18 +40,18 @@ impl Tool for SearchCode {
     }
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
-        end(search(arguments, env.workspace.as_ref()).await)
+        into_result(search_contents(arguments, env.workspace.as_ref()).await)
     }
 }
 
-async fn search(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, Stop> {
-    let pattern = text(arguments, "pattern")?;
+async fn search_contents(arguments: &Arguments, workspace: &dyn Workspace) -> Result<ToolOutput, ToolError> {
+    let pattern = required_text(arguments, "pattern")?;
     if pattern.is_empty() {
-        return Err(bad("the pattern is empty. Give a regular expression"));
+        return Err(bad_arguments("the pattern is empty. Give a regular expression"));
     }
-    let path = relative(optional_text(arguments, "path")?.unwrap_or_default())?;
+    let path = relative_path(optional_text(arguments, "path")?.unwrap_or_default())?;
     let glob = optional_text(arguments, "file_glob")?.filter(|glob| !glob.is_empty());
-    let wanted = positive(arguments, "max_results")?.unwrap_or(DEFAULT_MATCHES).min(MAX_MATCHES);
+    let wanted = optional_positive(arguments, "max_results")?.unwrap_or(DEFAULT_MATCHES).min(MAX_MATCHES);
     let spec = SearchSpec {
         pattern: pattern.to_owned(),
         path: path.clone(),
@@ -57,22 +59,24 @@ async fn search(arguments: &Arguments, workspace: &dyn Workspace) -> Result<Tool
         max_matches: usize::try_from(wanted).unwrap_or(usize::MAX),
         max_files: MAX_FILES,
     };
-    let mut found = match workspace.search(spec).await {
+    let mut found = match workspace.search_contents(spec).await {
         Ok(found) => found,
         Err(Error::Invalid { why }) => {
-            let literal = literal(pattern);
+            let literal = escape_regex(pattern);
             let hint =
                 if literal == pattern { String::new() } else { format!(". For just this text: {literal}") };
-            return Err(bad(format!("{why}{hint}")));
+            return Err(bad_arguments(format!("{why}{hint}")));
         }
-        Err(error) => return Err(explain(workspace, &path, error).await),
+        Err(error) => return Err(from_workspace_error(workspace, &path, error).await),
     };
     if found.items.is_empty() {
-        let place =
-            glob.map_or_else(|| visible(&path), |glob| format!("{} ({})", visible(&path), escape(glob)));
+        let place = glob.map_or_else(
+            || visible_path(&path),
+            |glob| format!("{} ({})", visible_path(&path), escape_controls(glob)),
+        );
         return Ok(ToolOutput::ok(format!(
             "No line in {place} matches `{}`. Ignored files and .git were not searched",
-            escape(pattern)
+            escape_controls(pattern)
         )));
     }
     // Matches of one file stand together, whatever the order in which files were searched.
@@ -80,7 +84,8 @@ async fn search(arguments: &Arguments, workspace: &dyn Workspace) -> Result<Tool
     let mut text = String::new();
     for line in &found.items {
         // Writing to a String can't fail.
-        let _ = writeln!(text, "{}:{}: {}", visible(&line.path), line.line, one_line(line.text.trim_end()));
+        let _ =
+            writeln!(text, "{}:{}: {}", visible_path(&line.path), line.line, one_line(line.text.trim_end()));
     }
     if found.more {
         let hint = if wanted < MAX_MATCHES { ", or raise max_results" } else { "" };
@@ -96,7 +101,7 @@ async fn search(arguments: &Arguments, workspace: &dyn Workspace) -> Result<Tool
 }
 
 /// A regular expression for just this text.
-fn literal(text: &str) -> String {
+fn escape_regex(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
         if r"\.+*?()|[]{}^$#&-~".contains(c) {

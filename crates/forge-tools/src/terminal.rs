@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 /// Text with everything escaped that is no visible part of one line.
-pub(crate) fn escape(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        push(&mut out, c, |c| c == '\n' || c == '\t');
+        push_escaped(&mut out, c, |c| c == '\n' || c == '\t');
     }
     out
 }
@@ -15,14 +15,14 @@ pub(crate) fn escape(text: &str) -> String {
 pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        push(&mut out, c, |c| c == '\n');
+        push_escaped(&mut out, c, |c| c == '\n');
     }
     out
 }
 
 /// What a terminal would show of a program's output: escape sequences are gone, overwritten progress lines too;
 /// other control characters stand as `\xNN`, bytes that are not UTF-8 as U+FFFD.
-pub(crate) fn plain(bytes: &[u8]) -> String {
+pub(crate) fn render_output(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     for (i, line) in text.split('\n').enumerate() {
@@ -32,12 +32,12 @@ pub(crate) fn plain(bytes: &[u8]) -> String {
         let line = line.trim_end_matches('\r');
         // A carriage return begins the line anew: what counts is what was written last.
         let last = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
-        strip(last, &mut out);
+        render_line(last, &mut out);
     }
     out
 }
 
-fn strip(line: &str, out: &mut String) {
+fn render_line(line: &str, out: &mut String) {
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -72,12 +72,12 @@ fn strip(line: &str, out: &mut String) {
                     out.pop();
                 }
             }
-            c => push(out, c, |_| false),
+            c => push_escaped(out, c, |_| false),
         }
     }
 }
 
-fn push(out: &mut String, c: char, also: impl Fn(char) -> bool) {
+fn push_escaped(out: &mut String, c: char, also: impl Fn(char) -> bool) {
     let tab = c == '\t' && !also(c);
     // Marks that turn the direction of text make it show what does not stand there.
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -99,20 +99,20 @@ pub(crate) fn cut_middle(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let head = floor(text, limit / 2);
+    let head = floor_boundary(text, limit / 2);
     let head = text[..head].rfind('\n').filter(|&at| at > limit / 4).map_or(head, |at| at + 1);
-    let tail = ceil(text, text.len() - limit / 2);
+    let tail = ceil_boundary(text, text.len() - limit / 2);
     let tail = text[tail..].find('\n').filter(|&at| at < limit / 4).map_or(tail, |at| tail + at + 1);
     let left_out = tail - head;
     format!("{}\n[… {left_out} bytes left out …]\n{}", text[..head].trim_end_matches('\n'), &text[tail..])
 }
 
 /// The last character boundary at or before `at`.
-pub(crate) fn floor(text: &str, at: usize) -> usize {
+pub(crate) fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
 }
 
-fn ceil(text: &str, at: usize) -> usize {
+fn ceil_boundary(text: &str, at: usize) -> usize {
     (at..=text.len()).find(|&i| text.is_char_boundary(i)).unwrap_or(text.len())
 }
 
@@ -137,15 +137,15 @@ mod tests {
             ("\u{9b}31mx".as_bytes(), "\\x9b31mx"),
             (b"\x1b", ""),
         ] {
-            assert_eq!(plain(raw), wanted, "{raw:?}");
+            assert_eq!(render_output(raw), wanted, "{raw:?}");
         }
-        assert_eq!(escape("a\nb\u{1b}[c"), "a\\nb\\x1b[c");
+        assert_eq!(escape_controls("a\nb\u{1b}[c"), "a\\nb\\x1b[c");
     }
 
     proptest! {
         #[test]
         fn plain_text_holds_nothing_that_a_terminal_obeys(bytes: Vec<u8>) {
-            let text = plain(&bytes);
+            let text = render_output(&bytes);
             prop_assert!(text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
         }
 

@@ -1,12 +1,12 @@
 //! What people and programs tell a run.
 
-use crate::Limits;
+use crate::RunLimits;
 use serde::{Deserialize, Serialize};
 
 /// A command to a run. It is journalled before it acts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
-pub enum Command {
+pub enum RunCommand {
     /// End the run as `cancelled`; running effects are cancelled.
     Cancel {
         /// Who asked, such as `cli` or `signal`.
@@ -23,6 +23,6 @@ pub enum Command {
     Resume {
         /// New limits, if they are to change.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        limits: Option<Limits>,
+        limits: Option<RunLimits>,
     },
 }

@@ -1,18 +1,18 @@
 //! Compaction: the oldest part of a conversation gives way to its summary (MEM-4).
 
-use crate::{Finish, Money, Payload, Timestamp, Usage};
+use crate::{FinishReason, Money, Payload, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Messages of a conversation that follow one another: the places from `from` to before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
+pub struct MessageSpan {
     /// The first place.
     pub from: u32,
     /// The place after the last.
     pub until: u32,
 }
 
-impl Span {
+impl MessageSpan {
     /// Whether a place is one of these.
     pub const fn holds(self, place: u32) -> bool {
         self.from <= place && place < self.until
@@ -57,7 +57,7 @@ pub struct SummaryCall {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compaction {
     /// The messages that it takes the place of, oldest first. Never a call without its results.
-    pub gone: Vec<Span>,
+    pub gone: Vec<MessageSpan>,
     /// Why.
     pub cause: CompactCause,
     /// The try, from 1.
@@ -94,14 +94,14 @@ pub struct SummaryCost {
     /// Milliseconds from sending to the last byte.
     pub latency_ms: u64,
     /// Why the reply ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// What it cost; `None` if the price is unknown.
     pub cost: Option<Money>,
 }
 
 /// A summary, before it joins the conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct ConversationSummary {
     /// The text.
     pub text: Payload,
     /// Who made it.

@@ -1,7 +1,8 @@
 //! What a run does to the world, and what came of it.
 
 use crate::{
-    Compaction, ErrorInfo, ModelReply, Money, Rejected, Summary, Timestamp, ToolAccess, ToolCall, ToolOutput,
+    Compaction, ConversationSummary, ErrorInfo, ModelReply, Money, RejectedCandidate, Timestamp, ToolAccess,
+    ToolCall, ToolOutput,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ pub struct ModelCall {
     pub target: u32,
     /// Those of the targets that would have come before it, and why they were passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed: Vec<Rejected>,
+    pub passed: Vec<RejectedCandidate>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -96,7 +97,7 @@ pub enum Outcome {
     /// There is a summary.
     Summarised {
         /// What it says and took.
-        summary: Summary,
+        summary: ConversationSummary,
     },
     /// The sandbox went away while the tool ran or before it could.
     SandboxLost {

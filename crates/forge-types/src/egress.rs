@@ -54,7 +54,7 @@ impl EgressRules {
     pub fn new(allow: &[String], keys: Vec<KeySwap>) -> Result<Self, BadEntry> {
         let mut rules = Self::default();
         for entry in allow {
-            let entry = Self::check(entry)?;
+            let entry = Self::check_entry(entry)?;
             if !rules.allow.contains(&entry) {
                 rules.allow.push(entry);
             }
@@ -72,23 +72,23 @@ impl EgressRules {
     ///
     /// # Errors
     /// It is no domain, `*.domain` or address, with or without `:port`.
-    pub fn check(entry: &str) -> Result<String, BadEntry> {
-        parse(entry)
+    pub fn check_entry(entry: &str) -> Result<String, BadEntry> {
+        parse_entry(entry)
             .map(|entry| entry.to_string())
-            .map_err(|expected| BadEntry { entry: shown(entry), expected })
+            .map_err(|expected| BadEntry { entry: display_entry(entry), expected })
     }
 
     fn check_key(&self, key: &KeySwap) -> Result<KeySwap, BadEntry> {
-        let bad = |expected: String| BadEntry { entry: shown(&key.host), expected };
-        let entry = parse(&key.host).map_err(bad)?;
+        let bad = |expected: String| BadEntry { entry: display_entry(&key.host), expected };
+        let entry = parse_entry(&key.host).map_err(bad)?;
         let host = match (&entry.what, entry.port) {
-            (What::Below(_), _) => {
+            (HostPattern::Below(_), _) => {
                 return Err(bad("a key goes to one exact host, so no `*` stands in it".to_owned()));
             }
             (_, Some(_)) => return Err(bad("the host of a key is written without a port".to_owned())),
             _ => entry.to_string(),
         };
-        let listed = self.allow.iter().filter_map(|e| parse(e).ok()).any(|e| e.what.covers(&host));
+        let listed = self.allow.iter().filter_map(|e| parse_entry(e).ok()).any(|e| e.what.covers_host(&host));
         if !listed {
             let what =
                 "a key is to go there, but the host is not on the list; add it to egress.allowed_domains";
@@ -96,14 +96,14 @@ impl EgressRules {
         }
         if !is_variable(&key.variable) {
             let expected = "the variable of a key is letters, digits and `_`, and begins with no digit";
-            return Err(BadEntry { entry: shown(&key.variable), expected: expected.to_owned() });
+            return Err(BadEntry { entry: display_entry(&key.variable), expected: expected.to_owned() });
         }
         let swap = KeySwap { host, variable: key.variable.clone() };
         let clash = |k: &&KeySwap| k.variable != swap.variable && k.placeholder() == swap.placeholder();
         if let Some(other) = self.keys.iter().find(clash) {
             let expected =
                 format!("it can't be told apart from the variable `{}`; rename one", other.variable);
-            return Err(BadEntry { entry: shown(&key.variable), expected });
+            return Err(BadEntry { entry: display_entry(&key.variable), expected });
         }
         Ok(swap)
     }
@@ -112,15 +112,18 @@ impl EgressRules {
     ///
     /// A name that may be reached must still resolve to an address that [`EgressRules::refuses_address`] lets pass.
     pub fn allows_host(&self, host: &str, port: u16) -> bool {
-        let Some(host) = Self::plain_host(host) else { return false };
-        self.entries().any(|entry| entry.at(port) && entry.what.covers(&host))
+        let Some(host) = Self::normalize_host(host) else { return false };
+        self.parsed_entries().any(|entry| entry.covers_port(port) && entry.what.covers_host(&host))
     }
 
     /// The ports at which `host` may be reached, if only some are listed; empty if all are or none is.
     pub fn ports_of(&self, host: &str) -> Vec<u16> {
-        let host = Self::plain_host(host).unwrap_or_default();
-        let ports: Option<Vec<u16>> =
-            self.entries().filter(|entry| entry.what.covers(&host)).map(|entry| entry.port).collect();
+        let host = Self::normalize_host(host).unwrap_or_default();
+        let ports: Option<Vec<u16>> = self
+            .parsed_entries()
+            .filter(|entry| entry.what.covers_host(&host))
+            .map(|entry| entry.port)
+            .collect();
         ports.unwrap_or_default()
     }
 
@@ -134,18 +137,18 @@ impl EgressRules {
     /// Whether this very address stands on the list for `port`.
     pub fn lists_address(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
-        self.entries().any(|entry| entry.at(port) && entry.what == What::Address(ip))
+        self.parsed_entries().any(|entry| entry.covers_port(port) && entry.what == HostPattern::Address(ip))
     }
 
     /// The keys that requests to `host` get.
     pub fn keys_for(&self, host: &str) -> impl Iterator<Item = &KeySwap> {
-        let host = Self::plain_host(host);
-        self.keys.iter().filter(move |key| host.is_some() && Self::plain_host(&key.host) == host)
+        let host = Self::normalize_host(host);
+        self.keys.iter().filter(move |key| host.is_some() && Self::normalize_host(&key.host) == host)
     }
 
     /// A host in the one form in which hosts are compared: lower case, no brackets, no final dot; addresses in their
     /// shortest form, IPv4 in IPv6 as IPv4. `None` if it is no host at all.
-    pub fn plain_host(host: &str) -> Option<String> {
+    pub fn normalize_host(host: &str) -> Option<String> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         if let Some(ip) = bare {
             return ip.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical().to_string());
@@ -153,42 +156,42 @@ impl EgressRules {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Some(ip.to_canonical().to_string());
         }
-        domain(host.strip_suffix('.').unwrap_or(host)).ok()
+        normalize_domain(host.strip_suffix('.').unwrap_or(host)).ok()
     }
 
     /// What is said when a host is not on the list (SEC-3).
-    pub fn refusal(host: &str) -> String {
+    pub fn refusal_message(host: &str) -> String {
         format!("egress blocked: domain {host} not in allowlist (mode=allowlist)")
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.allow.iter().filter_map(|entry| parse(entry).ok())
+    fn parsed_entries(&self) -> impl Iterator<Item = EgressEntry> {
+        self.allow.iter().filter_map(|entry| parse_entry(entry).ok())
     }
 }
 
 /// An entry of the list, read.
-struct Entry {
-    what: What,
+struct EgressEntry {
+    what: HostPattern,
     port: Option<u16>,
 }
 
 #[derive(PartialEq, Eq)]
-enum What {
+enum HostPattern {
     Name(String),
     /// Everything below this domain, not the domain itself.
     Below(String),
     Address(IpAddr),
 }
 
-impl Entry {
-    fn at(&self, port: u16) -> bool {
+impl EgressEntry {
+    fn covers_port(&self, port: u16) -> bool {
         self.port.is_none_or(|only| only == port)
     }
 }
 
-impl What {
+impl HostPattern {
     /// `host` is in the form of [`EgressRules::plain_host`].
-    fn covers(&self, host: &str) -> bool {
+    fn covers_host(&self, host: &str) -> bool {
         match self {
             Self::Name(name) => name == host,
             Self::Below(domain) => {
@@ -199,20 +202,20 @@ impl What {
     }
 }
 
-impl std::fmt::Display for Entry {
+impl std::fmt::Display for EgressEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.what, self.port) {
-            (What::Name(name), _) => f.write_str(name)?,
-            (What::Below(domain), _) => write!(f, "*.{domain}")?,
-            (What::Address(IpAddr::V6(ip)), Some(_)) => write!(f, "[{ip}]")?,
-            (What::Address(ip), _) => write!(f, "{ip}")?,
+            (HostPattern::Name(name), _) => f.write_str(name)?,
+            (HostPattern::Below(domain), _) => write!(f, "*.{domain}")?,
+            (HostPattern::Address(IpAddr::V6(ip)), Some(_)) => write!(f, "[{ip}]")?,
+            (HostPattern::Address(ip), _) => write!(f, "{ip}")?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
 /// The error says what is expected.
-fn parse(entry: &str) -> Result<Entry, String> {
+fn parse_entry(entry: &str) -> Result<EgressEntry, String> {
     if entry.contains("://") {
         return Err("it is a URL; write only the host, such as `api.example.com`".to_owned());
     }
@@ -222,22 +225,24 @@ fn parse(entry: &str) -> Result<Entry, String> {
         );
     }
     if let Ok(ip) = entry.parse::<IpAddr>() {
-        return Ok(Entry { what: What::Address(ip.to_canonical()), port: None });
+        return Ok(EgressEntry { what: HostPattern::Address(ip.to_canonical()), port: None });
     }
     let (host, port) = split_port(entry)?;
     let what = if let Some(inner) = host.strip_prefix('[') {
         let inner = inner.strip_suffix(']').unwrap_or(inner);
         let ip =
             inner.parse::<Ipv6Addr>().map_err(|_| "between brackets stands an IPv6 address".to_owned())?;
-        What::Address(IpAddr::V6(ip).to_canonical())
+        HostPattern::Address(IpAddr::V6(ip).to_canonical())
     } else if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        What::Address(IpAddr::V4(ip))
+        HostPattern::Address(IpAddr::V4(ip))
     } else if let Some(rest) = host.strip_prefix("*.") {
-        What::Below(domain(rest).map_err(|why| format!("after `*.` stands a domain; {why}"))?)
+        HostPattern::Below(
+            normalize_domain(rest).map_err(|why| format!("after `*.` stands a domain; {why}"))?,
+        )
     } else {
-        What::Name(domain(host)?)
+        HostPattern::Name(normalize_domain(host)?)
     };
-    Ok(Entry { what, port })
+    Ok(EgressEntry { what, port })
 }
 
 /// `host:port` or `host` alone; the brackets of an IPv6 address stay.
@@ -261,7 +266,7 @@ fn split_port(entry: &str) -> Result<(&str, Option<u16>), String> {
 }
 
 /// A domain in lower case, by the rules for host names (RFC 1123) with `_` allowed; the error says what is expected.
-fn domain(text: &str) -> Result<String, String> {
+fn normalize_domain(text: &str) -> Result<String, String> {
     let expected = "a domain such as `api.example.com`, `*.example.com` or an address is expected";
     if text.is_empty() {
         return Err(expected.to_owned());
@@ -306,7 +311,7 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// An entry as it may be shown: no control characters, not endless.
-fn shown(entry: &str) -> String {
+fn display_entry(entry: &str) -> String {
     let mut text: String = entry.chars().take(80).flat_map(char::escape_debug).collect();
     if entry.chars().nth(80).is_some() {
         text.push('…');

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What can be done about an error. Retry, fallback and exit codes look at nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum ErrorClass {
     /// Trying again may help, not before `after` if that is given.
     Retry {
         /// The time the other side asked for.
@@ -22,7 +22,7 @@ pub enum Class {
     Fatal,
 }
 
-impl Class {
+impl ErrorClass {
     /// Whether trying the same again may help.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Retry { .. })

@@ -1,9 +1,9 @@
 //! The journal's own events: all that replay needs, nothing for show.
 
 use crate::{
-    ApplyOutcome, Command, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo,
-    LimitKind, Message, Money, Outcome, Payload, RunId, RunStatus, SandboxReport, SandboxState, Seq,
-    SnapshotId, Span, SummaryBy, Timestamp, WaitingFor,
+    ApplyOutcome, CommandId, CompactCause, Digest, Effect, EffectId, EgressRecord, ErrorInfo, LimitKind,
+    Message, MessageSpan, Money, Outcome, Payload, RunCommand, RunId, RunStatus, SandboxReport, SandboxState,
+    Seq, SnapshotId, SummaryBy, Timestamp, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Where a run came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum RunSource {
     /// A command line.
     #[default]
     Cli,
@@ -23,7 +23,7 @@ pub enum Source {
 
 /// What a run was created with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Created {
+pub struct RunCreation {
     /// The task in the user's words.
     pub task: Payload,
     /// The repository, absolute.
@@ -32,7 +32,7 @@ pub struct Created {
     pub pipeline: String,
     /// Where it came from.
     #[serde(default)]
-    pub source: Source,
+    pub source: RunSource,
     /// What was said before, in a conversation that this run goes on with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
@@ -47,7 +47,7 @@ pub struct Created {
 /// What a guard said of a tool call that was not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ToolCallVerdict {
     /// The command policy refused it.
     Command,
     /// A limit of the run refused it.
@@ -61,7 +61,7 @@ pub enum Verdict {
 /// Where an undo or a redo goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Travel {
+pub enum HistoryDirection {
     /// Back to an earlier step.
     Undo,
     /// To what the last undo left.
@@ -73,7 +73,7 @@ pub enum Travel {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
     /// The run exists.
-    Created(Box<Created>),
+    Created(Box<RunCreation>),
     /// A process took the run and works on it.
     Claimed {
         /// Which process (`host:pid`).
@@ -86,7 +86,7 @@ pub enum EventKind {
         /// Names the command, so that it is taken once.
         id: CommandId,
         /// What was told.
-        command: Command,
+        command: RunCommand,
     },
     /// An effect is about to start.
     Intended {
@@ -114,13 +114,13 @@ pub enum EventKind {
         snapshot: Option<SnapshotId>,
     },
     /// A tool call was answered without being run.
-    Judged {
+    ToolCallRejected {
         /// The call's id.
         call_id: String,
         /// The tool's name as the model wrote it.
         tool: String,
         /// Why.
-        verdict: Verdict,
+        verdict: ToolCallVerdict,
         /// What the model is told; `error.kind` is the wire's.
         error: ErrorInfo,
     },
@@ -140,7 +140,7 @@ pub enum EventKind {
     /// A summary took the place of the oldest part of the conversation. What it stands for stays in the events before.
     Compacted {
         /// The messages that it stands for, by their places in the conversation until now.
-        gone: Vec<Span>,
+        gone: Vec<MessageSpan>,
         /// Why.
         cause: CompactCause,
         /// Who made the summary.
@@ -155,7 +155,7 @@ pub enum EventKind {
         note: Option<String>,
     },
     /// The box reached hosts, or tried to.
-    Reached {
+    EgressRecorded {
         /// Each attempt.
         records: Vec<EgressRecord>,
     },
@@ -164,7 +164,7 @@ pub enum EventKind {
         /// Which.
         to: SnapshotId,
         /// In which direction.
-        travel: Travel,
+        direction: HistoryDirection,
         /// Whether the repository, which held a result of the run, went along.
         applied: bool,
     },

@@ -49,7 +49,7 @@ impl Executor {
     }
 
     /// Whether it ends with the result of a tool that was dispatched.
-    pub const fn dispatches(&self) -> bool {
+    pub const fn answers_with_tool_output(&self) -> bool {
         matches!(self, Self::Router { .. } | Self::Subprocess { .. })
     }
 

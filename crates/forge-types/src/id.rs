@@ -104,7 +104,7 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn digests_round_trip_as_text() {
-        let digest = Digest::of(b"forge");
+        let digest = Digest::of_bytes(b"forge");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("xyz".parse::<Digest>().is_err());
         assert!("é".repeat(32).parse::<Digest>().is_err());

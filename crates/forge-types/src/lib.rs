@@ -27,42 +27,45 @@ mod tool;
 mod usage;
 pub mod wire;
 
-pub use command::Command;
+pub use command::RunCommand;
 pub use compact::{
-    CompactCause, Compaction, ContextRule, Span, Summary, SummaryBy, SummaryCall, SummaryCost,
+    CompactCause, Compaction, ContextRule, ConversationSummary, MessageSpan, SummaryBy, SummaryCall,
+    SummaryCost,
 };
 pub use effect::{Effect, ModelCall, Outcome, ToolRun};
 pub use egress::{BadEntry, EgressRecord, EgressRules, EgressVerdict, KeySwap};
-pub use error::{Class, ErrorInfo, ErrorKind};
-pub use event::{Created, Event, EventKind, Source, Travel, Verdict};
+pub use error::{ErrorClass, ErrorInfo, ErrorKind};
+pub use event::{Event, EventKind, HistoryDirection, RunCreation, RunSource, ToolCallVerdict};
 pub use executor::{Executor, ToolLayer};
 pub use id::{CommandId, Digest, EffectId, IdError, RunId, Seq};
-pub use limits::{LimitKind, Limits, OnLimit};
-pub use memory::{Fact, Said};
+pub use limits::{LimitKind, OnLimit, RunLimits};
+pub use memory::{ChatMessage, MemoryFact};
 pub use message::{
-    MOST_MESSAGE_CHARS, Message, Opaque, Part, PartKind, Payload, Role, ToolCall, ToolResultPart,
+    MAX_MESSAGE_CHARS, Message, MessagePart, OpaqueState, PartKind, Payload, Role, ToolCall, ToolResultPart,
 };
 pub use model::{
-    EmbedRequest, Embeddings, Finish, JsonFormat, ModelReply, ModelRequest, ModelSettings, ReplyFormat,
-    Route, Unfit,
+    EmbedRequest, Embeddings, FinishReason, JsonFormat, ModelReply, ModelRequest, ModelRoute, ModelSettings,
+    OnSchemaMismatch, ReplyFormat,
 };
 pub use money::{Money, Price};
 pub use plan::{
-    Ceiling, CommandRules, CostRule, MemoryGuard, ModelFacts, Plan, PullRequestRules, RemoteRepository,
-    RetryRule, Target, TargetRef,
+    AccountCeiling, CommandRules, CostRule, FallbackTarget, MemoryGuard, ModelFacts, Plan, PullRequestRules,
+    RemoteRepository, RetryRule, TargetRef,
 };
 pub use routing::{
-    Cooldown, Reference, Rejected, RouteStage, Routing, Savings, StageVerdict, TaskKind, Tier, WeightRow,
+    Cooldown, ReferenceModel, RejectedCandidate, RouteStage, RoutingChoice, Savings, StageVerdict, TaskKind,
+    Tier, WeightRow,
 };
 pub use sandbox::{
-    ApplyPolicy, ChangeKind, Conflict, FileChange, Layer, LayerState, NetworkPolicy, SandboxLimits,
-    SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceLimits, WorkspaceMode,
+    ApplyConflict, ApplyPolicy, ChangeKind, NetworkPolicy, SandboxLayer, SandboxLayerState, SandboxLimits,
+    SandboxReport, SandboxSpec, SandboxState, SnapshotId, WorkspaceChange, WorkspaceLimits, WorkspaceMode,
 };
 pub use state::{
-    ApplyOutcome, CallState, Compacting, Ending, Entry, History, LastReply, Lookup, OpenEffect, OutOfOrder,
-    Passage, PendingCall, RunState, Step, ToolRecord, Transcript, Tried, summary_message,
+    ApplyOutcome, CallState, CompactionState, FailedTarget, LastReply, OpenEffect, OutOfOrder, Passage,
+    PendingCall, RecallNotice, RunEnding, RunState, ToolRecord, ToolStep, Transcript, TranscriptEntry,
+    WorkspaceHistory, summary_message,
 };
 pub use status::{InvalidTransition, RunStatus, WaitingFor};
 pub use time::Timestamp;
-pub use tool::{ParamSpec, ParamType, Parameters, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
+pub use tool::{ParamSpec, ParamType, ParameterSchema, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
 pub use usage::Usage;

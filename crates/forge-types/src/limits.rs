@@ -52,7 +52,7 @@ pub enum OnLimit {
 
 /// The limits of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct RunLimits {
     /// Model turns.
     pub max_iterations: u32,
     /// Reply tokens plus uncached prompt tokens.
@@ -73,7 +73,7 @@ pub struct Limits {
     pub on_limit: OnLimit,
 }
 
-impl Default for Limits {
+impl Default for RunLimits {
     fn default() -> Self {
         Self {
             max_iterations: 25,

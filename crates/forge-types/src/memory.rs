@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One message of a conversation, as it stands in a memory file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct ChatMessage {
     /// Who said it: `user` or `assistant`.
     pub role: Role,
     /// What.
@@ -14,7 +14,7 @@ pub struct Said {
 
 /// Something to be known in every conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub struct MemoryFact {
     /// What it is about; there is one fact per key.
     pub key: String,
     /// What is known.

@@ -4,9 +4,9 @@ use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Characters of a message of the model or of a tool that a request holds at most (MEM-3).
-pub const MOST_MESSAGE_CHARS: u64 = 50_000;
+pub const MAX_MESSAGE_CHARS: u64 = 50_000;
 /// Bytes for saying that something was cut.
-const CUT_NOTES: u64 = 512;
+const CUT_NOTE_BYTES: u64 = 512;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub enum Payload {
 
 impl Payload {
     /// The text, if it stands inline.
-    pub fn inline(&self) -> Option<&str> {
+    pub fn inline_text(&self) -> Option<&str> {
         match self {
             Self::Inline(text) => Some(text),
             Self::Stored { .. } => None,
@@ -52,7 +52,7 @@ impl Payload {
     }
 
     /// Length in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         match self {
             Self::Inline(text) => text.len() as u64,
             Self::Stored { bytes, .. } => *bytes,
@@ -60,7 +60,7 @@ impl Payload {
     }
 
     /// Length in characters.
-    pub fn chars(&self) -> u64 {
+    pub fn char_len(&self) -> u64 {
         match self {
             Self::Inline(text) => text.chars().count() as u64,
             Self::Stored { chars, .. } => *chars,
@@ -69,7 +69,7 @@ impl Payload {
 
     /// Whether there is no text at all.
     pub fn is_empty(&self) -> bool {
-        self.bytes() == 0
+        self.byte_len() == 0
     }
 }
 
@@ -89,7 +89,7 @@ impl From<&str> for Payload {
 ///
 /// Only the provider and model that made it ever see it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opaque {
+pub struct OpaqueState {
     /// The provider that made it.
     pub provider: String,
     /// The model that made it.
@@ -114,7 +114,7 @@ impl ToolCall {
     ///
     /// # Errors
     /// Says in words for the model why the text is not a JSON object.
-    pub fn parsed(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    pub fn parse_arguments(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
         if self.arguments.trim().is_empty() {
             return Ok(serde_json::Map::new());
         }
@@ -161,16 +161,16 @@ pub enum PartKind {
 
 /// One part of a message, in the order in which the model produced it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct MessagePart {
     /// What it holds.
     #[serde(flatten)]
     pub kind: PartKind,
     /// Provider state that belongs to just this part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opaque: Option<Opaque>,
+    pub opaque: Option<OpaqueState>,
 }
 
-impl Part {
+impl MessagePart {
     /// A part with text.
     pub fn text(text: impl Into<Payload>) -> Self {
         Self { kind: PartKind::Text { text: text.into() }, opaque: None }
@@ -182,11 +182,11 @@ impl Part {
     }
 
     /// Characters of its text or arguments that a request holds.
-    pub fn chars(&self) -> u64 {
+    pub fn char_len(&self) -> u64 {
         match &self.kind {
-            PartKind::Text { text } => text.chars(),
+            PartKind::Text { text } => text.char_len(),
             PartKind::Call(call) => call.arguments.chars().count() as u64,
-            PartKind::Result(result) => result.content.chars(),
+            PartKind::Result(result) => result.content.char_len(),
             PartKind::Reasoning { .. } => 0,
         }
     }
@@ -203,27 +203,27 @@ pub struct Message {
     /// Who speaks.
     pub role: Role,
     /// What is said, in order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<MessagePart>,
 }
 
 impl Message {
     /// A message of the user.
     pub fn user(text: impl Into<Payload>) -> Self {
-        Self { role: Role::User, parts: vec![Part::text(text)] }
+        Self { role: Role::User, parts: vec![MessagePart::text(text)] }
     }
 
     /// A message of the model with text only.
     pub fn assistant(text: impl Into<Payload>) -> Self {
-        Self { role: Role::Assistant, parts: vec![Part::text(text)] }
+        Self { role: Role::Assistant, parts: vec![MessagePart::text(text)] }
     }
 
     /// The outcome of a tool call.
     pub fn tool(result: ToolResultPart) -> Self {
-        Self { role: Role::Tool, parts: vec![Part::result(result)] }
+        Self { role: Role::Tool, parts: vec![MessagePart::result(result)] }
     }
 
     /// The tool calls in order.
-    pub fn calls(&self) -> impl Iterator<Item = &ToolCall> {
+    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Call(call) => Some(call),
             _ => None,
@@ -231,7 +231,7 @@ impl Message {
     }
 
     /// The text parts in order.
-    pub fn texts(&self) -> impl Iterator<Item = &Payload> {
+    pub fn text_parts(&self) -> impl Iterator<Item = &Payload> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Text { text } => Some(text),
             _ => None,
@@ -250,8 +250,8 @@ impl Message {
     /// Whether all its texts stand inline.
     pub fn is_inline(&self) -> bool {
         self.parts.iter().all(|part| match &part.kind {
-            PartKind::Text { text } | PartKind::Reasoning { text } => text.inline().is_some(),
-            PartKind::Result(result) => result.content.inline().is_some(),
+            PartKind::Text { text } | PartKind::Reasoning { text } => text.inline_text().is_some(),
+            PartKind::Result(result) => result.content.inline_text().is_some(),
             PartKind::Call(_) => true,
         })
     }
@@ -259,13 +259,13 @@ impl Message {
     /// About how many bytes it adds to a request, in which what was not said by a person is cut to
     /// [`MOST_MESSAGE_CHARS`].
     pub fn sent_bytes(&self) -> u64 {
-        let bytes = self.bytes();
-        if self.role == Role::User || bytes <= MOST_MESSAGE_CHARS {
+        let bytes = self.approx_bytes();
+        if self.role == Role::User || bytes <= MAX_MESSAGE_CHARS {
             return bytes;
         }
         // A cut text has at least as many bytes as characters, and at most as many as it has now.
-        let chars: u64 = self.parts.iter().map(Part::chars).sum();
-        if chars <= MOST_MESSAGE_CHARS {
+        let chars: u64 = self.parts.iter().map(MessagePart::char_len).sum();
+        if chars <= MAX_MESSAGE_CHARS {
             return bytes;
         }
         let opaque: u64 = self
@@ -274,19 +274,19 @@ impl Message {
             .filter_map(|part| part.opaque.as_ref())
             .map(|opaque| opaque.data.len() as u64)
             .sum();
-        let share = u128::from(bytes - opaque) * u128::from(MOST_MESSAGE_CHARS) / u128::from(chars);
-        u64::try_from(share).unwrap_or(bytes).saturating_add(opaque).saturating_add(CUT_NOTES)
+        let share = u128::from(bytes - opaque) * u128::from(MAX_MESSAGE_CHARS) / u128::from(chars);
+        u64::try_from(share).unwrap_or(bytes).saturating_add(opaque).saturating_add(CUT_NOTE_BYTES)
     }
 
     /// About how many bytes it has.
-    pub fn bytes(&self) -> u64 {
+    pub fn approx_bytes(&self) -> u64 {
         self.parts
             .iter()
             .map(|part| {
                 let own = match &part.kind {
-                    PartKind::Text { text } => text.bytes(),
+                    PartKind::Text { text } => text.byte_len(),
                     PartKind::Call(call) => (call.arguments.len() + call.name.len()) as u64,
-                    PartKind::Result(result) => result.content.bytes(),
+                    PartKind::Result(result) => result.content.byte_len(),
                     PartKind::Reasoning { .. } => 0,
                 };
                 own + part.opaque.as_ref().map_or(0, |o| o.data.len() as u64) + 16
@@ -306,18 +306,18 @@ mod tests {
             name: "read_file".into(),
             arguments: arguments.into(),
         };
-        assert!(call("").parsed().unwrap().is_empty());
-        assert_eq!(call(r#"{"path":"a"}"#).parsed().unwrap()["path"], "a");
-        assert!(call(r#"{"path":"#).parsed().unwrap_err().contains("not valid JSON"));
-        assert!(call("[1]").parsed().unwrap_err().contains("not a JSON object"));
+        assert!(call("").parse_arguments().unwrap().is_empty());
+        assert_eq!(call(r#"{"path":"a"}"#).parse_arguments().unwrap()["path"], "a");
+        assert!(call(r#"{"path":"#).parse_arguments().unwrap_err().contains("not valid JSON"));
+        assert!(call("[1]").parse_arguments().unwrap_err().contains("not a JSON object"));
     }
 
     #[test]
     fn messages_round_trip_with_opaque_state() {
         let mut message = Message::assistant("hi");
-        message.parts.push(Part {
+        message.parts.push(MessagePart {
             kind: PartKind::Call(ToolCall { id: "c".into(), name: "t".into(), arguments: "{}".into() }),
-            opaque: Some(Opaque { provider: "p".into(), model: "m".into(), data: "\"sig\"".into() }),
+            opaque: Some(OpaqueState { provider: "p".into(), model: "m".into(), data: "\"sig\"".into() }),
         });
         let json = serde_json::to_string(&message).unwrap();
         assert_eq!(serde_json::from_str::<Message>(&json).unwrap(), message);

@@ -1,20 +1,20 @@
 //! What is asked of a model and what it answers.
 
-use crate::{Message, Part, PartKind, ToolCall, ToolSpec, Usage};
+use crate::{Message, MessagePart, PartKind, ToolCall, ToolSpec, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// A provider and one of its models.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Route {
+pub struct ModelRoute {
     /// The provider's name, such as `openai`.
     pub provider: String,
     /// The model's name as the provider writes it.
     pub model: String,
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for ModelRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.provider, self.model)
     }
@@ -37,7 +37,7 @@ pub struct ModelSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelRequest {
     /// Whom to ask.
-    pub route: Route,
+    pub route: ModelRoute,
     /// The system prompt.
     pub system: String,
     /// The conversation so far.
@@ -77,13 +77,13 @@ pub struct JsonFormat {
     pub grammar: Option<String>,
     /// What becomes of a reply that does not fit.
     #[serde(default)]
-    pub unfit: Unfit,
+    pub unfit: OnSchemaMismatch,
 }
 
 /// What becomes of a reply that does not fit its form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unfit {
+pub enum OnSchemaMismatch {
     /// It is an error: `malformed_response`.
     #[default]
     Refuse,
@@ -94,7 +94,7 @@ pub enum Unfit {
 /// Why a reply ended. Recorded, never decisive except for `Length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finish {
+pub enum FinishReason {
     /// The model was done.
     Stop,
     /// The model wants tools to be run.
@@ -105,7 +105,7 @@ pub enum Finish {
     Error,
 }
 
-impl Finish {
+impl FinishReason {
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -121,20 +121,20 @@ impl Finish {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReply {
     /// Text, reasoning and tool calls in the order in which they came.
-    pub parts: Vec<Part>,
+    pub parts: Vec<MessagePart>,
     /// Tokens used.
     pub usage: Usage,
     /// The model that answered, as the provider names it.
     pub model: String,
     /// Why it ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// Milliseconds from sending to the last byte.
     pub latency_ms: u64,
 }
 
 impl ModelReply {
     /// The tool calls in order.
-    pub fn calls(&self) -> impl Iterator<Item = &ToolCall> {
+    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.parts.iter().filter_map(|part| match &part.kind {
             PartKind::Call(call) => Some(call),
             _ => None,
@@ -142,9 +142,9 @@ impl ModelReply {
     }
 
     /// The texts that stand inline, in order.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
+    pub fn inline_texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match &part.kind {
-            PartKind::Text { text } => text.inline(),
+            PartKind::Text { text } => text.inline_text(),
             _ => None,
         })
     }
@@ -152,7 +152,7 @@ impl ModelReply {
     /// Whether it holds neither text nor tool calls.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(|part| match &part.kind {
-            PartKind::Text { text } => match text.inline() {
+            PartKind::Text { text } => match text.inline_text() {
                 Some(text) => text.trim().is_empty(),
                 None => text.is_empty(),
             },
@@ -166,7 +166,7 @@ impl ModelReply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbedRequest {
     /// Whom to ask.
-    pub route: Route,
+    pub route: ModelRoute,
     /// The texts; each becomes one vector.
     pub texts: Vec<String>,
     /// The organization that is charged, as in [`ModelRequest`].

@@ -1,8 +1,8 @@
 //! The plan of a run: everything its decisions depend on, frozen by hash when the run is created.
 
 use crate::{
-    Executor, Limits, ModelSettings, Money, Price, Reference, Route, Routing, SandboxSpec, ToolAccess,
-    ToolLayer, ToolSpec,
+    Executor, ModelRoute, ModelSettings, Money, Price, ReferenceModel, RoutingChoice, RunLimits, SandboxSpec,
+    ToolAccess, ToolLayer, ToolSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Default for RetryRule {
 
 /// What may be spent on an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ceiling {
+pub struct AccountCeiling {
     /// The account of the ledger, such as `run:<id>`.
     pub account: String,
     /// What is spent and reserved on it together at most.
@@ -103,9 +103,9 @@ pub struct Ceiling {
 
 /// Somebody else to ask when the first can't be had (PROV-9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
+pub struct FallbackTarget {
     /// Whom to ask.
-    pub route: Route,
+    pub route: ModelRoute,
     /// What is known of that model.
     pub facts: ModelFacts,
     /// The organization that is charged, if not the provider's configured one.
@@ -117,7 +117,7 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetRef<'a> {
     /// Whom to ask.
-    pub route: &'a Route,
+    pub route: &'a ModelRoute,
     /// What is known of that model.
     pub facts: &'a ModelFacts,
     /// The organization that is charged, if not the provider's configured one.
@@ -130,7 +130,7 @@ pub struct Plan {
     /// Version of this shape.
     pub version: u32,
     /// Whom to ask.
-    pub route: Route,
+    pub route: ModelRoute,
     /// What is known of that model.
     pub facts: ModelFacts,
     /// The organization that is charged, if not the provider's configured one.
@@ -138,13 +138,13 @@ pub struct Plan {
     pub organization: Option<String>,
     /// Whom to ask when that one can't be had, in this order.
     #[serde(default)]
-    pub fallbacks: Vec<Target>,
+    pub fallbacks: Vec<FallbackTarget>,
     /// Why that one.
     #[serde(default)]
-    pub routing: Option<Box<Routing>>,
+    pub routing: Option<Box<RoutingChoice>>,
     /// The model that the cost is compared with.
     #[serde(default)]
-    pub reference: Option<Reference>,
+    pub reference: Option<ReferenceModel>,
     /// Who carries the run out.
     #[serde(default, skip_serializing_if = "Executor::is_react")]
     pub executor: Executor,
@@ -170,7 +170,7 @@ pub struct Plan {
     #[serde(default)]
     pub disabled: Vec<String>,
     /// Limits.
-    pub limits: Limits,
+    pub limits: RunLimits,
     /// What a cost ceiling does where the price is unknown.
     #[serde(default)]
     pub cost_rule: CostRule,
@@ -181,7 +181,7 @@ pub struct Plan {
     pub day_ceiling: Option<Money>,
     /// Further ceilings that the run's cost counts against: those of the runs above it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ceilings: Vec<Ceiling>,
+    pub ceilings: Vec<AccountCeiling>,
     /// Retries of model calls.
     #[serde(default)]
     pub retry: RetryRule,
@@ -202,17 +202,17 @@ pub struct Plan {
 
 impl Plan {
     /// The enabled tool that answers to `name`.
-    pub fn tool(&self, name: &str) -> Option<&ToolSpec> {
+    pub fn find_tool(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.iter().chain(&self.context.recall).find(|tool| tool.answers_to(name))
     }
 
     /// The tools of a request of a run whose conversation was compacted so often.
-    pub fn offered(&self, compactions: u32) -> impl Iterator<Item = &ToolSpec> {
+    pub fn offered_tools(&self, compactions: u32) -> impl Iterator<Item = &ToolSpec> {
         self.tools.iter().chain(self.context.recall.iter().filter(move |_| compactions > 0))
     }
 
     /// Whether the run needs a box at all: one whose tools touch nothing works without.
-    pub fn needs_box(&self) -> bool {
+    pub fn needs_sandbox(&self) -> bool {
         let program = matches!(self.executor, Executor::Subprocess { .. });
         let touches = self.tools.iter().any(|tool| tool.access != ToolAccess::Nothing);
         program || (self.tool_layer == ToolLayer::Real && touches)
@@ -231,7 +231,7 @@ impl Plan {
     }
 
     /// The one at this place; the first if there are not so many.
-    pub fn target(&self, at: u32) -> TargetRef<'_> {
+    pub fn target_at(&self, at: u32) -> TargetRef<'_> {
         let first =
             TargetRef { route: &self.route, facts: &self.facts, organization: self.organization.as_deref() };
         self.targets().nth(at as usize).unwrap_or(first)

@@ -3,11 +3,11 @@
 //! Nothing here is ever read back by the engine. Payloads that are stored by hash show where they are; whoever
 //! wants their text loads it into the events and the state before.
 
-use crate::wire::{PlanFacts, Projector, Tokens, WireEvent, text};
+use crate::wire::{PlanFacts, Projector, TokenTotals, WireEvent, payload_text};
 use crate::{
-    ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, Layer, LimitKind, Message,
-    NetworkPolicy, Outcome, Part, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
-    SandboxLimits, Savings, Timestamp, ToolCall, Transcript, WaitingFor, WorkspaceMode,
+    ApplyOutcome, CallState, Effect, EgressRecord, ErrorInfo, Event, EventKind, LimitKind, Message,
+    MessagePart, NetworkPolicy, Outcome, PartKind, PendingCall, Plan, Role, RunId, RunState, RunStatus,
+    SandboxLayer, SandboxLimits, Savings, Timestamp, ToolCall, Transcript, WaitingFor, WorkspaceMode,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -88,10 +88,10 @@ pub struct RunRecord {
 /// The run record of a run in `state`, whose journal is `events`.
 pub fn run_record(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> RunRecord {
     let created = state.created.as_deref();
-    let tokens = Tokens::from(state.usage);
+    let tokens = TokenTotals::from(state.usage);
     RunRecord {
         id: state.run,
-        task: created.map_or_else(String::new, |c| text(&c.task)),
+        task: created.map_or_else(String::new, |c| payload_text(&c.task)),
         repo_path: created.map_or_else(String::new, |c| c.repo.to_string_lossy().into_owned()),
         pipeline: created.map_or_else(String::new, |c| c.pipeline.clone()),
         executor: "react".to_owned(),
@@ -124,16 +124,16 @@ pub fn tool_invocations(run: RunId, events: &[Event]) -> Vec<ToolInvocation> {
         match &event.kind {
             EventKind::Intended { effect, what: Effect::RunTool(run), .. } => {
                 open.insert(*effect, all.len());
-                all.push(invocation(&run.call, state.iterations, event.at));
+                all.push(new_invocation(&run.call, state.iterations, event.at));
             }
             EventKind::Settled { effect, outcome, .. } => {
                 if let Some(entry) = open.remove(effect).and_then(|at| all.get_mut(at)) {
-                    settle(entry, outcome);
+                    settle_invocation(entry, outcome);
                 }
             }
-            EventKind::Judged { error, .. } => {
+            EventKind::ToolCallRejected { error, .. } => {
                 if let Some(call) = refused {
-                    let mut entry = invocation(&call, state.iterations, event.at);
+                    let mut entry = new_invocation(&call, state.iterations, event.at);
                     entry.result.clone_from(&error.message);
                     all.push(entry);
                 }
@@ -145,15 +145,15 @@ pub fn tool_invocations(run: RunId, events: &[Event]) -> Vec<ToolInvocation> {
 }
 
 fn refused_call(state: &RunState, event: &Event) -> Option<ToolCall> {
-    let EventKind::Judged { call_id, .. } = &event.kind else { return None };
+    let EventKind::ToolCallRejected { call_id, .. } = &event.kind else { return None };
     let open = |pending: &&PendingCall| pending.call.id == *call_id && !pending.is_done();
     state.calls.iter().find(open).map(|pending| pending.call.clone())
 }
 
-fn invocation(call: &ToolCall, iteration: u32, timestamp: Timestamp) -> ToolInvocation {
+fn new_invocation(call: &ToolCall, iteration: u32, timestamp: Timestamp) -> ToolInvocation {
     ToolInvocation {
         tool: call.name.clone(),
-        arguments: arguments(call),
+        arguments: parsed_arguments(call),
         result: String::new(),
         iteration,
         timestamp,
@@ -162,10 +162,10 @@ fn invocation(call: &ToolCall, iteration: u32, timestamp: Timestamp) -> ToolInvo
     }
 }
 
-fn settle(entry: &mut ToolInvocation, outcome: &Outcome) {
+fn settle_invocation(entry: &mut ToolInvocation, outcome: &Outcome) {
     match outcome {
         Outcome::ToolDone { output } => {
-            entry.result = text(&output.content);
+            entry.result = payload_text(&output.content);
             entry.duration_ms = output.duration_ms;
             entry.ok = output.is_ok();
         }
@@ -175,8 +175,8 @@ fn settle(entry: &mut ToolInvocation, outcome: &Outcome) {
     }
 }
 
-fn arguments(call: &ToolCall) -> Value {
-    call.parsed().map_or_else(|_| Value::String(call.arguments.clone()), Value::Object)
+fn parsed_arguments(call: &ToolCall) -> Value {
+    call.parse_arguments().map_or_else(|_| Value::String(call.arguments.clone()), Value::Object)
 }
 
 /// A tool call in a line of `messages.jsonl`.
@@ -211,7 +211,7 @@ pub struct MessageLine {
 /// The whole conversation of a journal, the system prompt first: messages that a summary took the place of stand where
 /// they were said, and the summary after them.
 pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]) -> Vec<MessageLine> {
-    match Transcript::of(state.run, events) {
+    match Transcript::from_events(state.run, events) {
         Ok(entries) if state.compact.times > 0 => {
             let whole = RunState {
                 messages: entries.into_iter().map(|entry| entry.message).collect(),
@@ -226,7 +226,7 @@ pub fn all_message_lines(state: &RunState, plan: Option<&Plan>, events: &[Event]
 
 /// The conversation so far, the system prompt first; results of an unfinished turn that are known stand last.
 pub fn message_lines(state: &RunState, plan: Option<&Plan>) -> Vec<MessageLine> {
-    let system = plan.map(|plan| line(Role::System, plan.system.clone()));
+    let system = plan.map(|plan| text_line(Role::System, plan.system.clone()));
     let done = state.calls.iter().filter_map(|pending| match &pending.state {
         CallState::Done(result) => Some(message_line(&Message::tool((**result).clone()))),
         _ => None,
@@ -234,17 +234,17 @@ pub fn message_lines(state: &RunState, plan: Option<&Plan>) -> Vec<MessageLine> 
     system.into_iter().chain(state.messages.iter().map(|message| message_line(message))).chain(done).collect()
 }
 
-fn line(role: Role, content: String) -> MessageLine {
+fn text_line(role: Role, content: String) -> MessageLine {
     MessageLine { role, content, tool_call_id: None, tool_calls: Vec::new() }
 }
 
 fn message_line(message: &Message) -> MessageLine {
-    let mut line = line(message.role, String::new());
+    let mut line = text_line(message.role, String::new());
     for part in &message.parts {
         match &part.kind {
-            PartKind::Text { text: said } => line.content.push_str(&text(said)),
+            PartKind::Text { text: said } => line.content.push_str(&payload_text(said)),
             PartKind::Result(result) => {
-                line.content.push_str(&text(&result.content));
+                line.content.push_str(&payload_text(&result.content));
                 line.tool_call_id = Some(result.call_id.clone());
             }
             PartKind::Call(call) => line.tool_calls.push(message_call(call, part)),
@@ -254,11 +254,11 @@ fn message_line(message: &Message) -> MessageLine {
     line
 }
 
-fn message_call(call: &ToolCall, part: &Part) -> MessageCall {
+fn message_call(call: &ToolCall, part: &MessagePart) -> MessageCall {
     MessageCall {
         id: call.id.clone(),
         name: call.name.clone(),
-        arguments: arguments(call),
+        arguments: parsed_arguments(call),
         thought_signature: part.opaque.as_ref().map(|opaque| opaque.data.clone()),
     }
 }
@@ -297,7 +297,7 @@ pub struct SummarySandbox {
     #[serde(default)]
     pub limits: SandboxLimits,
     /// Each layer of isolation and whether it was in force.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<SandboxLayer>,
     /// Workspace paths that tools could not see because they look like credentials.
     pub masked: Vec<String>,
     /// Things the user should know.
@@ -325,7 +325,7 @@ pub struct SummaryWorkspace {
 
 /// `summary.json`: what a run came to (CLI-3, OBS-3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct RunSummary {
     /// The run.
     pub run_id: RunId,
     /// Where it stands.
@@ -352,7 +352,7 @@ pub struct Summary {
     /// The model.
     pub model: String,
     /// Tokens.
-    pub tokens: Tokens,
+    pub tokens: TokenTotals,
     /// Whether the provider reported them; otherwise they are estimates.
     pub tokens_known: bool,
     /// Dollars spent on calls of known price.
@@ -378,27 +378,27 @@ pub struct Summary {
 }
 
 /// What a run has come to at `now`; for one that ended `now` does not matter.
-pub fn summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Summary {
+pub fn run_summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> RunSummary {
     let created = state.created.as_deref();
     let ending = state.ending.as_ref();
-    Summary {
+    RunSummary {
         run_id: state.run,
         status: state.status,
         waiting_for: state.waiting_for,
-        task: created.map_or_else(String::new, |c| text(&c.task)),
+        task: created.map_or_else(String::new, |c| payload_text(&c.task)),
         repo: created.map_or_else(String::new, |c| c.repo.to_string_lossy().into_owned()),
-        answer: state.answer.iter().map(text).collect(),
+        answer: state.answer.iter().map(payload_text).collect(),
         error: ending.map_or_else(|| state.last_error.clone(), |ending| ending.error.clone()),
         limit: ending.and_then(|ending| ending.limit),
         duration_ms: state.worked_ms(now),
         iterations: state.iterations,
-        provider: plan.map_or_else(String::new, |plan| plan.target(state.target).route.provider.clone()),
-        model: plan.map_or_else(String::new, |plan| plan.target(state.target).route.model.clone()),
+        provider: plan.map_or_else(String::new, |plan| plan.target_at(state.target).route.provider.clone()),
+        model: plan.map_or_else(String::new, |plan| plan.target_at(state.target).route.model.clone()),
         tokens: state.usage.into(),
         tokens_known: state.usage.known,
         cost_usd: state.cost.as_usd(),
         cost_known: state.cost_known,
-        savings: plan.and_then(|plan| savings(state, plan)),
+        savings: plan.and_then(|plan| compute_savings(state, plan)),
         tools: ToolTotals {
             calls: state.tools.calls,
             average_ms: state.tools.total_ms.checked_div(state.tools.calls).unwrap_or(0),
@@ -416,20 +416,20 @@ pub fn summary(state: &RunState, plan: Option<&Plan>, now: Timestamp) -> Summary
             warnings: report.warnings.clone(),
             egress: state.history.egress.clone(),
         }),
-        workspace: workspace(state, plan),
+        workspace: workspace_summary(state, plan),
         created_at: state.created_at,
         completed_at: ending.map(|ending| ending.at),
     }
 }
 
 /// The comparison with the reference model, where both prices are known and something was used.
-fn savings(state: &RunState, plan: &Plan) -> Option<Savings> {
+fn compute_savings(state: &RunState, plan: &Plan) -> Option<Savings> {
     let used = state.usage.input > 0 || state.usage.output > 0;
     let reference = plan.reference.as_ref().filter(|_| state.cost_known && used)?;
     Some(reference.savings(&state.usage, state.cost))
 }
 
-fn workspace(state: &RunState, plan: Option<&Plan>) -> SummaryWorkspace {
+fn workspace_summary(state: &RunState, plan: Option<&Plan>) -> SummaryWorkspace {
     let history = &state.history;
     let mode = plan.map_or_else(WorkspaceMode::default, |plan| plan.sandbox.mode);
     let steps = u32::try_from(history.steps.len()).unwrap_or(u32::MAX);

@@ -1,6 +1,6 @@
 //! Which model is asked and why, and which providers are left alone for a while.
 
-use crate::{ErrorKind, Money, Price, Route, Timestamp, Usage};
+use crate::{ErrorKind, ModelRoute, Money, Price, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -107,7 +107,7 @@ pub struct StageVerdict {
     /// The stage.
     pub stage: RouteStage,
     /// The choice after it; `None` while there is none.
-    pub choice: Option<Route>,
+    pub choice: Option<ModelRoute>,
     /// Whether it changed the choice or made it.
     pub acted: bool,
     /// Why, in words for a person.
@@ -116,7 +116,7 @@ pub struct StageVerdict {
 
 /// A candidate that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rejected {
+pub struct RejectedCandidate {
     /// Its provider.
     pub provider: String,
     /// Its model.
@@ -125,22 +125,22 @@ pub struct Rejected {
     pub reason: String,
 }
 
-impl Rejected {
+impl RejectedCandidate {
     /// A candidate with the reason against it.
-    pub fn new(route: &Route, reason: impl Into<String>) -> Self {
+    pub fn new(route: &ModelRoute, reason: impl Into<String>) -> Self {
         Self { provider: route.provider.clone(), model: route.model.clone(), reason: reason.into() }
     }
 }
 
 /// A choice with all its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Routing {
+pub struct RoutingChoice {
     /// What kind of work it is for.
     pub task_type: TaskKind,
     /// How hard the task is taken to be.
     pub tier: Tier,
     /// Whom to ask.
-    pub chosen: Route,
+    pub chosen: ModelRoute,
     /// The last stage that changed the choice.
     pub stage: RouteStage,
     /// Why that stage did.
@@ -148,7 +148,7 @@ pub struct Routing {
     /// What each stage said, in order.
     pub stages: Vec<StageVerdict>,
     /// Everybody who was not taken.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectedCandidate>,
 }
 
 /// A provider that is left alone until a time (PROV-9).
@@ -173,7 +173,7 @@ pub struct Cooldown {
 
 impl Cooldown {
     /// Whether the provider is left alone at `now`.
-    pub fn holds(&self, now: Timestamp) -> bool {
+    pub fn is_active(&self, now: Timestamp) -> bool {
         now < self.until
     }
 }
@@ -201,16 +201,16 @@ pub struct WeightRow {
 
 impl WeightRow {
     /// Its model.
-    pub fn route(&self) -> Route {
-        Route { provider: self.provider.clone(), model: self.model.clone() }
+    pub fn route(&self) -> ModelRoute {
+        ModelRoute { provider: self.provider.clone(), model: self.model.clone() }
     }
 }
 
 /// The model that costs are compared with (ROUTE-7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reference {
+pub struct ReferenceModel {
     /// The model.
-    pub route: Route,
+    pub route: ModelRoute,
     /// What it charges.
     pub price: Price,
 }
@@ -226,7 +226,7 @@ pub struct Savings {
     pub saved_usd: f64,
 }
 
-impl Reference {
+impl ReferenceModel {
     /// What `usage`, which cost `paid`, would have cost here.
     pub fn savings(&self, usage: &Usage, paid: Money) -> Savings {
         let there = self.price.cost(usage);

@@ -71,7 +71,7 @@ pub enum ChangeKind {
 
 /// One path that differs between two states of a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileChange {
+pub struct WorkspaceChange {
     /// The path, relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
     pub path: String,
     /// How it changed.
@@ -86,7 +86,7 @@ pub struct FileChange {
 
 /// A path that a run and somebody else both changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
+pub struct ApplyConflict {
     /// The path, relative to the workspace.
     pub path: String,
     /// What is in the way, in words.
@@ -95,7 +95,7 @@ pub struct Conflict {
     pub merges: bool,
 }
 
-impl std::fmt::Display for Conflict {
+impl std::fmt::Display for ApplyConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.path, self.why)
     }
@@ -149,7 +149,7 @@ impl WorkspaceLimits {
 
     /// The lower one of each ceiling.
     #[must_use]
-    pub fn lower(self, other: Self) -> Self {
+    pub fn min_each(self, other: Self) -> Self {
         Self {
             paths: self.paths.min(other.paths),
             changed_paths: self.changed_paths.min(other.changed_paths),
@@ -244,7 +244,7 @@ impl SandboxSpec {
 
     /// The folder of each repository below `/workspace`, in order. Empty for a single one, which is the workspace
     /// itself; of several each has its own name, numbered where two have the same.
-    pub fn repo_folders(&self) -> Vec<String> {
+    pub fn repo_directories(&self) -> Vec<String> {
         if self.more_repos.is_empty() {
             return vec![String::new()];
         }
@@ -272,7 +272,7 @@ const fn inplace() -> WorkspaceMode {
 /// What became of one layer of isolation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LayerState {
+pub enum SandboxLayerState {
     /// In force.
     Enforced,
     /// In force in a weaker form, said in words.
@@ -283,11 +283,11 @@ pub enum LayerState {
 
 /// One layer of isolation and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer {
+pub struct SandboxLayer {
     /// Its name, such as `seccomp`.
     pub name: String,
     /// Its state.
-    pub state: LayerState,
+    pub state: SandboxLayerState,
     /// What a person can do to have it in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
@@ -304,7 +304,7 @@ pub struct SandboxReport {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub view: String,
     /// Each layer.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<SandboxLayer>,
     /// Workspace paths that tools can't see because they look like credentials.
     pub masked: Vec<String>,
     /// Things the user should know, such as that nothing is isolated.

@@ -37,7 +37,7 @@ impl Timestamp {
     }
 
     /// The day in UTC as `YYYY-MM-DD`.
-    pub fn day(self) -> String {
+    pub fn utc_day(self) -> String {
         self.to_string().chars().take(10).collect()
     }
 }
@@ -86,7 +86,7 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2025-11-21T08:00:00.123456Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
-        assert_eq!(time.day(), "2025-11-21");
+        assert_eq!(time.utc_day(), "2025-11-21");
     }
 
     #[test]

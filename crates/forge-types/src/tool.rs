@@ -125,22 +125,22 @@ pub struct ToolSpec {
 
 /// Parameters, written as a JSON Schema object: an object of strings, integers and booleans in their order.
 #[derive(Clone, Copy, Debug)]
-pub struct Parameters<'a>(&'a [ParamSpec]);
+pub struct ParameterSchema<'a>(&'a [ParamSpec]);
 
-impl Serialize for Parameters<'_> {
+impl Serialize for ParameterSchema<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let required: Vec<&str> = self.0.iter().filter(|p| p.required).map(|p| p.name.as_str()).collect();
         let mut object = serializer.serialize_map(Some(3))?;
         object.serialize_entry("type", "object")?;
-        object.serialize_entry("properties", &Properties(self.0))?;
+        object.serialize_entry("properties", &PropertySchema(self.0))?;
         object.serialize_entry("required", &required)?;
         object.end()
     }
 }
 
-struct Properties<'a>(&'a [ParamSpec]);
+struct PropertySchema<'a>(&'a [ParamSpec]);
 
-impl Serialize for Properties<'_> {
+impl Serialize for PropertySchema<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct About<'a> {
@@ -162,17 +162,17 @@ impl ToolSpec {
     }
 
     /// The parameters as a JSON Schema object.
-    pub fn parameters(&self) -> Parameters<'_> {
-        Parameters(&self.params)
+    pub fn parameters(&self) -> ParameterSchema<'_> {
+        ParameterSchema(&self.params)
     }
 
     /// [`Self::parameters`] as a value.
-    pub fn schema(&self) -> Value {
+    pub fn json_schema(&self) -> Value {
         serde_json::to_value(self.parameters()).unwrap_or_default()
     }
 
     /// One line for a prompt: `name(param: type, other?: type) - purpose`.
-    pub fn signature(&self) -> String {
+    pub fn prompt_signature(&self) -> String {
         let params: Vec<_> = self
             .params
             .iter()
@@ -185,7 +185,7 @@ impl ToolSpec {
     ///
     /// # Errors
     /// Names every fault in words that let the model correct itself.
-    pub fn check(&self, arguments: &Map<String, Value>) -> Result<(), String> {
+    pub fn check_arguments(&self, arguments: &Map<String, Value>) -> Result<(), String> {
         let mut faults = Vec::new();
         for param in &self.params {
             match arguments.get(&param.name) {
@@ -239,15 +239,15 @@ pub struct ToolOutput {
 impl ToolOutput {
     /// A result that worked.
     pub fn ok(content: impl Into<String>) -> Self {
-        Self::made(content.into(), None)
+        Self::from_parts(content.into(), None)
     }
 
     /// A result that did not work, with words for the model.
     pub fn failed(kind: crate::ErrorKind, content: impl Into<String>) -> Self {
-        Self::made(content.into(), Some(kind))
+        Self::from_parts(content.into(), Some(kind))
     }
 
-    fn made(content: String, error: Option<crate::ErrorKind>) -> Self {
+    fn from_parts(content: String, error: Option<crate::ErrorKind>) -> Self {
         let output_chars = content.chars().count() as u64;
         Self {
             content: content.into(),
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn arguments_are_checked_all_at_once() {
         let arguments = |json: Value| json.as_object().unwrap().clone();
-        assert_eq!(spec().check(&arguments(json!({"path": "a", "limit": 3}))), Ok(()));
-        let fault = spec().check(&arguments(json!({"limit": "x", "file": 1}))).unwrap_err();
+        assert_eq!(spec().check_arguments(&arguments(json!({"path": "a", "limit": 3}))), Ok(()));
+        let fault = spec().check_arguments(&arguments(json!({"limit": "x", "file": 1}))).unwrap_err();
         assert_eq!(
             fault,
             "`path` (string) is missing; `limit` must be a integer; \
@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn a_spec_shows_itself_to_prompts_and_providers() {
-        assert_eq!(spec().signature(), "read_file(path: string, limit?: integer) - reads");
-        assert_eq!(spec().schema()["required"], json!(["path"]));
+        assert_eq!(spec().prompt_signature(), "read_file(path: string, limit?: integer) - reads");
+        assert_eq!(spec().json_schema()["required"], json!(["path"]));
         assert!(spec().answers_to("file_read"));
     }
 }

@@ -1,6 +1,6 @@
 //! Keeping a verdict, so that a run need not try everything again.
 
-use super::{Host, Scope, Verdict};
+use super::{HostFingerprint, ProbeScope, ProbeVerdict};
 use forge_types::Digest;
 use std::fs;
 use std::io::{self, Write as _};
@@ -10,22 +10,28 @@ use std::path::{Path, PathBuf};
 /// The most bytes of a kept verdict: some two hundred probes with a sentence each.
 const MAX_VERDICT_BYTES: u64 = 4 << 20;
 
-impl Verdict {
+impl ProbeVerdict {
     /// What a verdict holds for: this machine, this user, this build of Forge, the backend and its version (of a
     /// container engine, say; empty if it has none). A letter of it differs when one of them does.
     #[must_use]
-    pub fn cache_key(backend: &str, backend_version: &str, scope: Scope) -> String {
+    pub fn cache_key(backend: &str, backend_version: &str, scope: ProbeScope) -> String {
         let build = fs::metadata("/proc/self/exe").map(|exe| (exe.len(), exe.mtime(), exe.mtime_nsec()));
-        let facts =
-            (env!("CARGO_PKG_VERSION"), build.ok(), backend, backend_version, scope, Host::of_this_machine());
+        let facts = (
+            env!("CARGO_PKG_VERSION"),
+            build.ok(),
+            backend,
+            backend_version,
+            scope,
+            HostFingerprint::of_this_machine(),
+        );
         let text = serde_json::to_vec(&facts).unwrap_or_default();
-        Digest::of(&text).to_string()
+        Digest::of_bytes(&text).to_string()
     }
 
     /// The verdict that was kept under this key in `folder`, if one was.
     #[must_use]
     pub fn load(folder: &Path, key: &str) -> Option<Self> {
-        serde_json::from_slice(&forge_files::read(&place(folder, key), MAX_VERDICT_BYTES).ok()?).ok()
+        serde_json::from_slice(&forge_files::read(&verdict_path(folder, key), MAX_VERDICT_BYTES).ok()?).ok()
     }
 
     /// Keeps the verdict under a key in `folder`, which is made if need be. Others for the same backend and scope go:
@@ -46,16 +52,16 @@ impl Verdict {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let place = place(folder, key);
+        let place = verdict_path(folder, key);
         let draft = place.with_extension(format!("{}.new", std::process::id()));
-        let file = forge_files::open_or_create(&draft).map_err(forge_files::Error::into_io)?;
+        let file = forge_files::open_or_create(&draft).map_err(forge_files::Error::into_io_error)?;
         file.set_len(0)?;
         (&file).write_all(&serde_json::to_vec_pretty(self)?)?;
         fs::rename(draft, place)
     }
 }
 
-fn place(folder: &Path, key: &str) -> PathBuf {
+fn verdict_path(folder: &Path, key: &str) -> PathBuf {
     folder.join(format!("verdict-{key}.json"))
 }
 
@@ -66,22 +72,25 @@ mod tests {
     #[test]
     fn a_verdict_is_kept_per_backend_version_and_scope() {
         let folder = tempfile::tempdir().unwrap();
-        let verdict = Verdict::of("native", Scope::All, &crate::Outcomes::new());
-        let key = Verdict::cache_key("native", "", Scope::All);
-        assert_eq!(key, Verdict::cache_key("native", "", Scope::All));
-        let others =
-            [("docker", "", Scope::All), ("native", "2", Scope::All), ("native", "", Scope::Required)];
+        let verdict = ProbeVerdict::from_outcomes("native", ProbeScope::All, &crate::ProbeOutcomes::new());
+        let key = ProbeVerdict::cache_key("native", "", ProbeScope::All);
+        assert_eq!(key, ProbeVerdict::cache_key("native", "", ProbeScope::All));
+        let others = [
+            ("docker", "", ProbeScope::All),
+            ("native", "2", ProbeScope::All),
+            ("native", "", ProbeScope::Required),
+        ];
         assert!(
             others
                 .iter()
-                .all(|(backend, version, scope)| Verdict::cache_key(backend, version, *scope) != key)
+                .all(|(backend, version, scope)| ProbeVerdict::cache_key(backend, version, *scope) != key)
         );
-        assert_eq!(Verdict::load(folder.path(), &key), None);
+        assert_eq!(ProbeVerdict::load(folder.path(), &key), None);
         verdict.store(folder.path(), &key).unwrap();
-        assert_eq!(Verdict::load(folder.path(), &key), Some(verdict.clone()));
+        assert_eq!(ProbeVerdict::load(folder.path(), &key), Some(verdict.clone()));
         verdict.store(folder.path(), "next").unwrap();
-        assert_eq!(Verdict::load(folder.path(), &key), None);
+        assert_eq!(ProbeVerdict::load(folder.path(), &key), None);
         fs::write(folder.path().join("verdict-damaged.json"), "{").unwrap();
-        assert_eq!(Verdict::load(folder.path(), "damaged"), None);
+        assert_eq!(ProbeVerdict::load(folder.path(), "damaged"), None);
     }
 }

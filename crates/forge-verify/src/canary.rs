@@ -1,8 +1,8 @@
 //! The other side of the walls: things of the host that are made before the attempts and looked at after them.
 
 use super::inside::files::etc_digest;
-use super::scene::Scene;
-use crate::attempts::host::{MessageQueue, PosixQueue, SharedMemory};
+use super::scene::HostFacts;
+use crate::attempts::host::{MessageQueueCanary, PosixQueueCanary, SharedMemoryCanary};
 use forge_types::{Digest, RunId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Instant, SystemTime};
 
 /// Files of the host whose content no attempt may change.
-const FIXED: &[&str] = &[
+const WATCHED_FILES: &[&str] = &[
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
     "/proc/sys/kernel/hostname",
@@ -32,14 +32,14 @@ const FIXED: &[&str] = &[
     "/proc/swaps",
 ];
 /// Names in the masked files' places.
-pub(super) const MASKED: &[&str] = &[".env", "keys/id_rsa"];
+pub(super) const MASKED_FILES: &[&str] = &[".env", "keys/id_rsa"];
 /// A clock that was set differs by more than this from what passed meanwhile, in seconds.
-const DRIFT: f64 = 5.0;
+const MAX_CLOCK_DRIFT_SECS: f64 = 5.0;
 /// By which the folder of a stage is known.
-const KIND: &str = "verify";
+const TEMP_DIR_KIND: &str = "verify";
 
 /// The canaries of one verification. Everything is gone when it is dropped.
-pub(super) struct Stage {
+pub(super) struct CanaryHost {
     /// Holds the folders below.
     root: PathBuf,
     pub(super) workspace: PathBuf,
@@ -50,9 +50,9 @@ pub(super) struct Stage {
     udp: UdpSocket,
     socket: UnixListener,
     socket_name: String,
-    memory: Option<(i32, SharedMemory)>,
-    queue: Option<(i32, MessageQueue)>,
-    posix: Option<(String, PosixQueue)>,
+    memory: Option<(i32, SharedMemoryCanary)>,
+    queue: Option<(i32, MessageQueueCanary)>,
+    posix: Option<(String, PosixQueueCanary)>,
     process: Option<Child>,
     mark: String,
     shm: PathBuf,
@@ -63,12 +63,13 @@ pub(super) struct Stage {
     _leaks: Vec<OwnedFd>,
 }
 
-impl Stage {
+impl CanaryHost {
     pub(super) fn set_up() -> io::Result<Self> {
         let id = RunId::generate().to_string().replace('-', "");
         // The beginning is the time; the end tells two of the same moment apart.
         let token = id[id.len().saturating_sub(12)..].to_owned();
-        let root = std::env::temp_dir().join(format!("{}-{token}", forge_files::own_name(KIND)));
+        let root =
+            std::env::temp_dir().join(format!("{}-{token}", forge_files::owned_temp_name(TEMP_DIR_KIND)));
         let (workspace, outside) = (root.join("workspace"), root.join("outside"));
         for folder in [&root, &workspace, &outside, &workspace.join("keys")] {
             fs::DirBuilder::new().mode(0o755).create(folder)?;
@@ -76,7 +77,7 @@ impl Stage {
         let secret = format!("secret-{}", RunId::generate());
         // Readable by everybody: nothing but the box's walls protects it.
         fs::write(outside.join("secret"), &secret)?;
-        for name in MASKED {
+        for name in MASKED_FILES {
             fs::write(workspace.join(name), &secret)?;
             fs::set_permissions(workspace.join(name), fs::Permissions::from_mode(0o644))?;
         }
@@ -87,9 +88,9 @@ impl Stage {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&socket_name)?;
         let socket = UnixListener::bind_addr(&address)?;
         socket.set_nonblocking(true)?;
-        let (key, posix) = (key(&token), posix(&token));
+        let (key, posix) = (ipc_key(&token), posix_queue_name(&token));
         let mark = format!("forge-canary-{token}");
-        let shm = shm(&token);
+        let shm = shm_path(&token);
         // New, or the attempts do without it: who can guess the name must not choose what is written to.
         let _ = fs::File::create_new(&shm).and_then(|mut file| file.write_all(secret.as_bytes()));
         // Close-on-exec is left out on purpose.
@@ -97,13 +98,13 @@ impl Stage {
             [(outside.join("secret"), OFlags::RDONLY), (outside.clone(), OFlags::RDONLY | OFlags::DIRECTORY)];
         let leaks = leaks.map(|(path, flags)| rustix::fs::open(path, flags, Mode::empty()));
         Ok(Self {
-            process: bystander(&mark),
-            memory: SharedMemory::create(key).ok().map(|memory| (key, memory)),
-            queue: MessageQueue::create(key).ok().map(|queue| (key, queue)),
-            posix: PosixQueue::create(&posix).ok().map(|queue| (posix, queue)),
-            fixed: FIXED.iter().map(|path| (*path, fs::read(path).unwrap_or_default())).collect(),
-            clock: clocks(),
-            mounts: mounts(),
+            process: spawn_bystander(&mark),
+            memory: SharedMemoryCanary::create(key).ok().map(|memory| (key, memory)),
+            queue: MessageQueueCanary::create(key).ok().map(|queue| (key, queue)),
+            posix: PosixQueueCanary::create(&posix).ok().map(|queue| (posix, queue)),
+            fixed: WATCHED_FILES.iter().map(|path| (*path, fs::read(path).unwrap_or_default())).collect(),
+            clock: read_clocks(),
+            mounts: read_mounts(),
             _leaks: leaks.into_iter().collect::<Result<_, _>>()?,
             root,
             workspace,
@@ -120,13 +121,13 @@ impl Stage {
     }
 
     /// What the attempts are told.
-    pub(super) fn scene(&self, spec: &SandboxSpec) -> io::Result<Scene> {
+    pub(super) fn host_facts(&self, spec: &SandboxSpec) -> io::Result<HostFacts> {
         let secret = self.outside.join("secret");
         let environ = fs::read("/proc/self/environ").unwrap_or_default();
         let pairs = environ.split(|b| *b == 0).filter_map(|pair| {
             let (name, value) = pair.split_at_checked(pair.iter().position(|b| *b == b'=')? + 1)?;
             let name = String::from_utf8_lossy(name.strip_suffix(b"=")?).into_owned();
-            Some((name, Digest::of(value).to_string()))
+            Some((name, Digest::of_bytes(value).to_string()))
         });
         let fixed = ["PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "TERM"];
         let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
@@ -136,7 +137,7 @@ impl Stage {
                 fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.display().to_string(),
             ))
         };
-        Ok(Scene {
+        Ok(HostFacts {
             token: self.token.clone(),
             inode: fs::metadata(&secret)?.ino(),
             secret,
@@ -157,7 +158,7 @@ impl Stage {
                 .map(|name| (*name).to_owned())
                 .chain(spec.env.iter().map(|(name, _)| name.clone()))
                 .collect(),
-            masked: MASKED
+            masked: MASKED_FILES
                 .iter()
                 .filter(|name| !spec.reveal.iter().any(|r| r == *name))
                 .map(|name| (*name).to_owned())
@@ -171,7 +172,7 @@ impl Stage {
     }
 
     /// What is told only by looking from outside: probes that failed whatever was said inside.
-    pub(super) fn touched(&mut self) -> Vec<(&'static str, String)> {
+    pub(super) fn touched_canaries(&mut self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut see = |probe, seen: bool, what: &str| {
             if seen {
@@ -183,12 +184,12 @@ impl Stage {
         see("abstract-socket", self.socket.accept().is_ok(), "the host's abstract socket was connected to");
         see(
             "host-shared-memory",
-            self.memory.as_ref().is_some_and(|(_, m)| m.attached() > 0),
+            self.memory.as_ref().is_some_and(|(_, m)| m.attach_count() > 0),
             "the segment was attached",
         );
         see(
             "host-message-queue",
-            self.queue.as_ref().is_some_and(|(_, q)| q.messages() != 1),
+            self.queue.as_ref().is_some_and(|(_, q)| q.message_count() != 1),
             "the queue was changed",
         );
         let gone = self.process.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
@@ -202,7 +203,7 @@ impl Stage {
         );
         see(
             "masked-files",
-            MASKED.iter().any(|m| !same(&self.workspace.join(m))),
+            MASKED_FILES.iter().any(|m| !same(&self.workspace.join(m))),
             "a masked file was changed",
         );
         for (path, before) in &self.fixed {
@@ -219,7 +220,7 @@ impl Stage {
         }
         let (wall, steady) =
             (self.clock.0.elapsed().map_or(f64::MAX, |t| t.as_secs_f64()), self.clock.1.elapsed());
-        see("set-clock", (wall - steady.as_secs_f64()).abs() > DRIFT, "the clock was set");
+        see("set-clock", (wall - steady.as_secs_f64()).abs() > MAX_CLOCK_DRIFT_SECS, "the clock was set");
         let made = format!("forge-probe-{}-made", self.token);
         for (probe, folder) in [
             ("write-etc", "/etc"),
@@ -237,11 +238,11 @@ impl Stage {
     /// Mounts that are new on the host and tell of a box.
     pub(super) fn new_mounts(&self) -> Vec<String> {
         let place = self.root.display().to_string();
-        mounts().difference(&self.mounts).filter(|line| line.contains(&place)).cloned().collect()
+        read_mounts().difference(&self.mounts).filter(|line| line.contains(&place)).cloned().collect()
     }
 
     /// Processes of the host that carry the token in their command line, the bystander left out.
-    pub(super) fn processes(&self) -> Vec<String> {
+    pub(super) fn token_processes(&self) -> Vec<String> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
         let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
@@ -249,18 +250,18 @@ impl Stage {
     }
 
     /// Makes a folder to work in.
-    pub(super) fn folder(&self, name: &str) -> io::Result<PathBuf> {
+    pub(super) fn create_probe_dir(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.root.join(name);
         fs::DirBuilder::new().mode(0o755).create(&folder)?;
         Ok(folder)
     }
 
-    pub(super) fn token(&self) -> &str {
+    pub(super) fn probe_token(&self) -> &str {
         &self.token
     }
 }
 
-impl Drop for Stage {
+impl Drop for CanaryHost {
     fn drop(&mut self) {
         if let Some(child) = &mut self.process {
             let _ = child.kill();
@@ -273,32 +274,35 @@ impl Drop for Stage {
 
 /// Removes what stages left whose process was killed. Gives the folders.
 #[must_use]
-pub fn prune() -> Vec<PathBuf> {
+pub fn prune_stale() -> Vec<PathBuf> {
     // Only what this user made says what else is this user's.
-    let mut removed = forge_files::stale_entries(&std::env::temp_dir(), &[KIND]);
+    let mut removed = forge_files::find_stale(&std::env::temp_dir(), &[TEMP_DIR_KIND]);
     removed.retain(|root| {
         let token = root.to_str().and_then(|path| path.rsplit('-').next());
         let token = token.filter(|token| token.len() == 12 && token.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(token) = token else { return false };
-        drop((SharedMemory::existing(key(token)), MessageQueue::existing(key(token))));
-        drop(PosixQueue::existing(&posix(token)));
+        drop((
+            SharedMemoryCanary::open_existing(ipc_key(token)),
+            MessageQueueCanary::open_existing(ipc_key(token)),
+        ));
+        drop(PosixQueueCanary::open_existing(&posix_queue_name(token)));
         // In places where everybody can put something, only what is this user's goes.
-        forge_files::remove_own_tree(&shm(token));
+        forge_files::remove_own_tree(&shm_path(token));
         forge_files::remove_own_tree(root);
         fs::symlink_metadata(root).is_err()
     });
     removed
 }
 
-fn key(token: &str) -> i32 {
+fn ipc_key(token: &str) -> i32 {
     i32::from_str_radix(&token[token.len() - 7..], 16).unwrap_or(1)
 }
 
-fn posix(token: &str) -> String {
+fn posix_queue_name(token: &str) -> String {
     format!("forge-verify-{token}")
 }
 
-fn shm(token: &str) -> PathBuf {
+fn shm_path(token: &str) -> PathBuf {
     Path::new("/dev/shm").join(format!("forge-probe-{token}-host"))
 }
 
@@ -308,7 +312,7 @@ fn shm(token: &str) -> PathBuf {
     clippy::disallowed_methods,
     reason = "a bystander that boxes must not see, ended with the verification"
 )]
-fn bystander(mark: &str) -> Option<Child> {
+fn spawn_bystander(mark: &str) -> Option<Child> {
     let mut command = Command::new("/bin/cat");
     command
         .arg0(mark)
@@ -324,10 +328,10 @@ fn bystander(mark: &str) -> Option<Child> {
     clippy::disallowed_methods,
     reason = "whether somebody sets the machine's clock is what is looked at"
 )]
-fn clocks() -> (SystemTime, Instant) {
+fn read_clocks() -> (SystemTime, Instant) {
     (SystemTime::now(), Instant::now())
 }
 
-fn mounts() -> BTreeSet<String> {
+fn read_mounts() -> BTreeSet<String> {
     fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().map(str::to_owned).collect()
 }

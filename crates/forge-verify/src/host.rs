@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// Settings of the kernel that decide what a box can be made of.
-const SETTINGS: &[&str] = &[
+const KERNEL_SETTINGS: &[&str] = &[
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
     "kernel/unprivileged_bpf_disabled",
@@ -18,7 +18,7 @@ const SETTINGS: &[&str] = &[
 
 /// Facts about a machine that stay the same when it starts again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
+pub struct HostFingerprint {
     /// The kernel's release.
     pub kernel: String,
     /// The processor's architecture.
@@ -35,7 +35,7 @@ pub struct Host {
     pub settings: BTreeMap<String, String>,
 }
 
-impl Host {
+impl HostFingerprint {
     pub(super) fn of_this_machine() -> Self {
         let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let setting = |name: &&str| Some(((*name).to_owned(), line(&format!("/proc/sys/{name}"))?));
@@ -43,15 +43,15 @@ impl Host {
             kernel: line("/proc/sys/kernel/osrelease").unwrap_or_default(),
             machine: std::env::consts::ARCH.to_owned(),
             uid: rustix::process::geteuid().as_raw(),
-            cgroups: cgroups().to_owned(),
+            cgroups: cgroup_version().to_owned(),
             modules: line("/sys/kernel/security/lsm").unwrap_or_default(),
             landlock: landlock_abi(),
-            settings: SETTINGS.iter().filter_map(setting).collect(),
+            settings: KERNEL_SETTINGS.iter().filter_map(setting).collect(),
         }
     }
 }
 
-fn cgroups() -> &'static str {
+fn cgroup_version() -> &'static str {
     let there = |path: &str| Path::new("/sys/fs/cgroup").join(path).exists();
     match (there("cgroup.controllers"), there("memory") || there("pids"), there("unified")) {
         (true, _, _) => "v2",

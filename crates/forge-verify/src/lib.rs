@@ -23,36 +23,36 @@ mod scene;
 mod table;
 mod traps;
 
-pub use canary::prune;
-pub use host::Host;
-pub use inside::PROBER;
-pub use inside::answer;
-pub use table::{Group, PROBES, Probe};
+pub use canary::prune_stale;
+pub use host::HostFingerprint;
+pub use inside::PROBER_ARG;
+pub use inside::run_prober_task;
+pub use table::{PROBES, Probe, ProbeGroup};
 
-use crate::attempts::Outcome;
-use canary::Stage;
+use crate::attempts::AttemptOutcome;
+use canary::CanaryHost;
 use forge_ports::Sandbox;
 use forge_ports::sandbox::Error;
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
-use room::Room;
+use room::ProbeSession;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Which probes are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scope {
+pub enum ProbeScope {
     /// Those that no run without a person starts without: one box, one program in it, well below a second.
     Required,
     /// Those of one group.
-    Of(Group),
+    Of(ProbeGroup),
     /// All of them; takes some seconds.
     #[default]
     All,
 }
 
-impl Scope {
-    fn holds(self, probe: &Probe) -> bool {
+impl ProbeScope {
+    fn includes(self, probe: &Probe) -> bool {
         match self {
             Self::Required => probe.required,
             Self::Of(group) => probe.group == group,
@@ -64,7 +64,7 @@ impl Scope {
 /// What became of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "why")]
-pub enum State {
+pub enum ProbeState {
     /// The box held, or what must work worked.
     Passed,
     /// It did not, or it could not be found out.
@@ -79,12 +79,12 @@ pub struct ProbeResult {
     /// The probe's name.
     pub name: String,
     /// What it is about.
-    pub group: Group,
+    pub group: ProbeGroup,
     /// Whether no run without a person starts when it failed.
     pub required: bool,
     /// What became of it.
     #[serde(flatten)]
-    pub state: State,
+    pub state: ProbeState,
     /// What was seen.
     pub detail: String,
     /// Milliseconds it took; probes of one kind that are judged together share theirs.
@@ -93,15 +93,15 @@ pub struct ProbeResult {
 
 /// What is known about a backend on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ProbeVerdict {
     /// Version of Forge.
     pub forge: String,
     /// The backend that was tried.
     pub backend: String,
     /// Which probes were made.
-    pub scope: Scope,
+    pub scope: ProbeScope,
     /// The machine.
-    pub host: Host,
+    pub host: HostFingerprint,
     /// Every probe of the scope.
     pub probes: Vec<ProbeResult>,
     /// Whether none failed.
@@ -111,7 +111,7 @@ pub struct Verdict {
 }
 
 /// Outcomes by probe, with their time in milliseconds.
-type Outcomes = BTreeMap<String, (Outcome, u64)>;
+type ProbeOutcomes = BTreeMap<String, (AttemptOutcome, u64)>;
 
 /// Tries to get out of boxes that `sandbox` opens with the backend `backend`.
 ///
@@ -120,14 +120,14 @@ type Outcomes = BTreeMap<String, (Outcome, u64)>;
 ///
 /// # Errors
 /// When no box opens, or the canaries cannot be made. A box that fails its probes is no error.
-pub async fn verify(
+pub async fn run_probes(
     sandbox: &dyn Sandbox,
     backend: &str,
-    scope: Scope,
+    scope: ProbeScope,
     template: &SandboxSpec,
-) -> Result<Verdict, Error> {
+) -> Result<ProbeVerdict, Error> {
     let startup = |error: std::io::Error| Error::Startup { why: format!("preparing the probes: {error}") };
-    let mut stage = blocking(Stage::set_up).await?.map_err(startup)?;
+    let mut stage = run_blocking(CanaryHost::set_up).await?.map_err(startup)?;
     let spec = SandboxSpec {
         backend: backend.to_owned(),
         repo: stage.workspace.clone(),
@@ -138,56 +138,63 @@ pub async fn verify(
         programs: None,
         ..template.clone()
     };
-    let mut scene = stage.scene(&spec).map_err(startup)?;
+    let mut scene = stage.host_facts(&spec).map_err(startup)?;
     let run = RunId::generate();
-    let room = Room::open(sandbox, &spec, run).await?;
-    let report = room.report();
+    let room = ProbeSession::open(sandbox, &spec, run).await?;
+    let report = room.sandbox_report();
     scene.backend = report.backend;
     let missing = report.layers.iter().filter(|l| match &l.state {
-        forge_types::LayerState::Absent(_) => l.name != inside::SHARE,
-        forge_types::LayerState::Degraded(_) => l.name == inside::SHARE,
-        forge_types::LayerState::Enforced => false,
+        forge_types::SandboxLayerState::Absent(_) => l.name != inside::USER_SHARE_LAYER,
+        forge_types::SandboxLayerState::Degraded(_) => l.name == inside::USER_SHARE_LAYER,
+        forge_types::SandboxLayerState::Enforced => false,
     });
     scene.lacking = missing.map(|l| l.name.clone()).collect();
-    let names = PROBES.iter().filter(|p| scope.holds(p)).filter(|p| matches!(p.tried, table::Try::Inside(_)));
-    let mut outcomes = room.probes(&scene, names.map(|p| p.name.to_owned()).collect()).await;
+    let names = PROBES
+        .iter()
+        .filter(|p| scope.includes(p))
+        .filter(|p| matches!(p.tried, table::ProbeMethod::Inside(_)));
+    let mut outcomes = room.run_attempts(&scene, names.map(|p| p.name.to_owned()).collect()).await;
     // The init took every blow and still serves.
-    if let Err(error) = room.count().await {
-        outcomes.insert("signal-init".to_owned(), (Outcome::Broke(format!("the box is gone: {error}")), 0));
+    if let Err(error) = room.count_processes().await {
+        outcomes.insert(
+            "signal-init".to_owned(),
+            (AttemptOutcome::Failed(format!("the box is gone: {error}")), 0),
+        );
     }
     drop(room);
-    for (probe, seen) in stage.touched() {
-        outcomes.insert(probe.to_owned(), (Outcome::Broke(seen), 0));
+    for (probe, seen) in stage.touched_canaries() {
+        outcomes.insert(probe.to_owned(), (AttemptOutcome::Failed(seen), 0));
     }
-    if matches!(scope, Scope::All | Scope::Of(Group::Resources)) {
-        outcomes.extend(resources::press(sandbox, &spec, &stage).await);
+    if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::Resources)) {
+        outcomes.extend(resources::run_limit_probes(sandbox, &spec, &stage).await);
     }
-    if matches!(scope, Scope::All | Scope::Of(Group::AfterRun)) {
-        outcomes.extend(after::look(sandbox, &spec, &stage, run).await);
+    if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::AfterRun)) {
+        outcomes.extend(after::run_after_probes(sandbox, &spec, &stage, run).await);
     }
-    if matches!(scope, Scope::All | Scope::Of(Group::Programs)) {
-        outcomes.extend(listed::look(sandbox, &spec, &scene).await);
+    if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::Programs)) {
+        outcomes.extend(listed::run_program_probes(sandbox, &spec, &scene).await);
     }
     // Removing the fixture waits for a disk.
-    blocking(move || drop(stage)).await?;
-    Ok(Verdict::of(backend, scope, &outcomes))
+    run_blocking(move || drop(stage)).await?;
+    Ok(ProbeVerdict::from_outcomes(backend, scope, &outcomes))
 }
 
 /// Runs work that may wait for a disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Died { why: error.to_string() })
 }
 
-impl Verdict {
-    fn of(backend: &str, scope: Scope, outcomes: &Outcomes) -> Self {
-        let wanted = PROBES.iter().filter(|probe| scope.holds(probe));
-        let probes: Vec<ProbeResult> = wanted.map(|probe| judged(probe, outcomes.get(probe.name))).collect();
-        let fine = |p: &&ProbeResult| p.state == State::Failed;
+impl ProbeVerdict {
+    fn from_outcomes(backend: &str, scope: ProbeScope, outcomes: &ProbeOutcomes) -> Self {
+        let wanted = PROBES.iter().filter(|probe| scope.includes(probe));
+        let probes: Vec<ProbeResult> =
+            wanted.map(|probe| judge_probe(probe, outcomes.get(probe.name))).collect();
+        let fine = |p: &&ProbeResult| p.state == ProbeState::Failed;
         Self {
             forge: env!("CARGO_PKG_VERSION").to_owned(),
             backend: backend.to_owned(),
             scope,
-            host: Host::of_this_machine(),
+            host: HostFingerprint::of_this_machine(),
             passed: !probes.iter().any(|p| fine(&p)),
             required_passed: !probes.iter().filter(|p| p.required).any(|p| fine(&p)),
             probes,
@@ -195,37 +202,37 @@ impl Verdict {
     }
 
     /// The probes that failed.
-    pub fn failed(&self) -> impl Iterator<Item = &ProbeResult> {
-        self.probes.iter().filter(|probe| probe.state == State::Failed)
+    pub fn failed_probes(&self) -> impl Iterator<Item = &ProbeResult> {
+        self.probes.iter().filter(|probe| probe.state == ProbeState::Failed)
     }
 
     /// The verdict in one line, and one more for each probe that failed.
     #[must_use]
     pub fn summary(&self) -> String {
-        let count = |wanted: fn(&State) -> bool| self.probes.iter().filter(|p| wanted(&p.state)).count();
-        let passed = count(|state| *state == State::Passed);
+        let count = |wanted: fn(&ProbeState) -> bool| self.probes.iter().filter(|p| wanted(&p.state)).count();
+        let passed = count(|state| *state == ProbeState::Passed);
         let (failed, beside) =
-            (count(|s| *s == State::Failed), count(|s| matches!(s, State::NotApplicable(_))));
+            (count(|s| *s == ProbeState::Failed), count(|s| matches!(s, ProbeState::NotApplicable(_))));
         let mut text = format!(
             "{}: {passed} of {} probes passed, {failed} failed, {beside} not applicable",
             self.backend,
             self.probes.len()
         );
-        for probe in self.failed() {
+        for probe in self.failed_probes() {
             text.push_str(&format!("\n  {} failed: {}", probe.name, probe.detail));
         }
         text
     }
 }
 
-fn judged(probe: &Probe, outcome: Option<&(Outcome, u64)>) -> ProbeResult {
-    let missing = (Outcome::Untested("the probe gave no answer".to_owned()), 0);
+fn judge_probe(probe: &Probe, outcome: Option<&(AttemptOutcome, u64)>) -> ProbeResult {
+    let missing = (AttemptOutcome::Untested("the probe gave no answer".to_owned()), 0);
     let (outcome, millis) = outcome.unwrap_or(&missing);
     let (state, detail) = match outcome {
-        Outcome::Held(how) => (State::Passed, how.clone()),
-        Outcome::Broke(how) => (State::Failed, how.clone()),
-        Outcome::Absent(why) => (State::NotApplicable(why.clone()), why.clone()),
-        Outcome::Untested(why) => (State::Failed, format!("could not be tested: {why}")),
+        AttemptOutcome::Passed(how) => (ProbeState::Passed, how.clone()),
+        AttemptOutcome::Failed(how) => (ProbeState::Failed, how.clone()),
+        AttemptOutcome::NotApplicable(why) => (ProbeState::NotApplicable(why.clone()), why.clone()),
+        AttemptOutcome::Untested(why) => (ProbeState::Failed, format!("could not be tested: {why}")),
     };
     ProbeResult {
         name: probe.name.to_owned(),
@@ -243,25 +250,25 @@ mod tests {
 
     #[test]
     fn what_was_not_tested_has_failed() {
-        let verdict = Verdict::of("native", Scope::Required, &Outcomes::new());
+        let verdict = ProbeVerdict::from_outcomes("native", ProbeScope::Required, &ProbeOutcomes::new());
         assert!(!verdict.passed && !verdict.required_passed);
-        assert_eq!(verdict.failed().count(), verdict.probes.len());
+        assert_eq!(verdict.failed_probes().count(), verdict.probes.len());
         assert!(verdict.summary().contains("could not be tested"));
     }
 
     #[test]
     fn a_named_reason_is_neither_passed_nor_failed() {
-        let all = PROBES.iter().map(|p| (p.name.to_owned(), (Outcome::Held("no".to_owned()), 1)));
-        let mut outcomes: Outcomes = all.collect();
-        outcomes.insert("node".to_owned(), (Outcome::Absent("no node".to_owned()), 0));
-        let verdict = Verdict::of("native", Scope::All, &outcomes);
+        let all = PROBES.iter().map(|p| (p.name.to_owned(), (AttemptOutcome::Passed("no".to_owned()), 1)));
+        let mut outcomes: ProbeOutcomes = all.collect();
+        outcomes.insert("node".to_owned(), (AttemptOutcome::NotApplicable("no node".to_owned()), 0));
+        let verdict = ProbeVerdict::from_outcomes("native", ProbeScope::All, &outcomes);
         assert!(verdict.passed && verdict.required_passed);
         let node = verdict.probes.iter().find(|p| p.name == "node").unwrap();
-        assert_eq!(node.state, State::NotApplicable("no node".to_owned()));
+        assert_eq!(node.state, ProbeState::NotApplicable("no node".to_owned()));
         let json = serde_json::to_string(&verdict).unwrap();
-        assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
-        outcomes.insert("node".to_owned(), (Outcome::Broke("x".to_owned()), 0));
-        let verdict = Verdict::of("native", Scope::All, &outcomes);
+        assert_eq!(serde_json::from_str::<ProbeVerdict>(&json).unwrap(), verdict);
+        outcomes.insert("node".to_owned(), (AttemptOutcome::Failed("x".to_owned()), 0));
+        let verdict = ProbeVerdict::from_outcomes("native", ProbeScope::All, &outcomes);
         assert!(!verdict.passed && verdict.required_passed);
     }
 }

@@ -4,37 +4,37 @@
 //! What must not run is `id`, whose output begins like nothing else that these lines print. Each line works in a
 //! sandbox without a list, else it would show nothing; see the tests of the suite itself.
 
-use super::Outcomes;
-use super::room::Room;
-use super::scene::{Scene, broke, held, untested};
-use super::table::{Group, PROBES, Try};
-use crate::attempts::Outcome;
+use super::ProbeOutcomes;
+use super::room::ProbeSession;
+use super::scene::{HostFacts, probe_failed, probe_passed, probe_untested};
+use super::table::{PROBES, ProbeGroup, ProbeMethod};
+use crate::attempts::AttemptOutcome;
 use forge_ports::Sandbox;
-use forge_ports::sandbox::{ExecSpec, Leftovers};
+use forge_ports::sandbox::{BackgroundPolicy, ExecSpec};
 use forge_types::{RunId, SandboxSpec};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The list. Many of them start others or copy files: that must not help.
-const LIST: &[&str] = &[
+const LISTED_PROGRAMS: &[&str] = &[
     "ls", "cat", "find", "git", "xargs", "env", "nice", "timeout", "cp", "ln", "mv", "rm", "chmod", "mkdir",
     "awk", "sed", "tar", "dd", "head", "sleep",
 ];
 /// What `id` prints first. Lines that load a library instead say this when it was.
-const RAN: &str = "uid=";
+const EXECUTED_MARKER: &str = "uid=";
 /// One line takes at most so long.
-const LONGEST: Duration = Duration::from_secs(30);
+const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Kept of a line's output.
-const KEPT: usize = 64 << 10;
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
 /// Lines of one probe. `@ID@` is the path of `id`, `@LD@` that of the loader that programs name.
-struct Class {
+struct BypassClass {
     probe: &'static str,
     lines: &'static [&'static str],
 }
 
-const CLASSES: &[Class] = &[
-    Class {
+const BYPASS_CLASSES: &[BypassClass] = &[
+    BypassClass {
         probe: "unlisted-programs",
         lines: &[
             "id",
@@ -54,7 +54,7 @@ const CLASSES: &[Class] = &[
             "cat <(id)",
         ],
     },
-    Class {
+    BypassClass {
         probe: "functions-named-like-programs",
         lines: &[
             "(id() { :; }); id",
@@ -66,7 +66,7 @@ const CLASSES: &[Class] = &[
             "ls() { command id; }; ls",
         ],
     },
-    Class {
+    BypassClass {
         probe: "wrappers-of-programs",
         lines: &[
             "echo id | xargs env",
@@ -86,7 +86,7 @@ const CLASSES: &[Class] = &[
             "tar -cf /dev/null --checkpoint=1 --checkpoint-action='exec=id' /etc/passwd",
         ],
     },
-    Class {
+    BypassClass {
         probe: "variables-that-start-programs",
         lines: &[
             "echo id > x.sh; set -a; : ${BASH_ENV:=./x.sh}; bash -c ls",
@@ -97,7 +97,7 @@ const CLASSES: &[Class] = &[
             "PROMPT_COMMAND=id bash -i </dev/null",
         ],
     },
-    Class {
+    BypassClass {
         probe: "texts-that-shells-evaluate",
         lines: &[
             "x='$'; y='(id)'; z=\"$x$y\"; echo \"${z@P}\"",
@@ -113,7 +113,7 @@ const CLASSES: &[Class] = &[
             "source /dev/stdin <<< id",
         ],
     },
-    Class {
+    BypassClass {
         probe: "start-files",
         lines: &[
             "echo id > ~/.profile; sh -lc ls",
@@ -122,7 +122,7 @@ const CLASSES: &[Class] = &[
             "echo id > x.sh; ENV=./x.sh sh -ic ls",
         ],
     },
-    Class {
+    BypassClass {
         probe: "local-files-named-like-programs",
         lines: &[
             "printf '#!/bin/sh\\nid\\n' > env; chmod +x env; ./env ls",
@@ -133,7 +133,7 @@ const CLASSES: &[Class] = &[
             "printf '#!/bin/sh\\nid\\n' > env; sh ./env",
         ],
     },
-    Class {
+    BypassClass {
         probe: "copies-and-links-of-programs",
         lines: &[
             "cp @ID@ ls; ./ls",
@@ -145,7 +145,7 @@ const CLASSES: &[Class] = &[
             "dd if=@ID@ of=x 2>/dev/null; chmod +x x; mv x ls; env -i ./ls",
         ],
     },
-    Class {
+    BypassClass {
         probe: "interpreters-of-scripts",
         lines: &[
             // Its argument is the script, which is nobody's name.
@@ -154,7 +154,7 @@ const CLASSES: &[Class] = &[
             "printf '#!@LD@ @ID@\\n' > s; chmod +x s; ./s 2>&1 | sed 's/.*no such user.*/uid=/'",
         ],
     },
-    Class {
+    BypassClass {
         probe: "loaders",
         lines: &[
             "@LD@ @ID@",
@@ -174,7 +174,7 @@ const CLASSES: &[Class] = &[
              i=0; while [ $i -lt 300 ]; do ./x @ID@ 2>/dev/null; i=$((i+1)); done; wait",
         ],
     },
-    Class {
+    BypassClass {
         probe: "programs-by-descriptor",
         lines: &[
             "exec 3<@ID@; /proc/self/fd/3",
@@ -184,7 +184,7 @@ const CLASSES: &[Class] = &[
             "cp @ID@ x; /proc/self/cwd/x",
         ],
     },
-    Class {
+    BypassClass {
         probe: "written-libraries",
         lines: &[
             "cp @LIB@ own.so; LD_PRELOAD=$PWD/own.so cat /proc/self/maps | sed -n 's/.* r.xp .*own.so/uid=/p'",
@@ -193,7 +193,7 @@ const CLASSES: &[Class] = &[
             "mkdir own; cp @LIBC@ own; LD_LIBRARY_PATH=$PWD/own cat /proc/self/maps | sed -n 's/.* r.xp .*own.*/uid=/p'",
         ],
     },
-    Class {
+    BypassClass {
         probe: "programs-of-git",
         lines: &[
             "git -c alias.x='!id' x",
@@ -209,7 +209,7 @@ const CLASSES: &[Class] = &[
 ];
 
 /// Lines that must work, and what they say.
-const WORKS: &[(&str, &str)] = &[
+const WORKING_LINES: &[(&str, &str)] = &[
     ("echo some > f; ls", "f"),
     ("echo some > f; cat f | sed s/some/other/", "other"),
     ("sh -c 'ls /usr >/dev/null && echo well'", "well"),
@@ -225,107 +225,111 @@ const WORKS: &[(&str, &str)] = &[
 ];
 
 /// Opens the sandbox and tries everything in it.
-pub(super) async fn look(sandbox: &dyn Sandbox, spec: &SandboxSpec, scene: &Scene) -> Outcomes {
-    let listed = LIST.iter().map(|name| (*name).to_owned()).collect();
+pub(super) async fn run_program_probes(
+    sandbox: &dyn Sandbox,
+    spec: &SandboxSpec,
+    scene: &HostFacts,
+) -> ProbeOutcomes {
+    let listed = LISTED_PROGRAMS.iter().map(|name| (*name).to_owned()).collect();
     let spec = SandboxSpec { programs: Some(listed), ..spec.clone() };
-    let room = match Room::open(sandbox, &spec, RunId::generate()).await {
+    let room = match ProbeSession::open(sandbox, &spec, RunId::generate()).await {
         Ok(room) => room,
         Err(error) => {
-            let names = PROBES.iter().filter(|probe| probe.group == Group::Programs);
-            return names.map(|p| (p.name.to_owned(), (untested(error.to_string()), 0))).collect();
+            let names = PROBES.iter().filter(|probe| probe.group == ProbeGroup::Programs);
+            return names.map(|p| (p.name.to_owned(), (probe_untested(error.to_string()), 0))).collect();
         }
     };
-    let mut outcomes = Outcomes::new();
-    let files = Files::find(&room).await;
-    for class in CLASSES {
+    let mut outcomes = ProbeOutcomes::new();
+    let files = SandboxFiles::locate(&room).await;
+    for class in BYPASS_CLASSES {
         let begun = Instant::now();
-        let outcome = class.outcome(&room, files.as_ref()).await;
-        outcomes.insert(class.probe.to_owned(), (outcome, millis(begun)));
+        let outcome = class.run_class(&room, files.as_ref()).await;
+        outcomes.insert(class.probe.to_owned(), (outcome, elapsed_millis(begun)));
     }
     let begun = Instant::now();
-    let outcome = works(&room).await;
-    outcomes.insert("listed-programs-work".to_owned(), (outcome, millis(begun)));
-    let inside = PROBES.iter().filter(|probe| matches!(probe.tried, Try::Listed(_)));
-    outcomes.extend(room.probes(scene, inside.map(|probe| probe.name.to_owned()).collect()).await);
+    let outcome = probe_working_lines(&room).await;
+    outcomes.insert("listed-programs-work".to_owned(), (outcome, elapsed_millis(begun)));
+    let inside = PROBES.iter().filter(|probe| matches!(probe.tried, ProbeMethod::Listed(_)));
+    outcomes.extend(room.run_attempts(scene, inside.map(|probe| probe.name.to_owned()).collect()).await);
     outcomes
 }
 
-fn millis(begun: Instant) -> u64 {
+fn elapsed_millis(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The files of the sandbox that lines name.
-struct Files {
+struct SandboxFiles {
     id: String,
     loader: String,
     library: String,
     libc: String,
 }
 
-impl Files {
-    async fn find(room: &Room) -> Option<Self> {
+impl SandboxFiles {
+    async fn locate(room: &ProbeSession) -> Option<Self> {
         let script = "for f in /usr/bin/id /bin/id; do [ -e $f ] && { echo $f; break; }; done; \
              for f in /lib64/ld-linux*.so.* /lib/ld-linux*.so.* /lib/ld-musl*; do [ -e $f ] && { echo $f; break; }; done; \
              for n in libm.so.6 libc.so.6; do for d in /lib/*-linux-* /usr/lib/*-linux-* /lib64 /usr/lib64 /usr/lib /lib; do \
              [ -e $d/$n ] && { echo $d/$n; break; }; done; done";
-        let (text, _) = run(room, "", script).await.ok()?;
+        let (text, _) = run_line(room, "", script).await.ok()?;
         let mut lines = text.lines().map(str::to_owned);
         Some(Self { id: lines.next()?, loader: lines.next()?, library: lines.next()?, libc: lines.next()? })
     }
 
-    fn put(&self, line: &str) -> String {
+    fn fill_placeholders(&self, line: &str) -> String {
         let line = line.replace("@ID@", &self.id).replace("@LD@", &self.loader);
         line.replace("@LIBC@", &self.libc).replace("@LIB@", &self.library)
     }
 }
 
-impl Class {
-    async fn outcome(&self, room: &Room, files: Option<&Files>) -> Outcome {
+impl BypassClass {
+    async fn run_class(&self, room: &ProbeSession, files: Option<&SandboxFiles>) -> AttemptOutcome {
         let Some(files) = files else {
-            return Outcome::Absent(
+            return AttemptOutcome::NotApplicable(
                 "the sandbox has no `id` and no library of the kind that is tried".to_owned(),
             );
         };
         let mut seen = Vec::new();
         for (number, line) in self.lines.iter().enumerate() {
-            let line = files.put(line);
-            match run(room, &format!("{}-{number}", self.probe), &line).await {
-                Ok((text, _)) if text.contains(RAN) => seen.push(line),
+            let line = files.fill_placeholders(line);
+            match run_line(room, &format!("{}-{number}", self.probe), &line).await {
+                Ok((text, _)) if text.contains(EXECUTED_MARKER) => seen.push(line),
                 Ok(_) => {}
-                Err(why) => return untested(why),
+                Err(why) => return probe_untested(why),
             }
         }
         match seen.first() {
-            None => held(format!("{} lines", self.lines.len())),
+            None => probe_passed(format!("{} lines", self.lines.len())),
             Some(first) => {
-                broke(format!("{} of {} lines ran it, such as: {first}", seen.len(), self.lines.len()))
+                probe_failed(format!("{} of {} lines ran it, such as: {first}", seen.len(), self.lines.len()))
             }
         }
     }
 }
 
-async fn works(room: &Room) -> Outcome {
-    for (number, (line, wanted)) in WORKS.iter().enumerate() {
-        match run(room, &format!("works-{number}"), line).await {
+async fn probe_working_lines(room: &ProbeSession) -> AttemptOutcome {
+    for (number, (line, wanted)) in WORKING_LINES.iter().enumerate() {
+        match run_line(room, &format!("works-{number}"), line).await {
             Ok((text, 0)) if text.contains(wanted) => {}
-            Ok((text, code)) => return broke(format!("{line}: code {code}: {}", text.trim())),
-            Err(why) => return broke(why),
+            Ok((text, code)) => return probe_failed(format!("{line}: code {code}: {}", text.trim())),
+            Err(why) => return probe_failed(why),
         }
     }
-    held(format!("{} lines", WORKS.len()))
+    probe_passed(format!("{} lines", WORKING_LINES.len()))
 }
 
 /// Runs a line by bash in a directory of its own; what it said, and its code.
-async fn run(room: &Room, name: &str, line: &str) -> Result<(String, i32), String> {
+async fn run_line(room: &ProbeSession, name: &str, line: &str) -> Result<(String, i32), String> {
     let place = if name.is_empty() { String::new() } else { format!("mkdir -p '{name}' && cd '{name}' && ") };
     let script = format!("{place}exec bash -c \"$1\"");
     let spec = ExecSpec {
         argv: ["/bin/sh", "-c", &script, "sh", line].map(str::to_owned).into(),
         cwd: String::new(),
         env: BTreeMap::new(),
-        timeout: LONGEST,
-        keep_bytes: KEPT,
-        leftovers: Leftovers::Kill,
+        timeout: LINE_TIMEOUT,
+        keep_bytes: MAX_OUTPUT_BYTES,
+        background: BackgroundPolicy::Kill,
         also: Vec::new(),
     };
     let ran = room.0.exec(spec, &()).await.map_err(|error| error.to_string())?;
@@ -339,10 +343,10 @@ mod tests {
 
     #[test]
     fn every_class_is_a_probe_and_every_probe_has_a_class() {
-        let probes: Vec<_> = PROBES.iter().filter(|probe| probe.group == Group::Programs).collect();
-        assert!(CLASSES.iter().all(|class| probes.iter().any(|probe| probe.name == class.probe)));
-        let outside = probes.iter().filter(|probe| matches!(probe.tried, Try::Outside)).count();
-        assert_eq!(outside, CLASSES.len() + 1);
-        assert!(CLASSES.iter().map(|class| class.lines.len()).sum::<usize>() >= 90);
+        let probes: Vec<_> = PROBES.iter().filter(|probe| probe.group == ProbeGroup::Programs).collect();
+        assert!(BYPASS_CLASSES.iter().all(|class| probes.iter().any(|probe| probe.name == class.probe)));
+        let outside = probes.iter().filter(|probe| matches!(probe.tried, ProbeMethod::Outside)).count();
+        assert_eq!(outside, BYPASS_CLASSES.len() + 1);
+        assert!(BYPASS_CLASSES.iter().map(|class| class.lines.len()).sum::<usize>() >= 90);
     }
 }

@@ -1,38 +1,44 @@
 //! Probes of ceilings: a box with low ones, and programs in it that press on them.
 
-use super::canary::Stage;
-use super::inside::FORGED;
-use super::room::{Room, parsed};
-use super::scene::{Ceiling, Task, absent, broke, held, untested};
-use super::{Outcome, Outcomes};
+use super::canary::CanaryHost;
+use super::inside::FORGED_LINE;
+use super::room::{ProbeSession, parse_reply};
+use super::scene::{
+    ProberTask, ResourceCeiling, probe_failed, probe_not_applicable, probe_passed, probe_untested,
+};
+use super::{AttemptOutcome, ProbeOutcomes};
 use forge_ports::Sandbox;
-use forge_ports::sandbox::{Error, ExecResult, Leftovers, OutputSink, Stream};
-use forge_types::{LayerState, RunId, SandboxLimits, SandboxSpec};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, OutputSink, StdStream};
+use forge_types::{RunId, SandboxLayerState, SandboxLimits, SandboxSpec};
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The low ceilings.
-const LIMITS: SandboxLimits =
+const LOW_LIMITS: SandboxLimits =
     SandboxLimits { memory_bytes: 128 << 20, pids: 64, cpus: None, tmp_bytes: 8 << 20, command_ms: 30_000 };
 /// For a program that comes to an end by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// For one that does not.
-const SHORT: Duration = Duration::from_millis(400);
+const ENDLESS_TIMEOUT: Duration = Duration::from_millis(400);
 /// A command that should be ended after [`SHORT`] must have been after this, on the slowest machine.
-const LATE: Duration = Duration::from_secs(20);
+const MAX_KILL_DELAY: Duration = Duration::from_secs(20);
 /// More open files, or files in /tmp, than any box allows.
-const MANY: u64 = 1 << 17;
+const MAX_FILE_COUNT: u64 = 1 << 17;
 /// An endless output may make this process grow by so much, in bytes.
-const GROWTH: u64 = 64 << 20;
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 /// Makes all of them.
-pub(super) async fn press(sandbox: &dyn Sandbox, spec: &SandboxSpec, stage: &Stage) -> Outcomes {
-    let mut outcomes = Outcomes::new();
-    let opened = match stage.folder("low") {
+pub(super) async fn run_limit_probes(
+    sandbox: &dyn Sandbox,
+    spec: &SandboxSpec,
+    stage: &CanaryHost,
+) -> ProbeOutcomes {
+    let mut outcomes = ProbeOutcomes::new();
+    let opened = match stage.create_probe_dir("low") {
         Ok(repo) => {
-            let low = SandboxSpec { limits: LIMITS, repo, ..spec.clone() };
-            Room::open(sandbox, &low, RunId::generate()).await.map_err(|error| error.to_string())
+            let low = SandboxSpec { limits: LOW_LIMITS, repo, ..spec.clone() };
+            ProbeSession::open(sandbox, &low, RunId::generate()).await.map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
     };
@@ -41,186 +47,202 @@ pub(super) async fn press(sandbox: &dyn Sandbox, spec: &SandboxSpec, stage: &Sta
         Err(error) => {
             outcomes.insert(
                 "process-ceiling".to_owned(),
-                (untested(format!("no box with low ceilings: {error}")), 0),
+                (probe_untested(format!("no box with low ceilings: {error}")), 0),
             );
             return outcomes;
         }
     };
-    let press = Press { room, token: stage.token().to_owned(), stage };
+    let press = LimitProbe { session: room, token: stage.probe_token().to_owned(), stage };
     let quota = "a workspace is a folder of your disk, which has no quota per folder; /tmp is bounded";
-    outcomes.insert("workspace-ceiling".to_owned(), (absent(quota), 0));
+    outcomes.insert("workspace-ceiling".to_owned(), (probe_not_applicable(quota), 0));
     for (name, ceiling, limit) in [
-        ("process-ceiling", Ceiling::Processes, u64::from(LIMITS.pids)),
-        ("open-files", Ceiling::Descriptors, MANY),
-        ("memory-ceiling", Ceiling::Memory, LIMITS.memory_bytes),
-        ("memory-files", Ceiling::MemoryFiles, LIMITS.memory_bytes),
-        ("socket-buffers", Ceiling::Sockets, LIMITS.memory_bytes),
-        ("hidden-processes", Ceiling::Hidden, LIMITS.memory_bytes),
-        ("tmp-ceiling", Ceiling::TmpBytes, LIMITS.tmp_bytes),
-        ("tmp-files", Ceiling::TmpFiles, MANY),
-        ("sibling-commands", Ceiling::Reach, 0),
-        ("waiting-for-input", Ceiling::Stdin, 0),
-        ("cpu-spin", Ceiling::Spin, 0),
-        ("ignored-term", Ceiling::IgnoreTerm, 0),
-        ("output-flood", Ceiling::Output, 0),
-        ("daemons", Ceiling::Daemon, 0),
-        ("held-output", Ceiling::HoldOutput, 0),
-        ("fork-bomb", Ceiling::Bomb, 0),
+        ("process-ceiling", ResourceCeiling::Processes, u64::from(LOW_LIMITS.pids)),
+        ("open-files", ResourceCeiling::Descriptors, MAX_FILE_COUNT),
+        ("memory-ceiling", ResourceCeiling::Memory, LOW_LIMITS.memory_bytes),
+        ("memory-files", ResourceCeiling::MemoryFiles, LOW_LIMITS.memory_bytes),
+        ("socket-buffers", ResourceCeiling::Sockets, LOW_LIMITS.memory_bytes),
+        ("hidden-processes", ResourceCeiling::Hidden, LOW_LIMITS.memory_bytes),
+        ("tmp-ceiling", ResourceCeiling::TmpBytes, LOW_LIMITS.tmp_bytes),
+        ("tmp-files", ResourceCeiling::TmpFiles, MAX_FILE_COUNT),
+        ("sibling-commands", ResourceCeiling::Reach, 0),
+        ("waiting-for-input", ResourceCeiling::Stdin, 0),
+        ("cpu-spin", ResourceCeiling::Spin, 0),
+        ("ignored-term", ResourceCeiling::IgnoreTerm, 0),
+        ("output-flood", ResourceCeiling::Output, 0),
+        ("daemons", ResourceCeiling::Daemon, 0),
+        ("held-output", ResourceCeiling::HoldOutput, 0),
+        ("fork-bomb", ResourceCeiling::Bomb, 0),
     ] {
         let begun = Instant::now();
-        let outcome = press.one(ceiling, limit).await;
+        let outcome = press.probe_ceiling(ceiling, limit).await;
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         outcomes.insert(name.to_owned(), (outcome, millis));
     }
     outcomes
 }
 
-struct Press<'a> {
-    room: Room,
+struct LimitProbe<'a> {
+    session: ProbeSession,
     token: String,
-    stage: &'a Stage,
+    stage: &'a CanaryHost,
 }
 
 /// Counts what passes by.
 #[derive(Default)]
-struct Passing(AtomicU64);
+struct ByteCounter(AtomicU64);
 
-impl OutputSink for Passing {
-    fn output(&self, _: Stream, bytes: &[u8]) {
+impl OutputSink for ByteCounter {
+    fn write_output(&self, _: StdStream, bytes: &[u8]) {
         self.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl Press<'_> {
-    async fn run(&self, ceiling: Ceiling, limit: u64, time: Duration) -> Result<ExecResult, Error> {
-        let task = Task::Press { ceiling, limit, token: self.token.clone() };
-        self.room.ask(&task, time, &()).await
+impl LimitProbe<'_> {
+    async fn run_task(
+        &self,
+        ceiling: ResourceCeiling,
+        limit: u64,
+        time: Duration,
+    ) -> Result<ExecResult, Error> {
+        let task = ProberTask::Exhaust { ceiling, limit, token: self.token.clone() };
+        self.session.run_prober(&task, time, &()).await
     }
 
     /// Presses on one ceiling; whatever happens the box must serve afterwards, with nothing left in it.
-    async fn one(&self, ceiling: Ceiling, limit: u64) -> Outcome {
+    async fn probe_ceiling(&self, ceiling: ResourceCeiling, limit: u64) -> AttemptOutcome {
         let outcome = match ceiling {
-            Ceiling::Spin | Ceiling::IgnoreTerm | Ceiling::Bomb => self.endless(ceiling).await,
-            Ceiling::Output => self.flood().await,
-            Ceiling::Daemon | Ceiling::HoldOutput => self.daemon(ceiling).await,
-            Ceiling::Memory | Ceiling::MemoryFiles | Ceiling::Sockets | Ceiling::Hidden => {
-                self.memory(ceiling, limit).await
+            ResourceCeiling::Spin | ResourceCeiling::IgnoreTerm | ResourceCeiling::Bomb => {
+                self.probe_endless(ceiling).await
             }
-            Ceiling::Reach => self.siblings().await,
-            _ => self.told(ceiling, limit).await,
+            ResourceCeiling::Output => self.probe_output_flood().await,
+            ResourceCeiling::Daemon | ResourceCeiling::HoldOutput => self.probe_daemon(ceiling).await,
+            ResourceCeiling::Memory
+            | ResourceCeiling::MemoryFiles
+            | ResourceCeiling::Sockets
+            | ResourceCeiling::Hidden => self.probe_memory(ceiling, limit).await,
+            ResourceCeiling::Reach => self.probe_siblings().await,
+            _ => self.probe_reported(ceiling, limit).await,
         };
-        match (&outcome, self.empty().await) {
-            (Outcome::Held(_), Err(why)) => broke(why),
+        match (&outcome, self.wait_until_empty().await) {
+            (AttemptOutcome::Passed(_), Err(why)) => probe_failed(why),
             _ => outcome,
         }
     }
 
-    async fn told(&self, ceiling: Ceiling, limit: u64) -> Outcome {
-        match self.run(ceiling, limit, PATIENCE).await {
-            Ok(ran) if ran.timed_out && ceiling == Ceiling::Stdin => broke("it waited for input"),
-            Ok(ran) => parsed(&ran).unwrap_or_else(untested),
-            Err(error) => untested(error),
+    async fn probe_reported(&self, ceiling: ResourceCeiling, limit: u64) -> AttemptOutcome {
+        match self.run_task(ceiling, limit, COMMAND_TIMEOUT).await {
+            Ok(ran) if ran.timed_out && ceiling == ResourceCeiling::Stdin => {
+                probe_failed("it waited for input")
+            }
+            Ok(ran) => parse_reply(&ran).unwrap_or_else(probe_untested),
+            Err(error) => probe_untested(error),
         }
     }
 
-    async fn memory(&self, ceiling: Ceiling, limit: u64) -> Outcome {
-        match self.run(ceiling, limit, PATIENCE).await {
-            Ok(ran) if ran.out_of_memory => held("the command was ended for its memory"),
-            Ok(ran) if ran.timed_out => broke("it took memory until its time was up"),
-            Ok(ran) => parsed(&ran).unwrap_or_else(|_| match ran.exit_code {
-                137 | 134 => held(format!("the command was ended, code {}", ran.exit_code)),
-                code => untested(format!("it ended with code {code}")),
+    async fn probe_memory(&self, ceiling: ResourceCeiling, limit: u64) -> AttemptOutcome {
+        match self.run_task(ceiling, limit, COMMAND_TIMEOUT).await {
+            Ok(ran) if ran.out_of_memory => probe_passed("the command was ended for its memory"),
+            Ok(ran) if ran.timed_out => probe_failed("it took memory until its time was up"),
+            Ok(ran) => parse_reply(&ran).unwrap_or_else(|_| match ran.exit_code {
+                137 | 134 => probe_passed(format!("the command was ended, code {}", ran.exit_code)),
+                code => probe_untested(format!("it ended with code {code}")),
             }),
             // The kernel chose the init: the box is gone, the machine is not.
-            Err(error) => untested(error),
+            Err(error) => probe_untested(error),
         }
     }
 
     /// Leaves a process running that reaches for others, and runs a command.
-    async fn siblings(&self) -> Outcome {
-        let lacking = self.room.report().layers.into_iter().find(|layer| layer.name == "landlock");
-        if let Some(LayerState::Absent(why)) = lacking.map(|layer| layer.state) {
-            return absent(&format!("without Landlock commands are not kept apart: {why}"));
+    async fn probe_siblings(&self) -> AttemptOutcome {
+        let lacking = self.session.sandbox_report().layers.into_iter().find(|layer| layer.name == "landlock");
+        if let Some(SandboxLayerState::Absent(why)) = lacking.map(|layer| layer.state) {
+            return probe_not_applicable(&format!("without Landlock commands are not kept apart: {why}"));
         }
-        let task = Task::Press { ceiling: Ceiling::Reach, limit: 0, token: self.token.clone() };
-        match self.room.ask_and(&task, PATIENCE, &(), Leftovers::Keep).await {
+        let task =
+            ProberTask::Exhaust { ceiling: ResourceCeiling::Reach, limit: 0, token: self.token.clone() };
+        match self.session.run_prober_with(&task, COMMAND_TIMEOUT, &(), BackgroundPolicy::Keep).await {
             Ok(ran) if ran.exit_code == 0 => {}
-            Ok(ran) => return untested(format!("no daemon could be started, code {}", ran.exit_code)),
-            Err(error) => return untested(error),
+            Ok(ran) => return probe_untested(format!("no daemon could be started, code {}", ran.exit_code)),
+            Err(error) => return probe_untested(error),
         }
-        match self.run(Ceiling::Reached, 0, PATIENCE).await {
-            Ok(ran) if String::from_utf8_lossy(&ran.stdout.bytes).contains(FORGED.trim()) => {
-                broke("a process of another command wrote into the output")
+        match self.run_task(ResourceCeiling::Reached, 0, COMMAND_TIMEOUT).await {
+            Ok(ran) if String::from_utf8_lossy(&ran.stdout.bytes).contains(FORGED_LINE.trim()) => {
+                probe_failed("a process of another command wrote into the output")
             }
-            Ok(ran) => parsed(&ran).unwrap_or_else(untested),
-            Err(error) => untested(error),
+            Ok(ran) => parse_reply(&ran).unwrap_or_else(probe_untested),
+            Err(error) => probe_untested(error),
         }
     }
 
-    async fn endless(&self, ceiling: Ceiling) -> Outcome {
+    async fn probe_endless(&self, ceiling: ResourceCeiling) -> AttemptOutcome {
         let begun = Instant::now();
         // Only a bomb looks at it.
-        match self.run(ceiling, 512, SHORT).await {
-            Ok(ran) if ran.timed_out && begun.elapsed() < LATE => {
-                held(format!("ended after {} ms", ran.duration_ms))
+        match self.run_task(ceiling, 512, ENDLESS_TIMEOUT).await {
+            Ok(ran) if ran.timed_out && begun.elapsed() < MAX_KILL_DELAY => {
+                probe_passed(format!("ended after {} ms", ran.duration_ms))
             }
-            Ok(ran) => {
-                broke(format!("it ran for {:?} and ended with code {}", begun.elapsed(), ran.exit_code))
-            }
-            Err(error) => untested(error),
+            Ok(ran) => probe_failed(format!(
+                "it ran for {:?} and ended with code {}",
+                begun.elapsed(),
+                ran.exit_code
+            )),
+            Err(error) => probe_untested(error),
         }
     }
 
-    async fn flood(&self) -> Outcome {
-        let (before, passing) = (resident(), Passing::default());
-        let task = Task::Press { ceiling: Ceiling::Output, limit: 0, token: self.token.clone() };
-        let ran = match self.room.ask(&task, SHORT * 2, &passing).await {
+    async fn probe_output_flood(&self) -> AttemptOutcome {
+        let (before, passing) = (resident_bytes(), ByteCounter::default());
+        let task =
+            ProberTask::Exhaust { ceiling: ResourceCeiling::Output, limit: 0, token: self.token.clone() };
+        let ran = match self.session.run_prober(&task, ENDLESS_TIMEOUT * 2, &passing).await {
             Ok(ran) => ran,
-            Err(error) => return untested(error),
+            Err(error) => return probe_untested(error),
         };
-        let (grown, came) = (resident().saturating_sub(before), passing.0.load(Ordering::Relaxed));
+        let (grown, came) = (resident_bytes().saturating_sub(before), passing.0.load(Ordering::Relaxed));
         let kept = ran.stdout.bytes.len() as u64;
         if came < 1 << 20 {
-            return untested(format!("only {came} bytes came"));
+            return probe_untested(format!("only {came} bytes came"));
         }
-        if kept >= came || grown > GROWTH {
-            return broke(format!("of {came} bytes {kept} were kept, and Forge grew by {grown} bytes"));
+        if kept >= came || grown > MAX_GROWTH_BYTES {
+            return probe_failed(format!(
+                "of {came} bytes {kept} were kept, and Forge grew by {grown} bytes"
+            ));
         }
-        held(format!("of {} MiB {} KiB were kept", came >> 20, kept >> 10))
+        probe_passed(format!("of {} MiB {} KiB were kept", came >> 20, kept >> 10))
     }
 
-    async fn daemon(&self, ceiling: Ceiling) -> Outcome {
+    async fn probe_daemon(&self, ceiling: ResourceCeiling) -> AttemptOutcome {
         let begun = Instant::now();
-        match self.run(ceiling, 0, PATIENCE).await {
-            Ok(ran) if ran.timed_out || begun.elapsed() > LATE => {
-                broke("the command did not end with its first process")
+        match self.run_task(ceiling, 0, COMMAND_TIMEOUT).await {
+            Ok(ran) if ran.timed_out || begun.elapsed() > MAX_KILL_DELAY => {
+                probe_failed("the command did not end with its first process")
             }
             Ok(ran) if ran.exit_code != 0 => {
-                untested(format!("no daemon could be started, code {}", ran.exit_code))
+                probe_untested(format!("no daemon could be started, code {}", ran.exit_code))
             }
-            Ok(_) => self.gone().await,
-            Err(error) => untested(error),
+            Ok(_) => self.wait_until_gone().await,
+            Err(error) => probe_untested(error),
         }
     }
 
     /// Whether the host sees nothing of a daemon any more, a moment after its command.
-    async fn gone(&self) -> Outcome {
+    async fn wait_until_gone(&self) -> AttemptOutcome {
         let mut left = Vec::new();
         for _ in 0..20 {
-            left = self.stage.processes();
+            left = self.stage.token_processes();
             if left.is_empty() {
-                return held("it ended with its command");
+                return probe_passed("it ended with its command");
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        broke(format!("left on the host: {}", left.join("; ")))
+        probe_failed(format!("left on the host: {}", left.join("; ")))
     }
 
     /// Whether the box serves and nothing runs in it.
-    async fn empty(&self) -> Result<(), String> {
+    async fn wait_until_empty(&self) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..20 {
-            match self.room.count().await {
+            match self.session.count_processes().await {
                 Ok(0) => return Ok(()),
                 Ok(left) => last = format!("{left} processes are left in the box"),
                 Err(error) => last = format!("the box does not serve any more: {error}"),
@@ -232,7 +254,7 @@ impl Press<'_> {
 }
 
 /// Memory of this process, in bytes.
-fn resident() -> u64 {
+fn resident_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10

@@ -1,6 +1,6 @@
 //! What the attempts inside are told about the host: where the canaries are, never what is in them.
 
-use crate::attempts::Outcome;
+use crate::attempts::AttemptOutcome;
 use forge_types::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// The other side of the box's walls, as data for the prober.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Scene {
+pub(super) struct HostFacts {
     /// Part of every name that the attempts use, so that what they leave can be found.
     pub(super) token: String,
     /// A file of the host whose content nobody in the box may learn.
@@ -52,60 +52,60 @@ pub(super) struct Scene {
     pub(super) inherited: Vec<(RawFd, String)>,
 }
 
-impl Scene {
+impl HostFacts {
     /// A name of a file for attempts.
-    pub(super) fn name(&self, what: &str) -> String {
+    pub(super) fn attempt_name(&self, what: &str) -> String {
         format!("forge-probe-{}-{what}", self.token)
     }
 
     /// `outcome`, unless the box is meant to reach the host's network.
-    pub(super) fn off(&self, outcome: impl FnOnce() -> Outcome) -> Outcome {
+    pub(super) fn unless_host_network(&self, outcome: impl FnOnce() -> AttemptOutcome) -> AttemptOutcome {
         match self.network {
-            NetworkPolicy::Host => absent("the host's network was asked for"),
+            NetworkPolicy::Host => probe_not_applicable("the host's network was asked for"),
             _ => outcome(),
         }
     }
 
     /// Why a layer that the box says it lacks cannot hold.
-    pub(super) fn lacks(&self, layer: &str) -> Option<Outcome> {
+    pub(super) fn missing_layer(&self, layer: &str) -> Option<AttemptOutcome> {
         let lacking = self.lacking.iter().any(|l| l == layer);
-        lacking.then(|| absent(&format!("the box reports that it has no {layer} here")))
+        lacking.then(|| probe_not_applicable(&format!("the box reports that it has no {layer} here")))
     }
 }
 
 /// A control in one line.
-pub(super) fn held(text: impl ToString) -> Outcome {
-    Outcome::Held(text.to_string())
+pub(super) fn probe_passed(text: impl ToString) -> AttemptOutcome {
+    AttemptOutcome::Passed(text.to_string())
 }
 
-pub(super) fn broke(text: impl ToString) -> Outcome {
-    Outcome::Broke(text.to_string())
+pub(super) fn probe_failed(text: impl ToString) -> AttemptOutcome {
+    AttemptOutcome::Failed(text.to_string())
 }
 
-pub(super) fn absent(text: &str) -> Outcome {
-    Outcome::Absent(text.to_owned())
+pub(super) fn probe_not_applicable(text: &str) -> AttemptOutcome {
+    AttemptOutcome::NotApplicable(text.to_owned())
 }
 
-pub(super) fn untested(text: impl ToString) -> Outcome {
-    Outcome::Untested(text.to_string())
+pub(super) fn probe_untested(text: impl ToString) -> AttemptOutcome {
+    AttemptOutcome::Untested(text.to_string())
 }
 
 /// What one probe came to, as a line of the prober.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Line {
+pub(super) struct ProbeLine {
     pub(super) probe: String,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AttemptOutcome,
     pub(super) millis: u64,
 }
 
 /// What the prober is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Task {
+pub(super) enum ProberTask {
     /// Make these attempts, one line each.
-    Probes { scene: Box<Scene>, names: Vec<String> },
+    Probes { scene: Box<HostFacts>, names: Vec<String> },
     /// Press on one ceiling.
-    Press { ceiling: Ceiling, limit: u64, token: String },
+    Exhaust { ceiling: ResourceCeiling, limit: u64, token: String },
     /// Leave traps for whoever works with the workspace on the host; they would write below this folder.
     Plant { canaries: PathBuf },
     /// Make files that are hard to work with.
@@ -121,7 +121,7 @@ pub(super) enum Task {
 /// What is pressed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Ceiling {
+pub(super) enum ResourceCeiling {
     Processes,
     Bomb,
     Descriptors,

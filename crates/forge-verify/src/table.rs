@@ -3,14 +3,14 @@
 use super::inside::{
     controls as control, files as file, network as net, processes as process, programs as program,
 };
-use super::scene::Scene;
-use crate::attempts::{Attempt, Outcome, attempt};
+use super::scene::HostFacts;
+use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
 use serde::{Deserialize, Serialize};
 
 /// What a probe is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Group {
+pub enum ProbeGroup {
     /// Files and devices.
     Files,
     /// Namespaces and mounts.
@@ -33,11 +33,11 @@ pub enum Group {
 
 /// How a probe is made.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Try {
+pub(super) enum ProbeMethod {
     /// By an attempt in the box.
-    Inside(fn(&Scene) -> Outcome),
+    Inside(fn(&HostFacts) -> AttemptOutcome),
     /// By an attempt in the box that has a list of programs.
-    Listed(fn(&Scene) -> Outcome),
+    Listed(fn(&HostFacts) -> AttemptOutcome),
     /// From outside, through the workspace's own operations.
     Outside,
 }
@@ -48,14 +48,14 @@ pub struct Probe {
     /// Its name.
     pub name: &'static str,
     /// What it is about.
-    pub group: Group,
+    pub group: ProbeGroup,
     /// Whether no run without a person starts when it fails.
     pub required: bool,
     /// What stops it.
     pub layers: &'static str,
     /// What is tried, or what must work.
     pub what: &'static str,
-    pub(super) tried: Try,
+    pub(super) tried: ProbeMethod,
 }
 
 macro_rules! probes {
@@ -63,7 +63,7 @@ macro_rules! probes {
         /// All probes, in the order in which they are made.
         pub static PROBES: &[Probe] = &[$($(Probe {
             name: $name,
-            group: Group::$group,
+            group: ProbeGroup::$group,
             required: $required,
             layers: $layers,
             what: $what,
@@ -75,29 +75,29 @@ macro_rules! probes {
 /// A system call of the closed list.
 macro_rules! raw {
     ($attempt:ident) => {
-        Try::Inside(|_| attempt(&Attempt::$attempt))
+        ProbeMethod::Inside(|_| make_attempt(&EscapeAttempt::$attempt))
     };
 }
 
 /// A device by its name.
 macro_rules! device {
     ($name:literal) => {
-        Try::Inside(|_| file::device($name))
+        ProbeMethod::Inside(|_| file::open_device($name))
     };
 }
 
 /// A kind of namespace.
 macro_rules! namespace {
     ($kind:literal) => {
-        Try::Inside(|scene| process::namespace(scene, $kind))
+        ProbeMethod::Inside(|scene| process::separate_namespace(scene, $kind))
     };
 }
 
-use Try::{Inside, Listed, Outside};
+use ProbeMethod::{Inside, Listed, Outside};
 
 probes! {
     Files true {
-        "host-files" => Inside(file::outside), "mount namespace", "a file of the host is read by its path";
+        "host-files" => Inside(file::host_files), "mount namespace", "a file of the host is read by its path";
         "dot-dot-chain" => Inside(file::dot_dot_chain), "mount namespace", "a path full of .. leads out of the workspace and of the root";
         "symlink-out" => Inside(file::symlink_out), "mount namespace", "a symlink in the workspace leads to a file of the host";
         "hard-link-out" => Inside(file::hard_link_out), "mounts, Landlock", "a system file is linked into the workspace";
@@ -111,21 +111,21 @@ probes! {
         "write-root" => Inside(file::write_root), "read-only mounts, Landlock", "something is written in the root folder and beside it";
         "replace-the-helper" => Inside(file::replace_helper), "read-only mounts, Landlock", "the program that is the init is replaced";
         "host-etc" => Inside(file::host_etc), "own /etc", "users, passwords and keys of the host are read";
-        "host-homes" => Inside(file::homes), "mount namespace", "keys and histories in home folders are read";
-        "masked-files" => Inside(file::masked), "covers", "a file that looks like a credential is read, moved, linked or removed";
-        "masked-files-by-their-folder" => Inside(file::masked_by_its_folder), "covers", "a masked file is read after its folder was renamed";
-        "uncover-masked-files" => Inside(file::uncover), "seccomp, user namespace", "the cover of a masked file is unmounted";
+        "host-homes" => Inside(file::host_homes), "mount namespace", "keys and histories in home folders are read";
+        "masked-files" => Inside(file::masked_files), "covers", "a file that looks like a credential is read, moved, linked or removed";
+        "masked-files-by-their-folder" => Inside(file::masked_by_renamed_dir), "covers", "a masked file is read after its folder was renamed";
+        "uncover-masked-files" => Inside(file::unmount_cover), "seccomp, user namespace", "the cover of a masked file is unmounted";
         "self-mem-over-read-only-map" => Inside(file::read_only_map), "mounts", "a system file is changed through /proc/self/mem";
-        "sysrq-trigger" => Inside(file::sysrq), "read-only /proc, Landlock", "the machine's emergency keys are pressed";
+        "sysrq-trigger" => Inside(file::sysrq_trigger), "read-only /proc, Landlock", "the machine's emergency keys are pressed";
         "core-pattern" => Inside(file::core_pattern), "read-only /proc, Landlock", "a program is named that the host's kernel starts";
-        "sysctls" => Inside(file::sysctls), "read-only /proc, Landlock", "the kernel's settings are changed";
+        "sysctls" => Inside(file::kernel_sysctls), "read-only /proc, Landlock", "the kernel's settings are changed";
         "read-only-proc" => Inside(file::read_only_proc), "read-only /proc", "/proc can be written";
         "uevent-helper" => Inside(file::uevent_helper), "no /sys", "a program is named that the host's kernel starts for devices";
         "release-agent" => Inside(file::release_agent), "no control groups in the box", "a control group's release agent, or another group, is written";
-        "kcore" => Inside(file::kcore), "covered /proc", "the kernel's memory is read";
-        "kernel-messages" => Inside(file::kmsg), "covered /proc, own /dev", "the kernel's messages are read";
-        "kernel-symbols" => Inside(file::kallsyms), "covered /proc", "addresses of the kernel are read";
-        "kernel-keys" => Inside(file::keys), "covered /proc", "the list of keys is read";
+        "kcore" => Inside(file::read_kcore), "covered /proc", "the kernel's memory is read";
+        "kernel-messages" => Inside(file::read_kmsg), "covered /proc, own /dev", "the kernel's messages are read";
+        "kernel-symbols" => Inside(file::kernel_symbols), "covered /proc", "addresses of the kernel are read";
+        "kernel-keys" => Inside(file::kernel_keys), "covered /proc", "the list of keys is read";
         "open-by-handle" => raw!(OpenByHandle), "seccomp, capabilities", "a file is opened by a handle, past all paths";
         "make-devices" => raw!(MakeDevice), "seccomp, capabilities, mounts", "a device's node is made";
         "make-whiteout" => raw!(MakeWhiteout), "seccomp", "a rename leaves a device's node behind";
@@ -136,19 +136,19 @@ probes! {
         "device-mem" => device!("mem"), "own /dev", "the machine's memory is read";
         "device-loop-control" => device!("loop-control"), "own /dev", "a loop device is made";
         "unexpected-devices" => Inside(file::unexpected_devices), "own /dev", "there are devices that no build needs";
-        "host-paths-in-mountinfo" => Inside(file::mountinfo), "mount namespace", "the list of mounts tells of the host's folders";
+        "host-paths-in-mountinfo" => Inside(file::host_mountinfo), "mount namespace", "the list of mounts tells of the host's folders";
         "setuid-programs" => Inside(file::setuid_program), "nosuid mounts, no new privileges", "a program runs with its owner's rights";
-        "binfmt-misc" => Inside(file::binfmt), "read-only /proc, Landlock", "an interpreter is registered with the host's kernel";
-        "inherited-folder" => Inside(file::leave_by_folder), "closed descriptors", "an inherited descriptor of a folder leads out";
+        "binfmt-misc" => Inside(file::register_binfmt), "read-only /proc, Landlock", "an interpreter is registered with the host's kernel";
+        "inherited-folder" => Inside(file::inherited_directory), "closed descriptors", "an inherited descriptor of a folder leads out";
     }
     Namespaces true {
         "user-namespace" => namespace!("user"), "user namespace", "the box has the host's users";
         "mount-namespace" => namespace!("mnt"), "mount namespace", "the box has the host's mounts";
         "pid-namespace" => namespace!("pid"), "pid namespace", "the box has the host's processes";
-        "network-namespace" => Inside(|s| s.off(|| process::namespace(s, "net"))), "network namespace", "the box has the host's network";
+        "network-namespace" => Inside(|s| s.unless_host_network(|| process::separate_namespace(s, "net"))), "network namespace", "the box has the host's network";
         "ipc-namespace" => namespace!("ipc"), "ipc namespace", "the box has the host's IPC objects";
         "host-name-namespace" => namespace!("uts"), "uts namespace", "the box has the host's name";
-        "control-group-namespace" => Inside(|s| s.lacks("cgroup namespace").unwrap_or_else(|| process::namespace(s, "cgroup"))), "cgroup namespace", "the box sees the host's control groups";
+        "control-group-namespace" => Inside(|s| s.missing_layer("cgroup namespace").unwrap_or_else(|| process::separate_namespace(s, "cgroup"))), "cgroup namespace", "the box sees the host's control groups";
         "unshare-user" => raw!(UnshareUser), "seccomp", "a new user namespace, with all rights in it";
         "unshare-mount" => raw!(UnshareMount), "seccomp, capabilities", "a new mount namespace";
         "unshare-others" => raw!(UnshareOthers), "seccomp, capabilities", "new namespaces of the other kinds";
@@ -205,34 +205,34 @@ probes! {
         "vsock-sockets" => raw!(VsockSocket), "seccomp", "the hypervisor is reached";
         "other-sockets" => raw!(OtherSockets), "seccomp", "sockets of seldom used families";
         "other-protocols" => raw!(OtherProtocols), "seccomp", "internet sockets of seldom used protocols";
-        "interfaces" => Inside(net::interfaces), "network namespace", "there is a way out beside loopback";
-        "outside-tcp" => Inside(net::outside), "network namespace", "an address outside is reached";
-        "metadata-address" => Inside(net::metadata), "network namespace", "a cloud's metadata service is reached";
-        "gateways" => Inside(net::gateways), "network namespace", "gateways of containers and home networks are reached";
-        "ipv6" => Inside(net::ipv6), "network namespace", "an address outside is reached by IPv6";
+        "interfaces" => Inside(net::network_interfaces), "network namespace", "there is a way out beside loopback";
+        "outside-tcp" => Inside(net::outside_tcp), "network namespace", "an address outside is reached";
+        "metadata-address" => Inside(net::metadata_service), "network namespace", "a cloud's metadata service is reached";
+        "gateways" => Inside(net::container_gateways), "network namespace", "gateways of containers and home networks are reached";
+        "ipv6" => Inside(net::outside_ipv6), "network namespace", "an address outside is reached by IPv6";
         "host-loopback" => Inside(net::host_loopback), "network namespace", "a service on the host's loopback is reached";
         "host-loopback-udp" => Inside(net::host_loopback_udp), "network namespace", "a datagram reaches the host's loopback";
-        "name-resolution" => Inside(net::names), "network namespace", "a name is resolved, by which data can leave";
-        "udp" => Inside(net::udp), "network namespace", "a datagram leaves";
+        "name-resolution" => Inside(net::resolve_names), "network namespace", "a name is resolved, by which data can leave";
+        "udp" => Inside(net::outside_udp), "network namespace", "a datagram leaves";
         "abstract-socket" => Inside(net::abstract_socket), "network namespace, Landlock", "an abstract socket of the host is reached";
-        "docker-socket" => Inside(net::docker), "mount namespace", "the socket of a container engine is reached";
-        "containerd-socket" => Inside(net::containerd), "mount namespace", "the socket of a container runtime is reached";
-        "system-sockets" => Inside(net::buses), "mount namespace", "the system's buses and displays are reached";
+        "docker-socket" => Inside(net::docker_socket), "mount namespace", "the socket of a container engine is reached";
+        "containerd-socket" => Inside(net::containerd_socket), "mount namespace", "the socket of a container runtime is reached";
+        "system-sockets" => Inside(net::system_buses), "mount namespace", "the system's buses and displays are reached";
         "host-shared-memory" => Inside(net::shared_memory), "ipc namespace", "shared memory of the host is attached";
         "host-message-queue" => Inside(net::message_queue), "ipc namespace", "a message queue of the host is found";
         "host-posix-queue" => Inside(net::posix_queue), "ipc namespace", "a POSIX message queue of the host is opened";
-        "shared-folder" => Inside(net::shared_folder), "mount namespace", "the host's /dev/shm is seen";
+        "shared-folder" => Inside(net::shared_shm_file), "mount namespace", "the host's /dev/shm is seen";
     }
     Processes true {
-        "host-environment" => Inside(process::environment), "empty environment", "variables of the host are seen";
-        "inherited-descriptors" => Inside(process::descriptors), "closed descriptors", "an open file of the host is inherited";
-        "streams" => Inside(process::streams), "own streams", "the user's terminal is among the streams";
-        "capabilities" => Inside(process::capabilities), "capabilities", "there are capabilities";
-        "bounding-set" => Inside(process::bounding), "capabilities", "capabilities could be gained by starting a program";
+        "host-environment" => Inside(process::host_environment), "empty environment", "variables of the host are seen";
+        "inherited-descriptors" => Inside(process::inherited_descriptors), "closed descriptors", "an open file of the host is inherited";
+        "streams" => Inside(process::standard_streams), "own streams", "the user's terminal is among the streams";
+        "capabilities" => Inside(process::capability_sets), "capabilities", "there are capabilities";
+        "bounding-set" => Inside(process::bounding_set), "capabilities", "capabilities could be gained by starting a program";
         "no-new-privileges" => Inside(process::no_new_privs), "no new privileges", "a program can bring rights of its own";
-        "call-filter" => Inside(process::seccomp), "seccomp", "there is no filter of system calls";
-        "landlock-in-force" => Inside(process::landlock), "Landlock", "there are no rules behind the mounts";
-        "ordinary-user" => Inside(process::user), "user ids", "commands run as root";
+        "call-filter" => Inside(process::seccomp_filter), "seccomp", "there is no filter of system calls";
+        "landlock-in-force" => Inside(process::landlock_layers), "Landlock", "there are no rules behind the mounts";
+        "ordinary-user" => Inside(process::unprivileged_user), "user ids", "commands run as root";
         "id-maps" => Inside(process::id_maps), "user namespace", "user 0 of the host is mapped, or a map can be written";
         "host-processes" => Inside(process::host_processes), "pid namespace", "processes of the host are seen";
         "signal-host-process" => Inside(process::signal_host), "pid namespace, user ids, Landlock", "a process of the host is ended";
@@ -241,28 +241,28 @@ probes! {
         "oom-score-of-parents" => Inside(process::oom_score), "read-only /proc, Landlock", "the kernel is told whom to kill";
     }
     Controls true {
-        "write-in-workspace" => Inside(control::workspace), "", "the workspace can be written";
-        "write-in-tmp" => Inside(control::temporary), "", "/tmp and /dev/shm can be written";
-        "write-in-home" => Inside(control::home), "", "the home folder can be written";
+        "write-in-workspace" => Inside(control::write_workspace), "", "the workspace can be written";
+        "write-in-tmp" => Inside(control::write_temp_dirs), "", "/tmp and /dev/shm can be written";
+        "write-in-home" => Inside(control::write_home), "", "the home folder can be written";
         "run-in-tmp" => Inside(control::run_in_tmp), "", "a program in /tmp can be run";
         "symlink-inside" => Inside(control::symlink_inside), "", "a symlink inside the workspace works";
-        "fork" => Inside(control::fork), "", "processes can be started";
-        "threads" => Inside(control::threads), "", "threads can be started";
-        "loopback" => Inside(control::loopback), "", "the box's own loopback works, IPv4 and IPv6";
-        "socket-pair" => Inside(control::socketpair), "", "unix sockets work";
+        "fork" => Inside(control::fork_child), "", "processes can be started";
+        "threads" => Inside(control::start_threads), "", "threads can be started";
+        "loopback" => Inside(control::loopback_connection), "", "the box's own loopback works, IPv4 and IPv6";
+        "socket-pair" => Inside(control::socket_pair), "", "unix sockets work";
         "signal-own" => Inside(control::signal_own), "", "own processes can be ended";
-        "pseudo-terminals" => Inside(control::terminal), "", "pseudo-terminals can be made";
+        "pseudo-terminals" => Inside(control::pseudo_terminal), "", "pseudo-terminals can be made";
         "watch-files" => Inside(control::watch_files), "", "changes of files can be watched";
         "memory-file" => Inside(control::memory_file), "", "a memory file can be written and mapped";
         "shared-objects" => Inside(control::shared_memory), "", "memory can be shared between processes";
-        "harmless-devices" => Inside(control::devices), "", "null, zero, urandom and FIFOs work";
-        "shell" => Inside(control::shell), "", "the shell works";
-        "git" => Inside(control::git), "", "git makes a repository and a commit";
-        "python" => Inside(control::python), "", "python runs";
+        "harmless-devices" => Inside(control::read_devices), "", "null, zero, urandom and FIFOs work";
+        "shell" => Inside(control::run_shell), "", "the shell works";
+        "git" => Inside(control::run_git), "", "git makes a repository and a commit";
+        "python" => Inside(control::run_python), "", "python runs";
     }
     Controls false {
-        "cargo" => Inside(control::cargo), "", "cargo runs";
-        "node" => Inside(control::node), "", "node runs";
+        "cargo" => Inside(control::run_cargo), "", "cargo runs";
+        "node" => Inside(control::run_node), "", "node runs";
     }
     Resources false {
         "process-ceiling" => Outside, "control groups, limits", "more processes than allowed";
@@ -352,12 +352,12 @@ mod tests {
         for probe in PROBES {
             assert!(probe.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
             assert!(
-                probe.what.len() > 5 && (probe.group == Group::Controls) == probe.layers.is_empty(),
+                probe.what.len() > 5 && (probe.group == ProbeGroup::Controls) == probe.layers.is_empty(),
                 "{}",
                 probe.name
             );
             // What is required takes little time, so it is tried in the box by one program.
-            assert!(!probe.required || matches!(probe.tried, Try::Inside(_)), "{}", probe.name);
+            assert!(!probe.required || matches!(probe.tried, ProbeMethod::Inside(_)), "{}", probe.name);
         }
         assert!(PROBES.len() > 100);
     }
@@ -366,7 +366,7 @@ mod tests {
     fn every_trap_is_a_probe() {
         for trap in crate::traps::TRAPS {
             assert!(
-                PROBES.iter().any(|p| p.name == trap.name && p.group == Group::AfterRun),
+                PROBES.iter().any(|p| p.name == trap.name && p.group == ProbeGroup::AfterRun),
                 "{}",
                 trap.name
             );

@@ -2,7 +2,7 @@
 //! the host none may ever be written by what Forge does there.
 
 /// One trap.
-pub(super) struct Trap {
+pub(super) struct WorkspaceTrap {
     /// The probe it belongs to, which is also the canary's name.
     pub(super) name: &'static str,
     /// Paths in the workspace with their texts; `@CANARY@` stands for the canary's path.
@@ -11,33 +11,33 @@ pub(super) struct Trap {
     pub(super) joins: bool,
 }
 
-const fn trap(name: &'static str, files: &'static [(&'static str, &'static str)]) -> Trap {
-    Trap { name, files, joins: false }
+const fn file_trap(name: &'static str, files: &'static [(&'static str, &'static str)]) -> WorkspaceTrap {
+    WorkspaceTrap { name, files, joins: false }
 }
 
-const fn config(name: &'static str, files: &'static [(&'static str, &'static str)]) -> Trap {
-    Trap { name, files, joins: true }
+const fn config_trap(name: &'static str, files: &'static [(&'static str, &'static str)]) -> WorkspaceTrap {
+    WorkspaceTrap { name, files, joins: true }
 }
 
-const HOOK: &str = "#!/bin/sh\ntouch '@CANARY@'\n";
+const HOOK_SCRIPT: &str = "#!/bin/sh\ntouch '@CANARY@'\n";
 
 /// All of them, in the order in which they are set.
-pub(super) static TRAPS: &[Trap] = &[
-    trap(
+pub(super) static TRAPS: &[WorkspaceTrap] = &[
+    file_trap(
         "git-hooks",
         &[
             (".git/HEAD", "ref: refs/heads/main\n"),
             (".git/objects/info/.keep", ""),
             (".git/refs/heads/.keep", ""),
             (".git/config", "[core]\n\trepositoryformatversion = 0\n"),
-            (".git/hooks/pre-commit", HOOK),
-            (".git/hooks/post-checkout", HOOK),
-            (".git/hooks/post-index-change", HOOK),
-            (".git/hooks/reference-transaction", HOOK),
-            (".git/hooks/pre-auto-gc", HOOK),
+            (".git/hooks/pre-commit", HOOK_SCRIPT),
+            (".git/hooks/post-checkout", HOOK_SCRIPT),
+            (".git/hooks/post-index-change", HOOK_SCRIPT),
+            (".git/hooks/reference-transaction", HOOK_SCRIPT),
+            (".git/hooks/pre-auto-gc", HOOK_SCRIPT),
         ],
     ),
-    trap(
+    file_trap(
         "git-nested-hooks",
         &[
             ("nested/.git/HEAD", "ref: refs/heads/main\n"),
@@ -47,10 +47,10 @@ pub(super) static TRAPS: &[Trap] = &[
                 "nested/.git/config",
                 "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = \"touch '@CANARY@'; false\"\n",
             ),
-            ("nested/.git/hooks/post-index-change", HOOK),
+            ("nested/.git/hooks/post-index-change", HOOK_SCRIPT),
         ],
     ),
-    trap(
+    file_trap(
         "git-submodule-hooks",
         &[
             (
@@ -62,34 +62,34 @@ pub(super) static TRAPS: &[Trap] = &[
                 ".git/modules/sub/config",
                 "[core]\n\tworktree = ../../../sub\n\tfsmonitor = \"touch '@CANARY@'; false\"\n",
             ),
-            (".git/modules/sub/hooks/post-checkout", HOOK),
+            (".git/modules/sub/hooks/post-checkout", HOOK_SCRIPT),
             ("sub/.git", "gitdir: ../.git/modules/sub\n"),
         ],
     ),
-    config("git-fsmonitor", &[(".git/config", "[core]\n\tfsmonitor = \"touch '@CANARY@'; false\"\n")]),
-    config(
+    config_trap("git-fsmonitor", &[(".git/config", "[core]\n\tfsmonitor = \"touch '@CANARY@'; false\"\n")]),
+    config_trap(
         "git-hooks-path",
         &[
             (".git/config", "[core]\n\thooksPath = other-hooks\n"),
-            ("other-hooks/post-index-change", HOOK),
-            ("other-hooks/pre-commit", HOOK),
+            ("other-hooks/post-index-change", HOOK_SCRIPT),
+            ("other-hooks/pre-commit", HOOK_SCRIPT),
         ],
     ),
-    config(
+    config_trap(
         "git-ssh-command",
         &[(
             ".git/config",
             "[core]\n\tsshCommand = \"touch '@CANARY@'; false\"\n[remote \"origin\"]\n\turl = ssh://nowhere.invalid/x\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
         )],
     ),
-    config(
+    config_trap(
         "git-pager",
         &[(
             ".git/config",
             "[core]\n\tpager = \"touch '@CANARY@'; cat\"\n\teditor = \"touch '@CANARY@'; false\"\n[pager]\n\tstatus = true\n\tdiff = true\n\tlog = true\n",
         )],
     ),
-    config(
+    config_trap(
         "git-filters",
         &[
             (
@@ -100,7 +100,7 @@ pub(super) static TRAPS: &[Trap] = &[
             ("file.trap", "x\n"),
         ],
     ),
-    config(
+    config_trap(
         "git-textconv",
         &[
             (".git/config", "[diff \"trap\"]\n\ttextconv = \"touch '@CANARY@'; cat\"\n"),
@@ -108,14 +108,14 @@ pub(super) static TRAPS: &[Trap] = &[
             ("file.conv", "x\n"),
         ],
     ),
-    config(
+    config_trap(
         "git-diff-external",
         &[(
             ".git/config",
             "[diff]\n\texternal = \"touch '@CANARY@'; true\"\n[alias]\n\tstatus = \"!touch '@CANARY@'\"\n[credential]\n\thelper = \"!touch '@CANARY@'\"\n[gpg]\n\tprogram = \"touch '@CANARY@'\"\n",
         )],
     ),
-    trap(
+    file_trap(
         "git-dir-file",
         &[
             ("linked/.git", "gitdir: ../elsewhere\n"),
@@ -128,8 +128,8 @@ pub(super) static TRAPS: &[Trap] = &[
             ),
         ],
     ),
-    trap("direnv-file", &[(".envrc", "touch '@CANARY@'\n"), (".env.sh", "touch '@CANARY@'\n")]),
-    trap(
+    file_trap("direnv-file", &[(".envrc", "touch '@CANARY@'\n"), (".env.sh", "touch '@CANARY@'\n")]),
+    file_trap(
         "editor-tasks",
         &[
             (
@@ -142,8 +142,8 @@ pub(super) static TRAPS: &[Trap] = &[
             ),
         ],
     ),
-    trap("makefile", &[("Makefile", "X := $(shell touch '@CANARY@')\nall:\n\ttouch '@CANARY@'\n")]),
-    trap(
+    file_trap("makefile", &[("Makefile", "X := $(shell touch '@CANARY@')\nall:\n\ttouch '@CANARY@'\n")]),
+    file_trap(
         "conftest",
         &[
             ("conftest.py", "open('@CANARY@', 'w')\n"),
@@ -151,7 +151,7 @@ pub(super) static TRAPS: &[Trap] = &[
             ("setup.py", "open('@CANARY@', 'w')\n"),
         ],
     ),
-    trap(
+    file_trap(
         "build-script",
         &[
             ("build.rs", "fn main() { std::fs::write(\"@CANARY@\", \"\").unwrap(); }\n"),
@@ -159,31 +159,31 @@ pub(super) static TRAPS: &[Trap] = &[
             ("src/main.rs", "fn main() {}\n"),
         ],
     ),
-    trap(
+    file_trap(
         "virtual-environment",
         &[
             ("venv/pyvenv.cfg", "home = /workspace/venv/bin\ninclude-system-site-packages = false\n"),
-            ("venv/bin/python3", HOOK),
+            ("venv/bin/python3", HOOK_SCRIPT),
             ("venv/bin/activate", "touch '@CANARY@'\n"),
             ("pyvenv.cfg", "home = /workspace/venv/bin\n"),
-            ("bin/git", HOOK),
+            ("bin/git", HOOK_SCRIPT),
         ],
     ),
-    trap(
+    file_trap(
         "cargo-config",
         &[
             (
                 ".cargo/config.toml",
                 "[build]\nrustc-wrapper = \"/workspace/.cargo/wrapper\"\n[target.x86_64-unknown-linux-gnu]\nrunner = \"/workspace/.cargo/wrapper\"\n",
             ),
-            (".cargo/wrapper", HOOK),
+            (".cargo/wrapper", HOOK_SCRIPT),
         ],
     ),
-    trap(
+    file_trap(
         "npm-scripts",
         &[
             (".npmrc", "script-shell=/workspace/.npm-shell\nnode-options=--require=/workspace/trap.js\n"),
-            (".npm-shell", HOOK),
+            (".npm-shell", HOOK_SCRIPT),
             ("trap.js", "require('fs').writeFileSync('@CANARY@', '')\n"),
             (
                 "package.json",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `forge chat`
 #[derive(Debug, Args)]
-pub(crate) struct Chat {
+pub(crate) struct ChatArgs {
     /// The repository to talk about and work on, the current folder if it is left out
     #[arg(long, value_name = "PATH")]
     pub(crate) repo: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub(crate) struct Chat {
 pub(crate) struct ExecutorFlags {
     /// Who does the work: a model with tools, a router, your own program, canned replies
     #[arg(long, value_enum, value_name = "NAME")]
-    pub(crate) executor: Option<ExecutorName>,
+    pub(crate) executor: Option<ExecutorArg>,
     /// Only pretend to run tools: each call is answered with what it was given
     #[arg(long)]
     pub(crate) mock_tools: bool,
@@ -36,7 +36,7 @@ pub(crate) struct ExecutorFlags {
 
 /// Executors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExecutorName {
+pub(crate) enum ExecutorArg {
     /// A model that calls tools until it is done
     React,
     /// A model that names one tool per step
@@ -47,7 +47,7 @@ pub(crate) enum ExecutorName {
     Stub,
 }
 
-impl ExecutorName {
+impl ExecutorArg {
     /// The name as it stands in configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -8,13 +8,13 @@ fn task_types() -> clap::builder::PossibleValuesParser {
     forge_types::TaskKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().into()
 }
 
-fn tiers() -> clap::builder::PossibleValuesParser {
+fn tier_names() -> clap::builder::PossibleValuesParser {
     forge_types::Tier::ALL.iter().map(|tier| tier.name()).collect::<Vec<_>>().into()
 }
 
 /// `forge models`
 #[derive(Debug, Args)]
-pub(crate) struct Models {
+pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     pub(crate) action: Option<ModelsAction>,
     /// Ask everybody anew instead of showing answers of the last five minutes
@@ -35,7 +35,7 @@ pub(crate) enum ModelsAction {
 
 /// `forge route`
 #[derive(Debug, Args)]
-pub(crate) struct Route {
+pub(crate) struct RouteArgs {
     #[command(subcommand)]
     pub(crate) action: RouteAction,
 }
@@ -44,12 +44,12 @@ pub(crate) struct Route {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RouteAction {
     /// Say which model a task would be given to, and what each stage of the choice says; asks nobody
-    Explain(Explain),
+    Explain(RouteExplainArgs),
 }
 
 /// `forge route explain`
 #[derive(Debug, Args)]
-pub(crate) struct Explain {
+pub(crate) struct RouteExplainArgs {
     /// The task, in your words
     #[arg(value_name = "TASK")]
     pub(crate) task: String,
@@ -71,7 +71,7 @@ pub(crate) struct Explain {
 
 /// `forge routing`
 #[derive(Debug, Args)]
-pub(crate) struct Routing {
+pub(crate) struct RoutingArgs {
     #[command(subcommand)]
     pub(crate) action: Option<RoutingAction>,
 }
@@ -85,7 +85,7 @@ pub(crate) enum RoutingAction {
     /// Set a weight by hand
     Set {
         #[command(flatten)]
-        row: Row,
+        row: WeightRowArgs,
         /// From 0.1 to 1; a model without a weight counts as 0.5
         #[arg(value_name = "WEIGHT")]
         weight: f64,
@@ -96,18 +96,18 @@ pub(crate) enum RoutingAction {
     /// Remove a weight
     Delete {
         #[command(flatten)]
-        row: Row,
+        row: WeightRowArgs,
     },
 }
 
 /// A row of the weights.
 #[derive(Debug, Args)]
-pub(crate) struct Row {
+pub(crate) struct WeightRowArgs {
     /// What kind of work
     #[arg(value_name = "TASK_TYPE", value_parser = task_types())]
     pub(crate) task_type: String,
     /// How hard
-    #[arg(value_name = "TIER", value_parser = tiers())]
+    #[arg(value_name = "TIER", value_parser = tier_names())]
     pub(crate) tier: String,
     /// Which model
     #[arg(value_name = "PROVIDER/MODEL")]
@@ -116,14 +116,14 @@ pub(crate) struct Row {
 
 /// `forge prices`
 #[derive(Debug, Args)]
-pub(crate) struct Prices {
+pub(crate) struct PricesArgs {
     #[command(subcommand)]
     pub(crate) action: Option<PricesAction>,
 }
 
 /// `forge budget`
 #[derive(Debug, Args)]
-pub(crate) struct Budget {
+pub(crate) struct BudgetArgs {
     /// So many days are shown
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) days: usize,

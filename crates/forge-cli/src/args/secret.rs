@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 /// `forge secret`
 #[derive(Debug, Args)]
-pub(crate) struct Secret {
+pub(crate) struct SecretArgs {
     #[command(subcommand)]
     pub(crate) action: SecretAction,
 }
@@ -52,7 +52,7 @@ pub(crate) enum SecretAction {
 
 /// `forge login`
 #[derive(Debug, Args)]
-pub(crate) struct Login {
+pub(crate) struct LoginArgs {
     /// The provider, such as openai; `status` shows the logins there are
     #[arg(value_name = "PROVIDER|status")]
     pub(crate) what: String,
@@ -63,7 +63,7 @@ pub(crate) struct Login {
 
 /// `forge logout`
 #[derive(Debug, Args)]
-pub(crate) struct Logout {
+pub(crate) struct LogoutArgs {
     /// The provider
     #[arg(value_name = "PROVIDER")]
     pub(crate) provider: String,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// `forge diff`
 #[derive(Debug, Args)]
-pub(crate) struct Diff {
+pub(crate) struct DiffArgs {
     /// The run's id, or the beginning of it; `last` is the newest
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -22,7 +22,7 @@ pub(crate) struct Diff {
 
 /// `forge undo`
 #[derive(Debug, Args)]
-pub(crate) struct Undo {
+pub(crate) struct UndoArgs {
     /// The run's id, or the beginning of it; `last` is the newest
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -33,7 +33,7 @@ pub(crate) struct Undo {
 
 /// `forge apply`
 #[derive(Debug, Args)]
-pub(crate) struct Apply {
+pub(crate) struct ApplyArgs {
     /// The run's id, or the beginning of it; `last` is the newest
     #[arg(value_name = "ID")]
     pub(crate) id: String,
@@ -47,7 +47,7 @@ pub(crate) struct Apply {
 
 /// `forge gc`
 #[derive(Debug, Args)]
-pub(crate) struct Gc {
+pub(crate) struct GcArgs {
     /// What all snapshots together may keep, such as `2g`
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_size: Option<String>,
@@ -61,7 +61,7 @@ pub(crate) struct Gc {
 
 /// `forge sandbox`
 #[derive(Debug, Args)]
-pub(crate) struct Sandbox {
+pub(crate) struct SandboxArgs {
     /// What to do
     #[command(subcommand)]
     pub(crate) action: SandboxAction,
@@ -71,18 +71,18 @@ pub(crate) struct Sandbox {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SandboxAction {
     /// Run a command in exactly the box that a run would get
-    Exec(Exec),
+    Exec(SandboxExecArgs),
     /// Try to break out of a box, and say whether everything held
-    Verify(Verify),
+    Verify(SandboxVerifyArgs),
     /// Build an image: a root folder for native boxes, and the same for a container engine that runs
-    Build(Build),
+    Build(SandboxBuildArgs),
     /// Remove what boxes left behind whose process died
     Prune,
 }
 
 /// `forge sandbox exec`
 #[derive(Debug, Args)]
-pub(crate) struct Exec {
+pub(crate) struct SandboxExecArgs {
     /// Sandbox backend: auto, native, docker, podman, process
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) struct Exec {
     pub(crate) network: NetworkFlags,
     /// How the command works on the repository; what it changes in a private view is thrown away at the end
     #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) workspace: Option<Mode>,
+    pub(crate) workspace: Option<WorkspaceModeArg>,
     /// Image that gives the root folder
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
@@ -110,7 +110,7 @@ pub(crate) struct Exec {
 
 /// `forge sandbox verify`
 #[derive(Debug, Args)]
-pub(crate) struct Verify {
+pub(crate) struct SandboxVerifyArgs {
     /// Sandbox backend: auto, native, docker, podman
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
@@ -121,7 +121,7 @@ pub(crate) struct Verify {
 
 /// `forge sandbox build`
 #[derive(Debug, Args)]
-pub(crate) struct Build {
+pub(crate) struct SandboxBuildArgs {
     /// What it holds
     #[arg(value_enum, value_name = "KIND", default_value_t = ImageKind::Python)]
     pub(crate) kind: ImageKind,
@@ -162,7 +162,7 @@ pub(crate) struct NetworkFlags {
 
 /// How a repository is worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
+pub(crate) enum WorkspaceModeArg {
     /// In a private view; the result is applied
     Transaction,
     /// In a private view; the result becomes a branch
@@ -172,7 +172,7 @@ pub(crate) enum Mode {
     Inplace,
 }
 
-impl Mode {
+impl WorkspaceModeArg {
     /// The name in the configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -185,7 +185,7 @@ impl Mode {
 
 /// When a result is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ApplyWhen {
+pub(crate) enum ApplyPolicyArg {
     /// When the run completes, unless others changed the same
     Auto,
     /// After a question
@@ -194,7 +194,7 @@ pub(crate) enum ApplyWhen {
     Never,
 }
 
-impl ApplyWhen {
+impl ApplyPolicyArg {
     /// The name in the configuration.
     pub(crate) const fn name(self) -> &'static str {
         match self {

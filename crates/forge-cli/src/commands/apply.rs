@@ -1,57 +1,62 @@
 //! `forge apply`: a run's result goes into its repository.
 
-use super::diff::stat;
-use super::stoppable::stoppable;
-use crate::args::Apply;
+use super::diff::diffstat_lines;
+use super::stoppable::stop_on_signal;
+use crate::args::ApplyArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
-use crate::ui::text::{one_line, plural};
-use forge_runtime::{Forge, Merge};
-use forge_types::{ApplyOutcome, Conflict, RunId};
+use crate::ui::StdoutFormat;
+use crate::ui::text::{one_line, pluralize};
+use forge_runtime::{Forge, MergePolicy};
+use forge_types::{ApplyConflict, ApplyOutcome, RunId};
 use serde_json::json;
 
 /// Applies, and says what came of it.
-pub(crate) async fn apply(session: &Session, args: Apply) -> Result<Exit, CliError> {
-    let forge = Forge::open(&session.load_to_read()?)?;
-    let run = forge.find(&args.id).await?;
-    let merge = if args.merge { Merge::Clean } else { Merge::No };
-    let outcome = stoppable(&forge, run, &session.ui, forge.apply(run, args.step, merge)).await?;
-    if session.ui.format == Format::Json {
-        session.ui.json(&json!({ "run_id": run, "outcome": outcome }));
-        return Ok(if is_done(&outcome) { Exit::Done } else { Exit::Failed });
+pub(crate) async fn apply(session: &Session, args: ApplyArgs) -> Result<CliExit, CliError> {
+    let forge = Forge::open(&session.load_read_only()?)?;
+    let run = forge.find_run(&args.id).await?;
+    let merge = if args.merge { MergePolicy::Clean } else { MergePolicy::No };
+    let outcome = stop_on_signal(&forge, run, &session.ui, forge.apply(run, args.step, merge)).await?;
+    if session.ui.format == StdoutFormat::Json {
+        session.ui.print_json(&json!({ "run_id": run, "outcome": outcome }));
+        return Ok(if is_done(&outcome) { CliExit::Done } else { CliExit::Failed });
     }
-    say(session, run, &outcome, merge)
+    print_outcome(session, run, &outcome, merge)
 }
 
 const fn is_done(outcome: &ApplyOutcome) -> bool {
     matches!(outcome, ApplyOutcome::Done { .. } | ApplyOutcome::Published { .. })
 }
 
-fn say(session: &Session, run: RunId, outcome: &ApplyOutcome, merge: Merge) -> Result<Exit, CliError> {
+fn print_outcome(
+    session: &Session,
+    run: RunId,
+    outcome: &ApplyOutcome,
+    merge: MergePolicy,
+) -> Result<CliExit, CliError> {
     let ui = &session.ui;
     match outcome {
         ApplyOutcome::Done { changed, merged, notes } => {
             if changed.is_empty() {
-                ui.note("the repository holds it already");
+                ui.print_note("the repository holds it already");
             } else {
-                ui.lines(&stat(changed));
+                ui.print_lines(&diffstat_lines(changed));
             }
-            merged.iter().for_each(|path| ui.line(&format!("merged {}", one_line(path))));
-            notes.iter().for_each(|note| ui.note(&one_line(note)));
-            Ok(Exit::Done)
+            merged.iter().for_each(|path| ui.print_line(&format!("merged {}", one_line(path))));
+            notes.iter().for_each(|note| ui.print_note(&one_line(note)));
+            Ok(CliExit::Done)
         }
         ApplyOutcome::Published { branch, commit } => {
-            ui.line(&format!("branch {branch} is at {commit}"));
-            Ok(Exit::Done)
+            ui.print_line(&format!("branch {branch} is at {commit}"));
+            Ok(CliExit::Done)
         }
         ApplyOutcome::Conflicts { conflicts } => {
-            let count = plural(conflicts.len(), "path", "paths");
+            let count = pluralize(conflicts.len(), "path", "paths");
             let error = CliError::failed(format!(
                 "nothing was applied: {count} changed in the repository since the run began"
             ));
-            Err(conflict_hints(run, conflicts, merge).into_iter().fold(error, CliError::hint))
+            Err(conflict_hints(run, conflicts, merge).into_iter().fold(error, CliError::with_hint))
         }
         ApplyOutcome::Failed { why } => {
             Err(CliError::failed(format!("nothing was applied: {}", one_line(why))))
@@ -60,22 +65,22 @@ fn say(session: &Session, run: RunId, outcome: &ApplyOutcome, merge: Merge) -> R
 }
 
 /// What is in the way, and the ways out.
-pub(crate) fn conflict_hints(run: RunId, conflicts: &[Conflict], merge: Merge) -> Vec<String> {
+pub(crate) fn conflict_hints(run: RunId, conflicts: &[ApplyConflict], merge: MergePolicy) -> Vec<String> {
     /// Paths named before the rest is counted.
-    const NAMED: usize = 20;
+    const MAX_LISTED_CONFLICTS: usize = 20;
     let mut hints: Vec<String> = conflicts
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED_CONFLICTS)
         .map(|conflict| {
             let merges = if conflict.merges { " (merges without a conflict)" } else { "" };
             one_line(&format!("{conflict}{merges}"))
         })
         .collect();
-    if conflicts.len() > NAMED {
-        hints.push(format!("and {} more", conflicts.len() - NAMED));
+    if conflicts.len() > MAX_LISTED_CONFLICTS {
+        hints.push(format!("and {} more", conflicts.len() - MAX_LISTED_CONFLICTS));
     }
     let mergeable = conflicts.iter().filter(|conflict| conflict.merges).count();
-    if mergeable == conflicts.len() && merge == Merge::No {
+    if mergeable == conflicts.len() && merge == MergePolicy::No {
         hints.push(format!("all of them merge: forge apply {run} --merge"));
     } else {
         hints.push(format!(
@@ -91,9 +96,10 @@ mod tests {
 
     #[test]
     fn a_merge_is_offered_only_if_all_paths_merge() {
-        let conflict = |path: &str, merges| Conflict { path: path.into(), why: "changed".into(), merges };
+        let conflict =
+            |path: &str, merges| ApplyConflict { path: path.into(), why: "changed".into(), merges };
         let run = RunId::from_u128(1);
-        let hints = |all: &[Conflict]| conflict_hints(run, all, Merge::No).join("\n");
+        let hints = |all: &[ApplyConflict]| conflict_hints(run, all, MergePolicy::No).join("\n");
         assert!(hints(&[conflict("a", true)]).contains("--merge"));
         let mixed = hints(&[conflict("a", true), conflict("b", false)]);
         assert!(!mixed.contains("--merge") && mixed.contains("git apply --3way"), "{mixed}");

@@ -1,33 +1,33 @@
 //! `forge budget`: what days and runs spend, and raising what a run may.
 
 use super::resume;
-use crate::args::{Budget, BudgetAction, LimitFlags, Resume};
+use crate::args::{BudgetAction, BudgetArgs, LimitFlags, ResumeArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::table::{self, fixed};
-use crate::ui::{Format, Ui};
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::table::{self, fixed_column};
+use crate::ui::{StdoutFormat, Ui};
 use forge_runtime::{Delivery, Forge};
 use forge_types::{Money, RunId};
 use serde_json::json;
 use std::path::Path;
 
 /// Shows where the money is, or raises a ceiling.
-pub(crate) async fn budget(session: &Session, args: Budget) -> Result<Exit, CliError> {
+pub(crate) async fn budget(session: &Session, args: BudgetArgs) -> Result<CliExit, CliError> {
     let Some(BudgetAction::Raise { id, usd, day, no_resume }) = args.action else {
-        return show(session, args.days).await;
+        return show_spending(session, args.days).await;
     };
-    let amount = dollars(usd)?;
-    let forge = Forge::open(&session.load_to_read()?)?;
-    let run = forge.find(&id).await?;
+    let amount = parse_dollars(usd)?;
+    let forge = Forge::open(&session.load_read_only()?)?;
+    let run = forge.find_run(&id).await?;
     let (own, of_day) = if day { (None, Some(amount)) } else { (Some(amount), None) };
-    let delivery = forge.raise(run, own, of_day).await?;
+    let delivery = forge.raise_ceilings(run, own, of_day).await?;
     drop(forge);
-    told(session, run, amount, &delivery, no_resume)?;
+    print_delivery(session, run, amount, &delivery, no_resume)?;
     if no_resume || matches!(delivery, Delivery::Sent { .. }) {
-        return Ok(Exit::Done);
+        return Ok(CliExit::Done);
     }
-    let again = Resume {
+    let again = ResumeArgs {
         id: run.to_string(),
         limits: LimitFlags::default(),
         env: None,
@@ -37,7 +37,7 @@ pub(crate) async fn budget(session: &Session, args: Budget) -> Result<Exit, CliE
     resume::resume(session, again).await
 }
 
-fn told(
+fn print_delivery(
     session: &Session,
     run: RunId,
     amount: Money,
@@ -50,28 +50,28 @@ fn told(
         _ if stays => format!("`forge resume {run}` goes on with it"),
         _ => "going on with it".to_owned(),
     };
-    if ui.format == Format::Json && (stays || matches!(delivery, Delivery::Sent { .. })) {
-        ui.json(&json!({ "run_id": run.to_string(), "ceiling_usd": amount.as_usd() }));
+    if ui.format == StdoutFormat::Json && (stays || matches!(delivery, Delivery::Sent { .. })) {
+        ui.print_json(&json!({ "run_id": run.to_string(), "ceiling_usd": amount.as_usd() }));
     } else {
-        ui.note(&format!("run {run} may spend {amount}; {then}"));
+        ui.print_note(&format!("run {run} may spend {amount}; {then}"));
     }
     Ok(())
 }
 
-fn dollars(usd: f64) -> Result<Money, CliError> {
+fn parse_dollars(usd: f64) -> Result<Money, CliError> {
     if !usd.is_finite() || usd <= 0.0 {
         return Err(CliError::usage(format!("{usd} is no ceiling: name an amount of dollars above 0")));
     }
     Ok(Money::from_usd(usd))
 }
 
-async fn show(session: &Session, days: usize) -> Result<Exit, CliError> {
-    let loaded = session.load(Path::new("."), &Overlay::default())?;
+async fn show_spending(session: &Session, days: usize) -> Result<CliExit, CliError> {
+    let loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     let forge = Forge::open(&loaded)?;
     let budget = forge.budget(days).await?;
     let ceiling = loaded.settings.cost.max_per_day_usd.map(Money::from_usd);
     let ui = &session.ui;
-    if ui.format == Format::Json {
+    if ui.format == StdoutFormat::Json {
         let days = budget.days.iter().map(|day| {
             json!({ "day": day.day, "spent_usd": day.balance.spent.as_usd(), "reserved_usd": day.balance.reserved.as_usd() })
         });
@@ -84,44 +84,52 @@ async fn show(session: &Session, days: usize) -> Result<Exit, CliError> {
                 "reserved_usd": run.balance.reserved.as_usd(),
             })
         });
-        ui.json(&json!({
+        ui.print_json(&json!({
             "today": forge.today(),
             "max_per_day_usd": ceiling.map(Money::as_usd),
             "days": days.collect::<Vec<_>>(),
             "runs": runs.collect::<Vec<_>>(),
         }));
-        return Ok(Exit::Done);
+        return Ok(CliExit::Done);
     }
-    print(ui, &budget, ceiling);
-    Ok(Exit::Done)
+    print_run_budget(ui, &budget, ceiling);
+    Ok(CliExit::Done)
 }
 
-fn print(ui: &Ui, budget: &forge_runtime::Budget, ceiling: Option<Money>) {
+fn print_run_budget(ui: &Ui, budget: &forge_runtime::BudgetReport, ceiling: Option<Money>) {
     let limit = ceiling.map_or_else(
         || "no ceiling for a day is set (cost.max_per_day_usd)".to_owned(),
         |ceiling| format!("all runs of a day may spend {ceiling} together"),
     );
     if budget.days.is_empty() {
-        ui.line(&format!("nothing was spent yet; {limit}"));
+        ui.print_line(&format!("nothing was spent yet; {limit}"));
     } else {
-        let head = [fixed("DAY (UTC)"), fixed("SPENT"), fixed("RESERVED")];
+        let head = [fixed_column("DAY (UTC)"), fixed_column("SPENT"), fixed_column("RESERVED")];
         let cells = |day: &forge_runtime::DayBudget| {
             vec![day.day.clone(), day.balance.spent.to_string(), day.balance.reserved.to_string()]
         };
-        ui.lines(&table::lines(&head, &budget.days.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
-        ui.line(&limit);
+        ui.print_lines(&table::render_table(
+            &head,
+            &budget.days.iter().map(cells).collect::<Vec<_>>(),
+            ui.out_width(),
+        ));
+        ui.print_line(&limit);
     }
     if budget.runs.is_empty() {
         return;
     }
-    let head = [fixed("RUN"), fixed("STATUS"), fixed("SPENT"), fixed("RESERVED")];
+    let head = [fixed_column("RUN"), fixed_column("STATUS"), fixed_column("SPENT"), fixed_column("RESERVED")];
     let cells = |run: &forge_runtime::RunBudget| {
         let status = if run.waits { "waits for a budget".to_owned() } else { run.status.name().to_owned() };
         vec![run.run.to_string(), status, run.balance.spent.to_string(), run.balance.reserved.to_string()]
     };
-    ui.line("");
-    ui.lines(&table::lines(&head, &budget.runs.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
+    ui.print_line("");
+    ui.print_lines(&table::render_table(
+        &head,
+        &budget.runs.iter().map(cells).collect::<Vec<_>>(),
+        ui.out_width(),
+    ));
     if let Some(run) = budget.runs.iter().find(|run| run.waits) {
-        ui.line(&format!("forge budget raise {} USD goes on", run.run));
+        ui.print_line(&format!("forge budget raise {} USD goes on", run.run));
     }
 }

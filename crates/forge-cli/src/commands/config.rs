@@ -1,122 +1,127 @@
 //! `forge config`: what is in force and where it came from; one value; a change; the files' places.
 
 use super::validate;
-use crate::args::{Config, ConfigAction};
+use crate::args::{ConfigAction, ConfigArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{clean, one_line};
-use crate::ui::{Format, Ui};
-use forge_config::edit::{self, EditError, Target};
-use forge_config::{Loaded, Origin, Resolved};
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{one_line, sanitize_text};
+use crate::ui::{StdoutFormat, Ui};
+use forge_config::edit::{self, EditError, EditTarget};
+use forge_config::{ResolvedConfig, ResolvedSetting, ValueOrigin};
 use forge_runtime::vault;
-use forge_types::Class;
+use forge_types::ErrorClass;
 use std::path::Path;
 
-const HERE: &str = ".";
+const CURRENT_DIR: &str = ".";
 
 /// Does what was asked; `show` if nothing was.
-pub(crate) fn config(session: &Session, args: Config) -> Result<Exit, CliError> {
+pub(crate) fn config(session: &Session, args: ConfigArgs) -> Result<CliExit, CliError> {
     match args.action.unwrap_or(ConfigAction::Show) {
-        ConfigAction::Show => show(session),
-        ConfigAction::Get { key } => get(session, &key),
-        ConfigAction::Set { key, value, user } => set(session, &key, &value, user),
-        ConfigAction::Validate => validate::check(session, Path::new(HERE)),
-        ConfigAction::Path => path(session),
+        ConfigAction::Show => show_values(session),
+        ConfigAction::Get { key } => show_value(session, &key),
+        ConfigAction::Set { key, value, user } => set_value(session, &key, &value, user),
+        ConfigAction::Validate => validate::check_config(session, Path::new(CURRENT_DIR)),
+        ConfigAction::Path => show_paths(session),
     }
 }
 
-fn show(session: &Session) -> Result<Exit, CliError> {
-    let mut loaded = session.load(Path::new(HERE), &Overlay::default())?;
+fn show_values(session: &Session) -> Result<CliExit, CliError> {
+    let mut loaded = session.load_config(Path::new(CURRENT_DIR), &ConfigOverrides::default())?;
     if let Err(error) = vault::unlock_silently(&mut loaded) {
-        session.ui.warn(&clean(&error.to_string()));
+        session.ui.print_warning(&sanitize_text(&error.to_string()));
     }
-    let keys = keys(&loaded);
-    if session.ui.format == Format::Json {
-        let mut all = loaded.as_json();
+    let keys = key_rows(&loaded);
+    if session.ui.format == StdoutFormat::Json {
+        let mut all = loaded.to_plan_json();
         for (name, value, origin) in keys {
             all[name] = serde_json::json!({"value": value, "origin": origin});
         }
-        session.ui.json(&all);
-        return Ok(Exit::Done);
+        session.ui.print_json(&all);
+        return Ok(CliExit::Done);
     }
-    let mut rows: Vec<_> = loaded.values.iter().map(row).collect();
+    let mut rows: Vec<_> = loaded.values.iter().map(value_row).collect();
     rows.extend(keys.into_iter().map(|(name, value, origin)| vec![name, value, origin]));
-    let head = [fixed("KEY"), flexible("VALUE"), flexible("FROM")];
-    session.ui.lines(&table::lines(&head, &rows, session.ui.out_width()));
-    Ok(Exit::Done)
+    let head = [fixed_column("KEY"), flexible_column("VALUE"), flexible_column("FROM")];
+    session.ui.print_lines(&table::render_table(&head, &rows, session.ui.out_width()));
+    Ok(CliExit::Done)
 }
 
 /// The keys that runs would use, masked, and stores that nobody has opened.
-fn keys(loaded: &Loaded) -> Vec<(String, String, String)> {
-    let found = loaded.secrets.found();
+fn key_rows(loaded: &ResolvedConfig) -> Vec<(String, String, String)> {
+    let found = loaded.secrets.found_keys();
     let mut keys: Vec<_> = found
-        .map(|(name, value, origin)| (name.to_owned(), vault::masked(value.expose()), origin.to_string()))
+        .map(|(name, value, origin)| {
+            (name.to_owned(), vault::redacted_preview(value.expose()), origin.to_string())
+        })
         .collect();
     keys.sort();
     if loaded.passphrase.is_none() {
-        keys.extend(loaded.stores().0.into_iter().map(|(origin, path)| {
+        keys.extend(loaded.usable_stores().0.into_iter().map(|(origin, path)| {
             (path.display().to_string(), "(opened when a key is needed)".to_owned(), origin.to_string())
         }));
     }
     keys
 }
 
-fn row(value: &Resolved) -> Vec<String> {
+fn value_row(value: &ResolvedSetting) -> Vec<String> {
     let shown = value.value.as_deref().map_or_else(|| "-".to_owned(), one_line);
-    vec![value.key.to_owned(), shown, origin(&value.origin)]
+    vec![value.key.to_owned(), shown, origin_text(&value.origin)]
 }
 
-fn origin(origin: &Origin) -> String {
+fn origin_text(origin: &ValueOrigin) -> String {
     one_line(&origin.to_string())
 }
 
-fn get(session: &Session, key: &str) -> Result<Exit, CliError> {
-    let loaded = session.load(Path::new(HERE), &Overlay::default())?;
-    let found = edit::get(&loaded, key)?;
+fn show_value(session: &Session, key: &str) -> Result<CliExit, CliError> {
+    let loaded = session.load_config(Path::new(CURRENT_DIR), &ConfigOverrides::default())?;
+    let found = edit::get_key(&loaded, key)?;
     match session.ui.format {
-        Format::Json => session.ui.json(found),
-        Format::Text => match &found.value {
-            Some(value) => session.ui.line(value),
-            None => session.ui.note(&format!("{} is not set", found.key)),
+        StdoutFormat::Json => session.ui.print_json(found),
+        StdoutFormat::Text => match &found.value {
+            Some(value) => session.ui.print_line(value),
+            None => session.ui.print_note(&format!("{} is not set", found.key)),
         },
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn set(session: &Session, key: &str, value: &str, user: bool) -> Result<Exit, CliError> {
-    let dirs = session.dirs()?;
-    let target = if user { Target::User } else { Target::Project(&session.cwd) };
-    let edited = edit::set(&dirs, target, key, value)?;
-    said(&session.ui, &edited)
+fn set_value(session: &Session, key: &str, value: &str, user: bool) -> Result<CliExit, CliError> {
+    let dirs = session.user_dirs()?;
+    let target = if user { EditTarget::User } else { EditTarget::Project(&session.cwd) };
+    let edited = edit::set_key(&dirs, target, key, value)?;
+    print_edit(&session.ui, &edited)
 }
 
-fn said(ui: &Ui, edited: &edit::Edited) -> Result<Exit, CliError> {
+fn print_edit(ui: &Ui, edited: &edit::EditedKey) -> Result<CliExit, CliError> {
     match ui.format {
-        Format::Json => ui.json(edited),
-        Format::Text => ui.line(&format!("{} set at {}:{}", edited.key, edited.path.display(), edited.line)),
+        StdoutFormat::Json => ui.print_json(edited),
+        StdoutFormat::Text => {
+            ui.print_line(&format!("{} set at {}:{}", edited.key, edited.path.display(), edited.line))
+        }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn path(session: &Session) -> Result<Exit, CliError> {
-    let places = edit::paths(&session.sources(Path::new(HERE), &Overlay::default()))?;
-    if session.ui.format == Format::Json {
-        session.ui.json(&places);
-        return Ok(Exit::Done);
+fn show_paths(session: &Session) -> Result<CliExit, CliError> {
+    let places =
+        edit::config_locations(&session.config_sources(Path::new(CURRENT_DIR), &ConfigOverrides::default()))?;
+    if session.ui.format == StdoutFormat::Json {
+        session.ui.print_json(&places);
+        return Ok(CliExit::Done);
     }
     for place in places {
         let absent = if place.exists { "" } else { "  (not there)" };
-        session.ui.line(&format!("{:8}  {}{absent}", place.layer, place.path.display()));
+        session.ui.print_line(&format!("{:8}  {}{absent}", place.layer, place.path.display()));
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
 impl From<EditError> for CliError {
     fn from(error: EditError) -> Self {
         match error.class() {
-            Class::Invalid => Self::usage(error.to_string()),
+            ErrorClass::Invalid => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
         }
     }

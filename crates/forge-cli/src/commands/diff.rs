@@ -1,45 +1,45 @@
 //! `forge diff`: what a run changed.
 
-use crate::args::Diff;
+use crate::args::DiffArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
+use crate::ui::StdoutFormat;
 use crate::ui::style::Style;
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{clean, one_line, plural};
-use forge_runtime::{Changes, Forge};
-use forge_types::{ChangeKind, FileChange, History};
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{one_line, pluralize, sanitize_text};
+use forge_runtime::{Forge, RunChanges};
+use forge_types::{ChangeKind, WorkspaceChange, WorkspaceHistory};
 use serde_json::json;
 use std::io::Write as _;
 
 /// Shows a diff, the paths of it, or the steps that there are.
-pub(crate) async fn diff(session: &Session, args: Diff) -> Result<Exit, CliError> {
-    let forge = Forge::open(&session.load_to_read()?)?;
-    let run = forge.find(&args.id).await?;
+pub(crate) async fn diff(session: &Session, args: DiffArgs) -> Result<CliExit, CliError> {
+    let forge = Forge::open(&session.load_read_only()?)?;
+    let run = forge.find_run(&args.id).await?;
     if args.steps {
-        let history = forge.show(run).await?.state.history;
-        steps(session, &history);
-        return Ok(Exit::Done);
+        let history = forge.run_details(run).await?.state.history;
+        print_steps(session, &history);
+        return Ok(CliExit::Done);
     }
     let changes = forge.changes(run, args.step).await?;
     let ui = &session.ui;
     match (ui.format, args.stat) {
-        (Format::Json, _) => ui.json(&json!({
+        (StdoutFormat::Json, _) => ui.print_json(&json!({
             "run_id": run, "step": args.step, "files": changes.files, "diff": changes.diff
         })),
-        (Format::Text, _) if changes.files.is_empty() => ui.note("nothing changed"),
-        (Format::Text, true) => ui.lines(&stat(&changes.files)),
-        (Format::Text, false) if ui.out_is_terminal => ui.lines(&coloured(&changes, ui.out)),
+        (StdoutFormat::Text, _) if changes.files.is_empty() => ui.print_note("nothing changed"),
+        (StdoutFormat::Text, true) => ui.print_lines(&diffstat_lines(&changes.files)),
+        (StdoutFormat::Text, false) if ui.out_is_terminal => ui.print_lines(&colored_diff(&changes, ui.out)),
         // A file or a program gets exactly what `git apply` takes.
-        (Format::Text, false) => std::io::stdout().lock().write_all(changes.diff.as_bytes())?,
+        (StdoutFormat::Text, false) => std::io::stdout().lock().write_all(changes.diff.as_bytes())?,
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn steps(session: &Session, history: &History) {
+fn print_steps(session: &Session, history: &WorkspaceHistory) {
     let ui = &session.ui;
-    if ui.format == Format::Json {
+    if ui.format == StdoutFormat::Json {
         let steps: Vec<_> = history
             .steps
             .iter()
@@ -47,15 +47,15 @@ fn steps(session: &Session, history: &History) {
             .map(|(index, step)| {
                 json!({
                     "step": index + 1, "tool": step.tool, "arguments": step.about, "snapshot": step.snapshot,
-                    "at": step.at, "changed": changed(history, index)
+                    "at": step.at, "changed": step_changed(history, index)
                 })
             })
             .collect();
-        ui.json(&json!({ "steps": steps, "at_step": history.current_step() }));
+        ui.print_json(&json!({ "steps": steps, "at_step": history.current_step() }));
         return;
     }
     if history.steps.is_empty() {
-        ui.note("no step of this run may have written");
+        ui.print_note("no step of this run may have written");
         return;
     }
     let here = history.current_step();
@@ -66,16 +66,17 @@ fn steps(session: &Session, history: &History) {
         .map(|(index, step)| {
             let n = index + 1;
             let mark = if here.and_then(|n| usize::try_from(n).ok()) == Some(n) { "*" } else { " " };
-            let wrote = if changed(history, index) { "yes" } else { "no" };
+            let wrote = if step_changed(history, index) { "yes" } else { "no" };
             vec![format!("{mark}{n}"), one_line(&step.tool), wrote.to_owned(), one_line(&step.about)]
         })
         .collect();
-    let head = [fixed("STEP"), fixed("TOOL"), fixed("CHANGED"), flexible("ARGUMENTS")];
-    ui.lines(&table::lines(&head, &rows, ui.out_width()));
+    let head =
+        [fixed_column("STEP"), fixed_column("TOOL"), fixed_column("CHANGED"), flexible_column("ARGUMENTS")];
+    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
 }
 
 /// Whether a step left the workspace otherwise than it found it.
-fn changed(history: &History, index: usize) -> bool {
+fn step_changed(history: &WorkspaceHistory, index: usize) -> bool {
     let before = match index.checked_sub(1) {
         Some(before) => history.steps.get(before).map(|step| step.snapshot),
         None => history.beginning,
@@ -84,19 +85,19 @@ fn changed(history: &History, index: usize) -> bool {
 }
 
 /// One line per path, and a sum.
-pub(crate) fn stat(files: &[FileChange]) -> Vec<String> {
-    let mut lines: Vec<_> = files.iter().map(line).collect();
-    let sum = |count: fn(&FileChange) -> Option<u64>| files.iter().filter_map(count).sum::<u64>();
+pub(crate) fn diffstat_lines(files: &[WorkspaceChange]) -> Vec<String> {
+    let mut lines: Vec<_> = files.iter().map(diffstat_line).collect();
+    let sum = |count: fn(&WorkspaceChange) -> Option<u64>| files.iter().filter_map(count).sum::<u64>();
     lines.push(format!(
         "{}, +{} -{}",
-        plural(files.len(), "path", "paths"),
+        pluralize(files.len(), "path", "paths"),
         sum(|file| file.added),
         sum(|file| file.removed)
     ));
     lines
 }
 
-fn line(file: &FileChange) -> String {
+fn diffstat_line(file: &WorkspaceChange) -> String {
     let kind = match file.kind {
         ChangeKind::Added => "A",
         ChangeKind::Modified => "M",
@@ -111,9 +112,9 @@ fn line(file: &FileChange) -> String {
     format!("{kind} {}{lines}", one_line(&file.path))
 }
 
-fn coloured(changes: &Changes, style: Style) -> Vec<String> {
+fn colored_diff(changes: &RunChanges, style: Style) -> Vec<String> {
     let paint = |line: &str| {
-        let line = clean(line);
+        let line = sanitize_text(line);
         match line.as_bytes() {
             [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => {
                 style.bold(&line)
@@ -133,11 +134,12 @@ mod tests {
 
     #[test]
     fn paths_are_listed_with_their_lines() {
-        let file = |path: &str, kind, added, removed| FileChange { path: path.into(), kind, added, removed };
+        let file =
+            |path: &str, kind, added, removed| WorkspaceChange { path: path.into(), kind, added, removed };
         let files = [
             file("a\u{1b}[2J", ChangeKind::Modified, Some(2), Some(1)),
             file("b.png", ChangeKind::Added, None, None),
         ];
-        assert_eq!(stat(&files), ["M a␛[2J  +2 -1", "A b.png", "2 paths, +2 -1"]);
+        assert_eq!(diffstat_lines(&files), ["M a␛[2J  +2 -1", "A b.png", "2 paths, +2 -1"]);
     }
 }

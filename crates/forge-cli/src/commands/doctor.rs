@@ -1,46 +1,46 @@
 //! `forge doctor`: what runs need here, what is missing, and how to get it.
 
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::text::{clean, wrap};
-use crate::ui::{Format, Ui};
-use forge_runtime::{Check, CheckState};
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::text::{sanitize_text, wrap_words};
+use crate::ui::{StdoutFormat, Ui};
+use forge_runtime::{CheckState, DoctorCheck};
 use std::path::Path;
 
 /// Looks at everything and says what it found. Exits with 1 if a run can't start here.
-pub(crate) async fn doctor(session: &Session) -> Result<Exit, CliError> {
+pub(crate) async fn doctor(session: &Session) -> Result<CliExit, CliError> {
     // A configuration with faults is the first finding, and there is no going on without one.
-    let mut loaded = session.load(Path::new("."), &Overlay::default())?;
+    let mut loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     // Stores are opened if nobody has to be asked; what is wrong with one is among the findings.
     let _ = forge_runtime::vault::unlock_silently(&mut loaded);
-    let checks = forge_runtime::doctor(&loaded).await;
+    let checks = forge_runtime::run_doctor(&loaded).await;
     let ready = checks.iter().all(|check| check.state != CheckState::Fail);
     let ui = &session.ui;
-    if ui.format == Format::Json {
-        ui.json(&serde_json::json!({"ready": ready, "checks": checks}));
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&serde_json::json!({"ready": ready, "checks": checks}));
     } else {
-        checks.iter().for_each(|check| show(ui, check));
+        checks.iter().for_each(|check| print_check(ui, check));
         let end = if ready { "A run can start here." } else { "A run can't start here yet." };
-        ui.line(&ui.out.bold(end));
+        ui.print_line(&ui.out.bold(end));
     }
-    Ok(if ready { Exit::Done } else { Exit::Failed })
+    Ok(if ready { CliExit::Done } else { CliExit::Failed })
 }
 
-fn show(ui: &Ui, check: &Check) {
+fn print_check(ui: &Ui, check: &DoctorCheck) {
     let mark = match check.state {
         CheckState::Ok => ui.out.green("ok  "),
         CheckState::Warn => ui.out.yellow("warn"),
         CheckState::Fail => ui.out.red("FAIL"),
     };
     let width = ui.out_width().saturating_sub(6).clamp(40, 120);
-    let text = format!("{}: {}", check.name, clean(&check.detail));
-    for (n, line) in wrap(&text, width).iter().enumerate() {
+    let text = format!("{}: {}", check.name, sanitize_text(&check.detail));
+    for (n, line) in wrap_words(&text, width).iter().enumerate() {
         let head = if n == 0 { mark.as_str() } else { "    " };
-        ui.line(&format!("{head}  {line}"));
+        ui.print_line(&format!("{head}  {line}"));
     }
     // In one piece, so that a command in it can be copied.
     if let Some(remedy) = &check.remedy {
-        ui.line(&format!("      -> {}", clean(remedy)));
+        ui.print_line(&format!("      -> {}", sanitize_text(remedy)));
     }
 }

@@ -1,22 +1,22 @@
 //! `forge gc`: old snapshots go.
 
-use crate::args::Gc;
+use crate::args::GcArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use crate::ui::text::plural;
-use forge_config::Flag;
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use crate::ui::text::pluralize;
+use forge_config::FlagSetting;
 use forge_runtime::{Forge, GcLimits};
 use serde_json::json;
 use std::path::Path;
 
 /// Removes what the limits allow to be removed.
-pub(crate) async fn gc(session: &Session, args: Gc) -> Result<Exit, CliError> {
-    let mut overlay = Overlay::default();
+pub(crate) async fn gc(session: &Session, args: GcArgs) -> Result<CliExit, CliError> {
+    let mut overlay = ConfigOverrides::default();
     let mut flag = |key: &str, name: &str, value: Option<String>| {
         if let Some(value) = value {
-            overlay.flags.push(Flag { key: key.to_owned(), value, name: name.to_owned() });
+            overlay.flags.push(FlagSetting { key: key.to_owned(), value, name: name.to_owned() });
         }
     };
     flag("workspace.snapshot_limit", "--max-size", args.max_size);
@@ -25,7 +25,7 @@ pub(crate) async fn gc(session: &Session, args: Gc) -> Result<Exit, CliError> {
         "--older-than",
         args.older_than.map(|days| days.trim_end_matches('d').to_owned()),
     );
-    let loaded = session.load(Path::new("."), &overlay)?;
+    let loaded = session.load_config(Path::new("."), &overlay)?;
     let limits = GcLimits {
         bytes: loaded.settings.workspace.snapshot_limit,
         days: loaded.settings.workspace.snapshot_days,
@@ -33,33 +33,37 @@ pub(crate) async fn gc(session: &Session, args: Gc) -> Result<Exit, CliError> {
     let freed = Forge::open(&loaded)?.gc(limits, args.dry_run).await?;
     let bytes: u64 = freed.iter().map(|freed| freed.bytes).sum();
     let ui = &session.ui;
-    if ui.format == Format::Json {
+    if ui.format == StdoutFormat::Json {
         let runs: Vec<_> = freed
             .iter()
             .map(|f| json!({ "run_id": f.run, "bytes": f.bytes, "last_written": f.at }))
             .collect();
-        ui.json(&json!({ "dry_run": args.dry_run, "bytes": bytes, "runs": runs }));
-        return Ok(Exit::Done);
+        ui.print_json(&json!({ "dry_run": args.dry_run, "bytes": bytes, "runs": runs }));
+        return Ok(CliExit::Done);
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     for one in &freed {
-        ui.line(&format!(
+        ui.print_line(&format!(
             "{verb} the snapshots of run {} ({}, last written {})",
             one.run,
-            size(one.bytes),
+            format_size(one.bytes),
             one.at
         ));
     }
-    ui.line(&format!("{verb} the snapshots of {}, {}", plural(freed.len(), "run", "runs"), size(bytes)));
-    Ok(Exit::Done)
+    ui.print_line(&format!(
+        "{verb} the snapshots of {}, {}",
+        pluralize(freed.len(), "run", "runs"),
+        format_size(bytes)
+    ));
+    Ok(CliExit::Done)
 }
 
 /// Bytes as people say them.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+pub(crate) fn format_size(bytes: u64) -> String {
+    const SIZE_UNIT_NAMES: [&str; 4] = ["kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
     let mut unit = "bytes";
-    for larger in UNITS {
+    for larger in SIZE_UNIT_NAMES {
         if value < 1000.0 {
             break;
         }
@@ -71,12 +75,12 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::format_size;
 
     #[test]
     fn sizes_are_said_in_the_unit_that_fits() {
         assert_eq!(
-            [size(0), size(999), size(1_500), size(2_000_000_000)],
+            [format_size(0), format_size(999), format_size(1_500), format_size(2_000_000_000)],
             ["0 bytes", "999 bytes", "1.5 kB", "2.0 GB"]
         );
     }

@@ -1,18 +1,18 @@
 //! `forge init`: a configuration for a project. Nothing is overwritten.
 
-use crate::args::{FileFormat, Init, Language};
+use crate::args::{FileFormat, InitArgs, LanguageArg};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use forge_config::init::{self, Fate, InitError, InitOptions};
-use forge_config::{KEYED, LOCAL};
-use forge_types::Class;
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use forge_config::init::{self, InitError, InitOptions, InitOutcome};
+use forge_config::{KEYED_PROVIDERS, LOCAL_PROVIDERS};
+use forge_types::ErrorClass;
 use std::path::Path;
 
 /// Writes what a project needs into the current folder.
-pub(crate) fn init(session: &Session, args: Init) -> Result<Exit, CliError> {
-    let dirs = session.dirs()?;
+pub(crate) fn init(session: &Session, args: InitArgs) -> Result<CliExit, CliError> {
+    let dirs = session.user_dirs()?;
     let provider = match args.provider {
         Some(provider) => Some(provider),
         None if args.yes => None,
@@ -22,54 +22,57 @@ pub(crate) fn init(session: &Session, args: Init) -> Result<Exit, CliError> {
         dir: session.cwd.clone(),
         name: args.words.or(args.name),
         language: args.language.map(|language| match language {
-            Language::Rust => forge_config::Language::Rust,
-            Language::Python => forge_config::Language::Python,
-            Language::Node => forge_config::Language::Node,
+            LanguageArg::Rust => forge_config::ProjectLanguage::Rust,
+            LanguageArg::Python => forge_config::ProjectLanguage::Python,
+            LanguageArg::Node => forge_config::ProjectLanguage::Node,
         }),
         format: match args.format {
-            FileFormat::Yaml => forge_config::Format::Yaml,
-            FileFormat::Toml => forge_config::Format::Toml,
+            FileFormat::Yaml => forge_config::ConfigFormat::Yaml,
+            FileFormat::Toml => forge_config::ConfigFormat::Toml,
         },
         provider,
     };
-    let made = init::init(&options, &dirs)?;
-    if session.ui.format == Format::Json {
-        session.ui.json(&made);
-        return Ok(Exit::Done);
+    let made = init::init_project(&options, &dirs)?;
+    if session.ui.format == StdoutFormat::Json {
+        session.ui.print_json(&made);
+        return Ok(CliExit::Done);
     }
     for file in &made {
         let fate = match file.fate {
-            Fate::Created => "created",
-            Fate::Extended => "extended",
-            Fate::Kept => "kept",
+            InitOutcome::Created => "created",
+            InitOutcome::Extended => "extended",
+            InitOutcome::Kept => "kept",
         };
-        session.ui.line(&format!("{fate:8}  {}", file.path.display()));
+        session.ui.print_line(&format!("{fate:8}  {}", file.path.display()));
     }
-    if keys(session).is_empty() {
-        session
-            .ui
-            .note("No key of a provider is set. Set one, such as OPENAI_API_KEY, or start a local server.");
+    if providers_with_keys(session).is_empty() {
+        session.ui.print_note(
+            "No key of a provider is set. Set one, such as OPENAI_API_KEY, or start a local server.",
+        );
     }
-    session.ui.note("Next: forge doctor, then forge run \"what is to be done\"");
-    Ok(Exit::Done)
+    session.ui.print_note("Next: forge doctor, then forge run \"what is to be done\"");
+    Ok(CliExit::Done)
 }
 
 /// Providers whose keys are set.
-fn keys(session: &Session) -> Vec<&'static str> {
-    let loaded = session.load_silently(Path::new("."), &Overlay::default());
-    KEYED.into_iter().filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.can_ask(name))).collect()
+fn providers_with_keys(session: &Session) -> Vec<&'static str> {
+    let loaded = session.load_silently(Path::new("."), &ConfigOverrides::default());
+    KEYED_PROVIDERS
+        .into_iter()
+        .filter(|name| loaded.as_ref().is_ok_and(|l| l.secrets.can_ask(name)))
+        .collect()
 }
 
 /// Asks for a provider where somebody can answer; no answer leaves the choice to the keys that are set.
 fn ask_provider(session: &Session) -> Option<String> {
-    if !session.ui.interactive() {
+    if !session.ui.is_interactive() {
         return None;
     }
-    let found = keys(session);
+    let found = providers_with_keys(session);
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-    let names: Vec<_> = KEYED.iter().chain(&LOCAL).copied().collect();
-    session.ui.note(&format!("Providers: {}, custom. Keys found: {found}.", names.join(", ")));
-    let answer = session.ui.ask("Provider (empty: chosen by the keys that are set): ");
+    let names: Vec<_> = KEYED_PROVIDERS.iter().chain(&LOCAL_PROVIDERS).copied().collect();
+    session.ui.print_note(&format!("Providers: {}, custom. Keys found: {found}.", names.join(", ")));
+    let answer = session.ui.ask_line("Provider (empty: chosen by the keys that are set): ");
     let answer = answer.trim();
     (!answer.is_empty()).then(|| answer.to_owned())
 }
@@ -77,7 +80,7 @@ fn ask_provider(session: &Session) -> Option<String> {
 impl From<InitError> for CliError {
     fn from(error: InitError) -> Self {
         match error.class() {
-            Class::Invalid => Self::usage(error.to_string()),
+            ErrorClass::Invalid => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
         }
     }

@@ -1,19 +1,19 @@
 //! `forge list`: runs, newest first.
 
-use crate::args::List;
+use crate::args::ListArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{count, dollars, duration, one_line};
+use crate::ui::StdoutFormat;
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{format_count, format_dollars, format_duration, one_line};
 use forge_runtime::{Forge, RunQuery, RunRow};
 use forge_types::{LimitKind, RunStatus, Timestamp, WaitingFor};
 use serde::Serialize;
 
 /// A run in a list, as JSON.
 #[derive(Debug, Serialize)]
-struct Entry<'a> {
+struct RunListEntry<'a> {
     run_id: forge_types::RunId,
     task: &'a str,
     repo: &'a str,
@@ -37,7 +37,7 @@ struct Entry<'a> {
     completed_at: Option<Timestamp>,
 }
 
-impl<'a> From<&'a RunRow> for Entry<'a> {
+impl<'a> From<&'a RunRow> for RunListEntry<'a> {
     fn from(row: &'a RunRow) -> Self {
         Self {
             run_id: row.run,
@@ -65,61 +65,61 @@ impl<'a> From<&'a RunRow> for Entry<'a> {
 }
 
 /// Prints the list.
-pub(crate) async fn list(session: &Session, args: List) -> Result<Exit, CliError> {
-    let loaded = session.load_to_read()?;
+pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<CliExit, CliError> {
+    let loaded = session.load_read_only()?;
     let repo = args.repo.map(|repo| {
         let path = session.cwd.join(repo);
         path.canonicalize().unwrap_or(path).display().to_string()
     });
     let status = args.status.as_deref().and_then(|status| status.parse().ok());
     let query = RunQuery { status, repo, limit: args.limit, ..RunQuery::default() };
-    let rows = Forge::open(&loaded)?.list(query).await?;
+    let rows = Forge::open(&loaded)?.list_runs(query).await?;
     let ui = &session.ui;
-    if ui.format == Format::Json {
-        ui.json(&rows.iter().map(Entry::from).collect::<Vec<_>>());
-        return Ok(Exit::Done);
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&rows.iter().map(RunListEntry::from).collect::<Vec<_>>());
+        return Ok(CliExit::Done);
     }
     if rows.is_empty() {
-        ui.note("There are no runs. Make one: forge run \"what is to be done\"");
-        return Ok(Exit::Done);
+        ui.print_note("There are no runs. Make one: forge run \"what is to be done\"");
+        return Ok(CliExit::Done);
     }
-    ui.lines(&table(&rows, ui.out_width()));
-    Ok(Exit::Done)
+    ui.print_lines(&run_table(&rows, ui.out_width()));
+    Ok(CliExit::Done)
 }
 
 /// Rows as lines of at most `width` columns.
-pub(crate) fn table(rows: &[RunRow], width: usize) -> Vec<String> {
+pub(crate) fn run_table(rows: &[RunRow], width: usize) -> Vec<String> {
     let head = [
-        fixed("RUN"),
-        fixed("STATUS"),
-        fixed("CREATED"),
-        fixed("TURNS"),
-        fixed("TOKENS"),
-        fixed("COST"),
-        fixed("TIME"),
-        flexible("MODEL"),
-        flexible("TASK"),
+        fixed_column("RUN"),
+        fixed_column("STATUS"),
+        fixed_column("CREATED"),
+        fixed_column("TURNS"),
+        fixed_column("TOKENS"),
+        fixed_column("COST"),
+        fixed_column("TIME"),
+        flexible_column("MODEL"),
+        flexible_column("TASK"),
     ];
-    let cells: Vec<_> = rows.iter().map(cells).collect();
-    table::lines(&head, &cells, width)
+    let cells: Vec<_> = rows.iter().map(run_cells).collect();
+    table::render_table(&head, &cells, width)
 }
 
-fn cells(row: &RunRow) -> Vec<String> {
+fn run_cells(row: &RunRow) -> Vec<String> {
     let created = row.created_at.to_string();
     vec![
-        short(row),
+        short_run_id(row),
         row.waiting_for.map_or_else(|| row.status.to_string(), |what| format!("waiting ({})", what.name())),
         created.chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect(),
         row.iterations.to_string(),
-        count(row.tokens_in + row.tokens_out),
-        dollars(row.cost.as_usd()),
-        duration(row.duration_ms),
+        format_count(row.tokens_in + row.tokens_out),
+        format_dollars(row.cost.as_usd()),
+        format_duration(row.duration_ms),
         one_line(&row.model),
         one_line(&row.task),
     ]
 }
 
 /// The beginning of the id that tells runs apart: its time to the millisecond and a little of chance.
-fn short(row: &RunRow) -> String {
+fn short_run_id(row: &RunRow) -> String {
     row.run.to_string().chars().take(18).collect()
 }

@@ -1,74 +1,74 @@
 //! `forge logs`: what happened in a run; with `-f` also what happens, whichever process works on it.
 
-use crate::args::Logs;
+use crate::args::LogsArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
-use crate::ui::events::Story;
+use crate::ui::StdoutFormat;
+use crate::ui::events::EventFormatter;
 use forge_runtime::{FollowEnd, Forge};
 use forge_types::RunId;
 use forge_types::wire::WireEvent;
 
 /// Prints a run's events.
-pub(crate) async fn logs(session: &Session, args: Logs) -> Result<Exit, CliError> {
-    let loaded = session.load_to_read()?;
+pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result<CliExit, CliError> {
+    let loaded = session.load_read_only()?;
     let forge = Forge::open(&loaded)?;
-    let run = forge.find(&args.id).await?;
+    let run = forge.find_run(&args.id).await?;
     let mut follow = forge.follow(run, 0);
-    let mut printer = Printer { session, story: Story::default() };
+    let mut printer = EventPrinter { session, story: EventFormatter::default() };
     loop {
         let next = if args.follow {
             tokio::select! {
                 next = follow.next() => next,
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Signal),
+                _ = tokio::signal::ctrl_c() => return Ok(CliExit::Signal),
             }
         } else {
-            follow.present().await
+            follow.next_ready().await
         };
         match next? {
-            Some(event) if printer.print(&event) => {}
+            Some(event) if printer.print_event(&event) => {}
             // Whoever read our stdout has gone.
-            Some(_) => return Ok(Exit::Done),
+            Some(_) => return Ok(CliExit::Done),
             None => break,
         }
     }
-    said(session, run, follow.end(), args.follow);
-    Ok(Exit::Done)
+    print_follow_end(session, run, follow.end_reason(), args.follow);
+    Ok(CliExit::Done)
 }
 
-fn said(session: &Session, run: RunId, end: Option<&FollowEnd>, following: bool) {
+fn print_follow_end(session: &Session, run: RunId, end: Option<&FollowEnd>, following: bool) {
     match end {
         Some(FollowEnd::Damaged(what)) => {
-            session.ui.warn(&format!("the journal of run {run} can't be read further: {what}"));
+            session.ui.print_warning(&format!("the journal of run {run} can't be read further: {what}"));
         }
-        Some(FollowEnd::Abandoned) if following => session.ui.note(&format!(
+        Some(FollowEnd::Abandoned) if following => session.ui.print_note(&format!(
             "nobody works on run {run}: its process ended. Go on with it: forge resume {run}"
         )),
         Some(FollowEnd::Parked) if following => {
-            session.ui.note(&format!("run {run} waits. Go on with it: forge resume {run}"));
+            session.ui.print_note(&format!("run {run} waits. Go on with it: forge resume {run}"));
         }
         _ => {}
     }
 }
 
-struct Printer<'a> {
+struct EventPrinter<'a> {
     session: &'a Session,
-    story: Story,
+    story: EventFormatter,
 }
 
-impl Printer<'_> {
+impl EventPrinter<'_> {
     /// Prints an event; says whether somebody still reads.
-    fn print(&mut self, event: &WireEvent) -> bool {
+    fn print_event(&mut self, event: &WireEvent) -> bool {
         let ui = &self.session.ui;
-        if ui.format == Format::Json {
-            return ui.json_line(event);
+        if ui.format == StdoutFormat::Json {
+            return ui.print_json_line(event);
         }
-        let event = &*crate::ui::mask::event(event);
+        let event = &*crate::ui::mask::redact_event(event);
         let time: String = event.ts.to_string().chars().skip(11).take(8).collect();
-        self.story.tell(event).iter().all(|line| {
-            let text = if ui.out_is_terminal { line.styled(ui.out) } else { line.plain() };
-            ui.try_line(&format!("{} {text}", ui.out.dim(&time)))
+        self.story.format(event).iter().all(|line| {
+            let text = if ui.out_is_terminal { line.to_styled(ui.out) } else { line.to_unstyled() };
+            ui.try_print_line(&format!("{} {text}", ui.out.dim(&time)))
         })
     }
 }

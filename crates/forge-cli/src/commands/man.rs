@@ -2,24 +2,24 @@
 
 use crate::args::Cli;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
 use clap::{Command, CommandFactory as _};
 
 /// Prints the page, with a section for every command, as troff.
-pub(crate) fn man(session: &Session) -> Result<Exit, CliError> {
-    super::only_text(session, "the manual page")?;
+pub(crate) fn man(session: &Session) -> Result<CliExit, CliError> {
+    super::reject_json(session, "the manual page")?;
     let mut command = Cli::command();
     command.build();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    section(&command, "forge", &mut page)?;
-    session.ui.line(String::from_utf8_lossy(&page).trim_end());
-    Ok(Exit::Done)
+    write_command_section(&command, "forge", &mut page)?;
+    session.ui.print_line(String::from_utf8_lossy(&page).trim_end());
+    Ok(CliExit::Done)
 }
 
 /// A section for each command below `command`, and for those below it.
-fn section(command: &Command, above: &str, page: &mut Vec<u8>) -> Result<(), CliError> {
+fn write_command_section(command: &Command, above: &str, page: &mut Vec<u8>) -> Result<(), CliError> {
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("{above} {}", sub.get_name());
         let man = clap_mangen::Man::new(sub.clone().display_name(name.clone()).bin_name(name.clone()));
@@ -27,7 +27,7 @@ fn section(command: &Command, above: &str, page: &mut Vec<u8>) -> Result<(), Cli
         man.render_description_section(page)?;
         man.render_synopsis_section(page)?;
         man.render_options_section(page)?;
-        section(sub, &name, page)?;
+        write_command_section(sub, &name, page)?;
     }
     Ok(())
 }

@@ -30,78 +30,83 @@ mod trust;
 mod undo;
 mod validate;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, CliCommand};
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
+use crate::ui::StdoutFormat;
 use std::future::Future;
 
 /// Does what was typed.
-pub(crate) fn dispatch(cli: Cli) -> Exit {
+pub(crate) fn run_cli(cli: Cli) -> CliExit {
     let session = match Session::new(&cli.global) {
         Ok(session) => session,
         Err(error) => {
-            let ui =
-                crate::ui::Ui::new(Format::Text, crate::ui::Volume::Normal, crate::ui::ColorWish::default());
-            ui.error(&error);
-            return error.exit();
+            let ui = crate::ui::Ui::new(
+                StdoutFormat::Text,
+                crate::ui::Verbosity::Normal,
+                crate::ui::ColorPreference::default(),
+            );
+            ui.print_error(&error);
+            return error.cli_exit();
         }
     };
-    match perform(&session, cli.command) {
+    match run_command(&session, cli.command) {
         Ok(exit) => exit,
         Err(error) => {
-            session.ui.error(&error);
-            error.exit()
+            session.ui.print_error(&error);
+            error.cli_exit()
         }
     }
 }
 
-fn perform(session: &Session, command: Command) -> Result<Exit, CliError> {
+fn run_command(session: &Session, command: CliCommand) -> Result<CliExit, CliError> {
     match command {
-        Command::Run(run) => wait(run::run(session, run)),
-        Command::Chat(chat) => wait(chat::chat(session, chat)),
-        Command::Status(status) => wait(status::status(session, status)),
-        Command::List(list) => wait(list::list(session, list)),
-        Command::Logs(logs) => wait(logs::logs(session, logs)),
-        Command::Resume(resume) => wait(resume::resume(session, resume)),
-        Command::Cancel(run) => wait(cancel::cancel(session, run)),
-        Command::Diff(diff) => wait(diff::diff(session, diff)),
-        Command::Undo(undo) => wait(undo::undo(session, undo)),
-        Command::Redo(run) => wait(undo::redo(session, run)),
-        Command::Apply(apply) => wait(apply::apply(session, apply)),
-        Command::Gc(gc) => wait(gc::gc(session, gc)),
-        Command::Config(config) => config::config(session, config),
-        Command::Doctor => wait(doctor::doctor(session)),
-        Command::Models(models) => wait(models::models(session, models)),
-        Command::Route(route) => wait(route::route(session, route)),
-        Command::Routing(routing) => wait(route::routing(session, routing)),
-        Command::Prices(prices) => wait(prices::prices(session, prices)),
-        Command::Budget(budget) => wait(budget::budget(session, budget)),
-        Command::Init(init) => init::init(session, init),
-        Command::Validate(validate) => validate::validate(session, validate),
-        Command::Trust(trust) => trust::trust(session, trust),
-        Command::Secret(secret) => secret::secret(session, secret),
-        Command::Login(login) => wait(login::login(session, login)),
-        Command::Logout(logout) => login::logout(session, &logout),
-        Command::Tool(tool) => tool::tool(session, tool),
-        Command::Sandbox(sandbox) => wait(sandbox::sandbox(session, sandbox)),
-        Command::Demo(demo) => wait(demo::demo(session, demo)),
-        Command::Completions(completions) => completions::completions(session, completions),
-        Command::Man => man::man(session),
+        CliCommand::Run(run) => block_on_command(run::run(session, run)),
+        CliCommand::Chat(chat) => block_on_command(chat::chat(session, chat)),
+        CliCommand::Status(status) => block_on_command(status::status(session, status)),
+        CliCommand::List(list) => block_on_command(list::list(session, list)),
+        CliCommand::Logs(logs) => block_on_command(logs::logs(session, logs)),
+        CliCommand::Resume(resume) => block_on_command(resume::resume(session, resume)),
+        CliCommand::Cancel(run) => block_on_command(cancel::cancel(session, run)),
+        CliCommand::Diff(diff) => block_on_command(diff::diff(session, diff)),
+        CliCommand::Undo(undo) => block_on_command(undo::undo(session, undo)),
+        CliCommand::Redo(run) => block_on_command(undo::redo(session, run)),
+        CliCommand::Apply(apply) => block_on_command(apply::apply(session, apply)),
+        CliCommand::Gc(gc) => block_on_command(gc::gc(session, gc)),
+        CliCommand::Config(config) => config::config(session, config),
+        CliCommand::Doctor => block_on_command(doctor::doctor(session)),
+        CliCommand::Models(models) => block_on_command(models::models(session, models)),
+        CliCommand::Route(route) => block_on_command(route::route(session, route)),
+        CliCommand::Routing(routing) => block_on_command(route::routing(session, routing)),
+        CliCommand::Prices(prices) => block_on_command(prices::prices(session, prices)),
+        CliCommand::Budget(budget) => block_on_command(budget::budget(session, budget)),
+        CliCommand::Init(init) => init::init(session, init),
+        CliCommand::Validate(validate) => validate::validate(session, validate),
+        CliCommand::Trust(trust) => trust::trust(session, trust),
+        CliCommand::Secret(secret) => secret::secret(session, secret),
+        CliCommand::Login(login) => block_on_command(login::login(session, login)),
+        CliCommand::Logout(logout) => login::logout(session, &logout),
+        CliCommand::Tool(tool) => tool::tool(session, tool),
+        CliCommand::Sandbox(sandbox) => block_on_command(sandbox::sandbox(session, sandbox)),
+        CliCommand::Demo(demo) => block_on_command(demo::demo(session, demo)),
+        CliCommand::Completions(completions) => completions::completions(session, completions),
+        CliCommand::Man => man::man(session),
     }
 }
 
 /// Refuses `--json` where stdout can't be JSON.
-fn only_text(session: &Session, what: &str) -> Result<(), CliError> {
+fn reject_json(session: &Session, what: &str) -> Result<(), CliError> {
     match session.ui.format {
-        Format::Text => Ok(()),
-        Format::Json => Err(CliError::usage(format!("{what} has no JSON form")).hint("leave --json out")),
+        StdoutFormat::Text => Ok(()),
+        StdoutFormat::Json => {
+            Err(CliError::usage(format!("{what} has no JSON form")).with_hint("leave --json out"))
+        }
     }
 }
 
 /// Runs what waits for other things, on this thread: handing work between threads costs more than the work.
-fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+fn block_on_command(work: impl Future<Output = Result<CliExit, CliError>>) -> Result<CliExit, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

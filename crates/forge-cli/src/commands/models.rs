@@ -1,79 +1,81 @@
 //! `forge models`: all providers at a glance, and whether one of them answers.
 
-use crate::args::{Models, ModelsAction};
+use crate::args::{ModelsAction, ModelsArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{clean, count, duration, one_line};
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{format_count, format_duration, one_line, sanitize_text};
 use forge_runtime::{Forge, Freshness, PerMillion, ProviderRow};
 use std::path::Path;
 
 /// Shows the providers, or tests one.
-pub(crate) async fn models(session: &Session, args: Models) -> Result<Exit, CliError> {
-    let loaded = session.load_with_keys(Path::new("."), &Overlay::default())?;
+pub(crate) async fn models(session: &Session, args: ModelsArgs) -> Result<CliExit, CliError> {
+    let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
     let forge = Forge::open(&loaded)?;
     let ui = &session.ui;
     if let Some(ModelsAction::Test { name }) = args.action {
         let test = forge.test_model(&loaded, &name).await?;
-        if ui.format == Format::Json {
-            ui.json(&test);
+        if ui.format == StdoutFormat::Json {
+            ui.print_json(&test);
         } else {
             let mark = if test.success { ui.out.green("ok  ") } else { ui.out.red("FAIL") };
-            ui.line(&format!("{mark}  {} ({} ms)", clean(&test.message), test.latency_ms));
+            ui.print_line(&format!("{mark}  {} ({} ms)", sanitize_text(&test.message), test.latency_ms));
         }
-        return Ok(if test.success { Exit::Done } else { Exit::Failed });
+        return Ok(if test.success { CliExit::Done } else { CliExit::Failed });
     }
     let freshness = if args.refresh { Freshness::New } else { Freshness::Cached };
-    let glance = forge.glance(&loaded, freshness).await?;
-    if ui.format == Format::Json {
-        ui.json(&glance);
-        return Ok(Exit::Done);
+    let glance = forge.provider_overview(&loaded, freshness).await?;
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&glance);
+        return Ok(CliExit::Done);
     }
     let head = [
-        fixed("PROVIDER"),
-        flexible("KEY"),
-        fixed("ANSWERS"),
-        flexible("DEFAULT MODEL"),
-        fixed("WINDOW"),
-        fixed("$/M IN"),
-        fixed("$/M OUT"),
-        fixed("LEFT ALONE"),
+        fixed_column("PROVIDER"),
+        flexible_column("KEY"),
+        fixed_column("ANSWERS"),
+        flexible_column("DEFAULT MODEL"),
+        fixed_column("WINDOW"),
+        fixed_column("$/M IN"),
+        fixed_column("$/M OUT"),
+        fixed_column("LEFT ALONE"),
     ];
-    let rows: Vec<_> = glance.providers.iter().map(cells).collect();
-    ui.lines(&table::lines(&head, &rows, ui.out_width()));
+    let rows: Vec<_> = glance.providers.iter().map(provider_cells).collect();
+    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
     for row in
         glance.providers.iter().filter(|row| row.reachable == Some(false) && (row.has_key || row.needs_key))
     {
-        ui.line(&format!("{}: {}", row.provider, clean(&row.message)));
+        ui.print_line(&format!("{}: {}", row.provider, sanitize_text(&row.message)));
     }
     for row in &glance.providers {
         if let Some(rest) = &row.cooldown {
-            ui.line(&format!(
+            ui.print_line(&format!(
                 "{} is left alone until {} ({}; `forge models test {}` ends that if it answers): {}",
                 row.provider,
                 rest.until,
                 rest.reason,
                 row.provider,
-                clean(&rest.message)
+                sanitize_text(&rest.message)
             ));
         }
     }
     match (&glance.first, &glance.fault) {
         (Some(first), _) => {
-            ui.line(&format!("A run here asks {first}."));
+            ui.print_line(&format!("A run here asks {first}."));
             if !glance.then.is_empty() {
-                ui.line(&format!("If it can't be had: {}.", glance.then.join(", then ")));
+                ui.print_line(&format!("If it can't be had: {}.", glance.then.join(", then ")));
             }
         }
-        (None, fault) => ui.line(&clean(fault.as_deref().unwrap_or("Nobody can be asked here."))),
+        (None, fault) => {
+            ui.print_line(&sanitize_text(fault.as_deref().unwrap_or("Nobody can be asked here.")))
+        }
     }
-    ui.line(&format!("Prices as of {}.", glance.prices_as_of));
-    Ok(Exit::Done)
+    ui.print_line(&format!("Prices as of {}.", glance.prices_as_of));
+    Ok(CliExit::Done)
 }
 
-fn cells(row: &ProviderRow) -> Vec<String> {
+fn provider_cells(row: &ProviderRow) -> Vec<String> {
     let key = match (&row.key_from, row.needs_key) {
         (Some(from), _) => from.clone(),
         (None, true) => "none".to_owned(),
@@ -86,21 +88,23 @@ fn cells(row: &ProviderRow) -> Vec<String> {
         (None, _) => "not asked".to_owned(),
     };
     let price = |pick: fn(&PerMillion) -> f64| {
-        row.price.as_ref().map_or_else(|| "unknown".to_owned(), |p| short(pick(p)))
+        row.price.as_ref().map_or_else(|| "unknown".to_owned(), |p| format_price(pick(p)))
     };
     vec![
         row.provider.clone(),
         key,
         answers,
         row.default_model.as_deref().map_or_else(|| "none".to_owned(), one_line),
-        row.window.map_or_else(|| "unknown".to_owned(), count),
+        row.window.map_or_else(|| "unknown".to_owned(), format_count),
         price(|p| p.input),
         price(|p| p.output),
-        row.cooldown.as_ref().map_or_else(String::new, |rest| duration(rest.remaining_seconds * 1_000)),
+        row.cooldown
+            .as_ref()
+            .map_or_else(String::new, |rest| format_duration(rest.remaining_seconds * 1_000)),
     ]
 }
 
 /// Dollars per million tokens, without zeros that say nothing.
-pub(super) fn short(dollars: f64) -> String {
+pub(super) fn format_price(dollars: f64) -> String {
     if dollars == 0.0 { "free".to_owned() } else { format!("{dollars}") }
 }

@@ -1,36 +1,36 @@
 //! `forge route explain` and `forge routing`: which model a task is given to, and why.
 
-use crate::args::{Explain, Route, RouteAction, Routing, RoutingAction, Row};
+use crate::args::{RouteAction, RouteArgs, RouteExplainArgs, RoutingAction, RoutingArgs, WeightRowArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::request;
-use crate::session::{Overlay, Session};
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{clean, wrap};
-use crate::ui::{Format, Ui};
-use forge_runtime::{Choice, Forge, Job};
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{sanitize_text, wrap_words};
+use crate::ui::{StdoutFormat, Ui};
+use forge_runtime::{Choice, Forge, RoutingJob};
 use forge_types::{TaskKind, Tier, WeightRow};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Says what each stage of the choice says.
-pub(crate) async fn route(session: &Session, args: Route) -> Result<Exit, CliError> {
+pub(crate) async fn route(session: &Session, args: RouteArgs) -> Result<CliExit, CliError> {
     let RouteAction::Explain(args) = args.action;
-    let Explain { task, repo, model, task_type, repair_attempt, seed } = args;
-    let mut overlay = Overlay::default();
-    request::model(&model, &mut overlay.flags);
+    let RouteExplainArgs { task, repo, model, task_type, repair_attempt, seed } = args;
+    let mut overlay = ConfigOverrides::default();
+    request::push_model_flags(&model, &mut overlay.flags);
     let loaded = session.load_with_keys(&repo.unwrap_or_else(|| PathBuf::from(".")), &overlay)?;
-    let task_type = word::<TaskKind>(&task_type)?;
-    let job = Job { task_type, task, repair_attempt, seed };
+    let task_type = parse_word::<TaskKind>(&task_type)?;
+    let job = RoutingJob { task_type, task, repair_attempt, seed };
     let ui = &session.ui;
     let choice = Forge::open(&loaded)?.explain_route(&loaded, &job).await.inspect_err(|_| {
-        let (tier, why) = Forge::classify(&loaded, &job.task);
-        ui.note(&format!("by its text the task is {tier} ({why}); whom to ask can't be said:"));
+        let (tier, why) = Forge::classify_by_text(&loaded, &job.task);
+        ui.print_note(&format!("by its text the task is {tier} ({why}); whom to ask can't be said:"));
     })?;
-    if ui.format == Format::Json {
+    if ui.format == StdoutFormat::Json {
         let names = choice.targets.iter().map(|target| target.route.to_string());
         let routing = &choice.routing;
-        ui.json(&json!({
+        ui.print_json(&json!({
             "provider": routing.chosen.provider,
             "model": routing.chosen.model,
             "task_type": routing.task_type,
@@ -42,14 +42,14 @@ pub(crate) async fn route(session: &Session, args: Route) -> Result<Exit, CliErr
             "order": names.collect::<Vec<_>>(),
         }));
     } else {
-        show(ui, &choice);
+        print_choice(ui, &choice);
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn show(ui: &Ui, choice: &Choice) {
+fn print_choice(ui: &Ui, choice: &Choice) {
     let routing = &choice.routing;
-    ui.line(&format!(
+    ui.print_line(&format!(
         "{}  ({} work, {}; chosen by {})",
         ui.out.bold(&routing.chosen.to_string()),
         routing.task_type,
@@ -60,71 +60,73 @@ fn show(ui: &Ui, choice: &Choice) {
     for stage in &routing.stages {
         let mark = if stage.acted { "->" } else { "  " };
         let choice = stage.choice.as_ref().map_or_else(|| "no choice yet".to_owned(), ToString::to_string);
-        let text = format!("{choice}: {}", clean(&stage.reason));
-        for (n, line) in wrap(&text, width).iter().enumerate() {
+        let text = format!("{choice}: {}", sanitize_text(&stage.reason));
+        for (n, line) in wrap_words(&text, width).iter().enumerate() {
             let head = if n == 0 { format!("{mark} {:<13}", stage.stage) } else { " ".repeat(16) };
-            ui.line(&format!("{head} {line}"));
+            ui.print_line(&format!("{head} {line}"));
         }
     }
     if !routing.rejected.is_empty() {
-        ui.line("Not taken:");
+        ui.print_line("Not taken:");
         for one in &routing.rejected {
-            ui.line(&format!("   {}/{}: {}", one.provider, one.model, clean(&one.reason)));
+            ui.print_line(&format!("   {}/{}: {}", one.provider, one.model, sanitize_text(&one.reason)));
         }
     }
     let then: Vec<_> = choice.targets.iter().skip(1).map(|target| target.route.to_string()).collect();
     if !then.is_empty() {
-        ui.line(&format!("If it can't be had: {}", then.join(", then ")));
+        ui.print_line(&format!("If it can't be had: {}", then.join(", then ")));
     }
 }
 
 /// Shows and changes the weights.
-pub(crate) async fn routing(session: &Session, args: Routing) -> Result<Exit, CliError> {
-    let loaded = session.load_with_keys(Path::new("."), &Overlay::default())?;
+pub(crate) async fn routing(session: &Session, args: RoutingArgs) -> Result<CliExit, CliError> {
+    let loaded = session.load_with_keys(Path::new("."), &ConfigOverrides::default())?;
     let forge = Forge::open(&loaded)?;
     let ui = &session.ui;
     match args.action.unwrap_or(RoutingAction::List) {
-        RoutingAction::List => list(ui, &forge.weights().await?),
+        RoutingAction::List => print_weights(ui, &forge.list_weights().await?),
         RoutingAction::Set { row, weight, outcomes } => {
-            let (task_type, tier, model) = parts(&row)?;
+            let (task_type, tier, model) = parse_weight_row(&row)?;
             let row = forge.set_weight(task_type, tier, model, weight, outcomes).await?;
-            if ui.format == Format::Json {
-                ui.json(&row);
+            if ui.format == StdoutFormat::Json {
+                ui.print_json(&row);
             } else {
-                list(ui, &[row]);
+                print_weights(ui, &[row]);
             }
         }
         RoutingAction::Delete { row } => {
-            let (task_type, tier, model) = parts(&row)?;
+            let (task_type, tier, model) = parse_weight_row(&row)?;
             if !forge.delete_weight(task_type, tier, model).await? {
                 return Err(CliError::failed(format!("{model} has no weight for {tier} {task_type}"))
-                    .hint("`forge routing list` shows those there are"));
+                    .with_hint("`forge routing list` shows those there are"));
             }
-            if ui.format == Format::Json {
-                ui.json(&json!({"deleted": true}));
+            if ui.format == StdoutFormat::Json {
+                ui.print_json(&json!({"deleted": true}));
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn list(ui: &Ui, rows: &[WeightRow]) {
-    if ui.format == Format::Json {
-        ui.json(&rows);
+fn print_weights(ui: &Ui, rows: &[WeightRow]) {
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&rows);
         return;
     }
     if rows.is_empty() {
-        ui.note("There are no weights. Set one: forge routing set code hard openai/gpt-4o 0.9 --outcomes 5");
+        ui.print_note(
+            "There are no weights. Set one: forge routing set code hard openai/gpt-4o 0.9 --outcomes 5",
+        );
         return;
     }
     let head = [
-        fixed("TASK TYPE"),
-        fixed("TIER"),
-        flexible("MODEL"),
-        fixed("WEIGHT"),
-        fixed("SUCCESSES"),
-        fixed("OUTCOMES"),
-        fixed("CHANGED"),
+        fixed_column("TASK TYPE"),
+        fixed_column("TIER"),
+        flexible_column("MODEL"),
+        fixed_column("WEIGHT"),
+        fixed_column("SUCCESSES"),
+        fixed_column("OUTCOMES"),
+        fixed_column("CHANGED"),
     ];
     let cells = |row: &WeightRow| {
         vec![
@@ -137,14 +139,14 @@ fn list(ui: &Ui, rows: &[WeightRow]) {
             row.last_updated.to_string().chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect(),
         ]
     };
-    ui.lines(&table::lines(&head, &rows.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
+    ui.print_lines(&table::render_table(&head, &rows.iter().map(cells).collect::<Vec<_>>(), ui.out_width()));
 }
 
-fn parts(row: &Row) -> Result<(TaskKind, Tier, &str), CliError> {
-    Ok((word(&row.task_type)?, word(&row.tier)?, row.model.as_str()))
+fn parse_weight_row(row: &WeightRowArgs) -> Result<(TaskKind, Tier, &str), CliError> {
+    Ok((parse_word(&row.task_type)?, parse_word(&row.tier)?, row.model.as_str()))
 }
 
 /// A word that the parser of arguments has let through.
-fn word<T: std::str::FromStr<Err = forge_types::IdError>>(text: &str) -> Result<T, CliError> {
+fn parse_word<T: std::str::FromStr<Err = forge_types::IdError>>(text: &str) -> Result<T, CliError> {
     text.parse().map_err(|error: forge_types::IdError| CliError::usage(error.to_string()))
 }

@@ -1,32 +1,32 @@
 //! `forge run`: one task, one run.
 
-use super::drive::{Take, drive};
-use crate::args::Run;
+use super::drive::{StartMode, drive_run};
+use crate::args::RunArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::request::RunRequest;
 use crate::session::Session;
-use forge_runtime::{Forge, Job, NewRun, check_repo};
-use forge_types::Source;
+use forge_runtime::{Forge, NewRun, RoutingJob, check_repo};
+use forge_types::RunSource;
 
 /// Creates a run and works on it.
-pub(crate) async fn run(session: &Session, args: Run) -> Result<Exit, CliError> {
+pub(crate) async fn run(session: &Session, args: RunArgs) -> Result<CliExit, CliError> {
     let request = RunRequest::new(session, args)?;
     let mut repos =
         request.repos.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?.into_iter();
     let repo = repos.next().unwrap_or_else(|| session.cwd.clone());
     let more: Vec<_> = repos.collect();
     let loaded = session.load_with_keys(&repo, &request.overlay)?;
-    let output = request.output.with_log(crate::logging::start(&loaded, session.verbose));
-    let forge = Forge::open_to_run(&loaded, &repo)?;
-    let plan = forge.plan_for(&loaded, &repo, &more, &Job::code(request.task.clone())).await?;
-    let new = NewRun { task: request.task, repo, source: Source::Cli, history: Vec::new() };
+    let output = request.output.with_log(crate::logging::init_logging(&loaded, session.verbose));
+    let forge = Forge::open_for_run(&loaded, &repo)?;
+    let plan = forge.plan_for(&loaded, &repo, &more, &RoutingJob::code_task(request.task.clone())).await?;
+    let new = NewRun { task: request.task, repo, source: RunSource::Cli, history: Vec::new() };
     let run = forge.create(new, &plan).await?;
     let asked = plan.routing.as_ref().map_or(&plan.route, |routing| &routing.chosen);
-    session.ui.note(&format!("run {run} · {asked}"));
-    let ended = drive(session, &forge, run, Take::New, &output).await;
+    session.ui.print_note(&format!("run {run} · {asked}"));
+    let ended = drive_run(session, &forge, run, StartMode::New, &output).await;
     // Afterwards, when nobody waits for a first answer any more.
-    if let Err(error) = forge.tidy(&loaded).await {
+    if let Err(error) = forge.run_cleanup(&loaded).await {
         tracing::warn!(%error, "old snapshots are not cleared away; `forge gc` does it as well");
     }
     ended

@@ -1,52 +1,56 @@
 //! `forge secret`: keys in an encrypted file instead of the environment.
 
-use crate::args::{Secret as Args, SecretAction};
+use crate::args::{SecretAction, SecretArgs as Args};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{one_line, plural};
-use forge_config::{Secret, SecretOrigin, stores};
-use forge_runtime::vault::{Place, Vault, VaultError, check_name, check_value, masked};
-use forge_types::Class;
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{one_line, pluralize};
+use forge_config::{SecretOrigin, SecretValue, stores};
+use forge_runtime::vault::{
+    SecretStoreError, SecretStores, StoreScope, check_name, check_value, redacted_preview,
+};
+use forge_types::ErrorClass;
 use serde_json::json;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 /// Bytes of a value that are read; no secret is longer.
-const VALUE: u64 = 128 << 10;
+const MAX_VALUE_BYTES: u64 = 128 << 10;
 /// Shorter values are not taken out of logs and journals.
-const HIDDEN_FROM: usize = 8;
+const MIN_REDACTED_LEN: usize = 8;
 /// A passphrase that was typed may be wrong so many times.
-const TRIES: u32 = 3;
+const MAX_PASSPHRASE_TRIES: u32 = 3;
 
 /// Does what was asked.
-pub(crate) fn secret(session: &Session, args: Args) -> Result<Exit, CliError> {
-    let vault = Vault::new(session.dirs()?, session.cwd.clone());
+pub(crate) fn secret(session: &Session, args: Args) -> Result<CliExit, CliError> {
+    let vault = SecretStores::new(session.user_dirs()?, session.cwd.clone());
     match args.action {
-        SecretAction::Set { name, value, local } => set(session, &vault, place(local), &name, value),
-        SecretAction::Get { name, local, masked } => get(session, &vault, local, &name, masked),
-        SecretAction::List { local } => list(session, &vault, local),
-        SecretAction::Delete { name, local } => delete(session, &vault, place(local), &name),
+        SecretAction::Set { name, value, local } => {
+            set_secret(session, &vault, store_scope(local), &name, value)
+        }
+        SecretAction::Get { name, local, masked } => show_secret(session, &vault, local, &name, masked),
+        SecretAction::List { local } => list_secrets(session, &vault, local),
+        SecretAction::Delete { name, local } => delete_secret(session, &vault, store_scope(local), &name),
     }
 }
 
-const fn place(local: bool) -> Place {
-    if local { Place::Project } else { Place::User }
+const fn store_scope(local: bool) -> StoreScope {
+    if local { StoreScope::Project } else { StoreScope::User }
 }
 
-fn set(
+fn set_secret(
     session: &Session,
-    vault: &Vault,
-    place: Place,
+    vault: &SecretStores,
+    place: StoreScope,
     name: &str,
     value: Option<String>,
-) -> Result<Exit, CliError> {
-    named(name)?;
+) -> Result<CliExit, CliError> {
+    require_valid_name(name)?;
     let value = match value {
         Some(value) => {
-            session.ui.warn(
+            session.ui.print_warning(
                 "a value given as an argument is seen by other programs of this machine and kept by your shell's \
                  history: better leave it out, or pipe it in",
             );
@@ -55,29 +59,31 @@ fn set(
         None => read_value(session, name)?,
     };
     check_value(&value).map_err(|bad| {
-        CliError::usage(bad.to_string()).hint(format!("pipe it in: forge secret set {name} < file"))
+        CliError::usage(bad.to_string()).with_hint(format!("pipe it in: forge secret set {name} < file"))
     })?;
-    if value.len() < HIDDEN_FROM {
-        session.ui.warn(&format!(
-            "a value with fewer than {HIDDEN_FROM} characters is not taken out of logs and journals"
+    if value.len() < MIN_REDACTED_LEN {
+        session.ui.print_warning(&format!(
+            "a value with fewer than {MIN_REDACTED_LEN} characters is not taken out of logs and journals"
         ));
     }
     let passphrase = if vault.exists(place) {
-        passphrase(session, vault, place)?.0
+        passphrase_and_count(session, vault, place)?.0
     } else {
         new_passphrase(session, vault, place)?
     };
-    let before = vault.set(place, &passphrase, name, &Secret::new(value))?;
+    let before = vault.set_secret(place, &passphrase, name, &SecretValue::new(value))?;
     let origin = place.origin();
     match session.ui.format {
-        Format::Json => session.ui.json(&json!({
+        StdoutFormat::Json => session.ui.print_json(&json!({
             "name": name, "from": origin.name(), "path": vault.path(place), "replaced": before})),
-        Format::Text => {
+        StdoutFormat::Text => {
             let what = if before { "replaced" } else { "set" };
-            session.ui.line(&format!("{name} {what} in the {origin} ({})", vault.path(place).display()));
+            session
+                .ui
+                .print_line(&format!("{name} {what} in the {origin} ({})", vault.path(place).display()));
         }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
 /// The value from stdin, or typed unseen.
@@ -85,13 +91,13 @@ fn read_value(session: &Session, name: &str) -> Result<String, CliError> {
     if std::io::stdin().is_terminal() {
         return session.ui.ask_hidden(&format!("Value of {name}: ")).ok_or_else(|| {
             CliError::usage(format!("no value was given for {name}"))
-                .hint(format!("type it, or pipe it in: forge secret set {name} < file"))
+                .with_hint(format!("type it, or pipe it in: forge secret set {name} < file"))
         });
     }
     let mut value = String::new();
-    std::io::stdin().lock().take(VALUE).read_to_string(&mut value).map_err(|error| {
+    std::io::stdin().lock().take(MAX_VALUE_BYTES).read_to_string(&mut value).map_err(|error| {
         CliError::usage(format!("the value of {name} can't be read from stdin: {error}"))
-            .hint("secrets are text; encode anything else, with base64 for example")
+            .with_hint("secrets are text; encode anything else, with base64 for example")
     })?;
     // The line end that `echo` and editors add; any other white space may belong to it.
     let line = value.strip_suffix('\n').map_or(value.len(), |line| line.trim_end_matches('\r').len());
@@ -99,101 +105,107 @@ fn read_value(session: &Session, name: &str) -> Result<String, CliError> {
     Ok(value)
 }
 
-fn get(session: &Session, vault: &Vault, local: bool, name: &str, hide: bool) -> Result<Exit, CliError> {
-    named(name)?;
-    let found = find(session, vault, local, name)?;
+fn show_secret(
+    session: &Session,
+    vault: &SecretStores,
+    local: bool,
+    name: &str,
+    hide: bool,
+) -> Result<CliExit, CliError> {
+    require_valid_name(name)?;
+    let found = find_secret(session, vault, local, name)?;
     let Some((value, origin)) = found else {
         let place = if local { "the project store" } else { "the stores or the environment" };
         return Err(CliError::failed(format!("{name} is not in {place}"))
-            .hint("`forge secret list` shows what there is")
-            .hint(format!("keep it with `forge secret set {name}`")));
+            .with_hint("`forge secret list` shows what there is")
+            .with_hint(format!("keep it with `forge secret set {name}`")));
     };
     match session.ui.format {
-        Format::Json => {
-            session.ui.json(&json!({"name": name, "from": origin.name(), "masked": masked(value.expose())}))
-        }
-        Format::Text if hide => session.ui.line(&masked(value.expose())),
-        Format::Text => session.ui.raw_line(value.expose()),
+        StdoutFormat::Json => session.ui.print_json(
+            &json!({"name": name, "from": origin.name(), "masked": redacted_preview(value.expose())}),
+        ),
+        StdoutFormat::Text if hide => session.ui.print_line(&redacted_preview(value.expose())),
+        StdoutFormat::Text => session.ui.print_raw_line(value.expose()),
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
 /// A secret as runs find it: in the project's store, in the user's, in the environment.
-fn find(
+fn find_secret(
     session: &Session,
-    vault: &Vault,
+    vault: &SecretStores,
     local: bool,
     name: &str,
-) -> Result<Option<(Secret, SecretOrigin)>, CliError> {
+) -> Result<Option<(SecretValue, SecretOrigin)>, CliError> {
     let mut known = None;
-    for place in places(session, vault, local)? {
-        let values = open(session, vault, place, &mut known)?;
+    for place in usable_stores(session, vault, local)? {
+        let values = open_store(session, vault, place, &mut known)?;
         if let Some((_, value)) = values.into_iter().find(|(found, _)| found == name) {
             return Ok(Some((value, place.origin())));
         }
     }
     let environment = session.env.get(name).filter(|_| !local);
-    Ok(environment.map(|value| (Secret::new(value), SecretOrigin::Environment)))
+    Ok(environment.map(|value| (SecretValue::new(value), SecretOrigin::Environment)))
 }
 
 /// The stores that are there and count, first one first.
-fn places(session: &Session, vault: &Vault, local: bool) -> Result<Vec<Place>, CliError> {
+fn usable_stores(session: &Session, vault: &SecretStores, local: bool) -> Result<Vec<StoreScope>, CliError> {
     if local {
-        return Ok(if vault.exists(Place::Project) { vec![Place::Project] } else { Vec::new() });
+        return Ok(if vault.exists(StoreScope::Project) { vec![StoreScope::Project] } else { Vec::new() });
     }
     let mut places = Vec::new();
-    if vault.exists(Place::Project) {
-        if stores::is_adopted(&session.dirs()?, &session.cwd) {
-            places.push(Place::Project);
+    if vault.exists(StoreScope::Project) {
+        if stores::is_adopted(&session.user_dirs()?, &session.cwd) {
+            places.push(StoreScope::Project);
         } else {
-            session.ui.warn(&format!(
+            session.ui.print_warning(&format!(
                 "{} is not used: it was not made here. If it is yours, open it once with `forge secret list --local`",
-                vault.path(Place::Project).display()
+                vault.path(StoreScope::Project).display()
             ));
         }
     }
-    places.extend(Some(Place::User).filter(|place| vault.exists(*place)));
+    places.extend(Some(StoreScope::User).filter(|place| vault.exists(*place)));
     Ok(places)
 }
 
 /// A row of the list.
-struct Row {
+struct SecretRow {
     name: String,
     origin: SecretOrigin,
     masked: String,
     used: bool,
 }
 
-fn list(session: &Session, vault: &Vault, local: bool) -> Result<Exit, CliError> {
-    let mut rows: Vec<Row> = Vec::new();
+fn list_secrets(session: &Session, vault: &SecretStores, local: bool) -> Result<CliExit, CliError> {
+    let mut rows: Vec<SecretRow> = Vec::new();
     let mut known = None;
-    for place in places(session, vault, local)? {
-        let values = open(session, vault, place, &mut known)?;
-        rows.extend(values.into_iter().map(|(name, value)| (name, value, place.origin())).map(row));
+    for place in usable_stores(session, vault, local)? {
+        let values = open_store(session, vault, place, &mut known)?;
+        rows.extend(values.into_iter().map(|(name, value)| (name, value, place.origin())).map(secret_row));
     }
-    if !local && let Ok(loaded) = session.load_silently(Path::new("."), &Overlay::default()) {
+    if !local && let Ok(loaded) = session.load_silently(Path::new("."), &ConfigOverrides::default()) {
         let found =
-            loaded.secrets.found().map(|(name, value, origin)| (name.to_owned(), value.clone(), origin));
-        rows.extend(found.filter(|(.., origin)| *origin == SecretOrigin::Environment).map(row));
+            loaded.secrets.found_keys().map(|(name, value, origin)| (name.to_owned(), value.clone(), origin));
+        rows.extend(found.filter(|(.., origin)| *origin == SecretOrigin::Environment).map(secret_row));
     }
     for at in 0..rows.len() {
         rows[at].used = !rows[..at].iter().any(|before| before.name == rows[at].name);
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name).then(b.used.cmp(&a.used)));
     match session.ui.format {
-        Format::Json => {
+        StdoutFormat::Json => {
             let rows: Vec<_> = rows
                 .iter()
                 .map(|row| {
                     json!({"name": row.name, "from": row.origin.name(), "masked": row.masked, "used": row.used})
                 })
                 .collect();
-            session.ui.json(&rows);
+            session.ui.print_json(&rows);
         }
-        Format::Text if rows.is_empty() => {
-            session.ui.note("There are no secrets. Keep one with: forge secret set OPENAI_API_KEY");
+        StdoutFormat::Text if rows.is_empty() => {
+            session.ui.print_note("There are no secrets. Keep one with: forge secret set OPENAI_API_KEY");
         }
-        Format::Text => {
+        StdoutFormat::Text => {
             let cells: Vec<Vec<String>> = rows
                 .iter()
                 .map(|row| {
@@ -201,121 +213,138 @@ fn list(session: &Session, vault: &Vault, local: bool) -> Result<Exit, CliError>
                     vec![row.name.clone(), format!("{}{shadowed}", row.origin), one_line(&row.masked)]
                 })
                 .collect();
-            let head = [flexible("NAME"), fixed("FROM"), fixed("VALUE")];
-            session.ui.lines(&table::lines(&head, &cells, session.ui.out_width()));
+            let head = [flexible_column("NAME"), fixed_column("FROM"), fixed_column("VALUE")];
+            session.ui.print_lines(&table::render_table(&head, &cells, session.ui.out_width()));
         }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn row((name, value, origin): (String, Secret, SecretOrigin)) -> Row {
-    Row { name, origin, masked: masked(value.expose()), used: true }
+fn secret_row((name, value, origin): (String, SecretValue, SecretOrigin)) -> SecretRow {
+    SecretRow { name, origin, masked: redacted_preview(value.expose()), used: true }
 }
 
-fn delete(session: &Session, vault: &Vault, place: Place, name: &str) -> Result<Exit, CliError> {
-    named(name)?;
+fn delete_secret(
+    session: &Session,
+    vault: &SecretStores,
+    place: StoreScope,
+    name: &str,
+) -> Result<CliExit, CliError> {
+    require_valid_name(name)?;
     let (passphrase, left) = match vault.exists(place) {
-        true => passphrase(session, vault, place)?,
-        false => return Err(absent(name, place)),
+        true => passphrase_and_count(session, vault, place)?,
+        false => return Err(not_found_error(name, place)),
     };
-    if !vault.delete(place, &passphrase, name)? {
-        return Err(absent(name, place));
+    if !vault.delete_secret(place, &passphrase, name)? {
+        return Err(not_found_error(name, place));
     }
     let origin = place.origin();
     match session.ui.format {
-        Format::Json => session.ui.json(&json!({"name": name, "from": origin.name(), "deleted": true})),
-        Format::Text => {
-            let left = plural(left.saturating_sub(1), "secret is", "secrets are");
-            session.ui.line(&format!("{name} deleted from the {origin}; {left} left in it"));
+        StdoutFormat::Json => {
+            session.ui.print_json(&json!({"name": name, "from": origin.name(), "deleted": true}))
+        }
+        StdoutFormat::Text => {
+            let left = pluralize(left.saturating_sub(1), "secret is", "secrets are");
+            session.ui.print_line(&format!("{name} deleted from the {origin}; {left} left in it"));
         }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
-fn absent(name: &str, place: Place) -> CliError {
-    let other =
-        if place == Place::User { "with --local: the project's store" } else { "without --local: your own" };
+fn not_found_error(name: &str, place: StoreScope) -> CliError {
+    let other = if place == StoreScope::User {
+        "with --local: the project's store"
+    } else {
+        "without --local: your own"
+    };
     CliError::failed(format!("{name} is not in the {}", place.origin()))
-        .hint(format!("`forge secret list` shows what there is ({other})"))
+        .with_hint(format!("`forge secret list` shows what there is ({other})"))
 }
 
-fn named(name: &str) -> Result<(), CliError> {
+fn require_valid_name(name: &str) -> Result<(), CliError> {
     check_name(name).map_err(|bad| {
         CliError::usage(bad.to_string())
-            .hint("the value is asked for afterwards: forge secret set OPENAI_API_KEY")
+            .with_hint("the value is asked for afterwards: forge secret set OPENAI_API_KEY")
     })
 }
 
 /// What is in a store, opened with a passphrase that is known or asked for.
-fn open(
+fn open_store(
     session: &Session,
-    vault: &Vault,
-    place: Place,
-    known: &mut Option<Secret>,
-) -> Result<Vec<(String, Secret)>, CliError> {
+    vault: &SecretStores,
+    place: StoreScope,
+    known: &mut Option<SecretValue>,
+) -> Result<Vec<(String, SecretValue)>, CliError> {
     if let Some(phrase) = known.as_ref()
         && let Ok(values) = vault.open(place, phrase)
     {
         return Ok(values);
     }
-    let (phrase, values) = unlocked(session, vault, place)?;
+    let (phrase, values) = unlock_store(session, vault, place)?;
     *known = Some(phrase);
     Ok(values)
 }
 
 /// The passphrase of a store that is there, and how many secrets are in it.
-fn passphrase(session: &Session, vault: &Vault, place: Place) -> Result<(Secret, usize), CliError> {
-    unlocked(session, vault, place).map(|(phrase, values)| (phrase, values.len()))
+fn passphrase_and_count(
+    session: &Session,
+    vault: &SecretStores,
+    place: StoreScope,
+) -> Result<(SecretValue, usize), CliError> {
+    unlock_store(session, vault, place).map(|(phrase, values)| (phrase, values.len()))
 }
 
-fn unlocked(
+fn unlock_store(
     session: &Session,
-    vault: &Vault,
-    place: Place,
-) -> Result<(Secret, Vec<(String, Secret)>), CliError> {
-    if let Some(phrase) = session.env.get(stores::PASSPHRASE) {
-        let phrase = Secret::new(phrase);
+    vault: &SecretStores,
+    place: StoreScope,
+) -> Result<(SecretValue, Vec<(String, SecretValue)>), CliError> {
+    if let Some(phrase) = session.env.get(stores::PASSPHRASE_VAR) {
+        let phrase = SecretValue::new(phrase);
         let values = vault.open(place, &phrase)?;
         return Ok((phrase, values));
     }
     let path = vault.path(place);
-    for tried in 0..TRIES {
-        let Some(phrase) = session.passphrase(&path, tried) else { break };
+    for tried in 0..MAX_PASSPHRASE_TRIES {
+        let Some(phrase) = session.ask_passphrase(&path, tried) else { break };
         match vault.open(place, &phrase) {
             Ok(values) => return Ok((phrase, values)),
-            Err(error) if error.is_wrong_passphrase() && tried + 1 < TRIES => {}
+            Err(error) if error.is_wrong_passphrase() && tried + 1 < MAX_PASSPHRASE_TRIES => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(VaultError::NoPassphrase { path }.into())
+    Err(SecretStoreError::NoPassphrase { path }.into())
 }
 
 /// The passphrase of a store that is to be made.
-fn new_passphrase(session: &Session, vault: &Vault, place: Place) -> Result<Secret, CliError> {
+fn new_passphrase(
+    session: &Session,
+    vault: &SecretStores,
+    place: StoreScope,
+) -> Result<SecretValue, CliError> {
     let path = vault.path(place);
-    if let Some(phrase) = session.env.get(stores::PASSPHRASE) {
-        return Ok(Secret::new(phrase));
+    if let Some(phrase) = session.env.get(stores::PASSPHRASE_VAR) {
+        return Ok(SecretValue::new(phrase));
     }
     let question = format!("New passphrase for {} (it can't be recovered): ", path.display());
     let Some(phrase) = session.ui.ask_hidden(&question) else {
-        return Err(VaultError::NoPassphrase { path }.into());
+        return Err(SecretStoreError::NoPassphrase { path }.into());
     };
     if phrase.is_empty() {
-        return Err(
-            CliError::usage("the passphrase is empty").hint("nothing was kept; try again with another one")
-        );
+        return Err(CliError::usage("the passphrase is empty")
+            .with_hint("nothing was kept; try again with another one"));
     }
     let again = session.ui.ask_hidden("The same once more: ");
     if again.as_deref() != Some(phrase.as_str()) {
-        return Err(CliError::usage("the two passphrases differ").hint("nothing was kept; try again"));
+        return Err(CliError::usage("the two passphrases differ").with_hint("nothing was kept; try again"));
     }
-    Ok(Secret::new(phrase))
+    Ok(SecretValue::new(phrase))
 }
 
-impl From<VaultError> for CliError {
-    fn from(error: VaultError) -> Self {
+impl From<SecretStoreError> for CliError {
+    fn from(error: SecretStoreError) -> Self {
         match error.class() {
-            Class::Invalid | Class::Denied => Self::usage(error.to_string()),
+            ErrorClass::Invalid | ErrorClass::Denied => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
         }
     }

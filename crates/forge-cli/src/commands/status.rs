@@ -1,33 +1,33 @@
 //! `forge status`: the project and its latest runs, or everything about one run.
 
 use super::list;
-use crate::args::Status;
+use crate::args::StatusArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::{Format, Ui, report, text};
-use forge_config::Loaded;
-use forge_runtime::{Forge, RunQuery, RunRow, Shown};
-use forge_types::record::{RunRecord, Summary};
-use forge_types::{Limits, RunId, RunStatus, Timestamp};
+use crate::ui::{StdoutFormat, Ui, report, text};
+use forge_config::ResolvedConfig;
+use forge_runtime::{Forge, RunDetails, RunQuery, RunRow};
+use forge_types::record::{RunRecord, RunSummary};
+use forge_types::{RunId, RunLimits, RunStatus, Timestamp};
 use serde::Serialize;
 use std::path::Path;
 
 /// Runs of the project view.
-const RECENT: usize = 5;
+const MAX_RECENT_RUNS: usize = 5;
 
 /// Prints the project, or a run.
-pub(crate) async fn status(session: &Session, args: Status) -> Result<Exit, CliError> {
-    let loaded = session.load_to_read()?;
+pub(crate) async fn status(session: &Session, args: StatusArgs) -> Result<CliExit, CliError> {
+    let loaded = session.load_read_only()?;
     let forge = Forge::open(&loaded)?;
     match args.id {
         Some(id) => {
-            let run = forge.find(&id).await?;
-            one(&session.ui, &forge.show(run).await?);
+            let run = forge.find_run(&id).await?;
+            print_run(&session.ui, &forge.run_details(run).await?);
         }
-        None => project(session, &loaded, &forge).await?,
+        None => print_project(session, &loaded, &forge).await?,
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }
 
 /// A run, as JSON.
@@ -35,21 +35,21 @@ pub(crate) async fn status(session: &Session, args: Status) -> Result<Exit, CliE
 struct OneRun<'a> {
     #[serde(flatten)]
     record: &'a RunRecord,
-    limits: Option<Limits>,
-    summary: &'a Summary,
+    limits: Option<RunLimits>,
+    summary: &'a RunSummary,
     holder: Option<&'a str>,
     damage: Option<&'a str>,
     journal: &'a Path,
 }
 
-fn one(ui: &Ui, shown: &Shown) {
+fn print_run(ui: &Ui, shown: &RunDetails) {
     let limits = shown.state.limits.or_else(|| shown.plan.as_ref().map(|plan| plan.limits));
     if let Some(damage) = &shown.damage {
-        let damage = text::clean(damage);
-        ui.warn(&format!("the journal of this run is damaged: {damage}. What can be read is shown"));
+        let damage = text::sanitize_text(damage);
+        ui.print_warning(&format!("the journal of this run is damaged: {damage}. What can be read is shown"));
     }
-    if ui.format == Format::Json {
-        ui.json(&OneRun {
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&OneRun {
             record: &shown.record,
             limits,
             summary: &shown.summary,
@@ -60,23 +60,23 @@ fn one(ui: &Ui, shown: &Shown) {
         return;
     }
     let journal = shown.folder.display().to_string();
-    let mut facts = report::facts(&shown.summary, limits.as_ref(), &journal);
-    facts.extend(standing(shown));
-    ui.lines(&report::aligned(&facts, ui.out_width(), ui.out));
-    let answer = text::clean(shown.summary.answer.trim());
+    let mut facts = report::run_facts(&shown.summary, limits.as_ref(), &journal);
+    facts.extend(run_state_facts(shown));
+    ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
+    let answer = text::sanitize_text(shown.summary.answer.trim());
     if !answer.is_empty() && shown.state.status.is_terminal() {
-        ui.line("");
-        ui.line(&answer);
+        ui.print_line("");
+        ui.print_line(&answer);
     }
 }
 
 /// Who works on it, how it is isolated, and what can be done next.
-fn standing(shown: &Shown) -> Vec<(String, String)> {
+fn run_state_facts(shown: &RunDetails) -> Vec<(String, String)> {
     let (run, status) = (shown.state.run, shown.state.status);
     let mut facts = Vec::new();
     let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
     if let Some(sandbox) = &shown.summary.sandbox {
-        let enforced = sandbox.layers.iter().filter(|l| l.state == forge_types::LayerState::Enforced);
+        let enforced = sandbox.layers.iter().filter(|l| l.state == forge_types::SandboxLayerState::Enforced);
         let names: Vec<_> = enforced.map(|layer| text::one_line(&layer.name)).collect();
         if !names.is_empty() {
             fact("isolation", names.join(", "));
@@ -98,7 +98,7 @@ fn standing(shown: &Shown) -> Vec<(String, String)> {
 
 /// A run of the project view, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
-struct Recent {
+struct RecentRun {
     run_id: RunId,
     pipeline: String,
     status: RunStatus,
@@ -110,7 +110,7 @@ struct Recent {
 
 /// Totals of the project view, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
-struct Stats {
+struct ProjectStats {
     total_runs: usize,
     total_deployments: usize,
     success_rate: Option<f64>,
@@ -119,22 +119,22 @@ struct Stats {
 
 /// The project view, as JSON (CLI-4).
 #[derive(Debug, Serialize)]
-struct Project {
+struct ProjectOverview {
     project_name: String,
     language: Option<&'static str>,
     deploy_target: Option<String>,
-    recent_runs: Vec<Recent>,
-    stats: Stats,
+    recent_runs: Vec<RecentRun>,
+    stats: ProjectStats,
 }
 
-async fn project(session: &Session, loaded: &Loaded, forge: &Forge) -> Result<(), CliError> {
+async fn print_project(session: &Session, loaded: &ResolvedConfig, forge: &Forge) -> Result<(), CliError> {
     let folder = session.cwd.canonicalize().unwrap_or_else(|_| session.cwd.clone());
     let repo = Some(folder.display().to_string());
-    let rows = forge.list(RunQuery { repo, ..RunQuery::default() }).await?;
-    let project = view(loaded, &folder, &rows);
+    let rows = forge.list_runs(RunQuery { repo, ..RunQuery::default() }).await?;
+    let project = project_overview(loaded, &folder, &rows);
     let ui = &session.ui;
-    if ui.format == Format::Json {
-        ui.json(&project);
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&project);
         return Ok(());
     }
     let language = project.language.unwrap_or("unknown");
@@ -146,35 +146,35 @@ async fn project(session: &Session, loaded: &Loaded, forge: &Forge) -> Result<()
         ("runs", format!("{} ({rate} of the finished ones completed)", project.stats.total_runs)),
     ];
     let facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    ui.lines(&report::aligned(&facts, ui.out_width(), ui.out));
+    ui.print_lines(&report::align_facts(&facts, ui.out_width(), ui.out));
     if rows.is_empty() {
-        ui.note("No runs here yet. Make one: forge run \"what is to be done\"");
+        ui.print_note("No runs here yet. Make one: forge run \"what is to be done\"");
         return Ok(());
     }
-    ui.line("");
-    let recent = &rows[..rows.len().min(RECENT)];
-    ui.lines(&list::table(recent, ui.out_width()));
+    ui.print_line("");
+    let recent = &rows[..rows.len().min(MAX_RECENT_RUNS)];
+    ui.print_lines(&list::run_table(recent, ui.out_width()));
     Ok(())
 }
 
-fn view(loaded: &Loaded, folder: &Path, rows: &[RunRow]) -> Project {
+fn project_overview(loaded: &ResolvedConfig, folder: &Path, rows: &[RunRow]) -> ProjectOverview {
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
     let detected = forge_config::init::detect_language(folder);
     let finished = rows.iter().filter(|row| row.status.is_terminal()).count();
     let completed = rows.iter().filter(|row| row.status == RunStatus::Completed).count();
     #[allow(clippy::cast_precision_loss, reason = "a share for people")]
     let success_rate = (finished > 0).then(|| completed as f64 / finished as f64);
-    Project {
+    ProjectOverview {
         project_name: loaded.settings.name.clone().or(name).unwrap_or_default(),
-        language: loaded.settings.language.or(detected).map(forge_config::Language::name),
+        language: loaded.settings.language.or(detected).map(forge_config::ProjectLanguage::name),
         deploy_target: None,
-        recent_runs: rows.iter().take(RECENT).map(recent).collect(),
-        stats: Stats { total_runs: rows.len(), total_deployments: 0, success_rate, total_feedback: 0 },
+        recent_runs: rows.iter().take(MAX_RECENT_RUNS).map(recent_run).collect(),
+        stats: ProjectStats { total_runs: rows.len(), total_deployments: 0, success_rate, total_feedback: 0 },
     }
 }
 
-fn recent(row: &RunRow) -> Recent {
-    Recent {
+fn recent_run(row: &RunRow) -> RecentRun {
+    RecentRun {
         run_id: row.run,
         pipeline: row.pipeline.clone(),
         status: row.status,

@@ -1,6 +1,6 @@
 //! Work on a run that the first signal ends in order, and the second one at once.
 
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::ui::Ui;
 use forge_runtime::Forge;
 use forge_types::RunId;
@@ -8,7 +8,12 @@ use std::future::Future;
 use std::pin::pin;
 
 /// Does `work` on a run. Ctrl-C has the host stop: what it had begun is taken back, unless it was past that.
-pub(crate) async fn stoppable<T>(forge: &Forge, run: RunId, ui: &Ui, work: impl Future<Output = T>) -> T {
+pub(crate) async fn stop_on_signal<T>(
+    forge: &Forge,
+    run: RunId,
+    ui: &Ui,
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = pin!(work);
     let mut told = false;
     loop {
@@ -21,11 +26,11 @@ pub(crate) async fn stoppable<T>(forge: &Forge, run: RunId, ui: &Ui, work: impl 
                     return work.await;
                 }
                 if told {
-                    std::process::exit(Exit::Signal.code().into());
+                    std::process::exit(CliExit::Signal.code().into());
                 }
                 told = true;
-                ui.note("stopping… (once more: exit at once)");
-                forge.stop(run);
+                ui.print_note("stopping… (once more: exit at once)");
+                forge.stop_host_work(run);
             }
         }
     }

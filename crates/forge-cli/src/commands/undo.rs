@@ -1,37 +1,37 @@
 //! `forge undo` and `forge redo`: a run's workspace goes back to an earlier step, and forth again.
 
-use super::diff::stat;
-use super::stoppable::stoppable;
-use crate::args::{RunId, Undo};
+use super::diff::diffstat_lines;
+use super::stoppable::stop_on_signal;
+use crate::args::{RunIdArg, UndoArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
-use forge_runtime::{Forge, Moved};
+use crate::ui::StdoutFormat;
+use forge_runtime::{Forge, UndoOutcome};
 use serde_json::json;
 
 /// Back to a step.
-pub(crate) async fn undo(session: &Session, args: Undo) -> Result<Exit, CliError> {
-    let forge = Forge::open(&session.load_to_read()?)?;
-    let run = forge.find(&args.id).await?;
-    let moved = stoppable(&forge, run, &session.ui, forge.undo(run, args.to)).await?;
-    say(session, run, &moved);
-    Ok(Exit::Done)
+pub(crate) async fn undo(session: &Session, args: UndoArgs) -> Result<CliExit, CliError> {
+    let forge = Forge::open(&session.load_read_only()?)?;
+    let run = forge.find_run(&args.id).await?;
+    let moved = stop_on_signal(&forge, run, &session.ui, forge.undo(run, args.to)).await?;
+    print_undo_outcome(session, run, &moved);
+    Ok(CliExit::Done)
 }
 
 /// What the last undo took away comes back.
-pub(crate) async fn redo(session: &Session, args: RunId) -> Result<Exit, CliError> {
-    let forge = Forge::open(&session.load_to_read()?)?;
-    let run = forge.find(&args.id).await?;
-    let moved = stoppable(&forge, run, &session.ui, forge.redo(run)).await?;
-    say(session, run, &moved);
-    Ok(Exit::Done)
+pub(crate) async fn redo(session: &Session, args: RunIdArg) -> Result<CliExit, CliError> {
+    let forge = Forge::open(&session.load_read_only()?)?;
+    let run = forge.find_run(&args.id).await?;
+    let moved = stop_on_signal(&forge, run, &session.ui, forge.redo(run)).await?;
+    print_undo_outcome(session, run, &moved);
+    Ok(CliExit::Done)
 }
 
-fn say(session: &Session, run: forge_types::RunId, moved: &Moved) {
+fn print_undo_outcome(session: &Session, run: forge_types::RunId, moved: &UndoOutcome) {
     let ui = &session.ui;
-    if ui.format == Format::Json {
-        ui.json(&json!({
+    if ui.format == StdoutFormat::Json {
+        ui.print_json(&json!({
             "run_id": run, "step": moved.step, "files": moved.files, "repository": moved.repository
         }));
         return;
@@ -41,15 +41,15 @@ fn say(session: &Session, run: forge_types::RunId, moved: &Moved) {
         Some(step) => format!("step {step}"),
         None => "its last state".to_owned(),
     };
-    ui.line(&format!("the workspace of run {run} stands at {place}"));
+    ui.print_line(&format!("the workspace of run {run} stands at {place}"));
     if moved.repository {
-        ui.line("the repository, which held a result of the run, went along");
+        ui.print_line("the repository, which held a result of the run, went along");
     } else {
-        ui.note(&format!("the repository is as it was; `forge apply {run}` brings this state into it"));
+        ui.print_note(&format!("the repository is as it was; `forge apply {run}` brings this state into it"));
     }
     if moved.files.is_empty() {
-        ui.note("nothing differs from where it stood before");
+        ui.print_note("nothing differs from where it stood before");
     } else {
-        ui.lines(&stat(&moved.files));
+        ui.print_lines(&diffstat_lines(&moved.files));
     }
 }

@@ -1,40 +1,40 @@
 //! `forge validate`: says everything that is wrong with a project's configuration.
 
-use crate::args::Validate;
+use crate::args::ValidateArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use crate::ui::text::plural;
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use crate::ui::text::pluralize;
 use std::path::Path;
 
 /// Checks the configuration of the project at the given path.
-pub(crate) fn validate(session: &Session, args: Validate) -> Result<Exit, CliError> {
-    check(session, &args.path)
+pub(crate) fn validate(session: &Session, args: ValidateArgs) -> Result<CliExit, CliError> {
+    check_config(session, &args.path)
 }
 
 /// Loads the settings of `repo` and says what came of it. Faults are the error's message, all at once.
-pub(crate) fn check(session: &Session, repo: &Path) -> Result<Exit, CliError> {
+pub(crate) fn check_config(session: &Session, repo: &Path) -> Result<CliExit, CliError> {
     let folder = session.cwd.join(repo);
     if !folder.is_dir() {
         return Err(CliError::usage(format!("{} is not a folder", folder.display()))
-            .hint("name the project's folder: forge validate PATH"));
+            .with_hint("name the project's folder: forge validate PATH"));
     }
-    let loaded = session.load(repo, &Overlay::default())?;
-    if session.ui.format == Format::Json {
-        session.ui.json(&serde_json::json!({
+    let loaded = session.load_config(repo, &ConfigOverrides::default())?;
+    if session.ui.format == StdoutFormat::Json {
+        session.ui.print_json(&serde_json::json!({
             "valid": true,
             "files": loaded.files,
             "notices": loaded.notices,
         }));
-        return Ok(Exit::Done);
+        return Ok(CliExit::Done);
     }
     match loaded.files.as_slice() {
-        [] => session.ui.line("valid: there is no configuration file, so the defaults are in force"),
+        [] => session.ui.print_line("valid: there is no configuration file, so the defaults are in force"),
         files => {
-            session.ui.line(&format!("valid: {} read", plural(files.len(), "file", "files")));
-            files.iter().for_each(|file| session.ui.line(&format!("  {}", file.display())));
+            session.ui.print_line(&format!("valid: {} read", pluralize(files.len(), "file", "files")));
+            files.iter().for_each(|file| session.ui.print_line(&format!("  {}", file.display())));
         }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }

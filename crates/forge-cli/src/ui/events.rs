@@ -1,7 +1,9 @@
 //! Wire events as lines that people read: the same for a live run, `forge logs` and a pipe.
 
 use super::style::Style;
-use super::text::{clean, count, cut, dollars, duration, one_line, plural};
+use super::text::{
+    format_count, format_dollars, format_duration, one_line, pluralize, sanitize_text, truncate_text,
+};
 use forge_types::wire::{
     BudgetChanged, BudgetLevel, ModelFailed, RunFinished, ToolCompleted, WaitRequested, WireData, WireEvent,
 };
@@ -10,15 +12,15 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 /// Columns of a tool's main argument.
-const ARGUMENT: usize = 80;
+const MAX_ARGUMENT_COLUMNS: usize = 80;
 
 /// What a line is, for its colour and sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub(crate) enum LineKind {
     /// A turn begins.
     Turn,
     /// The model's words.
-    Said,
+    ModelText,
     /// Something worked.
     Good,
     /// Something did not.
@@ -35,64 +37,64 @@ pub(crate) enum Tone {
 
 /// A line, already harmless for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) tone: Tone,
+pub(crate) struct EventLine {
+    pub(crate) tone: LineKind,
     pub(crate) text: String,
 }
 
-impl Line {
-    fn new(tone: Tone, text: impl Into<String>) -> Self {
+impl EventLine {
+    fn new(tone: LineKind, text: impl Into<String>) -> Self {
         Self { tone, text: text.into() }
     }
 
     /// With sign and colour.
-    pub(crate) fn styled(&self, style: Style) -> String {
+    pub(crate) fn to_styled(&self, style: Style) -> String {
         match self.tone {
-            Tone::Turn => style.dim(&format!("· {}", self.text)),
-            Tone::Said => self.text.clone(),
-            Tone::Completed => style.green(&self.text),
-            Tone::Ended => style.red(&self.text),
-            Tone::Good => format!("  {} {}", style.green("✓"), self.text),
-            Tone::Bad => format!("  {} {}", style.red("✗"), self.text),
-            Tone::Warn => style.yellow(&format!("! {}", self.text)),
-            Tone::Note => style.dim(&self.text),
+            LineKind::Turn => style.dim(&format!("· {}", self.text)),
+            LineKind::ModelText => self.text.clone(),
+            LineKind::Completed => style.green(&self.text),
+            LineKind::Ended => style.red(&self.text),
+            LineKind::Good => format!("  {} {}", style.green("✓"), self.text),
+            LineKind::Bad => format!("  {} {}", style.red("✗"), self.text),
+            LineKind::Warn => style.yellow(&format!("! {}", self.text)),
+            LineKind::Note => style.dim(&self.text),
         }
     }
 
     /// Without colours, for a pipe.
-    pub(crate) fn plain(&self) -> String {
+    pub(crate) fn to_unstyled(&self) -> String {
         match self.tone {
-            Tone::Turn | Tone::Completed | Tone::Ended => format!("-- {}", self.text),
-            Tone::Good => format!("  ok      {}", self.text),
-            Tone::Bad => format!("  failed  {}", self.text),
-            Tone::Warn => format!("  note    {}", self.text),
-            Tone::Said | Tone::Note => self.text.clone(),
+            LineKind::Turn | LineKind::Completed | LineKind::Ended => format!("-- {}", self.text),
+            LineKind::Good => format!("  ok      {}", self.text),
+            LineKind::Bad => format!("  failed  {}", self.text),
+            LineKind::Warn => format!("  note    {}", self.text),
+            LineKind::ModelText | LineKind::Note => self.text.clone(),
         }
     }
 }
 
 /// Tells a run's events in order; remembers what calls were about.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Story {
+pub(crate) struct EventFormatter {
     calls: HashMap<String, String>,
     /// What the last failed model call said, which an error of the run often repeats.
     last_failure: String,
 }
 
-impl Story {
+impl EventFormatter {
     /// The lines of one event, mostly one or none.
-    pub(crate) fn tell(&mut self, event: &WireEvent) -> Vec<Line> {
+    pub(crate) fn format(&mut self, event: &WireEvent) -> Vec<EventLine> {
         match &event.data {
             WireData::RunCreated(created) => {
-                let task = cut(&one_line(&created.task), 200);
+                let task = truncate_text(&one_line(&created.task), 200);
                 let repo = one_line(&created.repo);
-                vec![Line::new(Tone::Note, format!("run {} in {repo}: {task}", event.run_id))]
+                vec![EventLine::new(LineKind::Note, format!("run {} in {repo}: {task}", event.run_id))]
             }
             WireData::RunStarted(started) if started.attempt > 1 => {
-                vec![Line::new(Tone::Note, format!("taken again (attempt {})", started.attempt))]
+                vec![EventLine::new(LineKind::Note, format!("taken again (attempt {})", started.attempt))]
             }
-            WireData::IterationStarted(turn) => vec![Line::new(
-                Tone::Turn,
+            WireData::IterationStarted(turn) => vec![EventLine::new(
+                LineKind::Turn,
                 match turn.max {
                     Some(max) => format!("turn {} of {max}", turn.n),
                     None => format!("turn {}", turn.n),
@@ -104,43 +106,47 @@ impl Story {
             {
                 let text =
                     format!("asking {}/{}: {}", routed.provider, routed.model, one_line(&routed.reason));
-                vec![Line::new(Tone::Warn, text)]
+                vec![EventLine::new(LineKind::Warn, text)]
             }
             WireData::ModelRequested(asked) => match (asked.attempt, asked.delay_ms) {
                 (1, None) => Vec::new(),
-                (attempt, None) => vec![Line::new(Tone::Note, format!("asking again (attempt {attempt})"))],
+                (attempt, None) => {
+                    vec![EventLine::new(LineKind::Note, format!("asking again (attempt {attempt})"))]
+                }
                 (attempt, Some(ms)) => {
-                    let text = format!("asking again in {} (attempt {attempt})", duration(ms));
-                    vec![Line::new(Tone::Note, text)]
+                    let text = format!("asking again in {} (attempt {attempt})", format_duration(ms));
+                    vec![EventLine::new(LineKind::Note, text)]
                 }
             },
-            WireData::ModelCompleted(reply) => said(&reply.text),
+            WireData::ModelCompleted(reply) => model_text_lines(&reply.text),
             WireData::ModelFailed(failed) => {
                 self.last_failure.clone_from(&failed.message);
-                model_failed(failed)
+                format_model_failed(failed)
             }
             WireData::ToolCalled(call) => {
-                self.calls.insert(call.call_id.clone(), label(&call.tool, &call.arguments));
+                self.calls.insert(call.call_id.clone(), tool_label(&call.tool, &call.arguments));
                 Vec::new()
             }
-            WireData::ToolCompleted(done) => vec![self.tool_completed(done)],
+            WireData::ToolCompleted(done) => vec![self.format_tool_completed(done)],
             WireData::SandboxChanged(changed) if changed.restarted == Some(true) => {
-                vec![Line::new(Tone::Warn, "the sandbox went away and was started again")]
+                vec![EventLine::new(LineKind::Warn, "the sandbox went away and was started again")]
             }
             WireData::GuardChecked(guard) if guard.verdict == "deny" => {
-                vec![Line::new(Tone::Warn, format!("refused: {}", one_line(&guard.detail)))]
+                vec![EventLine::new(LineKind::Warn, format!("refused: {}", one_line(&guard.detail)))]
             }
             // Within a run that goes on: the conversation was compacted.
             WireData::RunChanged(changed) if changed.from == changed.to => {
                 let reason = changed.reason.as_deref().map(one_line);
-                reason.into_iter().map(|reason| Line::new(Tone::Note, reason)).collect()
+                reason.into_iter().map(|reason| EventLine::new(LineKind::Note, reason)).collect()
             }
-            WireData::BudgetChanged(budget) => vec![Line::new(Tone::Warn, budget_line(budget))],
-            WireData::WaitRequested(wait) => vec![Line::new(Tone::Warn, waiting(event.run_id, wait))],
+            WireData::BudgetChanged(budget) => vec![EventLine::new(LineKind::Warn, budget_line(budget))],
+            WireData::WaitRequested(wait) => {
+                vec![EventLine::new(LineKind::Warn, format_wait(event.run_id, wait))]
+            }
             WireData::WaitResolved(resolved) if resolved.decision == "resume" => {
-                vec![Line::new(Tone::Note, "going on")]
+                vec![EventLine::new(LineKind::Note, "going on")]
             }
-            WireData::RunFinished(finished) => self.ended(finished),
+            WireData::RunFinished(finished) => self.format_run_finished(finished),
             _ => Vec::new(),
         }
     }
@@ -150,65 +156,68 @@ impl Story {
         self.calls.get(call_id).map(String::as_str)
     }
 
-    fn ended(&self, finished: &RunFinished) -> Vec<Line> {
+    fn format_run_finished(&self, finished: &RunFinished) -> Vec<EventLine> {
         let what = match (finished.status, finished.limit) {
             (RunStatus::TimedOut, Some(limit)) => format!("timed_out (limit: {limit})"),
             (status, _) => status.name().to_owned(),
         };
         let text = format!(
             "{what} after {}, {}, {} tokens, {}",
-            plural(finished.iterations as usize, "turn", "turns"),
-            duration(finished.duration_ms),
-            count(finished.tokens.total),
-            dollars(finished.cost_usd),
+            pluralize(finished.iterations as usize, "turn", "turns"),
+            format_duration(finished.duration_ms),
+            format_count(finished.tokens.total),
+            format_dollars(finished.cost_usd),
         );
-        let tone = if finished.status == RunStatus::Completed { Tone::Completed } else { Tone::Ended };
+        let tone =
+            if finished.status == RunStatus::Completed { LineKind::Completed } else { LineKind::Ended };
         let error = finished.error.as_ref().filter(|error| error.message != self.last_failure);
-        let error = error.map(|error| Line::new(Tone::Bad, one_line(&error.message)));
-        error.into_iter().chain([Line::new(tone, text)]).collect()
+        let error = error.map(|error| EventLine::new(LineKind::Bad, one_line(&error.message)));
+        error.into_iter().chain([EventLine::new(tone, text)]).collect()
     }
 
-    fn tool_completed(&mut self, done: &ToolCompleted) -> Line {
+    fn format_tool_completed(&mut self, done: &ToolCompleted) -> EventLine {
         let label = self.calls.remove(&done.call_id).unwrap_or_else(|| one_line(&done.tool));
         let mut facts = Vec::new();
         if let Some(code) = done.exit_code {
             facts.push(format!("exit {code}"));
         } else if !done.ok {
-            facts.push(fault(done));
+            facts.push(failure_reason(done));
         }
         if done.duration_ms > 0 {
-            facts.push(duration(done.duration_ms));
+            facts.push(format_duration(done.duration_ms));
         }
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-        Line::new(if done.ok { Tone::Good } else { Tone::Bad }, label + &facts)
+        EventLine::new(if done.ok { LineKind::Good } else { LineKind::Bad }, label + &facts)
     }
 }
 
-fn said(text: &str) -> Vec<Line> {
-    clean(text.trim()).lines().map(|line| Line::new(Tone::Said, line)).collect()
+fn model_text_lines(text: &str) -> Vec<EventLine> {
+    sanitize_text(text.trim()).lines().map(|line| EventLine::new(LineKind::ModelText, line)).collect()
 }
 
-fn fault(done: &ToolCompleted) -> String {
+fn failure_reason(done: &ToolCompleted) -> String {
     let detail = done.detail.as_deref().map(one_line).unwrap_or_default();
     match (&done.error, detail.is_empty()) {
-        (_, false) => cut(&detail, 120),
+        (_, false) => truncate_text(&detail, 120),
         (Some(kind), true) => one_line(kind),
         (None, true) => "failed".to_owned(),
     }
 }
 
-fn model_failed(failed: &ModelFailed) -> Vec<Line> {
+fn format_model_failed(failed: &ModelFailed) -> Vec<EventLine> {
     let text = format!("the model call failed: {} ({})", one_line(&failed.message), one_line(&failed.reason));
-    vec![Line::new(if failed.retryable { Tone::Warn } else { Tone::Bad }, text)]
+    vec![EventLine::new(if failed.retryable { LineKind::Warn } else { LineKind::Bad }, text)]
 }
 
 fn budget_line(budget: &BudgetChanged) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts that were integers")]
     let whole = |amount: f64| amount as u64;
     let amounts = match budget.budget.name() {
-        "cost" => format!("{} of {}", dollars(budget.used), dollars(budget.limit)),
-        "time" => format!("{} of {}", duration(whole(budget.used)), duration(whole(budget.limit))),
-        _ => format!("{} of {}", count(whole(budget.used)), count(whole(budget.limit))),
+        "cost" => format!("{} of {}", format_dollars(budget.used), format_dollars(budget.limit)),
+        "time" => {
+            format!("{} of {}", format_duration(whole(budget.used)), format_duration(whole(budget.limit)))
+        }
+        _ => format!("{} of {}", format_count(whole(budget.used)), format_count(whole(budget.limit))),
     };
     match budget.level {
         BudgetLevel::Alert => format!("the {} budget is nearly used: {amounts}", budget.budget.name()),
@@ -216,7 +225,7 @@ fn budget_line(budget: &BudgetChanged) -> String {
     }
 }
 
-fn waiting(run: RunId, wait: &WaitRequested) -> String {
+fn format_wait(run: RunId, wait: &WaitRequested) -> String {
     let reason = wait.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
     let until = wait.until.map(|time| format!(" until {time}")).unwrap_or_default();
     let next = match wait.waiting_for {
@@ -227,16 +236,17 @@ fn waiting(run: RunId, wait: &WaitRequested) -> String {
 }
 
 /// The tool and the argument that says most.
-pub(crate) fn label(tool: &str, arguments: &Value) -> String {
-    const TELLING: [&str; 8] = ["command", "path", "pattern", "glob", "filename", "url", "name", "query"];
-    let telling = TELLING.iter().find_map(|key| arguments.get(key).and_then(Value::as_str));
+pub(crate) fn tool_label(tool: &str, arguments: &Value) -> String {
+    const LABEL_ARGUMENTS: [&str; 8] =
+        ["command", "path", "pattern", "glob", "filename", "url", "name", "query"];
+    let telling = LABEL_ARGUMENTS.iter().find_map(|key| arguments.get(key).and_then(Value::as_str));
     let argument = match (telling, arguments) {
         (Some(text), _) => one_line(text),
         (None, Value::Object(map)) if map.is_empty() => String::new(),
         (None, Value::String(text)) => one_line(text),
         (None, other) => one_line(&other.to_string()),
     };
-    format!("{} {}", one_line(tool), cut(&argument, ARGUMENT)).trim_end().to_owned()
+    format!("{} {}", one_line(tool), truncate_text(&argument, MAX_ARGUMENT_COLUMNS)).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -280,13 +290,13 @@ mod tests {
         }))
     }
 
-    fn plain(story: &mut Story, event: &WireEvent) -> String {
-        story.tell(event).iter().map(Line::plain).collect::<Vec<_>>().join("\n")
+    fn plain(story: &mut EventFormatter, event: &WireEvent) -> String {
+        story.format(event).iter().map(EventLine::to_unstyled).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
     fn a_tool_call_is_one_line_with_its_argument_and_its_result() {
-        let mut story = Story::default();
+        let mut story = EventFormatter::default();
         assert_eq!(plain(&mut story, &called("1", "run_shell", json!({"command": "make\ntest"}))), "");
         assert_eq!(story.label_of("1"), Some("run_shell make test"));
         let line = plain(&mut story, &completed("1", true, Some(0), None));
@@ -299,14 +309,14 @@ mod tests {
     #[test]
     fn nothing_that_a_model_or_tool_says_reaches_the_terminal_unchanged() {
         let evil = "\x1b]0;title\x07\u{202e}";
-        let mut story = Story::default();
+        let mut story = EventFormatter::default();
         let reply = ModelCompleted {
             provider: "p".into(),
             model: "m".into(),
             usage: forge_types::Usage::default(),
             cost_usd: None,
             latency_ms: 1,
-            finish: forge_types::Finish::Stop,
+            finish: forge_types::FinishReason::Stop,
             text: evil.into(),
         };
         let guard = GuardChecked {

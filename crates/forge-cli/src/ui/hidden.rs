@@ -5,20 +5,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 
 /// Ctrl-C, Ctrl-D, Ctrl-U and the keys that rub out.
-const INTERRUPT: u8 = 3;
-const END: u8 = 4;
-const CLEAR: u8 = 21;
-const RUB_OUT: [u8; 2] = [8, 127];
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const CTRL_U: u8 = 21;
+const ERASE_KEYS: [u8; 2] = [8, 127];
 /// More than anybody types or pastes.
-const LONGEST: usize = 64 << 10;
+const MAX_INPUT_BYTES: usize = 64 << 10;
 
 /// The terminal as it was, put back when this goes away.
-struct Quiet<'a> {
+struct NoEchoGuard<'a> {
     terminal: &'a File,
     before: Termios,
 }
 
-impl<'a> Quiet<'a> {
+impl<'a> NoEchoGuard<'a> {
     /// Shows nothing that is typed and gives every key at once; Ctrl-C is read like any other, so that the terminal is
     /// put back first.
     fn new(terminal: &'a File) -> Option<Self> {
@@ -30,7 +30,7 @@ impl<'a> Quiet<'a> {
     }
 }
 
-impl Drop for Quiet<'_> {
+impl Drop for NoEchoGuard<'_> {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing.
         let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
@@ -39,12 +39,12 @@ impl Drop for Quiet<'_> {
 
 /// Asks for a line on the controlling terminal, wherever stdin and stdout go. `None` without one, or when the person
 /// gives up.
-pub(super) fn ask(question: &str) -> Option<String> {
+pub(super) fn read_hidden_line(question: &str) -> Option<String> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
     let reading = terminal.try_clone().ok()?;
-    let quiet = Quiet::new(&reading)?;
+    let quiet = NoEchoGuard::new(&reading)?;
     terminal.write_all(question.as_bytes()).and_then(|()| terminal.flush()).ok()?;
-    let answer = line(&reading);
+    let answer = read_until_enter(&reading);
     drop(quiet);
     // The person's own line end was not shown.
     let _ = terminal.write_all(b"\n");
@@ -52,7 +52,7 @@ pub(super) fn ask(question: &str) -> Option<String> {
 }
 
 /// Keys up to the end of the line.
-fn line(mut terminal: &File) -> Option<Vec<u8>> {
+fn read_until_enter(mut terminal: &File) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let mut key = [0];
     loop {
@@ -61,15 +61,15 @@ fn line(mut terminal: &File) -> Option<Vec<u8>> {
         }
         match key[0] {
             b'\r' | b'\n' => return Some(line),
-            INTERRUPT => return None,
-            END if line.is_empty() => return None,
-            END => {}
-            CLEAR => line.clear(),
-            key if RUB_OUT.contains(&key) => {
+            CTRL_C => return None,
+            CTRL_D if line.is_empty() => return None,
+            CTRL_D => {}
+            CTRL_U => line.clear(),
+            key if ERASE_KEYS.contains(&key) => {
                 // All bytes of the last character.
                 while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
-            key if line.len() < LONGEST => line.push(key),
+            key if line.len() < MAX_INPUT_BYTES => line.push(key),
             _ => return None,
         }
     }

@@ -1,8 +1,8 @@
 //! Shows a run while it works. A thread of its own prints, so that a slow terminal never holds the run up.
 
-use super::events::Story;
-use super::progress::Progress;
-use super::{Ui, Volume, width_of};
+use super::events::EventFormatter;
+use super::progress::ProgressDisplay;
+use super::{Ui, Verbosity, terminal_width};
 use forge_types::wire::{LiveFrame, WireEvent};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +12,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Frames that may wait to be printed; more are dropped, as live frames may be.
-const WAITING_FRAMES: usize = 2_000;
+const MAX_PENDING_FRAMES: usize = 2_000;
 /// How often the picture moves while nothing happens.
-const BEAT: Duration = Duration::from_millis(120);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(120);
 /// Two pictures are at least so far apart, unless something happened that stays.
-const FRAME: Duration = Duration::from_millis(40);
+const MIN_FRAME_INTERVAL: Duration = Duration::from_millis(40);
 /// The painter of lines looks for what is new so often: each message would wake it else, in the way of the run.
-const PAUSE: Duration = Duration::from_millis(8);
+const LINE_POLL_INTERVAL: Duration = Duration::from_millis(8);
 /// Messages taken together before the picture is drawn.
-const BATCH: usize = 200;
+const MAX_BATCH_MESSAGES: usize = 200;
 
 /// Where and how a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum DisplayMode {
     /// As a moving picture on stderr.
     Picture,
     /// As lines on stderr.
@@ -35,14 +35,14 @@ pub(crate) enum Shown {
 
 /// Whether events go to stdout as JSON lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stdout {
+pub(crate) enum StdoutEvents {
     /// Yes.
     Events,
     /// No.
     Untouched,
 }
 
-enum Message {
+enum RendererMessage {
     Event(Box<WireEvent>),
     Frame(LiveFrame),
     Note(String),
@@ -50,78 +50,78 @@ enum Message {
 
 /// Whether all was said.
 #[derive(Default)]
-struct Over {
-    over: Mutex<bool>,
-    told: Condvar,
+struct FinishedFlag {
+    finished: Mutex<bool>,
+    condvar: Condvar,
 }
 
-impl Over {
-    fn tell(&self) {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.told.notify_all();
+impl FinishedFlag {
+    fn set_finished(&self) {
+        *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.condvar.notify_all();
     }
 
     /// Waits for it, so long at most.
-    fn wait(&self, most: Duration) {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wait_timeout(&self, most: Duration) {
+        let over = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         // How it ended does not matter: whoever waits looks again at what there is.
-        let _ = self.told.wait_timeout_while(over, most, |over| !*over);
+        let _ = self.condvar.wait_timeout_while(over, most, |over| !*over);
     }
 }
 
 /// A run being shown.
-pub(crate) struct Live {
-    sender: Mutex<Option<Sender<Message>>>,
+pub(crate) struct LiveDisplay {
+    sender: Mutex<Option<Sender<RendererMessage>>>,
     frames: Arc<AtomicUsize>,
-    over: Arc<Over>,
+    over: Arc<FinishedFlag>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Live {
+impl LiveDisplay {
     /// Begins to show. `shown` and `stdout` say where.
-    pub(crate) fn start(ui: &Ui, shown: Shown, stdout: Stdout) -> Self {
+    pub(crate) fn start(ui: &Ui, shown: DisplayMode, stdout: StdoutEvents) -> Self {
         let (sender, receiver) = channel();
         let frames = Arc::new(AtomicUsize::new(0));
-        let over = Arc::<Over>::default();
-        let painter = Painter { ui: ui.clone(), stdout, frames: frames.clone(), over: over.clone() };
+        let over = Arc::<FinishedFlag>::default();
+        let painter = Renderer { ui: ui.clone(), stdout, frames: frames.clone(), over: over.clone() };
         let thread = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || match shown {
-            Shown::Picture => painter.picture(&receiver),
-            Shown::Lines => painter.lines(&receiver),
-            Shown::Nothing => painter.silence(&receiver),
+            DisplayMode::Picture => painter.render_animated(&receiver),
+            DisplayMode::Lines => painter.render_lines(&receiver),
+            DisplayMode::Nothing => painter.drain_messages(&receiver),
         });
         Self { sender: Mutex::new(Some(sender)), frames, over, thread: Mutex::new(thread.ok()) }
     }
 
     /// Something happened.
-    pub(crate) fn event(&self, event: &WireEvent) {
-        self.send(Message::Event(Box::new(event.clone())));
+    pub(crate) fn send_event(&self, event: &WireEvent) {
+        self.send(RendererMessage::Event(Box::new(event.clone())));
     }
 
     /// Something is on its way; dropped if too much waits already.
-    pub(crate) fn frame(&self, frame: LiveFrame) {
-        if self.frames.fetch_add(1, Ordering::Relaxed) < WAITING_FRAMES {
-            self.send(Message::Frame(frame));
+    pub(crate) fn send_frame(&self, frame: LiveFrame) {
+        if self.frames.fetch_add(1, Ordering::Relaxed) < MAX_PENDING_FRAMES {
+            self.send(RendererMessage::Frame(frame));
         } else {
             self.frames.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// A word of ours in between.
-    pub(crate) fn note(&self, text: impl Into<String>) {
-        self.send(Message::Note(text.into()));
+    pub(crate) fn send_note(&self, text: impl Into<String>) {
+        self.send(RendererMessage::Note(text.into()));
     }
 
     /// Prints what still waits and leaves the terminal clean.
     pub(crate) fn finish(&self) {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.over.tell();
+        self.over.set_finished();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic of the painter has been printed already; the run's result is not touched by it.
             let _ = thread.join();
         }
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: RendererMessage) {
         if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             // The painter ends only after the sender is gone.
             let _ = sender.send(message);
@@ -129,63 +129,63 @@ impl Live {
     }
 }
 
-struct Painter {
+struct Renderer {
     ui: Ui,
-    stdout: Stdout,
+    stdout: StdoutEvents,
     frames: Arc<AtomicUsize>,
-    over: Arc<Over>,
+    over: Arc<FinishedFlag>,
 }
 
-impl Painter {
+impl Renderer {
     /// The message as it may be shown.
-    fn took(&self, message: Message) -> Message {
+    fn sanitize(&self, message: RendererMessage) -> RendererMessage {
         match message {
-            Message::Frame(frame) => {
+            RendererMessage::Frame(frame) => {
                 self.frames.fetch_sub(1, Ordering::Relaxed);
-                Message::Frame(frame)
+                RendererMessage::Frame(frame)
             }
-            Message::Event(event) => {
-                let event = Box::new(super::mask::event(&event).into_owned());
-                if self.stdout == Stdout::Events {
-                    self.ui.json_line(&event);
+            RendererMessage::Event(event) => {
+                let event = Box::new(super::mask::redact_event(&event).into_owned());
+                if self.stdout == StdoutEvents::Events {
+                    self.ui.print_json_line(&event);
                 }
-                Message::Event(event)
+                RendererMessage::Event(event)
             }
-            Message::Note(note) => Message::Note(note),
+            RendererMessage::Note(note) => RendererMessage::Note(note),
         }
     }
 
     /// The next message. If only people look on, there is a pause before it where none waited.
-    fn next(&self, receiver: &Receiver<Message>) -> Option<Message> {
+    fn next_message(&self, receiver: &Receiver<RendererMessage>) -> Option<RendererMessage> {
         let message = match receiver.try_recv() {
             Err(TryRecvError::Empty) => {
-                if self.stdout == Stdout::Untouched {
-                    self.over.wait(PAUSE);
+                if self.stdout == StdoutEvents::Untouched {
+                    self.over.wait_timeout(LINE_POLL_INTERVAL);
                 }
                 receiver.recv().ok()
             }
             message => message.ok(),
         };
-        message.map(|message| self.took(message))
+        message.map(|message| self.sanitize(message))
     }
 
-    fn picture(&self, receiver: &Receiver<Message>) {
-        let mut progress = Progress::new(self.ui.err, self.ui.volume == Volume::Verbose);
+    fn render_animated(&self, receiver: &Receiver<RendererMessage>) {
+        let mut progress = ProgressDisplay::new(self.ui.err, self.ui.volume == Verbosity::Verbose);
         let mut stay = Vec::new();
         let mut drawn = Instant::now();
-        let mut patience = BEAT;
+        let mut patience = REDRAW_INTERVAL;
         loop {
-            let over = self.take_batch(receiver, patience, &mut progress, &mut stay);
+            let over = self.receive_batch(receiver, patience, &mut progress, &mut stay);
             let fresh = drawn.elapsed();
-            if !over && stay.is_empty() && fresh < FRAME {
+            if !over && stay.is_empty() && fresh < MIN_FRAME_INTERVAL {
                 // Text comes in faster than anybody can see.
-                patience = FRAME.saturating_sub(fresh);
+                patience = MIN_FRAME_INTERVAL.saturating_sub(fresh);
                 continue;
             }
             let mut stderr = std::io::stderr().lock();
             let picture = match over {
-                true => progress.end(&stay),
-                false => progress.draw(&stay, width_of(&stderr)),
+                true => progress.draw_final(&stay),
+                false => progress.draw(&stay, terminal_width(&stderr)),
             };
             // A terminal that is gone is no reason to end a run.
             let _ = stderr.write_all(picture.as_bytes()).and_then(|()| stderr.flush());
@@ -193,53 +193,55 @@ impl Painter {
                 return;
             }
             stay.clear();
-            (drawn, patience) = (Instant::now(), BEAT);
+            (drawn, patience) = (Instant::now(), REDRAW_INTERVAL);
         }
     }
 
     /// Takes what waits, at most a batch of it; says whether nothing more will come.
-    fn take_batch(
+    fn receive_batch(
         &self,
-        receiver: &Receiver<Message>,
+        receiver: &Receiver<RendererMessage>,
         patience: Duration,
-        progress: &mut Progress,
+        progress: &mut ProgressDisplay,
         stay: &mut Vec<String>,
     ) -> bool {
-        for n in 0..BATCH {
+        for n in 0..MAX_BATCH_MESSAGES {
             let message = match receiver.recv_timeout(if n == 0 { patience } else { Duration::ZERO }) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => return false,
                 Err(RecvTimeoutError::Disconnected) => return true,
             };
-            stay.extend(match self.took(message) {
-                Message::Event(event) => progress.event(&event),
-                Message::Frame(frame) => progress.frame(&frame),
-                Message::Note(text) => vec![text],
+            stay.extend(match self.sanitize(message) {
+                RendererMessage::Event(event) => progress.apply_event(&event),
+                RendererMessage::Frame(frame) => progress.apply_frame(&frame),
+                RendererMessage::Note(text) => vec![text],
             });
         }
         false
     }
 
-    fn lines(&self, receiver: &Receiver<Message>) {
-        let mut story = Story::default();
-        while let Some(message) = self.next(receiver) {
+    fn render_lines(&self, receiver: &Receiver<RendererMessage>) {
+        let mut story = EventFormatter::default();
+        while let Some(message) = self.next_message(receiver) {
             match message {
-                Message::Event(event) => {
-                    story.tell(&event).iter().for_each(|line| self.ui.note(&line.plain()));
+                RendererMessage::Event(event) => {
+                    story.format(&event).iter().for_each(|line| self.ui.print_note(&line.to_unstyled()));
                 }
-                Message::Frame(LiveFrame::ExecOutput { line, .. }) if self.ui.volume == Volume::Verbose => {
-                    self.ui.note(&format!("      {}", super::text::clean(&line)));
+                RendererMessage::Frame(LiveFrame::ExecOutput { line, .. })
+                    if self.ui.volume == Verbosity::Verbose =>
+                {
+                    self.ui.print_note(&format!("      {}", super::text::sanitize_text(&line)));
                 }
-                Message::Frame(LiveFrame::Debug { name, data }) => {
-                    self.ui.note(&super::text::clean(&format!("{name} {data}")));
+                RendererMessage::Frame(LiveFrame::Debug { name, data }) => {
+                    self.ui.print_note(&super::text::sanitize_text(&format!("{name} {data}")));
                 }
-                Message::Frame(_) => {}
-                Message::Note(text) => self.ui.note(&text),
+                RendererMessage::Frame(_) => {}
+                RendererMessage::Note(text) => self.ui.print_note(&text),
             }
         }
     }
 
-    fn silence(&self, receiver: &Receiver<Message>) {
-        while self.next(receiver).is_some() {}
+    fn drain_messages(&self, receiver: &Receiver<RendererMessage>) {
+        while self.next_message(receiver).is_some() {}
     }
 }

@@ -13,14 +13,14 @@ pub(crate) mod talk;
 pub(crate) mod text;
 
 use crate::error::CliError;
-use forge_runtime::without_keys;
+use forge_runtime::redact_keys;
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
-use style::{Colors, Style};
+use style::{ColorMode, Style};
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Volume {
+pub(crate) enum Verbosity {
     /// What is wrong.
     Quiet,
     /// What happens.
@@ -31,7 +31,7 @@ pub(crate) enum Volume {
 
 /// What stands on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum StdoutFormat {
     /// Text for people.
     Text,
     /// One JSON document.
@@ -39,13 +39,13 @@ pub(crate) enum Format {
 }
 
 /// Columns of a terminal that does not say how wide it is.
-const USUAL_WIDTH: usize = 100;
+const DEFAULT_TERMINAL_COLUMNS: usize = 100;
 
 /// What this process prints to.
 #[derive(Clone, Debug)]
 pub(crate) struct Ui {
-    pub(crate) format: Format,
-    pub(crate) volume: Volume,
+    pub(crate) format: StdoutFormat,
+    pub(crate) volume: Verbosity,
     pub(crate) out: Style,
     pub(crate) err: Style,
     pub(crate) out_is_terminal: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Ui {
 
 /// What decides about colours, as typed and as set.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ColorWish {
+pub(crate) struct ColorPreference {
     /// `--no-color`
     pub(crate) flag: bool,
     /// `NO_COLOR` is set (to anything).
@@ -66,10 +66,10 @@ pub(crate) struct ColorWish {
 
 impl Ui {
     /// Looks at the three standard streams.
-    pub(crate) fn new(format: Format, volume: Volume, wish: ColorWish) -> Self {
+    pub(crate) fn new(format: StdoutFormat, volume: Verbosity, wish: ColorPreference) -> Self {
         let colors = |terminal: bool| {
             let wanted = terminal && !wish.flag && !wish.variable && !wish.dumb;
-            if wanted { Colors::On } else { Colors::Off }
+            if wanted { ColorMode::On } else { ColorMode::Off }
         };
         let out_is_terminal = std::io::stdout().is_terminal();
         let err_is_terminal = std::io::stderr().is_terminal() && !wish.dumb;
@@ -85,97 +85,97 @@ impl Ui {
     }
 
     /// Whether a person can be asked.
-    pub(crate) const fn interactive(&self) -> bool {
-        self.in_is_terminal && self.err_is_terminal && matches!(self.format, Format::Text)
+    pub(crate) const fn is_interactive(&self) -> bool {
+        self.in_is_terminal && self.err_is_terminal && matches!(self.format, StdoutFormat::Text)
     }
 
     /// Columns of stdout; without a limit where it is no terminal.
     pub(crate) fn out_width(&self) -> usize {
-        if self.out_is_terminal { width_of(&std::io::stdout()) } else { usize::MAX / 2 }
+        if self.out_is_terminal { terminal_width(&std::io::stdout()) } else { usize::MAX / 2 }
     }
 
     /// A result as text. Whoever reads our stdout may stop reading; that is no fault.
-    pub(crate) fn line(&self, line: &str) {
-        self.try_line(line);
+    pub(crate) fn print_line(&self, line: &str) {
+        self.try_print_line(line);
     }
 
     /// Lines of a result.
-    pub(crate) fn lines(&self, lines: &[String]) {
-        lines.iter().for_each(|line| self.line(line));
+    pub(crate) fn print_lines(&self, lines: &[String]) {
+        lines.iter().for_each(|line| self.print_line(line));
     }
 
     /// A line of an endless result; says whether somebody still reads.
-    pub(crate) fn try_line(&self, line: &str) -> bool {
-        writeln!(std::io::stdout().lock(), "{}", without_keys(line)).is_ok()
+    pub(crate) fn try_print_line(&self, line: &str) -> bool {
+        writeln!(std::io::stdout().lock(), "{}", redact_keys(line)).is_ok()
     }
 
     /// A result as JSON, indented for a person's eye.
-    pub(crate) fn json<T: Serialize>(&self, value: &T) {
-        if let Ok(text) = json::pretty(value) {
-            self.try_line(&text);
+    pub(crate) fn print_json<T: Serialize>(&self, value: &T) {
+        if let Ok(text) = json::to_pretty_json(value) {
+            self.try_print_line(&text);
         }
     }
 
     /// A result as one line of JSON; says whether somebody still reads.
-    pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> bool {
-        let line = json::line(value).unwrap_or_default();
+    pub(crate) fn print_json_line<T: Serialize>(&self, value: &T) -> bool {
+        let line = json::to_json_line(value).unwrap_or_default();
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", without_keys(&line)).and_then(|()| out.flush()).is_ok()
+        writeln!(out, "{}", redact_keys(&line)).and_then(|()| out.flush()).is_ok()
     }
 
     /// Something worth knowing, on stderr.
-    pub(crate) fn note(&self, line: &str) {
-        if self.volume > Volume::Quiet {
-            self.say(line);
+    pub(crate) fn print_note(&self, line: &str) {
+        if self.volume > Verbosity::Quiet {
+            self.print_notice(line);
         }
     }
 
     /// Something that must be read, on stderr; also when quiet.
-    pub(crate) fn say(&self, line: &str) {
+    pub(crate) fn print_notice(&self, line: &str) {
         // In one piece: stderr is not buffered, and others may write there too.
-        let _ = std::io::stderr().lock().write_all(format!("{}\n", without_keys(line)).as_bytes());
+        let _ = std::io::stderr().lock().write_all(format!("{}\n", redact_keys(line)).as_bytes());
     }
 
     /// A secret as a result, which is what was asked for.
-    pub(crate) fn raw_line(&self, line: &str) {
+    pub(crate) fn print_raw_line(&self, line: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 
     /// Something that may be wrong, on stderr; also when quiet.
-    pub(crate) fn warn(&self, line: &str) {
+    pub(crate) fn print_warning(&self, line: &str) {
         let head = self.err.yellow("warning:");
-        self.say(&format!("{head} {line}"));
+        self.print_notice(&format!("{head} {line}"));
     }
 
     /// An error, on stderr, with what to do next; with `--json` also on stdout, as JSON.
-    pub(crate) fn error(&self, error: &CliError) {
-        self.say(&format!("{} {}", self.err.red("error:"), text::clean(&error.message)));
+    pub(crate) fn print_error(&self, error: &CliError) {
+        self.print_notice(&format!("{} {}", self.err.red("error:"), text::sanitize_text(&error.message)));
         for hint in &error.hints {
-            self.say(&format!("  {} {}", self.err.cyan("hint:"), text::clean(hint)));
+            self.print_notice(&format!("  {} {}", self.err.cyan("hint:"), text::sanitize_text(hint)));
         }
-        if self.format == Format::Json {
-            self.json(&serde_json::json!({"error": {"message": error.message, "hints": error.hints}}));
+        if self.format == StdoutFormat::Json {
+            self.print_json(&serde_json::json!({"error": {"message": error.message, "hints": error.hints}}));
         }
     }
 
     /// Asks a question that is answered with yes or no; never without a terminal.
     pub(crate) fn confirm(&self, question: &str) -> bool {
-        if !self.interactive() {
+        if !self.is_interactive() {
             return false;
         }
-        let answer = self.ask(&format!("{question} [y/N] "));
+        let answer = self.ask_line(&format!("{question} [y/N] "));
         matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
     /// Asks for something that is not shown while it is typed; `None` if nobody can be asked, or nobody answers. Stdin may
     /// go elsewhere: the terminal itself is asked.
     pub(crate) fn ask_hidden(&self, question: &str) -> Option<String> {
-        if std::io::stderr().is_terminal() { hidden::ask(question) } else { None }
+        if std::io::stderr().is_terminal() { hidden::read_hidden_line(question) } else { None }
     }
 
     /// Asks for a line; empty without a terminal.
-    pub(crate) fn ask(&self, question: &str) -> String {
-        if !self.interactive() {
+    pub(crate) fn ask_line(&self, question: &str) -> String {
+        if !self.is_interactive() {
             return String::new();
         }
         let mut err = std::io::stderr().lock();
@@ -188,7 +188,7 @@ impl Ui {
 }
 
 /// Columns of the terminal behind `stream`.
-pub(crate) fn width_of(stream: &impl std::os::fd::AsFd) -> usize {
+pub(crate) fn terminal_width(stream: &impl std::os::fd::AsFd) -> usize {
     let size = rustix::termios::tcgetwinsize(stream).map(|size| usize::from(size.ws_col));
-    size.ok().filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH)
+    size.ok().filter(|columns| *columns > 0).unwrap_or(DEFAULT_TERMINAL_COLUMNS)
 }

@@ -1,21 +1,24 @@
 //! A run in progress on a terminal: what happened stays, what happens is redrawn below it.
 
-use super::events::{Line, Story, Tone};
+use super::events::{EventFormatter, EventLine, LineKind};
 use super::style::Style;
-use super::text::{clean, columns, count, cut, dollars, duration, one_line, tail};
+use super::text::{
+    format_count, format_dollars, format_duration, one_line, sanitize_text, text_columns, truncate_text,
+    truncate_text_start,
+};
 use forge_types::wire::{LiveFrame, WireData, WireEvent};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-const SPINNER: [char; 8] = ['⠋', '⠙', '⠸', '⠴', '⠦', '⠧', '⠇', '⠏'];
+const SPINNER_FRAMES: [char; 8] = ['⠋', '⠙', '⠸', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// Lines of a failed command's output that stay.
-const OUTPUT_KEPT: usize = 8;
+const MAX_OUTPUT_LINES: usize = 8;
 
 /// The state of the picture. Every method appends to a buffer what the terminal is to get.
-pub(crate) struct Progress {
+pub(crate) struct ProgressDisplay {
     style: Style,
     verbose: bool,
-    story: Story,
+    story: EventFormatter,
     started: Instant,
     turn: String,
     tokens: u64,
@@ -30,13 +33,13 @@ pub(crate) struct Progress {
     footer_rows: usize,
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// An empty picture.
     pub(crate) fn new(style: Style, verbose: bool) -> Self {
         Self {
             style,
             verbose,
-            story: Story::default(),
+            story: EventFormatter::default(),
             started: Instant::now(),
             turn: String::new(),
             tokens: 0,
@@ -52,9 +55,9 @@ impl Progress {
     }
 
     /// Something happened: what stays of it.
-    pub(crate) fn event(&mut self, event: &WireEvent) -> Vec<String> {
+    pub(crate) fn apply_event(&mut self, event: &WireEvent) -> Vec<String> {
         let mut stay = Vec::new();
-        let mut lines = self.story.tell(event);
+        let mut lines = self.story.format(event);
         match &event.data {
             WireData::IterationStarted(turn) => {
                 self.turn = match turn.max {
@@ -64,7 +67,7 @@ impl Progress {
                 // The status line says it already.
                 lines.clear();
             }
-            WireData::ModelRequested(_) => self.forget_reply(),
+            WireData::ModelRequested(_) => self.clear_reply(),
             WireData::ModelCompleted(reply) => {
                 self.tokens += reply.usage.input + reply.usage.output;
                 self.cost += reply.cost_usd.unwrap_or(0.0);
@@ -79,20 +82,20 @@ impl Progress {
                 } else if !self.streamed.is_empty() && !rest.is_empty() {
                     stay.push(self.style.dim(&rest));
                 }
-                self.forget_reply();
+                self.clear_reply();
             }
             WireData::ModelFailed(_) => {
                 let rest = std::mem::take(&mut self.partial);
                 if !rest.is_empty() {
                     stay.push(self.style.dim(&format!("{rest} …")));
                 }
-                self.forget_reply();
+                self.clear_reply();
             }
             WireData::ToolCalled(call) => self.running.push((call.call_id.clone(), Instant::now())),
             WireData::ToolCompleted(done) => {
                 self.running.retain(|(id, _)| *id != done.call_id);
                 let failed_command = done.exit_code.is_some_and(|code| code != 0);
-                stay.extend(lines.drain(..).map(|line| line.styled(self.style)));
+                stay.extend(lines.drain(..).map(|line| line.to_styled(self.style)));
                 if failed_command && !self.verbose {
                     stay.extend(self.output.iter().map(|line| self.style.dim(&format!("      {line}"))));
                 }
@@ -102,20 +105,20 @@ impl Progress {
             }
             WireData::RunCreated(_) => lines.clear(),
             // The box at the end says it.
-            WireData::RunFinished(_) => lines.retain(|line| line.tone == Tone::Bad),
+            WireData::RunFinished(_) => lines.retain(|line| line.tone == LineKind::Bad),
             _ => {}
         }
-        stay.extend(lines.iter().map(|line: &Line| line.styled(self.style)));
+        stay.extend(lines.iter().map(|line: &EventLine| line.to_styled(self.style)));
         stay
     }
 
     /// Something is on its way: what stays of it.
-    pub(crate) fn frame(&mut self, frame: &LiveFrame) -> Vec<String> {
+    pub(crate) fn apply_frame(&mut self, frame: &LiveFrame) -> Vec<String> {
         match frame {
             LiveFrame::ModelDelta { text } => {
                 self.thinking.clear();
                 self.streamed.push_str(text);
-                self.partial.push_str(&clean(text));
+                self.partial.push_str(&sanitize_text(text));
                 let mut stay = Vec::new();
                 while let Some(end) = self.partial.find('\n') {
                     let rest = self.partial.split_off(end + 1);
@@ -130,19 +133,21 @@ impl Progress {
             }
             LiveFrame::Reasoning { text } => {
                 self.thinking.push_str(text);
-                self.thinking = tail(&one_line(&self.thinking), 200);
+                self.thinking = truncate_text_start(&one_line(&self.thinking), 200);
                 Vec::new()
             }
-            LiveFrame::Debug { name, data } => vec![self.style.dim(&clean(&format!("{name} {data}")))],
+            LiveFrame::Debug { name, data } => {
+                vec![self.style.dim(&sanitize_text(&format!("{name} {data}")))]
+            }
             LiveFrame::ExecOutput { line, .. } => {
-                let line = clean(line).replace('\t', "    ");
+                let line = sanitize_text(line).replace('\t', "    ");
                 if self.verbose {
                     return vec![self.style.dim(&format!("      {line}"))];
                 }
                 if line.trim().is_empty() {
                     return Vec::new();
                 }
-                if self.output.len() == OUTPUT_KEPT {
+                if self.output.len() == MAX_OUTPUT_LINES {
                     self.output.pop_front();
                 }
                 self.output.push_back(line);
@@ -151,7 +156,7 @@ impl Progress {
         }
     }
 
-    fn forget_reply(&mut self) {
+    fn clear_reply(&mut self) {
         self.streamed.clear();
         self.partial.clear();
         self.thinking.clear();
@@ -159,20 +164,20 @@ impl Progress {
 
     /// Wipes what is redrawn, prints what stays, and draws the rest anew. One write, so that nothing flickers.
     pub(crate) fn draw(&mut self, stay: &[String], width: usize) -> String {
-        let mut out = self.wipe();
+        let mut out = self.erase_footer();
         for line in stay {
             out.push_str(line);
             out.push('\n');
         }
-        let footer = self.footer(width.saturating_sub(1).max(1));
+        let footer = self.footer_lines(width.saturating_sub(1).max(1));
         self.footer_rows = footer.len();
         out.push_str(&footer.join("\n"));
         out
     }
 
     /// The last picture: what stays, and nothing below it.
-    pub(crate) fn end(&mut self, stay: &[String]) -> String {
-        let mut out = self.wipe();
+    pub(crate) fn draw_final(&mut self, stay: &[String]) -> String {
+        let mut out = self.erase_footer();
         for line in stay {
             out.push_str(line);
             out.push('\n');
@@ -186,7 +191,7 @@ impl Progress {
     }
 
     /// Removes what is redrawn.
-    fn wipe(&mut self) -> String {
+    fn erase_footer(&mut self) -> String {
         let mut out = String::new();
         if self.footer_rows > 0 {
             out.push('\r');
@@ -199,54 +204,54 @@ impl Progress {
         out
     }
 
-    fn footer(&self, width: usize) -> Vec<String> {
+    fn footer_lines(&self, width: usize) -> Vec<String> {
         let mut rows = Vec::new();
         if !self.partial.is_empty() {
             let shown = self.partial.replace('\t', "    ");
-            let shown = if columns(&shown) > width { tail(&shown, width) } else { shown };
+            let shown = if text_columns(&shown) > width { truncate_text_start(&shown, width) } else { shown };
             rows.push(self.style.dim(&shown));
         } else if !self.thinking.is_empty() {
-            rows.push(self.style.dim(&tail(&format!("thinking: {}", self.thinking), width)));
+            rows.push(self.style.dim(&truncate_text_start(&format!("thinking: {}", self.thinking), width)));
         } else if let Some(line) = self.output.back().filter(|_| !self.running.is_empty()) {
-            rows.push(self.style.dim(&cut(&format!("      {line}"), width)));
+            rows.push(self.style.dim(&truncate_text(&format!("      {line}"), width)));
         }
-        rows.push(self.status(width));
+        rows.push(self.status_line(width));
         rows
     }
 
-    fn status(&self, width: usize) -> String {
+    fn status_line(&self, width: usize) -> String {
         let mut facts = Vec::new();
         if !self.turn.is_empty() {
             facts.push(self.turn.clone());
         }
-        facts.push(format!("{} tokens", count(self.tokens)));
+        facts.push(format!("{} tokens", format_count(self.tokens)));
         facts.push(match self.cost_known {
-            true => dollars(self.cost),
-            false => format!("{} + unknown prices", dollars(self.cost)),
+            true => format_dollars(self.cost),
+            false => format!("{} + unknown prices", format_dollars(self.cost)),
         });
         let elapsed = self.started.elapsed();
         facts.push(match elapsed.as_secs() {
             seconds @ 0..60 => format!("{seconds} s"),
-            seconds => duration(seconds * 1_000),
+            seconds => format_duration(seconds * 1_000),
         });
         match self.running.as_slice() {
             [] => {}
             [(id, _)] => facts.push(self.story.label_of(id).unwrap_or("a tool").to_owned()),
             many => facts.push(format!("{} tools", many.len())),
         }
-        let sign = SPINNER[(elapsed.as_millis() / 120 % SPINNER.len() as u128) as usize];
-        let text = cut(&format!("{sign} {}", facts.join(" · ")), width);
+        let sign = SPINNER_FRAMES[(elapsed.as_millis() / 120 % SPINNER_FRAMES.len() as u128) as usize];
+        let text = truncate_text(&format!("{sign} {}", facts.join(" · ")), width);
         self.style.cyan(&text)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::style::Colors;
+    use super::super::style::ColorMode;
     use super::*;
 
-    fn progress() -> Progress {
-        Progress::new(Style::new(Colors::Off), false)
+    fn progress() -> ProgressDisplay {
+        ProgressDisplay::new(Style::new(ColorMode::Off), false)
     }
 
     fn delta(text: &str) -> LiveFrame {
@@ -256,23 +261,23 @@ mod tests {
     #[test]
     fn whole_lines_stay_and_the_last_one_is_redrawn() {
         let mut progress = progress();
-        assert_eq!(progress.frame(&delta("\n")), Vec::<String>::new());
-        assert_eq!(progress.frame(&delta("one\ntwo\nth")), ["one", "two"]);
+        assert_eq!(progress.apply_frame(&delta("\n")), Vec::<String>::new());
+        assert_eq!(progress.apply_frame(&delta("one\ntwo\nth")), ["one", "two"]);
         let first = progress.draw(&[], 40);
         assert!(first.starts_with("th\n⠋ 0 tokens"), "{first:?}");
-        assert_eq!(progress.frame(&delta("ree\n")), ["three"]);
+        assert_eq!(progress.apply_frame(&delta("ree\n")), ["three"]);
         let second = progress.draw(&["three".to_owned()], 40);
         assert!(second.starts_with("\r\x1b[1A\x1b[Jthree\n⠋ 0 tokens"), "{second:?}");
-        assert_eq!(progress.wipe(), "\r\x1b[J");
-        assert_eq!(progress.wipe(), "");
+        assert_eq!(progress.erase_footer(), "\r\x1b[J");
+        assert_eq!(progress.erase_footer(), "");
     }
 
     #[test]
     fn nothing_drawn_is_wider_than_the_terminal_or_holds_foreign_control_characters() {
         let mut progress = progress();
-        progress.frame(&delta(&"wide \x1b[2J日本".repeat(30)));
+        progress.apply_frame(&delta(&"wide \x1b[2J日本".repeat(30)));
         let picture = progress.draw(&[], 30);
-        assert!(picture.lines().all(|line| columns(line) < 30), "{picture}");
+        assert!(picture.lines().all(|line| text_columns(line) < 30), "{picture}");
         assert!(!picture.contains("\x1b[2J"));
     }
 
@@ -281,9 +286,12 @@ mod tests {
         let mut progress = progress();
         for n in 0..100 {
             let line = format!("line {n}");
-            progress.frame(&LiveFrame::ExecOutput { stream: forge_types::wire::OutputStream::Stdout, line });
+            progress.apply_frame(&LiveFrame::ExecOutput {
+                stream: forge_types::wire::OutputStream::Stdout,
+                line,
+            });
         }
-        assert_eq!(progress.output.len(), OUTPUT_KEPT);
+        assert_eq!(progress.output.len(), MAX_OUTPUT_LINES);
         assert_eq!(progress.output.back().map(String::as_str), Some("line 99"));
     }
 }

@@ -1,44 +1,60 @@
 //! What a run came to: the box at its end, and the same facts in `forge status`.
 
 use super::style::Style;
-use super::text::{clean, columns, count, cut, dollars, duration, one_line, pad, plural, wrap};
-use forge_types::record::{Summary, SummarySandbox};
-use forge_types::{ApplyOutcome, EgressVerdict, LayerState, Limits, NetworkPolicy, RunStatus, WorkspaceMode};
+use super::text::{
+    format_count, format_dollars, format_duration, one_line, pad_right, pluralize, sanitize_text,
+    text_columns, truncate_text, wrap_words,
+};
+use forge_types::record::{RunSummary, SummarySandbox};
+use forge_types::{
+    ApplyOutcome, EgressVerdict, NetworkPolicy, RunLimits, RunStatus, SandboxLayerState, WorkspaceMode,
+};
 
 /// How many masked paths a report names.
 const MAX_MASKED_SHOWN: usize = 20;
 
 /// Widest box.
-const WIDEST: usize = 100;
+const MAX_FRAME_COLUMNS: usize = 100;
 /// Files named before the rest is counted.
-const FILES: usize = 8;
+const MAX_LISTED_FILES: usize = 8;
 
 /// The facts of a run, name and value, in the order in which they are shown.
-pub(crate) fn facts(summary: &Summary, limits: Option<&Limits>, journal: &str) -> Vec<(String, String)> {
+pub(crate) fn run_facts(
+    summary: &RunSummary,
+    limits: Option<&RunLimits>,
+    journal: &str,
+) -> Vec<(String, String)> {
     let mut facts = vec![
         ("run", summary.run_id.to_string()),
         ("status", status_text(summary)),
-        ("task", cut(&one_line(&summary.task), 300)),
+        ("task", truncate_text(&one_line(&summary.task), 300)),
     ];
     if let Some(error) = &summary.error {
-        facts.push(("error", clean(&error.message)));
+        facts.push(("error", sanitize_text(&error.message)));
     }
     let of = |max: String| if max.is_empty() { max } else { format!(" of {max}") };
-    let max = |show: fn(&Limits) -> String| of(limits.map(show).unwrap_or_default());
-    facts.push(("duration", duration(summary.duration_ms) + &max(|l| duration(l.max_duration_ms))));
+    let max = |show: fn(&RunLimits) -> String| of(limits.map(show).unwrap_or_default());
+    facts.push((
+        "duration",
+        format_duration(summary.duration_ms) + &max(|l| format_duration(l.max_duration_ms)),
+    ));
     facts.push(("turns", summary.iterations.to_string() + &max(|l| l.max_iterations.to_string())));
     facts.push(("model", one_line(&format!("{}/{}", summary.provider, summary.model))));
     let estimated = if summary.tokens_known { "" } else { " (partly estimated)" };
     facts.push((
         "tokens",
-        format!("{} in, {} out{estimated}", count(summary.tokens.input), count(summary.tokens.output)),
+        format!(
+            "{} in, {} out{estimated}",
+            format_count(summary.tokens.input),
+            format_count(summary.tokens.output)
+        ),
     ));
     let unknown = if summary.cost_known { "" } else { " and calls whose price is not known" };
-    let ceiling = max(|l| dollars(l.max_cost.as_usd()));
-    facts.push(("cost", format!("{}{unknown}{ceiling}", dollars(summary.cost_usd))));
-    facts.extend(compared(summary));
-    facts.push(("tool calls", tools(summary)));
-    facts.push(("files", files(&summary.files_modified)));
+    let ceiling = max(|l| format_dollars(l.max_cost.as_usd()));
+    facts.push(("cost", format!("{}{unknown}{ceiling}", format_dollars(summary.cost_usd))));
+    facts.extend(savings_fact(summary));
+    facts.push(("tool calls", tool_call_counts(summary)));
+    facts.push(("files", file_list(&summary.files_modified)));
     facts.extend(workspace_facts(summary));
     if let Some(sandbox) = &summary.sandbox {
         facts.extend(sandbox_facts(sandbox));
@@ -47,7 +63,7 @@ pub(crate) fn facts(summary: &Summary, limits: Option<&Limits>, journal: &str) -
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn status_text(summary: &Summary) -> String {
+fn status_text(summary: &RunSummary) -> String {
     match (summary.status, summary.limit, summary.waiting_for) {
         (RunStatus::TimedOut, Some(limit), _) => format!("timed_out (limit: {limit})"),
         (RunStatus::Waiting, _, Some(what)) => format!("waiting ({})", what.name()),
@@ -56,47 +72,51 @@ fn status_text(summary: &Summary) -> String {
 }
 
 /// What the reference model would have cost, where that says something.
-fn compared(summary: &Summary) -> Option<(&'static str, String)> {
+fn savings_fact(summary: &RunSummary) -> Option<(&'static str, String)> {
     let savings = summary.savings.as_ref().filter(|savings| savings.saved_usd.abs() >= 0.000_5)?;
     let (word, amount) =
         if savings.saved_usd < 0.0 { ("more", -savings.saved_usd) } else { ("less", savings.saved_usd) };
-    let there = dollars(savings.reference_usd);
+    let there = format_dollars(savings.reference_usd);
     Some((
         "compared",
-        format!("about {} {word} than the same tokens at {} ({there})", dollars(amount), savings.reference),
+        format!(
+            "about {} {word} than the same tokens at {} ({there})",
+            format_dollars(amount),
+            savings.reference
+        ),
     ))
 }
 
-fn tools(summary: &Summary) -> String {
+fn tool_call_counts(summary: &RunSummary) -> String {
     match summary.tools.calls {
         0 => "none".to_owned(),
-        calls => format!("{calls}, {} on average", duration(summary.tools.average_ms)),
+        calls => format!("{calls}, {} on average", format_duration(summary.tools.average_ms)),
     }
 }
 
-fn files(files: &[String]) -> String {
+fn file_list(files: &[String]) -> String {
     if files.is_empty() {
         return "none changed".to_owned();
     }
-    let named: Vec<_> = files.iter().take(FILES).map(|path| one_line(path)).collect();
-    let rest = match files.len().saturating_sub(FILES) {
+    let named: Vec<_> = files.iter().take(MAX_LISTED_FILES).map(|path| one_line(path)).collect();
+    let rest = match files.len().saturating_sub(MAX_LISTED_FILES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{}{rest} ({} changed)", named.join(", "), plural(files.len(), "file", "files"))
+    format!("{}{rest} ({} changed)", named.join(", "), pluralize(files.len(), "file", "files"))
 }
 
 /// What of the result the repository holds, and how it gets the rest.
-fn workspace_facts(summary: &Summary) -> Vec<(&'static str, String)> {
+fn workspace_facts(summary: &RunSummary) -> Vec<(&'static str, String)> {
     let workspace = &summary.workspace;
     let run = summary.run_id;
     let text = match &workspace.apply {
         Some(ApplyOutcome::Published { branch, commit }) => {
-            format!("on branch {} ({})", one_line(branch), cut(commit, 12))
+            format!("on branch {} ({})", one_line(branch), truncate_text(commit, 12))
         }
         Some(ApplyOutcome::Conflicts { conflicts }) => format!(
             "NOT applied: {} changed in the repository meanwhile; forge apply {run}",
-            plural(conflicts.len(), "path", "paths")
+            pluralize(conflicts.len(), "path", "paths")
         ),
         Some(ApplyOutcome::Failed { why }) => format!("NOT applied: {}; forge apply {run}", one_line(why)),
         _ if workspace.mode == WorkspaceMode::Inplace => "the repository was edited directly".to_owned(),
@@ -104,7 +124,7 @@ fn workspace_facts(summary: &Summary) -> Vec<(&'static str, String)> {
             format!("not in the repository: forge diff {run}, forge apply {run}")
         }
         Some(ApplyOutcome::Done { merged, .. }) if !merged.is_empty() => {
-            format!("applied, {} merged", plural(merged.len(), "path", "paths"))
+            format!("applied, {} merged", pluralize(merged.len(), "path", "paths"))
         }
         Some(ApplyOutcome::Done { .. }) => "applied to the repository".to_owned(),
         None => return Vec::new(),
@@ -140,9 +160,9 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
     }));
     for layer in &sandbox.layers {
         let text = match &layer.state {
-            LayerState::Enforced => continue,
-            LayerState::Degraded(how) => format!("{} is weaker: {}", layer.name, one_line(how)),
-            LayerState::Absent(why) => format!("{} is not in force: {}", layer.name, one_line(why)),
+            SandboxLayerState::Enforced => continue,
+            SandboxLayerState::Degraded(how) => format!("{} is weaker: {}", layer.name, one_line(how)),
+            SandboxLayerState::Absent(why) => format!("{} is not in force: {}", layer.name, one_line(why)),
         };
         facts.push(("", text));
     }
@@ -160,14 +180,14 @@ fn sandbox_facts(sandbox: &SummarySandbox) -> Vec<(&'static str, String)> {
 }
 
 /// Facts as aligned lines of at most `width` columns.
-pub(crate) fn aligned(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
-    let names = facts.iter().map(|(name, _)| columns(name)).max().unwrap_or(0) + 2;
+pub(crate) fn align_facts(facts: &[(String, String)], width: usize, style: Style) -> Vec<String> {
+    let names = facts.iter().map(|(name, _)| text_columns(name)).max().unwrap_or(0) + 2;
     let room = width.saturating_sub(names).max(20);
     let mut lines = Vec::new();
     for (name, value) in facts {
         let mut name = name.as_str();
-        for line in wrap(value, room) {
-            lines.push(format!("{}{line}", style.dim(&pad(name, names))));
+        for line in wrap_words(value, room) {
+            lines.push(format!("{}{line}", style.dim(&pad_right(name, names))));
             name = "";
         }
     }
@@ -175,14 +195,14 @@ pub(crate) fn aligned(facts: &[(String, String)], width: usize, style: Style) ->
 }
 
 /// The box at the end of a run.
-pub(crate) fn end_box(
-    summary: &Summary,
-    limits: Option<&Limits>,
+pub(crate) fn summary_frame(
+    summary: &RunSummary,
+    limits: Option<&RunLimits>,
     journal: &str,
     width: usize,
     style: Style,
 ) -> Vec<String> {
-    let width = width.clamp(40, WIDEST);
+    let width = width.clamp(40, MAX_FRAME_COLUMNS);
     let inner = width - 4;
     let title = status_text(summary);
     let painted = match summary.status {
@@ -190,12 +210,12 @@ pub(crate) fn end_box(
         RunStatus::Waiting => style.yellow(&title),
         _ => style.red(&title),
     };
-    let rule = "─".repeat(width.saturating_sub(columns(&title) + 5));
+    let rule = "─".repeat(width.saturating_sub(text_columns(&title) + 5));
     let mut lines = vec![format!("╭─ {painted} {rule}╮")];
-    let facts = facts(summary, limits, journal);
+    let facts = run_facts(summary, limits, journal);
     // Aligned without colours first: codes have no width, but padding counts them.
-    let plain = aligned(&facts, inner, Style::new(super::style::Colors::Off));
-    lines.extend(plain.iter().map(|line| format!("│ {} │", pad(line, inner))));
+    let plain = align_facts(&facts, inner, Style::new(super::style::ColorMode::Off));
+    lines.extend(plain.iter().map(|line| format!("│ {} │", pad_right(line, inner))));
     lines.push(format!("╰{}╯", "─".repeat(width - 2)));
     lines
 }
@@ -203,12 +223,12 @@ pub(crate) fn end_box(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::style::Colors;
-    use forge_types::record::{ToolTotals, summary};
-    use forge_types::{Layer, RunId, RunState, Timestamp};
+    use crate::ui::style::ColorMode;
+    use forge_types::record::{ToolTotals, run_summary};
+    use forge_types::{RunId, RunState, SandboxLayer, Timestamp};
 
-    fn sample() -> Summary {
-        let mut sample = summary(&RunState::new(RunId::from_u128(1)), None, Timestamp::default());
+    fn sample() -> RunSummary {
+        let mut sample = run_summary(&RunState::new(RunId::from_u128(1)), None, Timestamp::default());
         sample.status = RunStatus::Completed;
         sample.task = "Fix the \x1b[2Jtest".to_owned();
         sample.tools = ToolTotals { calls: 3, average_ms: 120, shell_commands: 1 };
@@ -216,10 +236,10 @@ mod tests {
         sample.sandbox = Some(SummarySandbox {
             backend: "native".to_owned(),
             layers: vec![
-                Layer { name: "seccomp".into(), state: LayerState::Enforced, remedy: None },
-                Layer {
+                SandboxLayer { name: "seccomp".into(), state: SandboxLayerState::Enforced, remedy: None },
+                SandboxLayer {
                     name: "cgroup".into(),
-                    state: LayerState::Absent("not delegated".into()),
+                    state: SandboxLayerState::Absent("not delegated".into()),
                     remedy: None,
                 },
             ],
@@ -232,8 +252,14 @@ mod tests {
 
     #[test]
     fn the_box_is_closed_on_all_sides_and_names_what_matters() {
-        let lines = end_box(&sample(), Some(&Limits::default()), "/data/runs/1", 70, Style::new(Colors::Off));
-        assert!(lines.iter().all(|line| columns(line) == 70), "{lines:#?}");
+        let lines = summary_frame(
+            &sample(),
+            Some(&RunLimits::default()),
+            "/data/runs/1",
+            70,
+            Style::new(ColorMode::Off),
+        );
+        assert!(lines.iter().all(|line| text_columns(line) == 70), "{lines:#?}");
         let text = lines.join("\n");
         for part in [
             "╭─ completed",

@@ -1,18 +1,18 @@
 //! A conversation as it is seen: words while they come, tools while they run, and one answer at the end.
 
-use super::events::{Line, Story, Tone};
-use super::text::{clean, one_line};
-use super::{Format, Ui, Volume};
+use super::events::{EventFormatter, EventLine, LineKind};
+use super::text::{one_line, sanitize_text};
+use super::{StdoutFormat, Ui, Verbosity};
 use forge_types::wire::{LiveFrame, WireData, WireEvent};
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Tools whose result is the answer itself.
-const ANSWERING: [&str; 3] = ["chat", "code", "agent"];
+const ANSWERING_TOOLS: [&str; 3] = ["chat", "code", "agent"];
 
 #[derive(Default)]
-struct Said {
-    story: Story,
+struct TurnState {
+    story: EventFormatter,
     /// What the reply that is on its way has said so far.
     reply: String,
     /// Whether the cursor stands behind words of a reply.
@@ -20,57 +20,57 @@ struct Said {
 }
 
 /// One turn being shown.
-pub(crate) struct Talk {
+pub(crate) struct TurnDisplay {
     ui: Ui,
-    said: Mutex<Said>,
+    state: Mutex<TurnState>,
 }
 
-impl Talk {
+impl TurnDisplay {
     /// Shows a turn. Words are streamed where a person sees them come.
     pub(crate) fn new(ui: &Ui) -> Self {
-        Self { ui: ui.clone(), said: Mutex::default() }
+        Self { ui: ui.clone(), state: Mutex::default() }
     }
 
-    fn streams(&self) -> bool {
-        self.ui.out_is_terminal && self.ui.format == Format::Text
+    fn is_streaming(&self) -> bool {
+        self.ui.out_is_terminal && self.ui.format == StdoutFormat::Text
     }
 
-    fn lock(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something is on its way.
-    pub(crate) fn frame(&self, frame: &LiveFrame) {
+    pub(crate) fn show_frame(&self, frame: &LiveFrame) {
         match frame {
-            LiveFrame::ModelDelta { text } if self.streams() => {
-                let mut said = self.lock();
+            LiveFrame::ModelDelta { text } if self.is_streaming() => {
+                let mut said = self.lock_state();
                 let first = said.reply.trim().is_empty();
                 said.reply.push_str(text);
                 let text = if first { text.trim_start() } else { text };
                 if !text.is_empty() {
                     said.open = true;
-                    self.write(&clean(text));
+                    self.write_stdout(&sanitize_text(text));
                 }
             }
-            LiveFrame::ExecOutput { line, .. } if self.ui.volume == Volume::Verbose => {
-                self.aside(&self.ui.err.dim(&format!("      {}", clean(line))));
+            LiveFrame::ExecOutput { line, .. } if self.ui.volume == Verbosity::Verbose => {
+                self.print_aside(&self.ui.err.dim(&format!("      {}", sanitize_text(line))));
             }
             LiveFrame::Debug { name, data } => {
-                self.aside(&self.ui.err.dim(&clean(&format!("{name} {data}"))));
+                self.print_aside(&self.ui.err.dim(&sanitize_text(&format!("{name} {data}"))));
             }
             _ => {}
         }
     }
 
     /// Something happened.
-    pub(crate) fn event(&self, event: &WireEvent) {
-        let mut said = self.lock();
-        let lines = said.story.tell(event);
+    pub(crate) fn show_event(&self, event: &WireEvent) {
+        let mut said = self.lock_state();
+        let lines = said.story.format(event);
         let shown = match &event.data {
             WireData::RunCreated(_) | WireData::RunFinished(_) | WireData::ModelCompleted(_) => false,
             // The end of the turn says it.
             WireData::ModelFailed(failed) => failed.retryable,
-            WireData::ToolCompleted(done) => !ANSWERING.contains(&done.tool.as_str()),
+            WireData::ToolCompleted(done) => !ANSWERING_TOOLS.contains(&done.tool.as_str()),
             _ => true,
         };
         // A new reply begins. The words of a call that answers are the answer.
@@ -78,46 +78,48 @@ impl Talk {
             said.reply.clear();
         }
         drop(said);
-        let lines = lines.iter().filter(|line| shown && line.tone != Tone::Turn && line.tone != Tone::Said);
-        for line in lines.map(|line: &Line| self.line(line)).collect::<Vec<_>>() {
-            self.aside(&line);
+        let lines = lines
+            .iter()
+            .filter(|line| shown && line.tone != LineKind::Turn && line.tone != LineKind::ModelText);
+        for line in lines.map(|line: &EventLine| self.format_line(line)).collect::<Vec<_>>() {
+            self.print_aside(&line);
         }
     }
 
-    fn line(&self, line: &Line) -> String {
-        if self.ui.err_is_terminal { line.styled(self.ui.err) } else { line.plain() }
+    fn format_line(&self, line: &EventLine) -> String {
+        if self.ui.err_is_terminal { line.to_styled(self.ui.err) } else { line.to_unstyled() }
     }
 
     /// A line beside the conversation, never in the midst of one.
-    fn aside(&self, line: &str) {
-        if self.ui.volume > Volume::Quiet {
+    fn print_aside(&self, line: &str) {
+        if self.ui.volume > Verbosity::Quiet {
             self.break_line();
-            self.ui.note(line);
+            self.ui.print_note(line);
         }
     }
 
     fn break_line(&self) {
-        if std::mem::take(&mut self.lock().open) {
-            self.write("\n");
+        if std::mem::take(&mut self.lock_state().open) {
+            self.write_stdout("\n");
         }
     }
 
-    fn write(&self, text: &str) {
+    fn write_stdout(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         // Whoever read our stdout may have left; the turn goes on.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     /// The answer, unless it has just been streamed; `why` says on stderr why it is none.
-    pub(crate) fn end(&self, output: &str, why: Option<&str>) {
-        let streamed = self.lock().reply.trim() == output.trim();
-        let open = self.lock().open;
+    pub(crate) fn finish(&self, output: &str, why: Option<&str>) {
+        let streamed = self.lock_state().reply.trim() == output.trim();
+        let open = self.lock_state().open;
         self.break_line();
         if !(streamed && open) {
-            self.ui.line(&clean(output.trim()));
+            self.ui.print_line(&sanitize_text(output.trim()));
         }
         if let Some(why) = why.filter(|why| one_line(why) != one_line(output)) {
-            self.ui.warn(&clean(why));
+            self.ui.print_warning(&sanitize_text(why));
         }
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 ///
 /// Control characters other than newline and tab, and characters that reorder text, become visible signs: text
 /// must not move the cursor, set the title, or show something else than what it is.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().filter(|c| *c != '\r').map(harmless).collect()
+pub(crate) fn sanitize_text(text: &str) -> String {
+    text.chars().filter(|c| *c != '\r').map(sanitize_char).collect()
 }
 
 /// As [`clean`], and on one line: newlines and tabs become spaces.
 pub(crate) fn one_line(text: &str) -> String {
-    let spaced = text.trim().chars().map(|c| if c.is_whitespace() { ' ' } else { harmless(c) });
+    let spaced = text.trim().chars().map(|c| if c.is_whitespace() { ' ' } else { sanitize_char(c) });
     let mut line = String::with_capacity(text.len());
     for c in spaced {
         if c != ' ' || !line.ends_with(' ') {
@@ -22,20 +22,20 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-fn harmless(c: char) -> char {
+fn sanitize_char(c: char) -> char {
     match c {
         '\n' | '\t' => c,
         // The block of control pictures follows the order of ASCII.
         '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        c if super::json::acts(c) => '\u{fffd}',
+        c if super::json::is_terminal_active(c) => '\u{fffd}',
         c => c,
     }
 }
 
 /// Columns that a character takes, for the scripts that matter in practice: combining marks take none, East
 /// Asian wide characters and emoji two (Unicode Standard Annex 11).
-pub(crate) const fn columns_of(c: char) -> usize {
+pub(crate) const fn char_columns(c: char) -> usize {
     match c {
         '\u{0300}'..='\u{036f}'
         | '\u{200b}'..='\u{200d}'
@@ -58,19 +58,19 @@ pub(crate) const fn columns_of(c: char) -> usize {
 }
 
 /// Columns that a text takes.
-pub(crate) fn columns(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
+pub(crate) fn text_columns(text: &str) -> usize {
+    text.chars().map(char_columns).sum()
 }
 
 /// The text, cut to `width` columns; `…` says that something is missing.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    if columns(text) <= width {
+pub(crate) fn truncate_text(text: &str, width: usize) -> String {
+    if text_columns(text) <= width {
         return text.to_owned();
     }
     let mut kept = String::new();
     let mut used = 1;
     for c in text.chars() {
-        used += columns_of(c);
+        used += char_columns(c);
         if used > width {
             break;
         }
@@ -80,11 +80,11 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 }
 
 /// The end of the text that fits into `width` columns.
-pub(crate) fn tail(text: &str, width: usize) -> String {
+pub(crate) fn truncate_text_start(text: &str, width: usize) -> String {
     let mut used = 0;
     let mut kept: Vec<char> = Vec::new();
     for c in text.chars().rev() {
-        used += columns_of(c);
+        used += char_columns(c);
         if used > width {
             break;
         }
@@ -94,26 +94,26 @@ pub(crate) fn tail(text: &str, width: usize) -> String {
 }
 
 /// The text, filled up with spaces to `width` columns.
-pub(crate) fn pad(text: &str, width: usize) -> String {
-    let missing = width.saturating_sub(columns(text));
+pub(crate) fn pad_right(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(text_columns(text));
     format!("{text}{}", " ".repeat(missing))
 }
 
 /// Lines of at most `width` columns, broken between words where that is possible.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     for line in text.lines() {
         let mut current = String::new();
         for word in line.split(' ') {
-            let fits = columns(&current) + 1 + columns(word) <= width;
+            let fits = text_columns(&current) + 1 + text_columns(word) <= width;
             if !current.is_empty() && fits {
                 current.push(' ');
             } else if !current.is_empty() {
                 lines.push(std::mem::take(&mut current));
             }
             for c in word.chars() {
-                if columns(&current) + columns_of(c) > width {
+                if text_columns(&current) + char_columns(c) > width {
                     lines.push(std::mem::take(&mut current));
                 }
                 current.push(c);
@@ -125,7 +125,7 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// A time as people read it: `12 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`.
-pub(crate) fn duration(ms: u64) -> String {
+pub(crate) fn format_duration(ms: u64) -> String {
     let time = Duration::from_millis(ms);
     match time.as_secs() {
         0 => format!("{ms} ms"),
@@ -137,7 +137,7 @@ pub(crate) fn duration(ms: u64) -> String {
 }
 
 /// A count with separators: `12,345`.
-pub(crate) fn count(n: u64) -> String {
+pub(crate) fn format_count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -150,12 +150,12 @@ pub(crate) fn count(n: u64) -> String {
 }
 
 /// Dollars: four digits, since a turn often costs less than a cent.
-pub(crate) fn dollars(usd: f64) -> String {
+pub(crate) fn format_dollars(usd: f64) -> String {
     format!("${usd:.4}")
 }
 
 /// `1 file`, `2 files`.
-pub(crate) fn plural(n: usize, one: &str, many: &str) -> String {
+pub(crate) fn pluralize(n: usize, one: &str, many: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
@@ -165,31 +165,31 @@ mod tests {
 
     #[test]
     fn no_text_moves_the_cursor_or_turns_the_line_around() {
-        assert_eq!(clean("a\x1b[31mb\x07\r\n\tc\u{9b}\u{202e}d"), "a␛[31mb␇\n\tc\u{fffd}\u{fffd}d");
+        assert_eq!(sanitize_text("a\x1b[31mb\x07\r\n\tc\u{9b}\u{202e}d"), "a␛[31mb␇\n\tc\u{fffd}\u{fffd}d");
         assert_eq!(one_line("  a\n\n b\t\x1bc "), "a b ␛c");
     }
 
     #[test]
     fn cutting_and_padding_count_columns() {
-        assert_eq!(cut("hello", 5), "hello");
-        assert_eq!(cut("hello", 4), "hel…");
-        assert_eq!(cut("日本語", 5), "日本…");
-        assert_eq!(tail("日本語", 4), "本語");
-        assert_eq!(pad("日", 4), "日  ");
-        assert_eq!(cut("x", 0), "");
+        assert_eq!(truncate_text("hello", 5), "hello");
+        assert_eq!(truncate_text("hello", 4), "hel…");
+        assert_eq!(truncate_text("日本語", 5), "日本…");
+        assert_eq!(truncate_text_start("日本語", 4), "本語");
+        assert_eq!(pad_right("日", 4), "日  ");
+        assert_eq!(truncate_text("x", 0), "");
     }
 
     #[test]
     fn lines_break_between_words_and_inside_those_that_are_too_long() {
-        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
-        assert_eq!(wrap("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
-        assert_eq!(wrap("a\n\nb", 9), ["a", "", "b"]);
+        assert_eq!(wrap_words("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap_words("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
+        assert_eq!(wrap_words("a\n\nb", 9), ["a", "", "b"]);
     }
 
     #[test]
     fn times_and_counts_read_well() {
-        let all: Vec<_> = [7, 1_234, 59_999, 184_000, 7_500_000].map(duration).into();
+        let all: Vec<_> = [7, 1_234, 59_999, 184_000, 7_500_000].map(format_duration).into();
         assert_eq!(all, ["7 ms", "1.2 s", "59 s", "3 min 4 s", "2 h 5 min"]);
-        assert_eq!(["1", "1,234", "1,234,567"], [1, 1_234, 1_234_567].map(count)[..]);
+        assert_eq!(["1", "1,234", "1,234,567"], [1, 1_234, 1_234_567].map(format_count)[..]);
     }
 }

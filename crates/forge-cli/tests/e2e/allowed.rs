@@ -1,30 +1,30 @@
 //! A list of programs, through the built program: what passes the reading of the line is still refused by the sandbox.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 
-fn shell(line: &str) -> Reply {
-    Reply::call("run_shell", json!({ "command": line }))
+fn shell(line: &str) -> MockReply {
+    MockReply::call("run_shell", json!({ "command": line }))
 }
 
 #[test]
 fn only_listed_programs_are_executed_whatever_the_line_says() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([
+    let server = ModelServer::start(ReplyScript::from_replies([
         shell("ls | cat"),
         shell("id"),
         // Nothing of these shows in the line itself.
         shell("git -c alias.x='!id' x"),
         shell("git -c alias.y='!/lib64/ld-linux-x86-64.so.2 /usr/bin/id' y"),
         shell("cat /usr/bin/id > ls; git -c alias.z='!chmod +x ls; ./ls; PATH=. ls' z"),
-        Reply::text("Done."),
+        MockReply::text("Done."),
     ]));
     world.set("FORGE_RUNTIME_ALLOWED_SHELL_COMMANDS", "ls,cat,git,no-such-program");
     world.file("notes.md", "some\n");
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let done = world.run(&flags, "Look around").exits(0);
-    let calls = server.calls();
+    let calls = server.model_calls();
     let seen = |turn: usize| calls[turn].last_tool_result().unwrap_or_default().to_owned();
     assert!(seen(1).contains("notes.md"), "{}", seen(1));
     assert!(seen(2).contains("not in runtime.allowed_shell_commands"), "{}", seen(2));
@@ -50,21 +50,21 @@ fn forges_own_tools_start_what_they_need() {
     let mut world = World::new();
     let patch = "--- /dev/null\n+++ b/tool.sh\n@@ -0,0 +1 @@\n+echo made\n";
     let patch = format!("diff --git a/tool.sh b/tool.sh\nnew file mode 100755\n{patch}");
-    let server = ModelServer::start(Script::of([
-        Reply::call("apply_patch", json!({ "patch": patch })),
-        Reply::call("git_diff", json!({})),
-        Reply::call("list_directory", json!({})),
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::call("apply_patch", json!({ "patch": patch })),
+        MockReply::call("git_diff", json!({})),
+        MockReply::call("list_directory", json!({})),
         shell("git status"),
-        Reply::text("Done."),
+        MockReply::text("Done."),
     ]));
     world.set("FORGE_RUNTIME_ALLOWED_SHELL_COMMANDS", "ls");
     world.file("notes.md", "some\n");
     world.git(&["init", "-q"]);
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     world.run(&flags, "Look around").exits(0);
     let run = world.only_run();
     let tools = world.tools(&run);
     assert_eq!(tools[..3], ["apply_patch:true", "git_diff:true", "list_directory:true"], "{tools:?}");
-    let refused = server.calls()[4].last_tool_result().unwrap_or_default().to_owned();
+    let refused = server.model_calls()[4].last_tool_result().unwrap_or_default().to_owned();
     assert!(refused.contains("not in runtime.allowed_shell_commands"), "{refused}");
 }

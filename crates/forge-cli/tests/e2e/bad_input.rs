@@ -1,13 +1,13 @@
 //! Bad input: a cause, a way out, the right exit code, and nothing lost.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Settings, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ModelServerSettings, ReplyScript, VendorFormat};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn openai() -> (World, ModelServer, Vec<&'static str>) {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Done.")]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 
@@ -98,10 +98,11 @@ fn an_unknown_provider() {
 
 #[test]
 fn a_wrong_key() {
-    for shape in [Shape::OpenAi, Shape::Anthropic, Shape::Gemini] {
+    for shape in [VendorFormat::OpenAi, VendorFormat::Anthropic, VendorFormat::Gemini] {
         let mut world = World::new();
-        let settings = Settings { key: Some("another".into()), ..Settings::default() };
-        let server = ModelServer::start_with(Script::of([Reply::text("Done.")]), settings).unwrap();
+        let settings = ModelServerSettings { key: Some("another".into()), ..ModelServerSettings::default() };
+        let server =
+            ModelServer::start_with(ReplyScript::from_replies([MockReply::text("Done.")]), settings).unwrap();
         let flags = world.uses(&server, shape);
         let done = world.run(&flags, "x").exits(1);
         assert!(done.err.contains("_API_KEY"), "{shape:?}: {}", done.err);
@@ -112,13 +113,15 @@ fn a_wrong_key() {
 
 #[test]
 fn an_unknown_model() {
-    for shape in Shape::ALL {
+    for shape in VendorFormat::ALL {
         let mut world = World::new();
-        let settings = Settings { models: Some(vec!["other".into()]), ..Settings::default() };
-        let server = ModelServer::start_with(Script::of([Reply::text("Done.")]), settings).unwrap();
+        let settings =
+            ModelServerSettings { models: Some(vec!["other".into()]), ..ModelServerSettings::default() };
+        let server =
+            ModelServer::start_with(ReplyScript::from_replies([MockReply::text("Done.")]), settings).unwrap();
         let flags = world.uses(&server, shape);
         world.run(&flags, "x").exits(1).says(&["`tiny`", "model's name"]);
-        assert_eq!(server.calls().len(), 1, "{shape:?}");
+        assert_eq!(server.model_calls().len(), 1, "{shape:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! can end what the host does.
 
 use crate::harness::{World, until};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use rustix::process::Signal;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 fn world(command: &'static str) -> (World, ModelServer, Vec<&'static str>) {
     let mut world = World::new();
     world.file("a.txt", "one\n");
-    let server = ModelServer::start(Script::always(move |call| match call.turn() {
-        0 => Reply::call("write_file", json!({ "path": "kept.txt", "content": "kept\n" })),
-        1 => Reply::call("run_shell", json!({ "command": command })),
-        _ => Reply::text("Done."),
+    let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
+        0 => MockReply::call("write_file", json!({ "path": "kept.txt", "content": "kept\n" })),
+        1 => MockReply::call("run_shell", json!({ "command": command })),
+        _ => MockReply::text("Done."),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 
@@ -68,7 +68,7 @@ fn a_repository_above_a_ceiling_is_refused_before_a_model_is_asked() {
     let done = world.run(&flags, "Work").exits(1);
     let told = format!("{}{}", done.out, done.err);
     assert!(told.contains("workspace.max_paths"), "{told}");
-    assert!(server.requests().is_empty(), "nothing was spent");
+    assert!(server.recorded_requests().is_empty(), "nothing was spent");
 }
 
 /// How a run is told to end.

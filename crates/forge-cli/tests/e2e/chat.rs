@@ -1,7 +1,9 @@
 //! Conversations: through a pipe, on a terminal, and what is left of them.
 
 use crate::harness::{World, skip, until};
-use forge_testkit::model_server::{ErrorKind, Gate, ModelCall, ModelServer, Reply, Role, Script, Shape};
+use forge_testkit::model_server::{
+    Gate, MockReply, ModelServer, ReplyScript, SeenModelCall, SeenRole, VendorErrorKind, VendorFormat,
+};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -41,34 +43,34 @@ fn memory(world: &World) -> Value {
     serde_json::from_str(&std::fs::read_to_string(memory_file(world)).expect("a memory")).expect("JSON")
 }
 
-fn texts(call: &ModelCall) -> Vec<(Role, String)> {
+fn texts(call: &SeenModelCall) -> Vec<(SeenRole, String)> {
     call.messages.iter().map(|message| (message.role, message.text.clone())).collect()
 }
 
-fn decision(content: &str) -> Reply {
-    Reply::text(json!({"tool": "chat", "content": content}).to_string())
+fn decision(content: &str) -> MockReply {
+    MockReply::text(json!({"tool": "chat", "content": content}).to_string())
 }
 
-fn world(replies: impl IntoIterator<Item = Reply>) -> (World, ModelServer, Vec<&'static str>) {
-    let server = ModelServer::start(Script::of(replies));
+fn world(replies: impl IntoIterator<Item = MockReply>) -> (World, ModelServer, Vec<&'static str>) {
+    let server = ModelServer::start(ReplyScript::from_replies(replies));
     let mut world = World::new();
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 
 #[test]
 fn one_line_in_one_answer_out() {
     let (world, server, flags) =
-        world([Reply::text("Hello Ada"), Reply::text("You are Ada"), Reply::text("Bye")]);
+        world([MockReply::text("Hello Ada"), MockReply::text("You are Ada"), MockReply::text("Bye")]);
     let said = talk(&world, &flags, "I am Ada\n\nWho am I?\nBye");
     assert_eq!((said.code, said.out.as_str()), (Some(0), "Hello Ada\nYou are Ada\nBye\n"), "{}", said.err);
-    let calls = server.calls();
+    let calls = server.model_calls();
     assert_eq!(
         texts(&calls[1]),
         [
-            (Role::User, "I am Ada".into()),
-            (Role::Assistant, "Hello Ada".into()),
-            (Role::User, "Who am I?".into())
+            (SeenRole::User, "I am Ada".into()),
+            (SeenRole::Assistant, "Hello Ada".into()),
+            (SeenRole::User, "Who am I?".into())
         ]
     );
     for pair in calls.windows(2) {
@@ -87,42 +89,42 @@ fn a_later_conversation_remembers_the_first_turn() {
     talk(&world, &flags, "The number is 42\n");
     let said = talk(&world, &flags, "Do you remember the number?\n");
     assert_eq!(said.out, "It is 42.\n");
-    let last = texts(&server.calls()[1]);
-    assert_eq!(last[0], (Role::User, "The number is 42".into()), "{last:?}");
-    assert_eq!(last[1].0, Role::Assistant);
+    let last = texts(&server.model_calls()[1]);
+    assert_eq!(last[0], (SeenRole::User, "The number is 42".into()), "{last:?}");
+    assert_eq!(last[1].0, SeenRole::Assistant);
     assert!(last[1].1.contains("\"content\": \"Noted.\""), "as the router wrote it: {last:?}");
 }
 
 #[test]
 fn an_error_is_a_message_and_never_part_of_the_memory() {
     let (world, server, flags) =
-        world([Reply::text("one"), Reply::error(ErrorKind::Auth), Reply::text("three")]);
+        world([MockReply::text("one"), MockReply::error(VendorErrorKind::Auth), MockReply::text("three")]);
     let said = talk(&world, &flags, "first\nsecond\nthird\n");
     assert_eq!(said.out, "one\nThe model backend is unavailable.\nthree\n", "{}", said.err);
     assert!(said.err.contains("401"), "{}", said.err);
     assert_eq!(said.code, Some(0), "the last turn was answered");
     let all = memory(&world).to_string();
     assert!(!all.contains("second") && !all.contains("unavailable"), "{all}");
-    let last = texts(&server.calls()[2]);
+    let last = texts(&server.model_calls()[2]);
     let words: Vec<_> = last.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(words, ["first", "one", "third"]);
 }
 
 #[test]
 fn a_script_hears_that_the_last_turn_failed() {
-    let (world, _server, flags) = world([Reply::error(ErrorKind::Auth)]);
+    let (world, _server, flags) = world([MockReply::error(VendorErrorKind::Auth)]);
     assert_eq!(talk(&world, &flags, "x\n").code, Some(1));
 }
 
 #[test]
 fn facts_stand_in_the_prompt_until_they_change() {
-    let remember = Reply::call("remember", json!({"key": "favourite color", "value": "green"}));
-    let (world, server, flags) = world([remember, Reply::text("I will."), Reply::text("Green.")]);
+    let remember = MockReply::call("remember", json!({"key": "favourite color", "value": "green"}));
+    let (world, server, flags) = world([remember, MockReply::text("I will."), MockReply::text("Green.")]);
     talk(&world, &flags, "My favourite color is green\n");
     assert_eq!(memory(&world)["facts"], json!([{"key": "favourite color", "value": "green"}]));
     let said = talk(&world, &flags, "!clear\nWhich color do I like?\n!facts\n");
     assert_eq!(said.out.lines().next_back(), Some("favourite color = green"), "{}", said.out);
-    let calls = server.calls();
+    let calls = server.model_calls();
     let last = calls.last().expect("a call");
     assert_eq!(texts(last).len(), 1, "what was said is forgotten");
     assert!(last.system.contains("- favourite color: green"), "{}", last.system);
@@ -130,11 +132,11 @@ fn facts_stand_in_the_prompt_until_they_change() {
 
 #[test]
 fn only_so_much_is_told_of_what_was_said() {
-    let replies: Vec<_> = (0..15).map(|n| Reply::text(format!("answer {n}"))).collect();
+    let replies: Vec<_> = (0..15).map(|n| MockReply::text(format!("answer {n}"))).collect();
     let (world, server, flags) = world(replies);
     let input: String = (0..15).map(|n| format!("question {n}\n")).collect();
     talk(&world, &flags, &input);
-    let last = texts(server.calls().last().expect("a call"));
+    let last = texts(server.model_calls().last().expect("a call"));
     assert_eq!(last.len(), 21, "20 messages and the question");
     assert_eq!(last[0].1, "question 4");
     assert_eq!(memory(&world)["history"].as_array().map(Vec::len), Some(30), "the file keeps more");
@@ -142,7 +144,7 @@ fn only_so_much_is_told_of_what_was_said() {
 
 #[test]
 fn each_answer_is_json_if_that_is_wanted() {
-    let (world, _server, flags) = world([Reply::text("one"), Reply::error(ErrorKind::Auth)]);
+    let (world, _server, flags) = world([MockReply::text("one"), MockReply::error(VendorErrorKind::Auth)]);
     let said = talk(&world, &[&flags[..], &["--json"]].concat(), "a\nb\n!bogus\n");
     let lines: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!((&lines[0]["output"], &lines[0]["ok"]), (&json!("one"), &json!(true)));
@@ -153,16 +155,16 @@ fn each_answer_is_json_if_that_is_wanted() {
 
 #[test]
 fn commands_of_the_conversation() {
-    let (mut world, server, _) = world([Reply::text("hi"), Reply::text("other")]);
+    let (mut world, server, _) = world([MockReply::text("hi"), MockReply::text("other")]);
     world.set("FORGE_CUSTOM_UNUSED", "");
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let said =
         talk(&world, &flags, "!help\n!model\n!model other\nhi\n!cost\n!memory\n!nope\n!!hi\n!exit\nnever\n");
     for part in ["!help ", "openai/tiny", "from now on: openai/other", "1 turn", "data/forge/memory/"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     assert!(said.err.contains("there is no command `!nope`"), "{}", said.err);
-    let calls = server.calls();
+    let calls = server.model_calls();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].model, "other");
     assert_eq!(texts(&calls[1]).last().map(|m| m.1.clone()), Some("!hi".into()));
@@ -171,8 +173,8 @@ fn commands_of_the_conversation() {
 #[test]
 fn react_turns_work_on_the_repository() {
     let write =
-        Reply::text("I write it.").and_call("", "write_file", json!({"path": "a.txt", "content": "x\n"}));
-    let (world, _server, flags) = world([write, Reply::text("Done.")]);
+        MockReply::text("I write it.").and_call("", "write_file", json!({"path": "a.txt", "content": "x\n"}));
+    let (world, _server, flags) = world([write, MockReply::text("Done.")]);
     let said = talk(&world, &flags, "Make a.txt\n");
     assert_eq!(said.out, "Done.\n");
     assert_eq!(world.read("a.txt"), "x\n");
@@ -185,7 +187,7 @@ fn react_turns_work_on_the_repository() {
 
 #[test]
 fn a_damaged_memory_is_set_aside_and_nothing_ends() {
-    let (world, _server, flags) = world([Reply::text("first"), Reply::text("hi")]);
+    let (world, _server, flags) = world([MockReply::text("first"), MockReply::text("hi")]);
     talk(&world, &flags, "one\n");
     std::fs::write(memory_file(&world), "{broken").expect("a file");
     let said = talk(&world, &flags, "hello\n");
@@ -196,7 +198,7 @@ fn a_damaged_memory_is_set_aside_and_nothing_ends() {
 
 #[test]
 fn a_memory_that_can_not_be_written_is_a_warning() {
-    let (mut world, _server, flags) = world([Reply::text("hi"), Reply::text("again")]);
+    let (mut world, _server, flags) = world([MockReply::text("hi"), MockReply::text("again")]);
     world.file("occupied", "x");
     let place = world.repo().join("occupied/memory.json");
     world.set("MEMORY_FILE", &place.display().to_string());
@@ -207,10 +209,10 @@ fn a_memory_that_can_not_be_written_is_a_warning() {
 
 #[test]
 fn without_a_memory_the_conversation_still_knows_what_was_said() {
-    let (mut world, server, flags) = world([Reply::text("a"), Reply::text("b")]);
+    let (mut world, server, flags) = world([MockReply::text("a"), MockReply::text("b")]);
     world.set("MEMORY_ENABLED", "false");
     talk(&world, &flags, "one\ntwo\n");
-    assert_eq!(texts(&server.calls()[1]).len(), 3);
+    assert_eq!(texts(&server.model_calls()[1]).len(), 3);
     assert!(!world.repo().join(".forge").exists());
 }
 
@@ -226,7 +228,7 @@ fn bad_beginnings_are_errors_with_a_way_out() {
 
 #[test]
 fn an_endless_line_is_refused_and_the_conversation_goes_on() {
-    let (world, _server, flags) = world([Reply::text("fine")]);
+    let (world, _server, flags) = world([MockReply::text("fine")]);
     let said = talk(&world, &flags, &format!("{}\nshort\n", "x".repeat(20_000)));
     assert_eq!(said.out, "fine\n");
     assert!(said.err.contains("10000"), "{}", said.err);
@@ -317,13 +319,13 @@ impl Drop for Terminal {
 fn on_a_terminal_lines_are_edited_answers_stream_and_ctrl_c_cancels_the_turn_only() {
     let gate = Gate::new();
     let held = gate.clone();
-    let server = ModelServer::start(Script::of([
-        Reply::text("Hello from the model."),
-        Reply::text("This one is never finished").held_by(&held),
-        Reply::text("Still here."),
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::text("Hello from the model."),
+        MockReply::text("This one is never finished").with_gate(&held),
+        MockReply::text("Still here."),
     ]));
     let mut world = World::new();
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let Some(mut terminal) = Terminal::open(&world, &flags) else { return };
     terminal.shows("› ");
     // A typing error is mended with the cursor keys.
@@ -340,7 +342,7 @@ fn on_a_terminal_lines_are_edited_answers_stream_and_ctrl_c_cancels_the_turn_onl
     terminal.shows_after("Still here.", "› ");
     terminal.types("\x04");
     terminal.ends();
-    let calls = server.calls();
+    let calls = server.model_calls();
     assert_eq!(texts(&calls[0])[0].1, "Hello", "the line was edited");
     let last: Vec<_> = texts(&calls[2]).into_iter().map(|(_, text)| text).collect();
     assert_eq!(
@@ -358,9 +360,9 @@ fn on_a_terminal_lines_are_edited_answers_stream_and_ctrl_c_cancels_the_turn_onl
 fn a_routers_words_stream_without_their_json() {
     // The tool stands first, as the router's grammar has it.
     let reply = r#"{"tool": "chat", "content": "The answer is 42."}"#;
-    let server = ModelServer::start(Script::of([Reply::text(reply)]));
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text(reply)]));
     let mut world = World::new();
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let words = [&flags[..], &["--executor", "router"]].concat();
     let Some(mut terminal) = Terminal::open(&world, &words) else { return };
     terminal.shows("› ");

@@ -1,26 +1,26 @@
 //! A store that is damaged, full, or gone: what can be read is shown, the rest is named.
 
 use crate::harness::{World, skip};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 
 /// A run whose journal holds three turns.
 fn finished() -> (World, String) {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([
-        Reply::text("The first words.").and_call(
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::text("The first words.").and_call(
             "c1",
             "write_file",
             json!({"path": "a.txt", "content": "one\n"}),
         ),
-        Reply::text("The second words.").and_call(
+        MockReply::text("The second words.").and_call(
             "c2",
             "write_file",
             json!({"path": "b.txt", "content": "two\n"}),
         ),
-        Reply::text("The last words."),
+        MockReply::text("The last words."),
     ]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     world.run(&flags, "Write two files").exits(0);
     let id = world.only_run();
     (world, id)
@@ -37,8 +37,8 @@ fn of_a_damaged_journal_what_can_be_read_is_shown_and_the_rest_is_named() {
     assert!(json["damage"].is_string());
     world.forge(&["list"]).exits(0).shows(&["Write two files"]);
     // A damaged run does not spoil the others.
-    let server = ModelServer::start(Script::of([Reply::text("Fine.")]));
-    let url = server.base_url(Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Fine.")]));
+    let url = server.base_url(VendorFormat::OpenAi);
     let flags = ["--provider", "openai", "--model", "tiny", "--base-url", &url];
     world.run(&flags, "Another").exits(0).shows(&["Fine."]);
 }
@@ -59,8 +59,9 @@ fn a_full_disk_ends_the_run_and_its_end_is_recorded() {
     let Some(disk) = SmallDisk::at(&world.path("data")) else { return };
     // Fifty kilobytes of noise a turn, each time others, until nothing fits any more.
     let command = json!({"command": "head -c 36000 /dev/urandom | base64 -w 0"});
-    let server = ModelServer::start(Script::always(move |_| Reply::call("run_shell", command.clone())));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server =
+        ModelServer::start(ReplyScript::always(move |_| MockReply::call("run_shell", command.clone())));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let all =
         [&flags[..], &["--max-iterations", "900", "--max-tokens", "900000000", "--max-cost", "900"]].concat();
     world.set("FORGE_RUNTIME_MAX_SHELL_COMMANDS", "900").set("FORGE_COST_ALLOW_UNKNOWN", "true");

@@ -1,16 +1,16 @@
 //! Runs that are not kept.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 
 #[test]
 fn a_run_that_is_not_kept_works_and_leaves_no_trace() {
     let mut world = World::new();
     let write =
-        Reply::text("").and_call("c1", "write_file", json!({"path": "hello.txt", "content": "hello\n"}));
-    let server = ModelServer::start(Script::of([write, Reply::text("Done.")]));
-    let mut flags = world.uses(&server, Shape::OpenAi);
+        MockReply::text("").and_call("c1", "write_file", json!({"path": "hello.txt", "content": "hello\n"}));
+    let server = ModelServer::start(ReplyScript::from_replies([write, MockReply::text("Done.")]));
+    let mut flags = world.uses(&server, VendorFormat::OpenAi);
     flags.push("--no-durable");
     world.run(&flags, "Write hello").exits(0).shows(&["not kept", "hello.txt"]);
     assert_eq!(world.read("hello.txt"), "hello\n");
@@ -23,8 +23,8 @@ fn a_run_that_is_not_kept_works_and_leaves_no_trace() {
 fn an_ordinary_users_run_that_is_not_kept_leaves_no_trace() {
     const USER: u32 = 4251;
     let Some(mut world) = World::of_user(USER, "a run of an ordinary user that is not kept") else { return };
-    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
-    let mut flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Done.")]));
+    let mut flags = world.uses(&server, VendorFormat::OpenAi);
     flags.push("--no-durable");
     world.run(&flags, "Say something").exits(0);
     assert_eq!(scratch_of_the_dead(USER), Vec::<std::path::PathBuf>::new(), "its folder in memory is gone");

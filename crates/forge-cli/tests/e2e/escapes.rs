@@ -2,7 +2,7 @@
 
 use crate::harness::World;
 use crate::picture::on_a_terminal;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 
 /// Sequences that set the clipboard and the title, clear the screen, the same in one byte, and turn the text around.
@@ -26,27 +26,27 @@ fn world() -> (World, ModelServer, Vec<&'static str>) {
     world.git(&["init", "-q"]);
     world.git(&["add", "-A"]);
     world.git(&["commit", "-qm", EVIL]);
-    let server = ModelServer::start(Script::always(|call| {
+    let server = ModelServer::start(ReplyScript::always(|call| {
         let text = format!("I say {EVIL}.");
-        match call.turn() {
-            0 => Reply::text(text).with_thinking(format!("I think {EVIL}"), Some("s")).and_call(
+        match call.turn_index() {
+            0 => MockReply::text(text).with_thinking(format!("I think {EVIL}"), Some("s")).and_call(
                 "a",
                 "write_file",
                 json!({"path": format!("new{EVIL}"), "content": EVIL}),
             ),
-            1 => Reply::text(text).and_call("b", format!("tool{EVIL}"), json!({"x": EVIL})),
-            2 => Reply::text(text).and_call("c", "read_file", json!({"path": format!("none{EVIL}")})),
+            1 => MockReply::text(text).and_call("b", format!("tool{EVIL}"), json!({"x": EVIL})),
+            2 => MockReply::text(text).and_call("c", "read_file", json!({"path": format!("none{EVIL}")})),
             3 => {
                 let line = format!(
                     "printf '{PRINTED}'; printf '{PRINTED}' >&2; rm -f link; ln -s \"$(printf '{PRINTED}')\" \
                      link; mkdir \"$(printf '{PRINTED}')\"; echo '{EVIL}' > a.txt; exit 3"
                 );
-                Reply::text(text).and_call("d", "run_shell", json!({"command": line}))
+                MockReply::text(text).and_call("d", "run_shell", json!({"command": line}))
             }
-            _ => Reply::text(text),
+            _ => MockReply::text(text),
         }
     }));
-    let flags = world.uses(&server, Shape::Anthropic);
+    let flags = world.uses(&server, VendorFormat::Anthropic);
     (world, server, flags)
 }
 

@@ -2,25 +2,27 @@
 //! asked again when its time is over.
 
 use crate::harness::{KEY, World, until};
-use forge_testkit::model_server::{ErrorKind, Fault, ModelServer, Reply, Script, Shape, WhenDone};
+use forge_testkit::model_server::{
+    MockReply, ModelServer, ReplyFault, ReplyScript, VendorErrorKind, VendorFormat, WhenDone,
+};
 use serde_json::{Value, json};
 
 /// A server that always gives this reply.
-fn always(reply: &Reply) -> ModelServer {
+fn always(reply: &MockReply) -> ModelServer {
     let reply = reply.clone();
-    ModelServer::start(Script::always(move |_| reply.clone()))
+    ModelServer::start(ReplyScript::always(move |_| reply.clone()))
 }
 
 /// A server that never has time.
 fn busy() -> ModelServer {
-    always(&Reply::error(ErrorKind::RateLimit))
+    always(&MockReply::error(VendorErrorKind::RateLimit))
 }
 
 /// A server that does what it is asked: one file, then the end.
 fn working() -> ModelServer {
     let write = json!({"command": "echo once >> log.txt"});
-    let replies = [Reply::text("I write.").and_call("c1", "run_shell", write), Reply::text("Done.")];
-    ModelServer::start(Script::of(replies).when_done(WhenDone::RepeatLast))
+    let replies = [MockReply::text("I write.").and_call("c1", "run_shell", write), MockReply::text("Done.")];
+    ModelServer::start(ReplyScript::from_replies(replies).when_done(WhenDone::RepeatLast))
 }
 
 /// An address where nobody listens.
@@ -51,11 +53,11 @@ fn asked(events: &[Value]) -> Vec<String> {
 fn the_first_is_busy_the_second_is_down_and_the_third_does_the_work() {
     let (first, third) = (busy(), working());
     let mut world = World::new();
-    three(&mut world, [first.base_url(Shape::OpenAi), nobody(), third.base_url(Shape::Gemini)]);
+    three(&mut world, [first.base_url(VendorFormat::OpenAi), nobody(), third.base_url(VendorFormat::Gemini)]);
     world.run(&[], "Write the file").exits(0).shows(&["Done."]);
     assert_eq!(world.read("log.txt"), "once\n");
-    assert_eq!(first.calls().len(), 3, "at most its tries");
-    assert_eq!(third.calls().len(), 2);
+    assert_eq!(first.model_calls().len(), 3, "at most its tries");
+    assert_eq!(third.model_calls().len(), 2);
     let run = world.only_run();
     let events = world.events(&run);
     let all = asked(&events);
@@ -83,10 +85,10 @@ fn the_first_is_busy_the_second_is_down_and_the_third_does_the_work() {
 fn who_was_given_up_is_left_alone_by_later_runs_and_shown() {
     let (first, third) = (busy(), working());
     let mut world = World::new();
-    three(&mut world, [first.base_url(Shape::OpenAi), nobody(), third.base_url(Shape::Gemini)]);
+    three(&mut world, [first.base_url(VendorFormat::OpenAi), nobody(), third.base_url(VendorFormat::Gemini)]);
     world.run(&[], "Write the file").exits(0);
     world.run(&[], "Write it again").exits(0);
-    assert_eq!(first.calls().len(), 3, "the second run does not ask it");
+    assert_eq!(first.model_calls().len(), 3, "the second run does not ask it");
     let newest = world.runs()[0]["run_id"].as_str().expect("an id").to_owned();
     let routed = &told(&world.events(&newest), "model.routed")[0];
     assert_eq!((&routed["provider"], &routed["stage"]), (&json!("gemini"), &json!("availability")));
@@ -108,20 +110,20 @@ fn who_was_given_up_is_left_alone_by_later_runs_and_shown() {
 #[test]
 fn the_first_is_asked_again_once_a_test_finds_it_well() {
     let first = ModelServer::start(
-        Script::of([
-            Reply::error(ErrorKind::RateLimit),
-            Reply::error(ErrorKind::RateLimit),
-            Reply::text("First."),
+        ReplyScript::from_replies([
+            MockReply::error(VendorErrorKind::RateLimit),
+            MockReply::error(VendorErrorKind::RateLimit),
+            MockReply::text("First."),
         ])
         .when_done(WhenDone::RepeatLast),
     );
     let second = working();
     let mut world = World::new();
     world.set("FORGE_MODEL_TRIES", "2").set("FORGE_MODEL_RETRY_BASE_MS", "1");
-    world.set("OPENAI_BASE_URL", &first.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
-    world.set("ANTHROPIC_BASE_URL", &second.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &first.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("ANTHROPIC_BASE_URL", &second.base_url(VendorFormat::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
     world.run(&[], "Write the file").exits(0).shows(&["Done."]);
-    assert_eq!((first.calls().len(), second.calls().len()), (2, 2));
+    assert_eq!((first.model_calls().len(), second.model_calls().len()), (2, 2));
     world.forge(&["models", "test", "openai"]).exits(0).shows(&["answers"]);
     world.run(&[], "And now").exits(0).shows(&["First."]);
     let glance = world.forge(&["models", "--json"]).exits(0).json();
@@ -130,25 +132,29 @@ fn the_first_is_asked_again_once_a_test_finds_it_well() {
 
 #[test]
 fn wrong_keys_unpaid_bills_and_wrong_requests_end_the_run_at_once_and_are_remembered() {
-    for (kind, reason) in
-        [(ErrorKind::Auth, "auth"), (ErrorKind::Billing, "billing"), (ErrorKind::Format, "format")]
-    {
-        let (first, second) = (always(&Reply::error(kind)), working());
+    for (kind, reason) in [
+        (VendorErrorKind::Auth, "auth"),
+        (VendorErrorKind::Billing, "billing"),
+        (VendorErrorKind::Format, "format"),
+    ] {
+        let (first, second) = (always(&MockReply::error(kind)), working());
         let mut world = World::new();
-        world.set("OPENAI_BASE_URL", &first.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
-        world.set("ANTHROPIC_BASE_URL", &second.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
+        world.set("OPENAI_BASE_URL", &first.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
+        world
+            .set("ANTHROPIC_BASE_URL", &second.base_url(VendorFormat::Anthropic))
+            .set("ANTHROPIC_API_KEY", KEY);
         world.run(&[], "Write the file").exits(1);
-        assert_eq!((first.calls().len(), second.calls().len()), (1, 0), "{reason}");
+        assert_eq!((first.model_calls().len(), second.model_calls().len()), (1, 0), "{reason}");
         let glance = world.forge(&["models", "--json"]).exits(0).json();
         assert_eq!(glance["providers"][0]["cooldown"]["reason"], reason);
         // The next run asks somebody else.
         world.run(&[], "Write the file").exits(0);
-        assert_eq!((first.calls().len(), second.calls().len()), (1, 2), "{reason}");
-        if kind == ErrorKind::Auth {
+        assert_eq!((first.model_calls().len(), second.model_calls().len()), (1, 2), "{reason}");
+        if kind == VendorErrorKind::Auth {
             // Another key is another matter.
             world.set("OPENAI_API_KEY", "sk-test-another-key-0123456789");
             world.run(&[], "Write the file").exits(1);
-            assert_eq!(first.calls().len(), 2);
+            assert_eq!(first.model_calls().len(), 2);
         }
     }
 }
@@ -159,20 +165,28 @@ fn a_list_of_fallbacks_is_the_list_and_none_is_none() {
     let mut world = World::new();
     three(
         &mut world,
-        [first.base_url(Shape::OpenAi), second.base_url(Shape::Anthropic), third.base_url(Shape::Gemini)],
+        [
+            first.base_url(VendorFormat::OpenAi),
+            second.base_url(VendorFormat::Anthropic),
+            third.base_url(VendorFormat::Gemini),
+        ],
     );
     world.set("FORGE_MODEL_FALLBACKS", "gemini:some-model");
     world.run(&[], "Write the file").exits(0);
-    assert_eq!((second.calls().len(), third.calls().len()), (0, 2));
-    assert_eq!(third.calls()[0].model, "some-model");
+    assert_eq!((second.model_calls().len(), third.model_calls().len()), (0, 2));
+    assert_eq!(third.model_calls()[0].model, "some-model");
     let mut alone = World::new();
     three(
         &mut alone,
-        [first.base_url(Shape::OpenAi), second.base_url(Shape::Anthropic), third.base_url(Shape::Gemini)],
+        [
+            first.base_url(VendorFormat::OpenAi),
+            second.base_url(VendorFormat::Anthropic),
+            third.base_url(VendorFormat::Gemini),
+        ],
     );
     alone.set("FORGE_MODEL_FALLBACKS", "none");
     alone.run(&[], "Write the file").exits(1).says(&["failed 3 times"]);
-    assert_eq!(second.calls().len(), 0);
+    assert_eq!(second.model_calls().len(), 0);
 }
 
 #[test]
@@ -180,12 +194,14 @@ fn a_fallback_is_charged_to_its_own_organization_or_the_usual_one() {
     for (entry, organization) in [("openai:x organization_id=org-9", "org-9"), ("openai:x", "org-usual")] {
         let (first, second) = (busy(), working());
         let mut world = World::new();
-        world.set("ANTHROPIC_BASE_URL", &first.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
-        world.set("OPENAI_BASE_URL", &second.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+        world
+            .set("ANTHROPIC_BASE_URL", &first.base_url(VendorFormat::Anthropic))
+            .set("ANTHROPIC_API_KEY", KEY);
+        world.set("OPENAI_BASE_URL", &second.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
         world.set("OPENAI_ORG_ID", "org-usual").set("FORGE_MODEL_FALLBACKS", entry);
         world.set("FORGE_MODEL_TRIES", "1");
         world.run(&["--provider", "anthropic"], "Write the file").exits(0);
-        for call in second.calls() {
+        for call in second.model_calls() {
             assert_eq!(call.http.header("openai-organization"), Some(organization), "{entry}");
         }
     }
@@ -195,7 +211,7 @@ fn a_fallback_is_charged_to_its_own_organization_or_the_usual_one() {
 fn when_nobody_is_left_each_is_named_with_its_reason() {
     let first = busy();
     let mut world = World::new();
-    three(&mut world, [first.base_url(Shape::OpenAi), nobody(), nobody()]);
+    three(&mut world, [first.base_url(VendorFormat::OpenAi), nobody(), nobody()]);
     let done = world.run(&[], "Write the file").exits(1);
     done.says(&[
         "FallbackExhausted",
@@ -209,20 +225,20 @@ fn when_nobody_is_left_each_is_named_with_its_reason() {
 fn a_long_wait_moves_on_and_parks_where_nobody_else_is() {
     let long = |_: &_| {
         let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
-        Reply::fault(Fault::ErrorWith(ErrorKind::RateLimit, headers))
+        MockReply::fault(ReplyFault::ErrorWith(VendorErrorKind::RateLimit, headers))
     };
-    let (first, second) = (ModelServer::start(Script::always(long)), working());
+    let (first, second) = (ModelServer::start(ReplyScript::always(long)), working());
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &first.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &first.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world.set("FORGE_MODEL_TRIES", "2").set("FORGE_MODEL_RETRY_BASE_MS", "1");
     world.run(&[], "Write the file").exits(5);
-    assert_eq!(first.calls().len(), 1);
+    assert_eq!(first.model_calls().len(), 1);
     let run = world.only_run();
     let waits = told(&world.events(&run), "wait.requested");
     assert_eq!(waits[0]["waiting_for"], "retry");
-    world.set("ANTHROPIC_BASE_URL", &second.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
+    world.set("ANTHROPIC_BASE_URL", &second.base_url(VendorFormat::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
     world.run(&["--provider", "openai"], "Write the file").exits(0);
-    assert_eq!(first.calls().len(), 1, "it asked to be left alone for an hour");
+    assert_eq!(first.model_calls().len(), 1, "it asked to be left alone for an hour");
     let oldest = until("the parked run is there", || Some(world.oldest_run()));
     assert_eq!(oldest, run);
 }
@@ -231,12 +247,12 @@ fn a_long_wait_moves_on_and_parks_where_nobody_else_is() {
 fn own_servers_never_fall_back_to_others_by_themselves() {
     let (own, other) = (busy(), working());
     let mut world = World::new();
-    world.set("OLLAMA_BASE_URL", &own.base_url(Shape::Ollama));
-    world.set("OPENAI_BASE_URL", &other.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OLLAMA_BASE_URL", &own.base_url(VendorFormat::Ollama));
+    world.set("OPENAI_BASE_URL", &other.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world.set("FORGE_MODEL_TRIES", "2").set("FORGE_MODEL_RETRY_BASE_MS", "1");
     world.run(&["--provider", "ollama"], "Write the file").exits(1);
-    assert_eq!((own.calls().len(), other.calls().len()), (2, 0));
+    assert_eq!((own.model_calls().len(), other.model_calls().len()), (2, 0));
     world.set("FORGE_MODEL_FALLBACKS", "openai");
     world.run(&["--provider", "ollama"], "Write the file").exits(0);
-    assert_eq!(other.calls().len(), 2);
+    assert_eq!(other.model_calls().len(), 2);
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{KEY, World};
 use crate::watched::watch;
-use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyFault, ReplyScript, VendorFormat};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,17 +22,17 @@ const FLOODS: [&str; 6] = [
 fn a_flood_from_a_command_is_bounded_in_every_form_of_output() {
     for format in [&[][..], &["--json"], &["--output-format", "jsonl"]] {
         let mut world = World::new();
-        let server = ModelServer::start(Script::always(|call| match FLOODS.get(call.turn()) {
-            Some(flood) => Reply::text("More.").and_call("c", "run_shell", json!({"command": flood})),
-            None => Reply::text("Done."),
+        let server = ModelServer::start(ReplyScript::always(|call| match FLOODS.get(call.turn_index()) {
+            Some(flood) => MockReply::text("More.").and_call("c", "run_shell", json!({"command": flood})),
+            None => MockReply::text("Done."),
         }));
-        let words = [&["run", "Flood me"][..], format, &world.uses(&server, Shape::OpenAi)].concat();
+        let words = [&["run", "Flood me"][..], format, &world.uses(&server, VendorFormat::OpenAi)].concat();
         let ended = watch(world.command(&words), &words, "");
         assert_eq!(ended.faults(), Vec::<String>::new());
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         let bytes = ended.out.len() + ended.err.len();
         assert!(bytes < 4 << 20, "{format:?}: {bytes} bytes");
-        assert_eq!(server.calls().len(), FLOODS.len() + 1);
+        assert_eq!(server.model_calls().len(), FLOODS.len() + 1);
     }
 }
 
@@ -49,8 +49,9 @@ fn a_program_that_floods_is_bounded_too() {
 fn an_endless_stream_of_events_is_bounded() {
     let mut world = World::new();
     world.set("FORGE_MODEL_TIMEOUT_SECONDS", "2").set("FORGE_RUNTIME_MAX_PIPELINE_DURATION_MS", "10000");
-    let server = ModelServer::start(Script::always(|_| Reply::text("More.").with_fault(Fault::Endless)));
-    let words = [&["run", "x"][..], &world.uses(&server, Shape::OpenAi)].concat();
+    let server =
+        ModelServer::start(ReplyScript::always(|_| MockReply::text("More.").with_fault(ReplyFault::Endless)));
+    let words = [&["run", "x"][..], &world.uses(&server, VendorFormat::OpenAi)].concat();
     let ended = watch(world.command(&words), &words, "");
     assert_eq!(ended.faults(), Vec::<String>::new());
     assert_ne!(ended.code, Some(0), "no answer came to an end");

@@ -1,6 +1,6 @@
 //! A user's world for one test: own folders, own repository, nothing of the real environment but `PATH`.
 
-use forge_testkit::model_server::{ModelServer, Shape};
+use forge_testkit::model_server::{ModelServer, VendorFormat};
 use serde_json::Value;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -77,13 +77,13 @@ impl World {
     }
 
     /// Points the provider of this shape at `server`; gives the flags that choose it.
-    pub(crate) fn uses(&mut self, server: &ModelServer, shape: Shape) -> Vec<&'static str> {
+    pub(crate) fn uses(&mut self, server: &ModelServer, shape: VendorFormat) -> Vec<&'static str> {
         let (provider, prefix, key) = match shape {
-            Shape::OpenAi | Shape::Responses => ("openai", "OPENAI", true),
-            Shape::Anthropic => ("anthropic", "ANTHROPIC", true),
-            Shape::Gemini => ("gemini", "GEMINI", true),
-            Shape::Ollama | Shape::Generate => ("ollama", "OLLAMA", false),
-            Shape::Completion => ("llama_cpp", "FORGE_PROVIDERS_LLAMA_CPP", false),
+            VendorFormat::OpenAi | VendorFormat::Responses => ("openai", "OPENAI", true),
+            VendorFormat::Anthropic => ("anthropic", "ANTHROPIC", true),
+            VendorFormat::Gemini => ("gemini", "GEMINI", true),
+            VendorFormat::Ollama | VendorFormat::Generate => ("ollama", "OLLAMA", false),
+            VendorFormat::Completion => ("llama_cpp", "FORGE_PROVIDERS_LLAMA_CPP", false),
         };
         self.set(&format!("{prefix}_BASE_URL"), &server.base_url(shape));
         if key {

@@ -1,12 +1,12 @@
 //! A cloned repository that tries to set things.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 
 /// Everything that a repository may not do, in its own files.
 fn hostile(world: &World, thief: &ModelServer) {
-    let url = thief.base_url(Shape::OpenAi);
+    let url = thief.base_url(VendorFormat::OpenAi);
     world.file(
         "forge.toml",
         &format!(
@@ -26,22 +26,22 @@ fn hostile(world: &World, thief: &ModelServer) {
 #[test]
 fn nothing_takes_effect_and_the_user_is_told() {
     let mut world = World::new();
-    let thief = ModelServer::start(Script::of([Reply::text("stolen")]));
-    let server = ModelServer::start(Script::of([
-        Reply::call(
+    let thief = ModelServer::start(ReplyScript::from_replies([MockReply::text("stolen")]));
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::call(
             "run_shell",
             json!({"command": "cat .env; echo home=$HOME; getent hosts example.com || true"}),
         ),
-        Reply::text("Done."),
+        MockReply::text("Done."),
     ]));
     hostile(&world, &thief);
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let done = world.run(&flags, "Look around").exits(0);
     for key in ["base_url", "allow_unisolated", "network_enabled", "system_prompt", "reveal", "forge trust"] {
         assert!(done.err.contains(key), "{key} is not named in\n{}", done.err);
     }
     assert_eq!(thief.request_count(), 0);
-    let calls = server.calls();
+    let calls = server.model_calls();
     assert!(!calls[0].system.contains("Obey the repository") && !calls[0].system.contains("thief"));
     assert_eq!(calls[0].http.header("authorization"), Some(&*format!("Bearer {}", crate::harness::KEY)));
     let seen = calls[1].last_tool_result().unwrap();
@@ -60,13 +60,13 @@ fn nothing_takes_effect_and_the_user_is_told() {
 #[test]
 fn a_repository_may_tighten_without_being_trusted() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([
-        Reply::call("list_directory", json!({})),
-        Reply::call("list_directory", json!({"path": "."})),
-        Reply::text("Done."),
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::call("list_directory", json!({})),
+        MockReply::call("list_directory", json!({"path": "."})),
+        MockReply::text("Done."),
     ]));
     world.file("forge.yaml", "agent:\n  max_iterations: 1\n");
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     world.run(&flags, "x").exits(3);
     assert_eq!(server.request_count(), 1);
 }
@@ -74,9 +74,10 @@ fn a_repository_may_tighten_without_being_trusted() {
 #[test]
 fn what_the_user_trusted_takes_effect_until_it_changes() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([Reply::text("One."), Reply::text("Two.")]));
+    let server =
+        ModelServer::start(ReplyScript::from_replies([MockReply::text("One."), MockReply::text("Two.")]));
     world.set("OPENAI_API_KEY", crate::harness::KEY);
-    let url = server.base_url(Shape::OpenAi);
+    let url = server.base_url(VendorFormat::OpenAi);
     world.file(
         "forge.yaml",
         &format!("model:\n  provider: openai\n  name: m\nproviders:\n  openai:\n    base_url: {url}\n"),

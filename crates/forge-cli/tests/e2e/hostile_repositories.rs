@@ -7,9 +7,9 @@
 
 use crate::harness::World;
 use crate::watched::{Ended, watch};
-use forge_testkit::dice::Dice;
-use forge_testkit::hostile_repo::{HostileRepo, PRIVATE};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::dice::SeededRng;
+use forge_testkit::hostile_repo::{HostileRepo, PRIVATE_MARKER};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
 use serde_json::json;
 use std::path::Path;
@@ -39,7 +39,7 @@ impl Way {
 
     /// The one that a case belongs to.
     fn of(case: u64) -> Self {
-        *Dice::of_case(case ^ 0xFACE).pick(&Self::ALL)
+        *SeededRng::of_case(case ^ 0xFACE).pick(&Self::ALL)
     }
 
     /// The commands, each with what it reads on standard input.
@@ -129,27 +129,27 @@ fn try_all(way: Way) {
 fn cases() -> Vec<u64> {
     match std::env::var("FORGE_HOSTILE") {
         Ok(list) => list.split(',').map(|case| case.trim().parse().expect("numbers of cases")).collect(),
-        Err(_) => (0..scale::pick(CASES[0], CASES[1])).collect(),
+        Err(_) => (0..scale::sample_or_all(CASES[0], CASES[1])).collect(),
     }
 }
 
 /// Tries a case; gives its number and what was wrong.
 fn try_one(case: u64, way: Way) -> Option<(u64, String)> {
-    let mut world = match Dice::of_case(case ^ 0xBEEF).once_in(ORDINARY_ONCE_IN) {
+    let mut world = match SeededRng::of_case(case ^ 0xBEEF).one_in(ORDINARY_ONCE_IN) {
         true => World::of_an_ordinary_user("hostile repositories of an ordinary user")?,
         false => World::new(),
     };
     let (area, temporary) = (world.make_folder("area"), world.make_folder("tmp"));
-    let server = ModelServer::start(Script::always(|call| match call.turn() {
-        0 => Reply::text("I write.").and_call(
+    let server = ModelServer::start(ReplyScript::always(|call| match call.turn_index() {
+        0 => MockReply::text("I write.").and_call(
             "w",
             "write_file",
             json!({"path": "written.txt", "content": "written\n"}),
         ),
-        1 => Reply::text("I look.").and_call("r", "run_shell", json!({"command": LOOK})),
-        _ => Reply::text("Done."),
+        1 => MockReply::text("I look.").and_call("r", "run_shell", json!({"command": LOOK})),
+        _ => MockReply::text("Done."),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     world.set("FORGE_PASSPHRASE", "correct horse battery staple");
     world.set("TMPDIR", &temporary.display().to_string());
     world.set("FORGE_RUNTIME_MAX_PIPELINE_DURATION_MS", RUN_MS);
@@ -158,7 +158,7 @@ fn try_one(case: u64, way: Way) -> Option<(u64, String)> {
     world.give_to_user(&world.repo());
     world.give_to_user(&area);
     let mut wrong = Vec::new();
-    println!("{case}: {}", hostile.told());
+    println!("{case}: {}", hostile.describe_changes());
     for (mut words, input) in way.commands() {
         if ["run", "chat"].contains(&words[0]) {
             words.extend(&flags);
@@ -172,13 +172,13 @@ fn try_one(case: u64, way: Way) -> Option<(u64, String)> {
         }
     }
     wrong.extend(hostile.intrusions());
-    let seen = |body: &[u8]| String::from_utf8_lossy(body).contains(PRIVATE);
-    if server.requests().iter().any(|request| seen(&request.body)) {
+    let seen = |body: &[u8]| String::from_utf8_lossy(body).contains(PRIVATE_MARKER);
+    if server.recorded_requests().iter().any(|request| seen(&request.body)) {
         wrong.push("the model was shown what stands in another repository".to_owned());
     }
-    hostile.rest();
+    hostile.stop_changing();
     remove(&world.repo());
-    let told = hostile.told();
+    let told = hostile.describe_changes();
     (!wrong.is_empty()).then(|| (case, format!("case {case}, {way:?}: {told}\n  {}", wrong.join("\n  "))))
 }
 
@@ -192,9 +192,9 @@ const LOOK: &str = "echo five >> a.txt; echo x >> log.txt; mkdir -p src/new; ech
 fn with_canaries(world: &World, words: &[&str], hostile: &HostileRepo) -> std::process::Command {
     let mut command = world.command(words);
     let path = command.get_envs().find_map(|(name, value)| (name == "PATH").then_some(value?)).map_or_else(
-        || hostile.programs().into_os_string(),
+        || hostile.canary_bin_dir().into_os_string(),
         |path| {
-            std::env::join_paths([hostile.programs()].into_iter().chain(std::env::split_paths(path)))
+            std::env::join_paths([hostile.canary_bin_dir()].into_iter().chain(std::env::split_paths(path)))
                 .expect("no colon")
         },
     );
@@ -210,7 +210,7 @@ fn judge(ended: &Ended, hostile: &HostileRepo, wrong: &mut Vec<String>) {
     let said = format!("{}{}", ended.out, ended.err);
     if refused && !ended.words.starts_with("doctor") {
         let ceiling = ["workspace.", "sandbox.", "runtime."].iter().any(|setting| said.contains(setting));
-        let own = hostile.names().iter().any(|name| named(&said, name));
+        let own = hostile.changed_paths().iter().any(|name| named(&said, name));
         // What follows a run that never began has nothing to work on.
         let nothing = [
             "there is no run",

@@ -1,7 +1,9 @@
 //! The three jobs on a sample web project, through each vendor's wire format: twelve runs.
 
 use crate::harness::{World, fixture};
-use forge_testkit::model_server::{Chunker, Framing, ModelServer, Script, Settings, Shape};
+use forge_testkit::model_server::{
+    Chunker, ModelServer, ModelServerSettings, ReplyFraming, ReplyScript, VendorFormat,
+};
 use serde::Deserialize;
 
 /// What a job is, as its file says.
@@ -17,17 +19,19 @@ fn everywhere(name: &str) {
     let read =
         |file: &str| std::fs::read_to_string(fixture("jobs").join(name).join(file)).expect("a fixture");
     let job: Job = serde_json::from_str(&read("job.json")).expect("a job");
-    let chunkers = [Chunker::Hostile, Chunker::primes(), Chunker::Bytes(1), Chunker::Whole];
-    for (shape, chunker) in Shape::ALL.into_iter().zip(chunkers) {
+    let chunkers = [Chunker::Hostile, Chunker::prime_sizes(), Chunker::Bytes(1), Chunker::Whole];
+    for (shape, chunker) in VendorFormat::ALL.into_iter().zip(chunkers) {
         let mut world = World::new();
         world.copy_fixture("webapp");
         world.copy_fixture(&format!("jobs/{name}/overlay"));
         world.file(".gitignore", "__pycache__/\n");
-        let framing = Framing::split(chunker);
-        let settings = Settings { framing, key: key(shape), ..Settings::default() };
-        let server =
-            ModelServer::start_with(Script::from_json(&read("script.json")).expect("a script"), settings)
-                .expect("a free port");
+        let framing = ReplyFraming::with_chunker(chunker);
+        let settings = ModelServerSettings { framing, key: key(shape), ..ModelServerSettings::default() };
+        let server = ModelServer::start_with(
+            ReplyScript::from_json(&read("script.json")).expect("a script"),
+            settings,
+        )
+        .expect("a free port");
         let flags = world.uses(&server, shape);
         let report = world.run(&[&flags[..], &["--json"]].concat(), &job.task).exits(0).json();
         assert_eq!(report["files_modified"], serde_json::json!(job.changed), "{name} {shape:?}");
@@ -38,12 +42,12 @@ fn everywhere(name: &str) {
     }
 }
 
-fn key(shape: Shape) -> Option<String> {
-    (shape != Shape::Ollama).then(|| crate::harness::KEY.to_owned())
+fn key(shape: VendorFormat) -> Option<String> {
+    (shape != VendorFormat::Ollama).then(|| crate::harness::KEY.to_owned())
 }
 
 /// The project's tests ran in the sandbox and pass after the change; where they ran before it too, they failed.
-fn last_test_run_passed(world: &World, name: &str, shape: Shape) {
+fn last_test_run_passed(world: &World, name: &str, shape: VendorFormat) {
     let events = world.events(&world.only_run());
     let codes: Vec<_> = events
         .iter()
@@ -62,13 +66,14 @@ fn check(world: &World, words: &[String]) -> Option<i32> {
 }
 
 /// Each request extends the one before: what a provider has cached stays valid.
-fn prefixes_never_change(server: &ModelServer, name: &str, shape: Shape) {
-    let calls = server.calls();
+fn prefixes_never_change(server: &ModelServer, name: &str, shape: VendorFormat) {
+    let calls = server.model_calls();
     for pair in calls.windows(2) {
         let (before, after) = (&pair[0], &pair[1]);
         assert_eq!(before.system, after.system, "{name} {shape:?}");
-        let shown =
-            |call: &forge_testkit::model_server::ModelCall, n: usize| format!("{:?}", &call.messages[..n]);
+        let shown = |call: &forge_testkit::model_server::SeenModelCall, n: usize| {
+            format!("{:?}", &call.messages[..n])
+        };
         let n = before.messages.len();
         assert_eq!(shown(before, n), shown(after, n), "{name} {shape:?}");
     }

@@ -5,8 +5,8 @@
 
 use crate::harness::{World, until};
 use crate::steps::{Hold, Matrix, STEPS, TURNS};
-use forge_testkit::dice::Dice;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::dice::SeededRng;
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
 use rustix::process::Signal;
 use serde_json::json;
@@ -17,7 +17,7 @@ const RANDOM: (usize, usize) = (3, 120);
 
 #[test]
 fn a_kill_during_a_model_call() {
-    let turns: Vec<usize> = scale::pick(vec![3], (0..TURNS).collect());
+    let turns: Vec<usize> = scale::sample_or_all(vec![3], (0..TURNS).collect());
     for turn in &turns {
         let mut run = Matrix::new(&format!("killed while the model answers turn {turn}")).answer_held(*turn);
         run.start();
@@ -46,7 +46,7 @@ fn a_kill_during_a_command() {
     let mut all: Vec<_> = commands().flat_map(|step| [(step, Hold::Before), (step, Hold::After)]).collect();
     // With half of a line written, and a process left behind.
     all.push((5, Hold::Middle));
-    let positions = scale::pick(vec![all[0], (5, Hold::Middle), (7, Hold::After)], all.clone());
+    let positions = scale::sample_or_all(vec![all[0], (5, Hold::Middle), (7, Hold::After)], all.clone());
     for (step, hold) in &positions {
         let run = Matrix::new(&format!("killed while command {step} stands {hold:?} its effect"));
         killed_in_a_command(run, *step, *hold);
@@ -63,7 +63,7 @@ fn a_kill_during_a_command_of_an_ordinary_user() {
 #[test]
 fn a_kill_during_a_command_in_a_container() {
     let all = [(2, Hold::Before), (5, Hold::Middle), (6, Hold::After), (7, Hold::After)];
-    let positions = scale::pick(&all[1..2], &all[..]);
+    let positions = scale::sample_or_all(&all[1..2], &all[..]);
     for (step, hold) in positions {
         let label = format!("killed in a container while command {step} stands {hold:?} its effect");
         let Some(run) = Matrix::in_a_container(&label) else { return };
@@ -74,7 +74,7 @@ fn a_kill_during_a_command_in_a_container() {
 
 #[test]
 fn a_kill_as_soon_as_a_tool_call_is_journalled() {
-    let steps: Vec<usize> = scale::pick(vec![1], (0..STEPS.len()).collect());
+    let steps: Vec<usize> = scale::sample_or_all(vec![1], (0..STEPS.len()).collect());
     for step in &steps {
         let mut run = Matrix::new(&format!("killed when the call of step {step} was journalled"));
         run.start();
@@ -89,7 +89,8 @@ fn a_kill_as_soon_as_a_tool_call_is_journalled() {
 #[test]
 fn a_kill_after_an_event_that_another_process_sees() {
     let count = events_of_an_undisturbed_run();
-    let positions: Vec<usize> = scale::pick((5..count).step_by(count / 5).collect(), (1..=count).collect());
+    let positions: Vec<usize> =
+        scale::sample_or_all((5..count).step_by(count / 5).collect(), (1..=count).collect());
     let mut kills = 0;
     for position in &positions {
         // The first answer is held until the other process follows, or it would see little but the end.
@@ -115,7 +116,7 @@ fn a_kill_after_an_event_that_another_process_sees() {
 #[test]
 fn a_kill_after_an_event_that_the_run_itself_tells() {
     let count = events_of_an_undisturbed_run();
-    let positions: Vec<usize> = scale::pick(vec![1, 2], (1..=count).collect());
+    let positions: Vec<usize> = scale::sample_or_all(vec![1, 2], (1..=count).collect());
     let mut kills = 0;
     for position in &positions {
         let mut run = Matrix::new(&format!("killed after it told event {position}"));
@@ -131,8 +132,8 @@ fn a_kill_after_an_event_that_the_run_itself_tells() {
 #[test]
 fn a_kill_at_random_and_again_while_resuming() {
     let count = events_of_an_undisturbed_run();
-    let wanted = scale::pick(RANDOM.0, RANDOM.1);
-    let mut dice = Dice::new(0x5EED_F046);
+    let wanted = scale::sample_or_all(RANDOM.0, RANDOM.1);
+    let mut dice = SeededRng::new(0x5EED_F046);
     let (mut runs, mut kills) = (0, 0);
     while kills < wanted {
         let mut run = Matrix::new(&format!("random run {runs}"));
@@ -188,11 +189,11 @@ fn try_to_kill_while_it_is_applied() -> Option<(World, ModelServer, String)> {
         world.file(&format!("d/{n}"), &format!("old {n}\n"));
     }
     let rewrite = "for n in $(ls d); do echo new $n > d/$n; done; echo more > d/more";
-    let server = ModelServer::start(Script::always(move |call| match call.turn() {
-        0 => Reply::text("").and_call("c", "run_shell", json!({ "command": rewrite })),
-        _ => Reply::text("Done."),
+    let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
+        0 => MockReply::text("").and_call("c", "run_shell", json!({ "command": rewrite })),
+        _ => MockReply::text("Done."),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Rewrite"][..], &flags].concat());
     let first = world.repo().join("d/0");
     let begun = || std::fs::read_to_string(&first).is_ok_and(|text| text.starts_with("new"));

@@ -6,8 +6,8 @@
 use crate::containers;
 use crate::harness::{World, until};
 use crate::remains::{Processes, Remains};
-use forge_testkit::dice::Dice;
-use forge_testkit::model_server::{ModelCall, ModelServer, Reply, Script, Shape};
+use forge_testkit::dice::SeededRng;
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, SeenModelCall, VendorFormat};
 use forge_testkit::scale;
 use rustix::process::Signal;
 use serde_json::json;
@@ -94,17 +94,17 @@ impl Kind {
 }
 
 /// What the model asks for, by the task.
-fn answer(call: &ModelCall) -> Reply {
+fn answer(call: &SeenModelCall) -> MockReply {
     let task = call.messages.iter().find_map(|m| m.text.strip_prefix("Round ")).unwrap_or_default();
     let (round, kind) = task.split_once(" of ").unwrap_or_default();
     let shell = |command: String, keep: bool| {
         let arguments = json!({"command": command, "keep_background": keep});
-        Reply::text("Next. ").and_call(format!("c{}", call.turn()), "run_shell", arguments)
+        MockReply::text("Next. ").and_call(format!("c{}", call.turn_index()), "run_shell", arguments)
     };
-    match (call.turn(), kind.lines().next().unwrap_or_default()) {
+    match (call.turn_index(), kind.lines().next().unwrap_or_default()) {
         (0, _) => {
             let arguments = json!({"path": format!("f{round}.txt"), "content": "one\n"});
-            Reply::text("I write. ").and_call("c0", "write_file", arguments)
+            MockReply::text("I write. ").and_call("c0", "write_file", arguments)
         }
         (1, "Background") => {
             shell("(setsid sleep 987653 & ) ; sleep 987653 & echo started >> log.txt".to_owned(), true)
@@ -124,7 +124,7 @@ fn answer(call: &ModelCall) -> Reply {
         (2, _) => {
             shell("git add -A && git -c user.name=t -c user.email=t@t commit -qm step".to_owned(), false)
         }
-        _ => Reply::text("Done."),
+        _ => MockReply::text("Done."),
     }
 }
 
@@ -133,7 +133,7 @@ struct Scene {
     world: World,
     _server: ModelServer,
     flags: Vec<&'static str>,
-    dice: Dice,
+    dice: SeededRng,
     processes: Processes,
     kills: usize,
     resumed: usize,
@@ -142,8 +142,8 @@ struct Scene {
 
 impl Scene {
     fn new(mut world: World, seed: u64) -> Self {
-        let server = ModelServer::start(Script::always(answer));
-        let flags = world.uses(&server, Shape::OpenAi);
+        let server = ModelServer::start(ReplyScript::always(answer));
+        let flags = world.uses(&server, VendorFormat::OpenAi);
         world.make_folder("tmp");
         let temporary = world.path("tmp").display().to_string();
         world.set("TMPDIR", &temporary);
@@ -154,7 +154,7 @@ impl Scene {
         // The probes that a first run needs are done once, or most kills would meet nothing else.
         world.run(&flags, "Round 0 of Plain").exits(0);
         let processes = Processes::of(&world);
-        let dice = Dice::new(seed);
+        let dice = SeededRng::new(seed);
         Self { world, _server: server, flags, dice, processes, kills: 0, resumed: 0, cancelled: 0 }
     }
 
@@ -234,7 +234,7 @@ impl Scene {
 #[test]
 fn nothing_is_left_of_runs_that_are_killed_at_random() {
     let mut scene = Scene::new(World::new(), 0x1EF7_0B0D);
-    scene.rounds(scale::pick(50, 500), &KINDS);
+    scene.rounds(scale::sample_or_all(50, 500), &KINDS);
     println!("{}", scene.assert_nothing_is_left("killed at random"));
 }
 
@@ -242,7 +242,7 @@ fn nothing_is_left_of_runs_that_are_killed_at_random() {
 fn nothing_is_left_of_an_ordinary_users_runs() {
     let Some(world) = World::of_an_ordinary_user("leftovers of an ordinary user") else { return };
     let mut scene = Scene::new(world, 0x0D0B_7FE1);
-    scene.rounds(scale::pick(8, 80), &KINDS);
+    scene.rounds(scale::sample_or_all(8, 80), &KINDS);
     println!("{}", scene.assert_nothing_is_left("killed at random, as an ordinary user"));
 }
 
@@ -253,7 +253,7 @@ fn nothing_is_left_of_runs_in_containers() {
     world.set("DOCKER_HOST", docker.host());
     let mut scene = Scene::new(world, 0xC0DA_1A5E);
     scene.world.run(&[&scene.flags[..], &containers::FLAGS].concat(), "Round 0 of Docker").exits(0);
-    scene.rounds(scale::pick(3, 30), &[Kind::Docker]);
+    scene.rounds(scale::sample_or_all(3, 30), &[Kind::Docker]);
     let runs = scene.world.runs();
     println!("{}", scene.assert_nothing_is_left("killed at random, in containers"));
     let ids: Vec<_> = runs.iter().filter_map(|run| run["run_id"].as_str()).collect();

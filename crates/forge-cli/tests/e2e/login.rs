@@ -1,8 +1,8 @@
 //! Logging in with a browser, against an authorization server that behaves like a real one.
 
 use crate::harness::{Done, World, until};
-use forge_testkit::auth_server::{AuthServer, CLIENT_ID, Fault, Visit, visit};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::auth_server::{AuthFault, AuthServer, BrowserVisit, CLIENT_ID, visit_url};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -21,7 +21,7 @@ fn world(server: &AuthServer) -> World {
 }
 
 /// Logs in, with a browser that opens the address that is printed. Gives exit code, all output, and the last page.
-fn log_in(world: &World, words: &[&str]) -> (Option<i32>, String, Visit) {
+fn log_in(world: &World, words: &[&str]) -> (Option<i32>, String, BrowserVisit) {
     let mut command = world.command(&[&["login", "openai", "--no-browser"], words].concat());
     let mut child = command
         .stdin(Stdio::null())
@@ -38,7 +38,7 @@ fn log_in(world: &World, words: &[&str]) -> (Option<i32>, String, Visit) {
             break format!("http{url}");
         }
     };
-    let page = visit(&url).expect("somebody answers");
+    let page = visit_url(&url).expect("somebody answers");
     err.read_to_string(&mut said).expect("text");
     let done = child.wait_with_output().expect("its output");
     said.push_str(&String::from_utf8_lossy(&done.stdout));
@@ -48,17 +48,17 @@ fn log_in(world: &World, words: &[&str]) -> (Option<i32>, String, Visit) {
 /// A model that answers whoever brings a token that the authorization server accepts.
 fn guarded(world: &mut World, logins: &Arc<AuthServer>) -> ModelServer {
     let logins = logins.clone();
-    let server = ModelServer::start(Script::always(move |call| {
+    let server = ModelServer::start(ReplyScript::always(move |call| {
         let header = call.http.header("authorization").unwrap_or_default();
         let token = header.strip_prefix("Bearer ").unwrap_or_default();
-        if logins.accepts(token) { Reply::text("Done.") } else { Reply::status(401) }
+        if logins.accepts_token(token) { MockReply::text("Done.") } else { MockReply::status(401) }
     }));
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi));
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi));
     server
 }
 
 fn shows_no_token(logins: &AuthServer, done: &Done) {
-    for token in logins.given() {
+    for token in logins.issued_tokens() {
         assert!(!done.out.contains(&token) && !done.err.contains(&token), "{done:?}");
     }
 }
@@ -84,7 +84,7 @@ fn a_login_is_kept_shown_used_renewed_and_forgotten() {
     // Without any provider named, too, and after the token was taken back.
     logins.end_access();
     shows_no_token(&logins, &world.run(&["--model", "tiny", "-vv"], "Say it").exits(0));
-    assert_eq!((logins.renewals(), server.request_count()), (1, 3));
+    assert_eq!((logins.renewal_count(), server.request_count()), (1, 3));
     world.forge(&["logout", "openai"]).exits(0).shows(&["logged out"]);
     world.forge(&["logout", "openai"]).exits(0).shows(&["not logged in"]);
     world.run(&FLAGS, "Say it").exits(1).shows(&["has no key"]);
@@ -101,7 +101,7 @@ fn many_runs_that_are_refused_at_once_renew_the_token_once() {
     for run in runs {
         run.wait().exits(0);
     }
-    assert_eq!(logins.renewals(), 1);
+    assert_eq!(logins.renewal_count(), 1);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_token_that_is_about_to_expire_is_renewed_before_it_is_used() {
     assert_eq!(log_in(&world, &[]).0, Some(0));
     logins.set_lifetime(3600);
     world.run(&FLAGS, "Say it").exits(0);
-    assert_eq!((logins.renewals(), server.request_count()), (1, 1));
+    assert_eq!((logins.renewal_count(), server.request_count()), (1, 1));
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn a_new_login_is_asked_at_once_although_the_old_one_was_given_up() {
     let logins = Arc::new(AuthServer::start());
     let mut world = world(&logins);
     let server = guarded(&mut world, &logins);
-    let spare = ModelServer::start(Script::always(|_| Reply::text("From the other one.")));
+    let spare = ModelServer::start(ReplyScript::always(|_| MockReply::text("From the other one.")));
     world
-        .set("ANTHROPIC_BASE_URL", &spare.base_url(Shape::Anthropic))
+        .set("ANTHROPIC_BASE_URL", &spare.base_url(VendorFormat::Anthropic))
         .set("ANTHROPIC_API_KEY", crate::harness::KEY);
     assert_eq!(log_in(&world, &[]).0, Some(0));
     logins.end_access();
@@ -152,12 +152,12 @@ fn whatever_goes_wrong_in_a_login_is_said_here_and_in_the_browser() {
     let logins = AuthServer::start();
     let world = world(&logins);
     for (fault, words) in [
-        (Fault::Denied, "access_denied"),
-        (Fault::WrongState, "does not belong to this login"),
-        (Fault::UsedCode, "used before"),
-        (Fault::OtherChallenge, "does not fit the challenge"),
-        (Fault::Down, "no connection to 127.0.0.1"),
-        (Fault::Page, "a web page"),
+        (AuthFault::Denied, "access_denied"),
+        (AuthFault::WrongState, "does not belong to this login"),
+        (AuthFault::UsedCode, "used before"),
+        (AuthFault::OtherChallenge, "does not fit the challenge"),
+        (AuthFault::Down, "no connection to 127.0.0.1"),
+        (AuthFault::Page, "a web page"),
     ] {
         logins.set_fault(fault);
         let (code, said, page) = log_in(&world, &[]);
@@ -171,7 +171,7 @@ fn whatever_goes_wrong_in_a_login_is_said_here_and_in_the_browser() {
 #[test]
 fn a_slow_server_ends_the_login_in_the_time_that_is_set() {
     let logins = AuthServer::start();
-    logins.set_fault(Fault::Silent);
+    logins.set_fault(AuthFault::Silent);
     let mut world = world(&logins);
     world.set("FORGE_LOGIN_TIMEOUT_SECONDS", "1");
     let (code, said, _) = log_in(&world, &[]);
@@ -204,7 +204,7 @@ fn the_browser_is_opened_where_there_is_a_screen() {
     world.set("PATH", &format!("{}:/usr/bin:/bin", tools.display())).set("DISPLAY", ":0");
     let running = world.start(&["login", "openai", "--json"]);
     let url = until("the address", || std::fs::read_to_string(&opened).ok());
-    assert_eq!(visit(&url).unwrap().status, 200);
+    assert_eq!(visit_url(&url).unwrap().status, 200);
     let done = running.wait().exits(0).says(&["Your browser opens"]);
     assert_eq!(done.json()["account"], "ada@example.com");
 }
@@ -214,9 +214,9 @@ fn a_key_is_used_before_a_login() {
     let logins = Arc::new(AuthServer::start());
     let mut world = world(&logins);
     assert_eq!(log_in(&world, &[]).0, Some(0));
-    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Done.")]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     world.run(&flags, "Say it").exits(0);
-    let sent = server.requests()[0].header("authorization").unwrap_or_default().to_owned();
+    let sent = server.recorded_requests()[0].header("authorization").unwrap_or_default().to_owned();
     assert_eq!(sent, format!("Bearer {}", crate::harness::KEY));
 }

@@ -1,13 +1,13 @@
 //! Models at a glance, connection tests, and the price table.
 
 use crate::harness::{KEY, World};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape, Usage, WhenDone};
+use forge_testkit::model_server::{MockReply, MockUsage, ModelServer, ReplyScript, VendorFormat, WhenDone};
 use serde_json::{Value, json};
 
 fn server() -> ModelServer {
-    let usage = Usage { input: 1_000_000, output: 1_000, cached: 0, cache_write: 0 };
-    let reply = Reply::text("Done.").with_usage(Some(usage));
-    ModelServer::start(Script::of([reply]).when_done(WhenDone::RepeatLast))
+    let usage = MockUsage { input: 1_000_000, output: 1_000, cached: 0, cache_write: 0 };
+    let reply = MockReply::text("Done.").with_usage(Some(usage));
+    ModelServer::start(ReplyScript::from_replies([reply]).when_done(WhenDone::RepeatLast))
 }
 
 fn row(glance: &Value, provider: &str) -> Value {
@@ -19,7 +19,7 @@ fn row(glance: &Value, provider: &str) -> Value {
 fn a_glance_shows_keys_answers_windows_and_prices() {
     let server = server();
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9").set("ANTHROPIC_API_KEY", KEY);
     let glance = world.forge(&["models", "--json"]).exits(0).json();
     let openai = row(&glance, "openai");
@@ -42,7 +42,7 @@ fn a_glance_shows_keys_answers_windows_and_prices() {
 fn a_test_says_whether_a_provider_answers() {
     let server = server();
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     let good = world.forge(&["models", "test", "openai", "--json"]).exits(0).json();
     assert_eq!(good["success"], true);
     assert!(good["latency_ms"].is_u64() && good["message"].is_string());
@@ -57,7 +57,7 @@ fn a_test_says_whether_a_provider_answers() {
 fn a_refreshed_price_is_what_runs_are_charged_and_a_wrong_table_changes_nothing() {
     let server = server();
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world.set("FORGE_AGENT_MAX_TOKENS_PER_RUN", "9000000").set("FORGE_COST_ALLOW_UNKNOWN", "true");
     let table = |input: &str| {
         format!(
@@ -101,7 +101,7 @@ fn a_refreshed_price_is_what_runs_are_charged_and_a_wrong_table_changes_nothing(
 fn what_another_model_would_have_cost_is_told() {
     let server = server();
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world.set("FORGE_AGENT_MAX_TOKENS_PER_RUN", "9000000");
     let done =
         world.run(&["--model", "openai/gpt-4o-mini", "--output-format", "json"], "Say it").exits(0).json();

@@ -1,20 +1,20 @@
 //! Ceilings through the built program: what is reserved, where a run waits, how it goes on.
 
 use crate::harness::{KEY, World};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape, Usage, WhenDone};
+use forge_testkit::model_server::{MockReply, MockUsage, ModelServer, ReplyScript, VendorFormat, WhenDone};
 use serde_json::json;
 
 /// A model whose replies cost about ten cents each: gpt-4o, at 2.50 dollars per million prompt tokens.
 fn server() -> ModelServer {
-    let usage = Usage { input: 40_000, output: 10, cached: 0, cache_write: 0 };
-    let look = Reply::default().and_call("c1", "list_directory", json!({})).with_usage(Some(usage));
-    let done = Reply::text("Done.").with_usage(Some(usage));
-    ModelServer::start(Script::of([look, done]).when_done(WhenDone::RepeatLast))
+    let usage = MockUsage { input: 40_000, output: 10, cached: 0, cache_write: 0 };
+    let look = MockReply::default().and_call("c1", "list_directory", json!({})).with_usage(Some(usage));
+    let done = MockReply::text("Done.").with_usage(Some(usage));
+    ModelServer::start(ReplyScript::from_replies([look, done]).when_done(WhenDone::RepeatLast))
 }
 
 fn world(server: &ModelServer) -> World {
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
     world
 }
 

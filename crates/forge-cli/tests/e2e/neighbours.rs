@@ -3,7 +3,7 @@
 
 use crate::containers;
 use crate::harness::{World, skip};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -129,11 +129,11 @@ fn worlds(what: &str) -> Vec<(World, ModelServer, Vec<&'static str>, u32)> {
     let worlds = [(Some(World::new()), 0), (World::of_user(USER, what), USER)];
     let worlds = worlds.into_iter().filter_map(|(world, user)| Some((world?, user)));
     let with_model = |(mut world, user): (World, u32)| {
-        let server = ModelServer::start(Script::always(|call| match call.turn() {
-            0 => Reply::call("write_file", json!({"path": "new.txt", "content": "new"})),
-            _ => Reply::text("Done."),
+        let server = ModelServer::start(ReplyScript::always(|call| match call.turn_index() {
+            0 => MockReply::call("write_file", json!({"path": "new.txt", "content": "new"})),
+            _ => MockReply::text("Done."),
         }));
-        let flags = world.uses(&server, Shape::OpenAi);
+        let flags = world.uses(&server, VendorFormat::OpenAi);
         (world, server, flags, user)
     };
     worlds.map(with_model).collect()
@@ -150,7 +150,7 @@ fn what_somebody_else_left_to_be_found_stays() {
         world.run(&[&flags[..], &["--no-durable"]].concat(), "write").exits(0);
         let ran = world.forge(&["sandbox", "exec", "--code", "main.py"]).exits(0);
         assert!(ran.out.contains("ran"), "{ran:#?}");
-        for _ in 0..scale::pick(3, 300) {
+        for _ in 0..scale::sample_or_all(3, 300) {
             world.forge(&["sandbox", "prune"]).exits(0);
         }
         shared.assert_untouched();
@@ -165,7 +165,7 @@ fn what_somebody_else_left_to_be_found_stays() {
 #[test]
 fn nobody_leads_a_removal_astray() {
     for (mut world, _server, _, user) in worlds("a removal that is led astray") {
-        for _ in 0..scale::pick(3, 100) {
+        for _ in 0..scale::sample_or_all(3, 100) {
             let mut shared = Shared::new();
             world.set("TMPDIR", &shared.path("tmp").display().to_string());
             let top = shared.path("tmp").join(Shared::dead("once"));
@@ -363,7 +363,7 @@ fn a_data_directory_that_somebody_else_filled_is_refused_by_every_command() {
             let done = world.run(&flags, "write").exits(1);
             assert!(done.err.ends_with(&refused), "{}", done.err);
         }
-        assert_eq!(server.calls().len(), 0);
+        assert_eq!(server.model_calls().len(), 0);
         fs::remove_dir_all(&data).expect("root may");
     }
 }

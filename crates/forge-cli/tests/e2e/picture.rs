@@ -1,7 +1,7 @@
 //! What a person sees on a terminal.
 
 use crate::harness::{World, skip};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
@@ -29,15 +29,15 @@ pub(crate) fn on_a_terminal(world: &World, words: &[&str]) -> Option<String> {
 
 fn world() -> (World, ModelServer, Vec<&'static str>) {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([
-        Reply::text("I look at it.").and_call(
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::text("I look at it.").and_call(
             "c",
             "run_shell",
             json!({"command": "echo some output; exit 3"}),
         ),
-        Reply::text("All is well."),
+        MockReply::text("All is well."),
     ]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 

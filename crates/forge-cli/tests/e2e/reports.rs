@@ -1,24 +1,24 @@
 //! What a run leaves behind: answers, boxes, reports, events, run directories.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::{Value, json};
 
-fn script() -> Script {
-    Script::of([
-        Reply::text("I write it.").and_call(
+fn script() -> ReplyScript {
+    ReplyScript::from_replies([
+        MockReply::text("I write it.").and_call(
             "c1",
             "write_file",
             json!({"path": "hello.txt", "content": "hello\n"}),
         ),
-        Reply::text("Done: hello.txt says hello."),
+        MockReply::text("Done: hello.txt says hello."),
     ])
 }
 
 fn world() -> (World, ModelServer, Vec<&'static str>) {
     let mut world = World::new();
     let server = ModelServer::start(script());
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 
@@ -105,9 +105,9 @@ fn status_shows_the_project_and_any_run_by_the_beginning_of_its_id() {
 #[test]
 fn a_limit_ends_a_run_with_its_own_code_and_name() {
     let mut world = World::new();
-    let script = Script::always(|_| Reply::call("list_directory", json!({})));
+    let script = ReplyScript::always(|_| MockReply::call("list_directory", json!({})));
     let server = ModelServer::start(script);
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let done = world.run(&[&flags[..], &["--max-iterations", "3", "--json"]].concat(), "Loop").exits(3);
     assert_eq!((&done.json()["status"], &done.json()["limit"]), (&"timed_out".into(), &"iterations".into()));
     assert_eq!(server.request_count(), 3);
@@ -128,11 +128,14 @@ fn output_that_nobody_reads_is_no_fault() {
 fn an_ordinary_user_gets_the_same_box() {
     let Some(mut world) = World::of_an_ordinary_user("a run of an ordinary user") else { return };
     let command = serde_json::json!({"command": "id -u; echo hello > hello.txt; cat /etc/shadow"});
-    let server = ModelServer::start(Script::of([Reply::call("run_shell", command), Reply::text("Done.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::call("run_shell", command),
+        MockReply::text("Done."),
+    ]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let report = world.run(&[&flags[..], &["--json"]].concat(), "Write hello").exits(0).json();
     assert_eq!(world.read("hello.txt"), "hello\n");
     assert_eq!(report["sandbox"]["backend"], "native");
-    let told = server.calls()[1].last_tool_result().unwrap().to_owned();
+    let told = server.model_calls()[1].last_tool_result().unwrap().to_owned();
     assert!(told.contains("shadow:"), "{told}");
 }

@@ -1,7 +1,9 @@
 //! The router: one reply, one tool, and what it says when something goes wrong.
 
 use crate::harness::{Done, World};
-use forge_testkit::model_server::{ErrorKind, ModelCall, ModelServer, Reply, Role, Script, Shape};
+use forge_testkit::model_server::{
+    MockReply, ModelServer, ReplyScript, SeenModelCall, SeenRole, VendorErrorKind, VendorFormat,
+};
 use serde_json::{Value, json};
 
 struct Routed {
@@ -10,10 +12,10 @@ struct Routed {
     flags: Vec<&'static str>,
 }
 
-fn routed(replies: impl IntoIterator<Item = Reply>) -> Routed {
-    let server = ModelServer::start(Script::of(replies));
+fn routed(replies: impl IntoIterator<Item = MockReply>) -> Routed {
+    let server = ModelServer::start(ReplyScript::from_replies(replies));
     let mut world = World::new();
-    let mut flags = world.uses(&server, Shape::OpenAi);
+    let mut flags = world.uses(&server, VendorFormat::OpenAi);
     flags.extend(["--executor", "router"]);
     Routed { world, server, flags }
 }
@@ -29,12 +31,12 @@ impl Routed {
     }
 }
 
-fn decision(tool: &str, content: &str) -> Reply {
-    Reply::text(json!({"tool": tool, "content": content}).to_string())
+fn decision(tool: &str, content: &str) -> MockReply {
+    MockReply::text(json!({"tool": tool, "content": content}).to_string())
 }
 
-fn unfinished(tool: &str, content: &str) -> Reply {
-    Reply::text(json!({"tool": tool, "content": content, "done": false}).to_string())
+fn unfinished(tool: &str, content: &str) -> MockReply {
+    MockReply::text(json!({"tool": tool, "content": content, "done": false}).to_string())
 }
 
 #[test]
@@ -44,14 +46,14 @@ fn the_tool_and_not_the_model_gives_the_answer() {
     assert_eq!((code, &report["answer"]), (Some(0), &json!("Hello there")));
     let run = routed.world.only_run();
     assert_eq!(routed.world.tools(&run), ["chat:true"]);
-    assert_eq!(routed.server.calls().len(), 1, "one model call");
+    assert_eq!(routed.server.model_calls().len(), 1, "one model call");
 }
 
 #[test]
 fn the_request_asks_for_strict_json_with_the_enabled_tools() {
     let routed = routed([decision("chat", "ok")]);
     routed.run("Hi").exits(0);
-    let calls = routed.server.calls();
+    let calls = routed.server.model_calls();
     let call = &calls[0];
     assert!(call.tools.is_empty(), "no tools of the provider's own kind");
     for part in ["exactly one tool", "- chat: ", "- code: ", "- remember: "] {
@@ -81,14 +83,14 @@ fn replies_of_any_form_are_answers() {
         ("<tool_call>chat</tool_call><content>in xml</content>", "in xml"),
         ("{\"tool\":\"fly\",\"content\":\"unknown tool\"}", "unknown tool"),
     ] {
-        let (code, report) = routed([Reply::text(reply)]).report("x");
+        let (code, report) = routed([MockReply::text(reply)]).report("x");
         assert_eq!((code, report["answer"].as_str()), (Some(0), Some(answer)), "{reply}");
     }
 }
 
 #[test]
 fn a_reply_with_nothing_in_it_is_a_fixed_sentence_and_no_answer() {
-    let (code, report) = routed([Reply::text("  ")]).report("x");
+    let (code, report) = routed([MockReply::text("  ")]).report("x");
     assert_eq!(code, Some(1));
     assert_eq!(report["answer"], "I could not generate a response. Please try again.");
     assert_eq!(report["error"]["kind"], "router_parse");
@@ -102,7 +104,7 @@ fn a_tool_of_the_workspace_gets_the_content_as_its_argument() {
     routed.run("Read a.txt").exits(0).shows(&["what stands there"]);
     routed.run("Write b.txt").exits(0);
     assert_eq!(routed.world.read("b.txt"), "new\n", "the result is applied");
-    let system = &routed.server.calls()[0].system;
+    let system = &routed.server.model_calls()[0].system;
     assert!(!system.contains("- write_file"), "two texts are needed for it that are no pair: {system}");
 }
 
@@ -141,12 +143,13 @@ fn steps_follow_one_another_until_one_is_the_last() {
         .file("a.txt", "x\n");
     let (code, report) = routed.report("What does a.txt say?");
     assert_eq!((code, report["answer"].as_str()), (Some(0), Some("It says x.")));
-    let calls = routed.server.calls();
-    let texts = |call: &ModelCall| call.messages.iter().map(|m| (m.role, m.text.clone())).collect::<Vec<_>>();
+    let calls = routed.server.model_calls();
+    let texts =
+        |call: &SeenModelCall| call.messages.iter().map(|m| (m.role, m.text.clone())).collect::<Vec<_>>();
     let (first, second) = (texts(&calls[0]), texts(&calls[1]));
     assert_eq!(second[..first.len()], first[..], "each request extends the one before");
-    assert_eq!(second[1], (Role::Assistant, unfinished("read_file", "a.txt").text));
-    assert_eq!(second[2].0, Role::User);
+    assert_eq!(second[1], (SeenRole::Assistant, unfinished("read_file", "a.txt").text));
+    assert_eq!(second[2].0, SeenRole::User);
     assert!(second[2].1.contains("Output of the tool read_file") && second[2].1.contains('x'), "{second:?}");
 }
 
@@ -162,13 +165,13 @@ fn more_steps_than_are_allowed_end_the_run_with_its_limit() {
         routed.world.file("a.txt", "first\n").file("b.txt", "second\n");
         let (code, report) = routed.report("Look");
         assert_eq!((code, &report["limit"]), (Some(3), &json!("steps")), "{report}");
-        assert_eq!(routed.server.calls().len().to_string(), most);
+        assert_eq!(routed.server.model_calls().len().to_string(), most);
     }
 }
 
 #[test]
 fn a_provider_that_is_down_is_a_sentence() {
-    let routed = routed([Reply::error(ErrorKind::Auth)]);
+    let routed = routed([MockReply::error(VendorErrorKind::Auth)]);
     let (code, report) = routed.report("x");
     assert_eq!((code, report["answer"].as_str()), (Some(1), Some("The model backend is unavailable.")));
     assert!(report["error"]["message"].as_str().is_some_and(|m| m.contains("401")), "{report}");
@@ -220,13 +223,13 @@ fn a_run_of_the_router_goes_on_after_its_process_was_killed() {
     let gate = forge_testkit::model_server::Gate::new();
     let mine = gate.clone();
     let mut asked = 0;
-    let server = ModelServer::start(Script::always(move |_| {
+    let server = ModelServer::start(ReplyScript::always(move |_| {
         asked += 1;
         let reply = decision("chat", "after all");
-        if asked == 1 { reply.held_by(&mine) } else { reply }
+        if asked == 1 { reply.with_gate(&mine) } else { reply }
     }));
     let mut world = World::new();
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let running = world.start(&[&["run", "x", "--executor", "router"][..], &flags].concat());
     assert!(server.wait_for_requests(1, std::time::Duration::from_secs(60)));
     running.signal(rustix::process::Signal::KILL);

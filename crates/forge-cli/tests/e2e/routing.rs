@@ -1,21 +1,21 @@
 //! Which model is asked: what a server sees is what `forge route explain` and the journal say.
 
 use crate::harness::{KEY, World};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape, WhenDone};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat, WhenDone};
 use serde_json::{Value, json};
 
 const HARD: &str = "Build a REST API with a database and authentication";
 const SIMPLE: &str = "Print hello world";
 
 fn server() -> ModelServer {
-    ModelServer::start(Script::of([Reply::text("Done.")]).when_done(WhenDone::RepeatLast))
+    ModelServer::start(ReplyScript::from_replies([MockReply::text("Done.")]).when_done(WhenDone::RepeatLast))
 }
 
 /// openai and anthropic with keys, both served by one server.
 fn world(server: &ModelServer) -> World {
     let mut world = World::new();
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi)).set("OPENAI_API_KEY", KEY);
-    world.set("ANTHROPIC_BASE_URL", &server.base_url(Shape::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi)).set("OPENAI_API_KEY", KEY);
+    world.set("ANTHROPIC_BASE_URL", &server.base_url(VendorFormat::Anthropic)).set("ANTHROPIC_API_KEY", KEY);
     world
 }
 
@@ -26,9 +26,9 @@ fn explain(world: &World, task: &str, flags: &[&str]) -> Value {
 /// Runs a task and insists that the model that was called is the one that was explained and journalled.
 fn runs_as_explained(world: &World, server: &ModelServer, task: &str, flags: &[&str]) -> String {
     let said = explain(world, task, flags);
-    let before = server.calls().len();
+    let before = server.model_calls().len();
     world.run(flags, task).exits(0);
-    let calls = server.calls();
+    let calls = server.model_calls();
     assert_eq!(calls.len(), before + 1);
     let called = calls.last().expect("a call");
     assert_eq!(json!(called.model), said["model"]);
@@ -139,12 +139,12 @@ fn the_environment_and_the_file_go_through_one_configuration() {
 #[test]
 fn a_model_may_classify_and_the_heuristic_answers_for_it() {
     let verdict = r#"{"level": "hard", "confidence": 0.8, "reasoning": "it only looks easy"}"#;
-    let script = Script::of([
-        Reply::text(verdict),
-        Reply::text("Done."),
-        Reply::text("no idea"),
-        Reply::text("no idea"),
-        Reply::text("Done."),
+    let script = ReplyScript::from_replies([
+        MockReply::text(verdict),
+        MockReply::text("Done."),
+        MockReply::text("no idea"),
+        MockReply::text("no idea"),
+        MockReply::text("Done."),
     ]);
     let server = ModelServer::start(script);
     let mut world = world(&server);
@@ -153,10 +153,10 @@ fn a_model_may_classify_and_the_heuristic_answers_for_it() {
         .set("FORGE_ROUTING_COMPLEX_MODEL", "openai/strong");
     world.set("FORGE_ROUTING_CLASSIFIER", "model");
     world.run(&[], SIMPLE).exits(0);
-    let models: Vec<_> = server.calls().iter().map(|call| call.model.clone()).collect();
+    let models: Vec<_> = server.model_calls().iter().map(|call| call.model.clone()).collect();
     assert_eq!(models, ["easy", "strong"]);
     world.run(&[], SIMPLE).exits(0);
-    assert_eq!(server.calls().last().map(|call| call.model.clone()).as_deref(), Some("easy"));
+    assert_eq!(server.model_calls().last().map(|call| call.model.clone()).as_deref(), Some("easy"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Keys in encrypted stores: set, shown, used by runs, and seen nowhere.
 
 use crate::harness::{KEY, World};
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
@@ -35,9 +35,9 @@ fn world() -> World {
 }
 
 /// A provider that answers, without a key in the environment.
-fn serve(world: &mut World, script: Script) -> ModelServer {
+fn serve(world: &mut World, script: ReplyScript) -> ModelServer {
     let server = ModelServer::start(script);
-    world.set("OPENAI_BASE_URL", &server.base_url(Shape::OpenAi));
+    world.set("OPENAI_BASE_URL", &server.base_url(VendorFormat::OpenAi));
     server
 }
 
@@ -77,7 +77,7 @@ fn a_secret_is_set_listed_got_and_deleted() {
 #[test]
 fn runs_use_keys_from_stores_and_every_command_says_where_they_came_from() {
     let mut world = world();
-    let server = serve(&mut world, Script::always(|_| Reply::text("Done.")));
+    let server = serve(&mut world, ReplyScript::always(|_| MockReply::text("Done.")));
     keep(&world, &["OPENAI_API_KEY"], KEY);
     world.run(&FLAGS, "Say it").exits(0);
     world.forge(&["doctor"]).shows(&["key OPENAI_API_KEY (user store)", "secrets: user store: 1 secret"]);
@@ -89,15 +89,18 @@ fn runs_use_keys_from_stores_and_every_command_says_where_they_came_from() {
     world.forge(&["secret", "list"]).shows(&["environment (not used)", "user store (not used)"]);
     world.set("FORGE_SECRETS_PROVIDERS", "env");
     world.run(&FLAGS, "Say it").exits(0);
-    let sent: Vec<_> =
-        server.requests().iter().map(|r| r.header("authorization").unwrap_or_default().to_owned()).collect();
+    let sent: Vec<_> = server
+        .recorded_requests()
+        .iter()
+        .map(|r| r.header("authorization").unwrap_or_default().to_owned())
+        .collect();
     assert_eq!(sent, [KEY, OTHER, "sk-from-the-environment"].map(|key| format!("Bearer {key}")));
 }
 
 #[test]
 fn a_store_that_can_not_be_opened_stops_the_run_with_the_way_out() {
     let mut world = world();
-    let server = serve(&mut world, Script::always(|_| Reply::text("Done.")));
+    let server = serve(&mut world, ReplyScript::always(|_| MockReply::text("Done.")));
     keep(&world, &["OPENAI_API_KEY"], KEY);
     let path = world.path("data").join("forge/secrets.enc");
     let whole = std::fs::read(&path).unwrap();
@@ -132,8 +135,8 @@ fn a_store_that_can_not_be_opened_stops_the_run_with_the_way_out() {
 #[test]
 fn a_run_that_needs_no_key_opens_no_store() {
     let mut world = world();
-    let server = ModelServer::start(Script::always(|_| Reply::text("Done.")));
-    let flags = world.uses(&server, Shape::Ollama);
+    let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("Done.")));
+    let flags = world.uses(&server, VendorFormat::Ollama);
     keep(&world, &["OPENAI_API_KEY"], KEY);
     world.set("FORGE_PASSPHRASE", "wrong");
     world.run(&flags, "Say it").exits(0);
@@ -142,14 +145,14 @@ fn a_run_that_needs_no_key_opens_no_store() {
 #[test]
 fn a_store_that_came_with_a_clone_is_not_used_and_asks_for_nothing() {
     let mut world = world();
-    let server = serve(&mut world, Script::always(|_| Reply::text("Done.")));
+    let server = serve(&mut world, ReplyScript::always(|_| MockReply::text("Done.")));
     keep(&world, &["OPENAI_API_KEY"], KEY);
     let foreign = World::new();
     std::fs::create_dir(world.repo().join(".forge")).unwrap();
     std::fs::write(world.repo().join(".forge/secrets.enc"), [7; 80]).unwrap();
     drop(foreign);
     world.run(&FLAGS, "Say it").exits(0).says(&["was not made here", "forge secret list --local"]);
-    assert_eq!(server.requests()[0].header("authorization"), Some(&*format!("Bearer {KEY}")));
+    assert_eq!(server.recorded_requests()[0].header("authorization"), Some(&*format!("Bearer {KEY}")));
     std::os::unix::fs::symlink("/etc/passwd", world.repo().join(".forge/link")).unwrap();
     std::fs::remove_file(world.repo().join(".forge/secrets.enc")).unwrap();
     std::fs::rename(world.repo().join(".forge/link"), world.repo().join(".forge/secrets.enc")).unwrap();
@@ -177,10 +180,10 @@ fn no_key_is_seen_in_arguments_logs_events_or_errors() {
     );
     let server = serve(
         &mut world,
-        Script::of([
-            Reply::call("run_command", serde_json::json!({"command": command})),
-            Reply::status(500),
-            Reply::text(format!("The key is {KEY}, and another is {OTHER}.")),
+        ReplyScript::from_replies([
+            MockReply::call("run_command", serde_json::json!({"command": command})),
+            MockReply::status(500),
+            MockReply::text(format!("The key is {KEY}, and another is {OTHER}.")),
         ]),
     );
     keep(&world, &["OPENAI_API_KEY"], KEY);
@@ -249,11 +252,14 @@ fn holding(folder: &std::path::Path, needle: &[u8], found: &mut Vec<std::path::P
 fn tools_see_neither_the_store_nor_the_passphrase() {
     let mut world = world();
     let command = serde_json::json!({"command": "wc -c < .forge/secrets.enc; env | grep -c PASSPHRASE"});
-    let server = serve(&mut world, Script::of([Reply::call("run_command", command), Reply::text("Seen.")]));
+    let server = serve(
+        &mut world,
+        ReplyScript::from_replies([MockReply::call("run_command", command), MockReply::text("Seen.")]),
+    );
     keep(&world, &["OPENAI_API_KEY", "--local"], KEY);
     let before = std::fs::read(world.repo().join(".forge/secrets.enc")).unwrap();
     world.run(&FLAGS, "Look").exits(0);
-    let result = server.calls()[1].last_tool_result().unwrap_or_default().to_owned();
+    let result = server.model_calls()[1].last_tool_result().unwrap_or_default().to_owned();
     let counts: Vec<&str> = result.lines().filter(|line| line.trim().parse::<u32>().is_ok()).collect();
     assert!(!counts.is_empty() && counts.iter().all(|count| count.trim() == "0"), "{result}");
     assert_eq!(std::fs::read(world.repo().join(".forge/secrets.enc")).unwrap(), before);
@@ -328,7 +334,7 @@ fn passphrases_and_values_are_asked_for_on_a_terminal_and_not_shown() {
     let (_, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");
     assert!(shown.contains("there is no passphrase") && !shown.contains("-echo "), "{shown}");
     // A run asks as well, once.
-    let server = serve(&mut world, Script::of([Reply::text("Done.")]));
+    let server = serve(&mut world, ReplyScript::from_replies([MockReply::text("Done.")]));
     let answers = [("Passphrase of", "a b c d e f g\r")];
     let line = "forge run 'Say it' --provider openai --model tiny";
     let (code, shown) = on_a_terminal(&world, line, &answers).expect("a terminal");

@@ -3,7 +3,9 @@
 
 use crate::containers;
 use crate::harness::{World, until};
-use forge_testkit::model_server::{Gate, ModelCall, ModelServer, Reply, Role, Script, Shape};
+use forge_testkit::model_server::{
+    Gate, MockReply, ModelServer, ReplyScript, SeenModelCall, SeenRole, VendorFormat,
+};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
@@ -132,9 +134,9 @@ impl Hold {
 }
 
 /// What the model says next: the step that is due, or after an interruption a look whether it is done already.
-fn answer(call: &ModelCall) -> Reply {
+fn answer(call: &SeenModelCall) -> MockReply {
     let (mut at, mut unsure) = (0, false);
-    for result in call.messages.iter().filter(|message| message.role == Role::Tool) {
+    for result in call.messages.iter().filter(|message| message.role == SeenRole::Tool) {
         if result.answers.starts_with("check") {
             unsure = false;
             at += usize::from(result.text.contains(STEPS[at].done));
@@ -144,14 +146,14 @@ fn answer(call: &ModelCall) -> Reply {
             at += 1;
         }
     }
-    let turn = call.turn();
+    let turn = call.turn_index();
     match STEPS.get(at) {
-        None => Reply::text("All done."),
+        None => MockReply::text("All done."),
         Some(step) if unsure => {
-            Reply::default().and_call(format!("check{turn}"), "read_file", json!({"path": step.check}))
+            MockReply::default().and_call(format!("check{turn}"), "read_file", json!({"path": step.check}))
         }
         Some(step) => {
-            Reply::text("I go on. ").and_call(format!("step{turn}"), step.tool, (step.arguments)(turn))
+            MockReply::text("I go on. ").and_call(format!("step{turn}"), step.tool, (step.arguments)(turn))
         }
     }
 }
@@ -202,8 +204,8 @@ impl Matrix {
     }
 
     fn of(mut world: World, label: &str) -> Self {
-        let server = ModelServer::start(Script::always(answer));
-        let flags = world.uses(&server, Shape::OpenAi);
+        let server = ModelServer::start(ReplyScript::always(answer));
+        let flags = world.uses(&server, VendorFormat::OpenAi);
         world.file("notes.md", "Do the six steps.\n");
         world.git(&["init", "-q"]);
         world.git(&["add", "-A"]);
@@ -224,10 +226,10 @@ impl Matrix {
     pub(crate) fn answer_held(self, turn: usize) -> Self {
         let gate = self.gate.clone();
         let mut asked = 0;
-        self.server.set_script(Script::always(move |call| {
-            asked += usize::from(call.turn() == turn);
-            let held = call.turn() == turn && asked == 1;
-            if held { answer(call).held_by(&gate) } else { answer(call) }
+        self.server.set_script(ReplyScript::always(move |call| {
+            asked += usize::from(call.turn_index() == turn);
+            let held = call.turn_index() == turn && asked == 1;
+            if held { answer(call).with_gate(&gate) } else { answer(call) }
         }));
         self
     }
@@ -485,8 +487,8 @@ impl Matrix {
     fn assert_requests_are_only_repeated(&self, events: &[Value]) {
         let label = &self.label;
         let mut turns: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
-        for call in self.server.calls() {
-            turns.entry(call.turn()).or_default().push(call.http.body);
+        for call in self.server.model_calls() {
+            turns.entry(call.turn_index()).or_default().push(call.http.body);
         }
         let repeated: usize = turns.values().map(|bodies| bodies.len() - 1).sum();
         assert!(repeated <= self.kills, "{label}: {repeated} repeated requests for {} kills", self.kills);

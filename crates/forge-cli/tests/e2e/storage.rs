@@ -3,7 +3,7 @@
 
 use crate::damage::{SmallDisk, sql};
 use crate::harness::{Done, World};
-use forge_testkit::model_server::{Gate, ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{Gate, MockReply, ModelServer, ReplyScript, VendorFormat};
 use rustix::process::Signal;
 use serde_json::json;
 use std::io::Write as _;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn write() -> Reply {
-    Reply::text("I write.").and_call("c1", "write_file", json!({"path": "a.txt", "content": "one\n"}))
+fn write() -> MockReply {
+    MockReply::text("I write.").and_call("c1", "write_file", json!({"path": "a.txt", "content": "one\n"}))
 }
 
 /// A world whose server writes a file and ends, for every run anew.
@@ -25,11 +25,11 @@ fn world() -> (World, ModelServer, Vec<&'static str>) {
 }
 
 fn served(world: &mut World) -> (ModelServer, Vec<&'static str>) {
-    let server = ModelServer::start(Script::always(|call| match call.turn() {
+    let server = ModelServer::start(ReplyScript::always(|call| match call.turn_index() {
         0 => write(),
-        _ => Reply::text("Fine."),
+        _ => MockReply::text("Fine."),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (server, flags)
 }
 
@@ -65,9 +65,9 @@ fn a_large_payload_whose_file_has_changed_or_is_gone_is_named() {
     let (world, server, flags) = world();
     // More than the journal keeps in its rows.
     let answer = "All is well. ".repeat(22_000);
-    server.set_script(Script::always(move |call| match call.turn() {
+    server.set_script(ReplyScript::always(move |call| match call.turn_index() {
         0 => write(),
-        _ => Reply::text(answer.clone()),
+        _ => MockReply::text(answer.clone()),
     }));
     world.run(&flags, "Write a file").exits(0);
     let id = world.only_run();
@@ -142,11 +142,11 @@ fn an_emptied_database_does_not_take_its_log_along() {
 fn killed(world: &World, server: &ModelServer, flags: &[&str]) -> (String, Gate) {
     let (gate, mut asked) = (Gate::new(), 0);
     let held = gate.clone();
-    server.set_script(Script::always(move |call| match call.turn() {
+    server.set_script(ReplyScript::always(move |call| match call.turn_index() {
         0 => write(),
         _ => {
             asked += 1;
-            if asked == 1 { Reply::text("Fine.").held_by(&held) } else { Reply::text("Fine.") }
+            if asked == 1 { MockReply::text("Fine.").with_gate(&held) } else { MockReply::text("Fine.") }
         }
     }));
     let running = world.start(&[&["run", "Write a file"][..], flags].concat());
@@ -212,10 +212,10 @@ fn on_a_full_disk_a_run_ends_and_all_stays_readable_until_there_is_space_again()
     let held = gate.clone();
     // More than the room that the log has taken already.
     let big = json!({"command": "head -c 54000 /dev/urandom | base64 -w 0"});
-    server.set_script(Script::always(move |call| match call.turn() {
-        0 => write().held_by(&held),
-        n @ 1..=22 => Reply::default().and_call(format!("c{n}"), "run_shell", big.clone()),
-        _ => Reply::text("Fine."),
+    server.set_script(ReplyScript::always(move |call| match call.turn_index() {
+        0 => write().with_gate(&held),
+        n @ 1..=22 => MockReply::default().and_call(format!("c{n}"), "run_shell", big.clone()),
+        _ => MockReply::text("Fine."),
     }));
     let running = world.start(&[&["run", "Write a file"][..], &flags].concat());
     assert!(server.wait_for_requests(1, LONG), "the request did not come");

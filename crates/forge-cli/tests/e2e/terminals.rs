@@ -1,7 +1,7 @@
 //! Several terminals on one data folder, signals, killed processes.
 
 use crate::harness::{Running, World, until};
-use forge_testkit::model_server::{Gate, ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{Gate, MockReply, ModelServer, ReplyScript, VendorFormat};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
@@ -16,25 +16,25 @@ struct Held {
     flags: Vec<&'static str>,
 }
 
-fn append(word: &str) -> Reply {
+fn append(word: &str) -> MockReply {
     let command = json!({"command": format!("echo {word} >> log.txt")});
-    Reply::text("I write.").and_call("", "run_shell", command)
+    MockReply::text("I write.").and_call("", "run_shell", command)
 }
 
 fn held() -> Held {
     let gate = Gate::new();
     let (held, mut asked) = (gate.clone(), 0);
-    let script = Script::always(move |call| match call.turn() {
+    let script = ReplyScript::always(move |call| match call.turn_index() {
         0 => append("one"),
         1 => {
             asked += 1;
-            if asked == 1 { append("two").held_by(&held) } else { append("two") }
+            if asked == 1 { append("two").with_gate(&held) } else { append("two") }
         }
-        _ => Reply::text("Done."),
+        _ => MockReply::text("Done."),
     });
     let server = ModelServer::start(script);
     let mut world = World::new();
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     Held { world, server, gate, flags }
 }
 
@@ -94,8 +94,11 @@ fn ctrl_c_cancels_in_order() {
 fn ctrl_c_ends_a_running_command_and_all_it_started() {
     let mut world = World::new();
     let command = json!({"command": "echo started > started; sleep 987654 & sleep 987654"});
-    let server = ModelServer::start(Script::of([Reply::call("run_shell", command), Reply::text("Done.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([
+        MockReply::call("run_shell", command),
+        MockReply::text("Done."),
+    ]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let running = world.start(&[&["run", "x"][..], &flags].concat());
     world.wait_for_file(&started(&world), "started");
     running.signal(Signal::INT);
@@ -140,7 +143,7 @@ fn a_killed_run_is_free_at_once_and_goes_on_where_it_was() {
     held.world.forge(&["logs", &id, "-f"]).exits(0).says(&["forge resume"]);
     held.world.forge(&["resume", &id]).exits(0).shows(&["Done.", "completed"]);
     assert_eq!(held.world.read("log.txt"), "one\ntwo\n", "no step twice, none lost");
-    let calls = held.server.calls();
+    let calls = held.server.model_calls();
     assert_eq!(
         format!("{:?}", calls[1].messages),
         format!("{:?}", calls[2].messages),
@@ -154,9 +157,9 @@ fn a_command_that_was_killed_with_its_run_is_undone_and_executed_again() {
     let mut world = World::new();
     world.file("hold", "");
     let command = "echo x >> log.txt; test ! -e hold || { sleep 864213 & touch begun; sleep 864213; }";
-    let calls = [Reply::call("run_shell", json!({ "command": command })), Reply::text("Done.")];
-    let server = ModelServer::start(Script::of(calls));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let calls = [MockReply::call("run_shell", json!({ "command": command })), MockReply::text("Done.")];
+    let server = ModelServer::start(ReplyScript::from_replies(calls));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let running = world.start(&[&["run", "x"][..], &flags].concat());
     let id = started(&world);
     world.wait_for_file(&id, "begun");
@@ -190,9 +193,9 @@ fn of_two_processes_that_resume_one_run_one_wins_and_the_other_says_so() {
     // The winner is held at its first request, so that it still works when the loser tries.
     let gate = Gate::new();
     let mine = gate.clone();
-    held.server.set_script(Script::always(move |call| match call.turn() {
-        1 => append("two").held_by(&mine),
-        _ => Reply::text("Done."),
+    held.server.set_script(ReplyScript::always(move |call| match call.turn_index() {
+        1 => append("two").with_gate(&mine),
+        _ => MockReply::text("Done."),
     }));
     let first = held.world.start(&["resume", &id]);
     let second = held.world.start(&["resume", &id]);
@@ -217,12 +220,12 @@ fn alive(id: u32) -> bool {
 fn a_limit_that_was_reached_can_be_raised_when_the_run_waits_for_it() {
     let mut world = World::new();
     world.set("FORGE_AGENT_ON_LIMIT", "wait");
-    let script = Script::always(|call| match call.turn() {
+    let script = ReplyScript::always(|call| match call.turn_index() {
         n @ 0..=2 => append(&format!("{n}")),
-        _ => Reply::text("Done."),
+        _ => MockReply::text("Done."),
     });
     let server = ModelServer::start(script);
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let words = [&flags[..], &["--max-iterations", "2"]].concat();
     world.run(&words, "x").exits(5).says(&["waiting (budget)", "forge resume"]);
     let id = world.only_run();
@@ -237,12 +240,12 @@ fn a_run_goes_on_with_the_address_that_it_was_started_with() {
     let gate = Gate::new();
     let held = gate.clone();
     let mut asked = 0;
-    let server = ModelServer::start(Script::always(move |_| {
+    let server = ModelServer::start(ReplyScript::always(move |_| {
         asked += 1;
-        if asked == 1 { Reply::text("Done.").held_by(&held) } else { Reply::text("Done.") }
+        if asked == 1 { MockReply::text("Done.").with_gate(&held) } else { MockReply::text("Done.") }
     }));
     world.set("OPENAI_API_KEY", crate::harness::KEY);
-    let url = server.base_url(Shape::OpenAi);
+    let url = server.base_url(VendorFormat::OpenAi);
     let running = world.start(&["run", "x", "--provider", "openai", "--model", "m", "--base-url", &url]);
     assert!(server.wait_for_requests(1, LONG));
     running.signal(Signal::KILL);

@@ -5,8 +5,8 @@
 //! schedule, and the person's edits lie between them. `make test` plays a few schedules, `make soak` more.
 
 use crate::harness::{Done, Running, World, until};
-use forge_testkit::dice::Dice;
-use forge_testkit::model_server::{Gate, ModelCall, ModelServer, Reply, Script, Shape};
+use forge_testkit::dice::SeededRng;
+use forge_testkit::model_server::{Gate, MockReply, ModelServer, ReplyScript, SeenModelCall, VendorFormat};
 use forge_testkit::scale;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ struct Edit {
 }
 
 impl Edit {
-    fn draw(dice: &mut Dice, who: &str, number: usize) -> Self {
+    fn draw(dice: &mut SeededRng, who: &str, number: usize) -> Self {
         let file = FILES[dice.index(FILES.len())];
         // Few places, so that they often meet.
         let at = [1, LINES / 2, LINES + 100][dice.index(3)];
@@ -71,7 +71,7 @@ struct Player {
 }
 
 impl Player {
-    fn new(name: &'static str, dice: &mut Dice) -> Self {
+    fn new(name: &'static str, dice: &mut SeededRng) -> Self {
         let edits: Vec<_> = (0..=dice.index(3)).map(|number| Edit::draw(dice, name, number)).collect();
         let gates = (0..=edits.len()).map(|_| Gate::new()).collect();
         let (process, ended, begun_with) = (None, None, BTreeMap::new());
@@ -89,7 +89,7 @@ struct Game {
     world: World,
     server: ModelServer,
     flags: Vec<&'static str>,
-    dice: Dice,
+    dice: SeededRng,
     players: [Player; 2],
     by_hand: Vec<Edit>,
     moves: Vec<String>,
@@ -104,29 +104,29 @@ fn is_beyond(diff: &Done, file: &str) -> bool {
     diff.out.contains(&format!("no longer to be had: {file}"))
 }
 
-fn script(players: &[Player; 2]) -> Script {
+fn script(players: &[Player; 2]) -> ReplyScript {
     let known: Vec<_> = players.iter().map(|p| (p.name, p.edits.clone(), p.gates.clone())).collect();
-    Script::always(move |call: &ModelCall| {
+    ReplyScript::always(move |call: &SeenModelCall| {
         let (_, edits, gates) = known
             .iter()
             .find(|(name, ..)| call.messages.iter().any(|m| m.text.contains(&format!("I am {name}"))))
             .expect("one of the two");
-        let turn = call.turn();
+        let turn = call.turn_index();
         let reply = match edits.get(turn) {
-            Some(edit) => Reply::text("I write. ").and_call(
+            Some(edit) => MockReply::text("I write. ").and_call(
                 format!("c{turn}"),
                 "run_shell",
                 json!({ "command": edit.command() }),
             ),
-            None => Reply::text("Done."),
+            None => MockReply::text("Done."),
         };
-        reply.held_by(&gates[turn])
+        reply.with_gate(&gates[turn])
     })
 }
 
 impl Game {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = SeededRng::new(seed);
         let players = [Player::new("Ada", &mut dice), Player::new("Bob", &mut dice)];
         let mut world = World::new();
         for file in &FILES[..3] {
@@ -137,7 +137,7 @@ impl Game {
         world.git(&["add", "-A"]);
         world.git(&["commit", "-qm", "begin"]);
         let server = ModelServer::start(script(&players));
-        let flags = world.uses(&server, Shape::OpenAi);
+        let flags = world.uses(&server, VendorFormat::OpenAi);
         let label = format!("schedule {seed:#x}");
         Self { label, world, server, flags, dice, players, by_hand: Vec::new(), moves: Vec::new() }
     }
@@ -313,7 +313,7 @@ impl Game {
 
 #[test]
 fn two_runs_and_a_person_lose_nothing_of_each_other() {
-    let count: u64 = scale::pick(3, 30);
+    let count: u64 = scale::sample_or_all(3, 30);
     let (mut refused, mut merged, mut moves) = (0, 0, 0);
     for number in 0..count {
         let mut game = Game::new(0x0AD_A0B0B + number * 7_919);

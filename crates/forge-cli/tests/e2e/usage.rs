@@ -1,7 +1,7 @@
 //! What is typed wrongly, and what goes where.
 
 use crate::harness::World;
-use forge_testkit::model_server::{ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 
 #[test]
 fn no_task_is_a_usage_error_with_a_way_out() {
@@ -64,8 +64,8 @@ fn with_json_an_error_is_json_on_stdout_and_words_on_stderr() {
 #[test]
 fn with_json_stdout_is_only_json() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([Reply::text("Nothing to do.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Nothing to do.")]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.run(&[&flags[..], &["--json"]].concat(), "Say hello").exits(0).json();
     assert_eq!((&run["status"], &run["answer"]), (&"completed".into(), &"Nothing to do.".into()));
     let id = run["run_id"].as_str().unwrap();
@@ -91,8 +91,8 @@ fn with_json_stdout_is_only_json() {
 #[test]
 fn quiet_leaves_only_the_result() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([Reply::text("Just this.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Just this.")]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let done = world.run(&[&flags[..], &["-q"]].concat(), "Say it").exits(0);
     assert_eq!((done.out.as_str(), done.err.as_str()), ("Just this.\n", ""));
 }
@@ -100,8 +100,8 @@ fn quiet_leaves_only_the_result() {
 #[test]
 fn pipes_get_no_colours_and_no_moving_picture() {
     let mut world = World::new();
-    let server = ModelServer::start(Script::of([Reply::text("Done.")]));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let server = ModelServer::start(ReplyScript::from_replies([MockReply::text("Done.")]));
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let done = world.run(&flags, "Say it").exits(0);
     assert!(!done.out.contains('\x1b') && !done.err.contains('\x1b'), "{done:?}");
 }

@@ -2,7 +2,7 @@
 //! step can be looked at, undone, brought back and applied by itself.
 
 use crate::harness::{Done, World};
-use forge_testkit::model_server::{Gate, ModelServer, Reply, Script, Shape};
+use forge_testkit::model_server::{Gate, MockReply, ModelServer, ReplyScript, VendorFormat};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,11 +13,11 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A server that asks for these tool calls, one per turn, and then ends.
 fn asking(calls: Vec<(&'static str, Value)>) -> ModelServer {
-    ModelServer::start(Script::always(move |call| match calls.get(call.turn()) {
+    ModelServer::start(ReplyScript::always(move |call| match calls.get(call.turn_index()) {
         Some((tool, arguments)) => {
-            Reply::text("Next. ").and_call(format!("c{}", call.turn()), *tool, arguments.clone())
+            MockReply::text("Next. ").and_call(format!("c{}", call.turn_index()), *tool, arguments.clone())
         }
-        None => Reply::text("Done."),
+        None => MockReply::text("Done."),
     }))
 }
 
@@ -37,7 +37,7 @@ fn world(calls: Vec<(&'static str, Value)>) -> (World, ModelServer, Vec<&'static
     world.git(&["add", "-A"]);
     world.git(&["commit", "-qm", "begin"]);
     let server = asking(calls);
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     (world, server, flags)
 }
 
@@ -93,11 +93,11 @@ fn a_run_that_fails_or_is_cancelled_leaves_the_repository_byte_for_byte() {
     assert_eq!(tree(&world.repo()), before);
     let gate = Gate::new();
     let held = gate.clone();
-    let server = ModelServer::start(Script::always(move |call| match call.turn() {
-        0 => Reply::text("I write.").and_call("c", "write_file", json!({"path": "x", "content": "x"})),
-        _ => Reply::text("Never.").held_by(&held),
+    let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
+        0 => MockReply::text("I write.").and_call("c", "write_file", json!({"path": "x", "content": "x"})),
+        _ => MockReply::text("Never.").with_gate(&held),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Is cancelled"][..], &flags].concat());
     assert!(server.wait_for_requests(2, LONG));
     world.forge(&["undo", "last", "--to", "0"]).exits(2).says(&["works on it", "forge cancel"]);
@@ -185,16 +185,18 @@ fn what_somebody_changed_before_the_run_did_is_merged_from_what_git_knows() {
     world.git(&["add", "a.txt"]);
     let gate = Gate::new();
     let held = gate.clone();
-    let server = ModelServer::start(Script::always(move |call| match call.turn() {
+    let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
         // The first of these files is written over, the other changed in a box that shows what a person did.
         0 => {
             let whole = json!({"path": "a.txt", "content": "one\ntwo\nTHREE\n"});
-            Reply::text("I write.").and_call("c", "write_file", whole).held_by(&held)
+            MockReply::text("I write.").and_call("c", "write_file", whole).with_gate(&held)
         }
-        1 => Reply::text("And more.").and_call("d", "run_shell", json!({"command": "echo four >> b.txt"})),
-        _ => Reply::text("Done."),
+        1 => {
+            MockReply::text("And more.").and_call("d", "run_shell", json!({"command": "echo four >> b.txt"}))
+        }
+        _ => MockReply::text("Done."),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Edit"][..], &flags].concat());
     assert!(server.wait_for_requests(1, LONG));
     world.file("a.txt", "ONE\ntwo\nthree\n").file("b.txt", "ONE\ntwo\nthree\n");
@@ -219,13 +221,15 @@ fn a_conflict_at_the_end_of_a_run_is_said_and_loses_nothing() {
     world.file("a.txt", "one\n");
     let gate = Gate::new();
     let held = gate.clone();
-    let server = ModelServer::start(Script::always(move |call| match call.turn() {
-        0 => {
-            Reply::text("I write.").and_call("c", "write_file", json!({"path": "a.txt", "content": "mine\n"}))
-        }
-        _ => Reply::text("Done.").held_by(&held),
+    let server = ModelServer::start(ReplyScript::always(move |call| match call.turn_index() {
+        0 => MockReply::text("I write.").and_call(
+            "c",
+            "write_file",
+            json!({"path": "a.txt", "content": "mine\n"}),
+        ),
+        _ => MockReply::text("Done.").with_gate(&held),
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let run = world.start(&[&["run", "Edit"][..], &flags].concat());
     assert!(server.wait_for_requests(2, LONG));
     world.file("a.txt", "theirs\n");
@@ -334,7 +338,7 @@ fn several_repositories_in_one_run() {
     let repo = world.repo();
     let both = ["--repo", repo.to_str().unwrap(), "--repo", other.to_str().unwrap()];
     world.run(&[&flags[..], &both].concat(), "Both").exits(0);
-    let seen = server.calls().last().unwrap().messages.last().unwrap().text.clone();
+    let seen = server.model_calls().last().unwrap().messages.last().unwrap().text.clone();
     assert!(seen.contains("one\ntwo\nthree\nother\n"), "{seen}");
     assert_eq!(std::fs::read_to_string(other.join("n")).unwrap(), "new\n");
     assert!(world.repo().join("r").exists());
@@ -349,17 +353,17 @@ fn many_runs_at_once_on_one_repository_do_not_see_each_other() {
     const RUNS: usize = 4;
     let mut world = World::new();
     world.file("a.txt", "one\n");
-    let server = ModelServer::start(Script::always(|call| {
+    let server = ModelServer::start(ReplyScript::always(|call| {
         let n = call.messages.iter().find_map(|m| m.text.strip_prefix("Run ")).unwrap_or("?").to_owned();
-        match call.turn() {
+        match call.turn_index() {
             0 => {
                 let command = format!("echo {n} > shared; echo {n} > own-{n}; ls");
-                Reply::text("I write.").and_call("c", "run_shell", json!({ "command": command }))
+                MockReply::text("I write.").and_call("c", "run_shell", json!({ "command": command }))
             }
-            _ => Reply::text("Done."),
+            _ => MockReply::text("Done."),
         }
     }));
-    let flags = world.uses(&server, Shape::OpenAi);
+    let flags = world.uses(&server, VendorFormat::OpenAi);
     let flags = [&flags[..], &["--apply", "never"]].concat();
     let tasks: Vec<String> = (0..RUNS).map(|n| format!("Run {n}")).collect();
     let running: Vec<_> =
@@ -367,7 +371,7 @@ fn many_runs_at_once_on_one_repository_do_not_see_each_other() {
     for run in running {
         run.wait().exits(0);
     }
-    for call in server.calls().iter().filter(|call| call.turn() == 1) {
+    for call in server.model_calls().iter().filter(|call| call.turn_index() == 1) {
         let listing = &call.messages.last().expect("a result").text;
         assert_eq!(listing.matches("own-").count(), 1, "{listing}");
     }

@@ -3,33 +3,39 @@
 //! The parser gives values without places, so lines come from a scan of our own that knows block mappings by their
 //! indentation. It is used for messages only; what it does not find has the line of the nearest section above.
 
-use super::{Leaf, SyntaxFault, join};
-use crate::schema::Raw;
+use super::{ConfigLeaf, SyntaxError, join_path};
+use crate::schema::RawSetting;
 use serde_norway::Value;
 use std::collections::BTreeMap;
 
 /// The values of a YAML text.
-pub(crate) fn leaves(text: &str) -> Result<Vec<Leaf>, SyntaxFault> {
-    let value: Value = serde_norway::from_str(text).map_err(|error| SyntaxFault {
+pub(crate) fn parse_yaml(text: &str) -> Result<Vec<ConfigLeaf>, SyntaxError> {
+    let value: Value = serde_norway::from_str(text).map_err(|error| SyntaxError {
         line: error.location().map_or(0, |place| place.line()),
         problem: error.to_string(),
     })?;
-    let lines = lines(text);
+    let lines = key_lines(text);
     let mut out = Vec::new();
     match &value {
         Value::Null => {}
-        Value::Mapping(_) => walk(&value, "", 0, &lines, &mut out),
+        Value::Mapping(_) => walk_value(&value, "", 0, &lines, &mut out),
         other => {
-            let problem = format!("expected `key: value` lines, found {}", raw(other).shown());
-            return Err(SyntaxFault { line: 1, problem });
+            let problem = format!("expected `key: value` lines, found {}", raw_value(other).describe());
+            return Err(SyntaxError { line: 1, problem });
         }
     }
     Ok(out)
 }
 
-fn walk(value: &Value, prefix: &str, line: usize, lines: &BTreeMap<String, usize>, out: &mut Vec<Leaf>) {
+fn walk_value(
+    value: &Value,
+    prefix: &str,
+    line: usize,
+    lines: &BTreeMap<String, usize>,
+    out: &mut Vec<ConfigLeaf>,
+) {
     let Value::Mapping(mapping) = value else {
-        out.push(Leaf { path: prefix.to_owned(), line, raw: raw(value) });
+        out.push(ConfigLeaf { path: prefix.to_owned(), line, raw: raw_value(value) });
         return;
     };
     for (name, inner) in mapping {
@@ -39,35 +45,35 @@ fn walk(value: &Value, prefix: &str, line: usize, lines: &BTreeMap<String, usize
             Value::Bool(value) => value.to_string(),
             _ => "?".to_owned(),
         };
-        let path = join(prefix, &name);
+        let path = join_path(prefix, &name);
         let line = lines.get(&path).copied().unwrap_or(line);
-        walk(inner, &path, line, lines, out);
+        walk_value(inner, &path, line, lines, out);
     }
 }
 
-fn raw(value: &Value) -> Raw {
+fn raw_value(value: &Value) -> RawSetting {
     match value {
-        Value::Null => Raw::Null,
-        Value::Bool(value) => Raw::Bool(*value),
+        Value::Null => RawSetting::Null,
+        Value::Bool(value) => RawSetting::Bool(*value),
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-            (Some(number), ..) => Raw::Int(i128::from(number)),
-            (None, Some(number), _) => Raw::Int(i128::from(number)),
-            (None, None, Some(number)) => Raw::Float(number),
-            (None, None, None) => Raw::Other("a number out of range"),
+            (Some(number), ..) => RawSetting::Int(i128::from(number)),
+            (None, Some(number), _) => RawSetting::Int(i128::from(number)),
+            (None, None, Some(number)) => RawSetting::Float(number),
+            (None, None, None) => RawSetting::Other("a number out of range"),
         },
-        Value::String(text) => Raw::Text(text.clone()),
-        Value::Sequence(items) => Raw::List(items.iter().map(raw).collect()),
+        Value::String(text) => RawSetting::Text(text.clone()),
+        Value::Sequence(items) => RawSetting::List(items.iter().map(raw_value).collect()),
         Value::Mapping(fields) => {
             let name = |name: &Value| name.as_str().unwrap_or("?").to_owned();
-            Raw::Table(fields.iter().map(|(field, value)| (name(field), raw(value))).collect())
+            RawSetting::Table(fields.iter().map(|(field, value)| (name(field), raw_value(value))).collect())
         }
-        Value::Tagged(_) => Raw::Other("a tagged value"),
+        Value::Tagged(_) => RawSetting::Other("a tagged value"),
     }
 }
 
 /// The line, from 1, of every key of a block mapping.
-fn lines(text: &str) -> BTreeMap<String, usize> {
-    keys(text).into_iter().map(|key| (key.path, key.line)).rev().collect()
+fn key_lines(text: &str) -> BTreeMap<String, usize> {
+    scan_keys(text).into_iter().map(|key| (key.path, key.line)).rev().collect()
 }
 
 /// A `key:` line of a block mapping.
@@ -84,17 +90,17 @@ pub(crate) struct KeyLine {
 }
 
 /// Every `key:` line. Lines of block texts may be among them; their paths lie below a key that holds no mapping.
-pub(crate) fn keys(text: &str) -> Vec<KeyLine> {
+pub(crate) fn scan_keys(text: &str) -> Vec<KeyLine> {
     let mut open: Vec<(usize, String)> = Vec::new();
     let mut out = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let body = line.trim_start_matches(' ');
         let indent = line.len() - body.len();
-        let Some((name, after)) = key_of(body) else { continue };
+        let Some((name, after)) = split_key(body) else { continue };
         while open.last().is_some_and(|(outer, _)| *outer >= indent) {
             open.pop();
         }
-        let path = join(open.last().map_or("", |(_, path)| path.as_str()), name);
+        let path = join_path(open.last().map_or("", |(_, path)| path.as_str()), name);
         out.push(KeyLine { path: path.clone(), line: number + 1, indent, value_at: indent + after });
         open.push((indent, path));
     }
@@ -102,7 +108,7 @@ pub(crate) fn keys(text: &str) -> Vec<KeyLine> {
 }
 
 /// The key that a line starts with, and where its value starts.
-fn key_of(body: &str) -> Option<(&str, usize)> {
+fn split_key(body: &str) -> Option<(&str, usize)> {
     let (name, after) = match body.chars().next()? {
         quote @ ('"' | '\'') => {
             let end = body[1..].find(quote)? + 1;
@@ -125,7 +131,7 @@ mod tests {
     #[test]
     fn lines_are_found_in_block_mappings() {
         let text = "# top\nagent:\n  max_iterations: 3 # few\n\n  \"on_limit\": end\nmodel: {name: x}\n";
-        let found = leaves(text).unwrap();
+        let found = parse_yaml(text).unwrap();
         let at = |path: &str| found.iter().find(|leaf| leaf.path == path).map(|leaf| leaf.line);
         assert_eq!(at("agent.max_iterations"), Some(3));
         assert_eq!(at("agent.on_limit"), Some(5));

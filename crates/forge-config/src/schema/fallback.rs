@@ -1,11 +1,11 @@
 //! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table with an organization as well.
 
-use super::kind::{Mismatch, shown};
-use super::{KEYS, Raw, nearest};
+use super::kind::{ValueMismatch, quote_safely};
+use super::{KEYS, RawSetting, nearest_name};
 
 /// An entry of `model.fallbacks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fallback {
+pub struct FallbackEntry {
     /// The provider.
     pub provider: String,
     /// The model; the provider's default if it is left out.
@@ -14,16 +14,16 @@ pub struct Fallback {
     pub organization_id: Option<String>,
 }
 
-const ORGANIZATION: &str = " organization_id=";
+const ORGANIZATION_PREFIX: &str = " organization_id=";
 
-impl Fallback {
+impl FallbackEntry {
     /// The entry that a text means: `provider[:model][ organization_id=NAME]`.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let (head, organization_id) = match text.split_once(ORGANIZATION) {
+        let (head, organization_id) = match text.split_once(ORGANIZATION_PREFIX) {
             Some((head, organization)) => (head.trim(), Some(organization.trim().to_owned())),
             None => (text, None),
         };
@@ -31,10 +31,10 @@ impl Fallback {
             Some((provider, name)) => (provider, Some(name.to_owned())),
             None => (head, None),
         };
-        Self { provider: provider.to_owned(), name, organization_id }.checked()
+        Self { provider: provider.to_owned(), name, organization_id }.into_checked()
     }
 
-    fn checked(self) -> Result<Self, String> {
+    fn into_checked(self) -> Result<Self, String> {
         let word = |text: &str| {
             !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
         };
@@ -45,7 +45,7 @@ impl Fallback {
             if value.as_deref().is_some_and(|value| !word(value)) {
                 return Err(format!(
                     "{} with a {what} that is empty or holds white space",
-                    shown(&self.provider)
+                    quote_safely(&self.provider)
                 ));
             }
         }
@@ -53,40 +53,40 @@ impl Fallback {
     }
 
     /// The entry as a text that [`Self::parse`] reads back.
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         let mut text = self.provider.clone();
         if let Some(name) = &self.name {
             text = format!("{text}:{name}");
         }
         if let Some(organization) = &self.organization_id {
-            text = format!("{text}{ORGANIZATION}{organization}");
+            text = format!("{text}{ORGANIZATION_PREFIX}{organization}");
         }
         text
     }
 
     /// The entry as it stands in a file: a text, or a table.
-    pub(crate) fn read(raw: &Raw) -> Result<Self, Mismatch> {
-        let entry = Self::written(raw).map_err(|found| Mismatch::new(format!("the entry {found}")))?;
-        if providers().any(|known| known == entry.provider) {
+    pub(crate) fn read_raw(raw: &RawSetting) -> Result<Self, ValueMismatch> {
+        let entry = Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("the entry {found}")))?;
+        if provider_names().any(|known| known == entry.provider) {
             return Ok(entry);
         }
-        let hint = nearest(&entry.provider, providers()).map_or_else(
-            || format!("there are: {}", providers().collect::<Vec<_>>().join(", ")),
+        let hint = nearest_name(&entry.provider, provider_names()).map_or_else(
+            || format!("there are: {}", provider_names().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean `{near}`?"),
         );
-        Err(Mismatch::new(format!("the entry {}", shown(&entry.provider))).hint(hint))
+        Err(ValueMismatch::new(format!("the entry {}", quote_safely(&entry.provider))).with_hint(hint))
     }
 
-    fn written(raw: &Raw) -> Result<Self, String> {
+    fn parse_raw(raw: &RawSetting) -> Result<Self, String> {
         let fields = match raw {
-            Raw::Text(text) => return Self::parse(text),
-            Raw::Table(fields) => fields,
-            other => return Err(other.shown()),
+            RawSetting::Text(text) => return Self::parse(text),
+            RawSetting::Table(fields) => fields,
+            other => return Err(other.describe()),
         };
         let mut entry = Self { provider: String::new(), name: None, organization_id: None };
         for (name, value) in fields {
-            let Raw::Text(text) = value else {
-                return Err(format!("`{name}` with {}", value.shown()));
+            let RawSetting::Text(text) = value else {
+                return Err(format!("`{name}` with {}", value.describe()));
             };
             match name.as_str() {
                 "provider" => entry.provider.clone_from(text),
@@ -95,17 +95,17 @@ impl Fallback {
                 _ => {
                     return Err(format!(
                         "the key {} (there are provider, name and organization_id)",
-                        shown(name)
+                        quote_safely(name)
                     ));
                 }
             }
         }
-        entry.checked()
+        entry.into_checked()
     }
 }
 
 /// All providers, in the order of the schema.
-fn providers() -> impl Iterator<Item = &'static str> {
+fn provider_names() -> impl Iterator<Item = &'static str> {
     let mut last = "";
     KEYS.iter().filter_map(move |key| {
         let name = key.path.strip_prefix("providers.")?.split('.').next()?;
@@ -116,18 +116,18 @@ fn providers() -> impl Iterator<Item = &'static str> {
 }
 
 /// A model with its provider, as it was written.
-pub(super) fn model(text: &str) -> Result<String, Mismatch> {
+pub(super) fn parse_model(text: &str) -> Result<String, ValueMismatch> {
     let (provider, name) = text.split_once('/').unwrap_or((text, ""));
     let plain = !name.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if plain && providers().any(|known| known == provider) {
+    if plain && provider_names().any(|known| known == provider) {
         return Ok(text.to_owned());
     }
-    let near = nearest(provider, providers()).filter(|_| plain);
+    let near = nearest_name(provider, provider_names()).filter(|_| plain);
     let hint = near.map_or_else(
         || "write it as `openai/gpt-4o`".to_owned(),
         |near| format!("did you mean `{near}/{name}`?"),
     );
-    Err(Mismatch::new(shown(text)).hint(hint))
+    Err(ValueMismatch::new(quote_safely(text)).with_hint(hint))
 }
 
 #[cfg(test)]
@@ -139,11 +139,11 @@ mod tests {
         for text in
             ["anthropic", "anthropic:claude-x", "ollama:llama3:8b", "openai:gpt-4o organization_id=org-1"]
         {
-            assert_eq!(Fallback::parse(text).unwrap().text(), text);
+            assert_eq!(FallbackEntry::parse(text).unwrap().to_text(), text);
         }
-        assert_eq!(Fallback::parse("ollama:llama3:8b").unwrap().name.as_deref(), Some("llama3:8b"));
+        assert_eq!(FallbackEntry::parse("ollama:llama3:8b").unwrap().name.as_deref(), Some("llama3:8b"));
         for text in ["", ":x", "a b", "openai:", "openai:a b", "openai organization_id="] {
-            Fallback::parse(text).unwrap_err();
+            FallbackEntry::parse(text).unwrap_err();
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Types of values: what is expected, how text and file values are read, how values are shown.
 
-use super::Fallback;
-use crate::quantity::{parse_size, parse_time, show_size};
+use super::FallbackEntry;
+use crate::quantity::{format_size, parse_size, parse_time};
 use serde::Serialize;
 use std::path::{Component, Path, PathBuf};
 
 /// An inclusive range.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bound<T> {
+pub struct ValueRange<T> {
     /// Smallest value.
     pub min: T,
     /// Largest value.
@@ -16,7 +16,7 @@ pub struct Bound<T> {
 
 /// The unit in which a time is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum TimeUnit {
     /// Seconds.
     Seconds,
     /// Milliseconds.
@@ -25,16 +25,16 @@ pub enum Unit {
 
 /// Whether a text may have several lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum TextLines {
     /// One line without control characters.
     One,
     /// Any number of lines.
-    Many,
+    Multiple,
 }
 
 /// What the entries of a list are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
+pub enum ListElement {
     /// Names without white space.
     Name,
     /// Names of environment variables.
@@ -52,25 +52,25 @@ pub enum Element {
 }
 
 /// A choice and its other spellings.
-pub type Spelling = (&'static str, &'static [&'static str]);
+pub type ChoiceSpelling = (&'static str, &'static [&'static str]);
 
 /// The type of a key.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum KeyKind {
     /// True or false.
     Bool,
     /// A whole number.
-    Int(Bound<u64>),
+    Int(ValueRange<u64>),
     /// A number.
-    Number(Bound<f64>),
+    Number(ValueRange<f64>),
     /// A size, kept in bytes.
-    Bytes(Bound<u64>),
+    Bytes(ValueRange<u64>),
     /// A time, kept in the unit; the bounds too.
-    Time(Unit, Bound<u64>),
+    Time(TimeUnit, ValueRange<u64>),
     /// A text.
-    Text(Lines),
+    Text(TextLines),
     /// One of these, each with its other spellings.
-    Choice(&'static [Spelling]),
+    Choice(&'static [ChoiceSpelling]),
     /// `http://` or `https://` and a host.
     Url,
     /// The name of an environment variable.
@@ -82,13 +82,13 @@ pub enum Kind {
     /// A level, or `target=level` pairs.
     LogFilter,
     /// A list of texts.
-    List(Element),
+    List(ListElement),
 }
 
 /// A value that fits its key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Value {
+pub enum SettingValue {
     /// True or false.
     Bool(bool),
     /// A whole number, bytes, or a time in the key's unit.
@@ -103,22 +103,22 @@ pub enum Value {
 
 /// What stood in a file, before it is known to fit.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Raw {
+pub(crate) enum RawSetting {
     Null,
     Bool(bool),
     Int(i128),
     Float(f64),
     Text(String),
-    List(Vec<Raw>),
+    List(Vec<RawSetting>),
     /// A table that is an entry of a list.
-    Table(Vec<(String, Raw)>),
+    Table(Vec<(String, RawSetting)>),
     /// A thing that no key takes, in words.
     Other(&'static str),
 }
 
 /// Where a value stands, as far as reading it depends on that.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct ReadContext<'a> {
     /// Folder that relative paths start from.
     pub base: &'a Path,
     /// The user's home, for `~/`.
@@ -127,44 +127,44 @@ pub struct Context<'a> {
 
 /// A value that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
+pub struct ValueMismatch {
     /// What was found, safe to print.
     pub found: String,
     /// What would mend it, if that can be told.
     pub hint: Option<String>,
 }
 
-impl Mismatch {
+impl ValueMismatch {
     pub(super) fn new(found: impl Into<String>) -> Self {
         Self { found: found.into(), hint: None }
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 }
 
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-impl Kind {
+impl KeyKind {
     /// What is expected, in words.
-    pub fn expected(&self) -> String {
+    pub fn expected_text(&self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
-            Self::Int(Bound { min, max }) => format!("a whole number from {min} to {max}"),
-            Self::Number(Bound { min, max }) => format!("a number from {min} to {max}"),
-            Self::Bytes(Bound { min, max }) => {
-                format!("a size from {} to {}, such as `2g`", show_size(*min), show_size(*max))
+            Self::Int(ValueRange { min, max }) => format!("a whole number from {min} to {max}"),
+            Self::Number(ValueRange { min, max }) => format!("a number from {min} to {max}"),
+            Self::Bytes(ValueRange { min, max }) => {
+                format!("a size from {} to {}, such as `2g`", format_size(*min), format_size(*max))
             }
-            Self::Time(Unit::Seconds, Bound { min, max }) => {
+            Self::Time(TimeUnit::Seconds, ValueRange { min, max }) => {
                 format!("seconds from {min} to {max}, or a time such as `90s`")
             }
-            Self::Time(Unit::Millis, Bound { min, max }) => {
+            Self::Time(TimeUnit::Millis, ValueRange { min, max }) => {
                 format!("milliseconds from {min} to {max}, or a time such as `90s`")
             }
-            Self::Text(Lines::One) => "a text of one line".to_owned(),
-            Self::Text(Lines::Many) => "a text".to_owned(),
+            Self::Text(TextLines::One) => "a text of one line".to_owned(),
+            Self::Text(TextLines::Multiple) => "a text".to_owned(),
             Self::Choice(choices) => {
                 let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
                 match names.as_slice() {
@@ -177,13 +177,13 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Model => "a known provider and a model, as `provider/model`".to_owned(),
             Self::LogFilter => "off, error, warn, info, debug, trace, or a list of target=level".to_owned(),
-            Self::List(Element::Name) => "a list of names".to_owned(),
-            Self::List(Element::Variable) => "a list of names of environment variables".to_owned(),
-            Self::List(Element::Path) => "a list of paths".to_owned(),
-            Self::List(Element::Inside) => "a list of paths inside the repository".to_owned(),
-            Self::List(Element::Repository) => "a list of repositories, each as `owner/name`".to_owned(),
-            Self::List(Element::Model) => "a list of models, each as `provider/model`".to_owned(),
-            Self::List(Element::Fallback) => {
+            Self::List(ListElement::Name) => "a list of names".to_owned(),
+            Self::List(ListElement::Variable) => "a list of names of environment variables".to_owned(),
+            Self::List(ListElement::Path) => "a list of paths".to_owned(),
+            Self::List(ListElement::Inside) => "a list of paths inside the repository".to_owned(),
+            Self::List(ListElement::Repository) => "a list of repositories, each as `owner/name`".to_owned(),
+            Self::List(ListElement::Model) => "a list of models, each as `provider/model`".to_owned(),
+            Self::List(ListElement::Fallback) => {
                 "a list of `provider:model`, or of tables with provider, name and organization_id".to_owned()
             }
         }
@@ -193,60 +193,64 @@ impl Kind {
     ///
     /// # Errors
     /// When it does not fit.
-    pub fn read_text(&self, text: &str, context: Context<'_>) -> Result<Value, Mismatch> {
+    pub fn read_text(&self, text: &str, context: ReadContext<'_>) -> Result<SettingValue, ValueMismatch> {
         let trimmed = text.trim();
         let raw = match self {
             Self::Bool => match trimmed.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => Raw::Bool(true),
-                "false" | "0" | "no" | "off" => Raw::Bool(false),
-                _ => return Err(Mismatch::new(shown(text))),
+                "true" | "1" | "yes" | "on" => RawSetting::Bool(true),
+                "false" | "0" | "no" | "off" => RawSetting::Bool(false),
+                _ => return Err(ValueMismatch::new(quote_safely(text))),
             },
             Self::Int(_) | Self::Bytes(_) | Self::Time(..) => {
                 match trimmed.replace('_', "").parse::<i128>() {
-                    Ok(number) => Raw::Int(number),
-                    Err(_) => Raw::Text(trimmed.to_owned()),
+                    Ok(number) => RawSetting::Int(number),
+                    Err(_) => RawSetting::Text(trimmed.to_owned()),
                 }
             }
             Self::Number(_) => match trimmed.parse::<f64>() {
-                Ok(number) => Raw::Float(number),
-                Err(_) => return Err(Mismatch::new(shown(text))),
+                Ok(number) => RawSetting::Float(number),
+                Err(_) => return Err(ValueMismatch::new(quote_safely(text))),
             },
-            Self::List(_) => Raw::List(
+            Self::List(_) => RawSetting::List(
                 text.split(',')
                     .map(str::trim)
                     .filter(|item| !item.is_empty())
-                    .map(|item| Raw::Text(item.to_owned()))
+                    .map(|item| RawSetting::Text(item.to_owned()))
                     .collect(),
             ),
-            Self::Text(Lines::Many) => Raw::Text(text.to_owned()),
-            _ => Raw::Text(trimmed.to_owned()),
+            Self::Text(TextLines::Multiple) => RawSetting::Text(text.to_owned()),
+            _ => RawSetting::Text(trimmed.to_owned()),
         };
-        self.read(&raw, context)
+        self.read_raw(&raw, context)
     }
 
     /// Reads a value as it stands in a file.
-    pub(crate) fn read(&self, raw: &Raw, context: Context<'_>) -> Result<Value, Mismatch> {
+    pub(crate) fn read_raw(
+        &self,
+        raw: &RawSetting,
+        context: ReadContext<'_>,
+    ) -> Result<SettingValue, ValueMismatch> {
         match self {
             Self::Bool => match raw {
-                Raw::Bool(value) => Ok(Value::Bool(*value)),
-                Raw::Text(text)
+                RawSetting::Bool(value) => Ok(SettingValue::Bool(*value)),
+                RawSetting::Text(text)
                     if matches!(text.as_str(), "yes" | "no" | "on" | "off" | "true" | "false") =>
                 {
-                    Err(Mismatch::new(raw.shown()).hint("write true or false, without quotes"))
+                    Err(ValueMismatch::new(raw.describe()).with_hint("write true or false, without quotes"))
                 }
-                _ => Err(Mismatch::new(raw.shown())),
+                _ => Err(ValueMismatch::new(raw.describe())),
             },
-            Self::Int(bound) => whole(raw, *bound),
-            Self::Number(bound) => decimal(raw, *bound),
+            Self::Int(bound) => read_integer(raw, *bound),
+            Self::Number(bound) => read_decimal(raw, *bound),
             Self::Bytes(bound) => match raw {
-                Raw::Text(text) => in_bound(text, parse_size(text), *bound),
-                _ => whole(raw, *bound),
+                RawSetting::Text(text) => check_range(text, parse_size(text), *bound),
+                _ => read_integer(raw, *bound),
             },
             Self::Time(unit, bound) => match raw {
-                Raw::Text(text) => in_bound(text, time_in(*unit, text), *bound),
-                _ => whole(raw, *bound),
+                RawSetting::Text(text) => check_range(text, parse_time_in(*unit, text), *bound),
+                _ => read_integer(raw, *bound),
             },
-            Self::List(element) => list(*element, raw, context),
+            Self::List(element) => read_list(*element, raw, context),
             Self::Text(_)
             | Self::Choice(_)
             | Self::Url
@@ -254,27 +258,27 @@ impl Kind {
             | Self::Path
             | Self::Model
             | Self::LogFilter => match raw {
-                Raw::Text(text) => self.text(text, context),
-                Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) => {
-                    Err(Mismatch::new(raw.shown()).hint("put it in quotes"))
+                RawSetting::Text(text) => self.read_kind_text(text, context),
+                RawSetting::Int(_) | RawSetting::Float(_) | RawSetting::Bool(_) => {
+                    Err(ValueMismatch::new(raw.describe()).with_hint("put it in quotes"))
                 }
-                _ => Err(Mismatch::new(raw.shown())),
+                _ => Err(ValueMismatch::new(raw.describe())),
             },
         }
     }
 
     /// Reads the kinds that are texts.
-    fn text(&self, text: &str, context: Context<'_>) -> Result<Value, Mismatch> {
-        let wrong = || Mismatch::new(shown(text));
+    fn read_kind_text(&self, text: &str, context: ReadContext<'_>) -> Result<SettingValue, ValueMismatch> {
+        let wrong = || ValueMismatch::new(quote_safely(text));
         if text.trim().is_empty() {
-            return Err(Mismatch::new("nothing").hint("leave the key out if it is not to be set"));
+            return Err(ValueMismatch::new("nothing").with_hint("leave the key out if it is not to be set"));
         }
         let value = match self {
-            Self::Text(Lines::One) if text.chars().any(char::is_control) => return Err(wrong()),
-            Self::Text(Lines::Many)
+            Self::Text(TextLines::One) if text.chars().any(char::is_control) => return Err(wrong()),
+            Self::Text(TextLines::Multiple)
                 if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t' | '\r')) =>
             {
-                return Err(wrong().hint("it holds control characters"));
+                return Err(wrong().with_hint("it holds control characters"));
             }
             Self::Choice(choices) => {
                 let name = text.to_ascii_lowercase();
@@ -282,143 +286,155 @@ impl Kind {
                     .iter()
                     .find(|(choice, also)| *choice == name || also.contains(&name.as_str()))
                     .map(|(choice, _)| (*choice).to_owned())
-                    .ok_or_else(|| near_choice(choices, text, wrong()))?
+                    .ok_or_else(|| with_choice_hint(choices, text, wrong()))?
             }
-            Self::Url => url(text)?,
+            Self::Url => parse_url(text)?,
             Self::Variable => {
                 if !is_variable(text) {
                     // People paste the key itself here; it must not be printed.
-                    return Err(Mismatch::new("something else (not shown, it may be a key)")
-                        .hint("put the key into an environment variable and name that variable here"));
+                    return Err(ValueMismatch::new("something else (not shown, it may be a key)")
+                        .with_hint("put the key into an environment variable and name that variable here"));
                 }
                 text.to_owned()
             }
-            Self::Path => path_text(text, context).ok_or_else(wrong)?,
-            Self::Model => super::fallback::model(text)?,
-            Self::LogFilter => log_filter(text).ok_or_else(wrong)?,
+            Self::Path => expand_path(text, context).ok_or_else(wrong)?,
+            Self::Model => super::fallback::parse_model(text)?,
+            Self::LogFilter => parse_log_filter(text).ok_or_else(wrong)?,
             _ => text.to_owned(),
         };
-        Ok(Value::Text(value))
+        Ok(SettingValue::Text(value))
     }
 
     /// A value as people write it.
-    pub fn show(&self, value: &Value) -> String {
+    pub fn format_value(&self, value: &SettingValue) -> String {
         match (self, value) {
-            (Self::Bytes(_), Value::Int(bytes)) => show_size(*bytes),
-            (_, Value::Bool(value)) => value.to_string(),
-            (_, Value::Int(value)) => value.to_string(),
-            (_, Value::Number(value)) => number_text(*value),
-            (_, Value::Text(text)) => text.clone(),
-            (_, Value::List(items)) => items.join(", "),
+            (Self::Bytes(_), SettingValue::Int(bytes)) => format_size(*bytes),
+            (_, SettingValue::Bool(value)) => value.to_string(),
+            (_, SettingValue::Int(value)) => value.to_string(),
+            (_, SettingValue::Number(value)) => format_number(*value),
+            (_, SettingValue::Text(text)) => text.clone(),
+            (_, SettingValue::List(items)) => items.join(", "),
         }
     }
 }
 
 /// A number with a decimal point, so that TOML and YAML read it back as one.
-pub(crate) fn number_text(value: f64) -> String {
+pub(crate) fn format_number(value: f64) -> String {
     format!("{value:?}")
 }
 
-fn near_choice(choices: &[Spelling], text: &str, wrong: Mismatch) -> Mismatch {
-    match super::nearest(text, choices.iter().map(|(name, _)| *name)) {
-        Some(name) => wrong.hint(format!("did you mean `{name}`?")),
+fn with_choice_hint(choices: &[ChoiceSpelling], text: &str, wrong: ValueMismatch) -> ValueMismatch {
+    match super::nearest_name(text, choices.iter().map(|(name, _)| *name)) {
+        Some(name) => wrong.with_hint(format!("did you mean `{name}`?")),
         None => wrong,
     }
 }
 
-fn whole(raw: &Raw, bound: Bound<u64>) -> Result<Value, Mismatch> {
-    let wrong = || Mismatch::new(raw.shown());
+fn read_integer(raw: &RawSetting, bound: ValueRange<u64>) -> Result<SettingValue, ValueMismatch> {
+    let wrong = || ValueMismatch::new(raw.describe());
     match raw {
-        Raw::Int(number) => match u64::try_from(*number) {
-            Ok(number) if (bound.min..=bound.max).contains(&number) => Ok(Value::Int(number)),
+        RawSetting::Int(number) => match u64::try_from(*number) {
+            Ok(number) if (bound.min..=bound.max).contains(&number) => Ok(SettingValue::Int(number)),
             _ => Err(wrong()),
         },
-        Raw::Text(text) if text.trim().parse::<u64>().is_ok() => Err(wrong().hint("write it without quotes")),
+        RawSetting::Text(text) if text.trim().parse::<u64>().is_ok() => {
+            Err(wrong().with_hint("write it without quotes"))
+        }
         _ => Err(wrong()),
     }
 }
 
-fn decimal(raw: &Raw, bound: Bound<f64>) -> Result<Value, Mismatch> {
+fn read_decimal(raw: &RawSetting, bound: ValueRange<f64>) -> Result<SettingValue, ValueMismatch> {
     let number = match raw {
-        Raw::Float(number) => *number,
+        RawSetting::Float(number) => *number,
         #[allow(clippy::cast_precision_loss, reason = "numbers out of bounds are refused below")]
-        Raw::Int(number) => *number as f64,
-        _ => return Err(Mismatch::new(raw.shown())),
+        RawSetting::Int(number) => *number as f64,
+        _ => return Err(ValueMismatch::new(raw.describe())),
     };
     // Written so that NaN is refused.
     if number >= bound.min && number <= bound.max {
-        Ok(Value::Number(number))
+        Ok(SettingValue::Number(number))
     } else {
-        Err(Mismatch::new(raw.shown()))
+        Err(ValueMismatch::new(raw.describe()))
     }
 }
 
-fn in_bound<E: std::fmt::Display>(
+fn check_range<E: std::fmt::Display>(
     text: &str,
     parsed: Result<u64, E>,
-    bound: Bound<u64>,
-) -> Result<Value, Mismatch> {
+    bound: ValueRange<u64>,
+) -> Result<SettingValue, ValueMismatch> {
     match parsed {
-        Ok(number) if (bound.min..=bound.max).contains(&number) => Ok(Value::Int(number)),
-        Ok(_) => Err(Mismatch::new(shown(text))),
-        Err(reason) => Err(Mismatch::new(shown(text)).hint(shown_plain(&reason.to_string()))),
+        Ok(number) if (bound.min..=bound.max).contains(&number) => Ok(SettingValue::Int(number)),
+        Ok(_) => Err(ValueMismatch::new(quote_safely(text))),
+        Err(reason) => {
+            Err(ValueMismatch::new(quote_safely(text)).with_hint(shorten_escaped(&reason.to_string())))
+        }
     }
 }
 
 /// A time in the unit. What the unit can't hold exactly is refused rather than rounded.
-fn time_in(unit: Unit, text: &str) -> Result<u64, String> {
+fn parse_time_in(unit: TimeUnit, text: &str) -> Result<u64, String> {
     let millis = parse_time(text).map_err(|error| error.to_string())?;
     match unit {
-        Unit::Millis => Ok(millis),
-        Unit::Seconds if millis % 1000 == 0 => Ok(millis / 1000),
-        Unit::Seconds => Err("whole seconds are wanted".to_owned()),
+        TimeUnit::Millis => Ok(millis),
+        TimeUnit::Seconds if millis % 1000 == 0 => Ok(millis / 1000),
+        TimeUnit::Seconds => Err("whole seconds are wanted".to_owned()),
     }
 }
 
-fn list(element: Element, raw: &Raw, context: Context<'_>) -> Result<Value, Mismatch> {
-    let Raw::List(items) = raw else {
+fn read_list(
+    element: ListElement,
+    raw: &RawSetting,
+    context: ReadContext<'_>,
+) -> Result<SettingValue, ValueMismatch> {
+    let RawSetting::List(items) = raw else {
         return Err(match raw {
-            Raw::Text(_) => Mismatch::new(raw.shown()).hint("put it in brackets: [\"…\"]"),
-            _ => Mismatch::new(raw.shown()),
+            RawSetting::Text(_) => {
+                ValueMismatch::new(raw.describe()).with_hint("put it in brackets: [\"…\"]")
+            }
+            _ => ValueMismatch::new(raw.describe()),
         });
     };
-    if element == Element::Fallback && matches!(items.as_slice(), [Raw::Text(none)] if none == "none") {
-        return Ok(Value::List(Vec::new()));
+    if element == ListElement::Fallback
+        && matches!(items.as_slice(), [RawSetting::Text(none)] if none == "none")
+    {
+        return Ok(SettingValue::List(Vec::new()));
     }
     let mut out: Vec<String> = Vec::new();
     for item in items {
         let wrong = || {
-            let found = if let Raw::Text(text) = item { shown(text) } else { item.shown() };
-            Mismatch::new(format!("the entry {found}"))
+            let found = if let RawSetting::Text(text) = item { quote_safely(text) } else { item.describe() };
+            ValueMismatch::new(format!("the entry {found}"))
         };
-        if element == Element::Fallback {
-            let entry = Fallback::read(item)?;
-            out.push(entry.text());
+        if element == ListElement::Fallback {
+            let entry = FallbackEntry::read_raw(item)?;
+            out.push(entry.to_text());
             continue;
         }
-        let Raw::Text(text) = item else { return Err(wrong()) };
+        let RawSetting::Text(text) = item else { return Err(wrong()) };
         let fits = match element {
-            Element::Name => {
+            ListElement::Name => {
                 !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',')
             }
-            Element::Variable => is_variable(text),
-            Element::Model => super::fallback::model(text).is_ok(),
-            Element::Path | Element::Fallback => true,
-            Element::Inside => is_inside(text),
-            Element::Repository => is_repository(text),
+            ListElement::Variable => is_variable(text),
+            ListElement::Model => super::fallback::parse_model(text).is_ok(),
+            ListElement::Path | ListElement::Fallback => true,
+            ListElement::Inside => is_inner_path(text),
+            ListElement::Repository => is_repository(text),
         };
         if !fits {
             return Err(wrong());
         }
         let text = match element {
-            Element::Path => path_text(text, context).ok_or_else(wrong)?,
+            ListElement::Path => expand_path(text, context).ok_or_else(wrong)?,
             _ => text.clone(),
         };
         if !out.contains(&text) {
             out.push(text);
         }
     }
-    Ok(Value::List(out))
+    Ok(SettingValue::List(out))
 }
 
 pub(crate) fn is_variable(text: &str) -> bool {
@@ -427,11 +443,11 @@ pub(crate) fn is_variable(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text.len() <= 128
         // Names have no lower case after an upper-case start in practice, keys do: `AIzaSy…` is no name.
-        && !looks_like_key(text)
+        && !is_key_like(text)
 }
 
 /// Prefixes by which vendors mark their keys (SEC-6).
-fn looks_like_key(text: &str) -> bool {
+fn is_key_like(text: &str) -> bool {
     ["AIza", "sk-", "sk_", "key-", "ghp_", "ghs_", "glpat-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
@@ -444,14 +460,14 @@ fn is_repository(text: &str) -> bool {
     text.split_once('/').is_some_and(|(owner, name)| good(owner) && good(name))
 }
 
-fn is_inside(text: &str) -> bool {
+fn is_inner_path(text: &str) -> bool {
     !text.is_empty()
         && !text.chars().any(char::is_control)
         && Path::new(text).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// The path in full: `~/` is the home, relative ones start at the context's folder.
-fn path_text(text: &str, context: Context<'_>) -> Option<String> {
+fn expand_path(text: &str, context: ReadContext<'_>) -> Option<String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return None;
     }
@@ -463,15 +479,15 @@ fn path_text(text: &str, context: Context<'_>) -> Option<String> {
     path.into_os_string().into_string().ok()
 }
 
-fn url(text: &str) -> Result<String, Mismatch> {
-    let hidden = || Mismatch::new("an address that can't be used (not shown, it may hold a password)");
-    let wrong = || if text.contains('@') { hidden() } else { Mismatch::new(shown(text)) };
+fn parse_url(text: &str) -> Result<String, ValueMismatch> {
+    let hidden = || ValueMismatch::new("an address that can't be used (not shown, it may hold a password)");
+    let wrong = || if text.contains('@') { hidden() } else { ValueMismatch::new(quote_safely(text)) };
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(|| {
-        if text.contains("://") { wrong() } else { wrong().hint("put http:// or https:// in front") }
+        if text.contains("://") { wrong() } else { wrong().with_hint("put http:// or https:// in front") }
     })?;
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        return Err(hidden().hint("put the key into the provider's own variable"));
+        return Err(hidden().with_hint("put the key into the provider's own variable"));
     }
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`' | '?' | '#');
     if host.is_empty() || host.starts_with(':') || !rest.chars().all(plain) {
@@ -482,11 +498,11 @@ fn url(text: &str) -> Result<String, Mismatch> {
 }
 
 /// A level in lower case, or a comma-separated list of levels and `target=level`.
-fn log_filter(text: &str) -> Option<String> {
+fn parse_log_filter(text: &str) -> Option<String> {
     let level = |text: &str| {
         let text = text.trim().to_ascii_lowercase();
         let text = if text == "warning" { "warn".to_owned() } else { text };
-        LEVELS.contains(&text.as_str()).then_some(text)
+        LOG_LEVELS.contains(&text.as_str()).then_some(text)
     };
     let items: Option<Vec<String>> = text
         .split(',')
@@ -503,15 +519,15 @@ fn log_filter(text: &str) -> Option<String> {
     items.map(|items| items.join(","))
 }
 
-impl Raw {
+impl RawSetting {
     /// What it is, safe to print in an error.
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
             Self::Bool(value) => format!("`{value}`"),
             Self::Int(value) => format!("`{value}`"),
-            Self::Float(value) => format!("`{}`", number_text(*value)),
-            Self::Text(text) => format!("the text {}", shown(text)),
+            Self::Float(value) => format!("`{}`", format_number(*value)),
+            Self::Text(text) => format!("the text {}", quote_safely(text)),
             Self::List(_) => "a list".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::Other(words) => (*words).to_owned(),
@@ -520,37 +536,37 @@ impl Raw {
 }
 
 /// A text in backquotes, shortened, without control characters; what looks like a key is not shown.
-pub(crate) fn shown(text: &str) -> String {
-    if text.split(|c: char| c.is_whitespace() || matches!(c, '=' | ',' | ':')).any(looks_like_key) {
+pub(crate) fn quote_safely(text: &str) -> String {
+    if text.split(|c: char| c.is_whitespace() || matches!(c, '=' | ',' | ':')).any(is_key_like) {
         return "`***REDACTED***`".to_owned();
     }
-    format!("`{}`", shown_plain(text))
+    format!("`{}`", shorten_escaped(text))
 }
 
-fn shown_plain(text: &str) -> String {
-    const LONGEST: usize = 120;
-    let mut out: String = text.chars().take(LONGEST).flat_map(printable).collect();
-    if text.chars().nth(LONGEST).is_some() {
+fn shorten_escaped(text: &str) -> String {
+    const MAX_SHOWN_CHARS: usize = 120;
+    let mut out: String = text.chars().take(MAX_SHOWN_CHARS).flat_map(escape_char).collect();
+    if text.chars().nth(MAX_SHOWN_CHARS).is_some() {
         out.push('…');
     }
     out
 }
 
 /// The text with everything escaped that a terminal would act on, tabs excepted.
-pub(crate) fn escaped(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             if c == '\t' {
                 Box::new(std::iter::once(c)) as Box<dyn Iterator<Item = char>>
             } else {
-                printable(c)
+                escape_char(c)
             }
         })
         .collect()
 }
 
 /// The character, or its escape if a terminal would act on it.
-fn printable(c: char) -> Box<dyn Iterator<Item = char>> {
+fn escape_char(c: char) -> Box<dyn Iterator<Item = char>> {
     // Beside control characters: the marks that turn text round, with which a file can show what it does not say.
     if c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -11,25 +11,30 @@ mod near;
 mod routing;
 mod table;
 
-pub use fallback::Fallback;
-pub use kind::{Bound, Context, Element, Kind, Lines, Mismatch, Spelling, Unit, Value};
-pub(crate) use kind::{Raw, escaped, number_text, shown};
-pub(crate) use near::nearest;
+pub use fallback::FallbackEntry;
+pub use kind::{
+    ChoiceSpelling, KeyKind, ListElement, ReadContext, SettingValue, TextLines, TimeUnit, ValueMismatch,
+    ValueRange,
+};
+pub(crate) use kind::{RawSetting, escape_controls, format_number, quote_safely};
+pub(crate) use near::nearest_name;
 
 /// Every key.
-pub const KEYS: &[Key] = &ALL;
+pub const KEYS: &[SchemaKey] = &ALL_KEYS;
 
-static ALL: [Key; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()] = {
-    let mut all = [table::KEYS[0]; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.len()];
+static ALL_KEYS: [SchemaKey;
+    table::BASE_KEYS.len() + routing::ROUTING_KEYS.len() + conversation::CONVERSATION_KEYS.len()] = {
+    let mut all = [table::BASE_KEYS[0];
+        table::BASE_KEYS.len() + routing::ROUTING_KEYS.len() + conversation::CONVERSATION_KEYS.len()];
     let mut at = 0;
     while at < all.len() {
-        let (first, second) = (table::KEYS.len(), table::KEYS.len() + routing::KEYS.len());
+        let (first, second) = (table::BASE_KEYS.len(), table::BASE_KEYS.len() + routing::ROUTING_KEYS.len());
         all[at] = if at < first {
-            table::KEYS[at]
+            table::BASE_KEYS[at]
         } else if at < second {
-            routing::KEYS[at - first]
+            routing::ROUTING_KEYS[at - first]
         } else {
-            conversation::KEYS[at - second]
+            conversation::CONVERSATION_KEYS[at - second]
         };
         at += 1;
     }
@@ -38,26 +43,26 @@ static ALL: [Key; table::KEYS.len() + routing::KEYS.len() + conversation::KEYS.l
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct SchemaKey {
     /// Its path, such as `agent.max_iterations`.
     pub path: &'static str,
     /// Its type and bounds.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// Its default.
-    pub default: Preset,
+    pub default: DefaultValue,
     /// What it means, one line.
     pub doc: &'static str,
     /// What an untrusted repository may do to it.
-    pub trust: Trust,
+    pub trust: TrustRule,
     /// Further names in the environment, in order of precedence, after the canonical ones.
-    pub aliases: &'static [Alias],
+    pub aliases: &'static [EnvAlias],
     /// Other paths in files that mean the same.
-    pub also: &'static [&'static str],
+    pub other_paths: &'static [&'static str],
 }
 
 /// A default.
 #[derive(Clone, Copy, Debug)]
-pub enum Preset {
+pub enum DefaultValue {
     /// Not set.
     Unset,
     /// True or false.
@@ -74,18 +79,18 @@ pub enum Preset {
 
 /// A further name of a key in the environment.
 #[derive(Clone, Copy, Debug)]
-pub struct Alias {
+pub struct EnvAlias {
     /// The variable.
     pub name: &'static str,
     /// How its value is to be read.
-    pub reading: Reading,
+    pub reading: AliasReading,
 }
 
 /// How the value of an alias is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum AliasReading {
     /// As it stands.
-    Plain,
+    AsIs,
     /// True means false.
     Negated,
     /// As it stands; other programs use the variable too, so what can't be read is passed over with a notice.
@@ -94,7 +99,7 @@ pub enum Reading {
 
 /// What an untrusted repository's own files may do to a key (SEC-11: tighten only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub enum TrustRule {
     /// Set it to anything: it only describes the project.
     Free,
     /// Make it smaller. Unset counts as unlimited.
@@ -111,43 +116,45 @@ pub enum Trust {
     Ask,
 }
 
-impl Trust {
+impl TrustRule {
     /// Whether `new` over `base` only tightens.
-    pub fn allows(self, base: Option<&Value>, new: &Value) -> bool {
+    pub fn allows(self, base: Option<&SettingValue>, new: &SettingValue) -> bool {
         match self {
             Self::Free => true,
             Self::Ask => false,
-            Self::Off => matches!(new, Value::Bool(false)),
+            Self::Off => matches!(new, SettingValue::Bool(false)),
             Self::Lower => match (base, new) {
                 (None, _) => true,
-                (Some(Value::Int(base)), Value::Int(new)) => new <= base,
-                (Some(Value::Number(base)), Value::Number(new)) => new <= base,
+                (Some(SettingValue::Int(base)), SettingValue::Int(new)) => new <= base,
+                (Some(SettingValue::Number(base)), SettingValue::Number(new)) => new <= base,
                 _ => false,
             },
             Self::Towards(order) => {
-                let rank = |value: &Value| match value {
-                    Value::Text(text) => order.iter().position(|name| name == text),
+                let rank = |value: &SettingValue| match value {
+                    SettingValue::Text(text) => order.iter().position(|name| name == text),
                     _ => None,
                 };
                 matches!((base.and_then(rank), rank(new)), (Some(base), Some(new)) if new <= base)
             }
             Self::FewerOfAll => match (base, new) {
-                (None, Value::List(_)) => true,
-                (Some(Value::List(base)), Value::List(new)) => {
+                (None, SettingValue::List(_)) => true,
+                (Some(SettingValue::List(base)), SettingValue::List(new)) => {
                     base.is_empty() || (!new.is_empty() && new.iter().all(|item| base.contains(item)))
                 }
                 _ => false,
             },
             Self::Fewer => match (base, new) {
-                (Some(Value::List(base)), Value::List(new)) => new.iter().all(|item| base.contains(item)),
-                (None, Value::List(new)) => new.is_empty(),
+                (Some(SettingValue::List(base)), SettingValue::List(new)) => {
+                    new.iter().all(|item| base.contains(item))
+                }
+                (None, SettingValue::List(new)) => new.is_empty(),
                 _ => false,
             },
         }
     }
 
     /// The rule in words, for the documentation.
-    pub const fn words(self) -> &'static str {
+    pub const fn describe(self) -> &'static str {
         match self {
             Self::Free => "any value",
             Self::Lower => "lower only",
@@ -159,53 +166,59 @@ impl Trust {
     }
 }
 
-impl Key {
+impl SchemaKey {
     /// A key without aliases.
-    const fn new(path: &'static str, kind: Kind, default: Preset, trust: Trust, doc: &'static str) -> Self {
-        Self { path, kind, default, doc, trust, aliases: &[], also: &[] }
+    const fn new(
+        path: &'static str,
+        kind: KeyKind,
+        default: DefaultValue,
+        trust: TrustRule,
+        doc: &'static str,
+    ) -> Self {
+        Self { path, kind, default, doc, trust, aliases: &[], other_paths: &[] }
     }
 
     /// With further names in the environment.
-    const fn env(mut self, aliases: &'static [Alias]) -> Self {
+    const fn with_env(mut self, aliases: &'static [EnvAlias]) -> Self {
         self.aliases = aliases;
         self
     }
 
     /// With further paths in files.
-    const fn also(mut self, paths: &'static [&'static str]) -> Self {
-        self.also = paths;
+    const fn with_paths(mut self, paths: &'static [&'static str]) -> Self {
+        self.other_paths = paths;
         self
     }
 
     /// The section: the path without its last part; empty for keys at the top.
-    pub fn section(&self) -> &'static str {
+    pub fn section_name(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
     /// The default as a value.
-    pub fn default_value(&self) -> Option<Value> {
+    pub fn default_value(&self) -> Option<SettingValue> {
         match self.default {
-            Preset::Unset => None,
-            Preset::Bool(value) => Some(Value::Bool(value)),
-            Preset::Int(value) => Some(Value::Int(value)),
-            Preset::Number(value) => Some(Value::Number(value)),
-            Preset::Text(text) => Some(Value::Text(text.to_owned())),
-            Preset::Empty => Some(Value::List(Vec::new())),
+            DefaultValue::Unset => None,
+            DefaultValue::Bool(value) => Some(SettingValue::Bool(value)),
+            DefaultValue::Int(value) => Some(SettingValue::Int(value)),
+            DefaultValue::Number(value) => Some(SettingValue::Number(value)),
+            DefaultValue::Text(text) => Some(SettingValue::Text(text.to_owned())),
+            DefaultValue::Empty => Some(SettingValue::List(Vec::new())),
         }
     }
 
     /// The variable `FORGE_<SECTION>_<KEY>`.
-    pub fn variable(&self) -> String {
+    pub fn variable_name(&self) -> String {
         variable_of("FORGE", self.path)
     }
 
     /// Every variable that sets this key, in order of precedence.
-    pub fn variables(&self) -> Vec<(String, Reading)> {
-        let mut names = vec![(self.variable(), Reading::Plain)];
-        names.push((variable_of("AGENT_FORGE", self.path), Reading::Plain));
-        for path in self.also {
-            names.push((variable_of("FORGE", path), Reading::Plain));
-            names.push((variable_of("AGENT_FORGE", path), Reading::Plain));
+    pub fn variable_names(&self) -> Vec<(String, AliasReading)> {
+        let mut names = vec![(self.variable_name(), AliasReading::AsIs)];
+        names.push((variable_of("AGENT_FORGE", self.path), AliasReading::AsIs));
+        for path in self.other_paths {
+            names.push((variable_of("FORGE", path), AliasReading::AsIs));
+            names.push((variable_of("AGENT_FORGE", path), AliasReading::AsIs));
         }
         names.extend(self.aliases.iter().map(|alias| (alias.name.to_owned(), alias.reading)));
         names
@@ -217,13 +230,13 @@ fn variable_of(prefix: &str, path: &str) -> String {
 }
 
 /// The key that is written as `path` in files, be it by its own name or another one.
-pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path || key.also.contains(&path))
+pub fn find_key(path: &str) -> Option<&'static SchemaKey> {
+    KEYS.iter().find(|key| key.path == path || key.other_paths.contains(&path))
 }
 
 /// The index of a key in [`KEYS`].
-pub(crate) fn position(path: &str) -> Option<usize> {
-    KEYS.iter().position(|key| key.path == path || key.also.contains(&path))
+pub(crate) fn key_index(path: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.path == path || key.other_paths.contains(&path))
 }
 
 /// Whether some key lies below `path`.
@@ -232,11 +245,11 @@ pub(crate) fn is_section(path: &str) -> bool {
 }
 
 /// The section names, in the order of the table, each once.
-pub fn sections() -> Vec<&'static str> {
+pub fn section_names() -> Vec<&'static str> {
     let mut seen: Vec<&'static str> = Vec::new();
     for key in KEYS {
-        if !seen.contains(&key.section()) {
-            seen.push(key.section());
+        if !seen.contains(&key.section_name()) {
+            seen.push(key.section_name());
         }
     }
     seen

@@ -1,21 +1,21 @@
 //! The nearest known name, for hints.
 
 /// The name out of `known` that is nearest to `name`, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > 80 {
         return None; // nobody misspells at such length, and the distance costs the square of it
     }
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (distance(name, candidate), candidate))
+        .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, candidate)| candidate)
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) that lead from `a` to `b`; optimal string alignment.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.to_ascii_lowercase().chars().collect(), b.to_ascii_lowercase().chars().collect());
     if a.len().abs_diff(b.len()) > 3 {
@@ -45,12 +45,12 @@ mod tests {
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
         let known = ["agent.max_iterations", "sandbox.pids", "model.name"];
-        assert_eq!(nearest("agent.max_iteration", known), Some("agent.max_iterations"));
-        assert_eq!(nearest("agent.max_itertaions", known), Some("agent.max_iterations"));
-        assert_eq!(nearest("sandbox.pid", known), Some("sandbox.pids"));
-        assert_eq!(nearest("memory.enabled", known), None);
-        assert_eq!(nearest("", known), None);
-        assert_eq!(distance("ab", "ba"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(nearest_name("agent.max_iteration", known), Some("agent.max_iterations"));
+        assert_eq!(nearest_name("agent.max_itertaions", known), Some("agent.max_iterations"));
+        assert_eq!(nearest_name("sandbox.pid", known), Some("sandbox.pids"));
+        assert_eq!(nearest_name("memory.enabled", known), None);
+        assert_eq!(nearest_name("", known), None);
+        assert_eq!(edit_distance("ab", "ba"), 1);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

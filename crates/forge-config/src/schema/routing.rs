@@ -1,148 +1,148 @@
 //! The keys of fallbacks, routing and agents.
 
-use super::table::{ONE_LINE, alias, foreign, int, number, seconds};
-use super::{Element, Key, Kind, Preset, Trust};
+use super::table::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind, seconds_kind};
+use super::{DefaultValue, KeyKind, ListElement, SchemaKey, TrustRule};
 
-const fn agent_model(path: &'static str) -> Key {
-    Key::new(
+const fn agent_model_key(path: &'static str) -> SchemaKey {
+    SchemaKey::new(
         path,
-        Kind::Model,
-        Preset::Unset,
-        Trust::Ask,
+        KeyKind::Model,
+        DefaultValue::Unset,
+        TrustRule::Ask,
         "Model of this agent, as `provider/model`: the first of its candidates.",
     )
 }
 
-const fn agent_pin(path: &'static str) -> Key {
-    Key::new(
+const fn agent_pin_key(path: &'static str) -> SchemaKey {
+    SchemaKey::new(
         path,
-        Kind::Bool,
-        Preset::Bool(false),
-        Trust::Ask,
+        KeyKind::Bool,
+        DefaultValue::Bool(false),
+        TrustRule::Ask,
         "Whether this agent asks its model and no other, however hard the task is.",
     )
 }
 
 /// Every key of them, in the order of the documentation.
-pub(super) const KEYS: &[Key] = &[
-    Key::new(
+pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
+    SchemaKey::new(
         "model.fallbacks",
-        Kind::List(Element::Fallback),
-        Preset::Empty,
-        Trust::Ask,
+        KeyKind::List(ListElement::Fallback),
+        DefaultValue::Empty,
+        TrustRule::Ask,
         "Whom to ask when the model can't be had, in order: `provider`, `provider:model`, or a table of `provider`, \
          `name` and `organization_id`. Unset: every provider with a key. `none`: nobody.",
     ),
-    Key::new(
+    SchemaKey::new(
         "model.tries",
-        int(1, 20),
-        Preset::Int(5),
-        Trust::Ask,
+        int_kind(1, 20),
+        DefaultValue::Int(5),
+        TrustRule::Ask,
         "Tries of one model call at one provider.",
     ),
-    Key::new(
+    SchemaKey::new(
         "model.max_wait_seconds",
-        seconds(1, 3_600),
-        Preset::Int(300),
-        Trust::Ask,
+        seconds_kind(1, 3_600),
+        DefaultValue::Int(300),
+        TrustRule::Ask,
         "Longest time that all waits before the tries of one model call may take together.",
     ),
-    Key::new(
+    SchemaKey::new(
         "routing.tiers",
-        Kind::Choice(&[("auto", &[]), ("on", &[]), ("off", &[])]),
-        Preset::Text("auto"),
-        Trust::Ask,
+        KeyKind::Choice(&[("auto", &[]), ("on", &[]), ("off", &[])]),
+        DefaultValue::Text("auto"),
+        TrustRule::Ask,
         "Whether the task's complexity chooses the model: `auto` does as soon as one of the three models below is set; \
          `on` does in any case, with `openai/gpt-4o-mini` for simple and hard tasks where none is set; `off` never.",
     ),
-    Key::new(
+    SchemaKey::new(
         "routing.simple_threshold",
-        number(0.0, 1.0),
-        Preset::Number(0.3),
-        Trust::Ask,
+        number_kind(0.0, 1.0),
+        DefaultValue::Number(0.3),
+        TrustRule::Ask,
         "Simple score from which a task is simple.",
     )
-    .env(&[foreign("COMPLEXITY_SIMPLE_THRESHOLD")]),
-    Key::new(
+    .with_env(&[foreign_alias("COMPLEXITY_SIMPLE_THRESHOLD")]),
+    SchemaKey::new(
         "routing.complex_threshold",
-        number(0.0, 1.0),
-        Preset::Number(0.7),
-        Trust::Ask,
+        number_kind(0.0, 1.0),
+        DefaultValue::Number(0.7),
+        TrustRule::Ask,
         "Hard score from which a task is hard; above `routing.simple_threshold`.",
     )
-    .env(&[foreign("COMPLEXITY_COMPLEX_THRESHOLD")]),
-    Key::new(
+    .with_env(&[foreign_alias("COMPLEXITY_COMPLEX_THRESHOLD")]),
+    SchemaKey::new(
         "routing.simple_model",
-        Kind::Model,
-        Preset::Unset,
-        Trust::Ask,
+        KeyKind::Model,
+        DefaultValue::Unset,
+        TrustRule::Ask,
         "Model of simple tasks, as `provider/model`.",
     )
-    .env(&[alias("DEFAULT_SIMPLE_MODEL")]),
-    Key::new(
+    .with_env(&[env_alias("DEFAULT_SIMPLE_MODEL")]),
+    SchemaKey::new(
         "routing.medium_model",
-        Kind::Model,
-        Preset::Unset,
-        Trust::Ask,
+        KeyKind::Model,
+        DefaultValue::Unset,
+        TrustRule::Ask,
         "Model of tasks in between, as `provider/model`. Unset: `routing.simple_model`.",
     ),
-    Key::new(
+    SchemaKey::new(
         "routing.complex_model",
-        Kind::Model,
-        Preset::Unset,
-        Trust::Ask,
+        KeyKind::Model,
+        DefaultValue::Unset,
+        TrustRule::Ask,
         "Model of hard tasks, as `provider/model`.",
     )
-    .env(&[alias("DEFAULT_COMPLEX_MODEL")]),
-    Key::new(
+    .with_env(&[env_alias("DEFAULT_COMPLEX_MODEL")]),
+    SchemaKey::new(
         "routing.classifier",
-        Kind::Choice(&[("heuristic", &[]), ("model", &["llm"])]),
-        Preset::Text("heuristic"),
-        Trust::Ask,
+        KeyKind::Choice(&[("heuristic", &[]), ("model", &["llm"])]),
+        DefaultValue::Text("heuristic"),
+        TrustRule::Ask,
         "Who tells how hard a task is: a `heuristic` over its text, or the `model` of simple tasks, asked once before the \
          run begins (on any fault the heuristic answers).",
     ),
-    Key::new(
+    SchemaKey::new(
         "routing.escalation",
-        Kind::List(Element::Model),
-        Preset::Empty,
-        Trust::Ask,
+        KeyKind::List(ListElement::Model),
+        DefaultValue::Empty,
+        TrustRule::Ask,
         "Stronger and stronger models for repairs that failed, as `provider/model`. Empty: openai/gpt-4o-mini, \
          openai/gpt-4o, anthropic/claude-sonnet-4-20250514.",
     ),
-    Key::new(
+    SchemaKey::new(
         "routing.escalate_pinned",
-        Kind::Bool,
-        Preset::Bool(false),
-        Trust::Ask,
+        KeyKind::Bool,
+        DefaultValue::Bool(false),
+        TrustRule::Ask,
         "Whether repairs of a run whose model is pinned ask a stronger one too.",
     ),
-    agent_model("agents.planner.model"),
-    agent_pin("agents.planner.pin"),
-    agent_model("agents.coder.model"),
-    agent_pin("agents.coder.pin"),
-    agent_model("agents.reviewer.model"),
-    agent_pin("agents.reviewer.pin"),
-    agent_model("agents.deployer.model"),
-    agent_pin("agents.deployer.pin"),
-    agent_model("agents.verifier.model"),
-    agent_pin("agents.verifier.pin"),
-    agent_model("agents.researcher.model"),
-    agent_pin("agents.researcher.pin"),
-    agent_model("agents.chat.model"),
-    agent_pin("agents.chat.pin"),
-    Key::new(
+    agent_model_key("agents.planner.model"),
+    agent_pin_key("agents.planner.pin"),
+    agent_model_key("agents.coder.model"),
+    agent_pin_key("agents.coder.pin"),
+    agent_model_key("agents.reviewer.model"),
+    agent_pin_key("agents.reviewer.pin"),
+    agent_model_key("agents.deployer.model"),
+    agent_pin_key("agents.deployer.pin"),
+    agent_model_key("agents.verifier.model"),
+    agent_pin_key("agents.verifier.pin"),
+    agent_model_key("agents.researcher.model"),
+    agent_pin_key("agents.researcher.pin"),
+    agent_model_key("agents.chat.model"),
+    agent_pin_key("agents.chat.pin"),
+    SchemaKey::new(
         "flywheel.explore",
-        number(0.0, 1.0),
-        Preset::Number(0.05),
-        Trust::Ask,
+        number_kind(0.0, 1.0),
+        DefaultValue::Number(0.05),
+        TrustRule::Ask,
         "Share of choices by weights that are made by lot, to learn how other models do.",
     ),
-    Key::new(
+    SchemaKey::new(
         "cost.reference_model",
         ONE_LINE,
-        Preset::Text("gpt-4o"),
-        Trust::Ask,
+        DefaultValue::Text("gpt-4o"),
+        TrustRule::Ask,
         "Model that the cost of runs is compared with, as `provider/model` or a name that the price table knows.",
     ),
 ];

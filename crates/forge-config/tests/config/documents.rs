@@ -1,8 +1,8 @@
 //! The schema, the settings and the committed documents say the same (CFG-N3).
 
 use crate::support::Place;
-use forge_config::docs::{configuration, env_example, yaml_example};
-use forge_config::schema::{KEYS, Value, find};
+use forge_config::docs::{configuration_page, env_example, yaml_example};
+use forge_config::schema::{KEYS, SettingValue, find_key};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn committed(path: &str, rendered: &str) {
 
 #[test]
 fn committed_documents_are_rendered_from_the_schema() {
-    committed("docs/configuration.md", &configuration());
+    committed("docs/configuration.md", &configuration_page());
     committed("forge.yaml.example", &yaml_example());
     committed(".env.example", &env_example());
 }
@@ -58,13 +58,18 @@ fn defaults_are_valid_and_are_what_an_empty_configuration_gives() {
     assert_eq!(loaded.values.len(), KEYS.len());
     for (key, resolved) in KEYS.iter().zip(&loaded.values) {
         let default = key.default_value();
-        assert_eq!(resolved.value, default.as_ref().map(|value| key.kind.show(value)), "{}", key.path);
+        assert_eq!(
+            resolved.value,
+            default.as_ref().map(|value| key.kind.format_value(value)),
+            "{}",
+            key.path
+        );
         let Some(default) = default else { continue };
-        if default == Value::List(Vec::new()) {
+        if default == SettingValue::List(Vec::new()) {
             continue;
         }
         let mut again = Place::new();
-        again.flag(key.path, &key.kind.show(&default), "--default");
+        again.flag(key.path, &key.kind.format_value(&default), "--default");
         let mut settings = again.try_load().unwrap_or_else(|faults| panic!("{faults}")).settings;
         settings.providers.clone_from(&loaded.settings.providers);
         assert_eq!(settings, loaded.settings, "{}", key.path);
@@ -101,8 +106,8 @@ fn the_specified_defaults_hold() {
         ("logging.level", "info"),
         ("logging.format", "text"),
     ] {
-        let key = find(key).unwrap();
-        assert_eq!(key.kind.show(&key.default_value().unwrap()), default, "{}", key.path);
+        let key = find_key(key).unwrap();
+        assert_eq!(key.kind.format_value(&key.default_value().unwrap()), default, "{}", key.path);
     }
 }
 

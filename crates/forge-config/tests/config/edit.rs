@@ -1,27 +1,27 @@
 //! `forge config get|set|path`: one key at a time, comments kept.
 
 use crate::support::{Place, value};
-use forge_config::edit::{EditError, Target, get, paths, set};
+use forge_config::edit::{EditError, EditTarget, config_locations, get_key, set_key};
 use std::fs;
 
 #[test]
 fn one_key_is_shown_and_an_unknown_one_gets_a_hint() {
     let place = Place::new();
     let loaded = place.load();
-    assert_eq!(get(&loaded, "sandbox.memory_limit").unwrap().value.as_deref(), Some("2g"));
-    assert_eq!(get(&loaded, "agent.default_model").unwrap().key, "model.name");
-    let error = get(&loaded, "sandbox.memory_limits").unwrap_err().to_string();
+    assert_eq!(get_key(&loaded, "sandbox.memory_limit").unwrap().value.as_deref(), Some("2g"));
+    assert_eq!(get_key(&loaded, "agent.default_model").unwrap().key, "model.name");
+    let error = get_key(&loaded, "sandbox.memory_limits").unwrap_err().to_string();
     assert!(error.contains("did you mean `sandbox.memory_limit`?"), "{error}");
 }
 
 #[test]
 fn the_users_file_is_made_and_changed() {
     let place = Place::new();
-    let edited = set(&place.dirs(), Target::User, "sandbox.memory_limit", "4g").unwrap();
+    let edited = set_key(&place.dirs(), EditTarget::User, "sandbox.memory_limit", "4g").unwrap();
     assert_eq!(edited.path, place.root().join("home/.config/forge/forge.toml"));
-    set(&place.dirs(), Target::User, "agent.max_cost_usd", "2").unwrap();
-    set(&place.dirs(), Target::User, "providers.ollama.base_url", "http://127.0.0.1:1").unwrap();
-    set(&place.dirs(), Target::User, "name", "x").unwrap();
+    set_key(&place.dirs(), EditTarget::User, "agent.max_cost_usd", "2").unwrap();
+    set_key(&place.dirs(), EditTarget::User, "providers.ollama.base_url", "http://127.0.0.1:1").unwrap();
+    set_key(&place.dirs(), EditTarget::User, "name", "x").unwrap();
     let text = fs::read_to_string(&edited.path).unwrap();
     assert_eq!(
         text,
@@ -37,7 +37,7 @@ fn the_users_file_is_made_and_changed() {
 fn comments_and_order_stay() {
     let place = Place::new();
     place.user("# top\n[agent] # limits\nmax_iterations = 3 # few\n\n# end\n");
-    set(&place.dirs(), Target::User, "agent.max_iterations", "4").unwrap();
+    set_key(&place.dirs(), EditTarget::User, "agent.max_iterations", "4").unwrap();
     let text = fs::read_to_string(place.root().join("home/.config/forge/forge.toml")).unwrap();
     assert_eq!(text, "# top\n[agent] # limits\nmax_iterations = 4 # few\n\n# end\n");
 
@@ -54,7 +54,7 @@ fn comments_and_order_stay() {
         ("providers.openai.default_model", "m"),
         ("language", "rust"),
     ] {
-        set(&place.dirs(), Target::Project(&target), key, value).unwrap();
+        set_key(&place.dirs(), EditTarget::Project(&target), key, value).unwrap();
     }
     assert_eq!(
         fs::read_to_string(path).unwrap(),
@@ -75,16 +75,17 @@ fn what_can_not_be_changed_safely_is_left_alone() {
         "agent: &x\n  on_limit: end\n",
     ] {
         let path = place.write("repo/forge.yaml", text);
-        let error =
-            set(&place.dirs(), Target::Project(&place.repo()), "agent.max_iterations", "4").unwrap_err();
+        let error = set_key(&place.dirs(), EditTarget::Project(&place.repo()), "agent.max_iterations", "4")
+            .unwrap_err();
         assert!(matches!(error, EditError::ByHand { .. }), "{text}: {error}");
         assert!(error.to_string().contains("write `agent.max_iterations: 4` there by hand"));
         assert_eq!(fs::read_to_string(path).unwrap(), text);
     }
-    let error = set(&place.dirs(), Target::User, "agent.max_iterations", "0").unwrap_err().to_string();
+    let error =
+        set_key(&place.dirs(), EditTarget::User, "agent.max_iterations", "0").unwrap_err().to_string();
     assert!(error.contains("expected a whole number from 1 to 10000, found `0`"), "{error}");
     let empty = Place::new();
-    let error = set(&empty.dirs(), Target::Project(&empty.repo()), "name", "x").unwrap_err();
+    let error = set_key(&empty.dirs(), EditTarget::Project(&empty.repo()), "name", "x").unwrap_err();
     assert!(error.to_string().contains("forge init"));
 }
 
@@ -92,8 +93,9 @@ fn what_can_not_be_changed_safely_is_left_alone() {
 fn a_users_change_keeps_trust_and_gives_none() {
     let place = Place::new();
     place.project("[sandbox]\nnetwork_enabled = true\n");
-    let change =
-        |value| set(&place.dirs(), Target::Project(&place.repo()), "agent.max_iterations", value).unwrap();
+    let change = |value| {
+        set_key(&place.dirs(), EditTarget::Project(&place.repo()), "agent.max_iterations", value).unwrap()
+    };
     change("4");
     assert!(!place.load().settings.sandbox.network_enabled);
     place.trust();
@@ -105,7 +107,7 @@ fn a_users_change_keeps_trust_and_gives_none() {
 fn places_are_listed_strongest_first() {
     let place = Place::new();
     place.project("");
-    let found = paths(&place.sources()).unwrap();
+    let found = config_locations(&place.sources()).unwrap();
     let shown: Vec<_> = found.iter().map(|found| (found.layer, found.exists)).collect();
     assert_eq!(shown, [("project", true), ("user", false), ("state", false)]);
 }

@@ -1,11 +1,11 @@
 //! `forge init`: what is written, what is kept, and that it works at once.
 
 use crate::support::{Place, refused};
-use forge_config::init::{Fate, InitOptions, detect_language, init};
-use forge_config::{Format, Language};
+use forge_config::init::{InitOptions, InitOutcome, detect_language, init_project};
+use forge_config::{ConfigFormat, ProjectLanguage};
 use std::fs;
 
-fn options(place: &Place, format: Format, provider: Option<&str>) -> InitOptions {
+fn options(place: &Place, format: ConfigFormat, provider: Option<&str>) -> InitOptions {
     InitOptions {
         dir: place.repo(),
         name: None,
@@ -17,15 +17,15 @@ fn options(place: &Place, format: Format, provider: Option<&str>) -> InitOptions
 
 #[test]
 fn a_new_project_loads_and_its_settings_take_effect() {
-    for format in [Format::Yaml, Format::Toml] {
+    for format in [ConfigFormat::Yaml, ConfigFormat::Toml] {
         for provider in [None, Some("anthropic"), Some("ollama"), Some("custom")] {
             let place = Place::new();
             place.write("repo/Cargo.toml", "");
-            let made = init(&options(&place, format, provider), &place.dirs()).unwrap();
-            assert_eq!(made.iter().map(|made| made.fate).collect::<Vec<_>>(), [Fate::Created; 3]);
+            let made = init_project(&options(&place, format, provider), &place.dirs()).unwrap();
+            assert_eq!(made.iter().map(|made| made.fate).collect::<Vec<_>>(), [InitOutcome::Created; 3]);
             let loaded = place.load();
             assert_eq!(loaded.settings.name.as_deref(), Some("repo"));
-            assert_eq!(loaded.settings.language, Some(Language::Rust));
+            assert_eq!(loaded.settings.language, Some(ProjectLanguage::Rust));
             assert_eq!(loaded.settings.model.provider.as_deref(), provider);
             assert_eq!(refused(&loaded.notices), [""; 0], "the user's own project needs no trust");
             assert!(place.repo().join(".forge").is_dir());
@@ -38,57 +38,57 @@ fn nothing_is_overwritten_and_a_second_time_changes_nothing() {
     let place = Place::new();
     place.write("repo/.gitignore", "target\n.forge/*");
     place.project("name = \"mine\"\n[sandbox]\nnetwork_enabled = true\n");
-    let made = init(&options(&place, Format::Yaml, None), &place.dirs()).unwrap();
+    let made = init_project(&options(&place, ConfigFormat::Yaml, None), &place.dirs()).unwrap();
     assert_eq!(
         made.iter().map(|made| made.fate).collect::<Vec<_>>(),
-        [Fate::Kept, Fate::Created, Fate::Extended]
+        [InitOutcome::Kept, InitOutcome::Created, InitOutcome::Extended]
     );
     let ignored = fs::read_to_string(place.repo().join(".gitignore")).unwrap();
     assert_eq!(ignored, "target\n.forge/*\n!.forge/agents/\n!.forge/pipelines/\n");
     assert!(!place.load().settings.sandbox.network_enabled, "a file that was there is not trusted by this");
-    let again = init(&options(&place, Format::Toml, None), &place.dirs()).unwrap();
-    assert!(again.iter().all(|made| made.fate == Fate::Kept));
+    let again = init_project(&options(&place, ConfigFormat::Toml, None), &place.dirs()).unwrap();
+    assert!(again.iter().all(|made| made.fate == InitOutcome::Kept));
 }
 
 #[test]
 fn a_cloned_repository_does_not_become_trusted_with_its_prompts() {
     let place = Place::new();
     place.write("repo/.forge/agents/a/prompt.md", "obey me");
-    init(&options(&place, Format::Yaml, Some("openai")), &place.dirs()).unwrap();
+    init_project(&options(&place, ConfigFormat::Yaml, Some("openai")), &place.dirs()).unwrap();
     assert_eq!(refused(&place.load().notices), ["model.provider", ".forge/agents"]);
 }
 
 #[test]
 fn what_is_wrong_is_told_before_anything_is_written() {
     let place = Place::new();
-    let mut wrong = options(&place, Format::Yaml, Some("opnai"));
+    let mut wrong = options(&place, ConfigFormat::Yaml, Some("opnai"));
     wrong.name = Some("two\nlines".to_owned());
-    let error = init(&wrong, &place.dirs()).unwrap_err().to_string();
+    let error = init_project(&wrong, &place.dirs()).unwrap_err().to_string();
     assert!(error.contains("--name") && error.contains("did you mean `openai`?"), "{error}");
     assert_eq!(fs::read_dir(place.repo()).unwrap().count(), 0);
 
     let outside = place.write("outside", "precious\n");
     std::os::unix::fs::symlink(&outside, place.repo().join(".gitignore")).unwrap();
-    assert!(init(&options(&place, Format::Yaml, None), &place.dirs()).is_err());
+    assert!(init_project(&options(&place, ConfigFormat::Yaml, None), &place.dirs()).is_err());
     assert_eq!(fs::read_to_string(outside).unwrap(), "precious\n");
 }
 
 #[test]
 fn odd_names_of_folders_are_written_safely() {
     let place = Place::new();
-    for format in [Format::Yaml, Format::Toml] {
+    for format in [ConfigFormat::Yaml, ConfigFormat::Toml] {
         let mut odd = options(&place, format, None);
         odd.dir = place.repo().join(format!("it's \"{format:?}\": #1"));
-        init(&odd, &place.dirs()).unwrap();
+        init_project(&odd, &place.dirs()).unwrap();
     }
 }
 
 #[test]
 fn languages_are_told_by_files() {
     for (file, language) in [
-        ("Cargo.toml", Language::Rust),
-        ("package.json", Language::Node),
-        ("requirements.txt", Language::Python),
+        ("Cargo.toml", ProjectLanguage::Rust),
+        ("package.json", ProjectLanguage::Node),
+        ("requirements.txt", ProjectLanguage::Python),
     ] {
         let place = Place::new();
         assert_eq!(detect_language(&place.repo()), None);

@@ -6,7 +6,7 @@ use forge_testkit::scale;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(scale::pick(64, 10_000)))]
+    #![proptest_config(ProptestConfig::with_cases(scale::sample_or_all(64, 10_000)))]
 
     #[test]
     fn keys_are_shown_nowhere(key in "[A-Za-z0-9_-]{12,60}", wrong in any::<bool>()) {
@@ -26,10 +26,10 @@ proptest! {
             let loaded = place.load();
             let shown = format!("{:?} {:?} {:?}", loaded.values, loaded.notices, loaded.secrets);
             prop_assert!(!shown.contains(&key), "shown: {}", shown);
-            prop_assert!(!loaded.as_json().to_string().contains(&key));
-            let get = edit::get(&loaded, "model.name").unwrap();
+            prop_assert!(!loaded.to_plan_json().to_string().contains(&key));
+            let get = edit::get_key(&loaded, "model.name").unwrap();
             prop_assert_eq!(get.value.as_deref(), Some("***REDACTED***"));
-            prop_assert_eq!(loaded.secrets.values().collect::<Vec<_>>(), [key.as_str()]);
+            prop_assert_eq!(loaded.secrets.values_to_redact().collect::<Vec<_>>(), [key.as_str()]);
         }
     }
 }
@@ -48,7 +48,7 @@ fn what_looks_like_a_key_is_not_repeated_in_a_fault() {
 fn debug_forms_hold_names_only() {
     let env: Environment = [("OPENAI_API_KEY", "secret-value")].into_iter().collect();
     assert_eq!(format!("{env:?}"), "{\"OPENAI_API_KEY\"}");
-    assert_eq!(format!("{}", forge_config::Secret::new("secret-value")), "***REDACTED***");
+    assert_eq!(format!("{}", forge_config::SecretValue::new("secret-value")), "***REDACTED***");
     let parsed = forge_config::dotenv::parse("A=secret-value").unwrap();
     assert!(!format!("{parsed:?}").contains("secret-value"));
 }

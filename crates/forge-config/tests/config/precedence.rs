@@ -1,7 +1,7 @@
 //! Which source wins, and where a value says it came from.
 
 use crate::support::{Place, value};
-use forge_config::Origin;
+use forge_config::ValueOrigin;
 
 #[test]
 fn every_layer_wins_over_those_below_it() {
@@ -74,7 +74,7 @@ fn values_that_nobody_set_are_told_from_those_that_somebody_did() {
     place.user("[agent]\nmax_cost_usd = 1.0\n");
     let loaded = place.load();
     assert!(loaded.is_set("agent.max_cost_usd"));
-    assert!(matches!(loaded.origin("agent.max_cost_usd"), Some(Origin::UserFile { line: 2, .. })));
+    assert!(matches!(loaded.origin_of("agent.max_cost_usd"), Some(ValueOrigin::UserFile { line: 2, .. })));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn values_are_kept_in_the_unit_of_their_key() {
 #[test]
 fn defaults_are_those_of_the_plan() {
     let settings = Place::new().load().settings;
-    let limits = forge_types::Limits::default();
+    let limits = forge_types::RunLimits::default();
     assert_eq!(settings.agent.max_iterations, limits.max_iterations);
     assert_eq!(settings.agent.max_tokens_per_run, limits.max_tokens);
     assert_eq!(forge_types::Money::from_usd(settings.agent.max_cost_usd), limits.max_cost);

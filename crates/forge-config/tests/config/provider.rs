@@ -1,9 +1,9 @@
 //! Provider, model and address belong together; keys belong to their providers.
 
 use crate::support::Place;
-use forge_config::{KEYED, Settings};
+use forge_config::{ForgeSettings, KEYED_PROVIDERS};
 
-fn model(settings: &Settings) -> (Option<&str>, Option<&str>, Option<&str>) {
+fn model(settings: &ForgeSettings) -> (Option<&str>, Option<&str>, Option<&str>) {
     let model = &settings.model;
     (model.provider.as_deref(), model.name.as_deref(), model.base_url.as_deref())
 }
@@ -11,16 +11,16 @@ fn model(settings: &Settings) -> (Option<&str>, Option<&str>, Option<&str>) {
 #[test]
 fn keys_are_found_by_the_vendors_names() {
     let mut place = Place::new();
-    assert_eq!(place.load().secrets.values().count(), 0);
+    assert_eq!(place.load().secrets.values_to_redact().count(), 0);
     place
         .set("OPENROUTER_API_KEY", "k-router")
         .set("GOOGLE_API_KEY", "k-google")
         .set("OPENAI_API_KEY", "k-openai");
     let secrets = place.load().secrets;
-    let found: Vec<_> = KEYED.iter().filter_map(|provider| secrets.variable(provider)).collect();
+    let found: Vec<_> = KEYED_PROVIDERS.iter().filter_map(|provider| secrets.variable_of(provider)).collect();
     assert_eq!(found, ["OPENAI_API_KEY", "GOOGLE_API_KEY", "OPENROUTER_API_KEY"]);
     place.set("GEMINI_API_KEY", "k-gemini");
-    assert_eq!(place.load().secrets.variable("gemini"), Some("GEMINI_API_KEY"));
+    assert_eq!(place.load().secrets.variable_of("gemini"), Some("GEMINI_API_KEY"));
 }
 
 #[test]

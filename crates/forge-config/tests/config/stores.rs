@@ -1,15 +1,18 @@
 //! Keys from encrypted stores: which stores count, and what wins.
 
 use crate::support::Place;
-use forge_config::{Loaded, NoticeKind, Secret, SecretOrigin, stores};
+use forge_config::{NoticeKind, ResolvedConfig, SecretOrigin, SecretValue, stores};
 
-fn lay(loaded: &mut Loaded, origin: SecretOrigin, values: &[(&str, &str)]) {
-    loaded.lay_store(origin, values.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))));
+fn lay(loaded: &mut ResolvedConfig, origin: SecretOrigin, values: &[(&str, &str)]) {
+    loaded.add_store_values(
+        origin,
+        values.iter().map(|(name, value)| ((*name).to_owned(), SecretValue::new(*value))),
+    );
 }
 
-fn key(loaded: &Loaded, provider: &str) -> (String, SecretOrigin) {
+fn key(loaded: &ResolvedConfig, provider: &str) -> (String, SecretOrigin) {
     let secrets = &loaded.secrets;
-    (secrets.get(provider).unwrap().expose().to_owned(), secrets.origin(provider).unwrap())
+    (secrets.get(provider).unwrap().expose().to_owned(), secrets.origin_of(provider).unwrap())
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn the_order_is_a_setting() {
     assert!(place.load().secrets.get("openai").is_none());
     place.user("secrets.providers = [\"env\"]\n");
     place.write("home/.local/share/forge/secrets.enc", "x");
-    assert!(place.load().stores().0.is_empty());
+    assert!(place.load().usable_stores().0.is_empty());
     place.user("secrets.providers = [\"vault\"]\n");
     assert!(place.faults()[0].contains("encrypted-file or env"), "{:?}", place.faults());
 }
@@ -67,19 +70,19 @@ fn an_untrusted_repository_can_not_change_where_keys_come_from_or_where_logins_g
 #[test]
 fn a_store_that_came_with_a_clone_does_not_count_until_its_user_opened_it() {
     let place = Place::new();
-    assert!(place.load().stores().0.is_empty());
+    assert!(place.load().usable_stores().0.is_empty());
     let user = place.write("home/.local/share/forge/secrets.enc", "x");
     let project = place.write("repo/.forge/secrets.enc", "x");
-    let (found, notices) = place.load().stores();
+    let (found, notices) = place.load().usable_stores();
     assert_eq!(found, [(SecretOrigin::UserStore, user.clone())]);
     assert_eq!(notices[0].kind, NoticeKind::Refused);
     assert!(notices[0].message.contains("forge secret list --local"), "{}", notices[0]);
-    stores::adopt(&place.dirs(), &place.repo()).unwrap();
-    let (found, notices) = place.load().stores();
+    stores::adopt_store(&place.dirs(), &place.repo()).unwrap();
+    let (found, notices) = place.load().usable_stores();
     assert_eq!(found, [(SecretOrigin::ProjectStore, project), (SecretOrigin::UserStore, user)]);
     assert!(notices.is_empty());
-    assert!(forge_config::trust::revoke(&place.dirs(), &place.repo()).unwrap());
-    assert_eq!(place.load().stores().0.len(), 1);
+    assert!(forge_config::trust::revoke_trust(&place.dirs(), &place.repo()).unwrap());
+    assert_eq!(place.load().usable_stores().0.len(), 1);
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn what_a_store_holds_is_hidden_even_if_nothing_uses_it() {
     place.project("agent.system_prompt = \"say tok-0123456789\"\n").trust();
     let mut loaded = place.load();
     lay(&mut loaded, SecretOrigin::UserStore, &[("OTHER", "tok-0123456789")]);
-    let values: Vec<_> = loaded.secrets.values().collect();
+    let values: Vec<_> = loaded.secrets.values_to_redact().collect();
     assert!(values.contains(&"tok-0123456789") && values.contains(&"a long passphrase"));
     let shown = format!("{:?}{:?}", loaded.values, loaded.secrets);
     assert!(!shown.contains("tok-0123456789") && !shown.contains("a long passphrase"), "{shown}");
@@ -108,8 +111,8 @@ fn keys_for_the_proxy_and_for_pull_requests_come_from_stores_too() {
         SecretOrigin::UserStore,
         &[("EXAMPLE_KEY", "ex-0123456789"), ("GITHUB_TOKEN", "gh-0123456789")],
     );
-    assert_eq!(loaded.secrets.egress("EXAMPLE_KEY").unwrap().expose(), "ex-0123456789");
-    assert_eq!(loaded.secrets.pull_requests().unwrap().expose(), "gh-0123456789");
+    assert_eq!(loaded.secrets.egress_key("EXAMPLE_KEY").unwrap().expose(), "ex-0123456789");
+    assert_eq!(loaded.secrets.pull_request_token().unwrap().expose(), "gh-0123456789");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A home and a repository in a temporary folder, and settings loaded from them.
 
-use forge_config::{Dirs, Environment, Faults, Flag, Loaded, Notice, NoticeKind, Sources, load, trust};
+use forge_config::{
+    ConfigErrors, ConfigNotice, ConfigSources, Environment, FlagSetting, NoticeKind, ResolvedConfig,
+    UserDirs, load, trust,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) struct Place {
     root: TempDir,
     env: BTreeMap<String, String>,
-    flags: Vec<Flag>,
+    flags: Vec<FlagSetting>,
     pub(crate) config_path: Option<PathBuf>,
     pub(crate) env_file: Option<PathBuf>,
 }
@@ -61,12 +64,12 @@ impl Place {
     }
 
     pub(crate) fn flag(&mut self, key: &str, value: &str, name: &str) -> &mut Self {
-        self.flags.push(Flag { key: key.to_owned(), value: value.to_owned(), name: name.to_owned() });
+        self.flags.push(FlagSetting { key: key.to_owned(), value: value.to_owned(), name: name.to_owned() });
         self
     }
 
-    pub(crate) fn sources(&self) -> Sources {
-        Sources {
+    pub(crate) fn sources(&self) -> ConfigSources {
+        ConfigSources {
             env: self.env.clone().into_iter().collect(),
             cwd: self.repo(),
             repo: self.repo(),
@@ -76,23 +79,23 @@ impl Place {
         }
     }
 
-    pub(crate) fn dirs(&self) -> Dirs {
+    pub(crate) fn dirs(&self) -> UserDirs {
         let env: Environment = self.env.clone().into_iter().collect();
-        Dirs::find(&env).unwrap()
+        UserDirs::from_environment(&env).unwrap()
     }
 
     pub(crate) fn trust(&self) -> &Self {
         let extra: Vec<_> = self.config_path.iter().chain(&self.env_file).cloned().collect();
-        let review = trust::review(&self.dirs(), &self.repo(), &extra).unwrap();
-        trust::grant(&self.dirs(), &review).unwrap();
+        let review = trust::review_repository(&self.dirs(), &self.repo(), &extra).unwrap();
+        trust::grant_trust(&self.dirs(), &review).unwrap();
         self
     }
 
-    pub(crate) fn try_load(&self) -> Result<Loaded, Faults> {
+    pub(crate) fn try_load(&self) -> Result<ResolvedConfig, ConfigErrors> {
         load(&self.sources())
     }
 
-    pub(crate) fn load(&self) -> Loaded {
+    pub(crate) fn load(&self) -> ResolvedConfig {
         self.try_load().unwrap_or_else(|faults| panic!("{faults}"))
     }
 
@@ -104,13 +107,13 @@ impl Place {
 }
 
 /// The value of a key as it is shown, with its origin.
-pub(crate) fn value(loaded: &Loaded, key: &str) -> (Option<String>, String) {
+pub(crate) fn value(loaded: &ResolvedConfig, key: &str) -> (Option<String>, String) {
     let found = loaded.values.iter().find(|value| value.key == key).unwrap();
     (found.value.clone(), found.origin.to_string())
 }
 
 /// The keys that were refused.
-pub(crate) fn refused(notices: &[Notice]) -> Vec<String> {
+pub(crate) fn refused(notices: &[ConfigNotice]) -> Vec<String> {
     let refused = notices.iter().filter(|notice| notice.kind == NoticeKind::Refused);
     refused.filter_map(|notice| notice.key.clone()).collect()
 }

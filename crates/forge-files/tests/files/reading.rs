@@ -1,8 +1,8 @@
 //! What may be at a path where a small file is expected, and what the readers make of it.
 
 use forge_files::{
-    Directory, Error, Found, OWNER_ONLY, open, open_or_create, read, read_start, read_text, read_text_within,
-    read_within,
+    Directory, Error, OWNER_ONLY_MODE, SpecialFileKind, open, open_or_create, read, read_prefix, read_text,
+    read_text_within, read_within,
 };
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
@@ -47,7 +47,7 @@ fn a_regular_file_is_read_up_to_the_limit() {
             assert_eq!(said(&result, &root), wanted);
         }
     }
-    assert_eq!(read_start(&root.join("longer"), LIMIT).unwrap().len(), 1000);
+    assert_eq!(read_prefix(&root.join("longer"), LIMIT).unwrap().len(), 1000);
     // Nothing of it is on the disk.
     File::create(root.join("sparse")).unwrap().set_len(20 << 30).unwrap();
     for result in both(&root, "sparse") {
@@ -62,9 +62,9 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
     fs::create_dir(root.join("dir")).unwrap();
     let _socket = UnixListener::bind(root.join("socket")).unwrap();
     for (name, found, words) in [
-        ("pipe", Found::NamedPipe, "a named pipe"),
-        ("dir", Found::Directory, "a directory"),
-        ("socket", Found::Socket, "a socket"),
+        ("pipe", SpecialFileKind::NamedPipe, "a named pipe"),
+        ("dir", SpecialFileKind::Directory, "a directory"),
+        ("socket", SpecialFileKind::Socket, "a socket"),
     ] {
         for result in both(&root, name) {
             assert_eq!(said(&result, &root), format!("ROOT/{name} is {words}, not a regular file"));
@@ -73,7 +73,7 @@ fn what_is_no_regular_file_is_refused_without_being_opened() {
     }
     assert!(matches!(
         read(Path::new("/dev/zero"), LIMIT),
-        Err(Error::NotRegular { found: Found::Device, .. })
+        Err(Error::NotRegular { found: SpecialFileKind::Device, .. })
     ));
     for name in ["absent", "dir/absent", "pipe/below"] {
         for result in both(&root, name) {
@@ -94,7 +94,10 @@ fn a_link_is_followed_only_where_the_caller_named_the_path() {
     symlink("loop", root.join("loop")).unwrap();
     assert_eq!(read(&root.join("link"), LIMIT).unwrap(), b"text");
     assert_eq!(read(&root.join("way/file"), LIMIT).unwrap(), b"text");
-    assert!(matches!(read(&root.join("zero"), LIMIT), Err(Error::NotRegular { found: Found::Device, .. })));
+    assert!(matches!(
+        read(&root.join("zero"), LIMIT),
+        Err(Error::NotRegular { found: SpecialFileKind::Device, .. })
+    ));
     assert!(matches!(read(&root.join("loop"), LIMIT), Err(Error::Link { .. })));
     for name in ["way/file", "link", "zero", "out", "loop", "../outside", "real/../../outside"] {
         let within = read_within(&root, Path::new(name), LIMIT);
@@ -146,7 +149,7 @@ fn a_lock_file_is_made_once_and_is_never_anything_else() {
     fs::create_dir(root.join("dir")).unwrap();
     assert!(matches!(
         open_or_create(&root.join("pipe")),
-        Err(Error::NotRegular { found: Found::NamedPipe, .. })
+        Err(Error::NotRegular { found: SpecialFileKind::NamedPipe, .. })
     ));
     assert!(matches!(open_or_create(&root.join("link")), Err(Error::Link { .. })));
     assert!(open_or_create(&root.join("dir")).is_err());
@@ -163,33 +166,36 @@ fn nothing_is_written_through_a_link_and_the_link_is_named() {
     symlink(at("outside"), at("clone/.forge")).unwrap();
     for opened in [
         Directory::open_within(&at("clone"), Path::new(".forge/memory")),
-        Directory::make_within(&at("clone"), Path::new(".forge/memory")),
-        Directory::make_within(&at("clone"), Path::new(".forge")),
+        Directory::open_or_create_within(&at("clone"), Path::new(".forge/memory")),
+        Directory::open_or_create_within(&at("clone"), Path::new(".forge")),
     ] {
         let Err(Error::Link { path }) = opened else { panic!("{opened:?}") };
         assert_eq!(path, at("clone/.forge"));
     }
     assert!(Directory::open_within(&at("clone"), Path::new("../outside")).is_err());
     fs::remove_file(at("clone/.forge")).unwrap();
-    let made = Directory::make_within(&at("clone"), Path::new("./.forge/memory")).unwrap();
-    made.replace("m.json", b"one", OWNER_ONLY).unwrap();
-    made.replace("m.json", b"two", 0o640).unwrap();
+    let made = Directory::open_or_create_within(&at("clone"), Path::new("./.forge/memory")).unwrap();
+    made.replace_file("m.json", b"one", OWNER_ONLY_MODE).unwrap();
+    made.replace_file("m.json", b"two", 0o640).unwrap();
     assert_eq!(
-        (made.read("m.json", 10).unwrap(), made.mode("m.json").unwrap()),
+        (made.read_file("m.json", 10).unwrap(), made.file_mode("m.json").unwrap()),
         (b"two".to_vec(), Some(0o640))
     );
-    assert!(made.create("m.json", b"x", OWNER_ONLY).is_err());
+    assert!(made.create_file("m.json", b"x", OWNER_ONLY_MODE).is_err());
     fs::write(at("precious"), "precious").unwrap();
     symlink(at("precious"), at("clone/.forge/memory/link")).unwrap();
-    assert!(matches!(made.replace("link", b"x", OWNER_ONLY), Err(Error::Link { .. })));
-    assert!(matches!(made.read("link", 10), Err(Error::Link { .. })));
-    assert!(matches!(made.lock_file("link"), Err(Error::Link { .. })));
-    assert!(made.create("link", b"x", OWNER_ONLY).is_err() && made.rename("m.json", "link").is_err());
+    assert!(matches!(made.replace_file("link", b"x", OWNER_ONLY_MODE), Err(Error::Link { .. })));
+    assert!(matches!(made.read_file("link", 10), Err(Error::Link { .. })));
+    assert!(matches!(made.open_lock_file("link"), Err(Error::Link { .. })));
+    assert!(
+        made.create_file("link", b"x", OWNER_ONLY_MODE).is_err()
+            && made.rename_file("m.json", "link").is_err()
+    );
     assert_eq!(fs::read(at("precious")).unwrap(), b"precious");
     // What the path leads to later makes no difference.
     fs::rename(at("clone/.forge"), at("clone/moved")).unwrap();
     symlink(at("outside"), at("clone/.forge")).unwrap();
-    made.replace("m.json", b"three", OWNER_ONLY).unwrap();
+    made.replace_file("m.json", b"three", OWNER_ONLY_MODE).unwrap();
     assert_eq!(fs::read(at("clone/moved/memory/m.json")).unwrap(), b"three");
     assert_eq!(fs::read_dir(at("outside/memory")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(at("clone/moved/memory")).unwrap().count(), 2, "no draft is left");

@@ -1,6 +1,8 @@
 //! Removal: whole trees of every shape, and nothing beside them.
 
-use forge_files::{PrivateDir, bytes_of, own_name, remove_own_tree, remove_tree, stale_entries, sweep};
+use forge_files::{
+    PrivateDir, count_tree_bytes, find_stale, owned_temp_name, remove_own_tree, remove_stale, remove_tree,
+};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -41,7 +43,7 @@ fn depth_and_modes_and_numbers_stop_nothing() {
     for depth in [1, 15, 16, 17, 18, 40, deepest] {
         let top = root.path().join("top");
         nest(&top, depth);
-        assert!(bytes_of(&top) >= 4096, "{depth}");
+        assert!(count_tree_bytes(&top) >= 4096, "{depth}");
         remove_tree(&top);
         assert!(!top.exists(), "{depth}");
     }
@@ -50,7 +52,7 @@ fn depth_and_modes_and_numbers_stop_nothing() {
         fs::create_dir_all(wide.join(format!("{name}/below"))).unwrap();
         fs::write(wide.join(format!("file {name}")), "x").unwrap();
     }
-    let counted = bytes_of(&wide);
+    let counted = count_tree_bytes(&wide);
     assert!(counted >= 700 * 4096, "{counted}");
     assert!(remove_tree(&wide) >= 700 * 4096);
     assert!(!wide.exists());
@@ -66,7 +68,7 @@ fn a_level_that_was_left_far_behind_is_gone_on_with() {
         fs::create_dir_all(top.join(name.to_string()).join(&deep)).unwrap();
     }
     let directories = 1 + 600 * 31;
-    let counted = bytes_of(&top);
+    let counted = count_tree_bytes(&top);
     assert_eq!(counted % 4096, 0);
     assert!(counted / 4096 + 1 >= directories, "{counted}");
     remove_tree(&top);
@@ -141,11 +143,11 @@ fn what_is_mounted_in_a_tree_stays() {
         let (top, outside) = (path.join("top"), path.join("outside"));
         fs::create_dir_all(top.join("a/mounted")).unwrap();
         fs::create_dir_all(outside.join("precious")).unwrap();
-        let counted = bytes_of(&top);
+        let counted = count_tree_bytes(&top);
         fs::write(outside.join("large"), vec![1; 1 << 20]).unwrap();
         // The same file system: only the mount tells.
         mount_bind(&outside, top.join("a/mounted")).unwrap();
-        assert_eq!(bytes_of(&top), counted);
+        assert_eq!(count_tree_bytes(&top), counted);
         remove_tree(&top);
         assert!(outside.join("precious").is_dir() && top.join("a/mounted/precious").is_dir());
         // Nor is the top emptied if it is one.
@@ -161,7 +163,7 @@ fn a_stale_thing_goes_only_if_it_is_ours() {
     let path = |name: &str| root.path().join(name);
     fs::create_dir_all(path(&dead("once")).join("a/b")).unwrap();
     fs::write(path(&dead("ca")), "x").unwrap();
-    let living = own_name("once");
+    let living = owned_temp_name("once");
     fs::create_dir(path(&living)).unwrap();
     fs::create_dir(path("theirs")).unwrap();
     if is_root() {
@@ -173,10 +175,10 @@ fn a_stale_thing_goes_only_if_it_is_ours() {
         chown(&file, Some(STRANGER), Some(STRANGER)).unwrap();
     }
     let kinds = ["ca", "once", "bundle", "home"];
-    let mut found = stale_entries(root.path(), &kinds);
+    let mut found = find_stale(root.path(), &kinds);
     found.sort();
     assert_eq!(found, [path(&dead("ca")), path(&dead("once"))]);
-    assert_eq!(sweep(root.path(), &kinds).len(), 2);
+    assert_eq!(remove_stale(root.path(), &kinds).len(), 2);
     assert!(!path(&dead("once")).exists() && path(&living).is_dir());
     if is_root() {
         remove_own_tree(&path(&dead("bundle")));
@@ -192,52 +194,54 @@ fn nothing_is_swept_where_others_can_write() {
     fs::create_dir(&shared).unwrap();
     fs::create_dir(shared.join(dead("once"))).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
-    assert!(sweep(&shared, &["once"]).is_empty());
+    assert!(remove_stale(&shared, &["once"]).is_empty());
     assert!(shared.join(dead("once")).is_dir());
     // What others can move, they may have named.
-    assert_eq!(stale_entries(&shared, &["once"]).len(), 1);
+    assert_eq!(find_stale(&shared, &["once"]).len(), 1);
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(stale_entries(&shared, &["once"]).is_empty() && sweep(&shared, &["once"]).is_empty());
+    assert!(find_stale(&shared, &["once"]).is_empty() && remove_stale(&shared, &["once"]).is_empty());
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
     if is_root() {
         chown(&shared, Some(STRANGER), None).unwrap();
-        assert!(sweep(&shared, &["once"]).is_empty() && stale_entries(&shared, &["once"]).is_empty());
+        assert!(remove_stale(&shared, &["once"]).is_empty() && find_stale(&shared, &["once"]).is_empty());
         chown(&shared, Some(0), None).unwrap();
     }
-    assert_eq!(sweep(&shared, &["once"]).len(), 1);
+    assert_eq!(remove_stale(&shared, &["once"]).len(), 1);
 }
 
 #[test]
 fn a_private_directory_is_ours_or_refused() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
-    let made = PrivateDir::make(&path("new/below")).unwrap();
+    let made = PrivateDir::open_or_create(&path("new/below")).unwrap();
     assert_eq!(made.path(), path("new/below"));
     assert_eq!(fs::metadata(path("new/below")).unwrap().mode() & 0o777, 0o700);
     fs::create_dir(path("open")).unwrap();
     fs::set_permissions(path("open"), fs::Permissions::from_mode(0o777)).unwrap();
-    PrivateDir::make(&path("open")).unwrap();
+    PrivateDir::open_or_create(&path("open")).unwrap();
     assert_eq!(fs::metadata(path("open")).unwrap().mode() & 0o777, 0o700);
     symlink(path("open"), path("link")).unwrap();
     fs::write(path("file"), "").unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
         .unwrap();
     fs::create_dir(path("runtime")).unwrap();
-    PrivateDir::below(&path("runtime"), "forge").unwrap();
+    PrivateDir::open_or_create_below(&path("runtime"), "forge").unwrap();
     fs::set_permissions(path("runtime"), fs::Permissions::from_mode(0o777)).unwrap();
-    let error = PrivateDir::below(&path("runtime"), "forge").unwrap_err().to_string();
+    let error = PrivateDir::open_or_create_below(&path("runtime"), "forge").unwrap_err().to_string();
     assert!(error.contains("others can write"), "{error}");
-    assert!(PrivateDir::below(&path("missing"), "forge").is_err() && !path("missing").exists());
+    assert!(
+        PrivateDir::open_or_create_below(&path("missing"), "forge").is_err() && !path("missing").exists()
+    );
     for name in ["link", "file", "pipe"] {
-        let error = PrivateDir::make(&path(name)).unwrap_err().to_string();
+        let error = PrivateDir::open_or_create(&path(name)).unwrap_err().to_string();
         assert!(error.contains("no directory") && error.contains(name), "{error}");
     }
     if is_root() {
         fs::create_dir(path("theirs")).unwrap();
         chown(path("theirs"), Some(STRANGER), None).unwrap();
-        let error = PrivateDir::make(&path("theirs")).unwrap_err().to_string();
+        let error = PrivateDir::open_or_create(&path("theirs")).unwrap_err().to_string();
         assert!(error.contains("belongs to user 4245"), "{error}");
-        let error = PrivateDir::below(&path("theirs"), "forge").unwrap_err().to_string();
+        let error = PrivateDir::open_or_create_below(&path("theirs"), "forge").unwrap_err().to_string();
         assert!(error.contains("belongs to user 4245"), "{error}");
     }
 }

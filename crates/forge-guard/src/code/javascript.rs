@@ -1,13 +1,15 @@
 //! JavaScript and TypeScript.
 
-use super::tokens::{Placed, Reader, Token, chain, in_name, mark, name, text};
-use super::{Warning, system_file};
+use super::tokens::{
+    CharReader, CodeToken, LineToken, is_name_char, mark_at, name_at, read_dotted_name, text_at,
+};
+use super::{StaticWarning, system_file};
 
 /// Templates in templates that are looked into.
 const MAX_DEPTH: u32 = 4;
 
 /// Modules with rule and what they do.
-const MODULES: [(&str, &str, &str); 18] = [
+const RISKY_MODULES: [(&str, &str, &str); 18] = [
     ("child_process", "process", "starts programs"),
     ("cluster", "process", "starts processes"),
     ("execa", "process", "starts programs"),
@@ -29,7 +31,7 @@ const MODULES: [(&str, &str, &str); 18] = [
 ];
 
 /// What is called.
-const FUNCTIONS: [(&str, &str, &str); 13] = [
+const RISKY_FUNCTIONS: [(&str, &str, &str); 13] = [
     ("eval", "eval", "runs text as code"),
     ("Function", "eval", "runs text as code"),
     ("fetch", "network", "opens connections"),
@@ -46,61 +48,61 @@ const FUNCTIONS: [(&str, &str, &str); 13] = [
 ];
 
 /// What deserves a second look.
-pub(super) fn check(code: &str) -> Vec<Warning> {
+pub(super) fn scan_javascript(code: &str) -> Vec<StaticWarning> {
     let mut tokens = Vec::new();
     tokenize(code, 1, 0, &mut tokens);
     let mut found = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        at = step(&tokens, at, &mut found);
+        at = scan_token(&tokens, at, &mut found);
     }
     found
 }
 
-fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
-    let mut reader = Reader::new(code, line);
+fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
+    let mut reader = CharReader::new(code, line);
     while let Some(c) = reader.peek() {
         let line = reader.line;
-        if reader.take("//") || reader.take("#!") {
-            reader.while_(|c| c != '\n');
-        } else if reader.take("/*") {
-            while reader.peek().is_some() && !reader.take("*/") {
+        if reader.eat_text("//") || reader.eat_text("#!") {
+            reader.read_while(|c| c != '\n');
+        } else if reader.eat_text("/*") {
+            while reader.peek().is_some() && !reader.eat_text("*/") {
                 reader.next();
             }
         } else if c == '"' || c == '\'' {
             reader.next();
-            let text = reader.until(&c.to_string(), true);
-            tokens.push((line, Token::Text(text)));
+            let text = reader.read_until(&c.to_string(), true);
+            tokens.push((line, CodeToken::Text(text)));
         } else if c == '`' {
             reader.next();
-            template(&mut reader, depth, tokens);
-        } else if in_name(c) {
-            let name = reader.while_(in_name);
-            tokens.push((line, Token::Name(name)));
+            read_template(&mut reader, depth, tokens);
+        } else if is_name_char(c) {
+            let name = reader.read_while(is_name_char);
+            tokens.push((line, CodeToken::Name(name)));
         } else if c == '/' && expression_begins(tokens) {
             regular_expression(&mut reader);
-            tokens.push((line, Token::Text(String::new())));
+            tokens.push((line, CodeToken::Text(String::new())));
         } else {
             reader.next();
             if !c.is_whitespace() {
-                tokens.push((line, Token::Mark(c)));
+                tokens.push((line, CodeToken::Mark(c)));
             }
         }
     }
 }
 
 /// Whether a slash begins a regular expression here, judged by what stands before it.
-fn expression_begins(tokens: &[Placed]) -> bool {
-    const WORDS: [&str; 8] = ["return", "typeof", "case", "in", "of", "delete", "void", "throw"];
+fn expression_begins(tokens: &[LineToken]) -> bool {
+    const REGEX_PREFIX_WORDS: [&str; 8] = ["return", "typeof", "case", "in", "of", "delete", "void", "throw"];
     match tokens.last() {
         None => true,
-        Some((_, Token::Text(_))) => false,
-        Some((_, Token::Name(name))) => WORDS.contains(&name.as_str()),
-        Some((_, Token::Mark(c))) => !matches!(c, ')' | ']' | '}'),
+        Some((_, CodeToken::Text(_))) => false,
+        Some((_, CodeToken::Name(name))) => REGEX_PREFIX_WORDS.contains(&name.as_str()),
+        Some((_, CodeToken::Mark(c))) => !matches!(c, ')' | ']' | '}'),
     }
 }
 
-fn regular_expression(reader: &mut Reader) {
+fn regular_expression(reader: &mut CharReader) {
     reader.next();
     let mut class = false;
     while let Some(c) = reader.peek().filter(|&c| c != '\n') {
@@ -118,7 +120,7 @@ fn regular_expression(reader: &mut Reader) {
 }
 
 /// A template behind its first mark: its text, and the code in `${…}`.
-fn template(reader: &mut Reader, depth: u32, tokens: &mut Vec<Placed>) {
+fn read_template(reader: &mut CharReader, depth: u32, tokens: &mut Vec<LineToken>) {
     let line = reader.line;
     let mut text = String::new();
     let mut code = Vec::new();
@@ -128,25 +130,25 @@ fn template(reader: &mut Reader, depth: u32, tokens: &mut Vec<Placed>) {
             '\\' => {
                 reader.next();
             }
-            '$' if reader.take("{") => {
+            '$' if reader.eat_text("{") => {
                 let start = reader.line;
-                code.push((start, enclosed(reader)));
+                code.push((start, read_braced_code(reader)));
             }
             c => text.push(c),
         }
     }
-    tokens.push((line, Token::Text(text)));
+    tokens.push((line, CodeToken::Text(text)));
     for (line, code) in code {
         if depth < MAX_DEPTH {
-            tokens.push((line, Token::Mark('(')));
+            tokens.push((line, CodeToken::Mark('(')));
             tokenize(&code, line, depth + 1, tokens);
-            tokens.push((line, Token::Mark(')')));
+            tokens.push((line, CodeToken::Mark(')')));
         }
     }
 }
 
 /// The code up to the brace that closes it.
-fn enclosed(reader: &mut Reader) -> String {
+fn read_braced_code(reader: &mut CharReader) -> String {
     let mut open = 1;
     let mut code = String::new();
     while let Some(c) = reader.next() {
@@ -156,33 +158,34 @@ fn enclosed(reader: &mut Reader) -> String {
         }
         code.push(c);
         if matches!(c, '"' | '\'') {
-            code.push_str(&reader.until(&c.to_string(), true));
+            code.push_str(&reader.read_until(&c.to_string(), true));
             code.push(c);
         }
     }
     code
 }
 
-fn step(tokens: &[Placed], at: usize, found: &mut Vec<Warning>) -> usize {
+fn scan_token(tokens: &[LineToken], at: usize, found: &mut Vec<StaticWarning>) -> usize {
     let line = tokens[at].0;
-    if let Some(text) = text(tokens, at) {
+    if let Some(text) = text_at(tokens, at) {
         found.extend(system_file(line, text));
         return at + 1;
     }
-    let Some((parts, end)) = chain(tokens, at) else { return at + 1 };
+    let Some((parts, end)) = read_dotted_name(tokens, at) else { return at + 1 };
     let other = at > 0
-        && (mark(tokens, at - 1) == Some('.') || matches!(name(tokens, at - 1), Some("function" | "class")));
+        && (mark_at(tokens, at - 1) == Some('.')
+            || matches!(name_at(tokens, at - 1), Some("function" | "class")));
     if other {
         return end;
     }
     let globals = ["globalThis", "window", "global", "self"];
     let parts = if parts.len() > 1 && globals.contains(&parts[0]) { &parts[1..] } else { &parts[..] };
     let path = parts.join(".");
-    let called = mark(tokens, end) == Some('(') || at > 0 && name(tokens, at - 1) == Some("new");
+    let called = mark_at(tokens, end) == Some('(') || at > 0 && name_at(tokens, at - 1) == Some("new");
     match path.as_str() {
-        "require" | "import" if mark(tokens, end) == Some('(') => match text(tokens, end + 1) {
-            Some(name) => module(line, name, found),
-            None => found.push(Warning {
+        "require" | "import" if mark_at(tokens, end) == Some('(') => match text_at(tokens, end + 1) {
+            Some(name) => warn_module(line, name, found),
+            None => found.push(StaticWarning {
                 line,
                 rule: "dynamic-import",
                 message: format!("`{path}` loads what an expression names"),
@@ -190,26 +193,26 @@ fn step(tokens: &[Placed], at: usize, found: &mut Vec<Warning>) -> usize {
         },
         // `import "x"` and `… from "x"`.
         "import" | "from" => {
-            if let Some(name) = text(tokens, end) {
-                module(line, name, found);
+            if let Some(name) = text_at(tokens, end) {
+                warn_module(line, name, found);
             }
         }
         _ => {
             let known =
-                FUNCTIONS.iter().find(|(known, ..)| *known == path && (called || known.contains('.')));
+                RISKY_FUNCTIONS.iter().find(|(known, ..)| *known == path && (called || known.contains('.')));
             if let Some((_, rule, does)) = known {
-                found.push(Warning { line, rule, message: format!("`{path}` {does}") });
+                found.push(StaticWarning { line, rule, message: format!("`{path}` {does}") });
             }
         }
     }
     end
 }
 
-fn module(line: u32, name: &str, found: &mut Vec<Warning>) {
+fn warn_module(line: u32, name: &str, found: &mut Vec<StaticWarning>) {
     let name = name.strip_prefix("node:").unwrap_or(name);
     let of =
         |module: &str| name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if let Some((module, rule, does)) = MODULES.iter().find(|(module, ..)| of(module)) {
-        found.push(Warning { line, rule, message: format!("`{module}` {does}") });
+    if let Some((module, rule, does)) = RISKY_MODULES.iter().find(|(module, ..)| of(module)) {
+        found.push(StaticWarning { line, rule, message: format!("`{module}` {does}") });
     }
 }

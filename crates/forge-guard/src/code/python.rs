@@ -1,14 +1,16 @@
 //! Python.
 
-use super::tokens::{Placed, Reader, Token, chain, in_name, mark, name, text};
-use super::{Warning, system_file};
+use super::tokens::{
+    CharReader, CodeToken, LineToken, is_name_char, mark_at, name_at, read_dotted_name, text_at,
+};
+use super::{StaticWarning, system_file};
 use std::collections::BTreeMap;
 
 /// Strings in strings (`f"{f'{x}'}"`) that are looked into.
 const MAX_DEPTH: u32 = 4;
 
 /// Modules whose import alone is worth a word, with rule and what they do.
-const MODULES: [(&str, &str, &str); 20] = [
+const RISKY_MODULES: [(&str, &str, &str); 20] = [
     ("subprocess", "process", "starts programs"),
     ("pty", "process", "starts programs"),
     ("ctypes", "native", "calls native code"),
@@ -32,7 +34,7 @@ const MODULES: [(&str, &str, &str); 20] = [
 ];
 
 /// Functions; a `*` at the end stands for the rest of a name.
-const FUNCTIONS: [(&str, &str, &str); 24] = [
+const RISKY_FUNCTIONS: [(&str, &str, &str); 24] = [
     ("os.system", "process", "starts programs"),
     ("os.popen", "process", "starts programs"),
     ("os.exec*", "process", "starts programs"),
@@ -60,62 +62,65 @@ const FUNCTIONS: [(&str, &str, &str); 24] = [
 ];
 
 /// What deserves a second look.
-pub(super) fn check(code: &str) -> Vec<Warning> {
+pub(super) fn scan_python(code: &str) -> Vec<StaticWarning> {
     let mut tokens = Vec::new();
     tokenize(code, 1, 0, &mut tokens);
-    let mut checker = Checker { tokens: &tokens, aliases: BTreeMap::new(), found: Vec::new() };
+    let mut checker = PythonChecker { tokens: &tokens, aliases: BTreeMap::new(), found: Vec::new() };
     let mut at = 0;
     while at < tokens.len() {
-        at = checker.step(at);
+        at = checker.scan_token(at);
     }
     checker.found
 }
 
-fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
-    let mut reader = Reader::new(code, line);
+fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
+    let mut reader = CharReader::new(code, line);
     while let Some(c) = reader.peek() {
         let line = reader.line;
         if c == '#' {
-            reader.while_(|c| c != '\n');
+            reader.read_while(|c| c != '\n');
         } else if c == '"' || c == '\'' {
-            string(&mut reader, "", depth, tokens);
-        } else if in_name(c) {
-            let name = reader.while_(in_name);
+            read_string(&mut reader, "", depth, tokens);
+        } else if is_name_char(c) {
+            let name = reader.read_while(is_name_char);
             let prefix = name.len() <= 2 && name.chars().all(|c| "rbufRBUFtT".contains(c));
             if prefix && matches!(reader.peek(), Some('"' | '\'')) {
-                string(&mut reader, &name, depth, tokens);
+                read_string(&mut reader, &name, depth, tokens);
             } else {
-                tokens.push((line, Token::Name(name)));
+                tokens.push((line, CodeToken::Name(name)));
             }
         } else {
             reader.next();
             // A line that goes on behind a backslash is one line.
             if c == '\\' {
-                reader.take("\n");
+                reader.eat_text("\n");
             } else if c == '\n' || !c.is_whitespace() {
-                tokens.push((line, Token::Mark(c)));
+                tokens.push((line, CodeToken::Mark(c)));
             }
         }
     }
 }
 
-fn string(reader: &mut Reader, prefix: &str, depth: u32, tokens: &mut Vec<Placed>) {
+fn read_string(reader: &mut CharReader, prefix: &str, depth: u32, tokens: &mut Vec<LineToken>) {
     let line = reader.line;
     let quote = reader.next().unwrap_or('"');
     let long: String = [quote; 3].iter().collect();
-    let text =
-        if reader.take(&long[1..]) { reader.until(&long, false) } else { reader.until(&long[..1], true) };
+    let text = if reader.eat_text(&long[1..]) {
+        reader.read_until(&long, false)
+    } else {
+        reader.read_until(&long[..1], true)
+    };
     if depth < MAX_DEPTH && prefix.contains(['f', 'F', 't', 'T']) {
-        embedded(&text, line, depth + 1, tokens);
+        tokenize_fstring(&text, line, depth + 1, tokens);
     }
-    tokens.push((line, Token::Text(text)));
+    tokens.push((line, CodeToken::Text(text)));
 }
 
 /// The expressions in an f-string.
-fn embedded(text: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
-    let mut reader = Reader::new(text, line);
+fn tokenize_fstring(text: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
+    let mut reader = CharReader::new(text, line);
     while let Some(c) = reader.next() {
-        if c != '{' || reader.take("{") {
+        if c != '{' || reader.eat_text("{") {
             continue;
         }
         let (start, mut open, mut inside) = (reader.line, 1, String::new());
@@ -130,52 +135,52 @@ fn embedded(text: &str, line: u32, depth: u32, tokens: &mut Vec<Placed>) {
     }
 }
 
-struct Checker<'a> {
-    tokens: &'a [Placed],
+struct PythonChecker<'a> {
+    tokens: &'a [LineToken],
     /// What names mean by the imports so far.
     aliases: BTreeMap<&'a str, String>,
-    found: Vec<Warning>,
+    found: Vec<StaticWarning>,
 }
 
-impl<'a> Checker<'a> {
+impl<'a> PythonChecker<'a> {
     fn warn(&mut self, line: u32, rule: &'static str, message: String) {
-        self.found.push(Warning { line, rule, message });
+        self.found.push(StaticWarning { line, rule, message });
     }
 
     /// Looks at a token; the position to go on from.
-    fn step(&mut self, at: usize) -> usize {
+    fn scan_token(&mut self, at: usize) -> usize {
         let line = self.tokens[at].0;
-        if let Some(text) = text(self.tokens, at) {
+        if let Some(text) = text_at(self.tokens, at) {
             self.found.extend(system_file(line, text));
             return at + 1;
         }
-        let begins = at == 0 || matches!(mark(self.tokens, at - 1), Some('\n' | ';' | ':'));
-        match name(self.tokens, at) {
-            Some("import") if begins => return self.import(at + 1),
-            Some("from") if begins => return self.from(at + 1),
+        let begins = at == 0 || matches!(mark_at(self.tokens, at - 1), Some('\n' | ';' | ':'));
+        match name_at(self.tokens, at) {
+            Some("import") if begins => return self.read_import(at + 1),
+            Some("from") if begins => return self.read_from_import(at + 1),
             _ => {}
         }
-        let Some((parts, end)) = chain(self.tokens, at) else { return at + 1 };
+        let Some((parts, end)) = read_dotted_name(self.tokens, at) else { return at + 1 };
         // A method of something, or the definition of a function, is another one of the same name.
         let other = at > 0
-            && (mark(self.tokens, at - 1) == Some('.')
-                || matches!(name(self.tokens, at - 1), Some("def" | "class")));
+            && (mark_at(self.tokens, at - 1) == Some('.')
+                || matches!(name_at(self.tokens, at - 1), Some("def" | "class")));
         if !other {
-            let path = self.meant(&parts);
-            self.named(line, &path, mark(self.tokens, end) == Some('('));
+            let path = self.qualified_name(&parts);
+            self.check_name(line, &path, mark_at(self.tokens, end) == Some('('));
             if path == "getattr" {
-                self.looked_up(line, end);
+                self.check_getattr(line, end);
             }
         }
         end
     }
 
-    fn meant(&self, parts: &[&str]) -> String {
+    fn qualified_name(&self, parts: &[&str]) -> String {
         let first = self.aliases.get(parts[0]).map_or(parts[0], String::as_str);
         std::iter::once(first).chain(parts[1..].iter().copied()).collect::<Vec<_>>().join(".")
     }
 
-    fn named(&mut self, line: u32, path: &str, called: bool) {
+    fn check_name(&mut self, line: u32, path: &str, called: bool) {
         let plain = !path.contains('.');
         let fits = |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => path.starts_with(start),
@@ -183,49 +188,49 @@ impl<'a> Checker<'a> {
         };
         // Names without a module are only what they seem if they are called: `compile` is a common variable.
         if let Some((_, rule, does)) =
-            FUNCTIONS.iter().find(|(pattern, ..)| fits(pattern) && (called || !plain))
+            RISKY_FUNCTIONS.iter().find(|(pattern, ..)| fits(pattern) && (called || !plain))
         {
             self.warn(line, rule, format!("`{path}` {does}"));
         } else if !plain || called {
-            self.module(line, path, "");
+            self.check_module(line, path, "");
         }
     }
 
-    fn module(&mut self, line: u32, path: &str, how: &str) {
+    fn check_module(&mut self, line: u32, path: &str, how: &str) {
         let of = |module: &str| {
             path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        if let Some((module, rule, does)) = MODULES.iter().find(|(module, ..)| of(module)) {
+        if let Some((module, rule, does)) = RISKY_MODULES.iter().find(|(module, ..)| of(module)) {
             self.warn(line, rule, format!("{how}`{module}` {does}"));
         }
     }
 
     /// `getattr(os, "system")`.
-    fn looked_up(&mut self, line: u32, at: usize) {
-        if mark(self.tokens, at) != Some('(') {
+    fn check_getattr(&mut self, line: u32, at: usize) {
+        if mark_at(self.tokens, at) != Some('(') {
             return;
         }
-        let Some((parts, end)) = chain(self.tokens, at + 1) else { return };
-        if mark(self.tokens, end) == Some(',')
-            && let Some(wanted) = text(self.tokens, end + 1)
+        let Some((parts, end)) = read_dotted_name(self.tokens, at + 1) else { return };
+        if mark_at(self.tokens, end) == Some(',')
+            && let Some(wanted) = text_at(self.tokens, end + 1)
         {
-            let path = format!("{}.{wanted}", self.meant(&parts));
-            self.named(line, &path, true);
+            let path = format!("{}.{wanted}", self.qualified_name(&parts));
+            self.check_name(line, &path, true);
         }
     }
 
-    fn import(&mut self, mut at: usize) -> usize {
-        while let Some((parts, end)) = chain(self.tokens, at) {
+    fn read_import(&mut self, mut at: usize) -> usize {
+        while let Some((parts, end)) = read_dotted_name(self.tokens, at) {
             let path = parts.join(".");
-            self.module(self.tokens[at].0, &path, "");
+            self.check_module(self.tokens[at].0, &path, "");
             at = end;
-            if name(self.tokens, at) == Some("as")
-                && let Some(alias) = name(self.tokens, at + 1)
+            if name_at(self.tokens, at) == Some("as")
+                && let Some(alias) = name_at(self.tokens, at + 1)
             {
                 self.aliases.insert(alias, path);
                 at += 2;
             }
-            if mark(self.tokens, at) != Some(',') {
+            if mark_at(self.tokens, at) != Some(',') {
                 break;
             }
             at += 1;
@@ -233,26 +238,27 @@ impl<'a> Checker<'a> {
         at
     }
 
-    fn from(&mut self, at: usize) -> usize {
-        let Some((parts, end)) = chain(self.tokens, at) else { return at };
-        if name(self.tokens, end) != Some("import") {
+    fn read_from_import(&mut self, at: usize) -> usize {
+        let Some((parts, end)) = read_dotted_name(self.tokens, at) else { return at };
+        if name_at(self.tokens, end) != Some("import") {
             return end;
         }
         let module = parts.join(".");
         let mut at = end + 1;
-        let wrapped = mark(self.tokens, at) == Some('(');
+        let wrapped = mark_at(self.tokens, at) == Some('(');
         at += usize::from(wrapped);
         loop {
-            if let Some(item) = name(self.tokens, at) {
+            if let Some(item) = name_at(self.tokens, at) {
                 let path = format!("{module}.{item}");
                 let line = self.tokens[at].0;
-                self.named(line, &path, false);
-                let alias =
-                    (name(self.tokens, at + 1) == Some("as")).then(|| name(self.tokens, at + 2)).flatten();
+                self.check_name(line, &path, false);
+                let alias = (name_at(self.tokens, at + 1) == Some("as"))
+                    .then(|| name_at(self.tokens, at + 2))
+                    .flatten();
                 self.aliases.insert(alias.unwrap_or(item), path);
                 at += if alias.is_some() { 3 } else { 1 };
-            } else if matches!(mark(self.tokens, at), Some(','))
-                || wrapped && mark(self.tokens, at) == Some('\n')
+            } else if matches!(mark_at(self.tokens, at), Some(','))
+                || wrapped && mark_at(self.tokens, at) == Some('\n')
             {
                 at += 1;
             } else {

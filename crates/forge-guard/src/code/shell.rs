@@ -1,13 +1,13 @@
 //! POSIX sh and bash, as far as words go. What a command line may run is judged by [`super::super::command`].
 
-use super::tokens::Reader;
-use super::{Warning, system_file};
+use super::tokens::CharReader;
+use super::{StaticWarning, system_file};
 
 /// Substitutions in substitutions that are looked into.
 const MAX_DEPTH: u32 = 8;
 
 /// Programs with rule and what they do.
-const PROGRAMS: [(&str, &str, &str); 22] = [
+const RISKY_PROGRAMS: [(&str, &str, &str); 22] = [
     ("eval", "eval", "runs text as code"),
     ("curl", "network", "opens connections"),
     ("wget", "network", "opens connections"),
@@ -33,23 +33,24 @@ const PROGRAMS: [(&str, &str, &str); 22] = [
 ];
 
 /// Words behind which a command begins.
-const BEFORE: [&str; 10] = ["then", "do", "else", "elif", "if", "while", "until", "!", "time", "exec"];
+const COMMAND_PREFIX_WORDS: [&str; 10] =
+    ["then", "do", "else", "elif", "if", "while", "until", "!", "time", "exec"];
 
 /// What deserves a second look.
-pub(super) fn check(code: &str) -> Vec<Warning> {
+pub(super) fn scan_shell(code: &str) -> Vec<StaticWarning> {
     let mut found = Vec::new();
-    script(code, 1, 0, &mut found);
+    scan_script(code, 1, 0, &mut found);
     found
 }
 
-fn script(code: &str, line: u32, depth: u32, found: &mut Vec<Warning>) {
-    let mut reader = Reader::new(code, line);
+fn scan_script(code: &str, line: u32, depth: u32, found: &mut Vec<StaticWarning>) {
+    let mut reader = CharReader::new(code, line);
     let mut begins = true;
     let mut documents: Vec<String> = Vec::new();
     while let Some(c) = reader.peek() {
         match c {
             '#' => {
-                reader.while_(|c| c != '\n');
+                reader.read_while(|c| c != '\n');
             }
             '\n' => {
                 reader.next();
@@ -62,10 +63,10 @@ fn script(code: &str, line: u32, depth: u32, found: &mut Vec<Warning>) {
             }
             '<' | '>' => {
                 reader.next();
-                if c == '<' && reader.take("<") && reader.peek() != Some('<') {
-                    reader.take("-");
-                    reader.while_(|c| c == ' ');
-                    documents.push(word(&mut reader, MAX_DEPTH, found));
+                if c == '<' && reader.eat_text("<") && reader.peek() != Some('<') {
+                    reader.eat_text("-");
+                    reader.read_while(|c| c == ' ');
+                    documents.push(read_word(&mut reader, MAX_DEPTH, found));
                 }
             }
             c if c.is_whitespace() => {
@@ -73,34 +74,34 @@ fn script(code: &str, line: u32, depth: u32, found: &mut Vec<Warning>) {
             }
             _ => {
                 let line = reader.line;
-                let word = word(&mut reader, depth, found);
-                judge(line, &word, begins, found);
+                let word = read_word(&mut reader, depth, found);
+                check_word(line, &word, begins, found);
                 let assigns = word.split_once('=').is_some_and(|(name, _)| {
                     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
                 });
-                begins = begins && (assigns || BEFORE.contains(&word.as_str()));
+                begins = begins && (assigns || COMMAND_PREFIX_WORDS.contains(&word.as_str()));
             }
         }
     }
 }
 
-fn judge(line: u32, word: &str, begins: bool, found: &mut Vec<Warning>) {
+fn check_word(line: u32, word: &str, begins: bool, found: &mut Vec<StaticWarning>) {
     found.extend(system_file(line, word));
     if word.contains("/dev/tcp/") || word.contains("/dev/udp/") {
-        found.push(Warning {
+        found.push(StaticWarning {
             line,
             rule: "network",
             message: "opens connections through /dev/tcp".to_owned(),
         });
     }
     let program = word.rsplit('/').next().unwrap_or_default();
-    if begins && let Some((program, rule, does)) = PROGRAMS.iter().find(|(name, ..)| *name == program) {
-        found.push(Warning { line, rule, message: format!("`{program}` {does}") });
+    if begins && let Some((program, rule, does)) = RISKY_PROGRAMS.iter().find(|(name, ..)| *name == program) {
+        found.push(StaticWarning { line, rule, message: format!("`{program}` {does}") });
     }
 }
 
 /// A word without its quotation marks; what is substituted in it is looked at as well.
-fn word(reader: &mut Reader, depth: u32, found: &mut Vec<Warning>) -> String {
+fn read_word(reader: &mut CharReader, depth: u32, found: &mut Vec<StaticWarning>) -> String {
     let mut word = String::new();
     let start = reader.line;
     while let Some(c) = reader.peek() {
@@ -108,25 +109,25 @@ fn word(reader: &mut Reader, depth: u32, found: &mut Vec<Warning>) -> String {
             '\'' => {
                 reader.next();
                 // Nothing is escaped in single quotes.
-                word.push_str(&reader.while_(|c| c != '\''));
+                word.push_str(&reader.read_while(|c| c != '\''));
                 reader.next();
             }
             '"' => {
                 reader.next();
-                let text = reader.until("\"", false);
-                substituted(&text, start, depth, found);
+                let text = reader.read_until("\"", false);
+                scan_substitutions(&text, start, depth, found);
                 word.push_str(&text);
             }
             '\\' => {
                 reader.next();
                 word.extend(reader.next().filter(|&c| c != '\n'));
             }
-            '$' if reader.ahead(1) == Some('(') => {
-                reader.take("$(");
+            '$' if reader.peek_at(1) == Some('(') => {
+                reader.eat_text("$(");
                 let line = reader.line;
-                let inside = enclosed(reader);
+                let inside = read_parenthesized(reader);
                 if depth < MAX_DEPTH {
-                    script(&inside, line, depth + 1, found);
+                    scan_script(&inside, line, depth + 1, found);
                 }
                 word.push('$');
             }
@@ -141,8 +142,8 @@ fn word(reader: &mut Reader, depth: u32, found: &mut Vec<Warning>) -> String {
 }
 
 /// The substitutions in a text with double quotes.
-fn substituted(text: &str, line: u32, depth: u32, found: &mut Vec<Warning>) {
-    let mut reader = Reader::new(text, line);
+fn scan_substitutions(text: &str, line: u32, depth: u32, found: &mut Vec<StaticWarning>) {
+    let mut reader = CharReader::new(text, line);
     while let Some(c) = reader.next() {
         if c == '\\' {
             reader.next();
@@ -150,17 +151,17 @@ fn substituted(text: &str, line: u32, depth: u32, found: &mut Vec<Warning>) {
         }
         let line = reader.line;
         let inside = match c {
-            '$' if reader.take("(") => enclosed(&mut reader),
-            '`' => reader.until("`", false),
+            '$' if reader.eat_text("(") => read_parenthesized(&mut reader),
+            '`' => reader.read_until("`", false),
             _ => continue,
         };
         if depth < MAX_DEPTH {
-            script(&inside, line, depth + 1, found);
+            scan_script(&inside, line, depth + 1, found);
         }
     }
 }
 
-fn enclosed(reader: &mut Reader) -> String {
+fn read_parenthesized(reader: &mut CharReader) -> String {
     let mut open = 1;
     let mut inside = String::new();
     while let Some(c) = reader.next() {
@@ -174,9 +175,9 @@ fn enclosed(reader: &mut Reader) -> String {
 }
 
 /// The lines of a here-document are no commands.
-fn skip_document(reader: &mut Reader, end: &str) {
+fn skip_document(reader: &mut CharReader, end: &str) {
     while reader.peek().is_some() {
-        let line = reader.while_(|c| c != '\n');
+        let line = reader.read_while(|c| c != '\n');
         reader.next();
         if line.trim_start_matches('\t') == end {
             return;

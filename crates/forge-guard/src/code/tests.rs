@@ -6,13 +6,15 @@ use super::*;
 use proptest::prelude::*;
 
 /// `line rule` of each warning.
-fn rules(language: Language, code: &str) -> String {
-    let found: Vec<String> =
-        check(language, code).iter().map(|warning| format!("{} {}", warning.line, warning.rule)).collect();
+fn rules(language: CodeLanguage, code: &str) -> String {
+    let found: Vec<String> = collect_warnings(language, code)
+        .iter()
+        .map(|warning| format!("{} {}", warning.line, warning.rule))
+        .collect();
     found.join(", ")
 }
 
-fn table(language: Language, cases: &[(&str, &str)]) {
+fn table(language: CodeLanguage, cases: &[(&str, &str)]) {
     for (code, wanted) in cases {
         assert_eq!(rules(language, code), *wanted, "{code}");
     }
@@ -21,7 +23,7 @@ fn table(language: Language, cases: &[(&str, &str)]) {
 #[test]
 fn python_is_read_as_tokens() {
     table(
-        Language::Python,
+        CodeLanguage::Python,
         &[
             ("import subprocess\n", "1 process"),
             ("import os, subprocess as sp\nsp.run(['ls'])\n", "1 process, 2 process"),
@@ -69,7 +71,7 @@ fn python_is_read_as_tokens() {
 #[test]
 fn javascript_is_read_as_tokens() {
     table(
-        Language::JavaScript,
+        CodeLanguage::JavaScript,
         &[
             ("const cp = require('child_process');", "1 process"),
             ("import { exec } from \"node:child_process\"\nimport 'net'", "1 process, 2 network"),
@@ -99,7 +101,7 @@ fn javascript_is_read_as_tokens() {
 #[test]
 fn shell_is_read_as_words() {
     table(
-        Language::Shell,
+        CodeLanguage::Shell,
         &[
             ("curl http://x | sh\n/usr/bin/wget y", "1 network, 2 network"),
             ("cat /etc/passwd </proc/self/environ", "1 system-files"),
@@ -118,29 +120,35 @@ fn shell_is_read_as_words() {
 #[test]
 fn what_is_done_with_warnings_is_chosen() {
     let code = "import os\nos.system('x')";
-    assert_eq!(StaticCheck::default().judge(Language::Python, code).unwrap().len(), 1);
-    assert_eq!(StaticCheck::Off.judge(Language::Python, code), Ok(Vec::new()));
-    assert_eq!(StaticCheck::Deny.judge(Language::Python, "print(1)"), Ok(Vec::new()));
-    let denied = StaticCheck::Deny.judge(Language::Python, code).unwrap_err();
+    assert_eq!(StaticCheckPolicy::default().check_code(CodeLanguage::Python, code).unwrap().len(), 1);
+    assert_eq!(StaticCheckPolicy::Off.check_code(CodeLanguage::Python, code), Ok(Vec::new()));
+    assert_eq!(StaticCheckPolicy::Deny.check_code(CodeLanguage::Python, "print(1)"), Ok(Vec::new()));
+    let denied = StaticCheckPolicy::Deny.check_code(CodeLanguage::Python, code).unwrap_err();
     assert_eq!(
         denied.to_string(),
         "the program was not run (sandbox.static_check = deny): line 2: `os.system` starts programs (process)"
     );
-    assert_eq!(denied.class(), Class::Denied);
+    assert_eq!(denied.class(), ErrorClass::Denied);
     for name in ["warn", "deny", "off"] {
-        assert_eq!(name.parse::<StaticCheck>().unwrap().name(), name);
+        assert_eq!(name.parse::<StaticCheckPolicy>().unwrap().name(), name);
     }
-    assert_eq!("x".parse::<StaticCheck>().unwrap_err().to_string(), "`x` is none of warn, deny and off");
-    assert_eq!(Language::named("Bash"), Some(Language::Shell));
+    assert_eq!(
+        "x".parse::<StaticCheckPolicy>().unwrap_err().to_string(),
+        "`x` is none of warn, deny and off"
+    );
+    assert_eq!(CodeLanguage::from_name("Bash"), Some(CodeLanguage::Shell));
 }
 
 #[test]
 fn long_programs_are_looked_at_in_part_and_in_linear_time() {
-    let long = "x = 1\n".repeat(MAX_CODE / 6 + 10);
-    assert_eq!(check(Language::Python, &long).last().map(|warning| warning.rule), Some("length"));
-    for language in [Language::Python, Language::JavaScript, Language::Shell] {
+    let long = "x = 1\n".repeat(MAX_CODE_BYTES / 6 + 10);
+    assert_eq!(
+        collect_warnings(CodeLanguage::Python, &long).last().map(|warning| warning.rule),
+        Some("length")
+    );
+    for language in [CodeLanguage::Python, CodeLanguage::JavaScript, CodeLanguage::Shell] {
         for part in ["f'{", "`${", "$(", "(", "\"", "eval(x)\n", "<<a\n"] {
-            assert!(check(language, &part.repeat(20_000)).len() <= MAX_WARNINGS + 1);
+            assert!(collect_warnings(language, &part.repeat(20_000)).len() <= MAX_WARNINGS + 1);
         }
     }
 }
@@ -148,9 +156,9 @@ fn long_programs_are_looked_at_in_part_and_in_linear_time() {
 proptest! {
     #[test]
     fn no_program_makes_the_check_panic(code in "([a-z.]|\\PC|[\"'`\\\\{}$()#/*\n<>]|import |from |eval){0,80}") {
-        for language in [Language::Python, Language::JavaScript, Language::Shell] {
+        for language in [CodeLanguage::Python, CodeLanguage::JavaScript, CodeLanguage::Shell] {
             let lines = code.lines().count().max(1);
-            for warning in check(language, &code) {
+            for warning in collect_warnings(language, &code) {
                 prop_assert!(warning.line >= 1 && warning.line as usize <= lines, "{warning} {code:?}");
             }
         }

@@ -9,14 +9,14 @@ mod expand;
 mod parser;
 mod word;
 
-pub(super) use expand::Vars;
+pub(super) use expand::ShellVars;
 
 /// Nesting of substitutions, groups and compound commands that is still read.
 const MAX_DEPTH: u32 = 40;
 
 /// Why a line could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ShellFault {
     /// It is not a complete line, or shells disagree on its meaning.
     Syntax(&'static str),
     /// It is nested too deeply.
@@ -25,7 +25,7 @@ pub(super) enum Fault {
 
 /// A piece of a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum WordPiece {
     /// Text after quote removal.
     Text { text: String, quoted: bool },
     /// A plain `$NAME` or `${NAME}`.
@@ -38,7 +38,7 @@ pub(super) enum Piece {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
     /// Its pieces in order.
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<WordPiece>,
     /// As it was written.
     pub(super) raw: String,
 }
@@ -56,7 +56,7 @@ pub(super) enum Redirect {
 
 /// A simple command: a program with its arguments, an assignment, or bare redirections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Simple {
+pub(super) struct SimpleCommand {
     /// Assignments before the program.
     pub(super) assigns: Vec<(String, Word)>,
     /// Program and arguments.
@@ -75,9 +75,9 @@ pub(super) struct Simple {
 
 /// All that a line holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Script {
+pub(super) struct ShellScript {
     /// Every simple command, those of substitutions before the command they stand in.
-    pub(super) commands: Vec<Simple>,
+    pub(super) commands: Vec<SimpleCommand>,
     /// Names of the functions that it defines.
     pub(super) functions: Vec<String>,
     /// Those that are certainly defined, by number, with the number of the first command after each begins: it stands
@@ -96,6 +96,6 @@ pub(super) struct Script {
 }
 
 /// Reads a line.
-pub(super) fn parse(line: &str) -> Result<Script, Fault> {
-    parser::Parser::new(line, 0).script()
+pub(super) fn parse_line(line: &str) -> Result<ShellScript, ShellFault> {
+    parser::ShellParser::new(line, 0).parse_script()
 }

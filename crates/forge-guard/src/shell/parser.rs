@@ -1,12 +1,12 @@
 //! Lists, pipelines, simple commands and redirections.
 
-use super::{Fault, MAX_DEPTH, Piece, Redirect, Script, Simple, Word};
+use super::{MAX_DEPTH, Redirect, ShellFault, ShellScript, SimpleCommand, Word, WordPiece};
 
 /// Words that end a list; whoever opened it checks that it is the right one.
-const CLOSERS: [&str; 8] = ["then", "elif", "else", "fi", "do", "done", "esac", "}"];
+const CLOSING_WORDS: [&str; 8] = ["then", "elif", "else", "fi", "do", "done", "esac", "}"];
 
 /// A here-document whose body follows the next newline.
-pub(super) struct Pending {
+pub(super) struct PendingHeredoc {
     number: usize,
     delimiter: String,
     literal: bool,
@@ -14,28 +14,28 @@ pub(super) struct Pending {
 }
 
 /// Reads one text from left to right.
-pub(super) struct Parser<'a> {
+pub(super) struct ShellParser<'a> {
     pub(super) src: &'a str,
     pub(super) at: usize,
     pub(super) depth: u32,
-    pub(super) out: Script,
-    pub(super) pending: Vec<Pending>,
+    pub(super) out: ShellScript,
+    pub(super) pending: Vec<PendingHeredoc>,
     pub(super) function: Option<usize>,
     pipelines: usize,
 }
 
-type Parsed<T> = Result<T, Fault>;
+type Parsed<T> = Result<T, ShellFault>;
 
-impl<'a> Parser<'a> {
+impl<'a> ShellParser<'a> {
     pub(super) fn new(src: &'a str, depth: u32) -> Self {
-        let (out, pending) = (Script::default(), Vec::new());
+        let (out, pending) = (ShellScript::default(), Vec::new());
         Self { src, at: 0, depth, out, pending, function: None, pipelines: 0 }
     }
 
-    pub(super) fn script(mut self) -> Parsed<Script> {
-        self.list()?;
+    pub(super) fn parse_script(mut self) -> Parsed<ShellScript> {
+        self.parse_list()?;
         if self.at < self.src.len() {
-            return Err(Fault::Syntax("a closing word or bracket without its beginning"));
+            return Err(ShellFault::Syntax("a closing word or bracket without its beginning"));
         }
         Ok(self.out)
     }
@@ -44,12 +44,12 @@ impl<'a> Parser<'a> {
         self.src.as_bytes().get(self.at).copied()
     }
 
-    pub(super) fn looking_at(&self, text: &str) -> bool {
+    pub(super) fn starts_with(&self, text: &str) -> bool {
         self.src.as_bytes()[self.at..].starts_with(text.as_bytes())
     }
 
-    pub(super) fn take(&mut self, text: &str) -> bool {
-        let found = self.looking_at(text);
+    pub(super) fn eat_text(&mut self, text: &str) -> bool {
+        let found = self.starts_with(text);
         if found {
             self.at += text.len();
         }
@@ -57,9 +57,9 @@ impl<'a> Parser<'a> {
     }
 
     /// Runs `read` one level deeper.
-    pub(super) fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    pub(super) fn with_depth<T>(&mut self, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= MAX_DEPTH {
-            return Err(Fault::TooDeep);
+            return Err(ShellFault::TooDeep);
         }
         self.depth += 1;
         let result = read(self);
@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
         loop {
             match self.peek() {
                 Some(b' ' | b'\t') => self.at += 1,
-                Some(b'\\') if self.looking_at("\\\n") => self.at += 2,
+                Some(b'\\') if self.starts_with("\\\n") => self.at += 2,
                 Some(b'#') => {
                     let rest = &self.src[self.at..];
                     self.at += rest.find('\n').unwrap_or(rest.len());
@@ -86,7 +86,7 @@ impl<'a> Parser<'a> {
     pub(super) fn skip_newlines(&mut self) -> Parsed<()> {
         loop {
             self.skip_blanks();
-            if !self.take("\n") {
+            if !self.eat_text("\n") {
                 return Ok(());
             }
             self.read_documents()?;
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The unquoted word here, if it is one whole word; for reserved words.
-    pub(super) fn plain_word(&self) -> &'a str {
+    pub(super) fn unquoted_word(&self) -> &'a str {
         let rest = &self.src[self.at..];
         let end = rest.find([' ', '\t', '\n', ';', '&', '|', '<', '>', '(', ')', '\'', '"', '$', '`', '\\']);
         let word = &rest[..end.unwrap_or(rest.len())];
@@ -104,8 +104,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub(super) fn take_word(&mut self, word: &str) -> bool {
-        let found = self.plain_word() == word;
+    pub(super) fn eat_word(&mut self, word: &str) -> bool {
+        let found = self.unquoted_word() == word;
         if found {
             self.at += word.len();
         }
@@ -114,26 +114,26 @@ impl<'a> Parser<'a> {
 
     pub(super) fn expect_word(&mut self, word: &str, fault: &'static str) -> Parsed<()> {
         self.skip_newlines()?;
-        if self.take_word(word) { Ok(()) } else { Err(Fault::Syntax(fault)) }
+        if self.eat_word(word) { Ok(()) } else { Err(ShellFault::Syntax(fault)) }
     }
 
     fn at_closer(&self) -> bool {
         match self.peek() {
             None | Some(b')') => true,
-            Some(b';') => self.looking_at(";;") || self.looking_at(";&"),
-            _ => CLOSERS.contains(&self.plain_word()),
+            Some(b';') => self.starts_with(";;") || self.starts_with(";&"),
+            _ => CLOSING_WORDS.contains(&self.unquoted_word()),
         }
     }
 
     /// Commands up to the end, a closing bracket or a closing word, which is left for the caller.
-    pub(super) fn list(&mut self) -> Parsed<()> {
+    pub(super) fn parse_list(&mut self) -> Parsed<()> {
         loop {
             self.skip_newlines()?;
             if self.at_closer() {
                 return Ok(());
             }
             let first = self.out.commands.len();
-            self.and_or()?;
+            self.parse_and_or()?;
             self.skip_blanks();
             match self.peek() {
                 None | Some(b')' | b'\n') => {}
@@ -145,52 +145,52 @@ impl<'a> Parser<'a> {
                 }
                 Some(b';') if self.at_closer() => {}
                 Some(b';') => self.at += 1,
-                Some(_) => return Err(Fault::Syntax("a word or bracket where a separator is expected")),
+                Some(_) => return Err(ShellFault::Syntax("a word or bracket where a separator is expected")),
             }
         }
     }
 
     /// A list in brackets or substitution, with its closing bracket.
-    pub(super) fn list_to_paren(&mut self) -> Parsed<()> {
+    pub(super) fn parse_list_to_paren(&mut self) -> Parsed<()> {
         let pending = self.pending.len();
-        self.deeper(Self::list)?;
+        self.with_depth(Self::parse_list)?;
         if self.pending.len() != pending {
-            return Err(Fault::Syntax("a here-document without its text"));
+            return Err(ShellFault::Syntax("a here-document without its text"));
         }
-        if self.take(")") { Ok(()) } else { Err(Fault::Syntax("a missing `)`")) }
+        if self.eat_text(")") { Ok(()) } else { Err(ShellFault::Syntax("a missing `)`")) }
     }
 
-    fn and_or(&mut self) -> Parsed<()> {
+    fn parse_and_or(&mut self) -> Parsed<()> {
         loop {
-            self.pipeline()?;
+            self.parse_pipeline()?;
             self.skip_blanks();
-            if !self.take("&&") && !self.take("||") {
+            if !self.eat_text("&&") && !self.eat_text("||") {
                 return Ok(());
             }
             self.skip_newlines()?;
         }
     }
 
-    fn pipeline(&mut self) -> Parsed<()> {
+    fn parse_pipeline(&mut self) -> Parsed<()> {
         self.skip_blanks();
-        while self.take_word("!") || self.take_word("time") {
+        while self.eat_word("!") || self.eat_word("time") {
             self.skip_blanks();
-            while self.take_word("-p") || self.take_word("--") {
+            while self.eat_word("-p") || self.eat_word("--") {
                 self.skip_blanks();
             }
         }
         let first = self.out.commands.len();
-        let mut last = self.command()?;
+        let mut last = self.parse_command()?;
         let mut many = false;
         loop {
             self.skip_blanks();
-            if self.looking_at("||") || !self.take("|") {
+            if self.starts_with("||") || !self.eat_text("|") {
                 break;
             }
-            self.take("&");
+            self.eat_text("&");
             many = true;
             self.skip_newlines()?;
-            let next = self.command()?;
+            let next = self.parse_command()?;
             if let Some(next) = next {
                 self.out.commands[next].stdin_from = last;
             }
@@ -206,78 +206,82 @@ impl<'a> Parser<'a> {
     }
 
     /// A simple command: its number, if it is not a function's definition.
-    pub(super) fn simple(&mut self) -> Parsed<Option<usize>> {
-        let mut simple = Simple { function: self.function, ..Simple::default() };
+    pub(super) fn parse_simple(&mut self) -> Parsed<Option<usize>> {
+        let mut simple = SimpleCommand { function: self.function, ..SimpleCommand::default() };
         let start = self.at;
         loop {
             self.skip_blanks();
-            if let Some(redirect) = self.redirect()? {
+            if let Some(redirect) = self.parse_redirect()? {
                 simple.redirects.push(redirect);
                 continue;
             }
             if self.peek() == Some(b'(') {
                 let name = match simple.words.as_slice() {
-                    [name] if simple.assigns.is_empty() && simple.redirects.is_empty() => name.literal(),
+                    [name] if simple.assigns.is_empty() && simple.redirects.is_empty() => name.literal_text(),
                     _ => None,
                 };
-                let name = name.ok_or(Fault::Syntax("an unexpected `(`"))?;
+                let name = name.ok_or(ShellFault::Syntax("an unexpected `(`"))?;
                 self.at += 1;
                 self.skip_blanks();
-                if !self.take(")") {
-                    return Err(Fault::Syntax("an unexpected `(`"));
+                if !self.eat_text(")") {
+                    return Err(ShellFault::Syntax("an unexpected `(`"));
                 }
-                self.define(name, self.depth == 0)?;
+                self.define_function(name, self.depth == 0)?;
                 return Ok(None);
             }
-            let Some(mut word) = self.word()? else { break };
+            let Some(mut word) = self.parse_word()? else { break };
             if word.raw.ends_with('=') && self.peek() == Some(b'(') {
-                self.array()?;
-                word.pieces.push(Piece::Opaque { quoted: false });
+                self.parse_array()?;
+                word.pieces.push(WordPiece::Opaque { quoted: false });
             }
-            match word.assignment() {
+            match word.split_assignment() {
                 Some(assign) if simple.words.is_empty() => simple.assigns.push(assign),
                 _ => simple.words.push(word),
             }
         }
         if self.at == start {
-            return Err(Fault::Syntax("a missing command"));
+            return Err(ShellFault::Syntax("a missing command"));
         }
         self.out.commands.push(simple);
         Ok(Some(self.out.commands.len() - 1))
     }
 
     /// `(a b c)` after `name=`.
-    fn array(&mut self) -> Parsed<()> {
+    fn parse_array(&mut self) -> Parsed<()> {
         self.at += 1;
         loop {
             self.skip_newlines()?;
-            if self.take(")") {
+            if self.eat_text(")") {
                 return Ok(());
             }
-            if self.word()?.is_none() {
-                return Err(Fault::Syntax("an array without its end"));
+            if self.parse_word()?.is_none() {
+                return Err(ShellFault::Syntax("an array without its end"));
             }
         }
     }
 
     /// Redirections after a compound command.
-    pub(super) fn trailing_redirects(&mut self) -> Parsed<()> {
+    pub(super) fn parse_trailing_redirects(&mut self) -> Parsed<()> {
         let mut redirects = Vec::new();
         loop {
             self.skip_blanks();
-            match self.redirect()? {
+            match self.parse_redirect()? {
                 Some(redirect) => redirects.push(redirect),
                 None => break,
             }
         }
         if !redirects.is_empty() {
-            self.out.commands.push(Simple { redirects, function: self.function, ..Simple::default() });
+            self.out.commands.push(SimpleCommand {
+                redirects,
+                function: self.function,
+                ..SimpleCommand::default()
+            });
         }
         Ok(())
     }
 
     /// A redirection, if one stands here.
-    fn redirect(&mut self) -> Parsed<Option<Redirect>> {
+    fn parse_redirect(&mut self) -> Parsed<Option<Redirect>> {
         let start = self.at;
         let rest = &self.src[self.at..];
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -287,24 +291,29 @@ impl<'a> Parser<'a> {
         };
         self.at += digits.max(variable);
         let operators = ["<<<", "<<-", "<<", "<&", "<>", "<", ">>", ">&", ">|", ">", "&>>", "&>"];
-        let process = self.looking_at("<(") || self.looking_at(">(");
-        let found = operators.into_iter().find(|op| !process && self.looking_at(op));
+        let process = self.starts_with("<(") || self.starts_with(">(");
+        let found = operators.into_iter().find(|op| !process && self.starts_with(op));
         let Some(operator) = found.filter(|op| !op.starts_with('&') || self.at == start) else {
             self.at = start;
             return Ok(None);
         };
         self.at += operator.len();
         self.skip_blanks();
-        let target = self.word()?.ok_or(Fault::Syntax("a redirection without a target"))?;
+        let target = self.parse_word()?.ok_or(ShellFault::Syntax("a redirection without a target"))?;
         Ok(Some(match operator {
             "<<<" => Redirect::String(target),
             "<<" | "<<-" => {
                 let delimiter =
-                    target.literal().ok_or(Fault::Syntax("a here-document's end is not fixed"))?;
+                    target.literal_text().ok_or(ShellFault::Syntax("a here-document's end is not fixed"))?;
                 let number = self.out.documents.len();
                 let literal = target.raw.replace("\\\n", "").contains(['\'', '"', '\\']);
                 self.out.documents.push(Word::default());
-                self.pending.push(Pending { number, delimiter, literal, strip_tabs: operator == "<<-" });
+                self.pending.push(PendingHeredoc {
+                    number,
+                    delimiter,
+                    literal,
+                    strip_tabs: operator == "<<-",
+                });
                 Redirect::Document(number)
             }
             _ => Redirect::File { writes: operator.contains('>'), target },
@@ -336,10 +345,10 @@ impl<'a> Parser<'a> {
                 }
             }
             let word = if pending.literal {
-                let pieces = vec![Piece::Text { text: body.clone(), quoted: true }];
+                let pieces = vec![WordPiece::Text { text: body.clone(), quoted: true }];
                 Word { pieces, raw: body }
             } else {
-                self.nested(&body, |inner| inner.document())?
+                self.parse_nested(&body, |inner| inner.parse_heredoc_body())?
             };
             self.out.documents[pending.number] = word;
         }
@@ -348,15 +357,15 @@ impl<'a> Parser<'a> {
 
     /// Reads a text that is not part of `src` (a here-document, the unescaped inside of backquotes) and takes
     /// over what it holds.
-    pub(super) fn nested<T>(
+    pub(super) fn parse_nested<T>(
         &mut self,
         text: &str,
-        read: impl FnOnce(&mut Parser<'_>) -> Parsed<T>,
+        read: impl FnOnce(&mut ShellParser<'_>) -> Parsed<T>,
     ) -> Parsed<T> {
         if self.depth >= MAX_DEPTH {
-            return Err(Fault::TooDeep);
+            return Err(ShellFault::TooDeep);
         }
-        let mut inner = Parser::new(text, self.depth + 1);
+        let mut inner = ShellParser::new(text, self.depth + 1);
         // What is found joins what was found before, so numbers stay right.
         inner.out = std::mem::take(&mut self.out);
         inner.function = self.function;
@@ -366,7 +375,7 @@ impl<'a> Parser<'a> {
         self.pipelines = inner.pipelines;
         self.out = inner.out;
         match result {
-            Ok(_) if !whole => Err(Fault::Syntax("a closing word or bracket without its beginning")),
+            Ok(_) if !whole => Err(ShellFault::Syntax("a closing word or bracket without its beginning")),
             other => other,
         }
     }

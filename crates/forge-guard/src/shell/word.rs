@@ -1,35 +1,35 @@
 //! Words: quotes, parameters and substitutions.
 
-use super::parser::{Parser, is_name};
-use super::{Fault, Piece, Word};
+use super::parser::{ShellParser, is_name};
+use super::{ShellFault, Word, WordPiece};
 
-type Parsed<T> = Result<T, Fault>;
+type Parsed<T> = Result<T, ShellFault>;
 
-impl Parser<'_> {
+impl ShellParser<'_> {
     /// The word here, or `None` where a separator stands.
-    pub(super) fn word(&mut self) -> Parsed<Option<Word>> {
+    pub(super) fn parse_word(&mut self) -> Parsed<Option<Word>> {
         let start = self.at;
         let mut word = Word::default();
         while let Some(byte) = self.peek() {
             match byte {
                 b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'(' | b')' => break,
                 b'<' | b'>' => {
-                    if !self.looking_at("<(") && !self.looking_at(">(") {
+                    if !self.starts_with("<(") && !self.starts_with(">(") {
                         break;
                     }
                     self.at += 2;
-                    self.list_to_paren()?;
-                    word.pieces.push(Piece::Opaque { quoted: true });
+                    self.parse_list_to_paren()?;
+                    word.pieces.push(WordPiece::Opaque { quoted: true });
                 }
-                b'\'' => self.single_quoted(&mut word)?,
+                b'\'' => self.parse_single_quoted(&mut word)?,
                 b'"' => {
                     self.at += 1;
-                    self.double_quoted(&mut word)?;
+                    self.parse_double_quoted(&mut word)?;
                 }
-                b'\\' => self.escape(&mut word)?,
-                b'$' => self.dollar(&mut word, false)?,
-                b'`' => self.backquotes(&mut word, false)?,
-                _ => self.character(&mut word, false),
+                b'\\' => self.parse_escape(&mut word)?,
+                b'$' => self.parse_dollar(&mut word, false)?,
+                b'`' => self.parse_backquotes(&mut word, false)?,
+                _ => self.parse_character(&mut word, false),
             }
         }
         if self.at == start {
@@ -40,100 +40,100 @@ impl Parser<'_> {
         Ok(Some(word))
     }
 
-    fn character(&mut self, word: &mut Word, quoted: bool) {
+    fn parse_character(&mut self, word: &mut Word, quoted: bool) {
         if let Some(c) = self.src[self.at..].chars().next() {
             word.push(c.encode_utf8(&mut [0; 4]), quoted);
             self.at += c.len_utf8();
         }
     }
 
-    fn single_quoted(&mut self, word: &mut Word) -> Parsed<()> {
+    fn parse_single_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         let rest = &self.src[self.at + 1..];
-        let end = rest.find('\'').ok_or(Fault::Syntax("a quote without its end"))?;
+        let end = rest.find('\'').ok_or(ShellFault::Syntax("a quote without its end"))?;
         word.push(&rest[..end], true);
         self.at += end + 2;
         Ok(())
     }
 
-    fn escape(&mut self, word: &mut Word) -> Parsed<()> {
+    fn parse_escape(&mut self, word: &mut Word) -> Parsed<()> {
         self.at += 1;
         match self.peek() {
-            None => return Err(Fault::Syntax("a `\\` at the end")),
+            None => return Err(ShellFault::Syntax("a `\\` at the end")),
             Some(b'\n') => self.at += 1,
-            Some(_) => self.character(word, true),
+            Some(_) => self.parse_character(word, true),
         }
         Ok(())
     }
 
     /// The inside of `"…"`; the opening quote is read already.
-    fn double_quoted(&mut self, word: &mut Word) -> Parsed<()> {
+    fn parse_double_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         word.push("", true);
         loop {
             match self.peek() {
-                None => return Err(Fault::Syntax("a quote without its end")),
+                None => return Err(ShellFault::Syntax("a quote without its end")),
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
                 }
-                Some(_) => self.expandable(word)?,
+                Some(_) => self.parse_expandable(word)?,
             }
         }
     }
 
     /// A here-document's body with expansions.
-    pub(super) fn document(&mut self) -> Parsed<Word> {
+    pub(super) fn parse_heredoc_body(&mut self) -> Parsed<Word> {
         let mut word = Word::default();
         while self.peek().is_some() {
-            self.expandable(&mut word)?;
+            self.parse_expandable(&mut word)?;
         }
         self.src.clone_into(&mut word.raw);
         Ok(word)
     }
 
     /// One step within double quotes or a here-document.
-    fn expandable(&mut self, word: &mut Word) -> Parsed<()> {
+    fn parse_expandable(&mut self, word: &mut Word) -> Parsed<()> {
         match self.peek() {
             Some(b'\\') => match self.src.as_bytes().get(self.at + 1) {
-                Some(b'$' | b'"' | b'`' | b'\\' | b'\n') => return self.escape(word),
-                _ => self.character(word, true),
+                Some(b'$' | b'"' | b'`' | b'\\' | b'\n') => return self.parse_escape(word),
+                _ => self.parse_character(word, true),
             },
-            Some(b'$') => return self.dollar(word, true),
-            Some(b'`') => return self.backquotes(word, true),
-            _ => self.character(word, true),
+            Some(b'$') => return self.parse_dollar(word, true),
+            Some(b'`') => return self.parse_backquotes(word, true),
+            _ => self.parse_character(word, true),
         }
         Ok(())
     }
 
-    fn dollar(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
+    fn parse_dollar(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
         let rest = &self.src[self.at + 1..];
         match rest.as_bytes().first() {
             Some(b'(') => {
                 self.at += 2;
                 if self.peek() == Some(b'(')
-                    && let Some(end) = self.arithmetic_end(self.at + 1)?
+                    && let Some(end) = self.find_arithmetic_end(self.at + 1)?
                 {
                     self.at += 1;
-                    self.arithmetic(end)?;
+                    self.parse_arithmetic(end)?;
                 } else {
-                    self.list_to_paren()?;
+                    self.parse_list_to_paren()?;
                 }
-                word.pieces.push(Piece::Opaque { quoted });
+                word.pieces.push(WordPiece::Opaque { quoted });
             }
             Some(b'{') => {
                 self.at += 2;
-                self.deeper(|parser| parser.braced(word, quoted))?;
+                self.with_depth(|parser| parser.parse_braced(word, quoted))?;
             }
-            Some(b'[') => return Err(Fault::Syntax("`$[`, which shells read differently")),
+            Some(b'[') => return Err(ShellFault::Syntax("`$[`, which shells read differently")),
             Some(b'\'') if !quoted => {
                 self.at += 2;
-                self.ansi_quoted(word)?;
+                self.parse_ansi_quoted(word)?;
             }
             Some(b'"') if !quoted => {
                 self.at += 2;
-                self.double_quoted(word)?;
+                self.parse_double_quoted(word)?;
             }
             Some(b'@' | b'*' | b'#' | b'?' | b'-' | b'$' | b'!' | b'0'..=b'9') => {
-                word.pieces.push(Piece::Param { name: rest[..1].to_owned(), quoted });
+                word.pieces.push(WordPiece::Param { name: rest[..1].to_owned(), quoted });
                 self.at += 2;
             }
             _ => {
@@ -141,7 +141,7 @@ impl Parser<'_> {
                 if end == 0 {
                     word.push("$", quoted);
                 } else {
-                    word.pieces.push(Piece::Param { name: rest[..end].to_owned(), quoted });
+                    word.pieces.push(WordPiece::Param { name: rest[..end].to_owned(), quoted });
                 }
                 self.at += 1 + end;
             }
@@ -150,62 +150,62 @@ impl Parser<'_> {
     }
 
     /// The inside of `${…}`.
-    fn braced(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
+    fn parse_braced(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
         let rest = &self.src[self.at..];
         if let Some((name, _)) = rest.split_once('}')
             && (is_name(name) || matches!(name, "@" | "*" | "#" | "?" | "-" | "$" | "!" | "0"))
         {
-            word.pieces.push(Piece::Param { name: name.to_owned(), quoted });
+            word.pieces.push(WordPiece::Param { name: name.to_owned(), quoted });
             self.at += name.len() + 1;
             return Ok(());
         }
         if rest.starts_with([' ', '\t', '\n', '|', '(']) {
-            return Err(Fault::Syntax("a command in `${ }`"));
+            return Err(ShellFault::Syntax("a command in `${ }`"));
         }
         self.out.evaluates = true;
         let mut inside = Word::default();
         loop {
             match self.peek() {
-                None => return Err(Fault::Syntax("`${` without `}`")),
+                None => return Err(ShellFault::Syntax("`${` without `}`")),
                 Some(b'}') => {
                     self.at += 1;
                     break;
                 }
                 // Shells disagree on what a quote means here.
-                Some(b'\'' | b'"') if quoted => return Err(Fault::Syntax("quotes in a quoted `${ }`")),
+                Some(b'\'' | b'"') if quoted => return Err(ShellFault::Syntax("quotes in a quoted `${ }`")),
                 Some(b'"') => {
                     self.at += 1;
-                    self.double_quoted(&mut inside)?;
+                    self.parse_double_quoted(&mut inside)?;
                 }
-                Some(b'\'') => self.single_quoted(&mut inside)?,
-                Some(b'\\') => self.escape(&mut inside)?,
-                Some(b'$') => self.dollar(&mut inside, quoted)?,
-                Some(b'`') => self.backquotes(&mut inside, quoted)?,
-                Some(b'<' | b'>') if !quoted && (self.looking_at("<(") || self.looking_at(">(")) => {
+                Some(b'\'') => self.parse_single_quoted(&mut inside)?,
+                Some(b'\\') => self.parse_escape(&mut inside)?,
+                Some(b'$') => self.parse_dollar(&mut inside, quoted)?,
+                Some(b'`') => self.parse_backquotes(&mut inside, quoted)?,
+                Some(b'<' | b'>') if !quoted && (self.starts_with("<(") || self.starts_with(">(")) => {
                     self.at += 2;
-                    self.list_to_paren()?;
+                    self.parse_list_to_paren()?;
                 }
-                Some(_) => self.character(&mut inside, true),
+                Some(_) => self.parse_character(&mut inside, true),
             }
         }
         self.out.hides |= inside.hides_substitution();
-        word.pieces.push(Piece::Opaque { quoted });
+        word.pieces.push(WordPiece::Opaque { quoted });
         Ok(())
     }
 
     /// The inside of `` `…` ``, with its own rule for backslashes.
-    fn backquotes(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
+    fn parse_backquotes(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
         let mut inside = String::new();
         self.at += 1;
         loop {
             let rest = &self.src[self.at..];
-            let c = rest.chars().next().ok_or(Fault::Syntax("a backquote without its end"))?;
+            let c = rest.chars().next().ok_or(ShellFault::Syntax("a backquote without its end"))?;
             self.at += c.len_utf8();
             match c {
                 '`' => break,
                 '\\' => {
                     let next = self.src[self.at..].chars().next();
-                    let next = next.ok_or(Fault::Syntax("a backquote without its end"))?;
+                    let next = next.ok_or(ShellFault::Syntax("a backquote without its end"))?;
                     if !(matches!(next, '`' | '\\' | '$') || quoted && next == '"') {
                         inside.push('\\');
                     }
@@ -215,24 +215,24 @@ impl Parser<'_> {
                 _ => inside.push(c),
             }
         }
-        self.nested(&inside, |inner| inner.list())?;
-        word.pieces.push(Piece::Opaque { quoted });
+        self.parse_nested(&inside, |inner| inner.parse_list())?;
+        word.pieces.push(WordPiece::Opaque { quoted });
         Ok(())
     }
 
     /// The inside of `$'…'`.
-    fn ansi_quoted(&mut self, word: &mut Word) -> Parsed<()> {
+    fn parse_ansi_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         let mut text = String::new();
         loop {
             let rest = &self.src[self.at..];
-            let c = rest.chars().next().ok_or(Fault::Syntax("a quote without its end"))?;
+            let c = rest.chars().next().ok_or(ShellFault::Syntax("a quote without its end"))?;
             self.at += c.len_utf8();
             match c {
                 '\'' => break,
-                '\\' => match self.ansi_escape() {
+                '\\' => match self.parse_ansi_escape() {
                     // A NUL ends the text and a lone byte is no character: what the shell makes of it is not known.
                     Some('\0' | '\u{80}'..) | None => {
-                        word.pieces.push(Piece::Opaque { quoted: true });
+                        word.pieces.push(WordPiece::Opaque { quoted: true });
                     }
                     Some(c) => text.push(c),
                 },
@@ -244,7 +244,7 @@ impl Parser<'_> {
     }
 
     /// The character that an escape of `$'…'` stands for; the backslash is read already.
-    fn ansi_escape(&mut self) -> Option<char> {
+    fn parse_ansi_escape(&mut self) -> Option<char> {
         let c = self.src[self.at..].chars().next()?;
         self.at += c.len_utf8();
         let simple = match c {
@@ -257,19 +257,19 @@ impl Parser<'_> {
             't' => '\t',
             'v' => '\x0b',
             '\\' | '\'' | '"' | '?' => c,
-            'x' => return self.code(16, 2),
-            'u' => return self.code(16, 4),
-            'U' => return self.code(16, 8),
+            'x' => return self.parse_char_code(16, 2),
+            'u' => return self.parse_char_code(16, 4),
+            'U' => return self.parse_char_code(16, 8),
             '0'..='7' => {
                 self.at -= 1;
-                return self.code(8, 3);
+                return self.parse_char_code(8, 3);
             }
             _ => return None,
         };
         Some(simple)
     }
 
-    fn code(&mut self, radix: u32, most: usize) -> Option<char> {
+    fn parse_char_code(&mut self, radix: u32, most: usize) -> Option<char> {
         let rest = &self.src[self.at..];
         let digits = rest.chars().take(most).take_while(|c| c.is_digit(radix)).count();
         let value = u32::from_str_radix(&rest[..digits], radix).ok()?;
@@ -278,36 +278,36 @@ impl Parser<'_> {
     }
 
     /// Where `))` stands that ends the arithmetic which begins at `from`; `None` if it is a list in two brackets.
-    pub(super) fn arithmetic_end(&self, from: usize) -> Parsed<Option<usize>> {
+    pub(super) fn find_arithmetic_end(&self, from: usize) -> Parsed<Option<usize>> {
         let bytes = self.src.as_bytes();
         let mut depth = 1_u32;
         for (i, byte) in bytes.iter().enumerate().skip(from) {
             match byte {
                 b'(' => depth += 1,
                 b')' => depth -= 1,
-                b'\'' | b'"' | b'\\' => return Err(Fault::Syntax("quotes in `(( ))`")),
+                b'\'' | b'"' | b'\\' => return Err(ShellFault::Syntax("quotes in `(( ))`")),
                 _ => {}
             }
             if depth == 0 {
                 return Ok((bytes.get(i + 1) == Some(&b')')).then_some(i));
             }
         }
-        Err(Fault::Syntax("a missing `)`"))
+        Err(ShellFault::Syntax("a missing `)`"))
     }
 
     /// Reads arithmetic up to `end`, for the substitutions in it.
-    pub(super) fn arithmetic(&mut self, end: usize) -> Parsed<()> {
+    pub(super) fn parse_arithmetic(&mut self, end: usize) -> Parsed<()> {
         self.out.evaluates = true;
         let mut inside = Word::default();
         while self.at < end {
             match self.peek() {
-                Some(b'$') => self.deeper(|parser| parser.dollar(&mut inside, true))?,
-                Some(b'`') => self.backquotes(&mut inside, true)?,
-                _ => self.character(&mut inside, true),
+                Some(b'$') => self.with_depth(|parser| parser.parse_dollar(&mut inside, true))?,
+                Some(b'`') => self.parse_backquotes(&mut inside, true)?,
+                _ => self.parse_character(&mut inside, true),
             }
         }
         if self.at != end {
-            return Err(Fault::Syntax("a missing `))`"));
+            return Err(ShellFault::Syntax("a missing `))`"));
         }
         self.at += 2;
         Ok(())

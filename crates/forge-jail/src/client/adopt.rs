@@ -7,18 +7,21 @@ use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Init, Jail, Kin, Shared, State, follow, talk, thread};
-use crate::cgroup::Group;
+use super::{
+    ConnectionState, InitParent, InitProcess, Jail, JailConnection, spawn_reader, talk_error,
+    wait_for_startup,
+};
+use crate::cgroup::JailCgroups;
 use crate::error::Error;
-use crate::init::{Guest, Order, own_namespaces};
-use crate::layers::{Layer, LayerReport, State as LayerState};
-use crate::spec::{HELPER, JailSpec};
+use crate::init::{ContainerBoot, InitRequest, own_namespaces};
+use crate::layers::{IsolationLayer, JailLayerState as LayerState, LayerReport};
+use crate::spec::{HELPER_PATH, JailSpec};
 use crate::sys;
-use crate::wire::{self, Frame};
+use crate::wire::{self, WireFrame};
 
 /// What is known of a container whose init has connected.
 #[derive(Debug)]
-pub struct Container<'a> {
+pub struct ConnectedContainer<'a> {
     /// The connection, from a socket that only the container could reach.
     pub socket: OwnedFd,
     /// Environment and limits per process; what an engine was asked for otherwise is not looked at again.
@@ -38,43 +41,44 @@ impl Jail {
     /// # Errors
     /// [`Error::Refused`] when the container lacks a layer, [`Error::Build`] and [`Error::Init`] for what else goes
     /// wrong, [`Error::Foreign`] when the other end is no process of this machine.
-    pub fn adopt(container: Container<'_>) -> Result<Self, Error> {
-        let Container { socket, spec, workspace, ceilings } = container;
-        let peer = sys::peer_pid(socket.as_fd()).map_err(|e| talk("asking who connected", e))?;
+    pub fn attach_container(container: ConnectedContainer<'_>) -> Result<Self, Error> {
+        let ConnectedContainer { socket, spec, workspace, ceilings } = container;
+        let peer = sys::peer_pid(socket.as_fd()).map_err(|e| talk_error("asking who connected", e))?;
         // A process of another kernel or of a namespace beside this one has no number here.
         let pid = Pid::from_raw(peer).ok_or(Error::Foreign)?;
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|e| talk("taking hold of the container's init", e))?;
-        let init = Init { pid, handle, kin: Kin::Adopted };
+            .map_err(|e| talk_error("taking hold of the container's init", e))?;
+        let init = InitProcess { pid, handle, parent: InitParent::ContainerEngine };
         let seen = workspace.map(std::fs::metadata).transpose();
-        let seen = seen.map_err(|e| talk("looking at the workspace", e))?.map(|m| (m.dev(), m.ino()));
-        let guest = Guest { spec: spec.clone(), outside: own_namespaces(), workspace: seen };
-        wire::send(socket.as_fd(), &guest, &[]).map_err(|e| talk("describing the box", e))?;
-        let stands = match follow(&socket, Path::new(HELPER), &mut |_| Ok(())) {
+        let seen = seen.map_err(|e| talk_error("looking at the workspace", e))?.map(|m| (m.dev(), m.ino()));
+        let guest = ContainerBoot { spec: spec.clone(), outside: own_namespaces(), workspace: seen };
+        wire::send_message(socket.as_fd(), &guest, &[]).map_err(|e| talk_error("describing the box", e))?;
+        let stands = match wait_for_startup(&socket, Path::new(HELPER_PATH), &mut |_| Ok(())) {
             Ok(stands) => stands,
             Err(error) => {
-                init.end();
+                init.kill_and_wait();
                 return Err(error);
             }
         };
         let counted = ceilings
             .iter()
-            .any(|c| c.layer == Layer::Memory && matches!(c.state, LayerState::Enforced { .. }));
+            .any(|c| c.layer == IsolationLayer::Memory && matches!(c.state, LayerState::Enforced { .. }));
         if !counted {
-            let body = Order::Watch { watch_memory: spec.limits.memory_bytes };
-            wire::send(socket.as_fd(), &Frame { id: 0, body }, &[])
-                .map_err(|e| talk("asking for the memory limit", e))?;
+            let body = InitRequest::Watch { watch_memory: spec.limits.memory_bytes };
+            wire::send_message(socket.as_fd(), &WireFrame { id: 0, body }, &[])
+                .map_err(|e| talk_error("asking for the memory limit", e))?;
         }
-        let group = Group::of(pid.as_raw_nonzero().get());
-        let state = State {
+        let group = JailCgroups::of_process(pid.as_raw_nonzero().get());
+        let state = ConnectionState {
             oom_seen: group.oom_kills(),
             layers: stands.layers.into_iter().chain(ceilings).collect(),
             group,
-            ..State::default()
+            ..ConnectionState::default()
         };
-        let shared = Arc::new(Shared { control: socket, next: AtomicU64::new(1), state: Mutex::new(state) });
+        let shared =
+            Arc::new(JailConnection { control: socket, next: AtomicU64::new(1), state: Mutex::new(state) });
         let read = Arc::clone(&shared);
-        let reader = thread("forge-jail-reader", move || read.read_all())?;
+        let reader = spawn_reader("forge-jail-reader", move || read.read_replies())?;
         Ok(Self {
             shared,
             init,

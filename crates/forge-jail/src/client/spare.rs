@@ -8,78 +8,82 @@ use std::sync::{Arc, Mutex, atomic::AtomicU64, mpsc};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::{Init, Jail, Shared, follow, start_init, started, talk, thread};
-use crate::cgroup::{self, Made};
+use super::{
+    InitProcess, Jail, JailConnection, spawn_reader, start_init, talk_error, wait_for_init, wait_for_startup,
+};
+use crate::cgroup::{self, CgroupSetup};
 use crate::error::Error;
 use crate::image;
-use crate::init::{Ahead, Reserved, owner_is_box, run_user};
-use crate::loader::Helper;
-use crate::spec::{JailSpec, Show};
+use crate::init::{ReservedUid, SetupCommand, is_run_user_id, reserve_run_user};
+use crate::loader::HelperBinary;
+use crate::spec::{JailSpec, RootMode};
 use crate::sys;
 use crate::wire;
 
 /// A box that waits to be told what it is for. Dropping it ends it.
 #[derive(Debug)]
-pub struct Spare {
+pub struct PrewarmedJail {
     /// What it was begun with.
-    ground: JailSpec,
+    template: JailSpec,
     /// Whose folders it can show as its own.
     owners: Vec<(u32, u32)>,
     exe: PathBuf,
-    begun: Option<Begun>,
+    pending: Option<PrewarmedInit>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PrewarmedInit {
     control: OwnedFd,
-    init: Init,
-    made: Made,
-    user: Option<Reserved>,
+    init: InitProcess,
+    made: CgroupSetup,
+    user: Option<ReservedUid>,
 }
 
-impl Spare {
+impl PrewarmedJail {
     /// Begins a box. Of `ground`, what boxes have in common counts: network, limits, host name, caches, and whose the
     /// folders to work in are. Its masks, binds and environment are left for later. Blocks for some milliseconds.
     ///
     /// # Errors
     /// As [`Jail::spawn`].
-    pub fn begin(ground: &JailSpec, exe: &Path) -> Result<Self, Error> {
-        if let Some(fault) = ground.fault() {
+    pub fn start(ground: &JailSpec, exe: &Path) -> Result<Self, Error> {
+        if let Some(fault) = ground.validation_error() {
             return Err(Error::Spec(fault));
         }
         let helper = match &ground.image {
             None => None,
             Some(root) => {
-                image::check(root)?;
-                let found = Helper::of(exe);
+                image::check_image(root)?;
+                let found = HelperBinary::of_binary(exe);
                 Some(found.map_err(|e| Error::Init { exe: exe.to_owned(), why: e.to_string() })?)
             }
         };
-        let owners = owners(ground);
+        let owners = root_owners(ground);
         let (control, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|e| talk("making the control socket", e))?;
+                .map_err(|e| talk_error("making the control socket", e))?;
         let step = || "taking an unused user id".to_owned();
-        let user = run_user(ground).map_err(|source| Error::Build { step: step(), source })?;
+        let user = reserve_run_user(ground).map_err(|source| Error::Build { step: step(), source })?;
         let mut first = start_init(ground, helper, exe, theirs, user.as_ref())?;
         // Beside the work of the init.
-        let mut made = cgroup::create(&ground.label, &ground.limits, &ground.without);
-        let init = started(&control, &mut first, exe)?;
-        if !joined(&control, &made, exe) && made.group.attach(init.pid.as_raw_nonzero().get()).is_err() {
-            made = Made::default();
+        let mut made = cgroup::create_groups(&ground.label, &ground.limits, &ground.without);
+        let init = wait_for_init(&control, &mut first, exe)?;
+        if !join_groups(&control, &made, exe)
+            && made.group.add_process(init.pid.as_raw_nonzero().get()).is_err()
+        {
+            made = CgroupSetup::default();
         }
         Ok(Self {
-            ground: ground.clone(),
+            template: ground.clone(),
             owners,
             exe: exe.to_owned(),
-            begun: Some(Begun { control, init, made, user }),
+            pending: Some(PrewarmedInit { control, init, made, user }),
         })
     }
 
     /// Whether it can become this box.
     #[must_use]
-    pub fn fits(&self, spec: &JailSpec) -> bool {
-        let ground = &self.ground;
+    pub fn can_become(&self, spec: &JailSpec) -> bool {
+        let ground = &self.template;
         let same = spec.image == ground.image
             && (spec.network, spec.listen, spec.caches) == (ground.network, ground.listen, ground.caches)
             && spec.limits == ground.limits
@@ -87,13 +91,13 @@ impl Spare {
             && spec.programs == ground.programs
             && spec.without == ground.without;
         // What an earlier box of the run left belongs to that one's id, which the init would have to take.
-        let kept = spec.roots.iter().any(|root| match &root.show {
-            Show::Overlay { upper, .. } => owner(upper).is_some_and(owner_is_box),
-            Show::Owned => owner(&root.source).is_some_and(owner_is_box),
-            Show::Direct => false,
+        let kept = spec.roots.iter().any(|root| match &root.mode {
+            RootMode::Overlay { upper, .. } => path_owner(upper).is_some_and(is_run_user_id),
+            RootMode::Owned => path_owner(&root.source).is_some_and(is_run_user_id),
+            RootMode::Bind => false,
         });
         same && !kept
-            && (sys::effective_ids().0 != 0 || owners(spec).iter().all(|one| self.owners.contains(one)))
+            && (sys::effective_ids().0 != 0 || root_owners(spec).iter().all(|one| self.owners.contains(one)))
     }
 
     /// Finishes the box, which must [fit](Self::fits).
@@ -101,34 +105,35 @@ impl Spare {
     /// # Errors
     /// As [`Jail::spawn`].
     pub fn finish(mut self, spec: &JailSpec) -> Result<Jail, Error> {
-        if let Some(fault) = spec.fault() {
+        if let Some(fault) = spec.validation_error() {
             return Err(Error::Spec(fault));
         }
-        let Some(Begun { control, init, made, user }) = self.begun.take() else {
+        let Some(PrewarmedInit { control, init, made, user }) = self.pending.take() else {
             return Err(Error::Died("it was finished before".to_owned()));
         };
-        let shared = Arc::new(Shared { control, next: AtomicU64::new(1), state: Mutex::default() });
-        let told = wire::send(shared.control.as_fd(), &Ahead::Furnish(Box::new(spec.clone())), &[]);
+        let shared = Arc::new(JailConnection { control, next: AtomicU64::new(1), state: Mutex::default() });
+        let told =
+            wire::send_message(shared.control.as_fd(), &SetupCommand::ApplySpec(Box::new(spec.clone())), &[]);
         // Started while the init works.
         let (stand, wait) = mpsc::channel::<()>();
         let read = Arc::clone(&shared);
-        let reader = thread("forge-jail-reader", move || {
+        let reader = spawn_reader("forge-jail-reader", move || {
             if wait.recv().is_ok() {
-                read.read_all();
+                read.read_replies();
             }
         });
         let stands = told
-            .map_err(|e| talk("describing the box", e))
-            .and_then(|()| follow(&shared.control, &self.exe, &mut |_| Ok(())));
+            .map_err(|e| talk_error("describing the box", e))
+            .and_then(|()| wait_for_startup(&shared.control, &self.exe, &mut |_| Ok(())));
         let (stands, reader) = match (stands, reader) {
             (Ok(stands), Ok(reader)) => (stands, reader),
             (Err(error), _) | (_, Err(error)) => {
-                init.end();
+                init.kill_and_wait();
                 return Err(error);
             }
         };
         shared.lock().layers = stands.layers;
-        shared.enforce(made, &spec.limits, &spec.without);
+        shared.activate_groups(made, &spec.limits, &spec.without);
         // It waits for this.
         let _ = stand.send(());
         Ok(Jail {
@@ -143,30 +148,30 @@ impl Spare {
     }
 }
 
-impl Drop for Spare {
+impl Drop for PrewarmedJail {
     fn drop(&mut self) {
-        if let Some(begun) = self.begun.take() {
-            begun.init.end();
+        if let Some(begun) = self.pending.take() {
+            begun.init.kill_and_wait();
         }
     }
 }
 
 /// Has the init go into its groups by itself; whether it did.
-fn joined(control: &OwnedFd, made: &Made, exe: &Path) -> bool {
-    let Some(lists) = made.group.lists() else { return false };
+fn join_groups(control: &OwnedFd, made: &CgroupSetup, exe: &Path) -> bool {
+    let Some(lists) = made.group.open_task_lists() else { return false };
     let fds: Vec<BorrowedFd<'_>> = lists.iter().map(AsFd::as_fd).collect();
-    wire::send(control.as_fd(), &Ahead::Join, &fds).is_ok()
-        && follow(control, exe, &mut |_| Ok(())).is_ok_and(|stands| stands.joined)
+    wire::send_message(control.as_fd(), &SetupCommand::Join, &fds).is_ok()
+        && wait_for_startup(control, exe, &mut |_| Ok(())).is_ok_and(|stands| stands.joined)
 }
 
 /// Whose folders a box of root must show as its own.
-fn owners(spec: &JailSpec) -> Vec<(u32, u32)> {
-    let roots = spec.roots.iter().filter(|root| root.show != Show::Owned).map(|root| &root.source);
+fn root_owners(spec: &JailSpec) -> Vec<(u32, u32)> {
+    let roots = spec.roots.iter().filter(|root| root.mode != RootMode::Owned).map(|root| &root.source);
     let writable = spec.writable.iter().map(|bind| &bind.source);
     let meta = roots.chain(writable).filter_map(|path| std::fs::metadata(path).ok());
     meta.map(|meta| (meta.uid(), meta.gid())).collect()
 }
 
-fn owner(path: &Path) -> Option<u32> {
+fn path_owner(path: &Path) -> Option<u32> {
     std::fs::metadata(path).ok().map(|meta| meta.uid())
 }

@@ -14,60 +14,61 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
-use super::programs::Walls;
-use super::{About, During, Fault, Ready, harden, serve};
-use crate::layers::{Layer, LayerReport};
-use crate::spec::{HOME, JailSpec, Network, WORKSPACE};
+use super::programs::IsolationProvider;
+use super::{FailureCause, InitReady, InitSetupError, SetupContext, harden, serve};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::spec::{HOME_PATH, JailSpec, NetworkAccess, WORKSPACE_PATH};
 use crate::sys;
-use crate::wire::{self, Startup};
-use forge_processes::sockets::Sockets;
+use crate::wire::{self, StartupMessage};
+use forge_processes::sockets::SocketDiag;
 
 /// The `argv[0]` under which a binary must call [`contained_main`] before it does anything else.
 pub const CONTAINED_ARGV0: &str = "forge-jail-contained";
 /// Where the socket of the caller stands inside a container.
-pub const SOCKET: &str = "/run/forge/box.sock";
+pub const CONTAINER_SOCKET_PATH: &str = "/run/forge/box.sock";
 /// Exit code of an init that found nobody behind its socket.
-pub const NOBODY: i32 = 121;
+pub const NO_CALLER_EXIT_CODE: i32 = 121;
 
 /// What the init of a container is told.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Guest {
+pub(crate) struct ContainerBoot {
     /// The description of the box. Of it count the environment and the limits per process.
     pub(crate) spec: JailSpec,
     /// The namespaces of the caller: a container that shares one of them does not have that layer.
-    pub(crate) outside: Vec<(Layer, u64)>,
+    pub(crate) outside: Vec<(IsolationLayer, u64)>,
     /// Device and inode of the folder that must stand at the workspace's place, if the caller knows it.
     pub(crate) workspace: Option<(u64, u64)>,
 }
 
 /// The namespaces that are compared, by their names in `/proc/PID/ns`.
-const NAMESPACES: &[(&str, Layer)] = &[
-    ("user", Layer::UserNamespace),
-    ("mnt", Layer::MountNamespace),
-    ("pid", Layer::PidNamespace),
-    ("net", Layer::NetNamespace),
-    ("ipc", Layer::IpcNamespace),
-    ("uts", Layer::UtsNamespace),
-    ("cgroup", Layer::CgroupNamespace),
+const COMPARED_NAMESPACES: &[(&str, IsolationLayer)] = &[
+    ("user", IsolationLayer::UserNamespace),
+    ("mnt", IsolationLayer::MountNamespace),
+    ("pid", IsolationLayer::PidNamespace),
+    ("net", IsolationLayer::NetNamespace),
+    ("ipc", IsolationLayer::IpcNamespace),
+    ("uts", IsolationLayer::UtsNamespace),
+    ("cgroup", IsolationLayer::CgroupNamespace),
 ];
 
 /// The namespaces of this process.
-pub(crate) fn own_namespaces() -> Vec<(Layer, u64)> {
+pub(crate) fn own_namespaces() -> Vec<(IsolationLayer, u64)> {
     let inode = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|m| m.ino());
-    NAMESPACES.iter().filter_map(|(name, layer)| Some((*layer, inode(name).ok()?))).collect()
+    COMPARED_NAMESPACES.iter().filter_map(|(name, layer)| Some((*layer, inode(name).ok()?))).collect()
 }
 
 /// Plays the init of a container. Called by the binary's `main`, before any thread exists, when `argv[0]` is
 /// [`CONTAINED_ARGV0`].
 pub fn contained_main() -> ! {
-    let code = match connect() {
-        Err(_) => NOBODY,
-        Ok(control) => match stages(&control) {
+    let code = match connect_to_caller() {
+        Err(_) => NO_CALLER_EXIT_CODE,
+        Ok(control) => match run_stages(&control) {
             Ok(()) => 0,
             Err(fault) => {
-                let said = Startup::Failed { about: fault.about, step: fault.step, errno: fault.errno };
+                let said =
+                    StartupMessage::Failed { about: fault.about, step: fault.step, errno: fault.errno };
                 // Without a listener there is nobody to tell.
-                let _ = wire::send(control.as_fd(), &said, &[]);
+                let _ = wire::send_message(control.as_fd(), &said, &[]);
                 125
             }
         },
@@ -75,83 +76,88 @@ pub fn contained_main() -> ! {
     sys::exit_now(code)
 }
 
-fn connect() -> std::io::Result<OwnedFd> {
+fn connect_to_caller() -> std::io::Result<OwnedFd> {
     sys::close_from(3)?;
     // What the engine gave leads to its log; commands get their own 0, 1 and 2.
     for standard in 0..3 {
-        drop(sys::adopt(standard)?);
+        drop(sys::adopt_fd(standard)?);
     }
     let null = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
     let copies = [rustix::io::dup(&null)?, rustix::io::dup(&null)?];
     std::mem::forget((null, copies));
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(SOCKET)?)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(CONTAINER_SOCKET_PATH)?)?;
     // Out of the way of the descriptors that commands get.
     Ok(rustix::io::fcntl_dupfd_cloexec(&socket, 10)?)
 }
 
-fn stages(control: &OwnedFd) -> Result<(), Fault> {
-    harden::default_signals();
-    let told = wire::receive::<Guest>(control.as_fd(), &mut Vec::new()).step("being told what to be")?;
+fn run_stages(control: &OwnedFd) -> Result<(), InitSetupError> {
+    harden::reset_signals();
+    let told = wire::receive_message::<ContainerBoot>(control.as_fd(), &mut Vec::new())
+        .step_context("being told what to be")?;
     let Some((guest, _)) = told else { return Ok(()) };
     if std::process::id() != 1 {
-        return Err(refuse(Layer::PidNamespace, "being process 1 (the engine put another init before it)"));
+        return Err(layer_error(
+            IsolationLayer::PidNamespace,
+            "being process 1 (the engine put another init before it)",
+        ));
     }
-    crate::owner::name_init(&guest.spec.label);
-    same_folder(guest.workspace)?;
-    let mut layers = namespaces(&guest)?;
-    no_rights(&mut layers)?;
-    let listener = guest.spec.listen.filter(|_| guest.spec.network == Network::Off).map(|port| {
-        super::network::listen(port).step(format!("listening on port {port} in the container's network"))
+    crate::owner::set_init_name(&guest.spec.label);
+    check_same_directory(guest.workspace)?;
+    let mut layers = compare_namespaces(&guest)?;
+    check_no_privileges(&mut layers)?;
+    let listener = guest.spec.listen.filter(|_| guest.spec.network == NetworkAccess::Off).map(|port| {
+        super::network::listen_on_loopback(port)
+            .step_context(format!("listening on port {port} in the container's network"))
     });
     let listener = listener.transpose()?;
     // On the private /tmp; a command that needs a home folder says so itself.
-    let _ = rustix::fs::mkdir(HOME, rustix::fs::Mode::from_raw_mode(0o700));
-    harden::limits_per_process(&guest.spec).step("setting resource limits")?;
+    let _ = rustix::fs::mkdir(HOME_PATH, rustix::fs::Mode::from_raw_mode(0o700));
+    harden::set_process_limits(&guest.spec).step_context("setting resource limits")?;
     // What the engine mounted to be written; where it did not, the root folder is read-only.
     let asked = guest.spec.writable.iter().map(|bind| bind.target.as_path());
     let writable: Vec<&Path> = ["/cache", "/var/tmp"].iter().map(Path::new).chain(asked).collect();
-    layers.push(harden::landlock(&writable).step("applying Landlock")?);
-    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
+    layers.push(harden::enforce_landlock(&writable).step_context("applying Landlock")?);
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step_context("closing the init to its children")?;
     // An engine's own filter may not let it be opened; sockets are then not counted.
-    let sockets = Sockets::open(super::socket_network(&guest.spec));
-    let key = harden::key().step("taking a random number")?;
-    sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::RULES, key))
-        .layer(Layer::Seccomp, "installing the call filter")?;
-    layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list, beside the engine's filter"));
-    let (programs, warnings) = super::listed(&guest.spec, Walls::Engine, &mut layers)?;
-    let ready = Ready { layers, overlay: None, listener, helper: None, sockets, key, programs, warnings };
-    serve::run(control, &guest.spec, ready).step("serving requests")
+    let sockets = SocketDiag::open(super::socket_scope(&guest.spec));
+    let key = harden::random_key().step_context("taking a random number")?;
+    sys::seccomp_install(&forge_seccomp::compile_marking(forge_seccomp::JAIL_RULES, key))
+        .layer_context(IsolationLayer::Seccomp, "installing the call filter")?;
+    layers.push(LayerReport::enforced(IsolationLayer::Seccomp, "allow-list, beside the engine's filter"));
+    let (programs, warnings) = super::prepare_programs(&guest.spec, IsolationProvider::Engine, &mut layers)?;
+    let ready = InitReady { layers, overlay: None, listener, helper: None, sockets, key, programs, warnings };
+    serve::serve_requests(control, &guest.spec, ready).step_context("serving requests")
 }
 
-fn refuse(layer: Layer, step: &str) -> Fault {
-    Fault { about: About::Layer(layer), step: step.to_owned(), errno: libc::EPERM }
+fn layer_error(layer: IsolationLayer, step: &str) -> InitSetupError {
+    InitSetupError { about: FailureCause::Layer(layer), step: step.to_owned(), errno: libc::EPERM }
 }
 
 /// An engine on another machine, or in a virtual one, shows a folder of its own under the same name.
-fn same_folder(wanted: Option<(u64, u64)>) -> Result<(), Fault> {
+fn check_same_directory(wanted: Option<(u64, u64)>) -> Result<(), InitSetupError> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let found = fs::metadata(WORKSPACE).step("looking at the workspace")?;
+    let found = fs::metadata(WORKSPACE_PATH).step_context("looking at the workspace")?;
     if (found.dev(), found.ino()) == wanted {
         return Ok(());
     }
     let step = "finding the workspace: the engine shows another folder (does it run on another machine?)";
-    Err(Fault { about: About::Step, step: step.to_owned(), errno: libc::EXDEV })
+    Err(InitSetupError { about: FailureCause::Step, step: step.to_owned(), errno: libc::EXDEV })
 }
 
 /// Compares the own namespaces with the caller's.
-fn namespaces(guest: &Guest) -> Result<Vec<LayerReport>, Fault> {
+fn compare_namespaces(guest: &ContainerBoot) -> Result<Vec<LayerReport>, InitSetupError> {
     let own = own_namespaces();
     let mut layers = Vec::with_capacity(12);
     for (layer, outside) in &guest.outside {
         let inside = own.iter().find(|(l, _)| l == layer).map(|(_, inode)| *inode);
         layers.push(match (layer, inside == Some(*outside)) {
             (_, false) => LayerReport::enforced(*layer, "the engine's"),
-            (Layer::NetNamespace, true) if guest.spec.network == Network::Host => {
+            (IsolationLayer::NetNamespace, true) if guest.spec.network == NetworkAccess::Host => {
                 LayerReport::degraded(*layer, "the host's network was asked for", None)
             }
-            (Layer::UserNamespace, true) => {
+            (IsolationLayer::UserNamespace, true) => {
                 let why = format!("the host's ids; runs as {} without any right", sys::effective_ids().0);
                 LayerReport::degraded(
                     *layer,
@@ -159,22 +165,23 @@ fn namespaces(guest: &Guest) -> Result<Vec<LayerReport>, Fault> {
                     Some("switch userns-remap on in the engine, or run it rootless"),
                 )
             }
-            (Layer::CgroupNamespace, true) => LayerReport::missing(
+            (IsolationLayer::CgroupNamespace, true) => LayerReport::missing(
                 *layer,
                 "shared with the host",
                 Some("an engine of version 20.10 or newer with cgroup namespaces".to_owned()),
             ),
-            (other, true) => return Err(refuse(*other, "the engine gave none of its own")),
+            (other, true) => return Err(layer_error(*other, "the engine gave none of its own")),
         });
     }
     Ok(layers)
 }
 
 /// The engine was asked to start the container without capabilities, as an ordinary user, without new privileges.
-fn no_rights(layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
-    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).layer(Layer::Capabilities, "forbidding new privileges")?;
-    sys::clear_capabilities().layer(Layer::Capabilities, "giving up capabilities")?;
-    let status = fs::read_to_string("/proc/self/status").step("reading /proc/self/status")?;
+fn check_no_privileges(layers: &mut Vec<LayerReport>) -> Result<(), InitSetupError> {
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+        .layer_context(IsolationLayer::Capabilities, "forbidding new privileges")?;
+    sys::clear_capabilities().layer_context(IsolationLayer::Capabilities, "giving up capabilities")?;
+    let status = fs::read_to_string("/proc/self/status").step_context("reading /proc/self/status")?;
     let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
     let held = |name: &&&str| {
         let line = status.lines().find_map(|line| line.strip_prefix(**name));
@@ -182,11 +189,14 @@ fn no_rights(layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
     };
     if let Some(name) = sets.iter().find(held) {
         let set = name.trim_end_matches(':');
-        return Err(refuse(Layer::Capabilities, &format!("the engine left some in the container ({set})")));
+        return Err(layer_error(
+            IsolationLayer::Capabilities,
+            &format!("the engine left some in the container ({set})"),
+        ));
     }
     if sys::effective_ids().0 == 0 {
-        return Err(refuse(Layer::Capabilities, "the engine started the container as user 0"));
+        return Err(layer_error(IsolationLayer::Capabilities, "the engine started the container as user 0"));
     }
-    layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
+    layers.push(LayerReport::enforced(IsolationLayer::Capabilities, "none left, no new privileges"));
     Ok(())
 }

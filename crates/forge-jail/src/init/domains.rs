@@ -10,53 +10,54 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::spec::{JailSpec, Weakness};
+use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
-use crate::wire::Leftovers;
+use crate::wire::BackgroundProcesses;
 
 /// Rights that a domain must handle to be one: making disks, which nobody may, and moving files from one folder to
 /// another, which a domain that does not handle it forbids.
-const MAKE_BLOCK: u64 = 1 << 11;
-const REFER: u64 = 1 << 13;
+const ACCESS_FS_MAKE_BLOCK: u64 = 1 << 11;
+const ACCESS_FS_REFER: u64 = 1 << 13;
 /// Signals stay in the domain.
 const SCOPE_SIGNAL: u64 = 2;
 
 /// The two domains that commands start in, made once.
 #[derive(Debug)]
-pub(super) struct Domains {
-    plain: OwnedFd,
+pub(super) struct CommandDomains {
+    foreground: OwnedFd,
     /// For commands whose processes stay when they end.
-    kept: OwnedFd,
+    background: OwnedFd,
 }
 
-impl Domains {
+impl CommandDomains {
     /// `None` where the kernel has no Landlock, which the report of the layer says.
     pub(super) fn new(spec: &JailSpec) -> io::Result<Option<Self>> {
-        let open = [Weakness::Siblings, Weakness::Landlock, Weakness::NoNewPrivs];
+        let open =
+            [DisabledProtection::Siblings, DisabledProtection::Landlock, DisabledProtection::NoNewPrivs];
         let abi = sys::landlock_abi();
-        if abi == 0 || open.iter().any(|weakness| spec.lacks(*weakness)) {
+        if abi == 0 || open.iter().any(|weakness| spec.lacks_protection(*weakness)) {
             return Ok(None);
         }
         let scope = if abi >= 6 { SCOPE_SIGNAL } else { 0 };
-        Ok(Some(Self { plain: domain(abi, 0)?, kept: domain(abi, scope)? }))
+        Ok(Some(Self { foreground: create_domain(abi, 0)?, background: create_domain(abi, scope)? }))
     }
 
     /// The ruleset for a command.
-    pub(super) fn of(&self, leftovers: Leftovers) -> i32 {
+    pub(super) fn ruleset_for(&self, leftovers: BackgroundProcesses) -> i32 {
         match leftovers {
-            Leftovers::Kill => self.plain.as_raw_fd(),
-            Leftovers::Keep => self.kept.as_raw_fd(),
+            BackgroundProcesses::Kill => self.foreground.as_raw_fd(),
+            BackgroundProcesses::LeaveRunning => self.background.as_raw_fd(),
         }
     }
 }
 
-fn domain(abi: u32, scope: u64) -> io::Result<OwnedFd> {
-    let handled = if abi >= 2 { MAKE_BLOCK | REFER } else { MAKE_BLOCK };
+fn create_domain(abi: u32, scope: u64) -> io::Result<OwnedFd> {
+    let handled = if abi >= 2 { ACCESS_FS_MAKE_BLOCK | ACCESS_FS_REFER } else { ACCESS_FS_MAKE_BLOCK };
     let words = if abi >= 6 { 3 } else { 1 };
     let ruleset = sys::landlock_ruleset(handled, 0, scope, words)?;
     if abi >= 2 {
         let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        sys::landlock_allow(ruleset.as_fd(), REFER, root.as_fd())?;
+        sys::landlock_allow(ruleset.as_fd(), ACCESS_FS_REFER, root.as_fd())?;
     }
     Ok(ruleset)
 }

@@ -9,11 +9,11 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::mounts;
 use crate::image;
-use crate::spec::{HOME, JailSpec, Network};
+use crate::spec::{HOME_PATH, JailSpec, NetworkAccess};
 
 /// Entries of the host's /etc that programs need and that hold no secrets: bound read-only where they exist.
 /// A name that ends in `*` stands for all entries that begin so.
-const FROM_HOST: &[&str] = &[
+const HOST_ETC_ENTRIES: &[&str] = &[
     // Dynamic loader.
     "ld.so.cache",
     "ld.so.conf",
@@ -45,10 +45,10 @@ const FROM_HOST: &[&str] = &[
 ];
 
 /// Files up to this size, in bytes, are copied into the root folder's memory.
-const SMALL: usize = 128 << 10;
+const MAX_COPIED_BYTES: usize = 128 << 10;
 
 /// Fills `/etc` below the current folder, with what is the host's from an image if there is one.
-pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>) -> io::Result<()> {
+pub(super) fn populate_etc(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>) -> io::Result<()> {
     mounts::make_dirs(Path::new("etc"))?;
     let (uid, gid) = inside;
     let root_user = if uid == 0 { "" } else { "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n" };
@@ -58,7 +58,7 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>)
         (
             "passwd",
             format!(
-                "{root_user}forge:x:{uid}:{gid}:forge:{HOME}:/bin/sh\n\
+                "{root_user}forge:x:{uid}:{gid}:forge:{HOME_PATH}:/bin/sh\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
             ),
         ),
@@ -67,13 +67,13 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>)
         ("hostname", format!("{host}\n")),
         ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n".to_owned()),
         ("shells", "/bin/sh\n/bin/bash\n".to_owned()),
-        ("resolv.conf", resolver(spec.network)),
+        ("resolv.conf", resolv_conf(spec.network)),
     ];
     for (name, text) in files {
         std::fs::write(Path::new("etc").join(name), text)?;
     }
-    let names = names(image)?;
-    for wanted in FROM_HOST {
+    let names = list_etc_entries(image)?;
+    for wanted in HOST_ETC_ENTRIES {
         // A path goes into a folder; what the host lacks at the top is not even tried.
         let top = wanted.split('/').next().unwrap_or(wanted);
         match wanted.strip_suffix('*') {
@@ -81,9 +81,9 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>)
                 names
                     .iter()
                     .filter(|name| name.starts_with(prefix))
-                    .try_for_each(|name| bind(name, image))?;
+                    .try_for_each(|name| bind_entry(name, image))?;
             }
-            None if names.iter().any(|name| name == top) => bind(wanted, image)?,
+            None if names.iter().any(|name| name == top) => bind_entry(wanted, image)?,
             None => {}
         }
     }
@@ -91,18 +91,18 @@ pub(super) fn fill(spec: &JailSpec, inside: (u32, u32), image: Option<&OwnedFd>)
 }
 
 /// Name servers: none without network, the host's with it.
-fn resolver(network: Network) -> String {
+fn resolv_conf(network: NetworkAccess) -> String {
     match network {
-        Network::Off => String::new(),
-        Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        NetworkAccess::Off => String::new(),
+        NetworkAccess::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     }
 }
 
-fn bind(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
+fn bind_entry(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
     let source = Path::new("/etc").join(name);
     let bound = match image {
         // A small file is copied faster than bound.
-        None if copy(&source)? => return Ok(()),
+        None if copy_small_file(&source)? => return Ok(()),
         None => mounts::bind_read_only(&source, &source),
         Some(image) => {
             let path = CString::new(format!("etc/{name}"))?;
@@ -117,13 +117,13 @@ fn bind(name: &str, image: Option<&OwnedFd>) -> io::Result<()> {
 }
 
 /// Copies a small file of the host, which everybody may read, to the same place; whether it did.
-fn copy(source: &Path) -> io::Result<bool> {
+fn copy_small_file(source: &Path) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::open(source, flags, Mode::empty()) else { return Ok(false) };
     let stat = rustix::fs::fstat(&file)?;
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-        || size > SMALL
+        || size > MAX_COPIED_BYTES
         || stat.st_mode & 0o004 == 0
     {
         return Ok(false);
@@ -148,7 +148,7 @@ fn copy(source: &Path) -> io::Result<bool> {
 }
 
 /// What stands in the host's or the image's /etc.
-fn names(image: Option<&OwnedFd>) -> io::Result<Vec<String>> {
+fn list_etc_entries(image: Option<&OwnedFd>) -> io::Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let opened = match image {
         None => rustix::fs::open(c"/etc", flags | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from),

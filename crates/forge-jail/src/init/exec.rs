@@ -10,40 +10,40 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::domains::Domains;
-use super::programs::Programs;
-use super::programs::broker::STARTING;
-use crate::loader::Helper;
-use crate::spec::HELPER;
-use crate::wire::{Exec, Raw, StartFault};
+use super::domains::CommandDomains;
+use super::programs::ProgramList;
+use super::programs::broker::STARTING_PID;
+use crate::loader::HelperBinary;
+use crate::spec::HELPER_PATH;
+use crate::wire::{JailCommand, RawBytes, StartFault};
 
 /// Size of the stack the child runs on until `execve`; it calls a few system calls and recurses nowhere.
-const STACK: usize = 64 * 1024;
+const CHILD_STACK_BYTES: usize = 64 * 1024;
 
 /// Where the child of a `vfork` works until it is another program. One per init: children are made one by one.
-pub(super) struct Launcher {
+pub(super) struct CommandLauncher {
     stack: Vec<u8>,
     /// The box's environment, in order, later entries of a command win.
-    env: Vec<(Raw, Raw)>,
+    env: Vec<(RawBytes, RawBytes)>,
     /// How the own binary is started, where it cannot start by itself.
-    helper: Option<Helper>,
+    helper: Option<HelperBinary>,
     /// A call filter that commands get beside the one they inherit; empty if they need none.
     gate: Vec<libc::sock_filter>,
-    apart: Apart,
+    isolation: CommandIsolation,
     /// The list of programs that commands may execute, if there is one.
-    programs: Option<Programs>,
+    programs: Option<ProgramList>,
 }
 
 /// What keeps commands apart.
-pub(super) struct Apart {
+pub(super) struct CommandIsolation {
     /// Where they start, if the kernel can do that.
-    pub(super) domains: Option<Domains>,
+    pub(super) domains: Option<CommandDomains>,
     /// Lets the init, and nobody else, mark a command.
     pub(super) key: u64,
 }
 
 /// What the child needs, prepared before it exists, because it may not allocate.
-struct Plan {
+struct ExecPlan {
     /// Paths to try for the program.
     candidates: Vec<*const libc::c_char>,
     argv: Vec<*const libc::c_char>,
@@ -63,28 +63,28 @@ struct Plan {
     errno: libc::c_int,
 }
 
-impl Launcher {
+impl CommandLauncher {
     pub(super) fn new(
-        env: &[(Raw, Raw)],
-        helper: Option<Helper>,
+        env: &[(RawBytes, RawBytes)],
+        helper: Option<HelperBinary>,
         gate: Vec<libc::sock_filter>,
-        apart: Apart,
-        programs: Option<Programs>,
+        isolation: CommandIsolation,
+        programs: Option<ProgramList>,
     ) -> Self {
-        Self { stack: vec![0; STACK], env: env.to_vec(), helper, gate, apart, programs }
+        Self { stack: vec![0; CHILD_STACK_BYTES], env: env.to_vec(), helper, gate, isolation, programs }
     }
 
     /// Starts a command in its own session and returns its process id. `mark` names its processes, see
     /// [`forge_processes::watch::mark_of`].
-    pub(super) fn start(
+    pub(super) fn start_command(
         &mut self,
         workspace: BorrowedFd<'_>,
-        exec: &Exec,
+        exec: &JailCommand,
         mark: u64,
         out: [&OwnedFd; 2],
     ) -> Result<i32, StartFault> {
         let program = exec.program.as_ref().or(exec.argv.first()).cloned().unwrap_or_default();
-        let fault = |what: &Raw, e: &io::Error| StartFault {
+        let fault = |what: &RawBytes, e: &io::Error| StartFault {
             what: what.clone(),
             errno: e.raw_os_error().unwrap_or(libc::EINVAL),
         };
@@ -92,37 +92,43 @@ impl Launcher {
         if program.0.is_empty() {
             return Err(about_program(io::Error::from_raw_os_error(libc::ENOENT)));
         }
-        let cwd = open_folder(workspace, &exec.cwd).map_err(|e| fault(&exec.cwd, &e))?;
+        let cwd = open_directory(workspace, &exec.cwd).map_err(|e| fault(&exec.cwd, &e))?;
         let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| about_program(e.into()))?;
-        let env = self.merged(exec);
-        let (program_now, arguments) = self.through_helper(&program, &exec.argv);
-        let mut candidates = candidates(&program_now, &env).map_err(about_program)?;
+        let env = self.merge_env(exec);
+        let (program_now, arguments) = self.resolve_helper(&program, &exec.argv);
+        let mut candidates = program_candidates(&program_now, &env).map_err(about_program)?;
         let rules = match &mut self.programs {
             Some(programs) => {
                 let name = arguments.first().map_or(&b""[..], |name| &name.0);
-                candidates.retain(|path| programs.names(Path::new(OsStr::from_bytes(path.to_bytes())), name));
+                candidates
+                    .retain(|path| programs.may_start(Path::new(OsStr::from_bytes(path.to_bytes())), name));
                 if candidates.is_empty() {
                     return Err(about_program(io::Error::from_raw_os_error(libc::EACCES)));
                 }
-                Some(programs.rules(exec).map_err(about_program)?)
+                Some(programs.ruleset_for(exec).map_err(about_program)?)
             }
             None => None,
         };
-        let argv = arguments.iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
-        let envp = env.iter().map(pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
-        let mut plan = Plan {
-            candidates: pointers(&candidates),
-            argv: pointers(&argv),
-            envp: pointers(&envp),
+        let argv =
+            arguments.iter().map(to_c_string).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
+        let envp = env.iter().map(env_pair).collect::<io::Result<Vec<_>>>().map_err(about_program)?;
+        let mut plan = ExecPlan {
+            candidates: c_pointers(&candidates),
+            argv: c_pointers(&argv),
+            envp: c_pointers(&envp),
             cwd: cwd.as_raw_fd(),
             stdin: null.as_raw_fd(),
             stdout: out[0].as_raw_fd(),
             stderr: out[1].as_raw_fd(),
             rules: rules.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
             mark: libc::rlimit { rlim_cur: mark, rlim_max: mark },
-            key: self.apart.key,
-            domain: self.apart.domains.as_ref().map_or(-1, |domains| domains.of(exec.leftovers)),
+            key: self.isolation.key,
+            domain: self
+                .isolation
+                .domains
+                .as_ref()
+                .map_or(-1, |domains| domains.ruleset_for(exec.background)),
             gate: libc::sock_fprog {
                 len: u16::try_from(self.gate.len()).map_err(|e| about_program(io::Error::other(e)))?,
                 filter: self.gate.as_mut_ptr(),
@@ -139,18 +145,18 @@ impl Launcher {
     }
 
     /// The own binary in an image of another system is started through its loader.
-    fn through_helper(&self, program: &Raw, argv: &[Raw]) -> (Raw, Vec<Raw>) {
+    fn resolve_helper(&self, program: &RawBytes, argv: &[RawBytes]) -> (RawBytes, Vec<RawBytes>) {
         match (&self.helper, argv.split_first()) {
-            (Some(helper), Some((name, rest))) if program.0 == HELPER.as_bytes() => {
-                let (program, before) = helper.command(&name.to_string());
-                let all = before.into_iter().map(Raw::from).chain(rest.iter().cloned());
-                (Raw::from(program), all.collect())
+            (Some(helper), Some((name, rest))) if program.0 == HELPER_PATH.as_bytes() => {
+                let (program, before) = helper.start_command(&name.to_string());
+                let all = before.into_iter().map(RawBytes::from).chain(rest.iter().cloned());
+                (RawBytes::from(program), all.collect())
             }
             _ => (program.clone(), argv.to_vec()),
         }
     }
 
-    fn merged(&self, exec: &Exec) -> Vec<(Raw, Raw)> {
+    fn merge_env(&self, exec: &JailCommand) -> Vec<(RawBytes, RawBytes)> {
         let mut env = self.env.clone();
         for (key, value) in &exec.env {
             match env.iter_mut().find(|(k, _)| k == key) {
@@ -161,7 +167,7 @@ impl Launcher {
         env
     }
 
-    fn clone_and_exec(&mut self, plan: &mut Plan) -> io::Result<i32> {
+    fn clone_and_exec(&mut self, plan: &mut ExecPlan) -> io::Result<i32> {
         let top = self.stack.as_mut_ptr_range().end as usize & !15;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: `child` runs on `self.stack`, of which `top` is the aligned end and which nothing else uses; it
@@ -170,23 +176,23 @@ impl Launcher {
         // thread there may be, which looks at programs, shares nothing with the child but `STARTING`, which is atomic.
         // `child` makes system calls only: no allocation, no lock, no unwinding.
         let pid = unsafe {
-            libc::clone(child, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
+            libc::clone(child_main, top as *mut libc::c_void, flags, (&raw mut *plan).cast::<libc::c_void>())
         };
         let failed = io::Error::last_os_error();
         // A child that was ended before it was asked about leaves its number behind.
-        STARTING.store(0, Ordering::SeqCst);
+        STARTING_PID.store(0, Ordering::SeqCst);
         if pid < 0 { Err(failed) } else { Ok(pid) }
     }
 }
 
 /// Runs in the new process.
-extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
+extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `plan` is the live, exclusively borrowed `Plan` of `clone_and_exec`, whose thread is stopped. All
     // pointer arrays in it end with null and point to C strings that outlive this function; `gate` describes the
     // launcher's own slice, which the kernel copies. Only system calls that are safe after vfork are made; `sigset_t` is
     // plain data and initialised by sigemptyset.
     unsafe {
-        let plan = &mut *plan.cast::<Plan>();
+        let plan = &mut *plan.cast::<ExecPlan>();
         libc::setsid();
         let none: *mut libc::rlimit = std::ptr::null_mut();
         let limit = libc::RLIMIT_RTTIME;
@@ -217,7 +223,7 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
         let mut worst = libc::ENOENT;
         for candidate in plan.candidates.iter().take_while(|c| !c.is_null()) {
             if plan.rules >= 0 {
-                STARTING.store(libc::getpid(), Ordering::SeqCst);
+                STARTING_PID.store(libc::getpid(), Ordering::SeqCst);
             }
             libc::execve(*candidate, plan.argv.as_ptr(), plan.envp.as_ptr());
             // As the C library does: go on past what is absent, remember what was there but could not run.
@@ -235,34 +241,34 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
     }
 }
 
-fn open_folder(workspace: BorrowedFd<'_>, path: &Raw) -> io::Result<OwnedFd> {
+fn open_directory(workspace: BorrowedFd<'_>, path: &RawBytes) -> io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let path = if path.0.is_empty() { c_string(&Raw::from("."))? } else { c_string(path)? };
+    let path = if path.0.is_empty() { to_c_string(&RawBytes::from("."))? } else { to_c_string(path)? };
     Ok(rustix::fs::openat2(workspace.as_fd(), path, flags, Mode::empty(), how)?)
 }
 
 /// Where the program may be: itself if it names a folder, else each folder of the command's own `PATH`.
-fn candidates(program: &Raw, env: &[(Raw, Raw)]) -> io::Result<Vec<CString>> {
+fn program_candidates(program: &RawBytes, env: &[(RawBytes, RawBytes)]) -> io::Result<Vec<CString>> {
     if program.0.contains(&b'/') {
-        return Ok(vec![c_string(program)?]);
+        return Ok(vec![to_c_string(program)?]);
     }
     let path = env.iter().find(|(k, _)| k.0 == b"PATH").map_or(&b"/usr/bin:/bin"[..], |(_, v)| &v.0);
     path.split(|b| *b == b':')
         .filter(|folder| folder.starts_with(b"/"))
-        .map(|folder| c_string(&Raw([folder, b"/", &program.0].concat())))
+        .map(|folder| to_c_string(&RawBytes([folder, b"/", &program.0].concat())))
         .collect()
 }
 
-fn c_string(raw: &Raw) -> io::Result<CString> {
+fn to_c_string(raw: &RawBytes) -> io::Result<CString> {
     Ok(CString::new(raw.0.as_slice())?)
 }
 
-fn pair((key, value): &(Raw, Raw)) -> io::Result<CString> {
+fn env_pair((key, value): &(RawBytes, RawBytes)) -> io::Result<CString> {
     Ok(CString::new([key.0.as_slice(), b"=", value.0.as_slice()].concat())?)
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+fn c_pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
@@ -272,9 +278,9 @@ mod tests {
 
     #[test]
     fn programs_are_looked_up_in_the_commands_own_path() {
-        let env = vec![(Raw::from("PATH"), Raw::from("/a:relative::/b"))];
-        let found = candidates(&Raw::from("tool"), &env).unwrap();
+        let env = vec![(RawBytes::from("PATH"), RawBytes::from("/a:relative::/b"))];
+        let found = program_candidates(&RawBytes::from("tool"), &env).unwrap();
         assert_eq!(found, vec![c"/a/tool".to_owned(), c"/b/tool".to_owned()]);
-        assert_eq!(candidates(&Raw::from("./tool"), &env).unwrap(), vec![c"./tool".to_owned()]);
+        assert_eq!(program_candidates(&RawBytes::from("./tool"), &env).unwrap(), vec![c"./tool".to_owned()]);
     }
 }

@@ -13,198 +13,200 @@ use rustix::io::Errno;
 
 use super::git_directories;
 use crate::wire::{
-    FaultKind, FileFault, FileKind, FileStat, Links, Raw, Removal, Replace, Reply, Request, Sync,
+    FaultKind, FileFault, FileStat, FinalSymlink, JailFileKind, JailReply, JailRequest, RawBytes,
+    RemovalScope, ReplaceExisting, SyncToDisk,
 };
 
 /// Longest chain of symbolic links that is followed, as in the kernel.
-const MOST_LINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;
 /// Deepest folder that a removal descends into: one descriptor each.
-const DEEPEST: usize = 48;
+const MAX_REMOVE_DEPTH: usize = 48;
 
 /// How the names of unfinished writes begin. They stand beside their destination, so that the last step is a rename.
 /// A box that is killed in the middle of a write leaves one behind: whoever lists, compares or snapshots a workspace
 /// passes over names that begin so, and whoever rebuilds one removes them.
 pub const TEMP_PREFIX: &str = ".forge-tmp-";
 
-type Outcome<T> = Result<T, FaultKind>;
+type FileResult<T> = Result<T, FaultKind>;
 
 /// A folder, and the file requests that are done below it. The init has one for the workspace; a caller that works
 /// without a box can have its own, with the same rules but the rights of its own process.
-pub struct Files {
+pub struct RootedFiles {
     root: OwnedFd,
-    temps: HashMap<u64, Temp>,
+    temps: HashMap<u64, PendingWrite>,
     next: u64,
-    walls: Walls,
+    confinement: PathConfinement,
 }
 
 /// Whether the kernel keeps what is opened beneath the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walls {
+enum PathConfinement {
     Beneath,
     /// For a test that must notice.
     Absent,
 }
 
 /// A file that is being written beside its destination.
-struct Temp {
+struct PendingWrite {
     /// The destination as it was asked for.
-    path: Raw,
-    folder: OwnedFd,
+    path: RawBytes,
+    directory: OwnedFd,
     name: CString,
     becomes: CString,
     file: OwnedFd,
 }
 
 /// A folder that is open and a name in it.
-struct Place {
-    folder: OwnedFd,
+struct ParentEntry {
+    directory: OwnedFd,
     name: CString,
     /// What stands there, links not followed.
     now: Option<FileStat>,
 }
 
-impl Files {
+impl RootedFiles {
     /// Works below the folder that `root` is open on.
     #[must_use]
     pub fn new(root: OwnedFd) -> Self {
-        Self { root, temps: HashMap::new(), next: 1, walls: Walls::Beneath }
+        Self { root, temps: HashMap::new(), next: 1, confinement: PathConfinement::Beneath }
     }
 
     /// The same without the rule that keeps paths beneath the folder, for a test that must notice.
-    pub(super) fn without_walls(self) -> Self {
+    pub(super) fn without_confinement(self) -> Self {
         let mut files = self;
-        files.walls = Walls::Absent;
+        files.confinement = PathConfinement::Absent;
         files
     }
 
     /// Does one file request; requests of other kinds are refused. A descriptor comes with [`Reply::Opened`] and
     /// [`Reply::Temp`].
-    pub fn perform(&mut self, request: Request) -> (Reply, Option<OwnedFd>) {
+    pub fn handle_request(&mut self, request: JailRequest) -> (JailReply, Option<OwnedFd>) {
         let (path, done) = match request {
-            Request::OpenRead { path } => {
+            JailRequest::OpenRead { path } => {
                 let done = self.open_read(&path);
-                (path, done.map(|(stat, fd)| (Reply::Opened { stat }, Some(fd))))
+                (path, done.map(|(stat, fd)| (JailReply::Opened { stat }, Some(fd))))
             }
-            Request::Stat { path, links } => {
-                let done = self.stat(&path, links);
-                (path, done.map(|stat| (Reply::Stat { stat }, None)))
+            JailRequest::Stat { path, links } => {
+                let done = self.stat_path(&path, links);
+                (path, done.map(|stat| (JailReply::Stat { stat }, None)))
             }
-            Request::CreateTemp { path, mode } => {
+            JailRequest::CreateTemp { path, mode } => {
                 let done = self.create_temp(&path, mode);
                 (path, done)
             }
-            Request::CommitTemp { token, replace, sync } => {
+            JailRequest::CommitTemp { token, replace, sync } => {
                 let path = self.temps.get(&token).map(|t| t.path.clone()).unwrap_or_default();
-                let done = self.commit(token, replace, sync);
-                (path, done.map(|()| (Reply::Done, None)))
+                let done = self.commit_temp(token, replace, sync);
+                (path, done.map(|()| (JailReply::Done, None)))
             }
-            Request::AbortTemp { token } => {
-                let done = self.take(token).map(|temp| temp.discard());
-                (Raw::default(), done.map(|()| (Reply::Done, None)))
+            JailRequest::AbortTemp { token } => {
+                let done = self.claim_temp(token).map(|temp| temp.discard());
+                (RawBytes::default(), done.map(|()| (JailReply::Done, None)))
             }
-            Request::MakeDirs { path } => {
+            JailRequest::MakeDirs { path } => {
                 let done = self.make_dirs(&path);
-                (path, done.map(|()| (Reply::Done, None)))
+                (path, done.map(|()| (JailReply::Done, None)))
             }
-            Request::Remove { path, what } => {
-                let done = self.remove(&path, what);
-                (path, done.map(|()| (Reply::Done, None)))
+            JailRequest::Remove { path, what } => {
+                let done = self.remove_path(&path, what);
+                (path, done.map(|()| (JailReply::Done, None)))
             }
-            Request::Rename { from, to, replace } => {
-                let done = self.rename(&from, &to, replace);
-                (from, done.map(|()| (Reply::Done, None)))
+            JailRequest::Rename { from, to, replace } => {
+                let done = self.rename_path(&from, &to, replace);
+                (from, done.map(|()| (JailReply::Done, None)))
             }
-            Request::Exec(_)
-            | Request::Cancel { .. }
-            | Request::Freeze
-            | Request::Thaw
-            | Request::Ping
-            | Request::Shutdown => (Raw::default(), Err(FaultKind::Os(libc::EINVAL))),
+            JailRequest::Exec(_)
+            | JailRequest::Cancel { .. }
+            | JailRequest::Freeze
+            | JailRequest::Thaw
+            | JailRequest::Ping
+            | JailRequest::Shutdown => (RawBytes::default(), Err(FaultKind::Os(libc::EINVAL))),
         };
         match done {
             Ok(answer) => answer,
-            Err(kind) => (Reply::Failed(FileFault { path, kind }), None),
+            Err(kind) => (JailReply::Failed(FileFault { path, kind }), None),
         }
     }
 
-    fn open(&self, path: &[u8], flags: OFlags) -> Outcome<OwnedFd> {
+    fn open_path(&self, path: &[u8], flags: OFlags) -> FileResult<OwnedFd> {
         if path.is_empty() || path.len() >= 4096 {
             return Err(FaultKind::BadPath);
         }
         let path = CString::new(path).map_err(|_| FaultKind::BadPath)?;
-        let how = match self.walls {
-            Walls::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-            Walls::Absent => ResolveFlags::empty(),
+        let how = match self.confinement {
+            PathConfinement::Beneath => ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            PathConfinement::Absent => ResolveFlags::empty(),
         };
         // The kernel asks to try again when a rename raced with `..`; a few times is enough, then it is an attack.
         for _ in 0..16 {
             match rustix::fs::openat2(&self.root, &path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other.map_err(fault),
+                other => return other.map_err(fault_kind),
             }
         }
         Err(FaultKind::Outside)
     }
 
-    fn open_read(&self, path: &Raw) -> Outcome<(FileStat, OwnedFd)> {
+    fn open_read(&self, path: &RawBytes) -> FileResult<(FileStat, OwnedFd)> {
         // Not opened for reading before it is known to be a file: opening a device can have effects.
-        let place = self.open(&path.0, OFlags::PATH)?;
-        let seen = rustix::fs::fstat(&place).map_err(fault)?;
-        if kind(seen.st_mode) != FileKind::File {
-            return Err(FaultKind::NotRegular(kind(seen.st_mode)));
+        let place = self.open_path(&path.0, OFlags::PATH)?;
+        let seen = rustix::fs::fstat(&place).map_err(fault_kind)?;
+        if file_kind(seen.st_mode) != JailFileKind::File {
+            return Err(FaultKind::NotRegular(file_kind(seen.st_mode)));
         }
-        let file = self.open(&path.0, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        let stat = rustix::fs::fstat(&file).map_err(fault)?;
+        let file = self.open_path(&path.0, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = rustix::fs::fstat(&file).map_err(fault_kind)?;
         // Somebody may have put another thing there in between; what was opened decides.
-        match kind(stat.st_mode) {
-            FileKind::File => Ok((describe(&stat), file)),
+        match file_kind(stat.st_mode) {
+            JailFileKind::File => Ok((file_stat(&stat), file)),
             other => Err(FaultKind::NotRegular(other)),
         }
     }
 
-    fn stat(&self, path: &Raw, links: Links) -> Outcome<FileStat> {
+    fn stat_path(&self, path: &RawBytes, links: FinalSymlink) -> FileResult<FileStat> {
         let flags = match links {
-            Links::Follow => OFlags::PATH,
-            Links::Keep => OFlags::PATH | OFlags::NOFOLLOW,
+            FinalSymlink::Follow => OFlags::PATH,
+            FinalSymlink::NoFollow => OFlags::PATH | OFlags::NOFOLLOW,
         };
-        let fd = self.open(&path.0, flags)?;
-        Ok(describe(&rustix::fs::fstat(&fd).map_err(fault)?))
+        let fd = self.open_path(&path.0, flags)?;
+        Ok(file_stat(&rustix::fs::fstat(&fd).map_err(fault_kind)?))
     }
 
     /// The folder and name that `path` stands for, without following a link in the last part.
-    fn place(&self, path: &[u8]) -> Outcome<Place> {
+    fn resolve_parent(&self, path: &[u8]) -> FileResult<ParentEntry> {
         let trimmed = path.strip_suffix(b"/").unwrap_or(path);
         let (folder, name) = match trimmed.iter().rposition(|b| *b == b'/') {
             Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
             None => (&b"."[..], trimmed),
         };
-        let leaves = path.starts_with(b"/") && self.walls == Walls::Beneath;
+        let leaves = path.starts_with(b"/") && self.confinement == PathConfinement::Beneath;
         if matches!(name, b"" | b"." | b"..") || leaves {
             return Err(if name.is_empty() { FaultKind::BadPath } else { FaultKind::Outside });
         }
-        let folder = self.open(folder, OFlags::PATH | OFlags::DIRECTORY)?;
+        let folder = self.open_path(folder, OFlags::PATH | OFlags::DIRECTORY)?;
         let name = CString::new(name).map_err(|_| FaultKind::BadPath)?;
         let now = match rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some(describe(&stat)),
+            Ok(stat) => Some(file_stat(&stat)),
             Err(Errno::NOENT) => None,
-            Err(errno) => return Err(fault(errno)),
+            Err(errno) => return Err(fault_kind(errno)),
         };
-        Ok(Place { folder, name, now })
+        Ok(ParentEntry { directory: folder, name, now })
     }
 
     /// As [`Self::place`], but a link in the last part is followed to what it stands for, which must exist.
-    fn target(&self, path: &[u8]) -> Outcome<Place> {
+    fn resolve_target(&self, path: &[u8]) -> FileResult<ParentEntry> {
         let mut path = path.to_vec();
-        for followed in 0..MOST_LINKS {
-            let place = self.place(&path)?;
+        for followed in 0..MAX_SYMLINKS {
+            let place = self.resolve_parent(&path)?;
             match place.now {
-                Some(stat) if stat.kind == FileKind::Symlink => {}
+                Some(stat) if stat.kind == JailFileKind::Symlink => {}
                 None if followed > 0 => return Err(FaultKind::Dangling),
                 _ => return Ok(place),
             }
-            let link = rustix::fs::readlinkat(&place.folder, &place.name, Vec::new()).map_err(fault)?;
+            let link =
+                rustix::fs::readlinkat(&place.directory, &place.name, Vec::new()).map_err(fault_kind)?;
             let link = link.as_bytes();
-            if link.starts_with(b"/") && self.walls == Walls::Beneath {
+            if link.starts_with(b"/") && self.confinement == PathConfinement::Beneath {
                 return Err(FaultKind::Outside);
             }
             let parent = path.iter().rposition(|b| *b == b'/').map_or(&b""[..], |at| &path[..=at]);
@@ -214,106 +216,109 @@ impl Files {
     }
 
     /// As [`Self::place`], for a name that is made, replaced or removed.
-    fn writable(&self, path: &[u8]) -> Outcome<Place> {
-        let place = self.place(path)?;
-        self.refuse_git(&place.folder, &place.name)?;
+    fn resolve_writable(&self, path: &[u8]) -> FileResult<ParentEntry> {
+        let place = self.resolve_parent(path)?;
+        self.refuse_git_write(&place.directory, &place.name)?;
         Ok(place)
     }
 
-    fn refuse_git(&self, folder: &OwnedFd, name: &CStr) -> Outcome<()> {
-        match self.walls {
-            Walls::Beneath => git_directories::refuse(&self.root, folder.as_fd(), name.to_bytes()),
-            Walls::Absent => Ok(()),
+    fn refuse_git_write(&self, folder: &OwnedFd, name: &CStr) -> FileResult<()> {
+        match self.confinement {
+            PathConfinement::Beneath => {
+                git_directories::refuse_git_write(&self.root, folder.as_fd(), name.to_bytes())
+            }
+            PathConfinement::Absent => Ok(()),
         }
     }
 
-    fn create_temp(&mut self, path: &Raw, mode: u32) -> Outcome<(Reply, Option<OwnedFd>)> {
-        let place = self.target(&path.0)?;
-        self.refuse_git(&place.folder, &place.name)?;
+    fn create_temp(&mut self, path: &RawBytes, mode: u32) -> FileResult<(JailReply, Option<OwnedFd>)> {
+        let place = self.resolve_target(&path.0)?;
+        self.refuse_git_write(&place.directory, &place.name)?;
         if let Some(stat) = place.now {
-            if stat.kind != FileKind::File {
+            if stat.kind != JailFileKind::File {
                 return Err(FaultKind::NotRegular(stat.kind));
             }
             // A file that may not be written is not replaced either, although the folder would allow it.
             let writable = rustix::fs::accessat(
-                &place.folder,
+                &place.directory,
                 &place.name,
                 rustix::fs::Access::WRITE_OK,
                 AtFlags::EACCESS,
             );
-            writable.map_err(fault)?;
+            writable.map_err(fault_kind)?;
         }
         let token = self.next;
         self.next += 1;
         let name = temp_name(token);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(&place.folder, &name, flags, Mode::from_raw_mode(0o600)).map_err(fault)?;
+        let file = rustix::fs::openat(&place.directory, &name, flags, Mode::from_raw_mode(0o600))
+            .map_err(fault_kind)?;
         let mode = place.now.map_or(mode & 0o777, |stat| stat.mode & 0o777);
-        let temp = Temp { path: path.clone(), folder: place.folder, name, becomes: place.name, file };
+        let temp =
+            PendingWrite { path: path.clone(), directory: place.directory, name, becomes: place.name, file };
         let passed = rustix::fs::fchmod(&temp.file, Mode::from_raw_mode(mode))
             .and_then(|()| rustix::io::fcntl_dupfd_cloexec(&temp.file, 3));
         match passed {
             Ok(fd) => {
                 self.temps.insert(token, temp);
-                Ok((Reply::Temp { token, before: place.now }, Some(fd)))
+                Ok((JailReply::Temp { token, before: place.now }, Some(fd)))
             }
             Err(errno) => {
                 temp.discard();
-                Err(fault(errno))
+                Err(fault_kind(errno))
             }
         }
     }
 
-    fn take(&mut self, token: u64) -> Outcome<Temp> {
+    fn claim_temp(&mut self, token: u64) -> FileResult<PendingWrite> {
         self.temps.remove(&token).ok_or(FaultKind::NoSuchTemp)
     }
 
-    fn commit(&mut self, token: u64, replace: Replace, sync: Sync) -> Outcome<()> {
-        let temp = self.take(token)?;
+    fn commit_temp(&mut self, token: u64, replace: ReplaceExisting, sync: SyncToDisk) -> FileResult<()> {
+        let temp = self.claim_temp(token)?;
         // What was made beside it meanwhile counts as well.
-        if let Err(kind) = self.refuse_git(&temp.folder, &temp.becomes) {
+        if let Err(kind) = self.refuse_git_write(&temp.directory, &temp.becomes) {
             temp.discard();
             return Err(kind);
         }
         let flags = match replace {
-            Replace::Yes => RenameFlags::empty(),
-            Replace::No => RenameFlags::NOREPLACE,
+            ReplaceExisting::Yes => RenameFlags::empty(),
+            ReplaceExisting::No => RenameFlags::NOREPLACE,
         };
         let done = match sync {
-            Sync::Yes => rustix::fs::fsync(&temp.file),
-            Sync::No => Ok(()),
+            SyncToDisk::Yes => rustix::fs::fsync(&temp.file),
+            SyncToDisk::No => Ok(()),
         }
         .and_then(|()| {
-            rustix::fs::renameat_with(&temp.folder, &temp.name, &temp.folder, &temp.becomes, flags)
+            rustix::fs::renameat_with(&temp.directory, &temp.name, &temp.directory, &temp.becomes, flags)
         });
         if let Err(errno) = done {
             temp.discard();
-            return Err(fault(errno));
+            return Err(fault_kind(errno));
         }
-        if sync == Sync::Yes {
+        if sync == SyncToDisk::Yes {
             let folder =
-                rustix::fs::openat(&temp.folder, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            folder.and_then(|f| rustix::fs::fsync(&f)).map_err(fault)?;
+                rustix::fs::openat(&temp.directory, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            folder.and_then(|f| rustix::fs::fsync(&f)).map_err(fault_kind)?;
         }
         Ok(())
     }
 
-    fn make_dirs(&self, path: &Raw) -> Outcome<()> {
+    fn make_dirs(&self, path: &RawBytes) -> FileResult<()> {
         let mut end = 0;
         let path = path.0.strip_suffix(b"/").unwrap_or(&path.0);
         loop {
             end = path[end..].iter().position(|b| *b == b'/').map_or(path.len(), |at| end + at);
             let part = &path[..end];
-            match self.open(part, OFlags::PATH | OFlags::DIRECTORY) {
+            match self.open_path(part, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => {}
                 Err(FaultKind::NotFound) => {
-                    let place = self.writable(part)?;
-                    match rustix::fs::mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
+                    let place = self.resolve_writable(part)?;
+                    match rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o777)) {
                         // Made by somebody else meanwhile, or a link to nothing: the next round or caller sees.
                         Err(Errno::EXIST) if place.now.is_some() => return Err(FaultKind::Dangling),
                         Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(fault(errno)),
+                        Err(errno) => return Err(fault_kind(errno)),
                     }
                 }
                 Err(other) => return Err(other),
@@ -325,34 +330,35 @@ impl Files {
         }
     }
 
-    fn remove(&self, path: &Raw, what: Removal) -> Outcome<()> {
-        let place = self.writable(&path.0)?;
+    fn remove_path(&self, path: &RawBytes, what: RemovalScope) -> FileResult<()> {
+        let place = self.resolve_writable(&path.0)?;
         let now = place.now.ok_or(FaultKind::NotFound)?;
         match (what, now.kind) {
-            (Removal::File, FileKind::Dir) => Err(FaultKind::NotRegular(FileKind::Dir)),
-            (Removal::EmptyDir, FileKind::Dir) => {
-                rustix::fs::unlinkat(&place.folder, &place.name, AtFlags::REMOVEDIR).map_err(fault)
+            (RemovalScope::File, JailFileKind::Dir) => Err(FaultKind::NotRegular(JailFileKind::Dir)),
+            (RemovalScope::EmptyDir, JailFileKind::Dir) => {
+                rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::REMOVEDIR).map_err(fault_kind)
             }
-            (Removal::EmptyDir, _) => Err(FaultKind::NotDir),
-            (Removal::Tree, FileKind::Dir) => remove_tree(place.folder.as_fd(), &place.name, 0),
-            (Removal::File | Removal::Tree, _) => {
-                rustix::fs::unlinkat(&place.folder, &place.name, AtFlags::empty()).map_err(fault)
+            (RemovalScope::EmptyDir, _) => Err(FaultKind::NotDir),
+            (RemovalScope::Tree, JailFileKind::Dir) => remove_tree(place.directory.as_fd(), &place.name, 0),
+            (RemovalScope::File | RemovalScope::Tree, _) => {
+                rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()).map_err(fault_kind)
             }
         }
     }
 
-    fn rename(&self, from: &Raw, to: &Raw, replace: Replace) -> Outcome<()> {
-        let (from, to) = (self.writable(&from.0)?, self.writable(&to.0)?);
+    fn rename_path(&self, from: &RawBytes, to: &RawBytes, replace: ReplaceExisting) -> FileResult<()> {
+        let (from, to) = (self.resolve_writable(&from.0)?, self.resolve_writable(&to.0)?);
         from.now.ok_or(FaultKind::NotFound)?;
         let flags = match replace {
-            Replace::Yes => RenameFlags::empty(),
-            Replace::No => RenameFlags::NOREPLACE,
+            ReplaceExisting::Yes => RenameFlags::empty(),
+            ReplaceExisting::No => RenameFlags::NOREPLACE,
         };
-        rustix::fs::renameat_with(&from.folder, &from.name, &to.folder, &to.name, flags).map_err(fault)
+        rustix::fs::renameat_with(&from.directory, &from.name, &to.directory, &to.name, flags)
+            .map_err(fault_kind)
     }
 }
 
-impl Drop for Files {
+impl Drop for RootedFiles {
     /// Throws away every unfinished write.
     fn drop(&mut self) {
         for (_, temp) in self.temps.drain() {
@@ -361,28 +367,28 @@ impl Drop for Files {
     }
 }
 
-impl std::fmt::Debug for Files {
+impl std::fmt::Debug for RootedFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Files").field("root", &self.root).field("unfinished", &self.temps.len()).finish()
     }
 }
 
-impl Temp {
+impl PendingWrite {
     fn discard(self) {
         // Already gone is as good.
-        let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
     }
 }
 
 /// Removes a folder with everything below, through descriptors, never through a path that could be swapped.
-fn remove_tree(folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> Outcome<()> {
-    if depth >= DEEPEST {
+fn remove_tree(folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> FileResult<()> {
+    if depth >= MAX_REMOVE_DEPTH {
         return remove_deep(folder, name);
     }
     let inner = open_dir(folder, name)?;
-    let mut entries = rustix::fs::Dir::read_from(&inner).map_err(fault)?;
+    let mut entries = rustix::fs::Dir::read_from(&inner).map_err(fault_kind)?;
     while let Some(entry) = entries.read() {
-        let entry = entry.map_err(fault)?;
+        let entry = entry.map_err(fault_kind)?;
         let child = entry.file_name();
         if child == c"." || child == c".." {
             continue;
@@ -390,14 +396,14 @@ fn remove_tree(folder: BorrowedFd<'_>, name: &CStr, depth: usize) -> Outcome<()>
         match rustix::fs::unlinkat(&inner, child, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => remove_tree(inner.as_fd(), child, depth + 1)?,
-            Err(errno) => return Err(fault(errno)),
+            Err(errno) => return Err(fault_kind(errno)),
         }
     }
-    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(fault)
+    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR).map_err(fault_kind)
 }
 
 /// Opens a folder for listing; one without permissions gets them first, since it is going to be removed.
-fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
+fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let usable = |fd: &OwnedFd| rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & 0o700 == 0o700);
     match rustix::fs::openat(folder, name, flags, Mode::empty()) {
@@ -407,23 +413,23 @@ fn open_dir(folder: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
             Ok(fd)
         }
         Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty()).map_err(fault)?;
-            rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(fault)
+            rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty()).map_err(fault_kind)?;
+            rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(fault_kind)
         }
-        Err(errno) => Err(fault(errno)),
+        Err(errno) => Err(fault_kind(errno)),
     }
 }
 
 /// A very deep tree is flattened: folders in a folder are moved up beside it and removed there, one after the
 /// other, so that the number of open descriptors stays bounded.
-fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> Outcome<()> {
+fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> FileResult<()> {
     let mut work = vec![name.to_owned()];
     let mut moved = 0u64;
     while let Some(next) = work.pop() {
         let inner = open_dir(folder, &next)?;
-        let mut entries = rustix::fs::Dir::read_from(&inner).map_err(fault)?;
+        let mut entries = rustix::fs::Dir::read_from(&inner).map_err(fault_kind)?;
         while let Some(entry) = entries.read() {
-            let entry = entry.map_err(fault)?;
+            let entry = entry.map_err(fault_kind)?;
             let child = entry.file_name();
             if child == c"." || child == c".." {
                 continue;
@@ -437,13 +443,13 @@ fn remove_deep(folder: BorrowedFd<'_>, name: &CStr) -> Outcome<()> {
                     let beside =
                         CString::new(format!(".forge-gone-{moved}")).map_err(|_| FaultKind::BadPath)?;
                     let flags = RenameFlags::NOREPLACE;
-                    rustix::fs::renameat_with(&inner, child, folder, &beside, flags).map_err(fault)?;
+                    rustix::fs::renameat_with(&inner, child, folder, &beside, flags).map_err(fault_kind)?;
                     work.push(beside);
                 }
-                Err(errno) => return Err(fault(errno)),
+                Err(errno) => return Err(fault_kind(errno)),
             }
         }
-        rustix::fs::unlinkat(folder, &next, AtFlags::REMOVEDIR).map_err(fault)?;
+        rustix::fs::unlinkat(folder, &next, AtFlags::REMOVEDIR).map_err(fault_kind)?;
     }
     Ok(())
 }
@@ -455,7 +461,7 @@ fn temp_name(token: u64) -> CString {
     CString::new(name).expect("letters and digits hold no NUL")
 }
 
-pub(super) fn fault(errno: Errno) -> FaultKind {
+pub(super) fn fault_kind(errno: Errno) -> FaultKind {
     match errno {
         Errno::NOENT => FaultKind::NotFound,
         // A mount point cannot be replaced or removed: that is what a mask is.
@@ -471,23 +477,23 @@ pub(super) fn fault(errno: Errno) -> FaultKind {
     }
 }
 
-fn kind(mode: RawMode) -> FileKind {
+fn file_kind(mode: RawMode) -> JailFileKind {
     match FileType::from_raw_mode(mode) {
-        FileType::RegularFile => FileKind::File,
-        FileType::Directory => FileKind::Dir,
-        FileType::Symlink => FileKind::Symlink,
-        FileType::Fifo => FileKind::Fifo,
-        FileType::Socket => FileKind::Socket,
-        _ => FileKind::Device,
+        FileType::RegularFile => JailFileKind::File,
+        FileType::Directory => JailFileKind::Dir,
+        FileType::Symlink => JailFileKind::Symlink,
+        FileType::Fifo => JailFileKind::Fifo,
+        FileType::Socket => JailFileKind::Socket,
+        _ => JailFileKind::Device,
     }
 }
 
-fn describe(stat: &Stat) -> FileStat {
+fn file_stat(stat: &Stat) -> FileStat {
     FileStat {
-        kind: kind(stat.st_mode),
+        kind: file_kind(stat.st_mode),
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mode: stat.st_mode & 0o7777,
-        mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos(stat)),
+        mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat_mtime_ns(stat)),
         links: link_count(stat),
     }
 }
@@ -497,6 +503,6 @@ fn link_count(stat: &Stat) -> u64 {
     u64::from(stat.st_nlink)
 }
 
-fn nanos(stat: &Stat) -> i64 {
+fn stat_mtime_ns(stat: &Stat) -> i64 {
     i64::try_from(stat.st_mtime_nsec).unwrap_or(0)
 }

@@ -16,20 +16,20 @@ const MAX_DEPTH: usize = 2048;
 const MAX_GIT_FILE_BYTES: usize = 4096;
 
 /// What tells a git directory from any other one with `objects` and `refs`.
-const TELLING: &[&str] = &["HEAD", "config", "config.worktree", "hooks", "packed-refs"];
+const GIT_DIR_MARKERS: &[&str] = &["HEAD", "config", "config.worktree", "hooks", "packed-refs"];
 
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Refuses to write `name` in the open directory `parent` of the workspace `root`, if that is a git directory, lies in one,
 /// or would become one by it.
-pub(super) fn refuse(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), FaultKind> {
-    if is_dot_git(name) || has_dot_git(root, parent) || completes(parent, name) {
+pub(super) fn refuse_git_write(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), FaultKind> {
+    if is_dot_git(name) || has_dot_git(root, parent) || completes_git_directory(parent, name) {
         return Err(FaultKind::GitData);
     }
     let linked = linked_directory(root);
-    let top = identity(&stat(root.as_fd())?);
+    let top = inode_identity(&stat_directory(root.as_fd())?);
     let mut here = open_directory(parent, c".")?;
-    let mut now = identity(&stat(here.as_fd())?);
+    let mut now = inode_identity(&stat_directory(here.as_fd())?);
     for _ in 0..MAX_DEPTH {
         if Some(now) == linked || is_git_directory(here.as_fd()) {
             return Err(FaultKind::GitData);
@@ -38,7 +38,7 @@ pub(super) fn refuse(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Res
             return Ok(());
         }
         let above = open_directory(here.as_fd(), c"..")?;
-        let next = identity(&stat(above.as_fd())?);
+        let next = inode_identity(&stat_directory(above.as_fd())?);
         // The top of everything: the directory was moved out of the workspace meanwhile.
         if next == now {
             break;
@@ -51,14 +51,14 @@ pub(super) fn refuse(root: &OwnedFd, parent: BorrowedFd<'_>, name: &[u8]) -> Res
 /// Whether a name means `.git` to git on some file system: in other cases, with characters that HFS+ passes over, with
 /// what NTFS cuts off, or by its short name there.
 pub(super) fn is_dot_git(name: &[u8]) -> bool {
-    let kept: String = String::from_utf8_lossy(name).chars().filter(|c| !is_passed_over(*c)).collect();
+    let kept: String = String::from_utf8_lossy(name).chars().filter(|c| !is_hfs_ignorable(*c)).collect();
     let stream = kept.split(':').next().unwrap_or_default();
     let plain = stream.trim_end_matches([' ', '.']);
     plain.eq_ignore_ascii_case(".git") || plain.eq_ignore_ascii_case("git~1")
 }
 
 /// Characters that HFS+ does not compare.
-const fn is_passed_over(c: char) -> bool {
+const fn is_hfs_ignorable(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
@@ -79,20 +79,20 @@ fn has_dot_git(root: &OwnedFd, parent: BorrowedFd<'_>) -> bool {
 /// worktrees share needs no `HEAD` of its own: settings or hooks beside `objects` and `refs` are enough.
 fn is_git_directory(directory: BorrowedFd<'_>) -> bool {
     if is_directory(directory, "objects") && is_directory(directory, "refs") {
-        return TELLING.iter().any(|name| exists(directory, name));
+        return GIT_DIR_MARKERS.iter().any(|name| entry_exists(directory, name));
     }
-    exists(directory, "HEAD") && exists(directory, "commondir")
+    entry_exists(directory, "HEAD") && entry_exists(directory, "commondir")
 }
 
 /// Whether `name` is the last thing that a directory lacks to be a git directory.
-fn completes(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
+fn completes_git_directory(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
     let has = |part: &str| is_directory(directory, part);
     match name.to_ascii_lowercase().as_slice() {
-        b"head" => exists(directory, "commondir") || (has("objects") && has("refs")),
+        b"head" => entry_exists(directory, "commondir") || (has("objects") && has("refs")),
         b"config" | b"config.worktree" | b"hooks" | b"packed-refs" => has("objects") && has("refs"),
-        b"objects" => has("refs") && TELLING.iter().any(|name| exists(directory, name)),
-        b"refs" => has("objects") && TELLING.iter().any(|name| exists(directory, name)),
-        b"commondir" => exists(directory, "HEAD"),
+        b"objects" => has("refs") && GIT_DIR_MARKERS.iter().any(|name| entry_exists(directory, name)),
+        b"refs" => has("objects") && GIT_DIR_MARKERS.iter().any(|name| entry_exists(directory, name)),
+        b"commondir" => entry_exists(directory, "HEAD"),
         _ => false,
     }
 }
@@ -109,16 +109,16 @@ fn linked_directory(root: &OwnedFd) -> Option<(u64, u64)> {
     let mut bytes = [0; MAX_GIT_FILE_BYTES];
     let length = rustix::io::read(&file, &mut bytes).ok()?;
     let named = bytes[..length].strip_prefix(b"gitdir:")?.trim_ascii();
-    let directory = rustix::fs::openat(root, named, DIRECTORY, Mode::empty()).ok()?;
-    Some(identity(&rustix::fs::fstat(directory).ok()?))
+    let directory = rustix::fs::openat(root, named, DIRECTORY_FLAGS, Mode::empty()).ok()?;
+    Some(inode_identity(&rustix::fs::fstat(directory).ok()?))
 }
 
 fn open_directory(from: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<OwnedFd, FaultKind> {
-    rustix::fs::openat(from, path, DIRECTORY, Mode::empty()).map_err(super::files::fault)
+    rustix::fs::openat(from, path, DIRECTORY_FLAGS, Mode::empty()).map_err(super::files::fault_kind)
 }
 
-fn stat(directory: BorrowedFd<'_>) -> Result<Stat, FaultKind> {
-    rustix::fs::fstat(directory).map_err(super::files::fault)
+fn stat_directory(directory: BorrowedFd<'_>) -> Result<Stat, FaultKind> {
+    rustix::fs::fstat(directory).map_err(super::files::fault_kind)
 }
 
 #[allow(
@@ -126,11 +126,11 @@ fn stat(directory: BorrowedFd<'_>) -> Result<Stat, FaultKind> {
     clippy::useless_conversion,
     reason = "the types differ between architectures"
 )]
-fn identity(stat: &Stat) -> (u64, u64) {
+fn inode_identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
-fn exists(directory: BorrowedFd<'_>, name: &str) -> bool {
+fn entry_exists(directory: BorrowedFd<'_>, name: &str) -> bool {
     rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 

@@ -8,157 +8,166 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::programs::Programs;
-use super::{During, Fault};
-use crate::layers::{Layer, LayerReport};
-use crate::spec::{JailSpec, Show, Weakness};
+use super::programs::ProgramList;
+use super::{InitSetupError, SetupContext};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::spec::{DisabledProtection, JailSpec, RootMode};
 use crate::sys;
 
 /// Puts every signal back to its default, whatever the caller ignored: children inherit this.
-pub(super) fn default_signals() {
+pub(super) fn reset_signals() {
     for signal in 1..=64 {
-        sys::default_signal(signal);
+        sys::reset_signal(signal);
     }
     let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
 }
 
 /// Limits, capabilities, Landlock, seccomp, in this order: each later step forbids what the earlier ones need. `filter` is
 /// the compiled call filter.
-pub(super) fn apply(
+pub(super) fn apply_hardening(
     spec: &JailSpec,
     filter: &[libc::sock_filter],
     layers: &mut Vec<LayerReport>,
-) -> Result<(), Fault> {
-    limits(spec).step("setting resource limits")?;
-    if !spec.lacks(Weakness::Pids) {
-        layers.push(LayerReport::enforced(Layer::Pids, "rlimit"));
+) -> Result<(), InitSetupError> {
+    set_resource_limits(spec).step_context("setting resource limits")?;
+    if !spec.lacks_protection(DisabledProtection::Pids) {
+        layers.push(LayerReport::enforced(IsolationLayer::Pids, "rlimit"));
     }
-    if spec.lacks(Weakness::NoNewPrivs) {
+    if spec.lacks_protection(DisabledProtection::NoNewPrivs) {
         // The other two need a capability then.
-        confine(spec, filter, layers)?;
-        return rights(spec, layers);
+        apply_filters(spec, filter, layers)?;
+        return drop_privileges(spec, layers);
     }
-    rights(spec, layers)?;
-    confine(spec, filter, layers)
+    drop_privileges(spec, layers)?;
+    apply_filters(spec, filter, layers)
 }
 
 /// The call filter that commands get besides; the init itself needs the calls for its own work. In a box that writes to
 /// folders of the host itself a file that lends its owner's rights could be started by anybody there. Where commands
 /// execute listed programs only, some calls would execute others.
-pub(super) fn gate(spec: &JailSpec, programs: Option<&Programs>) -> Vec<libc::sock_filter> {
-    if spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
+pub(super) fn command_filter(spec: &JailSpec, programs: Option<&ProgramList>) -> Vec<libc::sock_filter> {
+    if spec.lacks_protection(DisabledProtection::Seccomp)
+        || spec.lacks_protection(DisabledProtection::NoNewPrivs)
+    {
         return Vec::new();
     }
-    let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.show == Show::Direct);
-    let folders = if host { forge_seccomp::HOST_FOLDERS } else { &[] };
-    let listed = programs.map_or(&[][..], Programs::calls);
+    let host = !spec.writable.is_empty() || spec.roots.iter().any(|root| root.mode == RootMode::Bind);
+    let folders = if host { forge_seccomp::HOST_DIRECTORY_RULES } else { &[] };
+    let listed = programs.map_or(&[][..], ProgramList::call_rules);
     if folders.is_empty() && listed.is_empty() {
         return Vec::new();
     }
-    forge_seccomp::compile_beside(&[folders, listed])
+    forge_seccomp::compile_additional(&[folders, listed])
 }
 
 /// The call filter that holds besides where no control group counts memory, so that it can be counted here.
-pub(super) fn uncounted(spec: &JailSpec) -> Vec<libc::sock_filter> {
-    if spec.lacks(Weakness::Seccomp) || spec.lacks(Weakness::NoNewPrivs) {
+pub(super) fn uncounted_filter(spec: &JailSpec) -> Vec<libc::sock_filter> {
+    if spec.lacks_protection(DisabledProtection::Seccomp)
+        || spec.lacks_protection(DisabledProtection::NoNewPrivs)
+    {
         return Vec::new();
     }
-    forge_seccomp::compile_beside(&[forge_seccomp::UNCOUNTED])
+    forge_seccomp::compile_additional(&[forge_seccomp::UNCOUNTED_MEMORY_RULES])
 }
 
 /// A number that nobody in the box can know.
-pub(super) fn key() -> io::Result<u64> {
+pub(super) fn random_key() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    let got = sys::random(&mut bytes)?;
+    let got = sys::fill_random(&mut bytes)?;
     if got == bytes.len() { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Capabilities, and the promise to gain none.
-fn rights(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+fn drop_privileges(spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), InitSetupError> {
     let doing = "giving up capabilities";
-    if spec.lacks(Weakness::Capabilities) {
-        sys::pass_capabilities_on().layer(Layer::Capabilities, "keeping capabilities")?;
+    if spec.lacks_protection(DisabledProtection::Capabilities) {
+        sys::raise_ambient_capabilities()
+            .layer_context(IsolationLayer::Capabilities, "keeping capabilities")?;
     } else {
-        capabilities().layer(Layer::Capabilities, doing)?;
-        layers.push(LayerReport::enforced(Layer::Capabilities, "none left, no new privileges"));
+        drop_capabilities().layer_context(IsolationLayer::Capabilities, doing)?;
+        layers.push(LayerReport::enforced(IsolationLayer::Capabilities, "none left, no new privileges"));
     }
-    if spec.lacks(Weakness::NoNewPrivs) {
+    if spec.lacks_protection(DisabledProtection::NoNewPrivs) {
         return Ok(());
     }
-    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).layer(Layer::Capabilities, doing)
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).layer_context(IsolationLayer::Capabilities, doing)
 }
 
 /// Landlock and the call filter.
-fn confine(
+fn apply_filters(
     spec: &JailSpec,
     filter: &[libc::sock_filter],
     layers: &mut Vec<LayerReport>,
-) -> Result<(), Fault> {
-    if !spec.lacks(Weakness::Landlock) {
-        layers.push(landlock(&writable(spec)).step("applying Landlock")?);
+) -> Result<(), InitSetupError> {
+    if !spec.lacks_protection(DisabledProtection::Landlock) {
+        layers.push(enforce_landlock(&extra_writable_paths(spec)).step_context("applying Landlock")?);
     }
     // Children share the user id; a process that is not dumpable has a memory, an environment and descriptors
     // that they cannot open.
-    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step("closing the init to its children")?;
-    if !spec.lacks(Weakness::Seccomp) {
-        sys::seccomp_install(filter).layer(Layer::Seccomp, "installing the call filter")?;
-        layers.push(LayerReport::enforced(Layer::Seccomp, "allow-list"));
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).step_context("closing the init to its children")?;
+    if !spec.lacks_protection(DisabledProtection::Seccomp) {
+        sys::seccomp_install(filter).layer_context(IsolationLayer::Seccomp, "installing the call filter")?;
+        layers.push(LayerReport::enforced(IsolationLayer::Seccomp, "allow-list"));
     }
     Ok(())
 }
 
 /// Places that only some boxes may write.
-fn writable(spec: &JailSpec) -> Vec<&Path> {
+fn extra_writable_paths(spec: &JailSpec) -> Vec<&Path> {
     let caches = spec.caches.map(|_| Path::new("/cache"));
-    let all = spec.lacks(Weakness::ReadOnlySystem).then_some(Path::new("/"));
+    let all = spec.lacks_protection(DisabledProtection::ReadOnlySystem).then_some(Path::new("/"));
     spec.writable.iter().map(|bind| bind.target.as_path()).chain(caches).chain(all).collect()
 }
 
-fn limits(spec: &JailSpec) -> io::Result<()> {
-    limits_per_process(spec)?;
+fn set_resource_limits(spec: &JailSpec) -> io::Result<()> {
+    set_process_limits(spec)?;
     // Counted for this user in this user namespace (Linux 5.14), so other boxes and the host do not matter.
-    if spec.lacks(Weakness::Pids) { Ok(()) } else { lower(Resource::Nproc, spec.limits.pids.into()) }
+    if spec.lacks_protection(DisabledProtection::Pids) {
+        Ok(())
+    } else {
+        lower_limit(Resource::Nproc, spec.limits.pids.into())
+    }
 }
 
 /// Sets a limit, never above what there is.
-fn lower(resource: Resource, value: u64) -> io::Result<()> {
+fn lower_limit(resource: Resource, value: u64) -> io::Result<()> {
     let now = rustix::process::getrlimit(resource);
     let value = now.maximum.map_or(value, |max| max.min(value));
     Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
 }
 
 /// Half of what there is.
-fn half(resource: Resource) -> u64 {
+fn half_of_limit(resource: Resource) -> u64 {
     rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX) / 2
 }
 
 /// The limits that hold for each process by itself.
-pub(super) fn limits_per_process(spec: &JailSpec) -> io::Result<()> {
-    lower(Resource::Core, 0)?;
-    lower(Resource::Nofile, spec.limits.open_files.max(64))?;
+pub(super) fn set_process_limits(spec: &JailSpec) -> io::Result<()> {
+    lower_limit(Resource::Core, 0)?;
+    lower_limit(Resource::Nofile, spec.limits.open_files.max(64))?;
     // These count for the user as a whole: half is left to whatever else that user runs.
-    lower(Resource::Memlock, half(Resource::Memlock).min(8 << 20))?;
-    lower(Resource::Msgqueue, half(Resource::Msgqueue).min(409_600))?;
-    lower(Resource::Sigpending, half(Resource::Sigpending).min(16_384))?;
+    lower_limit(Resource::Memlock, half_of_limit(Resource::Memlock).min(8 << 20))?;
+    lower_limit(Resource::Msgqueue, half_of_limit(Resource::Msgqueue).min(409_600))?;
+    lower_limit(Resource::Sigpending, half_of_limit(Resource::Sigpending).min(16_384))?;
     if let Some(bytes) = spec.limits.file_bytes {
-        lower(Resource::Fsize, bytes)?;
+        lower_limit(Resource::Fsize, bytes)?;
     }
     Ok(())
 }
 
 /// Ceilings per process for a box whose memory no control group counts. Private writable memory is what a
 /// runaway program takes; address space is bounded only far above, because many runtimes reserve it freely.
-pub(super) fn memory_limits(bytes: u64) -> io::Result<()> {
+pub(super) fn set_memory_limits(bytes: u64) -> io::Result<()> {
     let data = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Data, data)?;
     let space = bytes.saturating_mul(4).saturating_add(32 << 30);
     Ok(setrlimit(Resource::As, Rlimit { current: Some(space), maximum: Some(space) })?)
 }
 
-fn capabilities() -> io::Result<()> {
+fn drop_capabilities() -> io::Result<()> {
     // A user 0 inside gets nothing from starting a program, and no bit of this can be taken back.
-    const SECURE: libc::c_ulong = 0b1110_1111;
-    sys::prctl(libc::PR_SET_SECUREBITS, SECURE, 0)?;
+    const LOCKED_SECUREBITS: libc::c_ulong = 0b1110_1111;
+    sys::prctl(libc::PR_SET_SECUREBITS, LOCKED_SECUREBITS, 0)?;
     sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
     for capability in 0..64 {
         match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
@@ -179,20 +188,20 @@ mod right {
     pub(super) const MAKE_BLOCK: u64 = 1 << 11;
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
     /// Those that a single file can have: execute, write, read, truncate.
-    pub(super) const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14;
+    pub(super) const FILE_RIGHTS: u64 = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14;
 }
 
 /// The second wall: even a hole in the mounts leaves only these places writable, and sockets and signals of
 /// processes outside stay out of reach.
 ///
 /// `more` are places inside beside the usual ones that may be written; those that are absent are skipped.
-pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
+pub(super) fn enforce_landlock(more: &[&Path]) -> io::Result<LayerReport> {
     let abi = sys::landlock_abi();
     let (known, words) = match abi {
         0 => {
             let remedy = "start the kernel with lsm=landlock,... or use Linux 5.13 or newer";
             return Ok(LayerReport::missing(
-                Layer::Landlock,
+                IsolationLayer::Landlock,
                 "the kernel has none or does not enable it: commands of one box can look into each other, and what one left \
                  running can write into the output of later ones",
                 Some(remedy.to_owned()),
@@ -222,7 +231,7 @@ pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
                 let stat = rustix::fs::fstat(&place)?;
                 let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
                 // The kernel refuses rights of folders for a file.
-                let access = if folder { write } else { write & right::OF_FILES };
+                let access = if folder { write } else { write & right::FILE_RIGHTS };
                 sys::landlock_allow(ruleset.as_fd(), access, place.as_fd())?;
             }
             Err(rustix::io::Errno::NOENT) => {}
@@ -232,11 +241,11 @@ pub(super) fn landlock(more: &[&Path]) -> io::Result<LayerReport> {
     sys::landlock_enforce(ruleset.as_fd())?;
     let how = format!("version {abi}");
     Ok(if abi >= 6 {
-        LayerReport::enforced(Layer::Landlock, how)
+        LayerReport::enforced(IsolationLayer::Landlock, how)
     } else {
         let why = format!(
             "{how} does not scope sockets and signals: what a command left running can end later ones"
         );
-        LayerReport::degraded(Layer::Landlock, why, None)
+        LayerReport::degraded(IsolationLayer::Landlock, why, None)
     })
 }

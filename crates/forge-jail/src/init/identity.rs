@@ -9,29 +9,29 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
-use super::reserve::{FIRST_UID, Named, Reserved, UIDS};
-use super::{During, Fault, share};
-use crate::layers::{Layer, LayerReport};
-use crate::spec::{JailSpec, Show};
-use crate::sys::{self, Fork};
+use super::reserve::{FIRST_UID, InheritedUid, ReservedUid, UID_COUNT};
+use super::{InitSetupError, SetupContext, share};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::spec::{JailSpec, RootMode};
+use crate::sys::{self, ForkSide};
 use crate::wire::OverlayAttributes;
 
 /// The id that root's boxes see as their own.
-const INSIDE: u32 = 1000;
+const INNER_ID: u32 = 1000;
 
 /// An owner on disk, user and group, and the user namespace that shows its files as the box's.
-type Mapping = ((u32, u32), OwnedFd);
+type OwnerMapping = ((u32, u32), OwnedFd);
 
 /// The ids of a box.
 #[derive(Debug)]
-pub(crate) enum Ids {
+pub(crate) enum JailIds {
     /// Started by root: an unused id outside, 1000 inside.
     Root {
         /// The unused id, which stays taken while the box lives.
-        user: Named,
+        user: InheritedUid,
         /// For each owner of something the box may write, a user namespace whose mapping shows the owner's files as
         /// the unused id's.
-        mappings: Vec<Mapping>,
+        mappings: Vec<OwnerMapping>,
         /// The host's /proc, for writing the mapping after the box has its own.
         proc: OwnedFd,
     },
@@ -45,81 +45,88 @@ pub(crate) enum Ids {
 }
 
 /// Takes an unused id for a box of these folders, if it will be one of root's; `None` for boxes of ordinary users.
-pub(crate) fn run_user(spec: &JailSpec) -> io::Result<Option<Reserved>> {
-    if !becomes_another(&std::fs::read_to_string("/proc/self/uid_map")?) {
+pub(crate) fn reserve_run_user(spec: &JailSpec) -> io::Result<Option<ReservedUid>> {
+    if !can_change_user(&std::fs::read_to_string("/proc/self/uid_map")?) {
         return Ok(None);
     }
-    Reserved::take(kept_id(spec)).map(Some)
+    ReservedUid::reserve(previous_id(spec)).map(Some)
 }
 
 /// Whether this is a root that can become other users.
-fn becomes_another(map: &str) -> bool {
-    sys::effective_ids().0 == 0 && maps(map, FIRST_UID)
+fn can_change_user(map: &str) -> bool {
+    sys::effective_ids().0 == 0 && map_contains(map, FIRST_UID)
 }
 
 /// Decides the ids. For an ordinary user this enters the user namespace; root was given a `user` to become.
-pub(super) fn prepare(spec: &JailSpec, user: Option<Named>) -> Result<Ids, Fault> {
+pub(super) fn prepare_ids(spec: &JailSpec, user: Option<InheritedUid>) -> Result<JailIds, InitSetupError> {
     let (uid, gid) = sys::effective_ids();
-    let map = std::fs::read_to_string("/proc/self/uid_map").step("reading /proc/self/uid_map")?;
-    if !becomes_another(&map) {
-        if uid == 0 && outside(&map, 0) == Some(0) {
+    let map = std::fs::read_to_string("/proc/self/uid_map").step_context("reading /proc/self/uid_map")?;
+    if !can_change_user(&map) {
+        if uid == 0 && map_to_outer(&map, 0) == Some(0) {
             // User 0 of the host with a mapping that holds no free id: there is nobody else to become.
             let error = io::Error::from_raw_os_error(libc::EPERM);
-            return Err(error).layer(Layer::UserNamespace, "finding an unused user id to run as");
+            return Err(error)
+                .layer_context(IsolationLayer::UserNamespace, "finding an unused user id to run as");
         }
-        unshare(UnshareFlags::NEWUSER).layer(Layer::UserNamespace, "entering a user namespace")?;
-        write_maps(CWD, "/proc/self", (uid, uid), (gid, gid))
-            .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
-        return Ok(Ids::User { uid, gid });
+        unshare_namespaces(UnshareFlags::NEWUSER)
+            .layer_context(IsolationLayer::UserNamespace, "entering a user namespace")?;
+        write_own_maps(CWD, "/proc/self", (uid, uid), (gid, gid))
+            .layer_context(IsolationLayer::UserNamespace, "writing the user namespace's mapping")?;
+        return Ok(JailIds::User { uid, gid });
     }
     let missing = || io::Error::from_raw_os_error(libc::EINVAL);
-    let user = user.ok_or_else(missing).step("being told an unused user id")?;
-    let mappings = mappings(spec, user.id)?;
+    let user = user.ok_or_else(missing).step_context("being told an unused user id")?;
+    let mappings = create_mappings(spec, user.id)?;
     let proc = rustix::fs::open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step("opening /proc")?;
-    Ok(Ids::Root { user, mappings, proc })
+        .step_context("opening /proc")?;
+    Ok(JailIds::Root { user, mappings, proc })
 }
 
 /// The id that owns what an earlier box of the same run left, so that nothing has to change its owner.
-fn kept_id(spec: &JailSpec) -> Option<u32> {
-    let folders = spec.roots.iter().filter_map(|root| match &root.show {
-        Show::Overlay { upper, .. } => Some(upper),
-        Show::Owned => Some(&root.source),
-        Show::Direct => None,
+fn previous_id(spec: &JailSpec) -> Option<u32> {
+    let folders = spec.roots.iter().filter_map(|root| match &root.mode {
+        RootMode::Overlay { upper, .. } => Some(upper),
+        RootMode::Owned => Some(&root.source),
+        RootMode::Bind => None,
     });
     let mut owners = folders.filter_map(|folder| std::fs::metadata(folder).ok()).map(|meta| meta.uid());
-    owners.find(|uid| owner_is_box(*uid))
+    owners.find(|uid| is_run_user_id(*uid))
 }
 
 /// Whether a user id is one of those that boxes of root are given.
-pub(crate) fn owner_is_box(uid: u32) -> bool {
-    (FIRST_UID..FIRST_UID + UIDS).contains(&uid)
+pub(crate) fn is_run_user_id(uid: u32) -> bool {
+    (FIRST_UID..FIRST_UID + UID_COUNT).contains(&uid)
 }
 
 /// One mapping for each owner of a root that is mapped, or of a writable bind.
-fn mappings(spec: &JailSpec, id: u32) -> Result<Vec<Mapping>, Fault> {
-    let roots = spec.roots.iter().filter(|root| root.show != Show::Owned).map(|root| (&root.source, true));
+fn create_mappings(spec: &JailSpec, id: u32) -> Result<Vec<OwnerMapping>, InitSetupError> {
+    let roots =
+        spec.roots.iter().filter(|root| root.mode != RootMode::Owned).map(|root| (&root.source, true));
     let binds = spec.writable.iter().map(|bind| (&bind.source, false));
-    let mut mappings: Vec<Mapping> = Vec::with_capacity(1);
+    let mut mappings: Vec<OwnerMapping> = Vec::with_capacity(1);
     for (path, must) in roots.chain(binds) {
         let owner = match std::fs::metadata(path) {
             Ok(owner) => (owner.uid(), owner.gid()),
             Err(_) if !must => continue,
-            Err(error) => return Err(error).step(format!("looking at the workspace {}", path.display())),
+            Err(error) => {
+                return Err(error).step_context(format!("looking at the workspace {}", path.display()));
+            }
         };
         if mappings.iter().all(|(known, _)| *known != owner) {
             // The first process reaps, beside the work of the init.
-            let (mapping, _) = unreaped_mapping((owner.0, id), (owner.1, id))
-                .layer(Layer::UserNamespace, "making the mapping of the workspace's owner")?;
+            let (mapping, _) = create_unreaped_mapping((owner.0, id), (owner.1, id)).layer_context(
+                IsolationLayer::UserNamespace,
+                "making the mapping of the workspace's owner",
+            )?;
             mappings.push((owner, mapping));
         }
     }
     Ok(mappings)
 }
 
-impl Ids {
+impl JailIds {
     /// The mapping to show files of `owner` through; `None` for an ordinary user, whose ids are the same inside.
-    pub(super) fn mapping(&self, owner: (u32, u32)) -> Option<BorrowedFd<'_>> {
+    pub(super) fn mapping_for(&self, owner: (u32, u32)) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Root { mappings, .. } => {
                 mappings.iter().find(|(known, _)| *known == owner).map(|(_, fd)| fd.as_fd())
@@ -129,7 +136,7 @@ impl Ids {
     }
 
     /// Which attributes an overlay made by this user has.
-    pub(super) fn attributes_kind(&self) -> OverlayAttributes {
+    pub(super) fn overlay_attributes_kind(&self) -> OverlayAttributes {
         match self {
             Self::Root { .. } => OverlayAttributes::Trusted,
             Self::User { .. } => OverlayAttributes::User,
@@ -137,13 +144,13 @@ impl Ids {
     }
 
     /// Which attributes the box's overlays have, if it has any.
-    pub(super) fn attributes(&self, spec: &JailSpec) -> Option<OverlayAttributes> {
-        let any = spec.roots.iter().any(|root| matches!(root.show, Show::Overlay { .. }));
-        any.then(|| self.attributes_kind())
+    pub(super) fn overlay_attributes(&self, spec: &JailSpec) -> Option<OverlayAttributes> {
+        let any = spec.roots.iter().any(|root| matches!(root.mode, RootMode::Overlay { .. }));
+        any.then(|| self.overlay_attributes_kind())
     }
 
     /// User and group that own what the box may write, as the mounts are told.
-    pub(super) fn owner(&self) -> (u32, u32) {
+    pub(super) fn outer_ids(&self) -> (u32, u32) {
         match self {
             Self::Root { user, .. } => (user.id, user.id),
             Self::User { uid, gid } => (*uid, *gid),
@@ -151,57 +158,64 @@ impl Ids {
     }
 
     /// User and group as programs inside see themselves.
-    pub(super) fn inside(&self) -> (u32, u32) {
+    pub(super) fn inner_ids(&self) -> (u32, u32) {
         match self {
-            Self::Root { .. } => (INSIDE, INSIDE),
+            Self::Root { .. } => (INNER_ID, INNER_ID),
             Self::User { uid, gid } => (*uid, *gid),
         }
     }
 
     /// Becomes the box's user for good.
-    pub(super) fn enter(self, spec: &JailSpec, layers: &mut Vec<LayerReport>) -> Result<(), Fault> {
+    pub(super) fn enter_user(
+        self,
+        spec: &JailSpec,
+        layers: &mut Vec<LayerReport>,
+    ) -> Result<(), InitSetupError> {
         const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
         let how = match self {
             Self::User { uid, .. } => format!("as user {uid}"),
             Self::Root { proc, user, .. } => {
                 let id = user.id;
                 // Without this the change of user would take the capabilities that some kernels ask for below.
-                sys::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0).step("keeping capabilities")?;
-                sys::become_ids(id, id).step("becoming the unused user id")?;
-                unshare(UnshareFlags::NEWUSER).layer(Layer::UserNamespace, "entering a user namespace")?;
+                sys::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0)
+                    .step_context("keeping capabilities")?;
+                sys::switch_ids(id, id).step_context("becoming the unused user id")?;
+                unshare_namespaces(UnshareFlags::NEWUSER)
+                    .layer_context(IsolationLayer::UserNamespace, "entering a user namespace")?;
                 // The mapping's file belongs to root while the process counts as privileged.
-                sys::prctl(libc::PR_SET_DUMPABLE, 1, 0).step("opening the mapping to the own user")?;
-                write_maps(proc.as_fd(), "self", (INSIDE, id), (INSIDE, id))
-                    .layer(Layer::UserNamespace, "writing the user namespace's mapping")?;
-                share::of_user(proc.as_fd(), spec, layers);
-                layers.push(LayerReport::enforced(Layer::IdMappedMount, ""));
+                sys::prctl(libc::PR_SET_DUMPABLE, 1, 0)
+                    .step_context("opening the mapping to the own user")?;
+                write_own_maps(proc.as_fd(), "self", (INNER_ID, id), (INNER_ID, id))
+                    .layer_context(IsolationLayer::UserNamespace, "writing the user namespace's mapping")?;
+                share::limit_user_counts(proc.as_fd(), spec, layers);
+                layers.push(LayerReport::enforced(IsolationLayer::IdMappedMount, ""));
                 // The box's init holds the id until it ends.
                 std::mem::forget(user);
                 format!("as unused id {id}")
             }
         };
-        layers.push(LayerReport::enforced(Layer::UserNamespace, how));
+        layers.push(LayerReport::enforced(IsolationLayer::UserNamespace, how));
         Ok(())
     }
 }
 
 /// Leaves namespaces of the caller for new ones. This process has one thread.
-pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     sys::unshare(flags)
 }
 
 /// A user namespace with the mapping `disk -> shown` for one user and one group. A namespace needs a process to
 /// be made in; it ends as soon as the descriptor is open.
-pub(crate) fn mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
-    let (namespace, child) = unreaped_mapping(user, group)?;
+pub(crate) fn create_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+    let (namespace, child) = create_unreaped_mapping(user, group)?;
     sys::reap(child, 0)?;
     Ok(namespace)
 }
 
 /// As [`mapping`], with the process that it was made in: killed, but still to be reaped.
-fn unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd, i32)> {
+fn create_unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd, i32)> {
     let child = match sys::fork(libc::CLONE_NEWUSER)? {
-        Fork::Child => loop {
+        ForkSide::Child => loop {
             // Waits to be killed; if the parent dies first, so does this process.
             let gone = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).is_err();
             if gone || rustix::process::getppid().is_none() {
@@ -209,21 +223,21 @@ fn unreaped_mapping(user: (u32, u32), group: (u32, u32)) -> io::Result<(OwnedFd,
             }
             sys::pause();
         },
-        Fork::Parent(pid) => pid,
+        ForkSide::Parent(pid) => pid,
     };
-    let opened = write_ids(child, user, group);
+    let opened = write_child_maps(child, user, group);
     sys::kill(child, libc::SIGKILL);
     opened.map(|namespace| (namespace, child))
 }
 
-fn write_ids(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
+fn write_child_maps(child: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<OwnedFd> {
     std::fs::write(format!("/proc/{child}/uid_map"), format!("{} {} 1", user.0, user.1))?;
     std::fs::write(format!("/proc/{child}/gid_map"), format!("{} {} 1", group.0, group.1))?;
     Ok(File::open(format!("/proc/{child}/ns/user"))?.into())
 }
 
 /// Maps one user and one group `inside -> outside`; `base` is a process folder of a /proc.
-fn write_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
+fn write_own_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     let write = |name: &str, text: &str| -> io::Result<()> {
         let mut path = String::new();
         let _ = write!(path, "{base}/{name}");
@@ -237,12 +251,12 @@ fn write_maps(dir: impl AsFd, base: &str, user: (u32, u32), group: (u32, u32)) -
 }
 
 /// Whether a `uid_map` names `id`.
-fn maps(map: &str, id: u32) -> bool {
-    outside(map, id).is_some()
+fn map_contains(map: &str, id: u32) -> bool {
+    map_to_outer(map, id).is_some()
 }
 
 /// What `id` of this namespace is in the namespace above.
-fn outside(map: &str, id: u32) -> Option<u64> {
+fn map_to_outer(map: &str, id: u32) -> Option<u64> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
         let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
@@ -253,16 +267,16 @@ fn outside(map: &str, id: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{maps, outside};
+    use super::{map_contains, map_to_outer};
 
     #[test]
     fn a_mapping_says_which_ids_exist() {
         let full = "         0          0 4294967295\n";
-        assert!(maps(full, 0x7000_0000));
-        assert_eq!(outside(full, 0), Some(0));
+        assert!(map_contains(full, 0x7000_0000));
+        assert_eq!(map_to_outer(full, 0), Some(0));
         let rootless = "         0       1000          1\n         1     100000      65536\n";
-        assert!(!maps(rootless, 0x7000_0000));
-        assert_eq!(outside(rootless, 0), Some(1000));
-        assert_eq!(outside(rootless, 5), Some(100_004));
+        assert!(!map_contains(rootless, 0x7000_0000));
+        assert_eq!(map_to_outer(rootless, 0), Some(1000));
+        assert_eq!(map_to_outer(rootless, 5), Some(100_004));
     }
 }

@@ -10,10 +10,10 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::image;
-use crate::sys::{self, Attributes, Recursive};
+use crate::sys::{self, MountAttributes, Recursive};
 
 /// A path as the kernel takes it.
-pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
+pub(crate) fn to_c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
@@ -52,86 +52,89 @@ pub(super) fn make_file(path: &Path) -> io::Result<()> {
 
 /// A read-only copy of the mount at a host path, everything below included.
 pub(super) fn read_only_clone(source: &Path) -> io::Result<OwnedFd> {
-    let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::Yes)?;
-    let what = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::Yes };
-    sys::set_attributes(tree.as_fd(), what)?;
+    let tree = sys::clone_mount(CWD, &to_c_path(source)?, Recursive::Yes)?;
+    let what = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::Yes };
+    sys::set_mount_attributes(tree.as_fd(), what)?;
     Ok(tree)
 }
 
 /// Binds a host file or folder read-only at `target`.
 pub(super) fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
-    place(&read_only_clone(source)?, target)
+    attach_tree(&read_only_clone(source)?, target)
 }
 
 /// Binds a file or folder of an image read-only at `target`. Links in the path lead where they lead inside the image.
 pub(super) fn bind_inside(image: BorrowedFd<'_>, path: &CStr, target: &Path) -> io::Result<()> {
     let source = image::open_inside(image, path, OFlags::PATH)?;
-    let tree = sys::clone_tree(source.as_fd(), c"", Recursive::Yes)?;
-    let what = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::Yes };
-    sys::set_attributes(tree.as_fd(), what)?;
-    place(&tree, target)
+    let tree = sys::clone_mount(source.as_fd(), c"", Recursive::Yes)?;
+    let what = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::Yes };
+    sys::set_mount_attributes(tree.as_fd(), what)?;
+    attach_tree(&tree, target)
 }
 
 /// Attaches a detached mount of a file or folder at `target`.
-pub(super) fn place(tree: &OwnedFd, target: &Path) -> io::Result<()> {
+pub(super) fn attach_tree(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let stat = rustix::fs::fstat(tree)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         make_dirs(target)?;
     } else {
         make_file(target)?;
     }
-    sys::attach(tree.as_fd(), &c_path(below_root(target))?)
+    sys::attach_mount(tree.as_fd(), &to_c_path(below_root(target))?)
 }
 
 /// Takes from a detached mount, and from those below, that its files are executed or mapped to be.
-pub(super) fn without_code(tree: &OwnedFd) -> io::Result<()> {
-    let what = Attributes { set: libc::MOUNT_ATTR_NOEXEC, idmap: None, recursive: Recursive::Yes };
-    sys::set_attributes(tree.as_fd(), what)
+pub(super) fn forbid_exec(tree: &OwnedFd) -> io::Result<()> {
+    let what = MountAttributes { set: libc::MOUNT_ATTR_NOEXEC, idmap: None, recursive: Recursive::Yes };
+    sys::set_mount_attributes(tree.as_fd(), what)
 }
 
 /// Binds a host device at `target`; it stays usable, but can neither be executed nor replaced.
 pub(super) fn bind_device(source: &Path, target: &Path) -> io::Result<()> {
-    let tree = sys::clone_tree(CWD, &c_path(source)?, Recursive::No)?;
+    let tree = sys::clone_mount(CWD, &to_c_path(source)?, Recursive::No)?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
+    sys::set_mount_attributes(tree.as_fd(), MountAttributes { set, idmap: None, recursive: Recursive::No })?;
     make_file(target)?;
-    sys::attach(tree.as_fd(), &c_path(below_root(target))?)
+    sys::attach_mount(tree.as_fd(), &to_c_path(below_root(target))?)
 }
 
 /// Covers things with an empty file or folder that nobody inside may open.
-pub(super) struct Blank {
+pub(super) struct MaskCover {
     root: OwnedFd,
 }
 
-impl Blank {
-    const FILE: &'static str = "run/forge/.masked";
-    const DIR: &'static str = "run/forge/.masked-dir";
+impl MaskCover {
+    const FILE_PATH: &'static str = "run/forge/.masked";
+    const DIR_PATH: &'static str = "run/forge/.masked-dir";
 
     /// Makes the two covers below the new root, which is the current folder.
     pub(super) fn new() -> io::Result<Self> {
-        make_file(Path::new(Self::FILE))?;
-        make_dirs(Path::new(Self::DIR))?;
-        for cover in [Self::FILE, Self::DIR] {
+        make_file(Path::new(Self::FILE_PATH))?;
+        make_dirs(Path::new(Self::DIR_PATH))?;
+        for cover in [Self::FILE_PATH, Self::DIR_PATH] {
             rustix::fs::chmod(cover, Mode::empty())?;
             // What is cloned from here has these attributes already.
             let cover = CString::new(cover)?;
-            let tree = sys::clone_tree(CWD, &cover, Recursive::No)?;
-            let set = sys::READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
-            sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })?;
-            sys::attach(tree.as_fd(), &cover)?;
+            let tree = sys::clone_mount(CWD, &cover, Recursive::No)?;
+            let set = sys::READ_ONLY_ATTRS | libc::MOUNT_ATTR_NOEXEC;
+            sys::set_mount_attributes(
+                tree.as_fd(),
+                MountAttributes { set, idmap: None, recursive: Recursive::No },
+            )?;
+            sys::attach_mount(tree.as_fd(), &cover)?;
         }
         let root = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { root })
     }
 
     /// Covers what `target` is open on.
-    pub(super) fn cover(&self, target: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn mount_over(&self, target: BorrowedFd<'_>) -> io::Result<()> {
         let stat = rustix::fs::fstat(target)?;
         let cover = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Self::DIR,
-            _ => Self::FILE,
+            FileType::Directory => Self::DIR_PATH,
+            _ => Self::FILE_PATH,
         };
-        let tree = sys::clone_tree(self.root.as_fd(), &CString::new(cover)?, Recursive::No)?;
-        sys::attach_over(tree.as_fd(), target)
+        let tree = sys::clone_mount(self.root.as_fd(), &CString::new(cover)?, Recursive::No)?;
+        sys::attach_mount_over(tree.as_fd(), target)
     }
 }

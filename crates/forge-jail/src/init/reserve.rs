@@ -21,17 +21,17 @@ use forge_files::PrivateDir;
 /// First of the user ids given to boxes of root: above what systemd gives to containers, below its reserved end.
 pub(crate) const FIRST_UID: u32 = 0x7000_0000;
 /// How many such ids there are.
-pub(crate) const UIDS: u32 = 0x0040_0000;
+pub(crate) const UID_COUNT: u32 = 0x0040_0000;
 /// The directory of what root's boxes have reserved. It is in memory, and nobody but root can make it.
-const DIRECTORY: &str = "/run/forge-sandbox";
+const RESERVATION_DIR: &str = "/run/forge-sandbox";
 /// The file in it with one byte for each id.
-const LOCKS: &str = "run-users";
+const LOCK_FILE_NAME: &str = "run-users";
 /// Ids that are tried before names that others have taken count for nothing.
 const MAX_TRIES: usize = 256;
 
 /// An id that is taken for as long as this, or a copy of its descriptors, is there.
 #[derive(Debug)]
-pub(crate) struct Reserved {
+pub(crate) struct ReservedUid {
     id: u32,
     _lock: Option<OwnedFd>,
     name: Option<UnixDatagram>,
@@ -39,32 +39,34 @@ pub(crate) struct Reserved {
 
 /// An id as the init has it: told by the process that has the box, with the name if there is one.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct InheritedUid {
     pub(crate) id: u32,
     pub(super) _name: Option<OwnedFd>,
 }
 
-impl Reserved {
+impl ReservedUid {
     /// Takes an id that nothing else has; `kept` is tried first, and is worth more than its name.
     ///
     /// # Errors
     /// When none is free, which takes millions of boxes, or a machine where root cannot make files in `/run` and
     /// somebody else has taken the names.
-    pub(crate) fn take(kept: Option<u32>) -> io::Result<Self> {
-        Self::take_in(Path::new(DIRECTORY), kept, name)
+    pub(crate) fn reserve(kept: Option<u32>) -> io::Result<Self> {
+        Self::reserve_in(Path::new(RESERVATION_DIR), kept, bind_name_socket)
     }
 
-    fn take_in(
+    fn reserve_in(
         directory: &Path,
         kept: Option<u32>,
         name: impl Fn(u32) -> io::Result<Option<UnixDatagram>>,
     ) -> io::Result<Self> {
         // Where there is no such directory, names alone have to do.
-        let locks = || PrivateDir::make(directory).ok().and_then(|directory| open(&directory).ok());
-        let candidates = kept.into_iter().chain(std::iter::repeat_with(any).take(MAX_TRIES));
+        let locks = || {
+            PrivateDir::open_or_create(directory).ok().and_then(|directory| open_lock_file(&directory).ok())
+        };
+        let candidates = kept.into_iter().chain(std::iter::repeat_with(random_uid).take(MAX_TRIES));
         for id in candidates {
             let lock = locks();
-            if !holds(lock.as_ref(), id)? {
+            if !try_lock_uid(lock.as_ref(), id)? {
                 continue;
             }
             let name = name(id)?;
@@ -73,9 +75,9 @@ impl Reserved {
             }
         }
         // Somebody sits on names: the lock says what is free.
-        for id in std::iter::repeat_with(any).take(MAX_TRIES) {
+        for id in std::iter::repeat_with(random_uid).take(MAX_TRIES) {
             let lock = locks();
-            if lock.is_some() && holds(lock.as_ref(), id)? {
+            if lock.is_some() && try_lock_uid(lock.as_ref(), id)? {
                 return Ok(Self { id, _lock: lock, name: None });
             }
         }
@@ -88,29 +90,29 @@ impl Reserved {
     }
 
     /// The name, for another process to hold as well.
-    pub(crate) fn name(&self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn clone_name_socket(&self) -> io::Result<Option<OwnedFd>> {
         self.name.as_ref().map(|name| name.as_fd().try_clone_to_owned()).transpose()
     }
 }
 
 /// Any of the ids; nobody else can know which.
-fn any() -> u32 {
+fn random_uid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
-    FIRST_UID + u32::try_from(random % u64::from(UIDS)).unwrap_or_default()
+    FIRST_UID + u32::try_from(random % u64::from(UID_COUNT)).unwrap_or_default()
 }
 
-fn open(directory: &PrivateDir) -> io::Result<OwnedFd> {
-    let file = forge_files::open_or_create(&directory.path().join(LOCKS));
-    file.map(OwnedFd::from).map_err(forge_files::Error::into_io)
+fn open_lock_file(directory: &PrivateDir) -> io::Result<OwnedFd> {
+    let file = forge_files::open_or_create(&directory.path().join(LOCK_FILE_NAME));
+    file.map(OwnedFd::from).map_err(forge_files::Error::into_io_error)
 }
 
 /// Whether nobody has the id, as far as locks tell; from now on it is this one's.
-fn holds(lock: Option<&OwnedFd>, id: u32) -> io::Result<bool> {
+fn try_lock_uid(lock: Option<&OwnedFd>, id: u32) -> io::Result<bool> {
     lock.map_or(Ok(true), |lock| sys::lock_byte(lock.as_fd(), id - FIRST_UID))
 }
 
 /// The name of an id, unless somebody has it.
-fn name(id: u32) -> io::Result<Option<UnixDatagram>> {
+fn bind_name_socket(id: u32) -> io::Result<Option<UnixDatagram>> {
     let address = SocketAddr::from_abstract_name(format!("forge-jail-uid-{id}"))?;
     match UnixDatagram::bind_addr(&address) {
         Ok(socket) => Ok(Some(socket)),
@@ -125,17 +127,18 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn take(directory: &Path, kept: Option<u32>) -> u32 {
-        Reserved::take_in(directory, kept, name).unwrap().id()
+        ReservedUid::reserve_in(directory, kept, bind_name_socket).unwrap().id()
     }
 
     #[test]
     fn no_two_have_the_same_id() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("locks");
-        let taken: Vec<_> = (0..64).map(|_| Reserved::take_in(&directory, None, name).unwrap()).collect();
-        let ids: BTreeSet<u32> = taken.iter().map(Reserved::id).collect();
+        let taken: Vec<_> =
+            (0..64).map(|_| ReservedUid::reserve_in(&directory, None, bind_name_socket).unwrap()).collect();
+        let ids: BTreeSet<u32> = taken.iter().map(ReservedUid::id).collect();
         assert_eq!(ids.len(), 64);
-        assert!(ids.iter().all(|id| (FIRST_UID..FIRST_UID + UIDS).contains(id)));
+        assert!(ids.iter().all(|id| (FIRST_UID..FIRST_UID + UID_COUNT).contains(id)));
         // One that is kept is free again after its holder, and not before.
         let id = taken[0].id();
         assert_ne!(take(&directory, Some(id)), id);
@@ -148,12 +151,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("locks");
         let all = |_| Ok(None);
-        let one = Reserved::take_in(&directory, None, all).unwrap();
-        let other = Reserved::take_in(&directory, Some(one.id()), all).unwrap();
+        let one = ReservedUid::reserve_in(&directory, None, all).unwrap();
+        let other = ReservedUid::reserve_in(&directory, Some(one.id()), all).unwrap();
         assert_ne!(one.id(), other.id());
         let id = one.id();
         drop(one);
-        assert_eq!(Reserved::take_in(&directory, Some(id), all).unwrap().id(), id);
+        assert_eq!(ReservedUid::reserve_in(&directory, Some(id), all).unwrap().id(), id);
     }
 
     #[test]
@@ -161,8 +164,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let one = Reserved::take_in(&file, None, name).unwrap();
+        let one = ReservedUid::reserve_in(&file, None, bind_name_socket).unwrap();
         assert_ne!(take(&file, Some(one.id())), one.id());
-        assert!(Reserved::take_in(&file, None, |_| Ok(None)).is_err());
+        assert!(ReservedUid::reserve_in(&file, None, |_| Ok(None)).is_err());
     }
 }

@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
-use super::identity::Ids;
-use super::mounts::{self, Blank};
-use super::{About, During, Fault, etc, roots};
+use super::identity::JailIds;
+use super::mounts::{self, MaskCover};
+use super::{FailureCause, InitSetupError, SetupContext, etc, roots};
 use crate::image;
-use crate::layers::Layer;
-use crate::loader::Helper;
-use crate::spec::{HELPER, JailSpec, Missing, Weakness};
-use crate::sys::{self, Attributes, Recursive};
+use crate::layers::IsolationLayer;
+use crate::loader::HelperBinary;
+use crate::spec::{DisabledProtection, HELPER_PATH, JailSpec, MissingSource};
+use crate::sys::{self, MountAttributes, Recursive};
 
 /// System folders of the host. `/usr` is always a folder; the others are links into it on most systems.
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+const SYSTEM_DIRS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// Folders at the top of an image that the box makes itself, or that belong to that system's users and state.
-const NOT_OF_IMAGE: &[&str] = &[
+const SKIPPED_IMAGE_DIRS: &[&str] = &[
     "proc",
     "dev",
     "sys",
@@ -42,10 +42,10 @@ const NOT_OF_IMAGE: &[&str] = &[
 ];
 
 /// Devices that hold nothing.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+const DEVICE_NAMES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
 /// Files of /proc that every user may read and that tell about the machine or its other users.
-const HIDDEN: &[&str] = &[
+const HIDDEN_PROC_FILES: &[&str] = &[
     "keys",
     "key-users",
     "kallsyms",
@@ -74,89 +74,100 @@ const HIDDEN: &[&str] = &[
 
 /// Where the new root folder is attached while it is built, because it has to be somewhere until the old one is
 /// forgotten. Nobody needs anything of this folder, while another one could hold the workspace or something to bind.
-const SCAFFOLD: &CStr = c"/proc/driver";
+const SCAFFOLD_PATH: &CStr = c"/proc/driver";
 
 /// The root folder with all that boxes have in common.
-pub(super) struct Ground {
+pub(super) struct RootFs {
     root: OwnedFd,
-    blank: Blank,
+    blank: MaskCover,
 }
 
 /// Builds what does not depend on the workspace: the system, devices, `/proc`, `/etc` and the temporary places. It becomes
 /// the current folder; the old root folder is still in reach.
-pub(super) fn build(spec: &JailSpec, helper: Option<&Helper>, ids: &Ids) -> Result<Ground, Fault> {
-    let mounts_layer = Layer::MountNamespace;
+pub(super) fn build_root_fs(
+    spec: &JailSpec,
+    helper: Option<&HelperBinary>,
+    ids: &JailIds,
+) -> Result<RootFs, InitSetupError> {
+    let mounts_layer = IsolationLayer::MountNamespace;
     // Nothing mounted here shows up outside, nothing mounted outside shows up here.
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .layer(mounts_layer, "making mounts private")?;
+        .layer_context(mounts_layer, "making mounts private")?;
     // Before anything is parked below it.
-    let outer_proc = if spec.lacks(Weakness::PidNamespace) {
-        Some(sys::clone_tree(CWD, c"/proc", Recursive::Yes).step("taking /proc")?)
+    let outer_proc = if spec.lacks_protection(DisabledProtection::PidNamespace) {
+        Some(sys::clone_mount(CWD, c"/proc", Recursive::Yes).step_context("taking /proc")?)
     } else {
         None
     };
-    let (uid, gid) = ids.owner();
+    let (uid, gid) = ids.outer_ids();
     let options = [("mode", "0755".to_owned()), ("size", "8m".to_owned())];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let root = sys::new_mount("tmpfs", &options, attributes).layer(mounts_layer, "making the root folder")?;
-    let own = std::fs::read_link("/proc/self/exe").step("finding the own binary")?;
-    let image =
-        spec.image.as_deref().map(image::open).transpose().about(About::Image, "opening the image")?;
-    sys::attach(root.as_fd(), SCAFFOLD).layer(mounts_layer, "attaching the root folder")?;
-    rustix::process::fchdir(&root).step("entering the root folder")?;
+    let root = sys::new_mount("tmpfs", &options, attributes)
+        .layer_context(mounts_layer, "making the root folder")?;
+    let own = std::fs::read_link("/proc/self/exe").step_context("finding the own binary")?;
+    let image = spec
+        .image
+        .as_deref()
+        .map(image::open_image)
+        .transpose()
+        .cause_context(FailureCause::Image, "opening the image")?;
+    sys::attach_mount(root.as_fd(), SCAFFOLD_PATH)
+        .layer_context(mounts_layer, "attaching the root folder")?;
+    rustix::process::fchdir(&root).step_context("entering the root folder")?;
 
     // Before the binds: one of them may lie below it.
-    temporary(spec, uid, gid).step("making /tmp")?;
+    mount_temporary_dirs(spec, uid, gid).step_context("making /tmp")?;
     match &image {
-        None => host_system()?,
-        Some(image) => image_system(image.as_fd()).step("binding the image's folders")?,
+        None => bind_host_system()?,
+        Some(image) => bind_image_system(image.as_fd()).step_context("binding the image's folders")?,
     }
-    helpers(helper, &own)?;
-    etc::fill(spec, ids.inside(), image.as_ref()).step("filling /etc")?;
-    devices().step("filling /dev")?;
-    let blank = Blank::new().step("making covers for masked files")?;
-    process_files(spec, ids, outer_proc, &blank)?;
-    Ok(Ground { root, blank })
+    bind_helpers(helper, &own)?;
+    etc::populate_etc(spec, ids.inner_ids(), image.as_ref()).step_context("filling /etc")?;
+    create_devices().step_context("filling /dev")?;
+    let blank = MaskCover::new().step_context("making covers for masked files")?;
+    mount_proc(spec, ids, outer_proc, &blank)?;
+    Ok(RootFs { root, blank })
 }
 
 /// Adds what this box alone has: its binds and workspaces, with their masks. Then moves into the root folder.
-pub(super) fn furnish(spec: &JailSpec, ids: &Ids, ground: Ground) -> Result<(), Fault> {
-    let mounts_layer = Layer::MountNamespace;
-    let Ground { root, blank } = ground;
-    let views = roots::prepare(spec, ids)?;
-    binds(spec, ids)?;
+pub(super) fn complete_root_fs(spec: &JailSpec, ids: &JailIds, ground: RootFs) -> Result<(), InitSetupError> {
+    let mounts_layer = IsolationLayer::MountNamespace;
+    let RootFs { root, blank } = ground;
+    let views = roots::prepare_roots(spec, ids)?;
+    apply_binds(spec, ids)?;
     for view in &views {
-        view.attach().step("attaching the workspace")?;
+        view.attach().step_context("attaching the workspace")?;
     }
-    if !spec.lacks(Weakness::Masks) {
-        mask(spec, &blank)?;
+    if !spec.lacks_protection(DisabledProtection::Masks) {
+        apply_masks(spec, &blank)?;
     }
-    if spec.lacks(Weakness::ReadOnlySystem) {
+    if spec.lacks_protection(DisabledProtection::ReadOnlySystem) {
         for folder in [c".", c"etc"] {
-            rustix::fs::chmod(folder, Mode::from_raw_mode(0o777)).step("opening the root folder")?;
+            rustix::fs::chmod(folder, Mode::from_raw_mode(0o777)).step_context("opening the root folder")?;
         }
-        return sys::pivot_here().layer(mounts_layer, "changing the root folder");
+        return sys::pivot_to_cwd().layer_context(mounts_layer, "changing the root folder");
     }
 
-    let read_only = Attributes { set: sys::READ_ONLY, idmap: None, recursive: Recursive::No };
-    sys::set_attributes(root.as_fd(), read_only).step("making the root folder read-only")?;
-    sys::pivot_here().layer(mounts_layer, "changing the root folder")
+    let read_only = MountAttributes { set: sys::READ_ONLY_ATTRS, idmap: None, recursive: Recursive::No };
+    sys::set_mount_attributes(root.as_fd(), read_only).step_context("making the root folder read-only")?;
+    sys::pivot_to_cwd().layer_context(mounts_layer, "changing the root folder")
 }
 
 fn attach_at(mount: &OwnedFd, target: &str) -> io::Result<()> {
     mounts::make_dirs(Path::new(target))?;
-    sys::attach(mount.as_fd(), &mounts::c_path(mounts::below_root(Path::new(target)))?)
+    sys::attach_mount(mount.as_fd(), &mounts::to_c_path(mounts::below_root(Path::new(target)))?)
 }
 
 /// The host's programs and libraries.
-fn host_system() -> Result<(), Fault> {
-    for folder in SYSTEM.iter().map(Path::new) {
+fn bind_host_system() -> Result<(), InitSetupError> {
+    for folder in SYSTEM_DIRS.iter().map(Path::new) {
         match std::fs::read_link(folder) {
             Ok(target) => {
-                rustix::fs::symlink(&target, mounts::below_root(folder)).step("linking system folders")?;
+                rustix::fs::symlink(&target, mounts::below_root(folder))
+                    .step_context("linking system folders")?;
             }
             Err(_) if folder.is_dir() => mounts::bind_read_only(folder, folder)
-                .layer(Layer::MountNamespace, "binding system folders")?,
+                .layer_context(IsolationLayer::MountNamespace, "binding system folders")?,
             Err(_) => {}
         }
     }
@@ -164,14 +175,15 @@ fn host_system() -> Result<(), Fault> {
 }
 
 /// The image's folders in the place of the host's. Links at its top are made again, which lead where they lead inside.
-fn image_system(image: BorrowedFd<'_>) -> io::Result<()> {
+fn bind_image_system(image: BorrowedFd<'_>) -> io::Result<()> {
     let listed =
         rustix::fs::openat(image, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut entries = rustix::fs::Dir::read_from(&listed)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
         let name = entry.file_name();
-        if name == c"." || name == c".." || name.to_str().is_ok_and(|name| NOT_OF_IMAGE.contains(&name)) {
+        if name == c"." || name == c".." || name.to_str().is_ok_and(|name| SKIPPED_IMAGE_DIRS.contains(&name))
+        {
             continue;
         }
         let stat = rustix::fs::statat(image, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -193,51 +205,52 @@ fn image_system(image: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// The caller's binary, and the list of processors.
-fn helpers(helper: Option<&Helper>, own: &Path) -> Result<(), Fault> {
+fn bind_helpers(helper: Option<&HelperBinary>, own: &Path) -> Result<(), InitSetupError> {
     let cpus = Path::new("/sys/devices/system/cpu");
     if cpus.is_dir() {
         // Programs that size their thread pools look here.
-        mounts::bind_read_only(cpus, cpus).step("binding the list of processors")?;
+        mounts::bind_read_only(cpus, cpus).step_context("binding the list of processors")?;
     }
     let replaced = |file: &Path| format!("binding {} (was it replaced while running?)", file.display());
     match helper {
         // By its path: /proc/self/exe leads to a mount of the namespace that was left. A binary replaced since the
         // start has no path any more.
-        None => mounts::bind_read_only(own, Path::new(HELPER)).step(replaced(own)),
+        None => mounts::bind_read_only(own, Path::new(HELPER_PATH)).step_context(replaced(own)),
         Some(helper) => helper
-            .files()
+            .required_binds()
             .iter()
-            .try_for_each(|f| mounts::bind_read_only(&f.source, &f.target).step(replaced(&f.source))),
+            .try_for_each(|f| mounts::bind_read_only(&f.source, &f.target).step_context(replaced(&f.source))),
     }
 }
 
 /// What the caller wants shown beside the workspace.
-fn binds(spec: &JailSpec, ids: &Ids) -> Result<(), Fault> {
+fn apply_binds(spec: &JailSpec, ids: &JailIds) -> Result<(), InitSetupError> {
     let mut binds: Vec<_> = spec.binds.iter().collect();
     // Outer targets first, so that an inner one lands on top of it.
     binds.sort_by_key(|b| b.target.components().count());
     for bind in binds {
         match mounts::bind_read_only(&bind.source, &bind.target) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && bind.missing == Missing::Skip => {}
-            other => other.step(format!("binding {}", bind.source.display()))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && bind.missing == MissingSource::Skip => {}
+            other => other.step_context(format!("binding {}", bind.source.display()))?,
         }
     }
     for bind in &spec.writable {
-        if !bind.source.exists() && bind.missing == Missing::Skip {
+        if !bind.source.exists() && bind.missing == MissingSource::Skip {
             continue;
         }
-        let tree = roots::writable(&bind.source, ids, "binding")?;
-        if spec.without_code() {
-            mounts::without_code(&tree).step(format!("binding {}", bind.source.display()))?;
+        let tree = roots::clone_writable(&bind.source, ids, "binding")?;
+        if spec.forbids_written_code() {
+            mounts::forbid_exec(&tree).step_context(format!("binding {}", bind.source.display()))?;
         }
-        mounts::place(&tree, &bind.target).step(format!("binding {}", bind.source.display()))?;
+        mounts::attach_tree(&tree, &bind.target)
+            .step_context(format!("binding {}", bind.source.display()))?;
     }
     Ok(())
 }
 
-fn devices() -> io::Result<()> {
+fn create_devices() -> io::Result<()> {
     mounts::make_dirs(Path::new("dev"))?;
-    for name in DEVICES {
+    for name in DEVICE_NAMES {
         let path = Path::new("/dev").join(name);
         mounts::bind_device(&path, &path)?;
     }
@@ -257,9 +270,9 @@ fn devices() -> io::Result<()> {
 }
 
 /// The private writable places: `/tmp` with the home folder, `/dev/shm`.
-fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
+fn mount_temporary_dirs(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if spec.without_code() {
+    if spec.forbids_written_code() {
         attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
     }
     let options = |size: u64| {
@@ -294,33 +307,43 @@ fn temporary(spec: &JailSpec, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// A fresh /proc, read-only as a whole: that covers every sysctl and trigger in it at once.
-fn process_files(spec: &JailSpec, ids: &Ids, outer: Option<OwnedFd>, blank: &Blank) -> Result<(), Fault> {
+fn mount_proc(
+    spec: &JailSpec,
+    ids: &JailIds,
+    outer: Option<OwnedFd>,
+    blank: &MaskCover,
+) -> Result<(), InitSetupError> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    if !spec.lacks(Weakness::ReadOnlyProc) {
+    if !spec.lacks_protection(DisabledProtection::ReadOnlyProc) {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let proc = if let Some(outer) = outer {
         let set = u64::from(attributes.bits());
-        sys::set_attributes(outer.as_fd(), Attributes { set, idmap: None, recursive: Recursive::No })
-            .step("restricting /proc")?;
+        sys::set_mount_attributes(
+            outer.as_fd(),
+            MountAttributes { set, idmap: None, recursive: Recursive::No },
+        )
+        .step_context("restricting /proc")?;
         outer
     } else {
-        sys::new_mount("proc", &[], attributes)
-            .layer(Layer::PidNamespace, "mounting /proc (a container that masks its own /proc forbids it)")?
+        sys::new_mount("proc", &[], attributes).layer_context(
+            IsolationLayer::PidNamespace,
+            "mounting /proc (a container that masks its own /proc forbids it)",
+        )?
     };
-    attach_at(&proc, "proc").step("attaching /proc")?;
-    if spec.lacks(Weakness::ProcHidden) {
+    attach_at(&proc, "proc").step_context("attaching /proc")?;
+    if spec.lacks_protection(DisabledProtection::ProcHidden) {
         return Ok(());
     }
-    for name in HIDDEN {
+    for name in HIDDEN_PROC_FILES {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Ok(target) = rustix::fs::openat(CWD, PathBuf::from("proc").join(name), flags, Mode::empty()) {
-            let stat = rustix::fs::fstat(&target).step(format!("looking at /proc/{name}"))?;
+            let stat = rustix::fs::fstat(&target).step_context(format!("looking at /proc/{name}"))?;
             // What only the host's root may open needs no cover: nobody in the box is that.
-            if stat.st_mode & 0o007 != 0 || stat.st_uid == ids.owner().0 {
-                blank.cover(target.as_fd()).step(format!("covering /proc/{name}"))?;
+            if stat.st_mode & 0o007 != 0 || stat.st_uid == ids.outer_ids().0 {
+                blank.mount_over(target.as_fd()).step_context(format!("covering /proc/{name}"))?;
             }
         }
     }
@@ -329,23 +352,24 @@ fn process_files(spec: &JailSpec, ids: &Ids, outer: Option<OwnedFd>, blank: &Bla
 
 /// Covers the masked paths. Links are not followed: a link that carries a masked name is harmless itself, and
 /// what it points to has a name of its own.
-fn mask(spec: &JailSpec, blank: &Blank) -> Result<(), Fault> {
+fn apply_masks(spec: &JailSpec, blank: &MaskCover) -> Result<(), InitSetupError> {
     if spec.masked.is_empty() {
         return Ok(());
     }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, "workspace", flags, Mode::empty()).step("opening the workspace")?;
+    let root =
+        rustix::fs::openat(CWD, "workspace", flags, Mode::empty()).step_context("opening the workspace")?;
     for path in &spec.masked {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&root, path.as_path(), flags | OFlags::NOFOLLOW, Mode::empty(), how) {
             Ok(target) => {
-                let kind = rustix::fs::fstat(&target).step(format!("looking at {path}"))?;
+                let kind = rustix::fs::fstat(&target).step_context(format!("looking at {path}"))?;
                 if FileType::from_raw_mode(kind.st_mode) != FileType::Symlink {
-                    blank.cover(target.as_fd()).step(format!("masking {path}"))?;
+                    blank.mount_over(target.as_fd()).step_context(format!("masking {path}"))?;
                 }
             }
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
-            Err(errno) => return Err(errno).step(format!("masking {path}")),
+            Err(errno) => return Err(errno).step_context(format!("masking {path}")),
         }
     }
     Ok(())

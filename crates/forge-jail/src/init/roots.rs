@@ -15,116 +15,127 @@ use rustix::fs::{
 };
 use rustix::mount::MountAttrFlags;
 
-use super::identity::Ids;
-use super::{About, During, Fault, mounts};
-use crate::layers::Layer;
-use crate::spec::{JailSpec, Root, Show};
-use crate::sys::{self, Attributes, Recursive};
-use crate::wire::{OverlayAttributes, Raw};
+use super::identity::JailIds;
+use super::{FailureCause, InitSetupError, SetupContext, mounts};
+use crate::layers::IsolationLayer;
+use crate::spec::{JailSpec, RootMode, WorkspaceRoot};
+use crate::sys::{self, MountAttributes, Recursive};
+use crate::wire::{OverlayAttributes, RawBytes};
 
 /// Any folder that the box needs nothing of: where the mapped source of a view is attached, because kernels before
 /// 6.15 take no layer that is attached nowhere. The descriptor names it, so one may lie over another.
-const PARKING: &str = "/proc/sys";
+const PARKING_PATH: &str = "/proc/sys";
 
 /// A folder to work in, ready to be attached.
-pub(super) struct View {
+pub(super) struct DetachedRoot {
     tree: OwnedFd,
     target: PathBuf,
 }
 
 /// Makes the views as detached mounts, before the old root folder is out of reach.
-pub(super) fn prepare(spec: &JailSpec, ids: &Ids) -> Result<Vec<View>, Fault> {
-    let view = |root: &Root| {
-        let tree = match &root.show {
-            Show::Direct => direct(&root.source, ids, "binding the workspace")?,
-            Show::Owned => owned(&root.source, ids)?,
-            Show::Overlay { upper, work } => overlay(&root.source, upper, work, ids)?,
+pub(super) fn prepare_roots(spec: &JailSpec, ids: &JailIds) -> Result<Vec<DetachedRoot>, InitSetupError> {
+    let view = |root: &WorkspaceRoot| {
+        let tree = match &root.mode {
+            RootMode::Bind => bind_root(&root.source, ids, "binding the workspace")?,
+            RootMode::Owned => bind_owned_root(&root.source, ids)?,
+            RootMode::Overlay { upper, work } => mount_overlay_root(&root.source, upper, work, ids)?,
         };
-        if spec.without_code() {
-            mounts::without_code(&tree).step(format!("restricting {}", root.source.display()))?;
+        if spec.forbids_written_code() {
+            mounts::forbid_exec(&tree).step_context(format!("restricting {}", root.source.display()))?;
         }
-        Ok(View { tree, target: root.target.clone() })
+        Ok(DetachedRoot { tree, target: root.target.clone() })
     };
     spec.roots.iter().map(view).collect()
 }
 
-impl View {
+impl DetachedRoot {
     /// Attaches the view below the new root, which is the current folder.
     pub(super) fn attach(&self) -> io::Result<()> {
         mounts::make_dirs(&self.target)?;
-        sys::attach(self.tree.as_fd(), &mounts::c_path(mounts::below_root(&self.target))?)
+        sys::attach_mount(self.tree.as_fd(), &mounts::to_c_path(mounts::below_root(&self.target))?)
     }
 }
 
-fn direct(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, Fault> {
-    let tree = writable(source, ids, doing)?;
-    folder(&tree).step(format!("{doing} {}", source.display()))?;
+fn bind_root(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitSetupError> {
+    let tree = clone_writable(source, ids, doing)?;
+    check_is_directory(&tree).step_context(format!("{doing} {}", source.display()))?;
     Ok(tree)
 }
 
 /// What is at `source` as a detached read-write mount, its owner shown as the box's user.
-pub(super) fn writable(source: &Path, ids: &Ids, doing: &str) -> Result<OwnedFd, Fault> {
+pub(super) fn clone_writable(source: &Path, ids: &JailIds, doing: &str) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("{doing} {}", source.display());
-    let path = mounts::c_path(source).step(what())?;
+    let path = mounts::to_c_path(source).step_context(what())?;
     let recursive = match ids {
         // Mounts below could be of file systems that cannot be mapped; they stay out.
-        Ids::Root { .. } => Recursive::No,
+        JailIds::Root { .. } => Recursive::No,
         // In a user namespace the kernel only copies mounts together with those below.
-        Ids::User { .. } => Recursive::Yes,
+        JailIds::User { .. } => Recursive::Yes,
     };
-    let tree = sys::clone_tree(CWD, &path, recursive).step(what())?;
-    let stat = rustix::fs::fstat(&tree).step(what())?;
+    let tree = sys::clone_mount(CWD, &path, recursive).step_context(what())?;
+    let stat = rustix::fs::fstat(&tree).step_context(what())?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    let idmap = ids.mapping((stat.st_uid, stat.st_gid));
-    let attributes = Attributes { set, idmap, recursive };
-    let changed = sys::set_attributes(tree.as_fd(), attributes);
+    let idmap = ids.mapping_for((stat.st_uid, stat.st_gid));
+    let attributes = MountAttributes { set, idmap, recursive };
+    let changed = sys::set_mount_attributes(tree.as_fd(), attributes);
     if idmap.is_some() {
-        changed.about(About::IdMap(Raw::from(source)), what())?;
+        changed.cause_context(FailureCause::IdMap(RawBytes::from(source)), what())?;
     } else {
-        changed.layer(Layer::MountNamespace, "restricting the workspace's mount (needs Linux 5.12)")?;
+        changed.layer_context(
+            IsolationLayer::MountNamespace,
+            "restricting the workspace's mount (needs Linux 5.12)",
+        )?;
     }
     Ok(tree)
 }
 
 /// A folder of the box's user alone.
-fn owned(source: &Path, ids: &Ids) -> Result<OwnedFd, Fault> {
+fn bind_owned_root(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("binding the workspace {}", source.display());
     let top = rustix::fs::open(source, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step(what())?;
-    give(&top, ids).step(format!("giving {} to the box's user", source.display()))?;
-    let recursive = if matches!(ids, Ids::Root { .. }) { Recursive::No } else { Recursive::Yes };
-    let tree = sys::clone_tree(top.as_fd(), c"", recursive).step(what())?;
+        .step_context(what())?;
+    transfer_ownership(&top, ids).step_context(format!("giving {} to the box's user", source.display()))?;
+    let recursive = if matches!(ids, JailIds::Root { .. }) { Recursive::No } else { Recursive::Yes };
+    let tree = sys::clone_mount(top.as_fd(), c"", recursive).step_context(what())?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    sys::set_attributes(tree.as_fd(), Attributes { set, idmap: None, recursive })
-        .layer(Layer::MountNamespace, "restricting the workspace's mount (needs Linux 5.12)")?;
+    sys::set_mount_attributes(tree.as_fd(), MountAttributes { set, idmap: None, recursive }).layer_context(
+        IsolationLayer::MountNamespace,
+        "restricting the workspace's mount (needs Linux 5.12)",
+    )?;
     Ok(tree)
 }
 
 /// A copy-on-write view of `source`.
-fn overlay(source: &Path, upper: &Path, work: &Path, ids: &Ids) -> Result<OwnedFd, Fault> {
+fn mount_overlay_root(
+    source: &Path,
+    upper: &Path,
+    work: &Path,
+    ids: &JailIds,
+) -> Result<OwnedFd, InitSetupError> {
     let open = |path: &Path, doing: &str| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty())
-            .about(About::Overlay, format!("{doing} {}", path.display()))
+            .cause_context(FailureCause::Overlay, format!("{doing} {}", path.display()))
     };
     let upper_fd = open(upper, "opening the upper layer")?;
     let work_fd = open(work, "opening the work folder")?;
     // Some kernels notice and fail at the first look at that place, some never.
-    apart(source, upper)
-        .and_then(|()| apart(source, work))
-        .about(About::Overlay, format!("keeping changes out of {}", source.display()))?;
-    keeps_attributes(&upper_fd, ids).about(
-        About::Overlay,
+    check_disjoint(source, upper)
+        .and_then(|()| check_disjoint(source, work))
+        .cause_context(FailureCause::Overlay, format!("keeping changes out of {}", source.display()))?;
+    check_xattr_support(&upper_fd, ids).cause_context(
+        FailureCause::Overlay,
         format!("the file system of {} keeps no extended attributes of the kind needed", upper.display()),
     )?;
-    give(&upper_fd, ids).step(format!("giving {} to the box's user", upper.display()))?;
-    if let Ids::Root { user, .. } = ids {
+    transfer_ownership(&upper_fd, ids)
+        .step_context(format!("giving {} to the box's user", upper.display()))?;
+    if let JailIds::Root { user, .. } = ids {
         let id = user.id;
         let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
         rustix::fs::fchown(&work_fd, Some(uid), Some(gid))
-            .step(format!("giving {} to the box's user", work.display()))?;
+            .step_context(format!("giving {} to the box's user", work.display()))?;
     }
-    let lower = lower(source, ids)?;
+    let lower = prepare_lower(source, ids)?;
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let (lower_name, upper_name, work_name) = (name(&lower), name(&upper_fd), name(&work_fd));
     let mut options = vec![
@@ -135,40 +146,43 @@ fn overlay(source: &Path, upper: &Path, work: &Path, ids: &Ids) -> Result<OwnedF
         ("index", Some("off")),
         ("xino", Some("off")),
     ];
-    match ids.attributes_kind() {
+    match ids.overlay_attributes_kind() {
         OverlayAttributes::Trusted => options.push(("redirect_dir", Some("on"))),
         // Redirects are refused together with attributes that everybody can set.
         OverlayAttributes::User => options.push(("userxattr", None)),
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     sys::new_overlay(&options, attributes).map_err(|refused| {
-        let said = if refused.said.is_empty() { String::new() } else { format!(" ({})", refused.said) };
+        let said = if refused.message.is_empty() { String::new() } else { format!(" ({})", refused.message) };
         let step = format!("mounting a view of {}{said}", source.display());
-        Fault { about: About::Overlay, step, errno: super::errno(&refused.error) }
+        InitSetupError { about: FailureCause::Overlay, step, errno: super::raw_errno(&refused.error) }
     })
 }
 
 /// The source of a view. As root it is shown under the box's owner, and attached somewhere.
-fn lower(source: &Path, ids: &Ids) -> Result<OwnedFd, Fault> {
+fn prepare_lower(source: &Path, ids: &JailIds) -> Result<OwnedFd, InitSetupError> {
     let what = || format!("taking {} as the lower layer", source.display());
-    let path = mounts::c_path(source).step(what())?;
-    if matches!(ids, Ids::User { .. }) {
+    let path = mounts::to_c_path(source).step_context(what())?;
+    if matches!(ids, JailIds::User { .. }) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        return rustix::fs::open(source, flags, Mode::empty()).step(what());
+        return rustix::fs::open(source, flags, Mode::empty()).step_context(what());
     }
-    let tree = sys::clone_tree(CWD, &path, Recursive::No).step(what())?;
-    folder(&tree).step(what())?;
-    let stat = rustix::fs::fstat(&tree).step(what())?;
-    let idmap = ids.mapping((stat.st_uid, stat.st_gid));
-    sys::set_attributes(tree.as_fd(), Attributes { set: sys::READ_ONLY, idmap, recursive: Recursive::No })
-        .about(About::Overlay, format!("showing {} under another owner", source.display()))?;
-    let parking = mounts::c_path(Path::new(PARKING)).step(what())?;
-    sys::attach(tree.as_fd(), &parking).about(About::Overlay, what())?;
+    let tree = sys::clone_mount(CWD, &path, Recursive::No).step_context(what())?;
+    check_is_directory(&tree).step_context(what())?;
+    let stat = rustix::fs::fstat(&tree).step_context(what())?;
+    let idmap = ids.mapping_for((stat.st_uid, stat.st_gid));
+    sys::set_mount_attributes(
+        tree.as_fd(),
+        MountAttributes { set: sys::READ_ONLY_ATTRS, idmap, recursive: Recursive::No },
+    )
+    .cause_context(FailureCause::Overlay, format!("showing {} under another owner", source.display()))?;
+    let parking = mounts::to_c_path(Path::new(PARKING_PATH)).step_context(what())?;
+    sys::attach_mount(tree.as_fd(), &parking).cause_context(FailureCause::Overlay, what())?;
     Ok(tree)
 }
 
 /// Whether one folder is outside of the other.
-fn apart(source: &Path, layer: &Path) -> io::Result<()> {
+fn check_disjoint(source: &Path, layer: &Path) -> io::Result<()> {
     let (source, layer) = (std::fs::canonicalize(source)?, std::fs::canonicalize(layer)?);
     if layer.starts_with(&source) || source.starts_with(&layer) {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -176,7 +190,7 @@ fn apart(source: &Path, layer: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn folder(fd: &OwnedFd) -> io::Result<()> {
+fn check_is_directory(fd: &OwnedFd) -> io::Result<()> {
     let stat = rustix::fs::fstat(fd)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Ok(()),
@@ -185,15 +199,15 @@ fn folder(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Whether the attributes that an overlay needs can be set: without them the kernel mounts, and fails later.
-fn keeps_attributes(upper: &OwnedFd, ids: &Ids) -> io::Result<()> {
-    let name = CString::new(format!("{}forge-check", ids.attributes_kind().prefix()))?;
+fn check_xattr_support(upper: &OwnedFd, ids: &JailIds) -> io::Result<()> {
+    let name = CString::new(format!("{}forge-check", ids.overlay_attributes_kind().xattr_prefix()))?;
     rustix::fs::fsetxattr(upper, &name, b"y", XattrFlags::empty())?;
     Ok(rustix::fs::fremovexattr(upper, &name)?)
 }
 
 /// Gives a tree to the box's user if its top folder belongs to somebody else. Nothing lives in the tree meanwhile.
-fn give(top: &OwnedFd, ids: &Ids) -> io::Result<()> {
-    let Ids::Root { user, .. } = ids else { return Ok(()) };
+fn transfer_ownership(top: &OwnedFd, ids: &JailIds) -> io::Result<()> {
+    let JailIds::Root { user, .. } = ids else { return Ok(()) };
     let id = user.id;
     let owner = rustix::fs::fstat(top)?;
     if (owner.st_uid, owner.st_gid) == (id, id) {
@@ -201,14 +215,14 @@ fn give(top: &OwnedFd, ids: &Ids) -> io::Result<()> {
     }
     // If this is interrupted, a later box must not take the tree for given because its id is that of an earlier owner.
     rustix::fs::fchown(top, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    give_below(top.as_fd(), id)?;
+    transfer_ownership_below(top.as_fd(), id)?;
     // Last, so that what was interrupted is done again.
     Ok(rustix::fs::fchown(top, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?)
 }
 
 /// Gives everything below `top` away, links themselves and not what they point to. It goes back up through `..`, so
 /// that neither depth nor length of a path is bounded by descriptors or by the kernel's longest path.
-fn give_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
+fn transfer_ownership_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(id)), Some(Gid::from_raw(id)));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let list = |folder: &OwnedFd| -> io::Result<Vec<CString>> {
@@ -254,10 +268,10 @@ fn give_below(top: BorrowedFd<'_>, id: u32) -> io::Result<()> {
 }
 
 /// Tries each view as the box's user: one that silently became read-only must not look like a working one.
-pub(super) fn check(spec: &JailSpec) -> Result<(), Fault> {
-    for root in spec.roots.iter().filter(|root| matches!(root.show, Show::Overlay { .. })) {
+pub(super) fn check_roots(spec: &JailSpec) -> Result<(), InitSetupError> {
+    for root in spec.roots.iter().filter(|root| matches!(root.mode, RootMode::Overlay { .. })) {
         let why = format!("writing to the view of {}", root.source.display());
-        try_writing(&root.target).about(About::Overlay, why)?;
+        try_writing(&root.target).cause_context(FailureCause::Overlay, why)?;
     }
     Ok(())
 }

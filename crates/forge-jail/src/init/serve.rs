@@ -8,32 +8,33 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
-use super::domains::Domains;
-use super::exec::{Apart, Launcher};
-use super::files::Files;
-use super::{Ready, harden};
-use crate::spec::{JailSpec, WORKSPACE, Weakness};
-use crate::sys::{self, Reaped};
+use super::domains::CommandDomains;
+use super::exec::{CommandIsolation, CommandLauncher};
+use super::files::RootedFiles;
+use super::{InitReady, harden};
+use crate::spec::{DisabledProtection, JailSpec, WORKSPACE_PATH};
+use crate::sys::{self, ReapedChild};
 use crate::wire::{
-    self, End, Ended, Exec, FaultKind, FileFault, Frame, Leftovers, Raw, Reply, Request, StartFault, Startup,
+    self, BackgroundProcesses, ExecEnd, ExecOutcome, FaultKind, FileFault, JailCommand, JailReply,
+    JailRequest, RawBytes, StartFault, StartupMessage, WireFrame,
 };
-use forge_processes::freeze::{self, Frozen};
-use forge_processes::objects::Objects;
-use forge_processes::sockets::Sockets;
-use forge_processes::watch::{self, Excess, Watch, kill_marked, kill_others, mark};
+use forge_processes::freeze::{self, StoppedProcesses};
+use forge_processes::objects::ObjectScope;
+use forge_processes::sockets::SocketDiag;
+use forge_processes::watch::{self, MemoryExcess, MemoryWatch, kill_marked, kill_others, mark_for};
 
 /// Between TERM and KILL of a command whose time is up.
-const GRACE: Duration = Duration::from_millis(200);
+const TERM_GRACE_PERIOD: Duration = Duration::from_millis(200);
 /// How long the answer of a command waits for processes that were killed. One with much memory takes its time; one
 /// that hangs in the kernel must not hold up the box.
-const DYING: Duration = Duration::from_secs(2);
+const EXIT_WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request as the client sends it: its own, or one the client makes for itself.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
-pub(crate) enum Order {
+pub(crate) enum InitRequest {
     /// From the user of the crate.
-    Asked(Request),
+    Asked(JailRequest),
     /// No control group counts memory: the init must.
     Watch {
         /// The limit in bytes.
@@ -43,144 +44,152 @@ pub(crate) enum Order {
 
 /// Moves this thread, the only one, into control groups. A thread that moves itself needs no waiting for all processors,
 /// which a process moved by another does. What is started later is in the groups from its first moment.
-pub(super) fn join(lists: &[OwnedFd]) -> rustix::io::Result<()> {
+pub(super) fn join_control_groups(lists: &[OwnedFd]) -> rustix::io::Result<()> {
     lists.iter().try_for_each(|list| rustix::io::write(list, b"0").map(drop))
 }
 
 /// A command that runs.
 #[derive(Debug)]
-struct Running {
+struct RunningCommand {
     id: u64,
-    leftovers: Leftovers,
+    background: BackgroundProcesses,
     deadline: Option<Instant>,
     kill_at: Option<Instant>,
     /// Why it is being ended, if it is.
-    ending: Option<End>,
+    ending: Option<ExecEnd>,
     oom: bool,
 }
 
-struct Server<'a> {
+struct InitServer<'a> {
     control: &'a OwnedFd,
     /// Says that a child ended.
     children: &'a OwnedFd,
     workspace: OwnedFd,
-    files: Files,
-    launcher: Launcher,
-    running: BTreeMap<i32, Running>,
-    watch: Option<Watch>,
+    files: RootedFiles,
+    launcher: CommandLauncher,
+    running: BTreeMap<i32, RunningCommand>,
+    watch: Option<MemoryWatch>,
     /// For the watch, until there is one.
-    sockets: Option<Sockets>,
-    objects: Objects,
+    sockets: Option<SocketDiag>,
+    objects: ObjectScope,
     /// What holds besides where nobody but the watch counts memory.
     uncounted: Vec<libc::sock_filter>,
     /// Marks of the commands whose processes are left alive, as they asked for.
-    kept: Vec<u64>,
+    background_marks: Vec<u64>,
     /// What to do when the box may go on, while it stands still.
-    frozen: Option<Frozen>,
-    reach: Reach,
+    frozen: Option<StoppedProcesses>,
+    reach: ProcessReach,
     /// Whether what commands leave behind stays, for a test that must notice.
-    stays: bool,
+    background_survives: bool,
     /// Added to the marks of commands.
     marks: u64,
 }
 
 /// Which processes the init can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum ProcessReach {
     /// Those of the box.
-    Box,
+    Sandbox,
     /// Those of the machine: everything at once must never be meant.
     Machine,
 }
 
 /// Serves until the control socket closes or a shutdown is asked for.
-pub(super) fn run(control: &OwnedFd, spec: &JailSpec, ready: Ready) -> io::Result<()> {
+pub(super) fn serve_requests(control: &OwnedFd, spec: &JailSpec, ready: InitReady) -> io::Result<()> {
     let children = sys::signal_fd(libc::SIGCHLD)?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let workspace = rustix::fs::open(WORKSPACE, folder, Mode::empty())?;
-    let mut files = Files::new(rustix::fs::open(WORKSPACE, folder, Mode::empty())?);
-    if spec.lacks(Weakness::FilesBeneath) {
-        files = files.without_walls();
+    let workspace = rustix::fs::open(WORKSPACE_PATH, folder, Mode::empty())?;
+    let mut files = RootedFiles::new(rustix::fs::open(WORKSPACE_PATH, folder, Mode::empty())?);
+    if spec.lacks_protection(DisabledProtection::FilesBeneath) {
+        files = files.without_confinement();
     }
-    let reach = if spec.lacks(Weakness::PidNamespace) { Reach::Machine } else { Reach::Box };
-    if reach == Reach::Machine {
+    let reach = if spec.lacks_protection(DisabledProtection::PidNamespace) {
+        ProcessReach::Machine
+    } else {
+        ProcessReach::Sandbox
+    };
+    if reach == ProcessReach::Machine {
         // What loses its parent becomes a child of this process, as it does of a process 1.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
-    let Ready { layers, overlay, listener, helper, sockets, key, programs, warnings } = ready;
-    let apart = Apart { domains: Domains::new(spec)?, key };
+    let InitReady { layers, overlay, listener, helper, sockets, key, programs, warnings } = ready;
+    let apart = CommandIsolation { domains: CommandDomains::new(spec)?, key };
     let passed: Vec<_> = listener.iter().map(AsFd::as_fd).collect();
-    wire::send(control.as_fd(), &Startup::Ready { layers, overlay, warnings }, &passed)?;
+    wire::send_message(control.as_fd(), &StartupMessage::Ready { layers, overlay, warnings }, &passed)?;
     drop(listener);
-    let mut server = Server {
+    let mut server = InitServer {
         control,
         children: &children,
         workspace,
         files,
-        launcher: Launcher::new(
-            &environment(spec),
+        launcher: CommandLauncher::new(
+            &jail_environment(spec),
             helper,
-            harden::gate(spec, programs.as_ref()),
+            harden::command_filter(spec, programs.as_ref()),
             apart,
             programs,
         ),
         running: BTreeMap::new(),
         watch: None,
         sockets,
-        objects: if spec.lacks(Weakness::IpcNamespace) { Objects::Shared } else { Objects::Own },
-        uncounted: harden::uncounted(spec),
-        kept: Vec::new(),
+        objects: if spec.lacks_protection(DisabledProtection::IpcNamespace) {
+            ObjectScope::Shared
+        } else {
+            ObjectScope::Own
+        },
+        uncounted: harden::uncounted_filter(spec),
+        background_marks: Vec::new(),
         frozen: None,
         reach,
-        stays: spec.lacks(Weakness::KillLeftovers),
-        marks: if reach == Reach::Machine { u64::from(std::process::id()) << 20 } else { 0 },
+        background_survives: spec.lacks_protection(DisabledProtection::KillBackground),
+        marks: if reach == ProcessReach::Machine { u64::from(std::process::id()) << 20 } else { 0 },
     };
     let mut buffer = Vec::new();
     loop {
-        let (asked, ended) = server.wait()?;
+        let (asked, ended) = server.wait_for_event()?;
         if ended {
-            drain(&children);
-            server.reap()?;
+            drain_signals(&children);
+            server.reap_children()?;
         }
         if asked {
-            match wire::receive::<Frame<Order>>(control.as_fd(), &mut buffer)? {
+            match wire::receive_message::<WireFrame<InitRequest>>(control.as_fd(), &mut buffer)? {
                 None => break,
                 Some((frame, fds)) => {
-                    if !server.order(frame, fds)? {
+                    if !server.handle_request(frame, fds)? {
                         break;
                     }
                 }
             }
         }
-        server.clock();
+        server.check_deadlines();
     }
     Ok(())
 }
 
 /// The box's environment: nothing but what was named.
-fn environment(spec: &JailSpec) -> Vec<(Raw, Raw)> {
-    if !spec.lacks(Weakness::EnvironmentCleared) {
+fn jail_environment(spec: &JailSpec) -> Vec<(RawBytes, RawBytes)> {
+    if !spec.lacks_protection(DisabledProtection::EnvironmentCleared) {
         return spec.env.clone();
     }
     #[allow(
         clippy::disallowed_methods,
         reason = "the one place that passes it on, for a test that must notice"
     )]
-    let own = std::env::vars_os().map(|(name, value)| (Raw::from(name), Raw::from(value)));
-    let named = |name: &Raw| spec.env.iter().any(|(known, _)| known == name);
+    let own = std::env::vars_os().map(|(name, value)| (RawBytes::from(name), RawBytes::from(value)));
+    let named = |name: &RawBytes| spec.env.iter().any(|(known, _)| known == name);
     own.filter(|(name, _)| !named(name)).chain(spec.env.iter().cloned()).collect()
 }
 
-fn drain(signals: &OwnedFd) {
+fn drain_signals(signals: &OwnedFd) {
     let mut bytes = [0u8; 1024];
     while rustix::io::read(signals, &mut bytes).is_ok_and(|n| n > 0) {}
 }
 
-impl Server<'_> {
+impl InitServer<'_> {
     /// Waits for a request, the end of a child, or a deadline.
-    fn wait(&self) -> io::Result<(bool, bool)> {
+    fn wait_for_event(&self) -> io::Result<(bool, bool)> {
         let mut fds = [PollFd::new(self.control, PollFlags::IN), PollFd::new(self.children, PollFlags::IN)];
-        let timeout = self.next_deadline().map(until);
+        let timeout = self.next_deadline().map(time_left);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -190,82 +199,82 @@ impl Server<'_> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let commands = self.running.values().filter_map(|r| r.kill_at.or(r.deadline));
-        let watch = self.watch.as_ref().filter(|_| self.anything_lives()).map(Watch::due);
+        let watch = self.watch.as_ref().filter(|_| self.has_live_processes()).map(MemoryWatch::next_check);
         commands.chain(watch).min()
     }
 
     /// Does one request; `false` ends the init.
-    fn order(&mut self, frame: Frame<Order>, fds: Vec<OwnedFd>) -> io::Result<bool> {
+    fn handle_request(&mut self, frame: WireFrame<InitRequest>, fds: Vec<OwnedFd>) -> io::Result<bool> {
         let id = frame.id;
         let request = match frame.body {
-            Order::Watch { watch_memory } => {
-                harden::memory_limits(watch_memory)?;
-                if self.reach == Reach::Machine {
-                    return self.answer(id, Reply::Done, None).map(|()| true);
+            InitRequest::Watch { watch_memory } => {
+                harden::set_memory_limits(watch_memory)?;
+                if self.reach == ProcessReach::Machine {
+                    return self.send_reply(id, JailReply::Done, None).map(|()| true);
                 }
                 if !self.uncounted.is_empty() {
                     sys::seccomp_install(&self.uncounted)?;
                 }
-                self.watch = Some(Watch::new(watch_memory, self.sockets.take(), self.objects));
-                return self.answer(id, Reply::Done, None).map(|()| true);
+                self.watch = Some(MemoryWatch::new(watch_memory, self.sockets.take(), self.objects));
+                return self.send_reply(id, JailReply::Done, None).map(|()| true);
             }
-            Order::Asked(request) => request,
+            InitRequest::Asked(request) => request,
         };
         match request {
-            Request::Exec(exec) => self.exec(id, &exec, &fds)?,
-            Request::Cancel { target } => {
-                self.cancel(target);
-                self.answer(id, Reply::Done, None)?;
+            JailRequest::Exec(exec) => self.start_command(id, &exec, &fds)?,
+            JailRequest::Cancel { target } => {
+                self.cancel_command(target);
+                self.send_reply(id, JailReply::Done, None)?;
             }
-            Request::Freeze => {
-                if self.frozen.is_none() && self.reach == Reach::Box {
-                    self.frozen = freeze::freeze();
+            JailRequest::Freeze => {
+                if self.frozen.is_none() && self.reach == ProcessReach::Sandbox {
+                    self.frozen = freeze::freeze_processes();
                 }
                 let still = if self.frozen.is_some() {
-                    Reply::Done
+                    JailReply::Done
                 } else {
                     // A process hangs in the kernel.
-                    failed("a process of the box that does not stop", libc::EBUSY)
+                    failed_reply("a process of the box that does not stop", libc::EBUSY)
                 };
-                self.answer(id, still, None)?;
+                self.send_reply(id, still, None)?;
             }
-            Request::Thaw => {
+            JailRequest::Thaw => {
                 if let Some(frozen) = self.frozen.take() {
                     frozen.thaw();
                 }
-                self.answer(id, Reply::Done, None)?;
+                self.send_reply(id, JailReply::Done, None)?;
             }
-            Request::Ping => self.answer(id, Reply::Done, None)?,
-            Request::Shutdown => {
-                self.answer(id, Reply::Done, None)?;
+            JailRequest::Ping => self.send_reply(id, JailReply::Done, None)?,
+            JailRequest::Shutdown => {
+                self.send_reply(id, JailReply::Done, None)?;
                 return Ok(false);
             }
             file => {
-                let (reply, fd) = self.files.perform(file);
-                self.answer(id, reply, fd.as_ref())?;
+                let (reply, fd) = self.files.handle_request(file);
+                self.send_reply(id, reply, fd.as_ref())?;
             }
         }
         Ok(true)
     }
 
-    fn answer(&self, id: u64, body: Reply, fd: Option<&OwnedFd>) -> io::Result<()> {
+    fn send_reply(&self, id: u64, body: JailReply, fd: Option<&OwnedFd>) -> io::Result<()> {
         let fds: Vec<_> = fd.iter().map(|f| f.as_fd()).collect();
-        wire::send(self.control.as_fd(), &Frame { id, body }, &fds)
+        wire::send_message(self.control.as_fd(), &WireFrame { id, body }, &fds)
     }
 
-    fn exec(&mut self, id: u64, exec: &Exec, fds: &[OwnedFd]) -> io::Result<()> {
+    fn start_command(&mut self, id: u64, exec: &JailCommand, fds: &[OwnedFd]) -> io::Result<()> {
         let [out, err] = fds else {
             let fault = StartFault { what: exec.cwd.clone(), errno: libc::EBADF };
-            return self.answer(id, Reply::NotStarted(fault), None);
+            return self.send_reply(id, JailReply::NotStarted(fault), None);
         };
-        let marked = self.mark(id);
-        match self.launcher.start(self.workspace.as_fd(), exec, marked, [out, err]) {
-            Err(fault) => self.answer(id, Reply::NotStarted(fault), None),
+        let marked = self.command_mark(id);
+        match self.launcher.start_command(self.workspace.as_fd(), exec, marked, [out, err]) {
+            Err(fault) => self.send_reply(id, JailReply::NotStarted(fault), None),
             Ok(pid) => {
                 let deadline = exec.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-                let running = Running {
+                let running = RunningCommand {
                     id,
-                    leftovers: exec.leftovers,
+                    background: exec.background,
                     deadline,
                     kill_at: None,
                     ending: None,
@@ -277,25 +286,25 @@ impl Server<'_> {
         }
     }
 
-    fn cancel(&mut self, target: u64) {
+    fn cancel_command(&mut self, target: u64) {
         if let Some((pid, running)) = self.running.iter_mut().find(|(_, r)| r.id == target) {
-            running.ending.get_or_insert(End::Cancelled);
+            running.ending.get_or_insert(ExecEnd::Cancelled);
             sys::kill(-pid, libc::SIGTERM);
-            running.kill_at.get_or_insert(Instant::now() + GRACE);
+            running.kill_at.get_or_insert(Instant::now() + TERM_GRACE_PERIOD);
         }
     }
 
     /// The mark of the command with this number.
-    fn mark(&self, id: u64) -> u64 {
-        mark(self.marks + id)
+    fn command_mark(&self, id: u64) -> u64 {
+        mark_for(self.marks + id)
     }
 
-    fn anything_lives(&self) -> bool {
-        !self.running.is_empty() || !self.kept.is_empty()
+    fn has_live_processes(&self) -> bool {
+        !self.running.is_empty() || !self.background_marks.is_empty()
     }
 
     /// Deadlines and the memory limit.
-    fn clock(&mut self) {
+    fn check_deadlines(&mut self) {
         let now = Instant::now();
         for (pid, running) in &mut self.running {
             if running.kill_at.is_some_and(|at| at <= now) {
@@ -305,31 +314,32 @@ impl Server<'_> {
                 running.kill_at = None;
                 running.deadline = None;
             } else if running.kill_at.is_none() && running.deadline.is_some_and(|at| at <= now) {
-                running.ending.get_or_insert(End::TimedOut);
+                running.ending.get_or_insert(ExecEnd::TimedOut);
                 running.deadline = None;
-                running.kill_at = Some(now + GRACE);
+                running.kill_at = Some(now + TERM_GRACE_PERIOD);
                 sys::kill(-pid, libc::SIGTERM);
             }
         }
-        let lives = self.anything_lives();
-        for excess in self.watch.as_mut().filter(|_| lives).map(Watch::look).unwrap_or_default() {
-            let (Excess::Command(marked) | Excess::Hidden(_, marked)) = excess;
+        let lives = self.has_live_processes();
+        for excess in self.watch.as_mut().filter(|_| lives).map(MemoryWatch::check_if_due).unwrap_or_default()
+        {
+            let (MemoryExcess::Command(marked) | MemoryExcess::Hidden(_, marked)) = excess;
             let marks = self.marks;
-            let known = marked.and_then(|m| self.running.values_mut().find(|r| mark(marks + r.id) == m));
+            let known = marked.and_then(|m| self.running.values_mut().find(|r| mark_for(marks + r.id) == m));
             match known {
                 Some(running) => running.oom = true,
                 // Of a command that is over: whoever runs is told.
                 None => self.running.values_mut().for_each(|r| r.oom = true),
             }
             match excess {
-                Excess::Command(marked) => drop(kill_marked(marked)),
-                Excess::Hidden(pid, _) => sys::kill(pid, libc::SIGKILL),
+                MemoryExcess::Command(marked) => drop(kill_marked(marked)),
+                MemoryExcess::Hidden(pid, _) => sys::kill(pid, libc::SIGKILL),
             }
         }
     }
 
     /// Collects every child that ended and answers for the commands among them.
-    fn reap(&mut self) -> io::Result<()> {
+    fn reap_children(&mut self) -> io::Result<()> {
         let mut found = VecDeque::new();
         loop {
             let Some(reaped) =
@@ -338,21 +348,21 @@ impl Server<'_> {
                 return Ok(());
             };
             if let Some(running) = self.running.remove(&reaped.pid) {
-                let dying = self.clean_up(reaped.pid, &running);
-                self.settle(dying, &mut found)?;
-                self.answer(running.id, Reply::Ended(ended(&running, &reaped)), None)?;
+                let dying = self.kill_remaining(reaped.pid, &running);
+                self.wait_for_exits(dying, &mut found)?;
+                self.send_reply(running.id, JailReply::Ended(exec_outcome(&running, &reaped)), None)?;
             }
         }
     }
 
     /// Waits until what was killed has ended, so that whoever gets the answer finds nothing of the command any more.
     /// Children that end meanwhile are kept for [`Server::reap`].
-    fn settle(&self, dying: Dying, found: &mut VecDeque<Reaped>) -> io::Result<()> {
-        let latest = Instant::now() + DYING;
+    fn wait_for_exits(&self, dying: KilledProcesses, found: &mut VecDeque<ReapedChild>) -> io::Result<()> {
+        let latest = Instant::now() + EXIT_WAIT_TIMEOUT;
         let over = || match &dying {
-            Dying::Nothing => true,
-            Dying::Everything => !sys::has_children(),
-            Dying::These(pids) => !pids.iter().any(|pid| watch::alive(*pid)),
+            KilledProcesses::Nothing => true,
+            KilledProcesses::Everything => !sys::has_children(),
+            KilledProcesses::These(pids) => !pids.iter().any(|pid| watch::is_alive(*pid)),
         };
         loop {
             while let Some(reaped) = sys::reap(-1, libc::WNOHANG)? {
@@ -363,8 +373,9 @@ impl Server<'_> {
             }
             // Not every end is one of a child: what waits for another parent is looked at again.
             let again = Instant::now() + Duration::from_millis(1);
-            match poll(&mut [PollFd::new(self.children, PollFlags::IN)], Some(&until(again.min(latest)))) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => drain(self.children),
+            match poll(&mut [PollFd::new(self.children, PollFlags::IN)], Some(&time_left(again.min(latest))))
+            {
+                Ok(_) | Err(rustix::io::Errno::INTR) => drain_signals(self.children),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -372,38 +383,42 @@ impl Server<'_> {
 
     /// Kills what a command left behind: alone in the box that is everything, otherwise everything that carries no
     /// mark of another command that runs or whose processes stay.
-    fn clean_up(&mut self, pid: i32, running: &Running) -> Dying {
-        if self.stays {
-            return Dying::Nothing;
+    fn kill_remaining(&mut self, pid: i32, running: &RunningCommand) -> KilledProcesses {
+        if self.background_survives {
+            return KilledProcesses::Nothing;
         }
-        if self.reach == Reach::Machine {
+        if self.reach == ProcessReach::Machine {
             sys::kill(-pid, libc::SIGKILL);
-            return Dying::These(kill_marked(Some(self.mark(running.id))));
+            return KilledProcesses::These(kill_marked(Some(self.command_mark(running.id))));
         }
-        if running.leftovers == Leftovers::Keep {
-            self.kept.push(self.mark(running.id));
-            Dying::Nothing
-        } else if self.running.is_empty() && self.kept.is_empty() {
+        if running.background == BackgroundProcesses::LeaveRunning {
+            self.background_marks.push(self.command_mark(running.id));
+            KilledProcesses::Nothing
+        } else if self.running.is_empty() && self.background_marks.is_empty() {
             sys::kill(-1, libc::SIGKILL);
-            Dying::Everything
+            KilledProcesses::Everything
         } else {
             sys::kill(-pid, libc::SIGKILL);
-            let stay: Vec<u64> =
-                self.running.values().map(|r| self.mark(r.id)).chain(self.kept.iter().copied()).collect();
-            Dying::These(kill_others(&stay))
+            let stay: Vec<u64> = self
+                .running
+                .values()
+                .map(|r| self.command_mark(r.id))
+                .chain(self.background_marks.iter().copied())
+                .collect();
+            KilledProcesses::These(kill_others(&stay))
         }
     }
 }
 
 /// What was killed with a command.
-enum Dying {
+enum KilledProcesses {
     Nothing,
     Everything,
     These(Vec<i32>),
 }
 
 /// The time that is left, as the kernel takes it.
-fn until(at: Instant) -> Timespec {
+fn time_left(at: Instant) -> Timespec {
     let left = at.saturating_duration_since(Instant::now());
     Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -411,19 +426,19 @@ fn until(at: Instant) -> Timespec {
     }
 }
 
-fn failed(about: &str, errno: i32) -> Reply {
-    Reply::Failed(FileFault { path: Raw::from(about), kind: FaultKind::Os(errno) })
+fn failed_reply(about: &str, errno: i32) -> JailReply {
+    JailReply::Failed(FileFault { path: RawBytes::from(about), kind: FaultKind::Os(errno) })
 }
 
-fn ended(running: &Running, reaped: &Reaped) -> Ended {
+fn exec_outcome(running: &RunningCommand, reaped: &ReapedChild) -> ExecOutcome {
     let end = running.ending.unwrap_or_else(|| {
         if libc::WIFSIGNALED(reaped.status) {
-            End::Signaled(libc::WTERMSIG(reaped.status))
+            ExecEnd::Signaled(libc::WTERMSIG(reaped.status))
         } else {
-            End::Exited(libc::WEXITSTATUS(reaped.status))
+            ExecEnd::Exited(libc::WEXITSTATUS(reaped.status))
         }
     });
-    Ended {
+    ExecOutcome {
         end,
         oom: running.oom,
         user_us: reaped.user_us,

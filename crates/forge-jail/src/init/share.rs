@@ -9,35 +9,35 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::layers::{Layer, LayerReport};
-use crate::spec::{JailSpec, Weakness};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::spec::{DisabledProtection, JailSpec};
 use crate::sys;
 use forge_processes::objects;
 
 /// Semaphores of a set, in all, operations at once, sets: what was usual before everything was unlimited.
-const SEMAPHORES: &str = "250 32000 100 128";
+const SEMAPHORE_LIMITS: &str = "250 32000 100 128";
 /// Message queues; each holds 16 KiB.
-const QUEUES: &str = "128";
+const MAX_MESSAGE_QUEUES: &str = "128";
 /// Of the user's inotify instances and watches a box has one part in:
-const INSTANCES_PART: u64 = 4;
-const WATCHES_PART: u64 = 2;
+const INOTIFY_INSTANCES_DIVISOR: u64 = 4;
+const INOTIFY_WATCHES_DIVISOR: u64 = 2;
 
 /// Bounds what the box's own ipc namespace may hold. The kernel lets nobody do that but a user 0 of the namespace, which an
 /// ordinary user's box has none of: there the supervisor removes what is too much.
-pub(super) fn of_ipc(spec: &JailSpec) {
-    if spec.lacks(Weakness::IpcNamespace) {
+pub(super) fn limit_ipc(spec: &JailSpec) {
+    if spec.lacks_protection(DisabledProtection::IpcNamespace) {
         return;
     }
-    let pages = (spec.limits.memory_bytes / objects::PART / sys::page_size()).max(1);
-    let _ = set("kernel/shmall", &pages.to_string());
-    let _ = set("kernel/sem", SEMAPHORES);
-    let _ = set("kernel/msgmni", QUEUES);
+    let pages = (spec.limits.memory_bytes / objects::MEMORY_SHARE_DIVISOR / sys::page_size()).max(1);
+    let _ = write_sysctl("kernel/shmall", &pages.to_string());
+    let _ = write_sysctl("kernel/sem", SEMAPHORE_LIMITS);
+    let _ = write_sysctl("kernel/msgmni", MAX_MESSAGE_QUEUES);
 }
 
 /// Takes a share of what is counted by user, in the user namespace that was just entered.
 /// `proc` is a /proc that can be written.
-pub(super) fn of_user(proc: BorrowedFd<'_>, spec: &JailSpec, layers: &mut Vec<LayerReport>) {
-    if spec.lacks(Weakness::Counts) {
+pub(super) fn limit_user_counts(proc: BorrowedFd<'_>, spec: &JailSpec, layers: &mut Vec<LayerReport>) {
+    if spec.lacks_protection(DisabledProtection::Counts) {
         return;
     }
     let of = |name: &str, part: u64| {
@@ -45,24 +45,26 @@ pub(super) fn of_user(proc: BorrowedFd<'_>, spec: &JailSpec, layers: &mut Vec<La
         Some((all.trim().parse::<u64>().ok()? / part).clamp(1, i32::MAX.unsigned_abs().into()))
     };
     let shares = [
-        ("max_inotify_instances", of("max_user_instances", INSTANCES_PART)),
-        ("max_inotify_watches", of("max_user_watches", WATCHES_PART)),
+        ("max_inotify_instances", of("max_user_instances", INOTIFY_INSTANCES_DIVISOR)),
+        ("max_inotify_watches", of("max_user_watches", INOTIFY_WATCHES_DIVISOR)),
     ];
     let set_all = shares.iter().all(|(name, share)| {
-        share.is_none_or(|share| set_beneath(proc, &format!("sys/user/{name}"), &share.to_string()).is_ok())
+        share.is_none_or(|share| {
+            write_sysctl_at(proc, &format!("sys/user/{name}"), &share.to_string()).is_ok()
+        })
     });
     if !set_all {
         let why = "/proc/sys can't be written here: the box can use up the inotify instances of this user";
-        layers.push(LayerReport::degraded(Layer::Measure(Weakness::Counts), why, None));
+        layers.push(LayerReport::degraded(IsolationLayer::Measure(DisabledProtection::Counts), why, None));
     }
 }
 
-fn set_beneath(proc: BorrowedFd<'_>, path: &str, value: &str) -> std::io::Result<()> {
+fn write_sysctl_at(proc: BorrowedFd<'_>, path: &str, value: &str) -> std::io::Result<()> {
     let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())
 }
 
-fn set(name: &str, value: &str) -> std::io::Result<()> {
+fn write_sysctl(name: &str, value: &str) -> std::io::Result<()> {
     fs::write(format!("/proc/sys/{name}"), value)
 }

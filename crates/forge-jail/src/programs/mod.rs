@@ -5,7 +5,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-pub(crate) use table::{MULTI_CALL, Needs, SHELLS};
+pub(crate) use table::{MULTI_CALL_BINARIES, ProgramRequirements, SHELLS};
 
 /// What may become code among the files that commands can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -21,11 +21,11 @@ pub enum WrittenCode {
 }
 
 /// What the programs of a list need besides, by name, each once: those that they start, and those that these start.
-pub(crate) fn needs(list: &[String]) -> Vec<&'static Needs> {
+pub(crate) fn collect_requirements(list: &[String]) -> Vec<&'static ProgramRequirements> {
     let mut names: Vec<&str> = list.iter().map(|entry| file_name(entry)).collect();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     while let Some(name) = names.pop() {
-        for (number, needs) in table::NEEDS.iter().enumerate() {
+        for (number, needs) in table::PROGRAM_TABLE.iter().enumerate() {
             if needs.names.contains(&name) && seen.insert(number) {
                 names.extend(needs.programs);
                 found.push(needs);
@@ -40,7 +40,7 @@ pub(crate) fn needs(list: &[String]) -> Vec<&'static Needs> {
 pub fn written_code(list: Option<&[String]>) -> WrittenCode {
     match list {
         None => WrittenCode::Executed,
-        Some(list) => needs(list).iter().map(|needs| needs.written).max().unwrap_or_default(),
+        Some(list) => collect_requirements(list).iter().map(|needs| needs.written).max().unwrap_or_default(),
     }
 }
 
@@ -59,10 +59,10 @@ mod tests {
 
     #[test]
     fn what_a_program_needs_is_followed_to_its_end() {
-        let found = needs(&list(&["/usr/bin/cargo"]));
+        let found = collect_requirements(&list(&["/usr/bin/cargo"]));
         let named = |name: &str| found.iter().any(|needs| needs.names.contains(&name));
         assert!(named("cargo") && named("rustc") && named("cc") && !named("git"));
-        assert!(needs(&list(&["ls", "cat"])).is_empty());
+        assert!(collect_requirements(&list(&["ls", "cat"])).is_empty());
     }
 
     #[test]
@@ -77,6 +77,6 @@ mod tests {
 
     #[test]
     fn every_entry_says_why() {
-        assert!(table::NEEDS.iter().all(|needs| needs.why.len() > 20 && !needs.names.is_empty()));
+        assert!(table::PROGRAM_TABLE.iter().all(|needs| needs.why.len() > 20 && !needs.names.is_empty()));
     }
 }

@@ -4,7 +4,7 @@ use super::WrittenCode;
 
 /// What a program needs besides its own file, its interpreter and the shell.
 #[derive(Debug)]
-pub(crate) struct Needs {
+pub(crate) struct ProgramRequirements {
     /// The program, by the names it is listed under.
     pub(crate) names: &'static [&'static str],
     /// Other programs, found as those of the list are. One that is not there is passed over.
@@ -18,11 +18,11 @@ pub(crate) struct Needs {
     pub(crate) why: &'static str,
 }
 
-const PLAIN: Needs =
-    Needs { names: &[], programs: &[], directories: &[], written: WrittenCode::None, why: "" };
+const NO_REQUIREMENTS: ProgramRequirements =
+    ProgramRequirements { names: &[], programs: &[], directories: &[], written: WrittenCode::None, why: "" };
 
-pub(crate) const NEEDS: &[Needs] = &[
-    Needs {
+pub(crate) const PROGRAM_TABLE: &[ProgramRequirements] = &[
+    ProgramRequirements {
         names: &["git"],
         directories: &[
             "/usr/lib/git-core",
@@ -31,54 +31,54 @@ pub(crate) const NEEDS: &[Needs] = &[
             "/usr/local/libexec/git-core",
         ],
         why: "its commands are programs of their own in its exec-path",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
-    Needs {
+    ProgramRequirements {
         names: &["cc", "gcc", "c++", "g++", "cpp", "c89", "c99", "clang", "clang++"],
         programs: &["as", "ld", "ld.bfd", "ld.gold", "ld.lld"],
         directories: &["/usr/lib/gcc", "/usr/libexec/gcc"],
         why: "a compiler's driver starts its passes, the assembler and the linker",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
-    Needs {
+    ProgramRequirements {
         names: &["rustc"],
         programs: &["cc"],
         directories: &["$RUSTUP_HOME/toolchains"],
         written: WrittenCode::Loaded,
         why: "it links through the C compiler, and loads macros that were built in the workspace",
     },
-    Needs {
+    ProgramRequirements {
         names: &["cargo", "rustdoc"],
         programs: &["rustc", "rustdoc", "cc"],
         directories: &["$RUSTUP_HOME/toolchains"],
         written: WrittenCode::Executed,
         why: "builds and tests start programs that they have just built",
     },
-    Needs {
+    ProgramRequirements {
         names: &["go"],
         directories: &["$GOROOT/pkg/tool", "/usr/local/go/pkg/tool", "/usr/lib/go", "/usr/lib/go-*"],
         written: WrittenCode::Executed,
         why: "it starts compiler and linker of its own, and tests that it has just built",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
-    Needs {
+    ProgramRequirements {
         names: &["python", "python3", "pytest", "pip", "pip3"],
         written: WrittenCode::Loaded,
         why: "packages of a virtual environment hold native modules",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
-    Needs {
+    ProgramRequirements {
         names: &["node"],
         written: WrittenCode::Loaded,
         why: "packages in node_modules hold native modules",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
-    Needs {
+    ProgramRequirements {
         names: &["npm", "npx", "yarn", "pnpm"],
         programs: &["node"],
         written: WrittenCode::Executed,
         why: "scripts of a package start programs in node_modules/.bin",
-        ..PLAIN
+        ..NO_REQUIREMENTS
     },
 ];
 
@@ -86,4 +86,4 @@ pub(crate) const NEEDS: &[Needs] = &[
 pub(crate) const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 
 /// Files that are many programs, one for each name that they are started under: there the name is looked at as well.
-pub(crate) const MULTI_CALL: &[&str] = &["busybox", "toybox", "coreutils"];
+pub(crate) const MULTI_CALL_BINARIES: &[&str] = &["busybox", "toybox", "coreutils"];

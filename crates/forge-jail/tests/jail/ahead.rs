@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use forge_jail::{Bind, Jail, JailSpec, Missing, Network, Raw, Spare};
+use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess, PrewarmedJail, RawBytes};
 
 use crate::both;
 use crate::rig::{Boxed, init_exe, workspace};
@@ -14,12 +14,12 @@ both! {
         fs::write(dir.path().join("mine"), "text").unwrap();
         fs::write(dir.path().join("secret"), "key").unwrap();
         fs::write(shown.path().join("data"), "shown").unwrap();
-        let spare = Spare::begin(&JailSpec::new("begun", first.path()), &init_exe()).unwrap();
+        let spare = PrewarmedJail::start(&JailSpec::new("begun", first.path()), &init_exe()).unwrap();
         let mut spec = JailSpec::new("asked", dir.path());
-        spec.masked = vec![Raw::from("secret")];
-        spec.env.push((Raw::from("MARK"), Raw::from("this")));
-        spec.binds = vec![Bind { source: shown.path().into(), target: "/opt/shown".into(), missing: Missing::Fail }];
-        assert!(spare.fits(&spec));
+        spec.masked = vec![RawBytes::from("secret")];
+        spec.env.push((RawBytes::from("MARK"), RawBytes::from("this")));
+        spec.binds = vec![HostBind { source: shown.path().into(), target: "/opt/shown".into(), missing: MissingSource::Fail }];
+        assert!(spare.can_become(&spec));
         let jail = spare.finish(&spec).expect("the box is finished");
         let names = |jail: &Jail| jail.layers().into_iter().map(|l| (l.layer, l.state)).collect::<Vec<_>>();
         let b = Boxed { jail, dir };
@@ -38,20 +38,20 @@ both! {
     fn a_box_that_was_begun_for_something_else_does_not_fit() {
         let dir = workspace();
         let ground = JailSpec::new("begun", dir.path());
-        let spare = Spare::begin(&ground, &init_exe()).unwrap();
+        let spare = PrewarmedJail::start(&ground, &init_exe()).unwrap();
         let unfit = |change: &dyn Fn(&mut JailSpec)| {
             let mut spec = ground.clone();
             change(&mut spec);
-            assert!(!spare.fits(&spec), "{spec:?}");
+            assert!(!spare.can_become(&spec), "{spec:?}");
         };
-        unfit(&|spec| spec.network = Network::Host);
+        unfit(&|spec| spec.network = NetworkAccess::Host);
         unfit(&|spec| spec.limits.memory_bytes = 64 << 20);
         unfit(&|spec| spec.limits.pids = 10);
         unfit(&|spec| spec.listen = Some(1));
         unfit(&|spec| spec.caches = Some(1 << 20));
         unfit(&|spec| spec.image = Some("/srv/image".into()));
         unfit(&|spec| spec.hostname = "other".into());
-        assert!(spare.fits(&ground));
+        assert!(spare.can_become(&ground));
     }
 }
 
@@ -59,10 +59,10 @@ both! {
 fn nothing_is_left_of_a_box_that_nobody_asked_for() {
     let dir = workspace();
     let spec = JailSpec::new("unasked-for-0123456", dir.path());
-    let spare = Spare::begin(&spec, &init_exe()).unwrap();
-    assert!(forge_jail::box_lives("unasked-for-0123456"));
+    let spare = PrewarmedJail::start(&spec, &init_exe()).unwrap();
+    assert!(forge_jail::is_jail_alive("unasked-for-0123456"));
     drop(spare);
-    assert!(!forge_jail::box_lives("unasked-for-0123456"));
+    assert!(!forge_jail::is_jail_alive("unasked-for-0123456"));
     let groups = std::process::Command::new("find")
         .args(["/sys/fs/cgroup", "-name", "forge-*-unasked-for-0123456"])
         .output()

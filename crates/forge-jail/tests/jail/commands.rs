@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 
-use forge_jail::{End, Error, Exec, Leftovers, Raw, Reply, Request};
+use forge_jail::{BackgroundProcesses, Error, ExecEnd, JailCommand, JailReply, JailRequest, RawBytes};
 
 use crate::both;
 use crate::rig::{Boxed, exec};
@@ -17,8 +17,8 @@ both! {
         let b = Boxed::new();
         let done = b.sh("echo out; echo err >&2; exit 7");
         assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
-        assert_eq!(done.end.end, End::Exited(7));
-        assert_eq!(b.sh("kill -9 $$").end.end, End::Signaled(9));
+        assert_eq!(done.end.end, ExecEnd::Exited(7));
+        assert_eq!(b.sh("kill -9 $$").end.end, ExecEnd::Signaled(9));
         assert!(!done.end.oom);
         assert!(done.end.max_rss_kib > 100);
         println!("{:#?}", b.jail.layers());
@@ -29,7 +29,7 @@ both! {
         let mut slow = exec(&["sh", "-c", "trap '' TERM; (setsid sleep 1000 &) ; echo started; while :; do sleep 1; done"]);
         slow.timeout_ms = Some(300);
         let done = b.exec(slow).unwrap();
-        assert_eq!((done.end.end, done.out.as_str()), (End::TimedOut, "started\n"));
+        assert_eq!((done.end.end, done.out.as_str()), (ExecEnd::TimedOut, "started\n"));
         assert_eq!(b.sh("cat /proc/[0-9]*/comm").out.matches("sleep").count(), 0);
     }
 
@@ -40,7 +40,7 @@ both! {
         assert_eq!(done.out, "first\n");
         assert_eq!(b.sh("cat /proc/[0-9]*/comm").out.matches("sleep").count(), 0);
         let mut server = exec(&["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo kept"]);
-        server.leftovers = Leftovers::Keep;
+        server.background = BackgroundProcesses::LeaveRunning;
         assert_eq!(b.exec(server).unwrap().out, "kept\n");
         let seen = b.sh("until grep -qsx sleep /proc/[0-9]*/comm; do :; done; echo seen");
         assert_eq!(seen.out, "seen\n");
@@ -49,7 +49,7 @@ both! {
     fn a_daemon_ends_with_its_command_although_others_run() {
         let b = Boxed::new();
         let mut server = exec(&["sh", "-c", "exec sleep 2000 >/dev/null 2>&1 & echo kept"]);
-        server.leftovers = Leftovers::Keep;
+        server.background = BackgroundProcesses::LeaveRunning;
         assert_eq!(b.exec(server).unwrap().out, "kept\n");
         assert_eq!(b.sh("(setsid sh -c 'exec sleep 1000' &) ; echo done").out, "done\n");
         let left = b.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").out;
@@ -59,7 +59,7 @@ both! {
     fn kept_processes_outlive_later_commands_and_die_with_the_box() {
         let b = Boxed::new();
         let mut server = exec(&["sh", "-c", "setsid sh -c 'exec sleep 3000' >/dev/null 2>&1 & echo $!"]);
-        server.leftovers = Leftovers::Keep;
+        server.background = BackgroundProcesses::LeaveRunning;
         b.exec(server).unwrap();
         b.sh("until grep -qsx sleep /proc/[0-9]*/comm; do :; done");
         // One after the other, side by side, with daemons of their own, one of which hides whose it is.
@@ -71,9 +71,9 @@ both! {
         // A process of the box holds this until it is gone.
         let (mut read, write) = std::io::pipe().unwrap();
         let mut holder = exec(&["sh", "-c", "exec sleep 4000 &"]);
-        holder.leftovers = Leftovers::Keep;
+        holder.background = BackgroundProcesses::LeaveRunning;
         let (give, take) = mpsc::channel();
-        b.jail.submit(Request::Exec(holder), &[write.as_fd(), write.as_fd()], move |a| give.send(a).unwrap());
+        b.jail.submit(JailRequest::Exec(holder), &[write.as_fd(), write.as_fd()], move |a| give.send(a).unwrap());
         drop(write);
         take.recv().unwrap().unwrap();
         drop(b);
@@ -94,26 +94,26 @@ def work(n):
         subprocess.run([\"true\"])
 [threading.Thread(target=work, args=(n,)).start() for n in range(3)]";
         let busy = exec(&["python3", "-c", script]);
-        b.jail.submit(Request::Exec(busy), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
+        b.jail.submit(JailRequest::Exec(busy), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
         assert_eq!(b.sh("until [ -s count0 ] && [ -s count1 ] && [ -s count2 ]; do :; done; echo on").out, "on\n");
         let counts = || (0..3).map(|n| fs::read(b.path(&format!("count{n}"))).unwrap()).collect::<Vec<_>>();
         for _ in 0..3 {
-            b.jail.call(Request::Freeze, &[]).unwrap();
+            b.jail.call(JailRequest::Freeze, &[]).unwrap();
             let before = counts();
             // Other requests are answered meanwhile.
             b.write("while", "x").unwrap();
             assert_eq!(b.sh("echo still here").out, "still here\n");
             assert_eq!(counts(), before);
-            b.jail.call(Request::Freeze, &[]).unwrap();
+            b.jail.call(JailRequest::Freeze, &[]).unwrap();
             assert_eq!(counts(), before);
-            b.jail.call(Request::Thaw, &[]).unwrap();
-            b.jail.call(Request::Thaw, &[]).unwrap();
+            b.jail.call(JailRequest::Thaw, &[]).unwrap();
+            b.jail.call(JailRequest::Thaw, &[]).unwrap();
             let again = b.sh("a=$(cat count0); until [ \"$(cat count0)\" != \"$a\" ]; do :; done; echo on");
             assert_eq!(again.out, "on\n");
         }
         b.sh("touch stop");
-        let Reply::Ended(ended) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
-        assert_eq!(ended.end, End::Exited(0));
+        let JailReply::Ended(ended) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
+        assert_eq!(ended.end, ExecEnd::Exited(0));
     }
 
     fn the_memory_of_a_command_is_told() {
@@ -140,11 +140,11 @@ os.read(r, 1)";
         let (give, take) = mpsc::channel();
         let null = File::create("/dev/null").unwrap();
         let long = exec(&["sh", "-c", "touch running; exec sleep 1000"]);
-        let id = b.jail.submit(Request::Exec(long), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
+        let id = b.jail.submit(JailRequest::Exec(long), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
         assert_eq!(b.sh("until [ -e running ]; do :; done; echo beside").out, "beside\n");
-        b.jail.call(Request::Cancel { target: id }, &[]).unwrap();
-        let Reply::Ended(ended) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
-        assert_eq!(ended.end, End::Cancelled);
+        b.jail.call(JailRequest::Cancel { target: id }, &[]).unwrap();
+        let JailReply::Ended(ended) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
+        assert_eq!(ended.end, ExecEnd::Cancelled);
     }
 
     fn what_cannot_be_started_is_said() {
@@ -174,7 +174,7 @@ os.read(r, 1)";
         // Larger than a packet: travels another way.
         let long = "x".repeat(100_000);
         assert_eq!(b.exec(exec(&["printf", "%s", &long])).unwrap().out.len(), 100_000);
-        let odd = Exec { argv: vec!["printf".into(), "%s".into(), Raw(vec![0xff, b'a'])], ..exec(&[]) };
+        let odd = JailCommand { argv: vec!["printf".into(), "%s".into(), RawBytes(vec![0xff, b'a'])], ..exec(&[]) };
         assert_eq!(b.exec(odd).unwrap().out, "\u{fffd}a");
     }
 

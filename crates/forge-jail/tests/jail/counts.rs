@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use forge_jail::Leftovers;
+use forge_jail::BackgroundProcesses;
 
 use crate::both;
 use crate::rig::{Boxed, exec};
@@ -25,7 +25,7 @@ if os.fork() == 0:
     for fd in (1, 2): os.dup2(null, fd)
     time.sleep(1000)";
         let mut all = exec(&["python3", "-c", script]);
-        all.leftovers = Leftovers::Keep;
+        all.background = BackgroundProcesses::LeaveRunning;
         let made = number(&b.exec(all).unwrap().out);
         assert!(made >= 8, "{made} are too few for a build");
         // Of the same user, outside.

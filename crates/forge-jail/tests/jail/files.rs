@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use forge_jail::{End, FaultKind, FileKind, Links, Raw, Removal, Replace, Reply, Request};
+use forge_jail::{
+    ExecEnd, FaultKind, FinalSymlink, JailFileKind, JailReply, JailRequest, RawBytes, RemovalScope,
+    ReplaceExisting,
+};
 
 use crate::both;
 use crate::rig::Boxed;
@@ -12,7 +15,7 @@ both! {
     fn files_made_inside_belong_to_the_workspaces_owner() {
         let b = Boxed::new();
         let owner = fs::metadata(b.dir.path()).unwrap();
-        assert_eq!(b.sh("echo hi > made && mkdir d && id -u && stat -c %u:%g made").end.end, End::Exited(0));
+        assert_eq!(b.sh("echo hi > made && mkdir d && id -u && stat -c %u:%g made").end.end, ExecEnd::Exited(0));
         let made = fs::metadata(b.path("made")).unwrap();
         assert_eq!((made.uid(), made.gid()), (owner.uid(), owner.gid()));
         b.write("d/written", "text").unwrap();
@@ -28,7 +31,7 @@ both! {
             fs::write(dir.join("conf/keys/id_rsa"), "SECRET").unwrap();
             fs::write(dir.join("seen"), "SEEN").unwrap();
             std::os::unix::fs::symlink("seen", dir.join("link")).unwrap();
-            spec.masked = [".env", "conf/keys", "absent/file", "link"].map(Raw::from).into();
+            spec.masked = [".env", "conf/keys", "absent/file", "link"].map(RawBytes::from).into();
         });
         let done = b.sh("cat .env; cat conf/keys/id_rsa; ls conf/keys; rm -f .env; mv .env x; ln .env y; chmod 644 .env; \
             echo new > .env; cat seen link");
@@ -46,12 +49,12 @@ both! {
         let done = b.sh("mkfifo fifo; mkdir dir; echo text > file; ln -s file good; ln -s /etc/passwd bad; ln -s ../.. up;
             ln -s nowhere dangling; ln -s loop loop; ln -s /dev/zero zero;
             python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'");
-        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert_eq!(done.end.end, ExecEnd::Exited(0), "{}", done.err);
         assert_eq!(b.read("good").unwrap(), "text\n");
         assert_eq!(b.read("dir/../file").unwrap(), "text\n");
-        assert_eq!(b.read("fifo"), Err(FaultKind::NotRegular(FileKind::Fifo)));
-        assert_eq!(b.read("dir"), Err(FaultKind::NotRegular(FileKind::Dir)));
-        assert_eq!(b.read("sock"), Err(FaultKind::NotRegular(FileKind::Socket)));
+        assert_eq!(b.read("fifo"), Err(FaultKind::NotRegular(JailFileKind::Fifo)));
+        assert_eq!(b.read("dir"), Err(FaultKind::NotRegular(JailFileKind::Dir)));
+        assert_eq!(b.read("sock"), Err(FaultKind::NotRegular(JailFileKind::Socket)));
         for outside in ["bad", "zero", "up/x", "../x", "/etc/passwd", "dir/../../x", "good/../../x"] {
             let kind = b.read(outside).unwrap_err();
             assert!(matches!(kind, FaultKind::Outside | FaultKind::NotDir), "{outside}: {kind:?}");
@@ -60,12 +63,12 @@ both! {
         assert_eq!(b.read("loop"), Err(FaultKind::Loop));
         assert_eq!(b.read(""), Err(FaultKind::BadPath));
         assert_eq!(b.read("a\0b"), Err(FaultKind::BadPath));
-        let stat = |path: &str, links| match b.file(Request::Stat { path: path.into(), links }).unwrap().reply {
-            Reply::Stat { stat } => stat,
+        let stat = |path: &str, links| match b.file(JailRequest::Stat { path: path.into(), links }).unwrap().reply {
+            JailReply::Stat { stat } => stat,
             other => panic!("{other:?}"),
         };
-        assert_eq!(stat("bad", Links::Keep).kind, FileKind::Symlink);
-        assert_eq!(stat("good", Links::Follow).size, 5);
+        assert_eq!(stat("bad", FinalSymlink::NoFollow).kind, JailFileKind::Symlink);
+        assert_eq!(stat("good", FinalSymlink::Follow).size, 5);
     }
 
     fn writing_follows_links_that_stay_inside_and_keeps_modes() {
@@ -84,8 +87,8 @@ both! {
         assert_eq!(b.write("..", "x"), Err(FaultKind::Outside));
         assert_eq!(b.write("/x", "x"), Err(FaultKind::Outside));
         assert_eq!(b.write("none/x", "x"), Err(FaultKind::NotFound));
-        assert_eq!(b.write("folder", "x"), Err(FaultKind::NotRegular(FileKind::Dir)));
-        assert_eq!(b.write("fifo", "x"), Err(FaultKind::NotRegular(FileKind::Fifo)));
+        assert_eq!(b.write("folder", "x"), Err(FaultKind::NotRegular(JailFileKind::Dir)));
+        assert_eq!(b.write("fifo", "x"), Err(FaultKind::NotRegular(JailFileKind::Fifo)));
         assert!(fs::read_dir(b.dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().contains("forge")));
     }
 
@@ -99,7 +102,7 @@ both! {
             mkdir -p nested/.git/objects nested/.git/refs; echo x > nested/.git/HEAD; ln -s nested/.git inner;
             mkdir -p half/objects half/refs broken/.git; ln -s broken/.git empty;
             mkdir upper; ln -s upper/.GIT case; mkdir -p upper/.GIT");
-        assert_eq!(made.end.end, End::Exited(0), "{}", made.err);
+        assert_eq!(made.end.end, ExecEnd::Exited(0), "{}", made.err);
         let git = Err(FaultKind::GitData);
         for path in ["docs/hooks/pre-commit", ".git/hooks/x", ".git/config", "settings", "src/up/config", "self/.git/x",
             "self/self/docs/x", "far/post-checkout", "src/../.git/x", "src/up/hooks/../x", ".git", "src/.git", ".GIT",
@@ -108,14 +111,14 @@ both! {
             assert_eq!(b.write(path, "x"), git, "writing {path}");
         }
         for path in ["docs/new", "docs/hooks/deep/er", "far/deep", "src/.git/hooks", "bare.d/hooks", "empty/hooks"] {
-            assert_eq!(b.file(Request::MakeDirs { path: path.into() }).map(drop), git, "making {path}");
+            assert_eq!(b.file(JailRequest::MakeDirs { path: path.into() }).map(drop), git, "making {path}");
         }
-        for (path, what) in [("docs/config", Removal::File), ("src/up/hooks", Removal::EmptyDir), (".git", Removal::Tree),
-            ("docs/hooks", Removal::Tree), ("nested/.git", Removal::Tree)] {
-            assert_eq!(b.file(Request::Remove { path: path.into(), what }).map(drop), git, "removing {path}");
+        for (path, what) in [("docs/config", RemovalScope::File), ("src/up/hooks", RemovalScope::EmptyDir), (".git", RemovalScope::Tree),
+            ("docs/hooks", RemovalScope::Tree), ("nested/.git", RemovalScope::Tree)] {
+            assert_eq!(b.file(JailRequest::Remove { path: path.into(), what }).map(drop), git, "removing {path}");
         }
         let moved = |from: &str, to: &str| {
-            b.file(Request::Rename { from: from.into(), to: to.into(), replace: Replace::Yes }).map(drop)
+            b.file(JailRequest::Rename { from: from.into(), to: to.into(), replace: ReplaceExisting::Yes }).map(drop)
         };
         assert_eq!([moved("copy", "docs/hooks/x"), moved("docs/config", "y"), moved("half", "src/.git")], [git; 3]);
         // Another name of one of git's files becomes a file of its own; reading stays; what only looks alike is written.
@@ -125,19 +128,19 @@ both! {
             b.write(path, "x").unwrap();
         }
         // The link itself is the workspace's.
-        b.file(Request::Remove { path: "docs".into(), what: Removal::File }).unwrap();
+        b.file(JailRequest::Remove { path: "docs".into(), what: RemovalScope::File }).unwrap();
     }
 
     fn a_half_made_repository_is_not_finished_by_a_write_that_began_before() {
         let b = Boxed::new();
-        let begun = b.file(Request::CreateTemp { path: "HEAD".into(), mode: 0o644 }).unwrap();
-        let Reply::Temp { token, .. } = begun.reply else { panic!("{:?}", begun.reply) };
+        let begun = b.file(JailRequest::CreateTemp { path: "HEAD".into(), mode: 0o644 }).unwrap();
+        let JailReply::Temp { token, .. } = begun.reply else { panic!("{:?}", begun.reply) };
         for path in ["objects", "refs"] {
-            b.file(Request::MakeDirs { path: path.into() }).unwrap();
+            b.file(JailRequest::MakeDirs { path: path.into() }).unwrap();
         }
-        let done = b.file(Request::CommitTemp { token, replace: Replace::Yes, sync: forge_jail::Sync::No });
+        let done = b.file(JailRequest::CommitTemp { token, replace: ReplaceExisting::Yes, sync: forge_jail::SyncToDisk::No });
         assert_eq!(done.map(drop), Err(FaultKind::GitData));
-        assert_eq!(b.file(Request::MakeDirs { path: "elsewhere".into() }).map(drop), Ok(()));
+        assert_eq!(b.file(JailRequest::MakeDirs { path: "elsewhere".into() }).map(drop), Ok(()));
         b.sh("echo 'gitdir: elsewhere' > .git");
         assert_eq!(b.write("elsewhere/config", "x"), Err(FaultKind::GitData));
     }
@@ -148,38 +151,38 @@ both! {
         for path in ["common/config", "common/hooks", "common/packed-refs", "common2/hooks/pre-commit", "common2/x"] {
             assert_eq!(b.write(path, "x"), Err(FaultKind::GitData), "{path}");
         }
-        assert_eq!(b.file(Request::MakeDirs { path: "common/hooks".into() }).map(drop), Err(FaultKind::GitData));
+        assert_eq!(b.file(JailRequest::MakeDirs { path: "common/hooks".into() }).map(drop), Err(FaultKind::GitData));
         b.write("other/config", "x").unwrap();
-        assert_eq!(b.file(Request::MakeDirs { path: "other/refs".into() }).map(drop), Err(FaultKind::GitData));
+        assert_eq!(b.file(JailRequest::MakeDirs { path: "other/refs".into() }).map(drop), Err(FaultKind::GitData));
         b.write("common/notes.txt", "x").unwrap();
     }
 
     fn folders_are_made_moved_and_removed() {
         let b = Boxed::new();
-        b.file(Request::MakeDirs { path: "a/b/c".into() }).unwrap();
-        b.file(Request::MakeDirs { path: "a/b/c/".into() }).unwrap();
-        assert_eq!(b.file(Request::MakeDirs { path: "../x".into() }).unwrap_err(), FaultKind::Outside);
+        b.file(JailRequest::MakeDirs { path: "a/b/c".into() }).unwrap();
+        b.file(JailRequest::MakeDirs { path: "a/b/c/".into() }).unwrap();
+        assert_eq!(b.file(JailRequest::MakeDirs { path: "../x".into() }).unwrap_err(), FaultKind::Outside);
         b.write("a/file", "x").unwrap();
         let to = |from: &str, to: &str, replace| {
-            b.file(Request::Rename { from: from.into(), to: to.into(), replace }).map(drop)
+            b.file(JailRequest::Rename { from: from.into(), to: to.into(), replace }).map(drop)
         };
-        to("a/file", "a/b/moved", Replace::No).unwrap();
+        to("a/file", "a/b/moved", ReplaceExisting::No).unwrap();
         b.write("a/file", "y").unwrap();
-        assert_eq!(to("a/file", "a/b/moved", Replace::No), Err(FaultKind::Exists));
-        assert_eq!(to("a/file", "../x", Replace::Yes), Err(FaultKind::Outside));
-        let remove = |path: &str, what| b.file(Request::Remove { path: path.into(), what }).map(drop);
-        assert_eq!(remove("a", Removal::EmptyDir), Err(FaultKind::NotEmpty));
-        assert_eq!(remove("a", Removal::File), Err(FaultKind::NotRegular(FileKind::Dir)));
+        assert_eq!(to("a/file", "a/b/moved", ReplaceExisting::No), Err(FaultKind::Exists));
+        assert_eq!(to("a/file", "../x", ReplaceExisting::Yes), Err(FaultKind::Outside));
+        let remove = |path: &str, what| b.file(JailRequest::Remove { path: path.into(), what }).map(drop);
+        assert_eq!(remove("a", RemovalScope::EmptyDir), Err(FaultKind::NotEmpty));
+        assert_eq!(remove("a", RemovalScope::File), Err(FaultKind::NotRegular(JailFileKind::Dir)));
         b.sh("chmod 000 a/b/c a/b");
-        remove("a", Removal::Tree).unwrap();
+        remove("a", RemovalScope::Tree).unwrap();
         assert!(!b.path("a").exists());
         let deep = b.sh("python3 -c '
 import os
 for i in range(150):
     os.mkdir(\"d\"); os.mkdir(\"e\"); os.chdir(\"d\")'");
-        assert_eq!(deep.end.end, End::Exited(0), "{}", deep.err);
-        remove("d", Removal::Tree).unwrap();
-        remove("e", Removal::Tree).unwrap();
+        assert_eq!(deep.end.end, ExecEnd::Exited(0), "{}", deep.err);
+        remove("d", RemovalScope::Tree).unwrap();
+        remove("e", RemovalScope::Tree).unwrap();
         assert_eq!(fs::read_dir(b.dir.path()).unwrap().count(), 0);
     }
 }

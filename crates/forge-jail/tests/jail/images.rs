@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use forge_jail::{End, Error, HELPER, Jail, JailSpec, Raw};
+use forge_jail::{Error, ExecEnd, HELPER_PATH, Jail, JailSpec, RawBytes};
 
 use crate::both;
 use crate::rig::{Boxed, exec, init_exe, workspace};
@@ -28,9 +28,9 @@ fn with_image(image: &Path) -> Boxed {
 
 fn runs_the_helper(b: &Boxed) {
     let mut own = exec(&["some-name", "argument"]);
-    own.program = Some(Raw::from(HELPER));
+    own.program = Some(RawBytes::from(HELPER_PATH));
     // The init that is started by nobody ends so.
-    assert_eq!(b.exec(own).unwrap().end.end, End::Exited(125));
+    assert_eq!(b.exec(own).unwrap().end.end, ExecEnd::Exited(125));
 }
 
 both! {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 
-use forge_jail::{Bind, Jail, JailSpec, Missing, Network};
+use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess};
 
 use crate::both;
 use crate::rig::{Boxed, init_exe, workspace};
@@ -16,14 +16,14 @@ both! {
         fs::write(open.path().join("file"), "old").unwrap();
         fs::write(closed.path().join("one"), "old").unwrap();
         fs::write(closed.path().join("two"), "old").unwrap();
-        let bind = |source: std::path::PathBuf, target: &str, missing| Bind { source, target: target.into(), missing };
+        let bind = |source: std::path::PathBuf, target: &str, missing| HostBind { source, target: target.into(), missing };
         let b = Boxed::with(|spec, _| {
             spec.writable = vec![
-                bind(open.path().into(), "/opt/open", Missing::Fail),
-                bind(closed.path().join("one"), "/opt/single", Missing::Fail),
-                bind("/no/such/thing".into(), "/opt/absent", Missing::Skip),
+                bind(open.path().into(), "/opt/open", MissingSource::Fail),
+                bind(closed.path().join("one"), "/opt/single", MissingSource::Fail),
+                bind("/no/such/thing".into(), "/opt/absent", MissingSource::Skip),
             ];
-            spec.binds = vec![bind(closed.path().into(), "/code", Missing::Fail)];
+            spec.binds = vec![bind(closed.path().into(), "/code", MissingSource::Fail)];
             spec.caches = Some(4 << 20);
         });
         let done = b.sh("cd /opt/open && echo new > file && mkdir d && echo x > d/f && echo new > /opt/single; ls /opt;
@@ -38,8 +38,8 @@ both! {
 
     fn a_listener_in_the_boxs_network_is_served_from_outside() {
         let b = Boxed::with(|spec, _| spec.listen = Some(3128));
-        let listener = TcpListener::from(b.jail.take_listener().expect("asked for"));
-        assert!(b.jail.take_listener().is_none());
+        let listener = TcpListener::from(b.jail.claim_listener().expect("asked for"));
+        assert!(b.jail.claim_listener().is_none());
         listener.set_nonblocking(false).unwrap();
         let served = std::thread::spawn(move || {
             let (mut peer, from) = listener.accept().unwrap();
@@ -55,13 +55,13 @@ try: socket.create_connection((\"1.1.1.1\", 53), 2)
 except OSError as e: print(e.errno)'");
         assert_eq!(done.out, "pong\n101\n", "{}", done.err);
         assert_eq!(served.join().unwrap(), (*b"ping", true));
-        assert!(Boxed::new().jail.take_listener().is_none());
+        assert!(Boxed::new().jail.claim_listener().is_none());
     }
 
     fn a_listener_needs_a_network_of_its_own() {
         let mut spec = JailSpec::new("x", "/srv");
         spec.listen = Some(3128);
-        spec.network = Network::Host;
+        spec.network = NetworkAccess::Host;
         let error = Jail::spawn(&spec, &init_exe()).unwrap_err().to_string();
         assert!(error.contains("listener"), "{error}");
     }
@@ -72,8 +72,8 @@ both! {
         let label = format!("places-{}", std::process::id());
         let b = Boxed::with(|spec, _| spec.label.clone_from(&label));
         b.sh("setsid sleep 600 & true");
-        assert!(forge_jail::box_lives(&label));
+        assert!(forge_jail::is_jail_alive(&label));
         drop(b);
-        assert!(!forge_jail::box_lives(&label));
+        assert!(!forge_jail::is_jail_alive(&label));
     }
 }

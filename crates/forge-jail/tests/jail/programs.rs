@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use forge_jail::{Error, Jail, JailSpec, Layer, Raw, Spare, State, Weakness};
+use forge_jail::{
+    DisabledProtection, Error, IsolationLayer, Jail, JailLayerState, JailSpec, PrewarmedJail, RawBytes,
+};
 
 use crate::both;
 use crate::images::install;
@@ -38,7 +40,7 @@ both! {
         // What the caller itself starts is under the list as well, and what it names besides is not.
         assert!(matches!(b.exec(exec(&["id"])), Err(Error::Start(fault)) if fault.errno == 13));
         let mut also = exec(&["id"]);
-        also.also = vec![Raw::from("id")];
+        also.also = vec![RawBytes::from("id")];
         for _ in 0..2 {
             assert!(b.exec(also.clone()).unwrap().out.contains("uid="));
         }
@@ -118,18 +120,18 @@ both! {
         }
         assert!(b.sh("./own").err.contains("ermission denied"));
         let layers = b.jail.layers();
-        let layer = layers.iter().find(|l| l.layer == Layer::ProgramList).expect("it is in the report");
-        assert!(matches!(layer.state, State::Enforced { .. }), "{layer}");
-        assert!(Boxed::new().jail.layers().iter().all(|l| l.layer != Layer::ProgramList));
+        let layer = layers.iter().find(|l| l.layer == IsolationLayer::ProgramList).expect("it is in the report");
+        assert!(matches!(layer.state, JailLayerState::Enforced { .. }), "{layer}");
+        assert!(Boxed::new().jail.layers().iter().all(|l| l.layer != IsolationLayer::ProgramList));
     }
 
     fn a_list_holds_in_a_box_that_was_begun_ahead_and_only_there() {
         let dir = workspace();
         let spec = JailSpec { programs: Some(vec!["ls".to_owned()]), ..JailSpec::new("test", dir.path()) };
-        let ahead = Spare::begin(&JailSpec::new("test", dir.path()), &init_exe()).unwrap();
-        assert!(!ahead.fits(&spec));
-        let ahead = Spare::begin(&spec, &init_exe()).unwrap();
-        assert!(ahead.fits(&spec));
+        let ahead = PrewarmedJail::start(&JailSpec::new("test", dir.path()), &init_exe()).unwrap();
+        assert!(!ahead.can_become(&spec));
+        let ahead = PrewarmedJail::start(&spec, &init_exe()).unwrap();
+        assert!(ahead.can_become(&spec));
         let b = Boxed { jail: ahead.finish(&spec).unwrap(), dir };
         assert!(!b.sh("id").out.contains("uid=") && b.sh("echo x > f; ls").out == "f\n");
     }
@@ -141,8 +143,8 @@ both! {
         std::thread::scope(|scope| {
             let busy: Vec<_> = (0..3).map(|_| scope.spawn(|| b.exec(late.clone()).unwrap().end.end)).collect();
             for _ in 0..5 {
-                b.jail.call(forge_jail::Request::Freeze, &[]).unwrap();
-                b.jail.call(forge_jail::Request::Thaw, &[]).unwrap();
+                b.jail.call(forge_jail::JailRequest::Freeze, &[]).unwrap();
+                b.jail.call(forge_jail::JailRequest::Thaw, &[]).unwrap();
             }
             for one in busy {
                 assert_eq!(format!("{:?}", one.join().unwrap()), "TimedOut");
@@ -180,7 +182,7 @@ both! {
     fn without_its_wall_a_list_holds_nothing() {
         let dir = workspace();
         let mut spec = JailSpec { programs: Some(Vec::new()), ..JailSpec::new("test", dir.path()) };
-        spec.without = vec![Weakness::ProgramList];
+        spec.without = vec![DisabledProtection::ProgramList];
         let b = Boxed { jail: Jail::spawn(&spec, &weak_exe()).unwrap(), dir };
         assert!(b.sh("id").out.contains("uid="));
         assert!(b.sh(&format!("{} /usr/bin/id", loader())).out.contains("uid="));

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::mpsc;
 
 use forge_jail::{
-    Answer, Ended, Error, Exec, FaultKind, Jail, JailSpec, Leftovers, Raw, Replace, Reply, Request, Sync,
+    BackgroundProcesses, Error, ExecOutcome, FaultKind, Jail, JailCommand, JailReply, JailRequest, JailSpec,
+    RawBytes, ReplaceExisting, ReplyWithFd, SyncToDisk,
 };
 
 /// The ordinary user of these tests: an id without an account.
@@ -18,7 +19,7 @@ const USER: u32 = 4242;
 pub(crate) const AGAIN: &str = "FORGE_JAIL_TEST_INIT";
 
 pub(crate) struct Ran {
-    pub(crate) end: Ended,
+    pub(crate) end: ExecOutcome,
     pub(crate) out: String,
     pub(crate) err: String,
 }
@@ -71,11 +72,11 @@ impl Boxed {
         self.exec(exec(&["sh", "-c", script])).expect("the command starts")
     }
 
-    pub(crate) fn exec(&self, exec: Exec) -> Result<Ran, Error> {
+    pub(crate) fn exec(&self, exec: JailCommand) -> Result<Ran, Error> {
         let (mut out, out_end) = std::io::pipe().unwrap();
         let (mut err, err_end) = std::io::pipe().unwrap();
         let (give, take) = mpsc::channel();
-        self.jail.submit(Request::Exec(exec), &[out_end.as_fd(), err_end.as_fd()], move |answer| {
+        self.jail.submit(JailRequest::Exec(exec), &[out_end.as_fd(), err_end.as_fd()], move |answer| {
             give.send(answer).unwrap();
         });
         drop((out_end, err_end));
@@ -87,14 +88,14 @@ impl Boxed {
         let mut text = Vec::new();
         out.read_to_end(&mut text).unwrap();
         match take.recv().unwrap()?.reply {
-            Reply::Ended(end) => {
+            JailReply::Ended(end) => {
                 Ok(Ran { end, out: String::from_utf8_lossy(&text).into_owned(), err: errors.join().unwrap() })
             }
             other => panic!("not an end: {other:?}"),
         }
     }
 
-    pub(crate) fn file(&self, request: Request) -> Result<Answer, FaultKind> {
+    pub(crate) fn file(&self, request: JailRequest) -> Result<ReplyWithFd, FaultKind> {
         self.jail.call(request, &[]).map_err(|error| match error {
             Error::File(fault) => fault.kind,
             other => panic!("{other}"),
@@ -102,28 +103,29 @@ impl Boxed {
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) -> Result<(), FaultKind> {
-        let answer = self.file(Request::CreateTemp { path: path.into(), mode: 0o644 })?;
-        let Reply::Temp { token, .. } = answer.reply else { panic!("{:?}", answer.reply) };
+        let answer = self.file(JailRequest::CreateTemp { path: path.into(), mode: 0o644 })?;
+        let JailReply::Temp { token, .. } = answer.reply else { panic!("{:?}", answer.reply) };
         File::from(answer.fd.unwrap()).write_all(text.as_bytes()).unwrap();
-        self.file(Request::CommitTemp { token, replace: Replace::Yes, sync: Sync::No }).map(drop)
+        self.file(JailRequest::CommitTemp { token, replace: ReplaceExisting::Yes, sync: SyncToDisk::No })
+            .map(drop)
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<String, FaultKind> {
-        let answer = self.file(Request::OpenRead { path: path.into() })?;
+        let answer = self.file(JailRequest::OpenRead { path: path.into() })?;
         let mut text = String::new();
         File::from(answer.fd.unwrap()).read_to_string(&mut text).unwrap();
         Ok(text)
     }
 }
 
-pub(crate) fn exec(argv: &[&str]) -> Exec {
-    Exec {
+pub(crate) fn exec(argv: &[&str]) -> JailCommand {
+    JailCommand {
         program: None,
-        argv: argv.iter().map(|a| Raw::from(*a)).collect(),
-        cwd: Raw::default(),
+        argv: argv.iter().map(|a| RawBytes::from(*a)).collect(),
+        cwd: RawBytes::default(),
         env: Vec::new(),
         timeout_ms: Some(20_000),
-        leftovers: Leftovers::Kill,
+        background: BackgroundProcesses::Kill,
         also: Vec::new(),
     }
 }

@@ -5,27 +5,27 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use forge_jail::{
-    End, Error, FaultKind, Jail, JailSpec, OverlayAttributes, Raw, Removal, Replace, Request, Root, Show,
-    overlay_works,
+    Error, ExecEnd, FaultKind, Jail, JailRequest, JailSpec, OverlayAttributes, RawBytes, RemovalScope,
+    ReplaceExisting, RootMode, WorkspaceRoot, probe_overlay,
 };
 
 use crate::both;
 use crate::rig::{Boxed, init_exe, workspace};
 
 /// The layers of a view beside a fresh folder: `lower`, `upper` and `work` below it.
-fn layers(dir: &Path) -> (PathBuf, Show) {
+fn layers(dir: &Path) -> (PathBuf, RootMode) {
     let at = |name: &str| dir.join(name);
     for name in ["lower", "upper", "work"] {
         fs::create_dir_all(at(name)).unwrap();
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    (at("lower"), Show::Overlay { upper: at("upper"), work: at("work") })
+    (at("lower"), RootMode::Overlay { upper: at("upper"), work: at("work") })
 }
 
 fn view(dir: &tempfile::TempDir) -> Jail {
     let (lower, show) = layers(dir.path());
     let mut spec = JailSpec::new("view", lower);
-    spec.roots[0].show = show;
+    spec.roots[0].mode = show;
     Jail::spawn(&spec, &init_exe()).expect("the box starts")
 }
 
@@ -57,7 +57,7 @@ both! {
         assert_eq!(attributes == OverlayAttributes::Trusted, rustix::process::geteuid().is_root());
         let done = b.sh("set -e; stat -c %Y . ; cat changed kept/deep/file; echo; echo after > changed; rm removed; mkdir new;
             echo n > new/file; rm -r kept; mkdir kept; echo k > kept/k; stat -c %u:%g changed script new; id -u; touch a");
-        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert_eq!(done.end.end, ExecEnd::Exited(0), "{}", done.err);
         assert!(done.out.starts_with("1000000000\nbeforesame"), "the start left the time: {}", done.out);
         let owner = done.out.lines().last().unwrap();
         assert!(done.out.lines().filter(|l| l.contains(':')).all(|l| l == format!("{owner}:{owner}")), "{}", done.out);
@@ -65,8 +65,8 @@ both! {
         assert_eq!(b.read("changed").unwrap(), "after\n");
         assert_eq!(b.read("written").unwrap(), "by request");
         assert_eq!(b.read("kept/deep/file"), Err(FaultKind::NotFound));
-        b.file(Request::Rename { from: "script".into(), to: "moved".into(), replace: Replace::No }).unwrap();
-        b.file(Request::Remove { path: "new".into(), what: Removal::Tree }).unwrap();
+        b.file(JailRequest::Rename { from: "script".into(), to: "moved".into(), replace: ReplaceExisting::No }).unwrap();
+        b.file(JailRequest::Remove { path: "new".into(), what: RemovalScope::Tree }).unwrap();
         assert_eq!(b.sh("ls | tr '\\n' ' '; stat -c %a moved").out, "a changed kept moved written 755\n");
         assert_eq!(names(&lower), ["changed", "kept", "removed", "script"]);
         assert_eq!(fs::read_to_string(lower.join("changed")).unwrap(), "before");
@@ -92,7 +92,7 @@ both! {
         let b = Boxed { jail: view(&dir), dir };
         let first = b.sh("mkdir -p deep/er; echo 1 > deep/er/f; echo s > suid; chmod 4755 suid; rm gone; ln -s /etc/shadow link;
             rm -r old; mkdir old; id -u >&2; stat -c %a suid");
-        assert_eq!(first.end.end, End::Exited(0), "{}", first.err);
+        assert_eq!(first.end.end, ExecEnd::Exited(0), "{}", first.err);
         let Boxed { jail, dir } = b;
         drop(jail);
         let upper = dir.path().join("upper");
@@ -106,7 +106,7 @@ both! {
         }
         let b = Boxed { jail: view(&dir), dir };
         let again = b.sh("echo 2 >> deep/er/f && cat deep/er/f && stat -c %a suid && ls; stat -c %u deep deep/er/f suid | uniq -c");
-        assert_eq!(again.end.end, End::Exited(0), "{}", again.err);
+        assert_eq!(again.end.end, ExecEnd::Exited(0), "{}", again.err);
         assert!(again.out.starts_with("1\n2\n4755\ndeep\nlink\nold\nsuid\n"), "{}", again.out);
         assert!(again.out.contains(" 3 "), "{}", again.out);
         let Boxed { jail, dir } = b;
@@ -124,7 +124,7 @@ both! {
         let b = Boxed { jail: view(&dir), dir };
         // `mv` copies where renaming is refused.
         let done = b.sh("mv folder other && cat other/in/file && ! test -e folder");
-        assert_eq!((done.end.end, done.out.as_str()), (End::Exited(0), "text"), "{}", done.err);
+        assert_eq!((done.end.end, done.out.as_str()), (ExecEnd::Exited(0), "text"), "{}", done.err);
         if b.jail.overlay_attributes() == Some(OverlayAttributes::Trusted) {
             let renamed = b.sh("python3 -c 'import os; os.rename(\"other\", \"third\")' && cat third/in/file");
             assert_eq!(renamed.out, "text", "{}", renamed.err);
@@ -138,7 +138,7 @@ both! {
         let (lower, _) = layers(dir.path());
         let attempt = |upper: PathBuf, work: PathBuf| {
             let mut spec = JailSpec::new("view", &lower);
-            spec.roots[0].show = Show::Overlay { upper, work };
+            spec.roots[0].mode = RootMode::Overlay { upper, work };
             match Jail::spawn(&spec, &init_exe()) {
                 Err(Error::Overlay { why }) => why,
                 other => panic!("{:?}", other.map(|_| "started")),
@@ -157,33 +157,33 @@ both! {
             change(&mut spec);
             Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
         };
-        let same = spec(|s| s.roots[0].show = Show::Overlay { upper: "/a".into(), work: "/a".into() });
+        let same = spec(|s| s.roots[0].mode = RootMode::Overlay { upper: "/a".into(), work: "/a".into() });
         assert!(same.contains("two folders"), "{same}");
     }
 
     fn whether_views_work_is_found_out_without_leaving_anything() {
         let dir = workspace();
         let (lower, _) = layers(dir.path());
-        let found = overlay_works(&init_exe(), &lower, dir.path());
+        let found = probe_overlay(&init_exe(), &lower, dir.path());
         let wanted = if rustix::process::geteuid().is_root() { OverlayAttributes::Trusted } else { OverlayAttributes::User };
         assert_eq!(found, Ok(wanted));
         assert_eq!(names(dir.path()), ["lower", "upper", "work"]);
-        assert!(overlay_works(&init_exe(), &lower, Path::new("/proc")).is_err());
+        assert!(probe_overlay(&init_exe(), &lower, Path::new("/proc")).is_err());
     }
 
     fn several_folders_stand_side_by_side() {
         let (one, two, three) = (workspace(), workspace(), workspace());
         fs::write(one.path().join("file"), "one").unwrap();
         fs::write(one.path().join(".env"), "SECRET").unwrap();
-        let (lower, show) = layers(two.path());
+        let (lower, mode) = layers(two.path());
         fs::write(lower.join("file"), "two").unwrap();
         let mut spec = JailSpec::new("several", one.path());
         spec.roots = vec![
-            Root { source: one.path().into(), target: "/workspace/one".into(), show: Show::Direct },
-            Root { source: lower.clone(), target: "/workspace/two".into(), show },
-            Root { source: three.path().into(), target: "/workspace/three".into(), show: Show::Owned },
+            WorkspaceRoot { source: one.path().into(), target: "/workspace/one".into(), mode: RootMode::Bind },
+            WorkspaceRoot { source: lower.clone(), target: "/workspace/two".into(), mode },
+            WorkspaceRoot { source: three.path().into(), target: "/workspace/three".into(), mode: RootMode::Owned },
         ];
-        spec.masked = vec![Raw::from("one/.env")];
+        spec.masked = vec![RawBytes::from("one/.env")];
         let jail = Jail::spawn(&spec, &init_exe()).unwrap();
         let b = Boxed { jail, dir: two };
         let done = b.sh("ls; cat one/file two/file; echo x > one/new; echo x > two/new; echo x > three/new;
@@ -209,10 +209,10 @@ both! {
         fs::create_dir(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("sub/file"), "x").unwrap();
         let mut spec = JailSpec::new("owned", dir.path());
-        spec.roots[0].show = Show::Owned;
+        spec.roots[0].mode = RootMode::Owned;
         let b = Boxed { jail: Jail::spawn(&spec, &init_exe()).unwrap(), dir };
         let done = b.sh("echo more >> sub/file && rm sub/file && echo new > sub/new && stat -c %u . sub sub/new | uniq");
-        assert_eq!(done.end.end, End::Exited(0), "{}", done.err);
+        assert_eq!(done.end.end, ExecEnd::Exited(0), "{}", done.err);
         assert_eq!(done.out, b.sh("id -u").out);
         let owners: Vec<_> = [".", "sub", "sub/new"].iter().map(|n| fs::metadata(b.path(n)).unwrap().uid()).collect();
         assert!(owners.iter().all(|o| *o == owners[0]));
@@ -220,7 +220,7 @@ both! {
     }
 
     fn no_file_in_a_folder_of_the_host_lends_rights() {
-        let b = Boxed::with(|spec, _| assert_eq!(spec.roots[0].show, Show::Direct));
+        let b = Boxed::with(|spec, _| assert_eq!(spec.roots[0].mode, RootMode::Bind));
         fs::create_dir(b.path("shared")).unwrap();
         fs::set_permissions(b.path("shared"), fs::Permissions::from_mode(0o2777)).unwrap();
         let done = b.sh("echo x > f; chmod 4755 f; chmod g+s f; cp -p f g; install -m 6755 f h; mknod p p -m 4644
@@ -255,7 +255,7 @@ END
         let refused = |roots: &[(&str, &str)]| {
             let mut spec = JailSpec::new("x", "/srv");
             spec.roots = roots.iter()
-                .map(|(source, target)| Root { source: source.into(), target: target.into(), show: Show::Direct })
+                .map(|(source, target)| WorkspaceRoot { source: source.into(), target: target.into(), mode: RootMode::Bind })
                 .collect();
             Jail::spawn(&spec, &init_exe()).err().map(|e| e.to_string()).unwrap_or_default()
         };

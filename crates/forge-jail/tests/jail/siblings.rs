@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 
-use forge_jail::{End, Exec, Leftovers, Reply, Request};
+use forge_jail::{BackgroundProcesses, ExecEnd, JailCommand, JailReply, JailRequest};
 
 use crate::both;
 use crate::rig::{Boxed, exec};
@@ -49,13 +49,13 @@ const VICTIM: &str = "until [ -s rounds ]; do :; done; a=$(cat rounds); echo rea
 /// Numbers of the box's processes but the init and the one that asks, which starts none for it.
 const PIDS: &str = "for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || echo $p; done";
 
-fn kept(argv: &[&str]) -> Exec {
-    Exec { leftovers: Leftovers::Keep, ..exec(argv) }
+fn kept(argv: &[&str]) -> JailCommand {
+    JailCommand { background: BackgroundProcesses::LeaveRunning, ..exec(argv) }
 }
 
 fn attack(b: &Boxed, how: &str) {
     let line = format!("python3 -c \"$0\" {how} >/dev/null 2>&1 & echo $! > attacker");
-    assert_eq!(b.exec(kept(&["sh", "-c", &line, ATTACKER])).unwrap().end.end, End::Exited(0));
+    assert_eq!(b.exec(kept(&["sh", "-c", &line, ATTACKER])).unwrap().end.end, ExecEnd::Exited(0));
 }
 
 /// A process that stays.
@@ -73,7 +73,7 @@ both! {
                 let ran = b.sh(VICTIM);
                 let seen = std::fs::read_to_string(b.path("reached")).unwrap_or_default();
                 assert_eq!((ran.out.as_str(), ran.err.as_str(), seen.as_str()), ("real\n", "real\n", ""), "{how}");
-                assert_eq!(ran.end.end, End::Exited(0), "{how}");
+                assert_eq!(ran.end.end, ExecEnd::Exited(0), "{how}");
             }
             // But whoever comes later can end it.
             let ended = b.sh("p=$(cat attacker); kill -9 $p && while [ -e /proc/$p ]; do :; done; echo ended");
@@ -86,10 +86,10 @@ both! {
         let (give, take) = mpsc::channel();
         let null = File::create("/dev/null").unwrap();
         let attacker = exec(&["python3", "-c", ATTACKER]);
-        let id = b.jail.submit(Request::Exec(attacker), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
+        let id = b.jail.submit(JailRequest::Exec(attacker), &[null.as_fd(), null.as_fd()], move |a| give.send(a).unwrap());
         let ran = b.sh(VICTIM);
-        b.jail.call(Request::Cancel { target: id }, &[]).unwrap();
-        let Reply::Ended(_) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
+        b.jail.call(JailRequest::Cancel { target: id }, &[]).unwrap();
+        let JailReply::Ended(_) = take.recv().unwrap().unwrap().reply else { panic!("no end") };
         let seen = std::fs::read_to_string(b.path("reached")).unwrap_or_default();
         assert_eq!((ran.out.as_str(), ran.err.as_str(), seen.as_str()), ("real\n", "real\n", ""));
     }
@@ -114,7 +114,7 @@ both! {
         for command in [exec(&["sh", "-c", line]), kept(&["sh", "-c", line])] {
             let ran = b.exec(command).unwrap();
             assert_eq!(ran.out, "out\nown\nmoved\nsub stitution\n", "{}", ran.err);
-            assert_eq!((ran.err.as_str(), ran.end.end), ("err\nnested\n", End::Exited(0)));
+            assert_eq!((ran.err.as_str(), ran.end.end), ("err\nnested\n", ExecEnd::Exited(0)));
             b.sh("rm -r from to");
         }
     }
@@ -182,11 +182,11 @@ while True:
         b.exec(kept(&["sh", "-c", "python3 -c \"$0\" >/dev/null 2>&1 &", script])).unwrap();
         b.sh("until [ -s count ]; do :; done");
         for _ in 0..5 {
-            b.jail.call(Request::Freeze, &[]).unwrap();
+            b.jail.call(JailRequest::Freeze, &[]).unwrap();
             let before = std::fs::read(b.path("count")).unwrap();
             b.sh("true");
             assert_eq!(std::fs::read(b.path("count")).unwrap(), before);
-            b.jail.call(Request::Thaw, &[]).unwrap();
+            b.jail.call(JailRequest::Thaw, &[]).unwrap();
         }
     }
 }

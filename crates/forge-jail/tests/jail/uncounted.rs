@@ -1,7 +1,7 @@
 //! Memory that stands in no process's resident size: a box ends or bounds it all the same, with control groups and, as an
 //! ordinary user, without.
 
-use forge_jail::{End, Exec};
+use forge_jail::{ExecEnd, JailCommand};
 
 use crate::both;
 use crate::rig::{Boxed, Ran, exec};
@@ -32,7 +32,7 @@ fn small() -> Boxed {
     Boxed::with(|spec, _| spec.limits.memory_bytes = LIMIT_MIB << 20)
 }
 
-fn python(script: &str) -> Exec {
+fn python(script: &str) -> JailCommand {
     let script = format!("{PRELUDE}{script}");
     exec(&["python3", "-c", &script])
 }
@@ -42,7 +42,7 @@ fn ended_for_memory(what: &str, script: &str) {
     let b = small();
     let ran: Ran = b.exec(python(script)).unwrap();
     let bounded = ran.out == "bounded\n" || ran.end.oom;
-    assert!(bounded && ran.end.end != End::TimedOut, "{what}: {:?} {} {}", ran.end, ran.out, ran.err);
+    assert!(bounded && ran.end.end != ExecEnd::TimedOut, "{what}: {:?} {} {}", ran.end, ran.out, ran.err);
     assert_eq!(b.sh("echo alive").out, "alive\n", "{what}");
 }
 
@@ -142,7 +142,7 @@ for n in range(200):
         for make in [segments, queues, semaphores] {
             let b = small();
             let made = b.exec(python(make)).unwrap();
-            assert!(made.end.oom || made.end.end == End::Exited(0), "{:?} {}", made.end, made.err);
+            assert!(made.end.oom || made.end.end == ExecEnd::Exited(0), "{:?} {}", made.end, made.err);
             let ran = b.exec(python(&bytes)).unwrap();
             let total = ran.out.trim().strip_prefix("total ").and_then(|text| text.parse::<u64>().ok());
             assert!(total.is_some_and(|mib| mib <= LIMIT_MIB / 2), "{make}: {:?} {} {}", ran.end, ran.out, ran.err);
@@ -207,7 +207,7 @@ for n in range(64):
     os.write(fd, bytes(8 * MIB)); time.sleep(0.01)
 hold()");
         let ran = b.exec(exec(&["./hidden", "-c", &script])).unwrap();
-        assert!(ran.end.oom && ran.end.end != End::TimedOut, "{:?} {} {}", ran.end, ran.out, ran.err);
+        assert!(ran.end.oom && ran.end.end != ExecEnd::TimedOut, "{:?} {} {}", ran.end, ran.out, ran.err);
     }
 
     fn what_the_kernel_keeps_for_a_process_counts() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
 
-use forge_jail::{Error, Jail, JailSpec, Layer, Network, Request, State};
+use forge_jail::{Error, IsolationLayer, Jail, JailLayerState, JailRequest, JailSpec, NetworkAccess};
 
 use crate::both;
 use crate::rig::{AGAIN, Boxed, exec, init_exe, workspace};
@@ -14,13 +14,13 @@ both! {
     fn every_required_layer_is_reported_as_enforced() {
         let layers = Boxed::new().jail.layers();
         for layer in [
-            Layer::UserNamespace, Layer::MountNamespace, Layer::PidNamespace, Layer::NetNamespace,
-            Layer::IpcNamespace, Layer::UtsNamespace, Layer::Seccomp, Layer::Capabilities, Layer::Pids,
+            IsolationLayer::UserNamespace, IsolationLayer::MountNamespace, IsolationLayer::PidNamespace, IsolationLayer::NetNamespace,
+            IsolationLayer::IpcNamespace, IsolationLayer::UtsNamespace, IsolationLayer::Seccomp, IsolationLayer::Capabilities, IsolationLayer::Pids,
         ] {
             let report = layers.iter().find(|l| l.layer == layer).expect("reported");
-            assert!(matches!(report.state, State::Enforced { .. }), "{report}");
+            assert!(matches!(report.state, JailLayerState::Enforced { .. }), "{report}");
         }
-        assert!(layers.iter().any(|l| l.layer == Layer::Memory));
+        assert!(layers.iter().any(|l| l.layer == IsolationLayer::Memory));
     }
 
     fn the_network_is_loopback_only() {
@@ -50,12 +50,12 @@ def attempt(family, to):
 attempt(socket.AF_INET, (\"127.0.0.1\", {port}))
 attempt(socket.AF_UNIX, \"\\0{name}\")'");
         assert_eq!(Boxed::new().sh(&script).out, "0\n0\n");
-        let open = Boxed::with(|spec, _| spec.network = Network::Host);
+        let open = Boxed::with(|spec, _| spec.network = NetworkAccess::Host);
         let done = open.sh(&script);
-        let scoped = open.jail.layers().iter().any(|l| l.layer == Layer::Landlock && matches!(l.state, State::Enforced { .. }));
+        let scoped = open.jail.layers().iter().any(|l| l.layer == IsolationLayer::Landlock && matches!(l.state, JailLayerState::Enforced { .. }));
         assert_eq!(done.out, if scoped { "1\n0\n" } else { "1\n1\n" }, "{}", done.err);
-        let net = open.jail.layers().into_iter().find(|l| l.layer == Layer::NetNamespace).unwrap();
-        assert!(matches!(net.state, State::Degraded { .. }));
+        let net = open.jail.layers().into_iter().find(|l| l.layer == IsolationLayer::NetNamespace).unwrap();
+        assert!(matches!(net.state, JailLayerState::Degraded { .. }));
     }
 
     fn the_init_holds_nothing_of_the_host() {
@@ -92,23 +92,23 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
 
     fn a_dead_box_says_so() {
         let b = Boxed::new();
-        b.jail.call(Request::Ping, &[]).unwrap();
+        b.jail.call(JailRequest::Ping, &[]).unwrap();
         assert_eq!(b.sh("kill -9 1; kill -TERM 1; echo tried").out, "tried\n");
-        b.jail.call(Request::Ping, &[]).unwrap();
-        let _ = b.jail.call(Request::Shutdown, &[]);
+        b.jail.call(JailRequest::Ping, &[]).unwrap();
+        let _ = b.jail.call(JailRequest::Shutdown, &[]);
         assert!(matches!(b.exec(exec(&["true"])), Err(Error::Died(_))));
-        assert!(b.jail.dead().is_some());
+        assert!(b.jail.death_reason().is_some());
     }
 
     fn control_groups_go_with_the_box() {
         let label = format!("gone{}", std::process::id());
         let b = Boxed::with(|spec, _| spec.label.clone_from(&label));
-        let by_group = b.jail.layers().iter().any(|l| l.layer == Layer::Memory
-            && matches!(&l.state, State::Enforced { how } if how.starts_with("cgroup")));
+        let by_group = b.jail.layers().iter().any(|l| l.layer == IsolationLayer::Memory
+            && matches!(&l.state, JailLayerState::Enforced { how } if how.starts_with("cgroup")));
         assert_eq!(!groups(&label).is_empty(), by_group);
         drop(b);
         assert!(groups(&label).is_empty());
-        forge_jail::prune();
+        forge_jail::prune_stale_groups();
     }
 
     fn groups_of_dead_owners_are_found_below_other_groups() {
@@ -121,7 +121,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
             if fs::create_dir_all(&orphan).is_err() {
                 continue;
             }
-            let removed = forge_jail::prune();
+            let removed = forge_jail::prune_stale_groups();
             // Somebody else who starts a box or prunes at this moment may have been first.
             assert!(!orphan.exists(), "{removed:?}");
             for folder in orphan.ancestors().skip(1).take_while(|f| f.starts_with(&outer)) {
@@ -163,7 +163,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
         let mut wait = [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)];
         let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut wait, Some(&limit)).unwrap(), 1, "the init lives on");
-        forge_jail::prune();
+        forge_jail::prune_stale_groups();
     }
 }
 
@@ -172,7 +172,7 @@ attempt(socket.AF_UNIX, \"\\0{name}\")'");
 fn refused_here() {
     let dir = workspace();
     if let Err(error) = Jail::spawn(&JailSpec::new("refused", dir.path()), &init_exe()) {
-        assert_eq!(error.missing(), [Layer::UserNamespace]);
+        assert_eq!(error.missing_layers(), [IsolationLayer::UserNamespace]);
         println!("{error}");
     }
 }

@@ -10,16 +10,16 @@ use std::sync::{Arc, OnceLock};
 
 use forge_types::{ModelFacts, Money, Price};
 
-use crate::vendors::vendor;
+use crate::vendors::find_vendor;
 
 pub use parse::CatalogError;
 
 /// The window assumed for models of providers that nobody knows, in tokens.
-const UNKNOWN_WINDOW: u64 = 128_000;
+const DEFAULT_WINDOW_TOKENS: u64 = 128_000;
 
 /// Sampling parameters that a model may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum SamplingParameter {
     Temperature,
     TopP,
 }
@@ -48,7 +48,7 @@ impl Vocabulary {
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ModelPurpose {
     /// Conversations.
     Chat,
     /// Texts as vectors.
@@ -57,7 +57,7 @@ pub enum Purpose {
 
 /// A row: prices in dollars per million tokens.
 #[derive(Clone, Debug, PartialEq)]
-struct Row {
+struct CatalogRow {
     provider: String,
     model: String,
     input: f64,
@@ -68,15 +68,15 @@ struct Row {
     cache_write: Option<f64>,
     window: Option<u64>,
     max_output: Option<u64>,
-    refuses: Vec<Refused>,
+    refuses: Vec<SamplingParameter>,
     reasons: bool,
     vocabulary: Option<Vocabulary>,
-    purpose: Purpose,
+    purpose: ModelPurpose,
 }
 
 /// What models of one name have in common, whoever serves them.
 #[derive(Clone, Debug, PartialEq)]
-struct Family {
+struct ModelFamily {
     prefix: String,
     window: u64,
     vocabulary: Option<Vocabulary>,
@@ -89,19 +89,19 @@ pub struct Catalog {
     pub as_of: String,
     /// Where they come from.
     pub source: String,
-    models: Vec<Row>,
-    families: Vec<Family>,
+    models: Vec<CatalogRow>,
+    families: Vec<ModelFamily>,
 }
 
 /// The table that is built in.
-pub fn catalog() -> &'static Catalog {
-    shared()
+pub fn builtin_catalog() -> &'static Catalog {
+    shared_catalog()
 }
 
 /// The same, for those who keep it.
-pub(crate) fn shared() -> &'static Arc<Catalog> {
-    static TABLE: OnceLock<Arc<Catalog>> = OnceLock::new();
-    TABLE.get_or_init(|| {
+pub(crate) fn shared_catalog() -> &'static Arc<Catalog> {
+    static BUILTIN_CATALOG: OnceLock<Arc<Catalog>> = OnceLock::new();
+    BUILTIN_CATALOG.get_or_init(|| {
         Arc::new(Catalog::parse(include_str!("models.json")).expect("a test reads the embedded table"))
     })
 }
@@ -109,7 +109,7 @@ pub(crate) fn shared() -> &'static Arc<Catalog> {
 impl Catalog {
     /// The table that is built in.
     pub fn builtin() -> &'static Self {
-        catalog()
+        builtin_catalog()
     }
 
     /// Reads a table: a JSON object with `as_of` (a day), `source`, `models` and, if it is to know more than these,
@@ -119,54 +119,59 @@ impl Catalog {
     /// The first thing that is wrong, with its row and field. Nothing is repaired: a price that is not certain is
     /// worse than none.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        parse::catalog(text)
+        parse::parse_catalog(text)
     }
 
     /// What is known of a model: exact match, then the longest row that the name continues (`gpt-4o` for
     /// `gpt-4o-2024-08-06`, not for `gpt-4omega`), else unknown: no price, the window of its family or of its
     /// provider.
-    pub fn facts(&self, provider: &str, model: &str) -> ModelFacts {
-        let row = self.row(provider, model);
+    pub fn model_facts(&self, provider: &str, model: &str) -> ModelFacts {
+        let row = self.find_row(provider, model);
         ModelFacts {
-            price: row.map(Row::price),
+            price: row.map(CatalogRow::price),
             window: row
                 .and_then(|row| row.window)
-                .or_else(|| self.family(model).map(|family| family.window))
-                .or_else(|| vendor(provider).map(|vendor| vendor.window))
-                .unwrap_or(UNKNOWN_WINDOW),
+                .or_else(|| self.find_family(model).map(|family| family.window))
+                .or_else(|| find_vendor(provider).map(|vendor| vendor.window))
+                .unwrap_or(DEFAULT_WINDOW_TOKENS),
             max_output: row.and_then(|row| row.max_output),
         }
     }
 
     /// The vocabulary of a model, where it is published.
     pub fn vocabulary(&self, provider: &str, model: &str) -> Option<Vocabulary> {
-        let own = self.row(provider, model).and_then(|row| row.vocabulary);
-        own.or_else(|| self.family(model).and_then(|family| family.vocabulary))
+        let own = self.find_row(provider, model).and_then(|row| row.vocabulary);
+        own.or_else(|| self.find_family(model).and_then(|family| family.vocabulary))
     }
 
     /// Provider, name and purpose of each row, in the table's order. The name `*` stands for all models.
-    pub fn models(&self) -> impl Iterator<Item = (&str, &str, Purpose)> {
+    pub fn list_models(&self) -> impl Iterator<Item = (&str, &str, ModelPurpose)> {
         self.models.iter().map(|row| (row.provider.as_str(), row.model.as_str(), row.purpose))
     }
 
-    pub(crate) fn refuses(&self, provider: &str, model: &str, parameter: Refused) -> bool {
-        self.row(provider, model).is_some_and(|row| row.refuses.contains(&parameter))
+    pub(crate) fn refuses_parameter(
+        &self,
+        provider: &str,
+        model: &str,
+        parameter: SamplingParameter,
+    ) -> bool {
+        self.find_row(provider, model).is_some_and(|row| row.refuses.contains(&parameter))
     }
 
     /// Whether a model thinks before it answers, in a form that can be asked for.
-    pub(crate) fn reasons(&self, provider: &str, model: &str) -> bool {
-        self.row(provider, model).is_some_and(|row| row.reasons)
+    pub(crate) fn supports_reasoning(&self, provider: &str, model: &str) -> bool {
+        self.find_row(provider, model).is_some_and(|row| row.reasons)
     }
 
-    fn row(&self, provider: &str, model: &str) -> Option<&Row> {
+    fn find_row(&self, provider: &str, model: &str) -> Option<&CatalogRow> {
         self.models
             .iter()
-            .filter(|row| row.provider == provider && row.covers(model))
+            .filter(|row| row.provider == provider && row.matches_model(model))
             .max_by_key(|row| row.model.len())
     }
 
     /// The family with the longest prefix; what stands before a slash names who made the model.
-    fn family(&self, model: &str) -> Option<&Family> {
+    fn find_family(&self, model: &str) -> Option<&ModelFamily> {
         let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
         self.families
             .iter()
@@ -175,8 +180,8 @@ impl Catalog {
     }
 }
 
-impl Row {
-    fn covers(&self, model: &str) -> bool {
+impl CatalogRow {
+    fn matches_model(&self, model: &str) -> bool {
         self.model == "*"
             || model
                 .strip_prefix(self.model.as_str())
@@ -196,8 +201,8 @@ impl Row {
 }
 
 /// What is known of a model, by the built-in table.
-pub fn facts(provider: &str, model: &str) -> ModelFacts {
-    catalog().facts(provider, model)
+pub fn model_facts(provider: &str, model: &str) -> ModelFacts {
+    builtin_catalog().model_facts(provider, model)
 }
 
 #[cfg(test)]
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
 
     fn price(provider: &str, model: &str) -> Option<Price> {
-        facts(provider, model).price
+        model_facts(provider, model).price
     }
 
     #[test]
@@ -262,7 +267,7 @@ mod tests {
             ("ollama", "llama3.1", 32_768),
             ("llama_cpp", "qwen3", 8_192),
         ] {
-            assert_eq!(facts(provider, model).window, window, "{provider} {model}");
+            assert_eq!(model_facts(provider, model).window, window, "{provider} {model}");
         }
     }
 
@@ -277,9 +282,9 @@ mod tests {
             ("text-embedding-3-small", Some(Vocabulary::Cl100kBase)),
             ("gpt-99", None),
         ] {
-            assert_eq!(catalog().vocabulary("openai", model), vocabulary, "{model}");
+            assert_eq!(builtin_catalog().vocabulary("openai", model), vocabulary, "{model}");
         }
-        assert_eq!(catalog().vocabulary("openrouter", "openai/gpt-4o"), Some(Vocabulary::O200kBase));
-        assert_eq!(catalog().vocabulary("anthropic", "claude-sonnet-4"), None);
+        assert_eq!(builtin_catalog().vocabulary("openrouter", "openai/gpt-4o"), Some(Vocabulary::O200kBase));
+        assert_eq!(builtin_catalog().vocabulary("anthropic", "claude-sonnet-4"), None);
     }
 }

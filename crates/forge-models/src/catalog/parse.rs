@@ -1,17 +1,17 @@
 //! Reading a table of models, strictly: what is damaged, negative, absurd or double is named with row and field.
 
-use forge_types::Class;
+use forge_types::ErrorClass;
 use serde_json::{Map, Value};
 
-use super::{Catalog, Family, Purpose, Refused, Row, Vocabulary};
-use crate::vendors::{VENDORS, vendor};
+use super::{Catalog, CatalogRow, ModelFamily, ModelPurpose, SamplingParameter, Vocabulary};
+use crate::vendors::{VENDORS, find_vendor};
 
 /// The longest table that is read, in bytes.
-const LONGEST: usize = 16 << 20;
+const MAX_TABLE_BYTES: usize = 16 << 20;
 /// The dearest model that is believed, in dollars per million tokens.
-const DEAREST: f64 = 10_000.0;
+const MAX_USD_PER_MILLION_TOKENS: f64 = 10_000.0;
 /// The largest window that is believed, in tokens.
-const WIDEST: u64 = 100_000_000;
+const MAX_WINDOW_TOKENS: u64 = 100_000_000;
 
 /// What is wrong with a table of models.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,13 +65,13 @@ pub enum CatalogError {
 
 impl CatalogError {
     /// What can be done about it: the file must change.
-    pub const fn class(&self) -> Class {
-        Class::Invalid
+    pub const fn class(&self) -> ErrorClass {
+        ErrorClass::Invalid
     }
 }
 
-pub(super) fn catalog(text: &str) -> Result<Catalog, CatalogError> {
-    if text.len() > LONGEST {
+pub(super) fn parse_catalog(text: &str) -> Result<Catalog, CatalogError> {
+    if text.len() > MAX_TABLE_BYTES {
         return Err(CatalogError::TooLong(text.len()));
     }
     let json: Value = serde_json::from_str(text).map_err(|error| CatalogError::NotJson {
@@ -79,51 +79,53 @@ pub(super) fn catalog(text: &str) -> Result<Catalog, CatalogError> {
         column: error.column(),
         why: error.to_string(),
     })?;
-    let Value::Object(table) = &json else { return Err(field("models", "is missing: it is no JSON object")) };
-    only(table, &["as_of", "source", "models", "families"])
-        .map_err(|name| field("models", format!("stands beside `{name}`, which is not known")))?;
+    let Value::Object(table) = &json else {
+        return Err(field_error("models", "is missing: it is no JSON object"));
+    };
+    reject_unknown_fields(table, &["as_of", "source", "models", "families"])
+        .map_err(|name| field_error("models", format!("stands beside `{name}`, which is not known")))?;
     let as_of = text_of(table, "as_of")
-        .ok_or_else(|| field("as_of", "is missing: the day on which the prices were looked up"))?;
+        .ok_or_else(|| field_error("as_of", "is missing: the day on which the prices were looked up"))?;
     if as_of.parse::<jiff::civil::Date>().is_err() {
-        return Err(field("as_of", format!("must be a day such as 2026-04-06 and is `{as_of}`")));
+        return Err(field_error("as_of", format!("must be a day such as 2026-04-06 and is `{as_of}`")));
     }
     let source = text_of(table, "source").filter(|source| !source.trim().is_empty());
-    let source = source.ok_or_else(|| field("source", "is missing: where the prices come from"))?;
-    let rows = list(table, "models")?.ok_or_else(|| field("models", "is missing"))?;
+    let source = source.ok_or_else(|| field_error("source", "is missing: where the prices come from"))?;
+    let rows = read_list(table, "models")?.ok_or_else(|| field_error("models", "is missing"))?;
     if rows.is_empty() {
-        return Err(field("models", "holds no rows"));
+        return Err(field_error("models", "holds no rows"));
     }
-    let models = rows.iter().enumerate().map(|(at, row)| Fields::new(at, row)?.model());
-    let models: Vec<Row> = models.collect::<Result<_, _>>()?;
+    let models = rows.iter().enumerate().map(|(at, row)| RowReader::new(at, row)?.read_model());
+    let models: Vec<CatalogRow> = models.collect::<Result<_, _>>()?;
     for (at, row) in models.iter().enumerate() {
-        let same = |other: &Row| other.provider == row.provider && other.model == row.model;
+        let same = |other: &CatalogRow| other.provider == row.provider && other.model == row.model;
         if let Some(first) = models[..at].iter().position(same) {
             let name = format!("{}/{}", row.provider, row.model);
             return Err(CatalogError::Duplicate { row: at + 1, first: first + 1, name });
         }
     }
-    let families = match list(table, "families")? {
-        None => super::catalog().families.clone(),
+    let families = match read_list(table, "families")? {
+        None => super::builtin_catalog().families.clone(),
         Some(rows) => {
-            let families = rows.iter().enumerate().map(|(at, row)| Fields::new(at, row)?.family());
+            let families = rows.iter().enumerate().map(|(at, row)| RowReader::new(at, row)?.read_family());
             families.collect::<Result<_, _>>()?
         }
     };
     Ok(Catalog { as_of: as_of.to_owned(), source: source.to_owned(), models, families })
 }
 
-fn field(field: &'static str, why: impl Into<String>) -> CatalogError {
+fn field_error(field: &'static str, why: impl Into<String>) -> CatalogError {
     CatalogError::Field { field, why: why.into() }
 }
 
-fn list<'a>(
+fn read_list<'a>(
     table: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<&'a Vec<Value>>, CatalogError> {
     match table.get(name) {
         None => Ok(None),
         Some(Value::Array(rows)) => Ok(Some(rows)),
-        Some(_) => Err(field(name, "is no list")),
+        Some(_) => Err(field_error(name, "is no list")),
     }
 }
 
@@ -132,7 +134,7 @@ fn text_of<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 /// The first member that is none of these.
-fn only<'a>(object: &'a Map<String, Value>, known: &[&str]) -> Result<(), &'a str> {
+fn reject_unknown_fields<'a>(object: &'a Map<String, Value>, known: &[&str]) -> Result<(), &'a str> {
     match object.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(name),
         None => Ok(()),
@@ -140,12 +142,12 @@ fn only<'a>(object: &'a Map<String, Value>, known: &[&str]) -> Result<(), &'a st
 }
 
 /// A row while it is read.
-struct Fields<'a> {
+struct RowReader<'a> {
     at: usize,
     row: &'a Map<String, Value>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> RowReader<'a> {
     fn new(at: usize, row: &'a Value) -> Result<Self, CatalogError> {
         match row {
             Value::Object(row) => Ok(Self { at, row }),
@@ -158,7 +160,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn wrong(&self, field: &str, why: impl Into<String>) -> CatalogError {
+    fn row_error(&self, field: &str, why: impl Into<String>) -> CatalogError {
         let part = |name: &str| text_of(self.row, name).unwrap_or("?").to_owned();
         let name = match text_of(self.row, "prefix") {
             Some(prefix) => prefix.to_owned(),
@@ -167,7 +169,7 @@ impl<'a> Fields<'a> {
         CatalogError::Row { row: self.at + 1, name, field: field.to_owned(), why: why.into() }
     }
 
-    fn model(&self) -> Result<Row, CatalogError> {
+    fn read_model(&self) -> Result<CatalogRow, CatalogError> {
         let known = [
             "provider",
             "model",
@@ -182,114 +184,115 @@ impl<'a> Fields<'a> {
             "vocabulary",
             "purpose",
         ];
-        only(self.row, &known).map_err(|name| self.wrong(name, "is not a field that is known"))?;
-        let provider = self.text("provider")?;
-        if vendor(provider).is_none() {
+        reject_unknown_fields(self.row, &known)
+            .map_err(|name| self.row_error(name, "is not a field that is known"))?;
+        let provider = self.read_text("provider")?;
+        if find_vendor(provider).is_none() {
             let names: Vec<_> = VENDORS.iter().map(|vendor| vendor.name).collect();
-            return Err(self.wrong("provider", format!("must be one of {}", names.join(", "))));
+            return Err(self.row_error("provider", format!("must be one of {}", names.join(", "))));
         }
-        let price = |name| self.price(name);
+        let price = |name| self.read_price(name);
         let required =
-            |name| price(name)?.ok_or_else(|| self.wrong(name, "is missing: dollars per million tokens"));
+            |name| price(name)?.ok_or_else(|| self.row_error(name, "is missing: dollars per million tokens"));
         let (input, output) = (required("input")?, required("output")?);
         let cached = price("cached")?;
         if cached.is_some_and(|cached| cached > input) {
-            return Err(self.wrong("cached", "is dearer than `input`"));
+            return Err(self.row_error("cached", "is dearer than `input`"));
         }
-        Ok(Row {
+        Ok(CatalogRow {
             provider: provider.to_owned(),
-            model: self.text("model")?.to_owned(),
+            model: self.read_text("model")?.to_owned(),
             input,
             output,
             cached,
             cache_write: price("cache_write")?,
-            window: self.tokens("window")?,
-            max_output: self.tokens("max_output")?,
-            refuses: self.refuses()?,
+            window: self.read_tokens("window")?,
+            max_output: self.read_tokens("max_output")?,
+            refuses: self.read_refused()?,
             reasons: match self.row.get("reasons") {
                 None => false,
                 Some(Value::Bool(reasons)) => *reasons,
-                Some(_) => return Err(self.wrong("reasons", "must be true or false")),
+                Some(_) => return Err(self.row_error("reasons", "must be true or false")),
             },
-            vocabulary: self.vocabulary()?,
+            vocabulary: self.read_vocabulary()?,
             purpose: match text_of(self.row, "purpose") {
-                None if !self.row.contains_key("purpose") => Purpose::Chat,
-                Some("chat") => Purpose::Chat,
-                Some("embedding") => Purpose::Embedding,
-                _ => return Err(self.wrong("purpose", "must be `chat` or `embedding`")),
+                None if !self.row.contains_key("purpose") => ModelPurpose::Chat,
+                Some("chat") => ModelPurpose::Chat,
+                Some("embedding") => ModelPurpose::Embedding,
+                _ => return Err(self.row_error("purpose", "must be `chat` or `embedding`")),
             },
         })
     }
 
-    fn family(&self) -> Result<Family, CatalogError> {
-        only(self.row, &["prefix", "window", "vocabulary"])
-            .map_err(|name| self.wrong(name, "is not a field that is known"))?;
-        Ok(Family {
-            prefix: self.text("prefix")?.to_ascii_lowercase(),
-            window: self.tokens("window")?.ok_or_else(|| self.wrong("window", "is missing"))?,
-            vocabulary: self.vocabulary()?,
+    fn read_family(&self) -> Result<ModelFamily, CatalogError> {
+        reject_unknown_fields(self.row, &["prefix", "window", "vocabulary"])
+            .map_err(|name| self.row_error(name, "is not a field that is known"))?;
+        Ok(ModelFamily {
+            prefix: self.read_text("prefix")?.to_ascii_lowercase(),
+            window: self.read_tokens("window")?.ok_or_else(|| self.row_error("window", "is missing"))?,
+            vocabulary: self.read_vocabulary()?,
         })
     }
 
-    fn text(&self, name: &str) -> Result<&'a str, CatalogError> {
+    fn read_text(&self, name: &str) -> Result<&'a str, CatalogError> {
         let text = text_of(self.row, name).filter(|text| !text.trim().is_empty());
-        text.ok_or_else(|| self.wrong(name, "is missing"))
+        text.ok_or_else(|| self.row_error(name, "is missing"))
     }
 
-    fn price(&self, name: &str) -> Result<Option<f64>, CatalogError> {
+    fn read_price(&self, name: &str) -> Result<Option<f64>, CatalogError> {
         match self.row.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Number(number)) => match number.as_f64() {
-                Some(dollars) if !dollars.is_finite() => Err(self.wrong(name, "is no finite number")),
+                Some(dollars) if !dollars.is_finite() => Err(self.row_error(name, "is no finite number")),
                 Some(dollars) if dollars < 0.0 => {
-                    Err(self.wrong(name, format!("is negative ({dollars}); nobody pays for being asked")))
+                    Err(self.row_error(name, format!("is negative ({dollars}); nobody pays for being asked")))
                 }
-                Some(dollars) if dollars > DEAREST => Err(self.wrong(
+                Some(dollars) if dollars > MAX_USD_PER_MILLION_TOKENS => Err(self.row_error(
                     name,
                     format!(
                         "is {dollars} dollars per million tokens, which is beyond belief (a price per token?)"
                     ),
                 )),
                 Some(dollars) => Ok(Some(dollars)),
-                None => Err(self.wrong(name, "is no number that can be used")),
+                None => Err(self.row_error(name, "is no number that can be used")),
             },
-            Some(other) => Err(self.wrong(name, format!("must be a number and is {other}"))),
+            Some(other) => Err(self.row_error(name, format!("must be a number and is {other}"))),
         }
     }
 
-    fn tokens(&self, name: &str) -> Result<Option<u64>, CatalogError> {
+    fn read_tokens(&self, name: &str) -> Result<Option<u64>, CatalogError> {
         match self.row.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_u64() {
-                Some(tokens) if (1..=WIDEST).contains(&tokens) => Ok(Some(tokens)),
-                _ => {
-                    Err(self
-                        .wrong(name, format!("must be a number of tokens from 1 to {WIDEST} and is {value}")))
-                }
+                Some(tokens) if (1..=MAX_WINDOW_TOKENS).contains(&tokens) => Ok(Some(tokens)),
+                _ => Err(self.row_error(
+                    name,
+                    format!("must be a number of tokens from 1 to {MAX_WINDOW_TOKENS} and is {value}"),
+                )),
             },
         }
     }
 
-    fn refuses(&self) -> Result<Vec<Refused>, CatalogError> {
-        let wrong = || self.wrong("refuses", "must be a list of `temperature` and `top_p`");
+    fn read_refused(&self) -> Result<Vec<SamplingParameter>, CatalogError> {
+        let wrong = || self.row_error("refuses", "must be a list of `temperature` and `top_p`");
         let Some(value) = self.row.get("refuses") else { return Ok(Vec::new()) };
         let parameter = |value: &Value| match value.as_str() {
-            Some("temperature") => Some(Refused::Temperature),
-            Some("top_p") => Some(Refused::TopP),
+            Some("temperature") => Some(SamplingParameter::Temperature),
+            Some("top_p") => Some(SamplingParameter::TopP),
             _ => None,
         };
         let list = value.as_array().ok_or_else(wrong)?;
         list.iter().map(|value| parameter(value).ok_or_else(wrong)).collect()
     }
 
-    fn vocabulary(&self) -> Result<Option<Vocabulary>, CatalogError> {
+    fn read_vocabulary(&self) -> Result<Option<Vocabulary>, CatalogError> {
         let Some(value) = self.row.get("vocabulary") else { return Ok(None) };
         let found = Vocabulary::ALL.into_iter().find(|vocabulary| value.as_str() == Some(vocabulary.name()));
         match found {
             Some(vocabulary) => Ok(Some(vocabulary)),
             None => {
                 let names: Vec<_> = Vocabulary::ALL.iter().map(|vocabulary| vocabulary.name()).collect();
-                Err(self.wrong("vocabulary", format!("must be one of {}", names.join(", "))))
+                Err(self.row_error("vocabulary", format!("must be one of {}", names.join(", "))))
             }
         }
     }

@@ -12,9 +12,9 @@ use crate::options::Options;
 
 /// Whether a request may go over a connection that an earlier one left open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reuse {
+pub(crate) enum ConnectionReuse {
     /// Yes.
-    Kept,
+    Pooled,
     /// No, it gets a connection of its own.
     Fresh,
 }
@@ -25,30 +25,30 @@ pub(crate) enum Reuse {
 /// never looked at (RFC 9112, 9.3.1), so it is sent again over a connection of its own, within the same attempt;
 /// from then on that server gets no other kind.
 #[derive(Debug, Default)]
-pub(crate) struct Keeping {
+pub(crate) struct ReuseTracker {
     /// Whether a request has left a connection open.
     any: AtomicBool,
     /// Whether one died under a request.
     broken: AtomicBool,
 }
 
-impl Keeping {
-    pub(super) fn reuse(&self) -> Reuse {
-        if self.broken.load(Ordering::Relaxed) { Reuse::Fresh } else { Reuse::Kept }
+impl ReuseTracker {
+    pub(super) fn reuse_policy(&self) -> ConnectionReuse {
+        if self.broken.load(Ordering::Relaxed) { ConnectionReuse::Fresh } else { ConnectionReuse::Pooled }
     }
 
     /// Whether a request may meet a connection that an earlier one left open.
-    pub(super) fn kept(&self) -> bool {
-        self.reuse() == Reuse::Kept && self.any.load(Ordering::Relaxed)
+    pub(super) fn may_reuse(&self) -> bool {
+        self.reuse_policy() == ConnectionReuse::Pooled && self.any.load(Ordering::Relaxed)
     }
 
     /// A request has left a connection open, or not.
-    pub(super) fn left(&self, open: bool) {
+    pub(super) fn record_open(&self, open: bool) {
         self.any.fetch_or(open, Ordering::Relaxed);
     }
 
     /// A kept connection died under a request.
-    pub(super) fn broke(&self) {
+    pub(super) fn record_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
 }
@@ -56,37 +56,37 @@ impl Keeping {
 /// The HTTP clients, each built at its first use: a program that talks to a local server never loads the system's
 /// certificates.
 #[derive(Debug)]
-pub(crate) struct Clients {
-    plain: [OnceLock<Result<Client, String>>; 2],
-    secure: [OnceLock<Result<Client, String>>; 2],
+pub(crate) struct HttpClients {
+    http: [OnceLock<Result<Client, String>>; 2],
+    https: [OnceLock<Result<Client, String>>; 2],
     connect_timeout: Duration,
     proxy: Option<String>,
 }
 
-impl Clients {
+impl HttpClients {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
-            plain: Default::default(),
-            secure: Default::default(),
+            http: Default::default(),
+            https: Default::default(),
             connect_timeout: options.connect_timeout,
             proxy: options.proxy.clone(),
         }
     }
 
     /// The client for a URL's scheme.
-    pub(super) fn for_url(&self, url: &str, reuse: Reuse) -> Result<&Client, Error> {
-        let place = usize::from(reuse == Reuse::Fresh);
+    pub(super) fn for_url(&self, url: &str, reuse: ConnectionReuse) -> Result<&Client, Error> {
+        let place = usize::from(reuse == ConnectionReuse::Fresh);
         let client = if url.starts_with("https:") {
-            self.secure[place].get_or_init(|| self.secure_client(reuse))
+            self.https[place].get_or_init(|| self.https_client(reuse))
         } else {
-            self.plain[place].get_or_init(|| self.plain_client(reuse))
+            self.http[place].get_or_init(|| self.http_client(reuse))
         };
-        client.as_ref().map_err(|why| errors::refused(format!("no HTTP client can be had: {why}")))
+        client.as_ref().map_err(|why| errors::invalid_request(format!("no HTTP client can be had: {why}")))
     }
 
-    fn base(&self, reuse: Reuse) -> reqwest::ClientBuilder {
+    fn base_builder(&self, reuse: ConnectionReuse) -> reqwest::ClientBuilder {
         Client::builder()
-            .pool_max_idle_per_host(if reuse == Reuse::Kept { usize::MAX } else { 0 })
+            .pool_max_idle_per_host(if reuse == ConnectionReuse::Pooled { usize::MAX } else { 0 })
             .user_agent(concat!("forge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -95,37 +95,37 @@ impl Clients {
             .tcp_nodelay(true)
     }
 
-    fn plain_client(&self, reuse: Reuse) -> Result<Client, String> {
+    fn http_client(&self, reuse: ConnectionReuse) -> Result<Client, String> {
         // An empty set of roots: nothing is read from disk, and no TLS server would be trusted.
-        let tls = rustls::ClientConfig::builder_with_provider(ring())
+        let tls = rustls::ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        self.base(reuse).tls_backend_preconfigured(tls).build().map_err(|error| chain(&error))
+        self.base_builder(reuse).tls_backend_preconfigured(tls).build().map_err(|error| root_cause(&error))
     }
 
-    fn secure_client(&self, reuse: Reuse) -> Result<Client, String> {
+    fn https_client(&self, reuse: ConnectionReuse) -> Result<Client, String> {
         // reqwest takes the process's provider; if somebody installed one already, theirs is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = self.base(reuse);
+        let mut builder = self.base_builder(reuse);
         if let Some(proxy) = &self.proxy {
             let proxy = reqwest::Proxy::all(proxy.as_str())
                 .map_err(|_| "the proxy's URL is not one that can be used".to_owned())?;
             builder = builder.proxy(proxy);
         }
-        builder
-            .build()
-            .map_err(|error| format!("{} (are the system's root certificates installed?)", chain(&error)))
+        builder.build().map_err(|error| {
+            format!("{} (are the system's root certificates installed?)", root_cause(&error))
+        })
     }
 }
 
-fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+fn crypto_provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// The error and its causes in one line, without the URL (which callers name in their own way).
-pub(crate) fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -5,91 +5,94 @@ mod clients;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use forge_ports::Deltas;
+use forge_ports::DeltaSink;
 use forge_ports::model::Error;
-use forge_types::{EmbedRequest, Embeddings, ModelReply, ModelRequest, ReplyFormat, Unfit, Usage};
+use forge_types::{EmbedRequest, Embeddings, ModelReply, ModelRequest, OnSchemaMismatch, ReplyFormat, Usage};
 use reqwest::Response;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use crate::assembly::{Assembly, Fault};
-use crate::errors::{self, Asked};
-use crate::options::Key;
+use crate::assembly::{ReplyBuilder, StreamError};
+use crate::errors::{self, ErrorContext};
+use crate::options::ApiKey;
 use crate::retry_after::retry_after;
-use crate::service::{Models, Provider};
-use crate::shape::{Call, Conversation, Decode, Encoded, Framing, Progress, Shape, template};
-use crate::sse::{Event, Ndjson, Sse};
+use crate::service::{ConfiguredProvider, ModelProviders};
+use crate::shape::{
+    ConversationKey, EncodedRequest, StreamDecoder, StreamFraming, StreamProgress, WireFormat, WireRequest,
+    encode_template_request,
+};
+use crate::sse::{FrameEvent, Ndjson, Sse};
 use crate::{embed, structured};
 
-pub(crate) use clients::{Clients, Keeping, Reuse, chain};
+pub(crate) use clients::{ConnectionReuse, HttpClients, ReuseTracker, root_cause};
 
 /// The longest error body read, in bytes.
-const ERROR_BYTES: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 /// How much of a stream without any event is kept to tell what it is, in bytes.
-const HEAD_BYTES: usize = 4 << 10;
+const MAX_HEAD_BYTES: usize = 4 << 10;
 /// How long the end of the body is waited for after the terminal event, so that the connection can be used again.
-const DRAIN: Duration = Duration::from_millis(50);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// Bytes per token when usage must be estimated; what English text and code come to, rounded down.
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// One exchange with a provider: who is asked, on whose account, and how long silence may last.
-pub(crate) struct Exchange<'a> {
-    models: &'a Models,
-    provider: &'a Provider,
-    asked: Asked<'a>,
+pub(crate) struct ProviderExchange<'a> {
+    models: &'a ModelProviders,
+    provider: &'a ConfiguredProvider,
+    asked: ErrorContext<'a>,
     organization: Option<&'a str>,
     silence: Duration,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> ProviderExchange<'a> {
     pub(crate) fn new(
-        models: &'a Models,
-        provider: &'a Provider,
-        key: Option<&'a Key>,
+        models: &'a ModelProviders,
+        provider: &'a ConfiguredProvider,
+        key: Option<&'a ApiKey>,
         model: &'a str,
         organization: Option<&'a str>,
         timeout_ms: u64,
     ) -> Self {
         let silence = Duration::from_millis(timeout_ms.max(1));
-        Self { models, provider, asked: provider.asked(model, key), organization, silence }
+        Self { models, provider, asked: provider.error_context(model, key), organization, silence }
     }
 }
 
 /// Sends the request and reads the reply to its end.
-pub(crate) async fn ask(
-    models: &Models,
-    provider: &Provider,
-    key: Option<&Key>,
+pub(crate) async fn request_reply(
+    models: &ModelProviders,
+    provider: &ConfiguredProvider,
+    key: Option<&ApiKey>,
     request: &ModelRequest,
-    deltas: &dyn Deltas,
+    deltas: &dyn DeltaSink,
 ) -> Result<ModelReply, Error> {
     let (organization, timeout) = (request.organization.as_deref(), request.settings.timeout_ms);
-    let exchange = Exchange::new(models, provider, key, &request.route.model, organization, timeout);
+    let exchange = ProviderExchange::new(models, provider, key, &request.route.model, organization, timeout);
     let started = Instant::now();
-    let shape = provider.shape();
-    let mut call = Call::new(provider.vendor, shape, &models.catalog, request);
+    let shape = provider.wire_format();
+    let mut call = WireRequest::new(provider.vendor, shape, &models.catalog, request);
     if let Some((form, _)) = call.json {
-        structured::usable(form).map_err(errors::refused)?;
+        structured::check_format(form).map_err(errors::invalid_request)?;
     }
-    let talk = (shape == Shape::Completion).then(|| Conversation::of(&call));
+    let talk = (shape == WireFormat::Completion).then(|| ConversationKey::from_request(&call));
     if let Some(talk) = talk {
-        call.prompt = exchange.rendered(&call).await?;
-        call.slot = provider.slots.of(talk);
+        call.prompt = exchange.render_template(&call).await?;
+        call.slot = provider.slots.get(talk);
     }
     let encoded = shape.encode(&call);
     let prompt_bytes = encoded.body.len() as u64;
     let url = provider.address.url(&encoded.path);
-    let mut reply = Assembly::new(request, deltas);
-    let heard = exchange.stream(&url, encoded, shape.decoder(&call).as_mut(), &mut reply).await;
+    let mut reply = ReplyBuilder::new(request, deltas);
+    let heard = exchange.stream_reply(&url, encoded, shape.new_decoder(&call).as_mut(), &mut reply).await;
     if let (Some(talk), Err(_)) = (talk, &heard) {
         // A slot that is gone would be waited for without end.
-        provider.slots.forget(talk);
+        provider.slots.remove(talk);
     }
     let response = heard?;
-    let latency_ms = millis(started);
-    provider.keeping.left(drain(response).await);
+    let latency_ms = elapsed_millis(started);
+    provider.reuse_tracker.record_open(drain_body(response).await);
     if let (Some(talk), Some(slot)) = (talk, reply.slot) {
-        provider.slots.remember(talk, slot);
+        provider.slots.insert(talk, slot);
     }
     let asked = &exchange.asked;
     let finish = reply.finish.ok_or_else(|| errors::malformed(asked, "no finish reason"))?;
@@ -104,29 +107,34 @@ pub(crate) async fn ask(
     let model = model.unwrap_or_else(|| request.route.model.clone());
     let mut reply = ModelReply { model, parts: reply.parts, usage, finish, latency_ms };
     if let ReplyFormat::Json(form) = &request.format {
-        match (structured::settle(&mut reply, form), form.unfit) {
-            (Err(why), Unfit::Refuse) => return Err(errors::misshapen(asked, &why)),
-            (Ok(()), _) | (Err(_), Unfit::Pass) => {}
+        match (structured::validate_reply(&mut reply, form), form.unfit) {
+            (Err(why), OnSchemaMismatch::Refuse) => return Err(errors::schema_mismatch(asked, &why)),
+            (Ok(()), _) | (Err(_), OnSchemaMismatch::Pass) => {}
         }
     }
     Ok(reply)
 }
 
 /// Asks for vectors.
-pub(crate) async fn embed(
-    models: &Models,
-    provider: &Provider,
-    key: Option<&Key>,
+pub(crate) async fn request_embeddings(
+    models: &ModelProviders,
+    provider: &ConfiguredProvider,
+    key: Option<&ApiKey>,
     request: &EmbedRequest,
 ) -> Result<Embeddings, Error> {
     let organization = request.organization.as_deref();
     let exchange =
-        Exchange::new(models, provider, key, &request.route.model, organization, request.timeout_ms);
+        ProviderExchange::new(models, provider, key, &request.route.model, organization, request.timeout_ms);
     let asked = &exchange.asked;
-    let (path, body) = embed::encode(provider, request)?;
-    let url = provider.vendor.own_url(&provider.address, &path);
-    let (status, body, after) =
-        exchange.whole(&url, Encoded { path, headers: Vec::new(), body }, provider.keeping.reuse()).await?;
+    let (path, body) = embed::encode_embed_request(provider, request)?;
+    let url = provider.vendor.vendor_url(&provider.address, &path);
+    let (status, body, after) = exchange
+        .fetch_body(
+            &url,
+            EncodedRequest { path, headers: Vec::new(), body },
+            provider.reuse_tracker.reuse_policy(),
+        )
+        .await?;
     let text = || String::from_utf8_lossy(&body);
     if status != 200 {
         return Err(errors::from_status(asked, status, &text(), after));
@@ -135,28 +143,30 @@ pub(crate) async fn embed(
     if reported.get("error").is_some_and(|error| !error.is_null()) {
         return Err(errors::from_report(asked, &reported, after));
     }
-    embed::decode(provider.vendor.embedding, request, &body).map_err(|why| match text().trim_start() {
-        page if page.starts_with('<') => errors::no_stream(asked, "a web page"),
-        _ => errors::malformed(asked, &why),
+    embed::decode_embeddings(provider.vendor.embedding, request, &body).map_err(|why| {
+        match text().trim_start() {
+            page if page.starts_with('<') => errors::no_stream(asked, "a web page"),
+            _ => errors::malformed(asked, &why),
+        }
     })
 }
 
 /// Milliseconds since a moment.
-pub(crate) fn millis(since: Instant) -> u64 {
+pub(crate) fn elapsed_millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn header(response: &Response, name: &str) -> Option<String> {
+fn header_value(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-impl Exchange<'_> {
+impl ProviderExchange<'_> {
     /// The conversation as the server's own template has it; `None` if the server knows none.
-    async fn rendered(&self, call: &Call<'_>) -> Result<Option<String>, Error> {
-        let question = template(call);
+    async fn render_template(&self, call: &WireRequest<'_>) -> Result<Option<String>, Error> {
+        let question = encode_template_request(call);
         let url = self.provider.address.url(&question.path);
         // Not over a connection that the question itself would then be asked over: that must be the only attempt.
-        let (status, body, after) = self.whole(&url, question, Reuse::Fresh).await?;
+        let (status, body, after) = self.fetch_body(&url, question, ConnectionReuse::Fresh).await?;
         match status {
             200 => {
                 let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -170,53 +180,61 @@ impl Exchange<'_> {
     }
 
     /// Sends and reads a stream to its terminal event.
-    async fn stream(
+    async fn stream_reply(
         &self,
         url: &str,
-        encoded: Encoded,
-        decoder: &mut dyn Decode,
-        reply: &mut Assembly<'_>,
+        encoded: EncodedRequest,
+        decoder: &mut dyn StreamDecoder,
+        reply: &mut ReplyBuilder<'_>,
     ) -> Result<Response, Error> {
-        let mut response = self.send(url, encoded, self.provider.keeping.reuse()).await?;
+        let mut response =
+            self.send_request(url, encoded, self.provider.reuse_tracker.reuse_policy()).await?;
         let framing = self.asked.shape.framing();
-        check(&self.asked, framing, &mut response, self.silence).await?;
-        self.read(framing, decoder, &mut response, reply).await?;
+        check_response(&self.asked, framing, &mut response, self.silence).await?;
+        self.read_events(framing, decoder, &mut response, reply).await?;
         Ok(response)
     }
 
     /// Sends and reads an answer that is no stream: status, body and the wait that is asked for.
-    async fn whole(
+    async fn fetch_body(
         &self,
         url: &str,
-        encoded: Encoded,
-        reuse: Reuse,
+        encoded: EncodedRequest,
+        reuse: ConnectionReuse,
     ) -> Result<(u16, Vec<u8>, Option<Duration>), Error> {
         let asked = &self.asked;
-        let mut response = self.send(url, encoded, reuse).await?;
+        let mut response = self.send_request(url, encoded, reuse).await?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         loop {
             match tokio::time::timeout(self.silence, response.chunk()).await {
-                Err(_) => return Err(errors::silent(asked, self.silence, "in the middle of its answer")),
-                Ok(Err(error)) => return Err(errors::cut(asked, &chain(&error))),
+                Err(_) => {
+                    return Err(errors::silence_timeout(asked, self.silence, "in the middle of its answer"));
+                }
+                Ok(Err(error)) => return Err(errors::stream_cut(asked, &root_cause(&error))),
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(piece))) if (body.len() + piece.len()) as u64 > self.models.limits.largest => {
-                    return Err(errors::endless(asked, self.models.limits));
+                    return Err(errors::reply_too_long(asked, self.models.limits));
                 }
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             }
         }
-        self.provider.keeping.left(reuse == Reuse::Kept);
+        self.provider.reuse_tracker.record_open(reuse == ConnectionReuse::Pooled);
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let after = retry_after(&|name| header(&response, name), &json);
+        let after = retry_after(&|name| header_value(&response, name), &json);
         Ok((status, body, after))
     }
 
-    async fn send(&self, url: &str, encoded: Encoded, reuse: Reuse) -> Result<Response, Error> {
+    async fn send_request(
+        &self,
+        url: &str,
+        encoded: EncodedRequest,
+        reuse: ConnectionReuse,
+    ) -> Result<Response, Error> {
         let asked = &self.asked;
         let mut headers = encoded.headers;
-        headers.extend(self.provider.headers(asked.key, self.organization));
-        let post = async |reuse: Reuse, body: Vec<u8>| {
+        headers.extend(self.provider.request_headers(asked.key, self.organization));
+        let post = async |reuse: ConnectionReuse, body: Vec<u8>| {
             let mut call = self
                 .models
                 .clients
@@ -228,26 +246,26 @@ impl Exchange<'_> {
                 call = with_header(call, name, value);
             }
             match tokio::time::timeout(self.silence, call.body(body).send()).await {
-                Err(_) => Err(errors::silent(asked, self.silence, "after the request")),
+                Err(_) => Err(errors::silence_timeout(asked, self.silence, "after the request")),
                 Ok(answer) => Ok(answer),
             }
         };
-        let keeping = &self.provider.keeping;
-        let spare = (reuse == Reuse::Kept && keeping.kept()).then(|| encoded.body.clone());
+        let keeping = &self.provider.reuse_tracker;
+        let spare = (reuse == ConnectionReuse::Pooled && keeping.may_reuse()).then(|| encoded.body.clone());
         let mut answer = post(reuse, encoded.body).await?;
         if let (Some(body), Err(error)) = (spare, &answer)
             && !error.is_connect()
             && !error.is_builder()
         {
-            keeping.broke();
-            answer = post(Reuse::Fresh, body).await?;
+            keeping.record_broken();
+            answer = post(ConnectionReuse::Fresh, body).await?;
         }
         answer.map_err(|error| {
-            let why = chain(&error);
+            let why = root_cause(&error);
             if error.is_connect() {
                 errors::unreachable(asked, &why)
             } else if error.is_builder() {
-                errors::refused(format!("the request to {} can't be sent: {why}", asked.origin))
+                errors::invalid_request(format!("the request to {} can't be sent: {why}", asked.origin))
             } else {
                 errors::no_answer(asked, &why)
             }
@@ -256,22 +274,22 @@ impl Exchange<'_> {
 }
 
 /// Turns anything but a stream with a good status into an error.
-async fn check(
-    asked: &Asked<'_>,
-    framing: Framing,
+async fn check_response(
+    asked: &ErrorContext<'_>,
+    framing: StreamFraming,
     response: &mut Response,
     silence: Duration,
 ) -> Result<(), Error> {
     let status = response.status().as_u16();
-    let kind = header(response, "content-type").unwrap_or_default();
-    let is_document =
-        kind.starts_with("text/html") || (framing == Framing::Sse && kind.starts_with("application/json"));
+    let kind = header_value(response, "content-type").unwrap_or_default();
+    let is_document = kind.starts_with("text/html")
+        || (framing == StreamFraming::Sse && kind.starts_with("application/json"));
     if status == 200 && !is_document {
         return Ok(());
     }
     let body = error_body(response, silence).await;
     let json = serde_json::from_str(&body).unwrap_or(Value::Null);
-    let after = retry_after(&|name| header(response, name), &json);
+    let after = retry_after(&|name| header_value(response, name), &json);
     if status != 200 {
         return Err(errors::from_status(asked, status, &body, after));
     }
@@ -284,47 +302,47 @@ async fn check(
 /// As much of an error's body as comes in time; what is missing is no second error.
 async fn error_body(response: &mut Response, silence: Duration) -> String {
     let mut body = Vec::new();
-    while body.len() < ERROR_BYTES {
+    while body.len() < MAX_ERROR_BYTES {
         match tokio::time::timeout(silence, response.chunk()).await {
             Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             _ => break,
         }
     }
-    body.truncate(ERROR_BYTES);
+    body.truncate(MAX_ERROR_BYTES);
     String::from_utf8_lossy(&body).into_owned()
 }
 
-enum Frames {
+enum FrameSplitter {
     Sse(Sse),
     Lines(Ndjson),
 }
 
 /// What a piece of the stream came to.
-type Flow = ControlFlow<Result<(), Fault>>;
+type StreamFlow = ControlFlow<Result<(), StreamError>>;
 
-impl Frames {
-    fn push(&mut self, piece: &[u8], take: impl FnMut(Event<'_>) -> Flow) -> Flow {
+impl FrameSplitter {
+    fn push(&mut self, piece: &[u8], take: impl FnMut(FrameEvent<'_>) -> StreamFlow) -> StreamFlow {
         let flow = match self {
             Self::Sse(sse) => sse.push(piece, take),
             Self::Lines(lines) => lines.push(piece, take),
         };
-        flow.unwrap_or_else(|error| ControlFlow::Break(Err(Fault::Malformed(error.to_string()))))
+        flow.unwrap_or_else(|error| ControlFlow::Break(Err(StreamError::Malformed(error.to_string()))))
     }
 }
 
-impl Exchange<'_> {
+impl ProviderExchange<'_> {
     /// Reads events until the terminal one.
-    async fn read(
+    async fn read_events(
         &self,
-        framing: Framing,
-        decoder: &mut dyn Decode,
+        framing: StreamFraming,
+        decoder: &mut dyn StreamDecoder,
         response: &mut Response,
-        reply: &mut Assembly<'_>,
+        reply: &mut ReplyBuilder<'_>,
     ) -> Result<(), Error> {
         let asked = &self.asked;
         let mut frames = match framing {
-            Framing::Sse => Frames::Sse(Sse::new()),
-            Framing::Lines => Frames::Lines(Ndjson::new()),
+            StreamFraming::Sse => FrameSplitter::Sse(Sse::new()),
+            StreamFraming::Lines => FrameSplitter::Lines(Ndjson::new()),
         };
         let end = tokio::time::Instant::now() + self.models.limits.longest;
         // What came before the first event: a body that has none is told by its beginning.
@@ -332,78 +350,90 @@ impl Exchange<'_> {
         loop {
             let next = tokio::time::timeout(self.silence, response.chunk());
             let piece = match tokio::time::timeout_at(end, next).await {
-                Err(_) => return Err(errors::endless(asked, self.models.limits)),
-                Ok(Err(_)) => return Err(errors::silent(asked, self.silence, "in the middle of its answer")),
-                Ok(Ok(Err(error))) => return Err(errors::cut(asked, &chain(&error))),
+                Err(_) => return Err(errors::reply_too_long(asked, self.models.limits)),
+                Ok(Err(_)) => {
+                    return Err(errors::silence_timeout(asked, self.silence, "in the middle of its answer"));
+                }
+                Ok(Ok(Err(error))) => return Err(errors::stream_cut(asked, &root_cause(&error))),
                 Ok(Ok(Ok(piece))) => piece,
             };
             let flow = match &piece {
                 Some(piece) => {
                     bytes += piece.len() as u64;
                     if bytes > self.models.limits.largest {
-                        return Err(errors::endless(asked, self.models.limits));
+                        return Err(errors::reply_too_long(asked, self.models.limits));
                     }
-                    if events == 0 && head.len() < HEAD_BYTES {
-                        head.extend_from_slice(&piece[..piece.len().min(HEAD_BYTES)]);
+                    if events == 0 && head.len() < MAX_HEAD_BYTES {
+                        head.extend_from_slice(&piece[..piece.len().min(MAX_HEAD_BYTES)]);
                     }
                     frames.push(piece, |event| {
                         events += 1;
-                        step(decoder, event, reply)
+                        handle_event(decoder, event, reply)
                     })
                 }
-                None => last_line(&frames, decoder, reply),
+                None => decode_last_line(&frames, decoder, reply),
             };
             match flow {
                 ControlFlow::Break(Ok(())) => return Ok(()),
-                ControlFlow::Break(Err(Fault::Malformed(why))) => return Err(errors::malformed(asked, &why)),
-                ControlFlow::Break(Err(Fault::Reported(json))) => {
+                ControlFlow::Break(Err(StreamError::Malformed(why))) => {
+                    return Err(errors::malformed(asked, &why));
+                }
+                ControlFlow::Break(Err(StreamError::Reported(json))) => {
                     return Err(errors::from_report(asked, &json, retry_after(&|_| None, &json)));
                 }
                 ControlFlow::Continue(()) if piece.is_some() => {}
-                ControlFlow::Continue(()) if decoder.whole_without_terminal(reply) => return Ok(()),
+                ControlFlow::Continue(()) if decoder.is_complete_without_terminal(reply) => return Ok(()),
                 ControlFlow::Continue(()) if events == 0 => return Err(no_events(asked, &head)),
-                ControlFlow::Continue(()) => return Err(errors::cut(asked, "its end never came")),
+                ControlFlow::Continue(()) => return Err(errors::stream_cut(asked, "its end never came")),
             }
         }
     }
 }
 
 /// What a body with a good status was that held not one event.
-fn no_events(asked: &Asked<'_>, head: &[u8]) -> Error {
+fn no_events(asked: &ErrorContext<'_>, head: &[u8]) -> Error {
     let text = String::from_utf8_lossy(head);
     let text = text.trim();
     let json: Value = serde_json::from_str(text).unwrap_or(Value::Null);
     match text {
-        "" => errors::cut(asked, "it was empty"),
+        "" => errors::stream_cut(asked, "it was empty"),
         _ if json.get("error").is_some_and(|error| !error.is_null()) => {
             errors::from_report(asked, &json, retry_after(&|_| None, &json))
         }
         _ if !json.is_null() => errors::no_stream(asked, "one JSON value"),
         _ if text.starts_with('<') => errors::no_stream(asked, "a web page"),
-        _ => errors::cut(asked, "its end never came"),
+        _ => errors::stream_cut(asked, "its end never came"),
     }
 }
 
 /// The last line of NDJSON needs no line end.
-fn last_line(frames: &Frames, decoder: &mut dyn Decode, reply: &mut Assembly<'_>) -> Flow {
-    let Frames::Lines(lines) = frames else { return ControlFlow::Continue(()) };
-    match lines.rest().map(|event| decoder.event(event, reply)) {
-        Some(Ok(Progress::Done)) => ControlFlow::Break(Ok(())),
+fn decode_last_line(
+    frames: &FrameSplitter,
+    decoder: &mut dyn StreamDecoder,
+    reply: &mut ReplyBuilder<'_>,
+) -> StreamFlow {
+    let FrameSplitter::Lines(lines) = frames else { return ControlFlow::Continue(()) };
+    match lines.last_line().map(|event| decoder.decode_event(event, reply)) {
+        Some(Ok(StreamProgress::Done)) => ControlFlow::Break(Ok(())),
         // A line that was cut is no JSON: that is the cut, not another fault.
         _ => ControlFlow::Continue(()),
     }
 }
 
-fn step(decoder: &mut dyn Decode, event: Event<'_>, reply: &mut Assembly<'_>) -> Flow {
-    match decoder.event(event, reply) {
-        Ok(Progress::More) => ControlFlow::Continue(()),
-        Ok(Progress::Done) => ControlFlow::Break(Ok(())),
+fn handle_event(
+    decoder: &mut dyn StreamDecoder,
+    event: FrameEvent<'_>,
+    reply: &mut ReplyBuilder<'_>,
+) -> StreamFlow {
+    match decoder.decode_event(event, reply) {
+        Ok(StreamProgress::More) => ControlFlow::Continue(()),
+        Ok(StreamProgress::Done) => ControlFlow::Break(Ok(())),
         Err(fault) => ControlFlow::Break(Err(fault)),
     }
 }
 
 /// Reads what is left of the body so that the connection goes back to the pool; says whether it does.
-async fn drain(mut response: Response) -> bool {
+async fn drain_body(mut response: Response) -> bool {
     let rest = async {
         loop {
             match response.chunk().await {
@@ -413,7 +443,7 @@ async fn drain(mut response: Response) -> bool {
         }
     };
     // A server that does not end its body in time costs a new connection, nothing else.
-    tokio::time::timeout(DRAIN, rest).await.unwrap_or(false)
+    tokio::time::timeout(DRAIN_TIMEOUT, rest).await.unwrap_or(false)
 }
 
 /// The request with a header that may hold a key: marked, so that no log of the HTTP client shows it.
@@ -429,20 +459,20 @@ fn with_header(call: reqwest::RequestBuilder, name: &'static str, value: &str) -
 }
 
 /// Asks a small question (which models, who are you) and gives status and JSON, within `limit` in all.
-pub(crate) async fn get(
-    clients: &Clients,
+pub(crate) async fn get_text(
+    clients: &HttpClients,
     url: &str,
     headers: impl IntoIterator<Item = (&'static str, String)>,
     limit: Duration,
 ) -> Result<(u16, String), String> {
-    let mut call = clients.for_url(url, Reuse::Fresh).map_err(|error| error.message)?.get(url);
+    let mut call = clients.for_url(url, ConnectionReuse::Fresh).map_err(|error| error.message)?.get(url);
     for (name, value) in headers {
         call = with_header(call, name, &value);
     }
     let answer = async {
-        let response = call.send().await.map_err(|error| chain(&error))?;
+        let response = call.send().await.map_err(|error| root_cause(&error))?;
         let status = response.status().as_u16();
-        let body = response.text().await.map_err(|error| chain(&error))?;
+        let body = response.text().await.map_err(|error| root_cause(&error))?;
         Ok((status, body))
     };
     tokio::time::timeout(limit, answer)

@@ -13,25 +13,27 @@
 
 use std::borrow::Cow;
 
-use forge_types::{Finish, ModelRequest, Parameters, PartKind, Role, Usage};
+use forge_types::{FinishReason, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Call, Decode, Encoded, Progress, Shape, parse};
-use crate::assembly::{Assembly, Fault, inline, own_state, reasoning_part, sendable_arguments};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::{EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, parse_event};
+use crate::assembly::{
+    ReplyBuilder, StreamError, inline_text, own_state, reasoning_part, sendable_arguments,
+};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 /// The version of the API that this file speaks.
-const VERSION: &str = "2023-06-01";
+const API_VERSION: &str = "2023-06-01";
 /// The reply's allowance where neither the request nor the catalog names one; the field is mandatory.
-const ALLOWANCE: u64 = 4096;
+const DEFAULT_MAX_TOKENS: u64 = 4096;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct AnthropicRequest<'a> {
     model: &'a str,
     stream: bool,
     max_tokens: u64,
@@ -40,44 +42,44 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<AnthropicTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<ToolChoice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<[SystemBlock; 1]>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
-    messages: Vec<Sent<'a>>,
+    messages: Vec<AnthropicMessage<'a>>,
 }
 
 /// A place up to which the prompt is to be kept.
 #[derive(Clone, Copy, Serialize)]
-struct Mark {
+struct CacheControl {
     r#type: &'static str,
 }
 
-const MARK: Mark = Mark { r#type: "ephemeral" };
+const EPHEMERAL_CACHE: CacheControl = CacheControl { r#type: "ephemeral" };
 
 #[derive(Serialize)]
 struct SystemBlock {
     r#type: &'static str,
     text: String,
-    cache_control: Mark,
+    cache_control: CacheControl,
 }
 
 #[derive(Serialize)]
-struct Tool<'a> {
+struct AnthropicTool<'a> {
     name: &'a str,
     description: &'a str,
     input_schema: InputSchema<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<Mark>,
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum InputSchema<'a> {
     /// What a tool takes.
-    Tool(Parameters<'a>),
+    Tool(ParameterSchema<'a>),
     /// The form of a reply.
     Reply(&'a Value),
 }
@@ -90,18 +92,18 @@ enum ToolChoice<'a> {
 }
 
 #[derive(Serialize)]
-struct Sent<'a> {
+struct AnthropicMessage<'a> {
     role: &'static str,
-    content: Vec<Block<'a>>,
+    content: Vec<AnthropicBlock<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Tagged<'a> {
+enum ContentBlock<'a> {
     Text {
         text: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        cache_control: Option<Mark>,
+        cache_control: Option<CacheControl>,
     },
     ToolUse {
         id: String,
@@ -115,41 +117,44 @@ enum Tagged<'a> {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
-        cache_control: Option<Mark>,
+        cache_control: Option<CacheControl>,
     },
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Block<'a> {
-    Made(Tagged<'a>),
+enum AnthropicBlock<'a> {
+    Made(ContentBlock<'a>),
     Verbatim(Box<RawValue>),
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let model = &request.route.model;
     let temperature = call.temperature();
-    let system = call.whole_system();
-    let mut tools = tools(call);
+    let system = call.full_system_prompt();
+    let mut tools = build_tools(call);
     if let (true, Some(last)) = (system.is_empty(), tools.last_mut()) {
-        last.cache_control = Some(MARK);
+        last.cache_control = Some(EPHEMERAL_CACHE);
     }
-    let body = Body {
+    let body = AnthropicRequest {
         model,
         stream: true,
         max_tokens: request
             .settings
             .max_tokens
             .or_else(|| {
-                call.catalog.facts(call.vendor.name, model).max_output.map(|most| most.min(ALLOWANCE))
+                call.catalog
+                    .model_facts(call.vendor.name, model)
+                    .max_output
+                    .map(|most| most.min(DEFAULT_MAX_TOKENS))
             })
-            .unwrap_or(ALLOWANCE),
+            .unwrap_or(DEFAULT_MAX_TOKENS),
         temperature,
         // Newer models refuse a request that sets both.
         top_p: call.top_p().filter(|_| temperature.is_none()),
-        tool_choice: call.json_by(Structured::Tool).map(|format| match request.tools.is_empty() {
+        tool_choice: call.json_format_by(StructuredMode::Tool).map(|format| match request.tools.is_empty() {
             true => ToolChoice::Tool { name: &format.name },
             false => ToolChoice::Any,
         }),
@@ -157,23 +162,23 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
         system: (!system.is_empty()).then_some([SystemBlock {
             r#type: "text",
             text: system,
-            cache_control: MARK,
+            cache_control: EPHEMERAL_CACHE,
         }]),
-        messages: marked(messages(request)),
+        messages: mark_cache_points(build_messages(request)),
     };
-    let headers = vec![("anthropic-version", VERSION.to_owned())];
-    Encoded { headers, ..Encoded::to(Shape::Anthropic.path(), &body) }
+    let headers = vec![("anthropic-version", API_VERSION.to_owned())];
+    EncodedRequest { headers, ..EncodedRequest::from_json(WireFormat::Anthropic.path(), &body) }
 }
 
 /// The tools, and behind them the one that stands for a reply in JSON.
-fn tools<'a>(call: &Call<'a>) -> Vec<Tool<'a>> {
-    let own = call.request.tools.iter().map(|tool| Tool {
+fn build_tools<'a>(call: &WireRequest<'a>) -> Vec<AnthropicTool<'a>> {
+    let own = call.request.tools.iter().map(|tool| AnthropicTool {
         name: &tool.name,
         description: &tool.description,
         input_schema: InputSchema::Tool(tool.parameters()),
         cache_control: None,
     });
-    let answer = call.json_by(Structured::Tool).map(|format| Tool {
+    let answer = call.json_format_by(StructuredMode::Tool).map(|format| AnthropicTool {
         name: &format.name,
         description: "Gives the final answer. Its arguments are the answer.",
         input_schema: InputSchema::Reply(&format.schema),
@@ -183,58 +188,59 @@ fn tools<'a>(call: &Call<'a>) -> Vec<Tool<'a>> {
 }
 
 /// Marks the end of the last two messages of the user's side: where this request ends and where the last one did.
-fn marked(mut messages: Vec<Sent<'_>>) -> Vec<Sent<'_>> {
+fn mark_cache_points(mut messages: Vec<AnthropicMessage<'_>>) -> Vec<AnthropicMessage<'_>> {
     for message in messages.iter_mut().rev().filter(|message| message.role == "user").take(2) {
-        if let Some(Block::Made(
-            Tagged::Text { cache_control, .. } | Tagged::ToolResult { cache_control, .. },
+        if let Some(AnthropicBlock::Made(
+            ContentBlock::Text { cache_control, .. } | ContentBlock::ToolResult { cache_control, .. },
         )) = message.content.last_mut()
         {
-            *cache_control = Some(MARK);
+            *cache_control = Some(EPHEMERAL_CACHE);
         }
     }
     messages
 }
 
-fn messages(request: &ModelRequest) -> Vec<Sent<'_>> {
-    let mut sent: Vec<Sent<'_>> = Vec::with_capacity(request.messages.len());
+fn build_messages(request: &ModelRequest) -> Vec<AnthropicMessage<'_>> {
+    let mut sent: Vec<AnthropicMessage<'_>> = Vec::with_capacity(request.messages.len());
     for message in &request.messages {
         let role = match message.role {
             Role::System => continue,
             Role::Assistant => "assistant",
             Role::User | Role::Tool => "user",
         };
-        let blocks: Vec<Block<'_>> = message.parts.iter().filter_map(|part| block(part, request)).collect();
+        let blocks: Vec<AnthropicBlock<'_>> =
+            message.parts.iter().filter_map(|part| build_block(part, request)).collect();
         if blocks.is_empty() {
             continue;
         }
         match sent.last_mut() {
             Some(last) if last.role == role => last.content.extend(blocks),
-            _ => sent.push(Sent { role, content: blocks }),
+            _ => sent.push(AnthropicMessage { role, content: blocks }),
         }
     }
     sent
 }
 
-fn block<'a>(part: &'a forge_types::Part, request: &ModelRequest) -> Option<Block<'a>> {
+fn build_block<'a>(part: &'a forge_types::MessagePart, request: &ModelRequest) -> Option<AnthropicBlock<'a>> {
     match &part.kind {
         // The API refuses blocks of nothing but white space.
-        PartKind::Text { text } => Some(inline(text))
+        PartKind::Text { text } => Some(inline_text(text))
             .filter(|text| !text.trim().is_empty())
-            .map(|text| Block::Made(Tagged::Text { text, cache_control: None })),
-        PartKind::Call(call) => Some(Block::Made(Tagged::ToolUse {
+            .map(|text| AnthropicBlock::Made(ContentBlock::Text { text, cache_control: None })),
+        PartKind::Call(call) => Some(AnthropicBlock::Made(ContentBlock::ToolUse {
             id: valid_id(&call.id),
             name: &call.name,
             input: sendable_arguments(call),
         })),
-        PartKind::Result(result) => Some(Block::Made(Tagged::ToolResult {
+        PartKind::Result(result) => Some(AnthropicBlock::Made(ContentBlock::ToolResult {
             tool_use_id: valid_id(&result.call_id),
-            content: inline(&result.content),
+            content: inline_text(&result.content),
             is_error: !result.ok,
             cache_control: None,
         })),
         PartKind::Reasoning { .. } => {
             let state = own_state(part, request)?;
-            RawValue::from_string(state.to_owned()).ok().map(Block::Verbatim)
+            RawValue::from_string(state.to_owned()).ok().map(AnthropicBlock::Verbatim)
         }
     }
 }
@@ -248,9 +254,9 @@ fn valid_id(id: &str) -> String {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Streamed {
+enum AnthropicEvent {
     MessageStart {
-        message: Started,
+        message: StartedMessage,
     },
     ContentBlockStart {
         index: u64,
@@ -258,15 +264,15 @@ enum Streamed {
     },
     ContentBlockDelta {
         index: u64,
-        delta: Delta,
+        delta: BlockDelta,
     },
     ContentBlockStop {
         index: u64,
     },
     MessageDelta {
-        delta: Ending,
+        delta: StopDelta,
         #[serde(default)]
-        usage: Option<Counts>,
+        usage: Option<AnthropicUsage>,
     },
     MessageStop,
     Error {
@@ -277,16 +283,16 @@ enum Streamed {
 }
 
 #[derive(Deserialize)]
-struct Started {
+struct StartedMessage {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
-    usage: Option<Counts>,
+    usage: Option<AnthropicUsage>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-enum Delta {
+enum BlockDelta {
     #[serde(rename = "text_delta")]
     Text { text: String },
     #[serde(rename = "input_json_delta")]
@@ -300,13 +306,13 @@ enum Delta {
 }
 
 #[derive(Deserialize)]
-struct Ending {
+struct StopDelta {
     #[serde(default)]
     stop_reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-struct Counts {
+struct AnthropicUsage {
     #[serde(default)]
     input_tokens: Option<u64>,
     #[serde(default)]
@@ -318,7 +324,7 @@ struct Counts {
 }
 
 /// The content block that is being read.
-enum Open {
+enum OpenBlock {
     Text,
     Call {
         place: usize,
@@ -331,52 +337,60 @@ enum Open {
     },
     /// The call that stands for a reply in JSON; whether any of it has come.
     Answer {
-        begun: bool,
+        started: bool,
     },
     Ignored,
 }
 
 /// Reads the events from `message_start` to `message_stop`.
 #[derive(Default)]
-pub(super) struct Decoder {
-    open: Option<(u64, Open)>,
-    counts: Counts,
+pub(super) struct AnthropicDecoder {
+    open: Option<(u64, OpenBlock)>,
+    counts: AnthropicUsage,
     /// Whether the final count of output tokens was there.
     counted: bool,
     /// The tool whose call is the reply's text.
     answer: Option<String>,
 }
 
-impl Decoder {
-    pub(super) fn new(call: &Call<'_>) -> Self {
-        let answer = call.json_by(Structured::Tool).map(|format| format.name.clone());
+impl AnthropicDecoder {
+    pub(super) fn new(call: &WireRequest<'_>) -> Self {
+        let answer = call.json_format_by(StructuredMode::Tool).map(|format| format.name.clone());
         Self { answer, ..Self::default() }
     }
 }
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
-        match parse(&event)? {
-            Streamed::MessageStart { message } => {
+impl StreamDecoder for AnthropicDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
+        match parse_event(&event)? {
+            AnthropicEvent::MessageStart { message } => {
                 reply.model = message.model;
                 self.counts = message.usage.unwrap_or_default();
             }
-            Streamed::ContentBlockStart { index, content_block } => {
-                self.open = Some((index, open(&content_block, self.answer.as_deref(), reply)));
+            AnthropicEvent::ContentBlockStart { index, content_block } => {
+                self.open = Some((index, open_block(&content_block, self.answer.as_deref(), reply)));
             }
-            Streamed::ContentBlockDelta { index, delta } => match &mut self.open {
-                Some((at, open)) if *at == index => grow(open, delta, reply),
-                _ => return Err(Fault::Malformed(format!("a delta for block {index}, which is not open"))),
+            AnthropicEvent::ContentBlockDelta { index, delta } => match &mut self.open {
+                Some((at, open)) if *at == index => extend_block(open, delta, reply),
+                _ => {
+                    return Err(StreamError::Malformed(format!(
+                        "a delta for block {index}, which is not open"
+                    )));
+                }
             },
-            Streamed::ContentBlockStop { index } => {
+            AnthropicEvent::ContentBlockStop { index } => {
                 if let Some((_, open)) = self.open.take_if(|(at, _)| *at == index) {
-                    close(open, reply);
+                    close_block(open, reply);
                 }
             }
-            Streamed::MessageDelta { delta, usage } => {
+            AnthropicEvent::MessageDelta { delta, usage } => {
                 if let Some(reason) = delta.stop_reason {
-                    reply.finish = Some(match finish(&reason) {
-                        Finish::ToolCalls if !reply.has_calls() => Finish::Stop,
+                    reply.finish = Some(match parse_stop_reason(&reason) {
+                        FinishReason::ToolCalls if !reply.has_calls() => FinishReason::Stop,
                         finish => finish,
                     });
                 }
@@ -384,24 +398,24 @@ impl Decode for Decoder {
                     self.counted |= last.output_tokens.is_some();
                     self.counts = self.counts.updated_by(last);
                 }
-                reply.usage = self.usage();
+                reply.usage = self.to_usage();
             }
-            Streamed::MessageStop if reply.finish.is_none() => {
-                return Err(Fault::Malformed("message_stop without a stop reason".to_owned()));
+            AnthropicEvent::MessageStop if reply.finish.is_none() => {
+                return Err(StreamError::Malformed("message_stop without a stop reason".to_owned()));
             }
-            Streamed::MessageStop => return Ok(Progress::Done),
-            Streamed::Error { error } => {
-                return Err(Fault::Reported(Box::new(json!({"type": "error", "error": error}))));
+            AnthropicEvent::MessageStop => return Ok(StreamProgress::Done),
+            AnthropicEvent::Error { error } => {
+                return Err(StreamError::Reported(Box::new(json!({"type": "error", "error": error}))));
             }
             // Pings, and event types that the API's rules of versioning allow to come.
-            Streamed::Other => {}
+            AnthropicEvent::Other => {}
         }
-        Ok(Progress::More)
+        Ok(StreamProgress::More)
     }
 }
 
-impl Decoder {
-    fn usage(&self) -> Option<Usage> {
+impl AnthropicDecoder {
+    fn to_usage(&self) -> Option<Usage> {
         let cached = self.counts.cache_read_input_tokens.unwrap_or(0);
         let cache_write = self.counts.cache_creation_input_tokens.unwrap_or(0);
         let output = self.counts.output_tokens.filter(|_| self.counted)?;
@@ -410,7 +424,7 @@ impl Decoder {
     }
 }
 
-impl Counts {
+impl AnthropicUsage {
     /// Later counts are running totals and replace earlier ones.
     fn updated_by(self, later: Self) -> Self {
         Self {
@@ -424,82 +438,82 @@ impl Counts {
     }
 }
 
-fn open(block: &Value, answer: Option<&str>, reply: &mut Assembly<'_>) -> Open {
+fn open_block(block: &Value, answer: Option<&str>, reply: &mut ReplyBuilder<'_>) -> OpenBlock {
     let field = |name: &str| block[name].as_str().unwrap_or_default();
     match field("type") {
         "text" => {
-            reply.text(field("text"));
-            Open::Text
+            reply.push_text(field("text"));
+            OpenBlock::Text
         }
         "tool_use" => {
             // The input comes in deltas; servers that send it whole put it here.
             let whole = block["input"].as_object().filter(|input| !input.is_empty());
             let arguments = whole.map(|_| block["input"].to_string()).unwrap_or_default();
             if answer == Some(field("name")) {
-                reply.text(&arguments);
-                return Open::Answer { begun: !arguments.is_empty() };
+                reply.push_text(&arguments);
+                return OpenBlock::Answer { started: !arguments.is_empty() };
             }
-            Open::Call { place: reply.call(field("id"), field("name"), &arguments) }
+            OpenBlock::Call { place: reply.push_call(field("id"), field("name"), &arguments) }
         }
         "thinking" => {
-            let place = reply.push(reasoning_part("", None));
-            Open::Thinking {
+            let place = reply.push_part(reasoning_part("", None));
+            OpenBlock::Thinking {
                 place,
                 text: field("thinking").to_owned(),
                 signature: field("signature").to_owned(),
             }
         }
         "redacted_thinking" => {
-            let opaque = reply.opaque(block.to_string());
-            reply.push(reasoning_part("", Some(opaque)));
-            Open::Ignored
+            let opaque = reply.opaque_state(block.to_string());
+            reply.push_part(reasoning_part("", Some(opaque)));
+            OpenBlock::Ignored
         }
-        _ => Open::Ignored,
+        _ => OpenBlock::Ignored,
     }
 }
 
-fn grow(open: &mut Open, delta: Delta, reply: &mut Assembly<'_>) {
+fn extend_block(open: &mut OpenBlock, delta: BlockDelta, reply: &mut ReplyBuilder<'_>) {
     match (open, delta) {
-        (Open::Text, Delta::Text { text }) => reply.text(&text),
-        (Open::Call { place }, Delta::InputJson { partial_json }) => {
+        (OpenBlock::Text, BlockDelta::Text { text }) => reply.push_text(&text),
+        (OpenBlock::Call { place }, BlockDelta::InputJson { partial_json }) => {
             reply.output_bytes += partial_json.len() as u64;
             if let Some(call) = reply.call_at(*place) {
                 call.arguments.push_str(&partial_json);
             }
         }
-        (Open::Answer { begun }, Delta::InputJson { partial_json }) => {
+        (OpenBlock::Answer { started: begun }, BlockDelta::InputJson { partial_json }) => {
             *begun |= !partial_json.is_empty();
-            reply.text(&partial_json);
+            reply.push_text(&partial_json);
         }
-        (Open::Thinking { text, .. }, Delta::Thinking { thinking }) => {
-            reply.live_reasoning(&thinking);
+        (OpenBlock::Thinking { text, .. }, BlockDelta::Thinking { thinking }) => {
+            reply.emit_reasoning(&thinking);
             text.push_str(&thinking);
         }
-        (Open::Thinking { signature, .. }, Delta::Signature { signature: more }) => {
+        (OpenBlock::Thinking { signature, .. }, BlockDelta::Signature { signature: more }) => {
             signature.push_str(&more);
         }
         _ => {}
     }
 }
 
-fn close(open: Open, reply: &mut Assembly<'_>) {
-    if matches!(open, Open::Answer { begun: false }) {
+fn close_block(open: OpenBlock, reply: &mut ReplyBuilder<'_>) {
+    if matches!(open, OpenBlock::Answer { started: false }) {
         // A tool without arguments is called without a word.
-        reply.text("{}");
+        reply.push_text("{}");
     }
-    if let Open::Thinking { place, text, signature } = open {
+    if let OpenBlock::Thinking { place, text, signature } = open {
         let block = json!({"type": "thinking", "thinking": text, "signature": signature});
         // A block without its signature would be refused; it is shown and forgotten.
-        let opaque = (!signature.is_empty()).then(|| reply.opaque(block.to_string()));
+        let opaque = (!signature.is_empty()).then(|| reply.opaque_state(block.to_string()));
         reply.parts[place] = reasoning_part(&text, opaque);
     }
 }
 
-fn finish(reason: &str) -> Finish {
+fn parse_stop_reason(reason: &str) -> FinishReason {
     match reason {
-        "end_turn" | "stop_sequence" | "pause_turn" => Finish::Stop,
-        "tool_use" => Finish::ToolCalls,
-        "max_tokens" | "model_context_window_exceeded" => Finish::Length,
-        _ => Finish::Error,
+        "end_turn" | "stop_sequence" | "pause_turn" => FinishReason::Stop,
+        "tool_use" => FinishReason::ToolCalls,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        _ => FinishReason::Error,
     }
 }

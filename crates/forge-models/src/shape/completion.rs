@@ -7,25 +7,25 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use forge_types::{Finish, Usage};
+use forge_types::{FinishReason, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::spoken::{self, Listener};
-use super::{Call, Decode, Encoded, Progress, Shape, parse};
-use crate::assembly::{Assembly, Fault, joined};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::spoken::{self, TextToolParser};
+use super::{EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, parse_event};
+use crate::assembly::{ReplyBuilder, StreamError, join_text};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 /// The reply's allowance in tokens where none is named: the server's own is without end.
-const ALLOWANCE: u64 = 512;
+const DEFAULT_MAX_TOKENS: u64 = 512;
 /// What a model would write next, if no template tells it where its turn ends.
 const NEXT_TURN: &str = "\n\n### User:";
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct CompletionRequest<'a> {
     model: &'a str,
     stream: bool,
     cache_prompt: bool,
@@ -47,15 +47,15 @@ struct Body<'a> {
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
-    let plain = call.prompt.is_none().then(|| plain(call));
-    let form = call.json_by(Structured::Grammar);
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
+    let plain = call.prompt.is_none().then(|| render_fallback_prompt(call));
+    let form = call.json_format_by(StructuredMode::Grammar);
     let grammar = form.and_then(|form| form.grammar.as_deref());
-    let body = Body {
+    let body = CompletionRequest {
         model: &call.request.route.model,
         stream: true,
         cache_prompt: true,
-        n_predict: call.request.settings.max_tokens.unwrap_or(ALLOWANCE),
+        n_predict: call.request.settings.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
         temperature: call.temperature(),
         top_p: call.top_p(),
         json_schema: form.filter(|_| grammar.is_none()).map(|form| &form.schema),
@@ -64,27 +64,27 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
         prompt: call.prompt.as_deref().or(plain.as_deref()).unwrap_or_default(),
         id_slot: call.slot,
     };
-    Encoded::to(Shape::Completion.path(), &body)
+    EncodedRequest::from_json(WireFormat::Completion.path(), &body)
 }
 
 /// The question to the server for its rendering of the conversation.
-pub(crate) fn template(call: &Call<'_>) -> Encoded {
-    let system = spoken::system(call);
+pub(crate) fn encode_template_request(call: &WireRequest<'_>) -> EncodedRequest {
+    let system = spoken::tool_system_prompt(call);
     let head = (!system.is_empty()).then(|| json!({"role": "system", "content": system}));
-    let turns = spoken::turns(call);
+    let turns = spoken::render_turns(call);
     let turns = turns.into_iter().map(|(role, content)| json!({"role": role, "content": content}));
     let messages: Vec<Value> = head.into_iter().chain(turns).collect();
-    Encoded::to("/apply-template", &json!({"messages": messages}))
+    EncodedRequest::from_json("/apply-template", &json!({"messages": messages}))
 }
 
 /// The conversation under headings, for a server that knows no template.
-fn plain(call: &Call<'_>) -> String {
+fn render_fallback_prompt(call: &WireRequest<'_>) -> String {
     let mut prompt = String::new();
-    let system = spoken::system(call);
+    let system = spoken::tool_system_prompt(call);
     if !system.is_empty() {
         prompt.push_str(&format!("### System:\n{system}\n\n"));
     }
-    for (speaker, text) in spoken::turns(call) {
+    for (speaker, text) in spoken::render_turns(call) {
         let heading = if speaker == "assistant" { "Assistant" } else { "User" };
         prompt.push_str(&format!("### {heading}:\n{text}\n\n"));
     }
@@ -93,14 +93,14 @@ fn plain(call: &Call<'_>) -> String {
 
 /// What tells a conversation from others as it grows: its model, its system prompt and its first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Conversation(u64);
+pub(crate) struct ConversationKey(u64);
 
-impl Conversation {
-    pub(crate) fn of(call: &Call<'_>) -> Self {
+impl ConversationKey {
+    pub(crate) fn from_request(call: &WireRequest<'_>) -> Self {
         let mut hasher = DefaultHasher::new();
         call.request.route.model.hash(&mut hasher);
         call.request.system.hash(&mut hasher);
-        call.request.messages.first().map(|message| joined(&message.parts)).hash(&mut hasher);
+        call.request.messages.first().map(|message| join_text(&message.parts)).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -108,7 +108,7 @@ impl Conversation {
 // ---- reply ---------------------------------------------------------------------------------------------------
 
 #[derive(Deserialize)]
-struct Chunk {
+struct CompletionChunk {
     #[serde(default)]
     content: String,
     #[serde(default)]
@@ -126,13 +126,13 @@ struct Chunk {
     #[serde(default)]
     tokens_predicted: Option<u64>,
     #[serde(default)]
-    timings: Option<Timings>,
+    timings: Option<CompletionTimings>,
     #[serde(default)]
     error: Option<Value>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-struct Timings {
+struct CompletionTimings {
     /// Tokens of the prompt that lay in the cache; older servers leave it out.
     #[serde(default)]
     cache_n: Option<u64>,
@@ -143,36 +143,40 @@ struct Timings {
 
 /// Reads the events up to the one that says `stop`.
 #[derive(Default)]
-pub(super) struct Decoder {
-    listener: Listener,
+pub(super) struct CompletionDecoder {
+    listener: TextToolParser,
 }
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
-        let chunk: Chunk = parse(&event)?;
+impl StreamDecoder for CompletionDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
+        let chunk: CompletionChunk = parse_event(&event)?;
         if let Some(error) = chunk.error {
-            return Err(Fault::Reported(Box::new(json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(json!({"error": error}))));
         }
-        self.listener.hear(&chunk.content, reply);
+        self.listener.push(&chunk.content, reply);
         if !chunk.stop {
-            return Ok(Progress::More);
+            return Ok(StreamProgress::More);
         }
         let reason = match chunk.stop_type.as_deref() {
-            Some("limit") => Finish::Length,
-            _ if chunk.truncated => Finish::Length,
-            _ => Finish::Stop,
+            Some("limit") => FinishReason::Length,
+            _ if chunk.truncated => FinishReason::Length,
+            _ => FinishReason::Stop,
         };
         reply.finish = Some(self.listener.finish(reason, reply));
-        reply.usage = chunk.usage();
+        reply.usage = chunk.to_usage();
         reply.slot = chunk.id_slot.and_then(|slot| u64::try_from(slot).ok());
         reply.model = chunk.model;
-        Ok(Progress::Done)
+        Ok(StreamProgress::Done)
     }
 }
 
-impl Chunk {
+impl CompletionChunk {
     /// `tokens_cached` is not looked at: it counts what lies in the slot afterwards, not what was found there.
-    fn usage(&self) -> Option<Usage> {
+    fn to_usage(&self) -> Option<Usage> {
         let (input, output) = (self.tokens_evaluated?, self.tokens_predicted?);
         let timings = self.timings;
         let worked = timings.and_then(|timings| timings.prompt_n).map(|worked| input.saturating_sub(worked));

@@ -7,28 +7,30 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use forge_types::{Finish, ModelRequest, Parameters, Part, PartKind, Role, Usage};
+use forge_types::{FinishReason, MessagePart, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Call, Decode, Encoded, Progress, argument_text, parse};
-use crate::assembly::{Assembly, Fault, inline, own_state, reasoning_part, sendable_arguments};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::{EncodedRequest, StreamDecoder, StreamProgress, WireRequest, argument_text, parse_event};
+use crate::assembly::{
+    ReplyBuilder, StreamError, inline_text, own_state, reasoning_part, sendable_arguments,
+};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+struct GeminiRequest<'a> {
     generation_config: GenerationConfig<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    system_instruction: Option<Instruction>,
+    system_instruction: Option<SystemInstruction>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tools: Option<[Tools<'a>; 1]>,
+    tools: Option<[FunctionDeclarations<'a>; 1]>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
-    contents: Vec<Content<'a>>,
+    contents: Vec<GeminiContent<'a>>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +49,7 @@ struct GenerationConfig<'a> {
 }
 
 #[derive(Serialize)]
-struct Instruction {
+struct SystemInstruction {
     parts: [InstructionPart; 1],
 }
 
@@ -58,34 +60,34 @@ struct InstructionPart {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Tools<'a> {
-    function_declarations: Vec<Declaration<'a>>,
+struct FunctionDeclarations<'a> {
+    function_declarations: Vec<FunctionDeclaration<'a>>,
 }
 
 #[derive(Serialize)]
-struct Declaration<'a> {
+struct FunctionDeclaration<'a> {
     name: &'a str,
     description: &'a str,
     /// Left out for a tool without parameters: the API refuses an object without properties.
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Parameters<'a>>,
+    parameters: Option<ParameterSchema<'a>>,
 }
 
 #[derive(Serialize)]
-struct Content<'a> {
+struct GeminiContent<'a> {
     role: &'static str,
-    parts: Vec<Sent<'a>>,
+    parts: Vec<GeminiPart<'a>>,
 }
 
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Sent<'a> {
+struct GeminiPart<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    function_call: Option<SentCall<'a>>,
+    function_call: Option<GeminiCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    function_response: Option<SentResult<'a>>,
+    function_response: Option<GeminiFunctionResponse<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thought: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +95,7 @@ struct Sent<'a> {
 }
 
 #[derive(Serialize)]
-struct SentCall<'a> {
+struct GeminiCall<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     name: &'a str,
@@ -101,16 +103,16 @@ struct SentCall<'a> {
 }
 
 #[derive(Serialize)]
-struct SentResult<'a> {
+struct GeminiFunctionResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     name: &'a str,
-    response: Response<'a>,
+    response: FunctionOutcome<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Response<'a> {
+enum FunctionOutcome<'a> {
     Output(&'a str),
     Error(&'a str),
 }
@@ -118,7 +120,7 @@ enum Response<'a> {
 /// What is kept of a part, as JSON in its opaque state.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct State {
+struct PartState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thought_signature: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,20 +131,20 @@ struct State {
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
-    let system = call.whole_system();
-    let schema = call.json_by(Structured::Schema).map(|format| &format.schema);
+    let system = call.full_system_prompt();
+    let schema = call.json_format_by(StructuredMode::Schema).map(|format| &format.schema);
     let declarations: Vec<_> = request
         .tools
         .iter()
-        .map(|tool| Declaration {
+        .map(|tool| FunctionDeclaration {
             name: &tool.name,
             description: &tool.description,
             parameters: (!tool.params.is_empty()).then(|| tool.parameters()),
         })
         .collect();
-    let body = Body {
+    let body = GeminiRequest {
         generation_config: GenerationConfig {
             max_output_tokens: request.settings.max_tokens,
             temperature: call.temperature(),
@@ -151,11 +153,12 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
             response_json_schema: schema,
         },
         system_instruction: (!system.is_empty())
-            .then_some(Instruction { parts: [InstructionPart { text: system }] }),
-        tools: (!declarations.is_empty()).then_some([Tools { function_declarations: declarations }]),
-        contents: contents(request),
+            .then_some(SystemInstruction { parts: [InstructionPart { text: system }] }),
+        tools: (!declarations.is_empty())
+            .then_some([FunctionDeclarations { function_declarations: declarations }]),
+        contents: build_contents(request),
     };
-    Encoded::to(
+    EncodedRequest::from_json(
         format!("/models/{}:streamGenerateContent?alt=sse", model_segment(&request.route.model)),
         &body,
     )
@@ -180,8 +183,8 @@ fn path_segment(name: &str) -> String {
     out
 }
 
-fn contents(request: &ModelRequest) -> Vec<Content<'_>> {
-    let mut contents: Vec<Content<'_>> = Vec::with_capacity(request.messages.len());
+fn build_contents(request: &ModelRequest) -> Vec<GeminiContent<'_>> {
+    let mut contents: Vec<GeminiContent<'_>> = Vec::with_capacity(request.messages.len());
     // The name and the API's own id of each call, by the run's id.
     let mut calls: HashMap<&str, (&str, Option<String>)> = HashMap::new();
     for message in &request.messages {
@@ -193,54 +196,64 @@ fn contents(request: &ModelRequest) -> Vec<Content<'_>> {
         let mut parts = Vec::with_capacity(message.parts.len());
         for part in &message.parts {
             let state = own_state(part, request)
-                .and_then(|data| serde_json::from_str::<State>(data).ok())
+                .and_then(|data| serde_json::from_str::<PartState>(data).ok())
                 .unwrap_or_default();
             if let PartKind::Call(call) = &part.kind {
                 calls.insert(&call.id, (&call.name, state.id.clone()));
             }
-            parts.extend(sent(part, state, &calls));
+            parts.extend(build_part(part, state, &calls));
         }
         if parts.is_empty() {
             continue;
         }
         match contents.last_mut() {
             Some(last) if last.role == role => last.parts.extend(parts),
-            _ => contents.push(Content { role, parts }),
+            _ => contents.push(GeminiContent { role, parts }),
         }
     }
     contents
 }
 
-fn sent<'a>(
-    part: &'a Part,
-    state: State,
+fn build_part<'a>(
+    part: &'a MessagePart,
+    state: PartState,
     calls: &HashMap<&str, (&'a str, Option<String>)>,
-) -> Option<Sent<'a>> {
+) -> Option<GeminiPart<'a>> {
     let signature = state.thought_signature;
     match &part.kind {
         PartKind::Text { text } if text.is_empty() && signature.is_none() => None,
-        PartKind::Text { text } => {
-            Some(Sent { text: Some(inline(text)), thought_signature: signature, ..Sent::default() })
-        }
-        PartKind::Call(call) => Some(Sent {
-            function_call: Some(SentCall { id: state.id, name: &call.name, args: sendable_arguments(call) }),
+        PartKind::Text { text } => Some(GeminiPart {
+            text: Some(inline_text(text)),
             thought_signature: signature,
-            ..Sent::default()
+            ..GeminiPart::default()
+        }),
+        PartKind::Call(call) => Some(GeminiPart {
+            function_call: Some(GeminiCall {
+                id: state.id,
+                name: &call.name,
+                args: sendable_arguments(call),
+            }),
+            thought_signature: signature,
+            ..GeminiPart::default()
         }),
         PartKind::Result(result) => {
             let (name, id) = calls
                 .get(result.call_id.as_str())
                 .map_or((result.name.as_str(), None), |(name, id)| (*name, id.clone()));
-            let text = inline(&result.content);
-            let response = if result.ok { Response::Output(text) } else { Response::Error(text) };
-            Some(Sent { function_response: Some(SentResult { id, name, response }), ..Sent::default() })
+            let text = inline_text(&result.content);
+            let response =
+                if result.ok { FunctionOutcome::Output(text) } else { FunctionOutcome::Error(text) };
+            Some(GeminiPart {
+                function_response: Some(GeminiFunctionResponse { id, name, response }),
+                ..GeminiPart::default()
+            })
         }
         // Thoughts are for people; only a signature on one must go back.
-        PartKind::Reasoning { text } => signature.map(|signature| Sent {
-            text: Some(inline(text)),
+        PartKind::Reasoning { text } => signature.map(|signature| GeminiPart {
+            text: Some(inline_text(text)),
             thought: state.thought,
             thought_signature: Some(signature),
-            ..Sent::default()
+            ..GeminiPart::default()
         }),
     }
 }
@@ -249,13 +262,13 @@ fn sent<'a>(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Chunk<'a> {
+struct GeminiChunk<'a> {
     #[serde(default, borrow)]
-    candidates: Vec<Candidate<'a>>,
+    candidates: Vec<GeminiCandidate<'a>>,
     #[serde(default)]
-    prompt_feedback: Option<Feedback>,
+    prompt_feedback: Option<PromptFeedback>,
     #[serde(default)]
-    usage_metadata: Option<Counts>,
+    usage_metadata: Option<GeminiUsage>,
     #[serde(default)]
     model_version: Option<String>,
     #[serde(default)]
@@ -264,11 +277,11 @@ struct Chunk<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Candidate<'a> {
+struct GeminiCandidate<'a> {
     #[serde(default)]
     index: u32,
     #[serde(default, borrow)]
-    content: Option<Received<'a>>,
+    content: Option<CandidateContent<'a>>,
     #[serde(default)]
     finish_reason: Option<String>,
     #[serde(default)]
@@ -276,7 +289,7 @@ struct Candidate<'a> {
 }
 
 #[derive(Deserialize)]
-struct Received<'a> {
+struct CandidateContent<'a> {
     #[serde(default, borrow)]
     parts: Vec<ReceivedPart<'a>>,
 }
@@ -291,11 +304,11 @@ struct ReceivedPart<'a> {
     #[serde(default)]
     thought_signature: Option<String>,
     #[serde(default, borrow)]
-    function_call: Option<ReceivedCall<'a>>,
+    function_call: Option<GeminiReceivedCall<'a>>,
 }
 
 #[derive(Deserialize)]
-struct ReceivedCall<'a> {
+struct GeminiReceivedCall<'a> {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
@@ -306,14 +319,14 @@ struct ReceivedCall<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Feedback {
+struct PromptFeedback {
     #[serde(default)]
     block_reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Counts {
+struct GeminiUsage {
     #[serde(default)]
     prompt_token_count: Option<u64>,
     #[serde(default)]
@@ -328,80 +341,84 @@ struct Counts {
 
 /// Reads a stream of `GenerateContentResponse`s. The one with a finish reason is the terminal event.
 #[derive(Default)]
-pub(super) struct Decoder {}
+pub(super) struct GeminiDecoder {}
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
-        let chunk: Chunk<'_> = parse(&event)?;
+impl StreamDecoder for GeminiDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
+        let chunk: GeminiChunk<'_> = parse_event(&event)?;
         if let Some(error) = chunk.error {
-            return Err(Fault::Reported(Box::new(json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(json!({"error": error}))));
         }
         if let Some(reason) = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason) {
             let message = format!("the prompt was blocked: {reason}");
-            return Err(Fault::Reported(Box::new(json!({"error": {"code": 400, "message": message}}))));
+            return Err(StreamError::Reported(Box::new(json!({"error": {"code": 400, "message": message}}))));
         }
         reply.model = reply.model.take().or(chunk.model_version);
         if let Some(counts) = chunk.usage_metadata {
-            reply.usage = counts.usage().or(reply.usage);
+            reply.usage = counts.to_usage().or(reply.usage);
         }
         for candidate in chunk.candidates.into_iter().filter(|candidate| candidate.index == 0) {
             for part in candidate.content.into_iter().flat_map(|content| content.parts) {
-                take(part, reply);
+                push_received_part(part, reply);
             }
             if let Some(reason) = candidate.finish_reason {
                 let why = candidate.finish_message.unwrap_or_default();
-                reply.finish = Some(finish(&reason, &why, reply.has_calls())?);
+                reply.finish = Some(parse_finish_reason(&reason, &why, reply.has_calls())?);
             }
         }
-        Ok(if reply.finish.is_some() { Progress::Done } else { Progress::More })
+        Ok(if reply.finish.is_some() { StreamProgress::Done } else { StreamProgress::More })
     }
 }
 
-fn take(part: ReceivedPart<'_>, reply: &mut Assembly<'_>) {
-    let state = State {
+fn push_received_part(part: ReceivedPart<'_>, reply: &mut ReplyBuilder<'_>) {
+    let state = PartState {
         thought_signature: part.thought_signature,
         id: part.function_call.as_ref().and_then(|call| call.id.clone()).filter(|id| !id.is_empty()),
         thought: part.thought.then_some(true),
     };
     let keeps = state.thought_signature.is_some() || state.id.is_some();
     let opaque =
-        keeps.then(|| reply.opaque(serde_json::to_string(&state).expect("strings always serialize")));
+        keeps.then(|| reply.opaque_state(serde_json::to_string(&state).expect("strings always serialize")));
     if let Some(call) = part.function_call {
         let arguments = call.args.map_or(Cow::Borrowed(""), argument_text);
-        let place = reply.call(call.id.as_deref().unwrap_or_default(), &call.name, &arguments);
+        let place = reply.push_call(call.id.as_deref().unwrap_or_default(), &call.name, &arguments);
         reply.parts[place].opaque = opaque;
         return;
     }
     let text = part.text.unwrap_or_default();
     match opaque {
-        None if part.thought => reply.reasoning(&text),
-        None => reply.text(&text),
+        None if part.thought => reply.push_reasoning(&text),
+        None => reply.push_text(&text),
         Some(opaque) if part.thought || text.is_empty() => {
-            reply.live_reasoning(&text);
-            reply.push(reasoning_part(&text, Some(opaque)));
+            reply.emit_reasoning(&text);
+            reply.push_part(reasoning_part(&text, Some(opaque)));
         }
         Some(opaque) => {
-            reply.live_text(&text);
-            reply.push(Part { kind: PartKind::Text { text: text.into() }, opaque: Some(opaque) });
+            reply.emit_text(&text);
+            reply.push_part(MessagePart { kind: PartKind::Text { text: text.into() }, opaque: Some(opaque) });
         }
     }
 }
 
-fn finish(reason: &str, why: &str, has_calls: bool) -> Result<Finish, Fault> {
+fn parse_finish_reason(reason: &str, why: &str, has_calls: bool) -> Result<FinishReason, StreamError> {
     match reason {
-        "STOP" if has_calls => Ok(Finish::ToolCalls),
-        "STOP" => Ok(Finish::Stop),
-        "MAX_TOKENS" => Ok(Finish::Length),
+        "STOP" if has_calls => Ok(FinishReason::ToolCalls),
+        "STOP" => Ok(FinishReason::Stop),
+        "MAX_TOKENS" => Ok(FinishReason::Length),
         // The model wrote a call that the service itself could not read: nothing of it is usable.
-        "MALFORMED_FUNCTION_CALL" => Err(Fault::Malformed(
+        "MALFORMED_FUNCTION_CALL" => Err(StreamError::Malformed(
             format!("the model wrote a malformed function call {why}").trim().to_owned(),
         )),
-        _ => Ok(Finish::Error),
+        _ => Ok(FinishReason::Error),
     }
 }
 
-impl Counts {
-    fn usage(self) -> Option<Usage> {
+impl GeminiUsage {
+    fn to_usage(self) -> Option<Usage> {
         Some(Usage {
             input: self.prompt_token_count? + self.tool_use_prompt_token_count.unwrap_or(0),
             output: self.candidates_token_count.unwrap_or(0) + self.thoughts_token_count.unwrap_or(0),

@@ -7,20 +7,22 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ollama::{Settings, finish};
-use super::spoken::{self, Listener};
-use super::{Call, Decode, Encoded, Progress, Shape, parse, uncached};
-use crate::assembly::{Assembly, Fault};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::ollama::{OllamaOptions, parse_done_reason};
+use super::spoken::{self, TextToolParser};
+use super::{
+    EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, parse_event, usage_without_cache,
+};
+use crate::assembly::{ReplyBuilder, StreamError};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct GenerateRequest<'a> {
     model: &'a str,
     stream: bool,
-    options: Settings,
+    options: OllamaOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<&'a Value>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -30,22 +32,22 @@ struct Body<'a> {
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
-    let body = Body {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
+    let body = GenerateRequest {
         model: &call.request.route.model,
         stream: true,
-        options: Settings::of(call),
-        format: call.json_by(Structured::Schema).map(|format| &format.schema),
-        system: spoken::system(call),
-        prompt: prompt(call),
+        options: OllamaOptions::from_request(call),
+        format: call.json_format_by(StructuredMode::Schema).map(|format| &format.schema),
+        system: spoken::tool_system_prompt(call),
+        prompt: render_prompt(call),
     };
-    Encoded::to(Shape::Generate.path(), &body)
+    EncodedRequest::from_json(WireFormat::Generate.path(), &body)
 }
 
 /// The conversation as one text.
-fn prompt(call: &Call<'_>) -> String {
+fn render_prompt(call: &WireRequest<'_>) -> String {
     let mut prompt = String::new();
-    for (at, (speaker, text)) in spoken::turns(call).into_iter().enumerate() {
+    for (at, (speaker, text)) in spoken::render_turns(call).into_iter().enumerate() {
         let heading = if speaker == "assistant" { "Assistant" } else { "User" };
         let _ = match at {
             0 if speaker == "user" => write!(prompt, "{text}"),
@@ -58,7 +60,7 @@ fn prompt(call: &Call<'_>) -> String {
 // ---- reply ---------------------------------------------------------------------------------------------------
 
 #[derive(Deserialize)]
-struct Line {
+struct GenerateChunk {
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -79,27 +81,31 @@ struct Line {
 
 /// Reads the lines up to the one that says `done`.
 #[derive(Default)]
-pub(super) struct Decoder {
-    listener: Listener,
+pub(super) struct GenerateDecoder {
+    listener: TextToolParser,
 }
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
-        let line: Line = parse(&event)?;
+impl StreamDecoder for GenerateDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
+        let line: GenerateChunk = parse_event(&event)?;
         if let Some(error) = line.error {
-            return Err(Fault::Reported(Box::new(serde_json::json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(serde_json::json!({"error": error}))));
         }
         reply.model = reply.model.take().or(line.model);
-        reply.reasoning(&line.thinking.unwrap_or_default());
-        self.listener.hear(&line.response, reply);
+        reply.push_reasoning(&line.thinking.unwrap_or_default());
+        self.listener.push(&line.response, reply);
         if !line.done {
-            return Ok(Progress::More);
+            return Ok(StreamProgress::More);
         }
-        let reason = finish(line.done_reason.as_deref(), false);
+        let reason = parse_done_reason(line.done_reason.as_deref(), false);
         reply.finish = Some(self.listener.finish(reason, reply));
         if let (Some(input), Some(output)) = (line.prompt_eval_count, line.eval_count) {
-            reply.usage = Some(uncached(input, output));
+            reply.usage = Some(usage_without_cache(input, output));
         }
-        Ok(Progress::Done)
+        Ok(StreamProgress::Done)
     }
 }

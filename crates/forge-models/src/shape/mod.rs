@@ -17,19 +17,19 @@ use std::borrow::Cow;
 use forge_types::{JsonFormat, ModelRequest, ReplyFormat, Usage};
 use serde_json::value::RawValue;
 
-use crate::assembly::{Assembly, Fault};
-use crate::catalog::{Catalog, Refused};
-use crate::options::Key;
-use crate::sse::Event;
+use crate::assembly::{ReplyBuilder, StreamError};
+use crate::catalog::{Catalog, SamplingParameter};
+use crate::options::ApiKey;
+use crate::sse::FrameEvent;
 use crate::structured;
-use crate::vendors::{Structured, Vendor};
+use crate::vendors::{StructuredMode, Vendor};
 
-pub(crate) use completion::{Conversation, template};
+pub(crate) use completion::{ConversationKey, encode_template_request};
 pub(crate) use gemini::model_segment;
 
 /// A wire shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum WireFormat {
     /// OpenAI chat completions.
     OpenAi,
     /// OpenAI responses.
@@ -50,7 +50,7 @@ pub enum Shape {
 
 /// How the events of a stream are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum StreamFraming {
     /// Server-sent events.
     Sse,
     /// One JSON object per line.
@@ -58,53 +58,55 @@ pub(crate) enum Framing {
 }
 
 /// One request with all that its bytes depend on.
-pub(crate) struct Call<'a> {
+pub(crate) struct WireRequest<'a> {
     pub(crate) vendor: &'static Vendor,
     pub(crate) catalog: &'a Catalog,
     pub(crate) request: &'a ModelRequest,
     /// The form of the reply and how it is asked for; `None`: any text.
-    pub(crate) json: Option<(&'a JsonFormat, Structured)>,
+    pub(crate) json: Option<(&'a JsonFormat, StructuredMode)>,
     /// The conversation as one text, for the shape that sends it so.
     pub(crate) prompt: Option<String>,
     /// The server's slot that holds the conversation's beginning, if one is known to.
     pub(crate) slot: Option<u64>,
 }
 
-impl<'a> Call<'a> {
+impl<'a> WireRequest<'a> {
     pub(crate) fn new(
         vendor: &'static Vendor,
-        shape: Shape,
+        shape: WireFormat,
         catalog: &'a Catalog,
         request: &'a ModelRequest,
     ) -> Self {
         let json = match &request.format {
             ReplyFormat::Text => None,
-            ReplyFormat::Json(format) => Some((format, vendor.structured(shape, request.tools.len()))),
+            ReplyFormat::Json(format) => Some((format, vendor.structured_mode(shape, request.tools.len()))),
         };
         Self { vendor, catalog, request, json, prompt: None, slot: None }
     }
 
     /// The reply's form if it is asked for in this way.
-    fn json_by(&self, way: Structured) -> Option<&'a JsonFormat> {
+    fn json_format_by(&self, way: StructuredMode) -> Option<&'a JsonFormat> {
         self.json.filter(|(_, by)| *by == way).map(|(format, _)| format)
     }
 
     /// A parameter if it is set and the model takes it.
-    fn wanted(&self, value: Option<f64>, parameter: Refused) -> Option<f64> {
-        value.filter(|_| !self.catalog.refuses(self.vendor.name, &self.request.route.model, parameter))
+    fn accepted_parameter(&self, value: Option<f64>, parameter: SamplingParameter) -> Option<f64> {
+        value.filter(|_| {
+            !self.catalog.refuses_parameter(self.vendor.name, &self.request.route.model, parameter)
+        })
     }
 
     fn temperature(&self) -> Option<f64> {
-        self.wanted(self.request.settings.temperature, Refused::Temperature)
+        self.accepted_parameter(self.request.settings.temperature, SamplingParameter::Temperature)
     }
 
     fn top_p(&self) -> Option<f64> {
-        self.wanted(self.request.settings.top_p, Refused::TopP)
+        self.accepted_parameter(self.request.settings.top_p, SamplingParameter::TopP)
     }
 
     /// The system prompt, with the instruction for the reply's form where that is how it is asked for.
-    fn system(&self) -> Cow<'a, str> {
-        match self.json_by(Structured::Instruction) {
+    fn system_prompt(&self) -> Cow<'a, str> {
+        match self.json_format_by(StructuredMode::Instruction) {
             None => Cow::Borrowed(self.request.system.as_str()),
             Some(format) => Cow::Owned(structured::with_instruction(&self.request.system, &format.schema)),
         }
@@ -112,28 +114,28 @@ impl<'a> Call<'a> {
 
     /// The system prompt and, after it, system messages of the conversation: shapes with a field of its own for
     /// the prompt have no other place for them.
-    fn whole_system(&self) -> String {
-        let mut system = self.system().into_owned();
+    fn full_system_prompt(&self) -> String {
+        let mut system = self.system_prompt().into_owned();
         let later = self.request.messages.iter().filter(|message| message.role == forge_types::Role::System);
         for message in later {
             if !system.is_empty() {
                 system.push_str("\n\n");
             }
-            system.push_str(&crate::assembly::joined(&message.parts));
+            system.push_str(&crate::assembly::join_text(&message.parts));
         }
         system
     }
 }
 
 /// What is sent: a path below the API version, headers, a body.
-pub(crate) struct Encoded {
+pub(crate) struct EncodedRequest {
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Encoded {
-    fn to(path: impl Into<String>, body: &impl serde::Serialize) -> Self {
+impl EncodedRequest {
+    fn from_json(path: impl Into<String>, body: &impl serde::Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("strings and numbers always serialize");
         Self { path: path.into(), headers: Vec::new(), body }
     }
@@ -141,7 +143,7 @@ impl Encoded {
 
 /// Whether the stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum StreamProgress {
     /// More must come.
     More,
     /// That was the terminal event.
@@ -149,40 +151,44 @@ pub(crate) enum Progress {
 }
 
 /// Reads the events of one stream.
-pub(crate) trait Decode: Send {
+pub(crate) trait StreamDecoder: Send {
     /// Takes an event.
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault>;
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError>;
 
     /// Whether a stream that ends here properly is whole though its terminal event is missing.
-    fn whole_without_terminal(&self, _reply: &Assembly<'_>) -> bool {
+    fn is_complete_without_terminal(&self, _reply: &ReplyBuilder<'_>) -> bool {
         false
     }
 }
 
-impl Shape {
+impl WireFormat {
     /// The request as bytes; the same request always gives the same bytes.
-    pub(crate) fn encode(self, call: &Call<'_>) -> Encoded {
+    pub(crate) fn encode(self, call: &WireRequest<'_>) -> EncodedRequest {
         match self {
-            Self::OpenAi | Self::Scripted => openai::encode(call),
-            Self::Responses => responses::encode(call),
-            Self::Anthropic => anthropic::encode(call),
-            Self::Gemini => gemini::encode(call),
-            Self::Ollama => ollama::encode(call),
-            Self::Generate => generate::encode(call),
-            Self::Completion => completion::encode(call),
+            Self::OpenAi | Self::Scripted => openai::encode_request(call),
+            Self::Responses => responses::encode_request(call),
+            Self::Anthropic => anthropic::encode_request(call),
+            Self::Gemini => gemini::encode_request(call),
+            Self::Ollama => ollama::encode_request(call),
+            Self::Generate => generate::encode_request(call),
+            Self::Completion => completion::encode_request(call),
         }
     }
 
     /// A reader for the answer.
-    pub(crate) fn decoder(self, call: &Call<'_>) -> Box<dyn Decode> {
+    pub(crate) fn new_decoder(self, call: &WireRequest<'_>) -> Box<dyn StreamDecoder> {
         match self {
-            Self::OpenAi | Self::Scripted => Box::new(openai::Decoder::default()),
-            Self::Responses => Box::new(responses::Decoder::new(call)),
-            Self::Anthropic => Box::new(anthropic::Decoder::new(call)),
-            Self::Gemini => Box::new(gemini::Decoder::default()),
-            Self::Ollama => Box::new(ollama::Decoder::default()),
-            Self::Generate => Box::new(generate::Decoder::default()),
-            Self::Completion => Box::new(completion::Decoder::default()),
+            Self::OpenAi | Self::Scripted => Box::new(openai::OpenAiDecoder::default()),
+            Self::Responses => Box::new(responses::ResponsesDecoder::new(call)),
+            Self::Anthropic => Box::new(anthropic::AnthropicDecoder::new(call)),
+            Self::Gemini => Box::new(gemini::GeminiDecoder::default()),
+            Self::Ollama => Box::new(ollama::OllamaDecoder::default()),
+            Self::Generate => Box::new(generate::GenerateDecoder::default()),
+            Self::Completion => Box::new(completion::CompletionDecoder::default()),
         }
     }
 
@@ -200,15 +206,15 @@ impl Shape {
     }
 
     /// How its streams are framed.
-    pub(crate) const fn framing(self) -> Framing {
+    pub(crate) const fn framing(self) -> StreamFraming {
         match self {
-            Self::Ollama | Self::Generate => Framing::Lines,
-            _ => Framing::Sse,
+            Self::Ollama | Self::Generate => StreamFraming::Lines,
+            _ => StreamFraming::Sse,
         }
     }
 
     /// The header that carries the key.
-    pub(crate) fn key_header(self, key: &Key) -> (&'static str, String) {
+    pub(crate) fn key_header(self, key: &ApiKey) -> (&'static str, String) {
         match self {
             Self::Anthropic => ("x-api-key", key.reveal().to_owned()),
             Self::Gemini => ("x-goog-api-key", key.reveal().to_owned()),
@@ -218,12 +224,12 @@ impl Shape {
 }
 
 /// Parses an event's payload.
-fn parse<'e, T: serde::Deserialize<'e>>(event: &Event<'e>) -> Result<T, Fault> {
-    serde_json::from_slice(event.data).map_err(|error| Fault::Malformed(format!("{error}")))
+fn parse_event<'e, T: serde::Deserialize<'e>>(event: &FrameEvent<'e>) -> Result<T, StreamError> {
+    serde_json::from_slice(event.data).map_err(|error| StreamError::Malformed(format!("{error}")))
 }
 
 /// Usage of a server that counts no cache.
-const fn uncached(input: u64, output: u64) -> Usage {
+const fn usage_without_cache(input: u64, output: u64) -> Usage {
     Usage { input, output, cached: 0, cache_write: 0, known: true }
 }
 

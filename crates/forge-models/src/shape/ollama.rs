@@ -4,34 +4,37 @@
 
 use std::borrow::Cow;
 
-use forge_types::{Finish, Message, PartKind, Role};
+use forge_types::{FinishReason, Message, PartKind, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::openai::{Tool, tools};
-use super::{Call, Decode, Encoded, Progress, Shape, argument_text, parse, uncached};
-use crate::assembly::{Assembly, Fault, inline, joined, sendable_arguments};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::openai::{OpenAiTool, build_tools};
+use super::{
+    EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, argument_text, parse_event,
+    usage_without_cache,
+};
+use crate::assembly::{ReplyBuilder, StreamError, inline_text, join_text, sendable_arguments};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct OllamaRequest<'a> {
     model: &'a str,
     stream: bool,
-    options: Settings,
+    options: OllamaOptions,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<OpenAiTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<&'a Value>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
-    messages: Vec<Sent<'a>>,
+    messages: Vec<OllamaMessage<'a>>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Settings {
+pub(super) struct OllamaOptions {
     num_ctx: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     num_predict: Option<u64>,
@@ -42,31 +45,31 @@ pub(super) struct Settings {
 }
 
 #[derive(Serialize)]
-struct Sent<'a> {
+struct OllamaMessage<'a> {
     role: &'static str,
     content: Cow<'a, str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<SentCall<'a>>,
+    tool_calls: Vec<OllamaCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_name: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct SentCall<'a> {
-    function: SentFunction<'a>,
+struct OllamaCall<'a> {
+    function: OllamaFunction<'a>,
 }
 
 #[derive(Serialize)]
-struct SentFunction<'a> {
+struct OllamaFunction<'a> {
     name: &'a str,
     arguments: Cow<'a, RawValue>,
 }
 
-impl Settings {
-    pub(super) fn of(call: &Call<'_>) -> Self {
+impl OllamaOptions {
+    pub(super) fn from_request(call: &WireRequest<'_>) -> Self {
         let request = call.request;
         Self {
-            num_ctx: call.catalog.facts(&request.route.provider, &request.route.model).window,
+            num_ctx: call.catalog.model_facts(&request.route.provider, &request.route.model).window,
             num_predict: request.settings.max_tokens,
             temperature: call.temperature(),
             top_p: call.top_p(),
@@ -75,34 +78,34 @@ impl Settings {
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
-    let body = Body {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
+    let body = OllamaRequest {
         model: &call.request.route.model,
         stream: true,
-        options: Settings::of(call),
-        tools: tools(call.request),
-        format: call.json_by(Structured::Schema).map(|format| &format.schema),
-        messages: messages(call),
+        options: OllamaOptions::from_request(call),
+        tools: build_tools(call.request),
+        format: call.json_format_by(StructuredMode::Schema).map(|format| &format.schema),
+        messages: build_messages(call),
     };
-    Encoded::to(Shape::Ollama.path(), &body)
+    EncodedRequest::from_json(WireFormat::Ollama.path(), &body)
 }
 
-fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
+fn build_messages<'a>(call: &WireRequest<'a>) -> Vec<OllamaMessage<'a>> {
     let request = call.request;
     let mut sent = Vec::with_capacity(request.messages.len() + 1);
-    let system = call.system();
+    let system = call.system_prompt();
     if !system.is_empty() {
-        sent.push(plain("system", system));
+        sent.push(text_message("system", system));
     }
     for message in &request.messages {
         match message.role {
-            Role::System => sent.push(plain("system", joined(&message.parts))),
-            Role::User => sent.push(plain("user", joined(&message.parts))),
-            Role::Assistant => sent.push(assistant(message)),
+            Role::System => sent.push(text_message("system", join_text(&message.parts))),
+            Role::User => sent.push(text_message("user", join_text(&message.parts))),
+            Role::Assistant => sent.push(assistant_message(message)),
             Role::Tool => sent.extend(message.parts.iter().filter_map(|part| match &part.kind {
-                PartKind::Result(result) => Some(Sent {
+                PartKind::Result(result) => Some(OllamaMessage {
                     tool_name: Some(&result.name),
-                    ..plain("tool", Cow::Borrowed(inline(&result.content)))
+                    ..text_message("tool", Cow::Borrowed(inline_text(&result.content)))
                 }),
                 _ => None,
             })),
@@ -111,16 +114,16 @@ fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
     sent
 }
 
-fn plain<'a>(role: &'static str, content: Cow<'a, str>) -> Sent<'a> {
-    Sent { role, content, tool_calls: Vec::new(), tool_name: None }
+fn text_message<'a>(role: &'static str, content: Cow<'a, str>) -> OllamaMessage<'a> {
+    OllamaMessage { role, content, tool_calls: Vec::new(), tool_name: None }
 }
 
-fn assistant(message: &Message) -> Sent<'_> {
-    let mut sent = plain("assistant", joined(&message.parts));
+fn assistant_message(message: &Message) -> OllamaMessage<'_> {
+    let mut sent = text_message("assistant", join_text(&message.parts));
     sent.tool_calls = message
-        .calls()
-        .map(|call| SentCall {
-            function: SentFunction { name: &call.name, arguments: sendable_arguments(call) },
+        .tool_calls()
+        .map(|call| OllamaCall {
+            function: OllamaFunction { name: &call.name, arguments: sendable_arguments(call) },
         })
         .collect();
     sent
@@ -129,11 +132,11 @@ fn assistant(message: &Message) -> Sent<'_> {
 // ---- reply ---------------------------------------------------------------------------------------------------
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct OllamaChunk<'a> {
     #[serde(default)]
     model: Option<String>,
     #[serde(default, borrow)]
-    message: Option<Received<'a>>,
+    message: Option<OllamaReceivedMessage<'a>>,
     #[serde(default)]
     done: bool,
     #[serde(default)]
@@ -147,17 +150,17 @@ struct Line<'a> {
 }
 
 #[derive(Deserialize)]
-struct Received<'a> {
+struct OllamaReceivedMessage<'a> {
     #[serde(default)]
     content: Option<String>,
     #[serde(default)]
     thinking: Option<String>,
     #[serde(default, borrow)]
-    tool_calls: Option<Vec<ReceivedCall<'a>>>,
+    tool_calls: Option<Vec<OllamaReceivedCall<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct ReceivedCall<'a> {
+struct OllamaReceivedCall<'a> {
     #[serde(default)]
     id: Option<String>,
     #[serde(borrow)]
@@ -174,40 +177,44 @@ struct ReceivedFunction<'a> {
 
 /// Reads the lines up to the one that says `done`.
 #[derive(Default)]
-pub(super) struct Decoder {}
+pub(super) struct OllamaDecoder {}
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
-        let line: Line<'_> = parse(&event)?;
+impl StreamDecoder for OllamaDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
+        let line: OllamaChunk<'_> = parse_event(&event)?;
         if let Some(error) = line.error {
-            return Err(Fault::Reported(Box::new(serde_json::json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(serde_json::json!({"error": error}))));
         }
         reply.model = reply.model.take().or(line.model);
         if let Some(message) = line.message {
-            reply.reasoning(&message.thinking.unwrap_or_default());
-            reply.text(&message.content.unwrap_or_default());
+            reply.push_reasoning(&message.thinking.unwrap_or_default());
+            reply.push_text(&message.content.unwrap_or_default());
             for call in message.tool_calls.into_iter().flatten() {
                 let arguments = call.function.arguments.map_or(Cow::Borrowed(""), argument_text);
-                reply.call(call.id.as_deref().unwrap_or_default(), &call.function.name, &arguments);
+                reply.push_call(call.id.as_deref().unwrap_or_default(), &call.function.name, &arguments);
             }
         }
         if !line.done {
-            return Ok(Progress::More);
+            return Ok(StreamProgress::More);
         }
-        reply.finish = Some(finish(line.done_reason.as_deref(), reply.has_calls()));
+        reply.finish = Some(parse_done_reason(line.done_reason.as_deref(), reply.has_calls()));
         if let (Some(input), Some(output)) = (line.prompt_eval_count, line.eval_count) {
-            reply.usage = Some(uncached(input, output));
+            reply.usage = Some(usage_without_cache(input, output));
         }
-        Ok(Progress::Done)
+        Ok(StreamProgress::Done)
     }
 }
 
 /// The reason that the last line names.
-pub(super) fn finish(reason: Option<&str>, has_calls: bool) -> Finish {
+pub(super) fn parse_done_reason(reason: Option<&str>, has_calls: bool) -> FinishReason {
     match reason {
-        Some("length") => Finish::Length,
-        Some("stop") | None if has_calls => Finish::ToolCalls,
-        Some("stop") | None => Finish::Stop,
-        Some(_) => Finish::Error,
+        Some("length") => FinishReason::Length,
+        Some("stop") | None if has_calls => FinishReason::ToolCalls,
+        Some("stop") | None => FinishReason::Stop,
+        Some(_) => FinishReason::Error,
     }
 }

@@ -7,20 +7,24 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use forge_types::{Finish, Message, ModelRequest, Parameters, PartKind, Role, Usage};
+use forge_types::{FinishReason, Message, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Call, Decode, Encoded, Progress, Shape, argument_text, parse};
-use crate::assembly::{Assembly, Fault, inline, joined, own_state, reasoning_part, sendable_arguments};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::{
+    EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, argument_text, parse_event,
+};
+use crate::assembly::{
+    ReplyBuilder, StreamError, inline_text, join_text, own_state, reasoning_part, sendable_arguments,
+};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct OpenAiRequest<'a> {
     model: &'a str,
     stream: bool,
     stream_options: StreamOptions,
@@ -31,14 +35,14 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<OpenAiTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
     /// llama.cpp's own parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     grammar: Option<&'a str>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
-    messages: Vec<Sent<'a>>,
+    messages: Vec<OpenAiMessage<'a>>,
 }
 
 #[derive(Serialize)]
@@ -49,35 +53,35 @@ struct StreamOptions {
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "json_schema")]
 struct ResponseFormat<'a> {
-    json_schema: NamedSchema<'a>,
+    json_schema: JsonSchemaFormat<'a>,
 }
 
 #[derive(Serialize)]
-struct NamedSchema<'a> {
+struct JsonSchemaFormat<'a> {
     name: &'a str,
     strict: bool,
     schema: &'a Value,
 }
 
 #[derive(Serialize)]
-pub(super) struct Tool<'a> {
+pub(super) struct OpenAiTool<'a> {
     r#type: &'static str,
-    function: Function<'a>,
+    function: OpenAiFunction<'a>,
 }
 
 #[derive(Serialize)]
-struct Function<'a> {
+struct OpenAiFunction<'a> {
     name: &'a str,
     description: &'a str,
-    parameters: Parameters<'a>,
+    parameters: ParameterSchema<'a>,
 }
 
 #[derive(Serialize)]
-struct Sent<'a> {
+struct OpenAiMessage<'a> {
     role: &'static str,
     content: Cow<'a, str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<SentCall<'a>>,
+    tool_calls: Vec<OpenAiCall<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
     #[serde(flatten)]
@@ -85,50 +89,52 @@ struct Sent<'a> {
 }
 
 #[derive(Serialize)]
-struct SentCall<'a> {
+struct OpenAiCall<'a> {
     id: &'a str,
     r#type: &'static str,
-    function: SentFunction<'a>,
+    function: OpenAiCallFunction<'a>,
 }
 
 #[derive(Serialize)]
-struct SentFunction<'a> {
+struct OpenAiCallFunction<'a> {
     name: &'a str,
     arguments: Cow<'a, str>,
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let settings = &request.settings;
     let allowance = settings.max_tokens.map(|tokens| (call.vendor.allowance.to_owned(), tokens.into()));
-    let own_grammar = call.json_by(Structured::Grammar).and_then(|format| format.grammar.as_deref());
-    let by_schema = call.json_by(Structured::Schema).or_else(|| call.json_by(Structured::Grammar));
-    let body = Body {
+    let own_grammar =
+        call.json_format_by(StructuredMode::Grammar).and_then(|format| format.grammar.as_deref());
+    let by_schema =
+        call.json_format_by(StructuredMode::Schema).or_else(|| call.json_format_by(StructuredMode::Grammar));
+    let body = OpenAiRequest {
         model: &request.route.model,
         stream: true,
         stream_options: StreamOptions { include_usage: true },
         allowance: allowance.into_iter().collect(),
         temperature: call.temperature(),
         top_p: call.top_p(),
-        tools: tools(request),
+        tools: build_tools(request),
         response_format: by_schema.filter(|_| own_grammar.is_none()).map(|format| ResponseFormat {
-            json_schema: NamedSchema { name: &format.name, strict: true, schema: &format.schema },
+            json_schema: JsonSchemaFormat { name: &format.name, strict: true, schema: &format.schema },
         }),
         grammar: own_grammar,
-        messages: messages(call),
+        messages: build_messages(call),
     };
-    Encoded::to(Shape::OpenAi.path(), &body)
+    EncodedRequest::from_json(WireFormat::OpenAi.path(), &body)
 }
 
 /// The tools as OpenAI and Ollama have them.
-pub(super) fn tools(request: &ModelRequest) -> Vec<Tool<'_>> {
+pub(super) fn build_tools(request: &ModelRequest) -> Vec<OpenAiTool<'_>> {
     request
         .tools
         .iter()
-        .map(|tool| Tool {
+        .map(|tool| OpenAiTool {
             r#type: "function",
-            function: Function {
+            function: OpenAiFunction {
                 name: &tool.name,
                 description: &tool.description,
                 parameters: tool.parameters(),
@@ -137,22 +143,22 @@ pub(super) fn tools(request: &ModelRequest) -> Vec<Tool<'_>> {
         .collect()
 }
 
-fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
+fn build_messages<'a>(call: &WireRequest<'a>) -> Vec<OpenAiMessage<'a>> {
     let request = call.request;
     let mut sent = Vec::with_capacity(request.messages.len() + 1);
-    let system = call.system();
+    let system = call.system_prompt();
     if !system.is_empty() {
-        sent.push(plain("system", system));
+        sent.push(text_message("system", system));
     }
     for message in &request.messages {
         match message.role {
-            Role::System => sent.push(plain("system", joined(&message.parts))),
-            Role::User => sent.push(plain("user", joined(&message.parts))),
-            Role::Assistant => sent.push(assistant(message, request)),
+            Role::System => sent.push(text_message("system", join_text(&message.parts))),
+            Role::User => sent.push(text_message("user", join_text(&message.parts))),
+            Role::Assistant => sent.push(assistant_message(message, request)),
             Role::Tool => sent.extend(message.parts.iter().filter_map(|part| match &part.kind {
-                PartKind::Result(result) => Some(Sent {
+                PartKind::Result(result) => Some(OpenAiMessage {
                     tool_call_id: Some(&result.call_id),
-                    ..plain("tool", Cow::Borrowed(inline(&result.content)))
+                    ..text_message("tool", Cow::Borrowed(inline_text(&result.content)))
                 }),
                 _ => None,
             })),
@@ -161,12 +167,12 @@ fn messages<'a>(call: &Call<'a>) -> Vec<Sent<'a>> {
     sent
 }
 
-fn plain<'a>(role: &'static str, content: Cow<'a, str>) -> Sent<'a> {
-    Sent { role, content, tool_calls: Vec::new(), tool_call_id: None, state: BTreeMap::new() }
+fn text_message<'a>(role: &'static str, content: Cow<'a, str>) -> OpenAiMessage<'a> {
+    OpenAiMessage { role, content, tool_calls: Vec::new(), tool_call_id: None, state: BTreeMap::new() }
 }
 
-fn assistant<'a>(message: &'a Message, request: &ModelRequest) -> Sent<'a> {
-    let mut sent = plain("assistant", joined(&message.parts));
+fn assistant_message<'a>(message: &'a Message, request: &ModelRequest) -> OpenAiMessage<'a> {
+    let mut sent = text_message("assistant", join_text(&message.parts));
     for part in &message.parts {
         if let Some(data) = own_state(part, request)
             && let Ok(fields) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(data)
@@ -178,10 +184,10 @@ fn assistant<'a>(message: &'a Message, request: &ModelRequest) -> Sent<'a> {
                 Cow::Borrowed(raw) => Cow::Borrowed(raw.get()),
                 Cow::Owned(raw) => Cow::Owned(raw.get().to_owned()),
             };
-            sent.tool_calls.push(SentCall {
+            sent.tool_calls.push(OpenAiCall {
                 id: &call.id,
                 r#type: "function",
-                function: SentFunction { name: &call.name, arguments },
+                function: OpenAiCallFunction { name: &call.name, arguments },
             });
         }
     }
@@ -191,29 +197,29 @@ fn assistant<'a>(message: &'a Message, request: &ModelRequest) -> Sent<'a> {
 // ---- reply ---------------------------------------------------------------------------------------------------
 
 #[derive(Deserialize)]
-struct Chunk<'a> {
+struct OpenAiChunk<'a> {
     #[serde(default)]
     model: Option<String>,
     #[serde(default, borrow)]
-    choices: Vec<Choice<'a>>,
+    choices: Vec<OpenAiChoice<'a>>,
     #[serde(default)]
-    usage: Option<Counts>,
+    usage: Option<OpenAiUsage>,
     #[serde(default)]
     error: Option<Value>,
 }
 
 #[derive(Deserialize)]
-struct Choice<'a> {
+struct OpenAiChoice<'a> {
     #[serde(default)]
     index: u32,
     #[serde(default, borrow)]
-    delta: Option<Delta<'a>>,
+    delta: Option<ChoiceDelta<'a>>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct ChoiceDelta<'a> {
     #[serde(default)]
     content: Option<String>,
     #[serde(default)]
@@ -247,7 +253,7 @@ struct FunctionDelta<'a> {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-struct Counts {
+struct OpenAiUsage {
     #[serde(default)]
     prompt_tokens: Option<u64>,
     #[serde(default)]
@@ -268,83 +274,87 @@ struct PromptDetails {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReasoningField {
     Content,
-    Plain,
+    Reasoning,
 }
 
 /// Reads a stream of `chat.completion.chunk`s.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(super) struct OpenAiDecoder {
     /// The calls begun: wire index and place among the parts.
     calls: Vec<(u64, usize)>,
     details: Vec<Map<String, Value>>,
     reasoning: Option<(ReasoningField, String)>,
 }
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
+impl StreamDecoder for OpenAiDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
         if event.data.trim_ascii() == b"[DONE]" {
             if reply.finish.is_none() {
-                return Err(Fault::Malformed("the stream ended without a finish reason".to_owned()));
+                return Err(StreamError::Malformed("the stream ended without a finish reason".to_owned()));
             }
-            self.keep_state(reply);
-            return Ok(Progress::Done);
+            self.attach_state(reply);
+            return Ok(StreamProgress::Done);
         }
-        let chunk: Chunk<'_> = parse(&event)?;
+        let chunk: OpenAiChunk<'_> = parse_event(&event)?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            return Err(Fault::Reported(Box::new(serde_json::json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(serde_json::json!({"error": error}))));
         }
         if reply.model.is_none() {
             reply.model = chunk.model;
         }
         if let Some(counts) = chunk.usage {
-            reply.usage = counts.usage().or(reply.usage);
+            reply.usage = counts.to_usage().or(reply.usage);
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta {
-                self.delta(delta, reply);
+                self.apply_delta(delta, reply);
             }
             if let Some(reason) = choice.finish_reason {
-                reply.finish = Some(finish(&reason));
+                reply.finish = Some(parse_finish_reason(&reason));
             }
         }
         if reply.finish.is_some() {
-            self.keep_state(reply);
+            self.attach_state(reply);
         }
-        Ok(Progress::More)
+        Ok(StreamProgress::More)
     }
 
     /// A few servers leave `[DONE]` out. When the finish reason and the usage, which comes after it, are there,
     /// nothing can be missing.
-    fn whole_without_terminal(&self, reply: &Assembly<'_>) -> bool {
+    fn is_complete_without_terminal(&self, reply: &ReplyBuilder<'_>) -> bool {
         reply.finish.is_some() && reply.usage.is_some()
     }
 }
 
-impl Decoder {
-    fn delta(&mut self, delta: Delta<'_>, reply: &mut Assembly<'_>) {
+impl OpenAiDecoder {
+    fn apply_delta(&mut self, delta: ChoiceDelta<'_>, reply: &mut ReplyBuilder<'_>) {
         if let Some(text) = delta.reasoning_content {
-            self.reason(ReasoningField::Content, &text, reply);
+            self.push_reasoning(ReasoningField::Content, &text, reply);
         } else if let Some(text) = delta.reasoning {
-            self.reason(ReasoningField::Plain, &text, reply);
+            self.push_reasoning(ReasoningField::Reasoning, &text, reply);
         }
         for detail in delta.reasoning_details.into_iter().flatten() {
-            self.detail(detail);
+            self.merge_detail(detail);
         }
         for text in [delta.content, delta.refusal].into_iter().flatten() {
-            reply.text(&text);
+            reply.push_text(&text);
         }
         for call in delta.tool_calls.into_iter().flatten() {
-            self.call(&call, reply);
+            self.apply_call_delta(&call, reply);
         }
     }
 
-    fn reason(&mut self, field: ReasoningField, text: &str, reply: &mut Assembly<'_>) {
-        reply.reasoning(text);
+    fn push_reasoning(&mut self, field: ReasoningField, text: &str, reply: &mut ReplyBuilder<'_>) {
+        reply.push_reasoning(text);
         self.reasoning.get_or_insert_with(|| (field, String::new())).1.push_str(text);
     }
 
     /// Pieces of one detail share index and type: their texts are one text, their other fields stay.
-    fn detail(&mut self, piece: Map<String, Value>) {
+    fn merge_detail(&mut self, piece: Map<String, Value>) {
         let key = |detail: &Map<String, Value>| (detail.get("index").cloned(), detail.get("type").cloned());
         let last =
             self.details.last_mut().filter(|last| last.contains_key("index") && key(last) == key(&piece));
@@ -367,7 +377,7 @@ impl Decoder {
         }
     }
 
-    fn call(&mut self, delta: &CallDelta<'_>, reply: &mut Assembly<'_>) {
+    fn apply_call_delta(&mut self, delta: &CallDelta<'_>, reply: &mut ReplyBuilder<'_>) {
         let id = delta.id.as_deref().unwrap_or_default();
         let name = delta.function.as_ref().and_then(|function| function.name.as_deref()).unwrap_or_default();
         let arguments = delta.function.as_ref().and_then(|function| function.arguments);
@@ -395,14 +405,14 @@ impl Decoder {
                 reply.output_bytes += arguments.len() as u64;
             }
             None => {
-                let place = reply.call(id, name, &arguments);
+                let place = reply.push_call(id, name, &arguments);
                 self.calls.push((index, place));
             }
         }
     }
 
     /// Puts the state that must go back onto the reasoning part; done once, when the reply is complete.
-    fn keep_state(&mut self, reply: &mut Assembly<'_>) {
+    fn attach_state(&mut self, reply: &mut ReplyBuilder<'_>) {
         let details = std::mem::take(&mut self.details);
         let reasoning = self.reasoning.take();
         let state = if !details.is_empty() {
@@ -410,12 +420,12 @@ impl Decoder {
         } else if let Some((field, text)) = reasoning {
             match field {
                 ReasoningField::Content => serde_json::json!({"reasoning_content": text}),
-                ReasoningField::Plain => serde_json::json!({"reasoning": text}),
+                ReasoningField::Reasoning => serde_json::json!({"reasoning": text}),
             }
         } else {
             return;
         };
-        let opaque = reply.opaque(state.to_string());
+        let opaque = reply.opaque_state(state.to_string());
         match reply.parts.iter_mut().find(|part| matches!(part.kind, PartKind::Reasoning { .. })) {
             Some(part) => part.opaque = Some(opaque),
             None => reply.parts.insert(0, reasoning_part("", Some(opaque))),
@@ -423,17 +433,17 @@ impl Decoder {
     }
 }
 
-fn finish(reason: &str) -> Finish {
+fn parse_finish_reason(reason: &str) -> FinishReason {
     match reason {
-        "stop" | "eos" => Finish::Stop,
-        "tool_calls" | "function_call" => Finish::ToolCalls,
-        "length" => Finish::Length,
-        _ => Finish::Error,
+        "stop" | "eos" => FinishReason::Stop,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        "length" => FinishReason::Length,
+        _ => FinishReason::Error,
     }
 }
 
-impl Counts {
-    fn usage(self) -> Option<Usage> {
+impl OpenAiUsage {
+    fn to_usage(self) -> Option<Usage> {
         let details = self.prompt_tokens_details;
         Some(Usage {
             input: self.prompt_tokens?,

@@ -7,20 +7,22 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use forge_types::{Finish, ModelRequest, Parameters, Part, PartKind, Role, Usage};
+use forge_types::{FinishReason, MessagePart, ModelRequest, ParameterSchema, PartKind, Role, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Call, Decode, Encoded, Progress, Shape, parse};
-use crate::assembly::{Assembly, Fault, inline, joined, own_state, reasoning_part, sendable_arguments};
-use crate::sse::Event;
-use crate::vendors::Structured;
+use super::{EncodedRequest, StreamDecoder, StreamProgress, WireFormat, WireRequest, parse_event};
+use crate::assembly::{
+    ReplyBuilder, StreamError, inline_text, join_text, own_state, reasoning_part, sendable_arguments,
+};
+use crate::sse::FrameEvent;
+use crate::vendors::StructuredMode;
 
 // ---- request -------------------------------------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ResponsesRequest<'a> {
     model: &'a str,
     stream: bool,
     store: bool,
@@ -33,27 +35,27 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<TextForm<'a>>,
+    text: Option<TextFormat<'a>>,
     /// llama.cpp's own parameters: its server reads no `text.format`.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_schema: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grammar: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Tool<'a>>,
+    tools: Vec<ResponsesTool<'a>>,
     #[serde(skip_serializing_if = "str::is_empty")]
     instructions: Cow<'a, str>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
-    input: Vec<Item<'a>>,
+    input: Vec<ResponsesItem<'a>>,
 }
 
 #[derive(Serialize)]
-struct TextForm<'a> {
-    format: SchemaForm<'a>,
+struct TextFormat<'a> {
+    format: TextSchemaFormat<'a>,
 }
 
 #[derive(Serialize)]
-struct SchemaForm<'a> {
+struct TextSchemaFormat<'a> {
     r#type: &'static str,
     name: &'a str,
     strict: bool,
@@ -61,55 +63,58 @@ struct SchemaForm<'a> {
 }
 
 #[derive(Serialize)]
-struct Tool<'a> {
+struct ResponsesTool<'a> {
     r#type: &'static str,
     name: &'a str,
     description: &'a str,
-    parameters: Parameters<'a>,
+    parameters: ParameterSchema<'a>,
     /// Strict schemas want every parameter required; those of tools have optional ones.
     strict: bool,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Made<'a> {
-    Message { role: &'static str, content: [Content<'a>; 1] },
+enum InputItem<'a> {
+    Message { role: &'static str, content: [ItemContent<'a>; 1] },
     FunctionCall { call_id: &'a str, name: &'a str, arguments: String },
     FunctionCallOutput { call_id: &'a str, output: &'a str },
 }
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Content<'a> {
+enum ItemContent<'a> {
     InputText { text: Cow<'a, str> },
     OutputText { text: Cow<'a, str> },
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Item<'a> {
-    Made(Made<'a>),
+enum ResponsesItem<'a> {
+    Made(InputItem<'a>),
     Verbatim(Box<RawValue>),
 }
 
 /// The request as bytes.
-pub(super) fn encode(call: &Call<'_>) -> Encoded {
+pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let model = &request.route.model;
-    let by_grammar = call.json_by(Structured::Grammar);
+    let by_grammar = call.json_format_by(StructuredMode::Grammar);
     let grammar = by_grammar.and_then(|form| form.grammar.as_deref());
-    let body = Body {
+    let body = ResponsesRequest {
         model,
         stream: true,
         store: false,
-        include: call.catalog.reasons(call.vendor.name, model).then_some(["reasoning.encrypted_content"]),
+        include: call
+            .catalog
+            .supports_reasoning(call.vendor.name, model)
+            .then_some(["reasoning.encrypted_content"]),
         max_output_tokens: request.settings.max_tokens,
         temperature: call.temperature(),
         top_p: call.top_p(),
         json_schema: by_grammar.filter(|_| grammar.is_none()).map(|form| &form.schema),
         grammar,
-        text: call.json_by(Structured::Schema).map(|form| TextForm {
-            format: SchemaForm {
+        text: call.json_format_by(StructuredMode::Schema).map(|form| TextFormat {
+            format: TextSchemaFormat {
                 r#type: "json_schema",
                 name: &form.name,
                 strict: true,
@@ -119,7 +124,7 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
         tools: request
             .tools
             .iter()
-            .map(|tool| Tool {
+            .map(|tool| ResponsesTool {
                 r#type: "function",
                 name: &tool.name,
                 description: &tool.description,
@@ -127,57 +132,57 @@ pub(super) fn encode(call: &Call<'_>) -> Encoded {
                 strict: false,
             })
             .collect(),
-        instructions: call.system(),
-        input: items(request),
+        instructions: call.system_prompt(),
+        input: build_items(request),
     };
-    Encoded::to(Shape::Responses.path(), &body)
+    EncodedRequest::from_json(WireFormat::Responses.path(), &body)
 }
 
-fn items(request: &ModelRequest) -> Vec<Item<'_>> {
+fn build_items(request: &ModelRequest) -> Vec<ResponsesItem<'_>> {
     let mut items = Vec::with_capacity(request.messages.len());
     for message in &request.messages {
         let role = match message.role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => {
-                items.extend(message.parts.iter().filter_map(|part| said(part, request)));
+                items.extend(message.parts.iter().filter_map(|part| build_output_item(part, request)));
                 continue;
             }
             Role::Tool => {
-                items.extend(message.parts.iter().filter_map(outcome));
+                items.extend(message.parts.iter().filter_map(build_result_item));
                 continue;
             }
         };
-        let content = [Content::InputText { text: joined(&message.parts) }];
-        items.push(Item::Made(Made::Message { role, content }));
+        let content = [ItemContent::InputText { text: join_text(&message.parts) }];
+        items.push(ResponsesItem::Made(InputItem::Message { role, content }));
     }
     items
 }
 
 /// The item of a part of the model's.
-fn said<'a>(part: &'a Part, request: &ModelRequest) -> Option<Item<'a>> {
+fn build_output_item<'a>(part: &'a MessagePart, request: &ModelRequest) -> Option<ResponsesItem<'a>> {
     match &part.kind {
-        PartKind::Text { text } => Some(inline(text)).filter(|text| !text.is_empty()).map(|text| {
-            let content = [Content::OutputText { text: Cow::Borrowed(text) }];
-            Item::Made(Made::Message { role: "assistant", content })
+        PartKind::Text { text } => Some(inline_text(text)).filter(|text| !text.is_empty()).map(|text| {
+            let content = [ItemContent::OutputText { text: Cow::Borrowed(text) }];
+            ResponsesItem::Made(InputItem::Message { role: "assistant", content })
         }),
-        PartKind::Call(call) => Some(Item::Made(Made::FunctionCall {
+        PartKind::Call(call) => Some(ResponsesItem::Made(InputItem::FunctionCall {
             call_id: &call.id,
             name: &call.name,
             arguments: sendable_arguments(call).get().to_owned(),
         })),
         PartKind::Reasoning { .. } => {
-            RawValue::from_string(own_state(part, request)?.to_owned()).ok().map(Item::Verbatim)
+            RawValue::from_string(own_state(part, request)?.to_owned()).ok().map(ResponsesItem::Verbatim)
         }
         PartKind::Result(_) => None,
     }
 }
 
-fn outcome(part: &Part) -> Option<Item<'_>> {
+fn build_result_item(part: &MessagePart) -> Option<ResponsesItem<'_>> {
     match &part.kind {
-        PartKind::Result(result) => Some(Item::Made(Made::FunctionCallOutput {
+        PartKind::Result(result) => Some(ResponsesItem::Made(InputItem::FunctionCallOutput {
             call_id: &result.call_id,
-            output: inline(&result.content),
+            output: inline_text(&result.content),
         })),
         _ => None,
     }
@@ -187,7 +192,7 @@ fn outcome(part: &Part) -> Option<Item<'_>> {
 
 /// An event; which fields it has depends on its type.
 #[derive(Deserialize)]
-struct Streamed<'a> {
+struct ResponsesEvent<'a> {
     #[serde(rename = "type", default, borrow)]
     kind: Cow<'a, str>,
     #[serde(default)]
@@ -199,7 +204,7 @@ struct Streamed<'a> {
     #[serde(default, borrow)]
     delta: Option<Cow<'a, str>>,
     #[serde(default)]
-    response: Option<Ending>,
+    response: Option<FinalResponse>,
     #[serde(default)]
     error: Option<Value>,
     #[serde(default)]
@@ -209,7 +214,7 @@ struct Streamed<'a> {
 }
 
 #[derive(Deserialize)]
-struct Received {
+struct OutputItem {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -223,13 +228,13 @@ struct Received {
     #[serde(default)]
     encrypted_content: Option<String>,
     #[serde(default)]
-    summary: Vec<Piece>,
+    summary: Vec<OutputPiece>,
     #[serde(default)]
-    content: Option<Vec<Piece>>,
+    content: Option<Vec<OutputPiece>>,
 }
 
 #[derive(Deserialize)]
-struct Piece {
+struct OutputPiece {
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
@@ -237,7 +242,7 @@ struct Piece {
 }
 
 #[derive(Deserialize)]
-struct Ending {
+struct FinalResponse {
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
@@ -245,19 +250,19 @@ struct Ending {
     #[serde(default)]
     error: Option<Value>,
     #[serde(default)]
-    incomplete_details: Option<Incomplete>,
+    incomplete_details: Option<IncompleteDetails>,
     #[serde(default)]
-    usage: Option<Counts>,
+    usage: Option<ResponsesUsage>,
 }
 
 #[derive(Deserialize)]
-struct Incomplete {
+struct IncompleteDetails {
     #[serde(default)]
     reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-struct Counts {
+struct ResponsesUsage {
     #[serde(default)]
     input_tokens: Option<u64>,
     #[serde(default)]
@@ -276,15 +281,15 @@ struct InputDetails {
 
 /// What names an item in later events: its place in the output, or its id where a server leaves the place out.
 #[derive(PartialEq, Eq, Hash)]
-enum Name {
-    Place(u64),
+enum ItemKey {
+    Index(u64),
     Id(String),
 }
 
-impl Name {
-    fn of(place: Option<u64>, id: Option<&str>) -> Self {
+impl ItemKey {
+    fn new(place: Option<u64>, id: Option<&str>) -> Self {
         match place {
-            Some(place) => Self::Place(place),
+            Some(place) => Self::Index(place),
             None => Self::Id(id.unwrap_or_default().to_owned()),
         }
     }
@@ -292,99 +297,112 @@ impl Name {
 
 /// Reads the events up to `response.completed`, `response.incomplete` or `response.failed`.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(super) struct ResponsesDecoder {
     /// Calls and reasoning items begun, and their places among the parts.
-    begun: HashMap<Name, usize>,
+    started: HashMap<ItemKey, usize>,
     /// Whether text came for the message that is open.
-    spoken: bool,
+    text_streamed: bool,
     refused: bool,
     /// The reply's allowance: llama.cpp's server calls a reply complete that this has cut.
     allowance: Option<u64>,
 }
 
-impl Decoder {
-    pub(super) fn new(call: &Call<'_>) -> Self {
+impl ResponsesDecoder {
+    pub(super) fn new(call: &WireRequest<'_>) -> Self {
         Self { allowance: call.request.settings.max_tokens, ..Self::default() }
     }
 }
 
-impl Decode for Decoder {
-    fn event(&mut self, event: Event<'_>, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
+impl StreamDecoder for ResponsesDecoder {
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
         if event.data.trim_ascii() == b"[DONE]" {
             return match reply.finish {
-                Some(_) => Ok(Progress::Done),
-                None => Err(Fault::Malformed("the stream ended without `response.completed`".to_owned())),
+                Some(_) => Ok(StreamProgress::Done),
+                None => {
+                    Err(StreamError::Malformed("the stream ended without `response.completed`".to_owned()))
+                }
             };
         }
-        let streamed: Streamed<'_> = parse(&event)?;
+        let streamed: ResponsesEvent<'_> = parse_event(&event)?;
         let delta = streamed.delta.unwrap_or_default();
         match (&*streamed.kind, streamed.item, streamed.response) {
             ("response.output_item.added", Some(item), _) => {
-                self.added(streamed.output_index, &received(item)?, reply);
+                self.begin_item(streamed.output_index, &parse_item(item)?, reply);
             }
-            ("response.output_item.done", Some(item), _) => self.done(streamed.output_index, item, reply)?,
+            ("response.output_item.done", Some(item), _) => {
+                self.complete_item(streamed.output_index, item, reply)?
+            }
             ("response.output_text.delta" | "response.refusal.delta", ..) => {
                 self.refused |= streamed.kind == "response.refusal.delta";
-                self.spoken = true;
-                reply.text(&delta);
+                self.text_streamed = true;
+                reply.push_text(&delta);
             }
             ("response.reasoning_summary_text.delta" | "response.reasoning_text.delta", ..) => {
-                reply.live_reasoning(&delta);
+                reply.emit_reasoning(&delta);
             }
             ("response.function_call_arguments.delta", ..) => {
-                let name = Name::of(streamed.output_index, streamed.item_id.as_deref());
-                let place = self.begun.get(&name).copied();
+                let name = ItemKey::new(streamed.output_index, streamed.item_id.as_deref());
+                let place = self.started.get(&name).copied();
                 let Some(call) = place.and_then(|place| reply.call_at(place)) else {
-                    return Err(Fault::Malformed("arguments for a call that was not begun".to_owned()));
+                    return Err(StreamError::Malformed("arguments for a call that was not begun".to_owned()));
                 };
                 call.arguments.push_str(&delta);
                 reply.output_bytes += delta.len() as u64;
             }
             ("response.completed" | "response.incomplete" | "response.failed", _, Some(response)) => {
-                return self.ended(response, reply);
+                return self.finish_response(response, reply);
             }
             (kind, ..) if kind == "error" || streamed.error.is_some() => {
                 // The message stands at the top level here, or below `error` as everywhere else.
                 let own = || json!({"message": streamed.message, "code": streamed.code});
                 let error = streamed.error.clone().filter(Value::is_object).unwrap_or_else(own);
-                return Err(Fault::Reported(Box::new(json!({"error": error}))));
+                return Err(StreamError::Reported(Box::new(json!({"error": error}))));
             }
             _ => {}
         }
-        Ok(Progress::More)
+        Ok(StreamProgress::More)
     }
 }
 
-impl Decoder {
-    fn added(&mut self, place: Option<u64>, item: &Received, reply: &mut Assembly<'_>) {
-        let name = Name::of(place, item.id.as_deref());
+impl ResponsesDecoder {
+    fn begin_item(&mut self, place: Option<u64>, item: &OutputItem, reply: &mut ReplyBuilder<'_>) {
+        let name = ItemKey::new(place, item.id.as_deref());
         match item.kind.as_str() {
             "function_call" => {
-                let at = reply.call(
+                let at = reply.push_call(
                     item.call_id.as_deref().unwrap_or_default(),
                     item.name.as_deref().unwrap_or_default(),
                     item.arguments.as_deref().unwrap_or_default(),
                 );
-                self.begun.insert(name, at);
+                self.started.insert(name, at);
             }
             "reasoning" => {
-                let at = reply.push(reasoning_part("", None));
-                self.begun.insert(name, at);
+                let at = reply.push_part(reasoning_part("", None));
+                self.started.insert(name, at);
             }
-            _ => self.spoken = false,
+            _ => self.text_streamed = false,
         }
     }
 
     /// A whole item: what it says counts, whatever its pieces said before.
-    fn done(&mut self, place: Option<u64>, raw: &RawValue, reply: &mut Assembly<'_>) -> Result<(), Fault> {
-        let item = received(raw)?;
-        let name = Name::of(place, item.id.as_deref());
+    fn complete_item(
+        &mut self,
+        place: Option<u64>,
+        raw: &RawValue,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<(), StreamError> {
+        let item = parse_item(raw)?;
+        let name = ItemKey::new(place, item.id.as_deref());
         match item.kind.as_str() {
             "function_call" => {
-                if !self.begun.contains_key(&name) {
-                    self.added(place, &item, reply);
+                if !self.started.contains_key(&name) {
+                    self.begin_item(place, &item, reply);
                 }
-                let place = self.begun.get(&name).copied();
+                let place = self.started.get(&name).copied();
                 if let (Some(call), Some(whole)) =
                     (place.and_then(|place| reply.call_at(place)), item.arguments)
                 {
@@ -396,19 +414,19 @@ impl Decoder {
                 let texts: Vec<_> = pieces.filter_map(|piece| piece.text.as_deref()).collect();
                 // Without its encryption the item would have to be stored at the provider.
                 let keeps = item.encrypted_content.as_deref().is_some_and(|content| !content.is_empty());
-                let opaque = keeps.then(|| reply.opaque(raw.get().to_owned()));
+                let opaque = keeps.then(|| reply.opaque_state(raw.get().to_owned()));
                 let part = reasoning_part(&texts.join("\n\n"), opaque);
-                match self.begun.get(&name) {
+                match self.started.get(&name) {
                     Some(place) => reply.parts[*place] = part,
-                    None => drop(reply.push(part)),
+                    None => drop(reply.push_part(part)),
                 }
             }
             "message" => {
                 let pieces = item.content.unwrap_or_default();
                 self.refused |= pieces.iter().any(|piece| piece.refusal.is_some());
-                if !std::mem::take(&mut self.spoken) {
+                if !std::mem::take(&mut self.text_streamed) {
                     for text in pieces.into_iter().filter_map(|piece| piece.text.or(piece.refusal)) {
-                        reply.text(&text);
+                        reply.push_text(&text);
                     }
                 }
             }
@@ -417,33 +435,37 @@ impl Decoder {
         Ok(())
     }
 
-    fn ended(&self, response: Ending, reply: &mut Assembly<'_>) -> Result<Progress, Fault> {
+    fn finish_response(
+        &self,
+        response: FinalResponse,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError> {
         if let Some(error) = response.error.filter(|error| !error.is_null()) {
-            return Err(Fault::Reported(Box::new(json!({"error": error}))));
+            return Err(StreamError::Reported(Box::new(json!({"error": error}))));
         }
         reply.model = response.model;
-        reply.usage = response.usage.and_then(Counts::usage);
+        reply.usage = response.usage.and_then(ResponsesUsage::to_usage);
         let used_up =
             reply.usage.is_some_and(|usage| Some(usage.output) >= self.allowance.or(Some(u64::MAX)));
         let reason = response.incomplete_details.and_then(|details| details.reason);
         reply.finish = Some(match (response.status.as_deref(), reason.as_deref()) {
-            (Some("incomplete"), Some("max_output_tokens")) => Finish::Length,
-            (Some("completed") | None, _) if self.refused => Finish::Error,
-            (Some("completed") | None, _) if reply.has_calls() => Finish::ToolCalls,
-            (Some("completed") | None, _) if used_up => Finish::Length,
-            (Some("completed") | None, _) => Finish::Stop,
-            _ => Finish::Error,
+            (Some("incomplete"), Some("max_output_tokens")) => FinishReason::Length,
+            (Some("completed") | None, _) if self.refused => FinishReason::Error,
+            (Some("completed") | None, _) if reply.has_calls() => FinishReason::ToolCalls,
+            (Some("completed") | None, _) if used_up => FinishReason::Length,
+            (Some("completed") | None, _) => FinishReason::Stop,
+            _ => FinishReason::Error,
         });
-        Ok(Progress::Done)
+        Ok(StreamProgress::Done)
     }
 }
 
-fn received(raw: &RawValue) -> Result<Received, Fault> {
-    serde_json::from_str(raw.get()).map_err(|error| Fault::Malformed(error.to_string()))
+fn parse_item(raw: &RawValue) -> Result<OutputItem, StreamError> {
+    serde_json::from_str(raw.get()).map_err(|error| StreamError::Malformed(error.to_string()))
 }
 
-impl Counts {
-    fn usage(self) -> Option<Usage> {
+impl ResponsesUsage {
+    fn to_usage(self) -> Option<Usage> {
         let details = self.input_tokens_details;
         Some(Usage {
             input: self.input_tokens?,

@@ -1,7 +1,7 @@
 //! Tables of models: what is read, what is refused and how that is said.
 
 use forge_models::Catalog;
-use forge_models::catalog::Purpose;
+use forge_models::catalog::ModelPurpose;
 use forge_types::Money;
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ const ROW: &str = r#"{"provider": "openai", "model": "gpt-x", "input": 1, "outpu
 
 fn refused(text: &str) -> String {
     let error = Catalog::parse(text).expect_err(text);
-    assert_eq!(error.class(), forge_types::Class::Invalid);
+    assert_eq!(error.class(), forge_types::ErrorClass::Invalid);
     error.to_string()
 }
 
@@ -24,12 +24,12 @@ fn a_table_is_read_and_answers() {
     );
     let catalog = Catalog::parse(&table(&rows)).unwrap();
     assert_eq!((catalog.as_of.as_str(), catalog.source.as_str()), ("2026-05-01", "a test"));
-    let price = catalog.facts("openai", "gpt-x-2026").price.unwrap();
+    let price = catalog.model_facts("openai", "gpt-x-2026").price.unwrap();
     assert_eq!(price.input, Money::from_usd(1e-6).0);
-    assert_eq!(catalog.facts("openai", "gpt-4o").price, None, "a table replaces the built-in one");
-    assert_eq!(catalog.facts("custom", "llama3").window, 8_192, "families stay");
-    let all: Vec<_> = catalog.models().collect();
-    assert_eq!(all[1], ("gemini", "e-1", Purpose::Embedding));
+    assert_eq!(catalog.model_facts("openai", "gpt-4o").price, None, "a table replaces the built-in one");
+    assert_eq!(catalog.model_facts("custom", "llama3").window, 8_192, "families stay");
+    let all: Vec<_> = catalog.list_models().collect();
+    assert_eq!(all[1], ("gemini", "e-1", ModelPurpose::Embedding));
 }
 
 #[test]
@@ -83,7 +83,7 @@ proptest! {
         if let Ok(damaged) = String::from_utf8(damaged)
             && let Ok(catalog) = Catalog::parse(&damaged)
         {
-            prop_assert!(catalog.facts("openai", "gpt-x").price.is_none_or(|price| price.input >= 0));
+            prop_assert!(catalog.model_facts("openai", "gpt-x").price.is_none_or(|price| price.input >= 0));
         }
     }
 }

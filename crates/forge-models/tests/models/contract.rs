@@ -2,12 +2,12 @@
 //! base URL can name.
 
 use forge_models::vendors::VENDORS;
-use forge_models::{Key, Models, Options, ProviderOptions, catalog};
+use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, catalog};
 use forge_ports::Model;
 use forge_testkit::contract::model::Fixture;
 use forge_testkit::model_contract;
-use forge_testkit::model_server::{ModelServer, Shape};
-use forge_types::Route;
+use forge_testkit::model_server::{ModelServer, VendorFormat};
+use forge_types::ModelRoute;
 
 /// Where a provider is pointed at.
 #[derive(Clone, Copy, PartialEq)]
@@ -18,18 +18,18 @@ enum At {
     Endpoint,
 }
 
-struct Provider(&'static str, Shape, At, &'static str);
+struct Provider(&'static str, VendorFormat, At, &'static str);
 
 impl Fixture for Provider {
-    fn shape(&self) -> Shape {
+    fn vendor_format(&self) -> VendorFormat {
         self.1
     }
 
-    fn route(&self) -> Route {
-        Route { provider: self.0.to_owned(), model: self.3.to_owned() }
+    fn route(&self) -> ModelRoute {
+        ModelRoute { provider: self.0.to_owned(), model: self.3.to_owned() }
     }
 
-    fn address(&self, server: &ModelServer) -> String {
+    fn server_base_url(&self, server: &ModelServer) -> String {
         match self.2 {
             At::Base => server.base_url(self.1),
             At::Endpoint => server.endpoint_url(self.1),
@@ -39,8 +39,8 @@ impl Fixture for Provider {
     fn key_header(&self) -> Option<&'static str> {
         match (self.0, self.1) {
             ("ollama" | "llama_cpp", _) => None,
-            (_, Shape::Anthropic) => Some("x-api-key"),
-            (_, Shape::Gemini) => Some("x-goog-api-key"),
+            (_, VendorFormat::Anthropic) => Some("x-api-key"),
+            (_, VendorFormat::Gemini) => Some("x-goog-api-key"),
             _ => Some("authorization"),
         }
     }
@@ -48,18 +48,18 @@ impl Fixture for Provider {
     fn open(&self, base_url: &str, key: &str) -> Box<dyn Model> {
         let provider = ProviderOptions {
             base_url: Some(base_url.to_owned()),
-            key: Some(Key::new(key)),
-            ..ProviderOptions::named(self.0)
+            key: Some(ApiKey::new(key)),
+            ..ProviderOptions::with_name(self.0)
         };
-        Box::new(Models::new(&Options { providers: vec![provider], ..Options::default() }).unwrap())
+        Box::new(ModelProviders::new(&Options { providers: vec![provider], ..Options::default() }).unwrap())
     }
 }
 
 macro_rules! providers {
     ($($module:ident: $name:literal $shape:ident $at:ident $model:literal;)*) => {
-        $(model_contract!($module, Provider($name, Shape::$shape, At::$at, $model));)*
+        $(model_contract!($module, Provider($name, VendorFormat::$shape, At::$at, $model));)*
 
-        const ALL: &[Provider] = &[$(Provider($name, Shape::$shape, At::$at, $model)),*];
+        const ALL: &[Provider] = &[$(Provider($name, VendorFormat::$shape, At::$at, $model)),*];
     };
 }
 
@@ -88,11 +88,13 @@ providers! {
 
 #[test]
 fn every_vendor_and_every_endpoint_is_in_the_contract() {
-    let server = ModelServer::start(forge_testkit::model_server::Script::new());
-    for vendor in VENDORS.iter().filter(|vendor| vendor.shape != forge_models::Shape::Scripted) {
+    let server = ModelServer::start(forge_testkit::model_server::ReplyScript::new());
+    for vendor in VENDORS.iter().filter(|vendor| vendor.shape != forge_models::WireFormat::Scripted) {
         let mine: Vec<_> = ALL.iter().filter(|provider| provider.0 == vendor.name).collect();
-        let spoken: Vec<_> =
-            mine.iter().map(|provider| vendor.address(&provider.address(&server)).shape).collect();
+        let spoken: Vec<_> = mine
+            .iter()
+            .map(|provider| vendor.parse_address(&provider.server_base_url(&server)).shape)
+            .collect();
         assert!(spoken.contains(&vendor.shape), "{} in its usual shape", vendor.name);
         for shape in vendor.endpoints.iter().filter_map(|endpoint| endpoint.shape) {
             assert!(spoken.contains(&shape), "{} as {shape:?}", vendor.name);
@@ -102,5 +104,5 @@ fn every_vendor_and_every_endpoint_is_in_the_contract() {
 
 #[test]
 fn the_table_of_models_is_read() {
-    assert!(catalog::catalog().as_of.starts_with("20"));
+    assert!(catalog::builtin_catalog().as_of.starts_with("20"));
 }

@@ -3,30 +3,32 @@
 
 use std::time::Duration;
 
-use forge_models::{Key, Limits, Models, Options, ProviderOptions};
+use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, ReplyLimits};
 use forge_ports::{Embedder, Model};
 use forge_testkit::contract::model::run;
-use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Settings, Shape, Template};
+use forge_testkit::model_server::{
+    MockReply, ModelServer, ModelServerSettings, ReplyFault, ReplyScript, TemplateMode, VendorFormat,
+};
 use forge_types::{
-    EmbedRequest, ErrorKind, JsonFormat, Message, ModelRequest, ModelSettings, Part, ReplyFormat, Role,
-    Route, Unfit,
+    EmbedRequest, ErrorKind, JsonFormat, Message, MessagePart, ModelRequest, ModelRoute, ModelSettings,
+    OnSchemaMismatch, ReplyFormat, Role,
 };
 
 fn at(name: &str, url: &str) -> ProviderOptions {
     ProviderOptions {
         base_url: Some(url.to_owned()),
-        key: Some(Key::new("k")),
+        key: Some(ApiKey::new("k")),
         organization: Some("org-set".to_owned()),
-        ..ProviderOptions::named(name)
+        ..ProviderOptions::with_name(name)
     }
 }
 
-fn models(provider: ProviderOptions) -> Models {
-    Models::new(&Options { providers: vec![provider], ..Options::default() }).unwrap()
+fn models(provider: ProviderOptions) -> ModelProviders {
+    ModelProviders::new(&Options { providers: vec![provider], ..Options::default() }).unwrap()
 }
 
-fn route(provider: &str, model: &str) -> Route {
-    Route { provider: provider.to_owned(), model: model.to_owned() }
+fn route(provider: &str, model: &str) -> ModelRoute {
+    ModelRoute { provider: provider.to_owned(), model: model.to_owned() }
 }
 
 fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest {
@@ -53,24 +55,24 @@ fn texts(provider: &str, model: &str) -> EmbedRequest {
 #[test]
 fn the_organization_is_named_in_every_request_to_the_vendor_that_has_one() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
         let hi = || vec![Message::user("hi")];
         let ask = async |provider: ProviderOptions, organization: Option<&str>| {
             let name = provider.name.clone();
             let models = models(provider);
             let mut request = request(&name, "m", hi());
             request.organization = organization.map(str::to_owned);
-            models.reply(request, &()).await.unwrap();
+            models.request_reply(request, &()).await.unwrap();
         };
-        ask(at("openai", &server.base_url(Shape::OpenAi)), None).await;
-        ask(at("openai", &server.endpoint_url(Shape::Responses)), None).await;
-        ask(at("openai", &server.base_url(Shape::OpenAi)), Some("org-own")).await;
-        ask(at("custom", &server.base_url(Shape::OpenAi)), Some("org-own")).await;
-        let openai = models(at("openai", &server.base_url(Shape::OpenAi)));
+        ask(at("openai", &server.base_url(VendorFormat::OpenAi)), None).await;
+        ask(at("openai", &server.endpoint_url(VendorFormat::Responses)), None).await;
+        ask(at("openai", &server.base_url(VendorFormat::OpenAi)), Some("org-own")).await;
+        ask(at("custom", &server.base_url(VendorFormat::OpenAi)), Some("org-own")).await;
+        let openai = models(at("openai", &server.base_url(VendorFormat::OpenAi)));
         openai.embed(texts("openai", "text-embedding-3-small")).await.unwrap();
-        assert!(openai.test("openai", None).await.success);
+        assert!(openai.test_connection("openai", None).await.success);
         let named: Vec<_> = server
-            .requests()
+            .recorded_requests()
             .iter()
             .map(|request| request.header("openai-organization").map(str::to_owned))
             .collect();
@@ -84,24 +86,24 @@ fn the_organization_is_named_in_every_request_to_the_vendor_that_has_one() {
 fn texts_become_vectors_in_their_order() {
     run(async {
         let server = ModelServer::start_with(
-            Script::new(),
-            Settings { key: Some("k".to_owned()), ..Settings::default() },
+            ReplyScript::new(),
+            ModelServerSettings { key: Some("k".to_owned()), ..ModelServerSettings::default() },
         )
         .unwrap();
-        let open = ModelServer::start(Script::new());
+        let open = ModelServer::start(ReplyScript::new());
         for (name, url, known) in [
-            ("openai", server.base_url(Shape::OpenAi), true),
-            ("openai", server.endpoint_url(Shape::Responses), true),
-            ("openrouter", server.base_url(Shape::OpenAi), true),
-            ("custom", server.base_url(Shape::OpenAi), true),
+            ("openai", server.base_url(VendorFormat::OpenAi), true),
+            ("openai", server.endpoint_url(VendorFormat::Responses), true),
+            ("openrouter", server.base_url(VendorFormat::OpenAi), true),
+            ("custom", server.base_url(VendorFormat::OpenAi), true),
             ("gemini", server.url(), false),
             ("ollama", open.url(), true),
-            ("ollama", open.endpoint_url(Shape::Generate), true),
+            ("ollama", open.endpoint_url(VendorFormat::Generate), true),
             ("llama_cpp", open.url(), true),
-            ("llama_cpp", open.endpoint_url(Shape::Completion), true),
+            ("llama_cpp", open.endpoint_url(VendorFormat::Completion), true),
         ] {
             let models = models(at(name, &url));
-            assert!(models.embeds(name));
+            assert!(models.supports_embeddings(name));
             let found =
                 models.embed(texts(name, "m")).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(found.vectors, [[2.0, 0.195, 97.0], [4.0, 0.394, 97.0]], "{name}");
@@ -115,15 +117,15 @@ fn texts_become_vectors_in_their_order() {
 fn what_can_not_be_turned_into_vectors_is_said() {
     run(async {
         let server = ModelServer::start_with(
-            Script::new(),
-            Settings { key: Some("other".to_owned()), ..Settings::default() },
+            ReplyScript::new(),
+            ModelServerSettings { key: Some("other".to_owned()), ..ModelServerSettings::default() },
         )
         .unwrap();
         let anthropic = models(at("anthropic", &server.url()));
-        assert!(!anthropic.embeds("anthropic"));
+        assert!(!anthropic.supports_embeddings("anthropic"));
         let error = anthropic.embed(texts("anthropic", "m")).await.unwrap_err();
         assert!(error.kind == ErrorKind::Format && error.message.contains("no embeddings"), "{error}");
-        let openai = models(at("openai", &server.base_url(Shape::OpenAi)));
+        let openai = models(at("openai", &server.base_url(VendorFormat::OpenAi)));
         let error = openai.embed(texts("openai", "m")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Auth, "{error}");
         let nothing = EmbedRequest { texts: Vec::new(), ..texts("openai", "m") };
@@ -134,15 +136,15 @@ fn what_can_not_be_turned_into_vectors_is_said() {
 #[test]
 fn the_servers_own_template_makes_the_prompt_and_a_conversation_keeps_its_slot() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("yes")));
-        let models = models(at("llama_cpp", &server.endpoint_url(Shape::Completion)));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("yes")));
+        let models = models(at("llama_cpp", &server.endpoint_url(VendorFormat::Completion)));
         let mut messages = vec![Message::user("hi")];
-        let first = models.reply(request("llama_cpp", "m", messages.clone()), &()).await.unwrap();
+        let first = models.request_reply(request("llama_cpp", "m", messages.clone()), &()).await.unwrap();
         messages.push(Message { role: Role::Assistant, parts: first.parts });
         messages.push(Message::user("and?"));
-        models.reply(request("llama_cpp", "m", messages), &()).await.unwrap();
-        models.reply(request("llama_cpp", "m", vec![Message::user("another")]), &()).await.unwrap();
-        let calls = server.calls();
+        models.request_reply(request("llama_cpp", "m", messages), &()).await.unwrap();
+        models.request_reply(request("llama_cpp", "m", vec![Message::user("another")]), &()).await.unwrap();
+        let calls = server.model_calls();
         let body = |at: usize| &calls[at].http.json;
         assert!(body(0)["prompt"].as_str().unwrap().starts_with("<|im_start|>system\nBe brief.<|im_end|>"));
         assert_eq!((&body(0)["cache_prompt"], &body(0)["n_predict"]), (&true.into(), &512.into()));
@@ -155,12 +157,15 @@ fn the_servers_own_template_makes_the_prompt_and_a_conversation_keeps_its_slot()
 #[test]
 fn a_server_without_templates_gets_plain_headings() {
     run(async {
-        let settings = Settings { template: Template::Missing, ..Settings::default() };
-        let server = ModelServer::start_with(Script::of([Reply::text("yes")]), settings).unwrap();
-        let models = models(at("llama_cpp", &server.endpoint_url(Shape::Completion)));
-        let reply = models.reply(request("llama_cpp", "m", vec![Message::user("hi")]), &()).await.unwrap();
-        assert_eq!(reply.parts, [Part::text("yes")]);
-        let body = &server.calls()[0].http.json;
+        let settings =
+            ModelServerSettings { template: TemplateMode::Missing, ..ModelServerSettings::default() };
+        let server =
+            ModelServer::start_with(ReplyScript::from_replies([MockReply::text("yes")]), settings).unwrap();
+        let models = models(at("llama_cpp", &server.endpoint_url(VendorFormat::Completion)));
+        let reply =
+            models.request_reply(request("llama_cpp", "m", vec![Message::user("hi")]), &()).await.unwrap();
+        assert_eq!(reply.parts, [MessagePart::text("yes")]);
+        let body = &server.model_calls()[0].http.json;
         assert_eq!(body["prompt"], "### System:\nBe brief.\n\n### User:\nhi\n\n### Assistant:\n");
         assert_eq!(body["stop"][0], "\n\n### User:");
     });
@@ -169,12 +174,12 @@ fn a_server_without_templates_gets_plain_headings() {
 #[test]
 fn only_models_that_reason_are_asked_for_their_encrypted_reasoning() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
-        let models = models(at("openai", &server.endpoint_url(Shape::Responses)));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
+        let models = models(at("openai", &server.endpoint_url(VendorFormat::Responses)));
         for model in ["gpt-5.2-2025-12-11", "gpt-4o"] {
-            models.reply(request("openai", model, vec![Message::user("hi")]), &()).await.unwrap();
+            models.request_reply(request("openai", model, vec![Message::user("hi")]), &()).await.unwrap();
         }
-        let calls = server.calls();
+        let calls = server.model_calls();
         assert_eq!(calls[0].http.json["include"][0], "reasoning.encrypted_content");
         assert!(calls[1].http.json["include"].is_null());
         assert!(calls.iter().all(|call| call.http.json["store"] == false));
@@ -185,19 +190,25 @@ fn only_models_that_reason_are_asked_for_their_encrypted_reasoning() {
 #[test]
 fn an_answer_without_end_is_no_answer() {
     run(async {
-        for (name, shape) in
-            [("custom", Shape::OpenAi), ("custom", Shape::Ollama), ("custom", Shape::Completion)]
-        {
+        for (name, shape) in [
+            ("custom", VendorFormat::OpenAi),
+            ("custom", VendorFormat::Ollama),
+            ("custom", VendorFormat::Completion),
+        ] {
             for limits in [
-                Limits { largest: 1 << 20, ..Limits::default() },
-                Limits { longest: Duration::from_millis(80), largest: u64::MAX },
+                ReplyLimits { largest: 1 << 20, ..ReplyLimits::default() },
+                ReplyLimits { longest: Duration::from_millis(80), largest: u64::MAX },
             ] {
-                let server =
-                    ModelServer::start(Script::of([Reply::text("on and on").with_fault(Fault::Endless)]));
+                let server = ModelServer::start(ReplyScript::from_replies([
+                    MockReply::text("on and on").with_fault(ReplyFault::Endless)
+                ]));
                 let providers = vec![at(name, &server.endpoint_url(shape))];
-                let models = Models::new(&Options { providers, limits, ..Options::default() }).unwrap();
-                let error =
-                    models.reply(request(name, "m", vec![Message::user("hi")]), &()).await.unwrap_err();
+                let models =
+                    ModelProviders::new(&Options { providers, limits, ..Options::default() }).unwrap();
+                let error = models
+                    .request_reply(request(name, "m", vec![Message::user("hi")]), &())
+                    .await
+                    .unwrap_err();
                 assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
                 assert!(error.message.contains("no end") && error.message.contains("max_tokens"), "{error}");
             }
@@ -208,12 +219,12 @@ fn an_answer_without_end_is_no_answer() {
 #[test]
 fn marks_for_the_cache_move_with_the_conversation() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
         let models = models(at("anthropic", &server.url()));
         let said = || Message::assistant("said");
         let talk = vec![Message::user("1"), said(), Message::user("2"), said(), Message::user("3")];
-        models.reply(request("anthropic", "claude-sonnet-4", talk), &()).await.unwrap();
-        let body = server.calls().remove(0).http.json;
+        models.request_reply(request("anthropic", "claude-sonnet-4", talk), &()).await.unwrap();
+        let body = server.model_calls().remove(0).http.json;
         let marked = |at: usize| !body["messages"][at]["content"][0]["cache_control"].is_null();
         assert_eq!(body["system"][0]["cache_control"]["type"], "ephemeral");
         assert_eq!([0, 1, 2, 3, 4].map(marked), [false, false, true, false, true]);
@@ -223,35 +234,39 @@ fn marks_for_the_cache_move_with_the_conversation() {
 #[test]
 fn health_is_asked_for_once_in_a_while() {
     run(async {
-        let settings = Settings { models: Some(vec!["a".to_owned(), "b".to_owned()]), ..Settings::default() };
-        let server = ModelServer::start_with(Script::new(), settings).unwrap();
-        let models = models(at("custom", &server.base_url(Shape::OpenAi)));
+        let settings = ModelServerSettings {
+            models: Some(vec!["a".to_owned(), "b".to_owned()]),
+            ..ModelServerSettings::default()
+        };
+        let server = ModelServer::start_with(ReplyScript::new(), settings).unwrap();
+        let models = models(at("custom", &server.base_url(VendorFormat::OpenAi)));
         for _ in 0..3 {
-            assert!(models.health("custom").await.success);
+            assert!(models.check_health("custom").await.success);
         }
         assert_eq!(server.request_count(), 1);
-        let has = models.test("custom", Some("b")).await;
+        let has = models.test_connection("custom", Some("b")).await;
         assert!(has.success && has.message.contains("`b`"), "{}", has.message);
-        let lacks = models.test("custom", Some("c")).await;
+        let lacks = models.test_connection("custom", Some("c")).await;
         assert!(!lacks.success && lacks.message.contains("a, b"), "{}", lacks.message);
-        assert!(!models.health("nobody").await.success);
+        assert!(!models.check_health("nobody").await.success);
     });
 }
 
 #[test]
 fn a_grammar_of_the_callers_own_goes_before_the_schema() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("{}")));
-        for shape in [Shape::OpenAi, Shape::Responses, Shape::Completion] {
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("{}")));
+        for shape in [VendorFormat::OpenAi, VendorFormat::Responses, VendorFormat::Completion] {
             let models = models(at("llama_cpp", &server.endpoint_url(shape)));
             for grammar in [Some("root ::= \"{}\"".to_owned()), None] {
                 let mut request = request("llama_cpp", "m", vec![Message::user("hi")]);
                 let schema = serde_json::json!({"type": "object"});
                 let name = "thing".to_owned();
-                let form = JsonFormat { name, schema, grammar: grammar.clone(), unfit: Unfit::Refuse };
+                let form =
+                    JsonFormat { name, schema, grammar: grammar.clone(), unfit: OnSchemaMismatch::Refuse };
                 request.format = ReplyFormat::Json(form);
-                models.reply(request, &()).await.unwrap();
-                let body = server.calls().pop().unwrap().http.json;
+                models.request_reply(request, &()).await.unwrap();
+                let body = server.model_calls().pop().unwrap().http.json;
                 assert_eq!(body["grammar"].as_str(), grammar.as_deref(), "{shape:?}");
                 let by_schema = !body["json_schema"].is_null() || !body["response_format"].is_null();
                 assert_eq!(by_schema, grammar.is_none(), "{shape:?}");

@@ -30,7 +30,7 @@ fn lines(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
         });
         assert!(flow.unwrap().is_continue());
     }
-    let rest = splitter.rest().map(|event| event.data.to_vec());
+    let rest = splitter.last_line().map(|event| event.data.to_vec());
     (found, rest)
 }
 

@@ -1,29 +1,32 @@
 //! Vendors, base URLs, keys, local servers, the scripted provider.
 
-use forge_models::vendors::{VENDORS, vendor};
-use forge_models::{Key, Models, Options, ProviderOptions, ScriptSource, SetupError};
+use forge_models::vendors::{VENDORS, find_vendor};
+use forge_models::{ApiKey, ModelProviders, Options, ProviderOptions, ProviderSetupError, ScriptSource};
 use forge_ports::Model;
 use forge_testkit::contract::model::run;
-use forge_testkit::model_server::{Fault, ModelServer, Reply, Script, Settings, Shape};
+use forge_testkit::model_server::{
+    MockReply, ModelServer, ModelServerSettings, ReplyFault, ReplyScript, VendorFormat,
+};
 use forge_types::{
-    ErrorKind, Finish, Message, ModelReply, ModelRequest, ModelSettings, Part, ReplyFormat, Role, Route,
+    ErrorKind, FinishReason, Message, MessagePart, ModelReply, ModelRequest, ModelRoute, ModelSettings,
+    ReplyFormat, Role,
 };
 
-fn models(provider: ProviderOptions) -> Result<Models, SetupError> {
-    Models::new(&Options { providers: vec![provider], ..Options::default() })
+fn models(provider: ProviderOptions) -> Result<ModelProviders, ProviderSetupError> {
+    ModelProviders::new(&Options { providers: vec![provider], ..Options::default() })
 }
 
 fn at(name: &str, url: &str) -> ProviderOptions {
     ProviderOptions {
         base_url: Some(url.to_owned()),
-        key: Some(Key::new("k")),
-        ..ProviderOptions::named(name)
+        key: Some(ApiKey::new("k")),
+        ..ProviderOptions::with_name(name)
     }
 }
 
 fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
-        route: Route { provider: provider.to_owned(), model: model.to_owned() },
+        route: ModelRoute { provider: provider.to_owned(), model: model.to_owned() },
         system: String::new(),
         messages: messages.into_iter().map(std::sync::Arc::new).collect(),
         tools: Vec::new(),
@@ -38,8 +41,8 @@ fn request(provider: &str, model: &str, messages: Vec<Message>) -> ModelRequest 
     }
 }
 
-async fn ask(models: &Models, provider: &str, model: &str) -> ModelReply {
-    models.reply(request(provider, model, vec![Message::user("hi")]), &()).await.unwrap()
+async fn ask(models: &ModelProviders, provider: &str, model: &str) -> ModelReply {
+    models.request_reply(request(provider, model, vec![Message::user("hi")]), &()).await.unwrap()
 }
 
 #[test]
@@ -53,7 +56,7 @@ fn providers_are_looked_for_in_the_documented_order() {
 
 #[test]
 fn endpoints_are_cut_to_their_base() {
-    use forge_models::Shape::{Anthropic, Completion, Gemini, Generate, Ollama, OpenAi, Responses};
+    use forge_models::WireFormat::{Anthropic, Completion, Gemini, Generate, Ollama, OpenAi, Responses};
     let chat = "/chat/completions";
     for (name, base, path, shape, whole) in [
         ("openai", "https://api.openai.com/v1", chat, OpenAi, "https://api.openai.com/v1/chat/completions"),
@@ -125,7 +128,7 @@ fn endpoints_are_cut_to_their_base() {
         ("gemini", "https://host/v1beta/", "/models/m:x", Gemini, "https://host/v1beta/models/m:x"),
         ("gemini", "https://host/v1beta/models", "/models/m:x", Gemini, "https://host/v1beta/models/m:x"),
     ] {
-        let address = vendor(name).unwrap().address(base);
+        let address = find_vendor(name).unwrap().parse_address(base);
         assert_eq!((address.url(path).as_str(), address.shape), (whole, shape), "{name} {base}");
     }
 }
@@ -141,20 +144,24 @@ fn what_a_vendor_serves_beside_conversations_stays_where_it_is() {
         ("openai", "https://h/v1/responses", "https://h/v1/models"),
         ("custom", "https://h/openai/v2", "https://h/openai/v2/models"),
     ] {
-        let vendor = vendor(name).unwrap();
-        assert_eq!(vendor.own_url(&vendor.address(base), vendor.models_path), whole, "{name} {base}");
+        let vendor = find_vendor(name).unwrap();
+        assert_eq!(
+            vendor.vendor_url(&vendor.parse_address(base), vendor.models_path),
+            whole,
+            "{name} {base}"
+        );
     }
 }
 
 #[test]
 fn a_provider_that_cannot_work_is_refused_at_once() {
     assert!(
-        matches!(models(ProviderOptions::named("opnai")), Err(SetupError::UnknownProvider(_, all)) if all.contains("openai"))
+        matches!(models(ProviderOptions::with_name("opnai")), Err(ProviderSetupError::UnknownProvider(_, all)) if all.contains("openai"))
     );
-    assert!(matches!(models(ProviderOptions::named("custom")), Err(SetupError::NoBaseUrl(_))));
-    assert!(matches!(models(ProviderOptions::named("scripted")), Err(SetupError::NoScript(_))));
+    assert!(matches!(models(ProviderOptions::with_name("custom")), Err(ProviderSetupError::NoBaseUrl(_))));
+    assert!(matches!(models(ProviderOptions::with_name("scripted")), Err(ProviderSetupError::NoScript(_))));
     for bad in ["localhost:11434", "ftp://host", "http://", "http://ho st"] {
-        assert!(matches!(models(at("ollama", bad)), Err(SetupError::BadBaseUrl { .. })), "{bad}");
+        assert!(matches!(models(at("ollama", bad)), Err(ProviderSetupError::BadBaseUrl { .. })), "{bad}");
     }
     let error = models(at("openai", "https://user:secret@host/v1")).unwrap_err();
     assert!(!error.to_string().contains("secret"), "{error}");
@@ -163,7 +170,7 @@ fn a_provider_that_cannot_work_is_refused_at_once() {
 #[test]
 fn a_key_shows_itself_to_nobody() {
     let options = at("openai", "http://h");
-    let key = Key::new("sk-visible\n");
+    let key = ApiKey::new("sk-visible\n");
     assert_eq!(format!("{key:?}"), "Key(hidden)");
     let options = ProviderOptions { key: Some(key), ..options };
     assert!(!format!("{options:?} {:?}", models(options.clone()).unwrap()).contains("sk-visible"));
@@ -172,11 +179,12 @@ fn a_key_shows_itself_to_nobody() {
 #[test]
 fn a_missing_key_names_its_variable() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
         let mut options = at("anthropic", &server.url());
-        options.key = Some(Key::new(" "));
+        options.key = Some(ApiKey::new(" "));
         let models = models(options).unwrap();
-        let error = models.reply(request("anthropic", "m", vec![Message::user("x")]), &()).await.unwrap_err();
+        let error =
+            models.request_reply(request("anthropic", "m", vec![Message::user("x")]), &()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Auth);
         assert!(error.message.contains("ANTHROPIC_API_KEY"));
         assert_eq!(server.request_count(), 0);
@@ -186,11 +194,11 @@ fn a_missing_key_names_its_variable() {
 #[test]
 fn parameters_go_by_the_names_and_rules_of_the_model() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
-        let options = |name| at(name, &server.base_url(Shape::OpenAi));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
+        let options = |name| at(name, &server.base_url(VendorFormat::OpenAi));
         let mut openai = options("openai");
         openai.organization = Some("org-1".to_owned());
-        let models = Models::new(&Options {
+        let models = ModelProviders::new(&Options {
             providers: vec![openai, options("custom"), at("ollama", &server.url())],
             ..Options::default()
         })
@@ -199,7 +207,7 @@ fn parameters_go_by_the_names_and_rules_of_the_model() {
         ask(&models, "openai", "gpt-4o-2024-08-06").await;
         ask(&models, "custom", "llama").await;
         ask(&models, "ollama", "llama3:8b").await;
-        let seen = server.requests();
+        let seen = server.recorded_requests();
         assert_eq!(seen[0].json["max_completion_tokens"], 100);
         assert!(seen[0].json["temperature"].is_null(), "this model refuses it");
         assert_eq!(seen[0].header("openai-organization"), Some("org-1"));
@@ -215,25 +223,26 @@ fn parameters_go_by_the_names_and_rules_of_the_model() {
 fn a_key_goes_to_its_own_provider_only() {
     run(async {
         let (one, two) = (
-            ModelServer::start(Script::always(|_| Reply::text("1"))),
-            ModelServer::start(Script::always(|_| Reply::text("2"))),
+            ModelServer::start(ReplyScript::always(|_| MockReply::text("1"))),
+            ModelServer::start(ReplyScript::always(|_| MockReply::text("2"))),
         );
         let mut first = at("openai", &one.url());
-        first.key = Some(Key::new("key-one"));
+        first.key = Some(ApiKey::new("key-one"));
         let mut second = at("anthropic", &two.url());
-        second.key = Some(Key::new("key-two"));
-        let models = Models::new(&Options { providers: vec![first, second], ..Options::default() }).unwrap();
+        second.key = Some(ApiKey::new("key-two"));
+        let models =
+            ModelProviders::new(&Options { providers: vec![first, second], ..Options::default() }).unwrap();
         ask(&models, "openai", "m").await;
         ask(&models, "anthropic", "m").await;
-        assert!(!format!("{:?}", one.requests()).contains("key-two"));
-        assert!(!format!("{:?}", two.requests()).contains("key-one"));
+        assert!(!format!("{:?}", one.recorded_requests()).contains("key-two"));
+        assert!(!format!("{:?}", two.recorded_requests()).contains("key-one"));
     });
 }
 
 #[test]
 fn connections_are_used_again() {
     run(async {
-        let server = ModelServer::start(Script::always(|_| Reply::text("x")));
+        let server = ModelServer::start(ReplyScript::always(|_| MockReply::text("x")));
         let models = models(at("openai", &server.url())).unwrap();
         for _ in 0..5 {
             ask(&models, "openai", "m").await;
@@ -245,14 +254,15 @@ fn connections_are_used_again() {
 #[test]
 fn a_kept_connection_that_dies_under_a_request_costs_nothing() {
     run(async {
-        let refuse = || Reply::fault(Fault::Refuse);
-        let replies = [Reply::text("1"), refuse(), Reply::text("2"), refuse(), Reply::text("3")];
-        let server = ModelServer::start(Script::of(replies));
+        let refuse = || MockReply::fault(ReplyFault::Refuse);
+        let replies = [MockReply::text("1"), refuse(), MockReply::text("2"), refuse(), MockReply::text("3")];
+        let server = ModelServer::start(ReplyScript::from_replies(replies));
         let models = models(at("custom", &server.url())).unwrap();
         ask(&models, "custom", "m").await;
         let second = ask(&models, "custom", "m").await;
-        assert_eq!(second.parts, [Part::text("2")], "sent again over a connection of its own");
-        let error = models.reply(request("custom", "m", vec![Message::user("hi")]), &()).await.unwrap_err();
+        assert_eq!(second.parts, [MessagePart::text("2")], "sent again over a connection of its own");
+        let error =
+            models.request_reply(request("custom", "m", vec![Message::user("hi")]), &()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "a fresh connection that dies is an error: {error}");
         assert_eq!(server.request_count(), 4);
     });
@@ -261,17 +271,26 @@ fn a_kept_connection_that_dies_under_a_request_costs_nothing() {
 #[test]
 fn local_servers_are_known_by_their_own_answer() {
     run(async {
-        let settings = Settings { models: Some(vec!["llama3:8b".to_owned()]), ..Settings::default() };
-        let server = ModelServer::start_with(Script::new(), settings.clone()).unwrap();
-        let other = ModelServer::start_with(Script::new(), Settings { props: None, ..settings }).unwrap();
-        let found = models(at("ollama", &server.url())).unwrap().find("ollama").await.unwrap();
+        let settings = ModelServerSettings {
+            models: Some(vec!["llama3:8b".to_owned()]),
+            ..ModelServerSettings::default()
+        };
+        let server = ModelServer::start_with(ReplyScript::new(), settings.clone()).unwrap();
+        let other =
+            ModelServer::start_with(ReplyScript::new(), ModelServerSettings { props: None, ..settings })
+                .unwrap();
+        let found = models(at("ollama", &server.url())).unwrap().find_local_server("ollama").await.unwrap();
         assert_eq!(found.models, ["llama3:8b"]);
-        let found = models(at("llama_cpp", &server.url())).unwrap().find("llama_cpp").await.unwrap();
+        let found =
+            models(at("llama_cpp", &server.url())).unwrap().find_local_server("llama_cpp").await.unwrap();
         assert_eq!(found.window, Some(8192));
-        let found = models(at("llama_cpp", &format!("{}/v1", server.url()))).unwrap().find("llama_cpp").await;
+        let found = models(at("llama_cpp", &format!("{}/v1", server.url())))
+            .unwrap()
+            .find_local_server("llama_cpp")
+            .await;
         assert!(found.is_some(), "the API version is no part of the probe's path");
-        assert_eq!(models(at("llama_cpp", &other.url())).unwrap().find("llama_cpp").await, None);
-        assert_eq!(models(at("openai", &server.url())).unwrap().find("openai").await, None);
+        assert_eq!(models(at("llama_cpp", &other.url())).unwrap().find_local_server("llama_cpp").await, None);
+        assert_eq!(models(at("openai", &server.url())).unwrap().find_local_server("openai").await, None);
         drop(other);
     });
 }
@@ -279,12 +298,12 @@ fn local_servers_are_known_by_their_own_answer() {
 #[test]
 fn a_connection_test_says_what_is_wrong() {
     run(async {
-        let server = ModelServer::start(Script::new());
-        let test = models(at("openai", &server.url())).unwrap().test("openai", None).await;
+        let server = ModelServer::start(ReplyScript::new());
+        let test = models(at("openai", &server.url())).unwrap().test_connection("openai", None).await;
         assert!(test.success, "{}", test.message);
         let url = server.url();
         drop(server);
-        let test = models(at("openai", &url)).unwrap().test("openai", None).await;
+        let test = models(at("openai", &url)).unwrap().test_connection("openai", None).await;
         assert!(!test.success && test.message.contains(&url), "{}", test.message);
     });
 }
@@ -297,19 +316,19 @@ fn the_scripted_provider_answers_by_turn() {
             {"text": "Done.", "usage": {"input": 5, "output": 2}}]}"#;
         let options = ProviderOptions {
             script: Some(ScriptSource::Text(script.to_owned())),
-            ..ProviderOptions::named("scripted")
+            ..ProviderOptions::with_name("scripted")
         };
         let models = models(options).unwrap();
-        let ask = |messages| models.reply(request("scripted", "scripted", messages), &());
+        let ask = |messages| models.request_reply(request("scripted", "scripted", messages), &());
         let first = ask(vec![Message::user("go")]).await.unwrap();
-        assert_eq!(first.finish, Finish::ToolCalls);
-        assert_eq!(first.calls().next().unwrap().arguments, r#"{"path":"a"}"#);
+        assert_eq!(first.finish, FinishReason::ToolCalls);
+        assert_eq!(first.tool_calls().next().unwrap().arguments, r#"{"path":"a"}"#);
         assert!(!first.usage.known && first.usage.input > 0);
         let again = ask(vec![Message::user("go")]).await.unwrap();
         assert_eq!(again, first, "a repeated request gets the same answer");
         let said = Message { role: Role::Assistant, parts: first.parts };
         let last = ask(vec![Message::user("go"), said.clone()]).await.unwrap();
-        assert_eq!((last.finish, last.usage.output), (Finish::Stop, 2));
+        assert_eq!((last.finish, last.usage.output), (FinishReason::Stop, 2));
         let over = ask(vec![Message::user("go"), said.clone(), said]).await.unwrap_err();
         assert!(!over.class().retryable() && over.message.contains("2 replies"), "{over}");
     });
@@ -320,10 +339,11 @@ fn a_script_that_cannot_be_read_is_named() {
     run(async {
         let options = ProviderOptions {
             script: Some(ScriptSource::File("/does/not/exist.json".into())),
-            ..ProviderOptions::named("scripted")
+            ..ProviderOptions::with_name("scripted")
         };
         let models = models(options).unwrap();
-        let error = models.reply(request("scripted", "x", vec![Message::user("x")]), &()).await.unwrap_err();
+        let error =
+            models.request_reply(request("scripted", "x", vec![Message::user("x")]), &()).await.unwrap_err();
         assert!(error.message.contains("/does/not/exist.json"), "{error}");
     });
 }

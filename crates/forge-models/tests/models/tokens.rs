@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use forge_models::tokens::Counter;
-use forge_types::{Message, ModelRequest, ModelSettings, ReplyFormat, Role, Route, ToolResultPart};
+use forge_models::tokens::VocabularyCounter;
+use forge_types::{Message, ModelRequest, ModelRoute, ModelSettings, ReplyFormat, Role, ToolResultPart};
 use proptest::prelude::*;
 
-fn counter() -> Counter {
-    Counter::for_model("openai", "gpt-4o").unwrap()
+fn counter() -> VocabularyCounter {
+    VocabularyCounter::for_model("openai", "gpt-4o").unwrap()
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
-        route: Route { provider: "openai".to_owned(), model: "gpt-4o".to_owned() },
+        route: ModelRoute { provider: "openai".to_owned(), model: "gpt-4o".to_owned() },
         system: "You are careful.".to_owned(),
         messages: messages.into_iter().map(Arc::new).collect(),
         tools: Vec::new(),
@@ -24,26 +24,29 @@ fn request(messages: Vec<Message>) -> ModelRequest {
 
 #[test]
 fn models_without_a_public_vocabulary_have_no_counter() {
-    assert!(Counter::for_model("anthropic", "claude-sonnet-4-20250514").is_none());
-    assert!(Counter::for_model("gemini", "gemini-2.5-flash").is_none());
-    assert!(Counter::for_model("ollama", "llama3").is_none());
-    assert_eq!(Counter::for_model("openai", "gpt-3.5-turbo").unwrap().vocabulary().name(), "cl100k_base");
+    assert!(VocabularyCounter::for_model("anthropic", "claude-sonnet-4-20250514").is_none());
+    assert!(VocabularyCounter::for_model("gemini", "gemini-2.5-flash").is_none());
+    assert!(VocabularyCounter::for_model("ollama", "llama3").is_none());
+    assert_eq!(
+        VocabularyCounter::for_model("openai", "gpt-3.5-turbo").unwrap().vocabulary().name(),
+        "cl100k_base"
+    );
 }
 
 /// Counts that OpenAI's own guide names for this vocabulary.
 #[test]
 fn published_counts_are_met() {
-    let cl100k = Counter::for_model("openai", "gpt-4").unwrap();
-    assert_eq!(cl100k.text("tiktoken is great!"), 6);
-    assert_eq!(cl100k.text("antidisestablishmentarianism"), 6);
-    assert_eq!(counter().text("hello world"), 2);
+    let cl100k = VocabularyCounter::for_model("openai", "gpt-4").unwrap();
+    assert_eq!(cl100k.count_text("tiktoken is great!"), 6);
+    assert_eq!(cl100k.count_text("antidisestablishmentarianism"), 6);
+    assert_eq!(counter().count_text("hello world"), 2);
     assert!(counter().is_loaded());
-    assert_eq!(counter().text(""), 0);
+    assert_eq!(counter().count_text(""), 0);
 }
 
 #[test]
 fn a_request_counts_all_that_it_holds() {
-    let short = counter().count(&request(vec![Message::user("hello world")]));
+    let short = counter().count_request(&request(vec![Message::user("hello world")]));
     assert!(
         (9..=20).contains(&short),
         "two texts of five tokens in all and what stands around them: {short}"
@@ -54,19 +57,19 @@ fn a_request_counts_all_that_it_holds() {
         content: "hello world ".repeat(1000).into(),
         ok: true,
     };
-    let long = counter().count(&request(vec![Message::user("hello world"), Message::tool(result)]));
+    let long = counter().count_request(&request(vec![Message::user("hello world"), Message::tool(result)]));
     assert!((short + 2_000..short + 2_100).contains(&long), "{long}");
     let said = Message { role: Role::Assistant, parts: Vec::new() };
-    assert!(counter().count(&request(vec![said])) < short);
+    assert!(counter().count_request(&request(vec![said])) < short);
 }
 
 /// Texts on which counting goes wrong easily: long runs of one thing, and a text that is counted twice.
 #[test]
 fn runs_of_one_character_are_counted() {
     for text in [" ".repeat(300_000), "a".repeat(100_000), "\n".repeat(100_000), "🦀".repeat(20_000)] {
-        let count = counter().text(&text);
+        let count = counter().count_text(&text);
         assert!(count > 0 && count <= text.len() as u64);
-        assert_eq!(counter().text(&text), count);
+        assert_eq!(counter().count_text(&text), count);
     }
 }
 
@@ -75,7 +78,7 @@ proptest! {
 
     #[test]
     fn no_text_has_more_tokens_than_bytes(text in "\\PC{0,300}|[ \\t\\n\\r]{0,300}|.{0,300}") {
-        let count = counter().text(&text);
+        let count = counter().count_text(&text);
         prop_assert!(count <= text.len() as u64);
         prop_assert!(text.is_empty() || count > 0);
     }

@@ -3,16 +3,16 @@
 //! Reads run beside each other; whatever writes or runs a command runs alone, in call order. So no call sees a
 //! workspace that another one is changing, and results mean what the model thinks they mean.
 
-use super::{Decision, Start};
+use super::{Decision, EffectStart};
 use crate::budget;
 use crate::guard;
 use forge_types::{
     CallState, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, PendingCall, Plan, RunState, ToolAccess,
-    ToolCall, ToolRun, ToolSpec, Verdict,
+    ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
 };
 
 /// Reads in flight at once.
-const MAX_READS: usize = 8;
+const MAX_PARALLEL_READS: usize = 8;
 
 pub(super) fn next_calls(state: &RunState, plan: &Plan) -> Decision {
     let mut decision = Decision::default();
@@ -30,12 +30,12 @@ pub(super) fn next_calls(state: &RunState, plan: &Plan) -> Decision {
                 let tool = match judge(state, plan, index, pending, *tries) {
                     Ok(tool) => tool,
                     Err((verdict, error)) => {
-                        decision.record.push(refusal(pending, verdict, error));
+                        decision.record.push(refusal_event(pending, verdict, error));
                         continue;
                     }
                 };
                 let alone = tool.access != ToolAccess::Read;
-                if (alone && reads > 0) || reads >= MAX_READS {
+                if (alone && reads > 0) || reads >= MAX_PARALLEL_READS {
                     break;
                 }
                 let run = ToolRun {
@@ -45,7 +45,7 @@ pub(super) fn next_calls(state: &RunState, plan: &Plan) -> Decision {
                     not_before: *not_before,
                 };
                 let effect = EffectId(state.next_effect.0 + decision.start.len() as u64);
-                decision.start.push(Start { effect, what: Effect::RunTool(run), reserved: None });
+                decision.start.push(EffectStart { effect, what: Effect::RunTool(run), reserved: None });
                 if alone {
                     break;
                 }
@@ -63,13 +63,18 @@ fn runs_read(state: &RunState, effect: EffectId) -> bool {
         .is_some_and(|open| matches!(&open.what, Effect::RunTool(run) if run.access == ToolAccess::Read))
 }
 
-fn refusal(pending: &PendingCall, verdict: Verdict, error: ErrorInfo) -> EventKind {
-    EventKind::Judged { call_id: pending.call.id.clone(), tool: pending.call.name.clone(), verdict, error }
+fn refusal_event(pending: &PendingCall, verdict: ToolCallVerdict, error: ErrorInfo) -> EventKind {
+    EventKind::ToolCallRejected {
+        call_id: pending.call.id.clone(),
+        tool: pending.call.name.clone(),
+        verdict,
+        error,
+    }
 }
 
-type Refused = (Verdict, ErrorInfo);
+type CallRefusal = (ToolCallVerdict, ErrorInfo);
 
-fn refuse<T>(verdict: Verdict, kind: ErrorKind, message: String) -> Result<T, Refused> {
+fn refuse<T>(verdict: ToolCallVerdict, kind: ErrorKind, message: String) -> Result<T, CallRefusal> {
     Err((verdict, ErrorInfo::fatal(kind, message)))
 }
 
@@ -79,30 +84,30 @@ fn judge<'p>(
     index: usize,
     pending: &PendingCall,
     tries: u32,
-) -> Result<&'p ToolSpec, Refused> {
+) -> Result<&'p ToolSpec, CallRefusal> {
     let call = &pending.call;
     if pending.cut {
         let text = "not executed: your reply was cut off at the token limit, so this call may be incomplete. \
                     Send it again, in smaller pieces if it is long";
-        return refuse(Verdict::Malformed, ErrorKind::BadArguments, text.to_owned());
+        return refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text.to_owned());
     }
     if pending.duplicate {
         let text = "not executed: another call of the same reply has the same id. Send this one again";
-        return refuse(Verdict::Malformed, ErrorKind::BadArguments, text.to_owned());
+        return refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text.to_owned());
     }
     let most = budget::limits(state, plan).max_tool_calls_per_turn as usize;
     if index >= most {
         let text = format!("not executed: at most {most} tool calls are taken from one reply. Ask for fewer");
-        return refuse(Verdict::Limit, ErrorKind::BudgetExceeded, text);
+        return refuse(ToolCallVerdict::Limit, ErrorKind::BudgetExceeded, text);
     }
-    let tool = find(plan, call)?;
-    let arguments = call.parsed().or_else(|why| {
-        let text = format!("not executed: {why}. Send the call again with {}", tool.signature());
-        refuse(Verdict::Malformed, ErrorKind::BadArguments, text)
+    let tool = find_tool(plan, call)?;
+    let arguments = call.parse_arguments().or_else(|why| {
+        let text = format!("not executed: {why}. Send the call again with {}", tool.prompt_signature());
+        refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text)
     })?;
-    if let Err(why) = tool.check(&arguments) {
-        let text = format!("not executed: {why}. The tool is {}", tool.signature());
-        return refuse(Verdict::Malformed, ErrorKind::BadArguments, text);
+    if let Err(why) = tool.check_arguments(&arguments) {
+        let text = format!("not executed: {why}. The tool is {}", tool.prompt_signature());
+        return refuse(ToolCallVerdict::Malformed, ErrorKind::BadArguments, text);
     }
     if tool.access == ToolAccess::Exec && tries == 0 {
         let line = arguments.get("command").and_then(|value| value.as_str()).unwrap_or_default();
@@ -111,26 +116,26 @@ fn judge<'p>(
     Ok(tool)
 }
 
-fn find<'p>(plan: &'p Plan, call: &ToolCall) -> Result<&'p ToolSpec, Refused> {
-    if let Some(tool) = plan.tool(&call.name) {
+fn find_tool<'p>(plan: &'p Plan, call: &ToolCall) -> Result<&'p ToolSpec, CallRefusal> {
+    if let Some(tool) = plan.find_tool(&call.name) {
         return Ok(tool);
     }
     let names: Vec<_> = plan.tools.iter().map(|tool| tool.name.as_str()).collect();
     let there = names.join(", ");
     if plan.disabled.contains(&call.name) {
         let text = format!("the tool `{}` is not enabled in this run. Available tools: {there}", call.name);
-        return refuse(Verdict::Malformed, ErrorKind::NotEnabled, text);
+        return refuse(ToolCallVerdict::Malformed, ErrorKind::NotEnabled, text);
     }
     let text = format!("there is no tool `{}`. Available tools: {there}", call.name);
-    refuse(Verdict::Malformed, ErrorKind::UnknownTool, text)
+    refuse(ToolCallVerdict::Malformed, ErrorKind::UnknownTool, text)
 }
 
-fn judge_command(state: &RunState, plan: &Plan, line: &str) -> Result<(), Refused> {
+fn judge_command(state: &RunState, plan: &Plan, line: &str) -> Result<(), CallRefusal> {
     let most = budget::limits(state, plan).max_shell_commands;
     if state.tools.shell_commands >= most {
         let text = format!("Shell command budget exhausted ({most})");
-        return refuse(Verdict::Limit, ErrorKind::BudgetExceeded, text);
+        return refuse(ToolCallVerdict::Limit, ErrorKind::BudgetExceeded, text);
     }
-    guard::command::check(line, &plan.commands)
-        .or_else(|why| refuse(Verdict::Command, ErrorKind::Denied, why.to_string()))
+    guard::command::check_command(line, &plan.commands)
+        .or_else(|why| refuse(ToolCallVerdict::Command, ErrorKind::Denied, why.to_string()))
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// An effect to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
+pub struct EffectStart {
     /// Its name.
     pub effect: EffectId,
     /// What it is.
@@ -29,7 +29,7 @@ pub struct Start {
 
 /// How a run is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finish {
+pub struct RunFinish {
     /// The last status.
     pub status: RunStatus,
     /// The limit that ended it.
@@ -46,11 +46,11 @@ pub struct Decision {
     /// Refused calls and changes of status.
     pub record: Vec<EventKind>,
     /// Effects to start.
-    pub start: Vec<Start>,
+    pub start: Vec<EffectStart>,
     /// Effects to cancel; each still gets its outcome.
     pub cancel: Vec<EffectId>,
     /// The end of the run.
-    pub finish: Option<Finish>,
+    pub finish: Option<RunFinish>,
     /// When to decide again if nothing else happens.
     pub wake: Option<Timestamp>,
 }
@@ -61,101 +61,111 @@ impl Decision {
         self.record.is_empty() && self.start.is_empty() && self.finish.is_none()
     }
 
-    fn recording(event: EventKind) -> Self {
+    fn with_event(event: EventKind) -> Self {
         Self { record: vec![event], ..Self::default() }
     }
 
-    fn finishing(status: RunStatus, limit: Option<LimitKind>, error: Option<ErrorInfo>) -> Self {
-        Self { finish: Some(Finish { status, limit, error, answer: None }), ..Self::default() }
+    fn with_finish(status: RunStatus, limit: Option<LimitKind>, error: Option<ErrorInfo>) -> Self {
+        Self { finish: Some(RunFinish { status, limit, error, answer: None }), ..Self::default() }
     }
 
-    pub(crate) fn failing(error: ErrorInfo) -> Self {
-        Self::finishing(RunStatus::Failed, None, Some(error))
+    pub(crate) fn with_failure(error: ErrorInfo) -> Self {
+        Self::with_finish(RunStatus::Failed, None, Some(error))
     }
 }
 
 /// Decides what a run does next at the time `now`, if no provider is left alone.
 pub fn decide(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
-    decide_beside(state, plan, &[], now)
+    decide_with_cooldowns(state, plan, &[], now)
 }
 
 /// Decides what a run does next at the time `now`, while these providers are left alone.
-pub fn decide_beside(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
+pub fn decide_with_cooldowns(
+    state: &RunState,
+    plan: &Plan,
+    cooling: &[Cooldown],
+    now: Timestamp,
+) -> Decision {
     match state.status {
-        RunStatus::Pending => begin(state),
-        RunStatus::Waiting => wait(state, now),
-        RunStatus::Running => run(state, plan, cooling, now),
+        RunStatus::Pending => decide_pending(state),
+        RunStatus::Waiting => decide_waiting(state, now),
+        RunStatus::Running => decide_running(state, plan, cooling, now),
         RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled | RunStatus::TimedOut => {
             Decision::default()
         }
     }
 }
 
-fn begin(state: &RunState) -> Decision {
+fn decide_pending(state: &RunState) -> Decision {
     if state.cancel.is_some() {
-        return Decision::finishing(RunStatus::Cancelled, None, None);
+        return Decision::with_finish(RunStatus::Cancelled, None, None);
     }
-    Decision::recording(status_change(state, RunStatus::Running))
+    Decision::with_event(status_change(state, RunStatus::Running))
 }
 
-fn wait(state: &RunState, now: Timestamp) -> Decision {
+fn decide_waiting(state: &RunState, now: Timestamp) -> Decision {
     if state.cancel.is_some() {
-        return Decision::finishing(RunStatus::Cancelled, None, None);
+        return Decision::with_finish(RunStatus::Cancelled, None, None);
     }
     let over =
         state.waiting_for == Some(WaitingFor::Retry) && state.wait_until.is_some_and(|until| now >= until);
     if state.resume || over {
-        return Decision::recording(status_change(state, RunStatus::Running));
+        return Decision::with_event(status_change(state, RunStatus::Running));
     }
     Decision { wake: state.wait_until, ..Decision::default() }
 }
 
-fn run(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
+fn decide_running(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if state.cancel.is_some() {
-        return stop(state, || Decision::finishing(RunStatus::Cancelled, None, None));
+        return stop_open_effects(state, || Decision::with_finish(RunStatus::Cancelled, None, None));
     }
     let limits = budget::limits(state, plan);
     let worked = state.worked_ms(now);
     if worked >= limits.max_duration_ms {
         let message =
             format!("time limit reached: {} s of work (runtime.max_pipeline_duration_ms)", worked / 1000);
-        return stop(state, || reach_limit(state, plan, LimitKind::WallClock, message));
+        return stop_open_effects(state, || reach_limit(state, plan, LimitKind::WallClock, message));
     }
     if state.sandbox_losses > 1 {
-        return stop(state, || {
+        return stop_open_effects(state, || {
             let why = state.sandbox_loss.as_deref().unwrap_or("no reason is known");
             let text = format!(
                 "the sandbox went away twice, the last time: {why}. What was done until then is kept. `forge doctor` \
                  checks it"
             );
-            Decision::failing(ErrorInfo::fatal(forge_types::ErrorKind::Died, text))
+            Decision::with_failure(ErrorInfo::fatal(forge_types::ErrorKind::Died, text))
         });
     }
     let left = Duration::from_millis(limits.max_duration_ms - worked);
     let mut decision = if state.pause {
-        pause(state)
+        decide_pause(state)
     } else if state.calls.is_empty() {
-        if plan.executor.dispatches() {
-            router::next(state, plan, cooling, now)
+        if plan.executor.answers_with_tool_output() {
+            router::next_step(state, plan, cooling, now)
         } else {
             turn::next_turn(state, plan, cooling, now)
         }
     } else {
-        router::repeated(state, plan).unwrap_or_else(|| judge::next_calls(state, plan))
+        router::detect_repetition(state, plan).unwrap_or_else(|| judge::next_calls(state, plan))
     };
     decision.wake = Some(now.after(left));
     decision
 }
 
-fn pause(state: &RunState) -> Decision {
+fn decide_pause(state: &RunState) -> Decision {
     if !state.open.is_empty() {
         return Decision::default();
     }
-    Decision::recording(park(state, WaitingFor::Paused, None, "paused; `forge resume` goes on".to_owned()))
+    Decision::with_event(park_event(
+        state,
+        WaitingFor::Paused,
+        None,
+        "paused; `forge resume` goes on".to_owned(),
+    ))
 }
 
 /// Ends what is in flight first: each intent gets its outcome before the run ends.
-fn stop(state: &RunState, then: impl FnOnce() -> Decision) -> Decision {
+fn stop_open_effects(state: &RunState, then: impl FnOnce() -> Decision) -> Decision {
     if state.open.is_empty() {
         return then();
     }
@@ -164,7 +174,7 @@ fn stop(state: &RunState, then: impl FnOnce() -> Decision) -> Decision {
 
 /// What becomes of a result when its run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
+pub enum ResultDisposition {
     /// It is applied to the repository.
     Apply,
     /// It becomes a commit on a branch of its own.
@@ -175,32 +185,37 @@ pub enum Closing {
 
 /// What becomes of the result of a run that ends with `status`. Only what completed is applied, and only where there
 /// is something to apply.
-pub fn closing(state: &RunState, plan: &Plan, status: RunStatus) -> Closing {
+pub fn result_disposition(state: &RunState, plan: &Plan, status: RunStatus) -> ResultDisposition {
     let auto = status == RunStatus::Completed && plan.sandbox.apply == ApplyPolicy::Auto;
     if !auto || !state.history.is_pending() {
-        return Closing::Leave;
+        return ResultDisposition::Leave;
     }
     match plan.sandbox.mode {
-        WorkspaceMode::Transaction => Closing::Apply,
-        WorkspaceMode::Branch => Closing::Publish,
-        WorkspaceMode::Inplace => Closing::Leave,
+        WorkspaceMode::Transaction => ResultDisposition::Apply,
+        WorkspaceMode::Branch => ResultDisposition::Publish,
+        WorkspaceMode::Inplace => ResultDisposition::Leave,
     }
 }
 
 /// A limit is reached: the run ends, or waits where the configuration says so.
 pub fn reach_limit(state: &RunState, plan: &Plan, limit: LimitKind, message: String) -> Decision {
     if budget::limits(state, plan).on_limit == OnLimit::Wait {
-        return Decision::recording(park(state, WaitingFor::Budget, None, message));
+        return Decision::with_event(park_event(state, WaitingFor::Budget, None, message));
     }
     let error = ErrorInfo::fatal(forge_types::ErrorKind::BudgetExceeded, message);
-    Decision::finishing(RunStatus::TimedOut, Some(limit), Some(error))
+    Decision::with_finish(RunStatus::TimedOut, Some(limit), Some(error))
 }
 
 fn status_change(state: &RunState, to: RunStatus) -> EventKind {
     EventKind::StatusChanged { from: state.status, to, waiting_for: None, until: None, reason: None }
 }
 
-fn park(state: &RunState, waiting_for: WaitingFor, until: Option<Timestamp>, reason: String) -> EventKind {
+fn park_event(
+    state: &RunState,
+    waiting_for: WaitingFor,
+    until: Option<Timestamp>,
+    reason: String,
+) -> EventKind {
     EventKind::StatusChanged {
         from: state.status,
         to: RunStatus::Waiting,

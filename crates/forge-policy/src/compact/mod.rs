@@ -8,7 +8,7 @@ pub mod lookup;
 mod select;
 pub mod text;
 
-use crate::agent::{Decision, Start};
+use crate::agent::{Decision, EffectStart};
 use crate::budget;
 use crate::retry;
 use forge_types::{
@@ -17,25 +17,25 @@ use forge_types::{
 };
 
 /// A summary in tokens (MEM-4).
-const TOKENS: u64 = 1_024;
+const MAX_SUMMARY_TOKENS: u64 = 1_024;
 /// What is left for it in the conversation, in bytes.
-const ROOM: u64 = 6_000;
+const MAX_SUMMARY_BYTES: u64 = 6_000;
 /// A model is asked so often for one summary.
-const TRIES: u32 = 2;
+const MAX_SUMMARY_TRIES: u32 = 2;
 /// Bytes of the shortest text that is worth a model's while.
-const SHORTEST: u64 = 400;
+const MIN_SOURCE_BYTES: u64 = 400;
 /// Bytes of the request for a summary beside the text, and what a provider adds to it in tokens.
-const AROUND: u64 = 1_500;
+const REQUEST_OVERHEAD_BYTES: u64 = 1_500;
 
 /// Settings of a call for a summary.
-pub(crate) const fn settings(max_tokens: u64, timeout_ms: u64) -> ModelSettings {
+pub(crate) const fn summary_settings(max_tokens: u64, timeout_ms: u64) -> ModelSettings {
     ModelSettings { max_tokens: Some(max_tokens), temperature: Some(0.3), top_p: None, timeout_ms }
 }
 
 /// Bytes that a summary may have in the target's window. What was refused as too long, in a window that is smaller than
 /// was thought, must become much shorter.
-fn room(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 {
-    let room = ROOM.min(plan.target(target).facts.window.saturating_mul(3) / 8);
+fn max_summary_bytes(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 {
+    let room = MAX_SUMMARY_BYTES.min(plan.target_at(target).facts.window.saturating_mul(3) / 8);
     match cause {
         CompactCause::Grown => room,
         CompactCause::Overflow => room.min(state.message_bytes / 8),
@@ -44,20 +44,20 @@ fn room(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 
 
 /// Whether the prompt of the next call fills more of the target's window than it may.
 pub fn is_due(state: &RunState, plan: &Plan, target: u32) -> bool {
-    let window = u128::from(plan.target(target).facts.window);
+    let window = u128::from(plan.target_at(target).facts.window);
     let input = u128::from(budget::estimate_input(state, plan, target));
     plan.executor.asks_model() && input * 100 > window * u128::from(plan.context.compact_percent)
 }
 
 /// Begins a compaction, if there is something whose summary makes room.
-pub fn begin(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> Option<Decision> {
+pub fn start_compaction(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> Option<Decision> {
     if !plan.executor.asks_model() {
         return None;
     }
-    let (gone, bytes) = select::gone(state, plan, target, cause)?;
-    let room = room(state, plan, target, cause);
+    let (gone, bytes) = select::replaced_spans(state, plan, target, cause)?;
+    let room = max_summary_bytes(state, plan, target, cause);
     let mut compaction = Compaction { gone, cause, attempt: 1, ask: None, room, most: 0, note: None };
-    let reserved = match ask(state, plan, target, bytes, None) {
+    let reserved = match summary_call(state, plan, target, bytes, None) {
         Ok((call, most, reserved)) => {
             compaction.ask = Some(call);
             compaction.most = most;
@@ -68,11 +68,11 @@ pub fn begin(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) ->
             None
         }
     };
-    Some(start(state, compaction, reserved))
+    Some(compaction_decision(state, compaction, reserved))
 }
 
 /// What follows while a compaction is under way; `None` if there is none.
-pub(crate) fn under_way(state: &RunState, plan: &Plan, now: Timestamp) -> Option<Decision> {
+pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp) -> Option<Decision> {
     let current = state.compact.current.as_ref()?;
     if let Some(summary) = &state.compact.ready {
         let event = EventKind::Compacted {
@@ -89,41 +89,41 @@ pub(crate) fn under_way(state: &RunState, plan: &Plan, now: Timestamp) -> Option
     let Some(asked) = &current.ask else {
         // An extract that was cut off is made again; one that can't be made can't be waited for.
         return Some(match &state.compact.error {
-            Some(error) => Decision::failing(error.clone()),
-            None => start(state, next, None),
+            Some(error) => Decision::with_failure(error.clone()),
+            None => compaction_decision(state, next, None),
         });
     };
     let (not_before, why) = match &state.compact.error {
         None => (None, "asking the model for it was interrupted twice".to_owned()),
         Some(error) => {
-            let seed = retry::seed(state.run, state.next_effect, current.attempt);
+            let seed = retry::stable_seed(state.run, state.next_effect, current.attempt);
             let why = format!("the model could not be asked for it: {}", error.message);
-            match retry::next(&plan.retry, current.attempt, 0, error, seed, now) {
-                retry::Next::TryAt(at) => (Some(at), why),
-                _ => return Some(start(state, without_model(next, why), None)),
+            match retry::decide_retry(&plan.retry, current.attempt, 0, error, seed, now) {
+                retry::RetryDecision::TryAt(at) => (Some(at), why),
+                _ => return Some(compaction_decision(state, without_model(next, why), None)),
             }
         }
     };
-    if current.attempt >= TRIES {
-        return Some(start(state, without_model(next, why), None));
+    if current.attempt >= MAX_SUMMARY_TRIES {
+        return Some(compaction_decision(state, without_model(next, why), None));
     }
     let bytes = state.messages_at(&current.gone).map(|message| message.sent_bytes()).sum();
-    match ask(state, plan, asked.target, bytes, not_before) {
+    match summary_call(state, plan, asked.target, bytes, not_before) {
         Ok((call, most, reserved)) => {
             (next.ask, next.most) = (Some(call), most);
-            Some(start(state, next, reserved))
+            Some(compaction_decision(state, next, reserved))
         }
-        Err(why) => Some(start(state, without_model(next, why), None)),
+        Err(why) => Some(compaction_decision(state, without_model(next, why), None)),
     }
 }
 
 /// The start of a compaction as it is where a ceiling that runs share leaves no money for a model: an extract. Other
 /// starts stay as they are.
-pub fn without_money(start: Start) -> Start {
+pub fn without_money(start: EffectStart) -> EffectStart {
     match start.what {
         Effect::Compact(compaction) if compaction.ask.is_some() => {
             let compaction = without_model(compaction, "no money is left for asking a model".to_owned());
-            Start { what: Effect::Compact(compaction), reserved: None, ..start }
+            EffectStart { what: Effect::Compact(compaction), reserved: None, ..start }
         }
         _ => start,
     }
@@ -133,30 +133,31 @@ fn without_model(compaction: Compaction, why: String) -> Compaction {
     Compaction { ask: None, note: Some(why), ..compaction }
 }
 
-fn start(state: &RunState, compaction: Compaction, reserved: Option<Money>) -> Decision {
-    let start = Start { effect: state.next_effect, what: Effect::Compact(compaction), reserved };
+fn compaction_decision(state: &RunState, compaction: Compaction, reserved: Option<Money>) -> Decision {
+    let start = EffectStart { effect: state.next_effect, what: Effect::Compact(compaction), reserved };
     Decision { start: vec![start], ..Decision::default() }
 }
 
 /// The call for a summary of so many bytes, the bytes of their text in it, and its worst case in money; or why no model
 /// is asked. It may take half of what is left at most: the other half is for going on.
-fn ask(
+fn summary_call(
     state: &RunState,
     plan: &Plan,
     at: u32,
     bytes: u64,
     not_before: Option<Timestamp>,
 ) -> Result<(SummaryCall, u64, Option<Money>), String> {
-    let target = plan.target(at);
+    let target = plan.target_at(at);
     let window = target.facts.window;
-    let max_tokens = TOKENS.min(window / 8).min(target.facts.max_output.unwrap_or(u64::MAX)).max(1);
+    let max_tokens =
+        MAX_SUMMARY_TOKENS.min(window / 8).min(target.facts.max_output.unwrap_or(u64::MAX)).max(1);
     let fits = window.saturating_sub(max_tokens).saturating_mul(3) * 85 / 100;
     // Names and marks stand beside each message.
-    let most = (bytes + bytes / 4 + SHORTEST).min(fits.saturating_sub(AROUND));
-    if most < SHORTEST {
+    let most = (bytes + bytes / 4 + MIN_SOURCE_BYTES).min(fits.saturating_sub(REQUEST_OVERHEAD_BYTES));
+    if most < MIN_SOURCE_BYTES {
         return Err(format!("the window of {} is too small for asking for it", target.route));
     }
-    let sent = most + AROUND;
+    let sent = most + REQUEST_OVERHEAD_BYTES;
     let input_estimate = sent.div_ceil(3);
     let limits = budget::limits(state, plan);
     let left = limits.max_tokens.saturating_sub(state.usage.counted());
@@ -172,7 +173,7 @@ fn ask(
         Some(price) => {
             // No token is shorter than a byte.
             let worst = price.worst_case(sent, max_tokens);
-            let left = limits.max_cost.minus(state.cost).minus(state.reserved());
+            let left = limits.max_cost.minus(state.cost).minus(state.reserved_total());
             if worst.plus(worst) > left && worst > Money::ZERO {
                 return Err("the cost limit leaves too little for asking a model".to_owned());
             }
@@ -182,7 +183,7 @@ fn ask(
 }
 
 /// Whether this failure of a turn's request is to be answered by a compaction: the first that says that it is too long.
-pub(crate) fn answers(state: &RunState) -> bool {
+pub(crate) fn answers_overflow(state: &RunState) -> bool {
     let too_long = state.last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::ContextOverflow);
     too_long && state.compact.overflowed != Some(state.iterations)
 }

@@ -6,10 +6,10 @@
 use forge_types::Tier;
 
 /// A hard score below this is no doubt about a simple task.
-const DOUBT: u32 = 15;
+const MIN_HARD_SCORE: u32 = 15;
 
 /// Keywords that speak for a simple task, with what they add.
-const SIMPLE: &[(&[&str], u32)] = &[
+const SIMPLE_KEYWORDS: &[(&[&str], u32)] = &[
     (&["hello world"], 40),
     (&["fizzbuzz", "fizz buzz"], 50),
     (&["palindrome", "palindromes"], 30),
@@ -29,7 +29,7 @@ const SIMPLE: &[(&[&str], u32)] = &[
 ];
 
 /// Keywords that speak for a hard task, with what they add.
-const HARD: &[(&[&str], u32)] = &[
+const HARD_KEYWORDS: &[(&[&str], u32)] = &[
     (&["microservice", "microservices"], 40),
     (&["compiler", "compilers"], 40),
     (&["interpreter"], 40),
@@ -63,7 +63,7 @@ const HARD: &[(&[&str], u32)] = &[
 ];
 
 /// Words by which one requirement is joined to another.
-const JOINS: &[&str] =
+const JOINING_PHRASES: &[&str] =
     &["additionally", "as well as", "furthermore", "moreover", "in addition", "on top of that"];
 
 /// Where the lines between the tiers are.
@@ -83,7 +83,7 @@ impl Default for Thresholds {
 
 /// What was found in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signals {
+pub struct ComplexitySignals {
     /// What speaks for a simple task, in hundredths.
     pub simple: u32,
     /// What speaks for a hard one, in hundredths.
@@ -92,22 +92,22 @@ pub struct Signals {
     pub found: Vec<String>,
 }
 
-impl Signals {
-    fn simple(&mut self, points: u32, what: &str) {
+impl ComplexitySignals {
+    fn add_simple(&mut self, points: u32, what: &str) {
         self.simple += points;
-        self.found.push(format!("{what} +{} simple", shown(points)));
+        self.found.push(format!("{what} +{} simple", format_points(points)));
     }
 
-    fn hard(&mut self, points: u32, what: &str) {
+    fn add_hard(&mut self, points: u32, what: &str) {
         self.hard += points;
-        self.found.push(format!("{what} +{} hard", shown(points)));
+        self.found.push(format!("{what} +{} hard", format_points(points)));
     }
 
     /// The tier that they mean.
     pub fn tier(&self, thresholds: Thresholds) -> Tier {
-        if self.hard >= hundredths(thresholds.complex) {
+        if self.hard >= to_hundredths(thresholds.complex) {
             Tier::Hard
-        } else if self.simple >= hundredths(thresholds.simple) && self.hard < DOUBT {
+        } else if self.simple >= to_hundredths(thresholds.simple) && self.hard < MIN_HARD_SCORE {
             Tier::Simple
         } else {
             Tier::Medium
@@ -118,11 +118,11 @@ impl Signals {
     pub fn describe(&self) -> String {
         let found =
             if self.found.is_empty() { "nothing stands out".to_owned() } else { self.found.join(", ") };
-        format!("simple {}, hard {}: {found}", shown(self.simple), shown(self.hard))
+        format!("simple {}, hard {}: {found}", format_points(self.simple), format_points(self.hard))
     }
 }
 
-fn shown(points: u32) -> String {
+fn format_points(points: u32) -> String {
     format!("{}.{:02}", points / 100, points % 100)
 }
 
@@ -131,48 +131,48 @@ fn shown(points: u32) -> String {
     clippy::cast_sign_loss,
     reason = "a threshold lies between 0 and 10"
 )]
-fn hundredths(threshold: f64) -> u32 {
+fn to_hundredths(threshold: f64) -> u32 {
     (threshold.clamp(0.0, 10.0) * 100.0).round() as u32
 }
 
 /// What a text says about how hard the task is. A longer text is looked at before a shorter one, so that every line
 /// of the table can be reached.
-pub fn signals(text: &str) -> Signals {
-    let mut signals = Signals::default();
+pub fn find_signals(text: &str) -> ComplexitySignals {
+    let mut signals = ComplexitySignals::default();
     let words = text.split_whitespace().count();
     match words {
-        301.. => signals.hard(30, "more than 300 words"),
-        151..=300 => signals.hard(20, "more than 150 words"),
+        301.. => signals.add_hard(30, "more than 300 words"),
+        151..=300 => signals.add_hard(20, "more than 150 words"),
         50..=150 => {}
-        20..=49 => signals.simple(10, "fewer than 50 words"),
-        0..=19 => signals.simple(25, "fewer than 20 words"),
+        20..=49 => signals.add_simple(10, "fewer than 50 words"),
+        0..=19 => signals.add_simple(25, "fewer than 20 words"),
     }
-    match sentences(text) {
-        11.. => signals.hard(30, "more than 10 sentences"),
-        7..=10 => signals.hard(20, "more than 6 sentences"),
+    match count_sentences(text) {
+        11.. => signals.add_hard(30, "more than 10 sentences"),
+        7..=10 => signals.add_hard(20, "more than 6 sentences"),
         0..=6 => {}
     }
-    match steps(text) {
-        5.. => signals.hard(30, "5 or more listed steps"),
-        3..=4 => signals.hard(15, "3 listed steps"),
+    match count_steps(text) {
+        5.. => signals.add_hard(30, "5 or more listed steps"),
+        3..=4 => signals.add_hard(15, "3 listed steps"),
         0..=2 => {}
     }
-    let plain = plain(text);
-    let ands = count(&plain, "and");
-    let joins: usize = JOINS.iter().map(|join| count(&plain, join)).sum();
+    let plain = normalize_text(text);
+    let ands = count_phrase(&plain, "and");
+    let joins: usize = JOINING_PHRASES.iter().map(|join| count_phrase(&plain, join)).sum();
     if joins >= 2 || ands >= 4 {
-        signals.hard(15, "several requirements joined");
+        signals.add_hard(15, "several requirements joined");
     }
     match (defines_class(text), defines_function(text)) {
-        (true, true) => signals.hard(15, "a class and a function in the text"),
-        (true, false) => signals.hard(10, "a class in the text"),
+        (true, true) => signals.add_hard(15, "a class and a function in the text"),
+        (true, false) => signals.add_hard(10, "a class in the text"),
         (false, _) => {}
     }
-    for (table, is_hard) in [(SIMPLE, false), (HARD, true)] {
+    for (table, is_hard) in [(SIMPLE_KEYWORDS, false), (HARD_KEYWORDS, true)] {
         for (forms, points) in table {
-            if let Some(form) = forms.iter().find(|form| count(&plain, form) > 0) {
+            if let Some(form) = forms.iter().find(|form| count_phrase(&plain, form) > 0) {
                 let what = format!("keyword {form}");
-                if is_hard { signals.hard(*points, &what) } else { signals.simple(*points, &what) }
+                if is_hard { signals.add_hard(*points, &what) } else { signals.add_simple(*points, &what) }
             }
         }
     }
@@ -181,7 +181,7 @@ pub fn signals(text: &str) -> Signals {
 
 /// The text in lower case, its words apart by single spaces, with a space at both ends. A hyphen inside a word
 /// stays, so that `thread-safe` is one word and `data-base` no `base`.
-fn plain(text: &str) -> String {
+fn normalize_text(text: &str) -> String {
     let mut out = String::from(" ");
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -200,7 +200,7 @@ fn plain(text: &str) -> String {
 }
 
 /// How often the words of `phrase` stand in a plain text.
-fn count(plain: &str, phrase: &str) -> usize {
+fn count_phrase(plain: &str, phrase: &str) -> usize {
     let wanted = format!(" {phrase} ");
     let (mut from, mut found) = (0, 0);
     while let Some(at) = plain[from..].find(&wanted) {
@@ -212,7 +212,7 @@ fn count(plain: &str, phrase: &str) -> usize {
 }
 
 /// Ends of sentences: a mark before white space or the end, not the dot of a list's number.
-fn sentences(text: &str) -> usize {
+fn count_sentences(text: &str) -> usize {
     let words = text.split_whitespace();
     words.filter(|word| word.ends_with(['.', '!', '?']) && !is_number(word)).count()
 }
@@ -227,7 +227,7 @@ fn is_number(word: &str) -> bool {
 }
 
 /// Listed steps: numbers with a mark, and lines with a bullet.
-fn steps(text: &str) -> usize {
+fn count_steps(text: &str) -> usize {
     let numbered = text.split_whitespace().filter(|word| is_number(word)).count();
     let bullets = text.lines().filter(|line| {
         let mut words = line.split_whitespace();
@@ -238,15 +238,15 @@ fn steps(text: &str) -> usize {
 
 /// Whether program text that defines a class stands in it: `class Name` and a bracket or colon.
 fn defines_class(text: &str) -> bool {
-    defined(text, "class", &[':', '{', '('])
+    defines_name(text, "class", &[':', '{', '('])
 }
 
 fn defines_function(text: &str) -> bool {
-    ["def", "fn", "function", "func"].iter().any(|word| defined(text, word, &['(']))
+    ["def", "fn", "function", "func"].iter().any(|word| defines_name(text, word, &['(']))
 }
 
 /// Whether `word`, a name, and then one of these marks follow one another.
-fn defined(text: &str, word: &str, marks: &[char]) -> bool {
+fn defines_name(text: &str, word: &str, marks: &[char]) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let rest = &text[at + word.len()..];
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn check(text: &str, simple: u32, hard: u32, tier: Tier) {
-        let signals = signals(text);
+        let signals = find_signals(text);
         assert_eq!((signals.simple, signals.hard), (simple, hard), "{text}: {}", signals.describe());
         assert_eq!(signals.tier(Thresholds::default()), tier, "{text}: {}", signals.describe());
     }
@@ -318,12 +318,12 @@ mod tests {
 
     #[test]
     fn every_keyword_lies_in_its_range_and_moves_its_score() {
-        for (table, range) in [(SIMPLE, 10..=50), (HARD, 15..=40)] {
+        for (table, range) in [(SIMPLE_KEYWORDS, 10..=50), (HARD_KEYWORDS, 15..=40)] {
             for (forms, points) in table {
                 assert!(range.contains(points), "{forms:?}");
                 for form in *forms {
-                    let found = signals(form).found.len();
-                    assert!(found >= 2, "{form} is not found: {:?}", signals(form).found);
+                    let found = find_signals(form).found.len();
+                    assert!(found >= 2, "{form} is not found: {:?}", find_signals(form).found);
                 }
             }
         }
@@ -332,22 +332,22 @@ mod tests {
     #[test]
     fn thresholds_move_the_lines() {
         let text = "a compiler, async";
-        assert_eq!(signals(text).tier(Thresholds { simple: 0.3, complex: 0.6 }), Tier::Hard);
-        assert_eq!(signals("word").tier(Thresholds { simple: 0.25, complex: 0.7 }), Tier::Simple);
+        assert_eq!(find_signals(text).tier(Thresholds { simple: 0.3, complex: 0.6 }), Tier::Hard);
+        assert_eq!(find_signals("word").tier(Thresholds { simple: 0.25, complex: 0.7 }), Tier::Simple);
     }
 
     proptest! {
         #[test]
         fn any_text_has_a_tier(text in "\\PC{0,400}") {
-            let signals = signals(&text);
+            let signals = find_signals(&text);
             prop_assert!(signals.simple + signals.hard < 2_000);
         }
 
         #[test]
         fn more_words_of_nothing_are_never_simpler(few in 0_usize..400, more in 0_usize..400) {
             let (few, more) = (few.min(more), few.max(more));
-            prop_assert!(signals(&words(few)).simple >= signals(&words(more)).simple);
-            prop_assert!(signals(&words(few)).hard <= signals(&words(more)).hard);
+            prop_assert!(find_signals(&words(few)).simple >= find_signals(&words(more)).simple);
+            prop_assert!(find_signals(&words(few)).hard <= find_signals(&words(more)).hard);
         }
     }
 }

@@ -1,15 +1,15 @@
 //! A stronger model for a repair that failed (ROUTE-5).
 
-use forge_types::{Price, Route};
+use forge_types::{ModelRoute, Price};
 
 /// The repair attempt from which on a stronger model is asked.
-pub const FROM_ATTEMPT: u32 = 2;
+pub const FIRST_ESCALATED_ATTEMPT: u32 = 2;
 
 /// A step of the ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rung {
+pub struct EscalationStep {
     /// The model.
-    pub route: Route,
+    pub route: ModelRoute,
     /// What it charges; `None`: not known.
     pub price: Option<Price>,
     /// Why it can't be asked, such as a missing key.
@@ -18,7 +18,7 @@ pub struct Rung {
 
 /// What escalation said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Climb {
+pub enum EscalationOutcome {
     /// It is too early.
     NotYet,
     /// Up to this rung.
@@ -31,11 +31,16 @@ pub enum Climb {
 
 /// Where the `attempt`-th repair of `current` goes: one rung up for each attempt from the second on, past rungs that
 /// can't be asked. A model that is no rung goes to the first one that charges more.
-pub fn climb(ladder: &[Rung], current: &Route, price: Option<Price>, attempt: u32) -> Climb {
-    if attempt < FROM_ATTEMPT {
-        return Climb::NotYet;
+pub fn escalate_route(
+    ladder: &[EscalationStep],
+    current: &ModelRoute,
+    price: Option<Price>,
+    attempt: u32,
+) -> EscalationOutcome {
+    if attempt < FIRST_ESCALATED_ATTEMPT {
+        return EscalationOutcome::NotYet;
     }
-    let ups = usize::try_from(attempt - FROM_ATTEMPT).unwrap_or(usize::MAX);
+    let ups = usize::try_from(attempt - FIRST_ESCALATED_ATTEMPT).unwrap_or(usize::MAX);
     let usable = |from: usize| {
         let above = ladder.iter().enumerate().skip(from);
         above.filter(|(_, rung)| rung.missing.is_none()).map(|(at, _)| at).collect::<Vec<_>>()
@@ -43,16 +48,16 @@ pub fn climb(ladder: &[Rung], current: &Route, price: Option<Price>, attempt: u3
     let above = match ladder.iter().position(|rung| rung.route == *current) {
         Some(at) => usable(at + 1),
         None => {
-            let Some(price) = price else { return Climb::PriceUnknown };
+            let Some(price) = price else { return EscalationOutcome::PriceUnknown };
             let dearer = |at: &usize| ladder[*at].price.is_some_and(|rung| rung.input > price.input);
             let all = usable(0);
-            let Some(first) = all.iter().copied().find(dearer) else { return Climb::Top };
+            let Some(first) = all.iter().copied().find(dearer) else { return EscalationOutcome::Top };
             all.into_iter().filter(|at| *at >= first).collect()
         }
     };
     match above.get(ups).or(above.last()) {
-        Some(at) => Climb::To(*at),
-        None => Climb::Top,
+        Some(at) => EscalationOutcome::To(*at),
+        None => EscalationOutcome::Top,
     }
 }
 
@@ -60,7 +65,7 @@ pub fn climb(ladder: &[Rung], current: &Route, price: Option<Price>, attempt: u3
 mod tests {
     use super::*;
 
-    fn ladder(without_key: &[usize]) -> Vec<Rung> {
+    fn ladder(without_key: &[usize]) -> Vec<EscalationStep> {
         let rungs = [
             ("openai", "gpt-4o-mini", 150_000),
             ("openai", "gpt-4o", 2_500_000),
@@ -69,8 +74,8 @@ mod tests {
         rungs
             .into_iter()
             .enumerate()
-            .map(|(at, (provider, model, input))| Rung {
-                route: Route { provider: provider.into(), model: model.into() },
+            .map(|(at, (provider, model, input))| EscalationStep {
+                route: ModelRoute { provider: provider.into(), model: model.into() },
                 price: Some(price(input)),
                 missing: without_key.contains(&at).then(|| "no key".to_owned()),
             })
@@ -84,23 +89,26 @@ mod tests {
     #[test]
     fn each_repair_from_the_second_on_goes_one_rung_up() {
         let all = ladder(&[]);
-        let at = |current: usize, attempt| climb(&all, &all[current].route, None, attempt);
-        assert_eq!((at(0, 0), at(0, 1)), (Climb::NotYet, Climb::NotYet));
-        assert_eq!((at(0, 2), at(0, 3), at(0, 4)), (Climb::To(1), Climb::To(2), Climb::To(2)));
-        assert_eq!(at(2, 2), Climb::Top);
+        let at = |current: usize, attempt| escalate_route(&all, &all[current].route, None, attempt);
+        assert_eq!((at(0, 0), at(0, 1)), (EscalationOutcome::NotYet, EscalationOutcome::NotYet));
+        assert_eq!(
+            (at(0, 2), at(0, 3), at(0, 4)),
+            (EscalationOutcome::To(1), EscalationOutcome::To(2), EscalationOutcome::To(2))
+        );
+        assert_eq!(at(2, 2), EscalationOutcome::Top);
         let gap = ladder(&[1]);
-        assert_eq!(climb(&gap, &gap[0].route, None, 2), Climb::To(2));
+        assert_eq!(escalate_route(&gap, &gap[0].route, None, 2), EscalationOutcome::To(2));
         let top = ladder(&[2]);
-        assert_eq!(climb(&top, &top[1].route, None, 2), Climb::Top);
+        assert_eq!(escalate_route(&top, &top[1].route, None, 2), EscalationOutcome::Top);
     }
 
     #[test]
     fn a_model_outside_goes_to_the_first_that_charges_more() {
         let all = ladder(&[]);
-        let other = Route { provider: "x".into(), model: "y".into() };
-        assert_eq!(climb(&all, &other, Some(price(0)), 2), Climb::To(0));
-        assert_eq!(climb(&all, &other, Some(price(150_000)), 2), Climb::To(1));
-        assert_eq!(climb(&all, &other, Some(price(9_000_000)), 2), Climb::Top);
-        assert_eq!(climb(&all, &other, None, 2), Climb::PriceUnknown);
+        let other = ModelRoute { provider: "x".into(), model: "y".into() };
+        assert_eq!(escalate_route(&all, &other, Some(price(0)), 2), EscalationOutcome::To(0));
+        assert_eq!(escalate_route(&all, &other, Some(price(150_000)), 2), EscalationOutcome::To(1));
+        assert_eq!(escalate_route(&all, &other, Some(price(9_000_000)), 2), EscalationOutcome::Top);
+        assert_eq!(escalate_route(&all, &other, None, 2), EscalationOutcome::PriceUnknown);
     }
 }

@@ -10,32 +10,34 @@ mod stages;
 mod tests;
 pub mod weights;
 
-pub use stages::{Alternative, Answer, Classified, Pin, Question, TierModels, choose};
+pub use stages::{
+    Classification, PinnedModel, RouteTarget, RoutingDecision, RoutingRequest, TierModels, choose_route,
+};
 
-use forge_types::{Route, Tier};
+use forge_types::{ModelRoute, Tier};
 
 /// Whether a provider can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum ProviderAccess {
     /// Its key is there.
     Key,
     /// It needs no key, and the user gave its address or its server answered.
-    Here,
+    Reachable,
     /// It needs no key, and nobody has one: a run would look whether its server answers.
-    Unseen,
+    Unprobed,
     /// It needs no key; whether a server is there is not known. It is asked if it is named.
-    Keyless,
+    NoKeyNeeded,
     /// Something is missing.
     Missing(String),
 }
 
 /// What is known of a provider when one is chosen. Providers stand in the fixed order in which they are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provider {
+pub struct ProviderInfo {
     /// Its name.
     pub name: String,
     /// Whether it can be asked.
-    pub access: Access,
+    pub access: ProviderAccess,
     /// The model used if none is named.
     pub default_model: Option<String>,
     /// The models used for each tier, where they differ from that.
@@ -56,30 +58,33 @@ pub struct TierDefaults {
     /// For hard tasks.
     pub hard: Option<String>,
     /// Its place among the providers that serve simple tasks and those in between; `None`: not among them.
-    pub simple_place: Option<u32>,
+    pub simple_rank: Option<u32>,
     /// Its place among those that serve hard tasks.
-    pub hard_place: Option<u32>,
+    pub hard_rank: Option<u32>,
 }
 
-impl Provider {
+impl ProviderInfo {
     /// Whether it is chosen although nobody named it.
     pub const fn is_usable(&self) -> bool {
-        matches!(self.access, Access::Key | Access::Here | Access::Unseen)
+        matches!(self.access, ProviderAccess::Key | ProviderAccess::Reachable | ProviderAccess::Unprobed)
     }
 
     /// Why it can't be asked although it was named.
-    pub fn missing(&self) -> Option<&str> {
+    pub fn missing_reason(&self) -> Option<&str> {
         match &self.access {
-            Access::Missing(why) => Some(why),
-            Access::Key | Access::Here | Access::Unseen | Access::Keyless => None,
+            ProviderAccess::Missing(why) => Some(why),
+            ProviderAccess::Key
+            | ProviderAccess::Reachable
+            | ProviderAccess::Unprobed
+            | ProviderAccess::NoKeyNeeded => None,
         }
     }
 
     /// Its place among the providers that serve a tier.
-    pub const fn place(&self, tier: Tier) -> Option<u32> {
+    pub const fn tier_rank(&self, tier: Tier) -> Option<u32> {
         match tier {
-            Tier::Simple | Tier::Medium => self.tiers.simple_place,
-            Tier::Hard => self.tiers.hard_place,
+            Tier::Simple | Tier::Medium => self.tiers.simple_rank,
+            Tier::Hard => self.tiers.hard_rank,
         }
     }
 
@@ -96,7 +101,7 @@ impl Provider {
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct ModelPreference {
     /// The provider, if one was named.
     pub provider: Option<String>,
     /// The model, if one was named; may hold its provider as `provider/model`.
@@ -144,43 +149,43 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`] says what is missing.
-pub fn base(wish: &Wish, providers: &[Provider]) -> Result<Route, Error> {
-    let (provider, model) = split(wish, providers);
+pub fn base_route(wish: &ModelPreference, providers: &[ProviderInfo]) -> Result<ModelRoute, Error> {
+    let (provider, model) = split_preference(wish, providers);
     let provider = match &provider {
-        Some(name) => find(name, providers)?,
+        Some(name) => find_provider(name, providers)?,
         None => providers
             .iter()
             .find(|provider| provider.is_usable())
-            .ok_or_else(|| Error::Nothing { hints: hints(providers) })?,
+            .ok_or_else(|| Error::Nothing { hints: usage_hints(providers) })?,
     };
     let model = model
         .or_else(|| provider.default_model.clone())
         .ok_or_else(|| Error::NoModel { provider: provider.name.clone() })?;
-    Ok(Route { provider: provider.name.clone(), model })
+    Ok(ModelRoute { provider: provider.name.clone(), model })
 }
 
 /// The route that a text such as `openai/gpt-4o` or a bare `gpt-4o` (of the first usable provider) names.
 ///
 /// # Errors
 /// [`Error`] as [`base()`].
-pub fn named(text: &str, providers: &[Provider]) -> Result<Route, Error> {
-    base(&Wish { provider: None, model: Some(text.to_owned()) }, providers)
+pub fn parse_route(text: &str, providers: &[ProviderInfo]) -> Result<ModelRoute, Error> {
+    base_route(&ModelPreference { provider: None, model: Some(text.to_owned()) }, providers)
 }
 
-fn find<'a>(name: &str, providers: &'a [Provider]) -> Result<&'a Provider, Error> {
+fn find_provider<'a>(name: &str, providers: &'a [ProviderInfo]) -> Result<&'a ProviderInfo, Error> {
     providers.iter().find(|provider| provider.name == name).ok_or_else(|| Error::UnknownProvider {
         name: name.to_owned(),
         known: providers.iter().map(|provider| provider.name.clone()).collect(),
     })
 }
 
-fn hints(providers: &[Provider]) -> Vec<String> {
+fn usage_hints(providers: &[ProviderInfo]) -> Vec<String> {
     providers.iter().map(|provider| provider.hint.clone()).filter(|hint| !hint.is_empty()).collect()
 }
 
 /// `--model anthropic/claude…` names the provider too, unless a provider was named: OpenRouter's models hold a
 /// slash of their own.
-fn split(wish: &Wish, providers: &[Provider]) -> (Option<String>, Option<String>) {
+fn split_preference(wish: &ModelPreference, providers: &[ProviderInfo]) -> (Option<String>, Option<String>) {
     if let (None, Some(model)) = (&wish.provider, &wish.model)
         && let Some((provider, rest)) = model.split_once('/')
         && !rest.is_empty()
@@ -195,12 +200,16 @@ fn split(wish: &Wish, providers: &[Provider]) -> (Option<String>, Option<String>
 mod base_tests {
     use super::*;
 
-    fn providers(usable: &[&str]) -> Vec<Provider> {
+    fn providers(usable: &[&str]) -> Vec<ProviderInfo> {
         ["openai", "anthropic", "gemini", "openrouter", "ollama", "llama_cpp", "custom"]
             .iter()
-            .map(|name| Provider {
+            .map(|name| ProviderInfo {
                 name: (*name).into(),
-                access: if usable.contains(name) { Access::Key } else { Access::Missing("no key".into()) },
+                access: if usable.contains(name) {
+                    ProviderAccess::Key
+                } else {
+                    ProviderAccess::Missing("no key".into())
+                },
                 default_model: (*name != "custom").then(|| format!("{name}-model")),
                 tiers: TierDefaults::default(),
                 hint: format!("{name} key"),
@@ -211,8 +220,8 @@ mod base_tests {
 
     fn check(provider: &str, model: &str, usable: &[&str], expected: &str) {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let wish = Wish { provider: some(provider), model: some(model) };
-        let got = match base(&wish, &providers(usable)) {
+        let wish = ModelPreference { provider: some(provider), model: some(model) };
+        let got = match base_route(&wish, &providers(usable)) {
             Ok(route) => route.to_string(),
             Err(error) => error.to_string(),
         };

@@ -1,7 +1,7 @@
 //! The five stages by small cases: what is set on the left, what is chosen and why on the right.
 
 use super::complexity::Thresholds;
-use super::escalation::Rung;
+use super::escalation::EscalationStep;
 use super::*;
 use forge_types::{Cooldown, ErrorKind, Price, RouteStage, TaskKind, Timestamp, WeightRow};
 
@@ -14,7 +14,7 @@ const SIMPLE: &str = "Print hello world";
 struct Case {
     pin: Option<&'static str>,
     agent: Option<&'static str>,
-    wish: Wish,
+    wish: ModelPreference,
     tiers: Option<TierModels>,
     weights: Vec<WeightRow>,
     fallbacks: Option<Vec<&'static str>>,
@@ -23,17 +23,17 @@ struct Case {
     keys: Option<Vec<&'static str>>,
     attempt: u32,
     escalate_pinned: bool,
-    classified: Option<Result<Classified, String>>,
+    classified: Option<Result<Classification, String>>,
     seed: u64,
     task: &'static str,
 }
 
-fn route(text: &str) -> Route {
+fn route(text: &str) -> ModelRoute {
     let (provider, model) = text.split_once('/').expect("a provider and a model");
-    Route { provider: provider.into(), model: model.into() }
+    ModelRoute { provider: provider.into(), model: model.into() }
 }
 
-fn providers(case: &Case) -> Vec<Provider> {
+fn providers(case: &Case) -> Vec<ProviderInfo> {
     let keys = case.keys.clone().unwrap_or_else(|| vec!["openai", "anthropic"]);
     [
         ("openai", Some(3), Some(2)),
@@ -42,16 +42,20 @@ fn providers(case: &Case) -> Vec<Provider> {
         ("router", Some(1), Some(1)),
     ]
     .into_iter()
-    .map(|(name, simple_place, hard_place)| Provider {
+    .map(|(name, simple_place, hard_place)| ProviderInfo {
         name: name.into(),
-        access: if keys.contains(&name) { Access::Key } else { Access::Missing("no key".into()) },
+        access: if keys.contains(&name) {
+            ProviderAccess::Key
+        } else {
+            ProviderAccess::Missing("no key".into())
+        },
         default_model: Some("usual".into()),
         tiers: TierDefaults {
             simple: simple_place.map(|_| "small".into()),
             medium: simple_place.map(|_| "middle".into()),
             hard: hard_place.map(|_| "big".into()),
-            simple_place,
-            hard_place,
+            simple_rank: simple_place,
+            hard_rank: hard_place,
         },
         hint: String::new(),
         unhealthy: case.unhealthy.contains(&name).then(|| "500".to_owned()),
@@ -59,7 +63,7 @@ fn providers(case: &Case) -> Vec<Provider> {
     .collect()
 }
 
-fn price(route: &Route) -> Option<Price> {
+fn price(route: &ModelRoute) -> Option<Price> {
     let input = match route.model.as_str() {
         "mini" => 1,
         "usual" | "small" => 2,
@@ -70,12 +74,12 @@ fn price(route: &Route) -> Option<Price> {
     Some(Price { input, ..Price::default() })
 }
 
-fn ask(case: &Case) -> Result<Answer, Error> {
+fn ask(case: &Case) -> Result<RoutingDecision, Error> {
     let providers = providers(case);
-    let pin = case.pin.map(|text| Pin { route: route(text), by: "--model".into() });
+    let pin = case.pin.map(|text| PinnedModel { route: route(text), by: "--model".into() });
     let agent = case.agent.map(route);
     let fallbacks = case.fallbacks.as_ref().map(|list| {
-        let one = |text: &&str| Alternative { route: route(text), organization: None };
+        let one = |text: &&str| RouteTarget { route: route(text), organization: None };
         list.iter().map(one).collect::<Vec<_>>()
     });
     let cooling: Vec<Cooldown> = case
@@ -93,19 +97,19 @@ fn ask(case: &Case) -> Result<Answer, Error> {
         .collect();
     let missing = |name: &str| {
         let provider = providers.iter().find(|provider| provider.name == name);
-        provider.and_then(|provider| provider.missing().map(str::to_owned))
+        provider.and_then(|provider| provider.missing_reason().map(str::to_owned))
     };
-    let ladder: Vec<Rung> = ["openai/mini", "gemini/strong", "anthropic/strongest"]
-        .map(|text| Rung {
+    let ladder: Vec<EscalationStep> = ["openai/mini", "gemini/strong", "anthropic/strongest"]
+        .map(|text| EscalationStep {
             route: route(text),
             price: price(&route(text)),
             missing: missing(&route(text).provider),
         })
         .into();
-    choose(&Question {
+    choose_route(&RoutingRequest {
         task_type: TaskKind::Code,
         task: if case.task.is_empty() { HARD } else { case.task },
-        wish: &case.wish,
+        preference: &case.wish,
         pin: pin.as_ref(),
         agent: agent.as_ref(),
         providers: &providers,
@@ -115,11 +119,11 @@ fn ask(case: &Case) -> Result<Answer, Error> {
         weights: &case.weights,
         explore: 0.0,
         fallbacks: fallbacks.as_deref(),
-        ladder: &ladder,
+        escalation_steps: &ladder,
         escalate_pinned: case.escalate_pinned,
         repair_attempt: case.attempt,
         price: &price,
-        cooling: &cooling,
+        cooldowns: &cooling,
         seed: case.seed,
         now: NOW,
     })
@@ -160,7 +164,7 @@ fn tiers() -> Option<TierModels> {
 #[test]
 fn without_any_setting_the_first_provider_with_a_key_is_asked() {
     check(&Case::default(), "openai/usual by availability; openai/usual anthropic/usual; not ");
-    let wish = Wish { provider: None, model: Some("anthropic/x".into()) };
+    let wish = ModelPreference { provider: None, model: Some("anthropic/x".into()) };
     check(&Case { wish, ..Case::default() }, "anthropic/x by availability; anthropic/x openai/usual; not ");
     let nothing = says(&Case { keys: Some(vec![]), ..Case::default() });
     assert!(nothing.starts_with("no model provider is configured"), "{nothing}");
@@ -202,7 +206,7 @@ fn an_agents_model_is_the_first_of_its_candidates() {
 
 #[test]
 fn a_classifier_wins_and_its_faults_do_not_matter() {
-    let said = Classified { level: Tier::Simple, confidence: 0.9, reasoning: "short".into() };
+    let said = Classification { level: Tier::Simple, confidence: 0.9, reasoning: "short".into() };
     let case = Case { tiers: tiers(), classified: Some(Ok(said)), ..Case::default() };
     assert!(says(&case).starts_with("openai/easy by complexity"), "{}", says(&case));
     let case =
@@ -213,7 +217,7 @@ fn a_classifier_wins_and_its_faults_do_not_matter() {
 }
 
 fn row(model: &str, weight: f64, total_count: u64) -> WeightRow {
-    let Route { provider, model } = route(model);
+    let ModelRoute { provider, model } = route(model);
     WeightRow {
         task_type: TaskKind::Code,
         tier: Tier::Hard,
@@ -278,8 +282,8 @@ fn repairs_ask_stronger_models_and_pins_only_if_told() {
     assert!(ask(&unknown).unwrap().routing.stages[4].reason.contains("not known"));
 }
 
-fn wish(model: &str) -> Wish {
-    Wish { provider: None, model: Some(model.into()) }
+fn wish(model: &str) -> ModelPreference {
+    ModelPreference { provider: None, model: Some(model.into()) }
 }
 
 #[test]

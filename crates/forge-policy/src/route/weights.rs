@@ -1,15 +1,15 @@
 //! A choice by recorded outcomes (ROUTE-2).
 
-use forge_types::{Route, TaskKind, Tier, WeightRow};
+use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
 /// Outcomes of a kind of work below which nothing is chosen by them.
-pub const FEWEST_OUTCOMES: u64 = 5;
+pub const MIN_OUTCOMES: u64 = 5;
 /// The weight of a model without a row.
-pub const START: f64 = 0.5;
+pub const INITIAL_WEIGHT: f64 = 0.5;
 
 /// What the weights chose, and how.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Draw {
+pub enum WeightedDraw {
     /// Too few outcomes are known.
     TooFew(u64),
     /// There is nothing to choose between.
@@ -29,64 +29,68 @@ pub enum Draw {
 }
 
 /// Outcomes recorded for a kind of work.
-pub fn outcomes(rows: &[WeightRow], task_type: TaskKind) -> u64 {
+pub fn count_outcomes(rows: &[WeightRow], task_type: TaskKind) -> u64 {
     let of_type = rows.iter().filter(|row| row.task_type == task_type);
     of_type.fold(0, |sum, row| sum.saturating_add(row.total_count))
 }
 
 /// The weight of a model for this work.
-pub fn weight(rows: &[WeightRow], task_type: TaskKind, tier: Tier, route: &Route) -> f64 {
+pub fn model_weight(rows: &[WeightRow], task_type: TaskKind, tier: Tier, route: &ModelRoute) -> f64 {
     let row = rows.iter().find(|row| {
         row.task_type == task_type
             && row.tier == tier
             && row.provider == route.provider
             && row.model == route.model
     });
-    row.map_or(START, |row| if row.weight.is_finite() { row.weight.max(0.0) } else { START })
+    row.map_or(
+        INITIAL_WEIGHT,
+        |row| if row.weight.is_finite() { row.weight.max(0.0) } else { INITIAL_WEIGHT },
+    )
 }
 
 /// Chooses among `candidates`. The same seed gives the same choice; a share of `explore` of all seeds is by lot.
-pub fn draw(
+pub fn draw_candidate(
     rows: &[WeightRow],
     task_type: TaskKind,
     tier: Tier,
-    candidates: &[Route],
+    candidates: &[ModelRoute],
     explore: f64,
     seed: u64,
-) -> Draw {
-    let known = outcomes(rows, task_type);
-    if known < FEWEST_OUTCOMES {
-        return Draw::TooFew(known);
+) -> WeightedDraw {
+    let known = count_outcomes(rows, task_type);
+    if known < MIN_OUTCOMES {
+        return WeightedDraw::TooFew(known);
     }
     if candidates.len() < 2 {
-        return Draw::Only;
+        return WeightedDraw::Only;
     }
-    if unit(seed) < explore {
+    if unit_interval(seed) < explore {
         let places = u64::try_from(candidates.len()).unwrap_or(1);
-        let at = usize::try_from(mix(seed.wrapping_add(1)) % places).unwrap_or(0);
-        return Draw::Explored { at };
+        let at = usize::try_from(splitmix64_mix(seed.wrapping_add(1)) % places).unwrap_or(0);
+        return WeightedDraw::Explored { at };
     }
-    let weights: Vec<f64> = candidates.iter().map(|route| weight(rows, task_type, tier, route)).collect();
+    let weights: Vec<f64> =
+        candidates.iter().map(|route| model_weight(rows, task_type, tier, route)).collect();
     let all: f64 = weights.iter().sum();
-    let mut left = unit(mix(seed.wrapping_add(2))) * all;
+    let mut left = unit_interval(splitmix64_mix(seed.wrapping_add(2))) * all;
     for (at, weight) in weights.iter().enumerate() {
         if left < *weight {
-            return Draw::Weighted { at, of: (*weight, all) };
+            return WeightedDraw::Weighted { at, of: (*weight, all) };
         }
         left -= weight;
     }
     // All weights are zero, or the sum was rounded.
-    Draw::Weighted { at: 0, of: (weights[0], all) }
+    WeightedDraw::Weighted { at: 0, of: (weights[0], all) }
 }
 
 /// A number from 0 up to, not including, 1.
 #[allow(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
-fn unit(seed: u64) -> f64 {
-    (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64
+fn unit_interval(seed: u64) -> f64 {
+    (splitmix64_mix(seed) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// The finaliser of `splitmix64`: a small generator whose every step is its seed.
-pub(crate) const fn mix(seed: u64) -> u64 {
+pub(crate) const fn splitmix64_mix(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -98,8 +102,8 @@ mod tests {
     use super::*;
     use forge_types::Timestamp;
 
-    fn route(model: &str) -> Route {
-        Route { provider: "p".into(), model: model.into() }
+    fn route(model: &str) -> ModelRoute {
+        ModelRoute { provider: "p".into(), model: model.into() }
     }
 
     fn row(model: &str, weight: f64, total: u64) -> WeightRow {
@@ -118,9 +122,11 @@ mod tests {
     fn share(rows: &[WeightRow], explore: f64, of: usize) -> f64 {
         let candidates = [route("a"), route("b")];
         let hits = (0..20_000_u64)
-            .filter(|seed| match draw(rows, TaskKind::Code, Tier::Hard, &candidates, explore, *seed) {
-                Draw::Weighted { at, .. } | Draw::Explored { at } => at == of,
-                Draw::TooFew(_) | Draw::Only => panic!("a choice was to come"),
+            .filter(|seed| {
+                match draw_candidate(rows, TaskKind::Code, Tier::Hard, &candidates, explore, *seed) {
+                    WeightedDraw::Weighted { at, .. } | WeightedDraw::Explored { at } => at == of,
+                    WeightedDraw::TooFew(_) | WeightedDraw::Only => panic!("a choice was to come"),
+                }
             })
             .count();
         f64::from(u32::try_from(hits).unwrap()) / 20_000.0
@@ -132,14 +138,19 @@ mod tests {
         assert!((share(&rows, 0.0, 0) - 0.9).abs() < 0.02);
         assert!((share(&rows, 1.0, 0) - 0.5).abs() < 0.02);
         assert!((share(&rows, 0.05, 1) - (0.95 * 0.1 + 0.05 * 0.5)).abs() < 0.02);
-        assert!((share(&[row("a", 1.0, 5)], 0.0, 1) - START / 1.5).abs() < 0.02, "no row: the start weight");
+        assert!(
+            (share(&[row("a", 1.0, 5)], 0.0, 1) - INITIAL_WEIGHT / 1.5).abs() < 0.02,
+            "no row: the start weight"
+        );
     }
 
     #[test]
     fn few_outcomes_pass_on_and_the_same_seed_chooses_the_same() {
         let candidates = [route("a"), route("b")];
-        let draw = |rows: &[WeightRow], seed| draw(rows, TaskKind::Code, Tier::Hard, &candidates, 0.05, seed);
-        assert_eq!(draw(&[row("a", 1.0, 4)], 7), Draw::TooFew(4));
+        let draw = |rows: &[WeightRow], seed| {
+            draw_candidate(rows, TaskKind::Code, Tier::Hard, &candidates, 0.05, seed)
+        };
+        assert_eq!(draw(&[row("a", 1.0, 4)], 7), WeightedDraw::TooFew(4));
         let rows = [row("a", 0.0, 5), row("b", 0.0, 0)];
         for seed in 0..500 {
             assert_eq!(draw(&rows, seed), draw(&rows, seed));

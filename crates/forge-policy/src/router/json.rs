@@ -3,28 +3,28 @@
 use serde_json::{Map, Value};
 
 /// An object and where it ends in its text.
-pub(super) struct Found {
+pub(super) struct FoundObject {
     pub(super) end: usize,
     pub(super) start: usize,
     pub(super) map: Map<String, Value>,
 }
 
 /// Objects with faults of spelling that are looked at, from the end of the text.
-const MAX_MENDED: usize = 32;
+const MAX_REPAIRED_OBJECTS: usize = 32;
 /// Objects inside of objects that are looked at.
 const MAX_DEPTH: u32 = 8;
 
 /// All objects of a text in the order of their ends. One that is valid JSON counts as it is; where that fails, raw line
 /// ends inside of strings and commas before a closing brace are forgiven.
-pub(super) fn objects(text: &str) -> Vec<Found> {
-    let mut found = strict(text);
-    found.extend(mended(text, &found));
+pub(super) fn find_objects(text: &str) -> Vec<FoundObject> {
+    let mut found = strict_objects(text);
+    found.extend(repaired_objects(text, &found));
     found.sort_by_key(|object| (object.end, std::cmp::Reverse(object.start)));
     found
 }
 
 /// The parser stops at 128 levels, so that each beginning costs at most what 128 levels of the text after it cost.
-fn strict(text: &str) -> Vec<Found> {
+fn strict_objects(text: &str) -> Vec<FoundObject> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find('{').map(|offset| at + offset) {
@@ -32,7 +32,7 @@ fn strict(text: &str) -> Vec<Found> {
         match values.next() {
             Some(Ok(Value::Object(map))) => {
                 at = start + values.byte_offset();
-                found.push(Found { start, end: at, map });
+                found.push(FoundObject { start, end: at, map });
             }
             _ => at = start + 1,
         }
@@ -41,8 +41,8 @@ fn strict(text: &str) -> Vec<Found> {
 }
 
 /// Objects that are balanced, braces in strings not counted, and are valid once their spelling is mended.
-fn mended(text: &str, strict: &[Found]) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
+fn repaired_objects(text: &str, strict: &[FoundObject]) -> Vec<FoundObject> {
+    let mut found: Vec<FoundObject> = Vec::new();
     let fresh =
         |start: usize, end: usize| !strict.iter().any(|object| object.start < end && start < object.end);
     // Looked up, since spans may lie inside one another and a search in each would not be linear.
@@ -50,25 +50,25 @@ fn mended(text: &str, strict: &[Found]) -> Vec<Found> {
     let holds_key = |start: usize, end: usize| {
         keys.get(keys.partition_point(|at| *at < start)).is_some_and(|at| *at < end)
     };
-    let candidates = spans(text)
+    let candidates = balanced_spans(text)
         .into_iter()
         .rev()
         .filter(|&(start, end)| holds_key(start, end) && text[start + 1..].trim_start().starts_with('"'))
-        .take(MAX_MENDED);
+        .take(MAX_REPAIRED_OBJECTS);
     for (start, end) in candidates {
         let inside = found.iter().any(|object| object.start <= start && end <= object.end);
         if inside || !fresh(start, end) {
             continue;
         }
-        if let Ok(Value::Object(map)) = serde_json::from_str(&mend(&text[start..end])) {
-            found.push(Found { start, end, map });
+        if let Ok(Value::Object(map)) = serde_json::from_str(&repair_json(&text[start..end])) {
+            found.push(FoundObject { start, end, map });
         }
     }
     found
 }
 
 /// Balanced objects in the order of their ends.
-fn spans(text: &str) -> Vec<(usize, usize)> {
+fn balanced_spans(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     let mut open = Vec::new();
     let (mut string, mut escaped) = (false, false);
@@ -92,7 +92,7 @@ fn spans(text: &str) -> Vec<(usize, usize)> {
     spans
 }
 
-fn mend(text: &str) -> String {
+fn repair_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let (mut string, mut escaped) = (false, false);
     for (at, c) in text.char_indices() {
@@ -122,14 +122,14 @@ fn mend(text: &str) -> String {
 }
 
 /// The object itself if `wanted` takes it, else the last one inside of it that does.
-pub(super) fn within<T>(
+pub(super) fn find_within<T>(
     map: &Map<String, Value>,
     wanted: &dyn Fn(&Map<String, Value>) -> Option<T>,
 ) -> Option<T> {
-    look(map, wanted, MAX_DEPTH)
+    search_object(map, wanted, MAX_DEPTH)
 }
 
-fn look<T>(
+fn search_object<T>(
     map: &Map<String, Value>,
     wanted: &dyn Fn(&Map<String, Value>) -> Option<T>,
     depth: u32,
@@ -141,9 +141,9 @@ fn look<T>(
         return None;
     }
     map.values().rev().find_map(|value| match value {
-        Value::Object(inner) => look(inner, wanted, depth - 1),
+        Value::Object(inner) => search_object(inner, wanted, depth - 1),
         Value::Array(items) => items.iter().rev().find_map(|item| match item {
-            Value::Object(inner) => look(inner, wanted, depth - 1),
+            Value::Object(inner) => search_object(inner, wanted, depth - 1),
             _ => None,
         }),
         _ => None,

@@ -11,10 +11,10 @@ mod reply;
 mod step;
 mod stream;
 
-pub use parse::{How, RouterDecision, parse};
-pub use prompt::{format, messages, said, system_prompt};
-pub use reply::{offered, routed};
-pub use step::{AgentResult, next, repeated};
+pub use parse::{DecisionSource, RouterDecision, parse};
+pub use prompt::{format_answer, reply_format, router_messages, system_prompt};
+pub use reply::{offered_tools, route_reply};
+pub use step::{AgentResult, detect_repetition, next_step};
 pub use stream::ContentStream;
 
 /// What the user reads if the model gave nothing that could be used.
@@ -22,8 +22,8 @@ pub const NO_REPLY: &str = "I could not generate a response. Please try again.";
 /// What the user reads if no model answers.
 pub const BACKEND_DOWN: &str = "The model backend is unavailable.";
 /// What the user reads if the same step was to be dispatched twice.
-pub const REPEATED: &str = "Stopped: the router tried to repeat the same step.";
+pub const REPEATED_STEP: &str = "Stopped: the router tried to repeat the same step.";
 /// The tool that answers.
-pub const CHAT: &str = "chat";
+pub const CHAT_TOOL: &str = "chat";
 /// The tool that writes programs.
-pub const CODE: &str = "code";
+pub const CODE_TOOL: &str = "code";

@@ -3,8 +3,8 @@
 //! The cascade: thoughts are removed; then the last balanced JSON object that names a tool; then `<tool_call>` and
 //! `<content>`; then a code fence; then plain text. The time grows with the length of the text alone.
 
-use super::json::{self, Found};
-use super::{CHAT, CODE, ContentStream, NO_REPLY, prompt};
+use super::json::{self, FoundObject};
+use super::{CHAT_TOOL, CODE_TOOL, ContentStream, NO_REPLY, prompt};
 use forge_types::ToolSpec;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 /// How a decision was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum DecisionSource {
     /// A JSON object.
     Json,
     /// `<tool_call>` and `<content>`.
@@ -27,7 +27,7 @@ pub enum How {
     Empty,
 }
 
-impl How {
+impl DecisionSource {
     /// Its name in debug events.
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,11 +53,11 @@ pub struct RouterDecision {
     /// Whether the model wants another step after this one.
     pub more: bool,
     /// How it was found.
-    pub how: How,
+    pub how: DecisionSource,
 }
 
 /// Tokens of which one may be most.
-const LOOP_TOKENS: usize = 10;
+const MIN_LOOP_TOKENS: usize = 10;
 
 /// Decides by what a model wrote. `tools` are the enabled ones; the tool that answers is always one of them.
 pub fn parse(raw: &str, tools: &[ToolSpec]) -> RouterDecision {
@@ -65,33 +65,33 @@ pub fn parse(raw: &str, tools: &[ToolSpec]) -> RouterDecision {
     let text = text.trim();
     let cascade = Cascade { text, tools };
     let choice = cascade.run().filter(|choice| !is_noise(&choice.content));
-    let choice = choice.unwrap_or_else(|| Choice {
-        tool: CHAT.to_owned(),
+    let choice = choice.unwrap_or_else(|| ParsedChoice {
+        tool: CHAT_TOOL.to_owned(),
         content: NO_REPLY.to_owned(),
         more: false,
-        how: How::Empty,
+        how: DecisionSource::Empty,
     });
-    let Choice { tool, content, more, how } = choice;
+    let ParsedChoice { tool, content, more, how } = choice;
     RouterDecision { tool, content, raw: raw.to_owned(), more, how }
 }
 
-struct Choice {
+struct ParsedChoice {
     tool: String,
     content: String,
     more: bool,
-    how: How,
+    how: DecisionSource,
 }
 
-impl Choice {
-    fn chat(content: &str, how: How) -> Option<Self> {
+impl ParsedChoice {
+    fn chat_answer(content: &str, how: DecisionSource) -> Option<Self> {
         let content = content.trim();
-        let tool = CHAT.to_owned();
+        let tool = CHAT_TOOL.to_owned();
         (!content.is_empty()).then(|| Self { tool, content: content.to_owned(), more: false, how })
     }
 }
 
 /// What an object says.
-struct Named {
+struct ToolMention {
     tool: String,
     content: String,
     more: bool,
@@ -104,55 +104,64 @@ struct Cascade<'a> {
 
 impl Cascade<'_> {
     /// `None`: nothing that can be shown.
-    fn run(&self) -> Option<Choice> {
+    fn run(&self) -> Option<ParsedChoice> {
         if self.text.is_empty() {
             return None;
         }
-        let objects = if self.text.contains('{') { json::objects(self.text) } else { Vec::new() };
+        let objects = if self.text.contains('{') { json::find_objects(self.text) } else { Vec::new() };
         let valid = objects.iter().rev().find_map(|object| {
-            json::within(&object.map, &|map| named(map).filter(|named| self.find(&named.tool).is_some()))
-                .map(|named| (named, object))
+            json::find_within(&object.map, &|map| {
+                parse_mention(map).filter(|named| self.find_tool(&named.tool).is_some())
+            })
+            .map(|named| (named, object))
         });
         if let Some((named, object)) = valid {
-            return self.chosen(named, How::Json, || self.around(object));
+            return self.choose_tool(named, DecisionSource::Json, || self.surrounding_text(object));
         }
-        if let Some(choice) = self.xml() {
+        if let Some(choice) = self.parse_xml() {
             return choice;
         }
-        let unknown =
-            objects.iter().rev().find_map(|object| Some((json::within(&object.map, &named)?, object)));
+        let unknown = objects
+            .iter()
+            .rev()
+            .find_map(|object| Some((json::find_within(&object.map, &parse_mention)?, object)));
         if let Some((named, object)) = unknown {
-            return self.chosen(named, How::UnknownTool, || self.around(object));
+            return self.choose_tool(named, DecisionSource::UnknownTool, || self.surrounding_text(object));
         }
-        if let Some(choice) = self.cut() {
+        if let Some(choice) = self.truncated_answer() {
             return Some(choice);
         }
-        if let Some(code) = self.tool_of(CODE)
-            && let Some(program) = fenced(self.text)
+        if let Some(code) = self.exact_tool(CODE_TOOL)
+            && let Some(program) = fenced_code(self.text)
         {
             let content = program.to_owned();
-            return Some(Choice { tool: code.name.clone(), content, more: false, how: How::Fence });
+            return Some(ParsedChoice {
+                tool: code.name.clone(),
+                content,
+                more: false,
+                how: DecisionSource::Fence,
+            });
         }
-        Choice::chat(without_speaker(self.text), How::Plain)
+        ParsedChoice::chat_answer(without_speaker(self.text), DecisionSource::Plain)
     }
 
     /// The words of an answer whose object was cut off before its end.
-    fn cut(&self) -> Option<Choice> {
+    fn truncated_answer(&self) -> Option<ParsedChoice> {
         let words = ContentStream::default().push(self.text);
-        Choice::chat(&words, How::Plain)
+        ParsedChoice::chat_answer(&words, DecisionSource::Plain)
     }
 
-    fn find(&self, name: &str) -> Option<&ToolSpec> {
+    fn find_tool(&self, name: &str) -> Option<&ToolSpec> {
         let name = name.trim();
-        self.tool_of(name).or_else(|| self.tool_of(&name.to_ascii_lowercase()))
+        self.exact_tool(name).or_else(|| self.exact_tool(&name.to_ascii_lowercase()))
     }
 
-    fn tool_of(&self, name: &str) -> Option<&ToolSpec> {
+    fn exact_tool(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.iter().find(|tool| tool.answers_to(name))
     }
 
     /// What stands around an object is the answer if the object holds none.
-    fn around(&self, object: &Found) -> String {
+    fn surrounding_text(&self, object: &FoundObject) -> String {
         let rest = format!("{} {}", self.text[..object.start].trim(), self.text[object.end..].trim());
         let rest = rest.trim();
         // The ends of a fence around it are no answer.
@@ -160,75 +169,84 @@ impl Cascade<'_> {
     }
 
     /// A tool that does not exist answers with its content, one without content with what stands beside it.
-    fn chosen(&self, named: Named, how: How, beside: impl FnOnce() -> String) -> Option<Choice> {
+    fn choose_tool(
+        &self,
+        named: ToolMention,
+        how: DecisionSource,
+        beside: impl FnOnce() -> String,
+    ) -> Option<ParsedChoice> {
         if named.content.trim().is_empty() {
-            return Choice::chat(&beside(), How::Plain);
+            return ParsedChoice::chat_answer(&beside(), DecisionSource::Plain);
         }
-        match self.find(&named.tool) {
+        match self.find_tool(&named.tool) {
             Some(tool) => {
                 let (tool, more) = (tool.name.clone(), named.more);
-                Some(Choice { tool, content: named.content, more, how })
+                Some(ParsedChoice { tool, content: named.content, more, how })
             }
-            None => Choice::chat(&named.content, How::UnknownTool),
+            None => ParsedChoice::chat_answer(&named.content, DecisionSource::UnknownTool),
         }
     }
 
     /// `<tool_call>NAME</tool_call><content>TEXT</content>`, the last one; the call may also hold a JSON object. The
     /// outer `None`: there is no such call.
     #[allow(clippy::option_option, reason = "no call, and a call without anything to show, are two things")]
-    fn xml(&self) -> Option<Option<Choice>> {
+    fn parse_xml(&self) -> Option<Option<ParsedChoice>> {
         let lower = self.text.to_ascii_lowercase();
         let open = lower.rfind("<tool_call>")?;
-        let body = element(self.text, &lower, open, "tool_call");
+        let body = element_text(self.text, &lower, open, "tool_call");
         let after = open + "<tool_call>".len() + body.len();
         let content =
-            lower[after..].find("<content>").map(|at| element(self.text, &lower, after + at, "content"));
+            lower[after..].find("<content>").map(|at| element_text(self.text, &lower, after + at, "content"));
         // Some put the content into the call.
         let inner = body.to_ascii_lowercase();
-        let inside = inner.find("<content>").map(|at| element(body, &inner, at, "content"));
+        let inside = inner.find("<content>").map(|at| element_text(body, &inner, at, "content"));
         let name = body.split('<').next().unwrap_or_default().trim();
-        let named = match json::objects(body).last().and_then(|object| called(&object.map)) {
+        let named = match json::find_objects(body).last().and_then(|object| parse_call(&object.map)) {
             Some(named) => named,
-            None => Named {
+            None => ToolMention {
                 tool: name.to_owned(),
                 content: content.or(inside).unwrap_or_default().trim().to_owned(),
                 more: false,
             },
         };
-        Some(self.chosen(named, How::Xml, || without_speaker(self.text[..open].trim()).to_owned()))
+        Some(
+            self.choose_tool(named, DecisionSource::Xml, || {
+                without_speaker(self.text[..open].trim()).to_owned()
+            }),
+        )
     }
 }
 
 /// The text of an element that begins at `open`; without an end tag it ends with the text or the next call.
-fn element<'t>(text: &'t str, lower: &str, open: usize, name: &str) -> &'t str {
+fn element_text<'t>(text: &'t str, lower: &str, open: usize, name: &str) -> &'t str {
     let start = open + name.len() + 2;
     let end = lower[start..].find(&format!("</{name}>")).map_or(text.len(), |at| start + at);
     &text[start..end]
 }
 
-fn named(map: &Map<String, Value>) -> Option<Named> {
+fn parse_mention(map: &Map<String, Value>) -> Option<ToolMention> {
     let tool = map.get("tool")?.as_str()?.to_owned();
     let more = map.get("done").and_then(Value::as_bool) == Some(false);
-    Some(Named { tool, content: content(map.get("content")), more })
+    Some(ToolMention { tool, content: content_text(map.get("content")), more })
 }
 
 /// As some models write calls in XML: `{"name": …, "arguments": {"content": …}}`.
-fn called(map: &Map<String, Value>) -> Option<Named> {
-    if let Some(named) = named(map) {
+fn parse_call(map: &Map<String, Value>) -> Option<ToolMention> {
+    if let Some(named) = parse_mention(map) {
         return Some(named);
     }
     let tool = map.get("name")?.as_str()?.to_owned();
     let arguments = map.get("arguments").or_else(|| map.get("parameters"));
     let content = match arguments {
-        Some(Value::Object(inner)) if inner.contains_key("content") => content(inner.get("content")),
-        Some(Value::Object(inner)) if inner.len() == 1 => content(inner.values().next()),
-        other => content(other),
+        Some(Value::Object(inner)) if inner.contains_key("content") => content_text(inner.get("content")),
+        Some(Value::Object(inner)) if inner.len() == 1 => content_text(inner.values().next()),
+        other => content_text(other),
     };
-    Some(Named { tool, content, more: false })
+    Some(ToolMention { tool, content, more: false })
 }
 
 /// A text as it is, anything else as JSON.
-fn content(value: Option<&Value>) -> String {
+fn content_text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -237,7 +255,7 @@ fn content(value: Option<&Value>) -> String {
 }
 
 /// The body of the first code fence that holds something; one without an end ends with the text.
-fn fenced(text: &str) -> Option<&str> {
+fn fenced_code(text: &str) -> Option<&str> {
     let mut at = 0;
     while let Some(open) = text[at..].find("```").map(|offset| at + offset) {
         let line = open + 3;
@@ -266,10 +284,10 @@ fn fenced(text: &str) -> Option<&str> {
 
 /// The text without a leaked `Assistant:` at its front.
 fn without_speaker(text: &str) -> &str {
-    const SPEAKER: &str = "assistant:";
+    const SPEAKER_PREFIX: &str = "assistant:";
     let mut text = text.trim();
-    while text.get(..SPEAKER.len()).is_some_and(|head| head.eq_ignore_ascii_case(SPEAKER)) {
-        text = text[SPEAKER.len()..].trim_start();
+    while text.get(..SPEAKER_PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(SPEAKER_PREFIX)) {
+        text = text[SPEAKER_PREFIX.len()..].trim_start();
     }
     text
 }
@@ -279,14 +297,14 @@ fn without_speaker(text: &str) -> &str {
 fn without_thoughts(raw: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(raw);
     for (open, close) in [("<think>", "</think>"), ("<thinking>", "</thinking>")] {
-        if let Some(cut) = without(&text, open, close) {
+        if let Some(cut) = remove_blocks(&text, open, close) {
             text = Cow::Owned(cut);
         }
     }
     text
 }
 
-fn without(text: &str, open: &str, close: &str) -> Option<String> {
+fn remove_blocks(text: &str, open: &str, close: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let (first_open, first_close) = (lower.find(open), lower.find(close));
     let orphan = first_close.filter(|close| first_open.is_none_or(|open| open > *close));
@@ -312,10 +330,10 @@ fn without(text: &str, open: &str, close: &str) -> Option<String> {
 
 /// One word over and over, or a piece of the router's own instructions.
 fn is_noise(text: &str) -> bool {
-    repeats(text) || prompt::leaks(text)
+    is_repetition(text) || prompt::leaks_rules(text)
 }
 
-fn repeats(text: &str) -> bool {
+fn is_repetition(text: &str) -> bool {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut all = 0_usize;
     for token in text.split_whitespace() {
@@ -323,5 +341,5 @@ fn repeats(text: &str) -> bool {
         all += 1;
     }
     // More than 60 %.
-    all >= LOOP_TOKENS && counts.values().any(|count| count * 10 > all * 6)
+    all >= MIN_LOOP_TOKENS && counts.values().any(|count| count * 10 > all * 6)
 }

@@ -1,26 +1,27 @@
 //! The decision as a part of the reply: a call of the tool, made before the reply is journalled.
 
-use super::parse::{How, RouterDecision, parse};
-use super::{CHAT, CODE};
+use super::parse::{DecisionSource, RouterDecision, parse};
+use super::{CHAT_TOOL, CODE_TOOL};
 use forge_types::{
-    Finish, ModelReply, Opaque, ParamSpec, ParamType, Part, PartKind, Payload, ToolAccess, ToolCall, ToolSpec,
+    FinishReason, MessagePart, ModelReply, OpaqueState, ParamSpec, ParamType, PartKind, Payload, ToolAccess,
+    ToolCall, ToolSpec,
 };
 use serde_json::{Map, Value};
 
 /// Marks what the router itself keeps with a call; no provider has this name.
-const ROUTER: &str = "forge.router";
-const MORE: &str = "more";
+const ROUTER_PROVIDER: &str = "forge.router";
+const MORE_FIELD: &str = "more";
 
 /// The tools that a router can be offered out of those that are enabled: what one text can call. The tool that answers
 /// comes first.
-pub fn offered(enabled: Vec<ToolSpec>) -> Vec<ToolSpec> {
-    let mut tools: Vec<_> = enabled.into_iter().filter(|tool| texts(tool).is_some()).collect();
-    tools.sort_by_key(|tool| if tool.name == CHAT { 0 } else { 1 + u8::from(tool.name != CODE) });
+pub fn offered_tools(enabled: Vec<ToolSpec>) -> Vec<ToolSpec> {
+    let mut tools: Vec<_> = enabled.into_iter().filter(|tool| text_parameters(tool).is_some()).collect();
+    tools.sort_by_key(|tool| if tool.name == CHAT_TOOL { 0 } else { 1 + u8::from(tool.name != CODE_TOOL) });
     tools
 }
 
 /// The required parameters, if a text can fill them: one, or a pair of a tool that only notes it down.
-fn texts(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
+fn text_parameters(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
     let required: Vec<_> = tool.params.iter().filter(|param| param.required).collect();
     let most = if tool.access == ToolAccess::Nothing { 2 } else { 1 };
     let fits = (1..=most).contains(&required.len()) && required.iter().all(|p| p.kind == ParamType::String);
@@ -28,8 +29,8 @@ fn texts(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
 }
 
 /// What a tool's content is, in words for the model.
-pub(super) fn takes(tool: &ToolSpec) -> String {
-    match texts(tool).as_deref() {
+pub(super) fn describe_content(tool: &ToolSpec) -> String {
+    match text_parameters(tool).as_deref() {
         Some([one]) if one.description.is_empty() => format!("the {}", one.name),
         Some([one]) => format!("the {}, {}", one.name, one.description),
         Some([one, two]) => format!("`{} = {}`", one.name, two.name),
@@ -38,9 +39,9 @@ pub(super) fn takes(tool: &ToolSpec) -> String {
 }
 
 /// The arguments of a tool that was given a text.
-fn arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
+fn text_arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
     let mut arguments = Map::new();
-    match texts(tool).as_deref() {
+    match text_parameters(tool).as_deref() {
         Some([one]) => {
             arguments.insert(one.name.clone(), content.into());
         }
@@ -58,7 +59,7 @@ fn arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
 
 /// The reply with its decision as a call of the tool. A reply in which there is nothing holds no call and no text; what
 /// the model wrote stays with it as reasoning.
-pub fn routed(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, RouterDecision) {
+pub fn route_reply(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, RouterDecision) {
     let mut text = String::new();
     let mut rest = Vec::new();
     for part in reply.parts {
@@ -72,39 +73,39 @@ pub fn routed(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, RouterDecis
     }
     let decision = parse(&text, tools);
     let (parts, finish) = match decision.how {
-        How::Empty => {
+        DecisionSource::Empty => {
             let raw = PartKind::Reasoning { text: Payload::Inline(text) };
-            rest.push(Part { kind: raw, opaque: None });
-            (rest, Finish::Stop)
+            rest.push(MessagePart { kind: raw, opaque: None });
+            (rest, FinishReason::Stop)
         }
         _ => {
-            rest.push(Part::text(text));
-            rest.push(call(&decision, tools));
-            (rest, Finish::ToolCalls)
+            rest.push(MessagePart::text(text));
+            rest.push(decision_call(&decision, tools));
+            (rest, FinishReason::ToolCalls)
         }
     };
     (ModelReply { parts, finish, ..reply }, decision)
 }
 
-fn call(decision: &RouterDecision, tools: &[ToolSpec]) -> Part {
+fn decision_call(decision: &RouterDecision, tools: &[ToolSpec]) -> MessagePart {
     let tool = tools.iter().find(|tool| tool.name == decision.tool);
-    let arguments = tool.map(|tool| arguments(tool, &decision.content)).unwrap_or_default();
+    let arguments = tool.map(|tool| text_arguments(tool, &decision.content)).unwrap_or_default();
     let call = ToolCall {
         id: String::new(),
         name: decision.tool.clone(),
         arguments: Value::Object(arguments).to_string(),
     };
-    let opaque = decision.more.then(|| Opaque {
-        provider: ROUTER.to_owned(),
+    let opaque = decision.more.then(|| OpaqueState {
+        provider: ROUTER_PROVIDER.to_owned(),
         model: String::new(),
-        data: MORE.to_owned(),
+        data: MORE_FIELD.to_owned(),
     });
-    Part { kind: PartKind::Call(call), opaque }
+    MessagePart { kind: PartKind::Call(call), opaque }
 }
 
 /// Whether the router wanted another step after this call.
-pub(super) fn wants_more(part: &Part) -> bool {
-    part.opaque.as_ref().is_some_and(|opaque| opaque.provider == ROUTER && opaque.data == MORE)
+pub(super) fn wants_more(part: &MessagePart) -> bool {
+    part.opaque.as_ref().is_some_and(|opaque| opaque.provider == ROUTER_PROVIDER && opaque.data == MORE_FIELD)
 }
 
 fn as_text(call: &ToolCall) -> String {

@@ -1,11 +1,11 @@
 //! What follows a dispatched tool: the end of the run, or one more step (LOOP-8).
 
 use super::reply::wants_more;
-use super::{BACKEND_DOWN, NO_REPLY, REPEATED};
-use crate::agent::{self, Decision, Finish};
+use super::{BACKEND_DOWN, NO_REPLY, REPEATED_STEP};
+use crate::agent::{self, Decision, RunFinish};
 use forge_types::{
-    CallState, Cooldown, ErrorInfo, ErrorKind, Executor, LimitKind, Message, Part, PartKind, Payload, Plan,
-    Role, RunState, RunStatus, Timestamp, ToolResultPart,
+    CallState, Cooldown, ErrorInfo, ErrorKind, Executor, LimitKind, Message, MessagePart, PartKind, Payload,
+    Plan, Role, RunState, RunStatus, Timestamp, ToolResultPart,
 };
 
 /// What a run of the router came to.
@@ -25,13 +25,13 @@ pub struct AgentResult {
 
 impl AgentResult {
     /// What a run came to, whose texts are in place.
-    pub fn of(state: &RunState) -> Self {
-        let output: String = state.answer.iter().filter_map(Payload::inline).collect();
+    pub fn from_state(state: &RunState) -> Self {
+        let output: String = state.answer.iter().filter_map(Payload::inline_text).collect();
         let error = state.ending.as_ref().and_then(|ending| ending.error.as_ref());
         Self {
             output,
             tool: last_result(state).map(|(_, result)| result.name.clone()),
-            steps: steps(state),
+            steps: count_steps(state),
             ok: state.status == RunStatus::Completed,
             error: error.map(|error| error.message.clone()),
         }
@@ -39,7 +39,7 @@ impl AgentResult {
 }
 
 /// Decides what follows the last step; asks the model where nothing ends the run.
-pub fn next(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
+pub fn next_step(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if let Some(decision) = after_step(state, plan) {
         return decision;
     }
@@ -61,24 +61,25 @@ fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
     let reply = state.last_reply?;
     if reply.empty || !reply.has_calls {
         let text = format!("{} gave nothing that names a tool or answers", plan.route);
-        return Some(failing(ErrorKind::RouterParse, text, NO_REPLY.into()));
+        return Some(fail_with_answer(ErrorKind::RouterParse, text, NO_REPLY.into()));
     }
     let (call, result) = last_result(state)?;
     let more = wants_more(call) && matches!(plan.executor, Executor::Router { .. });
-    if more && steps(state) < max_steps(plan) {
+    if more && count_steps(state) < max_steps(plan) {
         return None;
     }
     if !result.ok || result.content.is_empty() {
         let fixed = format!("Tool error: {}", result.name);
         let kind = if result.ok { ErrorKind::EmptyOutput } else { ErrorKind::Execution };
-        let text = match result.content.inline().map(str::trim) {
+        let text = match result.content.inline_text().map(str::trim) {
             Some(why) if !why.is_empty() => format!("{fixed}: {why}"),
             _ => fixed.clone(),
         };
-        return Some(failing(kind, text, fixed.into()));
+        return Some(fail_with_answer(kind, text, fixed.into()));
     }
     if more {
-        let message = format!("the router asked for more than {} (router.max_steps)", count(max_steps(plan)));
+        let message =
+            format!("the router asked for more than {} (router.max_steps)", format_steps(max_steps(plan)));
         let mut decision = agent::reach_limit(state, plan, LimitKind::Steps, message);
         if let Some(finish) = &mut decision.finish {
             finish.answer = Some(result.content.clone());
@@ -86,11 +87,11 @@ fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
         return Some(decision);
     }
     let answer = Some(result.content.clone());
-    let finish = Finish { status: RunStatus::Completed, limit: None, error: None, answer };
+    let finish = RunFinish { status: RunStatus::Completed, limit: None, error: None, answer };
     Some(Decision { finish: Some(finish), ..Decision::default() })
 }
 
-fn count(steps: u32) -> String {
+fn format_steps(steps: u32) -> String {
     if steps == 1 { "one step".to_owned() } else { format!("{steps} steps") }
 }
 
@@ -102,7 +103,7 @@ const fn max_steps(plan: &Plan) -> u32 {
 }
 
 /// A step that was dispatched before in this run ends it (LOOP-8).
-pub fn repeated(state: &RunState, plan: &Plan) -> Option<Decision> {
+pub fn detect_repetition(state: &RunState, plan: &Plan) -> Option<Decision> {
     if !matches!(plan.executor, Executor::Router { .. }) {
         return None;
     }
@@ -112,35 +113,36 @@ pub fn repeated(state: &RunState, plan: &Plan) -> Option<Decision> {
             old.id != call.id && old.name == call.name && old.arguments == call.arguments
         };
         matches!(pending.state, CallState::Waiting { tries: 0, .. })
-            && state.messages.iter().any(|message| message.calls().any(same))
+            && state.messages.iter().any(|message| message.tool_calls().any(same))
     };
     state
         .calls
         .iter()
         .any(before)
-        .then(|| failing(ErrorKind::LoopGuard, REPEATED.to_owned(), REPEATED.into()))
+        .then(|| fail_with_answer(ErrorKind::LoopGuard, REPEATED_STEP.to_owned(), REPEATED_STEP.into()))
 }
 
-fn failing(kind: ErrorKind, message: String, answer: Payload) -> Decision {
+fn fail_with_answer(kind: ErrorKind, message: String, answer: Payload) -> Decision {
     let error = Some(ErrorInfo::fatal(kind, message));
-    let finish = Finish { status: RunStatus::Failed, limit: None, error, answer: Some(answer) };
+    let finish = RunFinish { status: RunStatus::Failed, limit: None, error, answer: Some(answer) };
     Decision { finish: Some(finish), ..Decision::default() }
 }
 
-fn steps(state: &RunState) -> u32 {
+fn count_steps(state: &RunState) -> u32 {
     let tools = state.messages.iter().filter(|message| message.role == Role::Tool).count();
     u32::try_from(tools).unwrap_or(u32::MAX)
 }
 
 /// The last call and its result.
-fn last_result(state: &RunState) -> Option<(&Part, &ToolResultPart)> {
-    let result = state.messages.iter().rev().flat_map(|message| results(message)).next()?;
-    let is_its = |part: &&Part| matches!(&part.kind, PartKind::Call(call) if call.id == result.call_id);
+fn last_result(state: &RunState) -> Option<(&MessagePart, &ToolResultPart)> {
+    let result = state.messages.iter().rev().flat_map(|message| tool_results(message)).next()?;
+    let is_its =
+        |part: &&MessagePart| matches!(&part.kind, PartKind::Call(call) if call.id == result.call_id);
     let call = state.messages.iter().rev().flat_map(|message| &message.parts).find(is_its)?;
     Some((call, result))
 }
 
-fn results(message: &Message) -> impl Iterator<Item = &ToolResultPart> {
+fn tool_results(message: &Message) -> impl Iterator<Item = &ToolResultPart> {
     message.parts.iter().filter_map(|part| match &part.kind {
         PartKind::Result(result) => Some(result),
         _ => None,

@@ -6,11 +6,11 @@
 pub struct ContentStream {
     head: String,
     escape: String,
-    stage: Stage,
+    stage: StreamStage,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum StreamStage {
     /// Before the content.
     #[default]
     Before,
@@ -21,7 +21,7 @@ enum Stage {
 }
 
 /// The object's front is short; one that is longer is something else.
-const LONGEST_HEAD: usize = 300;
+const MAX_HEAD_BYTES: usize = 300;
 
 impl ContentStream {
     /// More of the reply; gives more of the answer.
@@ -29,19 +29,19 @@ impl ContentStream {
         let mut out = String::new();
         for c in piece.chars() {
             match self.stage {
-                Stage::Before => self.before(c),
-                Stage::Inside => self.inside(c, &mut out),
-                Stage::Over => break,
+                StreamStage::Before => self.scan_head(c),
+                StreamStage::Inside => self.scan_content(c, &mut out),
+                StreamStage::Over => break,
             }
         }
         out
     }
 
-    fn before(&mut self, c: char) {
+    fn scan_head(&mut self, c: char) {
         self.head.push(c);
         let head = self.head.trim_start();
-        if !head.is_empty() && !head.starts_with('{') || head.len() > LONGEST_HEAD {
-            self.stage = Stage::Over;
+        if !head.is_empty() && !head.starts_with('{') || head.len() > MAX_HEAD_BYTES {
+            self.stage = StreamStage::Over;
             return;
         }
         if c != '"' {
@@ -51,11 +51,11 @@ impl ContentStream {
         let begun = rest.trim_start().strip_prefix(':').is_some_and(|value| value.trim() == "\"");
         if begun {
             let chat = front.split_once("\"tool\"").is_some_and(|(_, tool)| tool.contains("\"chat\""));
-            self.stage = if chat { Stage::Inside } else { Stage::Over };
+            self.stage = if chat { StreamStage::Inside } else { StreamStage::Over };
         }
     }
 
-    fn inside(&mut self, c: char, out: &mut String) {
+    fn scan_content(&mut self, c: char, out: &mut String) {
         if !self.escape.is_empty() {
             self.escape.push(c);
             let pending = self.escape.starts_with("\\u") && self.escape.len() < 6;
@@ -70,7 +70,7 @@ impl ContentStream {
         }
         match c {
             '\\' => self.escape.push(c),
-            '"' => self.stage = Stage::Over,
+            '"' => self.stage = StreamStage::Over,
             c => out.push(c),
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_streamed_is_what_is_parsed(text in "\\PC{0,60}", cut in 1_usize..9) {
-            let json = super::super::said(&text);
+            let json = super::super::format_answer(&text);
             let mut stream = ContentStream::default();
             let letters: Vec<char> = json.chars().collect();
             let shown: String = letters.chunks(cut).map(|piece| stream.push(&piece.iter().collect::<String>())).collect();

@@ -1,7 +1,7 @@
 //! Whatever a run has spent and whatever a provider counts, what is reserved for a call covers it and passes no ceiling.
 
 use crate::plan;
-use forge_policy::budget::{self, Refusal};
+use forge_policy::budget::{self, BudgetRefusal};
 use forge_types::*;
 use proptest::prelude::*;
 
@@ -29,14 +29,14 @@ proptest! {
             state.message_bytes += text.len() as u64;
             state.messages.push(std::sync::Arc::new(Message::user(text.as_str())));
         }
-        state.measured = measured.map(|(tokens, bytes)| (tokens, bytes.min(state.message_bytes)));
-        match budget::allow(&state, &plan, 0) {
+        state.last_measured_prompt = measured.map(|(tokens, bytes)| (tokens, bytes.min(state.message_bytes)));
+        match budget::call_allowance(&state, &plan, 0) {
             Ok(allowance) => {
                 let reserved = allowance.reserve.expect("the price is known");
                 prop_assert!(state.cost.plus(reserved) <= Money(ceiling), "{reserved:?}");
                 let bytes: u64 = texts.iter().map(|text| text.len() as u64).sum();
                 // What a tokenizer of bytes makes of it at most, unless it was measured.
-                let most = state.measured.map_or(bytes + plan.system.len() as u64, |(tokens, had)| tokens + bytes - had);
+                let most = state.last_measured_prompt.map_or(bytes + plan.system.len() as u64, |(tokens, had)| tokens + bytes - had);
                 let input = most * used.0 / 1_000;
                 let cached = input * used.1 / 1_000;
                 let usage = Usage {
@@ -48,8 +48,8 @@ proptest! {
                 };
                 prop_assert!(price.cost(&usage) <= reserved, "{usage:?} of {allowance:?}");
             }
-            Err(Refusal::Limit(kind, _)) => prop_assert_eq!(kind, LimitKind::Cost),
-            Err(Refusal::Error(error)) => prop_assert_eq!(error.kind, ErrorKind::ContextOverflow),
+            Err(BudgetRefusal::Limit(kind, _)) => prop_assert_eq!(kind, LimitKind::Cost),
+            Err(BudgetRefusal::Error(error)) => prop_assert_eq!(error.kind, ErrorKind::ContextOverflow),
         }
     }
 }

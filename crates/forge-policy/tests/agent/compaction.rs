@@ -71,7 +71,7 @@ impl Long {
     fn new(window: u64, history: &[u16], summaries: Vec<Summarised>) -> Self {
         let mut plan = plan();
         plan.facts.window = window;
-        plan.limits = Limits {
+        plan.limits = RunLimits {
             max_iterations: 10_000,
             max_tokens: u64::MAX / 4,
             max_cost: Money(i64::MAX / 4),
@@ -87,14 +87,14 @@ impl Long {
                 let text = words(*length);
                 if n % 2 == 0 { Message::user(text) } else { Message::assistant(text) }
             };
-            world.push(EventKind::Created(Box::new(Created {
+            world.push(EventKind::Created(Box::new(RunCreation {
                 task: TASK.into(),
                 repo: PathBuf::from("/r"),
                 pipeline: "solo".into(),
-                source: Source::Chat,
+                source: RunSource::Chat,
                 history: history.iter().enumerate().map(said).collect(),
                 root: run,
-                plan: Digest::of(b""),
+                plan: Digest::of_bytes(b""),
                 correlation_id: String::new(),
             })));
             world.push(EventKind::Claimed { worker: "w".into(), attempt: 1 });
@@ -113,7 +113,7 @@ impl Long {
                 Some(Effect::CallModel(call)) => return self.look_at(&call),
                 Some(Effect::RunTool(_)) => return,
                 None if self.world.state.status == RunStatus::Waiting => {
-                    self.world.command(Command::Resume { limits: None });
+                    self.world.command(RunCommand::Resume { limits: None });
                 }
                 None => return,
             }
@@ -128,8 +128,8 @@ impl Long {
         let outcome = match &compaction.ask {
             None => Outcome::Summarised { summary: text::extract(compaction, &messages) },
             Some(call) => {
-                let request = text::request(&self.world.plan, call, compaction, &messages);
-                let sent = request.system.len() as u64 + request.messages[0].bytes();
+                let request = text::summary_request(&self.world.plan, call, compaction, &messages);
+                let sent = request.system.len() as u64 + request.messages[0].approx_bytes();
                 let window = self.world.plan.facts.window;
                 assert!(sent.div_ceil(3) + call.max_tokens <= window, "{sent} bytes for {window}");
                 assert!(
@@ -151,15 +151,15 @@ impl Long {
         let (state, plan) = (&self.world.state, &self.world.plan);
         self.calls += 1;
         self.compactions = state.compact.times;
-        assert!(state.is_whole(), "a call without its result");
+        assert!(state.is_consistent(), "a call without its result");
         assert!(call.input_estimate + call.max_tokens <= plan.facts.window, "over the window");
-        let request = context::request(state, plan, call);
+        let request = context::model_request(state, plan, call);
         assert_eq!(request.system, plan.system);
         let texts: Vec<String> = request
             .messages
             .iter()
             .filter(|message| message.role == Role::User)
-            .map(|message| message.texts().filter_map(Payload::inline).collect())
+            .map(|message| message.text_parts().filter_map(Payload::inline_text).collect())
             .collect();
         assert_eq!(texts.iter().filter(|text| *text == TASK).count(), 1, "the task");
         for steered in &self.steered {
@@ -194,7 +194,7 @@ impl Long {
                         )
                     })
                     .collect();
-                self.world.model(unmeasured(reply(&story, Finish::ToolCalls)));
+                self.world.model(unmeasured(reply(&story, FinishReason::ToolCalls)));
                 self.go_on();
                 for (length, ok) in results {
                     let open =
@@ -214,9 +214,9 @@ impl Long {
             }
             Happens::Steers(length) => {
                 let text = format!("constraint {} {}", self.steered.len(), "x".repeat((*length).into()));
-                self.world.command(Command::Steer { text: text.clone() });
+                self.world.command(RunCommand::Steer { text: text.clone() });
                 self.go_on();
-                self.world.model(unmeasured(reply("Very well.", Finish::Stop)));
+                self.world.model(unmeasured(reply("Very well.", FinishReason::Stop)));
                 self.steered.push(text);
                 self.go_on();
             }
@@ -233,7 +233,7 @@ impl Long {
                 self.go_on();
             }
             Happens::Cuts(length) => {
-                self.world.model(unmeasured(reply(&words(*length), Finish::Length)));
+                self.world.model(unmeasured(reply(&words(*length), FinishReason::Length)));
                 self.go_on();
             }
         }
@@ -257,17 +257,17 @@ fn answer(how: &Summarised, compaction: &Compaction, messages: &[Arc<Message>]) 
             model: "m".into(),
             usage: Usage { input: 100, output: 10, known: true, ..Usage::default() },
             latency_ms: 1,
-            finish: Finish::Stop,
+            finish: FinishReason::Stop,
             cost: None,
         };
         let reply = ModelReply {
-            parts: vec![Part::text(text)],
+            parts: vec![MessagePart::text(text)],
             usage: asked.usage,
             model: "m".into(),
-            finish: Finish::Stop,
+            finish: FinishReason::Stop,
             latency_ms: 1,
         };
-        Outcome::Summarised { summary: text::summary(&reply, asked, compaction, messages) }
+        Outcome::Summarised { summary: text::summary_from_reply(&reply, asked, compaction, messages) }
     };
     match how {
         Summarised::Well(length) => said(words(*length)),
@@ -293,7 +293,7 @@ fn words(length: u16) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: scale::pick(200, 2_000), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: scale::sample_or_all(200, 2_000), ..ProptestConfig::default() })]
 
     #[test]
     fn no_conversation_outgrows_its_window(
@@ -336,7 +336,7 @@ fn grown(change: impl FnOnce(&mut Plan), bytes: u16) -> World {
     let mut world = World::new(plan);
     world.decide();
     for _ in 0..2 {
-        world.model(unmeasured(reply("!read a", Finish::ToolCalls)));
+        world.model(unmeasured(reply("!read a", FinishReason::ToolCalls)));
         world.decide();
         world.tool(Outcome::ToolDone { output: ToolOutput::ok(words(bytes)) });
         world.log.clear();
@@ -361,7 +361,12 @@ fn a_summary_is_asked_for_twice_at_most_and_then_an_extract_is_made() {
         assert!(world.log.contains("summarise #6 1-2 by model try 2 (Grown)"), "{}", world.log);
         compact(&mut world, fail());
         assert!(world.log.contains("summarise #7 1-2 by extract try 3 (Grown)"), "{}", world.log);
-        let summary = Summary { text: "an extract".into(), by: SummaryBy::Extract, note: None, asked: None };
+        let summary = ConversationSummary {
+            text: "an extract".into(),
+            by: SummaryBy::Extract,
+            note: None,
+            asked: None,
+        };
         compact(&mut world, Outcome::Summarised { summary });
         assert!(world.log.contains("ask #8 turn 3.1"), "{}", world.log);
         assert_eq!((world.state.messages.len(), world.state.compact.times), (4, 1));
@@ -393,7 +398,8 @@ fn a_request_that_is_too_long_is_shortened_once() {
     world.log.clear();
     world.decide();
     assert!(world.log.contains("summarise #6 1-2 by model try 1 (Overflow)"), "{}", world.log);
-    let summary = Summary { text: "a summary".into(), by: SummaryBy::Model, note: None, asked: None };
+    let summary =
+        ConversationSummary { text: "a summary".into(), by: SummaryBy::Model, note: None, asked: None };
     compact(&mut world, Outcome::Summarised { summary });
     assert!(world.log.contains("ask #7 turn 3.2"), "{}", world.log);
     world.model(failure("context_overflow!"));
@@ -425,7 +431,7 @@ fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
     for n in 0..12 {
         // Failures of different files: only the last two are kept, so older ones give way later.
         let ok = n % 2 == 1;
-        world.model(unmeasured(reply(&format!("!read f{n}"), Finish::ToolCalls)));
+        world.model(unmeasured(reply(&format!("!read f{n}"), FinishReason::ToolCalls)));
         world.decide();
         let text = words(1_100);
         failed += usize::from(!ok);
@@ -433,14 +439,18 @@ fn a_failure_that_was_kept_before_the_summary_goes_with_it() {
         world.tool(Outcome::ToolDone { output });
         world.decide();
         while world.state.open.values().any(|open| matches!(open.what, Effect::Compact(_))) {
-            let summary =
-                Summary { text: "so far so good".into(), by: SummaryBy::Model, note: None, asked: None };
+            let summary = ConversationSummary {
+                text: "so far so good".into(),
+                by: SummaryBy::Model,
+                note: None,
+                asked: None,
+            };
             compact(&mut world, Outcome::Summarised { summary });
         }
         let heads = world.state.messages.iter().filter(|message| {
             message
-                .texts()
-                .filter_map(Payload::inline)
+                .text_parts()
+                .filter_map(Payload::inline_text)
                 .any(|text| text.starts_with("[Summary of the earlier"))
         });
         assert!(heads.count() <= 1, "after {failed} failures");
@@ -455,7 +465,7 @@ fn a_failure_that_nothing_mended_stays() {
     let mut world = World::new(plan);
     world.decide();
     let mut turn = |call: &str, text: &str, ok: bool| {
-        world.model(unmeasured(reply(call, Finish::ToolCalls)));
+        world.model(unmeasured(reply(call, FinishReason::ToolCalls)));
         world.decide();
         let output = if ok { ToolOutput::ok(text) } else { ToolOutput::failed(ErrorKind::Execution, text) };
         world.tool(Outcome::ToolDone { output });

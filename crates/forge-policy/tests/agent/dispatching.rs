@@ -1,7 +1,7 @@
 //! Stories of the router: one reply, one tool, and how that ends.
 
 use super::*;
-use forge_policy::router::{AgentResult, routed};
+use forge_policy::router::{AgentResult, route_reply};
 
 fn router(max_steps: u32) -> Plan {
     let mut plan = plan();
@@ -17,11 +17,16 @@ fn told(max_steps: u32, story: &str) -> (String, AgentResult) {
         let _ = writeln!(world.log, "{line}");
         match line.split_once(": ") {
             Some(("reply", text)) => {
-                let parts = vec![Part::text(text)];
+                let parts = vec![MessagePart::text(text)];
                 let usage = Usage { input: 100, output: 10, known: true, ..Usage::default() };
-                let reply =
-                    ModelReply { parts, usage, model: "m".into(), finish: Finish::Length, latency_ms: 1 };
-                let (reply, _) = routed(reply, &world.plan.tools);
+                let reply = ModelReply {
+                    parts,
+                    usage,
+                    model: "m".into(),
+                    finish: FinishReason::Length,
+                    latency_ms: 1,
+                };
+                let (reply, _) = route_reply(reply, &world.plan.tools);
                 world.model(Outcome::Replied { reply, cost: Some(Money(1)) });
             }
             Some(("failed", text)) => {
@@ -32,7 +37,7 @@ fn told(max_steps: u32, story: &str) -> (String, AgentResult) {
         }
         world.decide();
     }
-    let result = AgentResult::of(&world.state);
+    let result = AgentResult::from_state(&world.state);
     (world.log, result)
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The usual plan with two others to ask.
 fn three() -> Plan {
-    let other = |provider: &str| Target {
-        route: Route { provider: provider.into(), model: "m".into() },
+    let other = |provider: &str| FallbackTarget {
+        route: ModelRoute { provider: provider.into(), model: "m".into() },
         facts: plan().facts,
         organization: None,
     };
@@ -258,7 +258,7 @@ proptest! {
             }
             let Some((effect, open)) = world.state.open.iter().next() else { break };
             let Effect::CallModel(call) = &open.what else { panic!("only models are asked") };
-            let key = (call.iteration, world.state.parks, call.target);
+            let key = (call.iteration, world.state.parked_count, call.target);
             if seen != Some(*effect) {
                 seen = Some(*effect);
                 if let Some(before) = last.filter(|before| *before != key) {
@@ -272,7 +272,7 @@ proptest! {
                 world.now = world.now.max(time);
             }
             match said {
-                "reply" => world.model(reply("!read a", Finish::Stop)),
+                "reply" => world.model(reply("!read a", FinishReason::Stop)),
                 "crash" => {
                     // Who was cut off did not fail: it may be asked once more when its time has come.
                     last = None;

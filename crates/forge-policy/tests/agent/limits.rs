@@ -167,8 +167,8 @@ fn a_conversation_that_outgrows_the_window_ends_with_a_reason() {
 
 #[test]
 fn only_what_completed_goes_into_the_repository_and_only_if_the_run_may_apply() {
-    use forge_policy::agent::{Closing, closing};
-    let id = |n: u8| SnapshotId(Digest::of(&[n]));
+    use forge_policy::agent::{ResultDisposition, result_disposition};
+    let id = |n: u8| SnapshotId(Digest::of_bytes(&[n]));
     let close = |mode, apply, status, current: u8, applied: Option<u8>| {
         let mut plan = plan();
         plan.sandbox.mode = mode;
@@ -177,11 +177,11 @@ fn only_what_completed_goes_into_the_repository_and_only_if_the_run_may_apply() 
         state.history.beginning = Some(id(0));
         state.history.current = Some(id(current));
         state.history.applied = applied.map(id);
-        closing(&state, &plan, status)
+        result_disposition(&state, &plan, status)
     };
     use {ApplyPolicy::*, RunStatus::*, WorkspaceMode::*};
-    assert_eq!(close(Transaction, Auto, Completed, 1, None), Closing::Apply);
-    assert_eq!(close(Branch, Auto, Completed, 1, None), Closing::Publish);
+    assert_eq!(close(Transaction, Auto, Completed, 1, None), ResultDisposition::Apply);
+    assert_eq!(close(Branch, Auto, Completed, 1, None), ResultDisposition::Publish);
     for (mode, apply, status, current, applied) in [
         (Inplace, Auto, Completed, 1, None),
         (Transaction, Never, Completed, 1, None),
@@ -194,7 +194,7 @@ fn only_what_completed_goes_into_the_repository_and_only_if_the_run_may_apply() 
     ] {
         assert_eq!(
             close(mode, apply, status, current, applied),
-            Closing::Leave,
+            ResultDisposition::Leave,
             "{mode:?} {apply:?} {status:?}"
         );
     }

@@ -4,7 +4,7 @@
 //! each decision is written down. `model:` lines settle the open model call, `tool:` lines the first open tool call.
 
 use expect_test::{Expect, expect};
-use forge_policy::agent::{Decision, decide_beside};
+use forge_policy::agent::{Decision, decide_with_cooldowns};
 use forge_types::*;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn tool(name: &str, access: ToolAccess, param: &str) -> ToolSpec {
 fn plan() -> Plan {
     Plan {
         version: 1,
-        route: Route { provider: "p".into(), model: "m".into() },
+        route: ModelRoute { provider: "p".into(), model: "m".into() },
         facts: ModelFacts {
             price: Some(Price { input: 1_000_000, output: 2_000_000, cached_input: 0, cache_write: 0 }),
             window: 100_000,
@@ -47,7 +47,7 @@ fn plan() -> Plan {
             tool("shell", ToolAccess::Exec, "command"),
         ],
         disabled: vec!["fly".into()],
-        limits: Limits { max_tool_calls_per_turn: 3, max_shell_commands: 2, ..Limits::default() },
+        limits: RunLimits { max_tool_calls_per_turn: 3, max_shell_commands: 2, ..RunLimits::default() },
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
@@ -76,14 +76,14 @@ impl World {
         let state = RunState::new(run);
         let mut world =
             Self { plan, state, now: Timestamp::from_micros(0), cooling: Vec::new(), log: String::new() };
-        world.push(EventKind::Created(Box::new(Created {
+        world.push(EventKind::Created(Box::new(RunCreation {
             task: "do it".into(),
             repo: PathBuf::from("/r"),
             pipeline: "solo".into(),
-            source: Source::Cli,
+            source: RunSource::Cli,
             history: Vec::new(),
             root: run,
-            plan: Digest::of(b""),
+            plan: Digest::of_bytes(b""),
             correlation_id: String::new(),
         })));
         world.push(EventKind::Claimed { worker: "w".into(), attempt: 1 });
@@ -112,7 +112,7 @@ impl World {
     /// Decides until nothing new follows and writes it down.
     fn decide(&mut self) {
         for _ in 0..50 {
-            let decision = decide_beside(&self.state, &self.plan, &self.cooling, self.now);
+            let decision = decide_with_cooldowns(&self.state, &self.plan, &self.cooling, self.now);
             self.note(&decision);
             if decision.is_quiet() {
                 return;
@@ -144,7 +144,7 @@ impl World {
         let log = &mut self.log;
         for event in &decision.record {
             let _ = match event {
-                EventKind::Judged { call_id, error, .. } => {
+                EventKind::ToolCallRejected { call_id, error, .. } => {
                     writeln!(log, "  refuse {call_id}: {} ({})", error.message, error.kind)
                 }
                 EventKind::StatusChanged { to, waiting_for: Some(what), until, reason, .. } => {
@@ -163,7 +163,7 @@ impl World {
                 Effect::CallModel(call) => {
                     let whom = match call.target {
                         0 => String::new(),
-                        _ => format!(" {}", self.plan.target(call.target).route),
+                        _ => format!(" {}", self.plan.target_at(call.target).route),
                     };
                     writeln!(
                         log,
@@ -206,9 +206,9 @@ impl World {
         let (head, rest) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
         match head {
             "begin" => {}
-            "model" => self.model(reply(rest, Finish::Stop)),
-            "model cut" => self.model(reply(rest, Finish::Length)),
-            "model error" => self.model(reply(rest, Finish::Error)),
+            "model" => self.model(reply(rest, FinishReason::Stop)),
+            "model cut" => self.model(reply(rest, FinishReason::Length)),
+            "model error" => self.model(reply(rest, FinishReason::Error)),
             "model fails" => self.model(failure(rest)),
             "tool" => self.tool(Outcome::ToolDone { output: ToolOutput::ok(rest) }),
             "tool cancelled" => self.tool(Outcome::Cancelled),
@@ -223,13 +223,13 @@ impl World {
                     self.push(EventKind::Settled { effect, outcome: Outcome::Interrupted, snapshot: None });
                 }
             }
-            "cancel" => self.command(Command::Cancel { by: "test".into() }),
-            "steer" => self.command(Command::Steer { text: rest.into() }),
-            "pause" => self.command(Command::Pause),
-            "resume" => self.command(Command::Resume { limits: None }),
+            "cancel" => self.command(RunCommand::Cancel { by: "test".into() }),
+            "steer" => self.command(RunCommand::Steer { text: rest.into() }),
+            "pause" => self.command(RunCommand::Pause),
+            "resume" => self.command(RunCommand::Resume { limits: None }),
             "raise" => {
-                let limits = Limits { max_iterations: 99, ..self.plan.limits };
-                self.command(Command::Resume { limits: Some(limits) });
+                let limits = RunLimits { max_iterations: 99, ..self.plan.limits };
+                self.command(RunCommand::Resume { limits: Some(limits) });
             }
             "cool" => self.cool(rest),
             "warm" => self.cooling.clear(),
@@ -255,18 +255,18 @@ impl World {
         });
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: RunCommand) {
         self.push(EventKind::Commanded { id: CommandId::from_u128(1), command });
     }
 }
 
 /// `some text !read a !shell true` is a text with two calls; `!read@x a` names the call's id.
-fn reply(text: &str, finish: Finish) -> Outcome {
+fn reply(text: &str, finish: FinishReason) -> Outcome {
     let mut pieces = text.split('!');
     let words = pieces.next().unwrap_or_default().trim();
     let mut parts = Vec::new();
     if !words.is_empty() {
-        parts.push(Part::text(words));
+        parts.push(MessagePart::text(words));
     }
     for (n, piece) in pieces.enumerate() {
         let (head, argument) = piece.trim().split_once(' ').unwrap_or((piece.trim(), ""));
@@ -277,7 +277,7 @@ fn reply(text: &str, finish: Finish) -> Outcome {
             Some(raw) => raw.to_owned(),
             None => serde_json::json!({ param: argument }).to_string(),
         };
-        parts.push(Part::call(ToolCall { id: id.replace("none", ""), name: name.into(), arguments }));
+        parts.push(MessagePart::call(ToolCall { id: id.replace("none", ""), name: name.into(), arguments }));
     }
     let usage = Usage { input: 100, output: 10, known: true, ..Usage::default() };
     let reply = ModelReply { parts, usage, model: "m".into(), finish, latency_ms: 1 };

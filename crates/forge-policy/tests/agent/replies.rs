@@ -1,6 +1,6 @@
 //! What the router makes of what models write: a table, and whatever can be written at all.
 
-use forge_policy::router::{How, NO_REPLY, RouterDecision, parse, said};
+use forge_policy::router::{DecisionSource, NO_REPLY, RouterDecision, format_answer, parse};
 use forge_types::{ParamSpec, ParamType, ToolAccess, ToolCategory, ToolSpec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -30,9 +30,9 @@ fn decide(raw: &str) -> RouterDecision {
 }
 
 /// What was written, and tool, way and content of the decision.
-type Row = (&'static str, &'static str, How, &'static str);
+type Row = (&'static str, &'static str, DecisionSource, &'static str);
 
-use How::{Empty, Fence, Json, Plain, UnknownTool, Xml};
+use DecisionSource::{Empty, Fence, Json, Plain, UnknownTool, Xml};
 
 const JSON: &[Row] = &[
     (r#"{"tool":"chat","content":"Hello"}"#, "chat", Json, "Hello"),
@@ -176,7 +176,7 @@ fn another_step_is_wanted_only_in_so_many_words() {
 fn without_the_tool_for_programs_a_fence_is_an_answer() {
     let only = [tool("chat", "answer", "content")];
     let found = parse("```python\nprint(1)\n```", &only);
-    assert_eq!((found.tool.as_str(), found.how), ("chat", How::Plain));
+    assert_eq!((found.tool.as_str(), found.how), ("chat", DecisionSource::Plain));
 }
 
 /// Pieces out of which replies that are hard to read are made.
@@ -239,7 +239,7 @@ fn rows() -> Vec<&'static str> {
 /// For a minute in `make test`, for ten in `make soak`; how many replies that makes is told, not asked for.
 #[test]
 fn no_reply_makes_it_fail() {
-    let (began, long) = (Instant::now(), Duration::from_mins(forge_testkit::scale::pick(1, 10)));
+    let (began, long) = (Instant::now(), Duration::from_mins(forge_testkit::scale::sample_or_all(1, 10)));
     let mut replies = 0;
     while began.elapsed() < long {
         replies += some_replies_are_read();
@@ -255,7 +255,7 @@ fn some_replies_are_read() -> u32 {
         let found = parse(&raw, &all);
         prop_assert!(all.iter().any(|tool| tool.name == found.tool));
         prop_assert!(!found.content.trim().is_empty());
-        prop_assert_eq!(found.how == How::Empty, found.content == NO_REPLY);
+        prop_assert_eq!(found.how == DecisionSource::Empty, found.content == NO_REPLY);
         prop_assert_eq!(&found.raw, &raw);
         prop_assert_eq!(parse(&raw, &all), found, "the same again");
         Ok(())
@@ -270,16 +270,16 @@ proptest! {
         prop_assume!(!text.trim().is_empty() && !text.contains("think"));
         let words: Vec<_> = text.split_whitespace().collect();
         prop_assume!(words.len() < 10);
-        let found = decide(&format!("{before}{}", said(&text)));
+        let found = decide(&format!("{before}{}", format_answer(&text)));
         prop_assert_eq!(found.content, text);
-        prop_assert_eq!(found.how, How::Json);
+        prop_assert_eq!(found.how, DecisionSource::Json);
     }
 }
 
 /// Texts that would take for ever if the time grew faster than the length. Nothing is timed: the test ends or does not.
 #[test]
 fn long_and_nasty_replies_are_read_in_passing() {
-    let many = forge_testkit::scale::pick(20_000, 1_000_000);
+    let many = forge_testkit::scale::sample_or_all(20_000, 1_000_000);
     for piece in [
         "{",
         "}",

@@ -299,5 +299,5 @@ fn the_conversation_is_only_ever_extended() {
         assert!(world.state.messages.starts_with(&before), "{line}");
         before.clone_from(&world.state.messages);
     }
-    assert!(world.state.is_whole());
+    assert!(world.state.is_consistent());
 }

@@ -1,31 +1,31 @@
 //! The executors that ask no model of a provider, and what the router adds to one that is asked (LOOP-10, OBS-6).
 
-use crate::executors::{PROGRAM, REQUEST};
+use crate::executors::{PROGRAM_TOOL, REQUEST_PARAMETER};
 use crate::live::LiveSink;
-use forge_policy::router::{self, ContentStream, How, RouterDecision};
-use forge_ports::Deltas;
-use forge_ports::sandbox::{ExecResult, ExecSpec, Leftovers};
+use forge_policy::router::{self, ContentStream, DecisionSource, RouterDecision};
+use forge_ports::DeltaSink;
+use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_redact::Redactor;
 use forge_types::wire::LiveFrame;
 use forge_types::{
-    ErrorInfo, ErrorKind, Finish, Message, ModelReply, ModelRequest, Part, Plan, Role, ToolCall, ToolOutput,
-    ToolRun, Usage,
+    ErrorInfo, ErrorKind, FinishReason, Message, MessagePart, ModelReply, ModelRequest, Plan, Role, ToolCall,
+    ToolOutput, ToolRun, Usage,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of a program's output that are kept (SEC-5).
-const OUTPUT: usize = 1 << 20;
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Bytes of a request to a program; an argument of a process holds no more than 128 kB.
-const MOST_REQUEST: usize = 100_000;
+const MAX_REQUEST_BYTES: usize = 100_000;
 /// Starts the program with its request on stdin and nothing of the environment but what is named (SEC-5).
-const ISOLATED: &str = "request=$1 names=$2; shift 2; for name in $names; do eval \"set_=\\${$name+x} value=\\${$name-}\"; \
+const ISOLATED_SCRIPT: &str = "request=$1 names=$2; shift 2; for name in $names; do eval \"set_=\\${$name+x} value=\\${$name-}\"; \
      if [ -n \"$set_\" ]; then set -- \"$name=$value\" \"$@\"; fi; done; \
      printf '%s\\n' \"$request\" | exec env -i PATH=\"$PATH\" HOME=/workspace LANG=\"${LANG:-C.UTF-8}\" \"$@\"";
 /// What a program always sees if the box has it.
-const ALWAYS: [&str; 8] = [
+const DEFAULT_ENV_VARS: [&str; 8] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -37,26 +37,26 @@ const ALWAYS: [&str; 8] = [
 ];
 
 /// A reply that no model gave.
-fn own_reply(parts: Vec<Part>, finish: Finish, plan: &Plan) -> ModelReply {
+fn synthetic_reply(parts: Vec<MessagePart>, finish: FinishReason, plan: &Plan) -> ModelReply {
     let usage = Usage { known: true, ..Usage::default() };
     ModelReply { parts, usage, model: plan.route.model.clone(), finish, latency_ms: 0 }
 }
 
 /// The canned reply of a turn: the first one where nothing was answered before. One that names a tool as a router does
 /// is a call of it.
-pub(super) fn canned(plan: &Plan, replies: &[String], request: &ModelRequest) -> ModelReply {
+pub(super) fn stub_reply(plan: &Plan, replies: &[String], request: &ModelRequest) -> ModelReply {
     let answered = request.messages.iter().filter(|message| message.role == Role::Assistant).count();
     let at = answered % replies.len().max(1);
     let text = replies.get(at).cloned().unwrap_or_default();
-    let reply = own_reply(vec![Part::text(text.clone())], Finish::Stop, plan);
-    let (routed, decision) = router::routed(reply.clone(), &plan.tools);
-    if decision.how == How::Json && !text.trim().is_empty() { routed } else { reply }
+    let reply = synthetic_reply(vec![MessagePart::text(text.clone())], FinishReason::Stop, plan);
+    let (routed, decision) = router::route_reply(reply.clone(), &plan.tools);
+    if decision.how == DecisionSource::Json && !text.trim().is_empty() { routed } else { reply }
 }
 
 /// The only turn of a program: it is started with what it is to do.
-pub(super) fn program_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
+pub(super) fn subprocess_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
     let said = |message: &Arc<Message>| {
-        let text: String = message.texts().filter_map(|text| text.inline()).collect();
+        let text: String = message.text_parts().filter_map(|text| text.inline_text()).collect();
         (message.role, text)
     };
     let mut said: Vec<_> = request.messages.iter().map(said).collect();
@@ -69,15 +69,15 @@ pub(super) fn program_call(plan: &Plan, request: &ModelRequest) -> ModelReply {
     let text = loop {
         let all = json!({"version": 1, "task": task, "history": history, "workspace": "/workspace"});
         let text = all.to_string();
-        if text.len() <= MOST_REQUEST || history.is_empty() {
+        if text.len() <= MAX_REQUEST_BYTES || history.is_empty() {
             break text;
         }
         // The oldest is what is missed least.
         history.drain(..history.len().div_ceil(4));
     };
-    let arguments = json!({ REQUEST: text }).to_string();
-    let call = ToolCall { id: String::new(), name: PROGRAM.to_owned(), arguments };
-    own_reply(vec![Part::call(call)], Finish::ToolCalls, plan)
+    let arguments = json!({ REQUEST_PARAMETER: text }).to_string();
+    let call = ToolCall { id: String::new(), name: PROGRAM_TOOL.to_owned(), arguments };
+    synthetic_reply(vec![MessagePart::call(call)], FinishReason::ToolCalls, plan)
 }
 
 /// Runs the program in the box.
@@ -87,26 +87,27 @@ pub(super) async fn run_program(
     request: &str,
     env: &ToolEnv,
 ) -> Result<ToolOutput, SandboxGone> {
-    let names: Vec<_> = ALWAYS.iter().copied().chain(passthrough.iter().map(String::as_str)).collect();
-    let shell = ["/bin/sh", "-c", ISOLATED, "forge-agent", request, &names.join(" ")];
+    let names: Vec<_> =
+        DEFAULT_ENV_VARS.iter().copied().chain(passthrough.iter().map(String::as_str)).collect();
+    let shell = ["/bin/sh", "-c", ISOLATED_SCRIPT, "forge-agent", request, &names.join(" ")];
     let spec = ExecSpec {
         argv: shell.into_iter().map(str::to_owned).chain(argv.iter().cloned()).collect(),
         cwd: String::new(),
         env: BTreeMap::new(),
         timeout: env.max_timeout,
-        keep_bytes: OUTPUT,
-        leftovers: Leftovers::Kill,
+        keep_bytes: MAX_OUTPUT_BYTES,
+        background: BackgroundPolicy::Kill,
         // The user named that program, not a model.
         also: std::iter::once("env".to_owned()).chain(argv.first().cloned()).collect(),
     };
     match env.workspace.exec(spec, env.output.as_ref()).await {
-        Ok(result) => Ok(said(&result)),
+        Ok(result) => Ok(parse_program_output(&result)),
         Err(error) => Err(SandboxGone(ErrorInfo::fatal(ErrorKind::Died, error.to_string()))),
     }
 }
 
 /// What a program said: the last JSON object that holds an answer, else all of its output.
-fn said(result: &ExecResult) -> ToolOutput {
+fn parse_program_output(result: &ExecResult) -> ToolOutput {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&result.stdout.bytes), text(&result.stderr.bytes));
     let tail = |text: &str| {
@@ -124,7 +125,7 @@ fn said(result: &ExecResult) -> ToolOutput {
             format!("the program ended with exit code {code}\n{}", tail(&err)),
         )
     } else {
-        match out.lines().rev().find_map(answer) {
+        match out.lines().rev().find_map(parse_answer_line) {
             Some(Ok(answer)) => ToolOutput::ok(answer),
             Some(Err(why)) => ToolOutput::failed(ErrorKind::Execution, why),
             None => ToolOutput::ok(out.trim()),
@@ -132,11 +133,11 @@ fn said(result: &ExecResult) -> ToolOutput {
     };
     output.exit_code = Some(result.exit_code);
     output.timed_out = result.timed_out;
-    output.truncated = result.stdout.truncated();
+    output.truncated = result.stdout.is_truncated();
     output
 }
 
-fn answer(line: &str) -> Option<Result<String, String>> {
+fn parse_answer_line(line: &str) -> Option<Result<String, String>> {
     let Ok(Value::Object(map)) = serde_json::from_str(line.trim()) else { return None };
     let text = ["output", "answer", "content", "result"].iter().find_map(|name| map.get(*name));
     let text = text.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
@@ -148,32 +149,32 @@ fn answer(line: &str) -> Option<Result<String, String>> {
 }
 
 /// The answer of a tool that is not there (`--mock-tools`).
-pub(super) fn mocked(run: &ToolRun) -> ToolOutput {
+pub(super) fn mock_output(run: &ToolRun) -> ToolOutput {
     ToolOutput::ok(format!("mock: {} was not run; it was given {}", run.call.name, run.call.arguments))
 }
 
 /// Shows the words of a router's answer while its JSON comes.
 pub(super) struct RouterDeltas<'a> {
-    inner: &'a dyn Deltas,
+    inner: &'a dyn DeltaSink,
     stream: Mutex<ContentStream>,
 }
 
 impl<'a> RouterDeltas<'a> {
-    pub(super) fn new(inner: &'a dyn Deltas) -> Self {
+    pub(super) fn new(inner: &'a dyn DeltaSink) -> Self {
         Self { inner, stream: Mutex::default() }
     }
 }
 
-impl Deltas for RouterDeltas<'_> {
-    fn text(&self, text: &str) {
+impl DeltaSink for RouterDeltas<'_> {
+    fn push_text(&self, text: &str) {
         let words = self.stream.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         if !words.is_empty() {
-            self.inner.text(&words);
+            self.inner.push_text(&words);
         }
     }
 
-    fn reasoning(&self, text: &str) {
-        self.inner.reasoning(text);
+    fn push_reasoning(&self, text: &str) {
+        self.inner.push_reasoning(text);
     }
 }
 
@@ -184,14 +185,14 @@ pub(super) struct RouterDebug<'a> {
 }
 
 impl RouterDebug<'_> {
-    pub(super) fn tell(&self, name: &'static str, mut data: Value) {
+    pub(super) fn emit_debug(&self, name: &'static str, mut data: Value) {
         self.redact(&mut data);
-        self.live.frame(LiveFrame::Debug { name: name.to_owned(), data });
+        self.live.on_frame(LiveFrame::Debug { name: name.to_owned(), data });
     }
 
     fn redact(&self, data: &mut Value) {
         match data {
-            Value::String(text) => self.redactor.text(text),
+            Value::String(text) => self.redactor.redact_in_place(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.redact(item)),
             Value::Object(map) => map.values_mut().for_each(|item| self.redact(item)),
             _ => {}
@@ -199,28 +200,31 @@ impl RouterDebug<'_> {
     }
 
     /// The tools, once, before the first request.
-    pub(super) fn registered(&self, plan: &Plan, made_in_ms: u64) {
+    pub(super) fn tools_registered(&self, plan: &Plan, made_in_ms: u64) {
         for tool in &plan.tools {
             let data = json!({"tool": tool.name, "aliases": tool.aliases, "duration_ms": made_in_ms});
-            self.tell("tool.registered", data);
+            self.emit_debug("tool.registered", data);
         }
     }
 
-    pub(super) fn prompt(&self, request: &ModelRequest) {
+    pub(super) fn prompt_built(&self, request: &ModelRequest) {
         let line = |message: &Arc<Message>| {
-            let text: String = message.texts().filter_map(|text| text.inline()).collect();
+            let text: String = message.text_parts().filter_map(|text| text.inline_text()).collect();
             json!({"role": message.role, "content": text})
         };
         let messages: Vec<_> = request.messages.iter().map(line).collect();
-        self.tell("router.prompt", json!({"system": request.system, "messages": messages, "duration_ms": 0}));
+        self.emit_debug(
+            "router.prompt",
+            json!({"system": request.system, "messages": messages, "duration_ms": 0}),
+        );
     }
 
-    pub(super) fn decided(&self, decision: &RouterDecision, asked_ms: u64, parsed_ms: u64) {
-        self.tell("router.raw_output", json!({"text": decision.raw, "duration_ms": asked_ms}));
+    pub(super) fn decision_made(&self, decision: &RouterDecision, asked_ms: u64, parsed_ms: u64) {
+        self.emit_debug("router.raw_output", json!({"text": decision.raw, "duration_ms": asked_ms}));
         let data = json!({
             "tool": decision.tool, "content": decision.content, "found": decision.how.name(), "done": !decision.more,
             "duration_ms": parsed_ms,
         });
-        self.tell("router.decision", data);
+        self.emit_debug("router.decision", data);
     }
 }

@@ -8,30 +8,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A start that fails is tried once more after this time (SBX-5).
-const SECOND_TRY: Duration = Duration::from_secs(5);
+const START_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Keeps the box of one run.
-pub struct BoxKeeper {
+pub struct SandboxSession {
     sandbox: Arc<dyn Sandbox>,
     spec: SandboxSpec,
     run: RunId,
     open: Mutex<Option<Arc<dyn Workspace>>>,
-    at: Mutex<Option<SnapshotId>>,
+    restore_point: Mutex<Option<SnapshotId>>,
 }
 
-impl BoxKeeper {
+impl SandboxSession {
     /// A keeper whose box is not open yet.
     pub fn new(sandbox: Arc<dyn Sandbox>, spec: SandboxSpec, run: RunId) -> Self {
-        Self { sandbox, spec, run, open: Mutex::new(None), at: Mutex::new(None) }
+        Self { sandbox, spec, run, open: Mutex::new(None), restore_point: Mutex::new(None) }
     }
 
     /// The snapshot to which the workspace is put when the box is opened next; `None`: it goes on as it stands.
-    pub fn put_back_to(&self, at: Option<SnapshotId>) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    pub fn set_restore_point(&self, at: Option<SnapshotId>) {
+        *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    fn at(&self) -> Option<SnapshotId> {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn restore_point(&self) -> Option<SnapshotId> {
+        *self.restore_point.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the box is open.
@@ -52,21 +52,24 @@ impl BoxKeeper {
         if let Some(workspace) = self.workspace() {
             return Ok(workspace);
         }
-        let workspace = match self.sandbox.open(&self.spec, self.run, self.at()).await {
+        let workspace = match self.sandbox.open(&self.spec, self.run, self.restore_point()).await {
             Ok(workspace) => workspace,
             Err(Error::Startup { .. } | Error::Died { .. }) => {
-                clock.sleep_until(clock.now().after(SECOND_TRY)).await;
-                self.sandbox.open(&self.spec, self.run, self.at()).await.map_err(|error| as_info(&error))?
+                clock.sleep_until(clock.now().after(START_RETRY_DELAY)).await;
+                self.sandbox
+                    .open(&self.spec, self.run, self.restore_point())
+                    .await
+                    .map_err(|error| to_error_info(&error))?
             }
-            Err(error) => return Err(as_info(&error)),
+            Err(error) => return Err(to_error_info(&error)),
         };
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace.clone());
         Ok(workspace)
     }
 
     /// Opens the box if that works at the first try; else [`BoxKeeper::open`] says what is wrong.
-    pub async fn open_early(&self) {
-        if let Ok(workspace) = self.sandbox.open(&self.spec, self.run, self.at()).await {
+    pub async fn try_open(&self) {
+        if let Ok(workspace) = self.sandbox.open(&self.spec, self.run, self.restore_point()).await {
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(workspace);
         }
     }
@@ -81,7 +84,7 @@ impl BoxKeeper {
     }
 }
 
-pub(super) fn as_info(error: &Error) -> ErrorInfo {
+pub(super) fn to_error_info(error: &Error) -> ErrorInfo {
     let kind = match error {
         Error::Missing { .. } => ErrorKind::BackendMissing,
         Error::Died { .. } => ErrorKind::Died,

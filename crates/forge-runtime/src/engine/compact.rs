@@ -1,17 +1,21 @@
 //! Making a summary of a part of the conversation, and looking up what summaries took the place of.
 
-use super::perform::{Performer, resolve_message};
-use crate::blobs::BlobCache;
+use super::perform::{EffectExecutor, resolve_message};
+use crate::blobs::PayloadCache;
 use forge_policy::compact::{lookup, text};
-use forge_ports::past::{Error, Found};
-use forge_ports::{Journal, Past, async_trait};
+use forge_ports::past::{Error, TranscriptMatches};
+use forge_ports::{Journal, TranscriptSearch, async_trait};
 use forge_types::{Compaction, ErrorInfo, ErrorKind, Message, Outcome, RunId, Seq, SummaryCost, Transcript};
 use std::sync::Arc;
 
-impl Performer {
+impl EffectExecutor {
     /// The summary of these messages. Of a model that can't be asked the outcome says so; what follows is decided
     /// elsewhere.
-    pub(super) async fn compact(&self, compaction: &Compaction, mut messages: Vec<Arc<Message>>) -> Outcome {
+    pub(super) async fn summarize(
+        &self,
+        compaction: &Compaction,
+        mut messages: Vec<Arc<Message>>,
+    ) -> Outcome {
         for message in &mut messages {
             if let Err(error) = resolve_message(&self.blobs, message).await {
                 let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
@@ -21,10 +25,10 @@ impl Performer {
         let Some(call) = &compaction.ask else {
             return Outcome::Summarised { summary: text::extract(compaction, &messages) };
         };
-        let request = text::request(&self.plan, call, compaction, &messages);
-        match self.parts.model.reply(request, &()).await {
+        let request = text::summary_request(&self.plan, call, compaction, &messages);
+        match self.parts.model.request_reply(request, &()).await {
             Ok(reply) => {
-                let price = self.plan.target(call.target).facts.price;
+                let price = self.plan.target_at(call.target).facts.price;
                 let asked = SummaryCost {
                     model: reply.model.clone(),
                     usage: reply.usage,
@@ -32,37 +36,39 @@ impl Performer {
                     finish: reply.finish,
                     cost: price.map(|price| price.cost(&reply.usage)),
                 };
-                Outcome::Summarised { summary: text::summary(&reply, asked, compaction, &messages) }
+                Outcome::Summarised {
+                    summary: text::summary_from_reply(&reply, asked, compaction, &messages),
+                }
             }
-            Err(error) => Outcome::ModelFailed { error: error.info() },
+            Err(error) => Outcome::ModelFailed { error: error.to_info() },
         }
     }
 
-    pub(super) fn past(&self) -> JournalPast {
-        JournalPast { journal: self.parts.journal.clone(), blobs: self.blobs.clone(), run: self.run }
+    pub(super) fn transcript(&self) -> JournalTranscript {
+        JournalTranscript { journal: self.parts.journal.clone(), blobs: self.blobs.clone(), run: self.run }
     }
 }
 
 /// What was said, as the run's journal has it.
-pub(super) struct JournalPast {
+pub(super) struct JournalTranscript {
     journal: Arc<dyn Journal>,
-    blobs: Arc<BlobCache>,
+    blobs: Arc<PayloadCache>,
     run: RunId,
 }
 
 #[async_trait]
-impl Past for JournalPast {
-    async fn look_up(&self, query: &str) -> Result<Found, Error> {
-        let pages = self.journal.read(self.run, Seq(0), 0).await.map_err(unread)?;
-        let mut entries = Transcript::of(self.run, &pages.events).map_err(unread)?;
+impl TranscriptSearch for JournalTranscript {
+    async fn search(&self, query: &str) -> Result<TranscriptMatches, Error> {
+        let pages = self.journal.read_events(self.run, Seq(0), 0).await.map_err(search_error)?;
+        let mut entries = Transcript::from_events(self.run, &pages.events).map_err(search_error)?;
         entries.retain(|entry| entry.gone && !entry.summary);
         for entry in &mut entries {
-            resolve_message(&self.blobs, &mut entry.message).await.map_err(unread)?;
+            resolve_message(&self.blobs, &mut entry.message).await.map_err(search_error)?;
         }
-        Ok(Found { passages: lookup::passages(&entries, query), searched: entries.len() })
+        Ok(TranscriptMatches { passages: lookup::find_passages(&entries, query), searched: entries.len() })
     }
 }
 
-fn unread(error: impl std::fmt::Display) -> Error {
+fn search_error(error: impl std::fmt::Display) -> Error {
     Error { why: error.to_string() }
 }

@@ -1,7 +1,7 @@
 //! The batch that one turn of the loop writes, while it is being made.
 
-use forge_policy::context::{self, Cut};
-use forge_ports::Durable;
+use forge_policy::context::{self, Truncation};
+use forge_ports::FlushHandle;
 use forge_ports::journal::{Blob, Posting};
 use forge_types::{
     CommandId, EffectId, Event, EventKind, Money, Outcome, Payload, Plan, RunState, SnapshotId, Timestamp,
@@ -11,23 +11,23 @@ use crate::Error;
 use forge_redact::Redactor;
 
 /// Texts longer than this stand in the journal by their hash.
-const INLINE_BYTES: usize = 4096;
+const MAX_INLINE_BYTES: usize = 4096;
 
 /// Events, blobs and postings of a turn, with the state that they lead to.
-pub(super) struct Draft<'a> {
+pub(super) struct JournalTransaction<'a> {
     pub(super) state: RunState,
     pub(super) events: Vec<Event>,
     pub(super) blobs: Vec<Blob>,
     pub(super) taken: Vec<CommandId>,
     pub(super) postings: Vec<Posting>,
     /// What the events name and is on its way to the disk.
-    pub(super) after: Vec<Durable>,
+    pub(super) after: Vec<FlushHandle>,
     now: Timestamp,
     plan: &'a Plan,
     redactor: &'a Redactor,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> JournalTransaction<'a> {
     pub(super) fn new(state: RunState, now: Timestamp, plan: &'a Plan, redactor: &'a Redactor) -> Self {
         // A clock that jumps back must not let the journal's times run backwards.
         let now = now.max(state.at);
@@ -46,16 +46,16 @@ impl<'a> Draft<'a> {
 
     /// Adds an event: redacted, its long texts by hash, folded into the state.
     pub(super) fn push(&mut self, mut kind: EventKind) -> Result<(), Error> {
-        self.redactor.event(&mut kind);
+        self.redactor.redact_event(&mut kind);
         if let EventKind::Settled { outcome: Outcome::ToolDone { output }, .. } = &mut kind
             && let Payload::Inline(text) = &mut output.content
         {
             let (text_cut, cut) = context::cut_result(std::mem::take(text), self.plan.result_chars());
             *text = text_cut;
-            output.truncated |= cut == Cut::Cut;
+            output.truncated |= cut == Truncation::Truncated;
         }
         for payload in kind.payloads_mut() {
-            if let Some(blob) = externalise(payload) {
+            if let Some(blob) = externalize_payload(payload) {
                 self.blobs.push(blob);
             }
         }
@@ -69,7 +69,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds an outcome with what it cost.
-    pub(super) fn settle(
+    pub(super) fn settle_effect(
         &mut self,
         effect: EffectId,
         outcome: Outcome,
@@ -102,14 +102,14 @@ impl<'a> Draft<'a> {
             reserve(above.account.clone(), Some(above.limit));
         }
         let limits = self.state.limits.unwrap_or(self.plan.limits);
-        reserve(format!("day:{}", self.now.day()), limits.day_cost.or(self.plan.day_ceiling));
+        reserve(format!("day:{}", self.now.utc_day()), limits.day_cost.or(self.plan.day_ceiling));
     }
 }
 
 /// Puts a long text by its hash; gives the text.
-pub(crate) fn externalise(payload: &mut Payload) -> Option<Blob> {
+pub(crate) fn externalize_payload(payload: &mut Payload) -> Option<Blob> {
     let Payload::Inline(text) = payload else { return None };
-    if text.len() <= INLINE_BYTES {
+    if text.len() <= MAX_INLINE_BYTES {
         return None;
     }
     let chars = text.chars().count() as u64;

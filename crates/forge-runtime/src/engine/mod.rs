@@ -11,20 +11,20 @@ mod perform;
 mod turn;
 mod wanted;
 
-pub use boxes::BoxKeeper;
-pub(crate) use closing::{commit_message, outcome_of};
-pub(crate) use draft::externalise;
+pub use boxes::SandboxSession;
+pub(crate) use closing::{apply_outcome, commit_message};
+pub(crate) use draft::externalize_payload;
 pub use money::CountTokens;
 
 use crate::Error;
-use crate::blobs::BlobCache;
-use crate::cooling::Cooling;
+use crate::blobs::PayloadCache;
+use crate::cooling::CooldownCache;
 use crate::live::{CutText, LiveSink};
 use forge_policy::agent::{self, Decision};
-use forge_ports::journal::{Checkpoint, News};
+use forge_ports::journal::{Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
 use forge_ports::sandbox::Error as SandboxError;
-use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Views, Workspace};
+use forge_ports::{Clock, Journal, Ledger, Model, Queue, Sandbox, Workspace, WorkspaceStore};
 use forge_redact::Redactor;
 use forge_tools::Registry;
 use forge_types::wire::{PlanFacts, Projector};
@@ -39,11 +39,11 @@ use tokio::task::{self, JoinSet};
 /// The version of [`Projector`] as checkpoints hold it; raised whenever its shape or its fold changes.
 const STATE_VERSION: u32 = 4;
 /// Events between two checkpoints.
-const CHECKPOINT_EVERY: u64 = 200;
+const CHECKPOINT_INTERVAL_EVENTS: u64 = 200;
 
 /// The adapters that the loop drives. Tests put other ones in.
 #[derive(Clone)]
-pub struct Parts {
+pub struct EngineParts {
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Who works on which run.
@@ -55,52 +55,52 @@ pub struct Parts {
     /// The sandbox backends.
     pub sandbox: Arc<dyn Sandbox>,
     /// What the workspaces of runs hold.
-    pub views: Arc<dyn Views>,
+    pub workspaces: Arc<dyn WorkspaceStore>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Takes secrets out of everything that is journalled or shown.
     pub redactor: Arc<Redactor>,
     /// Providers that are left alone.
-    pub cooling: Arc<Cooling>,
+    pub cooldowns: Arc<CooldownCache>,
     /// The money of all runs.
     pub ledger: Arc<dyn Ledger>,
     /// Counts the tokens of requests.
-    pub count: CountTokens,
+    pub count_tokens: CountTokens,
 }
 
 /// Drives runs with these parts.
 #[derive(Clone)]
-pub struct Engine {
-    parts: Parts,
+pub struct RunEngine {
+    parts: EngineParts,
     worker: String,
     /// The run that this process created last: it need not be read back to be driven.
-    fresh: Arc<Mutex<Option<Fresh>>>,
+    new_run: Arc<Mutex<Option<CachedNewRun>>>,
 }
 
 /// A run that was created and never claimed.
-struct Fresh {
+struct CachedNewRun {
     plan: Plan,
     projector: Projector,
 }
 
-impl Engine {
+impl RunEngine {
     /// An engine; `worker` names this process in journals (`host:pid`).
-    pub fn new(parts: Parts, worker: String) -> Self {
-        Self { parts, worker, fresh: Arc::default() }
+    pub fn new(parts: EngineParts, worker: String) -> Self {
+        Self { parts, worker, new_run: Arc::default() }
     }
 
     /// Remembers a run that was just created, with its only event.
-    pub(crate) fn remember(&self, plan: &Plan, created: &Event) {
+    pub(crate) fn cache_new_run(&self, plan: &Plan, created: &Event) {
         let mut projector = Projector::new(created.run, Some(PlanFacts::from(plan)));
         if projector.project(created).is_ok() {
-            *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Fresh { plan: plan.clone(), projector });
+            *self.new_run.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(CachedNewRun { plan: plan.clone(), projector });
         }
     }
 
     /// What is remembered of a run. It counts only for the first claim: until then nobody else appends to it.
-    fn recall(&self, run: RunId) -> Option<Fresh> {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pop_new_run(&self, run: RunId) -> Option<CachedNewRun> {
+        let mut fresh = self.new_run.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.take_if(|fresh| fresh.projector.state().run == run)
     }
 
@@ -111,16 +111,17 @@ impl Engine {
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunState, Error> {
         // Reading and opening the box while the claim is being written saves two waits. Of a run that was claimed
         // before, what was read may be old by the time the claim stands.
-        let (lease, taken_up) = tokio::join!(self.parts.queue.claim(run), self.take_up(run, BoxWhen::Now));
+        let (lease, taken_up) =
+            tokio::join!(self.parts.queue.claim(run), self.load_run(run, OpenTiming::Now));
         let lease = lease?;
         let taken_up = match taken_up {
             Ok(taken_up) if lease.attempt() == 1 => Ok(taken_up),
             early => {
                 // Two boxes of one run would be in each other's way.
                 if let Ok(early) = early {
-                    early.keeper.close().await;
+                    early.session.close().await;
                 }
-                self.take_up(run, BoxWhen::Later).await
+                self.load_run(run, OpenTiming::Later).await
             }
         };
         let result = match taken_up {
@@ -137,54 +138,54 @@ impl Engine {
         Ok(state)
     }
 
-    async fn take_up(&self, run: RunId, when: BoxWhen) -> Result<TakenUp, Error> {
-        let (plan, projector) = match (when, self.recall(run)) {
-            (BoxWhen::Now, Some(Fresh { plan, projector })) => (plan, projector),
-            _ => load(self.parts.journal.as_ref(), run).await?,
+    async fn load_run(&self, run: RunId, when: OpenTiming) -> Result<LoadedRun, Error> {
+        let (plan, projector) = match (when, self.pop_new_run(run)) {
+            (OpenTiming::Now, Some(CachedNewRun { plan, projector })) => (plan, projector),
+            _ => load_run_state(self.parts.journal.as_ref(), run).await?,
         };
-        let keeper = BoxKeeper::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
-        keeper.put_back_to(stand(&plan, projector.state()));
-        if matches!(when, BoxWhen::Now) && projector.state().attempt == 0 && plan.needs_box() {
-            let commands = self.parts.journal.watch(News::Commands);
+        let keeper = SandboxSession::new(self.parts.sandbox.clone(), plan.sandbox.clone(), run);
+        keeper.set_restore_point(restore_point(&plan, projector.state()));
+        if matches!(when, OpenTiming::Now) && projector.state().attempt == 0 && plan.needs_sandbox() {
+            let commands = self.parts.journal.watch(WatchScope::Commands);
             // One that is cancelled so early ends in order, when its journal was read.
             tokio::select! {
                 biased;
-                () = keeper.open_early() => {}
-                () = wanted::cancelled(self.parts.journal.as_ref(), run, commands) => {}
+                () = keeper.try_open() => {}
+                () = wanted::wait_for_cancel(self.parts.journal.as_ref(), run, commands) => {}
             }
         }
-        Ok(TakenUp { plan, projector, keeper })
+        Ok(LoadedRun { plan, projector, session: keeper })
     }
 
     async fn drive_leased(
         &self,
         lease: &dyn Lease,
-        TakenUp { plan, projector, keeper }: TakenUp,
+        LoadedRun { plan, projector, session: keeper }: LoadedRun,
         live: Arc<dyn LiveSink>,
     ) -> Result<RunState, Error> {
         if projector.state().status.is_terminal() {
             return Ok(projector.state().clone());
         }
-        let blobs = Arc::new(BlobCache::new(self.parts.journal.clone()));
+        let blobs = Arc::new(PayloadCache::new(self.parts.journal.clone()));
         let plan = Arc::new(plan);
-        let mut drive = Drive {
-            commands: self.parts.journal.watch(News::Commands),
+        let mut drive = RunDriver {
+            commands: self.parts.journal.watch(WatchScope::Commands),
             parts: self.parts.clone(),
             plan,
             projector,
             live,
             blobs,
-            keeper: Arc::new(keeper),
+            session: Arc::new(keeper),
             tasks: JoinSet::new(),
             names: HashMap::new(),
             handles: HashMap::new(),
             since_checkpoint: 0,
             entered: false,
             opened: None,
-            survey: None,
-            beginning: None,
+            baseline_task: None,
+            baseline: None,
             too_large: false,
-            cooling: Vec::new(),
+            cooldowns: Vec::new(),
             cut_text: CutText::default(),
         };
         let ended = match drive.run(&self.worker, lease.attempt()).await {
@@ -192,16 +193,16 @@ impl Engine {
             Err(Error::Journal(error)) => drive.record_failure(error).await,
             Err(error) => Err(error),
         };
-        drive.end_survey();
+        drive.abort_baseline();
         drive.tasks.shutdown().await;
-        drive.keeper.close().await;
+        drive.session.close().await;
         ended.map(|()| drive.projector.state().clone())
     }
 }
 
 /// Where the workspace must stand when the box of a run is opened. In a view of the run's own that is always the last
 /// snapshot. A repository that is edited in place also holds what people did meanwhile: it goes on as it is.
-fn stand(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
+fn restore_point(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
     match plan.sandbox.mode {
         WorkspaceMode::Transaction | WorkspaceMode::Branch => state.history.current.or_else(|| {
             // The first step that may write was cut off: back to the beginning.
@@ -212,15 +213,15 @@ fn stand(plan: &Plan, state: &RunState) -> Option<SnapshotId> {
 }
 
 /// A run as it is taken up.
-struct TakenUp {
+struct LoadedRun {
     plan: Plan,
     projector: Projector,
-    keeper: BoxKeeper,
+    session: SandboxSession,
 }
 
 /// When the box of a run that was never worked on is opened.
 #[derive(Clone, Copy)]
-enum BoxWhen {
+enum OpenTiming {
     /// At once.
     Now,
     /// When something needs it.
@@ -232,23 +233,24 @@ enum BoxWhen {
 ///
 /// # Errors
 /// If there is no such run, or its journal can't be read to its end: a run is never driven from a damaged journal.
-pub(crate) async fn load(journal: &dyn Journal, run: RunId) -> Result<(Plan, Projector), Error> {
+pub(crate) async fn load_run_state(journal: &dyn Journal, run: RunId) -> Result<(Plan, Projector), Error> {
     let damaged = |damage: String| Error::Damaged { run, damage };
-    let checkpoint = journal.checkpoint(run).await?.and_then(|checkpoint| restore(&checkpoint));
+    let checkpoint =
+        journal.latest_checkpoint(run).await?.and_then(|checkpoint| restore_checkpoint(&checkpoint));
     let (after, known) = match checkpoint {
         Some(projector) => (projector.state().seq, Some(projector)),
         None => (Seq(0), None),
     };
-    let pages = journal.read(run, after, 0).await?;
+    let pages = journal.read_events(run, after, 0).await?;
     if let Some(damage) = pages.damage {
         return Err(damaged(damage));
     }
     let digest = match &known {
         Some(projector) => projector.state().created.as_ref().map(|created| created.plan),
-        None => pages.events.first().and_then(created_plan),
+        None => pages.events.first().and_then(plan_digest),
     };
     let digest = digest.ok_or_else(|| Error::NoSuchRun { id: run.to_string() })?;
-    let plan: Plan = serde_json::from_slice(&journal.blob(digest).await?)
+    let plan: Plan = serde_json::from_slice(&journal.read_blob(digest).await?)
         .map_err(|error| damaged(format!("its plan can't be read: {error}")))?;
     let mut projector = known.unwrap_or_else(|| Projector::new(run, Some(PlanFacts::from(&plan))));
     for event in &pages.events {
@@ -258,7 +260,7 @@ pub(crate) async fn load(journal: &dyn Journal, run: RunId) -> Result<(Plan, Pro
 }
 
 /// A checkpoint of another version, or one that can't be read, is no checkpoint: the journal holds everything.
-fn restore(checkpoint: &Checkpoint) -> Option<Projector> {
+fn restore_checkpoint(checkpoint: &Checkpoint) -> Option<Projector> {
     if checkpoint.version != STATE_VERSION {
         return None;
     }
@@ -266,7 +268,7 @@ fn restore(checkpoint: &Checkpoint) -> Option<Projector> {
     (projector.state().seq == checkpoint.seq).then_some(projector)
 }
 
-fn created_plan(event: &Event) -> Option<forge_types::Digest> {
+fn plan_digest(event: &Event) -> Option<forge_types::Digest> {
     match &event.kind {
         forge_types::EventKind::Created(created) => Some(created.plan),
         _ => None,
@@ -274,16 +276,16 @@ fn created_plan(event: &Event) -> Option<forge_types::Digest> {
 }
 
 /// One run while this process works on it.
-struct Drive {
-    parts: Parts,
+struct RunDriver {
+    parts: EngineParts,
     /// Tells when there are commands.
     commands: watch::Receiver<u64>,
     plan: Arc<Plan>,
     projector: Projector,
     live: Arc<dyn LiveSink>,
-    blobs: Arc<BlobCache>,
-    keeper: Arc<BoxKeeper>,
-    tasks: JoinSet<(EffectId, perform::Done)>,
+    blobs: Arc<PayloadCache>,
+    session: Arc<SandboxSession>,
+    tasks: JoinSet<(EffectId, perform::EffectResult)>,
     names: HashMap<task::Id, EffectId>,
     handles: HashMap<EffectId, task::AbortHandle>,
     since_checkpoint: u64,
@@ -292,20 +294,20 @@ struct Drive {
     /// A box that was opened and is still to be told of: it takes a moment until it knows all about itself.
     opened: Option<Arc<dyn Workspace>>,
     /// The first snapshot, which is taken while the model thinks about its first reply.
-    survey: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
+    baseline_task: Option<task::JoinHandle<Result<SnapshotId, SandboxError>>>,
     /// The first snapshot, until the first step that may write has it in its intent.
-    beginning: Option<SnapshotId>,
+    baseline: Option<SnapshotId>,
     /// The workspace exceeds a ceiling: no further snapshot is tried.
     too_large: bool,
     /// Providers that are left alone, as this turn sees them.
-    cooling: Vec<Cooldown>,
+    cooldowns: Vec<Cooldown>,
     /// What waits of the text of a reply that was cut off.
     cut_text: CutText,
 }
 
-impl Drive {
+impl RunDriver {
     fn decide(&self, state: &RunState) -> Decision {
-        agent::decide_beside(state, &self.plan, &self.cooling, self.parts.clock.now())
+        agent::decide_with_cooldowns(state, &self.plan, &self.cooldowns, self.parts.clock.now())
     }
 
     /// The run as its journal has it.
@@ -314,9 +316,9 @@ impl Drive {
     }
 
     /// A checkpoint of what these events lead to, every so often.
-    fn checkpoint(&mut self, events: &[Event]) -> Option<Checkpoint> {
+    fn due_checkpoint(&mut self, events: &[Event]) -> Option<Checkpoint> {
         self.since_checkpoint += events.len() as u64;
-        if self.since_checkpoint < CHECKPOINT_EVERY {
+        if self.since_checkpoint < CHECKPOINT_INTERVAL_EVENTS {
             return None;
         }
         self.since_checkpoint = 0;
@@ -326,7 +328,7 @@ impl Drive {
         Some(Checkpoint { seq: projector.state().seq, version: STATE_VERSION, state })
     }
 
-    fn ended(&self) -> bool {
+    fn is_ended(&self) -> bool {
         let state = self.state();
         state.status.is_terminal() || (state.status == RunStatus::Waiting && state.open.is_empty())
     }

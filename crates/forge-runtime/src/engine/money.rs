@@ -1,7 +1,7 @@
 //! Money at the edge: what dead runs still hold of a ceiling, and prompts counted token by token where a limit is near.
 
-use super::Drive;
-use super::perform::resolve;
+use super::RunDriver;
+use super::perform::resolve_request;
 use forge_policy::agent::Decision;
 use forge_policy::{agent, budget, context};
 use forge_types::{EventKind, LimitKind, ModelCall, RunState, RunStatus, WaitingFor};
@@ -10,23 +10,23 @@ use std::sync::Arc;
 /// Counts the tokens of a request, where the model's vocabulary is public. May take some tenths of a second.
 pub type CountTokens = Arc<dyn Fn(&forge_types::ModelRequest) -> Option<u64> + Send + Sync>;
 
-impl Drive {
+impl RunDriver {
     /// Lets go of what runs hold on an account that nobody works on any more: their calls died with their process.
     /// Whether there was anything.
-    pub(super) async fn free_the_dead(&self, account: &str) -> bool {
+    pub(super) async fn release_stale_reservations(&self, account: &str) -> bool {
         let Ok(holders) = self.parts.ledger.holders(account).await else { return false };
         let mut freed = false;
         for (run, _) in holders.into_iter().filter(|(run, _)| *run != self.state().run) {
             // Not by a claim: who goes on with it at this moment would be told that somebody works on it.
-            let Ok(Some(_idle)) = self.parts.queue.idle(run).await else { continue };
-            freed |= self.parts.ledger.release(run).await.is_ok();
+            let Ok(Some(_idle)) = self.parts.queue.try_exclusive(run).await else { continue };
+            freed |= self.parts.ledger.release_run(run).await.is_ok();
         }
         freed
     }
 
     /// The decision again, if it was that a limit is reached and a count of the prompt says otherwise.
-    pub(super) async fn look_closer(&self, state: &RunState, decision: &Decision) -> Option<Decision> {
-        if !reaches_a_limit(decision) {
+    pub(super) async fn recount_exactly(&self, state: &RunState, decision: &Decision) -> Option<Decision> {
+        if !reaches_limit(decision) {
             return None;
         }
         let call = ModelCall {
@@ -38,19 +38,20 @@ impl Drive {
             target: state.target,
             passed: Vec::new(),
         };
-        let mut request = context::request(state, &self.plan, &call);
-        resolve(&self.blobs, &mut request).await.ok()?;
-        let count = self.parts.count.clone();
+        let mut request = context::model_request(state, &self.plan, &call);
+        resolve_request(&self.blobs, &mut request).await.ok()?;
+        let count = self.parts.count_tokens.clone();
         let tokens = tokio::task::spawn_blocking(move || count(&request)).await.ok()??;
         let mut counted = state.clone();
-        counted.measured = Some((budget::counted(state, state.target, tokens), state.message_bytes));
+        counted.last_measured_prompt =
+            Some((budget::adjusted_count(state, state.target, tokens), state.message_bytes));
         let now = self.parts.clock.now();
-        Some(agent::decide_beside(&counted, &self.plan, &self.cooling, now))
+        Some(agent::decide_with_cooldowns(&counted, &self.plan, &self.cooldowns, now))
     }
 }
 
 /// Whether it ends or parks the run because the next call does not fit.
-fn reaches_a_limit(decision: &Decision) -> bool {
+fn reaches_limit(decision: &Decision) -> bool {
     let ends = decision.finish.as_ref().is_some_and(|finish| {
         finish.status == RunStatus::TimedOut
             && matches!(finish.limit, Some(LimitKind::Cost | LimitKind::Tokens))

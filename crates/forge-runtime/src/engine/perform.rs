@@ -1,16 +1,16 @@
 //! Doing what was decided: one effect, one outcome. Decides nothing.
 
-use super::{BoxKeeper, Parts, agents};
-use crate::blobs::BlobCache;
-use crate::executors::{self, PROGRAM, REQUEST};
+use super::{EngineParts, SandboxSession, agents};
+use crate::blobs::PayloadCache;
+use crate::executors::{self, PROGRAM_TOOL, REQUEST_PARAMETER};
 use crate::live::{CutText, LiveDeltas, LiveOutput, LiveSink, ReplyEnd};
-use crate::nobox::NoBox;
+use crate::nobox::NoWorkspace;
 use forge_policy::{context, router};
 use forge_ports::tool::ToolEnv;
-use forge_ports::{Deltas as _, Workspace, model};
-use forge_ports::{Durable, sandbox};
+use forge_ports::{DeltaSink as _, Workspace, model};
+use forge_ports::{FlushHandle, sandbox};
 use forge_types::{
-    Effect, ErrorInfo, ErrorKind, Executor, Finish, MOST_MESSAGE_CHARS, Message, ModelCall, ModelReply,
+    Effect, ErrorInfo, ErrorKind, Executor, FinishReason, MAX_MESSAGE_CHARS, Message, ModelCall, ModelReply,
     ModelRequest, Outcome, Plan, Role, RunId, SnapshotId, ToolAccess, ToolCall, ToolLayer, ToolOutput,
     ToolRun,
 };
@@ -20,23 +20,23 @@ use std::time::Duration;
 
 /// What came of an effect, with the workspace as it left it.
 #[derive(Clone)]
-pub(super) struct Done {
+pub(super) struct EffectResult {
     pub(super) outcome: Outcome,
     pub(super) snapshot: Option<SnapshotId>,
     /// When the snapshot is on disk.
-    pub(super) durable: Durable,
+    pub(super) durable: FlushHandle,
     /// Why it can't be kept, if it exceeds a ceiling: the run ends.
     pub(super) too_large: Option<ErrorInfo>,
 }
 
-impl Done {
-    pub(super) const fn of(outcome: Outcome) -> Self {
-        Self { outcome, snapshot: None, durable: Durable::already(), too_large: None }
+impl EffectResult {
+    pub(super) const fn from_outcome(outcome: Outcome) -> Self {
+        Self { outcome, snapshot: None, durable: FlushHandle::done(), too_large: None }
     }
 }
 
 /// What was said, as far as an effect needs it.
-pub(super) enum Said {
+pub(super) enum EffectInput {
     /// All of it, as a request.
     Request(Box<ModelRequest>),
     /// The messages that are summarised.
@@ -46,11 +46,11 @@ pub(super) enum Said {
 }
 
 /// Does the effects of one run.
-pub(super) struct Performer {
-    pub(super) parts: Parts,
+pub(super) struct EffectExecutor {
+    pub(super) parts: EngineParts,
     pub(super) plan: Arc<Plan>,
-    pub(super) blobs: Arc<BlobCache>,
-    pub(super) keeper: Arc<BoxKeeper>,
+    pub(super) blobs: Arc<PayloadCache>,
+    pub(super) session: Arc<SandboxSession>,
     pub(super) live: Arc<dyn LiveSink>,
     pub(super) run: RunId,
     /// The replies in a row that the token limit cut off before this effect.
@@ -59,35 +59,39 @@ pub(super) struct Performer {
     pub(super) cut_text: CutText,
 }
 
-impl Performer {
-    pub(super) async fn perform(&self, what: Effect, said: Said) -> Done {
+impl EffectExecutor {
+    pub(super) async fn execute(&self, what: Effect, said: EffectInput) -> EffectResult {
         if let Some(time) = what.not_before() {
             self.parts.clock.sleep_until(time).await;
         }
         match (what, said) {
-            (Effect::CallModel(call), Said::Request(request)) => {
-                Done::of(self.call_model(&call, *request).await)
+            (Effect::CallModel(call), EffectInput::Request(request)) => {
+                EffectResult::from_outcome(self.call_model(&call, *request).await)
             }
-            (Effect::Compact(compaction), Said::Messages(messages)) => {
-                Done::of(self.compact(&compaction, messages).await)
+            (Effect::Compact(compaction), EffectInput::Messages(messages)) => {
+                EffectResult::from_outcome(self.summarize(&compaction, messages).await)
             }
-            (Effect::CallModel(_) | Effect::Compact(_), _) => Done::of(Outcome::Interrupted),
+            (Effect::CallModel(_) | Effect::Compact(_), _) => {
+                EffectResult::from_outcome(Outcome::Interrupted)
+            }
             (Effect::RunTool(run), _) => {
                 let outcome = self.run_tool(&run).await;
-                self.keep(&run, outcome).await
+                self.snapshot_after(&run, outcome).await
             }
         }
     }
 
     /// Keeps the workspace as a tool that may have written left it. What can't be kept can't be built on either: the box
     /// is given up, and the call is repeated where it began.
-    async fn keep(&self, run: &ToolRun, outcome: Outcome) -> Done {
+    async fn snapshot_after(&self, run: &ToolRun, outcome: Outcome) -> EffectResult {
         let done = matches!(outcome, Outcome::ToolDone { .. });
-        let Some(workspace) = self.keeper.workspace().filter(|_| done && run.access.writes()) else {
-            return Done::of(outcome);
+        let Some(workspace) = self.session.workspace().filter(|_| done && run.access.writes()) else {
+            return EffectResult::from_outcome(outcome);
         };
-        match workspace.take_snapshot().await {
-            Ok((snapshot, durable)) => Done { snapshot: Some(snapshot), durable, ..Done::of(outcome) },
+        match workspace.start_snapshot().await {
+            Ok((snapshot, durable)) => {
+                EffectResult { snapshot: Some(snapshot), durable, ..EffectResult::from_outcome(outcome) }
+            }
             // It would be the same again.
             Err(error @ sandbox::Error::Ceiling { .. }) => {
                 let what = format!(
@@ -95,60 +99,62 @@ impl Performer {
                     run.call.name
                 );
                 let info = ErrorInfo::fatal(ErrorKind::BudgetExceeded, what);
-                Done { too_large: Some(info), ..Done::of(outcome) }
+                EffectResult { too_large: Some(info), ..EffectResult::from_outcome(outcome) }
             }
             Err(error) => {
                 let why = format!("what `{}` did can't be kept: {error}", run.call.name);
-                Done::of(Outcome::SandboxLost { why })
+                EffectResult::from_outcome(Outcome::SandboxLost { why })
             }
         }
     }
 
     async fn call_model(&self, call: &ModelCall, mut request: ModelRequest) -> Outcome {
-        if let Err(error) = resolve(&self.blobs, &mut request).await {
+        if let Err(error) = resolve_request(&self.blobs, &mut request).await {
             let error = ErrorInfo::fatal(ErrorKind::StoreUnavailable, error.to_string());
             return Outcome::ModelFailed { error };
         }
         let before = said_before(&request.messages, self.cuts);
         let deltas = LiveDeltas::new(self.live.clone(), self.parts.redactor.clone(), self.cut_text.clone());
-        let result = self.reply(call, request, &deltas).await;
+        let result = self.model_reply(call, request, &deltas).await;
         deltas.end(match &result {
-            Ok(reply) if reply.finish == Finish::Length && reply.calls().next().is_none() => ReplyEnd::Cut,
+            Ok(reply) if reply.finish == FinishReason::Length && reply.tool_calls().next().is_none() => {
+                ReplyEnd::Cut
+            }
             Ok(_) => ReplyEnd::Whole,
             Err(_) => ReplyEnd::Failed,
         });
         match result {
             Ok(mut reply) => {
-                self.parts.redactor.reply(&mut reply, &before);
-                let price = self.plan.target(call.target).facts.price;
+                self.parts.redactor.redact_reply(&mut reply, &before);
+                let price = self.plan.target_at(call.target).facts.price;
                 let cost = price.map(|price| price.cost(&reply.usage));
                 Outcome::Replied { reply, cost }
             }
-            Err(error) => Outcome::ModelFailed { error: error.info() },
+            Err(error) => Outcome::ModelFailed { error: error.to_info() },
         }
     }
 
     /// The reply of the executor's model, or of what stands in its place.
-    async fn reply(
+    async fn model_reply(
         &self,
         call: &ModelCall,
         request: ModelRequest,
         deltas: &LiveDeltas,
     ) -> Result<ModelReply, model::Error> {
         match &self.plan.executor {
-            Executor::React => self.parts.model.reply(request, deltas).await,
-            Executor::Router { debug, .. } => self.route(call, request, deltas, *debug).await,
-            Executor::Subprocess { .. } => Ok(agents::program_call(&self.plan, &request)),
+            Executor::React => self.parts.model.request_reply(request, deltas).await,
+            Executor::Router { debug, .. } => self.routed_reply(call, request, deltas, *debug).await,
+            Executor::Subprocess { .. } => Ok(agents::subprocess_call(&self.plan, &request)),
             Executor::Stub { replies } => {
-                let reply = agents::canned(&self.plan, replies, &request);
-                reply.texts().for_each(|text| deltas.text(text));
+                let reply = agents::stub_reply(&self.plan, replies, &request);
+                reply.inline_texts().for_each(|text| deltas.push_text(text));
                 Ok(reply)
             }
         }
     }
 
     /// What a router's model decides, as a call of the tool.
-    async fn route(
+    async fn routed_reply(
         &self,
         call: &ModelCall,
         request: ModelRequest,
@@ -158,15 +164,15 @@ impl Performer {
         let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
         if debug {
             if call.iteration == 1 && call.attempt == 1 {
-                tell.registered(&self.plan, 0);
+                tell.tools_registered(&self.plan, 0);
             }
-            tell.prompt(&request);
+            tell.prompt_built(&request);
         }
-        let reply = self.parts.model.reply(request, &agents::RouterDeltas::new(deltas)).await?;
+        let reply = self.parts.model.request_reply(request, &agents::RouterDeltas::new(deltas)).await?;
         let (asked, begun) = (reply.latency_ms, self.parts.clock.now());
-        let (reply, decision) = router::routed(reply, &self.plan.tools);
+        let (reply, decision) = router::route_reply(reply, &self.plan.tools);
         if debug {
-            tell.decided(&decision, asked, self.parts.clock.now().millis_since(begun));
+            tell.decision_made(&decision, asked, self.parts.clock.now().millis_since(begun));
         }
         Ok(reply)
     }
@@ -176,32 +182,32 @@ impl Performer {
         let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
         if debug {
             let data = json!({"tool": run.call.name, "arguments": run.call.arguments, "duration_ms": 0});
-            tell.tell("tool.dispatch", data);
+            tell.emit_debug("tool.dispatch", data);
         }
         let outcome = match self.plan.tool_layer {
             ToolLayer::Real => self.run_real_tool(run).await,
-            ToolLayer::Mock => Outcome::ToolDone { output: agents::mocked(run) },
+            ToolLayer::Mock => Outcome::ToolDone { output: agents::mock_output(run) },
         };
         if debug && let Outcome::ToolDone { output } = &outcome {
             let (ok, length) = (output.is_ok(), output.output_chars);
             let data = json!({
                 "tool": run.call.name, "ok": ok, "length": length, "duration_ms": output.duration_ms,
             });
-            tell.tell("tool.result", data);
+            tell.emit_debug("tool.result", data);
         }
         outcome
     }
 
     async fn run_real_tool(&self, run: &ToolRun) -> Outcome {
         let workspace: Arc<dyn Workspace> = if run.access == ToolAccess::Nothing {
-            Arc::new(NoBox)
+            Arc::new(NoWorkspace)
         } else {
-            match self.keeper.open(self.parts.clock.as_ref()).await {
+            match self.session.open(self.parts.clock.as_ref()).await {
                 Ok(workspace) => workspace,
                 Err(error) => return Outcome::SandboxLost { why: error.message },
             }
         };
-        let arguments = match parsed(&run.call) {
+        let arguments = match parse_arguments(&run.call) {
             Ok(arguments) => arguments,
             Err(output) => return Outcome::ToolDone { output },
         };
@@ -209,17 +215,18 @@ impl Performer {
         let output = Arc::new(LiveOutput::new(self.live.clone(), self.parts.redactor.clone()));
         let env = ToolEnv {
             workspace,
-            memory: executors::memory(&self.plan, &self.parts.clock),
+            memory: executors::open_memory(&self.plan, &self.parts.clock),
             pull_requests: self.plan.pull_requests.clone(),
-            past: Some(Arc::new(self.past())),
+            past: Some(Arc::new(self.transcript())),
             output: output.clone(),
             default_timeout: Duration::from_millis(self.plan.command_ms).min(max_timeout),
             max_timeout,
         };
         let begun = self.parts.clock.now();
         let result = match (&self.plan.executor, self.parts.tools.get(&run.call.name)) {
-            (Executor::Subprocess { argv, passthrough }, _) if run.call.name == PROGRAM => {
-                let request = arguments.get(REQUEST).and_then(|text| text.as_str()).unwrap_or_default();
+            (Executor::Subprocess { argv, passthrough }, _) if run.call.name == PROGRAM_TOOL => {
+                let request =
+                    arguments.get(REQUEST_PARAMETER).and_then(|text| text.as_str()).unwrap_or_default();
                 agents::run_program(argv, passthrough, request, &env).await
             }
             (_, Some(tool)) => tool.run(&arguments, &env).await,
@@ -245,14 +252,17 @@ fn said_before(messages: &[Arc<Message>], cuts: u32) -> String {
     let mut cut: Vec<_> =
         said.filter(|message| message.role == Role::Assistant).take(cuts as usize).collect();
     cut.reverse();
-    cut.iter().flat_map(|message| message.texts()).filter_map(|text| text.inline()).collect()
+    cut.iter().flat_map(|message| message.text_parts()).filter_map(|text| text.inline_text()).collect()
 }
 
 /// Puts the texts into a request that stand elsewhere.
-pub(super) async fn resolve(blobs: &BlobCache, request: &mut ModelRequest) -> Result<(), crate::Error> {
+pub(super) async fn resolve_request(
+    blobs: &PayloadCache,
+    request: &mut ModelRequest,
+) -> Result<(), crate::Error> {
     for message in &mut request.messages {
         resolve_message(blobs, message).await?;
-        if message.bytes() > MOST_MESSAGE_CHARS {
+        if message.approx_bytes() > MAX_MESSAGE_CHARS {
             context::cut_message(Arc::make_mut(message));
         }
     }
@@ -261,7 +271,7 @@ pub(super) async fn resolve(blobs: &BlobCache, request: &mut ModelRequest) -> Re
 
 /// Puts the texts into a message that stand elsewhere.
 pub(super) async fn resolve_message(
-    blobs: &BlobCache,
+    blobs: &PayloadCache,
     message: &mut Arc<Message>,
 ) -> Result<(), crate::Error> {
     // Only a message that lacks a text is copied.
@@ -274,6 +284,6 @@ pub(super) async fn resolve_message(
     Ok(())
 }
 
-fn parsed(call: &ToolCall) -> Result<serde_json::Map<String, serde_json::Value>, ToolOutput> {
-    call.parsed().map_err(|why| ToolOutput::failed(ErrorKind::BadArguments, why))
+fn parse_arguments(call: &ToolCall) -> Result<serde_json::Map<String, serde_json::Value>, ToolOutput> {
+    call.parse_arguments().map_err(|why| ToolOutput::failed(ErrorKind::BadArguments, why))
 }

@@ -1,83 +1,88 @@
 //! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
 
-use super::draft::Draft;
-use super::perform::{self, Done, Said};
-use super::wanted::Until;
-use super::{Drive, boxes};
+use super::draft::JournalTransaction;
+use super::perform::{self, EffectInput, EffectResult};
+use super::wanted::WorkDeadline;
+use super::{RunDriver, boxes};
 use crate::Error;
-use crate::row::row;
-use forge_policy::agent::{self, Decision, Start};
+use crate::row::run_row;
+use forge_policy::agent::{self, Decision, EffectStart};
 use forge_policy::{budget, compact};
 use forge_ports::journal::{self, Batch};
 use forge_ports::sandbox;
 use forge_types::{
-    Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunState,
+    CommandId, Effect, EffectId, ErrorInfo, ErrorKind, EventKind, LimitKind, Outcome, RunCommand, RunState,
     RunStatus, SandboxReport, SandboxState, SnapshotId, Timestamp, WorkspaceMode,
 };
 
 /// What arrived since the last turn.
 #[derive(Clone, Default)]
-pub(super) struct Arrived {
+pub(super) struct TurnInput {
     events: Vec<EventKind>,
-    outcomes: Vec<(EffectId, Done)>,
-    commands: Vec<(CommandId, Command)>,
+    outcomes: Vec<(EffectId, EffectResult)>,
+    commands: Vec<(CommandId, RunCommand)>,
 }
 
 /// A run that decides for ever would never append.
 const MAX_DECISIONS: usize = 1_000;
 
-impl Drive {
+impl RunDriver {
     pub(super) async fn run(&mut self, worker: &str, attempt: u32) -> Result<(), Error> {
-        let mut arrived = Arrived {
+        let mut arrived = TurnInput {
             events: vec![EventKind::Claimed { worker: worker.to_owned(), attempt }],
-            outcomes: self.interrupted().await?,
+            outcomes: self.interrupted_effects().await?,
             commands: self.parts.journal.inbox(self.state().run).await?,
         };
         loop {
-            let wake = self.turn(std::mem::take(&mut arrived)).await?;
-            if self.ended() {
+            let wake = self.run_turn(std::mem::take(&mut arrived)).await?;
+            if self.is_ended() {
                 return Ok(());
             }
-            arrived = self.next(wake).await?;
+            arrived = self.next_input(wake).await?;
         }
     }
 
     /// Effects that are still open belong to a process that died. What it left in a repository that is edited in place
     /// is kept aside before the repository is put back to where the cut-off step began.
-    async fn interrupted(&mut self) -> Result<Vec<(EffectId, Done)>, Error> {
+    async fn interrupted_effects(&mut self) -> Result<Vec<(EffectId, EffectResult)>, Error> {
         let mut outcomes = Vec::new();
         let open: Vec<_> = self.state().open.iter().map(|(effect, open)| (*effect, open.snapshot)).collect();
         for (effect, before) in open {
-            let snapshot = self.set_aside(before).await?;
-            outcomes.push((effect, Done { snapshot, ..Done::of(Outcome::Interrupted) }));
+            let snapshot = self.save_partial_work(before).await?;
+            outcomes.push((
+                effect,
+                EffectResult { snapshot, ..EffectResult::from_outcome(Outcome::Interrupted) },
+            ));
         }
         Ok(outcomes)
     }
 
-    async fn set_aside(&mut self, back_to: Option<SnapshotId>) -> Result<Option<SnapshotId>, Error> {
+    async fn save_partial_work(&mut self, back_to: Option<SnapshotId>) -> Result<Option<SnapshotId>, Error> {
         if back_to.is_none() || self.plan.sandbox.mode != WorkspaceMode::Inplace {
             return Ok(None);
         }
-        self.keeper.put_back_to(None);
-        let opened = self.keeper.open(self.parts.clock.as_ref());
-        let left = match self.wanted(self.state(), Until::Deadline, opened).await {
-            Ok(workspace) => self.wanted(self.state(), Until::Deadline, workspace.snapshot()).await,
+        self.session.set_restore_point(None);
+        let opened = self.session.open(self.parts.clock.as_ref());
+        let left = match self.run_until_stopped(self.state(), WorkDeadline::Deadline, opened).await {
+            Ok(workspace) => {
+                self.run_until_stopped(self.state(), WorkDeadline::Deadline, workspace.snapshot()).await
+            }
             // The same failure ends the run in order, when the first effect needs the box.
             Err(_) => return Ok(None),
         };
-        self.keeper.close().await;
+        self.session.close().await;
         if matches!(left, Err(sandbox::Error::Stopped)) {
             // The run ends, and stays as it is.
             return Ok(None);
         }
         let left = left.map_err(|error| Error::Internal { what: error.to_string() })?;
-        self.keeper.put_back_to(back_to);
+        self.session.set_restore_point(back_to);
         Ok(Some(left))
     }
 
     /// Waits until something happens that may change the decision.
-    async fn next(&mut self, wake: Option<Timestamp>) -> Result<Arrived, Error> {
-        let mut arrived = Arrived::default();
+    async fn next_input(&mut self, wake: Option<Timestamp>) -> Result<TurnInput, Error> {
+        let mut arrived = TurnInput::default();
         loop {
             let clock = self.parts.clock.clone();
             let alarm = async move {
@@ -89,9 +94,9 @@ impl Drive {
             tokio::select! {
                 biased;
                 Some(joined) = self.tasks.join_next_with_id() => {
-                    arrived.outcomes.push(self.outcome_of(joined));
+                    arrived.outcomes.push(self.task_result(joined));
                     while let Some(joined) = self.tasks.try_join_next_with_id() {
-                        arrived.outcomes.push(self.outcome_of(joined));
+                        arrived.outcomes.push(self.task_result(joined));
                     }
                     return Ok(arrived);
                 }
@@ -109,10 +114,10 @@ impl Drive {
         }
     }
 
-    fn outcome_of(
+    fn task_result(
         &mut self,
-        joined: Result<(tokio::task::Id, (EffectId, Done)), tokio::task::JoinError>,
-    ) -> (EffectId, Done) {
+        joined: Result<(tokio::task::Id, (EffectId, EffectResult)), tokio::task::JoinError>,
+    ) -> (EffectId, EffectResult) {
         match joined {
             Ok((id, outcome)) => {
                 self.names.remove(&id);
@@ -123,7 +128,7 @@ impl Drive {
                 let effect = self.names.remove(&error.id()).unwrap_or_default();
                 self.handles.remove(&effect);
                 if error.is_cancelled() {
-                    return (effect, Done::of(Outcome::Cancelled));
+                    return (effect, EffectResult::from_outcome(Outcome::Cancelled));
                 }
                 let text = format!("forge itself failed while it worked on this: {error}");
                 let failure = ErrorInfo::fatal(ErrorKind::Unknown, text.clone());
@@ -136,13 +141,13 @@ impl Drive {
                 } else {
                     Outcome::ToolDone { output: forge_types::ToolOutput::failed(ErrorKind::Execution, text) }
                 };
-                (effect, Done::of(outcome))
+                (effect, EffectResult::from_outcome(outcome))
             }
         }
     }
 
     /// Folds in, decides, appends, acts. Gives the time to decide again.
-    async fn turn(&mut self, arrived: Arrived) -> Result<Option<Timestamp>, Error> {
+    async fn run_turn(&mut self, arrived: TurnInput) -> Result<Option<Timestamp>, Error> {
         let limits = budget::limits(self.state(), &self.plan);
         let shared =
             self.plan.day_ceiling.is_some() || limits.day_cost.is_some() || !self.plan.ceilings.is_empty();
@@ -152,7 +157,7 @@ impl Drive {
             (result, _) => return result,
         };
         let journal::Error::Ceiling { account, .. } = &error else { return Err(error.into()) };
-        if self.free_the_dead(account).await {
+        if self.release_stale_reservations(account).await {
             match self.try_turn(arrived.clone(), None).await {
                 Err(Error::Journal(journal::Error::Ceiling { .. })) => {}
                 result => return result,
@@ -164,64 +169,65 @@ impl Drive {
     /// `refused`: why the ledger refused the start that this turn decided before; the run then reaches its limit.
     async fn try_turn(
         &mut self,
-        arrived: Arrived,
+        arrived: TurnInput,
         refused: Option<String>,
     ) -> Result<Option<Timestamp>, Error> {
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
-        let mut draft = Draft::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
+        let mut draft =
+            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
         for event in arrived.events {
             draft.push(event)?;
         }
-        self.tell_of_box(&mut draft)?;
+        self.record_sandbox_open(&mut draft)?;
         for (id, command) in arrived.commands {
             draft.push(EventKind::Commanded { id, command })?;
             draft.taken.push(id);
         }
-        self.tell_of_egress(&mut draft)?;
-        self.look_who_is_left_alone().await;
-        let heard = self.heard(&draft.state, &arrived.outcomes);
+        self.record_egress(&mut draft)?;
+        self.refresh_cooldowns().await;
+        let heard = self.provider_outcomes(&draft.state, &arrived.outcomes);
         let mut too_large = None;
         for (effect, mut done) in arrived.outcomes {
             if let Outcome::SandboxLost { .. } = &done.outcome {
-                self.lose_box(&mut draft).await?;
+                self.handle_sandbox_loss(&mut draft).await?;
                 done.snapshot =
-                    self.set_aside(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
+                    self.save_partial_work(draft.state.open.get(&effect).and_then(|o| o.snapshot)).await?;
             }
             draft.after.push(done.durable);
             too_large = too_large.or(done.too_large);
-            draft.settle(effect, done.outcome, done.snapshot)?;
+            draft.settle_effect(effect, done.outcome, done.snapshot)?;
         }
         self.too_large |= too_large.is_some();
         let (decision, starts) = match too_large {
-            Some(error) => (failing(error), Vec::new()),
-            None => self.settle_decisions(&mut draft, refused.as_deref()).await?,
+            Some(error) => (failed_decision(error), Vec::new()),
+            None => self.decide_until_quiet(&mut draft, refused.as_deref()).await?,
         };
         let ended = decision.finish.as_ref().map(|finish| finish.status);
         if let Some(finish) = decision.finish {
-            self.finish(&mut draft, finish).await?;
+            self.finish_run(&mut draft, finish).await?;
         }
         self.append(draft).await?;
-        self.learn(heard, &starts, ended).await;
+        self.record_outcomes(heard, &starts, ended).await;
         for effect in decision.cancel {
-            self.abort(effect);
+            self.abort_effect(effect);
         }
         for start in starts {
-            self.start(start);
+            self.start_effect(start);
         }
         Ok(decision.wake)
     }
 
     /// Decides until nothing new follows; what is decided joins the draft.
-    async fn settle_decisions(
+    async fn decide_until_quiet(
         &mut self,
-        draft: &mut Draft<'_>,
+        draft: &mut JournalTransaction<'_>,
         refused: Option<&str>,
-    ) -> Result<(Decision, Vec<Start>), Error> {
+    ) -> Result<(Decision, Vec<EffectStart>), Error> {
         let mut starts = Vec::new();
         for _ in 0..MAX_DECISIONS {
             let mut decision = self.decide(&draft.state);
-            if let Some(closer) = self.look_closer(&draft.state, &decision).await {
+            if let Some(closer) = self.recount_exactly(&draft.state, &decision).await {
                 decision = closer;
             }
             if refused.is_some() {
@@ -237,13 +243,14 @@ impl Drive {
                 draft.push(event)?;
             }
             for start in std::mem::take(&mut decision.start) {
-                if let Some(refused) = self.prepare(draft, &start).await? {
+                if let Some(refused) = self.prepare_start(draft, &start).await? {
                     return Ok((refused, starts));
                 }
                 if let Some(amount) = start.reserved {
                     draft.reserve(start.effect, amount);
                 }
-                let snapshot = writes(&start.what).then(|| draft.state.history.current.or(self.beginning));
+                let snapshot =
+                    writes_workspace(&start.what).then(|| draft.state.history.current.or(self.baseline));
                 draft.push(EventKind::Intended {
                     effect: start.effect,
                     what: start.what.clone(),
@@ -257,28 +264,34 @@ impl Drive {
     }
 
     /// What must stand before an effect starts: the box, and before the first change a snapshot of the beginning.
-    async fn prepare(&mut self, draft: &mut Draft<'_>, start: &Start) -> Result<Option<Decision>, Error> {
-        if !self.entered && self.plan.needs_box() {
-            let opened = self.keeper.open(self.parts.clock.as_ref());
-            match self.wanted(&draft.state, Until::Deadline, opened).await {
+    async fn prepare_start(
+        &mut self,
+        draft: &mut JournalTransaction<'_>,
+        start: &EffectStart,
+    ) -> Result<Option<Decision>, Error> {
+        if !self.entered && self.plan.needs_sandbox() {
+            let opened = self.session.open(self.parts.clock.as_ref());
+            match self.run_until_stopped(&draft.state, WorkDeadline::Deadline, opened).await {
                 Ok(workspace) => {
                     self.entered = true;
                     self.opened = Some(workspace);
-                    self.begin_survey(&draft.state);
+                    self.start_baseline(&draft.state);
                 }
-                Err(error) => return Ok(Some(self.without(error))),
+                Err(error) => return Ok(Some(self.decision_without_sandbox(error))),
             }
         }
-        if !writes(&start.what) {
+        if !writes_workspace(&start.what) {
             return Ok(None);
         }
-        if self.entered && self.survey.is_none() {
-            self.begin_survey(&draft.state);
+        if self.entered && self.baseline_task.is_none() {
+            self.start_baseline(&draft.state);
         }
-        if let Some(mut survey) = self.survey.take() {
-            match self.wanted(&draft.state, Until::Deadline, &mut survey).await {
-                Ok(Ok(beginning)) => self.beginning = Some(beginning),
-                Ok(Err(error)) => return Ok(Some(self.without(boxes::as_info(&error)))),
+        if let Some(mut survey) = self.baseline_task.take() {
+            match self.run_until_stopped(&draft.state, WorkDeadline::Deadline, &mut survey).await {
+                Ok(Ok(beginning)) => self.baseline = Some(beginning),
+                Ok(Err(error)) => {
+                    return Ok(Some(self.decision_without_sandbox(boxes::to_error_info(&error))));
+                }
                 Err(error) => {
                     let what = format!("the first look at the workspace failed: {error}");
                     return Err(Error::Internal { what });
@@ -289,41 +302,42 @@ impl Drive {
     }
 
     /// Takes the first snapshot, beside what follows.
-    fn begin_survey(&mut self, state: &RunState) {
-        let needed = state.history.current.is_none() && self.beginning.is_none();
-        if let Some(workspace) = self.keeper.workspace().filter(|_| needed) {
-            self.survey = Some(tokio::spawn(async move { workspace.snapshot().await }));
+    fn start_baseline(&mut self, state: &RunState) {
+        let needed = state.history.current.is_none() && self.baseline.is_none();
+        if let Some(workspace) = self.session.workspace().filter(|_| needed) {
+            self.baseline_task = Some(tokio::spawn(async move { workspace.snapshot().await }));
         }
     }
 
     /// Ends it, if it is still under way.
-    pub(super) fn end_survey(&mut self) {
-        if let Some(survey) = self.survey.take() {
+    pub(super) fn abort_baseline(&mut self) {
+        if let Some(survey) = self.baseline_task.take() {
             survey.abort();
         }
     }
 
     /// What follows when the box, or the first snapshot, can't be had: the end, unless it was only stopped because of a
     /// command or a limit, which the next turn sees.
-    fn without(&mut self, error: ErrorInfo) -> Decision {
+    fn decision_without_sandbox(&mut self, error: ErrorInfo) -> Decision {
         self.too_large |= error.kind == ErrorKind::BudgetExceeded;
         match error.kind {
             ErrorKind::Cancelled => Decision { wake: Some(self.parts.clock.now()), ..Decision::default() },
-            _ => failing(error),
+            _ => failed_decision(error),
         }
     }
 
     /// What the box reached since the last turn.
-    pub(super) fn tell_of_egress(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
-        let records = self.keeper.workspace().map(|workspace| workspace.reached()).unwrap_or_default();
+    pub(super) fn record_egress(&mut self, draft: &mut JournalTransaction<'_>) -> Result<(), Error> {
+        let records =
+            self.session.workspace().map(|workspace| workspace.drain_egress_records()).unwrap_or_default();
         if records.is_empty() {
             return Ok(());
         }
-        draft.push(EventKind::Reached { records })
+        draft.push(EventKind::EgressRecorded { records })
     }
 
     /// What a box really is, in the turn after the one that opened it; and again when it covers more than was told.
-    pub(super) fn tell_of_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
+    pub(super) fn record_sandbox_open(&mut self, draft: &mut JournalTransaction<'_>) -> Result<(), Error> {
         let report = match self.opened.take() {
             Some(workspace) => Some(workspace.report()),
             None => self.changed_report(draft),
@@ -337,35 +351,35 @@ impl Drive {
     }
 
     /// What the box is by now, if that differs from what was told.
-    fn changed_report(&self, draft: &Draft<'_>) -> Option<SandboxReport> {
+    fn changed_report(&self, draft: &JournalTransaction<'_>) -> Option<SandboxReport> {
         let told = draft.state.sandbox.as_ref().filter(|_| self.entered)?;
-        let mut now = self.keeper.workspace()?.report();
+        let mut now = self.session.workspace()?.report();
         // As it would be told.
-        self.parts.redactor.report(&mut now);
+        self.parts.redactor.redact_report(&mut now);
         (now.masked != told.masked || now.warnings != told.warnings).then_some(now)
     }
 
-    async fn lose_box(&mut self, draft: &mut Draft<'_>) -> Result<(), Error> {
-        if self.keeper.is_open() {
+    async fn handle_sandbox_loss(&mut self, draft: &mut JournalTransaction<'_>) -> Result<(), Error> {
+        if self.session.is_open() {
             self.entered = false;
-            self.end_survey();
-            self.keeper.close().await;
-            let began = draft.state.history.current.or(self.beginning);
-            self.keeper.put_back_to(began);
+            self.abort_baseline();
+            self.session.close().await;
+            let began = draft.state.history.current.or(self.baseline);
+            self.session.set_restore_point(began);
             draft.push(EventKind::SandboxChanged { state: SandboxState::Died, report: None })?;
         }
         Ok(())
     }
 
-    async fn append(&mut self, draft: Draft<'_>) -> Result<(), journal::Error> {
+    async fn append(&mut self, draft: JournalTransaction<'_>) -> Result<(), journal::Error> {
         if draft.events.is_empty() {
             return Ok(());
         }
-        let Draft { state, events, blobs, taken, postings, after, .. } = draft;
-        let checkpoint = self.checkpoint(&events);
-        let row = row(&state, &self.plan, self.parts.clock.now());
+        let JournalTransaction { state, events, blobs, taken, postings, after, .. } = draft;
+        let checkpoint = self.due_checkpoint(&events);
+        let row = run_row(&state, &self.plan, self.parts.clock.now());
         for blob in &blobs {
-            self.blobs.keep(blob);
+            self.blobs.insert_blob(blob);
         }
         let batch = Batch {
             run: state.run,
@@ -381,39 +395,40 @@ impl Drive {
         self.parts.journal.append(batch).await?;
         for event in &events {
             for wire in self.projector.project(event).unwrap_or_default() {
-                self.live.event(&wire);
+                self.live.on_event(&wire);
             }
         }
         Ok(())
     }
 
-    fn start(&mut self, start: Start) {
-        let Start { effect, what, .. } = start;
-        let performer = perform::Performer {
+    fn start_effect(&mut self, start: EffectStart) {
+        let EffectStart { effect, what, .. } = start;
+        let performer = perform::EffectExecutor {
             parts: self.parts.clone(),
             plan: self.plan.clone(),
             blobs: self.blobs.clone(),
-            keeper: self.keeper.clone(),
+            session: self.session.clone(),
             live: self.live.clone(),
             run: self.state().run,
-            cuts: self.state().cuts,
+            cuts: self.state().truncated_replies,
             cut_text: self.cut_text.clone(),
         };
-        let said = match &what {
-            Effect::CallModel(call) => {
-                Said::Request(Box::new(forge_policy::context::request(self.state(), &self.plan, call)))
-            }
-            Effect::Compact(compaction) => {
-                Said::Messages(self.state().messages_at(&compaction.gone).cloned().collect())
-            }
-            Effect::RunTool(_) => Said::Nothing,
-        };
-        let handle = self.tasks.spawn(async move { (effect, performer.perform(what, said).await) });
+        let said =
+            match &what {
+                Effect::CallModel(call) => EffectInput::Request(Box::new(
+                    forge_policy::context::model_request(self.state(), &self.plan, call),
+                )),
+                Effect::Compact(compaction) => {
+                    EffectInput::Messages(self.state().messages_at(&compaction.gone).cloned().collect())
+                }
+                Effect::RunTool(_) => EffectInput::Nothing,
+            };
+        let handle = self.tasks.spawn(async move { (effect, performer.execute(what, said).await) });
         self.names.insert(handle.id(), effect);
         self.handles.insert(effect, handle);
     }
 
-    fn abort(&mut self, effect: EffectId) {
+    fn abort_effect(&mut self, effect: EffectId) {
         if let Some(handle) = self.handles.remove(&effect) {
             handle.abort();
         }
@@ -427,26 +442,28 @@ impl Drive {
         }
         let redactor = self.parts.redactor.clone();
         let plan = self.plan.clone();
-        let mut draft = Draft::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
+        let mut draft =
+            JournalTransaction::new(self.state().clone(), self.parts.clock.now(), &plan, &redactor);
         let open: Vec<_> = draft.state.open.keys().copied().collect();
         for effect in open {
-            draft.settle(effect, Outcome::Interrupted, None)?;
+            draft.settle_effect(effect, Outcome::Interrupted, None)?;
         }
         let limit = matches!(error, journal::Error::Ceiling { .. }).then_some(LimitKind::Cost);
         let kind = if limit.is_some() { ErrorKind::BudgetExceeded } else { ErrorKind::StoreUnavailable };
         let status = if limit.is_some() { RunStatus::TimedOut } else { RunStatus::Failed };
         let error = Some(ErrorInfo::fatal(kind, error.to_string()));
-        let finish = agent::Finish { status, limit, error, answer: None };
-        self.finish(&mut draft, finish).await?;
+        let finish = agent::RunFinish { status, limit, error, answer: None };
+        self.finish_run(&mut draft, finish).await?;
         self.append(draft).await.map_err(Error::from)
     }
 }
 
-fn writes(what: &Effect) -> bool {
+fn writes_workspace(what: &Effect) -> bool {
     matches!(what, Effect::RunTool(run) if run.access.writes())
 }
 
-fn failing(error: ErrorInfo) -> Decision {
-    let finish = agent::Finish { status: RunStatus::Failed, limit: None, error: Some(error), answer: None };
+fn failed_decision(error: ErrorInfo) -> Decision {
+    let finish =
+        agent::RunFinish { status: RunStatus::Failed, limit: None, error: Some(error), answer: None };
     Decision { finish: Some(finish), ..Decision::default() }
 }

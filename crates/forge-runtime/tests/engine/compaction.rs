@@ -4,7 +4,7 @@
 use crate::harness::{World, assert_one_outcome_per_intent, plan};
 use crate::model::{Brain, call, failure, say};
 use forge_ports::model::Error;
-use forge_testkit::memory::{AppendPoint, Fault, MemoryStore, Moment};
+use forge_testkit::memory::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
 use forge_testkit::scale;
 use forge_types::*;
 use std::sync::Arc;
@@ -27,14 +27,19 @@ fn asks_for_summary(request: &ModelRequest) -> bool {
 }
 
 fn said(request: &ModelRequest) -> String {
-    request.messages.iter().flat_map(|message| message.texts()).filter_map(Payload::inline).collect()
+    request
+        .messages
+        .iter()
+        .flat_map(|message| message.text_parts())
+        .filter_map(Payload::inline_text)
+        .collect()
 }
 
 /// Reads the files in order, as far as the conversation and its summary say that it has, then looks up the needle.
 fn reader(summaries: Summaries) -> Brain {
     Brain::new(move |request, n| {
         // It counts the tokens of its prompts as real ones do.
-        let input = request.messages.iter().map(|message| message.bytes()).sum::<u64>().div_ceil(3);
+        let input = request.messages.iter().map(|message| message.approx_bytes()).sum::<u64>().div_ceil(3);
         reads(summaries, request, n)
             .map(|reply| ModelReply { usage: Usage { input, ..reply.usage }, ..reply })
     })
@@ -59,7 +64,7 @@ fn reads(summaries: Summaries, request: &ModelRequest, n: usize) -> Result<Model
         });
         let mut looked_up = None;
         for result in results {
-            let text = result.content.inline().expect("texts are in place");
+            let text = result.content.inline_text().expect("texts are in place");
             if result.name == "recall" {
                 looked_up = Some(text.to_owned());
             }
@@ -118,13 +123,14 @@ async fn run(summaries: Summaries, points: &[AppendPoint]) -> (World, Vec<Event>
     let run = world.create(&forge, &plan).await;
     let mut appends = 0;
     for wanted in points.iter().copied().map(Some).chain([None]) {
-        let hook = move |at: AppendPoint| if Some(at) == wanted { Fault::Crash } else { Fault::None };
+        let hook =
+            move |at: AppendPoint| if Some(at) == wanted { AppendFault::Crash } else { AppendFault::None };
         let process = world.store.reopen_with_hook(hook);
         let result = world.forge(&process, Arc::new(reader(summaries))).drive(run, Arc::new(())).await;
-        appends = process.appends();
-        assert_eq!(result.is_err(), process.crashed(), "{summaries:?} {points:?}: {result:?}");
+        appends = process.append_count();
+        assert_eq!(result.is_err(), process.has_crashed(), "{summaries:?} {points:?}: {result:?}");
         if let Ok(shown) = result {
-            let answer: String = shown.state.answer.iter().filter_map(Payload::inline).collect();
+            let answer: String = shown.state.answer.iter().filter_map(Payload::inline_text).collect();
             assert_eq!(answer, "heliotrope", "{summaries:?} {points:?}: {:?}", shown.state.ending);
             assert_eq!(shown.state.status, RunStatus::Completed);
             break;
@@ -133,11 +139,11 @@ async fn run(summaries: Summaries, points: &[AppendPoint]) -> (World, Vec<Event>
     let events = world.events(run).await;
     assert_one_outcome_per_intent(&events);
     let state = RunState::replay(run, &events).expect("whole");
-    assert!(state.is_whole());
-    let first: String = state.messages[0].texts().filter_map(Payload::inline).collect();
+    assert!(state.is_consistent());
+    let first: String = state.messages[0].text_parts().filter_map(Payload::inline_text).collect();
     assert_eq!(first, "do the steps");
     // Every file was read once, whatever happened to the process: no result is lost.
-    let entries = Transcript::of(run, &events).expect("whole");
+    let entries = Transcript::from_events(run, &events).expect("whole");
     let results = entries.iter().filter(|entry| entry.message.role == Role::Tool).count();
     assert_eq!(results, FILES + 1, "{summaries:?} {points:?}");
     (world, events, appends)
@@ -175,11 +181,12 @@ async fn a_busy_model_and_garbage_lead_to_an_extract() {
 #[tokio::test]
 async fn a_kill_anywhere_during_a_compaction_loses_nothing() {
     let (_, _, appends) = run(Summaries::Good, &[]).await;
-    for index in (0..appends).step_by(scale::pick(2, 1)) {
-        for moment in [Moment::Before, Moment::After] {
-            for summaries in
-                scale::pick(vec![Summaries::Good], vec![Summaries::Good, Summaries::Busy, Summaries::Garbage])
-            {
+    for index in (0..appends).step_by(scale::sample_or_all(2, 1)) {
+        for moment in [AppendMoment::Before, AppendMoment::After] {
+            for summaries in scale::sample_or_all(
+                vec![Summaries::Good],
+                vec![Summaries::Good, Summaries::Busy, Summaries::Garbage],
+            ) {
                 run(summaries, &[AppendPoint { index, moment }]).await;
             }
         }
@@ -196,9 +203,9 @@ async fn a_summary_that_is_interrupted_twice_is_made_without_a_model() {
         .filter(|event| matches!(event.kind, EventKind::Intended { .. }))
         .count() as u64;
     // The claim is the first append; each intent of this run but the first one follows in one of its own.
-    let first = AppendPoint { index: intents + 1, moment: Moment::Before };
+    let first = AppendPoint { index: intents + 1, moment: AppendMoment::Before };
     let (_, events, _) =
-        run(Summaries::Good, &[first, AppendPoint { index: 1, moment: Moment::Before }]).await;
+        run(Summaries::Good, &[first, AppendPoint { index: 1, moment: AppendMoment::Before }]).await;
     let tries: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.kind {

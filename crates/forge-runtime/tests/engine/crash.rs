@@ -2,7 +2,7 @@
 
 use crate::harness::{World, assert_one_outcome_per_intent, plan};
 use crate::model::Brain;
-use forge_testkit::memory::{AppendPoint, Fault, MemoryStore, Moment};
+use forge_testkit::memory::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
 use forge_testkit::scale;
 use forge_types::*;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn run_with_crash(
     second: Option<AppendPoint>,
 ) -> (World, Vec<Event>) {
     let crash = move |wanted: Option<AppendPoint>| {
-        move |at: AppendPoint| if Some(at) == wanted { Fault::Crash } else { Fault::None }
+        move |at: AppendPoint| if Some(at) == wanted { AppendFault::Crash } else { AppendFault::None }
     };
     let world = World::on(MemoryStore::new());
     let forge = world.forge(&world.store, Arc::new(Brain::careful()));
@@ -33,7 +33,7 @@ async fn run_with_crash(
         let process = world.store.reopen_with_hook(crash(wanted));
         let forge = world.forge(&process, Arc::new(Brain::careful()));
         let result = forge.drive(run, Arc::new(())).await;
-        assert_eq!(result.is_err(), process.crashed(), "{point:?} {second:?}: {result:?}");
+        assert_eq!(result.is_err(), process.has_crashed(), "{point:?} {second:?}: {result:?}");
         if let Ok(shown) = result {
             assert_eq!(
                 shown.state.status,
@@ -59,7 +59,7 @@ fn assert_as_if_nothing_had_happened(world: &World, events: &[Event], label: &st
     let last = events.last().expect("events");
     let EventKind::Finished { files_modified, .. } = &last.kind else { panic!("{label}: {last:?}") };
     assert_eq!(files_modified, &LEFT.map(|(file, _)| file), "{label}");
-    assert!(RunState::replay(last.run, events).expect("whole").is_whole(), "{label}");
+    assert!(RunState::replay(last.run, events).expect("whole").is_consistent(), "{label}");
 }
 
 /// Appends of an undisturbed run by the process that drives it.
@@ -69,7 +69,7 @@ async fn appends() -> u64 {
     let run = world.create(&forge, &plan(&world.repo())).await;
     let process = world.store.reopen();
     world.forge(&process, Arc::new(Brain::careful())).drive(run, Arc::new(())).await.expect("it ends");
-    process.appends()
+    process.append_count()
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_crash_before_or_after_any_append_loses_and_repeats_nothing() {
     // The claim, then two appends for each of eight steps, then the end.
     assert_eq!(count, 18, "one append per turn of the loop");
     for index in 0..count {
-        for moment in [Moment::Before, Moment::After] {
+        for moment in [AppendMoment::Before, AppendMoment::After] {
             let point = AppendPoint { index, moment };
             let (world, events) = run_with_crash(WorkspaceMode::Transaction, Some(point), None).await;
             assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?}"));
@@ -89,8 +89,8 @@ async fn a_crash_before_or_after_any_append_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_crash_of_a_run_that_works_in_the_repository_itself_is_no_different() {
     let count = appends().await;
-    for index in (0..count).step_by(scale::pick(3, 1)) {
-        for moment in [Moment::Before, Moment::After] {
+    for index in (0..count).step_by(scale::sample_or_all(3, 1)) {
+        for moment in [AppendMoment::Before, AppendMoment::After] {
             let point = AppendPoint { index, moment };
             let (world, events) = run_with_crash(WorkspaceMode::Inplace, Some(point), None).await;
             assert_as_if_nothing_had_happened(&world, &events, &format!("in place, {point:?}"));
@@ -101,11 +101,11 @@ async fn a_crash_of_a_run_that_works_in_the_repository_itself_is_no_different() 
 #[tokio::test]
 async fn a_crash_while_resuming_is_no_different() {
     let count = appends().await;
-    let (step, seconds) = scale::pick((3, 3), (1, count + 1));
+    let (step, seconds) = scale::sample_or_all((3, 3), (1, count + 1));
     for index in (0..count).step_by(step) {
         for second in 0..seconds {
-            let point = AppendPoint { index, moment: Moment::After };
-            let again = AppendPoint { index: second, moment: Moment::Before };
+            let point = AppendPoint { index, moment: AppendMoment::After };
+            let again = AppendPoint { index: second, moment: AppendMoment::Before };
             let (world, events) = run_with_crash(WorkspaceMode::Transaction, Some(point), Some(again)).await;
             assert_as_if_nothing_had_happened(&world, &events, &format!("{point:?} then {again:?}"));
         }
@@ -143,15 +143,16 @@ async fn a_long_run_goes_on_from_its_checkpoint() {
     let mut plan = plan(&world.repo());
     plan.limits.max_iterations = 100;
     let run = world.create(&forge, &plan).await;
-    let crash = |at: AppendPoint| if at.index == 130 { Fault::Crash } else { Fault::None };
+    let crash = |at: AppendPoint| if at.index == 130 { AppendFault::Crash } else { AppendFault::None };
     let process = world.store.reopen_with_hook(crash);
     assert!(world.forge(&process, Arc::new(brain())).drive(run, Arc::new(())).await.is_err());
-    let checkpoint = world.store.reopen().checkpoint(run).await.expect("a store").expect("a checkpoint");
+    let checkpoint =
+        world.store.reopen().latest_checkpoint(run).await.expect("a store").expect("a checkpoint");
     assert!(checkpoint.seq > Seq(190), "{}", checkpoint.seq);
     let shown = world.forge(&world.store.reopen(), Arc::new(brain())).drive(run, Arc::new(())).await;
     let shown = shown.expect("it ends");
     assert_eq!((shown.state.status, shown.state.iterations), (RunStatus::Completed, 71));
     let events = world.events(run).await;
     assert_one_outcome_per_intent(&events);
-    assert!(RunState::replay(run, &events).expect("whole").is_whole());
+    assert!(RunState::replay(run, &events).expect("whole").is_consistent());
 }

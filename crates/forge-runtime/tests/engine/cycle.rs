@@ -10,7 +10,7 @@ use std::time::Duration;
 async fn until(world: &World, run: RunId, reached: impl Fn(&RunState) -> bool) {
     use forge_ports::Journal as _;
     let store = world.store.reopen();
-    let mut changes = store.watch(forge_ports::journal::News::All);
+    let mut changes = store.watch(forge_ports::journal::WatchScope::All);
     loop {
         changes.borrow_and_update();
         let events = world.events(run).await;
@@ -46,7 +46,7 @@ async fn cancelling_kills_the_running_command() {
     while world.file("pid").trim().is_empty() {
         tokio::task::yield_now().await;
     }
-    let delivery = forge.send(run, Command::Cancel { by: "test".into() }).await.expect("sent");
+    let delivery = forge.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("sent");
     assert!(matches!(delivery, Delivery::Sent { .. }), "{delivery:?}");
     let shown = driver.await.expect("no panic").expect("it ends");
     assert_eq!(shown.state.status, RunStatus::Cancelled);
@@ -61,7 +61,7 @@ async fn a_run_that_nobody_works_on_is_cancelled_at_once() {
     let world = World::new();
     let forge = world.forge(&world.store, Arc::new(Brain::careful()));
     let run = world.create(&forge, &plan(&world.repo())).await;
-    let delivery = forge.send(run, Command::Cancel { by: "test".into() }).await.expect("applied");
+    let delivery = forge.send_command(run, RunCommand::Cancel { by: "test".into() }).await.expect("applied");
     assert_eq!(delivery, Delivery::Applied { status: RunStatus::Cancelled });
     let error = forge.resume(run, None, Arc::new(())).await.expect_err("it has ended");
     assert!(matches!(error, Error::WrongState { .. }), "{error}");
@@ -80,7 +80,7 @@ async fn of_two_processes_one_works_on_a_run() {
     let other = world.forge(&world.store.reopen(), Arc::new(Brain::careful()));
     let error = other.resume(run, None, Arc::new(())).await.expect_err("it is held");
     assert!(error.to_string().contains("is being worked on by"), "{error}");
-    other.send(run, Command::Cancel { by: "other".into() }).await.expect("sent");
+    other.send_command(run, RunCommand::Cancel { by: "other".into() }).await.expect("sent");
     assert_eq!(driver.await.expect("no panic").expect("it ends").state.status, RunStatus::Cancelled);
 }
 
@@ -91,8 +91,8 @@ async fn a_message_joins_the_running_conversation() {
         let told = request
             .messages
             .iter()
-            .flat_map(|message| message.texts())
-            .any(|text| text.inline() == Some("also b"));
+            .flat_map(|message| message.text_parts())
+            .any(|text| text.inline_text() == Some("also b"));
         Ok(if n == 0 {
             shell("while [ ! -f go ]; do :; done")
         } else {
@@ -106,7 +106,7 @@ async fn a_message_joins_the_running_conversation() {
         async move { forge.drive(run, Arc::new(())).await }
     });
     until(&world, run, runs_a_tool).await;
-    forge.send(run, Command::Steer { text: "also b".into() }).await.expect("sent");
+    forge.send_command(run, RunCommand::Steer { text: "also b".into() }).await.expect("sent");
     until(&world, run, |state| !state.steering.is_empty()).await;
     std::fs::write(world.repo().join("go"), "").expect("a file");
     assert_eq!(driver.await.expect("no panic").expect("it ends").summary.answer, "with b");
@@ -185,7 +185,7 @@ async fn long_results_are_stored_once_and_come_back_whole() {
     let requests = brain.requests.lock().expect("no panic");
     let last = requests.last().expect("requests");
     let seen = last.messages.iter().flat_map(|m| &m.parts).any(
-        |part| matches!(&part.kind, PartKind::Result(result) if result.content.inline().unwrap_or_default().contains(&long)),
+        |part| matches!(&part.kind, PartKind::Result(result) if result.content.inline_text().unwrap_or_default().contains(&long)),
     );
     assert!(seen, "the model sees the whole text");
 }

@@ -13,8 +13,8 @@ fn busy() -> Error {
 
 /// The plan with another provider to ask.
 fn with_other(plan: &mut Plan) {
-    let route = Route { provider: "q".into(), model: "m".into() };
-    plan.fallbacks = vec![Target { route, facts: plan.facts.clone(), organization: None }];
+    let route = ModelRoute { provider: "q".into(), model: "m".into() };
+    plan.fallbacks = vec![FallbackTarget { route, facts: plan.facts.clone(), organization: None }];
     plan.retry.tries = 3;
 }
 

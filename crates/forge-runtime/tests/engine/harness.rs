@@ -2,7 +2,7 @@
 
 use crate::model::Brain;
 use forge_ports::{Journal as _, Model};
-use forge_runtime::{Cooling, Forge, LiveSink, NewRun, Parts, Redactor};
+use forge_runtime::{CooldownCache, EngineParts, Forge, LiveSink, NewRun, Redactor};
 use forge_testkit::clock::TestClock;
 use forge_testkit::memory::MemoryStore;
 use forge_types::wire::{LiveFrame, WireEvent};
@@ -16,7 +16,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: MemoryStore,
     pub(crate) clock: TestClock,
-    pub(crate) cooling: Arc<Cooling>,
+    pub(crate) cooling: Arc<CooldownCache>,
 }
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
         std::fs::create_dir(folder.path().join("repo")).expect("a repository");
         let start = Timestamp::from_micros(1_700_000_000_000_000);
         let clock = TestClock::skipping(start, Duration::from_secs(60));
-        Self { folder, store, clock, cooling: Arc::new(Cooling::alone()) }
+        Self { folder, store, clock, cooling: Arc::new(CooldownCache::process_local()) }
     }
 
     pub(crate) fn repo(&self) -> std::path::PathBuf {
@@ -48,19 +48,20 @@ impl World {
     pub(crate) fn forge_with(&self, store: &MemoryStore, model: Arc<dyn Model>, redactor: Redactor) -> Forge {
         let store = Arc::new(store.clone());
         let data = self.folder.path().join("data");
-        let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::Options::below(&data)));
-        let parts = Parts {
+        let boxes =
+            Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
+        let parts = EngineParts {
             journal: store.clone(),
             ledger: store.clone(),
-            count: Arc::new(|_: &forge_types::ModelRequest| None),
+            count_tokens: Arc::new(|_: &forge_types::ModelRequest| None),
             queue: store,
             model,
-            tools: Arc::new(forge_tools::builtin()),
+            tools: Arc::new(forge_tools::builtin_tools()),
             sandbox: boxes.clone(),
-            views: boxes,
+            workspaces: boxes,
             clock: Arc::new(self.clock.clone()),
             redactor: Arc::new(redactor),
-            cooling: self.cooling.clone(),
+            cooldowns: self.cooling.clone(),
         };
         Forge::assemble(parts, data, "test:1".to_owned())
     }
@@ -69,14 +70,18 @@ impl World {
         let new = NewRun {
             task: "do the steps".into(),
             repo: self.repo(),
-            source: Source::Cli,
+            source: RunSource::Cli,
             history: Vec::new(),
         };
         forge.create(new, plan).await.expect("a run")
     }
 
     /// One run by one undisturbed process.
-    pub(crate) async fn run(&self, brain: Brain, change: impl FnOnce(&mut Plan)) -> forge_runtime::Shown {
+    pub(crate) async fn run(
+        &self,
+        brain: Brain,
+        change: impl FnOnce(&mut Plan),
+    ) -> forge_runtime::RunDetails {
         let mut plan = plan(&self.repo());
         change(&mut plan);
         let forge = self.forge(&self.store, Arc::new(brain));
@@ -85,7 +90,7 @@ impl World {
     }
 
     pub(crate) async fn events(&self, run: RunId) -> Vec<Event> {
-        let pages = self.store.reopen().read(run, Seq(0), 0).await.expect("a journal");
+        let pages = self.store.reopen().read_events(run, Seq(0), 0).await.expect("a journal");
         assert_eq!(pages.damage, None);
         pages.events
     }
@@ -95,7 +100,7 @@ impl World {
 pub(crate) fn plan(repo: &Path) -> Plan {
     Plan {
         version: 1,
-        route: Route { provider: "p".into(), model: "m".into() },
+        route: ModelRoute { provider: "p".into(), model: "m".into() },
         facts: ModelFacts {
             price: Some(Price { input: 1_000, output: 2_000, cached_input: 0, cache_write: 0 }),
             window: 100_000,
@@ -117,9 +122,9 @@ pub(crate) fn plan(repo: &Path) -> Plan {
             timeout_ms: 1_000,
         },
         system: "be good".into(),
-        tools: forge_tools::builtin().list().cloned().collect(),
+        tools: forge_tools::builtin_tools().list_specs().cloned().collect(),
         disabled: vec![],
-        limits: Limits { max_duration_ms: 100_000_000, ..Limits::default() },
+        limits: RunLimits { max_duration_ms: 100_000_000, ..RunLimits::default() },
         cost_rule: CostRule::Default,
         alert_percent: 80,
         day_ceiling: None,
@@ -141,11 +146,11 @@ pub(crate) struct Watched {
 }
 
 impl LiveSink for Watched {
-    fn event(&self, event: &WireEvent) {
+    fn on_event(&self, event: &WireEvent) {
         self.events.lock().expect("no panic").push(event.clone());
     }
 
-    fn frame(&self, frame: LiveFrame) {
+    fn on_frame(&self, frame: LiveFrame) {
         if let LiveFrame::ModelDelta { text } = frame {
             self.text.lock().expect("no panic").push_str(&text);
         }

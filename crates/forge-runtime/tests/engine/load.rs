@@ -2,10 +2,10 @@
 
 use crate::harness::plan;
 use crate::model::failure;
-use forge_ports::model::{Deltas, Error};
+use forge_ports::model::{DeltaSink, Error};
 use forge_ports::{Ledger as _, Model, async_trait};
-use forge_runtime::{Cooling, Forge, NewRun, Parts, Redactor};
-use forge_store::Store;
+use forge_runtime::{CooldownCache, EngineParts, Forge, NewRun, Redactor};
+use forge_store::SqliteStore;
 use forge_testkit::clock::TestClock;
 use forge_testkit::scale;
 use forge_types::*;
@@ -33,16 +33,18 @@ fn lot(seed: u64, n: u64) -> u64 {
 
 fn bytes(request: &ModelRequest) -> u64 {
     let texts = request.messages.iter().flat_map(|message| &message.parts).map(|part| match &part.kind {
-        PartKind::Text { text } | PartKind::Reasoning { text } => text.inline().map_or(0, str::len) as u64,
+        PartKind::Text { text } | PartKind::Reasoning { text } => {
+            text.inline_text().map_or(0, str::len) as u64
+        }
         PartKind::Call(call) => (call.name.len() + call.arguments.len()) as u64,
-        PartKind::Result(result) => result.content.inline().map_or(0, str::len) as u64,
+        PartKind::Result(result) => result.content.inline_text().map_or(0, str::len) as u64,
     });
     request.system.len() as u64 + texts.sum::<u64>()
 }
 
 #[async_trait]
 impl Model for Wild {
-    async fn reply(&self, request: ModelRequest, _: &dyn Deltas) -> Result<ModelReply, Error> {
+    async fn request_reply(&self, request: ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, Error> {
         let n = lot(self.seed, self.calls.fetch_add(1, Ordering::Relaxed));
         tokio::task::yield_now().await;
         let run: usize = request.system.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("its number");
@@ -64,36 +66,37 @@ impl Model for Wild {
             ..Usage::default()
         };
         let parts = match (n >> 5) % 4 {
-            0 => vec![Part::text("done")],
-            _ => vec![Part::call(ToolCall {
+            0 => vec![MessagePart::text("done")],
+            _ => vec![MessagePart::call(ToolCall {
                 id: format!("c{n}"),
                 name: "nothing".into(),
                 arguments: "{}".into(),
             })],
         };
-        Ok(ModelReply { parts, usage, model: "m".into(), finish: Finish::Stop, latency_ms: 1 })
+        Ok(ModelReply { parts, usage, model: "m".into(), finish: FinishReason::Stop, latency_ms: 1 })
     }
 }
 
-fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc<Store>) {
+fn forge(folder: &Path, clock: &TestClock, model: Arc<dyn Model>) -> (Forge, Arc<SqliteStore>) {
     let data = folder.join("data");
-    let store = Arc::new(Store::open(&forge_store::Options { data_dir: data.clone() }).expect("a store"));
+    let store =
+        Arc::new(SqliteStore::open(&forge_store::Options { data_dir: data.clone() }).expect("a store"));
     let clock: Arc<dyn forge_ports::Clock> = Arc::new(clock.clone());
     let options = forge_queue::Options::new(data.clone());
     let queue = Arc::new(forge_queue::LocalQueue::new(options, store.clone(), clock.clone()));
-    let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::Options::below(&data)));
-    let parts = Parts {
+    let boxes = Arc::new(forge_sandbox::Backends::new(forge_sandbox::BackendOptions::under_directory(&data)));
+    let parts = EngineParts {
         journal: store.clone(),
         ledger: store.clone(),
-        count: Arc::new(|_: &ModelRequest| None),
+        count_tokens: Arc::new(|_: &ModelRequest| None),
         queue,
         model,
-        tools: Arc::new(forge_tools::builtin()),
+        tools: Arc::new(forge_tools::builtin_tools()),
         sandbox: boxes.clone(),
-        views: boxes,
+        workspaces: boxes,
         clock,
         redactor: Arc::new(Redactor::default()),
-        cooling: Arc::new(Cooling::alone()),
+        cooldowns: Arc::new(CooldownCache::process_local()),
     };
     (Forge::assemble(parts, data, "test:1".to_owned()), store)
 }
@@ -109,7 +112,7 @@ fn plan_of(repo: &Path, n: usize, ceiling: Money) -> Plan {
 
 async fn create(forge: &Forge, repo: &Path, plan: &Plan) -> RunId {
     let new =
-        NewRun { task: "go on".into(), repo: repo.to_owned(), source: Source::Cli, history: Vec::new() };
+        NewRun { task: "go on".into(), repo: repo.to_owned(), source: RunSource::Cli, history: Vec::new() };
     forge.create(new, plan).await.expect("a run")
 }
 
@@ -131,7 +134,7 @@ async fn live(forge: Forge, run: RunId, death: Arc<Notify>, lives: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
-    let count: usize = scale::pick(100, 1_000);
+    let count: usize = scale::sample_or_all(100, 1_000);
     let folder = tempfile::tempdir().expect("a folder");
     let repo = folder.path().join("repo");
     std::fs::create_dir(&repo).expect("a repository");
@@ -168,8 +171,8 @@ async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
     }
     // The dead are buried.
     for run in &runs {
-        if !one.show(*run).await.expect("a run").state.status.is_terminal() {
-            one.send(*run, Command::Cancel { by: "test".into() }).await.expect("it is cancelled");
+        if !one.run_details(*run).await.expect("a run").state.status.is_terminal() {
+            one.send_command(*run, RunCommand::Cancel { by: "test".into() }).await.expect("it is cancelled");
         }
     }
     *over.lock().expect("no panic") = true;
@@ -177,7 +180,7 @@ async fn a_days_ceiling_is_never_passed_and_nothing_stays_reserved() {
     let mut cost = Money::ZERO;
     let mut limited = 0;
     for run in &runs {
-        let state = one.show(*run).await.expect("a run").state;
+        let state = one.run_details(*run).await.expect("a run").state;
         cost = cost.plus(state.cost);
         limited += usize::from(state.ending.is_some_and(|ending| ending.limit == Some(LimitKind::Cost)));
         assert_eq!(store.reservations(*run).await.expect("a ledger"), [], "nothing leaks");
@@ -227,7 +230,7 @@ struct Dying(Arc<Notify>);
 
 #[async_trait]
 impl Model for Dying {
-    async fn reply(&self, _: ModelRequest, _: &dyn Deltas) -> Result<ModelReply, Error> {
+    async fn request_reply(&self, _: ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, Error> {
         self.0.notify_one();
         std::future::pending().await
     }

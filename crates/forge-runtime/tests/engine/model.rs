@@ -1,6 +1,6 @@
 //! Models that are functions of the conversation.
 
-use forge_ports::model::{Deltas, Error};
+use forge_ports::model::{DeltaSink, Error};
 use forge_ports::{Model, async_trait};
 use forge_types::*;
 use std::sync::Mutex;
@@ -85,7 +85,11 @@ impl Brain {
 
 #[async_trait]
 impl Model for Brain {
-    async fn reply(&self, request: ModelRequest, deltas: &dyn Deltas) -> Result<ModelReply, Error> {
+    async fn request_reply(
+        &self,
+        request: ModelRequest,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ModelReply, Error> {
         let n = {
             let mut requests = self.requests.lock().expect("no panic");
             requests.push(request.clone());
@@ -96,7 +100,10 @@ impl Model for Brain {
         let reply = (self.mind)(&request, n)?;
         for part in &reply.parts {
             if let PartKind::Text { text } = &part.kind {
-                text.inline().unwrap_or_default().split_inclusive(' ').for_each(|piece| deltas.text(piece));
+                text.inline_text()
+                    .unwrap_or_default()
+                    .split_inclusive(' ')
+                    .for_each(|piece| deltas.push_text(piece));
             }
         }
         Ok(reply)
@@ -108,7 +115,7 @@ fn next_step(request: &ModelRequest) -> ModelReply {
     for message in &request.messages {
         for part in &message.parts {
             let PartKind::Result(result) = &part.kind else { continue };
-            let text = result.content.inline().expect("texts are in place");
+            let text = result.content.inline_text().expect("texts are in place");
             if result.call_id.starts_with("check") {
                 unsure = false;
                 at += usize::from((STEPS[at].done)(text));
@@ -127,19 +134,19 @@ fn next_step(request: &ModelRequest) -> ModelReply {
 }
 
 pub(crate) fn say(text: &str) -> ModelReply {
-    reply(vec![Part::text(text)], Finish::Stop)
+    reply(vec![MessagePart::text(text)], FinishReason::Stop)
 }
 
 pub(crate) fn call(id: &str, name: &str, arguments: &str) -> ModelReply {
     let call = ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() };
-    reply(vec![Part::call(call)], Finish::ToolCalls)
+    reply(vec![MessagePart::call(call)], FinishReason::ToolCalls)
 }
 
 pub(crate) fn shell(command: &str) -> ModelReply {
     call("shell", "run_shell", &serde_json::json!({ "command": command }).to_string())
 }
 
-fn reply(parts: Vec<Part>, finish: Finish) -> ModelReply {
+fn reply(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
     let usage = Usage { input: 100, output: 10, known: true, ..Usage::default() };
     ModelReply { parts, usage, model: "m".into(), finish, latency_ms: 1 }
 }

@@ -15,7 +15,7 @@ async fn spending_is_booked_on_the_run_and_the_day() {
     let shown = world.run(Brain::careful(), |_| {}).await;
     assert_eq!(shown.state.cost, Money(9 * CALL.0));
     let store = world.store.reopen();
-    for account in [format!("run:{}", shown.state.run), format!("day:{}", shown.state.created_at.day())] {
+    for account in [format!("run:{}", shown.state.run), format!("day:{}", shown.state.created_at.utc_day())] {
         let balance = store.balance(&account).await.expect("a ledger");
         assert_eq!((balance.spent, balance.reserved), (Money(9 * CALL.0), Money::ZERO), "{account}");
     }
@@ -30,7 +30,8 @@ async fn the_ceiling_of_a_day_is_never_passed() {
         let shown =
             world.run(Brain::new(|_, _| Ok(say("done"))), |plan| plan.day_ceiling = Some(ceiling)).await;
         ended.push(shown.state.status);
-        let balance = world.store.reopen().balance(&format!("day:{}", shown.state.created_at.day())).await;
+        let balance =
+            world.store.reopen().balance(&format!("day:{}", shown.state.created_at.utc_day())).await;
         let balance = balance.expect("a ledger");
         assert!(balance.spent.plus(balance.reserved) <= ceiling, "{balance:?}");
         if shown.state.status == RunStatus::TimedOut {
@@ -65,7 +66,7 @@ async fn runs_side_by_side_share_the_ceiling() {
     for task in tasks {
         let state = task.await.expect("no panic");
         spent = spent.plus(state.cost);
-        day = state.created_at.day();
+        day = state.created_at.utc_day();
     }
     let balance = world.store.reopen().balance(&format!("day:{day}")).await.expect("a ledger");
     assert_eq!((balance.spent, balance.reserved), (spent, Money::ZERO));

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 const KEY: &str = "sk-very-secret-value";
 
-fn thought() -> Part {
-    Part { kind: PartKind::Reasoning { text: "hm".into() }, opaque: None }
+fn thought() -> MessagePart {
+    MessagePart { kind: PartKind::Reasoning { text: "hm".into() }, opaque: None }
 }
 
-fn said(parts: Vec<Part>, finish: Finish) -> ModelReply {
+fn said(parts: Vec<MessagePart>, finish: FinishReason) -> ModelReply {
     let usage = Usage { input: 100, output: 10, known: true, ..Usage::default() };
     ModelReply { parts, usage, model: "m".into(), finish, latency_ms: 1 }
 }
@@ -38,8 +38,8 @@ async fn shown(replies: Vec<Result<ModelReply, forge_ports::model::Error>>) -> (
 #[tokio::test]
 async fn a_key_around_reasoning_is_neither_shown_nor_kept() {
     let (first, last) = KEY.split_at(9);
-    let parts = vec![Part::text(first), thought(), Part::text(last), Part::text(", so")];
-    let (live, answer) = shown(vec![Ok(said(parts, Finish::Stop))]).await;
+    let parts = vec![MessagePart::text(first), thought(), MessagePart::text(last), MessagePart::text(", so")];
+    let (live, answer) = shown(vec![Ok(said(parts, FinishReason::Stop))]).await;
     assert_eq!(live, format!("{REDACTED}, so"));
     assert_eq!(answer.replace(REDACTED, ""), ", so");
 }
@@ -48,8 +48,8 @@ async fn a_key_around_reasoning_is_neither_shown_nor_kept() {
 async fn a_key_that_the_token_limit_cuts_is_neither_shown_nor_kept() {
     for at in 1..KEY.len() {
         let (first, last) = KEY.split_at(at);
-        let cut = |text: String| Ok(said(vec![Part::text(text)], Finish::Length));
-        let end = said(vec![Part::text(format!("{last}, so"))], Finish::Stop);
+        let cut = |text: String| Ok(said(vec![MessagePart::text(text)], FinishReason::Length));
+        let end = said(vec![MessagePart::text(format!("{last}, so"))], FinishReason::Stop);
         let busy = Err(failure(ErrorKind::Overloaded, None));
         let (live, answer) = shown(vec![cut(format!("It is {first}")), busy, Ok(end)]).await;
         assert_eq!(live, format!("It is {REDACTED}, so"), "cut at {at}");
@@ -65,9 +65,9 @@ async fn a_key_that_the_token_limit_cuts_is_neither_shown_nor_kept() {
 struct Printed(Mutex<String>);
 
 impl LiveSink for Printed {
-    fn event(&self, _event: &WireEvent) {}
+    fn on_event(&self, _event: &WireEvent) {}
 
-    fn frame(&self, frame: LiveFrame) {
+    fn on_frame(&self, frame: LiveFrame) {
         if let LiveFrame::ExecOutput { line, .. } = frame {
             *self.0.lock().expect("no panic") += &(line + "\n");
         }

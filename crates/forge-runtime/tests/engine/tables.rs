@@ -1,14 +1,14 @@
 //! Two crates that may not see each other name the same providers: they must say the same.
 
-use forge_config::Settings;
+use forge_config::ForgeSettings;
 use forge_models::vendors::VENDORS;
 
 #[test]
 fn the_schema_and_the_vendors_agree() {
     let home = tempfile::tempdir().expect("a folder");
     let env = [("HOME".to_owned(), home.path().display().to_string())].into_iter().collect();
-    let sources = forge_config::Sources { env, ..forge_config::Sources::default() };
-    let settings: Settings = forge_config::load(&sources).expect("defaults").settings;
+    let sources = forge_config::ConfigSources { env, ..forge_config::ConfigSources::default() };
+    let settings: ForgeSettings = forge_config::load(&sources).expect("defaults").settings;
     for vendor in VENDORS {
         let own =
             settings.providers.get(vendor.name).unwrap_or_else(|| panic!("{} has no section", vendor.name));

@@ -8,10 +8,10 @@
     reason = "a program for the bench: it prints, and starts others"
 )]
 
-use forge_jail::{End, Exec, Jail, JailSpec, Reply, Request, Spare};
-use forge_ports::sandbox::{ExecSpec, Leftovers};
+use forge_jail::{ExecEnd, Jail, JailCommand, JailReply, JailRequest, JailSpec, PrewarmedJail};
+use forge_ports::sandbox::{BackgroundPolicy, ExecSpec};
 use forge_ports::{Sandbox, Workspace};
-use forge_sandbox::{Backends, Options, helper_main};
+use forge_sandbox::{BackendOptions, Backends, helper_main};
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Rounds of what takes about a millisecond, and of what takes longer.
-const MANY: usize = 400;
-const SOME: usize = 60;
-const FEW: usize = 10;
+const QUICK_ROUNDS: usize = 400;
+const MEDIUM_ROUNDS: usize = 60;
+const SLOW_ROUNDS: usize = 10;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type BenchResult<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -36,43 +36,54 @@ fn main() {
     }
     let folder = arguments.get(1).map_or_else(std::env::temp_dir, Into::into);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
-    let report = runtime.block_on(measure(&folder, arguments.get(2).map(String::as_str)));
+    let report = runtime.block_on(measure_all(&folder, arguments.get(2).map(String::as_str)));
     println!("{}", Value::Object(report));
 }
 
-async fn measure(folder: &Path, image: Option<&str>) -> Map<String, Value> {
+async fn measure_all(folder: &Path, image: Option<&str>) -> Map<String, Value> {
     let mut report = Map::new();
-    let mut note = |name: &str, result: Result<f64>| {
+    let mut note = |name: &str, result: BenchResult<f64>| {
         let value = match result {
             Ok(seconds) => json!(seconds * 1e3),
             Err(error) => json!(error.to_string()),
         };
         report.insert(name.to_owned(), value);
     };
-    note("fork_exec_ms", timed(MANY, || plain(Command::new("/bin/true"))));
-    note("native_cold_ms", alone(folder, Ahead::Begun));
-    note("native_cold_from_nothing_ms", alone(folder, Ahead::Nothing));
-    note("native_view_ms", cold(folder, "native", None, Ahead::Begun, SOME).await);
-    note("native_view_from_nothing_ms", cold(folder, "native", None, Ahead::Nothing, SOME).await);
-    note("native_warm_ms", warm(folder, "native", None, MANY).await);
-    note("bwrap_ms", timed(SOME, || plain(bwrap())));
+    note("fork_exec_ms", time_rounds(QUICK_ROUNDS, || run_program(Command::new("/bin/true"))));
+    note("native_cold_ms", time_bare_sandbox(folder, PrewarmMode::Prewarmed));
+    note("native_cold_from_nothing_ms", time_bare_sandbox(folder, PrewarmMode::Nothing));
+    note(
+        "native_view_ms",
+        time_cold_open(folder, "native", None, PrewarmMode::Prewarmed, MEDIUM_ROUNDS).await,
+    );
+    note(
+        "native_view_from_nothing_ms",
+        time_cold_open(folder, "native", None, PrewarmMode::Nothing, MEDIUM_ROUNDS).await,
+    );
+    note("native_warm_ms", time_warm_exec(folder, "native", None, QUICK_ROUNDS).await);
+    note("bwrap_ms", time_rounds(MEDIUM_ROUNDS, || run_program(bwrap_command())));
     if let Some(image) = image {
-        note("docker_init_cold_ms", cold(folder, "docker", Some(image), Ahead::Nothing, FEW).await);
-        note("docker_init_warm_ms", warm(folder, "docker", Some(image), MANY).await);
+        note(
+            "docker_init_cold_ms",
+            time_cold_open(folder, "docker", Some(image), PrewarmMode::Nothing, SLOW_ROUNDS).await,
+        );
+        note("docker_init_warm_ms", time_warm_exec(folder, "docker", Some(image), QUICK_ROUNDS).await);
         note("docker_exec_ms", docker_exec(image));
         note(
             "docker_run_ms",
-            timed(FEW, || plain(docker(&["run", "--rm", "--network=none", image, "/bin/true"]))),
+            time_rounds(SLOW_ROUNDS, || {
+                run_program(docker_command(&["run", "--rm", "--network=none", image, "/bin/true"]))
+            }),
         );
     }
     for (name, files, bytes) in [("view_5gb_ms", 2_000, 2_600_000), ("view_100k_files_ms", 100_000, 100)] {
-        note(name, view(folder, files, bytes).await);
+        note(name, time_workspace_open(folder, files, bytes).await);
     }
     report
 }
 
 /// The median time of a call in seconds; the first one warms up.
-fn timed(rounds: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+fn time_rounds(rounds: usize, mut call: impl FnMut() -> BenchResult<()>) -> BenchResult<f64> {
     call()?;
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -89,7 +100,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 /// Starts a program and waits for its end.
-fn plain(mut command: Command) -> Result<()> {
+fn run_program(mut command: Command) -> BenchResult<()> {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
     if status.status.success() {
         return Ok(());
@@ -97,31 +108,41 @@ fn plain(mut command: Command) -> Result<()> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&status.stderr).trim()).into())
 }
 
-fn bwrap() -> Command {
+fn bwrap_command() -> Command {
     let mut command = Command::new("bwrap");
     command.args(["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"]);
     command
 }
 
-fn docker(words: &[&str]) -> Command {
+fn docker_command(words: &[&str]) -> Command {
     let mut command = Command::new("docker");
     command.args(words);
     command
 }
 
-fn docker_exec(image: &str) -> Result<f64> {
+fn docker_exec(image: &str) -> BenchResult<f64> {
     let name = format!("forge-bench-{}", std::process::id());
-    plain(docker(&["run", "--detach", "--rm", "--network=none", "--name", &name, image, "sleep", "600"]))?;
-    let time = timed(FEW, || plain(docker(&["exec", &name, "/bin/true"])));
-    plain(docker(&["rm", "--force", &name]))?;
+    run_program(docker_command(&[
+        "run",
+        "--detach",
+        "--rm",
+        "--network=none",
+        "--name",
+        &name,
+        image,
+        "sleep",
+        "600",
+    ]))?;
+    let time = time_rounds(SLOW_ROUNDS, || run_program(docker_command(&["exec", &name, "/bin/true"])));
+    run_program(docker_command(&["rm", "--force", &name]))?;
     time
 }
 
-fn boxes(folder: &Path) -> Backends {
-    Backends::new(Options::below(folder))
+fn sandbox_backends(folder: &Path) -> Backends {
+    Backends::new(BackendOptions::under_directory(folder))
 }
 
-fn spec(folder: &Path, backend: &str, image: Option<&str>) -> Result<SandboxSpec> {
+fn sandbox_spec(folder: &Path, backend: &str, image: Option<&str>) -> BenchResult<SandboxSpec> {
     let repo = folder.join("bench-repo");
     std::fs::create_dir_all(&repo)?;
     std::fs::write(repo.join("file"), "text\n")?;
@@ -132,20 +153,20 @@ fn spec(folder: &Path, backend: &str, image: Option<&str>) -> Result<SandboxSpec
     })
 }
 
-fn command() -> ExecSpec {
+fn test_command() -> ExecSpec {
     ExecSpec {
         argv: vec!["/bin/true".to_owned()],
         cwd: String::new(),
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         keep_bytes: 1024,
-        leftovers: Leftovers::Kill,
+        background: BackgroundPolicy::Kill,
         also: Vec::new(),
     }
 }
 
-async fn run(workspace: &Arc<dyn Workspace>) -> Result<()> {
-    match workspace.exec(command(), &()).await?.exit_code {
+async fn run_in_workspace(workspace: &Arc<dyn Workspace>) -> BenchResult<()> {
+    match workspace.exec(test_command(), &()).await?.exit_code {
         0 => Ok(()),
         code => Err(format!("true ended with {code}").into()),
     }
@@ -153,40 +174,41 @@ async fn run(workspace: &Arc<dyn Workspace>) -> Result<()> {
 
 /// What was done for a box before it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ahead {
+enum PrewarmMode {
     /// Nothing.
     Nothing,
     /// What boxes have in common stands, as in a process that has just started or a server between two runs.
-    Begun,
+    Prewarmed,
 }
 
 /// Starting a box around a folder as it stands, which is what `bwrap` and `docker run` do, and one command in it.
-fn alone(folder: &Path, ahead: Ahead) -> Result<f64> {
-    let spec = JailSpec::new("bench", spec(folder, "native", None)?.repo);
+fn time_bare_sandbox(folder: &Path, ahead: PrewarmMode) -> BenchResult<f64> {
+    let spec = JailSpec::new("bench", sandbox_spec(folder, "native", None)?.repo);
     let exe = Path::new("/proc/self/exe");
     let mut times = Vec::new();
-    for _ in 0..=SOME {
-        let spare = (ahead == Ahead::Begun).then(|| Spare::begin(&spec, exe)).transpose()?;
+    for _ in 0..=MEDIUM_ROUNDS {
+        let spare =
+            (ahead == PrewarmMode::Prewarmed).then(|| PrewarmedJail::start(&spec, exe)).transpose()?;
         let begun = Instant::now();
         let jail = match spare {
             Some(spare) => spare.finish(&spec)?,
             None => Jail::spawn(&spec, exe)?,
         };
         let (mut read, write) = std::io::pipe()?;
-        let exec = Exec {
+        let exec = JailCommand {
             program: None,
             argv: vec!["/bin/true".into()],
             cwd: "".into(),
             env: Vec::new(),
             timeout_ms: Some(60_000),
-            leftovers: forge_jail::Leftovers::Kill,
+            background: forge_jail::BackgroundProcesses::Kill,
             also: Vec::new(),
         };
-        let answer = jail.call(Request::Exec(exec), &[write.as_fd(), write.as_fd()])?;
+        let answer = jail.call(JailRequest::Exec(exec), &[write.as_fd(), write.as_fd()])?;
         drop(write);
         std::io::copy(&mut read, &mut std::io::sink())?;
         times.push(begun.elapsed());
-        if !matches!(&answer.reply, Reply::Ended(ended) if ended.end == End::Exited(0)) {
+        if !matches!(&answer.reply, JailReply::Ended(ended) if ended.end == ExecEnd::Exited(0)) {
             return Err(format!("true ended with {:?}", answer.reply).into());
         }
     }
@@ -195,17 +217,23 @@ fn alone(folder: &Path, ahead: Ahead) -> Result<f64> {
 }
 
 /// Opening a box with a view of a repository, one command in it.
-async fn cold(folder: &Path, backend: &str, image: Option<&str>, ahead: Ahead, rounds: usize) -> Result<f64> {
-    let (boxes, spec) = (boxes(folder), spec(folder, backend, image)?);
+async fn time_cold_open(
+    folder: &Path,
+    backend: &str,
+    image: Option<&str>,
+    ahead: PrewarmMode,
+    rounds: usize,
+) -> BenchResult<f64> {
+    let (boxes, spec) = (sandbox_backends(folder), sandbox_spec(folder, backend, image)?);
     let mut times = Vec::new();
     for _ in 0..=rounds {
-        if ahead == Ahead::Begun {
-            boxes.begin(&spec);
-            boxes.begun();
+        if ahead == PrewarmMode::Prewarmed {
+            boxes.prewarm(&spec);
+            boxes.wait_prewarmed();
         }
         let begun = Instant::now();
         let workspace = boxes.open(&spec, RunId::generate(), None).await?;
-        run(&workspace).await?;
+        run_in_workspace(&workspace).await?;
         times.push(begun.elapsed());
         drop(workspace);
     }
@@ -214,12 +242,19 @@ async fn cold(folder: &Path, backend: &str, image: Option<&str>, ahead: Ahead, r
 }
 
 /// One command in an open box.
-async fn warm(folder: &Path, backend: &str, image: Option<&str>, rounds: usize) -> Result<f64> {
-    let workspace = boxes(folder).open(&spec(folder, backend, image)?, RunId::generate(), None).await?;
+async fn time_warm_exec(
+    folder: &Path,
+    backend: &str,
+    image: Option<&str>,
+    rounds: usize,
+) -> BenchResult<f64> {
+    let workspace = sandbox_backends(folder)
+        .open(&sandbox_spec(folder, backend, image)?, RunId::generate(), None)
+        .await?;
     let mut times = Vec::new();
     for _ in 0..=rounds {
         let begun = Instant::now();
-        run(&workspace).await?;
+        run_in_workspace(&workspace).await?;
         times.push(begun.elapsed());
     }
     times.remove(0);
@@ -227,7 +262,7 @@ async fn warm(folder: &Path, backend: &str, image: Option<&str>, rounds: usize) 
 }
 
 /// Opening the view of a tree, box included.
-async fn view(folder: &Path, files: usize, bytes: u64) -> Result<f64> {
+async fn time_workspace_open(folder: &Path, files: usize, bytes: u64) -> BenchResult<f64> {
     let repo = folder.join(format!("bench-tree-{files}"));
     if !repo.exists() {
         for number in 0..files {
@@ -237,9 +272,9 @@ async fn view(folder: &Path, files: usize, bytes: u64) -> Result<f64> {
             std::fs::File::create(below.join(format!("f{number}")))?.set_len(bytes)?;
         }
     }
-    let (boxes, spec) = (boxes(folder), SandboxSpec::new("native", &repo));
+    let (boxes, spec) = (sandbox_backends(folder), SandboxSpec::new("native", &repo));
     let mut times = Vec::new();
-    for _ in 0..=FEW {
+    for _ in 0..=SLOW_ROUNDS {
         let begun = Instant::now();
         let workspace = boxes.open(&spec, RunId::generate(), None).await?;
         times.push(begun.elapsed());

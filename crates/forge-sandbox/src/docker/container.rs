@@ -1,53 +1,53 @@
 //! What an engine is asked for: one hardened container per box.
 
-use super::engine::Engine;
+use super::engine::EngineClient;
 use super::error::Error;
-use super::ground::Cover;
-use super::place::Place;
-use super::{Kind, owner};
+use super::ground::MaskKind;
+use super::place::ContainerHostDir;
+use super::{EngineKind, owner};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ImageInspect, Mount,
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
-use forge_jail::{Helper, JailSpec, Network, Raw, WrittenCode};
+use forge_jail::{HelperBinary, JailSpec, NetworkAccess, RawBytes, WrittenCode};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A host path and where it stands in the container.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct BindMount {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
-    pub(crate) access: Access,
+    pub(crate) access: MountAccess,
 }
 
 /// What may be done with a path that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum MountAccess {
     Read,
     Write,
 }
 
 /// All that a container is made of.
 #[derive(Debug)]
-pub(crate) struct Plan<'a> {
+pub(crate) struct ContainerPlan<'a> {
     pub(crate) run: String,
     pub(crate) image: &'a str,
     pub(crate) user: (u32, u32),
     pub(crate) jail: &'a JailSpec,
-    pub(crate) helper: &'a Helper,
-    pub(crate) place: &'a Place,
+    pub(crate) helper: &'a HelperBinary,
+    pub(crate) host_dir: &'a ContainerHostDir,
     /// Beside what every box has.
-    pub(crate) shown: Vec<Shown>,
+    pub(crate) mounts: Vec<BindMount>,
     /// Files and folders of the container that are covered by something empty.
-    pub(crate) covered: Vec<(PathBuf, Cover)>,
+    pub(crate) covered: Vec<(PathBuf, MaskKind)>,
 }
 
 /// Files of /proc and /sys that tell about the machine or act on it; the engine covers them. The first ones are what
 /// engines cover by themselves, which a list of one's own replaces.
-const MASKED: &[&str] = &[
+const MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -76,59 +76,63 @@ const MASKED: &[&str] = &[
     "/sys/kernel/tracing",
 ];
 /// Most processes of one user, where that must be given.
-const PROCESSES: u64 = 16_384;
+const MAX_PROCESSES: u64 = 16_384;
 /// What stays readable and cannot be written.
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+const READ_ONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 
 /// A container that was made. Dropped, it is removed, whatever its state.
 #[derive(Debug)]
-pub(crate) struct Container {
+pub(crate) struct EngineContainer {
     pub(crate) id: String,
     socket: PathBuf,
 }
 
-impl Drop for Container {
+impl Drop for EngineContainer {
     fn drop(&mut self) {
         // The engine removes it by itself as soon as its init has ended; this waits for that, and removes one that
         // never started. An engine that is gone leaves it to the next start's clean-up.
-        let _ = super::engine::remove_now(&self.socket, &self.id);
+        let _ = super::engine::remove_container_blocking(&self.socket, &self.id);
     }
 }
 
-impl Container {
+impl EngineContainer {
     /// Makes the container. Gives what the engine warns of as well.
-    pub(crate) async fn create(engine: &Engine, plan: &Plan<'_>) -> Result<(Self, Vec<String>), Error> {
-        const DOING: &str = "making a container";
-        let options = CreateContainerOptions { name: Some(plan.place.name()), ..Default::default() };
-        let body = body(engine, plan)?;
+    pub(crate) async fn create(
+        engine: &EngineClient,
+        plan: &ContainerPlan<'_>,
+    ) -> Result<(Self, Vec<String>), Error> {
+        const CREATE_ACTION: &str = "making a container";
+        let options =
+            CreateContainerOptions { name: Some(plan.host_dir.container_name()), ..Default::default() };
+        let body = create_body(engine, plan)?;
         let made =
-            engine.api.create_container(Some(options), body).await.map_err(|error| {
-                match Error::said(engine.kind, DOING, &error) {
+            engine.api.create_container(Some(options), body).await.map_err(
+                |error| match Error::from_engine(engine.kind, CREATE_ACTION, &error) {
                     Error::Refused { engine, why, .. } if why.to_lowercase().contains("no such image") => {
                         Error::NoImage { engine, image: plan.image.to_owned() }
                     }
                     other => other,
-                }
-            })?;
+                },
+            )?;
         Ok((Self { id: made.id, socket: engine.socket.clone() }, made.warnings))
     }
 
     /// Starts it.
-    pub(crate) async fn start(&self, engine: &Engine) -> Result<(), Error> {
+    pub(crate) async fn start(&self, engine: &EngineClient) -> Result<(), Error> {
         let started = engine.api.start_container(&self.id, None::<StartContainerOptions>).await;
-        started.map_err(|error| Error::said(engine.kind, "starting the container", &error))
+        started.map_err(|error| Error::from_engine(engine.kind, "starting the container", &error))
     }
 }
 
 /// The image, if the engine has it and it is for this machine.
-pub(crate) async fn image(engine: &Engine, name: &str) -> Result<ImageInspect, Error> {
+pub(crate) async fn inspect_image(engine: &EngineClient, name: &str) -> Result<ImageInspect, Error> {
     let found = engine.api.inspect_image(name).await.map_err(|error| match &error {
         bollard::errors::Error::DockerResponseServerError { status_code: 404, .. } => {
             Error::NoImage { engine: engine.kind, image: name.to_owned() }
         }
-        _ => Error::said(engine.kind, "looking for the image", &error),
+        _ => Error::from_engine(engine.kind, "looking for the image", &error),
     })?;
-    let has = super::engine::architecture(found.architecture.as_deref().unwrap_or_default());
+    let has = super::engine::image_architecture(found.architecture.as_deref().unwrap_or_default());
     // An image that was imported may say nothing.
     if !has.is_empty() && has != engine.architecture {
         let needs = engine.architecture.clone();
@@ -137,51 +141,51 @@ pub(crate) async fn image(engine: &Engine, name: &str) -> Result<ImageInspect, E
     Ok(found)
 }
 
-fn body(engine: &Engine, plan: &Plan<'_>) -> Result<ContainerCreateBody, Error> {
+fn create_body(engine: &EngineClient, plan: &ContainerPlan<'_>) -> Result<ContainerCreateBody, Error> {
     let (uid, gid) = plan.user;
     Ok(ContainerCreateBody {
         hostname: Some(plan.jail.hostname.clone()),
         user: Some(format!("{uid}:{gid}")),
         // Commands get the box's environment from the init. The image's own must not reach into the loader.
         env: Some(["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"].map(str::to_owned).into()),
-        entrypoint: Some(plan.helper.entry()),
+        entrypoint: Some(plan.helper.container_command()),
         cmd: Some(Vec::new()),
         image: Some(plan.image.to_owned()),
         working_dir: Some("/".to_owned()),
-        labels: Some(owner::labels(&plan.run)),
+        labels: Some(owner::owner_labels(&plan.run)),
         tty: Some(false),
         open_stdin: Some(false),
-        network_disabled: (plan.jail.network == Network::Off).then_some(true),
+        network_disabled: (plan.jail.network == NetworkAccess::Off).then_some(true),
         host_config: Some(host_config(engine, plan)?),
         ..Default::default()
     })
 }
 
-fn host_config(engine: &Engine, plan: &Plan<'_>) -> Result<HostConfig, Error> {
+fn host_config(engine: &EngineClient, plan: &ContainerPlan<'_>) -> Result<HostConfig, Error> {
     let limits = &plan.jail.limits;
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let podman = engine.kind == Kind::Podman;
+    let podman = engine.kind == EngineKind::Podman;
     Ok(HostConfig {
         memory: Some(bytes(limits.memory_bytes)),
         // Memory and swap together: equal means no swap.
         memory_swap: Some(bytes(limits.memory_bytes)),
         pids_limit: Some(limits.pids.into()),
-        nano_cpus: limits.cpus.map(nano),
+        nano_cpus: limits.cpus.map(nano_cpus),
         shm_size: Some(bytes(limits.tmp_bytes / 4)),
-        tmpfs: Some(tmpfs(plan, podman)),
-        ulimits: Some(ulimits(plan.jail, podman)),
-        mounts: Some(mounts(plan)),
+        tmpfs: Some(tmpfs_mounts(plan, podman)),
+        ulimits: Some(process_ulimits(plan.jail, podman)),
+        mounts: Some(container_mounts(plan)),
         network_mode: Some(
             match plan.jail.network {
-                Network::Off => "none",
-                Network::Host => "host",
+                NetworkAccess::Off => "none",
+                NetworkAccess::Host => "host",
             }
             .to_owned(),
         ),
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
         privileged: Some(false),
-        security_opt: Some(security(plan, podman)?),
+        security_opt: Some(security_options(plan, podman)?),
         // With an init of the engine's before ours, nothing would tell its orphans from ours.
         init: Some(false),
         auto_remove: Some(true),
@@ -191,8 +195,8 @@ fn host_config(engine: &Engine, plan: &Plan<'_>) -> Result<HostConfig, Error> {
         // Rootless podman gives files to the user who asked only when it is told so.
         userns_mode: (podman && engine.rootless).then(|| "keep-id".to_owned()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-        masked_paths: Some(MASKED.iter().map(|p| (*p).to_owned()).collect()),
-        readonly_paths: Some(READ_ONLY.iter().map(|p| (*p).to_owned()).collect()),
+        masked_paths: Some(MASKED_PATHS.iter().map(|p| (*p).to_owned()).collect()),
+        readonly_paths: Some(READ_ONLY_PATHS.iter().map(|p| (*p).to_owned()).collect()),
         ..Default::default()
     })
 }
@@ -202,11 +206,11 @@ fn host_config(engine: &Engine, plan: &Plan<'_>) -> Result<HostConfig, Error> {
     clippy::cast_possible_truncation,
     reason = "a float cast saturates; the jail's spec checks the range"
 )]
-fn nano(cpus: f64) -> i64 {
+fn nano_cpus(cpus: f64) -> i64 {
     (cpus * 1e9) as i64
 }
 
-fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
+fn tmpfs_mounts(plan: &ContainerPlan<'_>, podman: bool) -> HashMap<String, String> {
     let written = forge_jail::written_code(plan.jail.programs.as_deref());
     let code = if written == WrittenCode::None { "noexec" } else { "exec" };
     let options = |size: u64| {
@@ -224,7 +228,7 @@ fn tmpfs(plan: &Plan<'_>, podman: bool) -> HashMap<String, String> {
 }
 
 /// Given in full: what an engine would pass on depends on how it was started.
-fn ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
+fn process_ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
     let limit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: i64::try_from(value).ok(),
@@ -236,19 +240,19 @@ fn ulimits(jail: &JailSpec, podman: bool) -> Vec<ResourcesUlimits> {
         // Left alone it asks for more than it may give. The number counts every process of the user, so it is only a
         // far bound; the control group counts those of the box.
         let own = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
-        limits.push(limit("nproc", own.unwrap_or(u64::MAX).min(PROCESSES)));
+        limits.push(limit("nproc", own.unwrap_or(u64::MAX).min(MAX_PROCESSES)));
     }
     limits
 }
 
-fn security(plan: &Plan<'_>, podman: bool) -> Result<Vec<String>, Error> {
+fn security_options(plan: &ContainerPlan<'_>, podman: bool) -> Result<Vec<String>, Error> {
     let profile = forge_jail::docker_seccomp_profile();
     // Docker takes the profile itself, podman the name of a file.
     let seccomp = if podman {
         let file = plan
-            .place
-            .file("seccomp.json", &profile, 0o644)
-            .map_err(Error::host("writing the call filter"))?;
+            .host_dir
+            .write_file("seccomp.json", &profile, 0o644)
+            .map_err(Error::host_failure("writing the call filter"))?;
         format!("seccomp={}", file.display())
     } else {
         format!("seccomp={profile}")
@@ -256,39 +260,41 @@ fn security(plan: &Plan<'_>, podman: bool) -> Result<Vec<String>, Error> {
     let mut options = vec!["no-new-privileges".to_owned(), seccomp];
     if podman {
         // It passes over the list of masked paths that docker takes.
-        options.push(format!("mask={}", MASKED.join(":")));
+        options.push(format!("mask={}", MASKED_PATHS.join(":")));
     }
     Ok(options)
 }
 
-fn mounts(plan: &Plan<'_>) -> Vec<Mount> {
-    let place = plan.place;
+fn container_mounts(plan: &ContainerPlan<'_>) -> Vec<Mount> {
+    let place = plan.host_dir;
     let fixed = [
-        (place.socket(), Path::new(forge_jail::SOCKET)),
-        (place.path("passwd"), Path::new("/etc/passwd")),
-        (place.path("group"), Path::new("/etc/group")),
+        (place.socket_path(), Path::new(forge_jail::CONTAINER_SOCKET_PATH)),
+        (place.entry_path("passwd"), Path::new("/etc/passwd")),
+        (place.entry_path("group"), Path::new("/etc/group")),
     ];
-    let helper = plan.helper.files().iter().map(|f| bind(&f.source, &f.target, Access::Read));
-    let shown = plan.shown.iter().map(|s| bind(&s.source, &s.target, s.access));
-    let empty = |cover: Cover| match cover {
-        Cover::File => place.path("covered"),
-        Cover::Folder => place.path("covered-folder"),
+    let helper =
+        plan.helper.required_binds().iter().map(|f| bind_mount(&f.source, &f.target, MountAccess::Read));
+    let shown = plan.mounts.iter().map(|s| bind_mount(&s.source, &s.target, s.access));
+    let empty = |cover: MaskKind| match cover {
+        MaskKind::File => place.entry_path("covered"),
+        MaskKind::Directory => place.entry_path("covered-folder"),
     };
     // Outer places first, so that an inner one lands on top.
     let mut mounts: Vec<Mount> =
-        fixed.iter().map(|(s, t)| bind(s, t, Access::Read)).chain(helper).chain(shown).collect();
+        fixed.iter().map(|(s, t)| bind_mount(s, t, MountAccess::Read)).chain(helper).chain(shown).collect();
     mounts.sort_by_key(|m| m.target.as_deref().map_or(0, |t| Path::new(t).components().count()));
-    mounts.extend(plan.covered.iter().map(|(path, cover)| bind(&empty(*cover), path, Access::Read)));
+    mounts
+        .extend(plan.covered.iter().map(|(path, cover)| bind_mount(&empty(*cover), path, MountAccess::Read)));
     mounts
 }
 
-fn bind(source: &Path, target: &Path, access: Access) -> Mount {
+fn bind_mount(source: &Path, target: &Path, access: MountAccess) -> Mount {
     let text = |path: &Path| Some(path.to_string_lossy().into_owned());
     Mount {
         source: text(source),
         target: text(target),
         typ: Some(MountType::BIND),
-        read_only: Some(access == Access::Read),
+        read_only: Some(access == MountAccess::Read),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
             ..Default::default()
@@ -298,7 +304,7 @@ fn bind(source: &Path, target: &Path, access: Access) -> Mount {
 }
 
 /// Puts the folders that an image was made to find its programs in before those of the box.
-pub(crate) fn search_path(image: &ImageInspect, env: &mut [(Raw, Raw)]) {
+pub(crate) fn prepend_search_path(image: &ImageInspect, env: &mut [(RawBytes, RawBytes)]) {
     let lines = image.config.as_ref().and_then(|config| config.env.as_ref());
     let Some(first) = lines.into_iter().flatten().find_map(|line| line.strip_prefix("PATH=")) else { return };
     let Some((_, path)) = env.iter_mut().find(|(name, _)| name.0 == b"PATH") else { return };
@@ -309,5 +315,5 @@ pub(crate) fn search_path(image: &ImageInspect, env: &mut [(Raw, Raw)]) {
             folders.push(folder);
         }
     }
-    *path = Raw::from(folders.join(":"));
+    *path = RawBytes::from(folders.join(":"));
 }

@@ -1,26 +1,26 @@
 //! The conversation with an engine: finding its socket, agreeing on a version, and asking what it can enforce.
 
-use super::Kind;
+use super::EngineKind;
 use super::error::Error;
 use bollard::{ClientVersion, Docker};
-use forge_jail::{Layer, LayerReport, State};
+use forge_jail::{IsolationLayer, JailLayerState, LayerReport};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Docker Engine 20.10: the oldest that gives containers a control group namespace of their own.
-const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
+const MIN_API_VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
 /// The newest version that this code was written for.
-const NEWEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 47 };
+const MAX_API_VERSION: ClientVersion = ClientVersion { major_version: 1, minor_version: 47 };
 /// The longest that one answer of the engine is waited for, in seconds.
-const PATIENCE: u64 = 120;
+const REQUEST_TIMEOUT_SECS: u64 = 120;
 
 /// An engine that answers.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct EngineClient {
     pub(crate) api: Docker,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EngineKind,
     pub(crate) socket: PathBuf,
     /// Its version and those of its parts.
     pub(crate) version: String,
@@ -32,23 +32,27 @@ pub(crate) struct Engine {
     pub(crate) rootless: bool,
 }
 
-impl Engine {
+impl EngineClient {
     /// Connects to the engine at `host` (`unix:///path`, or a plain path), or at the usual places of its kind.
-    pub(crate) async fn connect(kind: Kind, host: Option<&str>) -> Result<Self, Error> {
-        let socket = socket(kind, host)?;
-        reachable(kind, &socket)?;
+    pub(crate) async fn connect(kind: EngineKind, host: Option<&str>) -> Result<Self, Error> {
+        let socket = socket_path(kind, host)?;
+        check_reachable(kind, &socket)?;
         let path = socket.to_string_lossy();
         let refused =
-            |error: bollard::errors::Error| Error::said(kind, "being asked for its version", &error);
-        let api = Docker::connect_with_unix(&path, PATIENCE, &NEWEST).map_err(refused)?;
+            |error: bollard::errors::Error| Error::from_engine(kind, "being asked for its version", &error);
+        let api =
+            Docker::connect_with_unix(&path, REQUEST_TIMEOUT_SECS, &MAX_API_VERSION).map_err(refused)?;
         let said = api.version().await.map_err(refused)?;
         let api_version = said.api_version.unwrap_or_default();
         let version = said.version.unwrap_or_default();
-        if parse_version(&api_version).is_none_or(|v| v < (OLDEST.major_version, OLDEST.minor_version)) {
+        if parse_version(&api_version)
+            .is_none_or(|v| v < (MIN_API_VERSION.major_version, MIN_API_VERSION.minor_version))
+        {
             return Err(Error::TooOld { engine: kind, socket, version, api: api_version });
         }
         let api = api.negotiate_version().await.map_err(refused)?;
-        let info = api.info().await.map_err(|e| Error::said(kind, "being asked what it can enforce", &e))?;
+        let info =
+            api.info().await.map_err(|e| Error::from_engine(kind, "being asked what it can enforce", &e))?;
         // A podman that stands behind Docker's socket is still podman.
         let podman = said.components.iter().flatten().any(|c| c.name.to_lowercase().contains("podman"));
         let options = info.security_options.clone().unwrap_or_default();
@@ -56,11 +60,11 @@ impl Engine {
         let version = parts.fold(version, |all, part| all + &part);
         Ok(Self {
             api,
-            kind: if podman { Kind::Podman } else { kind },
+            kind: if podman { EngineKind::Podman } else { kind },
             socket,
             version,
-            architecture: architecture(&said.arch.unwrap_or_default()),
-            ceilings: ceilings(&info),
+            architecture: image_architecture(&said.arch.unwrap_or_default()),
+            ceilings: limit_reports(&info),
             rootless: options.iter().any(|o| o.contains("rootless")),
         })
     }
@@ -68,12 +72,15 @@ impl Engine {
 
 /// Removes a container and waits for it, without a runtime: for drops. The API as Docker documents it
 /// (`DELETE /containers/{id}`); a container that is gone already is as good.
-pub(crate) fn remove_now(socket: &Path, id: &str) -> std::io::Result<()> {
-    const ANSWER: Duration = Duration::from_secs(20);
+pub(crate) fn remove_container_blocking(socket: &Path, id: &str) -> std::io::Result<()> {
+    const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
-    let path = format!("/v{}.{}/containers/{id}?force=1&v=1", OLDEST.major_version, OLDEST.minor_version);
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    let path = format!(
+        "/v{}.{}/containers/{id}?force=1&v=1",
+        MIN_API_VERSION.major_version, MIN_API_VERSION.minor_version
+    );
     write!(stream, "DELETE {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -81,9 +88,9 @@ pub(crate) fn remove_now(socket: &Path, id: &str) -> std::io::Result<()> {
 }
 
 /// The socket of an engine.
-fn socket(kind: Kind, host: Option<&str>) -> Result<PathBuf, Error> {
+fn socket_path(kind: EngineKind, host: Option<&str>) -> Result<PathBuf, Error> {
     let Some(host) = host.map(str::trim).filter(|host| !host.is_empty()) else {
-        let places = kind.sockets();
+        let places = kind.socket_paths();
         let first = places.first().cloned().unwrap_or_default();
         return Ok(places.into_iter().find(|place| place.exists()).unwrap_or(first));
     };
@@ -92,7 +99,7 @@ fn socket(kind: Kind, host: Option<&str>) -> Result<PathBuf, Error> {
 }
 
 /// Whether somebody listens, said before anything else is tried.
-fn reachable(engine: Kind, socket: &Path) -> Result<(), Error> {
+fn check_reachable(engine: EngineKind, socket: &Path) -> Result<(), Error> {
     let socket = socket.to_owned();
     match UnixStream::connect(&socket) {
         Ok(_) => Ok(()),
@@ -109,7 +116,7 @@ fn parse_version(text: &str) -> Option<(usize, usize)> {
 }
 
 /// The kernel's names of processors in the words of images.
-pub(crate) fn architecture(name: &str) -> String {
+pub(crate) fn image_architecture(name: &str) -> String {
     match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -119,20 +126,20 @@ pub(crate) fn architecture(name: &str) -> String {
 }
 
 /// What the engine says about limits. What it leaves out it is taken to have.
-fn ceilings(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
+fn limit_reports(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
     let has = |claim: Option<bool>| claim != Some(false);
     let how = "the engine's control group".to_owned();
     let remedy = "let the engine use the memory, pids and cpu controllers".to_owned();
     let report = |layer, state| LayerReport { layer, state, remedy: None };
     let absent = |layer, why: &str| LayerReport {
         layer,
-        state: State::Missing { why: why.to_owned() },
+        state: JailLayerState::Missing { why: why.to_owned() },
         remedy: Some(remedy.clone()),
     };
     let memory = if !has(info.memory_limit) {
         LayerReport {
-            layer: Layer::Memory,
-            state: State::Degraded {
+            layer: IsolationLayer::Memory,
+            state: JailLayerState::Degraded {
                 why: "the engine cannot limit memory: no hard ceiling, but limits per process and a supervisor that sums"
                     .to_owned(),
             },
@@ -140,19 +147,19 @@ fn ceilings(info: &bollard::models::SystemInfo) -> Vec<LayerReport> {
         }
     } else if !has(info.swap_limit) {
         let why = "the engine cannot limit swap: what is swapped out does not count".to_owned();
-        report(Layer::Memory, State::Degraded { why })
+        report(IsolationLayer::Memory, JailLayerState::Degraded { why })
     } else {
-        report(Layer::Memory, State::Enforced { how: how.clone() })
+        report(IsolationLayer::Memory, JailLayerState::Enforced { how: how.clone() })
     };
     let pids = if has(info.pids_limit) {
-        report(Layer::Pids, State::Enforced { how: how.clone() })
+        report(IsolationLayer::Pids, JailLayerState::Enforced { how: how.clone() })
     } else {
-        absent(Layer::Pids, "the engine cannot limit processes")
+        absent(IsolationLayer::Pids, "the engine cannot limit processes")
     };
     let cpu = if has(info.cpu_cfs_quota) {
-        report(Layer::Cpu, State::Enforced { how })
+        report(IsolationLayer::Cpu, JailLayerState::Enforced { how })
     } else {
-        absent(Layer::Cpu, "the engine cannot limit processor time")
+        absent(IsolationLayer::Cpu, "the engine cannot limit processor time")
     };
     vec![memory, pids, cpu]
 }
@@ -163,13 +170,13 @@ mod tests {
 
     #[test]
     fn only_sockets_of_this_machine_are_taken() {
-        let at = |host: &str| socket(Kind::Docker, Some(host)).map_err(|e| e.to_string());
+        let at = |host: &str| socket_path(EngineKind::Docker, Some(host)).map_err(|e| e.to_string());
         assert_eq!(at("unix:///run/x.sock"), Ok(PathBuf::from("/run/x.sock")));
         assert_eq!(at("/run/x.sock"), Ok(PathBuf::from("/run/x.sock")));
         for remote in ["tcp://10.0.0.1:2375", "ssh://me@host", "http://x", "npipe:////./pipe/docker"] {
             assert!(at(remote).is_err_and(|e| e.contains("not on this machine")), "{remote}");
         }
-        assert!(socket(Kind::Docker, Some(" ")).is_ok());
+        assert!(socket_path(EngineKind::Docker, Some(" ")).is_ok());
     }
 
     #[test]
@@ -188,9 +195,9 @@ mod tests {
             cpu_cfs_quota: None,
             ..Default::default()
         };
-        let states: Vec<_> = ceilings(&info).into_iter().map(|l| l.state).collect();
-        assert!(matches!(states[0], State::Degraded { .. }));
-        assert!(matches!(states[1], State::Missing { .. }));
-        assert!(matches!(states[2], State::Enforced { .. }));
+        let states: Vec<_> = limit_reports(&info).into_iter().map(|l| l.state).collect();
+        assert!(matches!(states[0], JailLayerState::Degraded { .. }));
+        assert!(matches!(states[1], JailLayerState::Missing { .. }));
+        assert!(matches!(states[2], JailLayerState::Enforced { .. }));
     }
 }

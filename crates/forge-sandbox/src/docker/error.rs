@@ -1,6 +1,6 @@
 //! What can go wrong between Forge and a container engine, in words a person can act on.
 
-use super::Kind;
+use super::EngineKind;
 use forge_ports::sandbox;
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use std::path::PathBuf;
 pub(crate) enum Error {
     /// Nobody answers at the socket.
     #[error("{engine} is not running: nothing answers at {} ({why}); {}", socket.display(), engine.how_to_start())]
-    NotRunning { engine: Kind, socket: PathBuf, why: String },
+    NotRunning { engine: EngineKind, socket: PathBuf, why: String },
     /// The socket is there, but not for this user.
     #[error(
         "this user may not use {engine}: permission denied on {}; {}",
         socket.display(), engine.how_to_permit()
     )]
-    NotPermitted { engine: Kind, socket: PathBuf },
+    NotPermitted { engine: EngineKind, socket: PathBuf },
     /// The engine is not on this machine.
     #[error(
         "the engine at {host} is not on this machine: a box needs to pass open files to its container, which only \
@@ -25,10 +25,10 @@ pub(crate) enum Error {
     /// The engine is there but the connection is not.
     #[error("{engine} at {} is too old: version {version} speaks API {api}, 1.41 (Docker Engine 20.10) is needed",
         socket.display())]
-    TooOld { engine: Kind, socket: PathBuf, version: String, api: String },
+    TooOld { engine: EngineKind, socket: PathBuf, version: String, api: String },
     /// The image is not there.
-    #[error("{engine} has no image `{image}`; {}", get_image(*.engine, .image))]
-    NoImage { engine: Kind, image: String },
+    #[error("{engine} has no image `{image}`; {}", how_to_get_image(*.engine, .image))]
+    NoImage { engine: EngineKind, image: String },
     /// The image is for another processor.
     #[error("the image `{image}` is for {has}, this machine is {needs}; get the {needs} variant of it")]
     Architecture { image: String, has: String, needs: String },
@@ -36,10 +36,10 @@ pub(crate) enum Error {
     #[error(
         "{engine} has no space left on its disk while {doing}: {why}; free some (`{engine} system df` shows what)"
     )]
-    Full { engine: Kind, doing: &'static str, why: String },
+    Full { engine: EngineKind, doing: &'static str, why: String },
     /// The engine refused.
     #[error("{engine} failed while {doing}: {why}")]
-    Refused { engine: Kind, doing: &'static str, why: String },
+    Refused { engine: EngineKind, doing: &'static str, why: String },
     /// The container ended before its init spoke.
     #[error("the container of the image `{image}` ended at once: {why}")]
     Ended { image: String, why: String },
@@ -52,7 +52,7 @@ pub(crate) enum Error {
 }
 
 /// How to come by an image.
-fn get_image(engine: Kind, image: &str) -> String {
+fn how_to_get_image(engine: EngineKind, image: &str) -> String {
     match image.strip_prefix("forge-sandbox:") {
         Some("python" | "node" | "full") => {
             format!("`forge sandbox build {}` makes it", image.trim_start_matches("forge-sandbox:"))
@@ -64,13 +64,17 @@ fn get_image(engine: Kind, image: &str) -> String {
 
 impl Error {
     /// A failure of this machine.
-    pub(crate) fn host(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn host_failure(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Host { doing, source }
     }
 
     /// What an engine said, sorted by what can be done about it.
-    pub(crate) fn said(engine: Kind, doing: &'static str, error: &bollard::errors::Error) -> Self {
+    pub(crate) fn from_engine(
+        engine: EngineKind,
+        doing: &'static str,
+        error: &bollard::errors::Error,
+    ) -> Self {
         let why = match error {
             bollard::errors::Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
             other => other.to_string(),
@@ -86,7 +90,7 @@ impl Error {
 impl From<Error> for sandbox::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Jail(error) => crate::room::refusal(error),
+            Error::Jail(error) => crate::room::to_port_error(error),
             Error::NotRunning { .. }
             | Error::NotPermitted { .. }
             | Error::Remote { .. }

@@ -15,26 +15,28 @@ mod ground;
 mod owner;
 mod place;
 
-use crate::door::blocking;
-use crate::guard::Guard;
+use crate::door::run_blocking;
+use crate::guard::GuardedWorkspace;
 use crate::leftovers;
-use crate::native::{Way, furnish};
-use crate::paths::Places;
-use crate::room::{Parts, Room, layer, refusal};
-use crate::view::{self, Limit, View};
+use crate::native::{EgressSetup, apply_spec};
+use crate::paths::WorkspacePaths;
+use crate::room::{JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
+use crate::view::{self, ForcedCopy, RunWorkspace};
 use bollard::query_parameters::WaitContainerOptions;
-pub(crate) use container::image;
-use container::{Container, Plan};
-pub(crate) use engine::Engine;
+pub(crate) use container::inspect_image;
+use container::{ContainerPlan, EngineContainer};
+pub(crate) use engine::EngineClient;
 use error::Error;
 pub(crate) use error::Error as Fault;
 use forge_files::PrivateDir;
-use forge_jail::{Helper, Jail, JailSpec, NOBODY, RunUser, Show};
+use forge_jail::{HelperBinary, Jail, JailSpec, NO_CALLER_EXIT_CODE, RootMode, RunUser};
 use forge_ports::{Sandbox, Workspace, async_trait, sandbox};
-use forge_types::{Layer, LayerState, NetworkPolicy, RunId, SandboxReport, SandboxSpec, SnapshotId};
+use forge_types::{
+    NetworkPolicy, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SandboxSpec, SnapshotId,
+};
 use futures::StreamExt as _;
-use ground::Ground;
-use place::Place;
+use ground::ContainerMounts;
+use place::ContainerHostDir;
 use std::any::Any;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -45,24 +47,24 @@ use std::time::Duration;
 /// The image of boxes whose run names none.
 pub(crate) const DEFAULT_IMAGE: &str = "forge-sandbox:latest";
 /// How long a started container may take until its init connects.
-const CONNECTS: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EngineKind {
     /// Docker Engine 20.10 or newer.
     Docker,
     /// Podman 4 or newer, through its Docker-compatible API.
     Podman,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl Kind {
+impl EngineKind {
     /// The backend's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -73,7 +75,7 @@ impl Kind {
     }
 
     /// Where its socket usually is: of the machine, then of this user.
-    fn sockets(self) -> Vec<PathBuf> {
+    fn socket_paths(self) -> Vec<PathBuf> {
         let user = PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw()));
         match self {
             Self::Docker => vec!["/var/run/docker.sock".into(), user.join("docker.sock")],
@@ -83,7 +85,7 @@ impl Kind {
     }
 
     /// The host of this engine out of the one setting for both: what names podman is podman's.
-    pub(crate) fn named(self, host: Option<&str>) -> Option<&str> {
+    pub(crate) fn matching_host(self, host: Option<&str>) -> Option<&str> {
         host.filter(|host| host.contains("podman") == (self == Self::Podman))
     }
 
@@ -112,64 +114,66 @@ impl Kind {
 
 /// What the backend is told by its caller; it reads no environment.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct EngineOptions {
     /// Which engine.
-    pub kind: Kind,
+    pub kind: EngineKind,
     /// `unix:///path/to/the.sock` or the path; `None`: the usual places of the engine.
     pub host: Option<String>,
     /// The user's runtime directory, if there is one: the sockets of boxes lie below it.
     pub runtime: Option<PathBuf>,
     /// A directory for this user alone, where they lie otherwise. It is made if it is missing.
-    pub folder: PathBuf,
+    pub temp_dir: PathBuf,
     /// The binary that is the containers' init, whose `main` begins with [`crate::helper_main`].
     pub exe: PathBuf,
 }
 
-impl Options {
+impl EngineOptions {
     /// An engine at its usual place, with the running binary as the init and the sockets of boxes in `folder`.
     #[must_use]
-    pub fn new(kind: Kind, folder: &Path) -> Self {
+    pub fn new(kind: EngineKind, folder: &Path) -> Self {
         let exe = PathBuf::from("/proc/self/exe");
-        Self { kind, host: None, runtime: None, folder: folder.to_owned(), exe }
+        Self { kind, host: None, runtime: None, temp_dir: folder.to_owned(), exe }
     }
 
     /// The directory for sockets of boxes.
-    fn private(&self) -> Result<PrivateDir, Error> {
-        let made = leftovers::for_sockets(self.runtime.as_deref(), &self.folder);
-        made.map_err(|error| Error::host("keeping the box's socket private")(std::io::Error::other(error)))
+    fn private_dir(&self) -> Result<PrivateDir, Error> {
+        let made = leftovers::socket_directory(self.runtime.as_deref(), &self.temp_dir);
+        made.map_err(|error| {
+            Error::host_failure("keeping the box's socket private")(std::io::Error::other(error))
+        })
     }
 }
 
 /// The backend.
 #[derive(Clone, Debug)]
-pub struct Docker {
-    options: Arc<Options>,
-    backends: Arc<crate::Options>,
+pub struct DockerBackend {
+    options: Arc<EngineOptions>,
+    backends: Arc<crate::BackendOptions>,
 }
 
-impl Docker {
-    pub(crate) fn new(options: Options, backends: Arc<crate::Options>) -> Self {
+impl DockerBackend {
+    pub(crate) fn new(options: EngineOptions, backends: Arc<crate::BackendOptions>) -> Self {
         Self { options: Arc::new(options), backends }
     }
 
-    async fn engine(&self) -> Result<Engine, Error> {
-        Engine::connect(self.options.kind, self.options.host.as_deref()).await
+    async fn connect_engine(&self) -> Result<EngineClient, Error> {
+        EngineClient::connect(self.options.kind, self.options.host.as_deref()).await
     }
 
     /// The version of the engine and of its parts, in its own words.
     ///
     /// # Errors
     /// [`sandbox::Error::Missing`] when no engine answers or it is too old.
-    pub async fn version(&self) -> Result<String, sandbox::Error> {
-        Ok(self.engine().await?.version)
+    pub async fn engine_version(&self) -> Result<String, sandbox::Error> {
+        Ok(self.connect_engine().await?.version)
     }
 
     /// Whether the engine can be used here; the error says what is in the way.
     ///
     /// # Errors
     /// [`sandbox::Error::Missing`] with what is missing and what to do.
-    pub async fn available(&self) -> Result<(), sandbox::Error> {
-        self.engine().await?;
+    pub async fn check_available(&self) -> Result<(), sandbox::Error> {
+        self.connect_engine().await?;
         Ok(())
     }
 
@@ -177,131 +181,156 @@ impl Docker {
     ///
     /// # Errors
     /// When the engine cannot be used or refuses.
-    pub async fn prune(&self) -> Result<Vec<String>, sandbox::Error> {
-        let engine = self.engine().await?;
-        let removed = owner::prune(&engine).await?;
+    pub async fn remove_stale_containers(&self) -> Result<Vec<String>, sandbox::Error> {
+        let engine = self.connect_engine().await?;
+        let removed = owner::remove_stale_containers(&engine).await?;
         let options = Arc::clone(&self.options);
-        blocking(move || {
-            let directories = leftovers::with_sockets(options.runtime.as_deref(), &options.folder);
-            directories.iter().for_each(|directory| place::prune(directory));
+        run_blocking(move || {
+            let directories = leftovers::socket_directories(options.runtime.as_deref(), &options.temp_dir);
+            directories.iter().for_each(|directory| place::remove_stale_dirs(directory));
             Ok::<_, sandbox::Error>(())
         })
         .await?;
         Ok(removed)
     }
 
-    async fn start(
+    async fn start_sandbox(
         &self,
-        engine: &Engine,
+        engine: &EngineClient,
         spec: &SandboxSpec,
         run: RunId,
-        ground: impl Future<Output = Result<Viewed, sandbox::Error>>,
-    ) -> Result<Room, sandbox::Error> {
+        ground: impl Future<Output = Result<PreparedWorkspace, sandbox::Error>>,
+    ) -> Result<JailedWorkspace, sandbox::Error> {
         let image = spec.image.as_deref().unwrap_or(DEFAULT_IMAGE);
-        let inspected = container::image(engine, image).await?;
+        let inspected = container::inspect_image(engine, image).await?;
         let (view, keep) = ground.await?;
         let mut jail = JailSpec::new(run.to_string(), &spec.repo);
         let mut report = SandboxReport { backend: engine.kind.name().to_owned(), ..SandboxReport::default() };
-        furnish(&self.backends, &mut jail, spec, &mut report);
-        let egress = Way::out(&self.backends, spec, view.as_ref(), &mut jail)?;
-        container::search_path(&inspected, &mut jail.env);
+        apply_spec(&self.backends, &mut jail, spec, &mut report);
+        let egress = EgressSetup::prepare(&self.backends, spec, view.as_ref(), &mut jail)?;
+        container::prepend_search_path(&inspected, &mut jail.env);
         match &view {
             Some(view) => {
-                jail.roots = view.roots();
-                jail.masked = view.masked();
+                jail.roots = view.jail_roots();
+                jail.masked = view.masked_paths();
                 jail.binds.extend(view.git_binds());
                 view.describe(&mut report);
             }
-            None => jail.roots.iter_mut().for_each(|root| root.show = Show::Owned),
+            None => jail.roots.iter_mut().for_each(|root| root.mode = RootMode::Owned),
         }
         let options = Arc::clone(&self.options);
-        let prepared = blocking(move || Ok(Prepared::new(view, jail, &options)?)).await?;
-        let plan = Plan {
+        let prepared = run_blocking(move || Ok(PreparedContainer::new(view, jail, &options)?)).await?;
+        let plan = ContainerPlan {
             run: run.to_string(),
             image,
             user: prepared.user,
             jail: &prepared.jail,
             helper: &prepared.helper,
-            place: &prepared.place,
-            shown: prepared.ground.shown.clone(),
-            covered: prepared.ground.covered.clone(),
+            host_dir: &prepared.host_dir,
+            mounts: prepared.mounts.mounts.clone(),
+            covered: prepared.mounts.covered.clone(),
         };
-        let (container, warnings) = Container::create(engine, &plan).await?;
-        let socket = connected(engine, &container, image, &prepared.listener).await?;
+        let (container, warnings) = EngineContainer::create(engine, &plan).await?;
+        let socket = wait_connected(engine, &container, image, &prepared.listener).await?;
         report.id = container.id.chars().take(12).collect();
         report.warnings.extend(warnings);
         let cpus = spec.limits.cpus.is_some();
-        let ceilings =
-            engine.ceilings.iter().filter(|c| cpus || c.layer != forge_jail::Layer::Cpu).cloned().collect();
-        let (jail, prepared, container) = prepared.adopt(socket, ceilings, container).await?;
-        let Prepared { view, taken, place, helper, .. } = prepared;
-        let reached = egress.open(&jail)?;
+        let ceilings = engine
+            .ceilings
+            .iter()
+            .filter(|c| cpus || c.layer != forge_jail::IsolationLayer::Cpu)
+            .cloned()
+            .collect();
+        let (jail, prepared, container) = prepared.attach_jail(socket, ceilings, container).await?;
+        let PreparedContainer { workspace: view, run_user: taken, host_dir: place, helper, .. } = prepared;
+        let reached = egress.start(&jail)?;
         // In this order: the container ends before its folder, its user and its repositories are let go.
         let mut ends: Vec<Box<dyn Any + Send + Sync>> =
             vec![Box::new(container), Box::new(place), Box::new(taken)];
         ends.extend(keep);
         let longest = Duration::from_millis(spec.limits.command_ms);
-        let places = view.as_ref().map_or_else(|| Places::one(&spec.repo), View::places);
+        let places =
+            view.as_ref().map_or_else(|| WorkspacePaths::for_root(&spec.repo), RunWorkspace::workspace_paths);
         let view = view.map(Arc::new);
         let limits = spec.workspace;
-        let parts = Parts { jail, view, places, longest, run, limits, report, reached, keep: ends };
-        Ok(Room::new(parts).with_helper(helper))
+        let parts = SandboxParts {
+            jail,
+            workspace: view,
+            paths: places,
+            longest,
+            run,
+            limits,
+            report,
+            reached,
+            resources: ends,
+        };
+        Ok(JailedWorkspace::new(parts).with_helper(helper))
     }
 }
 
 /// The workspace of a box, if it is more than a folder that is thrown away, and what ends after the box.
-type Viewed = (Option<View>, Vec<Box<dyn Any + Send + Sync>>);
+type PreparedWorkspace = (Option<RunWorkspace>, Vec<Box<dyn Any + Send + Sync>>);
 
 /// Everything of a box that is made before its container.
-struct Prepared {
-    view: Option<View>,
+struct PreparedContainer {
+    workspace: Option<RunWorkspace>,
     user: (u32, u32),
-    taken: Option<RunUser>,
-    place: Place,
+    run_user: Option<RunUser>,
+    host_dir: ContainerHostDir,
     listener: OwnedFd,
-    ground: Ground,
+    mounts: ContainerMounts,
     jail: JailSpec,
-    helper: Helper,
+    helper: HelperBinary,
 }
 
-impl Prepared {
-    fn new(view: Option<View>, jail: JailSpec, options: &Options) -> Result<Self, Error> {
-        let helper = Helper::of(&options.exe)
-            .map_err(Error::host(format!("reading the own binary {}", options.exe.display())))?;
+impl PreparedContainer {
+    fn new(view: Option<RunWorkspace>, jail: JailSpec, options: &EngineOptions) -> Result<Self, Error> {
+        let helper = HelperBinary::of_binary(&options.exe)
+            .map_err(Error::host_failure(format!("reading the own binary {}", options.exe.display())))?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let taken = if own.0 == 0 {
-            let taken = RunUser::take(ground::kept_user(&jail));
-            Some(taken.map_err(Error::host("taking an unused user id"))?)
+            let taken = RunUser::reserve(ground::existing_owner(&jail));
+            Some(taken.map_err(Error::host_failure("taking an unused user id"))?)
         } else {
             None
         };
         let user = taken.as_ref().map_or(own, |taken| (taken.id(), taken.id()));
-        let place = Place::new(&options.private()?, user)?;
-        let listener = place.listen().map_err(Error::host("making the box's socket"))?;
-        let ground = Ground::prepare(&jail, taken.as_ref(), &place)?;
+        let place = ContainerHostDir::new(&options.private_dir()?, user)?;
+        let listener = place.listen().map_err(Error::host_failure("making the box's socket"))?;
+        let ground = ContainerMounts::prepare(&jail, taken.as_ref(), &place)?;
         if let (Some(view), Some(_)) = (&view, &taken) {
-            view.given().map_err(Error::host("looking at the copy that was made for the box"))?;
+            view.record_owner_change()
+                .map_err(Error::host_failure("looking at the copy that was made for the box"))?;
         }
-        Ok(Self { view, user, taken, place, listener, ground, jail, helper })
+        Ok(Self {
+            workspace: view,
+            user,
+            run_user: taken,
+            host_dir: place,
+            listener,
+            mounts: ground,
+            jail,
+            helper,
+        })
     }
 
     /// Takes the container over. If it does not come up, everything goes on a thread that may wait.
-    async fn adopt(
+    async fn attach_jail(
         mut self,
         socket: OwnedFd,
         ceilings: Vec<forge_jail::LayerReport>,
-        container: Container,
-    ) -> Result<(Jail, Self, Container), sandbox::Error> {
-        blocking(move || {
-            let asked = forge_jail::Container {
+        container: EngineContainer,
+    ) -> Result<(Jail, Self, EngineContainer), sandbox::Error> {
+        run_blocking(move || {
+            let asked = forge_jail::ConnectedContainer {
                 socket,
                 spec: &self.jail,
-                workspace: self.ground.seen.as_deref(),
+                workspace: self.mounts.seen.as_deref(),
                 ceilings,
             };
-            let jail = Jail::adopt(asked).map_err(refusal)?;
+            let jail = Jail::attach_container(asked).map_err(to_port_error)?;
             // The container has mounts of its own by now.
-            self.ground.maps.clear();
+            self.mounts.maps.clear();
             Ok((jail, self, container))
         })
         .await
@@ -309,15 +338,15 @@ impl Prepared {
 }
 
 /// Starts the container and waits until its init connects, or until it is known that it will not.
-async fn connected(
-    engine: &Engine,
-    container: &Container,
+async fn wait_connected(
+    engine: &EngineClient,
+    container: &EngineContainer,
     image: &str,
     listener: &OwnedFd,
 ) -> Result<OwnedFd, Error> {
     let ended = |why: String| Error::Ended { image: image.to_owned(), why };
-    let copy = listener.try_clone().map_err(Error::host("waiting for the container"))?;
-    let mut waiting = tokio::task::spawn_blocking(move || accept(&copy));
+    let copy = listener.try_clone().map_err(Error::host_failure("waiting for the container"))?;
+    let mut waiting = tokio::task::spawn_blocking(move || accept_connection(&copy));
     // Asked for before the start, so that an end right after it is not missed.
     let next = WaitContainerOptions { condition: "next-exit".to_owned() };
     let mut exits = engine.api.wait_container(&container.id, Some(next));
@@ -333,17 +362,17 @@ async fn connected(
             accepted = &mut waiting, if started => break match accepted {
                 Ok(Ok(Some(socket))) => Ok(socket),
                 Ok(Ok(None)) => {
-                    Err(ended(format!("its init did not connect within {} seconds", CONNECTS.as_secs())))
+                    Err(ended(format!("its init did not connect within {} seconds", CONNECT_TIMEOUT.as_secs())))
                 }
-                Ok(Err(error)) => Err(Error::host("waiting for the container")(error)),
-                Err(error) => Err(Error::host("waiting for the container")(std::io::Error::other(error))),
+                Ok(Err(error)) => Err(Error::host_failure("waiting for the container")(error)),
+                Err(error) => Err(Error::host_failure("waiting for the container")(std::io::Error::other(error))),
             },
             exit = exits.next() => {
                 // What the start has to say is clearer.
                 if !started && let Err(error) = starting.await {
                     break Err(error);
                 }
-                break Err(ended(exit_in_words(exit)));
+                break Err(ended(describe_exit(exit)));
             }
         }
     };
@@ -353,9 +382,9 @@ async fn connected(
 }
 
 /// Waits for one connection; `None` when none came in time or the listener was shut.
-fn accept(listener: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
+fn accept_connection(listener: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let limit = Timespec { tv_sec: CONNECTS.as_secs().cast_signed(), tv_nsec: 0 };
+    let limit = Timespec { tv_sec: CONNECT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
     match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit)) {
         Ok(0) => Ok(None),
         Err(errno) => Err(errno.into()),
@@ -368,7 +397,7 @@ fn accept(listener: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
 }
 
 /// What the end of a container means whose init never connected.
-fn exit_in_words(
+fn describe_exit(
     exit: Option<Result<bollard::models::ContainerWaitResponse, bollard::errors::Error>>,
 ) -> String {
     let code = match exit {
@@ -377,7 +406,7 @@ fn exit_in_words(
         Some(Err(error)) => return error.to_string(),
         None => return "the engine does not say why".to_owned(),
     };
-    if code == i64::from(NOBODY) {
+    if code == i64::from(NO_CALLER_EXIT_CODE) {
         "its init found nobody behind the socket; the engine runs on another machine or in a virtual one, where \
          sockets of this one do not lead"
             .to_owned()
@@ -387,26 +416,26 @@ fn exit_in_words(
 }
 
 #[async_trait]
-impl Sandbox for Docker {
-    async fn probe(&self) -> Vec<Layer> {
+impl Sandbox for DockerBackend {
+    async fn probe_layers(&self) -> Vec<SandboxLayer> {
         let name = format!("{} engine", self.options.kind);
-        let engine = match self.engine().await {
+        let engine = match self.connect_engine().await {
             Ok(engine) => engine,
             Err(error) => {
-                let state = LayerState::Absent(error.to_string());
-                return vec![Layer { name, state, remedy: None }];
+                let state = SandboxLayerState::Absent(error.to_string());
+                return vec![SandboxLayer { name, state, remedy: None }];
             }
         };
-        let mut layers = vec![Layer { name, state: LayerState::Enforced, remedy: None }];
-        match self.trial(&engine).await {
+        let mut layers = vec![SandboxLayer { name, state: SandboxLayerState::Enforced, remedy: None }];
+        match self.probe_isolation(&engine).await {
             Ok(found) => layers.extend(found),
             Err(error) => {
-                layers.push(Layer {
+                layers.push(SandboxLayer {
                     name: format!("{} container", engine.kind),
-                    state: LayerState::Absent(error.to_string()),
+                    state: SandboxLayerState::Absent(error.to_string()),
                     remedy: None,
                 });
-                layers.extend(engine.ceilings.iter().map(layer));
+                layers.extend(engine.ceilings.iter().map(to_port_layer));
             }
         }
         layers
@@ -421,33 +450,33 @@ impl Sandbox for Docker {
         let (own, spec) = (self.clone(), spec.clone());
         let held = move |at| {
             let (own, spec) = (own.clone(), spec.clone());
-            async move { own.held(&spec, run, at).await }
+            async move { own.open_sandbox(&spec, run, at).await }
         };
-        Guard::open(at, held).await
+        GuardedWorkspace::open(at, held).await
     }
 }
 
-impl Docker {
-    async fn held(
+impl DockerBackend {
+    async fn open_sandbox(
         &self,
         spec: &SandboxSpec,
         run: RunId,
         at: Option<SnapshotId>,
-    ) -> Result<Arc<Room>, sandbox::Error> {
-        let engine = self.engine().await?;
-        let mut store = self.backends.store();
-        store.limit.get_or_insert(Limit { why: "a container cannot be shown an overlay".to_owned() });
+    ) -> Result<Arc<JailedWorkspace>, sandbox::Error> {
+        let engine = self.connect_engine().await?;
+        let mut store = self.backends.workspace_storage();
+        store.limit.get_or_insert(ForcedCopy { why: "a container cannot be shown an overlay".to_owned() });
         let view = async {
-            let (view, keep) = view::prepare(&store, spec, run, at).await?;
+            let (view, keep) = view::prepare_workspace(&store, spec, run, at).await?;
             Ok((Some(view), keep))
         };
-        Ok(Arc::new(self.start(&engine, spec, run, view).await?))
+        Ok(Arc::new(self.start_sandbox(&engine, spec, run, view).await?))
     }
 
     /// A box around an empty folder: the truest answer.
-    async fn trial(&self, engine: &Engine) -> Result<Vec<Layer>, sandbox::Error> {
-        let folder = self.options.private()?;
-        let folder = folder.path().join(forge_files::own_name(place::PROBE));
+    async fn probe_isolation(&self, engine: &EngineClient) -> Result<Vec<SandboxLayer>, sandbox::Error> {
+        let folder = self.options.private_dir()?;
+        let folder = folder.path().join(forge_files::owned_temp_name(place::PROBE_DIR_KIND));
         let made = |error: std::io::Error| sandbox::Error::Startup { why: error.to_string() };
         std::fs::create_dir_all(&folder).map_err(made)?;
         let spec = SandboxSpec {
@@ -468,7 +497,7 @@ impl Docker {
             allow_unisolated: false,
         };
         let bare = std::future::ready(Ok((None, Vec::new())));
-        let opened = self.start(engine, &spec, RunId::generate(), bare).await;
+        let opened = self.start_sandbox(engine, &spec, RunId::generate(), bare).await;
         let layers = opened.map(|room| room.report().layers);
         let _ = std::fs::remove_dir(&folder);
         layers

@@ -1,44 +1,45 @@
 //! Whose container it is: the labels by which leftovers of a process that died are told from those of a living one.
 
-use super::engine::Engine;
+use super::engine::EngineClient;
 use super::error::Error;
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 
-const RUN: &str = "forge.run_id";
-const PID: &str = "forge.owner_pid";
-const STARTED: &str = "forge.owner_started";
-const MACHINE: &str = "forge.owner_machine";
+const RUN_LABEL: &str = "forge.run_id";
+const PID_LABEL: &str = "forge.owner_pid";
+const START_TIME_LABEL: &str = "forge.owner_started";
+const MACHINE_LABEL: &str = "forge.owner_machine";
 
 /// The labels of a container of this process.
-pub(super) fn labels(run: &str) -> HashMap<String, String> {
+pub(super) fn owner_labels(run: &str) -> HashMap<String, String> {
     let pid = std::process::id();
     let labels = [
-        (RUN, run.to_owned()),
-        (PID, pid.to_string()),
-        (STARTED, started(pid).unwrap_or_default()),
-        (MACHINE, machine()),
+        (RUN_LABEL, run.to_owned()),
+        (PID_LABEL, pid.to_string()),
+        (START_TIME_LABEL, process_start_time(pid).unwrap_or_default()),
+        (MACHINE_LABEL, machine_id()),
     ];
     labels.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// When a process started, in clock ticks since boot: with its number it names a process for good.
-pub(super) fn started(pid: u32) -> Option<String> {
+pub(super) fn process_start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
 /// The set of processes in which a number means something: this boot, this process namespace.
-fn machine() -> String {
+fn machine_id() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::metadata("/proc/self/ns/pid").map(|m| m.ino()).unwrap_or_default();
     format!("{}/{namespace}", boot.trim())
 }
 
 /// Whether the owner that labels name is gone for certain.
-fn is_dead(labels: &HashMap<String, String>, machine: &str) -> bool {
-    let (Some(pid), Some(begun), Some(home)) = (labels.get(PID), labels.get(STARTED), labels.get(MACHINE))
+fn is_owner_dead(labels: &HashMap<String, String>, machine: &str) -> bool {
+    let (Some(pid), Some(begun), Some(home)) =
+        (labels.get(PID_LABEL), labels.get(START_TIME_LABEL), labels.get(MACHINE_LABEL))
     else {
         return false;
     };
@@ -48,27 +49,28 @@ fn is_dead(labels: &HashMap<String, String>, machine: &str) -> bool {
         return true;
     }
     // A process of another namespace cannot be looked for from here.
-    home == machine && pid.parse().ok().and_then(started).as_ref() != Some(begun)
+    home == machine && pid.parse().ok().and_then(process_start_time).as_ref() != Some(begun)
 }
 
 /// Removes containers whose owner is gone. Gives the runs they belonged to.
-pub(super) async fn prune(engine: &Engine) -> Result<Vec<String>, Error> {
-    let refused = |error: bollard::errors::Error| Error::said(engine.kind, "listing containers", &error);
-    let filters = HashMap::from([("label".to_owned(), vec![RUN.to_owned()])]);
+pub(super) async fn remove_stale_containers(engine: &EngineClient) -> Result<Vec<String>, Error> {
+    let refused =
+        |error: bollard::errors::Error| Error::from_engine(engine.kind, "listing containers", &error);
+    let filters = HashMap::from([("label".to_owned(), vec![RUN_LABEL.to_owned()])]);
     let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-    let machine = machine();
+    let machine = machine_id();
     let mut removed = Vec::new();
     for container in engine.api.list_containers(Some(options)).await.map_err(refused)? {
         let (Some(id), Some(labels)) = (container.id, container.labels) else { continue };
-        if !is_dead(&labels, &machine) {
+        if !is_owner_dead(&labels, &machine) {
             continue;
         }
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
         match engine.api.remove_container(&id, Some(options)).await {
-            Ok(()) => removed.push(labels.get(RUN).cloned().unwrap_or(id)),
+            Ok(()) => removed.push(labels.get(RUN_LABEL).cloned().unwrap_or(id)),
             // Its own removal was under way.
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
-            Err(error) => return Err(Error::said(engine.kind, "removing a container", &error)),
+            Err(error) => return Err(Error::from_engine(engine.kind, "removing a container", &error)),
         }
     }
     Ok(removed)
@@ -80,14 +82,14 @@ mod tests {
 
     #[test]
     fn only_a_dead_owners_containers_are_leftovers() {
-        let mut labels = labels("r");
-        let here = machine();
-        assert!(!is_dead(&labels, &here));
-        labels.insert(STARTED.to_owned(), "1".to_owned());
-        assert!(is_dead(&labels, &here));
-        assert!(!is_dead(&labels, &format!("{}/1", here.split('/').next().unwrap())));
-        assert!(is_dead(&labels, "another-boot/1"));
-        labels.remove(PID);
-        assert!(!is_dead(&labels, "another-boot/1"));
+        let mut labels = owner_labels("r");
+        let here = machine_id();
+        assert!(!is_owner_dead(&labels, &here));
+        labels.insert(START_TIME_LABEL.to_owned(), "1".to_owned());
+        assert!(is_owner_dead(&labels, &here));
+        assert!(!is_owner_dead(&labels, &format!("{}/1", here.split('/').next().unwrap())));
+        assert!(is_owner_dead(&labels, "another-boot/1"));
+        labels.remove(PID_LABEL);
+        assert!(!is_owner_dead(&labels, "another-boot/1"));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::error::Error;
 use forge_files::PrivateDir;
-use forge_jail::HOME;
+use forge_jail::HOME_PATH;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -15,25 +15,25 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// By which these folders are known.
-const KIND: &str = "box";
+const SANDBOX_DIR_KIND: &str = "box";
 /// By which the empty folders are known around which a box is tried.
-pub(super) const PROBE: &str = "probe";
+pub(super) const PROBE_DIR_KIND: &str = "probe";
 
 /// A private folder. It is removed with everything in it when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    folder: PathBuf,
+pub(crate) struct ContainerHostDir {
+    root: PathBuf,
 }
 
-impl Drop for Place {
+impl Drop for ContainerHostDir {
     fn drop(&mut self) {
-        clear(&self.folder);
+        unmount_and_remove(&self.root);
     }
 }
 
 /// Removes a private folder. Folders in it are only ever places to mount something: what is still mounted there is
 /// let go of, and nothing below is touched.
-fn clear(folder: &Path) {
+fn unmount_and_remove(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -46,54 +46,54 @@ fn clear(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-impl Place {
+impl ContainerHostDir {
     /// A new folder below `parent`, for a box that runs as `user`.
     pub(crate) fn new(parent: &PrivateDir, user: (u32, u32)) -> Result<Self, Error> {
-        let folder = parent.path().join(forge_files::own_name(KIND));
+        let folder = parent.path().join(forge_files::owned_temp_name(SANDBOX_DIR_KIND));
         let made = fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(Error::host(format!("making the folder {}", folder.display())))?;
-        let place = Self { folder };
+        made.map_err(Error::host_failure(format!("making the folder {}", folder.display())))?;
+        let place = Self { root: folder };
         let fill = || -> io::Result<()> {
             let (uid, gid) = user;
             let passwd = format!(
-                "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nforge:x:{uid}:{gid}:forge:{HOME}:/bin/sh\n\
+                "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nforge:x:{uid}:{gid}:forge:{HOME_PATH}:/bin/sh\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
             );
-            place.file("passwd", &passwd, 0o644)?;
-            place.file("group", &format!("root:x:0:\nforge:x:{gid}:\nnogroup:x:65534:\n"), 0o644)?;
-            place.file("covered", "", 0o000)?;
-            fs::DirBuilder::new().mode(0o000).create(place.path("covered-folder"))?;
+            place.write_file("passwd", &passwd, 0o644)?;
+            place.write_file("group", &format!("root:x:0:\nforge:x:{gid}:\nnogroup:x:65534:\n"), 0o644)?;
+            place.write_file("covered", "", 0o000)?;
+            fs::DirBuilder::new().mode(0o000).create(place.entry_path("covered-folder"))?;
             Ok(())
         };
-        fill().map_err(Error::host("filling the box's private folder"))?;
+        fill().map_err(Error::host_failure("filling the box's private folder"))?;
         Ok(place)
     }
 
     /// The container's name: unique among those of this machine.
-    pub(crate) fn name(&self) -> String {
-        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    pub(crate) fn container_name(&self) -> String {
+        self.root.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// A path in it.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    pub(crate) fn entry_path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// An empty folder in it, to mount something at.
-    pub(crate) fn mount_point(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.path(name);
+    pub(crate) fn create_mount_point(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.entry_path(name);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(path)
     }
 
     /// The socket's path.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.path("box.sock")
+    pub(crate) fn socket_path(&self) -> PathBuf {
+        self.entry_path("box.sock")
     }
 
     /// Writes a file in it.
-    pub(crate) fn file(&self, name: &str, text: &str, mode: u32) -> io::Result<PathBuf> {
-        let path = self.path(name);
+    pub(crate) fn write_file(&self, name: &str, text: &str, mode: u32) -> io::Result<PathBuf> {
+        let path = self.entry_path(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         Ok(path)
@@ -101,24 +101,24 @@ impl Place {
 
     /// The socket that the container's init connects to.
     pub(crate) fn listen(&self) -> io::Result<OwnedFd> {
-        let folder = rustix::fs::open(&self.folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let folder = rustix::fs::open(&self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         // The address of a socket is short; a path through the descriptor always fits.
         let path = format!("/proc/self/fd/{}/box.sock", folder.as_raw_fd());
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
         // Whoever the box runs as; the folder keeps all others away.
-        fs::set_permissions(self.socket(), Permissions::from_mode(0o666))?;
+        fs::set_permissions(self.socket_path(), Permissions::from_mode(0o666))?;
         rustix::net::listen(&socket, 1)?;
         Ok(socket)
     }
 }
 
 /// Removes folders of processes that are gone. What is in somebody else's directory is not even looked at.
-pub(super) fn prune(parent: &Path) {
+pub(super) fn remove_stale_dirs(parent: &Path) {
     let Ok(parent) = PrivateDir::open(parent) else { return };
-    for folder in forge_files::stale_entries(parent.path(), &[KIND]) {
-        clear(&folder);
+    for folder in forge_files::find_stale(parent.path(), &[SANDBOX_DIR_KIND]) {
+        unmount_and_remove(&folder);
     }
-    forge_files::sweep(parent.path(), &[PROBE]);
+    forge_files::remove_stale(parent.path(), &[PROBE_DIR_KIND]);
 }

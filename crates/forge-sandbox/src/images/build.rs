@@ -1,6 +1,6 @@
 //! An image out of Debian's packages, by `debootstrap`.
 
-use super::{Kind, Say, failed};
+use super::{ImageFlavor, ProgressFn, step_error};
 use forge_ports::sandbox::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,16 +10,20 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// Lines of a step's output that are told when it fails.
-const TOLD: usize = 12;
+const MAX_ERROR_LINES: usize = 12;
 /// Where administrators' programs are, whatever the caller's own search path says.
-const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const ADMIN_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The host's certificates, while Python's packages are fetched.
-const CERTIFICATES: &str = "tmp/forge-certificates.pem";
+const CERT_BUNDLE_PATH: &str = "tmp/forge-certificates.pem";
 
 /// Fills `root`.
-pub(super) async fn from_packages(kind: Kind, root: &Path, say: Say<'_>) -> Result<(), Error> {
+pub(super) async fn build_from_packages(
+    kind: ImageFlavor,
+    root: &Path,
+    say: ProgressFn<'_>,
+) -> Result<(), Error> {
     let missing = |why: &str| Error::Missing { missing: vec![why.to_owned()] };
-    let Some(debootstrap) = program("debootstrap") else {
+    let Some(debootstrap) = find_program("debootstrap") else {
         return Err(missing(
             "debootstrap is not installed, and images are made with it: apt-get install debootstrap; or take an \
              image that docker or podman has: forge sandbox build --from IMAGE",
@@ -31,29 +35,29 @@ pub(super) async fn from_packages(kind: Kind, root: &Path, say: Say<'_>) -> Resu
              sudo, or take an image that docker or podman has: forge sandbox build --from IMAGE",
         ));
     }
-    let mut bootstrap = command(&debootstrap);
-    bootstrap.arg("--variant=minbase").arg(format!("--include={}", kind.packages().join(",")));
-    bootstrap.arg(suite()).arg(root);
-    if let Some(mirror) = mirror().await {
+    let mut bootstrap = system_command(&debootstrap);
+    bootstrap.arg("--variant=minbase").arg(format!("--include={}", kind.debian_packages().join(",")));
+    bootstrap.arg(debian_suite()).arg(root);
+    if let Some(mirror) = debian_mirror().await {
         bootstrap.arg(mirror);
     }
     say(&format!("making the image `{}` out of Debian's packages (some minutes)", kind.name()));
-    run("debootstrap", bootstrap, say).await?;
-    python(kind, root, say).await?;
-    tidy(root).map_err(|error| failed("tidying the image up", &error))
+    run_step("debootstrap", bootstrap, say).await?;
+    install_python_packages(kind, root, say).await?;
+    remove_build_files(root).map_err(|error| step_error("tidying the image up", &error))
 }
 
 /// Python's own packages, installed by the image's own pip.
-async fn python(kind: Kind, root: &Path, say: Say<'_>) -> Result<(), Error> {
+async fn install_python_packages(kind: ImageFlavor, root: &Path, say: ProgressFn<'_>) -> Result<(), Error> {
     if kind.python_packages().is_empty() {
         return Ok(());
     }
-    let Some(chroot) = program("chroot") else {
+    let Some(chroot) = find_program("chroot") else {
         return Err(Error::Missing { missing: vec!["chroot is not installed (coreutils)".to_owned()] });
     };
     say(&format!("installing {}", kind.python_packages().join(", ")));
-    let certificates = root.join(CERTIFICATES);
-    let mut pip = command(&chroot);
+    let certificates = root.join(CERT_BUNDLE_PATH);
+    let mut pip = system_command(&chroot);
     pip.arg(root).args([
         "/usr/bin/python3",
         "-m",
@@ -68,17 +72,17 @@ async fn python(kind: Kind, root: &Path, say: Say<'_>) -> Result<(), Error> {
     if fs::copy("/etc/ssl/certs/ca-certificates.crt", &certificates).is_ok() {
         // A caller's own variables would win over pip's, and name a file that the image does not have.
         for name in ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
-            pip.env(name, format!("/{CERTIFICATES}"));
+            pip.env(name, format!("/{CERT_BUNDLE_PATH}"));
         }
         pip.env_remove("SSL_CERT_DIR");
     }
-    let done = run("pip", pip, say).await;
+    let done = run_step("pip", pip, say).await;
     let _ = fs::remove_file(&certificates);
     done
 }
 
 /// What was only needed for the making.
-fn tidy(root: &Path) -> std::io::Result<()> {
+fn remove_build_files(root: &Path) -> std::io::Result<()> {
     for (folder, ending) in
         [("var/cache/apt/archives", ".deb"), ("var/lib/apt/lists", ""), ("var/cache/apt", ".bin")]
     {
@@ -97,7 +101,7 @@ fn tidy(root: &Path) -> std::io::Result<()> {
 }
 
 /// The machine's release where it is Debian, else its stable one.
-fn suite() -> String {
+fn debian_suite() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
@@ -110,8 +114,8 @@ fn suite() -> String {
 }
 
 /// Where this machine's own packages come from, if it is Debian; else debootstrap knows.
-async fn mirror() -> Option<String> {
-    let mut asked = command(&program("apt-get")?);
+async fn debian_mirror() -> Option<String> {
+    let mut asked = system_command(&find_program("apt-get")?);
     asked.args(["indextargets", "--format", "$(ORIGIN) $(SITE)", "Created-By: Packages"]);
     let said = asked.stdin(Stdio::null()).output().await.ok()?;
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -119,8 +123,8 @@ async fn mirror() -> Option<String> {
 }
 
 /// A program of the system.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    PROGRAMS.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+    ADMIN_PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
 /// A program of the host that runs without a shell. It keeps the caller's environment: proxies and package mirrors
@@ -129,16 +133,16 @@ pub(super) fn program(name: &str) -> Option<PathBuf> {
     clippy::disallowed_methods,
     reason = "images are made by the system's own tools, started by a person"
 )]
-pub(super) fn command(program: &Path) -> Command {
+pub(super) fn system_command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env("PATH", PROGRAMS).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+    command.env("PATH", ADMIN_PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
     command.current_dir("/").kill_on_drop(true);
     command
 }
 
 /// Runs a step to its end and passes on what it says of its progress.
-async fn run(name: &str, mut command: Command, say: Say<'_>) -> Result<(), Error> {
-    let start = |error: std::io::Error| failed(&format!("starting {name}"), &error);
+async fn run_step(name: &str, mut command: Command, say: ProgressFn<'_>) -> Result<(), Error> {
+    let start = |error: std::io::Error| step_error(&format!("starting {name}"), &error);
     // One stream, in order.
     let (read, write) = std::io::pipe().map_err(start)?;
     let second = write.try_clone().map_err(start)?;
@@ -146,7 +150,7 @@ async fn run(name: &str, mut command: Command, say: Say<'_>) -> Result<(), Error
     drop(command);
     let receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(read.into()).map_err(start)?;
     let mut lines = BufReader::new(receiver).split(b'\n');
-    let mut last = std::collections::VecDeque::with_capacity(TOLD);
+    let mut last = std::collections::VecDeque::with_capacity(MAX_ERROR_LINES);
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).trim().to_owned();
         let telling = |step: &&str| {
@@ -155,7 +159,7 @@ async fn run(name: &str, mut command: Command, say: Say<'_>) -> Result<(), Error
         if let Some(step) = line.strip_prefix("I: ").filter(telling) {
             say(step);
         }
-        if last.len() == TOLD {
+        if last.len() == MAX_ERROR_LINES {
             last.pop_front();
         }
         last.push_back(line);

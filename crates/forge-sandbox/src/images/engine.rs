@@ -1,8 +1,8 @@
 //! Images between engines and folders.
 
-use super::build::{command, program};
-use super::{REPOSITORY, Say, failed};
-use crate::docker::{Engine, Fault, Kind, image};
+use super::build::{find_program, system_command};
+use super::{IMAGE_REPOSITORY, ProgressFn, step_error};
+use crate::docker::{EngineClient, EngineKind, Fault, inspect_image};
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, RemoveContainerOptions, TagImageOptions,
@@ -15,23 +15,28 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Size of the pieces in which an image is passed on.
-const PIECE: usize = 256 << 10;
+const COPY_CHUNK_BYTES: usize = 256 << 10;
 
 /// Fills `root` with the files of an image that docker or podman has.
-pub(super) async fn export(host: Option<&str>, name: &str, root: &Path, say: Say<'_>) -> Result<(), Error> {
+pub(super) async fn export_image(
+    host: Option<&str>,
+    name: &str,
+    root: &Path,
+    say: ProgressFn<'_>,
+) -> Result<(), Error> {
     let mut refusals = Vec::new();
-    for kind in [Kind::Docker, Kind::Podman] {
-        let engine = match Engine::connect(kind, kind.named(host)).await {
+    for kind in [EngineKind::Docker, EngineKind::Podman] {
+        let engine = match EngineClient::connect(kind, kind.matching_host(host)).await {
             Ok(engine) => engine,
             Err(error) => {
                 refusals.push(error.to_string());
                 continue;
             }
         };
-        match image(&engine, name).await {
+        match inspect_image(&engine, name).await {
             Ok(_) => {
                 say(&format!("taking `{name}` over from {kind}"));
-                return unpack(&engine, name, root).await;
+                return unpack_image(&engine, name, root).await;
             }
             Err(error) => refusals.push(error.to_string()),
         }
@@ -39,9 +44,9 @@ pub(super) async fn export(host: Option<&str>, name: &str, root: &Path, say: Say
     Err(Error::Missing { missing: refusals })
 }
 
-async fn unpack(engine: &Engine, name: &str, root: &Path) -> Result<(), Error> {
+async fn unpack_image(engine: &EngineClient, name: &str, root: &Path) -> Result<(), Error> {
     let doing = "taking an image over";
-    let refused = |error: bollard::errors::Error| Error::from(Fault::said(engine.kind, doing, &error));
+    let refused = |error: bollard::errors::Error| Error::from(Fault::from_engine(engine.kind, doing, &error));
     // Never started: only a container can be asked for all of its files at once.
     let body = ContainerCreateBody {
         image: Some(name.to_owned()),
@@ -50,18 +55,19 @@ async fn unpack(engine: &Engine, name: &str, root: &Path) -> Result<(), Error> {
         ..Default::default()
     };
     let made = engine.api.create_container(None::<CreateContainerOptions>, body).await.map_err(refused)?;
-    let filled = fill(engine, &made.id, root).await;
+    let filled = unpack_container(engine, &made.id, root).await;
     let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
     let removed = engine.api.remove_container(&made.id, Some(options)).await;
     filled?;
     removed.map_err(refused)
 }
 
-async fn fill(engine: &Engine, container: &str, root: &Path) -> Result<(), Error> {
-    let refused =
-        |error: bollard::errors::Error| Error::from(Fault::said(engine.kind, "taking an image over", &error));
-    let broken = |error: std::io::Error| failed("unpacking the image", &error);
-    let mut unpack = tar()?;
+async fn unpack_container(engine: &EngineClient, container: &str, root: &Path) -> Result<(), Error> {
+    let refused = |error: bollard::errors::Error| {
+        Error::from(Fault::from_engine(engine.kind, "taking an image over", &error))
+    };
+    let broken = |error: std::io::Error| step_error("unpacking the image", &error);
+    let mut unpack = tar_command()?;
     // Devices are the box's own; owners are kept where this user may give files away.
     unpack
         .args(["--extract", "--numeric-owner", "--exclude=dev/*", "--exclude=./dev/*", "--directory"])
@@ -86,21 +92,21 @@ async fn fill(engine: &Engine, container: &str, root: &Path) -> Result<(), Error
     Err(Error::Startup { why: format!("unpacking the image: {}", last.join("; ")) })
 }
 
-fn tar() -> Result<tokio::process::Command, Error> {
-    let tar = program("tar");
+fn tar_command() -> Result<tokio::process::Command, Error> {
+    let tar = find_program("tar");
     let missing = || Error::Missing { missing: vec!["tar is not installed".to_owned()] };
-    Ok(command(&tar.ok_or_else(missing)?))
+    Ok(system_command(&tar.ok_or_else(missing)?))
 }
 
 /// Gives a root folder to an engine as an image, if the engine is there. Names what was made.
-pub(super) async fn give(
-    kind: Kind,
+pub(super) async fn import_image(
+    kind: EngineKind,
     host: Option<&str>,
     root: &Path,
     name: &str,
-    say: Say<'_>,
+    say: ProgressFn<'_>,
 ) -> Result<Vec<String>, Error> {
-    let engine = match Engine::connect(kind, kind.named(host)).await {
+    let engine = match EngineClient::connect(kind, kind.matching_host(host)).await {
         Ok(engine) => engine,
         Err(error) => {
             say(&format!("not given to {kind}: {error}"));
@@ -108,16 +114,17 @@ pub(super) async fn give(
         }
     };
     say(&format!("giving it to {kind}"));
-    let refused =
-        |error: bollard::errors::Error| Error::from(Fault::said(kind, "being given the image", &error));
-    let broken = |error: std::io::Error| failed("packing the image", &error);
-    let mut pack = tar()?;
+    let refused = |error: bollard::errors::Error| {
+        Error::from(Fault::from_engine(kind, "being given the image", &error))
+    };
+    let broken = |error: std::io::Error| step_error("packing the image", &error);
+    let mut pack = tar_command()?;
     pack.args(["--create", "--numeric-owner", "--one-file-system", "--directory"]).arg(root).arg(".");
     let mut child =
         pack.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(broken)?;
     let output = child.stdout.take().ok_or_else(|| broken(std::io::Error::other("no pipe")))?;
     let pieces = futures::stream::unfold(output, |mut output| async move {
-        let mut piece = Vec::with_capacity(PIECE);
+        let mut piece = Vec::with_capacity(COPY_CHUNK_BYTES);
         match output.read_buf(&mut piece).await {
             Ok(0) => None,
             Ok(_) => Some((Ok(Bytes::from(piece)), output)),
@@ -126,7 +133,7 @@ pub(super) async fn give(
     });
     let options = CreateImageOptions {
         from_src: Some("-".to_owned()),
-        repo: Some(REPOSITORY.to_owned()),
+        repo: Some(IMAGE_REPOSITORY.to_owned()),
         tag: Some(name.to_owned()),
         ..Default::default()
     };
@@ -139,8 +146,8 @@ pub(super) async fn give(
     if !packed.success() {
         return Err(Error::Startup { why: format!("packing the image: tar ended with {packed}") });
     }
-    let image = format!("{REPOSITORY}:{name}");
-    let latest = TagImageOptions { repo: Some(REPOSITORY.to_owned()), tag: Some("latest".to_owned()) };
+    let image = format!("{IMAGE_REPOSITORY}:{name}");
+    let latest = TagImageOptions { repo: Some(IMAGE_REPOSITORY.to_owned()), tag: Some("latest".to_owned()) };
     engine.api.tag_image(&image, Some(latest)).await.map_err(refused)?;
-    Ok(vec![format!("{image} (in {kind}, also as {REPOSITORY}:latest)")])
+    Ok(vec![format!("{image} (in {kind}, also as {IMAGE_REPOSITORY}:latest)")])
 }

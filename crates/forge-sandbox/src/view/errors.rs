@@ -4,31 +4,31 @@ use forge_ports::sandbox::Error;
 
 /// Why a view is not there.
 #[derive(Debug)]
-pub(crate) enum Unready {
+pub(crate) enum OpenError {
     /// An earlier box of the run is still ending.
     Busy(Error),
     /// It can't be had.
     Failed(Error),
 }
 
-impl From<Error> for Unready {
+impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<forge_snapshot::Error> for Unready {
+impl From<forge_snapshot::Error> for OpenError {
     fn from(error: forge_snapshot::Error) -> Self {
         match error {
-            forge_snapshot::Error::Busy { .. } => Self::Busy(view_error(&error)),
-            error => Self::Failed(view_error(&error)),
+            forge_snapshot::Error::Busy { .. } => Self::Busy(workspace_error(&error)),
+            error => Self::Failed(workspace_error(&error)),
         }
     }
 }
 
-impl Unready {
+impl OpenError {
     /// The reason as an error.
-    pub(crate) fn error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Busy(error) | Self::Failed(error) => error,
         }
@@ -36,7 +36,7 @@ impl Unready {
 }
 
 /// An error of the snapshots in the port's words.
-pub(crate) fn view_error(error: &forge_snapshot::Error) -> Error {
+pub(crate) fn workspace_error(error: &forge_snapshot::Error) -> Error {
     match error {
         forge_snapshot::Error::Ceiling { .. } => Error::Ceiling { why: error.to_string() },
         forge_snapshot::Error::Stopped => Error::Stopped,

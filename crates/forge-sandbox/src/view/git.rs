@@ -1,8 +1,8 @@
 //! What git's index knows of the files of a repository, as the host's git reads it.
 
-use forge_git::{Error, Private, Repository};
-use forge_snapshot::compare::Beginning;
-use forge_snapshot::{Item, RelPath};
+use forge_git::{Error, Repository, ScratchRepository};
+use forge_snapshot::compare::BaselineContents;
+use forge_snapshot::{BaseItem, RelPath};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -12,41 +12,41 @@ use std::sync::OnceLock;
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 
 /// What git knows of the files of a repository as they stood when a run began.
-pub(super) struct Index {
+pub(super) struct GitIndex {
     repo: PathBuf,
     /// Where git looks at it; `None`: it can't.
-    git: OnceLock<Option<Private>>,
+    git: OnceLock<Option<ScratchRepository>>,
 }
 
-impl Index {
-    pub(super) fn of(repo: &Path) -> Self {
+impl GitIndex {
+    pub(super) fn for_repo(repo: &Path) -> Self {
         Self { repo: repo.to_owned(), git: OnceLock::new() }
     }
 
-    fn open(&self) -> Result<Private, Error> {
+    fn open_private(&self) -> Result<ScratchRepository, Error> {
         let repository = Repository::find(&self.repo)?;
-        Private::new(&repository)?.with_index(&repository)
+        ScratchRepository::new(&repository)?.with_index(&repository)
     }
 }
 
-impl Beginning for Index {
+impl BaselineContents for GitIndex {
     /// The content that git's index names, if the index saw the file with the very times, size and number that it had
     /// when the run began. Not if it was added or committed since, nor if git keeps it in another form than it stands
     /// on the disk (line ends, filters).
-    fn content(&self, path: &RelPath, was: &Item) -> Option<Vec<u8>> {
-        let git = self.git.get_or_init(|| self.open().ok()).as_ref()?;
+    fn baseline_content(&self, path: &RelPath, was: &BaseItem) -> Option<Vec<u8>> {
+        let git = self.git.get_or_init(|| self.open_private().ok()).as_ref()?;
         let list = ["ls-files", "--stage", "--debug", "--"].map(OsStr::new);
         let name = OsStr::from_bytes(path.as_bytes());
-        let listed = git.look(&[&list[..], &[name]].concat(), MAX_ENTRY_BYTES).ok()??;
-        let object = object_of(&String::from_utf8_lossy(&listed), was)?;
+        let listed = git.run_query(&[&list[..], &[name]].concat(), MAX_ENTRY_BYTES).ok()??;
+        let object = listed_object_id(&String::from_utf8_lossy(&listed), was)?;
         let read = ["cat-file", "blob", &object].map(OsStr::new);
-        git.look(&read, was.size).ok()?.filter(|blob| blob.len() as u64 == was.size)
+        git.run_query(&read, was.size).ok()?.filter(|blob| blob.len() as u64 == was.size)
     }
 }
 
 /// The name of the content in the one entry that `git ls-files --stage --debug` lists, if it is of the file that `was`
 /// describes.
-fn object_of(listed: &str, was: &Item) -> Option<String> {
+fn listed_object_id(listed: &str, was: &BaseItem) -> Option<String> {
     let mut lines = listed.lines();
     let mut words = lines.next()?.split_whitespace();
     let (mode, object, stage) = (words.next()?, words.next()?, words.next()?);
@@ -75,7 +75,7 @@ fn object_of(listed: &str, was: &Item) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forge_snapshot::Kind;
+    use forge_snapshot::NodeKind;
 
     const LISTED: &str = "100644 78981922613b2afb6025042ff6bd878ac1994e85 0\ta b.txt
   ctime: 1795305747:942029787
@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn an_entry_counts_only_for_the_very_file_it_saw() {
-        let was = Item {
-            kind: Kind::File,
+        let was = BaseItem {
+            kind: NodeKind::File,
             mode: 0o644,
             size: 2,
             mtime_ns: 1_795_305_700_000_000_005,
@@ -98,20 +98,23 @@ mod tests {
             linked: false,
             readable: true,
         };
-        assert_eq!(object_of(LISTED, &was).as_deref(), Some("78981922613b2afb6025042ff6bd878ac1994e85"));
+        assert_eq!(
+            listed_object_id(LISTED, &was).as_deref(),
+            Some("78981922613b2afb6025042ff6bd878ac1994e85")
+        );
         for other in [
-            Item { size: 3, ..was },
-            Item { mtime_ns: was.mtime_ns + 1, ..was },
-            Item { ctime_ns: was.ctime_ns + 1, ..was },
-            Item { ino: 78, ..was },
+            BaseItem { size: 3, ..was },
+            BaseItem { mtime_ns: was.mtime_ns + 1, ..was },
+            BaseItem { ctime_ns: was.ctime_ns + 1, ..was },
+            BaseItem { ino: 78, ..was },
         ] {
-            assert_eq!(object_of(LISTED, &other), None);
+            assert_eq!(listed_object_id(LISTED, &other), None);
         }
         let conflicted = LISTED.replace(" 0\ta", " 1\ta");
         for listed in
             ["", "100644", &LISTED[..60], &conflicted, &LISTED.replace("100644", "160000"), &LISTED.repeat(2)]
         {
-            assert_eq!(object_of(listed, &was), None, "{listed}");
+            assert_eq!(listed_object_id(listed, &was), None, "{listed}");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What a sandbox needs of repositories whose git data lies elsewhere: a worktree, a submodule, a `.git` that is a link.
 
-use forge_git::{Error, GitData, normal};
-use forge_jail::{Bind, Missing, WORKSPACE};
+use forge_git::{Error, GitData, normalize_path};
+use forge_jail::{HostBind, MissingSource, WORKSPACE_PATH};
 use std::path::Path;
 
 /// Where nothing of the host is bound.
-const KEPT: &[&str] = &[WORKSPACE, "/proc", "/dev", "/etc", "/sys", "/run"];
+const UNBOUND_DIRS: &[&str] = &[WORKSPACE_PATH, "/proc", "/dev", "/etc", "/sys", "/run"];
 /// Directories of the sandbox's own, below which a relative name must not lead: seen from the workspace it leads
 /// elsewhere than seen from the directory on the host.
-const OWN: &[&str] = &[
+const SANDBOX_DIRS: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/var", "/root", "/boot", "/nix",
     "/tmp", "/cache", "/code",
 ];
@@ -17,26 +17,26 @@ const OWN: &[&str] = &[
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GitDir {
     /// Git data, read-only, at the place where the folder looks for it.
-    pub(crate) binds: Vec<Bind>,
+    pub(crate) binds: Vec<HostBind>,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
 }
 
 /// Looks at the folder `repo` of the host that stands in the box at `inside`.
-pub(crate) fn outside(repo: &Path, inside: &Path) -> GitDir {
+pub(crate) fn find_external_git(repo: &Path, inside: &Path) -> GitDir {
     let data = match GitData::find(repo) {
         Err(Error::NoRepository { .. }) => return GitDir::default(),
-        Err(error) => return GitDir { binds: Vec::new(), warnings: vec![told(&error)] },
+        Err(error) => return GitDir { binds: Vec::new(), warnings: vec![describe_error(&error)] },
         Ok(data) => data,
     };
-    match &data.named {
+    match &data.git_file_target {
         // What lies in the folder itself is there.
-        Some(named) if !data.git_dir.starts_with(repo) => bound(&data, named, inside),
+        Some(named) if !data.git_dir.starts_with(repo) => bind_git_data(&data, named, inside),
         _ => GitDir::default(),
     }
 }
 
-fn told(error: &Error) -> String {
+fn describe_error(error: &Error) -> String {
     match error {
         Error::Refused { path, why } => format!("{} {why}", path.display()),
         error => error.to_string(),
@@ -45,7 +45,7 @@ fn told(error: &Error) -> String {
 
 /// What git reads of a git directory. Nothing else of it is shown: whoever unpacked an archive over a directory could make
 /// it look like one.
-const ENTRIES: &[&str] = &[
+const GIT_DIR_ENTRIES: &[&str] = &[
     "HEAD",
     "ORIG_HEAD",
     "MERGE_HEAD",
@@ -61,22 +61,22 @@ const ENTRIES: &[&str] = &[
     "shallow",
 ];
 /// Its settings, which are shown only if they are git's.
-const SETTINGS: &[&str] = &["config", "config.worktree"];
+const GIT_SETTINGS_FILES: &[&str] = &["config", "config.worktree"];
 /// So much of them is read.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
 /// Binds a git folder, and the one it shares with other worktrees, where they are looked for.
-fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
-    let target = normal(&inside.join(named));
+fn bind_git_data(data: &GitData, named: &Path, inside: &Path) -> GitDir {
+    let target = normalize_path(&inside.join(named));
     let mut wanted = vec![(data.git_dir.clone(), target.clone())];
-    if let Some(common_named) = &data.common_named {
-        wanted.push((data.common.clone(), normal(&target.join(common_named))));
+    if let Some(common_named) = &data.commondir_target {
+        wanted.push((data.common.clone(), normalize_path(&target.join(common_named))));
     }
     let mut found = GitDir::default();
     for (source, target) in wanted {
-        let kept = KEPT.iter().any(|kept| target.starts_with(kept))
-            || (named.is_relative() && OWN.iter().any(|own| target.starts_with(own)));
-        if target.starts_with(WORKSPACE) {
+        let kept = UNBOUND_DIRS.iter().any(|kept| target.starts_with(kept))
+            || (named.is_relative() && SANDBOX_DIRS.iter().any(|own| target.starts_with(own)));
+        if target.starts_with(WORKSPACE_PATH) {
             // Another repository of the run: it stands there by itself.
             continue;
         }
@@ -91,17 +91,17 @@ fn bound(data: &GitData, named: &Path, inside: &Path) -> GitDir {
             "the git data at {} can only be read in the sandbox: committing and staging fail there",
             source.display()
         ));
-        found.binds.extend(entries(&source).map(|name| Bind {
+        found.binds.extend(visible_entries(&source).map(|name| HostBind {
             source: source.join(name),
             target: target.join(name),
-            missing: Missing::Skip,
+            missing: MissingSource::Skip,
         }));
     }
     found
 }
 
 /// The entries of a git directory that are shown: none of them a link.
-fn entries(directory: &Path) -> impl Iterator<Item = &'static str> {
+fn visible_entries(directory: &Path) -> impl Iterator<Item = &'static str> {
     let is_there = |name: &&&str| {
         let meta = std::fs::symlink_metadata(directory.join(name));
         meta.is_ok_and(|meta| meta.is_file() || meta.is_dir())
@@ -110,8 +110,12 @@ fn entries(directory: &Path) -> impl Iterator<Item = &'static str> {
         let text = forge_files::read_text_within(directory, Path::new(**name), MAX_SETTINGS_BYTES);
         text.is_ok_and(|text| text.contains("repositoryformatversion") || text.contains("[core]"))
     };
-    let all: Vec<&'static str> =
-        ENTRIES.iter().filter(is_there).chain(SETTINGS.iter().filter(is_gits)).copied().collect();
+    let all: Vec<&'static str> = GIT_DIR_ENTRIES
+        .iter()
+        .filter(is_there)
+        .chain(GIT_SETTINGS_FILES.iter().filter(is_gits))
+        .copied()
+        .collect();
     all.into_iter()
 }
 
@@ -143,15 +147,17 @@ mod tests {
         fs::write(main.join("config"), "[core]\n\trepositoryformatversion = 0\n").unwrap();
         fs::write(main.join("id_ed25519"), "private").unwrap();
         fs::create_dir(main.join("hooks")).unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         let shown: Vec<_> = found.binds.iter().map(|bind| bind.source.strip_prefix(&main).unwrap()).collect();
         let own = ["HEAD", "commondir", "gitdir"].map(|name| Path::new("worktrees/tree").join(name));
         let shared = ["objects", "config"].map(PathBuf::from);
         assert_eq!(shown, own.iter().chain(&shared).collect::<Vec<_>>());
-        assert!(found.binds.iter().all(|bind| bind.source == bind.target && bind.missing == Missing::Skip));
+        assert!(
+            found.binds.iter().all(|bind| bind.source == bind.target && bind.missing == MissingSource::Skip)
+        );
         // Settings of something else stay hidden.
         fs::write(main.join("config"), "Host example\n").unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(!found.binds.iter().any(|bind| bind.source.ends_with("config")));
     }
 
@@ -159,7 +165,7 @@ mod tests {
     fn a_folder_that_does_not_name_this_one_is_not_shown() {
         let (_dir, main, tree) = worktree();
         fs::write(main.join("worktrees/tree/gitdir"), "/somewhere/else/.git\n").unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(
             found.binds.is_empty() && found.warnings[0].contains("does not name this directory"),
             "{found:?}"
@@ -171,12 +177,12 @@ mod tests {
         let (_dir, main, tree) = worktree();
         for text in ["", "gitdir:", "gitdir: /etc\n", "nonsense", "gitdir: /no/such/place"] {
             fs::write(tree.join(".git"), text).unwrap();
-            let found = outside(&tree, Path::new(WORKSPACE));
+            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
             assert!(found.binds.is_empty() && found.warnings.len() == 1, "{text}: {found:?}");
         }
         fs::remove_file(tree.join(".git")).unwrap();
         std::os::unix::fs::symlink(&main, tree.join(".git")).unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -191,14 +197,14 @@ mod tests {
             [private.to_str().unwrap(), "../../../../private/.git", "../../../../way", "..", "../../..", ""]
         {
             fs::write(main.join("worktrees/tree/commondir"), format!("{common}\n")).unwrap();
-            let found = outside(&tree, Path::new(WORKSPACE));
+            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
             assert!(
                 found.binds.is_empty() && found.warnings[0].contains("none of its worktrees"),
                 "{common}: {found:?}"
             );
         }
         fs::write(main.join("worktrees/tree/commondir"), main.to_str().unwrap()).unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.iter().any(|bind| bind.source == main.join("objects")), "{found:?}");
     }
 
@@ -211,16 +217,16 @@ mod tests {
         fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
         fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
         fs::write(tree.join(".git"), "gitdir: ../super/.git/modules/tree\n").unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         let target = PathBuf::from("/super/.git/modules/tree");
-        let shown = ["HEAD", "config"].map(|name| Bind {
+        let shown = ["HEAD", "config"].map(|name| HostBind {
             source: module.join(name),
             target: target.join(name),
-            missing: Missing::Skip,
+            missing: MissingSource::Skip,
         });
         assert_eq!(found.binds, shown);
         fs::write(module.join("commondir"), format!("{}\n", main.display())).unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -234,12 +240,12 @@ mod tests {
         fs::write(module.join("HEAD"), "ref: refs/heads/x\n").unwrap();
         fs::write(module.join("config"), format!("[core]\n\tworktree = {}\n", tree.display())).unwrap();
         fs::write(tree.join(".git"), "gitdir: ../../../usr\n").unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings[0].contains("/usr"), "{found:?}");
         // Through a link and back up: it reads as another place than it is.
         symlink(root.join("deep/er"), tree.join("way")).unwrap();
         fs::write(tree.join(".git"), "gitdir: way/../../usr\n").unwrap();
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 
@@ -253,11 +259,11 @@ mod tests {
         };
         for name in ["commondir", "gitdir", "HEAD"] {
             pipe(&main.join("worktrees/tree").join(name));
-            let found = outside(&tree, Path::new(WORKSPACE));
+            let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
             assert!(found.binds.is_empty() && found.warnings.len() == 1, "{name}: {found:?}");
         }
         pipe(&tree.join(".git"));
-        let found = outside(&tree, Path::new(WORKSPACE));
+        let found = find_external_git(&tree, Path::new(WORKSPACE_PATH));
         assert!(found.binds.is_empty() && found.warnings.len() == 1, "{found:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Who changes a repository directly, or applies to it, has it alone.
 
-use super::{Store, repos};
+use super::{WorkspaceStorage, resolve_repos};
 use forge_ports::sandbox::Error;
-use forge_snapshot::apply::{self, Guard, Wait};
+use forge_snapshot::apply::{self, LockWait, RepoLockGuard};
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long an apply waits for another one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const APPLY_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a thread may take to let go of a lock that nobody needs any more.
-const LETTING_GO: Duration = Duration::from_secs(5);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it looks.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Repositories that runs of this process change directly. A second box of the same run has the lock as well: the first
 /// one may not have ended yet.
-static HELD: Mutex<BTreeMap<PathBuf, (RunId, Weak<Guard>)>> = Mutex::new(BTreeMap::new());
+static DIRECT_LOCKS: Mutex<BTreeMap<PathBuf, (RunId, Weak<RepoLockGuard>)>> = Mutex::new(BTreeMap::new());
 
 /// The locks of a run that changes its repositories directly; of other runs there are none.
-pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Vec<Arc<Guard>>, Error> {
+pub(super) fn lock_direct_repos(
+    store: &WorkspaceStorage,
+    spec: &SandboxSpec,
+    run: RunId,
+) -> Result<Vec<Arc<RepoLockGuard>>, Error> {
     if spec.mode != WorkspaceMode::Inplace {
         return Ok(Vec::new());
     }
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = DIRECT_LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     let own: Vec<PathBuf> =
         held.iter().filter(|(_, (owner, _))| *owner == run).map(|(path, _)| path.clone()).collect();
     held.retain(|_, (_, guard)| guard.strong_count() > 0);
     let mut locks = Vec::new();
-    for repo in repos(spec)? {
+    for repo in resolve_repos(spec)? {
         if let Some((owner, guard)) = held.get(&repo.path)
             && *owner == run
             && let Some(guard) = guard.upgrade()
@@ -40,7 +44,7 @@ pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Ve
             continue;
         }
         // An earlier box of the run may be letting go of it on another thread at this moment.
-        let patience = if own.contains(&repo.path) { LETTING_GO } else { Duration::ZERO };
+        let patience = if own.contains(&repo.path) { RELEASE_TIMEOUT } else { Duration::ZERO };
         let guard = Arc::new(lock_within(&repo.path, &store.locks, patience)?);
         held.insert(repo.path, (run, Arc::downgrade(&guard)));
         locks.push(guard);
@@ -49,22 +53,24 @@ pub(super) fn direct(store: &Store, spec: &SandboxSpec, run: RunId) -> Result<Ve
 }
 
 /// The lock for an apply; waits for others for a while. On a thread that may.
-pub(super) fn for_apply(repo: &Path, locks: &Path) -> Result<Guard, Error> {
-    lock_within(repo, locks, PATIENCE)
+pub(super) fn lock_for_apply(repo: &Path, locks: &Path) -> Result<RepoLockGuard, Error> {
+    lock_within(repo, locks, APPLY_LOCK_TIMEOUT)
 }
 
-fn lock_within(repo: &Path, locks: &Path, patience: Duration) -> Result<Guard, Error> {
+fn lock_within(repo: &Path, locks: &Path, patience: Duration) -> Result<RepoLockGuard, Error> {
     let begun = Instant::now();
     loop {
-        match apply::lock(repo, locks, Wait::No) {
-            Err(apply::Error::Busy { .. }) if begun.elapsed() < patience => thread::park_timeout(LOOK),
+        match apply::lock_repository(repo, locks, LockWait::No) {
+            Err(apply::Error::Busy { .. }) if begun.elapsed() < patience => {
+                thread::park_timeout(POLL_INTERVAL)
+            }
             Ok(guard) => return Ok(guard),
-            Err(error) => return Err(in_use(error, repo)),
+            Err(error) => return Err(in_use_error(error, repo)),
         }
     }
 }
 
-fn in_use(error: apply::Error, repo: &Path) -> Error {
+fn in_use_error(error: apply::Error, repo: &Path) -> Error {
     let why = match error {
         apply::Error::Busy { .. } => format!(
             "another run works directly in {} (inplace), or is being applied to it; wait until it has ended",

@@ -19,20 +19,22 @@ mod publish;
 mod record;
 
 use crate::masks;
-use crate::paths::Places;
-use beginning::{Beginning, Saver};
-use choose::Chosen;
-pub(crate) use covers::Covers;
-use covers::Look;
-pub(crate) use errors::{Unready, view_error};
-use forge_jail::{Bind, OverlayAttributes, Raw, Root, Show, WORKSPACE};
+use crate::paths::WorkspacePaths;
+use beginning::{BaselineState, BaselineWriter};
+use choose::MountStrategy;
+use covers::InitialScan;
+pub(crate) use covers::SecretMasks;
+pub(crate) use errors::{OpenError, workspace_error};
+use forge_jail::{HostBind, OverlayAttributes, RawBytes, RootMode, WORKSPACE_PATH, WorkspaceRoot};
 use forge_ports::sandbox::Error;
-use forge_snapshot::{Attributes, Base, Bounds, CopyStats, Layout, Objects, RelPath, Stop, Tracker};
+use forge_snapshot::{
+    BaseManifest, CopyStats, Layout, ObjectStore, OverlayXattrs, RelPath, StopFlag, Tracker, WorkBounds,
+};
 use forge_types::{RunId, SandboxReport, SandboxSpec, SnapshotId, WorkspaceMode};
-pub(crate) use open::{Slot, prepare, prepare_then};
-pub(crate) use place::Kind;
-pub(crate) use place::Space;
-use place::{Mask, Meta, Place, Repo};
+pub(crate) use open::{WorkspaceHandle, prepare_workspace, prepare_workspace_then};
+pub(crate) use place::WorkspaceKind;
+pub(crate) use place::XattrNamespace;
+use place::{FileMask, RunRepo, WorkspaceLayout, WorkspaceMeta};
 pub(crate) use publish::remove_stale_packs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -42,43 +44,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where views are kept, and how they are made.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct WorkspaceStorage {
     /// The folder with one folder per run.
-    pub(crate) views: PathBuf,
+    pub(crate) workspaces: PathBuf,
     /// The folder for locks of repositories.
     pub(crate) locks: PathBuf,
     /// No overlay, if there is a reason.
-    pub(crate) limit: Option<Limit>,
+    pub(crate) limit: Option<ForcedCopy>,
 }
 
 /// Why a view is a copy whatever the kernel can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limit {
+pub(crate) struct ForcedCopy {
     /// The reason, for people.
     pub(crate) why: String,
 }
 
 /// How one repository is shown in a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct RepoMount {
     /// Its folder in the workspace; empty: it is the workspace.
     pub(crate) name: String,
     /// The repository on the host.
     pub(crate) repo: PathBuf,
     /// What the box gets.
-    pub(crate) layers: Layers,
+    pub(crate) layers: RepoLayers,
 }
 
-impl Shown {
+impl RepoMount {
     /// Where it stands in the box.
-    pub(crate) fn target(&self) -> PathBuf {
-        if self.name.is_empty() { WORKSPACE.into() } else { Path::new(WORKSPACE).join(&self.name) }
+    pub(crate) fn mount_target(&self) -> PathBuf {
+        if self.name.is_empty() { WORKSPACE_PATH.into() } else { Path::new(WORKSPACE_PATH).join(&self.name) }
     }
 }
 
 /// What a box gets of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Layers {
+pub(crate) enum RepoLayers {
     /// The repository itself, under the box's user.
     Direct,
     /// The repository, read-only, and what receives the changes.
@@ -89,114 +91,121 @@ pub(crate) enum Layers {
 
 /// The view of a run, ready for a box or open in one.
 #[derive(Debug)]
-pub(crate) struct View {
-    place: Place,
-    meta: Meta,
+pub(crate) struct RunWorkspace {
+    layout: WorkspaceLayout,
+    meta: WorkspaceMeta,
     trackers: Mutex<Vec<Tracker>>,
     /// What makes the beginning durable, if it still works at it; then what went wrong with it, if anything did.
-    beginning: Mutex<Beginning>,
+    baseline: Mutex<BaselineState>,
     /// Ends that work with the view.
-    saving: Stop,
+    saving: StopFlag,
     /// What work takes that lasts as long as the view.
-    own: Bounds,
+    own: WorkBounds,
     safe: AtomicBool,
     is_new: bool,
-    shown: Vec<Shown>,
+    mounts: Vec<RepoMount>,
     git: gitdir::GitDir,
-    covers: Arc<Covers>,
+    secret_masks: Arc<SecretMasks>,
     reveal: Vec<String>,
 }
 
-impl Drop for View {
+impl Drop for RunWorkspace {
     fn drop(&mut self) {
-        self.covers.stop();
+        self.secret_masks.stop();
         self.saving.stop();
     }
 }
 
-impl View {
+impl RunWorkspace {
     /// Makes the view of a new run, or takes up that of one that goes on, and puts it to the snapshot `at`.
     pub(crate) fn prepare(
-        store: &Store,
+        store: &WorkspaceStorage,
         spec: &SandboxSpec,
         run: RunId,
         at: Option<SnapshotId>,
-        bounds: &Bounds,
-    ) -> Result<Self, Unready> {
-        let place = Place::of(&store.views, run);
-        let repos = repos(spec)?;
-        apart(store, &repos)?;
+        bounds: &WorkBounds,
+    ) -> Result<Self, OpenError> {
+        let place = WorkspaceLayout::for_run(&store.workspaces, run);
+        let repos = resolve_repos(spec)?;
+        check_disjoint(store, &repos)?;
         repos.iter().try_for_each(|repo| masks::refuse_special_git_config(&repo.path))?;
-        match place.load()? {
+        match place.load_meta()? {
             Some(meta) => {
-                same_repos(&meta, &repos)?;
-                let view = Self::take_up(place, meta, &spec.reveal, bounds)?;
+                check_same_repos(&meta, &repos)?;
+                let view = Self::resume_existing(place, meta, &spec.reveal, bounds)?;
                 if let Some(at) = at {
                     view.restore(Some(at), bounds)?;
                 }
                 Ok(view)
             }
             None if at.is_some() => {
-                let why = format!("{} is gone, and with it the steps of this run", place.path().display());
+                let why =
+                    format!("{} is gone, and with it the steps of this run", place.root_dir().display());
                 Err(Error::View { why }.into())
             }
-            None => Self::begin(store, place, spec, repos, bounds),
+            None => Self::create_new(store, place, spec, repos, bounds),
         }
     }
 
-    fn begin(
-        store: &Store,
-        place: Place,
+    fn create_new(
+        store: &WorkspaceStorage,
+        place: WorkspaceLayout,
         spec: &SandboxSpec,
-        repos: Vec<Repo>,
-        bounds: &Bounds,
-    ) -> Result<Self, Unready> {
+        repos: Vec<RunRepo>,
+        bounds: &WorkBounds,
+    ) -> Result<Self, OpenError> {
         // An earlier box of the run that has not ended yet would lose its ground.
-        if place.objects(0).exists() {
-            drop(Objects::open(&place.objects(0))?);
+        if place.objects_dir(0).exists() {
+            drop(ObjectStore::open(&place.objects_dir(0))?);
         }
-        place.clear(repos.len())?;
+        place.reset_dirs(repos.len())?;
         if spec.mode == WorkspaceMode::Branch {
-            can_take_a_branch(&repos)?;
+            check_branch_targets(&repos)?;
         }
         let mut bases = Vec::with_capacity(repos.len());
         for repo in &repos {
-            bases.push(Arc::new(Base::take_within(&repo.path, bounds)?));
+            bases.push(Arc::new(BaseManifest::scan_tree_within(&repo.path, bounds)?));
         }
-        let Chosen { kind, reason, warnings } = choose::kind(spec.mode, &repos, &bases, store.limit.as_ref());
-        let mut meta = Meta::new(kind, reason, Space::expected(), repos);
+        let MountStrategy { kind, reason, warnings } =
+            choose::choose_strategy(spec.mode, &repos, &bases, store.limit.as_ref());
+        let mut meta = WorkspaceMeta::new(kind, reason, XattrNamespace::expected_namespace(), repos);
         meta.warnings = warnings;
-        if meta.kind != Kind::Overlay {
+        if meta.kind != WorkspaceKind::Overlay {
             // All contents are read, or copied.
             for (repo, base) in meta.repos.iter().zip(&bases) {
-                base.check_files(&repo.path, bounds)?;
+                base.check_readable(&repo.path, bounds)?;
             }
         }
-        let look = covers::look(store, &mut meta, &bases, &spec.reveal);
-        let copies = choose::make(&place, &mut meta, &bases, bounds)?;
-        Self::opened(place, meta, bases, Begun::Now(copies, look), &spec.reveal, bounds)
+        let look = covers::scan_repos(store, &mut meta, &bases, &spec.reveal);
+        let copies = choose::create_layers(&place, &mut meta, &bases, bounds)?;
+        Self::from_layout(place, meta, bases, WorkspaceOrigin::New(copies, look), &spec.reveal, bounds)
     }
 
-    fn take_up(place: Place, meta: Meta, reveal: &[String], bounds: &Bounds) -> Result<Self, Unready> {
+    fn resume_existing(
+        place: WorkspaceLayout,
+        meta: WorkspaceMeta,
+        reveal: &[String],
+        bounds: &WorkBounds,
+    ) -> Result<Self, OpenError> {
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
-        Self::opened(place, meta, bases?, Begun::Before, reveal, bounds)
+        Self::from_layout(place, meta, bases?, WorkspaceOrigin::Existing, reveal, bounds)
     }
 
-    fn opened(
-        place: Place,
-        meta: Meta,
-        bases: Vec<Arc<Base>>,
-        begun: Begun,
+    fn from_layout(
+        place: WorkspaceLayout,
+        meta: WorkspaceMeta,
+        bases: Vec<Arc<BaseManifest>>,
+        begun: WorkspaceOrigin,
         reveal: &[String],
-        bounds: &Bounds,
-    ) -> Result<Self, Unready> {
+        bounds: &WorkBounds,
+    ) -> Result<Self, OpenError> {
         let objects: Result<Vec<_>, _> =
-            (0..bases.len()).map(|index| Objects::open(&place.objects(index))).collect();
+            (0..bases.len()).map(|index| ObjectStore::open(&place.objects_dir(index))).collect();
         let objects: Vec<_> = objects?.into_iter().map(Arc::new).collect();
-        if matches!(begun, Begun::Before) {
+        if matches!(begun, WorkspaceOrigin::Existing) {
             // Only now: whoever holds the objects has the view to itself.
-            choose::ready(&place, &meta)?;
+            choose::check_layers(&place, &meta)?;
         }
         let mut trackers = Vec::with_capacity(bases.len());
         for (index, base) in bases.iter().enumerate() {
@@ -205,102 +214,106 @@ impl View {
             trackers.push(tracker);
         }
         let (copies, look) = match begun {
-            Begun::Now(copies, look) => (Some(copies), Some(look)),
-            Begun::Before => (None, None),
+            WorkspaceOrigin::New(copies, look) => (Some(copies), Some(look)),
+            WorkspaceOrigin::Existing => (None, None),
         };
         let is_new = copies.is_some();
-        let saving = Stop::default();
-        let own = bounds.with(saving.clone());
+        let saving = StopFlag::default();
+        let own = bounds.with_stop(saving.clone());
         if let Some(copies) = copies {
-            choose::adopt(&mut trackers, copies)?;
+            choose::adopt_copies(&mut trackers, copies)?;
         }
-        let shown: Vec<Shown> = (0..meta.repos.len()).map(|index| shown(&place, &meta, index)).collect();
+        let shown: Vec<RepoMount> =
+            (0..meta.repos.len()).map(|index| repo_mount(&place, &meta, index)).collect();
         let mut git = gitdir::GitDir::default();
         for shown in &shown {
-            let found = gitdir::outside(&shown.repo, &shown.target());
+            let found = gitdir::find_external_git(&shown.repo, &shown.mount_target());
             git.binds.extend(found.binds);
             git.warnings.extend(found.warnings);
         }
-        let covers = Covers::new(&place, &meta, &bases, reveal, look);
+        let covers = SecretMasks::new(&place, &meta, &bases, reveal, look);
         let beginning = match is_new {
-            false => Beginning::Safe,
+            false => BaselineState::Safe,
             true => {
-                let saver = Saver::new(&place, &meta, bases, &trackers, &covers);
-                Beginning::Kept(Box::new(saver.within(&own)))
+                let saver = BaselineWriter::new(&place, &meta, bases, &trackers, &covers);
+                BaselineState::Pending(Box::new(saver.with_bounds(&own)))
             }
         };
         Ok(Self {
             safe: AtomicBool::new(!is_new),
             is_new,
-            place,
+            layout: place,
             meta,
             trackers: Mutex::new(trackers),
-            beginning: Mutex::new(beginning),
+            baseline: Mutex::new(beginning),
             saving,
             own,
-            shown,
+            mounts: shown,
             git,
-            covers,
+            secret_masks: covers,
             reveal: reveal.to_vec(),
         })
     }
 
     /// The folder of the host that is the workspace, if there is one.
-    pub(crate) fn folder(&self) -> Option<PathBuf> {
-        match self.shown.as_slice() {
-            [Shown { layers: Layers::Direct, repo, .. }] => Some(repo.clone()),
-            [Shown { layers: Layers::Owned(copy), .. }] => Some(copy.clone()),
-            [Shown { layers: Layers::Owned(_), .. }, ..] => Some(self.place.copies()),
+    pub(crate) fn host_directory(&self) -> Option<PathBuf> {
+        match self.mounts.as_slice() {
+            [RepoMount { layers: RepoLayers::Direct, repo, .. }] => Some(repo.clone()),
+            [RepoMount { layers: RepoLayers::Owned(copy), .. }] => Some(copy.clone()),
+            [RepoMount { layers: RepoLayers::Owned(_), .. }, ..] => Some(self.layout.copies_dir()),
             _ => None,
         }
     }
 
     /// How each repository is shown, in the words of a box.
-    pub(crate) fn roots(&self) -> Vec<Root> {
-        let root = |shown: &Shown| {
+    pub(crate) fn jail_roots(&self) -> Vec<WorkspaceRoot> {
+        let root = |shown: &RepoMount| {
             let (source, show) = match &shown.layers {
-                Layers::Direct => (shown.repo.clone(), Show::Direct),
-                Layers::Overlay { upper, work } => {
-                    (shown.repo.clone(), Show::Overlay { upper: upper.clone(), work: work.clone() })
+                RepoLayers::Direct => (shown.repo.clone(), RootMode::Bind),
+                RepoLayers::Overlay { upper, work } => {
+                    (shown.repo.clone(), RootMode::Overlay { upper: upper.clone(), work: work.clone() })
                 }
-                Layers::Owned(copy) => (copy.clone(), Show::Owned),
+                RepoLayers::Owned(copy) => (copy.clone(), RootMode::Owned),
             };
-            Root { source, target: shown.target(), show }
+            WorkspaceRoot { source, target: shown.mount_target(), mode: show }
         };
-        self.shown.iter().map(root).collect()
+        self.mounts.iter().map(root).collect()
     }
 
     /// Which kind it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn workspace_kind(&self) -> WorkspaceKind {
         self.meta.kind
     }
 
     /// Git data that lies elsewhere and must be seen.
-    pub(crate) fn git_binds(&self) -> Vec<Bind> {
+    pub(crate) fn git_binds(&self) -> Vec<HostBind> {
         self.git.binds.clone()
     }
 
     /// Variables that git needs for data that lies elsewhere: as root's box sees it, it belongs to nobody.
     pub(crate) fn git_env(&self) -> &'static [(&'static str, &'static str)] {
-        const TRUST: &[(&str, &str)] =
+        const SAFE_DIRECTORY_ENV: &[(&str, &str)] =
             &[("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
-        if self.git.binds.is_empty() { &[] } else { TRUST }
+        if self.git.binds.is_empty() { &[] } else { SAFE_DIRECTORY_ENV }
     }
 
     /// Paths of the workspace that are covered.
-    pub(crate) fn masked(&self) -> Vec<Raw> {
+    pub(crate) fn masked_paths(&self) -> Vec<RawBytes> {
         let meta = &self.meta;
-        meta.masks.iter().map(|mask| Raw(mask.inside(meta).as_os_str().as_bytes().to_vec())).collect()
+        meta.masks
+            .iter()
+            .map(|mask| RawBytes(mask.workspace_path(meta).as_os_str().as_bytes().to_vec()))
+            .collect()
     }
 
     /// By which folders of the host the workspace may be named.
-    pub(crate) fn places(&self) -> Places {
-        let mut places = Places::default();
-        for shown in &self.shown {
-            if let Layers::Owned(copy) = &shown.layers {
-                places = places.with(copy, &shown.name);
+    pub(crate) fn workspace_paths(&self) -> WorkspacePaths {
+        let mut places = WorkspacePaths::default();
+        for shown in &self.mounts {
+            if let RepoLayers::Owned(copy) = &shown.layers {
+                places = places.with_root(copy, &shown.name);
             }
-            places = places.with(&shown.repo, &shown.name);
+            places = places.with_root(&shown.repo, &shown.name);
         }
         places
     }
@@ -308,21 +321,21 @@ impl View {
     /// Says in a report what the workspace is.
     pub(crate) fn describe(&self, report: &mut SandboxReport) {
         let meta = &self.meta;
-        let word = meta.kind.word();
+        let word = meta.kind.display_name();
         report.view =
             if meta.reason.is_empty() { word.to_owned() } else { format!("{word} ({})", meta.reason) };
-        let masked = meta.masks.iter().map(|mask| mask.inside(meta).to_string_lossy().into_owned());
+        let masked = meta.masks.iter().map(|mask| mask.workspace_path(meta).to_string_lossy().into_owned());
         report.masked.extend(masked);
         report.warnings.extend(meta.warnings.iter().cloned());
         report.warnings.extend(self.git.warnings.iter().cloned());
     }
 
     /// Takes note of where the kernel keeps an overlay's attributes.
-    pub(crate) fn mounted(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
+    pub(crate) fn record_mount(&self, attributes: Option<OverlayAttributes>) -> Result<(), Error> {
         let space = match attributes {
             None => return Ok(()),
-            Some(OverlayAttributes::Trusted) => Space::Trusted,
-            Some(OverlayAttributes::User) => Space::User,
+            Some(OverlayAttributes::Trusted) => XattrNamespace::Trusted,
+            Some(OverlayAttributes::User) => XattrNamespace::User,
         };
         if self.meta.space == space {
             return Ok(());
@@ -333,69 +346,79 @@ impl View {
 
     /// Whether the state before the first change is kept, so that changes may begin. Only where the workspace is the
     /// repository itself this takes more than a look.
-    pub(crate) fn is_safe(&self) -> bool {
+    pub(crate) fn is_baseline_saved(&self) -> bool {
         self.safe.load(Ordering::Acquire)
-            || !matches!(self.shown.first(), Some(Shown { layers: Layers::Direct, .. }))
+            || !matches!(self.mounts.first(), Some(RepoMount { layers: RepoLayers::Direct, .. }))
     }
 
     /// Keeps the workspace as it stands now.
-    pub(crate) fn snapshot(&self, bounds: &Bounds) -> Result<SnapshotId, Error> {
-        let (id, objects) = self.take(bounds)?;
-        flush(&objects)?;
+    pub(crate) fn snapshot(&self, bounds: &WorkBounds) -> Result<SnapshotId, Error> {
+        let (id, objects) = self.snapshot_unflushed(bounds)?;
+        flush_objects(&objects)?;
         Ok(id)
     }
 
     /// As [`View::snapshot`], with what must be [flushed](flush) before it is durable.
-    pub(crate) fn take(&self, bounds: &Bounds) -> Result<(SnapshotId, Vec<Arc<Objects>>), Error> {
-        self.make_safe(bounds)?;
+    pub(crate) fn snapshot_unflushed(
+        &self,
+        bounds: &WorkBounds,
+    ) -> Result<(SnapshotId, Vec<Arc<ObjectStore>>), Error> {
+        self.wait_baseline_saved(bounds)?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut parts = Vec::with_capacity(trackers.len());
         for tracker in trackers.iter_mut() {
             tracker.set_bounds(bounds);
-            parts.push(tracker.take().map_err(|error| view_error(&error))?);
+            parts.push(tracker.snapshot_unflushed().map_err(|error| workspace_error(&error))?);
         }
         let objects = trackers.iter().map(Tracker::objects).collect();
-        Ok((many::name(&self.place, &self.meta, &parts)?, objects))
+        Ok((many::combine_digests(&self.layout, &self.meta, &parts)?, objects))
     }
 
     /// Puts the workspace to a snapshot; `None`: the beginning. No box is open on it.
-    pub(crate) fn restore(&self, to: Option<SnapshotId>, bounds: &Bounds) -> Result<(), Error> {
-        self.make_safe(bounds)?;
-        let parts = many::parts(&self.place, &self.meta, to)?;
+    pub(crate) fn restore(&self, to: Option<SnapshotId>, bounds: &WorkBounds) -> Result<(), Error> {
+        self.wait_baseline_saved(bounds)?;
+        let parts = many::split_digests(&self.layout, &self.meta, to)?;
         let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
         for (tracker, part) in trackers.iter_mut().zip(parts) {
             tracker.set_bounds(bounds);
-            tracker.restore(part).map_err(|error| view_error(&error))?;
+            tracker.restore(part).map_err(|error| workspace_error(&error))?;
         }
         Ok(())
     }
 
     /// Makes a copy of the repositories in place of an overlay that can't be had, for this reason. What was done in the
     /// overlay before is put into the copy.
-    pub(crate) fn fall_back(self, why: &str, bounds: &Bounds) -> Result<Self, Unready> {
+    pub(crate) fn fall_back_to_copy(self, why: &str, bounds: &WorkBounds) -> Result<Self, OpenError> {
         // Waits for what writes into the same folder.
         let done = match self.is_new {
-            true => self.make_safe(bounds).map(|()| None),
+            true => self.wait_baseline_saved(bounds).map(|()| None),
             false => self.snapshot(bounds).map(Some),
         }?;
         let mut meta = self.meta.clone();
-        covers::add(&mut meta, self.covers.more());
-        let (place, reveal) = (self.place.clone(), self.reveal.clone());
+        covers::add_masks(&mut meta, self.secret_masks.pending_masks());
+        let (place, reveal) = (self.layout.clone(), self.reveal.clone());
         drop(self);
         let bases: Result<Vec<_>, Error> =
             (0..meta.repos.len()).map(|index| place.load_base(index)).collect();
         let bases = bases?;
-        meta.kind = Kind::Copy;
+        meta.kind = WorkspaceKind::Copy;
         why.clone_into(&mut meta.reason);
         for (repo, base) in meta.repos.iter().zip(&bases) {
-            base.check_files(&repo.path, bounds)?;
+            base.check_readable(&repo.path, bounds)?;
         }
-        let copies = choose::make(&place, &mut meta, &bases, bounds)?;
+        let copies = choose::create_layers(&place, &mut meta, &bases, bounds)?;
         for index in 0..meta.repos.len() {
-            forge_files::remove_tree(&place.upper(index));
-            forge_files::remove_tree(&place.work(index));
+            forge_files::remove_tree(&place.upper_dir(index));
+            forge_files::remove_tree(&place.work_dir(index));
         }
-        let view = Self::opened(place, meta, bases, Begun::Now(copies, Look::default()), &reveal, bounds)?;
+        let view = Self::from_layout(
+            place,
+            meta,
+            bases,
+            WorkspaceOrigin::New(copies, InitialScan::default()),
+            &reveal,
+            bounds,
+        )?;
         if done.is_some() {
             view.restore(done, bounds)?;
         }
@@ -404,61 +427,61 @@ impl View {
 }
 
 /// Whether a view is new.
-enum Begun {
+enum WorkspaceOrigin {
     /// It is, with these copies, and this was seen of it.
-    Now(Vec<CopyStats>, Look),
+    New(Vec<CopyStats>, InitialScan),
     /// It was there.
-    Before,
+    Existing,
 }
 
-impl Space {
+impl XattrNamespace {
     /// Where the kernel keeps an overlay's attributes if this user mounts it.
-    fn expected() -> Self {
+    fn expected_namespace() -> Self {
         if rustix::process::geteuid().is_root() { Self::Trusted } else { Self::User }
     }
 }
 
-impl From<Space> for Attributes {
-    fn from(space: Space) -> Self {
+impl From<XattrNamespace> for OverlayXattrs {
+    fn from(space: XattrNamespace) -> Self {
         match space {
-            Space::Trusted => Self::Trusted,
-            Space::User => Self::User,
+            XattrNamespace::Trusted => Self::Trusted,
+            XattrNamespace::User => Self::User,
         }
     }
 }
 
-impl Mask {
+impl FileMask {
     /// Whether it is one whatever its name: what else holds the same is one as well.
-    fn is_told_by_content(&self) -> bool {
-        self.content.is_some_and(|content| content != forge_types::Digest::of(b""))
+    fn matches_by_content(&self) -> bool {
+        self.content.is_some_and(|content| content != forge_types::Digest::of_bytes(b""))
             && !masks::can_be_credential(Path::new(std::ffi::OsStr::from_bytes(&self.path)))
     }
 
-    fn rel(&self) -> Option<RelPath> {
+    fn rel_path(&self) -> Option<RelPath> {
         RelPath::new(self.path.clone())
     }
 
     /// The path in the workspace.
-    fn inside(&self, meta: &Meta) -> PathBuf {
+    fn workspace_path(&self, meta: &WorkspaceMeta) -> PathBuf {
         let below = Path::new(std::ffi::OsStr::from_bytes(&self.path));
         meta.repos.get(self.repo).map_or_else(|| below.to_owned(), |repo| Path::new(&repo.name).join(below))
     }
 }
 
-impl Place {
-    fn load_base(&self, index: usize) -> Result<Arc<Base>, Error> {
-        let path = self.base(index);
-        Base::load(&path).map(Arc::new).map_err(|error| Error::View {
+impl WorkspaceLayout {
+    fn load_base(&self, index: usize) -> Result<Arc<BaseManifest>, Error> {
+        let path = self.base_path(index);
+        BaseManifest::load(&path).map(Arc::new).map_err(|error| Error::View {
             why: format!("{}: {error}; the run's steps can't be used any more", path.display()),
         })
     }
 }
 
 /// The repositories of a run: where they are, and how they are called in the workspace.
-pub(crate) fn repos(spec: &SandboxSpec) -> Result<Vec<Repo>, Error> {
-    let mut repos: Vec<Repo> = Vec::with_capacity(1 + spec.more_repos.len());
+pub(crate) fn resolve_repos(spec: &SandboxSpec) -> Result<Vec<RunRepo>, Error> {
+    let mut repos: Vec<RunRepo> = Vec::with_capacity(1 + spec.more_repos.len());
     let paths = std::iter::once(&spec.repo).chain(&spec.more_repos);
-    for (path, name) in paths.zip(spec.repo_folders()) {
+    for (path, name) in paths.zip(spec.repo_directories()) {
         let failed = |error: &std::io::Error| Error::Startup {
             why: format!("the workspace {}: {error}", path.display()),
         };
@@ -475,15 +498,15 @@ pub(crate) fn repos(spec: &SandboxSpec) -> Result<Vec<Repo>, Error> {
                 why: format!("the repositories {two} and {one} lie in one another"),
             });
         }
-        repos.push(Repo { name, path: real, ino: meta.ino() });
+        repos.push(RunRepo { name, path: real, ino: meta.ino() });
     }
     Ok(repos)
 }
 
 /// A run goes on with the repositories that it began with.
-fn same_repos(meta: &Meta, repos: &[Repo]) -> Result<(), Error> {
+fn check_same_repos(meta: &WorkspaceMeta, repos: &[RunRepo]) -> Result<(), Error> {
     for (was, is) in meta.repos.iter().zip(repos) {
-        if was.path != is.path || (was.ino != is.ino && meta.kind == Kind::Overlay) {
+        if was.path != is.path || (was.ino != is.ino && meta.kind == WorkspaceKind::Overlay) {
             let path = was.path.display();
             let why = format!("{path} is not the folder any more that the run began with: put that one back");
             return Err(Error::View { why });
@@ -496,8 +519,8 @@ fn same_repos(meta: &Meta, repos: &[Repo]) -> Result<(), Error> {
 }
 
 /// What forge keeps must not be part of what it keeps.
-fn apart(store: &Store, repos: &[Repo]) -> Result<(), Error> {
-    let views = std::fs::canonicalize(&store.views).unwrap_or_else(|_| store.views.clone());
+fn check_disjoint(store: &WorkspaceStorage, repos: &[RunRepo]) -> Result<(), Error> {
+    let views = std::fs::canonicalize(&store.workspaces).unwrap_or_else(|_| store.workspaces.clone());
     match repos.iter().find(|repo| views.starts_with(&repo.path)) {
         None => Ok(()),
         Some(repo) => Err(Error::View {
@@ -513,7 +536,7 @@ fn apart(store: &Store, repos: &[Repo]) -> Result<(), Error> {
 
 /// Refuses repositories whose git data can't take a branch, before anything is spent on a run that would end with one.
 /// That there is no git data at all is said at its end: by then a person may have made some.
-fn can_take_a_branch(repos: &[Repo]) -> Result<(), Error> {
+fn check_branch_targets(repos: &[RunRepo]) -> Result<(), Error> {
     for repo in repos {
         match forge_git::Repository::find(&repo.path) {
             Ok(_) | Err(forge_git::Error::NoRepository { .. }) => {}
@@ -525,44 +548,50 @@ fn can_take_a_branch(repos: &[Repo]) -> Result<(), Error> {
 
 /// What the tracker of one repository works on.
 fn tracker_options(
-    place: &Place,
-    meta: &Meta,
+    place: &WorkspaceLayout,
+    meta: &WorkspaceMeta,
     index: usize,
-    base: &Arc<Base>,
-    objects: &Arc<Objects>,
-) -> forge_snapshot::Options {
+    base: &Arc<BaseManifest>,
+    objects: &Arc<ObjectStore>,
+) -> forge_snapshot::TrackerOptions {
     let repo = &meta.repos[index];
     let layout = match meta.kind {
-        Kind::Direct => Layout::Whole { root: repo.path.clone() },
-        Kind::Overlay => Layout::Overlay { upper: place.upper(index), attributes: meta.space.into() },
-        Kind::Reflink | Kind::Copy => Layout::Whole { root: place.copy(meta, index) },
+        WorkspaceKind::Direct => Layout::Directory { root: repo.path.clone() },
+        WorkspaceKind::Overlay => {
+            Layout::Overlay { upper: place.upper_dir(index), attributes: meta.space.into() }
+        }
+        WorkspaceKind::Reflink | WorkspaceKind::Copy => {
+            Layout::Directory { root: place.copy_dir(meta, index) }
+        }
     };
     let root = match &layout {
-        Layout::Overlay { upper: root, .. } | Layout::Whole { root } => root,
+        Layout::Overlay { upper: root, .. } | Layout::Directory { root } => root,
     };
     // What root puts back belongs to whom the rest belongs: the repository's owner, or the user of the last box.
     let owner = std::fs::metadata(root).ok().map(|meta| (meta.uid(), meta.gid()));
-    forge_snapshot::Options {
+    forge_snapshot::TrackerOptions {
         base: Arc::clone(base),
         lower: repo.path.clone(),
-        ignored: covers::paths(&meta.masks, index),
+        ignored: covers::mask_paths(&meta.masks, index),
         owner: owner.filter(|_| rustix::process::geteuid().is_root()),
         layout,
         objects: Arc::clone(objects),
     }
 }
 
-fn shown(place: &Place, meta: &Meta, index: usize) -> Shown {
+fn repo_mount(place: &WorkspaceLayout, meta: &WorkspaceMeta, index: usize) -> RepoMount {
     let repo = &meta.repos[index];
     let layers = match meta.kind {
-        Kind::Direct => Layers::Direct,
-        Kind::Overlay => Layers::Overlay { upper: place.upper(index), work: place.work(index) },
-        Kind::Reflink | Kind::Copy => Layers::Owned(place.copy(meta, index)),
+        WorkspaceKind::Direct => RepoLayers::Direct,
+        WorkspaceKind::Overlay => {
+            RepoLayers::Overlay { upper: place.upper_dir(index), work: place.work_dir(index) }
+        }
+        WorkspaceKind::Reflink | WorkspaceKind::Copy => RepoLayers::Owned(place.copy_dir(meta, index)),
     };
-    Shown { name: repo.name.clone(), repo: repo.path.clone(), layers }
+    RepoMount { name: repo.name.clone(), repo: repo.path.clone(), layers }
 }
 
 /// Makes the contents of snapshots durable.
-pub(crate) fn flush(objects: &[Arc<Objects>]) -> Result<(), Error> {
-    objects.iter().try_for_each(|objects| objects.flush().map_err(|error| view_error(&error)))
+pub(crate) fn flush_objects(objects: &[Arc<ObjectStore>]) -> Result<(), Error> {
+    objects.iter().try_for_each(|objects| objects.flush().map_err(|error| workspace_error(&error)))
 }

@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 pub(crate) const MAX_RECORD_BYTES: u64 = 512 << 20;
 
 /// The version of the layout that this program writes and reads.
-const VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 1;
 
 /// How a workspace is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum WorkspaceKind {
     /// The repository itself.
     Direct,
     /// Copy on write, by the kernel.
@@ -39,9 +39,9 @@ pub(crate) enum Kind {
     Copy,
 }
 
-impl Kind {
+impl WorkspaceKind {
     /// The word for people.
-    pub(crate) const fn word(self) -> &'static str {
+    pub(crate) const fn display_name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Overlay => "overlay",
@@ -54,7 +54,7 @@ impl Kind {
 /// In which attributes the kernel keeps its notes about an overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Space {
+pub(crate) enum XattrNamespace {
     /// `trusted.overlay.*`.
     Trusted,
     /// `user.overlay.*`.
@@ -63,7 +63,7 @@ pub(crate) enum Space {
 
 /// A repository of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Repo {
+pub(crate) struct RunRepo {
     /// Its folder in the workspace; empty: it is the workspace.
     pub(crate) name: String,
     /// The folder on the host, without links.
@@ -74,7 +74,7 @@ pub(crate) struct Repo {
 
 /// A file that tools do not see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mask {
+pub(crate) struct FileMask {
     /// Which of the repositories.
     pub(crate) repo: usize,
     /// The path in the repository, as bytes.
@@ -85,100 +85,105 @@ pub(crate) struct Mask {
 
 /// What a view is: decided when the run begins, never changed but for a fallback before the first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
+pub(crate) struct WorkspaceMeta {
     version: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: WorkspaceKind,
     /// Why it is not a better kind; empty if it is the best.
     pub(crate) reason: String,
-    pub(crate) space: Space,
-    pub(crate) repos: Vec<Repo>,
-    pub(crate) masks: Vec<Mask>,
+    pub(crate) space: XattrNamespace,
+    pub(crate) repos: Vec<RunRepo>,
+    pub(crate) masks: Vec<FileMask>,
     pub(crate) warnings: Vec<String>,
 }
 
-impl Meta {
-    pub(crate) fn new(kind: Kind, reason: String, space: Space, repos: Vec<Repo>) -> Self {
-        Self { version: VERSION, kind, reason, space, repos, masks: Vec::new(), warnings: Vec::new() }
+impl WorkspaceMeta {
+    pub(crate) fn new(
+        kind: WorkspaceKind,
+        reason: String,
+        space: XattrNamespace,
+        repos: Vec<RunRepo>,
+    ) -> Self {
+        Self { version: LAYOUT_VERSION, kind, reason, space, repos, masks: Vec::new(), warnings: Vec::new() }
     }
 }
 
 /// The folder of a run's view.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(PathBuf);
+pub(crate) struct WorkspaceLayout(PathBuf);
 
-impl Place {
+impl WorkspaceLayout {
     /// The place of `run` below the folder of all views.
-    pub(crate) fn of(views: &Path, run: RunId) -> Self {
+    pub(crate) fn for_run(views: &Path, run: RunId) -> Self {
         Self(views.join(run.to_string()).join("view"))
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn root_dir(&self) -> &Path {
         &self.0
     }
 
-    pub(crate) fn objects(&self, index: usize) -> PathBuf {
-        self.repo(index).join("objects")
+    pub(crate) fn objects_dir(&self, index: usize) -> PathBuf {
+        self.repo_dir(index).join("objects")
     }
 
-    pub(crate) fn states(&self) -> PathBuf {
+    pub(crate) fn states_dir(&self) -> PathBuf {
         self.0.join("states")
     }
 
-    pub(crate) fn applied(&self) -> PathBuf {
+    pub(crate) fn applied_path(&self) -> PathBuf {
         self.0.join("applied.json")
     }
 
     /// The folder of one repository.
-    fn repo(&self, index: usize) -> PathBuf {
+    fn repo_dir(&self, index: usize) -> PathBuf {
         self.0.join(index.to_string())
     }
 
-    pub(crate) fn base(&self, index: usize) -> PathBuf {
-        self.repo(index).join("base")
+    pub(crate) fn base_path(&self, index: usize) -> PathBuf {
+        self.repo_dir(index).join("base")
     }
 
-    pub(crate) fn upper(&self, index: usize) -> PathBuf {
-        self.repo(index).join("upper")
+    pub(crate) fn upper_dir(&self, index: usize) -> PathBuf {
+        self.repo_dir(index).join("upper")
     }
 
-    pub(crate) fn work(&self, index: usize) -> PathBuf {
-        self.repo(index).join("work")
+    pub(crate) fn work_dir(&self, index: usize) -> PathBuf {
+        self.repo_dir(index).join("work")
     }
 
     /// The folder in which the copies of several repositories stand under their names.
-    pub(crate) fn copies(&self) -> PathBuf {
+    pub(crate) fn copies_dir(&self) -> PathBuf {
         self.0.join("copies")
     }
 
     /// The copy of a repository. Several stand side by side.
-    pub(crate) fn copy(&self, meta: &Meta, index: usize) -> PathBuf {
+    pub(crate) fn copy_dir(&self, meta: &WorkspaceMeta, index: usize) -> PathBuf {
         match meta.repos.as_slice() {
-            [_] => self.repo(index).join("copy"),
-            repos => self.copies().join(&repos[index].name),
+            [_] => self.repo_dir(index).join("copy"),
+            repos => self.copies_dir().join(&repos[index].name),
         }
     }
 
     /// Makes an empty place; what a beginning left that did not get far is removed.
-    pub(crate) fn clear(&self, repos: usize) -> Result<(), Error> {
+    pub(crate) fn reset_dirs(&self, repos: usize) -> Result<(), Error> {
         forge_files::remove_tree(&self.0);
         let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         let made =
-            private(&self.0).and_then(|()| (0..repos).try_for_each(|index| private(&self.repo(index))));
-        made.map_err(|error| self.failed("making", &error))
+            private(&self.0).and_then(|()| (0..repos).try_for_each(|index| private(&self.repo_dir(index))));
+        made.map_err(|error| self.layout_error("making", &error))
     }
 
     /// What the view is; `None`: there is none yet.
-    pub(crate) fn load(&self) -> Result<Option<Meta>, Error> {
+    pub(crate) fn load_meta(&self) -> Result<Option<WorkspaceMeta>, Error> {
         let path = self.0.join("meta.json");
         let bytes = match forge_files::read(&path, MAX_RECORD_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.is_absent() => return Ok(None),
-            Err(error) => return Err(self.failed("reading", &error.into_io())),
+            Err(error) => return Err(self.layout_error("reading", &error.into_io_error())),
         };
-        let meta: Meta = serde_json::from_slice(&bytes).map_err(|error| Error::View {
+        let meta: WorkspaceMeta = serde_json::from_slice(&bytes).map_err(|error| Error::View {
             why: format!("{} is damaged ({error}); the run's steps can't be used any more", path.display()),
         })?;
-        if meta.version != VERSION {
+        if meta.version != LAYOUT_VERSION {
             let why = format!("{} was written by another version of forge; use that one", path.display());
             return Err(Error::View { why });
         }
@@ -186,18 +191,18 @@ impl Place {
     }
 
     /// Writes down what the view is, so that it survives a crash whole or not at all.
-    pub(crate) fn save(&self, meta: &Meta) -> Result<(), Error> {
+    pub(crate) fn save_meta(&self, meta: &WorkspaceMeta) -> Result<(), Error> {
         let bytes = serde_json::to_vec(meta).map_err(|error| Error::View { why: error.to_string() })?;
-        write_durably(&self.0.join("meta.json"), &bytes).map_err(|error| self.failed("writing", &error))
+        write_durably(&self.0.join("meta.json"), &bytes).map_err(|error| self.layout_error("writing", &error))
     }
 
-    pub(crate) fn failed(&self, doing: &str, error: &io::Error) -> Error {
-        Error::View { why: format!("{doing} {}: {}", self.0.display(), in_words(error)) }
+    pub(crate) fn layout_error(&self, doing: &str, error: &io::Error) -> Error {
+        Error::View { why: format!("{doing} {}: {}", self.0.display(), describe_io_error(error)) }
     }
 }
 
 /// An error of the host, with what can be done where that is known.
-pub(crate) fn in_words(error: &io::Error) -> String {
+pub(crate) fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "no space is left; free some, or remove old runs with `forge gc`".to_owned()

@@ -1,10 +1,10 @@
 //! What was applied to the repositories of a run, as far as later applies must know it: what each apply changed, so that
 //! it can be taken back to the byte, and contents of the beginning that were learned on the way.
 
-use super::place::{MAX_RECORD_BYTES, Place, write_durably_with};
+use super::place::{MAX_RECORD_BYTES, WorkspaceLayout, write_durably_with};
 use forge_ports::sandbox::Error;
-use forge_snapshot::apply::Applied;
-use forge_snapshot::{Delta, Entry, Node, RelPath};
+use forge_snapshot::apply::ApplyResult;
+use forge_snapshot::{DeltaEntry, RelPath, TreeDelta, TreeNode};
 use forge_types::{Digest, SnapshotId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -12,37 +12,37 @@ use std::io;
 
 /// All applies of a run that were not taken back.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Record {
-    steps: Vec<Step>,
+pub(super) struct ApplyHistory {
+    steps: Vec<HistoryStep>,
     /// For each repository: paths, sizes and contents of files of the beginning.
     learned: Vec<Vec<(Vec<u8>, u64, Digest)>>,
 }
 
 /// One apply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Step {
+struct HistoryStep {
     from: Option<SnapshotId>,
     to: Option<SnapshotId>,
     /// For each repository: what changed in it.
-    changed: Vec<Vec<(Vec<u8>, Entry)>>,
+    changed: Vec<Vec<(Vec<u8>, DeltaEntry)>>,
 }
 
-impl Record {
+impl ApplyHistory {
     /// Reads what is known of a run.
-    pub(super) fn load(place: &Place) -> Result<Self, Error> {
-        match forge_files::read(&place.applied(), MAX_RECORD_BYTES) {
+    pub(super) fn load(place: &WorkspaceLayout) -> Result<Self, Error> {
+        match forge_files::read(&place.applied_path(), MAX_RECORD_BYTES) {
             Err(error) if error.is_absent() => Ok(Self::default()),
-            Err(error) => Err(place.failed("reading", &error.into_io())),
+            Err(error) => Err(place.layout_error("reading", &error.into_io_error())),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::View {
-                why: format!("{} is damaged: {error}", place.applied().display()),
+                why: format!("{} is damaged: {error}", place.applied_path().display()),
             }),
         }
     }
 
     /// What the last apply changed, if this is its way back.
-    pub(super) fn way_back(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Option<Vec<Delta>> {
+    pub(super) fn inverse(&self, from: Option<SnapshotId>, to: Option<SnapshotId>) -> Option<Vec<TreeDelta>> {
         let last = self.steps.last().filter(|step| (step.to, step.from) == (from, to))?;
-        let delta = |changed: &Vec<(Vec<u8>, Entry)>| {
+        let delta = |changed: &Vec<(Vec<u8>, DeltaEntry)>| {
             changed
                 .iter()
                 .filter_map(|(path, entry)| Some((RelPath::new(path.clone())?, entry.clone())))
@@ -52,10 +52,11 @@ impl Record {
     }
 
     /// Fills in contents of the beginning that are known by now.
-    pub(super) fn complete(&self, index: usize, delta: &mut Delta) {
+    pub(super) fn fill_known_contents(&self, index: usize, delta: &mut TreeDelta) {
         for (path, len, digest) in self.learned.get(index).into_iter().flatten() {
             let Some(path) = RelPath::new(path.clone()) else { continue };
-            if let Some(Entry { was: Some(Node::File { size, content, .. }), .. }) = delta.get_mut(&path)
+            if let Some(DeltaEntry { before: Some(TreeNode::File { size, content, .. }), .. }) =
+                delta.get_mut(&path)
                 && content.is_none()
                 && size == len
             {
@@ -65,14 +66,14 @@ impl Record {
     }
 
     /// Takes note of an apply, or of a way back, and keeps it.
-    pub(super) fn add(
+    pub(super) fn record_apply(
         mut self,
-        place: &Place,
+        place: &WorkspaceLayout,
         (from, to): (Option<SnapshotId>, Option<SnapshotId>),
-        base: &dyn Fn(usize, &RelPath) -> Option<Node>,
-        applied: &[Applied],
+        base: &dyn Fn(usize, &RelPath) -> Option<TreeNode>,
+        applied: &[ApplyResult],
     ) -> Result<(), Error> {
-        let back = self.way_back(from, to).is_some();
+        let back = self.inverse(from, to).is_some();
         if back {
             self.steps.pop();
         }
@@ -82,30 +83,31 @@ impl Record {
                 self.learned[index].iter().map(|(path, ..)| path.clone()).collect();
             for difference in applied.changed.iter().chain(&applied.already) {
                 let path = difference.path.as_bytes();
-                let learned = learned(difference.before.as_ref(), base(index, &difference.path));
+                let learned = learned_content(difference.before.as_ref(), base(index, &difference.path));
                 if let Some((size, content)) = learned.filter(|_| known.insert(path.to_vec())) {
                     self.learned[index].push((path.to_vec(), size, content));
                 }
             }
         }
         if !back {
-            let changed = |applied: &Applied| {
-                applied.record().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
+            let changed = |applied: &ApplyResult| {
+                applied.changed_entries().map(|(path, entry)| (path.as_bytes().to_vec(), entry)).collect()
             };
-            self.steps.push(Step { from, to, changed: applied.iter().map(changed).collect() });
+            self.steps.push(HistoryStep { from, to, changed: applied.iter().map(changed).collect() });
         }
         // As it goes: of many paths the text is large.
         let write = |file: &mut dyn io::Write| serde_json::to_writer(file, &self).map_err(io::Error::from);
-        write_durably_with(&place.applied(), write).map_err(|error| place.failed("writing", &error))
+        write_durably_with(&place.applied_path(), write)
+            .map_err(|error| place.layout_error("writing", &error))
     }
 }
 
 /// The size and content of a file that stood there at the beginning, told by its size and time.
-fn learned(before: Option<&Node>, base: Option<Node>) -> Option<(u64, Digest)> {
+fn learned_content(before: Option<&TreeNode>, base: Option<TreeNode>) -> Option<(u64, Digest)> {
     match (before?, base?) {
         (
-            Node::File { size, mtime_ns, content: Some(content), .. },
-            Node::File { size: was, mtime_ns: at, .. },
+            TreeNode::File { size, mtime_ns, content: Some(content), .. },
+            TreeNode::File { size: was, mtime_ns: at, .. },
         ) if *size == was && *mtime_ns == at => Some((*size, *content)),
         _ => None,
     }

@@ -4,9 +4,9 @@ use crate::as_both;
 use crate::rig::folder;
 use crate::run::{Run, repository, transaction};
 use crate::tree::{self, Tree};
-use forge_ports::Views as _;
+use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
-use forge_ports::views::Published;
+use forge_ports::views::PublishedBranch;
 use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn branch(repo: &Path) -> SandboxSpec {
     SandboxSpec { mode: WorkspaceMode::Branch, ..transaction(repo) }
 }
 
-async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<Published>, Error> {
+async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch>, Error> {
     run.close();
     run.backends.publish(&run.spec, run.id, at, "What was done\n\nin words").await
 }

@@ -3,9 +3,9 @@
 use crate::as_both;
 use crate::rig::folder;
 use crate::run::{Run, repository, transaction};
-use forge_ports::Views as _;
+use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
-use forge_sandbox::{Backends, Options};
+use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{RunId, SandboxSpec, WorkspaceLimits, WorkspaceMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ async fn until(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-async fn meets_each_ceiling(options: fn(&Path) -> Options) {
+async fn meets_each_ceiling(options: fn(&Path) -> BackendOptions) {
     let (repo, data) = (repository(), folder());
     let run = Run::with(options(data.path()), transaction(repo.path())).await;
     let before = run.snapshot().await;
@@ -64,7 +64,7 @@ async fn meets_each_ceiling(options: fn(&Path) -> Options) {
 }
 
 /// A run whose workspace holds a file that is hashed for hours.
-async fn long(options: Options, repo: &Path) -> Run {
+async fn long(options: BackendOptions, repo: &Path) -> Run {
     let mut spec = transaction(repo);
     spec.workspace = WorkspaceLimits { file_bytes: 1 << 50, ..spec.workspace };
     let run = Run::with(options, spec).await;
@@ -90,7 +90,7 @@ as_both! {
     }
 
     async fn a_copy_refuses_them_too() {
-        meets_each_ceiling(|data| Options { copies: true, ..crate::rig::options(data) }).await;
+        meets_each_ceiling(|data| BackendOptions { copies: true, ..crate::rig::options(data) }).await;
     }
 
     async fn a_long_snapshot_is_stopped_by_name_of_its_run_and_by_being_dropped() {
@@ -99,9 +99,9 @@ as_both! {
         let own = run.clone();
         let taken = tokio::spawn(async move { own.room().snapshot().await });
         until("the snapshot is under way", || half_made(data.path())).await;
-        run.backends.stop(RunId::generate());
+        run.backends.stop_run_work(RunId::generate());
         assert!(!taken.is_finished(), "another run's stop is none of its business");
-        run.backends.stop(run.id);
+        run.backends.stop_run_work(run.id);
         assert!(matches!(in_time(taken).await.unwrap(), Err(Error::Stopped)));
         let own = run.clone();
         let taken = tokio::spawn(async move { own.room().snapshot().await });

@@ -4,9 +4,9 @@ use crate::as_both;
 use crate::rig::{Rig, folder, out, spec};
 use crate::run::{Run, repository, transaction};
 use crate::tree;
-use forge_ports::Views as _;
-use forge_ports::sandbox::{Error, PathFault};
-use forge_sandbox::Options;
+use forge_ports::WorkspaceStore as _;
+use forge_ports::sandbox::{Error, PathErrorKind};
+use forge_sandbox::BackendOptions;
 use std::fs;
 use std::path::Path;
 
@@ -41,8 +41,8 @@ fn holding(place: &Path) -> String {
 }
 
 async fn denied(run: &Run, path: &str) {
-    let read = run.room().read(path, 0, 1000).await;
-    assert!(matches!(read, Err(Error::Path { kind: PathFault::Denied, .. })), "{path}: {read:?}");
+    let read = run.room().read_file(path, 0, 1000).await;
+    assert!(matches!(read, Err(Error::Path { kind: PathErrorKind::Denied, .. })), "{path}: {read:?}");
 }
 
 as_both! {
@@ -51,7 +51,7 @@ as_both! {
             let (repo, data) = (repository(), folder());
             let keys = with_keys(repo.path());
             fs::hard_link(repo.path().join("deploy_key"), repo.path().join("src/plain.rs")).unwrap();
-            let options = Options { copies, ..crate::rig::options(data.path()) };
+            let options = BackendOptions { copies, ..crate::rig::options(data.path()) };
             let mut run = Run::with(options, transaction(repo.path())).await;
             let read = run.sh("cat $(find . -type f -not -path './.git/*') 2>/dev/null | grep -c HUNTER2 || true; \
                 cp -r target copied 2>/dev/null || true; echo x > docs/1.txt").await;
@@ -105,8 +105,8 @@ as_both! {
             fs::rename(repo.path().join(".netrc.new"), repo.path().join(".netrc")).unwrap();
             denied(&run, ".netrc").await;
             assert_eq!(run.sh("cat .netrc clone/deep/any 2>/dev/null | grep -c HUNTER2 || true; cat src/.env").await, "0\nOWN=1\n");
-            run.room().write("own/.env", b"OWN=2").await.unwrap();
-            assert_eq!(run.room().read("own/.env", 0, 10).await.unwrap().bytes, b"OWN=2", "{mode}");
+            run.room().write_file("own/.env", b"OWN=2").await.unwrap();
+            assert_eq!(run.room().read_file("own/.env", 0, 10).await.unwrap().bytes, b"OWN=2", "{mode}");
             let state = run.snapshot().await;
             fs::write(repo.path().join("late.key"), "HUNTER2").unwrap();
             run.reopen(None).await;
@@ -159,9 +159,9 @@ fn a_workspace_without_isolation_hides_late_files_from_its_file_tools() {
         fs::write(rig.path("any"), KEY).unwrap();
         fs::write(rig.path(".env"), "T=HUNTER2").unwrap();
         for path in ["any", ".env"] {
-            let read = rig.room.read(path, 0, 1000).await;
-            assert!(matches!(read, Err(Error::Path { kind: PathFault::Denied, .. })), "{path}: {read:?}");
+            let read = rig.room.read_file(path, 0, 1000).await;
+            assert!(matches!(read, Err(Error::Path { kind: PathErrorKind::Denied, .. })), "{path}: {read:?}");
         }
-        assert!(rig.room.read(".envrc", 0, 10).await.is_ok());
+        assert!(rig.room.read_file(".envrc", 0, 10).await.is_ok());
     });
 }

@@ -3,7 +3,7 @@
 use crate::rig::{Folder, folder};
 use crate::run::{Run, repository, transaction};
 use crate::{as_both, tree};
-use forge_ports::Views as _;
+use forge_ports::WorkspaceStore as _;
 use forge_types::{SandboxSpec, WorkspaceMode};
 use std::fs;
 
@@ -35,7 +35,7 @@ async fn kill(run: &mut Run) {
     let init = id.rsplit_once('/').unwrap().1.parse().unwrap();
     let init = rustix::process::Pid::from_raw(init).unwrap();
     rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
-    while run.room().read("a.txt", 0, 1).await.is_ok() {}
+    while run.room().read_file("a.txt", 0, 1).await.is_ok() {}
 }
 
 as_both! {

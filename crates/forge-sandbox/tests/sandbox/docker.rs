@@ -5,10 +5,10 @@
 use crate::engine::{Engine, IMAGE, Made, Rig, engines, member, said};
 use crate::rig::{command, err, folder, out, spec};
 use forge_ports::Sandbox as _;
-use forge_ports::sandbox::{Error, PathFault};
-use forge_sandbox::docker::Kind;
-use forge_sandbox::images::{Kind as ImageKind, find, make};
-use forge_types::{LayerState, NetworkPolicy, RunId, SandboxSpec, WorkspaceMode};
+use forge_ports::sandbox::{Error, PathErrorKind};
+use forge_sandbox::docker::EngineKind;
+use forge_sandbox::images::{ImageFlavor as ImageKind, find_image, make_image};
+use forge_types::{NetworkPolicy, RunId, SandboxLayerState, SandboxSpec, WorkspaceMode};
 use std::time::Duration;
 
 /// Runs an async body against each engine that is there.
@@ -74,7 +74,7 @@ fn ends_of_commands_are_a_shells() {
         flood.keep_bytes = 64 << 10;
         let ran = rig.exec(flood).await.unwrap();
         assert_eq!(ran.stdout.total, 50_000_012);
-        assert!(ran.stdout.truncated() && ran.stdout.bytes.ends_with(b"last\n"));
+        assert!(ran.stdout.is_truncated() && ran.stdout.bytes.ends_with(b"last\n"));
     });
 }
 
@@ -104,7 +104,7 @@ while True: held.append(bytearray(b'x' * (1 << 20)))";
         for name in ["memory limit", "process limit", "cpu limit", "seccomp", "pid namespace", "capabilities"]
         {
             let layer = layers.iter().find(|l| l.name == name).unwrap();
-            assert_eq!(layer.state, LayerState::Enforced, "{name}");
+            assert_eq!(layer.state, SandboxLayerState::Enforced, "{name}");
         }
     });
 }
@@ -119,24 +119,27 @@ fn files_and_walks_are_those_of_a_native_box() {
             std::os::unix::fs::symlink("/etc/passwd", dir.join("out")).unwrap();
         })
         .await;
-        rig.room.write("a/b/c.txt", b"needle in a file\n").await.unwrap();
-        assert_eq!(rig.room.read("/workspace/a/b/c.txt", 7, 4).await.unwrap().bytes, b"in a");
-        let found = rig.room.find("*.txt", 10).await.unwrap();
+        rig.room.write_file("a/b/c.txt", b"needle in a file\n").await.unwrap();
+        assert_eq!(rig.room.read_file("/workspace/a/b/c.txt", 7, 4).await.unwrap().bytes, b"in a");
+        let found = rig.room.find_files("*.txt", 10).await.unwrap();
         assert_eq!(found.items.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["a/b/c.txt"]);
-        assert!(rig.room.list("", 1, 10).await.unwrap().items.iter().any(|e| e.path == "a"));
+        assert!(rig.room.list_directory("", 1, 10).await.unwrap().items.iter().any(|e| e.path == "a"));
         let kind = |error: Error| match error {
             Error::Path { kind, .. } => kind,
             other => panic!("{other}"),
         };
-        assert_eq!(kind(rig.room.read("out", 0, 10).await.unwrap_err()), PathFault::Escapes);
-        assert_eq!(kind(rig.room.read("../etc/passwd", 0, 10).await.unwrap_err()), PathFault::Escapes);
+        assert_eq!(kind(rig.room.read_file("out", 0, 10).await.unwrap_err()), PathErrorKind::Escapes);
+        assert_eq!(
+            kind(rig.room.read_file("../etc/passwd", 0, 10).await.unwrap_err()),
+            PathErrorKind::Escapes
+        );
         // Credentials are covered for files and for commands, and stay what they are outside.
-        assert_eq!(kind(rig.room.read(".env", 0, 10).await.unwrap_err()), PathFault::Denied);
+        assert_eq!(kind(rig.room.read_file(".env", 0, 10).await.unwrap_err()), PathErrorKind::Denied);
         let ran = rig.sh("cat .env sub/id_rsa; rm -f .env sub/id_rsa; mv .env x").await;
         assert!(!out(&ran).contains("CANARY"), "{}", out(&ran));
         assert_eq!(std::fs::read_to_string(rig.path("sub/id_rsa")).unwrap(), "CANARY");
         assert_eq!(rig.room.report().masked, [".env", "sub/id_rsa"]);
-        rig.room.remove("a/b/c.txt").await.unwrap();
+        rig.room.remove_file("a/b/c.txt").await.unwrap();
         assert!(!rig.path("a/b/c.txt").exists());
     });
 }
@@ -153,7 +156,7 @@ fn keys_and_files_that_come_to_be_are_covered_in_a_container() {
         let ran = rig.sh("cat .env late; cat .envrc").await;
         assert_eq!(out(&ran), "OWN\n");
         assert_eq!(rig.room.report().masked, ["deploy.txt", ".env", "late"]);
-        assert!(rig.room.read("late", 0, 10).await.is_err());
+        assert!(rig.room.read_file("late", 0, 10).await.is_err());
     });
 }
 
@@ -225,7 +228,7 @@ fn leftovers_of_dead_owners_are_removed_by_their_label_and_others_kept() {
     on_engines(async |engine| {
         let living = Rig::new(&engine).await;
         let dead = engine.leftover();
-        let removed = engine.backends().engine(engine.kind).prune().await.unwrap();
+        let removed = engine.backends().engine_backend(engine.kind).remove_stale_containers().await.unwrap();
         assert!(removed.iter().any(|run| run == "left-behind"), "{removed:?}");
         let here = engine.containers();
         assert!(!here.contains(&dead) && here.contains(&living.room.report().id), "{here:?}");
@@ -299,13 +302,18 @@ fn an_engine_that_cannot_do_it_says_so() {
 #[test]
 fn what_an_engine_can_do_is_found_out() {
     on_engines(async |engine| {
-        let layers = engine.backends().engine(engine.kind).probe().await;
-        assert_eq!(layers[0].state, LayerState::Enforced, "{layers:?}");
+        let layers = engine.backends().engine_backend(engine.kind).probe_layers().await;
+        assert_eq!(layers[0].state, SandboxLayerState::Enforced, "{layers:?}");
     });
     let place = folder();
-    let absent = crate::engine::backends(Kind::Podman, "/nowhere.sock", place.path());
-    let layers = tokio::runtime::Runtime::new().unwrap().block_on(absent.engine(Kind::Podman).probe());
-    assert!(matches!(&layers[0].state, LayerState::Absent(why) if why.contains("podman")), "{layers:?}");
+    let absent = crate::engine::backends(EngineKind::Podman, "/nowhere.sock", place.path());
+    let layers = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(absent.engine_backend(EngineKind::Podman).probe_layers());
+    assert!(
+        matches!(&layers[0].state, SandboxLayerState::Absent(why) if why.contains("podman")),
+        "{layers:?}"
+    );
 }
 
 #[test]
@@ -319,18 +327,20 @@ fn an_image_of_an_engine_becomes_the_root_folder_of_a_native_box() {
         let say = |line: &str| lines.lock().unwrap().push(line.to_owned());
         let host = Some(engine.host());
         // Podman knows an image that was made here by this name.
-        let name = if engine.kind == Kind::Podman { "localhost/forge-test:latest" } else { IMAGE };
-        let made = make(&images, host, ImageKind::Python, Some(name), Some("mine"), &say).await.unwrap();
+        let name = if engine.kind == EngineKind::Podman { "localhost/forge-test:latest" } else { IMAGE };
+        let made =
+            make_image(&images, host, ImageKind::Python, Some(name), Some("mine"), &say).await.unwrap();
         assert!(made[0].contains("images/mine") && made.len() == 1, "{made:?}");
         assert!(lines.lock().unwrap().iter().any(|l| l.contains("taking") && l.contains(name)));
-        assert!(find(&images, "mine").unwrap().join("usr/bin/python3").exists());
-        assert!(find(&images, "latest").is_ok());
+        assert!(find_image(&images, "mine").unwrap().join("usr/bin/python3").exists());
+        assert!(find_image(&images, "latest").is_ok());
         let spec = SandboxSpec { image: Some("mine".to_owned()), ..spec(dir.path(), "native") };
         let room = crate::rig::backends(data.path()).open(&spec, RunId::generate(), None).await.unwrap();
         let ran = room.exec(command(&["python3", "-c", "print('from the image')"]), &()).await.unwrap();
         assert_eq!(out(&ran), "from the image\n", "{}", err(&ran));
-        let text =
-            make(&images, host, ImageKind::Node, Some("no-such-image:1"), None, &say).await.unwrap_err();
+        let text = make_image(&images, host, ImageKind::Node, Some("no-such-image:1"), None, &say)
+            .await
+            .unwrap_err();
         assert!(text.to_string().contains("no-such-image:1"), "{text}");
         assert_eq!(std::fs::read_dir(&images).unwrap().count(), 2);
     });
@@ -345,7 +355,7 @@ fn an_image_is_made_of_packages_for_native_boxes_and_for_engines() {
         let (data, dir) = (folder(), folder());
         let images = data.path().join("images");
         let say = |line: &str| println!("{line}");
-        let made = make(&images, None, ImageKind::Python, None, None, &say).await.unwrap();
+        let made = make_image(&images, None, ImageKind::Python, None, None, &say).await.unwrap();
         println!("{made:#?}");
         let tools = "git --version && rg --version && jq --version && cc --version && python3 -m venv /tmp/v && \
                      ruff --version && pytest --version && mypy --version";
@@ -353,7 +363,7 @@ fn an_image_is_made_of_packages_for_native_boxes_and_for_engines() {
         let room = crate::rig::backends(data.path()).open(&spec, RunId::generate(), None).await.unwrap();
         let ran = room.exec(command(&["sh", "-c", tools]), &()).await.unwrap();
         assert_eq!(ran.exit_code, 0, "{} {}", out(&ran), err(&ran));
-        for engine in engines().into_iter().filter(|e| e.kind == Kind::Docker) {
+        for engine in engines().into_iter().filter(|e| e.kind == EngineKind::Docker) {
             assert!(made.iter().any(|line| line.contains("forge-sandbox:python")), "{made:?}");
             let rig = Rig::with(&engine, |spec, _| spec.image = None).await;
             assert_eq!(rig.sh(tools).await.exit_code, 0);

@@ -12,7 +12,7 @@ mod stage;
 #[path = "egress/tunnels.rs"]
 mod tunnels;
 
-use forge_sandbox::egress::{BUNDLE, Error, Limits, Roots, environment};
+use forge_sandbox::egress::{CA_BUNDLE_PATH, Error, ProxyLimits, TrustRoots, proxy_environment};
 use forge_types::{EgressRecord, EgressRules, EgressVerdict};
 use proptest::prelude::*;
 use stage::{KEY, PLACEHOLDER, Program, Stage, host, secure_host, swap, unstarted};
@@ -86,13 +86,13 @@ async fn an_inner_address_is_refused_after_resolution_unless_it_is_listed_itself
 async fn the_systems_names_are_resolved_outside() {
     let (port, _) = host().await;
     let mut proxy = unstarted(&["localhost"], Vec::new());
-    proxy.names = forge_sandbox::egress::Names::System;
+    proxy.names = forge_sandbox::egress::NameResolver::System;
     let stage = Stage::from(proxy);
     let answer = stage.get(&format!("localhost:{port}"), "/").await;
     assert_eq!(answer.status, 403);
     assert!(answer.body.contains("a loopback address"), "{answer:?}");
     let mut proxy = unstarted(&["localhost", "127.0.0.1"], Vec::new());
-    proxy.names = forge_sandbox::egress::Names::System;
+    proxy.names = forge_sandbox::egress::NameResolver::System;
     assert_eq!(Stage::from(proxy).get(&format!("localhost:{port}"), "/").await.status, 200);
 }
 
@@ -395,7 +395,7 @@ async fn a_key_in_basic_credentials_is_put_in_and_its_echo_taken_out() {
 async fn a_key_goes_through_tls_that_ends_in_the_proxy_and_is_verified_beyond() {
     let (port, seen, root) = secure_host(&["a.test", "b.test"]).await;
     let mut proxy = unstarted(&["a.test", "b.test", "127.0.0.1"], vec![swap("a.test")]);
-    proxy.roots = Roots::Only(vec![root]);
+    proxy.roots = TrustRoots::Only(vec![root]);
     let stage = Stage::from(proxy);
     let ask = |host: &str| {
         format!("GET /pieces HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\r\n")
@@ -426,7 +426,7 @@ async fn a_key_goes_through_tls_that_ends_in_the_proxy_and_is_verified_beyond() 
 async fn a_tunnel_to_one_host_does_not_lead_to_another_behind_the_same_address() {
     let (port, seen, root) = secure_host(&["a.test", "hidden.test"]).await;
     let mut proxy = unstarted(&["a.test", "127.0.0.1"], vec![swap("127.0.0.1")]);
-    proxy.roots = Roots::Only(vec![root]);
+    proxy.roots = TrustRoots::Only(vec![root]);
     let stage = Stage::from(proxy);
     assert!(stage.secure("a.test", port).await.is_ok());
     let (program, _) = stage.tunnel(&format!("a.test:{port}")).await;
@@ -446,7 +446,7 @@ async fn a_host_whose_certificate_is_not_its_own_gets_no_key() {
     for (names, trusted) in [(["other.test"], true), (["a.test"], false)] {
         let (port, seen, root) = secure_host(&names).await;
         let mut proxy = unstarted(&["a.test", "127.0.0.1"], vec![swap("a.test")]);
-        proxy.roots = Roots::Only(if trusted { vec![root] } else { Vec::new() });
+        proxy.roots = TrustRoots::Only(if trusted { vec![root] } else { Vec::new() });
         let stage = Stage::from(proxy);
         let mut program = stage.secure("a.test", port).await.unwrap();
         let ask = format!("GET / HTTP/1.1\r\nHost: a.test:{port}\r\nAuthorization: {PLACEHOLDER}\r\n\r\n");
@@ -467,7 +467,7 @@ async fn a_key_that_is_missing_or_can_not_be_used_is_said_before_anything_starts
     assert!(matches!(&error, Error::NoKey { variable } if variable == "API_KEY"), "{error}");
     for key in ["", "abc", "two\nlines"] {
         let mut proxy = unstarted(&["a.test"], vec![swap("a.test")]);
-        proxy.keys.insert("API_KEY".to_owned(), forge_sandbox::egress::Secret::new(key));
+        proxy.keys.insert("API_KEY".to_owned(), forge_sandbox::egress::EgressKey::new(key));
         let error = proxy.start().unwrap_err();
         assert!(matches!(error, Error::BadKey { .. }), "{error}");
         assert!(key.is_empty() || !error.to_string().contains(key), "{error}");
@@ -486,12 +486,12 @@ async fn programs_are_told_where_the_proxy_is_and_whom_to_trust() {
     // The machine's loopback is meant where it is listed.
     assert_eq!(of("NO_PROXY").as_deref(), Some("localhost,::1"));
     assert_eq!(of("API_KEY").as_deref(), Some(PLACEHOLDER));
-    assert_eq!(of("SSL_CERT_FILE").as_deref(), Some(BUNDLE));
+    assert_eq!(of("SSL_CERT_FILE").as_deref(), Some(CA_BUNDLE_PATH));
     let files = stage.proxy.files();
-    assert_eq!(files[0].0, BUNDLE);
+    assert_eq!(files[0].0, CA_BUNDLE_PATH);
     assert!(files[0].1.starts_with(b"-----BEGIN CERTIFICATE-----\n"));
     assert!(!String::from_utf8_lossy(&files[0].1).contains("PRIVATE"));
-    let plain = environment(&EgressRules::new(&["a.test".to_owned()], Vec::new()).unwrap(), 1);
+    let plain = proxy_environment(&EgressRules::new(&["a.test".to_owned()], Vec::new()).unwrap(), 1);
     assert!(plain.contains(&("NO_PROXY".to_owned(), "127.0.0.1,localhost,::1".to_owned())));
     assert!(!plain.iter().any(|(name, _)| name == "SSL_CERT_FILE"));
     assert_eq!(Stage::new(&["a.test"]).proxy.files(), []);
@@ -552,7 +552,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stage = Stage::limited(&["nobody.test"], |limits| {
-                *limits = Limits { head: Duration::from_millis(500), ..limits.clone() };
+                *limits = ProxyLimits { head: Duration::from_millis(500), ..limits.clone() };
             });
             let mut program = stage.program().await;
             program.send(text.as_bytes()).await;

@@ -4,7 +4,7 @@ use crate::rig::{Folder, command, folder, helper, spec};
 use forge_ports::sandbox::{Error, ExecResult, ExecSpec};
 use forge_ports::{Sandbox as _, Workspace};
 use forge_sandbox::Backends;
-use forge_sandbox::docker::{Kind, Options};
+use forge_sandbox::docker::{EngineKind, EngineOptions};
 use forge_types::{RunId, SandboxSpec, SnapshotId};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -23,7 +23,7 @@ const USER: u32 = 4243;
 
 /// An engine that is there.
 pub(crate) struct Engine {
-    pub(crate) kind: Kind,
+    pub(crate) kind: EngineKind,
     host: String,
     pub(crate) place: Folder,
 }
@@ -31,8 +31,8 @@ pub(crate) struct Engine {
 /// The engines of this machine that have the test image. Each one that is not there is named.
 pub(crate) fn engines() -> Vec<Engine> {
     let usual = [
-        (Kind::Docker, "FORGE_TEST_DOCKER", "unix:///var/run/docker.sock"),
-        (Kind::Podman, "FORGE_TEST_PODMAN", "unix:///tmp/forge-engines-0/podman.sock"),
+        (EngineKind::Docker, "FORGE_TEST_DOCKER", "unix:///var/run/docker.sock"),
+        (EngineKind::Podman, "FORGE_TEST_PODMAN", "unix:///tmp/forge-engines-0/podman.sock"),
     ];
     let hosts =
         usual.map(|(kind, name, place)| (kind, std::env::var(name).unwrap_or_else(|_| place.to_owned())));
@@ -46,7 +46,8 @@ fn usable(engine: Engine) -> Option<Engine> {
         Err(error) => error.to_string(),
     };
     let text = format!("{} backend: {}: {missing} (scripts/docker.sh up)", engine.kind, engine.host);
-    let must = std::env::var_os("FORGE_DOCKER").is_some_and(|v| v == "1") && engine.kind == Kind::Docker;
+    let must =
+        std::env::var_os("FORGE_DOCKER").is_some_and(|v| v == "1") && engine.kind == EngineKind::Docker;
     assert!(!must, "{text}");
     eprintln!("NOT TESTED: {text}");
     if let Some(log) = std::env::var_os("TEST_SKIP_LOG") {
@@ -60,12 +61,12 @@ fn usable(engine: Engine) -> Option<Engine> {
 pub(crate) fn told() -> Option<Engine> {
     let told = std::env::var(TOLD).ok()?;
     let (kind, host) = told.split_once(' ')?;
-    let kind = if kind == "podman" { Kind::Podman } else { Kind::Docker };
+    let kind = if kind == "podman" { EngineKind::Podman } else { EngineKind::Docker };
     Some(Engine::new(kind, host.to_owned()))
 }
 
 impl Engine {
-    fn new(kind: Kind, host: String) -> Self {
+    fn new(kind: EngineKind, host: String) -> Self {
         Self { kind, host, place: folder() }
     }
 
@@ -121,12 +122,12 @@ impl Engine {
     }
 }
 
-pub(crate) fn backends(kind: Kind, host: &str, place: &Path) -> Backends {
-    let options = Options {
+pub(crate) fn backends(kind: EngineKind, host: &str, place: &Path) -> Backends {
+    let options = EngineOptions {
         exe: helper(),
-        folder: place.join("boxes"),
+        temp_dir: place.join("boxes"),
         host: Some(host.to_owned()),
-        ..Options::new(kind, place)
+        ..EngineOptions::new(kind, place)
     };
     crate::rig::backends(place).with_engine(options)
 }
@@ -208,7 +209,7 @@ pub(crate) fn owner(engine: &Engine) -> Owner {
 pub(crate) fn member(test: &str, body: impl AsyncFn(Engine)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if let Some(engine) = told() {
-        match runtime.block_on(engine.backends().engine(Kind::Docker).available()) {
+        match runtime.block_on(engine.backends().engine_backend(EngineKind::Docker).check_available()) {
             Ok(()) => runtime.block_on(body(engine)),
             Err(error) => println!("refused: {error}"),
         }
@@ -217,7 +218,7 @@ pub(crate) fn member(test: &str, body: impl AsyncFn(Engine)) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let Some(engine) = engines().into_iter().find(|e| e.kind == Kind::Docker) else { return };
+    let Some(engine) = engines().into_iter().find(|e| e.kind == EngineKind::Docker) else { return };
     let group = std::fs::metadata(engine.socket()).unwrap().gid();
     let place = folder();
     let copy = |from: &Path, to: &str| {
@@ -262,7 +263,7 @@ pub(crate) fn said(opened: Result<Arc<dyn Workspace>, Error>) -> String {
 pub(crate) async fn refusal(dir: &Path, host: &str) -> String {
     let spec = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir, "docker") };
     let place = folder();
-    said(backends(Kind::Docker, host, place.path()).open(&spec, RunId::generate(), None).await)
+    said(backends(EngineKind::Docker, host, place.path()).open(&spec, RunId::generate(), None).await)
 }
 
 /// An engine that is made up.

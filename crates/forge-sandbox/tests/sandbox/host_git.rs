@@ -7,8 +7,8 @@ use crate::rig::{Folder, backends, command, folder, out, spec};
 use crate::run::{Run, repository, transaction};
 use crate::tree;
 use forge_ports::sandbox::Error;
-use forge_ports::views::{Merge, Published};
-use forge_ports::{Sandbox as _, Views as _};
+use forge_ports::views::{MergePolicy, PublishedBranch};
+use forge_ports::{Sandbox as _, WorkspaceStore as _};
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,13 +22,13 @@ fn branch(repo: &Path) -> SandboxSpec {
     SandboxSpec { mode: WorkspaceMode::Branch, ..transaction(repo) }
 }
 
-async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<Published>, Error> {
+async fn publish(run: &mut Run, at: SnapshotId) -> Result<Option<PublishedBranch>, Error> {
     run.close();
     run.backends.publish(&run.spec, run.id, at, "What was done").await
 }
 
 /// A branch with one new file, from the opening of the sandbox on. An error's text is all of it.
-async fn branch_run(repo: &Path, data: &Path) -> Result<Published, String> {
+async fn branch_run(repo: &Path, data: &Path) -> Result<PublishedBranch, String> {
     let whole = async {
         let (backends, spec, run) = (backends(data), branch(repo), RunId::generate());
         let room = backends.open(&spec, run, None).await.map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ async fn branch_run(repo: &Path, data: &Path) -> Result<Published, String> {
 }
 
 /// The branch has the new file and nothing else, and git finds nothing wrong.
-fn assert_good(repo: &Path, published: &Published) {
+fn assert_good(repo: &Path, published: &PublishedBranch) {
     assert_eq!(tree::git(repo, &["rev-parse", &published.branch]), published.commit);
     let parent = tree::git(repo, &["rev-parse", "HEAD"]);
     assert_eq!(tree::git(repo, &["diff", "--name-status", &parent, &published.commit]), "A\tnew.txt");
@@ -286,7 +286,7 @@ async fn merge_run(repo: &Path, data: &Path) {
         let diff = run.backends.diff(&run.spec, run.id, None, Some(state)).await;
         assert!(diff.unwrap().contains("+end"));
         // Whether it merges depends on what the index says; that it ends does not.
-        let merged = run.merge(None, Some(state), Merge::Clean).await;
+        let merged = run.merge(None, Some(state), MergePolicy::Clean).await;
         if merged.is_ok() {
             assert_eq!(fs::read_to_string(repo.join("a.txt")).unwrap(), "zero\none\ntwo\nthree\nend\n");
             run.apply(Some(state), None).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::as_both;
 use crate::rig::{Rig, command, err, out};
-use forge_ports::sandbox::{OutputSink, Stream};
+use forge_ports::sandbox::{OutputSink, StdStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 struct Counter(AtomicU64);
 
 impl OutputSink for Counter {
-    fn output(&self, _stream: Stream, bytes: &[u8]) {
+    fn write_output(&self, _stream: StdStream, bytes: &[u8]) {
         self.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
 }
@@ -40,7 +40,7 @@ as_both! {
         assert_eq!(ran.exit_code, 0);
         assert_eq!(ran.stdout.total, 1_073_741_824 + 12);
         assert_eq!(seen.0.load(Ordering::Relaxed), ran.stdout.total);
-        assert!(ran.stdout.truncated() && ran.stdout.bytes.len() < (64 << 10) + 100);
+        assert!(ran.stdout.is_truncated() && ran.stdout.bytes.len() < (64 << 10) + 100);
         assert!(ran.stdout.bytes.starts_with(b"first\n") && ran.stdout.bytes.ends_with(b"last\n"));
         let grown = peak_kib() - before;
         assert!(grown < 16 << 10, "grew by {grown} KiB");

@@ -3,19 +3,19 @@
 use crate::as_both;
 use crate::engine::{IMAGE, Rig as InContainer, engines};
 use crate::rig::{Rig, backends, command, err, folder, options, out, spec};
-use forge_jail::Weakness;
+use forge_jail::DisabledProtection;
 use forge_ports::Sandbox as _;
 use forge_ports::sandbox::Error;
-use forge_sandbox::verify::{self, Group, Scope, Verdict};
-use forge_sandbox::{Backends, Options};
-use forge_types::{LayerState, RunId, SandboxSpec};
+use forge_sandbox::verify::{self, ProbeGroup, ProbeScope, ProbeVerdict};
+use forge_sandbox::{BackendOptions, Backends};
+use forge_types::{RunId, SandboxLayerState, SandboxSpec};
 
 fn list(names: &[&str]) -> Option<Vec<String>> {
     Some(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
 /// Of the lines of each probe, how many ran what must not run, as the verdict says it.
-fn counts(verdict: &Verdict) -> Vec<(String, String)> {
+fn counts(verdict: &ProbeVerdict) -> Vec<(String, String)> {
     let shown = verdict.probes.iter().filter(|probe| probe.detail.contains(" lines"));
     shown.map(|probe| (probe.name.clone(), probe.detail.clone())).collect()
 }
@@ -24,16 +24,16 @@ as_both! {
     async fn a_list_holds_against_every_class_of_lines() {
         let (data, dir) = (folder(), folder());
         let template = spec(dir.path(), "native");
-        let scope = Scope::Of(Group::Programs);
-        let verdict = verify::verify(&backends(data.path()), "native", scope, &template).await.unwrap();
+        let scope = ProbeScope::Of(ProbeGroup::Programs);
+        let verdict = verify::run_probes(&backends(data.path()), "native", scope, &template).await.unwrap();
         assert!(verdict.passed, "{}\n{:#?}", verdict.summary(), counts(&verdict));
     }
 
     async fn most_lines_run_it_where_no_list_is_held() {
         let (data, dir) = (folder(), folder());
-        let weak = Backends::new(Options { without: vec![Weakness::ProgramList], ..options(data.path()) });
-        let scope = Scope::Of(Group::Programs);
-        let verdict = verify::verify(&weak, "native", scope, &spec(dir.path(), "native")).await.unwrap();
+        let weak = Backends::new(BackendOptions { without: vec![DisabledProtection::ProgramList], ..options(data.path()) });
+        let scope = ProbeScope::Of(ProbeGroup::Programs);
+        let verdict = verify::run_probes(&weak, "native", scope, &spec(dir.path(), "native")).await.unwrap();
         for probe in verdict.probes.iter().filter(|probe| probe.name != "listed-programs-work") {
             println!("{}: {}", probe.name, probe.detail);
             let (ran, of) = match probe.detail.split_once(" lines ran it") {
@@ -55,11 +55,11 @@ as_both! {
         assert_ne!(rig.exec(git.clone()).await.unwrap().exit_code, 0);
         git.also = vec!["git".to_owned()];
         assert!(out(&rig.exec(git).await.unwrap()).starts_with("git version"));
-        assert_eq!(rig.room.list("", 1, 10).await.unwrap().items.len(), 1);
+        assert_eq!(rig.room.list_directory("", 1, 10).await.unwrap().items.len(), 1);
         let refused = rig.sh("id").await;
         assert_eq!(refused.exit_code, 126, "{}", err(&refused));
         let report = rig.room.report();
-        assert!(report.layers.iter().any(|l| l.name == "program list" && l.state == LayerState::Enforced));
+        assert!(report.layers.iter().any(|l| l.name == "program list" && l.state == SandboxLayerState::Enforced));
         assert!(report.warnings.iter().any(|warning| warning.contains("`no-such-program`")), "{:?}", report.warnings);
     }
 
@@ -79,14 +79,15 @@ fn a_list_holds_in_containers() {
     for engine in engines() {
         let (kind, dir) = (engine.kind.to_string(), folder());
         let template = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir.path(), &kind) };
-        let scope = Scope::Of(Group::Programs);
-        let verdict = runtime.block_on(verify::verify(&engine.backends(), &kind, scope, &template)).unwrap();
+        let scope = ProbeScope::Of(ProbeGroup::Programs);
+        let verdict =
+            runtime.block_on(verify::run_probes(&engine.backends(), &kind, scope, &template)).unwrap();
         assert!(verdict.passed, "{}\n{:#?}", verdict.summary(), counts(&verdict));
         runtime.block_on(async {
             let python = InContainer::with(&engine, |spec, _| spec.programs = list(&["python3"])).await;
             let ran = python.sh("python3 -c 'print(6 * 7)'; id").await;
             assert!(out(&ran).starts_with("42") && !out(&ran).contains("uid="), "{}", err(&ran));
-            assert_eq!(python.room.list("", 1, 10).await.unwrap().items.len(), 0);
+            assert_eq!(python.room.list_directory("", 1, 10).await.unwrap().items.len(), 0);
         });
     }
 }

@@ -1,8 +1,8 @@
 //! What the tests stand on: a box around a fresh folder, and the same test again as an ordinary user.
 
-use forge_ports::sandbox::{Error, ExecResult, ExecSpec, Leftovers};
+use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, ExecSpec};
 use forge_ports::{Sandbox, Workspace};
-use forge_sandbox::{Backends, Options};
+use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{ApplyPolicy, NetworkPolicy, RunId, SandboxLimits, SandboxSpec, WorkspaceMode};
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,8 +83,8 @@ pub(crate) fn backends(data: &Path) -> Backends {
     Backends::new(options(data))
 }
 
-pub(crate) fn options(data: &Path) -> Options {
-    Options { exe: Some(helper()), ..Options::below(data) }
+pub(crate) fn options(data: &Path) -> BackendOptions {
+    BackendOptions { exe: Some(helper()), ..BackendOptions::under_directory(data) }
 }
 
 impl Rig {
@@ -122,7 +122,7 @@ pub(crate) fn command(argv: &[&str]) -> ExecSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         keep_bytes: 1 << 20,
-        leftovers: Leftovers::Kill,
+        background: BackgroundPolicy::Kill,
         also: Vec::new(),
     }
 }

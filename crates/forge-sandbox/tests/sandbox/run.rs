@@ -3,9 +3,9 @@
 use crate::rig::{Folder, command, folder, out, spec};
 use crate::tree::{self, Tree};
 use forge_ports::sandbox::Error;
-use forge_ports::views::{Applied, Merge};
-use forge_ports::{Sandbox as _, Views as _, Workspace};
-use forge_sandbox::{Backends, Options};
+use forge_ports::views::{ApplyReport, MergePolicy};
+use forge_ports::{Sandbox as _, Workspace, WorkspaceStore as _};
+use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ impl Run {
         Self::with(crate::rig::options(data), spec).await
     }
 
-    pub(crate) async fn with(options: Options, spec: SandboxSpec) -> Self {
+    pub(crate) async fn with(options: BackendOptions, spec: SandboxSpec) -> Self {
         let (backends, id) = (Backends::new(options), RunId::generate());
         let room = backends.open(&spec, id, None).await.expect("the box opens");
         Self { backends, spec, id, room: Some(room) }
@@ -68,7 +68,7 @@ impl Run {
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
     ) -> Result<Vec<String>, Error> {
-        let applied = self.merge(from, to, Merge::No).await?;
+        let applied = self.merge(from, to, MergePolicy::No).await?;
         Ok(applied.changed.into_iter().map(|change| change.path).collect())
     }
 
@@ -76,8 +76,8 @@ impl Run {
         &mut self,
         from: Option<SnapshotId>,
         to: Option<SnapshotId>,
-        merge: Merge,
-    ) -> Result<Applied, Error> {
+        merge: MergePolicy,
+    ) -> Result<ApplyReport, Error> {
         self.close();
         self.backends.apply(&self.spec, self.id, from, to, merge).await
     }

@@ -41,7 +41,7 @@ fn add(root: &Path, path: &Path, tree: &mut Tree) {
     let name = path.strip_prefix(root).unwrap().display().to_string();
     let content = if meta.is_file() {
         let bytes = fs::read(path).unwrap();
-        format!("{} {:?}", bytes.len(), forge_types::Digest::of(&bytes))
+        format!("{} {:?}", bytes.len(), forge_types::Digest::of_bytes(&bytes))
     } else if meta.is_symlink() {
         fs::read_link(path).unwrap().display().to_string()
     } else {

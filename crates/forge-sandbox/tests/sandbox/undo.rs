@@ -4,8 +4,8 @@ use crate::as_both;
 use crate::rig::{folder, spec};
 use crate::run::{Run, repository, transaction};
 use crate::tree::Tree;
-use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
-use forge_sandbox::Options;
+use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
+use forge_sandbox::BackendOptions;
 use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::io::BufRead as _;
@@ -102,7 +102,7 @@ impl On {
 async fn sequence(seed: u64, on: On) {
     let (repo, data) = (repository(), folder());
     let untouched = crate::tree::of(repo.path());
-    let options = Options { copies: on == On::Copy, ..crate::rig::options(data.path()) };
+    let options = BackendOptions { copies: on == On::Copy, ..crate::rig::options(data.path()) };
     let mut run = Run::with(options, on.spec(repo.path())).await;
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ (seed << 1 | 1));
     let mut states: Vec<(SnapshotId, String)> = vec![(run.snapshot().await, run.inside().await)];
@@ -234,7 +234,7 @@ as_both! {
             victim.kill().unwrap();
             victim.wait().unwrap();
             loop {
-                let _ = forge_sandbox::prune(&place.path().join("data/tmp"));
+                let _ = forge_sandbox::remove_stale_resources(&place.path().join("data/tmp"));
                 let left = traces(&id);
                 if left.is_empty() {
                     break;
@@ -247,7 +247,7 @@ as_both! {
             let run = id.parse().unwrap();
             let spec = transaction(&place.path().join("repo"));
             drop(backends.open(&spec, run, None).await.unwrap());
-            backends.remove(run).await.unwrap();
+            backends.remove_snapshots(run).await.unwrap();
             assert!(!place.path().join("data/runs").join(&id).join("view").exists());
         }
     }

@@ -4,12 +4,12 @@
 use crate::as_both;
 use crate::engine::{IMAGE, engines};
 use crate::rig::{Rig, command, folder, options, out, spec};
-use forge_jail::{HELPER, Weakness};
+use forge_jail::{DisabledProtection, HELPER_PATH};
 use forge_ports::sandbox::Error;
 use forge_ports::{Sandbox, Workspace, async_trait};
-use forge_sandbox::verify::{self, Group, PROBER, PROBES, Scope, State, Verdict};
-use forge_sandbox::{Backends, Options};
-use forge_types::{Layer, RunId, SandboxSpec, SnapshotId};
+use forge_sandbox::verify::{self, PROBER_ARG, PROBES, ProbeGroup, ProbeScope, ProbeState, ProbeVerdict};
+use forge_sandbox::{BackendOptions, Backends};
+use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
 use futures::StreamExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,15 +41,17 @@ const ABSENT_IN_CONTAINERS: &[&str] = &[
 /// Fewer would mean that the list was cut.
 const FEWEST: usize = 180;
 
-async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: Scope) -> Verdict {
+async fn verdict(sandbox: &dyn Sandbox, backend: &str, scope: ProbeScope) -> ProbeVerdict {
     let dir = folder();
-    verify::verify(sandbox, backend, scope, &spec(dir.path(), backend)).await.expect("the probes can be made")
+    verify::run_probes(sandbox, backend, scope, &spec(dir.path(), backend))
+        .await
+        .expect("the probes can be made")
 }
 
 /// Names and states, without what differs from one time to the next.
-fn states(verdict: &Verdict) -> Vec<(String, bool)> {
+fn states(verdict: &ProbeVerdict) -> Vec<(String, bool)> {
     let probes = verdict.probes.iter();
-    probes.map(|probe| (probe.name.clone(), probe.state == State::Passed)).collect()
+    probes.map(|probe| (probe.name.clone(), probe.state == ProbeState::Passed)).collect()
 }
 
 /// What happens to a box before the one that is tried.
@@ -68,8 +70,8 @@ struct Again(Backends, Before);
 
 #[async_trait]
 impl Sandbox for Again {
-    async fn probe(&self) -> Vec<Layer> {
-        self.0.probe().await
+    async fn probe_layers(&self) -> Vec<SandboxLayer> {
+        self.0.probe_layers().await
     }
 
     async fn open(
@@ -97,10 +99,10 @@ impl Sandbox for Again {
 }
 
 /// What must fail without a protection, where the list says that the protection stops it, and which probes are made.
-fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) {
-    use Scope::{Of, Required};
+fn missed(weakness: DisabledProtection) -> (ProbeScope, &'static str, &'static [&'static str]) {
+    use ProbeScope::{Of, Required};
     match weakness {
-        Weakness::Seccomp => (
+        DisabledProtection::Seccomp => (
             Required,
             "seccomp",
             &[
@@ -119,35 +121,43 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
                 "other-protocols",
             ],
         ),
-        Weakness::Landlock => (Required, "Landlock", &["landlock-in-force"]),
-        Weakness::Capabilities => (Required, "capabilities", &["capabilities", "bounding-set"]),
-        Weakness::NoNewPrivs => (Required, "no new privileges", &["no-new-privileges"]),
-        Weakness::ProcHidden => (Required, "covered /proc", &["kernel-symbols"]),
-        Weakness::ReadOnlyProc => (Required, "read-only /proc", &["read-only-proc"]),
-        Weakness::PidNamespace => (Required, "pid namespace", &["pid-namespace", "host-processes"]),
-        Weakness::NetNamespace => (
+        DisabledProtection::Landlock => (Required, "Landlock", &["landlock-in-force"]),
+        DisabledProtection::Capabilities => (Required, "capabilities", &["capabilities", "bounding-set"]),
+        DisabledProtection::NoNewPrivs => (Required, "no new privileges", &["no-new-privileges"]),
+        DisabledProtection::ProcHidden => (Required, "covered /proc", &["kernel-symbols"]),
+        DisabledProtection::ReadOnlyProc => (Required, "read-only /proc", &["read-only-proc"]),
+        DisabledProtection::PidNamespace => (Required, "pid namespace", &["pid-namespace", "host-processes"]),
+        DisabledProtection::NetNamespace => (
             Required,
             "network namespace",
             &["network-namespace", "interfaces", "host-loopback", "host-loopback-udp"],
         ),
-        Weakness::IpcNamespace => {
+        DisabledProtection::IpcNamespace => {
             (Required, "ipc namespace", &["ipc-namespace", "host-shared-memory", "host-message-queue"])
         }
-        Weakness::UtsNamespace => (Required, "uts namespace", &["host-name-namespace", "host-name"]),
-        Weakness::ReadOnlySystem => (Required, "read-only mounts", &["write-root"]),
-        Weakness::Masks => (Required, "covers", &["masked-files", "masked-files-by-their-folder"]),
-        Weakness::EnvironmentCleared => (Required, "empty environment", &["host-environment"]),
-        Weakness::Memory => (
-            Of(Group::Resources),
+        DisabledProtection::UtsNamespace => {
+            (Required, "uts namespace", &["host-name-namespace", "host-name"])
+        }
+        DisabledProtection::ReadOnlySystem => (Required, "read-only mounts", &["write-root"]),
+        DisabledProtection::Masks => (Required, "covers", &["masked-files", "masked-files-by-their-folder"]),
+        DisabledProtection::EnvironmentCleared => (Required, "empty environment", &["host-environment"]),
+        DisabledProtection::Memory => (
+            Of(ProbeGroup::Resources),
             "supervisor",
             &["memory-ceiling", "memory-files", "socket-buffers", "hidden-processes"],
         ),
-        Weakness::Pids => (Of(Group::Resources), "limits", &["process-ceiling"]),
-        Weakness::KillLeftovers => (Of(Group::Resources), "leftovers are killed", &["daemons"]),
-        Weakness::Siblings => (Of(Group::Resources), "domains of commands", &["sibling-commands"]),
-        Weakness::Counts => (Of(Group::Resources), "share of the user's counts", &["inotify-of-user"]),
-        Weakness::ProgramList => (
-            Of(Group::Programs),
+        DisabledProtection::Pids => (Of(ProbeGroup::Resources), "limits", &["process-ceiling"]),
+        DisabledProtection::KillBackground => {
+            (Of(ProbeGroup::Resources), "leftovers are killed", &["daemons"])
+        }
+        DisabledProtection::Siblings => {
+            (Of(ProbeGroup::Resources), "domains of commands", &["sibling-commands"])
+        }
+        DisabledProtection::Counts => {
+            (Of(ProbeGroup::Resources), "share of the user's counts", &["inotify-of-user"])
+        }
+        DisabledProtection::ProgramList => (
+            Of(ProbeGroup::Programs),
             "program list",
             &[
                 "unlisted-programs",
@@ -167,7 +177,9 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
                 "executed-by-descriptor",
             ],
         ),
-        Weakness::FilesBeneath => (Of(Group::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"]),
+        DisabledProtection::FilesBeneath => {
+            (Of(ProbeGroup::AfterRun), "openat2 beneath", &["absolute-and-nul-paths"])
+        }
     }
 }
 
@@ -175,28 +187,28 @@ fn missed(weakness: Weakness) -> (Scope, &'static str, &'static [&'static str]) 
 const AT_ONCE: usize = 4;
 
 /// A box without this protection.
-async fn weakened(weakness: Weakness) {
+async fn weakened(weakness: DisabledProtection) {
     let (scope, layer, wanted) = missed(weakness);
     let data = folder();
-    let weak = Backends::new(Options { without: vec![weakness], ..options(data.path()) });
+    let weak = Backends::new(BackendOptions { without: vec![weakness], ..options(data.path()) });
     let verdict = verdict(&weak, "native", scope).await;
     assert!(!verdict.passed, "{weakness:?} was not noticed");
-    let failed: Vec<_> = verdict.failed().map(|probe| probe.name.as_str()).collect();
+    let failed: Vec<_> = verdict.failed_probes().map(|probe| probe.name.as_str()).collect();
     for name in wanted {
         assert!(failed.contains(name), "{weakness:?} was not noticed by {name}: {failed:?}");
     }
-    for probe in verdict.failed() {
+    for probe in verdict.failed_probes() {
         let listed = PROBES.iter().find(|p| p.name == probe.name).unwrap();
         assert!(listed.layers.contains(layer), "without {weakness:?} {probe:?} failed as well");
     }
 }
 
 /// Says which probes could not be made, each with its reason, and that no others are among them than these.
-fn told_absent(backend: &str, verdict: &Verdict, may_be: &[&str]) {
+fn told_absent(backend: &str, verdict: &ProbeVerdict, may_be: &[&str]) {
     println!("{backend}: {}; host {:?}", verdict.summary(), verdict.host);
     let mut others = Vec::new();
     for probe in &verdict.probes {
-        let State::NotApplicable(why) = &probe.state else { continue };
+        let ProbeState::NotApplicable(why) = &probe.state else { continue };
         println!("  not applicable: {}: {why}", probe.name);
         others.extend((!may_be.contains(&probe.name.as_str())).then_some(probe));
     }
@@ -211,21 +223,21 @@ fn tries() -> usize {
 as_both! {
     async fn a_native_box_passes_every_probe() {
         let data = folder();
-        let verdict = verdict(&Backends::new(options(data.path())), "native", Scope::All).await;
+        let verdict = verdict(&Backends::new(options(data.path())), "native", ProbeScope::All).await;
         assert!(verdict.passed && verdict.required_passed, "{}", verdict.summary());
         assert!(verdict.probes.len() >= FEWEST && verdict.probes.len() == PROBES.len());
         told_absent("native", &verdict, &MAY_BE_ABSENT);
         for name in TEN {
             let probe = verdict.probes.iter().find(|p| p.name == name).expect("it is in the list");
-            assert!(probe.required && probe.state == State::Passed, "{probe:?}");
+            assert!(probe.required && probe.state == ProbeState::Passed, "{probe:?}");
         }
         let text = serde_json::to_string(&verdict).unwrap();
-        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+        assert_eq!(serde_json::from_str::<ProbeVerdict>(&text).unwrap(), verdict);
     }
 
     async fn a_box_is_as_tight_after_a_resume_a_kill_and_for_a_child() {
         let data = folder();
-        let scope = if std::env::var_os("FORGE_SOAK").is_some() { Scope::All } else { Scope::Required };
+        let scope = if std::env::var_os("FORGE_SOAK").is_some() { ProbeScope::All } else { ProbeScope::Required };
         let first = verdict(&Backends::new(options(data.path())), "native", scope).await;
         assert!(first.required_passed, "{}", first.summary());
         println!("compared: {} of {} probes", first.probes.len(), PROBES.len());
@@ -237,20 +249,20 @@ as_both! {
     }
 
     async fn each_missing_protection_is_noticed_by_its_probes_and_by_no_others() {
-        futures::stream::iter(Weakness::ALL).for_each_concurrent(AT_ONCE, |weakness| weakened(*weakness)).await;
+        futures::stream::iter(DisabledProtection::ALL).for_each_concurrent(AT_ONCE, |weakness| weakened(*weakness)).await;
     }
 
     async fn commands_without_a_box_fail_the_probes() {
         let data = folder();
-        let verdict = verdict(&Backends::new(options(data.path())), "process", Scope::Required).await;
+        let verdict = verdict(&Backends::new(options(data.path())), "process", ProbeScope::Required).await;
         assert!(!verdict.passed && !verdict.required_passed);
-        assert_eq!(verdict.failed().count(), verdict.probes.len());
+        assert_eq!(verdict.failed_probes().count(), verdict.probes.len());
     }
 
     async fn the_traps_are_live() {
         let (rig, canaries) = (Rig::new("native").await, folder());
         let task = serde_json::json!({ "plant": { "canaries": canaries.path() } }).to_string();
-        let ran = rig.exec(command(&[HELPER, PROBER, &task])).await.unwrap();
+        let ran = rig.exec(command(&[HELPER_PATH, PROBER_ARG, &task])).await.unwrap();
         assert_eq!(ran.exit_code, 0, "{}", out(&ran));
         let on_the_host = |argv: &[&str]| {
             let mut command = std::process::Command::new(argv[0]);
@@ -269,7 +281,7 @@ as_both! {
     async fn no_write_follows_a_folder_that_is_swapped_with_a_link() {
         let rig = Rig::new("native").await;
         let task = serde_json::json!({ "swap": { "target": "/tmp/astray" } }).to_string();
-        let argv = [HELPER, PROBER, &task];
+        let argv = [HELPER_PATH, PROBER_ARG, &task];
         let mut endless = command(&argv);
         endless.timeout = std::time::Duration::from_secs(3600);
         let mut swapping = std::pin::pin!(rig.exec(endless));
@@ -278,7 +290,7 @@ as_both! {
             let (mut tried, mut written) = (0, 0);
             while tried < tries() || written == 0 {
                 tried += 1;
-                written += usize::from(rig.room.write("swapped/file", b"astray").await.is_ok());
+                written += usize::from(rig.room.write_file("swapped/file", b"astray").await.is_ok());
             }
         };
         tokio::select! {
@@ -295,7 +307,8 @@ fn containers_pass_every_probe_that_can_be_made_there() {
     for engine in engines() {
         let (backends, kind, dir) = (engine.backends(), engine.kind.to_string(), folder());
         let template = SandboxSpec { image: Some(IMAGE.to_owned()), ..spec(dir.path(), &kind) };
-        let verdict = runtime.block_on(verify::verify(&backends, &kind, Scope::All, &template)).unwrap();
+        let verdict =
+            runtime.block_on(verify::run_probes(&backends, &kind, ProbeScope::All, &template)).unwrap();
         assert!(verdict.passed && verdict.probes.len() == PROBES.len(), "{}", verdict.summary());
         let may_be: Vec<_> = MAY_BE_ABSENT.iter().chain(ABSENT_IN_CONTAINERS).copied().collect();
         told_absent(&kind, &verdict, &may_be);
@@ -304,7 +317,7 @@ fn containers_pass_every_probe_that_can_be_made_there() {
 
 #[test]
 fn a_verdict_is_kept_where_it_is_asked_for() {
-    let (folder, key) = (folder(), Verdict::cache_key("native", "", Scope::Required));
-    assert_eq!(Verdict::load(folder.path(), &key), None);
-    assert_eq!(Verdict::load(Path::new("/nonexistent"), &key), None);
+    let (folder, key) = (folder(), ProbeVerdict::cache_key("native", "", ProbeScope::Required));
+    assert_eq!(ProbeVerdict::load(folder.path(), &key), None);
+    assert_eq!(ProbeVerdict::load(Path::new("/nonexistent"), &key), None);
 }

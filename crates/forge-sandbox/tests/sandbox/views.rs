@@ -4,10 +4,10 @@ use crate::as_both;
 use crate::rig::{folder, spec};
 use crate::run::{Run, repository, transaction, without_git};
 use crate::tree::{self, Tree};
-use forge_ports::sandbox::{Conflict, Error, Leftovers};
-use forge_ports::views::Merge;
-use forge_ports::{Sandbox as _, ViewStorage as _, Views as _};
-use forge_sandbox::Options;
+use forge_ports::sandbox::{ApplyConflict, BackgroundPolicy, Error};
+use forge_ports::views::MergePolicy;
+use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
+use forge_sandbox::BackendOptions;
 use forge_types::{ChangeKind, SandboxSpec, WorkspaceMode};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +28,7 @@ git -c user.name=x -c user.email=x@x commit -q -m second
 mv src moved
 ";
 
-async fn transaction_is_isolated(options: fn(&Path) -> Options) {
+async fn transaction_is_isolated(options: fn(&Path) -> BackendOptions) {
     let (repo, data) = (repository(), folder());
     let before = tree::of(repo.path());
     let mut run = Run::with(options(data.path()), transaction(repo.path())).await;
@@ -77,7 +77,7 @@ async fn transaction_is_isolated(options: fn(&Path) -> Options) {
     assert_eq!(tree::contents(&without_git(&tree::of(repo.path()))), tree::contents(&without_git(&before)));
     run.apply(None, Some(second)).await.unwrap();
     assert_eq!(tree::contents(&tree::of(repo.path())), tree::contents(&applied));
-    assert!(run.backends.remove(run.id).await.unwrap() > 0);
+    assert!(run.backends.remove_snapshots(run.id).await.unwrap() > 0);
     assert!(!data.path().join("runs").join(run.id.to_string()).join("view").exists());
 }
 
@@ -87,7 +87,7 @@ as_both! {
     }
 
     async fn a_copy_does_the_same() {
-        transaction_is_isolated(|data| Options { copies: true, ..crate::rig::options(data) }).await;
+        transaction_is_isolated(|data| BackendOptions { copies: true, ..crate::rig::options(data) }).await;
     }
 
     async fn several_runs_and_a_person_do_not_disturb_one_another() {
@@ -104,9 +104,9 @@ as_both! {
         // The second one finds the first one's change.
         let before = tree::of(repo.path());
         let Err(Error::Conflicts { conflicts }) = two.apply(None, Some(second)).await else { panic!("no conflict") };
-        assert!(matches!(conflicts.as_slice(), [Conflict { path, merges: true, .. }] if path == "a.txt"), "{conflicts:?}");
+        assert!(matches!(conflicts.as_slice(), [ApplyConflict { path, merges: true, .. }] if path == "a.txt"), "{conflicts:?}");
         assert_eq!(tree::of(repo.path()), before, "nothing was changed");
-        let merged = two.merge(None, Some(second), Merge::Clean).await.unwrap();
+        let merged = two.merge(None, Some(second), MergePolicy::Clean).await.unwrap();
         assert_eq!(merged.merged, ["a.txt"]);
         assert_eq!(fs::read_to_string(path("a.txt")).unwrap(), "ONE\ntwo\nTHREE\n");
         // What was merged is taken back to what the person had.
@@ -114,7 +114,7 @@ as_both! {
         assert_eq!(fs::read_to_string(path("a.txt")).unwrap(), "ONE\ntwo\nthree\n");
         assert!(!path("two.txt").exists() && path("person.txt").exists());
         fs::write(path("a.txt"), "other\n").unwrap();
-        let Err(Error::Conflicts { conflicts }) = two.merge(None, Some(second), Merge::Clean).await
+        let Err(Error::Conflicts { conflicts }) = two.merge(None, Some(second), MergePolicy::Clean).await
             else { panic!("no conflict") };
         assert!(!conflicts[0].merges, "{conflicts:?}");
     }
@@ -164,7 +164,7 @@ while True:
     n = (n + 1) % 256
     os.pwrite(fd, bytes([n]) * (4 << 20), 0)";
         let mut start = crate::rig::command(&["sh", "-c", "python3 -c \"$1\" & until [ -s big ]; do :; done", "sh", writer]);
-        start.leftovers = Leftovers::Keep;
+        start.background = BackgroundPolicy::Keep;
         run.room().exec(start, &()).await.unwrap();
         let state = run.snapshot().await;
         // It goes on.
@@ -205,7 +205,7 @@ while True:
         let mut run = Run::new(data.path(), transaction(repo.path())).await;
         run.sh("echo x > tool; chmod 6755 tool a.txt; echo y > plain; stat -c %a tool").await;
         let state = run.snapshot().await;
-        let applied = run.merge(None, Some(state), Merge::No).await.unwrap();
+        let applied = run.merge(None, Some(state), MergePolicy::No).await.unwrap();
         assert_eq!(applied.notes, ["setuid and setgid were left out of a.txt, tool"]);
         let mode = |name: &str| fs::metadata(repo.path().join(name)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("tool"), mode("a.txt")), (0o755, 0o755));
@@ -218,7 +218,7 @@ while True:
             let (repo, data) = (repository(), folder());
             fs::create_dir(repo.path().join("conf")).unwrap();
             fs::write(repo.path().join("conf/.env"), "TOKEN=hunter2").unwrap();
-            let options = Options { copies, ..crate::rig::options(data.path()) };
+            let options = BackendOptions { copies, ..crate::rig::options(data.path()) };
             let mut run = Run::with(options, transaction(repo.path())).await;
             assert_eq!(run.room().report().masked, ["conf/.env"]);
             run.sh("! cat conf/.env; echo x > a.txt; mv conf moved || true; echo OWN=1 > .env").await;

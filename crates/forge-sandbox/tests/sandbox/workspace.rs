@@ -3,13 +3,13 @@
 use crate::as_both;
 use crate::rig::{Rig, backends, command, out, spec};
 use forge_ports::Sandbox as _;
-use forge_ports::sandbox::{Error, FileKind, PathFault, SearchSpec};
-use forge_types::{LayerState, RunId};
+use forge_ports::sandbox::{EntryKind, Error, PathErrorKind, SearchSpec};
+use forge_types::{RunId, SandboxLayerState};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-fn kind<T>(result: Result<T, Error>) -> Option<PathFault> {
+fn kind<T>(result: Result<T, Error>) -> Option<PathErrorKind> {
     match result {
         Err(Error::Path { kind, .. }) => Some(kind),
         _ => None,
@@ -17,7 +17,7 @@ fn kind<T>(result: Result<T, Error>) -> Option<PathFault> {
 }
 
 async fn text(rig: &Rig, path: &str) -> String {
-    String::from_utf8(rig.room.read(path, 0, 1 << 20).await.unwrap().bytes).unwrap()
+    String::from_utf8(rig.room.read_file(path, 0, 1 << 20).await.unwrap().bytes).unwrap()
 }
 
 fn search(pattern: &str) -> SearchSpec {
@@ -33,27 +33,27 @@ fn search(pattern: &str) -> SearchSpec {
 async fn files_are_read_and_written(backend: &str) {
     let rig = Rig::new(backend).await;
     let owner = fs::metadata(rig.dir.path()).unwrap();
-    rig.room.write("src/deep/new.txt", b"first").await.unwrap();
-    rig.room.write("/workspace/src/deep/new.txt", b"second line\n").await.unwrap();
+    rig.room.write_file("src/deep/new.txt", b"first").await.unwrap();
+    rig.room.write_file("/workspace/src/deep/new.txt", b"second line\n").await.unwrap();
     assert_eq!(text(&rig, "./src/deep/../deep/new.txt").await, "second line\n");
-    let part = rig.room.read("src/deep/new.txt", 7, 4).await.unwrap();
+    let part = rig.room.read_file("src/deep/new.txt", 7, 4).await.unwrap();
     assert_eq!((part.bytes.as_slice(), part.size, part.mode), (&b"line"[..], 12, 0o644));
-    assert_eq!(rig.room.read("src/deep/new.txt", 100, 4).await.unwrap().bytes, b"");
+    assert_eq!(rig.room.read_file("src/deep/new.txt", 100, 4).await.unwrap().bytes, b"");
     for made in ["src", "src/deep", "src/deep/new.txt"] {
         let made = fs::metadata(rig.path(made)).unwrap();
         assert_eq!((made.uid(), made.gid()), (owner.uid(), owner.gid()));
     }
     rig.sh("printf x > tool; chmod 755 tool; ln -s tool link; ln -s none dangling; ln -s /etc/hostname out; ln -s .. up").await;
-    rig.room.write("link", b"y").await.unwrap();
+    rig.room.write_file("link", b"y").await.unwrap();
     assert_eq!(fs::read_to_string(rig.path("tool")).unwrap(), "y");
     assert_eq!(fs::metadata(rig.path("tool")).unwrap().mode() & 0o777, 0o755);
     assert!(fs::symlink_metadata(rig.path("link")).unwrap().is_symlink());
-    assert_eq!(kind(rig.room.write("dangling", b"z").await), Some(PathFault::Escapes));
-    assert_eq!(kind(rig.room.write("out", b"z").await), Some(PathFault::Escapes));
-    assert_eq!(kind(rig.room.write("up/escaped", b"z").await), Some(PathFault::Escapes));
-    assert_eq!(kind(rig.room.write("src", b"z").await), Some(PathFault::IsDirectory));
-    assert_eq!(kind(rig.room.write("tool/x", b"z").await), Some(PathFault::NotDirectory));
-    assert!(rig.room.write("", b"z").await.is_err());
+    assert_eq!(kind(rig.room.write_file("dangling", b"z").await), Some(PathErrorKind::Escapes));
+    assert_eq!(kind(rig.room.write_file("out", b"z").await), Some(PathErrorKind::Escapes));
+    assert_eq!(kind(rig.room.write_file("up/escaped", b"z").await), Some(PathErrorKind::Escapes));
+    assert_eq!(kind(rig.room.write_file("src", b"z").await), Some(PathErrorKind::IsDirectory));
+    assert_eq!(kind(rig.room.write_file("tool/x", b"z").await), Some(PathErrorKind::NotDirectory));
+    assert!(rig.room.write_file("", b"z").await.is_err());
     let left: Vec<_> = fs::read_dir(rig.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|n| n.to_string_lossy().contains("forge")), "{left:?}");
 }
@@ -70,15 +70,15 @@ async fn paths_never_leave(backend: &str) {
         "d/../../x",
         "/workspace/../etc/passwd",
     ] {
-        assert_eq!(kind(rig.room.read(path, 0, 10).await), Some(PathFault::Escapes), "{path}");
-        assert_eq!(kind(rig.room.write(path, b"x").await), Some(PathFault::Escapes), "{path}");
+        assert_eq!(kind(rig.room.read_file(path, 0, 10).await), Some(PathErrorKind::Escapes), "{path}");
+        assert_eq!(kind(rig.room.write_file(path, b"x").await), Some(PathErrorKind::Escapes), "{path}");
     }
     assert_eq!(text(&rig, "inside/f").await, "ok\n");
-    assert!(rig.room.read("a\0b", 0, 10).await.is_err());
+    assert!(rig.room.read_file("a\0b", 0, 10).await.is_err());
     for path in ["..", "/etc", "root", "many"] {
-        assert!(rig.room.list(path, 1, 10).await.is_err(), "{path}");
+        assert!(rig.room.list_directory(path, 1, 10).await.is_err(), "{path}");
         assert!(
-            rig.room.search(SearchSpec { path: path.to_owned(), ..search("root") }).await.is_err(),
+            rig.room.search_contents(SearchSpec { path: path.to_owned(), ..search("root") }).await.is_err(),
             "{path}"
         );
         let mut there = command(&["pwd"]);
@@ -97,23 +97,23 @@ async fn special_files_are_named_and_never_waited_for(backend: &str) {
         .await;
     let soon = Duration::from_secs(30);
     for (path, wanted) in [
-        ("fifo", PathFault::Special),
-        ("sock", PathFault::Special),
-        ("dir", PathFault::IsDirectory),
-        ("zero", PathFault::Escapes),
-        ("loop", PathFault::Escapes),
-        ("absent", PathFault::NotFound),
+        ("fifo", PathErrorKind::Special),
+        ("sock", PathErrorKind::Special),
+        ("dir", PathErrorKind::IsDirectory),
+        ("zero", PathErrorKind::Escapes),
+        ("loop", PathErrorKind::Escapes),
+        ("absent", PathErrorKind::NotFound),
     ] {
-        let read = tokio::time::timeout(soon, rig.room.read(path, 0, 10)).await.expect("does not wait");
+        let read = tokio::time::timeout(soon, rig.room.read_file(path, 0, 10)).await.expect("does not wait");
         assert_eq!(kind(read), Some(wanted), "{path}");
     }
-    assert_eq!(kind(rig.room.write("fifo", b"x").await), Some(PathFault::Special));
-    let sparse = rig.room.read("sparse", 99 << 30, 16).await.unwrap();
+    assert_eq!(kind(rig.room.write_file("fifo", b"x").await), Some(PathErrorKind::Special));
+    let sparse = rig.room.read_file("sparse", 99 << 30, 16).await.unwrap();
     assert_eq!((sparse.size, sparse.bytes.len()), (100 << 30, 16));
-    let found = tokio::time::timeout(soon, rig.room.search(search("needle"))).await;
+    let found = tokio::time::timeout(soon, rig.room.search_contents(search("needle"))).await;
     assert!(found.expect("does not wait").unwrap().items.is_empty());
-    let listed = rig.room.list("", 1, 100).await.unwrap();
-    assert_eq!(listed.items.iter().filter(|e| e.kind == FileKind::Special).count(), 2);
+    let listed = rig.room.list_directory("", 1, 100).await.unwrap();
+    assert_eq!(listed.items.iter().filter(|e| e.kind == EntryKind::Special).count(), 2);
 }
 
 async fn walks_see_the_tree(backend: &str) {
@@ -125,27 +125,27 @@ async fn walks_see_the_tree(backend: &str) {
         (".gitignore", "ignored/\n"),
         (".hidden/e.txt", "needle"),
     ] {
-        rig.room.write(path, body.as_bytes()).await.unwrap();
+        rig.room.write_file(path, body.as_bytes()).await.unwrap();
     }
     fs::create_dir(rig.path(".git")).unwrap();
     fs::write(rig.path(".git/config"), "needle").unwrap();
     fs::write(rig.path("binary"), b"\0\0needle").unwrap();
     fs::write(rig.path(std::str::from_utf8(b"new\nline.txt").unwrap()), "needle").unwrap();
-    let found = rig.room.search(search("need.e")).await.unwrap();
+    let found = rig.room.search_contents(search("need.e")).await.unwrap();
     let at: Vec<_> = found.items.iter().map(|m| (m.path.as_str(), m.line)).collect();
     assert_eq!(at, [(".hidden/e.txt", 1), ("a.py", 1), ("b/c.rs", 2), ("new\nline.txt", 1)]);
     let only = rig
         .room
-        .search(SearchSpec { glob: Some("*.rs".to_owned()), max_matches: 1, ..search("//") })
+        .search_contents(SearchSpec { glob: Some("*.rs".to_owned()), max_matches: 1, ..search("//") })
         .await
         .unwrap();
     assert!(only.more && only.items.len() == 1 && only.items[0].path == "b/c.rs");
-    assert!(matches!(rig.room.search(search("(")).await, Err(Error::Invalid { .. })));
-    let python = rig.room.find("**/*.py", 10).await.unwrap();
+    assert!(matches!(rig.room.search_contents(search("(")).await, Err(Error::Invalid { .. })));
+    let python = rig.room.find_files("**/*.py", 10).await.unwrap();
     assert_eq!(python.items.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["a.py"]);
-    let top = rig.room.list(".", 1, 4).await.unwrap();
+    let top = rig.room.list_directory(".", 1, 4).await.unwrap();
     assert!(top.more && top.items.len() == 4);
-    let deep = rig.room.list("/workspace/b", 3, 10).await.unwrap();
+    let deep = rig.room.list_directory("/workspace/b", 3, 10).await.unwrap();
     assert_eq!(deep.items.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["b/c.rs"]);
 }
 
@@ -158,11 +158,11 @@ async fn masked_files_are_hidden_from_file_tools(backend: &str) {
     })
     .await;
     for path in [".env", "alias"] {
-        assert_eq!(kind(rig.room.read(path, 0, 10).await), Some(PathFault::Denied), "{path}");
-        assert_eq!(kind(rig.room.write(path, b"x").await), Some(PathFault::Denied), "{path}");
+        assert_eq!(kind(rig.room.read_file(path, 0, 10).await), Some(PathErrorKind::Denied), "{path}");
+        assert_eq!(kind(rig.room.write_file(path, b"x").await), Some(PathErrorKind::Denied), "{path}");
     }
     assert_eq!(text(&rig, ".env.example").await, "TOKEN=needle\n");
-    let found = rig.room.search(search("needle")).await.unwrap();
+    let found = rig.room.search_contents(search("needle")).await.unwrap();
     assert_eq!(found.items.iter().map(|m| m.path.as_str()).collect::<Vec<_>>(), [".env.example"]);
     assert_eq!(rig.room.report().masked, [".env"]);
     assert_eq!(fs::read_to_string(rig.path(".env")).unwrap(), "TOKEN=needle\n");
@@ -190,8 +190,8 @@ while time.time() < end:
         let writing = async {
             let begun = std::time::Instant::now();
             while begun.elapsed() < Duration::from_millis(1900) {
-                let _ = rig.room.write("d/file", b"x").await;
-                let _ = rig.room.read("d/file", 0, 1).await;
+                let _ = rig.room.write_file("d/file", b"x").await;
+                let _ = rig.room.read_file("d/file", 0, 1).await;
             }
         };
         let (swapped, ()) = tokio::join!(swapping, writing);
@@ -211,8 +211,8 @@ while time.time() < end:
                 Err(other) => panic!("{other}"),
             }
         }
-        assert!(matches!(rig.room.read("x", 0, 1).await, Err(Error::Died { .. })));
-        assert!(matches!(rig.room.list("", 1, 1).await, Err(Error::Died { .. })));
+        assert!(matches!(rig.room.read_file("x", 0, 1).await, Err(Error::Died { .. })));
+        assert!(matches!(rig.room.list_directory("", 1, 1).await, Err(Error::Died { .. })));
         let again = rig.backends.open(&rig.spec, rig.run, None).await.unwrap();
         assert_eq!(again.exec(command(&["true"]), &()).await.unwrap().exit_code, 0);
     }
@@ -223,10 +223,10 @@ while time.time() < end:
         assert_eq!(report.backend, "native");
         for name in ["user namespace", "mount namespace", "pid namespace", "network namespace", "seccomp", "capabilities"] {
             let layer = report.layers.iter().find(|l| l.name == name).unwrap();
-            assert_eq!(layer.state, LayerState::Enforced, "{name}");
+            assert_eq!(layer.state, SandboxLayerState::Enforced, "{name}");
         }
         assert!(report.layers.iter().any(|l| l.name == "memory limit"));
-        assert!(!rig.backends.probe().await.is_empty());
+        assert!(!rig.backends.probe_layers().await.is_empty());
     }
 
     async fn toolchains_are_seen_at_their_own_place_and_read_only() {

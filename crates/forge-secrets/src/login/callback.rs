@@ -1,6 +1,6 @@
 //! The little server that the browser comes back to (RFC 8252, 7.3).
 
-use super::{Endpoints, LoginError};
+use super::{LoginEndpoints, LoginError};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,37 +10,37 @@ use tokio::task::JoinSet;
 use url::form_urlencoded;
 
 /// The longest request that is read, in bytes.
-const LONGEST: usize = 32 << 10;
+const MAX_REQUEST_BYTES: usize = 32 << 10;
 /// A browser keeps connections open that it never uses; one that says nothing is closed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Listens for the browser until dropped.
 #[derive(Debug)]
-pub(super) struct Callbacks {
+pub(super) struct CallbackServer {
     port: u16,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<CallbackRequest>,
     _listeners: JoinSet<()>,
 }
 
 /// What the browser brought, and the way back to its page.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct CallbackRequest {
     query: Vec<(String, String)>,
-    page: oneshot::Sender<Page>,
-    shown: oneshot::Receiver<()>,
+    page: oneshot::Sender<ResultPage>,
+    written: oneshot::Receiver<()>,
 }
 
 /// What the browser shows.
 #[derive(Debug)]
-struct Page {
+struct ResultPage {
     status: &'static str,
     title: String,
     text: String,
 }
 
-impl Callbacks {
+impl CallbackServer {
     /// Listens on the loopback addresses.
-    pub(super) async fn listen(endpoints: &Endpoints) -> Result<Self, LoginError> {
+    pub(super) async fn listen(endpoints: &LoginEndpoints) -> Result<Self, LoginError> {
         let four = TcpListener::bind((Ipv4Addr::LOCALHOST, endpoints.port)).await;
         let four = four.map_err(|error| LoginError::PortTaken {
             provider: endpoints.provider.clone(),
@@ -53,7 +53,7 @@ impl Callbacks {
         let (sender, answers) = mpsc::channel(4);
         let mut listeners = JoinSet::new();
         for listener in [Some(four), six].into_iter().flatten() {
-            listeners.spawn(serve(listener, endpoints.path.clone(), sender.clone()));
+            listeners.spawn(accept_connections(listener, endpoints.path.clone(), sender.clone()));
         }
         Ok(Self { port, answers, _listeners: listeners })
     }
@@ -63,7 +63,7 @@ impl Callbacks {
     }
 
     /// The next time that the browser comes back.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(super) async fn next_request(&mut self) -> CallbackRequest {
         match self.answers.recv().await {
             Some(answer) => answer,
             // The listeners live as long as this does.
@@ -72,21 +72,21 @@ impl Callbacks {
     }
 }
 
-impl Answer {
+impl CallbackRequest {
     /// A parameter that the browser brought.
     pub(super) fn get(&self, name: &str) -> Option<&String> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// Shows the outcome in the browser.
-    pub(super) async fn tell(self, provider: &str, error: Option<&LoginError>) {
+    pub(super) async fn respond(self, provider: &str, error: Option<&LoginError>) {
         let page = match error {
-            None => Page {
+            None => ResultPage {
                 status: "200 OK",
                 title: "You are logged in".to_owned(),
                 text: format!("Forge may now use your account at {provider}. You can close this page."),
             },
-            Some(error) => Page {
+            Some(error) => ResultPage {
                 status: "400 Bad Request",
                 title: "You are not logged in".to_owned(),
                 text: format!("{error}."),
@@ -94,19 +94,21 @@ impl Answer {
         };
         if self.page.send(page).is_ok() {
             // The browser may have gone; the login does not depend on it.
-            let _ = tokio::time::timeout(Duration::from_secs(2), self.shown).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.written).await;
         }
     }
 }
 
-async fn serve(listener: TcpListener, path: String, answers: mpsc::Sender<Answer>) {
+async fn accept_connections(listener: TcpListener, path: String, answers: mpsc::Sender<CallbackRequest>) {
     let mut open = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (path, answers) = (path.clone(), answers.clone());
                 open.spawn(async move {
-                    let _ = tokio::time::timeout(PATIENCE, connection(stream, &path, &answers)).await;
+                    let _ =
+                        tokio::time::timeout(CONNECTION_TIMEOUT, serve_connection(stream, &path, &answers))
+                            .await;
                 });
             }
             // Out of descriptors, most likely: other connections must end first.
@@ -116,38 +118,38 @@ async fn serve(listener: TcpListener, path: String, answers: mpsc::Sender<Answer
     }
 }
 
-async fn connection(mut stream: TcpStream, path: &str, answers: &mpsc::Sender<Answer>) {
-    let Some(target) = target(&mut stream).await else { return };
+async fn serve_connection(mut stream: TcpStream, path: &str, answers: &mpsc::Sender<CallbackRequest>) {
+    let Some(target) = read_target(&mut stream).await else { return };
     let (found, query) = target.split_once('?').unwrap_or((&target, ""));
     let page = if found == path {
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let (sender, page) = oneshot::channel();
         let (done, shown) = oneshot::channel();
-        if answers.send(Answer { query, page: sender, shown }).await.is_err() {
+        if answers.send(CallbackRequest { query, page: sender, written: shown }).await.is_err() {
             return;
         }
         let Ok(page) = page.await else { return };
-        write(&mut stream, &page).await;
+        write_page(&mut stream, &page).await;
         let _ = done.send(());
         return;
     } else {
-        Page {
+        ResultPage {
             status: "404 Not Found",
             title: "Nothing here".to_owned(),
             text: "Forge waits for a login on another path.".to_owned(),
         }
     };
-    write(&mut stream, &page).await;
+    write_page(&mut stream, &page).await;
 }
 
 /// The target of a GET request, once its head is complete.
-async fn target(stream: &mut TcpStream) -> Option<String> {
+async fn read_target(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut piece = [0; 2048];
         let read = stream.read(&mut piece).await.ok()?;
         head.extend_from_slice(&piece[..read]);
-        if read == 0 || head.len() > LONGEST {
+        if read == 0 || head.len() > MAX_REQUEST_BYTES {
             return None;
         }
     }
@@ -160,12 +162,12 @@ async fn target(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-async fn write(stream: &mut TcpStream, page: &Page) {
+async fn write_page(stream: &mut TcpStream, page: &ResultPage) {
     let body = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Forge: {title}</title><body><h1>{title}</h1>\
          <p>{text}</p></body></html>\n",
-        title = escaped(&page.title),
-        text = escaped(&page.text)
+        title = escape_html(&page.title),
+        text = escape_html(&page.text)
     );
     let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
@@ -178,6 +180,6 @@ async fn write(stream: &mut TcpStream, page: &Page) {
     let _ = stream.shutdown().await;
 }
 
-fn escaped(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

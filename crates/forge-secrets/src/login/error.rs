@@ -1,6 +1,6 @@
 //! What can go wrong with a login, in words that say what to do next.
 
-use forge_types::Class;
+use forge_types::ErrorClass;
 use std::path::PathBuf;
 
 /// Why there is no login or no token. No text holds a token or a code.
@@ -128,16 +128,16 @@ pub enum LoginError {
 
 impl LoginError {
     /// What can be done about it.
-    pub const fn class(&self) -> Class {
+    pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Refused { .. } | Self::WrongState { .. } | Self::Ended { .. } | Self::None { .. } => {
-                Class::Denied
+                ErrorClass::Denied
             }
             Self::Unreachable { .. } | Self::Slow { .. } | Self::Malformed { .. } => {
-                Class::Retry { after: None }
+                ErrorClass::Retry { after: None }
             }
-            Self::PortTaken { .. } | Self::NobodyCame { .. } | Self::File { .. } => Class::Unavailable,
-            Self::TooOpen { .. } | Self::Damaged { .. } | Self::Setup { .. } => Class::Invalid,
+            Self::PortTaken { .. } | Self::NobodyCame { .. } | Self::File { .. } => ErrorClass::Unavailable,
+            Self::TooOpen { .. } | Self::Damaged { .. } | Self::Setup { .. } => ErrorClass::Invalid,
         }
     }
 }

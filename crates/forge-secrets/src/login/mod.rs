@@ -10,21 +10,21 @@ mod http;
 mod tokens;
 
 pub use error::LoginError;
-pub use tokens::Login;
+pub use tokens::LoginSession;
 
 use crate::Credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use callback::{Answer, Callbacks};
+use callback::{CallbackRequest, CallbackServer};
 use forge_ports::Clock;
-use http::{Grant, Http};
+use http::{TokenClient, TokenGrant};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use url::Url;
 
 /// How a provider logs people in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct LoginEndpoints {
     /// The provider's name.
     pub provider: String,
     /// Where the browser goes.
@@ -45,10 +45,10 @@ pub struct Endpoints {
     pub timeout: Duration,
 }
 
-impl Endpoints {
+impl LoginEndpoints {
     /// Those of a provider that can log people in; `None` for all others.
-    pub fn of(provider: &str) -> Option<Self> {
-        let row = PROVIDERS.iter().find(|row| row.provider == provider)?;
+    pub fn for_provider(provider: &str) -> Option<Self> {
+        let row = LOGIN_PROVIDERS.iter().find(|row| row.provider == provider)?;
         Some(Self {
             provider: row.provider.to_owned(),
             authorize_url: row.authorize_url.to_owned(),
@@ -63,13 +63,13 @@ impl Endpoints {
     }
 
     /// The providers that can log people in.
-    pub fn providers() -> impl Iterator<Item = &'static str> {
-        PROVIDERS.iter().map(|row| row.provider)
+    pub fn provider_names() -> impl Iterator<Item = &'static str> {
+        LOGIN_PROVIDERS.iter().map(|row| row.provider)
     }
 }
 
 /// [`Endpoints`] as data.
-struct Row {
+struct LoginProvider {
     provider: &'static str,
     authorize_url: &'static str,
     token_url: &'static str,
@@ -80,7 +80,7 @@ struct Row {
     path: &'static str,
 }
 
-const PROVIDERS: &[Row] = &[Row {
+const LOGIN_PROVIDERS: &[LoginProvider] = &[LoginProvider {
     provider: "openai",
     authorize_url: "https://auth.openai.com/oauth/authorize",
     token_url: "https://auth.openai.com/oauth/token",
@@ -93,13 +93,13 @@ const PROVIDERS: &[Row] = &[Row {
 }];
 
 /// Random bytes in `state` and in the verifier: 256 bits each.
-const RANDOM: usize = 32;
+const RANDOM_BYTES: usize = 32;
 
 /// A login that waits for the browser.
 #[derive(Debug)]
-pub struct Pending {
-    endpoints: Endpoints,
-    callbacks: Callbacks,
+pub struct BrowserLogin {
+    endpoints: LoginEndpoints,
+    callbacks: CallbackServer,
     redirect: String,
     state: String,
     verifier: String,
@@ -110,10 +110,10 @@ pub struct Pending {
 ///
 /// # Errors
 /// If the port is taken or an address can't be used.
-pub async fn begin(endpoints: Endpoints) -> Result<Pending, LoginError> {
-    let callbacks = Callbacks::listen(&endpoints).await?;
+pub async fn start_login(endpoints: LoginEndpoints) -> Result<BrowserLogin, LoginError> {
+    let callbacks = CallbackServer::listen(&endpoints).await?;
     let redirect = format!("http://localhost:{}{}", callbacks.port(), endpoints.path);
-    let (state, verifier) = (random()?, random()?);
+    let (state, verifier) = (random_token()?, random_token()?);
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
     let mut url = Url::parse(&endpoints.authorize_url).map_err(|error| LoginError::Setup {
         what: format!("login.authorize_url can't be used: {error}. Give it as https://host/path"),
@@ -127,10 +127,10 @@ pub async fn begin(endpoints: Endpoints) -> Result<Pending, LoginError> {
         .append_pair("code_challenge_method", "S256")
         .append_pair("state", &state)
         .extend_pairs(&endpoints.extra);
-    Ok(Pending { url: url.into(), endpoints, callbacks, redirect, state, verifier })
+    Ok(BrowserLogin { url: url.into(), endpoints, callbacks, redirect, state, verifier })
 }
 
-impl Pending {
+impl BrowserLogin {
     /// The address that the browser is to open. It holds nothing that must stay secret.
     pub fn url(&self) -> &str {
         &self.url
@@ -141,16 +141,20 @@ impl Pending {
     /// # Errors
     /// Everything that can go wrong in between.
     pub async fn finish(mut self, within: Duration, clock: &dyn Clock) -> Result<Credentials, LoginError> {
-        let answer = tokio::time::timeout(within, self.callbacks.next()).await.map_err(|_| {
+        let answer = tokio::time::timeout(within, self.callbacks.next_request()).await.map_err(|_| {
             let minutes = within.as_secs().div_ceil(60);
             LoginError::NobodyCame { provider: self.endpoints.provider.clone(), minutes }
         })?;
-        let got = self.tokens(&answer, clock).await;
-        answer.tell(&self.endpoints.provider, got.as_ref().err()).await;
+        let got = self.exchange_code(&answer, clock).await;
+        answer.respond(&self.endpoints.provider, got.as_ref().err()).await;
         got
     }
 
-    async fn tokens(&self, answer: &Answer, clock: &dyn Clock) -> Result<Credentials, LoginError> {
+    async fn exchange_code(
+        &self,
+        answer: &CallbackRequest,
+        clock: &dyn Clock,
+    ) -> Result<Credentials, LoginError> {
         let provider = self.endpoints.provider.clone();
         // Before anything else: whatever the rest says, somebody else may have written it.
         if answer.get("state") != Some(&self.state) {
@@ -158,8 +162,10 @@ impl Pending {
         }
         if let Some(error) = answer.get("error") {
             let why = match answer.get("error_description") {
-                Some(more) => format!("{} ({})", http::shown(more, &[]), http::shown(error, &[])),
-                None => http::shown(error, &[]),
+                Some(more) => {
+                    format!("{} ({})", http::sanitize_message(more, &[]), http::sanitize_message(error, &[]))
+                }
+                None => http::sanitize_message(error, &[]),
             };
             return Err(LoginError::Refused { provider, why });
         }
@@ -167,10 +173,10 @@ impl Pending {
             let why = "the browser came back without a code".to_owned();
             return Err(LoginError::Refused { provider, why });
         };
-        let grant = Grant::Code { code, verifier: &self.verifier, redirect: &self.redirect };
-        let http = Http::new(self.endpoints.timeout);
-        let tokens = http.ask(&self.endpoints.token_url, &self.endpoints.client_id, &grant).await;
-        let tokens = tokens.map_err(|failed| failed.at_login(&self.endpoints.provider))?;
+        let grant = TokenGrant::Code { code, verifier: &self.verifier, redirect: &self.redirect };
+        let http = TokenClient::new(self.endpoints.timeout);
+        let tokens = http.request_tokens(&self.endpoints.token_url, &self.endpoints.client_id, &grant).await;
+        let tokens = tokens.map_err(|failed| failed.into_login_error(&self.endpoints.provider))?;
         Ok(tokens.into_credentials(
             &self.endpoints.provider,
             &self.endpoints.token_url,
@@ -180,8 +186,8 @@ impl Pending {
     }
 }
 
-fn random() -> Result<String, LoginError> {
-    let mut bytes = [0; RANDOM];
+fn random_token() -> Result<String, LoginError> {
+    let mut bytes = [0; RANDOM_BYTES];
     getrandom::fill(&mut bytes)
         .map_err(|error| LoginError::Setup { what: format!("there are no random numbers: {error}") })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))

@@ -1,7 +1,7 @@
 //! The token of a login, renewed when it has to be.
 
 use super::LoginError;
-use super::http::{Failed, Grant, Http};
+use super::http::{GrantFailure, TokenClient, TokenGrant};
 use crate::{Credentials, CredentialsFile};
 use forge_ports::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,21 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often somebody who waits for another one's renewal looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Gives the token of a login and renews it.
-pub struct Login {
+pub struct LoginSession {
     file: CredentialsFile,
-    http: Http,
+    http: TokenClient,
     timeout: Duration,
     clock: Arc<dyn Clock>,
     known: Mutex<Option<Credentials>>,
 }
 
-impl Login {
+impl LoginSession {
     /// The login that this file holds; nothing is read yet. `timeout` is the longest time for a renewal.
     pub fn new(file: CredentialsFile, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { file, http: Http::new(timeout), timeout, clock, known: Mutex::default() }
+        Self { file, http: TokenClient::new(timeout), timeout, clock, known: Mutex::default() }
     }
 
     /// A token that is valid now. One that is about to expire is renewed; if that can't be done just now, it is used
@@ -32,46 +32,46 @@ impl Login {
     ///
     /// # Errors
     /// If there is no login, or it has ended.
-    pub async fn token(&self) -> Result<SecretString, LoginError> {
+    pub async fn valid_token(&self) -> Result<SecretString, LoginError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = self.clock.now();
         if let Some(known) = known.filter(|known| known.is_fresh(now)) {
             return Ok(known.access);
         }
-        let stored = self.load()?;
+        let stored = self.load_credentials()?;
         let credentials = if stored.is_fresh(now) || (stored.refresh.is_none() && stored.is_valid(now)) {
             stored
         } else {
-            self.renewed(None).await?
+            self.renew_token(None).await?
         };
-        Ok(self.remember(credentials))
+        Ok(self.cache_credentials(credentials))
     }
 
     /// A token in place of one that was refused. Whoever asks second gets what the first one got.
     ///
     /// # Errors
     /// As [`Login::token`].
-    pub async fn instead_of(&self, refused: &str) -> Result<SecretString, LoginError> {
-        let credentials = self.renewed(Some(refused)).await?;
-        Ok(self.remember(credentials))
+    pub async fn refresh_after_rejection(&self, refused: &str) -> Result<SecretString, LoginError> {
+        let credentials = self.renew_token(Some(refused)).await?;
+        Ok(self.cache_credentials(credentials))
     }
 
-    fn remember(&self, credentials: Credentials) -> SecretString {
+    fn cache_credentials(&self, credentials: Credentials) -> SecretString {
         let token = credentials.access.clone();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
         token
     }
 
-    fn load(&self) -> Result<Credentials, LoginError> {
+    fn load_credentials(&self) -> Result<Credentials, LoginError> {
         let provider = || self.file.provider().to_owned();
         self.file.load()?.ok_or_else(|| LoginError::None { provider: provider() })
     }
 
     /// Renews the token, with nobody else doing so meanwhile, if what is stored by then is still the one that was
     /// `refused`, or still about to expire.
-    async fn renewed(&self, refused: Option<&str>) -> Result<Credentials, LoginError> {
-        let _lock = self.lock().await?;
-        let found = self.load()?;
+    async fn renew_token(&self, refused: Option<&str>) -> Result<Credentials, LoginError> {
+        let _lock = self.acquire_lock().await?;
+        let found = self.load_credentials()?;
         let stale = match refused {
             Some(refused) => found.access.expose_secret() == refused,
             None => !found.is_fresh(self.clock.now()),
@@ -84,8 +84,8 @@ impl Login {
             let why = "the token has expired or was taken back, and there is none to renew it".to_owned();
             return Err(LoginError::Ended { provider: provider.clone(), why });
         };
-        let grant = Grant::Refresh { token: refresh.expose_secret() };
-        match self.http.ask(&found.token_url, &found.client_id, &grant).await {
+        let grant = TokenGrant::Refresh { token: refresh.expose_secret() };
+        match self.http.request_tokens(&found.token_url, &found.client_id, &grant).await {
             Ok(tokens) => {
                 let now = self.clock.now();
                 let mut renewed = tokens.into_credentials(provider, &found.token_url, &found.client_id, now);
@@ -97,21 +97,21 @@ impl Login {
                 Ok(renewed)
             }
             // Still good for this call: the next one tries again.
-            Err(Failed::Other(_)) if refused.is_none() && found.is_valid(self.clock.now()) => Ok(found),
-            Err(failed) => Err(failed.at_renewal(provider)),
+            Err(GrantFailure::Other(_)) if refused.is_none() && found.is_valid(self.clock.now()) => Ok(found),
+            Err(failed) => Err(failed.into_renewal_error(provider)),
         }
     }
 
     /// The lock of all who renew this login, in this process and in others.
-    async fn lock(&self) -> Result<File, LoginError> {
-        let file = self.file.lock_file()?;
+    async fn acquire_lock(&self) -> Result<File, LoginError> {
+        let file = self.file.open_lock_file()?;
         // Whoever holds it gives up after the timeout; a few may be before us.
         let most = self.timeout * 4;
         let taken = async {
             loop {
                 match file.try_lock() {
                     Ok(()) => return Ok(()),
-                    Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+                    Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
                     Err(TryLockError::Error(error)) => return Err(error),
                 }
             }
@@ -125,7 +125,7 @@ impl Login {
     }
 }
 
-impl std::fmt::Debug for Login {
+impl std::fmt::Debug for LoginSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Login").field("file", &self.file).finish_non_exhaustive()
     }

@@ -1,6 +1,6 @@
 //! The encrypted file: what it keeps, what it refuses, and that it is never half written.
 
-use forge_secrets::{Error, ExposeSecret as _, Links, SecretString, Store};
+use forge_secrets::{Error, ExposeSecret as _, LinkPolicy, SecretStore, SecretString};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use tempfile::TempDir;
@@ -9,21 +9,25 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn store(folder: &Path) -> Store {
-    Store::new(folder.join("secrets.enc"), folder.join("lock"), Links::Refuse { below: folder.to_owned() })
+fn store(folder: &Path) -> SecretStore {
+    SecretStore::new(
+        folder.join("secrets.enc"),
+        folder.join("lock"),
+        LinkPolicy::Refuse { below: folder.to_owned() },
+    )
 }
 
 fn pass(text: &str) -> SecretString {
     SecretString::from(text)
 }
 
-fn set(store: &Store, phrase: &str, name: &str, value: &str) -> Result<(), Error> {
-    store.change(&pass(phrase), |values| {
+fn set(store: &SecretStore, phrase: &str, name: &str, value: &str) -> Result<(), Error> {
+    store.update(&pass(phrase), |values| {
         values.insert(name.to_owned(), SecretString::from(value));
     })
 }
 
-fn get(store: &Store, phrase: &str, name: &str) -> Option<String> {
+fn get(store: &SecretStore, phrase: &str, name: &str) -> Option<String> {
     let values = store.open(&pass(phrase)).unwrap();
     values.get(name).map(|value| value.expose_secret().to_owned())
 }
@@ -148,13 +152,13 @@ fn links_are_followed_where_the_user_made_them_and_refused_in_a_repository() {
     let folder = folder();
     let real = folder.path().join("elsewhere");
     let link = folder.path().join("secrets.enc");
-    let kept = Store::new(real.clone(), folder.path().join("lock"), Links::Follow);
+    let kept = SecretStore::new(real.clone(), folder.path().join("lock"), LinkPolicy::Follow);
     set(&kept, "p", "A", "1").unwrap();
     symlink(&real, &link).unwrap();
     let refusing = store(folder.path());
     assert!(matches!(refusing.open(&pass("p")), Err(Error::Link { .. })));
     assert!(matches!(set(&refusing, "p", "B", "2"), Err(Error::Link { .. })));
-    let following = Store::new(link.clone(), folder.path().join("lock"), Links::Follow);
+    let following = SecretStore::new(link.clone(), folder.path().join("lock"), LinkPolicy::Follow);
     set(&following, "p", "B", "2").unwrap();
     assert!(link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(get(&kept, "p", "B").unwrap(), "2");
@@ -177,10 +181,10 @@ fn a_folder_that_can_not_be_written_is_an_error_not_a_loss() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let store = Store::new(
+    let store = SecretStore::new(
         file.join("secrets.enc"),
         folder.path().join("lock"),
-        Links::Refuse { below: folder.path().to_owned() },
+        LinkPolicy::Refuse { below: folder.path().to_owned() },
     );
     assert!(matches!(set(&store, "p", "A", "1"), Err(Error::Io { .. })));
 }

@@ -1,14 +1,14 @@
 //! What stands in the repository, and whether it is what it should be.
 
-use super::error::{Conflict, Doing, Error, Mergeable, Since, Why};
-use super::merge::{LARGEST, Merged, merge};
-use super::{Kept, LENDS, Merge};
-use crate::bounds::Tally;
-use crate::compare::{Difference, Sources};
+use super::error::{ApplyContext, ChangedSince, ConflictReason, Error, Mergeable, PathConflict};
+use super::merge::{MAX_MERGE_BYTES, MergeResult, merge_texts};
+use super::{MergeMode, RetainedEntry, SETID_BITS};
+use crate::bounds::BoundedTally;
+use crate::compare::{ContentSources, TreeChange};
 use crate::copy;
-use crate::host::{self, FOLDER, Kind, Stamp, TEMP_PREFIX};
-use crate::walk::Listing;
-use crate::{Delta, Node, RelPath};
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind, TEMP_PREFIX};
+use crate::walk::DirListing;
+use crate::{RelPath, TreeDelta, TreeNode};
 use forge_types::Digest;
 use rustix::fs::OFlags;
 use std::collections::{HashMap, HashSet};
@@ -20,81 +20,83 @@ use std::os::fd::{AsFd, OwnedFd};
 const TICK_NS: i64 = 20_000_000;
 
 /// One path that is to change.
-pub(super) struct Act {
+pub(super) struct PathAction {
     pub(super) path: RelPath,
-    pub(super) before: Option<Node>,
-    pub(super) after: Option<Node>,
+    pub(super) before: Option<TreeNode>,
+    pub(super) after: Option<TreeNode>,
     /// What stands there now.
-    pub(super) found: Option<Stamp>,
-    pub(super) how: How,
+    pub(super) found: Option<FileStamp>,
+    pub(super) how: ActionKind,
     /// Whether the content of `before` is what stands there: not so for what a merge replaces.
     pub(super) as_known: bool,
 }
 
 /// How a path changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum How {
+pub(super) enum ActionKind {
     /// Nothing will stand there.
     Remove,
     /// Something takes the place of what stands there, if anything does.
-    Put,
+    Replace,
     /// Permission bits only.
     Mode,
 }
 
 /// Everything that is to be done.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct ApplyPlan {
     /// Ordered by path.
-    pub(super) acts: Vec<Act>,
-    pub(super) already: Vec<Difference>,
+    pub(super) acts: Vec<PathAction>,
+    pub(super) already: Vec<TreeChange>,
     pub(super) merged: Vec<(RelPath, Vec<u8>)>,
-    pub(super) kept: Vec<Kept>,
+    pub(super) retained: Vec<RetainedEntry>,
 }
 
-enum Verdict {
-    Go(How),
+enum PathVerdict {
+    Go(ActionKind),
     Already,
-    Conflict(Why),
+    Conflict(ConflictReason),
 }
 
 /// What a path leads to.
-enum Look {
+enum PathState {
     /// Nothing; and if a folder above it is missing, the highest of those.
     Nothing(Option<RelPath>),
-    Stands(Stamp),
+    Exists(FileStamp),
     /// A part of the way is no folder.
-    Blocked(RelPath, Kind),
+    Blocked(RelPath, NodeKind),
 }
 
-struct Checker<'a> {
-    place: &'a Sources<'a>,
+struct ApplyChecker<'a> {
+    sources: &'a ContentSources<'a>,
     root: &'a OwnedFd,
-    from: &'a Delta,
-    wanted: HashMap<&'a RelPath, &'a Difference>,
+    from: &'a TreeDelta,
+    changes: HashMap<&'a RelPath, &'a TreeChange>,
 }
 
 /// Checks every difference. `learned` are contents that an apply that was killed had replaced already.
-pub(super) fn plan(
-    place: &Sources<'_>,
+pub(super) fn plan_apply(
+    place: &ContentSources<'_>,
     root: &OwnedFd,
-    from: &Delta,
-    differences: &[Difference],
+    from: &TreeDelta,
+    differences: &[TreeChange],
     learned: &HashMap<RelPath, Digest>,
-    merge: Merge,
-) -> Result<Plan, Error> {
+    merge: MergeMode,
+) -> Result<ApplyPlan, Error> {
     let wanted = differences.iter().map(|difference| (&difference.path, difference)).collect();
-    let checker = Checker { place, root, from, wanted };
-    let mut plan = Plan::default();
-    let mut conflicts: Vec<Conflict> = Vec::new();
+    let checker = ApplyChecker { sources: place, root, from, changes: wanted };
+    let mut plan = ApplyPlan::default();
+    let mut conflicts: Vec<PathConflict> = Vec::new();
     for difference in differences {
-        place.bounds.check()?;
-        let (verdict, found) = checker.judge(difference)?;
+        place.bounds.check_stopped()?;
+        let (verdict, found) = checker.judge_change(difference)?;
         match verdict {
-            Verdict::Go(how) => plan.acts.push(act(difference, difference.after.clone(), found, how, true)),
-            Verdict::Already => {
+            PathVerdict::Go(how) => {
+                plan.acts.push(new_action(difference, difference.after.clone(), found, how, true))
+            }
+            PathVerdict::Already => {
                 let mut difference = difference.clone();
-                if let (Some(Node::File { content: content @ None, .. }), Some(digest)) =
+                if let (Some(TreeNode::File { content: content @ None, .. }), Some(digest)) =
                     (&mut difference.before, learned.get(&difference.path))
                 {
                     *content = Some(*digest);
@@ -102,44 +104,57 @@ pub(super) fn plan(
                 plan.already.push(difference);
             }
             // What lies below a conflict is one with it.
-            Verdict::Conflict(_) if conflicts.iter().any(|c| difference.path.is_below(&c.path)) => {}
-            Verdict::Conflict(why) => {
-                let offer = checker.offer(difference, found.as_ref())?;
+            PathVerdict::Conflict(_) if conflicts.iter().any(|c| difference.path.is_below(&c.path)) => {}
+            PathVerdict::Conflict(why) => {
+                let offer = checker.offer_merge(difference, found.as_ref())?;
                 let mergeable = match &offer {
-                    Offer::Clean(..) => Mergeable::Clean,
-                    Offer::Conflicting(hunks) => Mergeable::Conflicting { hunks: *hunks },
-                    Offer::No => Mergeable::No,
+                    MergeOffer::Clean(..) => Mergeable::Clean,
+                    MergeOffer::Conflicting(hunks) => Mergeable::Conflicting { hunks: *hunks },
+                    MergeOffer::No => Mergeable::No,
                 };
-                conflicts.push(Conflict { path: difference.path.clone(), why, merge: mergeable });
-                if let Offer::Clean(bytes, after) = offer {
-                    plan.acts.push(act(difference, Some(after), found, How::Put, false));
+                conflicts.push(PathConflict { path: difference.path.clone(), why, merge: mergeable });
+                if let MergeOffer::Clean(bytes, after) = offer {
+                    plan.acts.push(new_action(difference, Some(after), found, ActionKind::Replace, false));
                     plan.merged.push((difference.path.clone(), bytes));
                 }
             }
         }
     }
-    checker.keep_what_holds_others(&mut plan, &mut conflicts)?;
-    let merged = merge == Merge::Clean && conflicts.iter().all(|c| c.merge == Mergeable::Clean);
+    checker.retain_occupied_dirs(&mut plan, &mut conflicts)?;
+    let merged = merge == MergeMode::Clean && conflicts.iter().all(|c| c.merge == Mergeable::Clean);
     if conflicts.is_empty() || merged {
-        owners(place, &plan)?;
+        check_owners(place, &plan)?;
         return Ok(plan);
     }
     Err(Error::Conflicts(conflicts))
 }
 
-fn act(difference: &Difference, after: Option<Node>, found: Option<Stamp>, how: How, as_known: bool) -> Act {
-    Act { path: difference.path.clone(), before: difference.before.clone(), after, found, how, as_known }
+fn new_action(
+    difference: &TreeChange,
+    after: Option<TreeNode>,
+    found: Option<FileStamp>,
+    how: ActionKind,
+    as_known: bool,
+) -> PathAction {
+    PathAction {
+        path: difference.path.clone(),
+        before: difference.before.clone(),
+        after,
+        found,
+        how,
+        as_known,
+    }
 }
 
 /// A file that is replaced becomes ours unless we are root.
-fn owners(place: &Sources<'_>, plan: &Plan) -> Result<(), Error> {
+fn check_owners(place: &ContentSources<'_>, plan: &ApplyPlan) -> Result<(), Error> {
     let uid = rustix::process::geteuid();
     if uid.is_root() {
         return Ok(());
     }
     for act in &plan.acts {
         if let Some(found) = &act.found
-            && act.how == How::Put
+            && act.how == ActionKind::Replace
             && found.uid != uid.as_raw()
         {
             return Err(Error::Owner { path: place.repository.join(act.path.as_path()), uid: found.uid });
@@ -148,266 +163,306 @@ fn owners(place: &Sources<'_>, plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-enum Offer {
-    Clean(Vec<u8>, Node),
+enum MergeOffer {
+    Clean(Vec<u8>, TreeNode),
     Conflicting(usize),
     No,
 }
 
-impl Checker<'_> {
-    fn judge(&self, difference: &Difference) -> Result<(Verdict, Option<Stamp>), Error> {
-        let Difference { path, before, after } = difference;
-        let at = self.place.repository.join(path.as_path());
-        let look = look(self.root, path).doing("look at", &at)?;
+impl ApplyChecker<'_> {
+    fn judge_change(&self, difference: &TreeChange) -> Result<(PathVerdict, Option<FileStamp>), Error> {
+        let TreeChange { path, before, after } = difference;
+        let at = self.sources.repository.join(path.as_path());
+        let look = inspect_path(self.root, path).apply_context("look at", &at)?;
         let nothing = |missing: Option<RelPath>| match (before, after, missing) {
-            (_, None, _) => Verdict::Already,
-            (Some(_), Some(_), _) => Verdict::Conflict(Why::Deleted { since: self.since(path) }),
-            (None, Some(_), Some(folder)) if !self.makes_folder(&folder) => {
-                Verdict::Conflict(Why::Above { folder, is: None })
+            (_, None, _) => PathVerdict::Already,
+            (Some(_), Some(_), _) => {
+                PathVerdict::Conflict(ConflictReason::Deleted { since: self.changed_since(path) })
             }
-            (None, Some(_), _) => Verdict::Go(How::Put),
+            (None, Some(_), Some(folder)) if !self.makes_directory(&folder) => {
+                PathVerdict::Conflict(ConflictReason::Above { directory: folder, is: None })
+            }
+            (None, Some(_), _) => PathVerdict::Go(ActionKind::Replace),
         };
         Ok(match look {
-            Look::Nothing(missing) => (nothing(missing), None),
+            PathState::Nothing(missing) => (nothing(missing), None),
             // What stands in the way is to change itself: its own check says whether it may.
-            Look::Blocked(folder, _) if self.wanted.contains_key(&folder) => (nothing(None), None),
-            Look::Blocked(_, _) if after.is_none() => (Verdict::Already, None),
-            Look::Blocked(folder, is) => (Verdict::Conflict(Why::Above { folder, is: Some(is) }), None),
-            Look::Stands(stamp) => (self.stands(difference, &stamp).doing("read", &at)?, Some(stamp)),
+            PathState::Blocked(folder, _) if self.changes.contains_key(&folder) => (nothing(None), None),
+            PathState::Blocked(_, _) if after.is_none() => (PathVerdict::Already, None),
+            PathState::Blocked(folder, is) => {
+                (PathVerdict::Conflict(ConflictReason::Above { directory: folder, is: Some(is) }), None)
+            }
+            PathState::Exists(stamp) => {
+                (self.judge_existing(difference, &stamp).apply_context("read", &at)?, Some(stamp))
+            }
         })
     }
 
-    fn since(&self, path: &RelPath) -> Since {
-        if self.from.contains_key(path) { Since::Applied } else { Since::Beginning }
+    fn changed_since(&self, path: &RelPath) -> ChangedSince {
+        if self.from.contains_key(path) { ChangedSince::Applied } else { ChangedSince::Baseline }
     }
 
     /// Whether this apply makes a folder at `path`.
-    fn makes_folder(&self, path: &RelPath) -> bool {
-        self.wanted.get(path).is_some_and(|d| matches!(d.after, Some(Node::Dir { .. })))
+    fn makes_directory(&self, path: &RelPath) -> bool {
+        self.changes.get(path).is_some_and(|d| matches!(d.after, Some(TreeNode::Dir { .. })))
     }
 
-    fn stands(&self, difference: &Difference, stamp: &Stamp) -> io::Result<Verdict> {
-        let Difference { path, before, after } = difference;
+    fn judge_existing(&self, difference: &TreeChange, stamp: &FileStamp) -> io::Result<PathVerdict> {
+        let TreeChange { path, before, after } = difference;
         let mut content = None;
-        let known_content = matches!(before, Some(Node::File { content: Some(_), .. }));
+        let known_content = matches!(before, Some(TreeNode::File { content: Some(_), .. }));
         let untouched = !self.from.contains_key(path)
             && before.is_some()
             && match known_content {
                 true => {
-                    self.place.base.stamp_matches(path, Some(stamp))
-                        && stamp.ctime_ns <= self.place.base.taken_ns() - TICK_NS
+                    self.sources.base.stamp_matches(path, Some(stamp))
+                        && stamp.ctime_ns <= self.sources.base.scanned_at_ns() - TICK_NS
                 }
-                false => self.place.base.get(path).is_some_and(|item| {
+                false => self.sources.base.get(path).is_some_and(|item| {
                     // Nothing better is known of it, so an apply that was taken back, which moves the time of its
                     // last change of anything, must not make it look changed.
-                    item.matches(&Stamp { ctime_ns: item.ctime_ns, ..*stamp })
+                    item.matches_stamp(&FileStamp { ctime_ns: item.ctime_ns, ..*stamp })
                 }),
             };
         if !untouched {
             if let Some(after) = after
-                && self.is(path, stamp, after, &mut content)?
+                && self.matches_node(path, stamp, after, &mut content)?
             {
-                return Ok(Verdict::Already);
+                return Ok(PathVerdict::Already);
             }
             match (before, after) {
                 // A folder of this name is what was wanted; its permissions are its maker's matter, unless this
                 // is a new folder of an apply that was killed before it could take away its own right to write.
-                (None, Some(Node::Dir { mode })) if stamp.kind == Kind::Dir => {
+                (None, Some(TreeNode::Dir { mode })) if stamp.kind == NodeKind::Dir => {
                     let half_made = stamp.mode == mode | 0o700;
-                    return Ok(if half_made { Verdict::Go(How::Mode) } else { Verdict::Already });
+                    return Ok(if half_made {
+                        PathVerdict::Go(ActionKind::Mode)
+                    } else {
+                        PathVerdict::Already
+                    });
                 }
-                (Some(Node::Dir { .. }), None) if stamp.kind == Kind::Dir => {}
+                (Some(TreeNode::Dir { .. }), None) if stamp.kind == NodeKind::Dir => {}
                 (Some(before), _) => {
-                    if !self.is(path, stamp, before, &mut content)? {
-                        return Ok(Verdict::Conflict(self.why(path, before, stamp, content)));
+                    if !self.matches_node(path, stamp, before, &mut content)? {
+                        return Ok(PathVerdict::Conflict(self.conflict_reason(path, before, stamp, content)));
                     }
                 }
-                (None, _) => return Ok(Verdict::Conflict(Why::New { is: stamp.kind })),
+                (None, _) => return Ok(PathVerdict::Conflict(ConflictReason::New { is: stamp.kind })),
             }
         }
-        Ok(Verdict::Go(match (before, after) {
-            (_, None) => How::Remove,
-            (Some(Node::Dir { .. }), Some(Node::Dir { .. })) => How::Mode,
-            (Some(Node::Fifo { .. }), Some(Node::Fifo { .. })) => How::Mode,
+        Ok(PathVerdict::Go(match (before, after) {
+            (_, None) => ActionKind::Remove,
+            (Some(TreeNode::Dir { .. }), Some(TreeNode::Dir { .. })) => ActionKind::Mode,
+            (Some(TreeNode::Fifo { .. }), Some(TreeNode::Fifo { .. })) => ActionKind::Mode,
             (
-                Some(Node::File { content: Some(a), size: n, .. }),
-                Some(Node::File { content: Some(b), size: m, .. }),
-            ) if a == b && n == m => How::Mode,
-            _ => How::Put,
+                Some(TreeNode::File { content: Some(a), size: n, .. }),
+                Some(TreeNode::File { content: Some(b), size: m, .. }),
+            ) if a == b && n == m => ActionKind::Mode,
+            _ => ActionKind::Replace,
         }))
     }
 
     /// Whether what stands at a path is `node`. `content` is its digest, once it was read.
-    fn is(
+    fn matches_node(
         &self,
         path: &RelPath,
-        stamp: &Stamp,
-        node: &Node,
+        stamp: &FileStamp,
+        node: &TreeNode,
         content: &mut Option<Digest>,
     ) -> io::Result<bool> {
         Ok(match node {
-            Node::File { mode, size, content: wanted, .. } => {
-                if stamp.kind != Kind::File || stamp.size != *size {
+            TreeNode::File { mode, size, content: wanted, .. } => {
+                if stamp.kind != NodeKind::File || stamp.size != *size {
                     return Ok(false);
                 }
-                let Some(wanted) = wanted.or_else(|| self.place.learn_elsewhere(path, *size)) else {
+                let Some(wanted) = wanted.or_else(|| self.sources.learn_elsewhere(path, *size)) else {
                     return Ok(false);
                 };
                 if content.is_none() {
-                    let bounds = self.place.bounds;
-                    bounds.file(stamp.size, || self.place.repository.join(path.as_path()))?;
-                    *content = Some(copy::digest(&open(self.root, path)?, bounds)?.0);
+                    let bounds = self.sources.bounds;
+                    bounds.check_file_size(stamp.size, || self.sources.repository.join(path.as_path()))?;
+                    *content = Some(copy::hash_file(&open_file_below(self.root, path)?, bounds)?.0);
                 }
                 stamp.mode == *mode && *content == Some(wanted)
             }
-            Node::Symlink { target } => {
-                let Some((parent, name)) = host::split(path) else { return Ok(false) };
-                stamp.kind == Kind::Symlink && host::read_link(folder(self.root, parent)?, name)? == *target
+            TreeNode::Symlink { target } => {
+                let Some((parent, name)) = host::split_path(path) else { return Ok(false) };
+                stamp.kind == NodeKind::Symlink
+                    && host::read_link(open_directory(self.root, parent)?, name)? == *target
             }
-            Node::Dir { mode } => stamp.kind == Kind::Dir && stamp.mode == *mode,
-            Node::Fifo { mode } => stamp.kind == Kind::Fifo && stamp.mode == *mode,
+            TreeNode::Dir { mode } => stamp.kind == NodeKind::Dir && stamp.mode == *mode,
+            TreeNode::Fifo { mode } => stamp.kind == NodeKind::Fifo && stamp.mode == *mode,
         })
     }
 
-    fn why(&self, path: &RelPath, before: &Node, stamp: &Stamp, content: Option<Digest>) -> Why {
-        let since = self.since(path);
+    fn conflict_reason(
+        &self,
+        path: &RelPath,
+        before: &TreeNode,
+        stamp: &FileStamp,
+        content: Option<Digest>,
+    ) -> ConflictReason {
+        let since = self.changed_since(path);
         let was = match before {
-            Node::File { .. } => Kind::File,
-            Node::Symlink { .. } => Kind::Symlink,
-            Node::Dir { .. } => Kind::Dir,
-            Node::Fifo { .. } => Kind::Fifo,
+            TreeNode::File { .. } => NodeKind::File,
+            TreeNode::Symlink { .. } => NodeKind::Symlink,
+            TreeNode::Dir { .. } => NodeKind::Dir,
+            TreeNode::Fifo { .. } => NodeKind::Fifo,
         };
         match before {
-            _ if was != stamp.kind => Why::Retyped { was, is: stamp.kind },
-            Node::File { content: known, .. } if content.is_some() && content == *known => {
-                Why::Permissions { since }
+            _ if was != stamp.kind => ConflictReason::Retyped { was, is: stamp.kind },
+            TreeNode::File { content: known, .. } if content.is_some() && content == *known => {
+                ConflictReason::Permissions { since }
             }
-            Node::File { .. } | Node::Symlink { .. } => Why::Changed { since },
-            Node::Dir { .. } | Node::Fifo { .. } => Why::Permissions { since },
+            TreeNode::File { .. } | TreeNode::Symlink { .. } => ConflictReason::Changed { since },
+            TreeNode::Dir { .. } | TreeNode::Fifo { .. } => ConflictReason::Permissions { since },
         }
     }
 
     /// Whether both changes of a file can be had.
-    fn offer(&self, difference: &Difference, found: Option<&Stamp>) -> Result<Offer, Error> {
+    fn offer_merge(&self, difference: &TreeChange, found: Option<&FileStamp>) -> Result<MergeOffer, Error> {
         let (
-            Some(before @ Node::File { mode: base_mode, .. }),
-            Some(after @ Node::File { mode, mtime_ns, .. }),
+            Some(before @ TreeNode::File { mode: base_mode, .. }),
+            Some(after @ TreeNode::File { mode, mtime_ns, .. }),
         ) = (&difference.before, &difference.after)
         else {
-            return Ok(Offer::No);
+            return Ok(MergeOffer::No);
         };
-        let Some(found) = found.filter(|found| found.kind == Kind::File && found.size <= LARGEST) else {
-            return Ok(Offer::No);
+        let Some(found) = found.filter(|found| found.kind == NodeKind::File && found.size <= MAX_MERGE_BYTES)
+        else {
+            return Ok(MergeOffer::No);
         };
-        let at = self.place.repository.join(difference.path.as_path());
-        let Some(base) = self.place.read(&difference.path, before, LARGEST).doing("read", &at)? else {
-            return Ok(Offer::No);
+        let at = self.sources.repository.join(difference.path.as_path());
+        let Some(base) = self
+            .sources
+            .read_content(&difference.path, before, MAX_MERGE_BYTES)
+            .apply_context("read", &at)?
+        else {
+            return Ok(MergeOffer::No);
         };
-        let Some(theirs) = self.place.read(&difference.path, after, LARGEST).doing("read", &at)? else {
-            return Ok(Offer::No);
+        let Some(theirs) =
+            self.sources.read_content(&difference.path, after, MAX_MERGE_BYTES).apply_context("read", &at)?
+        else {
+            return Ok(MergeOffer::No);
         };
         let mut ours = Vec::new();
-        let read = open(self.root, &difference.path).and_then(|file| {
+        let read = open_file_below(self.root, &difference.path).and_then(|file| {
             use std::io::Read as _;
-            file.take(LARGEST + 1).read_to_end(&mut ours)
+            file.take(MAX_MERGE_BYTES + 1).read_to_end(&mut ours)
         });
-        read.doing("read", &at)?;
+        read.apply_context("read", &at)?;
         let mode = match (found.mode == *base_mode, mode == base_mode) {
             (true, _) => *mode,
             (_, true) => found.mode,
             _ if found.mode == *mode => *mode,
-            _ => return Ok(Offer::No),
+            _ => return Ok(MergeOffer::No),
         };
-        Ok(match merge(&base, &ours, &theirs) {
-            Merged::Clean(bytes) => {
-                let (mode, size, content) = (mode & !LENDS, bytes.len() as u64, Some(Digest::of(&bytes)));
-                Offer::Clean(bytes, Node::File { mode, size, mtime_ns: *mtime_ns, content, links: None })
+        Ok(match merge_texts(&base, &ours, &theirs) {
+            MergeResult::Clean(bytes) => {
+                let (mode, size, content) =
+                    (mode & !SETID_BITS, bytes.len() as u64, Some(Digest::of_bytes(&bytes)));
+                MergeOffer::Clean(
+                    bytes,
+                    TreeNode::File { mode, size, mtime_ns: *mtime_ns, content, links: None },
+                )
             }
-            Merged::Conflicting { hunks } => Offer::Conflicting(hunks),
-            Merged::No => Offer::No,
+            MergeResult::Conflicting { hunks } => MergeOffer::Conflicting(hunks),
+            MergeResult::No => MergeOffer::No,
         })
     }
 
     /// Folders that should go away and hold what the run knows nothing of: they stay if nothing is to take their
     /// place, else they are conflicts.
-    fn keep_what_holds_others(&self, plan: &mut Plan, conflicts: &mut Vec<Conflict>) -> Result<(), Error> {
-        let mut gone: HashSet<RelPath> =
-            plan.acts.iter().filter(|act| act.how == How::Remove).map(|act| act.path.clone()).collect();
+    fn retain_occupied_dirs(
+        &self,
+        plan: &mut ApplyPlan,
+        conflicts: &mut Vec<PathConflict>,
+    ) -> Result<(), Error> {
+        let mut gone: HashSet<RelPath> = plan
+            .acts
+            .iter()
+            .filter(|act| act.how == ActionKind::Remove)
+            .map(|act| act.path.clone())
+            .collect();
         let mut stay = HashSet::new();
         for act in plan.acts.iter().rev() {
-            self.place.bounds.check()?;
-            let leaves = act.found.is_some_and(|found| found.kind == Kind::Dir)
-                && (act.how == How::Remove || (act.how == How::Put));
+            self.sources.bounds.check_stopped()?;
+            let leaves = act.found.is_some_and(|found| found.kind == NodeKind::Dir)
+                && (act.how == ActionKind::Remove || (act.how == ActionKind::Replace));
             if !leaves {
                 continue;
             }
-            let at = self.place.repository.join(act.path.as_path());
-            let Some(entry) = others(self.place, self.root, &act.path, &gone).doing("read", &at)? else {
+            let at = self.sources.repository.join(act.path.as_path());
+            let Some(entry) =
+                find_foreign_entry(self.sources, self.root, &act.path, &gone).apply_context("read", &at)?
+            else {
                 continue;
             };
-            if act.how == How::Put {
-                let why = Why::Holds { entry };
-                conflicts.push(Conflict { path: act.path.clone(), why, merge: Mergeable::No });
+            if act.how == ActionKind::Replace {
+                let why = ConflictReason::Holds { entry };
+                conflicts.push(PathConflict { path: act.path.clone(), why, merge: Mergeable::No });
                 continue;
             }
             gone.remove(&act.path);
             // The folders above it stay for its sake: it alone is named.
             if !stay.contains(&entry) {
-                plan.kept.push(Kept { path: act.path.clone(), holds: entry });
+                plan.retained.push(RetainedEntry { path: act.path.clone(), holds: entry });
             }
             stay.insert(act.path.clone());
         }
-        plan.kept.reverse();
+        plan.retained.reverse();
         plan.acts.retain(|act| !stay.contains(&act.path));
         Ok(())
     }
 }
 
 /// An entry of a folder that is neither in `gone` nor one of forge's own.
-pub(super) fn others(
-    place: &Sources<'_>,
+pub(super) fn find_foreign_entry(
+    place: &ContentSources<'_>,
     root: &OwnedFd,
     path: &RelPath,
     gone: &HashSet<RelPath>,
 ) -> io::Result<Option<RelPath>> {
-    let folder = host::open_below(root.as_fd(), path.as_bytes(), FOLDER)?;
-    let listing = Listing::read(&folder, &Tally::of_tree(place.bounds, place.repository))?;
+    let folder = host::open_below(root.as_fd(), path.as_bytes(), DIR_OPEN_FLAGS)?;
+    let listing = DirListing::read(&folder, &BoundedTally::of_tree(place.bounds, place.repository))?;
     let names = listing.iter().map(|(name, _)| name).filter(|name| !name.starts_with(TEMP_PREFIX));
     Ok(names.map(|name| path.join(name)).find(|entry| !gone.contains(entry)))
 }
 
 /// Opens a folder below `root` to reach what is in it.
-pub(super) fn folder(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
-    host::open_below(root.as_fd(), path, OFlags::PATH | FOLDER)
+pub(super) fn open_directory(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
+    host::open_below(root.as_fd(), path, OFlags::PATH | DIR_OPEN_FLAGS)
 }
 
 /// Opens a regular file below `root` for reading.
-pub(super) fn open(root: &OwnedFd, path: &RelPath) -> io::Result<File> {
-    let (parent, name) = host::split(path).ok_or(io::ErrorKind::IsADirectory)?;
-    host::open_file(folder(root, parent)?, name)
+pub(super) fn open_file_below(root: &OwnedFd, path: &RelPath) -> io::Result<File> {
+    let (parent, name) = host::split_path(path).ok_or(io::ErrorKind::IsADirectory)?;
+    host::open_file(open_directory(root, parent)?, name)
 }
 
-fn look(root: &OwnedFd, path: &RelPath) -> io::Result<Look> {
-    let Some((parent, name)) = host::split(path) else {
-        return Stamp::of_open(root).map(Look::Stands);
+fn inspect_path(root: &OwnedFd, path: &RelPath) -> io::Result<PathState> {
+    let Some((parent, name)) = host::split_path(path) else {
+        return FileStamp::stat_open(root).map(PathState::Exists);
     };
-    match folder(root, parent) {
-        Ok(parent) => match Stamp::of(&parent, name) {
-            Ok(stamp) => Ok(Look::Stands(stamp)),
-            Err(error) if host::is_absent(&error) => Ok(Look::Nothing(None)),
+    match open_directory(root, parent) {
+        Ok(parent) => match FileStamp::stat_at(&parent, name) {
+            Ok(stamp) => Ok(PathState::Exists(stamp)),
+            Err(error) if host::is_absent(&error) => Ok(PathState::Nothing(None)),
             Err(error) => Err(error),
         },
         Err(error) if host::is_absent(&error) => {
             let mut at = RelPath::default();
-            for part in RelPath::new(parent).unwrap_or_default().parts() {
+            for part in RelPath::new(parent).unwrap_or_default().components() {
                 at = at.join(part);
-                match Stamp::below(root, &at)? {
-                    None => return Ok(Look::Nothing(Some(at))),
-                    Some(stamp) if stamp.kind != Kind::Dir => return Ok(Look::Blocked(at, stamp.kind)),
+                match FileStamp::stat_below(root, &at)? {
+                    None => return Ok(PathState::Nothing(Some(at))),
+                    Some(stamp) if stamp.kind != NodeKind::Dir => {
+                        return Ok(PathState::Blocked(at, stamp.kind));
+                    }
                     Some(_) => {}
                 }
             }
-            Ok(Look::Nothing(None))
+            Ok(PathState::Nothing(None))
         }
         Err(error) => Err(error),
     }

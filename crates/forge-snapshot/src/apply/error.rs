@@ -1,8 +1,8 @@
 //! Why an apply did not happen.
 
 use crate::RelPath;
-use crate::host::Kind;
-use forge_types::Class;
+use crate::host::NodeKind;
+use forge_types::ErrorClass;
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// What stands in the repository is not what the state to start from says.
-    #[error("{}", listed(.0))]
-    Conflicts(Vec<Conflict>),
+    #[error("{}", format_conflicts(.0))]
+    Conflicts(Vec<PathConflict>),
     /// The file system of the repository can't be written to.
     #[error("cannot apply: {} is on a file system that is read-only; nothing was changed", path.display())]
     ReadOnly {
@@ -78,7 +78,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An apply failed and not everything could be put back.
-    #[error("{}", unfinished(cause, left))]
+    #[error("{}", format_unfinished(cause, left))]
     Unfinished {
         /// Why it failed.
         cause: Box<Error>,
@@ -89,31 +89,31 @@ pub enum Error {
 
 impl Error {
     /// What can be done about it.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Conflicts(_) => Class::Invalid,
-            Self::Denied { .. } | Self::Protected { .. } | Self::Owner { .. } => Class::Denied,
-            Self::ReadOnly { .. } | Self::Full { .. } => Class::Unavailable,
-            Self::Busy { .. } => Class::Retry { after: None },
+            Self::Conflicts(_) => ErrorClass::Invalid,
+            Self::Denied { .. } | Self::Protected { .. } | Self::Owner { .. } => ErrorClass::Denied,
+            Self::ReadOnly { .. } | Self::Full { .. } => ErrorClass::Unavailable,
+            Self::Busy { .. } => ErrorClass::Retry { after: None },
             Self::Store(error) => error.class(),
-            Self::Stopped { .. } | Self::Io { .. } | Self::Unfinished { .. } => Class::Fatal,
+            Self::Stopped { .. } | Self::Io { .. } | Self::Unfinished { .. } => ErrorClass::Fatal,
         }
     }
 
-    pub(super) fn conflict(path: &RelPath, why: Why) -> Self {
-        Self::Conflicts(vec![Conflict { path: path.clone(), why, merge: Mergeable::No }])
+    pub(super) fn single_conflict(path: &RelPath, why: ConflictReason) -> Self {
+        Self::Conflicts(vec![PathConflict { path: path.clone(), why, merge: Mergeable::No }])
     }
 }
 
 /// Names what was being done, and where, in an error of the host.
-pub(super) trait Doing<T> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T, Error>;
+pub(super) trait ApplyContext<T> {
+    fn apply_context(self, doing: &'static str, path: &Path) -> Result<T, Error>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T, Error> {
+impl<T, E: Into<io::Error>> ApplyContext<T> for Result<T, E> {
+    fn apply_context(self, doing: &'static str, path: &Path) -> Result<T, Error> {
         self.map_err(|error| {
-            let source = match crate::Error::within(error.into()) {
+            let source = match crate::Error::from_wrapped(error.into()) {
                 Ok(own) => return Error::Store(own),
                 Err(source) => source,
             };
@@ -131,16 +131,16 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 
 /// A path at which the repository is not what it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Conflict {
+pub struct PathConflict {
     /// Where.
     pub path: RelPath,
     /// What is the matter.
-    pub why: Why,
+    pub why: ConflictReason,
     /// Whether both changes can be had.
     pub merge: Mergeable,
 }
 
-impl fmt::Display for Conflict {
+impl fmt::Display for PathConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.why)?;
         match self.merge {
@@ -168,9 +168,9 @@ pub enum Mergeable {
 
 /// Since when something stands otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Since {
+pub enum ChangedSince {
     /// The run began.
-    Beginning,
+    Baseline,
     /// It was applied last.
     Applied,
     /// A moment ago, while this apply was at work.
@@ -180,40 +180,40 @@ pub enum Since {
 /// What is the matter with a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Why {
+pub enum ConflictReason {
     /// Other content.
     Changed {
         /// Since when.
-        since: Since,
+        since: ChangedSince,
     },
     /// Other permission bits.
     Permissions {
         /// Since when.
-        since: Since,
+        since: ChangedSince,
     },
     /// Nothing stands there any more.
     Deleted {
         /// Since when.
-        since: Since,
+        since: ChangedSince,
     },
     /// Something else stands there.
     Retyped {
         /// What it was.
-        was: Kind,
+        was: NodeKind,
         /// What it is.
-        is: Kind,
+        is: NodeKind,
     },
     /// Something stands where nothing stood.
     New {
         /// What it is.
-        is: Kind,
+        is: NodeKind,
     },
     /// A folder above it is none any more.
     Above {
         /// That folder.
-        folder: RelPath,
+        directory: RelPath,
         /// What it is now; `None`: gone.
-        is: Option<Kind>,
+        is: Option<NodeKind>,
     },
     /// A folder that should become something else holds what the run knows nothing of.
     Holds {
@@ -223,40 +223,45 @@ pub enum Why {
 }
 
 /// A kind of thing, in words.
-const fn a(kind: Kind) -> &'static str {
+const fn kind_with_article(kind: NodeKind) -> &'static str {
     match kind {
-        Kind::File => "a file",
-        Kind::Dir => "a folder",
-        Kind::Symlink => "a symbolic link",
-        Kind::Fifo => "a named pipe",
-        Kind::Whiteout | Kind::Other => "a socket or a device",
+        NodeKind::File => "a file",
+        NodeKind::Dir => "a folder",
+        NodeKind::Symlink => "a symbolic link",
+        NodeKind::Fifo => "a named pipe",
+        NodeKind::Whiteout | NodeKind::Other => "a socket or a device",
     }
 }
 
-impl fmt::Display for Since {
+impl fmt::Display for ChangedSince {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Beginning => "since the run began",
+            Self::Baseline => "since the run began",
             Self::Applied => "since it was applied last",
             Self::Now => "just now",
         })
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ConflictReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Changed { since } => write!(f, "changed in the repository {since}"),
             Self::Permissions { since } => write!(f, "got other permissions in the repository {since}"),
             Self::Deleted { since } => write!(f, "deleted in the repository {since}"),
-            Self::Retyped { was, is } => write!(f, "was {} and is {} in the repository now", a(*was), a(*is)),
-            Self::New { is: Kind::File } => f.write_str("a new file stands here in the repository"),
-            Self::New { is } => write!(f, "{} stands here in the repository now", a(*is)),
-            Self::Above { folder, is: None } => {
+            Self::Retyped { was, is } => write!(
+                f,
+                "was {} and is {} in the repository now",
+                kind_with_article(*was),
+                kind_with_article(*is)
+            ),
+            Self::New { is: NodeKind::File } => f.write_str("a new file stands here in the repository"),
+            Self::New { is } => write!(f, "{} stands here in the repository now", kind_with_article(*is)),
+            Self::Above { directory: folder, is: None } => {
                 write!(f, "its folder {folder} was deleted in the repository")
             }
-            Self::Above { folder, is: Some(is) } => {
-                write!(f, "its folder {folder} is {} in the repository now", a(*is))
+            Self::Above { directory: folder, is: Some(is) } => {
+                write!(f, "its folder {folder} is {} in the repository now", kind_with_article(*is))
             }
             Self::Holds { entry } => {
                 write!(f, "is a folder that should go away and holds {entry}, which the run knows nothing of")
@@ -265,7 +270,7 @@ impl fmt::Display for Why {
     }
 }
 
-fn listed(conflicts: &[Conflict]) -> String {
+fn format_conflicts(conflicts: &[PathConflict]) -> String {
     let count = conflicts.len();
     let paths = if count == 1 { "1 path".to_owned() } else { format!("{count} paths") };
     let mut text = format!("cannot apply: the repository changed at {paths}; nothing was changed");
@@ -275,7 +280,7 @@ fn listed(conflicts: &[Conflict]) -> String {
     text
 }
 
-fn unfinished(cause: &Error, left: &[(PathBuf, PathBuf)]) -> String {
+fn format_unfinished(cause: &Error, left: &[(PathBuf, PathBuf)]) -> String {
     let mut text = format!("{cause}\nbut not everything could be put back; what stood at");
     for (path, held) in left {
         text.push_str(&format!("\n  {} is now {}", path.display(), held.display()));

@@ -4,16 +4,16 @@ use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices_deadline};
 use std::time::{Duration, Instant};
 
 /// Files larger than this, in bytes, are not merged.
-pub(super) const LARGEST: u64 = 2 << 20;
+pub(super) const MAX_MERGE_BYTES: u64 = 2 << 20;
 /// Nor are files of which more lines than this were changed: the search for common lines would take too long.
-const CHANGED_AT_MOST: usize = 10_000;
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_CHANGED_LINES: usize = 10_000;
+const MERGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Long enough to be no line of a file.
-const MARKER: usize = 120;
+const CONFLICT_MARKER_CHARS: usize = 120;
 
 /// What became of two changes of one text.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Merged {
+pub enum MergeResult {
     /// Both are in it.
     Clean(Vec<u8>),
     /// Both changed the same lines.
@@ -26,56 +26,64 @@ pub enum Merged {
 }
 
 /// Merges what the repository (`ours`) and the run (`theirs`) made of `base`.
-pub fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Merged {
+pub fn merge_texts(base: &[u8], ours: &[u8], theirs: &[u8]) -> MergeResult {
     if ours == theirs || theirs == base {
-        return Merged::Clean(ours.to_vec());
+        return MergeResult::Clean(ours.to_vec());
     }
     if ours == base {
-        return Merged::Clean(theirs.to_vec());
+        return MergeResult::Clean(theirs.to_vec());
     }
-    let unfit = |bytes: &[u8]| bytes.len() as u64 > LARGEST || bytes.contains(&0);
-    if unfit(base) || unfit(ours) || unfit(theirs) || far(base, ours) || far(base, theirs) {
-        return Merged::No;
+    let unfit = |bytes: &[u8]| bytes.len() as u64 > MAX_MERGE_BYTES || bytes.contains(&0);
+    if unfit(base)
+        || unfit(ours)
+        || unfit(theirs)
+        || exceeds_change_limit(base, ours)
+        || exceeds_change_limit(base, theirs)
+    {
+        return MergeResult::No;
     }
     let mut options = diffy::MergeOptions::new();
-    options.set_conflict_marker_length(MARKER);
+    options.set_conflict_marker_length(CONFLICT_MARKER_CHARS);
     match options.merge_bytes(base, ours, theirs) {
-        Ok(merged) => Merged::Clean(merged),
+        Ok(merged) => MergeResult::Clean(merged),
         Err(marked) => {
-            let begin = [b'<'; MARKER];
+            let begin = [b'<'; CONFLICT_MARKER_CHARS];
             let hunks = marked.split(|byte| *byte == b'\n').filter(|line| line.starts_with(&begin)).count();
-            Merged::Conflicting { hunks: hunks.max(1) }
+            MergeResult::Conflicting { hunks: hunks.max(1) }
         }
     }
 }
 
-fn far(base: &[u8], other: &[u8]) -> bool {
+fn exceeds_change_limit(base: &[u8], other: &[u8]) -> bool {
     let lines = |bytes| <[u8]>::split_inclusive(bytes, |byte| *byte == b'\n').collect::<Vec<_>>();
-    let deadline = Some(Instant::now() + PATIENCE);
+    let deadline = Some(Instant::now() + MERGE_TIMEOUT);
     let ops = capture_diff_slices_deadline(Algorithm::Myers, &lines(base), &lines(other), deadline);
     let changed = |op: &DiffOp| match op.tag() {
         DiffTag::Equal => 0,
         _ => op.old_range().len() + op.new_range().len(),
     };
-    ops.iter().map(changed).sum::<usize>() > CHANGED_AT_MOST
+    ops.iter().map(changed).sum::<usize>() > MAX_CHANGED_LINES
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Merged, merge};
+    use super::{MergeResult, merge_texts};
 
     #[test]
     fn changes_of_different_lines_are_both_there() {
         let base = b"one\ntwo\nthree\nfour\nfive\n";
         let ours = b"ONE\ntwo\nthree\nfour\nfive\n";
         let theirs = b"one\ntwo\nthree\nfour\nfive\nsix";
-        assert_eq!(merge(base, ours, theirs), Merged::Clean(b"ONE\ntwo\nthree\nfour\nfive\nsix".to_vec()));
+        assert_eq!(
+            merge_texts(base, ours, theirs),
+            MergeResult::Clean(b"ONE\ntwo\nthree\nfour\nfive\nsix".to_vec())
+        );
     }
 
     #[test]
     fn changes_of_the_same_line_conflict_and_binary_is_never_merged() {
-        assert_eq!(merge(b"a\n", b"b\n", b"c\n"), Merged::Conflicting { hunks: 1 });
-        assert_eq!(merge(b"a\n", b"b\n", b"c\0\n"), Merged::No);
-        assert_eq!(merge(b"a\n", b"b\n", b"b\n"), Merged::Clean(b"b\n".to_vec()));
+        assert_eq!(merge_texts(b"a\n", b"b\n", b"c\n"), MergeResult::Conflicting { hunks: 1 });
+        assert_eq!(merge_texts(b"a\n", b"b\n", b"c\0\n"), MergeResult::No);
+        assert_eq!(merge_texts(b"a\n", b"b\n", b"b\n"), MergeResult::Clean(b"b\n".to_vec()));
     }
 }

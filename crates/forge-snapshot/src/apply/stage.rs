@@ -2,13 +2,13 @@
 //!
 //! A new folder is staged with everything in it, so that one rename shows all of it at once.
 
-use super::act::Work;
-use super::check::{Act, How, Plan, folder};
-use super::error::{Doing, Error};
-use super::leftovers::{NEW, temporary};
-use super::{Step, Why};
-use crate::host::{self, Kind, Stamp};
-use crate::{Node, RelPath};
+use super::act::ApplyTransaction;
+use super::check::{ActionKind, ApplyPlan, PathAction, open_directory};
+use super::error::{ApplyContext, Error};
+use super::leftovers::{NEW_TEMP_PREFIX, temp_path};
+use super::{ApplyStep, ConflictReason};
+use crate::host::{self, FileStamp, NodeKind};
+use crate::{RelPath, TreeNode};
 use forge_types::Digest;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -18,151 +18,155 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// With more new files than this, one sync of the file system is cheaper than one per file.
-pub(super) const SYNCS: usize = 64;
+pub(super) const MAX_FILE_SYNCS: usize = 64;
 
 /// The temporaries, by the path each is for: only those that are renamed themselves, not what lies in them.
-pub(super) type Staged = HashMap<RelPath, RelPath>;
+pub(super) type StagedTemps = HashMap<RelPath, RelPath>;
 
 #[derive(Clone, Copy)]
-struct Owner {
+struct StagedOwner {
     uid: u32,
     gid: u32,
 }
 
 /// Stages everything that `plan` puts.
-pub(super) fn stage(work: &mut Work<'_>, plan: &Plan) -> Result<Staged, Error> {
-    let mut staged = Staged::new();
-    let mut owners: HashMap<RelPath, Owner> = HashMap::new();
+pub(super) fn stage_plan(work: &mut ApplyTransaction<'_>, plan: &ApplyPlan) -> Result<StagedTemps, Error> {
+    let mut staged = StagedTemps::new();
+    let mut owners: HashMap<RelPath, StagedOwner> = HashMap::new();
     let mut links: HashMap<(u64, Digest), RelPath> = HashMap::new();
-    let mut folders: Vec<(RelPath, u32, Owner)> = Vec::new();
-    let puts: Vec<&Act> = plan.acts.iter().filter(|act| act.how == How::Put).collect();
-    let sync = puts.len() <= SYNCS;
+    let mut folders: Vec<(RelPath, u32, StagedOwner)> = Vec::new();
+    let puts: Vec<&PathAction> = plan.acts.iter().filter(|act| act.how == ActionKind::Replace).collect();
+    let sync = puts.len() <= MAX_FILE_SYNCS;
     for act in puts {
         let Some(node) = &act.after else { continue };
         let Some(parent) = act.path.parent() else { continue };
-        work.tell(Step::Stage(&act.path))?;
-        let at = work.place.repository.join(act.path.as_path());
-        let top = above(&act.path).find(|path| staged.contains_key(path) && owners.contains_key(path));
+        work.notify_step(ApplyStep::Stage(&act.path))?;
+        let at = work.sources.repository.join(act.path.as_path());
+        let top =
+            ancestor_dirs(&act.path).find(|path| staged.contains_key(path) && owners.contains_key(path));
         let (temp, owner) = match (&top, &act.found) {
-            (Some(top), _) => (inside(&staged[top], top, &act.path), owners[top]),
+            (Some(top), _) => (path_in_temp(&staged[top], top, &act.path), owners[top]),
             (None, found) => {
-                let temp = temporary(NEW, &parent, &act.path);
+                let temp = temp_path(NEW_TEMP_PREFIX, &parent, &act.path);
                 staged.insert(act.path.clone(), temp.clone());
-                let landing = Stamp::below(work.root, &parent).doing("look at", &at)?;
-                let landing = landing.ok_or_else(|| Error::conflict(&act.path, above_gone(&parent)))?;
-                let of = |stamp: &Stamp| Owner { uid: stamp.uid, gid: stamp.gid };
-                if matches!(node, Node::Dir { .. }) {
+                let landing = FileStamp::stat_below(work.root, &parent).apply_context("look at", &at)?;
+                let landing =
+                    landing.ok_or_else(|| Error::single_conflict(&act.path, ancestor_gone(&parent)))?;
+                let of = |stamp: &FileStamp| StagedOwner { uid: stamp.uid, gid: stamp.gid };
+                if matches!(node, TreeNode::Dir { .. }) {
                     owners.insert(act.path.clone(), of(&landing));
                 }
-                work.made(temp.clone());
+                work.record_temp(temp.clone());
                 (temp, found.as_ref().map_or_else(|| of(&landing), of))
             }
         };
-        let one = One { work, temp: &temp, owner, sync };
+        let one = StagedEntry { work, temp: &temp, owner, sync };
         match node {
-            Node::File { mode, content: Some(digest), links: Some(link), .. } => {
+            TreeNode::File { mode, content: Some(digest), links: Some(link), .. } => {
                 let first = links.entry((*link, *digest)).or_insert_with(|| temp.clone()).clone();
-                if first == temp || !one.link(&first).doing("write", &at)? {
-                    one.file(*digest, *mode, &at)?;
+                if first == temp || !one.link_to(&first).apply_context("write", &at)? {
+                    one.create_file(*digest, *mode, &at)?;
                 }
             }
-            Node::File { mode, content: Some(digest), .. } => one.file(*digest, *mode, &at)?,
-            Node::File { content: None, .. } => {
+            TreeNode::File { mode, content: Some(digest), .. } => one.create_file(*digest, *mode, &at)?,
+            TreeNode::File { content: None, .. } => {
                 return Err(Error::Store(crate::Error::Lost { path: act.path.as_path().to_owned() }));
             }
-            Node::Symlink { target } => one.symlink(target).doing("make", &at)?,
-            Node::Dir { mode } => {
-                one.folder().doing("make", &at)?;
+            TreeNode::Symlink { target } => one.create_symlink(target).apply_context("make", &at)?,
+            TreeNode::Dir { mode } => {
+                one.create_directory().apply_context("make", &at)?;
                 folders.push((temp, *mode, owner));
             }
-            Node::Fifo { mode } => one.fifo(*mode).doing("make", &at)?,
+            TreeNode::Fifo { mode } => one.create_fifo(*mode).apply_context("make", &at)?,
         }
     }
     let is_root = rustix::process::geteuid().is_root();
     // A folder that may not be written to gets its mode when everything is in it.
     for (path, mode, owner) in folders.into_iter().rev() {
-        let at = work.place.repository.join(path.as_path());
-        let Some((parent, name)) = host::split(&path) else { continue };
-        folder(work.root, parent)
+        let at = work.sources.repository.join(path.as_path());
+        let Some((parent, name)) = host::split_path(&path) else { continue };
+        open_directory(work.root, parent)
             .and_then(|parent| {
-                let made = |now: &Stamp| now.kind == Kind::Dir && (now.uid == owner.uid || !is_root);
+                let made = |now: &FileStamp| now.kind == NodeKind::Dir && (now.uid == owner.uid || !is_root);
                 host::set_mode_if(parent, name, mode, made)
             })
-            .doing("make", &at)?;
+            .apply_context("make", &at)?;
     }
     if !sync {
-        rustix::fs::syncfs(work.root).doing("sync", work.place.repository)?;
+        rustix::fs::syncfs(work.root).apply_context("sync", work.sources.repository)?;
     }
     Ok(staged)
 }
 
 /// The folders above a path, nearest first.
-pub(super) fn above(path: &RelPath) -> impl Iterator<Item = RelPath> {
+pub(super) fn ancestor_dirs(path: &RelPath) -> impl Iterator<Item = RelPath> {
     std::iter::successors(path.parent(), RelPath::parent)
 }
 
-fn above_gone(folder: &RelPath) -> Why {
-    Why::Above { folder: folder.clone(), is: None }
+fn ancestor_gone(folder: &RelPath) -> ConflictReason {
+    ConflictReason::Above { directory: folder.clone(), is: None }
 }
 
 /// Where `path`, which lies below `top`, lies in the temporary of `top`.
-fn inside(temp: &RelPath, top: &RelPath, path: &RelPath) -> RelPath {
-    let rest = path.parts().skip(top.parts().count());
+fn path_in_temp(temp: &RelPath, top: &RelPath, path: &RelPath) -> RelPath {
+    let rest = path.components().skip(top.components().count());
     rest.fold(temp.clone(), |at, part| at.join(part))
 }
 
 /// One temporary.
-struct One<'a, 'b> {
-    work: &'a Work<'b>,
+struct StagedEntry<'a, 'b> {
+    work: &'a ApplyTransaction<'b>,
     temp: &'a RelPath,
-    owner: Owner,
+    owner: StagedOwner,
     sync: bool,
 }
 
-impl One<'_, '_> {
-    fn place(&self) -> io::Result<(OwnedFd, &[u8])> {
-        let (parent, name) = host::split(self.temp).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok((folder(self.work.root, parent)?, name))
+impl StagedEntry<'_, '_> {
+    fn open_parent(&self) -> io::Result<(OwnedFd, &[u8])> {
+        let (parent, name) = host::split_path(self.temp).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((open_directory(self.work.root, parent)?, name))
     }
 
     /// Root gives what it makes to whom it belongs; others can at most choose among their groups.
-    fn give(&self, file: &OwnedFd) -> io::Result<()> {
+    fn set_owner(&self, file: &OwnedFd) -> io::Result<()> {
         let gid = Some(Gid::from_raw(self.owner.gid));
         if rustix::process::geteuid().is_root() {
             return host::set_owner(file, Some(Uid::from_raw(self.owner.uid)), gid);
         }
-        if Stamp::of_open(file)?.gid != self.owner.gid {
+        if FileStamp::stat_open(file)?.gid != self.owner.gid {
             let _ = host::set_owner(file, None, gid);
         }
         Ok(())
     }
 
-    fn file(&self, digest: Digest, mode: u32, at: &std::path::Path) -> Result<(), Error> {
+    fn create_file(&self, digest: Digest, mode: u32, at: &std::path::Path) -> Result<(), Error> {
         let make = || -> io::Result<File> {
-            let (parent, name) = self.place()?;
+            let (parent, name) = self.open_parent()?;
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Ok(File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?))
         };
-        let file = make().doing("write", at)?;
-        match self.work.place.objects.copy_to(digest, &file, at, self.work.place.bounds) {
-            Err(crate::Error::Io { source, doing: "write", .. }) => return Err(source).doing("write", at),
+        let file = make().apply_context("write", at)?;
+        match self.work.sources.objects.copy_to(digest, &file, at, self.work.sources.bounds) {
+            Err(crate::Error::Io { source, doing: "write", .. }) => {
+                return Err(source).apply_context("write", at);
+            }
             Err(crate::Error::Full { .. }) => return Err(Error::Full { path: at.to_owned() }),
             done => done?,
         }
         let file = OwnedFd::from(file);
-        self.give(&file).doing("give its owner to", at)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).doing("write", at)?;
+        self.set_owner(&file).apply_context("give its owner to", at)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).apply_context("write", at)?;
         if self.sync {
-            rustix::fs::fsync(&file).doing("sync", at)?;
+            rustix::fs::fsync(&file).apply_context("sync", at)?;
         }
         Ok(())
     }
 
     /// Makes it another name of `first`; `false` if the file system can't.
-    fn link(&self, first: &RelPath) -> io::Result<bool> {
-        let (from, from_name) = host::split(first).ok_or(io::ErrorKind::InvalidInput)?;
-        let from = folder(self.work.root, from)?;
-        let (to, name) = self.place()?;
+    fn link_to(&self, first: &RelPath) -> io::Result<bool> {
+        let (from, from_name) = host::split_path(first).ok_or(io::ErrorKind::InvalidInput)?;
+        let from = open_directory(self.work.root, from)?;
+        let (to, name) = self.open_parent()?;
         match rustix::fs::linkat(from, from_name, to, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
@@ -170,26 +174,26 @@ impl One<'_, '_> {
         }
     }
 
-    fn symlink(&self, target: &[u8]) -> io::Result<()> {
-        let (parent, name) = self.place()?;
+    fn create_symlink(&self, target: &[u8]) -> io::Result<()> {
+        let (parent, name) = self.open_parent()?;
         rustix::fs::symlinkat(target, &parent, name)?;
         if rustix::process::geteuid().is_root() {
-            self.give(&host::open_made(&parent, name, Kind::Symlink)?)?;
+            self.set_owner(&host::open_made(&parent, name, NodeKind::Symlink)?)?;
         }
         Ok(())
     }
 
-    fn folder(&self) -> io::Result<()> {
-        let (parent, name) = self.place()?;
+    fn create_directory(&self) -> io::Result<()> {
+        let (parent, name) = self.open_parent()?;
         rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
-        self.give(&host::open_made(&parent, name, Kind::Dir)?)
+        self.set_owner(&host::open_made(&parent, name, NodeKind::Dir)?)
     }
 
-    fn fifo(&self, mode: u32) -> io::Result<()> {
-        let (parent, name) = self.place()?;
+    fn create_fifo(&self, mode: u32) -> io::Result<()> {
+        let (parent, name) = self.open_parent()?;
         rustix::fs::mknodat(&parent, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        let pipe = host::open_made(&parent, name, Kind::Fifo)?;
-        self.give(&pipe)?;
+        let pipe = host::open_made(&parent, name, NodeKind::Fifo)?;
+        self.set_owner(&pipe)?;
         host::set_mode(&pipe, mode)
     }
 }

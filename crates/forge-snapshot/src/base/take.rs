@@ -1,18 +1,18 @@
 //! Taking a manifest: each folder is read into a block of its own, with its names beside one another and no whole
 //! paths; then the blocks are put behind one another in the order of their folders.
 
-use super::{Base, Record, now_ns, small};
-use crate::bounds::{Bounds, Tally};
-use crate::host::{self, Kind, Stamp};
-use crate::walk::{Below, Denied, Folder, Threads, walk};
+use super::{BaseManifest, BaseRecord, now_ns, to_u32};
+use crate::bounds::{BoundedTally, WorkBounds};
+use crate::host::{self, FileStamp, NodeKind};
+use crate::walk::{OnDenied, SubdirVisits, VisitedDir, WalkThreads, walk_tree};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What stands in one folder. The records count names, and owners by their own numbers, from the block's beginning.
-struct Block {
-    records: Vec<Record>,
+struct DirBlock {
+    records: Vec<BaseRecord>,
     names: Vec<u8>,
     /// The number of the first folder in it; the others follow.
     first: usize,
@@ -20,22 +20,22 @@ struct Block {
 
 /// The blocks by the numbers of their folders; how many numbers are given.
 #[derive(Default)]
-struct Blocks {
-    found: HashMap<usize, Block>,
+struct DirBlocks {
+    found: HashMap<usize, DirBlock>,
     numbers: usize,
 }
 
 /// Looks at everything below `root`.
-pub(super) fn look(root: &Path, denied: Denied, bounds: &Bounds) -> io::Result<Base> {
+pub(super) fn scan_tree(root: &Path, denied: OnDenied, bounds: &WorkBounds) -> io::Result<BaseManifest> {
     let place = root;
     let root = host::open_root(root)?;
-    let tally = Tally::of_tree(bounds, place);
+    let tally = BoundedTally::of_tree(bounds, place);
     let taken_ns = now_ns();
     // The root has the number 0.
-    let blocks = Mutex::new(Blocks { numbers: 1, ..Blocks::default() });
-    let visit = |folder: Folder<'_, usize>| -> io::Result<Below<usize>> {
+    let blocks = Mutex::new(DirBlocks { numbers: 1, ..DirBlocks::default() });
+    let visit = |folder: VisitedDir<'_, usize>| -> io::Result<SubdirVisits<usize>> {
         let number = folder.about;
-        let Some((mut block, mut below)) = block(folder, &tally)? else { return Ok(Vec::new()) };
+        let Some((mut block, mut below)) = read_block(folder, &tally)? else { return Ok(Vec::new()) };
         let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
         block.first = blocks.numbers;
         blocks.numbers += below.len();
@@ -43,27 +43,31 @@ pub(super) fn look(root: &Path, denied: Denied, bounds: &Bounds) -> io::Result<B
         blocks.found.insert(number, block);
         Ok(below)
     };
-    walk(&root, 0, denied, Threads::Two, &tally, &visit)?;
+    walk_tree(&root, 0, denied, WalkThreads::Two, &tally, &visit)?;
     let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
-    assemble(&Stamp::of_open(&root)?, taken_ns, blocks, bounds)
+    assemble_manifest(&FileStamp::stat_open(&root)?, taken_ns, blocks, bounds)
 }
 
 /// What stands in a folder, and its folders numbered from 0; `None`: it may not be read.
-fn block(folder: Folder<'_, usize>, tally: &Tally<'_>) -> io::Result<Option<(Block, Below<usize>)>> {
+fn read_block(
+    folder: VisitedDir<'_, usize>,
+    tally: &BoundedTally<'_>,
+) -> io::Result<Option<(DirBlock, SubdirVisits<usize>)>> {
     let Some(listing) = folder.listing else { return Ok(None) };
-    let mut block = Block { records: Vec::with_capacity(listing.items.len()), names: Vec::new(), first: 0 };
-    let mut below = Below::new();
+    let mut block =
+        DirBlock { records: Vec::with_capacity(listing.items.len()), names: Vec::new(), first: 0 };
+    let mut below = SubdirVisits::new();
     for (name, stamp) in listing.iter().filter(|(name, _)| !name.starts_with(host::TEMP_PREFIX)) {
-        let mut record = record(name, stamp, block.names.len(), stamp.uid)?;
+        let mut record = new_record(name, stamp, block.names.len(), stamp.uid)?;
         block.names.extend_from_slice(name);
         match stamp.kind {
-            Kind::Dir => below.push((name.into(), below.len())),
-            Kind::Symlink => {
+            NodeKind::Dir => below.push((name.into(), below.len())),
+            NodeKind::Symlink => {
                 // One that was replaced since it was listed has no target: its stamp will not match.
                 let target = host::read_link(folder.fd, name).unwrap_or_default();
-                tally.bytes(target.len())?;
+                tally.count_bytes(target.len())?;
                 record.extent = block.names.len() as u64;
-                record.count = small(target.len())?;
+                record.count = to_u32(target.len())?;
                 block.names.extend_from_slice(&target);
             }
             _ => {}
@@ -74,24 +78,29 @@ fn block(folder: Folder<'_, usize>, tally: &Tally<'_>) -> io::Result<Option<(Blo
     Ok(Some((block, below)))
 }
 
-fn record(name: &[u8], stamp: &Stamp, at: usize, owner: u32) -> io::Result<Record> {
-    Ok(Record {
+fn new_record(name: &[u8], stamp: &FileStamp, at: usize, owner: u32) -> io::Result<BaseRecord> {
+    Ok(BaseRecord {
         mtime_ns: stamp.mtime_ns,
         ctime_ns: stamp.ctime_ns,
         ino: stamp.ino,
-        extent: if stamp.kind == Kind::File { stamp.size } else { 0 },
-        name: small(at)?,
+        extent: if stamp.kind == NodeKind::File { stamp.size } else { 0 },
+        name: to_u32(at)?,
         count: 0,
         owner,
         mode: u16::try_from(stamp.mode).unwrap_or(0),
         name_len: u16::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidFilename)?,
         kind: stamp.kind,
-        linked: stamp.linked && stamp.kind == Kind::File,
+        linked: stamp.linked && stamp.kind == NodeKind::File,
         readable: true,
     })
 }
 
-fn assemble(root: &Stamp, taken_ns: i64, mut blocks: Blocks, bounds: &Bounds) -> io::Result<Base> {
+fn assemble_manifest(
+    root: &FileStamp,
+    taken_ns: i64,
+    mut blocks: DirBlocks,
+    bounds: &WorkBounds,
+) -> io::Result<BaseManifest> {
     let total: usize = blocks.found.values().map(|block| block.records.len()).sum();
     let names: usize = blocks.found.values().map(|block| block.names.len()).sum();
     let mut records = Vec::with_capacity(total + 1);
@@ -99,40 +108,46 @@ fn assemble(root: &Stamp, taken_ns: i64, mut blocks: Blocks, bounds: &Bounds) ->
     let mut owners = Vec::new();
     let mut known: HashMap<u32, u32> = HashMap::new();
     let mut owner = |uid: u32| -> io::Result<u32> {
-        let next = small(owners.len())?;
+        let next = to_u32(owners.len())?;
         let number = *known.entry(uid).or_insert(next);
         if number == next {
             owners.push(uid);
         }
         Ok(number)
     };
-    records.push(record(b"", root, 0, owner(root.uid)?)?);
+    records.push(new_record(b"", root, 0, owner(root.uid)?)?);
     // Folders whose entries are still to come, by their numbers, in the order of their records.
     let mut waiting = VecDeque::from([(0_usize, 0_usize)]);
     while let Some((at, number)) = waiting.pop_front() {
-        bounds.check()?;
+        bounds.check_stopped()?;
         records[at].extent = records.len() as u64;
         let Some(block) = blocks.found.remove(&number) else {
             records[at].readable = false;
             continue;
         };
-        records[at].count = small(block.records.len())?;
+        records[at].count = to_u32(block.records.len())?;
         let shift = base_names.len();
         let mut folder = block.first;
         for mut record in block.records {
-            record.name = small(record.name as usize + shift)?;
+            record.name = to_u32(record.name as usize + shift)?;
             record.owner = owner(record.owner)?;
             match record.kind {
-                Kind::Dir => {
+                NodeKind::Dir => {
                     waiting.push_back((records.len(), folder));
                     folder += 1;
                 }
-                Kind::Symlink => record.extent += shift as u64,
+                NodeKind::Symlink => record.extent += shift as u64,
                 _ => {}
             }
             records.push(record);
         }
         base_names.extend_from_slice(&block.names);
     }
-    Ok(Base { taken_ns, records, names: base_names, owners, folders: OnceLock::new() })
+    Ok(BaseManifest {
+        scanned_at_ns: taken_ns,
+        records,
+        names: base_names,
+        owners,
+        directory_indices: OnceLock::new(),
+    })
 }

@@ -1,7 +1,7 @@
 //! Paths in the headers of a unified diff, quoted as git does with `core.quotePath` (its default).
 
 /// `prefix` and `path` as git writes them: in double quotes with C escapes if a byte asks for it, else as they are.
-pub(super) fn quoted(prefix: &str, path: &[u8]) -> Vec<u8> {
+pub(super) fn quote_path(prefix: &str, path: &[u8]) -> Vec<u8> {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
     let mut text = Vec::with_capacity(prefix.len() + path.len() + 2);
     if path.iter().all(plain) {
@@ -31,13 +31,13 @@ pub(super) fn quoted(prefix: &str, path: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::quote_path;
 
     #[test]
     fn odd_bytes_are_escaped_and_plain_names_are_not() {
-        assert_eq!(quoted("a/", b"src/main.rs"), b"a/src/main.rs");
-        assert_eq!(quoted("a/", b"with space"), b"a/with space");
-        assert_eq!(quoted("b/", "grün\n\"".as_bytes()), br#""b/gr\303\274n\n\"""#);
-        assert_eq!(quoted("", b"\x01\\"), br#""\001\\""#);
+        assert_eq!(quote_path("a/", b"src/main.rs"), b"a/src/main.rs");
+        assert_eq!(quote_path("a/", b"with space"), b"a/with space");
+        assert_eq!(quote_path("b/", "grün\n\"".as_bytes()), br#""b/gr\303\274n\n\"""#);
+        assert_eq!(quote_path("", b"\x01\\"), br#""\001\\""#);
     }
 }

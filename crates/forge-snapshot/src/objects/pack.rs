@@ -4,31 +4,31 @@
 //! *mark* is a head alone; it says that everything before it was durable when it was written, so that opening has to
 //! check the contents behind the last mark only. What a crash left torn is behind it, and is cut off.
 
-use crate::error::{During, Error};
+use crate::error::{Error, IoContext};
 use forge_types::Digest;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const CONTENT: [u8; 4] = *b"FOb1";
-const MARK: [u8; 4] = *b"FMk1";
-const HEAD: usize = 52;
+const CONTENT_MAGIC: [u8; 4] = *b"FOb1";
+const MARK_MAGIC: [u8; 4] = *b"FMk1";
+const RECORD_HEAD_BYTES: usize = 52;
 /// So many zeros are written behind the records at once, in bytes: a sync then writes contents alone, and not each time
 /// how large the file has become and which of its blocks are in use. Zeros are no record, and are cut off like a torn one.
-const ROOM: usize = 128 << 10;
+const PREALLOC_BYTES: usize = 128 << 10;
 /// Zeros.
-static ZEROS: [u8; ROOM] = [0; ROOM];
+static ZERO_FILL: [u8; PREALLOC_BYTES] = [0; PREALLOC_BYTES];
 
 #[derive(Debug)]
-pub(super) struct Pack {
+pub(super) struct PackFile {
     path: PathBuf,
     file: File,
-    index: HashMap<Digest, Place>,
+    index: HashMap<Digest, PackLocation>,
     /// Where the next record goes.
     end: u64,
     /// To where there is room in the file, as far as that is known.
-    room: u64,
+    preallocated_end: u64,
     /// Something was written, or may have been, since the file was synced.
     dirty: bool,
     /// A mark stands for the present durable end.
@@ -36,13 +36,13 @@ pub(super) struct Pack {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PackLocation {
     at: u64,
     len: u32,
 }
 
-fn head(magic: [u8; 4], digest: &[u8; 32], len: u64) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
+fn encode_head(magic: [u8; 4], digest: &[u8; 32], len: u64) -> [u8; RECORD_HEAD_BYTES] {
+    let mut head = [0; RECORD_HEAD_BYTES];
     head[..4].copy_from_slice(&magic);
     head[4..36].copy_from_slice(digest);
     head[36..44].copy_from_slice(&len.to_le_bytes());
@@ -59,7 +59,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// Magic, digest and length of a head that is whole.
-fn read_head(bytes: &[u8; HEAD]) -> Option<([u8; 4], Digest, u64)> {
+fn decode_head(bytes: &[u8; RECORD_HEAD_BYTES]) -> Option<([u8; 4], Digest, u64)> {
     let (body, check) = bytes.split_at(44);
     if checksum(body).to_le_bytes() != check {
         return None;
@@ -69,22 +69,22 @@ fn read_head(bytes: &[u8; HEAD]) -> Option<([u8; 4], Digest, u64)> {
     Some((magic, digest, u64::from_le_bytes(body[36..44].try_into().ok()?)))
 }
 
-impl Pack {
+impl PackFile {
     /// Opens or makes the file and cuts off what a crash left torn.
     pub(super) fn open_for_writing(path: &Path) -> Result<Self, Error> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut pack = Self::new(path, file.during("open", path)?);
-        pack.refresh()?;
-        if pack.file.metadata().during("look at", path)?.len() != pack.end {
-            pack.file.set_len(pack.end).during("write", path)?;
+        let mut pack = Self::new(path, file.io_context("open", path)?);
+        pack.read_new_records()?;
+        if pack.file.metadata().io_context("look at", path)?.len() != pack.end {
+            pack.file.set_len(pack.end).io_context("write", path)?;
             pack.dirty = true;
         }
         Ok(pack)
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, Error> {
-        let mut pack = Self::new(path, File::open(path).during("open", path)?);
-        pack.refresh()?;
+        let mut pack = Self::new(path, File::open(path).io_context("open", path)?);
+        pack.read_new_records()?;
         Ok(pack)
     }
 
@@ -94,7 +94,7 @@ impl Pack {
             file,
             index: HashMap::new(),
             end: 0,
-            room: 0,
+            preallocated_end: 0,
             dirty: false,
             marked: true,
         }
@@ -102,30 +102,32 @@ impl Pack {
 
     /// Reads the heads behind what is known; returns whether there were any. Records that are not whole, and
     /// everything behind them, are left out.
-    pub(super) fn refresh(&mut self) -> Result<bool, Error> {
-        let size = self.file.metadata().during("look at", &self.path)?.len();
-        let mut found: Vec<(Digest, Place)> = Vec::new();
+    pub(super) fn read_new_records(&mut self) -> Result<bool, Error> {
+        let size = self.file.metadata().io_context("look at", &self.path)?.len();
+        let mut found: Vec<(Digest, PackLocation)> = Vec::new();
         let mut checked = 0;
         let mut end = self.end;
-        let mut bytes = [0; HEAD];
-        while end + HEAD as u64 <= size {
-            self.file.read_exact_at(&mut bytes, end).during("read", &self.path)?;
-            let content = end + HEAD as u64;
-            match read_head(&bytes) {
-                Some((MARK, _, at)) if at == end => {
+        let mut bytes = [0; RECORD_HEAD_BYTES];
+        while end + RECORD_HEAD_BYTES as u64 <= size {
+            self.file.read_exact_at(&mut bytes, end).io_context("read", &self.path)?;
+            let content = end + RECORD_HEAD_BYTES as u64;
+            match decode_head(&bytes) {
+                Some((MARK_MAGIC, _, at)) if at == end => {
                     checked = found.len();
                     end = content;
                 }
-                Some((CONTENT, digest, len)) if len <= super::SMALL && content + len <= size => {
-                    found.push((digest, Place { at: content, len: u32::try_from(len).unwrap_or(0) }));
+                Some((CONTENT_MAGIC, digest, len))
+                    if len <= super::MAX_PACKED_BYTES && content + len <= size =>
+                {
+                    found.push((digest, PackLocation { at: content, len: u32::try_from(len).unwrap_or(0) }));
                     end = content + len;
                 }
                 _ => break,
             }
         }
         for (i, (digest, place)) in found.iter().enumerate().skip(checked) {
-            if Digest::of(&self.at(*place)?) != *digest {
-                end = place.at - HEAD as u64;
+            if Digest::of_bytes(&self.read_location(*place)?) != *digest {
+                end = place.at - RECORD_HEAD_BYTES as u64;
                 found.truncate(i);
                 break;
             }
@@ -138,13 +140,13 @@ impl Pack {
         Ok(news)
     }
 
-    fn at(&self, place: Place) -> Result<Vec<u8>, Error> {
+    fn read_location(&self, place: PackLocation) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; place.len as usize];
-        self.file.read_exact_at(&mut bytes, place.at).during("read", &self.path)?;
+        self.file.read_exact_at(&mut bytes, place.at).io_context("read", &self.path)?;
         Ok(bytes)
     }
 
-    pub(super) fn holds(&self, digest: Digest) -> bool {
+    pub(super) fn contains(&self, digest: Digest) -> bool {
         self.index.contains_key(&digest)
     }
 
@@ -152,8 +154,8 @@ impl Pack {
         let Some(place) = self.index.get(&digest) else {
             return Ok(None);
         };
-        let bytes = self.at(*place)?;
-        if Digest::of(&bytes) != digest {
+        let bytes = self.read_location(*place)?;
+        if Digest::of_bytes(&bytes) != digest {
             return Err(Error::Damaged { what: format!("{} at byte {}", self.path.display(), place.at) });
         }
         Ok(Some(bytes))
@@ -161,44 +163,44 @@ impl Pack {
 
     /// Appends a content, unless it is there.
     pub(super) fn append(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
-        if self.holds(digest) {
+        if self.contains(digest) {
             return Ok(());
         }
-        let mut record = Vec::with_capacity(2 * HEAD + bytes.len());
+        let mut record = Vec::with_capacity(2 * RECORD_HEAD_BYTES + bytes.len());
         if !self.dirty && !self.marked {
-            record.extend_from_slice(&head(MARK, &[0; 32], self.end));
+            record.extend_from_slice(&encode_head(MARK_MAGIC, &[0; 32], self.end));
         }
-        let at = self.end + (record.len() + HEAD) as u64;
-        record.extend_from_slice(&head(CONTENT, digest.as_bytes(), bytes.len() as u64));
+        let at = self.end + (record.len() + RECORD_HEAD_BYTES) as u64;
+        record.extend_from_slice(&encode_head(CONTENT_MAGIC, digest.as_bytes(), bytes.len() as u64));
         record.extend_from_slice(bytes);
-        self.make_room(self.end + record.len() as u64);
+        self.preallocate(self.end + record.len() as u64);
         if let Err(error) = self.file.write_all_at(&record, self.end) {
             // What was there before stays as it was; the half record goes.
             let _ = self.file.set_len(self.end);
-            self.room = 0;
-            return Err(Error::io("write", &self.path, error));
+            self.preallocated_end = 0;
+            return Err(Error::from_io("write", &self.path, error));
         }
         self.end += record.len() as u64;
         self.dirty = true;
         self.marked = false;
-        self.index.insert(digest, Place { at, len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
+        self.index.insert(digest, PackLocation { at, len: u32::try_from(bytes.len()).unwrap_or(u32::MAX) });
         Ok(())
     }
 
     /// Takes room up to `end` and somewhat beyond. Where it can't be had, writing says why.
-    fn make_room(&mut self, end: u64) {
-        if end <= self.room {
+    fn preallocate(&mut self, end: u64) {
+        if end <= self.preallocated_end {
             return;
         }
         // Only behind what is to be written now.
-        let some = ROOM - usize::try_from(end % ROOM as u64).unwrap_or(0);
-        let taken = self.file.write_all_at(&ZEROS[..some], end);
-        self.room = if taken.is_ok() { end + some as u64 } else { end };
+        let some = PREALLOC_BYTES - usize::try_from(end % PREALLOC_BYTES as u64).unwrap_or(0);
+        let taken = self.file.write_all_at(&ZERO_FILL[..some], end);
+        self.preallocated_end = if taken.is_ok() { end + some as u64 } else { end };
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         if self.dirty {
-            self.file.sync_data().during("write", &self.path)?;
+            self.file.sync_data().io_context("write", &self.path)?;
             self.dirty = false;
         }
         Ok(())
@@ -215,12 +217,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn filled(path: &Path) -> Vec<(Digest, u64)> {
-        let mut pack = Pack::open_for_writing(path).unwrap();
+        let mut pack = PackFile::open_for_writing(path).unwrap();
         let mut ends = Vec::new();
         for n in 0..6_u8 {
             let bytes = vec![n; 10 * usize::from(n)];
-            pack.append(Digest::of(&bytes), &bytes).unwrap();
-            ends.push((Digest::of(&bytes), pack.end));
+            pack.append(Digest::of_bytes(&bytes), &bytes).unwrap();
+            ends.push((Digest::of_bytes(&bytes), pack.end));
             if n % 2 == 1 {
                 pack.flush().unwrap();
             }
@@ -238,14 +240,14 @@ mod tests {
         // Behind the last record is room.
         for length in (0..=last + 60).chain([whole.len()]) {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let mut pack = Pack::open_for_writing(&path).unwrap();
+            let mut pack = PackFile::open_for_writing(&path).unwrap();
             for (digest, end) in &ends {
-                assert_eq!(pack.holds(*digest), *end <= length as u64, "{length}");
+                assert_eq!(pack.contains(*digest), *end <= length as u64, "{length}");
             }
-            pack.append(Digest::of(b"further"), b"further").unwrap();
+            pack.append(Digest::of_bytes(b"further"), b"further").unwrap();
             pack.flush().unwrap();
-            let again = Pack::open_for_reading(&path).unwrap();
-            assert_eq!(again.read(Digest::of(b"further")).unwrap().unwrap(), b"further");
+            let again = PackFile::open_for_reading(&path).unwrap();
+            assert_eq!(again.read(Digest::of_bytes(b"further")).unwrap().unwrap(), b"further");
         }
     }
 
@@ -253,9 +255,9 @@ mod tests {
     fn a_tail_whose_content_never_reached_the_disk_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pack");
-        let mut pack = Pack::open_for_writing(&path).unwrap();
+        let mut pack = PackFile::open_for_writing(&path).unwrap();
         let contents = [b"one".repeat(50), b"two".repeat(50), b"three".repeat(50)];
-        let digests: Vec<_> = contents.iter().map(|bytes| Digest::of(bytes)).collect();
+        let digests: Vec<_> = contents.iter().map(|bytes| Digest::of_bytes(bytes)).collect();
         pack.append(digests[0], &contents[0]).unwrap();
         pack.flush().unwrap();
         pack.append(digests[1], &contents[1]).unwrap();
@@ -263,16 +265,16 @@ mod tests {
         let hole = pack.index[&digests[1]].at;
         pack.file.write_all_at(&[0; 20], hole).unwrap();
         drop(pack);
-        let pack = Pack::open_for_writing(&path).unwrap();
+        let pack = PackFile::open_for_writing(&path).unwrap();
         assert_eq!(digests.map_holds(&pack), [true, false, false]);
     }
 
     trait Holds {
-        fn map_holds(&self, pack: &Pack) -> [bool; 3];
+        fn map_holds(&self, pack: &PackFile) -> [bool; 3];
     }
     impl Holds for Vec<Digest> {
-        fn map_holds(&self, pack: &Pack) -> [bool; 3] {
-            [pack.holds(self[0]), pack.holds(self[1]), pack.holds(self[2])]
+        fn map_holds(&self, pack: &PackFile) -> [bool; 3] {
+            [pack.contains(self[0]), pack.contains(self[1]), pack.contains(self[2])]
         }
     }
 
@@ -290,10 +292,10 @@ mod tests {
                 bytes[at] = byte;
             }
             std::fs::write(&path, &bytes).unwrap();
-            let pack = Pack::open_for_writing(&path).unwrap();
+            let pack = PackFile::open_for_writing(&path).unwrap();
             for (digest, _) in ends {
                 if let Ok(Some(bytes)) = pack.read(digest) {
-                    prop_assert_eq!(Digest::of(&bytes), digest);
+                    prop_assert_eq!(Digest::of_bytes(&bytes), digest);
                 }
             }
         }

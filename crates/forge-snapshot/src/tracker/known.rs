@@ -1,14 +1,14 @@
 //! What looks before learned: digests of files that did not change, and contents of the beginning.
 
-use super::Options;
-use super::scan::Full;
-use crate::base::{self, Base, Item};
-use crate::bounds::Bounds;
-use crate::error::{During, Error};
-use crate::host::{self, Kind, Stamp};
-use crate::node::{Node, RelPath};
-use crate::objects::{Objects, Stillness};
-use crate::{bytes::Reader, bytes::Writer, copy};
+use super::TrackerOptions;
+use super::scan::FullDelta;
+use crate::base::{self, BaseItem, BaseManifest};
+use crate::bounds::WorkBounds;
+use crate::error::{Error, IoContext};
+use crate::host::{self, FileStamp, NodeKind};
+use crate::node::{RelPath, TreeNode};
+use crate::objects::{ObjectStore, RaceCheck};
+use crate::{bytes::ByteReader, bytes::ByteWriter, copy};
 use forge_types::Digest;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,89 +16,90 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// A file changed so shortly before it was looked at that the next change could leave it the same times.
-const RACY_NS: i64 = 20_000_000;
+const RACY_WINDOW_NS: i64 = 20_000_000;
 /// Where the digests of the beginning's contents are remembered, in the folder of the objects.
-const BASE_CONTENTS: &str = "base-contents";
+const BASE_CONTENTS_FILE: &str = "base-contents";
 /// So many files may be remembered that the last look did not meet.
-const FORGOTTEN_AT_MOST: usize = 1024;
+const MAX_UNSEEN_FILES: usize = 1024;
 
 /// What earlier looks learned. Files are told by their numbers, not by their paths.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct DigestCache {
     /// Digests of files by file system and number, as long as their stamps are these.
-    files: HashMap<(u64, u64), Looked>,
+    files: HashMap<(u64, u64), CachedDigest>,
     /// Content of a file of the beginning by its number in the manifest; `None`: it could not be learned.
     was: HashMap<usize, Option<Digest>>,
     /// All contents of the beginning were stored.
     pub(super) saved: bool,
     /// How many looks there were.
-    look: u32,
+    scan_number: u32,
 }
 
 #[derive(Debug)]
-struct Looked {
+struct CachedDigest {
     size: u64,
     mtime_ns: i64,
     ctime_ns: i64,
     digest: Digest,
     /// The last look that met it.
-    look: u32,
+    last_scan: u32,
 }
 
-impl Known {
+impl DigestCache {
     /// The digest of a file with this stamp, if it is known for sure.
-    pub(super) fn digest(&mut self, stamp: &Stamp) -> Option<Digest> {
+    pub(super) fn cached_digest(&mut self, stamp: &FileStamp) -> Option<Digest> {
         let looked = self.files.get_mut(&(stamp.dev, stamp.ino))?;
         let same =
             (looked.size, looked.mtime_ns, looked.ctime_ns) == (stamp.size, stamp.mtime_ns, stamp.ctime_ns);
-        looked.look = self.look;
+        looked.last_scan = self.scan_number;
         same.then_some(looked.digest)
     }
 
     /// Remembers the digest of a file that was looked at at `at_ns`, unless a later change could leave the same stamp.
-    pub(super) fn remember(&mut self, stamp: &Stamp, digest: Digest, at_ns: i64) {
-        let Stamp { size, mtime_ns, ctime_ns, .. } = *stamp;
+    pub(super) fn remember_digest(&mut self, stamp: &FileStamp, digest: Digest, at_ns: i64) {
+        let FileStamp { size, mtime_ns, ctime_ns, .. } = *stamp;
         let file = (stamp.dev, stamp.ino);
         if is_racy(ctime_ns, at_ns) {
             self.files.remove(&file);
         } else {
-            self.files.insert(file, Looked { size, mtime_ns, ctime_ns, digest, look: self.look });
+            self.files
+                .insert(file, CachedDigest { size, mtime_ns, ctime_ns, digest, last_scan: self.scan_number });
         }
     }
 
     /// A look begins.
-    pub(super) fn begin_look(&mut self) {
-        self.look = self.look.wrapping_add(1);
+    pub(super) fn begin_scan(&mut self) {
+        self.scan_number = self.scan_number.wrapping_add(1);
     }
 
     /// It has ended: files that it did not meet are forgotten, so that what is known does not grow with each step.
-    pub(super) fn end_look(&mut self) {
-        if self.files.len() > FORGOTTEN_AT_MOST {
-            let look = self.look;
-            self.files.retain(|_, looked| looked.look == look);
+    pub(super) fn end_scan(&mut self) {
+        if self.files.len() > MAX_UNSEEN_FILES {
+            let look = self.scan_number;
+            self.files.retain(|_, looked| looked.last_scan == look);
         }
     }
 
     /// The content that a file of the beginning had, if it was learned.
-    pub(super) fn was(&self, number: Option<usize>) -> Option<Digest> {
+    pub(super) fn base_digest(&self, number: Option<usize>) -> Option<Digest> {
         self.was.get(&number?).copied().flatten()
     }
 
     /// Whether it was tried to learn it, and with what success.
-    pub(super) fn tried(&self, number: usize) -> Option<Option<Digest>> {
+    pub(super) fn base_attempt(&self, number: usize) -> Option<Option<Digest>> {
         self.was.get(&number).copied()
     }
 
     /// Remembers the content that a file of the beginning had; `None`: it could not be learned.
-    pub(super) fn remember_was(&mut self, number: usize, digest: Option<Digest>) {
+    pub(super) fn remember_base_digest(&mut self, number: usize, digest: Option<Digest>) {
         self.was.insert(number, digest);
     }
 
     /// Takes over what a snapshot knows of the beginning.
-    pub(super) fn learn(&mut self, full: &Full, base: &Base) {
+    pub(super) fn learn_from_snapshot(&mut self, full: &FullDelta, base: &BaseManifest) {
         for (path, entry) in full {
-            if let Some(Node::File { content: Some(content), .. }) = &entry.was
-                && let Some(number) = base.find(path)
+            if let Some(TreeNode::File { content: Some(content), .. }) = &entry.before
+                && let Some(number) = base.find_index(path)
             {
                 self.was.entry(number).or_insert(Some(*content));
             }
@@ -106,99 +107,106 @@ impl Known {
     }
 
     /// Takes over what [`save_base`] stored in an earlier process.
-    pub(super) fn load_base(&mut self, folder: &Path, base: &Base) {
-        let Some(digests) = std::fs::read(folder.join(BASE_CONTENTS)).ok().and_then(|bytes| decode(&bytes))
+    pub(super) fn load_base_digests(&mut self, folder: &Path, base: &BaseManifest) {
+        let Some(digests) =
+            std::fs::read(folder.join(BASE_CONTENTS_FILE)).ok().and_then(|bytes| decode_digests(&bytes))
         else {
             return;
         };
         self.saved = true;
-        let files = base.indexed_below(&RelPath::default()).filter(|(_, _, item)| item.kind == Kind::File);
+        let files = base
+            .indexed_entries_below(&RelPath::default())
+            .filter(|(_, _, item)| item.kind == NodeKind::File);
         let known = files.zip(digests).filter(|(_, digest)| digest.is_some());
         self.was.extend(known.map(|((number, ..), digest)| (number, digest)));
     }
 }
 
 pub(super) fn is_racy(ctime_ns: i64, looked_ns: i64) -> bool {
-    ctime_ns.saturating_add(RACY_NS) >= looked_ns
+    ctime_ns.saturating_add(RACY_WINDOW_NS) >= looked_ns
 }
 
 /// Hashes a file of the beginning if it is still what stood there; stores it too if it is not longer than `keep`.
-pub(super) fn learn(
-    objects: &Objects,
+pub(super) fn learn_base_file(
+    objects: &ObjectStore,
     lower: BorrowedFd<'_>,
     shown: &Path,
     path: &RelPath,
-    item: &Item,
+    item: &BaseItem,
     keep: u64,
-    bounds: &Bounds,
+    bounds: &WorkBounds,
 ) -> Result<Option<Digest>, Error> {
-    let Some(file) = base::open_unchanged(lower, path, item).during("open", shown)? else {
+    let Some(file) = base::open_unchanged(lower, path, item).io_context("open", shown)? else {
         return Ok(None);
     };
-    let stamp = Stamp::of_open(&file).during("look at", shown)?;
+    let stamp = FileStamp::stat_open(&file).io_context("look at", shown)?;
     let digest = if item.size <= keep {
-        match objects.store(&file, &stamp, Stillness::Required, bounds) {
+        match objects.store_checked(&file, &stamp, RaceCheck::Required, bounds) {
             Ok((digest, _)) => digest,
             Err(Error::Changed { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
     } else {
-        bounds.file(item.size, || shown.to_owned())?;
-        copy::digest(&file, bounds).during("read", shown)?.0
+        bounds.check_file_size(item.size, || shown.to_owned())?;
+        copy::hash_file(&file, bounds).io_context("read", shown)?.0
     };
-    let after = Stamp::of_open(&file).during("look at", shown)?;
-    Ok(item.matches(&after).then_some(digest))
+    let after = FileStamp::stat_open(&file).io_context("look at", shown)?;
+    Ok(item.matches_stamp(&after).then_some(digest))
 }
 
 /// Stores every file of the beginning and remembers the digests, here and beside the objects.
-pub(super) fn save_base(options: &Options, known: &Mutex<Known>, bounds: &Bounds) -> Result<(), Error> {
+pub(super) fn save_base_contents(
+    options: &TrackerOptions,
+    known: &Mutex<DigestCache>,
+    bounds: &WorkBounds,
+) -> Result<(), Error> {
     let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
-    let lower = host::open_root(&options.lower).during("open", &options.lower)?;
+    let lower = host::open_root(&options.lower).io_context("open", &options.lower)?;
     let ignored: HashSet<RelPath> = options.ignored.iter().cloned().collect();
     let mut digests = Vec::new();
-    let files = options.base.indexed_below(&RelPath::default());
-    for (number, path, item) in files.filter(|(_, _, item)| item.kind == Kind::File) {
-        bounds.check()?;
+    let files = options.base.indexed_entries_below(&RelPath::default());
+    for (number, path, item) in files.filter(|(_, _, item)| item.kind == NodeKind::File) {
+        bounds.check_stopped()?;
         let shown = options.lower.join(path.as_path());
         let digest = if super::is_ignored(&ignored, &path) {
             None
         } else {
-            learn(&options.objects, lower.as_fd(), &shown, &path, &item, u64::MAX, bounds)?
+            learn_base_file(&options.objects, lower.as_fd(), &shown, &path, &item, u64::MAX, bounds)?
         };
         if digest.is_some() {
-            known().remember_was(number, digest);
+            known().remember_base_digest(number, digest);
         }
         digests.push(digest);
     }
     options.objects.flush()?;
-    let path = options.objects.folder().join(BASE_CONTENTS);
-    host::write_durably(&path, &encode(&digests)).during("write", &path)?;
+    let path = options.objects.directory().join(BASE_CONTENTS_FILE);
+    host::write_durably(&path, &encode_digests(&digests)).io_context("write", &path)?;
     known().saved = true;
     Ok(())
 }
 
-fn encode(digests: &[Option<Digest>]) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(33 * digests.len() + 40));
-    out.number(digests.len() as u64);
+fn encode_digests(digests: &[Option<Digest>]) -> Vec<u8> {
+    let mut out = ByteWriter(Vec::with_capacity(33 * digests.len() + 40));
+    out.write_varint(digests.len() as u64);
     for digest in digests {
-        out.byte(u8::from(digest.is_some()));
+        out.write_byte(u8::from(digest.is_some()));
         out.0.extend_from_slice(digest.as_ref().map_or(&[][..], |digest| digest.as_bytes()));
     }
-    let check = Digest::of(&out.0);
+    let check = Digest::of_bytes(&out.0);
     out.0.extend_from_slice(check.as_bytes());
     out.0
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<Option<Digest>>> {
+fn decode_digests(bytes: &[u8]) -> Option<Vec<Option<Digest>>> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).as_bytes() != check {
+    if Digest::of_bytes(body).as_bytes() != check {
         return None;
     }
-    let mut input = Reader(body);
-    let count = input.count(1)?;
-    let digest = |input: &mut Reader<'_>| match input.byte()? {
+    let mut input = ByteReader(body);
+    let count = input.read_count(1)?;
+    let digest = |input: &mut ByteReader<'_>| match input.read_byte()? {
         0 => Some(None),
-        _ => Some(Some(Digest::from_bytes(input.take(32)?.try_into().ok()?))),
+        _ => Some(Some(Digest::from_bytes(input.read_bytes(32)?.try_into().ok()?))),
     };
     (0..count).map(|_| digest(&mut input)).collect()
 }

@@ -5,14 +5,14 @@
 //! below; `redirect` names the folder below that a renamed folder continues: a name beside it, or a path from the root
 //! of the layer if it begins with a slash.
 
-use super::scan::{Contents, Scan};
-use super::want::{Mark, Thing};
-use super::whole::Fault;
-use super::{Attributes, Tracker};
-use crate::error::{During, Error};
-use crate::host::{self, Kind, Stamp};
+use super::scan::{ContentPolicy, WorkspaceScan};
+use super::want::{DiskEntry, OverlayMark};
+use super::whole::ScanError;
+use super::{OverlayXattrs, Tracker};
+use crate::error::{Error, IoContext};
+use crate::host::{self, FileStamp, NodeKind};
 use crate::node::RelPath;
-use crate::walk::{Below, Denied, Folder, Listing, Threads, walk};
+use crate::walk::{DirListing, OnDenied, SubdirVisits, VisitedDir, WalkThreads, walk_tree};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 
-impl Attributes {
+impl OverlayXattrs {
     /// The full name of one of the overlay's attributes.
-    pub(super) fn name(self, attribute: &str) -> String {
+    pub(super) fn xattr_name(self, attribute: &str) -> String {
         match self {
             Self::User => format!("user.overlay.{attribute}"),
             Self::Trusted => format!("trusted.overlay.{attribute}"),
@@ -30,10 +30,10 @@ impl Attributes {
     }
 
     /// The value of one of an open folder's attributes.
-    pub(super) fn get(self, folder: impl AsFd, attribute: &str) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn get_xattr(self, folder: impl AsFd, attribute: &str) -> io::Result<Option<Vec<u8>>> {
         let mut value = vec![0; 256];
         loop {
-            match rustix::fs::fgetxattr(folder.as_fd(), self.name(attribute), &mut value[..]) {
+            match rustix::fs::fgetxattr(folder.as_fd(), self.xattr_name(attribute), &mut value[..]) {
                 Ok(n) => {
                     value.truncate(n);
                     return Ok(Some(value));
@@ -46,13 +46,13 @@ impl Attributes {
     }
 
     /// Whether an entry of the upper layer says that nothing stands there.
-    pub(super) fn is_whiteout(self, folder: impl AsFd, name: &[u8], stamp: &Stamp) -> bool {
+    pub(super) fn is_whiteout(self, folder: impl AsFd, name: &[u8], stamp: &FileStamp) -> bool {
         match stamp.kind {
-            Kind::Whiteout => true,
-            Kind::File if stamp.size == 0 => {
+            NodeKind::Whiteout => true,
+            NodeKind::File if stamp.size == 0 => {
                 let mut path = format!("/proc/self/fd/{}/", folder.as_fd().as_raw_fd()).into_bytes();
                 path.extend_from_slice(name);
-                rustix::fs::lgetxattr(path, self.name("whiteout"), &mut [0_u8; 8][..]).is_ok()
+                rustix::fs::lgetxattr(path, self.xattr_name("whiteout"), &mut [0_u8; 8][..]).is_ok()
             }
             _ => false,
         }
@@ -62,72 +62,77 @@ impl Attributes {
 /// What a folder of the upper layer continues: the folder of the repository that its parent continues, and its own
 /// one if nothing else is said.
 #[derive(Clone, Default)]
-struct Beneath {
+struct LowerParent {
     parent: Option<RelPath>,
 }
 
 /// Finds what the upper layer changes.
-pub(super) fn look(scan: &Scan<'_>, attributes: Attributes) -> Result<(), Error> {
-    walk(&scan.tracker.root, Beneath::default(), Denied::Force, Threads::One, &scan.walked, &|folder| {
-        visit(scan, attributes, folder)
-    })
-    .map_err(|fault: Fault| fault.placed(scan))
+pub(super) fn scan_overlay(scan: &WorkspaceScan<'_>, attributes: OverlayXattrs) -> Result<(), Error> {
+    walk_tree(
+        &scan.tracker.root,
+        LowerParent::default(),
+        OnDenied::Force,
+        WalkThreads::One,
+        &scan.walked,
+        &|folder| visit_directory(scan, attributes, folder),
+    )
+    .map_err(|fault: ScanError| fault.into_error(scan))
 }
 
-fn visit(
-    scan: &Scan<'_>,
-    attributes: Attributes,
-    folder: Folder<'_, Beneath>,
-) -> Result<Below<Beneath>, Fault> {
+fn visit_directory(
+    scan: &WorkspaceScan<'_>,
+    attributes: OverlayXattrs,
+    folder: VisitedDir<'_, LowerParent>,
+) -> Result<SubdirVisits<LowerParent>, ScanError> {
     let path = folder.path;
     let base = &scan.tracker.seen;
-    let beneath = continues(scan.tracker, attributes, &folder)?;
+    let beneath = lower_directory(scan.tracker, attributes, &folder)?;
     let own = beneath.as_ref() == Some(path);
     if !own {
         for (name, _) in base.children(path) {
-            scan.gone(&path.join(name))?;
+            scan.record_removal(&path.join(name))?;
         }
     }
     let listing = folder.listing.unwrap_or_default();
     let mut below = Vec::new();
     for (name, stamp) in listing.iter() {
         let child = path.join(name);
-        if scan.skips(&child, name) {
+        if scan.should_skip(&child, name) {
             continue;
         }
         if attributes.is_whiteout(folder.fd, name, stamp) {
-            scan.gone(&child)?;
+            scan.record_removal(&child)?;
             continue;
         }
-        if base.get(&child).is_some_and(|was| (was.kind == Kind::Dir) != (stamp.kind == Kind::Dir)) {
-            scan.gone(&child)?;
+        if base.get(&child).is_some_and(|was| (was.kind == NodeKind::Dir) != (stamp.kind == NodeKind::Dir)) {
+            scan.record_removal(&child)?;
         }
-        let node = scan.node(folder.fd.as_fd(), name, &child, stamp)?;
-        scan.put(child, node)?;
-        if stamp.kind == Kind::Dir {
-            below.push((name.into(), Beneath { parent: beneath.clone() }));
+        let node = scan.read_node(folder.fd.as_fd(), name, &child, stamp)?;
+        scan.record_node(child, node)?;
+        if stamp.kind == NodeKind::Dir {
+            below.push((name.into(), LowerParent { parent: beneath.clone() }));
         }
     }
     if let (Some(from), false) = (&beneath, own) {
-        shine_through(scan, path, from, &listing)?;
+        add_lower_entries(scan, path, from, &listing)?;
     }
     Ok(below)
 }
 
 /// The folder of the repository that a folder of the upper layer continues.
-fn continues(
+fn lower_directory(
     tracker: &Tracker,
-    attributes: Attributes,
-    folder: &Folder<'_, Beneath>,
-) -> Result<Option<RelPath>, Fault> {
-    let Some((_, name)) = host::split(folder.path) else {
+    attributes: OverlayXattrs,
+    folder: &VisitedDir<'_, LowerParent>,
+) -> Result<Option<RelPath>, ScanError> {
+    let Some((_, name)) = host::split_path(folder.path) else {
         return Ok(Some(RelPath::default()));
     };
-    if attributes.get(folder.fd, "opaque")?.as_deref() == Some(b"y") {
+    if attributes.get_xattr(folder.fd, "opaque")?.as_deref() == Some(b"y") {
         return Ok(None);
     }
     let odd = || Error::Damaged { what: format!("the renamed folder {} of the workspace", folder.path) };
-    let beneath = match attributes.get(folder.fd, "redirect")? {
+    let beneath = match attributes.get_xattr(folder.fd, "redirect")? {
         None => folder.about.parent.as_ref().map(|parent| parent.join(name)),
         Some(to) => match to.strip_prefix(b"/") {
             Some(absolute) => Some(RelPath::new(absolute).ok_or_else(odd)?),
@@ -135,17 +140,22 @@ fn continues(
             None => folder.about.parent.as_ref().map(|parent| parent.join(&to)),
         },
     };
-    let is_folder = |path: &RelPath| tracker.seen.get(path).is_some_and(|item| item.kind == Kind::Dir);
+    let is_folder = |path: &RelPath| tracker.seen.get(path).is_some_and(|item| item.kind == NodeKind::Dir);
     Ok(beneath.filter(is_folder))
 }
 
 /// What a renamed folder shows of the folder that it continues: everything that the upper layer does not cover.
-fn shine_through(scan: &Scan<'_>, path: &RelPath, from: &RelPath, covered: &Listing) -> Result<(), Error> {
+fn add_lower_entries(
+    scan: &WorkspaceScan<'_>,
+    path: &RelPath,
+    from: &RelPath,
+    covered: &DirListing,
+) -> Result<(), Error> {
     let lower = &scan.tracker.lower;
     let base = &scan.tracker.seen;
     for (name, _) in base.children(from).filter(|(name, _)| covered.find(name).is_none()) {
-        for (source, _) in base.below(&from.join(name)) {
-            let Some((parent, name)) = host::split(&source) else {
+        for (source, _) in base.entries_below(&from.join(name)) {
+            let Some((parent, name)) = host::split_path(&source) else {
                 continue;
             };
             if scan.tracker.is_ignored(&source) {
@@ -158,15 +168,15 @@ fn shine_through(scan: &Scan<'_>, path: &RelPath, from: &RelPath, covered: &List
                 continue;
             };
             let shown = scan.tracker.options.lower.join(source.as_path());
-            let found = host::open_below(lower.as_fd(), parent, OFlags::PATH | host::FOLDER)
-                .and_then(|parent| Ok((Stamp::of(&parent, name)?, parent)));
+            let found = host::open_below(lower.as_fd(), parent, OFlags::PATH | host::DIR_OPEN_FLAGS)
+                .and_then(|parent| Ok((FileStamp::stat_at(&parent, name)?, parent)));
             let (stamp, parent) = match found {
                 Ok(found) => found,
                 Err(error) if host::is_absent(&error) => continue,
-                Err(error) => return Err(error).during("read", &shown),
+                Err(error) => return Err(error).io_context("read", &shown),
             };
-            let node = scan.node(parent.as_fd(), name, &target, &stamp)?;
-            scan.put(target, node)?;
+            let node = scan.read_node(parent.as_fd(), name, &target, &stamp)?;
+            scan.record_node(target, node)?;
         }
     }
     Ok(())
@@ -174,46 +184,46 @@ fn shine_through(scan: &Scan<'_>, path: &RelPath, from: &RelPath, covered: &List
 
 /// Everything in the upper layer as it lies on disk, and half-made files of ours. A folder that hides nothing because
 /// nothing is below it counts as one that hides.
-pub(super) fn layer(
+pub(super) fn read_upper_layer(
     tracker: &Tracker,
-    attributes: Attributes,
-) -> Result<(BTreeMap<RelPath, Thing>, Vec<RelPath>), Error> {
-    let found: Mutex<BTreeMap<RelPath, Thing>> = Mutex::default();
-    let scan = Scan::new(tracker, Contents::Leave);
-    let visit = |folder: Folder<'_, Option<u32>>| -> Result<Below<Option<u32>>, Fault> {
+    attributes: OverlayXattrs,
+) -> Result<(BTreeMap<RelPath, DiskEntry>, Vec<RelPath>), Error> {
+    let found: Mutex<BTreeMap<RelPath, DiskEntry>> = Mutex::default();
+    let scan = WorkspaceScan::new(tracker, ContentPolicy::Leave);
+    let visit = |folder: VisitedDir<'_, Option<u32>>| -> Result<SubdirVisits<Option<u32>>, ScanError> {
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mode) = folder.about {
-            let beneath = tracker.seen.get(folder.path).is_some_and(|item| item.kind == Kind::Dir);
-            let mark = if attributes.get(folder.fd, "redirect")?.is_some() {
-                Mark::Redirect
-            } else if !beneath || attributes.get(folder.fd, "opaque")?.as_deref() == Some(b"y") {
-                Mark::Opaque
+            let beneath = tracker.seen.get(folder.path).is_some_and(|item| item.kind == NodeKind::Dir);
+            let mark = if attributes.get_xattr(folder.fd, "redirect")?.is_some() {
+                OverlayMark::Redirect
+            } else if !beneath || attributes.get_xattr(folder.fd, "opaque")?.as_deref() == Some(b"y") {
+                OverlayMark::Opaque
             } else {
-                Mark::Merge
+                OverlayMark::Merge
             };
-            scan.count(folder.path)?;
-            found.insert(folder.path.clone(), Thing::Folder { mode, mark });
+            scan.count_path(folder.path)?;
+            found.insert(folder.path.clone(), DiskEntry::Directory { mode, mark });
         }
         let mut below = Vec::new();
         for (name, stamp) in folder.listing.unwrap_or_default().iter() {
             let path = folder.path.join(name);
-            if scan.skips(&path, name) {
+            if scan.should_skip(&path, name) {
                 continue;
             }
-            if stamp.kind != Kind::Dir {
-                scan.count(&path)?;
+            if stamp.kind != NodeKind::Dir {
+                scan.count_path(&path)?;
             }
             if attributes.is_whiteout(folder.fd, name, stamp) {
-                found.insert(path, Thing::Whiteout);
-            } else if stamp.kind == Kind::Dir {
+                found.insert(path, DiskEntry::Whiteout);
+            } else if stamp.kind == NodeKind::Dir {
                 below.push((name.into(), Some(stamp.mode)));
-            } else if let Some(node) = scan.node(folder.fd.as_fd(), name, &path, stamp)? {
-                found.insert(path, Thing::Node(node));
+            } else if let Some(node) = scan.read_node(folder.fd.as_fd(), name, &path, stamp)? {
+                found.insert(path, DiskEntry::Node(node));
             }
         }
         Ok(below)
     };
-    walk(&tracker.root, None, Denied::Force, Threads::One, &scan.walked, &visit)
-        .map_err(|fault: Fault| fault.placed(&scan))?;
-    Ok((found.into_inner().unwrap_or_else(PoisonError::into_inner), scan.into_touched().leftovers))
+    walk_tree(&tracker.root, None, OnDenied::Force, WalkThreads::One, &scan.walked, &visit)
+        .map_err(|fault: ScanError| fault.into_error(&scan))?;
+    Ok((found.into_inner().unwrap_or_else(PoisonError::into_inner), scan.into_result().stale_temps))
 }

@@ -3,16 +3,16 @@
 
 mod hands;
 
-use super::want::{Group, Mark, Plan, Spot, Thing};
-use super::{Attributes, Layout, Tracker};
+use super::want::{DiskEntry, LinkGroup, OverlayMark, PathChange, RestorePlan};
+use super::{Layout, OverlayXattrs, Tracker};
 use crate::base;
-use crate::bounds::Tally;
+use crate::bounds::BoundedTally;
 use crate::copy;
-use crate::error::{During, Error};
-use crate::host::{self, Kind, Stamp};
-use crate::node::{Node, RelPath};
+use crate::error::{Error, IoContext};
+use crate::host::{self, FileStamp, NodeKind};
+use crate::node::{RelPath, TreeNode};
 use forge_types::Digest;
-use hands::Hands;
+use hands::DirAccess;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -21,73 +21,80 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Makes the workspace what the plan wants.
-pub(super) fn rebuild(tracker: &Tracker, plan: Plan) -> Result<(), Error> {
-    let Plan { mut spots, anchors, mut leftovers, attributes } = plan;
-    let mut work = Work { tracker, hands: Hands::new(tracker), anchors, attributes };
+pub(super) fn rebuild_workspace(tracker: &Tracker, plan: RestorePlan) -> Result<(), Error> {
+    let RestorePlan { changes: mut spots, anchors, stale_temps: mut leftovers, attributes } = plan;
+    let mut work = RebuildWork { tracker, dir_access: DirAccess::new(tracker), anchors, attributes };
     leftovers.sort_unstable();
     for path in leftovers.iter().rev() {
-        work.remove(path)?;
+        work.remove_path(path)?;
     }
-    work.judge_links(&mut spots)?;
+    work.invalidate_links(&mut spots)?;
     for (path, spot) in spots.iter_mut().rev() {
-        tracker.bounds.check()?;
-        let Some(is) = &spot.is else { continue };
-        let in_the_way = match &spot.want {
+        tracker.bounds.check_stopped()?;
+        let Some(is) = &spot.current else { continue };
+        let in_the_way = match &spot.target {
             None => true,
-            Some(want) => matches!(is, Thing::Folder { .. }) != matches!(want, Thing::Folder { .. }),
+            Some(want) => {
+                matches!(is, DiskEntry::Directory { .. }) != matches!(want, DiskEntry::Directory { .. })
+            }
         };
         if in_the_way {
-            work.remove(path)?;
-            spot.is = None;
+            work.remove_path(path)?;
+            spot.current = None;
         }
     }
     for (path, spot) in &spots {
-        tracker.bounds.check()?;
-        work.make(path, spot)?;
+        tracker.bounds.check_stopped()?;
+        work.make_entry(path, spot)?;
     }
-    work.hands.finish()
+    work.dir_access.finish()
 }
 
-struct Work<'a> {
+struct RebuildWork<'a> {
     tracker: &'a Tracker,
-    hands: Hands<'a>,
+    dir_access: DirAccess<'a>,
     /// A name of each group of hard links that stands as it must.
-    anchors: HashMap<Group, RelPath>,
-    attributes: Option<Attributes>,
+    anchors: HashMap<LinkGroup, RelPath>,
+    attributes: Option<OverlayXattrs>,
 }
 
-impl Work<'_> {
-    fn shown(&self, path: &RelPath) -> PathBuf {
-        self.tracker.place().join(path.as_path())
+impl RebuildWork<'_> {
+    fn display_path(&self, path: &RelPath) -> PathBuf {
+        self.tracker.workspace_path().join(path.as_path())
     }
 
     /// The open folder around a path, and its last name.
-    fn around<'p>(&mut self, path: &'p RelPath) -> Result<(std::sync::Arc<OwnedFd>, &'p [u8]), Error> {
-        let (parent, name) = host::split(path).unwrap_or((b"", b"."));
-        Ok((self.hands.folder(&RelPath::new(parent).unwrap_or_default())?, name))
+    fn open_parent<'p>(&mut self, path: &'p RelPath) -> Result<(std::sync::Arc<OwnedFd>, &'p [u8]), Error> {
+        let (parent, name) = host::split_path(path).unwrap_or((b"", b"."));
+        Ok((self.dir_access.writable_directory(&RelPath::new(parent).unwrap_or_default())?, name))
     }
 
     /// Removes what stands at a path, with everything in it that is not masked.
-    fn remove(&mut self, path: &RelPath) -> Result<(), Error> {
-        let shown = self.shown(path);
-        let (folder, name) = self.around(path)?;
+    fn remove_path(&mut self, path: &RelPath) -> Result<(), Error> {
+        let shown = self.display_path(path);
+        let (folder, name) = self.open_parent(path)?;
         let keep = |below: &[u8]| {
             self.tracker.is_ignored(&RelPath::new([path.as_bytes(), below].concat()).unwrap_or_default())
         };
-        let tally = Tally::of_tree(&self.tracker.bounds, self.tracker.place());
-        match host::remove_all(folder.as_fd(), name, &keep, &tally) {
+        let tally = BoundedTally::of_tree(&self.tracker.bounds, self.tracker.workspace_path());
+        match host::remove_tree(folder.as_fd(), name, &keep, &tally) {
             Ok(()) => Ok(()),
             Err(error) if host::is_absent(&error) => Ok(()),
-            Err(error) => Err(Error::io("remove", &shown, error)),
+            Err(error) => Err(Error::from_io("remove", &shown, error)),
         }
     }
 
     /// Forgets files that are as they must be but not linked as they must be, so that they are made anew.
-    fn judge_links(&mut self, spots: &mut std::collections::BTreeMap<RelPath, Spot>) -> Result<(), Error> {
-        let mut numbers: HashMap<Group, u64> = HashMap::new();
+    fn invalidate_links(
+        &mut self,
+        spots: &mut std::collections::BTreeMap<RelPath, PathChange>,
+    ) -> Result<(), Error> {
+        let mut numbers: HashMap<LinkGroup, u64> = HashMap::new();
         for (path, spot) in spots.iter_mut() {
-            let (Some(Thing::Node(Node::File { links, .. })), Some(Thing::Node(Node::File { .. }))) =
-                (&spot.is, &spot.want)
+            let (
+                Some(DiskEntry::Node(TreeNode::File { links, .. })),
+                Some(DiskEntry::Node(TreeNode::File { .. })),
+            ) = (&spot.current, &spot.target)
             else {
                 continue;
             };
@@ -96,29 +103,29 @@ impl Work<'_> {
                 (Some(group), Some(number))
                     if !self.anchors.contains_key(&group) || numbers.contains_key(&group) =>
                 {
-                    *numbers.entry(group).or_insert(number) == number && self.fits(path, spot)?
+                    *numbers.entry(group).or_insert(number) == number && self.matches_target(path, spot)?
                 }
                 _ => false,
             };
             match spot.group {
                 Some(group) if right => {
                     self.anchors.entry(group).or_insert_with(|| path.clone());
-                    spot.is = spot.want.clone();
+                    spot.current = spot.target.clone();
                 }
-                _ => spot.is = Some(Thing::Whiteout),
+                _ => spot.current = Some(DiskEntry::Whiteout),
             }
         }
         Ok(())
     }
 
     /// Whether what stands at a path is what must stand there, hard links aside. Reads a file if nothing else tells.
-    fn fits(&mut self, path: &RelPath, spot: &Spot) -> Result<bool, Error> {
-        let (Some(Thing::Node(is)), Some(Thing::Node(want))) = (&spot.is, &spot.want) else {
-            return Ok(spot.is == spot.want);
+    fn matches_target(&mut self, path: &RelPath, spot: &PathChange) -> Result<bool, Error> {
+        let (Some(DiskEntry::Node(is)), Some(DiskEntry::Node(want))) = (&spot.current, &spot.target) else {
+            return Ok(spot.current == spot.target);
         };
         let (
-            Node::File { mode, size, mtime_ns, content, .. },
-            Node::File { mode: mode2, size: size2, mtime_ns: mtime2, content: content2, .. },
+            TreeNode::File { mode, size, mtime_ns, content, .. },
+            TreeNode::File { mode: mode2, size: size2, mtime_ns: mtime2, content: content2, .. },
         ) = (is, want)
         else {
             return Ok(is == want);
@@ -129,112 +136,120 @@ impl Work<'_> {
         if content.is_some() {
             return Ok(content == content2);
         }
-        let shown = self.shown(path);
-        let (folder, name) = self.around(path)?;
-        let file = host::open_file_by_force(&*folder, name).during("read", &shown)?;
-        let stamp = Stamp::of_open(&file).during("read", &shown)?;
+        let shown = self.display_path(path);
+        let (folder, name) = self.open_parent(path)?;
+        let file = host::open_file_by_force(&*folder, name).io_context("read", &shown)?;
+        let stamp = FileStamp::stat_open(&file).io_context("read", &shown)?;
         let at_ns = base::now_ns();
-        let (digest, _) = copy::digest(&file, &self.tracker.bounds).during("read", &shown)?;
-        self.tracker.known().remember(&stamp, digest, at_ns);
+        let (digest, _) = copy::hash_file(&file, &self.tracker.bounds).io_context("read", &shown)?;
+        self.tracker.lock_digest_cache().remember_digest(&stamp, digest, at_ns);
         Ok(Some(digest) == *content2)
     }
 
-    fn make(&mut self, path: &RelPath, spot: &Spot) -> Result<(), Error> {
-        let Some(want) = &spot.want else { return Ok(()) };
-        if let Thing::Folder { mode, mark } = want {
-            return self.make_folder(path, spot.is.as_ref(), *mode, *mark);
+    fn make_entry(&mut self, path: &RelPath, spot: &PathChange) -> Result<(), Error> {
+        let Some(want) = &spot.target else { return Ok(()) };
+        if let DiskEntry::Directory { mode, mark } = want {
+            return self.make_directory(path, spot.current.as_ref(), *mode, *mark);
         }
-        let links_right = spot.group.is_none() || spot.is == spot.want;
-        if links_right && self.fits(path, spot)? {
+        let links_right = spot.group.is_none() || spot.current == spot.target;
+        if links_right && self.matches_target(path, spot)? {
             return Ok(());
         }
-        if spot.group.is_none() && self.adjust(path, spot)? {
+        if spot.group.is_none() && self.adjust_metadata(path, spot)? {
             return Ok(());
         }
-        let shown = self.shown(path);
+        let shown = self.display_path(path);
         let anchor = spot.group.and_then(|group| self.anchors.get(&group).cloned());
-        let (folder, name) = self.around(path)?;
-        let temporary = self.hands.temporary();
+        let (folder, name) = self.open_parent(path)?;
+        let temporary = self.dir_access.temp_name();
         let _ = rustix::fs::unlinkat(&*folder, temporary.as_slice(), AtFlags::empty());
         let digest = match (want, anchor) {
             (_, Some(anchor)) => {
-                let (other, other_name) = self.around(&anchor)?;
+                let (other, other_name) = self.open_parent(&anchor)?;
                 rustix::fs::linkat(&*other, other_name, &*folder, temporary.as_slice(), AtFlags::empty())
-                    .during("link", &shown)?;
+                    .io_context("link", &shown)?;
                 None
             }
-            (Thing::Node(node @ Node::File { .. }), None) => {
+            (DiskEntry::Node(node @ TreeNode::File { .. }), None) => {
                 Some(self.make_file(&folder, &temporary, path, node)?)
             }
             (thing, None) => {
-                self.make_special(&folder, &temporary, thing).during("make", &shown)?;
+                self.make_special(&folder, &temporary, thing).io_context("make", &shown)?;
                 None
             }
         };
-        rustix::fs::renameat(&*folder, temporary.as_slice(), &*folder, name).during("write", &shown)?;
+        rustix::fs::renameat(&*folder, temporary.as_slice(), &*folder, name).io_context("write", &shown)?;
         // Renaming one name of a file to another name of the same file does nothing.
         let _ = rustix::fs::unlinkat(&*folder, temporary.as_slice(), AtFlags::empty());
         if let Some(group) = spot.group {
             self.anchors.entry(group).or_insert_with(|| path.clone());
         }
         if let Some(digest) = digest {
-            let stamp = Stamp::of(&*folder, name).during("look at", &shown)?;
-            self.tracker.known().remember(&stamp, digest, base::now_ns());
+            let stamp = FileStamp::stat_at(&*folder, name).io_context("look at", &shown)?;
+            self.tracker.lock_digest_cache().remember_digest(&stamp, digest, base::now_ns());
         }
         Ok(())
     }
 
     /// Sets mode and time of a file of one name that has the right content; returns whether that was all.
-    fn adjust(&mut self, path: &RelPath, spot: &Spot) -> Result<bool, Error> {
+    fn adjust_metadata(&mut self, path: &RelPath, spot: &PathChange) -> Result<bool, Error> {
         let (
-            Some(Thing::Node(Node::File { content: Some(is), links: None, .. })),
-            Some(Thing::Node(Node::File { content: Some(want), mode, mtime_ns, .. })),
-        ) = (&spot.is, &spot.want)
+            Some(DiskEntry::Node(TreeNode::File { content: Some(is), links: None, .. })),
+            Some(DiskEntry::Node(TreeNode::File { content: Some(want), mode, mtime_ns, .. })),
+        ) = (&spot.current, &spot.target)
         else {
             return Ok(false);
         };
         if is != want {
             return Ok(false);
         }
-        let shown = self.shown(path);
-        let (folder, name) = self.around(path)?;
-        host::set_mode_at(&*folder, name, *mode).during("set the mode of", &shown)?;
-        host::set_time_at(&*folder, name, *mtime_ns).during("set the time of", &shown)?;
-        let stamp = Stamp::of(&*folder, name).during("look at", &shown)?;
-        self.tracker.known().remember(&stamp, *want, base::now_ns());
+        let shown = self.display_path(path);
+        let (folder, name) = self.open_parent(path)?;
+        host::set_mode_at(&*folder, name, *mode).io_context("set the mode of", &shown)?;
+        host::set_time_at(&*folder, name, *mtime_ns).io_context("set the time of", &shown)?;
+        let stamp = FileStamp::stat_at(&*folder, name).io_context("look at", &shown)?;
+        self.tracker.lock_digest_cache().remember_digest(&stamp, *want, base::now_ns());
         Ok(true)
     }
 
-    fn make_special(&self, folder: &OwnedFd, name: &[u8], thing: &Thing) -> std::io::Result<()> {
+    fn make_special(&self, folder: &OwnedFd, name: &[u8], thing: &DiskEntry) -> std::io::Result<()> {
         match thing {
-            Thing::Whiteout => {
+            DiskEntry::Whiteout => {
                 rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0)?
             }
-            Thing::Node(Node::Symlink { target }) => rustix::fs::symlinkat(target.as_slice(), folder, name)?,
-            Thing::Node(Node::Fifo { mode }) => {
+            DiskEntry::Node(TreeNode::Symlink { target }) => {
+                rustix::fs::symlinkat(target.as_slice(), folder, name)?
+            }
+            DiskEntry::Node(TreeNode::Fifo { mode }) => {
                 rustix::fs::mkfifoat(folder, name, Mode::from_raw_mode(0o600))?;
-                self.hands.give(folder, name)?;
+                self.dir_access.set_owner(folder, name)?;
                 return host::set_mode_at(folder, name, *mode);
             }
-            Thing::Node(_) | Thing::Folder { .. } => return Err(Errno::INVAL.into()),
+            DiskEntry::Node(_) | DiskEntry::Directory { .. } => return Err(Errno::INVAL.into()),
         }
-        self.hands.give(folder, name)
+        self.dir_access.set_owner(folder, name)
     }
 
     /// Makes a file with content, mode, time and owner; returns the digest of what it holds.
-    fn make_file(&self, folder: &OwnedFd, name: &[u8], path: &RelPath, node: &Node) -> Result<Digest, Error> {
-        let shown = self.shown(path);
-        let Node::File { mode, mtime_ns, content, .. } = node else {
-            return Err(Error::io("make", &shown, Errno::INVAL));
+    fn make_file(
+        &self,
+        folder: &OwnedFd,
+        name: &[u8],
+        path: &RelPath,
+        node: &TreeNode,
+    ) -> Result<Digest, Error> {
+        let shown = self.display_path(path);
+        let TreeNode::File { mode, mtime_ns, content, .. } = node else {
+            return Err(Error::from_io("make", &shown, Errno::INVAL));
         };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
-            rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)).during("make", &shown)?;
+            rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)).io_context("make", &shown)?;
         let file = File::from(file);
-        let made = self.fill(&file, path, *content, &shown).and_then(|digest| {
-            self.hands.give(folder, name).during("give to its owner", &shown)?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode)).during("set the mode of", &shown)?;
-            host::set_time(&file, *mtime_ns).during("set the time of", &shown)?;
+        let made = self.write_content(&file, path, *content, &shown).and_then(|digest| {
+            self.dir_access.set_owner(folder, name).io_context("give to its owner", &shown)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode)).io_context("set the mode of", &shown)?;
+            host::set_time(&file, *mtime_ns).io_context("set the time of", &shown)?;
             Ok(digest)
         });
         if made.is_err() {
@@ -244,7 +259,7 @@ impl Work<'_> {
     }
 
     /// Writes a content: from the store, else from the repository if it still is what stood there.
-    fn fill(
+    fn write_content(
         &self,
         file: &File,
         path: &RelPath,
@@ -257,89 +272,91 @@ impl Work<'_> {
             return Ok(digest);
         }
         let lost = || Error::Lost { path: shown.to_owned() };
-        let item = options.base.get(path).filter(|item| item.kind == Kind::File).ok_or_else(lost)?;
+        let item = options.base.get(path).filter(|item| item.kind == NodeKind::File).ok_or_else(lost)?;
         let below = options.lower.join(path.as_path());
-        let source = base::open_unchanged(self.tracker.lower.as_fd(), path, &item).during("read", &below)?;
+        let source =
+            base::open_unchanged(self.tracker.lower.as_fd(), path, &item).io_context("read", &below)?;
         let unchanged = source.is_some();
         let source = match source {
             Some(source) => source,
             // As in an overlay, what somebody did to the repository meanwhile shows.
-            None if self.is_copy() => self.present(path).ok_or_else(lost)?,
+            None if self.is_copy() => self.open_repository_file(path).ok_or_else(lost)?,
             None => return Err(lost()),
         };
-        let size = Stamp::of_open(&source).during("read", &below)?.size;
-        copy::content(&source, file, size, &self.tracker.bounds).during("write", shown)?;
-        let (digest, _) = copy::digest(file, &self.tracker.bounds).during("read", shown)?;
+        let size = FileStamp::stat_open(&source).io_context("read", &below)?.size;
+        copy::copy_content(&source, file, size, &self.tracker.bounds).io_context("write", shown)?;
+        let (digest, _) = copy::hash_file(file, &self.tracker.bounds).io_context("read", shown)?;
         if unchanged {
-            let number = options.base.find(path);
-            let mut known = self.tracker.known();
-            number.into_iter().for_each(|number| known.remember_was(number, Some(digest)));
+            let number = options.base.find_index(path);
+            let mut known = self.tracker.lock_digest_cache();
+            number.into_iter().for_each(|number| known.remember_base_digest(number, Some(digest)));
         }
         Ok(digest)
     }
 
     fn is_copy(&self) -> bool {
-        matches!(&self.tracker.options.layout, Layout::Whole { root } if *root != self.tracker.options.lower)
+        matches!(&self.tracker.options.layout, Layout::Directory { root } if *root != self.tracker.options.lower)
     }
 
     /// The repository's file at a path as it is now.
-    fn present(&self, path: &RelPath) -> Option<File> {
-        let (parent, name) = host::split(path)?;
+    fn open_repository_file(&self, path: &RelPath) -> Option<File> {
+        let (parent, name) = host::split_path(path)?;
         let parent =
-            host::open_below(self.tracker.lower.as_fd(), parent, OFlags::PATH | host::FOLDER).ok()?;
+            host::open_below(self.tracker.lower.as_fd(), parent, OFlags::PATH | host::DIR_OPEN_FLAGS).ok()?;
         host::open_file(&parent, name).ok()
     }
 
-    fn make_folder(
+    fn make_directory(
         &mut self,
         path: &RelPath,
-        is: Option<&Thing>,
+        is: Option<&DiskEntry>,
         mode: u32,
-        mark: Mark,
+        mark: OverlayMark,
     ) -> Result<(), Error> {
-        let shown = self.shown(path);
-        let (folder, name) = self.around(path)?;
+        let shown = self.display_path(path);
+        let (folder, name) = self.open_parent(path)?;
         let stands = match is {
-            Some(Thing::Folder { mode: mode2, mark: mark2 }) if mode == *mode2 && mark == *mark2 => {
+            Some(DiskEntry::Directory { mode: mode2, mark: mark2 }) if mode == *mode2 && mark == *mark2 => {
                 return Ok(());
             }
-            Some(Thing::Folder { mark: mark2, .. }) => Some(*mark2),
+            Some(DiskEntry::Directory { mark: mark2, .. }) => Some(*mark2),
             _ => None,
         };
         if stands.is_none() {
             match rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700)) {
                 // Something that is no part of a tree, such as a socket.
                 Err(Errno::EXIST) => {
-                    self.remove(path)?;
-                    rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700)).during("make", &shown)?;
+                    self.remove_path(path)?;
+                    rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))
+                        .io_context("make", &shown)?;
                 }
-                done => done.during("make", &shown)?,
+                done => done.io_context("make", &shown)?,
             }
-            self.hands.give(&folder, name).during("give to its owner", &shown)?;
+            self.dir_access.set_owner(&folder, name).io_context("give to its owner", &shown)?;
         }
-        self.hands.set_later(path, mode);
+        self.dir_access.defer_mode(path, mode);
         match self.attributes {
-            Some(attributes) if stands.unwrap_or(Mark::Merge) != mark => {
-                let made = self.hands.folder(path)?;
-                set_mark(&made, attributes, mark).during("mark", &shown)
+            Some(attributes) if stands.unwrap_or(OverlayMark::Merge) != mark => {
+                let made = self.dir_access.writable_directory(path)?;
+                set_mark(&made, attributes, mark).io_context("mark", &shown)
             }
             _ => Ok(()),
         }
     }
 }
 
-fn set_mark(folder: &OwnedFd, attributes: Attributes, mark: Mark) -> std::io::Result<()> {
+fn set_mark(folder: &OwnedFd, attributes: OverlayXattrs, mark: OverlayMark) -> std::io::Result<()> {
     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
     for attribute in ["redirect", "opaque"] {
-        match rustix::fs::removexattr(path.as_str(), attributes.name(attribute)) {
+        match rustix::fs::removexattr(path.as_str(), attributes.xattr_name(attribute)) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    if mark == Mark::Opaque {
+    if mark == OverlayMark::Opaque {
         // Nothing lies below such a folder; hiding it is for what somebody may put there later.
         let flags = rustix::fs::XattrFlags::empty();
-        let _ = rustix::fs::setxattr(path.as_str(), attributes.name("opaque"), b"y", flags);
+        let _ = rustix::fs::setxattr(path.as_str(), attributes.xattr_name("opaque"), b"y", flags);
     }
     Ok(())
 }

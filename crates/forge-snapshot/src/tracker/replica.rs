@@ -1,10 +1,10 @@
 //! A private copy of a repository, for where no overlay can be had.
 
-use crate::base::{self, Base, Item};
-use crate::bounds::Bounds;
-use crate::copy::{self, Copied};
-use crate::error::{During, Error};
-use crate::host::{self, FOLDER, Kind, Stamp};
+use crate::base::{self, BaseItem, BaseManifest};
+use crate::bounds::WorkBounds;
+use crate::copy::{self, CopyMethod};
+use crate::error::{Error, IoContext};
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind};
 use crate::node::RelPath;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Where the stamps of the copied files are remembered, in the folder of the objects.
-pub(super) const STAMPS: &str = "copy-stamps";
+pub(super) const COPY_STAMPS_FILE: &str = "copy-stamps";
 /// Files that a thread takes at once.
-const SHARE: usize = 64;
+const MAX_BATCH_FILES: usize = 64;
 
 /// How the files of a copy were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +38,16 @@ pub struct CopyStats {
     /// Files and folders left out because they may not be read, or are gone.
     pub skipped: usize,
     /// The stamps of the copied files.
-    pub(super) stamps: Base,
+    pub(super) stamps: BaseManifest,
 }
 
-struct Copier<'a> {
+struct TreeCopier<'a> {
     from: OwnedFd,
     to: OwnedFd,
     from_path: &'a Path,
     to_path: &'a Path,
-    base: &'a Base,
-    bounds: &'a Bounds,
+    base: &'a BaseManifest,
+    bounds: &'a WorkBounds,
     owner: Option<(u32, u32)>,
     skipped: AtomicUsize,
     bytes_copied: AtomicBool,
@@ -62,16 +62,16 @@ struct Copier<'a> {
 pub fn copy_tree(
     from: &Path,
     to: &Path,
-    base: &Base,
+    base: &BaseManifest,
     owner: Option<(u32, u32)>,
     ignored: &[RelPath],
-    bounds: &Bounds,
+    bounds: &WorkBounds,
 ) -> Result<CopyStats, Error> {
-    std::fs::create_dir_all(to).during("make", to)?;
+    std::fs::create_dir_all(to).io_context("make", to)?;
     let ignored: HashSet<RelPath> = ignored.iter().cloned().collect();
-    let copier = Copier {
-        from: host::open_root(from).during("open", from)?,
-        to: host::open_root(to).during("open", to)?,
+    let copier = TreeCopier {
+        from: host::open_root(from).io_context("open", from)?,
+        to: host::open_root(to).io_context("open", to)?,
         from_path: from,
         to_path: to,
         base,
@@ -83,42 +83,43 @@ pub fn copy_tree(
     let mut folders = Vec::new();
     let mut files = Vec::new();
     let mut linked = Vec::new();
-    let mut place = Folders::new(copier.to.as_fd());
+    let mut place = OpenDirCache::new(copier.to.as_fd());
     // By their numbers in the manifest: whole paths of all of them would take too much.
-    for (number, path, item) in base.indexed_below(&RelPath::default()) {
-        bounds.check()?;
+    for (number, path, item) in base.indexed_entries_below(&RelPath::default()) {
+        bounds.check_stopped()?;
         if path.as_bytes().is_empty() || super::is_ignored(&ignored, &path) {
             continue;
         }
         match item.kind {
-            Kind::File if item.linked => linked.push(number),
-            Kind::File => files.push(number),
-            Kind::Dir => {
-                copier.small(&mut place, &path, &item)?;
+            NodeKind::File if item.linked => linked.push(number),
+            NodeKind::File => files.push(number),
+            NodeKind::Dir => {
+                copier.make_contentless(&mut place, &path, &item)?;
                 copier.skipped.fetch_add(usize::from(!item.readable), Ordering::Relaxed);
                 folders.push(number);
             }
-            Kind::Symlink | Kind::Fifo => copier.small(&mut place, &path, &item)?,
-            Kind::Whiteout | Kind::Other => {}
+            NodeKind::Symlink | NodeKind::Fifo => copier.make_contentless(&mut place, &path, &item)?,
+            NodeKind::Whiteout | NodeKind::Other => {}
         }
     }
-    copier.files(&files)?;
-    copier.linked(&linked)?;
+    copier.copy_files(&files)?;
+    copier.copy_linked_files(&linked)?;
     for number in folders.iter().rev() {
-        bounds.check()?;
-        let (path, item) = (&base.path(*number), base.item_at(*number));
-        let (folder, name) = place.around(path).during("open", to)?;
-        host::set_mode_at(&*folder, name, item.mode).during("set the mode of", &to.join(path.as_path()))?;
+        bounds.check_stopped()?;
+        let (path, item) = (&base.path_of(*number), base.item_at(*number));
+        let (folder, name) = place.open_parent(path).io_context("open", to)?;
+        host::set_mode_at(&*folder, name, item.mode)
+            .io_context("set the mode of", &to.join(path.as_path()))?;
     }
-    settle();
+    wait_clock_tick();
     let kind = if copier.bytes_copied.into_inner() { CopyKind::Copy } else { CopyKind::Reflink };
-    let stamps = Base::take_own(to, bounds).during("look at", to)?;
+    let stamps = BaseManifest::scan_owned_tree(to, bounds).io_context("look at", to)?;
     let skipped = copier.skipped.into_inner();
     Ok(CopyStats { kind, files: files.len() + linked.len(), skipped, stamps })
 }
 
 /// Waits until the clock has moved so far that no later change can leave a copied file the same times.
-pub(super) fn settle() {
+pub(super) fn wait_clock_tick() {
     let until = base::now_ns().saturating_add(25_000_000);
     while base::now_ns() < until {
         std::thread::park_timeout(std::time::Duration::from_millis(5));
@@ -126,22 +127,23 @@ pub(super) fn settle() {
 }
 
 /// Folders of a tree, the last one kept open.
-struct Folders<'a> {
+struct OpenDirCache<'a> {
     root: std::os::fd::BorrowedFd<'a>,
     last: Option<(Vec<u8>, std::sync::Arc<OwnedFd>)>,
 }
 
-impl<'a> Folders<'a> {
+impl<'a> OpenDirCache<'a> {
     fn new(root: std::os::fd::BorrowedFd<'a>) -> Self {
         Self { root, last: None }
     }
 
-    fn around<'p>(&mut self, path: &'p RelPath) -> std::io::Result<(std::sync::Arc<OwnedFd>, &'p [u8])> {
-        let (parent, name) = host::split(path).ok_or(std::io::ErrorKind::InvalidInput)?;
+    fn open_parent<'p>(&mut self, path: &'p RelPath) -> std::io::Result<(std::sync::Arc<OwnedFd>, &'p [u8])> {
+        let (parent, name) = host::split_path(path).ok_or(std::io::ErrorKind::InvalidInput)?;
         match &self.last {
             Some((last, fd)) if last == parent => Ok((fd.clone(), name)),
             _ => {
-                let fd = std::sync::Arc::new(host::open_below(self.root, parent, OFlags::PATH | FOLDER)?);
+                let fd =
+                    std::sync::Arc::new(host::open_below(self.root, parent, OFlags::PATH | DIR_OPEN_FLAGS)?);
                 self.last = Some((parent.to_vec(), fd.clone()));
                 Ok((fd, name))
             }
@@ -149,45 +151,51 @@ impl<'a> Folders<'a> {
     }
 }
 
-impl Copier<'_> {
-    fn give(&self, folder: &OwnedFd, name: &[u8]) -> std::io::Result<()> {
+impl TreeCopier<'_> {
+    fn set_owner(&self, folder: &OwnedFd, name: &[u8]) -> std::io::Result<()> {
         let Some((user, group)) = self.owner else { return Ok(()) };
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
         Ok(rustix::fs::chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Makes what has no content.
-    fn small(&self, place: &mut Folders<'_>, path: &RelPath, item: &Item) -> Result<(), Error> {
+    fn make_contentless(
+        &self,
+        place: &mut OpenDirCache<'_>,
+        path: &RelPath,
+        item: &BaseItem,
+    ) -> Result<(), Error> {
         let shown = self.to_path.join(path.as_path());
         let made = (|| {
-            let (folder, name) = place.around(path)?;
+            let (folder, name) = place.open_parent(path)?;
             match item.kind {
-                Kind::Dir => rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))?,
-                Kind::Symlink => {
-                    rustix::fs::symlinkat(self.base.target(path).unwrap_or(b"."), &*folder, name)?;
+                NodeKind::Dir => rustix::fs::mkdirat(&*folder, name, Mode::from_raw_mode(0o700))?,
+                NodeKind::Symlink => {
+                    rustix::fs::symlinkat(self.base.link_target(path).unwrap_or(b"."), &*folder, name)?;
                 }
                 _ => {
                     rustix::fs::mkfifoat(&*folder, name, Mode::from_raw_mode(0o600))?;
                     host::set_mode_at(&*folder, name, item.mode)?;
                 }
             }
-            self.give(&folder, name)
+            self.set_owner(&folder, name)
         })();
-        made.during("make", &shown)
+        made.io_context("make", &shown)
     }
 
-    fn files(&self, files: &[usize]) -> Result<(), Error> {
+    fn copy_files(&self, files: &[usize]) -> Result<(), Error> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
-            let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
+            let (mut from, mut to) =
+                (OpenDirCache::new(self.from.as_fd()), OpenDirCache::new(self.to.as_fd()));
             loop {
-                let at = next.fetch_add(SHARE, Ordering::Relaxed);
+                let at = next.fetch_add(MAX_BATCH_FILES, Ordering::Relaxed);
                 if at >= files.len() {
                     return Ok(());
                 }
-                for number in &files[at..files.len().min(at + SHARE)] {
-                    let (path, item) = (self.base.path(*number), self.base.item_at(*number));
-                    self.file(&mut from, &mut to, &path, &item)?;
+                for number in &files[at..files.len().min(at + MAX_BATCH_FILES)] {
+                    let (path, item) = (self.base.path_of(*number), self.base.item_at(*number));
+                    self.copy_file(&mut from, &mut to, &path, &item)?;
                 }
             }
         };
@@ -200,15 +208,15 @@ impl Copier<'_> {
     }
 
     /// Copies a file; returns whether it could be read.
-    fn file(
+    fn copy_file(
         &self,
-        from: &mut Folders<'_>,
-        to: &mut Folders<'_>,
+        from: &mut OpenDirCache<'_>,
+        to: &mut OpenDirCache<'_>,
         path: &RelPath,
-        item: &Item,
+        item: &BaseItem,
     ) -> Result<bool, Error> {
-        self.bounds.check()?;
-        let source = from.around(path).and_then(|(folder, name)| host::open_file(&*folder, name));
+        self.bounds.check_stopped()?;
+        let source = from.open_parent(path).and_then(|(folder, name)| host::open_file(&*folder, name));
         let source = match source {
             Ok(source) => source,
             Err(error)
@@ -219,43 +227,44 @@ impl Copier<'_> {
                 self.skipped.fetch_add(1, Ordering::Relaxed);
                 return Ok(false);
             }
-            Err(error) => return Err(Error::io("read", &self.from_path.join(path.as_path()), error)),
+            Err(error) => return Err(Error::from_io("read", &self.from_path.join(path.as_path()), error)),
         };
         let shown = self.to_path.join(path.as_path());
         let made = (|| {
-            let now = Stamp::of_open(&source)?;
-            self.bounds.file(now.size, || self.from_path.join(path.as_path()))?;
-            let (folder, name) = to.around(path)?;
+            let now = FileStamp::stat_open(&source)?;
+            self.bounds.check_file_size(now.size, || self.from_path.join(path.as_path()))?;
+            let (folder, name) = to.open_parent(path)?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let copy = rustix::fs::openat(&*folder, name, flags, Mode::from_raw_mode(0o600))?;
             let copy = File::from(copy);
-            if copy::content(&source, &copy, now.size, self.bounds)? == Copied::Bytes && now.size > 0 {
+            if copy::copy_content(&source, &copy, now.size, self.bounds)? == CopyMethod::Bytes && now.size > 0
+            {
                 self.bytes_copied.store(true, Ordering::Relaxed);
             }
-            self.give(&folder, name)?;
+            self.set_owner(&folder, name)?;
             rustix::fs::fchmod(&copy, Mode::from_raw_mode(item.mode))?;
             host::set_time(&copy, now.mtime_ns)
         })();
-        made.during("write", &shown)?;
+        made.io_context("write", &shown)?;
         Ok(true)
     }
 
     /// Copies files with several names once for each file.
-    fn linked(&self, files: &[usize]) -> Result<(), Error> {
-        let (mut from, mut to) = (Folders::new(self.from.as_fd()), Folders::new(self.to.as_fd()));
+    fn copy_linked_files(&self, files: &[usize]) -> Result<(), Error> {
+        let (mut from, mut to) = (OpenDirCache::new(self.from.as_fd()), OpenDirCache::new(self.to.as_fd()));
         let mut made: HashMap<u64, usize> = HashMap::new();
         for number in files {
-            let (path, item) = (&self.base.path(*number), &self.base.item_at(*number));
-            let Some(first) = made.get(&item.ino).map(|first| self.base.path(*first)) else {
-                if self.file(&mut from, &mut to, path, item)? {
+            let (path, item) = (&self.base.path_of(*number), &self.base.item_at(*number));
+            let Some(first) = made.get(&item.ino).map(|first| self.base.path_of(*first)) else {
+                if self.copy_file(&mut from, &mut to, path, item)? {
                     made.insert(item.ino, *number);
                 }
                 continue;
             };
             let shown = self.to_path.join(path.as_path());
             let linked = (|| {
-                let (other, other_name) = to.around(&first)?;
-                let (folder, name) = to.around(path)?;
+                let (other, other_name) = to.open_parent(&first)?;
+                let (folder, name) = to.open_parent(path)?;
                 Ok::<_, std::io::Error>(rustix::fs::linkat(
                     &*other,
                     other_name,
@@ -264,7 +273,7 @@ impl Copier<'_> {
                     AtFlags::empty(),
                 )?)
             })();
-            linked.during("link", &shown)?;
+            linked.io_context("link", &shown)?;
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! What a look at the workspace finds.
 
 use super::Tracker;
-use super::known::learn;
-use crate::base::{self, Base, Item};
-use crate::bounds::{Bounds, Tally};
-use crate::error::{During, Error};
-use crate::host::{self, Kind, Stamp};
-use crate::node::{Entry, Node, RelPath};
-use crate::objects::Stillness;
+use super::known::learn_base_file;
+use crate::base::{self, BaseItem, BaseManifest};
+use crate::bounds::{BoundedTally, WorkBounds};
+use crate::error::{Error, IoContext};
+use crate::host::{self, FileStamp, NodeKind};
+use crate::node::{DeltaEntry, RelPath, TreeNode};
+use crate::objects::RaceCheck;
 use forge_types::Digest;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,14 +15,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A delta with everything that putting back needs: also differences in time or hard links alone.
-pub(super) type Full = BTreeMap<RelPath, Entry>;
+pub(super) type FullDelta = BTreeMap<RelPath, DeltaEntry>;
 
 /// Contents of the beginning up to this many bytes are kept when a path first differs: a merge needs them.
-const KEPT: u64 = 8 * 1024 * 1024;
+const MAX_STORED_BASE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Whether contents that are not known are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contents {
+pub(super) enum ContentPolicy {
     /// They are read, hashed and stored.
     Store,
     /// They stay unknown.
@@ -30,188 +30,193 @@ pub(super) enum Contents {
 }
 
 /// One look at a workspace.
-pub(super) struct Scan<'a> {
+pub(super) struct WorkspaceScan<'a> {
     pub(super) tracker: &'a Tracker,
-    contents: Contents,
-    touched: Mutex<Touched>,
+    contents: ContentPolicy,
+    touched: Mutex<ScanResult>,
     /// Counts what is walked through.
-    pub(super) walked: Tally<'a>,
+    pub(super) walked: BoundedTally<'a>,
     /// Counts what may differ.
-    changed: Tally<'a>,
+    changed: BoundedTally<'a>,
 }
 
 #[derive(Default)]
-pub(super) struct Touched {
+pub(super) struct ScanResult {
     /// What stands at each path that may differ; `None`: nothing. Hard links bear the file's own number.
-    pub(super) now: BTreeMap<RelPath, Option<Node>>,
+    pub(super) now: BTreeMap<RelPath, Option<TreeNode>>,
     /// Half-made files of ours that a crash left.
-    pub(super) leftovers: Vec<RelPath>,
+    pub(super) stale_temps: Vec<RelPath>,
 }
 
-impl<'a> Scan<'a> {
-    pub(super) fn new(tracker: &'a Tracker, contents: Contents) -> Self {
-        let (bounds, place) = (&tracker.bounds, tracker.place());
+impl<'a> WorkspaceScan<'a> {
+    pub(super) fn new(tracker: &'a Tracker, contents: ContentPolicy) -> Self {
+        let (bounds, place) = (&tracker.bounds, tracker.workspace_path());
         Self {
             tracker,
             contents,
             touched: Mutex::default(),
-            walked: Tally::of_tree(bounds, place),
-            changed: Tally::of_changes(bounds, place),
+            walked: BoundedTally::of_tree(bounds, place),
+            changed: BoundedTally::of_changes(bounds, place),
         }
     }
 
-    fn bounds(&self) -> &'a Bounds {
+    fn bounds(&self) -> &'a WorkBounds {
         self.walked.bounds()
     }
 
-    fn touched(&self) -> MutexGuard<'_, Touched> {
+    fn lock_result(&self) -> MutexGuard<'_, ScanResult> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the content that stood at a path at the beginning was learned.
-    pub(super) fn knows_was(&self, path: &RelPath) -> bool {
-        self.tracker.known().was(self.tracker.options.base.find(path)).is_some()
+    pub(super) fn knows_base_content(&self, path: &RelPath) -> bool {
+        self.tracker.lock_digest_cache().base_digest(self.tracker.options.base.find_index(path)).is_some()
     }
 
     /// Says what stands at a path.
-    pub(super) fn put(&self, path: RelPath, node: Option<Node>) -> Result<(), Error> {
-        self.put_into(&mut self.touched(), path, node)
+    pub(super) fn record_node(&self, path: RelPath, node: Option<TreeNode>) -> Result<(), Error> {
+        self.record_node_in(&mut self.lock_result(), path, node)
     }
 
-    fn put_into(&self, touched: &mut Touched, path: RelPath, node: Option<Node>) -> Result<(), Error> {
+    fn record_node_in(
+        &self,
+        touched: &mut ScanResult,
+        path: RelPath,
+        node: Option<TreeNode>,
+    ) -> Result<(), Error> {
         let target = match &node {
-            Some(Node::Symlink { target }) => target.len(),
+            Some(TreeNode::Symlink { target }) => target.len(),
             _ => 0,
         };
         let bytes = path.as_bytes().len();
         match touched.now.insert(path, node) {
-            None => self.changed.path(bytes + target),
-            Some(_) => self.changed.bytes(target),
+            None => self.changed.count_path(bytes + target),
+            Some(_) => self.changed.count_bytes(target),
         }
     }
 
     /// Counts a path that is kept elsewhere.
-    pub(super) fn count(&self, path: &RelPath) -> Result<(), Error> {
-        self.changed.path(path.as_bytes().len())
+    pub(super) fn count_path(&self, path: &RelPath) -> Result<(), Error> {
+        self.changed.count_path(path.as_bytes().len())
     }
 
     /// Says that nothing of what stood below a path, nor the path itself, is there.
-    pub(super) fn gone(&self, path: &RelPath) -> Result<(), Error> {
-        let mut touched = self.touched();
-        for (path, _) in self.tracker.seen.below(path) {
+    pub(super) fn record_removal(&self, path: &RelPath) -> Result<(), Error> {
+        let mut touched = self.lock_result();
+        for (path, _) in self.tracker.seen.entries_below(path) {
             if !self.tracker.is_ignored(&path) {
-                self.put_into(&mut touched, path, None)?;
+                self.record_node_in(&mut touched, path, None)?;
             }
         }
         Ok(())
     }
 
     /// Whether an entry is no part of the tree; remembers half-made files of ours.
-    pub(super) fn skips(&self, path: &RelPath, name: &[u8]) -> bool {
+    pub(super) fn should_skip(&self, path: &RelPath, name: &[u8]) -> bool {
         if name.starts_with(host::TEMP_PREFIX) {
-            self.touched().leftovers.push(path.clone());
+            self.lock_result().stale_temps.push(path.clone());
             return true;
         }
         self.tracker.is_ignored(path)
     }
 
     /// What stands at `name`, which is `path` in the workspace. `None` if nothing that is part of a tree.
-    pub(super) fn node(
+    pub(super) fn read_node(
         &self,
         folder: BorrowedFd<'_>,
         name: &[u8],
         path: &RelPath,
-        stamp: &Stamp,
-    ) -> Result<Option<Node>, Error> {
+        stamp: &FileStamp,
+    ) -> Result<Option<TreeNode>, Error> {
         match stamp.kind {
-            Kind::File => self.file(folder, name, path, stamp),
-            Kind::Dir => Ok(Some(Node::Dir { mode: stamp.mode })),
-            Kind::Fifo => Ok(Some(Node::Fifo { mode: stamp.mode })),
-            Kind::Symlink => match host::read_link(folder, name) {
-                Ok(target) => Ok(Some(Node::Symlink { target })),
-                Err(error) if vanished(&error) => Ok(None),
-                Err(error) => Err(Error::io("read", &self.shown(path), error)),
+            NodeKind::File => self.read_file_node(folder, name, path, stamp),
+            NodeKind::Dir => Ok(Some(TreeNode::Dir { mode: stamp.mode })),
+            NodeKind::Fifo => Ok(Some(TreeNode::Fifo { mode: stamp.mode })),
+            NodeKind::Symlink => match host::read_link(folder, name) {
+                Ok(target) => Ok(Some(TreeNode::Symlink { target })),
+                Err(error) if is_vanished(&error) => Ok(None),
+                Err(error) => Err(Error::from_io("read", &self.display_path(path), error)),
             },
-            Kind::Whiteout | Kind::Other => Ok(None),
+            NodeKind::Whiteout | NodeKind::Other => Ok(None),
         }
     }
 
-    fn file(
+    fn read_file_node(
         &self,
         folder: BorrowedFd<'_>,
         name: &[u8],
         path: &RelPath,
-        stamp: &Stamp,
-    ) -> Result<Option<Node>, Error> {
-        let known = self.tracker.known().digest(stamp);
-        if known.is_some() || self.contents == Contents::Leave {
+        stamp: &FileStamp,
+    ) -> Result<Option<TreeNode>, Error> {
+        let known = self.tracker.lock_digest_cache().cached_digest(stamp);
+        if known.is_some() || self.contents == ContentPolicy::Leave {
             return Ok(Some(file_node(stamp, stamp.size, known)));
         }
         let objects = &self.tracker.options.objects;
         let file = match host::open_file_by_force(folder, name) {
             Ok(file) => file,
-            Err(error) if vanished(&error) => return Ok(None),
-            Err(error) => return Err(Error::io("read", &self.shown(path), error)),
+            Err(error) if is_vanished(&error) => return Ok(None),
+            Err(error) => return Err(Error::from_io("read", &self.display_path(path), error)),
         };
-        self.bounds().file(stamp.size, || self.shown(path))?;
+        self.bounds().check_file_size(stamp.size, || self.display_path(path))?;
         // Something that is written to all the time must not keep a snapshot from being taken.
-        for still in [Stillness::Required, Stillness::Required, Stillness::Whatever] {
+        for still in [RaceCheck::Required, RaceCheck::Required, RaceCheck::Whatever] {
             let at_ns = base::now_ns();
-            let before = Stamp::of_open(&file).during("read", &self.shown(path))?;
-            match objects.store(&file, &before, still, self.bounds()) {
+            let before = FileStamp::stat_open(&file).io_context("read", &self.display_path(path))?;
+            match objects.store_checked(&file, &before, still, self.bounds()) {
                 Ok((digest, size)) => {
-                    if still == Stillness::Required {
-                        self.tracker.known().remember(&before, digest, at_ns);
+                    if still == RaceCheck::Required {
+                        self.tracker.lock_digest_cache().remember_digest(&before, digest, at_ns);
                     }
                     return Ok(Some(file_node(&before, size, Some(digest))));
                 }
                 Err(Error::Changed { .. }) => {}
                 Err(Error::Ceiling { ceiling, limit, .. }) => {
-                    return Err(Error::ceiling(ceiling, limit, &self.shown(path)));
+                    return Err(Error::ceiling_exceeded(ceiling, limit, &self.display_path(path)));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Changed { path: self.shown(path) })
+        Err(Error::Changed { path: self.display_path(path) })
     }
 
     /// A path of the workspace, for messages.
-    pub(super) fn shown(&self, path: &RelPath) -> PathBuf {
-        self.tracker.place().join(path.as_path())
+    pub(super) fn display_path(&self, path: &RelPath) -> PathBuf {
+        self.tracker.workspace_path().join(path.as_path())
     }
 
     /// Whether something was said of a path.
-    pub(super) fn knows(&self, path: &RelPath) -> bool {
-        self.touched().now.contains_key(path)
+    pub(super) fn has_recorded(&self, path: &RelPath) -> bool {
+        self.lock_result().now.contains_key(path)
     }
 
     /// Numbers, in what was seen, of all names of files of which one name was touched.
-    pub(super) fn linked_to_touched(&self) -> Vec<usize> {
-        let touched = self.touched();
-        let number = |node: &Option<Node>| match node {
-            Some(Node::File { links, .. }) => *links,
+    pub(super) fn linked_to_changed(&self) -> Vec<usize> {
+        let touched = self.lock_result();
+        let number = |node: &Option<TreeNode>| match node {
+            Some(TreeNode::File { links, .. }) => *links,
             _ => None,
         };
         let numbers: HashSet<u64> = touched.now.values().filter_map(number).collect();
         if numbers.is_empty() {
             return Vec::new();
         }
-        let links = self.tracker.links_seen();
+        let links = self.tracker.seen_links();
         numbers.iter().filter_map(|number| links.get(number)).flatten().copied().collect()
     }
 
     /// What was found, without judging whether it differs.
-    pub(super) fn into_touched(self) -> Touched {
+    pub(super) fn into_result(self) -> ScanResult {
         self.touched.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What differs from the beginning, path by path.
-    pub(super) fn finish(self) -> Result<Found<'a>, Error> {
+    pub(super) fn into_entries(self) -> Result<DeltaEntries<'a>, Error> {
         let (tracker, bounds) = (self.tracker, self.bounds());
-        let mut touched = self.into_touched().now;
-        let mut groups = Groups { tracker, names: HashMap::new(), same: HashMap::new() };
+        let mut touched = self.into_result().now;
+        let mut groups = LinkGroups { tracker, names: HashMap::new(), same: HashMap::new() };
         for (path, now) in &touched {
-            if let Some(Node::File { links: Some(number), .. }) = now {
+            if let Some(TreeNode::File { links: Some(number), .. }) = now {
                 groups.names.entry(*number).or_default().push(path.clone());
             }
         }
@@ -221,11 +226,12 @@ impl<'a> Scan<'a> {
             if failed.is_some() {
                 return false;
             }
-            let was = bounds.check().and_then(|()| tracker.was(path, now.as_ref()));
-            let differs =
-                was.map(|was| !identical(was.as_ref(), now.as_ref(), |was, now| groups.alike(was, now)));
-            if let (Ok(true), Some(Node::File { links: Some(number), .. })) = (&differs, &now) {
-                links.entry(*number).or_insert_with(|| (name_of_links(path), 0)).1 += 1;
+            let was = bounds.check_stopped().and_then(|()| tracker.base_node(path, now.as_ref()));
+            let differs = was.map(|was| {
+                !is_identical(was.as_ref(), now.as_ref(), |was, now| groups.is_same_group(was, now))
+            });
+            if let (Ok(true), Some(TreeNode::File { links: Some(number), .. })) = (&differs, &now) {
+                links.entry(*number).or_insert_with(|| (link_group_id(path), 0)).1 += 1;
             }
             differs.unwrap_or_else(|error| {
                 failed = Some(error);
@@ -234,91 +240,101 @@ impl<'a> Scan<'a> {
         });
         match failed {
             Some(error) => Err(error),
-            None => Ok(Found { tracker, touched: touched.into_iter(), links }),
+            None => Ok(DeltaEntries { tracker, touched: touched.into_iter(), links }),
         }
     }
 }
 
 /// What differs, path by path; what was found is given up on the way.
-pub(super) struct Found<'a> {
+pub(super) struct DeltaEntries<'a> {
     tracker: &'a Tracker,
-    touched: std::collections::btree_map::IntoIter<RelPath, Option<Node>>,
+    touched: std::collections::btree_map::IntoIter<RelPath, Option<TreeNode>>,
     /// By a file's own number the one that its names get, and how many names it has here.
     links: HashMap<u64, (u64, u32)>,
 }
 
-impl Iterator for Found<'_> {
-    type Item = Result<(RelPath, Entry), Error>;
+impl Iterator for DeltaEntries<'_> {
+    type Item = Result<(RelPath, DeltaEntry), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (path, mut now) = self.touched.next()?;
-        let was = match self.tracker.bounds.check().and_then(|()| self.tracker.was(&path, now.as_ref())) {
+        let was = match self
+            .tracker
+            .bounds
+            .check_stopped()
+            .and_then(|()| self.tracker.base_node(&path, now.as_ref()))
+        {
             Ok(was) => was,
             Err(error) => return Some(Err(error)),
         };
-        if let Some(Node::File { links, .. }) = &mut now {
+        if let Some(TreeNode::File { links, .. }) = &mut now {
             // Further names outside the delta, or outside the tree, are none that could be made again.
             let group = links.and_then(|number| self.links.get(&number)).filter(|group| group.1 > 1);
             *links = group.map(|group| group.0);
         }
-        Some(Ok((path, Entry { was, now })))
+        Some(Ok((path, DeltaEntry { before: was, after: now })))
     }
 }
 
 /// Numbers a group of hard links so that the same tree has the same numbers, whatever its files' own are: by the first
 /// path of the group.
-fn name_of_links(first: &RelPath) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *Digest::of(first.as_bytes()).as_bytes();
+fn link_group_id(first: &RelPath) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *Digest::of_bytes(first.as_bytes()).as_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Groups of hard links that were touched.
-struct Groups<'a> {
+struct LinkGroups<'a> {
     tracker: &'a Tracker,
     names: HashMap<u64, Vec<RelPath>>,
     /// What was found out of two groups.
     same: HashMap<(u64, u64), bool>,
 }
 
-impl Groups<'_> {
+impl LinkGroups<'_> {
     /// Whether the names of a file of the beginning are those of one that stands there now.
-    fn alike(&mut self, was: u64, now: u64) -> bool {
+    fn is_same_group(&mut self, was: u64, now: u64) -> bool {
         let (tracker, names) = (self.tracker, &self.names);
         *self.same.entry((was, now)).or_insert_with(|| {
-            let (Some(first), Some(names)) = (tracker.links_at_first().get(&was), names.get(&now)) else {
+            let (Some(first), Some(names)) = (tracker.base_links().get(&was), names.get(&now)) else {
                 return false;
             };
             let base = &tracker.options.base;
-            let holds = |path| base.find(path).is_some_and(|number| first.binary_search(&number).is_ok());
+            let holds =
+                |path| base.find_index(path).is_some_and(|number| first.binary_search(&number).is_ok());
             first.len() == names.len() && names.iter().all(holds)
         })
     }
 }
 
 /// Whether an error says that something was replaced or removed since it was listed.
-fn vanished(error: &std::io::Error) -> bool {
+fn is_vanished(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     host::is_absent(error) || Errno::from_io_error(error) == Some(Errno::INVAL)
 }
 
-fn file_node(stamp: &Stamp, size: u64, content: Option<Digest>) -> Node {
+fn file_node(stamp: &FileStamp, size: u64, content: Option<Digest>) -> TreeNode {
     let links = stamp.linked.then_some(stamp.ino);
-    Node::File { mode: stamp.mode, size, mtime_ns: stamp.mtime_ns, content, links }
+    TreeNode::File { mode: stamp.mode, size, mtime_ns: stamp.mtime_ns, content, links }
 }
 
 /// Whether nothing at all differs, as far as a snapshot keeps it. `alike` compares two groups of hard links.
-fn identical(was: Option<&Node>, now: Option<&Node>, alike: impl FnOnce(u64, u64) -> bool) -> bool {
+fn is_identical(
+    was: Option<&TreeNode>,
+    now: Option<&TreeNode>,
+    alike: impl FnOnce(u64, u64) -> bool,
+) -> bool {
     match (was, now) {
         (None, None) => true,
         (
-            Some(was @ Node::File { mtime_ns, links, .. }),
-            Some(now @ Node::File { mtime_ns: mtime_now, links: links_now, .. }),
+            Some(was @ TreeNode::File { mtime_ns, links, .. }),
+            Some(now @ TreeNode::File { mtime_ns: mtime_now, links: links_now, .. }),
         ) => {
             let linked = || match (links, links_now) {
                 (Some(was), Some(now)) => alike(*was, *now),
                 (was, now) => was == now,
             };
-            was.same(now) && mtime_ns == mtime_now && linked()
+            was.is_equivalent(now) && mtime_ns == mtime_now && linked()
         }
         (Some(was), Some(now)) => was == now,
         _ => false,
@@ -328,33 +344,33 @@ fn identical(was: Option<&Node>, now: Option<&Node>, alike: impl FnOnce(u64, u64
 impl Tracker {
     /// The hard links of the beginning: the numbers, in the manifest, of all names of each file that had several,
     /// sorted, by the file's number in the repository.
-    pub(super) fn links_at_first(&self) -> &HashMap<u64, Vec<usize>> {
-        self.links.get_or_init(|| links(&self.options.base, |path| self.seen.get(path).is_some()))
+    pub(super) fn base_links(&self) -> &HashMap<u64, Vec<usize>> {
+        self.links.get_or_init(|| collect_links(&self.options.base, |path| self.seen.get(path).is_some()))
     }
 
     /// The same of what was seen, by the file's number in the workspace.
-    pub(super) fn links_seen(&self) -> &HashMap<u64, Vec<usize>> {
-        self.seen_links.get_or_init(|| links(&self.seen, |_| true))
+    pub(super) fn seen_links(&self) -> &HashMap<u64, Vec<usize>> {
+        self.seen_links.get_or_init(|| collect_links(&self.seen, |_| true))
     }
 
     /// What stood at a path at the beginning. The content of a file is learned when a file stands there now.
-    fn was(&self, path: &RelPath, now: Option<&Node>) -> Result<Option<Node>, Error> {
+    fn base_node(&self, path: &RelPath, now: Option<&TreeNode>) -> Result<Option<TreeNode>, Error> {
         if self.seen.get(path).is_none() {
             return Ok(None);
         }
         let base = &self.options.base;
-        let (Some(mut node), Some(number)) = (base.node(path), base.find(path)) else {
+        let (Some(mut node), Some(number)) = (base.node_at(path), base.find_index(path)) else {
             return Ok(None);
         };
-        if let (Node::File { content, size, .. }, Some(item)) = (&mut node, base.get(path)) {
+        if let (TreeNode::File { content, size, .. }, Some(item)) = (&mut node, base.get(path)) {
             *content = match now {
-                Some(Node::File { size: now, .. }) => {
-                    let tried = self.known().tried(number);
+                Some(TreeNode::File { size: now, .. }) => {
+                    let tried = self.lock_digest_cache().base_attempt(number);
                     match tried {
                         Some(known) => known,
-                        None if *size <= KEPT || size == now => {
-                            let learned = self.learn_was(path, &item)?;
-                            self.known().remember_was(number, learned);
+                        None if *size <= MAX_STORED_BASE_BYTES || size == now => {
+                            let learned = self.learn_base_content(path, &item)?;
+                            self.lock_digest_cache().remember_base_digest(number, learned);
                             learned
                         }
                         None => None,
@@ -362,23 +378,33 @@ impl Tracker {
                 }
                 // Whether it was learned for another snapshot must not show in this one.
                 _ => {
-                    let known = self.known();
-                    if known.saved { known.was(Some(number)) } else { None }
+                    let known = self.lock_digest_cache();
+                    if known.saved { known.base_digest(Some(number)) } else { None }
                 }
             };
         }
         Ok(Some(node))
     }
 
-    fn learn_was(&self, path: &RelPath, item: &Item) -> Result<Option<Digest>, Error> {
+    fn learn_base_content(&self, path: &RelPath, item: &BaseItem) -> Result<Option<Digest>, Error> {
         let shown = self.options.lower.join(path.as_path());
-        learn(&self.options.objects, self.lower.as_fd(), &shown, path, item, KEPT, &self.bounds)
+        learn_base_file(
+            &self.options.objects,
+            self.lower.as_fd(),
+            &shown,
+            path,
+            item,
+            MAX_STORED_BASE_BYTES,
+            &self.bounds,
+        )
     }
 }
 
-fn links(base: &Base, counts: impl Fn(&RelPath) -> bool) -> HashMap<u64, Vec<usize>> {
+fn collect_links(base: &BaseManifest, counts: impl Fn(&RelPath) -> bool) -> HashMap<u64, Vec<usize>> {
     let mut links: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (number, path, item) in base.indexed_below(&RelPath::default()).filter(|(_, _, item)| item.linked) {
+    for (number, path, item) in
+        base.indexed_entries_below(&RelPath::default()).filter(|(_, _, item)| item.linked)
+    {
         if counts(&path) {
             links.entry(item.ino).or_default().push(number);
         }

@@ -1,24 +1,24 @@
 //! What must stand on disk for a snapshot, beside what stands there.
 
 use super::overlay;
-use super::scan::{Contents, Full};
-use super::{Attributes, Layout, Tracker};
+use super::scan::{ContentPolicy, FullDelta};
+use super::{Layout, OverlayXattrs, Tracker};
 use crate::error::Error;
-use crate::host::Kind;
-use crate::node::{Node, RelPath};
+use crate::host::NodeKind;
+use crate::node::{RelPath, TreeNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A thing on disk, in the workspace's own layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Thing {
+pub(super) enum DiskEntry {
     /// A file, symbolic link or named pipe.
-    Node(Node),
+    Node(TreeNode),
     /// A folder.
-    Folder {
+    Directory {
         /// Permission bits.
         mode: u32,
         /// Its mark, in an upper layer.
-        mark: Mark,
+        mark: OverlayMark,
     },
     /// In an upper layer: nothing stands here.
     Whiteout,
@@ -26,7 +26,7 @@ pub(super) enum Thing {
 
 /// What a folder of an upper layer does with the folder below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum OverlayMark {
     /// It shows it. Also every folder that lies in no upper layer.
     Merge,
     /// It hides it.
@@ -37,7 +37,7 @@ pub(super) enum Mark {
 
 /// Which files are to be hard links to one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Group {
+pub(super) enum LinkGroup {
     /// By the number that the snapshot gives them.
     Snapshot(u64),
     /// As at the beginning.
@@ -46,57 +46,57 @@ pub(super) enum Group {
 
 /// One path that may have to be touched.
 #[derive(Debug, Default)]
-pub(super) struct Spot {
+pub(super) struct PathChange {
     /// What stands there; hard links bear the file's own number.
-    pub(super) is: Option<Thing>,
+    pub(super) current: Option<DiskEntry>,
     /// What must stand there.
-    pub(super) want: Option<Thing>,
-    pub(super) group: Option<Group>,
+    pub(super) target: Option<DiskEntry>,
+    pub(super) group: Option<LinkGroup>,
 }
 
 /// Everything that may have to be touched.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) spots: BTreeMap<RelPath, Spot>,
+pub(super) struct RestorePlan {
+    pub(super) changes: BTreeMap<RelPath, PathChange>,
     /// Names of groups of links that stay as they are.
-    pub(super) anchors: HashMap<Group, RelPath>,
-    pub(super) leftovers: Vec<RelPath>,
+    pub(super) anchors: HashMap<LinkGroup, RelPath>,
+    pub(super) stale_temps: Vec<RelPath>,
     /// How marks are written.
-    pub(super) attributes: Option<Attributes>,
+    pub(super) attributes: Option<OverlayXattrs>,
 }
 
 /// What to do to get to the snapshot with this delta. Touches nothing.
-pub(super) fn plan(tracker: &Tracker, full: Full) -> Result<Plan, Error> {
+pub(super) fn plan_restore(tracker: &Tracker, full: FullDelta) -> Result<RestorePlan, Error> {
     for entry in full.values() {
-        if let Some(Node::File { content: Some(digest), .. }) = entry.now
+        if let Some(TreeNode::File { content: Some(digest), .. }) = entry.after
             && !tracker.options.objects.contains(digest)
         {
             return Err(Error::Missing { digest });
         }
     }
     match tracker.options.layout {
-        Layout::Overlay { attributes, .. } => upper(tracker, attributes, &full),
-        Layout::Whole { .. } => whole(tracker, &full),
+        Layout::Overlay { attributes, .. } => plan_overlay(tracker, attributes, &full),
+        Layout::Directory { .. } => plan_directory(tracker, &full),
     }
 }
 
-fn thing(node: Node) -> Thing {
+fn to_disk_entry(node: TreeNode) -> DiskEntry {
     match node {
-        Node::Dir { mode } => Thing::Folder { mode, mark: Mark::Merge },
-        node => Thing::Node(node),
+        TreeNode::Dir { mode } => DiskEntry::Directory { mode, mark: OverlayMark::Merge },
+        node => DiskEntry::Node(node),
     }
 }
 
-fn whole(tracker: &Tracker, full: &Full) -> Result<Plan, Error> {
-    let touched = tracker.scan(Contents::Leave)?.into_touched();
+fn plan_directory(tracker: &Tracker, full: &FullDelta) -> Result<RestorePlan, Error> {
+    let touched = tracker.scan_workspace(ContentPolicy::Leave)?.into_result();
     let paths: BTreeSet<&RelPath> = touched.now.keys().chain(full.keys()).collect();
-    let mut plan = Plan { leftovers: touched.leftovers, ..Plan::default() };
+    let mut plan = RestorePlan { stale_temps: touched.stale_temps, ..RestorePlan::default() };
     for path in paths {
-        tracker.bounds.check()?;
+        tracker.bounds.check_stopped()?;
         let beginning = || {
-            let mut node = tracker.seen.get(path).and_then(|_| tracker.options.base.node(path))?;
-            if let Node::File { content, .. } = &mut node {
-                *content = tracker.known().was(tracker.options.base.find(path));
+            let mut node = tracker.seen.get(path).and_then(|_| tracker.options.base.node_at(path))?;
+            if let TreeNode::File { content, .. } = &mut node {
+                *content = tracker.lock_digest_cache().base_digest(tracker.options.base.find_index(path));
             }
             Some(node)
         };
@@ -105,103 +105,116 @@ fn whole(tracker: &Tracker, full: &Full) -> Result<Plan, Error> {
             None => beginning(),
         };
         let (want, group) = match full.get(path) {
-            Some(entry) => (entry.now.clone(), links(entry.now.as_ref()).map(Group::Snapshot)),
+            Some(entry) => (entry.after.clone(), link_number(entry.after.as_ref()).map(LinkGroup::Snapshot)),
             None => {
                 let node = beginning();
-                let group = links(node.as_ref()).map(Group::Base);
+                let group = link_number(node.as_ref()).map(LinkGroup::Base);
                 (node, group)
             }
         };
-        plan.spots.insert(path.clone(), Spot { is: is.map(thing), want: want.map(thing), group });
+        plan.changes.insert(
+            path.clone(),
+            PathChange { current: is.map(to_disk_entry), target: want.map(to_disk_entry), group },
+        );
     }
-    anchors(tracker, &mut plan);
+    find_anchors(tracker, &mut plan);
     Ok(plan)
 }
 
-fn links(node: Option<&Node>) -> Option<u64> {
+fn link_number(node: Option<&TreeNode>) -> Option<u64> {
     match node {
-        Some(Node::File { links, .. }) => *links,
+        Some(TreeNode::File { links, .. }) => *links,
         _ => None,
     }
 }
 
 /// Finds untouched files that further names are to be made for.
-fn anchors(tracker: &Tracker, plan: &mut Plan) {
+fn find_anchors(tracker: &Tracker, plan: &mut RestorePlan) {
     let wanted: BTreeSet<u64> = plan
-        .spots
+        .changes
         .values()
         .filter_map(|spot| match spot.group {
-            Some(Group::Base(number)) => Some(number),
+            Some(LinkGroup::Base(number)) => Some(number),
             _ => None,
         })
         .collect();
     for number in wanted {
-        let names = tracker.links_at_first().get(&number).into_iter().flatten();
-        let mut paths = names.map(|number| tracker.options.base.path(*number));
-        if let Some(path) = paths.find(|path| !plan.spots.contains_key(path)) {
-            plan.anchors.insert(Group::Base(number), path);
+        let names = tracker.base_links().get(&number).into_iter().flatten();
+        let mut paths = names.map(|number| tracker.options.base.path_of(*number));
+        if let Some(path) = paths.find(|path| !plan.changes.contains_key(path)) {
+            plan.anchors.insert(LinkGroup::Base(number), path);
         }
     }
 }
 
-fn upper(tracker: &Tracker, attributes: Attributes, full: &Full) -> Result<Plan, Error> {
-    let (found, leftovers) = overlay::layer(tracker, attributes)?;
-    let mut plan = Plan { leftovers, attributes: Some(attributes), ..Plan::default() };
+fn plan_overlay(
+    tracker: &Tracker,
+    attributes: OverlayXattrs,
+    full: &FullDelta,
+) -> Result<RestorePlan, Error> {
+    let (found, leftovers) = overlay::read_upper_layer(tracker, attributes)?;
+    let mut plan =
+        RestorePlan { stale_temps: leftovers, attributes: Some(attributes), ..RestorePlan::default() };
     for (path, is) in found {
-        plan.spots.entry(path).or_default().is = Some(is);
+        plan.changes.entry(path).or_default().current = Some(is);
     }
-    let wants = Wants { tracker, full };
+    let wants = OverlayPlanner { tracker, full };
     for (path, entry) in full {
-        tracker.bounds.check()?;
-        let want = match &entry.now {
-            Some(Node::Dir { mode }) => Thing::Folder { mode: *mode, mark: wants.mark(path) },
-            Some(node) => Thing::Node(node.clone()),
+        tracker.bounds.check_stopped()?;
+        let want = match &entry.after {
+            Some(TreeNode::Dir { mode }) => {
+                DiskEntry::Directory { mode: *mode, mark: wants.wanted_mark(path) }
+            }
+            Some(node) => DiskEntry::Node(node.clone()),
             // Where the folder around it hides everything below, nothing has to be hidden.
-            None if path.parent().is_some_and(|parent| wants.merges(&parent)) => Thing::Whiteout,
+            None if path.parent().is_some_and(|parent| wants.merges_lower(&parent)) => DiskEntry::Whiteout,
             None => continue,
         };
-        let group = links(entry.now.as_ref()).map(Group::Snapshot);
-        let spot = plan.spots.entry(path.clone()).or_default();
-        (spot.want, spot.group) = (Some(want), group);
+        let group = link_number(entry.after.as_ref()).map(LinkGroup::Snapshot);
+        let spot = plan.changes.entry(path.clone()).or_default();
+        (spot.target, spot.group) = (Some(want), group);
         let mut above = path.parent();
         while let Some(folder) = above.filter(|folder| !folder.as_bytes().is_empty()) {
-            let spot = plan.spots.entry(folder.clone()).or_default();
-            if spot.want.is_some() {
+            let spot = plan.changes.entry(folder.clone()).or_default();
+            if spot.target.is_some() {
                 break;
             }
-            spot.want = Some(Thing::Folder { mode: wants.mode(&folder), mark: wants.mark(&folder) });
+            spot.target = Some(DiskEntry::Directory {
+                mode: wants.wanted_mode(&folder),
+                mark: wants.wanted_mark(&folder),
+            });
             above = folder.parent();
         }
     }
     Ok(plan)
 }
 
-struct Wants<'a> {
+struct OverlayPlanner<'a> {
     tracker: &'a Tracker,
-    full: &'a Full,
+    full: &'a FullDelta,
 }
 
-impl Wants<'_> {
-    fn was_folder(&self, path: &RelPath) -> bool {
-        self.tracker.seen.get(path).is_some_and(|item| item.kind == Kind::Dir)
+impl OverlayPlanner<'_> {
+    fn was_directory(&self, path: &RelPath) -> bool {
+        self.tracker.seen.get(path).is_some_and(|item| item.kind == NodeKind::Dir)
     }
 
-    fn mark(&self, path: &RelPath) -> Mark {
-        if self.was_folder(path) { Mark::Merge } else { Mark::Opaque }
+    fn wanted_mark(&self, path: &RelPath) -> OverlayMark {
+        if self.was_directory(path) { OverlayMark::Merge } else { OverlayMark::Opaque }
     }
 
     /// Whether a folder stands there that shows the one below it.
-    fn merges(&self, path: &RelPath) -> bool {
+    fn merges_lower(&self, path: &RelPath) -> bool {
         let stands = match self.full.get(path) {
-            Some(entry) => matches!(entry.now, Some(Node::Dir { .. })),
+            Some(entry) => matches!(entry.after, Some(TreeNode::Dir { .. })),
             None => true,
         };
-        stands && self.was_folder(path)
+        stands && self.was_directory(path)
     }
 
-    fn mode(&self, path: &RelPath) -> u32 {
-        match self.full.get(path).and_then(|entry| entry.now.as_ref()) {
-            Some(Node::Dir { mode }) => *mode,
+    fn wanted_mode(&self, path: &RelPath) -> u32 {
+        match self.full.get(path).and_then(|entry| entry.after.as_ref()) {
+            Some(TreeNode::Dir { mode }) => *mode,
             _ => self.tracker.seen.get(path).map_or(0o755, |item| item.mode),
         }
     }

@@ -6,10 +6,11 @@ mod random;
 
 use crate::trees::{Tree, Was, copy, delta, path, read};
 use forge_snapshot::apply::{
-    Applied, Error, Merge, Options, Part, Step, Wait, apply, apply_all, check, lending, lock, revert,
+    ApplyOptions, ApplyResult, ApplyStep, Error, LockWait, MergeMode, RepoApply, apply, apply_all,
+    check_apply, lock_repository, revert, setid_paths,
 };
-use forge_snapshot::compare::Sources;
-use forge_snapshot::{Base, Bounds, Delta, Node, Objects};
+use forge_snapshot::compare::ContentSources;
+use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, WorkBounds};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -20,58 +21,58 @@ use tempfile::TempDir;
 struct Run {
     repository: PathBuf,
     view: PathBuf,
-    base: Base,
+    base: BaseManifest,
     began: Tree,
-    objects: Objects,
+    objects: ObjectStore,
 }
 
 impl Run {
     fn new(repository: &Path, own: &Path) -> Self {
         let (repository, view) = (repository.to_owned(), own.join("view"));
         fs::create_dir_all(own).unwrap();
-        let base = Base::take(&repository).unwrap();
+        let base = BaseManifest::scan_tree(&repository).unwrap();
         copy(&repository, &view);
-        let objects = Objects::open(&own.join("objects")).unwrap();
+        let objects = ObjectStore::open(&own.join("objects")).unwrap();
         let began = read(&repository);
         Self { repository, view, base, began, objects }
     }
 
-    fn delta(&self, was: Was) -> Delta {
+    fn delta(&self, was: Was) -> TreeDelta {
         delta(&self.began, &read(&self.view), &self.objects, was)
     }
 
-    fn place(&self) -> Sources<'_> {
-        Sources {
+    fn place(&self) -> ContentSources<'_> {
+        ContentSources {
             repository: &self.repository,
             base: &self.base,
             objects: &self.objects,
-            beginning: None,
-            bounds: Bounds::none(),
+            baseline: None,
+            bounds: WorkBounds::unbounded(),
         }
     }
 
-    fn apply(&self, to: &Delta, merge: Merge) -> Result<Applied, Error> {
-        apply(&self.place(), &Delta::new(), to, Options { merge, watch: None })
+    fn apply(&self, to: &TreeDelta, merge: MergeMode) -> Result<ApplyResult, Error> {
+        apply(&self.place(), &TreeDelta::new(), to, ApplyOptions { merge, watch: None })
     }
 
-    fn undo(&self, from: &Delta) -> Result<Applied, Error> {
-        apply(&self.place(), from, &Delta::new(), Options::default())
+    fn undo(&self, from: &TreeDelta) -> Result<ApplyResult, Error> {
+        apply(&self.place(), from, &TreeDelta::new(), ApplyOptions::default())
     }
 
     /// Applies with a fault at step `at`.
     fn apply_with(
         &self,
-        to: &Delta,
-        merge: Merge,
+        to: &TreeDelta,
+        merge: MergeMode,
         at: usize,
         fault: &mut dyn FnMut() -> io::Result<()>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<ApplyResult, Error> {
         let mut step = 0;
-        let mut watch = |_: Step<'_>| {
+        let mut watch = |_: ApplyStep<'_>| {
             step += 1;
             if step == at + 1 { fault() } else { Ok(()) }
         };
-        apply(&self.place(), &Delta::new(), to, Options { merge, watch: Some(&mut watch) })
+        apply(&self.place(), &TreeDelta::new(), to, ApplyOptions { merge, watch: Some(&mut watch) })
     }
 }
 
@@ -103,7 +104,7 @@ fn conflicts(error: Error) -> Vec<String> {
 }
 
 /// What must hold after an apply to a repository that was `before`.
-fn judge(run: &Run, to: &Delta, before: &Tree, done: &Result<Applied, Error>) {
+fn judge(run: &Run, to: &TreeDelta, before: &Tree, done: &Result<ApplyResult, Error>) {
     let after = read(&run.repository);
     let applied = match done {
         Ok(applied) => applied,
@@ -115,24 +116,24 @@ fn judge(run: &Run, to: &Delta, before: &Tree, done: &Result<Applied, Error>) {
         Err(error) => panic!("{error}"),
     };
     for (path, entry) in to {
-        let holds_others = applied.kept.iter().any(|kept| kept.path.is_below(path));
+        let holds_others = applied.retained.iter().any(|kept| kept.path.is_below(path));
         if applied.merged.contains(path) || holds_others {
             continue;
         }
         let stands = after.get(path).map(|(node, _)| node);
-        let is = match (stands, &entry.now) {
+        let is = match (stands, &entry.after) {
             (None, None) => true,
             // A folder that a person made as well keeps the permissions that they gave it.
-            (Some(Node::Dir { .. }), Some(Node::Dir { .. })) if entry.was.is_none() => true,
-            (Some(stands), Some(now)) => stands.same(now),
+            (Some(TreeNode::Dir { .. }), Some(TreeNode::Dir { .. })) if entry.before.is_none() => true,
+            (Some(stands), Some(now)) => stands.is_equivalent(now),
             _ => false,
         };
-        assert!(is, "{path}: {stands:?} stands where {:?} was wanted", entry.now);
+        assert!(is, "{path}: {stands:?} stands where {:?} was wanted", entry.after);
         // Nobody's change is lost: what a person changed is what the run wanted as well.
         let (began, found) = (run.began.get(path), before.get(path));
-        let same = |a: Option<&(Node, Vec<u8>)>, b: Option<&(Node, Vec<u8>)>| match (a, b) {
+        let same = |a: Option<&(TreeNode, Vec<u8>)>, b: Option<&(TreeNode, Vec<u8>)>| match (a, b) {
             (Some((a, _)), Some((b, _))) => {
-                a.same(b) || matches!((a, b), (Node::Dir { .. }, Node::Dir { .. }))
+                a.is_equivalent(b) || matches!((a, b), (TreeNode::Dir { .. }, TreeNode::Dir { .. }))
             }
             (None, None) => true,
             _ => false,
@@ -162,18 +163,18 @@ fn a_result_reaches_the_repository_and_can_be_taken_back() {
     crate::trees::fifo(&rig.run.view.join("new/pipe"), 0o600);
     fs::set_permissions(rig.run.view.join("new/deep"), Permissions::from_mode(0o555)).unwrap();
     let mut to = rig.run.delta(Was::Unknown);
-    let preview = check(&rig.run.place(), &Delta::new(), &to, Merge::No).unwrap();
+    let preview = check_apply(&rig.run.place(), &TreeDelta::new(), &to, MergeMode::No).unwrap();
     assert_eq!(read(&rig.run.repository), before);
-    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    let applied = rig.run.apply(&to, MergeMode::No).unwrap();
     assert_eq!(preview.changes.len(), applied.changed.len());
     assert_eq!(read(&rig.run.repository), read(&rig.run.view));
     // A second time there is nothing to do.
-    let again = rig.run.apply(&to, Merge::No).unwrap();
+    let again = rig.run.apply(&to, MergeMode::No).unwrap();
     assert!(again.changed.is_empty());
     assert_eq!(again.already.len(), applied.changed.len());
     // And back: what was never read before was kept when it was removed.
-    applied.complete(&mut to);
-    assert_eq!(applied.record().count(), to.len());
+    applied.fill_known_contents(&mut to);
+    assert_eq!(applied.changed_entries().count(), to.len());
     rig.run.undo(&to).unwrap();
     assert_eq!(read(&rig.run.repository), before);
 }
@@ -208,7 +209,7 @@ fn conflicts_are_named_in_words_and_nothing_is_changed() {
     symlink("elsewhere", at("linked")).unwrap();
     fs::remove_dir_all(at("emptied")).unwrap();
     let before = read(&rig.run.repository);
-    let failed = rig.run.apply(&to, Merge::No).unwrap_err();
+    let failed = rig.run.apply(&to, MergeMode::No).unwrap_err();
     assert!(
         failed
             .to_string()
@@ -227,7 +228,7 @@ fn conflicts_are_named_in_words_and_nothing_is_changed() {
     ];
     assert_eq!(conflicts(failed), wanted);
     assert_eq!(read(&rig.run.repository), before);
-    let merged = rig.run.apply(&to, Merge::Clean).unwrap_err();
+    let merged = rig.run.apply(&to, MergeMode::Clean).unwrap_err();
     assert_eq!(conflicts(merged).len(), wanted.len());
     assert_eq!(read(&rig.run.repository), before);
 }
@@ -239,14 +240,14 @@ fn a_folder_comes_back_with_the_permissions_that_a_person_gave_it() {
     let mut to = rig.run.delta(Was::Known);
     let d = rig.run.repository.join("d");
     fs::set_permissions(&d, fs::Permissions::from_mode(0o700)).unwrap();
-    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    let applied = rig.run.apply(&to, MergeMode::No).unwrap();
     assert!(!d.exists());
     let mode = || fs::metadata(&d).unwrap().permissions().mode() & 0o7777;
     revert(&rig.run.place(), &applied).unwrap();
     assert_eq!(mode(), 0o700);
-    rig.run.apply(&to, Merge::No).unwrap();
-    applied.complete(&mut to);
-    apply(&rig.run.place(), &to, &Delta::new(), Options::default()).unwrap();
+    rig.run.apply(&to, MergeMode::No).unwrap();
+    applied.fill_known_contents(&mut to);
+    apply(&rig.run.place(), &to, &TreeDelta::new(), ApplyOptions::default()).unwrap();
     assert_eq!(mode(), 0o700);
 }
 
@@ -261,7 +262,9 @@ fn a_new_folder_with_many_in_it_is_put_back_without_a_trace() {
     let to = rig.run.delta(Was::Known);
     let before = read(&rig.run.repository);
     let mut at = 0;
-    while let Err(error) = rig.run.apply_with(&to, Merge::No, at, &mut || Err(io::Error::other("a fault"))) {
+    while let Err(error) =
+        rig.run.apply_with(&to, MergeMode::No, at, &mut || Err(io::Error::other("a fault")))
+    {
         assert!(matches!(error, Error::Stopped { .. }), "{error}");
         assert_eq!(read(&rig.run.repository), before, "after a fault at step {at}");
         at += 1;
@@ -288,17 +291,17 @@ fn no_file_of_a_run_reaches_the_repository_with_setuid_or_setgid() {
         set(rig.run.view.join(name), mode);
     }
     let mut to = rig.run.delta(Was::Known);
-    let named: Vec<String> = lending(&to).map(ToString::to_string).collect();
+    let named: Vec<String> = setid_paths(&to).map(ToString::to_string).collect();
     assert_eq!(named, ["chosen", "lends", "new"]);
-    let applied = rig.run.apply(&to, Merge::No).unwrap();
+    let applied = rig.run.apply(&to, MergeMode::No).unwrap();
     let changed: Vec<String> = applied.changed.iter().map(|d| d.path.to_string()).collect();
     assert_eq!(changed, ["lends", "new", "shared"]);
     let at = |name: &str| mode_of(&rig.run.repository.join(name));
     assert_eq!((at("new"), at("lends"), at("chosen"), at("shared")), (0o711, 0o755, 0o755, 0o2775));
     assert_eq!(at("alone"), 0o4755, "what the run left alone is a person's");
-    assert!(rig.run.apply(&to, Merge::No).unwrap().changed.is_empty(), "applied already");
-    applied.complete(&mut to);
-    apply(&rig.run.place(), &to, &Delta::new(), Options::default()).unwrap();
+    assert!(rig.run.apply(&to, MergeMode::No).unwrap().changed.is_empty(), "applied already");
+    applied.fill_known_contents(&mut to);
+    apply(&rig.run.place(), &to, &TreeDelta::new(), ApplyOptions::default()).unwrap();
     assert_eq!(read(&rig.run.repository), before, "an undo gives a person's file its bits again");
 }
 
@@ -315,8 +318,9 @@ fn a_folder_with_something_of_a_person_stays_and_is_named() {
     fs::remove_dir_all(rig.run.view.join("nested")).unwrap();
     let to = rig.run.delta(Was::Unknown);
     fs::write(rig.run.repository.join("d/e/mine"), "of a person").unwrap();
-    let applied = rig.run.apply(&to, Merge::No).unwrap();
-    let kept: Vec<String> = applied.kept.iter().map(|kept| format!("{} {}", kept.path, kept.holds)).collect();
+    let applied = rig.run.apply(&to, MergeMode::No).unwrap();
+    let kept: Vec<String> =
+        applied.retained.iter().map(|kept| format!("{} {}", kept.path, kept.holds)).collect();
     assert_eq!(kept, ["d/e d/e/mine", "nested nested/.git"]);
     let left: Vec<String> = read(&rig.run.repository).keys().map(ToString::to_string).collect();
     assert_eq!(left, ["d", "d/e", "d/e/mine", "nested", "nested/.git", "nested/.git/HEAD"]);
@@ -335,12 +339,14 @@ fn what_changes_while_it_is_replaced_is_a_conflict_and_nothing_is_lost() {
     for (name, what) in [("a", "changed"), ("z", "changed"), ("n", "a new file stands")] {
         let before = read(&rig.run.repository);
         let at = rig.run.repository.join(name);
-        let mut watch = |step: Step<'_>| match step {
-            Step::Act(path) if path.as_bytes() == name.as_bytes() => fs::write(&at, "of a person just now\n"),
+        let mut watch = |step: ApplyStep<'_>| match step {
+            ApplyStep::Act(path) if path.as_bytes() == name.as_bytes() => {
+                fs::write(&at, "of a person just now\n")
+            }
             _ => Ok(()),
         };
-        let options = Options { merge: Merge::No, watch: Some(&mut watch) };
-        let failed = apply(&rig.run.place(), &Delta::new(), &to, options).unwrap_err();
+        let options = ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) };
+        let failed = apply(&rig.run.place(), &TreeDelta::new(), &to, options).unwrap_err();
         assert!(conflicts(failed)[0].starts_with(&format!("{name}: {what}")));
         assert_eq!(fs::read_to_string(&at).unwrap(), "of a person just now\n");
         match before.get(&path(name)) {
@@ -360,7 +366,7 @@ fn links_out_of_the_repository_are_never_followed() {
     fs::create_dir(&outside).unwrap();
     fs::remove_dir(rig.run.repository.join("d")).unwrap();
     symlink(&outside, rig.run.repository.join("d")).unwrap();
-    rig.run.apply(&to, Merge::No).unwrap_err();
+    rig.run.apply(&to, MergeMode::No).unwrap_err();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 
@@ -381,7 +387,7 @@ fn owners_stay_and_new_files_belong_to_whom_their_folder_belongs() {
     fs::create_dir(rig.run.view.join("d/e")).unwrap();
     rig.write("d/e/new", "text");
     symlink("new", rig.run.view.join("d/e/link")).unwrap();
-    rig.run.apply(&rig.run.delta(Was::Unknown), Merge::No).unwrap();
+    rig.run.apply(&rig.run.delta(Was::Unknown), MergeMode::No).unwrap();
     let owner = |name: &str| fs::symlink_metadata(rig.run.repository.join(name)).unwrap().uid();
     assert_eq!(["a", "d/e", "d/e/new", "d/e/link"].map(owner), [4243, 4244, 4244, 4244]);
 }
@@ -393,11 +399,11 @@ fn names_of_one_file_stay_names_of_one_file() {
     rig.write("two", "text");
     let mut to = rig.run.delta(Was::Known);
     for entry in to.values_mut() {
-        if let Some(Node::File { links, .. }) = &mut entry.now {
+        if let Some(TreeNode::File { links, .. }) = &mut entry.after {
             *links = Some(1);
         }
     }
-    rig.run.apply(&to, Merge::No).unwrap();
+    rig.run.apply(&to, MergeMode::No).unwrap();
     let number = |name: &str| fs::metadata(rig.run.repository.join(name)).unwrap().ino();
     assert_eq!(number("one"), number("two"));
 }
@@ -423,16 +429,16 @@ fn a_disk_that_is_full_or_read_only_leaves_all_as_it_was() {
     fs::remove_file(run.view.join("b")).unwrap();
     fs::write(run.view.join("big"), vec![b'x'; 1 << 20]).unwrap();
     let (to, before) = (run.delta(Was::Unknown), read(&repository));
-    let full = run.apply(&to, Merge::No).unwrap_err();
+    let full = run.apply(&to, MergeMode::No).unwrap_err();
     assert!(matches!(full, Error::Full { .. }), "{full}");
     assert_eq!(read(&repository), before);
     mount_remount(&repository, MountFlags::RDONLY, "").unwrap();
-    let refused = run.apply(&to, Merge::No).unwrap_err();
+    let refused = run.apply(&to, MergeMode::No).unwrap_err();
     assert!(matches!(refused, Error::ReadOnly { .. }), "{refused}");
     assert_eq!(read(&repository), before);
     mount_remount(&repository, MountFlags::empty(), "").unwrap();
     fs::write(run.view.join("big"), "small").unwrap();
-    run.apply(&run.delta(Was::Unknown), Merge::No).unwrap();
+    run.apply(&run.delta(Was::Unknown), MergeMode::No).unwrap();
     unmount(&repository, UnmountFlags::DETACH).unwrap();
 }
 
@@ -452,7 +458,7 @@ fn an_immutable_file_leaves_all_as_it_was() {
         return;
     }
     let (to, before) = (rig.run.delta(Was::Unknown), read(&rig.run.repository));
-    let failed = rig.run.apply(&to, Merge::No);
+    let failed = rig.run.apply(&to, MergeMode::No);
     ioctl_setflags(&file, flags).unwrap();
     assert!(matches!(failed, Err(Error::Protected { .. })), "{failed:?}");
     assert_eq!(read(&rig.run.repository), before);
@@ -461,24 +467,24 @@ fn an_immutable_file_leaves_all_as_it_was() {
 #[test]
 fn several_repositories_are_applied_to_together_or_not_at_all() {
     let rigs = [0, 1].map(|_| Rig::new(|root| fs::write(root.join("a"), "text\n").unwrap()));
-    let nothing = Delta::new();
+    let nothing = TreeDelta::new();
     for rig in &rigs {
         rig.write("a", "of the run\n");
         rig.write("b", "new\n");
     }
     let to = [0, 1].map(|at| rigs[at].run.delta(Was::Known));
-    let parts = [0, 1].map(|at| Part { place: rigs[at].run.place(), from: &nothing, to: &to[at] });
+    let parts = [0, 1].map(|at| RepoApply { sources: rigs[at].run.place(), from: &nothing, to: &to[at] });
     fs::write(rigs[1].run.repository.join("a"), "of a person\n").unwrap();
     let before = read(&rigs[0].run.repository);
-    let failed = apply_all(&parts, Merge::No).unwrap_err();
+    let failed = apply_all(&parts, MergeMode::No).unwrap_err();
     assert!(matches!(failed.as_slice(), [(1, Error::Conflicts(_))]));
     assert_eq!(read(&rigs[0].run.repository), before);
     fs::write(rigs[1].run.repository.join("a"), "text\n").unwrap();
-    let applied = apply_all(&parts, Merge::No).unwrap();
+    let applied = apply_all(&parts, MergeMode::No).unwrap();
     for rig in &rigs {
         assert_eq!(read(&rig.run.repository), read(&rig.run.view));
     }
-    revert(&parts[0].place, &applied[0]).unwrap();
+    revert(&parts[0].sources, &applied[0]).unwrap();
     assert_eq!(read(&rigs[0].run.repository), before);
 }
 
@@ -490,11 +496,11 @@ fn one_apply_at_a_time() {
     fs::create_dir(&other).unwrap();
     let link = folder.path().join("link");
     symlink(folder.path(), &link).unwrap();
-    let held = lock(folder.path(), &locks, Wait::No).unwrap();
-    assert!(matches!(lock(&link, &locks, Wait::No), Err(Error::Busy { .. })));
-    let _other = lock(&other, &locks, Wait::No).unwrap();
+    let held = lock_repository(folder.path(), &locks, LockWait::No).unwrap();
+    assert!(matches!(lock_repository(&link, &locks, LockWait::No), Err(Error::Busy { .. })));
+    let _other = lock_repository(&other, &locks, LockWait::No).unwrap();
     drop(held);
-    lock(&link, &locks, Wait::Yes).unwrap();
+    lock_repository(&link, &locks, LockWait::Yes).unwrap();
 }
 
 const KILLED: &str = "FORGE_TEST_APPLY_KILLED_AT";
@@ -506,26 +512,28 @@ fn child_that_is_killed() {
     let Ok(told) = std::env::var(KILLED) else { return };
     let (at, folder) = told.split_once(' ').unwrap();
     let folder = PathBuf::from(folder);
-    let (base, to) = (Base::load(&folder.join("base")).unwrap(), fs::read(folder.join("delta")).unwrap());
-    let entries: Vec<(String, forge_snapshot::Entry)> = serde_json::from_slice(&to).unwrap();
-    let to: Delta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
-    let objects = Objects::open(&folder.join("run/objects")).unwrap();
-    let place = Sources {
+    let (base, to) =
+        (BaseManifest::load(&folder.join("base")).unwrap(), fs::read(folder.join("delta")).unwrap());
+    let entries: Vec<(String, forge_snapshot::DeltaEntry)> = serde_json::from_slice(&to).unwrap();
+    let to: TreeDelta = entries.into_iter().map(|(name, entry)| (path(&name), entry)).collect();
+    let objects = ObjectStore::open(&folder.join("run/objects")).unwrap();
+    let place = ContentSources {
         repository: &folder.join("repository"),
         base: &base,
         objects: &objects,
-        beginning: None,
-        bounds: Bounds::none(),
+        baseline: None,
+        bounds: WorkBounds::unbounded(),
     };
     let (mut step, at) = (0, at.parse::<usize>().unwrap());
-    let mut watch = |_: Step<'_>| {
+    let mut watch = |_: ApplyStep<'_>| {
         step += 1;
         if step > at {
             std::process::abort();
         }
         Ok(())
     };
-    apply(&place, &Delta::new(), &to, Options { merge: Merge::No, watch: Some(&mut watch) }).unwrap();
+    apply(&place, &TreeDelta::new(), &to, ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) })
+        .unwrap();
 }
 
 #[test]
@@ -560,15 +568,15 @@ fn a_process_killed_at_any_step_is_finished_by_the_next() {
             .env(KILLED, format!("{at} {}", folder.display()))
             .output()
             .unwrap();
-        let objects = Objects::open(&folder.join("run/objects")).unwrap();
-        let place = Sources {
+        let objects = ObjectStore::open(&folder.join("run/objects")).unwrap();
+        let place = ContentSources {
             repository: &repository,
             base: &base,
             objects: &objects,
-            beginning: None,
-            bounds: Bounds::none(),
+            baseline: None,
+            bounds: WorkBounds::unbounded(),
         };
-        let applied = apply(&place, &Delta::new(), &to, Options::default()).unwrap();
+        let applied = apply(&place, &TreeDelta::new(), &to, ApplyOptions::default()).unwrap();
         assert_eq!(read(&repository), read(&view), "killed at step {at}");
         if child.status.success() {
             assert!(at > 10, "only {at} steps: {}", String::from_utf8_lossy(&child.stdout));
@@ -576,9 +584,9 @@ fn a_process_killed_at_any_step_is_finished_by_the_next() {
             break;
         }
         let mut to = to;
-        applied.complete(&mut to);
+        applied.fill_known_contents(&mut to);
         // What was removed last can't be told any more once it is cleaned away; everything else comes back.
-        if let Ok(_undone) = apply(&place, &to, &Delta::new(), Options::default()) {
+        if let Ok(_undone) = apply(&place, &to, &TreeDelta::new(), ApplyOptions::default()) {
             assert_eq!(read(&repository), began, "killed at step {at}, then taken back");
         }
         at += 1;

@@ -6,10 +6,11 @@
     reason = "a test that starts itself once more, and says what it measured"
 )]
 
-use forge_snapshot::apply::{self, Merge};
-use forge_snapshot::compare::{Look, Sources, Text, compare, unified};
+use forge_snapshot::apply::{self, MergeMode};
+use forge_snapshot::compare::{ContentSources, DiffOptions, DiffText, compare_deltas, unified_diff};
 use forge_snapshot::{
-    Base, Bounds, Ceiling, Delta, Error, Layout, Objects, Options, Stop, Tracker, copy_tree, delta,
+    BaseManifest, Error, Layout, ObjectStore, StopFlag, Tracker, TrackerOptions, TreeDelta, WorkBounds,
+    WorkspaceCeiling, copy_tree, load_delta,
 };
 use forge_types::WorkspaceLimits;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
@@ -27,7 +28,7 @@ const LIMITS: WorkspaceLimits =
 /// An empty repository and a copy of it that is a workspace.
 struct Rig {
     folder: TempDir,
-    base: Arc<Base>,
+    base: Arc<BaseManifest>,
     tracker: Tracker,
 }
 
@@ -41,13 +42,13 @@ impl Rig {
         let (lower, work) = (folder.path().join("repository"), folder.path().join("work"));
         fs::create_dir(&lower).unwrap();
         build(&lower);
-        let base = Arc::new(Base::take(&lower).unwrap());
-        copy_tree(&lower, &work, &base, None, &[], Bounds::none()).unwrap();
-        let tracker = Tracker::open(Options {
+        let base = Arc::new(BaseManifest::scan_tree(&lower).unwrap());
+        copy_tree(&lower, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
+        let tracker = Tracker::open(TrackerOptions {
             base: base.clone(),
             lower,
-            layout: Layout::Whole { root: work },
-            objects: Arc::new(Objects::open(&folder.path().join("objects")).unwrap()),
+            layout: Layout::Directory { root: work },
+            objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
             ignored: Vec::new(),
             owner: None,
         });
@@ -62,27 +63,27 @@ impl Rig {
         self.folder.path().join("work")
     }
 
-    fn within(mut self, bounds: &Bounds) -> Self {
+    fn within(mut self, bounds: &WorkBounds) -> Self {
         self.tracker.set_bounds(bounds);
         self
     }
 }
 
-fn bounds() -> Bounds {
-    Bounds::new(LIMITS, Stop::default())
+fn bounds() -> WorkBounds {
+    WorkBounds::new(LIMITS, StopFlag::default())
 }
 
-fn stopped() -> Bounds {
-    let stop = Stop::default();
+fn stopped() -> WorkBounds {
+    let stop = StopFlag::default();
     stop.stop();
-    Bounds::new(WorkspaceLimits::NONE, stop)
+    WorkBounds::new(WorkspaceLimits::NONE, stop)
 }
 
 #[track_caller]
-fn met<T: std::fmt::Debug>(result: Result<T, Error>, wanted: Ceiling) {
+fn met<T: std::fmt::Debug>(result: Result<T, Error>, wanted: WorkspaceCeiling) {
     match result {
         Err(error @ Error::Ceiling { ceiling, .. }) if ceiling == wanted => {
-            assert!(error.to_string().contains(wanted.setting()), "{error}");
+            assert!(error.to_string().contains(wanted.setting_name()), "{error}");
         }
         other => panic!("{wanted:?}: {other:?}"),
     }
@@ -108,28 +109,31 @@ fn each_ceiling_of_a_repository_is_said_before_anything_is_made() {
     let take = |build: &dyn Fn(&Path)| {
         let folder = tempfile::tempdir().unwrap();
         build(folder.path());
-        Base::take_within(folder.path(), &bounds()).map(|base| base.len())
+        BaseManifest::scan_tree_within(folder.path(), &bounds()).map(|base| base.len())
     };
     assert_eq!(take(&|root| files(root, 40)).unwrap(), 40);
-    met(take(&|root| files(root, 41)), Ceiling::Paths);
+    met(take(&|root| files(root, 41)), WorkspaceCeiling::Paths);
     assert_eq!(take(&|root| drop(deep(root, 6, "d"))).unwrap(), 6);
-    met(take(&|root| drop(deep(root, 7, "d"))), Ceiling::Depth);
+    met(take(&|root| drop(deep(root, 7, "d"))), WorkspaceCeiling::Depth);
     // Names count once, however deep; so do targets of links.
     assert_eq!(take(&|root| drop(deep(root, 6, &"d".repeat(255)))).unwrap(), 6);
     met(
         take(&|root| (0..20).for_each(|n| fs::write(root.join(format!("{n:0250}")), "").unwrap())),
-        Ceiling::PathBytes,
+        WorkspaceCeiling::PathBytes,
     );
     met(
         take(&|root| (0..2).for_each(|n| symlink("t".repeat(2_500), root.join(n.to_string())).unwrap())),
-        Ceiling::PathBytes,
+        WorkspaceCeiling::PathBytes,
     );
     // A large file is none of a manifest's business, but where it is to be read that is said.
     let folder = tempfile::tempdir().unwrap();
     File::create(folder.path().join("large")).unwrap().set_len((1 << 20) + 1).unwrap();
-    let base = Base::take_within(folder.path(), &bounds()).unwrap();
-    met(base.check_files(folder.path(), &bounds()), Ceiling::FileBytes);
-    met(copy_tree(folder.path(), &folder.path().join("to"), &base, None, &[], &bounds()), Ceiling::FileBytes);
+    let base = BaseManifest::scan_tree_within(folder.path(), &bounds()).unwrap();
+    met(base.check_readable(folder.path(), &bounds()), WorkspaceCeiling::FileBytes);
+    met(
+        copy_tree(folder.path(), &folder.path().join("to"), &base, None, &[], &bounds()),
+        WorkspaceCeiling::FileBytes,
+    );
 }
 
 #[test]
@@ -143,21 +147,21 @@ fn each_ceiling_of_a_snapshot_is_said_and_the_next_snapshot_is_whole() {
         first
     };
     snapshot(&|root| files(root, 20)).unwrap();
-    met(snapshot(&|root| files(root, 21)), Ceiling::ChangedPaths);
-    met(snapshot(&|root| drop(deep(root, 7, "d"))), Ceiling::Depth);
+    met(snapshot(&|root| files(root, 21)), WorkspaceCeiling::ChangedPaths);
+    met(snapshot(&|root| drop(deep(root, 7, "d"))), WorkspaceCeiling::Depth);
     // Whole paths count here.
-    met(snapshot(&|root| drop(deep(root, 6, &"d".repeat(250)))), Ceiling::PathBytes);
-    met(snapshot(&|root| symlink("t".repeat(4_001), root.join("l")).unwrap()), Ceiling::PathBytes);
+    met(snapshot(&|root| drop(deep(root, 6, &"d".repeat(250)))), WorkspaceCeiling::PathBytes);
+    met(snapshot(&|root| symlink("t".repeat(4_001), root.join("l")).unwrap()), WorkspaceCeiling::PathBytes);
     met(
         snapshot(&|root| File::create(root.join("hole")).unwrap().set_len(8 << 40).unwrap()),
-        Ceiling::FileBytes,
+        WorkspaceCeiling::FileBytes,
     );
     let mut rig = Rig::new().within(&bounds());
     files(&rig.work(), 21);
-    met(rig.tracker.snapshot(), Ceiling::ChangedPaths);
+    met(rig.tracker.snapshot(), WorkspaceCeiling::ChangedPaths);
     fs::remove_file(rig.work().join("file-0")).unwrap();
     let id = rig.tracker.snapshot().unwrap();
-    assert_eq!(rig.tracker.delta(id).unwrap().len(), 20);
+    assert_eq!(rig.tracker.snapshot_delta(id).unwrap().len(), 20);
 }
 
 #[test]
@@ -165,10 +169,10 @@ fn a_stored_delta_is_counted_when_it_is_read_again() {
     let mut rig = Rig::new();
     files(&rig.work(), 21);
     let id = rig.tracker.snapshot().unwrap();
-    met(delta(&rig.tracker.objects(), id, &bounds()), Ceiling::ChangedPaths);
+    met(load_delta(&rig.tracker.objects(), id, &bounds()), WorkspaceCeiling::ChangedPaths);
     rig.tracker.set_bounds(&bounds());
-    met(rig.tracker.restore(id), Ceiling::ChangedPaths);
-    assert_eq!(delta(&rig.tracker.objects(), id, Bounds::none()).unwrap().len(), 21);
+    met(rig.tracker.restore(id), WorkspaceCeiling::ChangedPaths);
+    assert_eq!(load_delta(&rig.tracker.objects(), id, WorkBounds::unbounded()).unwrap().len(), 21);
 }
 
 #[track_caller]
@@ -183,21 +187,21 @@ fn everything_ends_when_it_is_no_longer_wanted() {
     fs::remove_file(rig.work().join("old")).unwrap();
     let id = rig.tracker.snapshot().unwrap();
     let stopped = stopped();
-    ended(Base::take_within(&rig.repository(), &stopped).map(|base| base.len()));
-    ended(rig.base.check_files(&rig.repository(), &stopped));
+    ended(BaseManifest::scan_tree_within(&rig.repository(), &stopped).map(|base| base.len()));
+    ended(rig.base.check_readable(&rig.repository(), &stopped));
     ended(copy_tree(&rig.repository(), &rig.folder.path().join("to"), &rig.base, None, &[], &stopped));
-    ended(delta(&rig.tracker.objects(), id, &stopped));
+    ended(load_delta(&rig.tracker.objects(), id, &stopped));
     let new = File::open(rig.work().join("new")).unwrap();
-    ended(rig.tracker.objects().put_file(&new, 3, &stopped));
-    ended(rig.tracker.base_saver().within(&stopped).save());
+    ended(rig.tracker.objects().store_file(&new, 3, &stopped));
+    ended(rig.tracker.base_saver().with_bounds(&stopped).save());
     rig.tracker.set_bounds(&stopped);
     ended(rig.tracker.snapshot());
-    ended(rig.tracker.restore(Tracker::beginning()));
+    ended(rig.tracker.restore(Tracker::baseline_digest()));
     assert!(rig.work().join("new").exists(), "what was not wanted was not begun");
     // Nothing of it is in the way of what follows.
-    rig.tracker.set_bounds(Bounds::none());
+    rig.tracker.set_bounds(WorkBounds::unbounded());
     assert_eq!(rig.tracker.snapshot().unwrap(), id);
-    rig.tracker.restore(Tracker::beginning()).unwrap();
+    rig.tracker.restore(Tracker::baseline_digest()).unwrap();
     assert_eq!(fs::read(rig.work().join("old")).unwrap(), b"old");
 }
 
@@ -206,23 +210,27 @@ fn a_comparison_ends_when_it_is_no_longer_wanted() {
     let mut rig = Rig::on(|root| fs::write(root.join("old"), "old").unwrap());
     fs::write(rig.work().join("old"), "new").unwrap();
     let id = rig.tracker.snapshot().unwrap();
-    let mut differences = compare(&Delta::new(), &rig.tracker.delta(id).unwrap());
+    let mut differences = compare_deltas(&TreeDelta::new(), &rig.tracker.snapshot_delta(id).unwrap());
     let (repository, objects, stopped) = (rig.repository(), rig.tracker.objects(), stopped());
-    let place = Sources {
+    let place = ContentSources {
         repository: &repository,
         base: &rig.base,
         objects: &objects,
-        beginning: None,
+        baseline: None,
         bounds: &stopped,
     };
     let told = |error: std::io::Error| error.downcast::<Error>().unwrap();
-    ended(unified(&differences, &place, Look::default()).map(|diff| diff.files).map_err(told));
-    ended(place.learn(&mut differences).map_err(told));
-    let whole = Sources { bounds: Bounds::none(), ..place };
-    let counted = unified(&differences, &whole, Look { text: Text::Counted, ..Look::default() }).unwrap();
+    ended(unified_diff(&differences, &place, DiffOptions::default()).map(|diff| diff.files).map_err(told));
+    ended(place.learn_contents(&mut differences).map_err(told));
+    let whole = ContentSources { bounds: WorkBounds::unbounded(), ..place };
+    let counted =
+        unified_diff(&differences, &whole, DiffOptions { text: DiffText::Counted, ..DiffOptions::default() })
+            .unwrap();
     assert!(counted.text.is_empty());
     assert_eq!((counted.files[0].added, counted.files[0].removed), (1, 1));
-    let short = unified(&differences, &whole, Look { text: Text::UpTo(0), ..Look::default() }).unwrap();
+    let short =
+        unified_diff(&differences, &whole, DiffOptions { text: DiffText::UpTo(0), ..DiffOptions::default() })
+            .unwrap();
     assert!(short.files[0].opaque, "{short:?}");
 }
 
@@ -237,26 +245,26 @@ fn an_apply_that_is_ended_is_undone_and_one_that_came_too_far_is_finished() {
         fs::write(rig.work().join("folder/file"), "x").unwrap();
         fs::remove_file(rig.work().join("old")).unwrap();
         let id = rig.tracker.snapshot().unwrap();
-        let to = rig.tracker.delta(id).unwrap();
-        let (repository, objects, stop) = (rig.repository(), rig.tracker.objects(), Stop::default());
-        let bounds = Bounds::new(WorkspaceLimits::NONE, stop.clone());
-        let place = Sources {
+        let to = rig.tracker.snapshot_delta(id).unwrap();
+        let (repository, objects, stop) = (rig.repository(), rig.tracker.objects(), StopFlag::default());
+        let bounds = WorkBounds::new(WorkspaceLimits::NONE, stop.clone());
+        let place = ContentSources {
             repository: &repository,
             base: &rig.base,
             objects: &objects,
-            beginning: None,
+            baseline: None,
             bounds: &bounds,
         };
         let mut step = 0;
-        let mut watch = |_: apply::Step<'_>| {
+        let mut watch = |_: apply::ApplyStep<'_>| {
             step += 1;
             if step > at {
                 stop.stop();
             }
             Ok(())
         };
-        let options = apply::Options { merge: Merge::No, watch: Some(&mut watch) };
-        let done = apply::apply(&place, &Delta::new(), &to, options);
+        let options = apply::ApplyOptions { merge: MergeMode::No, watch: Some(&mut watch) };
+        let done = apply::apply(&place, &TreeDelta::new(), &to, options);
         let mut names: Vec<_> = fs::read_dir(&repository)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -285,14 +293,20 @@ fn sparse_files_stay_sparse_in_a_snapshot_a_restore_and_an_apply() {
     fs::remove_file(rig.work().join("sparse")).unwrap();
     rig.tracker.restore(id).unwrap();
     let (repository, objects) = (rig.repository(), rig.tracker.objects());
-    let place = Sources {
+    let place = ContentSources {
         repository: &repository,
         base: &rig.base,
         objects: &objects,
-        beginning: None,
-        bounds: Bounds::none(),
+        baseline: None,
+        bounds: WorkBounds::unbounded(),
     };
-    apply::apply(&place, &Delta::new(), &rig.tracker.delta(id).unwrap(), apply::Options::default()).unwrap();
+    apply::apply(
+        &place,
+        &TreeDelta::new(),
+        &rig.tracker.snapshot_delta(id).unwrap(),
+        apply::ApplyOptions::default(),
+    )
+    .unwrap();
     for root in [rig.work(), repository.clone()] {
         let about = root.join("sparse").metadata().unwrap();
         assert_eq!(about.len(), size);
@@ -352,7 +366,7 @@ fn everything_with_one_tree() {
         path_bytes: usual.path_bytes / divisor,
         ..usual
     };
-    let bounds = Bounds::new(limits, Stop::default());
+    let bounds = WorkBounds::new(limits, StopFlag::default());
     let mut rig = Rig::new().within(&bounds);
     largest(kind, &rig.work(), limits);
     let before = memory("VmRSS");
@@ -361,26 +375,31 @@ fn everything_with_one_tree() {
     peak("snapshot");
     let (repository, objects) = (rig.repository(), rig.tracker.objects());
     {
-        let to = delta(&objects, id, &bounds).unwrap();
-        let place = Sources {
+        let to = load_delta(&objects, id, &bounds).unwrap();
+        let place = ContentSources {
             repository: &repository,
             base: &rig.base,
             objects: &objects,
-            beginning: None,
+            baseline: None,
             bounds: &bounds,
         };
-        let differences = compare(&Delta::new(), &to);
-        let diff = unified(&differences, &place, Look { text: Text::Counted, ..Look::default() }).unwrap();
+        let differences = compare_deltas(&TreeDelta::new(), &to);
+        let diff = unified_diff(
+            &differences,
+            &place,
+            DiffOptions { text: DiffText::Counted, ..DiffOptions::default() },
+        )
+        .unwrap();
         assert_eq!(diff.files.len(), differences.len());
         peak("compare");
         drop((diff, differences));
-        apply::apply(&place, &Delta::new(), &to, apply::Options::default()).unwrap();
+        apply::apply(&place, &TreeDelta::new(), &to, apply::ApplyOptions::default()).unwrap();
         peak("apply");
     }
-    let manifest = Base::take_within(&repository, &bounds).unwrap();
+    let manifest = BaseManifest::scan_tree_within(&repository, &bounds).unwrap();
     drop(manifest);
     peak("manifest");
-    rig.tracker.restore(Tracker::beginning()).unwrap();
+    rig.tracker.restore(Tracker::baseline_digest()).unwrap();
     peak("restore");
     rig.tracker.restore(id).unwrap();
     peak("end");
@@ -389,7 +408,7 @@ fn everything_with_one_tree() {
 #[test]
 fn the_largest_accepted_trees_take_little_memory() {
     // A part of the usual ceilings, and the same part of the memory: the whole takes minutes.
-    let divisor: u64 = if forge_testkit::scale::full() { 1 } else { 30 };
+    let divisor: u64 = if forge_testkit::scale::is_soak() { 1 } else { 30 };
     for kind in ["files", "folders", "links", "deep"] {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "bounds::everything_with_one_tree", "--nocapture"])

@@ -3,9 +3,10 @@
 
 use crate::trees::{Op, Was, copy, delta, ops, path, perform, read};
 use forge_snapshot::compare::{
-    Change, GitPaths, Look, Renames, Sources, Unified, compare, compare_with, renames, unified,
+    ChangeType, ContentSources, DiffOptions, GitPaths, RenameDetection, UnifiedDiff, compare_deltas,
+    compare_deltas_with, find_renames, unified_diff,
 };
-use forge_snapshot::{Base, Bounds, Delta, Node, Objects};
+use forge_snapshot::{BaseManifest, ObjectStore, TreeDelta, TreeNode, WorkBounds};
 use forge_testkit::scale;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
@@ -19,8 +20,8 @@ struct Rig {
     _folder: TempDir,
     repository: PathBuf,
     view: PathBuf,
-    base: Base,
-    objects: Objects,
+    base: BaseManifest,
+    objects: ObjectStore,
 }
 
 impl Rig {
@@ -29,27 +30,27 @@ impl Rig {
         let (repository, view) = (folder.path().join("repository"), folder.path().join("view"));
         fs::create_dir(&repository).unwrap();
         build(&repository);
-        let base = Base::take(&repository).unwrap();
+        let base = BaseManifest::scan_tree(&repository).unwrap();
         copy(&repository, &view);
-        let objects = Objects::open(&folder.path().join("objects")).unwrap();
+        let objects = ObjectStore::open(&folder.path().join("objects")).unwrap();
         Self { _folder: folder, repository, view, base, objects }
     }
 
-    fn delta(&self, was: Was) -> Delta {
+    fn delta(&self, was: Was) -> TreeDelta {
         delta(&read(&self.repository), &read(&self.view), &self.objects, was)
     }
 
-    fn diff(&self, look: Look) -> Unified {
-        let place = Sources {
+    fn diff(&self, look: DiffOptions) -> UnifiedDiff {
+        let place = ContentSources {
             repository: &self.repository,
             base: &self.base,
             objects: &self.objects,
-            beginning: None,
-            bounds: Bounds::none(),
+            baseline: None,
+            bounds: WorkBounds::unbounded(),
         };
-        let mut differences = compare(&Delta::new(), &self.delta(Was::Unknown));
-        place.learn(&mut differences).unwrap();
-        unified(&differences, &place, look).unwrap()
+        let mut differences = compare_deltas(&TreeDelta::new(), &self.delta(Was::Unknown));
+        place.learn_contents(&mut differences).unwrap();
+        unified_diff(&differences, &place, look).unwrap()
     }
 }
 
@@ -69,7 +70,7 @@ fn git_apply(folder: &Path, patch: &[u8]) -> Result<(), String> {
     if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
 }
 
-fn lossy(diff: &Unified) -> String {
+fn lossy(diff: &UnifiedDiff) -> String {
     String::from_utf8_lossy(&diff.text).into_owned()
 }
 
@@ -90,18 +91,21 @@ fn differences_are_sorted_named_and_leave_git_out() {
     fs::write(rig.view.join("new"), "").unwrap();
     fs::write(rig.view.join("sub/.git/HEAD"), "other").unwrap();
     let delta = rig.delta(Was::Known);
-    let words = |differences: &[forge_snapshot::compare::Difference]| {
-        differences.iter().map(|d| format!("{} {}", d.change().word(), d.path)).collect::<Vec<_>>()
+    let words = |differences: &[forge_snapshot::compare::TreeChange]| {
+        differences
+            .iter()
+            .map(|d| format!("{} {}", d.change_type().display_name(), d.path))
+            .collect::<Vec<_>>()
     };
-    let forward = compare(&Delta::new(), &delta);
+    let forward = compare_deltas(&TreeDelta::new(), &delta);
     assert_eq!(
         words(&forward),
         ["modified changed", "removed gone", "retyped kind", "mode mode", "added new"]
     );
-    let back = compare(&delta, &Delta::new());
+    let back = compare_deltas(&delta, &TreeDelta::new());
     assert_eq!(words(&back), ["modified changed", "added gone", "retyped kind", "mode mode", "removed new"]);
-    assert!(compare(&delta, &delta).is_empty());
-    let all = compare_with(&Delta::new(), &delta, GitPaths::Kept);
+    assert!(compare_deltas(&delta, &delta).is_empty());
+    let all = compare_deltas_with(&TreeDelta::new(), &delta, GitPaths::Included);
     assert!(all.iter().any(|d| d.path == path("sub/.git/HEAD")));
 }
 
@@ -109,19 +113,19 @@ fn differences_are_sorted_named_and_leave_git_out() {
 fn a_file_that_was_touched_and_not_changed_is_not_reported() {
     let rig = Rig::new(|root| fs::write(root.join("a"), "text").unwrap());
     let mut delta = rig.delta(Was::Unknown);
-    let node = |content| Node::File { mode: 0o644, size: 4, mtime_ns: 0, content, links: None };
-    let now = Some(node(Some(rig.objects.put(b"text").unwrap())));
-    delta.insert(path("a"), forge_snapshot::Entry { was: Some(node(None)), now });
-    let place = Sources {
+    let node = |content| TreeNode::File { mode: 0o644, size: 4, mtime_ns: 0, content, links: None };
+    let now = Some(node(Some(rig.objects.store_bytes(b"text").unwrap())));
+    delta.insert(path("a"), forge_snapshot::DeltaEntry { before: Some(node(None)), after: now });
+    let place = ContentSources {
         repository: &rig.repository,
         base: &rig.base,
         objects: &rig.objects,
-        beginning: None,
-        bounds: Bounds::none(),
+        baseline: None,
+        bounds: WorkBounds::unbounded(),
     };
-    let mut differences = compare(&Delta::new(), &delta);
+    let mut differences = compare_deltas(&TreeDelta::new(), &delta);
     assert_eq!(differences.len(), 1);
-    place.learn(&mut differences).unwrap();
+    place.learn_contents(&mut differences).unwrap();
     assert!(differences.is_empty());
 }
 
@@ -140,15 +144,15 @@ fn a_diff_reads_as_git_writes_it() {
     symlink("edit", rig.view.join("link")).unwrap();
     fs::write(rig.view.join("grün"), "").unwrap();
     fs::write(rig.view.join("zero"), b"\0").unwrap();
-    let place = Sources {
+    let place = ContentSources {
         repository: &rig.repository,
         base: &rig.base,
         objects: &rig.objects,
-        beginning: None,
-        bounds: Bounds::none(),
+        baseline: None,
+        bounds: WorkBounds::unbounded(),
     };
-    let differences = compare(&Delta::new(), &rig.delta(Was::Known));
-    let diff = unified(&differences, &place, Look::default()).unwrap();
+    let differences = compare_deltas(&TreeDelta::new(), &rig.delta(Was::Known));
+    let diff = unified_diff(&differences, &place, DiffOptions::default()).unwrap();
     let wanted = "diff --git a/edit b/edit\n--- a/edit\n+++ b/edit\n@@ -1,9 +1,9 @@\n 1\n 2\n 3\n-4\n+four\n 5\n 6\n \
                   7\n 8\n-9\n\\ No newline at end of file\n+9\ndiff --git a/gone b/gone\ndeleted file mode \
                   100644\n--- a/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\ndiff --git \"a/gr\\303\\274n\" \
@@ -158,7 +162,7 @@ fn a_diff_reads_as_git_writes_it() {
                   b/run.sh\nold mode 100644\nnew mode 100755\ndiff --git a/zero b/zero\nnew file mode \
                   100644\nBinary files /dev/null and b/zero differ\n";
     assert_eq!(lossy(&diff), wanted);
-    let lines: Vec<String> = diff.files.iter().map(|file| file.line()).collect();
+    let lines: Vec<String> = diff.files.iter().map(|file| file.summary_line()).collect();
     let wanted = [
         "modified edit (+2 -2)",
         "removed gone (+0 -1)",
@@ -169,8 +173,8 @@ fn a_diff_reads_as_git_writes_it() {
         "added zero (binary)",
     ];
     assert_eq!(lines, wanted);
-    assert_eq!(renames(&differences).len(), 1);
-    assert_eq!(differences[1].change(), Change::Removed);
+    assert_eq!(find_renames(&differences).len(), 1);
+    assert_eq!(differences[1].change_type(), ChangeType::Removed);
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn odd_names_and_kinds_survive_git() {
     fs::write(rig.view.join("becomes-file"), "now a file").unwrap();
     fs::create_dir_all(rig.view.join("new dir/deep")).unwrap();
     fs::write(rig.view.join("new dir/deep/file"), "z").unwrap();
-    let diff = rig.diff(Look::default());
+    let diff = rig.diff(DiffOptions::default());
     git_apply(&rig.repository, &diff.text).unwrap_or_else(|why| panic!("{why}\n{}", lossy(&diff)));
     assert_eq!(read(&rig.repository), read(&rig.view));
 }
@@ -204,7 +208,7 @@ fn what_is_too_large_is_named_and_not_shown() {
     let rig = Rig::new(|root| fs::write(root.join("big"), "a".repeat(3000)).unwrap());
     fs::write(rig.view.join("big"), "b".repeat(4000)).unwrap();
     fs::create_dir(rig.view.join("empty")).unwrap();
-    let diff = rig.diff(Look { largest: 2000, ..Look::default() });
+    let diff = rig.diff(DiffOptions { largest: 2000, ..DiffOptions::default() });
     let wanted = "diff --git a/big b/big\nBinary files a/big and b/big differ\n# too large to show (3000 => 4000 \
                   bytes): big\n# empty folder added: empty\n";
     assert_eq!(lossy(&diff), wanted);
@@ -212,7 +216,7 @@ fn what_is_too_large_is_named_and_not_shown() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: scale::pick(60, 2_000), failure_persistence: None, ..ProptestConfig::default()
+        cases: scale::sample_or_all(60, 2_000), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
@@ -223,14 +227,14 @@ proptest! {
         });
         let rig = Rig::new(|root| perform(root, &first));
         perform(&rig.view, &then);
-        let renames = if split { Renames::Split } else { Renames::Shown };
-        let diff = rig.diff(Look { renames, ..Look::default() });
+        let renames = if split { RenameDetection::Split } else { RenameDetection::Detected };
+        let diff = rig.diff(DiffOptions { renames, ..DiffOptions::default() });
         git_apply(&rig.repository, &diff.text).unwrap_or_else(|why| panic!("{why}\n{}", lossy(&diff)));
         // git knows files, links and one bit of their mode.
         let known = |root: &Path| -> Vec<_> {
             let files = read(root).into_iter().filter_map(|(path, (node, bytes))| match node {
-                Node::File { mode, .. } => Some((path, mode & 0o100, bytes)),
-                Node::Symlink { target } => Some((path, 1, target)),
+                TreeNode::File { mode, .. } => Some((path, mode & 0o100, bytes)),
+                TreeNode::Symlink { target } => Some((path, 1, target)),
                 _ => None,
             });
             files.collect()

@@ -1,8 +1,8 @@
 //! Manifests and stored contents: what survives, what is refused, who may write.
 
 use forge_snapshot::{
-    Attributes, Base, Bounds, CopyKind, Error, Kind, Layout, Node, Objects, Options, RelPath, Stamp, Tracker,
-    copy_tree,
+    BaseManifest, CopyKind, Error, FileStamp, Layout, NodeKind, ObjectStore, OverlayXattrs, RelPath, Tracker,
+    TrackerOptions, TreeNode, WorkBounds, copy_tree,
 };
 use forge_types::Digest;
 use std::fs::{self, File};
@@ -26,20 +26,20 @@ fn a_manifest_says_what_stands_there() {
     fs::write(root.join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
     symlink("../nowhere", root.join("a/b/link")).unwrap();
     fs::set_permissions(root.join("a/file"), fs::Permissions::from_mode(0o640)).unwrap();
-    let base = Base::take(&root).unwrap();
+    let base = BaseManifest::scan_tree(&root).unwrap();
     assert_eq!(base.len(), 6);
     let item = base.get(&path("a/file")).unwrap();
-    assert_eq!((item.kind, item.mode, item.size, item.linked), (Kind::File, 0o640, 5, true));
+    assert_eq!((item.kind, item.mode, item.size, item.linked), (NodeKind::File, 0o640, 5, true));
     assert_eq!(base.get(&path("a/file/x")), None);
     assert_eq!(base.get(&path("b")), None);
-    assert_eq!(base.node(&path("a/b/link")), Some(Node::Symlink { target: b"../nowhere".to_vec() }));
-    let below: Vec<_> = base.below(&path("a")).map(|(path, _)| path.to_string()).collect();
+    assert_eq!(base.node_at(&path("a/b/link")), Some(TreeNode::Symlink { target: b"../nowhere".to_vec() }));
+    let below: Vec<_> = base.entries_below(&path("a")).map(|(path, _)| path.to_string()).collect();
     assert_eq!(below, ["a", "a/b", "a/b/link", "a/file"]);
     let uid = root.metadata().unwrap().uid();
-    assert_eq!((base.foreign(uid), base.foreign(uid + 1)), (0, 6));
+    assert_eq!((base.count_foreign(uid), base.count_foreign(uid + 1)), (0, 6));
 
     let root_fd = File::open(&root).unwrap();
-    let now = |name: &str| Stamp::below(&root_fd, &path(name)).unwrap();
+    let now = |name: &str| FileStamp::stat_below(&root_fd, &path(name)).unwrap();
     assert!(base.stamp_matches(&path("a/file"), now("a/file").as_ref()));
     assert!(base.stamp_matches(&path("none"), now("none").as_ref()));
     fs::write(root.join("a/file"), "54321!").unwrap();
@@ -48,10 +48,10 @@ fn a_manifest_says_what_stands_there() {
 
     let saved = folder.path().join("manifest");
     base.save(&saved).unwrap();
-    assert_eq!(Base::load(&saved).unwrap(), base);
+    assert_eq!(BaseManifest::load(&saved).unwrap(), base);
     let bytes = fs::read(&saved).unwrap();
     fs::write(&saved, &bytes[..bytes.len() - 1]).unwrap();
-    assert_eq!(Base::load(&saved).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    assert_eq!(BaseManifest::load(&saved).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }
 
 #[test]
@@ -59,28 +59,28 @@ fn a_tree_of_many_levels_is_walked_snapshot_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let [root, work] = ["tree", "work"].map(|name| folder.path().join(name));
     fs::create_dir(&root).unwrap();
-    let levels = forge_testkit::scale::pick(600, 4_096);
+    let levels = forge_testkit::scale::sample_or_all(600, 4_096);
     deep(&root, levels);
-    let base = Arc::new(Base::take(&root).unwrap());
+    let base = Arc::new(BaseManifest::scan_tree(&root).unwrap());
     assert_eq!(base.len(), levels + 1);
-    let copied = copy_tree(&root, &work, &base, None, &[], Bounds::none()).unwrap();
-    let options = Options {
+    let copied = copy_tree(&root, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
+    let options = TrackerOptions {
         base: base.clone(),
         lower: root.clone(),
-        layout: Layout::Whole { root: work.clone() },
-        objects: Arc::new(Objects::open(&folder.path().join("objects")).unwrap()),
+        layout: Layout::Directory { root: work.clone() },
+        objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
         ignored: Vec::new(),
         owner: None,
     };
     let mut tracker = Tracker::open(options).unwrap();
     tracker.adopt_copy(copied).unwrap();
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest());
     fs::rename(work.join(LEVEL).join(LEVEL), work.join("e")).unwrap();
     let moved = tracker.snapshot().unwrap();
-    assert_eq!(tracker.delta(moved).unwrap().len(), 2 * levels);
-    tracker.restore(Tracker::beginning()).unwrap();
+    assert_eq!(tracker.snapshot_delta(moved).unwrap().len(), 2 * levels);
+    tracker.restore(Tracker::baseline_digest()).unwrap();
     assert!(!work.join("e").exists());
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest());
     tracker.restore(moved).unwrap();
     assert_eq!(tracker.snapshot().unwrap(), moved);
 }
@@ -96,14 +96,14 @@ fn a_copy_that_got_another_owner_is_known_to_be_untouched_when_the_repository_ha
     fs::create_dir(&root).unwrap();
     fs::write(root.join("goes"), "what is never needed is not kept").unwrap();
     fs::write(root.join("stays"), "stays").unwrap();
-    let base = Arc::new(Base::take(&root).unwrap());
-    let copied = copy_tree(&root, &work, &base, None, &[], Bounds::none()).unwrap();
+    let base = Arc::new(BaseManifest::scan_tree(&root).unwrap());
+    let copied = copy_tree(&root, &work, &base, None, &[], WorkBounds::unbounded()).unwrap();
     let open = || {
-        let options = Options {
+        let options = TrackerOptions {
             base: base.clone(),
             lower: root.clone(),
-            layout: Layout::Whole { root: work.clone() },
-            objects: Arc::new(Objects::open(&folder.path().join("objects")).unwrap()),
+            layout: Layout::Directory { root: work.clone() },
+            objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
             ignored: Vec::new(),
             owner: Some((4243, 4243)),
         };
@@ -119,9 +119,9 @@ fn a_copy_that_got_another_owner_is_known_to_be_untouched_when_the_repository_ha
     drop(tracker);
     fs::remove_file(root.join("goes")).unwrap();
     let mut tracker = open();
-    tracker.restore(Tracker::beginning()).unwrap();
+    tracker.restore(Tracker::baseline_digest()).unwrap();
     assert!(work.join("goes").exists() && !work.join("half").exists());
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest());
 }
 
 /// The name of each level: 600 of them are longer than the kernel takes at once.
@@ -141,31 +141,38 @@ fn deep(root: &Path, levels: usize) {
 #[test]
 fn contents_come_back_are_stored_once_and_survive_reopening() {
     let folder = tempfile::tempdir().unwrap();
-    let objects = Objects::open(folder.path()).unwrap();
+    let objects = ObjectStore::open(folder.path()).unwrap();
     let large = vec![3_u8; 700_000];
-    let digests = [objects.put(b"small").unwrap(), objects.put(b"").unwrap(), objects.put(&large).unwrap()];
+    let digests = [
+        objects.store_bytes(b"small").unwrap(),
+        objects.store_bytes(b"").unwrap(),
+        objects.store_bytes(&large).unwrap(),
+    ];
     objects.flush().unwrap();
-    let bytes = objects.bytes();
-    assert_eq!(objects.put(b"small").unwrap(), digests[0]);
+    let bytes = objects.bytes_on_disk();
+    assert_eq!(objects.store_bytes(b"small").unwrap(), digests[0]);
     let file = folder.path().join("a file");
     fs::write(&file, &large).unwrap();
-    assert_eq!(objects.put_file(&File::open(&file).unwrap(), 700_000, Bounds::none()).unwrap(), digests[2]);
-    assert_eq!(objects.bytes(), bytes, "stored once");
-    let changed = objects.put_file(&File::open(&file).unwrap(), 5, Bounds::none());
+    assert_eq!(
+        objects.store_file(&File::open(&file).unwrap(), 700_000, WorkBounds::unbounded()).unwrap(),
+        digests[2]
+    );
+    assert_eq!(objects.bytes_on_disk(), bytes, "stored once");
+    let changed = objects.store_file(&File::open(&file).unwrap(), 5, WorkBounds::unbounded());
     assert!(matches!(changed, Err(Error::Changed { .. })));
 
-    assert!(matches!(Objects::open(folder.path()), Err(Error::Busy { .. })));
-    let reader = Objects::open_read_only(folder.path()).unwrap();
+    assert!(matches!(ObjectStore::open(folder.path()), Err(Error::Busy { .. })));
+    let reader = ObjectStore::open_read_only(folder.path()).unwrap();
     assert_eq!(reader.read(digests[0], 5).unwrap(), b"small");
     assert!(matches!(reader.read(digests[0], 4), Err(Error::TooLarge { size: 5, limit: 4, .. })));
-    assert!(matches!(reader.put(b"x"), Err(Error::ReadOnly { .. })));
-    let later = objects.put(b"later").unwrap();
+    assert!(matches!(reader.store_bytes(b"x"), Err(Error::ReadOnly { .. })));
+    let later = objects.store_bytes(b"later").unwrap();
     objects.flush().unwrap();
     assert!(reader.contains(later), "a reader sees what was flushed since it opened");
-    assert!(matches!(reader.read(Digest::of(b"never"), 9), Err(Error::Missing { .. })));
+    assert!(matches!(reader.read(Digest::of_bytes(b"never"), 9), Err(Error::Missing { .. })));
 
     drop(objects);
-    let objects = Objects::open(folder.path()).unwrap();
+    let objects = ObjectStore::open(folder.path()).unwrap();
     let mut content = objects.open_object(digests[2]).unwrap();
     let mut read = Vec::new();
     content.read_to_end(&mut read).unwrap();
@@ -176,11 +183,11 @@ fn contents_come_back_are_stored_once_and_survive_reopening() {
 #[test]
 fn holes_of_a_large_file_take_no_room() {
     let folder = tempfile::tempdir().unwrap();
-    let objects = Objects::open(&folder.path().join("objects")).unwrap();
+    let objects = ObjectStore::open(&folder.path().join("objects")).unwrap();
     let path = folder.path().join("sparse");
     let file = File::create_new(&path).unwrap();
     file.set_len(64 << 20).unwrap();
-    let digest = objects.put_file(&File::open(&path).unwrap(), 64 << 20, Bounds::none()).unwrap();
+    let digest = objects.store_file(&File::open(&path).unwrap(), 64 << 20, WorkBounds::unbounded()).unwrap();
     let stored = folder.path().join("objects/large").join(digest.to_string()).metadata().unwrap();
     assert_eq!(stored.len(), 64 << 20);
     assert!(stored.blocks() * 512 < 1 << 20, "{} blocks", stored.blocks());
@@ -192,9 +199,9 @@ fn a_full_disk_is_said_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("large")).unwrap();
     symlink("/dev/full", folder.path().join("pack")).unwrap();
-    let objects = Objects::open(folder.path());
+    let objects = ObjectStore::open(folder.path());
     match objects {
-        Ok(objects) => assert!(matches!(objects.put(b"x"), Err(Error::Full { .. }))),
+        Ok(objects) => assert!(matches!(objects.store_bytes(b"x"), Err(Error::Full { .. }))),
         Err(error) => assert!(matches!(error, Error::Io { .. }), "{error}"),
     }
 }
@@ -209,16 +216,16 @@ fn an_upper_layer_is_read_and_written_without_a_mount() {
     for (name, text) in [("same", "same"), ("changed", "old"), ("d/one", "1"), ("d/e/two", "2")] {
         fs::write(lower.join(name), text).unwrap();
     }
-    let options = Options {
-        base: Arc::new(Base::take(&lower).unwrap()),
+    let options = TrackerOptions {
+        base: Arc::new(BaseManifest::scan_tree(&lower).unwrap()),
         lower: lower.clone(),
-        layout: Layout::Overlay { upper: upper.clone(), attributes: Attributes::User },
-        objects: Arc::new(Objects::open(&folder.path().join("objects")).unwrap()),
+        layout: Layout::Overlay { upper: upper.clone(), attributes: OverlayXattrs::User },
+        objects: Arc::new(ObjectStore::open(&folder.path().join("objects")).unwrap()),
         ignored: vec![path("d/one")],
         owner: None,
     };
     let mut tracker = Tracker::open(options).unwrap();
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest());
     fs::write(upper.join("same"), "same").unwrap();
     fs::write(upper.join("changed"), "new").unwrap();
     fs::create_dir(upper.join("moved")).unwrap();
@@ -230,7 +237,7 @@ fn an_upper_layer_is_read_and_written_without_a_mount() {
     );
     fs::write(upper.join("d"), "a file where a folder was").unwrap();
     let id = tracker.snapshot().unwrap();
-    let delta = tracker.delta(id).unwrap();
+    let delta = tracker.snapshot_delta(id).unwrap();
     let names: Vec<_> = delta.keys().map(ToString::to_string).collect();
     if moved.is_ok() {
         assert_eq!(
@@ -239,12 +246,12 @@ fn an_upper_layer_is_read_and_written_without_a_mount() {
             "no masked file"
         );
     }
-    let Some(Node::File { content: Some(was), .. }) = delta[&path("changed")].was else {
+    let Some(TreeNode::File { content: Some(was), .. }) = delta[&path("changed")].before else {
         panic!("{delta:?}")
     };
-    assert_eq!(was, Digest::of(b"old"));
+    assert_eq!(was, Digest::of_bytes(b"old"));
 
-    tracker.restore(Tracker::beginning()).unwrap();
+    tracker.restore(Tracker::baseline_digest()).unwrap();
     assert_eq!(fs::read_dir(&upper).unwrap().count(), 0, "an empty upper layer shows the repository");
     tracker.restore(id).unwrap();
     assert_eq!(fs::read(upper.join("changed")).unwrap(), b"new");
@@ -261,8 +268,9 @@ fn a_copy_says_how_it_was_made_and_leaves_out_what_is_masked() {
         fs::write(from.join(name), "text").unwrap();
     }
     let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
-    let base = Base::take(&from).unwrap();
-    let copied = copy_tree(&from, &to, &base, None, &[path(".env"), path("keys")], Bounds::none()).unwrap();
+    let base = BaseManifest::scan_tree(&from).unwrap();
+    let copied =
+        copy_tree(&from, &to, &base, None, &[path(".env"), path("keys")], WorkBounds::unbounded()).unwrap();
     assert!(matches!(copied.kind, CopyKind::Copy | CopyKind::Reflink));
     assert_eq!((copied.files, copied.skipped), (1, 0));
     let names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();

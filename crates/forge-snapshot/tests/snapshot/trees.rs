@@ -1,7 +1,7 @@
 //! Small trees for the tests: built, changed by random operations, read back, and compared into deltas.
 #![allow(clippy::unwrap_used, reason = "a test that can't build its tree fails")]
 
-use forge_snapshot::{Delta, Entry, Node, Objects, RelPath};
+use forge_snapshot::{DeltaEntry, ObjectStore, RelPath, TreeDelta, TreeNode};
 use forge_types::Digest;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// Everything in a tree, contents included.
-pub(crate) type Tree = BTreeMap<RelPath, (Node, Vec<u8>)>;
+pub(crate) type Tree = BTreeMap<RelPath, (TreeNode, Vec<u8>)>;
 
 pub(crate) fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
@@ -29,16 +29,16 @@ pub(crate) fn read(root: &Path) -> Tree {
             let mode = about.mode() & 0o7777;
             let (node, bytes) = if about.is_dir() {
                 next.push(at.clone());
-                (Node::Dir { mode }, Vec::new())
+                (TreeNode::Dir { mode }, Vec::new())
             } else if about.is_symlink() {
                 let target = fs::read_link(entry.path()).unwrap().as_os_str().as_bytes().to_vec();
-                (Node::Symlink { target }, Vec::new())
+                (TreeNode::Symlink { target }, Vec::new())
             } else if about.file_type().is_fifo() {
-                (Node::Fifo { mode }, Vec::new())
+                (TreeNode::Fifo { mode }, Vec::new())
             } else {
                 let bytes = fs::read(entry.path()).unwrap();
-                let content = Some(Digest::of(&bytes));
-                (Node::File { mode, size: about.len(), mtime_ns: 0, content, links: None }, bytes)
+                let content = Some(Digest::of_bytes(&bytes));
+                (TreeNode::File { mode, size: about.len(), mtime_ns: 0, content, links: None }, bytes)
             };
             tree.insert(at, (node, bytes));
         }
@@ -54,28 +54,29 @@ pub(crate) enum Was {
 }
 
 /// How `now` differs from `was`; new contents go into the store, as do old ones if they are known.
-pub(crate) fn delta(was: &Tree, now: &Tree, objects: &Objects, about: Was) -> Delta {
-    let mut delta = Delta::new();
+pub(crate) fn delta(was: &Tree, now: &Tree, objects: &ObjectStore, about: Was) -> TreeDelta {
+    let mut delta = TreeDelta::new();
     let paths: std::collections::BTreeSet<_> = was.keys().chain(now.keys()).collect();
     for path in paths {
         let (old, new) = (was.get(path), now.get(path));
-        let same = matches!((old, new), (Some((old, _)), Some((new, _))) if old.same(new));
+        let same = matches!((old, new), (Some((old, _)), Some((new, _))) if old.is_equivalent(new));
         if same {
             continue;
         }
-        if let Some((Node::File { .. }, bytes)) = new {
-            objects.put(bytes).unwrap();
+        if let Some((TreeNode::File { .. }, bytes)) = new {
+            objects.store_bytes(bytes).unwrap();
         }
         let mut old = old.cloned();
-        if let Some((Node::File { content, .. }, bytes)) = &mut old {
+        if let Some((TreeNode::File { content, .. }, bytes)) = &mut old {
             match about {
                 Was::Known => {
-                    objects.put(bytes).unwrap();
+                    objects.store_bytes(bytes).unwrap();
                 }
                 Was::Unknown => *content = None,
             }
         }
-        let entry = Entry { was: old.map(|(node, _)| node), now: new.map(|(node, _)| node.clone()) };
+        let entry =
+            DeltaEntry { before: old.map(|(node, _)| node), after: new.map(|(node, _)| node.clone()) };
         delta.insert(path.clone(), entry);
     }
     objects.flush().unwrap();
@@ -89,13 +90,13 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     for (at, (node, bytes)) in read(from) {
         let place = to.join(at.as_path());
         match node {
-            Node::Dir { mode } => {
+            TreeNode::Dir { mode } => {
                 fs::create_dir(&place).unwrap();
                 folders.push((place, mode));
             }
-            Node::Symlink { target } => symlink(std::ffi::OsStr::from_bytes(&target), place).unwrap(),
-            Node::Fifo { mode } => fifo(&place, mode),
-            Node::File { mode, .. } => {
+            TreeNode::Symlink { target } => symlink(std::ffi::OsStr::from_bytes(&target), place).unwrap(),
+            TreeNode::Fifo { mode } => fifo(&place, mode),
+            TreeNode::File { mode, .. } => {
                 fs::write(&place, bytes).unwrap();
                 fs::set_permissions(&place, Permissions::from_mode(mode)).unwrap();
             }

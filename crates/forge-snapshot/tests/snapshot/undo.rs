@@ -2,7 +2,8 @@
 //! overlay where the tests may mount one.
 
 use forge_snapshot::{
-    Attributes, Base, Bounds, Delta, Layout, Node, Objects, Options, RelPath, Tracker, copy_tree,
+    BaseManifest, Layout, ObjectStore, OverlayXattrs, RelPath, Tracker, TrackerOptions, TreeDelta, TreeNode,
+    WorkBounds, copy_tree,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
@@ -247,7 +248,7 @@ struct Plain(PathBuf);
 
 impl Rig for Plain {
     fn layout(&self) -> Layout {
-        Layout::Whole { root: self.0.clone() }
+        Layout::Directory { root: self.0.clone() }
     }
     fn enter(&self, work: &mut dyn FnMut(&Path)) {
         work(&self.0);
@@ -255,7 +256,7 @@ impl Rig for Plain {
 }
 
 /// Checks that a delta says exactly what differs between two manifests.
-fn check_delta(delta: &Delta, was: &Manifest, now: &Manifest, seed: u64) {
+fn check_delta(delta: &TreeDelta, was: &Manifest, now: &Manifest, seed: u64) {
     let told: Vec<PathBuf> = delta.keys().map(|path| path.as_path().to_owned()).collect();
     let mut differ: Vec<PathBuf> = Vec::new();
     for path in was.keys().chain(now.keys()) {
@@ -270,12 +271,12 @@ fn check_delta(delta: &Delta, was: &Manifest, now: &Manifest, seed: u64) {
     differ.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     assert_eq!(told, differ, "seed {seed}");
     for (path, entry) in delta {
-        let size = |node: &Option<Node>| match node {
-            Some(Node::File { size, content, .. }) => Some((*size, content.is_some())),
+        let size = |node: &Option<TreeNode>| match node {
+            Some(TreeNode::File { size, content, .. }) => Some((*size, content.is_some())),
             _ => None,
         };
         if let Some(entry_now) = now.get(path.as_path()).filter(|entry| entry.0 == 'f') {
-            assert_eq!(size(&entry.now), Some((entry_now.3.len() as u64, true)), "seed {seed}");
+            assert_eq!(size(&entry.after), Some((entry_now.3.len() as u64, true)), "seed {seed}");
         }
     }
 }
@@ -286,8 +287,8 @@ fn round_trips(seed: u64, repository: &Path, objects: &Path, rig: &dyn Rig, mut 
     let before = manifest(repository);
     let mut seen = Manifest::new();
     rig.enter(&mut |view| seen = manifest(view));
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning(), "seed {seed}: nothing was done");
-    let mut states = vec![(Tracker::beginning(), seen)];
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest(), "seed {seed}: nothing was done");
+    let mut states = vec![(Tracker::baseline_digest(), seen)];
     for _ in 0..3 {
         let count = 1 + dice.below(8);
         let mut after = Manifest::new();
@@ -299,7 +300,7 @@ fn round_trips(seed: u64, repository: &Path, objects: &Path, rig: &dyn Rig, mut 
         });
         let id = tracker.snapshot().unwrap();
         assert_eq!(tracker.snapshot().unwrap(), id, "seed {seed}: the same state has the same name");
-        check_delta(&tracker.delta(id).unwrap(), &states[0].1, &after, seed);
+        check_delta(&tracker.snapshot_delta(id).unwrap(), &states[0].1, &after, seed);
         states.push((id, after));
     }
     for round in 0..6 {
@@ -317,17 +318,17 @@ fn round_trips(seed: u64, repository: &Path, objects: &Path, rig: &dyn Rig, mut 
         assert_eq!(tracker.snapshot().unwrap(), *id, "seed {seed}, state {to}");
         if round == 3 {
             // A process that comes later knows nothing but what is on disk.
-            let options = Options {
-                base: Arc::new(Base::load(&objects.join("base")).unwrap()),
+            let options = TrackerOptions {
+                base: Arc::new(BaseManifest::load(&objects.join("base")).unwrap()),
                 lower: repository.to_owned(),
                 layout: rig.layout(),
-                objects: Arc::new(Objects::open_read_only(objects).unwrap()),
+                objects: Arc::new(ObjectStore::open_read_only(objects).unwrap()),
                 ignored: Vec::new(),
                 owner: None,
             };
             drop(tracker);
-            let objects = Arc::new(Objects::open(objects).unwrap());
-            tracker = Tracker::open(Options { objects, ..options }).unwrap();
+            let objects = Arc::new(ObjectStore::open(objects).unwrap());
+            tracker = Tracker::open(TrackerOptions { objects, ..options }).unwrap();
             tracker.restore(states[1].0).unwrap();
             rig.enter(&mut |view| {
                 let (mut now, mut expected) = (manifest(view), states[1].1.clone());
@@ -339,7 +340,7 @@ fn round_trips(seed: u64, repository: &Path, objects: &Path, rig: &dyn Rig, mut 
             });
         }
     }
-    tracker.restore(Tracker::beginning()).unwrap();
+    tracker.restore(Tracker::baseline_digest()).unwrap();
     assert_same(&manifest(repository), &before, &format!("seed {seed}, the repository"));
 }
 
@@ -398,7 +399,7 @@ struct Places {
     work: PathBuf,
 }
 
-fn places(seed: u64) -> (Places, Arc<Base>) {
+fn places(seed: u64) -> (Places, Arc<BaseManifest>) {
     // Mostly in memory, where syncing costs nothing; some on the disk that temporary files are on.
     let memory = Path::new("/dev/shm");
     let folder = if !seed.is_multiple_of(8) && memory.is_dir() {
@@ -411,31 +412,32 @@ fn places(seed: u64) -> (Places, Arc<Base>) {
     fs::create_dir_all(&repository).unwrap();
     fs::create_dir_all(&objects).unwrap();
     fill(&repository, &mut Dice::new(seed));
-    let base = Base::take(&repository).unwrap();
+    let base = BaseManifest::scan_tree(&repository).unwrap();
     base.save(&objects.join("base")).unwrap();
     (Places { _folder: folder, repository, objects, work }, Arc::new(base))
 }
 
-fn options(places: &Places, base: &Arc<Base>, layout: Layout) -> Options {
-    Options {
+fn options(places: &Places, base: &Arc<BaseManifest>, layout: Layout) -> TrackerOptions {
+    TrackerOptions {
         base: base.clone(),
         lower: places.repository.clone(),
         layout,
-        objects: Arc::new(Objects::open(&places.objects).unwrap()),
+        objects: Arc::new(ObjectStore::open(&places.objects).unwrap()),
         ignored: Vec::new(),
         owner: None,
     }
 }
 
 fn seeds(share: u64) -> std::ops::Range<u64> {
-    0..forge_testkit::scale::pick(200, 10_000) / share
+    0..forge_testkit::scale::sample_or_all(200, 10_000) / share
 }
 
 #[test]
 fn undo_and_redo_in_a_copy() {
     for seed in seeds(4) {
         let (places, base) = places(seed);
-        let copied = copy_tree(&places.repository, &places.work, &base, None, &[], Bounds::none()).unwrap();
+        let copied =
+            copy_tree(&places.repository, &places.work, &base, None, &[], WorkBounds::unbounded()).unwrap();
         assert_eq!(copied.skipped, 0);
         assert_same(
             &manifest(&places.work),
@@ -466,7 +468,7 @@ struct Mounted {
     upper: PathBuf,
     work: PathBuf,
     view: PathBuf,
-    attributes: Attributes,
+    attributes: OverlayXattrs,
     renames: &'static str,
 }
 
@@ -488,8 +490,8 @@ impl Rig for Mounted {
             show(&self.work)
         );
         how += match self.attributes {
-            Attributes::User => ",userxattr",
-            Attributes::Trusted => self.renames,
+            OverlayXattrs::User => ",userxattr",
+            OverlayXattrs::Trusted => self.renames,
         };
         let view = self.view.as_os_str();
         run(
@@ -562,9 +564,9 @@ fn in_a_mount_name_space_of_its_own() {
             fs::create_dir_all(folder).unwrap();
         }
         let (attributes, renames) = match seed % 4 {
-            0 => (Attributes::User, ""),
-            1 => (Attributes::Trusted, ",redirect_dir=off"),
-            _ => (Attributes::Trusted, ",redirect_dir=on"),
+            0 => (OverlayXattrs::User, ""),
+            1 => (OverlayXattrs::Trusted, ",redirect_dir=off"),
+            _ => (OverlayXattrs::Trusted, ",redirect_dir=on"),
         };
         let rig = Mounted { lower: places.repository.clone(), upper, work, view, attributes, renames };
         let tracker = Tracker::open(options(&places, &base, rig.layout())).unwrap();
@@ -583,8 +585,8 @@ fn ignored_paths_are_never_part_of_a_snapshot() {
     let mut tracker = Tracker::open(options).unwrap();
     tracker.save_base().unwrap();
     fs::write(places.repository.join("src/secret"), "key").unwrap();
-    assert_eq!(tracker.snapshot().unwrap(), Tracker::beginning());
-    tracker.restore(Tracker::beginning()).unwrap();
+    assert_eq!(tracker.snapshot().unwrap(), Tracker::baseline_digest());
+    tracker.restore(Tracker::baseline_digest()).unwrap();
     assert_eq!(fs::read(places.repository.join("src/secret")).unwrap(), b"key");
     assert_eq!(fs::read(places.repository.join("later")).unwrap(), b"x");
 }

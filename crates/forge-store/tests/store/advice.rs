@@ -1,8 +1,8 @@
 //! Cooldowns, health and weights: shared by processes, and kept.
 
 use crate::contract::make;
-use forge_ports::routing::{Cooldowns, Health, Weights};
-use forge_store::{Options, Store};
+use forge_ports::routing::{CooldownStore, ProviderHealth, WeightStore};
+use forge_store::{Options, SqliteStore};
 use forge_types::{Cooldown, ErrorKind, TaskKind, Tier, Timestamp, WeightRow};
 
 fn cooldown(provider: &str, failures: u32) -> Cooldown {
@@ -30,8 +30,8 @@ fn weight(model: &str, weight: f64) -> WeightRow {
     }
 }
 
-fn health() -> Health {
-    Health {
+fn health() -> ProviderHealth {
+    ProviderHealth {
         provider: "ollama".into(),
         ok: false,
         message: "nobody answers".into(),
@@ -41,49 +41,49 @@ fn health() -> Health {
     }
 }
 
-pub(crate) async fn write_golden(store: &Store) {
-    store.cool(cooldown("openai", 2)).await.unwrap();
-    store.saw(health()).await.unwrap();
-    store.weigh(weight("a", 0.5)).await.unwrap();
+pub(crate) async fn write_golden(store: &SqliteStore) {
+    store.set_cooldown(cooldown("openai", 2)).await.unwrap();
+    store.record_health(health()).await.unwrap();
+    store.set_weight(weight("a", 0.5)).await.unwrap();
 }
 
-pub(crate) async fn check_golden(store: &Store) {
-    assert_eq!(store.cooldowns().await.unwrap(), [cooldown("openai", 2)]);
-    assert_eq!(store.health().await.unwrap(), [health()]);
-    assert_eq!(store.weights().await.unwrap(), [weight("a", 0.5)]);
+pub(crate) async fn check_golden(store: &SqliteStore) {
+    assert_eq!(store.list_cooldowns().await.unwrap(), [cooldown("openai", 2)]);
+    assert_eq!(store.list_health().await.unwrap(), [health()]);
+    assert_eq!(store.list_weights().await.unwrap(), [weight("a", 0.5)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cooldown_is_seen_by_other_processes_and_outlasts_them() {
     let (store, dir) = make();
-    let other = Store::open(&Options { data_dir: dir.path().join("data") }).unwrap();
-    store.cool(cooldown("openai", 1)).await.unwrap();
-    store.cool(cooldown("gemini", 1)).await.unwrap();
-    store.cool(cooldown("openai", 2)).await.unwrap();
-    assert_eq!(other.cooldowns().await.unwrap(), [cooldown("gemini", 1), cooldown("openai", 2)]);
-    other.warm("gemini").await.unwrap();
+    let other = SqliteStore::open(&Options { data_dir: dir.path().join("data") }).unwrap();
+    store.set_cooldown(cooldown("openai", 1)).await.unwrap();
+    store.set_cooldown(cooldown("gemini", 1)).await.unwrap();
+    store.set_cooldown(cooldown("openai", 2)).await.unwrap();
+    assert_eq!(other.list_cooldowns().await.unwrap(), [cooldown("gemini", 1), cooldown("openai", 2)]);
+    other.clear_cooldown("gemini").await.unwrap();
     drop((store, other));
-    let again = Store::open(&Options { data_dir: dir.path().join("data") }).unwrap();
-    assert_eq!(again.cooldowns().await.unwrap(), [cooldown("openai", 2)]);
+    let again = SqliteStore::open(&Options { data_dir: dir.path().join("data") }).unwrap();
+    assert_eq!(again.list_cooldowns().await.unwrap(), [cooldown("openai", 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_seen_of_a_provider_is_kept() {
     let (store, _dir) = make();
     let health = health();
-    store.saw(Health { ok: true, ..health.clone() }).await.unwrap();
-    store.saw(health.clone()).await.unwrap();
-    assert_eq!(store.health().await.unwrap(), [health]);
+    store.record_health(ProviderHealth { ok: true, ..health.clone() }).await.unwrap();
+    store.record_health(health.clone()).await.unwrap();
+    assert_eq!(store.list_health().await.unwrap(), [health]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_are_set_and_removed_by_kind_tier_and_model() {
     let (store, _dir) = make();
-    store.weigh(weight("b", 0.5)).await.unwrap();
-    store.weigh(weight("a", 0.5)).await.unwrap();
-    store.weigh(weight("b", 0.9)).await.unwrap();
-    assert_eq!(store.weights().await.unwrap(), [weight("a", 0.5), weight("b", 0.9)]);
-    assert!(store.unweigh(TaskKind::Code, Tier::Hard, "openai", "a").await.unwrap());
-    assert!(!store.unweigh(TaskKind::Code, Tier::Simple, "openai", "b").await.unwrap());
-    assert_eq!(store.weights().await.unwrap(), [weight("b", 0.9)]);
+    store.set_weight(weight("b", 0.5)).await.unwrap();
+    store.set_weight(weight("a", 0.5)).await.unwrap();
+    store.set_weight(weight("b", 0.9)).await.unwrap();
+    assert_eq!(store.list_weights().await.unwrap(), [weight("a", 0.5), weight("b", 0.9)]);
+    assert!(store.delete_weight(TaskKind::Code, Tier::Hard, "openai", "a").await.unwrap());
+    assert!(!store.delete_weight(TaskKind::Code, Tier::Simple, "openai", "b").await.unwrap());
+    assert_eq!(store.list_weights().await.unwrap(), [weight("b", 0.9)]);
 }

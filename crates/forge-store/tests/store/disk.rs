@@ -3,8 +3,8 @@
 use crate::{again, events, open, role};
 use forge_ports::Journal;
 use forge_ports::journal::{Batch, Blob, Error};
-use forge_store::Store;
-use forge_testkit::sample::{batch, time};
+use forge_store::SqliteStore;
+use forge_testkit::sample::{event_batch, time};
 use forge_types::{Event, EventKind, RunId, RunStatus, Seq};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -69,7 +69,7 @@ fn finished(run: RunId, expected: u64) -> Batch {
         answer: None,
     };
     let event = Event { run, seq: Seq(expected + 1), at: time(0), kind };
-    Batch { events: vec![event], ..batch(run, expected, 0) }
+    Batch { events: vec![event], ..event_batch(run, expected, 0) }
 }
 
 fn is_full(outcome: Result<(), Error>) -> bool {
@@ -81,10 +81,10 @@ fn is_full(outcome: Result<(), Error>) -> bool {
 }
 
 /// Appends until the disk is full; returns how many events there are.
-async fn append_until_full(store: &Store, run: RunId, mut end: u64) -> u64 {
+async fn append_until_full(store: &SqliteStore, run: RunId, mut end: u64) -> u64 {
     // What is too little for many may do for one, in the room that the log has taken.
     for count in [40, 1] {
-        while !is_full(store.append(batch(run, end, count)).await.map(|()| end += count)) {}
+        while !is_full(store.append(event_batch(run, end, count)).await.map(|()| end += count)) {}
     }
     end
 }
@@ -92,9 +92,9 @@ async fn append_until_full(store: &Store, run: RunId, mut end: u64) -> u64 {
 async fn the_end_is_recorded(dir: &Path) {
     let (run, other) = (RunId::generate(), RunId::generate());
     let store = open(dir);
-    store.append(batch(run, 0, 2)).await.unwrap();
+    store.append(event_batch(run, 0, 2)).await.unwrap();
     // The reserve is made after the first commit, before the second.
-    store.append(batch(other, 0, 2)).await.unwrap();
+    store.append(event_batch(other, 0, 2)).await.unwrap();
     assert!(dir.join("reserve").exists());
     fill(&dir.join("filler"));
     let end = append_until_full(&store, run, 2).await;
@@ -109,7 +109,7 @@ async fn the_end_is_recorded(dir: &Path) {
     assert!(matches!(events(&store, run).await.last().unwrap().kind, EventKind::Finished { .. }));
     assert!(matches!(events(&store, other).await.last().unwrap().kind, EventKind::Finished { .. }));
     fs::remove_file(dir.join("filler")).unwrap();
-    store.append(batch(RunId::generate(), 0, 1)).await.unwrap();
+    store.append(event_batch(RunId::generate(), 0, 1)).await.unwrap();
     drop(store);
     assert!(dir.join("reserve").exists(), "it is there again when there is space");
 }
@@ -117,11 +117,11 @@ async fn the_end_is_recorded(dir: &Path) {
 async fn large_payloads_leave_nothing_behind(dir: &Path) {
     let run = RunId::generate();
     let store = open(dir);
-    store.append(batch(run, 0, 1)).await.unwrap();
+    store.append(event_batch(run, 0, 1)).await.unwrap();
     let blob = Blob::new(vec![5; 8 * 1024 * 1024]);
-    assert!(is_full(store.append(Batch { blobs: vec![blob.clone()], ..batch(run, 1, 1) }).await));
+    assert!(is_full(store.append(Batch { blobs: vec![blob.clone()], ..event_batch(run, 1, 1) }).await));
     let folder = dir.join("blobs").join(&blob.digest.to_string()[..2]);
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
     assert_eq!(events(&store, run).await.len(), 1);
-    store.append(batch(run, 1, 1)).await.unwrap();
+    store.append(event_batch(run, 1, 1)).await.unwrap();
 }

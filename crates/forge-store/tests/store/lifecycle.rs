@@ -4,9 +4,9 @@ use crate::{database, events, open};
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunQuery, RunRow};
 use forge_ports::queue::{ItemStatus, QueueTable};
 use forge_ports::{Journal, Ledger};
-use forge_store::{Options, Store};
-use forge_testkit::sample::{batch, row, time};
-use forge_types::{Command, CommandId, EffectId, Money, RunId, RunStatus, Seq};
+use forge_store::{Options, SqliteStore};
+use forge_testkit::sample::{event_batch, new_run_row, time};
+use forge_types::{CommandId, EffectId, Money, RunCommand, RunId, RunStatus, Seq};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,12 +17,12 @@ async fn what_was_written_is_there_after_opening_again() {
     let run = RunId::generate();
     let large = Blob::new(vec![1; 300_000]);
     let store = open(dir.path());
-    store.append(Batch { blobs: vec![large.clone()], ..batch(run, 0, 3) }).await.unwrap();
+    store.append(Batch { blobs: vec![large.clone()], ..event_batch(run, 0, 3) }).await.unwrap();
     drop(store);
     let store = open(dir.path());
-    assert_eq!(events(&store, run).await, batch(run, 0, 3).events);
-    assert_eq!(store.blob(large.digest).await.unwrap(), large.bytes);
-    store.append(batch(run, 3, 1)).await.unwrap();
+    assert_eq!(events(&store, run).await, event_batch(run, 0, 3).events);
+    assert_eq!(store.read_blob(large.digest).await.unwrap(), large.bytes);
+    store.append(event_batch(run, 3, 1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -32,8 +32,8 @@ async fn nobody_else_may_look_into_the_data_folder() {
     let store = open(&data);
     let run = RunId::generate();
     let blob = Blob::new(vec![1; 300_000]);
-    store.append(Batch { blobs: vec![blob], ..batch(run, 0, 1) }).await.unwrap();
-    let _watch = store.watch(forge_ports::journal::News::All);
+    store.append(Batch { blobs: vec![blob], ..event_batch(run, 0, 1) }).await.unwrap();
+    let _watch = store.watch(forge_ports::journal::WatchScope::All);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     for name in ["forge.db", "forge.db-wal", "forge.db-shm"] {
@@ -55,7 +55,7 @@ async fn many_processes_may_make_the_same_store_at_once() {
         .collect();
     let run = RunId::generate();
     for (expected, task) in (0..).zip(tasks) {
-        task.await.unwrap().append(batch(run, expected, 1)).await.unwrap();
+        task.await.unwrap().append(event_batch(run, expected, 1)).await.unwrap();
     }
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".forge.db")), "{left:?}");
@@ -68,7 +68,7 @@ async fn data_of_a_newer_version_is_left_alone() {
     let file = dir.path().join("forge.db");
     database(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&file).unwrap();
-    let error = Store::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
+    let error = SqliteStore::open(&Options { data_dir: dir.path().to_owned() }).unwrap_err();
     match &error {
         Error::TooNew { path, found, known } => {
             assert_eq!((path.as_str(), *found, *known), (file.to_str().unwrap(), 99, 2));
@@ -83,7 +83,7 @@ async fn data_of_a_newer_version_is_left_alone() {
 async fn an_empty_file_becomes_a_store() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("forge.db"), "").unwrap();
-    open(dir.path()).append(batch(RunId::generate(), 0, 1)).await.unwrap();
+    open(dir.path()).append(event_batch(RunId::generate(), 0, 1)).await.unwrap();
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_can_not_be_a_data_folder_is_named() {
     let folder = dir.path().join("data");
     fs::create_dir_all(folder.join("forge.db")).unwrap();
     for (data_dir, named) in [(file.clone(), &file), (file.join("below"), &file), (folder.clone(), &folder)] {
-        let error = Store::open(&Options { data_dir }).unwrap_err();
+        let error = SqliteStore::open(&Options { data_dir }).unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
         assert!(error.to_string().contains(named.to_str().unwrap()), "{error}");
     }
@@ -128,10 +128,10 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v2.sql")
 const GOLDEN_RUN: RunId = RunId::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
 fn golden_row() -> RunRow {
-    RunRow { status: RunStatus::Running, cost: Money(25), updated_at: time(3), ..row(GOLDEN_RUN) }
+    RunRow { status: RunStatus::Running, cost: Money(25), updated_at: time(3), ..new_run_row(GOLDEN_RUN) }
 }
 
-async fn write_golden(store: &Store) {
+async fn write_golden(store: &SqliteStore) {
     let postings = vec![
         Posting::Reserve { account: "day".into(), effect: EffectId(1), amount: Money(40), ceiling: None },
         Posting::Reserve { account: "day".into(), effect: EffectId(2), amount: Money(30), ceiling: None },
@@ -140,24 +140,24 @@ async fn write_golden(store: &Store) {
     let checkpoint = Some(Checkpoint { seq: Seq(2), version: 1, state: b"{}".to_vec() });
     let blobs = vec![Blob::new(b"payload".to_vec())];
     let row = golden_row();
-    store.append(Batch { postings, checkpoint, blobs, row, ..batch(GOLDEN_RUN, 0, 3) }).await.unwrap();
-    store.send(GOLDEN_RUN, CommandId::from_u128(7), Command::Pause).await.unwrap();
-    store.put(GOLDEN_RUN, 2, time(1)).await.unwrap();
-    store.begin(GOLDEN_RUN, time(2)).await.unwrap();
+    store.append(Batch { postings, checkpoint, blobs, row, ..event_batch(GOLDEN_RUN, 0, 3) }).await.unwrap();
+    store.send_command(GOLDEN_RUN, CommandId::from_u128(7), RunCommand::Pause).await.unwrap();
+    store.enqueue_item(GOLDEN_RUN, 2, time(1)).await.unwrap();
+    store.mark_processing(GOLDEN_RUN, time(2)).await.unwrap();
     crate::advice::write_golden(store).await;
 }
 
-async fn check_golden(store: &Store) {
-    assert_eq!(events(store, GOLDEN_RUN).await, batch(GOLDEN_RUN, 0, 3).events);
-    assert_eq!(store.list(RunQuery::default()).await.unwrap(), [golden_row()]);
-    assert_eq!(store.checkpoint(GOLDEN_RUN).await.unwrap().unwrap().state, b"{}");
-    assert_eq!(store.blob(forge_types::Digest::of(b"payload")).await.unwrap(), b"payload");
-    assert_eq!(store.inbox(GOLDEN_RUN).await.unwrap(), [(CommandId::from_u128(7), Command::Pause)]);
+async fn check_golden(store: &SqliteStore) {
+    assert_eq!(events(store, GOLDEN_RUN).await, event_batch(GOLDEN_RUN, 0, 3).events);
+    assert_eq!(store.list_runs(RunQuery::default()).await.unwrap(), [golden_row()]);
+    assert_eq!(store.latest_checkpoint(GOLDEN_RUN).await.unwrap().unwrap().state, b"{}");
+    assert_eq!(store.read_blob(forge_types::Digest::of_bytes(b"payload")).await.unwrap(), b"payload");
+    assert_eq!(store.inbox(GOLDEN_RUN).await.unwrap(), [(CommandId::from_u128(7), RunCommand::Pause)]);
     let balance = store.balance("day").await.unwrap();
     assert_eq!((balance.spent, balance.reserved), (Money(25), Money(30)));
     let items = store.open_items().await.unwrap();
     assert_eq!((items[0].status, items[0].attempts, items[0].priority), (ItemStatus::Processing, 1, 2));
-    store.append(batch(GOLDEN_RUN, 3, 1)).await.unwrap();
+    store.append(event_batch(GOLDEN_RUN, 3, 1)).await.unwrap();
 }
 
 /// What this version writes is what its golden file holds. A change of the tables needs a new version, with a

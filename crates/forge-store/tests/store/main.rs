@@ -11,7 +11,7 @@ mod processes;
 mod property;
 
 use forge_ports::Journal;
-use forge_store::{Options, Store};
+use forge_store::{Options, SqliteStore};
 use forge_types::{Event, RunId, Seq};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,8 +21,8 @@ const ROLE: &str = "FORGE_STORE_TEST_ROLE";
 /// And where.
 const DIR: &str = "FORGE_STORE_TEST_DIR";
 
-fn open(dir: &Path) -> Store {
-    Store::open(&Options { data_dir: dir.to_owned() }).unwrap()
+fn open(dir: &Path) -> SqliteStore {
+    SqliteStore::open(&Options { data_dir: dir.to_owned() }).unwrap()
 }
 
 /// The database as any program sees it.
@@ -30,8 +30,8 @@ fn database(dir: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(dir.join("forge.db")).unwrap()
 }
 
-async fn events(store: &Store, run: RunId) -> Vec<Event> {
-    let pages = store.read(run, Seq(0), 0).await.unwrap();
+async fn events(store: &SqliteStore, run: RunId) -> Vec<Event> {
+    let pages = store.read_events(run, Seq(0), 0).await.unwrap();
     assert_eq!(pages.damage, None);
     pages.events
 }

@@ -3,8 +3,8 @@
 use crate::{again, events, open, role};
 use forge_ports::Journal;
 use forge_ports::journal::Error;
-use forge_store::Store;
-use forge_testkit::sample::batch;
+use forge_store::SqliteStore;
+use forge_testkit::sample::event_batch;
 use forge_testkit::scale;
 use forge_types::{RunId, Seq};
 use std::fs;
@@ -35,8 +35,8 @@ fn say(line: &str) {
 }
 
 /// Waits for changes until the run has an event, without ever looking in between.
-async fn follow(store: &Store) {
-    let mut changes = store.watch(forge_ports::journal::News::All);
+async fn follow(store: &SqliteStore) {
+    let mut changes = store.watch(forge_ports::journal::WatchScope::All);
     changes.borrow_and_update();
     say("ready");
     while events(store, RUN).await.is_empty() {
@@ -46,9 +46,9 @@ async fn follow(store: &Store) {
 }
 
 /// Appends for ever and says what is done.
-async fn stream(store: &Store) {
+async fn stream(store: &SqliteStore) {
     for turn in 0.. {
-        store.append(batch(RUN, turn * 3, 3)).await.unwrap();
+        store.append(event_batch(RUN, turn * 3, 3)).await.unwrap();
         say(&(turn * 3 + 3).to_string());
     }
 }
@@ -56,11 +56,11 @@ async fn stream(store: &Store) {
 const SHARE: usize = 40;
 
 /// Appends a number of events to a run that others append to as well.
-async fn share(store: &Store) {
+async fn share(store: &SqliteStore) {
     let mut done = 0;
     let mut end = 0;
     while done < SHARE {
-        match store.append(batch(RUN, end, 1)).await {
+        match store.append(event_batch(RUN, end, 1)).await {
             Ok(()) => {
                 done += 1;
                 end += 1;
@@ -72,10 +72,10 @@ async fn share(store: &Store) {
 }
 
 /// Appends to a run of its own.
-async fn own(store: &Store) {
+async fn own(store: &SqliteStore) {
     let run = RunId::generate();
     for turn in 0..SHARE as u64 {
-        store.append(batch(run, turn, 1)).await.unwrap();
+        store.append(event_batch(run, turn, 1)).await.unwrap();
     }
     assert_eq!(events(store, run).await.len(), SHARE);
 }
@@ -125,7 +125,7 @@ async fn a_change_is_noticed_in_another_process() {
     let store = open(dir.path());
     let mut other = Other::start("follow", dir.path());
     assert_eq!(other.next().as_deref(), Some("ready"));
-    store.append(batch(RUN, 0, 1)).await.unwrap();
+    store.append(event_batch(RUN, 0, 1)).await.unwrap();
     assert_eq!(other.next().as_deref(), Some("seen"));
     other.ends_well();
     let left = fs::read_dir(dir.path().join("wake")).unwrap().count();
@@ -139,7 +139,7 @@ async fn a_change_is_noticed_without_a_socket_too() {
     let mut other = Other::start("follow", dir.path());
     assert_eq!(other.next().as_deref(), Some("ready"));
     fs::remove_dir_all(dir.path().join("wake")).unwrap();
-    store.append(batch(RUN, 0, 1)).await.unwrap();
+    store.append(event_batch(RUN, 0, 1)).await.unwrap();
     assert_eq!(other.next().as_deref(), Some("seen"));
     other.ends_well();
 }
@@ -158,7 +158,7 @@ async fn every_commit_sends_a_byte_to_each_socket_in_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (socket, alive, dead) = sockets(dir.path());
     let store = open(dir.path());
-    store.append(batch(RUN, 0, 1)).await.unwrap();
+    store.append(event_batch(RUN, 0, 1)).await.unwrap();
     drop(store);
     let mut byte = [0; 8];
     assert_eq!(socket.recv(&mut byte).unwrap(), 1);
@@ -181,10 +181,10 @@ async fn a_data_folder_with_a_very_long_name_has_sockets_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("d".repeat(90)).join("e".repeat(90));
     let (one, other) = (open(&deep), open(&deep));
-    let mut changes = other.watch(forge_ports::journal::News::All);
+    let mut changes = other.watch(forge_ports::journal::WatchScope::All);
     changes.borrow_and_update();
     assert_eq!(fs::read_dir(deep.join("wake")).unwrap().count(), 1);
-    one.append(batch(RUN, 0, 1)).await.unwrap();
+    one.append(event_batch(RUN, 0, 1)).await.unwrap();
     changes.changed().await.unwrap();
 }
 
@@ -195,7 +195,7 @@ async fn processes_append_to_one_run_in_turn() {
     let store = open(dir.path());
     share(&store).await;
     others.into_iter().for_each(Other::ends_well);
-    assert_eq!(events(&store, RUN).await, batch(RUN, 0, 3 * SHARE as u64).events);
+    assert_eq!(events(&store, RUN).await, event_batch(RUN, 0, 3 * SHARE as u64).events);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn processes_append_to_their_own_runs_at_once() {
 #[tokio::test]
 async fn what_a_killed_process_was_told_is_written_stays_written() {
     let dir = tempfile::tempdir().unwrap();
-    for round in 1..=scale::pick(4, 200) {
+    for round in 1..=scale::sample_or_all(4, 200) {
         let mut other = Other::start("stream", dir.path());
         let mut told = 0;
         while told < round % 40 * 9 {
@@ -224,11 +224,11 @@ async fn what_a_killed_process_was_told_is_written_stays_written() {
         let kept = events(&store, RUN).await;
         assert!(kept.len() as u64 >= told, "{} of {told}", kept.len());
         assert_eq!(kept.len() % 3, 0, "a batch is there as a whole");
-        assert_eq!(kept, batch(RUN, 0, kept.len() as u64).events);
-        store.append(batch(RUN, kept.len() as u64, 1)).await.unwrap();
+        assert_eq!(kept, event_batch(RUN, 0, kept.len() as u64).events);
+        store.append(event_batch(RUN, kept.len() as u64, 1)).await.unwrap();
         drop(store);
         fs::remove_file(dir.path().join("forge.db")).unwrap();
         fs::remove_file(dir.path().join("forge.db-wal")).unwrap();
     }
-    assert!(open(dir.path()).read(RUN, Seq(0), 0).await.unwrap().events.is_empty());
+    assert!(open(dir.path()).read_events(RUN, Seq(0), 0).await.unwrap().events.is_empty());
 }

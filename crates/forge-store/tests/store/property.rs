@@ -3,11 +3,11 @@
 use crate::open;
 use forge_ports::Journal;
 use forge_ports::journal::Batch;
-use forge_testkit::sample::{batch, row};
+use forge_testkit::sample::{event_batch, new_run_row};
 use forge_testkit::scale;
 use forge_types::{
-    Command, CommandId, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, ModelCall, Money, Outcome,
-    RunId, RunStatus, Seq, Timestamp, Verdict,
+    CommandId, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, ModelCall, Money, Outcome,
+    RunCommand, RunId, RunStatus, Seq, Timestamp, ToolCallVerdict,
 };
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
     prop_oneof![
         (any::<u128>(), text()).prop_map(|(id, text)| EventKind::Commanded {
             id: CommandId::from_u128(id),
-            command: Command::Steer { text },
+            command: RunCommand::Steer { text },
         }),
         (any::<u64>(), any::<u32>(), proptest::option::of(any::<i64>())).prop_map(
             |(effect, number, reserved)| EventKind::Intended {
@@ -43,10 +43,10 @@ fn kind() -> impl Strategy<Value = EventKind> {
             outcome: Outcome::SandboxLost { why },
             snapshot: None,
         }),
-        (text(), text()).prop_map(|(call_id, message)| EventKind::Judged {
+        (text(), text()).prop_map(|(call_id, message)| EventKind::ToolCallRejected {
             call_id,
             tool: "t".into(),
-            verdict: Verdict::Limit,
+            verdict: ToolCallVerdict::Limit,
             error: ErrorInfo::fatal(ErrorKind::Denied, message),
         }),
         proptest::collection::vec(text(), 0..3).prop_map(|files_modified| EventKind::Finished {
@@ -62,7 +62,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: scale::pick(24, 10_000),
+        cases: scale::sample_or_all(24, 10_000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -87,17 +87,17 @@ proptest! {
                     .map(|(seq, (kind, at))| Event { run, seq: Seq(seq), at: Timestamp::from_micros(at.into()), kind })
                     .collect();
                 all.extend(events.iter().cloned());
-                let mut row = row(run);
+                let mut row = new_run_row(run);
                 row.task.clone_from(&task);
-                store.append(Batch { events, row, ..batch(run, expected, 0) }).await.expect("an append");
+                store.append(Batch { events, row, ..event_batch(run, expected, 0) }).await.expect("an append");
             }
-            let pages = store.read(run, Seq(after), limit).await.expect("a read");
+            let pages = store.read_events(run, Seq(after), limit).await.expect("a read");
             let limit = if limit == 0 { usize::MAX } else { limit };
             let wanted: Vec<_> =
                 all.into_iter().filter(|event| event.seq.0 > after).take(limit).collect();
             prop_assert_eq!(pages.damage, None);
             prop_assert_eq!(pages.events, wanted);
-            let rows = store.list(forge_ports::journal::RunQuery::default()).await.expect("a list");
+            let rows = store.list_runs(forge_ports::journal::RunQuery::default()).await.expect("a list");
             prop_assert_eq!(&rows[0].task, &task);
             Ok(())
         })?;

@@ -14,21 +14,21 @@
 mod grants;
 mod wire;
 
-pub use wire::{Visit, visit};
+pub use wire::{BrowserVisit, visit_url};
 
 use grants::Grants;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use wire::Request;
+use wire::AuthRequest;
 
 /// The client that the server knows.
 pub const CLIENT_ID: &str = "app_for_tests";
 
 /// What the server does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub enum AuthFault {
     /// Nothing.
     #[default]
     None,
@@ -57,7 +57,7 @@ pub enum Fault {
 }
 
 /// What a request came to.
-enum Reply {
+enum AuthReply {
     /// Status, content type and body.
     Body(u16, &'static str, String),
     /// A redirect.
@@ -68,8 +68,8 @@ enum Reply {
     Silence,
 }
 
-struct State {
-    fault: Mutex<Fault>,
+struct AuthServerState {
+    fault: Mutex<AuthFault>,
     grants: Mutex<Grants>,
     ended: AtomicBool,
     end: (Mutex<bool>, Condvar),
@@ -77,7 +77,7 @@ struct State {
 
 /// A running server. It ends when dropped.
 pub struct AuthServer {
-    state: Arc<State>,
+    state: Arc<AuthServerState>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
@@ -90,14 +90,14 @@ impl AuthServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound port");
-        let state = Arc::new(State {
+        let state = Arc::new(AuthServerState {
             fault: Mutex::default(),
             grants: Mutex::default(),
             ended: AtomicBool::new(false),
             end: (Mutex::new(false), Condvar::new()),
         });
         let shared = state.clone();
-        let thread = std::thread::spawn(move || accept(&listener, &shared));
+        let thread = std::thread::spawn(move || accept_connections(&listener, &shared));
         Self { state, address, thread: Some(thread) }
     }
 
@@ -112,51 +112,51 @@ impl AuthServer {
     }
 
     /// What it does wrong from now on.
-    pub fn set_fault(&self, fault: Fault) {
+    pub fn set_fault(&self, fault: AuthFault) {
         *lock(&self.state.fault) = fault;
     }
 
     /// How long access tokens live from now on, in seconds.
     pub fn set_lifetime(&self, seconds: u64) {
-        self.grants().lifetime = seconds;
+        self.lock_grants().lifetime = seconds;
     }
 
     /// Ends every refresh token: the person logged out elsewhere, or it is too old.
     pub fn end_logins(&self) {
-        self.grants().refresh_tokens.clear();
+        self.lock_grants().refresh_tokens.clear();
     }
 
     /// Ends every access token before its time.
     pub fn end_access(&self) {
-        self.grants().access_tokens.clear();
+        self.lock_grants().access_tokens.clear();
     }
 
     /// Whether an access token is good.
-    pub fn accepts(&self, token: &str) -> bool {
-        self.grants().access_tokens.iter().any(|good| good == token)
+    pub fn accepts_token(&self, token: &str) -> bool {
+        self.lock_grants().access_tokens.iter().any(|good| good == token)
     }
 
     /// The newest access token.
-    pub fn newest(&self) -> Option<String> {
-        self.grants().access_tokens.last().cloned()
+    pub fn newest_token(&self) -> Option<String> {
+        self.lock_grants().access_tokens.last().cloned()
     }
 
     /// Every token that was ever given.
-    pub fn given(&self) -> Vec<String> {
-        self.grants().given.clone()
+    pub fn issued_tokens(&self) -> Vec<String> {
+        self.lock_grants().issued.clone()
     }
 
     /// How often a refresh token was exchanged.
-    pub fn renewals(&self) -> usize {
-        self.grants().renewals
+    pub fn renewal_count(&self) -> usize {
+        self.lock_grants().renewals
     }
 
     /// How many requests came to the token endpoint.
     pub fn token_requests(&self) -> usize {
-        self.grants().requests
+        self.lock_grants().requests
     }
 
-    fn grants(&self) -> MutexGuard<'_, Grants> {
+    fn lock_grants(&self) -> MutexGuard<'_, Grants> {
         lock(&self.state.grants)
     }
 }
@@ -174,25 +174,25 @@ impl Drop for AuthServer {
     }
 }
 
-fn accept(listener: &TcpListener, state: &Arc<State>) {
+fn accept_connections(listener: &TcpListener, state: &Arc<AuthServerState>) {
     for stream in listener.incoming() {
         if state.ended.load(Ordering::SeqCst) {
             return;
         }
         if let Ok(stream) = stream {
             let state = state.clone();
-            std::thread::spawn(move || serve(stream, &state));
+            std::thread::spawn(move || serve_connection(stream, &state));
         }
     }
 }
 
-fn serve(mut stream: TcpStream, state: &State) {
-    let Some(request) = wire::read(&mut stream) else { return };
-    match reply(&request, state) {
-        Reply::Body(status, kind, body) => wire::write(&mut stream, status, kind, &body),
-        Reply::Redirect(location) => wire::redirect(&mut stream, &location),
-        Reply::Nothing => {}
-        Reply::Silence => {
+fn serve_connection(mut stream: TcpStream, state: &AuthServerState) {
+    let Some(request) = wire::read_request(&mut stream) else { return };
+    match route_request(&request, state) {
+        AuthReply::Body(status, kind, body) => wire::write_response(&mut stream, status, kind, &body),
+        AuthReply::Redirect(location) => wire::write_redirect(&mut stream, &location),
+        AuthReply::Nothing => {}
+        AuthReply::Silence => {
             let mut ended = lock(&state.end.0);
             while !*ended {
                 ended = state.end.1.wait(ended).unwrap_or_else(PoisonError::into_inner);
@@ -202,13 +202,13 @@ fn serve(mut stream: TcpStream, state: &State) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-fn reply(request: &Request, state: &State) -> Reply {
+fn route_request(request: &AuthRequest, state: &AuthServerState) -> AuthReply {
     let fault = *lock(&state.fault);
     let mut grants = lock(&state.grants);
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/oauth/authorize") => grants.authorize(&request.query, fault),
-        ("POST", "/oauth/token") => grants.token(&request.form, fault),
-        _ => Reply::Body(404, "text/plain", "no such page".to_owned()),
+        ("POST", "/oauth/token") => grants.handle_token_request(&request.form, fault),
+        _ => AuthReply::Body(404, "text/plain", "no such page".to_owned()),
     }
 }
 

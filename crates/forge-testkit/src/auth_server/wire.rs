@@ -5,25 +5,25 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// Nobody waits longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const IO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request as it came in.
-pub(super) struct Request {
+pub(super) struct AuthRequest {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: Vec<(String, String)>,
     pub(super) form: Vec<(String, String)>,
 }
 
-pub(super) fn read(stream: &mut TcpStream) -> Option<Request> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+pub(super) fn read_request(stream: &mut TcpStream) -> Option<AuthRequest> {
+    stream.set_read_timeout(Some(IO_TIMEOUT)).ok()?;
     let mut reader = BufReader::new(stream);
-    let line = line(&mut reader)?;
+    let line = read_trimmed_line(&mut reader)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let mut length = 0;
     loop {
-        let header = self::line(&mut reader)?;
+        let header = self::read_trimmed_line(&mut reader)?;
         let Some((name, value)) = header.split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok()?;
@@ -32,21 +32,21 @@ pub(super) fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    Some(Request {
+    Some(AuthRequest {
         method,
         path: path.to_owned(),
-        query: pairs(query),
-        form: pairs(&String::from_utf8_lossy(&body)),
+        query: parse_pairs(query),
+        form: parse_pairs(&String::from_utf8_lossy(&body)),
     })
 }
 
-fn line(reader: &mut impl std::io::BufRead) -> Option<String> {
+fn read_trimmed_line(reader: &mut impl std::io::BufRead) -> Option<String> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     Some(line.trim_end().to_owned())
 }
 
-pub(super) fn write(stream: &mut TcpStream, status: u16, kind: &str, body: &str) {
+pub(super) fn write_response(stream: &mut TcpStream, status: u16, kind: &str, body: &str) {
     let head = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
@@ -54,7 +54,7 @@ pub(super) fn write(stream: &mut TcpStream, status: u16, kind: &str, body: &str)
     let _ = stream.write_all(format!("{head}{body}").as_bytes());
 }
 
-pub(super) fn redirect(stream: &mut TcpStream, location: &str) {
+pub(super) fn write_redirect(stream: &mut TcpStream, location: &str) {
     let head = format!(
         "HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     );
@@ -62,21 +62,21 @@ pub(super) fn redirect(stream: &mut TcpStream, location: &str) {
 }
 
 /// The first value of this name.
-pub(super) fn value(pairs: &[(String, String)], name: &str) -> Option<String> {
+pub(super) fn first_value(pairs: &[(String, String)], name: &str) -> Option<String> {
     pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
 }
 
-fn pairs(text: &str) -> Vec<(String, String)> {
+fn parse_pairs(text: &str) -> Vec<(String, String)> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
+            (percent_decode(name), percent_decode(value))
         })
         .collect()
 }
 
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut out = Vec::new();
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -96,7 +96,7 @@ fn decoded(text: &str) -> String {
 }
 
 /// Pairs as they stand in a query.
-pub(super) fn encoded(pairs: &[(&str, &str)]) -> String {
+pub(super) fn encode_pairs(pairs: &[(&str, &str)]) -> String {
     let escape = |text: &str| {
         text.bytes().fold(String::new(), |mut out, byte| {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -114,7 +114,7 @@ pub(super) fn encoded(pairs: &[(&str, &str)]) -> String {
 
 /// What a browser shows in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visit {
+pub struct BrowserVisit {
     /// The last address.
     pub url: String,
     /// Its status.
@@ -124,13 +124,13 @@ pub struct Visit {
 }
 
 /// Opens an address like a browser: follows redirects and gives the last page; `None` if nobody answers.
-pub fn visit(url: &str) -> Option<Visit> {
+pub fn visit_url(url: &str) -> Option<BrowserVisit> {
     let mut url = url.to_owned();
     for _ in 0..5 {
         let rest = url.strip_prefix("http://")?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let mut stream = TcpStream::connect(host).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_read_timeout(Some(IO_TIMEOUT)).ok()?;
         write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\naccept: text/html\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
@@ -141,7 +141,7 @@ pub fn visit(url: &str) -> Option<Visit> {
         });
         match location {
             Some(next) if (300..400).contains(&status) => url = next,
-            _ => return Some(Visit { url, status, text }),
+            _ => return Some(BrowserVisit { url, status, text }),
         }
     }
     None

@@ -25,7 +25,7 @@ macro_rules! journal_contract {
             a_batch_after_another_end_is_a_conflict_and_writes_nothing
             a_batch_with_wrong_numbers_is_refused
             of_many_writers_of_one_position_one_wins
-            many_runs_are_appended_to_at_once
+            runs_are_appended_to_concurrently
             payloads_come_back_by_their_hash
             a_batch_without_events_still_writes_the_rest
             commands_wait_in_order_until_they_are_taken
@@ -38,10 +38,10 @@ macro_rules! journal_contract {
         $crate::journal_contract! { @cases $make, ledger:
             reservations_become_spending_when_settled
             a_ceiling_is_refused_and_nothing_is_written
-            reservations_of_the_dead_are_let_go
+            reservations_of_a_dead_run_are_released
             an_account_without_ceiling_is_only_booked
             the_same_reservation_again_replaces_the_first
-            many_at_once_never_pass_a_ceiling
+            concurrent_reservations_never_pass_a_ceiling
         }
         $crate::journal_contract! { @cases $make, queue:
             open_items_are_listed_by_priority_then_age

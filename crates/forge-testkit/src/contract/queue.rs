@@ -9,55 +9,55 @@ use forge_types::RunId;
 use std::sync::Arc;
 
 /// Two queues on the same data, as two processes have them.
-type Shared = Arc<dyn Queue>;
+type SharedQueue = Arc<dyn Queue>;
 
 /// The order in which items are to be worked on.
 pub async fn open_items_are_listed_by_priority_then_age(table: &impl QueueTable) {
     let [a, b, c, d] = [1, 2, 3, 4].map(RunId::from_u128);
     for (run, priority, age) in [(a, 0, 3), (b, 0, 1), (c, 5, 9), (d, -1, 0)] {
-        table.put(run, priority, time(age)).await.unwrap();
+        table.enqueue_item(run, priority, time(age)).await.unwrap();
     }
     let order =
         async || -> Vec<RunId> { table.open_items().await.unwrap().iter().map(|item| item.run).collect() };
     assert_eq!(order().await, [c, b, a, d]);
-    table.put(b, 0, time(4)).await.unwrap();
+    table.enqueue_item(b, 0, time(4)).await.unwrap();
     assert_eq!(order().await, [c, a, b, d]);
-    table.begin(c, time(9)).await.unwrap();
+    table.mark_processing(c, time(9)).await.unwrap();
     assert_eq!(order().await, [c, a, b, d]);
-    table.set(c, ItemStatus::Completed).await.unwrap();
-    table.set(d, ItemStatus::Failed).await.unwrap();
+    table.set_item_status(c, ItemStatus::Completed).await.unwrap();
+    table.set_item_status(d, ItemStatus::Failed).await.unwrap();
     assert_eq!(order().await, [a, b]);
-    table.put(d, 9, time(5)).await.unwrap();
+    table.enqueue_item(d, 9, time(5)).await.unwrap();
     assert_eq!(order().await, [d, a, b]);
 }
 
 /// Attempts are counted over all of an item's life.
 pub async fn the_table_counts_attempts(table: &impl QueueTable) {
     let run = RunId::from_u128(1);
-    assert_eq!(table.begin(run, time(1)).await.unwrap(), 1);
-    assert_eq!(table.begin(run, time(2)).await.unwrap(), 2);
-    table.put(run, 3, time(3)).await.unwrap();
+    assert_eq!(table.mark_processing(run, time(1)).await.unwrap(), 1);
+    assert_eq!(table.mark_processing(run, time(2)).await.unwrap(), 2);
+    table.enqueue_item(run, 3, time(3)).await.unwrap();
     let item = table.open_items().await.unwrap().remove(0);
     assert_eq!((item.status, item.attempts, item.priority), (ItemStatus::Queued, 2, 3));
-    assert_eq!(table.begin(run, time(4)).await.unwrap(), 3);
+    assert_eq!(table.mark_processing(run, time(4)).await.unwrap(), 3);
     let item = table.open_items().await.unwrap().remove(0);
     assert_eq!((item.status, item.created_at), (ItemStatus::Processing, time(3)));
 }
 
 /// A status can't be given to what is not there.
 pub async fn an_item_that_is_not_there_has_no_status(table: &impl QueueTable) {
-    let set = table.set(RunId::from_u128(1), ItemStatus::Completed).await;
+    let set = table.set_item_status(RunId::from_u128(1), ItemStatus::Completed).await;
     assert!(matches!(set, Err(Error::NotFound { .. })));
     assert_eq!(table.open_items().await.unwrap(), []);
 }
 
 /// A lease keeps everybody else out, says who holds it, and ends when it is dropped.
-pub async fn a_claimed_run_is_held_until_its_lease_ends(one: Shared, other: Shared) {
+pub async fn a_claimed_run_is_held_until_its_lease_ends(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
     one.enqueue(run, 0).await.unwrap();
     assert_eq!(one.holder(run).await.unwrap(), None);
     let lease = one.claim(run).await.unwrap();
-    assert_eq!((lease.run(), lease.attempt()), (run, 1));
+    assert_eq!((lease.run_id(), lease.attempt()), (run, 1));
     let holder = other.holder(run).await.unwrap().expect("somebody holds it");
     for queue in [&one, &other] {
         match queue.claim(run).await.map(|_| ()) {
@@ -72,7 +72,7 @@ pub async fn a_claimed_run_is_held_until_its_lease_ends(one: Shared, other: Shar
 }
 
 /// A claim is atomic.
-pub async fn of_many_claimers_one_wins(one: Shared, other: Shared) {
+pub async fn of_many_claimers_one_wins(one: SharedQueue, other: SharedQueue) {
     for _ in 0..5 {
         let run = RunId::generate();
         one.enqueue(run, 0).await.unwrap();
@@ -96,57 +96,57 @@ pub async fn of_many_claimers_one_wins(one: Shared, other: Shared) {
 }
 
 /// Higher priority first; what was put in first comes first within.
-pub async fn the_next_one_is_chosen_by_priority_then_age(one: Shared, other: Shared) {
+pub async fn the_next_one_is_chosen_by_priority_then_age(one: SharedQueue, other: SharedQueue) {
     let runs = [RunId::generate(), RunId::generate(), RunId::generate()];
     for (run, priority) in runs.into_iter().zip([0, 0, 7]) {
         one.enqueue(run, priority).await.unwrap();
     }
-    assert_eq!(other.size().await.unwrap(), 3);
+    assert_eq!(other.queued_count().await.unwrap(), 3);
     let mut leases = Vec::new();
     for wanted in [runs[2], runs[0], runs[1]] {
         let lease = other.claim_next().await.unwrap().expect("one is left");
-        assert_eq!(lease.run(), wanted);
+        assert_eq!(lease.run_id(), wanted);
         leases.push(lease);
     }
     assert!(one.claim_next().await.unwrap().is_none());
-    assert_eq!(one.size().await.unwrap(), 0);
+    assert_eq!(one.queued_count().await.unwrap(), 0);
 }
 
 /// Nothing stays behind of what is done.
-pub async fn a_finished_item_is_gone(one: Shared, other: Shared) {
+pub async fn a_finished_item_is_gone(one: SharedQueue, other: SharedQueue) {
     for status in [ItemStatus::Completed, ItemStatus::Failed] {
         let run = RunId::generate();
         one.enqueue(run, 0).await.unwrap();
         let lease = one.claim_next().await.unwrap().expect("it is queued");
         one.finish(lease, status).await.unwrap();
         assert!(other.claim_next().await.unwrap().is_none());
-        assert_eq!((other.size().await.unwrap(), other.holder(run).await.unwrap()), (0, None));
+        assert_eq!((other.queued_count().await.unwrap(), other.holder(run).await.unwrap()), (0, None));
     }
 }
 
 /// Work that is to be gone on with later is queued again.
-pub async fn an_item_can_be_given_back(one: Shared, other: Shared) {
+pub async fn an_item_can_be_given_back(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
     one.enqueue(run, 0).await.unwrap();
     let lease = one.claim_next().await.unwrap().expect("it is queued");
-    assert_eq!(one.size().await.unwrap(), 0);
+    assert_eq!(one.queued_count().await.unwrap(), 0);
     one.finish(lease, ItemStatus::Queued).await.unwrap();
-    assert_eq!(other.size().await.unwrap(), 1);
+    assert_eq!(other.queued_count().await.unwrap(), 1);
     let lease = other.claim_next().await.unwrap().expect("it is queued again");
-    assert_eq!((lease.run(), lease.attempt()), (run, 2));
+    assert_eq!((lease.run_id(), lease.attempt()), (run, 2));
 }
 
 /// A lease that ends without a word leaves the item to the next one.
-pub async fn an_item_whose_owner_died_is_claimed_again(one: Shared, other: Shared) {
+pub async fn an_item_whose_owner_died_is_claimed_again(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
     one.enqueue(run, 0).await.unwrap();
     drop(one.claim_next().await.unwrap().expect("it is queued"));
     let lease = other.claim_next().await.unwrap().expect("nobody works on it");
-    assert_eq!((lease.run(), lease.attempt()), (run, 2));
+    assert_eq!((lease.run_id(), lease.attempt()), (run, 2));
 }
 
 /// A run that is not in the queue, or that is done there, can be claimed by its name.
-pub async fn any_run_can_be_claimed_by_name(one: Shared, other: Shared) {
+pub async fn any_run_can_be_claimed_by_name(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
     let lease = one.claim(run).await.unwrap();
     assert_eq!(lease.attempt(), 1);
@@ -155,13 +155,13 @@ pub async fn any_run_can_be_claimed_by_name(one: Shared, other: Shared) {
 }
 
 /// Who made sure that nobody works on a run holds up claims, and fails none.
-pub async fn a_claim_waits_for_whoever_made_sure_of_an_idle_run(one: Shared, other: Shared) {
+pub async fn a_claim_waits_for_whoever_made_sure_of_an_idle_run(one: SharedQueue, other: SharedQueue) {
     let run = RunId::generate();
     one.enqueue(run, 0).await.unwrap();
     let lease = one.claim(run).await.unwrap();
-    assert!(other.idle(run).await.unwrap().is_none(), "somebody works on it");
+    assert!(other.try_exclusive(run).await.unwrap().is_none(), "somebody works on it");
     one.finish(lease, ItemStatus::Queued).await.unwrap();
-    let idle = other.idle(run).await.unwrap().expect("nobody works on it");
+    let idle = other.try_exclusive(run).await.unwrap().expect("nobody works on it");
     let mut claim = tokio::spawn(async move { one.claim(run).await });
     let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut claim).await;
     assert!(early.is_err(), "it is not claimed meanwhile");

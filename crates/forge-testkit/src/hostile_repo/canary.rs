@@ -1,7 +1,7 @@
 //! What shows that a repository had something run, written or asked on the host.
 
-use super::git_config::program;
-use crate::dice::Dice;
+use super::git_config::write_executable;
+use crate::dice::SeededRng;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// Words that stand in files outside of the repository only: no model and no command in a sandbox may see them.
-pub const PRIVATE: &str = "CANARY-OF-ANOTHER-REPOSITORY";
+pub const PRIVATE_MARKER: &str = "CANARY-OF-ANOTHER-REPOSITORY";
 
 /// Programs that nothing but a repository's configuration would have the host start.
-const NAMES: &[&str] = &[
+const PROGRAM_NAMES: &[&str] = &[
     "bash",
     "cat",
     "curl",
@@ -52,57 +52,58 @@ const NAMES: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Canary {
     area: PathBuf,
-    listener: Listener,
-    before: BTreeMap<PathBuf, Seen>,
+    listener: CanaryListener,
+    before: BTreeMap<PathBuf, ContentStamp>,
 }
 
 impl Canary {
     /// Makes everything below `area`.
     pub(super) fn new(area: &Path) -> io::Result<Self> {
-        let canary = Self { area: area.to_owned(), listener: Listener::new()?, before: BTreeMap::new() };
+        let canary =
+            Self { area: area.to_owned(), listener: CanaryListener::new()?, before: BTreeMap::new() };
         for name in ["ran", "bin", "beside"] {
             fs::create_dir_all(canary.area.join(name))?;
         }
         // Whoever it is that starts a program, its mark is seen.
-        fs::set_permissions(canary.ran(), fs::Permissions::from_mode(0o777))?;
-        for name in NAMES {
-            program(&canary.bin().join(name), &canary.script(name))?;
+        fs::set_permissions(canary.run_log_dir(), fs::Permissions::from_mode(0o777))?;
+        for name in PROGRAM_NAMES {
+            write_executable(&canary.bin_dir().join(name), &canary.marker_script(name))?;
         }
-        program(&canary.area.join("run.sh"), &canary.script("run.sh"))?;
-        fs::write(canary.file(), format!("{PRIVATE}\n"))?;
+        write_executable(&canary.area.join("run.sh"), &canary.marker_script("run.sh"))?;
+        fs::write(canary.outside_file(), format!("{PRIVATE_MARKER}\n"))?;
         let pipe = canary.area.join("pipe");
-        super::programs::run("mkfifo", &[pipe.as_os_str()])?;
+        super::programs::run_program("mkfifo", &[pipe.as_os_str()])?;
         Ok(canary)
     }
 
     /// Remembers what stands beside the repository; call it when all of that is made.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
-        self.before = seen(&self.area.join("beside"))?;
+    pub(super) fn record_baseline(&mut self) -> io::Result<()> {
+        self.before = scan_tree(&self.area.join("beside"))?;
         Ok(())
     }
 
     /// A directory with the names of programs, to be the first on the path.
-    pub(super) fn bin(&self) -> PathBuf {
+    pub(super) fn bin_dir(&self) -> PathBuf {
         self.area.join("bin")
     }
 
     /// A file outside of the repository.
-    pub(super) fn file(&self) -> PathBuf {
+    pub(super) fn outside_file(&self) -> PathBuf {
         self.area.join("beside/secret.txt")
     }
 
-    fn ran(&self) -> PathBuf {
+    fn run_log_dir(&self) -> PathBuf {
         self.area.join("ran")
     }
 
     /// A program that leaves a mark with its arguments. It starts no other: the path is full of canaries.
-    pub(super) fn script(&self, name: &str) -> String {
-        let ran = self.ran().display().to_string();
+    pub(super) fn marker_script(&self, name: &str) -> String {
+        let ran = self.run_log_dir().display().to_string();
         format!("#!/bin/sh\nprintf '%s\\n' \"{name}: $0 $*\" > '{ran}/'{name}-$$ 2>/dev/null\nexit 1\n")
     }
 
     /// A value that names a program.
-    pub(super) fn program(&self, dice: &mut Dice) -> String {
+    pub(super) fn program_value(&self, dice: &mut SeededRng) -> String {
         let path = self.area.join("run.sh").display().to_string();
         match dice.below(6) {
             0 => format!("!{path}"),
@@ -115,25 +116,25 @@ impl Canary {
     }
 
     /// A value that names something to read.
-    pub(super) fn readable(&self, dice: &mut Dice) -> String {
+    pub(super) fn readable_value(&self, dice: &mut SeededRng) -> String {
         match dice.below(6) {
             0 => "/dev/zero".to_owned(),
             1 => self.area.join("pipe").display().to_string(),
             2 => "hooks".to_owned(),
             3 => self.area.join("beside").display().to_string(),
             4 => "../.gitattributes".to_owned(),
-            _ => self.file().display().to_string(),
+            _ => self.outside_file().display().to_string(),
         }
     }
 
     /// A value that names something to write.
-    pub(super) fn writable(&self, dice: &mut Dice) -> String {
-        let name = if dice.once_in(2) { "ran/written" } else { "beside/written" };
+    pub(super) fn writable_value(&self, dice: &mut SeededRng) -> String {
+        let name = if dice.one_in(2) { "ran/written" } else { "beside/written" };
         self.area.join(name).display().to_string()
     }
 
     /// A value that names something to ask.
-    pub(super) fn address(&self, dice: &mut Dice) -> String {
+    pub(super) fn address_value(&self, dice: &mut SeededRng) -> String {
         let (at, path) = (self.listener.address, self.area.join("run.sh").display().to_string());
         match dice.below(7) {
             0 => format!("ext::{path} %S "),
@@ -149,15 +150,14 @@ impl Canary {
     /// What was started, written or asked that must not be.
     pub(super) fn intrusions(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(self.ran()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.run_log_dir()).into_iter().flatten().flatten() {
             let said = fs::read(entry.path()).unwrap_or_default();
             found.push(format!("on the host ran {}", String::from_utf8_lossy(&said).trim()));
         }
-        match seen(&self.area.join("beside")) {
+        match scan_tree(&self.area.join("beside")) {
             Ok(now) if now == self.before => {}
-            Ok(now) => {
-                found.push(format!("beside the repository changed: {}", difference(&self.before, &now)))
-            }
+            Ok(now) => found
+                .push(format!("beside the repository changed: {}", describe_difference(&self.before, &now))),
             Err(error) => found.push(format!("beside the repository: {error}")),
         }
         match self.listener.count.load(Ordering::SeqCst) {
@@ -169,10 +169,10 @@ impl Canary {
 }
 
 /// Kind and content of something.
-type Seen = (u32, u64, Vec<u8>);
+type ContentStamp = (u32, u64, Vec<u8>);
 
 /// Everything below a directory.
-fn seen(top: &Path) -> io::Result<BTreeMap<PathBuf, Seen>> {
+fn scan_tree(top: &Path) -> io::Result<BTreeMap<PathBuf, ContentStamp>> {
     let mut found = BTreeMap::new();
     let mut todo = vec![top.to_owned()];
     while let Some(path) = todo.pop() {
@@ -188,7 +188,10 @@ fn seen(top: &Path) -> io::Result<BTreeMap<PathBuf, Seen>> {
     Ok(found)
 }
 
-fn difference(before: &BTreeMap<PathBuf, Seen>, now: &BTreeMap<PathBuf, Seen>) -> String {
+fn describe_difference(
+    before: &BTreeMap<PathBuf, ContentStamp>,
+    now: &BTreeMap<PathBuf, ContentStamp>,
+) -> String {
     let all = before.keys().chain(now.keys()).filter(|path| before.get(*path) != now.get(*path));
     let mut names: Vec<String> = all.map(|path| path.display().to_string()).collect();
     names.dedup();
@@ -197,14 +200,14 @@ fn difference(before: &BTreeMap<PathBuf, Seen>, now: &BTreeMap<PathBuf, Seen>) -
 
 /// An address that counts who comes.
 #[derive(Debug)]
-struct Listener {
+struct CanaryListener {
     address: SocketAddr,
     count: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Listener {
+impl CanaryListener {
     fn new() -> io::Result<Self> {
         let socket = TcpListener::bind("127.0.0.1:0")?;
         let address = socket.local_addr()?;
@@ -222,7 +225,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for CanaryListener {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
         // It waits for somebody to come.

@@ -1,8 +1,8 @@
 //! What stands in a file's place.
 
-use super::programs::run;
-use super::restless::Restless;
-use super::targets::{Syntax, Target};
+use super::programs::run_program;
+use super::restless::ChangingFile;
+use super::targets::{HostileTarget, TargetSyntax};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -16,7 +16,7 @@ const HUGE_SPARSE_BYTES: u64 = 8 << 40;
 /// One line that is longer than any setting.
 const LONG_LINE_BYTES: usize = 3 << 20;
 /// Brackets within brackets, in a text.
-const BRACKETS: usize = 200_000;
+const BRACKET_LEVELS: usize = 200_000;
 /// Directories within directories.
 const DEEP_LEVELS: usize = 1_200;
 /// Bytes of the name of each of them.
@@ -24,7 +24,7 @@ const DEEP_NAME_BYTES: usize = 200;
 
 /// What is put into a path's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum HostileForm {
     Missing,
     Directory,
     Pipe,
@@ -48,28 +48,28 @@ pub(super) enum Form {
 }
 
 /// All forms.
-pub(super) const FORMS: [Form; 17] = [
-    Form::Missing,
-    Form::Directory,
-    Form::Pipe,
-    Form::Socket,
-    Form::Device,
-    Form::LinkToZero,
-    Form::LinkOut,
-    Form::LinkLoop,
-    Form::Sparse,
-    Form::HugeSparse,
-    Form::Unreadable,
-    Form::Changing,
-    Form::NotUtf8,
-    Form::LongLine,
-    Form::Brackets,
-    Form::Deep,
-    Form::LeadsOut,
+pub(super) const ALL_FORMS: [HostileForm; 17] = [
+    HostileForm::Missing,
+    HostileForm::Directory,
+    HostileForm::Pipe,
+    HostileForm::Socket,
+    HostileForm::Device,
+    HostileForm::LinkToZero,
+    HostileForm::LinkOut,
+    HostileForm::LinkLoop,
+    HostileForm::Sparse,
+    HostileForm::HugeSparse,
+    HostileForm::Unreadable,
+    HostileForm::Changing,
+    HostileForm::NotUtf8,
+    HostileForm::LongLine,
+    HostileForm::Brackets,
+    HostileForm::Deep,
+    HostileForm::LeadsOut,
 ];
 
 /// Where a hostile repository may lead.
-pub(super) struct Beside<'a> {
+pub(super) struct OutsideTargets<'a> {
     /// A file outside of it.
     pub(super) file: &'a Path,
     /// A directory outside of it.
@@ -78,39 +78,42 @@ pub(super) struct Beside<'a> {
     pub(super) git: &'a Path,
 }
 
-impl Form {
+impl HostileForm {
     /// Whether it means anything for this target.
-    pub(super) fn suits(self, target: Target) -> bool {
+    pub(super) fn suits_target(self, target: HostileTarget) -> bool {
         match self {
-            Self::LeadsOut => matches!(target.syntax, Syntax::Path(_)),
-            Self::Brackets => target.syntax == Syntax::Values,
+            Self::LeadsOut => matches!(target.syntax, TargetSyntax::Path(_)),
+            Self::Brackets => target.syntax == TargetSyntax::Values,
             _ => true,
         }
     }
 
     /// Puts it into the place of `target` below `repo`. What changes on its own does so until the value is dropped.
-    pub(super) fn put(
+    pub(super) fn install_form(
         self,
         repo: &Path,
-        target: Target,
-        beside: &Beside<'_>,
-    ) -> io::Result<Option<Restless>> {
+        target: HostileTarget,
+        beside: &OutsideTargets<'_>,
+    ) -> io::Result<Option<ChangingFile>> {
         let path = repo.join(target.path);
         if self == Self::Unreadable && path.symlink_metadata().is_ok() {
-            return shut(&path).map(|()| None);
+            return revoke_access(&path).map(|()| None);
         }
         let was_directory = path.is_dir();
-        clear(&path)?;
-        let Some(parent) = path.parent().filter(|parent| room(repo, parent)) else { return Ok(None) };
+        remove_existing(&path)?;
+        let Some(parent) = path.parent().filter(|parent| is_usable_parent(repo, parent)) else {
+            return Ok(None);
+        };
         fs::create_dir_all(parent)?;
         match self {
             Self::Missing => {}
             Self::Directory if was_directory => fs::write(&path, "a file")?,
             Self::Directory => fs::create_dir(&path)?,
-            Self::Pipe => run("mkfifo", &[path.as_os_str()])?,
-            Self::Socket => socket(&path)?,
+            Self::Pipe => run_program("mkfifo", &[path.as_os_str()])?,
+            Self::Socket => create_socket(&path)?,
             Self::Device => {
-                let made = run("mknod", &[path.as_os_str(), "c".as_ref(), "1".as_ref(), "5".as_ref()]);
+                let made =
+                    run_program("mknod", &[path.as_os_str(), "c".as_ref(), "1".as_ref(), "5".as_ref()]);
                 made.or_else(|_| symlink("/dev/zero", &path))?;
             }
             Self::LinkToZero => symlink("/dev/zero", &path)?,
@@ -123,34 +126,34 @@ impl Form {
             }
             Self::Unreadable => {
                 fs::write(&path, "nobody reads this")?;
-                shut(&path)?;
+                revoke_access(&path)?;
             }
-            Self::Changing => return Restless::begin(&path).map(Some),
+            Self::Changing => return ChangingFile::start(&path).map(Some),
             Self::NotUtf8 => fs::write(&path, b"\xff\xfe = \xc3\x28 \0 \xed\xa0\x80\n[\xf0\x28")?,
             Self::LongLine => fs::write(&path, vec![b'x'; LONG_LINE_BYTES])?,
-            Self::Brackets => fs::write(&path, brackets(&path))?,
-            Self::Deep => deep(&path)?,
-            Self::LeadsOut => lead(&path, target, beside)?,
+            Self::Brackets => fs::write(&path, nested_brackets(&path))?,
+            Self::Deep => create_deep_dirs(&path)?,
+            Self::LeadsOut => write_outside_pointer(&path, target, beside)?,
         }
         Ok(None)
     }
 }
 
 /// Whether something can be put into a directory: no earlier change has put a link or a file on the way there.
-fn room(repo: &Path, parent: &Path) -> bool {
+fn is_usable_parent(repo: &Path, parent: &Path) -> bool {
     let below = parent.ancestors().take_while(|path| *path != repo);
     below.into_iter().all(|path| path.symlink_metadata().map_or(true, |meta| meta.is_dir()))
 }
 
-fn clear(path: &Path) -> io::Result<()> {
+fn remove_existing(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => run("rm", &["-rf".as_ref(), "--".as_ref(), path.as_os_str()]),
+        Ok(meta) if meta.is_dir() => run_program("rm", &["-rf".as_ref(), "--".as_ref(), path.as_os_str()]),
         Ok(_) => fs::remove_file(path),
         Err(_) => Ok(()),
     }
 }
 
-fn shut(path: &Path) -> io::Result<()> {
+fn revoke_access(path: &Path) -> io::Result<()> {
     if path.is_symlink() {
         return Ok(());
     }
@@ -158,15 +161,15 @@ fn shut(path: &Path) -> io::Result<()> {
 }
 
 /// Names of sockets are short, so it is made elsewhere first.
-fn socket(path: &Path) -> io::Result<()> {
+fn create_socket(path: &Path) -> io::Result<()> {
     let place = tempfile::tempdir()?;
     let short = place.path().join("s");
     drop(UnixListener::bind(&short)?);
-    run("mv", &["--".as_ref(), short.as_os_str(), path.as_os_str()])
+    run_program("mv", &["--".as_ref(), short.as_os_str(), path.as_os_str()])
 }
 
-fn brackets(path: &Path) -> String {
-    let many = |text: &str| text.repeat(BRACKETS);
+fn nested_brackets(path: &Path) -> String {
+    let many = |text: &str| text.repeat(BRACKET_LEVELS);
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("toml") => format!("a = {}", many("[")),
         Some("yaml") => many("[").split_off(1),
@@ -176,7 +179,7 @@ fn brackets(path: &Path) -> String {
 
 /// Directories within directories, deeper than any path names: the lower part is made first and moved to the end of the
 /// part above it, until the whole is long enough.
-fn deep(path: &Path) -> io::Result<()> {
+fn create_deep_dirs(path: &Path) -> io::Result<()> {
     let name = "d".repeat(DEEP_NAME_BYTES);
     let parent = path.parent().unwrap_or(path);
     let (top, next) = (parent.join(".deep-a"), parent.join(".deep-b"));
@@ -194,8 +197,8 @@ fn deep(path: &Path) -> io::Result<()> {
 }
 
 /// A file whose text leads to a repository that is not this one.
-fn lead(path: &Path, target: Target, beside: &Beside<'_>) -> io::Result<()> {
-    let Syntax::Path(before) = target.syntax else { return Ok(()) };
+fn write_outside_pointer(path: &Path, target: HostileTarget, beside: &OutsideTargets<'_>) -> io::Result<()> {
+    let TargetSyntax::Path(before) = target.syntax else { return Ok(()) };
     let to: PathBuf = match target.path {
         ".git/objects/info/alternates" => beside.git.join("objects"),
         path if path.ends_with("HEAD") || path.contains("refs/") => beside.git.join("refs/heads/main"),

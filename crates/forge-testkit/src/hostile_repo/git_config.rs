@@ -1,15 +1,15 @@
 //! `.git/config`, attributes and hooks of a repository that wants to run something.
 
 use super::canary::Canary;
-use super::git_keys::{KEYS, Key, Means};
-use crate::dice::Dice;
+use super::git_keys::{GIT_KEYS, GitConfigKey, KeyMeaning};
+use crate::dice::SeededRng;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// All that git starts by itself.
-const HOOKS: &[&str] = &[
+const GIT_HOOKS: &[&str] = &[
     "applypatch-msg",
     "commit-msg",
     "fsmonitor-watchman",
@@ -36,50 +36,50 @@ const HOOKS: &[&str] = &[
     "update",
 ];
 /// Names of drivers, which the attributes name as well.
-const DRIVER: &str = "x";
+const DRIVER_NAME: &str = "x";
 /// Values of keys that make git see no repository, and so hide what the others do, come this seldom.
 const SHAPE_ONCE_IN: u64 = 4;
 /// One configuration in so many belongs to a repository of which objects are missing.
 const PROMISE_ONCE_IN: u64 = 6;
 /// How many keys there may be: a few, or so many that each is met by what any command does.
-const SIZES: &[usize] = &[3, 12, 40];
+const KEY_COUNTS: &[usize] = &[3, 12, 40];
 
 /// Adds keys to the configuration, drawn by `dice`; says which.
-pub(super) fn add_keys(repo: &Path, canary: &Canary, dice: &mut Dice) -> io::Result<String> {
-    let most = *dice.pick(SIZES);
+pub(super) fn add_keys(repo: &Path, canary: &Canary, dice: &mut SeededRng) -> io::Result<String> {
+    let most = *dice.pick(KEY_COUNTS);
     let count = 1 + dice.index(most);
-    let mut keys: Vec<&Key> = (0..count).map(|_| dice.pick(KEYS)).collect();
-    keys.retain(|key| !matches!(key.3, Means::Shape(_)) || dice.once_in(SHAPE_ONCE_IN) || key.0 == "url");
+    let mut keys: Vec<&GitConfigKey> = (0..count).map(|_| dice.pick(GIT_KEYS)).collect();
+    keys.retain(|key| !matches!(key.3, KeyMeaning::Shape(_)) || dice.one_in(SHAPE_ONCE_IN) || key.0 == "url");
     // What rewrites an address has an effect only together with what the address allows.
-    let rewriting: Vec<&Key> = KEYS.iter().filter(|key| key.0 == "url").collect();
+    let rewriting: Vec<&GitConfigKey> = GIT_KEYS.iter().filter(|key| key.0 == "url").collect();
     keys.push(*dice.pick(&rewriting));
-    if !dice.once_in(4) {
-        keys.extend(KEYS.iter().filter(|key| matches!(key.3, Means::Allows(_))));
+    if !dice.one_in(4) {
+        keys.extend(GIT_KEYS.iter().filter(|key| matches!(key.3, KeyMeaning::Allows(_))));
     }
     let mut text = String::new();
     let mut told = Vec::new();
     for key in keys {
         let (section, subsection, name, means) = *key;
         let subsection = match subsection {
-            "*" => DRIVER.to_owned(),
-            "@" => canary.address(dice),
+            "*" => DRIVER_NAME.to_owned(),
+            "@" => canary.address_value(dice),
             other => other.to_owned(),
         };
         let value = match means {
-            Means::Program => canary.program(dice),
-            Means::Reads => canary.readable(dice),
-            Means::Writes => canary.writable(dice),
-            Means::Address => canary.address(dice),
-            Means::Allows(value) | Means::Shape(value) => value.to_owned(),
+            KeyMeaning::Program => canary.program_value(dice),
+            KeyMeaning::Reads => canary.readable_value(dice),
+            KeyMeaning::Writes => canary.writable_value(dice),
+            KeyMeaning::Address => canary.address_value(dice),
+            KeyMeaning::Allows(value) | KeyMeaning::Shape(value) => value.to_owned(),
         };
         told.push(format!("{section}.{subsection}.{name}={value}"));
         let head =
-            if subsection.is_empty() { String::new() } else { format!(" \"{}\"", quoted(&subsection)) };
+            if subsection.is_empty() { String::new() } else { format!(" \"{}\"", quote_value(&subsection)) };
         let name = if name.is_empty() { "x" } else { name };
-        text.push_str(&format!("[{section}{head}]\n\t{name} = \"{}\"\n", quoted(&value)));
+        text.push_str(&format!("[{section}{head}]\n\t{name} = \"{}\"\n", quote_value(&value)));
     }
-    if dice.once_in(PROMISE_ONCE_IN) {
-        promise(repo, &canary.address(dice), &mut text)?;
+    if dice.one_in(PROMISE_ONCE_IN) {
+        make_partial_clone(repo, &canary.address_value(dice), &mut text)?;
         told.push("objects that another repository promises".to_owned());
     }
     let mut file = OpenOptions::new().append(true).create(true).open(repo.join(".git/config"))?;
@@ -88,7 +88,7 @@ pub(super) fn add_keys(repo: &Path, canary: &Canary, dice: &mut Dice) -> io::Res
 }
 
 /// Takes loose objects away and names an address that has them: git asks it when it needs one.
-fn promise(repo: &Path, address: &str, text: &mut String) -> io::Result<()> {
+fn make_partial_clone(repo: &Path, address: &str, text: &mut String) -> io::Result<()> {
     for entry in fs::read_dir(repo.join(".git/objects"))? {
         let entry = entry?;
         if entry.file_name().len() == 2 {
@@ -97,31 +97,31 @@ fn promise(repo: &Path, address: &str, text: &mut String) -> io::Result<()> {
     }
     text.push_str("[core]\n\trepositoryformatversion = 1\n[extensions]\n\tpartialClone = origin\n");
     text.push_str("[remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n");
-    text.push_str(&format!("\turl = \"{}\"\n", quoted(address)));
+    text.push_str(&format!("\turl = \"{}\"\n", quote_value(address)));
     Ok(())
 }
 
-fn quoted(text: &str) -> String {
+fn quote_value(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Attributes that name the drivers, and every hook.
 pub(super) fn add_attributes_and_hooks(repo: &Path, canary: &Canary) -> io::Result<()> {
-    let line = format!("* filter={DRIVER} diff={DRIVER} merge={DRIVER}\n");
+    let line = format!("* filter={DRIVER_NAME} diff={DRIVER_NAME} merge={DRIVER_NAME}\n");
     fs::write(repo.join(".gitattributes"), &line)?;
     fs::create_dir_all(repo.join(".git/info"))?;
     fs::write(repo.join(".git/info/attributes"), &line)?;
     for place in [repo.join(".git/hooks"), repo.join("hooks")] {
         fs::create_dir_all(&place)?;
-        for hook in HOOKS {
-            program(&place.join(hook), &canary.script(hook))?;
+        for hook in GIT_HOOKS {
+            write_executable(&place.join(hook), &canary.marker_script(hook))?;
         }
     }
     Ok(())
 }
 
 /// Writes a file that can be started.
-pub(super) fn program(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_executable(path: &Path, text: &str) -> io::Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

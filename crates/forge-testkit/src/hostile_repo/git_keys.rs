@@ -3,7 +3,7 @@
 
 /// What the value of a key means to git.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Means {
+pub(super) enum KeyMeaning {
     /// A program that git starts.
     Program,
     /// A file or directory that git reads.
@@ -18,14 +18,14 @@ pub(super) enum Means {
     Shape(&'static str),
 }
 
-use Means::{Address, Allows, Program, Reads, Shape, Writes};
+use KeyMeaning::{Address, Allows, Program, Reads, Shape, Writes};
 
 /// Section, subsection (`*`: any name; empty: none), key, and what a value means.
-pub(super) type Key = (&'static str, &'static str, &'static str, Means);
+pub(super) type GitConfigKey = (&'static str, &'static str, &'static str, KeyMeaning);
 
 /// All of them.
 #[rustfmt::skip]
-pub(super) static KEYS: &[Key] = &[
+pub(super) static GIT_KEYS: &[GitConfigKey] = &[
     ("core", "", "fsmonitor", Program), ("core", "", "hooksPath", Reads), ("core", "", "sshCommand", Program),
     ("core", "", "gitProxy", Program), ("core", "", "editor", Program), ("core", "", "pager", Program),
     ("core", "", "askPass", Program), ("core", "", "alternateRefsCommand", Program),

@@ -13,29 +13,29 @@ mod programs;
 mod restless;
 mod targets;
 
-use crate::dice::Dice;
+use crate::dice::SeededRng;
 use canary::Canary;
-pub use canary::PRIVATE;
-use forms::{Beside, FORMS, Form};
-use restless::Restless;
+pub use canary::PRIVATE_MARKER;
+use forms::{ALL_FORMS, HostileForm, OutsideTargets};
+use restless::ChangingFile;
 use std::io;
 use std::path::{Path, PathBuf};
-use targets::{TARGETS, Target};
+use targets::{HostileTarget, TARGETS};
 
 /// What a case has: changed files, a git configuration, or both; a git that does not find its files obeys nothing.
-const KINDS: u64 = 3;
+const CASE_KIND_COUNT: u64 = 3;
 /// Fewer further changes than this a case has, each hiding what comes after it in some command.
-const MORE_CHANGES: u64 = 3;
+const EXTRA_CHANGE_LIMIT: u64 = 3;
 /// One case in so many has a change of a form that suits few files, whose turn would come seldom.
 const RARE_ONCE_IN: u64 = 4;
 
 /// A hostile repository. It goes on changing until the value is dropped; its files are the caller's to remove.
 #[derive(Debug)]
 pub struct HostileRepo {
-    told: Vec<String>,
+    changes_made: Vec<String>,
     names: Vec<String>,
     canary: Canary,
-    restless: Vec<Restless>,
+    changing_files: Vec<ChangingFile>,
 }
 
 impl HostileRepo {
@@ -45,54 +45,61 @@ impl HostileRepo {
     /// # Errors
     /// When git is missing, or the disk does not take a file.
     pub fn make(number: u64, repo: &Path, area: &Path) -> io::Result<Self> {
-        let mut dice = Dice::of_case(number);
+        let mut dice = SeededRng::of_case(number);
         let mut canary = Canary::new(area)?;
-        honest::repository(repo)?;
+        honest::create_repository(repo)?;
         let private = area.join("beside/private");
-        honest::private(&private, PRIVATE)?;
-        canary.settle()?;
+        honest::create_private_repository(&private, PRIVATE_MARKER)?;
+        canary.record_baseline()?;
         for name in ["canary.sh", "git", "sh", "ssh", "less", "vi"] {
-            git_config::program(&repo.join(name), &canary.script(name))?;
+            git_config::write_executable(&repo.join(name), &canary.marker_script(name))?;
         }
-        let mut made = Self { told: Vec::new(), names: Vec::new(), canary, restless: Vec::new() };
+        let mut made =
+            Self { changes_made: Vec::new(), names: Vec::new(), canary, changing_files: Vec::new() };
         git_config::add_attributes_and_hooks(repo, &made.canary)?;
-        let kind = dice.below(KINDS);
+        let kind = dice.below(CASE_KIND_COUNT);
         if kind != 0 {
-            made.told.push(git_config::add_keys(repo, &made.canary, &mut dice)?);
+            made.changes_made.push(git_config::add_keys(repo, &made.canary, &mut dice)?);
             made.names.push(".git/config".to_owned());
         }
-        let file = made.canary.file();
-        let beside = Beside { file: &file, directory: &area.join("beside"), git: &private.join(".git") };
-        for change in changes(number, &mut dice).into_iter().filter(|_| kind != 1) {
-            made.change(change, repo, &beside)?;
+        let file = made.canary.outside_file();
+        let beside =
+            OutsideTargets { file: &file, directory: &area.join("beside"), git: &private.join(".git") };
+        for change in choose_changes(number, &mut dice).into_iter().filter(|_| kind != 1) {
+            made.apply_change(change, repo, &beside)?;
         }
         Ok(made)
     }
 
-    fn change(&mut self, (target, form): (Target, Form), repo: &Path, beside: &Beside<'_>) -> io::Result<()> {
+    fn apply_change(
+        &mut self,
+        (target, form): (HostileTarget, HostileForm),
+        repo: &Path,
+        beside: &OutsideTargets<'_>,
+    ) -> io::Result<()> {
         let tell = format!("{} as {form:?}", target.path);
-        self.restless.extend(
-            form.put(repo, target, beside)
+        self.changing_files.extend(
+            form.install_form(repo, target, beside)
                 .map_err(|error| io::Error::new(error.kind(), format!("{tell}: {error}")))?,
         );
-        self.told.push(tell);
+        self.changes_made.push(tell);
         self.names.push(target.path.to_owned());
         Ok(())
     }
 
     /// What was done to the honest repository.
-    pub fn told(&self) -> String {
-        self.told.join("; ")
+    pub fn describe_changes(&self) -> String {
+        self.changes_made.join("; ")
     }
 
     /// The paths that are not as they should be, from the repository's root.
-    pub fn names(&self) -> &[String] {
+    pub fn changed_paths(&self) -> &[String] {
         &self.names
     }
 
     /// A directory with canaries under the names of programs, for the first place of the path.
-    pub fn programs(&self) -> PathBuf {
-        self.canary.bin()
+    pub fn canary_bin_dir(&self) -> PathBuf {
+        self.canary.bin_dir()
     }
 
     /// What the repository had run, written or asked outside of it.
@@ -101,36 +108,39 @@ impl HostileRepo {
     }
 
     /// Lets nothing change any more.
-    pub fn rest(&mut self) {
-        self.restless.clear();
+    pub fn stop_changing(&mut self) {
+        self.changing_files.clear();
     }
 }
 
 /// What is changed in a case.
-fn changes(number: u64, dice: &mut Dice) -> Vec<(Target, Form)> {
-    let mut all = vec![case(number)];
-    all.extend((0..dice.below(MORE_CHANGES)).map(|_| case(dice.below(u64::MAX >> 33))));
-    if dice.once_in(RARE_ONCE_IN) {
-        let form = *dice.pick(&[Form::LeadsOut, Form::Brackets]);
-        let suiting: Vec<Target> = TARGETS.iter().copied().filter(|target| form.suits(*target)).collect();
+fn choose_changes(number: u64, dice: &mut SeededRng) -> Vec<(HostileTarget, HostileForm)> {
+    let mut all = vec![first_change(number)];
+    all.extend((0..dice.below(EXTRA_CHANGE_LIMIT)).map(|_| first_change(dice.below(u64::MAX >> 33))));
+    if dice.one_in(RARE_ONCE_IN) {
+        let form = *dice.pick(&[HostileForm::LeadsOut, HostileForm::Brackets]);
+        let suiting: Vec<HostileTarget> =
+            TARGETS.iter().copied().filter(|target| form.suits_target(*target)).collect();
         all.push((*dice.pick(&suiting), form));
     }
     all
 }
 
 /// The first change of a case: neighbours have different targets and different forms, and all pairs have their turn.
-fn case(number: u64) -> (Target, Form) {
-    let pairs: Vec<(Target, Form)> = TARGETS
+fn first_change(number: u64) -> (HostileTarget, HostileForm) {
+    let pairs: Vec<(HostileTarget, HostileForm)> = TARGETS
         .iter()
-        .flat_map(|target| FORMS.iter().filter(|form| form.suits(*target)).map(|form| (*target, *form)))
+        .flat_map(|target| {
+            ALL_FORMS.iter().filter(|form| form.suits_target(*target)).map(|form| (*target, *form))
+        })
         .collect();
     // A step that has no factor in common with the count meets all of them before it meets one again.
     let count = pairs.len() as u64;
-    let step = (count * 5 / 13..).find(|step| common(*step, count) == 1).unwrap_or(1);
+    let step = (count * 5 / 13..).find(|step| greatest_common_divisor(*step, count) == 1).unwrap_or(1);
     pairs[usize::try_from(number % count * step % count).unwrap_or_default()]
 }
 
-const fn common(mut a: u64, mut b: u64) -> u64 {
+const fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

@@ -6,27 +6,27 @@ use std::path::Path;
 use std::process::Command;
 
 /// Runs a program to its end.
-pub(super) fn run(program: &str, arguments: &[&OsStr]) -> io::Result<()> {
-    ended(&mut command(program), arguments)
+pub(super) fn run_program(program: &str, arguments: &[&OsStr]) -> io::Result<()> {
+    run_to_end(&mut new_command(program), arguments)
 }
 
 /// Runs git in a repository, as a user whose own settings are none of it.
-pub(super) fn git(repo: &Path, arguments: &[&str]) -> io::Result<()> {
-    let mut git = command("git");
+pub(super) fn run_git(repo: &Path, arguments: &[&str]) -> io::Result<()> {
+    let mut git = new_command("git");
     git.args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]);
     // The repository may belong to the user whom the tests of root act for.
     git.args(["-c", "safe.directory=*", "-c", "maintenance.auto=false"]).current_dir(repo);
     git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
-    ended(&mut git, &arguments)
+    run_to_end(&mut git, &arguments)
 }
 
 #[allow(clippy::disallowed_methods, reason = "a test makes what it needs, as a user would")]
-fn command(program: &str) -> Command {
+fn new_command(program: &str) -> Command {
     Command::new(program)
 }
 
-fn ended(command: &mut Command, arguments: &[&OsStr]) -> io::Result<()> {
+fn run_to_end(command: &mut Command, arguments: &[&OsStr]) -> io::Result<()> {
     let output = command.args(arguments).output()?;
     if output.status.success() {
         return Ok(());

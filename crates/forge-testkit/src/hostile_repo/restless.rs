@@ -10,22 +10,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Between two changes: often enough to be met by a reader, and no burden to the machine.
-const PACE: Duration = Duration::from_micros(300);
+const CHANGE_INTERVAL: Duration = Duration::from_micros(300);
 /// Bytes that are added at once.
-const PIECE: usize = 64 << 10;
+const APPEND_BYTES: usize = 64 << 10;
 /// It is cut when it is longer, so that it does not fill the disk.
-const LONGEST_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// A thread that appends to a file, cuts it, and puts other things into its place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Restless {
+pub(super) struct ChangingFile {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Restless {
+impl ChangingFile {
     /// Begins with a plain file at `path`.
-    pub(super) fn begin(path: &Path) -> io::Result<Self> {
+    pub(super) fn start(path: &Path) -> io::Result<Self> {
         fs::write(path, "first\n")?;
         let over = Arc::new(AtomicBool::new(false));
         let (seen, place) = (Arc::clone(&over), path.to_owned());
@@ -33,16 +33,16 @@ impl Restless {
             let mut turn = 0_u32;
             while !seen.load(Ordering::Relaxed) {
                 // A run may move or remove it at any moment; then there is nothing to change.
-                let _ = change(&place, turn);
+                let _ = change_file(&place, turn);
                 turn = turn.wrapping_add(1);
-                std::thread::park_timeout(PACE);
+                std::thread::park_timeout(CHANGE_INTERVAL);
             }
         });
         Ok(Self { over, thread: Some(thread) })
     }
 }
 
-impl Drop for Restless {
+impl Drop for ChangingFile {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -53,8 +53,8 @@ impl Drop for Restless {
     }
 }
 
-fn change(path: &Path, turn: u32) -> io::Result<()> {
-    let draft = beside(path);
+fn change_file(path: &Path, turn: u32) -> io::Result<()> {
+    let draft = sibling_path(path);
     match turn % 16 {
         5 => {
             symlink("/dev/zero", &draft)?;
@@ -71,15 +71,15 @@ fn change(path: &Path, turn: u32) -> io::Result<()> {
         15 => OpenOptions::new().write(true).open(path)?.set_len(0),
         _ => {
             let meta = path.symlink_metadata()?;
-            if !meta.is_file() || meta.len() > LONGEST_BYTES {
+            if !meta.is_file() || meta.len() > MAX_FILE_BYTES {
                 return Ok(());
             }
-            OpenOptions::new().append(true).open(path)?.write_all(&[b'#'; PIECE])
+            OpenOptions::new().append(true).open(path)?.write_all(&[b'#'; APPEND_BYTES])
         }
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn sibling_path(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".restless-");
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)

@@ -2,16 +2,16 @@
 
 /// A path in the repository that something reads there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct HostileTarget {
     /// Where it lies in the repository.
     pub(super) path: &'static str,
     /// What reads its text, if a text is what it is.
-    pub(super) syntax: Syntax,
+    pub(super) syntax: TargetSyntax,
 }
 
 /// In what form the text of a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
+pub(super) enum TargetSyntax {
     /// Whatever stands there is fine, or it is a directory.
     Any,
     /// A path that leads on, with these words before it.
@@ -20,20 +20,20 @@ pub(super) enum Syntax {
     Values,
 }
 
-const fn any(path: &'static str) -> Target {
-    Target { path, syntax: Syntax::Any }
+const fn any(path: &'static str) -> HostileTarget {
+    HostileTarget { path, syntax: TargetSyntax::Any }
 }
 
-const fn leads(path: &'static str, before: &'static str) -> Target {
-    Target { path, syntax: Syntax::Path(before) }
+const fn leads(path: &'static str, before: &'static str) -> HostileTarget {
+    HostileTarget { path, syntax: TargetSyntax::Path(before) }
 }
 
-const fn values(path: &'static str) -> Target {
-    Target { path, syntax: Syntax::Values }
+const fn values(path: &'static str) -> HostileTarget {
+    HostileTarget { path, syntax: TargetSyntax::Values }
 }
 
 /// All of them.
-pub(super) static TARGETS: &[Target] = &[
+pub(super) static TARGETS: &[HostileTarget] = &[
     // Git's own data.
     leads(".git", "gitdir: "),
     leads(".git/HEAD", "ref: "),

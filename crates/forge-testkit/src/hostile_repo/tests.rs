@@ -1,25 +1,28 @@
 //! The generator does what it says, or what it is used for would prove nothing.
 
-use super::forms::FORMS;
-use super::git_keys::{KEYS, Means};
+use super::forms::ALL_FORMS;
+use super::git_keys::{GIT_KEYS, KeyMeaning};
 use super::targets::TARGETS;
-use super::{HostileRepo, case, changes};
-use crate::dice::Dice;
+use super::{HostileRepo, choose_changes, first_change};
+use crate::dice::SeededRng;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt as _;
 use std::process::Command;
 
 #[test]
 fn every_pair_of_a_file_and_a_form_has_its_turn() {
-    let suiting = TARGETS.iter().map(|target| FORMS.iter().filter(|form| form.suits(*target)).count());
+    let suiting =
+        TARGETS.iter().map(|target| ALL_FORMS.iter().filter(|form| form.suits_target(*target)).count());
     let all: usize = suiting.sum();
-    let seen: BTreeSet<String> = (0..all as u64).map(|number| format!("{:?}", case(number))).collect();
+    let seen: BTreeSet<String> =
+        (0..all as u64).map(|number| format!("{:?}", first_change(number))).collect();
     assert_eq!(seen.len(), all);
     // The cases of an ordinary run of the tests know all forms and most files.
-    let few: Vec<_> = (0..100).flat_map(|number| changes(number, &mut Dice::of_case(number))).collect();
+    let few: Vec<_> =
+        (0..100).flat_map(|number| choose_changes(number, &mut SeededRng::of_case(number))).collect();
     let forms: BTreeSet<_> = few.iter().map(|(_, form)| format!("{form:?}")).collect();
     let targets: BTreeSet<_> = few.iter().map(|(target, _)| target.path).collect();
-    assert!(forms.len() == FORMS.len(), "{forms:?}");
+    assert!(forms.len() == ALL_FORMS.len(), "{forms:?}");
     assert!(targets.len() > TARGETS.len() / 2, "{}", targets.len());
 }
 
@@ -32,7 +35,7 @@ fn a_case_is_the_same_each_time() {
         std::fs::create_dir_all(&area).unwrap();
         let made = HostileRepo::make(7, &repo, &area).unwrap();
         assert_eq!(made.intrusions(), Vec::<String>::new());
-        made.names().to_vec()
+        made.changed_paths().to_vec()
     };
     assert_eq!(told("a"), told("b"));
 }
@@ -46,7 +49,7 @@ fn what_a_repository_reaches_is_seen() {
     std::fs::create_dir_all(&area).unwrap();
     let made = HostileRepo::make(0, &repo, &area).unwrap();
     assert!(area.join("pipe").symlink_metadata().unwrap().file_type().is_fifo());
-    Command::new(made.programs().join("ssh")).arg("host").status().unwrap();
+    Command::new(made.canary_bin_dir().join("ssh")).arg("host").status().unwrap();
     std::fs::write(area.join("beside/secret.txt"), "other").unwrap();
     let found = made.intrusions();
     assert_eq!(found.len(), 2, "{found:?}");
@@ -56,11 +59,11 @@ fn what_a_repository_reaches_is_seen() {
 
 #[test]
 fn the_keys_are_many_and_of_all_kinds() {
-    let count = |wanted: fn(&Means) -> bool| KEYS.iter().filter(|key| wanted(&key.3)).count();
-    assert!(KEYS.len() >= 150, "{}", KEYS.len());
-    assert!(count(|means| *means == Means::Program) >= 50);
-    assert!(count(|means| *means == Means::Reads) >= 25);
-    assert!(count(|means| *means == Means::Address) >= 10);
-    let different: BTreeSet<_> = KEYS.iter().map(|key| format!("{key:?}")).collect();
-    assert_eq!(different.len(), KEYS.len());
+    let count = |wanted: fn(&KeyMeaning) -> bool| GIT_KEYS.iter().filter(|key| wanted(&key.3)).count();
+    assert!(GIT_KEYS.len() >= 150, "{}", GIT_KEYS.len());
+    assert!(count(|means| *means == KeyMeaning::Program) >= 50);
+    assert!(count(|means| *means == KeyMeaning::Reads) >= 25);
+    assert!(count(|means| *means == KeyMeaning::Address) >= 10);
+    let different: BTreeSet<_> = GIT_KEYS.iter().map(|key| format!("{key:?}")).collect();
+    assert_eq!(different.len(), GIT_KEYS.len());
 }

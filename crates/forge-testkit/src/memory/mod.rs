@@ -9,10 +9,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use forge_ports::journal::{Batch, Checkpoint, Error, Journal, News, Pages, RunQuery, RunRow};
+use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Journal, RunQuery, RunRow, WatchScope};
 use forge_ports::ledger::{Balance, Ledger};
-use forge_ports::{async_trait, queue::Item, queue::ItemStatus, queue::QueueTable};
-use forge_types::{Command, CommandId, Digest, EffectId, Money, RunId, Seq, Timestamp};
+use forge_ports::{async_trait, queue::ItemStatus, queue::QueueItem, queue::QueueTable};
+use forge_types::{CommandId, Digest, EffectId, Money, RunCommand, RunId, Seq, Timestamp};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +20,13 @@ use tables::Tables;
 use tokio::sync::watch;
 
 /// What errors of this store give as its path.
-const PATH: &str = "memory";
+const STORE_PATH: &str = "memory";
 /// What a crashed process says.
-const CRASH: &str = "crash";
+const CRASH_MESSAGE: &str = "crash";
 
 /// The moment of an append at which the hook is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Moment {
+pub enum AppendMoment {
     /// Nothing has been written.
     Before,
     /// All has been written, and the writer does not know it yet.
@@ -39,28 +39,28 @@ pub struct AppendPoint {
     /// How many appends this process tried before, whatever came of them.
     pub index: u64,
     /// Before or after the writing.
-    pub moment: Moment,
+    pub moment: AppendMoment,
 }
 
 /// What is to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum AppendFault {
     /// Nothing.
     None,
     /// The process ends here.
     Crash,
 }
 
-type Hook = Box<dyn Fn(AppendPoint) -> Fault + Send + Sync>;
+type AppendHook = Box<dyn Fn(AppendPoint) -> AppendFault + Send + Sync>;
 
 /// Journal, ledger, queue table and queue in memory, as one process sees them. Clones are the same process.
 #[derive(Clone)]
 pub struct MemoryStore {
-    data: Arc<Data>,
-    process: Arc<Process>,
+    data: Arc<SharedData>,
+    process: Arc<MemoryProcess>,
 }
 
-struct Data {
+struct SharedData {
     tables: Mutex<Tables>,
     /// The turn to claim a run, or to be sure that nobody does.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -68,11 +68,11 @@ struct Data {
     processes: AtomicU64,
 }
 
-struct Process {
+struct MemoryProcess {
     number: u64,
     dead: AtomicBool,
     appends: AtomicU64,
-    hook: Hook,
+    hook: AppendHook,
 }
 
 impl fmt::Debug for MemoryStore {
@@ -90,131 +90,135 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// An empty store in which nothing goes wrong.
     pub fn new() -> Self {
-        Self::with_hook(|_| Fault::None)
+        Self::with_hook(|_| AppendFault::None)
     }
 
     /// An empty store that asks `hook` before and after each append.
-    pub fn with_hook(hook: impl Fn(AppendPoint) -> Fault + Send + Sync + 'static) -> Self {
-        let data = Data {
+    pub fn with_hook(hook: impl Fn(AppendPoint) -> AppendFault + Send + Sync + 'static) -> Self {
+        let data = SharedData {
             tables: Mutex::new(Tables::default()),
             turn: Arc::default(),
             changes: watch::Sender::new(0),
             processes: AtomicU64::new(0),
         };
-        Self::process(Arc::new(data), Box::new(hook))
+        Self::open_process(Arc::new(data), Box::new(hook))
     }
 
     /// Another process on the same data, in which nothing goes wrong.
     #[must_use]
     pub fn reopen(&self) -> Self {
-        self.reopen_with_hook(|_| Fault::None)
+        self.reopen_with_hook(|_| AppendFault::None)
     }
 
     /// Another process on the same data, with a hook of its own.
     #[must_use]
-    pub fn reopen_with_hook(&self, hook: impl Fn(AppendPoint) -> Fault + Send + Sync + 'static) -> Self {
-        Self::process(Arc::clone(&self.data), Box::new(hook))
+    pub fn reopen_with_hook(
+        &self,
+        hook: impl Fn(AppendPoint) -> AppendFault + Send + Sync + 'static,
+    ) -> Self {
+        Self::open_process(Arc::clone(&self.data), Box::new(hook))
     }
 
-    fn process(data: Arc<Data>, hook: Hook) -> Self {
+    fn open_process(data: Arc<SharedData>, hook: AppendHook) -> Self {
         let number = data.processes.fetch_add(1, Ordering::Relaxed) + 1;
-        let process = Process { number, dead: AtomicBool::new(false), appends: AtomicU64::new(0), hook };
+        let process =
+            MemoryProcess { number, dead: AtomicBool::new(false), appends: AtomicU64::new(0), hook };
         Self { data, process: Arc::new(process) }
     }
 
     /// How many appends this process has tried.
-    pub fn appends(&self) -> u64 {
+    pub fn append_count(&self) -> u64 {
         self.process.appends.load(Ordering::SeqCst)
     }
 
     /// Whether this process has crashed.
-    pub fn crashed(&self) -> bool {
+    pub fn has_crashed(&self) -> bool {
         self.process.dead.load(Ordering::SeqCst)
     }
 
     /// Ends this process here: it does nothing any more, and its leases are free.
     pub fn crash(&self) {
         self.process.dead.store(true, Ordering::SeqCst);
-        self.tables().free(self.process.number);
-        self.moved();
+        self.lock_tables().free_leases(self.process.number);
+        self.notify_change();
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    fn lock_tables(&self) -> MutexGuard<'_, Tables> {
         self.data.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables, if this process lives.
-    fn alive(&self) -> Result<MutexGuard<'_, Tables>, Error> {
-        let tables = self.tables();
-        if self.crashed() { Err(crash()) } else { Ok(tables) }
+    fn lock_if_alive(&self) -> Result<MutexGuard<'_, Tables>, Error> {
+        let tables = self.lock_tables();
+        if self.has_crashed() { Err(crash_error()) } else { Ok(tables) }
     }
 
-    fn moved(&self) {
+    fn notify_change(&self) {
         self.data.changes.send_modify(|count| *count += 1);
     }
 
-    fn ask_hook(&self, index: u64, moment: Moment) -> Result<(), Error> {
-        if self.crashed() {
-            return Err(crash());
+    fn ask_hook(&self, index: u64, moment: AppendMoment) -> Result<(), Error> {
+        if self.has_crashed() {
+            return Err(crash_error());
         }
         match (self.process.hook)(AppendPoint { index, moment }) {
-            Fault::None => Ok(()),
-            Fault::Crash => {
+            AppendFault::None => Ok(()),
+            AppendFault::Crash => {
                 self.crash();
-                Err(crash())
+                Err(crash_error())
             }
         }
     }
 }
 
-fn crash() -> Error {
-    unavailable(CRASH)
+fn crash_error() -> Error {
+    unavailable_error(CRASH_MESSAGE)
 }
 
-fn unavailable(why: impl Into<String>) -> Error {
-    Error::Unavailable { path: PATH.to_owned(), why: why.into() }
+fn unavailable_error(why: impl Into<String>) -> Error {
+    Error::Unavailable { path: STORE_PATH.to_owned(), why: why.into() }
 }
 
 #[async_trait]
 impl Journal for MemoryStore {
     async fn append(&self, batch: Batch) -> Result<(), Error> {
         let index = self.process.appends.fetch_add(1, Ordering::SeqCst);
-        self.ask_hook(index, Moment::Before)?;
+        self.ask_hook(index, AppendMoment::Before)?;
         for durable in &batch.after {
             durable.wait().map_err(|why| Error::Unavailable { path: "memory".to_owned(), why })?;
         }
-        self.alive()?.append(batch)?;
-        self.moved();
-        self.ask_hook(index, Moment::After)
+        self.lock_if_alive()?.append(batch)?;
+        self.notify_change();
+        self.ask_hook(index, AppendMoment::After)
     }
 
-    async fn read(&self, run: RunId, after: Seq, limit: usize) -> Result<Pages, Error> {
-        Ok(self.alive()?.read(run, after, limit))
+    async fn read_events(&self, run: RunId, after: Seq, limit: usize) -> Result<EventPage, Error> {
+        Ok(self.lock_if_alive()?.read_events(run, after, limit))
     }
 
-    async fn checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error> {
-        Ok(self.alive()?.checkpoint(run))
+    async fn latest_checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error> {
+        Ok(self.lock_if_alive()?.newest_checkpoint(run))
     }
 
-    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
-        self.alive()?.blob(digest)
+    async fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        self.lock_if_alive()?.read_blob(digest)
     }
 
-    async fn list(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
-        Ok(self.alive()?.list(&query))
+    async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error> {
+        Ok(self.lock_if_alive()?.list_runs(&query))
     }
 
-    async fn send(&self, run: RunId, id: CommandId, command: Command) -> Result<(), Error> {
-        self.alive()?.send(run, id, command)?;
-        self.moved();
+    async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error> {
+        self.lock_if_alive()?.send_command(run, id, command)?;
+        self.notify_change();
         Ok(())
     }
 
-    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, Command)>, Error> {
-        Ok(self.alive()?.inbox(run))
+    async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, RunCommand)>, Error> {
+        Ok(self.lock_if_alive()?.pending_commands(run))
     }
 
-    fn watch(&self, _news: News) -> watch::Receiver<u64> {
+    fn watch(&self, _news: WatchScope) -> watch::Receiver<u64> {
         self.data.changes.subscribe()
     }
 }
@@ -222,48 +226,48 @@ impl Journal for MemoryStore {
 #[async_trait]
 impl Ledger for MemoryStore {
     async fn balance(&self, account: &str) -> Result<Balance, Error> {
-        Ok(self.alive()?.balance(account))
+        Ok(self.lock_if_alive()?.balance(account))
     }
 
     async fn reservations(&self, run: RunId) -> Result<Vec<(EffectId, String, Money)>, Error> {
-        Ok(self.alive()?.reservations(run))
+        Ok(self.lock_if_alive()?.reservations(run))
     }
 
     async fn holders(&self, account: &str) -> Result<Vec<(RunId, Money)>, Error> {
-        Ok(self.alive()?.holders(account))
+        Ok(self.lock_if_alive()?.holders(account))
     }
 
-    async fn release(&self, run: RunId) -> Result<(), Error> {
-        self.alive()?.release(run);
+    async fn release_run(&self, run: RunId) -> Result<(), Error> {
+        self.lock_if_alive()?.release_run(run);
         Ok(())
     }
 
     async fn accounts(&self, prefix: &str) -> Result<Vec<(String, Balance)>, Error> {
-        Ok(self.alive()?.accounts(prefix))
+        Ok(self.lock_if_alive()?.list_accounts(prefix))
     }
 }
 
 #[async_trait]
 impl QueueTable for MemoryStore {
-    async fn put(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
-        self.alive()?.put(run, priority, at);
-        self.moved();
+    async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error> {
+        self.lock_if_alive()?.enqueue_item(run, priority, at);
+        self.notify_change();
         Ok(())
     }
 
-    async fn open_items(&self) -> Result<Vec<Item>, Error> {
-        Ok(self.alive()?.open_items())
+    async fn open_items(&self) -> Result<Vec<QueueItem>, Error> {
+        Ok(self.lock_if_alive()?.open_items())
     }
 
-    async fn begin(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
-        let attempts = self.alive()?.begin(run, at);
-        self.moved();
+    async fn mark_processing(&self, run: RunId, at: Timestamp) -> Result<u32, Error> {
+        let attempts = self.lock_if_alive()?.mark_processing(run, at);
+        self.notify_change();
         Ok(attempts)
     }
 
-    async fn set(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
-        self.alive()?.set(run, status)?;
-        self.moved();
+    async fn set_item_status(&self, run: RunId, status: ItemStatus) -> Result<(), Error> {
+        self.lock_if_alive()?.set_status(run, status)?;
+        self.notify_change();
         Ok(())
     }
 }

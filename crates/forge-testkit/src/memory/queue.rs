@@ -4,7 +4,7 @@ use super::MemoryStore;
 use super::tables::Tables;
 use forge_ports::async_trait;
 use forge_ports::journal::Error;
-use forge_ports::queue::{ClaimError, Idle, ItemStatus, Lease, Queue};
+use forge_ports::queue::{ClaimError, ExclusiveGuard, ItemStatus, Lease, Queue};
 use forge_types::{RunId, Timestamp};
 
 struct MemoryLease {
@@ -15,7 +15,7 @@ struct MemoryLease {
 }
 
 impl Lease for MemoryLease {
-    fn run(&self) -> RunId {
+    fn run_id(&self) -> RunId {
         self.run
     }
 
@@ -26,7 +26,7 @@ impl Lease for MemoryLease {
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        let mut tables = self.store.tables();
+        let mut tables = self.store.lock_tables();
         if tables.leases.get(&self.run).is_some_and(|(_, number)| *number == self.number) {
             tables.leases.remove(&self.run);
         }
@@ -34,16 +34,16 @@ impl Drop for MemoryLease {
 }
 
 /// What others are told about a process.
-fn name(process: u64) -> String {
+fn process_name(process: u64) -> String {
     format!("memory:{process}")
 }
 
 impl MemoryStore {
-    fn lease(&self, tables: &mut Tables, run: RunId) -> Box<dyn Lease> {
+    fn grant_lease(&self, tables: &mut Tables, run: RunId) -> Box<dyn Lease> {
         tables.last_lease += 1;
         let number = tables.last_lease;
         tables.leases.insert(run, (self.process.number, number));
-        let attempt = tables.begin(run, Timestamp::default());
+        let attempt = tables.mark_processing(run, Timestamp::default());
         Box::new(MemoryLease { store: self.clone(), run, number, attempt })
     }
 }
@@ -52,48 +52,48 @@ impl MemoryStore {
 impl Queue for MemoryStore {
     async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error> {
         // In the order of calls: each comes later than all before it.
-        let mut tables = self.alive()?;
+        let mut tables = self.lock_if_alive()?;
         let latest = tables.open_items().iter().map(|item| item.created_at.as_micros()).max().unwrap_or(0);
-        tables.put(run, priority, Timestamp::from_micros(latest + 1));
+        tables.enqueue_item(run, priority, Timestamp::from_micros(latest + 1));
         drop(tables);
-        self.moved();
+        self.notify_change();
         Ok(())
     }
 
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError> {
         let _turn = self.data.turn.lock().await;
-        let mut tables = self.alive()?;
+        let mut tables = self.lock_if_alive()?;
         match tables.leases.get(&run) {
-            Some((process, _)) => Err(ClaimError::Held { run, holder: name(*process) }),
-            None => Ok(self.lease(&mut tables, run)),
+            Some((process, _)) => Err(ClaimError::Held { run, holder: process_name(*process) }),
+            None => Ok(self.grant_lease(&mut tables, run)),
         }
     }
 
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError> {
         let _turn = self.data.turn.lock().await;
-        let mut tables = self.alive()?;
+        let mut tables = self.lock_if_alive()?;
         let next = tables.open_items().into_iter().find(|item| !tables.leases.contains_key(&item.run));
-        Ok(next.map(|item| self.lease(&mut tables, item.run)))
+        Ok(next.map(|item| self.grant_lease(&mut tables, item.run)))
     }
 
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error> {
-        let outcome = self.alive().and_then(|mut tables| tables.set(lease.run(), status));
+        let outcome = self.lock_if_alive().and_then(|mut tables| tables.set_status(lease.run_id(), status));
         drop(lease);
-        self.moved();
+        self.notify_change();
         outcome
     }
 
     async fn holder(&self, run: RunId) -> Result<Option<String>, Error> {
-        Ok(self.alive()?.leases.get(&run).map(|(process, _)| name(*process)))
+        Ok(self.lock_if_alive()?.leases.get(&run).map(|(process, _)| process_name(*process)))
     }
 
-    async fn idle(&self, run: RunId) -> Result<Option<Idle>, ClaimError> {
+    async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError> {
         let turn = self.data.turn.clone().lock_owned().await;
-        let held = self.alive()?.leases.contains_key(&run);
-        Ok((!held).then(|| Box::new(turn) as Idle))
+        let held = self.lock_if_alive()?.leases.contains_key(&run);
+        Ok((!held).then(|| Box::new(turn) as ExclusiveGuard))
     }
 
-    async fn size(&self) -> Result<usize, Error> {
-        Ok(self.alive()?.open_items().iter().filter(|item| item.status == ItemStatus::Queued).count())
+    async fn queued_count(&self) -> Result<usize, Error> {
+        Ok(self.lock_if_alive()?.open_items().iter().filter(|item| item.status == ItemStatus::Queued).count())
     }
 }

@@ -1,41 +1,41 @@
 //! The tables of the store in memory. Each function is one transaction: it checks first, then changes.
 
-use super::unavailable;
-use forge_ports::journal::{Batch, Checkpoint, Error, Pages, Posting, RunQuery, RunRow};
+use super::unavailable_error;
+use forge_ports::journal::{Batch, Checkpoint, Error, EventPage, Posting, RunQuery, RunRow};
 use forge_ports::ledger::Balance;
-use forge_ports::queue::{Item, ItemStatus};
-use forge_types::{Command, CommandId, Digest, EffectId, Event, Money, RunId, Seq, Timestamp};
+use forge_ports::queue::{ItemStatus, QueueItem};
+use forge_types::{CommandId, Digest, EffectId, Event, Money, RunCommand, RunId, Seq, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// All that the processes share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
-    runs: BTreeMap<RunId, Run>,
+    runs: BTreeMap<RunId, StoredRun>,
     blobs: HashMap<Digest, Vec<u8>>,
     /// Every command ever sent, so that none comes in twice.
     known: BTreeSet<CommandId>,
-    ledger: Accounts,
-    items: BTreeMap<RunId, Item>,
+    ledger: AccountTable,
+    items: BTreeMap<RunId, QueueItem>,
     /// Who works on what: the process, and its lease's number.
     pub(super) leases: BTreeMap<RunId, (u64, u64)>,
     pub(super) last_lease: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Run {
+struct StoredRun {
     row: RunRow,
     events: Vec<Event>,
-    inbox: Vec<(CommandId, Command)>,
+    inbox: Vec<(CommandId, RunCommand)>,
     checkpoint: Option<Checkpoint>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Accounts {
+struct AccountTable {
     spent: BTreeMap<String, Money>,
     reserved: BTreeMap<(RunId, EffectId, String), Money>,
 }
 
-impl Accounts {
+impl AccountTable {
     fn balance(&self, account: &str) -> Balance {
         let held = self.reserved.iter().filter(|((_, _, name), _)| name == account);
         Balance {
@@ -81,7 +81,9 @@ impl Tables {
         for event in &batch.events {
             next = next.next();
             if event.run != run || event.seq != next {
-                return Err(unavailable(format!("the batch for run {run} is not numbered from {next} on")));
+                return Err(unavailable_error(format!(
+                    "the batch for run {run} is not numbered from {next} on"
+                )));
             }
         }
         let conflict = Error::Conflict { run, expected: batch.expected, actual };
@@ -101,7 +103,7 @@ impl Tables {
         }
         self.ledger = ledger;
         self.blobs.extend(batch.blobs.into_iter().map(|blob| (blob.digest, blob.bytes)));
-        let stored = self.runs.entry(run).or_insert_with(|| Run {
+        let stored = self.runs.entry(run).or_insert_with(|| StoredRun {
             row: batch.row.clone(),
             events: Vec::new(),
             inbox: Vec::new(),
@@ -114,28 +116,28 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn read(&self, run: RunId, after: Seq, limit: usize) -> Pages {
+    pub(super) fn read_events(&self, run: RunId, after: Seq, limit: usize) -> EventPage {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let events = self.runs.get(&run).map(|run| run.events.as_slice()).unwrap_or_default();
         let events = events.iter().filter(|event| event.seq > after).take(limit).cloned().collect();
-        Pages { events, damage: None }
+        EventPage { events, damage: None }
     }
 
-    pub(super) fn checkpoint(&self, run: RunId) -> Option<Checkpoint> {
+    pub(super) fn newest_checkpoint(&self, run: RunId) -> Option<Checkpoint> {
         self.runs.get(&run).and_then(|run| run.checkpoint.clone())
     }
 
-    pub(super) fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+    pub(super) fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         let bytes = self.blobs.get(&digest).cloned();
         let bytes = bytes.ok_or_else(|| Error::NotFound { what: format!("payload {digest}") })?;
-        if Digest::of(&bytes) == digest {
+        if Digest::of_bytes(&bytes) == digest {
             Ok(bytes)
         } else {
             Err(Error::Damaged { what: format!("the payload {digest}: its content has changed") })
         }
     }
 
-    pub(super) fn list(&self, query: &RunQuery) -> Vec<RunRow> {
+    pub(super) fn list_runs(&self, query: &RunQuery) -> Vec<RunRow> {
         let prefix = query.prefix.as_ref().map(|prefix| prefix.to_ascii_lowercase());
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let mut rows: Vec<_> = self
@@ -150,7 +152,12 @@ impl Tables {
         rows.into_iter().take(limit).cloned().collect()
     }
 
-    pub(super) fn send(&mut self, run: RunId, id: CommandId, command: Command) -> Result<(), Error> {
+    pub(super) fn send_command(
+        &mut self,
+        run: RunId,
+        id: CommandId,
+        command: RunCommand,
+    ) -> Result<(), Error> {
         let not_found = || Error::NotFound { what: format!("run {run}") };
         let stored = self.runs.get_mut(&run).ok_or_else(not_found)?;
         if self.known.insert(id) {
@@ -159,7 +166,7 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn inbox(&self, run: RunId) -> Vec<(CommandId, Command)> {
+    pub(super) fn pending_commands(&self, run: RunId) -> Vec<(CommandId, RunCommand)> {
         self.runs.get(&run).map(|run| run.inbox.clone()).unwrap_or_default()
     }
 
@@ -183,31 +190,31 @@ impl Tables {
         held.into_iter().collect()
     }
 
-    pub(super) fn release(&mut self, run: RunId) {
+    pub(super) fn release_run(&mut self, run: RunId) {
         self.ledger.reserved.retain(|(of, _, _), _| *of != run);
     }
 
-    pub(super) fn accounts(&self, prefix: &str) -> Vec<(String, Balance)> {
+    pub(super) fn list_accounts(&self, prefix: &str) -> Vec<(String, Balance)> {
         let names = self.ledger.spent.keys().chain(self.ledger.reserved.keys().map(|(_, _, name)| name));
         let names: std::collections::BTreeSet<_> = names.filter(|name| name.starts_with(prefix)).collect();
         names.into_iter().map(|name| (name.clone(), self.ledger.balance(name))).collect()
     }
 
-    pub(super) fn put(&mut self, run: RunId, priority: i32, at: Timestamp) {
+    pub(super) fn enqueue_item(&mut self, run: RunId, priority: i32, at: Timestamp) {
         let attempts = self.items.get(&run).map_or(0, |item| item.attempts);
-        let item = Item { run, priority, created_at: at, status: ItemStatus::Queued, attempts };
+        let item = QueueItem { run, priority, created_at: at, status: ItemStatus::Queued, attempts };
         self.items.insert(run, item);
     }
 
-    pub(super) fn open_items(&self) -> Vec<Item> {
-        let is_open = |item: &&Item| matches!(item.status, ItemStatus::Queued | ItemStatus::Processing);
+    pub(super) fn open_items(&self) -> Vec<QueueItem> {
+        let is_open = |item: &&QueueItem| matches!(item.status, ItemStatus::Queued | ItemStatus::Processing);
         let mut items: Vec<_> = self.items.values().filter(is_open).cloned().collect();
         items.sort_by_key(|item| (std::cmp::Reverse(item.priority), item.created_at, item.run));
         items
     }
 
-    pub(super) fn begin(&mut self, run: RunId, at: Timestamp) -> u32 {
-        let item = self.items.entry(run).or_insert(Item {
+    pub(super) fn mark_processing(&mut self, run: RunId, at: Timestamp) -> u32 {
+        let item = self.items.entry(run).or_insert(QueueItem {
             run,
             priority: 0,
             created_at: at,
@@ -219,14 +226,14 @@ impl Tables {
         item.attempts
     }
 
-    pub(super) fn set(&mut self, run: RunId, status: ItemStatus) -> Result<(), Error> {
+    pub(super) fn set_status(&mut self, run: RunId, status: ItemStatus) -> Result<(), Error> {
         let not_found = || Error::NotFound { what: format!("run {run} in the queue") };
         self.items.get_mut(&run).ok_or_else(not_found)?.status = status;
         Ok(())
     }
 
     /// Frees all leases of a process.
-    pub(super) fn free(&mut self, process: u64) {
+    pub(super) fn free_leases(&mut self, process: u64) {
         self.leases.retain(|_, (owner, _)| *owner != process);
     }
 }

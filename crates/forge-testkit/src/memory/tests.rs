@@ -1,7 +1,7 @@
 //! The store in memory keeps the promises of the real one, and crashes where it is told to.
 
-use super::{AppendPoint, Fault, MemoryStore, Moment};
-use crate::sample::batch;
+use super::{AppendFault, AppendMoment, AppendPoint, MemoryStore};
+use crate::sample::event_batch;
 use forge_ports::journal::{Error, Journal};
 use forge_ports::queue::{ItemStatus, Queue};
 use forge_types::{RunId, Seq};
@@ -26,21 +26,21 @@ mod queue {
 }
 
 async fn length(store: &MemoryStore, run: RunId) -> usize {
-    store.read(run, Seq(0), 0).await.unwrap().events.len()
+    store.read_events(run, Seq(0), 0).await.unwrap().events.len()
 }
 
 #[tokio::test]
 async fn a_crash_before_an_append_writes_nothing_and_one_after_it_everything() {
-    for (moment, written) in [(Moment::Before, 1), (Moment::After, 2)] {
+    for (moment, written) in [(AppendMoment::Before, 1), (AppendMoment::After, 2)] {
         let store = MemoryStore::with_hook(move |point| {
-            if point == (AppendPoint { index: 1, moment }) { Fault::Crash } else { Fault::None }
+            if point == (AppendPoint { index: 1, moment }) { AppendFault::Crash } else { AppendFault::None }
         });
         let run = RunId::generate();
-        store.append(batch(run, 0, 1)).await.unwrap();
-        let crashed = store.append(batch(run, 1, 1)).await;
+        store.append(event_batch(run, 0, 1)).await.unwrap();
+        let crashed = store.append(event_batch(run, 1, 1)).await;
         assert!(matches!(crashed, Err(Error::Unavailable { why, .. }) if why == "crash"));
-        assert!(store.crashed());
-        assert!(store.append(batch(run, 1, 1)).await.is_err(), "a dead process writes nothing");
+        assert!(store.has_crashed());
+        assert!(store.append(event_batch(run, 1, 1)).await.is_err(), "a dead process writes nothing");
         assert!(store.inbox(run).await.is_err(), "a dead process reads nothing");
         assert_eq!(length(&store.reopen(), run).await, written);
     }

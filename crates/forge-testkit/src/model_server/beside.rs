@@ -5,12 +5,16 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use super::connection::{Next, send_json};
-use super::seen::{Recorded, items};
-use super::{State, Template, native};
+use super::connection::{ConnectionFlow, send_json};
+use super::seen::{RecordedRequest, array_items};
+use super::{ModelServerState, TemplateMode, native};
 
 /// The small questions around a model call: which models are there, who are you.
-pub(super) fn answer(stream: &TcpStream, state: &State, request: &Recorded) -> io::Result<Next> {
+pub(super) fn answer_auxiliary(
+    stream: &TcpStream,
+    state: &ModelServerState,
+    request: &RecordedRequest,
+) -> io::Result<ConnectionFlow> {
     let names = state.settings.models.clone().unwrap_or_else(|| vec!["scripted".to_owned()]);
     let path = request.path.split('?').next().unwrap_or_default();
     let body = match path {
@@ -26,14 +30,14 @@ pub(super) fn answer(stream: &TcpStream, state: &State, request: &Recorded) -> i
             None => return send_json(stream, 404, &[], "{\"error\": \"not found\"}"),
         },
         "/apply-template" => match state.settings.template {
-            Template::ChatMl => json!({"prompt": native::chat_ml(&request.json)}),
-            Template::Missing => return send_json(stream, 404, &[], "{\"error\": \"not found\"}"),
+            TemplateMode::ChatMl => json!({"prompt": native::chat_ml(&request.json)}),
+            TemplateMode::Missing => return send_json(stream, 404, &[], "{\"error\": \"not found\"}"),
         },
         _ if path.ends_with("/embeddings")
             || path.ends_with("/api/embed")
             || path.ends_with(":batchEmbedContents") =>
         {
-            let (status, body) = embeddings(state, request, path);
+            let (status, body) = answer_embeddings(state, request, path);
             return send_json(stream, status, &[], &body.to_string());
         }
         _ if path.ends_with("/v1beta/models") => {
@@ -57,7 +61,7 @@ pub(super) fn answer(stream: &TcpStream, state: &State, request: &Recorded) -> i
 }
 
 /// Vectors that depend on nothing but the text: its length, the sum of its bytes, its first byte.
-fn embeddings(state: &State, request: &Recorded, path: &str) -> (u16, Value) {
+fn answer_embeddings(state: &ModelServerState, request: &RecordedRequest, path: &str) -> (u16, Value) {
     let keys = ["authorization", "x-goog-api-key"].into_iter().filter_map(|name| request.header(name));
     let mut given = keys.map(|value| value.trim_start_matches("Bearer "));
     if let Some(key) = &state.settings.key
@@ -72,11 +76,11 @@ fn embeddings(state: &State, request: &Recorded, path: &str) -> (u16, Value) {
     let text_of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let body = &request.json;
     if path.ends_with(":batchEmbedContents") {
-        let texts = items(&body["requests"]).map(|one| text_of(&one["content"]["parts"][0]["text"]));
+        let texts = array_items(&body["requests"]).map(|one| text_of(&one["content"]["parts"][0]["text"]));
         let vectors: Vec<Value> = texts.map(|text| json!({"values": vector(&text)})).collect();
         return (200, json!({"embeddings": vectors}));
     }
-    let texts: Vec<String> = items(&body["input"]).map(text_of).collect();
+    let texts: Vec<String> = array_items(&body["input"]).map(text_of).collect();
     let tokens: usize = texts.iter().map(|text| text.len().div_ceil(4)).sum();
     if path.ends_with("/api/embed") {
         let vectors: Vec<Value> = texts.iter().map(|text| vector(text)).collect();

@@ -21,17 +21,17 @@ pub enum Chunker {
 
 impl Chunker {
     /// Sizes that share no factor with anything: 1, 2, 3, 5, 7, 11, 13.
-    pub fn primes() -> Self {
+    pub fn prime_sizes() -> Self {
         Self::Sizes(vec![1, 2, 3, 5, 7, 11, 13])
     }
 
     /// The ends of the pieces within `bytes`; the last is always `bytes.len()`.
-    pub(super) fn cuts(&self, bytes: &[u8], event_ends: &[usize]) -> Vec<usize> {
+    pub(super) fn cut_points(&self, bytes: &[u8], event_ends: &[usize]) -> Vec<usize> {
         let mut cuts = match self {
             Self::Events => event_ends.to_vec(),
-            Self::Bytes(size) => strides(bytes.len(), &[*size]),
-            Self::Sizes(sizes) => strides(bytes.len(), sizes),
-            Self::Hostile => hostile(bytes),
+            Self::Bytes(size) => stride_cuts(bytes.len(), &[*size]),
+            Self::Sizes(sizes) => stride_cuts(bytes.len(), sizes),
+            Self::Hostile => hostile_cuts(bytes),
             Self::Whole => Vec::new(),
         };
         cuts.retain(|&cut| cut > 0 && cut < bytes.len());
@@ -41,7 +41,7 @@ impl Chunker {
     }
 }
 
-fn strides(len: usize, sizes: &[usize]) -> Vec<usize> {
+fn stride_cuts(len: usize, sizes: &[usize]) -> Vec<usize> {
     let mut cuts = Vec::new();
     let mut at = 0;
     for size in sizes.iter().cycle() {
@@ -54,7 +54,7 @@ fn strides(len: usize, sizes: &[usize]) -> Vec<usize> {
     cuts
 }
 
-fn hostile(bytes: &[u8]) -> Vec<usize> {
+fn hostile_cuts(bytes: &[u8]) -> Vec<usize> {
     let mut cuts = Vec::new();
     for at in 1..bytes.len() {
         let inside_character = bytes[at] & 0b1100_0000 == 0b1000_0000;
@@ -83,13 +83,13 @@ pub enum LineEnd {
 /// The whole of how a reply is put on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Framing {
+pub struct ReplyFraming {
     /// Where the bytes are split.
     pub chunker: Chunker,
     /// How lines end.
     pub line_end: LineEnd,
     /// Whether comments (SSE), pings (Anthropic) or empty lines (NDJSON) stand between events.
-    pub keep_alive: KeepAlive,
+    pub keep_alive: StreamKeepAlive,
     /// Characters of text in one delta; 0 means about twelve.
     pub piece_chars: usize,
 }
@@ -97,7 +97,7 @@ pub struct Framing {
 /// Whether keep-alive material stands between the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeepAlive {
+pub enum StreamKeepAlive {
     /// None.
     #[default]
     Silent,
@@ -105,14 +105,14 @@ pub enum KeepAlive {
     Chatty,
 }
 
-impl Framing {
+impl ReplyFraming {
     /// Splits at the given places, everything else plain.
-    pub fn split(chunker: Chunker) -> Self {
+    pub fn with_chunker(chunker: Chunker) -> Self {
         Self { chunker, ..Self::default() }
     }
 
     /// The text in pieces of `piece_chars` characters.
-    pub(super) fn pieces(&self, text: &str) -> Vec<String> {
+    pub(super) fn text_pieces(&self, text: &str) -> Vec<String> {
         let size = if self.piece_chars == 0 { 12 } else { self.piece_chars };
         let characters: Vec<char> = text.chars().collect();
         characters.chunks(size).map(|piece| piece.iter().collect()).collect()

@@ -4,28 +4,31 @@
 use std::io::{self, BufRead, Write};
 
 /// The largest request body read, in bytes.
-const MAX_BODY: usize = 256 << 20;
+const MAX_BODY_BYTES: usize = 256 << 20;
 
 /// A parsed request.
-pub(super) struct Request {
+pub(super) struct HttpRequest {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
 
-impl Request {
+impl HttpRequest {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        find(&self.headers, name)
+        find_header(&self.headers, name)
     }
 }
 
-fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// Reads the next request; `None` when the client has closed the connection between requests.
-pub(super) fn read(reader: &mut impl BufRead, writer: &mut impl Write) -> io::Result<Option<Request>> {
+pub(super) fn read_request(
+    reader: &mut impl BufRead,
+    writer: &mut impl Write,
+) -> io::Result<Option<HttpRequest>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -36,14 +39,14 @@ pub(super) fn read(reader: &mut impl BufRead, writer: &mut impl Write) -> io::Re
     };
     let (method, path) = (method.to_owned(), path.to_owned());
     let headers = read_headers(reader)?;
-    if find(&headers, "expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+    if find_header(&headers, "expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    let chunked = find(&headers, "transfer-encoding")
+    let chunked = find_header(&headers, "transfer-encoding")
         .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"));
-    let length = find(&headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+    let length = find_header(&headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
     let body = if chunked { read_chunks(reader)? } else { read_exact(reader, length)? };
-    Ok(Some(Request { method, path, headers, body }))
+    Ok(Some(HttpRequest { method, path, headers, body }))
 }
 
 fn read_headers(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
@@ -64,7 +67,7 @@ fn read_headers(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> 
 }
 
 fn read_exact(reader: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
-    if length > MAX_BODY {
+    if length > MAX_BODY_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "request body over 256 MiB"));
     }
     let mut body = vec![0; length];
@@ -91,13 +94,13 @@ fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 /// The head of an answer; `length` of `None` announces chunks.
-pub(super) fn head(
+pub(super) fn response_head(
     status: u16,
     content_type: &str,
     headers: &[(String, String)],
     length: Option<usize>,
 ) -> Vec<u8> {
-    let mut out = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+    let mut out = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status));
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
         out.push_str(&format!("content-type: {content_type}\r\n"));
     }
@@ -123,7 +126,7 @@ pub(super) fn push_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
 /// The end of a chunked body.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-fn reason(status: u16) -> &'static str {
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         307 => "Temporary Redirect",

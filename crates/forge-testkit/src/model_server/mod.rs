@@ -30,14 +30,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use framing::{Chunker, Framing, KeepAlive, LineEnd};
-pub use render::ErrorKind;
-pub use script::{Call, Cut, Fault, Finish, Gate, Reply, Script, Select, Thinking, Usage, WhenDone};
-pub use seen::{ModelCall, Recorded, Role, SeenCall, SeenMessage, SeenTool};
+pub use framing::{Chunker, LineEnd, ReplyFraming, StreamKeepAlive};
+pub use render::VendorErrorKind;
+pub use script::{
+    Gate, MockCall, MockFinish, MockReply, MockUsage, ReplyFault, ReplyScript, ReplySelection, StreamCut,
+    Thinking, WhenDone,
+};
+pub use seen::{RecordedRequest, SeenCall, SeenMessage, SeenModelCall, SeenRole, SeenTool};
 
 /// A vendor's wire shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum VendorFormat {
     /// `POST …/chat/completions`
     OpenAi,
     /// `POST …/responses`
@@ -54,7 +57,7 @@ pub enum Shape {
     Completion,
 }
 
-impl Shape {
+impl VendorFormat {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::OpenAi,
@@ -67,7 +70,7 @@ impl Shape {
     ];
 
     /// The shape that a path belongs to.
-    fn of_path(path: &str) -> Option<Self> {
+    fn from_path(path: &str) -> Option<Self> {
         let bare = path.split('?').next().unwrap_or(path);
         let ends = |endings: &[&str]| endings.iter().any(|ending| bare.ends_with(ending));
         Some(match bare {
@@ -113,35 +116,35 @@ impl Shape {
 
 /// How a server behaves besides its script.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ModelServerSettings {
     /// Port on the loopback address; 0 takes a free one.
     pub port: u16,
     /// How replies are cut into network pieces.
-    pub framing: Framing,
+    pub framing: ReplyFraming,
     /// The key every request must carry in its vendor's header; others get the vendor's 401.
     pub key: Option<String>,
     /// The models that exist; others get the vendor's 404. `None`: every name exists.
     pub models: Option<Vec<String>>,
     /// Whether requests are kept for [`ModelServer::requests`] (long benches switch this off).
-    pub record: Record,
+    pub record: RecordMode,
     /// Whether requests that a real service would refuse are refused.
-    pub rules: Rules,
+    pub rules: RuleMode,
     /// Whether `/apply-template` is there, as llama.cpp has it.
-    pub template: Template,
+    pub template: TemplateMode,
     /// What `/props` says of itself, for clients that look for llama.cpp; `None` is a 404.
     pub props: Option<serde_json::Value>,
 }
 
-impl Default for Settings {
+impl Default for ModelServerSettings {
     fn default() -> Self {
         Self {
             port: 0,
-            framing: Framing::default(),
+            framing: ReplyFraming::default(),
             key: None,
             models: None,
-            record: Record::All,
-            rules: Rules::Strict,
-            template: Template::ChatMl,
+            record: RecordMode::All,
+            rules: RuleMode::Strict,
+            template: TemplateMode::ChatMl,
             props: Some(serde_json::json!({
                 "default_generation_settings": {"n_ctx": 8192}, "total_slots": 1,
                 "model_path": "scripted.gguf", "build_info": "scripted"})),
@@ -151,7 +154,7 @@ impl Default for Settings {
 
 /// Whether requests are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum RecordMode {
     /// Every one.
     All,
     /// Only their number.
@@ -160,7 +163,7 @@ pub enum Record {
 
 /// Whether a server renders conversations with a template of its model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Template {
+pub enum TemplateMode {
     /// It does: turns between `<|im_start|>` and `<|im_end|>`.
     ChatMl,
     /// It does not know the question.
@@ -169,17 +172,17 @@ pub enum Template {
 
 /// Whether malformed conversations are refused as the real services refuse them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rules {
+pub enum RuleMode {
     /// With status 400.
     Strict,
     /// Everything is answered.
     Lenient,
 }
 
-struct State {
-    settings: Settings,
-    script: Mutex<Script>,
-    log: Mutex<Log>,
+struct ModelServerState {
+    settings: ModelServerSettings,
+    script: Mutex<ReplyScript>,
+    log: Mutex<RequestLog>,
     bell: Condvar,
     stopping: AtomicBool,
     connections: Mutex<HashMap<u64, TcpStream>>,
@@ -187,15 +190,15 @@ struct State {
 }
 
 #[derive(Default)]
-struct Log {
-    requests: Vec<Recorded>,
+struct RequestLog {
+    requests: Vec<RecordedRequest>,
     count: usize,
 }
 
 /// A running server. Dropping it closes every connection and frees the port.
 pub struct ModelServer {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ModelServerState>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -204,16 +207,19 @@ impl ModelServer {
     ///
     /// # Panics
     /// If no port can be had; a test has nothing to do without its server.
-    pub fn start(script: Script) -> Self {
-        Self::start_with(script, Settings::default()).expect("a free port on the loopback address")
+    pub fn start(script: ReplyScript) -> Self {
+        Self::start_with(script, ModelServerSettings::default()).expect("a free port on the loopback address")
     }
 
     /// Starts a server whose replies are cut into network pieces by `chunker`.
     ///
     /// # Panics
     /// As [`ModelServer::start`].
-    pub fn start_split(script: Script, chunker: Chunker) -> Self {
-        let settings = Settings { framing: Framing::split(chunker), ..Settings::default() };
+    pub fn start_split(script: ReplyScript, chunker: Chunker) -> Self {
+        let settings = ModelServerSettings {
+            framing: ReplyFraming::with_chunker(chunker),
+            ..ModelServerSettings::default()
+        };
         Self::start_with(script, settings).expect("a free port on the loopback address")
     }
 
@@ -221,10 +227,10 @@ impl ModelServer {
     ///
     /// # Errors
     /// If the port cannot be bound.
-    pub fn start_with(script: Script, settings: Settings) -> io::Result<Self> {
+    pub fn start_with(script: ReplyScript, settings: ModelServerSettings) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State {
+        let state = Arc::new(ModelServerState {
             settings,
             script: Mutex::new(script),
             log: Mutex::default(),
@@ -236,7 +242,7 @@ impl ModelServer {
         let shared = Arc::clone(&state);
         let acceptor = std::thread::Builder::new()
             .name("model-server".to_owned())
-            .spawn(move || accept(&listener, &shared))?;
+            .spawn(move || accept_connections(&listener, &shared))?;
         Ok(Self { address, state, acceptor: Some(acceptor) })
     }
 
@@ -252,35 +258,37 @@ impl ModelServer {
 
     /// The base URL in the form each vendor's own setting has (`OPENAI_BASE_URL` ends in `/v1`, the others at
     /// the port).
-    pub fn base_url(&self, shape: Shape) -> String {
+    pub fn base_url(&self, shape: VendorFormat) -> String {
         match shape {
-            Shape::OpenAi => format!("{}/v1", self.url()),
-            Shape::Anthropic | Shape::Gemini | Shape::Ollama => self.url(),
+            VendorFormat::OpenAi => format!("{}/v1", self.url()),
+            VendorFormat::Anthropic | VendorFormat::Gemini | VendorFormat::Ollama => self.url(),
             // These are nobody's usual endpoint: only their own URL chooses them.
-            Shape::Responses | Shape::Generate | Shape::Completion => self.endpoint_url(shape),
+            VendorFormat::Responses | VendorFormat::Generate | VendorFormat::Completion => {
+                self.endpoint_url(shape)
+            }
         }
     }
 
     /// The full URL of an endpoint, as the settings of some tools hold it.
-    pub fn endpoint_url(&self, shape: Shape) -> String {
+    pub fn endpoint_url(&self, shape: VendorFormat) -> String {
         format!("{}{}", self.url(), shape.path())
     }
 
     /// Replaces the script.
-    pub fn set_script(&self, script: Script) {
+    pub fn set_script(&self, script: ReplyScript) {
         *lock(&self.state.script) = script;
     }
 
     /// Every request so far, in the order they were read.
-    pub fn requests(&self) -> Vec<Recorded> {
+    pub fn recorded_requests(&self) -> Vec<RecordedRequest> {
         lock(&self.state.log).requests.clone()
     }
 
     /// Every model call so far, in neutral form.
-    pub fn calls(&self) -> Vec<ModelCall> {
-        self.requests()
+    pub fn model_calls(&self) -> Vec<SeenModelCall> {
+        self.recorded_requests()
             .into_iter()
-            .filter_map(|request| request.shape.map(|shape| ModelCall::read(shape, request)))
+            .filter_map(|request| request.shape.map(|shape| SeenModelCall::from_request(shape, request)))
             .collect()
     }
 
@@ -345,7 +353,7 @@ impl Drop for ModelServer {
     }
 }
 
-fn accept(listener: &TcpListener, state: &Arc<State>) {
+fn accept_connections(listener: &TcpListener, state: &Arc<ModelServerState>) {
     for stream in listener.incoming() {
         if state.stopping.load(Ordering::SeqCst) {
             return;
@@ -357,7 +365,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
         let shared = Arc::clone(state);
         let started = std::thread::Builder::new().name("model-connection".to_owned()).spawn(move || {
             // A client that goes away in the middle is an ordinary end of a connection.
-            let _ = connection::serve(&stream, &shared);
+            let _ = connection::serve_requests(&stream, &shared);
             let _ = stream.shutdown(Shutdown::Both);
             lock(&shared.connections).remove(&id);
             // Under the log's lock, so that a waiter can't miss it between its look and its sleep.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Shape;
-use super::seen::{ModelCall, Role, items};
+use super::VendorFormat;
+use super::seen::{SeenModelCall, SeenRole, array_items};
 
 /// The first rule that the request breaks, as the message of a 400.
-pub(super) fn broken_rule(call: &ModelCall) -> Option<String> {
+pub(super) fn broken_rule(call: &SeenModelCall) -> Option<String> {
     if call.http.json.is_null() {
         return Some("We could not parse the JSON body of your request.".to_owned());
     }
@@ -18,24 +18,24 @@ pub(super) fn broken_rule(call: &ModelCall) -> Option<String> {
     if call.messages.is_empty() {
         return Some("messages: at least one message is required".to_owned());
     }
-    unanswered(call).or_else(|| match call.shape {
-        Shape::OpenAi => openai(call),
-        Shape::Anthropic => anthropic(call),
-        Shape::Gemini => gemini(call),
-        Shape::Ollama => ollama(call),
-        Shape::Responses => responses(call),
-        Shape::Generate | Shape::Completion => None,
+    unanswered_call(call).or_else(|| match call.shape {
+        VendorFormat::OpenAi => check_openai(call),
+        VendorFormat::Anthropic => check_anthropic(call),
+        VendorFormat::Gemini => check_gemini(call),
+        VendorFormat::Ollama => check_ollama(call),
+        VendorFormat::Responses => check_responses(call),
+        VendorFormat::Generate | VendorFormat::Completion => None,
     })
 }
 
 /// Every tool call must be answered directly after the message that made it, and nothing else may be.
-fn unanswered(call: &ModelCall) -> Option<String> {
+fn unanswered_call(call: &SeenModelCall) -> Option<String> {
     let mut at = 0;
     while at < call.messages.len() {
         let message = &call.messages[at];
         let results: Vec<_> =
-            call.messages[at + 1..].iter().take_while(|next| next.role == Role::Tool).collect();
-        if message.role == Role::Tool {
+            call.messages[at + 1..].iter().take_while(|next| next.role == SeenRole::Tool).collect();
+        if message.role == SeenRole::Tool {
             return Some(format!("messages.{at}: a tool result must follow the message with its tool call"));
         }
         if results.len() != message.tool_calls.len() {
@@ -47,7 +47,8 @@ fn unanswered(call: &ModelCall) -> Option<String> {
         }
         let wanted: BTreeSet<_> = message.tool_calls.iter().map(|made| made.id.as_str()).collect();
         let given: BTreeSet<_> = results.iter().map(|result| result.answers.as_str()).collect();
-        let has_ids = matches!(call.shape, Shape::OpenAi | Shape::Responses | Shape::Anthropic);
+        let has_ids =
+            matches!(call.shape, VendorFormat::OpenAi | VendorFormat::Responses | VendorFormat::Anthropic);
         if has_ids && wanted != given {
             return Some(format!("messages.{at}: tool call ids {wanted:?} are answered by {given:?}"));
         }
@@ -56,9 +57,9 @@ fn unanswered(call: &ModelCall) -> Option<String> {
     None
 }
 
-fn openai(call: &ModelCall) -> Option<String> {
-    for message in items(&call.http.json["messages"]) {
-        for made in items(&message["tool_calls"]) {
+fn check_openai(call: &SeenModelCall) -> Option<String> {
+    for message in array_items(&call.http.json["messages"]) {
+        for made in array_items(&message["tool_calls"]) {
             if !made["function"]["arguments"].is_string() {
                 return Some("messages: tool call arguments must be a string".to_owned());
             }
@@ -67,9 +68,9 @@ fn openai(call: &ModelCall) -> Option<String> {
     None
 }
 
-fn responses(call: &ModelCall) -> Option<String> {
+fn check_responses(call: &SeenModelCall) -> Option<String> {
     let stored = call.http.json["store"] != false;
-    for (at, item) in items(&call.http.json["input"]).enumerate() {
+    for (at, item) in array_items(&call.http.json["input"]).enumerate() {
         if item["type"] == "function_call" && !item["arguments"].is_string() {
             return Some(format!("input[{at}].arguments: expected a string"));
         }
@@ -87,13 +88,13 @@ fn responses(call: &ModelCall) -> Option<String> {
 }
 
 /// Marks where the prompt is to be cached: at most four, and none on thinking.
-fn marks(call: &ModelCall) -> Option<String> {
+fn check_cache_marks(call: &SeenModelCall) -> Option<String> {
     let body = &call.http.json;
-    let on = |list: &Value| items(list).filter(|block| !block["cache_control"].is_null()).count();
-    let messages: Vec<&Value> = items(&body["messages"]).map(|message| &message["content"]).collect();
+    let on = |list: &Value| array_items(list).filter(|block| !block["cache_control"].is_null()).count();
+    let messages: Vec<&Value> = array_items(&body["messages"]).map(|message| &message["content"]).collect();
     let all: usize =
         on(&body["system"]) + on(&body["tools"]) + messages.iter().map(|content| on(content)).sum::<usize>();
-    let thinking = messages.into_iter().flat_map(items).any(|block| {
+    let thinking = messages.into_iter().flat_map(array_items).any(|block| {
         !block["cache_control"].is_null()
             && block["type"].as_str().is_some_and(|kind| kind.contains("thinking"))
     });
@@ -104,8 +105,8 @@ fn marks(call: &ModelCall) -> Option<String> {
     }
 }
 
-fn anthropic(call: &ModelCall) -> Option<String> {
-    if let Some(wrong) = marks(call) {
+fn check_anthropic(call: &SeenModelCall) -> Option<String> {
+    if let Some(wrong) = check_cache_marks(call) {
         return Some(wrong);
     }
     if call.max_tokens.is_none() {
@@ -115,14 +116,14 @@ fn anthropic(call: &ModelCall) -> Option<String> {
         return Some("anthropic-version: header is required".to_owned());
     }
     let mut previous = "assistant";
-    for (at, message) in items(&call.http.json["messages"]).enumerate() {
+    for (at, message) in array_items(&call.http.json["messages"]).enumerate() {
         let role = message["role"].as_str().unwrap_or_default();
         if role == previous {
             return Some(format!("messages.{at}: roles must alternate between \"user\" and \"assistant\""));
         }
         previous = if role == "assistant" { "assistant" } else { "user" };
         let mut ids = BTreeSet::new();
-        for block in items(&message["content"]) {
+        for block in array_items(&message["content"]) {
             if block["type"] == "tool_use" && !ids.insert(block["id"].to_string()) {
                 return Some(format!("messages.{at}: `tool_use` ids must be unique"));
             }
@@ -143,13 +144,13 @@ fn anthropic(call: &ModelCall) -> Option<String> {
     None
 }
 
-fn gemini(call: &ModelCall) -> Option<String> {
-    for (at, content) in items(&call.http.json["contents"]).enumerate() {
+fn check_gemini(call: &SeenModelCall) -> Option<String> {
+    for (at, content) in array_items(&call.http.json["contents"]).enumerate() {
         let parts = content["parts"].as_array().map_or(0, Vec::len);
         if parts == 0 {
             return Some(format!("contents[{at}].parts must not be empty"));
         }
-        for part in items(&content["parts"]) {
+        for part in array_items(&content["parts"]) {
             let args = &part["functionCall"]["args"];
             if !args.is_null() && !args.is_object() {
                 return Some(format!("contents[{at}]: functionCall.args must be a struct"));
@@ -163,9 +164,9 @@ fn gemini(call: &ModelCall) -> Option<String> {
     None
 }
 
-fn ollama(call: &ModelCall) -> Option<String> {
-    for message in items(&call.http.json["messages"]) {
-        for made in items(&message["tool_calls"]) {
+fn check_ollama(call: &SeenModelCall) -> Option<String> {
+    for message in array_items(&call.http.json["messages"]) {
+        for made in array_items(&message["tool_calls"]) {
             if !matches!(made["function"]["arguments"], Value::Object(_)) {
                 return Some("json: cannot unmarshal string into tool call arguments".to_owned());
             }

@@ -6,31 +6,31 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::framing::Framing;
-use super::render::ErrorKind;
-use super::seen::ModelCall;
+use super::framing::ReplyFraming;
+use super::render::VendorErrorKind;
+use super::seen::SeenModelCall;
 
 /// One answer of the scripted model, independent of any vendor's format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Reply {
+pub struct MockReply {
     /// The answer's text; streamed in small pieces.
     pub text: String,
     /// Reasoning that comes before the text.
     pub thinking: Option<Thinking>,
     /// Tool calls, in order.
-    pub tool_calls: Vec<Call>,
+    pub tool_calls: Vec<MockCall>,
     /// Tokens reported; `None` means the vendor reports none.
-    pub usage: Option<Usage>,
+    pub usage: Option<MockUsage>,
     /// Why the model stopped.
-    pub finish: Finish,
+    pub finish: MockFinish,
     /// What goes wrong while this reply is given.
-    pub fault: Option<Fault>,
+    pub fault: Option<ReplyFault>,
     /// How often this reply's fault strikes before the reply goes through; `None` is every time. Only of
     /// interest where a reply can be given more than once ([`Select::ByTurn`], [`WhenDone::RepeatLast`]).
     pub fault_times: Option<u32>,
     /// How this reply is cut into network pieces, if other than the server's way.
-    pub framing: Option<Framing>,
+    pub framing: Option<ReplyFraming>,
     /// In a script file: how many times this reply stands in the script.
     pub repeat: u32,
     /// Stops in the middle of the stream until the test opens the gate.
@@ -38,14 +38,14 @@ pub struct Reply {
     pub hold: Option<Gate>,
 }
 
-impl Default for Reply {
+impl Default for MockReply {
     fn default() -> Self {
         Self {
             text: String::new(),
             thinking: None,
             tool_calls: Vec::new(),
-            usage: Some(Usage { input: 10, output: 5, cached: 0, cache_write: 0 }),
-            finish: Finish::Natural,
+            usage: Some(MockUsage { input: 10, output: 5, cached: 0, cache_write: 0 }),
+            finish: MockFinish::Natural,
             fault: None,
             fault_times: None,
             framing: None,
@@ -55,7 +55,7 @@ impl Default for Reply {
     }
 }
 
-impl Reply {
+impl MockReply {
     /// A plain answer.
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
@@ -67,24 +67,24 @@ impl Reply {
     }
 
     /// A reply that fails with this vendor error (status code and body as the vendor sends them).
-    pub fn error(kind: ErrorKind) -> Self {
-        Self::default().with_fault(Fault::Error(kind))
+    pub fn error(kind: VendorErrorKind) -> Self {
+        Self::default().with_fault(ReplyFault::Error(kind))
     }
 
     /// A reply that is a bare HTTP status with the vendor's usual error body.
     pub fn status(code: u16) -> Self {
-        Self::default().with_fault(Fault::Status { code, headers: Vec::new(), body: None })
+        Self::default().with_fault(ReplyFault::Status { code, headers: Vec::new(), body: None })
     }
 
     /// A reply that befalls this fault.
-    pub fn fault(fault: Fault) -> Self {
+    pub fn fault(fault: ReplyFault) -> Self {
         Self::text("this text should not arrive whole").with_fault(fault)
     }
 
     /// Adds a tool call.
     #[must_use]
     pub fn and_call(mut self, id: impl Into<String>, name: impl Into<String>, arguments: Value) -> Self {
-        self.tool_calls.push(Call {
+        self.tool_calls.push(MockCall {
             id: Some(id.into()),
             name: name.into(),
             arguments,
@@ -102,7 +102,7 @@ impl Reply {
         name: impl Into<String>,
         raw: impl Into<String>,
     ) -> Self {
-        self.tool_calls.push(Call {
+        self.tool_calls.push(MockCall {
             id: Some(id.into()),
             name: name.into(),
             arguments: Value::Null,
@@ -131,35 +131,35 @@ impl Reply {
 
     /// Sets the tokens reported.
     #[must_use]
-    pub fn with_usage(mut self, usage: Option<Usage>) -> Self {
+    pub fn with_usage(mut self, usage: Option<MockUsage>) -> Self {
         self.usage = usage;
         self
     }
 
     /// Sets why the model stopped.
     #[must_use]
-    pub fn with_finish(mut self, finish: Finish) -> Self {
+    pub fn with_finish(mut self, finish: MockFinish) -> Self {
         self.finish = finish;
         self
     }
 
     /// Sets the fault.
     #[must_use]
-    pub fn with_fault(mut self, fault: Fault) -> Self {
+    pub fn with_fault(mut self, fault: ReplyFault) -> Self {
         self.fault = Some(fault);
         self
     }
 
     /// Sets how the reply is cut into network pieces.
     #[must_use]
-    pub fn with_framing(mut self, framing: Framing) -> Self {
+    pub fn with_framing(mut self, framing: ReplyFraming) -> Self {
         self.framing = Some(framing);
         self
     }
 
     /// Stops in the middle of the stream (after the first piece) until `gate` is opened.
     #[must_use]
-    pub fn held_by(mut self, gate: &Gate) -> Self {
+    pub fn with_gate(mut self, gate: &Gate) -> Self {
         self.hold = Some(gate.clone());
         self
     }
@@ -180,7 +180,7 @@ pub struct Thinking {
 /// A tool call of the scripted model.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Call {
+pub struct MockCall {
     /// The call's id; `None` leaves it out where the format can, and is numbered where it cannot.
     pub id: Option<String>,
     /// The tool's name. Alternatives may be given as `a|b`: the first one that the request offers is taken.
@@ -193,7 +193,7 @@ pub struct Call {
     pub signature: Option<String>,
 }
 
-impl Call {
+impl MockCall {
     /// The arguments as the text that formats with textual arguments stream.
     pub(super) fn argument_text(&self) -> String {
         match &self.raw_arguments {
@@ -204,7 +204,7 @@ impl Call {
     }
 
     /// The arguments as the value that formats with object arguments carry.
-    pub(super) fn argument_value(&self) -> Value {
+    pub(super) fn with_signature(&self) -> Value {
         match &self.raw_arguments {
             Some(raw) => serde_json::from_str(raw).unwrap_or_else(|_| Value::String(raw.clone())),
             None if self.arguments.is_null() => Value::Object(serde_json::Map::new()),
@@ -216,7 +216,7 @@ impl Call {
 /// Tokens of one call. The prompt is the sum of `input`, `cached` and `cache_write`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Usage {
+pub struct MockUsage {
     /// Prompt tokens that no cache served.
     pub input: u64,
     /// Tokens produced.
@@ -230,7 +230,7 @@ pub struct Usage {
 /// Why the model stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finish {
+pub enum MockFinish {
     /// "stop", or "tool calls" where there are some and the vendor has a word for it.
     #[default]
     Natural,
@@ -245,7 +245,7 @@ pub enum Finish {
 /// What goes wrong with a reply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fault {
+pub enum ReplyFault {
     /// An HTTP status. Without a body the vendor's own error body for the status is sent.
     Status {
         /// Status code.
@@ -258,25 +258,25 @@ pub enum Fault {
         body: Option<String>,
     },
     /// A vendor error by meaning: status and body as the vendor has them.
-    Error(ErrorKind),
+    Error(VendorErrorKind),
     /// A vendor error with extra headers.
-    ErrorWith(ErrorKind, Vec<(String, String)>),
+    ErrorWith(VendorErrorKind, Vec<(String, String)>),
     /// An error event inside a stream that began well (status 200).
-    StreamError(ErrorKind),
+    StreamError(VendorErrorKind),
     /// The request is read and never answered.
     Hang,
     /// The stream begins, then nothing more comes and the connection stays open.
     Stall,
     /// The stream ends early.
-    Cut(Cut),
+    Cut(StreamCut),
     /// One event in the middle is not JSON.
     MalformedEvent,
     /// Status 200 with a body that is no event stream at all.
     NotAStream,
     /// Status 200 with a vendor error as the body.
-    ErrorBody(ErrorKind),
+    ErrorBody(VendorErrorKind),
     /// The same, and it says that it is a stream.
-    ErrorBodyAsStream(ErrorKind),
+    ErrorBodyAsStream(VendorErrorKind),
     /// A stream that begins well and repeats one event for ever.
     Endless,
     /// The connection is closed before a byte of the answer.
@@ -286,7 +286,7 @@ pub enum Fault {
 /// Where a stream is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cut {
+pub enum StreamCut {
     /// Inside an HTTP chunk, in the middle of an event: the transport sees an error.
     MidChunk,
     /// The HTTP body ends properly, but the vendor's terminal event is missing.
@@ -326,7 +326,7 @@ impl Gate {
 /// How the next reply is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Select {
+pub enum ReplySelection {
     /// The next in the list, whoever asks.
     #[default]
     InOrder,
@@ -348,20 +348,20 @@ pub enum WhenDone {
     StartOver,
 }
 
-type Compute = Box<dyn FnMut(&ModelCall) -> Reply + Send>;
+type ReplyFn = Box<dyn FnMut(&SeenModelCall) -> MockReply + Send>;
 
-enum Turn {
-    Fixed(Box<Reply>),
-    Computed(Compute),
+enum ScriptTurn {
+    Fixed(Box<MockReply>),
+    Computed(ReplyFn),
 }
 
 /// The replies a server gives, in order or by turn.
 #[derive(Default)]
-pub struct Script {
-    turns: Vec<Turn>,
+pub struct ReplyScript {
+    turns: Vec<ScriptTurn>,
     served: Vec<u32>,
     next: usize,
-    select: Select,
+    select: ReplySelection,
     when_done: WhenDone,
 }
 
@@ -369,27 +369,27 @@ pub struct Script {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScriptFile {
-    replies: Vec<Reply>,
+    replies: Vec<MockReply>,
     #[serde(default)]
-    select: Select,
+    select: ReplySelection,
     #[serde(default)]
     when_done: WhenDone,
 }
 
-impl Script {
+impl ReplyScript {
     /// An empty script.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// A script of fixed replies.
-    pub fn of(replies: impl IntoIterator<Item = Reply>) -> Self {
-        replies.into_iter().fold(Self::new(), Self::reply)
+    pub fn from_replies(replies: impl IntoIterator<Item = MockReply>) -> Self {
+        replies.into_iter().fold(Self::new(), Self::with_reply)
     }
 
     /// Every request is answered by `compute`.
-    pub fn always(compute: impl FnMut(&ModelCall) -> Reply + Send + 'static) -> Self {
-        Self::new().then(compute).when_done(WhenDone::RepeatLast)
+    pub fn always(compute: impl FnMut(&SeenModelCall) -> MockReply + Send + 'static) -> Self {
+        Self::new().with_computed(compute).when_done(WhenDone::RepeatLast)
     }
 
     /// Reads a script from the text of a script file.
@@ -399,10 +399,10 @@ impl Script {
     pub fn from_json(text: &str) -> Result<Self, String> {
         let file: ScriptFile =
             serde_json::from_str(text).map_err(|error| format!("not a model script: {error}"))?;
-        let mut script = Self::new().select(file.select).when_done(file.when_done);
+        let mut script = Self::new().with_selection(file.select).when_done(file.when_done);
         for reply in file.replies {
             for _ in 0..reply.repeat {
-                script = script.reply(reply.clone());
+                script = script.with_reply(reply.clone());
             }
         }
         Ok(script)
@@ -410,23 +410,26 @@ impl Script {
 
     /// Adds a fixed reply.
     #[must_use]
-    pub fn reply(mut self, reply: Reply) -> Self {
-        self.turns.push(Turn::Fixed(Box::new(reply)));
+    pub fn with_reply(mut self, reply: MockReply) -> Self {
+        self.turns.push(ScriptTurn::Fixed(Box::new(reply)));
         self.served.push(0);
         self
     }
 
     /// Adds a reply computed from the request.
     #[must_use]
-    pub fn then(mut self, compute: impl FnMut(&ModelCall) -> Reply + Send + 'static) -> Self {
-        self.turns.push(Turn::Computed(Box::new(compute)));
+    pub fn with_computed(
+        mut self,
+        compute: impl FnMut(&SeenModelCall) -> MockReply + Send + 'static,
+    ) -> Self {
+        self.turns.push(ScriptTurn::Computed(Box::new(compute)));
         self.served.push(0);
         self
     }
 
     /// Sets how the next reply is found.
     #[must_use]
-    pub fn select(mut self, select: Select) -> Self {
+    pub fn with_selection(mut self, select: ReplySelection) -> Self {
         self.select = select;
         self
     }
@@ -439,10 +442,10 @@ impl Script {
     }
 
     /// The reply for this request, or `None` when the script is over.
-    pub(super) fn answer(&mut self, call: &ModelCall) -> Option<Reply> {
+    pub(super) fn next_reply(&mut self, call: &SeenModelCall) -> Option<MockReply> {
         let wanted = match self.select {
-            Select::InOrder => self.next,
-            Select::ByTurn => call.turn(),
+            ReplySelection::InOrder => self.next,
+            ReplySelection::ByTurn => call.turn_index(),
         };
         let count = self.turns.len();
         let index = match self.when_done {
@@ -455,8 +458,8 @@ impl Script {
         self.next += 1;
         self.served[index] += 1;
         let mut reply = match &mut self.turns[index] {
-            Turn::Fixed(reply) => (**reply).clone(),
-            Turn::Computed(compute) => compute(call),
+            ScriptTurn::Fixed(reply) => (**reply).clone(),
+            ScriptTurn::Computed(compute) => compute(call),
         };
         if reply.fault_times.is_some_and(|times| self.served[index] > times) {
             reply.fault = None;

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Shape, native};
+use super::{VendorFormat, native};
 
 /// One HTTP request as it came in, kept for assertions.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct RecordedRequest {
     /// `POST`, `GET`, …
     pub method: String,
     /// Path with query.
@@ -18,10 +18,10 @@ pub struct Recorded {
     /// The body as JSON, `Null` if it is none.
     pub json: Value,
     /// The wire shape, if the path belongs to a model call.
-    pub shape: Option<Shape>,
+    pub shape: Option<VendorFormat>,
 }
 
-impl Recorded {
+impl RecordedRequest {
     /// The first header of this (lower case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -30,7 +30,7 @@ impl Recorded {
 
 /// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum SeenRole {
     /// Instructions inside the message list (OpenAI, Ollama).
     System,
     /// The person.
@@ -46,7 +46,7 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct SeenMessage {
     /// Who wrote it.
-    pub role: Role,
+    pub role: SeenRole,
     /// Its text.
     pub text: String,
     /// Tool calls of an assistant message.
@@ -81,9 +81,9 @@ pub struct SeenTool {
 
 /// A model call in neutral form.
 #[derive(Clone, Debug)]
-pub struct ModelCall {
+pub struct SeenModelCall {
     /// The vendor shape it came in.
-    pub shape: Shape,
+    pub shape: VendorFormat,
     /// The model asked for.
     pub model: String,
     /// The system prompt, from wherever the shape carries it.
@@ -99,23 +99,26 @@ pub struct ModelCall {
     /// Whether usage is reported in the stream (OpenAI reports it only when asked).
     pub usage_wanted: bool,
     /// The request as it came.
-    pub http: Recorded,
+    pub http: RecordedRequest,
 }
 
-impl ModelCall {
+impl SeenModelCall {
     /// The turn of the conversation: how many assistant messages it holds already.
-    pub fn turn(&self) -> usize {
-        self.messages.iter().filter(|message| message.role == Role::Assistant).count()
+    pub fn turn_index(&self) -> usize {
+        self.messages.iter().filter(|message| message.role == SeenRole::Assistant).count()
     }
 
     /// The text of the last tool result, if the conversation ends in results.
     pub fn last_tool_result(&self) -> Option<&str> {
-        self.messages.last().filter(|message| message.role == Role::Tool).map(|message| message.text.as_str())
+        self.messages
+            .last()
+            .filter(|message| message.role == SeenRole::Tool)
+            .map(|message| message.text.as_str())
     }
 
     /// The results at the end of the conversation, in order.
     pub fn tool_results(&self) -> Vec<&SeenMessage> {
-        let tail = self.messages.iter().rev().take_while(|message| message.role == Role::Tool).count();
+        let tail = self.messages.iter().rev().take_while(|message| message.role == SeenRole::Tool).count();
         self.messages[self.messages.len() - tail..].iter().collect()
     }
 
@@ -124,12 +127,12 @@ impl ModelCall {
         self.messages
             .iter()
             .rev()
-            .find(|message| message.role == Role::User)
+            .find(|message| message.role == SeenRole::User)
             .map_or("", |message| message.text.as_str())
     }
 
     /// Whether a tool of this name is offered.
-    pub fn offers(&self, tool: &str) -> bool {
+    pub fn offers_tool(&self, tool: &str) -> bool {
         self.tools.iter().any(|seen| seen.name == tool)
     }
 
@@ -137,12 +140,12 @@ impl ModelCall {
     pub(super) fn offered_name(&self, alternatives: &str) -> String {
         let mut names = alternatives.split('|');
         let first = names.clone().next().unwrap_or_default();
-        names.find(|name| self.offers(name)).unwrap_or(first).to_owned()
+        names.find(|name| self.offers_tool(name)).unwrap_or(first).to_owned()
     }
 
     /// Reads a request body of the given shape. Fields that are missing or of another type read as empty: the
     /// strict rules are in [`super::rules`].
-    pub(super) fn read(shape: Shape, mut http: Recorded) -> Self {
+    pub(super) fn from_request(shape: VendorFormat, mut http: RecordedRequest) -> Self {
         // Taken out while it is read and put back below: copying it would be the dearest part of a call.
         let json = std::mem::take(&mut http.json);
         let (body, path) = (&json, http.path.clone());
@@ -158,20 +161,20 @@ impl ModelCall {
             http,
         };
         match shape {
-            Shape::OpenAi => read_openai(&mut call, body),
-            Shape::Anthropic => read_anthropic(&mut call, body),
-            Shape::Gemini => read_gemini(&mut call, body, &path),
-            Shape::Ollama => read_ollama(&mut call, body),
-            Shape::Responses => native::read_responses(&mut call, body),
-            Shape::Generate => native::read_generate(&mut call, body),
-            Shape::Completion => native::read_completion(&mut call, body),
+            VendorFormat::OpenAi => read_openai(&mut call, body),
+            VendorFormat::Anthropic => read_anthropic(&mut call, body),
+            VendorFormat::Gemini => read_gemini(&mut call, body, &path),
+            VendorFormat::Ollama => read_ollama(&mut call, body),
+            VendorFormat::Responses => native::read_responses(&mut call, body),
+            VendorFormat::Generate => native::read_generate(&mut call, body),
+            VendorFormat::Completion => native::read_completion(&mut call, body),
         }
         call.http.json = json;
         call
     }
 
-    pub(super) fn push(&mut self, role: Role, text: String, tool_calls: Vec<SeenCall>) {
-        if role == Role::System && self.messages.is_empty() {
+    pub(super) fn push_message(&mut self, role: SeenRole, text: String, tool_calls: Vec<SeenCall>) {
+        if role == SeenRole::System && self.messages.is_empty() {
             self.system.push_str(&text);
         } else {
             self.messages.push(SeenMessage {
@@ -185,24 +188,24 @@ impl ModelCall {
     }
 
     pub(super) fn push_result(&mut self, answers: String, tool: String, text: String) {
-        self.messages.push(SeenMessage { role: Role::Tool, text, tool_calls: Vec::new(), answers, tool });
+        self.messages.push(SeenMessage { role: SeenRole::Tool, text, tool_calls: Vec::new(), answers, tool });
     }
 }
 
-fn read_openai(call: &mut ModelCall, body: &Value) {
+fn read_openai(call: &mut SeenModelCall, body: &Value) {
     call.max_tokens = body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64());
     call.usage_wanted = !call.stream || body["stream_options"]["include_usage"].as_bool().unwrap_or(false);
     call.tools = openai_tools(body);
-    for message in items(&body["messages"]) {
+    for message in array_items(&body["messages"]) {
         let text = text_of(&message["content"]);
         match message["role"].as_str() {
-            Some("system" | "developer") => call.push(Role::System, text, Vec::new()),
+            Some("system" | "developer") => call.push_message(SeenRole::System, text, Vec::new()),
             Some("assistant") => {
-                let calls = items(&message["tool_calls"]).map(openai_call).collect();
-                call.push(Role::Assistant, text, calls);
+                let calls = array_items(&message["tool_calls"]).map(openai_call).collect();
+                call.push_message(SeenRole::Assistant, text, calls);
             }
             Some("tool") => call.push_result(text_of(&message["tool_call_id"]), String::new(), text),
-            _ => call.push(Role::User, text, Vec::new()),
+            _ => call.push_message(SeenRole::User, text, Vec::new()),
         }
     }
 }
@@ -214,7 +217,7 @@ fn openai_call(call: &Value) -> SeenCall {
 }
 
 fn openai_tools(body: &Value) -> Vec<SeenTool> {
-    items(&body["tools"])
+    array_items(&body["tools"])
         .map(|tool| SeenTool {
             name: text_of(&tool["function"]["name"]),
             description: text_of(&tool["function"]["description"]),
@@ -223,19 +226,19 @@ fn openai_tools(body: &Value) -> Vec<SeenTool> {
         .collect()
 }
 
-fn read_anthropic(call: &mut ModelCall, body: &Value) {
+fn read_anthropic(call: &mut SeenModelCall, body: &Value) {
     call.max_tokens = body["max_tokens"].as_u64();
     call.system = text_of(&body["system"]);
-    call.tools = items(&body["tools"])
+    call.tools = array_items(&body["tools"])
         .map(|tool| SeenTool {
             name: text_of(&tool["name"]),
             description: text_of(&tool["description"]),
             parameters: tool["input_schema"].clone(),
         })
         .collect();
-    for message in items(&body["messages"]) {
+    for message in array_items(&body["messages"]) {
         let content = &message["content"];
-        let of_type = |kind: &'static str| items(content).filter(move |block| block["type"] == kind);
+        let of_type = |kind: &'static str| array_items(content).filter(move |block| block["type"] == kind);
         if message["role"] == "assistant" {
             let calls = of_type("tool_use")
                 .map(|block| SeenCall {
@@ -244,7 +247,7 @@ fn read_anthropic(call: &mut ModelCall, body: &Value) {
                     arguments: block["input"].clone(),
                 })
                 .collect();
-            call.push(Role::Assistant, text_of(content), calls);
+            call.push_message(SeenRole::Assistant, text_of(content), calls);
             continue;
         }
         for block in of_type("tool_result") {
@@ -252,19 +255,19 @@ fn read_anthropic(call: &mut ModelCall, body: &Value) {
         }
         let text = text_of(content);
         if !text.is_empty() || of_type("tool_result").next().is_none() {
-            call.push(Role::User, text, Vec::new());
+            call.push_message(SeenRole::User, text, Vec::new());
         }
     }
 }
 
-fn read_gemini(call: &mut ModelCall, body: &Value, path: &str) {
+fn read_gemini(call: &mut SeenModelCall, body: &Value, path: &str) {
     let after = path.split("/models/").nth(1).unwrap_or_default();
     call.model = after.split(':').next().unwrap_or_default().to_owned();
     call.stream = after.contains(":streamGenerateContent");
     call.max_tokens = body["generationConfig"]["maxOutputTokens"].as_u64();
     call.system = text_of(&body["systemInstruction"]["parts"]);
-    call.tools = items(&body["tools"])
-        .flat_map(|group| items(&group["functionDeclarations"]))
+    call.tools = array_items(&body["tools"])
+        .flat_map(|group| array_items(&group["functionDeclarations"]))
         .map(|tool| {
             let schema = ["parametersJsonSchema", "parameters"].into_iter().map(|key| &tool[key]);
             SeenTool {
@@ -274,14 +277,14 @@ fn read_gemini(call: &mut ModelCall, body: &Value, path: &str) {
             }
         })
         .collect();
-    for message in items(&body["contents"]) {
+    for message in array_items(&body["contents"]) {
         let parts = &message["parts"];
-        let spoken: String = items(parts)
+        let spoken: String = array_items(parts)
             .filter(|part| part["thought"] != true)
             .filter_map(|part| part["text"].as_str())
             .collect();
         if message["role"] == "model" {
-            let calls = items(parts)
+            let calls = array_items(parts)
                 .map(|part| &part["functionCall"])
                 .filter(|function| !function.is_null())
                 .map(|function| SeenCall {
@@ -290,17 +293,19 @@ fn read_gemini(call: &mut ModelCall, body: &Value, path: &str) {
                     arguments: function["args"].clone(),
                 })
                 .collect();
-            call.push(Role::Assistant, spoken, calls);
+            call.push_message(SeenRole::Assistant, spoken, calls);
             continue;
         }
         let mut results = 0;
-        for function in items(parts).map(|part| &part["functionResponse"]).filter(|value| !value.is_null()) {
+        for function in
+            array_items(parts).map(|part| &part["functionResponse"]).filter(|value| !value.is_null())
+        {
             results += 1;
             let text = gemini_result(&function["response"]);
             call.push_result(text_of(&function["id"]), text_of(&function["name"]), text);
         }
         if results == 0 || !spoken.is_empty() {
-            call.push(Role::User, spoken, Vec::new());
+            call.push_message(SeenRole::User, spoken, Vec::new());
         }
     }
 }
@@ -311,33 +316,33 @@ fn gemini_result(response: &Value) -> String {
     text.map_or_else(|| response.to_string(), str::to_owned)
 }
 
-fn read_ollama(call: &mut ModelCall, body: &Value) {
+fn read_ollama(call: &mut SeenModelCall, body: &Value) {
     call.stream = body["stream"].as_bool().unwrap_or(true);
     call.max_tokens = body["options"]["num_predict"].as_u64();
     call.tools = openai_tools(body);
-    for message in items(&body["messages"]) {
+    for message in array_items(&body["messages"]) {
         let text = text_of(&message["content"]);
         match message["role"].as_str() {
-            Some("system") => call.push(Role::System, text, Vec::new()),
+            Some("system") => call.push_message(SeenRole::System, text, Vec::new()),
             Some("assistant") => {
-                let calls = items(&message["tool_calls"])
+                let calls = array_items(&message["tool_calls"])
                     .map(|tool_call| SeenCall {
                         id: text_of(&tool_call["id"]),
                         name: text_of(&tool_call["function"]["name"]),
                         arguments: tool_call["function"]["arguments"].clone(),
                     })
                     .collect();
-                call.push(Role::Assistant, text, calls);
+                call.push_message(SeenRole::Assistant, text, calls);
             }
             Some("tool") => {
                 call.push_result(text_of(&message["tool_call_id"]), text_of(&message["tool_name"]), text);
             }
-            _ => call.push(Role::User, text, Vec::new()),
+            _ => call.push_message(SeenRole::User, text, Vec::new()),
         }
     }
 }
 
-pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn array_items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 

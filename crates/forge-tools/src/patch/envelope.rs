@@ -13,26 +13,29 @@
 //! *** End Patch
 //! ```
 
-use super::{Action, End, Fault, FilePatch, Hunk, Line, Ranges, Sign, anchor, hunk_line, next_texts, quoted};
+use super::{
+    FileAction, FilePatch, Hunk, HunkLine, HunkRanges, LineSign, PatchError, PatchLineEnd, hunk_line,
+    next_texts, parse_anchor, quote_line,
+};
 
-const BEGIN: &str = "*** Begin Patch";
-const END: &str = "*** End Patch";
+const BEGIN_PATCH: &str = "*** Begin Patch";
+const END_PATCH: &str = "*** End Patch";
 const END_OF_FILE: &str = "*** End of File";
 
 /// A line that only this form has.
-pub(super) fn opens(line: &str) -> bool {
-    line.trim_end() == BEGIN || Section::read(line).is_some()
+pub(super) fn is_envelope_line(line: &str) -> bool {
+    line.trim_end() == BEGIN_PATCH || SectionHead::parse(line).is_some()
 }
 
 /// The head of a file's part.
-enum Section<'a> {
+enum SectionHead<'a> {
     Add(&'a str),
     Update(&'a str),
     Delete(&'a str),
 }
 
-impl<'a> Section<'a> {
-    fn read(line: &'a str) -> Option<Self> {
+impl<'a> SectionHead<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
         let rest = line.strip_prefix("*** ")?;
         let (word, path) = rest.split_once(" File:")?;
         let path = path.trim();
@@ -52,39 +55,39 @@ impl<'a> Section<'a> {
 }
 
 /// Reads the lines of a patch of this form. What stands around `*** Begin Patch` and `*** End Patch` is not read.
-pub(super) fn parse(lines: &[&str]) -> Result<Vec<FilePatch>, Fault> {
-    let begin = lines.iter().position(|line| line.trim_end() == BEGIN);
+pub(super) fn parse_envelope(lines: &[&str]) -> Result<Vec<FilePatch>, PatchError> {
+    let begin = lines.iter().position(|line| line.trim_end() == BEGIN_PATCH);
     let at = begin.map_or(0, |at| at + 1);
-    let mut reader = Reader { lines, at, closed: begin.is_none(), next: next_texts(lines) };
+    let mut reader = EnvelopeReader { lines, at, closed: begin.is_none(), next: next_texts(lines) };
     let mut files = Vec::new();
     while let Some(line) = reader.peek() {
-        if line.trim_end() == END {
+        if line.trim_end() == END_PATCH {
             reader.closed = true;
             break;
         }
         let at = reader.at;
         reader.at += 1;
-        match Section::read(line) {
+        match SectionHead::parse(line) {
             Some(section) if section.path().is_empty() => {
-                return Err(Fault::at(at, format!("{} names no file", quoted(line))));
+                return Err(PatchError::at_line(at, format!("{} names no file", quote_line(line))));
             }
-            Some(section) => files.push(reader.section(&section)?),
+            Some(section) => files.push(reader.read_section(&section)?),
             None if line.trim().is_empty() || files.is_empty() && begin.is_none() => {}
             None => {
                 let why = "`*** Add File: `, `*** Update File: `, `*** Delete File: ` or `*** End Patch` is expected, not";
-                return Err(Fault::at(at, format!("{why} {}", quoted(line))));
+                return Err(PatchError::at_line(at, format!("{why} {}", quote_line(line))));
             }
         }
     }
     if !reader.closed {
-        return Err(Fault(format!(
-            "the patch does not end with `{END}`: it may be cut off. Nothing was applied"
+        return Err(PatchError(format!(
+            "the patch does not end with `{END_PATCH}`: it may be cut off. Nothing was applied"
         )));
     }
     Ok(files)
 }
 
-struct Reader<'a> {
+struct EnvelopeReader<'a> {
     lines: &'a [&'a str],
     at: usize,
     closed: bool,
@@ -92,51 +95,59 @@ struct Reader<'a> {
     next: Vec<usize>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> EnvelopeReader<'a> {
     fn peek(&self) -> Option<&'a str> {
         self.lines.get(self.at).copied()
     }
 
     /// Whether the part of a file ends here.
-    fn ends(line: &str) -> bool {
-        line.trim_end() == END || Section::read(line).is_some()
+    fn ends_section(line: &str) -> bool {
+        line.trim_end() == END_PATCH || SectionHead::parse(line).is_some()
     }
 
-    fn section(&mut self, section: &Section<'_>) -> Result<FilePatch, Fault> {
+    fn read_section(&mut self, section: &SectionHead<'_>) -> Result<FilePatch, PatchError> {
         match section {
-            Section::Add(path) => {
-                let action = Action::Add { path: (*path).to_owned() };
-                Ok(FilePatch { action, hunks: self.added()?, mode: None })
+            SectionHead::Add(path) => {
+                let action = FileAction::Add { path: (*path).to_owned() };
+                Ok(FilePatch { action, hunks: self.read_added()?, mode: None })
             }
-            Section::Delete(path) => {
-                let action = Action::Delete { path: (*path).to_owned() };
+            SectionHead::Delete(path) => {
+                let action = FileAction::Delete { path: (*path).to_owned() };
                 Ok(FilePatch { action, hunks: Vec::new(), mode: None })
             }
-            Section::Update(path) => {
+            SectionHead::Update(path) => {
                 let moved = self.peek().and_then(|line| line.strip_prefix("*** Move to:"));
                 self.at += usize::from(moved.is_some());
                 let head = self.at;
-                let hunks = self.hunks()?;
+                let hunks = self.read_hunks()?;
                 if hunks.is_empty() && moved.is_none() {
-                    return Err(Fault::at(head - 1, format!("nothing is to change in `{path}`")));
+                    return Err(PatchError::at_line(head - 1, format!("nothing is to change in `{path}`")));
                 }
                 let to = moved.map_or(*path, str::trim).to_owned();
-                Ok(FilePatch { action: Action::Update { from: (*path).to_owned(), to }, hunks, mode: None })
+                Ok(FilePatch {
+                    action: FileAction::Update { from: (*path).to_owned(), to },
+                    hunks,
+                    mode: None,
+                })
             }
         }
     }
 
-    fn added(&mut self) -> Result<Vec<Hunk>, Fault> {
+    fn read_added(&mut self) -> Result<Vec<Hunk>, PatchError> {
         let mut lines = Vec::new();
-        while let Some(line) = self.peek().filter(|line| !Self::ends(line)) {
+        while let Some(line) = self.peek().filter(|line| !Self::ends_section(line)) {
             match line.strip_prefix('+') {
                 Some(text) => {
-                    lines.push(Line { sign: Sign::Add, text: text.to_owned(), end: End::Newline });
+                    lines.push(HunkLine {
+                        sign: LineSign::Add,
+                        text: text.to_owned(),
+                        end: PatchLineEnd::Newline,
+                    });
                 }
                 None if line.trim_end() == END_OF_FILE || line.trim().is_empty() && self.only_blank() => {}
                 None => {
-                    let why = format!("each line of a new file begins with `+`, not {}", quoted(line));
-                    return Err(Fault::at(self.at, why));
+                    let why = format!("each line of a new file begins with `+`, not {}", quote_line(line));
+                    return Err(PatchError::at_line(self.at, why));
                 }
             }
             self.at += 1;
@@ -146,20 +157,20 @@ impl<'a> Reader<'a> {
 
     /// Whether only blank lines stand before the end of the part.
     fn only_blank(&self) -> bool {
-        self.lines.get(self.next[self.at]).is_none_or(|line| Self::ends(line))
+        self.lines.get(self.next[self.at]).is_none_or(|line| Self::ends_section(line))
     }
 
-    fn hunks(&mut self) -> Result<Vec<Hunk>, Fault> {
+    fn read_hunks(&mut self) -> Result<Vec<Hunk>, PatchError> {
         let mut hunks = Vec::new();
         let mut hunk = Hunk::default();
-        while let Some(line) = self.peek().filter(|line| !Self::ends(line)) {
+        while let Some(line) = self.peek().filter(|line| !Self::ends_section(line)) {
             if line.starts_with("@@") {
                 if !hunk.lines.is_empty() {
                     hunks.push(std::mem::take(&mut hunk));
                 }
-                match Ranges::read(line) {
+                match HunkRanges::parse(line) {
                     Some(ranges) => hunk.at = Some(ranges.at()),
-                    None => hunk.anchors.extend(anchor(line)),
+                    None => hunk.anchors.extend(parse_anchor(line)),
                 }
             } else if line.trim_end() == END_OF_FILE {
                 hunk.at_end = true;
@@ -168,7 +179,7 @@ impl<'a> Reader<'a> {
                 }
             } else if line.starts_with('\\') {
                 if let Some(last) = hunk.lines.last_mut() {
-                    last.end = End::Nothing;
+                    last.end = PatchLineEnd::Nothing;
                 }
             } else if line.is_empty() && self.only_blank() {
                 // An empty line before the next part belongs to nobody.
@@ -176,7 +187,7 @@ impl<'a> Reader<'a> {
                 hunk.lines.push(line);
             } else {
                 let why = "a line of a hunk begins with a space, `+` or `-`, not as";
-                return Err(Fault::at(self.at, format!("{why} {}", quoted(line))));
+                return Err(PatchError::at_line(self.at, format!("{why} {}", quote_line(line))));
             }
             self.at += 1;
         }
@@ -184,7 +195,7 @@ impl<'a> Reader<'a> {
             hunks.push(hunk);
         }
         // A hunk that only shows lines changes nothing.
-        hunks.retain(|hunk| hunk.lines.iter().any(|line| line.sign != Sign::Keep));
+        hunks.retain(|hunk| hunk.lines.iter().any(|line| line.sign != LineSign::Context));
         Ok(hunks)
     }
 }

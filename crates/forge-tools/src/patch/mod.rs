@@ -10,7 +10,7 @@ mod unified;
 #[cfg(test)]
 mod tests;
 
-use crate::terminal::escape;
+use crate::terminal::escape_controls;
 
 /// Files that one patch may name.
 const MAX_FILES: usize = 200;
@@ -19,9 +19,9 @@ const MAX_HUNKS: usize = 5000;
 
 /// What a patch does to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub(crate) enum LineSign {
     /// It stands there and stays.
-    Keep,
+    Context,
     /// It is new.
     Add,
     /// It goes.
@@ -30,7 +30,7 @@ pub(crate) enum Sign {
 
 /// How a line of a patch ends in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum PatchLineEnd {
     /// With a line end.
     Newline,
     /// With the file: `\ No newline at end of file` follows.
@@ -39,13 +39,13 @@ pub(crate) enum End {
 
 /// A line of a hunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct HunkLine {
     /// What happens to it.
-    pub(crate) sign: Sign,
+    pub(crate) sign: LineSign,
     /// Its text without LF; a CR is part of it.
     pub(crate) text: String,
     /// How it ends.
-    pub(crate) end: End,
+    pub(crate) end: PatchLineEnd,
 }
 
 /// Lines that change together.
@@ -60,29 +60,29 @@ pub(crate) struct Hunk {
     /// Whether the counts of its header were wrong.
     pub(crate) miscounted: bool,
     /// Its lines.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<HunkLine>,
 }
 
 impl Hunk {
     /// The lines that must stand in the file.
-    pub(crate) fn old(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.sign != Sign::Add)
+    pub(crate) fn old_side(&self) -> impl Iterator<Item = &HunkLine> {
+        self.lines.iter().filter(|line| line.sign != LineSign::Add)
     }
 
     /// The lines that stand there afterwards.
-    pub(crate) fn new_side(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.sign != Sign::Remove)
+    pub(crate) fn new_side(&self) -> impl Iterator<Item = &HunkLine> {
+        self.lines.iter().filter(|line| line.sign != LineSign::Remove)
     }
 
     /// How many lines have this sign.
-    pub(crate) fn count(&self, sign: Sign) -> usize {
+    pub(crate) fn count_sign(&self, sign: LineSign) -> usize {
         self.lines.iter().filter(|line| line.sign == sign).count()
     }
 }
 
 /// What is done to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum FileAction {
     /// It is made.
     Add {
         /// Its path.
@@ -113,7 +113,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePatch {
     /// What is done to it.
-    pub(crate) action: Action,
+    pub(crate) action: FileAction,
     /// The changes of its lines in the order of the patch.
     pub(crate) hunks: Vec<Hunk>,
     /// Permission bits that the patch asks for.
@@ -122,39 +122,39 @@ pub(crate) struct FilePatch {
 
 /// Why a text is no patch, in words for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault(pub(crate) String);
+pub(crate) struct PatchError(pub(crate) String);
 
-impl Fault {
+impl PatchError {
     /// A fault at a line of the patch, counted from 0.
-    fn at(line: usize, why: impl std::fmt::Display) -> Self {
+    fn at_line(line: usize, why: impl std::fmt::Display) -> Self {
         Self(format!("line {} of the patch: {why}", line + 1))
     }
 }
 
 /// Reads a patch in whichever form it has.
-pub(crate) fn parse(patch: &str) -> Result<Vec<FilePatch>, Fault> {
-    let lines = split(patch);
-    let enveloped = lines.iter().any(|line| envelope::opens(line));
-    let files = if enveloped { envelope::parse(&lines)? } else { unified::parse(&lines)? };
+pub(crate) fn parse_patch(patch: &str) -> Result<Vec<FilePatch>, PatchError> {
+    let lines = split_lines(patch);
+    let enveloped = lines.iter().any(|line| envelope::is_envelope_line(line));
+    let files = if enveloped { envelope::parse_envelope(&lines)? } else { unified::parse_unified(&lines)? };
     if files.is_empty() {
-        return Err(Fault(
+        return Err(PatchError(
             "no change was found in the patch. Give a unified diff (`--- a/path`, `+++ b/path`, `@@ … @@`) or the \
              `*** Begin Patch` form"
                 .to_owned(),
         ));
     }
     if files.len() > MAX_FILES {
-        return Err(Fault(format!("the patch names {} files; {MAX_FILES} at most", files.len())));
+        return Err(PatchError(format!("the patch names {} files; {MAX_FILES} at most", files.len())));
     }
     let hunks: usize = files.iter().map(|file| file.hunks.len()).sum();
     if hunks > MAX_HUNKS {
-        return Err(Fault(format!("the patch has {hunks} hunks; {MAX_HUNKS} at most")));
+        return Err(PatchError(format!("the patch has {hunks} hunks; {MAX_HUNKS} at most")));
     }
     Ok(files)
 }
 
 /// The lines of a patch. Where each of them ends with CR LF, these are the patch's line ends and not its text.
-fn split(patch: &str) -> Vec<&str> {
+fn split_lines(patch: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = patch.strip_suffix('\n').unwrap_or(patch).split('\n').collect();
     if lines.iter().all(|line| line.ends_with('\r')) {
         for line in &mut lines {
@@ -174,36 +174,36 @@ fn next_texts(lines: &[&str]) -> Vec<usize> {
 }
 
 /// The beginning of a line of a patch, as a message shows it.
-fn quoted(line: &str) -> String {
+fn quote_line(line: &str) -> String {
     let short: String = line.chars().take(60).collect();
     let more = if short.len() < line.len() { "…" } else { "" };
-    format!("`{}{more}`", escape(&short))
+    format!("`{}{more}`", escape_controls(&short))
 }
 
 /// A line of a hunk; an empty line is an empty line that stays, since editors strip its space.
-fn hunk_line(line: &str) -> Option<Line> {
+fn hunk_line(line: &str) -> Option<HunkLine> {
     let (sign, text) = match line.as_bytes().first() {
-        None => (Sign::Keep, ""),
-        Some(b'\r') if line.len() == 1 => (Sign::Keep, line),
-        Some(b' ') => (Sign::Keep, &line[1..]),
-        Some(b'+') => (Sign::Add, &line[1..]),
-        Some(b'-') => (Sign::Remove, &line[1..]),
+        None => (LineSign::Context, ""),
+        Some(b'\r') if line.len() == 1 => (LineSign::Context, line),
+        Some(b' ') => (LineSign::Context, &line[1..]),
+        Some(b'+') => (LineSign::Add, &line[1..]),
+        Some(b'-') => (LineSign::Remove, &line[1..]),
         _ => return None,
     };
-    Some(Line { sign, text: text.to_owned(), end: End::Newline })
+    Some(HunkLine { sign, text: text.to_owned(), end: PatchLineEnd::Newline })
 }
 
 /// What stands in `@@ … @@`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ranges {
+struct HunkRanges {
     old_start: usize,
     old_count: usize,
     new_count: usize,
 }
 
-impl Ranges {
+impl HunkRanges {
     /// Reads `@@ -1,2 +3,4 @@ whatever`; `None` if it has no numbers.
-    fn read(line: &str) -> Option<Self> {
+    fn parse(line: &str) -> Option<Self> {
         let rest = line.strip_prefix("@@")?.trim_start().strip_prefix('-')?;
         let (old, rest) = rest.split_once(char::is_whitespace)?;
         let rest = rest.trim_start().strip_prefix('+')?;
@@ -225,7 +225,7 @@ impl Ranges {
 }
 
 /// What a line `@@ def name` says beside numbers: a line above the hunk. `@@` and `@@ ... @@` say nothing.
-fn anchor(line: &str) -> Option<String> {
+fn parse_anchor(line: &str) -> Option<String> {
     let text = line.strip_prefix("@@")?;
     let text = text.strip_prefix(' ').unwrap_or(text);
     let text = text.trim_end();

@@ -3,14 +3,14 @@
 //! A hunk stands where its header says, or else at the only other place where its old lines stand. Line ends are
 //! overlooked if nothing fits exactly, then white space, as in `edit_file`. Hunks never overlap.
 
-use super::{End, Hunk, Line, Sign};
-use crate::matching::{MAX_COMPARISONS, Nearest, Shift, nearest, windows};
+use super::{Hunk, HunkLine, LineSign, PatchLineEnd};
+use crate::matching::{IndentShift, MAX_COMPARISONS, NearestMatch, find_nearest, matching_windows};
 use std::cell::Cell;
 use std::ops::Range;
 
 /// A text after its patch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
+pub(crate) struct PatchedText {
     /// The text.
     pub(crate) text: String,
     /// Lines that came.
@@ -18,18 +18,18 @@ pub(crate) struct Applied {
     /// Lines that went.
     pub(crate) removed: usize,
     /// Hunks that were found elsewhere than their header says.
-    pub(crate) moved: usize,
+    pub(crate) relocated: usize,
     /// Hunks whose white space was overlooked.
     pub(crate) tolerant: usize,
 }
 
 /// Why a hunk has no place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum LocateError {
     /// Its old lines stand at several places; their first lines, from 1.
     Several(Vec<usize>),
     /// Its old lines stand nowhere.
-    Nowhere(Option<Nearest>),
+    Nowhere(Option<NearestMatch>),
     /// Its new lines stand there already, from this line on, from 1.
     Already(usize),
     /// It has no old lines and the line that its header names is not there.
@@ -42,61 +42,61 @@ pub(crate) enum Trouble {
 
 /// A hunk without a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Miss {
+pub(crate) struct NoMatch {
     /// Which hunk, from 0.
     pub(crate) hunk: usize,
     /// Why.
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: LocateError,
 }
 
 /// Applies the hunks to a text: all of them or none.
-pub(crate) fn apply(before: &str, hunks: &[Hunk]) -> Result<Applied, Miss> {
-    let file = File::new(before);
-    let mut placed: Vec<Placed> = Vec::new();
-    let mut result = Applied::default();
+pub(crate) fn apply_hunks(before: &str, hunks: &[Hunk]) -> Result<PatchedText, NoMatch> {
+    let file = PatchTarget::new(before);
+    let mut placed: Vec<LocatedHunk> = Vec::new();
+    let mut result = PatchedText::default();
     let mut drift = 0;
     for (number, hunk) in hunks.iter().enumerate() {
-        let found = Search { file: &file, hunk, placed: &placed, left: &file.left }.find(drift);
-        let found = found.map_err(|trouble| Miss { hunk: number, trouble })?;
+        let found = HunkSearch { file: &file, hunk, located: &placed, left: &file.left }.find(drift);
+        let found = found.map_err(|trouble| NoMatch { hunk: number, trouble })?;
         if let Some(at) = hunk.at {
             let now = i64::try_from(found.at).unwrap_or(i64::MAX) - i64::try_from(at).unwrap_or_default();
-            result.moved += usize::from(now != drift);
+            result.relocated += usize::from(now != drift);
             drift = now;
         }
-        result.tolerant += usize::from(matches!(found.fit, Fit::Shifted(_)));
-        result.added += hunk.count(Sign::Add);
-        result.removed += hunk.count(Sign::Remove);
-        placed.push(file.place(hunk, &found));
+        result.tolerant += usize::from(matches!(found.fit, MatchQuality::Shifted(_)));
+        result.added += hunk.count_sign(LineSign::Add);
+        result.removed += hunk.count_sign(LineSign::Remove);
+        placed.push(file.resolve_hunk(hunk, &found));
     }
     placed.sort_by_key(|placed| (placed.core.start, placed.core.end));
-    result.text = file.assemble(&placed);
+    result.text = file.assemble_text(&placed);
     Ok(result)
 }
 
 /// How well the lines of a hunk fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fit {
+enum MatchQuality {
     /// Byte for byte.
     Exact,
     /// But for line ends.
     Ends,
     /// But for white space, indented in another way.
-    Shifted(Shift),
+    Shifted(IndentShift),
 }
 
-struct Found {
+struct HunkCandidate {
     at: usize,
-    fit: Fit,
+    fit: MatchQuality,
 }
 
-struct Placed {
+struct LocatedHunk {
     /// The lines of the text between its first and its last change.
     core: Range<usize>,
     /// What stands there afterwards.
     lines: Vec<String>,
 }
 
-struct File<'a> {
+struct PatchTarget<'a> {
     /// Lines with their ends.
     lines: Vec<&'a str>,
     /// Lines without.
@@ -107,65 +107,65 @@ struct File<'a> {
     left: Cell<usize>,
 }
 
-fn bare(line: &str) -> &str {
+fn strip_line_end(line: &str) -> &str {
     let line = line.strip_suffix('\n').unwrap_or(line);
     line.strip_suffix('\r').unwrap_or(line)
 }
 
 /// How many unchanged lines a hunk begins and ends with.
-fn margins(hunk: &Hunk) -> (usize, usize) {
-    let lead = hunk.lines.iter().take_while(|line| line.sign == Sign::Keep).count();
-    let trail = hunk.lines.iter().rev().take_while(|line| line.sign == Sign::Keep).count();
+fn context_margins(hunk: &Hunk) -> (usize, usize) {
+    let lead = hunk.lines.iter().take_while(|line| line.sign == LineSign::Context).count();
+    let trail = hunk.lines.iter().rev().take_while(|line| line.sign == LineSign::Context).count();
     (lead, trail)
 }
 
-impl<'a> File<'a> {
+impl<'a> PatchTarget<'a> {
     fn new(text: &'a str) -> Self {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let bare = lines.iter().map(|line| bare(line)).collect();
+        let bare = lines.iter().map(|line| strip_line_end(line)).collect();
         let crs = lines.iter().filter(|line| line.ends_with("\r\n")).count();
         Self { crlf: crs * 2 > lines.len(), bare, lines, left: Cell::new(4 * MAX_COMPARISONS) }
     }
 
     /// Whether the text ends without a line end.
-    fn open_end(&self) -> bool {
+    fn lacks_final_newline(&self) -> bool {
         self.lines.last().is_some_and(|line| !line.ends_with('\n'))
     }
 
-    fn place(&self, hunk: &Hunk, found: &Found) -> Placed {
-        let (lead, trail) = margins(hunk);
-        let old = hunk.old().count();
+    fn resolve_hunk(&self, hunk: &Hunk, found: &HunkCandidate) -> LocatedHunk {
+        let (lead, trail) = context_margins(hunk);
+        let old = hunk.old_side().count();
         let core = found.at + lead..found.at + old - trail;
         let around = &self.lines[found.at..found.at + old];
         let crs = around.iter().filter(|line| line.ends_with("\r\n")).count();
         let crlf = if around.is_empty() { self.crlf } else { crs * 2 > around.len() };
         // Lines without any context take the ends that the text has.
-        let verbatim = found.fit == Fit::Exact && !(around.is_empty() && self.crlf);
+        let verbatim = found.fit == MatchQuality::Exact && !(around.is_empty() && self.crlf);
         let mut at = core.start;
         let mut lines = Vec::new();
         let body = &hunk.lines[lead..hunk.lines.len() - trail];
         for line in body {
             match line.sign {
-                Sign::Keep => lines.push(self.lines[at].to_owned()),
-                Sign::Remove => {}
-                Sign::Add => lines.push(added(line, &found.fit, verbatim, crlf)),
+                LineSign::Context => lines.push(self.lines[at].to_owned()),
+                LineSign::Remove => {}
+                LineSign::Add => lines.push(added_line(line, &found.fit, verbatim, crlf)),
             }
-            at += usize::from(line.sign != Sign::Add);
+            at += usize::from(line.sign != LineSign::Add);
         }
         // A text without a last line end stays so, unless the patch speaks of it.
-        let at_end = core.end == self.lines.len() && self.open_end();
+        let at_end = core.end == self.lines.len() && self.lacks_final_newline();
         if at_end
-            && found.fit != Fit::Exact
-            && body.last().is_some_and(|line| line.sign == Sign::Add)
+            && found.fit != MatchQuality::Exact
+            && body.last().is_some_and(|line| line.sign == LineSign::Add)
             && let Some(last) = lines.last_mut()
         {
-            last.truncate(bare(last).len());
+            last.truncate(strip_line_end(last).len());
         }
-        Placed { core, lines }
+        LocatedHunk { core, lines }
     }
 
     /// The text with what was placed, which is sorted.
-    fn assemble(&self, placed: &[Placed]) -> String {
+    fn assemble_text(&self, placed: &[LocatedHunk]) -> String {
         let mut out = String::new();
         let end = if self.crlf { "\r\n" } else { "\n" };
         let mut put = |line: &str| {
@@ -185,83 +185,84 @@ impl<'a> File<'a> {
     }
 }
 
-fn added(line: &Line, fit: &Fit, verbatim: bool, crlf: bool) -> String {
+fn added_line(line: &HunkLine, fit: &MatchQuality, verbatim: bool, crlf: bool) -> String {
     if verbatim {
-        let end = if line.end == End::Newline { "\n" } else { "" };
+        let end = if line.end == PatchLineEnd::Newline { "\n" } else { "" };
         return format!("{}{end}", line.text);
     }
-    let text = bare(&line.text);
+    let text = strip_line_end(&line.text);
     let text = match fit {
-        Fit::Shifted(shift) => shift.line(text),
+        MatchQuality::Shifted(shift) => shift.shift_line(text),
         _ => text.to_owned(),
     };
     let end = match line.end {
-        End::Nothing => "",
-        End::Newline if crlf => "\r\n",
-        End::Newline => "\n",
+        PatchLineEnd::Nothing => "",
+        PatchLineEnd::Newline if crlf => "\r\n",
+        PatchLineEnd::Newline => "\n",
     };
     format!("{text}{end}")
 }
 
-struct Search<'a> {
-    file: &'a File<'a>,
+struct HunkSearch<'a> {
+    file: &'a PatchTarget<'a>,
     hunk: &'a Hunk,
-    placed: &'a [Placed],
+    located: &'a [LocatedHunk],
     left: &'a Cell<usize>,
 }
 
-impl Search<'_> {
-    fn find(&self, drift: i64) -> Result<Found, Trouble> {
-        let wanted: Vec<&Line> = self.hunk.old().collect();
+impl HunkSearch<'_> {
+    fn find(&self, drift: i64) -> Result<HunkCandidate, LocateError> {
+        let wanted: Vec<&HunkLine> = self.hunk.old_side().collect();
         let expected =
             self.hunk.at.and_then(|at| usize::try_from(i64::try_from(at).ok()?.checked_add(drift)?).ok());
         if wanted.is_empty() {
-            return self.insertion(expected);
+            return self.find_insertion(expected);
         }
-        for fit in [Fit::Exact, Fit::Ends] {
-            if let Some(at) = expected.filter(|&at| self.fits(at, &wanted, &fit) && self.free(at)) {
-                return Ok(Found { at, fit });
+        for fit in [MatchQuality::Exact, MatchQuality::Ends] {
+            if let Some(at) = expected.filter(|&at| self.lines_fit(at, &wanted, &fit) && self.is_free(at)) {
+                return Ok(HunkCandidate { at, fit });
             }
         }
-        let starts = self.starts();
-        for fit in [Fit::Exact, Fit::Ends] {
-            let found = self.all(&wanted, &fit)?;
-            match self.chosen(found, &starts).as_slice() {
+        let starts = self.anchor_starts();
+        for fit in [MatchQuality::Exact, MatchQuality::Ends] {
+            let found = self.find_all(&wanted, &fit)?;
+            match self.filter_candidates(found, &starts).as_slice() {
                 [] => {}
-                [at] => return Ok(Found { at: *at, fit }),
-                several => return Err(Trouble::Several(several.iter().map(|at| at + 1).collect())),
+                [at] => return Ok(HunkCandidate { at: *at, fit }),
+                several => return Err(LocateError::Several(several.iter().map(|at| at + 1).collect())),
             }
         }
-        self.tolerant(&wanted, &starts)
+        self.find_tolerant(&wanted, &starts)
     }
 
     /// The place of lines that come without any that stay or go.
-    fn insertion(&self, expected: Option<usize>) -> Result<Found, Trouble> {
+    fn find_insertion(&self, expected: Option<usize>) -> Result<HunkCandidate, LocateError> {
         let end = self.file.lines.len();
-        let found = |at| Ok(Found { at, fit: Fit::Exact });
+        let found = |at| Ok(HunkCandidate { at, fit: MatchQuality::Exact });
         if let Some(at) = expected {
-            return if at <= end { found(at) } else { Err(Trouble::BehindEnd(end)) };
+            return if at <= end { found(at) } else { Err(LocateError::BehindEnd(end)) };
         }
-        match (self.starts(), self.hunk.anchors.last()) {
+        match (self.anchor_starts(), self.hunk.anchors.last()) {
             (Some(starts), _) => match starts.as_slice() {
                 [at] => found(at + 1),
-                several => Err(Trouble::Several(several.iter().map(|at| at + 1).collect())),
+                several => Err(LocateError::Several(several.iter().map(|at| at + 1).collect())),
             },
-            (None, Some(anchor)) => Err(Trouble::NoAnchor(anchor.clone())),
-            (None, None) => {
-                Ok(Found { at: end, fit: if self.file.open_end() { Fit::Ends } else { Fit::Exact } })
-            }
+            (None, Some(anchor)) => Err(LocateError::NoAnchor(anchor.clone())),
+            (None, None) => Ok(HunkCandidate {
+                at: end,
+                fit: if self.file.lacks_final_newline() { MatchQuality::Ends } else { MatchQuality::Exact },
+            }),
         }
     }
 
     /// Spends comparisons; `false` when none are left.
-    fn spend(&self, count: usize) -> bool {
+    fn spend_comparisons(&self, count: usize) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(count));
         left > count
     }
 
-    fn fits(&self, at: usize, wanted: &[&Line], fit: &Fit) -> bool {
+    fn lines_fit(&self, at: usize, wanted: &[&HunkLine], fit: &MatchQuality) -> bool {
         let Some(end) = at.checked_add(wanted.len()).filter(|&end| end <= self.file.lines.len()) else {
             return false;
         };
@@ -269,47 +270,47 @@ impl Search<'_> {
         let fits = (at..end).zip(wanted).all(|(at, line)| {
             compared += 1;
             match fit {
-                Fit::Exact => {
+                MatchQuality::Exact => {
                     let stands = self.file.lines[at];
                     match line.end {
-                        End::Newline => stands.strip_suffix('\n') == Some(&line.text),
-                        End::Nothing => stands == line.text,
+                        PatchLineEnd::Newline => stands.strip_suffix('\n') == Some(&line.text),
+                        PatchLineEnd::Nothing => stands == line.text,
                     }
                 }
-                _ => self.file.bare[at] == bare(&line.text),
+                _ => self.file.bare[at] == strip_line_end(&line.text),
             }
         });
-        self.spend(compared);
+        self.spend_comparisons(compared);
         fits
     }
 
     /// Whether the hunk, beginning at a line, changes nothing that another one changes.
-    fn free(&self, at: usize) -> bool {
-        let (lead, trail) = margins(self.hunk);
-        let core = at + lead..at + self.hunk.old().count() - trail;
-        self.placed.iter().all(|other| other.core.start >= core.end || core.start >= other.core.end)
+    fn is_free(&self, at: usize) -> bool {
+        let (lead, trail) = context_margins(self.hunk);
+        let core = at + lead..at + self.hunk.old_side().count() - trail;
+        self.located.iter().all(|other| other.core.start >= core.end || core.start >= other.core.end)
     }
 
     /// Every place where the lines stand.
-    fn all(&self, wanted: &[&Line], fit: &Fit) -> Result<Vec<usize>, Trouble> {
+    fn find_all(&self, wanted: &[&HunkLine], fit: &MatchQuality) -> Result<Vec<usize>, LocateError> {
         let mut found = Vec::new();
         for at in 0..(self.file.lines.len() + 1).saturating_sub(wanted.len()) {
-            if self.fits(at, wanted, fit) && self.free(at) {
+            if self.lines_fit(at, wanted, fit) && self.is_free(at) {
                 found.push(at);
             }
             if self.left.get() == 0 {
-                return Err(Trouble::Repetitive);
+                return Err(LocateError::Repetitive);
             }
         }
         Ok(found)
     }
 
     /// The lines of the innermost anchor: all that the hunk could mean. `None` without anchors that stand there.
-    fn starts(&self) -> Option<Vec<usize>> {
-        let behind = self.placed.last().map_or(0, |placed| placed.core.end);
+    fn anchor_starts(&self) -> Option<Vec<usize>> {
+        let behind = self.located.last().map_or(0, |placed| placed.core.end);
         let stands = |anchor: &str, from: usize| -> Vec<usize> {
             let all = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
-                if !self.spend(self.file.bare.len()) {
+                if !self.spend_comparisons(self.file.bare.len()) {
                     return Vec::new();
                 }
                 (from..self.file.bare.len()).filter(|&at| same(self.file.bare[at])).collect()
@@ -331,8 +332,8 @@ impl Search<'_> {
     }
 
     /// Which of all places are meant: those behind an anchor, at the end, or behind the hunk before.
-    fn chosen(&self, found: Vec<usize>, starts: &Option<Vec<usize>>) -> Vec<usize> {
-        let lines = self.hunk.old().count();
+    fn filter_candidates(&self, found: Vec<usize>, starts: &Option<Vec<usize>>) -> Vec<usize> {
+        let lines = self.hunk.old_side().count();
         if self.hunk.at_end
             && let Some(&at) = found.iter().find(|&&at| at + lines == self.file.lines.len())
         {
@@ -346,38 +347,44 @@ impl Search<'_> {
                 return near;
             }
         }
-        let (lead, _) = margins(self.hunk);
-        let behind = self.placed.last().map_or(0, |placed| placed.core.end);
+        let (lead, _) = context_margins(self.hunk);
+        let behind = self.located.last().map_or(0, |placed| placed.core.end);
         let later: Vec<usize> = found.iter().copied().filter(|at| at + lead >= behind).collect();
         if later.is_empty() { found } else { later }
     }
 
-    fn tolerant(&self, wanted: &[&Line], starts: &Option<Vec<usize>>) -> Result<Found, Trouble> {
-        let texts: Vec<&str> = wanted.iter().map(|line| bare(&line.text)).collect();
-        if !self.spend(self.file.lines.len()) {
-            return Err(Trouble::Repetitive);
+    fn find_tolerant(
+        &self,
+        wanted: &[&HunkLine],
+        starts: &Option<Vec<usize>>,
+    ) -> Result<HunkCandidate, LocateError> {
+        let texts: Vec<&str> = wanted.iter().map(|line| strip_line_end(&line.text)).collect();
+        if !self.spend_comparisons(self.file.lines.len()) {
+            return Err(LocateError::Repetitive);
         }
-        let places: Vec<(usize, Shift)> =
-            windows(&self.file.bare, &texts).into_iter().filter(|(at, _)| self.free(*at)).collect();
-        let chosen = self.chosen(places.iter().map(|(at, _)| *at).collect(), starts);
+        let places: Vec<(usize, IndentShift)> = matching_windows(&self.file.bare, &texts)
+            .into_iter()
+            .filter(|(at, _)| self.is_free(*at))
+            .collect();
+        let chosen = self.filter_candidates(places.iter().map(|(at, _)| *at).collect(), starts);
         match chosen.as_slice() {
-            [] => Err(self.nowhere(&texts)),
+            [] => Err(self.no_match_error(&texts)),
             [at] => {
                 let shift = places.into_iter().find(|place| place.0 == *at).map(|place| place.1);
-                let fit = shift.map_or(Fit::Ends, Fit::Shifted);
-                Ok(Found { at: *at, fit })
+                let fit = shift.map_or(MatchQuality::Ends, MatchQuality::Shifted);
+                Ok(HunkCandidate { at: *at, fit })
             }
-            several => Err(Trouble::Several(several.iter().map(|at| at + 1).collect())),
+            several => Err(LocateError::Several(several.iter().map(|at| at + 1).collect())),
         }
     }
 
-    fn nowhere(&self, texts: &[&str]) -> Trouble {
-        let new: Vec<&Line> = self.hunk.new_side().collect();
+    fn no_match_error(&self, texts: &[&str]) -> LocateError {
+        let new: Vec<&HunkLine> = self.hunk.new_side().collect();
         if !new.is_empty()
-            && let Ok([at]) = self.all(&new, &Fit::Ends).as_deref()
+            && let Ok([at]) = self.find_all(&new, &MatchQuality::Ends).as_deref()
         {
-            return Trouble::Already(at + 1);
+            return LocateError::Already(at + 1);
         }
-        Trouble::Nowhere(nearest(&self.file.bare, texts))
+        LocateError::Nowhere(find_nearest(&self.file.bare, texts))
     }
 }

@@ -2,33 +2,33 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
-use super::place::{Trouble, apply};
+use super::place::{LocateError, apply_hunks};
 use super::*;
 use proptest::prelude::*;
 use similar::TextDiff;
 
 fn one(patch: &str) -> FilePatch {
-    let mut files = parse(patch).unwrap();
+    let mut files = parse_patch(patch).unwrap();
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
 }
 
-fn applied(before: &str, patch: &str) -> Result<String, Trouble> {
+fn applied(before: &str, patch: &str) -> Result<String, LocateError> {
     let file = one(patch);
-    apply(before, &file.hunks).map(|applied| applied.text).map_err(|miss| miss.trouble)
+    apply_hunks(before, &file.hunks).map(|applied| applied.text).map_err(|miss| miss.trouble)
 }
 
-fn add(path: &str) -> Action {
-    Action::Add { path: path.into() }
+fn add(path: &str) -> FileAction {
+    FileAction::Add { path: path.into() }
 }
 
-fn update(from: &str, to: &str) -> Action {
-    Action::Update { from: from.into(), to: to.into() }
+fn update(from: &str, to: &str) -> FileAction {
+    FileAction::Update { from: from.into(), to: to.into() }
 }
 
 #[test]
 fn headers_say_what_is_done_to_which_file() {
-    let delete = |path: &str| Action::Delete { path: path.into() };
+    let delete = |path: &str| FileAction::Delete { path: path.into() };
     let hunk = "@@ -1 +1 @@\n-a\n+b\n";
     let new = "@@ -0,0 +1 @@\n+b\n";
     let gone = "@@ -1 +0,0 @@\n-a\n";
@@ -52,7 +52,7 @@ fn headers_say_what_is_done_to_which_file() {
         (
             "diff --git a/x b/y\ncopy from x\ncopy to y\n",
             "",
-            Action::Copy { from: "x".into(), to: "y".into() },
+            FileAction::Copy { from: "x".into(), to: "y".into() },
         ),
         ("diff --git a/a b b/a b\nnew file mode 100644\nindex 0000000..e69de29\n", "", add("a b")),
         ("diff --git a/x b/x\ndeleted file mode 100644\nindex e69de29..0000000\n", "", delete("x")),
@@ -70,7 +70,7 @@ fn several_files_stand_in_one_patch() {
                  diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,2 +1,2 @@ fn x\n-a\n+b\n c\n\
                  diff --git a/b b/b\nnew file mode 100755\n--- /dev/null\n+++ b/b\n@@ -0,0 +1,2 @@\n+--- x\n++++ y\n\
                  --- a/c\n+++ b/c\n@@ -3 +3 @@\n--- x\n+++ y\n@@ -9,0 +10 @@\n+z\n-- \n2.39.2\n\n";
-    let files = parse(patch).unwrap();
+    let files = parse_patch(patch).unwrap();
     let seen: Vec<_> = files.iter().map(|file| (file.action.clone(), file.hunks.len())).collect();
     assert_eq!(seen, [(update("a", "a"), 1), (add("b"), 1), (update("c", "c"), 2)]);
     assert_eq!(files[1].mode, Some(0o755));
@@ -84,17 +84,17 @@ fn the_begin_patch_form_is_read() {
     let patch = "*** Begin Patch\n*** Add File: a/new.txt\n+one\n+\n+two\n*** Update File: b.py\n*** Move to: c.py\n\
                  @@ class A\n@@     def f(self):\n-        x\n+        y\n\n@@\n z\n+w\n*** End of File\n\
                  *** Delete File: d\n*** End Patch\n";
-    let files = parse(patch).unwrap();
+    let files = parse_patch(patch).unwrap();
     let actions: Vec<_> = files.iter().map(|file| file.action.clone()).collect();
-    assert_eq!(actions, [add("a/new.txt"), update("b.py", "c.py"), Action::Delete { path: "d".into() }]);
-    assert_eq!(apply("", &files[0].hunks).unwrap().text, "one\n\ntwo\n");
+    assert_eq!(actions, [add("a/new.txt"), update("b.py", "c.py"), FileAction::Delete { path: "d".into() }]);
+    assert_eq!(apply_hunks("", &files[0].hunks).unwrap().text, "one\n\ntwo\n");
     let hunks = &files[1].hunks;
     assert_eq!(hunks[0].anchors, ["class A", "    def f(self):"]);
     assert_eq!((hunks.len(), hunks[1].at_end), (2, true));
     // Around the patch stands what a shell would read.
     let wrapped = format!("apply_patch <<'EOF'\n{patch}EOF\n");
-    assert_eq!(parse(&wrapped).unwrap(), files);
-    assert_eq!(parse(&patch.replace('\n', "\r\n")).unwrap(), files);
+    assert_eq!(parse_patch(&wrapped).unwrap(), files);
+    assert_eq!(parse_patch(&patch.replace('\n', "\r\n")).unwrap(), files);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_no_patch_is_refused_with_its_line() {
         ("*** Begin Patch\n*** Update File: x\n-a\nb\n*** End Patch", "line 4 of the patch"),
         ("*** Begin Patch\nfoo\n*** End Patch", "line 2 of the patch"),
     ] {
-        let Err(Fault(why)) = parse(patch) else { panic!("{patch:?}") };
+        let Err(PatchError(why)) = parse_patch(patch) else { panic!("{patch:?}") };
         assert!(why.contains(wanted), "{patch:?}: {why}");
     }
 }
@@ -154,10 +154,10 @@ fn hunks_find_their_place() {
         assert_eq!(applied(text, &form(body)).as_deref(), Ok(wanted), "{body}");
     }
     let several = "@@ -9 +9 @@\n-a\n+b\n";
-    assert_eq!(applied("a\nx\na\n", &form(several)), Err(Trouble::Several(vec![1, 3])));
-    assert_eq!(applied("a\nx\nb\n", &form("@@ -1,2 +1,2 @@\n x\n-c\n+b\n")), Err(Trouble::Already(2)));
-    assert_eq!(applied("a\n", &form("@@ -5,0 +5 @@\n+b\n")), Err(Trouble::BehindEnd(1)));
-    assert!(matches!(applied("a\n", &form("@@ -1 +1 @@\n-b\n+c\n")), Err(Trouble::Nowhere(_))));
+    assert_eq!(applied("a\nx\na\n", &form(several)), Err(LocateError::Several(vec![1, 3])));
+    assert_eq!(applied("a\nx\nb\n", &form("@@ -1,2 +1,2 @@\n x\n-c\n+b\n")), Err(LocateError::Already(2)));
+    assert_eq!(applied("a\n", &form("@@ -5,0 +5 @@\n+b\n")), Err(LocateError::BehindEnd(1)));
+    assert!(matches!(applied("a\n", &form("@@ -1 +1 @@\n-b\n+c\n")), Err(LocateError::Nowhere(_))));
     // The same lines can't be changed twice.
     assert!(applied("a\n", &form("@@ -1 +1 @@\n-a\n+b\n@@ -1 +1 @@\n-a\n+c\n")).is_err());
 }
@@ -182,7 +182,7 @@ fn line_ends_and_white_space_are_those_of_the_file() {
     ] {
         assert_eq!(applied(before, &form(body)).as_deref(), Ok(wanted), "{before:?} {body:?}");
     }
-    assert_eq!(applied("  x\n\tx\n", &form("-    x\n+y\n")), Err(Trouble::Several(vec![1, 2])));
+    assert_eq!(applied("  x\n\tx\n", &form("-    x\n+y\n")), Err(LocateError::Several(vec![1, 2])));
 }
 
 #[test]
@@ -191,16 +191,16 @@ fn anchors_choose_among_equal_places() {
     let form = |body: &str| format!("*** Begin Patch\n*** Update File: x\n{body}*** End Patch\n");
     let changed = |body: &str| {
         let text = applied(text, &form(body))?;
-        Ok::<_, Trouble>(text.lines().position(|line| line == "    y").unwrap() + 1)
+        Ok::<_, LocateError>(text.lines().position(|line| line == "    y").unwrap() + 1)
     };
-    assert_eq!(changed("-    x\n+    y\n"), Err(Trouble::Several(vec![3, 5, 8])));
+    assert_eq!(changed("-    x\n+    y\n"), Err(LocateError::Several(vec![3, 5, 8])));
     assert_eq!(changed("@@ class B:\n-    x\n+    y\n"), Ok(8));
     assert_eq!(changed("@@ class B:\n@@   def f():\n-    x\n+    y\n"), Ok(8));
     assert_eq!(changed("@@ class A:\n@@ def g():\n-    x\n+    y\n"), Ok(5));
-    assert_eq!(changed("@@   def f():\n-    x\n+    y\n"), Err(Trouble::Several(vec![3, 8])));
+    assert_eq!(changed("@@   def f():\n-    x\n+    y\n"), Err(LocateError::Several(vec![3, 8])));
     assert_eq!(changed("-    x\n+    y\n*** End of File\n"), Ok(8));
     assert_eq!(changed("@@   def g():\n+    y\n"), Ok(5));
-    assert_eq!(changed("@@ nope\n+    y\n"), Err(Trouble::NoAnchor("nope".into())));
+    assert_eq!(changed("@@ nope\n+    y\n"), Err(LocateError::NoAnchor("nope".into())));
     // A sloppy anchor does not matter where only one place fits.
     assert_eq!(changed("@@ def nope\n   def g():\n-    x\n+    y\n"), Ok(5));
 }
@@ -213,17 +213,17 @@ fn hostile_patches_end_soon() {
         "*** Begin Patch\n*** Add File: x\n+a\n",
         "--- a/x\n+++ b/x\n@@ @@\n-a\n",
     ] {
-        assert!(parse(&format!("{head}{blank}x")).is_err());
-        assert!(parse(&format!("{head}{blank}")).is_ok() || head.starts_with('*'));
+        assert!(parse_patch(&format!("{head}{blank}x")).is_err());
+        assert!(parse_patch(&format!("{head}{blank}")).is_ok() || head.starts_with('*'));
     }
     let many = format!("--- a/x\n+++ b/x\n{}", "@@ @@\n-a\n+b\n".repeat(MAX_HUNKS + 1));
-    assert!(parse(&many).is_err());
+    assert!(parse_patch(&many).is_err());
     let anchored =
         format!("*** Begin Patch\n*** Update File: x\n{}*** End Patch", "@@ a\n+b\n".repeat(MAX_HUNKS));
     let hunks = &one(&anchored).hunks;
-    assert!(apply(&"a\n".repeat(100_000), hunks).is_err());
+    assert!(apply_hunks(&"a\n".repeat(100_000), hunks).is_err());
     let repetitive = format!("--- a/x\n+++ b/x\n@@ @@\n{}-b\n+c\n", " a\n".repeat(5000));
-    assert_eq!(applied(&"a\n".repeat(1_000_000), &repetitive), Err(Trouble::Repetitive));
+    assert_eq!(applied(&"a\n".repeat(1_000_000), &repetitive), Err(LocateError::Repetitive));
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -283,8 +283,8 @@ fn fragments() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(patch in prop_oneof![fragments(), "(\\PC|\n|\r){0,200}"], before in text()) {
-        for file in parse(&patch).unwrap_or_default() {
-            let _ = apply(&before, &file.hunks);
+        for file in parse_patch(&patch).unwrap_or_default() {
+            let _ = apply_hunks(&before, &file.hunks);
         }
     }
 
@@ -293,11 +293,11 @@ proptest! {
         let diff = TextDiff::from_lines(&before, &after);
         let patch = diff.unified_diff().context_radius(radius).header("a/x", "b/x").to_string();
         prop_assume!(!patch.is_empty());
-        let files = parse(&patch);
+        let files = parse_patch(&patch);
         prop_assert!(files.is_ok(), "{:?}\n{}", files, patch);
         let files = files.unwrap();
         prop_assert!(files.iter().flat_map(|file| &file.hunks).all(|hunk| !hunk.miscounted), "{}", patch);
-        let applied = apply(&before, &files[0].hunks);
+        let applied = apply_hunks(&before, &files[0].hunks);
         prop_assert_eq!(applied.map(|applied| applied.text), Ok(after), "{}", patch);
     }
 

@@ -3,25 +3,28 @@
 //! Line numbers and counts of models are often wrong: a hunk ends where its lines end, and the counts decide only
 //! what could be read in two ways.
 
-use super::{Action, End, Fault, FilePatch, Hunk, Ranges, Sign, anchor, hunk_line, next_texts, quoted};
+use super::{
+    FileAction, FilePatch, Hunk, HunkRanges, LineSign, PatchError, PatchLineEnd, hunk_line, next_texts,
+    parse_anchor, quote_line,
+};
 
 /// Reads the lines of a patch. What stands before the first header is not read.
-pub(super) fn parse(lines: &[&str]) -> Result<Vec<FilePatch>, Fault> {
-    let mut reader = Reader { lines, at: 0, next: next_texts(lines) };
+pub(super) fn parse_unified(lines: &[&str]) -> Result<Vec<FilePatch>, PatchError> {
+    let mut reader = UnifiedReader { lines, at: 0, next: next_texts(lines) };
     let mut files = Vec::new();
     while let Some(line) = reader.peek() {
         if let Some(names) = line.strip_prefix("diff --git ") {
-            files.push(reader.git(names)?);
+            files.push(reader.read_git_file(names)?);
         } else if reader.at_names() {
             let start = reader.at;
-            let names = reader.names();
-            files.push(reader.plain(start, names)?);
+            let names = reader.read_names();
+            files.push(reader.read_plain_file(start, names)?);
         } else if line.starts_with("@@ -") {
             let why = "a hunk without a file. Put `--- a/path` and `+++ b/path` in front of it";
-            return Err(Fault::at(reader.at, why));
+            return Err(PatchError::at_line(reader.at, why));
         } else if !files.is_empty() && !may_stand_between(line) {
             let why = "a line of a hunk begins with a space, `+` or `-`, not as";
-            return Err(Fault::at(reader.at, format!("{why} {}", quoted(line))));
+            return Err(PatchError::at_line(reader.at, format!("{why} {}", quote_line(line))));
         } else if line == "-- " && !files.is_empty() {
             // The signature of a mail: nothing follows.
             break;
@@ -41,7 +44,7 @@ fn may_stand_between(line: &str) -> bool {
 
 /// What the lines between `diff --git` and the first hunk say.
 #[derive(Default)]
-struct Head {
+struct GitFileHeader {
     old: Option<String>,
     new: Option<String>,
     copy: bool,
@@ -51,94 +54,102 @@ struct Head {
     kind: Option<String>,
 }
 
-struct Reader<'a> {
+struct UnifiedReader<'a> {
     lines: &'a [&'a str],
     at: usize,
     /// Where the next line is that is not blank.
     next: Vec<usize>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> UnifiedReader<'a> {
     fn peek(&self) -> Option<&'a str> {
         self.lines.get(self.at).copied()
     }
 
-    fn line(&self, at: usize) -> &'a str {
+    fn line_at(&self, at: usize) -> &'a str {
         self.lines.get(at).copied().unwrap_or_default()
     }
 
     /// Whether `---` and `+++` stand here.
     fn at_names(&self) -> bool {
-        self.line(self.at).starts_with("--- ") && self.line(self.at + 1).starts_with("+++ ")
+        self.line_at(self.at).starts_with("--- ") && self.line_at(self.at + 1).starts_with("+++ ")
     }
 
     /// The names behind `---` and `+++`; `None` is `/dev/null`.
-    fn names(&mut self) -> (Option<String>, Option<String>) {
-        let name = |line: &str| Some(name(&line[4..])).filter(|name| name != "/dev/null");
-        let names = (name(self.line(self.at)), name(self.line(self.at + 1)));
+    fn read_names(&mut self) -> (Option<String>, Option<String>) {
+        let name = |line: &str| Some(header_name(&line[4..])).filter(|name| name != "/dev/null");
+        let names = (name(self.line_at(self.at)), name(self.line_at(self.at + 1)));
         self.at += 2;
         names
     }
 
-    fn plain(&mut self, start: usize, names: (Option<String>, Option<String>)) -> Result<FilePatch, Fault> {
-        let action = match stripped(names) {
-            (None, None) => return Err(Fault::at(start, "both sides are `/dev/null`")),
-            (None, Some(path)) => Action::Add { path },
-            (Some(path), None) => Action::Delete { path },
+    fn read_plain_file(
+        &mut self,
+        start: usize,
+        names: (Option<String>, Option<String>),
+    ) -> Result<FilePatch, PatchError> {
+        let action = match strip_prefixes(names) {
+            (None, None) => return Err(PatchError::at_line(start, "both sides are `/dev/null`")),
+            (None, Some(path)) => FileAction::Add { path },
+            (Some(path), None) => FileAction::Delete { path },
             // Backups of the old file are what `diff -u x.orig x` compares with.
             (Some(old), Some(new)) if old == format!("{new}.orig") => {
-                Action::Update { from: new.clone(), to: new }
+                FileAction::Update { from: new.clone(), to: new }
             }
-            (Some(from), Some(to)) => Action::Update { from, to },
+            (Some(from), Some(to)) => FileAction::Update { from, to },
         };
-        let hunks = self.hunks()?;
+        let hunks = self.read_hunks()?;
         if hunks.is_empty() {
-            return Err(Fault::at(start, "no hunk (`@@ … @@`) follows the names of the file"));
+            return Err(PatchError::at_line(start, "no hunk (`@@ … @@`) follows the names of the file"));
         }
         Ok(FilePatch { action, hunks, mode: None })
     }
 
-    fn git(&mut self, names: &str) -> Result<FilePatch, Fault> {
+    fn read_git_file(&mut self, names: &str) -> Result<FilePatch, PatchError> {
         let start = self.at;
         self.at += 1;
-        let mut head = Head::default();
+        let mut head = GitFileHeader::default();
         while let Some(line) = self.peek() {
             if self.at_names() {
-                let (old, new) = stripped(self.names());
+                let (old, new) = strip_prefixes(self.read_names());
                 head.added |= old.is_none();
                 head.deleted |= new.is_none();
                 head.old = head.old.or(old);
                 head.new = head.new.or(new);
                 break;
             }
-            if !head.take(line) {
+            if !head.parse_header_line(line) {
                 break;
             }
             if line.starts_with("GIT binary patch") || line.starts_with("Binary files ") {
-                return Err(Fault::at(self.at, "a binary file can't be patched. Make it with run_shell"));
+                return Err(PatchError::at_line(
+                    self.at,
+                    "a binary file can't be patched. Make it with run_shell",
+                ));
             }
             self.at += 1;
         }
         if let Some(kind) = &head.kind {
-            return Err(Fault::at(
+            return Err(PatchError::at_line(
                 start,
                 format!("{kind} can't be made or changed by a patch. Use run_shell"),
             ));
         }
         if head.old.is_none() && head.new.is_none() {
-            let (old, new) = pair(names).ok_or_else(|| Fault::at(start, "the names can't be told apart"))?;
-            (head.old, head.new) = stripped((Some(old), Some(new)));
+            let (old, new) = split_names(names)
+                .ok_or_else(|| PatchError::at_line(start, "the names can't be told apart"))?;
+            (head.old, head.new) = strip_prefixes((Some(old), Some(new)));
         }
-        let hunks = self.hunks()?;
-        let action = head.action().ok_or_else(|| Fault::at(start, "no file is named"))?;
-        let still = matches!(&action, Action::Update { from, to } if from == to);
+        let hunks = self.read_hunks()?;
+        let action = head.to_action().ok_or_else(|| PatchError::at_line(start, "no file is named"))?;
+        let still = matches!(&action, FileAction::Update { from, to } if from == to);
         if still && hunks.is_empty() && head.mode.is_none() {
-            return Err(Fault::at(start, "nothing is to change here: no hunk (`@@ … @@`) follows"));
+            return Err(PatchError::at_line(start, "nothing is to change here: no hunk (`@@ … @@`) follows"));
         }
         Ok(FilePatch { action, hunks, mode: head.mode })
     }
 
-    fn hunks(&mut self) -> Result<Vec<Hunk>, Fault> {
+    fn read_hunks(&mut self) -> Result<Vec<Hunk>, PatchError> {
         let mut hunks = Vec::new();
         loop {
             // Anchors without numbers may be stacked.
@@ -146,12 +157,12 @@ impl<'a> Reader<'a> {
             let mut counts = None;
             let mut heads = 0;
             while let Some(line) = self.peek().filter(|line| line.starts_with("@@")) {
-                match Ranges::read(line) {
+                match HunkRanges::parse(line) {
                     Some(ranges) => {
                         hunk.at = Some(ranges.at());
                         counts = Some((ranges.old_count, ranges.new_count));
                     }
-                    None => hunk.anchors.extend(anchor(line)),
+                    None => hunk.anchors.extend(parse_anchor(line)),
                 }
                 heads += 1;
                 self.at += 1;
@@ -163,47 +174,47 @@ impl<'a> Reader<'a> {
                 return Ok(hunks);
             }
             let start = self.at;
-            self.body(&mut hunk, counts)?;
+            self.read_hunk_body(&mut hunk, counts)?;
             if hunk.lines.is_empty() {
-                return Err(Fault::at(start - 1, "a hunk without lines"));
+                return Err(PatchError::at_line(start - 1, "a hunk without lines"));
             }
-            if hunk.lines.iter().any(|line| line.sign != Sign::Keep) {
+            if hunk.lines.iter().any(|line| line.sign != LineSign::Context) {
                 hunks.push(hunk);
             }
         }
     }
 
-    fn body(&mut self, hunk: &mut Hunk, counts: Option<(usize, usize)>) -> Result<(), Fault> {
+    fn read_hunk_body(&mut self, hunk: &mut Hunk, counts: Option<(usize, usize)>) -> Result<(), PatchError> {
         let (mut old, mut new) = counts.unwrap_or_default();
         let start = self.at;
         while let Some(line) = self.peek() {
             if line.starts_with('\\') {
                 if let Some(last) = hunk.lines.last_mut() {
-                    last.end = End::Nothing;
+                    last.end = PatchLineEnd::Nothing;
                 }
                 self.at += 1;
                 continue;
             }
             let counted = old > 0 || new > 0;
-            if self.ends(line, counted, (old, new)) {
+            if self.ends_hunk(line, counted, (old, new)) {
                 break;
             }
             let Some(read) = hunk_line(line) else {
                 // What a hunk lacks by its counts is more likely a forgotten prefix than the end.
                 if counted && !may_stand_between(line) {
                     let why = "a line of a hunk begins with a space, `+` or `-`, not as";
-                    return Err(Fault::at(self.at, format!("{why} {}", quoted(line))));
+                    return Err(PatchError::at_line(self.at, format!("{why} {}", quote_line(line))));
                 }
                 break;
             };
             let short = match read.sign {
-                Sign::Keep => old == 0 || new == 0,
-                Sign::Remove => old == 0,
-                Sign::Add => new == 0,
+                LineSign::Context => old == 0 || new == 0,
+                LineSign::Remove => old == 0,
+                LineSign::Add => new == 0,
             };
             hunk.miscounted |= short && counts.is_some();
-            old = old.saturating_sub(usize::from(read.sign != Sign::Add));
-            new = new.saturating_sub(usize::from(read.sign != Sign::Remove));
+            old = old.saturating_sub(usize::from(read.sign != LineSign::Add));
+            new = new.saturating_sub(usize::from(read.sign != LineSign::Remove));
             hunk.lines.push(read);
             self.at += 1;
         }
@@ -219,13 +230,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a hunk ends before this line, of which `left` old and new lines are still to come by its counts.
-    fn ends(&self, line: &str, counted: bool, left: (usize, usize)) -> bool {
+    fn ends_hunk(&self, line: &str, counted: bool, left: (usize, usize)) -> bool {
         if line.starts_with("@@") || line.starts_with("diff --git ") {
             return true;
         }
         if self.at_names() {
             // Lines `-- x` that go and `++ y` that come look the same; then the counts end with them.
-            let hunk_follows = self.line(self.at + 2).starts_with("@@");
+            let hunk_follows = self.line_at(self.at + 2).starts_with("@@");
             return if counted { hunk_follows && left != (1, 1) } else { hunk_follows };
         }
         if counted {
@@ -242,25 +253,25 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Head {
+impl GitFileHeader {
     /// Takes an extended header line of git; `false` if it is none.
-    fn take(&mut self, line: &str) -> bool {
+    fn parse_header_line(&mut self, line: &str) -> bool {
         let after = |prefix: &str| line.strip_prefix(prefix);
         if let Some(path) = after("rename from ") {
-            self.old = Some(name(path));
+            self.old = Some(header_name(path));
         } else if let Some(path) = after("rename to ").or_else(|| after("copy to ")) {
-            self.new = Some(name(path));
+            self.new = Some(header_name(path));
         } else if let Some(path) = after("copy from ") {
-            (self.old, self.copy) = (Some(name(path)), true);
+            (self.old, self.copy) = (Some(header_name(path)), true);
         } else if let Some(mode) = after("new file mode ") {
             self.added = true;
-            self.mode(mode);
+            self.set_mode(mode);
         } else if let Some(mode) = after("deleted file mode ") {
             self.deleted = true;
-            self.mode(mode);
+            self.set_mode(mode);
             self.mode = None;
         } else if let Some(mode) = after("new mode ") {
-            self.mode(mode);
+            self.set_mode(mode);
         } else {
             let others =
                 ["old mode ", "similarity ", "dissimilarity ", "index ", "GIT binary patch", "Binary files "];
@@ -269,7 +280,7 @@ impl Head {
         true
     }
 
-    fn mode(&mut self, mode: &str) {
+    fn set_mode(&mut self, mode: &str) {
         match mode.trim() {
             "120000" => self.kind = Some("a symlink".to_owned()),
             "160000" => self.kind = Some("a submodule".to_owned()),
@@ -277,31 +288,31 @@ impl Head {
         }
     }
 
-    fn action(&self) -> Option<Action> {
+    fn to_action(&self) -> Option<FileAction> {
         let (old, new) = (self.old.clone(), self.new.clone());
         Some(match () {
-            () if self.added => Action::Add { path: new.or(old)? },
-            () if self.deleted => Action::Delete { path: old.or(new)? },
-            () if self.copy => Action::Copy { from: old?, to: new? },
+            () if self.added => FileAction::Add { path: new.or(old)? },
+            () if self.deleted => FileAction::Delete { path: old.or(new)? },
+            () if self.copy => FileAction::Copy { from: old?, to: new? },
             () => {
                 let (old, new) = (old.clone().or_else(|| new.clone())?, new.or(old)?);
-                Action::Update { from: old, to: new }
+                FileAction::Update { from: old, to: new }
             }
         })
     }
 }
 
 /// A name in a header: quoted as in C, or up to a tab, behind which a time may stand.
-fn name(text: &str) -> String {
+fn header_name(text: &str) -> String {
     let text = text.trim_end_matches('\r');
     match text.strip_prefix('"') {
-        Some(quoted) => unquote(quoted).0,
+        Some(quoted) => unquote_name(quoted).0,
         None => text.split('\t').next().unwrap_or_default().trim_end().to_owned(),
     }
 }
 
 /// A name without its quotation marks, given what follows the first one; and what follows the last.
-fn unquote(text: &str) -> (String, &str) {
+fn unquote_name(text: &str) -> (String, &str) {
     let mut bytes = Vec::new();
     let mut chars = text.char_indices().peekable();
     let mut rest = "";
@@ -344,10 +355,10 @@ fn unquote(text: &str) -> (String, &str) {
 }
 
 /// Without the first parts that git puts in front (`a/` and `b/`, or those of `diff.mnemonicPrefix`).
-fn stripped(names: (Option<String>, Option<String>)) -> (Option<String>, Option<String>) {
-    const PAIRS: [(&str, &str); 7] =
+fn strip_prefixes(names: (Option<String>, Option<String>)) -> (Option<String>, Option<String>) {
+    const PREFIX_PAIRS: [(&str, &str); 7] =
         [("a/", "b/"), ("b/", "a/"), ("i/", "w/"), ("c/", "i/"), ("c/", "w/"), ("o/", "w/"), ("1/", "2/")];
-    for (first, second) in PAIRS {
+    for (first, second) in PREFIX_PAIRS {
         let without = |name: &Option<String>, prefix: &str| match name {
             None => Some(None),
             Some(name) => name.strip_prefix(prefix).map(|rest| Some(rest.to_owned())),
@@ -363,11 +374,11 @@ fn stripped(names: (Option<String>, Option<String>)) -> (Option<String>, Option<
 }
 
 /// The two names behind `diff --git`. Unquoted names may hold spaces: both are the same but for their prefix.
-fn pair(names: &str) -> Option<(String, String)> {
+fn split_names(names: &str) -> Option<(String, String)> {
     let names = names.trim_end_matches('\r');
     if let Some(quoted) = names.strip_prefix('"') {
-        let (old, rest) = unquote(quoted);
-        return Some((old, name(rest.trim_start())));
+        let (old, rest) = unquote_name(quoted);
+        return Some((old, header_name(rest.trim_start())));
     }
     let same = |(at, _): (usize, &str)| {
         let (old, new) = (&names[..at], &names[at + 1..]);
@@ -377,6 +388,6 @@ fn pair(names: &str) -> Option<(String, String)> {
     };
     names.match_indices(' ').find_map(same).or_else(|| {
         let (old, new) = names.split_once(' ')?;
-        Some((old.to_owned(), name(new)))
+        Some((old.to_owned(), header_name(new)))
     })
 }

@@ -1,6 +1,6 @@
 //! `docs/tools.md` says what the registry says.
 
-use forge_tools::builtin;
+use forge_tools::builtin_tools;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -119,12 +119,12 @@ const MORE: [(&str, &str, &str); 17] = [
 fn rendered() -> String {
     let mut text = HEAD.to_owned();
     text.push_str("\n| tool | also called | access | for |\n|---|---|---|---|\n");
-    for spec in builtin().list() {
+    for spec in builtin_tools().list_specs() {
         let aliases = spec.aliases.iter().map(|alias| format!("`{alias}`")).collect::<Vec<_>>().join(", ");
         let _ =
             writeln!(text, "| `{}` | {aliases} | {} | {} |", spec.name, spec.access.name(), spec.description);
     }
-    for spec in builtin().list() {
+    for spec in builtin_tools().list_specs() {
         let (_, limits, example) = MORE
             .iter()
             .find(|(name, ..)| *name == spec.name)
@@ -156,6 +156,6 @@ fn the_document_is_rendered_from_the_tools() {
 fn every_example_fits_its_tool() {
     for (name, _, example) in MORE {
         let Ok(Value::Object(arguments)) = serde_json::from_str(example) else { panic!("{name}: {example}") };
-        assert_eq!(builtin().spec(name).unwrap().check(&arguments), Ok(()), "{name}");
+        assert_eq!(builtin_tools().find_spec(name).unwrap().check_arguments(&arguments), Ok(()), "{name}");
     }
 }

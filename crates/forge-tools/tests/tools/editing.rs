@@ -137,7 +137,7 @@ fn texts_that_repeat_themselves_end_soon() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(scale::pick(64, 10_000)))]
+    #![proptest_config(ProptestConfig::with_cases(scale::sample_or_all(64, 10_000)))]
 
     /// A part of a file that stands there once is replaced, and nothing else.
     #[test]

@@ -1,7 +1,7 @@
 //! The tools that speak to git.
 
 use crate::Bench;
-use forge_tools::{GitAccess, Options};
+use forge_tools::{GitAccess, ToolOptions};
 use forge_types::ErrorKind;
 use proptest::prelude::*;
 use serde_json::json;
@@ -67,7 +67,7 @@ fn a_diff_starts_no_program_and_leaves_the_index_alone() {
     assert!(bench.ok("git_diff", json!({})).contains("+two"));
     assert_eq!(std::fs::read(bench.path(".git/index")).unwrap(), before);
     assert!(!bench.path("ran").exists());
-    for spec in bench.workspace.asked().iter().filter(|spec| spec.argv[0] == "git") {
+    for spec in bench.workspace.requested_commands().iter().filter(|spec| spec.argv[0] == "git") {
         assert_eq!(spec.env["GIT_TERMINAL_PROMPT"], "0");
         assert_eq!(spec.env["GIT_OPTIONAL_LOCKS"], "0");
     }
@@ -157,11 +157,12 @@ fn a_branch_is_made_and_checked_out() {
 
 #[test]
 fn who_may_only_look_has_no_tool_that_writes() {
-    let all = forge_tools::builtin();
-    let some = forge_tools::with(&Options { git: GitAccess::ReadOnly, ..Options::default() });
+    let all = forge_tools::builtin_tools();
+    let some =
+        forge_tools::builtin_tools_with(&ToolOptions { git: GitAccess::ReadOnly, ..ToolOptions::default() });
     let names = |registry: &forge_tools::Registry| -> Vec<String> {
         registry
-            .list()
+            .list_specs()
             .map(|spec| spec.name.clone())
             .filter(|name| name.contains("git_") || name == "create_pr")
             .collect()

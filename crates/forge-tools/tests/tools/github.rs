@@ -1,7 +1,7 @@
 //! `create_pr` against a GitHub that is scripted, over real HTTP.
 
 use crate::{Bench, said};
-use forge_tools::{GitHub, Options, Registry, Token};
+use forge_tools::{GitHubOptions, GitHubToken, Registry, ToolOptions};
 use forge_types::{ErrorKind, PullRequestRules, RemoteRepository, ToolOutput};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -73,13 +73,13 @@ impl Server {
 }
 
 fn tools(api: &str, token: Option<&str>, allow: &[&str]) -> Registry {
-    let github = GitHub {
+    let github = GitHubOptions {
         api: api.to_owned(),
-        token: token.map(Token::new),
+        token: token.map(GitHubToken::new),
         allow: allow.iter().map(|&host| host.to_owned()).collect(),
         proxy: None,
     };
-    forge_tools::with(&Options { github, ..Options::default() })
+    forge_tools::builtin_tools_with(&ToolOptions { github, ..ToolOptions::default() })
 }
 
 fn open(tools: &Registry, bench: &Bench, more: Value) -> ToolOutput {
@@ -142,7 +142,7 @@ fn what_is_left_out_comes_from_the_repository() {
         (&json!("mend"), &json!("trunk"))
     );
     // The token never was in the box.
-    assert!(bench.workspace.asked().iter().all(|spec| !format!("{spec:?}").contains(SECRET)));
+    assert!(bench.workspace.requested_commands().iter().all(|spec| !format!("{spec:?}").contains(SECRET)));
 }
 
 #[test]
@@ -287,9 +287,9 @@ fn without_a_token_or_a_permitted_host_nothing_is_sent() {
     assert!(
         !format!(
             "{:?}",
-            Options {
-                github: GitHub { token: Some(Token::new(SECRET)), ..GitHub::default() },
-                ..Options::default()
+            ToolOptions {
+                github: GitHubOptions { token: Some(GitHubToken::new(SECRET)), ..GitHubOptions::default() },
+                ..ToolOptions::default()
             }
         )
         .contains(SECRET)

@@ -15,7 +15,7 @@ mod shell;
 mod writing;
 
 use forge_ports::tool::ToolEnv;
-use forge_testkit::folder_workspace::FolderWorkspace;
+use forge_testkit::folder_workspace::DirectoryWorkspace;
 use forge_types::{ErrorKind, PullRequestRules, ToolOutput};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// A folder with tools that act on it.
 struct Bench {
     folder: tempfile::TempDir,
-    workspace: Arc<FolderWorkspace>,
+    workspace: Arc<DirectoryWorkspace>,
     pull_requests: PullRequestRules,
 }
 
@@ -34,10 +34,10 @@ impl Bench {
         Self::with(|workspace| workspace)
     }
 
-    fn with(change: impl FnOnce(FolderWorkspace) -> FolderWorkspace) -> Self {
+    fn with(change: impl FnOnce(DirectoryWorkspace) -> DirectoryWorkspace) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("repo")).unwrap();
-        let workspace = Arc::new(change(FolderWorkspace::new(&folder.path().join("repo"))));
+        let workspace = Arc::new(change(DirectoryWorkspace::new(&folder.path().join("repo"))));
         Self { folder, workspace, pull_requests: PullRequestRules::default() }
     }
 
@@ -73,7 +73,7 @@ impl Bench {
     }
 
     fn try_call(&self, tool: &str, arguments: Value) -> Result<ToolOutput, forge_ports::tool::SandboxGone> {
-        self.call_of(&forge_tools::builtin(), tool, arguments)
+        self.call_of(&forge_tools::builtin_tools(), tool, arguments)
     }
 
     /// Calls a tool of a registry.
@@ -117,5 +117,5 @@ impl Bench {
 }
 
 fn said(output: &ToolOutput) -> String {
-    output.content.inline().unwrap().to_owned()
+    output.content.inline_text().unwrap().to_owned()
 }

@@ -209,7 +209,7 @@ fn put(bench: &Bench, files: &BTreeMap<String, String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(scale::pick(30, 500)))]
+    #![proptest_config(ProptestConfig::with_cases(scale::sample_or_all(30, 500)))]
 
     /// What git makes of two trees leads from the first to the second, as `git apply` does.
     #[test]

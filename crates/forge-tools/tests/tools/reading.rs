@@ -124,7 +124,7 @@ fn other_encodings_and_line_ends_are_shown_and_named() {
 
 #[test]
 fn what_is_no_file_says_what_to_do() {
-    let bench = Bench::with(|workspace| workspace.mask(".env"));
+    let bench = Bench::with(|workspace| workspace.mask_path(".env"));
     bench.put("src/lib.rs", "x");
     bench.put(".env", "KEY=secret");
     bench.host(

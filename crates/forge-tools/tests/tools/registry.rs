@@ -2,7 +2,7 @@
 
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
-use forge_tools::{GitHub, Options, RegisterError, Registry, Token, builtin};
+use forge_tools::{GitHubOptions, GitHubToken, RegisterError, Registry, ToolOptions, builtin_tools};
 use forge_types::{ToolAccess, ToolCategory, ToolOutput, ToolSpec};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -37,8 +37,8 @@ fn fake(name: &'static str, aliases: &'static [&'static str], category: ToolCate
 
 #[test]
 fn the_tools_of_forge_have_their_names_and_aliases() {
-    let table: String = builtin()
-        .list()
+    let table: String = builtin_tools()
+        .list_specs()
         .map(|spec| format!("{} [{}] {}\n", spec.name, spec.aliases.join(" "), spec.access.name()))
         .collect();
     assert_eq!(
@@ -65,10 +65,10 @@ fn the_tools_of_forge_have_their_names_and_aliases() {
 
 #[test]
 fn parameters_are_those_of_the_specification() {
-    let table: String = builtin()
-        .list()
+    let table: String = builtin_tools()
+        .list_specs()
         .map(|spec| {
-            let signature = spec.signature();
+            let signature = spec.prompt_signature();
             signature.split(" - ").next().unwrap_or_default().to_owned() + "\n"
         })
         .collect();
@@ -97,12 +97,12 @@ fn parameters_are_those_of_the_specification() {
 /// Every request to a model holds all of it.
 #[test]
 fn the_specs_are_small() {
-    let specs: Vec<Value> = builtin()
-        .select(None)
+    let specs: Vec<Value> = builtin_tools()
+        .select_tools(None)
         .unwrap()
         .enabled
         .iter()
-        .map(|spec| json!({"name": spec.name, "description": spec.description, "parameters": spec.schema()}))
+        .map(|spec| json!({"name": spec.name, "description": spec.description, "parameters": spec.json_schema()}))
         .collect();
     let size = serde_json::to_string(&specs).unwrap().len();
     assert!(size <= 3750, "{size} bytes");
@@ -128,52 +128,52 @@ fn names_and_aliases_belong_to_one_tool() {
         assert!(matches!(error, RegisterError::Name { .. }));
     }
     // A refused tool leaves nothing behind.
-    assert_eq!(registry.list().count(), 1);
+    assert_eq!(registry.list_specs().count(), 1);
     assert!(registry.get("c").is_none() && registry.get("d").is_none());
     assert_eq!(registry.get("b").unwrap().spec().name, "a");
 }
 
 #[test]
 fn tools_are_chosen_by_an_allowlist() {
-    let mut registry = builtin();
+    let mut registry = builtin_tools();
     registry.register(fake("probe", &[], ToolCategory::Dev)).unwrap();
-    let all = registry.select(None).unwrap();
+    let all = registry.select_tools(None).unwrap();
     // Without a token no pull request can be opened.
     let others = ["create_pr", "chat", "code", "remember", "recall", "probe"].map(str::to_owned);
     assert_eq!((all.enabled.len(), all.disabled.as_slice()), (12, &others[..]));
-    let asked = registry.select(Some(&["create_pr".into()])).unwrap();
+    let asked = registry.select_tools(Some(&["create_pr".into()])).unwrap();
     assert_eq!(asked.enabled[0].name, "create_pr");
-    let github = GitHub { token: Some(Token::new("t")), ..GitHub::default() };
-    let with_token = forge_tools::with(&Options { github, ..Options::default() });
+    let github = GitHubOptions { token: Some(GitHubToken::new("t")), ..GitHubOptions::default() };
+    let with_token = forge_tools::builtin_tools_with(&ToolOptions { github, ..ToolOptions::default() });
     assert_eq!(
-        with_token.select(None).unwrap().disabled,
+        with_token.select_tools(None).unwrap().disabled,
         others[1..5],
         "what is for conversations is asked for"
     );
-    let some = registry.select(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
+    let some = registry.select_tools(Some(&["shell_exec".into(), "read_file".into()])).unwrap();
     let names: Vec<_> = some.enabled.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["read_file", "run_shell"]);
     assert_eq!(some.disabled.len(), 16);
-    let error = registry.select(Some(&["nope".into(), "read_file".into()])).unwrap_err();
+    let error = registry.select_tools(Some(&["nope".into(), "read_file".into()])).unwrap_err();
     assert!(error.to_string().starts_with("unknown tools: nope. There are: read_file, "), "{error}");
-    assert_eq!(registry.category(ToolCategory::Dev).count(), 1);
-    let production = registry.without(ToolCategory::Dev);
+    assert_eq!(registry.specs_in_category(ToolCategory::Dev).count(), 1);
+    let production = registry.without_category(ToolCategory::Dev);
     assert!(production.get("probe").is_none() && production.get("file_read").is_some());
 }
 
 #[test]
 fn a_tool_describes_itself() {
-    let text = builtin().describe("grep_search").unwrap();
+    let text = builtin_tools().describe_tool("grep_search").unwrap();
     assert!(text.starts_with("search_code\n"), "{text}");
     assert!(text.contains("also called: search_codebase, search"), "{text}");
     assert!(text.contains("  pattern (string, required): regular expression\n"), "{text}");
-    assert_eq!(builtin().describe("nope"), None);
+    assert_eq!(builtin_tools().describe_tool("nope"), None);
 }
 
 #[test]
 fn wrong_arguments_are_answered_by_every_tool() {
     let bench = crate::Bench::new();
-    for spec in builtin().list() {
+    for spec in builtin_tools().list_specs() {
         for param in &spec.params {
             let mut arguments = json!({});
             for other in spec.params.iter().filter(|p| p.required) {

@@ -1,8 +1,8 @@
 //! `run_shell`.
 
 use crate::{Bench, said};
-use forge_ports::sandbox::{Error, ExecResult, Kept, Leftovers};
-use forge_types::{Class, ErrorKind};
+use forge_ports::sandbox::{BackgroundPolicy, CapturedOutput, Error, ExecResult};
+use forge_types::{ErrorClass, ErrorKind};
 use serde_json::json;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ fn result() -> ExecResult {
         exit_code: 0,
         timed_out: false,
         out_of_memory: false,
-        stdout: Kept::default(),
-        stderr: Kept::default(),
+        stdout: CapturedOutput::default(),
+        stderr: CapturedOutput::default(),
         duration_ms: 7,
         peak_memory: 0,
     }
@@ -44,7 +44,7 @@ fn time_is_bounded_by_the_call_and_the_sandbox() {
     let asked = |timeout: serde_json::Value| {
         bench.workspace.answer_next(Ok(result()));
         bench.ok("run_shell", json!({"command": "true", "timeout_seconds": timeout}));
-        bench.workspace.asked().pop().unwrap().timeout
+        bench.workspace.requested_commands().pop().unwrap().timeout
     };
     assert_eq!(asked(json!(null)), Duration::from_secs(120));
     assert_eq!(asked(json!(5)), Duration::from_secs(5));
@@ -66,7 +66,7 @@ fn the_line_reaches_the_shell_as_one_argument() {
     bench.workspace.answer_next(Ok(result()));
     let line = "echo '; rm -rf .' \"$(id)\"";
     bench.ok("run_command", json!({"command": line}));
-    let spec = bench.workspace.asked().pop().unwrap();
+    let spec = bench.workspace.requested_commands().pop().unwrap();
     assert_eq!(spec.argv, ["/bin/sh", "-c", line]);
     assert_eq!((spec.cwd.as_str(), spec.keep_bytes), ("", 50 * 1024));
     bench.fails("run_shell", json!({"command": " \n"}), ErrorKind::BadArguments);
@@ -97,7 +97,7 @@ fn memory_and_the_end_of_the_sandbox_are_told_apart() {
     let gone = bench.try_call("run_shell", json!({"command": "x"})).unwrap_err();
     assert_eq!((gone.0.kind, gone.0.retryable), (ErrorKind::Died, true));
     let missing = Error::Missing { missing: vec!["user namespaces".into()] };
-    assert_eq!(missing.class(), Class::Unavailable);
+    assert_eq!(missing.class(), ErrorClass::Unavailable);
     bench.workspace.answer_next(Err(missing));
     let gone = bench.try_call("run_shell", json!({"command": "x"})).unwrap_err();
     assert_eq!((gone.0.kind, gone.0.retryable), (ErrorKind::BackendMissing, false));
@@ -109,9 +109,9 @@ fn what_a_command_leaves_behind_lives_on_only_if_that_is_asked_for() {
     let asked = |keep: serde_json::Value| {
         bench.workspace.answer_next(Ok(result()));
         bench.ok("run_shell", json!({"command": "serve >log 2>&1 &", "keep_background": keep}));
-        bench.workspace.asked().pop().unwrap().leftovers
+        bench.workspace.requested_commands().pop().unwrap().background
     };
-    assert_eq!(asked(json!(null)), Leftovers::Kill);
-    assert_eq!(asked(json!(false)), Leftovers::Kill);
-    assert_eq!(asked(json!(true)), Leftovers::Keep);
+    assert_eq!(asked(json!(null)), BackgroundPolicy::Kill);
+    assert_eq!(asked(json!(false)), BackgroundPolicy::Kill);
+    assert_eq!(asked(json!(true)), BackgroundPolicy::Keep);
 }

@@ -27,7 +27,7 @@ fn a_mode_survives() {
 
 #[test]
 fn what_can_not_be_written_says_why() {
-    let bench = Bench::with(|workspace| workspace.mask(".env"));
+    let bench = Bench::with(|workspace| workspace.mask_path(".env"));
     bench.put("dir/file", "");
     bench.put(".env", "KEY=1");
     bench.put(".git/config", "");

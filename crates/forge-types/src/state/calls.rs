@@ -1,6 +1,6 @@
 //! Tool calls of the last reply, from their arrival until their results stand in the conversation.
 
-use crate::{EffectId, Message, Part, PartKind, Payload, RunState, ToolCall, ToolResultPart};
+use crate::{EffectId, Message, MessagePart, PartKind, Payload, RunState, ToolCall, ToolResultPart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,8 +46,8 @@ impl PendingCall {
 ///
 /// Some servers count from zero in every reply and some give no id at all, so an id seen in an *earlier* reply is
 /// only renamed. An id that stands twice in *one* reply is ambiguous: the later call is marked and not run.
-pub(super) fn admit(
-    parts: &mut [Part],
+pub(super) fn admit_calls(
+    parts: &mut [MessagePart],
     used: &mut BTreeSet<Arc<str>>,
     turn: u32,
     cut: bool,
@@ -99,12 +99,12 @@ impl RunState {
         }
         for pending in std::mem::take(&mut self.calls) {
             if let CallState::Done(result) = pending.state {
-                self.push(Message::tool(*result));
+                self.push_message(Message::tool(*result));
             }
         }
     }
 
-    pub(super) fn push(&mut self, message: Message) {
+    pub(super) fn push_message(&mut self, message: Message) {
         self.push_shared(Arc::new(message));
     }
 

@@ -1,24 +1,24 @@
 //! How each event changes the state. Pure: the same events give the same state.
 
-use super::calls::admit;
-use super::{ApplyOutcome, CallState, Ending, LastReply, OpenEffect, RunState, Step, Tried};
+use super::calls::admit_calls;
+use super::{ApplyOutcome, CallState, FailedTarget, LastReply, OpenEffect, RunEnding, RunState, ToolStep};
 use crate::{
-    Command, Effect, EffectId, ErrorInfo, Event, EventKind, Finish, Message, ModelCall, ModelReply, Money,
-    Outcome, Part, Payload, RunStatus, SandboxState, Seq, SnapshotId, Timestamp, ToolAccess, ToolOutput,
-    ToolRun, Travel, WaitingFor,
+    Effect, EffectId, ErrorInfo, Event, EventKind, FinishReason, HistoryDirection, Message, MessagePart,
+    ModelCall, ModelReply, Money, Outcome, Payload, RunCommand, RunStatus, SandboxState, Seq, SnapshotId,
+    Timestamp, ToolAccess, ToolOutput, ToolRun, WaitingFor,
 };
 use std::time::Duration;
 
 /// What the model is told to do after a reply of it was cut by the token limit.
-const CONTINUE: &str = "Your reply was cut off at the token limit. Continue exactly where it stopped.";
+const CONTINUE_PROMPT: &str = "Your reply was cut off at the token limit. Continue exactly where it stopped.";
 /// What the model is told about a writing call whose process died.
-const INTERRUPTED: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
+const INTERRUPTED_NOTE: &str = "interrupted: the process that ran this call died. Whether it took effect, in whole or \
      in part, is not known. Look at the files before you repeat it.";
-const CANCELLED: &str = "cancelled before it ended";
+const CANCELLED_NOTE: &str = "cancelled before it ended";
 /// Characters of a call's arguments that a step shows.
-const STEP_CHARS: usize = 120;
+const MAX_STEP_CHARS: usize = 120;
 /// LOOP-6: a call that hit a transient fault of the sandbox is tried once more after this time.
-const READ_RETRY: Duration = Duration::from_secs(2);
+const READ_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// An event that does not follow the journal it claims to continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ impl RunState {
         self.at = event.at;
         match &event.kind {
             EventKind::Created(created) => {
-                created.history.iter().for_each(|message| self.push(message.clone()));
+                created.history.iter().for_each(|message| self.push_message(message.clone()));
                 self.push_pinned(Message::user(created.task.clone()));
                 self.created = Some(created.clone());
                 self.created_at = event.at;
@@ -65,9 +65,9 @@ impl RunState {
                 self.attempt = *attempt;
                 self.started_at.get_or_insert(event.at);
             }
-            EventKind::Commanded { command, .. } => self.obey(command),
+            EventKind::Commanded { command, .. } => self.apply_command(command),
             EventKind::Intended { effect, what, reserved, snapshot } => {
-                self.intend(*effect, what, event.at);
+                self.start_effect(*effect, what, event.at);
                 let open = OpenEffect {
                     what: what.clone(),
                     since: event.at,
@@ -77,9 +77,9 @@ impl RunState {
                 self.open.insert(*effect, open);
             }
             EventKind::Settled { effect, outcome, snapshot } => {
-                self.settle(*effect, outcome, *snapshot, event.at);
+                self.settle_effect(*effect, outcome, *snapshot, event.at);
             }
-            EventKind::Judged { call_id, error, .. } => {
+            EventKind::ToolCallRejected { call_id, error, .. } => {
                 let found = self.calls.iter().position(|c| c.call.id == *call_id && !c.is_done());
                 if let Some(at) = found {
                     self.finish_call(at, Payload::Inline(error.message.clone()), false);
@@ -94,10 +94,14 @@ impl RunState {
                     self.sandbox_losses += 1;
                 }
             }
-            EventKind::Compacted { .. } => self.compacted(&event.kind),
+            EventKind::Compacted { .. } => self.apply_compaction(&event.kind),
             EventKind::Surveyed { manifest } => self.manifest = Some(*manifest),
-            EventKind::Reached { records } => records.iter().for_each(|record| self.history.reached(record)),
-            EventKind::Restored { to, travel, applied } => self.restored(*to, *travel, *applied),
+            EventKind::EgressRecorded { records } => {
+                records.iter().for_each(|record| self.history.record_egress(record))
+            }
+            EventKind::Restored { to, direction: travel, applied } => {
+                self.apply_restore(*to, *travel, *applied)
+            }
             EventKind::Applied { to, outcome } => {
                 if let ApplyOutcome::Done { .. } | ApplyOutcome::Published { .. } = outcome {
                     self.history.applied = Some(*to);
@@ -107,16 +111,16 @@ impl RunState {
             EventKind::StatusChanged { to, waiting_for, until, .. } => {
                 if self.change_status(*to, event.at) {
                     self.waiting_for = *waiting_for;
-                    self.parks += u32::from(*waiting_for == Some(WaitingFor::Retry));
+                    self.parked_count += u32::from(*waiting_for == Some(WaitingFor::Retry));
                     self.wait_until = *until;
                 }
             }
-            EventKind::Finished { .. } => self.finish(&event.kind, event.at),
+            EventKind::Finished { .. } => self.finish_run(&event.kind, event.at),
         }
         Ok(())
     }
 
-    fn finish(&mut self, kind: &EventKind, at: Timestamp) {
+    fn finish_run(&mut self, kind: &EventKind, at: Timestamp) {
         let EventKind::Finished { status, limit, error, files_modified, snapshot, answer } = kind else {
             return;
         };
@@ -125,10 +129,10 @@ impl RunState {
         }
         if let Some(snapshot) = snapshot {
             self.history.current = Some(*snapshot);
-            self.unkept = false;
+            self.has_unsaved_changes = false;
         }
         if self.change_status(*status, at) {
-            self.ending = Some(Ending {
+            self.ending = Some(RunEnding {
                 limit: *limit,
                 error: error.clone(),
                 files_modified: files_modified.clone(),
@@ -149,7 +153,7 @@ impl RunState {
             self.last_error = None;
             self.tried.clear();
             self.delayed_ms = 0;
-            self.insists = self.resume && self.waiting_for == Some(WaitingFor::Retry);
+            self.ignore_cooldowns = self.resume && self.waiting_for == Some(WaitingFor::Retry);
         }
         if to == RunStatus::Waiting {
             self.wait_since = Some(at);
@@ -161,14 +165,14 @@ impl RunState {
         true
     }
 
-    fn obey(&mut self, command: &Command) {
+    fn apply_command(&mut self, command: &RunCommand) {
         match command {
-            Command::Cancel { by } => {
+            RunCommand::Cancel { by } => {
                 self.cancel.get_or_insert_with(|| by.clone());
             }
-            Command::Steer { text } => self.steering.push(text.clone()),
-            Command::Pause => self.pause = true,
-            Command::Resume { limits } => {
+            RunCommand::Steer { text } => self.steering.push(text.clone()),
+            RunCommand::Pause => self.pause = true,
+            RunCommand::Resume { limits } => {
                 self.pause = false;
                 self.resume = self.status == RunStatus::Waiting;
                 if limits.is_some() {
@@ -178,20 +182,20 @@ impl RunState {
         }
     }
 
-    fn restored(&mut self, to: SnapshotId, travel: Travel, applied: bool) {
+    fn apply_restore(&mut self, to: SnapshotId, travel: HistoryDirection, applied: bool) {
         let history = &mut self.history;
         match travel {
-            Travel::Undo => history.undone.extend(history.current),
-            Travel::Redo => drop(history.undone.pop()),
+            HistoryDirection::Undo => history.undone.extend(history.current),
+            HistoryDirection::Redo => drop(history.undone.pop()),
         }
         history.current = Some(to);
         if applied {
             history.applied = Some(to);
         }
-        self.unkept = false;
+        self.has_unsaved_changes = false;
     }
 
-    fn intend(&mut self, effect: EffectId, what: &Effect, at: Timestamp) {
+    fn start_effect(&mut self, effect: EffectId, what: &Effect, at: Timestamp) {
         match what {
             Effect::CallModel(call) => self.begin_model_call(call, at),
             Effect::RunTool(run) => self.begin_tool(effect, run),
@@ -204,9 +208,9 @@ impl RunState {
         if call.iteration != self.iterations {
             self.iterations = call.iteration;
             self.tries = 0;
-            if matches!(self.last_reply, Some(last) if last.finish == Finish::Length && !last.has_calls && !last.empty)
+            if matches!(self.last_reply, Some(last) if last.finish == FinishReason::Length && !last.has_calls && !last.empty)
             {
-                self.push(Message::user(CONTINUE));
+                self.push_message(Message::user(CONTINUE_PROMPT));
             }
             for text in std::mem::take(&mut self.steering) {
                 self.push_pinned(Message::user(text));
@@ -219,7 +223,7 @@ impl RunState {
             self.target = call.target;
             self.failures = 0;
             // Another model counts tokens in another way.
-            self.measured = None;
+            self.last_measured_prompt = None;
         }
     }
 
@@ -232,13 +236,19 @@ impl RunState {
     }
 
     /// Exactly one outcome per intent: a second one, or one without an intent, changes nothing.
-    fn settle(&mut self, effect: EffectId, outcome: &Outcome, snapshot: Option<SnapshotId>, at: Timestamp) {
+    fn settle_effect(
+        &mut self,
+        effect: EffectId,
+        outcome: &Outcome,
+        snapshot: Option<SnapshotId>,
+        at: Timestamp,
+    ) {
         let Some(open) = self.open.remove(&effect) else { return };
         match &open.what {
             Effect::CallModel(call) => self.settle_model(call, outcome, at),
             Effect::Compact(_) => self.settle_compaction(outcome),
             Effect::RunTool(run) => {
-                self.keep(effect, run, &open, outcome, snapshot, at);
+                self.record_tool_effect(effect, run, &open, outcome, snapshot, at);
                 self.settle_tool(effect, run, outcome, open.snapshot.is_some(), at);
             }
         }
@@ -246,55 +256,56 @@ impl RunState {
 
     fn settle_model(&mut self, call: &ModelCall, outcome: &Outcome, at: Timestamp) {
         match outcome {
-            Outcome::Replied { reply, cost } => self.take_reply(call, reply, *cost),
+            Outcome::Replied { reply, cost } => self.apply_reply(call, reply, *cost),
             Outcome::ModelFailed { error } => {
                 self.failures += 1;
                 self.last_error = Some(error.clone());
-                self.insists = false;
-                self.remember_failure(call.target, error, at);
+                self.ignore_cooldowns = false;
+                self.record_failure(call.target, error, at);
             }
             _ => {}
         }
     }
 
-    fn remember_failure(&mut self, target: u32, error: &ErrorInfo, at: Timestamp) {
+    fn record_failure(&mut self, target: u32, error: &ErrorInfo, at: Timestamp) {
         match self.tried.iter_mut().find(|tried| tried.target == target) {
             Some(tried) => {
-                *tried = Tried { target, failures: tried.failures + 1, error: error.clone(), at };
+                *tried = FailedTarget { target, failures: tried.failures + 1, error: error.clone(), at };
             }
-            None => self.tried.push(Tried { target, failures: 1, error: error.clone(), at }),
+            None => self.tried.push(FailedTarget { target, failures: 1, error: error.clone(), at }),
         }
     }
 
-    fn take_reply(&mut self, call: &ModelCall, reply: &ModelReply, cost: Option<Money>) {
+    fn apply_reply(&mut self, call: &ModelCall, reply: &ModelReply, cost: Option<Money>) {
         self.usage = self.usage.plus(&reply.usage);
         self.cost = self.cost.plus(cost.unwrap_or_default());
         self.cost_known &= cost.is_some();
         if reply.usage.known {
-            self.measured = Some((reply.usage.input, self.message_bytes));
+            self.last_measured_prompt = Some((reply.usage.input, self.message_bytes));
         }
-        let cut = reply.finish == Finish::Length;
+        let cut = reply.finish == FinishReason::Length;
         // A reply that ended in an error and asks for nothing is no answer either.
-        let empty = reply.is_empty() || (reply.finish == Finish::Error && reply.calls().next().is_none());
+        let empty =
+            reply.is_empty() || (reply.finish == FinishReason::Error && reply.tool_calls().next().is_none());
         let mut parts = reply.parts.clone();
-        self.calls = admit(&mut parts, &mut self.call_ids, call.iteration, cut);
+        self.calls = admit_calls(&mut parts, &mut self.call_ids, call.iteration, cut);
         self.collect_answer(&parts, cut);
         self.last_reply = Some(LastReply { finish: reply.finish, has_calls: !self.calls.is_empty(), empty });
         self.failures = 0;
         self.last_error = None;
         self.tried.clear();
         self.delayed_ms = 0;
-        self.parks = 0;
-        self.insists = false;
-        self.cuts = if cut { self.cuts + 1 } else { 0 };
-        self.empties = if empty { self.empties + 1 } else { 0 };
+        self.parked_count = 0;
+        self.ignore_cooldowns = false;
+        self.truncated_replies = if cut { self.truncated_replies + 1 } else { 0 };
+        self.empty_replies = if empty { self.empty_replies + 1 } else { 0 };
         if !empty {
-            self.push(Message { role: crate::Role::Assistant, parts });
+            self.push_message(Message { role: crate::Role::Assistant, parts });
         }
     }
 
-    fn collect_answer(&mut self, parts: &[Part], cut: bool) {
-        let continues = self.cuts > 0 && self.calls.is_empty();
+    fn collect_answer(&mut self, parts: &[MessagePart], cut: bool) {
+        let continues = self.truncated_replies > 0 && self.calls.is_empty();
         if !continues {
             self.answer.clear();
         }
@@ -307,7 +318,7 @@ impl RunState {
     }
 
     /// What a tool run did to the workspace.
-    fn keep(
+    fn record_tool_effect(
         &mut self,
         effect: EffectId,
         run: &ToolRun,
@@ -322,11 +333,11 @@ impl RunState {
         match (outcome, after) {
             (Outcome::Interrupted | Outcome::SandboxLost { .. }, Some(left)) => self.history.aside.push(left),
             (_, Some(snapshot)) => {
-                let about = run.call.arguments.chars().take(STEP_CHARS).collect();
+                let about = run.call.arguments.chars().take(MAX_STEP_CHARS).collect();
                 let tool = run.call.name.clone();
-                self.history.wrote(Step { effect, tool, about, snapshot, at });
+                self.history.push_step(ToolStep { effect, tool, about, snapshot, at });
             }
-            (_, None) => self.unkept = true,
+            (_, None) => self.has_unsaved_changes = true,
         }
     }
 
@@ -349,20 +360,22 @@ impl RunState {
             self.calls[index].state = CallState::Waiting { tries: run.attempt, not_before };
         };
         match outcome {
-            Outcome::ToolDone { output } => self.take_output(index, output),
+            Outcome::ToolDone { output } => self.apply_output(index, output),
             Outcome::Interrupted if again => retry(None),
-            Outcome::SandboxLost { .. } if again && run.attempt < 2 => retry(Some(at.after(READ_RETRY))),
-            Outcome::Interrupted => self.finish_call(index, INTERRUPTED.into(), false),
+            Outcome::SandboxLost { .. } if again && run.attempt < 2 => {
+                retry(Some(at.after(READ_RETRY_DELAY)))
+            }
+            Outcome::Interrupted => self.finish_call(index, INTERRUPTED_NOTE.into(), false),
             Outcome::SandboxLost { why } => {
-                let text = format!("the sandbox went away ({why}). {INTERRUPTED}");
+                let text = format!("the sandbox went away ({why}). {INTERRUPTED_NOTE}");
                 self.finish_call(index, text.into(), false);
             }
-            _ => self.finish_call(index, CANCELLED.into(), false),
+            _ => self.finish_call(index, CANCELLED_NOTE.into(), false),
         }
         self.close_turn();
     }
 
-    fn take_output(&mut self, index: usize, output: &ToolOutput) {
+    fn apply_output(&mut self, index: usize, output: &ToolOutput) {
         self.tools.total_ms += output.duration_ms;
         self.finish_call(index, output.content.clone(), output.is_ok());
     }

@@ -1,14 +1,14 @@
 //! What happened to a run's workspace: its steps, where it stands, and what of it was applied.
 
-use crate::{Conflict, EffectId, EgressRecord, FileChange, SnapshotId, Timestamp};
+use crate::{ApplyConflict, EffectId, EgressRecord, SnapshotId, Timestamp, WorkspaceChange};
 use serde::{Deserialize, Serialize};
 
 /// Hosts of which a run's state keeps the totals.
-const MOST_HOSTS: usize = 200;
+const MAX_HOSTS: usize = 200;
 
 /// A tool call that may have written, with the workspace as it was after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct ToolStep {
     /// The effect.
     pub effect: EffectId,
     /// The tool.
@@ -28,7 +28,7 @@ pub enum ApplyOutcome {
     /// The repository holds it.
     Done {
         /// Paths that were changed.
-        changed: Vec<FileChange>,
+        changed: Vec<WorkspaceChange>,
         /// Paths among them whose texts were merged with somebody else's changes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         merged: Vec<String>,
@@ -46,7 +46,7 @@ pub enum ApplyOutcome {
     /// Others changed the same things; the repository is as it was.
     Conflicts {
         /// Each path with the reason.
-        conflicts: Vec<Conflict>,
+        conflicts: Vec<ApplyConflict>,
     },
     /// It could not be done; the repository is as it was.
     Failed {
@@ -57,13 +57,13 @@ pub enum ApplyOutcome {
 
 /// Where a run's workspace stands and how it came there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
+pub struct WorkspaceHistory {
     /// The workspace before the first step that may have written.
     pub beginning: Option<SnapshotId>,
     /// The workspace now; `None` before the first such step.
     pub current: Option<SnapshotId>,
     /// The steps, in order; step 1 is the first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ToolStep>,
     /// What an undo left, the last one last: a redo takes it from here.
     pub undone: Vec<SnapshotId>,
     /// What attempts that died had left in the repository of an `inplace` run before it was put back.
@@ -76,7 +76,7 @@ pub struct History {
     pub egress: Vec<EgressRecord>,
 }
 
-impl History {
+impl WorkspaceHistory {
     /// The workspace after step `n`; 0 is the beginning. `None` if there is no such step.
     pub fn at_step(&self, n: u32) -> Option<SnapshotId> {
         match n.checked_sub(1) {
@@ -98,13 +98,13 @@ impl History {
         self.current.is_some() && self.current != self.applied.or(self.beginning)
     }
 
-    pub(super) fn wrote(&mut self, step: Step) {
+    pub(super) fn push_step(&mut self, step: ToolStep) {
         self.current = Some(step.snapshot);
         self.undone.clear();
         self.steps.push(step);
     }
 
-    pub(super) fn reached(&mut self, record: &EgressRecord) {
+    pub(super) fn record_egress(&mut self, record: &EgressRecord) {
         let same = |known: &&mut EgressRecord| {
             known.host == record.host && known.port == record.port && known.verdict == record.verdict
         };
@@ -112,7 +112,7 @@ impl History {
             known.count = known.count.saturating_add(record.count);
             known.sent = known.sent.saturating_add(record.sent);
             known.received = known.received.saturating_add(record.received);
-        } else if self.egress.len() < MOST_HOSTS {
+        } else if self.egress.len() < MAX_HOSTS {
             self.egress.push(record.clone());
         }
     }

@@ -9,13 +9,13 @@ mod transcript;
 pub use fold::OutOfOrder;
 
 pub use calls::{CallState, PendingCall};
-pub use compact::{Compacting, Lookup, summary_message};
-pub use history::{ApplyOutcome, History, Step};
-pub use transcript::{Entry, Passage, Transcript};
+pub use compact::{CompactionState, RecallNotice, summary_message};
+pub use history::{ApplyOutcome, ToolStep, WorkspaceHistory};
+pub use transcript::{Passage, Transcript, TranscriptEntry};
 
 use crate::{
-    Created, Effect, EffectId, ErrorInfo, Finish, LimitKind, Limits, Message, Money, Payload, RunId,
-    RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
+    Effect, EffectId, ErrorInfo, FinishReason, LimitKind, Message, Money, Payload, RunCreation, RunId,
+    RunLimits, RunStatus, SandboxReport, Seq, SnapshotId, Timestamp, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +50,7 @@ pub struct ToolRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReply {
     /// Why it ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// Whether it asked for tools.
     pub has_calls: bool,
     /// Whether it held neither text nor calls.
@@ -59,7 +59,7 @@ pub struct LastReply {
 
 /// What came of asking one of the plan's targets in the current turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tried {
+pub struct FailedTarget {
     /// The target.
     pub target: u32,
     /// How often it failed.
@@ -72,7 +72,7 @@ pub struct Tried {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
+pub struct RunEnding {
     /// The limit that ended it.
     pub limit: Option<LimitKind>,
     /// The error that ended it.
@@ -93,7 +93,7 @@ pub struct RunState {
     /// Its time.
     pub at: Timestamp,
     /// What the run was created with.
-    pub created: Option<Box<Created>>,
+    pub created: Option<Box<RunCreation>>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was first claimed.
@@ -132,7 +132,7 @@ pub struct RunState {
     /// Whether somebody asked to go on while the run waited.
     pub resume: bool,
     /// Limits that replace the plan's.
-    pub limits: Option<Limits>,
+    pub limits: Option<RunLimits>,
     /// Turns so far.
     pub iterations: u32,
     /// Tries of the current turn so far.
@@ -146,28 +146,28 @@ pub struct RunState {
     pub target: u32,
     /// The targets that failed in the current turn, in the order in which they were asked.
     #[serde(default)]
-    pub tried: Vec<Tried>,
+    pub tried: Vec<FailedTarget>,
     /// Milliseconds that the calls of the current turn waited before they were sent.
     #[serde(default)]
     pub delayed_ms: u64,
     /// How often the current turn was parked for a provider.
     #[serde(default)]
-    pub parks: u32,
+    pub parked_count: u32,
     /// Whether a person ended a wait for a provider: the current turn asks whoever is said to be unavailable.
     #[serde(default)]
-    pub insists: bool,
+    pub ignore_cooldowns: bool,
     /// The last reply, until the next turn begins.
     pub last_reply: Option<LastReply>,
     /// Replies of this run that were cut by the token limit, in a row.
-    pub cuts: u32,
+    pub truncated_replies: u32,
     /// Empty replies, in a row.
-    pub empties: u32,
+    pub empty_replies: u32,
     /// The answer: texts of the last reply without tool calls, with those it continues.
     pub answer: Vec<Payload>,
     /// Tokens used.
     pub usage: Usage,
     /// Prompt tokens as last reported, with the bytes of the conversation they stood for.
-    pub measured: Option<(u64, u64)>,
+    pub last_measured_prompt: Option<(u64, u64)>,
     /// Money spent on calls of known price.
     pub cost: Money,
     /// Whether the price of every call was known.
@@ -183,17 +183,17 @@ pub struct RunState {
     pub sandbox_loss: Option<String>,
     /// What happened to the workspace.
     #[serde(default)]
-    pub history: History,
+    pub history: WorkspaceHistory,
     /// Whether a step that may have written was cut off, so that the workspace may differ from its last snapshot.
     #[serde(default)]
-    pub unkept: bool,
+    pub has_unsaved_changes: bool,
     /// What was summarised of the conversation, and what is being done about it.
     #[serde(default)]
-    pub compact: Compacting,
+    pub compact: CompactionState,
     /// The manifest of the workspace at the beginning.
     pub manifest: Option<crate::Digest>,
     /// How it ended.
-    pub ending: Option<Ending>,
+    pub ending: Option<RunEnding>,
 }
 
 impl RunState {
@@ -230,30 +230,30 @@ impl RunState {
             target: 0,
             tried: Vec::new(),
             delayed_ms: 0,
-            parks: 0,
-            insists: false,
+            parked_count: 0,
+            ignore_cooldowns: false,
             last_reply: None,
-            cuts: 0,
-            empties: 0,
+            truncated_replies: 0,
+            empty_replies: 0,
             answer: Vec::new(),
             usage: Usage { known: true, ..Usage::default() },
-            measured: None,
+            last_measured_prompt: None,
             cost: Money::ZERO,
             cost_known: true,
             tools: ToolRecord::default(),
             sandbox: None,
             sandbox_losses: 0,
             sandbox_loss: None,
-            history: History::default(),
-            unkept: false,
-            compact: Compacting::default(),
+            history: WorkspaceHistory::default(),
+            has_unsaved_changes: false,
+            compact: CompactionState::default(),
             manifest: None,
             ending: None,
         }
     }
 
     /// Money reserved for effects in flight.
-    pub fn reserved(&self) -> Money {
+    pub fn reserved_total(&self) -> Money {
         self.open.values().filter_map(|open| open.reserved).fold(Money::ZERO, Money::plus)
     }
 
@@ -286,7 +286,7 @@ impl RunState {
     }
 
     /// Whether every tool call in the conversation has exactly one result, in call order, before anything else.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_consistent(&self) -> bool {
         let mut seen = Vec::new();
         let mut expected: std::collections::VecDeque<&str> = std::collections::VecDeque::new();
         for message in &self.messages {
@@ -303,7 +303,7 @@ impl RunState {
             if results == 0 && !expected.is_empty() {
                 return false;
             }
-            expected.extend(message.calls().map(|call| call.id.as_str()));
+            expected.extend(message.tool_calls().map(|call| call.id.as_str()));
         }
         seen.sort_unstable();
         let once = seen.windows(2).all(|two| two[0] != two[1]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A message with its place in the whole conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct TranscriptEntry {
     /// Its number, from 1.
     pub number: u32,
     /// The turn in which it joined; 0 before the first.
@@ -36,9 +36,9 @@ pub struct Passage {
 #[derive(Clone, Debug)]
 pub struct Transcript {
     state: RunState,
-    entries: Vec<Entry>,
+    entries: Vec<TranscriptEntry>,
     /// The entries that stand in the state's conversation, in its order.
-    shown: Vec<usize>,
+    visible: Vec<usize>,
 }
 
 impl Transcript {
@@ -46,8 +46,11 @@ impl Transcript {
     ///
     /// # Errors
     /// [`OutOfOrder`] at the first event that does not follow the one before.
-    pub fn of<'a>(run: RunId, events: impl IntoIterator<Item = &'a Event>) -> Result<Vec<Entry>, OutOfOrder> {
-        let mut all = Self { state: RunState::new(run), entries: Vec::new(), shown: Vec::new() };
+    pub fn from_events<'a>(
+        run: RunId,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Vec<TranscriptEntry>, OutOfOrder> {
+        let mut all = Self { state: RunState::new(run), entries: Vec::new(), visible: Vec::new() };
         for event in events {
             all.apply(event)?;
         }
@@ -57,29 +60,29 @@ impl Transcript {
     fn apply(&mut self, event: &Event) -> Result<(), OutOfOrder> {
         self.state.apply(event)?;
         if let EventKind::Compacted { gone, .. } = &event.kind {
-            let old = std::mem::take(&mut self.shown);
+            let old = std::mem::take(&mut self.visible);
             for (place, at) in (0_u32..).zip(old) {
                 if gone.iter().any(|span| span.holds(place)) {
                     self.entries[at].gone = true;
                 } else {
-                    self.shown.push(at);
+                    self.visible.push(at);
                 }
             }
             if let Some(place) = self.state.compact.summary {
-                let at = self.add(place as usize);
+                let at = self.add_message(place as usize);
                 self.entries[at].summary = true;
-                self.shown.insert((place as usize).min(self.shown.len()), at);
+                self.visible.insert((place as usize).min(self.visible.len()), at);
             }
         }
-        while self.shown.len() < self.state.messages.len() {
-            let at = self.add(self.shown.len());
-            self.shown.push(at);
+        while self.visible.len() < self.state.messages.len() {
+            let at = self.add_message(self.visible.len());
+            self.visible.push(at);
         }
         Ok(())
     }
 
-    fn add(&mut self, place: usize) -> usize {
-        self.entries.push(Entry {
+    fn add_message(&mut self, place: usize) -> usize {
+        self.entries.push(TranscriptEntry {
             number: u32::try_from(self.entries.len() + 1).unwrap_or(u32::MAX),
             turn: self.state.iterations,
             message: self.state.messages[place].clone(),

@@ -1,35 +1,35 @@
 //! When a budget is nearly or wholly used.
 
-use super::{Budget, BudgetChanged, BudgetLevel};
-use crate::{LimitKind, Limits, RunState, Timestamp};
+use super::{BudgetChanged, BudgetKind, BudgetLevel};
+use crate::{LimitKind, RunLimits, RunState, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Remembers what was said, so that each level of each budget is said once per limit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Watch {
-    said: Vec<(Budget, BudgetLevel, u64)>,
+pub(super) struct BudgetWatch {
+    said: Vec<(BudgetKind, BudgetLevel, u64)>,
 }
 
-impl Watch {
+impl BudgetWatch {
     /// What is new to say about the budgets of a run that stands at `state` at `at`.
-    pub(super) fn look(
+    pub(super) fn check_budgets(
         &mut self,
         state: &RunState,
-        limits: &Limits,
+        limits: &RunLimits,
         alert_percent: u8,
         at: Timestamp,
     ) -> Vec<BudgetChanged> {
         let mut new = Vec::new();
-        for budget in [Budget::Tokens, Budget::Cost, Budget::Commands, Budget::Time] {
-            let (used, limit) = standing(budget, state, limits, at);
+        for budget in [BudgetKind::Tokens, BudgetKind::Cost, BudgetKind::Commands, BudgetKind::Time] {
+            let (used, limit) = used_and_limit(budget, state, limits, at);
             if limit == 0 {
                 continue;
             }
             let nearly = u128::from(used) * 100 >= u128::from(limit) * u128::from(alert_percent);
             if used >= limit {
-                self.say(budget, BudgetLevel::Exceeded, used, limit, &mut new);
+                self.report_level(budget, BudgetLevel::Exceeded, used, limit, &mut new);
             } else if nearly {
-                self.say(budget, BudgetLevel::Alert, used, limit, &mut new);
+                self.report_level(budget, BudgetLevel::Alert, used, limit, &mut new);
             }
         }
         new
@@ -40,24 +40,24 @@ impl Watch {
         &mut self,
         kind: LimitKind,
         state: &RunState,
-        limits: &Limits,
+        limits: &RunLimits,
         at: Timestamp,
     ) -> Vec<BudgetChanged> {
         let budget = match kind {
-            LimitKind::Tokens => Budget::Tokens,
-            LimitKind::Cost => Budget::Cost,
-            LimitKind::WallClock => Budget::Time,
+            LimitKind::Tokens => BudgetKind::Tokens,
+            LimitKind::Cost => BudgetKind::Cost,
+            LimitKind::WallClock => BudgetKind::Time,
             LimitKind::Iterations | LimitKind::Steps => return Vec::new(),
         };
-        let (used, limit) = standing(budget, state, limits, at);
+        let (used, limit) = used_and_limit(budget, state, limits, at);
         let mut new = Vec::new();
-        self.say(budget, BudgetLevel::Exceeded, used, limit, &mut new);
+        self.report_level(budget, BudgetLevel::Exceeded, used, limit, &mut new);
         new
     }
 
-    fn say(
+    fn report_level(
         &mut self,
-        budget: Budget,
+        budget: BudgetKind,
         level: BudgetLevel,
         used: u64,
         limit: u64,
@@ -70,27 +70,27 @@ impl Watch {
             .any(|&(b, l, at)| b == budget && at == limit && (l == level || l == BudgetLevel::Exceeded));
         if !known {
             self.said.push((budget, level, limit));
-            let (used, limit) = (shown(budget, used), shown(budget, limit));
+            let (used, limit) = (display_amount(budget, used), display_amount(budget, limit));
             new.push(BudgetChanged { budget, used, limit, level });
         }
     }
 }
 
 /// Used and allowed, in the budget's smallest unit.
-fn standing(budget: Budget, state: &RunState, limits: &Limits, at: Timestamp) -> (u64, u64) {
+fn used_and_limit(budget: BudgetKind, state: &RunState, limits: &RunLimits, at: Timestamp) -> (u64, u64) {
     let pico = |money: crate::Money| u64::try_from(money.0).unwrap_or(0);
     match budget {
-        Budget::Tokens => (state.usage.counted(), limits.max_tokens),
-        Budget::Cost => (pico(state.cost), pico(limits.max_cost)),
-        Budget::Commands => (state.tools.shell_commands.into(), limits.max_shell_commands.into()),
-        Budget::Time => (state.worked_ms(at), limits.max_duration_ms),
+        BudgetKind::Tokens => (state.usage.counted(), limits.max_tokens),
+        BudgetKind::Cost => (pico(state.cost), pico(limits.max_cost)),
+        BudgetKind::Commands => (state.tools.shell_commands.into(), limits.max_shell_commands.into()),
+        BudgetKind::Time => (state.worked_ms(at), limits.max_duration_ms),
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown, never computed with")]
-fn shown(budget: Budget, amount: u64) -> f64 {
+fn display_amount(budget: BudgetKind, amount: u64) -> f64 {
     match budget {
-        Budget::Cost => crate::Money(i64::try_from(amount).unwrap_or(i64::MAX)).as_usd(),
+        BudgetKind::Cost => crate::Money(i64::try_from(amount).unwrap_or(i64::MAX)).as_usd(),
         _ => amount as f64,
     }
 }

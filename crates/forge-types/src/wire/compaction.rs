@@ -5,13 +5,19 @@
 use super::project::Projector;
 use super::{ModelCompleted, ModelFailed, ModelRequested, RunChanged, WireData};
 use crate::{
-    CompactCause, Compaction, EventKind, Money, Outcome, RunStatus, Span, SummaryBy, SummaryCall, Timestamp,
+    CompactCause, Compaction, EventKind, MessageSpan, Money, Outcome, RunStatus, SummaryBy, SummaryCall,
+    Timestamp,
 };
 
-const PHASE: &str = "compacting";
+const COMPACTING_PHASE: &str = "compacting";
 
 /// A compaction begins, or is tried again.
-pub(super) fn begun(of: &Projector, compaction: &Compaction, before: &str, at: Timestamp) -> Vec<WireData> {
+pub(super) fn compaction_started(
+    of: &Projector,
+    compaction: &Compaction,
+    before: &str,
+    at: Timestamp,
+) -> Vec<WireData> {
     let why = match compaction.cause {
         CompactCause::Grown => "it fills most of the model's window",
         CompactCause::Overflow => "the provider refused it as too long",
@@ -19,12 +25,12 @@ pub(super) fn begun(of: &Projector, compaction: &Compaction, before: &str, at: T
     let reason = format!("summarising the oldest part of the conversation: {why}");
     let mut told = Vec::new();
     if compaction.attempt == 1 {
-        told.push(changed(before, PHASE, reason));
+        told.push(phase_changed(before, COMPACTING_PHASE, reason));
     }
     if let Some(ask) = &compaction.ask {
         told.push(WireData::ModelRequested(ModelRequested {
-            provider: of.provider(ask.target),
-            model: of.model(ask.target),
+            provider: of.provider_of(ask.target),
+            model: of.model_of(ask.target),
             attempt: compaction.attempt,
             messages: 1,
             tools: 0,
@@ -35,13 +41,17 @@ pub(super) fn begun(of: &Projector, compaction: &Compaction, before: &str, at: T
 }
 
 /// What came of asking for a summary.
-pub(super) fn settled(of: &Projector, compaction: &Compaction, outcome: &Outcome) -> Option<WireData> {
+pub(super) fn summary_settled(
+    of: &Projector,
+    compaction: &Compaction,
+    outcome: &Outcome,
+) -> Option<WireData> {
     let ask = compaction.ask.as_ref()?;
     let told = match outcome {
         Outcome::Summarised { summary } => {
             let asked = summary.asked.as_ref()?;
             return Some(WireData::ModelCompleted(ModelCompleted {
-                provider: of.provider(ask.target),
+                provider: of.provider_of(ask.target),
                 model: asked.model.clone(),
                 usage: asked.usage,
                 cost_usd: asked.cost.map(Money::as_usd),
@@ -52,24 +62,30 @@ pub(super) fn settled(of: &Projector, compaction: &Compaction, outcome: &Outcome
         }
         Outcome::ModelFailed { error } => {
             let message = format!("the conversation could not be summarised: {}", error.message);
-            failed(of, ask, error.kind.name(), &message, error.retryable)
+            summary_failed(of, ask, error.kind.name(), &message, error.retryable)
         }
-        Outcome::Interrupted => failed(
+        Outcome::Interrupted => summary_failed(
             of,
             ask,
             "interrupted",
             "the process that asked for a summary died; it is asked for again",
             true,
         ),
-        _ => failed(of, ask, "cancelled", "the call was cancelled before it ended", false),
+        _ => summary_failed(of, ask, "cancelled", "the call was cancelled before it ended", false),
     };
     Some(WireData::ModelFailed(told))
 }
 
-fn failed(of: &Projector, ask: &SummaryCall, reason: &str, message: &str, retryable: bool) -> ModelFailed {
+fn summary_failed(
+    of: &Projector,
+    ask: &SummaryCall,
+    reason: &str,
+    message: &str,
+    retryable: bool,
+) -> ModelFailed {
     ModelFailed {
-        provider: of.provider(ask.target),
-        model: of.model(ask.target),
+        provider: of.provider_of(ask.target),
+        model: of.model_of(ask.target),
         reason: reason.to_owned(),
         message: message.to_owned(),
         retryable,
@@ -79,26 +95,31 @@ fn failed(of: &Projector, ask: &SummaryCall, reason: &str, message: &str, retrya
 }
 
 /// A summary stands in the place of messages.
-pub(super) fn done(event: &EventKind, bytes_before: u64, bytes_after: u64, phase: &str) -> Option<WireData> {
+pub(super) fn compaction_done(
+    event: &EventKind,
+    bytes_before: u64,
+    bytes_after: u64,
+    phase: &str,
+) -> Option<WireData> {
     let EventKind::Compacted { gone, by, note, .. } = event else { return None };
-    let messages: u32 = gone.iter().copied().map(Span::len).sum();
+    let messages: u32 = gone.iter().copied().map(MessageSpan::len).sum();
     let made = match by {
         SummaryBy::Model => "a summary by the model",
         SummaryBy::Extract => "a plain extract",
     };
     let note = note.as_deref().map_or_else(String::new, |note| format!(" ({note})"));
-    let (before, after) = (kilobytes(bytes_before), kilobytes(bytes_after));
+    let (before, after) = (format_kilobytes(bytes_before), format_kilobytes(bytes_after));
     let reason = format!(
         "compacted: {messages} messages gave way to {made}{note}; the conversation has {after} instead of {before}"
     );
-    Some(changed(PHASE, phase, reason))
+    Some(phase_changed(COMPACTING_PHASE, phase, reason))
 }
 
-fn kilobytes(bytes: u64) -> String {
+fn format_kilobytes(bytes: u64) -> String {
     format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
 }
 
-fn changed(previous_phase: &str, phase: &str, reason: String) -> WireData {
+fn phase_changed(previous_phase: &str, phase: &str, reason: String) -> WireData {
     WireData::RunChanged(RunChanged {
         from: RunStatus::Running,
         to: RunStatus::Running,

@@ -2,8 +2,8 @@
 
 use super::WireKind;
 use crate::{
-    ErrorInfo, Finish, LimitKind, Rejected, RouteStage, RunStatus, Source, TaskKind, Tier, Timestamp, Usage,
-    WaitingFor,
+    ErrorInfo, FinishReason, LimitKind, RejectedCandidate, RouteStage, RunSource, RunStatus, TaskKind, Tier,
+    Timestamp, Usage, WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,7 +69,7 @@ wire_data! {
 
 /// Tokens of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
+pub struct TokenTotals {
     /// All prompt tokens.
     pub input: u64,
     /// Reply tokens.
@@ -78,7 +78,7 @@ pub struct Tokens {
     pub total: u64,
 }
 
-impl From<Usage> for Tokens {
+impl From<Usage> for TokenTotals {
     fn from(usage: Usage) -> Self {
         Self { input: usage.input, output: usage.output, total: usage.input.saturating_add(usage.output) }
     }
@@ -94,7 +94,7 @@ pub struct RunCreated {
     /// The repository.
     pub repo: String,
     /// Where the run came from.
-    pub source: Source,
+    pub source: RunSource,
 }
 
 /// `run.started`
@@ -139,7 +139,7 @@ pub struct RunFinished {
     /// Turns.
     pub iterations: u32,
     /// Tokens.
-    pub tokens: Tokens,
+    pub tokens: TokenTotals,
     /// Dollars spent on calls of known price.
     pub cost_usd: f64,
     /// Milliseconds worked on it, waiting not counted.
@@ -185,7 +185,7 @@ pub struct ModelRouted {
     /// Why.
     pub reason: String,
     /// Everybody who was not taken.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectedCandidate>,
 }
 
 /// `model.requested`
@@ -221,7 +221,7 @@ pub struct ModelCompleted {
     /// Milliseconds from sending to the last byte.
     pub latency_ms: u64,
     /// Why the reply ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// The reply's text, of which live frames were the beginnings.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
@@ -365,7 +365,7 @@ pub struct GuardChecked {
 /// What a budget counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Budget {
+pub enum BudgetKind {
     /// Tokens.
     Tokens,
     /// Dollars.
@@ -376,7 +376,7 @@ pub enum Budget {
     Time,
 }
 
-impl Budget {
+impl BudgetKind {
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -402,7 +402,7 @@ pub enum BudgetLevel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetChanged {
     /// Which budget.
-    pub budget: Budget,
+    pub budget: BudgetKind,
     /// How much is used, in the budget's unit (tokens, dollars, commands, milliseconds).
     pub used: f64,
     /// How much there is.

@@ -56,7 +56,7 @@ impl LiveFrame {
 
 #[derive(SerializeDerive)]
 #[serde(untagged)]
-enum Data<'a> {
+enum FrameData<'a> {
     Text { text: &'a str },
     Reasoning { text: &'a str, reasoning: bool },
     Output { stream: OutputStream, line: &'a str },
@@ -67,10 +67,10 @@ enum Data<'a> {
 impl Serialize for LiveFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let data = match self {
-            Self::ModelDelta { text } => Data::Text { text },
-            Self::Reasoning { text } => Data::Reasoning { text, reasoning: true },
-            Self::ExecOutput { stream, line } => Data::Output { stream: *stream, line },
-            Self::Debug { data, .. } => Data::Debug(data),
+            Self::ModelDelta { text } => FrameData::Text { text },
+            Self::Reasoning { text } => FrameData::Reasoning { text, reasoning: true },
+            Self::ExecOutput { stream, line } => FrameData::Output { stream: *stream, line },
+            Self::Debug { data, .. } => FrameData::Debug(data),
         };
         let mut frame = serializer.serialize_struct("LiveFrame", 2)?;
         frame.serialize_field("kind", self.kind())?;

@@ -12,14 +12,14 @@ mod live;
 mod project;
 
 pub use data::{
-    Budget, BudgetChanged, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
+    BudgetChanged, BudgetKind, BudgetLevel, ExecCompleted, ExecStarted, GuardChecked, IterationCompleted,
     IterationStarted, ModelCompleted, ModelFailed, ModelRequested, ModelRouted, RunChanged, RunCreated,
-    RunFinished, RunStarted, SandboxChanged, Tokens, ToolCalled, ToolCompleted, WaitRequested, WaitResolved,
-    WireData,
+    RunFinished, RunStarted, SandboxChanged, TokenTotals, ToolCalled, ToolCompleted, WaitRequested,
+    WaitResolved, WireData,
 };
 pub use kind::WireKind;
 pub use live::{LiveFrame, OutputStream};
-pub(crate) use project::text;
+pub(crate) use project::payload_text;
 pub use project::{PlanFacts, Projector};
 
 use crate::{RunId, Timestamp};

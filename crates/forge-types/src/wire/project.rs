@@ -1,6 +1,6 @@
 //! The projection: a pure fold from the journal's events to wire events.
 
-use super::budget::Watch;
+use super::budget::BudgetWatch;
 use super::choice::follow_up;
 use super::compaction;
 use super::{
@@ -10,33 +10,34 @@ use super::{
 };
 use crate::state::OutOfOrder;
 use crate::{
-    Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, Limits, ModelCall, ModelReply,
-    Money, Outcome, PartKind, Payload, Plan, Route, Routing, RunId, RunState, RunStatus, SandboxState,
-    Timestamp, ToolAccess, ToolCall, ToolOutput, ToolRun, Verdict, WaitingFor,
+    Digest, Effect, EgressRecord, EgressVerdict, ErrorInfo, Event, EventKind, ModelCall, ModelReply,
+    ModelRoute, Money, Outcome, PartKind, Payload, Plan, RoutingChoice, RunId, RunLimits, RunState,
+    RunStatus, SandboxState, Timestamp, ToolAccess, ToolCall, ToolCallVerdict, ToolOutput, ToolRun,
+    WaitingFor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Characters of a fault's text that an event holds.
-const DETAIL_CHARS: usize = 200;
+const MAX_DETAIL_CHARS: usize = 200;
 
 /// What the projection needs of a run's plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFacts {
     /// Whom the run asks.
-    pub route: Route,
+    pub route: ModelRoute,
     /// Tools offered to the model.
     pub tools: u64,
     /// Limits.
-    pub limits: Limits,
+    pub limits: RunLimits,
     /// Share of a budget in percent at which it is called nearly used.
     pub alert_percent: u8,
     /// Whom the run asks when that one can't be had.
     #[serde(default)]
-    pub fallbacks: Vec<Route>,
+    pub fallbacks: Vec<ModelRoute>,
     /// Why it asks whom it asks.
     #[serde(default)]
-    pub routing: Option<Box<Routing>>,
+    pub routing: Option<Box<RoutingChoice>>,
 }
 
 impl From<&Plan> for PlanFacts {
@@ -54,7 +55,7 @@ impl From<&Plan> for PlanFacts {
 
 /// A turn whose end is still to be told.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Turn {
+struct OpenTurn {
     n: u32,
     calls: u32,
     tokens: u64,
@@ -72,9 +73,9 @@ pub struct Projector {
     root: RunId,
     correlation: String,
     trace: String,
-    turn: Option<Turn>,
+    turn: Option<OpenTurn>,
     box_died: bool,
-    watch: Watch,
+    watch: BudgetWatch,
     /// A failure of a model that is told of together with what follows from it.
     #[serde(default)]
     failed: Option<(Timestamp, u32, ModelFailed)>,
@@ -84,7 +85,7 @@ pub struct Projector {
 }
 
 /// Whoever has no plan any more (its blob is damaged) still gets all events.
-const NOT_KNOWN: &str = "unknown";
+const UNKNOWN_NAME: &str = "unknown";
 
 impl Projector {
     /// A projector before the first event. Without `facts` events lack what only the plan knows.
@@ -98,14 +99,14 @@ impl Projector {
             trace: trace_id(run),
             turn: None,
             box_died: false,
-            watch: Watch::default(),
+            watch: BudgetWatch::default(),
             failed: None,
             routed: None,
         }
     }
 
     /// Adds what the plan knows, once it has been read; events before this lack it.
-    pub fn learn(&mut self, facts: PlanFacts) {
+    pub fn set_facts(&mut self, facts: PlanFacts) {
         self.facts = Some(facts);
     }
 
@@ -124,9 +125,9 @@ impl Projector {
     /// # Errors
     /// [`OutOfOrder`] if the event does not follow the last one; nothing changes then.
     pub fn project(&mut self, event: &Event) -> Result<Vec<WireEvent>, OutOfOrder> {
-        let before = Before::of(&self.state, event);
+        let before = StateBefore::capture(&self.state, event);
         self.state.apply(event)?;
-        let mut told = Told::default();
+        let mut told = ProjectedData::default();
         let failed = self.failed.take().map(|failed| follow_up(failed, event, self.facts.as_ref()));
         match &event.kind {
             EventKind::Created(created) => {
@@ -134,7 +135,7 @@ impl Projector {
                 self.trace = trace_id(created.root);
                 self.correlation.clone_from(&created.correlation_id);
                 told.add(WireData::RunCreated(RunCreated {
-                    task: text(&created.task),
+                    task: payload_text(&created.task),
                     pipeline: created.pipeline.clone(),
                     repo: created.repo.to_string_lossy().into_owned(),
                     source: created.source,
@@ -149,20 +150,24 @@ impl Projector {
             | EventKind::Applied { .. } => {}
             kind @ EventKind::Compacted { .. } => {
                 let (now, phase) = (self.state.message_bytes, self.state.phase());
-                told.0.extend(compaction::done(kind, before.bytes, now, phase));
+                told.0.extend(compaction::compaction_done(kind, before.bytes, now, phase));
             }
-            EventKind::Reached { records } => records.iter().for_each(|record| told.add(reached(record))),
-            EventKind::Intended { what, .. } => self.intended(what, &before, event.at, &mut told),
+            EventKind::EgressRecorded { records } => {
+                records.iter().for_each(|record| told.add(egress_recorded(record)))
+            }
+            EventKind::Intended { what, .. } => self.effect_started(what, &before, event.at, &mut told),
             EventKind::Settled { outcome, .. } => match before.effect.as_ref() {
                 Some(Effect::CallModel(call)) => self.model_settled(call, outcome, event.at, &mut told),
                 Some(Effect::RunTool(run)) => tool_settled(run, outcome, &mut told),
-                Some(Effect::Compact(what)) => told.0.extend(compaction::settled(self, what, outcome)),
+                Some(Effect::Compact(what)) => {
+                    told.0.extend(compaction::summary_settled(self, what, outcome))
+                }
                 None => {}
             },
-            EventKind::Judged { call_id, tool, verdict, error } => {
-                self.judged(call_id, tool, *verdict, error, &before, &mut told);
+            EventKind::ToolCallRejected { call_id, tool, verdict, error } => {
+                self.call_rejected(call_id, tool, *verdict, error, &before, &mut told);
             }
-            EventKind::SandboxChanged { state, .. } => self.sandbox(*state, &mut told),
+            EventKind::SandboxChanged { state, .. } => self.sandbox_changed(*state, &mut told),
             EventKind::StatusChanged { waiting_for, until, reason, .. } => {
                 if before.status != self.state.status {
                     self.status_changed(&before, reason.clone(), &mut told);
@@ -177,12 +182,12 @@ impl Projector {
         if before.calls > 0 && self.state.calls.is_empty() {
             self.close_turn(&mut told);
         }
-        self.budgets(event, &mut told);
+        self.check_budgets(event, &mut told);
         if matches!(event.kind, EventKind::Finished { .. }) && before.status != self.state.status {
-            self.finished(&before, &mut told);
+            self.run_finished(&before, &mut told);
         }
-        let failed = failed.map(|(at, failed)| self.envelope(at, WireData::ModelFailed(failed)));
-        let told = told.0.into_iter().map(|data| self.envelope(event.at, data));
+        let failed = failed.map(|(at, failed)| self.wrap_event(at, WireData::ModelFailed(failed)));
+        let told = told.0.into_iter().map(|data| self.wrap_event(event.at, data));
         Ok(failed.into_iter().chain(told).collect())
     }
 
@@ -198,7 +203,7 @@ impl Projector {
         all
     }
 
-    fn envelope(&mut self, at: Timestamp, data: WireData) -> WireEvent {
+    fn wrap_event(&mut self, at: Timestamp, data: WireData) -> WireEvent {
         self.seq += 1;
         WireEvent {
             seq: self.seq,
@@ -213,26 +218,34 @@ impl Projector {
         }
     }
 
-    fn limits(&self) -> Option<Limits> {
+    fn limits(&self) -> Option<RunLimits> {
         self.state.limits.or_else(|| self.facts.as_ref().map(|facts| facts.limits))
     }
 
-    pub(super) fn provider(&self, target: u32) -> String {
+    pub(super) fn provider_of(&self, target: u32) -> String {
         let facts = self.facts.as_ref();
-        facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).provider.clone())
+        facts.map_or_else(|| UNKNOWN_NAME.to_owned(), |facts| facts.route_of(target).provider.clone())
     }
 
-    pub(super) fn model(&self, target: u32) -> String {
+    pub(super) fn model_of(&self, target: u32) -> String {
         let facts = self.facts.as_ref();
-        facts.map_or_else(|| NOT_KNOWN.to_owned(), |facts| facts.route(target).model.clone())
+        facts.map_or_else(|| UNKNOWN_NAME.to_owned(), |facts| facts.route_of(target).model.clone())
     }
 
-    fn intended(&mut self, what: &Effect, before: &Before, at: Timestamp, told: &mut Told) {
+    fn effect_started(
+        &mut self,
+        what: &Effect,
+        before: &StateBefore,
+        at: Timestamp,
+        told: &mut ProjectedData,
+    ) {
         match what {
-            Effect::CallModel(call) => self.model_intended(call, before, at, told),
-            Effect::Compact(what) => told.0.extend(compaction::begun(self, what, before.phase, at)),
+            Effect::CallModel(call) => self.model_started(call, before, at, told),
+            Effect::Compact(what) => {
+                told.0.extend(compaction::compaction_started(self, what, before.phase, at))
+            }
             Effect::RunTool(run) => {
-                told.add(called(&run.call, self.state.iterations));
+                told.add(tool_called(&run.call, self.state.iterations));
                 if run.access == ToolAccess::Exec {
                     told.add(WireData::ExecStarted(ExecStarted {
                         command: command_of(&run.call),
@@ -244,19 +257,25 @@ impl Projector {
         }
     }
 
-    fn model_intended(&mut self, call: &ModelCall, before: &Before, at: Timestamp, told: &mut Told) {
+    fn model_started(
+        &mut self,
+        call: &ModelCall,
+        before: &StateBefore,
+        at: Timestamp,
+        told: &mut ProjectedData,
+    ) {
         if call.iteration != before.iterations {
             let max = self.limits().map(|limits| limits.max_iterations);
             told.add(WireData::IterationStarted(IterationStarted { n: call.iteration, max }));
         }
         if self.routed != Some(call.target) {
-            let routed = self.facts.as_ref().and_then(|facts| facts.routed(call, self.routed));
+            let routed = self.facts.as_ref().and_then(|facts| facts.routed_event(call, self.routed));
             routed.into_iter().for_each(|routed| told.add(WireData::ModelRouted(routed)));
             self.routed = Some(call.target);
         }
         told.add(WireData::ModelRequested(ModelRequested {
-            provider: self.provider(call.target),
-            model: self.model(call.target),
+            provider: self.provider_of(call.target),
+            model: self.model_of(call.target),
             attempt: call.attempt,
             messages: self.state.messages.len() as u64,
             tools: self.facts.as_ref().map_or(0, |facts| facts.tools),
@@ -264,10 +283,16 @@ impl Projector {
         }));
     }
 
-    fn model_settled(&mut self, call: &ModelCall, outcome: &Outcome, at: Timestamp, told: &mut Told) {
+    fn model_settled(
+        &mut self,
+        call: &ModelCall,
+        outcome: &Outcome,
+        at: Timestamp,
+        told: &mut ProjectedData,
+    ) {
         let failed = |reason: &str, message: &str, retryable, retry_in_ms| ModelFailed {
-            provider: self.provider(call.target),
-            model: self.model(call.target),
+            provider: self.provider_of(call.target),
+            model: self.model_of(call.target),
             reason: reason.to_owned(),
             message: message.to_owned(),
             retryable,
@@ -275,7 +300,7 @@ impl Projector {
             next: None,
         };
         match outcome {
-            Outcome::Replied { reply, cost } => self.replied(call, reply, *cost, told),
+            Outcome::Replied { reply, cost } => self.reply_received(call, reply, *cost, told),
             Outcome::ModelFailed { error } => {
                 let failed = failed(error.kind.name(), &error.message, error.retryable, error.retry_after_ms);
                 self.failed = Some((at, call.target, failed));
@@ -291,9 +316,15 @@ impl Projector {
         }
     }
 
-    fn replied(&mut self, call: &ModelCall, reply: &ModelReply, cost: Option<Money>, told: &mut Told) {
+    fn reply_received(
+        &mut self,
+        call: &ModelCall,
+        reply: &ModelReply,
+        cost: Option<Money>,
+        told: &mut ProjectedData,
+    ) {
         told.add(WireData::ModelCompleted(ModelCompleted {
-            provider: self.provider(call.target),
+            provider: self.provider_of(call.target),
             model: reply.model.clone(),
             usage: reply.usage,
             cost_usd: cost.map(Money::as_usd),
@@ -301,9 +332,9 @@ impl Projector {
             finish: reply.finish,
             text: reply_text(reply),
         }));
-        self.turn = Some(Turn {
+        self.turn = Some(OpenTurn {
             n: self.state.iterations,
-            calls: u32::try_from(reply.calls().count()).unwrap_or(u32::MAX),
+            calls: u32::try_from(reply.tool_calls().count()).unwrap_or(u32::MAX),
             tokens: reply.usage.input.saturating_add(reply.usage.output),
         });
         if self.state.calls.is_empty() {
@@ -311,7 +342,7 @@ impl Projector {
         }
     }
 
-    fn close_turn(&mut self, told: &mut Told) {
+    fn close_turn(&mut self, told: &mut ProjectedData) {
         if let Some(turn) = self.turn.take() {
             told.add(WireData::IterationCompleted(IterationCompleted {
                 n: turn.n,
@@ -321,21 +352,21 @@ impl Projector {
         }
     }
 
-    fn judged(
+    fn call_rejected(
         &self,
         call_id: &str,
         tool: &str,
-        verdict: Verdict,
+        verdict: ToolCallVerdict,
         error: &ErrorInfo,
-        before: &Before,
-        told: &mut Told,
+        before: &StateBefore,
+        told: &mut ProjectedData,
     ) {
         let Some(call) = before.judged.as_ref() else { return };
-        told.add(called(call, self.state.iterations));
+        told.add(tool_called(call, self.state.iterations));
         let guard = match verdict {
-            Verdict::Command => Some("command"),
-            Verdict::Limit => Some("policy"),
-            Verdict::Malformed | Verdict::Ending => None,
+            ToolCallVerdict::Command => Some("command"),
+            ToolCallVerdict::Limit => Some("policy"),
+            ToolCallVerdict::Malformed | ToolCallVerdict::Ending => None,
         };
         if let Some(guard) = guard {
             told.add(WireData::GuardChecked(GuardChecked {
@@ -354,11 +385,11 @@ impl Projector {
             truncated: false,
             duration_ms: 0,
             error: Some(error.kind.name().to_owned()),
-            detail: Some(head(&error.message)),
+            detail: Some(truncate_detail(&error.message)),
         }));
     }
 
-    fn sandbox(&mut self, state: SandboxState, told: &mut Told) {
+    fn sandbox_changed(&mut self, state: SandboxState, told: &mut ProjectedData) {
         let report = self.state.sandbox.as_ref();
         let restarted = (state == SandboxState::Running && self.box_died).then_some(true);
         self.box_died = state == SandboxState::Died;
@@ -370,7 +401,7 @@ impl Projector {
         }));
     }
 
-    fn status_changed(&self, before: &Before, reason: Option<String>, told: &mut Told) {
+    fn status_changed(&self, before: &StateBefore, reason: Option<String>, told: &mut ProjectedData) {
         if let Some(waiting_for) = before.waiting_for {
             let ended = self.state.status.is_terminal();
             let by = match (&self.state.cancel, waiting_for) {
@@ -391,7 +422,7 @@ impl Projector {
         }));
     }
 
-    fn finished(&self, before: &Before, told: &mut Told) {
+    fn run_finished(&self, before: &StateBefore, told: &mut ProjectedData) {
         self.status_changed(before, None, told);
         let Some(ending) = self.state.ending.as_ref() else { return };
         told.add(WireData::RunFinished(RunFinished {
@@ -406,14 +437,14 @@ impl Projector {
         }));
     }
 
-    fn budgets(&mut self, event: &Event, told: &mut Told) {
+    fn check_budgets(&mut self, event: &Event, told: &mut ProjectedData) {
         let (Some(limits), Some(facts)) = (self.limits(), self.facts.as_ref()) else { return };
         if let EventKind::Finished { limit: Some(kind), .. } = event.kind {
             let ended = self.watch.ended_by(kind, &self.state, &limits, event.at);
             told.0.extend(ended.into_iter().map(WireData::BudgetChanged));
         }
         if self.state.status == RunStatus::Running {
-            let new = self.watch.look(&self.state, &limits, facts.alert_percent, event.at);
+            let new = self.watch.check_budgets(&self.state, &limits, facts.alert_percent, event.at);
             told.0.extend(new.into_iter().map(WireData::BudgetChanged));
         }
     }
@@ -421,16 +452,16 @@ impl Projector {
 
 /// What is told of one event, in order.
 #[derive(Default)]
-struct Told(Vec<WireData>);
+struct ProjectedData(Vec<WireData>);
 
-impl Told {
+impl ProjectedData {
     fn add(&mut self, data: WireData) {
         self.0.push(data);
     }
 }
 
 /// What must be known of the state before an event is folded in. Small, so that long runs stay linear.
-struct Before {
+struct StateBefore {
     status: RunStatus,
     phase: &'static str,
     waiting_for: Option<WaitingFor>,
@@ -443,14 +474,14 @@ struct Before {
     judged: Option<ToolCall>,
 }
 
-impl Before {
-    fn of(state: &RunState, event: &Event) -> Self {
+impl StateBefore {
+    fn capture(state: &RunState, event: &Event) -> Self {
         let effect = match &event.kind {
             EventKind::Settled { effect, .. } => state.open.get(effect).map(|open| open.what.clone()),
             _ => None,
         };
         let judged = match &event.kind {
-            EventKind::Judged { call_id, .. } => {
+            EventKind::ToolCallRejected { call_id, .. } => {
                 let found =
                     state.calls.iter().find(|pending| pending.call.id == *call_id && !pending.is_done());
                 found.map(|pending| pending.call.clone())
@@ -470,7 +501,7 @@ impl Before {
     }
 }
 
-fn reached(record: &EgressRecord) -> WireData {
+fn egress_recorded(record: &EgressRecord) -> WireData {
     let verdict = match record.verdict {
         EgressVerdict::Allowed => "allow",
         EgressVerdict::Refused => "deny",
@@ -484,8 +515,8 @@ fn reached(record: &EgressRecord) -> WireData {
     })
 }
 
-fn called(call: &ToolCall, iteration: u32) -> WireData {
-    let arguments = match call.parsed() {
+fn tool_called(call: &ToolCall, iteration: u32) -> WireData {
+    let arguments = match call.parse_arguments() {
         Ok(map) => Value::Object(map),
         Err(_) => Value::String(call.arguments.clone()),
     };
@@ -497,7 +528,7 @@ fn called(call: &ToolCall, iteration: u32) -> WireData {
     })
 }
 
-fn tool_settled(run: &ToolRun, outcome: &Outcome, told: &mut Told) {
+fn tool_settled(run: &ToolRun, outcome: &Outcome, told: &mut ProjectedData) {
     let output = match outcome {
         Outcome::ToolDone { output } => Some(output),
         _ => None,
@@ -510,7 +541,7 @@ fn tool_settled(run: &ToolRun, outcome: &Outcome, told: &mut Told) {
             duration_ms: output.map_or(0, |output| output.duration_ms),
         }));
     }
-    let (error, detail) = fault(output, outcome);
+    let (error, detail) = error_detail(output, outcome);
     told.add(WireData::ToolCompleted(ToolCompleted {
         call_id: run.call.id.clone(),
         tool: run.call.name.clone(),
@@ -524,13 +555,13 @@ fn tool_settled(run: &ToolRun, outcome: &Outcome, told: &mut Told) {
     }));
 }
 
-fn fault(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<String>, Option<String>) {
+fn error_detail(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<String>, Option<String>) {
     match (output, outcome) {
         (Some(output), _) => {
-            let detail = output.error.and_then(|_| output.content.inline()).map(head);
+            let detail = output.error.and_then(|_| output.content.inline_text()).map(truncate_detail);
             (output.error.map(|kind| kind.name().to_owned()), detail)
         }
-        (None, Outcome::SandboxLost { why }) => (Some("died".to_owned()), Some(head(why))),
+        (None, Outcome::SandboxLost { why }) => (Some("died".to_owned()), Some(truncate_detail(why))),
         (None, Outcome::Interrupted) => (
             Some("interrupted".to_owned()),
             Some("the process that ran it died; how far it came is not known".to_owned()),
@@ -540,31 +571,31 @@ fn fault(output: Option<&ToolOutput>, outcome: &Outcome) -> (Option<String>, Opt
 }
 
 fn command_of(call: &ToolCall) -> String {
-    let arguments = call.parsed().unwrap_or_default();
+    let arguments = call.parse_arguments().unwrap_or_default();
     arguments.get("command").and_then(Value::as_str).unwrap_or(&call.name).to_owned()
 }
 
 fn reply_text(reply: &ModelReply) -> String {
     let texts = reply.parts.iter().filter_map(|part| match &part.kind {
-        PartKind::Text { text: payload } => Some(text(payload)),
+        PartKind::Text { text: payload } => Some(payload_text(payload)),
         _ => None,
     });
     texts.collect()
 }
 
 /// The text itself, or where it is. Whoever wants it whole loads payloads before projecting.
-pub(crate) fn text(payload: &Payload) -> String {
+pub(crate) fn payload_text(payload: &Payload) -> String {
     match payload {
         Payload::Inline(text) => text.clone(),
         Payload::Stored { blob, chars, .. } => format!("[{chars} characters, stored as {blob}]"),
     }
 }
 
-fn head(text: &str) -> String {
-    text.chars().take(DETAIL_CHARS).collect()
+fn truncate_detail(text: &str) -> String {
+    text.chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 /// 32 hex digits: the first half of a hash, since a UUIDv7's own digits would tell the time twice.
 fn trace_id(root: RunId) -> String {
-    Digest::of(root.to_string().as_bytes()).to_string().chars().take(32).collect()
+    Digest::of_bytes(root.to_string().as_bytes()).to_string().chars().take(32).collect()
 }

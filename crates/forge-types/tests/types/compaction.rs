@@ -12,18 +12,18 @@ fn story() -> Writer {
     writer.start();
     let turn = |writer: &mut Writer, id: &str, result: &str| {
         let effect = writer.ask();
-        writer.reply(effect, vec![part_call(id, "read_file", r#"{"path":"a"}"#)], Finish::ToolCalls);
+        writer.reply(effect, vec![part_call(id, "read_file", r#"{"path":"a"}"#)], FinishReason::ToolCalls);
         let effect = writer.call(id, "read_file", ToolAccess::Read, 1);
         writer.done(effect, ToolOutput::ok(result));
     };
     turn(&mut writer, "first", "a long text");
     writer.add(EventKind::Commanded {
         id: CommandId::from_u128(4),
-        command: Command::Steer { text: "touch nothing else".into() },
+        command: RunCommand::Steer { text: "touch nothing else".into() },
     });
     turn(&mut writer, "second", "another text");
     let ask = SummaryCall { target: 0, max_tokens: 1_024, input_estimate: 700, not_before: None };
-    let gone = vec![Span { from: 1, until: 3 }];
+    let gone = vec![MessageSpan { from: 1, until: 3 }];
     let compaction = Compaction {
         gone: gone.clone(),
         cause: CompactCause::Grown,
@@ -38,16 +38,17 @@ fn story() -> Writer {
         model: "tiny-1".into(),
         usage: Usage { input: 40, output: 9, known: true, ..Usage::default() },
         latency_ms: 7,
-        finish: Finish::Stop,
+        finish: FinishReason::Stop,
         cost: Some(Money::from_usd(0.001)),
     };
     let text = Payload::from("The file a was read: it holds a long text.");
-    let summary = Summary { text: text.clone(), by: SummaryBy::Model, note: None, asked: Some(asked) };
+    let summary =
+        ConversationSummary { text: text.clone(), by: SummaryBy::Model, note: None, asked: Some(asked) };
     writer.add(EventKind::Settled { effect, outcome: Outcome::Summarised { summary }, snapshot: None });
     let cause = CompactCause::Grown;
     writer.add(EventKind::Compacted { gone, cause, by: SummaryBy::Model, text, recall: true, note: None });
     let effect = writer.ask();
-    writer.reply(effect, vec![Part::text("done")], Finish::Stop);
+    writer.reply(effect, vec![MessagePart::text("done")], FinishReason::Stop);
     writer.finish(RunStatus::Completed, None);
     writer
 }
@@ -60,14 +61,14 @@ fn golden() -> Vec<Event> {
 }
 
 fn texts(message: &Message) -> String {
-    message.texts().filter_map(|text| text.inline()).collect()
+    message.text_parts().filter_map(|text| text.inline_text()).collect()
 }
 
 #[test]
 fn a_summary_stands_where_its_messages_stood() {
     let state = RunState::replay(run(), &golden()).unwrap();
     assert_eq!(state, story().state, "the golden file tells the same story");
-    assert!(state.is_whole());
+    assert!(state.is_consistent());
     let roles: Vec<_> = state.messages.iter().map(|message| message.role).collect();
     use Role::{Assistant, Tool, User};
     assert_eq!(roles, [User, User, User, Assistant, Tool, Assistant]);
@@ -86,7 +87,7 @@ fn a_summary_stands_where_its_messages_stood() {
 
 #[test]
 fn the_transcript_forgets_nothing() {
-    let entries = Transcript::of(run(), &golden()).unwrap();
+    let entries = Transcript::from_events(run(), &golden()).unwrap();
     let told: Vec<_> =
         entries.iter().map(|entry| (entry.number, entry.turn, entry.gone, entry.summary)).collect();
     assert_eq!(

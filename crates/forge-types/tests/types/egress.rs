@@ -34,8 +34,8 @@ fn entries_are_kept_in_one_form() {
         ("[2001:DB8:0:0::1]:443", "[2001:db8::1]:443"),
         ("::ffff:127.0.0.1", "127.0.0.1"),
     ] {
-        assert_eq!(EgressRules::check(written).as_deref(), Ok(kept), "{written}");
-        assert_eq!(EgressRules::check(kept).as_deref(), Ok(kept), "{kept}");
+        assert_eq!(EgressRules::check_entry(written).as_deref(), Ok(kept), "{written}");
+        assert_eq!(EgressRules::check_entry(kept).as_deref(), Ok(kept), "{kept}");
     }
     assert_eq!(rules(&["a.example", "A.EXAMPLE"]).allow, ["a.example"]);
 }
@@ -235,21 +235,21 @@ fn keys_go_to_exact_hosts_that_are_on_the_list() {
 #[test]
 fn the_refusal_says_what_is_missing() {
     let text = "egress blocked: domain a.example not in allowlist (mode=allowlist)";
-    assert_eq!(EgressRules::refusal("a.example"), text);
+    assert_eq!(EgressRules::refusal_message("a.example"), text);
 }
 
 proptest! {
     #[test]
     fn no_text_makes_the_rules_panic(entry in "\\PC{0,40}", host in "\\PC{0,40}", port: u16) {
-        let _ = EgressRules::check(&entry);
+        let _ = EgressRules::check_entry(&entry);
         let raw = EgressRules { allow: vec![entry], keys: Vec::new() };
         let _ = raw.allows_host(&host, port);
     }
 
     #[test]
     fn what_is_accepted_is_accepted_again_and_allows_itself(entry in "(\\*\\.)?[a-zA-Z0-9._-]{1,30}(:[0-9]{1,5})?") {
-        if let Ok(kept) = EgressRules::check(&entry) {
-            prop_assert_eq!(EgressRules::check(&kept).unwrap(), kept.clone());
+        if let Ok(kept) = EgressRules::check_entry(&entry) {
+            prop_assert_eq!(EgressRules::check_entry(&kept).unwrap(), kept.clone());
             let (host, port) = kept.rsplit_once(':').map_or((kept.as_str(), 80), |(h, p)| (h, p.parse().unwrap()));
             let host = host.strip_prefix('*').map_or_else(|| host.to_owned(), |rest| format!("x{rest}"));
             prop_assert!(rules(&[&kept]).allows_host(&host, port));

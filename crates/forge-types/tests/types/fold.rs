@@ -2,9 +2,9 @@
 
 use crate::journal::{Writer, part_call, run, steps, write};
 use forge_types::{
-    Digest, Effect, EffectId, ErrorKind, Event, EventKind, Finish, History, Message, Outcome, Part, RunState,
-    RunStatus, Seq, SnapshotId, Step, Timestamp, ToolAccess, ToolCall, ToolOutput, ToolResultPart, ToolRun,
-    Travel, WaitingFor,
+    Digest, Effect, EffectId, ErrorKind, Event, EventKind, FinishReason, HistoryDirection, Message,
+    MessagePart, Outcome, RunState, RunStatus, Seq, SnapshotId, Timestamp, ToolAccess, ToolCall, ToolOutput,
+    ToolResultPart, ToolRun, ToolStep, WaitingFor, WorkspaceHistory,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ proptest! {
         for event in write(&steps, false).events.into_iter().skip(3) {
             writer.add(event.kind);
             if writer.state.calls.is_empty() {
-                prop_assert!(writer.state.is_whole(), "{:#?}", writer.state.messages);
+                prop_assert!(writer.state.is_consistent(), "{:#?}", writer.state.messages);
             }
         }
     }
@@ -138,14 +138,14 @@ fn an_id_that_came_before_is_renamed_and_one_used_twice_in_a_reply_is_marked() {
     writer.start();
     for _ in 0..2 {
         let effect = writer.ask();
-        writer.reply(effect, vec![part_call("0", "read_file", "{}")], Finish::ToolCalls);
+        writer.reply(effect, vec![part_call("0", "read_file", "{}")], FinishReason::ToolCalls);
         let id = writer.state.calls[0].call.id.clone();
         let effect = writer.call(&id, "read_file", ToolAccess::Read, 1);
         writer.done(effect, ToolOutput::ok("text"));
     }
     let effect = writer.ask();
     let twice = vec![part_call("x", "read_file", "{}"), part_call("x", "read_file", "{}")];
-    writer.reply(effect, twice, Finish::ToolCalls);
+    writer.reply(effect, twice, FinishReason::ToolCalls);
     let ids: Vec<_> = writer.state.call_ids.iter().map(|id| &**id).collect();
     assert_eq!(ids, ["0", "0_2_1", "x", "x_3_1"]);
     let marked: Vec<_> = writer.state.calls.iter().map(|pending| pending.duplicate).collect();
@@ -158,7 +158,7 @@ fn a_read_that_was_interrupted_is_repeated_and_a_write_is_reported() {
     writer.start();
     let effect = writer.ask();
     let calls = vec![part_call("r", "read_file", "{}"), part_call("w", "write_file", "{}")];
-    writer.reply(effect, calls, Finish::ToolCalls);
+    writer.reply(effect, calls, FinishReason::ToolCalls);
     let read = writer.call("r", "read_file", ToolAccess::Read, 1);
     let wrote = writer.call("w", "write_file", ToolAccess::Write, 1);
     writer.add(EventKind::Settled { effect: read, outcome: Outcome::Interrupted, snapshot: None });
@@ -167,7 +167,7 @@ fn a_read_that_was_interrupted_is_repeated_and_a_write_is_reported() {
     assert!(writer.state.calls[1].is_done());
     let read = writer.call("r", "read_file", ToolAccess::Read, 2);
     writer.done(read, ToolOutput::ok("text"));
-    assert!(writer.state.is_whole());
+    assert!(writer.state.is_consistent());
     let last = serde_json::to_string(writer.state.messages.last().unwrap()).unwrap();
     assert!(last.contains("Whether it took effect"), "{last}");
     assert_eq!(writer.state.tools.calls, 2, "a repeated read is one call");
@@ -178,8 +178,8 @@ fn a_write_whose_workspace_is_put_back_is_repeated() {
     let mut writer = Writer::new();
     writer.start();
     let effect = writer.ask();
-    writer.reply(effect, vec![part_call("w", "write_file", "{}")], Finish::ToolCalls);
-    let (before, after) = (SnapshotId(Digest::of(b"before")), SnapshotId(Digest::of(b"after")));
+    writer.reply(effect, vec![part_call("w", "write_file", "{}")], FinishReason::ToolCalls);
+    let (before, after) = (SnapshotId(Digest::of_bytes(b"before")), SnapshotId(Digest::of_bytes(b"after")));
     let write = |attempt| {
         let call = ToolCall { id: "w".into(), name: "write_file".into(), arguments: "{}".into() };
         Effect::RunTool(ToolRun { call, access: ToolAccess::Write, attempt, not_before: None })
@@ -199,7 +199,7 @@ fn a_write_whose_workspace_is_put_back_is_repeated() {
             writer.add(EventKind::Settled { effect, outcome, snapshot: Some(after) });
         }
     }
-    assert!(writer.state.is_whole());
+    assert!(writer.state.is_consistent());
     assert_eq!(writer.state.tools.calls, 1);
     let history = &writer.state.history;
     assert_eq!((history.beginning, history.current), (Some(before), Some(after)));
@@ -212,15 +212,15 @@ fn a_write_whose_workspace_is_put_back_is_repeated() {
 
 #[test]
 fn an_undo_and_a_redo_travel_along_the_steps() {
-    let mut history = History::default();
+    let mut history = WorkspaceHistory::default();
     let mut writer = Writer::new();
     writer.start();
-    let id = |n: u8| SnapshotId(Digest::of(&[n]));
+    let id = |n: u8| SnapshotId(Digest::of_bytes(&[n]));
     history.beginning = Some(id(0));
     history.current = Some(id(3));
     for n in 1..=3 {
         let (tool, about) = ("run_shell".to_owned(), String::new());
-        history.steps.push(Step {
+        history.steps.push(ToolStep {
             effect: EffectId(n.into()),
             tool,
             about,
@@ -232,13 +232,13 @@ fn an_undo_and_a_redo_travel_along_the_steps() {
     assert_eq!(writer.state.history.current_step(), Some(3));
     assert!(writer.state.history.is_pending());
     let mut go = |to, travel, applied| {
-        writer.add(EventKind::Restored { to: id(to), travel, applied });
+        writer.add(EventKind::Restored { to: id(to), direction: travel, applied });
         writer.state.history.clone()
     };
-    assert_eq!(go(1, Travel::Undo, false).current_step(), Some(1));
-    assert_eq!(go(0, Travel::Undo, false).undone, [id(3), id(1)]);
-    assert!(!go(1, Travel::Redo, true).is_pending());
-    let last = go(3, Travel::Redo, false);
+    assert_eq!(go(1, HistoryDirection::Undo, false).current_step(), Some(1));
+    assert_eq!(go(0, HistoryDirection::Undo, false).undone, [id(3), id(1)]);
+    assert!(!go(1, HistoryDirection::Redo, true).is_pending());
+    let last = go(3, HistoryDirection::Redo, false);
     assert_eq!((last.current_step(), last.undone.len(), last.applied), (Some(3), 0, Some(id(1))));
     assert!(last.is_pending());
 }
@@ -248,10 +248,10 @@ fn steering_stands_before_the_next_request() {
     let mut writer = Writer::new();
     writer.start();
     let effect = writer.ask();
-    let command = forge_types::Command::Steer { text: "use tabs".into() };
+    let command = forge_types::RunCommand::Steer { text: "use tabs".into() };
     let id = forge_types::CommandId::from_u128(1);
     writer.add(EventKind::Commanded { id, command });
-    writer.reply(effect, vec![Part::text("Working on it.")], Finish::Stop);
+    writer.reply(effect, vec![MessagePart::text("Working on it.")], FinishReason::Stop);
     assert_eq!(writer.state.messages.len(), 2);
     writer.ask();
     assert_eq!(writer.state.messages.last().map(AsRef::as_ref), Some(&Message::user("use tabs")));
@@ -267,7 +267,8 @@ fn what_is_not_whole_is_told_apart() {
         parts: ids.iter().map(|id| part_call(id, "t", "{}")).collect(),
     };
     let whole = |messages: Vec<Message>| {
-        RunState { messages: messages.into_iter().map(Arc::new).collect(), ..RunState::new(run()) }.is_whole()
+        RunState { messages: messages.into_iter().map(Arc::new).collect(), ..RunState::new(run()) }
+            .is_consistent()
     };
     assert!(whole(vec![Message::user("go"), asks(&["a", "b"]), result("a"), result("b")]));
     assert!(!whole(vec![asks(&["a", "b"]), result("b"), result("a")]), "order of calls");
@@ -281,10 +282,14 @@ fn a_failed_tool_is_a_result_and_not_the_end() {
     let mut writer = Writer::new();
     writer.start();
     let effect = writer.ask();
-    writer.reply(effect, vec![part_call("c", "run_shell", r#"{"command":"false"}"#)], Finish::ToolCalls);
+    writer.reply(
+        effect,
+        vec![part_call("c", "run_shell", r#"{"command":"false"}"#)],
+        FinishReason::ToolCalls,
+    );
     let effect = writer.call("c", "run_shell", ToolAccess::Exec, 1);
     writer.done(effect, ToolOutput::failed(ErrorKind::Execution, "exit code 1"));
     assert_eq!(writer.state.status, RunStatus::Running);
     assert_eq!(writer.state.tools.shell_commands, 1);
-    assert!(writer.state.is_whole());
+    assert!(writer.state.is_consistent());
 }

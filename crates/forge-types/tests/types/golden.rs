@@ -39,9 +39,9 @@ fn a_run_whose_model_could_not_be_had_loads_and_tells_who_took_its_place() {
     assert_eq!((state.status, state.target, state.tried.len()), (RunStatus::Completed, 1, 0));
     let route = |text: &str| {
         let (provider, model) = text.split_once('/').unwrap();
-        forge_types::Route { provider: provider.into(), model: model.into() }
+        forge_types::ModelRoute { provider: provider.into(), model: model.into() }
     };
-    let routing = forge_types::Routing {
+    let routing = forge_types::RoutingChoice {
         task_type: forge_types::TaskKind::Code,
         tier: forge_types::Tier::Simple,
         chosen: route("scripted/tiny"),
@@ -90,9 +90,9 @@ fn the_first_version_loads() {
     let events = events();
     let state = RunState::replay(run(), &events).unwrap();
     assert_eq!(state.status, RunStatus::Completed);
-    assert!(state.is_whole());
+    assert!(state.is_consistent());
     assert_eq!(
-        state.answer.iter().filter_map(|text| text.inline()).collect::<String>(),
+        state.answer.iter().filter_map(|text| text.inline_text()).collect::<String>(),
         "All tests pass now."
     );
 }
@@ -105,11 +105,11 @@ fn the_golden_files_hold_every_kind() {
         EventKind::Commanded { .. } => "commanded",
         EventKind::Intended { .. } => "intended",
         EventKind::Settled { .. } => "settled",
-        EventKind::Judged { .. } => "judged",
+        EventKind::ToolCallRejected { .. } => "judged",
         EventKind::SandboxChanged { .. } => "sandbox_changed",
         EventKind::Surveyed { .. } => "surveyed",
         EventKind::Compacted { .. } => "compacted",
-        EventKind::Reached { .. } => "reached",
+        EventKind::EgressRecorded { .. } => "reached",
         EventKind::Restored { .. } => "restored",
         EventKind::Applied { .. } => "applied",
         EventKind::StatusChanged { .. } => "status_changed",

@@ -2,10 +2,10 @@
 
 use forge_types::wire::PlanFacts;
 use forge_types::{
-    Command, CommandId, Created, Digest, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, Finish,
-    LimitKind, Limits, ModelCall, ModelReply, Money, Outcome, Part, Payload, Route, RunId, RunState,
-    RunStatus, SandboxReport, SandboxState, Seq, Source, Timestamp, ToolAccess, ToolCall, ToolOutput,
-    ToolRun, Usage, Verdict, WaitingFor,
+    CommandId, Digest, Effect, EffectId, ErrorInfo, ErrorKind, Event, EventKind, FinishReason, LimitKind,
+    MessagePart, ModelCall, ModelReply, ModelRoute, Money, Outcome, Payload, RunCommand, RunCreation, RunId,
+    RunLimits, RunSource, RunState, RunStatus, SandboxReport, SandboxState, Seq, Timestamp, ToolAccess,
+    ToolCall, ToolCallVerdict, ToolOutput, ToolRun, Usage, WaitingFor,
 };
 use proptest::prelude::*;
 
@@ -15,9 +15,9 @@ pub(crate) fn run() -> RunId {
 
 pub(crate) fn facts() -> PlanFacts {
     PlanFacts {
-        route: Route { provider: "scripted".into(), model: "tiny".into() },
+        route: ModelRoute { provider: "scripted".into(), model: "tiny".into() },
         tools: 7,
-        limits: Limits { max_tokens: 1_000, max_shell_commands: 3, ..Limits::default() },
+        limits: RunLimits { max_tokens: 1_000, max_shell_commands: 3, ..RunLimits::default() },
         alert_percent: 80,
         fallbacks: Vec::new(),
         routing: None,
@@ -33,14 +33,14 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new() -> Self {
         let mut writer = Self { state: RunState::new(run()), events: Vec::new() };
-        writer.add(EventKind::Created(Box::new(Created {
+        writer.add(EventKind::Created(Box::new(RunCreation {
             task: Payload::from("Fix the failing test"),
             repo: "/srv/project".into(),
             pipeline: "solo".into(),
-            source: Source::Cli,
+            source: RunSource::Cli,
             history: Vec::new(),
             root: run(),
-            plan: Digest::of(b"plan"),
+            plan: Digest::of_bytes(b"plan"),
             correlation_id: "00112233aabbccdd".into(),
         })));
         writer
@@ -87,7 +87,7 @@ impl Writer {
         }))
     }
 
-    pub(crate) fn reply(&mut self, effect: EffectId, parts: Vec<Part>, finish: Finish) {
+    pub(crate) fn reply(&mut self, effect: EffectId, parts: Vec<MessagePart>, finish: FinishReason) {
         let usage = Usage { input: 90, output: 10, cached: 40, cache_write: 0, known: true };
         let reply = ModelReply { parts, usage, model: "tiny-1".into(), finish, latency_ms: 12 };
         let outcome = Outcome::Replied { reply, cost: Some(Money::from_usd(0.002)) };
@@ -112,8 +112,8 @@ impl Writer {
     }
 }
 
-pub(crate) fn part_call(id: &str, tool: &str, arguments: &str) -> Part {
-    Part::call(ToolCall { id: id.into(), name: tool.into(), arguments: arguments.into() })
+pub(crate) fn part_call(id: &str, tool: &str, arguments: &str) -> MessagePart {
+    MessagePart::call(ToolCall { id: id.into(), name: tool.into(), arguments: arguments.into() })
 }
 
 /// One thing that happens to a run; numbers choose among what is possible at that moment.
@@ -181,10 +181,11 @@ fn take(writer: &mut Writer, step: &Step, allow_stray: bool) {
         }
         Step::Reply { calls, text, finish } => {
             let Some(effect) = open(writer, |what| matches!(what, Effect::CallModel(_)), 0) else { return };
-            let mut parts: Vec<_> = if *text { vec![Part::text("Looking.")] } else { Vec::new() };
+            let mut parts: Vec<_> = if *text { vec![MessagePart::text("Looking.")] } else { Vec::new() };
             parts.extend(calls.iter().map(|n| part_call(&id(*n), "read_file", r#"{"path":"a"}"#)));
             let finish =
-                [Finish::Stop, Finish::ToolCalls, Finish::Length, Finish::Error][*finish as usize % 4];
+                [FinishReason::Stop, FinishReason::ToolCalls, FinishReason::Length, FinishReason::Error]
+                    [*finish as usize % 4];
             writer.reply(effect, parts, finish);
         }
         Step::ModelFails(how) => {
@@ -255,8 +256,13 @@ fn run_tool(writer: &mut Writer, n: u8) {
 fn judge(writer: &mut Writer, n: u8) {
     let found = writer.state.calls.iter().find(|p| matches!(p.state, forge_types::CallState::Waiting { .. }));
     let Some(pending) = found.cloned() else { return };
-    let verdict = [Verdict::Command, Verdict::Limit, Verdict::Malformed, Verdict::Ending][n as usize % 4];
-    writer.add(EventKind::Judged {
+    let verdict = [
+        ToolCallVerdict::Command,
+        ToolCallVerdict::Limit,
+        ToolCallVerdict::Malformed,
+        ToolCallVerdict::Ending,
+    ][n as usize % 4];
+    writer.add(EventKind::ToolCallRejected {
         call_id: pending.call.id.clone(),
         tool: pending.call.name.clone(),
         verdict,
@@ -266,11 +272,11 @@ fn judge(writer: &mut Writer, n: u8) {
 
 fn tell(writer: &mut Writer, n: u8) {
     let command = match n {
-        0 => Command::Steer { text: "and the docs".into() },
-        1 => Command::Pause,
-        2 => Command::Resume { limits: None },
-        3 => Command::Resume { limits: Some(Limits { max_tokens: 5_000, ..Limits::default() }) },
-        _ => Command::Cancel { by: "cli".into() },
+        0 => RunCommand::Steer { text: "and the docs".into() },
+        1 => RunCommand::Pause,
+        2 => RunCommand::Resume { limits: None },
+        3 => RunCommand::Resume { limits: Some(RunLimits { max_tokens: 5_000, ..RunLimits::default() }) },
+        _ => RunCommand::Cancel { by: "cli".into() },
     };
     let id = CommandId::from_u128(u128::from(writer.state.seq.0));
     writer.add(EventKind::Commanded { id, command });

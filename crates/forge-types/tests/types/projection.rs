@@ -3,8 +3,8 @@
 use crate::journal::{Writer, facts, part_call, run, steps, write};
 use forge_types::wire::{Projector, WireData, WireEvent, WireKind};
 use forge_types::{
-    Command, CommandId, ErrorInfo, ErrorKind, Event, EventKind, Finish, LimitKind, Outcome, Part, RunStatus,
-    SandboxReport, SandboxState, ToolAccess, ToolOutput, Verdict, WaitingFor,
+    CommandId, ErrorInfo, ErrorKind, Event, EventKind, FinishReason, LimitKind, MessagePart, Outcome,
+    RunCommand, RunStatus, SandboxReport, SandboxState, ToolAccess, ToolCallVerdict, ToolOutput, WaitingFor,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -90,11 +90,11 @@ fn a_small_run_reads_like_this() {
     writer.add(EventKind::SandboxChanged { state: SandboxState::Running, report: Some(report) });
     let effect = writer.ask();
     let call = part_call("c1", "run_shell", r#"{"command":"make test"}"#);
-    writer.reply(effect, vec![Part::text("Testing."), call], Finish::ToolCalls);
+    writer.reply(effect, vec![MessagePart::text("Testing."), call], FinishReason::ToolCalls);
     let effect = writer.call("c1", "run_shell", ToolAccess::Exec, 1);
     writer.done(effect, ToolOutput { exit_code: Some(0), duration_ms: 7, ..ToolOutput::ok("passed") });
     let effect = writer.ask();
-    writer.reply(effect, vec![Part::text("Done.")], Finish::Stop);
+    writer.reply(effect, vec![MessagePart::text("Done.")], FinishReason::Stop);
     writer.finish(RunStatus::Completed, None);
     assert_eq!(
         kinds(&writer.events),
@@ -115,10 +115,10 @@ fn a_refused_command_is_called_checked_and_completed() {
     let mut writer = Writer::new();
     writer.start();
     let effect = writer.ask();
-    writer.reply(effect, vec![part_call("c", "run_shell", r#"{"command":"mkfs"}"#)], Finish::ToolCalls);
+    writer.reply(effect, vec![part_call("c", "run_shell", r#"{"command":"mkfs"}"#)], FinishReason::ToolCalls);
     let error = ErrorInfo::fatal(ErrorKind::Denied, "`mkfs` is never run");
     let (call_id, tool) = ("c".to_owned(), "run_shell".to_owned());
-    writer.add(EventKind::Judged { call_id, tool, verdict: Verdict::Command, error });
+    writer.add(EventKind::ToolCallRejected { call_id, tool, verdict: ToolCallVerdict::Command, error });
     let tail = kinds(&writer.events);
     assert!(tail.ends_with("tool.called guard.checked tool.completed iteration.completed"), "{tail}");
     let guard = &data(&writer.events, WireKind::GuardChecked)[0];
@@ -133,7 +133,7 @@ fn a_wait_is_asked_for_and_resolved() {
     writer.status(RunStatus::Waiting, Some(WaitingFor::Paused));
     writer.status(RunStatus::Running, None);
     writer.status(RunStatus::Waiting, Some(WaitingFor::Budget));
-    let command = Command::Cancel { by: "cli".into() };
+    let command = RunCommand::Cancel { by: "cli".into() };
     writer.add(EventKind::Commanded { id: CommandId::from_u128(3), command });
     writer.finish(RunStatus::Cancelled, None);
     let resolved = data(&writer.events, WireKind::WaitResolved);
@@ -164,7 +164,7 @@ fn budgets_are_announced_once_when_nearly_and_once_when_wholly_used() {
     // Each reply counts 60 of 1,000 tokens: uncached prompt and reply.
     for _ in 0..20 {
         let effect = writer.ask();
-        writer.reply(effect, vec![Part::text("more")], Finish::Stop);
+        writer.reply(effect, vec![MessagePart::text("more")], FinishReason::Stop);
     }
     writer.finish(RunStatus::TimedOut, Some(LimitKind::Tokens));
     let said: Vec<_> = data(&writer.events, WireKind::BudgetChanged)
@@ -179,7 +179,7 @@ fn a_run_whose_plan_is_lost_is_still_shown() {
     let mut writer = Writer::new();
     writer.start();
     let effect = writer.ask();
-    writer.reply(effect, vec![Part::text("Done.")], Finish::Stop);
+    writer.reply(effect, vec![MessagePart::text("Done.")], FinishReason::Stop);
     let wire = Projector::new(run(), None).project_all(&writer.events);
     assert_eq!(wire.len(), project(&writer.events).len());
     let json = serde_json::to_value(&wire[4]).unwrap();

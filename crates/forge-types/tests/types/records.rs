@@ -1,9 +1,10 @@
 //! The files of a run directory.
 
 use crate::journal::{Writer, part_call, run};
-use forge_types::record::{message_lines, run_record, summary, tool_invocations, wire_events};
+use forge_types::record::{message_lines, run_record, run_summary, tool_invocations, wire_events};
 use forge_types::{
-    ErrorInfo, ErrorKind, EventKind, Finish, Opaque, Part, RunStatus, ToolAccess, ToolOutput, Verdict,
+    ErrorInfo, ErrorKind, EventKind, FinishReason, MessagePart, OpaqueState, RunStatus, ToolAccess,
+    ToolCallVerdict, ToolOutput,
 };
 
 fn journal() -> Writer {
@@ -11,16 +12,16 @@ fn journal() -> Writer {
     writer.start();
     let effect = writer.ask();
     let mut signed = part_call("a", "read_file", r#"{"path":"a.py"}"#);
-    signed.opaque = Some(Opaque { provider: "gemini".into(), model: "g".into(), data: "sig".into() });
-    let calls = vec![Part::text("I look."), signed, part_call("b", "nonsense", "{broken")];
-    writer.reply(effect, calls, Finish::ToolCalls);
+    signed.opaque = Some(OpaqueState { provider: "gemini".into(), model: "g".into(), data: "sig".into() });
+    let calls = vec![MessagePart::text("I look."), signed, part_call("b", "nonsense", "{broken")];
+    writer.reply(effect, calls, FinishReason::ToolCalls);
     let effect = writer.call("a", "read_file", ToolAccess::Read, 1);
     writer.done(effect, ToolOutput { duration_ms: 4, ..ToolOutput::ok("print()") });
     let error = ErrorInfo::fatal(ErrorKind::UnknownTool, "there is no tool `nonsense`");
     let (call_id, tool) = ("b".to_owned(), "nonsense".to_owned());
-    writer.add(EventKind::Judged { call_id, tool, verdict: Verdict::Malformed, error });
+    writer.add(EventKind::ToolCallRejected { call_id, tool, verdict: ToolCallVerdict::Malformed, error });
     let effect = writer.ask();
-    writer.reply(effect, vec![Part::text("All "), Part::text("done.")], Finish::Stop);
+    writer.reply(effect, vec![MessagePart::text("All "), MessagePart::text("done.")], FinishReason::Stop);
     writer.finish(RunStatus::Completed, None);
     writer
 }
@@ -66,13 +67,13 @@ fn messages_are_lines_with_calls_results_and_signatures() {
 #[test]
 fn the_summary_says_what_came_of_it() {
     let writer = journal();
-    let summary = summary(&writer.state, None, writer.state.at);
+    let summary = run_summary(&writer.state, None, writer.state.at);
     assert_eq!(summary.answer, "All done.");
     assert_eq!(summary.tools.average_ms, 4);
     assert_eq!(summary.files_modified, ["src/lib.rs"]);
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["status"], "completed");
-    assert_eq!(serde_json::from_value::<forge_types::record::Summary>(json).unwrap(), summary);
+    assert_eq!(serde_json::from_value::<forge_types::record::RunSummary>(json).unwrap(), summary);
 }
 
 #[test]

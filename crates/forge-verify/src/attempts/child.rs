@@ -1,6 +1,6 @@
 //! Work in a process of its own, and processes that try the ceilings.
 
-use forge_sys::{self as sys, Fork};
+use forge_sys::{self as sys, ForkSide};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -27,12 +27,12 @@ pub enum ChildEnd {
 /// # Panics
 /// If this process has more than one thread: a fork would then leave locks behind that nobody opens.
 pub fn in_child(limit: Duration, work: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, ChildEnd> {
-    assert_eq!(threads(), 1, "children are forked by a process of one thread");
+    assert_eq!(thread_count(), 1, "children are forked by a process of one thread");
     let refused = |error: &io::Error| ChildEnd::NotStarted(error.raw_os_error().unwrap_or(libc::EIO));
     let (mut read, mut write) = io::pipe().map_err(|e| refused(&e))?;
     let pid = match sys::fork(0).map_err(|e| refused(&e))? {
-        Fork::Parent(pid) => pid,
-        Fork::Child => {
+        ForkSide::Parent(pid) => pid,
+        ForkSide::Child => {
             drop(read);
             // Ends with whoever asked, so that no attempt outlives its box's helper.
             let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
@@ -45,7 +45,7 @@ pub fn in_child(limit: Duration, work: impl FnOnce() -> Vec<u8>) -> Result<Vec<u
         }
     };
     drop(write);
-    let answer = receive(&mut read, limit);
+    let answer = receive_answer(&mut read, limit);
     if answer.is_err() {
         sys::kill(pid, if answer == Err(ChildEnd::TimedOut) { libc::SIGKILL } else { 0 });
     }
@@ -56,12 +56,12 @@ pub fn in_child(limit: Duration, work: impl FnOnce() -> Vec<u8>) -> Result<Vec<u
     }
 }
 
-fn threads() -> usize {
+fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
 /// Reads a length and so many bytes. Not to the end: a grandchild may still hold the pipe.
-fn receive(pipe: &mut io::PipeReader, limit: Duration) -> Result<Vec<u8>, ChildEnd> {
+fn receive_answer(pipe: &mut io::PipeReader, limit: Duration) -> Result<Vec<u8>, ChildEnd> {
     let deadline = Instant::now() + limit;
     let (mut bytes, mut piece) = (Vec::new(), [0u8; 4096]);
     loop {
@@ -98,8 +98,8 @@ pub fn fork_until_refused(most: usize) -> (Vec<i32>, Option<i32>) {
     let mut children = Vec::new();
     while children.len() < most {
         match sys::fork(0) {
-            Ok(Fork::Parent(pid)) => children.push(pid),
-            Ok(Fork::Child) => loop {
+            Ok(ForkSide::Parent(pid)) => children.push(pid),
+            Ok(ForkSide::Child) => loop {
                 sys::pause();
             },
             Err(error) => return (children, error.raw_os_error()),
@@ -116,8 +116,8 @@ pub fn fork_each(count: usize, work: impl Fn()) -> Result<Vec<i32>, i32> {
     let mut children = Vec::new();
     for _ in 0..count {
         match sys::fork(0) {
-            Ok(Fork::Parent(pid)) => children.push(pid),
-            Ok(Fork::Child) => {
+            Ok(ForkSide::Parent(pid)) => children.push(pid),
+            Ok(ForkSide::Child) => {
                 work();
                 loop {
                     sys::pause();
@@ -131,12 +131,12 @@ pub fn fork_each(count: usize, work: impl Fn()) -> Result<Vec<i32>, i32> {
 
 /// Whether one of this process's children has ended; it is collected then.
 #[must_use]
-pub fn one_ended() -> bool {
+pub fn reap_one() -> bool {
     matches!(sys::reap(-1, libc::WNOHANG), Ok(Some(_)))
 }
 
 /// Takes a name that is no text, and forbids others to look into this process, as far as that is allowed.
-pub fn hide() {
+pub fn obscure_process() {
     // SAFETY: the name is a C string that lives across the call, which copies it; the other call takes integers.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"\xff\xfe) Z".as_ptr());
@@ -153,7 +153,7 @@ pub fn end_children(children: &[i32]) {
 }
 
 /// A fork bomb: every process of it starts more as long as it can. Only ever in a box with a ceiling.
-pub fn multiply() -> ! {
+pub fn fork_bomb() -> ! {
     loop {
         let _ = sys::fork(0);
     }
@@ -184,15 +184,15 @@ pub fn replace_streams(file: &std::os::fd::OwnedFd) {
 ///
 /// # Errors
 /// When the kernel refuses the fork.
-pub fn release() -> io::Result<Option<()>> {
-    if let Fork::Parent(pid) = sys::fork(0)? {
+pub fn daemonize() -> io::Result<Option<()>> {
+    if let ForkSide::Parent(pid) = sys::fork(0)? {
         let _ = sys::reap(pid, 0);
         return Ok(Some(()));
     }
     let _ = rustix::process::setsid();
     match sys::fork(0) {
-        Ok(Fork::Child) => Ok(None),
-        Ok(Fork::Parent(_)) => sys::exit_now(0),
+        Ok(ForkSide::Child) => Ok(None),
+        Ok(ForkSide::Parent(_)) => sys::exit_now(0),
         Err(_) => sys::exit_now(1),
     }
 }
@@ -206,9 +206,9 @@ mod tests {
     fn an_answer_is_read_by_its_length_and_no_answer_is_told_from_it() {
         let (mut read, mut write) = io::pipe().unwrap();
         write.write_all(&[3, 0, 0, 0, b'a', b'b', b'c']).unwrap();
-        assert_eq!(receive(&mut read, Duration::from_secs(5)), Ok(b"abc".to_vec()));
-        assert_eq!(receive(&mut read, Duration::from_millis(1)), Err(ChildEnd::TimedOut));
+        assert_eq!(receive_answer(&mut read, Duration::from_secs(5)), Ok(b"abc".to_vec()));
+        assert_eq!(receive_answer(&mut read, Duration::from_millis(1)), Err(ChildEnd::TimedOut));
         drop(write);
-        assert_eq!(receive(&mut read, Duration::from_secs(5)), Err(ChildEnd::Silent));
+        assert_eq!(receive_answer(&mut read, Duration::from_secs(5)), Err(ChildEnd::Silent));
     }
 }

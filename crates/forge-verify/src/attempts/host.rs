@@ -6,56 +6,56 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Bytes in a canary of shared memory.
-const SIZE: usize = 4096;
+const SEGMENT_BYTES: usize = 4096;
 /// Everybody may read and write: nothing but a namespace keeps others away.
-const OPEN: i32 = 0o666;
+const OPEN_MODE: i32 = 0o666;
 
-fn check(result: libc::c_long) -> io::Result<i32> {
+fn check_result(result: libc::c_long) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
 }
 
 /// A System V segment of shared memory; removed when it is dropped.
 #[derive(Debug)]
-pub struct SharedMemory {
+pub struct SharedMemoryCanary {
     id: i32,
 }
 
 /// A System V message queue with one message in it; removed when it is dropped.
 #[derive(Debug)]
-pub struct MessageQueue {
+pub struct MessageQueueCanary {
     id: i32,
 }
 
 /// A POSIX message queue; removed when it is dropped.
 #[derive(Debug)]
-pub struct PosixQueue {
+pub struct PosixQueueCanary {
     name: CString,
     _queue: OwnedFd,
 }
 
-impl SharedMemory {
+impl SharedMemoryCanary {
     /// Makes a segment.
     ///
     /// # Errors
     /// When the kernel refuses, or the key is taken.
     pub fn create(key: i32) -> io::Result<Self> {
         // SAFETY: takes integers only.
-        let id = check(unsafe {
-            libc::syscall(libc::SYS_shmget, key, SIZE, libc::IPC_CREAT | libc::IPC_EXCL | OPEN)
+        let id = check_result(unsafe {
+            libc::syscall(libc::SYS_shmget, key, SEGMENT_BYTES, libc::IPC_CREAT | libc::IPC_EXCL | OPEN_MODE)
         })?;
         Ok(Self { id })
     }
 
     /// The one with this key, to be removed.
     #[must_use]
-    pub fn existing(key: i32) -> Option<Self> {
+    pub fn open_existing(key: i32) -> Option<Self> {
         // SAFETY: takes integers only.
-        check(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) }).ok().map(|id| Self { id })
+        check_result(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) }).ok().map(|id| Self { id })
     }
 
     /// How many processes have attached it since it was made.
     #[must_use]
-    pub fn attached(&self) -> u64 {
+    pub fn attach_count(&self) -> u64 {
         // SAFETY: all zeroes is a value of this plain structure.
         let mut state: libc::shmid_ds = unsafe { std::mem::zeroed() };
         // SAFETY: IPC_STAT writes one structure of this type to the pointer, which is to a live local.
@@ -64,40 +64,43 @@ impl SharedMemory {
     }
 }
 
-impl Drop for SharedMemory {
+impl Drop for SharedMemoryCanary {
     fn drop(&mut self) {
         // SAFETY: IPC_RMID takes no pointer.
         unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }
 
-impl MessageQueue {
+impl MessageQueueCanary {
     /// Makes a queue and puts a message in.
     ///
     /// # Errors
     /// When the kernel refuses, or the key is taken.
     pub fn create(key: i32) -> io::Result<Self> {
         // SAFETY: takes integers only.
-        let id =
-            check(unsafe { libc::syscall(libc::SYS_msgget, key, libc::IPC_CREAT | libc::IPC_EXCL | OPEN) })?;
+        let id = check_result(unsafe {
+            libc::syscall(libc::SYS_msgget, key, libc::IPC_CREAT | libc::IPC_EXCL | OPEN_MODE)
+        })?;
         let queue = Self { id };
         // The type of the message, then its eight bytes.
         let message: [libc::c_long; 2] = [1, 42];
         // SAFETY: the message has a type word and eight bytes, as the size says, and lives across the call.
-        check(unsafe { libc::syscall(libc::SYS_msgsnd, id, message.as_ptr(), 8usize, libc::IPC_NOWAIT) })?;
+        check_result(unsafe {
+            libc::syscall(libc::SYS_msgsnd, id, message.as_ptr(), 8usize, libc::IPC_NOWAIT)
+        })?;
         Ok(queue)
     }
 
     /// The one with this key, to be removed.
     #[must_use]
-    pub fn existing(key: i32) -> Option<Self> {
+    pub fn open_existing(key: i32) -> Option<Self> {
         // SAFETY: takes integers only.
-        check(unsafe { libc::syscall(libc::SYS_msgget, key, 0) }).ok().map(|id| Self { id })
+        check_result(unsafe { libc::syscall(libc::SYS_msgget, key, 0) }).ok().map(|id| Self { id })
     }
 
     /// Messages in it; 1 if nobody touched it.
     #[must_use]
-    pub fn messages(&self) -> u64 {
+    pub fn message_count(&self) -> u64 {
         // SAFETY: all zeroes is a value of this plain structure.
         let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
         // SAFETY: IPC_STAT writes one structure of this type to the pointer, which is to a live local.
@@ -106,14 +109,14 @@ impl MessageQueue {
     }
 }
 
-impl Drop for MessageQueue {
+impl Drop for MessageQueueCanary {
     fn drop(&mut self) {
         // SAFETY: IPC_RMID takes no pointer.
         unsafe { libc::msgctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }
 
-impl PosixQueue {
+impl PosixQueueCanary {
     /// Makes a queue; the name has no slash.
     ///
     /// # Errors
@@ -122,33 +125,39 @@ impl PosixQueue {
         let name = CString::new(name)?;
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
         // SAFETY: the name is a C string that lives across the call; without attributes the pointer is null.
-        let fd = check(unsafe {
-            libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, OPEN, std::ptr::null::<libc::c_void>())
+        let fd = check_result(unsafe {
+            libc::syscall(
+                libc::SYS_mq_open,
+                name.as_ptr(),
+                flags,
+                OPEN_MODE,
+                std::ptr::null::<libc::c_void>(),
+            )
         })?;
-        Ok(Self { name, _queue: sys::adopt(fd)? })
+        Ok(Self { name, _queue: sys::adopt_fd(fd)? })
     }
 
     /// The one of this name, to be removed.
     #[must_use]
-    pub fn existing(name: &str) -> Option<Self> {
+    pub fn open_existing(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: the name is a C string that lives across the call; without attributes the pointer is null.
         let opened = unsafe {
             libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0, std::ptr::null::<libc::c_void>())
         };
-        let fd = check(opened).ok()?;
-        Some(Self { name, _queue: sys::adopt(fd).ok()? })
+        let fd = check_result(opened).ok()?;
+        Some(Self { name, _queue: sys::adopt_fd(fd).ok()? })
     }
 
     /// The descriptor's number, for messages about it.
     #[must_use]
-    pub fn descriptor(&self) -> i32 {
+    pub fn raw_descriptor(&self) -> i32 {
         self._queue.as_raw_fd()
     }
 }
 
-impl Drop for PosixQueue {
+impl Drop for PosixQueueCanary {
     fn drop(&mut self) {
         // SAFETY: takes a C string that lives across the call.
         unsafe { libc::syscall(libc::SYS_mq_unlink, self.name.as_ptr()) };
@@ -158,27 +167,35 @@ impl Drop for PosixQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempts::{Attempt, Outcome, attempt};
+    use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
 
     #[test]
     fn without_a_box_the_canaries_are_found_and_gone_with_their_handles() {
         let key = 0x0F00_0000 | i32::try_from(std::process::id() & 0xFF_FFFF).unwrap();
-        let (memory, queue) = (SharedMemory::create(key).unwrap(), MessageQueue::create(key).unwrap());
+        let (memory, queue) =
+            (SharedMemoryCanary::create(key).unwrap(), MessageQueueCanary::create(key).unwrap());
         let name = format!("forge-test-{key}");
-        let posix = PosixQueue::create(&name).unwrap();
-        assert_eq!((memory.attached(), queue.messages()), (0, 1));
-        let all = [Attempt::SharedMemory(key), Attempt::MessageQueue(key), Attempt::PosixQueue(name)];
-        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Broke(_))));
-        let names = ["another", &format!("forge-test-{key}")].map(PosixQueue::existing);
+        let posix = PosixQueueCanary::create(&name).unwrap();
+        assert_eq!((memory.attach_count(), queue.message_count()), (0, 1));
+        let all = [
+            EscapeAttempt::SharedMemory(key),
+            EscapeAttempt::MessageQueue(key),
+            EscapeAttempt::PosixQueue(name),
+        ];
+        assert!(all.iter().all(|a| matches!(make_attempt(a), AttemptOutcome::Failed(_))));
+        let names = ["another", &format!("forge-test-{key}")].map(PosixQueueCanary::open_existing);
         assert!(names[0].is_none() && names[1].is_some());
-        let same = (SharedMemory::existing(key).unwrap(), MessageQueue::existing(key).unwrap());
+        let same = (
+            SharedMemoryCanary::open_existing(key).unwrap(),
+            MessageQueueCanary::open_existing(key).unwrap(),
+        );
         assert_eq!((same.0.id, same.1.id), (memory.id, queue.id));
         drop((names, same));
         assert!(
-            all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))),
+            all.iter().all(|a| matches!(make_attempt(a), AttemptOutcome::Passed(_))),
             "removed without the first handles"
         );
         drop((memory, queue, posix));
-        assert!(all.iter().all(|a| matches!(attempt(a), Outcome::Held(_))));
+        assert!(all.iter().all(|a| matches!(make_attempt(a), AttemptOutcome::Passed(_))));
     }
 }

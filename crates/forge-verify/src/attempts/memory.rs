@@ -1,16 +1,16 @@
 //! Attempts on memory: of other processes, and of files through the own.
 
-use super::Outcome;
-use super::calls::{REFUSALS, judged, said};
+use super::AttemptOutcome;
+use super::calls::{REFUSAL_ERRNOS, errno_text, judge_call};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 
 /// Reads or writes memory of the init and of the parent.
-pub(super) fn of_others(number: libc::c_long) -> Outcome {
+pub(super) fn access_other_memory(number: libc::c_long) -> AttemptOutcome {
     let parent = rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get());
-    Outcome::worst([1, parent].map(|pid| {
+    AttemptOutcome::worst([1, parent].map(|pid| {
         let (here, there) = ([0u8; 8], [0u8; 8]);
         let local = libc::iovec { iov_base: here.as_ptr().cast_mut().cast(), iov_len: here.len() };
         // The parent is a copy of this process, so the place exists there too.
@@ -21,23 +21,25 @@ pub(super) fn of_others(number: libc::c_long) -> Outcome {
             libc::syscall(number, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
         };
         std::hint::black_box((&here, &there));
-        let result = if result < 0 { Err(errno()) } else { Ok(result) };
-        judged("memory of another process", result, REFUSALS)
+        let result = if result < 0 { Err(last_errno()) } else { Ok(result) };
+        judge_call("memory of another process", result, REFUSAL_ERRNOS)
     }))
 }
 
-fn errno() -> i32 {
+fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 /// Maps a system file read-only and writes there through `/proc/self/mem`, which ignores what the map allows. The
 /// write may land in a private copy; the file must stay.
-pub(super) fn over_read_only_map() -> Outcome {
-    const PROGRAM: &str = "/usr/bin/env";
-    let Ok(file) = File::open(PROGRAM) else { return Outcome::Absent(format!("there is no {PROGRAM}")) };
+pub(super) fn write_read_only_map() -> AttemptOutcome {
+    const MAPPED_PROGRAM: &str = "/usr/bin/env";
+    let Ok(file) = File::open(MAPPED_PROGRAM) else {
+        return AttemptOutcome::NotApplicable(format!("there is no {MAPPED_PROGRAM}"));
+    };
     let mut before = [0u8; 4];
     if file.read_exact_at(&mut before, 0).is_err() {
-        return Outcome::Untested(format!("{PROGRAM} could not be read"));
+        return AttemptOutcome::Untested(format!("{MAPPED_PROGRAM} could not be read"));
     }
     let mut outcomes = Vec::new();
     for kind in [libc::MAP_PRIVATE, libc::MAP_SHARED] {
@@ -45,7 +47,10 @@ pub(super) fn over_read_only_map() -> Outcome {
         let page =
             unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, kind, file.as_raw_fd(), 0) };
         if page == libc::MAP_FAILED {
-            return Outcome::Untested(format!("{PROGRAM} could not be mapped: {}", said(errno())));
+            return AttemptOutcome::Untested(format!(
+                "{MAPPED_PROGRAM} could not be mapped: {}",
+                errno_text(last_errno())
+            ));
         }
         let written = File::options()
             .write(true)
@@ -56,10 +61,12 @@ pub(super) fn over_read_only_map() -> Outcome {
         let mut after = [0u8; 4];
         let same = file.read_exact_at(&mut after, 0).is_ok() && before == after;
         outcomes.push(match (same, written) {
-            (false, _) => Outcome::Broke(format!("{PROGRAM} was changed through its read-only map")),
-            (true, Ok(_)) => Outcome::Held("the write stayed in a private copy".to_owned()),
-            (true, Err(error)) => Outcome::Held(error.to_string()),
+            (false, _) => {
+                AttemptOutcome::Failed(format!("{MAPPED_PROGRAM} was changed through its read-only map"))
+            }
+            (true, Ok(_)) => AttemptOutcome::Passed("the write stayed in a private copy".to_owned()),
+            (true, Err(error)) => AttemptOutcome::Passed(error.to_string()),
         });
     }
-    Outcome::worst(outcomes)
+    AttemptOutcome::worst(outcomes)
 }

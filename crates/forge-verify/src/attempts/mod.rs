@@ -18,29 +18,30 @@ use std::os::fd::RawFd;
 pub use walls::share_memory;
 
 pub use child::{
-    ChildEnd, end_children, fork_each, fork_until_refused, hide, ignore_term, in_child, multiply, one_ended,
-    release, replace_streams,
+    ChildEnd, daemonize, end_children, fork_bomb, fork_each, fork_until_refused, ignore_term, in_child,
+    obscure_process, reap_one, replace_streams,
 };
 
 /// What became of an attempt, or of something that must work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "detail")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It was refused as it must be (or works, where it must work); in words, how.
-    Held(String),
+    Passed(String),
     /// It succeeded, or the kernel did more than refuse it; in words, what it could do.
-    Broke(String),
+    Failed(String),
     /// There is nothing here to try it on; in words, what is not there.
-    Absent(String),
+    NotApplicable(String),
     /// It could not be found out; in words, why. Never as good as [`Outcome::Held`].
     Untested(String),
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// The words.
     #[must_use]
     pub fn detail(&self) -> &str {
-        let (Self::Held(text) | Self::Broke(text) | Self::Absent(text) | Self::Untested(text)) = self;
+        let (Self::Passed(text) | Self::Failed(text) | Self::NotApplicable(text) | Self::Untested(text)) =
+            self;
         text
     }
 
@@ -49,7 +50,7 @@ impl Outcome {
     pub fn worst(outcomes: impl IntoIterator<Item = Self>) -> Self {
         let mut last = Self::Untested("nothing was tried".to_owned());
         for outcome in outcomes {
-            if !matches!(outcome, Self::Held(_)) {
+            if !matches!(outcome, Self::Passed(_)) {
                 return outcome;
             }
             last = outcome;
@@ -61,7 +62,7 @@ impl Outcome {
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the system calls or of what is tried")]
-pub enum Attempt {
+pub enum EscapeAttempt {
     UnshareUser,
     UnshareMount,
     UnshareOthers,
@@ -141,38 +142,42 @@ pub enum Attempt {
 
 /// Makes the attempt. Some leave the process changed if they succeed: see [`in_child`].
 #[must_use]
-pub fn attempt(what: &Attempt) -> Outcome {
-    use Attempt as A;
+pub fn make_attempt(what: &EscapeAttempt) -> AttemptOutcome {
+    use EscapeAttempt as A;
     match what {
         A::ThirtyTwoBitCalls => walls::thirty_two_bit_calls(),
         A::X32Calls => walls::x32_calls(),
-        A::TypeIntoTerminal => terminal::type_into(),
-        A::ControllingTerminal => terminal::controlling(),
+        A::TypeIntoTerminal => terminal::type_into_terminal(),
+        A::ControllingTerminal => terminal::open_controlling(),
         A::SignalHost(pid) => walls::signal_host(*pid),
         A::SignalInit => walls::signal_init(),
-        A::LeaveByFolder(fds) => walls::leave_by_folder(fds),
-        A::MemoryOverReadOnlyMap => memory::over_read_only_map(),
+        A::LeaveByFolder(fds) => walls::leave_by_directory(fds),
+        A::MemoryOverReadOnlyMap => memory::write_read_only_map(),
         A::LandlockInForce => walls::landlock_in_force(),
         A::BecomeRoot => walls::become_root(),
         A::SharedMemory(key) => walls::find_ipc("shared memory", libc::SYS_shmget, *key),
         A::MessageQueue(key) => walls::find_ipc("message queue", libc::SYS_msgget, *key),
         A::PosixQueue(name) => walls::find_posix_queue(name),
-        A::ProcessVmRead => memory::of_others(libc::SYS_process_vm_readv),
-        A::ProcessVmWrite => memory::of_others(libc::SYS_process_vm_writev),
-        A::VsockSocket => walls::sockets(&[libc::AF_VSOCK]),
-        A::NetlinkSocket => walls::sockets(&[libc::AF_NETLINK]),
-        A::PacketSocket => walls::sockets(&[libc::AF_PACKET]),
-        A::RawSocket => walls::raw_sockets(),
-        A::OtherSockets => walls::sockets(walls::OTHER_FAMILIES),
-        A::OtherProtocols => walls::other_protocols(),
-        other => calls::attempt(other),
+        A::ProcessVmRead => memory::access_other_memory(libc::SYS_process_vm_readv),
+        A::ProcessVmWrite => memory::access_other_memory(libc::SYS_process_vm_writev),
+        A::VsockSocket => walls::open_sockets(&[libc::AF_VSOCK]),
+        A::NetlinkSocket => walls::open_sockets(&[libc::AF_NETLINK]),
+        A::PacketSocket => walls::open_sockets(&[libc::AF_PACKET]),
+        A::RawSocket => walls::open_raw_sockets(),
+        A::OtherSockets => walls::open_sockets(walls::OTHER_FAMILIES),
+        A::OtherProtocols => walls::open_other_protocols(),
+        other => calls::attempt_call(other),
     }
 }
 
 /// Executes a file by a descriptor and a path at once. If that works, this process is that program.
 #[must_use]
-pub fn execute_at(path: &std::ffi::CStr) -> Outcome {
-    calls::judged("execveat", calls::call!(SYS_execveat, libc::AT_FDCWD, path, 0, 0, 0), calls::REFUSALS)
+pub fn execute_at(path: &std::ffi::CStr) -> AttemptOutcome {
+    calls::judge_call(
+        "execveat",
+        calls::call!(SYS_execveat, libc::AT_FDCWD, path, 0, 0, 0),
+        calls::REFUSAL_ERRNOS,
+    )
 }
 
 /// The version of Landlock this kernel speaks; 0 when it has none.

@@ -14,45 +14,45 @@ pub(super) mod processes;
 pub(super) mod programs;
 mod siblings;
 
-pub(super) use pile::{DEPTH, NAMES};
-pub(super) use press::{POSE, POSER_CODE};
-pub(super) use processes::SHARE;
-pub(super) use siblings::FORGED;
+pub(super) use pile::{DEEP_TREE_DEPTH, ODD_NAMES};
+pub(super) use press::{FAKE_EXIT_CODE, FAKE_PROTOCOL_OUTPUT};
+pub(super) use processes::USER_SHARE_LAYER;
+pub(super) use siblings::FORGED_LINE;
 
-use super::scene::{Line, Scene, Task, untested};
-use super::table::{PROBES, Try};
-use crate::attempts::{ChildEnd, Outcome, in_child};
+use super::scene::{HostFacts, ProbeLine, ProberTask, probe_untested};
+use super::table::{PROBES, ProbeMethod};
+use crate::attempts::{AttemptOutcome, ChildEnd, in_child};
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 /// The first argument by which the binary in the box is the prober.
-pub const PROBER: &str = "forge-prober";
+pub const PROBER_ARG: &str = "forge-prober";
 /// An attempt takes at most so long.
-const LONGEST: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Does a task and gives the exit code.
-pub fn answer(task: Option<&str>) -> i32 {
-    let inherited = descriptors();
-    let Some(Ok(task)) = task.map(serde_json::from_str::<Task>) else {
+pub fn run_prober_task(task: Option<&str>) -> i32 {
+    let inherited = inherited_descriptors();
+    let Some(Ok(task)) = task.map(serde_json::from_str::<ProberTask>) else {
         return 2;
     };
     let done = match task {
-        Task::Probes { scene, names } => probes(Scene { inherited, ..*scene }, &names),
-        Task::Press { ceiling, limit, token } => press::press(ceiling, limit, &token),
-        Task::Plant { canaries } => pile::plant(&canaries),
-        Task::Litter { outside } => pile::litter(&outside),
-        Task::Swap { target } => pile::swap(&target),
-        Task::Exist { paths } => {
-            print(&paths.iter().filter(|path| path.symlink_metadata().is_ok()).collect::<Vec<_>>())
+        ProberTask::Probes { scene, names } => run_attempts(HostFacts { inherited, ..*scene }, &names),
+        ProberTask::Exhaust { ceiling, limit, token } => press::exhaust_ceiling(ceiling, limit, &token),
+        ProberTask::Plant { canaries } => pile::plant_traps(&canaries),
+        ProberTask::Litter { outside } => pile::make_hostile_files(&outside),
+        ProberTask::Swap { target } => pile::swap_dir_and_link(&target),
+        ProberTask::Exist { paths } => {
+            print_json_line(&paths.iter().filter(|path| path.symlink_metadata().is_ok()).collect::<Vec<_>>())
         }
-        Task::Count => print(&processes::others()),
+        ProberTask::Count => print_json_line(&processes::count_other_processes()),
     };
     i32::from(done.is_err())
 }
 
 /// Descriptors beyond the three streams, with what they are. The one that lists them is not among them.
-fn descriptors() -> Vec<(RawFd, String)> {
+fn inherited_descriptors() -> Vec<(RawFd, String)> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let numbers: Vec<RawFd> =
         entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
@@ -61,35 +61,39 @@ fn descriptors() -> Vec<(RawFd, String)> {
     numbers.into_iter().filter(|fd| *fd > 2).filter_map(link).collect()
 }
 
-fn probes(scene: Scene, names: &[String]) -> std::io::Result<()> {
+fn run_attempts(scene: HostFacts, names: &[String]) -> std::io::Result<()> {
     for name in names {
         let begun = Instant::now();
         let probe = PROBES.iter().find(|probe| probe.name == name);
         let outcome = match probe.map(|probe| probe.tried) {
-            Some(Try::Inside(tried) | Try::Listed(tried)) => alone(tried, &scene),
-            _ => untested("there is no such attempt"),
+            Some(ProbeMethod::Inside(tried) | ProbeMethod::Listed(tried)) => run_in_child(tried, &scene),
+            _ => probe_untested("there is no such attempt"),
         };
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        print(&Line { probe: name.clone(), outcome, millis })?;
+        print_json_line(&ProbeLine { probe: name.clone(), outcome, millis })?;
     }
     Ok(())
 }
 
 /// Makes an attempt in a process of its own.
-fn alone(tried: fn(&Scene) -> Outcome, scene: &Scene) -> Outcome {
+fn run_in_child(tried: fn(&HostFacts) -> AttemptOutcome, scene: &HostFacts) -> AttemptOutcome {
     // SIGSYS: the filter kills for calls of other architectures.
     const SIGSYS: i32 = 31;
-    match in_child(LONGEST, || serde_json::to_vec(&tried(scene)).unwrap_or_default()) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| untested(error.to_string())),
-        Err(ChildEnd::Signal(SIGSYS)) => Outcome::Held("the call filter killed the process".to_owned()),
-        Err(ChildEnd::Signal(signal)) => untested(format!("signal {signal} ended the attempt")),
-        Err(ChildEnd::NotStarted(errno)) => untested(format!("no process could be started, error {errno}")),
-        Err(ChildEnd::Silent) => untested("the attempt ended without an answer"),
-        Err(ChildEnd::TimedOut) => untested(format!("no answer in {LONGEST:?}")),
+    match in_child(ATTEMPT_TIMEOUT, || serde_json::to_vec(&tried(scene)).unwrap_or_default()) {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| probe_untested(error.to_string())),
+        Err(ChildEnd::Signal(SIGSYS)) => {
+            AttemptOutcome::Passed("the call filter killed the process".to_owned())
+        }
+        Err(ChildEnd::Signal(signal)) => probe_untested(format!("signal {signal} ended the attempt")),
+        Err(ChildEnd::NotStarted(errno)) => {
+            probe_untested(format!("no process could be started, error {errno}"))
+        }
+        Err(ChildEnd::Silent) => probe_untested("the attempt ended without an answer"),
+        Err(ChildEnd::TimedOut) => probe_untested(format!("no answer in {ATTEMPT_TIMEOUT:?}")),
     }
 }
 
-fn print(value: &impl serde::Serialize) -> std::io::Result<()> {
+fn print_json_line(value: &impl serde::Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     std::io::stdout().lock().write_all(&line)

@@ -1,46 +1,51 @@
 //! Attempts on the network and on what else leads to other processes of the host.
 
-use crate::attempts::{Attempt, Outcome, attempt};
-use crate::scene::{Scene, absent, broke, held, untested};
+use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
+use crate::scene::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A connection that takes longer is none.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-fn unreachable(addresses: &[&str]) -> Outcome {
-    Outcome::worst(addresses.iter().map(|address| {
+fn expect_unreachable(addresses: &[&str]) -> AttemptOutcome {
+    AttemptOutcome::worst(addresses.iter().map(|address| {
         let Ok(parsed) = address.parse::<SocketAddr>() else {
-            return untested(format!("{address} is no address"));
+            return probe_untested(format!("{address} is no address"));
         };
-        match TcpStream::connect_timeout(&parsed, PATIENCE) {
-            Ok(_) => broke(format!("{address} answered")),
+        match TcpStream::connect_timeout(&parsed, CONNECT_TIMEOUT) {
+            Ok(_) => probe_failed(format!("{address} answered")),
             // A refusal is an answer too, except from the box's own loopback.
             Err(error)
                 if error.kind() == std::io::ErrorKind::ConnectionRefused && !parsed.ip().is_loopback() =>
             {
-                broke(format!("{address} refused: it was reached"))
+                probe_failed(format!("{address} refused: it was reached"))
             }
-            Err(error) => held(format!("{address}: {error}")),
+            Err(error) => probe_passed(format!("{address}: {error}")),
         }
     }))
 }
 
-pub(crate) fn outside(scene: &Scene) -> Outcome {
-    scene.off(|| unreachable(&["1.1.1.1:443", "8.8.8.8:53", "9.9.9.9:80"]))
+pub(crate) fn outside_tcp(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| expect_unreachable(&["1.1.1.1:443", "8.8.8.8:53", "9.9.9.9:80"]))
 }
 
-pub(crate) fn metadata(scene: &Scene) -> Outcome {
-    scene.off(|| {
-        unreachable(&["169.254.169.254:80", "169.254.170.2:80", "[fd00:ec2::254]:80", "100.100.100.200:80"])
+pub(crate) fn metadata_service(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
+        expect_unreachable(&[
+            "169.254.169.254:80",
+            "169.254.170.2:80",
+            "[fd00:ec2::254]:80",
+            "100.100.100.200:80",
+        ])
     })
 }
 
-pub(crate) fn gateways(scene: &Scene) -> Outcome {
-    scene.off(|| {
-        unreachable(&[
+pub(crate) fn container_gateways(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
+        expect_unreachable(&[
             "172.17.0.1:2375",
             "172.17.0.1:22",
             "10.0.2.2:22",
@@ -51,36 +56,40 @@ pub(crate) fn gateways(scene: &Scene) -> Outcome {
     })
 }
 
-pub(crate) fn ipv6(scene: &Scene) -> Outcome {
-    scene.off(|| unreachable(&["[2606:4700:4700::1111]:443", "[2001:4860:4860::8888]:53", "[fe80::1]:80"]))
-}
-
-pub(crate) fn host_loopback(scene: &Scene) -> Outcome {
-    scene.off(|| {
-        let port = scene.tcp;
-        Outcome::worst([format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("0.0.0.0:{port}")].map(
-            |a| match a.parse().map(|address| TcpStream::connect_timeout(&address, PATIENCE)) {
-                Ok(Ok(_)) => broke(format!("{a} of the host answered")),
-                Ok(Err(error)) => held(error),
-                Err(error) => untested(error),
-            },
-        ))
+pub(crate) fn outside_ipv6(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
+        expect_unreachable(&["[2606:4700:4700::1111]:443", "[2001:4860:4860::8888]:53", "[fe80::1]:80"])
     })
 }
 
-pub(crate) fn host_loopback_udp(scene: &Scene) -> Outcome {
-    scene.off(|| {
+pub(crate) fn host_loopback(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
+        let port = scene.tcp;
+        AttemptOutcome::worst(
+            [format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("0.0.0.0:{port}")].map(
+                |a| match a.parse().map(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)) {
+                    Ok(Ok(_)) => probe_failed(format!("{a} of the host answered")),
+                    Ok(Err(error)) => probe_passed(error),
+                    Err(error) => probe_untested(error),
+                },
+            ),
+        )
+    })
+}
+
+pub(crate) fn host_loopback_udp(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
         match UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"forge", ("127.0.0.1", scene.udp))) {
             // Whether it arrived is seen outside.
-            Ok(_) => held("nothing of it arrived at the host"),
-            Err(error) => held(error),
+            Ok(_) => probe_passed("nothing of it arrived at the host"),
+            Err(error) => probe_passed(error),
         }
     })
 }
 
-pub(crate) fn udp(scene: &Scene) -> Outcome {
-    scene.off(|| {
-        Outcome::worst(
+pub(crate) fn outside_udp(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
+        AttemptOutcome::worst(
             [
                 ("0.0.0.0:0", "8.8.8.8:53"),
                 ("0.0.0.0:0", "224.0.0.251:5353"),
@@ -88,8 +97,8 @@ pub(crate) fn udp(scene: &Scene) -> Outcome {
             ]
             .map(|(from, to)| {
                 match UdpSocket::bind(from).and_then(|socket| socket.send_to(b"forge", to)) {
-                    Ok(_) => broke(format!("a datagram went to {to}")),
-                    Err(error) => held(format!("{to}: {error}")),
+                    Ok(_) => probe_failed(format!("a datagram went to {to}")),
+                    Err(error) => probe_passed(format!("{to}: {error}")),
                 }
             }),
         )
@@ -97,10 +106,10 @@ pub(crate) fn udp(scene: &Scene) -> Outcome {
 }
 
 /// A question for example.com, as RFC 1035 has it: a header with one question, the name, type A, class IN.
-const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+const DNS_QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
 
-pub(crate) fn names(scene: &Scene) -> Outcome {
-    scene.off(|| {
+pub(crate) fn resolve_names(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| {
         let configured = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let configured = configured
             .lines()
@@ -110,25 +119,25 @@ pub(crate) fn names(scene: &Scene) -> Outcome {
             .map(str::to_owned)
             .into_iter()
             .chain(configured);
-        Outcome::worst(servers.map(|server| {
+        AttemptOutcome::worst(servers.map(|server| {
             let any = if server.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
             let asked = UdpSocket::bind(any).and_then(|socket| {
-                socket.set_read_timeout(Some(PATIENCE / 5))?;
+                socket.set_read_timeout(Some(CONNECT_TIMEOUT / 5))?;
                 socket.connect((server.as_str(), 53))?;
-                socket.send(QUESTION)?;
+                socket.send(DNS_QUERY)?;
                 socket.recv(&mut [0; 512])
             });
             match asked {
-                Ok(_) => broke(format!("{server} answered a question for a name")),
-                Err(error) => held(format!("{server}: {error}")),
+                Ok(_) => probe_failed(format!("{server} answered a question for a name")),
+                Err(error) => probe_passed(format!("{server}: {error}")),
             }
         }))
     })
 }
 
-pub(crate) fn interfaces(scene: &Scene) -> Outcome {
-    scene.off(|| match std::fs::read_to_string("/proc/net/dev") {
-        Err(error) => untested(error),
+pub(crate) fn network_interfaces(scene: &HostFacts) -> AttemptOutcome {
+    scene.unless_host_network(|| match std::fs::read_to_string("/proc/net/dev") {
+        Err(error) => probe_untested(error),
         Ok(text) => {
             let names = text.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim);
             // What some kernels put into every new network: tunnels that are down and lead nowhere.
@@ -138,32 +147,34 @@ pub(crate) fn interfaces(scene: &Scene) -> Outcome {
             ];
             let extra: Vec<_> = names.filter(|name| !inert.contains(name)).collect();
             if extra.is_empty() {
-                held("loopback only")
+                probe_passed("loopback only")
             } else {
-                broke(format!("there is {}", extra.join(", ")))
+                probe_failed(format!("there is {}", extra.join(", ")))
             }
         }
     })
 }
 
-pub(crate) fn abstract_socket(scene: &Scene) -> Outcome {
+pub(crate) fn abstract_socket(scene: &HostFacts) -> AttemptOutcome {
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&scene.socket);
     match address.and_then(|address| UnixStream::connect_addr(&address)) {
-        Ok(_) => broke("an abstract socket of the host answered"),
-        Err(error) => held(error),
+        Ok(_) => probe_failed("an abstract socket of the host answered"),
+        Err(error) => probe_passed(error),
     }
 }
 
-fn no_sockets(paths: &[&str]) -> Outcome {
-    Outcome::worst(paths.iter().map(|path| match UnixStream::connect(path) {
-        Ok(_) => broke(format!("{path} answered")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => held(format!("there is no {path}")),
-        Err(error) => broke(format!("{path} exists here ({error})")),
+fn expect_no_sockets(paths: &[&str]) -> AttemptOutcome {
+    AttemptOutcome::worst(paths.iter().map(|path| match UnixStream::connect(path) {
+        Ok(_) => probe_failed(format!("{path} answered")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            probe_passed(format!("there is no {path}"))
+        }
+        Err(error) => probe_failed(format!("{path} exists here ({error})")),
     }))
 }
 
-pub(crate) fn docker(_: &Scene) -> Outcome {
-    no_sockets(&[
+pub(crate) fn docker_socket(_: &HostFacts) -> AttemptOutcome {
+    expect_no_sockets(&[
         "/var/run/docker.sock",
         "/run/docker.sock",
         "/run/podman/podman.sock",
@@ -171,16 +182,16 @@ pub(crate) fn docker(_: &Scene) -> Outcome {
     ])
 }
 
-pub(crate) fn containerd(_: &Scene) -> Outcome {
-    no_sockets(&[
+pub(crate) fn containerd_socket(_: &HostFacts) -> AttemptOutcome {
+    expect_no_sockets(&[
         "/run/containerd/containerd.sock",
         "/run/containerd/containerd.sock.ttrpc",
         "/run/crio/crio.sock",
     ])
 }
 
-pub(crate) fn buses(_: &Scene) -> Outcome {
-    no_sockets(&[
+pub(crate) fn system_buses(_: &HostFacts) -> AttemptOutcome {
+    expect_no_sockets(&[
         "/run/dbus/system_bus_socket",
         "/run/systemd/private",
         "/run/systemd/notify",
@@ -189,29 +200,33 @@ pub(crate) fn buses(_: &Scene) -> Outcome {
     ])
 }
 
-pub(crate) fn shared_memory(scene: &Scene) -> Outcome {
+pub(crate) fn shared_memory(scene: &HostFacts) -> AttemptOutcome {
     let rows = std::fs::read_to_string("/proc/sysvipc/shm").map_or(0, |text| text.lines().skip(1).count());
-    let Some(key) = scene.memory else { return absent("the host could make no segment") };
+    let Some(key) = scene.memory else { return probe_not_applicable("the host could make no segment") };
     if rows > 0 {
-        return broke(format!("{rows} segments of others are seen"));
+        return probe_failed(format!("{rows} segments of others are seen"));
     }
-    attempt(&Attempt::SharedMemory(key))
+    make_attempt(&EscapeAttempt::SharedMemory(key))
 }
 
-pub(crate) fn message_queue(scene: &Scene) -> Outcome {
-    scene
-        .queue
-        .map_or_else(|| absent("the host could make no queue"), |key| attempt(&Attempt::MessageQueue(key)))
+pub(crate) fn message_queue(scene: &HostFacts) -> AttemptOutcome {
+    scene.queue.map_or_else(
+        || probe_not_applicable("the host could make no queue"),
+        |key| make_attempt(&EscapeAttempt::MessageQueue(key)),
+    )
 }
 
-pub(crate) fn posix_queue(scene: &Scene) -> Outcome {
+pub(crate) fn posix_queue(scene: &HostFacts) -> AttemptOutcome {
     let queue = scene.posix.clone();
-    queue.map_or_else(|| absent("the host could make no queue"), |name| attempt(&Attempt::PosixQueue(name)))
+    queue.map_or_else(
+        || probe_not_applicable("the host could make no queue"),
+        |name| make_attempt(&EscapeAttempt::PosixQueue(name)),
+    )
 }
 
-pub(crate) fn shared_folder(scene: &Scene) -> Outcome {
-    match std::path::Path::new("/dev/shm").join(scene.name("host")).exists() {
-        true => broke("the host's /dev/shm is seen"),
-        false => held("/dev/shm is the box's own"),
+pub(crate) fn shared_shm_file(scene: &HostFacts) -> AttemptOutcome {
+    match std::path::Path::new("/dev/shm").join(scene.attempt_name("host")).exists() {
+        true => probe_failed("the host's /dev/shm is seen"),
+        false => probe_passed("/dev/shm is the box's own"),
     }
 }

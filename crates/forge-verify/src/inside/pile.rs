@@ -1,7 +1,7 @@
 //! What the box leaves in the workspace: traps for whoever works there on the host, and files that are hard to handle.
 
-use crate::traps::{self, Trap};
-use forge_jail::WORKSPACE;
+use crate::traps::{self, WorkspaceTrap};
+use forge_jail::WORKSPACE_PATH;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -10,17 +10,17 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 /// Sets all traps. Each would make a file below `canaries`, a folder of the host, if something ran it there.
-pub(super) fn plant(canaries: &Path) -> io::Result<()> {
+pub(super) fn plant_traps(canaries: &Path) -> io::Result<()> {
     for trap in traps::TRAPS {
-        set(trap, canaries)?;
+        plant_trap(trap, canaries)?;
     }
     Ok(())
 }
 
-fn set(trap: &Trap, canaries: &Path) -> io::Result<()> {
+fn plant_trap(trap: &WorkspaceTrap, canaries: &Path) -> io::Result<()> {
     let canary = canaries.join(trap.name).display().to_string();
     for (path, text) in trap.files {
-        let path = Path::new(WORKSPACE).join(path);
+        let path = Path::new(WORKSPACE_PATH).join(path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -33,14 +33,14 @@ fn set(trap: &Trap, canaries: &Path) -> io::Result<()> {
 }
 
 /// Depth of the deep folder.
-pub(crate) const DEPTH: usize = 4096;
+pub(crate) const DEEP_TREE_DEPTH: usize = 4096;
 /// Names that are no text, break lines, or turn the direction of writing.
-pub(crate) const NAMES: &[&[u8]] =
+pub(crate) const ODD_NAMES: &[&[u8]] =
     &[b"not-\xff\xfe-utf8", b"new\nline", "right-\u{202e}to-left".as_bytes(), b"\x1b[31mred", b"-rf", b" "];
 
 /// Makes files that are hard to work with.
-pub(super) fn litter(outside: &Path) -> io::Result<()> {
-    let place = |name: &str| Path::new(WORKSPACE).join(name);
+pub(super) fn make_hostile_files(outside: &Path) -> io::Result<()> {
+    let place = |name: &str| Path::new(WORKSPACE_PATH).join(name);
     let special = |name: &str, kind, mode| {
         rustix::fs::mknodat(rustix::fs::CWD, place(name), kind, rustix::fs::Mode::from_raw_mode(mode), 0)
     };
@@ -56,16 +56,16 @@ pub(super) fn litter(outside: &Path) -> io::Result<()> {
     symlink(outside, place("folder-outside"))?;
     fs::File::create(place("sparse"))?.set_len(100 << 30)?;
     fs::create_dir(place("names"))?;
-    for name in NAMES {
+    for name in ODD_NAMES {
         fs::write(place("names").join(OsStr::from_bytes(name)), "x")?;
     }
-    shut()?;
-    deep()
+    make_closed_tree()?;
+    make_deep_tree()
 }
 
 /// A tree whose folders nobody may enter.
-fn shut() -> io::Result<()> {
-    let top = Path::new(WORKSPACE).join("shut");
+fn make_closed_tree() -> io::Result<()> {
+    let top = Path::new(WORKSPACE_PATH).join("shut");
     fs::create_dir_all(top.join("inner/most"))?;
     fs::write(top.join("inner/most/file"), "x")?;
     for folder in ["inner/most", "inner", ""] {
@@ -75,11 +75,11 @@ fn shut() -> io::Result<()> {
 }
 
 /// Deeper than any path may be long.
-fn deep() -> io::Result<()> {
-    let top = Path::new(WORKSPACE).join("deep");
+fn make_deep_tree() -> io::Result<()> {
+    let top = Path::new(WORKSPACE_PATH).join("deep");
     fs::create_dir(&top)?;
     std::env::set_current_dir(&top)?;
-    for _ in 0..DEPTH {
+    for _ in 0..DEEP_TREE_DEPTH {
         fs::create_dir("d")?;
         std::env::set_current_dir("d")?;
     }
@@ -87,8 +87,9 @@ fn deep() -> io::Result<()> {
 }
 
 /// Swaps a folder and a link to `target`, as fast as it can, until it is killed.
-pub(super) fn swap(target: &Path) -> io::Result<()> {
-    let (folder, link) = (Path::new(WORKSPACE).join("swapped"), Path::new(WORKSPACE).join("swapped-link"));
+pub(super) fn swap_dir_and_link(target: &Path) -> io::Result<()> {
+    let (folder, link) =
+        (Path::new(WORKSPACE_PATH).join("swapped"), Path::new(WORKSPACE_PATH).join("swapped-link"));
     fs::create_dir_all(target).or_else(|error| if target.exists() { Ok(()) } else { Err(error) }).ok();
     fs::create_dir_all(&folder)?;
     let _ = fs::remove_file(&link);

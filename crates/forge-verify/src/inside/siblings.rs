@@ -1,19 +1,19 @@
 //! A process that a command left running, and the command after it.
 
-use crate::attempts::{self, Outcome};
-use crate::scene::{broke, held};
+use crate::attempts::{self, AttemptOutcome};
+use crate::scene::{probe_failed, probe_passed};
 use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// Neither waits longer for the other.
-const LONGEST: Duration = Duration::from_secs(15);
+const SIBLING_TIMEOUT: Duration = Duration::from_secs(15);
 /// So often the daemon looks at everything while the later command runs.
-const ROUNDS: u64 = 3;
+const MIN_DAEMON_ROUNDS: u64 = 3;
 /// What it writes into streams.
-pub(crate) const FORGED: &str = "forged by another command\n";
+pub(crate) const FORGED_LINE: &str = "forged by another command\n";
 
-fn rounds(token: &str) -> u64 {
+fn completed_rounds(token: &str) -> u64 {
     fs::read_to_string(format!("/workspace/forge-rounds-{token}"))
         .ok()
         .and_then(|n| n.trim().parse().ok())
@@ -21,10 +21,10 @@ fn rounds(token: &str) -> u64 {
 }
 
 /// The daemon: reaches for every process that is not its own, until it is told to end.
-pub(super) fn reach(token: &str) -> std::io::Result<()> {
+pub(super) fn run_reaching_daemon(token: &str) -> std::io::Result<()> {
     let first = std::process::id();
-    if attempts::release()?.is_some() {
-        return super::print(&held("a daemon was left behind"));
+    if attempts::daemonize()?.is_some() {
+        return super::print_json_line(&probe_passed("a daemon was left behind"));
     }
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     attempts::replace_streams(&null.into());
@@ -33,34 +33,34 @@ pub(super) fn reach(token: &str) -> std::io::Result<()> {
     let own = [1, first, parent, std::process::id()];
     let (begun, mut done) = (Instant::now(), 0u64);
     let mut seen = Vec::new();
-    while begun.elapsed() < LONGEST && !fs::exists(format!("/workspace/forge-end-{token}"))? {
+    while begun.elapsed() < SIBLING_TIMEOUT && !fs::exists(format!("/workspace/forge-end-{token}"))? {
         let names =
             fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         for pid in names.filter(|pid| !own.contains(pid)) {
-            seen.extend(reached(pid));
+            seen.extend(reach_process(pid));
         }
         if !seen.is_empty() {
-            note("reached", token, &seen.join(", "))?;
+            write_note("reached", token, &seen.join(", "))?;
         }
         done += 1;
-        note("rounds", token, &done.to_string())?;
+        write_note("rounds", token, &done.to_string())?;
     }
     Ok(())
 }
 
 /// Writes a file that is read by the later command meanwhile.
-fn note(name: &str, token: &str, text: &str) -> std::io::Result<()> {
+fn write_note(name: &str, token: &str, text: &str) -> std::io::Result<()> {
     let new = format!("/workspace/forge-{name}-{token}.new");
     fs::write(&new, text)?;
     fs::rename(new, format!("/workspace/forge-{name}-{token}"))
 }
 
 /// What can be done to a process.
-fn reached(pid: u32) -> Vec<String> {
+fn reach_process(pid: u32) -> Vec<String> {
     let mut done = Vec::new();
     for stream in [1, 2] {
         let opened = fs::File::options().write(true).open(format!("/proc/{pid}/fd/{stream}"));
-        if opened.is_ok_and(|mut file| file.write_all(FORGED.as_bytes()).is_ok()) {
+        if opened.is_ok_and(|mut file| file.write_all(FORGED_LINE.as_bytes()).is_ok()) {
             done.push(format!("its stream {stream} was written"));
         }
     }
@@ -74,18 +74,19 @@ fn reached(pid: u32) -> Vec<String> {
 }
 
 /// The later command.
-pub(super) fn wait(token: &str) -> Outcome {
-    let (begun, before) = (Instant::now(), rounds(token));
-    while rounds(token) < before + ROUNDS || before == 0 && rounds(token) == 0 {
-        if begun.elapsed() > LONGEST {
-            return Outcome::Untested("the daemon does nothing".to_owned());
+pub(super) fn wait_for_daemon(token: &str) -> AttemptOutcome {
+    let (begun, before) = (Instant::now(), completed_rounds(token));
+    while completed_rounds(token) < before + MIN_DAEMON_ROUNDS || before == 0 && completed_rounds(token) == 0
+    {
+        if begun.elapsed() > SIBLING_TIMEOUT {
+            return AttemptOutcome::Untested("the daemon does nothing".to_owned());
         }
         let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
     }
     let seen = fs::read_to_string(format!("/workspace/forge-reached-{token}"));
     let _ = fs::write(format!("/workspace/forge-end-{token}"), "");
     match seen {
-        Ok(what) => broke(what),
-        Err(_) => held("the daemon could reach nothing"),
+        Ok(what) => probe_failed(what),
+        Err(_) => probe_passed("the daemon could reach nothing"),
     }
 }

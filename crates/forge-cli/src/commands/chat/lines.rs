@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What came.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum InputEvent {
     /// A line.
     Text(String),
     /// Ctrl-C at the prompt.
@@ -23,32 +23,33 @@ pub(super) enum Came {
 }
 
 /// Entries that the history file keeps.
-const HISTORY: usize = 1_000;
+const MAX_HISTORY_ENTRIES: usize = 1_000;
 /// Longest line that is read from a pipe; far more than a task may have.
-const LONGEST: u64 = 1 << 20;
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// Reads lines when it is asked to.
-pub(super) struct Lines {
+pub(super) struct LineReader {
     asks: Sender<String>,
-    lines: UnboundedReceiver<Came>,
+    lines: UnboundedReceiver<InputEvent>,
 }
 
-impl Lines {
+impl LineReader {
     /// Lines of a terminal, with a history in this file.
-    pub(super) fn edited(history: PathBuf) -> Self {
-        Self::read_by(move |asks, lines| edit(&history, asks, lines))
+    pub(super) fn from_terminal(history: PathBuf) -> Self {
+        Self::spawn_reader(move |asks, lines| read_edited_lines(&history, asks, lines))
     }
 
     /// Lines of a pipe or file.
-    pub(super) fn plain() -> Self {
-        Self::read_by(|asks, lines| {
+    pub(super) fn from_stdin() -> Self {
+        Self::spawn_reader(|asks, lines| {
             let mut input = std::io::stdin().lock();
             for _ in asks {
                 let mut line = Vec::new();
-                let came = match std::io::Read::take(&mut input, LONGEST).read_until(b'\n', &mut line) {
-                    Ok(0) => Came::End,
-                    Ok(_) => Came::Text(String::from_utf8_lossy(&line).into_owned()),
-                    Err(error) => Came::Failed(error.to_string()),
+                let came = match std::io::Read::take(&mut input, MAX_LINE_BYTES).read_until(b'\n', &mut line)
+                {
+                    Ok(0) => InputEvent::End,
+                    Ok(_) => InputEvent::Text(String::from_utf8_lossy(&line).into_owned()),
+                    Err(error) => InputEvent::Failed(error.to_string()),
                 };
                 if lines.send(came).is_err() {
                     return;
@@ -57,7 +58,9 @@ impl Lines {
         })
     }
 
-    fn read_by(work: impl FnOnce(Receiver<String>, UnboundedSender<Came>) + Send + 'static) -> Self {
+    fn spawn_reader(
+        work: impl FnOnce(Receiver<String>, UnboundedSender<InputEvent>) + Send + 'static,
+    ) -> Self {
         let (asks, asked) = channel();
         let (sender, lines) = unbounded_channel();
         // Without the thread the first wait for a line says that none will come.
@@ -66,26 +69,26 @@ impl Lines {
     }
 
     /// Asks for the next line. A prompt is shown on terminals only.
-    pub(super) fn ask(&self, prompt: &str) {
+    pub(super) fn request_line(&self, prompt: &str) {
         // A reader that is gone shows itself in `next`.
         let _ = self.asks.send(prompt.to_owned());
     }
 
     /// The line that was asked for.
-    pub(super) async fn next(&mut self) -> Came {
-        self.lines.recv().await.unwrap_or(Came::End)
+    pub(super) async fn next(&mut self) -> InputEvent {
+        self.lines.recv().await.unwrap_or(InputEvent::End)
     }
 }
 
-fn edit(history: &PathBuf, asks: Receiver<String>, lines: UnboundedSender<Came>) {
+fn read_edited_lines(history: &PathBuf, asks: Receiver<String>, lines: UnboundedSender<InputEvent>) {
     let config = Config::builder()
-        .max_history_size(HISTORY)
+        .max_history_size(MAX_HISTORY_ENTRIES)
         .map(|config| config.auto_add_history(true).history_ignore_space(true).build());
     let editor = config.and_then(Editor::<(), FileHistory>::with_config);
     let mut editor = match editor {
         Ok(editor) => editor,
         Err(error) => {
-            let _ = lines.send(Came::Failed(error.to_string()));
+            let _ = lines.send(InputEvent::Failed(error.to_string()));
             return;
         }
     };
@@ -96,11 +99,11 @@ fn edit(history: &PathBuf, asks: Receiver<String>, lines: UnboundedSender<Came>)
             Ok(line) => {
                 // What can't be kept is only not there next time.
                 let _ = editor.append_history(history);
-                Came::Text(line)
+                InputEvent::Text(line)
             }
-            Err(ReadlineError::Interrupted) => Came::Interrupted,
-            Err(ReadlineError::Eof) => Came::End,
-            Err(error) => Came::Failed(error.to_string()),
+            Err(ReadlineError::Interrupted) => InputEvent::Interrupted,
+            Err(ReadlineError::Eof) => InputEvent::End,
+            Err(error) => InputEvent::Failed(error.to_string()),
         };
         if lines.send(came).is_err() {
             return;

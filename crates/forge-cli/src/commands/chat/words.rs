@@ -2,7 +2,7 @@
 
 /// What a line of the user is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum ChatLine {
     /// Nothing.
     Empty,
     /// Something for the model.
@@ -26,7 +26,7 @@ pub(super) enum Line {
 }
 
 /// What `!help` says.
-pub(super) const HELP: [&str; 8] = [
+pub(super) const HELP_LINES: [&str; 8] = [
     "!help           these lines",
     "!clear          forget what was said; facts stay",
     "!facts          what is remembered for good",
@@ -38,26 +38,26 @@ pub(super) const HELP: [&str; 8] = [
 ];
 
 /// Reads a line.
-pub(super) fn read(text: &str) -> Line {
+pub(super) fn parse_chat_line(text: &str) -> ChatLine {
     let text = text.trim();
     if text.is_empty() {
-        return Line::Empty;
+        return ChatLine::Empty;
     }
-    let Some(command) = text.strip_prefix('!') else { return Line::Message(text.to_owned()) };
+    let Some(command) = text.strip_prefix('!') else { return ChatLine::Message(text.to_owned()) };
     if command.starts_with('!') {
-        return Line::Message(command.to_owned());
+        return ChatLine::Message(command.to_owned());
     }
     let mut words = command.split_whitespace();
     let (name, rest) = (words.next().unwrap_or_default(), words.next());
     match (name.to_ascii_lowercase().as_str(), rest) {
-        ("help" | "h" | "?", None) => Line::Help,
-        ("clear", None) => Line::Clear,
-        ("facts", None) => Line::Facts,
-        ("memory", None) => Line::Memory,
-        ("cost", None) => Line::Cost,
-        ("model", name) => Line::Model(name.map(str::to_owned)),
-        ("exit" | "quit" | "q", None) => Line::Exit,
-        _ => Line::Unknown(text.to_owned()),
+        ("help" | "h" | "?", None) => ChatLine::Help,
+        ("clear", None) => ChatLine::Clear,
+        ("facts", None) => ChatLine::Facts,
+        ("memory", None) => ChatLine::Memory,
+        ("cost", None) => ChatLine::Cost,
+        ("model", name) => ChatLine::Model(name.map(str::to_owned)),
+        ("exit" | "quit" | "q", None) => ChatLine::Exit,
+        _ => ChatLine::Unknown(text.to_owned()),
     }
 }
 
@@ -67,15 +67,15 @@ mod tests {
 
     #[test]
     fn a_line_is_a_message_unless_it_begins_with_a_mark() {
-        assert_eq!(read("  hi there \n"), Line::Message("hi there".into()));
-        assert_eq!(read(" \n"), Line::Empty);
-        assert_eq!(read("!HELP"), Line::Help);
-        assert_eq!(read("!model"), Line::Model(None));
-        assert_eq!(read("!model openai/gpt-4o"), Line::Model(Some("openai/gpt-4o".into())));
-        assert_eq!(read("!exit"), Line::Exit);
-        assert_eq!(read("!clear all"), Line::Unknown("!clear all".into()));
-        assert_eq!(read("!bogus"), Line::Unknown("!bogus".into()));
-        assert_eq!(read("!"), Line::Unknown("!".into()));
-        assert_eq!(read("!!important"), Line::Message("!important".into()));
+        assert_eq!(parse_chat_line("  hi there \n"), ChatLine::Message("hi there".into()));
+        assert_eq!(parse_chat_line(" \n"), ChatLine::Empty);
+        assert_eq!(parse_chat_line("!HELP"), ChatLine::Help);
+        assert_eq!(parse_chat_line("!model"), ChatLine::Model(None));
+        assert_eq!(parse_chat_line("!model openai/gpt-4o"), ChatLine::Model(Some("openai/gpt-4o".into())));
+        assert_eq!(parse_chat_line("!exit"), ChatLine::Exit);
+        assert_eq!(parse_chat_line("!clear all"), ChatLine::Unknown("!clear all".into()));
+        assert_eq!(parse_chat_line("!bogus"), ChatLine::Unknown("!bogus".into()));
+        assert_eq!(parse_chat_line("!"), ChatLine::Unknown("!".into()));
+        assert_eq!(parse_chat_line("!!important"), ChatLine::Message("!important".into()));
     }
 }

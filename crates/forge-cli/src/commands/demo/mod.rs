@@ -2,31 +2,31 @@
 
 mod project;
 
-use super::drive::{Take, drive};
-use crate::args::{Demo, OutputFormat};
+use super::drive::{StartMode, drive_run};
+use crate::args::{DemoArgs, OutputFormat};
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::request::Output;
-use crate::session::{Overlay, Session};
-use crate::ui::text::clean;
-use crate::ui::{Format, Ui};
-use forge_config::{Environment, Flag};
+use crate::exit::CliExit;
+use crate::request::RunOutput;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::text::sanitize_text;
+use crate::ui::{StdoutFormat, Ui};
+use forge_config::{Environment, FlagSetting};
 use forge_runtime::{Forge, NewRun};
-use forge_types::Source;
+use forge_types::RunSource;
 use std::path::Path;
 
-const TASK: &str = "An invoice with three chairs at 19.99 comes out too low. Find out why, fix it, and show that the tests pass.";
+const DEMO_TASK: &str = "An invoice with three chairs at 19.99 comes out too low. Find out why, fix it, and show that the tests pass.";
 
-const SCRIPTED: &str = "The model of this demo is scripted: its words stand in a file, and no key or network is needed. \
+const SCRIPTED_NOTICE: &str = "The model of this demo is scripted: its words stand in a file, and no key or network is needed. \
      Everything else is real: the sandbox, the tools, the test runs, the journal, the changed files.";
 
 /// Unpacks the project, lets the scripted model fix it, and shows what changed.
-pub(crate) async fn demo(session: &Session, args: Demo) -> Result<Exit, CliError> {
+pub(crate) async fn demo(session: &Session, args: DemoArgs) -> Result<CliExit, CliError> {
     let ui = &session.ui;
     let path = session.env.get("PATH").unwrap_or_default();
     if !path.split(':').any(|folder| Path::new(folder).join("python3").is_file()) {
         return Err(CliError::failed("the demo's project is written in Python, and python3 is not here")
-            .hint("install python3, then try again"));
+            .with_hint("install python3, then try again"));
     }
     let folder = tempfile::Builder::new()
         .prefix("forge-demo-")
@@ -34,33 +34,34 @@ pub(crate) async fn demo(session: &Session, args: Demo) -> Result<Exit, CliError
         .map_err(|error| CliError::failed(format!("no temporary folder can be made: {error}")))?;
     let repo = folder.path().join("invoice");
     let script = folder.path().join("script.json");
-    project::unpack(&repo).map_err(|error| CliError::file("the demo can't be written to", &repo, &error))?;
-    std::fs::write(&script, project::SCRIPT)
-        .map_err(|error| CliError::file("the script can't be written to", &script, &error))?;
-    ui.note(SCRIPTED);
-    ui.note(&format!("Task: {TASK}\n"));
+    project::unpack_project(&repo)
+        .map_err(|error| CliError::file_error("the demo can't be written to", &repo, &error))?;
+    std::fs::write(&script, project::MODEL_SCRIPT)
+        .map_err(|error| CliError::file_error("the script can't be written to", &script, &error))?;
+    ui.print_note(SCRIPTED_NOTICE);
+    ui.print_note(&format!("Task: {DEMO_TASK}\n"));
 
-    let own = isolated(session, folder.path());
-    let exit = work(&own, &repo, &script).await;
+    let own = isolated_session(session, folder.path());
+    let exit = run_demo(&own, &repo, &script).await;
     if exit.is_ok() {
         show_changes(ui, &repo);
     }
     if args.keep {
         let kept = folder.keep();
-        ui.note(&format!(
+        ui.print_note(&format!(
             "\nKept: project in {}, journal in {}",
             repo.display(),
             kept.join("data").display()
         ));
     }
-    if matches!(exit, Ok(Exit::Done)) {
+    if matches!(exit, Ok(CliExit::Done)) {
         next_steps(ui);
     }
     exit
 }
 
 /// A session whose folders lie in `folder`: the demo reads no settings of the user and leaves no runs behind.
-fn isolated(session: &Session, folder: &Path) -> Session {
+fn isolated_session(session: &Session, folder: &Path) -> Session {
     let own = [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")];
     let own = own.map(|(name, below)| (name.to_owned(), folder.join(below).display().to_string()));
     let kept = ["PATH", "HOME", "XDG_RUNTIME_DIR", "TERM", "NO_COLOR"];
@@ -69,25 +70,31 @@ fn isolated(session: &Session, folder: &Path) -> Session {
     Session { env, config: None, ..session.clone() }
 }
 
-async fn work(session: &Session, repo: &Path, script: &Path) -> Result<Exit, CliError> {
-    let flag = |key: &str, value: String| Flag { key: key.to_owned(), value, name: "forge demo".to_owned() };
+async fn run_demo(session: &Session, repo: &Path, script: &Path) -> Result<CliExit, CliError> {
+    let flag =
+        |key: &str, value: String| FlagSetting { key: key.to_owned(), value, name: "forge demo".to_owned() };
     let flags = vec![
         flag("model.provider", "scripted".to_owned()),
         flag("providers.scripted.script", script.display().to_string()),
     ];
-    let loaded = session.load(repo, &Overlay { flags, env_file: None })?;
-    let log = crate::logging::start(&loaded, session.verbose);
+    let loaded = session.load_config(repo, &ConfigOverrides { flags, env_file: None })?;
+    let log = crate::logging::init_logging(&loaded, session.verbose);
     let forge = Forge::open(&loaded)?;
     let plan = forge.plan(&loaded, repo, &[]).await?;
-    let new =
-        NewRun { task: TASK.to_owned(), repo: repo.to_owned(), source: Source::Demo, history: Vec::new() };
+    let new = NewRun {
+        task: DEMO_TASK.to_owned(),
+        repo: repo.to_owned(),
+        source: RunSource::Demo,
+        history: Vec::new(),
+    };
     let run = forge.create(new, &plan).await?;
-    let format = if session.ui.format == Format::Json { OutputFormat::Json } else { OutputFormat::Text };
-    drive(session, &forge, run, Take::New, &Output { format, report: None, log }).await
+    let format =
+        if session.ui.format == StdoutFormat::Json { OutputFormat::Json } else { OutputFormat::Text };
+    drive_run(session, &forge, run, StartMode::New, &RunOutput { format, report: None, log }).await
 }
 
 fn show_changes(ui: &Ui, repo: &Path) {
-    if ui.format == Format::Json {
+    if ui.format == StdoutFormat::Json {
         return;
     }
     for (name, before) in project::FILES {
@@ -101,21 +108,21 @@ fn show_changes(ui: &Ui, repo: &Path) {
             .context_radius(3)
             .header(&format!("a/{name}"), &format!("b/{name}"))
             .to_string();
-        ui.line("");
-        for line in clean(&text).lines() {
+        ui.print_line("");
+        for line in sanitize_text(&text).lines() {
             let painted = match line.as_bytes().first() {
                 Some(b'+') => ui.out.green(line),
                 Some(b'-') => ui.out.red(line),
                 Some(b'@') => ui.out.cyan(line),
                 _ => line.to_owned(),
             };
-            ui.line(&painted);
+            ui.print_line(&painted);
         }
     }
 }
 
 fn next_steps(ui: &Ui) {
-    ui.note(
+    ui.print_note(
         "\nThat model was scripted. With a real one: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or\n\
          OPENROUTER_API_KEY, or start Ollama or llama.cpp; then, in a project of yours:\n\n  \
          forge run \"what is to be done\"\n\n\

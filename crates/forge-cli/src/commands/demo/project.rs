@@ -23,15 +23,15 @@ embedded! {
 }
 
 /// What the scripted model says.
-pub(super) const SCRIPT: &str = include_str!("../../../../../tests/fixtures/demo/script.json");
+pub(super) const MODEL_SCRIPT: &str = include_str!("../../../../../tests/fixtures/demo/script.json");
 
 /// What Python leaves behind is no change of the project.
-const IGNORED: &str = "__pycache__/\n";
+const GITIGNORE_TEXT: &str = "__pycache__/\n";
 
 /// Writes the project into a new folder.
-pub(super) fn unpack(folder: &Path) -> std::io::Result<()> {
+pub(super) fn unpack_project(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join(".gitignore"), IGNORED)?;
+    std::fs::write(folder.join(".gitignore"), GITIGNORE_TEXT)?;
     for (name, content) in FILES {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(folder))?;

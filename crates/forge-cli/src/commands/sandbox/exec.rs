@@ -1,18 +1,19 @@
 //! `forge sandbox exec`: a command in exactly the box that a run would get.
 
-use crate::args::Exec;
-use crate::commands::diff::stat;
+use crate::args::SandboxExecArgs;
+use crate::commands::diff::diffstat_lines;
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::request::{network, repos};
-use crate::session::{Overlay, Session};
+use crate::exit::CliExit;
+use crate::request::{push_network_flags, resolve_repos};
+use crate::session::{ConfigOverrides, Session};
 use crate::ui::text::{self, one_line};
-use crate::ui::{Format, Ui};
-use forge_config::{Flag, Loaded};
+use crate::ui::{StdoutFormat, Ui};
+use forge_config::{FlagSetting, ResolvedConfig};
 use forge_runtime::{
-    BoxCommand, BoxRun, Forge, HoldBack, HoldBytes, Once, OutputSink, Redactor, Stream, check_repo,
+    ByteStreamRedactor, Forge, GeneratedProgram, OutputSink, Redactor, SandboxCommand, SandboxCommandResult,
+    StdStream, StreamRedactor, check_repo,
 };
-use forge_types::LayerState;
+use forge_types::SandboxLayerState;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 /// Passes a command's output on as it comes, without keys that are known. A terminal gets what it can show and nothing
 /// that it obeys; a file or a pipe gets the bytes themselves.
-struct PassOn {
+struct ForwardOutput {
     redactor: Redactor,
     ways: [Mutex<Way>; 2],
 }
@@ -29,17 +30,17 @@ struct PassOn {
 /// Where one stream goes, and what of it waits.
 enum Way {
     /// To a terminal, as text.
-    Terminal { hold: HoldBack, cut: Vec<u8> },
+    Terminal { hold: StreamRedactor, cut: Vec<u8> },
     /// To a file or a pipe.
-    Bytes(HoldBytes),
+    Bytes(ByteStreamRedactor),
 }
 
 impl Way {
     fn new(is_terminal: bool) -> Self {
         if is_terminal {
-            Self::Terminal { hold: HoldBack::default(), cut: Vec::new() }
+            Self::Terminal { hold: StreamRedactor::default(), cut: Vec::new() }
         } else {
-            Self::Bytes(HoldBytes::default())
+            Self::Bytes(ByteStreamRedactor::default())
         }
     }
 
@@ -50,7 +51,7 @@ impl Way {
                 let begun = begun_character(cut);
                 let rest = cut.split_off(cut.len() - begun);
                 let text = String::from_utf8_lossy(&std::mem::replace(cut, rest)).into_owned();
-                text::clean(&hold.push(redactor, &text)).into_bytes()
+                text::sanitize_text(&hold.push(redactor, &text)).into_bytes()
             }
             Self::Bytes(hold) => hold.push(redactor, bytes),
         }
@@ -61,7 +62,7 @@ impl Way {
             Self::Terminal { hold, cut } => {
                 let text = String::from_utf8_lossy(&std::mem::take(cut)).into_owned();
                 let shown = hold.push(redactor, &text) + &hold.flush(redactor);
-                text::clean(&shown).into_bytes()
+                text::sanitize_text(&shown).into_bytes()
             }
             Self::Bytes(hold) => hold.flush(redactor),
         }
@@ -75,89 +76,90 @@ fn begun_character(bytes: &[u8]) -> usize {
     if begun { last.len() } else { 0 }
 }
 
-impl PassOn {
-    fn new(ui: &Ui, loaded: &Loaded) -> Self {
+impl ForwardOutput {
+    fn new(ui: &Ui, loaded: &ResolvedConfig) -> Self {
         let ways =
             [ui.out_is_terminal, ui.err_is_terminal].map(|is_terminal| Mutex::new(Way::new(is_terminal)));
-        Self { redactor: Redactor::new(loaded.secrets.values()), ways }
+        Self { redactor: Redactor::new(loaded.secrets.values_to_redact()), ways }
     }
 
     /// Passes on what waited.
     fn end(&self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
+        for stream in [StdStream::Stdout, StdStream::Stderr] {
             let rest = self.way(stream).end(&self.redactor);
             write(stream, &rest);
         }
     }
 
-    fn way(&self, stream: Stream) -> MutexGuard<'_, Way> {
-        self.ways[usize::from(stream == Stream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn way(&self, stream: StdStream) -> MutexGuard<'_, Way> {
+        self.ways[usize::from(stream == StdStream::Stderr)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl OutputSink for PassOn {
-    fn output(&self, stream: Stream, bytes: &[u8]) {
+impl OutputSink for ForwardOutput {
+    fn write_output(&self, stream: StdStream, bytes: &[u8]) {
         let passed = self.way(stream).take(&self.redactor, bytes);
         write(stream, &passed);
     }
 }
 
-fn write(stream: Stream, bytes: &[u8]) {
+fn write(stream: StdStream, bytes: &[u8]) {
     // Whoever closed our stream does not want the rest.
     let _ = match stream {
-        Stream::Stdout => {
+        StdStream::Stdout => {
             let mut out = std::io::stdout().lock();
             out.write_all(bytes).and_then(|()| out.flush())
         }
-        Stream::Stderr => std::io::stderr().lock().write_all(bytes),
+        StdStream::Stderr => std::io::stderr().lock().write_all(bytes),
     };
 }
 
 /// Paths that are listed of what a command changed.
-const MOST_PATHS: usize = 20;
+const MAX_LISTED_PATHS: usize = 20;
 /// The most bytes of a program for `--code`.
 const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 
 /// Runs it and ends with its exit code.
-pub(crate) async fn exec(session: &Session, args: Exec) -> Result<Exit, CliError> {
-    let named = repos(session, &args.repo);
+pub(crate) async fn exec(session: &Session, args: SandboxExecArgs) -> Result<CliExit, CliError> {
+    let named = resolve_repos(session, &args.repo);
     let all = named.iter().map(|repo| check_repo(repo)).collect::<Result<Vec<_>, _>>()?;
     let (repo, more) = all.split_first().ok_or_else(|| CliError::usage("there is no repository"))?;
-    let loaded = session.load_for_box(repo, &Overlay { flags: flags(&args), env_file: None })?;
+    let loaded =
+        session.load_for_sandbox(repo, &ConfigOverrides { flags: exec_flags(&args), env_file: None })?;
     // Nothing of it is kept: no run is made.
     let forge = Forge::open(&loaded)?;
     let timeout = args.timeout.map(Duration::from_secs);
     if let Some(code) = &args.code {
-        return once(session, &forge, &loaded, code, timeout).await;
+        return run_program(session, &forge, &loaded, code, timeout).await;
     }
     let spec = forge.sandbox_spec(&loaded, repo, more).await?;
-    let quiet = session.ui.format == Format::Json;
-    let command = BoxCommand { argv: args.command, timeout };
+    let quiet = session.ui.format == StdoutFormat::Json;
+    let command = SandboxCommand { argv: args.command, timeout };
     let ui = &session.ui;
-    let pass_on = PassOn::new(ui, &loaded);
+    let pass_on = ForwardOutput::new(ui, &loaded);
     let ran = if quiet {
-        forge.exec(&loaded, &spec, command, &()).await?
+        forge.exec_in_sandbox(&loaded, &spec, command, &()).await?
     } else {
-        let ran = forge.exec(&loaded, &spec, command, &pass_on).await;
+        let ran = forge.exec_in_sandbox(&loaded, &spec, command, &pass_on).await;
         pass_on.end();
         ran?
     };
     if quiet {
-        ui.json(&without_secrets(&pass_on.redactor, as_json(&ran)));
+        ui.print_json(&without_secrets(&pass_on.redactor, as_json(&ran)));
     } else {
-        say(ui, &ran, &pass_on.redactor);
+        print_exec_notes(ui, &ran, &pass_on.redactor);
     }
-    Ok(Exit::Code(u8::try_from(ran.result.exit_code).unwrap_or(1)))
+    Ok(CliExit::Code(u8::try_from(ran.result.exit_code).unwrap_or(1)))
 }
 
-fn as_json(ran: &BoxRun) -> Value {
+fn as_json(ran: &SandboxCommandResult) -> Value {
     json!({
         "exit_code": ran.result.exit_code,
         "timed_out": ran.result.timed_out,
         "out_of_memory": ran.result.out_of_memory,
         "stdout": String::from_utf8_lossy(&ran.result.stdout.bytes),
         "stderr": String::from_utf8_lossy(&ran.result.stderr.bytes),
-        "truncated": ran.result.stdout.truncated() || ran.result.stderr.truncated(),
+        "truncated": ran.result.stdout.is_truncated() || ran.result.stderr.is_truncated(),
         "duration_ms": ran.result.duration_ms,
         "memory_mb": ran.result.peak_memory / (1 << 20),
         "sandbox": ran.report,
@@ -169,7 +171,7 @@ fn as_json(ran: &BoxRun) -> Value {
 /// The value with each of its texts clean of secrets.
 fn without_secrets(redactor: &Redactor, mut value: Value) -> Value {
     match &mut value {
-        Value::String(text) => redactor.text(text),
+        Value::String(text) => redactor.redact_in_place(text),
         Value::Array(items) => {
             items.iter_mut().for_each(|item| *item = without_secrets(redactor, item.take()));
         }
@@ -182,74 +184,80 @@ fn without_secrets(redactor: &Redactor, mut value: Value) -> Value {
 }
 
 /// What a person should know besides the output.
-fn say(ui: &Ui, ran: &BoxRun, redactor: &Redactor) {
+fn print_exec_notes(ui: &Ui, ran: &SandboxCommandResult, redactor: &Redactor) {
     if ran.result.timed_out {
-        ui.warn("the command's time was up");
+        ui.print_warning("the command's time was up");
     }
     if ran.result.out_of_memory {
-        ui.warn("the memory limit ended the command");
+        ui.print_warning("the memory limit ended the command");
     }
     if !ran.changed.is_empty() && !ran.kept {
-        ui.note("changed in a private view, which is thrown away now (--workspace inplace keeps changes):");
-        let mut lines = stat(&ran.changed);
+        ui.print_note(
+            "changed in a private view, which is thrown away now (--workspace inplace keeps changes):",
+        );
+        let mut lines = diffstat_lines(&ran.changed);
         // The sum at the end counts them all.
         let paths = ran.changed.len();
-        if paths > MOST_PATHS {
-            lines.splice(MOST_PATHS..paths, [format!("… and {} more", paths - MOST_PATHS)]);
+        if paths > MAX_LISTED_PATHS {
+            lines.splice(MAX_LISTED_PATHS..paths, [format!("… and {} more", paths - MAX_LISTED_PATHS)]);
         }
-        ui.note(&redactor.shown(&lines.join("\n")));
+        ui.print_note(&redactor.redact_for_display(&lines.join("\n")));
     }
     for layer in &ran.report.layers {
-        let LayerState::Absent(why) = &layer.state else { continue };
+        let SandboxLayerState::Absent(why) = &layer.state else { continue };
         let remedy = layer.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        ui.warn(&one_line(&format!("{} is not in force: {why}{remedy}", layer.name)));
+        ui.print_warning(&one_line(&format!("{} is not in force: {why}{remedy}", layer.name)));
     }
-    ran.report.warnings.iter().for_each(|warning| ui.warn(&one_line(&redactor.shown(warning))));
+    ran.report
+        .warnings
+        .iter()
+        .for_each(|warning| ui.print_warning(&one_line(&redactor.redact_for_display(warning))));
 }
 
-async fn once(
+async fn run_program(
     session: &Session,
     forge: &Forge,
-    loaded: &Loaded,
+    loaded: &ResolvedConfig,
     path: &Path,
     timeout: Option<Duration>,
-) -> Result<Exit, CliError> {
+) -> Result<CliExit, CliError> {
     let path = session.cwd.join(path);
-    let code = forge_files::read_text(&path, MAX_PROGRAM_BYTES)
-        .map_err(|error| CliError::file("the program can't be read from", &path, &error.into_io()))?;
+    let code = forge_files::read_text(&path, MAX_PROGRAM_BYTES).map_err(|error| {
+        CliError::file_error("the program can't be read from", &path, &error.into_io_error())
+    })?;
     let language = path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default();
-    let ran = forge.execute_once(loaded, Once { code, language, timeout }).await?;
+    let ran = forge.run_one_shot(loaded, GeneratedProgram { code, language, timeout }).await?;
     let ui = &session.ui;
-    let pass_on = PassOn::new(ui, loaded);
-    if ui.format == Format::Json {
+    let pass_on = ForwardOutput::new(ui, loaded);
+    if ui.format == StdoutFormat::Json {
         let value = serde_json::to_value(&ran).map_err(|error| CliError::failed(error.to_string()))?;
-        ui.json(&without_secrets(&pass_on.redactor, value));
+        ui.print_json(&without_secrets(&pass_on.redactor, value));
     } else {
         for warning in &ran.warnings {
-            let said = pass_on.redactor.shown(&warning.message);
-            ui.warn(&one_line(&format!("line {}: {said}", warning.line)));
+            let said = pass_on.redactor.redact_for_display(&warning.message);
+            ui.print_warning(&one_line(&format!("line {}: {said}", warning.line)));
         }
-        pass_on.output(Stream::Stdout, ran.stdout.as_bytes());
-        pass_on.output(Stream::Stderr, ran.stderr.as_bytes());
+        pass_on.write_output(StdStream::Stdout, ran.stdout.as_bytes());
+        pass_on.write_output(StdStream::Stderr, ran.stderr.as_bytes());
         pass_on.end();
         if ran.timed_out {
-            ui.warn("the command's time was up");
+            ui.print_warning("the command's time was up");
         }
-        ui.note(&format!("{} ms, {} MiB", ran.duration_ms, ran.memory_mb));
+        ui.print_note(&format!("{} ms, {} MiB", ran.duration_ms, ran.memory_mb));
     }
-    Ok(Exit::Code(u8::try_from(ran.exit_code).unwrap_or(1)))
+    Ok(CliExit::Code(u8::try_from(ran.exit_code).unwrap_or(1)))
 }
 
-fn flags(args: &Exec) -> Vec<Flag> {
+fn exec_flags(args: &SandboxExecArgs) -> Vec<FlagSetting> {
     let mut flags = Vec::new();
     let mut flag = |key: &str, name: &str, value: Option<String>| {
         if let Some(value) = value {
-            flags.push(Flag { key: key.to_owned(), value, name: name.to_owned() });
+            flags.push(FlagSetting { key: key.to_owned(), value, name: name.to_owned() });
         }
     };
     flag("sandbox.backend", "--backend", args.backend.clone());
     flag("sandbox.image", "--image", args.image.clone());
     flag("workspace.mode", "--workspace", args.workspace.map(|mode| mode.name().to_owned()));
-    network(&args.network, &mut flags);
+    push_network_flags(&args.network, &mut flags);
     flags
 }

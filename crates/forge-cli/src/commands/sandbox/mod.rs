@@ -4,32 +4,34 @@ mod build;
 mod exec;
 mod verify;
 
-use crate::args::{Sandbox, SandboxAction};
+use crate::args::{SandboxAction, SandboxArgs};
 use crate::error::CliError;
-use crate::exit::Exit;
+use crate::exit::CliExit;
 use crate::session::Session;
-use crate::ui::Format;
+use crate::ui::StdoutFormat;
 use serde_json::json;
 use std::path::Path;
 
 /// Does what was asked for.
-pub(crate) async fn sandbox(session: &Session, args: Sandbox) -> Result<Exit, CliError> {
+pub(crate) async fn sandbox(session: &Session, args: SandboxArgs) -> Result<CliExit, CliError> {
     match args.action {
         SandboxAction::Exec(exec) => exec::exec(session, exec).await,
         SandboxAction::Verify(verify) => verify::verify(session, verify).await,
         SandboxAction::Build(build) => build::build(session, build).await,
-        SandboxAction::Prune => prune(session).await,
+        SandboxAction::Prune => prune_stale(session).await,
     }
 }
 
 /// Removes what was left behind and names it.
-async fn prune(session: &Session) -> Result<Exit, CliError> {
-    let loaded = session.load_silently(Path::new("."), &crate::session::Overlay::default())?;
+async fn prune_stale(session: &Session) -> Result<CliExit, CliError> {
+    let loaded = session.load_silently(Path::new("."), &crate::session::ConfigOverrides::default())?;
     let removed = forge_runtime::prune_sandboxes(&loaded).await;
     match session.ui.format {
-        Format::Json => session.ui.json(&json!({ "removed": removed })),
-        Format::Text if removed.is_empty() => session.ui.line("nothing was left behind"),
-        Format::Text => removed.iter().for_each(|what| session.ui.line(&format!("removed {what}"))),
+        StdoutFormat::Json => session.ui.print_json(&json!({ "removed": removed })),
+        StdoutFormat::Text if removed.is_empty() => session.ui.print_line("nothing was left behind"),
+        StdoutFormat::Text => {
+            removed.iter().for_each(|what| session.ui.print_line(&format!("removed {what}")))
+        }
     }
-    Ok(Exit::Done)
+    Ok(CliExit::Done)
 }

@@ -1,33 +1,33 @@
 //! `forge sandbox verify`: tries to break out of a box.
 
-use crate::args::Verify;
+use crate::args::SandboxVerifyArgs;
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::session::{Overlay, Session};
-use crate::ui::Format;
-use crate::ui::table::{self, fixed, flexible};
-use crate::ui::text::{one_line, plural};
-use forge_config::Flag;
-use forge_runtime::{Forge, ProbeResult, ProbeState, Scope, Verdict};
+use crate::exit::CliExit;
+use crate::session::{ConfigOverrides, Session};
+use crate::ui::StdoutFormat;
+use crate::ui::table::{self, fixed_column, flexible_column};
+use crate::ui::text::{one_line, pluralize};
+use forge_config::FlagSetting;
+use forge_runtime::{Forge, ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 use std::path::Path;
 
 /// Runs the probes and shows the verdict; exit code 1 if something did not hold.
-pub(crate) async fn verify(session: &Session, args: Verify) -> Result<Exit, CliError> {
-    let flag = args.backend.map(|value| Flag {
+pub(crate) async fn verify(session: &Session, args: SandboxVerifyArgs) -> Result<CliExit, CliError> {
+    let flag = args.backend.map(|value| FlagSetting {
         key: "sandbox.backend".to_owned(),
         value,
         name: "--backend".to_owned(),
     });
-    let overlay = Overlay { flags: flag.into_iter().collect(), env_file: None };
-    let loaded = session.load(Path::new("."), &overlay)?;
-    let scope = if args.required { Scope::Required } else { Scope::All };
-    let verdict = Forge::open(&loaded)?.verify(&loaded, scope).await?;
-    if session.ui.format == Format::Json {
-        session.ui.json(&verdict);
+    let overlay = ConfigOverrides { flags: flag.into_iter().collect(), env_file: None };
+    let loaded = session.load_config(Path::new("."), &overlay)?;
+    let scope = if args.required { ProbeScope::Required } else { ProbeScope::All };
+    let verdict = Forge::open(&loaded)?.verify_sandbox(&loaded, scope).await?;
+    if session.ui.format == StdoutFormat::Json {
+        session.ui.print_json(&verdict);
     } else {
-        show(session, &verdict);
+        print_verdict(session, &verdict);
     }
-    Ok(if verdict.passed { Exit::Done } else { Exit::Failed })
+    Ok(if verdict.passed { CliExit::Done } else { CliExit::Failed })
 }
 
 /// The group's name as it stands in the JSON form.
@@ -38,7 +38,7 @@ fn group_name(probe: &ProbeResult) -> String {
         .unwrap_or_default()
 }
 
-fn show(session: &Session, verdict: &Verdict) {
+fn print_verdict(session: &Session, verdict: &ProbeVerdict) {
     let ui = &session.ui;
     let rows: Vec<_> = verdict
         .probes
@@ -53,8 +53,14 @@ fn show(session: &Session, verdict: &Verdict) {
             vec![state.to_owned(), group_name(probe), probe.name.clone(), required.to_owned(), one_line(why)]
         })
         .collect();
-    let head = [fixed("STATE"), fixed("GROUP"), fixed("PROBE"), fixed("REQUIRED"), flexible("WHAT WAS SEEN")];
-    ui.lines(&table::lines(&head, &rows, ui.out_width()));
+    let head = [
+        fixed_column("STATE"),
+        fixed_column("GROUP"),
+        fixed_column("PROBE"),
+        fixed_column("REQUIRED"),
+        flexible_column("WHAT WAS SEEN"),
+    ];
+    ui.print_lines(&table::render_table(&head, &rows, ui.out_width()));
     let count = |wanted: fn(&ProbeState) -> bool| verdict.probes.iter().filter(|p| wanted(&p.state)).count();
     let held = count(|state| matches!(state, ProbeState::Passed));
     let failed = count(|state| matches!(state, ProbeState::Failed));
@@ -63,7 +69,7 @@ fn show(session: &Session, verdict: &Verdict) {
         "{} on {}: {} held, {failed} failed, {none} not applicable here",
         verdict.backend,
         verdict.host.kernel,
-        plural(held, "probe", "probes")
+        pluralize(held, "probe", "probes")
     );
-    ui.line(&if verdict.passed { ui.out.green(&line) } else { ui.out.red(&line) });
+    ui.print_line(&if verdict.passed { ui.out.green(&line) } else { ui.out.red(&line) });
 }

@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::find::{Found, Identity, read_only};
+use super::find::{AllowedPrograms, DeviceInode, is_read_only_mount};
 use crate::programs::file_name;
 use forge_sys as sys;
-use forge_sys::notify::{self, Answer, Call};
+use forge_sys::notify::{self, CallAnswer, NotifiedCall};
 
 /// Longest path that the kernel takes, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -34,27 +34,27 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// The process that the init is just starting: its next `execve` is the init's own. Written by the child, which shares
 /// the init's memory until then.
-pub(in crate::init) static STARTING: AtomicI32 = AtomicI32::new(0);
+pub(in crate::init) static STARTING_PID: AtomicI32 = AtomicI32::new(0);
 
 /// What is looked at.
 #[derive(Clone)]
-pub(super) struct Judge {
-    inner: Arc<BTreeSet<Identity>>,
-    multi_call: Arc<BTreeSet<Identity>>,
+pub(super) struct ExecPolicy {
+    inner: Arc<BTreeSet<DeviceInode>>,
+    multi_call: Arc<BTreeSet<DeviceInode>>,
     /// Names of files that are many programs.
     names: Arc<BTreeSet<String>>,
 }
 
 /// What a path leads to.
-enum Leads {
+enum PathResolution {
     /// To this file, and nobody can change that.
-    To(Identity),
+    To(DeviceInode),
     /// Nowhere, for this reason.
     Nowhere(Errno),
 }
 
-impl Judge {
-    pub(super) fn new(found: &Found) -> Self {
+impl ExecPolicy {
+    pub(super) fn new(found: &AllowedPrograms) -> Self {
         let many = found.files.iter().filter(|file| found.multi_call.contains(&file.identity));
         Self {
             inner: Arc::new(found.inner.clone()),
@@ -64,51 +64,55 @@ impl Judge {
     }
 
     /// Whether a file may be started under a name.
-    pub(super) fn by_name(&self, path: &Path, name: &[u8]) -> bool {
+    pub(super) fn may_start_as(&self, path: &Path, name: &[u8]) -> bool {
         if self.multi_call.is_empty() {
             return true;
         }
-        match resolve(None, path) {
-            Ok(Leads::To(identity)) => self.fits(identity, name),
+        match resolve_path(None, path) {
+            Ok(PathResolution::To(identity)) => self.matches_name(identity, name),
             _ => true,
         }
     }
 
-    fn fits(&self, identity: Identity, name: &[u8]) -> bool {
+    fn matches_name(&self, identity: DeviceInode, name: &[u8]) -> bool {
         let name = String::from_utf8_lossy(name);
         // A login shell's name begins with a dash.
         let name = file_name(&name).trim_start_matches('-');
         !self.multi_call.contains(&identity) || self.names.contains(name)
     }
 
-    fn answer(&self, call: &Call) -> Answer {
+    fn answer_call(&self, call: &NotifiedCall) -> CallAnswer {
         let allowed = match libc::c_long::from(call.number) {
-            libc::SYS_execve => self.execute(call),
-            libc::SYS_mmap => mapped(call),
+            libc::SYS_execve => self.check_exec(call),
+            libc::SYS_mmap => check_mapping(call),
             _ => Err(Errno::ACCESS),
         };
         match allowed {
-            Ok(()) => Answer::Continue,
-            Err(errno) => Answer::Errno(errno.raw_os_error()),
+            Ok(()) => CallAnswer::Continue,
+            Err(errno) => CallAnswer::Errno(errno.raw_os_error()),
         }
     }
 
-    fn execute(&self, call: &Call) -> Result<(), Errno> {
+    fn check_exec(&self, call: &NotifiedCall) -> Result<(), Errno> {
         let process = i32::try_from(call.thread).unwrap_or(0);
-        if process > 0 && STARTING.compare_exchange(process, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        if process > 0
+            && STARTING_PID.compare_exchange(process, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
             return Ok(());
         }
         let memory = File::open(format!("/proc/{process}/mem")).map_err(|_| Errno::ACCESS)?;
-        let path = text(&memory, call.arguments[0])?;
+        let path = read_c_string(&memory, call.arguments[0])?;
         let path = PathBuf::from(OsStr::from_bytes(&path));
-        let identity = match resolve(Some(process), &path)? {
-            Leads::To(identity) => identity,
-            Leads::Nowhere(errno) => return Err(errno),
+        let identity = match resolve_path(Some(process), &path)? {
+            PathResolution::To(identity) => identity,
+            PathResolution::Nowhere(errno) => return Err(errno),
         };
         if self.inner.contains(&identity) {
             return Err(Errno::ACCESS);
         }
-        if self.multi_call.contains(&identity) && !self.fits(identity, &first_argument(&memory, call)?) {
+        if self.multi_call.contains(&identity)
+            && !self.matches_name(identity, &first_argument(&memory, call)?)
+        {
             return Err(Errno::ACCESS);
         }
         Ok(())
@@ -117,33 +121,33 @@ impl Judge {
 
 /// Starts the look: this thread and what it starts are asked about from now on. With `mapped`, also about files that are
 /// mapped to be executed.
-pub(super) fn start(judge: Judge, mapped: bool) -> io::Result<()> {
+pub(super) fn start_broker(judge: ExecPolicy, mapped: bool) -> io::Result<()> {
     let mut rules = vec![forge_seccomp::ASK_BEFORE_EXECUTING];
     rules.extend(mapped.then_some(forge_seccomp::ASK_BEFORE_MAPPING));
     // The thread inherits this; what it took the init would wait for.
     drop(sys::signal_fd(libc::SIGCHLD)?);
-    let listener = notify::listen(&forge_seccomp::compile_beside(&rules))?;
+    let listener = notify::install_listener(&forge_seccomp::compile_additional(&rules))?;
     let thread = std::thread::Builder::new().name("forge-programs".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
-        serve(&judge, &listener);
+        serve_calls(&judge, &listener);
         // Nobody would answer any more, and whoever asks would wait for ever.
         sys::exit_now(125);
     })?;
     Ok(())
 }
 
-fn serve(judge: &Judge, listener: &OwnedFd) {
+fn serve_calls(judge: &ExecPolicy, listener: &OwnedFd) {
     loop {
-        let Ok(call) = notify::next(listener.as_fd()) else { return };
+        let Ok(call) = notify::next_call(listener.as_fd()) else { return };
         let Some(call) = call else { continue };
-        if notify::answer(listener.as_fd(), call.id, judge.answer(&call)).is_err() {
+        if notify::answer_call(listener.as_fd(), call.id, judge.answer_call(&call)).is_err() {
             return;
         }
     }
 }
 
 /// Whether a file may be mapped to be executed: what commands can write may not.
-fn mapped(call: &Call) -> Result<(), Errno> {
+fn check_mapping(call: &NotifiedCall) -> Result<(), Errno> {
     // A descriptor is an int; the upper half of the register means nothing.
     let number = call.arguments[4] & u64::from(u32::MAX);
     let path = format!("/proc/{}/fd/{number}", call.thread);
@@ -156,7 +160,7 @@ fn mapped(call: &Call) -> Result<(), Errno> {
 }
 
 /// The text at an address, up to its end.
-fn text(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
+fn read_c_string(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
     let mut bytes = [0u8; MAX_PATH_BYTES];
     let mut length = 0;
     while length < bytes.len() {
@@ -175,17 +179,17 @@ fn text(memory: &File, address: u64) -> Result<Vec<u8>, Errno> {
 }
 
 /// The name that a program is started under.
-fn first_argument(memory: &File, call: &Call) -> Result<Vec<u8>, Errno> {
+fn first_argument(memory: &File, call: &NotifiedCall) -> Result<Vec<u8>, Errno> {
     let mut pointer = [0u8; 8];
     memory.read_exact_at(&mut pointer, call.arguments[1]).map_err(|_| Errno::ACCESS)?;
     match u64::from_ne_bytes(pointer) {
         0 => Ok(Vec::new()),
-        address => text(memory, address),
+        address => read_c_string(memory, address),
     }
 }
 
 /// Follows a path through mounts that nobody can write, as the process that names it.
-fn resolve(process: Option<i32>, path: &Path) -> Result<Leads, Errno> {
+fn resolve_path(process: Option<i32>, path: &Path) -> Result<PathResolution, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let begin = match (path.is_absolute(), process) {
         (true, _) | (false, None) => rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
@@ -194,43 +198,43 @@ fn resolve(process: Option<i32>, path: &Path) -> Result<Leads, Errno> {
                 .map_err(|_| Errno::ACCESS)?
         }
     };
-    let mut waiting = parts(path);
+    let mut waiting = path_parts(path);
     let (mut here, mut links) = (begin, 0);
     loop {
         // What is in a directory that can be written, or in /proc, is what somebody says it is.
-        if !fixed(&here)? {
-            let missing = process.is_some_and(|process| missing(process, path));
-            return Ok(Leads::Nowhere(if missing { Errno::NOENT } else { Errno::ACCESS }));
+        if !is_immutable(&here)? {
+            let missing = process.is_some_and(|process| path_is_missing(process, path));
+            return Ok(PathResolution::Nowhere(if missing { Errno::NOENT } else { Errno::ACCESS }));
         }
         let Some(part) = waiting.pop() else { break };
         let next = match rustix::fs::openat(&here, &part, flags, Mode::empty()) {
             Ok(next) => next,
-            Err(errno) => return Ok(Leads::Nowhere(errno)),
+            Err(errno) => return Ok(PathResolution::Nowhere(errno)),
         };
         if FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) == FileType::Symlink {
             links += 1;
             if links > MAX_LINKS {
-                return Ok(Leads::Nowhere(Errno::LOOP));
+                return Ok(PathResolution::Nowhere(Errno::LOOP));
             }
-            if !fixed(&next)? {
-                return Ok(Leads::Nowhere(Errno::ACCESS));
+            if !is_immutable(&next)? {
+                return Ok(PathResolution::Nowhere(Errno::ACCESS));
             }
             let target = rustix::fs::readlinkat(&next, c"", Vec::new())?;
             let target = Path::new(OsStr::from_bytes(target.as_bytes())).to_owned();
             if target.is_absolute() {
                 here = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             }
-            waiting.extend(parts(&target));
+            waiting.extend(path_parts(&target));
         } else {
             here = next;
         }
     }
     let stat = rustix::fs::fstat(&here)?;
-    Ok(Leads::To((stat.st_dev, stat.st_ino)))
+    Ok(PathResolution::To((stat.st_dev, stat.st_ino)))
 }
 
 /// The parts of a path, the last one first.
-fn parts(path: &Path) -> Vec<CString> {
+fn path_parts(path: &Path) -> Vec<CString> {
     let part = |component: Component<'_>| match component {
         Component::Normal(name) => CString::new(name.as_bytes()).ok(),
         Component::ParentDir => Some(c"..".to_owned()),
@@ -241,15 +245,15 @@ fn parts(path: &Path) -> Vec<CString> {
 
 /// Whether something open means the same to everybody and for ever: it lies on a mount that cannot be written, which is
 /// not /proc.
-fn fixed(place: &OwnedFd) -> Result<bool, Errno> {
+fn is_immutable(place: &OwnedFd) -> Result<bool, Errno> {
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
     let kind = rustix::fs::fstatfs(place)?.f_type;
     let proc = u64::try_from(kind).is_ok_and(|kind| kind == PROC_SUPER_MAGIC);
-    Ok(!proc && read_only(place.as_fd()).map_err(|_| Errno::ACCESS)?)
+    Ok(!proc && is_read_only_mount(place.as_fd()).map_err(|_| Errno::ACCESS)?)
 }
 
 /// Whether nothing is there: only the error that is given depends on it.
-fn missing(process: i32, path: &Path) -> bool {
+fn path_is_missing(process: i32, path: &Path) -> bool {
     let path = match path.is_absolute() {
         true => path.to_owned(),
         false => Path::new("/proc").join(process.to_string()).join("cwd").join(path),
@@ -267,7 +271,7 @@ mod tests {
         let link = place.path().join("link");
         std::os::unix::fs::symlink("/proc/version", &link).unwrap();
         for path in [link.as_path(), Path::new("/proc/self/exe"), Path::new("/proc/version")] {
-            assert!(matches!(resolve(None, path), Ok(Leads::Nowhere(_))), "{}", path.display());
+            assert!(matches!(resolve_path(None, path), Ok(PathResolution::Nowhere(_))), "{}", path.display());
         }
     }
 
@@ -275,7 +279,7 @@ mod tests {
     fn text_is_read_to_its_end_and_no_further() {
         let own = File::open("/proc/self/mem").unwrap();
         let said = c"some text";
-        assert_eq!(text(&own, said.as_ptr().addr() as u64).unwrap(), b"some text");
-        assert_eq!(text(&own, 0), Err(Errno::FAULT));
+        assert_eq!(read_c_string(&own, said.as_ptr().addr() as u64).unwrap(), b"some text");
+        assert_eq!(read_c_string(&own, 0), Err(Errno::FAULT));
     }
 }

@@ -13,9 +13,9 @@ use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 
 use crate::init::contained::CONTAINED_ARGV0;
 use crate::loader;
-use crate::programs::{MULTI_CALL, SHELLS, file_name, needs};
-use crate::spec::HELPER;
-use crate::wire::Raw;
+use crate::programs::{MULTI_CALL_BINARIES, SHELLS, collect_requirements, file_name};
+use crate::spec::HELPER_PATH;
+use crate::wire::RawBytes;
 
 /// Longest first line of a script that is read, in bytes; the kernel reads 256.
 const MAX_LINE_BYTES: usize = 256;
@@ -23,48 +23,48 @@ const MAX_LINE_BYTES: usize = 256;
 const MAX_INTERPRETERS: u32 = 5;
 
 /// A file's device and inode.
-pub(super) type Identity = (u64, u64);
+pub(super) type DeviceInode = (u64, u64);
 
 /// A file that may be executed.
-pub(super) struct Allowed {
-    pub(super) place: OwnedFd,
-    pub(super) identity: Identity,
+pub(super) struct AllowedFile {
+    pub(super) fd: OwnedFd,
+    pub(super) identity: DeviceInode,
     /// The name that it was listed under.
     pub(super) name: String,
 }
 
 /// What a list stands for.
 #[derive(Default)]
-pub(super) struct Found {
-    pub(super) files: Vec<Allowed>,
+pub(super) struct AllowedPrograms {
+    pub(super) files: Vec<AllowedFile>,
     pub(super) directories: Vec<OwnedFd>,
     /// Files that only the kernel and the init may execute: loaders, and the own binary.
-    pub(super) inner: BTreeSet<Identity>,
+    pub(super) inner: BTreeSet<DeviceInode>,
     /// Files that are many programs.
-    pub(super) multi_call: BTreeSet<Identity>,
+    pub(super) multi_call: BTreeSet<DeviceInode>,
     /// What was listed in vain, in words.
     pub(super) warnings: Vec<String>,
 }
 
 /// Looks for programs as the environment of the sandbox says.
-pub(super) struct Finder<'a> {
-    env: &'a [(Raw, Raw)],
+pub(super) struct ProgramFinder<'a> {
+    env: &'a [(RawBytes, RawBytes)],
     path: Vec<PathBuf>,
 }
 
 /// What stands at a path.
-enum Stands {
+enum ProgramLookup {
     /// A program that commands cannot change.
-    Program(File, OwnedFd, Identity),
+    Program(File, OwnedFd, DeviceInode),
     /// One that they can.
     Writable,
     /// Nothing that can be executed.
     Nothing,
 }
 
-impl<'a> Finder<'a> {
-    pub(super) fn new(env: &'a [(Raw, Raw)]) -> Self {
-        let path = variable(env, "PATH").unwrap_or(b"/usr/bin:/bin");
+impl<'a> ProgramFinder<'a> {
+    pub(super) fn new(env: &'a [(RawBytes, RawBytes)]) -> Self {
+        let path = env_variable(env, "PATH").unwrap_or(b"/usr/bin:/bin");
         let path = path
             .split(|b| *b == b':')
             .filter(|directory| directory.starts_with(b"/"))
@@ -74,36 +74,36 @@ impl<'a> Finder<'a> {
     }
 
     /// Finds what a list stands for, and what is named beside it.
-    pub(super) fn find(&self, list: &[String], also: &[String]) -> io::Result<Found> {
-        let mut found = Found::default();
+    pub(super) fn find_programs(&self, list: &[String], also: &[String]) -> io::Result<AllowedPrograms> {
+        let mut found = AllowedPrograms::default();
         for entry in list {
-            self.entry(entry, &mut found, true)?;
+            self.add_entry(entry, &mut found, true)?;
         }
         for entry in also {
-            self.entry(entry, &mut found, false)?;
+            self.add_entry(entry, &mut found, false)?;
         }
         for shell in SHELLS {
-            self.file(Path::new(shell), file_name(shell), 0, &mut found)?;
+            self.add_file(Path::new(shell), file_name(shell), 0, &mut found)?;
         }
         for own in own_files() {
-            if let Stands::Program(file, place, identity) = look(Path::new(&own))? {
+            if let ProgramLookup::Program(file, place, identity) = lookup_program(Path::new(&own))? {
                 found.inner.insert(identity);
-                loader(&file, &mut found)?;
-                found.files.push(Allowed { place, identity, name: own });
+                add_loader(&file, &mut found)?;
+                found.files.push(AllowedFile { fd: place, identity, name: own });
             }
         }
         let all: Vec<String> = list.iter().chain(also).cloned().collect();
-        for needs in needs(&all) {
+        for needs in collect_requirements(&all) {
             for program in needs.programs {
-                self.entry(program, &mut found, false)?;
+                self.add_entry(program, &mut found, false)?;
             }
             for directory in needs.directories {
-                self.directories(directory, &mut found)?;
+                self.add_directories(directory, &mut found)?;
             }
         }
-        for name in MULTI_CALL {
+        for name in MULTI_CALL_BINARIES {
             for directory in &self.path {
-                if let Stands::Program(_, _, identity) = look(&directory.join(name))? {
+                if let ProgramLookup::Program(_, _, identity) = lookup_program(&directory.join(name))? {
                     found.multi_call.insert(identity);
                 }
             }
@@ -112,7 +112,7 @@ impl<'a> Finder<'a> {
     }
 
     /// One entry of the list: a name is looked up in the directories of `PATH`, a path is taken as it is.
-    fn entry(&self, entry: &str, found: &mut Found, warn: bool) -> io::Result<()> {
+    fn add_entry(&self, entry: &str, found: &mut AllowedPrograms, warn: bool) -> io::Result<()> {
         let candidates: Vec<PathBuf> = match entry {
             _ if entry.starts_with('/') => vec![PathBuf::from(entry)],
             _ if entry.is_empty() || entry.contains('/') => Vec::new(),
@@ -120,11 +120,11 @@ impl<'a> Finder<'a> {
         };
         let mut writable = false;
         for candidate in candidates {
-            match self.file(&candidate, file_name(entry), 0, found)? {
+            match self.add_file(&candidate, file_name(entry), 0, found)? {
                 // A second one of the same name would be executed by whoever names its path: it was not meant.
-                Stands::Program(..) => return Ok(()),
-                Stands::Writable => writable = true,
-                Stands::Nothing => {}
+                ProgramLookup::Program(..) => return Ok(()),
+                ProgramLookup::Writable => writable = true,
+                ProgramLookup::Nothing => {}
             }
         }
         if warn {
@@ -138,36 +138,42 @@ impl<'a> Finder<'a> {
     }
 
     /// Allows the program at a path, with its loader or its interpreter.
-    fn file(&self, path: &Path, name: &str, depth: u32, found: &mut Found) -> io::Result<Stands> {
-        let stands = look(path)?;
-        if let Stands::Program(file, place, identity) = &stands {
+    fn add_file(
+        &self,
+        path: &Path,
+        name: &str,
+        depth: u32,
+        found: &mut AllowedPrograms,
+    ) -> io::Result<ProgramLookup> {
+        let stands = lookup_program(path)?;
+        if let ProgramLookup::Program(file, place, identity) = &stands {
             let real = real_name(path);
-            if MULTI_CALL.contains(&real.as_str()) {
+            if MULTI_CALL_BINARIES.contains(&real.as_str()) {
                 found.multi_call.insert(*identity);
             }
-            found.files.push(Allowed {
-                place: place.try_clone()?,
+            found.files.push(AllowedFile {
+                fd: place.try_clone()?,
                 identity: *identity,
                 name: name.to_owned(),
             });
-            match interpreter(file) {
+            match read_shebang(file) {
                 Some((program, argument)) if depth < MAX_INTERPRETERS => {
-                    self.file(&program, file_name(&program.to_string_lossy()), depth + 1, found)?;
+                    self.add_file(&program, file_name(&program.to_string_lossy()), depth + 1, found)?;
                     // `#!/usr/bin/env python3`: what it starts is needed as well.
                     if let Some(named) = argument.filter(|_| file_name(&program.to_string_lossy()) == "env") {
                         let named = named.split_whitespace().find(|word| !word.starts_with('-'));
-                        self.entry(named.unwrap_or_default(), found, false)?;
+                        self.add_entry(named.unwrap_or_default(), found, false)?;
                     }
                 }
-                _ => loader(file, found)?,
+                _ => add_loader(file, found)?,
             }
         }
         Ok(stands)
     }
 
     /// Directories whose programs are allowed as a whole.
-    fn directories(&self, pattern: &str, found: &mut Found) -> io::Result<()> {
-        let Some(path) = self.expand(pattern) else { return Ok(()) };
+    fn add_directories(&self, pattern: &str, found: &mut AllowedPrograms) -> io::Result<()> {
+        let Some(path) = self.expand_variable(pattern) else { return Ok(()) };
         let places = match pattern.strip_suffix('*') {
             None => vec![path],
             Some(_) => {
@@ -180,7 +186,7 @@ impl<'a> Finder<'a> {
         for place in places {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             if let Ok(directory) = rustix::fs::open(&place, flags, Mode::empty())
-                && read_only(directory.as_fd())?
+                && is_read_only_mount(directory.as_fd())?
             {
                 found.directories.push(directory);
             }
@@ -189,20 +195,20 @@ impl<'a> Finder<'a> {
     }
 
     /// A path that may begin with a variable.
-    fn expand(&self, pattern: &str) -> Option<PathBuf> {
+    fn expand_variable(&self, pattern: &str) -> Option<PathBuf> {
         let Some(rest) = pattern.strip_prefix('$') else { return Some(PathBuf::from(pattern)) };
         let (name, below) = rest.split_once('/')?;
-        let value = variable(self.env, name).filter(|value| value.starts_with(b"/"))?;
+        let value = env_variable(self.env, name).filter(|value| value.starts_with(b"/"))?;
         Some(Path::new(OsStr::from_bytes(value)).join(below))
     }
 }
 
 /// The own binary, under all names and with the loader that some sandboxes start it through.
 fn own_files() -> [String; 3] {
-    [HELPER.to_owned(), loader::LOADER.to_owned(), format!("/run/forge/{CONTAINED_ARGV0}")]
+    [HELPER_PATH.to_owned(), loader::LOADER_PATH.to_owned(), format!("/run/forge/{CONTAINED_ARGV0}")]
 }
 
-fn variable<'a>(env: &'a [(Raw, Raw)], name: &str) -> Option<&'a [u8]> {
+fn env_variable<'a>(env: &'a [(RawBytes, RawBytes)], name: &str) -> Option<&'a [u8]> {
     env.iter().find(|(key, _)| key.0 == name.as_bytes()).map(|(_, value)| value.0.as_slice())
 }
 
@@ -212,16 +218,16 @@ fn real_name(path: &Path) -> String {
 }
 
 /// What stands at a path. What cannot be looked at is nothing.
-fn look(path: &Path) -> io::Result<Stands> {
+fn lookup_program(path: &Path) -> io::Result<ProgramLookup> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let Ok(place) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(Stands::Nothing) };
+    let Ok(place) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(ProgramLookup::Nothing) };
     let stat = rustix::fs::fstat(&place)?;
     let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     if !regular || stat.st_mode & 0o111 == 0 {
-        return Ok(Stands::Nothing);
+        return Ok(ProgramLookup::Nothing);
     }
-    if !read_only(place.as_fd())? {
-        return Ok(Stands::Writable);
+    if !is_read_only_mount(place.as_fd())? {
+        return Ok(ProgramLookup::Writable);
     }
     // It is regular, so opening it for reading has no effect; what may only be executed is what it is.
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
@@ -231,27 +237,27 @@ fn look(path: &Path) -> io::Result<Stands> {
             File::from(rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
         }
     };
-    Ok(Stands::Program(file, place, (stat.st_dev, stat.st_ino)))
+    Ok(ProgramLookup::Program(file, place, (stat.st_dev, stat.st_ino)))
 }
 
 /// Whether nothing can be written on the mount of something open.
-pub(super) fn read_only(place: std::os::fd::BorrowedFd<'_>) -> io::Result<bool> {
+pub(super) fn is_read_only_mount(place: std::os::fd::BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstatvfs(place)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Allows the loader that a binary names, for the kernel alone.
-fn loader(file: &File, found: &mut Found) -> io::Result<()> {
-    let Ok(Some(path)) = loader::interpreter(file) else { return Ok(()) };
-    if let Stands::Program(_, place, identity) = look(&path)?
+fn add_loader(file: &File, found: &mut AllowedPrograms) -> io::Result<()> {
+    let Ok(Some(path)) = loader::read_interpreter(file) else { return Ok(()) };
+    if let ProgramLookup::Program(_, place, identity) = lookup_program(&path)?
         && (found.inner.insert(identity) || !found.files.iter().any(|file| file.identity == identity))
     {
-        found.files.push(Allowed { place, identity, name: String::new() });
+        found.files.push(AllowedFile { fd: place, identity, name: String::new() });
     }
     Ok(())
 }
 
 /// The interpreter that a script names in its first line, and what follows it.
-fn interpreter(file: &File) -> Option<(PathBuf, Option<String>)> {
+fn read_shebang(file: &File) -> Option<(PathBuf, Option<String>)> {
     let mut line = [0u8; MAX_LINE_BYTES];
     let length = file.read_at(&mut line, 0).ok()?;
     let line = line.get(..length)?.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
@@ -273,7 +279,7 @@ mod tests {
         let read = |text: &str| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            interpreter(&file)
+            read_shebang(&file)
         };
         let env = (PathBuf::from("/usr/bin/env"), Some("node --flag".to_owned()));
         assert_eq!(read("#! /usr/bin/env node --flag\nx"), Some(env));

@@ -16,26 +16,26 @@ use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 
-use self::broker::Judge;
-use self::find::{Finder, Found};
-use crate::layers::{Layer, LayerReport};
-use crate::programs::{WrittenCode, needs, written_code};
-use crate::spec::{JailSpec, WORKSPACE, Weakness};
-use crate::wire::{Exec, Raw};
+use self::broker::ExecPolicy;
+use self::find::{AllowedPrograms, ProgramFinder};
+use crate::layers::{IsolationLayer, LayerReport};
+use crate::programs::{WrittenCode, collect_requirements, written_code};
+use crate::spec::{DisabledProtection, JailSpec, WORKSPACE_PATH};
+use crate::wire::{JailCommand, RawBytes};
 use forge_sys as sys;
 
-use super::{During, Fault};
+use super::{InitSetupError, SetupContext};
 
 /// `LANDLOCK_ACCESS_FS_EXECUTE` and `LANDLOCK_ACCESS_FS_REFER`, as in the kernel's `linux/landlock.h`.
-const EXECUTE: u64 = 1;
-const REFER: u64 = 1 << 13;
+const ACCESS_FS_EXECUTE: u64 = 1;
+const ACCESS_FS_REFER: u64 = 1 << 13;
 
 /// Places that commands can write, in every sandbox.
-const WRITTEN: &[&str] = &[WORKSPACE, "/tmp", "/var/tmp", "/dev/shm", "/cache"];
+const WRITABLE_PATHS: &[&str] = &[WORKSPACE_PATH, "/tmp", "/var/tmp", "/dev/shm", "/cache"];
 
 /// Whose walls stand around the init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Walls {
+pub(super) enum IsolationProvider {
     /// Its own: mounts that commands can write are without code if the list says so.
     Own,
     /// Those of a container engine, whose mounts are what they are.
@@ -43,39 +43,44 @@ pub(super) enum Walls {
 }
 
 /// The list, as the kernel holds it.
-pub(super) struct Programs {
+pub(super) struct ProgramList {
     list: Vec<String>,
-    env: Vec<(Raw, Raw)>,
+    env: Vec<(RawBytes, RawBytes)>,
     written: WrittenCode,
     writable: Vec<PathBuf>,
     base: Rc<OwnedFd>,
     /// Rules for commands with which Forge starts more than the list, by what that is.
-    more: HashMap<Vec<Raw>, Rc<OwnedFd>>,
-    judge: Judge,
-    walls: Walls,
+    more: HashMap<Vec<RawBytes>, Rc<OwnedFd>>,
+    judge: ExecPolicy,
+    provider: IsolationProvider,
 }
 
-impl Programs {
+impl ProgramList {
     /// Finds the programs. `None` where there is no list. The report gets the layer, `warnings` what the list names in
     /// vain.
     pub(super) fn resolve(
         spec: &JailSpec,
-        walls: Walls,
+        walls: IsolationProvider,
         layers: &mut Vec<LayerReport>,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<Self>, Fault> {
-        let Some(list) = spec.programs.clone().filter(|_| !spec.lacks(Weakness::ProgramList)) else {
+    ) -> Result<Option<Self>, InitSetupError> {
+        let Some(list) =
+            spec.programs.clone().filter(|_| !spec.lacks_protection(DisabledProtection::ProgramList))
+        else {
             return Ok(None);
         };
-        can_be_held()?;
-        let found = Finder::new(&spec.env).find(&list, &[]).step("finding the listed programs")?;
+        check_support()?;
+        let found = ProgramFinder::new(&spec.env)
+            .find_programs(&list, &[])
+            .step_context("finding the listed programs")?;
         let written = written_code(Some(&list));
         let writable: Vec<PathBuf> = spec.writable.iter().map(|bind| bind.target.clone()).collect();
         warnings.extend(found.warnings.iter().cloned());
-        warnings.extend(told(&list, written));
+        warnings.extend(describe_written_code(&list, written));
         let how = format!("{} files by Landlock, loaders by a call filter", found.files.len());
-        layers.push(LayerReport::enforced(Layer::ProgramList, how));
-        let base = ruleset(&found, written, &writable).step("making the rules for listed programs")?;
+        layers.push(LayerReport::enforced(IsolationLayer::ProgramList, how));
+        let base =
+            build_ruleset(&found, written, &writable).step_context("making the rules for listed programs")?;
         Ok(Some(Self {
             list,
             env: spec.env.clone(),
@@ -83,29 +88,29 @@ impl Programs {
             writable,
             base: Rc::new(base),
             more: HashMap::new(),
-            judge: Judge::new(&found),
-            walls,
+            judge: ExecPolicy::new(&found),
+            provider: walls,
         }))
     }
 
     /// Has every `execve` of this process's children looked at from now on. Before it starts its first command, after it
     /// has blocked the signals that it waits for: the thread that looks inherits that.
-    pub(super) fn watch(&self) -> io::Result<()> {
+    pub(super) fn watch_exec(&self) -> io::Result<()> {
         // Where commands execute what they have written there is nothing to be found out by loading it.
         if self.written == WrittenCode::Executed {
             return Ok(());
         }
-        let mapped = self.walls == Walls::Engine && self.written == WrittenCode::None;
-        broker::start(self.judge.clone(), mapped)
+        let mapped = self.provider == IsolationProvider::Engine && self.written == WrittenCode::None;
+        broker::start_broker(self.judge.clone(), mapped)
     }
 
     /// The call rules that a command gets besides.
-    pub(super) fn calls(&self) -> &'static [forge_seccomp::Rule] {
+    pub(super) fn call_rules(&self) -> &'static [forge_seccomp::SyscallRule] {
         if self.written == WrittenCode::Executed { &[] } else { forge_seccomp::LISTED_PROGRAMS }
     }
 
     /// The rules for a command. Forge itself may start more with it than the list has; the model never says what.
-    pub(super) fn rules(&mut self, exec: &Exec) -> io::Result<Rc<OwnedFd>> {
+    pub(super) fn ruleset_for(&mut self, exec: &JailCommand) -> io::Result<Rc<OwnedFd>> {
         if exec.also.is_empty() {
             return Ok(Rc::clone(&self.base));
         }
@@ -113,33 +118,34 @@ impl Programs {
             return Ok(Rc::clone(known));
         }
         let also: Vec<String> = exec.also.iter().map(ToString::to_string).collect();
-        let found = Finder::new(&self.env).find(&self.list, &also)?;
-        let rules = Rc::new(ruleset(&found, self.written, &self.writable)?);
+        let found = ProgramFinder::new(&self.env).find_programs(&self.list, &also)?;
+        let rules = Rc::new(build_ruleset(&found, self.written, &self.writable)?);
         self.more.insert(exec.also.clone(), Rc::clone(&rules));
         Ok(rules)
     }
 
     /// Whether the init may start this path under this name: of a file that is many programs only those listed.
-    pub(super) fn names(&self, path: &Path, name: &[u8]) -> bool {
-        self.judge.by_name(path, name)
+    pub(super) fn may_start(&self, path: &Path, name: &[u8]) -> bool {
+        self.judge.may_start_as(path, name)
     }
 }
 
 /// What a list lets commands do besides, in words.
-fn told(list: &[String], written: WrittenCode) -> Option<String> {
+fn describe_written_code(list: &[String], written: WrittenCode) -> Option<String> {
     let what = match written {
         WrittenCode::None => return None,
         WrittenCode::Loaded => "so libraries that commands wrote can be loaded",
         WrittenCode::Executed => "so whatever commands wrote can be executed",
     };
-    let needs = needs(list).into_iter().find(|needs| needs.written == written)?;
+    let needs = collect_requirements(list).into_iter().find(|needs| needs.written == written)?;
     Some(format!("`{}` in the program list: {}, {what}", needs.names.first()?, needs.why))
 }
 
 /// Whether this kernel can hold a list.
-fn can_be_held() -> Result<(), Fault> {
-    let lacking =
-        |step: &str, errno| Err(io::Error::from_raw_os_error(errno)).layer(Layer::ProgramList, step);
+fn check_support() -> Result<(), InitSetupError> {
+    let lacking = |step: &str, errno| {
+        Err(io::Error::from_raw_os_error(errno)).layer_context(IsolationLayer::ProgramList, step)
+    };
     if sys::landlock_abi() == 0 {
         return lacking("holding the list of programs: the kernel has no Landlock", libc::EOPNOTSUPP);
     }
@@ -152,26 +158,26 @@ fn can_be_held() -> Result<(), Fault> {
 }
 
 /// Rules that let nothing be executed but what was found.
-fn ruleset(found: &Found, written: WrittenCode, writable: &[PathBuf]) -> io::Result<OwnedFd> {
+fn build_ruleset(found: &AllowedPrograms, written: WrittenCode, writable: &[PathBuf]) -> io::Result<OwnedFd> {
     // Every layer forbids moving files between directories that does not allow it by name.
-    let refer = if sys::landlock_abi() >= 2 { REFER } else { 0 };
-    let rules = sys::landlock_ruleset(EXECUTE | refer, 0, 0, 1)?;
+    let refer = if sys::landlock_abi() >= 2 { ACCESS_FS_REFER } else { 0 };
+    let rules = sys::landlock_ruleset(ACCESS_FS_EXECUTE | refer, 0, 0, 1)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     if refer != 0 {
         let root = rustix::fs::open(c"/", flags, Mode::empty())?;
         sys::landlock_allow(rules.as_fd(), refer, root.as_fd())?;
     }
     for file in &found.files {
-        sys::landlock_allow(rules.as_fd(), EXECUTE, file.place.as_fd())?;
+        sys::landlock_allow(rules.as_fd(), ACCESS_FS_EXECUTE, file.fd.as_fd())?;
     }
     for directory in &found.directories {
-        sys::landlock_allow(rules.as_fd(), EXECUTE, directory.as_fd())?;
+        sys::landlock_allow(rules.as_fd(), ACCESS_FS_EXECUTE, directory.as_fd())?;
     }
     if written == WrittenCode::Executed {
-        let places = WRITTEN.iter().map(PathBuf::from).chain(writable.iter().cloned());
+        let places = WRITABLE_PATHS.iter().map(PathBuf::from).chain(writable.iter().cloned());
         for place in places {
             match rustix::fs::open(&place, flags, Mode::empty()) {
-                Ok(place) => sys::landlock_allow(rules.as_fd(), EXECUTE, place.as_fd())?,
+                Ok(place) => sys::landlock_allow(rules.as_fd(), ACCESS_FS_EXECUTE, place.as_fd())?,
                 Err(rustix::io::Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }

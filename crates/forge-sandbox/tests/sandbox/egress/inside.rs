@@ -5,7 +5,7 @@ use crate::as_both;
 use crate::rig::{command, err, folder, helper, out, spec};
 use forge_ports::Sandbox as _;
 use forge_ports::sandbox::Error;
-use forge_sandbox::{Backends, Options};
+use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{EgressRules, EgressVerdict, KeySwap, NetworkPolicy, RunId};
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ as_both! {
         let rules = EgressRules::new(&[format!("127.0.0.1:{port}")], vec![key]).unwrap();
         spec.network = NetworkPolicy::Allow(rules);
         let keys = BTreeMap::from([("API_KEY".to_owned(), KEY.to_owned())]);
-        let backends = Backends::new(Options { exe: Some(helper()), keys, ..Options::below(data.path()) });
+        let backends = Backends::new(BackendOptions { exe: Some(helper()), keys, ..BackendOptions::under_directory(data.path()) });
         let room = backends.open(&spec, RunId::generate(), None).await.expect("the box opens");
         let ran = room.exec(command(&["python3", "-c", TRY, &port.to_string()]), &()).await.unwrap();
         let text = out(&ran);
@@ -78,12 +78,12 @@ as_both! {
         let heard = seen.lock().unwrap().clone();
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert!(heard[0].contains(&format!("Authorization: Bearer {KEY}")), "{heard:?}");
-        let reached = room.reached();
+        let reached = room.drain_egress_records();
         let count = |verdict| reached.iter().filter(|r| r.verdict == verdict).map(|r| r.count).sum::<u32>();
         assert_eq!(count(EgressVerdict::Allowed), 1, "{reached:?}");
         assert_eq!(count(EgressVerdict::Refused), 4, "{reached:?}");
         assert_eq!(count(EgressVerdict::Failed), 1, "{reached:?}");
-        assert_eq!(room.reached(), []);
+        assert_eq!(room.drain_egress_records(), []);
     }
 
     async fn certificates_lie_with_the_view_and_a_key_that_is_of_no_use_is_the_callers_to_mend() {
@@ -93,7 +93,7 @@ as_both! {
         spec.network = NetworkPolicy::Allow(EgressRules::new(&["127.0.0.1".to_owned()], vec![key]).unwrap());
         let backends = |keys: &[(&str, &str)]| {
             let keys = keys.iter().map(|(name, key)| ((*name).to_owned(), (*key).to_owned())).collect();
-            Backends::new(Options { exe: Some(helper()), keys, ..Options::below(data.path()) })
+            Backends::new(BackendOptions { exe: Some(helper()), keys, ..BackendOptions::under_directory(data.path()) })
         };
         for keys in [&[][..], &[("API_KEY", "a\nb\nc")], &[("API_KEY", "x")]] {
             let Err(error) = backends(keys).open(&spec, RunId::generate(), None).await else { panic!("{keys:?}") };

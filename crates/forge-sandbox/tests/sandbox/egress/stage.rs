@@ -1,6 +1,6 @@
 //! A proxy, hosts behind it, and a program in front of it, over real sockets.
 
-use forge_sandbox::egress::{Limits, Names, Proxy, ProxyHandle, Roots, Secret};
+use forge_sandbox::egress::{EgressKey, EgressProxy, NameResolver, ProxyHandle, ProxyLimits, TrustRoots};
 use forge_types::{EgressRules, KeySwap, Timestamp};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -34,12 +34,12 @@ pub(super) fn swap(host: &str) -> KeySwap {
     KeySwap { host: host.to_owned(), variable: "API_KEY".to_owned() }
 }
 
-pub(super) fn unstarted(allow: &[&str], keys: Vec<KeySwap>) -> Proxy {
+pub(super) fn unstarted(allow: &[&str], keys: Vec<KeySwap>) -> EgressProxy {
     let allow: Vec<String> = allow.iter().map(|&a| a.to_owned()).collect();
     let rules = EgressRules::new(&allow, keys).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let secrets = BTreeMap::from([("API_KEY".to_owned(), Secret::new(KEY))]);
-    let mut proxy = Proxy::new(listener, rules, secrets, Arc::new(|| Timestamp::from_micros(7)));
+    let secrets = BTreeMap::from([("API_KEY".to_owned(), EgressKey::new(KEY))]);
+    let mut proxy = EgressProxy::new(listener, rules, secrets, Arc::new(|| Timestamp::from_micros(7)));
     let ip = |text: &str| text.parse().unwrap();
     let table = [
         ("a.test", vec![ip("127.0.0.1")]),
@@ -52,8 +52,8 @@ pub(super) fn unstarted(allow: &[&str], keys: Vec<KeySwap>) -> Proxy {
         ("six.test", vec![ip("::1")]),
         ("empty.test", vec![]),
     ];
-    proxy.names = Names::Table(table.into_iter().map(|(n, ips)| (n.to_owned(), ips)).collect());
-    proxy.roots = Roots::Only(Vec::new());
+    proxy.names = NameResolver::Table(table.into_iter().map(|(n, ips)| (n.to_owned(), ips)).collect());
+    proxy.roots = TrustRoots::Only(Vec::new());
     proxy
 }
 
@@ -62,11 +62,11 @@ impl Stage {
         Self::from(unstarted(allow, Vec::new()))
     }
 
-    pub(super) fn from(proxy: Proxy) -> Self {
+    pub(super) fn from(proxy: EgressProxy) -> Self {
         Self { proxy: proxy.start().unwrap() }
     }
 
-    pub(super) fn limited(allow: &[&str], change: impl FnOnce(&mut Limits)) -> Self {
+    pub(super) fn limited(allow: &[&str], change: impl FnOnce(&mut ProxyLimits)) -> Self {
         let mut proxy = unstarted(allow, Vec::new());
         change(&mut proxy.limits);
         Self::from(proxy)

@@ -1,14 +1,14 @@
 //! Tunnels to a host that gets a key: what goes through them is searched, or nothing goes through.
 
 use super::stage::{KEY, PLACEHOLDER, Program, Stage, host, swap, unstarted};
-use forge_sandbox::egress::Limits;
+use forge_sandbox::egress::ProxyLimits;
 use forge_types::{EgressRecord, EgressVerdict};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A proxy whose host `a.test` gets a key and whose host `b.test` gets none.
-fn keyed(change: impl FnOnce(&mut Limits)) -> Stage {
+fn keyed(change: impl FnOnce(&mut ProxyLimits)) -> Stage {
     let mut proxy = unstarted(&["a.test", "b.test", "127.0.0.1"], vec![swap("a.test")]);
     change(&mut proxy.limits);
     Stage::from(proxy)

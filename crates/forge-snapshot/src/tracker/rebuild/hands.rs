@@ -1,8 +1,8 @@
 //! Access to the folders of a workspace that is ours, whatever their modes say.
 
 use super::super::Tracker;
-use crate::error::{During, Error};
-use crate::host::{self, FOLDER, Kind, Stamp, TEMP_PREFIX};
+use crate::error::{Error, IoContext};
+use crate::host::{self, DIR_OPEN_FLAGS, FileStamp, NodeKind, TEMP_PREFIX};
 use crate::node::RelPath;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// Opens folders, remembers which modes are to be set at the end, and gives what is made to its owner.
-pub(super) struct Hands<'a> {
+pub(super) struct DirAccess<'a> {
     tracker: &'a Tracker,
     last: Option<(RelPath, Arc<OwnedFd>)>,
     modes: BTreeMap<RelPath, u32>,
@@ -19,47 +19,47 @@ pub(super) struct Hands<'a> {
     made: u64,
 }
 
-impl<'a> Hands<'a> {
+impl<'a> DirAccess<'a> {
     pub(super) fn new(tracker: &'a Tracker) -> Self {
         let root = rustix::process::geteuid().is_root();
         Self { tracker, last: None, modes: BTreeMap::new(), root, made: 0 }
     }
 
     /// A name for something that is not finished.
-    pub(super) fn temporary(&mut self) -> Vec<u8> {
+    pub(super) fn temp_name(&mut self) -> Vec<u8> {
         self.made += 1;
         [TEMP_PREFIX, self.made.to_string().as_bytes()].concat()
     }
 
     /// A folder in which things may be made and removed.
-    pub(super) fn folder(&mut self, path: &RelPath) -> Result<Arc<OwnedFd>, Error> {
+    pub(super) fn writable_directory(&mut self, path: &RelPath) -> Result<Arc<OwnedFd>, Error> {
         if let Some((last, fd)) = &self.last
             && last == path
         {
             return Ok(fd.clone());
         }
-        let opened = if self.root { self.open(path) } else { self.open_by_force(path) };
-        let fd = Arc::new(opened.during("open", &self.tracker.place().join(path.as_path()))?);
+        let opened = if self.root { self.open_directory(path) } else { self.open_by_force(path) };
+        let fd = Arc::new(opened.io_context("open", &self.tracker.workspace_path().join(path.as_path()))?);
         self.last = Some((path.clone(), fd.clone()));
         Ok(fd)
     }
 
-    fn open(&self, path: &RelPath) -> io::Result<OwnedFd> {
-        host::open_below(self.tracker.root.as_fd(), path.as_bytes(), OFlags::PATH | FOLDER)
+    fn open_directory(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        host::open_below(self.tracker.root.as_fd(), path.as_bytes(), OFlags::PATH | DIR_OPEN_FLAGS)
     }
 
     /// Gives us all rights in every folder on the way; their modes are put back at the end.
     fn open_by_force(&mut self, path: &RelPath) -> io::Result<OwnedFd> {
-        if let Ok(fd) = self.open(path)
-            && Stamp::of_open(&fd)?.mode & 0o700 == 0o700
+        if let Ok(fd) = self.open_directory(path)
+            && FileStamp::stat_open(&fd)?.mode & 0o700 == 0o700
         {
             return Ok(fd);
         }
         let mut at = self.tracker.root.try_clone()?;
         let mut so_far = RelPath::default();
         self.make_passable(&at, &so_far)?;
-        for part in path.parts() {
-            at = rustix::fs::openat(&at, part, OFlags::PATH | FOLDER, Mode::empty())?;
+        for part in path.components() {
+            at = rustix::fs::openat(&at, part, OFlags::PATH | DIR_OPEN_FLAGS, Mode::empty())?;
             so_far = so_far.join(part);
             self.make_passable(&at, &so_far)?;
         }
@@ -67,7 +67,7 @@ impl<'a> Hands<'a> {
     }
 
     fn make_passable(&mut self, folder: &OwnedFd, path: &RelPath) -> io::Result<()> {
-        let stamp = Stamp::of_open(folder)?;
+        let stamp = FileStamp::stat_open(folder)?;
         if stamp.mode & 0o700 != 0o700 {
             self.modes.entry(path.clone()).or_insert(stamp.mode);
             host::set_mode(folder, stamp.mode | 0o700)?;
@@ -76,12 +76,12 @@ impl<'a> Hands<'a> {
     }
 
     /// Sets the mode of a folder when all work is done.
-    pub(super) fn set_later(&mut self, path: &RelPath, mode: u32) {
+    pub(super) fn defer_mode(&mut self, path: &RelPath, mode: u32) {
         self.modes.insert(path.clone(), mode);
     }
 
     /// Gives what was made in a folder to the owner of the workspace.
-    pub(super) fn give(&self, folder: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    pub(super) fn set_owner(&self, folder: &OwnedFd, name: &[u8]) -> io::Result<()> {
         let Some((user, group)) = self.tracker.options.owner.filter(|_| self.root) else {
             return Ok(());
         };
@@ -93,9 +93,9 @@ impl<'a> Hands<'a> {
     pub(super) fn finish(mut self) -> Result<(), Error> {
         self.last = None;
         for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let set = self.open(&path).and_then(|folder| {
-                let stamp = Stamp::of_open(&folder)?;
-                if stamp.kind == Kind::Dir && stamp.mode != mode {
+            let set = self.open_directory(&path).and_then(|folder| {
+                let stamp = FileStamp::stat_open(&folder)?;
+                if stamp.kind == NodeKind::Dir && stamp.mode != mode {
                     host::set_mode(&folder, mode)
                 } else {
                     Ok(())
@@ -104,7 +104,9 @@ impl<'a> Hands<'a> {
             match set {
                 // It was removed after all.
                 Err(error) if host::is_absent(&error) => {}
-                set => set.during("set the mode of", &self.tracker.place().join(path.as_path()))?,
+                set => {
+                    set.io_context("set the mode of", &self.tracker.workspace_path().join(path.as_path()))?
+                }
             }
         }
         Ok(())

@@ -2,9 +2,9 @@
 
 use super::{Rig, conflicts};
 use crate::trees::{Was, path};
-use forge_snapshot::apply::{Merge, Options, apply, revert};
-use forge_snapshot::compare::{Beginning, Sources};
-use forge_snapshot::{Delta, Item, RelPath};
+use forge_snapshot::apply::{ApplyOptions, MergeMode, apply, revert};
+use forge_snapshot::compare::{BaselineContents, ContentSources};
+use forge_snapshot::{BaseItem, RelPath, TreeDelta};
 use std::fs;
 
 #[test]
@@ -14,29 +14,29 @@ fn changes_of_different_lines_are_merged_when_asked_and_taken_apart_again() {
     rig.write("a", &lines("1", "of the run"));
     let mut to = rig.run.delta(Was::Known);
     fs::write(rig.run.repository.join("a"), lines("of a person", "8")).unwrap();
-    let failed = rig.run.apply(&to, Merge::No).unwrap_err();
+    let failed = rig.run.apply(&to, MergeMode::No).unwrap_err();
     assert_eq!(
         conflicts(failed),
         ["a: changed in the repository since the run began (both changes can be merged)"]
     );
-    let applied = rig.run.apply(&to, Merge::Clean).unwrap();
+    let applied = rig.run.apply(&to, MergeMode::Clean).unwrap();
     assert_eq!(applied.merged, [path("a")]);
     let text = || fs::read_to_string(rig.run.repository.join("a")).unwrap();
     assert_eq!(text(), lines("of a person", "of the run"));
     revert(&rig.run.place(), &applied).unwrap();
     assert_eq!(text(), lines("of a person", "8"));
-    rig.run.apply(&to, Merge::Clean).unwrap();
-    applied.complete(&mut to);
-    let options = Options { merge: Merge::Clean, watch: None };
-    apply(&rig.run.place(), &to, &Delta::new(), options).unwrap();
+    rig.run.apply(&to, MergeMode::Clean).unwrap();
+    applied.fill_known_contents(&mut to);
+    let options = ApplyOptions { merge: MergeMode::Clean, watch: None };
+    apply(&rig.run.place(), &to, &TreeDelta::new(), options).unwrap();
     assert_eq!(text(), lines("of a person", "8"));
 }
 
 #[test]
 fn a_beginning_that_only_somebody_else_knows_is_merged_from() {
     struct Kept(&'static str);
-    impl Beginning for Kept {
-        fn content(&self, path: &RelPath, was: &Item) -> Option<Vec<u8>> {
+    impl BaselineContents for Kept {
+        fn baseline_content(&self, path: &RelPath, was: &BaseItem) -> Option<Vec<u8>> {
             (path.as_bytes() == b"a" && was.size == 6).then(|| self.0.as_bytes().to_vec())
         }
     }
@@ -45,9 +45,9 @@ fn a_beginning_that_only_somebody_else_knows_is_merged_from() {
     fs::write(rig.run.repository.join("a"), "one\n2\n3\n").unwrap();
     rig.write("a", "one\n2\nthree\n");
     let to = rig.run.delta(Was::Unknown);
-    let apply_with = |kept: Option<&dyn Beginning>| {
-        let place = Sources { beginning: kept, ..rig.run.place() };
-        apply(&place, &Delta::new(), &to, Options { merge: Merge::Clean, watch: None })
+    let apply_with = |kept: Option<&dyn BaselineContents>| {
+        let place = ContentSources { baseline: kept, ..rig.run.place() };
+        apply(&place, &TreeDelta::new(), &to, ApplyOptions { merge: MergeMode::Clean, watch: None })
     };
     let why = "a: changed in the repository since the run began";
     assert_eq!(conflicts(apply_with(None).unwrap_err()), [why]);

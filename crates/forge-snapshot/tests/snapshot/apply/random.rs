@@ -2,10 +2,10 @@
 
 use super::{Rig, Run, judge};
 use crate::trees::{Op, Was, ops, perform, read};
-use forge_snapshot::Node;
 use forge_snapshot::RelPath;
-use forge_snapshot::apply::{Error, Merge, Wait, lock};
-use forge_snapshot::compare::Difference;
+use forge_snapshot::TreeNode;
+use forge_snapshot::apply::{Error, LockWait, MergeMode, lock_repository};
+use forge_snapshot::compare::TreeChange;
 use forge_testkit::scale;
 use proptest::prelude::*;
 use std::{fs, io};
@@ -14,13 +14,13 @@ fn was() -> impl Strategy<Value = Was> {
     prop_oneof![Just(Was::Known), Just(Was::Unknown)]
 }
 
-fn merge_or_not() -> impl Strategy<Value = Merge> {
-    prop_oneof![Just(Merge::No), Just(Merge::Clean)]
+fn merge_or_not() -> impl Strategy<Value = MergeMode> {
+    prop_oneof![Just(MergeMode::No), Just(MergeMode::Clean)]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: scale::pick(200, 10_000), failure_persistence: None, ..ProptestConfig::default()
+        cases: scale::sample_or_all(200, 10_000), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
@@ -50,9 +50,9 @@ proptest! {
             && applied.merged.is_empty()
         {
             let mut from = to.clone();
-            applied.complete(&mut from);
-            let unknown = |d: &Difference| {
-                matches!(d.before, Some(Node::File { content: None, .. }))
+            applied.fill_known_contents(&mut from);
+            let unknown = |d: &TreeChange| {
+                matches!(d.before, Some(TreeNode::File { content: None, .. }))
             };
             let lost = applied.already.iter().any(unknown);
             let both = |path: &RelPath| applied.already.iter().any(|d| d.path == *path);
@@ -79,11 +79,11 @@ proptest! {
         perform(&rig.run.view, &of_run);
         let to = rig.run.delta(was);
         let mut kill = || -> io::Result<()> { std::panic::resume_unwind(Box::new("killed")) };
-        let killed = std::panic::AssertUnwindSafe(|| rig.run.apply_with(&to, Merge::No, at, &mut kill));
+        let killed = std::panic::AssertUnwindSafe(|| rig.run.apply_with(&to, MergeMode::No, at, &mut kill));
         if let Ok(done) = std::panic::catch_unwind(killed) {
             done.unwrap();
         }
-        rig.run.apply(&to, Merge::No).unwrap();
+        rig.run.apply(&to, MergeMode::No).unwrap();
         let (is, wanted) = (read(&rig.run.repository), read(&rig.run.view));
         prop_assert_eq!(is, wanted);
     }
@@ -94,7 +94,7 @@ proptest! {
 enum Turn {
     Person(Vec<Op>),
     Works(usize, Vec<Op>),
-    Applies(usize, Merge),
+    Applies(usize, MergeMode),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -107,7 +107,7 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: scale::pick(50, 1_000), failure_persistence: None, ..ProptestConfig::default()
+        cases: scale::sample_or_all(50, 1_000), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
@@ -129,7 +129,7 @@ proptest! {
                 }
                 Turn::Applies(run, merge) => {
                     let Some(run) = runs[run].take() else { continue };
-                    let _guard = lock(&repository, &folder.path().join("locks"), Wait::No).unwrap();
+                    let _guard = lock_repository(&repository, &folder.path().join("locks"), LockWait::No).unwrap();
                     let (to, before) = (run.delta(was), read(&repository));
                     judge(&run, &to, &before, &run.apply(&to, merge));
                 }

@@ -12,13 +12,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use forge_ports::model::{Deltas, Error, Model};
+use forge_ports::model::{DeltaSink, Error, Model};
 use forge_types::{
-    Message, ModelReply, ModelRequest, ModelSettings, ParamSpec, ParamType, Part, ReplyFormat, Role, Route,
-    ToolAccess, ToolCall, ToolCategory, ToolResultPart, ToolSpec,
+    Message, MessagePart, ModelReply, ModelRequest, ModelRoute, ModelSettings, ParamSpec, ParamType,
+    ReplyFormat, Role, ToolAccess, ToolCall, ToolCategory, ToolResultPart, ToolSpec,
 };
 
-use crate::model_server::{ModelServer, Reply, Script, Shape};
+use crate::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 
 pub use answers::*;
 pub use conversation::*;
@@ -28,23 +28,23 @@ pub use structured::*;
 /// An adapter under test.
 pub trait Fixture {
     /// The wire shape it speaks.
-    fn shape(&self) -> Shape;
+    fn vendor_format(&self) -> VendorFormat;
 
     /// The provider and model that are asked.
-    fn route(&self) -> Route;
+    fn route(&self) -> ModelRoute;
 
     /// The base URL that is configured for a server: the vendor's usual one, or a full endpoint.
-    fn address(&self, server: &ModelServer) -> String {
-        server.base_url(self.shape())
+    fn server_base_url(&self, server: &ModelServer) -> String {
+        server.base_url(self.vendor_format())
     }
 
     /// The header in which the key is sent; `None` for a provider without keys.
     fn key_header(&self) -> Option<&'static str> {
-        match self.shape() {
-            Shape::OpenAi | Shape::Responses => Some("authorization"),
-            Shape::Anthropic => Some("x-api-key"),
-            Shape::Gemini => Some("x-goog-api-key"),
-            Shape::Ollama | Shape::Generate | Shape::Completion => None,
+        match self.vendor_format() {
+            VendorFormat::OpenAi | VendorFormat::Responses => Some("authorization"),
+            VendorFormat::Anthropic => Some("x-api-key"),
+            VendorFormat::Gemini => Some("x-goog-api-key"),
+            VendorFormat::Ollama | VendorFormat::Generate | VendorFormat::Completion => None,
         }
     }
 
@@ -53,14 +53,14 @@ pub trait Fixture {
 }
 
 /// The key of all cases; no message may ever show it.
-pub const KEY: &str = "sk-contract-0123456789-secret";
+pub const API_KEY: &str = "sk-contract-0123456789-secret";
 
 /// Makes one test of each case: `model_contract!(openai, Fixture)` gives the module `openai`.
 #[macro_export]
 macro_rules! model_contract {
     ($name:ident, $fixture:expr) => {
         $crate::model_contract!(@cases $name, $fixture;
-            plain_answer, deltas_make_up_the_text, deltas_come_before_the_end, odd_borders_change_nothing,
+            simple_answer, deltas_make_up_the_text, deltas_come_before_the_end, odd_borders_change_nothing,
             usage_counts_cached_tokens, usage_that_is_missing_is_estimated, a_length_stop_is_told,
             a_refusal_is_told, the_key_goes_where_it_belongs,
             parallel_tool_calls, tool_results_go_back, the_system_prompt_stays_one, tools_are_offered,
@@ -105,90 +105,90 @@ pub fn run(case: impl Future<Output = ()>) {
 
 /// Keeps what was shown live.
 #[derive(Default)]
-struct Heard {
+struct DeltaRecorder {
     text: Mutex<Vec<String>>,
     reasoning: Mutex<String>,
 }
 
-impl Deltas for Heard {
-    fn text(&self, text: &str) {
+impl DeltaSink for DeltaRecorder {
+    fn push_text(&self, text: &str) {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
 
-    fn reasoning(&self, text: &str) {
+    fn push_reasoning(&self, text: &str) {
         self.reasoning.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
     }
 }
 
-impl Heard {
-    fn text(&self) -> String {
+impl DeltaRecorder {
+    fn joined_text(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).concat()
     }
 
-    fn pieces(&self) -> usize {
+    fn piece_count(&self) -> usize {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
 /// A server with its adapter.
-struct Stage {
+struct AdapterSetup {
     server: ModelServer,
     model: Box<dyn Model>,
-    route: Route,
+    route: ModelRoute,
 }
 
-impl Stage {
-    fn new(fixture: &dyn Fixture, script: Script) -> Self {
-        Self::on(fixture, ModelServer::start(script))
+impl AdapterSetup {
+    fn new(fixture: &dyn Fixture, script: ReplyScript) -> Self {
+        Self::with_server(fixture, ModelServer::start(script))
     }
 
-    fn of(fixture: &dyn Fixture, replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::new(fixture, Script::of(replies))
+    fn with_replies(fixture: &dyn Fixture, replies: impl IntoIterator<Item = MockReply>) -> Self {
+        Self::new(fixture, ReplyScript::from_replies(replies))
     }
 
-    fn on(fixture: &dyn Fixture, server: ModelServer) -> Self {
-        let model = fixture.open(&fixture.address(&server), KEY);
+    fn with_server(fixture: &dyn Fixture, server: ModelServer) -> Self {
+        let model = fixture.open(&fixture.server_base_url(&server), API_KEY);
         Self { server, model, route: fixture.route() }
     }
 
-    fn request(&self, messages: Vec<Message>) -> ModelRequest {
-        request(&self.route, messages)
+    fn build_request(&self, messages: Vec<Message>) -> ModelRequest {
+        model_request(&self.route, messages)
     }
 
-    async fn ask(&self, messages: Vec<Message>) -> Result<ModelReply, Error> {
-        self.model.reply(self.request(messages), &()).await
+    async fn ask_model(&self, messages: Vec<Message>) -> Result<ModelReply, Error> {
+        self.model.request_reply(self.build_request(messages), &()).await
     }
 
     /// Asks a simple question that must be answered.
-    async fn answer(&self) -> ModelReply {
-        self.ask(hello()).await.expect("an answer")
+    async fn expect_reply(&self) -> ModelReply {
+        self.ask_model(hello_messages()).await.expect("an answer")
     }
 
     /// Asks a simple question that must fail.
-    async fn failure(&self) -> Error {
-        let mut request = self.request(hello());
+    async fn expect_error(&self) -> Error {
+        let mut request = self.build_request(hello_messages());
         request.settings.timeout_ms = 200;
-        self.model.reply(request, &()).await.expect_err("an error")
+        self.model.request_reply(request, &()).await.expect_err("an error")
     }
 }
 
-fn hello() -> Vec<Message> {
+fn hello_messages() -> Vec<Message> {
     vec![Message::user("hello")]
 }
 
-fn request(route: &Route, messages: Vec<Message>) -> ModelRequest {
+fn model_request(route: &ModelRoute, messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         route: route.clone(),
         system: "You are careful.".to_owned(),
         messages: messages.into_iter().map(std::sync::Arc::new).collect(),
-        tools: vec![tool("read_file", &[("path", ParamType::String)]), tool("list_files", &[])],
+        tools: vec![tool_spec("read_file", &[("path", ParamType::String)]), tool_spec("list_files", &[])],
         settings: ModelSettings { max_tokens: Some(512), temperature: None, top_p: None, timeout_ms: 20_000 },
         format: ReplyFormat::Text,
         organization: None,
     }
 }
 
-fn tool(name: &str, params: &[(&str, ParamType)]) -> ToolSpec {
+fn tool_spec(name: &str, params: &[(&str, ParamType)]) -> ToolSpec {
     ToolSpec {
         name: name.to_owned(),
         aliases: Vec::new(),
@@ -200,13 +200,13 @@ fn tool(name: &str, params: &[(&str, ParamType)]) -> ToolSpec {
 }
 
 /// The assistant's message that a reply becomes.
-fn said(reply: &ModelReply) -> Message {
+fn assistant_message(reply: &ModelReply) -> Message {
     Message { role: Role::Assistant, parts: reply.parts.clone() }
 }
 
 /// The assistant's message, with the ids that the run gives to calls that have none or share one.
-fn admitted(reply: &ModelReply) -> Message {
-    let mut message = said(reply);
+fn admitted_message(reply: &ModelReply) -> Message {
+    let mut message = assistant_message(reply);
     for (at, part) in message.parts.iter_mut().enumerate() {
         if let forge_types::PartKind::Call(call) = &mut part.kind {
             call.id = format!("run_{at}");
@@ -216,9 +216,9 @@ fn admitted(reply: &ModelReply) -> Message {
 }
 
 /// Results for all calls of a message.
-fn results(message: &Message, ok: bool) -> Vec<Message> {
+fn result_messages(message: &Message, ok: bool) -> Vec<Message> {
     message
-        .calls()
+        .tool_calls()
         .map(|call| {
             Message::tool(ToolResultPart {
                 call_id: call.id.clone(),
@@ -230,18 +230,18 @@ fn results(message: &Message, ok: bool) -> Vec<Message> {
         .collect()
 }
 
-fn text(reply: &ModelReply) -> String {
-    said(reply).texts().map(|text| text.inline().expect("inline").to_owned()).collect()
+fn reply_text(reply: &ModelReply) -> String {
+    assistant_message(reply).text_parts().map(|text| text.inline_text().expect("inline").to_owned()).collect()
 }
 
-fn calls(reply: &ModelReply) -> Vec<ToolCall> {
-    reply.calls().cloned().collect()
+fn reply_calls(reply: &ModelReply) -> Vec<ToolCall> {
+    reply.tool_calls().cloned().collect()
 }
 
 /// Long enough for a busy machine; a case that works never waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A part whose state belongs to nobody.
-fn stripped(part: &Part) -> Part {
-    Part { kind: part.kind.clone(), opaque: None }
+fn strip_state(part: &MessagePart) -> MessagePart {
+    MessagePart { kind: part.kind.clone(), opaque: None }
 }

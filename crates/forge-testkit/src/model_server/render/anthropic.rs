@@ -3,13 +3,17 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::{Event, argument_pieces, call_id};
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::{RenderedEvent, argument_pieces, call_id};
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
-    let mut events = vec![Event::named(
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
+    let mut events = vec![RenderedEvent::with_name(
         "message_start",
         &json!({"type": "message_start", "message": {
             "id": "msg_scripted", "type": "message", "role": "assistant", "model": call.model,
@@ -17,23 +21,25 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
     )];
     let mut index = 0;
     let mut block = |start: &Value, deltas: &[Value]| {
-        events.push(Event::named(
+        events.push(RenderedEvent::with_name(
             "content_block_start",
             &json!({"type": "content_block_start", "index": index, "content_block": start}),
         ));
         for delta in deltas {
-            events.push(Event::named(
+            events.push(RenderedEvent::with_name(
                 "content_block_delta",
                 &json!({"type": "content_block_delta", "index": index, "delta": delta}),
             ));
         }
-        events
-            .push(Event::named("content_block_stop", &json!({"type": "content_block_stop", "index": index})));
+        events.push(RenderedEvent::with_name(
+            "content_block_stop",
+            &json!({"type": "content_block_stop", "index": index}),
+        ));
         index += 1;
     };
     if let Some(thinking) = &reply.thinking {
         let mut deltas: Vec<Value> = framing
-            .pieces(&thinking.text)
+            .text_pieces(&thinking.text)
             .iter()
             .map(|piece| json!({"type": "thinking_delta", "thinking": piece}))
             .collect();
@@ -47,7 +53,7 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
     }
     if !reply.text.is_empty() {
         let deltas: Vec<Value> = framing
-            .pieces(&reply.text)
+            .text_pieces(&reply.text)
             .iter()
             .map(|piece| json!({"type": "text_delta", "text": piece}))
             .collect();
@@ -68,16 +74,16 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
         );
     }
     let mut last = json!({"type": "message_delta",
-        "delta": {"stop_reason": finish(reply), "stop_sequence": null}});
+        "delta": {"stop_reason": finish_reason(reply), "stop_sequence": null}});
     if let Some(usage) = reply.usage {
         last["usage"] = json!({"output_tokens": usage.output});
     }
-    events.push(Event::named("message_delta", &last));
-    events.push(Event::named("message_stop", &json!({"type": "message_stop"})).last());
+    events.push(RenderedEvent::with_name("message_delta", &last));
+    events.push(RenderedEvent::with_name("message_stop", &json!({"type": "message_stop"})).as_last());
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
     let mut content = Vec::new();
     if let Some(thinking) = &reply.thinking {
         content.push(json!({"type": "thinking", "thinking": thinking.text, "signature": thinking.signature}));
@@ -90,25 +96,25 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
     }
     for (at, tool_call) in reply.tool_calls.iter().enumerate() {
         content.push(json!({"type": "tool_use", "id": call_id(call, tool_call.id.as_deref(), at),
-            "name": tool_call.name, "input": tool_call.argument_value()}));
+            "name": tool_call.name, "input": tool_call.with_signature()}));
     }
     let mut usage = start_usage(reply);
     usage["output_tokens"] = json!(reply.usage.unwrap_or_default().output);
     json!({"id": "msg_scripted", "type": "message", "role": "assistant", "model": call.model,
-        "content": content, "stop_reason": finish(reply), "stop_sequence": null, "usage": usage})
+        "content": content, "stop_reason": finish_reason(reply), "stop_sequence": null, "usage": usage})
 }
 
-fn finish(reply: &Reply) -> &'static str {
+fn finish_reason(reply: &MockReply) -> &'static str {
     match reply.finish {
-        Finish::Natural if !reply.tool_calls.is_empty() => "tool_use",
-        Finish::Natural | Finish::Stop => "end_turn",
-        Finish::Length => "max_tokens",
-        Finish::Refusal => "refusal",
+        MockFinish::Natural if !reply.tool_calls.is_empty() => "tool_use",
+        MockFinish::Natural | MockFinish::Stop => "end_turn",
+        MockFinish::Length => "max_tokens",
+        MockFinish::Refusal => "refusal",
     }
 }
 
 /// The usage known when the answer begins: all of the prompt, and the first output token.
-fn start_usage(reply: &Reply) -> Value {
+fn start_usage(reply: &MockReply) -> Value {
     let Some(usage) = reply.usage else { return json!({}) };
     json!({"input_tokens": usage.input, "cache_creation_input_tokens": usage.cache_write,
         "cache_read_input_tokens": usage.cached, "output_tokens": 1, "service_tier": "standard"})

@@ -3,39 +3,45 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::{Event, spoken};
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::{RenderedEvent, spoken};
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
-    let pieces = framing.pieces(&text(reply));
-    let mut events: Vec<Event> = pieces
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
+    let pieces = framing.text_pieces(&reply_text(reply));
+    let mut events: Vec<RenderedEvent> = pieces
         .iter()
         .map(|piece| {
-            Event::data(&json!({"index": 0, "content": piece, "tokens": [1], "stop": false, "id_slot": 0}))
+            RenderedEvent::data(
+                &json!({"index": 0, "content": piece, "tokens": [1], "stop": false, "id_slot": 0}),
+            )
         })
         .collect();
-    events.push(Event::data(&ending(call, reply, "")).last());
+    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).as_last());
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
-    ending(call, reply, &text(reply))
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
+    final_chunk(call, reply, &reply_text(reply))
 }
 
 /// All that the model says: this format sets nothing apart.
-fn text(reply: &Reply) -> String {
+fn reply_text(reply: &MockReply) -> String {
     match &reply.thinking {
-        Some(thinking) => format!("<think>{}</think>\n{}", thinking.text, spoken::text(reply)),
-        None => spoken::text(reply),
+        Some(thinking) => format!("<think>{}</think>\n{}", thinking.text, spoken::reply_with_calls(reply)),
+        None => spoken::reply_with_calls(reply),
     }
 }
 
-fn ending(call: &ModelCall, reply: &Reply, text: &str) -> Value {
+fn final_chunk(call: &SeenModelCall, reply: &MockReply, text: &str) -> Value {
     let stop = match reply.finish {
-        Finish::Length => "limit",
-        Finish::Natural | Finish::Stop | Finish::Refusal => "eos",
+        MockFinish::Length => "limit",
+        MockFinish::Natural | MockFinish::Stop | MockFinish::Refusal => "eos",
     };
     let mut end = json!({"index": 0, "content": text, "stop": true, "id_slot": 0, "model": call.model,
         "stop_type": stop, "truncated": false, "tokens_cached": 99});

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::Shape;
+use super::super::VendorFormat;
 
 /// What a vendor error means; status and body are the vendor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
+pub enum VendorErrorKind {
     /// The key is missing or wrong.
     Auth,
     /// The key is right but may not do this.
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     UnknownModel,
 }
 
-const CONTEXT: [&str; 4] = [
+const CONTEXT_ERRORS: [&str; 4] = [
     "This model's maximum context length is 128000 tokens. However, your messages resulted in 140022 tokens. \
      Please reduce the length of the messages.",
     "prompt is too long: 208310 tokens > 200000 maximum",
@@ -44,67 +44,67 @@ const LLAMA_CONTEXT: &str =
     "the request exceeds the available context size. try increasing the context size or enable context shift";
 
 /// The shape whose error bodies these are.
-const fn family(shape: Shape) -> Shape {
+const fn family(shape: VendorFormat) -> VendorFormat {
     match shape {
-        Shape::Responses | Shape::Completion => Shape::OpenAi,
-        Shape::Generate => Shape::Ollama,
+        VendorFormat::Responses | VendorFormat::Completion => VendorFormat::OpenAi,
+        VendorFormat::Generate => VendorFormat::Ollama,
         own => own,
     }
 }
 
 /// Status and body.
-pub(super) fn error(asked: Shape, model: &str, kind: ErrorKind) -> (u16, Value) {
+pub(super) fn error_response(asked: VendorFormat, model: &str, kind: VendorErrorKind) -> (u16, Value) {
     let shape = family(asked);
     let status = match (kind, shape) {
-        (ErrorKind::Auth, Shape::Gemini) => 400,
-        (ErrorKind::Auth, _) => 401,
-        (ErrorKind::Forbidden, _) => 403,
-        (ErrorKind::Billing, Shape::OpenAi) => 429,
-        (ErrorKind::Billing, _) => 402,
-        (ErrorKind::RateLimit, _) => 429,
-        (ErrorKind::Overloaded, Shape::Anthropic) => 529,
-        (ErrorKind::Overloaded, _) => 503,
-        (ErrorKind::Server, _) => 500,
-        (ErrorKind::Timeout, Shape::OpenAi) => 408,
-        (ErrorKind::Timeout, _) => 504,
-        (ErrorKind::ContextOverflow | ErrorKind::Format, _) => 400,
-        (ErrorKind::UnknownModel, _) => 404,
+        (VendorErrorKind::Auth, VendorFormat::Gemini) => 400,
+        (VendorErrorKind::Auth, _) => 401,
+        (VendorErrorKind::Forbidden, _) => 403,
+        (VendorErrorKind::Billing, VendorFormat::OpenAi) => 429,
+        (VendorErrorKind::Billing, _) => 402,
+        (VendorErrorKind::RateLimit, _) => 429,
+        (VendorErrorKind::Overloaded, VendorFormat::Anthropic) => 529,
+        (VendorErrorKind::Overloaded, _) => 503,
+        (VendorErrorKind::Server, _) => 500,
+        (VendorErrorKind::Timeout, VendorFormat::OpenAi) => 408,
+        (VendorErrorKind::Timeout, _) => 504,
+        (VendorErrorKind::ContextOverflow | VendorErrorKind::Format, _) => 400,
+        (VendorErrorKind::UnknownModel, _) => 404,
     };
     let message = match kind {
-        ErrorKind::Auth if shape == Shape::Gemini => {
+        VendorErrorKind::Auth if shape == VendorFormat::Gemini => {
             "API key not valid. Please pass a valid API key.".to_owned()
         }
-        ErrorKind::Auth => "Incorrect API key provided.".to_owned(),
-        ErrorKind::Forbidden => "This key may not use this resource.".to_owned(),
-        ErrorKind::Billing => {
+        VendorErrorKind::Auth => "Incorrect API key provided.".to_owned(),
+        VendorErrorKind::Forbidden => "This key may not use this resource.".to_owned(),
+        VendorErrorKind::Billing => {
             "You exceeded your current quota, please check your plan and billing.".to_owned()
         }
-        ErrorKind::RateLimit => "Rate limit reached, please slow down.".to_owned(),
-        ErrorKind::Overloaded => "The model is overloaded. Please try again later.".to_owned(),
-        ErrorKind::Server => "The server had an error while processing your request.".to_owned(),
-        ErrorKind::Timeout => "The request timed out.".to_owned(),
-        ErrorKind::ContextOverflow if asked == Shape::Completion => LLAMA_CONTEXT.to_owned(),
-        ErrorKind::ContextOverflow => CONTEXT[place(shape)].to_owned(),
-        ErrorKind::Format => "Unrecognized request argument supplied: frobnicate".to_owned(),
-        ErrorKind::UnknownModel => unknown_model(shape, model),
+        VendorErrorKind::RateLimit => "Rate limit reached, please slow down.".to_owned(),
+        VendorErrorKind::Overloaded => "The model is overloaded. Please try again later.".to_owned(),
+        VendorErrorKind::Server => "The server had an error while processing your request.".to_owned(),
+        VendorErrorKind::Timeout => "The request timed out.".to_owned(),
+        VendorErrorKind::ContextOverflow if asked == VendorFormat::Completion => LLAMA_CONTEXT.to_owned(),
+        VendorErrorKind::ContextOverflow => CONTEXT_ERRORS[format_index(shape)].to_owned(),
+        VendorErrorKind::Format => "Unrecognized request argument supplied: frobnicate".to_owned(),
+        VendorErrorKind::UnknownModel => unknown_model(shape, model),
     };
-    let mut whole = body(shape, status, &message);
+    let mut whole = error_body(shape, status, &message);
     match shape {
-        Shape::OpenAi if asked == Shape::Completion => {
+        VendorFormat::OpenAi if asked == VendorFormat::Completion => {
             whole["error"]["code"] = json!(status);
-            if kind == ErrorKind::ContextOverflow {
+            if kind == VendorErrorKind::ContextOverflow {
                 whole["error"]["type"] = json!("exceed_context_size_error");
             } else if let Some(code) = openai_code(kind) {
                 whole["error"]["type"] = json!(code);
             }
         }
-        Shape::OpenAi => whole["error"]["code"] = json!(openai_code(kind)),
-        Shape::Anthropic => whole["error"]["type"] = json!(anthropic_type(kind)),
-        Shape::Gemini if kind == ErrorKind::Auth => {
+        VendorFormat::OpenAi => whole["error"]["code"] = json!(openai_code(kind)),
+        VendorFormat::Anthropic => whole["error"]["type"] = json!(anthropic_type(kind)),
+        VendorFormat::Gemini if kind == VendorErrorKind::Auth => {
             whole["error"]["details"] = json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo",
                 "reason": "API_KEY_INVALID", "domain": "googleapis.com"}]);
         }
-        Shape::Gemini if kind == ErrorKind::RateLimit => {
+        VendorFormat::Gemini if kind == VendorErrorKind::RateLimit => {
             whole["error"]["details"] =
                 json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2.5s"}]);
         }
@@ -114,60 +114,62 @@ pub(super) fn error(asked: Shape, model: &str, kind: ErrorKind) -> (u16, Value) 
 }
 
 /// The plain error body of a status.
-pub(super) fn body(shape: Shape, status: u16, message: &str) -> Value {
+pub(super) fn error_body(shape: VendorFormat, status: u16, message: &str) -> Value {
     match family(shape) {
-        Shape::OpenAi => json!({"error": {"message": message, "type": "invalid_request_error",
+        VendorFormat::OpenAi => json!({"error": {"message": message, "type": "invalid_request_error",
             "param": null, "code": null}}),
-        Shape::Anthropic => json!({"type": "error", "request_id": "req_scripted",
+        VendorFormat::Anthropic => json!({"type": "error", "request_id": "req_scripted",
             "error": {"type": anthropic_status(status), "message": message}}),
-        Shape::Gemini => json!({"error": {"code": status, "message": message,
+        VendorFormat::Gemini => json!({"error": {"code": status, "message": message,
             "status": gemini_status(status)}}),
         _ => json!({"error": message}),
     }
 }
 
-fn place(shape: Shape) -> usize {
+fn format_index(shape: VendorFormat) -> usize {
     match shape {
-        Shape::OpenAi => 0,
-        Shape::Anthropic => 1,
-        Shape::Gemini => 2,
+        VendorFormat::OpenAi => 0,
+        VendorFormat::Anthropic => 1,
+        VendorFormat::Gemini => 2,
         _ => 3,
     }
 }
 
-fn unknown_model(shape: Shape, model: &str) -> String {
+fn unknown_model(shape: VendorFormat, model: &str) -> String {
     match shape {
-        Shape::OpenAi => format!("The model `{model}` does not exist or you do not have access to it."),
-        Shape::Anthropic => format!("model: {model}"),
-        Shape::Gemini => {
+        VendorFormat::OpenAi => {
+            format!("The model `{model}` does not exist or you do not have access to it.")
+        }
+        VendorFormat::Anthropic => format!("model: {model}"),
+        VendorFormat::Gemini => {
             format!("models/{model} is not found for API version v1beta, or is not supported.")
         }
         _ => format!("model '{model}' not found"),
     }
 }
 
-fn openai_code(kind: ErrorKind) -> Option<&'static str> {
+fn openai_code(kind: VendorErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::Auth => Some("invalid_api_key"),
-        ErrorKind::Billing => Some("insufficient_quota"),
-        ErrorKind::RateLimit => Some("rate_limit_exceeded"),
-        ErrorKind::ContextOverflow => Some("context_length_exceeded"),
-        ErrorKind::UnknownModel => Some("model_not_found"),
+        VendorErrorKind::Auth => Some("invalid_api_key"),
+        VendorErrorKind::Billing => Some("insufficient_quota"),
+        VendorErrorKind::RateLimit => Some("rate_limit_exceeded"),
+        VendorErrorKind::ContextOverflow => Some("context_length_exceeded"),
+        VendorErrorKind::UnknownModel => Some("model_not_found"),
         _ => None,
     }
 }
 
-fn anthropic_type(kind: ErrorKind) -> &'static str {
+fn anthropic_type(kind: VendorErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Auth => "authentication_error",
-        ErrorKind::Forbidden => "permission_error",
-        ErrorKind::Billing => "billing_error",
-        ErrorKind::RateLimit => "rate_limit_error",
-        ErrorKind::Overloaded => "overloaded_error",
-        ErrorKind::Server => "api_error",
-        ErrorKind::Timeout => "timeout_error",
-        ErrorKind::ContextOverflow | ErrorKind::Format => "invalid_request_error",
-        ErrorKind::UnknownModel => "not_found_error",
+        VendorErrorKind::Auth => "authentication_error",
+        VendorErrorKind::Forbidden => "permission_error",
+        VendorErrorKind::Billing => "billing_error",
+        VendorErrorKind::RateLimit => "rate_limit_error",
+        VendorErrorKind::Overloaded => "overloaded_error",
+        VendorErrorKind::Server => "api_error",
+        VendorErrorKind::Timeout => "timeout_error",
+        VendorErrorKind::ContextOverflow | VendorErrorKind::Format => "invalid_request_error",
+        VendorErrorKind::UnknownModel => "not_found_error",
     }
 }
 

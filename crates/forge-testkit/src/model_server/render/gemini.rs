@@ -3,38 +3,42 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Call, Finish, Reply};
-use super::super::seen::ModelCall;
-use super::Event;
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockCall, MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::RenderedEvent;
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
     let chunk = |parts: Vec<Value>, finish: Option<&str>| {
         let mut candidate = json!({"content": {"role": "model", "parts": parts}, "index": 0});
         if let Some(finish) = finish {
             candidate["finishReason"] = json!(finish);
         }
-        envelope(call, reply, &candidate)
+        wrap_candidate(call, reply, &candidate)
     };
     let mut events = Vec::new();
     if let Some(thinking) = &reply.thinking {
-        for piece in framing.pieces(&thinking.text) {
-            events.push(Event::data(&chunk(vec![json!({"text": piece, "thought": true})], None)));
+        for piece in framing.text_pieces(&thinking.text) {
+            events.push(RenderedEvent::data(&chunk(vec![json!({"text": piece, "thought": true})], None)));
         }
     }
-    for piece in framing.pieces(&reply.text) {
-        events.push(Event::data(&chunk(vec![json!({"text": piece})], None)));
+    for piece in framing.text_pieces(&reply.text) {
+        events.push(RenderedEvent::data(&chunk(vec![json!({"text": piece})], None)));
     }
     let calls: Vec<Value> = reply.tool_calls.iter().map(call_part).collect();
     if !calls.is_empty() {
-        events.push(Event::data(&chunk(calls, None)));
+        events.push(RenderedEvent::data(&chunk(calls, None)));
     }
     let last = signature_part(reply).unwrap_or_else(|| json!({"text": ""}));
-    events.push(Event::data(&chunk(vec![last], Some(finish(reply)))).last());
+    events.push(RenderedEvent::data(&chunk(vec![last], Some(finish_reason(reply)))).as_last());
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
     let mut parts = Vec::new();
     if let Some(thinking) = &reply.thinking {
         parts.push(json!({"text": thinking.text, "thought": true}));
@@ -45,12 +49,12 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
     parts.extend(reply.tool_calls.iter().map(call_part));
     parts.extend(signature_part(reply));
     let candidate = json!({"content": {"role": "model", "parts": parts}, "index": 0,
-        "finishReason": finish(reply)});
-    envelope(call, reply, &candidate)
+        "finishReason": finish_reason(reply)});
+    wrap_candidate(call, reply, &candidate)
 }
 
-fn call_part(call: &Call) -> Value {
-    let mut function = json!({"name": call.name, "args": call.argument_value()});
+fn call_part(call: &MockCall) -> Value {
+    let mut function = json!({"name": call.name, "args": call.with_signature()});
     if let Some(id) = &call.id {
         function["id"] = json!(id);
     }
@@ -62,12 +66,12 @@ fn call_part(call: &Call) -> Value {
 }
 
 /// The signature over the thinking comes at the end, on an empty text part.
-fn signature_part(reply: &Reply) -> Option<Value> {
+fn signature_part(reply: &MockReply) -> Option<Value> {
     let signature = reply.thinking.as_ref()?.signature.as_ref()?;
     Some(json!({"text": "", "thoughtSignature": signature}))
 }
 
-fn envelope(call: &ModelCall, reply: &Reply, candidate: &Value) -> Value {
+fn wrap_candidate(call: &SeenModelCall, reply: &MockReply, candidate: &Value) -> Value {
     let mut whole = json!({"candidates": [candidate], "modelVersion": call.model,
         "responseId": "scripted"});
     if let Some(usage) = reply.usage {
@@ -78,10 +82,10 @@ fn envelope(call: &ModelCall, reply: &Reply, candidate: &Value) -> Value {
     whole
 }
 
-fn finish(reply: &Reply) -> &'static str {
+fn finish_reason(reply: &MockReply) -> &'static str {
     match reply.finish {
-        Finish::Natural | Finish::Stop => "STOP",
-        Finish::Length => "MAX_TOKENS",
-        Finish::Refusal => "SAFETY",
+        MockFinish::Natural | MockFinish::Stop => "STOP",
+        MockFinish::Length => "MAX_TOKENS",
+        MockFinish::Refusal => "SAFETY",
     }
 }

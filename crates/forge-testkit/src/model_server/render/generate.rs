@@ -3,41 +3,45 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::{Event, spoken};
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::{RenderedEvent, spoken};
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
     let line = |mut line: Value| {
         line["model"] = json!(call.model);
         line["created_at"] = json!("2026-01-01T00:00:00.000000Z");
         line["done"] = json!(false);
-        Event::data(&line)
+        RenderedEvent::data(&line)
     };
     let mut events = Vec::new();
     if let Some(thinking) = &reply.thinking {
-        let pieces = framing.pieces(&thinking.text);
+        let pieces = framing.text_pieces(&thinking.text);
         events.extend(pieces.iter().map(|piece| line(json!({"response": "", "thinking": piece}))));
     }
-    let pieces = framing.pieces(&spoken::text(reply));
+    let pieces = framing.text_pieces(&spoken::reply_with_calls(reply));
     events.extend(pieces.iter().map(|piece| line(json!({"response": piece}))));
-    events.push(Event::data(&ending(call, reply, "")).last());
+    events.push(RenderedEvent::data(&final_chunk(call, reply, "")).as_last());
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
-    let mut whole = ending(call, reply, &spoken::text(reply));
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
+    let mut whole = final_chunk(call, reply, &spoken::reply_with_calls(reply));
     if let Some(thinking) = &reply.thinking {
         whole["thinking"] = json!(thinking.text);
     }
     whole
 }
 
-fn ending(call: &ModelCall, reply: &Reply, text: &str) -> Value {
+fn final_chunk(call: &SeenModelCall, reply: &MockReply, text: &str) -> Value {
     let reason = match reply.finish {
-        Finish::Length => "length",
-        Finish::Natural | Finish::Stop | Finish::Refusal => "stop",
+        MockFinish::Length => "length",
+        MockFinish::Natural | MockFinish::Stop | MockFinish::Refusal => "stop",
     };
     let mut end = json!({"model": call.model, "created_at": "2026-01-01T00:00:00.000000Z", "response": text,
         "done": true, "done_reason": reason, "context": [1, 2, 3], "total_duration": 1_000_000});

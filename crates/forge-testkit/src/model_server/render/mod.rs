@@ -12,15 +12,15 @@ mod spoken;
 
 use serde_json::Value;
 
-pub use errors::ErrorKind;
+pub use errors::VendorErrorKind;
 
-use super::Shape;
-use super::framing::{Framing, KeepAlive, LineEnd};
-use super::script::Reply;
-use super::seen::ModelCall;
+use super::VendorFormat;
+use super::framing::{LineEnd, ReplyFraming, StreamKeepAlive};
+use super::script::MockReply;
+use super::seen::SeenModelCall;
 
 /// One event of a stream before it is put into lines.
-pub(super) struct Event {
+pub(super) struct RenderedEvent {
     /// The SSE event name, where the vendor uses one.
     name: Option<&'static str>,
     /// The payload: JSON, or a bare word such as `[DONE]`.
@@ -29,23 +29,23 @@ pub(super) struct Event {
     terminal: bool,
 }
 
-impl Event {
+impl RenderedEvent {
     fn data(value: &Value) -> Self {
         Self { name: None, data: value.to_string(), terminal: false }
     }
 
-    fn named(name: &'static str, value: &Value) -> Self {
+    fn with_name(name: &'static str, value: &Value) -> Self {
         Self { name: Some(name), data: value.to_string(), terminal: false }
     }
 
-    fn last(mut self) -> Self {
+    fn as_last(mut self) -> Self {
         self.terminal = true;
         self
     }
 }
 
 /// The bytes of a rendered stream and where its events end.
-pub(super) struct Rendered {
+pub(super) struct RenderedStream {
     pub(super) bytes: Vec<u8>,
     pub(super) event_ends: Vec<usize>,
     /// Where the first terminal event begins.
@@ -53,7 +53,7 @@ pub(super) struct Rendered {
 }
 
 /// The `Content-Type` of a streamed answer.
-pub(super) fn content_type(shape: Shape) -> &'static str {
+pub(super) fn content_type(shape: VendorFormat) -> &'static str {
     match shape {
         _ if shape.is_lines() => "application/x-ndjson",
         _ => "text/event-stream",
@@ -61,70 +61,78 @@ pub(super) fn content_type(shape: Shape) -> &'static str {
 }
 
 /// The events of a reply.
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
     match call.shape {
-        Shape::OpenAi => openai::events(call, reply, framing),
-        Shape::Anthropic => anthropic::events(call, reply, framing),
-        Shape::Gemini => gemini::events(call, reply, framing),
-        Shape::Ollama => ollama::events(call, reply, framing),
-        Shape::Responses => responses::events(call, reply, framing),
-        Shape::Generate => generate::events(call, reply, framing),
-        Shape::Completion => completion::events(call, reply, framing),
+        VendorFormat::OpenAi => openai::stream_events(call, reply, framing),
+        VendorFormat::Anthropic => anthropic::stream_events(call, reply, framing),
+        VendorFormat::Gemini => gemini::stream_events(call, reply, framing),
+        VendorFormat::Ollama => ollama::stream_events(call, reply, framing),
+        VendorFormat::Responses => responses::stream_events(call, reply, framing),
+        VendorFormat::Generate => generate::stream_events(call, reply, framing),
+        VendorFormat::Completion => completion::stream_events(call, reply, framing),
     }
 }
 
 /// The reply as one JSON body, for requests that ask for no stream.
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
     match call.shape {
-        Shape::OpenAi => openai::whole(call, reply),
-        Shape::Anthropic => anthropic::whole(call, reply),
-        Shape::Gemini => gemini::whole(call, reply),
-        Shape::Ollama => ollama::whole(call, reply),
-        Shape::Responses => responses::whole(call, reply),
-        Shape::Generate => generate::whole(call, reply),
-        Shape::Completion => completion::whole(call, reply),
+        VendorFormat::OpenAi => openai::json_body(call, reply),
+        VendorFormat::Anthropic => anthropic::json_body(call, reply),
+        VendorFormat::Gemini => gemini::json_body(call, reply),
+        VendorFormat::Ollama => ollama::json_body(call, reply),
+        VendorFormat::Responses => responses::json_body(call, reply),
+        VendorFormat::Generate => generate::json_body(call, reply),
+        VendorFormat::Completion => completion::json_body(call, reply),
     }
 }
 
 /// Status and body of a vendor error.
-pub(super) fn error(call: &ModelCall, kind: ErrorKind) -> (u16, String) {
-    let (status, body) = errors::error(call.shape, &call.model, kind);
+pub(super) fn error_response(call: &SeenModelCall, kind: VendorErrorKind) -> (u16, String) {
+    let (status, body) = errors::error_response(call.shape, &call.model, kind);
     (status, body.to_string())
 }
 
 /// The vendor's body for a 400 with this message.
-pub(super) fn refusal(shape: Shape, message: &str) -> String {
-    errors::body(shape, 400, message).to_string()
+pub(super) fn refusal_body(shape: VendorFormat, message: &str) -> String {
+    errors::error_body(shape, 400, message).to_string()
 }
 
 /// The vendor's body for a bare status.
-pub(super) fn status_body(shape: Shape, code: u16) -> String {
-    errors::body(shape, code, &format!("scripted status {code}")).to_string()
+pub(super) fn status_body(shape: VendorFormat, code: u16) -> String {
+    errors::error_body(shape, code, &format!("scripted status {code}")).to_string()
 }
 
 /// An error in the middle of a stream.
-pub(super) fn error_event(call: &ModelCall, kind: ErrorKind) -> Event {
-    let (_, body) = errors::error(call.shape, &call.model, kind);
+pub(super) fn error_event(call: &SeenModelCall, kind: VendorErrorKind) -> RenderedEvent {
+    let (_, body) = errors::error_response(call.shape, &call.model, kind);
     match call.shape {
-        Shape::Anthropic => Event::named("error", &body),
-        Shape::Responses => Event::named("error", &responses::error(&body)),
-        _ => Event::data(&body),
+        VendorFormat::Anthropic => RenderedEvent::with_name("error", &body),
+        VendorFormat::Responses => RenderedEvent::with_name("error", &responses::error_event_data(&body)),
+        _ => RenderedEvent::data(&body),
     }
 }
 
 /// An event whose payload is cut JSON.
-pub(super) fn broken_event(shape: Shape) -> Event {
+pub(super) fn broken_event(shape: VendorFormat) -> RenderedEvent {
     let name = match shape {
-        Shape::Anthropic => Some("content_block_delta"),
-        Shape::Responses => Some("response.output_text.delta"),
+        VendorFormat::Anthropic => Some("content_block_delta"),
+        VendorFormat::Responses => Some("response.output_text.delta"),
         _ => None,
     };
-    Event { name, data: "{\"id\": \"x\", \"choices\": [{".to_owned(), terminal: false }
+    RenderedEvent { name, data: "{\"id\": \"x\", \"choices\": [{".to_owned(), terminal: false }
 }
 
 /// Puts events into lines.
-pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Rendered {
-    let mut out = Rendered { bytes: Vec::new(), event_ends: Vec::new(), terminal_at: usize::MAX };
+pub(super) fn render_lines(
+    shape: VendorFormat,
+    events: &[RenderedEvent],
+    framing: &ReplyFraming,
+) -> RenderedStream {
+    let mut out = RenderedStream { bytes: Vec::new(), event_ends: Vec::new(), terminal_at: usize::MAX };
     let end = match (framing.line_end, shape) {
         (LineEnd::Lf, _) => "\n",
         (LineEnd::Cr, _) if shape.is_lines() => "\n",
@@ -132,8 +140,8 @@ pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Render
         (LineEnd::Cr, _) => "\r",
     };
     for event in events {
-        if framing.keep_alive == KeepAlive::Chatty {
-            out.bytes.extend_from_slice(keep_alive(shape, end).as_bytes());
+        if framing.keep_alive == StreamKeepAlive::Chatty {
+            out.bytes.extend_from_slice(render_keep_alive(shape, end).as_bytes());
         }
         if event.terminal {
             out.terminal_at = out.terminal_at.min(out.bytes.len());
@@ -153,18 +161,18 @@ pub(super) fn lines(shape: Shape, events: &[Event], framing: &Framing) -> Render
     out
 }
 
-fn keep_alive(shape: Shape, end: &str) -> String {
+fn render_keep_alive(shape: VendorFormat, end: &str) -> String {
     match shape {
-        Shape::Ollama | Shape::Generate => end.to_owned(),
-        Shape::Anthropic => format!("event: ping{end}data: {{\"type\": \"ping\"}}{end}{end}"),
-        Shape::OpenAi | Shape::Responses | Shape::Gemini | Shape::Completion => {
+        VendorFormat::Ollama | VendorFormat::Generate => end.to_owned(),
+        VendorFormat::Anthropic => format!("event: ping{end}data: {{\"type\": \"ping\"}}{end}{end}"),
+        VendorFormat::OpenAi | VendorFormat::Responses | VendorFormat::Gemini | VendorFormat::Completion => {
             format!(": keep-alive{end}{end}")
         }
     }
 }
 
 /// A time stamp for fields that must hold one; the same in every answer, so that answers can be compared.
-const CREATED: u64 = 1_760_000_000;
+const CREATED_UNIX_SECS: u64 = 1_760_000_000;
 
 /// `text` in up to three pieces, cut at character borders: how vendors stream argument JSON.
 fn argument_pieces(text: &str) -> Vec<&str> {
@@ -179,6 +187,6 @@ fn argument_pieces(text: &str) -> Vec<&str> {
 }
 
 /// The id of the call at `index`, numbered by turn where the script names none: for formats that require one.
-fn call_id(call: &ModelCall, given: Option<&str>, index: usize) -> String {
-    given.map_or_else(|| format!("call_{}_{index}", call.turn()), str::to_owned)
+fn call_id(call: &SeenModelCall, given: Option<&str>, index: usize) -> String {
+    given.map_or_else(|| format!("call_{}_{index}", call.turn_index()), str::to_owned)
 }

@@ -3,54 +3,60 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::Event;
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::RenderedEvent;
 
 const CREATED_AT: &str = "2026-01-01T00:00:00.000000Z";
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
     let line = |message: Value| {
-        Event::data(&json!({"model": call.model, "created_at": CREATED_AT, "message": message,
+        RenderedEvent::data(&json!({"model": call.model, "created_at": CREATED_AT, "message": message,
             "done": false}))
     };
     let mut events = Vec::new();
     if let Some(thinking) = &reply.thinking {
-        for piece in framing.pieces(&thinking.text) {
+        for piece in framing.text_pieces(&thinking.text) {
             events.push(line(json!({"role": "assistant", "content": "", "thinking": piece})));
         }
     }
-    for piece in framing.pieces(&reply.text) {
+    for piece in framing.text_pieces(&reply.text) {
         events.push(line(json!({"role": "assistant", "content": piece})));
     }
-    for call in calls(reply) {
+    for call in tool_calls(reply) {
         events.push(line(json!({"role": "assistant", "content": "", "tool_calls": [call]})));
     }
-    events.push(Event::data(&ending(call, reply, json!({"role": "assistant", "content": ""}))).last());
+    events.push(
+        RenderedEvent::data(&final_chunk(call, reply, json!({"role": "assistant", "content": ""}))).as_last(),
+    );
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
     let mut message = json!({"role": "assistant", "content": reply.text});
     if let Some(thinking) = &reply.thinking {
         message["thinking"] = json!(thinking.text);
     }
-    let calls = calls(reply);
+    let calls = tool_calls(reply);
     if !calls.is_empty() {
         message["tool_calls"] = Value::Array(calls);
     }
-    ending(call, reply, message)
+    final_chunk(call, reply, message)
 }
 
-fn calls(reply: &Reply) -> Vec<Value> {
+fn tool_calls(reply: &MockReply) -> Vec<Value> {
     reply
         .tool_calls
         .iter()
         .enumerate()
         .map(|(index, call)| {
             let mut value = json!({"function": {"index": index, "name": call.name,
-                "arguments": call.argument_value()}});
+                "arguments": call.with_signature()}});
             if let Some(id) = &call.id {
                 value["id"] = json!(id);
             }
@@ -59,10 +65,10 @@ fn calls(reply: &Reply) -> Vec<Value> {
         .collect()
 }
 
-fn ending(call: &ModelCall, reply: &Reply, message: Value) -> Value {
+fn final_chunk(call: &SeenModelCall, reply: &MockReply, message: Value) -> Value {
     let reason = match reply.finish {
-        Finish::Length => "length",
-        Finish::Natural | Finish::Stop | Finish::Refusal => "stop",
+        MockFinish::Length => "length",
+        MockFinish::Natural | MockFinish::Stop | MockFinish::Refusal => "stop",
     };
     let mut end = json!({"model": call.model, "created_at": CREATED_AT, "message": message, "done": true,
         "done_reason": reason, "total_duration": 1_000_000, "load_duration": 1_000,

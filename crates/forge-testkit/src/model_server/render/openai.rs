@@ -3,22 +3,26 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::{CREATED, Event, argument_pieces, call_id};
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::{CREATED_UNIX_SECS, RenderedEvent, argument_pieces, call_id};
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
     let chunk = |delta: Value, finish: Value| {
-        Event::data(&json!({
-            "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": CREATED,
+        RenderedEvent::data(&json!({
+            "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": CREATED_UNIX_SECS,
             "model": call.model,
             "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": null}],
         }))
     };
     let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
     if let Some(thinking) = &reply.thinking {
-        let pieces = framing.pieces(&thinking.text);
+        let pieces = framing.text_pieces(&thinking.text);
         for piece in &pieces {
             events.push(match &thinking.signature {
                 None => chunk(json!({"reasoning_content": piece}), Value::Null),
@@ -37,7 +41,7 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
             ));
         }
     }
-    for piece in framing.pieces(&reply.text) {
+    for piece in framing.text_pieces(&reply.text) {
         events.push(chunk(json!({"content": piece}), Value::Null));
     }
     for (index, tool_call) in reply.tool_calls.iter().enumerate() {
@@ -53,18 +57,18 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
             ));
         }
     }
-    events.push(chunk(json!({}), json!(finish(reply))).last());
+    events.push(chunk(json!({}), json!(finish_reason(reply))).as_last());
     if let (Some(_), true) = (reply.usage, call.usage_wanted) {
-        events.push(Event::data(&json!({
-            "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": CREATED,
-            "model": call.model, "choices": [], "usage": usage(reply),
+        events.push(RenderedEvent::data(&json!({
+            "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": CREATED_UNIX_SECS,
+            "model": call.model, "choices": [], "usage": usage_json(reply),
         })));
     }
-    events.push(Event { name: None, data: "[DONE]".to_owned(), terminal: true });
+    events.push(RenderedEvent { name: None, data: "[DONE]".to_owned(), terminal: true });
     events
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
     let calls: Vec<Value> = reply
         .tool_calls
         .iter()
@@ -79,22 +83,22 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
         message["tool_calls"] = Value::Array(calls);
     }
     json!({
-        "id": "chatcmpl-scripted", "object": "chat.completion", "created": CREATED, "model": call.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish(reply), "logprobs": null}],
-        "usage": usage(reply),
+        "id": "chatcmpl-scripted", "object": "chat.completion", "created": CREATED_UNIX_SECS, "model": call.model,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason(reply), "logprobs": null}],
+        "usage": usage_json(reply),
     })
 }
 
-fn finish(reply: &Reply) -> &'static str {
+fn finish_reason(reply: &MockReply) -> &'static str {
     match reply.finish {
-        Finish::Natural if !reply.tool_calls.is_empty() => "tool_calls",
-        Finish::Natural | Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Refusal => "content_filter",
+        MockFinish::Natural if !reply.tool_calls.is_empty() => "tool_calls",
+        MockFinish::Natural | MockFinish::Stop => "stop",
+        MockFinish::Length => "length",
+        MockFinish::Refusal => "content_filter",
     }
 }
 
-fn usage(reply: &Reply) -> Value {
+fn usage_json(reply: &MockReply) -> Value {
     let usage = reply.usage.unwrap_or_default();
     let prompt = usage.input + usage.cached + usage.cache_write;
     json!({

@@ -3,19 +3,23 @@
 
 use serde_json::{Value, json};
 
-use super::super::framing::Framing;
-use super::super::script::{Finish, Reply};
-use super::super::seen::ModelCall;
-use super::{CREATED, Event, argument_pieces, call_id};
+use super::super::framing::ReplyFraming;
+use super::super::script::{MockFinish, MockReply};
+use super::super::seen::SeenModelCall;
+use super::{CREATED_UNIX_SECS, RenderedEvent, argument_pieces, call_id};
 
-pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<Event> {
-    let mut stream = Stream { events: Vec::new() };
-    stream.put(
+pub(super) fn stream_events(
+    call: &SeenModelCall,
+    reply: &MockReply,
+    framing: &ReplyFraming,
+) -> Vec<RenderedEvent> {
+    let mut stream = EventSequence { events: Vec::new() };
+    stream.push_event(
         "response.created",
         json!({"response": {"id": "resp_scripted", "object": "response",
-        "created_at": CREATED, "status": "in_progress", "model": call.model, "output": []}}),
+        "created_at": CREATED_UNIX_SECS, "status": "in_progress", "model": call.model, "output": []}}),
     );
-    for (index, item) in output(call, reply).iter().enumerate() {
+    for (index, item) in output_items(call, reply).iter().enumerate() {
         let at = |mut fields: Value| {
             fields["output_index"] = json!(index);
             fields["item_id"] = item["id"].clone();
@@ -28,20 +32,20 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
             }
         }
         begun.as_object_mut().expect("an item").remove("encrypted_content");
-        stream.put("response.output_item.added", json!({"output_index": index, "item": begun}));
+        stream.push_event("response.output_item.added", json!({"output_index": index, "item": begun}));
         match item["type"].as_str() {
             Some("reasoning") => {
-                for piece in framing.pieces(item["summary"][0]["text"].as_str().unwrap_or_default()) {
+                for piece in framing.text_pieces(item["summary"][0]["text"].as_str().unwrap_or_default()) {
                     let delta = at(json!({"summary_index": 0, "delta": piece}));
-                    stream.put("response.reasoning_summary_text.delta", delta);
+                    stream.push_event("response.reasoning_summary_text.delta", delta);
                 }
             }
             Some("function_call") => {
                 for piece in argument_pieces(item["arguments"].as_str().unwrap_or_default()) {
-                    stream.put("response.function_call_arguments.delta", at(json!({"delta": piece})));
+                    stream.push_event("response.function_call_arguments.delta", at(json!({"delta": piece})));
                 }
                 let done = at(json!({"arguments": item["arguments"]}));
-                stream.put("response.function_call_arguments.done", done);
+                stream.push_event("response.function_call_arguments.done", done);
             }
             _ => {
                 let part = &item["content"][0];
@@ -49,39 +53,40 @@ pub(super) fn events(call: &ModelCall, reply: &Reply, framing: &Framing) -> Vec<
                     Some(refusal) => ("response.refusal.delta", refusal),
                     None => ("response.output_text.delta", part["text"].as_str().unwrap_or_default()),
                 };
-                stream.put("response.content_part.added", at(json!({"content_index": 0})));
-                for piece in framing.pieces(text) {
-                    stream.put(name, at(json!({"content_index": 0, "delta": piece})));
+                stream.push_event("response.content_part.added", at(json!({"content_index": 0})));
+                for piece in framing.text_pieces(text) {
+                    stream.push_event(name, at(json!({"content_index": 0, "delta": piece})));
                 }
-                stream.put("response.content_part.done", at(json!({"content_index": 0, "part": part})));
+                stream
+                    .push_event("response.content_part.done", at(json!({"content_index": 0, "part": part})));
             }
         }
-        stream.put("response.output_item.done", json!({"output_index": index, "item": item}));
+        stream.push_event("response.output_item.done", json!({"output_index": index, "item": item}));
     }
-    let name = if reply.finish == Finish::Length { "response.incomplete" } else { "response.completed" };
-    stream.put(name, json!({"response": whole(call, reply)}));
-    let last = stream.events.pop().expect("one was put").last();
+    let name = if reply.finish == MockFinish::Length { "response.incomplete" } else { "response.completed" };
+    stream.push_event(name, json!({"response": json_body(call, reply)}));
+    let last = stream.events.pop().expect("one was put").as_last();
     stream.events.push(last);
     stream.events
 }
 
-struct Stream {
-    events: Vec<Event>,
+struct EventSequence {
+    events: Vec<RenderedEvent>,
 }
 
-impl Stream {
-    fn put(&mut self, name: &'static str, mut fields: Value) {
+impl EventSequence {
+    fn push_event(&mut self, name: &'static str, mut fields: Value) {
         fields["type"] = json!(name);
         fields["sequence_number"] = json!(self.events.len());
-        self.events.push(Event::named(name, &fields));
+        self.events.push(RenderedEvent::with_name(name, &fields));
     }
 }
 
-pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
-    let mut whole = json!({"id": "resp_scripted", "object": "response", "created_at": CREATED,
-        "status": "completed", "model": call.model, "output": output(call, reply), "error": null,
+pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
+    let mut whole = json!({"id": "resp_scripted", "object": "response", "created_at": CREATED_UNIX_SECS,
+        "status": "completed", "model": call.model, "output": output_items(call, reply), "error": null,
         "incomplete_details": null});
-    if reply.finish == Finish::Length {
+    if reply.finish == MockFinish::Length {
         whole["status"] = json!("incomplete");
         whole["incomplete_details"] = json!({"reason": "max_output_tokens"});
     }
@@ -95,14 +100,14 @@ pub(super) fn whole(call: &ModelCall, reply: &Reply) -> Value {
 }
 
 /// The vendor's error as an event of a stream: its fields stand at the top.
-pub(super) fn error(body: &Value) -> Value {
+pub(super) fn error_event_data(body: &Value) -> Value {
     let error = &body["error"];
     json!({"type": "error", "code": error["code"], "message": error["message"], "param": null,
         "sequence_number": 3})
 }
 
 /// The items of a reply.
-fn output(call: &ModelCall, reply: &Reply) -> Vec<Value> {
+fn output_items(call: &SeenModelCall, reply: &MockReply) -> Vec<Value> {
     let mut items = Vec::new();
     if let Some(thinking) = &reply.thinking {
         let mut item = json!({"type": "reasoning", "id": "rs_scripted",
@@ -114,7 +119,7 @@ fn output(call: &ModelCall, reply: &Reply) -> Vec<Value> {
     }
     if !reply.text.is_empty() {
         let content = match reply.finish {
-            Finish::Refusal => json!({"type": "refusal", "refusal": reply.text}),
+            MockFinish::Refusal => json!({"type": "refusal", "refusal": reply.text}),
             _ => json!({"type": "output_text", "text": reply.text, "annotations": []}),
         };
         items.push(json!({"type": "message", "id": "msg_scripted", "role": "assistant",
