@@ -6,7 +6,7 @@ use crate::ui::{ColorPreference, StdoutFormat, Ui, Verbosity};
 use forge_config::{
     ConfigErrors, ConfigSources, Environment, FlagSetting, ResolvedConfig, SecretValue, UserDirs,
 };
-use forge_runtime::vault;
+use forge_runtime::secret_stores;
 use std::path::{Path, PathBuf};
 
 /// What a command starts from.
@@ -83,7 +83,7 @@ impl Session {
         repo: &Path,
         overlay: &ConfigOverrides,
     ) -> Result<ResolvedConfig, CliError> {
-        self.load_with_stores(repo, overlay, vault::unlock)
+        self.load_with_stores(repo, overlay, secret_stores::unlock)
     }
 
     /// As [`Session::load_with_keys`], for a box without a run.
@@ -92,14 +92,17 @@ impl Session {
         repo: &Path,
         overlay: &ConfigOverrides,
     ) -> Result<ResolvedConfig, CliError> {
-        self.load_with_stores(repo, overlay, vault::unlock_for_sandbox)
+        self.load_with_stores(repo, overlay, secret_stores::unlock_for_sandbox)
     }
 
     fn load_with_stores(
         &self,
         repo: &Path,
         overlay: &ConfigOverrides,
-        open: fn(&mut ResolvedConfig, vault::PassphrasePrompt<'_>) -> Result<(), vault::SecretStoreError>,
+        open: fn(
+            &mut ResolvedConfig,
+            secret_stores::PassphrasePrompt<'_>,
+        ) -> Result<(), secret_stores::SecretStoreError>,
     ) -> Result<ResolvedConfig, CliError> {
         let mut loaded = self.load_silently(repo, overlay)?;
         let opened = open(&mut loaded, &mut |path, tried| self.ask_passphrase(path, tried));

@@ -2,7 +2,7 @@
 
 use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
-use crate::fault::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
+use crate::error::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
 use crate::layers::ResolvedValue;
 use crate::memories;
 use crate::schema;

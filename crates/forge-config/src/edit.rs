@@ -1,7 +1,7 @@
 //! What `forge config` does beside showing: one key, the files' places, and changing a file without losing its comments.
 
 use crate::environment::UserDirs;
-use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use crate::file::{self, CONFIG_FILE_NAMES, ConfigFormat, ConfigLeaf, yaml};
 use crate::load::{ConfigSources, ResolvedConfig, ResolvedSetting};
 use crate::schema::{

@@ -1,6 +1,6 @@
 //! The process environment, read once, and the folders that follow from it.
 
-use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};

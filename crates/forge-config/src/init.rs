@@ -1,7 +1,7 @@
 //! `forge init` (CLI-6): a project file with comments, `.forge/`, entries in `.gitignore`. Nothing is overwritten.
 
 use crate::environment::UserDirs;
-use crate::fault::ConfigErrors;
+use crate::error::ConfigErrors;
 use crate::file::{CONFIG_FILE_NAMES, ConfigFormat};
 use crate::load::{ConfigSources, load};
 use crate::schema::{self, ReadContext};
@@ -134,7 +134,7 @@ pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEn
 
 /// Refuses a name or provider that the new file could not hold, before anything is written.
 fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
-    use crate::fault::{ConfigError, ValueOrigin};
+    use crate::error::{ConfigError, ValueOrigin};
     let context = ReadContext { base: &options.dir, home: None };
     let given = [("name", &options.name, "--name"), ("model.provider", &options.provider, "--provider")];
     let faults = given.into_iter().filter_map(|(path, value, flag)| {

@@ -2,7 +2,7 @@
 
 use crate::dotenv::EnvAssignment;
 use crate::environment::UserDirs;
-use crate::fault::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
+use crate::error::{ConfigError, ConfigNotice, NoticeKind, ValueOrigin};
 use crate::file::ConfigLeaf;
 use crate::load::{ConfigSources, with_line};
 use crate::schema::{

@@ -15,7 +15,7 @@ pub mod docs;
 pub mod dotenv;
 pub mod edit;
 mod environment;
-mod fault;
+mod error;
 mod file;
 pub mod init;
 mod layers;
@@ -34,7 +34,7 @@ mod write;
 
 pub use conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
 pub use environment::{Environment, UserDirs};
-pub use fault::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
+pub use error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
 pub use file::ConfigFormat;
 pub use load::{ConfigSources, FlagSetting, ResolvedConfig, ResolvedSetting, load};
 pub use provider::{KEYED_PROVIDERS, LOCAL_PROVIDERS};

@@ -5,7 +5,7 @@
 
 use crate::checkout::Checkouts;
 use crate::environment::{Environment, UserDirs};
-use crate::fault::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ConfigNotice, NoticeKind, ValueOrigin};
 use crate::file::{self, ConfigFile, ConfigFormat, ConfigLeaf};
 use crate::layers::LayeredValues;
 use crate::schema::KEYS;

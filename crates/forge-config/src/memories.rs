@@ -7,7 +7,7 @@
 use crate::checkout::Checkouts;
 use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
-use crate::fault::{ConfigNotice, NoticeKind};
+use crate::error::{ConfigNotice, NoticeKind};
 use crate::load::ResolvedConfig;
 use crate::trust;
 use forge_types::Digest;

@@ -1,6 +1,6 @@
 //! Faults of routing and fallbacks that only several settings together show.
 
-use crate::fault::{ConfigError, ValueOrigin};
+use crate::error::{ConfigError, ValueOrigin};
 use crate::schema::FallbackEntry;
 use crate::settings::ForgeSettings;
 

@@ -7,7 +7,7 @@
 //! user's passphrase, so nothing could be forged; but it could stop every run, or ask a person for a passphrase.
 
 use crate::environment::UserDirs;
-use crate::fault::{ConfigNotice, NoticeKind};
+use crate::error::{ConfigNotice, NoticeKind};
 use crate::load::ResolvedConfig;
 use crate::secrets::{self, SecretOrigin, SecretValue};
 use crate::write;

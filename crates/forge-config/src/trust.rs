@@ -7,7 +7,7 @@
 
 use crate::checkout::{self, Checkouts};
 use crate::environment::UserDirs;
-use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use crate::file::{self, CONFIG_FILE_NAMES, ConfigFile, ConfigFormat, MAX_FILE_BYTES};
 use crate::schema::{self, ReadContext, TrustRule};
 use crate::{dotenv, memories, stores, write};

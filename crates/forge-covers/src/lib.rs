@@ -9,15 +9,15 @@
 
 mod content;
 mod history;
-mod known;
-mod look;
+mod inspect;
 mod names;
-mod renamed;
+mod overlay_redirects;
 mod scan;
+mod scan_cache;
 mod watch;
 
 pub use history::{secrets_in_history, tracked_credentials};
 pub use names::{RevealedPaths, can_be_credential};
-pub use renamed::find_redirected_paths;
+pub use overlay_redirects::find_redirected_paths;
 pub use scan::{CredentialScan, UnreadFiles, scan_manifest};
 pub use watch::{CoveredPath, CredentialWatch, WatchTarget};

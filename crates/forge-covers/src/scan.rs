@@ -1,8 +1,8 @@
 //! Looking through the manifest of a repository.
 
-use crate::known::{DirectoryFingerprint, ScanCache};
-use crate::look::{self, open_root};
+use crate::inspect::{self, open_root};
 use crate::names::{FileOrigin, NameVerdict, RevealedPaths, classify_name};
+use crate::scan_cache::{DirectoryFingerprint, ScanCache};
 use forge_snapshot::{BaseItem, BaseManifest, NodeKind, RelPath};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -89,7 +89,7 @@ impl CredentialScan {
                     }
                     if item.kind == NodeKind::File {
                         print.add_file(name, &item);
-                        candidates += usize::from(look::may_be_key(name, item.size));
+                        candidates += usize::from(inspect::may_be_key(name, item.size));
                     }
                 }
                 _ => {}
@@ -117,13 +117,13 @@ impl CredentialScan {
             return;
         }
         if kind == NodeKind::File {
-            if look::has_credential_name(root, path, place) {
+            if inspect::has_credential_name(root, path, place) {
                 self.paths.insert(path.to_owned());
             }
         } else if let Some(below) = resolve_link_inside(&self.unread.root, path)
             && !revealed.contains(&below)
             // The link stays; what it leads to is covered, judged by the link's name.
-            && look::has_credential_name_through_link(root, path, &below, place)
+            && inspect::has_credential_name_through_link(root, path, &below, place)
         {
             self.paths.insert(below);
         }
@@ -205,13 +205,13 @@ impl UnreadFiles {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let Some(directory) = look::open_directory(&root, path.as_path()) else { continue };
+            let Some(directory) = inspect::open_directory(&root, path.as_path()) else { continue };
             let candidates = self
                 .base
                 .children(&path)
-                .filter(|(name, item)| item.kind == NodeKind::File && look::may_be_key(name, item.size));
+                .filter(|(name, item)| item.kind == NodeKind::File && inspect::may_be_key(name, item.size));
             let keys: Vec<Vec<u8>> = candidates
-                .filter(|(name, _)| look::is_key(&directory, name))
+                .filter(|(name, _)| inspect::is_key(&directory, name))
                 .map(|(name, _)| name.to_vec())
                 .collect();
             found.extend(keys.iter().map(|name| path.join(name).as_path().to_owned()));

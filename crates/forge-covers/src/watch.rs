@@ -4,7 +4,7 @@
 //! have to be watched or nothing more may be, directories are looked at by their times instead, as often as that costs a small
 //! part of the time.
 
-use crate::look::{self, open_root};
+use crate::inspect::{self, open_root};
 use crate::names::{FileOrigin, RevealedPaths};
 use crate::scan;
 use forge_snapshot::{BaseManifest, FileStamp, NodeKind, RelPath};
@@ -199,7 +199,7 @@ impl CredentialWatch {
                 let below = scan::resolve_link_inside(&self.path, path)?;
                 let open =
                     !self.revealed.contains(&below) && self.is_uncovered(&below, &self.read_stamp(&below)?);
-                let named = look::has_credential_name_through_link(
+                let named = inspect::has_credential_name_through_link(
                     &self.root,
                     path,
                     &below,
@@ -217,7 +217,7 @@ impl CredentialWatch {
         let is_other_name = || stamp.linked && self.numbers.contains(&stamp.ino);
         let has_cover = || self.covered.contains_key(path);
         self.is_uncovered(path, stamp)
-            && (has_cover() || is_other_name() || look::is_credential(&self.root, path, stamp.size))
+            && (has_cover() || is_other_name() || inspect::is_credential(&self.root, path, stamp.size))
     }
 
     /// Whether no cover lies over a file. Over an overlay a cover stays whatever file comes below it; in the repository
@@ -289,7 +289,7 @@ impl CredentialWatch {
             }
             // Watched first: what is made while the directory is listed is told.
             self.add_watch(&directory);
-            let Some(open) = look::open_directory(&self.root, &directory) else { continue };
+            let Some(open) = inspect::open_directory(&self.root, &directory) else { continue };
             let changed = FileStamp::stat_open(&open).map_or(i64::MIN, |stamp| stamp.ctime_ns);
             self.directories.insert(directory.clone(), changed);
             for (name, is_directory) in list_entries(&open) {
@@ -327,7 +327,7 @@ impl CredentialWatch {
             self.directories.remove(&path);
         }
         for directory in changed {
-            let Some(open) = look::open_directory(&self.root, &directory) else { continue };
+            let Some(open) = inspect::open_directory(&self.root, &directory) else { continue };
             for (name, is_directory) in list_entries(&open) {
                 let path = directory.join(name);
                 if !is_directory {

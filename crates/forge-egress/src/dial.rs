@@ -2,8 +2,8 @@
 //! a judged address itself. There is no second resolution that could give another answer.
 
 use super::ProxyState;
-use super::fault::ProxyError;
 use super::head::Authority;
+use super::proxy_error::ProxyError;
 use forge_types::EgressRules;
 use std::collections::BTreeMap;
 use std::io;

@@ -7,32 +7,32 @@
 //! an authority that lives as long as the box, and goes on to the host verified. docs/egress.md says what that stops
 //! and what not.
 
-mod authority;
 mod dial;
-mod echo;
 mod environment;
 mod escapes;
-mod fault;
 mod head;
+mod key_encodings;
+mod key_injection;
 mod log;
+mod proxy_error;
 mod relay;
 mod serve;
-mod swap;
+mod tls;
 mod tunnel;
 mod wire;
 
-use authority::TlsInterceptor;
 pub use dial::NameResolver;
 pub use environment::{CA_BUNDLE_PATH, proxy_environment};
 use forge_types::{EgressRecord, EgressRules, ErrorClass, Timestamp};
+pub use key_injection::EgressKey;
+use key_injection::{KeyInjector, UnusableKey};
 use log::EgressLog;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-pub use swap::EgressKey;
-use swap::{KeyInjector, UnusableKey};
+use tls::TlsInterceptor;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -184,7 +184,7 @@ impl EgressProxy {
     /// # Errors
     /// The listener is no listener, a key is missing or can't be used, or certificates can't be made.
     pub fn start(self) -> Result<ProxyHandle, Error> {
-        let swaps = swap::injectors_by_host(&self.rules, &self.keys)?;
+        let swaps = key_injection::injectors_by_host(&self.rules, &self.keys)?;
         let tls = match swaps.is_empty() {
             true => None,
             false => Some(TlsInterceptor::new(swaps.keys(), self.roots)?),

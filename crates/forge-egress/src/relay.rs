@@ -1,9 +1,9 @@
 //! One request and its answer, between a program in the box and a host.
 
-use super::fault::ProxyError;
 use super::head::{BodyFraming, Request, Response};
+use super::key_injection::KeyRedactor;
 use super::log::ByteMeter;
-use super::swap::KeyRedactor;
+use super::proxy_error::ProxyError;
 use super::wire::{
     BodyReader, ConnectionReader, ConnectionWriter, LAST_CHUNK, SplitConnection, encode_chunk,
 };

@@ -1,13 +1,13 @@
 //! One connection from the box: its requests, one after the other, each judged for itself.
 
 use super::ProxyState;
-use super::authority::describe_tls_error;
 use super::dial::dial_host;
-use super::fault::ProxyError;
 use super::head::{Authority, BodyFraming, Request};
+use super::key_injection::KeyInjector;
 use super::log::ByteMeter;
+use super::proxy_error::ProxyError;
 use super::relay::{ExchangeOutcome, OutboundRequest, run_exchange};
-use super::swap::KeyInjector;
+use super::tls::describe_tls_error;
 use super::tunnel;
 use super::wire::SplitConnection;
 use std::collections::BTreeMap;
@@ -387,7 +387,7 @@ async fn acquire_upstream(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swap::{EgressKey, injectors_by_host};
+    use crate::key_injection::{EgressKey, injectors_by_host};
     use forge_types::{EgressRules, KeySwap};
     use std::collections::BTreeMap;
 

@@ -3,9 +3,9 @@
 
 use super::ProxyState;
 use super::dial::{describe_io_error, dial_host};
-use super::fault::ProxyError;
 use super::head::Authority;
 use super::log::ByteMeter;
+use super::proxy_error::ProxyError;
 use super::serve::{RequestSource, linger_close, send_refusal, serve_requests};
 use super::wire::{ConnectionReader, SplitConnection};
 use forge_types::{EgressRules, EgressVerdict};

@@ -9,16 +9,16 @@
 
 mod directory;
 mod format;
-mod private;
 mod refs;
 mod repository;
 mod run;
+mod scratch_repository;
 #[cfg(test)]
 mod tests;
 
-pub use private::{DIRECTORY_KIND, IncomingPack, ScratchRepository};
 pub use refs::RepositoryHeads;
 pub use repository::{GitData, Repository, normalize_path};
+pub use scratch_repository::{DIRECTORY_KIND, IncomingPack, ScratchRepository};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

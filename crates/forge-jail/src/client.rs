@@ -16,17 +16,17 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::cgroup::{CgroupSetup, JailCgroups};
 use crate::error::Error;
 use crate::init::{FailureCause, INIT_ARGV0, InitBoot, InitRequest, ReservedUid};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::loader::HelperBinary;
 use crate::probe;
 use crate::spec::{DisabledProtection, JailLimits, JailSpec};
 use crate::wire::{self, JailReply, JailRequest, OverlayAttributes, StartupMessage, WireFrame};
 
-mod adopt;
-mod spare;
+mod attach;
+mod prewarm;
 
-pub use adopt::ConnectedContainer;
-pub use spare::PrewarmedJail;
+pub use attach::ConnectedContainer;
+pub use prewarm::PrewarmedJail;
 
 /// How long the init may take to build the box before it is given up, in seconds.
 const START_TIMEOUT_SECS: i64 = 20;

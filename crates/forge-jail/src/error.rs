@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::wire::{FileFault, StartFault};
 
 /// A failure of the box or of a request to it.

@@ -26,11 +26,11 @@
 mod cgroup;
 mod client;
 mod error;
+mod idmapped_mount;
 mod image;
 mod init;
-mod layers;
+mod isolation_layer;
 mod loader;
-mod mapped;
 mod owner;
 mod probe;
 mod programs;
@@ -43,13 +43,13 @@ pub use cgroup::prune_stale_groups;
 pub use client::{ConnectedContainer, Jail, PrewarmedJail, ReplyWithFd};
 pub use error::Error;
 pub use forge_seccomp::docker_seccomp_profile;
+pub use idmapped_mount::{IdMappedMount, RunUser};
 pub use init::{
     CONTAINED_ARGV0, CONTAINER_SOCKET_PATH, INIT_ARGV0, NO_CALLER_EXIT_CODE, RootedFiles, TEMP_PREFIX,
     contained_main, init_main, init_main_weakened,
 };
-pub use layers::{IsolationLayer, JailLayerState, LayerReport};
+pub use isolation_layer::{IsolationLayer, JailLayerState, LayerReport};
 pub use loader::HelperBinary;
-pub use mapped::{IdMappedMount, RunUser};
 pub use owner::is_jail_alive;
 pub use probe::{probe_layers, probe_overlay};
 pub use programs::{WrittenCode, written_code};

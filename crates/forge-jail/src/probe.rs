@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::client::Jail;
 use crate::error::Error;
-use crate::layers::{IsolationLayer, JailLayerState, LayerReport};
+use crate::isolation_layer::{IsolationLayer, JailLayerState, LayerReport};
 use crate::spec::{JailSpec, RootMode};
 use crate::wire::OverlayAttributes;
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layers::IsolationLayer;
+use crate::isolation_layer::IsolationLayer;
 use crate::programs::{WrittenCode, written_code};
 use crate::wire::RawBytes;
 

@@ -18,7 +18,7 @@ use rustix::net::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::init::FailureCause;
-use crate::layers::LayerReport;
+use crate::isolation_layer::LayerReport;
 
 /// Largest message sent inside a packet; larger ones go through a memory file.
 const MAX_INLINE_BYTES: usize = 60 * 1024;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::errors;
 use crate::service::ConfiguredProvider;
-use crate::shape::model_segment;
 use crate::vendors::EmbeddingApi;
+use crate::wire_format::model_segment;
 
 /// The path below the provider's API version and the body.
 pub(crate) fn encode_embed_request(

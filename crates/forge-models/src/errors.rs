@@ -7,8 +7,8 @@ use forge_types::ErrorKind;
 use serde_json::Value;
 
 use crate::options::{ApiKey, ReplyLimits};
-use crate::shape::WireFormat;
 use crate::vendors::Vendor;
+use crate::wire_format::WireFormat;
 
 /// The longest part of a provider's own message that is passed on, in characters.
 const MAX_MESSAGE_CHARS: usize = 600;

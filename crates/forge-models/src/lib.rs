@@ -8,30 +8,30 @@
 //! end is an error, never an answer; the same request always gives the same bytes, and a longer conversation
 //! extends those of a shorter one; nothing is read or connected before the first call.
 
-mod assembly;
-mod bearer;
 pub mod catalog;
 mod embed;
 mod errors;
 mod fetch;
 mod http;
+mod oauth_token;
 mod options;
 mod probe;
+mod reply_builder;
 mod retry_after;
 mod schema;
 mod scripted;
 mod service;
-mod shape;
 pub mod sse;
 mod structured;
 pub mod tiers;
 pub mod tokens;
 pub mod vendors;
+mod wire_format;
 
-pub use bearer::{SharedTokenSource, TokenError, TokenSource};
 pub use catalog::{Catalog, CatalogError, model_facts};
 pub use fetch::fetch_table;
+pub use oauth_token::{SharedTokenSource, TokenError, TokenSource};
 pub use options::{ApiKey, Options, ProviderOptions, ReplyLimits, ScriptSource};
 pub use probe::{ConnectionTest, LocalServerInfo};
 pub use service::{ModelProviders, ProviderSetupError};
-pub use shape::WireFormat;
+pub use wire_format::WireFormat;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::catalog::Catalog;
 
-use crate::bearer::SharedTokenSource;
+use crate::oauth_token::SharedTokenSource;
 
 /// A credential. It shows itself to nobody: `Debug` prints a placeholder.
 #[derive(Clone, PartialEq, Eq)]

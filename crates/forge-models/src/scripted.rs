@@ -12,9 +12,9 @@ use forge_types::{FinishReason, MessagePart, ModelReply, ModelRequest, Role, Too
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::assembly::{inline_text, reasoning_part};
 use crate::errors;
 use crate::options::ScriptSource;
+use crate::reply_builder::{inline_text, reasoning_part};
 
 /// Characters of one live piece of text.
 const DELTA_CHARS: usize = 16;

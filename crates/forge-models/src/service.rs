@@ -8,15 +8,15 @@ use forge_ports::model::Error;
 use forge_ports::{DeltaSink, Embedder, Model, async_trait};
 use forge_types::{EmbedRequest, Embeddings, ErrorKind, ModelReply, ModelRequest, PartKind, Payload};
 
-use crate::bearer::SharedTokenSource;
 use crate::catalog::{self, Catalog};
 use crate::errors::{self, ErrorContext};
 use crate::http::{self, HttpClients, ReuseTracker};
+use crate::oauth_token::SharedTokenSource;
 use crate::options::{ApiKey, Options, ProviderOptions, ReplyLimits};
 use crate::probe::HealthCache;
 use crate::scripted::ModelScript;
-use crate::shape::{ConversationKey, WireFormat};
 use crate::vendors::{EmbeddingApi, KeyRule, ProviderAddress, VENDORS, Vendor, find_vendor};
+use crate::wire_format::{ConversationKey, WireFormat};
 
 /// A provider that can't be set up as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use forge_types::{Message, ModelRequest, PartKind, ReplyFormat};
 use tiktoken_rs::CoreBPE;
 
-use crate::assembly::inline_text;
 use crate::catalog::{Catalog, Vocabulary};
+use crate::reply_builder::inline_text;
 
 /// Tokens around each message, and for the beginning of the reply.
 const MESSAGE_OVERHEAD_TOKENS: u64 = 3;

@@ -1,6 +1,6 @@
 //! The providers as data. No other file compares a provider's name with anything.
 
-use crate::shape::WireFormat;
+use crate::wire_format::WireFormat;
 
 /// Whether a provider wants a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

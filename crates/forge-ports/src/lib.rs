@@ -4,27 +4,27 @@
 //! decision and an adapter.
 
 mod clock;
-mod durable;
+mod flush;
 pub mod journal;
 pub mod ledger;
 pub mod memory;
 pub mod model;
-pub mod past;
 pub mod queue;
 pub mod routing;
 pub mod sandbox;
 pub mod tool;
-pub mod views;
+pub mod transcript;
+pub mod workspace_store;
 
 pub use async_trait::async_trait;
 pub use clock::Clock;
-pub use durable::{FlushHandle, FlushSender};
+pub use flush::{FlushHandle, FlushSender};
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::Memory;
 pub use model::{DeltaSink, Embedder, Model};
-pub use past::TranscriptSearch;
 pub use queue::{Queue, QueueTable};
 pub use sandbox::{Sandbox, Workspace, WorkspaceFiles};
 pub use tool::Tool;
-pub use views::{SnapshotStorage, WorkspaceStore};
+pub use transcript::TranscriptSearch;
+pub use workspace_store::{SnapshotStorage, WorkspaceStore};

@@ -1,8 +1,8 @@
 //! Tools that models call.
 
 use crate::memory::Memory;
-use crate::past::TranscriptSearch;
 use crate::sandbox::{OutputSink, Workspace};
+use crate::transcript::TranscriptSearch;
 use async_trait::async_trait;
 use forge_types::{ErrorInfo, PullRequestRules, ToolOutput, ToolSpec};
 use serde_json::{Map, Value};

@@ -6,7 +6,7 @@
 //! made. It reads `/proc` as bytes, because names are chosen by the processes themselves.
 
 pub mod freeze;
-pub mod held;
+pub mod memory_usage;
 pub mod objects;
 pub mod shared;
 pub mod sockets;

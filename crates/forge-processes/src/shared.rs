@@ -13,7 +13,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, major, minor};
 
-use crate::held::{MemoryUsage, field_value, kib_field_bytes};
+use crate::memory_usage::{MemoryUsage, field_value, kib_field_bytes};
 use crate::objects::{self, ObjectScope};
 
 /// Gains below this part of the sandbox's memory are not looked into: reading all maps costs more than it tells.

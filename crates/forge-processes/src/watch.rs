@@ -9,7 +9,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::freeze;
-use crate::held::{BytesByCommand, ExactUsage, MemoryUsage};
+use crate::memory_usage::{BytesByCommand, ExactUsage, MemoryUsage};
 use crate::objects::{self, ObjectScope};
 use crate::shared::{HiddenMemory, SharedMemoryCounter};
 use crate::sockets::SocketDiag;

@@ -4,24 +4,24 @@
 //! of well-known services look like. Values are removed everywhere; what only looks like a key is removed from what
 //! people and logs see, never from the journal, so that a file that holds such a text can be edited exactly.
 
-mod dump;
+mod decoded_text;
+mod encodings;
 mod event;
-mod forms;
-mod hold;
+mod hex_dump;
 mod patterns;
 mod pieces;
-mod views;
+mod stream;
 
-pub use hold::{ByteStreamRedactor, StreamRedactor};
 pub use patterns::redact_keys;
+pub use stream::{ByteStreamRedactor, StreamRedactor};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use dump::{Found, HexDump};
+use decoded_text::{DecodedText, DecodedTexts, Reach};
+use hex_dump::{Found, HexDump};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
-use views::{DecodedText, DecodedTexts, Reach};
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "***REDACTED***";
@@ -101,8 +101,9 @@ impl TextFinder {
 
 impl KnownSecrets {
     fn new(secrets: BTreeSet<String>) -> Self {
-        let forms = TextFinder::new(secrets.iter().flat_map(|secret| forms::encoded_forms(secret)).collect());
-        let hex = TextFinder::new(secrets.iter().map(|secret| forms::hex_encode(secret)).collect());
+        let forms =
+            TextFinder::new(secrets.iter().flat_map(|secret| encodings::encoded_forms(secret)).collect());
+        let hex = TextFinder::new(secrets.iter().map(|secret| encodings::hex_encode(secret)).collect());
         Self { secrets, forms, hex }
     }
 
@@ -126,7 +127,7 @@ impl KnownSecrets {
             return Vec::new();
         }
         let mut finds: Vec<Range<usize>> = self.forms.find_in(text).collect();
-        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Whole);
+        let DecodedTexts { layers, words, hex } = decoded_text::decode_all(text, Reach::Whole);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
                 finds.extend(finder.find_in(&view.text).map(|found| view.original_range(found)));
@@ -144,7 +145,7 @@ impl KnownSecrets {
     /// Where the end of the text begins that could be the beginning of a secret, or of a dump of one; its length if there
     /// is none.
     fn partial_secret_start(&self, text: &str) -> usize {
-        let views = views::decode_all(text, Reach::Open);
+        let views = decoded_text::decode_all(text, Reach::Open);
         let begun = self.partial_form_in(text, &views);
         if self.secrets.is_empty() {
             return begun;
@@ -162,7 +163,7 @@ impl KnownSecrets {
         let enough = |whole: usize, at: usize| whole - at >= MIN_SECRET_BYTES;
         let at = self.forms.partial_match_start(text);
         let mut begun = if enough(text.len(), at) { at } else { text.len() };
-        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Open);
+        let DecodedTexts { layers, words, hex } = decoded_text::decode_all(text, Reach::Open);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {
                 let at = finder.partial_match_start(&view.text[..view.cut]);

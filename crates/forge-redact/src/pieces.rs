@@ -1,7 +1,8 @@
 //! Text that stands in several pieces and is read as one: a secret may begin in one of them and end in another.
 
 use super::{
-    DecodedTexts, KnownSecrets, REDACTED, Reach, TextFinder, ceil_char_boundary, merge_overlapping, views,
+    DecodedTexts, KnownSecrets, REDACTED, Reach, TextFinder, ceil_char_boundary, decoded_text,
+    merge_overlapping,
 };
 use std::ops::Range;
 
@@ -67,7 +68,7 @@ impl KnownSecrets {
 
     /// How much of the beginning of a text is the rest of a secret whose beginning was taken out of the text before it.
     fn secret_tail_len(&self, text: &str, goes_on: bool) -> usize {
-        let DecodedTexts { layers, words, hex } = views::decode_all(text, Reach::Whole);
+        let DecodedTexts { layers, words, hex } = decoded_text::decode_all(text, Reach::Whole);
         let mut rest = self.forms.tail_match_len(text, goes_on);
         for (views, finder) in [(&layers, &self.forms), (&words, &self.forms), (&hex, &self.hex)] {
             for view in views {

@@ -1,11 +1,11 @@
 //! Forge made from its configuration: which adapters with which options, and the frozen plan of a run.
 
-use crate::accounts;
+use crate::ephemeral_data_dir::EphemeralDataDir;
 use crate::executors;
+use crate::logins;
 use crate::origin;
 use crate::routing::{PlannedRoute, RoutingJob, model_preference};
 use crate::sandbox;
-use crate::scratch::EphemeralDataDir;
 use crate::{CooldownCache, EngineParts, Error, Forge, Redactor, SystemClock, prices};
 use forge_config::ResolvedConfig;
 use forge_models::{ApiKey, ModelProviders, ProviderOptions, ScriptSource};
@@ -56,7 +56,7 @@ impl Forge {
         let redactor = Arc::new(Redactor::new(loaded.secrets.values_to_redact()));
         let keys: Vec<(&str, String)> = forge_models::vendors::VENDORS
             .iter()
-            .filter_map(|vendor| Some((vendor.name, accounts::credential_id(loaded, vendor.name)?)))
+            .filter_map(|vendor| Some((vendor.name, logins::credential_id(loaded, vendor.name)?)))
             .collect();
         let keys = keys.iter().map(|(name, key)| (*name, key.as_str()));
         let cooling = Arc::new(CooldownCache::shared(store.clone(), keys));
@@ -245,7 +245,7 @@ fn provider_options(loaded: &ResolvedConfig, redactor: &Arc<Redactor>) -> Vec<Pr
                 name: vendor.name.to_owned(),
                 base_url: base_url.or_else(|| own.and_then(|own| own.base_url.clone())),
                 key: loaded.secrets.get(vendor.name).map(|secret| ApiKey::new(secret.expose())),
-                bearer: accounts::login_bearer(loaded, vendor.name, redactor),
+                bearer: logins::login_bearer(loaded, vendor.name, redactor),
                 organization: settings.model.organization_id.clone(),
                 script: own.and_then(|own| own.script.clone()).map(ScriptSource::File),
             }

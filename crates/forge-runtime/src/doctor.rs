@@ -1,8 +1,8 @@
 //! What is missing on this machine, and how to get it.
 
-use crate::accounts::{self, LoginState};
 use crate::compose;
-use crate::vault::{SecretStores, StoreScope};
+use crate::logins::{self, LoginState};
+use crate::secret_stores::{SecretStores, StoreScope};
 use forge_config::{ResolvedConfig, SecretOrigin};
 use forge_models::vendors::{DetectionRule, KeyRule, VENDORS};
 use forge_ports::Sandbox;
@@ -171,7 +171,7 @@ fn check_keys(loaded: &ResolvedConfig) -> Vec<DoctorCheck> {
             ),
         });
     }
-    for login in accounts::logins(loaded) {
+    for login in logins::logins(loaded) {
         let name = format!("login: {}", login.provider);
         let account = login.account.map_or_else(String::new, |account| format!(" as {account}"));
         checks.extend(match login.state {

@@ -1,7 +1,7 @@
 //! Following a run from any process: its wire events from a position on, then new ones as they come.
 
 use crate::Error;
-use crate::blobs::PayloadCache;
+use crate::payload_cache::PayloadCache;
 use forge_ports::journal::WatchScope;
 use forge_ports::{Journal, Queue};
 use forge_types::wire::{PlanFacts, Projector, WireEvent};

@@ -1,10 +1,10 @@
 //! The façade: everything that a surface may ask of Forge.
 
 use crate::engine::{EngineParts, RunEngine};
+use crate::ephemeral_data_dir::EphemeralDataDir;
 use crate::follow::RunFollower;
 use crate::live::LiveSink;
-use crate::scratch::EphemeralDataDir;
-use crate::{Error, rundir};
+use crate::{Error, run_directory};
 use forge_ports::journal::{Batch, Blob, RunQuery, RunRow};
 use forge_types::record::{self, RunRecord, RunSummary};
 use forge_types::{
@@ -150,7 +150,7 @@ impl Forge {
         let event = Event { run, seq: Seq(1), at: now, kind };
         let mut state = RunState::new(run);
         state.apply(&event).map_err(|error| Error::Internal { what: error.to_string() })?;
-        let row = crate::row::run_row(&state, plan, now);
+        let row = crate::run_row::run_row(&state, plan, now);
         let batch = Batch {
             run,
             expected: Seq(0),
@@ -174,7 +174,9 @@ impl Forge {
     pub async fn drive(&self, run: RunId, live: Arc<dyn LiveSink>) -> Result<RunDetails, Error> {
         self.engine.drive(run, live).await?;
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
-        if let Err(error) = rundir::write_run_directory(&self.parts.journal, &self.data, run, now).await {
+        if let Err(error) =
+            run_directory::write_run_directory(&self.parts.journal, &self.data, run, now).await
+        {
             tracing::warn!(%run, %error, "the run directory is incomplete");
         }
         self.run_details(run).await
@@ -265,15 +267,17 @@ impl Forge {
     /// # Errors
     /// If there is no such run or the store can't be read at all.
     pub async fn run_details(&self, run: RunId) -> Result<RunDetails, Error> {
-        let read = rundir::read_run(&self.parts.journal, run).await?;
+        let read = run_directory::read_run(&self.parts.journal, run).await?;
         if read.events.is_empty() && read.damage.is_none() {
             return Err(Error::NoSuchRun { id: run.to_string() });
         }
         let now = forge_ports::Clock::now(self.parts.clock.as_ref());
         let holder = self.parts.queue.holder(run).await?;
-        if holder.is_none() && rundir::is_missing(&self.data, &read.state) {
+        if holder.is_none() && run_directory::is_missing(&self.data, &read.state) {
             // The process that ended the run died before it wrote them.
-            if let Err(error) = rundir::write_run_directory(&self.parts.journal, &self.data, run, now).await {
+            if let Err(error) =
+                run_directory::write_run_directory(&self.parts.journal, &self.data, run, now).await
+            {
                 tracing::debug!(%run, %error, "the run directory can't be completed");
             }
         }
@@ -284,7 +288,7 @@ impl Forge {
             plan: read.plan,
             damage: read.damage,
             holder,
-            folder: rundir::run_directory_path(&self.data, run),
+            folder: run_directory::run_directory_path(&self.data, run),
             kept: self.is_persistent(),
         })
     }

@@ -3,48 +3,44 @@
 //! [`Forge`] is what the surfaces see. Below it the engine drives each run in one loop: fold, decide, append, start
 //! and cancel effects, wait for the next outcome, command or deadline, fold again.
 
-mod accounts;
-mod blobs;
-mod boxes;
 mod budget;
 mod chat;
 mod classify;
+mod cleanup;
 mod clock;
 mod compose;
-mod cooling;
+mod cooldowns;
 mod doctor;
 mod engine;
+mod ephemeral_data_dir;
 mod error;
 mod executors;
 mod follow;
 mod forge;
 mod images;
 mod live;
-mod models;
-mod nobox;
-mod once;
+mod logins;
+mod no_workspace;
+mod one_shot;
 mod origin;
+mod payload_cache;
 mod prices;
+mod provider_overview;
 mod recall;
 mod routing;
-mod row;
-mod rundir;
+mod run_directory;
+mod run_row;
 mod sandbox;
-mod scratch;
-mod tidy;
+mod sandbox_exec;
+pub mod secret_stores;
 mod toolchains;
-mod travel;
-pub mod vault;
 mod weights;
+mod workspace_history;
 
-pub use accounts::{
-    LoginError, LoginState, LoginStatus, PendingLogin, login_providers, logins, logout, start_provider_login,
-};
-pub use boxes::{SandboxCommand, SandboxCommandResult};
 pub use budget::{BudgetReport, DayBudget, RunBudget};
 pub use chat::{ChatAnswer, ChatConversation};
 pub use clock::SystemClock;
-pub use cooling::CooldownCache;
+pub use cooldowns::CooldownCache;
 pub use doctor::{CheckState, DoctorCheck, run_doctor};
 pub use engine::{CountTokens, EngineParts, RunEngine, SandboxSession};
 pub use error::Error;
@@ -52,17 +48,23 @@ pub use follow::{FollowEnd, RunFollower};
 pub use forge::{Delivery, Forge, MAX_TASK_CHARS, NewRun, RunDetails, check_repo};
 pub use forge_ports::journal::{RunQuery, RunRow};
 pub use forge_ports::sandbox::{OutputSink, StdStream};
-pub use forge_ports::views::MergePolicy;
+pub use forge_ports::workspace_store::MergePolicy;
 pub use forge_redact::{ByteStreamRedactor, REDACTED, Redactor, StreamRedactor, redact_keys};
 pub use forge_sandbox::images::ImageFlavor;
 pub use forge_sandbox::verify::{ProbeResult, ProbeScope, ProbeState, ProbeVerdict};
 pub use images::{BuildImage, build_image};
 pub use live::LiveSink;
-pub use models::{ActiveCooldown, Freshness, ModelTest, PerMillion, ProviderOverview, ProviderRow};
-pub use once::{CodeWarning, GeneratedProgram, OneShotReport};
+pub use logins::{
+    LoginError, LoginState, LoginStatus, PendingLogin, login_providers, logins, logout, start_provider_login,
+};
+pub use one_shot::{CodeWarning, GeneratedProgram, OneShotReport};
 pub use prices::{PriceChange, PriceRow, PriceTable, PriceUpdate, price_table, update_prices};
+pub use provider_overview::{
+    ActiveCooldown, Freshness, ModelTest, PerMillion, ProviderOverview, ProviderRow,
+};
 pub use routing::{Choice, RoutingJob};
-pub use travel::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
+pub use sandbox_exec::{SandboxCommand, SandboxCommandResult};
+pub use workspace_history::{GcLimits, ReclaimedRun, RunChanges, UndoOutcome};
 
 /// The tools that models can call, as `forge tool list` shows them.
 pub fn list_tools() -> Vec<forge_types::ToolSpec> {

@@ -338,8 +338,8 @@ pub(crate) fn configuration_hash(loaded: &ResolvedConfig, provider: &str) -> Str
     let own = loaded.settings.providers.get(provider).and_then(|own| own.base_url.as_deref());
     let wanted = model_preference(loaded).provider.as_deref() == Some(provider);
     let base = loaded.settings.model.base_url.as_deref().filter(|_| wanted).or(own).unwrap_or_default();
-    let key = crate::accounts::credential_id(loaded, provider).unwrap_or_default();
-    crate::cooling::credential_fingerprint(&format!("{provider} at {base}"), &key)
+    let key = crate::logins::credential_id(loaded, provider).unwrap_or_default();
+    crate::cooldowns::credential_fingerprint(&format!("{provider} at {base}"), &key)
 }
 
 fn tier_models(loaded: &ResolvedConfig, providers: &[ProviderInfo]) -> Result<Option<TierModels>, Error> {

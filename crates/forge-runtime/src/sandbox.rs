@@ -35,7 +35,7 @@ pub(crate) async fn prune(loaded: &ResolvedConfig) -> Vec<String> {
     };
     let folders = tokio::task::spawn_blocking(move || {
         let mut left = forge_files::remove_stale(&data, &[VERIFY_DIR_KIND, EXEC_DIR_KIND]);
-        left.extend(crate::scratch::remove_stale());
+        left.extend(crate::ephemeral_data_dir::remove_stale());
         left
     });
     removed.extend(folders.await.unwrap_or_default().iter().map(|path| path.display().to_string()));

@@ -4,8 +4,8 @@
 //! covered that is not, it is written down, the box is closed and opened again with the same specification, and the request is
 //! served there. That is so for every backend.
 
-use crate::door::run_blocking;
-use crate::view::{RunWorkspace, SecretMasks};
+use crate::file_requests::run_blocking;
+use crate::workspace::{RunWorkspace, SecretMasks};
 use forge_ports::sandbox::{
     BoundedList, Error, ExecResult, ExecSpec, FileChunk, OutputSink, SearchMatch, SearchSpec, WorkspaceEntry,
 };

@@ -4,21 +4,21 @@
 //! workspace run in the box by the same binary, and so does the box's init: a `main` that opens boxes begins with
 //! [`helper_main`]. What this crate does not know: tools, models, configuration, and what a command is for.
 
+mod active_work;
 mod capture;
 pub mod docker;
-mod door;
+mod file_requests;
 mod guard;
 pub mod images;
-mod leftovers;
+mod jailed_workspace;
 mod masks;
 mod native;
-mod once;
+mod one_shot;
 mod paths;
 mod process;
-mod room;
+mod stale_temps;
 mod stream;
-mod view;
-mod wanted;
+mod workspace;
 
 use docker::{DockerBackend, EngineKind};
 pub use forge_covers::secrets_in_history;
@@ -29,13 +29,13 @@ use forge_ports::{Sandbox, Workspace, async_trait};
 use forge_types::{RunId, SandboxLayer, SandboxSpec, SnapshotId};
 pub use forge_verify as verify;
 use native::NativeBackend;
-pub use once::{OneShotResult, OneShotSpec, ProgramLanguage};
+pub use one_shot::{OneShotResult, OneShotSpec, ProgramLanguage};
 use process::ProcessBackend;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use view::{ForcedCopy, WorkspaceStorage};
+use workspace::{ForcedCopy, WorkspaceStorage};
 
 /// What the backends are told by their caller; this crate reads no environment.
 #[derive(Clone, Default)]
@@ -152,7 +152,7 @@ impl Backends {
     /// # Errors
     /// As when any box is opened; what the program does is no error.
     pub async fn run_one_shot(&self, once: OneShotSpec) -> Result<OneShotResult, Error> {
-        once::run_one_shot(&self.native, once).await
+        one_shot::run_one_shot(&self.native, once).await
     }
 
     /// Removes what boxes left behind whose owner died: control groups, temporary files, containers. Names each thing.
@@ -160,10 +160,10 @@ impl Backends {
         let temporary = self.options.temporary.clone();
         let store = self.options.workspace_storage();
         let work = move || {
-            view::remove_stale_packs(&store);
+            workspace::remove_stale_packs(&store);
             Ok::<_, Error>(remove_stale_resources(&temporary))
         };
-        let here = door::run_blocking(work).await.unwrap_or_default();
+        let here = file_requests::run_blocking(work).await.unwrap_or_default();
         let mut removed: Vec<String> = here.into_iter().map(|path| path.display().to_string()).collect();
         for engine in [&self.docker, &self.podman] {
             // An engine that does not run has nothing of ours.
@@ -234,7 +234,7 @@ impl Sandbox for Backends {
         run: RunId,
         at: Option<SnapshotId>,
     ) -> Result<Arc<dyn Workspace>, Error> {
-        leftovers::remove_stale_in_background(&self.options);
+        stale_temps::remove_stale_in_background(&self.options);
         match spec.backend.as_str() {
             // Each of these means the isolation of this machine, and never less.
             "native" | "bwrap" => self.native.open(spec, run, at).await,
@@ -256,7 +256,7 @@ impl Sandbox for Backends {
 #[must_use]
 pub fn remove_stale_resources(temporary: &Path) -> Vec<PathBuf> {
     let mut removed = forge_jail::prune_stale_groups();
-    removed.extend(leftovers::remove_stale_temps(temporary));
+    removed.extend(stale_temps::remove_stale_temps(temporary));
     removed
 }
 

@@ -1,13 +1,13 @@
 //! The `native` backend: a box of Linux's own means around each run, through `forge-jail`.
 
 use crate::BackendOptions;
-use crate::door::run_blocking;
 use crate::egress::{self, EgressKey};
+use crate::file_requests::run_blocking;
 use crate::guard::GuardedWorkspace;
-use crate::leftovers;
+use crate::jailed_workspace::{DrainEgressFn, JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
 use crate::paths::WorkspacePaths;
-use crate::room::{DrainEgressFn, JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
-use crate::view::{self, OpenError, RunWorkspace, WorkspaceKind};
+use crate::stale_temps;
+use crate::workspace::{self, OpenError, RunWorkspace, WorkspaceKind};
 use forge_jail::{HostBind, Jail, JailSpec, MissingSource, NetworkAccess, PrewarmedJail, RawBytes, RootMode};
 use forge_ports::async_trait;
 use forge_ports::sandbox::Error;
@@ -110,7 +110,7 @@ impl NativeBackend {
 
     /// The directory for temporary things.
     pub(crate) fn temp_directory(&self) -> Result<forge_files::PrivateDir, Error> {
-        leftovers::temp_directory(&self.options)
+        stale_temps::temp_directory(&self.options)
     }
 
     fn helper_exe(&self) -> PathBuf {
@@ -222,7 +222,7 @@ impl NativeBackend {
         };
         let store = self.options.workspace_storage();
         let (jail, view, egress, report, keep) =
-            view::prepare_workspace_then(&store, spec, run, at, make).await?;
+            workspace::prepare_workspace_then(&store, spec, run, at, make).await?;
         let room = self.build_sandbox(spec, run, jail, egress, Some(Arc::new(view)), report, keep)?;
         Ok(Arc::new(room))
     }
@@ -383,12 +383,12 @@ impl CaBundleFile {
         let folder = match view {
             Some(view) => {
                 // The run's earlier boxes are over; one whose owner was killed could not clear up.
-                forge_files::remove_stale(view.workspace_dir(), &[leftovers::CA_BUNDLE_KIND]);
+                forge_files::remove_stale(view.workspace_dir(), &[stale_temps::CA_BUNDLE_KIND]);
                 view.workspace_dir().to_owned()
             }
-            None => leftovers::temp_directory(options)?.path().to_owned(),
+            None => stale_temps::temp_directory(options)?.path().to_owned(),
         };
-        let path = folder.join(format!("{}.pem", forge_files::owned_temp_name(leftovers::CA_BUNDLE_KIND)));
+        let path = folder.join(format!("{}.pem", forge_files::owned_temp_name(stale_temps::CA_BUNDLE_KIND)));
         let failed = |error: std::io::Error| Error::Startup { why: format!("{}: {error}", path.display()) };
         let file = std::fs::File::create_new(&path).map_err(failed)?;
         let certificates = Self(path.clone());

@@ -1,13 +1,13 @@
 //! The `process` backend: commands as processes of the host. It isolates nothing and is never chosen by itself.
 
 use crate::BackendOptions;
-use crate::door::{self, FileRequestHandler, run_blocking};
+use crate::active_work;
+use crate::file_requests::{self, FileRequestHandler, run_blocking};
 use crate::guard::{ClosableSandbox, GuardedWorkspace};
-use crate::leftovers;
 use crate::paths::{self, WorkspacePaths};
+use crate::stale_temps;
 use crate::stream::CommandStreams;
-use crate::view::{self, ForcedCopy, RunWorkspace, WorkspaceStorage};
-use crate::wanted;
+use crate::workspace::{self, ForcedCopy, RunWorkspace, WorkspaceStorage};
 use forge_file_search::{self as walk, SearchRequest};
 use forge_files::PrivateDir;
 use forge_jail::{FaultKind, FileFault, JailReply, RawBytes, RootedFiles};
@@ -97,9 +97,9 @@ impl ProcessBackend {
         // Without namespaces nothing but a copy can be private.
         let why = "the backend `process` has no other private view".to_owned();
         let store = WorkspaceStorage { limit: Some(ForcedCopy { why }), ..self.options.workspace_storage() };
-        let (view, keep) = view::prepare_workspace(&store, spec, run, at).await?;
+        let (view, keep) = workspace::prepare_workspace(&store, spec, run, at).await?;
         let spec = spec.clone();
-        let temporary = leftovers::temp_directory(&self.options)?;
+        let temporary = stale_temps::temp_directory(&self.options)?;
         Ok(Arc::new(
             run_blocking(move || ProcessWorkspace::open(&spec, run, layers, &temporary, view, keep)).await?,
         ))
@@ -142,7 +142,7 @@ impl ProcessWorkspace {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let folder =
             rustix::fs::open(&root, flags, Mode::empty()).map_err(|error| startup(&root, error.into()))?;
-        let home = temporary.path().join(forge_files::owned_temp_name(leftovers::HOME_DIR_KIND));
+        let home = temporary.path().join(forge_files::owned_temp_name(stale_temps::HOME_DIR_KIND));
         std::fs::DirBuilder::new().mode(0o700).create(&home).map_err(|error| startup(&home, error))?;
         let mut report = SandboxReport {
             backend: "process".to_owned(),
@@ -184,7 +184,7 @@ impl ProcessWorkspace {
             return Ok(());
         }
         let view = Arc::clone(&self.workspace);
-        wanted::run_bounded(self.run, self.limits, move |bounds| view.wait_baseline_saved(bounds)).await
+        active_work::run_bounded(self.run, self.limits, move |bounds| view.wait_baseline_saved(bounds)).await
     }
 
     async fn search_files(&self, request: SearchRequest) -> Result<walk::SearchResponse, Error> {
@@ -377,7 +377,7 @@ impl Workspace for ProcessWorkspace {
 
     async fn snapshot(&self) -> Result<SnapshotId, Error> {
         let view = Arc::clone(&self.workspace);
-        wanted::run_bounded(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
+        active_work::run_bounded(self.run, self.limits, move |bounds| view.snapshot(bounds)).await
     }
 
     fn drain_egress_records(&self) -> Vec<forge_types::EgressRecord> {
@@ -388,12 +388,12 @@ impl Workspace for ProcessWorkspace {
 #[async_trait]
 impl forge_ports::WorkspaceFiles for ProcessWorkspace {
     async fn read_file(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error> {
-        door::read_file(self, self.paths.to_relative(path)?, offset, limit).await
+        file_requests::read_file(self, self.paths.to_relative(path)?, offset, limit).await
     }
 
     async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
         self.wait_baseline_saved().await?;
-        door::write_file(self, self.paths.to_relative(path)?, bytes.to_vec()).await
+        file_requests::write_file(self, self.paths.to_relative(path)?, bytes.to_vec()).await
     }
 
     async fn list_directory(
@@ -420,7 +420,7 @@ impl forge_ports::WorkspaceFiles for ProcessWorkspace {
 
     async fn remove_file(&self, path: &str) -> Result<(), Error> {
         self.wait_baseline_saved().await?;
-        door::remove_file(self, self.paths.to_relative(path)?).await
+        file_requests::remove_file(self, self.paths.to_relative(path)?).await
     }
 }
 

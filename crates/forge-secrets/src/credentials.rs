@@ -1,7 +1,7 @@
 //! The file that a login leaves behind.
 
 use crate::login::LoginError;
-use crate::private;
+use crate::private_file;
 use forge_types::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,7 @@ impl CredentialsFile {
         if !meta.is_file() || meta.len() > MAX_CREDENTIALS_BYTES {
             return Err(self.damaged_error());
         }
-        if let Some(mode) = private::exposed_mode(&meta) {
+        if let Some(mode) = private_file::exposed_mode(&meta) {
             return Err(LoginError::TooOpen { path: self.path.clone(), mode });
         }
         let text = match forge_files::read_text(&self.path, MAX_CREDENTIALS_BYTES) {
@@ -186,7 +186,7 @@ impl CredentialsFile {
         };
         let mut json = serde_json::to_vec_pretty(&stored).expect("texts and times are plain JSON");
         json.push(b'\n');
-        private::replace_file(&self.path, &json).map_err(|source| self.file_error("written", source))
+        private_file::replace_file(&self.path, &json).map_err(|source| self.file_error("written", source))
     }
 
     /// Removes it; says whether there was one.
@@ -203,7 +203,7 @@ impl CredentialsFile {
 
     /// Opens the file whose lock keeps those apart who renew the token.
     pub(crate) fn open_lock_file(&self) -> Result<std::fs::File, LoginError> {
-        private::open_lock_file(&self.lock).map_err(|source| self.file_error("locked", source))
+        private_file::open_lock_file(&self.lock).map_err(|source| self.file_error("locked", source))
     }
 
     fn file_error(&self, what: &'static str, source: std::io::Error) -> LoginError {

@@ -11,7 +11,7 @@ mod error;
 mod format;
 pub mod login;
 mod name;
-mod private;
+mod private_file;
 mod store;
 
 pub use credentials::{Credentials, CredentialsFile, TokenState};

@@ -1,6 +1,6 @@
 //! One encrypted file of secrets.
 
-use crate::{Error, format, private};
+use crate::{Error, format, private_file};
 use forge_files::{Directory, OWNER_ONLY_MODE, find_symlink_below};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -106,7 +106,7 @@ impl SecretStore {
         passphrase: &SecretString,
         change: impl FnOnce(&mut SecretValues) -> T,
     ) -> Result<T, Error> {
-        let lock = private::open_lock_file(&self.lock).map_err(Error::io_error("locked", &self.lock))?;
+        let lock = private_file::open_lock_file(&self.lock).map_err(Error::io_error("locked", &self.lock))?;
         // Held for as long as `lock` lives; the system lets go of it if this process dies.
         lock.lock().map_err(Error::io_error("locked", &self.lock))?;
         let mut values = self.open(passphrase)?;
@@ -116,7 +116,8 @@ impl SecretStore {
         match &self.links {
             LinkPolicy::Follow => {
                 let target = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-                private::replace_file(&target, &sealed).map_err(Error::io_error("written", &self.path))?;
+                private_file::replace_file(&target, &sealed)
+                    .map_err(Error::io_error("written", &self.path))?;
             }
             LinkPolicy::Refuse { below } => self
                 .open_directory(below, true)
@@ -147,7 +148,7 @@ impl SecretStore {
             LinkPolicy::Follow => {
                 let file = forge_files::open(&self.path).map_err(self.access_error("read"))?;
                 let meta = file.metadata().map_err(Error::io_error("read", &self.path))?;
-                self.check_mode(private::exposed_mode(&meta))?;
+                self.check_mode(private_file::exposed_mode(&meta))?;
                 forge_files::read_from(&self.path, file, MAX_STORE_BYTES)
                     .map_err(self.access_error("read"))?
             }

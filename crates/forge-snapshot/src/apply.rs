@@ -13,13 +13,13 @@
 //! the rights of the repository's owner. Extended attributes are not carried over; names that are hard links of one
 //! another and of which one is replaced are separate files afterwards.
 
-mod act;
 mod check;
 mod error;
-mod leftovers;
+mod execute;
 mod lock;
 mod merge;
 mod stage;
+mod stale_temps;
 
 pub use error::{ChangedSince, ConflictReason, Error, Mergeable, PathConflict};
 pub use lock::{LockWait, RepoLockGuard, lock_repository};
@@ -175,16 +175,16 @@ pub fn apply(
         Some(watch) => watch,
         None => &mut quiet,
     };
-    let learned = leftovers::clear_stale_temps(place, &root, &differences)?;
+    let learned = stale_temps::clear_stale_temps(place, &root, &differences)?;
     let mut plan = check::plan_apply(place, &root, from, &differences, &learned, options.merge)?;
     drop((differences, learned));
     store_replaced_contents(place, &root, &mut plan)?;
-    let mut work = act::ApplyTransaction::new(place, &root, watch);
+    let mut work = execute::ApplyTransaction::new(place, &root, watch);
     let staged = match stage::stage_plan(&mut work, &plan) {
         Ok(staged) => staged,
         Err(failed) => return Err(work.roll_back(failed)),
     };
-    if let Err(failed) = act::execute_plan(&mut work, &plan, &staged) {
+    if let Err(failed) = execute::execute_plan(&mut work, &plan, &staged) {
         return Err(work.roll_back(failed));
     }
     let mut kept = plan.retained;

@@ -1,7 +1,7 @@
 //! What stood in a repository when a run began: a walk that looks and reads no content.
 
 mod format;
-mod take;
+mod scan;
 
 use crate::bounds::WorkBounds;
 use crate::error::{Error, IoContext};
@@ -87,7 +87,7 @@ impl BaseManifest {
     /// # Errors
     /// `root` is no readable folder, or the host fails.
     pub fn scan_tree(root: &Path) -> io::Result<Self> {
-        take::scan_tree(root, OnDenied::Skip, WorkBounds::unbounded())
+        scan::scan_tree(root, OnDenied::Skip, WorkBounds::unbounded())
     }
 
     /// [`Base::take`] within bounds.
@@ -95,12 +95,12 @@ impl BaseManifest {
     /// # Errors
     /// Also [`Error::Ceiling`] and [`Error::Stopped`].
     pub fn scan_tree_within(root: &Path, bounds: &WorkBounds) -> Result<Self, Error> {
-        take::scan_tree(root, OnDenied::Skip, bounds).io_context("read", root)
+        scan::scan_tree(root, OnDenied::Skip, bounds).io_context("read", root)
     }
 
     /// The manifest of a folder that is ours: folders whose modes forbid it are looked into all the same.
     pub(crate) fn scan_owned_tree(root: &Path, bounds: &WorkBounds) -> io::Result<Self> {
-        take::scan_tree(root, OnDenied::Force, bounds)
+        scan::scan_tree(root, OnDenied::Force, bounds)
     }
 
     /// Whether each of its files may be read whole: where that is done, it is said before anything begins.

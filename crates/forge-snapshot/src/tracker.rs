@@ -8,14 +8,14 @@
 //! A file whose only difference is its time, or a hard link to another name, is kept in a snapshot, so that putting
 //! back is exact; a [`Delta`] for people does not show it, because [`Node::same`](crate::Node::same) holds.
 
-mod known;
+mod digest_cache;
+mod full_scan;
 mod overlay;
 mod rebuild;
 mod replica;
+mod restore_plan;
 mod scan;
 mod tree;
-mod want;
-mod whole;
 
 use crate::base::BaseManifest;
 use crate::bounds::WorkBounds;
@@ -23,8 +23,8 @@ use crate::error::{Error, IoContext};
 use crate::host;
 use crate::node::{RelPath, TreeDelta};
 use crate::objects::ObjectStore;
+use digest_cache::DigestCache;
 use forge_types::Digest;
-use known::DigestCache;
 use scan::{ContentPolicy, FullDelta, WorkspaceScan};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -236,7 +236,7 @@ impl Tracker {
     pub fn restore(&mut self, id: Digest) -> Result<(), Error> {
         let full = tree::load_full_delta(&self.options.objects, id, &self.bounds)?;
         self.lock_digest_cache().learn_from_snapshot(&full, &self.options.base);
-        let plan = want::plan_restore(self, full)?;
+        let plan = restore_plan::plan_restore(self, full)?;
         rebuild::rebuild_workspace(self, plan)
     }
 
@@ -261,7 +261,7 @@ impl Tracker {
         let scan = WorkspaceScan::new(self, contents);
         match &self.options.layout {
             Layout::Overlay { attributes, .. } => overlay::scan_overlay(&scan, *attributes)?,
-            Layout::Directory { .. } => whole::scan_directory(&scan)?,
+            Layout::Directory { .. } => full_scan::scan_directory(&scan)?,
         }
         Ok(scan)
     }
@@ -296,7 +296,7 @@ impl BaseSaver {
     /// # Errors
     /// [`Error::Full`]; the host's.
     pub fn save(&self) -> Result<(), Error> {
-        known::save_base_contents(&self.options, &self.digest_cache, &self.bounds)
+        digest_cache::save_base_contents(&self.options, &self.digest_cache, &self.bounds)
     }
 }
 

@@ -8,21 +8,21 @@
 //! What is absent: this crate understands no event beyond its JSON form, holds no run's state, and decides
 //! nothing but what the ports promise (order, ceilings, one taker per command).
 
-mod advice;
 mod fault;
 mod files;
+mod notify;
 mod read;
 mod reserve;
+mod routing_state;
 mod runs;
 mod schema;
-mod wake;
 mod write;
 mod writer;
 
 use crate::files::PayloadFiles;
+use crate::notify::ChangeNotifier;
 use crate::reserve::DiskReserve;
 use crate::schema::ConnectionPurpose;
-use crate::wake::ChangeNotifier;
 use crate::write::{PreparedBatch, WriteOp};
 use crate::writer::{StoreWriter, WriteJob};
 use async_trait::async_trait;

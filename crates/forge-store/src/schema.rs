@@ -104,7 +104,7 @@ CREATE TABLE queue_items (
 ) WITHOUT ROWID;
 CREATE INDEX queue_open ON queue_items (priority DESC, created_at) WHERE status IN ('queued', 'processing');
 ",
-    crate::advice::TABLES_SQL,
+    crate::routing_state::TABLES_SQL,
 ];
 
 /// What a connection is for: it decides how much memory it may use.

@@ -1,7 +1,7 @@
 //! What is written, and the statements that write it.
 
-use crate::advice::RoutingWrite;
 use crate::read::{SEQ_BITS, event_id, item_status_name};
+use crate::routing_state::RoutingWrite;
 use crate::runs::{self, to_sqlite_int};
 use forge_ports::FlushHandle;
 use forge_ports::journal::{Batch, Blob, Checkpoint, Error, Posting, RunRow};

@@ -2,8 +2,8 @@
 //! costs the same for one run as for sixty-four.
 
 use crate::fault;
+use crate::notify::ChangeNotifier;
 use crate::reserve::DiskReserve;
-use crate::wake::ChangeNotifier;
 use crate::write::{WriteError, WriteOp};
 use forge_ports::journal::{Error, WatchScope};
 use rusqlite::Connection;

@@ -6,10 +6,10 @@
 pub mod auth_server;
 pub mod clock;
 pub mod contract;
-pub mod dice;
-pub mod folder_workspace;
+pub mod directory_workspace;
 pub mod hostile_repo;
 pub mod memory;
 pub mod model_server;
 pub mod sample;
 pub mod scale;
+pub mod seeded_rng;

@@ -5,11 +5,11 @@
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
-use crate::fault::{ToolError, from_workspace_error, into_result, tool_failure};
-use crate::patch::place::{LocateError, NoMatch, PatchedText, apply_hunks};
+use crate::patch::locate::{LocateError, NoMatch, PatchedText, apply_hunks};
 use crate::patch::{FileAction, FilePatch, Hunk, LineSign, parse_patch};
 use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
+use crate::tool_error::{ToolError, from_workspace_error, into_result, tool_failure};
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecSpec, PathErrorKind};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

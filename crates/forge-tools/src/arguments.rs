@@ -1,6 +1,6 @@
 //! Arguments of a call, and the short way to declare a tool.
 
-use crate::fault::ToolError;
+use crate::tool_error::ToolError;
 use forge_types::{ErrorKind, ParamSpec, ParamType, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
 use serde_json::{Map, Value};
 

@@ -1,7 +1,7 @@
 //! `code`: the router's way to write a program (TOOL-11).
 
 use crate::arguments::{Arguments, builtin_spec, required_text};
-use crate::fault::{into_result, tool_failure};
+use crate::tool_error::{into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};

@@ -1,7 +1,7 @@
 //! `create_file`: a file for the user, beside the project (TOOL-14).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
-use crate::fault::{ToolError, into_result};
+use crate::tool_error::{ToolError, into_result};
 use crate::write_file::replace_file;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

@@ -6,11 +6,11 @@
 //! after a crash opens nothing twice.
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
-use crate::fault::{ToolError, into_result, tool_failure};
 use crate::git::query_git;
 use crate::github::{GitHubApi, GitHubFailure};
 use crate::options::GitHubOptions;
 use crate::path::visible_path;
+use crate::tool_error::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, PullRequestRules, ToolAccess, ToolOutput, ToolSpec};

@@ -2,10 +2,10 @@
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, required_text};
 use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
-use crate::fault::{ToolError, from_workspace_error, into_result, tool_failure};
 use crate::matching::{EditScope, EditedText, ReplaceError, replace_text};
 use crate::path::{visible_path, writable_path};
 use crate::read_file::not_text;
+use crate::tool_error::{ToolError, from_workspace_error, into_result, tool_failure};
 use crate::write_file::MAX_CONTENT_BYTES;
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

@@ -1,8 +1,8 @@
 //! `find_files`: files by name (TOOL-10).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
-use crate::fault::{ToolError, from_workspace_error, into_result};
 use crate::path::{relative_path, visible_path};
+use crate::tool_error::{ToolError, from_workspace_error, into_result};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};

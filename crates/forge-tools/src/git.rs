@@ -1,7 +1,7 @@
 //! Running git in the box, never on the host: with arguments, never a shell line, and never with a question.
 
-use crate::fault::{ToolError, from_workspace_error, tool_failure};
 use crate::terminal::{cut_middle, render_output};
+use crate::tool_error::{ToolError, from_workspace_error, tool_failure};
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::ToolEnv;
 use forge_types::ErrorKind;

@@ -1,8 +1,8 @@
 //! `git_commit`: commits what is staged (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
-use crate::fault::{ToolError, into_result, tool_failure};
 use crate::git::{GitCommandKind, author_identity, combined_output, git_failure, run_git, run_git_with};
+use crate::tool_error::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};

@@ -1,9 +1,9 @@
 //! `git_create_branch`: makes a branch and switches to it (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
-use crate::fault::{ToolError, into_result};
 use crate::git::{GitCommandKind, git_failure, invalid_branch_reason, resolve_commit, run_git};
 use crate::path::visible_path;
+use crate::tool_error::{ToolError, into_result};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};

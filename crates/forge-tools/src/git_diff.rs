@@ -1,10 +1,10 @@
 //! `git_diff`: what differs from the index or from a commit (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, optional_text};
-use crate::fault::{ToolError, into_result};
 use crate::git::{GitCommandKind, MAX_OUTPUT_BYTES, git_failure, query_git, resolve_commit, run_git};
 use crate::path::{relative_path, visible_path};
 use crate::terminal::{cut_middle, render_output};
+use crate::tool_error::{ToolError, into_result};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};

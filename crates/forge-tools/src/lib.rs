@@ -13,7 +13,6 @@ mod code;
 mod create_file;
 mod create_pr;
 mod edit_file;
-mod fault;
 mod find_files;
 mod git;
 mod git_commit;
@@ -33,6 +32,7 @@ mod remember;
 mod run_shell;
 mod search_code;
 mod terminal;
+mod tool_error;
 mod write_file;
 
 pub use options::{GitAccess, GitHubOptions, GitHubToken, ToolOptions};

@@ -2,8 +2,8 @@
 
 use crate::arguments::{Arguments, builtin_spec, optional_flag, optional_positive, optional_text};
 use crate::bytes::format_size;
-use crate::fault::{ToolError, from_workspace_error, into_result};
 use crate::path::{relative_path, visible_path};
+use crate::tool_error::{ToolError, from_workspace_error, into_result};
 use forge_ports::sandbox::{EntryKind, WorkspaceEntry};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

@@ -4,7 +4,7 @@
 //! by the workspace, on the opened file.
 
 use crate::arguments::bad_arguments;
-use crate::fault::ToolError;
+use crate::tool_error::ToolError;
 use forge_types::{ErrorKind, ToolOutput};
 
 /// Where the workspace stands in the box.

@@ -1,7 +1,7 @@
 //! `recall`: passages of the conversation that a summary took the place of (TOOL-15).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
-use crate::fault::{ToolError, into_result, tool_failure};
+use crate::tool_error::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
@@ -37,7 +37,7 @@ async fn recall_passages(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOut
     }
     let found = match &env.past {
         Some(past) => past.search(query).await,
-        None => Ok(forge_ports::past::TranscriptMatches::default()),
+        None => Ok(forge_ports::transcript::TranscriptMatches::default()),
     };
     let found = found.map_err(|error| tool_failure(ErrorKind::Execution, error.to_string()))?;
     if found.searched == 0 {

@@ -1,7 +1,7 @@
 //! `remember`: a fact that outlasts the conversation (TOOL-15).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
-use crate::fault::{ToolError, into_result, tool_failure};
+use crate::tool_error::{ToolError, into_result, tool_failure};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, MemoryFact, ParamType, ToolAccess, ToolOutput, ToolSpec};

@@ -3,9 +3,9 @@
 use crate::arguments::{
     Arguments, bad_arguments, builtin_spec, optional_flag, optional_positive, optional_text, required_text,
 };
-use crate::fault::{ToolError, from_workspace_error, into_result};
 use crate::path::relative_path;
 use crate::terminal::{cut_middle, render_output};
+use crate::tool_error::{ToolError, from_workspace_error, into_result};
 use forge_ports::sandbox::{BackgroundPolicy, ExecResult, ExecSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};

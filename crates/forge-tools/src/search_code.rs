@@ -3,9 +3,9 @@
 use crate::arguments::{
     Arguments, bad_arguments, builtin_spec, optional_positive, optional_text, required_text,
 };
-use crate::fault::{ToolError, from_workspace_error, into_result};
 use crate::path::{relative_path, visible_path};
 use crate::terminal::{escape_controls, one_line};
+use crate::tool_error::{ToolError, from_workspace_error, into_result};
 use forge_ports::sandbox::{Error, SearchSpec};
 use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};

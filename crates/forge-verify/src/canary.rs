@@ -1,7 +1,7 @@
 //! The other side of the walls: things of the host that are made before the attempts and looked at after them.
 
+use super::host_facts::HostFacts;
 use super::inside::files::etc_digest;
-use super::scene::HostFacts;
 use crate::attempts::host::{MessageQueueCanary, PosixQueueCanary, SharedMemoryCanary};
 use forge_types::{Digest, RunId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};

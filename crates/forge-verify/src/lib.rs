@@ -11,15 +11,15 @@
 )]
 pub mod attempts;
 
-mod after;
+mod after_run;
 mod cache;
 mod canary;
 mod host;
+mod host_facts;
 mod inside;
-mod listed;
+mod probe_session;
+mod program_list;
 mod resources;
-mod room;
-mod scene;
 mod table;
 mod traps;
 
@@ -34,7 +34,7 @@ use canary::CanaryHost;
 use forge_ports::Sandbox;
 use forge_ports::sandbox::Error;
 use forge_types::{RunId, SandboxSpec, WorkspaceMode};
-use room::ProbeSession;
+use probe_session::ProbeSession;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -169,10 +169,10 @@ pub async fn run_probes(
         outcomes.extend(resources::run_limit_probes(sandbox, &spec, &stage).await);
     }
     if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::AfterRun)) {
-        outcomes.extend(after::run_after_probes(sandbox, &spec, &stage, run).await);
+        outcomes.extend(after_run::run_after_probes(sandbox, &spec, &stage, run).await);
     }
     if matches!(scope, ProbeScope::All | ProbeScope::Of(ProbeGroup::Programs)) {
-        outcomes.extend(listed::run_program_probes(sandbox, &spec, &scene).await);
+        outcomes.extend(program_list::run_program_probes(sandbox, &spec, &scene).await);
     }
     // Removing the fixture waits for a disk.
     run_blocking(move || drop(stage)).await?;

@@ -1,11 +1,11 @@
 //! Probes of ceilings: a box with low ones, and programs in it that press on them.
 
 use super::canary::CanaryHost;
-use super::inside::FORGED_LINE;
-use super::room::{ProbeSession, parse_reply};
-use super::scene::{
+use super::host_facts::{
     ProberTask, ResourceCeiling, probe_failed, probe_not_applicable, probe_passed, probe_untested,
 };
+use super::inside::FORGED_LINE;
+use super::probe_session::{ProbeSession, parse_reply};
 use super::{AttemptOutcome, ProbeOutcomes};
 use forge_ports::Sandbox;
 use forge_ports::sandbox::{BackgroundPolicy, Error, ExecResult, OutputSink, StdStream};

@@ -1,9 +1,9 @@
 //! The list of probes, as data.
 
+use super::host_facts::HostFacts;
 use super::inside::{
     controls as control, files as file, network as net, processes as process, programs as program,
 };
-use super::scene::HostFacts;
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! `forge apply`: a run's result goes into its repository.
 
 use super::diff::diffstat_lines;
-use super::stoppable::stop_on_signal;
+use super::stop_on_signal::stop_on_signal;
 use crate::args::ApplyArgs;
 use crate::error::CliError;
 use crate::exit::CliExit;

@@ -10,7 +10,7 @@ use crate::ui::text::{one_line, sanitize_text};
 use crate::ui::{StdoutFormat, Ui};
 use forge_config::edit::{self, EditError, EditTarget};
 use forge_config::{ResolvedConfig, ResolvedSetting, ValueOrigin};
-use forge_runtime::vault;
+use forge_runtime::secret_stores;
 use forge_types::ErrorClass;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(crate) fn config(session: &Session, args: ConfigArgs) -> Result<CliExit, Cli
 
 fn show_values(session: &Session) -> Result<CliExit, CliError> {
     let mut loaded = session.load_config(Path::new(CURRENT_DIR), &ConfigOverrides::default())?;
-    if let Err(error) = vault::unlock_silently(&mut loaded) {
+    if let Err(error) = secret_stores::unlock_silently(&mut loaded) {
         session.ui.print_warning(&sanitize_text(&error.to_string()));
     }
     let keys = key_rows(&loaded);
@@ -53,7 +53,7 @@ fn key_rows(loaded: &ResolvedConfig) -> Vec<(String, String, String)> {
     let found = loaded.secrets.found_keys();
     let mut keys: Vec<_> = found
         .map(|(name, value, origin)| {
-            (name.to_owned(), vault::redacted_preview(value.expose()), origin.to_string())
+            (name.to_owned(), secret_stores::redacted_preview(value.expose()), origin.to_string())
         })
         .collect();
     keys.sort();

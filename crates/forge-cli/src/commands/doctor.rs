@@ -13,7 +13,7 @@ pub(crate) async fn doctor(session: &Session) -> Result<CliExit, CliError> {
     // A configuration with faults is the first finding, and there is no going on without one.
     let mut loaded = session.load_config(Path::new("."), &ConfigOverrides::default())?;
     // Stores are opened if nobody has to be asked; what is wrong with one is among the findings.
-    let _ = forge_runtime::vault::unlock_silently(&mut loaded);
+    let _ = forge_runtime::secret_stores::unlock_silently(&mut loaded);
     let checks = forge_runtime::run_doctor(&loaded).await;
     let ready = checks.iter().all(|check| check.state != CheckState::Fail);
     let ui = &session.ui;

@@ -1,6 +1,6 @@
 //! Driving a run from this process: what is shown meanwhile, signals, and what is said at the end.
 
-use super::stoppable::stop_on_signal;
+use super::stop_on_signal::stop_on_signal;
 use crate::args::OutputFormat;
 use crate::error::CliError;
 use crate::exit::CliExit;

@@ -24,7 +24,7 @@ mod run;
 mod sandbox;
 mod secret;
 mod status;
-mod stoppable;
+mod stop_on_signal;
 mod tool;
 mod trust;
 mod undo;

@@ -8,7 +8,7 @@ use crate::ui::StdoutFormat;
 use crate::ui::table::{self, fixed_column, flexible_column};
 use crate::ui::text::{one_line, pluralize};
 use forge_config::{SecretOrigin, SecretValue, stores};
-use forge_runtime::vault::{
+use forge_runtime::secret_stores::{
     SecretStoreError, SecretStores, StoreScope, check_name, check_value, redacted_preview,
 };
 use forge_types::ErrorClass;

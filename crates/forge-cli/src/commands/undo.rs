@@ -1,7 +1,7 @@
 //! `forge undo` and `forge redo`: a run's workspace goes back to an earlier step, and forth again.
 
 use super::diff::diffstat_lines;
-use super::stoppable::stop_on_signal;
+use super::stop_on_signal::stop_on_signal;
 use crate::args::{RunIdArg, UndoArgs};
 use crate::error::CliError;
 use crate::exit::CliExit;

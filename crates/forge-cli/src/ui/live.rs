@@ -145,7 +145,7 @@ impl Renderer {
                 RendererMessage::Frame(frame)
             }
             RendererMessage::Event(event) => {
-                let event = Box::new(super::mask::redact_event(&event).into_owned());
+                let event = Box::new(super::redact::redact_event(&event).into_owned());
                 if self.stdout == StdoutEvents::Events {
                     self.ui.print_json_line(&event);
                 }

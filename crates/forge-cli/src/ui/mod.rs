@@ -1,16 +1,16 @@
 //! The one module that prints. Results go to stdout, everything else to stderr.
 
 pub(crate) mod events;
-mod hidden;
+mod hidden_input;
 pub(crate) mod json;
 pub(crate) mod live;
-pub(crate) mod mask;
 mod progress;
+pub(crate) mod redact;
 pub(crate) mod report;
 pub(crate) mod style;
 pub(crate) mod table;
-pub(crate) mod talk;
 pub(crate) mod text;
+pub(crate) mod turn_display;
 
 use crate::error::CliError;
 use forge_runtime::redact_keys;
@@ -170,7 +170,7 @@ impl Ui {
     /// Asks for something that is not shown while it is typed; `None` if nobody can be asked, or nobody answers. Stdin may
     /// go elsewhere: the terminal itself is asked.
     pub(crate) fn ask_hidden(&self, question: &str) -> Option<String> {
-        if std::io::stderr().is_terminal() { hidden::read_hidden_line(question) } else { None }
+        if std::io::stderr().is_terminal() { hidden_input::read_hidden_line(question) } else { None }
     }
 
     /// Asks for a line; empty without a terminal.

@@ -7,10 +7,10 @@
 
 use crate::harness::World;
 use crate::watched::{Ended, watch};
-use forge_testkit::dice::SeededRng;
 use forge_testkit::hostile_repo::{HostileRepo, PRIVATE_MARKER};
 use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
+use forge_testkit::seeded_rng::SeededRng;
 use serde_json::json;
 use std::path::Path;
 

@@ -5,9 +5,9 @@
 
 use crate::harness::{World, until};
 use crate::steps::{Hold, Matrix, STEPS, TURNS};
-use forge_testkit::dice::SeededRng;
 use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, VendorFormat};
 use forge_testkit::scale;
+use forge_testkit::seeded_rng::SeededRng;
 use rustix::process::Signal;
 use serde_json::json;
 use std::path::Path;

@@ -6,9 +6,9 @@
 use crate::containers;
 use crate::harness::{World, until};
 use crate::remains::{Processes, Remains};
-use forge_testkit::dice::SeededRng;
 use forge_testkit::model_server::{MockReply, ModelServer, ReplyScript, SeenModelCall, VendorFormat};
 use forge_testkit::scale;
+use forge_testkit::seeded_rng::SeededRng;
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};

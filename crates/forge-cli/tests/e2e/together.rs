@@ -5,9 +5,9 @@
 //! schedule, and the person's edits lie between them. `make test` plays a few schedules, `make soak` more.
 
 use crate::harness::{Done, Running, World, until};
-use forge_testkit::dice::SeededRng;
 use forge_testkit::model_server::{Gate, MockReply, ModelServer, ReplyScript, SeenModelCall, VendorFormat};
 use forge_testkit::scale;
+use forge_testkit::seeded_rng::SeededRng;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

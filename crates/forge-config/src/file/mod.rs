@@ -3,7 +3,7 @@
 pub(crate) mod toml;
 pub(crate) mod yaml;
 
-use crate::fault::{ConfigError, ConfigErrors, ValueOrigin};
+use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use crate::schema::RawSetting;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 mod conversation;
 mod fallback;
 mod kind;
-mod near;
+mod nearest_name;
 mod routing;
 mod table;
 
@@ -17,7 +17,7 @@ pub use kind::{
     ValueRange,
 };
 pub(crate) use kind::{RawSetting, escape_controls, format_number, quote_safely};
-pub(crate) use near::nearest_name;
+pub(crate) use nearest_name::nearest_name;
 
 /// Every key.
 pub const KEYS: &[SchemaKey] = &ALL_KEYS;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::programs::IsolationProvider;
 use super::{FailureCause, InitReady, InitSetupError, SetupContext, harden, serve};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::spec::{HOME_PATH, JailSpec, NetworkAccess, WORKSPACE_PATH};
 use crate::sys;
 use crate::wire::{self, StartupMessage};

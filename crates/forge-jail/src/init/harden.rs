@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::programs::ProgramList;
 use super::{InitSetupError, SetupContext};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::spec::{DisabledProtection, JailSpec, RootMode};
 use crate::sys;
 

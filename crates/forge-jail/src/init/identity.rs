@@ -11,7 +11,7 @@ use rustix::thread::UnshareFlags;
 
 use super::reserve::{FIRST_UID, InheritedUid, ReservedUid, UID_COUNT};
 use super::{InitSetupError, SetupContext, share};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::spec::{JailSpec, RootMode};
 use crate::sys::{self, ForkSide};
 use crate::wire::OverlayAttributes;

@@ -49,7 +49,7 @@ use self::identity::JailIds;
 use self::network::NetworkHandover;
 use self::programs::{IsolationProvider, ProgramList};
 use self::reserve::InheritedUid;
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::loader::HelperBinary;
 use crate::spec::{DisabledProtection, JailSpec, NetworkAccess};
 use crate::sys::{self, ForkSide};

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{InitSetupError, SetupContext, identity};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::spec::{DisabledProtection, JailSpec, NetworkAccess};
 use crate::sys;
 use crate::wire;

@@ -13,7 +13,7 @@ use super::identity::JailIds;
 use super::mounts::{self, MaskCover};
 use super::{FailureCause, InitSetupError, SetupContext, etc, roots};
 use crate::image;
-use crate::layers::IsolationLayer;
+use crate::isolation_layer::IsolationLayer;
 use crate::loader::HelperBinary;
 use crate::spec::{DisabledProtection, HELPER_PATH, JailSpec, MissingSource};
 use crate::sys::{self, MountAttributes, Recursive};

@@ -17,7 +17,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::identity::JailIds;
 use super::{FailureCause, InitSetupError, SetupContext, mounts};
-use crate::layers::IsolationLayer;
+use crate::isolation_layer::IsolationLayer;
 use crate::spec::{JailSpec, RootMode, WorkspaceRoot};
 use crate::sys::{self, MountAttributes, Recursive};
 use crate::wire::{OverlayAttributes, RawBytes};

@@ -12,16 +12,16 @@ use reqwest::Response;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use crate::assembly::{ReplyBuilder, StreamError};
 use crate::errors::{self, ErrorContext};
 use crate::options::ApiKey;
+use crate::reply_builder::{ReplyBuilder, StreamError};
 use crate::retry_after::retry_after;
 use crate::service::{ConfiguredProvider, ModelProviders};
-use crate::shape::{
+use crate::sse::{FrameEvent, Ndjson, Sse};
+use crate::wire_format::{
     ConversationKey, EncodedRequest, StreamDecoder, StreamFraming, StreamProgress, WireFormat, WireRequest,
     encode_template_request,
 };
-use crate::sse::{FrameEvent, Ndjson, Sse};
 use crate::{embed, structured};
 
 pub(crate) use clients::{ConnectionReuse, HttpClients, ReuseTracker, root_cause};

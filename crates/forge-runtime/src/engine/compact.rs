@@ -1,9 +1,9 @@
 //! Making a summary of a part of the conversation, and looking up what summaries took the place of.
 
 use super::perform::{EffectExecutor, resolve_message};
-use crate::blobs::PayloadCache;
+use crate::payload_cache::PayloadCache;
 use forge_policy::compact::{lookup, text};
-use forge_ports::past::{Error, TranscriptMatches};
+use forge_ports::transcript::{Error, TranscriptMatches};
 use forge_ports::{Journal, TranscriptSearch, async_trait};
 use forge_types::{Compaction, ErrorInfo, ErrorKind, Message, Outcome, RunId, Seq, SummaryCost, Transcript};
 use std::sync::Arc;

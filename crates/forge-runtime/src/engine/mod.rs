@@ -1,25 +1,25 @@
 //! The one loop that drives every run: fold, decide, append, start and cancel effects, wait, fold.
 
-mod agents;
-mod boxes;
-mod closing;
+mod budget;
 mod compact;
-mod draft;
-mod heard;
-mod money;
+mod executor_replies;
+mod finish;
 mod perform;
+mod provider_outcomes;
+mod sandbox_session;
+mod stoppable;
+mod transaction;
 mod turn;
-mod wanted;
 
-pub use boxes::SandboxSession;
-pub(crate) use closing::{apply_outcome, commit_message};
-pub(crate) use draft::externalize_payload;
-pub use money::CountTokens;
+pub use budget::CountTokens;
+pub(crate) use finish::{apply_outcome, commit_message};
+pub use sandbox_session::SandboxSession;
+pub(crate) use transaction::externalize_payload;
 
 use crate::Error;
-use crate::blobs::PayloadCache;
-use crate::cooling::CooldownCache;
+use crate::cooldowns::CooldownCache;
 use crate::live::{CutText, LiveSink};
+use crate::payload_cache::PayloadCache;
 use forge_policy::agent::{self, Decision};
 use forge_ports::journal::{Checkpoint, WatchScope};
 use forge_ports::queue::{ItemStatus, Lease};
@@ -151,7 +151,7 @@ impl RunEngine {
             tokio::select! {
                 biased;
                 () = keeper.try_open() => {}
-                () = wanted::wait_for_cancel(self.parts.journal.as_ref(), run, commands) => {}
+                () = stoppable::wait_for_cancel(self.parts.journal.as_ref(), run, commands) => {}
             }
         }
         Ok(LoadedRun { plan, projector, session: keeper })

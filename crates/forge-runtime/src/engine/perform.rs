@@ -1,10 +1,10 @@
 //! Doing what was decided: one effect, one outcome. Decides nothing.
 
-use super::{EngineParts, SandboxSession, agents};
-use crate::blobs::PayloadCache;
+use super::{EngineParts, SandboxSession, executor_replies};
 use crate::executors::{self, PROGRAM_TOOL, REQUEST_PARAMETER};
 use crate::live::{CutText, LiveDeltas, LiveOutput, LiveSink, ReplyEnd};
-use crate::nobox::NoWorkspace;
+use crate::no_workspace::NoWorkspace;
+use crate::payload_cache::PayloadCache;
 use forge_policy::{context, router};
 use forge_ports::tool::ToolEnv;
 use forge_ports::{DeltaSink as _, Workspace, model};
@@ -144,9 +144,9 @@ impl EffectExecutor {
         match &self.plan.executor {
             Executor::React => self.parts.model.request_reply(request, deltas).await,
             Executor::Router { debug, .. } => self.routed_reply(call, request, deltas, *debug).await,
-            Executor::Subprocess { .. } => Ok(agents::subprocess_call(&self.plan, &request)),
+            Executor::Subprocess { .. } => Ok(executor_replies::subprocess_call(&self.plan, &request)),
             Executor::Stub { replies } => {
-                let reply = agents::stub_reply(&self.plan, replies, &request);
+                let reply = executor_replies::stub_reply(&self.plan, replies, &request);
                 reply.inline_texts().for_each(|text| deltas.push_text(text));
                 Ok(reply)
             }
@@ -161,14 +161,15 @@ impl EffectExecutor {
         deltas: &LiveDeltas,
         debug: bool,
     ) -> Result<ModelReply, model::Error> {
-        let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
+        let tell = executor_replies::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
         if debug {
             if call.iteration == 1 && call.attempt == 1 {
                 tell.tools_registered(&self.plan, 0);
             }
             tell.prompt_built(&request);
         }
-        let reply = self.parts.model.request_reply(request, &agents::RouterDeltas::new(deltas)).await?;
+        let reply =
+            self.parts.model.request_reply(request, &executor_replies::RouterDeltas::new(deltas)).await?;
         let (asked, begun) = (reply.latency_ms, self.parts.clock.now());
         let (reply, decision) = router::route_reply(reply, &self.plan.tools);
         if debug {
@@ -179,14 +180,14 @@ impl EffectExecutor {
 
     async fn run_tool(&self, run: &ToolRun) -> Outcome {
         let debug = matches!(self.plan.executor, Executor::Router { debug: true, .. });
-        let tell = agents::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
+        let tell = executor_replies::RouterDebug { live: self.live.as_ref(), redactor: &self.parts.redactor };
         if debug {
             let data = json!({"tool": run.call.name, "arguments": run.call.arguments, "duration_ms": 0});
             tell.emit_debug("tool.dispatch", data);
         }
         let outcome = match self.plan.tool_layer {
             ToolLayer::Real => self.run_real_tool(run).await,
-            ToolLayer::Mock => Outcome::ToolDone { output: agents::mock_output(run) },
+            ToolLayer::Mock => Outcome::ToolDone { output: executor_replies::mock_output(run) },
         };
         if debug && let Outcome::ToolDone { output } = &outcome {
             let (ok, length) = (output.is_ok(), output.output_chars);
@@ -227,7 +228,7 @@ impl EffectExecutor {
             (Executor::Subprocess { argv, passthrough }, _) if run.call.name == PROGRAM_TOOL => {
                 let request =
                     arguments.get(REQUEST_PARAMETER).and_then(|text| text.as_str()).unwrap_or_default();
-                agents::run_program(argv, passthrough, request, &env).await
+                executor_replies::run_program(argv, passthrough, request, &env).await
             }
             (_, Some(tool)) => tool.run(&arguments, &env).await,
             (_, None) => {

@@ -1,11 +1,11 @@
 //! One turn of the loop: what arrived is folded in, what follows is decided, all of it is appended at once, then done.
 
-use super::draft::JournalTransaction;
 use super::perform::{self, EffectInput, EffectResult};
-use super::wanted::WorkDeadline;
-use super::{RunDriver, boxes};
+use super::stoppable::WorkDeadline;
+use super::transaction::JournalTransaction;
+use super::{RunDriver, sandbox_session};
 use crate::Error;
-use crate::row::run_row;
+use crate::run_row::run_row;
 use forge_policy::agent::{self, Decision, EffectStart};
 use forge_policy::{budget, compact};
 use forge_ports::journal::{self, Batch};
@@ -290,7 +290,7 @@ impl RunDriver {
             match self.run_until_stopped(&draft.state, WorkDeadline::Deadline, &mut survey).await {
                 Ok(Ok(beginning)) => self.baseline = Some(beginning),
                 Ok(Err(error)) => {
-                    return Ok(Some(self.decision_without_sandbox(boxes::to_error_info(&error))));
+                    return Ok(Some(self.decision_without_sandbox(sandbox_session::to_error_info(&error))));
                 }
                 Err(error) => {
                     let what = format!("the first look at the workspace failed: {error}");

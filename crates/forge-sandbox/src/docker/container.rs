@@ -2,8 +2,8 @@
 
 use super::engine::EngineClient;
 use super::error::Error;
-use super::ground::MaskKind;
-use super::place::ContainerHostDir;
+use super::host_dir::ContainerHostDir;
+use super::mounts::MaskKind;
 use super::{EngineKind, owner};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ImageInspect, Mount,

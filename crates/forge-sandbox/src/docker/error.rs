@@ -90,7 +90,7 @@ impl Error {
 impl From<Error> for sandbox::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Jail(error) => crate::room::to_port_error(error),
+            Error::Jail(error) => crate::jailed_workspace::to_port_error(error),
             Error::NotRunning { .. }
             | Error::NotPermitted { .. }
             | Error::Remote { .. }

@@ -11,17 +11,17 @@
 mod container;
 mod engine;
 mod error;
-mod ground;
+mod host_dir;
+mod mounts;
 mod owner;
-mod place;
 
-use crate::door::run_blocking;
+use crate::file_requests::run_blocking;
 use crate::guard::GuardedWorkspace;
-use crate::leftovers;
+use crate::jailed_workspace::{JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
 use crate::native::{EgressSetup, apply_spec};
 use crate::paths::WorkspacePaths;
-use crate::room::{JailedWorkspace, SandboxParts, to_port_error, to_port_layer};
-use crate::view::{self, ForcedCopy, RunWorkspace};
+use crate::stale_temps;
+use crate::workspace::{self, ForcedCopy, RunWorkspace};
 use bollard::query_parameters::WaitContainerOptions;
 pub(crate) use container::inspect_image;
 use container::{ContainerPlan, EngineContainer};
@@ -35,8 +35,8 @@ use forge_types::{
     NetworkPolicy, RunId, SandboxLayer, SandboxLayerState, SandboxReport, SandboxSpec, SnapshotId,
 };
 use futures::StreamExt as _;
-use ground::ContainerMounts;
-use place::ContainerHostDir;
+use host_dir::ContainerHostDir;
+use mounts::ContainerMounts;
 use std::any::Any;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -137,7 +137,7 @@ impl EngineOptions {
 
     /// The directory for sockets of boxes.
     fn private_dir(&self) -> Result<PrivateDir, Error> {
-        let made = leftovers::socket_directory(self.runtime.as_deref(), &self.temp_dir);
+        let made = stale_temps::socket_directory(self.runtime.as_deref(), &self.temp_dir);
         made.map_err(|error| {
             Error::host_failure("keeping the box's socket private")(std::io::Error::other(error))
         })
@@ -186,8 +186,8 @@ impl DockerBackend {
         let removed = owner::remove_stale_containers(&engine).await?;
         let options = Arc::clone(&self.options);
         run_blocking(move || {
-            let directories = leftovers::socket_directories(options.runtime.as_deref(), &options.temp_dir);
-            directories.iter().for_each(|directory| place::remove_stale_dirs(directory));
+            let directories = stale_temps::socket_directories(options.runtime.as_deref(), &options.temp_dir);
+            directories.iter().for_each(|directory| host_dir::remove_stale_dirs(directory));
             Ok::<_, sandbox::Error>(())
         })
         .await?;
@@ -289,7 +289,7 @@ impl PreparedContainer {
             .map_err(Error::host_failure(format!("reading the own binary {}", options.exe.display())))?;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let taken = if own.0 == 0 {
-            let taken = RunUser::reserve(ground::existing_owner(&jail));
+            let taken = RunUser::reserve(mounts::existing_owner(&jail));
             Some(taken.map_err(Error::host_failure("taking an unused user id"))?)
         } else {
             None
@@ -467,7 +467,7 @@ impl DockerBackend {
         let mut store = self.backends.workspace_storage();
         store.limit.get_or_insert(ForcedCopy { why: "a container cannot be shown an overlay".to_owned() });
         let view = async {
-            let (view, keep) = view::prepare_workspace(&store, spec, run, at).await?;
+            let (view, keep) = workspace::prepare_workspace(&store, spec, run, at).await?;
             Ok((Some(view), keep))
         };
         Ok(Arc::new(self.start_sandbox(&engine, spec, run, view).await?))
@@ -476,7 +476,7 @@ impl DockerBackend {
     /// A box around an empty folder: the truest answer.
     async fn probe_isolation(&self, engine: &EngineClient) -> Result<Vec<SandboxLayer>, sandbox::Error> {
         let folder = self.options.private_dir()?;
-        let folder = folder.path().join(forge_files::owned_temp_name(place::PROBE_DIR_KIND));
+        let folder = folder.path().join(forge_files::owned_temp_name(host_dir::PROBE_DIR_KIND));
         let made = |error: std::io::Error| sandbox::Error::Startup { why: error.to_string() };
         std::fs::create_dir_all(&folder).map_err(made)?;
         let spec = SandboxSpec {

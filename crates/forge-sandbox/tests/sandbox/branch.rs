@@ -6,7 +6,7 @@ use crate::run::{Run, repository, transaction};
 use crate::tree::{self, Tree};
 use forge_ports::WorkspaceStore as _;
 use forge_ports::sandbox::Error;
-use forge_ports::views::PublishedBranch;
+use forge_ports::workspace_store::PublishedBranch;
 use forge_types::{SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;
 use std::path::Path;

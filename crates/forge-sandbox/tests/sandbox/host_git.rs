@@ -7,7 +7,7 @@ use crate::rig::{Folder, backends, command, folder, out, spec};
 use crate::run::{Run, repository, transaction};
 use crate::tree;
 use forge_ports::sandbox::Error;
-use forge_ports::views::{MergePolicy, PublishedBranch};
+use forge_ports::workspace_store::{MergePolicy, PublishedBranch};
 use forge_ports::{Sandbox as _, WorkspaceStore as _};
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceMode};
 use std::fs;

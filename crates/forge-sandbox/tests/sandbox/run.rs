@@ -3,7 +3,7 @@
 use crate::rig::{Folder, command, folder, out, spec};
 use crate::tree::{self, Tree};
 use forge_ports::sandbox::Error;
-use forge_ports::views::{ApplyReport, MergePolicy};
+use forge_ports::workspace_store::{ApplyReport, MergePolicy};
 use forge_ports::{Sandbox as _, Workspace, WorkspaceStore as _};
 use forge_sandbox::{BackendOptions, Backends};
 use forge_types::{ChangeKind, RunId, SandboxSpec, SnapshotId, WorkspaceMode};

@@ -5,7 +5,7 @@ use crate::rig::{folder, spec};
 use crate::run::{Run, repository, transaction, without_git};
 use crate::tree::{self, Tree};
 use forge_ports::sandbox::{ApplyConflict, BackgroundPolicy, Error};
-use forge_ports::views::MergePolicy;
+use forge_ports::workspace_store::MergePolicy;
 use forge_ports::{Sandbox as _, SnapshotStorage as _, WorkspaceStore as _};
 use forge_sandbox::BackendOptions;
 use forge_types::{ChangeKind, SandboxSpec, WorkspaceMode};

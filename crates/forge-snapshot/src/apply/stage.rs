@@ -2,10 +2,10 @@
 //!
 //! A new folder is staged with everything in it, so that one rename shows all of it at once.
 
-use super::act::ApplyTransaction;
 use super::check::{ActionKind, ApplyPlan, PathAction, open_directory};
 use super::error::{ApplyContext, Error};
-use super::leftovers::{NEW_TEMP_PREFIX, temp_path};
+use super::execute::ApplyTransaction;
+use super::stale_temps::{NEW_TEMP_PREFIX, temp_path};
 use super::{ApplyStep, ConflictReason};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::{RelPath, TreeNode};

@@ -5,9 +5,9 @@
 //! below; `redirect` names the folder below that a renamed folder continues: a name beside it, or a path from the root
 //! of the layer if it begins with a slash.
 
+use super::full_scan::ScanError;
+use super::restore_plan::{DiskEntry, OverlayMark};
 use super::scan::{ContentPolicy, WorkspaceScan};
-use super::want::{DiskEntry, OverlayMark};
-use super::whole::ScanError;
 use super::{OverlayXattrs, Tracker};
 use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp, NodeKind};

@@ -1,9 +1,9 @@
 //! Making a plan's things stand on disk: what is in the way goes, deepest first; what is missing is made under a
 //! temporary name and renamed, folders before what is in them; modes of folders come last.
 
-mod hands;
+mod dir_access;
 
-use super::want::{DiskEntry, LinkGroup, OverlayMark, PathChange, RestorePlan};
+use super::restore_plan::{DiskEntry, LinkGroup, OverlayMark, PathChange, RestorePlan};
 use super::{Layout, OverlayXattrs, Tracker};
 use crate::base;
 use crate::bounds::BoundedTally;
@@ -11,8 +11,8 @@ use crate::copy;
 use crate::error::{Error, IoContext};
 use crate::host::{self, FileStamp, NodeKind};
 use crate::node::{RelPath, TreeNode};
+use dir_access::DirAccess;
 use forge_types::Digest;
-use hands::DirAccess;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;

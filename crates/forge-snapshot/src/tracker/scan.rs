@@ -1,7 +1,7 @@
 //! What a look at the workspace finds.
 
 use super::Tracker;
-use super::known::learn_base_file;
+use super::digest_cache::learn_base_file;
 use crate::base::{self, BaseItem, BaseManifest};
 use crate::bounds::{BoundedTally, WorkBounds};
 use crate::error::{Error, IoContext};

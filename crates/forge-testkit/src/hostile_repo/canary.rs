@@ -1,7 +1,7 @@
 //! What shows that a repository had something run, written or asked on the host.
 
 use super::git_config::write_executable;
-use crate::dice::SeededRng;
+use crate::seeded_rng::SeededRng;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

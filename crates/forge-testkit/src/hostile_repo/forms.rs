@@ -1,7 +1,7 @@
 //! What stands in a file's place.
 
+use super::changing_file::ChangingFile;
 use super::programs::run_program;
-use super::restless::ChangingFile;
 use super::targets::{HostileTarget, TargetSyntax};
 use std::fs::{self, File};
 use std::io::{self, Write as _};

@@ -2,7 +2,7 @@
 
 use super::canary::Canary;
 use super::git_keys::{GIT_KEYS, GitConfigKey, KeyMeaning};
-use crate::dice::SeededRng;
+use crate::seeded_rng::SeededRng;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -5,19 +5,19 @@
 //! What is made follows from a number alone, so a case that failed can be made again.
 
 mod canary;
+mod changing_file;
 mod forms;
 mod git_config;
 mod git_keys;
 mod honest;
 mod programs;
-mod restless;
 mod targets;
 
-use crate::dice::SeededRng;
+use crate::seeded_rng::SeededRng;
 use canary::Canary;
 pub use canary::PRIVATE_MARKER;
+use changing_file::ChangingFile;
 use forms::{ALL_FORMS, HostileForm, OutsideTargets};
-use restless::ChangingFile;
 use std::io;
 use std::path::{Path, PathBuf};
 use targets::{HostileTarget, TARGETS};

@@ -4,7 +4,7 @@ use super::forms::ALL_FORMS;
 use super::git_keys::{GIT_KEYS, KeyMeaning};
 use super::targets::TARGETS;
 use super::{HostileRepo, choose_changes, first_change};
-use crate::dice::SeededRng;
+use crate::seeded_rng::SeededRng;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileTypeExt as _;
 use std::process::Command;

@@ -11,7 +11,7 @@ use super::framing::ReplyFraming;
 use super::render::{self, VendorErrorKind};
 use super::script::{MockReply, ReplyFault, StreamCut};
 use super::seen::{RecordedRequest, SeenModelCall};
-use super::{ModelServerState, RecordMode, RuleMode, VendorFormat, beside, http, lock, rules};
+use super::{ModelServerState, RecordMode, RuleMode, VendorFormat, auxiliary_routes, http, lock, rules};
 
 /// Whether the connection may carry another request.
 pub(super) type ConnectionFlow = ControlFlow<()>;
@@ -28,7 +28,7 @@ pub(super) fn serve_requests(stream: &TcpStream, state: &ModelServerState) -> io
             Some(shape) if recorded.method == "POST" => {
                 answer_call(stream, state, SeenModelCall::from_request(shape, recorded))?
             }
-            _ => beside::answer_auxiliary(stream, state, &recorded)?,
+            _ => auxiliary_routes::answer_auxiliary(stream, state, &recorded)?,
         };
         if close || next.is_break() {
             return Ok(());

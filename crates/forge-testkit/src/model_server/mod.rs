@@ -12,7 +12,7 @@
 //! The vendor is chosen by the path of the request, so one server serves all of them at once. It runs in threads of
 //! its own and ends when dropped; no async runtime is needed.
 
-mod beside;
+mod auxiliary_routes;
 mod connection;
 mod framing;
 mod http;

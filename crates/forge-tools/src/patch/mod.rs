@@ -4,7 +4,7 @@
 //! [`FilePatch`]es; [`place`] says where in a text their hunks belong.
 
 mod envelope;
-pub(crate) mod place;
+pub(crate) mod locate;
 mod unified;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
-use super::place::{LocateError, apply_hunks};
+use super::locate::{LocateError, apply_hunks};
 use super::*;
 use proptest::prelude::*;
 use similar::TextDiff;

@@ -15,7 +15,7 @@ mod shell;
 mod writing;
 
 use forge_ports::tool::ToolEnv;
-use forge_testkit::folder_workspace::DirectoryWorkspace;
+use forge_testkit::directory_workspace::DirectoryWorkspace;
 use forge_types::{ErrorKind, PullRequestRules, ToolOutput};
 use serde_json::Value;
 use std::path::PathBuf;

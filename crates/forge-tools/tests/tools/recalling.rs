@@ -2,7 +2,7 @@
 
 use crate::{Bench, said};
 use forge_ports::async_trait;
-use forge_ports::past::{Error, TranscriptMatches, TranscriptSearch};
+use forge_ports::transcript::{Error, TranscriptMatches, TranscriptSearch};
 use forge_types::{ErrorKind, Passage, ToolOutput};
 use serde_json::json;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Attempts on memory: of other processes, and of files through the own.
 
 use super::AttemptOutcome;
-use super::calls::{REFUSAL_ERRNOS, errno_text, judge_call};
+use super::syscalls::{REFUSAL_ERRNOS, errno_text, judge_call};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;

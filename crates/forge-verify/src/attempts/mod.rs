@@ -5,17 +5,17 @@
 //! of its own ([`in_child`]), because some successes change the caller for good. [`host`] makes the other side: things
 //! of the host that no attempt may reach.
 
-mod calls;
 mod child;
 pub mod host;
+mod isolation;
 mod memory;
+mod syscalls;
 mod terminal;
-mod walls;
 
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 
-pub use walls::share_memory;
+pub use isolation::share_memory;
 
 pub use child::{
     ChildEnd, daemonize, end_children, fork_bomb, fork_each, fork_until_refused, ignore_term, in_child,
@@ -145,38 +145,38 @@ pub enum EscapeAttempt {
 pub fn make_attempt(what: &EscapeAttempt) -> AttemptOutcome {
     use EscapeAttempt as A;
     match what {
-        A::ThirtyTwoBitCalls => walls::thirty_two_bit_calls(),
-        A::X32Calls => walls::x32_calls(),
+        A::ThirtyTwoBitCalls => isolation::thirty_two_bit_calls(),
+        A::X32Calls => isolation::x32_calls(),
         A::TypeIntoTerminal => terminal::type_into_terminal(),
         A::ControllingTerminal => terminal::open_controlling(),
-        A::SignalHost(pid) => walls::signal_host(*pid),
-        A::SignalInit => walls::signal_init(),
-        A::LeaveByFolder(fds) => walls::leave_by_directory(fds),
+        A::SignalHost(pid) => isolation::signal_host(*pid),
+        A::SignalInit => isolation::signal_init(),
+        A::LeaveByFolder(fds) => isolation::leave_by_directory(fds),
         A::MemoryOverReadOnlyMap => memory::write_read_only_map(),
-        A::LandlockInForce => walls::landlock_in_force(),
-        A::BecomeRoot => walls::become_root(),
-        A::SharedMemory(key) => walls::find_ipc("shared memory", libc::SYS_shmget, *key),
-        A::MessageQueue(key) => walls::find_ipc("message queue", libc::SYS_msgget, *key),
-        A::PosixQueue(name) => walls::find_posix_queue(name),
+        A::LandlockInForce => isolation::landlock_in_force(),
+        A::BecomeRoot => isolation::become_root(),
+        A::SharedMemory(key) => isolation::find_ipc("shared memory", libc::SYS_shmget, *key),
+        A::MessageQueue(key) => isolation::find_ipc("message queue", libc::SYS_msgget, *key),
+        A::PosixQueue(name) => isolation::find_posix_queue(name),
         A::ProcessVmRead => memory::access_other_memory(libc::SYS_process_vm_readv),
         A::ProcessVmWrite => memory::access_other_memory(libc::SYS_process_vm_writev),
-        A::VsockSocket => walls::open_sockets(&[libc::AF_VSOCK]),
-        A::NetlinkSocket => walls::open_sockets(&[libc::AF_NETLINK]),
-        A::PacketSocket => walls::open_sockets(&[libc::AF_PACKET]),
-        A::RawSocket => walls::open_raw_sockets(),
-        A::OtherSockets => walls::open_sockets(walls::OTHER_FAMILIES),
-        A::OtherProtocols => walls::open_other_protocols(),
-        other => calls::attempt_call(other),
+        A::VsockSocket => isolation::open_sockets(&[libc::AF_VSOCK]),
+        A::NetlinkSocket => isolation::open_sockets(&[libc::AF_NETLINK]),
+        A::PacketSocket => isolation::open_sockets(&[libc::AF_PACKET]),
+        A::RawSocket => isolation::open_raw_sockets(),
+        A::OtherSockets => isolation::open_sockets(isolation::OTHER_FAMILIES),
+        A::OtherProtocols => isolation::open_other_protocols(),
+        other => syscalls::attempt_call(other),
     }
 }
 
 /// Executes a file by a descriptor and a path at once. If that works, this process is that program.
 #[must_use]
 pub fn execute_at(path: &std::ffi::CStr) -> AttemptOutcome {
-    calls::judge_call(
+    syscalls::judge_call(
         "execveat",
-        calls::call!(SYS_execveat, libc::AT_FDCWD, path, 0, 0, 0),
-        calls::REFUSAL_ERRNOS,
+        syscalls::call!(SYS_execveat, libc::AT_FDCWD, path, 0, 0, 0),
+        syscalls::REFUSAL_ERRNOS,
     )
 }
 

@@ -1,7 +1,7 @@
 //! Attempts on terminals: typing into one that somebody else reads.
 
 use super::AttemptOutcome;
-use super::calls::errno_text;
+use super::syscalls::errno_text;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 

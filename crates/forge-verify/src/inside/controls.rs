@@ -1,7 +1,7 @@
 //! What must work in the box: a box in which nothing works would refuse every attempt.
 
 use crate::attempts::{AttemptOutcome, ChildEnd, in_child};
-use crate::scene::{HostFacts, probe_failed, probe_not_applicable, probe_passed};
+use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed};
 use forge_jail::WORKSPACE_PATH;
 use std::fs;
 use std::io::{Read as _, Write as _};

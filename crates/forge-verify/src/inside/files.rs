@@ -1,7 +1,7 @@
 //! Attempts on files.
 
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
-use crate::scene::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
+use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
 use forge_jail::{HELPER_PATH, WORKSPACE_PATH};
 use forge_types::Digest;
 use std::fs;

@@ -6,20 +6,20 @@
 
 pub(super) mod controls;
 pub(super) mod files;
-mod hoard;
 pub(super) mod network;
-mod pile;
-mod press;
 pub(super) mod processes;
 pub(super) mod programs;
+mod resource_exhaustion;
 mod siblings;
+mod unattributed_memory;
+mod workspace_artifacts;
 
-pub(super) use pile::{DEEP_TREE_DEPTH, ODD_NAMES};
-pub(super) use press::{FAKE_EXIT_CODE, FAKE_PROTOCOL_OUTPUT};
 pub(super) use processes::USER_SHARE_LAYER;
+pub(super) use resource_exhaustion::{FAKE_EXIT_CODE, FAKE_PROTOCOL_OUTPUT};
 pub(super) use siblings::FORGED_LINE;
+pub(super) use workspace_artifacts::{DEEP_TREE_DEPTH, ODD_NAMES};
 
-use super::scene::{HostFacts, ProbeLine, ProberTask, probe_untested};
+use super::host_facts::{HostFacts, ProbeLine, ProberTask, probe_untested};
 use super::table::{PROBES, ProbeMethod};
 use crate::attempts::{AttemptOutcome, ChildEnd, in_child};
 use std::io::Write as _;
@@ -39,10 +39,12 @@ pub fn run_prober_task(task: Option<&str>) -> i32 {
     };
     let done = match task {
         ProberTask::Probes { scene, names } => run_attempts(HostFacts { inherited, ..*scene }, &names),
-        ProberTask::Exhaust { ceiling, limit, token } => press::exhaust_ceiling(ceiling, limit, &token),
-        ProberTask::Plant { canaries } => pile::plant_traps(&canaries),
-        ProberTask::Litter { outside } => pile::make_hostile_files(&outside),
-        ProberTask::Swap { target } => pile::swap_dir_and_link(&target),
+        ProberTask::Exhaust { ceiling, limit, token } => {
+            resource_exhaustion::exhaust_ceiling(ceiling, limit, &token)
+        }
+        ProberTask::Plant { canaries } => workspace_artifacts::plant_traps(&canaries),
+        ProberTask::Litter { outside } => workspace_artifacts::make_hostile_files(&outside),
+        ProberTask::Swap { target } => workspace_artifacts::swap_dir_and_link(&target),
         ProberTask::Exist { paths } => {
             print_json_line(&paths.iter().filter(|path| path.symlink_metadata().is_ok()).collect::<Vec<_>>())
         }

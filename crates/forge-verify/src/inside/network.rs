@@ -1,7 +1,7 @@
 //! Attempts on the network and on what else leads to other processes of the host.
 
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
-use crate::scene::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
+use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,7 @@
 //! Attempts on other processes, and the state of the own one.
 
 use crate::attempts::{AttemptOutcome, EscapeAttempt, make_attempt};
-use crate::scene::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
+use crate::host_facts::{HostFacts, probe_failed, probe_not_applicable, probe_passed, probe_untested};
 use forge_types::Digest;
 use std::fs;
 

@@ -2,7 +2,7 @@
 
 use super::controls::program_output;
 use crate::attempts::{AttemptOutcome, execute_at};
-use crate::scene::{HostFacts, probe_failed, probe_passed, probe_untested};
+use crate::host_facts::{HostFacts, probe_failed, probe_passed, probe_untested};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A process that a command left running, and the command after it.
 
 use crate::attempts::{self, AttemptOutcome};
-use crate::scene::{probe_failed, probe_passed};
+use crate::host_facts::{probe_failed, probe_passed};
 use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};

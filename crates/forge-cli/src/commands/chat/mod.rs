@@ -1,7 +1,7 @@
 //! `forge chat`: a conversation in which each turn is a run.
 
+mod chat_commands;
 mod lines;
-mod words;
 
 use super::drive::ask_to_apply;
 use crate::args::ChatArgs;
@@ -10,8 +10,9 @@ use crate::exit::CliExit;
 use crate::request::chat_flags;
 use crate::session::{ConfigOverrides, Session};
 use crate::ui::StdoutFormat;
-use crate::ui::talk::TurnDisplay;
 use crate::ui::text::{format_count, format_dollars, one_line, pluralize, sanitize_text};
+use crate::ui::turn_display::TurnDisplay;
+use chat_commands::{ChatLine, HELP_LINES};
 use forge_config::FlagSetting;
 use forge_runtime::{ChatAnswer, ChatConversation, Forge, LiveSink, check_repo};
 use forge_types::wire::{LiveFrame, WireEvent};
@@ -21,7 +22,6 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use words::{ChatLine, HELP_LINES};
 
 /// The file of what was typed, in the data folder.
 const HISTORY_FILE: &str = "chat_history";
@@ -158,7 +158,7 @@ impl ChatSession<'_> {
                 }
             };
             idle_interrupts = 0;
-            match words::parse_chat_line(&text) {
+            match chat_commands::parse_chat_line(&text) {
                 ChatLine::Exit => return Ok(self.final_exit()),
                 ChatLine::Message(text) => {
                     if let Some(exit) = self.run_turn(&text, &mut signals).await {

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use self::broker::ExecPolicy;
 use self::find::{AllowedPrograms, ProgramFinder};
-use crate::layers::{IsolationLayer, LayerReport};
+use crate::isolation_layer::{IsolationLayer, LayerReport};
 use crate::programs::{WrittenCode, collect_requirements, written_code};
 use crate::spec::{DisabledProtection, JailSpec, WORKSPACE_PATH};
 use crate::wire::{JailCommand, RawBytes};

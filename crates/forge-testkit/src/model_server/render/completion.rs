@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::framing::ReplyFraming;
 use super::super::script::{MockFinish, MockReply};
 use super::super::seen::SeenModelCall;
-use super::{RenderedEvent, spoken};
+use super::{RenderedEvent, text_tools};
 
 pub(super) fn stream_events(
     call: &SeenModelCall,
@@ -33,8 +33,10 @@ pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
 /// All that the model says: this format sets nothing apart.
 fn reply_text(reply: &MockReply) -> String {
     match &reply.thinking {
-        Some(thinking) => format!("<think>{}</think>\n{}", thinking.text, spoken::reply_with_calls(reply)),
-        None => spoken::reply_with_calls(reply),
+        Some(thinking) => {
+            format!("<think>{}</think>\n{}", thinking.text, text_tools::reply_with_calls(reply))
+        }
+        None => text_tools::reply_with_calls(reply),
     }
 }
 

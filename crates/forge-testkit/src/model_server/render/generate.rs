@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::framing::ReplyFraming;
 use super::super::script::{MockFinish, MockReply};
 use super::super::seen::SeenModelCall;
-use super::{RenderedEvent, spoken};
+use super::{RenderedEvent, text_tools};
 
 pub(super) fn stream_events(
     call: &SeenModelCall,
@@ -24,14 +24,14 @@ pub(super) fn stream_events(
         let pieces = framing.text_pieces(&thinking.text);
         events.extend(pieces.iter().map(|piece| line(json!({"response": "", "thinking": piece}))));
     }
-    let pieces = framing.text_pieces(&spoken::reply_with_calls(reply));
+    let pieces = framing.text_pieces(&text_tools::reply_with_calls(reply));
     events.extend(pieces.iter().map(|piece| line(json!({"response": piece}))));
     events.push(RenderedEvent::data(&final_chunk(call, reply, "")).as_last());
     events
 }
 
 pub(super) fn json_body(call: &SeenModelCall, reply: &MockReply) -> Value {
-    let mut whole = final_chunk(call, reply, &spoken::reply_with_calls(reply));
+    let mut whole = final_chunk(call, reply, &text_tools::reply_with_calls(reply));
     if let Some(thinking) = &reply.thinking {
         whole["thinking"] = json!(thinking.text);
     }

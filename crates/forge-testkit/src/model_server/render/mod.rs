@@ -8,7 +8,7 @@ mod generate;
 mod ollama;
 mod openai;
 mod responses;
-mod spoken;
+mod text_tools;
 
 use serde_json::Value;
 

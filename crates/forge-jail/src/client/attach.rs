@@ -1,0 +1,92 @@
+//! Taking over the init of a container: the walls are an engine's, the conversation is the same.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::{
+    ConnectionState, InitParent, InitProcess, Jail, JailConnection, spawn_reader, talk_error,
+    wait_for_startup,
+};
+use crate::cgroup::JailCgroups;
+use crate::error::Error;
+use crate::init::{ContainerBoot, InitRequest, own_namespaces};
+use crate::isolation_layer::{IsolationLayer, JailLayerState as LayerState, LayerReport};
+use crate::spec::{HELPER_PATH, JailSpec};
+use crate::sys;
+use crate::wire::{self, WireFrame};
+
+/// What is known of a container whose init has connected.
+#[derive(Debug)]
+pub struct ConnectedContainer<'a> {
+    /// The connection, from a socket that only the container could reach.
+    pub socket: OwnedFd,
+    /// Environment and limits per process; what an engine was asked for otherwise is not looked at again.
+    pub spec: &'a JailSpec,
+    /// The host folder that the container must show as its workspace, if it is a folder of this machine.
+    pub workspace: Option<&'a Path>,
+    /// What the engine was asked for and could enforce: memory, processes, processor time. If memory is not among
+    /// what is enforced, the init sums and kills.
+    pub ceilings: Vec<LayerReport>,
+}
+
+impl Jail {
+    /// Takes over a container: tells its init what it is and waits until it serves. The box that results is used
+    /// like one of [`Jail::spawn`]; dropping it ends the init, and with it every process of the container. The
+    /// container itself is the engine's to remove.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the container lacks a layer, [`Error::Build`] and [`Error::Init`] for what else goes
+    /// wrong, [`Error::Foreign`] when the other end is no process of this machine.
+    pub fn attach_container(container: ConnectedContainer<'_>) -> Result<Self, Error> {
+        let ConnectedContainer { socket, spec, workspace, ceilings } = container;
+        let peer = sys::peer_pid(socket.as_fd()).map_err(|e| talk_error("asking who connected", e))?;
+        // A process of another kernel or of a namespace beside this one has no number here.
+        let pid = Pid::from_raw(peer).ok_or(Error::Foreign)?;
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|e| talk_error("taking hold of the container's init", e))?;
+        let init = InitProcess { pid, handle, parent: InitParent::ContainerEngine };
+        let seen = workspace.map(std::fs::metadata).transpose();
+        let seen = seen.map_err(|e| talk_error("looking at the workspace", e))?.map(|m| (m.dev(), m.ino()));
+        let guest = ContainerBoot { spec: spec.clone(), outside: own_namespaces(), workspace: seen };
+        wire::send_message(socket.as_fd(), &guest, &[]).map_err(|e| talk_error("describing the box", e))?;
+        let stands = match wait_for_startup(&socket, Path::new(HELPER_PATH), &mut |_| Ok(())) {
+            Ok(stands) => stands,
+            Err(error) => {
+                init.kill_and_wait();
+                return Err(error);
+            }
+        };
+        let counted = ceilings
+            .iter()
+            .any(|c| c.layer == IsolationLayer::Memory && matches!(c.state, LayerState::Enforced { .. }));
+        if !counted {
+            let body = InitRequest::Watch { watch_memory: spec.limits.memory_bytes };
+            wire::send_message(socket.as_fd(), &WireFrame { id: 0, body }, &[])
+                .map_err(|e| talk_error("asking for the memory limit", e))?;
+        }
+        let group = JailCgroups::of_process(pid.as_raw_nonzero().get());
+        let state = ConnectionState {
+            oom_seen: group.oom_kills(),
+            layers: stands.layers.into_iter().chain(ceilings).collect(),
+            group,
+            ..ConnectionState::default()
+        };
+        let shared =
+            Arc::new(JailConnection { control: socket, next: AtomicU64::new(1), state: Mutex::new(state) });
+        let read = Arc::clone(&shared);
+        let reader = spawn_reader("forge-jail-reader", move || read.read_replies())?;
+        Ok(Self {
+            shared,
+            init,
+            reader: Some(reader),
+            overlay: None,
+            listener: Mutex::new(stands.listener),
+            _user: None,
+            warnings: stands.warnings,
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! The wire shapes: one file each, all alike in what they offer.
+//!
+//! A shape turns a neutral request into bytes ([`Shape::encode`]) and the events of a stream into a reply
+//! ([`Decode`]). It knows nothing of HTTP, and of vendors only what [`crate::vendors`] says.
+
+mod anthropic;
+mod completion;
+mod gemini;
+mod generate;
+mod ollama;
+mod openai;
+mod responses;
+mod text_tools;
+
+use std::borrow::Cow;
+
+use forge_types::{JsonFormat, ModelRequest, ReplyFormat, Usage};
+use serde_json::value::RawValue;
+
+use crate::catalog::{Catalog, SamplingParameter};
+use crate::options::ApiKey;
+use crate::reply_builder::{ReplyBuilder, StreamError};
+use crate::sse::FrameEvent;
+use crate::structured;
+use crate::vendors::{StructuredMode, Vendor};
+
+pub(crate) use completion::{ConversationKey, encode_template_request};
+pub(crate) use gemini::model_segment;
+
+/// A wire shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WireFormat {
+    /// OpenAI chat completions.
+    OpenAi,
+    /// OpenAI responses.
+    Responses,
+    /// Anthropic messages.
+    Anthropic,
+    /// Gemini `streamGenerateContent`.
+    Gemini,
+    /// Ollama `/api/chat`.
+    Ollama,
+    /// Ollama `/api/generate`.
+    Generate,
+    /// llama.cpp `/completion`.
+    Completion,
+    /// No wire: replies from a file.
+    Scripted,
+}
+
+/// How the events of a stream are framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFraming {
+    /// Server-sent events.
+    Sse,
+    /// One JSON object per line.
+    Lines,
+}
+
+/// One request with all that its bytes depend on.
+pub(crate) struct WireRequest<'a> {
+    pub(crate) vendor: &'static Vendor,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) request: &'a ModelRequest,
+    /// The form of the reply and how it is asked for; `None`: any text.
+    pub(crate) json: Option<(&'a JsonFormat, StructuredMode)>,
+    /// The conversation as one text, for the shape that sends it so.
+    pub(crate) prompt: Option<String>,
+    /// The server's slot that holds the conversation's beginning, if one is known to.
+    pub(crate) slot: Option<u64>,
+}
+
+impl<'a> WireRequest<'a> {
+    pub(crate) fn new(
+        vendor: &'static Vendor,
+        shape: WireFormat,
+        catalog: &'a Catalog,
+        request: &'a ModelRequest,
+    ) -> Self {
+        let json = match &request.format {
+            ReplyFormat::Text => None,
+            ReplyFormat::Json(format) => Some((format, vendor.structured_mode(shape, request.tools.len()))),
+        };
+        Self { vendor, catalog, request, json, prompt: None, slot: None }
+    }
+
+    /// The reply's form if it is asked for in this way.
+    fn json_format_by(&self, way: StructuredMode) -> Option<&'a JsonFormat> {
+        self.json.filter(|(_, by)| *by == way).map(|(format, _)| format)
+    }
+
+    /// A parameter if it is set and the model takes it.
+    fn accepted_parameter(&self, value: Option<f64>, parameter: SamplingParameter) -> Option<f64> {
+        value.filter(|_| {
+            !self.catalog.refuses_parameter(self.vendor.name, &self.request.route.model, parameter)
+        })
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        self.accepted_parameter(self.request.settings.temperature, SamplingParameter::Temperature)
+    }
+
+    fn top_p(&self) -> Option<f64> {
+        self.accepted_parameter(self.request.settings.top_p, SamplingParameter::TopP)
+    }
+
+    /// The system prompt, with the instruction for the reply's form where that is how it is asked for.
+    fn system_prompt(&self) -> Cow<'a, str> {
+        match self.json_format_by(StructuredMode::Instruction) {
+            None => Cow::Borrowed(self.request.system.as_str()),
+            Some(format) => Cow::Owned(structured::with_instruction(&self.request.system, &format.schema)),
+        }
+    }
+
+    /// The system prompt and, after it, system messages of the conversation: shapes with a field of its own for
+    /// the prompt have no other place for them.
+    fn full_system_prompt(&self) -> String {
+        let mut system = self.system_prompt().into_owned();
+        let later = self.request.messages.iter().filter(|message| message.role == forge_types::Role::System);
+        for message in later {
+            if !system.is_empty() {
+                system.push_str("\n\n");
+            }
+            system.push_str(&crate::reply_builder::join_text(&message.parts));
+        }
+        system
+    }
+}
+
+/// What is sent: a path below the API version, headers, a body.
+pub(crate) struct EncodedRequest {
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl EncodedRequest {
+    fn from_json(path: impl Into<String>, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("strings and numbers always serialize");
+        Self { path: path.into(), headers: Vec::new(), body }
+    }
+}
+
+/// Whether the stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamProgress {
+    /// More must come.
+    More,
+    /// That was the terminal event.
+    Done,
+}
+
+/// Reads the events of one stream.
+pub(crate) trait StreamDecoder: Send {
+    /// Takes an event.
+    fn decode_event(
+        &mut self,
+        event: FrameEvent<'_>,
+        reply: &mut ReplyBuilder<'_>,
+    ) -> Result<StreamProgress, StreamError>;
+
+    /// Whether a stream that ends here properly is whole though its terminal event is missing.
+    fn is_complete_without_terminal(&self, _reply: &ReplyBuilder<'_>) -> bool {
+        false
+    }
+}
+
+impl WireFormat {
+    /// The request as bytes; the same request always gives the same bytes.
+    pub(crate) fn encode(self, call: &WireRequest<'_>) -> EncodedRequest {
+        match self {
+            Self::OpenAi | Self::Scripted => openai::encode_request(call),
+            Self::Responses => responses::encode_request(call),
+            Self::Anthropic => anthropic::encode_request(call),
+            Self::Gemini => gemini::encode_request(call),
+            Self::Ollama => ollama::encode_request(call),
+            Self::Generate => generate::encode_request(call),
+            Self::Completion => completion::encode_request(call),
+        }
+    }
+
+    /// A reader for the answer.
+    pub(crate) fn new_decoder(self, call: &WireRequest<'_>) -> Box<dyn StreamDecoder> {
+        match self {
+            Self::OpenAi | Self::Scripted => Box::new(openai::OpenAiDecoder::default()),
+            Self::Responses => Box::new(responses::ResponsesDecoder::new(call)),
+            Self::Anthropic => Box::new(anthropic::AnthropicDecoder::new(call)),
+            Self::Gemini => Box::new(gemini::GeminiDecoder::default()),
+            Self::Ollama => Box::new(ollama::OllamaDecoder::default()),
+            Self::Generate => Box::new(generate::GenerateDecoder::default()),
+            Self::Completion => Box::new(completion::CompletionDecoder::default()),
+        }
+    }
+
+    /// Its path below the API version, where that is always the same.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::OpenAi => "/chat/completions",
+            Self::Responses => "/responses",
+            Self::Anthropic => "/messages",
+            Self::Ollama => "/chat",
+            Self::Generate => "/generate",
+            Self::Completion => "/completion",
+            Self::Gemini | Self::Scripted => "",
+        }
+    }
+
+    /// How its streams are framed.
+    pub(crate) const fn framing(self) -> StreamFraming {
+        match self {
+            Self::Ollama | Self::Generate => StreamFraming::Lines,
+            _ => StreamFraming::Sse,
+        }
+    }
+
+    /// The header that carries the key.
+    pub(crate) fn key_header(self, key: &ApiKey) -> (&'static str, String) {
+        match self {
+            Self::Anthropic => ("x-api-key", key.reveal().to_owned()),
+            Self::Gemini => ("x-goog-api-key", key.reveal().to_owned()),
+            _ => ("authorization", format!("Bearer {}", key.reveal())),
+        }
+    }
+}
+
+/// Parses an event's payload.
+fn parse_event<'e, T: serde::Deserialize<'e>>(event: &FrameEvent<'e>) -> Result<T, StreamError> {
+    serde_json::from_slice(event.data).map_err(|error| StreamError::Malformed(format!("{error}")))
+}
+
+/// Usage of a server that counts no cache.
+const fn usage_without_cache(input: u64, output: u64) -> Usage {
+    Usage { input, output, cached: 0, cache_write: 0, known: true }
+}
+
+/// The text of a call's arguments as they stand on the wire: the content of a string (the normal form of some
+/// shapes, text that was no JSON in the others), or the object itself, verbatim.
+fn argument_text(raw: &RawValue) -> Cow<'_, str> {
+    match serde_json::from_str::<String>(raw.get()) {
+        Ok(text) => Cow::Owned(text),
+        Err(_) if raw.get() == "null" => Cow::Borrowed(""),
+        Err(_) => Cow::Borrowed(raw.get()),
+    }
+}

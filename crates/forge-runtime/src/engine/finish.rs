@@ -1,0 +1,134 @@
+//! The end of a run: the last look at its workspace, and the way of its result into the repository.
+
+use super::RunDriver;
+use super::stoppable::WorkDeadline;
+use super::transaction::JournalTransaction;
+use crate::Error;
+use forge_policy::agent::{self, ResultDisposition};
+use forge_ports::sandbox::Error as SandboxError;
+use forge_ports::workspace_store::MergePolicy;
+use forge_types::{ApplyOutcome, EventKind, RunState, SandboxState, SnapshotId, WorkspaceMode};
+
+impl RunDriver {
+    /// Ends the run: keeps what was not kept yet, closes the box, applies the result if that is the plan.
+    pub(super) async fn finish_run(
+        &mut self,
+        draft: &mut JournalTransaction<'_>,
+        finish: agent::RunFinish,
+    ) -> Result<(), Error> {
+        self.abort_baseline();
+        let snapshot = self.snapshot_last_step(&draft.state).await;
+        self.record_sandbox_open(draft)?;
+        self.record_egress(draft)?;
+        let entered = std::mem::take(&mut self.entered);
+        self.baseline = None;
+        self.session.close().await;
+        if entered {
+            draft.push(EventKind::SandboxChanged { state: SandboxState::Stopped, report: None })?;
+        }
+        let mut after = draft.state.clone();
+        after.history.current = snapshot.or(after.history.current);
+        let files_modified = self.modified_files(&after).await;
+        if let Some(to) = after.history.current {
+            let outcome = match agent::result_disposition(&after, &self.plan, finish.status) {
+                ResultDisposition::Apply => Some(self.apply(&after, to).await),
+                ResultDisposition::Publish => self.publish(&after, to).await,
+                ResultDisposition::Leave => {
+                    self.revert_partial_apply(&after).await;
+                    None
+                }
+            };
+            if let Some(outcome) = outcome {
+                draft.push(EventKind::Applied { to, outcome })?;
+            }
+        }
+        draft.push(EventKind::Finished {
+            status: finish.status,
+            limit: finish.limit,
+            error: finish.error,
+            files_modified,
+            snapshot,
+            answer: finish.answer,
+        })
+    }
+
+    /// A step that was cut off left something: it stays reachable as well.
+    async fn snapshot_last_step(&self, state: &RunState) -> Option<SnapshotId> {
+        let workspace = self.session.workspace().filter(|_| state.has_unsaved_changes && !self.too_large)?;
+        match self.run_until_stopped(state, WorkDeadline::End, workspace.snapshot()).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                tracing::warn!(run = %state.run, %error, "what the last step left is not kept");
+                None
+            }
+        }
+    }
+
+    /// Paths whose content, mode or kind differs from the beginning, sorted.
+    async fn modified_files(&self, state: &RunState) -> Vec<String> {
+        let history = &state.history;
+        if history.current == history.beginning {
+            return Vec::new();
+        }
+        let views = &self.parts.workspaces;
+        let changes = views.compare(&self.plan.sandbox, state.run, history.beginning, history.current);
+        match self.run_until_stopped(state, WorkDeadline::End, changes).await {
+            Ok(changes) => changes.into_iter().map(|change| change.path).collect(),
+            Err(error) => {
+                tracing::warn!(run = %state.run, %error, "what the run changed can't be told");
+                Vec::new()
+            }
+        }
+    }
+
+    /// A process that died in the middle left it half done: applying again finishes it.
+    async fn apply(&self, state: &RunState, to: SnapshotId) -> ApplyOutcome {
+        let (spec, from) = (&self.plan.sandbox, state.history.applied);
+        let applied = self.parts.workspaces.apply(spec, state.run, from, Some(to), MergePolicy::No);
+        apply_outcome(self.run_until_stopped(state, WorkDeadline::End, applied).await)
+    }
+
+    /// A run that is not to be applied may be one whose process died while it was applied: its repository must be as it
+    /// was. What stands in the way is a person's, and stays.
+    async fn revert_partial_apply(&self, state: &RunState) {
+        if self.plan.sandbox.mode != WorkspaceMode::Transaction {
+            return;
+        }
+        let taken_back = self.parts.workspaces.revert_partial_apply(state.run);
+        if let Err(error) = self.run_until_stopped(state, WorkDeadline::End, taken_back).await {
+            tracing::warn!(run = %state.run, %error, "the repository holds a part of the result: `forge apply` brings in the rest");
+        }
+    }
+
+    async fn publish(&self, state: &RunState, to: SnapshotId) -> Option<ApplyOutcome> {
+        let message = commit_message(state);
+        let published = self.parts.workspaces.publish(&self.plan.sandbox, state.run, to, &message);
+        match self.run_until_stopped(state, WorkDeadline::End, published).await {
+            Ok(None) => None,
+            Ok(Some(made)) => Some(ApplyOutcome::Published { branch: made.branch, commit: made.commit }),
+            Err(error) => Some(ApplyOutcome::Failed { why: error.to_string() }),
+        }
+    }
+}
+
+/// What an attempt to apply came to, as it is journalled.
+pub(crate) fn apply_outcome(
+    applied: Result<forge_ports::workspace_store::ApplyReport, SandboxError>,
+) -> ApplyOutcome {
+    match applied {
+        Ok(applied) => {
+            ApplyOutcome::Done { changed: applied.changed, merged: applied.merged, notes: applied.notes }
+        }
+        Err(SandboxError::Conflicts { conflicts }) => ApplyOutcome::Conflicts { conflicts },
+        Err(error) => ApplyOutcome::Failed { why: error.to_string() },
+    }
+}
+
+/// The message of a result's commit: the task's first line as its subject, then what made it.
+pub(crate) fn commit_message(state: &RunState) -> String {
+    const MAX_SUBJECT_CHARS: usize = 72;
+    let task = state.created.as_ref().and_then(|created| created.task.inline_text()).unwrap_or_default();
+    let line = task.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Result of a run");
+    let subject: String = line.chars().take(MAX_SUBJECT_CHARS).collect();
+    format!("{subject}\n\nMade by forge, run {}.\n", state.run)
+}
