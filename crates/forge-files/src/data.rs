@@ -1,4 +1,4 @@
-//! The data directory: what is kept in it is believed, so nobody else may have put it there.
+//! Ownership checks for the data directory. Forge trusts its contents, so no other user may have put them there.
 
 use crate::remove;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
@@ -8,43 +8,43 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Reasons why a data directory is not used.
+/// Reasons for rejecting a data directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotOwnData {
-    /// Somebody else made it, or something in it.
+    /// The directory or one of its entries belongs to another user.
     #[error(
         "{} belongs to user {owner}, who could change what forge keeps there; run forge as that user, make it yours \
          with `chown -R`, or set XDG_DATA_HOME to another directory",
         path.display()
     )]
     Foreign {
-        /// The directory, or the entry of it.
+        /// Path of the directory or of its entry.
         path: PathBuf,
-        /// The user's id.
+        /// User ID of the owner.
         owner: u32,
     },
-    /// The system refused.
-    #[error("cannot look at the data directory {}: {source}", path.display())]
+    /// A system call failed.
+    #[error("cannot inspect the data directory {}: {source}", path.display())]
     Io {
-        /// The directory, or the entry of it.
+        /// Path of the directory or of its entry.
         path: PathBuf,
-        /// Why.
+        /// Underlying error.
         source: std::io::Error,
     },
 }
 
-/// Checks that a data directory and its entries, as far as they exist, belong to this user; takes the right to write to
-/// the directory from everybody else. Links of this user's own are followed: data may lie on another disk.
+/// Checks that an existing data directory and its entries belong to this user, and removes other users' write
+/// permission from the directory. Symlinks owned by this user are followed because data may be on another disk.
 ///
 /// # Errors
-/// [`NotOwnData`] when the directory, an entry of it, or what an entry links to belongs to somebody else.
+/// [`NotOwnData`] if the directory, one of its entries, or the target of such an entry belongs to another user.
 pub fn check_data_directory(path: &Path) -> Result<(), NotOwnData> {
     let failed = |errno: Errno| NotOwnData::Io { path: path.to_owned(), source: errno.into() };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(opened) => opened,
-        // Whoever makes it, or can't, says so.
+        // The code that creates the directory reports the error.
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(Errno::ACCESS) => {
             let stat = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(failed)?;

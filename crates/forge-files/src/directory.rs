@@ -1,4 +1,4 @@
-//! Directories that files are written into, by name and never through a symbolic link.
+//! Directories into which files are written by name, never through a symbolic link.
 
 use crate::error::Error;
 use crate::open::{reopen_regular, special_file_error};
@@ -11,14 +11,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tries at a name for a draft; each one that is taken belongs to somebody else.
+/// Attempts at finding a free draft name; a taken name belongs to another process.
 const MAX_DRAFT_TRIES: u32 = 16;
-/// The mode of directories that are made.
+/// Mode of newly created directories.
 const PRIVATE_DIR_MODE: Mode = Mode::RWXU;
-/// The mode of files that only their owner reads.
+/// Mode of files that only their owner may read.
 pub const OWNER_ONLY_MODE: u32 = 0o600;
 
-/// An open directory. What its path leads to later makes no difference.
+/// An open directory. Later changes to its path have no effect on it.
 #[derive(Debug)]
 pub struct Directory {
     handle: OwnedFd,
@@ -26,17 +26,17 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory at `path`; links are followed, as the caller named the path.
+    /// Opens the directory at `path`. Links are followed because the caller named the path.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and the system's own.
+    /// [`Error::NotFound`] or a system error.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let handle = rustix::fs::open(path, directory_flags(), Mode::empty());
         let handle = handle.map_err(|errno| Error::from_errno(path, errno))?;
         Ok(Self { handle, path: path.to_owned() })
     }
 
-    /// As [`Directory::open`]; what is missing of the path is made, closed to others.
+    /// Opens a directory like [`Directory::open`], creating missing components with access for this user only.
     ///
     /// # Errors
     /// As [`Directory::open`].
@@ -47,7 +47,7 @@ impl Directory {
         Self::open(path)
     }
 
-    /// Opens the directory at `relative` below `root`, through no symbolic link below `root`.
+    /// Opens the directory at `relative` below `root` without following symbolic links below `root`.
     ///
     /// # Errors
     /// As [`Directory::open`]; [`Error::Link`] with the path of the link.
@@ -59,7 +59,8 @@ impl Directory {
         base.open_below(relative)
     }
 
-    /// As [`Directory::open_within`]; what is missing below `root` is made, closed to others.
+    /// Opens a directory like [`Directory::open_within`], creating components missing below `root` with access for this
+    /// user only.
     ///
     /// # Errors
     /// As [`Directory::open_within`].
@@ -74,7 +75,7 @@ impl Directory {
                         Err(errno) => return Err(Error::from_errno(&path, errno)),
                     }
                     here.open_below(part).map_err(|error| match error {
-                        // Something that is no directory has the name.
+                        // The name is taken by something that is not a directory.
                         Error::NotFound { path } => Error::from_errno(&path, Errno::EXIST),
                         other => other,
                     })?
@@ -100,24 +101,24 @@ impl Directory {
         }
     }
 
-    /// Its path as it was opened.
+    /// Returns the path under which the directory was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells whether anything has this name, and whether it is a regular file.
+    /// Returns whether an entry with this name exists, and checks that it is a regular file.
     ///
     /// # Errors
-    /// [`Error::Link`] or [`Error::NotRegular`] if it is something else than a regular file.
+    /// [`Error::Link`] or [`Error::NotRegular`] if the entry is not a regular file.
     pub fn contains_file(&self, name: &str) -> Result<bool, Error> {
         Ok(self.file_mode(name)?.is_some())
     }
 
-    /// The permissions of a file; `None` if it is not there.
+    /// Returns the permissions of a file, or `None` if it does not exist.
     ///
     /// # Errors
-    /// As [`Directory::holds`].
+    /// As [`Directory::contains_file`].
     pub fn file_mode(&self, name: &str) -> Result<Option<u32>, Error> {
         let path = self.path.join(name);
         let stat = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -134,13 +135,13 @@ impl Directory {
         }
     }
 
-    /// Reads a file, at most `max_bytes` of it.
+    /// Reads a file of at most `max_bytes`.
     ///
     /// # Errors
     /// As [`crate::read_within`].
     pub fn read_file(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Error> {
         let path = self.path.join(name);
-        // Tells links from all else that is no file, before anything is opened.
+        // Distinguishes links from other special files before anything is opened.
         if !self.contains_file(name)? {
             return Err(Error::NotFound { path });
         }
@@ -150,20 +151,20 @@ impl Directory {
         read_from(&path, reopen_regular(&path, &handle)?, max_bytes)
     }
 
-    /// Writes a file that is not there yet.
+    /// Writes a new file.
     ///
     /// # Errors
-    /// The system's own, also if the name is taken, by whatever it is.
+    /// A system error, including one for a name that is already taken by anything.
     pub fn create_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
         let path = self.path.join(name);
         let mut file = self.create_new(name, mode).map_err(|errno| Error::from_errno(&path, errno))?;
         file.write_all(bytes).map_err(|source| Error::from_io(&path, source))
     }
 
-    /// Writes a file so that it is the old or the new one at any moment, even if the machine stops.
+    /// Replaces a file atomically: even after a crash it has either the old or the new content.
     ///
     /// # Errors
-    /// As [`Directory::holds`]; the system's own. Nothing is changed then.
+    /// As [`Directory::contains_file`], or a system error. The file is unchanged in that case.
     pub fn replace_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
         self.contains_file(name)?;
         let path = self.path.join(name);
@@ -179,28 +180,28 @@ impl Directory {
             let _ = rustix::fs::unlinkat(&self.handle, draft.as_str(), AtFlags::empty());
         }
         written.map_err(|source| Error::from_io(&path, source))?;
-        // Without this the new name may be lost with the power; not every file system can do it.
+        // Without this, a power failure may lose the new name; not every file system supports it.
         let _ = rustix::fs::fsync(&self.handle);
         Ok(())
     }
 
-    /// Gives a file another name; nothing is overwritten.
+    /// Renames a file without overwriting anything.
     ///
     /// # Errors
-    /// The system's own, also if the new name is taken.
+    /// A system error, including one for a new name that is already taken.
     pub fn rename_file(&self, from: &str, to: &str) -> Result<(), Error> {
         let renamed = rustix::fs::renameat_with(&self.handle, from, &self.handle, to, RenameFlags::NOREPLACE);
         renamed.map_err(|errno| Error::from_errno(&self.path.join(to), errno))
     }
 
-    /// Opens a file whose lock stands for another one, made if it is not there.
+    /// Opens the lock file of another file, creating it if necessary.
     ///
     /// # Errors
-    /// [`Error::Link`], [`Error::NotRegular`], and the system's own.
+    /// [`Error::Link`], [`Error::NotRegular`], or a system error.
     pub fn open_lock_file(&self, name: &str) -> Result<File, Error> {
         let path = self.path.join(name);
         let fail = |errno| Error::from_errno(&path, errno);
-        // Read and write: a pipe that is opened for one of the two waits or fails for want of the other side.
+        // Read and write: opening a pipe for only one of them blocks or fails while the other end is closed.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(OWNER_ONLY_MODE);
         let file: File = rustix::fs::openat(&self.handle, name, flags, mode).map_err(fail)?.into();
@@ -228,7 +229,7 @@ impl Directory {
     }
 }
 
-/// The first symbolic link on the way from `root`, for a message.
+/// Returns the first symbolic link on the path from `root`, for error messages.
 #[must_use]
 pub fn find_symlink_below(root: &Path, relative: &Path) -> Option<PathBuf> {
     let mut here = root.to_owned();

@@ -1,13 +1,13 @@
-//! Reasons why a file was not read.
+//! Reasons why a file could not be read.
 
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Something that is not a regular file.
+/// A kind of file that is not a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum SpecialFileKind {
     Directory,
     NamedPipe,
@@ -30,70 +30,70 @@ impl fmt::Display for SpecialFileKind {
     }
 }
 
-/// A file that was not read, with its path and the reason.
+/// An error for a file that was not read, with its path and the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing is at the path.
+    /// The path does not exist.
     #[error("{} does not exist", path.display())]
     NotFound {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// Something other than a regular file is at the path.
+    /// The path is not a regular file.
     #[error("{} is {found}, not a regular file", path.display())]
     NotRegular {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
-        /// What is there.
+        /// Kind of file found.
         found: SpecialFileKind,
     },
-    /// A symbolic link is at the path, or on the way to it from the trusted directory.
+    /// The path, or a component below the trusted directory, is a symbolic link.
     #[error("{} leads through a symbolic link, which is not followed here; put a regular file or directory in its place", path.display())]
     Link {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// The file holds more bytes than the caller accepts.
+    /// The file is larger than the caller accepts.
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
-        /// The most bytes that are accepted.
+        /// Maximum number of bytes accepted.
         limit: u64,
     },
     /// The file is not UTF-8 text.
     #[error("{} is not UTF-8 text", path.display())]
     NotText {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
-        /// Why.
+        /// Underlying error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Tells whether nothing is at the path.
+    /// Returns whether the path does not exist.
     #[must_use]
     pub const fn is_absent(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// The reason without the path, for messages that name the path themselves.
+    /// Returns the reason without the path, for messages that name the path themselves.
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
             Self::NotFound { .. } => "no such file".to_owned(),
             Self::NotRegular { found, .. } => format!("{found}, not a regular file"),
-            Self::Link { .. } => "a symbolic link is on the way, which is not followed here".to_owned(),
+            Self::Link { .. } => "the path contains a symbolic link, which is not followed here".to_owned(),
             Self::TooLarge { limit, .. } => format!("larger than {limit} bytes"),
-            Self::NotText { .. } => "bytes that are not UTF-8".to_owned(),
+            Self::NotText { .. } => "not UTF-8 text".to_owned(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "no permission to read it".to_owned()
             }
@@ -101,7 +101,7 @@ impl Error {
         }
     }
 
-    /// The same reason as an error of the standard library, for callers that return those.
+    /// Converts the error into one of the standard library, for callers that return those.
     #[must_use]
     pub fn into_io_error(self) -> io::Error {
         match self {

@@ -1,23 +1,23 @@
-//! What tells one directory from every other one, for as long as the machine runs.
+//! File identities that stay unique until the machine is restarted.
 
 use rustix::fs::{AtFlags, StatxFlags};
 use std::os::fd::BorrowedFd;
 
-/// A file as its descriptor names it.
+/// The identity of an open file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileIdentity {
     device: (u32, u32),
     inode: u64,
-    /// Inode numbers are given again after a removal; the time of birth is not. `None`: the file system keeps none.
+    /// Birth time, which distinguishes files with a reused inode number. `None` if the file system does not record it.
     born: Option<(i64, u32)>,
-    /// `None` before Linux 5.8.
+    /// Mount ID; `None` before Linux 5.8.
     mount: Option<u64>,
     pub(crate) uid: u32,
     pub(crate) mode: u16,
 }
 
 impl FileIdentity {
-    /// Looks at an open file.
+    /// Reads the identity of an open file.
     pub(crate) fn of_file(file: BorrowedFd<'_>) -> Option<Self> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
         let found = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
@@ -32,12 +32,12 @@ impl FileIdentity {
         })
     }
 
-    /// Whether both are one and the same file.
+    /// Returns whether both identities denote the same file.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         self.is_same_mount(other) && (self.inode, self.born) == (other.inode, other.born)
     }
 
-    /// Whether nothing was mounted between the two.
+    /// Returns whether both files are on the same mount.
     pub(crate) fn is_same_mount(&self, other: &Self) -> bool {
         (self.device, self.mount) == (other.device, other.mount)
     }

@@ -1,14 +1,13 @@
 //! Files of repositories, sandboxes and data directories, read on the host as if every byte were hostile.
 //!
 //! A repository, or a process in a sandbox, can put anything where Forge expects a small file: a named pipe, a device,
-//! a symbolic link to elsewhere, a sparse file of terabytes, a file that changes while it is read. [`read`] and
-//! [`read_text`] open without waiting, accept regular files only and read no more than the caller allows;
+//! a symbolic link to another place, a sparse file of terabytes, a file that changes while it is read. [`read`] and
+//! [`read_text`] open without blocking, accept only regular files and read no more than the caller allows;
 //! [`read_within`] and [`read_text_within`] also refuse every symbolic link below a directory that the caller trusts.
 //!
-//! [`Directory`] writes files by name into a directory that was reached through no link.
-//! [`open_or_create`] opens Forge's own lock files with the same care.
-//! [`remove_tree`] and [`sweep`] remove what is this user's own and nothing that a hostile tree leads to;
-//! [`PrivateDir`] is where temporary things are kept, so that nobody else can put anything beside them.
+//! [`Directory`] writes files by name into a directory that was reached without following links. [`open_or_create`]
+//! opens Forge's own lock files with the same care. [`remove_tree`] and [`remove_stale`] remove this user's own files
+//! and nothing that a hostile tree points to; [`PrivateDir`] holds temporary files where no other user can add entries.
 //!
 //! This crate knows nothing of runs, sandboxes or settings.
 

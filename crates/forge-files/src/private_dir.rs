@@ -1,4 +1,4 @@
-//! Directories that nobody but this user can enter.
+//! Directories that only this user can enter.
 
 use crate::remove;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The mode of such a directory.
+/// Mode of a private directory.
 const PRIVATE_DIR_MODE: Mode = Mode::RWXU;
 const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -16,34 +16,34 @@ const DIRECTORY_FLAGS: OFlags =
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotPrivate {
-    /// Somebody else made it.
+    /// The directory belongs to another user.
     #[error(
         "{} belongs to user {owner}, who could change what is kept there; remove it, or name another directory",
         path.display()
     )]
     Foreign {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
-        /// The user's id.
+        /// User ID of the owner.
         owner: u32,
     },
-    /// Something else is in its place.
-    #[error("{} is no directory, so nothing can be kept there; remove it", path.display())]
+    /// The path is not a directory.
+    #[error("{} is not a directory; remove it", path.display())]
     NoDirectory {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// The system refused.
-    #[error("cannot make the private directory {}: {source}", path.display())]
+    /// A system call failed.
+    #[error("cannot create the private directory {}: {source}", path.display())]
     Io {
-        /// The path as it was given.
+        /// Path as given.
         path: PathBuf,
-        /// Why.
+        /// Underlying error.
         source: io::Error,
     },
 }
 
-/// A directory of this user that nobody else can enter.
+/// A directory of this user that no other user can enter.
 #[derive(Debug)]
 pub struct PrivateDir {
     path: PathBuf,
@@ -51,11 +51,11 @@ pub struct PrivateDir {
 }
 
 impl PrivateDir {
-    /// Makes the directory at `path`, or takes the one that is there if it belongs to this user; what is above it is
-    /// made as well. Owner and mode are looked at on the descriptor, a link in its place is not followed.
+    /// Opens the directory at `path` if it belongs to this user, or creates it together with its missing ancestors.
+    /// Owner and mode are checked on the descriptor; a link in its place is not followed.
     ///
     /// # Errors
-    /// [`NotPrivate`] when it belongs to somebody else, is no directory, or the system refuses.
+    /// [`NotPrivate`] if the path belongs to another user or is not a directory, or a system call fails.
     pub fn open_or_create(path: &Path) -> Result<Self, NotPrivate> {
         let failed = |errno: Errno| NotPrivate::Io { path: path.to_owned(), source: errno.into() };
         match rustix::fs::mkdirat(CWD, path, PRIVATE_DIR_MODE) {
@@ -71,10 +71,10 @@ impl PrivateDir {
         Self::open(path)
     }
 
-    /// Takes the directory at `path`, if one of this user is there.
+    /// Opens the existing directory at `path` if it belongs to this user.
     ///
     /// # Errors
-    /// As [`Self::make`].
+    /// As [`Self::open_or_create`].
     pub fn open(path: &Path) -> Result<Self, NotPrivate> {
         let named = || path.to_owned();
         let failed = |errno: Errno| NotPrivate::Io { path: named(), source: errno.into() };
@@ -101,11 +101,11 @@ impl PrivateDir {
         Ok(Self { path: named(), opened })
     }
 
-    /// Makes the directory `name` in `parent`, a directory of this user that nobody else can write to, such as the
-    /// user's runtime directory: it is looked at before, and nothing is made where it is not there.
+    /// Creates the directory `name` in `parent`, for example in the user's runtime directory. `parent` must exist,
+    /// belong to this user and not be writable by others; this is checked first.
     ///
     /// # Errors
-    /// As [`Self::make`], about either of them.
+    /// As [`Self::open_or_create`], for either directory.
     pub fn open_or_create_below(parent: &Path, name: &str) -> Result<Self, NotPrivate> {
         let failed = |source: io::Error| NotPrivate::Io { path: parent.to_owned(), source };
         let opened =
@@ -120,22 +120,22 @@ impl PrivateDir {
         Self::open_or_create(&parent.join(name))
     }
 
-    /// Makes this user's own directory in one that all users share, such as that for files in memory. Its name has the
-    /// user's id in it: who took it before gets an error of this user, and nothing else.
+    /// Creates this user's directory in one shared by all users, for example the one for files in memory. Its name
+    /// contains the user ID, so a user who takes the name first only causes an error for this user.
     ///
     /// # Errors
-    /// As [`Self::make`].
+    /// As [`Self::open_or_create`].
     pub fn for_user(shared: &Path) -> Result<Self, NotPrivate> {
         Self::open_or_create(&Self::user_path(shared))
     }
 
-    /// Where [`Self::of_user`] is.
+    /// Returns the path of [`Self::for_user`].
     #[must_use]
     pub fn user_path(shared: &Path) -> PathBuf {
         shared.join(format!("forge-{}", rustix::process::geteuid().as_raw()))
     }
 
-    /// Its path as it was given.
+    /// Returns the path as given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

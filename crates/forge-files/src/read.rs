@@ -1,4 +1,4 @@
-//! Reading of whole files up to a limit.
+//! Reading whole files up to a size limit.
 
 use crate::error::Error;
 use crate::open::{open, open_within};
@@ -6,15 +6,15 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// Reads the regular file at `path`, at most `max_bytes` of it. Symbolic links are followed.
+/// Reads the regular file at `path`, of at most `max_bytes`. Symbolic links are followed.
 ///
 /// # Errors
-/// As [`open`]; [`Error::TooLarge`] before more than `max_bytes` are in memory.
+/// As [`open`]; [`Error::TooLarge`] before more than `max_bytes` are held in memory.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
     read_from(path, open(path)?, max_bytes)
 }
 
-/// Reads the regular file at `relative` below `root` as [`read`] does, through no symbolic link.
+/// Reads the regular file at `relative` below `root` like [`read`], without following symbolic links.
 ///
 /// # Errors
 /// As [`open_within`]; [`Error::TooLarge`].
@@ -23,7 +23,7 @@ pub fn read_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<Vec<u
     read_from(&root.join(relative), file, max_bytes)
 }
 
-/// Reads a UTF-8 file as [`read`] does.
+/// Reads a UTF-8 file like [`read`].
 ///
 /// # Errors
 /// As [`read`]; [`Error::NotText`].
@@ -31,7 +31,7 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Error> {
     decode_utf8(path, read(path, max_bytes)?)
 }
 
-/// Reads a UTF-8 file as [`read_within`] does.
+/// Reads a UTF-8 file like [`read_within`].
 ///
 /// # Errors
 /// As [`read_within`]; [`Error::NotText`].
@@ -39,7 +39,7 @@ pub fn read_text_within(root: &Path, relative: &Path, max_bytes: u64) -> Result<
     decode_utf8(&root.join(relative), read_within(root, relative, max_bytes)?)
 }
 
-/// Reads the first `max_bytes` of the regular file at `path`; a longer file is cut. Symbolic links are followed.
+/// Reads at most the first `max_bytes` of the regular file at `path`. Symbolic links are followed.
 ///
 /// # Errors
 /// As [`open`].
@@ -49,10 +49,10 @@ pub fn read_prefix(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Reads an open file to its end, at most `max_bytes` of it; `path` is named in errors.
+/// Reads an open file of at most `max_bytes` to its end; `path` is used in errors.
 ///
 /// # Errors
-/// [`Error::TooLarge`]; the system's own.
+/// [`Error::TooLarge`] or a system error.
 pub fn read_from(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Error> {
     let too_large = || Error::TooLarge { path: path.to_owned(), limit: max_bytes };
     let size = file.metadata().map_err(|source| Error::from_io(path, source))?.len();
@@ -60,7 +60,7 @@ pub fn read_from(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Err
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // The file may grow while it is read: the limit counts what is read, not what was said.
+    // The file may grow while it is read, so the limit applies to the bytes read rather than the reported size.
     let more = max_bytes.saturating_add(1);
     file.take(more).read_to_end(&mut bytes).map_err(|source| Error::from_io(path, source))?;
     if bytes.len() as u64 > max_bytes { Err(too_large()) } else { Ok(bytes) }

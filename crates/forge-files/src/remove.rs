@@ -1,9 +1,9 @@
-//! Removal of whole trees, which nothing in the tree can lead out of.
+//! Removal of whole trees that cannot be redirected out of the tree.
 //!
-//! Everything is named relative to the open directory that it lies in. No symbolic link is followed and no mount
-//! crossed. Depth, the length of paths and modes are no obstacle. Way back up: the descriptors of the nearest
-//! ancestors are kept. Those above are opened again as the parent of what they hold, and only gone on with if they are
-//! the very directories that were left: whoever moves a directory while it is emptied ends the removal.
+//! Every entry is named relative to the open directory that contains it. No symbolic link is followed and no mount is
+//! crossed. Depth, path length and modes are no obstacle. For the way back up, the descriptors of the nearest ancestors
+//! are kept. Those above are reopened as the parent of their child, and the walk continues only if they are the same
+//! directories as before: moving a directory while it is being emptied ends the removal.
 
 use crate::identity::FileIdentity;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -13,23 +13,23 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Ancestors whose descriptors are kept. A descriptor limit of 64 is enough for the deepest tree.
+/// Number of ancestors with an open descriptor. A limit of 64 descriptors is enough for the deepest tree.
 const MAX_OPEN_ANCESTORS: usize = 16;
-/// Names of directories of one level that wait for their turn.
+/// Maximum number of subdirectory names queued per level.
 const MAX_WAITING_NAMES: usize = 256;
-/// How the kernel counts the blocks of a file.
+/// Unit in which the kernel counts the blocks of a file.
 const BLOCK_BYTES: u64 = 512;
 
 const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const HANDLE_FLAGS: OFlags = DIRECTORY_FLAGS.union(OFlags::PATH);
 
-/// Whose the top of a tree must be.
+/// Required owner of the top of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequiredOwner {
-    /// Anybody's: the caller knows that nobody else can put anything there.
+    /// Any user: the caller knows that only this user can create entries there.
     Any,
-    /// This user's, told by the descriptor.
+    /// This user, checked on the descriptor.
     Own,
 }
 
@@ -39,20 +39,20 @@ enum WalkAction {
     Remove,
 }
 
-/// Removes what is at `path`, a directory with everything in it. For places that only this user can write to, such
-/// as the data directory: files there that belong to the users of sandboxes go as well. Returns the bytes on the disk
-/// that were freed; what could not be removed stays.
+/// Removes the file or directory tree at `path`. For places that only this user can write to, such as the data
+/// directory: files there that belong to sandbox users are removed as well. Returns the bytes freed on disk; entries
+/// that cannot be removed are kept.
 pub fn remove_tree(path: &Path) -> u64 {
     remove_path(path, RequiredOwner::Any)
 }
 
-/// Removes what is at `path` as [`remove_tree`] does, if it belongs to this user: for places where others can make
-/// files as well. Returns the bytes on the disk that were freed; of another user's tree nothing is touched.
+/// Removes the file or tree at `path` like [`remove_tree`], but only if it belongs to this user. For places where other
+/// users can create files. Returns the bytes freed on disk; another user's tree is not touched.
 pub fn remove_own_tree(path: &Path) -> u64 {
     remove_path(path, RequiredOwner::Own)
 }
 
-/// Counts the bytes on the disk of a tree, without what is mounted in it.
+/// Counts the bytes that a tree uses on disk, without anything mounted in it.
 #[must_use]
 pub fn count_tree_bytes(path: &Path) -> u64 {
     let Ok(top) = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty()) else { return 0 };
@@ -63,13 +63,13 @@ pub fn count_tree_bytes(path: &Path) -> u64 {
 fn remove_path(path: &Path, owner: RequiredOwner) -> u64 {
     let Some(name) = path.file_name().and_then(|name| CString::new(name.as_bytes()).ok()) else { return 0 };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Links on the way to the tree are the caller's own.
+    // Links in the parent path come from the caller.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(parent) = rustix::fs::openat(CWD, parent, flags, Mode::empty()) else { return 0 };
     remove_at(parent.as_fd(), &name, owner)
 }
 
-/// Removes what has this name in a directory.
+/// Removes the entry with this name from a directory.
 pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &CString, owner: RequiredOwner) -> u64 {
     let Ok(stat) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return 0 };
     if owner == RequiredOwner::Own && !is_own(stat.st_uid) {
@@ -79,7 +79,7 @@ pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &CString, owner: RequiredO
         let removed = rustix::fs::unlinkat(parent, name, AtFlags::empty()).is_ok();
         return if removed { released_bytes(&stat) } else { 0 };
     }
-    // What was looked at by its name may have been replaced since.
+    // The entry may have been replaced since it was checked by name.
     let wanted = |identity: &FileIdentity| owner == RequiredOwner::Any || is_own(identity.uid);
     let above = FileIdentity::of_file(parent);
     let top = above.and_then(|above| open_subdirectory(parent, name, WalkAction::Remove, &above, wanted));
@@ -97,13 +97,14 @@ fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// Bytes that go with one name: each further name of a file frees, or uses, nothing.
+/// Returns the bytes attributed to one name. A file with several names counts as zero because removing one of them
+/// frees nothing.
 fn released_bytes(stat: &Stat) -> u64 {
     let counts = is_directory(stat) || stat.st_nlink == 1;
     if counts { u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES } else { 0 }
 }
 
-/// Opens a directory below another one, on the same mount. To be emptied, it is opened to its owner before.
+/// Opens a subdirectory on the same mount. If it is to be emptied, its owner is first given access to it.
 fn open_subdirectory(
     parent: BorrowedFd<'_>,
     name: &CString,
@@ -134,30 +135,30 @@ fn open_subdirectory(
 fn open_below(parent: BorrowedFd<'_>, name: &CString, flags: OFlags) -> Result<OwnedFd, Errno> {
     let stay = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
     match rustix::fs::openat2(parent, name, flags, Mode::empty(), stay) {
-        // Without the call, or behind a filter that does not know it, the identity alone tells of a mount.
+        // Without the system call, or behind a filter that blocks it, only the identity reveals a mount.
         Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(parent, name, flags, Mode::empty()),
         opened => opened,
     }
 }
 
-/// A directory on the way down.
+/// A directory on the path from the top to the current one.
 struct TreeLevel {
-    /// Its name in the level above.
+    /// Name in the level above.
     name: CString,
     identity: FileIdentity,
-    /// `None`: dropped, to be opened again on the way back.
+    /// Descriptor; `None` if dropped, to be reopened on the way back up.
     opened: Option<OwnedFd>,
     entries: Option<Dir>,
-    /// Entries that were read of it.
+    /// Number of entries read so far.
     read: usize,
     waiting: Vec<CString>,
     /// Whether all entries were read.
     done: bool,
-    /// Whether its entries were read from the beginning before.
+    /// Whether reading has been started before.
     started: bool,
-    /// Whether anything was removed since then.
+    /// Whether anything was removed since reading started.
     progress: bool,
-    /// Whether it was found not to be empty in the end.
+    /// Whether reading was restarted because the directory was not empty at the end.
     again: bool,
 }
 
@@ -177,7 +178,7 @@ impl TreeLevel {
         }
     }
 
-    /// Reads on until enough directories wait. Everything else is counted or removed on the way.
+    /// Reads entries until enough directories are queued. All other entries are counted or removed at once.
     fn read_entries(&mut self, action: WalkAction, sum: &mut u64) {
         if self.entries.is_none() {
             self.start_reading(action);
@@ -206,15 +207,15 @@ impl TreeLevel {
         }
     }
 
-    /// Begins to read, for the second time where the descriptor was dropped meanwhile.
+    /// Starts reading, a second time if the descriptor was dropped in between.
     fn start_reading(&mut self, action: WalkAction) {
-        // What is there after a whole round in which nothing went will not go in the next one.
+        // Entries that survived a whole round in which nothing was removed will not be removed in the next one.
         if action == WalkAction::Remove && self.started && !self.progress {
             return;
         }
         self.entries = self.opened.as_ref().and_then(|opened| Dir::read_from(opened).ok());
         if action == WalkAction::Count {
-            // What was removed is not read again, but this was.
+            // Counted entries, unlike removed ones, appear again and must be skipped.
             for _ in 0..self.read {
                 let _ = self.entries.as_mut().and_then(Dir::read);
             }
@@ -222,7 +223,7 @@ impl TreeLevel {
         (self.started, self.progress) = (true, false);
     }
 
-    /// Begins once more, if something went in which others may have hidden behind; whether there is a point in it.
+    /// Restarts reading if an entry was removed that may have hidden others; returns whether a restart makes sense.
     fn restart_reading(&mut self) -> bool {
         let again = self.progress && !self.again;
         if again {
@@ -271,14 +272,14 @@ impl DirTreeWalk {
         }
     }
 
-    /// Leaves the lowest directory, which is done; `false`: the walk is over.
+    /// Leaves the lowest directory when it is done; returns `false` when the walk is over.
     fn go_up(&mut self) -> bool {
         let Some(mut left) = self.levels.pop() else { return false };
         let Some(above) = self.levels.last_mut() else { return false };
         if above.opened.is_none() {
             let Some(opened) = &left.opened else { return false };
             let parent = rustix::fs::openat(opened, c"..", DIRECTORY_FLAGS, Mode::empty()).ok();
-            // Any other directory than the one that was left is somebody else's.
+            // A directory other than the one that was left was moved there by another process.
             above.opened = parent.filter(|parent| {
                 FileIdentity::of_file(parent.as_fd()).is_some_and(|found| found.is_same_file(&above.identity))
             });
@@ -287,7 +288,7 @@ impl DirTreeWalk {
         if self.action == WalkAction::Remove {
             match rustix::fs::unlinkat(opened, &left.name, AtFlags::REMOVEDIR) {
                 Ok(()) => above.progress = true,
-                // Something came while it was emptied, or was not read again.
+                // Entries were added while the directory was emptied, or reading skipped some.
                 Err(Errno::NOTEMPTY | Errno::EXIST) if left.restart_reading() => self.levels.push(left),
                 Err(_) => {}
             }
@@ -301,7 +302,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// The walk stands deep in the tree when a directory on its way is moved beside what it must not touch.
+    /// The walk is deep in the tree when an ancestor is moved next to a directory that must not be touched.
     #[test]
     fn a_directory_that_is_moved_while_it_is_emptied_leads_nowhere() {
         for depth in [3, 2 * MAX_OPEN_ANCESTORS] {
@@ -309,7 +310,7 @@ mod tests {
             let (top, outside) = (root.path().join("top"), root.path().join("outside"));
             let way: std::path::PathBuf = std::iter::repeat_n("way", depth).collect();
             fs::create_dir_all(top.join(&way)).unwrap();
-            // What is still to be done on each level has the name of something outside.
+            // The pending entry of each level has the same name as a directory outside.
             for level in way.ancestors() {
                 fs::create_dir(top.join(level).join("home")).unwrap();
             }
@@ -330,7 +331,7 @@ mod tests {
             fs::rename(top.join("way/way"), outside.join("way")).unwrap();
             walk.run();
             assert!(outside.join("home/precious").is_dir(), "depth {depth}");
-            // What is really in the tree went as far as it could be told.
+            // Entries really in the tree were removed as far as this could be determined.
             assert!(!outside.join(way.strip_prefix("way/way").unwrap()).join("home").exists());
         }
     }

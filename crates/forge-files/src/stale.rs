@@ -1,8 +1,8 @@
-//! Files and directories that belong to one process and would outlive it if it were killed: their names say whose they
-//! are, so that they can be told from those of a process that lives.
+//! Files and directories that belong to one process and would outlive it if it were killed. Their names identify the
+//! process, which distinguishes stale ones from those of a running process.
 //!
-//! A name is no proof: whoever may make files in a directory may name them so. Stale things are looked for in
-//! directories of this user only, and are removed only if they belong to this user.
+//! A name is no proof, because anyone who can create files in a directory can choose such names. Stale entries are
+//! searched for in trusted directories only and are removed only if they belong to this user.
 
 use crate::remove::{RequiredOwner, is_own, remove_at};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
@@ -15,14 +15,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How all such names begin; then the kind, the process's id, when it began, its process namespace, a number, and
-/// something that nobody else can know in advance.
+/// Prefix of all such names. The kind, process ID, start time, PID namespace, a counter and a random number follow.
 const NAME_PREFIX: &str = "forge-";
-/// The caller may name a directory by a link: what counts is whose the directory is.
+/// Flags without `NOFOLLOW`: the caller may name a directory by a link; only the owner of its target matters.
 const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Makes a name of this kind for something of this process; no two are the same, and nobody can take one before it is
-/// made. `kind` is one word.
+/// Creates a unique, unpredictable name of this kind for a file or directory of this process. `kind` is one word.
 #[must_use]
 pub fn owned_temp_name(kind: &str) -> String {
     static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -36,12 +34,12 @@ pub fn owned_temp_name(kind: &str) -> String {
     )
 }
 
-/// Finds what is named like [`own_name`] of one of these kinds in `directory`, whose process is gone, and which
-/// belongs to this user; nothing where others could have moved it there. In a directory in which others can make files,
-/// it is to be removed by [`crate::remove_own_tree`].
+/// Finds entries of `directory` named by [`owned_temp_name`] with one of these kinds that belong to this user and to a
+/// process that no longer exists. Returns nothing if others could have moved them there. In a directory where others
+/// can create files, remove them with [`crate::remove_own_tree`].
 #[must_use]
 pub fn find_stale(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
-    // In a sticky directory each file can be moved by its owner alone, and by that of the directory.
+    // In a sticky directory, only the owner of a file or of the directory can move the file.
     let keeps = |stat: &Stat| {
         (is_own(stat.st_uid) || stat.st_uid == 0) && (stat.st_mode & 0o022 == 0 || stat.st_mode & 0o1000 != 0)
     };
@@ -49,8 +47,8 @@ pub fn find_stale(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
     stale_names(&opened, kinds).iter().map(|name| directory.join(to_os_str(name))).collect()
 }
 
-/// Removes what is stale in `directory`, if that belongs to this user and nobody else can write to it. Gives what was
-/// removed.
+/// Removes stale entries of `directory`, if it belongs to this user and no other user can write to it. Returns the
+/// removed paths.
 pub fn remove_stale(directory: &Path, kinds: &[&str]) -> Vec<PathBuf> {
     let private = |stat: &Stat| is_own(stat.st_uid) && stat.st_mode & 0o022 == 0;
     let Some(opened) = open_trusted_dir(directory, private) else { return Vec::new() };
@@ -69,7 +67,7 @@ fn open_trusted_dir(directory: &Path, wanted: impl Fn(&Stat) -> bool) -> Option<
     rustix::fs::fstat(&opened).is_ok_and(|stat| wanted(&stat)).then_some(opened)
 }
 
-/// The names of what is stale in an open directory and belongs to this user.
+/// Returns the names of stale entries of an open directory that belong to this user.
 fn stale_names(directory: &OwnedFd, kinds: &[&str]) -> Vec<CString> {
     let mut found = Vec::new();
     let Ok(mut entries) = Dir::read_from(directory) else { return found };
@@ -91,23 +89,23 @@ fn to_os_str(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
-/// Whether a name is one of [`own_name`] of a kind, made by a process that is gone.
+/// Returns whether a name was made by [`owned_temp_name`] for this kind in a process that no longer exists.
 #[must_use]
 pub fn is_stale(name: &str, kind: &str) -> bool {
     let rest = name.strip_prefix(NAME_PREFIX).and_then(|name| name.strip_prefix(kind)?.strip_prefix('-'));
     let mut parts = rest.unwrap_or_default().split(['-', '.']);
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (Some(pid), Some(started), Some(home)) = (number(), number(), number()) else { return false };
-    // A process of another namespace cannot be looked for from here.
+    // Processes of another PID namespace are not visible from here.
     home == pid_namespace() && u32::try_from(pid).is_ok_and(|pid| process_start_time(pid) != Some(started))
 }
 
-/// The set of processes in which an id means something.
+/// Returns the PID namespace in which process IDs are valid.
 fn pid_namespace() -> u64 {
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
 }
 
-/// When a process started, in clock ticks since boot: with its id it names a process for good.
+/// Returns the start time of a process in clock ticks since boot, which together with its ID identifies it uniquely.
 fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

@@ -1,5 +1,5 @@
-//! A directory of a repository by its descriptor: nothing in it is reached through a symbolic link, and what is made in
-//! it belongs to whom the directory belongs.
+//! A directory of a repository, accessed by its descriptor. Nothing in it is reached through a symbolic link, and new
+//! entries get the owner of the directory.
 
 use crate::Error;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// How a directory is opened.
+/// Flags for opening a directory.
 pub(super) const DIRECTORY_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -38,20 +38,20 @@ impl RepoDirEntry {
 }
 
 impl RepoDirectory {
-    /// Opens a directory by a path without links.
+    /// Opens the directory at a path without links.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let fd = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty());
         Ok(Self { fd: fd.map_err(|errno| errno_to_error(path, errno))?, path: path.to_owned() })
     }
 
-    /// Opens a directory below this one, through no link; `None`: there is none.
+    /// Opens a directory below this one without following links. Returns `None` if it does not exist.
     pub(super) fn open_below(&self, relative: impl AsRef<Path>) -> Result<Option<Self>, Error> {
         let path = self.path.join(&relative);
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let mut opened =
             rustix::fs::openat2(&self.fd, relative.as_ref(), DIRECTORY_FLAGS, Mode::empty(), how);
         if matches!(opened, Err(Errno::NOSYS | Errno::PERM)) {
-            // Kernels before 5.6, and filters that do not know the call: one name at a time.
+            // Kernels before 5.6, and seccomp filters that do not know the system call: open one component at a time.
             opened = relative
                 .as_ref()
                 .iter()
@@ -67,7 +67,7 @@ impl RepoDirectory {
         }
     }
 
-    /// As [`Directory::below`], made where it is missing. One name, not a path.
+    /// Opens a directory like [`RepoDirectory::open_below`], creating it if missing. `name` is a single component.
     pub(super) fn open_or_create(&self, name: &str) -> Result<Self, Error> {
         if let Some(there) = self.open_below(name)? {
             return Ok(there);
@@ -79,7 +79,7 @@ impl RepoDirectory {
             Err(errno) => return Err(errno_to_error(&path, errno)),
         }
         let made = self.open_below(name)?.ok_or_else(|| errno_to_error(&path, Errno::NOENT))?;
-        // Whoever owns this directory can have put another one there, which must not become theirs.
+        // The owner of this directory may have put another directory there, which must not change hands.
         if made.stat()?.st_uid != rustix::process::geteuid().as_raw() || !made.is_empty()? {
             return Ok(made);
         }
@@ -88,7 +88,7 @@ impl RepoDirectory {
         Ok(made)
     }
 
-    /// At most `limit` entries, in the order of their names; `None`: there are more.
+    /// Lists the entries, sorted by name. Returns `None` if there are more than `limit`.
     pub(super) fn list_entries(&self, limit: usize) -> Result<Option<Vec<RepoDirEntry>>, Error> {
         let failed = |errno| errno_to_error(&self.path, errno);
         let mut entries = Vec::new();
@@ -103,7 +103,7 @@ impl RepoDirectory {
             }
             let mut kind = entry.file_type();
             if kind == FileType::Unknown {
-                // Not every file system says it.
+                // Not every file system reports the type.
                 let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
                 kind = FileType::from_raw_mode(stat.st_mode);
             }
@@ -117,8 +117,7 @@ impl RepoDirectory {
         Ok(self.list_entries(0)?.is_some())
     }
 
-    /// Makes a new file that may be written once, with the permissions of files in this directory. The directory's
-    /// owner is its owner.
+    /// Creates a new file for writing, with the permissions of files in this directory and the directory's owner.
     pub(super) fn create_file(&self, name: &str, mode: u32) -> Result<File, Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -130,8 +129,8 @@ impl RepoDirectory {
         Ok(file.into())
     }
 
-    /// Opens a regular file for reading that one user made here: it is that user's (`None`: this process's), and has no
-    /// other name, by which it could be a file that only this process may read.
+    /// Opens a regular file for reading. It must belong to `uid` (`None`: this process's user) and have no other name,
+    /// because a hard link could point to a file that only this process may read.
     pub(super) fn open_file(&self, name: &str, uid: Option<u32>) -> Result<File, Error> {
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -141,18 +140,18 @@ impl RepoDirectory {
         let owner = uid.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if !regular || stat.st_uid != owner || stat.st_nlink != 1 {
-            return Err(Error::refused(&path, "is not what git wrote"));
+            return Err(Error::refused(&path, "is not a file that git wrote"));
         }
         Ok(file.into())
     }
 
-    /// Puts one name in the place of another.
+    /// Renames a file, replacing an existing one.
     pub(super) fn rename_file(&self, from: &str, to: &str) -> Result<(), Error> {
         rustix::fs::renameat(&self.fd, from, &self.fd, to)
             .map_err(|errno| errno_to_error(&self.path.join(to), errno))
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file if it exists.
     pub(super) fn remove_file(&self, name: &str) -> Result<(), Error> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -160,12 +159,12 @@ impl RepoDirectory {
         }
     }
 
-    /// Removes a directory, if it is empty.
+    /// Removes a directory if it is empty.
     pub(super) fn remove_empty(&self, name: &str) {
         let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
     }
 
-    /// Makes its names durable.
+    /// Syncs the directory's entries to disk.
     pub(super) fn sync_names(&self) -> Result<(), Error> {
         rustix::fs::fsync(&self.fd).map_err(|errno| errno_to_error(&self.path, errno))
     }
@@ -179,7 +178,7 @@ impl RepoDirectory {
     }
 }
 
-/// Gives a new file the mode, and as root the owner, of what is around it.
+/// Gives a new file the given mode and, as root, the owner of the surrounding directory.
 fn inherit_permissions(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::Result<()> {
     if rustix::process::geteuid().is_root() {
         let (uid, gid) =
@@ -192,9 +191,9 @@ fn inherit_permissions(new: impl AsFd, around: &Stat, mode: u32) -> rustix::io::
 fn errno_to_error(path: &Path, errno: Errno) -> Error {
     match errno {
         Errno::LOOP | Errno::XDEV => {
-            Error::refused(path, "leads through a symbolic link, which is not followed there")
+            Error::refused(path, "contains a symbolic link, which is not followed there")
         }
-        Errno::NOTDIR => Error::refused(path, "is no directory"),
+        Errno::NOTDIR => Error::refused(path, "is not a directory"),
         errno => Error::Io { path: path.to_owned(), source: errno.into() },
     }
 }

@@ -1,12 +1,12 @@
-//! What a repository's configuration says of its form, and nothing else of it.
+//! The object format of a repository, the only thing read from its configuration except `core.worktree`.
 
 use crate::Error;
 use forge_files::read_text_within;
 use std::path::Path;
 
-/// Longer configurations are none.
+/// Maximum size of a configuration file.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// Extensions that change nothing of what is read and written here.
+/// Extensions that do not affect anything read or written here.
 const HARMLESS_EXTENSIONS: &[&str] = &[
     "noop",
     "noop-v1",
@@ -17,7 +17,7 @@ const HARMLESS_EXTENSIONS: &[&str] = &[
     "submodulepathconfig",
 ];
 
-/// By which digest objects are named.
+/// The digest that names objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ObjectFormat {
     Sha1,
@@ -32,7 +32,7 @@ impl ObjectFormat {
         }
     }
 
-    /// Length of a name in hexadecimal digits.
+    /// Returns the length of an object name in hexadecimal digits.
     pub(super) const fn hex_len(self) -> usize {
         match self {
             Self::Sha1 => 40,
@@ -40,13 +40,13 @@ impl ObjectFormat {
         }
     }
 
-    /// Whether a text names an object.
+    /// Returns whether a text is an object name.
     pub(super) fn is_object_id(self, text: &str) -> bool {
         text.len() == self.hex_len() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     }
 }
 
-/// The form of the repository whose common git directory is `common`.
+/// Reads the object format of the repository with the common git directory `common`.
 pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
     let text = match read_text_within(common, Path::new("config"), MAX_CONFIG_BYTES) {
         Err(error) if error.is_absent() => return Ok(ObjectFormat::Sha1),
@@ -61,7 +61,7 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
             ("core", "repositoryformatversion", _) => {
                 return Err(Error::refused(
                     &path,
-                    format!("says that the repository is of format {value}, which is not known"),
+                    format!("declares the unknown repository format {value}"),
                 ));
             }
             ("extensions", "objectformat", "sha1") => format = ObjectFormat::Sha1,
@@ -70,7 +70,7 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
             ("extensions", key, _) if HARMLESS_EXTENSIONS.contains(&key) => {}
             ("extensions", _, _) => {
                 let why = format!(
-                    "asks for the extension {key} = {value}, which a branch can't be made with; use `--workspace transaction`"
+                    "requires the extension {key} = {value}, which branches do not support; use `--workspace transaction`"
                 );
                 return Err(Error::refused(&path, why));
             }
@@ -80,7 +80,7 @@ pub(super) fn read_object_format(common: &Path) -> Result<ObjectFormat, Error> {
     Ok(format)
 }
 
-/// The working directory that the configuration of a git directory names.
+/// Reads the working directory that the configuration of a git directory names.
 pub(super) fn read_work_tree(git_dir: &Path) -> Option<String> {
     ["config.worktree", "config"].iter().find_map(|name| {
         let text = read_text_within(git_dir, Path::new(name), MAX_CONFIG_BYTES).ok()?;
@@ -91,8 +91,8 @@ pub(super) fn read_work_tree(git_dir: &Path) -> Option<String> {
     })
 }
 
-/// Section, key and value of each setting of a section without a name of its own, the first two in lower case.
-/// Included files are not read.
+/// Parses the settings of sections without a subsection into section, key (both in lower case) and value. Included
+/// files are not read.
 fn parse_settings(text: &str) -> Vec<(String, String, String)> {
     let text = text.trim_start_matches('\u{feff}').replace("\\\r\n", "").replace("\\\n", "");
     let mut found = Vec::new();
@@ -100,7 +100,7 @@ fn parse_settings(text: &str) -> Vec<(String, String, String)> {
     for line in text.lines() {
         let mut line = line.trim();
         if let Some(rest) = line.strip_prefix('[') {
-            // A name in quotes may hold brackets; such sections are passed over.
+            // A quoted name may contain brackets; such sections are skipped.
             let named = rest.split(']').next().is_some_and(|head| head.contains('"') || head.contains('.'));
             let Some((head, after)) = (if named { rest.rsplit_once(']') } else { rest.split_once(']') })
             else {
@@ -120,7 +120,7 @@ fn parse_settings(text: &str) -> Vec<(String, String, String)> {
     found
 }
 
-/// A value without quotes, escapes and comments.
+/// Returns a value without quotes, escapes and comments.
 fn unquote_value(value: &str) -> String {
     let (mut plain, mut quoted, mut characters) = (String::new(), false, value.trim().chars());
     while let Some(character) = characters.next() {

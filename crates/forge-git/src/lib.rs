@@ -1,11 +1,11 @@
-//! The git of the host, and the repositories of the host as it may see them.
+//! The host's git, and what it may see of the host's repositories.
 //!
-//! A repository's configuration can name programs, files and addresses by some hundred keys, and git obeys it. So no
-//! git on the host is ever started on a repository: it works in a [git directory of Forge's own](private), which shows
-//! it the repository's objects and nothing else. References are read and written [here](refs), the result of a run
-//! enters as a pack and a reference, and no address is part of any of it.
+//! Some hundred configuration keys of a repository can name programs, files and addresses, and git obeys them. So the
+//! host's git is never started on a repository: it works in a [git directory of Forge's own](scratch_repository) that
+//! contains only the repository's objects. References are read and written by [Forge itself](refs), the result of a run
+//! is imported as a pack and a reference, and no network address is involved.
 //!
-//! What a repository consists of is found by [`Repository::find`]: git data of another repository is never part of it.
+//! [`Repository::find`] locates the parts of a repository; git data of another repository is never one of them.
 
 mod directory;
 mod format;
@@ -22,41 +22,41 @@ pub use scratch_repository::{DIRECTORY_KIND, IncomingPack, ScratchRepository};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why the host's git, or a repository, can't be worked with.
+/// Reasons why the host's git or a repository cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum Error {
-    /// The directory is no repository.
+    /// The directory is not a repository.
     #[error(
         "{} is not a git repository, so there is no branch to put the result on; use `--workspace transaction`",
         repo.display()
     )]
     NoRepository { repo: PathBuf },
-    /// Something in the git data is not as it has to be.
+    /// Part of the git data is not as required.
     #[error("the git repository can't be used: {} {why}", path.display())]
     Refused { path: PathBuf, why: String },
-    /// A file of the git data was not read.
+    /// A file of the git data could not be read.
     #[error("the git repository can't be used: {0}")]
     File(#[from] forge_files::Error),
-    /// The system refused.
+    /// A system call failed.
     #[error("the git repository can't be used: {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// There is no git.
+    /// Git is not installed.
     #[error(
-        "there is no git on this machine, which a branch needs; install it or use `--workspace transaction`"
+        "git, which branches need, is not installed on this machine; install it or use `--workspace transaction`"
     )]
     NoGit,
-    /// It could not be started or waited for.
+    /// Git could not be started or waited for.
     #[error("git can't be started: {source}")]
     Start { source: std::io::Error },
-    /// It did not end.
+    /// Git exceeded its time limit.
     #[error("`git {what}` did not end within {} s and was killed", limit.as_secs())]
     TooLong { what: String, limit: Duration },
-    /// It printed too much.
+    /// Git exceeded its output limit.
     #[error("`git {what}` printed more than {limit} bytes and was killed")]
     TooMuch { what: String, limit: usize },
-    /// It did not accept what it was given.
-    #[error("the repository {} did not take the result: {why}", repo.display())]
+    /// Git rejected the result.
+    #[error("the repository {} rejected the result: {why}", repo.display())]
     NotTaken { repo: PathBuf, why: String },
 }
 

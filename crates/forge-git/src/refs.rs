@@ -1,4 +1,4 @@
-//! The references of a repository, read and written without git: files of a known form and limited size.
+//! References of a repository, read and written without git as files of a known format and limited size.
 
 use crate::directory::RepoDirectory;
 use crate::format::ObjectFormat;
@@ -8,43 +8,44 @@ use rustix::fs::FileType;
 use std::io::Write as _;
 use std::path::Path;
 
-/// A longer reference is none.
+/// Maximum size of a reference.
 const MAX_REF_BYTES: u64 = 4 << 10;
-/// The most that packed references may take: about 900,000 of them.
+/// Maximum size of the packed references: about 900,000 of them.
 const MAX_PACKED_REFS_BYTES: u64 = 64 << 20;
-/// How often one reference may lead to another.
+/// Maximum number of symbolic references in a chain.
 const MAX_REF_HOPS: usize = 5;
-/// Directories below one another in which references are looked for.
+/// Maximum depth of directories searched for references.
 const MAX_REF_DEPTH: usize = 32;
-/// Entries of one directory of references.
+/// Maximum number of entries in one directory of references.
 const MAX_REF_ENTRIES: usize = 20_000;
-/// A repository with more branches than this is told of the first so many: the result holds more than it has to then.
+/// Maximum number of branch commits reported to the run. With more branches, the result contains more objects than
+/// needed.
 const MAX_KNOWN_COMMITS: usize = 400;
 
-/// What a repository is at before anything is added.
+/// Commits of a repository before anything is added.
 #[derive(Debug)]
 pub struct RepositoryHeads {
-    /// The commit that is checked out; `None`: there is none yet.
+    /// The commit that is checked out; `None` if there is none yet.
     pub head: Option<String>,
-    /// Commits that its branches are at.
+    /// Commits of its branches.
     pub known: Vec<String>,
 }
 
-/// What a reference says.
+/// The content of a reference.
 pub(super) enum RefTarget {
     Id(String),
     Name(String),
     Nothing,
 }
 
-/// References in one file, kept as it is: there may be many.
+/// A packed references file, kept as raw bytes because it may be large.
 struct PackedRefs {
     bytes: Vec<u8>,
     format: ObjectFormat,
 }
 
 impl PackedRefs {
-    /// Names and objects.
+    /// Iterates over the names and objects.
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.bytes.split(|byte| *byte == b'\n').filter_map(|line| {
             let (id, name) = std::str::from_utf8(line).ok()?.split_once(' ')?;
@@ -54,10 +55,10 @@ impl PackedRefs {
 }
 
 impl Repository {
-    /// Looks at the references.
+    /// Reads the references.
     ///
     /// # Errors
-    /// One of the files is none, leads elsewhere, or is too large.
+    /// A reference file is invalid, leads elsewhere, or is too large.
     pub fn read_heads(&self) -> Result<RepositoryHeads, Error> {
         let packed = self.read_packed_refs()?;
         let head = self.resolve_ref(read_head(self)?, &packed)?;
@@ -75,10 +76,10 @@ impl Repository {
         Ok(RepositoryHeads { head, known })
     }
 
-    /// Makes the branch `branch` of this repository be at `commit`, whatever it was at before.
+    /// Sets the branch `branch` of this repository to `commit`, creating it if necessary.
     ///
     /// # Errors
-    /// The branch is checked out, or its name is taken, or its place leads elsewhere.
+    /// The branch is checked out, its name is taken, or its path leads elsewhere.
     pub fn set_branch(&self, branch: &str, commit: &str) -> Result<(), Error> {
         let (around, file, path) = split_branch(branch);
         let name = format!("refs/heads/{branch}");
@@ -100,7 +101,7 @@ impl Repository {
             Error::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 Error::refused(
                     &path,
-                    "is there already: another git is at work; if none is, remove that file",
+                    "exists: another git is using the repository; if none is, remove that file",
                 )
             }
             error => error,
@@ -116,7 +117,7 @@ impl Repository {
         directory.sync_names()
     }
 
-    /// Takes a branch away that was just made.
+    /// Removes a branch that was just created.
     pub fn remove_branch(&self, branch: &str) -> Result<(), Error> {
         let (around, file, _) = split_branch(branch);
         let Some(heads) = self.common.open_below("refs/heads")? else { return Ok(()) };
@@ -127,7 +128,7 @@ impl Repository {
         Ok(())
     }
 
-    /// A branch that somebody works on is not moved under their feet.
+    /// Refuses to move a branch that is checked out in a worktree.
     fn ensure_not_checked_out(&self, name: &str, commit: &str) -> Result<(), Error> {
         let mut places = vec![self.git_dir.path().to_owned(), self.common.path().to_owned()];
         if let Some(worktrees) = self.common.open_below("worktrees")? {
@@ -145,7 +146,7 @@ impl Repository {
         Ok(())
     }
 
-    /// The packed references.
+    /// Reads the packed references.
     fn read_packed_refs(&self) -> Result<PackedRefs, Error> {
         let bytes = match read_within(self.common.path(), Path::new("packed-refs"), MAX_PACKED_REFS_BYTES) {
             Err(error) if error.is_absent() => Vec::new(),
@@ -175,15 +176,15 @@ impl Repository {
 
     fn read_ref(&self, around: &Path, name: &str) -> Result<RefTarget, Error> {
         match read_text_within(around, Path::new(name), MAX_REF_BYTES) {
-            // A directory: there are branches below that name, so there is none of it.
+            // A directory means that only branches below this name exist.
             Err(error) if error.is_absent() || around.join(name).is_dir() => Ok(RefTarget::Nothing),
             Err(error) => Err(error.into()),
             Ok(text) => parse_ref(&text, self)
-                .ok_or_else(|| Error::refused(&around.join(name), "is no reference of git's")),
+                .ok_or_else(|| Error::refused(&around.join(name), "is not a git reference")),
         }
     }
 
-    /// The objects that the references below a directory name.
+    /// Collects the objects named by the references below a directory.
     fn collect_commits(
         &self,
         directory: &RepoDirectory,
@@ -208,7 +209,7 @@ impl Repository {
                         known.push(id);
                     }
                 }
-                // What is no file is no branch.
+                // Only regular files are branches.
                 _ => {}
             }
         }
@@ -220,14 +221,14 @@ impl Repository {
     }
 }
 
-/// What is checked out.
+/// Reads what is checked out.
 pub(super) fn read_head(repository: &Repository) -> Result<RefTarget, Error> {
     let path = repository.git_dir.path().join("HEAD");
     let text = read_text_within(repository.git_dir.path(), Path::new("HEAD"), MAX_REF_BYTES)?;
     parse_ref(&text, repository).ok_or_else(|| Error::refused(&path, "names neither a branch nor a commit"))
 }
 
-/// What the text of a reference says; `None`: it is none.
+/// Parses the text of a reference; returns `None` if it is invalid.
 fn parse_ref(text: &str, repository: &Repository) -> Option<RefTarget> {
     if let Some(name) = text.strip_prefix("ref:") {
         let name = name.trim();
@@ -239,7 +240,7 @@ fn parse_ref(text: &str, repository: &Repository) -> Option<RefTarget> {
     repository.format.is_object_id(id).then(|| RefTarget::Id(id.to_owned()))
 }
 
-/// The directory, the file and the path of a branch of two names.
+/// Splits a branch of two components into its directory, file and path.
 fn split_branch(branch: &str) -> (&str, &str, String) {
     let (around, file) = branch.split_once('/').unwrap_or(("forge", branch));
     (around, file, format!("refs/heads/{around}/{file}"))

@@ -1,8 +1,8 @@
-//! Where the git data of a working directory lies, and whether it is the directory's own.
+//! The location of a working directory's git data, and checks that the data belong to it.
 //!
-//! A `.git` file can say anything, and a directory that was unpacked from an archive brings its own. So git data outside
-//! of the working directory counts only if it names this very directory itself, and what it shares with other working
-//! directories only if it lies in it: only who could write there could make it do so.
+//! A `.git` file can name any path, and a directory unpacked from an archive brings its own. So git data outside the
+//! working directory are accepted only if they name this directory, and shared git data only if they contain the git
+//! directory: only a user with write access there could have arranged that.
 
 use crate::directory::RepoDirectory;
 use crate::format::{self, ObjectFormat};
@@ -13,29 +13,29 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// Longer files hold no path.
+/// Maximum size of a file that holds a path.
 const MAX_PATH_BYTES: u64 = 16 << 10;
-/// Entries of one directory of git data that are looked at.
+/// Maximum number of entries inspected in one directory of git data.
 const MAX_ENTRIES: usize = 100_000;
 
-/// The git data of a working directory.
+/// Paths of the git data of a working directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitData {
-    /// The git directory, without links on the way.
+    /// The git directory, as a path without links.
     pub git_dir: PathBuf,
-    /// The one that it shares with other working directories; the same where it shares none.
+    /// The common git directory shared with other working directories, or the git directory if none is shared.
     pub common: PathBuf,
-    /// What the `.git` of the working directory names, where that is a file.
+    /// Path in the `.git` file of the working directory, if it is a file.
     pub git_file_target: Option<PathBuf>,
-    /// How the git directory names the common one, where it does.
+    /// Path in the `commondir` file, if there is one.
     pub commondir_target: Option<PathBuf>,
 }
 
 impl GitData {
-    /// Finds the git data of the working directory `repo`, whose path has no links.
+    /// Finds the git data of the working directory `repo`, a path without links.
     ///
     /// # Errors
-    /// There is none, or it is not certain that it belongs to this directory.
+    /// There are no git data, or they may not belong to this directory.
     pub fn find(repo: &Path) -> Result<Self, Error> {
         let dot = repo.join(".git");
         let Ok(meta) = fs::symlink_metadata(&dot) else {
@@ -47,7 +47,7 @@ impl GitData {
         if meta.is_symlink() {
             let real = fs::canonicalize(&dot).ok().filter(|real| real.starts_with(repo) && real.is_dir());
             let Some(real) = real else {
-                let why = "is a symbolic link that leads out of the workspace: git finds no repository there";
+                let why = "is a symbolic link out of the workspace: git would find no repository there";
                 return Err(Error::refused(&dot, why));
             };
             return Self::from_own_dir(repo, real, None);
@@ -57,14 +57,14 @@ impl GitData {
         let Some(named) = named.filter(|path| !path.as_os_str().is_empty()) else {
             return Err(Error::refused(
                 &dot,
-                "is a file and names no git directory: git finds no repository there",
+                "is a file that names no git directory: git would find no repository there",
             ));
         };
         let Ok(real) = fs::canonicalize(repo.join(&named)).and_then(|real| {
-            // A name that leads elsewhere when it is read than when it is followed leads elsewhere in a sandbox.
+            // A path that resolves differently by text than through links would lead elsewhere in a sandbox.
             fs::canonicalize(normalize_path(&repo.join(&named))).map(|read| (read == real).then_some(real))
         }) else {
-            let why = format!("names {}, which is not there: git finds no repository", named.display());
+            let why = format!("names {}, which does not exist: git would find no repository", named.display());
             return Err(Error::refused(&dot, why));
         };
         let Some(real) = real else {
@@ -86,17 +86,17 @@ impl GitData {
         Self::from_shared_dir(real, Some(named))
     }
 
-    /// Git data in the working directory itself.
+    /// Builds the value for git data inside the working directory.
     fn from_own_dir(repo: &Path, git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
         let shares = fs::symlink_metadata(git_dir.join("commondir")).is_ok();
         if shares && !points_back(&git_dir, repo) {
-            let why = "names git data elsewhere, and does not name this directory";
+            let why = "names git data elsewhere, which do not name this directory";
             return Err(Error::refused(&git_dir.join("commondir"), why));
         }
         Self::from_shared_dir(git_dir, named)
     }
 
-    /// Git data that may share what it has with other working directories.
+    /// Builds the value for git data that may be shared with other working directories.
     fn from_shared_dir(git_dir: PathBuf, named: Option<PathBuf>) -> Result<Self, Error> {
         let file = git_dir.join("commondir");
         if fs::symlink_metadata(&file).is_err() {
@@ -131,23 +131,23 @@ impl GitData {
     }
 }
 
-/// Whether a git directory names `repo` as its working directory.
+/// Returns whether a git directory names `repo` as its working directory.
 fn points_back(git: &Path, repo: &Path) -> bool {
     let is_repo = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real == repo);
     let head = fs::symlink_metadata(git.join("HEAD"));
     if !head.is_ok_and(|head| head.is_file()) {
         return false;
     }
-    // A worktree: the path of its `.git`.
+    // A worktree names the path of its `.git`.
     if let Ok(text) = read_text_within(git, Path::new("gitdir"), MAX_PATH_BYTES) {
         let dot = git.join(text.trim());
         return dot.file_name().is_some_and(|name| name == ".git") && dot.parent().is_some_and(is_repo);
     }
-    // A submodule: its configuration.
+    // A submodule has it in its configuration.
     format::read_work_tree(git).is_some_and(|path| is_repo(&git.join(path)))
 }
 
-/// The path without `.` and `..`, as it reads.
+/// Removes `.` and `..` from a path without consulting the file system.
 pub fn normalize_path(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -162,8 +162,8 @@ pub fn normalize_path(path: &Path) -> PathBuf {
     normal
 }
 
-/// Refuses pipes and devices where git looks for files: whoever opens one waits for ever. Sockets do no harm, and git has
-/// one of its own.
+/// Refuses pipes and devices where git looks for files, because opening one blocks forever. Sockets are harmless, and
+/// git creates one itself.
 fn refuse_blocking_files(git_dir: &RepoDirectory, common: &RepoDirectory) -> Result<(), Error> {
     let below = ["info", "objects/info", "objects/pack"].iter().map(|name| common.open_below(name));
     let below = below.collect::<Result<Vec<_>, _>>()?;
@@ -184,7 +184,7 @@ fn refuse_blocking_files(git_dir: &RepoDirectory, common: &RepoDirectory) -> Res
     Ok(())
 }
 
-/// A repository of the host.
+/// A repository on the host.
 #[derive(Debug)]
 pub struct Repository {
     /// The working directory.
@@ -197,8 +197,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Finds the repository of the working directory `repo`, and looks at what of it is used: nothing in it leads
-    /// elsewhere, and its form is known.
+    /// Finds the repository of the working directory `repo` and checks the parts in use: nothing in them leads
+    /// elsewhere, and the format is known.
     ///
     /// # Errors
     /// [`Error::NoRepository`]; [`Error::Refused`] and [`Error::File`] with the file and the reason.
@@ -216,14 +216,14 @@ impl Repository {
         }
         if common.open_below("reftable")?.is_some() {
             let why =
-                "holds the references, which a branch can't be made with; use `--workspace transaction`";
+                "holds the references in a format that branches do not support; use `--workspace transaction`";
             return Err(Error::refused(&common.path().join("reftable"), why));
         }
         for borrowed in ["objects/info/alternates", "objects/info/http-alternates"] {
-            // What another repository holds is not this one's to show; a sandbox does not see it either.
+            // Objects of another repository must not be exposed; the sandbox does not see them either.
             let path = common.path().join(borrowed);
             if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file() || meta.len() > 0) {
-                let why = "lets the repository borrow the objects of another one, which is not followed: `git repack -ad` \
+                let why = "makes the repository borrow objects from another one, which is not supported: run `git repack -ad` \
                            and remove the file, or use `--workspace transaction`";
                 return Err(Error::refused(&path, why));
             }
@@ -234,7 +234,7 @@ impl Repository {
         Ok(repository)
     }
 
-    /// The user that git runs as: as root the repository's owner.
+    /// Returns the user that git runs as, which is the repository's owner if Forge runs as root.
     pub(super) fn git_user(&self) -> Option<(u32, u32)> {
         (rustix::process::geteuid().is_root() && self.owner.0 != 0).then_some(self.owner)
     }

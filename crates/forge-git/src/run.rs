@@ -1,7 +1,7 @@
-//! Starting the host's git.
+//! Execution of the host's git.
 //!
-//! It always works in a git directory that Forge made for it, so it finds no configuration, hooks, attributes or
-//! addresses but Forge's own. The environment says the same once more, and wins over every configuration.
+//! Git always works in a git directory created by Forge, so it finds no configuration, hooks, attributes or addresses
+//! but Forge's own. The environment repeats this and overrides every configuration.
 
 use crate::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,40 +15,40 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where git is looked for on the host.
+/// Search path for git on the host.
 const GIT_SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
-/// Address space of one git, bytes: what a repository holds can ask for any amount of memory.
+/// Address space limit of one git process in bytes, because repository contents can request any amount of memory.
 const MAX_MEMORY_BYTES: u64 = 4 << 30;
-/// The longest complaint of git's that is kept.
+/// Maximum number of bytes kept of git's error output.
 const MAX_STDERR_BYTES: usize = 4 << 10;
-/// How long a git that was killed may take to end.
+/// Time within which a killed git should end.
 const KILL_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pieces that are read of a stream before the time is looked at again.
+/// Number of reads from a stream before the time limit is checked again.
 const MAX_READS_PER_POLL: usize = 16;
 
-/// The environment of the host's git, beside what is said in the function below. Each of them is above what any
-/// configuration says.
+/// Environment of the host's git, in addition to the settings in [`run_git`]. Every variable overrides the
+/// configuration.
 const GIT_ENVIRONMENT: &[(&str, &str)] = &[
     ("PATH", GIT_SEARCH_PATH),
     ("HOME", "/nonexistent"),
     ("XDG_CONFIG_HOME", "/nonexistent"),
     ("LC_ALL", "C"),
     ("GIT_DIR", "."),
-    // No configuration but that of the git directory.
+    // Only the configuration in the git directory is read.
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_CONFIG_SYSTEM", "/dev/null"),
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
     ("GIT_CONFIG_COUNT", "0"),
     ("GIT_ATTR_NOSYSTEM", "1"),
-    // No transport has this name, and a list of them wins over all of `protocol.*`.
+    // No transport has this name, and this list overrides all of `protocol.*`.
     ("GIT_ALLOW_PROTOCOL", "none"),
     ("GIT_PROTOCOL_FROM_USER", "0"),
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
     ("GIT_LITERAL_PATHSPECS", "1"),
     ("GIT_OPTIONAL_LOCKS", "0"),
-    // Nobody is asked, and nothing is shown by a program.
+    // No prompts, editors or pagers.
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", "false"),
     ("SSH_ASKPASS", "false"),
@@ -61,19 +61,19 @@ const GIT_ENVIRONMENT: &[(&str, &str)] = &[
     ("GIT_TRACE2", "0"),
     ("GIT_TRACE2_EVENT", "0"),
     ("GIT_TRACE2_PERF", "0"),
-    // Of one piece of memory; the whole is limited as well.
+    // Limit for one allocation; the total is limited as well.
     ("GIT_ALLOC_LIMIT", "1g"),
 ];
 
-/// How much of something a git may use.
+/// Resource limits of a git process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GitLimits {
     pub(super) time: Duration,
-    /// Bytes that it may print.
+    /// Maximum number of bytes of output.
     pub(super) output_bytes: usize,
 }
 
-/// A git that ended by itself.
+/// Result of a git process that ended by itself.
 #[derive(Debug)]
 pub(super) struct GitOutput {
     pub(super) status: ExitStatus,
@@ -82,18 +82,18 @@ pub(super) struct GitOutput {
 }
 
 impl GitOutput {
-    /// What it complained of.
+    /// Returns git's error output, or its exit status if there is none.
     pub(super) fn error_message(&self) -> String {
         let said = String::from_utf8_lossy(&self.stderr).trim().to_owned();
         if said.is_empty() { self.status.to_string() } else { said }
     }
 }
 
-/// Runs git in the git directory `dir`, as `user` if one is given, and waits for its end: at most as long as the limits
-/// say, then it is killed with all that it started.
+/// Runs git in the git directory `dir`, as `user` if given, and waits for it to end. When a limit is exceeded, git and
+/// its child processes are killed.
 #[allow(
     clippy::disallowed_methods,
-    reason = "the one place that starts git on the host; without a shell, in a git directory of Forge's own"
+    reason = "the one place that starts git on the host; without a shell, in a git directory created by Forge"
 )]
 pub(super) fn run_git(
     dir: &Path,
@@ -117,7 +117,7 @@ pub(super) fn run_git(
     let memory = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: Some(MAX_MEMORY_BYTES) };
     let _ = rustix::process::prlimit(Some(pid), Resource::As, memory);
     let watched = watch_output(&mut child, pid, limits);
-    // Also what it may have left behind.
+    // This also kills processes that git may have left running.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     let what = || arguments.first().map_or_else(String::new, |what| what.to_string_lossy().into_owned());
     match watched {
@@ -146,7 +146,7 @@ enum GitWatchOutcome {
     TooMuch,
 }
 
-/// Reads what a process prints until it ends.
+/// Reads the output of a process until it ends.
 fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Result<GitWatchOutcome> {
     let until = Instant::now() + limits.time;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -167,7 +167,7 @@ fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Resu
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        // What it printed last is there once it has ended.
+        // Output written just before the end is available once the process has ended.
         let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         for stream in streams.iter_mut().flatten() {
             stream.read_available()?;
@@ -184,12 +184,12 @@ fn watch_output(child: &mut Child, pid: Pid, limits: GitLimits) -> std::io::Resu
     }
 }
 
-/// One stream of a process, read as far as it goes.
+/// An output stream of a process, read until its end.
 struct BoundedStream {
     file: File,
     bytes: Vec<u8>,
     limit: usize,
-    /// More came than may be kept.
+    /// Whether output beyond the limit was dropped.
     cut: bool,
     closed: bool,
 }
@@ -204,7 +204,7 @@ impl BoundedStream {
 
     fn read_available(&mut self) -> std::io::Result<()> {
         let mut piece = [0; 64 << 10];
-        // Not for ever: the time is looked at in between.
+        // The loop is bounded so that the time limit is checked in between.
         for _ in 0..MAX_READS_PER_POLL {
             match self.file.read(&mut piece) {
                 Ok(0) => {
@@ -227,7 +227,7 @@ impl BoundedStream {
     }
 }
 
-/// Waits for the end of a process that was killed. One that the kernel holds back is left to a thread.
+/// Waits for a killed process to end; if the kernel delays that, a thread takes over the wait.
 fn reap_killed(mut child: Child) {
     let _ = child.kill();
     let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(ended.stdout, b"sha1\n");
     }
 
-    /// Whatever came into the git directory all the same: the environment is above it.
+    /// The environment overrides anything that gets into the git directory's configuration.
     #[test]
     fn no_configuration_gives_it_a_transport() {
         let (dir, canary) = (bare(), tempfile::tempdir().unwrap());

@@ -1,9 +1,9 @@
-//! Git directories of Forge's own, in which the host's git works.
+//! Temporary git directories in which the host's git works.
 //!
-//! One is made per use in the directory for temporary files: a configuration of a few lines, no hooks, no remotes, no
-//! references. It borrows the objects of one repository by links to that repository's packs and loose objects, each of
-//! them a regular file. What else lies beside objects (alternates, graphs of commits, bitmaps, marks of packs that a
-//! remote promises) is not shown to git.
+//! One is created per use in the directory for temporary files, with a minimal configuration and no hooks, remotes or
+//! references. It borrows the objects of one repository through symbolic links to that repository's packs and loose
+//! objects, each a regular file. Other files next to the objects (alternates, commit graphs, bitmaps, promisor marks)
+//! are not visible to git.
 
 use crate::directory::{DIRECTORY_FLAGS, RepoDirEntry, RepoDirectory};
 use crate::run::{GitLimits, GitOutput, run_git};
@@ -20,29 +20,29 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The largest result that a repository takes, bytes.
+/// Maximum size of a result in bytes.
 const MAX_PACK_BYTES: u64 = 4 << 30;
-/// Packs of a repository.
+/// Maximum number of packs of a repository.
 const MAX_PACKS: usize = 20_000;
-/// Loose objects with the same first byte.
+/// Maximum number of loose objects with the same first byte.
 const MAX_LOOSE_PER_BYTE: usize = 50_000;
-/// The most that the list of a shallow repository's last commits may take.
+/// Maximum size of the list of a shallow repository's boundary commits.
 const MAX_SHALLOW_BYTES: u64 = 16 << 20;
-/// The largest index that is looked into.
+/// Maximum size of an index.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
-/// Taking in a result: every object of it is looked at.
+/// Limits for importing a result, which checks every object of it.
 const IMPORT_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(900), output_bytes: 64 << 10 };
-/// A look at one file or object.
+/// Limits for inspecting one file or object.
 const QUERY_LIMITS: GitLimits = GitLimits { time: Duration::from_secs(60), output_bytes: 1 << 20 };
 
-/// The beginning of the names that git gives to packs which are not whole yet, and removes in the end.
+/// Prefix of git's names for incomplete packs, which git removes eventually.
 const TEMPORARY_PREFIX: &str = "tmp_";
-/// The kind of name of such a pack.
+/// Kind of the name of an incomplete pack.
 const PACK_KIND: &str = "pack";
-/// The kind of its name, by which a stale one is found.
+/// Kind of the name of a scratch repository, used to find stale ones.
 pub const DIRECTORY_KIND: &str = "git";
 
-/// A git directory that shows the objects of a repository.
+/// A git directory that exposes the objects of a repository.
 #[derive(Debug)]
 pub struct ScratchRepository {
     pub(crate) path: PathBuf,
@@ -58,14 +58,14 @@ impl Drop for ScratchRepository {
 }
 
 impl ScratchRepository {
-    /// Makes one for a repository.
+    /// Creates a git directory for a repository.
     ///
     /// # Errors
-    /// The disk is full; the repository's objects are more than are looked at.
+    /// The disk is full, or the repository has more objects than the limits allow.
     pub fn new(repository: &Repository) -> Result<Self, Error> {
         let path = std::env::temp_dir().join(forge_files::owned_temp_name(DIRECTORY_KIND));
         let user = repository.git_user();
-        // The name is new or nothing is done. As another user than this one git must get through it.
+        // Creation fails if the name exists. If git runs as another user, it must be able to traverse the directory.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         let made = DirBuilder::new().mode(mode).create(&path);
         made.map_err(|source| Error::Io { path: path.clone(), source })?;
@@ -104,8 +104,8 @@ impl ScratchRepository {
         file("config", &config)?;
         file("objects/info/alternates", "../borrowed\n")?;
         if let Some((uid, gid)) = self.user {
-            // All that git writes is a pack. This directory alone becomes that user's, by its descriptor, and what is
-            // above it stays this process's: nothing that this process opens by a path can be put elsewhere.
+            // Git writes only packs. So only this directory is given to that user, by its descriptor. The directories
+            // above still belong to this process, so no path that this process opens can be redirected.
             let packs = rustix::fs::open(self.path.join("objects/pack"), DIRECTORY_FLAGS, Mode::empty())?;
             rustix::fs::fchown(&packs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
@@ -164,10 +164,10 @@ impl ScratchRepository {
         Ok(())
     }
 
-    /// Shows the index of the repository as well.
+    /// Adds the index of the repository.
     ///
     /// # Errors
-    /// There is none that is a regular file of a reasonable size.
+    /// The index is missing, not a regular file, or too large.
     pub fn with_index(self, repository: &Repository) -> Result<Self, Error> {
         let dir = &repository.git_dir;
         let size = open_within(dir.path(), Path::new("index"))?.metadata();
@@ -180,7 +180,7 @@ impl ScratchRepository {
             .into());
         }
         link_file(dir.path(), OsStr::new("index"), &self.path)?;
-        // An index may lie in two files.
+        // An index may be split into two files.
         for entry in dir.list_entries(MAX_PACKS)?.unwrap_or_default() {
             if entry.kind == FileType::RegularFile && entry.name_bytes().starts_with(b"sharedindex.") {
                 link_file(dir.path(), entry.name_os_str(), &self.path)?;
@@ -189,10 +189,10 @@ impl ScratchRepository {
         Ok(self)
     }
 
-    /// Runs git for a short look. `None`: it ended with an error.
+    /// Runs git for a short query. Returns `None` if it ended with an error.
     ///
     /// # Errors
-    /// It did not start, did not end, or printed more than `output_bytes`.
+    /// Git did not start, did not end, or printed more than `output_bytes`.
     pub fn run_query(&self, arguments: &[&OsStr], output_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         let output_bytes = usize::try_from(output_bytes).unwrap_or(usize::MAX);
         let ended =
@@ -200,10 +200,10 @@ impl ScratchRepository {
         Ok(ended.status.success().then_some(ended.stdout))
     }
 
-    /// A file that takes a pack on its way into the repository.
+    /// Creates a file that receives a pack for the repository.
     ///
     /// # Errors
-    /// It can't be made.
+    /// The file cannot be created.
     pub fn create_incoming(self) -> Result<IncomingPack, Error> {
         let path = self.path.join("incoming.pack");
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
@@ -217,7 +217,7 @@ impl ScratchRepository {
     }
 }
 
-/// A pack with the result of a run, which nobody has looked at yet.
+/// A pack with the result of a run, not yet checked.
 #[derive(Debug)]
 pub struct IncomingPack {
     private: ScratchRepository,
@@ -226,10 +226,10 @@ pub struct IncomingPack {
 }
 
 impl IncomingPack {
-    /// Adds bytes.
+    /// Appends bytes to the pack.
     ///
     /// # Errors
-    /// The disk is full; the pack gets larger than a repository takes.
+    /// The disk is full, or the pack exceeds the size limit.
     pub fn append(mut self, bytes: &[u8]) -> Result<Self, Error> {
         self.bytes += bytes.len() as u64;
         let path = || self.private.path.join("incoming.pack");
@@ -240,11 +240,11 @@ impl IncomingPack {
         Ok(self)
     }
 
-    /// Looks at every object, and that with what the repository has the commit is whole; then gives the repository the
-    /// objects, and last the branch.
+    /// Checks every object and that the commit is complete together with the repository's objects. Then installs the
+    /// objects in the repository and finally sets the branch.
     ///
     /// # Errors
-    /// What does not hold, in git's words. The repository has nothing of it then, or objects that nothing names.
+    /// The failed check, in git's words. The repository is then unchanged or contains unreferenced objects.
     pub fn import_into(
         mut self,
         repository: &Repository,
@@ -261,9 +261,9 @@ impl IncomingPack {
         self.file.rewind().and_then(|()| self.file.read_exact(&mut head)).map_err(io)?;
         self.file.rewind().map_err(io)?;
         let Self { private, file, .. } = self;
-        // A commit that the repository has needs no pack, and git makes none without objects.
+        // A commit that the repository already has needs no pack, and git writes none without objects.
         if head[8..] != [0; 4] {
-            // Where objects are missing with good reason git can't ask for each of them; the walk below does.
+            // In a partial repository git cannot request each missing object; the walk below checks them instead.
             let strict = if private.partial { "--fsck-objects" } else { "--strict" };
             let limit = format!("--max-input-size={MAX_PACK_BYTES}");
             let ended = private.run_import(&["index-pack", "--stdin", strict, &limit], Some(file))?;
@@ -274,7 +274,7 @@ impl IncomingPack {
         let ended = private.run_import(&["cat-file", "-t", commit], None)?;
         if ended.stdout != b"commit\n" {
             return Err(not_taken(format!(
-                "{commit} is no commit that came with it: {}",
+                "{commit} is not a commit in the result: {}",
                 ended.error_message()
             )));
         }
@@ -285,7 +285,7 @@ impl IncomingPack {
         }
         let ended = private.run_import(&walk, None)?;
         if !ended.status.success() {
-            return Err(not_taken(format!("the result is not whole: {}", ended.error_message())));
+            return Err(not_taken(format!("the result is incomplete: {}", ended.error_message())));
         }
         private.install_packs(repository)?;
         repository.set_branch(branch, commit)
@@ -293,12 +293,12 @@ impl IncomingPack {
 }
 
 impl ScratchRepository {
-    /// Moves the packs that git made here into the repository.
+    /// Moves the packs that git wrote here into the repository.
     fn install_packs(&self, repository: &Repository) -> Result<(), Error> {
         let own = RepoDirectory::open(&self.path.join("objects/pack"))?;
         let entries = own.list_entries(MAX_PACKS)?.unwrap_or_default();
         let mut names: Vec<&str> = entries.iter().filter_map(|entry| entry.name_os_str().to_str()).collect();
-        // What makes a pack known comes last.
+        // The file that makes a pack visible is moved last.
         names.retain(|name| name.starts_with("pack-"));
         names.sort_by_key(|name| name.ends_with(".idx"));
         let Some(objects) = repository.common.open_below("objects")? else { return Ok(()) };
@@ -309,7 +309,7 @@ impl ScratchRepository {
             let path = packs.path().join(name);
             let io = |source| Error::Io { path: path.clone(), source };
             let mut from = own.open_file(name, self.user.map(|(uid, _)| uid))?;
-            // Named so that git's own clearing up finds it if this process is killed.
+            // The name lets git's own cleanup find the file if this process is killed.
             let temporary = format!("{TEMPORARY_PREFIX}{}", forge_files::owned_temp_name(PACK_KIND));
             let mut to = packs.create_file(&temporary, 0o444)?;
             let copied = std::io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).map_err(io);
@@ -323,7 +323,7 @@ impl ScratchRepository {
     }
 }
 
-/// Removes packs that a process which was killed had not yet given their names.
+/// Removes incomplete packs of killed processes.
 fn remove_stale(packs: &RepoDirectory, entries: &[RepoDirEntry]) {
     for name in entries.iter().filter_map(|entry| entry.name_os_str().to_str()) {
         if name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|own| forge_files::is_stale(own, PACK_KIND)) {
@@ -333,7 +333,7 @@ fn remove_stale(packs: &RepoDirectory, entries: &[RepoDirEntry]) {
 }
 
 impl Repository {
-    /// Removes packs that a process which was killed was adding. What cannot be removed stays for the next time.
+    /// Removes packs that killed processes were adding. Packs that cannot be removed are left for the next attempt.
     pub fn remove_stale_packs(&self) {
         let packs = self.common.open_below("objects/pack").ok().flatten();
         if let Some(packs) = packs
@@ -344,7 +344,7 @@ impl Repository {
     }
 }
 
-/// Links to the loose objects of one directory: to all of it if nothing but objects is in it.
+/// Links to the loose objects of one directory, or to the whole directory if it contains only objects.
 fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository) -> Result<(), Error> {
     let entries = loose
         .list_entries(MAX_LOOSE_PER_BYTE)?
@@ -364,7 +364,7 @@ fn link_loose_objects(loose: &RepoDirectory, to: &Path, repository: &Repository)
     entries.iter().filter(is_object).try_for_each(|entry| link_file(loose.path(), entry.name_os_str(), to))
 }
 
-/// The last commits of a repository that has not all of its history.
+/// Reads the boundary commits of a shallow repository.
 fn read_shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
     let common = repository.common.path();
     match read_within(common, Path::new("shallow"), MAX_SHALLOW_BYTES) {
@@ -375,7 +375,7 @@ fn read_shallow(repository: &Repository) -> Result<Option<Vec<u8>>, Error> {
                 line.is_empty()
                     || std::str::from_utf8(line).is_ok_and(|id| repository.format.is_object_id(id))
             });
-            let refused = || Error::refused(&common.join("shallow"), "is no list of commits");
+            let refused = || Error::refused(&common.join("shallow"), "is not a list of commits");
             if plain { Ok(Some(text)) } else { Err(refused()) }
         }
     }
@@ -387,5 +387,5 @@ fn link_file(from: &Path, name: &OsStr, to: &Path) -> Result<(), Error> {
 }
 
 fn too_many_objects() -> String {
-    "holds more objects than are looked at; run `git gc`".to_owned()
+    "contains too many objects; run `git gc`".to_owned()
 }

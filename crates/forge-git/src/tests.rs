@@ -1,6 +1,6 @@
-//! Results as a hostile sandbox could make them, given to a repository.
+//! Tests that give a repository results as a hostile sandbox could make them.
 
-#![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as people and runs do")]
+#![allow(clippy::disallowed_methods, reason = "the tests make repositories and packs as users and runs do")]
 
 use crate::directory::RepoDirectory;
 use crate::{Error, Repository, ScratchRepository};
@@ -28,7 +28,7 @@ fn line(repo: &Path, arguments: &[&str], input: &[u8]) -> String {
     String::from_utf8(git(repo, arguments, input)).unwrap().trim().to_owned()
 }
 
-/// A repository with one commit, and another one in which results are made.
+/// Creates a repository with one commit, and another one in which results are made.
 fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (repo, run) = (dir.path().join("repo"), dir.path().join("run"));
@@ -105,7 +105,7 @@ fn only_a_result_that_is_whole_and_sound_gets_in() {
     }
     take_in(&repo, &whole, &commit).unwrap();
     assert_eq!(line(&repo, &["rev-parse", BRANCH], b""), commit);
-    // A commit that is there already needs no objects.
+    // An existing commit needs no objects.
     take_in(&repo, &pack(&run, &[]), &parent).unwrap();
     assert_eq!(line(&repo, &["rev-parse", BRANCH], b""), parent);
     git(&repo, &["fsck", "--strict"], b"");
@@ -153,7 +153,7 @@ fn a_file_that_git_did_not_write_is_not_taken_from_its_directory() {
     let uid = rustix::process::geteuid().as_raw();
     fs::write(place.path().join("pack-1.pack"), "x").unwrap();
     assert!(directory.open_file("pack-1.pack", Some(uid)).is_ok());
-    // Of somebody else, although this process may read it.
+    // The file belongs to another user, although this process may read it.
     assert!(directory.open_file("pack-1.pack", Some(uid + 1)).is_err());
     fs::hard_link(place.path().join("pack-1.pack"), place.path().join("pack-2.pack")).unwrap();
     assert!(directory.open_file("pack-2.pack", Some(uid)).is_err());

@@ -116,7 +116,7 @@ fn text_is_utf8_and_a_refusal_says_why() {
     assert_eq!(read_text(&root.join("text"), LIMIT).unwrap(), "grün");
     assert_eq!(read_text_within(&root, Path::new("text"), LIMIT).unwrap(), "grün");
     let error = read_text(&root.join("bytes"), LIMIT).unwrap_err();
-    assert_eq!(error.reason(), "bytes that are not UTF-8");
+    assert_eq!(error.reason(), "not UTF-8 text");
     fs::write(root.join("closed"), "x").unwrap();
     fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     if let Err(error) = open(&root.join("closed")) {

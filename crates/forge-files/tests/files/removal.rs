@@ -234,7 +234,7 @@ fn a_private_directory_is_ours_or_refused() {
     );
     for name in ["link", "file", "pipe"] {
         let error = PrivateDir::open_or_create(&path(name)).unwrap_err().to_string();
-        assert!(error.contains("no directory") && error.contains(name), "{error}");
+        assert!(error.contains("not a directory") && error.contains(name), "{error}");
     }
     if is_root() {
         fs::create_dir(path("theirs")).unwrap();
