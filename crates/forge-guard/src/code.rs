@@ -1,8 +1,8 @@
-//! What a generated program does that deserves a second look, told before it runs (SBX-8).
+//! Static check of generated programs for risky operations, before they run (SBX-8).
 //!
-//! The text is cut into tokens, so that comments and the insides of strings are not mistaken for code, and names
-//! are followed through imports. A program can hide what it does from any such reading: this is a hint for the
-//! record, or a rule that keeps honest mistakes out, and never the isolation.
+//! The text is split into tokens, so that comments and string contents are not mistaken for code, and names are
+//! followed through imports. A program can hide its behaviour from any such check: this is a hint for the record, or a
+//! rule against honest mistakes, and never the isolation.
 
 mod javascript;
 mod python;
@@ -16,9 +16,9 @@ use forge_types::ErrorClass;
 use std::fmt;
 use std::str::FromStr;
 
-/// Bytes of a program that are looked at.
+/// Maximum number of bytes of a program that are checked.
 const MAX_CODE_BYTES: usize = 1 << 20;
-/// Warnings that are given.
+/// Maximum number of warnings returned.
 const MAX_WARNINGS: usize = 100;
 
 /// The language of a program.
@@ -33,7 +33,7 @@ pub enum CodeLanguage {
 }
 
 impl CodeLanguage {
-    /// The language that is called so, or whose files end so.
+    /// Returns the language with this name or file extension.
     pub fn from_name(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "python" | "python3" | "py" => Some(Self::Python),
@@ -44,15 +44,15 @@ impl CodeLanguage {
     }
 }
 
-/// Something that deserves a second look.
+/// A warning about a risky operation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StaticWarning {
-    /// The line it stands in, from 1.
+    /// The line number, from 1.
     pub line: u32,
-    /// The rule: `process`, `eval`, `dynamic-import`, `native`, `system-files`, `network`, `unpickle`, `privilege`
-    /// or `length`.
+    /// The rule: `process`, `eval`, `dynamic-import`, `native`, `system-files`, `network`, `unpickle`, `privilege` or
+    /// `length`.
     pub rule: &'static str,
-    /// What was found, in words.
+    /// A description of the operation.
     pub message: String,
 }
 
@@ -62,20 +62,20 @@ impl fmt::Display for StaticWarning {
     }
 }
 
-/// What is done with warnings: `sandbox.static_check`.
+/// The reaction to warnings: `sandbox.static_check`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StaticCheckPolicy {
-    /// They go into the record, the program runs.
+    /// Record the warnings and run the program.
     #[default]
     Warn,
-    /// A program with any of them does not run.
+    /// Refuse a program with any warning.
     Deny,
-    /// Nothing is looked for.
+    /// Skip the check.
     Off,
 }
 
 impl StaticCheckPolicy {
-    /// The name in the configuration.
+    /// Returns the name used in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Warn => "warn",
@@ -84,10 +84,10 @@ impl StaticCheckPolicy {
         }
     }
 
-    /// The warnings about a program that may run.
+    /// Returns the warnings about a program that may run.
     ///
     /// # Errors
-    /// [`CodeDenied`] if there are any and they are to be denied.
+    /// [`CodeDenied`] if there are warnings and the policy denies them.
     pub fn check_code(self, language: CodeLanguage, code: &str) -> Result<Vec<StaticWarning>, CodeDenied> {
         match self {
             Self::Off => Ok(Vec::new()),
@@ -100,7 +100,7 @@ impl StaticCheckPolicy {
     }
 }
 
-/// A name that is none of `warn`, `deny` and `off`.
+/// A name other than `warn`, `deny` and `off`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is none of warn, deny and off")]
 pub struct UnknownCheck(pub String);
@@ -116,16 +116,16 @@ impl FromStr for StaticCheckPolicy {
     }
 }
 
-/// A program that is not run.
+/// The refusal of a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the program was not run (sandbox.static_check = deny): {}", join_warnings(warnings))]
 pub struct CodeDenied {
-    /// Why, in the order of lines.
+    /// The warnings, in order of lines.
     pub warnings: Vec<StaticWarning>,
 }
 
 impl CodeDenied {
-    /// What can be done about it.
+    /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::Denied
     }
@@ -137,7 +137,7 @@ fn join_warnings(warnings: &[StaticWarning]) -> String {
     shown.join("; ") + &more
 }
 
-/// What deserves a second look in a program, in the order of lines; one of each rule per line.
+/// Returns the warnings about a program in order of lines, at most one per rule and line.
 pub fn collect_warnings(language: CodeLanguage, code: &str) -> Vec<StaticWarning> {
     let end = (0..=code.len().min(MAX_CODE_BYTES)).rev().find(|&at| code.is_char_boundary(at)).unwrap_or(0);
     let looked_at = &code[..end];
@@ -157,7 +157,7 @@ pub fn collect_warnings(language: CodeLanguage, code: &str) -> Vec<StaticWarning
     found
 }
 
-/// A warning about a file of the system, if a text is the path of one.
+/// Returns a warning if the text is the path of a system file.
 fn system_file(line: u32, text: &str) -> Option<StaticWarning> {
     let path = text.strip_prefix("file://").unwrap_or(text);
     let folder = ["/etc", "/proc", "/sys"].into_iter().find(|folder| {

@@ -1,40 +1,40 @@
-//! Which commands a model may run (TOOL-25).
+//! The policy for commands that a model may run (TOOL-25).
 //!
-//! The whole line is read, and every simple command in it counts, wherever it stands: in lists, pipes,
-//! substitutions, bodies of loops and functions, and in text that the line hands to another shell.
+//! The whole line is parsed, and every simple command in it counts, wherever it occurs: in lists, pipes, substitutions,
+//! bodies of loops and functions, and in text that the line passes to another shell.
 
 use super::forbidden::{self, basename};
 use super::shell::{self, Redirect, ShellFault, ShellScript, ShellVars, SimpleCommand, Word};
 use super::wrapper::{self, InnerProgram};
 use forge_types::{CommandRules, ErrorClass};
 
-/// Text in text in text (`sh -c "sh -c …"`) that is still looked into.
+/// Maximum nesting of text (`sh -c "sh -c …"`) that is checked.
 const MAX_TEXT_DEPTH: u32 = 8;
-/// Bytes of such text that are looked into in all.
+/// Maximum total size of nested text that is checked, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
-/// Programs that run programs (`env nice timeout …`) that are still looked through.
+/// Maximum nesting of programs that run programs (`env nice timeout …`).
 const MAX_WRAPPERS: u32 = 20;
-/// Functions of one line that are still followed through their calls.
+/// Maximum number of functions per line that are followed through their calls.
 const MAX_FUNCTIONS: usize = 200;
-/// Arguments of a wrapper that are tried as the beginning of the inner command.
+/// Maximum number of a wrapper's arguments tried as the start of the inner command.
 const MAX_INNER_STARTS: usize = 64;
 
-/// Parts of the shell itself that touch nothing but its own state; a list of programs does not forbid them.
+/// Shell builtins that affect only the shell's own state; a list of programs does not forbid them.
 const SHELL_BUILTINS: [&str; 18] = [
     ":", "true", "false", "cd", "pwd", "echo", "printf", "test", "[", "exit", "return", "break", "continue",
     "shift", "wait", "set", "export", "local",
 ];
 const SHELL_PROGRAMS: [&str; 8] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "rbash"];
 
-/// Why a command is not run, in words that the model can act on.
+/// The reason why a command is refused, worded so that the model can act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandRefusal {
-    /// No rule allows it, ever.
+    /// The command is always forbidden.
     #[error("refused: `{command}` is never run, because {why}. Leave it out")]
     Forbidden {
-        /// What is refused.
+        /// The refused command.
         command: String,
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
     /// The program is not on the list.
@@ -48,12 +48,12 @@ pub enum CommandRefusal {
         /// The list.
         allowed: String,
     },
-    /// It can't be told what the line runs, and only listed programs may run.
+    /// Only listed programs may run, and it is undecidable which programs the line runs.
     #[error(
         "refused: {what}, so it can't be told which programs it runs. Write them out. Allowed: {allowed}"
     )]
     Unclear {
-        /// What can't be told.
+        /// The undecidable part.
         what: String,
         /// The list.
         allowed: String,
@@ -61,16 +61,16 @@ pub enum CommandRefusal {
 }
 
 impl CommandRefusal {
-    /// What can be done about it.
+    /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::Denied
     }
 }
 
-/// Judges a shell line.
+/// Checks a shell line.
 ///
 /// # Errors
-/// [`Refusal`] if any command in the line must not run.
+/// [`CommandRefusal`] if any command in the line must not run.
 pub fn check_command(line: &str, rules: &CommandRules) -> Result<(), CommandRefusal> {
     let mut checker = CommandChecker {
         allowed: &rules.allowed,
@@ -91,11 +91,11 @@ type CheckResult = Result<(), CommandRefusal>;
 struct CommandChecker<'a> {
     allowed: &'a [String],
     vars: ShellVars,
-    /// Functions of the line, each with the command from which on it is certainly defined.
+    /// Functions of the line, each with the number of the first command for which it is certainly defined.
     functions: Vec<(String, usize)>,
-    /// The command that is looked at; in the body of a function any, because that runs later.
+    /// The number of the current command; the maximum within a function, because its body runs later.
     here: usize,
-    /// Whether something else writes the rest of the command: `xargs`.
+    /// Whether another command supplies the remaining arguments, as with `xargs`.
     fed: bool,
     at_root: bool,
     bytes: usize,
@@ -139,7 +139,7 @@ impl CommandChecker<'_> {
         verdict
     }
 
-    /// A line that can't be read as a whole: a shell still runs the part before its fault.
+    /// Checks a line that can't be parsed as a whole: a shell still runs the part before the fault.
     fn check_fragments(&self, line: &str) -> CheckResult {
         for fragment in line.split(['\n', ';', '&', '|', '(', ')', '{', '}', '`']) {
             let words: Vec<_> = fragment
@@ -222,7 +222,7 @@ impl CommandChecker<'_> {
         }
     }
 
-    /// A program that another one runs.
+    /// Checks a program that another one runs.
     fn check_inner(&mut self, words: &[Word], command: &SimpleCommand, script: &ShellScript) -> CheckResult {
         if self.wrappers >= MAX_WRAPPERS {
             return Self::forbid_command(&words[0].raw, "it is too deeply nested to be checked");
@@ -233,7 +233,7 @@ impl CommandChecker<'_> {
         verdict
     }
 
-    /// A program with its arguments.
+    /// Checks a program with its arguments.
     fn check_program(
         &mut self,
         words: &[Word],
@@ -248,15 +248,15 @@ impl CommandChecker<'_> {
         }
         let Some(head) = words.first().and_then(Word::fixed_text) else {
             self.refuse_unclear(format!("`{}` is put together by the shell", shown()))?;
-            // Without a list only what is certainly harmful is refused: look at what the words are known to become.
+            // Without a list only certainly harmful commands are refused, so check the known values of the words.
             return self.check_resolved(&argv);
         };
-        // What another program starts is a program, also where a function has its name.
+        // Another program starts only programs, even if a function has the same name.
         let known = |(name, from): &(String, usize)| *name == head && *from <= self.here;
         if self.wrappers == 0 && self.functions.iter().any(known) {
             return Ok(());
         }
-        // A file of the workspace is not what its name says.
+        // A file of the workspace need not be the program it is named after.
         let name = if self.has_allowlist() && !is_standard(&head) { head.as_str() } else { basename(&head) };
         if let Some(wrapper) = wrapper::find_wrapper(name) {
             return self.check_wrapped(&head, wrapper, words, command, script);
@@ -286,7 +286,7 @@ impl CommandChecker<'_> {
         }
     }
 
-    /// A command whose first word is known only through variables of the line.
+    /// Checks a command with a first word that is known only through variables of the line.
     fn check_resolved(&mut self, argv: &[Option<String>]) -> CheckResult {
         let words: Option<Vec<&str>> = argv.iter().map(Option::as_deref).collect();
         match words {
@@ -329,7 +329,7 @@ impl CommandChecker<'_> {
         Ok(())
     }
 
-    /// Options with which parts of the shell evaluate a text, or set variables for every program.
+    /// Checks options that make builtins evaluate a text or set variables for every program.
     fn check_evaluation(&self, name: &str, words: &[Word]) -> CheckResult {
         for word in words {
             let Some(text) = word.fixed_text() else { continue };
@@ -407,7 +407,7 @@ impl CommandChecker<'_> {
         Ok(())
     }
 
-    /// `echo / | xargs rm -rf`: what stands in the pipe becomes arguments.
+    /// Checks commands such as `echo / | xargs rm -rf`, which turn piped text into arguments.
     fn check_piped_arguments(
         &self,
         words: &[Word],
@@ -423,7 +423,7 @@ impl CommandChecker<'_> {
         }
     }
 
-    /// What `echo` or `printf` writes into the pipe that a command reads.
+    /// Returns the text that `echo` or `printf` pipes into a command.
     fn piped_text(&self, command: &SimpleCommand, script: &ShellScript) -> Option<String> {
         let before = script.commands.get(command.stdin_from?)?;
         let name = before.words.first()?.fixed_text()?;
@@ -435,7 +435,7 @@ impl CommandChecker<'_> {
         Some(words.join(" ").replace("\\n", "\n"))
     }
 
-    /// Words that a shell reads as text.
+    /// Checks words that a shell evaluates as text.
     fn check_texts(&mut self, words: &[Word], separator: &str) -> CheckResult {
         let mut text = Vec::new();
         for word in words {
@@ -448,7 +448,7 @@ impl CommandChecker<'_> {
         self.check_line(&text.join(separator))
     }
 
-    /// `sh -c "…"`, `sh script`, `sh < script`.
+    /// Checks `sh -c "…"`, `sh script` and `sh < script`.
     fn check_shell(
         &mut self,
         head: &str,
@@ -475,7 +475,7 @@ impl CommandChecker<'_> {
             at += 1;
         }
         if text {
-            // Another shell has no functions of this one.
+            // Another shell does not inherit the functions of this one.
             let functions = std::mem::take(&mut self.functions);
             let verdict = self.check_texts(words.get(at..=at).unwrap_or_default(), " ");
             self.functions = functions;
@@ -496,13 +496,13 @@ impl CommandChecker<'_> {
         }
     }
 
-    /// `find … -exec program … ;`
+    /// Checks `find … -exec program … ;`.
     fn check_find(&mut self, words: &[Word], command: &SimpleCommand, script: &ShellScript) -> CheckResult {
         let mut at = 1;
         while let Some(word) = words.get(at) {
             at += 1;
             let Some(action) = word.fixed_text() else {
-                // An unquoted value may hold an action of its own.
+                // An unquoted value may expand to another action.
                 if !word.is_one_field() && word.literal_text().is_none() {
                     self.refuse_unclear(format!("`{}` may become an action of `find`", word.raw))?;
                 }
@@ -521,14 +521,14 @@ impl CommandChecker<'_> {
     }
 }
 
-/// Whether a program is named as such or in a directory of the system.
+/// Returns whether a program is given by its bare name or in a system directory.
 fn is_standard(head: &str) -> bool {
     let name = basename(head);
     let directories = ["", "/bin/", "/usr/bin/", "/usr/local/bin/"];
     directories.iter().any(|directory| head.strip_prefix(directory) == Some(name))
 }
 
-/// Whether a variable decides which program another name or program runs.
+/// Returns whether a variable decides which program another name or program runs.
 fn steers_execution(name: &str) -> bool {
     matches!(
         name,

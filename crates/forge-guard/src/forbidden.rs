@@ -1,13 +1,13 @@
-//! Commands that are refused whatever the rules say, because nothing a run is for needs them.
+//! Commands that are always refused, because no run needs them.
 
 use super::shell::{ShellScript, SimpleCommand};
 use std::collections::BTreeSet;
 
-/// Files under `/dev` that are no devices to be overwritten.
+/// Files under `/dev` that are safe to write to.
 const HARMLESS_DEVICES: [&str; 8] = ["null", "zero", "full", "stdin", "stdout", "stderr", "tty", "random"];
 const HARMLESS_DIRECTORIES: [&str; 5] = ["fd", "pts", "shm", "tcp", "udp"];
 
-/// Why this program with these arguments is refused; `None` stands for an argument that is not known.
+/// Returns why this program with these arguments is forbidden; a `None` in `argv` is an unknown argument.
 ///
 /// `at_root`: whether the working directory is `/`.
 pub(super) fn forbidden_reason(argv: &[Option<String>], at_root: bool) -> Option<&'static str> {
@@ -32,7 +32,7 @@ pub(super) fn forbidden_reason(argv: &[Option<String>], at_root: bool) -> Option
     }
 }
 
-/// The last part of a program's path.
+/// Returns the last part of a program's path.
 pub(super) fn basename(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
@@ -46,7 +46,7 @@ fn removes_root(arguments: &[&str], at_root: bool) -> bool {
             options = false;
         } else if options && argument.starts_with("--") {
             recursive |= argument.len() > 3 && "--recursive".starts_with(argument);
-            // Nobody needs this option for anything else.
+            // This option has no other use.
             root |= argument.len() > 5 && "--no-preserve-root".starts_with(argument);
         } else if options && argument.starts_with('-') && argument.len() > 1 {
             recursive |= argument.contains(['r', 'R']);
@@ -57,7 +57,7 @@ fn removes_root(arguments: &[&str], at_root: bool) -> bool {
     recursive && root
 }
 
-/// Whether a path is the root folder or a pattern for all that stands in it.
+/// Returns whether a path is the root directory or a pattern for its entries.
 fn is_root(path: &str, at_root: bool) -> bool {
     if !path.starts_with('/') && !at_root {
         return false;
@@ -78,7 +78,7 @@ fn is_root(path: &str, at_root: bool) -> bool {
     }
 }
 
-/// Whether a path names a device, or something else under `/dev` that must not be overwritten.
+/// Returns whether a path names a device, or another file under `/dev` that must not be overwritten.
 pub(super) fn is_device(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if !path.starts_with('/') || parts.first() != Some(&"dev") {
@@ -92,7 +92,7 @@ pub(super) fn is_device(path: &str) -> bool {
     }
 }
 
-/// Whether a function multiplies itself: it runs itself in the background, or twice in one pipeline.
+/// Returns whether a function multiplies itself: it runs itself in the background, or twice in one pipeline.
 pub(super) fn is_fork_bomb(script: &ShellScript) -> bool {
     let callee = |command: &SimpleCommand| {
         let name = command.words.first()?.literal_text()?;

@@ -1,7 +1,7 @@
-//! Guards: what a run may not do, judged before it is done.
+//! Guards: checks of a run's actions before they are carried out.
 //!
-//! A guard reads what is asked for and answers with a refusal that the model can act on. It is a policy on top of
-//! the sandbox, never the isolation itself: a program that is allowed may do whatever the sandbox lets it do.
+//! A guard examines a request and answers with a refusal that the model can act on. Guards are a policy on top of the
+//! sandbox, never the isolation itself: an allowed program may do whatever the sandbox permits.
 
 pub mod code;
 pub mod command;

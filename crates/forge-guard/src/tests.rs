@@ -1,4 +1,4 @@
-//! The command policy, line by line.
+//! Tests of the command policy, line by line.
 
 use super::command::{CommandRefusal, check_command};
 use forge_types::CommandRules;
@@ -8,7 +8,7 @@ fn rules(allowed: &[&str]) -> CommandRules {
     CommandRules { allowed: allowed.iter().map(|&name| name.to_owned()).collect() }
 }
 
-/// One line per row: `+` runs, `-` is refused; `\n` stands for a newline.
+/// Checks one line per row: `+` runs, `-` is refused; `\n` is a newline.
 fn table(allowed: &[&str], rows: &str) {
     let rules = rules(allowed);
     let mut wrong = Vec::new();
@@ -23,7 +23,7 @@ fn table(allowed: &[&str], rows: &str) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// With a list of `cargo`, `git`, `grep`, `find` and `cat`.
+/// Cases with a list of `cargo`, `git`, `grep`, `find` and `cat`.
 const LISTED: &str = r#"
 + cargo test
 + cargo test --workspace 2>&1 | grep -v warning
@@ -206,7 +206,7 @@ const LISTED: &str = r#"
 - > $(rm x)
 "#;
 
-/// Without a list.
+/// Cases without a list.
 const ANYTHING: &str = r#"
 + rm -rf target
 + rm -rf ./build /tmp/x
@@ -370,7 +370,7 @@ fn deep_and_long_lines_end_soon() {
     }
 }
 
-/// Text in which the shell's own signs are frequent.
+/// Generates text with many characters that are special to the shell.
 fn shellish() -> impl Strategy<Value = String> {
     let parts = vec![
         "rm", "cargo", " ", " ", "-rf", "/", "\n", ";", "&", "|", "&&", "||", "(", ")", "((", "))", "{", "}",
@@ -394,12 +394,12 @@ proptest! {
         let _ = check_command(&line, &rules(&["cargo"]));
     }
 
-    /// Whatever stands before and after, a command of its own is seen or the line is refused.
+    /// Whatever precedes and follows it, a separate command is seen or the line is refused.
     #[test]
     fn no_context_hides_a_command(before in shellish(), after in shellish()) {
         let line = format!("{before}\nrm x\n{after}");
         if check_command(&line, &rules(&["cargo"])).is_ok() {
-            // Then `rm x` is text: a quote, a comment's end or a here-document holds it.
+            // Otherwise `rm x` is text within a quote, a comment or a here-document.
             let quoted = before.contains(['\'', '"', '\\']) || before.contains("<<");
             prop_assert!(quoted, "{line:?}");
         }

@@ -2,7 +2,7 @@
 
 use super::shell::Word;
 
-/// How the arguments of such a program are read.
+/// The argument syntax of a wrapper.
 #[derive(Debug)]
 pub(super) struct Wrapper {
     name: &'static str,
@@ -16,9 +16,9 @@ pub(super) struct Wrapper {
     long_values: &'static [&'static str],
     /// Arguments before the program.
     positionals: usize,
-    /// Whether assignments may stand before the program.
+    /// Whether assignments may precede the program.
     pub(super) assigns: bool,
-    /// Whether it needs no permission of its own.
+    /// Whether the wrapper needs no permission of its own.
     pub(super) transparent: bool,
 }
 
@@ -89,31 +89,31 @@ const WRAPPERS: &[Wrapper] = &[
     Wrapper { name: "chroot", positionals: 1, transparent: false, ..DEFAULT_WRAPPER },
 ];
 
-/// The program of this name, if it runs another one.
+/// Returns the wrapper with this name.
 pub(super) fn find_wrapper(name: &str) -> Option<&'static Wrapper> {
     WRAPPERS.iter().find(|wrapper| wrapper.name == name)
 }
 
-/// Where the inner program stands.
+/// The position of the inner program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InnerProgram {
-    /// At this position of the words.
+    /// At this index of the words.
     At(usize),
-    /// There is none.
+    /// There is no inner program.
     Absent,
-    /// It can't be told.
+    /// The position is unknown.
     Unknown,
 }
 
 enum WrapperOption {
-    /// An option of so many words.
+    /// An option that takes this many words.
     Option(usize),
     NotAnOption,
     Unknown,
 }
 
 impl Wrapper {
-    /// Where the inner program stands among `words`, of which the first is this program.
+    /// Locates the inner program among `words`, which begin with this wrapper.
     pub(super) fn locate_inner(&self, words: &[Word]) -> InnerProgram {
         let mut at = 1;
         let mut options = true;

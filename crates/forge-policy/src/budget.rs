@@ -1,48 +1,48 @@
-//! How large the next reply may be, so that no ceiling can be passed (LOOP-3).
+//! The size limit of the next reply, chosen so that no ceiling can be exceeded (LOOP-3).
 //!
-//! The worst case of a call, its whole prompt uncached and its whole allowance used, is reserved before the call. Where
-//! that does not fit, the allowance shrinks; where too little is left, the limit is reached. Whether a prompt fits a
-//! window is an estimate; what is reserved for it is a bound: no token is shorter than a byte.
+//! The worst case of a call (whole prompt uncached, whole allowance used) is reserved before the call. The allowance
+//! shrinks to fit; if too little is left, the limit is reached. Whether a prompt fits a window is an estimate, but the
+//! reservation is an upper bound: no token is shorter than a byte.
 
 use forge_types::{CostRule, ErrorInfo, ErrorKind, LimitKind, Money, Plan, RunLimits, RunState, TargetRef};
 
-/// A reply smaller than this many tokens helps nobody.
+/// The smallest useful size of a reply, in tokens.
 pub(crate) const MIN_REPLY_TOKENS: u64 = 256;
-/// The allowance if the configuration names none.
+/// The allowance if the configuration sets none.
 const DEFAULT_REPLY_TOKENS: u64 = 4_096;
 
-/// Tokens that a provider may add to what it is sent: for messages, for each of them, and for tools.
+/// Tokens that a provider may add to a request: per request including tools, and per message.
 const REQUEST_OVERHEAD_TOKENS: u64 = 256;
 const TOKENS_PER_MESSAGE: u64 = 16;
 const TOKENS_PER_TOOL: u64 = 200;
 
-/// What the next call may use.
+/// The budget of the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// Prompt tokens, estimated.
+    /// Estimated prompt tokens.
     pub input: u64,
     /// Reply tokens.
     pub output: u64,
-    /// Its worst case in money, where the price is known.
+    /// The worst case in money, if the price is known.
     pub reserve: Option<Money>,
 }
 
-/// Why no call may be made.
+/// The reason why no call may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BudgetRefusal {
-    /// A limit is reached.
+    /// A limit was reached.
     Limit(LimitKind, String),
-    /// Something else forbids it.
+    /// Another error forbids the call.
     Error(ErrorInfo),
 }
 
-/// The limits in force: the plan's, unless they were raised.
+/// Returns the limits in force: the plan's, unless they were raised.
 pub fn limits(state: &RunState, plan: &Plan) -> RunLimits {
     state.limits.unwrap_or(plan.limits)
 }
 
-/// The prompt's tokens: what the provider counted last time plus a third of the bytes added since, or a third of
-/// all bytes. Three bytes a token is on the safe side for program text.
+/// Estimates the prompt's tokens: the provider's last count plus a third of the bytes added since, or a third of all
+/// bytes. Three bytes per token is a safe estimate for source code.
 pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => tokens + state.message_bytes.saturating_sub(bytes).div_ceil(3),
@@ -54,8 +54,8 @@ pub fn estimate_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     }
 }
 
-/// The most tokens that the prompt can be: what the provider counted last time, or all of it, with each byte since then a
-/// token of its own.
+/// Returns an upper bound of the prompt's tokens: the provider's last count, if any, plus one token per byte added
+/// since.
 pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     match state.last_measured_prompt.filter(|_| state.target == target) {
         Some((tokens, bytes)) => match state.message_bytes.saturating_sub(bytes) {
@@ -77,8 +77,8 @@ pub fn bound_input(state: &RunState, plan: &Plan, target: u32) -> u64 {
     }
 }
 
-/// The tokens of the next prompt when it was counted token by token: close, and not exact. What the provider itself counted
-/// last time stands for what it was sent then; the count only for what was added since.
+/// Returns the tokens of the next prompt based on a token-by-token count, which is close but not exact. The provider's
+/// own last count is used for the messages it covered, the count `tokens` only for those added since.
 pub fn adjusted_count(state: &RunState, target: u32, tokens: u64) -> u64 {
     let margin = tokens / 32 + 64;
     match state.last_measured_prompt.filter(|_| state.target == target) {
@@ -92,10 +92,10 @@ pub fn adjusted_count(state: &RunState, target: u32, tokens: u64) -> u64 {
     }
 }
 
-/// The allowance of the next call, of the plan's target `at`.
+/// Returns the allowance of the next call to the plan's target `at`.
 ///
 /// # Errors
-/// [`Refusal`] if a ceiling leaves no room for it.
+/// [`BudgetRefusal`] if a ceiling leaves too little for the call.
 pub fn call_allowance(state: &RunState, plan: &Plan, at: u32) -> Result<Allowance, BudgetRefusal> {
     let limits = limits(state, plan);
     let target = plan.target_at(at);
@@ -174,7 +174,7 @@ fn unknown_price_error(target: TargetRef<'_>) -> ErrorInfo {
     )
 }
 
-/// What is said when the turns are used up.
+/// Returns the message for a run that used up its turns.
 pub fn iterations_message(limits: &RunLimits) -> String {
     format!("agent loop exceeded maximum iterations ({})", limits.max_iterations)
 }

@@ -1,8 +1,8 @@
-//! What a model is told: the one place that builds prompts (LOOP-14), requests and result cuts (LOOP-11).
+//! The model's context. This is the only module that builds prompts (LOOP-14) and requests and cuts results (LOOP-11).
 //!
-//! Each request extends the one before it byte for byte: the system prompt and the tools come from the frozen plan, the
-//! messages are only ever appended to. Provider-side caches live from that. It changes at a compaction alone, when the
-//! oldest messages give way to a summary and the tool `recall` joins the others.
+//! Each request extends the previous one byte for byte: the system prompt and the tools come from the frozen plan, and
+//! messages are only appended. Provider-side caches depend on that. Only a compaction breaks it, when a summary
+//! replaces the oldest messages and the tool `recall` is added.
 
 use crate::compact::text::level_lengths;
 use crate::router;
@@ -22,9 +22,9 @@ Rules:\n\
 - Nobody answers questions while you work: decide, and say what you decided.\n\
 - When the task is done, reply with a short summary and no tool call; that ends the run.\n";
 
-/// The system prompt: identity and rules, tools, sandbox facts, then the user's own instructions.
+/// Builds the system prompt: identity and rules, tools, sandbox facts, then the user's own instructions.
 ///
-/// The task follows as the first message of the user; skills and memory facts join between when they exist.
+/// The task follows as the user's first message, with skills and memory facts before it if there are any.
 pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str>) -> String {
     let mut prompt = String::from(IDENTITY_PROMPT);
     prompt.push_str("\nTools:\n");
@@ -58,18 +58,18 @@ pub fn system_prompt(tools: &[ToolSpec], sandbox: &SandboxSpec, own: Option<&str
     prompt
 }
 
-/// The user's own instructions.
+/// Appends the user's own instructions.
 pub(crate) fn add_instructions(prompt: &mut String, own: Option<&str>) {
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         let _ = write!(prompt, "\nInstructions of the user:\n{own}\n");
     }
 }
 
-/// Bytes of the facts that a prompt holds at most; the oldest are left out.
+/// Maximum size of the facts in a prompt in bytes; the oldest are omitted.
 const MAX_FACT_BYTES: usize = 8 << 10;
 
-/// The system prompt with the facts of the memory, which stand last of it, so that what stands before them keeps its
-/// place when one is added.
+/// Appends the facts of the memory to the system prompt. They come last so that a new fact does not shift the text
+/// before it.
 pub fn with_facts(mut prompt: String, facts: &[MemoryFact]) -> String {
     let line = |fact: &MemoryFact| format!("- {}: {}\n", single_line(&fact.key), single_line(&fact.value));
     let mut room = MAX_FACT_BYTES;
@@ -87,12 +87,13 @@ pub fn with_facts(mut prompt: String, facts: &[MemoryFact]) -> String {
     prompt
 }
 
-/// On one line.
+/// Puts a text on a single line.
 fn single_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Name, parameters and purpose. Types and all else stand in the tool's own description, which the request holds as well.
+/// Returns name, parameters and purpose. Types and details are in the tool's own description, which the request also
+/// contains.
 fn tool_summary(tool: &ToolSpec) -> String {
     let purpose =
         tool.description.split_once(['.', ';', ':']).map_or(tool.description.as_str(), |(head, _)| head);
@@ -101,11 +102,11 @@ fn tool_summary(tool: &ToolSpec) -> String {
     format!("{}({}) - {purpose}", tool.name, params.join(", "))
 }
 
-/// The request of a model call. Payloads are as the state holds them: whoever sends it puts the texts in.
+/// Builds the request of a model call. Payloads are as in the state; the sender inserts the texts.
 pub fn model_request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRequest {
     let target = plan.target_at(call.target);
     let (messages, tools, format) = match &plan.executor {
-        // What it may name stands in its prompt and in the form of its reply.
+        // The prompt and the reply format list the permitted tools.
         Executor::Router { max_steps, .. } => {
             (router::router_messages(state), Vec::new(), router::reply_format(&plan.tools, *max_steps))
         }
@@ -125,7 +126,7 @@ pub fn model_request(state: &RunState, plan: &Plan, call: &ModelCall) -> ModelRe
     }
 }
 
-/// Cuts a tool's result to `limit` characters; a cut result ends with a line that says how long it was.
+/// Cuts a tool's result to `limit` characters; a cut result ends with a line that states its original length.
 pub fn cut_result(text: String, limit: u64) -> (String, Truncation) {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if text.len() <= limit {
@@ -139,8 +140,8 @@ pub fn cut_result(text: String, limit: u64) -> (String, Truncation) {
     (text, Truncation::Truncated)
 }
 
-/// Cuts a message of the model or of a tool, whose texts are in place, to what a request holds of one (MEM-3). What a
-/// person says is never cut.
+/// Cuts a message of the model or of a tool, with texts loaded, to the maximum in a request (MEM-3). Messages of people
+/// are never cut.
 pub fn cut_message(message: &mut Message) {
     let chars: u64 = message.parts.iter().map(MessagePart::char_len).sum();
     if message.role == Role::User || chars <= MAX_MESSAGE_CHARS {
@@ -169,7 +170,7 @@ fn truncate_text(text: &mut String, most: usize) {
     (*text, _) = cut_result(std::mem::take(text), most as u64);
 }
 
-/// Arguments stay a JSON object: the texts in it are cut.
+/// Cuts the texts in the arguments, which remain a JSON object.
 fn cut_arguments(arguments: &str, most: usize) -> String {
     let Ok(serde_json::Value::Object(mut map)) = serde_json::from_str(arguments) else {
         return cut_result(arguments.to_owned(), most as u64).0;
@@ -188,9 +189,9 @@ fn cut_arguments(arguments: &str, most: usize) -> String {
 /// Whether a result was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truncation {
-    /// It was not.
+    /// The result is complete.
     Complete,
-    /// It was.
+    /// The result was cut.
     Truncated,
 }
 

@@ -1,4 +1,4 @@
-//! How long a provider that was given up is left alone (PROV-9).
+//! Cooldowns of providers that failed (PROV-9).
 
 use forge_types::{Cooldown, ErrorInfo, ErrorKind, Timestamp};
 use std::time::Duration;
@@ -7,7 +7,7 @@ const MINUTE_SECS: u64 = 60;
 const HOUR_SECS: u64 = 60 * MINUTE_SECS;
 const DAY_SECS: u64 = 24 * HOUR_SECS;
 
-/// Whether giving a provider up for such an error says anything about its next calls.
+/// Returns whether a failure of this kind predicts the outcome of further calls to the provider.
 pub const fn triggers_cooldown(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -23,8 +23,8 @@ pub const fn triggers_cooldown(kind: ErrorKind) -> bool {
     )
 }
 
-/// Seconds of the `failures`-th cooldown in a row: 1 min × 5^(n-1) up to an hour; for unpaid bills 5 h × 2^(n-1) up
-/// to a day; a day for a refused key.
+/// Returns the seconds of the `failures`-th cooldown in a row: 1 min × 5^(n-1) up to an hour; for unpaid bills 5 h ×
+/// 2^(n-1) up to a day; a day for a refused key.
 pub const fn cooldown_seconds(kind: ErrorKind, failures: u32) -> u64 {
     let step = failures.saturating_sub(1);
     let (base, factor, cap) = match kind {
@@ -36,10 +36,10 @@ pub const fn cooldown_seconds(kind: ErrorKind, failures: u32) -> u64 {
     if grown < cap { grown } else { cap }
 }
 
-/// The cooldown after a provider was given up at `now`.
+/// Returns the cooldown of a provider that failed at `now`.
 ///
-/// One that still holds is not counted again: several runs that give a provider up at once are one failure. A
-/// `Retry-After` that is longer than the cooldown, up to a day, takes its place.
+/// A failure during an active cooldown is not counted again: several runs that fail at the same time count as one. A
+/// `Retry-After` that is longer than the cooldown replaces it, up to a day.
 pub fn next_cooldown(
     before: Option<&Cooldown>,
     provider: &str,
@@ -67,7 +67,7 @@ pub fn next_cooldown(
     }
 }
 
-/// The cooldown of a provider that holds at `now`.
+/// Returns the provider's cooldown that is active at `now`.
 pub fn active_cooldown<'a>(cooling: &'a [Cooldown], provider: &str, now: Timestamp) -> Option<&'a Cooldown> {
     cooling.iter().find(|cooldown| cooldown.provider == provider && cooldown.is_active(now))
 }

@@ -1,7 +1,7 @@
-//! Who is asked when a model can't be had (PROV-9): the plan's targets in order, each within its tries.
+//! Fallback to other models when one is unavailable (PROV-9): the plan's targets in order, each with its own tries.
 //!
-//! Each turn begins with the first target that is not left alone, so a run comes back to its own model as soon as that
-//! model's cooldown is over. Within a turn nobody is gone back to.
+//! Each turn starts with the first target that is not in cooldown, so a run returns to its own model as soon as that
+//! model's cooldown is over. Within a turn no target is tried twice.
 
 use crate::cooldown;
 use crate::retry::{self, RetryDecision as Retry};
@@ -11,50 +11,50 @@ use forge_types::{
 use std::fmt;
 use std::time::Duration;
 
-/// A turn is parked at most so often in a row.
+/// Maximum number of times in a row that a turn is parked.
 const MAX_PARKS: u32 = 5;
-/// Nobody is waited for longer than this.
+/// Longest time that a run is parked.
 const MAX_PARK_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What to do about the next call.
+/// The decision about the next call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FallbackStep {
     /// Ask one of the plan's targets.
     Ask {
-        /// Which.
+        /// The index of the target.
         target: u32,
-        /// Not before.
+        /// Earliest time of the call.
         not_before: Option<Timestamp>,
-        /// Those before it in the plan, and why they were passed over.
+        /// Targets earlier in the plan, and the reasons for skipping them.
         skipped: Vec<RejectedCandidate>,
     },
-    /// Nobody can be asked before this time: let go of everything until then.
+    /// No target is available before this time: park the run until then.
     Park {
-        /// Until when.
+        /// End of the wait.
         until: Timestamp,
-        /// Why, in words for a person.
+        /// The reason, worded for people.
         reason: String,
     },
-    /// Nobody is left.
+    /// No target is left.
     Fail(ErrorInfo),
 }
 
-/// All that the choice depends on.
+/// The inputs of the choice.
 #[derive(Clone, Copy, Debug)]
 pub struct FallbackChain<'a> {
     /// The run.
     pub state: &'a RunState,
-    /// Its plan, which holds the targets and the rule for tries.
+    /// The run's plan, which holds the targets and the retry rule.
     pub plan: &'a Plan,
-    /// Providers that are left alone.
+    /// Cooldowns of providers.
     pub cooldowns: &'a [Cooldown],
-    /// Targets that can't take this request, and why.
+    /// Targets that can't take this request, with the reasons.
     pub unfit: &'a [(u32, ErrorInfo)],
     /// The time.
     pub now: Timestamp,
 }
 
-/// Nobody is left to ask (`FallbackExhausted`): each candidate with the reason against it.
+/// The error when no target is left (`FallbackExhausted`): each candidate with the reason for skipping it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallbackExhausted(pub Vec<RejectedCandidate>);
 
@@ -70,7 +70,7 @@ impl fmt::Display for FallbackExhausted {
 }
 
 impl FallbackChain<'_> {
-    /// Who is asked at the beginning of a turn.
+    /// Chooses the target at the beginning of a turn.
     pub fn first_step(&self) -> FallbackStep {
         match self.available_target() {
             Some(target) => self.ask_target(target, None),
@@ -78,7 +78,7 @@ impl FallbackChain<'_> {
         }
     }
 
-    /// What follows from the last failure of a turn.
+    /// Decides the step after the last failure of a turn.
     pub fn step_after_failure(&self, error: &ErrorInfo) -> FallbackStep {
         let Self { state, plan, .. } = *self;
         let seed = retry::stable_seed(state.run, state.next_effect, state.failures);
@@ -86,7 +86,7 @@ impl FallbackChain<'_> {
         let other = self.available_target();
         match (next, other) {
             (Retry::Abort, _) => FallbackStep::Fail(self.final_error(error)),
-            // Another run has found out meanwhile that there is no use in asking again.
+            // Another run has meanwhile put the provider into cooldown, so asking again is useless.
             (Retry::TryAt(_), Some(target)) if self.target_cooldown(state.target).is_some() => {
                 self.ask_target(target, None)
             }
@@ -105,7 +105,7 @@ impl FallbackChain<'_> {
         FallbackStep::Ask { target, not_before, skipped: passed }
     }
 
-    /// The first target that was not tried in this turn, can take the request, and is not left alone.
+    /// Returns the first target that was not tried in this turn, can take the request, and is not in cooldown.
     fn available_target(&self) -> Option<u32> {
         let fits = |at: u32| {
             !self.state.tried.iter().any(|tried| tried.target == at)
@@ -115,8 +115,8 @@ impl FallbackChain<'_> {
         self.numbered_targets().map(|(at, _)| at).find(|at| fits(*at))
     }
 
-    /// The cooldown that keeps a target from being asked. A single candidate knows none, nor does a turn that a
-    /// person insists on.
+    /// Returns the cooldown that blocks a target. Cooldowns are ignored for a single candidate and when the user asks
+    /// to.
     fn target_cooldown(&self, at: u32) -> Option<&Cooldown> {
         let free = self.plan.fallbacks.is_empty() || self.state.ignore_cooldowns;
         let provider = &self.plan.target_at(at).route.provider;
@@ -127,7 +127,7 @@ impl FallbackChain<'_> {
         (0..).zip(self.plan.targets())
     }
 
-    /// Nobody can be asked now: wait for whoever said or is known to come back, or give up.
+    /// Decides when no target is available now: waits for the first one known to become available, or gives up.
     fn park_or_fail(&self, error: Option<&ErrorInfo>) -> FallbackStep {
         let back = self.numbered_targets().filter_map(|(at, _)| self.available_at(at)).min();
         let bearable = |until: &Timestamp| until.since(self.now) <= MAX_PARK_DURATION;
@@ -147,7 +147,7 @@ impl FallbackChain<'_> {
         }
     }
 
-    /// When a target that failed or is left alone can be asked again, if that is known.
+    /// Returns when a failed or cooling target becomes available again, if known.
     fn available_at(&self, at: u32) -> Option<Timestamp> {
         let cap = self.plan.retry.cap_ms;
         let asked = self.find_tried(at).and_then(|tried| {
@@ -163,7 +163,7 @@ impl FallbackChain<'_> {
         self.state.tried.iter().find(|tried| tried.target == at)
     }
 
-    /// Why a target is not asked.
+    /// Returns the reason for skipping a target.
     fn skip_reason(&self, at: u32) -> String {
         if let Some(tried) = self.find_tried(at) {
             let tries =
@@ -212,7 +212,7 @@ impl FallbackChain<'_> {
     }
 }
 
-/// Whether waiting can help: a key that was refused is refused again.
+/// Returns whether waiting can help: a rejected key will be rejected again.
 fn is_retriable(cooldown: &Cooldown) -> bool {
     use forge_types::ErrorKind::{Auth, Billing, Format};
     !matches!(cooldown.reason, Auth | Billing | Format)

@@ -1,11 +1,11 @@
-//! What isolation a child run gets: that of its parent, or less freedom, never more.
+//! Isolation of child runs: the same as the parent's or stricter, never weaker.
 
 use forge_types::{EgressRules, NetworkPolicy, SandboxLimits, SandboxSpec};
 
-/// The box of a child run that would like `wish`, below a parent with the box `parent`.
+/// Returns the sandbox of a child run that requests `wish`, below a parent with the sandbox `parent`.
 ///
-/// Backend, image, repositories' mode and environment are the parent's. Whatever the child may reach, write, see or use
-/// is at most what the parent may.
+/// Backend, image, repository mode and environment are the parent's. The child may reach, write, see and use at most
+/// what the parent may.
 pub fn inherit(parent: &SandboxSpec, wish: &SandboxSpec) -> SandboxSpec {
     SandboxSpec {
         backend: parent.backend.clone(),
@@ -32,7 +32,8 @@ fn inherit_network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolic
         (NetworkPolicy::Host, wish) => wish.clone(),
         (parent, NetworkPolicy::Host) => parent.clone(),
         (NetworkPolicy::Allow(parent), NetworkPolicy::Allow(wish)) => {
-            // Entries, not hosts: a wish for `a.example.com` below `*.example.com` must name the parent's entry.
+            // Entries are compared, not hosts: a request for `a.example.com` below `*.example.com` must name the
+            // parent's entry.
             let rules = EgressRules {
                 allow: intersect(&parent.allow, &wish.allow),
                 keys: parent.keys.iter().filter(|key| wish.keys.contains(key)).cloned().collect(),
@@ -42,7 +43,7 @@ fn inherit_network(parent: &NetworkPolicy, wish: &NetworkPolicy) -> NetworkPolic
     }
 }
 
-/// No list means any program; an empty one none but the shell.
+/// Without a list any program may run; with an empty list only the shell.
 fn inherit_programs(parent: Option<&[String]>, wish: Option<&[String]>) -> Option<Vec<String>> {
     match (parent, wish) {
         (Some(parent), Some(wish)) => Some(intersect(parent, wish)),
@@ -128,7 +129,7 @@ mod tests {
                 prop_assert!(within(&child.read_only, &of.read_only) && within(&child.writable, &of.writable));
                 prop_assert!(child.limits.memory_bytes <= of.limits.memory_bytes);
                 prop_assert!(of.limits.cpus.is_none_or(|most| child.limits.cpus.is_some_and(|has| has <= most)));
-                // No list means any program, an empty one none.
+                // Without a list any program may run; with an empty list none.
                 let listed = of.programs.as_ref();
                 prop_assert!(listed.is_none_or(|of| child.programs.as_ref().is_some_and(|child| within(child, of))));
                 prop_assert!(!child.allow_unisolated || of.allow_unisolated);

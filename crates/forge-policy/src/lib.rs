@@ -1,7 +1,7 @@
-//! The decisions of Forge, each a pure function over values.
+//! The decisions of Forge, as pure functions over values.
 //!
-//! Nothing here does I/O, reads a clock or an environment, or draws randomness: what should happen next follows
-//! from the state of a run, its frozen plan and the time that is passed in.
+//! Nothing here does I/O, reads a clock or an environment, or draws random numbers: each decision follows from the
+//! state of a run, its frozen plan and the time passed in.
 
 pub mod agent;
 pub mod budget;

@@ -1,28 +1,28 @@
-//! Whether and when a failed model call is tried again at the same provider (PROV-4).
+//! Retries of failed model calls at the same provider (PROV-4).
 
 use forge_types::{EffectId, ErrorInfo, ErrorKind, RetryRule, RunId, Timestamp};
 use std::time::Duration;
 
-/// What to do about a failed call.
+/// The decision about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Try again, not before this time.
+    /// Retry, not before this time.
     TryAt(Timestamp),
-    /// The provider asks for a wait that is too long to hold a process for.
+    /// The provider asks for a wait that is too long to keep a process for.
     AskedToWait(Timestamp),
-    /// All tries are used, or all the time there was for waiting.
+    /// All tries, or the whole waiting time, are used up.
     UsedUp,
-    /// The same request fails again, there and elsewhere: do not try again.
+    /// The same request would fail again at every provider: do not retry.
     Abort,
 }
 
-/// Replies that are not what the wire format promises are asked for once more only.
+/// Maximum number of tries when replies violate the wire format.
 const MAX_MALFORMED_TRIES: u32 = 2;
 
-/// Decides after the `failures`-th failure of one turn at one provider, whose calls waited `delayed_ms` so far.
+/// Decides after the `failures`-th failure of one turn at one provider, with calls that waited `delayed_ms` so far.
 ///
-/// The delay doubles from `rule.base_ms` to `rule.cap_ms`, plus up to a quarter of it. The addition is drawn from
-/// `seed`, so that replay decides the same. A `Retry-After` replaces the delay; one above the cap is not waited for
+/// The delay doubles from `rule.base_ms` to `rule.cap_ms`, plus up to a quarter of it. That addition is drawn from
+/// `seed`, so that a replay decides the same. A `Retry-After` replaces the delay; one above the cap is not waited for
 /// here. All delays of a turn together stay below `rule.max_wait_ms`.
 pub fn decide_retry(
     rule: &RetryRule,
@@ -60,8 +60,8 @@ fn backoff_ms(rule: &RetryRule, failures: u32, seed: u64) -> u64 {
     delay + delay / 4 * (seed % 1_000) / 1_000
 }
 
-/// A number that looks random but follows from what it is for (FNV-1a over the text of its parts, then the
-/// finaliser of `splitmix64`).
+/// Returns a pseudorandom number derived from its arguments (FNV-1a over their text, then the finaliser of
+/// `splitmix64`).
 pub fn stable_seed(run: RunId, effect: EffectId, attempt: u32) -> u64 {
     let text = format!("{run}/{effect}/{attempt}");
     let hash = text

@@ -1,12 +1,12 @@
-//! Time as a port: nothing else asks the system for it.
+//! The clock port. No other code asks the system for the time.
 
 use async_trait::async_trait;
 use forge_types::Timestamp;
 
-/// Tells the time and waits for it.
+/// A clock that can be read and waited on.
 #[async_trait]
 pub trait Clock: Send + Sync {
-    /// The time of day.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
     /// Returns at `time` or a little later; at once if it has passed.

@@ -1,10 +1,11 @@
-//! What is on its way to the disk while work goes on: whoever must not say that it is there waits for it.
+//! Handles for writes that are still being flushed. Code that must not acknowledge a write before it is durable waits
+//! on its handle.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 type FlushResult = Result<(), String>;
 
-/// Something that is on disk, or will be soon.
+/// A handle for a write that is durable, or soon will be.
 #[derive(Clone, Debug, Default)]
 pub struct FlushHandle(Option<Arc<Latch>>);
 
@@ -14,26 +15,26 @@ struct Latch {
     changed: Condvar,
 }
 
-/// Held by whoever brings it there. Dropped before that it counts as failed.
+/// The sending half of a [`FlushHandle`], held by the writer. Dropping it without an outcome counts as a failure.
 #[derive(Debug)]
 pub struct FlushSender(Arc<Latch>);
 
 impl FlushHandle {
-    /// It is on disk.
+    /// Returns a handle for a write that is already durable.
     pub const fn done() -> Self {
         Self(None)
     }
 
-    /// It will be, or fail, when the promise says so.
+    /// Returns a handle for a write in progress, and the sender that completes it.
     pub fn pending() -> (Self, FlushSender) {
         let latch = Arc::<Latch>::default();
         (Self(Some(Arc::clone(&latch))), FlushSender(latch))
     }
 
-    /// Blocks this thread until it is on disk.
+    /// Blocks this thread until the write is durable.
     ///
     /// # Errors
-    /// Why it will never be.
+    /// The reason why the write failed.
     pub fn wait(&self) -> Result<(), String> {
         let Some(latch) = &self.0 else { return Ok(()) };
         let mut outcome = latch.outcome.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +48,7 @@ impl FlushHandle {
 }
 
 impl FlushSender {
-    /// It is on disk, or why it is not.
+    /// Completes the handle: the write is durable, or failed for this reason.
     pub fn complete(self, outcome: Result<(), String>) {
         self.set_outcome(outcome);
     }

@@ -8,43 +8,43 @@ use forge_types::{
 };
 use tokio::sync::watch;
 
-/// What can go wrong with a journal.
+/// An error of the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process appended to this run in between; read on and decide again.
+    /// Another process appended to this run in between; read the new events and decide again.
     #[error("run {run} was changed by another process (its journal ends at {actual}, not at {expected})")]
     Conflict {
         /// The run.
         run: RunId,
-        /// Where the writer thought that the journal ends.
+        /// The last event that the writer knew.
         expected: Seq,
-        /// Where it does.
+        /// The last event in the journal.
         actual: Seq,
     },
-    /// A reservation would pass a ceiling; nothing was written.
+    /// A reservation would exceed a ceiling; nothing was written.
     #[error(
         "the ceiling of {account} ({ceiling}) would be passed: {used} is spent or reserved, {wanted} is wanted"
     )]
     Ceiling {
         /// The account, such as `day:2026-11-21`.
         account: String,
-        /// Its ceiling.
+        /// The ceiling of the account.
         ceiling: Money,
-        /// Spent and reserved so far.
+        /// Money spent and reserved so far.
         used: Money,
-        /// What was to be reserved.
+        /// The amount of the reservation.
         wanted: Money,
     },
-    /// There is no such thing.
+    /// The requested object does not exist.
     #[error("there is no {what}")]
     NotFound {
-        /// What was looked for, such as `run 0192…`.
+        /// The requested object, such as `run 0192…`.
         what: String,
     },
-    /// Something stored can't be read; the rest can.
+    /// Stored data is unreadable; the rest can still be read.
     #[error("damaged: {what}")]
     Damaged {
-        /// What and where.
+        /// The damaged data and its place.
         what: String,
     },
     /// The data was written by a newer version.
@@ -54,29 +54,29 @@ pub enum Error {
     TooNew {
         /// The file.
         path: String,
-        /// Its format.
+        /// The format of the file.
         found: u32,
-        /// The newest format known here.
+        /// The newest format that this version knows.
         known: u32,
     },
-    /// No space is left.
+    /// The disk is full.
     #[error("no space is left on the disk of {path}. Free some space, then `forge resume` the run")]
     DiskFull {
         /// The file.
         path: String,
     },
-    /// Anything else the storage says.
+    /// Any other error of the storage.
     #[error("the store at {path} can't be used: {why}")]
     Unavailable {
         /// The file.
         path: String,
-        /// What it says.
+        /// The error message of the storage.
         why: String,
     },
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Conflict { .. } => ErrorClass::Retry { after: None },
@@ -98,36 +98,36 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob of this content.
+    /// Creates a blob with this content.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { digest: Digest::of_bytes(&bytes), bytes }
     }
 }
 
-/// A change of the ledger, in the same transaction as the append.
+/// A change to the ledger, written in the same transaction as the append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Posting {
-    /// Reserve money for an effect; the append fails with [`Error::Ceiling`] if that would pass the ceiling.
+    /// Reserves money for an effect; the append fails with [`Error::Ceiling`] if that would exceed the ceiling.
     Reserve {
         /// The account, such as `run:<id>` or `day:2026-11-21`.
         account: String,
-        /// The effect it is for, within the batch's run.
+        /// The effect that the money is for, within the batch's run.
         effect: forge_types::EffectId,
-        /// How much.
+        /// The amount to reserve.
         amount: Money,
-        /// What spent plus reserved may reach; `None`: only booked, never refused.
+        /// The maximum of spent plus reserved; with `None` the reservation is recorded and never refused.
         ceiling: Option<Money>,
     },
-    /// The effect ended: drop its reservations on all accounts and book what it cost on each of them.
+    /// The effect ended: drops its reservations on all accounts and books the actual cost on each of them.
     Settle {
         /// The effect.
         effect: forge_types::EffectId,
-        /// What it cost.
+        /// The actual cost.
         actual: Money,
     },
 }
 
-/// What a list shows of a run: written with each append, so that lists fold no journals.
+/// A run as shown in lists. Written with each append, so that listing runs folds no journals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRow {
     /// The run.
@@ -138,11 +138,11 @@ pub struct RunRow {
     pub repo: String,
     /// The pipeline.
     pub pipeline: String,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
-    /// What it waits for.
+    /// The event or answer that the run waits for.
     pub waiting_for: Option<WaitingFor>,
-    /// What it is at.
+    /// The current phase.
     pub phase: String,
     /// Provider.
     pub provider: String,
@@ -156,84 +156,85 @@ pub struct RunRow {
     pub tokens_out: u64,
     /// Money spent.
     pub cost: Money,
-    /// Milliseconds worked on it.
+    /// Milliseconds of work on the run.
     pub duration_ms: u64,
-    /// The limit that ended it.
+    /// The limit that ended the run.
     pub limit: Option<LimitKind>,
     /// The error's kind.
     pub error_kind: Option<String>,
     /// The error's message.
     pub error_message: Option<String>,
-    /// When it was created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// Time of completion.
     pub completed_at: Option<Timestamp>,
 }
 
-/// The state of a fold up to an event, so that reading a long journal need not begin at its beginning.
+/// The state of a fold up to an event, so that a long journal need not be read from its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last event in it.
+    /// The last event that the state includes.
     pub seq: Seq,
-    /// The version of the fold that wrote it; another version ignores it.
+    /// The version of the fold that wrote it; other versions ignore the checkpoint.
     pub version: u32,
     /// The fold, serialised.
     pub state: Vec<u8>,
 }
 
-/// All that one turn of the loop writes, in one transaction.
+/// Everything that one iteration of the loop writes, in one transaction.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The run.
     pub run: RunId,
-    /// Where its journal must end before this batch.
+    /// The last event of the journal before this batch.
     pub expected: Seq,
     /// The events, numbered from `expected + 1` without gaps.
     pub events: Vec<Event>,
     /// Payloads that the events refer to.
     pub blobs: Vec<Blob>,
-    /// Commands of the inbox that the events hold; they leave the inbox.
+    /// Inbox commands that the events record; they are removed from the inbox.
     pub taken: Vec<CommandId>,
-    /// Changes of the ledger.
+    /// Changes to the ledger.
     pub postings: Vec<Posting>,
-    /// What lists show from now on.
+    /// The run's new row for lists.
     pub row: RunRow,
     /// A new checkpoint.
     pub checkpoint: Option<Checkpoint>,
-    /// What must be on disk before this is: things that the events name. If one fails, nothing of this is stored.
+    /// Writes that must be durable before this batch, because the events refer to them. If one fails, nothing is
+    /// stored.
     pub after: Vec<FlushHandle>,
 }
 
-/// A question to the list of runs; newest first.
+/// A query for runs; results are newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQuery {
     /// Only runs with this status.
     pub status: Option<RunStatus>,
-    /// Only runs whose id begins so.
+    /// Only runs with ids that begin with this prefix.
     pub prefix: Option<String>,
     /// Only runs on this repository.
     pub repo: Option<String>,
-    /// At most so many; 0: all.
+    /// Maximum number of runs; 0 means all.
     pub limit: usize,
 }
 
-/// What reading a journal gave: everything that can be read, and what could not.
+/// The result of reading a journal: every readable event, and the damage found.
 #[derive(Clone, Debug, Default)]
 pub struct EventPage {
     /// The events in order.
     pub events: Vec<Event>,
-    /// What could not be read; the events end before it.
+    /// A description of unreadable data; the events end before it.
     pub damage: Option<String>,
 }
 
-/// What a watcher wants to hear of.
+/// The kind of change that a watcher is notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchScope {
     /// Every change.
     All,
-    /// Commands that were sent. Whoever appends to a run need not be woken by its own appends.
+    /// New commands. A process that appends to a run need not be woken by its own appends.
     Commands,
 }
 
@@ -242,28 +243,28 @@ pub enum WatchScope {
 /// Every adapter passes the contract suite in `forge-testkit`.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Writes a batch: all of it durably, or nothing. Emits a change to all watchers in all processes.
+    /// Writes a batch durably as a whole, or not at all. Notifies all watchers in all processes.
     async fn append(&self, batch: Batch) -> Result<(), Error>;
 
-    /// Events after `after`, at most `limit` of them (0: all).
+    /// Returns the events after `after`, at most `limit` of them (0: all).
     async fn read_events(&self, run: RunId, after: Seq, limit: usize) -> Result<EventPage, Error>;
 
-    /// The newest checkpoint of a run.
+    /// Returns the newest checkpoint of a run.
     async fn latest_checkpoint(&self, run: RunId) -> Result<Option<Checkpoint>, Error>;
 
-    /// The content of a blob; its hash has been checked.
+    /// Returns the content of a blob after checking its hash.
     async fn read_blob(&self, digest: Digest) -> Result<Vec<u8>, Error>;
 
-    /// Rows of runs, newest first.
+    /// Returns rows of runs, newest first.
     async fn list_runs(&self, query: RunQuery) -> Result<Vec<RunRow>, Error>;
 
-    /// Puts a command into a run's inbox, durably; whoever holds the run takes it.
+    /// Adds a command to a run's inbox, durably; the holder of the run takes it from there.
     async fn send_command(&self, run: RunId, id: CommandId, command: RunCommand) -> Result<(), Error>;
 
-    /// The commands of a run that nobody took yet, in the order in which they were sent.
+    /// Returns the pending commands of a run in the order in which they were sent.
     async fn inbox(&self, run: RunId) -> Result<Vec<(CommandId, RunCommand)>, Error>;
 
-    /// A counter that moves when something of this kind changed, in this process or another one on the same data.
-    /// It may move without such a change, never the other way round.
+    /// Returns a counter that changes after each change of this kind, made by this process or another one on the same
+    /// data. The counter may also change without cause, but never misses a change.
     fn watch(&self, news: WatchScope) -> watch::Receiver<u64>;
 }

@@ -1,7 +1,6 @@
-//! The ports of Forge: the traits at its edges, and what an adapter promises.
+//! The ports of Forge: the traits at its edges, and the promises of their adapters.
 //!
-//! A port is small; adapters implement it and never meet. The runtime is the only place that holds both a
-//! decision and an adapter.
+//! Ports are small, and adapters never depend on each other. Only the runtime holds both a decision and an adapter.
 
 mod clock;
 mod flush;

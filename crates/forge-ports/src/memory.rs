@@ -1,61 +1,61 @@
-//! What outlasts a conversation: what was said, and facts.
+//! Memory that outlasts a conversation: messages and facts.
 
 use async_trait::async_trait;
 use forge_types::{ChatMessage, MemoryFact};
 
-/// Why something is not remembered. It never ends a turn: whoever sees it warns and goes on.
+/// An error while reading or writing the memory. It never ends a turn: the caller warns and continues.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the memory {file} {what}: {why}")]
 pub struct Error {
     /// The file or place.
     pub file: String,
-    /// What could not be done.
+    /// The operation that failed.
     pub what: &'static str,
-    /// Why, and what to do about it.
+    /// The reason, and a remedy.
     pub why: String,
 }
 
-/// Everything that is remembered.
+/// The whole content of the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredMemory {
-    /// What was said, oldest first.
+    /// The messages, oldest first.
     pub history: Vec<ChatMessage>,
     /// The facts, oldest first.
     pub facts: Vec<MemoryFact>,
-    /// What is wrong with it, for the user: it was set aside, it can't be read.
+    /// A problem to report to the user, such as a file that is unreadable or was set aside.
     pub warning: Option<String>,
 }
 
-/// The memory of a project. Several processes may use it at once: nothing is lost.
+/// The memory of a project. Several processes may use it at once without losing entries.
 #[async_trait]
 pub trait Memory: Send + Sync {
-    /// Everything that is remembered. What can't be read counts as empty, with a warning.
+    /// Returns the whole content. Unreadable files count as empty and give a warning.
     async fn load_all(&self) -> StoredMemory;
 
-    /// The facts.
+    /// Returns the facts.
     async fn list_facts(&self) -> Vec<MemoryFact>;
 
-    /// Adds what was said in one turn, whole.
+    /// Adds all messages of one turn.
     ///
     /// # Errors
-    /// If it can't be kept.
+    /// If the messages can't be saved.
     async fn add_turn(&self, said: Vec<ChatMessage>) -> Result<(), Error>;
 
-    /// Adds a fact, or replaces the one of the same key.
+    /// Adds a fact, or replaces the one with the same key.
     ///
     /// # Errors
-    /// If it can't be kept.
+    /// If the fact can't be saved.
     async fn add_fact(&self, fact: MemoryFact) -> Result<(), Error>;
 
-    /// Changes the fact of a key; says whether there was one.
+    /// Changes the fact with the same key; returns whether there was one.
     ///
     /// # Errors
-    /// If it can't be kept.
+    /// If the fact can't be saved.
     async fn update_fact(&self, fact: MemoryFact) -> Result<bool, Error>;
 
-    /// Forgets what was said; facts stay.
+    /// Deletes the messages; facts are kept.
     ///
     /// # Errors
-    /// If it can't be kept.
+    /// If the change can't be saved.
     async fn clear_history(&self) -> Result<(), Error>;
 }

@@ -4,20 +4,20 @@ use async_trait::async_trait;
 use forge_types::{EmbedRequest, Embeddings, ErrorClass, ErrorInfo, ErrorKind, ModelReply, ModelRequest};
 use std::time::Duration;
 
-/// What can go wrong with one attempt to ask a model.
+/// An error of one request to a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// Its kind.
+    /// The kind of error.
     pub kind: ErrorKind,
-    /// What happened, at which provider, and what to do next. Never holds a key.
+    /// The error, the provider and the next step for the user. Never contains a key.
     pub message: String,
-    /// How long the provider asked to wait.
+    /// The delay that the provider asked for.
     pub retry_after: Option<Duration>,
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         match self.kind {
             ErrorKind::RateLimit
@@ -31,7 +31,7 @@ impl Error {
         }
     }
 
-    /// As it is journalled.
+    /// Returns the error in the form that is journalled.
     pub fn to_info(&self) -> ErrorInfo {
         match self.class() {
             ErrorClass::Retry { after } => ErrorInfo::retryable(self.kind, self.message.clone(), after),
@@ -40,24 +40,24 @@ impl Error {
     }
 }
 
-/// Takes the text of a reply while it comes. Live only, never journalled.
+/// A receiver of a reply's text while it streams. Live only, never journalled.
 pub trait DeltaSink: Send + Sync {
-    /// More text of the reply.
+    /// Receives more text of the reply.
     fn push_text(&self, text: &str);
 
-    /// More text of the model's reasoning, where the provider shows it.
+    /// Receives more text of the model's reasoning, if the provider exposes it.
     fn push_reasoning(&self, _text: &str) {}
 }
 
-/// Nobody listens.
+/// Discards the text.
 impl DeltaSink for () {
     fn push_text(&self, _text: &str) {}
 }
 
-/// A provider's models.
+/// The chat models of a provider.
 ///
-/// One call is one HTTP attempt: no adapter retries. A stream that ends without its proper end is an
-/// error, never an answer. Dropping the future ends the request.
+/// One call is one HTTP attempt: adapters never retry. A stream that is cut off is an error, never an answer. Dropping
+/// the future cancels the request.
 #[async_trait]
 pub trait Model: Send + Sync {
     /// Asks a model and streams its reply.
@@ -65,10 +65,10 @@ pub trait Model: Send + Sync {
     -> Result<ModelReply, Error>;
 }
 
-/// A provider's models that turn texts into vectors.
+/// The embedding models of a provider.
 ///
-/// One call is one HTTP attempt, as with [`Model`]. The reply has one vector per text in their order, or it is an
-/// error; a provider that has no such models says so ([`ErrorKind::Format`]).
+/// One call is one HTTP attempt, as with [`Model`]. A reply without exactly one vector per text, in order, is an error;
+/// a provider without such models returns [`ErrorKind::Format`].
 #[async_trait]
 pub trait Embedder: Send + Sync {
     /// Turns texts into vectors.

@@ -1,19 +1,19 @@
-//! Who works on which run.
+//! The queue of runs, and the leases of the processes that work on them.
 
 use crate::journal::Error;
 use async_trait::async_trait;
 use forge_types::{RunId, Timestamp};
 
-/// Where an item of the queue stands.
+/// The status of a queue item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
-    /// Nobody has it.
+    /// Waiting for a worker.
     Queued,
-    /// Somebody works on it.
+    /// Claimed by a worker.
     Processing,
-    /// Done.
+    /// Finished.
     Completed,
-    /// Given up.
+    /// Abandoned.
     Failed,
 }
 
@@ -22,90 +22,90 @@ pub enum ItemStatus {
 pub struct QueueItem {
     /// The run.
     pub run: RunId,
-    /// Higher first, first in first out within.
+    /// Priority: higher first, first in, first out among equals.
     pub priority: i32,
-    /// When it was put in.
+    /// Time of insertion.
     pub created_at: Timestamp,
-    /// Where it stands.
+    /// The status.
     pub status: ItemStatus,
-    /// How often it was claimed.
+    /// Number of claims so far.
     pub attempts: u32,
 }
 
-/// What can go wrong with a claim.
+/// An error while claiming a run.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// A live process works on it.
+    /// A live process holds the run.
     #[error(
         "run {run} is being worked on by {holder}. Follow it with `forge logs -f {run}`, or end it with `forge cancel {run}`"
     )]
     Held {
         /// The run.
         run: RunId,
-        /// Which process (`host:pid`), if it said.
+        /// The process (`host:pid`), if known.
         holder: String,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
-    /// The lock file can't be used.
+    /// The lock file is unusable.
     #[error("the lock of run {run} at {path} can't be used: {why}")]
     Lock {
         /// The run.
         run: RunId,
         /// The file.
         path: String,
-        /// What the system says.
+        /// The error message of the system.
         why: String,
     },
 }
 
-/// The right to work on a run. It ends when this is dropped, or with the process.
+/// A lease on a run: the right to work on it. It ends when dropped, or with the process.
 pub trait Lease: Send + Sync {
-    /// The run.
+    /// Returns the run.
     fn run_id(&self) -> RunId;
 
-    /// How often the run was claimed, this time included.
+    /// Returns the number of claims of the run, including this one.
     fn attempt(&self) -> u32;
 }
 
-/// The certainty that nobody works on a run. It ends when this is dropped.
+/// A guard that keeps every worker away from a run until it is dropped.
 pub type ExclusiveGuard = Box<dyn Send + Sync>;
 
-/// The queue of runs. A claim is atomic: of many claimers one wins.
+/// The queue of runs. Claims are atomic: only one of several claimers succeeds.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Puts a run in; one that is there already is queued again.
+    /// Adds a run; a run that is already present is queued again.
     async fn enqueue(&self, run: RunId, priority: i32) -> Result<(), Error>;
 
-    /// Takes one particular run.
+    /// Claims a specific run.
     async fn claim(&self, run: RunId) -> Result<Box<dyn Lease>, ClaimError>;
 
-    /// Takes the next queued run that nobody works on; `None` if there is none.
+    /// Claims the next queued run that no other process holds; `None` if there is none.
     async fn claim_next(&self) -> Result<Option<Box<dyn Lease>>, ClaimError>;
 
-    /// The work on a claimed run ended, or is to be queued again (`Queued`).
+    /// Ends the work on a claimed run, or queues it again (`Queued`).
     async fn finish(&self, lease: Box<dyn Lease>, status: ItemStatus) -> Result<(), Error>;
 
-    /// Whether a live process works on the run, and which.
+    /// Returns the live process that holds the run, if any.
     async fn holder(&self, run: RunId) -> Result<Option<String>, Error>;
 
-    /// Makes sure that nobody works on a run, nor begins to while the answer is kept; `None` if somebody does. Nothing
-    /// is changed about the item, and nobody is told that the run is held: claims and looks wait meanwhile, those of
-    /// other runs too, so keep it for one short deed.
+    /// Blocks other workers from claiming this run until the guard is dropped. Returns `None` if the run is already
+    /// claimed. The item is unchanged and the run is not reported as held. Other claims and lookups wait, those of
+    /// other runs included, so hold the guard only briefly.
     async fn try_exclusive(&self, run: RunId) -> Result<Option<ExclusiveGuard>, ClaimError>;
 
-    /// Items that are queued.
+    /// Returns the number of queued items.
     async fn queued_count(&self) -> Result<usize, Error>;
 }
 
-/// The table of a store that an embedded queue lies on. Every call is one transaction.
+/// The table in a store that backs an embedded queue. Every call is one transaction.
 #[async_trait]
 pub trait QueueTable: Send + Sync {
-    /// Inserts or replaces the item's status and priority.
+    /// Inserts the item, or replaces its status and priority.
     async fn enqueue_item(&self, run: RunId, priority: i32, at: Timestamp) -> Result<(), Error>;
 
-    /// Queued or processing items, highest priority first, oldest first within.
+    /// Returns queued and processing items, highest priority first, oldest first among equals.
     async fn open_items(&self) -> Result<Vec<QueueItem>, Error>;
 
     /// Marks the item as processing and counts the attempt; returns the count. Creates the item if there is none.

@@ -1,4 +1,4 @@
-//! What runs share about the choice of models: who is left alone, what weighs how much, who answered lately.
+//! Shared state for the choice of models: cooldowns of providers, weights of models and recent health checks.
 //!
 //! All of it is advice for the next choice. Nothing here is needed to replay a run.
 
@@ -7,52 +7,52 @@ use async_trait::async_trait;
 use forge_types::{Cooldown, TaskKind, Tier, Timestamp, WeightRow};
 use serde::{Deserialize, Serialize};
 
-/// How a provider answered when it was last looked at.
+/// The result of a provider's last health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderHealth {
     /// The provider.
     pub provider: String,
-    /// Whether it answered as it should.
+    /// Whether the provider answered correctly.
     pub ok: bool,
-    /// What it said, for people; never holds a key.
+    /// The provider's message, for people; never contains a key.
     pub message: String,
-    /// Milliseconds until its answer.
+    /// Milliseconds until the answer.
     pub latency_ms: u64,
-    /// When it was looked at.
+    /// Time of the check.
     pub at: Timestamp,
-    /// What of the configuration the answer depends on (address, key), as a hash: another configuration asks anew.
+    /// A hash of the configuration that the result depends on (address, key); a changed configuration is checked again.
     pub configuration: String,
 }
 
-/// Cooldowns of providers and what was last seen of them.
+/// Cooldowns and health checks of providers.
 #[async_trait]
 pub trait CooldownStore: Send + Sync {
-    /// All cooldowns, ended ones included: their counts say how long the next one lasts.
+    /// Returns all cooldowns, including expired ones: their counts determine how long the next one lasts.
     async fn list_cooldowns(&self) -> Result<Vec<Cooldown>, Error>;
 
-    /// Puts a provider's cooldown in the place of the one it had.
+    /// Sets or replaces a provider's cooldown.
     async fn set_cooldown(&self, cooldown: Cooldown) -> Result<(), Error>;
 
-    /// Forgets a provider's cooldown: it answered.
+    /// Removes a provider's cooldown after an answer.
     async fn clear_cooldown(&self, provider: &str) -> Result<(), Error>;
 
-    /// What was last seen of each provider.
+    /// Returns the last health check of each provider.
     async fn list_health(&self) -> Result<Vec<ProviderHealth>, Error>;
 
-    /// Keeps what was just seen of a provider.
+    /// Stores a provider's health check.
     async fn record_health(&self, health: ProviderHealth) -> Result<(), Error>;
 }
 
 /// Weights of models by kind of work (ROUTE-2).
 #[async_trait]
 pub trait WeightStore: Send + Sync {
-    /// All rows, in the order of kind, tier, provider, model.
+    /// Returns all rows, ordered by kind, tier, provider and model.
     async fn list_weights(&self) -> Result<Vec<WeightRow>, Error>;
 
-    /// Puts a row in the place of the one with the same kind, tier, provider and model.
+    /// Inserts a row, or replaces the one with the same kind, tier, provider and model.
     async fn set_weight(&self, row: WeightRow) -> Result<(), Error>;
 
-    /// Removes a row; whether there was one.
+    /// Removes a row; returns whether there was one.
     async fn delete_weight(
         &self,
         task_type: TaskKind,

@@ -1,4 +1,4 @@
-//! Boxes in which everything happens that a model asks for.
+//! Sandboxes, in which all work that a model requests takes place.
 
 use crate::FlushHandle;
 use async_trait::async_trait;
@@ -9,53 +9,53 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What can go wrong with a box.
+/// An error of the sandbox or its workspace.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Isolation that was asked for can't be had; the run must not start.
+    /// Requested isolation is unavailable; the run must not start.
     #[error("the sandbox can't isolate a run here: {}. `forge doctor` says how to mend it", missing.join("; "))]
     Missing {
-        /// Each missing part, with what enables it.
+        /// Each missing part, and how to enable it.
         missing: Vec<String>,
     },
-    /// The box did not start.
+    /// The sandbox failed to start.
     #[error("the sandbox did not start: {why}")]
     Startup {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The box went away.
+    /// The sandbox ended unexpectedly.
     #[error("the sandbox went away: {why}")]
     Died {
-        /// What is known of it.
+        /// The known details.
         why: String,
     },
-    /// The workspace says no: the path leaves it, is not there, is not a regular file, is not permitted.
+    /// The workspace refuses a path: it leaves the workspace, does not exist, is no regular file, or is not permitted.
     #[error("{path}: {why}")]
     Path {
-        /// The path as it was given.
+        /// The path as given.
         path: String,
-        /// In words for the model.
+        /// The reason, worded for the model.
         why: String,
-        /// Which of the usual cases it is.
+        /// The kind of refusal.
         kind: PathErrorKind,
     },
-    /// The private view of the repository can't be made, read or put back.
+    /// The run's private workspace can't be created, read or restored.
     #[error("the workspace: {why}")]
     View {
-        /// What was being done, what went wrong, and what to do.
+        /// The operation, the failure and a remedy.
         why: String,
     },
-    /// A workspace is larger than it may be.
+    /// The workspace exceeds a ceiling.
     #[error("the workspace is too large: {why}")]
     Ceiling {
-        /// What is too large, the ceiling with its setting, and what to do.
+        /// The excess, the ceiling with its setting, and a remedy.
         why: String,
     },
-    /// The work was ended because nobody wants it any more.
+    /// The work was cancelled.
     #[error("the work on the workspace was stopped before it was done")]
     Stopped,
-    /// A result can't be applied: others changed the same things meanwhile. Nothing was changed.
+    /// A result can't be applied: the same paths changed in the repository in the meantime. Nothing was changed.
     #[error(
         "{} changed in the repository since the run began; nothing was applied",
         format_conflicts(conflicts)
@@ -64,10 +64,10 @@ pub enum Error {
         /// Each path with the reason, sorted.
         conflicts: Vec<ApplyConflict>,
     },
-    /// The request makes no sense (bad pattern, bad glob).
+    /// The request is malformed (bad pattern, bad glob).
     #[error("{why}")]
     Invalid {
-        /// In words for the model.
+        /// The reason, worded for the model.
         why: String,
     },
 }
@@ -79,31 +79,31 @@ fn format_conflicts(conflicts: &[ApplyConflict]) -> String {
     }
 }
 
-/// Usual cases of [`Error::Path`].
+/// Kinds of [`Error::Path`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathErrorKind {
-    /// Not there.
+    /// The path does not exist.
     NotFound,
-    /// Outside the workspace, or a symlink that leaves it.
+    /// The path is outside the workspace, or a symlink that leaves it.
     Escapes,
-    /// A directory where a file is wanted.
+    /// A directory where a file is expected.
     IsDirectory,
-    /// A file where a directory is wanted.
+    /// A file where a directory is expected.
     NotDirectory,
     /// A FIFO, device or socket.
     Special,
-    /// Permission, masked, read-only.
+    /// Not permitted, masked or read-only.
     Denied,
-    /// It exists and must not.
+    /// The path exists and must not.
     Exists,
-    /// No space is left.
+    /// The disk is full.
     NoSpace,
     /// Anything else.
     Other,
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of this error, which decides how the caller handles it.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Missing { .. } => ErrorClass::Unavailable,
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// Which stream of a command.
+/// An output stream of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StdStream {
@@ -126,86 +126,86 @@ pub enum StdStream {
     Stderr,
 }
 
-/// Takes a command's output while it comes. Live only, never journalled.
+/// A receiver of a command's output while it runs. Live only, never journalled.
 pub trait OutputSink: Send + Sync {
-    /// More bytes of a stream.
+    /// Receives more bytes of a stream.
     fn write_output(&self, stream: StdStream, bytes: &[u8]);
 }
 
-/// Nobody listens.
+/// Discards the output.
 impl OutputSink for () {
     fn write_output(&self, _stream: StdStream, _bytes: &[u8]) {}
 }
 
-/// What becomes of the processes that a command leaves behind.
+/// The fate of processes that a command leaves running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackgroundPolicy {
-    /// They are killed when the command ends.
+    /// Processes are killed when the command ends.
     #[default]
     Kill,
-    /// They live until the run ends: development servers. They are stopped while a snapshot is taken.
+    /// Processes live until the run ends, such as development servers. They are paused while a snapshot is taken.
     Keep,
 }
 
-/// A command to run in the box.
+/// A command to run in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecSpec {
-    /// Program and arguments; never a shell line unless the first is a shell.
+    /// Program and arguments; not a shell line unless the program is a shell.
     pub argv: Vec<String>,
-    /// Where, relative to the workspace; empty: its root.
+    /// Working directory, relative to the workspace; empty for its root.
     pub cwd: String,
-    /// Variables beside those of the box.
+    /// Environment variables in addition to those of the sandbox.
     pub env: BTreeMap<String, String>,
-    /// After this time the command and all it started are killed.
+    /// Time limit, after which the command and all its descendants are killed.
     pub timeout: Duration,
     /// Bytes kept of each stream: the first half from its beginning, the rest from its end.
     pub keep_bytes: usize,
-    /// What becomes of the processes that it leaves behind.
+    /// The fate of processes that the command leaves running.
     pub background: BackgroundPolicy,
-    /// Programs that it may execute beside those of the box's list; where there is no list it may execute any. Named by
-    /// Forge itself for what it starts itself, never by a model.
+    /// Programs that the command may execute in addition to the sandbox's list; without a list it may execute any. Set
+    /// by Forge for its own commands only, never by a model.
     pub also: Vec<String>,
 }
 
-/// Bytes kept of a stream.
+/// Captured bytes of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedOutput {
-    /// What was kept; where something is left out a line says how much.
+    /// The kept bytes; a line marks each omission with its size.
     pub bytes: Vec<u8>,
-    /// All bytes that came.
+    /// Size of the whole output.
     pub total: u64,
-    /// How many of them are left out.
+    /// Number of omitted bytes.
     pub missing: u64,
 }
 
 impl CapturedOutput {
-    /// Whether something is left out.
+    /// Returns whether bytes were omitted.
     pub const fn is_truncated(&self) -> bool {
         self.missing > 0
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
     /// Exit code; 124 after a timeout, 128 + N after signal N.
     pub exit_code: i32,
-    /// Whether the time limit ended it.
+    /// Whether the time limit ended the command.
     pub timed_out: bool,
-    /// Whether the memory limit ended it.
+    /// Whether the memory limit ended the command.
     pub out_of_memory: bool,
     /// Standard output.
     pub stdout: CapturedOutput,
     /// Standard error.
     pub stderr: CapturedOutput,
-    /// Milliseconds it took.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// Most memory that it and what it started used together, as far as that can be measured here; bytes.
+    /// Peak memory of the command and its descendants together in bytes, as far as measurable on this machine.
     pub peak_memory: u64,
 }
 
-/// What stands at a path.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -222,7 +222,7 @@ pub enum EntryKind {
 /// Part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileChunk {
-    /// The bytes from the asked offset on.
+    /// The bytes from the requested offset.
     pub bytes: Vec<u8>,
     /// Size of the whole file in bytes.
     pub size: u64,
@@ -233,57 +233,58 @@ pub struct FileChunk {
 /// An entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspaceEntry {
-    /// Path relative to the workspace; bytes that are not UTF-8 stand as U+FFFD.
+    /// Path relative to the workspace; bytes that are not UTF-8 appear as U+FFFD.
     pub path: String,
-    /// What it is.
+    /// The kind of entry.
     pub kind: EntryKind,
     /// Size in bytes.
     pub size: u64,
 }
 
-/// Some of many things, and whether there are more.
+/// A list cut at a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundedList<T> {
-    /// The things, in order.
+    /// The items, in order.
     pub items: Vec<T>,
-    /// Whether some were left out.
+    /// Whether items were omitted.
     pub more: bool,
 }
 
-/// What to search for.
+/// A search for a pattern in files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchSpec {
     /// A regular expression.
     pub pattern: String,
-    /// File or directory, relative to the workspace; empty: all.
+    /// File or directory, relative to the workspace; empty for the whole workspace.
     pub path: String,
-    /// Only files whose path or name matches.
+    /// Only files with a matching path or name.
     pub glob: Option<String>,
-    /// At most so many matches.
+    /// Maximum number of matches.
     pub max_matches: usize,
-    /// At most so many files with matches.
+    /// Maximum number of files with matches.
     pub max_files: usize,
 }
 
-/// A line that matches.
+/// A matching line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchMatch {
     /// The file, relative to the workspace.
     pub path: String,
-    /// The line's number, from 1.
+    /// The line number, from 1.
     pub line: u64,
     /// The line, cut to 500 characters.
     pub text: String,
 }
 
-/// A backend.
+/// A sandbox backend.
 #[async_trait]
 pub trait Sandbox: Send + Sync {
-    /// Each layer of isolation and whether it can be had here. For `forge doctor`.
+    /// Returns each isolation layer and whether it is available on this machine. For `forge doctor`.
     async fn probe_layers(&self) -> Vec<SandboxLayer>;
 
-    /// Opens a box. Nothing is opened with less isolation than `spec` asks for. The workspace is put to the snapshot
-    /// `at` first: whatever an attempt that died left behind is gone. `None`: it is new, or goes on as it stands.
+    /// Opens a sandbox, never with less isolation than `spec` asks for. The workspace is first restored to the snapshot
+    /// `at`, which discards everything that a failed attempt left behind. `None` creates the workspace, or keeps the
+    /// existing one unchanged.
     async fn open(
         &self,
         spec: &SandboxSpec,
@@ -294,17 +295,17 @@ pub trait Sandbox: Send + Sync {
 
 /// The files of a workspace. All paths are relative to the workspace and never leave it.
 ///
-/// Dropping the future of a call ends what the call started.
+/// Dropping the future of a call ends the work that the call started.
 #[async_trait]
 pub trait WorkspaceFiles: Send + Sync {
-    /// Reads at most `limit` bytes of a regular file from `offset` on. Symlinks that stay inside are followed;
-    /// what is not a regular file is refused without blocking.
+    /// Reads at most `limit` bytes of a regular file from `offset` on. Symlinks within the workspace are followed;
+    /// anything but a regular file is refused without blocking.
     async fn read_file(&self, path: &str, offset: u64, limit: usize) -> Result<FileChunk, Error>;
 
-    /// Writes a whole file atomically (temporary name, then rename), with its parents; keeps an existing mode.
+    /// Writes a whole file atomically (temporary name, then rename) and creates its parents; keeps an existing mode.
     async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error>;
 
-    /// Removes a file or a symlink, never its target; a directory is refused.
+    /// Removes a file or a symlink, never its target; directories are refused.
     async fn remove_file(&self, path: &str) -> Result<(), Error>;
 
     /// Lists a directory, sorted by path, `depth` levels deep (1: only its entries), at most `limit` entries.
@@ -315,32 +316,32 @@ pub trait WorkspaceFiles: Send + Sync {
         limit: usize,
     ) -> Result<BoundedList<WorkspaceEntry>, Error>;
 
-    /// Searches file contents; `.git` and ignored files are left out.
+    /// Searches file contents, except in `.git` and ignored files.
     async fn search_contents(&self, spec: SearchSpec) -> Result<BoundedList<SearchMatch>, Error>;
 
-    /// Files whose path matches a glob, sorted; `.git` and ignored files are left out.
+    /// Returns the files with paths that match a glob, sorted, except `.git` and ignored files.
     async fn find_files(&self, glob: &str, limit: usize) -> Result<BoundedList<WorkspaceEntry>, Error>;
 }
 
-/// An open box with its workspace. Dropping the last handle ends the box.
+/// An open sandbox with its workspace. Dropping the last handle ends the sandbox.
 #[async_trait]
 pub trait Workspace: WorkspaceFiles {
-    /// What the box really is.
+    /// Returns the isolation that the sandbox really has.
     fn report(&self) -> SandboxReport;
 
-    /// Runs a command; at its end all it started is gone, unless it is to be kept.
+    /// Runs a command. All processes it started are gone when this returns, unless `spec` keeps them.
     async fn exec(&self, spec: ExecSpec, output: &dyn OutputSink) -> Result<ExecResult, Error>;
 
-    /// Keeps the workspace as it stands now: tracked, ignored and untracked files of any size, modes, symlinks, empty
-    /// folders, deletions, `.git`. It is durable when this returns. Equal workspaces give equal snapshots.
+    /// Takes a snapshot of the workspace: tracked, ignored and untracked files of any size, modes, symlinks, empty
+    /// directories, deletions, `.git`. Durable when this returns. Equal workspaces give equal snapshots.
     async fn snapshot(&self) -> Result<SnapshotId, Error>;
 
-    /// As [`Workspace::snapshot`], but returns as soon as the workspace was read, so that work goes on while the snapshot
-    /// gets to the disk. Nothing durable may name it before it is there itself.
+    /// Takes a snapshot like [`Workspace::snapshot`], but returns as soon as the workspace was read, while the snapshot
+    /// is still being flushed. No durable data may refer to the snapshot before it is durable itself.
     async fn start_snapshot(&self) -> Result<(SnapshotId, FlushHandle), Error> {
         Ok((self.snapshot().await?, FlushHandle::done()))
     }
 
-    /// What the box tried to reach since the last call.
+    /// Returns the connection attempts of the sandbox since the last call.
     fn drain_egress_records(&self) -> Vec<EgressRecord>;
 }

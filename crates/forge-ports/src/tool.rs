@@ -9,26 +9,26 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a tool acts through. It has no other way to the world.
+/// Everything that a tool can act on; it has no other access to the outside.
 #[derive(Clone)]
 pub struct ToolEnv {
-    /// The run's box.
+    /// The sandbox of the run.
     pub workspace: Arc<dyn Workspace>,
-    /// What outlasts the conversation, if anything does.
+    /// The project's memory, if enabled.
     pub memory: Option<Arc<dyn Memory>>,
-    /// Where pull requests may go.
+    /// Rules for pull requests.
     pub pull_requests: PullRequestRules,
-    /// What was said before a summary took its place, if there is a conversation.
+    /// Search in the summarised part of the conversation, if there is a conversation.
     pub past: Option<Arc<dyn TranscriptSearch>>,
-    /// Takes a command's output while it comes.
+    /// Receives a command's output while it runs.
     pub output: Arc<dyn OutputSink>,
-    /// Time of a command that names none.
+    /// Time limit of a command that sets none.
     pub default_timeout: Duration,
-    /// Longest time of a command.
+    /// Maximum time limit of a command.
     pub max_timeout: Duration,
 }
 
-/// Why a tool gave no result at all: its sandbox failed it. Everything else is a [`ToolOutput`].
+/// A failure of the sandbox during a tool call, which gives no result. All other failures are a [`ToolOutput`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SandboxGone(pub ErrorInfo);
@@ -36,9 +36,10 @@ pub struct SandboxGone(pub ErrorInfo);
 /// A tool. Failures are values: the model reads them and corrects itself.
 #[async_trait]
 pub trait Tool: Send + Sync {
-    /// What the model and people are told about it.
+    /// Returns the description for the model and for people.
     fn spec(&self) -> ToolSpec;
 
-    /// Runs it with arguments that fit [`Tool::spec`]. Dropping the future cancels it and ends what it started.
+    /// Runs the tool with arguments that fit [`Tool::spec`]. Dropping the future cancels the call and all work it
+    /// started.
     async fn run(&self, arguments: &Map<String, Value>, env: &ToolEnv) -> Result<ToolOutput, SandboxGone>;
 }

@@ -1,31 +1,31 @@
-//! What was said in a run before a summary took its place.
+//! Search in the part of a conversation that a summary has replaced.
 
 use async_trait::async_trait;
 use forge_types::Passage;
 
-/// Why what was said can't be looked up.
+/// An error while reading the earlier messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what was said before can't be read: {why}")]
 pub struct Error {
-    /// Why, and what to do about it.
+    /// The reason, and a remedy.
     pub why: String,
 }
 
-/// Passages that were found.
+/// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TranscriptMatches {
-    /// The passages, in the order in which they were said.
+    /// The passages, in chronological order.
     pub passages: Vec<Passage>,
-    /// Messages that were looked through; with none, nothing was summarised yet.
+    /// Number of messages searched; zero if nothing was summarised yet.
     pub searched: usize,
 }
 
 /// The part of a conversation that is no longer shown to the model.
 #[async_trait]
 pub trait TranscriptSearch: Send + Sync {
-    /// The passages that fit a question best, bounded in number and length.
+    /// Returns the passages that match a query best, bounded in number and length.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// If the messages can't be read.
     async fn search(&self, query: &str) -> Result<TranscriptMatches, Error>;
 }

@@ -1,31 +1,31 @@
-//! What the workspaces of runs hold, seen from outside of any box.
+//! Stored workspaces of runs, seen from outside any sandbox.
 
 use crate::sandbox::Error;
 use async_trait::async_trait;
 use forge_types::{RunId, SandboxSpec, SnapshotId, WorkspaceChange};
 
-/// Whether texts that a run and somebody else both changed are merged.
+/// Whether to merge texts that both the run and the repository changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MergePolicy {
-    /// Each such path is a conflict.
+    /// Every such path is a conflict.
     #[default]
     No,
-    /// Those that merge without a conflict are merged; if one does not, nothing is applied.
+    /// Texts are merged if all merge cleanly; otherwise nothing is applied.
     Clean,
 }
 
-/// What an apply did.
+/// The result of an apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyReport {
-    /// Paths that were changed in the repositories, with how.
+    /// Changed paths in the repositories, with the kind of change.
     pub changed: Vec<WorkspaceChange>,
-    /// Paths among them whose texts were merged with somebody else's changes.
+    /// Changed paths with texts that were merged with changes made in the repository.
     pub merged: Vec<String>,
-    /// What the user should know: folders that were kept, nested repositories that were left out.
+    /// Notes for the user, such as directories that were kept and nested repositories that were skipped.
     pub notes: Vec<String>,
 }
 
-/// A result on a branch.
+/// A result published on a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedBranch {
     /// The branch, such as `forge/<run-id>`.
@@ -34,32 +34,33 @@ pub struct PublishedBranch {
     pub commit: String,
 }
 
-/// What the snapshots of a run use on the disk.
+/// Disk usage of a run's snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotUsage {
     /// The run.
     pub run: RunId,
-    /// Bytes on the disk.
+    /// Bytes on disk.
     pub bytes: u64,
-    /// When something was last written there.
+    /// Time of the last write.
     pub at: forge_types::Timestamp,
 }
 
-/// What the snapshots of runs take on the disk, and their removal.
+/// Disk usage and removal of snapshots.
 #[async_trait]
 pub trait SnapshotStorage: Send + Sync {
-    /// What each run keeps on the disk.
+    /// Returns the disk usage of each run.
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, Error>;
 
-    /// Removes what a run keeps: its steps can't be shown, applied or undone any more. Gives the bytes it freed.
+    /// Removes a run's snapshots, after which its steps can't be shown, applied or undone. Returns the number of bytes
+    /// freed.
     async fn remove_snapshots(&self, run: RunId) -> Result<u64, Error>;
 }
 
-/// Snapshots of runs: comparing them, putting a run's workspace or its repositories to one. A `None` in place of a
-/// snapshot means the beginning of the run. No box of the run is open meanwhile.
+/// Snapshots of runs: comparing them, and restoring a run's workspace or its repositories. `None` in place of a
+/// snapshot means the baseline. No sandbox of the run may be open.
 #[async_trait]
 pub trait WorkspaceStore: SnapshotStorage {
-    /// The paths that differ between two snapshots, sorted; without `.git` and masked files.
+    /// Returns the paths that differ between two snapshots, sorted, without `.git` and masked files.
     async fn compare(
         &self,
         spec: &SandboxSpec,
@@ -68,7 +69,7 @@ pub trait WorkspaceStore: SnapshotStorage {
         to: Option<SnapshotId>,
     ) -> Result<Vec<WorkspaceChange>, Error>;
 
-    /// The same as a unified diff that `git apply` takes.
+    /// Returns the differences as a unified diff that `git apply` accepts.
     async fn diff(
         &self,
         spec: &SandboxSpec,
@@ -77,11 +78,11 @@ pub trait WorkspaceStore: SnapshotStorage {
         to: Option<SnapshotId>,
     ) -> Result<String, Error>;
 
-    /// Puts the run's own workspace to a snapshot; the repositories of `inplace` runs are their own workspace.
+    /// Restores the run's workspace to a snapshot; for `inplace` runs the repositories are the workspace.
     async fn restore(&self, spec: &SandboxSpec, run: RunId, to: Option<SnapshotId>) -> Result<(), Error>;
 
-    /// Brings the repositories from the state `from`, which was applied before, to the state `to`: all of it or
-    /// nothing.
+    /// Takes the repositories from the state `from`, which was applied before, to the state `to`, as a whole or not at
+    /// all.
     async fn apply(
         &self,
         spec: &SandboxSpec,
@@ -91,12 +92,12 @@ pub trait WorkspaceStore: SnapshotStorage {
         merge: MergePolicy,
     ) -> Result<ApplyReport, Error>;
 
-    /// Takes back an apply whose process was killed in the middle of it, as far as nobody changed the same paths since:
-    /// for a run that will not be applied after all. Says whether there was one.
+    /// Reverts an apply that was interrupted by the death of its process, except for paths that changed since. For runs
+    /// that will not be applied after all. Returns whether there was one.
     async fn revert_partial_apply(&self, run: RunId) -> Result<bool, Error>;
 
-    /// Commits the state `to` on a branch of its own, which the repository gains with its objects and nothing else.
-    /// `None` if nothing differs from the beginning.
+    /// Commits the state `to` on a new branch; the repository gains nothing but the branch and its objects. Returns
+    /// `None` if nothing differs from the baseline.
     async fn publish(
         &self,
         spec: &SandboxSpec,
@@ -105,7 +106,7 @@ pub trait WorkspaceStore: SnapshotStorage {
         message: &str,
     ) -> Result<Option<PublishedBranch>, Error>;
 
-    /// Ends what is under way here for a run, in this process: whoever waits for it gets
-    /// [`Error::Stopped`](crate::sandbox::Error::Stopped), unless it came too far to be undone and is finished.
+    /// Stops work in progress for a run in this process. Its callers get
+    /// [`Error::Stopped`](crate::sandbox::Error::Stopped), unless it can no longer be undone and is completed.
     fn stop_run_work(&self, _run: RunId) {}
 }

@@ -1,7 +1,7 @@
 //! `apply_patch`: changes in several places and files at once (TOOL-8).
 //!
-//! The patch is read and every file computed in memory first. Only then is anything written, removals last; if that
-//! fails in the middle, what was done is undone.
+//! The patch is parsed and every file computed in memory first. Only then are files written, and removals come last; a
+//! failure in the middle undoes everything done so far.
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
@@ -17,19 +17,19 @@ use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Longest patch.
+/// Maximum size of a patch in bytes.
 const MAX_PATCH_BYTES: usize = 1 << 20;
-/// Largest file that is patched.
+/// Maximum size of a patched file in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-/// Largest file that a patch may make.
+/// Maximum size of a resulting file in bytes.
 const MAX_RESULT_BYTES: usize = 8 << 20;
-/// Bytes of all files that one patch may touch.
+/// Maximum total size of the files of one patch in bytes.
 const MAX_TOTAL_BYTES: usize = 64 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_CHUNK_BYTES: usize = 1 << 20;
-/// Places that a message names.
+/// Maximum number of places listed in a message.
 const MAX_LISTED_PLACES: usize = 10;
-/// What a new file may be done with, as everywhere.
+/// Mode of new files, as everywhere.
 const NEW_FILE_MODE: u32 = 0o644;
 
 /// Applies a patch.
@@ -70,7 +70,7 @@ async fn patch_workspace(arguments: &Arguments, workspace: &dyn Workspace) -> Re
     Ok(ToolOutput::ok(head + &said.join("\n")))
 }
 
-/// A file as it stands and as it is to be.
+/// A file before and after the patch.
 struct FileDraft {
     path: String,
     before: Option<FileContent>,
@@ -90,7 +90,7 @@ struct PatchPlan<'a> {
 }
 
 impl PatchPlan<'_> {
-    /// Computes what a part of the patch makes of its file; what is said of it.
+    /// Applies a part of the patch to its file in memory; returns a report.
     async fn add_file_patch(&mut self, patch: &FilePatch) -> Result<String, ToolError> {
         match &patch.action {
             FileAction::Add { path } => self.add_file(path, patch).await,
@@ -170,7 +170,7 @@ impl PatchPlan<'_> {
         Ok(said)
     }
 
-    /// The text after its hunks.
+    /// Returns the text with the hunks applied.
     fn apply_hunks(&mut self, path: &str, before: &str, hunks: &[Hunk]) -> Result<PatchedText, ToolError> {
         let applied = apply_hunks(before, hunks).map_err(|miss| report_no_match(path, hunks, &miss))?;
         if applied.text.len() > MAX_RESULT_BYTES {
@@ -196,7 +196,7 @@ impl PatchPlan<'_> {
         Err(tool_failure(ErrorKind::Execution, text))
     }
 
-    /// The file that must be there, as the patch has made it so far.
+    /// Returns a file that must exist, as changed by the patch so far.
     async fn existing_file(&mut self, path: &str) -> Result<(usize, FileContent), ToolError> {
         let draft = self.load_draft(path).await?;
         if let Some(content) = self.drafts[draft].now.clone() {
@@ -208,7 +208,7 @@ impl PatchPlan<'_> {
         Err(from_workspace_error(self.workspace, &path, error).await)
     }
 
-    /// The draft of a file, which is read if this is the first time.
+    /// Returns the draft of a file, reading the file on first use.
     async fn load_draft(&mut self, path: &str) -> Result<usize, ToolError> {
         let path = writable_path(path)?;
         if let Some(at) = self.drafts.iter().position(|draft| draft.path == path) {
@@ -244,7 +244,7 @@ impl PatchPlan<'_> {
         }
     }
 
-    /// Writes what changed, then removes; undoes all of it if a part fails.
+    /// Writes the changed files, then removes files; undoes everything if one step fails.
     async fn carry_out(&self) -> Result<(), ToolError> {
         let changed = |draft: &&FileDraft| draft.before != draft.now;
         let (keep, remove): (Vec<&FileDraft>, Vec<&FileDraft>) =
@@ -258,7 +258,7 @@ impl PatchPlan<'_> {
             };
             let stop = from_workspace_error(self.workspace, &draft.path, error).await;
             let ToolError::Answer(mut output) = stop else { return Err(stop) };
-            // The one that failed may have been written and only its mode not.
+            // The failed file may have been written without its mode.
             done.push(draft);
             let left = self.undo_writes(&done).await;
             let why = output.content.inline_text().unwrap_or_default().to_owned();
@@ -280,8 +280,8 @@ impl PatchPlan<'_> {
         wanted: Option<&FileContent>,
     ) -> Result<(), Error> {
         let Some(wanted) = wanted else { return self.workspace.remove_file(path).await };
-        // A mode alone is written as well: the write is what refuses places of git's, and what parts the file from its
-        // other names, which may be there.
+        // Written even if only the mode differs: the write refuses git's own paths, and separates the file from its
+        // hard links.
         if stands.is_none_or(|stands| stands != wanted) {
             self.workspace.write_file(path, &wanted.bytes).await?;
         }
@@ -309,7 +309,7 @@ impl PatchPlan<'_> {
         Err(Error::Path { path: path.to_owned(), why, kind: PathErrorKind::Other })
     }
 
-    /// Puts back what was done; the files for which that fails.
+    /// Undoes the changes; returns the files for which that fails.
     async fn undo_writes(&self, done: &[&FileDraft]) -> Vec<String> {
         let mut left = Vec::new();
         for draft in done.iter().rev() {
@@ -337,7 +337,7 @@ fn already_exists(path: &str) -> ToolError {
     tool_failure(ErrorKind::Execution, text)
 }
 
-/// The bytes of a file as text.
+/// Returns the bytes of a file as text.
 fn require_text(path: &str, bytes: &[u8]) -> Result<String, ToolError> {
     if let Some(kind) = binary_kind(bytes) {
         return Err(not_text(path, kind, bytes.len() as u64));
@@ -347,7 +347,7 @@ fn require_text(path: &str, bytes: &[u8]) -> Result<String, ToolError> {
     decode_lossless(bytes).ok_or_else(unusual)
 }
 
-/// What the model should know beside the counts.
+/// Returns remarks for the model in addition to the counts.
 fn format_remarks(applied: &PatchedText, hunks: &[Hunk]) -> String {
     let mut parts = Vec::new();
     if applied.relocated > 0 {

@@ -1,4 +1,4 @@
-//! Arguments of a call, and the short way to declare a tool.
+//! Access to a call's arguments, and a short form of tool declarations.
 
 use crate::tool_error::ToolError;
 use forge_types::{ErrorKind, ParamSpec, ParamType, ToolAccess, ToolCategory, ToolOutput, ToolSpec};
@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 
 pub(crate) type Arguments = Map<String, Value>;
 
-/// A text that must be there.
+/// Returns a required text.
 pub(crate) fn required_text<'a>(arguments: &'a Arguments, name: &str) -> Result<&'a str, ToolError> {
     optional_text(arguments, name)?.ok_or_else(|| bad_arguments(format!("`{name}` is missing")))
 }
 
-/// A text that may be left out.
+/// Returns an optional text.
 pub(crate) fn optional_text<'a>(arguments: &'a Arguments, name: &str) -> Result<Option<&'a str>, ToolError> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -20,7 +20,7 @@ pub(crate) fn optional_text<'a>(arguments: &'a Arguments, name: &str) -> Result<
     }
 }
 
-/// A whole number from 1 on that may be left out.
+/// Returns an optional whole number, at least 1.
 pub(crate) fn optional_positive(arguments: &Arguments, name: &str) -> Result<Option<u64>, ToolError> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -31,7 +31,7 @@ pub(crate) fn optional_positive(arguments: &Arguments, name: &str) -> Result<Opt
     }
 }
 
-/// Yes or no; no if left out.
+/// Returns an optional flag; false if absent.
 pub(crate) fn optional_flag(arguments: &Arguments, name: &str) -> Result<bool, ToolError> {
     match arguments.get(name) {
         None | Some(Value::Null) => Ok(false),
@@ -40,13 +40,12 @@ pub(crate) fn optional_flag(arguments: &Arguments, name: &str) -> Result<bool, T
     }
 }
 
-/// The answer to arguments that make no sense.
+/// Returns the answer to invalid arguments.
 pub(crate) fn bad_arguments(why: impl Into<String>) -> ToolError {
     ToolError::Answer(ToolOutput::failed(ErrorKind::BadArguments, why))
 }
 
-/// Declares a tool that is part of Forge. Parameters are `(name, type, description)`; a `?` behind the name says
-/// that it may be left out.
+/// Declares a built-in tool. Parameters are `(name, type, description)`; a `?` after the name makes it optional.
 pub(crate) fn builtin_spec(
     (name, aliases): (&str, &[&str]),
     access: ToolAccess,

@@ -1,9 +1,9 @@
-//! What the bytes of a file are, and text that remembers bytes which are not UTF-8.
+//! Detection of binary files, and text that preserves bytes which are not UTF-8.
 
-/// How many bytes at the beginning of a file say what it is.
+/// Number of bytes at the start of a file that determine its kind.
 const SNIFF_BYTES: usize = 8192;
 
-/// First bytes of common kinds of files that are not text.
+/// Signatures of common binary formats.
 const FILE_SIGNATURES: [(&[u8], &str); 22] = [
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -29,13 +29,13 @@ const FILE_SIGNATURES: [(&[u8], &str); 22] = [
     (b"wOF2", "a font"),
 ];
 
-/// What a file is if it is not text, judged by its beginning.
+/// Returns the kind of a file that is not text, judged by its first bytes.
 pub(crate) fn binary_kind(start: &[u8]) -> Option<&'static str> {
     let start = &start[..start.len().min(SNIFF_BYTES)];
     if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
         return Some("UTF-16 text; `iconv -f UTF-16 -t UTF-8` makes it readable");
     }
-    // Control characters that text does not hold, so that a text beginning with "BM" stays a text.
+    // Only with control characters that text does not contain, so that a text beginning with "BM" remains a text.
     let odd = start.iter().any(|b| matches!(b, 0..=6 | 14..=26 | 28..=31));
     if !odd && !start.starts_with(b"%PDF-") {
         return None;
@@ -45,16 +45,16 @@ pub(crate) fn binary_kind(start: &[u8]) -> Option<&'static str> {
         Some((_, kind)) => Some(kind),
         None if start.get(257..262) == Some(b"ustar") => Some("a tar archive"),
         None if start.contains(&0) => Some("of unknown kind"),
-        // Terminal recordings and the like are text with a few control characters.
+        // Text with a few control characters, such as terminal recordings.
         None => None,
     }
 }
 
-/// Characters of plane 16 stand for the bytes 0x80 to 0xFF where these are not UTF-8.
+/// Base of the characters in plane 16 that represent the bytes 0x80 to 0xFF where these are not UTF-8.
 const BYTE_BASE: u32 = 0x10_FE00;
 
-/// The bytes as text in which every byte that is not UTF-8 has its own character; `None` if the file holds such
-/// characters itself.
+/// Returns the bytes as text in which every byte that is not UTF-8 has its own character; `None` if the file itself
+/// contains such characters.
 pub(crate) fn decode_lossless(bytes: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -67,7 +67,7 @@ pub(crate) fn decode_lossless(bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// The bytes that [`decode`] made the text from.
+/// Returns the bytes from which [`decode_lossless`] made the text.
 pub(crate) fn encode_lossless(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -79,7 +79,7 @@ pub(crate) fn encode_lossless(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Decoded text as the model may see it.
+/// Returns decoded text for display to the model.
 pub(crate) fn display_decoded(text: &str) -> String {
     text.chars().map(|c| if byte_of_char(c).is_some() { '\u{fffd}' } else { c }).collect()
 }
@@ -88,7 +88,7 @@ fn byte_of_char(c: char) -> Option<u8> {
     u32::from(c).checked_sub(BYTE_BASE).and_then(|byte| u8::try_from(byte).ok()).filter(|&byte| byte >= 0x80)
 }
 
-/// A size in bytes as people read it.
+/// Formats a size in bytes for people.
 pub(crate) fn format_size(bytes: u64) -> String {
     let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
     match units.into_iter().find(|&(unit, _)| bytes >= unit) {

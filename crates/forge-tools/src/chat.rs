@@ -1,4 +1,4 @@
-//! `chat`: the router's way to say something (TOOL-11).
+//! `chat`: a router's answer in words (TOOL-11).
 
 use crate::arguments::{Arguments, builtin_spec, required_text};
 use crate::tool_error::{into_result, tool_failure};
@@ -6,7 +6,7 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Gives its content back as the answer.
+/// Returns its content as the answer.
 #[derive(Debug)]
 pub(crate) struct ChatTool;
 

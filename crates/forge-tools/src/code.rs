@@ -1,4 +1,4 @@
-//! `code`: the router's way to write a program (TOOL-11).
+//! `code`: a router's answer as a program (TOOL-11).
 
 use crate::arguments::{Arguments, builtin_spec, required_text};
 use crate::tool_error::{into_result, tool_failure};
@@ -6,7 +6,7 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Gives a Python program as plain text that can be executed: no fence around it, no common indentation.
+/// Returns a Python program as plain executable text, without a fence or common indentation.
 #[derive(Debug)]
 pub(crate) struct CodeTool;
 
@@ -31,7 +31,7 @@ impl Tool for CodeTool {
     }
 }
 
-/// The program that stands in a text: out of its fence, if it has one, with line ends as Python likes them.
+/// Extracts the program from a text: removes its fence, if any, and normalises line ends.
 fn extract_program(content: &str) -> String {
     let content = content.replace("\r\n", "\n").replace('\r', "\n");
     let content = strip_fence(&content);

@@ -1,4 +1,4 @@
-//! `create_file`: a file for the user, beside the project (TOOL-14).
+//! `create_file`: a file for the user that is separate from the project (TOOL-14).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::tool_error::{ToolError, into_result};
@@ -8,12 +8,12 @@ use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 use serde_json::json;
 
-/// Where such files stand.
+/// Directory of such files.
 const FILES_DIR: &str = ".forge/files";
-/// Longest name in bytes, as file systems allow it.
+/// Maximum length of a name in bytes, as in file systems.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Extensions that a file may have, with their media types.
+/// Permitted extensions with their media types.
 const MEDIA_TYPES: [(&str, &str); 19] = [
     ("txt", "text/plain"),
     ("md", "text/markdown"),
@@ -36,7 +36,7 @@ const MEDIA_TYPES: [(&str, &str); 19] = [
     ("svg", "image/svg+xml"),
 ];
 
-/// Creates a file that is handed to the user.
+/// Creates a file for the user.
 #[derive(Debug)]
 pub(crate) struct CreateFile;
 
@@ -69,7 +69,7 @@ async fn create_user_file(arguments: &Arguments, workspace: &dyn Workspace) -> R
     Ok(ToolOutput::ok(result.to_string()))
 }
 
-/// The media type of an acceptable name.
+/// Returns the media type of a permitted name.
 fn accepted_media_type(filename: &str) -> Result<&'static str, ToolError> {
     if filename.contains(['/', '\\']) || filename.contains("..") {
         return Err(bad_arguments("the filename must be a plain name: no `/`, no `\\`, no `..`"));

@@ -1,9 +1,10 @@
 //! `create_pr`: opens a pull request on GitHub (TOOL-9).
 //!
-//! The request is made outside of the sandbox and touches no file; only git is asked in the box for the branch. It goes
-//! to the repository that the remote `origin` named when the run began, or to one that the user's settings name: neither
-//! what a model says nor what a run writes into the repository sends the user's token or a text elsewhere. GitHub itself takes a second request for the same branches for what it is, so that a repetition
-//! after a crash opens nothing twice.
+//! The request is made outside the sandbox and touches no file; only git runs in the sandbox, to determine the branch.
+//! The request goes to the repository that the remote `origin` named when the run began, or to one in the user's
+//! settings: neither a model nor anything a run writes into the repository can send the user's token or a text
+//! elsewhere. GitHub detects a second request for the same branches, so that a repetition after a crash opens nothing
+//! twice.
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
 use crate::git::query_git;
@@ -17,7 +18,7 @@ use forge_types::{ErrorKind, ParamType, PullRequestRules, ToolAccess, ToolOutput
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Longest title and body that GitHub takes, in characters.
+/// Maximum lengths of title and body at GitHub, in characters.
 const MAX_TITLE_CHARS: usize = 256;
 const MAX_BODY_CHARS: usize = 65_536;
 
@@ -56,7 +57,7 @@ impl Tool for CreatePullRequest {
 
     async fn run(&self, arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, SandboxGone> {
         let mut output = into_result(self.open_pull_request(arguments, env).await)?;
-        // Whatever GitHub or the repository said: the token is in none of it.
+        // Removes the token from any text of GitHub or the repository.
         if let Some(said) = output.content.inline_text() {
             output.content = self.api.redact(said).into();
         }
@@ -64,7 +65,7 @@ impl Tool for CreatePullRequest {
     }
 }
 
-/// What is asked for.
+/// The arguments of a call.
 struct PullRequestDraft {
     repo: String,
     owner: String,
@@ -106,7 +107,7 @@ impl CreatePullRequest {
         Err(to_tool_error(failure))
     }
 
-    /// Looks for the pull request after an answer that leaves open whether it is there.
+    /// Looks for the pull request after an answer that does not show whether it was created.
     async fn find_existing(
         &self,
         wanted: &PullRequestDraft,
@@ -170,7 +171,7 @@ impl CreatePullRequest {
         let repo = format!("{owner}/{name}");
         let head = match head {
             Some(head) => permitted.resolve_head(head, &owner)?,
-            // A run can call its branch anything.
+            // The run chooses the name of its branch, so the name is checked too.
             None => permitted.resolve_head(&current_branch(env).await?, &owner)?,
         };
         let base = match base {
@@ -202,7 +203,7 @@ impl CreatePullRequest {
         }
     }
 
-    /// The repository that `origin` named when the run began.
+    /// Returns the repository that `origin` named when the run began.
     fn origin_repository(&self, rules: &PullRequestRules) -> Result<(String, String), ToolError> {
         let origin = rules.origin.as_ref().ok_or_else(|| {
             bad_arguments(format!(
@@ -220,13 +221,13 @@ impl CreatePullRequest {
     }
 }
 
-/// How more repositories are permitted, in words for the model and whoever reads along.
+/// A hint how to permit more repositories, worded for the model and the user.
 const PERMISSION_HINT: &str =
     "Other repositories are permitted by the user alone, in tools.create_pr.repositories";
 
-/// Where pull requests of a run may go and come from: nothing that a model says adds to it.
+/// Repositories that pull requests of a run may go to and come from; a model can't extend them.
 struct PermittedRepos {
-    /// `owner` and `name`.
+    /// Pairs of `owner` and `name`.
     repositories: Vec<(String, String)>,
 }
 
@@ -237,9 +238,9 @@ impl PermittedRepos {
         Self { repositories: all.filter_map(|text| parse_repository(text)).collect() }
     }
 
-    /// A repository, if a pull request may go there.
+    /// Returns a repository if pull requests may go there.
     fn check_repository(&self, wanted: (String, String)) -> Result<(String, String), ToolError> {
-        // GitHub does not tell names apart by case.
+        // Names at GitHub are case-insensitive.
         let same = |(owner, name): &(String, String)| {
             owner.eq_ignore_ascii_case(&wanted.0) && name.eq_ignore_ascii_case(&wanted.1)
         };
@@ -255,7 +256,7 @@ impl PermittedRepos {
         ))
     }
 
-    /// A branch of the repository, or `owner:branch` of a repository that is permitted.
+    /// Resolves a branch of the repository, or `owner:branch` of a permitted repository.
     fn resolve_head(&self, head: &str, owner: &str) -> Result<String, ToolError> {
         let Some((from, branch)) = head.split_once(':') else { return Ok(head.to_owned()) };
         if branch.is_empty() || branch.contains(':') {
@@ -294,7 +295,7 @@ fn describe_pull(pull: &Value) -> String {
     format!("pull request #{}: {}", pull["number"].as_u64().unwrap_or_default(), visible_path(url))
 }
 
-/// `owner/name`, if it is one.
+/// Parses `owner/name`.
 pub(crate) fn parse_repository(text: &str) -> Option<(String, String)> {
     let (owner, name) = text.trim_matches('/').split_once('/')?;
     let name = name.strip_suffix(".git").unwrap_or(name);
@@ -305,7 +306,7 @@ pub(crate) fn parse_repository(text: &str) -> Option<(String, String)> {
     (good(owner) && good(name)).then(|| (owner.to_owned(), name.to_owned()))
 }
 
-/// Host and path of a remote: a URL, or `user@host:path` as ssh takes it. Whatever credentials it holds are dropped.
+/// Returns host and path of a remote: a URL, or `user@host:path` as used by ssh. Credentials are dropped.
 pub(crate) fn parse_remote(url: &str) -> Option<(String, String)> {
     let (authority, path) = match url.split_once("://") {
         Some(("https" | "http" | "ssh" | "git" | "git+ssh", rest)) => rest.split_once('/')?,
@@ -317,7 +318,7 @@ pub(crate) fn parse_remote(url: &str) -> Option<(String, String)> {
     (!host.is_empty()).then(|| (host.to_owned(), path.to_owned()))
 }
 
-/// A value in the query of a URL (RFC 3986, 2.1).
+/// Encodes a value for the query of a URL (RFC 3986, 2.1).
 fn encode_query(value: &str) -> String {
     let mut out = String::new();
     for byte in value.bytes() {

@@ -1,4 +1,4 @@
-//! `edit_file`: one place of a file, or all that are alike (TOOL-3).
+//! `edit_file`: replacement of one place in a file, or of all equal places (TOOL-3).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, required_text};
 use crate::bytes::{binary_kind, decode_lossless, display_decoded, encode_lossless, format_size};
@@ -11,13 +11,13 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Largest file that is edited.
+/// Maximum size of an edited file in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-/// Largest file that an edit may make.
+/// Maximum size of a resulting file in bytes.
 const MAX_RESULT_BYTES: usize = 8 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_CHUNK_BYTES: usize = 1 << 20;
-/// Places that a message names.
+/// Maximum number of places listed in a message.
 const MAX_LISTED_PLACES: usize = 20;
 
 /// Replaces text in a file.
@@ -155,7 +155,7 @@ fn report_no_match(path: &str, old: &str, miss: ReplaceError) -> ToolError {
     tool_failure(ErrorKind::Execution, text)
 }
 
-/// Whether every line begins with a number, as listings with line numbers do.
+/// Returns whether every line begins with a number, as in listings with line numbers.
 fn has_line_numbers(old: &str) -> bool {
     old.lines().filter(|line| !line.trim().is_empty()).all(|line| {
         let line = line.trim_start();

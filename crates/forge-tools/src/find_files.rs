@@ -1,4 +1,4 @@
-//! `find_files`: files by name (TOOL-10).
+//! `find_files`: search for files by name (TOOL-10).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::path::{relative_path, visible_path};
@@ -7,10 +7,10 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Files that one call shows.
+/// Maximum number of files shown per call.
 const MAX_FILES: usize = 100;
 
-/// Finds files whose path matches a glob.
+/// Finds files with paths that match a glob.
 #[derive(Debug)]
 pub(crate) struct FindFiles;
 
@@ -35,7 +35,7 @@ async fn find_by_glob(arguments: &Arguments, workspace: &dyn Workspace) -> Resul
     if glob.is_empty() {
         return Err(bad_arguments("the glob is empty. Give one such as *.rs or src/**/test_*"));
     }
-    // A bare name is looked for in every folder.
+    // A bare name is searched for in every directory.
     let full = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
     let found = match workspace.find_files(&full, MAX_FILES).await {
         Ok(found) => found,

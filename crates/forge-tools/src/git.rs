@@ -1,4 +1,4 @@
-//! Running git in the box, never on the host: with arguments, never a shell line, and never with a question.
+//! Runs git in the sandbox, never on the host: with arguments instead of a shell line, and without prompts.
 
 use crate::terminal::{cut_middle, render_output};
 use crate::tool_error::{ToolError, from_workspace_error, tool_failure};
@@ -8,23 +8,23 @@ use forge_types::ErrorKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Bytes of output that the model sees.
+/// Maximum size of the output shown to the model, in bytes.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 50 * 1024;
-/// Time of a command that is no more than a question.
+/// Time limit of a query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Who commits where nobody is configured.
+/// The author of commits if none is configured.
 const FALLBACK_IDENTITY: (&str, &str) = ("Forge", "forge@localhost");
 
-/// What a command may do.
+/// The kind of access of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GitCommandKind {
-    /// It asks: the index is not refreshed on the way, no program of the configuration is started for it.
+    /// A query: it does not refresh the index and starts no configured program.
     Reading,
-    /// It changes the repository.
+    /// A command that changes the repository.
     Writing,
 }
 
-/// Settings of every command. The workspace may belong to another user than the box runs as, and to nobody else.
+/// Settings of every command. The workspace may belong to another user than the sandbox's, but to no third party.
 const GIT_SETTINGS: [(&str, &str); 5] = [
     ("safe.directory", "*"),
     ("color.ui", "false"),
@@ -46,7 +46,7 @@ fn git_environment(kind: GitCommandKind) -> BTreeMap<String, String> {
     );
     if kind == GitCommandKind::Reading {
         env.insert("GIT_OPTIONAL_LOCKS".into(), "0".into());
-        // Hooks would inherit it, to whom patterns may be patterns.
+        // Not set for writing, since hooks would inherit it and may rely on patterns.
         env.insert("GIT_LITERAL_PATHSPECS".into(), "1".into());
     }
     env.insert("GIT_CONFIG_COUNT".into(), GIT_SETTINGS.len().to_string());
@@ -57,7 +57,7 @@ fn git_environment(kind: GitCommandKind) -> BTreeMap<String, String> {
     env
 }
 
-/// Runs git with these arguments; its exit code is for the caller to judge.
+/// Runs git with these arguments; the caller checks the exit code.
 pub(crate) async fn run_git(
     env: &ToolEnv,
     kind: GitCommandKind,
@@ -66,7 +66,7 @@ pub(crate) async fn run_git(
     run_git_with(env, kind, BTreeMap::new(), arguments).await
 }
 
-/// As [`git`], with more variables.
+/// Runs git like [`run_git`], with additional variables.
 pub(crate) async fn run_git_with(
     env: &ToolEnv,
     kind: GitCommandKind,
@@ -99,13 +99,13 @@ pub(crate) async fn run_git_with(
     Ok(result)
 }
 
-/// The output of a command that must work.
+/// Returns the output of a command that must succeed.
 pub(crate) async fn query_git(env: &ToolEnv, arguments: &[&str]) -> Result<String, ToolError> {
     let result = run_git(env, GitCommandKind::Reading, arguments).await?;
     if result.exit_code == 0 { Ok(render_output(&result.stdout.bytes)) } else { Err(git_failure(&result)) }
 }
 
-/// What git said when it failed.
+/// Returns the error of a failed git command, with its message.
 pub(crate) fn git_failure(result: &ExecResult) -> ToolError {
     let said = combined_output(result);
     if said.to_lowercase().contains("not a git repository") {
@@ -116,14 +116,14 @@ pub(crate) fn git_failure(result: &ExecResult) -> ToolError {
     tool_failure(ErrorKind::Execution, format!("git failed with exit code {}: {said}", result.exit_code))
 }
 
-/// All that a command said, its errors last.
+/// Returns the whole output of a command, standard error last.
 pub(crate) fn combined_output(result: &ExecResult) -> String {
     let (out, err) = (render_output(&result.stdout.bytes), render_output(&result.stderr.bytes));
     let both = format!("{}\n{}", out.trim_end(), err.trim_end());
     cut_middle(both.trim(), MAX_OUTPUT_BYTES / 4)
 }
 
-/// The commit that a name stands for, as its hash.
+/// Resolves a name to the hash of a commit.
 pub(crate) async fn resolve_commit(env: &ToolEnv, name: &str) -> Result<String, ToolError> {
     let wanted = format!("{name}^{{commit}}");
     let result = run_git(
@@ -143,7 +143,7 @@ pub(crate) async fn resolve_commit(env: &ToolEnv, name: &str) -> Result<String, 
     Err(tool_failure(ErrorKind::NotFound, text))
 }
 
-/// Variables that name an author where the repository and its user name none.
+/// Returns variables that name an author if neither the repository nor its user configures one.
 pub(crate) async fn author_identity(env: &ToolEnv) -> Result<BTreeMap<String, String>, ToolError> {
     let known = run_git(
         env,
@@ -167,7 +167,7 @@ pub(crate) async fn author_identity(env: &ToolEnv) -> Result<BTreeMap<String, St
     Ok(variables)
 }
 
-/// Why no branch can have this name (the rules of `git check-ref-format --branch`).
+/// Returns why a branch name is invalid (the rules of `git check-ref-format --branch`).
 pub(crate) fn invalid_branch_reason(name: &str) -> Option<&'static str> {
     let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     match name {

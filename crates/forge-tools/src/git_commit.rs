@@ -1,4 +1,4 @@
-//! `git_commit`: commits what is staged (TOOL-9).
+//! `git_commit`: a commit of the staged changes (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::git::{GitCommandKind, author_identity, combined_output, git_failure, run_git, run_git_with};
@@ -7,10 +7,10 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Longest message.
+/// Maximum size of a message in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// Commits.
+/// Commits the staged changes.
 #[derive(Debug)]
 pub(crate) struct GitCommit;
 
@@ -46,7 +46,7 @@ async fn commit_changes(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutp
         1 => {}
         _ => return Err(git_failure(&staged)),
     }
-    // Hooks run as a developer expects: they are in the box as all else. Nobody is there who could unlock a key.
+    // Hooks run as a developer expects, within the sandbox. Signing is off because no user is there to unlock a key.
     let line = ["commit", "--no-gpg-sign", "-m", message];
     let result = run_git_with(env, GitCommandKind::Writing, author_identity(env).await?, &line).await?;
     if result.exit_code != 0 {

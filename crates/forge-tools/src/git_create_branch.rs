@@ -1,4 +1,4 @@
-//! `git_create_branch`: makes a branch and switches to it (TOOL-9).
+//! `git_create_branch`: creates a branch and switches to it (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_text, required_text};
 use crate::git::{GitCommandKind, git_failure, invalid_branch_reason, resolve_commit, run_git};
@@ -8,7 +8,7 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Makes a branch.
+/// Creates a branch.
 #[derive(Debug)]
 pub(crate) struct GitCreateBranch;
 

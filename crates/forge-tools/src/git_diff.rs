@@ -1,4 +1,4 @@
-//! `git_diff`: what differs from the index or from a commit (TOOL-9).
+//! `git_diff`: differences from the index or from a commit (TOOL-9).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, optional_flag, optional_text};
 use crate::git::{GitCommandKind, MAX_OUTPUT_BYTES, git_failure, query_git, resolve_commit, run_git};
@@ -9,7 +9,7 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Untracked files that are named.
+/// Maximum number of untracked files listed.
 const MAX_UNTRACKED: usize = 20;
 
 /// Shows a diff.
@@ -21,7 +21,7 @@ impl Tool for GitDiff {
     fn spec(&self) -> ToolSpec {
         builtin_spec(
             ("git_diff", &[]),
-            // It changes nothing itself, but git may start filters that the repository configures, and these may.
+            // The tool itself changes nothing, but git may start filters that the repository configures, and these may.
             ToolAccess::Write,
             "Uncommitted changes",
             &[
@@ -57,7 +57,7 @@ async fn show_diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, T
     line.push("--");
     line.extend(path.as_deref());
     let result = run_git(env, GitCommandKind::Reading, &line).await?;
-    // Outside of a repository git compares files with its own exit codes.
+    // Outside a repository git compares files and uses other exit codes.
     if result.exit_code != 0 {
         return Err(git_failure(&result));
     }
@@ -87,7 +87,7 @@ async fn show_diff(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput, T
     Ok(output)
 }
 
-/// Names the files that git does not know yet, which no diff shows.
+/// Lists the untracked files, which no diff shows.
 async fn list_untracked(env: &ToolEnv, path: Option<&str>) -> Result<String, ToolError> {
     let mut line = vec!["ls-files", "--others", "--exclude-standard", "-z", "--"];
     line.extend(path);

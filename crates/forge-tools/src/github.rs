@@ -1,7 +1,7 @@
-//! Requests to GitHub's REST API (version 2022-11-28): one host, one token, nothing else.
+//! A client for GitHub's REST API (version 2022-11-28) with one host and one token.
 //!
-//! The token goes to the configured host only. Redirects are followed there and nowhere else, since a repository
-//! that was renamed answers with one.
+//! The token is sent to the configured host only. Redirects within that host are followed, since a renamed repository
+//! answers with one; all others are refused.
 
 use crate::options::{GITHUB_API, GitHubOptions, GitHubToken};
 use forge_types::{ErrorKind, Timestamp};
@@ -11,19 +11,19 @@ use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Time of one request.
+/// Time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of an answer that are read.
+/// Maximum size of a response in bytes.
 const MAX_RESPONSE_BYTES: usize = 2 << 20;
-/// Redirects that are followed.
+/// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 3;
 
-/// Why a request gave nothing, in words for the model.
+/// The failure of a request, worded for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitHubFailure {
     pub(crate) kind: ErrorKind,
     pub(crate) why: String,
-    /// Whether it is unknown if the request had its effect.
+    /// Whether the request may have taken effect.
     pub(crate) unclear: bool,
 }
 
@@ -33,7 +33,7 @@ impl GitHubFailure {
     }
 }
 
-/// An answer that came, whatever it says.
+/// A response with any status.
 #[derive(Debug)]
 pub(crate) struct GitHubResponse {
     pub(crate) status: StatusCode,
@@ -41,7 +41,7 @@ pub(crate) struct GitHubResponse {
     headers: HeaderMap,
 }
 
-/// The client.
+/// A client for the API.
 #[derive(Debug)]
 pub(crate) struct GitHubApi {
     options: GitHubOptions,
@@ -53,7 +53,7 @@ impl GitHubApi {
         Self { options, client: OnceLock::new() }
     }
 
-    /// The token and the API's address, if both can be used.
+    /// Returns the token and the API's address, if both are usable.
     fn token_and_url(&self) -> Result<(&GitHubToken, Url), GitHubFailure> {
         let token = self.options.token.as_ref().filter(|token| !token.reveal().is_empty()).ok_or_else(|| {
             let why = "there is no GitHub token. The user sets GITHUB_TOKEN where Forge runs; it can't be given from \
@@ -77,7 +77,7 @@ impl GitHubApi {
         Ok((token, url))
     }
 
-    /// Whether a repository on this host is reached through the API.
+    /// Returns whether repositories on this host are reached through the API.
     pub(crate) fn serves_host(&self, host: &str) -> bool {
         let host = host.to_lowercase();
         let api = Url::parse(&self.options.api).ok();
@@ -99,7 +99,7 @@ impl GitHubApi {
         self.follow_redirects(method, &base, path, body, token).await
     }
 
-    /// A text without the token.
+    /// Removes the token from a text.
     pub(crate) fn redact(&self, text: &str) -> String {
         match self.options.token.as_ref().map(GitHubToken::reveal) {
             Some(token) if !token.is_empty() => text.replace(token, "***"),
@@ -178,7 +178,7 @@ impl GitHubApi {
 }
 
 impl GitHubResponse {
-    /// What GitHub says is wrong, in one line.
+    /// Returns GitHub's error message on one line.
     pub(crate) fn error_message(&self) -> String {
         let mut parts: Vec<String> = self.body["message"].as_str().map(str::to_owned).into_iter().collect();
         for error in self.body["errors"].as_array().into_iter().flatten().take(5) {
@@ -193,7 +193,7 @@ impl GitHubResponse {
         crate::terminal::escape_controls(&said.chars().take(500).collect::<String>())
     }
 
-    /// The failure that an answer without success means; `what` was asked for.
+    /// Returns the failure for an unsuccessful response to a request for `what`.
     pub(crate) fn to_failure(&self, what: &str) -> GitHubFailure {
         let said = self.error_message();
         let header = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
@@ -235,7 +235,7 @@ impl GitHubResponse {
     }
 }
 
-/// Whether a rule of an allow-list covers a host.
+/// Returns whether a rule of an allow-list covers a host.
 fn rule_covers(rule: &str, host: &str) -> bool {
     let rule = rule.trim().to_lowercase();
     match rule.strip_prefix("*.") {
@@ -253,14 +253,14 @@ fn build_client(options: &GitHubOptions) -> Result<Client, String> {
         .connect_timeout(Duration::from_secs(10))
         .no_proxy();
     if options.api.starts_with("https:") {
-        // If somebody installed a provider for the process already, theirs is as good.
+        // A provider that the process has already installed works too.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if let Some(proxy) = &options.proxy {
             let proxy = reqwest::Proxy::all(proxy.as_str());
             builder = builder.proxy(proxy.map_err(|_| none("the proxy's URL can't be used".to_owned()))?);
         }
     } else {
-        // Plain HTTP needs no certificates: none are read.
+        // Plain HTTP needs no certificates, so none are loaded.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -272,7 +272,7 @@ fn build_client(options: &GitHubOptions) -> Result<Client, String> {
     builder.build().map_err(|error| none(root_cause(&error)))
 }
 
-/// The deepest cause of an error, without the URL.
+/// Returns the deepest cause of an error, without the URL.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

@@ -1,9 +1,9 @@
 //! The tools that a model can call, one file each.
 //!
-//! A tool acts through [`forge_ports::Workspace`] only: it knows no host path, starts no process of its own and
-//! reads no environment. `create_pr` alone speaks to the outside, to one host, and touches no file. Whatever goes
-//! wrong is an answer in words that the model can act on; an error is returned only where the sandbox itself
-//! failed. Whether a call may run at all was decided before.
+//! A tool acts only through [`forge_ports::Workspace`]: it knows no host path, starts no process of its own and reads
+//! no environment. Only `create_pr` contacts the outside, at a single host, and it touches no file. Failures are
+//! answers in words that the model can act on; an error is returned only if the sandbox itself failed. Whether a call
+//! may run was decided before.
 
 mod apply_patch;
 mod arguments;
@@ -41,13 +41,12 @@ pub use registry::{RegisterError, Registry, ToolSelection, UnknownTools};
 
 use std::sync::Arc;
 
-/// All tools that are part of Forge, made with what is usual.
+/// Returns all built-in tools with default options.
 pub fn builtin_tools() -> Registry {
     builtin_tools_with(&ToolOptions::default())
 }
 
-/// All tools that are part of Forge and that `options` do not leave out. `create_pr` is enabled by default only if
-/// there is a token.
+/// Returns all built-in tools that `options` permit. `create_pr` is enabled by default only with a token.
 pub fn builtin_tools_with(options: &ToolOptions) -> Registry {
     let mut tools: Vec<Arc<dyn forge_ports::Tool>> = vec![
         Arc::new(read_file::ReadFile),
@@ -72,19 +71,19 @@ pub fn builtin_tools_with(options: &ToolOptions) -> Registry {
     }
     if options.git == GitAccess::Full {
         let tool = Arc::new(create_pr::CreatePullRequest::new(options.github.clone()));
-        // Without a token it can do nothing, and each request to a model would hold it.
+        // Useless without a token, and every request to a model would include it.
         match options.github.token {
             Some(_) => registry.register(tool),
             None => registry.register_on_request(tool),
         }
         .expect(FIXED_NAMES_REASON);
     }
-    // For routers and conversations, which ask for them.
+    // For routers and conversations, which enable them explicitly.
     let talking: [Arc<dyn forge_ports::Tool>; 4] = [
         Arc::new(chat::ChatTool),
         Arc::new(code::CodeTool),
         Arc::new(remember::Remember),
-        // Offered once there is something to look up.
+        // Offered once there are passages to search.
         Arc::new(recall::Recall),
     ];
     for tool in talking {

@@ -1,4 +1,4 @@
-//! `list_directory`: what a folder holds (TOOL-4).
+//! `list_directory`: the contents of a directory (TOOL-4).
 
 use crate::arguments::{Arguments, builtin_spec, optional_flag, optional_positive, optional_text};
 use crate::bytes::format_size;
@@ -10,11 +10,11 @@ use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::fmt::Write as _;
 
-/// Entries that one call shows.
+/// Maximum number of entries shown per call.
 const MAX_ENTRIES: usize = 500;
-/// Levels that one call goes down at most.
+/// Maximum depth per call.
 const MAX_DEPTH: u64 = 20;
-/// Folders whose contents would hide everything else; they are named, not entered.
+/// Directories with contents that would crowd out everything else; they are listed but not entered.
 const UNEXPANDED_DIRS: [&str; 9] = [
     ".git",
     "node_modules",
@@ -27,7 +27,7 @@ const UNEXPANDED_DIRS: [&str; 9] = [
     ".ruff_cache",
 ];
 
-/// Lists a folder, or a tree of folders.
+/// Lists a directory, or a tree of directories.
 #[derive(Debug)]
 pub(crate) struct ListDirectory;
 
@@ -89,7 +89,7 @@ impl TreeListing<'_> {
         Ok(listing.items)
     }
 
-    /// Writes entries and what lies below them, `depth` levels in all. Not recursive: depth is the model's choice.
+    /// Writes entries and their children, `depth` levels in all. Not recursive, because the model chooses the depth.
     async fn write_entries(&mut self, entries: Vec<WorkspaceEntry>, depth: u64) -> Result<(), ToolError> {
         let mut levels = vec![entries.into_iter()];
         while let Some(level) = levels.last_mut() {

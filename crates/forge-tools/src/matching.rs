@@ -1,23 +1,23 @@
-//! Where in a text an edit belongs. Pure.
+//! Matching of an edit with its place in a text. Pure functions.
 //!
-//! Line ends never matter: both sides are compared with LF, and what is put in gets the line ends of its place.
-//! White space at line ends and a uniformly different indentation do not matter either, but only if exactly one
-//! place fits then, and the new text is indented as the file is.
+//! Line ends never matter: both sides are compared with LF, and inserted text gets the line ends of its place. White
+//! space at line ends and a uniformly different indentation are ignored too, but only if exactly one place matches; the
+//! new text is then indented like the file.
 
 use similar::TextDiff;
 use std::collections::BTreeSet;
 
-/// Characters of the nearest place that are shown.
+/// Maximum length of the nearest match shown, in characters.
 const MAX_NEAREST_CHARS: usize = 500;
-/// Comparisons of lines after which no more places are looked for.
+/// Maximum number of line comparisons in a search.
 pub(crate) const MAX_COMPARISONS: usize = 5_000_000;
 
-/// How many places are to be changed.
+/// The number of places to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EditScope {
-    /// The only one.
+    /// Exactly one place.
     One,
-    /// All.
+    /// All places.
     All,
 }
 
@@ -26,35 +26,35 @@ pub(crate) enum EditScope {
 pub(crate) struct EditedText {
     /// The text.
     pub(crate) text: String,
-    /// The lines at which places began, before the edit, from 1.
+    /// The lines at which the places begin, before the edit, from 1.
     pub(crate) lines: Vec<usize>,
-    /// Whether white space was overlooked.
+    /// Whether differences in white space were ignored.
     pub(crate) tolerant: bool,
 }
 
-/// Part of a text that is much like what was looked for.
+/// The part of a text that resembles the text searched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NearestMatch {
-    /// Its first line, from 1.
+    /// The first line, from 1.
     pub(crate) first: usize,
-    /// Its last line.
+    /// The last line.
     pub(crate) last: usize,
-    /// At most 500 characters of it.
+    /// The text, at most 500 characters.
     pub(crate) text: String,
 }
 
-/// Why nothing was changed.
+/// The reason why nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReplaceError {
-    /// There are several places; the lines at which they begin, from 1.
+    /// There are several matches, which begin at these lines, from 1.
     Several { lines: Vec<usize>, tolerant: bool },
-    /// There is none.
+    /// There is no match.
     Nowhere { nearest: Option<NearestMatch> },
-    /// The result would be larger than allowed.
+    /// The result would exceed the limit.
     TooLarge,
 }
 
-/// Puts `new` where `old` stands in `content`; the result has at most `limit` bytes.
+/// Replaces `old` with `new` in `content`; the result has at most `limit` bytes.
 pub(crate) fn replace_text(
     content: &str,
     old: &str,
@@ -76,7 +76,7 @@ pub(crate) fn replace_text(
     Ok(EditedText { text: text.splice(&places, &new, limit)?, lines, tolerant: false })
 }
 
-/// Where `old` begins. For one place overlapping ones count too, since they are ambiguous as well.
+/// Returns the positions of `old`. If one place is wanted, overlapping matches count too, since they are ambiguous.
 fn exact_matches(text: &str, old: &str, scope: EditScope) -> Vec<usize> {
     if scope == EditScope::All || old.is_empty() {
         return text.match_indices(old).filter(|_| !old.is_empty()).map(|(at, _)| at).collect();
@@ -84,7 +84,7 @@ fn exact_matches(text: &str, old: &str, scope: EditScope) -> Vec<usize> {
     let step = old.chars().next().map_or(1, char::len_utf8);
     let mut found = Vec::new();
     let mut from = 0;
-    // Each search is linear; a text that overlaps itself everywhere is told after some of its places.
+    // Each search is linear; in a text that overlaps itself everywhere some matches are enough.
     while found.len() < 1000 {
         let Some(at) = text[from..].find(old) else { break };
         found.push(from + at);
@@ -105,11 +105,11 @@ fn line_numbers(text: &str, places: &[usize]) -> Vec<usize> {
         .collect()
 }
 
-/// A text with LF line ends that remembers where CRs stood.
+/// A text with LF line ends that records the positions of CRs.
 struct LfText<'a> {
     raw: &'a str,
     lf: String,
-    /// Positions in `plain` of the line ends that are CRLF in `raw`.
+    /// Positions in `lf` of the line ends that are CRLF in `raw`.
     crs: Vec<usize>,
 }
 
@@ -131,7 +131,7 @@ impl<'a> LfText<'a> {
         at + self.crs.partition_point(|&cr| cr < at)
     }
 
-    /// Whether what is put at this place gets CRLF.
+    /// Returns whether text inserted here gets CRLF.
     fn uses_crlf(&self, from: usize, to: usize) -> bool {
         let inside = self.lf[from..to].bytes().filter(|&byte| byte == b'\n').count();
         let crs =
@@ -161,14 +161,14 @@ impl<'a> LfText<'a> {
     }
 }
 
-/// What stands for one step of indentation in the file and in the text looked for.
+/// The conversion of one indentation step between the file and the text searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IndentUnit {
     /// The same in both.
     Same,
-    /// A tab in the file for so many spaces.
+    /// A tab in the file for this number of spaces.
     Tab(usize),
-    /// So many spaces in the file for a tab.
+    /// This number of spaces in the file for a tab.
     Spaces(usize),
 }
 
@@ -198,13 +198,13 @@ impl IndentUnit {
     }
 }
 
-/// How the indentation of the file differs from that of the text looked for.
+/// The difference in indentation between the file and the text searched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndentShift {
     unit: IndentUnit,
-    /// What the file lacks in front.
+    /// Indentation that the file lacks.
     lacks: String,
-    /// What the file has more in front.
+    /// Indentation that the file has in addition.
     more: String,
 }
 
@@ -214,18 +214,18 @@ impl IndentShift {
         Some(format!("{}{}", self.more, converted.strip_prefix(self.lacks.as_str())?))
     }
 
-    /// A line as it stands in the file, indentation and all.
+    /// Returns a line with the indentation of the file.
     pub(crate) fn shift_line(&self, line: &str) -> String {
         if line.trim().is_empty() {
             return line.to_owned();
         }
         let old = leading_indent(line);
-        // A line that is indented unlike all of the place begins where the place does.
+        // A line with an unrelated indentation begins where the place does.
         let made = self.apply(old).unwrap_or_else(|| self.more.clone());
         made + &line[old.len()..]
     }
 
-    /// Every shift that makes `old` into `file`, the simplest first.
+    /// Returns every shift that turns `old` into `file`, the simplest first.
     fn candidates(old: &str, file: &str) -> impl Iterator<Item = Self> {
         IndentUnit::ALL.into_iter().filter_map(move |unit| {
             let converted = unit.convert_indent(old)?;
@@ -267,7 +267,7 @@ fn replace_tolerant(
     };
     let start = lines[..at].iter().map(|line| line.len() + 1).sum::<usize>();
     let end = start + lines[at..at + wanted.len()].iter().map(|line| line.len() + 1).sum::<usize>();
-    // Each line was counted with its line end; the last one has none if the file ends there.
+    // Each line was counted with its line end, but the last line of the file may have none.
     let end = if whole { end.min(text.lf.len()) } else { end - 1 };
     let text = text.splice(&[(start, end)], &indent_lines(new, &shift), limit)?;
     Ok(EditedText { text, lines: vec![at + 1], tolerant: true })
@@ -277,7 +277,7 @@ fn indent_lines(new: &str, shift: &IndentShift) -> String {
     new.split('\n').map(|line| shift.shift_line(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Every place where the lines agree apart from white space, with the one shift that explains the difference.
+/// Returns every place where the lines match except for white space, with the shift that explains the difference.
 pub(crate) fn matching_windows(lines: &[&str], wanted: &[&str]) -> Vec<(usize, IndentShift)> {
     let mut comparisons = 0;
     let mut found = Vec::new();
@@ -306,13 +306,13 @@ fn common_shift(window: &[&str], wanted: &[&str]) -> Option<IndentShift> {
         .filter(|(file, _)| !file.trim().is_empty())
         .map(|(file, old)| (leading_indent(old), leading_indent(file)))
         .collect();
-    // The line with the most indentation tells most about it.
+    // The line with the deepest indentation determines the shift.
     let telling = pairs.iter().max_by_key(|(old, file)| (old.len(), file.len()))?;
     IndentShift::candidates(telling.0, telling.1)
         .find(|shift| pairs.iter().all(|(old, file)| shift.apply(old).as_deref() == Some(*file)))
 }
 
-/// The part of a text that is most like the lines looked for, if any is.
+/// Returns the part of a text that resembles the lines searched for most, if any does.
 pub(crate) fn find_nearest(lines: &[&str], wanted: &[&str]) -> Option<NearestMatch> {
     let sample: Vec<BTreeSet<&str>> =
         wanted.iter().filter(|line| !line.trim().is_empty()).take(12).map(|line| word_set(line)).collect();
@@ -344,7 +344,7 @@ pub(crate) fn find_nearest(lines: &[&str], wanted: &[&str]) -> Option<NearestMat
     Some(NearestMatch { first: best.1 + 1, last: best.1 + shown.max(1), text })
 }
 
-/// The first characters of a text, in whole lines where possible, and how many lines these are.
+/// Returns the first characters of a text, in whole lines where possible, and the number of these lines.
 fn truncate_lines(text: &str) -> (String, usize) {
     let short: String = text.chars().take(MAX_NEAREST_CHARS).collect();
     let short = match short.rfind('\n') {

@@ -1,36 +1,36 @@
-//! What the tools want to be told, composed by the configuration.
+//! Options of the tools, built from the configuration.
 
 use std::fmt;
 
-/// How the tools of Forge are made.
+/// Options of Forge's tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolOptions {
     /// `git.read_only`.
     pub git: GitAccess,
-    /// Where pull requests are opened.
+    /// Access to GitHub for pull requests.
     pub github: GitHubOptions,
 }
 
-/// What the git tools may do.
+/// The permissions of the git tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GitAccess {
-    /// Everything.
+    /// All tools.
     #[default]
     Full,
-    /// Only look: the tools that commit, branch and open pull requests do not exist.
+    /// Read-only tools: those that commit, branch and open pull requests do not exist.
     ReadOnly,
 }
 
-/// The API that pull requests are opened through.
+/// Options of the API for pull requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitHubOptions {
-    /// The API's address without a slash at its end; GitHub Enterprise has it at `https://HOST/api/v3`.
+    /// The API's address without a trailing slash; GitHub Enterprise has it at `https://HOST/api/v3`.
     pub api: String,
-    /// Hosts that Forge's own tools may reach beside `api.github.com`: exact names or `*.suffix`.
+    /// Hosts that Forge's own tools may reach in addition to `api.github.com`: exact names or `*.suffix`.
     pub allow: Vec<String>,
-    /// Who opens them (`GITHUB_TOKEN`).
+    /// The token (`GITHUB_TOKEN`).
     pub token: Option<GitHubToken>,
-    /// The proxy for HTTPS, if the outside is reached through one.
+    /// The HTTPS proxy, if any.
     pub proxy: Option<String>,
 }
 
@@ -43,12 +43,12 @@ impl Default for GitHubOptions {
     }
 }
 
-/// A token. It shows itself to nobody and never enters the sandbox.
+/// A token. It is never printed and never enters the sandbox.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GitHubToken(String);
 
 impl GitHubToken {
-    /// Wraps a token; surrounding white space, a common paste error, is dropped.
+    /// Wraps a token without surrounding white space, a common paste error.
     pub fn new(secret: impl AsRef<str>) -> Self {
         Self(secret.as_ref().trim().to_owned())
     }

@@ -1,12 +1,13 @@
-//! The remote `origin` as a repository's git configuration names it, read without git.
+//! Reading of the remote `origin` from a repository's git configuration, without git.
 //!
-//! Nothing that the configuration names is started, included or asked: it is a text. Addresses that other settings would
-//! rewrite (`url.<base>.insteadOf`) are taken as they stand, and where it names more than one, none is taken.
+//! The configuration is treated as text: no program it names is started, and no file it names is included. Addresses
+//! that other settings would rewrite (`url.<base>.insteadOf`) are taken as written. If the remote has more than one
+//! address, none is used.
 
 use crate::create_pr::{parse_remote, parse_repository};
 use forge_types::RemoteRepository;
 
-/// The repository that the remote `origin` of this git configuration names, if it names exactly one on a server.
+/// Returns the repository of the remote `origin` in this git configuration, if it is exactly one on a server.
 pub fn origin_repository(config: &str) -> Option<RemoteRepository> {
     let mut urls = config_values(config, "remote", Some("origin"), "url");
     urls.dedup();
@@ -16,12 +17,12 @@ pub fn origin_repository(config: &str) -> Option<RemoteRepository> {
     Some(RemoteRepository { host: host.to_ascii_lowercase(), repository: format!("{owner}/{name}") })
 }
 
-/// The directory that this git configuration calls its working tree (`core.worktree`).
+/// Returns the working tree that this git configuration sets (`core.worktree`).
 pub fn work_tree(config: &str) -> Option<String> {
     config_values(config, "core", None, "worktree").pop()
 }
 
-/// All values of a key, as git-config(1) describes the file. An unreadable line ends the reading: git refuses such a file.
+/// Returns all values of a key, in the syntax of git-config(1). Stops at an unreadable line: git refuses such a file.
 fn config_values(config: &str, section: &str, subsection: Option<&str>, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut chars =
@@ -47,7 +48,7 @@ fn config_values(config: &str, section: &str, subsection: Option<&str>, key: &st
     }
 }
 
-/// The characters of a configuration.
+/// A reader of a configuration's characters.
 struct ConfigChars<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
@@ -60,7 +61,7 @@ impl ConfigChars<'_> {
         }
     }
 
-    /// The next character that is no white space; it stays.
+    /// Skips white space and returns the next character without consuming it.
     fn skip_blank(&mut self) -> Option<char> {
         while self.rest.peek().is_some_and(|c| c.is_whitespace()) {
             self.rest.next();
@@ -72,14 +73,14 @@ impl ConfigChars<'_> {
         while !matches!(self.rest.next(), None | Some('\n')) {}
     }
 
-    /// `[section]`, `[section.sub]` or `[section "sub"]`.
+    /// Reads `[section]`, `[section.sub]` or `[section "sub"]`.
     fn read_header(&mut self) -> Option<(String, Option<String>)> {
         let mut name = String::new();
         self.next();
         loop {
             match self.next()? {
                 ']' => {
-                    // The old spelling of a subsection, in which case makes no difference.
+                    // The old spelling of a subsection, which is case-insensitive.
                     let split = name.split_once('.');
                     let split = split.map(|(name, sub)| (name.to_owned(), Some(sub.to_ascii_lowercase())));
                     return Some(split.unwrap_or((name, None)));
@@ -107,7 +108,7 @@ impl ConfigChars<'_> {
         (self.next()? == ']').then_some((name, Some(sub)))
     }
 
-    /// `key = value` to the end of its line; a key alone is true.
+    /// Reads `key = value` to the end of its line; a key alone is true.
     fn read_assignment(&mut self) -> Option<(String, String)> {
         let mut name = String::new();
         while let Some(&c) = self.rest.peek() {
@@ -167,7 +168,7 @@ impl ConfigChars<'_> {
                 }
             }
         }
-        // White space at the end counts only where it was quoted.
+        // White space at the end counts only if it was quoted.
         value.truncate(kept);
         Some(value)
     }

@@ -1,16 +1,15 @@
 //! Paths as models write them (TOOL-24).
 //!
-//! What is checked here is the text. That the file which is opened really lies in the workspace is checked again
-//! by the workspace, on the opened file.
+//! Only the text is checked here. The workspace checks again, on the opened file, that it really is in the workspace.
 
 use crate::arguments::bad_arguments;
 use crate::tool_error::ToolError;
 use forge_types::{ErrorKind, ToolOutput};
 
-/// Where the workspace stands in the box.
+/// Path of the workspace in the sandbox.
 const WORKSPACE_ROOT: &str = "/workspace";
 
-/// The path relative to the workspace, without `.`, `..` and doubled slashes; empty: the workspace itself.
+/// Returns the path relative to the workspace, without `.`, `..` and doubled slashes; empty for the workspace itself.
 pub(crate) fn relative_path(path: &str) -> Result<String, ToolError> {
     if path.contains('\0') {
         return Err(bad_arguments("the path holds a NUL character, which no file name has"));
@@ -35,7 +34,7 @@ pub(crate) fn relative_path(path: &str) -> Result<String, ToolError> {
     Ok(parts.join("/"))
 }
 
-/// As [`relative`], for a file: the workspace itself is none.
+/// Returns the relative path of a file, like [`relative_path`]; refuses the workspace itself.
 pub(crate) fn file_path(path: &str) -> Result<String, ToolError> {
     match relative_path(path)? {
         inside if inside.is_empty() => {
@@ -45,7 +44,7 @@ pub(crate) fn file_path(path: &str) -> Result<String, ToolError> {
     }
 }
 
-/// As [`file`], for a file that is to be written: git's own files are git's.
+/// Returns the relative path of a file to write, like [`file_path`]; refuses git's own files.
 pub(crate) fn writable_path(path: &str) -> Result<String, ToolError> {
     let inside = file_path(path)?;
     if inside.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
@@ -63,12 +62,12 @@ fn outside_error(path: &str, why: &str) -> ToolError {
     ToolError::Answer(ToolOutput::failed(ErrorKind::Denied, text))
 }
 
-/// A path as it can stand in an answer: one line, nothing that a terminal obeys.
+/// Formats a path for an answer: on one line, without control characters.
 pub(crate) fn visible_path(path: &str) -> String {
     if path.is_empty() { "/workspace".to_owned() } else { crate::terminal::escape_controls(path) }
 }
 
-/// A glob that matches just this text.
+/// Returns a glob that matches exactly this text.
 pub(crate) fn literal_glob(text: &str) -> String {
     let mut glob = String::with_capacity(text.len());
     for c in text.chars() {

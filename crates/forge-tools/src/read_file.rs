@@ -1,4 +1,4 @@
-//! `read_file`: part of a text file (TOOL-1).
+//! `read_file`: a part of a text file (TOOL-1).
 
 use crate::arguments::{Arguments, builtin_spec, optional_positive, required_text};
 use crate::bytes::{binary_kind, format_size};
@@ -10,18 +10,18 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Bytes that one call shows.
+/// Maximum number of bytes shown per call.
 const MAX_BYTES: usize = 100 * 1024;
-/// Lines that one call shows.
+/// Maximum number of lines shown per call.
 const MAX_LINES: u64 = 10_000;
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_CHUNK_BYTES: usize = 256 * 1024;
-/// How far into a file a line is looked for.
+/// Maximum number of bytes of a file that are searched for a line.
 const MAX_SCAN_BYTES: u64 = 256 << 20;
-/// Files up to this size are read to their end, so that the number of their lines can be told.
+/// Maximum size of files that are read to their end to count their lines.
 const MAX_COUNTED_BYTES: u64 = 4 << 20;
 
-/// Shows the text of a file, without line numbers, so that it can be copied into `edit_file` as it stands.
+/// Returns the text of a file without line numbers, so that it can be copied into `edit_file` unchanged.
 #[derive(Debug)]
 pub(crate) struct ReadFile;
 
@@ -87,7 +87,7 @@ async fn read_chunk(workspace: &dyn Workspace, path: &str, offset: u64) -> Resul
     }
 }
 
-/// The answer for a file that is not text.
+/// Returns the answer for a file that is not text.
 pub(crate) fn not_text(path: &str, kind: &str, bytes: u64) -> ToolError {
     let text = format!(
         "`{}` is a binary file, {kind} ({}), and can't be shown or edited as text. Use run_shell with a program \
@@ -98,24 +98,24 @@ pub(crate) fn not_text(path: &str, kind: &str, bytes: u64) -> ToolError {
     tool_failure(ErrorKind::Execution, text)
 }
 
-/// The lines asked for, gathered while the file streams by.
+/// The requested lines, collected while the file is read.
 struct LineWindow {
     first: u64,
     limit: u64,
     bytes: Vec<u8>,
-    /// The line that the next byte belongs to.
+    /// The line of the next byte.
     line: u64,
     /// Whether the next byte begins a line.
     fresh: bool,
-    /// Where the last line in `bytes` begins.
+    /// The start of the last line in `bytes`.
     last_start: usize,
-    /// Whether nothing more will be taken.
+    /// Whether no more bytes are accepted.
     full: bool,
-    /// Whether a single line was longer than all that can be shown.
+    /// Whether a single line exceeded the maximum.
     cut: bool,
     /// Whether the end of the file was reached.
     ended: bool,
-    /// The line with which to go on.
+    /// The line at which to continue.
     next: u64,
 }
 
@@ -163,7 +163,7 @@ impl LineWindow {
         }
     }
 
-    /// Lines of the file, if its end was seen.
+    /// Returns the number of lines of the file, if its end was reached.
     fn line_count(&self) -> Option<u64> {
         self.ended.then(|| if self.fresh { self.line - 1 } else { self.line })
     }
@@ -210,7 +210,7 @@ impl LineWindow {
     }
 }
 
-/// The bytes as text with LF line ends, and what should be known about that.
+/// Returns the bytes as text with LF line ends, with notes for the model about the conversion.
 fn to_lf_text(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
     let mut notes = Vec::new();
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -224,7 +224,7 @@ fn to_lf_text(bytes: &[u8], cut: bool) -> (String, Vec<String>) {
         }
     }
     if cut {
-        // The cut may go through a character.
+        // The cut may split a character.
         let whole = text.trim_end_matches('\u{fffd}').len();
         odd = odd.saturating_sub(usize::from(whole < text.len()));
         text.truncate(floor_boundary(&text, whole));

@@ -1,4 +1,4 @@
-//! `recall`: passages of the conversation that a summary took the place of (TOOL-15).
+//! `recall`: passages of the conversation that a summary replaced (TOOL-15).
 
 use crate::arguments::{Arguments, bad_arguments, builtin_spec, required_text};
 use crate::tool_error::{ToolError, into_result, tool_failure};
@@ -7,10 +7,10 @@ use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::fmt::Write as _;
 
-/// Longest question in characters.
+/// Maximum length of a query in characters.
 const MAX_QUERY_CHARS: usize = 1_000;
 
-/// Looks up what was said before the summary.
+/// Searches the messages before the summary.
 #[derive(Debug)]
 pub(crate) struct Recall;
 

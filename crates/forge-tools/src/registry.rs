@@ -6,47 +6,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Why a tool was not taken up.
+/// The reason why a tool was not registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// Another tool has one of its names.
+    /// Another tool already has one of the names.
     #[error("the tool `{tool}` was not registered: the name `{name}` belongs to `{holder}` already")]
     Duplicate {
         /// The new tool.
         tool: String,
         /// The name or alias that is taken.
         name: String,
-        /// Whose it is.
+        /// The tool that has the name.
         holder: String,
     },
-    /// One of its names can't be sent to every provider.
+    /// One of the names is not accepted by every provider.
     #[error(
         "the tool `{tool}` was not registered: the name `{name}` must be 1 to 64 letters, digits, `_` or `-`"
     )]
     Name {
         /// The new tool.
         tool: String,
-        /// The bad name or alias.
+        /// The invalid name or alias.
         name: String,
     },
 }
 
-/// Names that no tool has.
+/// The error for names that no tool has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown tools: {}. There are: {}", names.join(", "), known.join(", "))]
 pub struct UnknownTools {
     /// The unknown names.
     pub names: Vec<String>,
-    /// The names that there are.
+    /// The known names.
     pub known: Vec<String>,
 }
 
-/// Which tools are enabled for a run.
+/// The tools that are enabled for a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolSelection {
     /// The enabled tools in the order of their registration.
     pub enabled: Vec<ToolSpec>,
-    /// Names of the others.
+    /// Names of the disabled tools.
     pub disabled: Vec<String>,
 }
 
@@ -56,15 +56,15 @@ pub struct Registry {
     tools: Vec<(ToolSpec, Arc<dyn Tool>)>,
     /// Every name and alias, with the position of its tool.
     names: BTreeMap<String, usize>,
-    /// Names of tools that are enabled only where they are asked for.
+    /// Names of tools that are enabled only on request.
     on_request: BTreeSet<String>,
 }
 
 impl Registry {
-    /// Takes a tool up; a fault is logged with the tool's name as well.
+    /// Registers a tool; failures are also logged with the tool's name.
     ///
     /// # Errors
-    /// [`RegisterError`] if a name or alias is taken or not valid; the registry is unchanged then.
+    /// [`RegisterError`] if a name or alias is taken or invalid; the registry is then unchanged.
     pub fn register(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
         let spec = tool.spec();
         if let Err(error) = self.check_admissible(&spec) {
@@ -79,10 +79,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a tool up that is enabled only if an allowlist names it: what it needs is not there by default.
+    /// Registers a tool that is enabled only if an allowlist names it, because its requirements are not met by default.
     ///
     /// # Errors
-    /// As [`Registry::register`].
+    /// [`RegisterError`] as for [`Registry::register`].
     pub fn register_on_request(&mut self, tool: Arc<dyn Tool>) -> Result<(), RegisterError> {
         let name = tool.spec().name;
         self.register(tool)?;
@@ -108,27 +108,27 @@ impl Registry {
         Ok(())
     }
 
-    /// The tool that answers to a name or alias.
+    /// Returns the tool with this name or alias.
     pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
         self.names.get(name).map(|&at| Arc::clone(&self.tools[at].1))
     }
 
-    /// What is told about the tool that answers to a name or alias.
+    /// Returns the description of the tool with this name or alias.
     pub fn find_spec(&self, name: &str) -> Option<&ToolSpec> {
         self.names.get(name).map(|&at| &self.tools[at].0)
     }
 
-    /// All tools in the order of their registration.
+    /// Returns all tools in the order of their registration.
     pub fn list_specs(&self) -> impl Iterator<Item = &ToolSpec> {
         self.tools.iter().map(|(spec, _)| spec)
     }
 
-    /// The tools of one category.
+    /// Returns the tools of one category.
     pub fn specs_in_category(&self, category: ToolCategory) -> impl Iterator<Item = &ToolSpec> {
         self.list_specs().filter(move |spec| spec.category == category)
     }
 
-    /// The registry without the tools of one category, such as development tools in production.
+    /// Returns the registry without the tools of one category, such as development tools in production.
     #[must_use]
     pub fn without_category(&self, category: ToolCategory) -> Self {
         let mut rest = Self { on_request: self.on_request.clone(), ..Self::default() };
@@ -141,11 +141,11 @@ impl Registry {
         rest
     }
 
-    /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that is part of Forge and
-    /// was not registered on request.
+    /// Splits the tools by an allowlist of names or aliases; `None` enables every tool that was not registered on
+    /// request.
     ///
     /// # Errors
-    /// [`UnknownTools`] names every entry that no tool answers to.
+    /// [`UnknownTools`] with every entry that matches no tool.
     pub fn select_tools(&self, allow: Option<&[String]>) -> Result<ToolSelection, UnknownTools> {
         let names: Vec<String> =
             allow.unwrap_or_default().iter().filter(|name| self.find_spec(name).is_none()).cloned().collect();
@@ -170,7 +170,7 @@ impl Registry {
         Ok(selection)
     }
 
-    /// All there is to say about a tool, for people.
+    /// Describes a tool for people.
     pub fn describe_tool(&self, name: &str) -> Option<String> {
         let spec = self.find_spec(name)?;
         let mut text = format!("{}\n  {}\n", spec.name, spec.description);

@@ -6,12 +6,12 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, async_trait};
 use forge_types::{ErrorKind, MemoryFact, ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Longest key in characters.
+/// Maximum length of a key in characters.
 const MAX_KEY_CHARS: usize = 100;
-/// Longest value in characters.
+/// Maximum length of a value in characters.
 const MAX_VALUE_CHARS: usize = 2_000;
 
-/// Keeps a fact in the memory.
+/// Saves a fact in the memory.
 #[derive(Debug)]
 pub(crate) struct Remember;
 

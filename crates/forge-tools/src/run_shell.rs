@@ -1,4 +1,4 @@
-//! `run_shell`: a command line in the box (TOOL-6). Whether it may run was decided before.
+//! `run_shell`: a command line in the sandbox (TOOL-6). Whether it may run was decided before.
 
 use crate::arguments::{
     Arguments, bad_arguments, builtin_spec, optional_flag, optional_positive, optional_text, required_text,
@@ -13,21 +13,21 @@ use forge_types::{ErrorKind, ParamType, SandboxLayer, SandboxLayerState, ToolAcc
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Bytes of output that the model sees.
+/// Maximum size of the output shown to the model, in bytes.
 const MAX_OUTPUT_BYTES: usize = 50 * 1024;
-/// Bytes of them that standard error gets at least, if it has so many.
+/// Share of the output reserved for standard error, in bytes.
 const MIN_STDERR_BYTES: usize = 10 * 1024;
-/// Longest time that a call may ask for.
+/// Maximum time limit of a call.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
-/// Hands a line to bash; without bash nothing of it is run, since other shells would read it differently.
+/// Passes a line to bash; without bash nothing of it is run, since other shells would read it differently.
 const BASH_WRAPPER: &str = "command -v bash >/dev/null || { echo 'bash is not there: write the command for \
      POSIX sh' >&2; exit 127; }; exec bash -c \"$1\"";
 
-/// How shells and the C library word a refusal.
+/// The wording of shells and the C library for a refusal.
 const DENIED_TEXT: &str = "ermission denied";
-/// The sandbox's name for the layer that holds a list of programs.
+/// The sandbox's name for the isolation layer with a list of programs.
 const PROGRAM_LIST: &str = "program list";
-/// Said where the list may be why something was refused.
+/// Added if the list may be the cause of a refusal.
 const PROGRAM_LIST_NOTE: &str =
     "[the sandbox executes only the programs of runtime.allowed_shell_commands; others are denied]\n";
 
@@ -92,7 +92,7 @@ async fn run_command(arguments: &Arguments, env: &ToolEnv) -> Result<ToolOutput,
     }
 }
 
-/// The command line is one argument of the shell, never pasted into another line.
+/// Returns the shell's arguments. The command line is a single argument, never pasted into another line.
 fn shell_argv(command: &str) -> Vec<String> {
     let parts: &[&str] = if needs_bash(command) {
         &["/bin/sh", "-c", BASH_WRAPPER, "sh", command]
@@ -102,8 +102,8 @@ fn shell_argv(command: &str) -> Vec<String> {
     parts.iter().map(|&part| part.to_owned()).collect()
 }
 
-/// Whether a line uses what only bash knows. `/bin/sh` starts in half the time, so it is taken where it will do;
-/// to find too much is harmless.
+/// Returns whether a line uses features that only bash has. `/bin/sh` starts in half the time and is preferred; false
+/// positives are harmless.
 fn needs_bash(command: &str) -> bool {
     const BASH_WORDS: [&str; 22] = [
         "[[",
@@ -145,7 +145,7 @@ fn needs_bash(command: &str) -> bool {
     arithmetic || expansion || braces || BASH_WORDS.iter().any(|word| command.contains(word))
 }
 
-/// Whether a program may have been refused: the shell says so by its code, or in what it wrote for a part of the line.
+/// Returns whether a program may have been refused, judged by the exit code, or by the output for a part of the line.
 fn may_be_refused(result: &ExecResult) -> bool {
     const NOT_EXECUTABLE_EXIT_CODE: i32 = 126;
     result.exit_code == NOT_EXECUTABLE_EXIT_CODE
@@ -191,7 +191,7 @@ fn format_result(result: &ExecResult, timeout: Duration, most: Duration, note: &
         || for_stdout < stdout.len()
         || for_stderr < stderr.len();
     if output.truncated {
-        // Of what was never kept only the bytes are known.
+        // For output that was not kept only the number of bytes is known.
         output.output_chars = output.output_chars.max(result.stdout.total + result.stderr.total);
     }
     output.duration_ms = result.duration_ms;

@@ -12,11 +12,11 @@ use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 use std::fmt::Write as _;
 
-/// Matches shown if the call does not say.
+/// Default number of matches shown.
 const DEFAULT_MATCHES: u64 = 20;
-/// Matches shown at most.
+/// Maximum number of matches shown.
 const MAX_MATCHES: u64 = 200;
-/// Files with matches shown at most.
+/// Maximum number of files with matches.
 const MAX_FILES: usize = 50;
 
 /// Searches file contents.
@@ -79,7 +79,7 @@ async fn search_contents(arguments: &Arguments, workspace: &dyn Workspace) -> Re
             escape_controls(pattern)
         )));
     }
-    // Matches of one file stand together, whatever the order in which files were searched.
+    // Matches of one file are kept together, whatever the order in which files were searched.
     found.items.sort_by(|a, b| a.path.cmp(&b.path).then(a.line.cmp(&b.line)));
     let mut text = String::new();
     for line in &found.items {
@@ -100,7 +100,7 @@ async fn search_contents(arguments: &Arguments, workspace: &dyn Workspace) -> Re
     Ok(output)
 }
 
-/// A regular expression for just this text.
+/// Returns a regular expression for exactly this text.
 fn escape_regex(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,8 @@
-//! Bytes of programs as plain text: no terminal escapes, nothing invisible.
+//! Program output as plain text, without terminal escapes and invisible characters.
 
 use std::fmt::Write as _;
 
-/// Text with everything escaped that is no visible part of one line.
+/// Escapes everything that is not a visible part of a single line.
 pub(crate) fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -11,7 +11,7 @@ pub(crate) fn escape_controls(text: &str) -> String {
     out
 }
 
-/// As [`escape`], for a line of a file: its tabs stay.
+/// Escapes a line of a file like [`escape_controls`], but keeps its tabs.
 pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,8 +20,8 @@ pub(crate) fn one_line(text: &str) -> String {
     out
 }
 
-/// What a terminal would show of a program's output: escape sequences are gone, overwritten progress lines too;
-/// other control characters stand as `\xNN`, bytes that are not UTF-8 as U+FFFD.
+/// Renders a program's output as a terminal would: escape sequences and overwritten progress lines are removed; other
+/// control characters appear as `\xNN`, bytes that are not UTF-8 as U+FFFD.
 pub(crate) fn render_output(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
@@ -30,7 +30,7 @@ pub(crate) fn render_output(bytes: &[u8]) -> String {
             out.push('\n');
         }
         let line = line.trim_end_matches('\r');
-        // A carriage return begins the line anew: what counts is what was written last.
+        // A carriage return restarts the line: the text written last counts.
         let last = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
         render_line(last, &mut out);
     }
@@ -51,7 +51,7 @@ fn render_line(line: &str, out: &mut String) {
                     }
                 }
                 Some(']' | 'P' | 'X' | '^' | '_') => {
-                    // A string: up to BEL or ESC \.
+                    // A string, up to BEL or ESC \.
                     while let Some(c) = chars.next() {
                         if c == '\x07' || c == '\u{9c}' {
                             break;
@@ -79,7 +79,7 @@ fn render_line(line: &str, out: &mut String) {
 
 fn push_escaped(out: &mut String, c: char, also: impl Fn(char) -> bool) {
     let tab = c == '\t' && !also(c);
-    // Marks that turn the direction of text make it show what does not stand there.
+    // Bidirectional control characters make text appear different from what it is.
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if tab || !(c.is_control() || turns || also(c)) {
         out.push(c);
@@ -94,7 +94,7 @@ fn push_escaped(out: &mut String, c: char, also: impl Fn(char) -> bool) {
     }
 }
 
-/// Cuts a text in its middle to about `limit` bytes, at line ends where that is possible.
+/// Cuts a text in the middle to about `limit` bytes, at line ends where possible.
 pub(crate) fn cut_middle(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -107,7 +107,7 @@ pub(crate) fn cut_middle(text: &str, limit: usize) -> String {
     format!("{}\n[… {left_out} bytes left out …]\n{}", text[..head].trim_end_matches('\n'), &text[tail..])
 }
 
-/// The last character boundary at or before `at`.
+/// Returns the last character boundary at or before `at`.
 pub(crate) fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! What a model is told when the workspace says no.
+//! Answers for the model when the workspace refuses an operation.
 
 use crate::path::{literal_glob, visible_path};
 use forge_ports::Workspace;
@@ -7,21 +7,21 @@ use forge_ports::tool::SandboxGone;
 use forge_types::{ErrorInfo, ErrorKind, ToolOutput};
 use std::collections::BTreeSet;
 
-/// Entries of a folder among which a near name is looked for.
+/// Maximum number of directory entries among which similar names are searched.
 const MAX_SIBLINGS: usize = 500;
-/// Near names that are shown.
+/// Maximum number of similar names shown.
 const MAX_NEAR_NAMES: usize = 5;
 
-/// Why a tool ends early.
+/// The reason why a tool ends early.
 #[derive(Debug)]
 pub(crate) enum ToolError {
-    /// With an answer for the model.
+    /// An answer for the model.
     Answer(ToolOutput),
-    /// Without one: the sandbox failed.
+    /// A failure of the sandbox, without an answer.
     Gone(SandboxGone),
 }
 
-/// The end of a tool as its port wants it.
+/// Converts the result of a tool for its port.
 pub(crate) fn into_result(result: Result<ToolOutput, ToolError>) -> Result<ToolOutput, SandboxGone> {
     match result {
         Ok(output) | Err(ToolError::Answer(output)) => Ok(output),
@@ -29,12 +29,12 @@ pub(crate) fn into_result(result: Result<ToolOutput, ToolError>) -> Result<ToolO
     }
 }
 
-/// A failure in words.
+/// Returns a failure with this text.
 pub(crate) fn tool_failure(kind: ErrorKind, text: impl Into<String>) -> ToolError {
     ToolError::Answer(ToolOutput::failed(kind, text))
 }
 
-/// What `error` means for the model, which asked for `path` (relative to the workspace).
+/// Converts `error` into an answer for the model, which asked for `path` (relative to the workspace).
 pub(crate) async fn from_workspace_error(workspace: &dyn Workspace, path: &str, error: Error) -> ToolError {
     let gone = |kind, error: &Error| {
         let text = error.to_string();
@@ -109,7 +109,7 @@ async fn from_path_fault(
 async fn not_found(workspace: &dyn Workspace, path: &str) -> String {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut near: Vec<String> = Vec::new();
-    // A file of the same name elsewhere is the likeliest.
+    // A file of the same name elsewhere is the most likely.
     if let Ok(found) = workspace.find_files(&format!("**/{}", literal_glob(name)), MAX_NEAR_NAMES).await {
         near.extend(found.items.into_iter().map(|entry| entry.path));
     }

@@ -9,7 +9,7 @@ use forge_ports::tool::{SandboxGone, ToolEnv};
 use forge_ports::{Tool, Workspace, async_trait};
 use forge_types::{ParamType, ToolAccess, ToolOutput, ToolSpec};
 
-/// Bytes that one call writes.
+/// Maximum number of bytes written per call.
 pub(crate) const MAX_CONTENT_BYTES: usize = 100 * 1024;
 
 /// Creates or replaces a file.
@@ -50,7 +50,7 @@ async fn write_content(arguments: &Arguments, workspace: &dyn Workspace) -> Resu
     }))
 }
 
-/// Writes a file; the size of the one that stood there before, if there was one.
+/// Writes a file; returns the size of the file that it replaced, if any.
 pub(crate) async fn replace_file(
     workspace: &dyn Workspace,
     path: &str,
@@ -63,7 +63,7 @@ pub(crate) async fn replace_file(
             format_size(MAX_CONTENT_BYTES as u64)
         )));
     }
-    // Also tells a directory, a FIFO or a device before anything is written.
+    // Also detects a directory, a FIFO or a device before anything is written.
     let before = match workspace.read_file(path, 0, 1).await {
         Ok(chunk) => Some(chunk.size),
         Err(Error::Path { kind: PathErrorKind::NotFound, .. }) => None,

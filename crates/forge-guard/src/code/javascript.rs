@@ -1,14 +1,14 @@
-//! JavaScript and TypeScript.
+//! Static check of JavaScript and TypeScript.
 
 use super::tokens::{
     CharReader, CodeToken, LineToken, is_name_char, mark_at, name_at, read_dotted_name, text_at,
 };
 use super::{StaticWarning, system_file};
 
-/// Templates in templates that are looked into.
+/// Maximum nesting of templates that are checked.
 const MAX_DEPTH: u32 = 4;
 
-/// Modules with rule and what they do.
+/// Risky modules: name, rule and effect.
 const RISKY_MODULES: [(&str, &str, &str); 18] = [
     ("child_process", "process", "starts programs"),
     ("cluster", "process", "starts processes"),
@@ -30,7 +30,7 @@ const RISKY_MODULES: [(&str, &str, &str); 18] = [
     ("request", "network", "opens connections"),
 ];
 
-/// What is called.
+/// Risky functions: name, rule and effect.
 const RISKY_FUNCTIONS: [(&str, &str, &str); 13] = [
     ("eval", "eval", "runs text as code"),
     ("Function", "eval", "runs text as code"),
@@ -47,7 +47,7 @@ const RISKY_FUNCTIONS: [(&str, &str, &str); 13] = [
     ("Bun.spawnSync", "process", "starts programs"),
 ];
 
-/// What deserves a second look.
+/// Returns the warnings about a program.
 pub(super) fn scan_javascript(code: &str) -> Vec<StaticWarning> {
     let mut tokens = Vec::new();
     tokenize(code, 1, 0, &mut tokens);
@@ -91,7 +91,7 @@ fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
     }
 }
 
-/// Whether a slash begins a regular expression here, judged by what stands before it.
+/// Returns whether a slash begins a regular expression here, judged by the preceding token.
 fn expression_begins(tokens: &[LineToken]) -> bool {
     const REGEX_PREFIX_WORDS: [&str; 8] = ["return", "typeof", "case", "in", "of", "delete", "void", "throw"];
     match tokens.last() {
@@ -119,7 +119,7 @@ fn regular_expression(reader: &mut CharReader) {
     }
 }
 
-/// A template behind its first mark: its text, and the code in `${…}`.
+/// Reads a template after its opening mark: its text, and the code in `${…}`.
 fn read_template(reader: &mut CharReader, depth: u32, tokens: &mut Vec<LineToken>) {
     let line = reader.line;
     let mut text = String::new();
@@ -147,7 +147,7 @@ fn read_template(reader: &mut CharReader, depth: u32, tokens: &mut Vec<LineToken
     }
 }
 
-/// The code up to the brace that closes it.
+/// Reads the code up to its closing brace.
 fn read_braced_code(reader: &mut CharReader) -> String {
     let mut open = 1;
     let mut code = String::new();

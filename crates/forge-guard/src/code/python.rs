@@ -1,4 +1,4 @@
-//! Python.
+//! Static check of Python.
 
 use super::tokens::{
     CharReader, CodeToken, LineToken, is_name_char, mark_at, name_at, read_dotted_name, text_at,
@@ -6,10 +6,10 @@ use super::tokens::{
 use super::{StaticWarning, system_file};
 use std::collections::BTreeMap;
 
-/// Strings in strings (`f"{f'{x}'}"`) that are looked into.
+/// Maximum nesting of strings (`f"{f'{x}'}"`) that are checked.
 const MAX_DEPTH: u32 = 4;
 
-/// Modules whose import alone is worth a word, with rule and what they do.
+/// Risky modules, reported when imported: name, rule and effect.
 const RISKY_MODULES: [(&str, &str, &str); 20] = [
     ("subprocess", "process", "starts programs"),
     ("pty", "process", "starts programs"),
@@ -33,7 +33,7 @@ const RISKY_MODULES: [(&str, &str, &str); 20] = [
     ("paramiko", "network", "opens connections"),
 ];
 
-/// Functions; a `*` at the end stands for the rest of a name.
+/// Risky functions: name, rule and effect; a trailing `*` matches the rest of a name.
 const RISKY_FUNCTIONS: [(&str, &str, &str); 24] = [
     ("os.system", "process", "starts programs"),
     ("os.popen", "process", "starts programs"),
@@ -61,7 +61,7 @@ const RISKY_FUNCTIONS: [(&str, &str, &str); 24] = [
     ("shelve.open", "unpickle", "runs what pickled bytes say"),
 ];
 
-/// What deserves a second look.
+/// Returns the warnings about a program.
 pub(super) fn scan_python(code: &str) -> Vec<StaticWarning> {
     let mut tokens = Vec::new();
     tokenize(code, 1, 0, &mut tokens);
@@ -91,7 +91,7 @@ fn tokenize(code: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
             }
         } else {
             reader.next();
-            // A line that goes on behind a backslash is one line.
+            // A line continued with a backslash is one line.
             if c == '\\' {
                 reader.eat_text("\n");
             } else if c == '\n' || !c.is_whitespace() {
@@ -116,7 +116,7 @@ fn read_string(reader: &mut CharReader, prefix: &str, depth: u32, tokens: &mut V
     tokens.push((line, CodeToken::Text(text)));
 }
 
-/// The expressions in an f-string.
+/// Reads the expressions in an f-string.
 fn tokenize_fstring(text: &str, line: u32, depth: u32, tokens: &mut Vec<LineToken>) {
     let mut reader = CharReader::new(text, line);
     while let Some(c) = reader.next() {
@@ -137,7 +137,7 @@ fn tokenize_fstring(text: &str, line: u32, depth: u32, tokens: &mut Vec<LineToke
 
 struct PythonChecker<'a> {
     tokens: &'a [LineToken],
-    /// What names mean by the imports so far.
+    /// Full names of imported names, from the imports so far.
     aliases: BTreeMap<&'a str, String>,
     found: Vec<StaticWarning>,
 }
@@ -147,7 +147,7 @@ impl<'a> PythonChecker<'a> {
         self.found.push(StaticWarning { line, rule, message });
     }
 
-    /// Looks at a token; the position to go on from.
+    /// Checks a token and returns the position of the next one.
     fn scan_token(&mut self, at: usize) -> usize {
         let line = self.tokens[at].0;
         if let Some(text) = text_at(self.tokens, at) {
@@ -161,7 +161,7 @@ impl<'a> PythonChecker<'a> {
             _ => {}
         }
         let Some((parts, end)) = read_dotted_name(self.tokens, at) else { return at + 1 };
-        // A method of something, or the definition of a function, is another one of the same name.
+        // A method, or the definition of a function, only shares the name.
         let other = at > 0
             && (mark_at(self.tokens, at - 1) == Some('.')
                 || matches!(name_at(self.tokens, at - 1), Some("def" | "class")));
@@ -186,7 +186,7 @@ impl<'a> PythonChecker<'a> {
             Some(start) => path.starts_with(start),
             None => path == pattern,
         };
-        // Names without a module are only what they seem if they are called: `compile` is a common variable.
+        // Names without a module count only when called: `compile` is a common variable.
         if let Some((_, rule, does)) =
             RISKY_FUNCTIONS.iter().find(|(pattern, ..)| fits(pattern) && (called || !plain))
         {
@@ -205,7 +205,7 @@ impl<'a> PythonChecker<'a> {
         }
     }
 
-    /// `getattr(os, "system")`.
+    /// Checks calls such as `getattr(os, "system")`.
     fn check_getattr(&mut self, line: u32, at: usize) {
         if mark_at(self.tokens, at) != Some('(') {
             return;

@@ -1,12 +1,13 @@
-//! POSIX sh and bash, as far as words go. What a command line may run is judged by [`super::super::command`].
+//! Static check of POSIX sh and bash, by words alone. Whether a command may run is decided by
+//! [`super::super::command`].
 
 use super::tokens::CharReader;
 use super::{StaticWarning, system_file};
 
-/// Substitutions in substitutions that are looked into.
+/// Maximum nesting of substitutions that are checked.
 const MAX_DEPTH: u32 = 8;
 
-/// Programs with rule and what they do.
+/// Risky programs: name, rule and effect.
 const RISKY_PROGRAMS: [(&str, &str, &str); 22] = [
     ("eval", "eval", "runs text as code"),
     ("curl", "network", "opens connections"),
@@ -32,11 +33,11 @@ const RISKY_PROGRAMS: [(&str, &str, &str); 22] = [
     ("modprobe", "privilege", "loads a kernel module"),
 ];
 
-/// Words behind which a command begins.
+/// Words that precede a command.
 const COMMAND_PREFIX_WORDS: [&str; 10] =
     ["then", "do", "else", "elif", "if", "while", "until", "!", "time", "exec"];
 
-/// What deserves a second look.
+/// Returns the warnings about a script.
 pub(super) fn scan_shell(code: &str) -> Vec<StaticWarning> {
     let mut found = Vec::new();
     scan_script(code, 1, 0, &mut found);
@@ -100,7 +101,7 @@ fn check_word(line: u32, word: &str, begins: bool, found: &mut Vec<StaticWarning
     }
 }
 
-/// A word without its quotation marks; what is substituted in it is looked at as well.
+/// Reads a word without its quotation marks and checks the substitutions in it.
 fn read_word(reader: &mut CharReader, depth: u32, found: &mut Vec<StaticWarning>) -> String {
     let mut word = String::new();
     let start = reader.line;
@@ -108,7 +109,7 @@ fn read_word(reader: &mut CharReader, depth: u32, found: &mut Vec<StaticWarning>
         match c {
             '\'' => {
                 reader.next();
-                // Nothing is escaped in single quotes.
+                // Single quotes have no escapes.
                 word.push_str(&reader.read_while(|c| c != '\''));
                 reader.next();
             }
@@ -141,7 +142,7 @@ fn read_word(reader: &mut CharReader, depth: u32, found: &mut Vec<StaticWarning>
     word
 }
 
-/// The substitutions in a text with double quotes.
+/// Checks the substitutions in a double-quoted text.
 fn scan_substitutions(text: &str, line: u32, depth: u32, found: &mut Vec<StaticWarning>) {
     let mut reader = CharReader::new(text, line);
     while let Some(c) = reader.next() {
@@ -174,7 +175,7 @@ fn read_parenthesized(reader: &mut CharReader) -> String {
     inside
 }
 
-/// The lines of a here-document are no commands.
+/// Skips a here-document, which contains no commands.
 fn skip_document(reader: &mut CharReader, end: &str) {
     while reader.peek().is_some() {
         let line = reader.read_while(|c| c != '\n');

@@ -1,11 +1,11 @@
-//! Programs and what is said of them.
+//! Tests of programs and the warnings about them.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
 use super::*;
 use proptest::prelude::*;
 
-/// `line rule` of each warning.
+/// Returns `line rule` of each warning.
 fn rules(language: CodeLanguage, code: &str) -> String {
     let found: Vec<String> = collect_warnings(language, code)
         .iter()
@@ -54,7 +54,7 @@ fn python_is_read_as_tokens() {
             ("import pickle\npickle.loads(b)\nfrom pickle import load", "2 unpickle, 3 unpickle"),
             ("f\"{eval('x')}\"", "1 eval"),
             ("f'''\n{\n os.system('x')\n}'''", "3 process"),
-            // What only looks like it.
+            // Code that only resembles risky operations.
             ("# os.system('x')\nx = 1 # eval(y)", ""),
             ("'os.system(1)'\n\"\"\"\nimport subprocess\neval(x)\n\"\"\"", ""),
             ("import re\nre.compile('x')\nmodel.eval()\nself.exec(x)", ""),
@@ -87,7 +87,7 @@ fn javascript_is_read_as_tokens() {
             ("`\n${`${fetch(x)}`}`", "2 network"),
             ("return /a'/.test(x) ? eval(x) : 1", "1 eval"),
             ("import a from 'fs/promises'\nimport b from 'http'", "2 network"),
-            // What only looks like it.
+            // Code that only resembles risky operations.
             ("// eval(x)\n/* require('net')\n fetch(x) */", ""),
             ("const s = 'eval(x)'; const t = `fetch(${u})`", ""),
             ("x.eval(y); obj.fetch(z); function fetch(a) {}", ""),
@@ -109,7 +109,7 @@ fn shell_is_read_as_words() {
             ("x=$(curl y)\ny=\"a $(ssh z) b\"\nz=`nc q`", "1 network, 2 network, 3 network"),
             ("exec 3<>/dev/tcp/host/80", "1 network"),
             ("A=1 B=2 curl x", "1 network"),
-            // What only looks like it.
+            // Code that only resembles risky operations.
             ("echo curl; # wget x\necho 'eval x' \"/etcetera\"", ""),
             ("grep eval file\nmy-curl x\ncurlie x", ""),
             ("cat <<'EOF'\ncurl x\nEOF\nls", ""),

@@ -1,20 +1,20 @@
-//! Tokens that the languages share, and a reader of characters that counts lines.
+//! Tokens shared by the languages, and a character reader that counts lines.
 
-/// Part of a program.
+/// A token of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CodeToken {
     /// A name or keyword.
     Name(String),
-    /// A string without its quotation marks; escapes stand as they were written.
+    /// A string without its quotation marks; escapes are kept as written.
     Text(String),
-    /// Anything else that is not blank. A line end is one too, where the language cares.
+    /// Any other character that is not blank, including line ends in languages where they matter.
     Mark(char),
 }
 
 /// A token with its line, from 1.
 pub(super) type LineToken = (u32, CodeToken);
 
-/// Reads characters.
+/// A reader of characters.
 pub(super) struct CharReader {
     chars: Vec<char>,
     at: usize,
@@ -41,7 +41,7 @@ impl CharReader {
         Some(c)
     }
 
-    /// Takes a text if it stands here.
+    /// Consumes a text if it comes next.
     pub(super) fn eat_text(&mut self, text: &str) -> bool {
         let stands = text.chars().enumerate().all(|(n, c)| self.peek_at(n) == Some(c));
         if stands {
@@ -52,7 +52,7 @@ impl CharReader {
         stands
     }
 
-    /// Takes characters as long as they fit.
+    /// Consumes characters while they satisfy `fits`.
     pub(super) fn read_while(&mut self, fits: impl Fn(char) -> bool) -> String {
         let mut taken = String::new();
         while let Some(c) = self.peek().filter(|&c| fits(c)) {
@@ -62,8 +62,8 @@ impl CharReader {
         taken
     }
 
-    /// Takes all up to a mark, which is taken but not given; escaped characters don't end it. Without a mark a
-    /// `single` line ends at its end, anything else at the end of the program.
+    /// Consumes everything up to and including a mark, and returns the text without the mark; escaped characters don't
+    /// end it. Without a mark, a `single` line ends at its end and any other text at the end of the program.
     pub(super) fn read_until(&mut self, mark: &str, single: bool) -> String {
         let mut taken = String::new();
         while let Some(c) = self.peek() {
@@ -82,18 +82,18 @@ impl CharReader {
     }
 }
 
-/// Whether a character may stand in a name.
+/// Returns whether a character may be part of a name.
 pub(super) fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
 
-/// A chain of names with dots, beginning at a token: its parts and the position behind it.
+/// Reads a chain of names with dots that begins at a token: its parts and the position after it.
 pub(super) fn read_dotted_name(tokens: &[LineToken], at: usize) -> Option<(Vec<&str>, usize)> {
     let CodeToken::Name(first) = &tokens.get(at)?.1 else { return None };
     let mut parts = vec![first.as_str()];
     let mut end = at + 1;
     loop {
-        // `a?.b` is a chain as well.
+        // `a?.b` is a chain too.
         let dot =
             end + usize::from(mark_at(tokens, end) == Some('?') && mark_at(tokens, end + 1) == Some('.'));
         match (mark_at(tokens, dot), tokens.get(dot + 1)) {
@@ -106,7 +106,7 @@ pub(super) fn read_dotted_name(tokens: &[LineToken], at: usize) -> Option<(Vec<&
     }
 }
 
-/// The mark at a position.
+/// Returns the mark at a position.
 pub(super) fn mark_at(tokens: &[LineToken], at: usize) -> Option<char> {
     match tokens.get(at) {
         Some((_, CodeToken::Mark(c))) => Some(*c),
@@ -114,7 +114,7 @@ pub(super) fn mark_at(tokens: &[LineToken], at: usize) -> Option<char> {
     }
 }
 
-/// The text at a position.
+/// Returns the text at a position.
 pub(super) fn text_at(tokens: &[LineToken], at: usize) -> Option<&str> {
     match tokens.get(at) {
         Some((_, CodeToken::Text(text))) => Some(text),
@@ -122,7 +122,7 @@ pub(super) fn text_at(tokens: &[LineToken], at: usize) -> Option<&str> {
     }
 }
 
-/// The name at a position.
+/// Returns the name at a position.
 pub(super) fn name_at(tokens: &[LineToken], at: usize) -> Option<&str> {
     match tokens.get(at) {
         Some((_, CodeToken::Name(name))) => Some(name),

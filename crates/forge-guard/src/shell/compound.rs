@@ -6,7 +6,7 @@ use super::{ShellFault, SimpleCommand};
 type Parsed<T> = Result<T, ShellFault>;
 
 impl ShellParser<'_> {
-    /// One command of a pipeline: its number, if it is a simple one.
+    /// Parses one command of a pipeline; returns its number if it is a simple one.
     pub(super) fn parse_command(&mut self) -> Parsed<Option<usize>> {
         self.skip_blanks();
         if self.peek() == Some(b'(') {
@@ -130,7 +130,7 @@ impl ShellParser<'_> {
         }
     }
 
-    /// `[[ … ]]`: its words are no commands, but may hold some.
+    /// Parses `[[ … ]]`: its words are no commands, but may contain some.
     fn parse_test(&mut self) -> Parsed<()> {
         self.out.evaluates = true;
         loop {
@@ -163,7 +163,7 @@ impl ShellParser<'_> {
         self.define_function(name, self.depth == 1)
     }
 
-    /// The body of a function: its commands count as if they stood in the line.
+    /// Parses the body of a function; its commands count as part of the line.
     pub(super) fn define_function(&mut self, name: String, plain: bool) -> Parsed<()> {
         if plain && self.function.is_none() {
             self.out.defined.push((self.out.functions.len(), self.out.commands.len()));

@@ -1,16 +1,16 @@
-//! What a word stands for, as far as that can be told without running anything.
+//! Expansion of words, as far as possible without running anything.
 
 use super::parser::is_name;
 use super::{Word, WordPiece};
 use std::collections::BTreeMap;
 
-/// Variables whose values are known from the line itself.
+/// Variables with values that are known from the line itself.
 pub(crate) type ShellVars = BTreeMap<String, String>;
 
-/// Words that one word may become; what goes beyond is not looked at.
+/// Maximum number of words that one word may expand to; the rest is ignored.
 const MAX_FIELDS: usize = 64;
 
-/// Where a character of a word comes from.
+/// The origin of a character of a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CharOrigin {
     Unquoted,
@@ -19,7 +19,7 @@ enum CharOrigin {
 }
 
 type OriginChars = Vec<(char, CharOrigin)>;
-/// Where a brace begins and ends, and from where to where each of its choices goes.
+/// A brace expansion: the start and end of the braces, and the range of each choice.
 type BraceExpansion = (usize, usize, Vec<(usize, usize)>);
 
 impl Word {
@@ -33,7 +33,7 @@ impl Word {
         self.pieces.push(WordPiece::Text { text: text.to_owned(), quoted });
     }
 
-    /// The text, if no part of it is decided by the shell. Patterns and braces stand in it as written.
+    /// Returns the text if the shell expands no part of it. Patterns and braces are kept as written.
     pub(crate) fn literal_text(&self) -> Option<String> {
         let text = |piece: &WordPiece| match piece {
             WordPiece::Text { text, .. } => Some(text.clone()),
@@ -42,7 +42,7 @@ impl Word {
         self.pieces.iter().map(text).collect()
     }
 
-    /// The text, if the word is exactly this one word whatever the shell does.
+    /// Returns the text if the word is exactly this one word in every shell.
     pub(crate) fn fixed_text(&self) -> Option<String> {
         let expands = |piece: &WordPiece| match piece {
             WordPiece::Text { text, quoted: false } => text.contains(['*', '?', '[', '{', '~']),
@@ -51,18 +51,18 @@ impl Word {
         if self.raw != "[" && self.pieces.iter().any(expands) { None } else { self.literal_text() }
     }
 
-    /// Whether the word stays one word, whatever its value.
+    /// Returns whether the word stays one word, whatever its value.
     pub(crate) fn is_one_field(&self) -> bool {
         self.fixed_text().is_some()
             || self.pieces.iter().all(|piece| match piece {
                 WordPiece::Text { text, quoted } => *quoted || !text.contains(['*', '?', '[', '{']),
-                // "$@" is as many words as there are arguments.
+                // "$@" expands to as many words as there are arguments.
                 WordPiece::Param { name, quoted } => *quoted && name != "@",
                 WordPiece::Opaque { quoted } => *quoted && !self.raw.contains('@'),
             })
     }
 
-    /// `NAME=value`, `NAME+=value` or `NAME[…]=value`, if it is one.
+    /// Splits `NAME=value`, `NAME+=value` or `NAME[…]=value`, if the word is an assignment.
     pub(super) fn split_assignment(&self) -> Option<(String, Self)> {
         let Some(WordPiece::Text { text, quoted: false }) = self.pieces.first() else { return None };
         let name = text.split(['=', '+', '[']).next().filter(|name| is_name(name))?;
@@ -70,7 +70,7 @@ impl Word {
         let value = match after.as_bytes() {
             [b'=', ..] => &after[1..],
             [b'+', b'=', ..] => &after[2..],
-            // The subscript may hold substitutions, so its end may stand in a later piece.
+            // The subscript may contain substitutions, so it may end in a later piece.
             [b'[', ..] if self.raw.contains("]=") || self.raw.contains("]+=") => {
                 let opaque =
                     Self { pieces: vec![WordPiece::Opaque { quoted: false }], raw: self.raw.clone() };
@@ -86,7 +86,7 @@ impl Word {
         Some((name.to_owned(), Self { pieces, raw: self.raw.clone() }))
     }
 
-    /// Whether its quoted text holds a substitution that stays dormant until something evaluates it.
+    /// Returns whether the quoted text contains a substitution that runs only when the text is evaluated.
     pub(super) fn hides_substitution(&self) -> bool {
         let text: String = self
             .pieces
@@ -99,7 +99,7 @@ impl Word {
         text.contains("$(") || text.contains('`')
     }
 
-    /// The words that the shell makes of it; `None` for one whose value is not known.
+    /// Returns the words that the shell makes of this one; `None` for a word with an unknown value.
     pub(crate) fn expand_fields(&self, vars: &ShellVars) -> Vec<Option<String>> {
         let mut chars = OriginChars::new();
         let mut quoted_any = false;
@@ -132,14 +132,14 @@ impl Word {
     }
 }
 
-/// Brace expansion: `{a,b}c` becomes `ac` and `bc`. Ranges such as `{1..3}` stay as they are.
+/// Expands braces: `{a,b}c` becomes `ac` and `bc`. Ranges such as `{1..3}` are kept.
 fn expand_braces(word: OriginChars) -> Vec<OriginChars> {
     let mut done = Vec::new();
     let mut open = vec![word];
     while let Some(word) = open.pop() {
         match find_brace(&word) {
             Some((start, end, cuts)) if open.len() + done.len() < MAX_FIELDS => {
-                // The last choice is pushed first, so that the first one is taken first.
+                // The last choice is pushed first, so that the first one is popped first.
                 for (from, to) in cuts.into_iter().rev() {
                     open.push([&word[..start], &word[from..to], &word[end + 1..]].concat());
                 }
@@ -150,7 +150,7 @@ fn expand_braces(word: OriginChars) -> Vec<OriginChars> {
     done
 }
 
-/// The first brace with several choices: its beginning, its end, and each choice.
+/// Finds the first brace with several choices.
 fn find_brace(word: &[(char, CharOrigin)]) -> Option<BraceExpansion> {
     let plain = |i: usize, c: char| word[i] == (c, CharOrigin::Unquoted);
     let start = (0..word.len()).find(|&i| plain(i, '{'))?;

@@ -1,8 +1,7 @@
-//! Reads a shell line as far as a guard must: every simple command, wherever it stands.
+//! A parser for shell lines that finds every simple command, wherever it occurs.
 //!
-//! The grammar is that of POSIX sh with bash's additions. It is read in one pass with bounded depth. Where shells
-//! disagree on how a text is read, the text counts as not readable: a guard that guessed could be led to see a
-//! string where the shell sees a command.
+//! The grammar is that of POSIX sh with bash's additions, parsed in one pass with bounded depth. Text that shells read
+//! differently counts as unreadable: a guard that guesses could be led to see a string where the shell sees a command.
 
 mod compound;
 mod expand;
@@ -11,15 +10,15 @@ mod word;
 
 pub(super) use expand::ShellVars;
 
-/// Nesting of substitutions, groups and compound commands that is still read.
+/// Maximum nesting of substitutions, groups and compound commands.
 const MAX_DEPTH: u32 = 40;
 
-/// Why a line could not be read.
+/// The reason why a line is unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShellFault {
-    /// It is not a complete line, or shells disagree on its meaning.
+    /// The line is incomplete, or shells disagree on its meaning.
     Syntax(&'static str),
-    /// It is nested too deeply.
+    /// The line is nested too deeply.
     TooDeep,
 }
 
@@ -30,16 +29,16 @@ pub(super) enum WordPiece {
     Text { text: String, quoted: bool },
     /// A plain `$NAME` or `${NAME}`.
     Param { name: String, quoted: bool },
-    /// Anything else whose value only the shell knows.
+    /// Any other part with a value that only the shell knows.
     Opaque { quoted: bool },
 }
 
 /// A word of the line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
-    /// Its pieces in order.
+    /// The pieces, in order.
     pub(super) pieces: Vec<WordPiece>,
-    /// As it was written.
+    /// The word as written.
     pub(super) raw: String,
 }
 
@@ -50,7 +49,7 @@ pub(super) enum Redirect {
     File { writes: bool, target: Word },
     /// `<<< word`.
     String(Word),
-    /// A here-document, by its number in [`Script::documents`].
+    /// A here-document, by its index in [`ShellScript::documents`].
     Document(usize),
 }
 
@@ -63,39 +62,39 @@ pub(super) struct SimpleCommand {
     pub(super) words: Vec<Word>,
     /// Redirections.
     pub(super) redirects: Vec<Redirect>,
-    /// Number of the pipeline it stands in, from 1; 0: it is not part of one.
+    /// Number of the command's pipeline, from 1; 0 if it is not part of one.
     pub(super) pipeline: usize,
-    /// Whether it runs in the background.
+    /// Whether the command runs in the background.
     pub(super) background: bool,
-    /// The command whose output it reads.
+    /// The command that writes to its standard input through a pipe.
     pub(super) stdin_from: Option<usize>,
-    /// The innermost function in whose body it stands, by its number in [`Script::functions`].
+    /// The innermost function that contains the command, by its index in [`ShellScript::functions`].
     pub(super) function: Option<usize>,
 }
 
-/// All that a line holds.
+/// The contents of a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ShellScript {
-    /// Every simple command, those of substitutions before the command they stand in.
+    /// All simple commands; those of a substitution precede the command that contains it.
     pub(super) commands: Vec<SimpleCommand>,
-    /// Names of the functions that it defines.
+    /// Names of the functions that the line defines.
     pub(super) functions: Vec<String>,
-    /// Those that are certainly defined, by number, with the number of the first command after each begins: it stands
+    /// Functions that are certainly defined, by index, with the number of the first command after the definition: it is
     /// in the line itself and not in a group, a condition or another shell.
     pub(super) defined: Vec<(usize, usize)>,
     /// Bodies of here-documents.
     pub(super) documents: Vec<Word>,
     /// Variables that loops set.
     pub(super) loop_variables: Vec<String>,
-    /// What stands in `((…))`: arithmetic to bash, a list of commands to a plain `sh`.
+    /// Contents of `((…))`: arithmetic to bash, a list of commands to a plain `sh`.
     pub(super) brackets: Vec<String>,
-    /// Whether something stands in it that evaluates the *values* of variables (arithmetic, `${x@P}`, `[[`).
+    /// Whether the line evaluates the *values* of variables (arithmetic, `${x@P}`, `[[`).
     pub(super) evaluates: bool,
-    /// Whether a quoted text holds a substitution that such an evaluation would run.
+    /// Whether a quoted text contains a substitution that such an evaluation would run.
     pub(super) hides: bool,
 }
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse_line(line: &str) -> Result<ShellScript, ShellFault> {
     parser::ShellParser::new(line, 0).parse_script()
 }

@@ -1,11 +1,11 @@
-//! Lists, pipelines, simple commands and redirections.
+//! Parsing of lists, pipelines, simple commands and redirections.
 
 use super::{MAX_DEPTH, Redirect, ShellFault, ShellScript, SimpleCommand, Word, WordPiece};
 
-/// Words that end a list; whoever opened it checks that it is the right one.
+/// Words that end a list; the caller checks that the right one follows.
 const CLOSING_WORDS: [&str; 8] = ["then", "elif", "else", "fi", "do", "done", "esac", "}"];
 
-/// A here-document whose body follows the next newline.
+/// A here-document with a body that follows the next newline.
 pub(super) struct PendingHeredoc {
     number: usize,
     delimiter: String,
@@ -13,7 +13,7 @@ pub(super) struct PendingHeredoc {
     strip_tabs: bool,
 }
 
-/// Reads one text from left to right.
+/// A parser that reads one text from left to right.
 pub(super) struct ShellParser<'a> {
     pub(super) src: &'a str,
     pub(super) at: usize,
@@ -67,7 +67,7 @@ impl<'a> ShellParser<'a> {
         result
     }
 
-    /// Skips blanks, joined lines and a comment. To be called only between words.
+    /// Skips blanks, joined lines and a comment. Must be called only between words.
     pub(super) fn skip_blanks(&mut self) {
         loop {
             match self.peek() {
@@ -93,7 +93,7 @@ impl<'a> ShellParser<'a> {
         }
     }
 
-    /// The unquoted word here, if it is one whole word; for reserved words.
+    /// Returns the unquoted word here if it is one whole word; for reserved words.
     pub(super) fn unquoted_word(&self) -> &'a str {
         let rest = &self.src[self.at..];
         let end = rest.find([' ', '\t', '\n', ';', '&', '|', '<', '>', '(', ')', '\'', '"', '$', '`', '\\']);
@@ -125,7 +125,7 @@ impl<'a> ShellParser<'a> {
         }
     }
 
-    /// Commands up to the end, a closing bracket or a closing word, which is left for the caller.
+    /// Parses commands up to the end, a closing bracket or a closing word, which is not consumed.
     pub(super) fn parse_list(&mut self) -> Parsed<()> {
         loop {
             self.skip_newlines()?;
@@ -150,7 +150,7 @@ impl<'a> ShellParser<'a> {
         }
     }
 
-    /// A list in brackets or substitution, with its closing bracket.
+    /// Parses a list in brackets or a substitution, with its closing bracket.
     pub(super) fn parse_list_to_paren(&mut self) -> Parsed<()> {
         let pending = self.pending.len();
         self.with_depth(Self::parse_list)?;
@@ -205,7 +205,7 @@ impl<'a> ShellParser<'a> {
         Ok(())
     }
 
-    /// A simple command: its number, if it is not a function's definition.
+    /// Parses a simple command; returns its number unless it is the definition of a function.
     pub(super) fn parse_simple(&mut self) -> Parsed<Option<usize>> {
         let mut simple = SimpleCommand { function: self.function, ..SimpleCommand::default() };
         let start = self.at;
@@ -246,7 +246,7 @@ impl<'a> ShellParser<'a> {
         Ok(Some(self.out.commands.len() - 1))
     }
 
-    /// `(a b c)` after `name=`.
+    /// Parses `(a b c)` after `name=`.
     fn parse_array(&mut self) -> Parsed<()> {
         self.at += 1;
         loop {
@@ -260,7 +260,7 @@ impl<'a> ShellParser<'a> {
         }
     }
 
-    /// Redirections after a compound command.
+    /// Parses redirections after a compound command.
     pub(super) fn parse_trailing_redirects(&mut self) -> Parsed<()> {
         let mut redirects = Vec::new();
         loop {
@@ -280,7 +280,7 @@ impl<'a> ShellParser<'a> {
         Ok(())
     }
 
-    /// A redirection, if one stands here.
+    /// Parses a redirection, if there is one here.
     fn parse_redirect(&mut self) -> Parsed<Option<Redirect>> {
         let start = self.at;
         let rest = &self.src[self.at..];
@@ -320,7 +320,7 @@ impl<'a> ShellParser<'a> {
         }))
     }
 
-    /// Reads the bodies of pending here-documents; the position is just behind a newline.
+    /// Reads the bodies of pending here-documents; the position is just after a newline.
     fn read_documents(&mut self) -> Parsed<()> {
         for pending in std::mem::take(&mut self.pending) {
             let mut body = String::new();
@@ -331,7 +331,7 @@ impl<'a> ShellParser<'a> {
                 self.at = (self.at + line.len() + 1).min(self.src.len());
                 let line = if pending.strip_tabs { line.trim_start_matches('\t') } else { line };
                 let slashes = line.len() - line.trim_end_matches('\\').len();
-                // Shells join lines before they look for the end; seeing the end too early is the safe mistake.
+                // Shells join lines before they look for the end; finding the end too early is the safe mistake.
                 joined.push_str(line);
                 if line == pending.delimiter || joined == pending.delimiter {
                     break;
@@ -355,8 +355,8 @@ impl<'a> ShellParser<'a> {
         Ok(())
     }
 
-    /// Reads a text that is not part of `src` (a here-document, the unescaped inside of backquotes) and takes
-    /// over what it holds.
+    /// Parses a text that is not part of `src` (a here-document, the unescaped inside of backquotes) and adds its
+    /// contents.
     pub(super) fn parse_nested<T>(
         &mut self,
         text: &str,
@@ -366,7 +366,7 @@ impl<'a> ShellParser<'a> {
             return Err(ShellFault::TooDeep);
         }
         let mut inner = ShellParser::new(text, self.depth + 1);
-        // What is found joins what was found before, so numbers stay right.
+        // Append to the earlier results, so that numbers stay valid.
         inner.out = std::mem::take(&mut self.out);
         inner.function = self.function;
         inner.pipelines = self.pipelines;
@@ -381,7 +381,7 @@ impl<'a> ShellParser<'a> {
     }
 }
 
-/// Whether a text is a variable's name.
+/// Returns whether a text is the name of a variable.
 pub(super) fn is_name(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text.bytes().next().is_some_and(|b| !b.is_ascii_digit())

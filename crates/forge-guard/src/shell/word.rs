@@ -1,4 +1,4 @@
-//! Words: quotes, parameters and substitutions.
+//! Parsing of words: quotes, parameters and substitutions.
 
 use super::parser::{ShellParser, is_name};
 use super::{ShellFault, Word, WordPiece};
@@ -6,7 +6,7 @@ use super::{ShellFault, Word, WordPiece};
 type Parsed<T> = Result<T, ShellFault>;
 
 impl ShellParser<'_> {
-    /// The word here, or `None` where a separator stands.
+    /// Parses the word here; `None` at a separator.
     pub(super) fn parse_word(&mut self) -> Parsed<Option<Word>> {
         let start = self.at;
         let mut word = Word::default();
@@ -65,7 +65,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The inside of `"…"`; the opening quote is read already.
+    /// Parses the inside of `"…"` after the opening quote.
     fn parse_double_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         word.push("", true);
         loop {
@@ -80,7 +80,7 @@ impl ShellParser<'_> {
         }
     }
 
-    /// A here-document's body with expansions.
+    /// Parses a here-document's body with expansions.
     pub(super) fn parse_heredoc_body(&mut self) -> Parsed<Word> {
         let mut word = Word::default();
         while self.peek().is_some() {
@@ -90,7 +90,7 @@ impl ShellParser<'_> {
         Ok(word)
     }
 
-    /// One step within double quotes or a here-document.
+    /// Parses one step within double quotes or a here-document.
     fn parse_expandable(&mut self, word: &mut Word) -> Parsed<()> {
         match self.peek() {
             Some(b'\\') => match self.src.as_bytes().get(self.at + 1) {
@@ -149,7 +149,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The inside of `${…}`.
+    /// Parses the inside of `${…}`.
     fn parse_braced(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
         let rest = &self.src[self.at..];
         if let Some((name, _)) = rest.split_once('}')
@@ -171,7 +171,7 @@ impl ShellParser<'_> {
                     self.at += 1;
                     break;
                 }
-                // Shells disagree on what a quote means here.
+                // Shells disagree on the meaning of a quote here.
                 Some(b'\'' | b'"') if quoted => return Err(ShellFault::Syntax("quotes in a quoted `${ }`")),
                 Some(b'"') => {
                     self.at += 1;
@@ -193,7 +193,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The inside of `` `…` ``, with its own rule for backslashes.
+    /// Parses the inside of `` `…` ``, which has its own rule for backslashes.
     fn parse_backquotes(&mut self, word: &mut Word, quoted: bool) -> Parsed<()> {
         let mut inside = String::new();
         self.at += 1;
@@ -220,7 +220,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The inside of `$'…'`.
+    /// Parses the inside of `$'…'`.
     fn parse_ansi_quoted(&mut self, word: &mut Word) -> Parsed<()> {
         let mut text = String::new();
         loop {
@@ -230,7 +230,7 @@ impl ShellParser<'_> {
             match c {
                 '\'' => break,
                 '\\' => match self.parse_ansi_escape() {
-                    // A NUL ends the text and a lone byte is no character: what the shell makes of it is not known.
+                    // A NUL ends the text and a lone byte is no character, so the shell's value is unknown.
                     Some('\0' | '\u{80}'..) | None => {
                         word.pieces.push(WordPiece::Opaque { quoted: true });
                     }
@@ -243,7 +243,7 @@ impl ShellParser<'_> {
         Ok(())
     }
 
-    /// The character that an escape of `$'…'` stands for; the backslash is read already.
+    /// Returns the character of an escape in `$'…'`, after the backslash.
     fn parse_ansi_escape(&mut self) -> Option<char> {
         let c = self.src[self.at..].chars().next()?;
         self.at += c.len_utf8();
@@ -277,7 +277,7 @@ impl ShellParser<'_> {
         char::from_u32(value)
     }
 
-    /// Where `))` stands that ends the arithmetic which begins at `from`; `None` if it is a list in two brackets.
+    /// Finds the `))` that ends the arithmetic which begins at `from`; `None` if it is a list in two brackets.
     pub(super) fn find_arithmetic_end(&self, from: usize) -> Parsed<Option<usize>> {
         let bytes = self.src.as_bytes();
         let mut depth = 1_u32;
@@ -295,7 +295,7 @@ impl ShellParser<'_> {
         Err(ShellFault::Syntax("a missing `)`"))
     }
 
-    /// Reads arithmetic up to `end`, for the substitutions in it.
+    /// Parses arithmetic up to `end`, for the substitutions in it.
     pub(super) fn parse_arithmetic(&mut self, end: usize) -> Parsed<()> {
         self.out.evaluates = true;
         let mut inside = Word::default();

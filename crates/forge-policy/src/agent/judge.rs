@@ -1,7 +1,7 @@
-//! Which tool calls of a reply run now, which wait, and which are refused.
+//! Selection of the tool calls of a reply that run now, wait, or are refused.
 //!
-//! Reads run beside each other; whatever writes or runs a command runs alone, in call order. So no call sees a
-//! workspace that another one is changing, and results mean what the model thinks they mean.
+//! Reads run in parallel; calls that write or run a command run alone, in call order. No call sees a workspace that
+//! another call is changing, so results mean what the model assumes.
 
 use super::{Decision, EffectStart};
 use crate::budget;
@@ -11,7 +11,7 @@ use forge_types::{
     ToolCall, ToolCallVerdict, ToolRun, ToolSpec,
 };
 
-/// Reads in flight at once.
+/// Maximum number of reads in flight.
 const MAX_PARALLEL_READS: usize = 8;
 
 pub(super) fn next_calls(state: &RunState, plan: &Plan) -> Decision {

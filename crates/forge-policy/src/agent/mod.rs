@@ -1,8 +1,8 @@
-//! The agent's decider: what a run does next.
+//! The agent's decider: determines the next step of a run.
 //!
-//! [`decide`] is called after every fold until it decides nothing new. It starts model calls and tool calls, refuses
-//! calls, cancels what must end, parks the run or finishes it. The loop ends if and only if a reply holds no tool
-//! calls and was not cut (LOOP-1).
+//! [`decide`] is called after every fold until it returns nothing new. It starts model calls and tool calls, refuses
+//! calls, cancels effects, parks the run or finishes it. The loop ends if and only if a reply contains no tool calls
+//! and was not cut off (LOOP-1).
 
 mod judge;
 mod turn;
@@ -19,28 +19,28 @@ use std::time::Duration;
 /// An effect to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectStart {
-    /// Its name.
+    /// The id of the effect.
     pub effect: EffectId,
-    /// What it is.
+    /// The effect.
     pub what: Effect,
-    /// Money to reserve for it.
+    /// Money to reserve for the effect.
     pub reserved: Option<Money>,
 }
 
-/// How a run is to end.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFinish {
-    /// The last status.
+    /// The final status.
     pub status: RunStatus,
-    /// The limit that ended it.
+    /// The limit that ended the run.
     pub limit: Option<LimitKind>,
-    /// The error that ended it.
+    /// The error that ended the run.
     pub error: Option<ErrorInfo>,
-    /// The answer, where it is not the text of the last reply.
+    /// The answer, if it differs from the text of the last reply.
     pub answer: Option<Payload>,
 }
 
-/// What happens next. Everything in it goes into the journal before anything is done.
+/// The next step of a run. All of it is journalled before any of it is carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Refused calls and changes of status.
@@ -51,12 +51,12 @@ pub struct Decision {
     pub cancel: Vec<EffectId>,
     /// The end of the run.
     pub finish: Option<RunFinish>,
-    /// When to decide again if nothing else happens.
+    /// Time of the next decision if nothing else happens.
     pub wake: Option<Timestamp>,
 }
 
 impl Decision {
-    /// Whether it holds nothing that belongs into the journal.
+    /// Returns whether nothing of the decision has to be journalled.
     pub fn is_quiet(&self) -> bool {
         self.record.is_empty() && self.start.is_empty() && self.finish.is_none()
     }
@@ -74,12 +74,12 @@ impl Decision {
     }
 }
 
-/// Decides what a run does next at the time `now`, if no provider is left alone.
+/// Decides the next step of a run at the time `now`, with no provider in cooldown.
 pub fn decide(state: &RunState, plan: &Plan, now: Timestamp) -> Decision {
     decide_with_cooldowns(state, plan, &[], now)
 }
 
-/// Decides what a run does next at the time `now`, while these providers are left alone.
+/// Decides the next step of a run at the time `now`, with these cooldowns of providers.
 pub fn decide_with_cooldowns(
     state: &RunState,
     plan: &Plan,
@@ -164,7 +164,7 @@ fn decide_pause(state: &RunState) -> Decision {
     ))
 }
 
-/// Ends what is in flight first: each intent gets its outcome before the run ends.
+/// Cancels the effects in flight first: each intent gets its outcome before the run ends.
 fn stop_open_effects(state: &RunState, then: impl FnOnce() -> Decision) -> Decision {
     if state.open.is_empty() {
         return then();
@@ -172,19 +172,19 @@ fn stop_open_effects(state: &RunState, then: impl FnOnce() -> Decision) -> Decis
     Decision { cancel: state.open.keys().copied().collect(), ..Decision::default() }
 }
 
-/// What becomes of a result when its run ends.
+/// The use of a run's result when the run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultDisposition {
-    /// It is applied to the repository.
+    /// Applied to the repository.
     Apply,
-    /// It becomes a commit on a branch of its own.
+    /// Committed on a branch of its own.
     Publish,
-    /// It stays in the run's own workspace.
+    /// Kept in the run's own workspace.
     Leave,
 }
 
-/// What becomes of the result of a run that ends with `status`. Only what completed is applied, and only where there
-/// is something to apply.
+/// Returns the use of the result of a run that ends with `status`. Only results of completed runs are applied, and only
+/// if there is something to apply.
 pub fn result_disposition(state: &RunState, plan: &Plan, status: RunStatus) -> ResultDisposition {
     let auto = status == RunStatus::Completed && plan.sandbox.apply == ApplyPolicy::Auto;
     if !auto || !state.history.is_pending() {
@@ -197,7 +197,7 @@ pub fn result_disposition(state: &RunState, plan: &Plan, status: RunStatus) -> R
     }
 }
 
-/// A limit is reached: the run ends, or waits where the configuration says so.
+/// Ends the run at a limit, or parks it if the configuration asks for that.
 pub fn reach_limit(state: &RunState, plan: &Plan, limit: LimitKind, message: String) -> Decision {
     if budget::limits(state, plan).on_limit == OnLimit::Wait {
         return Decision::with_event(park_event(state, WaitingFor::Budget, None, message));

@@ -9,7 +9,7 @@ use forge_types::{
     Plan, RunState, RunStatus, Timestamp, WaitingFor,
 };
 
-/// All calls of the last reply have their results: ask the model, try again, or end.
+/// Continues once all calls of the last reply have results: asks the model, retries, or ends the run.
 pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if !state.open.is_empty() {
         return Decision::default();
@@ -25,7 +25,7 @@ pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now
         return shorter.unwrap_or_else(|| asking.decide_call(state.iterations).with_overflow_note(state));
     }
     if state.iterations > 0 && state.last_reply.is_none() {
-        // The call of this turn was interrupted before it had an outcome of its own.
+        // The call of this turn was interrupted before it had an outcome.
         return asking.decide_call(state.iterations);
     }
     match state.last_reply.and_then(|reply| after_reply(state, plan, reply)) {
@@ -34,7 +34,7 @@ pub(crate) fn next_turn(state: &RunState, plan: &Plan, cooling: &[Cooldown], now
     }
 }
 
-/// How the run ends with this reply; `None` if it goes on.
+/// Returns the end of the run that follows from this reply, or `None` if the run continues.
 fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decision> {
     if reply.empty && state.empty_replies > 1 {
         let text = format!(
@@ -53,7 +53,7 @@ fn after_reply(state: &RunState, plan: &Plan, reply: LastReply) -> Option<Decisi
 }
 
 impl Decision {
-    /// Says that a conversation was compacted in vain, if that is how the run ends.
+    /// Adds a note to the final error if the conversation was compacted in vain.
     fn with_overflow_note(mut self, state: &RunState) -> Self {
         let error = self.finish.as_mut().and_then(|finish| finish.error.as_mut());
         if let Some(error) = error.filter(|error| error.kind == ErrorKind::ContextOverflow) {
@@ -66,7 +66,7 @@ impl Decision {
     }
 }
 
-/// What the next call depends on.
+/// The inputs of the next call.
 #[derive(Clone, Copy)]
 struct NextCall<'a> {
     state: &'a RunState,
@@ -76,7 +76,7 @@ struct NextCall<'a> {
 }
 
 impl NextCall<'_> {
-    /// Asks the model, or whoever takes its place.
+    /// Decides the call to the model or to its fallback.
     fn decide_call(self, iteration: u32) -> Decision {
         let Self { state, plan, .. } = self;
         let limits = budget::limits(state, plan);
@@ -110,7 +110,7 @@ impl NextCall<'_> {
                     allowance
                 }
                 Err(BudgetRefusal::Limit(limit, message)) => return reach_limit(state, plan, limit, message),
-                // Its own model rather than another with a larger window; another rather than less of the conversation.
+                // Prefer the run's own model to one with a larger window, and another model to a shorter conversation.
                 Err(BudgetRefusal::Error(error))
                     if target == 0 && error.kind == ErrorKind::ContextOverflow =>
                 {
@@ -147,18 +147,18 @@ impl NextCall<'_> {
         }
     }
 
-    /// The conversation made to fit the window of a target, if that can be done.
+    /// Starts compacting the conversation to fit the window of a target, if possible.
     fn compact_for_target(self, target: u32) -> Option<Decision> {
         compact::start_compaction(self.state, self.plan, target, CompactCause::Grown)
     }
 
-    /// Whom to ask, if those that are `unfit` can't take this request.
+    /// Chooses a target, excluding those that are `unfit` for this request.
     fn fallback_step(self, unfit: &[(u32, ErrorInfo)]) -> FallbackStep {
         let Self { state, plan, cooldowns: cooling, now } = self;
         let ladder = FallbackChain { state, plan, cooldowns: cooling, unfit, now };
         let unfit_now = unfit.iter().any(|(target, _)| *target == state.target);
         match &state.last_error {
-            // The call was cut off before it had an outcome of its own: it is made again.
+            // The call was interrupted before it had an outcome, so it is repeated.
             Some(_) if !unfit_now && state.failures == 0 => {
                 FallbackStep::Ask { target: state.target, not_before: None, skipped: Vec::new() }
             }

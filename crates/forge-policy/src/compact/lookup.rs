@@ -1,18 +1,18 @@
-//! Passages of what was compacted away, found by the words of a question (TOOL-15 `recall`).
+//! Search in messages that were compacted away, by the words of a query (TOOL-15 `recall`).
 
 use super::text::{clip, pieces_of};
 use forge_types::{Passage, TranscriptEntry};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Passages that are given back at most.
+/// Maximum number of passages returned.
 const MAX_PASSAGES: usize = 5;
-/// Bytes of one passage, about.
+/// Approximate size of a passage in bytes.
 const PASSAGE_BYTES: usize = 900;
-/// Bytes of all of them together.
+/// Maximum size of all passages in bytes.
 const MAX_TOTAL_BYTES: usize = 4_000;
-/// Shortest word that counts.
+/// Minimum length of a word that counts.
 const MIN_WORD_CHARS: usize = 2;
-/// Words too frequent to tell one passage from another.
+/// Words too frequent to distinguish passages.
 const STOP_WORDS: [&str; 22] = [
     "the", "and", "was", "were", "what", "which", "when", "where", "who", "how", "did", "does", "that",
     "this", "with", "for", "from", "about", "there", "have", "had", "you",
@@ -23,8 +23,8 @@ struct PassageCandidate {
     words: BTreeSet<String>,
 }
 
-/// The passages of messages that a summary took the place of which fit the question best, in the order in which they were
-/// said. A word counts the more the fewer passages hold it. The texts of the entries are in place.
+/// Returns the passages of compacted messages that match the query best, in chronological order. Words found in fewer
+/// passages weigh more. The texts of the entries must be loaded.
 pub fn find_passages(entries: &[TranscriptEntry], query: &str) -> Vec<Passage> {
     let asked: BTreeSet<String> =
         significant_words(query).into_iter().filter(|word| !STOP_WORDS.contains(&word.as_str())).collect();
@@ -36,7 +36,7 @@ pub fn find_passages(entries: &[TranscriptEntry], query: &str) -> Vec<Passage> {
             *frequency.entry(word.as_str()).or_default() += 1;
         }
     }
-    // In thousandths, so that equal questions give equal answers on every machine.
+    // In thousandths, so that equal queries give equal results on every machine.
     let score = |candidate: &PassageCandidate| -> usize {
         let found = asked.intersection(&candidate.words);
         found.map(|word| 1_000 + 100_000 / frequency.get(word.as_str()).copied().unwrap_or(1)).sum()
@@ -58,7 +58,7 @@ pub fn find_passages(entries: &[TranscriptEntry], query: &str) -> Vec<Passage> {
     found
 }
 
-/// The passages of one message, cut between lines where that is possible.
+/// Splits a message into passages, at line ends where possible.
 fn split_passages(entry: &TranscriptEntry) -> Vec<PassageCandidate> {
     let mut all = Vec::new();
     for piece in pieces_of(&entry.message) {

@@ -1,8 +1,8 @@
-//! Compaction: when a conversation outgrows the window of its model, its oldest part gives way to a summary (MEM-4).
+//! Compaction: when a conversation outgrows the window of its model, a summary replaces its oldest part (MEM-4).
 //!
-//! [`select`] says which messages go, [`text`] what a model is told about them and what is done without one, and this
-//! module when. A compaction is an effect with an outcome of its own; what it stands for stays in the journal, where
-//! [`lookup`] finds it.
+//! [`select`] chooses the messages to replace, [`text`] builds the request for a summary and the extract used without
+//! one, and this module decides the time. A compaction is an effect with an outcome of its own; the replaced messages
+//! stay in the journal, where [`lookup`] finds them.
 
 pub mod lookup;
 mod select;
@@ -16,24 +16,24 @@ use forge_types::{
     SummaryCall, Timestamp,
 };
 
-/// A summary in tokens (MEM-4).
+/// Maximum size of a summary in tokens (MEM-4).
 const MAX_SUMMARY_TOKENS: u64 = 1_024;
-/// What is left for it in the conversation, in bytes.
+/// Maximum size of a summary within the conversation, in bytes.
 const MAX_SUMMARY_BYTES: u64 = 6_000;
-/// A model is asked so often for one summary.
+/// Maximum number of model calls per summary.
 const MAX_SUMMARY_TRIES: u32 = 2;
-/// Bytes of the shortest text that is worth a model's while.
+/// Minimum size of a text worth summarising with a model, in bytes.
 const MIN_SOURCE_BYTES: u64 = 400;
-/// Bytes of the request for a summary beside the text, and what a provider adds to it in tokens.
+/// Overhead of a request for a summary: bytes in addition to the text, including what a provider adds in tokens.
 const REQUEST_OVERHEAD_BYTES: u64 = 1_500;
 
-/// Settings of a call for a summary.
+/// Returns the settings of a call for a summary.
 pub(crate) const fn summary_settings(max_tokens: u64, timeout_ms: u64) -> ModelSettings {
     ModelSettings { max_tokens: Some(max_tokens), temperature: Some(0.3), top_p: None, timeout_ms }
 }
 
-/// Bytes that a summary may have in the target's window. What was refused as too long, in a window that is smaller than
-/// was thought, must become much shorter.
+/// Returns the maximum size of a summary for the target's window, in bytes. After a refusal as too long the real window
+/// is smaller than assumed, so the conversation must become much shorter.
 fn max_summary_bytes(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> u64 {
     let room = MAX_SUMMARY_BYTES.min(plan.target_at(target).facts.window.saturating_mul(3) / 8);
     match cause {
@@ -42,14 +42,14 @@ fn max_summary_bytes(state: &RunState, plan: &Plan, target: u32, cause: CompactC
     }
 }
 
-/// Whether the prompt of the next call fills more of the target's window than it may.
+/// Returns whether the prompt of the next call exceeds its share of the target's window.
 pub fn is_due(state: &RunState, plan: &Plan, target: u32) -> bool {
     let window = u128::from(plan.target_at(target).facts.window);
     let input = u128::from(budget::estimate_input(state, plan, target));
     plan.executor.asks_model() && input * 100 > window * u128::from(plan.context.compact_percent)
 }
 
-/// Begins a compaction, if there is something whose summary makes room.
+/// Starts a compaction, if a summary of some messages would free space.
 pub fn start_compaction(state: &RunState, plan: &Plan, target: u32, cause: CompactCause) -> Option<Decision> {
     if !plan.executor.asks_model() {
         return None;
@@ -71,7 +71,7 @@ pub fn start_compaction(state: &RunState, plan: &Plan, target: u32, cause: Compa
     Some(compaction_decision(state, compaction, reserved))
 }
 
-/// What follows while a compaction is under way; `None` if there is none.
+/// Decides the next step of a compaction in progress; `None` if there is none.
 pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp) -> Option<Decision> {
     let current = state.compact.current.as_ref()?;
     if let Some(summary) = &state.compact.ready {
@@ -87,7 +87,7 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
     }
     let mut next = Compaction { attempt: current.attempt + 1, ..current.clone() };
     let Some(asked) = &current.ask else {
-        // An extract that was cut off is made again; one that can't be made can't be waited for.
+        // An interrupted extract is made again; one that failed would fail again.
         return Some(match &state.compact.error {
             Some(error) => Decision::with_failure(error.clone()),
             None => compaction_decision(state, next, None),
@@ -117,8 +117,8 @@ pub(crate) fn continue_compaction(state: &RunState, plan: &Plan, now: Timestamp)
     }
 }
 
-/// The start of a compaction as it is where a ceiling that runs share leaves no money for a model: an extract. Other
-/// starts stay as they are.
+/// Turns the start of a compaction into an extract, for use when a ceiling shared by runs leaves no money for a model.
+/// Other starts are returned unchanged.
 pub fn without_money(start: EffectStart) -> EffectStart {
     match start.what {
         Effect::Compact(compaction) if compaction.ask.is_some() => {
@@ -138,8 +138,8 @@ fn compaction_decision(state: &RunState, compaction: Compaction, reserved: Optio
     Decision { start: vec![start], ..Decision::default() }
 }
 
-/// The call for a summary of so many bytes, the bytes of their text in it, and its worst case in money; or why no model
-/// is asked. It may take half of what is left at most: the other half is for going on.
+/// Returns the call for a summary of this size, the bytes of source text in it, and its worst case in money; or the
+/// reason why no model is asked. The call may use at most half of the remaining money, so that the run can continue.
 fn summary_call(
     state: &RunState,
     plan: &Plan,
@@ -152,7 +152,7 @@ fn summary_call(
     let max_tokens =
         MAX_SUMMARY_TOKENS.min(window / 8).min(target.facts.max_output.unwrap_or(u64::MAX)).max(1);
     let fits = window.saturating_sub(max_tokens).saturating_mul(3) * 85 / 100;
-    // Names and marks stand beside each message.
+    // Each message also carries names and marks.
     let most = (bytes + bytes / 4 + MIN_SOURCE_BYTES).min(fits.saturating_sub(REQUEST_OVERHEAD_BYTES));
     if most < MIN_SOURCE_BYTES {
         return Err(format!("the window of {} is too small for asking for it", target.route));
@@ -182,7 +182,7 @@ fn summary_call(
     }
 }
 
-/// Whether this failure of a turn's request is to be answered by a compaction: the first that says that it is too long.
+/// Returns whether to answer this failure with a compaction: only the first refusal as too long is.
 pub(crate) fn answers_overflow(state: &RunState) -> bool {
     let too_long = state.last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::ContextOverflow);
     too_long && state.compact.overflowed != Some(state.iterations)

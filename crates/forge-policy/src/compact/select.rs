@@ -1,7 +1,7 @@
-//! Which messages give way to a summary.
+//! Choice of the messages that a summary replaces.
 //!
-//! A call goes with its results or not at all. The task, what the user said while the run worked, failures that nothing
-//! mended yet and the newest messages stay as they are.
+//! A call and its results are replaced together or not at all. The task, the user's messages during the run, unresolved
+//! failures and the newest messages are kept.
 
 use super::max_summary_bytes;
 use crate::budget;
@@ -10,21 +10,21 @@ use forge_types::{
 };
 use std::sync::Arc;
 
-/// Failures that are kept word by word.
+/// Maximum number of failures that are kept verbatim.
 const MAX_OPEN_FAILURES: usize = 2;
-/// Arguments that name what a call is about.
+/// Arguments that identify the subject of a call.
 const SUBJECT_ARGUMENTS: [&str; 3] = ["path", "command", "url"];
-/// Bytes that stand around a summary.
+/// Overhead of a summary in bytes.
 const SUMMARY_OVERHEAD_BYTES: u64 = 400;
 
-/// Messages that go or stay together.
+/// Messages that are replaced or kept together.
 struct MessageGroup {
     span: MessageSpan,
     bytes: u64,
     kept: bool,
 }
 
-/// The messages that go, and their bytes; `None` if nothing is won by it.
+/// Returns the messages to replace and their size in bytes; `None` if replacing them gains nothing.
 pub(super) fn replaced_spans(
     state: &RunState,
     plan: &Plan,
@@ -45,14 +45,14 @@ pub(super) fn replaced_spans(
     let share = window.saturating_mul(plan.context.compact_percent.into()) / 100;
     let (last, older) = groups.split_last()?;
     let (mut spans, mut removed) = (Vec::new(), 0);
-    // One summary stands for all before it: the one that there is goes, wherever it stands.
+    // One summary covers everything before it, so an existing summary is replaced wherever it is.
     let is_summary = |group: &MessageGroup| state.compact.summary == Some(group.span.from);
     for group in older.iter().filter(free) {
         if is_summary(group) || removed * 2 < all || prompt(removed) > share {
             add_group(group, &mut spans, &mut removed);
         }
     }
-    // Better a summary of what was said last than the end of the run.
+    // A summary of the newest messages is better than the end of the run.
     if !last.kept && (is_summary(last) || prompt(removed) + budget::MIN_REPLY_TOKENS > window) {
         add_group(last, &mut spans, &mut removed);
     }
@@ -73,7 +73,7 @@ fn add_group(group: &MessageGroup, spans: &mut Vec<MessageSpan>, removed: &mut u
 fn group_messages(state: &RunState, plan: &Plan, window: u64) -> Vec<MessageGroup> {
     let failures = open_failures(state);
     let task = state.compact.pinned.first().copied().unwrap_or(0);
-    // A router's steps are counted by their results; there are few of them.
+    // A router's steps are counted by their results, and there are few of them.
     let steps_stay = matches!(plan.executor, Executor::Router { .. });
     let mut groups: Vec<MessageGroup> = Vec::new();
     let mut calls = 0_usize;
@@ -100,7 +100,7 @@ fn group_messages(state: &RunState, plan: &Plan, window: u64) -> Vec<MessageGrou
             group.kept = true;
         }
     }
-    // What is kept for a failure must not fill the window.
+    // The messages kept for failures must not fill the window.
     for group in &mut groups {
         let of_user =
             state.compact.pinned.contains(&group.span.from) || (steps_stay && group.span.from >= task);
@@ -109,7 +109,7 @@ fn group_messages(state: &RunState, plan: &Plan, window: u64) -> Vec<MessageGrou
     groups
 }
 
-/// The places of the last failed results after which nothing of the same kind succeeded.
+/// Returns the positions of the last failed results that no success of the same kind followed.
 fn open_failures(state: &RunState) -> Vec<u32> {
     let calls: Vec<&ToolCall> = state.messages.iter().flat_map(|message| message.tool_calls()).collect();
     let of = |result: &ToolResultPart| calls.iter().find(|call| call.id == result.call_id).copied();
@@ -135,7 +135,7 @@ fn open_failures(state: &RunState) -> Vec<u32> {
     open
 }
 
-/// What a call is about: its file, its command, else all its arguments.
+/// Returns the subject of a call: its file or command, else all its arguments.
 fn call_subject(call: &ToolCall) -> String {
     let arguments = call.parse_arguments().unwrap_or_default();
     let named =

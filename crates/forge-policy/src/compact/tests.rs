@@ -1,4 +1,4 @@
-//! Texts of compactions, and looking up what they took the place of.
+//! Tests of summaries and extracts, and of searching the messages they replaced.
 
 use super::lookup::find_passages;
 use super::text::{extract, format_transcript, level_lengths, middle_out, summary_from_reply};

@@ -1,4 +1,4 @@
-//! The request for a summary, what is made of its answer, and the extract that takes its place.
+//! The request for a summary, the reading of its answer, and the extract used in place of a summary.
 
 use super::summary_settings;
 use forge_types::{
@@ -20,18 +20,18 @@ Keep what an earlier summary says. Invent nothing. Write the summary only.\n";
 const PROMPT_PREFIX: &str = "Summarise this part of the conversation:\n\n";
 const PROMPT_SUFFIX: &str = "\n\n(End of the part. Write its summary now.)";
 
-/// Characters of an extract (MEM-4).
+/// Maximum length of an extract in characters (MEM-4).
 const MAX_EXTRACT_CHARS: usize = 2_000;
-/// Characters of an extract that an earlier summary may take.
+/// Maximum share of an earlier summary in an extract, in characters.
 const MAX_EARLIER_CHARS: usize = 700;
-/// Characters of a line of an extract.
+/// Maximum length of a line of an extract in characters.
 const MAX_LINE_CHARS: usize = 160;
-/// Characters of a usable summary at least.
+/// Minimum length of a usable summary in characters.
 const MIN_SUMMARY_CHARS: usize = 20;
-/// Words from which on a text in which one of them fills more than six tenths is a loop.
+/// Minimum length in words of a text that counts as a loop if one word makes up more than 60 % of it.
 const MIN_LOOP_WORDS: usize = 10;
 
-/// The request for a summary of these messages, whose texts are in place. It fits the window whatever they hold.
+/// Builds the request for a summary of these messages, with texts loaded. It fits the window whatever their content.
 pub fn summary_request(
     plan: &Plan,
     call: &SummaryCall,
@@ -52,7 +52,7 @@ pub fn summary_request(
     }
 }
 
-/// The summary that a model's reply holds, or an extract if it holds none.
+/// Returns the summary in a model's reply, or an extract if the reply contains none.
 pub fn summary_from_reply(
     reply: &ModelReply,
     asked: SummaryCost,
@@ -60,7 +60,7 @@ pub fn summary_from_reply(
     messages: &[Arc<Message>],
 ) -> ConversationSummary {
     let text: String = reply.inline_texts().collect();
-    // Some models think aloud.
+    // Some models include their thoughts.
     let text = text.rsplit("</think>").next().unwrap_or_default().trim();
     match summary_fault(text, reply.finish) {
         None => {
@@ -76,7 +76,7 @@ pub fn summary_from_reply(
     }
 }
 
-/// What is wrong with a summary.
+/// Returns the fault of a summary, if any.
 fn summary_fault(text: &str, finish: FinishReason) -> Option<&'static str> {
     if finish == FinishReason::Error {
         return Some("the model's summary broke off");
@@ -93,7 +93,7 @@ fn summary_fault(text: &str, finish: FinishReason) -> Option<&'static str> {
     (chars < MIN_SUMMARY_CHARS || letters * 3 < chars || loops).then_some("the model's summary was garbage")
 }
 
-/// The extract that is made without a model: what was said and called, a line each, the newest as far as they fit.
+/// Builds an extract without a model: one line per message and call, keeping the newest that fit.
 pub fn extract(compaction: &Compaction, messages: &[Arc<Message>]) -> ConversationSummary {
     let room = usize::try_from(compaction.room).unwrap_or(usize::MAX);
     let mut text = extract_text(messages, MAX_EXTRACT_CHARS);
@@ -105,7 +105,7 @@ pub fn extract(compaction: &Compaction, messages: &[Arc<Message>]) -> Conversati
 fn extract_text(messages: &[Arc<Message>], chars: usize) -> String {
     let mut pieces = pieces(messages);
     let mut text = String::new();
-    // A summary that is summarised comes first.
+    // An earlier summary among the messages comes first.
     if pieces.first().is_some_and(|piece| piece.text.starts_with("[Summary of the earlier part")) {
         let earlier = pieces.remove(0).text;
         let body = earlier.split_once("]\n").map_or(earlier.as_str(), |(_, body)| body);
@@ -128,7 +128,7 @@ fn extract_text(messages: &[Arc<Message>], chars: usize) -> String {
     text + &lines.join("\n")
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// Returns the longest prefix of a text with at most `most` bytes.
 pub(crate) fn clip(text: &str, most: usize) -> &str {
     let at = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     &text[..at]
@@ -141,7 +141,7 @@ fn first_chars(text: &str, most: usize) -> String {
     }
 }
 
-/// A part of a message as people would tell of it.
+/// A part of a message, in readable form.
 pub(super) struct MessagePiece {
     pub(super) who: String,
     pub(super) text: String,
@@ -151,7 +151,7 @@ pub(super) fn pieces(messages: &[Arc<Message>]) -> Vec<MessagePiece> {
     messages.iter().flat_map(|message| pieces_of(message)).collect()
 }
 
-/// The parts of one message, whose texts are in place.
+/// Splits a message, with texts loaded, into its parts.
 pub(super) fn pieces_of(message: &Message) -> Vec<MessagePiece> {
     let who = match message.role {
         Role::System | Role::User => "user",
@@ -182,12 +182,12 @@ pub(super) fn pieces_of(message: &Message) -> Vec<MessagePiece> {
     all
 }
 
-/// The messages as text of at most so many bytes: long ones lose their middle first.
+/// Formats the messages as text of at most `most` bytes; long messages lose their middle first.
 pub fn format_transcript(messages: &[Arc<Message>], most: usize) -> String {
     let mut pieces = pieces(messages);
     let around = |piece: &MessagePiece| piece.who.len() + 8;
     let mut heads: usize = pieces.iter().map(around).sum();
-    // So many messages that their heads alone are too much: the oldest are left out.
+    // With so many messages that the headings alone are too long, the oldest are omitted.
     while heads * 2 > most && pieces.len() > 1 {
         heads -= around(&pieces.remove(0));
     }
@@ -202,7 +202,7 @@ pub fn format_transcript(messages: &[Arc<Message>], most: usize) -> String {
     text
 }
 
-/// The most that each of these may have, so that all of them together have at most `total`.
+/// Returns the maximum length per item that keeps the total at or below `total`.
 pub(crate) fn level_lengths(lengths: &[usize], total: usize) -> usize {
     let mut sorted = lengths.to_vec();
     sorted.sort_unstable();
@@ -217,7 +217,7 @@ pub(crate) fn level_lengths(lengths: &[usize], total: usize) -> usize {
     usize::MAX
 }
 
-/// A text of at most so many bytes: its beginning and its end.
+/// Shortens a text to at most `most` bytes, keeping its beginning and end.
 pub(crate) fn middle_out(text: &str, most: usize) -> String {
     const LEFT_OUT_MARK: &str = "\n[… left out …]\n";
     if text.len() <= most {

@@ -1,14 +1,14 @@
-//! How hard a task is, told from its text alone (ROUTE-3, the specification's appendix C).
+//! Difficulty of a task, estimated from its text alone (ROUTE-3, the specification's appendix C).
 //!
-//! Two sums in hundredths, so that thresholds are met exactly: what speaks for a simple task and what for a hard one.
+//! Two scores in hundredths, so that thresholds are met exactly: one for a simple task and one for a hard task.
 //! Keywords are whole words, each counted once.
 
 use forge_types::Tier;
 
-/// A hard score below this is no doubt about a simple task.
+/// Hard scores below this do not count against a simple task.
 const MIN_HARD_SCORE: u32 = 15;
 
-/// Keywords that speak for a simple task, with what they add.
+/// Keywords of simple tasks, with their scores.
 const SIMPLE_KEYWORDS: &[(&[&str], u32)] = &[
     (&["hello world"], 40),
     (&["fizzbuzz", "fizz buzz"], 50),
@@ -28,7 +28,7 @@ const SIMPLE_KEYWORDS: &[(&[&str], u32)] = &[
     (&["comment", "comments", "docstring"], 10),
 ];
 
-/// Keywords that speak for a hard task, with what they add.
+/// Keywords of hard tasks, with their scores.
 const HARD_KEYWORDS: &[(&[&str], u32)] = &[
     (&["microservice", "microservices"], 40),
     (&["compiler", "compilers"], 40),
@@ -62,16 +62,16 @@ const HARD_KEYWORDS: &[(&[&str], u32)] = &[
     (&["cache", "caching"], 15),
 ];
 
-/// Words by which one requirement is joined to another.
+/// Phrases that join requirements.
 const JOINING_PHRASES: &[&str] =
     &["additionally", "as well as", "furthermore", "moreover", "in addition", "on top of that"];
 
-/// Where the lines between the tiers are.
+/// Thresholds between the tiers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Simple score from which a task is simple (`routing.simple_threshold`).
+    /// Simple score at which a task is simple (`routing.simple_threshold`).
     pub simple: f64,
-    /// Hard score from which a task is hard (`routing.complex_threshold`).
+    /// Hard score at which a task is hard (`routing.complex_threshold`).
     pub complex: f64,
 }
 
@@ -81,14 +81,14 @@ impl Default for Thresholds {
     }
 }
 
-/// What was found in a text.
+/// Signals found in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ComplexitySignals {
-    /// What speaks for a simple task, in hundredths.
+    /// Score for a simple task, in hundredths.
     pub simple: u32,
-    /// What speaks for a hard one, in hundredths.
+    /// Score for a hard task, in hundredths.
     pub hard: u32,
-    /// Each signal in words, such as `keyword database +0.25 hard`.
+    /// Descriptions of the signals, such as `keyword database +0.25 hard`.
     pub found: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl ComplexitySignals {
         self.found.push(format!("{what} +{} hard", format_points(points)));
     }
 
-    /// The tier that they mean.
+    /// Returns the tier for these scores.
     pub fn tier(&self, thresholds: Thresholds) -> Tier {
         if self.hard >= to_hundredths(thresholds.complex) {
             Tier::Hard
@@ -114,7 +114,7 @@ impl ComplexitySignals {
         }
     }
 
-    /// The scores and where they come from, for people.
+    /// Describes the scores and their sources, for people.
     pub fn describe(&self) -> String {
         let found =
             if self.found.is_empty() { "nothing stands out".to_owned() } else { self.found.join(", ") };
@@ -135,8 +135,8 @@ fn to_hundredths(threshold: f64) -> u32 {
     (threshold.clamp(0.0, 10.0) * 100.0).round() as u32
 }
 
-/// What a text says about how hard the task is. A longer text is looked at before a shorter one, so that every line
-/// of the table can be reached.
+/// Finds the signals of difficulty in a text. Longer texts are checked before shorter ones, so that every line of the
+/// table can be reached.
 pub fn find_signals(text: &str) -> ComplexitySignals {
     let mut signals = ComplexitySignals::default();
     let words = text.split_whitespace().count();
@@ -179,8 +179,8 @@ pub fn find_signals(text: &str) -> ComplexitySignals {
     signals
 }
 
-/// The text in lower case, its words apart by single spaces, with a space at both ends. A hyphen inside a word
-/// stays, so that `thread-safe` is one word and `data-base` no `base`.
+/// Converts a text to lower case with single spaces between words and a space at both ends. Hyphens inside words are
+/// kept, so that `thread-safe` is one word and `data-base` does not match `base`.
 fn normalize_text(text: &str) -> String {
     let mut out = String::from(" ");
     let mut chars = text.chars().peekable();
@@ -199,25 +199,25 @@ fn normalize_text(text: &str) -> String {
     out
 }
 
-/// How often the words of `phrase` stand in a plain text.
+/// Counts the occurrences of `phrase` in a normalised text.
 fn count_phrase(plain: &str, phrase: &str) -> usize {
     let wanted = format!(" {phrase} ");
     let (mut from, mut found) = (0, 0);
     while let Some(at) = plain[from..].find(&wanted) {
         found += 1;
-        // The space behind one word is the space before the next.
+        // The space after one word is the space before the next.
         from += at + wanted.len() - 1;
     }
     found
 }
 
-/// Ends of sentences: a mark before white space or the end, not the dot of a list's number.
+/// Counts ends of sentences: a mark before white space or the end, except the dot of a list number.
 fn count_sentences(text: &str) -> usize {
     let words = text.split_whitespace();
     words.filter(|word| word.ends_with(['.', '!', '?']) && !is_number(word)).count()
 }
 
-/// `1.` or `2)`.
+/// Returns whether a word is a list number, such as `1.` or `2)`.
 fn is_number(word: &str) -> bool {
     let digits = word.trim_end_matches(['.', ')']);
     digits.len() < word.len()
@@ -226,7 +226,7 @@ fn is_number(word: &str) -> bool {
         && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Listed steps: numbers with a mark, and lines with a bullet.
+/// Counts listed steps: numbers with a mark, and lines with a bullet.
 fn count_steps(text: &str) -> usize {
     let numbered = text.split_whitespace().filter(|word| is_number(word)).count();
     let bullets = text.lines().filter(|line| {
@@ -236,7 +236,7 @@ fn count_steps(text: &str) -> usize {
     numbered + bullets.count()
 }
 
-/// Whether program text that defines a class stands in it: `class Name` and a bracket or colon.
+/// Returns whether the text contains source code that defines a class: `class Name` and a bracket or colon.
 fn defines_class(text: &str) -> bool {
     defines_name(text, "class", &[':', '{', '('])
 }
@@ -245,7 +245,7 @@ fn defines_function(text: &str) -> bool {
     ["def", "fn", "function", "func"].iter().any(|word| defines_name(text, word, &['(']))
 }
 
-/// Whether `word`, a name, and then one of these marks follow one another.
+/// Returns whether the text contains `word`, a name, and then one of these marks.
 fn defines_name(text: &str, word: &str, marks: &[char]) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A text of so many plain words.
+    /// Returns a text of `n` plain words.
     fn words(n: usize) -> String {
         vec!["word"; n].join(" ")
     }

@@ -1,36 +1,36 @@
-//! A stronger model for a repair that failed (ROUTE-5).
+//! Escalation to a stronger model after a failed repair (ROUTE-5).
 
 use forge_types::{ModelRoute, Price};
 
-/// The repair attempt from which on a stronger model is asked.
+/// The first repair attempt that escalates.
 pub const FIRST_ESCALATED_ATTEMPT: u32 = 2;
 
-/// A step of the ladder.
+/// An escalation step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EscalationStep {
     /// The model.
     pub route: ModelRoute,
-    /// What it charges; `None`: not known.
+    /// The price; `None` if unknown.
     pub price: Option<Price>,
-    /// Why it can't be asked, such as a missing key.
+    /// The reason why the model is unavailable, such as a missing key.
     pub missing: Option<String>,
 }
 
-/// What escalation said.
+/// The result of an escalation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EscalationOutcome {
-    /// It is too early.
+    /// Too early to escalate.
     NotYet,
-    /// Up to this rung.
+    /// Escalate to this step.
     To(usize),
-    /// There is nothing above.
+    /// There is no higher step.
     Top,
-    /// A model outside the ladder whose price is not known: it can't be told what is above it.
+    /// The current model is not on the ladder and its price is unknown, so no step is known to be higher.
     PriceUnknown,
 }
 
-/// Where the `attempt`-th repair of `current` goes: one rung up for each attempt from the second on, past rungs that
-/// can't be asked. A model that is no rung goes to the first one that charges more.
+/// Returns the step for the `attempt`-th repair by `current`: one step up for each attempt from the second on, skipping
+/// unavailable steps. A model outside the ladder escalates to the first step with a higher price.
 pub fn escalate_route(
     ladder: &[EscalationStep],
     current: &ModelRoute,

@@ -1,7 +1,7 @@
-//! Which provider and model is asked (PROV-3, ROUTE-1 to ROUTE-6).
+//! Choice of the provider and model (PROV-3, ROUTE-1 to ROUTE-6).
 //!
-//! [`base()`] is the choice without any routing: what the settings name, else the first provider that can be asked.
-//! [`choose`] is the whole of it, five stages over values, each with its reasons. Neither asks anybody anything.
+//! [`base_route`] is the choice without routing: the configured model, else the first usable provider. [`choose_route`]
+//! is the full choice in five stages over values, each with its reasons. Neither sends a request.
 
 pub mod complexity;
 pub mod escalation;
@@ -16,35 +16,36 @@ pub use stages::{
 
 use forge_types::{ModelRoute, Tier};
 
-/// Whether a provider can be asked.
+/// The availability of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderAccess {
-    /// Its key is there.
+    /// The provider's key is present.
     Key,
-    /// It needs no key, and the user gave its address or its server answered.
+    /// No key is needed, and the user configured the address or the server answered.
     Reachable,
-    /// It needs no key, and nobody has one: a run would look whether its server answers.
+    /// No key is needed, and no provider has a key: a run would probe the server.
     Unprobed,
-    /// It needs no key; whether a server is there is not known. It is asked if it is named.
+    /// No key is needed, and the server was not probed. The provider is used only if named.
     NoKeyNeeded,
-    /// Something is missing.
+    /// Something is missing, such as a key.
     Missing(String),
 }
 
-/// What is known of a provider when one is chosen. Providers stand in the fixed order in which they are tried.
+/// Facts about a provider at the time of the choice. Providers are listed in the fixed order in which they are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderInfo {
-    /// Its name.
+    /// The provider's name.
     pub name: String,
-    /// Whether it can be asked.
+    /// The provider's availability.
     pub access: ProviderAccess,
     /// The model used if none is named.
     pub default_model: Option<String>,
-    /// The models used for each tier, where they differ from that.
+    /// The models used for each tier, where they differ from the default.
     pub tiers: TierDefaults,
-    /// What makes it usable, such as the name of its key's variable; empty if it is never chosen by itself.
+    /// A hint how to make the provider usable, such as the variable of its key; empty if it is never chosen
+    /// automatically.
     pub hint: String,
-    /// Why it was not well when it was last looked at.
+    /// The fault found by the last health check.
     pub unhealthy: Option<String>,
 }
 
@@ -53,23 +54,23 @@ pub struct ProviderInfo {
 pub struct TierDefaults {
     /// For simple tasks.
     pub simple: Option<String>,
-    /// For tasks in between.
+    /// For medium tasks.
     pub medium: Option<String>,
     /// For hard tasks.
     pub hard: Option<String>,
-    /// Its place among the providers that serve simple tasks and those in between; `None`: not among them.
+    /// Rank among the providers for simple and medium tasks; `None` if the provider is not one of them.
     pub simple_rank: Option<u32>,
-    /// Its place among those that serve hard tasks.
+    /// Rank among the providers for hard tasks.
     pub hard_rank: Option<u32>,
 }
 
 impl ProviderInfo {
-    /// Whether it is chosen although nobody named it.
+    /// Returns whether the provider may be chosen without being named.
     pub const fn is_usable(&self) -> bool {
         matches!(self.access, ProviderAccess::Key | ProviderAccess::Reachable | ProviderAccess::Unprobed)
     }
 
-    /// Why it can't be asked although it was named.
+    /// Returns what a named provider lacks, if anything.
     pub fn missing_reason(&self) -> Option<&str> {
         match &self.access {
             ProviderAccess::Missing(why) => Some(why),
@@ -80,7 +81,7 @@ impl ProviderInfo {
         }
     }
 
-    /// Its place among the providers that serve a tier.
+    /// Returns the provider's rank for a tier.
     pub const fn tier_rank(&self, tier: Tier) -> Option<u32> {
         match tier {
             Tier::Simple | Tier::Medium => self.tiers.simple_rank,
@@ -88,7 +89,7 @@ impl ProviderInfo {
         }
     }
 
-    /// Its model for a tier.
+    /// Returns the provider's model for a tier.
     pub fn model_for(&self, tier: Tier) -> Option<&str> {
         let own = match tier {
             Tier::Simple => &self.tiers.simple,
@@ -99,56 +100,56 @@ impl ProviderInfo {
     }
 }
 
-/// What the user asked for.
+/// The user's model preference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelPreference {
-    /// The provider, if one was named.
+    /// The provider, if named.
     pub provider: Option<String>,
-    /// The model, if one was named; may hold its provider as `provider/model`.
+    /// The model, if named; may include its provider as `provider/model`.
     pub model: Option<String>,
 }
 
-/// Why no model was chosen.
+/// The reason why no model was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The named provider does not exist.
     #[error("there is no provider `{name}` (there are: {})", known.join(", "))]
     UnknownProvider {
-        /// The name.
+        /// The requested name.
         name: String,
-        /// Those that exist.
+        /// The existing providers.
         known: Vec<String>,
     },
-    /// The provider has no model by default.
+    /// The provider has no default model.
     #[error("provider {provider} has no default model: name one with --model")]
     NoModel {
         /// The provider.
         provider: String,
     },
-    /// Candidates are configured, and each lacks something.
+    /// Candidates are configured, but each lacks something.
     #[error(
         "no model can be asked: {}. Set one of these keys, or name another model with --model",
         candidates.join("; ")
     )]
     NoneCanBeAsked {
-        /// Each with what it lacks.
+        /// The candidates, each with what it lacks.
         candidates: Vec<String>,
     },
-    /// Nothing is configured and nothing was found.
+    /// No provider is configured or was found.
     #[error(
         "no model provider is configured. Any of these gives one: {}; or name one with --provider",
         hints.join(", ")
     )]
     Nothing {
-        /// What gives one.
+        /// The ways to configure one.
         hints: Vec<String>,
     },
 }
 
-/// The choice without routing: what the user named, else the first usable provider in the fixed order.
+/// Returns the choice without routing: the user's preference, else the first usable provider in the fixed order.
 ///
 /// # Errors
-/// [`Error`] says what is missing.
+/// [`Error`] if the preference can't be met or no provider is usable.
 pub fn base_route(wish: &ModelPreference, providers: &[ProviderInfo]) -> Result<ModelRoute, Error> {
     let (provider, model) = split_preference(wish, providers);
     let provider = match &provider {
@@ -164,10 +165,10 @@ pub fn base_route(wish: &ModelPreference, providers: &[ProviderInfo]) -> Result<
     Ok(ModelRoute { provider: provider.name.clone(), model })
 }
 
-/// The route that a text such as `openai/gpt-4o` or a bare `gpt-4o` (of the first usable provider) names.
+/// Parses a route such as `openai/gpt-4o`, or a bare `gpt-4o` (at the first usable provider).
 ///
 /// # Errors
-/// [`Error`] as [`base()`].
+/// [`Error`] as for [`base_route`].
 pub fn parse_route(text: &str, providers: &[ProviderInfo]) -> Result<ModelRoute, Error> {
     base_route(&ModelPreference { provider: None, model: Some(text.to_owned()) }, providers)
 }
@@ -183,8 +184,8 @@ fn usage_hints(providers: &[ProviderInfo]) -> Vec<String> {
     providers.iter().map(|provider| provider.hint.clone()).filter(|hint| !hint.is_empty()).collect()
 }
 
-/// `--model anthropic/claude…` names the provider too, unless a provider was named: OpenRouter's models hold a
-/// slash of their own.
+/// Splits a model such as `anthropic/claude…` into provider and model, unless a provider was named: model names at
+/// OpenRouter contain a slash.
 fn split_preference(wish: &ModelPreference, providers: &[ProviderInfo]) -> (Option<String>, Option<String>) {
     if let (None, Some(model)) = (&wish.provider, &wish.model)
         && let Some((provider, rest)) = model.split_once('/')

@@ -1,4 +1,4 @@
-//! The five stages: pin, complexity, weights, availability, escalation.
+//! The five stages of routing: pin, complexity, weights, availability, escalation.
 
 use super::complexity::{Thresholds, find_signals};
 use super::escalation::{EscalationOutcome, EscalationStep, escalate_route};
@@ -10,21 +10,21 @@ use forge_types::{
     Timestamp, WeightRow,
 };
 
-/// A model that somebody named for good.
+/// A pinned model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinnedModel {
     /// The model.
     pub route: ModelRoute,
-    /// By what, such as `--model`.
+    /// The source of the pin, such as `--model`.
     pub by: String,
 }
 
-/// The models of the tiers, where tiers are in use.
+/// The models of the tiers, if tiers are in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TierModels {
     /// For simple tasks.
     pub simple: Option<ModelRoute>,
-    /// For tasks in between; those of simple tasks if it is not set.
+    /// For medium tasks; defaults to the model for simple tasks.
     pub medium: Option<ModelRoute>,
     /// For hard tasks.
     pub hard: Option<ModelRoute>,
@@ -40,18 +40,18 @@ impl TierModels {
     }
 }
 
-/// A model's own opinion of how hard a task is.
+/// A model's estimate of a task's difficulty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     /// The tier.
     pub level: Tier,
-    /// From 0 to 1.
+    /// Confidence from 0 to 1.
     pub confidence: f64,
-    /// Why.
+    /// The reasoning.
     pub reasoning: String,
 }
 
-/// Somebody else to ask.
+/// A target to fall back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTarget {
     /// The model.
@@ -60,62 +60,62 @@ pub struct RouteTarget {
     pub organization: Option<String>,
 }
 
-/// All that the choice depends on.
+/// The inputs of the choice.
 #[derive(Clone, Copy)]
 pub struct RoutingRequest<'a> {
-    /// What kind of work it is for.
+    /// The kind of work.
     pub task_type: TaskKind,
-    /// The task in the user's words.
+    /// The task, in the user's words.
     pub task: &'a str,
-    /// What the settings name.
+    /// The configured preference.
     pub preference: &'a ModelPreference,
-    /// What somebody insists on.
+    /// The pinned model.
     pub pin: Option<&'a PinnedModel>,
-    /// The agent's own model, which is the first of its candidates.
+    /// The agent's own model, which is its first candidate.
     pub agent: Option<&'a ModelRoute>,
     /// All providers, in their fixed order.
     pub providers: &'a [ProviderInfo],
     /// The models of the tiers; `None` if tiers are not in use.
     pub tiers: Option<&'a TierModels>,
-    /// Where the lines between the tiers are.
+    /// Thresholds between the tiers.
     pub thresholds: Thresholds,
-    /// What a model thought of the task, if one was asked; else why its opinion could not be had.
+    /// A model's estimate of the task if one was asked, or the reason why there is none.
     pub classified: Option<&'a Result<Classification, String>>,
     /// Recorded outcomes.
     pub weights: &'a [WeightRow],
-    /// Share of choices by lot.
+    /// Share of choices made at random.
     pub explore: f64,
-    /// Whom to ask when the choice can't be had; `None`: everybody with a key.
+    /// Fallbacks when the choice is unavailable; `None` for all providers with a key.
     pub fallbacks: Option<&'a [RouteTarget]>,
-    /// Stronger and stronger models.
+    /// Escalation steps, each with a stronger model.
     pub escalation_steps: &'a [EscalationStep],
-    /// Whether a pinned model is escalated too.
+    /// Whether pinned models are escalated too.
     pub escalate_pinned: bool,
-    /// Which repair this is for; 0: none.
+    /// Number of the repair attempt; 0 for none.
     pub repair_attempt: u32,
-    /// What a model charges, if that is known.
+    /// Returns a model's price, if known.
     pub price: &'a dyn Fn(&ModelRoute) -> Option<Price>,
-    /// Providers that are left alone.
+    /// Cooldowns of providers.
     pub cooldowns: &'a [Cooldown],
-    /// What chance is drawn from.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// The choice: who is asked now, with all reasons, and everybody whom the run may ask, in order.
+/// The decision: the choice with all its reasons, and every target that the run may use, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingDecision {
     /// The choice and its reasons.
     pub routing: RoutingChoice,
-    /// The preferred model first, then those to fall back to, each provider once.
+    /// The preferred model first, then its fallbacks, each provider once.
     pub targets: Vec<RouteTarget>,
 }
 
-/// Chooses.
+/// Chooses a route.
 ///
 /// # Errors
-/// [`Error`] if nothing is configured, or what is named does not exist.
+/// [`Error`] if nothing is configured, or a named provider or model does not exist.
 pub fn choose_route(question: &RoutingRequest<'_>) -> Result<RoutingDecision, Error> {
     let mut run = RoutingStages { question, stages: Vec::new(), rejected: Vec::new(), by: RouteStage::Pin };
     let pinned = run.apply_pin();
@@ -174,7 +174,7 @@ impl RoutingStages<'_, '_> {
         pin.map(|pin| pin.route.clone())
     }
 
-    /// The tier is always told; it chooses only where tiers are in use and nothing is pinned.
+    /// Records the tier; uses it for the choice only if tiers are in use and nothing is pinned.
     fn apply_complexity(&mut self, pinned: bool) -> Tier {
         let question = self.question;
         let heuristic = find_signals(question.task);
@@ -211,7 +211,7 @@ impl RoutingStages<'_, '_> {
         tier
     }
 
-    /// The set of candidates, the preferred one first.
+    /// Returns the candidates, the preferred one first.
     fn collect_candidates(&mut self, tier: Tier) -> Result<Vec<ModelRoute>, Error> {
         let question = self.question;
         let mut set = Vec::new();
@@ -220,7 +220,7 @@ impl RoutingStages<'_, '_> {
         if set.is_empty() {
             match base_route(question.preference, question.providers) {
                 Ok(route) => set.push(route),
-                // A tier's provider may still be there.
+                // The tier's own provider may still be available.
                 Err(error @ Error::Nothing { .. }) if question.tiers.is_none() => return Err(error),
                 Err(Error::Nothing { .. }) => {}
                 Err(error) => return Err(error),
@@ -245,7 +245,7 @@ impl RoutingStages<'_, '_> {
         Ok(set)
     }
 
-    /// Recorded outcomes choose among the first candidate and those that have a row.
+    /// Chooses by recorded outcomes among the first candidate and those that have a row.
     fn apply_weights(&mut self, set: &mut Vec<ModelRoute>, tier: Tier, pinned: bool) {
         let question = self.question;
         if pinned {
@@ -314,14 +314,14 @@ impl RoutingStages<'_, '_> {
         provider.and_then(|provider| provider.unhealthy.clone())
     }
 
-    /// Who can be asked, the preferred first, each provider once; those that were not well come last.
+    /// Returns the available targets, the preferred one first, each provider once; unhealthy providers come last.
     fn filter_available(&mut self, set: Vec<ModelRoute>, tier: Tier) -> Result<Vec<RouteTarget>, Error> {
         let preferred = set.first().cloned();
         let mut targets: Vec<RouteTarget> = Vec::new();
         let pinned = self.question.pin.is_some();
         for other in self.order_targets(set, tier) {
             let route = other.route.clone();
-            // What is pinned is asked without a key too: its own answer says what is missing.
+            // A pinned model is asked even without a key: the provider's own error names what is missing.
             if let Some(why) = self.missing_reason(&route).filter(|_| !(pinned && targets.is_empty())) {
                 self.reject(&route, why);
             } else if targets.iter().any(|target| target.route == route) {
@@ -331,7 +331,7 @@ impl RoutingStages<'_, '_> {
                 targets.push(other);
             }
         }
-        // What somebody insists on is asked first all the same.
+        // A pinned model is asked first even if it is unhealthy.
         let kept = usize::from(pinned).min(targets.len());
         if targets.len() > 1 {
             let rest = targets.split_off(kept);
@@ -373,7 +373,7 @@ impl RoutingStages<'_, '_> {
             }
             (Some(_), false) => "it can be asked".to_owned(),
         };
-        // The choice is this stage's own where no stage before it made one.
+        // The choice is this stage's own if no earlier stage made one.
         let acted = moved || !self.stages.iter().any(|stage| stage.acted);
         let why = if acted && !moved { self.default_reason(&chosen) } else { why };
         self.record_stage(RouteStage::Availability, Some(&chosen), acted, why);
@@ -398,14 +398,15 @@ impl RoutingStages<'_, '_> {
         format!("{} is the first provider that can be asked", chosen.provider)
     }
 
-    /// The set, then those to fall back to.
+    /// Returns the candidates, followed by the fallbacks.
     fn order_targets(&self, set: Vec<ModelRoute>, tier: Tier) -> Vec<RouteTarget> {
         let question = self.question;
         let plain = |route| RouteTarget { route, organization: None };
         let mut all: Vec<RouteTarget> = set.into_iter().map(plain).collect();
         match question.fallbacks {
             Some(configured) => {
-                // The user's list is the list: of the set only the choice itself stays, unless it has no key.
+                // The user's list is final: of the candidates only the choice itself is kept, unless its key is
+                // missing.
                 let usable =
                     all.iter().position(|one| self.missing_reason(&one.route).is_none()).unwrap_or(0);
                 all.truncate(usable + 1);
@@ -433,7 +434,7 @@ impl RoutingStages<'_, '_> {
         cooldown::active_cooldown(self.question.cooldowns, &route.provider, self.question.now)
     }
 
-    /// The first that is not left alone; a single one is asked all the same, as is the first if all are.
+    /// Returns the first target that is not in cooldown; the first of all if there is only one or if all are cooling.
     fn first_available(&self, targets: &[RouteTarget]) -> Option<ModelRoute> {
         let awake = targets.iter().find(|target| self.active_cooldown(&target.route).is_none());
         awake.or_else(|| targets.first()).map(|target| target.route.clone())

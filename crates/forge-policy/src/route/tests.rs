@@ -1,4 +1,4 @@
-//! The five stages by small cases: what is set on the left, what is chosen and why on the right.
+//! Small cases of the five stages: settings on the left, the choice and its reasons on the right.
 
 use super::complexity::Thresholds;
 use super::escalation::EscalationStep;
@@ -9,7 +9,7 @@ const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 const HARD: &str = "A REST API with a database and authentication";
 const SIMPLE: &str = "Print hello world";
 
-/// What a case sets; the rest is as without any setting, with keys of openai and anthropic.
+/// The settings of a case; everything else is the default, with keys of openai and anthropic.
 #[derive(Default)]
 struct Case {
     pin: Option<&'static str>,

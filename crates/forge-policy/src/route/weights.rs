@@ -2,39 +2,39 @@
 
 use forge_types::{ModelRoute, TaskKind, Tier, WeightRow};
 
-/// Outcomes of a kind of work below which nothing is chosen by them.
+/// Minimum number of outcomes of a kind of work for a choice by weight.
 pub const MIN_OUTCOMES: u64 = 5;
 /// The weight of a model without a row.
 pub const INITIAL_WEIGHT: f64 = 0.5;
 
-/// What the weights chose, and how.
+/// The result of a choice by weight.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WeightedDraw {
-    /// Too few outcomes are known.
+    /// Too few outcomes are recorded; this many are.
     TooFew(u64),
-    /// There is nothing to choose between.
+    /// There is only one candidate.
     Only,
     /// Chosen by weight.
     Weighted {
-        /// Its place among the candidates.
+        /// The index of the candidate.
         at: usize,
-        /// Its weight, and that of all together.
+        /// The weight of the candidate, and the sum of all weights.
         of: (f64, f64),
     },
-    /// Chosen by lot, to learn something new.
+    /// Chosen at random, to gather new outcomes.
     Explored {
-        /// Its place among the candidates.
+        /// The index of the candidate.
         at: usize,
     },
 }
 
-/// Outcomes recorded for a kind of work.
+/// Returns the number of outcomes recorded for a kind of work.
 pub fn count_outcomes(rows: &[WeightRow], task_type: TaskKind) -> u64 {
     let of_type = rows.iter().filter(|row| row.task_type == task_type);
     of_type.fold(0, |sum, row| sum.saturating_add(row.total_count))
 }
 
-/// The weight of a model for this work.
+/// Returns the weight of a model for this work.
 pub fn model_weight(rows: &[WeightRow], task_type: TaskKind, tier: Tier, route: &ModelRoute) -> f64 {
     let row = rows.iter().find(|row| {
         row.task_type == task_type
@@ -48,7 +48,7 @@ pub fn model_weight(rows: &[WeightRow], task_type: TaskKind, tier: Tier, route: 
     )
 }
 
-/// Chooses among `candidates`. The same seed gives the same choice; a share of `explore` of all seeds is by lot.
+/// Chooses among `candidates`. The same seed gives the same choice; a share `explore` of all seeds choose at random.
 pub fn draw_candidate(
     rows: &[WeightRow],
     task_type: TaskKind,
@@ -83,13 +83,13 @@ pub fn draw_candidate(
     WeightedDraw::Weighted { at: 0, of: (weights[0], all) }
 }
 
-/// A number from 0 up to, not including, 1.
+/// Maps a seed to a number from 0 up to, but not including, 1.
 #[allow(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
 fn unit_interval(seed: u64) -> f64 {
     (splitmix64_mix(seed) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// The finaliser of `splitmix64`: a small generator whose every step is its seed.
+/// Applies the finaliser of `splitmix64`, a small generator that uses the previous output as the next seed.
 pub(crate) const fn splitmix64_mix(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

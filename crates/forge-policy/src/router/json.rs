@@ -1,21 +1,21 @@
-//! JSON objects in the midst of other text, in time that grows with the length of the text alone.
+//! Extraction of JSON objects from other text, in time linear in the length of the text.
 
 use serde_json::{Map, Value};
 
-/// An object and where it ends in its text.
+/// An object and the position in its text.
 pub(super) struct FoundObject {
     pub(super) end: usize,
     pub(super) start: usize,
     pub(super) map: Map<String, Value>,
 }
 
-/// Objects with faults of spelling that are looked at, from the end of the text.
+/// Maximum number of malformed objects that are examined, from the end of the text.
 const MAX_REPAIRED_OBJECTS: usize = 32;
-/// Objects inside of objects that are looked at.
+/// Maximum depth of nested objects that are examined.
 const MAX_DEPTH: u32 = 8;
 
-/// All objects of a text in the order of their ends. One that is valid JSON counts as it is; where that fails, raw line
-/// ends inside of strings and commas before a closing brace are forgiven.
+/// Finds all objects of a text, ordered by their ends. Valid JSON is taken as it is; otherwise raw line ends inside
+/// strings and commas before a closing brace are tolerated.
 pub(super) fn find_objects(text: &str) -> Vec<FoundObject> {
     let mut found = strict_objects(text);
     found.extend(repaired_objects(text, &found));
@@ -23,7 +23,7 @@ pub(super) fn find_objects(text: &str) -> Vec<FoundObject> {
     found
 }
 
-/// The parser stops at 128 levels, so that each beginning costs at most what 128 levels of the text after it cost.
+/// Finds the valid objects. The parser stops at 128 levels, which bounds the cost of each start position.
 fn strict_objects(text: &str) -> Vec<FoundObject> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -40,12 +40,12 @@ fn strict_objects(text: &str) -> Vec<FoundObject> {
     found
 }
 
-/// Objects that are balanced, braces in strings not counted, and are valid once their spelling is mended.
+/// Finds objects with balanced braces (ignoring those in strings) that are valid once repaired.
 fn repaired_objects(text: &str, strict: &[FoundObject]) -> Vec<FoundObject> {
     let mut found: Vec<FoundObject> = Vec::new();
     let fresh =
         |start: usize, end: usize| !strict.iter().any(|object| object.start < end && start < object.end);
-    // Looked up, since spans may lie inside one another and a search in each would not be linear.
+    // Looked up here, since spans may be nested and a search in each would not be linear.
     let keys: Vec<usize> = text.match_indices("\"tool\"").map(|(at, _)| at).collect();
     let holds_key = |start: usize, end: usize| {
         keys.get(keys.partition_point(|at| *at < start)).is_some_and(|at| *at < end)
@@ -67,7 +67,7 @@ fn repaired_objects(text: &str, strict: &[FoundObject]) -> Vec<FoundObject> {
     found
 }
 
-/// Balanced objects in the order of their ends.
+/// Returns the balanced objects, ordered by their ends.
 fn balanced_spans(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     let mut open = Vec::new();
@@ -121,7 +121,7 @@ fn repair_json(text: &str) -> String {
     out
 }
 
-/// The object itself if `wanted` takes it, else the last one inside of it that does.
+/// Returns the object itself if `wanted` accepts it, else the last nested object that it accepts.
 pub(super) fn find_within<T>(
     map: &Map<String, Value>,
     wanted: &dyn Fn(&Map<String, Value>) -> Option<T>,

@@ -1,8 +1,8 @@
-//! The router: a model names one tool, code dispatches it (LOOP-7, LOOP-8).
+//! The router: a model names one tool, and code dispatches it (LOOP-7, LOOP-8).
 //!
-//! [`parse`] makes a decision of whatever a model wrote, [`routed`] puts it into the reply as a call of a tool before
-//! that is journalled, so that everything that holds for tool calls holds for it too, and [`step`] ends the run with
-//! the tool's output or asks once more.
+//! [`parse()`] turns any text of a model into a decision. [`route_reply`] adds the decision to the reply as a tool call
+//! before the reply is journalled, so that all rules for tool calls apply to it. [`step`] ends the run with the tool's
+//! output or asks once more.
 
 mod json;
 mod parse;
@@ -17,13 +17,13 @@ pub use reply::{offered_tools, route_reply};
 pub use step::{AgentResult, detect_repetition, next_step};
 pub use stream::ContentStream;
 
-/// What the user reads if the model gave nothing that could be used.
+/// The answer if the model's reply was unusable.
 pub const NO_REPLY: &str = "I could not generate a response. Please try again.";
-/// What the user reads if no model answers.
+/// The answer if no model is available.
 pub const BACKEND_DOWN: &str = "The model backend is unavailable.";
-/// What the user reads if the same step was to be dispatched twice.
+/// The answer if the same step would be dispatched twice.
 pub const REPEATED_STEP: &str = "Stopped: the router tried to repeat the same step.";
-/// The tool that answers.
+/// The tool that answers in words.
 pub const CHAT_TOOL: &str = "chat";
-/// The tool that writes programs.
+/// The tool that writes source code.
 pub const CODE_TOOL: &str = "code";

@@ -1,7 +1,8 @@
-//! From what a model wrote to one tool and its content (LOOP-7). Never fails: what makes no sense is an answer in words.
+//! Parsing of a model's text into one tool and its content (LOOP-7). Never fails: unparsable text is an answer in
+//! words.
 //!
-//! The cascade: thoughts are removed; then the last balanced JSON object that names a tool; then `<tool_call>` and
-//! `<content>`; then a code fence; then plain text. The time grows with the length of the text alone.
+//! The cascade: remove thoughts; then the last balanced JSON object that names a tool; then `<tool_call>` and
+//! `<content>`; then a code fence; then plain text. The time is linear in the length of the text.
 
 use super::json::{self, FoundObject};
 use super::{CHAT_TOOL, CODE_TOOL, ContentStream, NO_REPLY, prompt};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// How a decision was found.
+/// The source of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionSource {
     /// A JSON object.
@@ -21,14 +22,14 @@ pub enum DecisionSource {
     Fence,
     /// Plain text.
     Plain,
-    /// A tool was named that there is not: its content is the answer.
+    /// An unknown tool was named: its content is the answer.
     UnknownTool,
-    /// There was nothing, or nothing that anybody wants to read.
+    /// The text is empty or contains nothing worth showing.
     Empty,
 }
 
 impl DecisionSource {
-    /// Its name in debug events.
+    /// Returns the name used in debug events.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -41,25 +42,25 @@ impl DecisionSource {
     }
 }
 
-/// What the router decided.
+/// A decision of the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterDecision {
-    /// The tool by its own name.
+    /// The tool's name.
     pub tool: String,
-    /// What it is given; never empty.
+    /// The tool's content; never empty.
     pub content: String,
-    /// What the model wrote.
+    /// The model's text.
     pub raw: String,
-    /// Whether the model wants another step after this one.
+    /// Whether the model asks for another step after this one.
     pub more: bool,
-    /// How it was found.
+    /// The source of the decision.
     pub how: DecisionSource,
 }
 
-/// Tokens of which one may be most.
+/// Minimum length in tokens of a text that can count as a loop.
 const MIN_LOOP_TOKENS: usize = 10;
 
-/// Decides by what a model wrote. `tools` are the enabled ones; the tool that answers is always one of them.
+/// Parses a model's text into a decision. `tools` are the enabled ones; the tool that answers is always among them.
 pub fn parse(raw: &str, tools: &[ToolSpec]) -> RouterDecision {
     let text = without_thoughts(raw);
     let text = text.trim();
@@ -90,7 +91,7 @@ impl ParsedChoice {
     }
 }
 
-/// What an object says.
+/// A tool and content named by an object.
 struct ToolMention {
     tool: String,
     content: String,
@@ -103,7 +104,7 @@ struct Cascade<'a> {
 }
 
 impl Cascade<'_> {
-    /// `None`: nothing that can be shown.
+    /// Returns the choice, or `None` if nothing can be shown.
     fn run(&self) -> Option<ParsedChoice> {
         if self.text.is_empty() {
             return None;
@@ -145,7 +146,7 @@ impl Cascade<'_> {
         ParsedChoice::chat_answer(without_speaker(self.text), DecisionSource::Plain)
     }
 
-    /// The words of an answer whose object was cut off before its end.
+    /// Returns the words of an answer with an object that was cut off.
     fn truncated_answer(&self) -> Option<ParsedChoice> {
         let words = ContentStream::default().push(self.text);
         ParsedChoice::chat_answer(&words, DecisionSource::Plain)
@@ -160,15 +161,16 @@ impl Cascade<'_> {
         self.tools.iter().find(|tool| tool.answers_to(name))
     }
 
-    /// What stands around an object is the answer if the object holds none.
+    /// Returns the text around an object, which is the answer if the object contains none.
     fn surrounding_text(&self, object: &FoundObject) -> String {
         let rest = format!("{} {}", self.text[..object.start].trim(), self.text[object.end..].trim());
         let rest = rest.trim();
-        // The ends of a fence around it are no answer.
+        // The ends of a fence around the object are no answer.
         if rest.starts_with("```") { String::new() } else { without_speaker(rest).to_owned() }
     }
 
-    /// A tool that does not exist answers with its content, one without content with what stands beside it.
+    /// Chooses the tool. For an unknown tool the content is the answer, and for a tool without content the text around
+    /// it is.
     fn choose_tool(
         &self,
         named: ToolMention,
@@ -187,8 +189,8 @@ impl Cascade<'_> {
         }
     }
 
-    /// `<tool_call>NAME</tool_call><content>TEXT</content>`, the last one; the call may also hold a JSON object. The
-    /// outer `None`: there is no such call.
+    /// Parses the last `<tool_call>NAME</tool_call><content>TEXT</content>`; the call may also be a JSON object. The
+    /// outer `None` means that there is no call.
     #[allow(clippy::option_option, reason = "no call, and a call without anything to show, are two things")]
     fn parse_xml(&self) -> Option<Option<ParsedChoice>> {
         let lower = self.text.to_ascii_lowercase();
@@ -197,7 +199,7 @@ impl Cascade<'_> {
         let after = open + "<tool_call>".len() + body.len();
         let content =
             lower[after..].find("<content>").map(|at| element_text(self.text, &lower, after + at, "content"));
-        // Some put the content into the call.
+        // Some models put the content inside the call.
         let inner = body.to_ascii_lowercase();
         let inside = inner.find("<content>").map(|at| element_text(body, &inner, at, "content"));
         let name = body.split('<').next().unwrap_or_default().trim();
@@ -217,7 +219,7 @@ impl Cascade<'_> {
     }
 }
 
-/// The text of an element that begins at `open`; without an end tag it ends with the text or the next call.
+/// Returns the text of the element that begins at `open`; without an end tag it extends to the next call or the end.
 fn element_text<'t>(text: &'t str, lower: &str, open: usize, name: &str) -> &'t str {
     let start = open + name.len() + 2;
     let end = lower[start..].find(&format!("</{name}>")).map_or(text.len(), |at| start + at);
@@ -230,7 +232,7 @@ fn parse_mention(map: &Map<String, Value>) -> Option<ToolMention> {
     Some(ToolMention { tool, content: content_text(map.get("content")), more })
 }
 
-/// As some models write calls in XML: `{"name": …, "arguments": {"content": …}}`.
+/// Parses a call that some models write inside XML: `{"name": …, "arguments": {"content": …}}`.
 fn parse_call(map: &Map<String, Value>) -> Option<ToolMention> {
     if let Some(named) = parse_mention(map) {
         return Some(named);
@@ -245,7 +247,7 @@ fn parse_call(map: &Map<String, Value>) -> Option<ToolMention> {
     Some(ToolMention { tool, content, more: false })
 }
 
-/// A text as it is, anything else as JSON.
+/// Returns a string as it is, any other value as JSON.
 fn content_text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
@@ -254,7 +256,7 @@ fn content_text(value: Option<&Value>) -> String {
     }
 }
 
-/// The body of the first code fence that holds something; one without an end ends with the text.
+/// Returns the body of the first code fence that is not empty; an unclosed fence extends to the end of the text.
 fn fenced_code(text: &str) -> Option<&str> {
     let mut at = 0;
     while let Some(open) = text[at..].find("```").map(|offset| at + offset) {
@@ -282,7 +284,7 @@ fn fenced_code(text: &str) -> Option<&str> {
     None
 }
 
-/// The text without a leaked `Assistant:` at its front.
+/// Removes a leaked `Assistant:` from the start of the text.
 fn without_speaker(text: &str) -> &str {
     const SPEAKER_PREFIX: &str = "assistant:";
     let mut text = text.trim();
@@ -292,8 +294,8 @@ fn without_speaker(text: &str) -> &str {
     text
 }
 
-/// The text without `<think>` blocks. One that was never closed hides all that follows if nothing stands before it;
-/// one that was never opened, as some templates leave it, all that precedes.
+/// Removes `<think>` blocks. An unclosed block removes everything after it if nothing precedes it; a closing tag
+/// without an opening one, as some templates produce, removes everything before it.
 fn without_thoughts(raw: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(raw);
     for (open, close) in [("<think>", "</think>"), ("<thinking>", "</thinking>")] {
@@ -328,7 +330,7 @@ fn remove_blocks(text: &str, open: &str, close: &str) -> Option<String> {
     Some(out)
 }
 
-/// One word over and over, or a piece of the router's own instructions.
+/// Returns whether a text is one word repeated, or part of the router's own instructions.
 fn is_noise(text: &str) -> bool {
     is_repetition(text) || prompt::leaks_rules(text)
 }

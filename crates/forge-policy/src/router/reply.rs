@@ -1,4 +1,4 @@
-//! The decision as a part of the reply: a call of the tool, made before the reply is journalled.
+//! The decision as a part of the reply: a tool call that is added before the reply is journalled.
 
 use super::parse::{DecisionSource, RouterDecision, parse};
 use super::{CHAT_TOOL, CODE_TOOL};
@@ -8,19 +8,20 @@ use forge_types::{
 };
 use serde_json::{Map, Value};
 
-/// Marks what the router itself keeps with a call; no provider has this name.
+/// Marks the router's own data on a call; no provider has this name.
 const ROUTER_PROVIDER: &str = "forge.router";
 const MORE_FIELD: &str = "more";
 
-/// The tools that a router can be offered out of those that are enabled: what one text can call. The tool that answers
-/// comes first.
+/// Returns the enabled tools that a router can be offered, which are those callable with a single text. The tool that
+/// answers comes first.
 pub fn offered_tools(enabled: Vec<ToolSpec>) -> Vec<ToolSpec> {
     let mut tools: Vec<_> = enabled.into_iter().filter(|tool| text_parameters(tool).is_some()).collect();
     tools.sort_by_key(|tool| if tool.name == CHAT_TOOL { 0 } else { 1 + u8::from(tool.name != CODE_TOOL) });
     tools
 }
 
-/// The required parameters, if a text can fill them: one, or a pair of a tool that only notes it down.
+/// Returns the required parameters if a single text can fill them: one parameter, or a pair for a tool that only takes
+/// notes.
 fn text_parameters(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
     let required: Vec<_> = tool.params.iter().filter(|param| param.required).collect();
     let most = if tool.access == ToolAccess::Nothing { 2 } else { 1 };
@@ -28,7 +29,7 @@ fn text_parameters(tool: &ToolSpec) -> Option<Vec<&ParamSpec>> {
     fits.then_some(required)
 }
 
-/// What a tool's content is, in words for the model.
+/// Describes a tool's content for the model.
 pub(super) fn describe_content(tool: &ToolSpec) -> String {
     match text_parameters(tool).as_deref() {
         Some([one]) if one.description.is_empty() => format!("the {}", one.name),
@@ -38,7 +39,7 @@ pub(super) fn describe_content(tool: &ToolSpec) -> String {
     }
 }
 
-/// The arguments of a tool that was given a text.
+/// Returns a tool's arguments for a text.
 fn text_arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
     let mut arguments = Map::new();
     match text_parameters(tool).as_deref() {
@@ -57,8 +58,8 @@ fn text_arguments(tool: &ToolSpec, content: &str) -> Map<String, Value> {
     arguments
 }
 
-/// The reply with its decision as a call of the tool. A reply in which there is nothing holds no call and no text; what
-/// the model wrote stays with it as reasoning.
+/// Adds the decision to the reply as a tool call. An empty reply gets no call and no text; the model's text is kept as
+/// reasoning.
 pub fn route_reply(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, RouterDecision) {
     let mut text = String::new();
     let mut rest = Vec::new();
@@ -66,7 +67,7 @@ pub fn route_reply(reply: ModelReply, tools: &[ToolSpec]) -> (ModelReply, Router
         match part.kind {
             PartKind::Text { text: Payload::Inline(more) } => text.push_str(&more),
             PartKind::Reasoning { .. } => rest.push(part),
-            // Whoever calls a tool of the provider's own kind means the same.
+            // A native tool call means the same.
             PartKind::Call(call) if text.is_empty() => text = as_text(&call),
             _ => {}
         }
@@ -103,7 +104,7 @@ fn decision_call(decision: &RouterDecision, tools: &[ToolSpec]) -> MessagePart {
     MessagePart { kind: PartKind::Call(call), opaque }
 }
 
-/// Whether the router wanted another step after this call.
+/// Returns whether the router asked for another step after this call.
 pub(super) fn wants_more(part: &MessagePart) -> bool {
     part.opaque.as_ref().is_some_and(|opaque| opaque.provider == ROUTER_PROVIDER && opaque.data == MORE_FIELD)
 }

@@ -1,4 +1,4 @@
-//! What follows a dispatched tool: the end of the run, or one more step (LOOP-8).
+//! The step after a dispatched tool: the end of the run, or one more model call (LOOP-8).
 
 use super::reply::wants_more;
 use super::{BACKEND_DOWN, NO_REPLY, REPEATED_STEP};
@@ -8,23 +8,23 @@ use forge_types::{
     Plan, Role, RunState, RunStatus, Timestamp, ToolResultPart,
 };
 
-/// What a run of the router came to.
+/// The result of a router run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentResult {
     /// The answer, or one of the fixed sentences.
     pub output: String,
-    /// The tool that gave it, if one was dispatched.
+    /// The tool that produced the output, if one was dispatched.
     pub tool: Option<String>,
-    /// Tools that were dispatched.
+    /// Number of dispatched tools.
     pub steps: u32,
-    /// Whether it is an answer.
+    /// Whether the output is an answer.
     pub ok: bool,
-    /// Why it is none.
+    /// The error, if the output is no answer.
     pub error: Option<String>,
 }
 
 impl AgentResult {
-    /// What a run came to, whose texts are in place.
+    /// Returns the result of a run with texts loaded.
     pub fn from_state(state: &RunState) -> Self {
         let output: String = state.answer.iter().filter_map(Payload::inline_text).collect();
         let error = state.ending.as_ref().and_then(|ending| ending.error.as_ref());
@@ -38,7 +38,7 @@ impl AgentResult {
     }
 }
 
-/// Decides what follows the last step; asks the model where nothing ends the run.
+/// Decides the step after the last one; asks the model if nothing ends the run.
 pub fn next_step(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Timestamp) -> Decision {
     if let Some(decision) = after_step(state, plan) {
         return decision;
@@ -53,7 +53,7 @@ pub fn next_step(state: &RunState, plan: &Plan, cooling: &[Cooldown], now: Times
     decision
 }
 
-/// How the run ends with its last step; `None` if it goes on.
+/// Returns the end of the run that follows from its last step, or `None` if the run continues.
 fn after_step(state: &RunState, plan: &Plan) -> Option<Decision> {
     if !state.open.is_empty() || state.last_error.is_some() || !state.steering.is_empty() {
         return None;
@@ -102,7 +102,7 @@ const fn max_steps(plan: &Plan) -> u32 {
     }
 }
 
-/// A step that was dispatched before in this run ends it (LOOP-8).
+/// Ends the run if it would dispatch a step that it already dispatched (LOOP-8).
 pub fn detect_repetition(state: &RunState, plan: &Plan) -> Option<Decision> {
     if !matches!(plan.executor, Executor::Router { .. }) {
         return None;
@@ -133,7 +133,7 @@ fn count_steps(state: &RunState) -> u32 {
     u32::try_from(tools).unwrap_or(u32::MAX)
 }
 
-/// The last call and its result.
+/// Returns the last call and its result.
 fn last_result(state: &RunState) -> Option<(&MessagePart, &ToolResultPart)> {
     let result = state.messages.iter().rev().flat_map(|message| tool_results(message)).next()?;
     let is_its =

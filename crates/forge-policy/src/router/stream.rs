@@ -1,7 +1,7 @@
-//! The words of an answer while its JSON is still on its way, for whoever watches.
+//! Extraction of an answer's text from JSON that is still streaming, for live display.
 
-/// Takes a router's reply in pieces and gives the text of a `chat` in pieces. Anything else gives nothing: it is shown
-/// when it is there.
+/// Takes a router's reply in pieces and returns the text of a `chat` in pieces. Other replies return nothing; they are
+/// shown when complete.
 #[derive(Clone, Debug, Default)]
 pub struct ContentStream {
     head: String,
@@ -14,17 +14,17 @@ enum StreamStage {
     /// Before the content.
     #[default]
     Before,
-    /// In its text.
+    /// Within the content.
     Inside,
-    /// After it, or where there is none to show.
+    /// After the content, or in a reply without content to show.
     Over,
 }
 
-/// The object's front is short; one that is longer is something else.
+/// Maximum size of the object's start, in bytes; a longer one is something else.
 const MAX_HEAD_BYTES: usize = 300;
 
 impl ContentStream {
-    /// More of the reply; gives more of the answer.
+    /// Takes another piece of the reply and returns the new text of the answer.
     pub fn push(&mut self, piece: &str) -> String {
         let mut out = String::new();
         for c in piece.chars() {
@@ -59,7 +59,7 @@ impl ContentStream {
         if !self.escape.is_empty() {
             self.escape.push(c);
             let pending = self.escape.starts_with("\\u") && self.escape.len() < 6;
-            // The second half of a character that UTF-16 writes in two.
+            // The second half of a character that UTF-16 encodes in two.
             let code = u32::from_str_radix(self.escape.get(2..6).unwrap_or_default(), 16);
             let half = matches!(code, Ok(0xd800..=0xdbff)) && self.escape.len() < 12;
             if !pending && !half {

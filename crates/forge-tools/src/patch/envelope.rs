@@ -1,4 +1,4 @@
-//! The `*** Begin Patch` form.
+//! Parsing of the `*** Begin Patch` format.
 //!
 //! ```text
 //! *** Begin Patch
@@ -9,7 +9,7 @@
 //!  stays
 //! -goes
 //! +comes
-//! *** End of File             the hunk stands at the end
+//! *** End of File             the hunk is at the end of the file
 //! *** End Patch
 //! ```
 
@@ -22,12 +22,12 @@ const BEGIN_PATCH: &str = "*** Begin Patch";
 const END_PATCH: &str = "*** End Patch";
 const END_OF_FILE: &str = "*** End of File";
 
-/// A line that only this form has.
+/// Returns whether a line occurs only in this format.
 pub(super) fn is_envelope_line(line: &str) -> bool {
     line.trim_end() == BEGIN_PATCH || SectionHead::parse(line).is_some()
 }
 
-/// The head of a file's part.
+/// The heading of a file's section.
 enum SectionHead<'a> {
     Add(&'a str),
     Update(&'a str),
@@ -54,7 +54,7 @@ impl<'a> SectionHead<'a> {
     }
 }
 
-/// Reads the lines of a patch of this form. What stands around `*** Begin Patch` and `*** End Patch` is not read.
+/// Parses the lines of a patch in this format. Text around `*** Begin Patch` and `*** End Patch` is ignored.
 pub(super) fn parse_envelope(lines: &[&str]) -> Result<Vec<FilePatch>, PatchError> {
     let begin = lines.iter().position(|line| line.trim_end() == BEGIN_PATCH);
     let at = begin.map_or(0, |at| at + 1);
@@ -91,7 +91,7 @@ struct EnvelopeReader<'a> {
     lines: &'a [&'a str],
     at: usize,
     closed: bool,
-    /// Where the next line is that is not blank.
+    /// For each line, the next line that is not blank.
     next: Vec<usize>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> EnvelopeReader<'a> {
         self.lines.get(self.at).copied()
     }
 
-    /// Whether the part of a file ends here.
+    /// Returns whether a line ends the section of a file.
     fn ends_section(line: &str) -> bool {
         line.trim_end() == END_PATCH || SectionHead::parse(line).is_some()
     }
@@ -155,7 +155,7 @@ impl<'a> EnvelopeReader<'a> {
         Ok(if lines.is_empty() { Vec::new() } else { vec![Hunk { lines, ..Hunk::default() }] })
     }
 
-    /// Whether only blank lines stand before the end of the part.
+    /// Returns whether only blank lines remain in the section.
     fn only_blank(&self) -> bool {
         self.lines.get(self.next[self.at]).is_none_or(|line| Self::ends_section(line))
     }
@@ -182,7 +182,7 @@ impl<'a> EnvelopeReader<'a> {
                     last.end = PatchLineEnd::Nothing;
                 }
             } else if line.is_empty() && self.only_blank() {
-                // An empty line before the next part belongs to nobody.
+                // An empty line before the next section belongs to neither.
             } else if let Some(line) = hunk_line(line) {
                 hunk.lines.push(line);
             } else {
@@ -194,7 +194,7 @@ impl<'a> EnvelopeReader<'a> {
         if !hunk.lines.is_empty() {
             hunks.push(hunk);
         }
-        // A hunk that only shows lines changes nothing.
+        // A hunk with context lines alone changes nothing.
         hunks.retain(|hunk| hunk.lines.iter().any(|line| line.sign != LineSign::Context));
         Ok(hunks)
     }

@@ -1,55 +1,55 @@
-//! Where the hunks of a patch belong in a text, and the text afterwards.
+//! Location of the hunks of a patch in a text, and their application.
 //!
-//! A hunk stands where its header says, or else at the only other place where its old lines stand. Line ends are
-//! overlooked if nothing fits exactly, then white space, as in `edit_file`. Hunks never overlap.
+//! A hunk belongs at the place in its header, or else at the only other place that matches its old lines. Line ends are
+//! ignored if nothing matches exactly, then white space, as in `edit_file`. Hunks never overlap.
 
 use super::{Hunk, HunkLine, LineSign, PatchLineEnd};
 use crate::matching::{IndentShift, MAX_COMPARISONS, NearestMatch, find_nearest, matching_windows};
 use std::cell::Cell;
 use std::ops::Range;
 
-/// A text after its patch.
+/// A patched text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PatchedText {
     /// The text.
     pub(crate) text: String,
-    /// Lines that came.
+    /// Number of added lines.
     pub(crate) added: usize,
-    /// Lines that went.
+    /// Number of removed lines.
     pub(crate) removed: usize,
-    /// Hunks that were found elsewhere than their header says.
+    /// Number of hunks found elsewhere than in their header.
     pub(crate) relocated: usize,
-    /// Hunks whose white space was overlooked.
+    /// Number of hunks matched with white space ignored.
     pub(crate) tolerant: usize,
 }
 
-/// Why a hunk has no place.
+/// The reason why a hunk has no place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LocateError {
-    /// Its old lines stand at several places; their first lines, from 1.
+    /// The old lines match at several places, which begin at these lines, from 1.
     Several(Vec<usize>),
-    /// Its old lines stand nowhere.
+    /// The old lines match nowhere.
     Nowhere(Option<NearestMatch>),
-    /// Its new lines stand there already, from this line on, from 1.
+    /// The new lines are already present from this line on, from 1.
     Already(usize),
-    /// It has no old lines and the line that its header names is not there.
+    /// The hunk has no old lines, and the line in its header is not found.
     NoAnchor(String),
-    /// It puts lines behind the end of the text, which has so many lines.
+    /// The hunk adds lines after the end of the text, which has this many lines.
     BehindEnd(usize),
-    /// The text repeats itself so much that the search was given up.
+    /// The text is so repetitive that the search was given up.
     Repetitive,
 }
 
 /// A hunk without a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoMatch {
-    /// Which hunk, from 0.
+    /// The index of the hunk.
     pub(crate) hunk: usize,
-    /// Why.
+    /// The reason.
     pub(crate) trouble: LocateError,
 }
 
-/// Applies the hunks to a text: all of them or none.
+/// Applies all hunks to a text, or none.
 pub(crate) fn apply_hunks(before: &str, hunks: &[Hunk]) -> Result<PatchedText, NoMatch> {
     let file = PatchTarget::new(before);
     let mut placed: Vec<LocatedHunk> = Vec::new();
@@ -73,14 +73,14 @@ pub(crate) fn apply_hunks(before: &str, hunks: &[Hunk]) -> Result<PatchedText, N
     Ok(result)
 }
 
-/// How well the lines of a hunk fit.
+/// The quality of a match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum MatchQuality {
     /// Byte for byte.
     Exact,
-    /// But for line ends.
+    /// Equal except for line ends.
     Ends,
-    /// But for white space, indented in another way.
+    /// Equal except for white space, with another indentation.
     Shifted(IndentShift),
 }
 
@@ -90,20 +90,20 @@ struct HunkCandidate {
 }
 
 struct LocatedHunk {
-    /// The lines of the text between its first and its last change.
+    /// The lines of the text from the first to the last change.
     core: Range<usize>,
-    /// What stands there afterwards.
+    /// The new lines in their place.
     lines: Vec<String>,
 }
 
 struct PatchTarget<'a> {
     /// Lines with their ends.
     lines: Vec<&'a str>,
-    /// Lines without.
+    /// Lines without their ends.
     bare: Vec<&'a str>,
     /// Whether most lines end with CR LF.
     crlf: bool,
-    /// Comparisons that may still be made.
+    /// Remaining comparisons.
     left: Cell<usize>,
 }
 
@@ -112,7 +112,7 @@ fn strip_line_end(line: &str) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// How many unchanged lines a hunk begins and ends with.
+/// Returns the numbers of unchanged lines at the start and end of a hunk.
 fn context_margins(hunk: &Hunk) -> (usize, usize) {
     let lead = hunk.lines.iter().take_while(|line| line.sign == LineSign::Context).count();
     let trail = hunk.lines.iter().rev().take_while(|line| line.sign == LineSign::Context).count();
@@ -127,7 +127,7 @@ impl<'a> PatchTarget<'a> {
         Self { crlf: crs * 2 > lines.len(), bare, lines, left: Cell::new(4 * MAX_COMPARISONS) }
     }
 
-    /// Whether the text ends without a line end.
+    /// Returns whether the text ends without a line end.
     fn lacks_final_newline(&self) -> bool {
         self.lines.last().is_some_and(|line| !line.ends_with('\n'))
     }
@@ -139,7 +139,7 @@ impl<'a> PatchTarget<'a> {
         let around = &self.lines[found.at..found.at + old];
         let crs = around.iter().filter(|line| line.ends_with("\r\n")).count();
         let crlf = if around.is_empty() { self.crlf } else { crs * 2 > around.len() };
-        // Lines without any context take the ends that the text has.
+        // Lines without any context get the text's line ends.
         let verbatim = found.fit == MatchQuality::Exact && !(around.is_empty() && self.crlf);
         let mut at = core.start;
         let mut lines = Vec::new();
@@ -152,7 +152,7 @@ impl<'a> PatchTarget<'a> {
             }
             at += usize::from(line.sign != LineSign::Add);
         }
-        // A text without a last line end stays so, unless the patch speaks of it.
+        // A text without a final line end is kept that way, unless the patch states otherwise.
         let at_end = core.end == self.lines.len() && self.lacks_final_newline();
         if at_end
             && found.fit != MatchQuality::Exact
@@ -164,7 +164,7 @@ impl<'a> PatchTarget<'a> {
         LocatedHunk { core, lines }
     }
 
-    /// The text with what was placed, which is sorted.
+    /// Builds the text from the located hunks, which are sorted.
     fn assemble_text(&self, placed: &[LocatedHunk]) -> String {
         let mut out = String::new();
         let end = if self.crlf { "\r\n" } else { "\n" };
@@ -235,7 +235,7 @@ impl HunkSearch<'_> {
         self.find_tolerant(&wanted, &starts)
     }
 
-    /// The place of lines that come without any that stay or go.
+    /// Finds the place of a hunk that only adds lines.
     fn find_insertion(&self, expected: Option<usize>) -> Result<HunkCandidate, LocateError> {
         let end = self.file.lines.len();
         let found = |at| Ok(HunkCandidate { at, fit: MatchQuality::Exact });
@@ -255,7 +255,7 @@ impl HunkSearch<'_> {
         }
     }
 
-    /// Spends comparisons; `false` when none are left.
+    /// Spends comparisons; returns `false` when none remain.
     fn spend_comparisons(&self, count: usize) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(count));
@@ -284,14 +284,14 @@ impl HunkSearch<'_> {
         fits
     }
 
-    /// Whether the hunk, beginning at a line, changes nothing that another one changes.
+    /// Returns whether the hunk, placed at a line, overlaps no change of another hunk.
     fn is_free(&self, at: usize) -> bool {
         let (lead, trail) = context_margins(self.hunk);
         let core = at + lead..at + self.hunk.old_side().count() - trail;
         self.located.iter().all(|other| other.core.start >= core.end || core.start >= other.core.end)
     }
 
-    /// Every place where the lines stand.
+    /// Returns every place where the lines match.
     fn find_all(&self, wanted: &[&HunkLine], fit: &MatchQuality) -> Result<Vec<usize>, LocateError> {
         let mut found = Vec::new();
         for at in 0..(self.file.lines.len() + 1).saturating_sub(wanted.len()) {
@@ -305,7 +305,7 @@ impl HunkSearch<'_> {
         Ok(found)
     }
 
-    /// The lines of the innermost anchor: all that the hunk could mean. `None` without anchors that stand there.
+    /// Returns the positions of the innermost anchor; `None` if the anchors are absent or not found.
     fn anchor_starts(&self) -> Option<Vec<usize>> {
         let behind = self.located.last().map_or(0, |placed| placed.core.end);
         let stands = |anchor: &str, from: usize| -> Vec<usize> {
@@ -331,7 +331,7 @@ impl HunkSearch<'_> {
         (!starts.is_empty()).then_some(starts)
     }
 
-    /// Which of all places are meant: those behind an anchor, at the end, or behind the hunk before.
+    /// Selects the places that may be meant: those after an anchor, at the end, or after the previous hunk.
     fn filter_candidates(&self, found: Vec<usize>, starts: &Option<Vec<usize>>) -> Vec<usize> {
         let lines = self.hunk.old_side().count();
         if self.hunk.at_end

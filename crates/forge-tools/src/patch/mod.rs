@@ -1,7 +1,7 @@
-//! Patches as models write them. Pure: text in, changes or a fault in words out.
+//! Parsing of patches as models write them. Pure functions: text in, changes or a fault in words out.
 //!
-//! Two forms are read: unified diffs as `diff -u` and git make them, and the `*** Begin Patch` form. Both become
-//! [`FilePatch`]es; [`place`] says where in a text their hunks belong.
+//! Two formats are read: unified diffs as written by `diff -u` and git, and the `*** Begin Patch` format. Both become
+//! [`FilePatch`]es; [`locate`] finds the places of their hunks in a text.
 
 mod envelope;
 pub(crate) mod locate;
@@ -12,126 +12,126 @@ mod tests;
 
 use crate::terminal::escape_controls;
 
-/// Files that one patch may name.
+/// Maximum number of files in a patch.
 const MAX_FILES: usize = 200;
-/// Hunks that one patch may have.
+/// Maximum number of hunks in a patch.
 const MAX_HUNKS: usize = 5000;
 
-/// What a patch does to a line.
+/// The effect of a patch on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineSign {
-    /// It stands there and stays.
+    /// The line is kept.
     Context,
-    /// It is new.
+    /// The line is added.
     Add,
-    /// It goes.
+    /// The line is removed.
     Remove,
 }
 
-/// How a line of a patch ends in its file.
+/// The end of a line of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PatchLineEnd {
-    /// With a line end.
+    /// A line end.
     Newline,
-    /// With the file: `\ No newline at end of file` follows.
+    /// The end of the file: `\ No newline at end of file` follows.
     Nothing,
 }
 
 /// A line of a hunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HunkLine {
-    /// What happens to it.
+    /// The effect on the line.
     pub(crate) sign: LineSign,
-    /// Its text without LF; a CR is part of it.
+    /// The text without LF; a CR is part of it.
     pub(crate) text: String,
-    /// How it ends.
+    /// The end of the line.
     pub(crate) end: PatchLineEnd,
 }
 
-/// Lines that change together.
+/// A group of lines that change together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hunk {
-    /// Where its old lines begin, from 0; without old lines: before which line it puts the new ones.
+    /// The first old line, from 0; without old lines, the line before which new ones are inserted.
     pub(crate) at: Option<usize>,
-    /// Lines that stand somewhere above it, outermost first.
+    /// Lines that occur above the hunk, outermost first.
     pub(crate) anchors: Vec<String>,
-    /// Whether it stands at the end of the file.
+    /// Whether the hunk belongs at the end of the file.
     pub(crate) at_end: bool,
-    /// Whether the counts of its header were wrong.
+    /// Whether the counts of the header were wrong.
     pub(crate) miscounted: bool,
-    /// Its lines.
+    /// The lines.
     pub(crate) lines: Vec<HunkLine>,
 }
 
 impl Hunk {
-    /// The lines that must stand in the file.
+    /// Returns the lines that must be in the file.
     pub(crate) fn old_side(&self) -> impl Iterator<Item = &HunkLine> {
         self.lines.iter().filter(|line| line.sign != LineSign::Add)
     }
 
-    /// The lines that stand there afterwards.
+    /// Returns the lines that replace them.
     pub(crate) fn new_side(&self) -> impl Iterator<Item = &HunkLine> {
         self.lines.iter().filter(|line| line.sign != LineSign::Remove)
     }
 
-    /// How many lines have this sign.
+    /// Returns the number of lines with this sign.
     pub(crate) fn count_sign(&self, sign: LineSign) -> usize {
         self.lines.iter().filter(|line| line.sign == sign).count()
     }
 }
 
-/// What is done to a file.
+/// The action on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileAction {
-    /// It is made.
+    /// The file is created.
     Add {
-        /// Its path.
+        /// The path.
         path: String,
     },
-    /// It changes; `to` differs from `from` if it moves.
+    /// The file changes; `to` differs from `from` if it moves.
     Update {
-        /// Its path before.
+        /// The old path.
         from: String,
-        /// Its path afterwards.
+        /// The new path.
         to: String,
     },
-    /// A changed copy is made.
+    /// A changed copy is created.
     Copy {
-        /// The path of what is copied.
+        /// The path of the original.
         from: String,
         /// The path of the copy.
         to: String,
     },
-    /// It is removed.
+    /// The file is removed.
     Delete {
-        /// Its path.
+        /// The path.
         path: String,
     },
 }
 
-/// All that a patch does to one file.
+/// All changes of a patch to one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePatch {
-    /// What is done to it.
+    /// The action.
     pub(crate) action: FileAction,
-    /// The changes of its lines in the order of the patch.
+    /// The hunks in the order of the patch.
     pub(crate) hunks: Vec<Hunk>,
-    /// Permission bits that the patch asks for.
+    /// Permission bits requested by the patch.
     pub(crate) mode: Option<u32>,
 }
 
-/// Why a text is no patch, in words for the model.
+/// The reason why a text is no patch, worded for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatchError(pub(crate) String);
 
 impl PatchError {
-    /// A fault at a line of the patch, counted from 0.
+    /// Returns a fault at a line of the patch, counted from 0.
     fn at_line(line: usize, why: impl std::fmt::Display) -> Self {
         Self(format!("line {} of the patch: {why}", line + 1))
     }
 }
 
-/// Reads a patch in whichever form it has.
+/// Parses a patch of either format.
 pub(crate) fn parse_patch(patch: &str) -> Result<Vec<FilePatch>, PatchError> {
     let lines = split_lines(patch);
     let enveloped = lines.iter().any(|line| envelope::is_envelope_line(line));
@@ -153,7 +153,7 @@ pub(crate) fn parse_patch(patch: &str) -> Result<Vec<FilePatch>, PatchError> {
     Ok(files)
 }
 
-/// The lines of a patch. Where each of them ends with CR LF, these are the patch's line ends and not its text.
+/// Splits a patch into lines. If all of them end with CR LF, the CRs are not part of the text.
 fn split_lines(patch: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = patch.strip_suffix('\n').unwrap_or(patch).split('\n').collect();
     if lines.iter().all(|line| line.ends_with('\r')) {
@@ -164,7 +164,7 @@ fn split_lines(patch: &str) -> Vec<&str> {
     lines
 }
 
-/// For each line the next one from it on that is not blank, or the number of lines.
+/// Returns for each line the index of the next line, itself included, that is not blank, or the number of lines.
 fn next_texts(lines: &[&str]) -> Vec<usize> {
     let mut next = vec![lines.len(); lines.len() + 1];
     for at in (0..lines.len()).rev() {
@@ -173,14 +173,14 @@ fn next_texts(lines: &[&str]) -> Vec<usize> {
     next
 }
 
-/// The beginning of a line of a patch, as a message shows it.
+/// Quotes the start of a line of a patch for a message.
 fn quote_line(line: &str) -> String {
     let short: String = line.chars().take(60).collect();
     let more = if short.len() < line.len() { "…" } else { "" };
     format!("`{}{more}`", escape_controls(&short))
 }
 
-/// A line of a hunk; an empty line is an empty line that stays, since editors strip its space.
+/// Parses a line of a hunk; an empty line is an empty context line, since editors strip its space.
 fn hunk_line(line: &str) -> Option<HunkLine> {
     let (sign, text) = match line.as_bytes().first() {
         None => (LineSign::Context, ""),
@@ -193,7 +193,7 @@ fn hunk_line(line: &str) -> Option<HunkLine> {
     Some(HunkLine { sign, text: text.to_owned(), end: PatchLineEnd::Newline })
 }
 
-/// What stands in `@@ … @@`.
+/// The numbers in `@@ … @@`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HunkRanges {
     old_start: usize,
@@ -202,7 +202,7 @@ struct HunkRanges {
 }
 
 impl HunkRanges {
-    /// Reads `@@ -1,2 +3,4 @@ whatever`; `None` if it has no numbers.
+    /// Parses `@@ -1,2 +3,4 @@ whatever`; `None` if it has no numbers.
     fn parse(line: &str) -> Option<Self> {
         let rest = line.strip_prefix("@@")?.trim_start().strip_prefix('-')?;
         let (old, rest) = rest.split_once(char::is_whitespace)?;
@@ -218,13 +218,13 @@ impl HunkRanges {
         Some(Self { old_start, old_count, new_count })
     }
 
-    /// Where the old lines begin, from 0. A range without lines names the line before it (POSIX `diff -u`).
+    /// Returns the first old line, from 0. A range without lines names the line before it (POSIX `diff -u`).
     const fn at(self) -> usize {
         if self.old_count == 0 { self.old_start } else { self.old_start.saturating_sub(1) }
     }
 }
 
-/// What a line `@@ def name` says beside numbers: a line above the hunk. `@@` and `@@ ... @@` say nothing.
+/// Parses the text of a line `@@ def name`, which names a line above the hunk. `@@` and `@@ ... @@` have none.
 fn parse_anchor(line: &str) -> Option<String> {
     let text = line.strip_prefix("@@")?;
     let text = text.strip_prefix(' ').unwrap_or(text);

@@ -1,4 +1,4 @@
-//! What is read out of patches, and that any of two texts leads to the second.
+//! Tests of parsing patches, and that a diff of any two texts turns the first into the second.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
@@ -91,7 +91,7 @@ fn the_begin_patch_form_is_read() {
     let hunks = &files[1].hunks;
     assert_eq!(hunks[0].anchors, ["class A", "    def f(self):"]);
     assert_eq!((hunks.len(), hunks[1].at_end), (2, true));
-    // Around the patch stands what a shell would read.
+    // The shell text around the patch is ignored.
     let wrapped = format!("apply_patch <<'EOF'\n{patch}EOF\n");
     assert_eq!(parse_patch(&wrapped).unwrap(), files);
     assert_eq!(parse_patch(&patch.replace('\n', "\r\n")).unwrap(), files);
@@ -135,17 +135,17 @@ fn hunks_find_their_place() {
     let form = |body: &str| format!("--- a/x\n+++ b/x\n{body}");
     for (body, wanted) in [
         ("@@ -2,2 +2,2 @@\n b\n-c\n+C\n", "a\nb\nC\nd\ne\nf\n"),
-        // Numbers that are wrong, or none.
+        // Wrong numbers, or none.
         ("@@ -40,2 +41,2 @@\n b\n-c\n+C\n", "a\nb\nC\nd\ne\nf\n"),
         ("@@ @@\n b\n-c\n+C\n", "a\nb\nC\nd\ne\nf\n"),
         ("@@ ... @@\n b\n-c\n+C\n", "a\nb\nC\nd\ne\nf\n"),
-        // Counts that are wrong.
+        // Wrong counts.
         ("@@ -2,9 +2,9 @@\n b\n-c\n+C\n", "a\nb\nC\nd\ne\nf\n"),
         ("@@ -2,1 +2,1 @@\n b\n-c\n+C\n d\n", "a\nb\nC\nd\ne\nf\n"),
         ("@@ -0,0 +1 @@\n+x\n", "x\na\nb\nc\nd\ne\nf\n"),
         ("@@ -2,0 +3 @@\n+x\n", "a\nb\nx\nc\nd\ne\nf\n"),
         ("@@ -6 +6,2 @@\n f\n+g\n", "a\nb\nc\nd\ne\nf\ng\n"),
-        // Hunks that share a line of context, and in another order.
+        // Hunks that share a line of context, and hunks in another order.
         ("@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n@@ -3,2 +3,2 @@\n c\n-d\n+D\n", "a\nB\nc\nD\ne\nf\n"),
         ("@@ @@\n-e\n+E\n@@ @@\n-a\n+A\n", "A\nb\nc\nd\nE\nf\n"),
         ("@@ -1 +1,3 @@\n-a\n+1\n+2\n+3\n@@ -6 +8 @@\n-f\n+F\n", "1\n2\n3\nb\nc\nd\ne\nF\n"),
@@ -177,7 +177,7 @@ fn line_ends_and_white_space_are_those_of_the_file() {
         ("if x:\n    a\n    b\n", " a\n-b\n+c\n+d\n", "if x:\n    a\n    c\n    d\n"),
         ("\tif x {\n\t\ta\n\t}\n", "     if x {\n-        a\n+        b\n     }\n", "\tif x {\n\t\tb\n\t}\n"),
         ("a  \nb\n", " a\n-b\n+c\n", "a  \nc\n"),
-        // A context line whose space was stripped.
+        // A context line without its leading space.
         ("a\n\nb\n", " a\n\n-b\n+c\n", "a\n\nc\n"),
     ] {
         assert_eq!(applied(before, &form(body)).as_deref(), Ok(wanted), "{before:?} {body:?}");
@@ -201,7 +201,7 @@ fn anchors_choose_among_equal_places() {
     assert_eq!(changed("-    x\n+    y\n*** End of File\n"), Ok(8));
     assert_eq!(changed("@@   def g():\n+    y\n"), Ok(5));
     assert_eq!(changed("@@ nope\n+    y\n"), Err(LocateError::NoAnchor("nope".into())));
-    // A sloppy anchor does not matter where only one place fits.
+    // A wrong anchor does not matter if only one place matches.
     assert_eq!(changed("@@ def nope\n   def g():\n-    x\n+    y\n"), Ok(5));
 }
 
@@ -234,7 +234,7 @@ fn text() -> impl Strategy<Value = String> {
         if !closed {
             text.truncate(text.trim_end_matches(['\r', '\n']).len());
         }
-        // Other programs take a lone CR and these for line ends.
+        // Other programs treat a lone CR and these characters as line ends.
         text.replace(['\u{85}', '\u{2028}', '\u{2029}', '\u{b}', '\u{c}'], "")
     })
 }
@@ -301,7 +301,7 @@ proptest! {
         prop_assert_eq!(applied.map(|applied| applied.text), Ok(after), "{}", patch);
     }
 
-    /// Another place is found by what stands there.
+    /// A moved hunk is found by its old lines.
     #[test]
     fn a_hunk_that_moved_is_found(lines in prop::collection::vec("[a-z]{6}", 8..20), above in 0_usize..9, at in 2_usize..6) {
         let before = format!("{}{}\n", "unlike\n".repeat(above), lines.join("\n"));

@@ -1,14 +1,15 @@
-//! Unified diffs, as `diff -u` and git write them (POSIX `diff -u`; git's documentation of `diff --git` headers).
+//! Parsing of unified diffs, as written by `diff -u` and git (POSIX `diff -u`; git's documentation of `diff --git`
+//! headers).
 //!
 //! Line numbers and counts of models are often wrong: a hunk ends where its lines end, and the counts decide only
-//! what could be read in two ways.
+//! ambiguous cases.
 
 use super::{
     FileAction, FilePatch, Hunk, HunkRanges, LineSign, PatchError, PatchLineEnd, hunk_line, next_texts,
     parse_anchor, quote_line,
 };
 
-/// Reads the lines of a patch. What stands before the first header is not read.
+/// Parses the lines of a patch. Text before the first header is ignored.
 pub(super) fn parse_unified(lines: &[&str]) -> Result<Vec<FilePatch>, PatchError> {
     let mut reader = UnifiedReader { lines, at: 0, next: next_texts(lines) };
     let mut files = Vec::new();
@@ -35,14 +36,14 @@ pub(super) fn parse_unified(lines: &[&str]) -> Result<Vec<FilePatch>, PatchError
     Ok(files)
 }
 
-/// What programs put between two files.
+/// Returns whether a line may occur between two files.
 fn may_stand_between(line: &str) -> bool {
     let line = line.trim_end();
     let known = ["diff ", "Index: ", "====", "Only in ", "```", "From ", "Subject: ", "Date: ", "EOF", "-- "];
     line.is_empty() || line == "--" || known.iter().any(|known| line.starts_with(known))
 }
 
-/// What the lines between `diff --git` and the first hunk say.
+/// The contents of the lines between `diff --git` and the first hunk.
 #[derive(Default)]
 struct GitFileHeader {
     old: Option<String>,
@@ -57,7 +58,7 @@ struct GitFileHeader {
 struct UnifiedReader<'a> {
     lines: &'a [&'a str],
     at: usize,
-    /// Where the next line is that is not blank.
+    /// For each line, the next line that is not blank.
     next: Vec<usize>,
 }
 
@@ -70,12 +71,12 @@ impl<'a> UnifiedReader<'a> {
         self.lines.get(at).copied().unwrap_or_default()
     }
 
-    /// Whether `---` and `+++` stand here.
+    /// Returns whether `---` and `+++` come next.
     fn at_names(&self) -> bool {
         self.line_at(self.at).starts_with("--- ") && self.line_at(self.at + 1).starts_with("+++ ")
     }
 
-    /// The names behind `---` and `+++`; `None` is `/dev/null`.
+    /// Reads the names after `---` and `+++`; `None` is `/dev/null`.
     fn read_names(&mut self) -> (Option<String>, Option<String>) {
         let name = |line: &str| Some(header_name(&line[4..])).filter(|name| name != "/dev/null");
         let names = (name(self.line_at(self.at)), name(self.line_at(self.at + 1)));
@@ -92,7 +93,7 @@ impl<'a> UnifiedReader<'a> {
             (None, None) => return Err(PatchError::at_line(start, "both sides are `/dev/null`")),
             (None, Some(path)) => FileAction::Add { path },
             (Some(path), None) => FileAction::Delete { path },
-            // Backups of the old file are what `diff -u x.orig x` compares with.
+            // `diff -u x.orig x` compares with a backup of the old file.
             (Some(old), Some(new)) if old == format!("{new}.orig") => {
                 FileAction::Update { from: new.clone(), to: new }
             }
@@ -200,7 +201,7 @@ impl<'a> UnifiedReader<'a> {
                 break;
             }
             let Some(read) = hunk_line(line) else {
-                // What a hunk lacks by its counts is more likely a forgotten prefix than the end.
+                // A line missing by the counts is more likely a forgotten prefix than the end of the hunk.
                 if counted && !may_stand_between(line) {
                     let why = "a line of a hunk begins with a space, `+` or `-`, not as";
                     return Err(PatchError::at_line(self.at, format!("{why} {}", quote_line(line))));
@@ -219,7 +220,7 @@ impl<'a> UnifiedReader<'a> {
             self.at += 1;
         }
         hunk.miscounted |= old > 0 || new > 0;
-        // Blank lines behind a hunk whose counts don't ask for them separate it from what follows.
+        // Blank lines after a hunk that its counts don't include are separators.
         if counts.is_none() || hunk.miscounted {
             let first =
                 self.lines[start..self.at].iter().rposition(|line| !line.is_empty()).map_or(0, |at| at + 1);
@@ -229,24 +230,24 @@ impl<'a> UnifiedReader<'a> {
         Ok(())
     }
 
-    /// Whether a hunk ends before this line, of which `left` old and new lines are still to come by its counts.
+    /// Returns whether a hunk ends before this line, with `left` old and new lines still missing by its counts.
     fn ends_hunk(&self, line: &str, counted: bool, left: (usize, usize)) -> bool {
         if line.starts_with("@@") || line.starts_with("diff --git ") {
             return true;
         }
         if self.at_names() {
-            // Lines `-- x` that go and `++ y` that come look the same; then the counts end with them.
+            // A removed line `-- x` and an added line `++ y` look the same; then the counts decide.
             let hunk_follows = self.line_at(self.at + 2).starts_with("@@");
             return if counted { hunk_follows && left != (1, 1) } else { hunk_follows };
         }
         if counted {
             return false;
         }
-        // Blank lines and the signature of a mail are nobody's.
+        // Blank lines and the signature of a mail belong to no hunk.
         line.is_empty() && self.nothing_follows() || line == "-- " && self.lines.len() - self.at <= 3
     }
 
-    /// Whether the next line that is not blank is none of a hunk.
+    /// Returns whether the next line that is not blank is not part of a hunk.
     fn nothing_follows(&self) -> bool {
         let next = self.lines.get(self.next[self.at]);
         next.is_none_or(|line| hunk_line(line).is_none() || line.starts_with("--- "))
@@ -254,7 +255,7 @@ impl<'a> UnifiedReader<'a> {
 }
 
 impl GitFileHeader {
-    /// Takes an extended header line of git; `false` if it is none.
+    /// Parses an extended header line of git; returns `false` if it is none.
     fn parse_header_line(&mut self, line: &str) -> bool {
         let after = |prefix: &str| line.strip_prefix(prefix);
         if let Some(path) = after("rename from ") {
@@ -302,7 +303,7 @@ impl GitFileHeader {
     }
 }
 
-/// A name in a header: quoted as in C, or up to a tab, behind which a time may stand.
+/// Parses a name in a header: quoted as in C, or up to a tab, which a time may follow.
 fn header_name(text: &str) -> String {
     let text = text.trim_end_matches('\r');
     match text.strip_prefix('"') {
@@ -311,7 +312,7 @@ fn header_name(text: &str) -> String {
     }
 }
 
-/// A name without its quotation marks, given what follows the first one; and what follows the last.
+/// Removes the quotation marks of a name, given the text after the first one; also returns the text after the last.
 fn unquote_name(text: &str) -> (String, &str) {
     let mut bytes = Vec::new();
     let mut chars = text.char_indices().peekable();
@@ -338,7 +339,7 @@ fn unquote_name(text: &str) -> (String, &str) {
                             let Some((_, digit)) = chars.next_if(|(_, c)| c.is_digit(8)) else { break };
                             value = value * 8 + digit.to_digit(8).unwrap_or_default();
                         }
-                        // Three octal digits may say more than a byte holds.
+                        // Three octal digits may exceed a byte.
                         u8::try_from(value).unwrap_or(b'?')
                     }
                     other => {
@@ -354,7 +355,7 @@ fn unquote_name(text: &str) -> (String, &str) {
     (String::from_utf8_lossy(&bytes).into_owned(), rest)
 }
 
-/// Without the first parts that git puts in front (`a/` and `b/`, or those of `diff.mnemonicPrefix`).
+/// Removes the prefixes added by git (`a/` and `b/`, or those of `diff.mnemonicPrefix`).
 fn strip_prefixes(names: (Option<String>, Option<String>)) -> (Option<String>, Option<String>) {
     const PREFIX_PAIRS: [(&str, &str); 7] =
         [("a/", "b/"), ("b/", "a/"), ("i/", "w/"), ("c/", "i/"), ("c/", "w/"), ("o/", "w/"), ("1/", "2/")];
@@ -373,7 +374,8 @@ fn strip_prefixes(names: (Option<String>, Option<String>)) -> (Option<String>, O
     names
 }
 
-/// The two names behind `diff --git`. Unquoted names may hold spaces: both are the same but for their prefix.
+/// Splits the two names after `diff --git`. Unquoted names may contain spaces, so both must be equal except for their
+/// prefix.
 fn split_names(names: &str) -> Option<(String, String)> {
     let names = names.trim_end_matches('\r');
     if let Some(quoted) = names.strip_prefix('"') {
