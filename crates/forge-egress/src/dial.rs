@@ -1,5 +1,5 @@
-//! The way out: the host is on the list, its name is resolved here, each address is judged, and the connection goes to
-//! a judged address itself. There is no second resolution that could give another answer.
+//! Outgoing connections. The host must be on the allowlist, its name is resolved here, every address is checked, and
+//! the connection is made to a checked address. No second resolution can return a different one.
 
 use super::ProxyState;
 use super::head::Authority;
@@ -11,17 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Where names are resolved.
+/// A source of name resolution.
 #[derive(Clone, Debug, Default)]
 pub enum NameResolver {
-    /// By the system, outside the box.
+    /// The system resolver, outside the sandbox.
     #[default]
     System,
-    /// By this table alone, whose names are in lower case.
+    /// This table only; its names are in lower case.
     Table(BTreeMap<String, Vec<IpAddr>>),
 }
 
-/// Whether the list lets `to` through.
+/// Checks that the allowlist permits `to`.
 pub(super) fn check_allowed(rules: &EgressRules, to: &Authority) -> Result<(), ProxyError> {
     let (host, port) = (&to.host, to.port);
     if rules.allows_host(host, port) {
@@ -46,7 +46,7 @@ pub(super) fn check_allowed(rules: &EgressRules, to: &Authority) -> Result<(), P
 pub(super) async fn dial_host(shared: &ProxyState, to: &Authority) -> Result<TcpStream, ProxyError> {
     check_allowed(&shared.rules, to)?;
     let until = Instant::now() + shared.limits.connect;
-    let late = || ProxyError::failed(504, format!("{} did not answer in time", to.to_host_header(0)));
+    let late = || ProxyError::failed(504, format!("{} did not respond in time", to.to_host_header(0)));
     let resolved = timeout_at(until, resolve_host(&shared.names, to)).await.map_err(|_| late())?;
     let addresses = resolved.map_err(|error| {
         ProxyError::failed(
@@ -83,7 +83,8 @@ pub(super) async fn dial_host(shared: &ProxyState, to: &Authority) -> Result<Tcp
     Err(refused.unwrap_or(last))
 }
 
-/// A connection to an own address has that address at both ends, public ones included. Nothing has been sent on it yet.
+/// Returns whether a connection is to this machine: then both ends have the same address, even a public one. No data
+/// has been sent on it yet.
 fn is_this_machine(stream: &TcpStream) -> bool {
     matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here.ip() == there.ip())
 }
@@ -96,7 +97,7 @@ fn refuse_address(to: &Authority, ip: IpAddr, reason: &str) -> ProxyError {
     };
     ProxyError::refused(
         why,
-        format!("If that is meant, add the address itself, \"{ip}\", to egress.allowed_domains."),
+        format!("If this is intended, add the address itself, \"{ip}\", to egress.allowed_domains."),
     )
 }
 
@@ -108,12 +109,12 @@ async fn resolve_host(names: &NameResolver, to: &Authority) -> io::Result<Vec<So
         NameResolver::System => Ok(tokio::net::lookup_host((to.host.as_str(), to.port)).await?.collect()),
         NameResolver::Table(table) => match table.get(&to.host) {
             Some(ips) => Ok(ips.iter().map(|&ip| SocketAddr::new(ip, to.port)).collect()),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name")),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
         },
     }
 }
 
-/// An error without the number that Rust adds.
+/// Formats an error without the number that Rust appends.
 pub(super) fn describe_io_error(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()

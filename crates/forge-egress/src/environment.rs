@@ -1,15 +1,15 @@
-//! What programs in the box must be told so that they find the proxy.
+//! Environment variables through which programs in the sandbox find the proxy.
 
 use forge_types::EgressRules;
 use std::net::IpAddr;
 
-/// Where the certificates stand in the box that its programs are to trust, if hosts get keys.
+/// Path in the sandbox of the CA certificates that its programs trust if hosts get keys.
 pub const CA_BUNDLE_PATH: &str = "/run/forge/ca.pem";
 
-/// The variables of the box whose proxy listens on its loopback at `port`.
+/// Returns the variables for a sandbox with the proxy on its loopback at `port`.
 ///
-/// The box's own loopback is reached without the proxy, except for names and addresses of it that stand on the list:
-/// there the machine's loopback is meant.
+/// Programs reach the sandbox's own loopback without the proxy. Loopback names and addresses on the allowlist are the
+/// exception: they denote the host's loopback.
 #[must_use]
 pub fn proxy_environment(rules: &EgressRules, port: u16) -> Vec<(String, String)> {
     let proxy = format!("http://127.0.0.1:{port}");
@@ -23,7 +23,7 @@ pub fn proxy_environment(rules: &EgressRules, port: u16) -> Vec<(String, String)
     let own = own.collect::<Vec<_>>().join(",");
     set("NO_PROXY", &own);
     set("no_proxy", &own);
-    // Node looks at the variables above only if it is told to.
+    // Node uses the variables above only if this is set.
     set("NODE_USE_ENV_PROXY", "1");
     for key in &rules.keys {
         set(&key.variable, &key.placeholder());
@@ -48,7 +48,7 @@ pub fn proxy_environment(rules: &EgressRules, port: u16) -> Vec<(String, String)
     variables
 }
 
-/// Whether an entry names this host itself, at any port.
+/// Returns whether an entry names this host itself, at any port.
 fn lists_host(rules: &EgressRules, host: &str) -> bool {
     let is = |entry: &String| entry == host || entry.starts_with(&format!("{host}:"));
     let bracketed = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());

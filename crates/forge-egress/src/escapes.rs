@@ -1,11 +1,11 @@
-//! A text read with the escapes of URLs, JSON, C and HTML resolved, one within another.
+//! Decoding of nested escapes of URLs, JSON, C and HTML.
 
-/// Layers of escapes that are resolved: a text can be percent-encoded in JSON in HTML.
+/// Number of escape layers that are decoded: a text can be percent-encoded in JSON in HTML.
 const LAYERS: usize = 3;
-/// Digits of a number in HTML, zeros in front of it included.
+/// Maximum number of digits in an HTML character reference, including leading zeros.
 const MAX_DIGITS: usize = 8;
 
-/// The names that HTML has for characters of ASCII.
+/// HTML names of ASCII characters.
 const NAMES: [(&str, char); 38] = [
     ("amp", '&'),
     ("lt", '<'),
@@ -47,26 +47,26 @@ const NAMES: [(&str, char); 38] = [
     ("hyphen", '-'),
 ];
 
-/// Whether an escape may begin with this byte, in whatever layer.
+/// Returns whether an escape can start with this byte, in any layer.
 pub(super) const fn begins(byte: u8) -> bool {
     matches!(byte, b'\\' | b'%' | b'&')
 }
 
-/// What may stand at a place.
+/// All readings of the text at one position.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
-    /// The codes of characters, or bytes, and where what stands for them ends.
+    /// Codes of characters or bytes, each with the end of its encoding.
     pub(super) found: Vec<(u32, usize)>,
-    /// Whether something more may stand there if the text goes on.
+    /// Whether a longer text could have further readings.
     pub(super) cut: bool,
 }
 
-/// A text that is read.
+/// A text to be decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
 impl Text<'_> {
-    /// Gives all that may stand at a place, in any number of layers.
+    /// Returns all readings at a position, through any number of layers.
     pub(super) fn read(self, at: usize) -> Signs {
         self.within(at, LAYERS)
     }
@@ -92,10 +92,10 @@ impl Text<'_> {
     }
 }
 
-/// Reads one escape.
+/// A reader for one escape.
 struct Reader<'a> {
     text: Text<'a>,
-    /// Layers in which its own characters may be written.
+    /// Number of layers in which the escape's own characters may be encoded.
     layers: usize,
     signs: &'a mut Signs,
 }
@@ -107,12 +107,12 @@ impl Reader<'_> {
         next.found
     }
 
-    /// The ends of a character at a place.
+    /// Returns the ends of all encodings of a character at a position.
     fn is(&mut self, at: usize, wanted: char) -> Vec<usize> {
         self.next(at).into_iter().filter(|(code, _)| *code == u32::from(wanted)).map(|(_, end)| end).collect()
     }
 
-    /// Numbers with from `least` to `most` digits, and their ends.
+    /// Returns the numbers of `least` to `most` digits at a position, with their ends.
     fn numbers(&mut self, at: usize, radix: u32, least: usize, most: usize) -> Vec<(u32, usize)> {
         let (mut begun, mut found) = (vec![(0_u32, at)], Vec::new());
         for count in 1..=most {
@@ -139,7 +139,7 @@ impl Reader<'_> {
         self.signs.found.extend(numbers);
     }
 
-    /// What stands behind a backslash: an escape of JSON, JavaScript, C, or a shell.
+    /// Reads an escape of JSON, JavaScript, C or a shell after its backslash.
     fn backslash(&mut self, at: usize) {
         for (code, end) in self.next(at) {
             match char::from_u32(code) {
@@ -168,8 +168,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A character of what stands behind the `&` in HTML. It is percent-encoded at most: read in every layer, a text of
-    /// nothing but ampersands would take a time that grows with each of them.
+    /// Returns a character of an HTML reference after the `&`. Only percent-encoding is decoded: with all layers, the
+    /// time for a text of nothing but ampersands would grow with each of them.
     fn plain(&mut self, at: usize) -> Option<(u8, usize)> {
         let Some(&byte) = self.text.0.get(at) else {
             self.signs.cut = true;
@@ -189,7 +189,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands behind the `&` of a character of HTML.
+    /// Reads an HTML character reference after the `&`.
     fn entity(&mut self, at: usize) {
         match self.plain(at) {
             Some((b'#', at)) => match self.plain(at) {
@@ -201,7 +201,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The number of a character, with a semicolon or without: readers of HTML take both.
+    /// Reads a numeric character reference, with or without the semicolon because HTML parsers accept both.
     fn character(&mut self, mut at: usize, radix: u32) {
         let mut number = 0_u32;
         for _ in 0..MAX_DIGITS {
@@ -233,7 +233,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Numbers with something behind them.
+    /// Reads numbers followed by a closing character.
     fn closed(&mut self, at: usize, radix: u32, close: char) {
         for (number, end) in self.numbers(at, radix, 1, MAX_DIGITS) {
             let closed = self.is(end, close);

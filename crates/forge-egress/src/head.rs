@@ -1,21 +1,21 @@
-//! Heads of HTTP/1.1 messages (RFC 9112), read strictly: what two readers could understand in two ways is refused, since
-//! that is how requests are smuggled past a check.
+//! Heads of HTTP/1.1 messages (RFC 9112), parsed strictly. Ambiguous heads are refused because request smuggling relies
+//! on two parsers that disagree.
 
 use forge_types::EgressRules;
 
-/// Headers in one head.
+/// Maximum number of headers in a head.
 const MAX_HEADERS: usize = 200;
 
-/// Why a head can't be accepted, in words for the one who sent it.
+/// A reason for rejecting a head, worded for its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadHead(pub(super) &'static str);
 
 /// One header line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderLine {
-    /// As it was written; compared without regard to case.
+    /// Name as received; compared case-insensitively.
     pub(super) name: String,
-    /// Without the spaces around it. No control characters but tabs.
+    /// Value without surrounding spaces and without control characters except tabs.
     pub(super) value: Vec<u8>,
 }
 
@@ -23,17 +23,17 @@ pub(super) struct HeaderLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeaderList(pub(super) Vec<HeaderLine>);
 
-/// A request's first line and headers.
+/// The first line and headers of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
-    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
+    /// Minor version: 1 for HTTP/1.1, 0 for HTTP/1.0.
     pub(super) minor: u8,
     pub(super) headers: HeaderList,
 }
 
-/// An answer's first line and headers.
+/// The status line and headers of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub(super) minor: u8,
@@ -42,32 +42,33 @@ pub(super) struct Response {
     pub(super) headers: HeaderList,
 }
 
-/// Where a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// There is none.
+    /// There is no body.
     Empty,
-    /// After so many bytes.
+    /// After this number of bytes.
     Length(u64),
     /// After the last chunk.
     Chunked,
-    /// With the connection.
+    /// At the end of the connection.
     Close,
 }
 
-/// A host and port that a request is for.
+/// The host and port of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authority {
-    /// In the form of [`EgressRules::plain_host`], or as written if it is no host at all (then no rule covers it).
+    /// Host in the form of [`EgressRules::normalize_host`], or as received if it is not a host (then no rule covers
+    /// it).
     pub(super) host: String,
     pub(super) port: u16,
 }
 
 impl Authority {
-    /// `host[:port]`; without a port the default counts, and without a default that is an error.
+    /// Parses `host[:port]`. Without a port, `default` is used; without a default, a missing port is an error.
     pub(super) fn parse(text: &str, default: Option<u16>) -> Result<Self, BadHead> {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(BadHead("a host is written in ASCII"));
+            return Err(BadHead("the host is not ASCII"));
         }
         if text.contains('@') {
             return Err(BadHead(
@@ -86,8 +87,8 @@ impl Authority {
                 .parse()
                 .ok()
                 .filter(|&port: &u16| port > 0)
-                .ok_or(BadHead("a port is a number from 1 to 65535"))?,
-            _ => return Err(BadHead("a port is a number from 1 to 65535")),
+                .ok_or(BadHead("the port is not a number from 1 to 65535"))?,
+            _ => return Err(BadHead("the port is not a number from 1 to 65535")),
         };
         if host.is_empty() || host.len() > 255 {
             return Err(BadHead("the host is missing or too long"));
@@ -96,7 +97,7 @@ impl Authority {
         Ok(Self { host, port })
     }
 
-    /// As it stands in a Host header.
+    /// Formats the authority for a Host header.
     pub(super) fn to_host_header(&self, default: u16) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == default { host } else { format!("{host}:{}", self.port) }
@@ -108,7 +109,7 @@ impl HeaderList {
         self.0.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value.as_slice())
     }
 
-    /// Whether one of the comma-separated words of these headers is `word`.
+    /// Returns whether `word` is one of the comma-separated words of these headers.
     pub(super) fn has_token(&self, header: &str, word: &str) -> bool {
         self.tokens(header).any(|w| w.eq_ignore_ascii_case(word))
     }
@@ -128,8 +129,8 @@ impl HeaderList {
         self.0.push(HeaderLine { name: name.to_owned(), value: value.into() });
     }
 
-    /// Takes out what is meant for one connection only (RFC 9110, 7.6.1), the framing included: who sends on adds the
-    /// framing that it uses.
+    /// Removes the headers that apply to one connection only (RFC 9110, 7.6.1), including the framing. The sender adds
+    /// its own framing.
     pub(super) fn strip_hop_by_hop(&mut self) {
         let named: Vec<String> = self.tokens("connection").map(str::to_owned).collect();
         let fixed = [
@@ -169,16 +170,16 @@ impl HeaderList {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The one Content-Length, if there is any.
+    /// Returns the only Content-Length, if there is one.
     fn content_length(&self) -> Result<Option<u64>, BadHead> {
         let mut found = None;
         for value in self.get_all("content-length") {
             let text = std::str::from_utf8(value).unwrap_or_default();
             let digits = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
             let length: u64 =
-                text.parse().ok().filter(|_| digits).ok_or(BadHead("Content-Length is no number"))?;
+                text.parse().ok().filter(|_| digits).ok_or(BadHead("Content-Length is not a number"))?;
             if found.is_some_and(|other| other != length) {
-                return Err(BadHead("there are two different Content-Lengths"));
+                return Err(BadHead("Content-Length is given with different values"));
             }
             found = Some(length);
         }
@@ -208,13 +209,13 @@ impl Request {
             return Err(BadHead("the method is not a word"));
         }
         if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
-            return Err(BadHead("the target holds characters that a URL does not have"));
+            return Err(BadHead("the target contains characters that are not allowed in a URL"));
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Self { method: text(method), target: text(target), minor: parse_version(version)?, headers })
     }
 
-    /// Where the body ends. A request that says so in two ways is refused.
+    /// Returns the framing of the body. Contradictory or repeated framing is an error.
     pub(super) fn body_framing(&self) -> Result<BodyFraming, BadHead> {
         let lengths = self.headers.get_all("content-length").count();
         match (self.headers.is_chunked()?, self.headers.content_length()?) {
@@ -227,20 +228,20 @@ impl Request {
         }
     }
 
-    /// The one Host header.
+    /// Returns the only Host header.
     pub(super) fn host_header(&self) -> Result<Option<&str>, BadHead> {
         let mut hosts = self.headers.get_all("host");
         match (hosts.next(), hosts.next()) {
             (None, _) if self.minor == 0 => Ok(None),
             (None, _) => Err(BadHead("the Host header is missing")),
             (Some(host), None) => {
-                std::str::from_utf8(host).map(Some).map_err(|_| BadHead("the Host header is no text"))
+                std::str::from_utf8(host).map(Some).map_err(|_| BadHead("the Host header is not valid UTF-8"))
             }
             _ => Err(BadHead("there are two Host headers")),
         }
     }
 
-    /// Whether the connection may serve another request afterwards.
+    /// Returns whether the connection can serve another request afterwards.
     pub(super) fn is_persistent(&self) -> bool {
         let says = |word| {
             self.headers.has_token("connection", word) || self.headers.has_token("proxy-connection", word)
@@ -263,13 +264,13 @@ impl Response {
         let status = match rest {
             [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => parse_status(*a, *b, *c),
             [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] => parse_status(*a, *b, *c),
-            _ => return Err(BadHead("the status is no number of three digits")),
+            _ => return Err(BadHead("the status is not a three-digit number")),
         };
         let reason = rest.get(5..).unwrap_or_default().to_vec();
         Ok(Self { minor, status, reason, headers })
     }
 
-    /// Where the body of the answer to a `method` request ends.
+    /// Returns the framing of the body in the response to a `method` request.
     pub(super) fn body_framing(&self, method: &str) -> Result<BodyFraming, BadHead> {
         let (chunked, length) = (self.headers.is_chunked()?, self.headers.content_length()?);
         if method == "HEAD" || matches!(self.status, 100..=199 | 204 | 304) {
@@ -301,8 +302,8 @@ fn parse_status(a: u8, b: u8, c: u8) -> u16 {
     [a, b, c].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))
 }
 
-/// Length of the head at the beginning of `bytes`, the empty line included; `None` as long as that has not come. Ends
-/// written without CR are found too, so that they are refused at once and not waited for.
+/// Returns the length of the head at the start of `bytes`, including the empty line, or `None` if it is incomplete.
+/// Line ends without CR also count, so that they are refused at once instead of being waited for.
 pub(super) fn head_length(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = bytes[from..].iter().position(|&b| b == b'\n') {
@@ -316,7 +317,7 @@ pub(super) fn head_length(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// The first line and the headers.
+/// Splits a head into its first line and headers.
 fn split_lines(head: &[u8]) -> Result<(&[u8], HeaderList), BadHead> {
     let body = head.strip_suffix(b"\r\n\r\n").ok_or(BadHead("lines must end with CR LF"))?;
     let mut lines = Vec::new();
@@ -334,7 +335,7 @@ fn split_lines(head: &[u8]) -> Result<(&[u8], HeaderList), BadHead> {
     let mut lines = lines.into_iter();
     let first = lines.next().unwrap_or_default();
     if first.iter().any(|&b| b < b' ' || b == 0x7f) {
-        return Err(BadHead("the first line holds control characters"));
+        return Err(BadHead("the first line contains control characters"));
     }
     let headers = lines.map(parse_header).collect::<Result<Vec<_>, _>>()?;
     if headers.len() > MAX_HEADERS {
@@ -345,7 +346,7 @@ fn split_lines(head: &[u8]) -> Result<(&[u8], HeaderList), BadHead> {
 
 fn parse_header(line: &[u8]) -> Result<HeaderLine, BadHead> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
-        return Err(BadHead("a header goes on in the next line, which is no longer allowed"));
+        return Err(BadHead("a header continues on the next line, which is obsolete and not accepted"));
     }
     let colon = line.iter().position(|&b| b == b':').ok_or(BadHead("a header has no colon"))?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -353,7 +354,7 @@ fn parse_header(line: &[u8]) -> Result<HeaderLine, BadHead> {
         return Err(BadHead("a header's name is not a word"));
     }
     if value.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7f) {
-        return Err(BadHead("a header holds control characters"));
+        return Err(BadHead("a header contains control characters"));
     }
     Ok(HeaderLine { name: String::from_utf8_lossy(name).into_owned(), value: value.to_vec() })
 }
@@ -362,11 +363,11 @@ fn parse_version(version: &[u8]) -> Result<u8, BadHead> {
     match version {
         b"HTTP/1.1" => Ok(1),
         b"HTTP/1.0" => Ok(0),
-        _ => Err(BadHead("only HTTP/1.1 and HTTP/1.0 are spoken here")),
+        _ => Err(BadHead("only HTTP/1.1 and HTTP/1.0 are supported")),
     }
 }
 
-/// Whether a byte may stand in a name (RFC 9110, 5.6.2).
+/// Returns whether a byte is allowed in a header name (RFC 9110, 5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

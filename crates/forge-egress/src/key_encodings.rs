@@ -1,52 +1,54 @@
-//! A key as a host may give it back: as it was sent, or written as texts are written into other texts.
+//! The forms in which a host may return a key: as sent, or encoded in one of the ways in which texts are embedded in
+//! other texts.
 
 use super::escapes::{Text, begins};
 use std::sync::Arc;
 
-/// Forms shorter than this would be found in ordinary answers if they are encoded or broken into lines.
+/// Minimum length of a form that is encoded or broken into lines; shorter ones would be found in ordinary responses.
 const MIN_FORM_BYTES: usize = 8;
-/// Most characters between two of a key: a line break with what stands before the next line, or between two bytes in hex.
+/// Maximum number of characters between two of a key: a line break with the prefix of the next line, or a separator in
+/// hex.
 const MAX_BETWEEN: usize = 64;
-/// What may stand between two bytes in hex.
+/// Characters allowed between two bytes in hex.
 const BETWEEN_BYTES: &[u8] = b" \t\r\n:,;-_'\"";
-/// What may stand before a line: indentation, the mark of a quotation, a comment or a difference.
+/// Characters allowed before a continued line: indentation, or the marks of quotations, comments and diffs.
 const BEFORE_LINE: &[u8] = b" \t>|+-#*/";
 
 /// The digits of base64 (RFC 4648, 4 and 5).
 const BASE64_STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE64_URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// How a key is written.
+/// An encoding of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writing {
-    /// As text, in whatever escapes.
+    /// As text, with any escapes.
     Text,
-    /// As digits of hex, in whatever case.
+    /// As hex digits in either case.
     Hex,
-    /// As these bytes alone.
+    /// As exactly these bytes.
     Bytes,
 }
 
-/// One way to write one key, and what is to stand in its place.
+/// One encoding of one key, and its placeholder.
 struct Echo {
     writing: Writing,
-    /// For each character the codes that stand for it, one after the other, in one way or another.
+    /// For each character, the alternative code sequences that encode it.
     signs: Vec<Vec<Vec<u32>>>,
     placeholder: Vec<u8>,
 }
 
-/// What stands at the beginning of a text.
+/// A match at the beginning of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// None of the keys.
+    /// No key.
     None,
-    /// What may become one when more comes.
+    /// A possible key, if more text follows.
     Open,
-    /// A key that ends there, and what is to stand in its place.
+    /// A key with this end, and its placeholder.
     Key(usize, &'a [u8]),
 }
 
-/// All that is looked for in the answers of a host.
+/// All patterns searched for in the responses of a host.
 #[derive(Clone)]
 pub(super) struct Echoes {
     list: Vec<Arc<Echo>>,
@@ -60,7 +62,7 @@ impl Default for Echoes {
 }
 
 impl Echoes {
-    /// Looks for a key from now on, in all its forms.
+    /// Adds a key to the search, in all its forms.
     pub(super) fn add(&mut self, key: &[u8], placeholder: &[u8]) {
         let Ok(text) = std::str::from_utf8(key) else { return self.add_bytes(key, placeholder) };
         let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -79,7 +81,7 @@ impl Echoes {
         }
     }
 
-    /// Looks for these bytes from now on, as they are.
+    /// Adds these bytes to the search, unencoded.
     pub(super) fn add_bytes(&mut self, bytes: &[u8], placeholder: &[u8]) {
         self.push(Echo::of_bytes(bytes), placeholder);
     }
@@ -92,16 +94,16 @@ impl Echoes {
         self.list.push(Arc::new(Echo { placeholder: placeholder.to_vec(), ..echo }));
     }
 
-    /// How many bytes stand at the beginning of a text with which nothing begins that is looked for.
+    /// Returns the number of leading bytes at which no match can start.
     pub(super) fn skip(&self, text: &[u8]) -> usize {
         text.iter().position(|&byte| self.firsts[usize::from(byte)]).unwrap_or(text.len())
     }
 
-    /// What stands at the beginning of a text; with `more`, it may go on. The longest counts, so that a key that begins
-    /// like another one is not taken for it.
+    /// Returns the match at the beginning of a text; `more` means that further text may follow. The longest match wins,
+    /// so a key that starts with another one is not mistaken for it.
     pub(super) fn at(&self, text: &[u8], more: bool) -> Found<'_> {
         let Some(&first) = text.first() else { return Found::None };
-        // Read once for all; most escapes are those of characters that begin nothing.
+        // Decoded once for all echoes; most escapes encode characters at which no key starts.
         let signs = begins(first).then(|| Text(text).read(0));
         let mut longest = Found::None;
         for echo in &self.list {
@@ -153,7 +155,7 @@ impl Echo {
         }
     }
 
-    /// Where this ends if a text begins with it, and whether it, or more of it, may stand there if the text goes on.
+    /// Returns the end of a match at the beginning of a text, and whether a longer text could match as well.
     fn find(&self, text: &[u8]) -> (Option<usize>, bool) {
         let mut reading = Reading { text: Text(text), echo: self, cut: false };
         let mut places = vec![0];
@@ -177,8 +179,8 @@ impl Echo {
     }
 }
 
-/// The codes with which a character is written: its own, its bytes, or the halves of it in UTF-16. A space is a plus in
-/// forms.
+/// Returns the code sequences for a character: its own code, its UTF-8 bytes, or its UTF-16 halves. Forms encode a
+/// space as a plus.
 fn ways(c: char) -> Vec<Vec<u32>> {
     let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
     let mut ways = vec![
@@ -194,11 +196,11 @@ fn ways(c: char) -> Vec<Vec<u32>> {
     ways
 }
 
-/// A text in which one echo is looked for.
+/// A text being searched for one echo.
 struct Reading<'a> {
     text: Text<'a>,
     echo: &'a Echo,
-    /// Whether the end of the text was reached while it could have gone on.
+    /// Whether the end of the text was reached while a match could have continued.
     cut: bool,
 }
 
@@ -214,7 +216,7 @@ impl Reading<'_> {
         signs.found
     }
 
-    /// The ends of these codes, one after the other.
+    /// Returns the ends of this code sequence.
     fn follow(&mut self, at: usize, codes: &[u32]) -> Vec<usize> {
         let mut ends = vec![at];
         for wanted in codes {
@@ -230,14 +232,14 @@ impl Reading<'_> {
         ends
     }
 
-    /// The places at which the next character may begin.
+    /// Returns the positions at which the next character may start.
     fn between(&mut self, at: usize, number: usize) -> Vec<usize> {
         let broken = match self.echo.writing {
             Writing::Hex if number.is_multiple_of(2) => true,
             Writing::Text => self.echo.signs.len() >= MIN_FORM_BYTES,
             _ => false,
         };
-        // Letters are most of a text, and nothing of what stands between characters but `0x` begins like one.
+        // Fast path: text consists mostly of letters, and no separator but `0x` starts like one.
         let plain = self.text.0.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() && *byte != b'0');
         if !broken || plain {
             return vec![at];
@@ -264,14 +266,14 @@ impl Reading<'_> {
     }
 }
 
-/// What stands between two characters of a key, so far.
+/// The characters between two characters of a key, so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Between {
     at: usize,
-    /// The last character, if it matters for the next one.
+    /// The last character, if it affects the next one.
     last: Option<char>,
-    /// Whether there was a line break. There is but one: two end a paragraph, or an event of a stream, and a stream is
-    /// not to wait for the next one.
+    /// Whether there was a line break. Only one is allowed: two end a paragraph or an event of a stream, and a stream
+    /// must not be held back until the next event.
     broken: bool,
 }
 
@@ -290,7 +292,7 @@ impl Between {
             (Some('0'), b'x' | b'X') | (Some('\\'), b'x') if hex => next(Some('x')),
             (Some('0'), _) => None,
             (Some('\r'), b'\n') => next(Some('\n')),
-            // Behind these the line goes on in the next one.
+            // After these characters the line continues on the next one.
             (Some('=' | '\\'), byte) if !matches!(byte, b'\r' | b'\n') => None,
             (_, b'\r' | b'\n') if !self.broken => {
                 Some(Self { at: end, last: Some(char::from(byte)), broken: true })
@@ -305,7 +307,7 @@ impl Between {
     }
 }
 
-/// The digits that depend on the key alone where `before` bytes, modulo three, stand before it: six bits each.
+/// Returns the base64 digits (six bits each) that depend only on the key when `before` bytes, modulo three, precede it.
 fn base64_digits(key: &[u8], before: usize, digits: &[u8; 64]) -> String {
     let bytes = [&vec![0; before][..], key].concat();
     let bit = |at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
@@ -325,7 +327,7 @@ mod tests {
         KEY.bytes().map(write).collect()
     }
 
-    /// The key as encoders write it.
+    /// Returns the key in the forms that encoders produce.
     fn written() -> Vec<String> {
         let hex = |between: &str| KEY.bytes().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(between);
         let all_percent = each(|b| format!("%{b:02X}"));
@@ -360,7 +362,7 @@ mod tests {
             hex("\n"),
             hex(", 0x"),
             hex(",\n        0x"),
-            // `printf 'user:KEY!' | base64`, as it is, at every fourth digit broken, and in JSON.
+            // `printf 'user:KEY!' | base64`: as it is, broken at every fourth digit, and in JSON.
             "dXNlcjpzay1hK2IvYz0iZDwwMTIzIQ==".into(),
             "dXNl\ncjpz\nay1h\nK2Iv\nYz0i\nZDww\nMTIz\nIQ==".into(),
             "dXNlcjpzay1h\r\n> K2IvYz0iZDwwMTIzIQ==".into(),
@@ -376,7 +378,7 @@ mod tests {
         echoes
     }
 
-    /// What stands in a text, as it comes in pieces of this length.
+    /// Returns the output for a text that arrives in pieces of this length.
     fn passed(echoes: &Echoes, text: &[u8], piece: usize) -> Vec<u8> {
         let (mut out, mut held) = (Vec::new(), Vec::new());
         let pieces = text.chunks(piece).map(|piece| (piece, true)).chain([(&b""[..], false)]);
@@ -465,7 +467,7 @@ mod tests {
                 at += 1;
             }
         }
-        // A short key is not looked for in short forms.
+        // A short key is not searched for in encoded forms.
         let mut short = Echoes::default();
         short.add(b"abcd", b"KEY");
         assert_eq!(passed(&short, b"YWJj ab\ncd abcd", 2), b"YWJj ab\ncd KEY");

@@ -1,4 +1,4 @@
-//! Keys on their way: placeholders become keys in requests to one host, and keys become placeholders in its answers.
+//! Key injection: placeholders become keys in requests to one host, and keys become placeholders in its responses.
 
 use super::head::HeaderList;
 use super::key_encodings::{Echoes, Found};
@@ -6,15 +6,15 @@ use forge_types::EgressRules;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Shortest key that can be told from ordinary text in an answer, in bytes.
+/// Minimum length in bytes of a key that can be distinguished from ordinary text in a response.
 const MIN_KEY_BYTES: usize = 4;
 
-/// A key. It is never shown.
+/// A key. Its debug output is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EgressKey(String);
 
 impl EgressKey {
-    /// The key as it is sent.
+    /// Wraps a key as it is sent.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }
@@ -26,10 +26,10 @@ impl fmt::Debug for EgressKey {
     }
 }
 
-/// What is replaced, and by what.
+/// A text and its replacement.
 type Replacement = (Vec<u8>, Vec<u8>);
 
-/// What replaces what, the longest first, so that a key that begins like another one is not taken for it.
+/// Replacements sorted by length, longest first, so that a key that starts with another one is not mistaken for it.
 #[derive(Clone, Default)]
 pub(super) struct ReplacementTable(Vec<Replacement>);
 
@@ -44,7 +44,7 @@ impl ReplacementTable {
         self.0.iter().find(|(from, _)| text.starts_with(from))
     }
 
-    /// The text with everything replaced, if there was anything.
+    /// Returns the text with all replacements, or `None` if there were none.
     fn replace_all(&self, text: &[u8]) -> Option<Vec<u8>> {
         let (mut out, mut at, mut found) = (Vec::with_capacity(text.len()), 0, false);
         while let Some(&byte) = text.get(at) {
@@ -64,19 +64,19 @@ impl ReplacementTable {
 /// The keys of one host.
 #[derive(Clone)]
 pub(super) struct KeyInjector {
-    /// Placeholder to key.
+    /// Placeholders to keys.
     out: ReplacementTable,
-    /// Keys, in whatever form, to placeholders.
+    /// Keys, in any form, to placeholders.
     back: Echoes,
 }
 
-/// What is wrong with a key; it is named by its variable only.
+/// An error in a key, which is named only by its variable.
 pub(super) enum UnusableKey {
     Missing(String),
     Unusable(String, &'static str),
 }
 
-/// The keys of all hosts of the rules.
+/// Returns the injectors for all hosts in the rules.
 pub(super) fn injectors_by_host(
     rules: &EgressRules,
     keys: &BTreeMap<String, EgressKey>,
@@ -91,7 +91,7 @@ pub(super) fn injectors_by_host(
         if key.bytes().any(|b| b < b' ' || b == 0x7f) {
             return Err(UnusableKey::Unusable(
                 variable(),
-                "it holds a line break or another control character",
+                "it contains a line break or another control character",
             ));
         }
         let host = EgressRules::normalize_host(&swap.host).unwrap_or_else(|| swap.host.clone());
@@ -108,14 +108,15 @@ pub(super) fn injectors_by_host(
 }
 
 impl KeyInjector {
-    /// Puts the keys into the headers of a request. Gives what brings answers back to what the box knows.
+    /// Adds the keys to the headers of a request. Returns a redactor that replaces them in the response with the texts
+    /// that the sandbox knows.
     pub(super) fn inject_into(&self, headers: &mut HeaderList) -> KeyRedactor {
         let mut back = self.back.clone();
         for header in &mut headers.0 {
             if let Some(swapped) = self.out.replace_all(&header.value) {
                 header.value = swapped;
             } else if let Some((word, swapped)) = self.inject_basic(&header.value) {
-                // An echo of the header would hold the key in this form.
+                // An echo of the header would contain the key in this form.
                 back.add_bytes(&swapped, &word);
                 header.value = [b"Basic ".as_slice(), &swapped].concat();
             }
@@ -123,12 +124,12 @@ impl KeyInjector {
         KeyRedactor { back, pending: Vec::new(), found: false }
     }
 
-    /// What brings answers back to what the box knows, where no key was put in.
+    /// Returns a redactor for responses to requests without keys.
     pub(super) fn response_redactor(&self) -> KeyRedactor {
         KeyRedactor { back: self.back.clone(), pending: Vec::new(), found: false }
     }
 
-    /// Basic credentials with a placeholder in them: as they are and as they are sent.
+    /// Returns Basic credentials with a placeholder in them, as received and as sent.
     fn inject_basic(&self, value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let (scheme, word) = value.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -140,7 +141,7 @@ impl KeyInjector {
     }
 }
 
-/// Replaces keys in a stream. Only what may be the beginning of a key is held back.
+/// A redactor for keys in a stream. It holds back only bytes that may be the start of a key.
 #[derive(Clone)]
 pub(super) struct KeyRedactor {
     back: Echoes,
@@ -149,7 +150,7 @@ pub(super) struct KeyRedactor {
 }
 
 impl KeyRedactor {
-    /// What can be passed on after `bytes` came.
+    /// Adds bytes and returns those that can be forwarded.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut text = std::mem::take(&mut self.pending);
         text.extend_from_slice(bytes);
@@ -158,13 +159,13 @@ impl KeyRedactor {
         out
     }
 
-    /// The rest, when nothing more will come.
+    /// Returns the remaining bytes at the end of the stream.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         let text = std::mem::take(&mut self.pending);
         self.scan(&text, false).0
     }
 
-    /// A text that is whole.
+    /// Redacts a complete text; returns `None` if it contained no key.
     pub(super) fn redact_complete(&self, text: &[u8]) -> Option<Vec<u8>> {
         let mut scrubber = Self { back: self.back.clone(), pending: Vec::new(), found: false };
         let (clean, _) = scrubber.scan(text, false);
@@ -197,7 +198,7 @@ impl KeyRedactor {
 
 const BASE64_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Base64 with padding (RFC 4648, 4).
+/// Encodes bytes as base64 with padding (RFC 4648, 4).
 pub(super) fn base64_encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

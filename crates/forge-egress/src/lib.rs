@@ -1,11 +1,11 @@
-//! Egress: the only way out of a box that may reach named hosts, a proxy behind a socket.
+//! Egress: a proxy behind a socket, the only connection from a sandbox to an allowlist of hosts.
 //!
-//! The box has a network of its own in which nothing is but a listening socket. [`Proxy::start`] accepts on it from
-//! outside: plain HTTP requests with a whole URL, and `CONNECT` tunnels. Who may be reached is judged by
-//! [`EgressRules`], after the name was resolved outside and by the address itself; the connection goes to the address
-//! that was judged. A host that is to get a key sees it, the box sees a placeholder: TLS to such a host ends here, by
-//! an authority that lives as long as the box, and goes on to the host verified. docs/egress.md says what that stops
-//! and what not.
+//! The sandbox has its own network namespace that contains only a listening socket. [`EgressProxy::start`] accepts on
+//! it from outside: plain HTTP requests with a whole URL, and `CONNECT` tunnels. [`EgressRules`] decide which hosts may
+//! be reached, based on the address after resolving the name outside the sandbox; the connection is made to that
+//! address. A host that gets a key sees the key, the sandbox only a placeholder: TLS to such a host is terminated here
+//! with an authority that lives as long as the sandbox, and re-established to the host with verification.
+//! docs/egress.md describes what this prevents and what it does not.
 
 mod dial;
 mod environment;
@@ -36,35 +36,35 @@ use tls::TlsInterceptor;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Tells the time of day.
+/// A source of the current time.
 pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Whom the proxy trusts when it speaks TLS to a host that gets a key.
+/// The roots that the proxy trusts when it connects by TLS to a host that gets a key.
 #[derive(Clone, Debug, Default)]
 pub enum TrustRoots {
-    /// The roots of the system.
+    /// The system's roots.
     #[default]
     System,
-    /// These certificates alone, DER.
+    /// Only these certificates (DER).
     Only(Vec<Vec<u8>>),
 }
 
-/// What a box may ask of the proxy.
+/// Limits on a sandbox's use of the proxy.
 #[derive(Clone, Debug)]
 pub struct ProxyLimits {
-    /// Connections from the box at once; more wait.
+    /// Maximum number of simultaneous connections from the sandbox; further ones wait.
     pub connections: usize,
-    /// Longest head of a request or an answer, bytes.
+    /// Maximum size in bytes of the head of a request or response.
     pub head_bytes: usize,
-    /// Longest time from the first byte of a head to its last.
+    /// Maximum time from the first byte of a head to its last.
     pub head: Duration,
-    /// How long a connection may stand between two requests.
+    /// Maximum idle time of a connection between two requests.
     pub keep_alive: Duration,
-    /// Longest time to resolve a name and to connect.
+    /// Maximum time to resolve a name and connect.
     pub connect: Duration,
-    /// How long an exchange or a tunnel may stand without a byte either way.
+    /// Maximum time without traffic in an exchange or a tunnel.
     pub idle: Duration,
-    /// Different attempts that are kept one by one until they are drained.
+    /// Maximum number of different attempts recorded individually until they are drained.
     pub records: usize,
 }
 
@@ -82,44 +82,44 @@ impl Default for ProxyLimits {
     }
 }
 
-/// Each connection has two descriptors here; a box must not use up those of the process.
+/// Returns a limit that keeps a sandbox from exhausting the process's descriptors; each connection uses two.
 fn default_max_connections() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
     usize::try_from(files / 4).unwrap_or(512).clamp(16, 512)
 }
 
-/// Why there is no proxy.
+/// Reasons why the proxy could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The socket that the box reaches can't be used.
-    #[error("the egress proxy can't accept connections from the box: {0}")]
+    /// The socket for the sandbox cannot be used.
+    #[error("the egress proxy cannot accept connections from the sandbox: {0}")]
     Listener(#[from] std::io::Error),
-    /// A key is to be put in that is not there.
+    /// A key to be injected is not set.
     #[error(
-        "requests to a host are to get the key in `{variable}`, but it has no value; set it where Forge runs"
+        "requests to a host need the key in `{variable}`, which is not set; set it in Forge's environment"
     )]
     NoKey {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
     },
-    /// A key that can't stand in a header, or can't be told from ordinary text.
-    #[error("the key in `{variable}` can't be put into requests: {why}")]
+    /// A key is not valid in a header or cannot be distinguished from ordinary text.
+    #[error("the key in `{variable}` cannot be added to requests: {why}")]
     BadKey {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
-        /// What is wrong with its value.
+        /// Problem with its value.
         why: &'static str,
     },
-    /// The box's own certificates can't be made.
-    #[error("the certificates for hosts that get keys can't be made: {why}")]
+    /// The certificates for the sandbox could not be created.
+    #[error("cannot create the certificates for hosts that get keys: {why}")]
     Tls {
-        /// What went wrong.
+        /// Reason for the failure.
         why: String,
     },
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of the error.
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         match self {
@@ -141,23 +141,23 @@ impl From<UnusableKey> for Error {
 
 /// A proxy that has not been started.
 pub struct EgressProxy {
-    /// Accepts connections from the box; it may belong to another network than this process.
+    /// Listener for connections from the sandbox; it may belong to a different network namespace than this process.
     pub listener: TcpListener,
-    /// Who may be reached.
+    /// Rules about reachable hosts.
     pub rules: EgressRules,
-    /// The keys by their variables.
+    /// Keys by variable.
     pub keys: BTreeMap<String, EgressKey>,
-    /// The time for the log.
+    /// Clock for the log.
     pub clock: TimeSource,
-    /// Where names are resolved.
+    /// Name resolver.
     pub names: NameResolver,
-    /// Whom to trust.
+    /// Trusted roots.
     pub roots: TrustRoots,
     /// Limits.
     pub limits: ProxyLimits,
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct ProxyState {
     rules: EgressRules,
     injectors: BTreeMap<String, KeyInjector>,
@@ -168,7 +168,7 @@ struct ProxyState {
 }
 
 impl EgressProxy {
-    /// A proxy with the usual limits, the system's names and its roots.
+    /// Creates a proxy with the default limits and the system's resolver and roots.
     pub fn new(
         listener: TcpListener,
         rules: EgressRules,
@@ -179,10 +179,10 @@ impl EgressProxy {
         Self { listener, rules, keys, clock, names, roots, limits }
     }
 
-    /// Begins to accept. Must be called inside a tokio runtime; it reads the system's roots if hosts get keys.
+    /// Starts accepting connections. Must be called inside a tokio runtime. Reads the system's roots if hosts get keys.
     ///
     /// # Errors
-    /// The listener is no listener, a key is missing or can't be used, or certificates can't be made.
+    /// The listener is unusable, a key is missing or unusable, or certificates cannot be created.
     pub fn start(self) -> Result<ProxyHandle, Error> {
         let swaps = key_injection::injectors_by_host(&self.rules, &self.keys)?;
         let tls = match swaps.is_empty() {
@@ -211,7 +211,7 @@ impl fmt::Debug for EgressProxy {
 
 async fn accept_connections(listener: tokio::net::TcpListener, shared: Arc<ProxyState>) {
     let permits = Arc::new(Semaphore::new(shared.limits.connections));
-    // Dropped with this task, and all connections with it.
+    // When this task is dropped, all connections are dropped with it.
     let mut connections = JoinSet::new();
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let accepted = loop {
@@ -228,7 +228,7 @@ async fn accept_connections(listener: tokio::net::TcpListener, shared: Arc<Proxy
                     drop(permit);
                 });
             }
-            // Out of descriptors, most likely: connections that end will free some.
+            // Most likely the process is out of descriptors; connections that end will free some.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -242,33 +242,33 @@ pub struct ProxyHandle {
 }
 
 impl ProxyHandle {
-    /// The port that it accepts on.
+    /// Returns the port on which the proxy accepts connections.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The variables that programs in the box need.
+    /// Returns the variables that programs in the sandbox need.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         proxy_environment(&self.shared.rules, self.port)
     }
 
-    /// Files that the variables name: path in the box and content. They hold no secrets.
+    /// Returns the files that the variables name, as path in the sandbox and content. They contain no secrets.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.tls.iter().map(|tls| (CA_BUNDLE_PATH.to_owned(), tls.bundle.clone())).collect()
     }
 
-    /// What was tried since the last call.
+    /// Returns the attempts since the last call.
     #[must_use]
     pub fn drain(&self) -> Vec<EgressRecord> {
         self.shared.log.drain()
     }
 
-    /// Ends it; gives what was tried since the last [`ProxyHandle::drain`].
+    /// Stops the proxy and returns the attempts since the last [`ProxyHandle::drain`].
     pub async fn shutdown(mut self) -> Vec<EgressRecord> {
         self.accepting.abort();
-        // An error says that it was ended, which is what was wanted.
+        // The error only reports the cancellation.
         let _ = (&mut self.accepting).await;
         self.drain()
     }

@@ -1,4 +1,4 @@
-//! What a box tried to reach: counted, bounded, taken away piece by piece.
+//! A bounded log of the hosts that a sandbox tried to reach, with counts.
 
 use super::TimeSource;
 use forge_types::{EgressRecord, EgressVerdict};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Stands for hosts that no longer have a record of their own.
+/// Host name for attempts beyond the limit, which have no record of their own.
 const OVERFLOW_HOST: &str = "(further hosts)";
 
-/// Attempts since they were last taken.
+/// The attempts since the last drain.
 pub(super) struct EgressLog {
     state: Mutex<LogState>,
     clock: TimeSource,
@@ -52,7 +52,7 @@ impl EgressLog {
         EgressRecord { at, host, port, verdict, why, count: 1, sent: 0, received: 0 }
     }
 
-    /// Counts an attempt; gives the record that its bytes belong to.
+    /// Counts an attempt and returns the ID of the record for its bytes.
     pub(super) fn record_attempt(&self, host: &str, port: u16, verdict: EgressVerdict, why: &str) -> u64 {
         let mut record = self.new_record(host, port, verdict, why);
         let mut state = self.lock_state();
@@ -60,7 +60,7 @@ impl EgressLog {
         if full && !state.entries.iter().any(|(_, e)| is_same_attempt(e, &record)) {
             OVERFLOW_HOST.clone_into(&mut record.host);
             record.port = 0;
-            record.why = format!("more than {} different attempts are not kept one by one", self.most);
+            record.why = format!("more than {} different attempts are not recorded individually", self.most);
         }
         let looked_at = if full { state.entries.len() } else { 1 };
         let known = state.entries.iter_mut().rev().take(looked_at).find(|(_, e)| is_same_attempt(e, &record));
@@ -71,7 +71,7 @@ impl EgressLog {
         state.push(record)
     }
 
-    /// Adds bytes to the record `id`. If it was taken meanwhile, another one goes on for it.
+    /// Adds bytes to the record of `meter`. If that was drained in the meantime, a new record is created.
     fn add_bytes(&self, meter: &ByteMeter, sent: u64, received: u64) {
         let mut state = self.lock_state();
         let id = meter.id.load(Ordering::Relaxed);
@@ -95,7 +95,7 @@ impl EgressLog {
     }
 }
 
-/// Counts the bytes of one exchange and knows when the last ones went.
+/// A counter for the bytes of one exchange, which also tracks its last activity.
 pub(super) struct ByteMeter {
     log: Arc<EgressLog>,
     id: AtomicU64,
@@ -106,7 +106,7 @@ pub(super) struct ByteMeter {
 }
 
 impl ByteMeter {
-    /// A meter for something that was reached; it is noted.
+    /// Creates a meter and logs the connection.
     pub(super) fn new(log: &Arc<EgressLog>, host: &str, port: u16, idle: Duration) -> Self {
         let id = AtomicU64::new(log.record_attempt(host, port, EgressVerdict::Allowed, ""));
         let last = Mutex::new(Instant::now());
@@ -128,7 +128,7 @@ impl ByteMeter {
         }
     }
 
-    /// Returns when no byte has gone either way for the time that was given.
+    /// Waits until no byte has been sent or received for the idle time.
     pub(super) async fn wait_idle(&self) {
         loop {
             let until = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.idle;

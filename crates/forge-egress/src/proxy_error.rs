@@ -1,42 +1,42 @@
-//! Why the proxy does not do what it was asked, and how it says so.
+//! Errors of the proxy and their HTTP responses.
 
 use super::head::{BadHead, HeaderList, Response};
 use forge_types::EgressVerdict;
 
-/// A refusal or a failure, as it is logged and answered.
+/// A refusal or failure, as logged and sent to the program.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyError {
     pub(super) status: u16,
     pub(super) verdict: EgressVerdict,
-    /// What happened, in one line.
+    /// Description in one line.
     pub(super) why: String,
-    /// What to do about it; may be empty.
+    /// Suggested fix; may be empty.
     hint: String,
 }
 
 impl ProxyError {
-    /// It may not be reached.
+    /// Creates an error for a host that must not be reached.
     pub(super) fn refused(why: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status: 403, verdict: EgressVerdict::Refused, why: why.into(), hint: hint.into() }
     }
 
-    /// A request that makes no sense or that the proxy does not serve.
+    /// Creates an error for a request that is invalid or not supported.
     pub(super) fn bad_request(status: u16, why: impl Into<String>) -> Self {
         Self { status, verdict: EgressVerdict::Refused, why: why.into(), hint: String::new() }
     }
 
-    /// It may be reached but could not.
+    /// Creates an error for a permitted host that could not be reached.
     pub(super) fn failed(status: u16, why: impl Into<String>) -> Self {
         Self { status, verdict: EgressVerdict::Failed, why: why.into(), hint: String::new() }
     }
 
-    /// The same, answered with another status.
+    /// Returns the error with another response status.
     pub(super) fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }
 
-    /// The answer. The reason stands in the status line too, since that is all many programs show of an answer to
-    /// CONNECT.
+    /// Builds the response. The reason is also in the status line because many programs show nothing else of a response
+    /// to CONNECT.
     pub(super) fn to_response(&self, method: &str, keep: bool) -> Vec<u8> {
         let mut text = format!("{}\n", self.why);
         if !self.hint.is_empty() {
@@ -65,6 +65,6 @@ impl ProxyError {
 
 impl From<BadHead> for ProxyError {
     fn from(BadHead(why): BadHead) -> Self {
-        Self::bad_request(400, format!("the request can't be passed on: {why}"))
+        Self::bad_request(400, format!("the request cannot be forwarded: {why}"))
     }
 }

@@ -1,4 +1,4 @@
-//! One request and its answer, between a program in the box and a host.
+//! Relay of one request and its response between a program in the sandbox and a host.
 
 use super::head::{BodyFraming, Request, Response};
 use super::key_injection::KeyRedactor;
@@ -15,33 +15,34 @@ use tokio::io::AsyncWriteExt as _;
 /// A request that is ready to be sent.
 #[derive(Clone)]
 pub(super) struct OutboundRequest {
-    /// As the host gets it, hop-by-hop headers and framing replaced.
+    /// Request for the host, with hop-by-hop headers and framing replaced.
     pub(super) request: Request,
-    /// The HTTP/1 version that the program speaks.
+    /// HTTP/1 minor version that the program uses.
     pub(super) minor: u8,
     pub(super) framing: BodyFraming,
-    /// Whether the program wants to go on with its connection.
+    /// Whether the program wants to keep its connection.
     pub(super) keep: bool,
-    /// Brings keys in the answer back to placeholders.
+    /// Redactor that replaces keys in the response with placeholders.
     pub(super) redactor: Option<KeyRedactor>,
 }
 
-/// How an exchange ended.
+/// Result of an exchange.
 pub(super) enum ExchangeOutcome {
-    /// Both messages are through.
+    /// Both messages were relayed completely.
     Complete { client_again: bool, upstream_again: bool },
-    /// It broke off; `answered` says whether the program has seen the beginning of an answer.
+    /// The exchange failed; `answered` is set if the program has received part of a response.
     Broken { answered: bool, fault: ProxyError },
 }
 
-/// What broke, and on which side.
+/// A failure and the side on which it occurred.
 enum RelayError {
     Client(io::Error),
     Upstream(io::Error),
     Answer(&'static str),
 }
 
-/// Sends the request and brings back the answer, both at once: an answer may come before the request is through.
+/// Sends the request and relays the response at the same time, because a response may arrive before the request is
+/// complete.
 pub(super) async fn run_exchange(
     client: &mut SplitConnection,
     upstream: &mut SplitConnection,
@@ -71,7 +72,7 @@ pub(super) async fn run_exchange(
             },
             done = &mut up, if sent.is_none() => match done {
                 Ok(()) => sent = Some(true),
-                // The host may have answered already and not want the rest.
+                // The host may have responded already and may not want the rest.
                 Err(RelayError::Upstream(_)) => sent = Some(false),
                 Err(broken) => break broken,
             },
@@ -84,18 +85,18 @@ pub(super) async fn run_exchange(
 fn to_proxy_error(broken: RelayError) -> ProxyError {
     match broken {
         RelayError::Client(error) if error.kind() == io::ErrorKind::InvalidData => {
-            ProxyError::bad_request(400, format!("the request can't be passed on: {error}"))
+            ProxyError::bad_request(400, format!("the request cannot be forwarded: {error}"))
         }
-        RelayError::Client(_) => ProxyError::failed(400, "the program ended the connection"),
+        RelayError::Client(_) => ProxyError::failed(400, "the program closed the connection"),
         RelayError::Upstream(error) if error.kind() == io::ErrorKind::TimedOut => {
-            ProxyError::failed(504, "the host did not answer in time")
+            ProxyError::failed(504, "the host did not respond in time")
         }
         RelayError::Upstream(error) => ProxyError::failed(
             502,
-            format!("the host broke the connection off: {}", super::dial::describe_io_error(&error)),
+            format!("the connection to the host failed: {}", super::dial::describe_io_error(&error)),
         ),
         RelayError::Answer(why) => {
-            ProxyError::failed(502, format!("the host's answer can't be passed on: {why}"))
+            ProxyError::failed(502, format!("the host's response cannot be forwarded: {why}"))
         }
     }
 }
@@ -129,13 +130,13 @@ async fn write_bytes(to: &mut ConnectionWriter, bytes: &[u8], moved: impl Fn(usi
     Ok(())
 }
 
-/// Which connections can be used again, as far as the answer says.
+/// The connections that can be reused according to the response.
 struct ReusableConnections {
     client: bool,
     upstream: bool,
 }
 
-/// The way of the answer.
+/// The relay of a response.
 struct ResponseRelay<'a> {
     ready: &'a OutboundRequest,
     redactor: Option<KeyRedactor>,
@@ -155,7 +156,7 @@ impl ResponseRelay<'_> {
             let framing =
                 answer.body_framing(&self.ready.request.method).map_err(|bad| RelayError::Answer(bad.0))?;
             if answer.status == 101 {
-                return Err(RelayError::Answer("it changes the protocol, which was not asked for"));
+                return Err(RelayError::Answer("it switches protocols without being asked to"));
             }
             if answer.status >= 200 {
                 return self.relay_final(answer, framing, from, to).await;
@@ -174,13 +175,13 @@ impl ResponseRelay<'_> {
             _ => RelayError::Upstream(error),
         })?;
         let head = head.ok_or_else(|| {
-            RelayError::Upstream(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed without an answer"))
+            RelayError::Upstream(io::Error::new(io::ErrorKind::UnexpectedEof, "it was closed without a response"))
         })?;
         self.meter.add_received(head.len());
         Response::parse(&head).map_err(|bad| RelayError::Answer(bad.0))
     }
 
-    /// The final answer.
+    /// Relays the final response.
     async fn relay_final(
         &mut self,
         mut answer: Response,
@@ -202,7 +203,7 @@ impl ResponseRelay<'_> {
             _ if self.ready.minor == 1 => BodyFraming::Chunked,
             _ => BodyFraming::Close,
         };
-        // An answer without a body still tells the length of the one it stands for.
+        // A response without a body still states the length of the one it describes.
         let told = answer.headers.get_all("content-length").next().map(<[u8]>::to_vec);
         answer.headers.strip_hop_by_hop();
         answer.headers.add_framing(outside);
@@ -244,7 +245,7 @@ impl ResponseRelay<'_> {
         Ok(())
     }
 
-    /// Keys in the head go no further either.
+    /// Redacts keys in the head as well.
     fn redact_head(&self, answer: &mut Response) {
         let Some(scrubber) = &self.redactor else { return };
         for header in &mut answer.headers.0 {
@@ -267,18 +268,18 @@ impl ResponseRelay<'_> {
     }
 }
 
-/// Why an answer can't be searched for keys: it is encoded, or only a part. Neither was asked for.
+/// Returns why a response cannot be searched for keys: it is encoded or partial, although neither was requested.
 fn unsearchable_reason(answer: &Response) -> Option<&'static str> {
     let coded = |word: &str| !word.is_empty() && !word.eq_ignore_ascii_case("identity");
     let ranges = |kind: &str| kind.to_ascii_lowercase().starts_with("multipart/byteranges");
     let headers = &answer.headers;
     if headers.tokens("content-encoding").any(coded) {
-        Some("it is compressed although that was not asked for, and might hold the key")
+        Some("it is compressed although that was not requested, and might contain the key")
     } else if matches!(answer.status, 206 | 226)
         || headers.get_all("content-range").next().is_some()
         || headers.tokens("content-type").any(ranges)
     {
-        Some("it is a part of an answer although the whole was asked for, and might hold a part of the key")
+        Some("it is partial although all of it was requested, and might contain a part of the key")
     } else {
         None
     }

@@ -1,4 +1,4 @@
-//! One connection from the box: its requests, one after the other, each judged for itself.
+//! Connections from the sandbox. Their requests are handled in order, and each is checked separately.
 
 use super::ProxyState;
 use super::dial::dial_host;
@@ -18,21 +18,21 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// How long a connection to a host is kept for the next request. Hosts close them when they like; soon after the last
-/// answer they hardly do.
+/// Maximum time for which a connection to a host is kept for the next request. Hosts may close them at any time, but
+/// rarely do so soon after the last response.
 const MAX_UPSTREAM_IDLE: Duration = Duration::from_secs(15);
-/// How long and how far what a program still sends is read after the last answer, so that the answer arrives.
+/// Limits on the time and bytes for draining the program's input after the last response, so that the response arrives.
 const MAX_LINGER_TIME_AND_BYTES: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
-/// Where requests come from.
+/// The origin of requests.
 pub(super) enum RequestSource {
-    /// From a program that speaks to a proxy.
+    /// A program that speaks to a proxy.
     Open,
-    /// From inside a tunnel to one host that gets a key, with a connection that is there already.
+    /// A tunnel to one host that gets a key, with an existing connection.
     Inside {
         to: Authority,
         first: Option<TcpStream>,
-        /// Whether they come inside TLS, so that they go on inside TLS.
+        /// Whether the requests arrive by TLS and are therefore forwarded by TLS.
         secure: bool,
     },
 }
@@ -45,13 +45,13 @@ struct UpstreamConnection {
     used: bool,
 }
 
-/// What a request asks for.
+/// The action that a request asks for.
 enum RequestAction {
     Tunnel(Authority),
     Forward(Authority, Box<OutboundRequest>),
 }
 
-/// Serves a connection from the box until it ends.
+/// Serves a connection from the sandbox until it ends.
 pub(super) async fn serve_connection(shared: Arc<ProxyState>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     serve_requests(&shared, SplitConnection::new(stream), RequestSource::Open).await;
@@ -102,7 +102,7 @@ impl RequestSource {
     }
 }
 
-/// Notes and answers a fault; gives whether the connection goes on.
+/// Logs an error and sends it as a response. Returns whether the connection can be kept.
 pub(super) async fn send_refusal(
     shared: &ProxyState,
     client: &mut SplitConnection,
@@ -120,7 +120,7 @@ pub(super) async fn send_refusal(
     matches!(timeout(shared.limits.head, sending).await, Ok(Ok(()))) && keep
 }
 
-/// Ends a connection so that what was written last arrives.
+/// Closes a connection so that the last response arrives.
 pub(super) async fn linger_close(mut client: SplitConnection) {
     let (time, most) = MAX_LINGER_TIME_AND_BYTES;
     let ending = async {
@@ -138,7 +138,7 @@ pub(super) async fn linger_close(mut client: SplitConnection) {
     let _ = timeout(time, ending).await;
 }
 
-/// The next request; `None` if there is none any more.
+/// Reads the next request; returns `None` if there are no more.
 async fn next_request(
     shared: &ProxyState,
     client: &mut SplitConnection,
@@ -150,17 +150,17 @@ async fn next_request(
         return Ok(None);
     }
     match timeout(limits.head, client.reader.read_head(limits.head_bytes)).await {
-        Err(_) => Err(ProxyError::bad_request(408, "the head of the request did not come in time")),
+        Err(_) => Err(ProxyError::bad_request(408, "the request head did not arrive in time")),
         Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
             let most = limits.head_bytes;
-            Err(ProxyError::bad_request(431, format!("the head of the request is longer than {most} bytes")))
+            Err(ProxyError::bad_request(431, format!("the request head is longer than {most} bytes")))
         }
         Ok(Err(_) | Ok(None)) => Ok(None),
         Ok(Ok(Some(head))) => Request::parse(&head).map(Some).map_err(ProxyError::from),
     }
 }
 
-/// What the request asks for, ready to be sent. An error names the host as far as it is known.
+/// Converts a request into an action that is ready to be performed. An error names the host as far as it is known.
 fn interpret_request(
     mut request: Request,
     scope: &RequestSource,
@@ -174,7 +174,7 @@ fn interpret_request(
     let bad = |fault: ProxyError| (Some(to.clone()), fault);
     check_host_header(&request, &to).map_err(bad)?;
     if request.headers.tokens("upgrade").any(|w| w.eq_ignore_ascii_case("websocket")) {
-        let why = "WebSockets only go through a CONNECT tunnel, and not to a host that gets a key";
+        let why = "WebSockets work only through a CONNECT tunnel, and not to a host that gets a key";
         return Err(bad(ProxyError::bad_request(501, why)));
     }
     let (minor, keep) = (request.minor, request.is_persistent());
@@ -208,12 +208,12 @@ fn interpret_connect(
     if matches!(scope, RequestSource::Inside { .. }) {
         return Err((
             None,
-            ProxyError::bad_request(405, "there are no tunnels inside a tunnel to a host that gets a key"),
+            ProxyError::bad_request(405, "tunnels inside a tunnel to a host that gets a key are not supported"),
         ));
     }
     let to = Authority::parse(&request.target, None).map_err(|bad| (None, bad.into()))?;
     if !matches!(framing, BodyFraming::Empty | BodyFraming::Length(0)) {
-        return Err((Some(to), ProxyError::bad_request(400, "a CONNECT request has no body")));
+        return Err((Some(to), ProxyError::bad_request(400, "a CONNECT request must not have a body")));
     }
     match check_host_header(request, &to) {
         Ok(()) => Ok(RequestAction::Tunnel(to)),
@@ -221,11 +221,11 @@ fn interpret_connect(
     }
 }
 
-/// Host and path of a request.
+/// Returns the host and path of a request.
 fn parse_target(request: &Request, scope: &RequestSource) -> Result<(Authority, String), ProxyError> {
     let target = request.target.as_str();
     if target.contains('#') {
-        return Err(ProxyError::bad_request(400, "the request can't be passed on: a fragment is not sent"));
+        return Err(ProxyError::bad_request(400, "the request cannot be forwarded: its target contains a fragment"));
     }
     if let RequestSource::Inside { to, .. } = scope {
         return if target.starts_with('/') || (target == "*" && request.method == "OPTIONS") {
@@ -233,20 +233,20 @@ fn parse_target(request: &Request, scope: &RequestSource) -> Result<(Authority, 
         } else {
             Err(ProxyError::bad_request(
                 400,
-                "the request can't be passed on: inside a tunnel the target is a path",
+                "the request cannot be forwarded: inside a tunnel the target must be a path",
             ))
         };
     }
     let rest = match target.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case("http://") => &target[7..],
         _ if target.starts_with('/') || target == "*" => {
-            let why = "this is a proxy: it takes `GET http://host/path` and `CONNECT host:port`";
+            let why = "this is a proxy: it accepts `GET http://host/path` and `CONNECT host:port`";
             return Err(ProxyError::bad_request(400, why));
         }
         _ => {
             return Err(ProxyError::bad_request(
                 400,
-                "only http:// goes through here; for anything else use CONNECT",
+                "only http:// URLs are forwarded; use CONNECT for anything else",
             ));
         }
     };
@@ -260,7 +260,7 @@ fn parse_target(request: &Request, scope: &RequestSource) -> Result<(Authority, 
     Ok((Authority::parse(authority, Some(80))?, path))
 }
 
-/// The Host header names the host that was judged; else a front server would be asked for another one behind it.
+/// Checks that the Host header names the permitted host; otherwise a front-end server could be asked for another host.
 fn check_host_header(request: &Request, to: &Authority) -> Result<(), ProxyError> {
     let Some(host) = request.host_header()? else { return Ok(()) };
     let named = Authority::parse(host, Some(to.port))?;
@@ -268,14 +268,14 @@ fn check_host_header(request: &Request, to: &Authority) -> Result<(), ProxyError
         return Ok(());
     }
     let why = format!(
-        "egress blocked: the Host header names {}, the request goes to {}",
+        "egress blocked: the Host header names {}, but the request goes to {}",
         named.to_host_header(0),
         to.to_host_header(0)
     );
-    Err(ProxyError::refused(why, "Ask for the host that is meant."))
+    Err(ProxyError::refused(why, "Use the same host in the request target and the Host header."))
 }
 
-/// Passes a request on; gives whether the program's connection goes on.
+/// Forwards a request; returns whether the program's connection can be kept.
 async fn forward_request(
     shared: &ProxyState,
     client: &mut SplitConnection,
@@ -305,7 +305,7 @@ async fn forward_request(
                 *kept = Some(upstream).filter(|_| upstream_again);
                 return client_again;
             }
-            // The host closed a connection that was kept just when it was used again.
+            // The host closed a kept connection just as it was reused.
             ExchangeOutcome::Broken { answered: false, .. } if used && harmless => {}
             ExchangeOutcome::Broken { answered: true, fault } => {
                 shared.log.record_attempt(&to.host, to.port, fault.verdict, &fault.why);
@@ -317,10 +317,10 @@ async fn forward_request(
     send_refusal(shared, client, Some(&to), &fault, &method, false).await
 }
 
-/// Headers that ask for a part of an answer, for what changed in it (RFC 3229), or for other bytes than those of the text.
+/// Headers that request part of a response, changes to it (RFC 3229), or another character encoding.
 const PARTIAL_HEADERS: [&str; 4] = ["range", "if-range", "a-im", "accept-charset"];
 
-/// Puts the keys of the host in. Answers of such hosts are searched for them, so they must come as plain text and whole.
+/// Injects the keys of the host. Responses of such hosts are searched for keys, so they must be complete and unencoded.
 fn inject_keys(
     swaps: &BTreeMap<String, KeyInjector>,
     scope: &RequestSource,
@@ -331,17 +331,18 @@ fn inject_keys(
     let headers = &mut ready.request.headers;
     headers.remove("accept-encoding");
     headers.add("Accept-Encoding", "identity");
-    // Also where no key is put in: a host may keep one from before, and a part of an answer can hold a part of a key.
+    // Also where no key is injected: a host may still know one from before, and a partial response can contain part of
+    // a key.
     for partial in PARTIAL_HEADERS {
         headers.remove(partial);
     }
-    // Nobody speaks plain HTTP at the port of TLS: the key would only be shown to the wire.
+    // No server uses plain HTTP on the TLS port, so the key would only be exposed on the wire.
     let shows_the_wire = !scope.is_secure() && to.port == 443;
     let scrubber = if shows_the_wire { swaps.response_redactor() } else { swaps.inject_into(headers) };
     ready.redactor = Some(scrubber);
 }
 
-/// A connection to the host: the one that was kept, if it still stands, or a new one.
+/// Returns a connection to the host: the kept one if it is still open, otherwise a new one.
 async fn acquire_upstream(
     shared: &ProxyState,
     kept: &mut Option<UpstreamConnection>,
@@ -349,7 +350,8 @@ async fn acquire_upstream(
     to: &Authority,
 ) -> Result<UpstreamConnection, ProxyError> {
     if let Some(mut upstream) = kept.take().filter(|u| u.to == *to && u.since.elapsed() < MAX_UPSTREAM_IDLE) {
-        // Nothing is to come before the next request: what comes, an end above all, makes it unusable.
+        // Nothing may arrive before the next request: any data, and above all an end of file, makes the connection
+        // unusable.
         let silent = timeout(Duration::ZERO, upstream.wire.reader.fill_buffer()).await.is_err();
         if silent && upstream.wire.reader.buffered().is_empty() {
             return Ok(upstream);
@@ -363,7 +365,7 @@ async fn acquire_upstream(
     let wire = match scope.is_secure() {
         false => SplitConnection::new(stream),
         true => {
-            let tls = shared.tls.as_ref().ok_or_else(|| ProxyError::failed(502, "there is no TLS here"))?;
+            let tls = shared.tls.as_ref().ok_or_else(|| ProxyError::failed(502, "TLS is not set up"))?;
             match timeout(shared.limits.connect, tls.connect(&to.host, stream)).await {
                 Ok(Ok(stream)) => SplitConnection::new(stream),
                 Ok(Err(error)) => {
@@ -375,7 +377,7 @@ async fn acquire_upstream(
                 Err(_) => {
                     return Err(ProxyError::failed(
                         504,
-                        format!("TLS with {} was not done in time", to.host),
+                        format!("the TLS handshake with {} did not finish in time", to.host),
                     ));
                 }
             }

@@ -1,5 +1,5 @@
-//! TLS on both sides of the proxy, for the hosts that get keys: an authority that lives as long as the box and signs for
-//! these hosts only, and verified connections to the hosts themselves.
+//! TLS on both sides of the proxy, for hosts that get keys: an authority that lives as long as the sandbox and signs
+//! only for these hosts, and verified connections to the hosts themselves.
 
 use super::dial::describe_io_error;
 use super::key_injection::base64_encode;
@@ -22,12 +22,13 @@ use super::wire::ByteStream;
 pub(super) struct TlsInterceptor {
     servers: BTreeMap<String, TlsAcceptor>,
     upstream: TlsConnector,
-    /// All that programs in the box are to trust, as PEM.
+    /// All certificates that programs in the sandbox trust, as PEM.
     pub(super) bundle: Vec<u8>,
 }
 
 impl TlsInterceptor {
-    /// Makes a fresh authority and a certificate for each host. The authority's key is dropped before this returns.
+    /// Creates a new authority and a certificate for each host. The authority's private key is dropped before this
+    /// returns.
     pub(super) fn new<'a>(hosts: impl Iterator<Item = &'a String>, roots: TrustRoots) -> Result<Self, Error> {
         let certificates = match roots {
             TrustRoots::System => rustls_native_certs::load_native_certs().certs,
@@ -35,7 +36,7 @@ impl TlsInterceptor {
         };
         let made = |error: rcgen::Error| Error::Tls { why: error.to_string() };
         let mut params = with_wide_validity(CertificateParams::new(Vec::new()).map_err(made)?);
-        params.distinguished_name.push(DnType::CommonName, "Forge: this box only");
+        params.distinguished_name.push(DnType::CommonName, "Forge: this sandbox only");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer =
@@ -51,7 +52,7 @@ impl TlsInterceptor {
         Ok(Self { servers, upstream: build_connector(certificates)?, bundle })
     }
 
-    /// The server that the box sees in place of `host`.
+    /// Accepts a TLS connection from the sandbox in place of `host`.
     pub(super) async fn accept<S: ByteStream>(
         &self,
         host: &str,
@@ -61,14 +62,14 @@ impl TlsInterceptor {
         acceptor.accept(stream).await
     }
 
-    /// A connection to the real host, whose certificate is verified.
+    /// Connects to the real host and verifies its certificate.
     pub(super) async fn connect(
         &self,
         host: &str,
         stream: TcpStream,
     ) -> io::Result<client::TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the host has no name for a certificate")
+            io::Error::new(io::ErrorKind::InvalidInput, "the host name is not valid in a certificate")
         })?;
         self.upstream.connect(name, stream).await
     }
@@ -96,7 +97,7 @@ fn build_acceptor(host: &str, issuer: &CertifiedIssuer<'_, KeyPair>) -> Result<T
 
 fn build_connector(roots: Vec<CertificateDer<'static>>) -> Result<TlsConnector, Error> {
     let mut store = RootCertStore::empty();
-    // Some systems carry roots that can't be read; those that can are used.
+    // Some systems have unparsable roots; the others are used.
     store.add_parsable_certificates(roots);
     let mut config = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
@@ -107,7 +108,7 @@ fn build_connector(roots: Vec<CertificateDer<'static>>) -> Result<TlsConnector, 
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+#[expect(clippy::needless_pass_by_value, reason = "it is used in map_err")]
 fn tls_error(error: rustls::Error) -> Error {
     Error::Tls { why: error.to_string() }
 }
@@ -116,14 +117,14 @@ fn crypto_provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Valid whatever the clocks say: what ends these certificates is that nobody has their keys after the box.
+/// Makes a certificate valid regardless of clocks. Its effective end is the loss of its key together with the sandbox.
 fn with_wide_validity(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(2100, 1, 1);
     params
 }
 
-/// Why TLS with a host did not come about.
+/// Describes why TLS with a host failed.
 pub(super) fn describe_tls_error(error: &io::Error) -> String {
     use rustls::CertificateError as Bad;
     let Some(inner) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
@@ -131,7 +132,7 @@ pub(super) fn describe_tls_error(error: &io::Error) -> String {
     };
     match inner {
         rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
-            "its certificate is signed by nobody that this machine trusts".to_owned()
+            "its certificate is not signed by an authority that this machine trusts".to_owned()
         }
         rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
             "its certificate is for another name".to_owned()
@@ -140,13 +141,13 @@ pub(super) fn describe_tls_error(error: &io::Error) -> String {
             "its certificate has expired".to_owned()
         }
         other if other.to_string().contains("CaUsedAsEndEntity") => {
-            "its certificate is an authority's own; a host needs one that is none (CA:FALSE)".to_owned()
+            "its certificate is a CA certificate; a host needs one with CA:FALSE".to_owned()
         }
         other => other.to_string(),
     }
 }
 
-/// A certificate as text (RFC 7468).
+/// Encodes a certificate as PEM (RFC 7468).
 fn encode_pem(der: &CertificateDer<'_>) -> Vec<u8> {
     let mut out = b"-----BEGIN CERTIFICATE-----\n".to_vec();
     for line in base64_encode(der).as_bytes().chunks(64) {

@@ -1,5 +1,5 @@
-//! CONNECT: bytes both ways, or for a host that gets a key, requests that are searched: inside TLS that ends here, or as
-//! they are. Nothing else goes through to such a host, however long a program waits.
+//! CONNECT tunnels. They relay bytes both ways; a tunnel to a host that gets a key carries only requests that can be
+//! searched, with TLS that is terminated here or without TLS.
 
 use super::ProxyState;
 use super::dial::{describe_io_error, dial_host};
@@ -20,10 +20,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 const READ_CHUNK_BYTES: usize = 16 << 10;
 /// First byte of a TLS connection: a handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE_BYTE: u8 = 0x16;
-/// A record with a fatal alert, access_denied (RFC 8446, 6): what a program that speaks TLS can read of a refusal.
+/// TLS record with the fatal alert access_denied (RFC 8446, 6), the form of a refusal that a TLS client can read.
 const ACCESS_DENIED_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 49];
 
-/// Serves a CONNECT for `to` until it ends.
+/// Serves a CONNECT to `to` until it ends.
 pub(super) async fn serve_connect(shared: &Arc<ProxyState>, mut client: SplitConnection, to: Authority) {
     let upstream = match dial_host(shared, &to).await {
         Ok(upstream) => upstream,
@@ -43,10 +43,10 @@ pub(super) async fn serve_connect(shared: &Arc<ProxyState>, mut client: SplitCon
     relay_bytes(shared, client, upstream, &to, &meter).await;
 }
 
-/// What a program begins a tunnel with.
+/// The protocol with which a program starts a tunnel.
 #[derive(Debug, PartialEq, Eq)]
 enum TunnelProtocol {
-    /// Not enough to tell.
+    /// Not yet known.
     Open,
     Tls,
     Http,
@@ -54,7 +54,7 @@ enum TunnelProtocol {
 }
 
 impl TunnelProtocol {
-    /// Tells from all that has come so far, which is at most `limit` bytes or a head that is too long.
+    /// Detects the protocol from all bytes received so far: at most `limit` of them, or a head that is too long.
     fn detect(bytes: &[u8], limit: usize) -> Self {
         if bytes.first() == Some(&TLS_HANDSHAKE_BYTE) {
             return Self::Tls;
@@ -83,12 +83,12 @@ async fn serve_key_tunnel(
             let scope = RequestSource::Inside { to, first: Some(upstream), secure: false };
             return Box::pin(serve_requests(shared, client, scope)).await;
         }
-        // The program has gone.
+        // The program closed the connection.
         Ok(TunnelProtocol::Open) => return linger_close(client).await,
         Ok(TunnelProtocol::Other) => http_only_error(501, "the program sent something else"),
         Err(waited) => http_only_error(
             408,
-            &format!("the program did not begin either within {} s", waited.as_secs_f32()),
+            &format!("the program started neither within {} s", waited.as_secs_f32()),
         ),
     };
     drop(upstream);
@@ -98,14 +98,14 @@ async fn serve_key_tunnel(
 
 fn http_only_error(status: u16, what: &str) -> ProxyError {
     let why = format!(
-        "egress blocked: a tunnel to a host that gets a key carries HTTP/1.1, with or without TLS; {what}"
+        "egress blocked: a tunnel to a host that gets a key carries only HTTP/1.1, with or without TLS; {what}"
     );
-    let hint = "The host's answers are searched for the key, so nothing that can't be searched is carried. If the run \
+    let hint = "The host's responses are searched for the key, so only searchable protocols are supported. If the run \
                 needs another protocol, list the host without a key.";
     ProxyError::refused(why, hint).with_status(status)
 }
 
-/// What the program begins with; an error is the time for which nothing came that would have told.
+/// Detects the protocol of a tunnel. The error is the time spent waiting without enough input.
 async fn detect_protocol(
     shared: &ProxyState,
     client: &mut ConnectionReader,
@@ -138,12 +138,12 @@ async fn serve_inside_tls(
     let greeted = timeout(shared.limits.head, check_client_hello(&mut client.reader, &to)).await;
     if let Err(fault) = greeted.unwrap_or_else(|_| Err(late())) {
         shared.log.record_attempt(&to.host, to.port, fault.verdict, &fault.why);
-        // Whoever does not read it has gone.
+        // A program that does not read the alert has closed the connection.
         let _ = client.writer.write_all(&ACCESS_DENIED_ALERT).await;
         return linger_close(client).await;
     }
     let fault = match &shared.tls {
-        None => ProxyError::failed(502, "there is no TLS here"),
+        None => ProxyError::failed(502, "TLS is not set up"),
         Some(tls) => {
             let accepting = tls.accept(&to.host, tokio::io::join(client.reader.into_rest(), client.writer));
             match timeout(shared.limits.head, accepting).await {
@@ -153,7 +153,7 @@ async fn serve_inside_tls(
                 }
                 Ok(Err(error)) => ProxyError::failed(
                     502,
-                    format!("the program ended TLS with the proxy: {}", describe_io_error(&error)),
+                    format!("TLS with the program failed: {}", describe_io_error(&error)),
                 ),
                 Err(_) => late(),
             }
@@ -162,7 +162,7 @@ async fn serve_inside_tls(
     shared.log.record_attempt(&to.host, to.port, EgressVerdict::Failed, &fault.why);
 }
 
-/// Both ways until both ends are reached, one fails, or nothing moves any more.
+/// Relays bytes both ways until both ends are reached, one fails, or the connection is idle for too long.
 async fn relay_bytes(
     shared: &ProxyState,
     client: SplitConnection,
@@ -186,8 +186,8 @@ async fn relay_bytes(
     }
 }
 
-/// Waits for the first words of a tunnel. If they begin TLS, they must ask for the host that was judged: many hosts
-/// stand behind one address, and the list would be worth little if one of them let in to all. What is not TLS passes.
+/// Waits for the first bytes of a tunnel. A TLS client hello must name the permitted host: many hosts share one
+/// address, and the allowlist would be worth little if one of them gave access to all. Other protocols are let through.
 async fn check_client_hello(client: &mut ConnectionReader, to: &Authority) -> Result<(), ProxyError> {
     let mut hello = Acceptor::default();
     let mut used = 0;
@@ -198,13 +198,13 @@ async fn check_client_hello(client: &mut ConnectionReader, to: &Authority) -> Re
         }
         while !fresh.is_empty() {
             let unread =
-                || ProxyError::refused("egress blocked: the TLS greeting in the tunnel can't be read", "");
+                || ProxyError::refused("egress blocked: the TLS client hello in the tunnel cannot be read", "");
             used += hello.read_tls(&mut fresh).map_err(|_| unread())?;
             if let Some(accepted) = hello.accept().map_err(|_| unread())? {
                 return check_server_name(accepted.client_hello().server_name(), to);
             }
         }
-        // An end or an error shows in the relay too.
+        // The relay also reports an end or an error.
         if !matches!(client.fill_buffer().await, Ok(1..)) {
             return Ok(());
         }
@@ -221,7 +221,7 @@ fn check_server_name(name: Option<&str>, to: &Authority) -> Result<(), ProxyErro
     }
 }
 
-/// Passes on until the end, and the end too: the other direction may go on.
+/// Relays bytes in one direction, including the end of the stream; the other direction may stay open.
 async fn copy_until_end(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -231,7 +231,7 @@ async fn copy_until_end(
     loop {
         let count = from.read(&mut piece).await?;
         if count == 0 {
-            // The other side may be gone already.
+            // The other side may already be closed.
             let _ = to.shutdown().await;
             return Ok(());
         }

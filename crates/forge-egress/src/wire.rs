@@ -4,9 +4,9 @@ use super::head::{BodyFraming, head_length};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf, WriteHalf};
 
-/// Read from a socket at once.
+/// Bytes read from a socket at once.
 const READ_CHUNK_BYTES: usize = 16 << 10;
-/// Longest line before a chunk, and all trailers of a body together.
+/// Maximum length of a line before a chunk, and of all trailers of a body together.
 const MAX_CHUNK_LINE_BYTES: usize = 4 << 10;
 
 /// A connection, with or without TLS.
@@ -22,7 +22,7 @@ pub(super) struct SplitConnection {
 /// The writing half.
 pub(super) type ConnectionWriter = WriteHalf<Box<dyn ByteStream>>;
 
-/// The reading half, with what was read but not used yet.
+/// The reading half, with a buffer of unprocessed bytes.
 pub(super) struct ConnectionReader {
     from: ReadHalf<Box<dyn ByteStream>>,
     pending: Vec<u8>,
@@ -37,33 +37,33 @@ impl SplitConnection {
 }
 
 impl ConnectionReader {
-    /// Reads more. Safe to drop before it is done.
+    /// Reads more into the buffer. Cancel-safe.
     pub(super) async fn fill_buffer(&mut self) -> io::Result<usize> {
         self.pending.reserve(READ_CHUNK_BYTES);
         self.from.read_buf(&mut self.pending).await
     }
 
-    /// What was read but not used yet.
+    /// Returns the unprocessed bytes.
     pub(super) fn buffered(&self) -> &[u8] {
         &self.pending
     }
 
-    /// All that comes, what was read but not used first.
+    /// Returns a reader for the buffer and everything that follows.
     pub(super) fn into_rest(self) -> impl AsyncRead + Unpin + Send + 'static {
         io::Cursor::new(self.pending).chain(self.from)
     }
 
-    /// Takes the first `count` of the bytes that are there.
+    /// Removes and returns the first `count` bytes of the buffer.
     pub(super) fn consume(&mut self, count: usize) -> Vec<u8> {
         let rest = self.pending.split_off(count.min(self.pending.len()));
         std::mem::replace(&mut self.pending, rest)
     }
 
-    /// The next head with its empty line; `None` if the connection ended before its first byte.
+    /// Reads the next head, including its empty line; returns `None` if the connection ended before its first byte.
     pub(super) async fn read_head(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
         let mut seen: usize = 0;
         loop {
-            // The end may have begun in what was seen before.
+            // The end of the head may have started in bytes seen before.
             let from = seen.saturating_sub(3);
             let found = head_length(&self.pending[from..]).map(|length| from + length);
             seen = self.pending.len();
@@ -79,7 +79,7 @@ impl ConnectionReader {
         }
     }
 
-    /// A line without its CR LF.
+    /// Reads a line without its CR LF.
     async fn read_line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = self.pending.iter().position(|&b| b == b'\n') {
@@ -106,7 +106,7 @@ pub(super) struct BodyReader {
     framing: BodyFraming,
     /// Bytes left of the body or of the chunk.
     left: u64,
-    /// Whether a chunk was begun, so that its CR LF is still to come.
+    /// Whether a chunk was started, so that its CR LF is still to come.
     in_chunk: bool,
     done: bool,
 }
@@ -118,7 +118,7 @@ impl BodyReader {
         Self { framing, left, in_chunk: false, done }
     }
 
-    /// The next bytes of the content; `None` at its end.
+    /// Reads the next bytes of the content; returns `None` at its end.
     pub(super) async fn next_piece(&mut self, from: &mut ConnectionReader) -> io::Result<Option<Vec<u8>>> {
         if self.done {
             return Ok(None);
@@ -156,17 +156,17 @@ impl BodyReader {
         Ok(from.consume(count))
     }
 
-    /// Reads the size of the next chunk; at the last one also the trailers, which are dropped.
+    /// Reads the size of the next chunk and, after the last one, the trailers, which are dropped.
     async fn read_chunk_header(&mut self, from: &mut ConnectionReader) -> io::Result<bool> {
         if std::mem::replace(&mut self.in_chunk, true) && !from.read_line().await?.is_empty() {
-            return Err(invalid_data_error("a chunk is longer than it says"));
+            return Err(invalid_data_error("a chunk is longer than its declared size"));
         }
         let line = from.read_line().await?;
         let size = line.split(|&b| b == b';').next().unwrap_or_default().trim_ascii_end();
         let hex = (1..=15).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
         let size =
             std::str::from_utf8(size).ok().and_then(|s| u64::from_str_radix(s, 16).ok()).filter(|_| hex);
-        self.left = size.ok_or_else(|| invalid_data_error("the size of a chunk is no number"))?;
+        self.left = size.ok_or_else(|| invalid_data_error("the size of a chunk is not a number"))?;
         if self.left > 0 {
             return Ok(true);
         }
@@ -184,7 +184,7 @@ impl BodyReader {
     }
 }
 
-/// Content as a chunk. Nothing for nothing, since an empty chunk would end the body.
+/// Encodes content as a chunk. Empty content gives no bytes because an empty chunk would end the body.
 pub(super) fn encode_chunk(content: &[u8]) -> Vec<u8> {
     if content.is_empty() {
         return Vec::new();
@@ -195,7 +195,7 @@ pub(super) fn encode_chunk(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What ends a chunked body.
+/// The end of a chunked body.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 fn truncated_error() -> io::Error {

@@ -115,7 +115,7 @@ async fn nothing_but_tls_and_requests_goes_through_a_tunnel_to_a_host_with_a_key
         // An alert of TLS.
         assert_eq!(program.rest().await, b"\x15\x03\x03\x00\x02\x02\x31", "{words:?}");
         assert_eq!(heard(far).await, b"", "{words:?}");
-        assert!(refused(&stage.proxy.drain()).why.contains("can't be read"), "{words:?}");
+        assert!(refused(&stage.proxy.drain()).why.contains("cannot be read"), "{words:?}");
     }
 }
 
