@@ -1,19 +1,20 @@
-//! What came with a clone: everything in the git repository around a directory, however its path is written.
+//! The files that came with a clone: everything in the git repository around a directory, however its path is written.
 //!
-//! A repository is more than the directory that a command is about: `--repo sub --config ../forge.toml` names a file of
-//! the same clone. So a path counts as the clone's if it lies in any git repository that encloses the directory, in the
-//! main repository of a linked working tree, or if a link on the way to it does. What is not sure counts as the clone's.
+//! A clone is more than the directory that a command works on: `--repo sub --config ../forge.toml` names a file of the
+//! same clone. A path therefore belongs to the clone if it lies in any git repository that encloses the directory, in
+//! the main repository of a linked working tree, or if a link on the way to it does. In cases of doubt, the path
+//! belongs to the clone.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// Links that are followed for one path; the kernel gives up at as many.
+/// Largest number of links followed for one path, the same as the kernel's limit.
 const MAX_LINKS: usize = 40;
-/// Bytes of a `.git` file that are read: it holds one path.
+/// Largest number of bytes read from a `.git` file, which holds one path.
 const MAX_POINTER_BYTES: u64 = 8 << 10;
 
-/// The directories whose content came with clones.
+/// The directories with content that came with clones.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkouts {
     roots: BTreeSet<PathBuf>,
@@ -21,9 +22,9 @@ pub(crate) struct Checkouts {
 }
 
 impl Checkouts {
-    /// The clones around `repo`, which itself counts whether it is a git repository or not, and around `cwd`.
+    /// Finds the clones around `cwd` and around `repo`, which is included even if it is not a git repository.
     ///
-    /// A git repository that holds the user's home directory is the user's own: nobody clones a home.
+    /// A git repository that holds the user's home directory is the user's own: a home directory is not a clone.
     pub(crate) fn discover(repo: &Path, cwd: Option<&Path>, home: Option<&Path>) -> Self {
         let home = home.and_then(|home| home.canonicalize().ok());
         let mut roots: BTreeSet<PathBuf> = repo.canonicalize().into_iter().collect();
@@ -35,7 +36,7 @@ impl Checkouts {
         Self { roots, home }
     }
 
-    /// Whether a path is a clone's: the file itself, its directory, or a link that leads there.
+    /// Returns whether a path belongs to a clone: the file itself, its directory, or a link that leads there.
     pub(crate) fn contains(&self, path: &Path) -> bool {
         let mut places = resolution_steps(path);
         places.extend(path.parent().and_then(|directory| directory.canonicalize().ok()));
@@ -47,19 +48,19 @@ impl Checkouts {
         })
     }
 
-    /// The directories.
+    /// Returns the root directories of the clones.
     pub(crate) fn root_dirs(&self) -> impl Iterator<Item = &Path> {
         self.roots.iter().map(PathBuf::as_path)
     }
 }
 
-/// Whether a path lies in a git repository that is not the user's home.
+/// Returns whether a path lies in a git repository other than the user's home directory.
 pub(crate) fn is_in_repository(path: &Path, home: Option<&Path>) -> bool {
     let home = home.and_then(|home| home.canonicalize().ok());
     resolution_steps(path).iter().any(|step| !enclosing_repositories(step, home.as_deref()).is_empty())
 }
 
-/// The git repositories that a real path lies in, with the main ones of linked working trees.
+/// Returns the git repositories that enclose a real path, with the main ones of linked working trees.
 fn enclosing_repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf> {
     let holds_home = |root: &Path| home.is_some_and(|home| home.starts_with(root));
     let mut found = BTreeSet::new();
@@ -80,7 +81,7 @@ fn enclosing_repositories(place: &Path, home: Option<&Path>) -> BTreeSet<PathBuf
     found
 }
 
-/// The repository that a `.git` file points into: its common directory and the working tree around that.
+/// Returns the directories that a `.git` file points to: the common directory and the working tree around it.
 fn main_repository_dirs(pointer: &Path) -> Vec<PathBuf> {
     let Some(text) = read_git_pointer(pointer) else { return Vec::new() };
     let Some(target) = text.trim_end().strip_prefix("gitdir:").map(str::trim) else { return Vec::new() };
@@ -99,7 +100,7 @@ fn read_git_pointer(pointer: &Path) -> Option<String> {
     String::from_utf8(forge_files::read_prefix(pointer, MAX_POINTER_BYTES).ok()?).ok()
 }
 
-/// The real places that the resolution of a path passes: each link on the way, and where it ends.
+/// Returns every real path passed while a path is resolved: each link on the way, and the final target.
 fn resolution_steps(path: &Path) -> Vec<PathBuf> {
     let mut left: VecDeque<OsString> = path.components().map(component_name).collect();
     let (mut here, mut passed) = (PathBuf::from("/"), Vec::new());
@@ -178,7 +179,7 @@ mod tests {
         for inside in ["clone/out/forge.toml", "other/in/forge.toml", "home/twice"] {
             assert!(clone.contains(&at.join(inside)), "{inside}");
         }
-        // The repository itself is reached through the clone's link.
+        // The user's repository is reached through the clone's link.
         let through = Checkouts::discover(&at.join("clone/out"), None, None);
         assert!(
             through.contains(&at.join("clone/forge.toml")) && through.contains(&at.join("other/forge.toml"))

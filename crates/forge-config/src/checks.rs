@@ -1,4 +1,4 @@
-//! What can only be told from several settings together, and from the surroundings.
+//! Checks of settings that depend on each other, and of the environment.
 
 use crate::conversation::MemorySettings;
 use crate::environment::UserDirs;
@@ -11,7 +11,7 @@ use crate::settings::{ForgeSettings, SandboxBackend, SecretsSettings};
 use crate::trust::TrustState;
 use std::path::Path;
 
-/// Faults of settings that do not go together.
+/// Reports combinations of settings that are invalid.
 pub(crate) fn check_settings(
     settings: &ForgeSettings,
     values: &[ResolvedValue],
@@ -73,7 +73,7 @@ pub(crate) fn check_settings(
     crate::routing_checks::check_routing(settings, &origin, faults);
 }
 
-/// Faults of `secrets.providers`.
+/// Reports unknown names in `secrets.providers`.
 fn check_secret_sources(
     settings: &ForgeSettings,
     origin: &dyn Fn(&str) -> ValueOrigin,
@@ -96,7 +96,7 @@ fn check_secret_sources(
     }
 }
 
-/// Providers that need one more setting.
+/// Reports a provider that lacks a required setting.
 fn check_provider(
     settings: &ForgeSettings,
     origin: &dyn Fn(&str) -> ValueOrigin,
@@ -112,7 +112,7 @@ fn check_provider(
         "scripted" if own.is_none_or(|own| own.script.is_none()) => "providers.scripted.script",
         _ => return,
     };
-    // It may have been there and not have been used; with faults, nobody sees the notice that says so.
+    // The setting may exist and have been ignored; its notice is not shown when there are errors.
     let dropped = notices.iter().find(|notice| notice.key.as_deref() == Some(missing));
     let hint = dropped.map_or_else(|| format!("set {missing}"), |notice| notice.message.clone());
     faults.push(
@@ -126,7 +126,7 @@ fn check_provider(
     );
 }
 
-/// Notices about where things lie.
+/// Returns notices about the location of directories and files.
 pub(crate) fn environment_notices(
     dirs: &UserDirs,
     repo: &Path,

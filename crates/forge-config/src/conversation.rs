@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// `executor`
+/// Executor of a run (`executor`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutorName {
-    /// A model calls tools until it is done.
+    /// A model that calls tools until it is done.
     React,
-    /// A model names one tool per step.
+    /// A model that names one tool per step.
     Router,
     /// The project's own program.
     Subprocess,
@@ -18,7 +18,7 @@ pub enum ExecutorName {
 }
 
 impl ExecutorName {
-    /// The name as it stands in configuration.
+    /// Returns the name used in configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::React => "react",
@@ -29,7 +29,7 @@ impl ExecutorName {
     }
 }
 
-/// `framework`
+/// Framework of the project's program (`framework`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectFramework {
@@ -41,26 +41,26 @@ pub enum ProjectFramework {
     Langchain,
 }
 
-/// `[router]`
+/// Settings of `[router]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouterSettings {
-    /// Steps of one run.
+    /// Largest number of steps in a run.
     pub max_steps: u32,
-    /// Whether each step is told on stderr.
+    /// Whether each step is reported on stderr.
     pub debug: bool,
 }
 
-/// `[memory]`
+/// Settings of `[memory]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySettings {
     /// Whether conversations are remembered.
     pub enabled: bool,
-    /// The file, if not the usual place in the repository.
+    /// Path of the memory file, if it is not the default location.
     pub file: Option<PathBuf>,
-    /// Messages of earlier turns that a turn is told.
+    /// Largest number of earlier messages that a turn receives.
     pub max_history: u64,
-    /// Share of the window above which a conversation is compacted.
+    /// Share of the context window above which a conversation is compacted.
     pub trigger_ratio: f64,
 }

@@ -5,7 +5,7 @@ use crate::schema::{
 };
 use std::fmt::Write as _;
 
-/// Variables of providers' keys, for the example; the schema's defaults name the rest.
+/// Variables of providers' API keys, for the example. The schema's defaults name the others.
 const KEY_VARIABLES: [(&str, &str); 4] = [
     ("OPENAI_API_KEY", "OpenAI"),
     ("ANTHROPIC_API_KEY", "Anthropic"),
@@ -101,7 +101,7 @@ api_key_env = \"MY_SERVER_KEY\"
 Complete files with every default: [forge.yaml.example](../forge.yaml.example) and [.env.example](../.env.example).
 ";
 
-/// `docs/configuration.md`.
+/// Renders `docs/configuration.md`.
 pub fn configuration_page() -> String {
     let mut out = DOC_INTRO.to_owned();
     for group in section_groups() {
@@ -131,7 +131,7 @@ pub fn configuration_page() -> String {
     out
 }
 
-/// `forge.yaml.example`: every key that has a default with that default, the others as comments.
+/// Renders `forge.yaml.example`: keys with a default have it as their value, the others are comments.
 pub fn yaml_example() -> String {
     let mut out = "# Every key with its default. Copy what you change into forge.yaml; see docs/configuration.md.\n\
                    # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n"
@@ -167,7 +167,7 @@ pub fn yaml_example() -> String {
     out
 }
 
-/// `.env.example`: every variable, as comments.
+/// Renders `.env.example`: every variable, as a comment.
 pub fn env_example() -> String {
     let mut out = "# Variables that Forge reads. Give this file with `--env`, or set them in your shell.\n\
                    # Rendered from the schema by the tests of forge-config; FORGE_UPDATE_DOCS=1 rewrites it.\n\n\
@@ -189,7 +189,7 @@ pub fn env_example() -> String {
     out
 }
 
-/// Sections as the page groups them: all providers in one.
+/// Returns the sections as the page groups them: all providers in one.
 fn section_groups() -> Vec<&'static str> {
     let mut out: Vec<&'static str> = Vec::new();
     for key in KEYS {
@@ -242,7 +242,7 @@ fn names_cell(key: &SchemaKey) -> String {
     names.join(", ")
 }
 
-/// A value as it is written in YAML.
+/// Formats a value as YAML.
 fn yaml_literal(key: &SchemaKey, value: &SettingValue) -> String {
     match value {
         SettingValue::Number(number) => format_number(*number),
@@ -255,7 +255,7 @@ fn yaml_literal(key: &SchemaKey, value: &SettingValue) -> String {
     }
 }
 
-/// An example for a key without a default.
+/// Returns an example value for a key without a default.
 fn sample_value(key: &SchemaKey) -> &'static str {
     match key.kind {
         KeyKind::Choice([(first, _), ..]) => first,

@@ -1,17 +1,17 @@
-//! Files of `NAME=value` lines, as `--env` takes them.
+//! Files of `NAME=value` lines, as given with `--env`.
 //!
-//! Own small grammar: blank lines and `#` comments; an optional `export`; values bare (a ` #` starts a comment),
-//! in single quotes (taken as they stand) or in double quotes (`\n`, `\t`, `\r`, `\"`, `\\`, `\$`). A quoted value may
-//! span lines. Nothing is expanded.
+//! The grammar is small: blank lines and `#` comments; an optional `export`; values that are bare (a ` #` starts a
+//! comment), in single quotes (taken literally) or in double quotes (`\n`, `\t`, `\r`, `\"`, `\\`, `\$`). A quoted
+//! value may span lines. Nothing is expanded.
 
-/// One variable of the file.
+/// A variable set in the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnvAssignment {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// Its value.
+    /// Value of the variable.
     pub value: String,
-    /// Its line, from 1.
+    /// Line number, from 1.
     pub line: usize,
 }
 
@@ -25,19 +25,19 @@ impl std::fmt::Debug for EnvAssignment {
     }
 }
 
-/// A line that can't be read. The line's text is not kept: it may hold a key.
+/// An invalid line. Its text is not stored, because it may hold an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DotenvLineError {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// Description of the error.
     pub problem: &'static str,
 }
 
-/// Reads a whole file; every line that can't be read is reported. A name that comes twice has its last value.
+/// Parses a whole file and reports every invalid line. The last value of a repeated name is used.
 ///
 /// # Errors
-/// All lines that are not `NAME=value`.
+/// All lines that do not have the form `NAME=value`.
 pub fn parse(text: &str) -> Result<Vec<EnvAssignment>, Vec<DotenvLineError>> {
     let (mut out, mut faults): (Vec<EnvAssignment>, Vec<DotenvLineError>) = (Vec::new(), Vec::new());
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -65,7 +65,7 @@ pub fn parse(text: &str) -> Result<Vec<EnvAssignment>, Vec<DotenvLineError>> {
 
 type ParsedStatement<'a> = (Option<(String, String)>, &'a str);
 
-/// Reads one line, or more if a quoted value spans them.
+/// Parses one line, or more if a quoted value spans them.
 fn parse_statement(text: &str) -> Result<ParsedStatement<'_>, &'static str> {
     let line = text.trim_start_matches([' ', '\t']);
     if line.is_empty() || line.starts_with(['\n', '\r', '#']) {
@@ -129,7 +129,7 @@ fn parse_double_quoted(text: &str) -> Result<(String, &str), &'static str> {
     Err("the closing \" is missing")
 }
 
-/// What follows a closing quote: nothing, or a comment.
+/// Checks the text after a closing quote, which must be empty or a comment.
 fn after_closing_quote(text: &str) -> Result<&str, &'static str> {
     let line = text.lines().next().unwrap_or_default().trim();
     if line.is_empty() || line.starts_with('#') {

@@ -1,4 +1,5 @@
-//! What `forge config` does beside showing: one key, the files' places, and changing a file without losing its comments.
+//! Functions of `forge config` other than listing: reading one key, locating the files, and changing a file without
+//! losing its comments.
 
 use crate::environment::UserDirs;
 use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
@@ -15,55 +16,55 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike};
 
-/// Why a key could not be shown or changed.
+/// Failure to show or change a key.
 #[derive(Debug, Error)]
 pub enum EditError {
-    /// There is no such key.
+    /// The key does not exist.
     #[error("{key} is no key of the configuration{hint}; `forge config show` lists them")]
     UnknownKey {
-        /// What was asked for.
+        /// Name that was requested.
         key: String,
-        /// A hint at what was meant, or nothing.
+        /// Suggestion of a similar key, or an empty text.
         hint: String,
     },
-    /// The value does not fit, or a file can't be read.
+    /// The value is invalid, or a file can't be read.
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
     /// The project has no file yet.
     #[error("{folder} has no forge.toml or forge.yaml; make one with `forge init`")]
     NoProjectFile {
-        /// The folder.
+        /// Directory of the project.
         folder: PathBuf,
     },
-    /// The file's form can't be changed safely.
+    /// The file is written in a form that can't be changed safely.
     #[error("{place} can't be changed safely; write `{line}` there by hand")]
     ByHand {
         /// File and line.
         place: String,
-        /// What is to be written.
+        /// Line to write.
         line: String,
     },
-    /// The project's file is a link.
+    /// The project file is a link.
     #[error(
         "{path} is a link, which a repository could point anywhere, and nothing was changed. Change the file that it \
          points to, or put a plain file in its place"
     )]
     Link {
-        /// The link.
+        /// Path of the link.
         path: PathBuf,
     },
     /// The file can't be written.
     #[error("{path} can't be written: {reason}")]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         reason: std::io::Error,
     },
 }
 
 impl EditError {
-    /// A file that can't be written may be writable later; the rest is wrong as asked.
+    /// Returns the class of the error. A failed write may succeed later; the other errors need a different request.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Write { .. } => ErrorClass::Unavailable,
@@ -72,50 +73,50 @@ impl EditError {
     }
 }
 
-/// A place where configuration is looked for.
+/// A place that is searched for configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConfigLocation {
-    /// `user`, `project` or `state`.
+    /// Name of the layer: `user`, `project` or `state`.
     pub layer: &'static str,
-    /// The file, or the folder if there is none.
+    /// Path of the file, or of the directory if it has none.
     pub path: PathBuf,
-    /// Whether it is there.
+    /// Whether the path exists.
     pub exists: bool,
 }
 
-/// Which file to change.
+/// The file to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EditTarget<'a> {
-    /// The user's own.
+    /// The user's own file.
     User,
-    /// That of the project in this folder.
+    /// The file of the project in this directory.
     Project(&'a Path),
 }
 
-/// What was changed.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EditedKey {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// The key.
+    /// Path of the key.
     pub key: &'static str,
-    /// Its line now, from 1.
+    /// New line number of the key, from 1.
     pub line: usize,
 }
 
-/// One key with its value and origin.
+/// Returns one key with its value and origin.
 ///
 /// # Errors
-/// When there is no such key.
+/// If the key does not exist.
 pub fn get_key<'a>(loaded: &'a ResolvedConfig, key: &str) -> Result<&'a ResolvedSetting, EditError> {
     let found = require_key(key)?;
     Ok(loaded.values.iter().find(|value| value.key == found.path).expect("every key of the schema is loaded"))
 }
 
-/// Where configuration is looked for, strongest first.
+/// Returns the places that are searched for configuration, strongest first.
 ///
 /// # Errors
-/// When the home folder is not known, or a folder has two files.
+/// If the home directory is unknown, or a directory has two configuration files.
 pub fn config_locations(sources: &ConfigSources) -> Result<Vec<ConfigLocation>, ConfigErrors> {
     let dirs = UserDirs::from_environment(&sources.env)?;
     let at = |layer, folder: &Path, place| {
@@ -134,10 +135,11 @@ pub fn config_locations(sources: &ConfigSources) -> Result<Vec<ConfigLocation>, 
     Ok(vec![project, at("user", &dirs.config, load::user_file_origin)?, state])
 }
 
-/// Sets one key in a file; comments and order stay. A repository that was trusted stays so: the change is the user's.
+/// Sets one key in a file, keeping comments and order. A trusted repository stays trusted, because the user made the
+/// change.
 ///
 /// # Errors
-/// When the key is unknown, the value does not fit, or the file can't be read, changed safely, or written.
+/// If the key is unknown, the value is invalid, or the file can't be read, changed safely, or written.
 pub fn set_key(
     dirs: &UserDirs,
     target: EditTarget<'_>,
@@ -203,7 +205,7 @@ pub fn set_key(
     };
     written.map_err(|reason| EditError::Write { path: path.clone(), reason })?;
     if let (true, EditTarget::Project(repo)) = (trusted, target) {
-        // Not fatal: without it the user is asked again.
+        // Failure is not fatal: the user is asked again.
         let _ = trust::accept_change(dirs, repo, &path, new.as_bytes());
     }
     Ok(EditedKey { path, key: key.path, line })
@@ -217,7 +219,7 @@ fn require_key(key: &str) -> Result<&'static SchemaKey, EditError> {
     })
 }
 
-/// A value as it is written into a file.
+/// A value in the form written to a file.
 enum ValueLiteral {
     Bool(bool),
     Int(i64),
@@ -227,7 +229,7 @@ enum ValueLiteral {
 }
 
 impl ValueLiteral {
-    /// The value as the user typed it where its kind has several spellings, else as it was understood.
+    /// Keeps the value as typed where its kind has several spellings, else takes the parsed form.
     fn new(key: &SchemaKey, typed: &str, parsed: &SettingValue) -> Self {
         let typed = typed.trim();
         match (key.kind, parsed) {
@@ -249,7 +251,7 @@ impl ValueLiteral {
         }
     }
 
-    /// As JSON, which is YAML too.
+    /// Returns the value as JSON, which is valid YAML too.
     fn to_json(&self) -> String {
         match self {
             Self::Bool(value) => value.to_string(),
@@ -271,7 +273,7 @@ impl ValueLiteral {
     }
 }
 
-/// The TOML text with the key set; `None` if a part of its path is no table.
+/// Returns the TOML text with the key set; `None` if a part of its path is not a table.
 fn set_in_toml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<String> {
     let mut document: DocumentMut = text.parse().ok()?;
     let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
@@ -298,7 +300,7 @@ fn set_in_toml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<St
     Some(document.to_string())
 }
 
-/// The YAML text with the key's line replaced or added; `None` if it is not written as plain lines.
+/// Returns the YAML text with the key's line replaced or added; `None` if the file does not have plain lines there.
 fn set_in_yaml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<String> {
     let keys = yaml::scan_keys(text);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -309,7 +311,7 @@ fn set_in_yaml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<St
         lines[found.line - 1] = format!("{front} {}{comment}", literal.to_json());
         return Some(lines.join("\n") + "\n");
     }
-    // The deepest section that is there; what is missing below it is written after its line.
+    // The deepest existing section; missing sections and the key are inserted after its line.
     let mut ends: Vec<usize> = key.path.match_indices('.').map(|(at, _)| at).collect();
     ends.reverse();
     let section = ends
@@ -339,7 +341,7 @@ fn set_in_yaml(text: &str, key: &SchemaKey, literal: &ValueLiteral) -> Option<St
     Some(lines.join("\n") + "\n")
 }
 
-/// The comment behind a one-line scalar, with the white space in front of it; `None` for other values.
+/// Returns the comment after a one-line scalar, with the white space before it; `None` for other values.
 fn trailing_comment(rest: &str) -> Option<&str> {
     let value = rest.trim_start();
     if value.starts_with(['|', '>', '&', '*', '!', '{', '%', '@', '`']) {
@@ -366,14 +368,14 @@ fn trailing_comment(rest: &str) -> Option<&str> {
     if plain.is_empty() {
         Some("")
     } else if plain.starts_with('#') {
-        // With nothing in front of it, the white space belongs to it.
+        // If no value precedes the comment, the white space belongs to it.
         Some(if end == 0 { rest } else { tail })
     } else {
         None
     }
 }
 
-/// The key's line in `new`, if `new` is `old` with this one value changed and nothing else.
+/// Returns the key's line in `new` if `new` differs from `old` in this one value only.
 fn verified_line(
     format: ConfigFormat,
     old: &str,

@@ -1,32 +1,32 @@
-//! The process environment, read once, and the folders that follow from it.
+//! The process environment, read once, and the directories derived from it.
 
 use crate::error::{ConfigError, ConfigErrors, ValueOrigin};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The variables of the process as they were when it started. Nothing else in Forge reads the environment.
+/// The variables of the process at its start. No other code in Forge reads the environment.
 ///
-/// Variables that are not UTF-8 are left out: no key of Forge can hold them.
+/// Variables that are not UTF-8 are omitted: no key of Forge can hold them.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// The environment of this process.
+    /// Captures the environment of this process.
     pub fn capture() -> Self {
         #[allow(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
         let all = std::env::vars_os();
         all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
     }
 
-    /// The value of a variable; one that is empty counts as not set.
+    /// Returns the value of a variable. An empty one counts as unset.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The names of all variables.
+    /// Returns the names of all variables.
     pub fn variable_names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }
@@ -40,29 +40,30 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names only: values may be keys.
+        // Only names are shown, because values may be keys.
         f.debug_set().entries(self.variable_names()).finish()
     }
 }
 
-/// The folders of a user (XDG base directories).
+/// The directories of a user (XDG base directories).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserDirs {
-    /// State: journal, trust, credentials. `$XDG_DATA_HOME/forge`, else `~/.local/share/forge`.
+    /// State, such as journals, trust records and credentials: `$XDG_DATA_HOME/forge`, else `~/.local/share/forge`.
     pub data: PathBuf,
-    /// The user's own configuration. `$XDG_CONFIG_HOME/forge`, else `~/.config/forge`.
+    /// The user's own configuration: `$XDG_CONFIG_HOME/forge`, else `~/.config/forge`.
     pub config: PathBuf,
-    /// The home folder, if there is one.
+    /// The home directory, if there is one.
     pub home: Option<PathBuf>,
-    /// The folder for sockets of this user's session, `$XDG_RUNTIME_DIR`, if there is one. Whose it is, is to be looked at.
+    /// The directory for sockets of this user's session, `$XDG_RUNTIME_DIR`, if set. Callers must check its owner.
     pub runtime: Option<PathBuf>,
 }
 
 impl UserDirs {
-    /// The folders that the environment names. Relative paths are ignored, as the XDG specification wants it.
+    /// Returns the directories that the environment names. Relative paths are ignored, as the XDG specification
+    /// requires.
     ///
     /// # Errors
-    /// When neither `HOME` nor the XDG variable is an absolute path.
+    /// If neither `HOME` nor the XDG variable is an absolute path.
     pub fn from_environment(environment: &Environment) -> Result<Self, ConfigErrors> {
         let absolute =
             |name: &str| environment.get(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());

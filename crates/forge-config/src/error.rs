@@ -1,4 +1,4 @@
-//! Where a value came from, what is wrong with it, and what people are told besides.
+//! Origins of values, configuration errors and notices.
 
 use forge_types::ErrorClass;
 use serde::Serialize;
@@ -6,41 +6,41 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum ValueOrigin {
     /// Built in.
     Default,
-    /// The user's own file in the configuration folder.
+    /// The user's own file in the configuration directory.
     UserFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1; 0 if it is not known.
+        /// Line number, from 1; 0 if unknown.
         line: usize,
     },
     /// The project's file, or the one given with `--config`.
     ProjectFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1; 0 if it is not known.
+        /// Line number, from 1; 0 if unknown.
         line: usize,
     },
     /// A variable in the file given with `--env`.
     EnvFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// The variable; empty where the line is no assignment.
+        /// Name of the variable; empty if the line is not an assignment.
         variable: String,
     },
-    /// A variable of the process.
+    /// A variable of the process environment.
     Env {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
     },
-    /// A flag of the command line.
+    /// A command-line flag.
     Flag {
         /// The flag as typed, such as `--model`.
         name: String,
@@ -66,19 +66,19 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// One thing that is wrong.
+/// One error in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConfigError {
-    /// Where it stands.
+    /// Position of the error.
     pub place: ValueOrigin,
-    /// The key's path, if it concerns one.
+    /// Path of the key, if the error concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What was expected.
+    /// Description of a valid value.
     pub expected: String,
-    /// What was found, safe to print.
+    /// Description of the invalid value, safe to print.
     pub found: String,
-    /// What to do about it.
+    /// Suggested fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -98,7 +98,7 @@ impl ConfigError {
         self
     }
 
-    /// As the only fault.
+    /// Wraps the error as the only one.
     pub(crate) fn into_errors(self) -> ConfigErrors {
         ConfigErrors(vec![self])
     }
@@ -123,21 +123,21 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong, at once; never empty.
+/// All errors in the configuration, never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[serde(transparent)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
-/// More faults than this are counted, not listed: nobody reads them, and a hostile file could name millions.
+/// Largest number of errors that are listed; the rest are only counted, because a hostile file could contain millions.
 const MAX_LISTED_ERRORS: usize = 100;
 
 impl ConfigErrors {
-    /// `Err` if there are any.
+    /// Returns `Err` if there are any errors.
     pub(crate) fn check(faults: Vec<ConfigError>) -> Result<(), Self> {
         if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
     }
 
-    /// A wrong configuration stays wrong until somebody edits it.
+    /// Returns the class of the errors. An invalid configuration stays invalid until it is edited.
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::Invalid
     }
@@ -159,7 +159,7 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// What kind of notice it is.
+/// Kind of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
@@ -167,21 +167,21 @@ pub enum NoticeKind {
     Refused,
     /// A variable that looks like one of Forge's sets nothing.
     UnknownVariable,
-    /// A value was passed over for the reason given.
+    /// A value was ignored for the reason given.
     PassedOver,
-    /// Something about the surroundings.
+    /// A remark on the environment, such as the location of a directory.
     Surroundings,
 }
 
-/// Something the user should know; nothing is wrong enough to stop.
+/// A message for the user that does not stop Forge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConfigNotice {
-    /// Its kind.
+    /// Kind of the notice.
     pub kind: NoticeKind,
-    /// The key's path, if it concerns one.
+    /// Path of the key, if the notice concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What happened, where, and what to do about it.
+    /// Description of the event, its place and the suggested action.
     pub message: String,
 }
 

@@ -1,4 +1,5 @@
-//! `forge init` (CLI-6): a project file with comments, `.forge/`, entries in `.gitignore`. Nothing is overwritten.
+//! `forge init` (CLI-6): a project file with comments, `.forge/`, and entries in `.gitignore`. Existing files are never
+//! overwritten.
 
 use crate::environment::UserDirs;
 use crate::error::ConfigErrors;
@@ -13,68 +14,68 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What to make.
+/// Options of `forge init`.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
-    /// The project's folder; made if it is not there.
+    /// Directory of the project, created if it does not exist.
     pub dir: PathBuf,
-    /// The project's name; `None`: the folder's.
+    /// Name of the project; `None` means the name of the directory.
     pub name: Option<String>,
-    /// Its language; `None`: told by its files, if they tell.
+    /// Language of the project; `None` means that it is detected from the files.
     pub language: Option<ProjectLanguage>,
-    /// The form of the project file.
+    /// Format of the project file.
     pub format: ConfigFormat,
-    /// The provider to name; `None`: chosen by the keys that are set.
+    /// Provider to write into the file; `None` means that it is chosen by the API keys that are set.
     pub provider: Option<String>,
 }
 
-/// What became of a file.
+/// Outcome for one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitOutcome {
-    /// It was made.
+    /// The file was created.
     Created,
-    /// Lines were added.
+    /// Lines were added to the file.
     Extended,
-    /// It was there and stays as it was.
+    /// The file existed and was not changed.
     Kept,
 }
 
-/// A file or folder, and what became of it.
+/// A file or directory and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InitEntry {
-    /// Its path.
+    /// Path of the file or directory.
     pub path: PathBuf,
-    /// What became of it.
+    /// Outcome for it.
     pub fate: InitOutcome,
 }
 
-/// Why a project could not be set up.
+/// Failure to set up a project.
 #[derive(Debug, Error)]
 pub enum InitError {
-    /// The folder, or a file in it, can't be made.
+    /// The directory or a file in it can't be created.
     #[error("{path}: {reason}; check that the folder exists and you may write to it")]
     Write {
-        /// The file or folder.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         reason: std::io::Error,
     },
-    /// Something is in the way.
+    /// Another file or directory has the name that is needed.
     #[error("{path} is {what}; forge init does not write through it. Remove it and try again")]
     InTheWay {
-        /// The file or folder.
+        /// Path of that file or directory.
         path: PathBuf,
-        /// What it is.
+        /// Description of its type.
         what: &'static str,
     },
-    /// The name or provider does not fit, or the project's file has faults.
+    /// The name or provider is invalid, or the project file has errors.
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
 }
 
 impl InitError {
-    /// What can't be written now may be writable later; the rest is wrong as asked.
+    /// Returns the class of the error. A failed write may succeed later; the other errors need a different request.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Write { .. } => ErrorClass::Unavailable,
@@ -83,7 +84,7 @@ impl InitError {
     }
 }
 
-/// The language that a folder's files tell.
+/// Detects the language from the files of a directory.
 pub fn detect_language(dir: &Path) -> Option<ProjectLanguage> {
     let has = |name: &str| dir.join(name).is_file();
     if has("Cargo.toml") {
@@ -97,13 +98,13 @@ pub fn detect_language(dir: &Path) -> Option<ProjectLanguage> {
     }
 }
 
-/// What keeps the state of a project out of version control, but not its agents and pipelines.
+/// Entries that exclude a project's state from version control, but not its agents and pipelines.
 const GITIGNORE_ENTRIES: [&str; 3] = [".forge/*", "!.forge/agents/", "!.forge/pipelines/"];
 
-/// Sets a project up. The user wrote its file by this, so a repository that has no other configuration is trusted.
+/// Sets up a project. The file is the user's own work, so a repository without other configuration becomes trusted.
 ///
 /// # Errors
-/// When something can't be written or is in the way, or the project's file, new or kept, has faults.
+/// If something can't be written or is in the way, or the project file, new or existing, has errors.
 pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEntry>, InitError> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(|reason| InitError::Write { path: dir.clone(), reason })?;
@@ -132,7 +133,7 @@ pub fn init_project(options: &InitOptions, dirs: &UserDirs) -> Result<Vec<InitEn
     Ok(out)
 }
 
-/// Refuses a name or provider that the new file could not hold, before anything is written.
+/// Refuses an invalid name or provider before anything is written.
 fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
     use crate::error::{ConfigError, ValueOrigin};
     let context = ReadContext { base: &options.dir, home: None };
@@ -151,7 +152,7 @@ fn check_options(options: &InitOptions) -> Result<(), ConfigErrors> {
 }
 
 fn validate_project(dir: &Path, dirs: &UserDirs) -> Result<(), ConfigErrors> {
-    // Only the project's own file is judged, with the folders of the user and nothing of their environment.
+    // Only the project file is checked: the user's directories apply, but not the rest of the environment.
     let folders = [("XDG_DATA_HOME", dirs.data.parent()), ("XDG_CONFIG_HOME", dirs.config.parent())];
     let home = dirs.home_dir().map(|home| ("HOME", Some(home)));
     let env: Environment = folders
@@ -164,7 +165,8 @@ fn validate_project(dir: &Path, dirs: &UserDirs) -> Result<(), ConfigErrors> {
     load(&sources).map(|_| ())
 }
 
-/// Trusts a repository whose only configuration is the file that was just made. Not fatal: the user can be asked.
+/// Trusts a repository if the file that was just created is its only configuration. Failure is not fatal: the user can
+/// be asked.
 fn trust_new_file(dir: &Path, dirs: &UserDirs) {
     let Ok(review) = trust::review_repository(dirs, dir, &[]) else { return };
     if let [only] = review.files.as_slice()
@@ -186,7 +188,7 @@ fn create_state_dir(path: &Path) -> Result<InitEntry, InitError> {
     Ok(InitEntry { path: path.to_owned(), fate })
 }
 
-/// Bytes of a `.gitignore` to which lines are added.
+/// Size in bytes of the largest `.gitignore` to which lines are added.
 const MAX_IGNORE_BYTES: u64 = 1 << 20;
 const IGNORE_FILE: &str = ".gitignore";
 
@@ -200,7 +202,7 @@ fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
                 .map_err(failed)?;
             return created(InitOutcome::Created);
         }
-        // A cloned repository could let it point at any file of the user.
+        // A cloned repository could make it a link to any file of the user.
         Ok(meta) if !meta.is_file() => {
             return Err(InitError::InTheWay { path: path.to_owned(), what: "no plain file" });
         }
@@ -226,7 +228,7 @@ fn update_ignore_file(dir: &Path) -> Result<InitEntry, InitError> {
     created(InitOutcome::Extended)
 }
 
-/// The project's file: what is known is set, what people change most stands there as comments.
+/// Returns the text of the project file: known values are set, the settings changed most often are comments.
 fn project_file_text(options: &InitOptions) -> String {
     let folder = options.dir.canonicalize().unwrap_or_else(|_| options.dir.clone());
     let folder = folder.file_name().map(|name| name.to_string_lossy().replace(char::is_control, " "));
@@ -274,7 +276,7 @@ fn project_file_text(options: &InitOptions) -> String {
     }
 }
 
-/// The address without which a provider's name alone is a fault; the user replaces it.
+/// Returns a placeholder address for a provider that requires one; the user replaces it.
 fn example_address(provider: &str) -> Option<&'static str> {
     (provider == "custom").then_some("\"http://127.0.0.1:8000/v1\"")
 }

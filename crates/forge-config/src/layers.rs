@@ -1,4 +1,4 @@
-//! The layers of values, laid over one another from weakest to strongest.
+//! The layers of values, applied from weakest to strongest.
 
 use crate::dotenv::EnvAssignment;
 use crate::environment::UserDirs;
@@ -12,20 +12,20 @@ use crate::schema::{
 use crate::trust::TrustState;
 use std::path::{Path, PathBuf};
 
-/// A value and where it came from.
+/// A value and its origin.
 pub(crate) type ResolvedValue = (Option<SettingValue>, ValueOrigin);
 
-/// Hints are looked up for so many faults; a hostile file could name many thousand unknown keys.
+/// Largest number of errors with a hint; a hostile file could contain many thousands of unknown keys.
 const MAX_HINTED_ERRORS: usize = 100;
 
-/// Variables that are ours and are no keys: tests, tools, and the program's own children.
+/// Variables with Forge's prefix that are not keys. Tests, tools and the program's own child processes use them.
 const RESERVED_VARIABLES: [&str; 6] =
     ["FORGE_SOAK", "FORGE_LOG", "FORGE_UPDATE_DOCS", "FORGE_PASSPHRASE", "FORGE_TEST", "FORGE_BENCH"];
 
-/// The keys that belong together: another provider has other models and another address.
+/// Keys that belong together: another provider has other models and another address.
 const MODEL_KEYS: [&str; 3] = ["model.provider", "model.name", "model.base_url"];
 
-/// The values so far, with everything that was wrong with them.
+/// The values so far, with all their errors.
 pub(crate) struct LayeredValues<'a> {
     sources: &'a ConfigSources,
     dirs: &'a UserDirs,
@@ -36,7 +36,7 @@ pub(crate) struct LayeredValues<'a> {
 }
 
 impl<'a> LayeredValues<'a> {
-    /// The defaults.
+    /// Starts with the defaults.
     pub(crate) fn new(
         sources: &'a ConfigSources,
         dirs: &'a UserDirs,
@@ -47,12 +47,12 @@ impl<'a> LayeredValues<'a> {
         Self { sources, dirs, trust_state, slots, faults, notices: Vec::new() }
     }
 
-    /// The outcome.
+    /// Returns the values, errors and notices.
     pub(crate) fn finish(self) -> (Vec<ResolvedValue>, Vec<ConfigError>, Vec<ConfigNotice>) {
         (self.slots, self.faults, self.notices)
     }
 
-    /// Lays a file over what is there.
+    /// Applies a file.
     pub(crate) fn apply_file(
         &mut self,
         leaves: &[ConfigLeaf],
@@ -74,14 +74,14 @@ impl<'a> LayeredValues<'a> {
     ) {
         let base = path.parent().unwrap_or(path);
         let mut set: Vec<(usize, &str)> = Vec::new();
-        // Canonical spellings come last, so that they win over other spellings in the same file.
+        // Canonical spellings are applied last, so that they override other spellings in the same file.
         let canonical =
             |leaf: &&ConfigLeaf| schema::find_key(&leaf.path).is_some_and(|key| key.path == leaf.path);
         let (own, other): (Vec<_>, Vec<_>) = leaves.iter().partition(canonical);
         for leaf in other.into_iter().chain(own) {
             let origin = with_line(place(path.to_owned()), leaf.line);
             let index = match (schema::key_index(&leaf.path), &leaf.raw) {
-                // `key:` or `section:` with nothing behind it sets nothing.
+                // `key:` or `section:` without a value sets nothing.
                 (Some(_), RawSetting::Null) => continue,
                 (None, RawSetting::Null) if schema::is_section(&leaf.path) => continue,
                 (Some(index), _) => index,
@@ -106,7 +106,7 @@ impl<'a> LayeredValues<'a> {
         }
     }
 
-    /// Lays the variables of a `--env` file over what is there.
+    /// Applies the variables of a `--env` file.
     pub(crate) fn apply_env_file(&mut self, assigned: &[EnvAssignment], path: &Path, gated: bool) {
         let place = |found: &EnvAssignment| ValueOrigin::EnvFile {
             path: path.to_owned(),
@@ -124,7 +124,7 @@ impl<'a> LayeredValues<'a> {
         self.warn_unknown_variables(&names, &|name| format!("{} in {}", name, path.display()));
     }
 
-    /// Lays the environment over what is there.
+    /// Applies the environment.
     pub(crate) fn apply_environment(&mut self) {
         let env = &self.sources.env;
         let lookup = |name: &str| {
@@ -137,7 +137,7 @@ impl<'a> LayeredValues<'a> {
         self.warn_unknown_variables(&names, &|name| format!("{name} in the environment"));
     }
 
-    /// Lays the flags over what is there.
+    /// Applies the flags.
     pub(crate) fn apply_flags(&mut self) {
         let before = self.current_model();
         for flag in &self.sources.flags {
@@ -154,20 +154,21 @@ impl<'a> LayeredValues<'a> {
         self.drop_stale_model(&before);
     }
 
-    /// Provider, model and address as they are now.
+    /// Returns the present provider, model and address.
     fn current_model(&self) -> [ResolvedValue; 3] {
         MODEL_KEYS.map(|path| {
             schema::key_index(path).map_or((None, ValueOrigin::Default), |at| self.slots[at].clone())
         })
     }
 
-    /// Drops the model and the address that a weaker layer meant for another provider than the one this layer names.
+    /// Drops a model and an address that a weaker layer set for another provider than this layer's.
     ///
-    /// Without this, `--provider openai` over a file for a server of one's own would send OpenAI's key there.
+    /// Otherwise `--provider openai`, over a file that configures the user's own server, would send OpenAI's key to
+    /// that server.
     fn drop_stale_model(&mut self, before: &[ResolvedValue; 3]) {
         let after = self.current_model();
         let [provider, name, base_url] = before;
-        // An address without a provider means a server of one's own.
+        // An address without a provider means the user's own server.
         let implied = base_url.0.as_ref().map(|_| SettingValue::Text("custom".to_owned()));
         let meant = [None, provider.0.clone(), provider.0.clone().or(implied)];
         let Some(SettingValue::Text(now)) = &after[0].0 else { return };
@@ -187,7 +188,7 @@ impl<'a> LayeredValues<'a> {
         }
     }
 
-    /// Looks every key up by all its variables; the first that is set and readable counts.
+    /// Looks up the variables of every key; the first one that is set and valid is used.
     fn apply_variables(&mut self, lookup: &dyn Fn(&str) -> Option<(String, ValueOrigin)>, gated: bool) {
         for (index, key) in KEYS.iter().enumerate() {
             for (name, reading) in key.variable_names() {
@@ -259,11 +260,11 @@ impl<'a> LayeredValues<'a> {
         self.faults.push(fault);
     }
 
-    /// Tells of variables that have our prefix and set nothing.
+    /// Reports variables that have Forge's prefix and set nothing.
     fn warn_unknown_variables(&mut self, names: &[&str], place: &dyn Fn(&str) -> String) {
         let ours = |name: &&&str| name.starts_with("FORGE_") || name.starts_with("AGENT_FORGE_");
         if !names.iter().any(|name| ours(&name)) {
-            return; // the usual case, and start-up should cost nothing
+            return; // the usual case, kept cheap because every start passes here
         }
         let known: Vec<String> =
             KEYS.iter().flat_map(|key| key.variable_names().into_iter().map(|(name, _)| name)).collect();
@@ -271,7 +272,7 @@ impl<'a> LayeredValues<'a> {
             let reserved = |reserved: &str| {
                 name.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
             };
-            // A name of the user's own choice, as the holder of a key or a variable for commands.
+            // A name chosen by the user, such as a variable for an API key or for commands.
             let named = self.slots.iter().any(|(value, _)| match value {
                 Some(SettingValue::Text(text)) => text == name,
                 Some(SettingValue::List(items)) => items.iter().any(|item| item == name),
@@ -290,7 +291,7 @@ impl<'a> LayeredValues<'a> {
     }
 }
 
-/// The notice that a value of an untrusted repository was not applied.
+/// Returns the notice that a value of an untrusted repository was not applied.
 pub(crate) fn refusal_notice(
     key: &str,
     place: &str,
@@ -307,12 +308,12 @@ pub(crate) fn refusal_notice(
     ConfigNotice { kind: NoticeKind::Refused, key: Some(key.to_owned()), message }
 }
 
-/// The key that `path` lies below, as in `agent.max_iterations.x`.
+/// Returns the key that `path` lies below, as in `agent.max_iterations.x`.
 fn enclosing_key(path: &str) -> Option<&'static SchemaKey> {
     path.match_indices('.').find_map(|(at, _)| schema::find_key(&path[..at]))
 }
 
-/// A hint at what was meant by an unknown key.
+/// Suggests the intended key for an unknown one.
 fn unknown_key_hint(path: &str) -> Option<String> {
     let paths =
         || KEYS.iter().flat_map(|key| std::iter::once(key.path).chain(key.other_paths.iter().copied()));
@@ -325,7 +326,7 @@ fn unknown_key_hint(path: &str) -> Option<String> {
         return Some(format!("`{section}` is a section: write its keys below it"));
     }
     match path.rsplit_once('.') {
-        // A key at the top that belongs into a section.
+        // A top-level key that belongs in a section.
         None => paths().find(|known| known.rsplit('.').next() == Some(path)).map(mean),
         Some((section, name)) if sections.contains(&section) => {
             let names: Vec<_> = KEYS

@@ -1,9 +1,9 @@
-//! Settings: one schema, layered sources, every value with its origin; the only reader of the environment.
+//! Settings: one schema, layered sources, and an origin for every value. Only this crate reads the environment.
 //!
-//! [`load`] lays defaults, the user's file, the project's file, a `--env` file, the environment and flags over one
-//! another ([`Sources`] → [`Loaded`]) and reports everything that is wrong at once ([`Faults`]). What a repository's
-//! own files may set is limited until the user trusts them ([`trust`]). The documentation and the examples are
-//! rendered from the same schema ([`docs`]), so they can't differ from what is read.
+//! [`load`] layers defaults, the user's file, the project's file, a `--env` file, the environment and flags over one
+//! another ([`ConfigSources`] → [`ResolvedConfig`]) and reports all errors at once ([`ConfigErrors`]). A repository's
+//! own files may set only a limited part until the user trusts them ([`trust`]). The documentation and the examples are
+//! rendered from the same schema ([`docs`]), so they always match what is read.
 
 #[cfg(not(unix))]
 compile_error!("private files need unix permissions");

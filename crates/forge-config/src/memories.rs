@@ -1,8 +1,8 @@
-//! Where the memory of a repository's conversations lies, and what a repository brings along.
+//! The location of a repository's conversation memory, and the memory that came with a repository.
 //!
-//! It lies in the user's own data directory, where neither a clone nor a run can write. A file in the repository counts
-//! only where the user's own settings name it, and then only as Forge left it or as the user accepted it. A memory that
-//! came with the repository is taken in once, after `forge trust` has shown it.
+//! The memory is in the user's data directory, where neither a clone nor a run can write. A file in the repository is
+//! used only if the user's own settings name it, and only with the content that Forge wrote or the user accepted. A
+//! memory that came with the repository is imported once, after `forge trust` has shown it.
 
 use crate::checkout::Checkouts;
 use crate::conversation::MemorySettings;
@@ -13,30 +13,30 @@ use crate::trust;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};
 
-/// The memory that a repository brings along, as earlier versions kept it.
+/// Path of the memory in a repository, where earlier versions stored it.
 pub const REPOSITORY_MEMORY_PATH: &str = ".forge/memory/memory.json";
-/// A larger one is not looked at.
+/// Size in bytes of the largest memory that is read.
 pub(crate) const MAX_MEMORY_BYTES: u64 = 8 << 20;
-/// The directory of memories in the data directory.
+/// Name of the directory for memories in the data directory.
 const MEMORIES_DIR: &str = "memory";
 
-/// Where a memory lies.
+/// Location of a memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemoryLocation {
-    /// Where only the user writes.
+    /// A path that only the user can write to.
     Own(PathBuf),
-    /// In a repository.
+    /// A path in a repository.
     InRepository {
-        /// The outermost directory that came with the clone.
+        /// Outermost directory that came with the clone.
         root: PathBuf,
-        /// The file's path from there.
+        /// Path of the file relative to that directory.
         relative: PathBuf,
-        /// The record of what is believed, in the data directory.
+        /// Record of the accepted content, in the data directory.
         record: PathBuf,
     },
 }
 
-/// The place of the memory of conversations about `repo`.
+/// Returns the location of the memory of conversations about `repo`.
 pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
     let canonical = repo.canonicalize().unwrap_or_else(|_| repo.to_owned());
     let memories = loaded.dirs.data.join(MEMORIES_DIR);
@@ -47,7 +47,7 @@ pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
     if !clones.contains(file) {
         return MemoryLocation::Own(file.clone());
     }
-    // The path as it is written below the repository: a link on the way is to be found, not resolved.
+    // The path as written below the repository: links on the way must be detected, not resolved.
     let below = |path: &Path| {
         let root = path.ancestors().skip(1).filter(|root| {
             root.canonicalize().is_ok_and(|real| clones.root_dirs().any(|known| known == real))
@@ -57,7 +57,7 @@ pub fn memory_location(loaded: &ResolvedConfig, repo: &Path) -> MemoryLocation {
     };
     let file: PathBuf = file.components().collect();
     let (root, relative) = below(&file).unwrap_or_else(|| {
-        // Reached from elsewhere: its directory stands for the repository.
+        // The path leads into the clone from elsewhere, so its directory takes the place of the repository.
         let root = file.parent().unwrap_or(&file).to_owned();
         (root, PathBuf::from(file.file_name().unwrap_or_default()))
     });
@@ -70,12 +70,12 @@ fn path_digest(path: &Path) -> String {
     Digest::of_bytes(path.as_os_str().as_encoded_bytes()).to_string()
 }
 
-/// The memory that came with a repository; no link on the way to it is followed.
+/// Reads the memory that came with a repository without following links on the way to it.
 pub(crate) fn read_repository_memory(repo: &Path) -> Result<Vec<u8>, forge_files::Error> {
     forge_files::read_within(repo, Path::new(REPOSITORY_MEMORY_PATH), MAX_MEMORY_BYTES)
 }
 
-/// What is said of a memory that came with a repository and is not believed.
+/// Returns the notice about a memory that came with a repository and is ignored.
 pub(crate) fn memory_refusal(dirs: &UserDirs, repo: &Path, memory: &MemorySettings) -> Option<ConfigNotice> {
     if !memory.enabled || memory.file.is_some() {
         return None;
@@ -95,13 +95,13 @@ pub(crate) fn memory_refusal(dirs: &UserDirs, repo: &Path, memory: &MemorySettin
     Some(ConfigNotice { kind: NoticeKind::Refused, key: Some(REPOSITORY_MEMORY_PATH.to_owned()), message })
 }
 
-/// The memory that came with a repository, if the user accepted it as it is.
+/// Returns the memory that came with a repository if the user accepted its present content.
 pub fn accepted_memory(dirs: &UserDirs, repo: &Path) -> Option<Vec<u8>> {
     let bytes = read_repository_memory(repo).ok()?;
     trust::has_accepted(dirs, repo, REPOSITORY_MEMORY_PATH, Digest::of_bytes(&bytes)).then_some(bytes)
 }
 
-/// The memory at a place in a repository, if the user accepted it there as it is.
+/// Returns the digest of a memory in a repository if the user accepted its present content at that path.
 pub fn accepted_digest_at(dirs: &UserDirs, repo: &Path, root: &Path, relative: &Path) -> Option<Digest> {
     let bytes = forge_files::read_within(root, relative, MAX_MEMORY_BYTES).ok()?;
     let digest = Digest::of_bytes(&bytes);

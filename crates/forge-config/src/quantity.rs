@@ -1,22 +1,22 @@
-//! Sizes such as `2g` and times such as `90s`, read from text and written back.
+//! Sizes such as `2g` and times such as `90s`: parsing and formatting.
 
 use thiserror::Error;
 
-/// Why a size or time could not be read.
+/// The reason why a size or time is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum QuantityError {
-    /// There is no number.
+    /// The number is missing.
     #[error("a number is missing")]
     NoNumber,
-    /// The unit is not known.
+    /// The unit is unknown.
     #[error("the unit `{unit}` is not one of {known}")]
     Unit {
-        /// What stood there.
+        /// Unit that was found.
         unit: String,
-        /// What may stand there.
+        /// List of valid units.
         known: &'static str,
     },
-    /// It is larger than what can be counted.
+    /// The quantity is too large to represent.
     #[error("it is too large")]
     TooLarge,
 }
@@ -24,10 +24,10 @@ pub enum QuantityError {
 const SIZE_UNITS: &str = "k, m, g, t";
 const TIME_UNITS: &str = "ms, s, m, h, d";
 
-/// Bytes from a text such as `512m`, `2g`, `1.5GiB` or `1048576`. Units are powers of 1024.
+/// Parses a size in bytes from a text such as `512m`, `2g`, `1.5GiB` or `1048576`. Units are powers of 1024.
 ///
 /// # Errors
-/// When it has no number, an unknown unit, or does not fit 64 bits.
+/// If the text has no number or an unknown unit, or the size does not fit 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     let text = text.trim();
     let (number, unit) = split_number(text);
@@ -43,7 +43,7 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     let whole = parse_digits(whole)?;
     let mut bytes = u128::from(whole) << shift;
     if number.contains('.') {
-        // More than nine digits of a fraction of a terabyte is less than a kilobyte; nobody means that.
+        // Beyond nine digits, even a fraction of a terabyte is less than a kilobyte and can be ignored.
         let fraction = &fraction[..fraction.len().min(9)];
         let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or(9));
         bytes += (u128::from(parse_digits(fraction)?) << shift) / scale;
@@ -51,10 +51,10 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     u64::try_from(bytes).map_err(|_| QuantityError::TooLarge)
 }
 
-/// Milliseconds from a text such as `500ms`, `90s` or `1h30m`. Every number needs a unit.
+/// Parses a time in milliseconds from a text such as `500ms`, `90s` or `1h30m`. Every number needs a unit.
 ///
 /// # Errors
-/// When a number or unit is missing or unknown, or the sum does not fit 64 bits.
+/// If a number or unit is missing or unknown, or the sum does not fit 64 bits.
 pub fn parse_time(text: &str) -> Result<u64, QuantityError> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -83,7 +83,7 @@ pub fn parse_time(text: &str) -> Result<u64, QuantityError> {
     Ok(total)
 }
 
-/// The shortest exact spelling of a size: `2g`, `1536m`, `1000`.
+/// Formats a size in its shortest exact spelling: `2g`, `1536m`, `1000`.
 pub fn format_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "t"), (30, "g"), (20, "m"), (10, "k")] {
         if bytes != 0 && bytes.trailing_zeros() >= shift {
@@ -93,7 +93,7 @@ pub fn format_size(bytes: u64) -> String {
     bytes.to_string()
 }
 
-/// The number at the front, with its dot, and what follows it.
+/// Splits a text into the leading number, with its decimal point, and the rest.
 fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())

@@ -1,67 +1,67 @@
-//! The settings of routing, agents and what is learned.
+//! The settings of routing, agents and learning.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether the task's complexity chooses the model.
+/// Selection of the model by the task's complexity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TierMode {
-    /// As soon as a tier has a model.
+    /// Enabled as soon as a tier has a model.
     Auto,
-    /// Always.
+    /// Always enabled.
     On,
-    /// Never.
+    /// Never enabled.
     Off,
 }
 
-/// Who tells how hard a task is.
+/// The classifier of task complexity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassifierKind {
-    /// A heuristic over its text.
+    /// A heuristic on the task's text.
     Heuristic,
     /// A model.
     Model,
 }
 
-/// `[routing]`
+/// Settings of `[routing]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoutingSettings {
-    /// Whether the task's complexity chooses the model.
+    /// Selection of the model by the task's complexity.
     pub tiers: TierMode,
-    /// Simple score from which a task is simple.
+    /// Score for simplicity from which a task counts as simple.
     pub simple_threshold: f64,
-    /// Hard score from which a task is hard.
+    /// Score for complexity from which a task counts as hard.
     pub complex_threshold: f64,
-    /// Model of simple tasks.
+    /// Model for simple tasks.
     pub simple_model: Option<String>,
-    /// Model of tasks in between.
+    /// Model for tasks in between.
     pub medium_model: Option<String>,
-    /// Model of hard tasks.
+    /// Model for hard tasks.
     pub complex_model: Option<String>,
-    /// Who tells how hard a task is.
+    /// Classifier of task complexity.
     pub classifier: ClassifierKind,
-    /// Stronger and stronger models; empty: those that are built in.
+    /// Escalation steps, from weaker to stronger models. Empty means the built-in ones.
     pub escalation: Vec<String>,
     /// Whether pinned models are escalated too.
     pub escalate_pinned: bool,
 }
 
-/// `[agents.<a>]`
+/// Settings of `[agents.<a>]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentModel {
-    /// Its model.
+    /// Model of the agent.
     pub model: Option<String>,
-    /// Whether it asks no other.
+    /// Whether the agent uses no other model.
     pub pin: bool,
 }
 
-/// `[flywheel]`
+/// Settings of `[flywheel]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlywheelSettings {
-    /// Share of choices that are made by lot.
+    /// Share of choices that are made at random.
     pub explore: f64,
 }

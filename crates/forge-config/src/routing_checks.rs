@@ -1,10 +1,10 @@
-//! Faults of routing and fallbacks that only several settings together show.
+//! Checks of routing and fallback settings that depend on each other.
 
 use crate::error::{ConfigError, ValueOrigin};
 use crate::schema::FallbackEntry;
 use crate::settings::ForgeSettings;
 
-/// Adds what is wrong with them.
+/// Reports invalid combinations.
 pub(crate) fn check_routing(
     settings: &ForgeSettings,
     origin: &dyn Fn(&str) -> ValueOrigin,
@@ -33,7 +33,7 @@ fn check_thresholds(
     if routing.simple_threshold < routing.complex_threshold {
         return;
     }
-    // The one that somebody set is at fault.
+    // The error belongs to the threshold that was set explicitly.
     let (simple, complex) = ("routing.simple_threshold", "routing.complex_threshold");
     let key = if origin(complex) == ValueOrigin::Default { simple } else { complex };
     let (expected, found) = if key == simple {
@@ -63,7 +63,7 @@ fn check_fallbacks(
     let mut fault = |expected: &str, found: String, hint: String| {
         faults.push(ConfigError::new(origin(key), expected, found).with_key(key).with_hint(hint));
     };
-    // A flag for one run may name whom the file falls back to; the entry is passed over then.
+    // A flag for one run may name a provider that is a fallback in the file; the entry is ignored then.
     let overrides = origin_strength(&origin("model.provider")) > origin_strength(&origin(key));
     let mut seen: Vec<String> = Vec::new();
     for text in &settings.model.fallbacks {

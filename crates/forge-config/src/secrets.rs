@@ -1,10 +1,10 @@
-//! The keys of providers: from the environment and from the stores, never printed.
+//! API keys of providers, from the environment and from the stores. They are never printed.
 
 use crate::settings::{ForgeSettings, SecretSource};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// A key. Neither its `Debug` nor its `Display` form shows it.
+/// An API key. Neither its `Debug` nor its `Display` form shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(String);
 
@@ -14,7 +14,7 @@ impl SecretValue {
         Self(value.into())
     }
 
-    /// The key itself, for the request that needs it and for the redactor.
+    /// Returns the key itself, for the request that needs it and for the redactor.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -34,19 +34,19 @@ impl fmt::Display for SecretValue {
     }
 }
 
-/// Where a key was found.
+/// The source in which an API key was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretOrigin {
     /// A variable of the process or of the file given with `--env`.
     Environment,
-    /// `.forge/secrets.enc` of the repository.
+    /// The store `.forge/secrets.enc` of the repository.
     ProjectStore,
-    /// `secrets.enc` in the user's data folder.
+    /// The store `secrets.enc` in the user's data directory.
     UserStore,
 }
 
 impl SecretOrigin {
-    /// How it is called.
+    /// Returns the displayed name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Environment => "environment",
@@ -62,7 +62,7 @@ impl SecretOrigin {
         }
     }
 
-    /// Its place among those that are looked at, first one first; `None` if it is not looked at.
+    /// Returns the rank in lookup order; `None` if the source is not used.
     fn rank_in(self, sources: &[SecretSource]) -> Option<(usize, Self)> {
         sources.iter().position(|source| *source == self.secret_source()).map(|at| (at, self))
     }
@@ -74,7 +74,7 @@ impl fmt::Display for SecretOrigin {
     }
 }
 
-/// A key that was found.
+/// An API key that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FoundKey {
     secret: SecretValue,
@@ -82,58 +82,58 @@ struct FoundKey {
     origin: SecretOrigin,
 }
 
-/// The keys that were found, by provider.
+/// The API keys that were found, by provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundSecrets {
     keys: BTreeMap<String, FoundKey>,
-    /// Everything else that must not be seen: the passphrase, and what the stores hold besides.
+    /// All other values to redact: the passphrase and the remaining content of the stores.
     others: Vec<SecretValue>,
-    /// Providers that the user is logged in at.
+    /// Providers with a login of the user.
     logins: BTreeSet<String>,
 }
 
 impl FoundSecrets {
-    /// The key of a provider.
+    /// Returns the API key of a provider.
     pub fn get(&self, provider: &str) -> Option<&SecretValue> {
         self.keys.get(provider).map(|found| &found.secret)
     }
 
-    /// Where the key of a provider was found.
+    /// Returns the source of a provider's API key.
     pub fn origin_of(&self, provider: &str) -> Option<SecretOrigin> {
         self.keys.get(provider).map(|found| found.origin)
     }
 
-    /// Whether a provider that wants a key can be asked: there is one, or a login stands in for it.
+    /// Returns whether a provider that requires an API key is usable: there is a key, or a login replaces it.
     pub fn can_ask(&self, provider: &str) -> bool {
         self.keys.contains_key(provider) || self.logins.contains(provider)
     }
 
-    /// Whether the user is logged in at a provider, as far as the file is there.
+    /// Returns whether the user is logged in to a provider, judged by the presence of the login file.
     pub fn is_logged_in(&self, provider: &str) -> bool {
         self.logins.contains(provider)
     }
 
-    /// Everything that was found, for showing: the variable, the value, where it was found.
+    /// Returns everything that was found, for display: the variable, the value and its source.
     pub fn found_keys(&self) -> impl Iterator<Item = (&str, &SecretValue, SecretOrigin)> {
         self.keys.values().map(|found| (found.variable.as_str(), &found.secret, found.origin))
     }
 
-    /// The token for pull requests.
+    /// Returns the token for pull requests.
     pub fn pull_request_token(&self) -> Option<&SecretValue> {
         self.get(PULL_REQUEST_SLOT)
     }
 
-    /// The value of a variable that the egress proxy puts into requests.
+    /// Returns the value of a variable that the egress proxy adds to requests.
     pub fn egress_key(&self, variable: &str) -> Option<&SecretValue> {
         self.get(&egress_slot(variable))
     }
 
-    /// The variable that a provider's key came from.
+    /// Returns the variable that a provider's API key came from.
     pub fn variable_of(&self, provider: &str) -> Option<&str> {
         self.keys.get(provider).map(|found| found.variable.as_str())
     }
 
-    /// Every key in clear, for the redactor.
+    /// Returns every API key in clear, for the redactor.
     pub fn values_to_redact(&self) -> impl Iterator<Item = &str> {
         self.keys.values().map(|found| &found.secret).chain(&self.others).map(SecretValue::expose)
     }
@@ -143,7 +143,7 @@ impl FoundSecrets {
         self.keys.insert(provider.to_owned(), found);
     }
 
-    /// Takes what was found in a store, unless something that is looked at before it is there already.
+    /// Adds a value from a store, unless a source with precedence has provided it already.
     pub(crate) fn insert_from_store(
         &mut self,
         settings: &ForgeSettings,
@@ -162,7 +162,7 @@ impl FoundSecrets {
         }
     }
 
-    /// Something more that must not be seen.
+    /// Adds a further value to redact.
     pub fn add_redacted(&mut self, secret: SecretValue) {
         self.others.push(secret);
     }
@@ -171,9 +171,9 @@ impl FoundSecrets {
         self.logins.insert(provider.to_owned());
     }
 
-    /// The text with every key in it replaced.
+    /// Replaces every API key in the text.
     pub fn redact(&self, text: &str) -> String {
-        // Shorter values would blank out ordinary words.
+        // Redacting shorter values would remove ordinary words.
         const MIN_REDACTED_LEN: usize = 6;
         let mut values: Vec<&str> =
             self.values_to_redact().filter(|value| value.len() >= MIN_REDACTED_LEN).collect();
@@ -182,15 +182,15 @@ impl FoundSecrets {
     }
 }
 
-/// Where the token for pull requests stands among the others.
+/// Name under which the token for pull requests is stored among the others.
 pub(crate) const PULL_REQUEST_SLOT: &str = "git:pull-requests";
 
-/// Where a key of the egress proxy stands among the others; no provider is called so.
+/// Returns the name under which a key of the egress proxy is stored among the others; it differs from every provider's.
 pub(crate) fn egress_slot(variable: &str) -> String {
     format!("egress:{variable}")
 }
 
-/// The variables that may hold a provider's key, in order of precedence.
+/// Returns the variables that may hold a provider's API key, in order of precedence.
 pub(crate) fn key_variables(settings: &ForgeSettings, provider: &str) -> Vec<String> {
     let named = settings.providers.get(provider).and_then(|provider| provider.api_key_env.clone());
     match named {
@@ -202,9 +202,9 @@ pub(crate) fn key_variables(settings: &ForgeSettings, provider: &str) -> Vec<Str
     }
 }
 
-/// Whether a variable holds a key of any provider, so that it must not enter a sandbox.
+/// Returns whether a variable holds an API key of any provider, so that it must not enter a sandbox.
 pub(crate) fn holds_key(settings: &ForgeSettings, variable: &str) -> bool {
-    // The vendors' own names stay keys although `api_key_env` points elsewhere.
+    // The vendors' own variables remain keys even if `api_key_env` names another one.
     const KNOWN_KEY_VARIABLES: [&str; 6] = [
         "OPENAI_API_KEY",
         "ANTHROPIC_API_KEY",
@@ -218,7 +218,7 @@ pub(crate) fn holds_key(settings: &ForgeSettings, variable: &str) -> bool {
         || settings.providers.values().any(|provider| provider.api_key_env.as_deref() == Some(variable))
 }
 
-/// A key as it can be sent in a header, or why it can't be.
+/// Returns a key that can be sent in a header, or the reason why it can't.
 pub(crate) fn parse_usable_key(value: &str) -> Result<SecretValue, &'static str> {
     let value = value.trim();
     if value.is_empty() {

@@ -1,7 +1,7 @@
-//! The settings as plain structs, one per section; their fields are the keys of the schema.
+//! The settings as plain structs, one per section. Their fields are the keys of the schema.
 //!
-//! They are made by deserializing the resolved values with unknown and missing fields refused, so a key without a
-//! field, or a field without a key, can't exist.
+//! They are deserialized from the resolved values with unknown and missing fields refused, so a key without a field, or
+//! a field without a key, can't exist.
 
 use crate::conversation::{ExecutorName, MemorySettings, ProjectFramework, RouterSettings};
 use crate::routing::{AgentModel, FlywheelSettings, RoutingSettings};
@@ -11,57 +11,57 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// All settings.
+/// All settings of Forge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForgeSettings {
-    /// `name`
+    /// Name of the project (`name`).
     pub name: Option<String>,
-    /// `language`
+    /// Main language of the project (`language`).
     pub language: Option<ProjectLanguage>,
-    /// `executor`
+    /// Executor of runs (`executor`).
     pub executor: ExecutorName,
-    /// `framework`
+    /// Framework of the project's program (`framework`).
     pub framework: ProjectFramework,
-    /// `entrypoint`
+    /// Entry point of the project's program (`entrypoint`).
     pub entrypoint: Option<String>,
-    /// `[router]`
+    /// The section `[router]`.
     pub router: RouterSettings,
-    /// `[memory]`
+    /// The section `[memory]`.
     pub memory: MemorySettings,
-    /// `[agent]`
+    /// The section `[agent]`.
     pub agent: AgentSettings,
-    /// `[model]`
+    /// The section `[model]`.
     pub model: ModelConfig,
-    /// `[providers.<p>]`, by name; every known provider is there.
+    /// The sections `[providers.<p>]` by name, with an entry for every known provider.
     pub providers: BTreeMap<String, ProviderSettings>,
-    /// `[tools]`
+    /// The section `[tools]`.
     pub tools: ToolSettings,
-    /// `[sandbox]`
+    /// The section `[sandbox]`.
     pub sandbox: SandboxSettings,
-    /// `[egress]`
+    /// The section `[egress]`.
     pub egress: EgressSettings,
-    /// `[git]`
+    /// The section `[git]`.
     pub git: GitSettings,
-    /// `[workspace]`
+    /// The section `[workspace]`.
     pub workspace: WorkspaceSettings,
-    /// `[runtime]`
+    /// The section `[runtime]`.
     pub runtime: RuntimeSettings,
-    /// `[cost]`
+    /// The section `[cost]`.
     pub cost: CostSettings,
-    /// `[routing]`
+    /// The section `[routing]`.
     pub routing: RoutingSettings,
-    /// `[agents.<a>]`, by name; every known agent is there.
+    /// The sections `[agents.<a>]` by name, with an entry for every known agent.
     pub agents: BTreeMap<String, AgentModel>,
-    /// `[flywheel]`
+    /// The section `[flywheel]`.
     pub flywheel: FlywheelSettings,
-    /// `[store]`
+    /// The section `[store]`.
     pub store: StoreSettings,
-    /// `[secrets]`
+    /// The section `[secrets]`.
     pub secrets: SecretsSettings,
-    /// `[login]`
+    /// The section `[login]`.
     pub login: LoginSettings,
-    /// `[logging]`
+    /// The section `[logging]`.
     pub logging: LoggingSettings,
 }
 
@@ -78,7 +78,7 @@ pub enum ProjectLanguage {
 }
 
 impl ProjectLanguage {
-    /// The name as it stands in configuration.
+    /// Returns the name used in configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -88,110 +88,110 @@ impl ProjectLanguage {
     }
 }
 
-/// `[agent]`: the limits of a run.
+/// Settings of `[agent]`, the limits of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentSettings {
-    /// Model turns.
+    /// Largest number of model turns in a run.
     pub max_iterations: u32,
-    /// Tokens.
+    /// Largest number of tokens in a run.
     pub max_tokens_per_run: u64,
-    /// US dollars.
+    /// Largest cost of a run in US dollars.
     pub max_cost_usd: f64,
-    /// Tool calls taken from one reply.
+    /// Largest number of tool calls accepted from one reply.
     pub max_tool_calls_per_turn: u32,
-    /// What reaching a limit does.
+    /// Action taken when a limit is reached.
     pub on_limit: OnLimit,
     /// Sampling temperature where `model.temperature` is not set.
     pub temperature: f64,
-    /// Text added to the system prompt.
+    /// Text appended to the system prompt.
     pub system_prompt: Option<String>,
-    /// Replies of the executor `stub`, one a line.
+    /// Replies of the executor `stub`, one per line.
     pub stub_replies: Option<String>,
 }
 
-/// `[model]`: whom to ask and how.
+/// Settings of `[model]`, the model and how it is called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Provider.
+    /// Name of the provider.
     pub provider: Option<String>,
-    /// Model as the provider writes it.
+    /// Name of the model, as the provider spells it.
     pub name: Option<String>,
-    /// Server of the chosen provider.
+    /// Address of the chosen provider's server.
     pub base_url: Option<String>,
-    /// Longest reply in tokens.
+    /// Maximum length of a reply in tokens.
     pub max_tokens: u64,
     /// Sampling temperature.
     pub temperature: Option<f64>,
-    /// Nucleus sampling.
+    /// Nucleus sampling threshold.
     pub top_p: Option<f64>,
-    /// Longest silence of the server in seconds.
+    /// Longest time in seconds that the server may send nothing.
     pub timeout_seconds: u64,
     /// Organization that OpenAI bills.
     pub organization_id: Option<String>,
     /// First delay before a retry in milliseconds.
     pub retry_base_ms: u64,
-    /// Whom to ask when the model can't be had, as [`Fallback::parse`] reads them.
+    /// Models used when the configured one is unavailable, in the form that [`crate::FallbackEntry::parse`] reads.
     pub fallbacks: Vec<String>,
-    /// Tries of one call at one provider.
+    /// Attempts of one call at one provider.
     pub tries: u32,
-    /// Longest time in seconds that the waits of one call may take together.
+    /// Longest total time in seconds that one call may spend waiting.
     pub max_wait_seconds: u64,
 }
 
-/// `[providers.<p>]`: what is particular to one provider.
+/// Settings of `[providers.<p>]`, which apply to one provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
-    /// Variable that holds the key.
+    /// Variable that holds the API key.
     pub api_key_env: Option<String>,
-    /// Model where `model.name` is not set.
+    /// Model used where `model.name` is not set.
     pub default_model: Option<String>,
-    /// Server, if not the provider's own address.
+    /// Address of the server, if it differs from the provider's own.
     pub base_url: Option<String>,
-    /// Replies of the scripted provider.
+    /// File with the replies of the scripted provider.
     pub script: Option<PathBuf>,
 }
 
-/// `[tools]`
+/// Settings of `[tools]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolSettings {
-    /// Tools that the model may call; empty: all built-in ones.
+    /// Tools that the model may call. Empty means all built-in tools.
     pub enabled: Vec<String>,
-    /// Whether tools are only pretended.
+    /// Whether tools are only simulated.
     pub mock: bool,
-    /// Pull requests.
+    /// The section `[tools.create_pr]`.
     pub create_pr: CreatePrSettings,
 }
 
-/// `[tools.create_pr]`
+/// Settings of `[tools.create_pr]`, for pull requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePrSettings {
-    /// Repositories beside the remote `origin`, each as `owner/name`.
+    /// Repositories allowed in addition to the remote `origin`, each as `owner/name`.
     pub repositories: Vec<String>,
 }
 
-/// How commands are isolated.
+/// Isolation of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxBackend {
-    /// The best that isolates.
+    /// The strongest backend that isolates.
     Auto,
     /// Linux namespaces, seccomp, Landlock, cgroups.
     Native,
-    /// A container of Docker's engine.
+    /// A container run by the Docker engine.
     Docker,
-    /// A container of podman.
+    /// A container run by podman.
     Podman,
     /// No isolation.
     Process,
 }
 
 impl SandboxBackend {
-    /// The name as it stands in configuration.
+    /// Returns the name used in configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -203,89 +203,89 @@ impl SandboxBackend {
     }
 }
 
-/// `[sandbox]`
+/// Settings of `[sandbox]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SandboxSettings {
-    /// How commands are isolated.
+    /// Backend that isolates commands.
     pub backend: SandboxBackend,
-    /// The image that gives the root folder.
+    /// Image that provides the root directory.
     pub image: Option<String>,
-    /// The container engine's socket.
+    /// Socket of the container engine.
     pub docker_host: Option<String>,
-    /// Processor cores; `None`: all.
+    /// Number of processor cores; `None` means all of them.
     pub cpu_limit: Option<f64>,
-    /// Bytes.
+    /// Memory limit in bytes.
     pub memory_limit: u64,
-    /// Processes and threads at once.
+    /// Largest number of processes and threads at a time.
     pub pids: u32,
-    /// Longest time that any command may ask for, seconds.
+    /// Longest time in seconds that a command may request.
     pub timeout_seconds: u64,
-    /// Time of a command that asks for none, seconds; never more than `timeout_seconds`.
+    /// Time in seconds for a command that requests none; at most `timeout_seconds`.
     pub command_timeout_seconds: u64,
     /// Size of `/tmp` in bytes.
     pub tmp_size: u64,
-    /// Time of a generated program in a box of its own, seconds.
+    /// Time in seconds for a generated program, which runs in a separate sandbox.
     pub exec_timeout_seconds: u64,
-    /// Memory of such a program, MiB.
+    /// Memory for a generated program in MiB.
     pub exec_memory_mb: u64,
-    /// What a look at such a program does before it is executed.
+    /// Effect of the check that precedes the execution of a generated program.
     pub static_check: StaticCheckMode,
-    /// Whether commands reach the host's network.
+    /// Whether commands can use the host's network.
     pub network_enabled: bool,
-    /// Whether `process` may be used.
+    /// Whether the backend `process` is permitted.
     pub allow_unisolated: bool,
-    /// Variables of the user's environment that commands see.
+    /// Variables of the user's environment that are passed to commands.
     pub env_vars: Vec<String>,
-    /// Host folders that commands may read, absolute.
+    /// Absolute paths of host directories that commands may read.
     pub read_only_paths: Vec<PathBuf>,
-    /// Host folders that commands may change, absolute.
+    /// Absolute paths of host directories that commands may change.
     pub writable_paths: Vec<PathBuf>,
-    /// Whether package managers get a writable cache when a network is on.
+    /// Whether package managers get a writable cache while a network is available.
     pub writable_cache_mounts: bool,
 }
 
-/// What a look at a generated program does before it is executed.
+/// Effect of the check that precedes the execution of a generated program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StaticCheckMode {
-    /// It says what it found.
+    /// Findings are reported.
     Warn,
-    /// What it finds is not executed.
+    /// A program with findings is not executed.
     Deny,
-    /// Nobody looks.
+    /// Programs are not checked.
     Off,
 }
 
-/// What a box reaches while its network is off.
+/// Hosts that a sandbox can connect to while its network is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EgressMode {
-    /// Nothing.
+    /// No host.
     DenyAll,
-    /// The hosts that are listed.
+    /// The listed hosts.
     Allowlist,
-    /// Everything.
+    /// Any host.
     DevOpen,
 }
 
-/// `[egress]`
+/// Settings of `[egress]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressSettings {
-    /// What is reached.
+    /// Hosts that can be reached.
     pub mode: EgressMode,
-    /// The hosts of the list.
+    /// Hosts on the allowlist.
     pub allowed_domains: Vec<String>,
-    /// Keys that the proxy puts in, as `host=VARIABLE`.
+    /// API keys that the proxy adds to requests, as `host=VARIABLE`.
     pub keys: Vec<String>,
 }
 
 impl EgressSettings {
-    /// The rules of the list.
+    /// Parses the allowlist and the keys into rules.
     ///
     /// # Errors
-    /// The first entry that makes no sense.
+    /// The first invalid entry.
     pub fn parse_rules(&self) -> Result<EgressRules, BadEntry> {
         let swap = |entry: &String| match entry.split_once('=') {
             Some((host, variable)) => Ok(KeySwap { host: host.to_owned(), variable: variable.to_owned() }),
@@ -299,102 +299,102 @@ impl EgressSettings {
     }
 }
 
-/// `[git]`
+/// Settings of `[git]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GitSettings {
-    /// Whether tools that write are left out.
+    /// Whether tools that write are excluded.
     pub read_only: bool,
     /// Variable that holds the token for pull requests.
     pub token_env: String,
-    /// API of the server that pull requests go to.
+    /// API address of the server that receives pull requests.
     pub api_url: Option<String>,
 }
 
-/// `[workspace]`
+/// Settings of `[workspace]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceSettings {
-    /// How a run works on its repository.
+    /// Form of the workspace that a run uses.
     pub mode: WorkspaceMode,
-    /// When a result is applied.
+    /// Policy for applying a result to the repository.
     pub apply: ApplyPolicy,
-    /// What the snapshots of all runs may use on the disk, bytes.
+    /// Disk space in bytes for the snapshots of all runs.
     pub snapshot_limit: u64,
-    /// Days after which snapshots of a run that ended may be removed.
+    /// Days after which snapshots of a finished run may be removed.
     pub snapshot_days: u64,
-    /// Files, directories and links that a repository may hold.
+    /// Largest number of files, directories and links in a repository.
     pub max_paths: u64,
-    /// Paths at which a workspace may differ from the beginning of its run.
+    /// Largest number of paths in which a workspace may differ from its baseline.
     pub max_changed_paths: u64,
-    /// What their names and the targets of links may have together, bytes.
+    /// Largest total length in bytes of path names and link targets.
     pub max_path_bytes: u64,
-    /// Directories within one another.
+    /// Deepest nesting of directories.
     pub max_depth: u64,
-    /// Largest file that is read, bytes.
+    /// Size in bytes of the largest file that is read.
     pub max_file_size: u64,
-    /// Paths that tools may see although they look like credentials.
+    /// Paths that tools may read although they look like credentials.
     pub reveal: Vec<String>,
 }
 
-/// `[runtime]`
+/// Settings of `[runtime]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSettings {
-    /// Wall clock of a run in milliseconds.
+    /// Longest elapsed time of a run in milliseconds.
     pub max_pipeline_duration_ms: u64,
-    /// Commands of a run.
+    /// Largest number of commands in a run.
     pub max_shell_commands: u32,
-    /// Programs that commands may start; empty: any.
+    /// Programs that commands may start. Empty means any program.
     pub allowed_shell_commands: Vec<String>,
 }
 
-/// `[cost]`
+/// Settings of `[cost]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CostSettings {
     /// Share of a budget at which an alert is shown.
     pub alert_at: f64,
-    /// Whether a model of unknown price may be used under a ceiling that the user set.
+    /// Whether a model of unknown price may be used under a limit that the user set.
     pub allow_unknown: bool,
-    /// Ceiling of all runs of a day in US dollars.
+    /// Limit for all runs of a day in US dollars.
     pub max_per_day_usd: Option<f64>,
-    /// Model that costs are compared with.
+    /// Model used as reference in cost comparisons.
     pub reference_model: String,
 }
 
-/// `[store]`
+/// Settings of `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// Whether runs are kept.
+    /// Whether runs are stored.
     pub durable: bool,
 }
 
-/// What keys are looked up in.
+/// A source of API keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretSource {
-    /// The encrypted files: the project's, then the user's.
+    /// The encrypted files: first the project's, then the user's.
     EncryptedFile,
     /// The environment.
     Env,
 }
 
-/// `[secrets]`
+/// Settings of `[secrets]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretsSettings {
-    /// What keys are looked up in, first one first, by name; empty: all.
+    /// Names of the sources of API keys in lookup order. Empty means all sources.
     pub providers: Vec<String>,
 }
 
 impl SecretsSettings {
-    /// The name of each source.
+    /// Every source with its name.
     pub const SOURCE_NAMES: [(&'static str, SecretSource); 2] =
         [("encrypted-file", SecretSource::EncryptedFile), ("env", SecretSource::Env)];
 
-    /// What keys are looked up in, first one first.
+    /// Returns the sources of API keys in lookup order.
     pub fn secret_sources(&self) -> Vec<SecretSource> {
         if self.providers.is_empty() {
             return Self::SOURCE_NAMES.map(|(_, source)| source).to_vec();
@@ -404,45 +404,45 @@ impl SecretsSettings {
     }
 }
 
-/// `[login]`: where the browser login goes, if not to the provider's own addresses.
+/// Settings of `[login]`, for a browser login at addresses other than the provider's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginSettings {
-    /// Where the browser goes.
+    /// Address that the browser opens.
     pub authorize_url: Option<String>,
-    /// Where tokens come from.
+    /// Address of the token endpoint.
     pub token_url: Option<String>,
-    /// The program as the provider knows it.
+    /// Client ID registered with the provider.
     pub client_id: Option<String>,
-    /// The port that the browser comes back to.
+    /// Port of the callback from the browser.
     pub port: u16,
-    /// Longest time for an answer of the provider, seconds.
+    /// Longest time in seconds to wait for an answer of the provider.
     pub timeout_seconds: u64,
 }
 
-/// The form of the log's lines.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text for people.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// `[logging]`
+/// Settings of `[logging]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoggingSettings {
     /// A level, or a filter of `target=level` pairs.
     pub level: String,
-    /// The form of lines.
+    /// Format of log lines.
     pub format: LogFormat,
-    /// File that gets the log instead of stderr.
+    /// File that receives the log instead of stderr.
     pub file: Option<PathBuf>,
 }
 
-/// Settings out of one value per key of [`KEYS`], `None` where it is not set.
+/// Builds the settings from one value per key of [`KEYS`], `None` where a key is not set.
 pub(crate) fn build_settings(values: &[Option<SettingValue>]) -> ForgeSettings {
     let mut tree = serde_json::Map::new();
     for (key, value) in KEYS.iter().zip(values) {

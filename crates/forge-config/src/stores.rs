@@ -1,10 +1,11 @@
-//! Where the encrypted stores of secrets lie, which of them count, and what comes out of them.
+//! The encrypted stores of secrets: their location, which of them are used, and what is taken from them.
 //!
-//! Nothing here decrypts: whoever can hands in what a store holds ([`Loaded::lay_store`]).
+//! This module decrypts nothing: the caller passes in the content of a store ([`ResolvedConfig::add_store_values`]).
 //!
-//! A repository's store counts only where the user made it or opened it once with `forge secret … --local`
-//! ([`adopt`]): one that came with a clone is not even asked a passphrase for (SEC-11). Whoever wrote it can't know the
-//! user's passphrase, so nothing could be forged; but it could stop every run, or ask a person for a passphrase.
+//! A repository's store is used only if the user created it or opened it once with `forge secret … --local`
+//! ([`adopt_store`]). For a store that came with a clone, Forge does not even ask for a passphrase (SEC-11). Its author
+//! can't know the user's passphrase and so can't forge content, but could otherwise stop every run or make it prompt
+//! for a passphrase.
 
 use crate::environment::UserDirs;
 use crate::error::{ConfigNotice, NoticeKind};
@@ -15,39 +16,39 @@ use forge_types::Digest;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file's name in either place.
+/// Name of the file in both directories.
 const STORE_FILE: &str = "secrets.enc";
 
-/// The variable that holds the passphrase.
+/// Variable that holds the passphrase.
 pub const PASSPHRASE_VAR: &str = "FORGE_PASSPHRASE";
 
-/// The user's own store.
+/// Returns the path of the user's own store.
 pub fn user_store(dirs: &UserDirs) -> PathBuf {
     dirs.data.join(STORE_FILE)
 }
 
-/// The store of a repository.
+/// Returns the path of a repository's store.
 pub fn project_store(repo: &Path) -> PathBuf {
-    // Without `.` in the middle, since it is shown.
+    // Displayed to users, so without `.` components.
     repo.components().collect::<PathBuf>().join(".forge").join(STORE_FILE)
 }
 
-/// A file of the user's whose lock keeps the writers of a store apart; it lies in no repository.
+/// Returns the lock file that serializes writers of a store. It is in the user's data directory, never in a repository.
 pub fn store_lock_path(dirs: &UserDirs, store: &Path) -> PathBuf {
     let folder = store.parent().and_then(|folder| folder.canonicalize().ok());
     let place = folder.map_or_else(|| store.to_owned(), |folder| folder.join(STORE_FILE));
     dirs.data.join("stores").join(format!("{}.lock", Digest::of_bytes(place.as_os_str().as_encoded_bytes())))
 }
 
-/// Whether the user made or opened the store of this repository before.
+/// Returns whether the user created or opened the store of this repository before.
 pub fn is_adopted(dirs: &UserDirs, repo: &Path) -> bool {
     adoption_record(dirs, repo).is_some_and(|path| path.exists())
 }
 
-/// Lets the store of this repository count from now on.
+/// Records that the store of this repository may be used.
 ///
 /// # Errors
-/// If the user's data folder can't be written.
+/// If the user's data directory can't be written.
 pub fn adopt_store(dirs: &UserDirs, repo: &Path) -> io::Result<()> {
     let Some(path) = adoption_record(dirs, repo) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the repository is not there"));
@@ -59,7 +60,7 @@ pub fn adopt_store(dirs: &UserDirs, repo: &Path) -> io::Result<()> {
     write::write_private(&path, format!("{place}\n").as_bytes())
 }
 
-/// Takes that back; says whether there was anything to take.
+/// Removes that record and returns whether there was one.
 pub(crate) fn revoke_adoption(dirs: &UserDirs, repo: &Path) -> bool {
     adoption_record(dirs, repo).is_some_and(|path| std::fs::remove_file(path).is_ok())
 }
@@ -71,8 +72,7 @@ fn adoption_record(dirs: &UserDirs, repo: &Path) -> Option<PathBuf> {
 }
 
 impl ResolvedConfig {
-    /// The stores that are there and count, in the order in which they are looked at, with what is said of those that
-    /// are there and don't.
+    /// Returns the existing stores that may be used, in lookup order, and notices about those that may not.
     pub fn usable_stores(&self) -> (Vec<(SecretOrigin, PathBuf)>, Vec<ConfigNotice>) {
         let looked_at =
             self.settings.secrets.secret_sources().contains(&crate::settings::SecretSource::EncryptedFile);
@@ -98,8 +98,8 @@ impl ResolvedConfig {
         (stores, notices)
     }
 
-    /// Takes in what a store holds: keys of providers, of the egress proxy and for pull requests count as if they stood
-    /// in the environment; all else is known from now on as something that must not be seen.
+    /// Adds the values of a store. Keys of providers, of the egress proxy and for pull requests are treated as if they
+    /// were set in the environment; all other values are redacted from now on.
     pub fn add_store_values(
         &mut self,
         origin: SecretOrigin,

@@ -1,9 +1,9 @@
 //! Trust in a repository's own configuration (SEC-11).
 //!
-//! A cloned repository carries files that would set things: `forge.toml` or `forge.yaml`, a `.env` given with `--env`,
-//! prompts and pipelines below `.forge/`. Until the user has seen and accepted them, they may only tighten. Acceptance
-//! is a record in the user's own data folder, never in the repository, and holds the hash of every file that was
-//! shown: a file that is changed, added or removed asks again.
+//! A cloned repository contains files that set things: `forge.toml` or `forge.yaml`, a `.env` given with `--env`,
+//! prompts and pipelines below `.forge/`. Until the user has seen and accepted them, they may only tighten limits.
+//! Acceptance is recorded in the user's data directory, never in the repository, with the hash of every file that was
+//! shown. A changed, added or removed file requires a new confirmation.
 
 use crate::checkout::{self, Checkouts};
 use crate::environment::UserDirs;
@@ -18,107 +18,107 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Folders whose every file counts.
+/// Directories in which every file requires trust.
 const TRUSTED_DIRS: [&str; 2] = [".forge/agents", ".forge/pipelines"];
 
-/// More files, or deeper ones, are not looked through; such a repository can't be trusted.
+/// Largest number of files that are examined; a repository with more, or with deeper ones, can't be trusted.
 const MAX_FILES: usize = 1000;
 const MAX_DEPTH: usize = 8;
-/// Bytes of a record of ours: a line for each file.
+/// Largest size in bytes of a trust record, which has a line per file.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
 
-/// How a repository stands.
+/// Trust state of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrustState {
-    /// It has nothing that would need trust.
+    /// The repository has nothing that requires trust.
     Nothing,
     /// The user accepted exactly these files.
     Trusted,
-    /// The user was never asked, or took it back.
+    /// The user was never asked, or revoked the trust.
     Untrusted,
-    /// The user accepted it once, and files have changed since.
+    /// The user accepted the repository once, and files have changed since.
     Changed,
 }
 
 impl TrustState {
-    /// Whether the repository's own settings take effect.
+    /// Returns whether the repository's own settings take effect.
     pub const fn is_trusted(self) -> bool {
         matches!(self, Self::Trusted)
     }
 }
 
-/// A file that was shown.
+/// A file that was shown for review.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReviewedFile {
-    /// Its path from the repository's root.
+    /// Path from the root of the repository.
     pub path: String,
-    /// The hash of its content.
+    /// Hash of the content.
     pub digest: Digest,
-    /// Its content for a terminal: control characters are escaped, values of a `.env` are hidden.
+    /// Content for a terminal: control characters are escaped, values of a `.env` are redacted.
     pub text: String,
 }
 
-/// A setting that a repository's files hold.
+/// A setting in a repository's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClaimedSetting {
-    /// The key, or the variable of a provider's key.
+    /// Path of the key, or the variable of a provider's API key.
     pub key: String,
-    /// The value for a terminal.
+    /// Value for a terminal.
     pub value: String,
     /// File and line.
     pub place: String,
-    /// Whether it has no effect, or only a tightening one, without trust.
+    /// Whether the setting requires trust to take full effect.
     pub needs_trust: bool,
 }
 
-/// What a user is asked to trust.
+/// Everything that the user is asked to trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrustReview {
-    /// The repository, canonical.
+    /// Canonical path of the repository.
     pub repo: PathBuf,
-    /// How it stands now.
+    /// Present trust state.
     pub standing: TrustState,
-    /// Every file that counts.
+    /// Every file that requires trust.
     pub files: Vec<ReviewedFile>,
-    /// Every setting in them.
+    /// Every setting in these files.
     pub settings: Vec<ClaimedSetting>,
 }
 
-/// Why trust could not be looked at or changed.
+/// Failure to determine or change trust.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The repository can't be used.
     #[error("{path}: {reason}; check the path of the repository")]
     Repository {
-        /// Its path.
+        /// Path of the repository.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         reason: std::io::Error,
     },
-    /// A file in it can't be trusted as it is.
+    /// A file in the repository can't be trusted.
     #[error("{path} can't be trusted: {reason}; remove it or replace it by a plain file")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason, in words.
         reason: String,
     },
-    /// Its configuration has faults.
+    /// The repository's configuration has errors.
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
-    /// The record can't be written.
+    /// The trust record can't be written.
     #[error("the record of trust {path} can't be changed: {reason}")]
     Record {
-        /// The record.
+        /// Path of the record.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         reason: std::io::Error,
     },
 }
 
 impl TrustError {
-    /// None of them mends itself.
+    /// Returns the class of the error. None of these errors resolves itself.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Repository { .. } | Self::File { .. } | Self::Faults(_) => ErrorClass::Invalid,
@@ -127,7 +127,7 @@ impl TrustError {
     }
 }
 
-/// What was accepted.
+/// The record of an acceptance.
 #[derive(Debug, Serialize, Deserialize)]
 struct TrustRecord {
     version: u32,
@@ -135,13 +135,13 @@ struct TrustRecord {
     files: BTreeMap<String, Digest>,
 }
 
-/// How `repo` stands, by the files that are there now.
+/// Returns the trust state of `repo`, by the files that exist now.
 pub fn trust_state(dirs: &UserDirs, repo: &Path) -> TrustState {
     trust_state_with_files(dirs, repo, &[])
 }
 
-/// As [`status`]; `used` are files that have been read already and whose content then counts, in place of what may
-/// have been written to them since.
+/// Returns the trust state as [`trust_state`] does. The content of the files in `used`, which have been read already,
+/// replaces what may have been written to them since.
 pub(crate) fn trust_state_with_files(dirs: &UserDirs, repo: &Path, used: &[&ConfigFile]) -> TrustState {
     let Ok(repo) = repo.canonicalize() else { return TrustState::Nothing };
     let has_any = || {
@@ -167,7 +167,8 @@ pub(crate) fn trust_state_with_files(dirs: &UserDirs, repo: &Path, used: &[&Conf
     }
 }
 
-/// Whether a file of a clone was accepted as it is with one of the repositories around it, which is trusted.
+/// Returns whether a file of a clone was accepted, with its present content, together with a trusted repository around
+/// it.
 pub(crate) fn is_accepted_around(dirs: &UserDirs, clones: &Checkouts, used: &ConfigFile) -> bool {
     clones.root_dirs().any(|root| {
         let record = read_record(dirs, root);
@@ -177,15 +178,15 @@ pub(crate) fn is_accepted_around(dirs: &UserDirs, clones: &Checkouts, used: &Con
     })
 }
 
-/// Whether the user accepted a file of a repository with this content, whatever became of the others.
+/// Returns whether the user accepted a file of a repository with this content, regardless of its other files.
 pub(crate) fn has_accepted(dirs: &UserDirs, repo: &Path, path: &str, content: Digest) -> bool {
     let Ok(canonical) = repo.canonicalize() else { return false };
     let record = read_record(dirs, &canonical).filter(|record| record.repo == canonical);
     record.is_some_and(|record| record.files.get(path) == Some(&content))
 }
 
-/// Whether a path that the user named lies in a git repository, so that its content came with it, and was not accepted
-/// with `forge trust` of `repo` or of a repository around `repo` or `cwd`.
+/// Returns whether a path that the user named lies in a git repository, so that its content came with that repository,
+/// and was not accepted with `forge trust` of `repo` or of a repository around `repo` or `cwd`.
 pub fn is_unaccepted(dirs: &UserDirs, repo: &Path, cwd: &Path, path: &Path) -> bool {
     if !checkout::is_in_repository(path, dirs.home_dir()) {
         return false;
@@ -196,11 +197,11 @@ pub fn is_unaccepted(dirs: &UserDirs, repo: &Path, cwd: &Path, path: &Path) -> b
     !is_accepted_around(dirs, &clones, &used)
 }
 
-/// Everything that trusting `repo` would accept. `extra` are further files in it that will be used (`--config`,
-/// `--env`); its `.env` is always among them.
+/// Returns everything that trusting `repo` would accept. `extra` lists further files in it that will be used
+/// (`--config`, `--env`); its `.env` is always included.
 ///
 /// # Errors
-/// When the repository or a file in it can't be read, or its configuration has faults.
+/// If the repository or a file in it can't be read, or its configuration has errors.
 pub fn review_repository(dirs: &UserDirs, repo: &Path, extra: &[PathBuf]) -> Result<TrustReview, TrustError> {
     let canonical =
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
@@ -249,10 +250,10 @@ pub fn review_repository(dirs: &UserDirs, repo: &Path, extra: &[PathBuf]) -> Res
     Ok(TrustReview { standing, repo: canonical, files, settings })
 }
 
-/// Accepts what was shown. What has changed since it was shown stays untrusted.
+/// Records the acceptance of what was shown. Files that have changed since then stay untrusted.
 ///
 /// # Errors
-/// When the record can't be written.
+/// If the record can't be written.
 pub fn grant_trust(dirs: &UserDirs, review: &TrustReview) -> Result<(), TrustError> {
     let files = review.files.iter().map(|file| (file.path.clone(), file.digest)).collect();
     let record = TrustRecord { version: 1, repo: review.repo.clone(), files };
@@ -261,7 +262,7 @@ pub fn grant_trust(dirs: &UserDirs, review: &TrustReview) -> Result<(), TrustErr
     write::write_private(&path, &json).map_err(|reason| TrustError::Record { path, reason })
 }
 
-/// Accepts the content that the user gave one file of a trusted repository, and nothing else that may have changed.
+/// Records the content that the user gave to one file of a trusted repository, and no other change.
 pub(crate) fn accept_change(
     dirs: &UserDirs,
     repo: &Path,
@@ -275,10 +276,10 @@ pub(crate) fn accept_change(
     write::write_private(&record_path(dirs, &canonical), &json)
 }
 
-/// Takes trust back; says whether there was any.
+/// Revokes trust and returns whether there was any.
 ///
 /// # Errors
-/// When the repository does not exist or the record can't be removed.
+/// If the repository does not exist or the record can't be removed.
 pub fn revoke_trust(dirs: &UserDirs, repo: &Path) -> Result<bool, TrustError> {
     let canonical =
         repo.canonicalize().map_err(|reason| TrustError::Repository { path: repo.to_owned(), reason })?;
@@ -303,23 +304,24 @@ fn record_path(dirs: &UserDirs, canonical: &Path) -> PathBuf {
 
 type FileInventory = BTreeMap<String, (Digest, Option<String>)>;
 
-/// Whether a file counts whenever it is there, and its absence too.
+/// Returns whether a file requires trust whenever it exists, so that its removal is a change as well.
 fn always_counts(path: &str) -> bool {
     CONFIG_FILE_NAMES.contains(&path) || TRUSTED_DIRS.iter().any(|folder| Path::new(path).starts_with(folder))
 }
 
-/// What a file is for.
+/// Purpose of a file.
 enum FileRole {
-    /// Prompts, pipelines and data: shown as they stand.
+    /// Prompts, pipelines and data, shown unchanged.
     Prompt,
     /// Keys and values.
     Settings,
-    /// `NAME=value` lines, of which only settings show their values.
+    /// `NAME=value` lines, of which only settings are shown with their values.
     Variables,
 }
 
 impl FileRole {
-    /// Told by the name; a file of an unusual name counts as variables if it reads as such, which shows less of it.
+    /// Determines the purpose from the name. A file with an unusual name is treated as variables if it parses as such,
+    /// because that shows less of it.
     fn from_path(path: &str, text: &str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path);
         let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
@@ -335,7 +337,7 @@ impl FileRole {
     }
 }
 
-/// The files that always count, with hash and text.
+/// Collects the files that always require trust, with hash and text.
 fn collect_inventory(repo: &Path) -> Result<FileInventory, TrustError> {
     let mut out = FileInventory::new();
     for name in CONFIG_FILE_NAMES {
@@ -393,7 +395,7 @@ fn read_trusted_file(path: &Path) -> Result<(Digest, Option<String>), TrustError
     Ok((Digest::of_bytes(&bytes), String::from_utf8(bytes).ok()))
 }
 
-/// The path from the repository's root, or the whole path if it lies elsewhere.
+/// Returns the path from the root of the repository, or the whole path if it lies elsewhere.
 pub(crate) fn path_in_repository(repo: &Path, path: &Path) -> String {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let full = match (folder, path.file_name()) {
@@ -403,7 +405,7 @@ pub(crate) fn path_in_repository(repo: &Path, path: &Path) -> String {
     full.strip_prefix(repo).unwrap_or(&full).to_string_lossy().into_owned()
 }
 
-/// The settings that a configuration file holds.
+/// Collects the settings in a configuration file.
 fn collect_claims(
     path: &Path,
     text: &str,
@@ -421,7 +423,7 @@ fn collect_claims(
     };
     for leaf in leaves {
         let place = ValueOrigin::ProjectFile { path: path.to_owned(), line: leaf.line };
-        // What can't be read is reported by loading; here it is shown as it stands.
+        // Loading reports an unreadable value; here it is shown unchanged.
         let (value, needs_trust) = match schema::find_key(&leaf.path) {
             Some(key) => match key.kind.read_raw(&leaf.raw, context) {
                 Ok(value) => (escape_controls(&key.kind.format_value(&value)), key.trust != TrustRule::Free),
@@ -438,14 +440,15 @@ fn collect_claims(
     }
 }
 
-/// What is shown of a variable's value: settings are, since they decide where keys go; anything else may be a key.
+/// Returns the displayed form of a variable's value. Settings are shown, because they decide where API keys are sent;
+/// any other value may be a key and is not shown.
 fn display_variable(variable: &dotenv::EnvAssignment) -> String {
     let is_setting =
         schema::KEYS.iter().any(|key| key.variable_names().iter().any(|(name, _)| *name == variable.name));
     if is_setting { escape_controls(&variable.value) } else { "(not shown)".to_owned() }
 }
 
-/// The variables that a `.env` holds.
+/// Collects the variables in a `.env`.
 fn collect_variables(path: &Path, text: &str, out: &mut Vec<ClaimedSetting>, faults: &mut Vec<ConfigError>) {
     match dotenv::parse(text) {
         Ok(found) => out.extend(found.into_iter().map(|found| ClaimedSetting {
@@ -467,7 +470,7 @@ fn redact_keys(text: &str) -> String {
     found.iter().map(|found| format!("{}={}\n", found.name, display_variable(found))).collect()
 }
 
-/// The text with everything escaped that a terminal would act on.
+/// Escapes every character that a terminal would interpret.
 fn escape_controls(text: &str) -> String {
     text.lines()
         .map(|line| crate::schema::escape_controls(line) + "\n")

@@ -1,4 +1,4 @@
-//! Writing files so that nobody ever sees half of one.
+//! Atomic writing of files: readers never see a partial one.
 
 use forge_files::Directory;
 use std::fs::{self, OpenOptions};
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Replaces or creates a file that only its owner may read, with its folders.
+/// Replaces or creates a file that only its owner may read, and creates its directories.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -14,20 +14,20 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_file(path, bytes, 0o600)
 }
 
-/// Replaces a file, keeping its mode; through a link, the file it points to.
+/// Replaces a file and keeps its mode. A link is followed, so that its target is replaced.
 pub(crate) fn write_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = path.canonicalize()?;
     let mode = target.metadata()?.permissions().mode() & 0o777;
     replace_file(&target, bytes, mode)
 }
 
-/// Creates a file in a repository; fails if the name is taken, even by a dangling link.
+/// Creates a file in a repository; fails if the name exists, even as a dangling link.
 pub(crate) fn create_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let opened = Directory::open(directory).and_then(|directory| directory.create_file(name, bytes, 0o644));
     opened.map_err(forge_files::Error::into_io_error)
 }
 
-/// Replaces a file of a repository, keeping its mode. A link in its place is refused: a clone can point it anywhere.
+/// Replaces a file of a repository and keeps its mode. A link is refused, because a clone can point it anywhere.
 pub(crate) fn write_keeping_mode_within(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let replace = || {
         let directory = Directory::open(directory)?;
@@ -39,7 +39,7 @@ pub(crate) fn write_keeping_mode_within(directory: &Path, name: &str, bytes: &[u
 
 fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temp_path_for(path);
-    // Left over by a process of the same id that was killed.
+    // A file that a killed process with the same id may have created.
     let _ = fs::remove_file(&temporary);
     let written = OpenOptions::new()
         .write(true)

@@ -1,6 +1,6 @@
-//! Texts as vectors: one request, one JSON answer. The forms are those of the references of OpenAI's
-//! `POST /v1/embeddings` (also llama.cpp's, vLLM's and OpenRouter's), Gemini's `:batchEmbedContents` and Ollama's
-//! `POST /api/embed`.
+//! Embeddings: one request, one JSON response. The formats are those of the references of OpenAI's `POST
+//! /v1/embeddings` (also used by llama.cpp, vLLM and OpenRouter), Gemini's `:batchEmbedContents` and Ollama's `POST
+//! /api/embed`.
 
 use forge_ports::model::Error;
 use forge_types::{EmbedRequest, Embeddings, Usage};
@@ -12,7 +12,7 @@ use crate::service::ConfiguredProvider;
 use crate::vendors::EmbeddingApi;
 use crate::wire_format::model_segment;
 
-/// The path below the provider's API version and the body.
+/// Returns the path below the provider's API version and the body.
 pub(crate) fn encode_embed_request(
     provider: &ConfiguredProvider,
     request: &EmbedRequest,
@@ -80,10 +80,10 @@ struct OllamaEmbeddings {
     prompt_eval_count: Option<u64>,
 }
 
-/// The vectors of an answer with a good status.
+/// Extracts the vectors from a response with a success status.
 ///
 /// # Errors
-/// Says what of it is not as it must be.
+/// A description of the malformed part.
 pub(crate) fn decode_embeddings(
     embedding: EmbeddingApi,
     request: &EmbedRequest,

@@ -1,4 +1,4 @@
-//! What went wrong, in the vocabulary of the specification (1.3) and in words that say what to do next.
+//! Errors of model calls, classified as in the specification (1.3), with messages that suggest the next step.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use crate::options::{ApiKey, ReplyLimits};
 use crate::vendors::Vendor;
 use crate::wire_format::WireFormat;
 
-/// The longest part of a provider's own message that is passed on, in characters.
+/// Largest number of characters of a provider's message that are passed on.
 const MAX_MESSAGE_CHARS: usize = 600;
 
-/// Who was asked, for messages.
+/// The provider of a request, for messages.
 pub(crate) struct ErrorContext<'a> {
     pub(crate) vendor: &'a Vendor,
     pub(crate) shape: WireFormat,
     pub(crate) model: &'a str,
-    /// Scheme, host and port; nothing secret.
+    /// Scheme, host and port, without secrets.
     pub(crate) origin: &'a str,
     pub(crate) key: Option<&'a ApiKey>,
 }
 
-/// What a provider's error says, wherever its shape has it.
+/// An error reported by a provider, independent of the wire format.
 struct ReportedError {
     status: Option<u16>,
-    /// Codes, types and the message in lower case: what the signs are looked for in.
+    /// Codes, types and the message in lower case, which are searched for known texts.
     haystack: String,
     message: String,
 }
 
-/// Texts that tell more than the status. The first that fits counts; `None` is any shape.
+/// Texts that are more precise than the status. The first match counts; `None` is any wire format.
 const ERROR_SIGNS: &[(Option<WireFormat>, &str, ErrorKind)] = &[
     (None, "context_length_exceeded", ErrorKind::ContextOverflow),
     (None, "exceed_context_size", ErrorKind::ContextOverflow),
@@ -54,7 +54,7 @@ const ERROR_SIGNS: &[(Option<WireFormat>, &str, ErrorKind)] = &[
     (Some(WireFormat::Gemini), "api key expired", ErrorKind::Auth),
 ];
 
-/// What to do about a request that a provider refuses, by what its message is about: all of these texts.
+/// Hints for a refused request by the content of its message, which must contain all of the texts.
 const ERROR_HINTS: &[(&[&str], &str)] = &[
     (&["not support", "tool"], " This model can't call tools: choose another with `model.name`."),
     (&["support tool use"], " This model can't call tools: choose another with `model.name`."),
@@ -76,7 +76,7 @@ const TOOL_SCHEMA_HINT: &str = " The provider does not accept the parameters of 
 const REPLY_FORM_HINT: &str = " The provider does not accept the form that the reply is to have: choose another model, or \
                        the provider `custom` with the same base URL, which asks for the form in words.";
 
-/// Names that stand for a status where there is none: errors inside a stream.
+/// Status by error name, for errors inside a stream, which have no status.
 const STATUS_BY_NAME: &[(&str, u16)] = &[
     ("authentication_error", 401),
     ("permission_error", 403),
@@ -94,7 +94,7 @@ const STATUS_BY_NAME: &[(&str, u16)] = &[
     ("internal", 500),
 ];
 
-/// An answer with an error status.
+/// Returns the error for a response with an error status.
 pub(crate) fn from_status(
     asked: &ErrorContext<'_>,
     status: u16,
@@ -110,12 +110,12 @@ pub(crate) fn from_status(
     build_error(asked, &said, after)
 }
 
-/// An error that the provider reports inside a stream that began well, or in a body with a good status.
+/// Returns the error that a provider reports inside a stream, or in a body with a success status.
 pub(crate) fn from_report(asked: &ErrorContext<'_>, json: &Value, after: Option<Duration>) -> Error {
     let mut said = parse_error_body(json);
     let named = || {
         let name = STATUS_BY_NAME.iter().find(|(name, _)| said.haystack.contains(name));
-        // A server that fails in the middle of an answer may well do better the next time.
+        // A server that fails in the middle of a reply may succeed the next time.
         name.map_or(500, |(_, status)| *status)
     };
     said.status = Some(said.status.filter(|status| *status >= 400).unwrap_or_else(named));
@@ -168,7 +168,7 @@ fn build_error(asked: &ErrorContext<'_>, said: &ReportedError, after: Option<Dur
     Error { kind, message, retry_after: after }
 }
 
-/// What to do about a refused request, as far as its message tells.
+/// Returns a hint about a refused request, derived from its message.
 fn hint_for(haystack: &str) -> &'static str {
     let fits = |texts: &[&str]| texts.iter().all(|text| haystack.contains(text));
     ERROR_HINTS.iter().find(|(texts, _)| fits(texts)).map_or("", |(_, way)| *way)
@@ -187,7 +187,7 @@ fn classify_error(shape: WireFormat, status: u16, haystack: &str) -> ErrorKind {
         408 | 504 | 524 => ErrorKind::Timeout,
         413 => ErrorKind::ContextOverflow,
         429 => ErrorKind::RateLimit,
-        // Not implemented: asking again changes nothing.
+        // Not implemented: a retry changes nothing.
         501 | 505 => ErrorKind::Format,
         500.. => ErrorKind::Overloaded,
         300..=499 => ErrorKind::Format,
@@ -195,7 +195,7 @@ fn classify_error(shape: WireFormat, status: u16, haystack: &str) -> ErrorKind {
     }
 }
 
-/// Finds message and codes in the error bodies of all vendors: `{"error": {"message", "code", "type", "status"}}`,
+/// Extracts message and codes from the error bodies of all vendors: `{"error": {"message", "code", "type", "status"}}`,
 /// `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}`, and a list of one of them (Gemini without `alt=sse`).
 fn parse_error_body(json: &Value) -> ReportedError {
     let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
@@ -217,13 +217,13 @@ fn parse_error_body(json: &Value) -> ReportedError {
     ReportedError { status, haystack, message }
 }
 
-/// The beginning of a body that is no JSON; of a page only that it is one.
+/// Returns the beginning of a body that is not JSON; a web page is only named as such.
 fn body_snippet(body: &str) -> String {
     let text = body.trim();
     if text.starts_with('<') { "(a web page, not an API's answer)".to_owned() } else { text.to_owned() }
 }
 
-/// A provider's text without the key, which some repeat, and not too long.
+/// Returns a provider's text, limited in length, with the API key redacted, because some providers repeat it.
 fn redact_message(text: &str, key: Option<&ApiKey>) -> String {
     let text = match key.map(ApiKey::reveal).filter(|key| !key.is_empty()) {
         Some(key) => text.replace(key, "[key]"),
@@ -235,7 +235,7 @@ fn redact_message(text: &str, key: Option<&ApiKey>) -> String {
     }
 }
 
-/// Nobody answers there.
+/// Returns the error for a host that can't be reached.
 pub(crate) fn unreachable(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
@@ -247,7 +247,7 @@ pub(crate) fn unreachable(asked: &ErrorContext<'_>, why: &str) -> Error {
     }
 }
 
-/// The connection broke before an answer began.
+/// Returns the error for a connection that broke before the reply began.
 pub(crate) fn no_answer(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
@@ -259,7 +259,7 @@ pub(crate) fn no_answer(asked: &ErrorContext<'_>, why: &str) -> Error {
     }
 }
 
-/// Silence for longer than allowed.
+/// Returns the error for a server that sent nothing for longer than allowed.
 pub(crate) fn silence_timeout(asked: &ErrorContext<'_>, limit: Duration, when: &str) -> Error {
     Error {
         kind: ErrorKind::Timeout,
@@ -273,8 +273,8 @@ pub(crate) fn silence_timeout(asked: &ErrorContext<'_>, limit: Duration, when: &
     }
 }
 
-/// The stream ended too early. The connection is at fault, not what the provider wrote: so this is no malformed
-/// answer, of which fewer are asked for again.
+/// Returns the error for a stream that ended early. The cause is the connection and not the provider's output, so this
+/// is not a malformed reply, which is retried fewer times.
 pub(crate) fn stream_cut(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::Unavailable,
@@ -286,7 +286,7 @@ pub(crate) fn stream_cut(asked: &ErrorContext<'_>, why: &str) -> Error {
     }
 }
 
-/// The stream is not what its format promises.
+/// Returns the error for a stream that violates its format.
 pub(crate) fn malformed(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
@@ -298,7 +298,7 @@ pub(crate) fn malformed(asked: &ErrorContext<'_>, why: &str) -> Error {
     }
 }
 
-/// The answer is no stream at all, though its status is good.
+/// Returns the error for a response with a success status that is not a stream.
 pub(crate) fn no_stream(asked: &ErrorContext<'_>, what: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
@@ -311,7 +311,7 @@ pub(crate) fn no_stream(asked: &ErrorContext<'_>, what: &str) -> Error {
     }
 }
 
-/// The answer has no end.
+/// Returns the error for an endless reply.
 pub(crate) fn reply_too_long(asked: &ErrorContext<'_>, limits: ReplyLimits) -> Error {
     Error {
         kind: ErrorKind::Timeout,
@@ -327,7 +327,7 @@ pub(crate) fn reply_too_long(asked: &ErrorContext<'_>, limits: ReplyLimits) -> E
     }
 }
 
-/// The reply has not the form that was asked for.
+/// Returns the error for a reply that does not match the requested schema.
 pub(crate) fn schema_mismatch(asked: &ErrorContext<'_>, why: &str) -> Error {
     Error {
         kind: ErrorKind::MalformedResponse,
@@ -339,7 +339,7 @@ pub(crate) fn schema_mismatch(asked: &ErrorContext<'_>, why: &str) -> Error {
     }
 }
 
-/// A request that can't be sent.
+/// Returns the error for a request that can't be sent.
 pub(crate) fn invalid_request(message: String) -> Error {
     Error { kind: ErrorKind::Format, message, retry_after: None }
 }

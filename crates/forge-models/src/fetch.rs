@@ -1,17 +1,17 @@
-//! Fetching a table of models from an address that the user named.
+//! Download of a table of models from an address that the user named.
 
 use std::time::Duration;
 
 use crate::http::{self, HttpClients};
 use crate::options::Options;
 
-/// Longest time for the whole table.
+/// Longest time for the whole download.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The text at `url`, which must begin with `http://` or `https://`. Sends no key.
+/// Downloads the text at `url`, which must begin with `http://` or `https://`. Sends no API key.
 ///
 /// # Errors
-/// Why it can't be had, for people.
+/// The reason, for people.
 pub async fn fetch_table(url: &str) -> Result<String, String> {
     if !url.starts_with("https://") && !url.starts_with("http://") {
         return Err("the address must begin with http:// or https://".to_owned());

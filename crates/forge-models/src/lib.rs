@@ -1,12 +1,12 @@
-//! Models of providers: seven wire shapes over HTTP, and a scripted one.
+//! Models of providers: seven wire formats over HTTP, and a scripted provider.
 //!
-//! [`Models`] implements the ports `Model` and `Embedder`. One call is one HTTP attempt; what to do after an error is
-//! decided elsewhere, by the error's class alone. Vendors are rows of [`vendors`], models rows of [`catalog`]; nothing
-//! else knows a vendor's name.
+//! [`ModelProviders`] implements the ports `Model` and `Embedder`. One call is one HTTP attempt; the caller decides how
+//! to proceed after an error, by its class alone. Vendors are rows of [`vendors`], models rows of [`catalog`]; no other
+//! code depends on a vendor's name.
 //!
-//! Invariants: a key goes to its own provider's address only and is printed nowhere; a stream without its proper
-//! end is an error, never an answer; the same request always gives the same bytes, and a longer conversation
-//! extends those of a shorter one; nothing is read or connected before the first call.
+//! Invariants: an API key is sent to its own provider's address only and is never printed; a stream without its proper
+//! end is an error, never an answer; equal requests are encoded as equal bytes, and a longer conversation extends the
+//! bytes of a shorter one; nothing is read or connected before the first call.
 
 pub mod catalog;
 mod embed;

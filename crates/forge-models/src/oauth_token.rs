@@ -1,4 +1,4 @@
-//! Tokens that stand in for a key: they expire, and somebody else renews them.
+//! Tokens that replace an API key: they expire, and their source renews them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use forge_types::ErrorKind;
 
 use crate::options::ApiKey;
 
-/// Why there is no token. The message says what happened and what to do; it holds no token.
+/// Failure to obtain a token. The message describes the error and the next step, and holds no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TokenError {
-    /// What it means for the call: [`ErrorKind::Auth`] if only a person can help, else a kind that is tried again.
+    /// Kind of error for the call: [`ErrorKind::Auth`] if only the user can help, else a kind that is retried.
     pub kind: ErrorKind,
-    /// For people.
+    /// Message for people.
     pub message: String,
 }
 
@@ -25,23 +25,23 @@ impl From<TokenError> for Error {
     }
 }
 
-/// Gives tokens and renews them.
+/// A source of tokens that renews them.
 #[async_trait]
 pub trait TokenSource: Send + Sync {
-    /// A token that is valid now, renewed beforehand if it is about to expire.
+    /// Returns a token that is valid now, renewed in advance if it is about to expire.
     async fn valid_token(&self) -> Result<ApiKey, TokenError>;
 
-    /// A token in place of one that the provider has just refused. Many callers may ask at once; the token is renewed
-    /// once.
+    /// Returns a token in place of one that the provider has just refused. For concurrent callers, the token is renewed
+    /// only once.
     async fn refresh_after_rejection(&self, refused: &ApiKey) -> Result<ApiKey, TokenError>;
 }
 
-/// A shared [`TokenSource`]. Two are equal if they are the same one.
+/// A shared [`TokenSource`]. Two values are equal if they share the same source.
 #[derive(Clone)]
 pub struct SharedTokenSource(Arc<dyn TokenSource>);
 
 impl SharedTokenSource {
-    /// Shares a source.
+    /// Wraps a source.
     pub fn new(source: Arc<dyn TokenSource>) -> Self {
         Self(source)
     }

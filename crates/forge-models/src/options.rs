@@ -1,4 +1,4 @@
-//! What this adapter wants to be told, composed by the configuration.
+//! Options of this adapter, derived from the configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use crate::catalog::Catalog;
 
 use crate::oauth_token::SharedTokenSource;
 
-/// A credential. It shows itself to nobody: `Debug` prints a placeholder.
+/// A credential. `Debug` prints a placeholder for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// Wraps a credential; surrounding white space, a common paste error, is dropped.
+    /// Wraps a credential and trims white space, a common paste error.
     pub fn new(secret: impl AsRef<str>) -> Self {
         Self(secret.as_ref().trim().to_owned())
     }
 
-    /// The credential itself, for whoever renews it.
+    /// Returns the credential itself, which its renewal needs.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -31,45 +31,45 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Where the scripted provider finds its replies.
+/// Source of the scripted provider's replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptSource {
     /// A JSON file, read at the first call.
     File(PathBuf),
-    /// The text of such a file.
+    /// The content of such a file.
     Text(String),
 }
 
-/// Settings of one provider. What is `None` follows [`crate::vendors`].
+/// Settings of one provider. Fields that are `None` have the value in [`crate::vendors`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderOptions {
-    /// The provider's name in [`crate::vendors`].
+    /// Name of the provider in [`crate::vendors`].
     pub name: String,
     /// Base URL; a full endpoint is cut to its base.
     pub base_url: Option<String>,
-    /// The key.
+    /// API key.
     pub key: Option<ApiKey>,
-    /// Where tokens come from that stand in for a key while there is none.
+    /// Source of tokens that replace a missing API key.
     pub bearer: Option<SharedTokenSource>,
-    /// The organization that is charged, for vendors that know such a thing.
+    /// Organization that is billed, for vendors that support this.
     pub organization: Option<String>,
     /// Replies of the scripted provider.
     pub script: Option<ScriptSource>,
 }
 
 impl ProviderOptions {
-    /// A provider with everything as the table of vendors has it.
+    /// Creates the settings of a provider with all defaults of the vendor table.
     pub fn with_name(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 }
 
-/// How much of a reply is taken before it counts as endless: a server may send signs of life for ever.
+/// Limits on a reply, beyond which it counts as endless: a server may send keep-alive data forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyLimits {
     /// Longest time from the first byte to the last.
     pub longest: Duration,
-    /// Most bytes.
+    /// Largest number of bytes.
     pub largest: u64,
 }
 
@@ -79,20 +79,20 @@ impl Default for ReplyLimits {
     }
 }
 
-/// Settings of the whole adapter.
+/// Settings of the adapter.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The providers that may be asked.
+    /// Available providers.
     pub providers: Vec<ProviderOptions>,
-    /// Longest time until a connection stands.
+    /// Longest time to establish a connection.
     pub connect_timeout: Duration,
-    /// Longest time that looking for a local server may take, per server.
+    /// Longest time to detect one local server.
     pub probe_timeout: Duration,
-    /// An HTTP proxy for `https` endpoints, such as `http://proxy:3128`.
+    /// HTTP proxy for `https` endpoints, such as `http://proxy:3128`.
     pub proxy: Option<String>,
-    /// How much of a reply is taken.
+    /// Limits on a reply.
     pub limits: ReplyLimits,
-    /// The table of models; `None`: the one that is built in.
+    /// Table of models; `None` means the built-in one.
     pub catalog: Option<Arc<Catalog>>,
 }
 

@@ -1,4 +1,4 @@
-//! Looking for providers: is a local server there, does a connection work.
+//! Detection of local servers and connection tests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,29 +13,29 @@ use crate::vendors::DetectionRule;
 /// A local server that answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalServerInfo {
-    /// The models it has, as far as it says.
+    /// Models that the server lists.
     pub models: Vec<String>,
-    /// The window it serves, in tokens, if it says.
+    /// Context window in tokens, if the server reports it.
     pub window: Option<u64>,
 }
 
 /// The outcome of a connection test (PROV-10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionTest {
-    /// Whether the provider answered and took the key.
+    /// Whether the provider answered and accepted the API key.
     pub success: bool,
-    /// What it said, for people; holds no key.
+    /// Message for people, without the API key.
     pub message: String,
-    /// Milliseconds from the question to the answer.
+    /// Milliseconds from the request to the response.
     pub latency_ms: u64,
 }
 
 /// Longest time for a connection test.
 const CONNECTION_TEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the answer of a connection test holds as a provider's health (PROV-10).
+/// Time for which the result of a connection test is used as a provider's health (PROV-10).
 const MAX_HEALTH_AGE: Duration = Duration::from_secs(300);
 
-/// The answers of connection tests, with the time at which they were given.
+/// The results of connection tests with the time of each test.
 #[derive(Debug, Default)]
 pub(crate) struct HealthCache(Mutex<HashMap<String, (tokio::time::Instant, ConnectionTest)>>);
 
@@ -53,8 +53,8 @@ impl HealthCache {
 }
 
 impl ModelProviders {
-    /// Looks whether the local server of a provider is there: not by an open port, which could be anybody's, but
-    /// by an answer only it gives. `None` for providers that are found by their key.
+    /// Detects the local server of a provider. An open port is no proof, because any program could own it; the server
+    /// is recognized by a response specific to it. `None` for providers that are detected by their API key.
     pub async fn find_local_server(&self, provider: &str) -> Option<LocalServerInfo> {
         let provider = self.providers.get(provider)?;
         let DetectionRule::Probe { path, members } = provider.vendor.detect else { return None };
@@ -72,8 +72,8 @@ impl ModelProviders {
             .then(|| parse_server_info(&body))
     }
 
-    /// Asks a provider for its list of models: the cheapest question that needs the key. Where the list is whole and
-    /// lacks `model`, that is said.
+    /// Requests the list of models, the cheapest request that needs the API key. The result also reports if the list is
+    /// complete and does not contain `model`.
     pub async fn test_connection(&self, provider: &str, model: Option<&str>) -> ConnectionTest {
         let Some(known) = self.providers.get(provider) else {
             let message = format!("provider `{provider}` is not set up");
@@ -115,7 +115,7 @@ impl ModelProviders {
         test
     }
 
-    /// Whether a provider can be asked: the answer of a connection test that is at most 300 s old, else a new one.
+    /// Returns whether a provider is usable, by a connection test that is at most 300 s old or a new one.
     pub async fn check_health(&self, provider: &str) -> ConnectionTest {
         match self.health.get(provider) {
             Some(test) => test,
@@ -124,7 +124,7 @@ impl ModelProviders {
     }
 }
 
-/// What a list of models says.
+/// Interprets a list of models.
 fn judge_model_list(
     known: &ConfiguredProvider,
     model: Option<&str>,
@@ -151,7 +151,7 @@ fn judge_model_list(
     (false, format!("{name} answers at {url}, but has no model `{model}`; it has {}{more}", some.join(", ")))
 }
 
-/// The names of a list of models, unless it is one page of several or none at all.
+/// Returns the names in a list of models; `None` if it is one page of several or not a list.
 fn complete_model_list(body: &Value) -> Option<Vec<String>> {
     if body["has_more"] == true || body["nextPageToken"].is_string() {
         return None;

@@ -1,4 +1,4 @@
-//! A reply while it grows: parts in the order in which they come, and what is live of it.
+//! A reply under construction: its parts in the order of arrival, and the text streamed to the observer.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use forge_ports::DeltaSink;
 use forge_types::{FinishReason, MessagePart, ModelRequest, OpaqueState, PartKind, Payload, ToolCall, Usage};
 use serde_json::value::RawValue;
 
-/// Why a stream can't be taken as an answer.
+/// An unusable stream.
 #[derive(Debug)]
 pub(crate) enum StreamError {
-    /// It is not what the wire format promises; says how.
+    /// The stream violates the wire format, as described.
     Malformed(String),
     /// The provider reports an error inside the stream.
     Reported(Box<serde_json::Value>),
 }
 
-/// What was read of a reply so far.
+/// The reply as read so far.
 pub(crate) struct ReplyBuilder<'a> {
     deltas: &'a dyn DeltaSink,
     provider: &'a str,
@@ -24,9 +24,9 @@ pub(crate) struct ReplyBuilder<'a> {
     pub(crate) usage: Option<Usage>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) model: Option<String>,
-    /// The server's slot that holds the conversation now, where a server has such a thing.
+    /// Slot of the server that holds the conversation, where servers have slots.
     pub(crate) slot: Option<u64>,
-    /// Bytes of text, reasoning and arguments: what output tokens are estimated from.
+    /// Bytes of text, reasoning and arguments, from which output tokens are estimated.
     pub(crate) output_bytes: u64,
 }
 
@@ -45,12 +45,12 @@ impl<'a> ReplyBuilder<'a> {
         }
     }
 
-    /// Opaque state in this conversation's name.
+    /// Wraps opaque state with the provider and model of this conversation.
     pub(crate) fn opaque_state(&self, data: String) -> OpaqueState {
         OpaqueState { provider: self.provider.to_owned(), model: self.asked_model.to_owned(), data }
     }
 
-    /// More text. It joins the part before it unless that part carries state of its own.
+    /// Appends text to the previous part, or to a new one if the previous part carries opaque state.
     pub(crate) fn push_text(&mut self, text: &str) {
         if text.is_empty() {
             return;
@@ -65,7 +65,7 @@ impl<'a> ReplyBuilder<'a> {
         }
     }
 
-    /// More reasoning, for people; joins the reasoning before it.
+    /// Appends reasoning, for people, to the previous reasoning.
     pub(crate) fn push_reasoning(&mut self, text: &str) {
         if text.is_empty() {
             return;
@@ -83,13 +83,13 @@ impl<'a> ReplyBuilder<'a> {
         }
     }
 
-    /// Shows text that the caller puts into a part of its own.
+    /// Streams text that the caller adds as a separate part.
     pub(crate) fn emit_text(&mut self, text: &str) {
         self.deltas.push_text(text);
         self.output_bytes += text.len() as u64;
     }
 
-    /// Shows reasoning that the caller puts into a part of its own.
+    /// Streams reasoning that the caller adds as a separate part.
     pub(crate) fn emit_reasoning(&mut self, text: &str) {
         if !text.is_empty() {
             self.deltas.push_reasoning(text);
@@ -97,13 +97,13 @@ impl<'a> ReplyBuilder<'a> {
         }
     }
 
-    /// A part that is whole at once. Returns its place.
+    /// Adds a complete part and returns its index.
     pub(crate) fn push_part(&mut self, part: MessagePart) -> usize {
         self.parts.push(part);
         self.parts.len() - 1
     }
 
-    /// A new tool call. Returns its place.
+    /// Adds a tool call and returns its index.
     pub(crate) fn push_call(&mut self, id: &str, name: &str, arguments: &str) -> usize {
         self.output_bytes += (name.len() + arguments.len()) as u64;
         self.push_part(MessagePart::call(ToolCall {
@@ -113,7 +113,7 @@ impl<'a> ReplyBuilder<'a> {
         }))
     }
 
-    /// The tool call at a place that [`Assembly::call`] gave.
+    /// Returns the tool call at an index that [`Self::push_call`] returned.
     pub(crate) fn call_at(&mut self, place: usize) -> Option<&mut ToolCall> {
         match self.parts.get_mut(place).map(|part| &mut part.kind) {
             Some(PartKind::Call(call)) => Some(call),
@@ -121,18 +121,18 @@ impl<'a> ReplyBuilder<'a> {
         }
     }
 
-    /// Whether a tool call was made.
+    /// Returns whether there are tool calls.
     pub(crate) fn has_calls(&self) -> bool {
         self.parts.iter().any(|part| matches!(part.kind, PartKind::Call(_)))
     }
 }
 
-/// A reasoning part.
+/// Creates a reasoning part.
 pub(crate) fn reasoning_part(text: &str, opaque: Option<OpaqueState>) -> MessagePart {
     MessagePart { kind: PartKind::Reasoning { text: text.into() }, opaque }
 }
 
-/// The state of a part if it belongs to the provider and model that are asked now.
+/// Returns the opaque state of a part if it belongs to the provider and model of the request.
 pub(crate) fn own_state<'p>(part: &'p MessagePart, request: &ModelRequest) -> Option<&'p str> {
     part.opaque
         .as_ref()
@@ -140,12 +140,12 @@ pub(crate) fn own_state<'p>(part: &'p MessagePart, request: &ModelRequest) -> Op
         .map(|opaque| opaque.data.as_str())
 }
 
-/// The text of a payload; a request holds all of them inline, which is checked before it is encoded.
+/// Returns the text of a payload. All payloads of a request are inline, which is checked before encoding.
 pub(crate) fn inline_text(payload: &Payload) -> &str {
     payload.inline_text().unwrap_or_default()
 }
 
-/// The text of all text parts, one after the other.
+/// Returns the concatenated text of all text parts.
 pub(crate) fn join_text(parts: &[MessagePart]) -> Cow<'_, str> {
     let mut texts = parts.iter().filter_map(|part| match &part.kind {
         PartKind::Text { text } => Some(inline_text(text)),
@@ -162,8 +162,8 @@ pub(crate) fn join_text(parts: &[MessagePart]) -> Cow<'_, str> {
     }
 }
 
-/// The arguments of a call for the way back to a provider: verbatim if they are a JSON object; broken ones are
-/// wrapped in one, since several services refuse a conversation that holds anything else.
+/// Returns the arguments of a call in the form sent back to a provider: verbatim if they are a JSON object, else
+/// wrapped in one, because several services refuse a conversation with anything else.
 pub(crate) fn sendable_arguments(call: &ToolCall) -> Cow<'_, RawValue> {
     let text = call.arguments.trim();
     let text = if text.is_empty() { "{}" } else { text };

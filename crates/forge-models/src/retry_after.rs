@@ -1,17 +1,17 @@
-//! How long a provider asks to wait: from headers and from error bodies. Reads no clock: a date is compared with
-//! the answer's own `Date`, so that a wrong clock on this machine does no harm.
+//! The retry delay that a provider requests in headers or error bodies. No clock is read: a date is compared with the
+//! response's own `Date`, so that a wrong clock on this machine does not matter.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longer waits are cut to this; nobody means them, and arithmetic on them overflows.
+/// Upper bound of a delay. Longer ones are not realistic, and arithmetic on them overflows.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Looks up a header by its lower-case name.
+/// A function that looks up a header by its lower-case name.
 pub(crate) type HeaderLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The wait that the answer asks for, the most precise source first.
+/// Returns the delay that the response requests, from the most precise source.
 pub(crate) fn retry_after(header: HeaderLookup<'_>, body: &Value) -> Option<Duration> {
     let millis = header("retry-after-ms").and_then(|text| text.trim().parse::<f64>().ok());
     let wait = millis
@@ -26,7 +26,7 @@ fn duration_from_secs(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok()
 }
 
-/// RFC 9110, 10.2.3: seconds (some vendors send fractions) or a date.
+/// Parses RFC 9110, 10.2.3: seconds (some vendors send fractions) or a date.
 fn parse_retry_header(text: &str, header: HeaderLookup<'_>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(value) = text.parse::<f64>() {
@@ -37,20 +37,20 @@ fn parse_retry_header(text: &str, header: HeaderLookup<'_>) -> Option<Duration> 
     Some(Duration::from_secs(u64::try_from(then - now).unwrap_or(0)))
 }
 
-/// Seconds since the Unix epoch of an HTTP date in the one form that may be sent today (RFC 9110, 5.6.7).
+/// Parses an HTTP date in the only form that may be sent today (RFC 9110, 5.6.7) into seconds since the Unix epoch.
 fn parse_http_date(text: &str) -> Option<i64> {
     let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(time.as_second())
 }
 
-/// Google's `RetryInfo` in the details of an error.
+/// Reads Google's `RetryInfo` in the details of an error.
 fn parse_retry_info(body: &Value) -> Option<Duration> {
     let details = body["error"]["details"].as_array()?;
     let delay = details.iter().find_map(|detail| detail["retryDelay"].as_str())?;
     duration_from_secs(delay.strip_suffix('s')?.parse().ok()?)
 }
 
-/// The resets of those rate limits of which nothing remains; the longest counts.
+/// Returns the longest reset time among the exhausted rate limits.
 fn rate_limit_reset(header: HeaderLookup<'_>) -> Option<Duration> {
     const ANTHROPIC_LIMITS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
     const OPENAI_LIMITS: [&str; 2] = ["requests", "tokens"];
@@ -71,7 +71,7 @@ fn rate_limit_reset(header: HeaderLookup<'_>) -> Option<Duration> {
     by_date.chain(by_span).max()
 }
 
-/// OpenAI's spans: `1s`, `6m0s`, `1h2m3.5s`, `120ms`.
+/// Parses OpenAI's durations: `1s`, `6m0s`, `1h2m3.5s`, `120ms`.
 fn parse_span(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     let mut rest = text.trim();

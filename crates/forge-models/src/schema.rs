@@ -1,10 +1,10 @@
-//! A small validator of JSON Schema (draft 2020-12, the parts that forms of replies are made of).
+//! A small validator of JSON Schema (draft 2020-12, the parts that reply schemas use).
 //!
-//! What it does not know it says before anything is sent, so a reply is never taken for checked when it is not.
+//! Unsupported keywords are reported before anything is sent, so a reply never counts as validated when it is not.
 
 use serde_json::{Map, Value};
 
-/// Keywords that say nothing about what is valid.
+/// Keywords that have no effect on validity.
 const ANNOTATION_KEYWORDS: &[&str] = &[
     "$schema",
     "$id",
@@ -24,7 +24,7 @@ const ANNOTATION_KEYWORDS: &[&str] = &[
     "contentEncoding",
     "contentMediaType",
 ];
-/// Keywords that are checked and hold no schema.
+/// Supported keywords without subschemas.
 const ASSERTION_KEYWORDS: &[&str] = &[
     "type",
     "enum",
@@ -44,17 +44,17 @@ const ASSERTION_KEYWORDS: &[&str] = &[
     "maxProperties",
     "$ref",
 ];
-/// Keywords that are checked and hold one schema, a list of schemas, schemas by name.
+/// Supported keywords with one schema, a list of schemas, or schemas by name.
 const SUBSCHEMA_KEYWORDS: &[&str] = &["items", "additionalProperties", "not"];
 const SUBSCHEMA_LIST_KEYWORDS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"];
 const SUBSCHEMA_MAP_KEYWORDS: &[&str] = &["properties", "$defs", "definitions"];
-/// How deep references may lead without an end.
+/// Largest depth of nested references.
 const MAX_REF_DEPTH: usize = 128;
 
-/// Whether every keyword of a schema is one that is checked here.
+/// Checks that every keyword of a schema is supported.
 ///
 /// # Errors
-/// Names the first that is not, and where it stands.
+/// The name and position of the first unsupported keyword.
 pub(crate) fn check_supported(schema: &Value) -> Result<(), String> {
     check_keywords(schema, "", schema)
 }
@@ -89,10 +89,10 @@ fn check_keywords(schema: &Value, at: &str, root: &Value) -> Result<(), String> 
     Ok(())
 }
 
-/// Whether a value fits a schema.
+/// Validates a value against a schema.
 ///
 /// # Errors
-/// Says the first thing that does not fit, and where, in words for people and models.
+/// The first mismatch and its position, in words for people and models.
 pub(crate) fn validate_value(schema: &Value, value: &Value) -> Result<(), String> {
     SchemaValidator { root: schema }.check_value(schema, value, "", MAX_REF_DEPTH)
 }
@@ -222,7 +222,7 @@ impl SchemaValidator<'_> {
     }
 }
 
-/// `type`, `enum`, `const`.
+/// Checks `type`, `enum` and `const`.
 fn check_type_and_enum(schema: &Map<String, Value>, value: &Value, at: &str) -> Result<(), String> {
     let is = |name: &str| match name {
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
@@ -296,7 +296,7 @@ fn check_count(
     Ok(())
 }
 
-/// What a reference within the same schema leads to (RFC 6901).
+/// Resolves a reference within the same schema (RFC 6901).
 fn resolve_ref<'a>(root: &'a Value, target: &str) -> Option<&'a Value> {
     let pointer = target.strip_prefix('#')?;
     root.pointer(pointer)
@@ -306,7 +306,7 @@ fn describe_location(at: &str) -> String {
     if at.is_empty() { "the value".to_owned() } else { format!("`{at}`") }
 }
 
-/// A value for a message, cut where it is long.
+/// Formats a value for a message and shortens it if it is long.
 fn shorten_value(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

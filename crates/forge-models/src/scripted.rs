@@ -1,8 +1,8 @@
-//! The scripted provider: replies from a JSON file, for the demo and for tests. It is never chosen by itself.
+//! The scripted provider: replies from a JSON file, for the demo and for tests. It must be configured explicitly.
 //!
-//! `{"replies": [{"text": "…", "tool_calls": [{"id": "…", "name": "…", "arguments": {…}}], "finish": "stop"}]}`:
-//! the reply given is the one whose place is the number of assistant messages in the request, so that a repeated
-//! request gets the same answer, also from another process.
+//! `{"replies": [{"text": "…", "tool_calls": [{"id": "…", "name": "…", "arguments": {…}}], "finish": "stop"}]}`: the
+//! index of the reply is the number of assistant messages in the request, so that a repeated request gets the same
+//! answer, also from another process.
 
 use std::sync::OnceLock;
 
@@ -16,9 +16,9 @@ use crate::errors;
 use crate::options::ScriptSource;
 use crate::reply_builder::{inline_text, reasoning_part};
 
-/// Characters of one live piece of text.
+/// Characters per streamed piece of text.
 const DELTA_CHARS: usize = 16;
-/// The most bytes of a script.
+/// Largest size of a script in bytes.
 const MAX_SCRIPT_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, Deserialize)]
@@ -66,7 +66,7 @@ impl ModelScript {
         Self { source, file: OnceLock::new() }
     }
 
-    /// The reply for this turn of the conversation.
+    /// Returns the reply for this turn of the conversation.
     pub(crate) fn reply_for(
         &self,
         request: &ModelRequest,
@@ -116,7 +116,7 @@ impl ScriptReply {
         parts.extend(self.tool_calls.iter().map(|call| {
             let arguments = match &call.arguments {
                 Value::Null => "{}".to_owned(),
-                // Text is sent as it is: a script may hold broken arguments on purpose.
+                // Text is sent unchanged: a script may contain invalid arguments on purpose.
                 Value::String(raw) => raw.clone(),
                 object => object.to_string(),
             };

@@ -1,4 +1,4 @@
-//! The adapter itself: the configured providers behind the port `Model`.
+//! The adapter: the configured providers behind the port `Model`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,23 +18,23 @@ use crate::scripted::ModelScript;
 use crate::vendors::{EmbeddingApi, KeyRule, ProviderAddress, VENDORS, Vendor, find_vendor};
 use crate::wire_format::{ConversationKey, WireFormat};
 
-/// A provider that can't be set up as configured.
+/// An invalid provider configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderSetupError {
-    /// There is no such provider.
+    /// The provider does not exist.
     #[error("there is no provider `{0}`; there are: {1}")]
     UnknownProvider(String, String),
-    /// It has no address of its own.
+    /// The provider has no address.
     #[error("provider `{0}` needs a base URL: set `model.base_url`, such as http://127.0.0.1:8000/v1")]
     NoBaseUrl(String),
-    /// The address is not one that can be used.
+    /// The address is invalid.
     #[error("the base URL `{url}` of provider `{provider}` can't be used: {why}")]
     BadBaseUrl {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// The URL, without what may be secret in it.
+        /// URL without its secret parts.
         url: String,
-        /// What is wrong with it.
+        /// Description of the error.
         why: &'static str,
     },
     /// The scripted provider has no script.
@@ -43,22 +43,22 @@ pub enum ProviderSetupError {
 }
 
 impl ProviderSetupError {
-    /// What can be done about it: the configuration must change.
+    /// Returns the class of the error: the configuration must change.
     pub const fn class(&self) -> forge_types::ErrorClass {
         forge_types::ErrorClass::Invalid
     }
 }
 
-/// A provider as it is asked.
+/// A configured provider.
 #[derive(Debug)]
 pub(crate) struct ConfiguredProvider {
     pub(crate) vendor: &'static Vendor,
-    /// Where it is, and in which shape it is asked.
+    /// Address and wire format.
     pub(crate) address: ProviderAddress,
     /// Scheme, host and port.
     origin: String,
     pub(crate) key: Option<ApiKey>,
-    /// Asked for a token while there is no key.
+    /// Source of tokens, used while there is no API key.
     pub(crate) bearer: Option<SharedTokenSource>,
     organization: Option<String>,
     script: Option<ModelScript>,
@@ -66,12 +66,12 @@ pub(crate) struct ConfiguredProvider {
     pub(crate) slots: SlotCache,
 }
 
-/// Which slot of a server holds which conversation, as far as the server said.
+/// The conversation in each slot of a server, as far as the server reported it.
 #[derive(Debug, Default)]
 pub(crate) struct SlotCache(Mutex<HashMap<ConversationKey, u64>>);
 
 impl SlotCache {
-    /// More than any server has, and little to keep.
+    /// Largest number of remembered slots, more than any server has.
     const MAX_SLOTS: usize = 1024;
 
     pub(crate) fn get(&self, talk: ConversationKey) -> Option<u64> {
@@ -131,7 +131,7 @@ impl ConfiguredProvider {
         ErrorContext { vendor: self.vendor, shape: self.wire_format(), model, origin: &self.origin, key }
     }
 
-    /// What a request authenticates with: the key, else a token; `None` if there is neither.
+    /// Returns the credential of a request: the API key, else a token; `None` if there is neither.
     pub(crate) async fn credential(&self) -> Result<Option<ApiKey>, Error> {
         match (&self.key, &self.bearer) {
             (Some(key), _) => Ok(Some(key.clone())),
@@ -140,7 +140,7 @@ impl ConfiguredProvider {
         }
     }
 
-    /// What stands in for a credential that was refused, if it was a token.
+    /// Returns a replacement for a refused credential, if that was a token.
     async fn refresh_after_rejection(&self, refused: Option<&ApiKey>) -> Result<Option<ApiKey>, Error> {
         match (&self.key, &self.bearer, refused) {
             (None, Some(bearer), Some(refused)) => Ok(Some(bearer.refresh_after_rejection(refused).await?)),
@@ -148,12 +148,13 @@ impl ConfiguredProvider {
         }
     }
 
-    /// The URL of a path directly below the base, past any API version.
+    /// Returns the URL of a path directly below the base, outside any API version.
     pub(crate) fn root_url(&self, path: &str) -> String {
         format!("{}{path}", self.vendor.root_url(&self.address))
     }
 
-    /// Headers of every request: the key, to this provider only, and the organization, a request's own first.
+    /// Returns the headers of every request: the API key, for this provider only, and the organization, where the
+    /// request's own takes precedence.
     pub(crate) fn request_headers(
         &self,
         key: Option<&ApiKey>,
@@ -168,7 +169,7 @@ impl ConfiguredProvider {
         headers
     }
 
-    /// The credential of a request; what can't succeed without one is refused.
+    /// Returns the credential of a request, or an error if the provider requires one and there is none.
     async fn require_credential(&self) -> Result<Option<ApiKey>, Error> {
         let key = self.credential().await?;
         if self.vendor.key != KeyRule::Required || key.is_some() {
@@ -183,7 +184,7 @@ impl ConfiguredProvider {
     }
 }
 
-/// Scheme, host and port of a base URL, or what is wrong with it.
+/// Returns scheme, host and port of a base URL, or a description of its error.
 fn parse_origin(base: &str) -> Result<String, (String, &'static str)> {
     let shown = || base.split('@').next_back().unwrap_or_default().to_owned();
     let Some((scheme, rest)) = base.split_once("://") else {
@@ -202,7 +203,7 @@ fn parse_origin(base: &str) -> Result<String, (String, &'static str)> {
     Ok(format!("{scheme}://{host}"))
 }
 
-/// All configured providers. Cheap to make: nothing is read, resolved or connected before the first call.
+/// All configured providers. Creation is cheap: nothing is read, resolved or connected before the first call.
 #[derive(Debug)]
 pub struct ModelProviders {
     pub(crate) providers: BTreeMap<String, ConfiguredProvider>,
@@ -217,7 +218,7 @@ impl ModelProviders {
     /// Sets up the configured providers.
     ///
     /// # Errors
-    /// The first provider that can't work as configured.
+    /// The first provider with an invalid configuration.
     pub fn new(options: &Options) -> Result<Self, ProviderSetupError> {
         let mut providers = BTreeMap::new();
         for provider in &options.providers {
@@ -233,22 +234,22 @@ impl ModelProviders {
         })
     }
 
-    /// The table of models that is used.
+    /// Returns the table of models.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The names of the providers that are set up.
+    /// Returns the names of the configured providers.
     pub fn provider_names(&self) -> impl Iterator<Item = &str> {
         self.providers.keys().map(String::as_str)
     }
 
-    /// In which wire shape a provider is asked; a base URL that is a full endpoint chooses it.
+    /// Returns the wire format of a provider; a base URL that is a full endpoint selects it.
     pub fn wire_format(&self, provider: &str) -> Option<WireFormat> {
         self.providers.get(provider).map(ConfiguredProvider::wire_format)
     }
 
-    /// Whether a provider turns texts into vectors.
+    /// Returns whether a provider supports embeddings.
     pub fn supports_embeddings(&self, provider: &str) -> bool {
         self.providers.get(provider).is_some_and(|known| known.vendor.embedding != EmbeddingApi::None)
     }
@@ -280,7 +281,7 @@ impl Model for ModelProviders {
         }
         let key = provider.require_credential().await?;
         match http::request_reply(self, provider, key.as_ref(), &request, deltas).await {
-            // A token that somebody revoked or that expired early. Nothing has been streamed yet.
+            // The token was revoked or expired early. Nothing has been streamed yet.
             Err(error) if error.kind == ErrorKind::Auth => match provider
                 .refresh_after_rejection(key.as_ref())
                 .await?
@@ -301,7 +302,7 @@ impl Embedder for ModelProviders {
             return Err(errors::invalid_request("no texts are given to be turned into vectors".to_owned()));
         }
         let key = match provider.vendor.embedding {
-            // What it can't do is said before a key is missed.
+            // Reported before a missing API key, because a key would not help.
             EmbeddingApi::None => None,
             _ => provider.require_credential().await?,
         };

@@ -1,39 +1,39 @@
-//! Server-sent events and newline-delimited JSON, taken apart while the bytes arrive.
+//! Incremental parsers for server-sent events and newline-delimited JSON.
 //!
-//! The grammar is that of the WHATWG HTML standard, "Parsing an event stream", without what no provider uses
-//! (`id`, `retry`). Pieces may end anywhere: inside a character, a field name, a line end. An event that is whole within
-//! a piece is handed out where it lies; others are copied once, into buffers that stay.
+//! The grammar is that of the WHATWG HTML standard, "Parsing an event stream", without the parts that no provider uses
+//! (`id`, `retry`). Chunks may end anywhere: inside a character, a field name, a line end. An event that lies within
+//! one chunk is passed on without a copy; others are copied once, into buffers that are reused.
 
 use std::ops::ControlFlow;
 
-/// The longest line or event taken, in bytes; more is a server gone wrong.
+/// Largest size in bytes of a line or event; more means a faulty server.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
-/// One event: its name (empty if it has none) and its data.
+/// An event with its name (empty if it has none) and its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameEvent<'a> {
-    /// The `event:` field; always empty for lines.
+    /// Value of the `event:` field; always empty for lines.
     pub name: &'a [u8],
-    /// The `data:` fields joined by line feeds, or the line.
+    /// Values of the `data:` fields joined by line feeds, or the line.
     pub data: &'a [u8],
 }
 
-/// A line or event that is longer than anything a provider sends.
+/// A line or event that exceeds the size limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event of more than {} MiB", MAX_EVENT_BYTES >> 20)]
 pub struct TooLong;
 
-/// Splits bytes into lines that end in LF, CR or CRLF.
+/// A splitter for lines that end in LF, CR or CRLF.
 #[derive(Debug, Default)]
 struct LineSplitter {
-    /// The beginning of a line whose end has not come yet.
+    /// Beginning of a line that is not complete yet.
     partial: Vec<u8>,
-    /// Whether the last byte was a CR, so that an LF now belongs to it.
+    /// Whether the last byte was a CR, so that a following LF belongs to it.
     after_cr: bool,
 }
 
 impl LineSplitter {
-    /// Hands each complete line to `take` until that says stop.
+    /// Passes each complete line to `take` until it returns `Break`.
     fn push<B>(
         &mut self,
         mut bytes: &[u8],
@@ -49,7 +49,7 @@ impl LineSplitter {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Hands the first complete line to `take`, if there is one; gives back what stands behind it.
+    /// Passes the first complete line, if there is one, to `take` and returns the bytes after it.
     fn next_line<'b, B>(
         &mut self,
         mut bytes: &'b [u8],
@@ -76,7 +76,7 @@ impl LineSplitter {
         Ok((flow, &bytes[end + 1..]))
     }
 
-    /// Whether the next byte begins a line.
+    /// Returns whether the next byte begins a line.
     fn is_between(&self) -> bool {
         self.partial.is_empty() && !self.after_cr
     }
@@ -90,14 +90,14 @@ impl LineSplitter {
     }
 }
 
-/// The fields of the event that is being read.
+/// The fields of the event being read.
 #[derive(Debug, Default)]
 struct EventFields {
     name: Vec<u8>,
     data: Vec<u8>,
-    /// Whether a `data` field was there, be it empty.
+    /// Whether there was a `data` field, even an empty one.
     any: bool,
-    /// Whether the first line has been seen: a byte order mark may stand before it.
+    /// Whether the first line has been seen, which a byte order mark may precede.
     started: bool,
     too_long: bool,
 }
@@ -114,7 +114,7 @@ impl EventFields {
         if line.is_empty() {
             return self.dispatch_event(take);
         }
-        // Nearly every line is one of data: it is known without looking for the colon.
+        // Most lines are `data` lines, which are recognized without a search for the colon.
         let (field, value) = match line.strip_prefix(b"data:") {
             Some(value) => (&b"data"[..], value),
             None => match memchr::memchr(b':', line) {
@@ -138,7 +138,7 @@ impl EventFields {
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
-            // Comments (an empty field name), `id`, `retry` and whatever is invented later.
+            // Comments (an empty field name), `id`, `retry` and future fields.
             _ => {}
         }
         ControlFlow::Continue(())
@@ -168,16 +168,16 @@ pub struct Sse {
 }
 
 impl Sse {
-    /// A parser at the beginning of a stream.
+    /// Creates a parser for the beginning of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next piece of the stream and hands each complete event to `take` until that says stop; the
-    /// rest of the piece is dropped then. An event without its closing empty line is never handed out.
+    /// Takes the next chunk of the stream and passes each complete event to `take` until it returns `Break`; the rest
+    /// of the chunk is dropped then. An event without its closing empty line is never passed on.
     ///
     /// # Errors
-    /// [`TooLong`] if a line or event grows beyond all measure.
+    /// [`TooLong`] if a line or event exceeds the size limit.
     pub fn push<B>(
         &mut self,
         bytes: &[u8],
@@ -208,8 +208,8 @@ impl Sse {
     }
 }
 
-/// The event at the beginning of `bytes` if it is one in the form that nearly all have: at most a name, one line of
-/// data, an empty line, each ended by a line feed. What stands behind it comes with it.
+/// Returns the event at the beginning of `bytes`, and the bytes after it, if the event has the most common form: at
+/// most a name, one line of data and an empty line, each ended by a line feed.
 fn split_event(bytes: &[u8]) -> Option<(FrameEvent<'_>, &[u8])> {
     let (name, rest) = match bytes.strip_prefix(b"event:") {
         Some(rest) => split_line(rest)?,
@@ -219,7 +219,7 @@ fn split_event(bytes: &[u8]) -> Option<(FrameEvent<'_>, &[u8])> {
     Some((FrameEvent { name, data }, rest.strip_prefix(b"\n")?))
 }
 
-/// A field's value up to its line feed, and what stands behind that.
+/// Returns a field's value up to its line feed, and the bytes after that.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end =
         memchr::memchr2(b'\n', b'\r', bytes).filter(|end| bytes[*end] == b'\n' && *end <= MAX_EVENT_BYTES)?;
@@ -234,15 +234,15 @@ pub struct Ndjson {
 }
 
 impl Ndjson {
-    /// A splitter at the beginning of a stream.
+    /// Creates a splitter for the beginning of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next piece and hands each complete line that is not blank to `take` until that says stop.
+    /// Takes the next chunk and passes each complete line that is not blank to `take` until it returns `Break`.
     ///
     /// # Errors
-    /// [`TooLong`] if a line grows beyond all measure.
+    /// [`TooLong`] if a line exceeds the size limit.
     pub fn push<B>(
         &mut self,
         bytes: &[u8],
@@ -256,7 +256,7 @@ impl Ndjson {
         })
     }
 
-    /// The last line if the stream ended without a line end.
+    /// Returns the last line if the stream ended without a line end.
     pub fn last_line(&self) -> Option<FrameEvent<'_>> {
         let line = self.lines.partial.trim_ascii();
         (!line.is_empty()).then_some(FrameEvent { name: b"", data: line })

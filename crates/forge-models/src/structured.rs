@@ -1,11 +1,11 @@
-//! Replies in JSON: the instruction for models that can only be told, and the check of what came.
+//! Replies in JSON: the instruction for models that accept no schema, and the validation of replies.
 
 use forge_types::{FinishReason, JsonFormat, MessagePart, ModelReply, PartKind, Payload};
 use serde_json::Value;
 
 use crate::schema;
 
-/// The system prompt with the instruction behind it.
+/// Returns the system prompt followed by the instruction.
 pub(crate) fn with_instruction(system: &str, schema: &Value) -> String {
     let between = if system.is_empty() { "" } else { "\n\n" };
     format!(
@@ -14,10 +14,10 @@ pub(crate) fn with_instruction(system: &str, schema: &Value) -> String {
     )
 }
 
-/// Whether a form can be asked for at all.
+/// Checks that a schema is supported.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// A description of the error.
 pub(crate) fn check_format(format: &JsonFormat) -> Result<(), String> {
     let named = |name: &str| {
         (1..=64).contains(&name.len())
@@ -32,11 +32,11 @@ pub(crate) fn check_format(format: &JsonFormat) -> Result<(), String> {
     schema::check_supported(&format.schema).map_err(|why| format!("the form `{}`: {why}", format.name))
 }
 
-/// Checks a whole reply and leaves nothing but the JSON in its text. A reply that was cut, was refused or calls
-/// tools is none of the wanted form and is passed on as it is.
+/// Validates a complete reply and reduces its text to the JSON. A reply that was cut, was refused or calls tools has no
+/// JSON and is passed on unchanged.
 ///
 /// # Errors
-/// Says what does not fit.
+/// A description of the mismatch.
 pub(crate) fn validate_reply(reply: &mut ModelReply, format: &JsonFormat) -> Result<(), String> {
     if reply.finish != FinishReason::Stop || reply.tool_calls().next().is_some() {
         return Ok(());
@@ -67,7 +67,7 @@ fn text_of(part: &MessagePart) -> Option<&str> {
     }
 }
 
-/// The text without what models like to put around JSON: white space, reasoning before it, a code fence.
+/// Returns the text without what models add around JSON: white space, reasoning before it, a code fence.
 fn extract_json(text: &str) -> &str {
     let mut text = text.trim();
     if let Some((_, after)) = text.strip_prefix("<think>").and_then(|rest| rest.split_once("</think>")) {

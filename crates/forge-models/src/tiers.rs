@@ -1,19 +1,19 @@
-//! Which models of a provider serve tasks of which tier, as data (ROUTE-5, ROUTE-6).
+//! The models of each provider by task tier, as data (ROUTE-5, ROUTE-6).
 
-/// A provider's models by tier, and its place among those that serve one.
+/// The models of a provider by tier, and its rank among the providers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierRow {
-    /// The provider.
+    /// Name of the provider.
     pub provider: &'static str,
-    /// For simple tasks.
+    /// Model for simple tasks.
     pub simple: &'static str,
-    /// For tasks in between.
+    /// Model for tasks in between.
     pub medium: &'static str,
-    /// For hard tasks.
+    /// Model for hard tasks.
     pub hard: &'static str,
-    /// Its place for simple tasks and those in between, the first is asked first.
+    /// Rank for simple tasks and those in between; the lowest rank is used first.
     pub simple_rank: u32,
-    /// Its place for hard tasks.
+    /// Rank for hard tasks.
     pub hard_rank: u32,
 }
 
@@ -53,14 +53,14 @@ pub const TIERS: &[TierRow] = &[
     },
 ];
 
-/// The model of simple and of hard tasks where tiers are switched on and none is configured.
+/// Model for simple and hard tasks if tiers are enabled and no model is configured.
 pub const DEFAULT_TIER_MODEL: &str = "openai/gpt-4o-mini";
 
-/// Stronger and stronger models, for repairs that failed.
+/// Escalation steps after failed repairs, from weaker to stronger models.
 pub const ESCALATION_MODELS: &[&str] =
     &["openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-sonnet-4-20250514"];
 
-/// The row of a provider.
+/// Returns the row of a provider.
 pub fn find_tiers(provider: &str) -> Option<&'static TierRow> {
     TIERS.iter().find(|row| row.provider == provider)
 }

@@ -1,8 +1,8 @@
-//! How many tokens a request will be, where a model's vocabulary is public.
+//! Token counts of requests, for models with a public vocabulary.
 //!
-//! A vocabulary is megabytes and is loaded at its first use, never before: some tenths of a second in a release
-//! build. The overhead of messages and tools is that of the counting guide which OpenAI publishes; providers change
-//! it without a word, so a count is close and not exact.
+//! A vocabulary has several megabytes and is loaded on first use, which takes some tenths of a second in a release
+//! build. The overhead of messages and tools follows the counting guide that OpenAI publishes. Providers change it
+//! without notice, so a count is a close estimate.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,21 +15,21 @@ use tiktoken_rs::CoreBPE;
 use crate::catalog::{Catalog, Vocabulary};
 use crate::reply_builder::inline_text;
 
-/// Tokens around each message, and for the beginning of the reply.
+/// Overhead of each message, and of the beginning of the reply.
 const MESSAGE_OVERHEAD_TOKENS: u64 = 3;
 const REPLY_PRIMER_TOKENS: u64 = 3;
-/// Tokens around a tool, and around all of them.
+/// Overhead of each tool, and of the list of tools.
 const TOOL_OVERHEAD_TOKENS: u64 = 8;
 const TOOL_LIST_OVERHEAD_TOKENS: u64 = 12;
-/// Bytes that are counted in one go. The library's regular expression tries back on long runs of white space and
-/// gives up at a million steps; a border costs a token at most.
+/// Bytes that are counted at a time. The library's regular expression backtracks on long runs of white space and fails
+/// after a million steps; a split costs at most one token.
 const MAX_ENCODE_BYTES: usize = 16 << 10;
-/// Texts from this length on are counted once and remembered: a conversation is sent again with every turn.
+/// Length from which the count of a text is cached, because a conversation is sent again with every turn.
 const MIN_CACHED_BYTES: usize = 256;
-/// How many counts are remembered.
+/// Largest number of cached counts.
 const MAX_CACHED_COUNTS: usize = 8192;
 
-/// Counts tokens of models with a public vocabulary.
+/// A token counter for models with a public vocabulary.
 #[derive(Clone, Copy)]
 pub struct VocabularyCounter {
     vocabulary: Vocabulary,
@@ -42,32 +42,32 @@ impl std::fmt::Debug for VocabularyCounter {
 }
 
 impl VocabularyCounter {
-    /// The counter for a model; `None` if its vocabulary is not public. Loads nothing yet.
+    /// Returns the counter for a model; `None` if its vocabulary is not public. Loads nothing yet.
     pub fn for_model(provider: &str, model: &str) -> Option<Self> {
         Self::in_catalog(Catalog::builtin(), provider, model)
     }
 
-    /// The same by another table of models.
+    /// Returns the counter for a model in another catalog.
     pub fn in_catalog(catalog: &Catalog, provider: &str, model: &str) -> Option<Self> {
         catalog.vocabulary(provider, model).map(|vocabulary| Self { vocabulary })
     }
 
-    /// The vocabulary.
+    /// Returns the vocabulary.
     pub const fn vocabulary(self) -> Vocabulary {
         self.vocabulary
     }
 
-    /// Loads the vocabulary now, so that the first count does not have to. For a thread of its own.
+    /// Loads the vocabulary, so that the first count is fast. Blocks for tenths of a second; call it on a separate thread.
     pub fn load(self) {
         let _ = self.encoder();
     }
 
-    /// Whether the vocabulary is loaded, so that a count takes no longer than the text wants.
+    /// Returns whether the vocabulary is loaded, so that a count takes no extra time.
     pub fn is_loaded(self) -> bool {
         LOADED_VOCABULARIES[self.index()].load(Ordering::Acquire)
     }
 
-    /// Tokens of a text; at most as many as it has bytes.
+    /// Counts the tokens of a text, at most as many as it has bytes.
     pub fn count_text(self, text: &str) -> u64 {
         if text.len() < MIN_CACHED_BYTES {
             return self.count_uncached(text);
@@ -90,7 +90,7 @@ impl VocabularyCounter {
         count
     }
 
-    /// Tokens of one message, with what stands around it.
+    /// Counts the tokens of a message, with its overhead.
     pub fn count_message(self, message: &Message) -> u64 {
         let parts = message.parts.iter().map(|part| match &part.kind {
             PartKind::Text { text } => self.count_text(inline_text(text)),
@@ -98,13 +98,13 @@ impl VocabularyCounter {
                 MESSAGE_OVERHEAD_TOKENS + self.count_text(&call.name) + self.count_text(&call.arguments)
             }
             PartKind::Result(result) => self.count_text(inline_text(&result.content)),
-            // What goes back of reasoning is opaque and not counted as text.
+            // Returned reasoning is opaque and not counted as text.
             PartKind::Reasoning { .. } => 0,
         });
         MESSAGE_OVERHEAD_TOKENS + 1 + parts.sum::<u64>()
     }
 
-    /// Tokens of a whole request, with the overhead of messages and tools.
+    /// Counts the tokens of a whole request, with the overhead of messages and tools.
     pub fn count_request(self, request: &ModelRequest) -> u64 {
         let mut count = REPLY_PRIMER_TOKENS;
         if !request.system.is_empty() {
@@ -159,10 +159,10 @@ impl VocabularyCounter {
     }
 }
 
-/// Which vocabularies are loaded.
+/// Flags for the vocabularies that are loaded.
 static LOADED_VOCABULARIES: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
-/// Counts of texts that were counted before, by a hash that nobody outside can aim at.
+/// A cache of token counts, keyed by a hash for which outsiders can't construct collisions.
 #[derive(Default)]
 struct TokenCountCache {
     hasher: RandomState,

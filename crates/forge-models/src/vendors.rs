@@ -1,75 +1,75 @@
-//! The providers as data. No other file compares a provider's name with anything.
+//! The providers as data. No other file contains conditions on a provider's name.
 
 use crate::wire_format::WireFormat;
 
-/// Whether a provider wants a key.
+/// Need of a provider for an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRule {
-    /// Nothing works without one.
+    /// Every request needs an API key.
     Required,
-    /// Sent if there is one.
+    /// An API key is sent if there is one.
     Optional,
-    /// Never sent.
+    /// An API key is never sent.
     None,
 }
 
-/// How a provider is found when the user names none (PROV-3).
+/// Detection of a provider when the user names none (PROV-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectionRule {
-    /// By a key in the environment.
+    /// Detected by an API key in the environment.
     Key,
-    /// By its own answer at this path, which must be a JSON object with one of these members.
+    /// Detected by the server's answer at a path, which must be a JSON object with one of the members.
     Probe {
         /// Path below the base URL.
         path: &'static str,
-        /// Members of which one must be there.
+        /// Members of which one must be present.
         members: &'static [&'static str],
     },
-    /// Never.
+    /// Never detected.
     Never,
 }
 
-/// What a base URL with a path of its own means.
+/// Interpretation of a base URL that has a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NestedBase {
-    /// The path holds the API version already (`https://host/api/v1`).
+    /// The path contains the API version already (`https://host/api/v1`).
     HasVersion,
     /// The version follows the path (`https://host/proxy` + `/v1/…`).
     WantsVersion,
 }
 
-/// How a provider is made to answer in JSON that fits a schema.
+/// Means of obtaining a reply in JSON that matches a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StructuredMode {
-    /// It takes a JSON Schema.
+    /// A JSON Schema in the request.
     Schema,
-    /// It takes a grammar, or makes one from a JSON Schema.
+    /// A grammar in the request, or one that the server derives from a JSON Schema.
     Grammar,
-    /// By a tool that it has to call, whose parameters are the schema.
+    /// A required call of a tool with the schema as its parameters.
     Tool,
-    /// By being told to.
+    /// An instruction in the prompt.
     Instruction,
 }
 
-/// How a provider turns texts into vectors.
+/// The API for embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingApi {
-    /// `POST …/embeddings` as OpenAI has it.
+    /// OpenAI's `POST …/embeddings`.
     OpenAi,
-    /// `POST …:batchEmbedContents`.
+    /// Gemini's `POST …:batchEmbedContents`.
     Gemini,
-    /// `POST …/api/embed`.
+    /// Ollama's `POST …/api/embed`.
     Ollama,
-    /// Not at all.
+    /// No API for embeddings.
     None,
 }
 
-/// An ending of a base URL that is a full endpoint.
+/// A suffix of a base URL that is a full endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointSuffix {
-    /// The ending, without what stands before the API version.
+    /// Suffix without the part before the API version.
     pub ending: &'static str,
-    /// The shape that is spoken there; `None`: it is no place for conversations, and the usual one is taken.
+    /// Wire format of the endpoint; `None` if it does not serve conversations, so that the usual format is used.
     pub shape: Option<WireFormat>,
 }
 
@@ -81,51 +81,51 @@ const fn sibling_endpoint(ending: &'static str) -> EndpointSuffix {
     EndpointSuffix { ending, shape: None }
 }
 
-/// One provider.
+/// A provider.
 #[derive(Debug)]
 pub struct Vendor {
-    /// Its name in configuration, events and prices.
+    /// Name in configuration, events and prices.
     pub name: &'static str,
-    /// The wire shape it speaks unless its base URL names another endpoint.
+    /// Wire format, unless the base URL names another endpoint.
     pub shape: WireFormat,
-    /// Where it is; `None` must be configured.
+    /// Base URL; `None` if it must be configured.
     pub base_url: Option<&'static str>,
-    /// The API version's place in paths.
+    /// API version in paths.
     pub version: &'static str,
-    /// What a base URL with a path means.
+    /// Interpretation of a base URL that has a path.
     pub nested: NestedBase,
-    /// Endings of base URLs that are full endpoints; they are cut off and choose the shape. Longest first.
+    /// Suffixes of base URLs that are full endpoints, longest first. They are cut off and select the wire format.
     pub endpoints: &'static [EndpointSuffix],
-    /// Environment variables that hold the key, canonical one first.
+    /// Environment variables that hold the API key, canonical one first.
     pub key_env: &'static [&'static str],
     /// Environment variables that hold the base URL, canonical one first.
     pub base_url_env: &'static [&'static str],
-    /// Whether it wants a key.
+    /// Need for an API key.
     pub key: KeyRule,
-    /// The model asked when none is named; `None` must be configured.
+    /// Model used when none is named; `None` if it must be configured.
     pub default_model: Option<&'static str>,
-    /// How it is found.
+    /// Detection of the provider.
     pub detect: DetectionRule,
-    /// The header that names the organization.
+    /// Header that names the organization.
     pub organization_header: Option<&'static str>,
-    /// The name of the parameter that limits the reply in OpenAI's chat shape.
+    /// Name of the parameter that limits the reply in OpenAI's chat format.
     pub allowance: &'static str,
-    /// How it is made to answer in JSON in its usual shape; the other shapes have one way each.
+    /// Means of obtaining a reply in JSON in the usual wire format; the other formats have one each.
     pub structured: StructuredMode,
-    /// How it turns texts into vectors.
+    /// API for embeddings.
     pub embedding: EmbeddingApi,
-    /// Window in tokens assumed for models that the catalog does not know.
+    /// Context window in tokens assumed for models that are not in the catalog.
     pub window: u64,
-    /// Path of the list of models below version, for connection tests; empty if there is none.
+    /// Path of the list of models below the version, for connection tests; empty if there is none.
     pub models_path: &'static str,
 }
 
-/// Who is meant when nothing is named but an address: a server of the user's own.
+/// Provider assumed when only an address is configured: the user's own server.
 pub const OWN_SERVER: &str = "custom";
-/// Whom a router asks if nobody is named (PROV-3).
+/// Provider that a router uses by default (PROV-3).
 pub const ROUTER_DEFAULT_SERVER: &str = "llama_cpp";
 
-/// What OpenAI serves, and those who follow it.
+/// Endpoints of OpenAI and of compatible servers.
 const OPENAI_ENDPOINTS: &[EndpointSuffix] = &[
     native_endpoint("/chat/completions", WireFormat::OpenAi),
     sibling_endpoint("/completions"),
@@ -133,7 +133,7 @@ const OPENAI_ENDPOINTS: &[EndpointSuffix] = &[
     sibling_endpoint("/embeddings"),
 ];
 
-/// What a server of the user's own may serve.
+/// Endpoints that the user's own server may have.
 const ALL_ENDPOINTS: &[EndpointSuffix] = &[
     native_endpoint("/chat/completions", WireFormat::OpenAi),
     sibling_endpoint("/completions"),
@@ -145,7 +145,7 @@ const ALL_ENDPOINTS: &[EndpointSuffix] = &[
     sibling_endpoint("/embeddings"),
 ];
 
-/// All providers, in the fixed order in which they are looked for.
+/// All providers, in the fixed order of detection.
 pub const VENDORS: &[Vendor] = &[
     Vendor {
         name: "openai",
@@ -318,38 +318,38 @@ pub const VENDORS: &[Vendor] = &[
     },
 ];
 
-/// The vendor of this name.
+/// Returns the vendor with this name.
 pub fn find_vendor(name: &str) -> Option<&'static Vendor> {
     VENDORS.iter().find(|vendor| vendor.name == name)
 }
 
-/// Where a provider is asked, and in which shape: a base URL taken apart.
+/// Address and wire format of a provider, parsed from a base URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderAddress {
-    /// The base URL without trailing slash, query and endpoint.
+    /// Base URL without trailing slash, query and endpoint.
     pub base: String,
-    /// The shape that is spoken there.
+    /// Wire format at this address.
     pub shape: WireFormat,
-    /// The API version that paths get in front; empty if the base has one already.
+    /// API version that precedes paths; empty if the base contains it already.
     version: &'static str,
 }
 
 impl ProviderAddress {
-    /// The URL of `path` (which begins with a slash) below the API version.
+    /// Returns the URL of `path` (which begins with a slash) below the API version.
     pub fn url(&self, path: &str) -> String {
         format!("{}{}{path}", self.base, self.version)
     }
 }
 
 impl Vendor {
-    /// Takes a base URL apart. One that is a full endpoint is cut to its base and chooses the shape.
+    /// Parses a base URL. A full endpoint is cut to its base and selects the wire format.
     pub fn parse_address(&self, given: &str) -> ProviderAddress {
         let given = given.trim();
         let given = given.split(['?', '#']).next().unwrap_or(given).trim_end_matches('/');
         let ending = self.endpoints.iter().find(|endpoint| given.ends_with(endpoint.ending));
         match ending {
             Some(EndpointSuffix { ending, shape: Some(shape) }) => {
-                // Whoever wrote the endpoint wrote the API version, be it empty.
+                // A full endpoint includes the API version, even if that is empty.
                 let path = if ending.ends_with(shape.path()) { shape.path() } else { "" };
                 ProviderAddress {
                     base: given[..given.len() - path.len()].to_owned(),
@@ -374,8 +374,8 @@ impl Vendor {
         ProviderAddress { base: base.to_owned(), shape: self.shape, version }
     }
 
-    /// The URL of a path of the vendor's own (its list of models, its embeddings), which is where its usual shape
-    /// is, whichever endpoint the address names.
+    /// Returns the URL of a vendor-specific path (list of models, embeddings). It is at the vendor's usual API,
+    /// whichever endpoint the address names.
     pub fn vendor_url(&self, address: &ProviderAddress, path: &str) -> String {
         if address.shape == self.shape {
             return address.url(path);
@@ -383,20 +383,21 @@ impl Vendor {
         format!("{}{}{path}", self.root_url(address), self.version)
     }
 
-    /// The address past any API version: where local servers tell who they are.
+    /// Returns the address outside any API version, where local servers identify themselves.
     pub fn root_url<'a>(&self, address: &'a ProviderAddress) -> &'a str {
         let versions = [self.version, "/v1", "/api"].into_iter().filter(|version| !version.is_empty());
         let base = address.base.as_str();
         versions.filter_map(|version| base.strip_suffix(version)).next().unwrap_or(base)
     }
 
-    /// How a reply in JSON is asked for in this shape, beside tools or without.
+    /// Returns the means of obtaining a reply in JSON in this wire format, with the given number of tools.
     pub(crate) fn structured_mode(&self, shape: WireFormat, tools: usize) -> StructuredMode {
         match shape {
-            // A call can be demanded of the vendor's own models; other servers of this shape may not enforce it.
+            // The vendor's own models can be required to call a tool; other servers with this format may not enforce
+            // it.
             WireFormat::Anthropic if self.structured == StructuredMode::Tool => StructuredMode::Tool,
             WireFormat::Anthropic => StructuredMode::Instruction,
-            // These constrain every reply, so that none could be a tool call, or refuse both at once.
+            // These formats constrain every reply, which excludes tool calls, or refuse the combination.
             WireFormat::Gemini | WireFormat::Ollama | WireFormat::Generate | WireFormat::Completion
                 if tools > 0 =>
             {

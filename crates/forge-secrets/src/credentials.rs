@@ -1,4 +1,4 @@
-//! The file that a login leaves behind.
+//! The file in which a login is stored.
 
 use crate::login::LoginError;
 use crate::private_file;
@@ -8,48 +8,48 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A token is renewed this long before it expires, so that no call begins with one that ends under way.
+/// Time before expiry at which a token is renewed, so that it does not expire during a call.
 const MAX_RENEWAL_MARGIN: Duration = Duration::from_secs(120);
-/// A file that is larger is none of ours.
+/// Largest size in bytes of a credentials file.
 const MAX_CREDENTIALS_BYTES: u64 = 1 << 20;
 const FORMAT_VERSION: u32 = 1;
 
-/// What a login gave. Its `Debug` form shows no token.
+/// The result of a login. Its `Debug` form shows no token.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// Who gave it, by the provider's name.
+    /// Name of the provider.
     pub provider: String,
-    /// The account as the provider calls it, if it said so.
+    /// Name of the account, if the provider reported it.
     pub account: Option<String>,
-    /// The token that requests carry.
+    /// Token that requests carry.
     pub access: SecretString,
-    /// The token that gets the next one.
+    /// Token that obtains the next access token.
     pub refresh: Option<SecretString>,
-    /// When the user logged in. A renewal does not change it.
+    /// Time of the login. A renewal does not change it.
     pub since: Timestamp,
-    /// When the access token was given.
+    /// Time at which the access token was issued.
     pub obtained: Timestamp,
-    /// When it expires, if the provider said so.
+    /// Time at which the access token expires, if the provider reported it.
     pub expires: Option<Timestamp>,
-    /// Where it is renewed: nowhere else, whatever the settings say by then.
+    /// Address for renewals, used even if the settings have changed since the login.
     pub token_url: String,
-    /// The program that the provider gave it to.
+    /// Client ID that the tokens were issued to.
     pub client_id: String,
 }
 
-/// How long a login holds.
+/// Validity of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
-    /// The token is valid, until then if that is known.
+    /// The token is valid, until the given time if that is known.
     Valid(Option<Timestamp>),
-    /// The token has expired, or is about to, and can be renewed.
+    /// The token has expired or is about to, and can be renewed.
     Renewable,
-    /// The token has expired and nothing renews it.
+    /// The token has expired and can't be renewed.
     Expired,
 }
 
 impl Credentials {
-    /// How the login stands at `now`.
+    /// Returns the validity of the login at `now`.
     pub fn token_state(&self, now: Timestamp) -> TokenState {
         match (self.is_fresh(now), &self.refresh) {
             (true, _) => TokenState::Valid(self.expires),
@@ -59,21 +59,21 @@ impl Credentials {
         }
     }
 
-    /// Whether the token is valid and not about to expire.
+    /// Returns whether the token is valid and not about to expire.
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
         let Some(expires) = self.expires else { return true };
-        // Of a token that is short-lived as a whole, the last quarter.
+        // A short-lived token is renewed in the last quarter of its lifetime.
         let early = MAX_RENEWAL_MARGIN.min(expires.since(self.obtained) / 4);
         now.after(early) < expires
     }
 
-    /// Whether the token is still valid.
+    /// Returns whether the token is still valid.
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 }
 
-/// The form of the file.
+/// The format of the file.
 #[derive(Serialize, Deserialize)]
 struct StoredCredentials {
     version: u32,
@@ -92,7 +92,7 @@ struct StoredCredentials {
     client_id: String,
 }
 
-/// Where a login is kept.
+/// The file that stores a login.
 #[derive(Clone, Debug)]
 pub struct CredentialsFile {
     provider: String,
@@ -101,7 +101,7 @@ pub struct CredentialsFile {
 }
 
 impl CredentialsFile {
-    /// The file of a provider below the user's data folder.
+    /// Returns the file of a provider in the user's data directory.
     pub fn for_provider(data: &Path, provider: &str) -> Self {
         let folder = data.join("credentials");
         Self {
@@ -111,25 +111,25 @@ impl CredentialsFile {
         }
     }
 
-    /// The provider.
+    /// Returns the name of the provider.
     pub fn provider(&self) -> &str {
         &self.provider
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether something stands in the file's place.
+    /// Returns whether anything exists at the path of the file.
     pub fn exists(&self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 
-    /// What is in it; `None` if there is none.
+    /// Loads the login; `None` if there is none.
     ///
     /// # Errors
-    /// If others can read it, or it is damaged.
+    /// If the file is readable by others or damaged.
     pub fn load(&self) -> Result<Option<Credentials>, LoginError> {
         let meta = match self.path.metadata() {
             Ok(meta) => meta,
@@ -167,10 +167,10 @@ impl CredentialsFile {
         }))
     }
 
-    /// Writes it, whole, readable by its owner only.
+    /// Writes the login atomically, readable by its owner only.
     ///
     /// # Errors
-    /// If the system refuses; the old file is still there then.
+    /// If the system refuses; the old file still exists then.
     pub fn save(&self, credentials: &Credentials) -> Result<(), LoginError> {
         let stored = StoredCredentials {
             version: FORMAT_VERSION,
@@ -189,7 +189,7 @@ impl CredentialsFile {
         private_file::replace_file(&self.path, &json).map_err(|source| self.file_error("written", source))
     }
 
-    /// Removes it; says whether there was one.
+    /// Removes the file and returns whether there was one.
     ///
     /// # Errors
     /// If the system refuses.
@@ -201,7 +201,7 @@ impl CredentialsFile {
         }
     }
 
-    /// Opens the file whose lock keeps those apart who renew the token.
+    /// Opens the lock file that serializes renewals of the token.
     pub(crate) fn open_lock_file(&self) -> Result<std::fs::File, LoginError> {
         private_file::open_lock_file(&self.lock).map_err(|source| self.file_error("locked", source))
     }

@@ -1,18 +1,18 @@
-//! What can go wrong with an encrypted store.
+//! Errors of an encrypted store.
 
 use forge_types::ErrorClass;
 use std::path::PathBuf;
 
-/// Why a store can't be opened or changed. In no case has the file been touched.
+/// Failure to open or change a store. The file is unchanged in every case.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The contents don't decrypt. The format can't tell a wrong passphrase from a damaged file.
+    /// The content does not decrypt. The format does not distinguish a wrong passphrase from a damaged file.
     #[error(
         "the passphrase does not open {path}, or the file was damaged. Try again with the passphrase that it was \
          made with (FORGE_PASSPHRASE, or typed); if that is lost, move the file away and set the secrets anew"
     )]
     Unopened {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The file is shorter than any store.
@@ -21,60 +21,60 @@ pub enum Error {
          remove it and set the secrets anew"
     )]
     Truncated {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Length of the file in bytes.
         bytes: u64,
-        /// The shortest length.
+        /// Length of the shortest store in bytes.
         least: u64,
     },
-    /// The file is something else.
+    /// The file is not a store.
     #[error("{path} is no store of secrets: {why}. Move it away; Forge writes nothing over it")]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it is.
+        /// Description of its content.
         why: &'static str,
     },
-    /// Others can read the file.
+    /// Other users can read the file.
     #[error(
         "{path} can be read by others (mode {mode:03o}). Close it with `chmod 600 {path}`, and think about new keys if \
          others use this machine"
     )]
     TooOpen {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its mode.
+        /// Mode of the file.
         mode: u32,
     },
-    /// A link stands where the file or its folder should be.
+    /// The file or its directory is a link.
     #[error(
         "{path} is a link, which a repository could point anywhere. Replace it by a plain file or folder"
     )]
     Link {
-        /// The link.
+        /// Path of the link.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// The system refuses an operation.
     #[error("{path} can't be {what}: {source}")]
     Io {
-        /// What was tried, as a participle.
+        /// Attempted operation, as a participle.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The machine can't derive a key or give random numbers.
+    /// The machine can't derive a key or provide random numbers.
     #[error("secrets can't be encrypted here: {why}")]
     Machine {
-        /// Why.
+        /// Reason, in words.
         why: String,
     },
 }
 
 impl Error {
-    /// What can be done about it.
+    /// Returns the class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Unopened { .. } => ErrorClass::Denied,

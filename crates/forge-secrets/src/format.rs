@@ -1,7 +1,8 @@
-//! The bytes of a store: salt 16 | nonce 12 | AES-256-GCM of a JSON object of names and values.
+//! Binary format of a store: salt 16 | nonce 12 | AES-256-GCM of a JSON object of names and values.
 //!
 //! The key is Argon2id of the passphrase over the salt (RFC 9106: one pass, 64 MiB, four lanes, 32 bytes). Salt and
-//! nonce are fresh for every write, so no key ever encrypts twice. There is no header: such a file looks like noise.
+//! nonce are fresh for every write, so no key encrypts twice. There is no header: the file is indistinguishable from
+//! random bytes.
 
 use crate::Error;
 use aes_gcm::aead::{Aead as _, KeyInit as _};
@@ -13,10 +14,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
-/// The shortest store holds `{}`.
+/// Length of the shortest store, which holds `{}`.
 pub(crate) const MIN_STORE_BYTES: usize = SALT_BYTES + NONCE_BYTES + TAG_BYTES + 2;
 
-/// Encrypts.
+/// Encrypts the content of a store.
 pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let mut head = [0; SALT_BYTES + NONCE_BYTES];
     getrandom::fill(&mut head)
@@ -29,9 +30,9 @@ pub(crate) fn seal(passphrase: &SecretString, plain: &[u8]) -> Result<Vec<u8>, E
     Ok([&head[..], &sealed].concat())
 }
 
-/// Decrypts; `None` if the passphrase is wrong or a byte was changed.
+/// Decrypts a store; `None` if the passphrase is wrong or a byte was changed.
 ///
-/// `bytes` must have [`LEAST`] bytes at least.
+/// `bytes` must have at least [`MIN_STORE_BYTES`] bytes.
 pub(crate) fn open(passphrase: &SecretString, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let (head, sealed) = bytes.split_at(SALT_BYTES + NONCE_BYTES);
     let cipher = derive_cipher(passphrase, &head[..SALT_BYTES])?;

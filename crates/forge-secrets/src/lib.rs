@@ -1,10 +1,11 @@
-//! Keys that need not lie in the environment: an encrypted file for them, and logins that give tokens instead.
+//! Alternatives to API keys in the environment: an encrypted file, and logins that provide tokens.
 //!
-//! [`Store`] is one encrypted file. [`login`] gets tokens through a browser, [`Login`] keeps them and renews them.
-//! Nothing here reads the environment, asks a person or prints: callers hand in passphrases, folders and the clock.
+//! [`SecretStore`] is one encrypted file. [`login`] obtains tokens through a browser, [`LoginSession`] stores and
+//! renews them. This crate does not read the environment, prompt or print: callers pass in passphrases, directories and
+//! the clock.
 //!
-//! Invariants: no error and no `Debug` form holds a secret; a file that can't be read is never written over; every
-//! write is atomic and readable by its owner only.
+//! Invariants: no error and no `Debug` form holds a secret; an unreadable file is never overwritten; every write is
+//! atomic and readable by its owner only.
 
 mod credentials;
 mod error;

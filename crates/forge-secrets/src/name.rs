@@ -1,21 +1,21 @@
-//! Names and values of secrets, and how a value is shown.
+//! Names, values and previews of secrets.
 
 /// Longest name in bytes.
 const MAX_NAME_BYTES: usize = 128;
-/// Longest value in bytes: keys are short, certificates are not.
+/// Longest value in bytes, sufficient for certificates.
 const MAX_VALUE_BYTES: usize = 64 << 10;
-/// Values shorter than this show nothing of themselves.
+/// Length in characters below which a preview shows nothing of the value.
 const MIN_PREVIEW_CHARS: usize = 16;
 
-/// A name or a value that can't be used.
+/// An invalid name or value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecretEntry(String);
 
-/// Insists on a name like `OPENAI_API_KEY`.
+/// Checks that a name has a form like `OPENAI_API_KEY`.
 ///
 /// # Errors
-/// If it is anything else; says what a name looks like, and the nearest one.
+/// If it has another form. The message describes valid names and suggests the closest one.
 pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
     let good = |name: &str| {
         !name.is_empty()
@@ -27,7 +27,7 @@ pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
         return Ok(());
     }
     let near = name.trim().to_ascii_uppercase().replace(['-', '.', ' '], "_");
-    // What was typed is not repeated: it may be the value.
+    // The input is not repeated, because it may be the secret's value.
     let plain = near.len() < 40 && !near.contains(|c: char| c.is_ascii_digit());
     let hint = if good(&near) && plain { format!(", such as {near}") } else { String::new() };
     Err(InvalidSecretEntry(format!(
@@ -35,10 +35,10 @@ pub fn check_name(name: &str) -> Result<(), InvalidSecretEntry> {
     )))
 }
 
-/// Insists on a value that can be kept.
+/// Checks that a value can be stored.
 ///
 /// # Errors
-/// If it is empty, too long or holds a NUL byte.
+/// If it is empty, too long or contains a NUL byte.
 pub fn check_value(value: &str) -> Result<(), InvalidSecretEntry> {
     if value.is_empty() {
         Err(InvalidSecretEntry(
@@ -53,7 +53,7 @@ pub fn check_value(value: &str) -> Result<(), InvalidSecretEntry> {
     }
 }
 
-/// A value as it may be shown: the first three and the last four characters; of a short one nothing.
+/// Returns a preview of a value: the first three and the last four characters, or nothing of a short one.
 pub fn redacted_preview(value: &str) -> String {
     let chars: Vec<char> = value.chars().collect();
     if chars.len() < MIN_PREVIEW_CHARS || chars.iter().any(|c| c.is_control()) {

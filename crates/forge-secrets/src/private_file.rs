@@ -1,24 +1,24 @@
-//! Files that only their owner reads: written whole or not at all, one writer at a time.
+//! Files readable by their owner only, written atomically by one writer at a time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// What only the owner may do with a file.
+/// File mode that grants access to the owner only.
 const OWNER_MODE: u32 = 0o600;
 
-/// Makes a folder and those above it; new ones are closed to others.
+/// Creates a directory with its parents; new ones are closed to other users.
 pub(crate) fn make_private_dir(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Writes a file so that it is the old or the new one at any moment, even if the machine stops.
+/// Replaces a file atomically: at any moment it is the old or the new one, even if the machine stops.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_private_dir(folder)?;
     let draft = temp_path(path);
-    // Left over by a process of the same id that was killed.
+    // A file that a killed process with the same id may have created.
     let _ = fs::remove_file(&draft);
     let written = OpenOptions::new()
         .write(true)
@@ -35,7 +35,7 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&draft);
         return written;
     }
-    // Without this the new name may be lost with the power; not every file system can do it.
+    // Otherwise a power failure may lose the new name; not every file system supports it.
     let _ = forge_files::sync_directory(folder);
     Ok(())
 }
@@ -45,7 +45,7 @@ fn temp_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
-/// Opens the file whose lock stands for another one; it is empty and stays.
+/// Opens an empty file that serves as the lock for another one and is never removed.
 pub(crate) fn open_lock_file(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         make_private_dir(folder)?;
@@ -53,7 +53,7 @@ pub(crate) fn open_lock_file(path: &Path) -> io::Result<File> {
     forge_files::open_or_create(path).map_err(forge_files::Error::into_io_error)
 }
 
-/// The bits of a file's mode that let others in.
+/// Returns the bits of a file's mode that grant access to others.
 pub(crate) fn exposed_mode(meta: &fs::Metadata) -> Option<u32> {
     let mode = meta.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)

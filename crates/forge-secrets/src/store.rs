@@ -7,25 +7,25 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Secrets by name. Its `Debug` form shows names only.
+/// Secrets by name. The `Debug` form shows only names.
 pub type SecretValues = BTreeMap<String, SecretString>;
 
-/// A file that is larger is none of ours.
+/// Largest size in bytes of a store.
 const MAX_STORE_BYTES: u64 = 4 << 20;
 
-/// Whether the store's file may be reached through a link.
+/// Policy for links on the way to the store's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkPolicy {
-    /// Yes: the user keeps it elsewhere.
+    /// Links are followed, because the user may keep the store elsewhere.
     Follow,
-    /// No link below this directory: it is a repository, and somebody else may have made the link.
+    /// Links below this directory are refused: it is a repository, and another user may have created them.
     Refuse {
-        /// The repository.
+        /// Path of the repository.
         below: PathBuf,
     },
 }
 
-/// One encrypted file. Nothing is read before it is opened.
+/// An encrypted file of secrets. Nothing is read before it is opened.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
     path: PathBuf,
@@ -34,17 +34,17 @@ pub struct SecretStore {
 }
 
 impl SecretStore {
-    /// The store in this file. `lock` is a file in the user's own folder whose lock keeps writers apart.
+    /// Returns the store in this file. `lock` is a file in the user's data directory that serializes writers.
     pub fn new(path: PathBuf, lock: PathBuf, links: LinkPolicy) -> Self {
         Self { path, lock, links }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether something stands in the file's place.
+    /// Returns whether anything exists at the path of the file.
     pub fn exists(&self) -> bool {
         let link = match &self.links {
             LinkPolicy::Refuse { below } => {
@@ -52,7 +52,7 @@ impl SecretStore {
             }
             LinkPolicy::Follow => None,
         };
-        // A link on the way is told of when the store is opened.
+        // A link on the way is reported when the store is opened.
         link.is_some() || self.path.symlink_metadata().is_ok()
     }
 
@@ -60,7 +60,7 @@ impl SecretStore {
         self.path.strip_prefix(root).ok()
     }
 
-    /// The directory in a repository that holds the file.
+    /// Opens the directory in a repository that holds the file.
     fn open_directory(&self, root: &Path, make: bool) -> Result<Directory, forge_files::Error> {
         let relative = self.relative_path(root).and_then(Path::parent).unwrap_or(Path::new(""));
         if make {
@@ -74,7 +74,7 @@ impl SecretStore {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The error of a file or directory that can't be read or written.
+    /// Returns the error for a file or directory that can't be read or written.
     fn access_error(&self, what: &'static str) -> impl FnOnce(forge_files::Error) -> Error {
         let path = self.path.clone();
         move |error| match error {
@@ -85,7 +85,7 @@ impl SecretStore {
         }
     }
 
-    /// Everything in it; nothing if there is no file. Deriving the key takes about a twentieth of a second.
+    /// Reads all secrets; there are none if the file does not exist. Deriving the key takes about 50 ms.
     ///
     /// # Errors
     /// If the file can't be read or decrypted.
@@ -96,18 +96,17 @@ impl SecretStore {
         }
     }
 
-    /// Changes what is in it, with nobody else writing meanwhile. A store that is not there yet is made, with this
-    /// passphrase.
+    /// Changes the secrets while other writers wait. A store that does not exist is created with this passphrase.
     ///
     /// # Errors
-    /// As [`Store::open`], and if the file can't be written; nothing is changed then.
+    /// As [`SecretStore::open`], and if the file can't be written; nothing is changed then.
     pub fn update<T>(
         &self,
         passphrase: &SecretString,
         change: impl FnOnce(&mut SecretValues) -> T,
     ) -> Result<T, Error> {
         let lock = private_file::open_lock_file(&self.lock).map_err(Error::io_error("locked", &self.lock))?;
-        // Held for as long as `lock` lives; the system lets go of it if this process dies.
+        // Held as long as `lock` lives; the system releases it if this process dies.
         lock.lock().map_err(Error::io_error("locked", &self.lock))?;
         let mut values = self.open(passphrase)?;
         let answer = change(&mut values);
@@ -139,7 +138,7 @@ impl SecretStore {
         Ok(values.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
     }
 
-    /// The file's bytes, if there is one and it can be a store.
+    /// Reads the file, if it exists and its bytes can be a store.
     fn read_file(&self) -> Result<Option<Vec<u8>>, Error> {
         if !self.exists() {
             return Ok(None);
@@ -174,7 +173,7 @@ impl SecretStore {
     }
 
     fn check_contents(&self, bytes: &[u8]) -> Result<(), Error> {
-        // Noise of this length is not all text, but for one file in 10^20.
+        // Random bytes of this length are text with a probability of 10^-20.
         let is_text = !bytes.is_empty()
             && std::str::from_utf8(bytes)
                 .is_ok_and(|text| text.chars().all(|c| !c.is_control() || c.is_whitespace()));
@@ -196,11 +195,11 @@ impl SecretStore {
     }
 }
 
-/// The JSON object that is encrypted.
+/// Encodes the secrets as the JSON object to encrypt.
 fn encode_values(values: &SecretValues) -> Result<Zeroizing<Vec<u8>>, Error> {
     let exposed: BTreeMap<&str, &str> =
         values.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
-    // Room for all, so that growing leaves no copies behind.
+    // Allocated in full, so that growth leaves no copies in memory.
     let room = exposed.iter().map(|(name, value)| 2 * (name.len() + value.len()) + 8).sum::<usize>() + 2;
     let mut plain = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *plain, &exposed).map_err(|error| {

@@ -1,4 +1,4 @@
-//! Configuration files: where they are, how they are read, and their values with the lines on which they stand.
+//! Configuration files: how they are found and read, and their values with line numbers.
 
 pub(crate) mod toml;
 pub(crate) mod yaml;
@@ -8,13 +8,13 @@ use crate::schema::RawSetting;
 use forge_types::Digest;
 use std::path::{Path, PathBuf};
 
-/// Larger files are not configuration; reading stops there.
+/// Largest size of a configuration file in bytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The names under which a folder's configuration is looked for.
+/// File names of the configuration in a directory.
 pub(crate) const CONFIG_FILE_NAMES: [&str; 2] = ["forge.toml", "forge.yaml"];
 
-/// The form of a file, told by its name.
+/// Format of a file, determined by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigFormat {
     /// TOML.
@@ -24,7 +24,7 @@ pub enum ConfigFormat {
 }
 
 impl ConfigFormat {
-    /// The form that a file's name tells; everything but `.yaml` and `.yml` is taken as TOML.
+    /// Determines the format from a file's name; everything but `.yaml` and `.yml` is treated as TOML.
     pub fn from_path(path: &Path) -> Self {
         match path.extension().and_then(|end| end.to_str()) {
             Some("yaml" | "yml") => Self::Yaml,
@@ -32,7 +32,7 @@ impl ConfigFormat {
         }
     }
 
-    /// The name of a configuration file of this form.
+    /// Returns the name of a configuration file in this format.
     pub const fn file_name(self) -> &'static str {
         match self {
             Self::Toml => CONFIG_FILE_NAMES[0],
@@ -41,18 +41,18 @@ impl ConfigFormat {
     }
 }
 
-/// One value of a file.
+/// A value in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ConfigLeaf {
-    /// The path of its key, parts joined by dots.
+    /// Path of the key, with its parts joined by dots.
     pub path: String,
-    /// Its line, from 1; 0 if not known.
+    /// Line number, from 1; 0 if unknown.
     pub line: usize,
-    /// The value.
+    /// The value itself.
     pub raw: RawSetting,
 }
 
-/// A text that is not TOML or YAML.
+/// An error in the syntax of TOML or YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub line: usize,
@@ -67,7 +67,7 @@ pub(crate) struct ConfigFile {
     pub digest: Digest,
 }
 
-/// The values of a text.
+/// Parses a text into its values.
 pub(crate) fn parse_text(format: ConfigFormat, text: &str) -> Result<Vec<ConfigLeaf>, SyntaxError> {
     match format {
         ConfigFormat::Toml => toml::parse_toml(text),
@@ -75,10 +75,10 @@ pub(crate) fn parse_text(format: ConfigFormat, text: &str) -> Result<Vec<ConfigL
     }
 }
 
-/// The configuration file of a folder, if it has one.
+/// Finds the configuration file of a directory, if it has one.
 ///
 /// # Errors
-/// When it has both.
+/// If it has both.
 pub(crate) fn discover_file(
     folder: &Path,
     place: fn(PathBuf) -> ValueOrigin,
@@ -101,10 +101,10 @@ pub(crate) fn discover_file(
     }
 }
 
-/// Reads a file whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// When it can't be read, is no regular file, is too large or is not UTF-8.
+/// If the file can't be read, is not a regular file, is too large or is not UTF-8.
 pub(crate) fn read_file(path: &Path, place: fn(PathBuf) -> ValueOrigin) -> Result<ConfigFile, ConfigErrors> {
     let fault =
         |found: String| ConfigError::new(place(path.to_owned()), "a readable text file", found).into_errors();
@@ -115,7 +115,7 @@ pub(crate) fn read_file(path: &Path, place: fn(PathBuf) -> ValueOrigin) -> Resul
     Ok(ConfigFile { path: path.to_owned(), text, digest })
 }
 
-/// Says what was found in place of a readable file.
+/// Describes what was found in place of a readable file.
 fn describe_read_error(error: &forge_files::Error) -> String {
     match error {
         forge_files::Error::NotRegular { found: forge_files::SpecialFileKind::Directory, .. } => {
@@ -127,14 +127,14 @@ fn describe_read_error(error: &forge_files::Error) -> String {
     }
 }
 
-/// Joins the parts of a path; a part that holds a dot is quoted, so that it can't pass for two.
+/// Joins the parts of a path. A part that contains a dot is quoted, so that it is not mistaken for two.
 pub(crate) fn join_path(prefix: &str, part: &str) -> String {
     let part =
         if part.is_empty() || part.contains(['.', '"']) { format!("{part:?}") } else { part.to_owned() };
     if prefix.is_empty() { part } else { format!("{prefix}.{part}") }
 }
 
-/// From byte offsets to lines.
+/// Index from byte offsets to lines.
 pub(crate) struct LineIndex(Vec<usize>);
 
 impl LineIndex {
@@ -142,7 +142,7 @@ impl LineIndex {
         Self(text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
-    /// The line, from 1, that holds the byte at `offset`.
+    /// Returns the line number, from 1, of the byte at `offset`.
     pub(crate) fn line_at(&self, offset: usize) -> usize {
         self.0.partition_point(|at| *at < offset) + 1
     }

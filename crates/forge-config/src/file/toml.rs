@@ -4,7 +4,7 @@ use super::{ConfigLeaf, LineIndex, SyntaxError, join_path};
 use crate::schema::RawSetting;
 use toml_edit::{Document, Item, TableLike, Value};
 
-/// The values of a TOML text.
+/// Parses a TOML text into its values.
 pub(crate) fn parse_toml(text: &str) -> Result<Vec<ConfigLeaf>, SyntaxError> {
     let index = LineIndex::new(text);
     let document = Document::parse(text).map_err(|error| SyntaxError {
@@ -48,7 +48,7 @@ fn raw_value(value: &Value) -> RawSetting {
     }
 }
 
-/// A table that is an entry of a list.
+/// Reads a table that is an entry of a list.
 fn list_entry(fields: &dyn TableLike) -> RawSetting {
     let field = |(name, item): (&str, &Item)| {
         let raw = item.as_value().map_or(RawSetting::Other("a table"), raw_value);

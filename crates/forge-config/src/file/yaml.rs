@@ -1,14 +1,15 @@
 //! YAML: values with their lines.
 //!
-//! The parser gives values without places, so lines come from a scan of our own that knows block mappings by their
-//! indentation. It is used for messages only; what it does not find has the line of the nearest section above.
+//! The parser does not report positions, so line numbers come from a separate scan that finds block mappings by their
+//! indentation. They are used in messages only; a value that the scan does not find has the line of the nearest section
+//! above.
 
 use super::{ConfigLeaf, SyntaxError, join_path};
 use crate::schema::RawSetting;
 use serde_norway::Value;
 use std::collections::BTreeMap;
 
-/// The values of a YAML text.
+/// Parses a YAML text into its values.
 pub(crate) fn parse_yaml(text: &str) -> Result<Vec<ConfigLeaf>, SyntaxError> {
     let value: Value = serde_norway::from_str(text).map_err(|error| SyntaxError {
         line: error.location().map_or(0, |place| place.line()),
@@ -71,7 +72,7 @@ fn raw_value(value: &Value) -> RawSetting {
     }
 }
 
-/// The line, from 1, of every key of a block mapping.
+/// Returns the line number, from 1, of every key of a block mapping.
 fn key_lines(text: &str) -> BTreeMap<String, usize> {
     scan_keys(text).into_iter().map(|key| (key.path, key.line)).rev().collect()
 }
@@ -79,17 +80,17 @@ fn key_lines(text: &str) -> BTreeMap<String, usize> {
 /// A `key:` line of a block mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyLine {
-    /// The path of the key.
+    /// Path of the key.
     pub path: String,
-    /// Its line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// Spaces in front of it.
+    /// Number of spaces before the key.
     pub indent: usize,
-    /// Where in the line its value starts, behind the colon.
+    /// Offset of the value in the line, after the colon.
     pub value_at: usize,
 }
 
-/// Every `key:` line. Lines of block texts may be among them; their paths lie below a key that holds no mapping.
+/// Finds every `key:` line. Lines of block texts may be among them; their paths lie below a key without a mapping.
 pub(crate) fn scan_keys(text: &str) -> Vec<KeyLine> {
     let mut open: Vec<(usize, String)> = Vec::new();
     let mut out = Vec::new();
@@ -107,7 +108,7 @@ pub(crate) fn scan_keys(text: &str) -> Vec<KeyLine> {
     out
 }
 
-/// The key that a line starts with, and where its value starts.
+/// Returns the key at the start of a line and the offset of its value.
 fn split_key(body: &str) -> Option<(&str, usize)> {
     let (name, after) = match body.chars().next()? {
         quote @ ('"' | '\'') => {

@@ -3,7 +3,7 @@
 use super::table::{ONE_LINE, env_alias, foreign_alias, int_kind, number_kind};
 use super::{DefaultValue, KeyKind, SchemaKey, TextLines, TrustRule};
 
-/// In the order of the documentation.
+/// The keys in the order of the documentation.
 pub(super) const CONVERSATION_KEYS: &[SchemaKey] = &[
     SchemaKey::new(
         "executor",

@@ -1,4 +1,4 @@
-//! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table with an organization as well.
+//! Entries of `model.fallbacks`: `provider`, `provider:model`, or a table that may name an organization too.
 
 use super::kind::{ValueMismatch, quote_safely};
 use super::{KEYS, RawSetting, nearest_name};
@@ -6,21 +6,21 @@ use super::{KEYS, RawSetting, nearest_name};
 /// An entry of `model.fallbacks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallbackEntry {
-    /// The provider.
+    /// Name of the provider.
     pub provider: String,
-    /// The model; the provider's default if it is left out.
+    /// Name of the model; `None` means the provider's default.
     pub name: Option<String>,
-    /// The organization that is charged, if not `model.organization_id`.
+    /// Organization that is billed in place of `model.organization_id`.
     pub organization_id: Option<String>,
 }
 
 const ORGANIZATION_PREFIX: &str = " organization_id=";
 
 impl FallbackEntry {
-    /// The entry that a text means: `provider[:model][ organization_id=NAME]`.
+    /// Parses an entry of the form `provider[:model][ organization_id=NAME]`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A description of the error.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (head, organization_id) = match text.split_once(ORGANIZATION_PREFIX) {
@@ -52,7 +52,7 @@ impl FallbackEntry {
         Ok(self)
     }
 
-    /// The entry as a text that [`Self::parse`] reads back.
+    /// Returns the entry as a text that [`Self::parse`] reads back.
     pub fn to_text(&self) -> String {
         let mut text = self.provider.clone();
         if let Some(name) = &self.name {
@@ -64,7 +64,7 @@ impl FallbackEntry {
         text
     }
 
-    /// The entry as it stands in a file: a text, or a table.
+    /// Reads an entry from a file, where it is a text or a table.
     pub(crate) fn read_raw(raw: &RawSetting) -> Result<Self, ValueMismatch> {
         let entry = Self::parse_raw(raw).map_err(|found| ValueMismatch::new(format!("the entry {found}")))?;
         if provider_names().any(|known| known == entry.provider) {
@@ -104,7 +104,7 @@ impl FallbackEntry {
     }
 }
 
-/// All providers, in the order of the schema.
+/// Returns all providers in the order of the schema.
 fn provider_names() -> impl Iterator<Item = &'static str> {
     let mut last = "";
     KEYS.iter().filter_map(move |key| {
@@ -115,7 +115,7 @@ fn provider_names() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// A model with its provider, as it was written.
+/// Checks a model with its provider and returns it as written.
 pub(super) fn parse_model(text: &str) -> Result<String, ValueMismatch> {
     let (provider, name) = text.split_once('/').unwrap_or((text, ""));
     let plain = !name.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control());

@@ -1,20 +1,20 @@
-//! Types of values: what is expected, how text and file values are read, how values are shown.
+//! Types of values: their description, how they are read from text and files, and how they are displayed.
 
 use super::FallbackEntry;
 use crate::quantity::{format_size, parse_size, parse_time};
 use serde::Serialize;
 use std::path::{Component, Path, PathBuf};
 
-/// An inclusive range.
+/// An inclusive range of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ValueRange<T> {
-    /// Smallest value.
+    /// Smallest valid value.
     pub min: T,
-    /// Largest value.
+    /// Largest valid value.
     pub max: T,
 }
 
-/// The unit in which a time is kept.
+/// The unit in which a time is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds.
@@ -23,7 +23,7 @@ pub enum TimeUnit {
     Millis,
 }
 
-/// Whether a text may have several lines.
+/// The number of lines that a text may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextLines {
     /// One line without control characters.
@@ -32,26 +32,26 @@ pub enum TextLines {
     Multiple,
 }
 
-/// What the entries of a list are.
+/// The type of a list's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListElement {
     /// Names without white space.
     Name,
     /// Names of environment variables.
     Variable,
-    /// Paths on the host; `~` and relative ones are resolved.
+    /// Paths on the host; `~` and relative paths are resolved.
     Path,
     /// Paths inside the workspace.
     Inside,
-    /// Entries of [`super::Fallback`].
+    /// Entries that [`super::FallbackEntry`] reads.
     Fallback,
-    /// Models, as [`Kind::Model`].
+    /// Models in the form of [`KeyKind::Model`].
     Model,
-    /// Repositories of a server, as `owner/name`.
+    /// Repositories on a server, as `owner/name`.
     Repository,
 }
 
-/// A choice and its other spellings.
+/// A choice and its alternative spellings.
 pub type ChoiceSpelling = (&'static str, &'static [&'static str]);
 
 /// The type of a key.
@@ -63,19 +63,19 @@ pub enum KeyKind {
     Int(ValueRange<u64>),
     /// A number.
     Number(ValueRange<f64>),
-    /// A size, kept in bytes.
+    /// A size, stored in bytes.
     Bytes(ValueRange<u64>),
-    /// A time, kept in the unit; the bounds too.
+    /// A time, stored in the unit, as are its bounds.
     Time(TimeUnit, ValueRange<u64>),
     /// A text.
     Text(TextLines),
-    /// One of these, each with its other spellings.
+    /// One of several choices, each with its alternative spellings.
     Choice(&'static [ChoiceSpelling]),
-    /// `http://` or `https://` and a host.
+    /// An address of the form `http://` or `https://` and a host.
     Url,
     /// The name of an environment variable.
     Variable,
-    /// A path on the host; `~` and relative ones are resolved.
+    /// A path on the host; `~` and relative paths are resolved.
     Path,
     /// A model with its provider, as `provider/model`.
     Model,
@@ -85,13 +85,13 @@ pub enum KeyKind {
     List(ListElement),
 }
 
-/// A value that fits its key.
+/// A value that is valid for its key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum SettingValue {
     /// True or false.
     Bool(bool),
-    /// A whole number, bytes, or a time in the key's unit.
+    /// A whole number, a number of bytes, or a time in the key's unit.
     Int(u64),
     /// A number.
     Number(f64),
@@ -101,7 +101,7 @@ pub enum SettingValue {
     List(Vec<String>),
 }
 
-/// What stood in a file, before it is known to fit.
+/// A value from a file, before validation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RawSetting {
     Null,
@@ -112,25 +112,25 @@ pub(crate) enum RawSetting {
     List(Vec<RawSetting>),
     /// A table that is an entry of a list.
     Table(Vec<(String, RawSetting)>),
-    /// A thing that no key takes, in words.
+    /// Any type that no key accepts, in words.
     Other(&'static str),
 }
 
-/// Where a value stands, as far as reading it depends on that.
+/// The context in which a value is read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadContext<'a> {
-    /// Folder that relative paths start from.
+    /// Directory that relative paths are resolved against.
     pub base: &'a Path,
-    /// The user's home, for `~/`.
+    /// The user's home directory, for `~/`.
     pub home: Option<&'a Path>,
 }
 
-/// A value that does not fit.
+/// The reason why a value is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueMismatch {
-    /// What was found, safe to print.
+    /// Description of the value, safe to print.
     pub found: String,
-    /// What would mend it, if that can be told.
+    /// Suggested fix, if one is known.
     pub hint: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl ValueMismatch {
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl KeyKind {
-    /// What is expected, in words.
+    /// Describes valid values.
     pub fn expected_text(&self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
@@ -189,10 +189,10 @@ impl KeyKind {
         }
     }
 
-    /// Reads a value as it stands in the environment or in a flag.
+    /// Reads a value from an environment variable or a flag.
     ///
     /// # Errors
-    /// When it does not fit.
+    /// If the value is invalid.
     pub fn read_text(&self, text: &str, context: ReadContext<'_>) -> Result<SettingValue, ValueMismatch> {
         let trimmed = text.trim();
         let raw = match self {
@@ -224,7 +224,7 @@ impl KeyKind {
         self.read_raw(&raw, context)
     }
 
-    /// Reads a value as it stands in a file.
+    /// Reads a value from a file.
     pub(crate) fn read_raw(
         &self,
         raw: &RawSetting,
@@ -267,7 +267,7 @@ impl KeyKind {
         }
     }
 
-    /// Reads the kinds that are texts.
+    /// Reads a value of a kind that is a text.
     fn read_kind_text(&self, text: &str, context: ReadContext<'_>) -> Result<SettingValue, ValueMismatch> {
         let wrong = || ValueMismatch::new(quote_safely(text));
         if text.trim().is_empty() {
@@ -291,7 +291,7 @@ impl KeyKind {
             Self::Url => parse_url(text)?,
             Self::Variable => {
                 if !is_variable(text) {
-                    // People paste the key itself here; it must not be printed.
+                    // Users sometimes paste the API key itself here; it must not be printed.
                     return Err(ValueMismatch::new("something else (not shown, it may be a key)")
                         .with_hint("put the key into an environment variable and name that variable here"));
                 }
@@ -305,7 +305,7 @@ impl KeyKind {
         Ok(SettingValue::Text(value))
     }
 
-    /// A value as people write it.
+    /// Formats a value in the form that users write.
     pub fn format_value(&self, value: &SettingValue) -> String {
         match (self, value) {
             (Self::Bytes(_), SettingValue::Int(bytes)) => format_size(*bytes),
@@ -318,7 +318,7 @@ impl KeyKind {
     }
 }
 
-/// A number with a decimal point, so that TOML and YAML read it back as one.
+/// Formats a number with a decimal point, so that TOML and YAML read it back as one.
 pub(crate) fn format_number(value: f64) -> String {
     format!("{value:?}")
 }
@@ -351,7 +351,7 @@ fn read_decimal(raw: &RawSetting, bound: ValueRange<f64>) -> Result<SettingValue
         RawSetting::Int(number) => *number as f64,
         _ => return Err(ValueMismatch::new(raw.describe())),
     };
-    // Written so that NaN is refused.
+    // This form of the comparison refuses NaN.
     if number >= bound.min && number <= bound.max {
         Ok(SettingValue::Number(number))
     } else {
@@ -373,7 +373,7 @@ fn check_range<E: std::fmt::Display>(
     }
 }
 
-/// A time in the unit. What the unit can't hold exactly is refused rather than rounded.
+/// Parses a time into the unit. A time that the unit can't represent exactly is refused, not rounded.
 fn parse_time_in(unit: TimeUnit, text: &str) -> Result<u64, String> {
     let millis = parse_time(text).map_err(|error| error.to_string())?;
     match unit {
@@ -442,16 +442,16 @@ pub(crate) fn is_variable(text: &str) -> bool {
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text.len() <= 128
-        // Names have no lower case after an upper-case start in practice, keys do: `AIzaSy…` is no name.
+        // In practice a name that starts in upper case has no lower case, but a key does: `AIzaSy…` is not a name.
         && !is_key_like(text)
 }
 
-/// Prefixes by which vendors mark their keys (SEC-6).
+/// Returns whether a text starts with a prefix that vendors use for API keys (SEC-6).
 fn is_key_like(text: &str) -> bool {
     ["AIza", "sk-", "sk_", "key-", "ghp_", "ghs_", "glpat-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
-/// Whether a text is `owner/name`.
+/// Returns whether a text has the form `owner/name`.
 fn is_repository(text: &str) -> bool {
     let good = |part: &str| {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -466,7 +466,7 @@ fn is_inner_path(text: &str) -> bool {
         && Path::new(text).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The path in full: `~/` is the home, relative ones start at the context's folder.
+/// Returns the full path: `~/` is the home directory, relative paths start at the context's directory.
 fn expand_path(text: &str, context: ReadContext<'_>) -> Option<String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return None;
@@ -493,11 +493,11 @@ fn parse_url(text: &str) -> Result<String, ValueMismatch> {
     if host.is_empty() || host.starts_with(':') || !rest.chars().all(plain) {
         return Err(wrong());
     }
-    // Aliases may hold a full endpoint; what its base is depends on the vendor and is the models' to know.
+    // Aliases may hold a full endpoint. Its base depends on the vendor, which is the concern of forge-models.
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A level in lower case, or a comma-separated list of levels and `target=level`.
+/// Parses a level into lower case, or a comma-separated list of levels and `target=level` pairs.
 fn parse_log_filter(text: &str) -> Option<String> {
     let level = |text: &str| {
         let text = text.trim().to_ascii_lowercase();
@@ -520,7 +520,7 @@ fn parse_log_filter(text: &str) -> Option<String> {
 }
 
 impl RawSetting {
-    /// What it is, safe to print in an error.
+    /// Describes the value, safe to print in an error.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
@@ -535,7 +535,7 @@ impl RawSetting {
     }
 }
 
-/// A text in backquotes, shortened, without control characters; what looks like a key is not shown.
+/// Returns a text in backquotes, shortened, without control characters. A text that looks like an API key is not shown.
 pub(crate) fn quote_safely(text: &str) -> String {
     if text.split(|c: char| c.is_whitespace() || matches!(c, '=' | ',' | ':')).any(is_key_like) {
         return "`***REDACTED***`".to_owned();
@@ -552,7 +552,7 @@ fn shorten_escaped(text: &str) -> String {
     out
 }
 
-/// The text with everything escaped that a terminal would act on, tabs excepted.
+/// Escapes every character that a terminal would interpret, except tabs.
 pub(crate) fn escape_controls(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
@@ -565,9 +565,10 @@ pub(crate) fn escape_controls(text: &str) -> String {
         .collect()
 }
 
-/// The character, or its escape if a terminal would act on it.
+/// Returns the character, or its escape if a terminal would interpret it.
 fn escape_char(c: char) -> Box<dyn Iterator<Item = char>> {
-    // Beside control characters: the marks that turn text round, with which a file can show what it does not say.
+    // In addition to control characters: the marks that reverse text direction, which can make a file appear to have
+    // other content.
     if c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     {

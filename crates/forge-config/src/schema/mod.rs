@@ -1,8 +1,8 @@
-//! The schema as data: every key that Forge reads, with its type, default, bounds, names in the environment,
-//! meaning, and what an untrusted repository may do to it.
+//! The schema as data: every key that Forge reads, with its type, default, bounds, environment variables, description,
+//! and the changes that an untrusted repository may make.
 //!
-//! Loading, `forge config`, the documentation and the examples are all derived from [`KEYS`]; a key that is not there
-//! does not exist, and one that is there has a field in [`crate::Settings`] (checked whenever settings are built).
+//! Loading, `forge config`, the documentation and the examples are all derived from [`KEYS`]. Keys outside of it do not
+//! exist, and every key in it has a field in [`crate::ForgeSettings`] (checked whenever settings are built).
 
 mod conversation;
 mod fallback;
@@ -19,7 +19,7 @@ pub use kind::{
 pub(crate) use kind::{RawSetting, escape_controls, format_number, quote_safely};
 pub(crate) use nearest_name::nearest_name;
 
-/// Every key.
+/// All keys.
 pub const KEYS: &[SchemaKey] = &ALL_KEYS;
 
 static ALL_KEYS: [SchemaKey;
@@ -41,33 +41,33 @@ static ALL_KEYS: [SchemaKey;
     all
 };
 
-/// One key.
+/// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct SchemaKey {
-    /// Its path, such as `agent.max_iterations`.
+    /// Path, such as `agent.max_iterations`.
     pub path: &'static str,
-    /// Its type and bounds.
+    /// Type and bounds.
     pub kind: KeyKind,
-    /// Its default.
+    /// Default value.
     pub default: DefaultValue,
-    /// What it means, one line.
+    /// Description of one line.
     pub doc: &'static str,
-    /// What an untrusted repository may do to it.
+    /// Changes that an untrusted repository may make.
     pub trust: TrustRule,
-    /// Further names in the environment, in order of precedence, after the canonical ones.
+    /// Further environment variables in order of precedence, after the canonical ones.
     pub aliases: &'static [EnvAlias],
-    /// Other paths in files that mean the same.
+    /// Alternative paths in files.
     pub other_paths: &'static [&'static str],
 }
 
-/// A default.
+/// A default value.
 #[derive(Clone, Copy, Debug)]
 pub enum DefaultValue {
     /// Not set.
     Unset,
     /// True or false.
     Bool(bool),
-    /// A whole number, bytes, or a time in the key's unit.
+    /// A whole number, a number of bytes, or a time in the key's unit.
     Int(u64),
     /// A number.
     Number(f64),
@@ -77,47 +77,47 @@ pub enum DefaultValue {
     Empty,
 }
 
-/// A further name of a key in the environment.
+/// A further environment variable of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct EnvAlias {
-    /// The variable.
+    /// Name of the variable.
     pub name: &'static str,
-    /// How its value is to be read.
+    /// Interpretation of the value.
     pub reading: AliasReading,
 }
 
-/// How the value of an alias is to be read.
+/// Interpretation of an alias's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AliasReading {
-    /// As it stands.
+    /// The value is taken unchanged.
     AsIs,
     /// True means false.
     Negated,
-    /// As it stands; other programs use the variable too, so what can't be read is passed over with a notice.
+    /// The value is taken unchanged. Other programs use the variable too, so an invalid value is ignored with a notice.
     Foreign,
 }
 
-/// What an untrusted repository's own files may do to a key (SEC-11: tighten only).
+/// Changes that an untrusted repository's own files may make to a key (SEC-11: tighten only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustRule {
-    /// Set it to anything: it only describes the project.
+    /// Any value, because the key only describes the project.
     Free,
-    /// Make it smaller. Unset counts as unlimited.
+    /// A smaller value. An unset value counts as unlimited.
     Lower,
-    /// Switch it off.
+    /// False only.
     Off,
-    /// Move it towards the front of this list.
+    /// A value closer to the front of this list.
     Towards(&'static [&'static str]),
-    /// Take entries away from a list whose emptiness means "everything".
+    /// Fewer entries of a list that means "everything" when it is empty.
     FewerOfAll,
-    /// Take entries away from a list whose emptiness means "nothing".
+    /// Fewer entries of a list that means "nothing" when it is empty.
     Fewer,
-    /// Nothing until the user trusts the repository.
+    /// No change until the user trusts the repository.
     Ask,
 }
 
 impl TrustRule {
-    /// Whether `new` over `base` only tightens.
+    /// Returns whether `new` in place of `base` only tightens the setting.
     pub fn allows(self, base: Option<&SettingValue>, new: &SettingValue) -> bool {
         match self {
             Self::Free => true,
@@ -153,7 +153,7 @@ impl TrustRule {
         }
     }
 
-    /// The rule in words, for the documentation.
+    /// Describes the rule for the documentation.
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Free => "any value",
@@ -167,7 +167,7 @@ impl TrustRule {
 }
 
 impl SchemaKey {
-    /// A key without aliases.
+    /// Creates a key without aliases.
     const fn new(
         path: &'static str,
         kind: KeyKind,
@@ -178,24 +178,24 @@ impl SchemaKey {
         Self { path, kind, default, doc, trust, aliases: &[], other_paths: &[] }
     }
 
-    /// With further names in the environment.
+    /// Adds environment variables.
     const fn with_env(mut self, aliases: &'static [EnvAlias]) -> Self {
         self.aliases = aliases;
         self
     }
 
-    /// With further paths in files.
+    /// Adds alternative paths in files.
     const fn with_paths(mut self, paths: &'static [&'static str]) -> Self {
         self.other_paths = paths;
         self
     }
 
-    /// The section: the path without its last part; empty for keys at the top.
+    /// Returns the section, which is the path without its last part; empty for top-level keys.
     pub fn section_name(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
-    /// The default as a value.
+    /// Returns the default as a value.
     pub fn default_value(&self) -> Option<SettingValue> {
         match self.default {
             DefaultValue::Unset => None,
@@ -207,12 +207,12 @@ impl SchemaKey {
         }
     }
 
-    /// The variable `FORGE_<SECTION>_<KEY>`.
+    /// Returns the name of the variable `FORGE_<SECTION>_<KEY>`.
     pub fn variable_name(&self) -> String {
         variable_of("FORGE", self.path)
     }
 
-    /// Every variable that sets this key, in order of precedence.
+    /// Returns every variable that sets this key, in order of precedence.
     pub fn variable_names(&self) -> Vec<(String, AliasReading)> {
         let mut names = vec![(self.variable_name(), AliasReading::AsIs)];
         names.push((variable_of("AGENT_FORGE", self.path), AliasReading::AsIs));
@@ -229,22 +229,22 @@ fn variable_of(prefix: &str, path: &str) -> String {
     format!("{prefix}_{}", path.replace('.', "_").to_ascii_uppercase())
 }
 
-/// The key that is written as `path` in files, be it by its own name or another one.
+/// Finds the key with the path or alternative path `path`.
 pub fn find_key(path: &str) -> Option<&'static SchemaKey> {
     KEYS.iter().find(|key| key.path == path || key.other_paths.contains(&path))
 }
 
-/// The index of a key in [`KEYS`].
+/// Returns the index of a key in [`KEYS`].
 pub(crate) fn key_index(path: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.path == path || key.other_paths.contains(&path))
 }
 
-/// Whether some key lies below `path`.
+/// Returns whether any key lies below `path`.
 pub(crate) fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The section names, in the order of the table, each once.
+/// Returns the section names without duplicates, in the order of the table.
 pub fn section_names() -> Vec<&'static str> {
     let mut seen: Vec<&'static str> = Vec::new();
     for key in KEYS {

@@ -1,9 +1,9 @@
 //! The nearest known name, for hints.
 
-/// The name out of `known` that is nearest to `name`, if one is near enough to be meant.
+/// Returns the name in `known` that is closest to `name`, if it is close enough to be intended.
 pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > 80 {
-        return None; // nobody misspells at such length, and the distance costs the square of it
+        return None; // the cost is quadratic in the length, and such long names are not misspellings
     }
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     known
@@ -14,12 +14,12 @@ pub(crate) fn nearest_name<'a>(name: &str, known: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) that lead from `a` to `b`; optimal string alignment.
+/// Counts the edits (insert, delete, replace, swap of neighbours) from `a` to `b`; optimal string alignment.
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.to_ascii_lowercase().chars().collect(), b.to_ascii_lowercase().chars().collect());
     if a.len().abs_diff(b.len()) > 3 {
-        return usize::MAX; // farther than any hint looks
+        return usize::MAX; // exceeds the limit of any hint
     }
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

@@ -23,7 +23,7 @@ const fn agent_pin_key(path: &'static str) -> SchemaKey {
     )
 }
 
-/// Every key of them, in the order of the documentation.
+/// The keys in the order of the documentation.
 pub(super) const ROUTING_KEYS: &[SchemaKey] = &[
     SchemaKey::new(
         "model.fallbacks",

@@ -1,8 +1,8 @@
-//! What is known of models: prices, windows, longest replies, parameters they refuse, vocabularies.
+//! Facts about models: prices, context windows, reply limits, unsupported parameters, vocabularies.
 //!
-//! The table that is built in is `models.json`; another one in the same form is read with [`Catalog::parse`]. A
-//! model is looked up by exact name, then by the longest row that the name continues, else it is unknown: no price,
-//! and the window of its family or of its provider.
+//! The built-in table is `models.json`; [`Catalog::parse`] reads another one in the same format. A model is looked up
+//! by its exact name, then by the longest row name that it continues. An unknown model has no price, and the context
+//! window of its family or of its provider.
 
 mod parse;
 
@@ -14,7 +14,7 @@ use crate::vendors::find_vendor;
 
 pub use parse::CatalogError;
 
-/// The window assumed for models of providers that nobody knows, in tokens.
+/// Context window in tokens assumed for models of unknown providers.
 const DEFAULT_WINDOW_TOKENS: u64 = 128_000;
 
 /// Sampling parameters that a model may refuse.
@@ -24,20 +24,20 @@ pub(crate) enum SamplingParameter {
     TopP,
 }
 
-/// A published vocabulary: how a model's tokens are made.
+/// A published vocabulary, which defines a model's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vocabulary {
-    /// Of `gpt-4o` and later.
+    /// The vocabulary of `gpt-4o` and later.
     O200kBase,
-    /// Of `gpt-4`, `gpt-3.5` and the embedding models.
+    /// The vocabulary of `gpt-4`, `gpt-3.5` and the embedding models.
     Cl100kBase,
 }
 
 impl Vocabulary {
-    /// All of them.
+    /// All vocabularies.
     pub const ALL: [Self; 2] = [Self::O200kBase, Self::Cl100kBase];
 
-    /// Its published name.
+    /// Returns the published name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::O200kBase => "o200k_base",
@@ -46,25 +46,25 @@ impl Vocabulary {
     }
 }
 
-/// What a model is for.
+/// The purpose of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelPurpose {
     /// Conversations.
     Chat,
-    /// Texts as vectors.
+    /// Embeddings.
     Embedding,
 }
 
-/// A row: prices in dollars per million tokens.
+/// A row of the table, with prices in dollars per million tokens.
 #[derive(Clone, Debug, PartialEq)]
 struct CatalogRow {
     provider: String,
     model: String,
     input: f64,
     output: f64,
-    /// Defaults to `input`: a cache that gives no rebate.
+    /// Price of cached input. The default is `input`, for a cache without a discount.
     cached: Option<f64>,
-    /// Defaults to `input`: a cache that charges nothing for writing.
+    /// Price of writing to the cache. The default is `input`, for a cache without a surcharge.
     cache_write: Option<f64>,
     window: Option<u64>,
     max_output: Option<u64>,
@@ -74,7 +74,7 @@ struct CatalogRow {
     purpose: ModelPurpose,
 }
 
-/// What models of one name have in common, whoever serves them.
+/// Properties shared by models with the same name at all providers.
 #[derive(Clone, Debug, PartialEq)]
 struct ModelFamily {
     prefix: String,
@@ -85,20 +85,20 @@ struct ModelFamily {
 /// The table of models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog {
-    /// The day on which the prices were looked up.
+    /// Date of the prices.
     pub as_of: String,
-    /// Where they come from.
+    /// Source of the prices.
     pub source: String,
     models: Vec<CatalogRow>,
     families: Vec<ModelFamily>,
 }
 
-/// The table that is built in.
+/// Returns the built-in table.
 pub fn builtin_catalog() -> &'static Catalog {
     shared_catalog()
 }
 
-/// The same, for those who keep it.
+/// Returns the built-in table as a shared pointer.
 pub(crate) fn shared_catalog() -> &'static Arc<Catalog> {
     static BUILTIN_CATALOG: OnceLock<Arc<Catalog>> = OnceLock::new();
     BUILTIN_CATALOG.get_or_init(|| {
@@ -107,24 +107,23 @@ pub(crate) fn shared_catalog() -> &'static Arc<Catalog> {
 }
 
 impl Catalog {
-    /// The table that is built in.
+    /// Returns the built-in table.
     pub fn builtin() -> &'static Self {
         builtin_catalog()
     }
 
-    /// Reads a table: a JSON object with `as_of` (a day), `source`, `models` and, if it is to know more than these,
-    /// `families`. A table without families keeps the built-in ones.
+    /// Parses a table: a JSON object with `as_of` (a date), `source`, `models` and optionally `families`. Without
+    /// families, the table has the built-in ones.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its row and field. Nothing is repaired: a price that is not certain is
-    /// worse than none.
+    /// The first error, with its row and field. Nothing is repaired: an uncertain price is worse than none.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         parse::parse_catalog(text)
     }
 
-    /// What is known of a model: exact match, then the longest row that the name continues (`gpt-4o` for
-    /// `gpt-4o-2024-08-06`, not for `gpt-4omega`), else unknown: no price, the window of its family or of its
-    /// provider.
+    /// Returns the facts about a model: those of the exact match, else of the longest row name that the name continues
+    /// (`gpt-4o` for `gpt-4o-2024-08-06`, not for `gpt-4omega`). An unknown model has no price, and the context window
+    /// of its family or of its provider.
     pub fn model_facts(&self, provider: &str, model: &str) -> ModelFacts {
         let row = self.find_row(provider, model);
         ModelFacts {
@@ -138,13 +137,13 @@ impl Catalog {
         }
     }
 
-    /// The vocabulary of a model, where it is published.
+    /// Returns the vocabulary of a model, if it is published.
     pub fn vocabulary(&self, provider: &str, model: &str) -> Option<Vocabulary> {
         let own = self.find_row(provider, model).and_then(|row| row.vocabulary);
         own.or_else(|| self.find_family(model).and_then(|family| family.vocabulary))
     }
 
-    /// Provider, name and purpose of each row, in the table's order. The name `*` stands for all models.
+    /// Returns provider, name and purpose of each row, in the table's order. The name `*` means all models.
     pub fn list_models(&self) -> impl Iterator<Item = (&str, &str, ModelPurpose)> {
         self.models.iter().map(|row| (row.provider.as_str(), row.model.as_str(), row.purpose))
     }
@@ -158,7 +157,7 @@ impl Catalog {
         self.find_row(provider, model).is_some_and(|row| row.refuses.contains(&parameter))
     }
 
-    /// Whether a model thinks before it answers, in a form that can be asked for.
+    /// Returns whether a model supports reasoning in a form that can be requested.
     pub(crate) fn supports_reasoning(&self, provider: &str, model: &str) -> bool {
         self.find_row(provider, model).is_some_and(|row| row.reasons)
     }
@@ -170,7 +169,8 @@ impl Catalog {
             .max_by_key(|row| row.model.len())
     }
 
-    /// The family with the longest prefix; what stands before a slash names who made the model.
+    /// Returns the family with the longest matching prefix. The part before a slash names the model's vendor and is
+    /// skipped.
     fn find_family(&self, model: &str) -> Option<&ModelFamily> {
         let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
         self.families
@@ -200,7 +200,7 @@ impl CatalogRow {
     }
 }
 
-/// What is known of a model, by the built-in table.
+/// Returns the facts about a model in the built-in table.
 pub fn model_facts(provider: &str, model: &str) -> ModelFacts {
     builtin_catalog().model_facts(provider, model)
 }

@@ -1,4 +1,4 @@
-//! Reading a table of models, strictly: what is damaged, negative, absurd or double is named with row and field.
+//! Strict parsing of a table of models: damaged, negative, absurd or duplicate entries are reported with row and field.
 
 use forge_types::ErrorClass;
 use serde_json::{Map, Value};
@@ -6,57 +6,57 @@ use serde_json::{Map, Value};
 use super::{Catalog, CatalogRow, ModelFamily, ModelPurpose, SamplingParameter, Vocabulary};
 use crate::vendors::{VENDORS, find_vendor};
 
-/// The longest table that is read, in bytes.
+/// Largest size of a table in bytes.
 const MAX_TABLE_BYTES: usize = 16 << 20;
-/// The dearest model that is believed, in dollars per million tokens.
+/// Highest plausible price in dollars per million tokens.
 const MAX_USD_PER_MILLION_TOKENS: f64 = 10_000.0;
-/// The largest window that is believed, in tokens.
+/// Largest plausible context window in tokens.
 const MAX_WINDOW_TOKENS: u64 = 100_000_000;
 
-/// What is wrong with a table of models.
+/// An error in a table of models.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
-    /// It is longer than any table.
+    /// The table is too long.
     #[error("the table of models has {0} bytes; more than 16 MiB are not read")]
     TooLong(usize),
-    /// It is no JSON.
+    /// The table is not JSON.
     #[error(
         "the table of models is no JSON (line {line}, column {column}): {why}. Was it cut, or is it another file?"
     )]
     NotJson {
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Column, from 1.
+        /// Column number, from 1.
         column: usize,
-        /// What the parser says.
+        /// Message of the parser.
         why: String,
     },
-    /// A field of the table itself is missing or wrong.
+    /// A field of the table itself is missing or invalid.
     #[error("the table of models: `{field}` {why}")]
     Field {
-        /// The field.
+        /// Name of the field.
         field: &'static str,
-        /// What is wrong with it.
+        /// Description of the error.
         why: String,
     },
-    /// A field of a row is missing or wrong.
+    /// A field of a row is missing or invalid.
     #[error("the table of models, row {row} ({name}): `{field}` {why}")]
     Row {
-        /// The row of `models` or `families`, from 1.
+        /// Number of the row in `models` or `families`, from 1.
         row: usize,
-        /// The row's provider and model as far as they are known.
+        /// Provider and model of the row as far as they are known.
         name: String,
-        /// The field.
+        /// Name of the field.
         field: String,
-        /// What is wrong with it.
+        /// Description of the error.
         why: String,
     },
-    /// Two rows for one model.
+    /// Two rows describe the same model.
     #[error("the table of models, row {row}: {name} stands already in row {first}")]
     Duplicate {
-        /// The later row.
+        /// Number of the later row.
         row: usize,
-        /// The earlier one.
+        /// Number of the earlier row.
         first: usize,
         /// Provider and model.
         name: String,
@@ -64,7 +64,7 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// What can be done about it: the file must change.
+    /// Returns the class of the error: the file must change.
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::Invalid
     }
@@ -133,7 +133,7 @@ fn text_of<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
 
-/// The first member that is none of these.
+/// Reports the first member that is not in `known`.
 fn reject_unknown_fields<'a>(object: &'a Map<String, Value>, known: &[&str]) -> Result<(), &'a str> {
     match object.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(name),
@@ -141,7 +141,7 @@ fn reject_unknown_fields<'a>(object: &'a Map<String, Value>, known: &[&str]) -> 
     }
 }
 
-/// A row while it is read.
+/// A reader of one row.
 struct RowReader<'a> {
     at: usize,
     row: &'a Map<String, Value>,

@@ -1,4 +1,4 @@
-//! The HTTP clients, and what is known of a server's way with connections.
+//! The HTTP clients, and the connection behaviour of each server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,25 +10,25 @@ use reqwest::Client;
 use crate::errors;
 use crate::options::Options;
 
-/// Whether a request may go over a connection that an earlier one left open.
+/// Reuse of a connection that an earlier request left open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionReuse {
-    /// Yes.
+    /// The request may use an open connection.
     Pooled,
-    /// No, it gets a connection of its own.
+    /// The request gets a new connection.
     Fresh,
 }
 
-/// What is known of a provider's way with connections that stay open.
+/// A record of how a provider treats connections that stay open.
 ///
-/// llama.cpp's server promises to keep a connection and then closes it under the next request. Such a request was
-/// never looked at (RFC 9112, 9.3.1), so it is sent again over a connection of its own, within the same attempt;
-/// from then on that server gets no other kind.
+/// llama.cpp's server promises to keep a connection and then closes it under the next request. The server has not
+/// processed such a request (RFC 9112, 9.3.1), so it is sent again over a new connection within the same attempt. All
+/// later requests to that server use new connections.
 #[derive(Debug, Default)]
 pub(crate) struct ReuseTracker {
     /// Whether a request has left a connection open.
     any: AtomicBool,
-    /// Whether one died under a request.
+    /// Whether an open connection broke under a request.
     broken: AtomicBool,
 }
 
@@ -37,23 +37,23 @@ impl ReuseTracker {
         if self.broken.load(Ordering::Relaxed) { ConnectionReuse::Fresh } else { ConnectionReuse::Pooled }
     }
 
-    /// Whether a request may meet a connection that an earlier one left open.
+    /// Returns whether a request may use a connection that an earlier one left open.
     pub(super) fn may_reuse(&self) -> bool {
         self.reuse_policy() == ConnectionReuse::Pooled && self.any.load(Ordering::Relaxed)
     }
 
-    /// A request has left a connection open, or not.
+    /// Records whether a request left a connection open.
     pub(super) fn record_open(&self, open: bool) {
         self.any.fetch_or(open, Ordering::Relaxed);
     }
 
-    /// A kept connection died under a request.
+    /// Records that an open connection broke under a request.
     pub(super) fn record_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
     }
 }
 
-/// The HTTP clients, each built at its first use: a program that talks to a local server never loads the system's
+/// The HTTP clients, each created on first use: a program that only uses a local server never loads the system's
 /// certificates.
 #[derive(Debug)]
 pub(crate) struct HttpClients {
@@ -73,7 +73,7 @@ impl HttpClients {
         }
     }
 
-    /// The client for a URL's scheme.
+    /// Returns the client for a URL's scheme.
     pub(super) fn for_url(&self, url: &str, reuse: ConnectionReuse) -> Result<&Client, Error> {
         let place = usize::from(reuse == ConnectionReuse::Fresh);
         let client = if url.starts_with("https:") {
@@ -96,7 +96,7 @@ impl HttpClients {
     }
 
     fn http_client(&self, reuse: ConnectionReuse) -> Result<Client, String> {
-        // An empty set of roots: nothing is read from disk, and no TLS server would be trusted.
+        // An empty set of roots: nothing is read from disk, and no TLS server is trusted.
         let tls = rustls::ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
@@ -106,7 +106,7 @@ impl HttpClients {
     }
 
     fn https_client(&self, reuse: ConnectionReuse) -> Result<Client, String> {
-        // reqwest takes the process's provider; if somebody installed one already, theirs is as good.
+        // reqwest uses the process's crypto provider; one that is installed already works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = self.base_builder(reuse);
         if let Some(proxy) = &self.proxy {
@@ -124,7 +124,7 @@ fn crypto_provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The error and its causes in one line, without the URL (which callers name in their own way).
+/// Returns the error and its causes on one line, without the URL, which callers add in their own form.
 pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

@@ -1,4 +1,4 @@
-//! One HTTP attempt: send, check, read the stream piece by piece. No retry, no redirect, no cookie.
+//! One HTTP attempt: send, check, read the stream chunk by chunk. There are no retries, redirects or cookies.
 
 mod clients;
 
@@ -26,16 +26,16 @@ use crate::{embed, structured};
 
 pub(crate) use clients::{ConnectionReuse, HttpClients, ReuseTracker, root_cause};
 
-/// The longest error body read, in bytes.
+/// Largest number of bytes read of an error body.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// How much of a stream without any event is kept to tell what it is, in bytes.
+/// Number of bytes kept from the start of a stream without events, to describe its content.
 const MAX_HEAD_BYTES: usize = 4 << 10;
-/// How long the end of the body is waited for after the terminal event, so that the connection can be used again.
+/// Time to wait for the end of the body after the terminal event, so that the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// Bytes per token when usage must be estimated; what English text and code come to, rounded down.
+/// Bytes per token for estimated usage: the value for English text and code, rounded down.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// One exchange with a provider: who is asked, on whose account, and how long silence may last.
+/// One exchange with a provider: the provider, its credentials, and the limit on silence.
 pub(crate) struct ProviderExchange<'a> {
     models: &'a ModelProviders,
     provider: &'a ConfiguredProvider,
@@ -85,7 +85,7 @@ pub(crate) async fn request_reply(
     let mut reply = ReplyBuilder::new(request, deltas);
     let heard = exchange.stream_reply(&url, encoded, shape.new_decoder(&call).as_mut(), &mut reply).await;
     if let (Some(talk), Err(_)) = (talk, &heard) {
-        // A slot that is gone would be waited for without end.
+        // A request for a slot that no longer exists would wait forever.
         provider.slots.remove(talk);
     }
     let response = heard?;
@@ -115,7 +115,7 @@ pub(crate) async fn request_reply(
     Ok(reply)
 }
 
-/// Asks for vectors.
+/// Requests embeddings.
 pub(crate) async fn request_embeddings(
     models: &ModelProviders,
     provider: &ConfiguredProvider,
@@ -151,7 +151,7 @@ pub(crate) async fn request_embeddings(
     })
 }
 
-/// Milliseconds since a moment.
+/// Returns the milliseconds since a moment.
 pub(crate) fn elapsed_millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -161,11 +161,11 @@ fn header_value(response: &Response, name: &str) -> Option<String> {
 }
 
 impl ProviderExchange<'_> {
-    /// The conversation as the server's own template has it; `None` if the server knows none.
+    /// Renders the conversation with the server's own template; `None` if the server has none.
     async fn render_template(&self, call: &WireRequest<'_>) -> Result<Option<String>, Error> {
         let question = encode_template_request(call);
         let url = self.provider.address.url(&question.path);
-        // Not over a connection that the question itself would then be asked over: that must be the only attempt.
+        // On a new connection, so that the actual request, the only attempt, does not reuse this one.
         let (status, body, after) = self.fetch_body(&url, question, ConnectionReuse::Fresh).await?;
         match status {
             200 => {
@@ -179,7 +179,7 @@ impl ProviderExchange<'_> {
         }
     }
 
-    /// Sends and reads a stream to its terminal event.
+    /// Sends a request and reads the stream to its terminal event.
     async fn stream_reply(
         &self,
         url: &str,
@@ -195,7 +195,7 @@ impl ProviderExchange<'_> {
         Ok(response)
     }
 
-    /// Sends and reads an answer that is no stream: status, body and the wait that is asked for.
+    /// Sends a request and reads a response that is not a stream: status, body and requested retry delay.
     async fn fetch_body(
         &self,
         url: &str,
@@ -273,7 +273,7 @@ impl ProviderExchange<'_> {
     }
 }
 
-/// Turns anything but a stream with a good status into an error.
+/// Turns everything but a stream with a success status into an error.
 async fn check_response(
     asked: &ErrorContext<'_>,
     framing: StreamFraming,
@@ -299,7 +299,7 @@ async fn check_response(
     Err(errors::from_report(asked, &json, after))
 }
 
-/// As much of an error's body as comes in time; what is missing is no second error.
+/// Reads as much of an error body as arrives in time; a missing rest is not reported as a second error.
 async fn error_body(response: &mut Response, silence: Duration) -> String {
     let mut body = Vec::new();
     while body.len() < MAX_ERROR_BYTES {
@@ -317,7 +317,7 @@ enum FrameSplitter {
     Lines(Ndjson),
 }
 
-/// What a piece of the stream came to.
+/// The result of processing one chunk of the stream.
 type StreamFlow = ControlFlow<Result<(), StreamError>>;
 
 impl FrameSplitter {
@@ -345,7 +345,7 @@ impl ProviderExchange<'_> {
             StreamFraming::Lines => FrameSplitter::Lines(Ndjson::new()),
         };
         let end = tokio::time::Instant::now() + self.models.limits.longest;
-        // What came before the first event: a body that has none is told by its beginning.
+        // Bytes before the first event: they describe a body without events.
         let (mut head, mut events, mut bytes) = (Vec::new(), 0_u64, 0_u64);
         loop {
             let next = tokio::time::timeout(self.silence, response.chunk());
@@ -390,7 +390,7 @@ impl ProviderExchange<'_> {
     }
 }
 
-/// What a body with a good status was that held not one event.
+/// Returns the error for a body with a success status that contained no event.
 fn no_events(asked: &ErrorContext<'_>, head: &[u8]) -> Error {
     let text = String::from_utf8_lossy(head);
     let text = text.trim();
@@ -406,7 +406,7 @@ fn no_events(asked: &ErrorContext<'_>, head: &[u8]) -> Error {
     }
 }
 
-/// The last line of NDJSON needs no line end.
+/// Decodes the last line of NDJSON, which needs no line end.
 fn decode_last_line(
     frames: &FrameSplitter,
     decoder: &mut dyn StreamDecoder,
@@ -415,7 +415,7 @@ fn decode_last_line(
     let FrameSplitter::Lines(lines) = frames else { return ControlFlow::Continue(()) };
     match lines.last_line().map(|event| decoder.decode_event(event, reply)) {
         Some(Ok(StreamProgress::Done)) => ControlFlow::Break(Ok(())),
-        // A line that was cut is no JSON: that is the cut, not another fault.
+        // An incomplete line is invalid JSON because the stream was cut, which is reported already.
         _ => ControlFlow::Continue(()),
     }
 }
@@ -432,7 +432,7 @@ fn handle_event(
     }
 }
 
-/// Reads what is left of the body so that the connection goes back to the pool; says whether it does.
+/// Reads the rest of the body so that the connection returns to the pool; returns whether it does.
 async fn drain_body(mut response: Response) -> bool {
     let rest = async {
         loop {
@@ -442,23 +442,23 @@ async fn drain_body(mut response: Response) -> bool {
             }
         }
     };
-    // A server that does not end its body in time costs a new connection, nothing else.
+    // A server that does not end its body in time costs a new connection and nothing else.
     tokio::time::timeout(DRAIN_TIMEOUT, rest).await.unwrap_or(false)
 }
 
-/// The request with a header that may hold a key: marked, so that no log of the HTTP client shows it.
+/// Adds a header that may hold an API key, marked as sensitive so that the HTTP client never logs it.
 fn with_header(call: reqwest::RequestBuilder, name: &'static str, value: &str) -> reqwest::RequestBuilder {
     match HeaderValue::from_str(value) {
         Ok(mut header) => {
             header.set_sensitive(true);
             call.header(name, header)
         }
-        // What can't be sent is told of when it is sent.
+        // An invalid value is reported when the request is sent.
         Err(_) => call.header(name, value),
     }
 }
 
-/// Asks a small question (which models, who are you) and gives status and JSON, within `limit` in all.
+/// Sends a small request, such as for the list of models, and returns status and JSON, within `limit` in total.
 pub(crate) async fn get_text(
     clients: &HttpClients,
     url: &str,

@@ -1,15 +1,15 @@
 //! Anthropic messages, as published in the reference of `POST /v1/messages` and its streaming part.
 //!
-//! Consecutive messages of one side are sent as one, tool results before text. Thinking blocks are opaque state:
-//! the whole block, signature included, goes back unchanged.
+//! Consecutive messages of one side are sent as one, tool results before text. Thinking blocks are opaque state: the
+//! whole block, signature included, is sent back unchanged.
 //!
-//! The prompt cache is asked for with marks ("cache breakpoints", of which four are allowed): one behind tools and
-//! system prompt, one at the end of the conversation, and one where the conversation ended the last time, so that
-//! a turn of more than the 20 blocks which the service looks back over still finds it. The marks are no part of what
-//! is cached: but for them, each request extends the bytes of the one before.
+//! Prompt caching is requested with marks ("cache breakpoints", at most four): one after tools and system prompt, one
+//! at the end of the conversation, and one at its previous end. The service looks back over only 20 blocks, and the
+//! third mark lets it find the cache entry after a longer turn. The marks are not part of the cached content: without
+//! them, each request extends the bytes of the one before.
 //!
-//! A reply in JSON is asked for as the call of a tool with that schema, which every model of this API can do; the
-//! call is given out as the text that it stands for.
+//! A reply in JSON is requested as the call of a tool with that schema, which every model of this API supports; the
+//! call is returned as the reply's text.
 
 use std::borrow::Cow;
 
@@ -25,9 +25,9 @@ use crate::reply_builder::{
 use crate::sse::FrameEvent;
 use crate::vendors::StructuredMode;
 
-/// The version of the API that this file speaks.
+/// API version implemented here.
 const API_VERSION: &str = "2023-06-01";
-/// The reply's allowance where neither the request nor the catalog names one; the field is mandatory.
+/// Reply limit where neither the request nor the catalog has one; the field is mandatory.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 
 // ---- request -------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ struct AnthropicRequest<'a> {
     messages: Vec<AnthropicMessage<'a>>,
 }
 
-/// A place up to which the prompt is to be kept.
+/// A mark for the end of the cached prefix of the prompt.
 #[derive(Clone, Copy, Serialize)]
 struct CacheControl {
     r#type: &'static str,
@@ -78,9 +78,9 @@ struct AnthropicTool<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum InputSchema<'a> {
-    /// What a tool takes.
+    /// Parameters of a tool.
     Tool(ParameterSchema<'a>),
-    /// The form of a reply.
+    /// Schema of a reply.
     Reply(&'a Value),
 }
 
@@ -128,7 +128,7 @@ enum AnthropicBlock<'a> {
     Verbatim(Box<RawValue>),
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let model = &request.route.model;
@@ -170,7 +170,7 @@ pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     EncodedRequest { headers, ..EncodedRequest::from_json(WireFormat::Anthropic.path(), &body) }
 }
 
-/// The tools, and behind them the one that stands for a reply in JSON.
+/// Returns the tools, followed by the one that produces a reply in JSON.
 fn build_tools<'a>(call: &WireRequest<'a>) -> Vec<AnthropicTool<'a>> {
     let own = call.request.tools.iter().map(|tool| AnthropicTool {
         name: &tool.name,
@@ -187,7 +187,8 @@ fn build_tools<'a>(call: &WireRequest<'a>) -> Vec<AnthropicTool<'a>> {
     own.chain(answer).collect()
 }
 
-/// Marks the end of the last two messages of the user's side: where this request ends and where the last one did.
+/// Marks the end of the last two messages of the user's side, which are the ends of this request and of the previous
+/// one.
 fn mark_cache_points(mut messages: Vec<AnthropicMessage<'_>>) -> Vec<AnthropicMessage<'_>> {
     for message in messages.iter_mut().rev().filter(|message| message.role == "user").take(2) {
         if let Some(AnthropicBlock::Made(
@@ -223,7 +224,7 @@ fn build_messages(request: &ModelRequest) -> Vec<AnthropicMessage<'_>> {
 
 fn build_block<'a>(part: &'a forge_types::MessagePart, request: &ModelRequest) -> Option<AnthropicBlock<'a>> {
     match &part.kind {
-        // The API refuses blocks of nothing but white space.
+        // The API refuses blocks that contain only white space.
         PartKind::Text { text } => Some(inline_text(text))
             .filter(|text| !text.trim().is_empty())
             .map(|text| AnthropicBlock::Made(ContentBlock::Text { text, cache_control: None })),
@@ -245,7 +246,7 @@ fn build_block<'a>(part: &'a forge_types::MessagePart, request: &ModelRequest) -
     }
 }
 
-/// Ids of other providers may hold characters that this one refuses.
+/// Replaces characters that this provider refuses in ids of other providers.
 fn valid_id(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
@@ -323,33 +324,33 @@ struct AnthropicUsage {
     output_tokens: Option<u64>,
 }
 
-/// The content block that is being read.
+/// The content block being read.
 enum OpenBlock {
     Text,
     Call {
         place: usize,
     },
-    /// A block that goes back verbatim: its fields as they grow, in the order in which they came.
+    /// A block that is sent back verbatim: its growing fields in the order of arrival.
     Thinking {
         place: usize,
         text: String,
         signature: String,
     },
-    /// The call that stands for a reply in JSON; whether any of it has come.
+    /// The call that produces a reply in JSON, and whether any of its input has arrived.
     Answer {
         started: bool,
     },
     Ignored,
 }
 
-/// Reads the events from `message_start` to `message_stop`.
+/// A decoder for the events from `message_start` to `message_stop`.
 #[derive(Default)]
 pub(super) struct AnthropicDecoder {
     open: Option<(u64, OpenBlock)>,
     counts: AnthropicUsage,
-    /// Whether the final count of output tokens was there.
+    /// Whether the final count of output tokens has arrived.
     counted: bool,
-    /// The tool whose call is the reply's text.
+    /// Tool with the call that becomes the reply's text.
     answer: Option<String>,
 }
 
@@ -407,7 +408,7 @@ impl StreamDecoder for AnthropicDecoder {
             AnthropicEvent::Error { error } => {
                 return Err(StreamError::Reported(Box::new(json!({"type": "error", "error": error}))));
             }
-            // Pings, and event types that the API's rules of versioning allow to come.
+            // Pings, and event types that the API's versioning policy allows to be added.
             AnthropicEvent::Other => {}
         }
         Ok(StreamProgress::More)
@@ -425,7 +426,7 @@ impl AnthropicDecoder {
 }
 
 impl AnthropicUsage {
-    /// Later counts are running totals and replace earlier ones.
+    /// Merges a later count: counts are running totals and replace earlier ones.
     fn updated_by(self, later: Self) -> Self {
         Self {
             input_tokens: later.input_tokens.or(self.input_tokens),
@@ -446,7 +447,7 @@ fn open_block(block: &Value, answer: Option<&str>, reply: &mut ReplyBuilder<'_>)
             OpenBlock::Text
         }
         "tool_use" => {
-            // The input comes in deltas; servers that send it whole put it here.
+            // The input arrives in deltas; servers that send it whole put it here.
             let whole = block["input"].as_object().filter(|input| !input.is_empty());
             let arguments = whole.map(|_| block["input"].to_string()).unwrap_or_default();
             if answer == Some(field("name")) {
@@ -498,12 +499,12 @@ fn extend_block(open: &mut OpenBlock, delta: BlockDelta, reply: &mut ReplyBuilde
 
 fn close_block(open: OpenBlock, reply: &mut ReplyBuilder<'_>) {
     if matches!(open, OpenBlock::Answer { started: false }) {
-        // A tool without arguments is called without a word.
+        // A tool without arguments is called without any input.
         reply.push_text("{}");
     }
     if let OpenBlock::Thinking { place, text, signature } = open {
         let block = json!({"type": "thinking", "thinking": text, "signature": signature});
-        // A block without its signature would be refused; it is shown and forgotten.
+        // A block without its signature would be refused, so it is shown but not stored.
         let opaque = (!signature.is_empty()).then(|| reply.opaque_state(block.to_string()));
         reply.parts[place] = reasoning_part(&text, opaque);
     }

@@ -1,9 +1,9 @@
 //! llama.cpp `POST /completion` and `POST /apply-template`, as published in the README of the project's server: one
 //! text in, one text out, server-sent events.
 //!
-//! The prompt is made by the server itself, from the template that came with the model; a server without that
-//! endpoint gets a plain rendering. Grammars and schemas constrain the reply. A conversation stays in the slot that
-//! answered it before, where its prompt lies in the cache.
+//! The server renders the prompt with the template that came with the model; a server without that endpoint gets a
+//! plain rendering. Grammars and schemas constrain the reply. A conversation returns to the slot that answered it
+//! before, where its prompt is cached.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -17,9 +17,9 @@ use crate::reply_builder::{ReplyBuilder, StreamError, join_text};
 use crate::sse::FrameEvent;
 use crate::vendors::StructuredMode;
 
-/// The reply's allowance in tokens where none is named: the server's own is without end.
+/// Reply limit in tokens where none is given; the server's default is unlimited.
 const DEFAULT_MAX_TOKENS: u64 = 512;
-/// What a model would write next, if no template tells it where its turn ends.
+/// Text with which a model without a template would start the next turn.
 const NEXT_TURN: &str = "\n\n### User:";
 
 // ---- request -------------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ struct CompletionRequest<'a> {
     id_slot: Option<u64>,
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let plain = call.prompt.is_none().then(|| render_fallback_prompt(call));
     let form = call.json_format_by(StructuredMode::Grammar);
@@ -67,7 +67,7 @@ pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     EncodedRequest::from_json(WireFormat::Completion.path(), &body)
 }
 
-/// The question to the server for its rendering of the conversation.
+/// Encodes the request for the server's rendering of the conversation.
 pub(crate) fn encode_template_request(call: &WireRequest<'_>) -> EncodedRequest {
     let system = text_tools::tool_system_prompt(call);
     let head = (!system.is_empty()).then(|| json!({"role": "system", "content": system}));
@@ -77,7 +77,7 @@ pub(crate) fn encode_template_request(call: &WireRequest<'_>) -> EncodedRequest 
     EncodedRequest::from_json("/apply-template", &json!({"messages": messages}))
 }
 
-/// The conversation under headings, for a server that knows no template.
+/// Renders the conversation under headings, for a server without a template.
 fn render_fallback_prompt(call: &WireRequest<'_>) -> String {
     let mut prompt = String::new();
     let system = text_tools::tool_system_prompt(call);
@@ -91,7 +91,7 @@ fn render_fallback_prompt(call: &WireRequest<'_>) -> String {
     prompt + "### Assistant:\n"
 }
 
-/// What tells a conversation from others as it grows: its model, its system prompt and its first message.
+/// A key that identifies a growing conversation: a hash of its model, system prompt and first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConversationKey(u64);
 
@@ -133,15 +133,15 @@ struct CompletionChunk {
 
 #[derive(Clone, Copy, Deserialize)]
 struct CompletionTimings {
-    /// Tokens of the prompt that lay in the cache; older servers leave it out.
+    /// Tokens of the prompt found in the cache; older servers omit the field.
     #[serde(default)]
     cache_n: Option<u64>,
-    /// Tokens of the prompt that were worked through.
+    /// Tokens of the prompt that were processed.
     #[serde(default)]
     prompt_n: Option<u64>,
 }
 
-/// Reads the events up to the one that says `stop`.
+/// A decoder for the events up to the one with `stop`.
 #[derive(Default)]
 pub(super) struct CompletionDecoder {
     listener: TextToolParser,
@@ -175,7 +175,7 @@ impl StreamDecoder for CompletionDecoder {
 }
 
 impl CompletionChunk {
-    /// `tokens_cached` is not looked at: it counts what lies in the slot afterwards, not what was found there.
+    /// Returns the usage. `tokens_cached` is ignored: it counts the content of the slot afterwards, not cache hits.
     fn to_usage(&self) -> Option<Usage> {
         let (input, output) = (self.tokens_evaluated?, self.tokens_predicted?);
         let timings = self.timings;

@@ -1,8 +1,8 @@
 //! Gemini `models/{model}:streamGenerateContent?alt=sse`, as published in the reference of the Gemini API.
 //!
-//! Opaque state: a `thoughtSignature` belongs to the part that carried it and goes back on that very part; a
-//! signed part is never joined with another. The id of a function call, where the API gives one, is kept the same
-//! way, since ids of a run are its own.
+//! Opaque state: a `thoughtSignature` belongs to the part that carried it and is sent back on that same part; a signed
+//! part is never merged with another. The API's id of a function call, if there is one, is stored in the same way,
+//! because a run has its own ids.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ struct FunctionDeclarations<'a> {
 struct FunctionDeclaration<'a> {
     name: &'a str,
     description: &'a str,
-    /// Left out for a tool without parameters: the API refuses an object without properties.
+    /// Omitted for a tool without parameters: the API refuses an object without properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<ParameterSchema<'a>>,
 }
@@ -117,7 +117,7 @@ enum FunctionOutcome<'a> {
     Error(&'a str),
 }
 
-/// What is kept of a part, as JSON in its opaque state.
+/// The data stored for a part, as JSON in its opaque state.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PartState {
@@ -130,7 +130,7 @@ struct PartState {
     thought: Option<bool>,
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let system = call.full_system_prompt();
@@ -164,13 +164,13 @@ pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     )
 }
 
-/// A model's name as it stands in a path.
+/// Returns a model's name as a path segment.
 pub(crate) fn model_segment(model: &str) -> String {
     path_segment(model.strip_prefix("models/").unwrap_or(model))
 }
 
-/// Percent-encodes what may not stand in a path segment (RFC 3986, `pchar`), so that a model's name can't lead
-/// elsewhere.
+/// Percent-encodes characters that are invalid in a path segment (RFC 3986, `pchar`), so that a model's name can't
+/// change the path.
 fn path_segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -248,7 +248,7 @@ fn build_part<'a>(
                 ..GeminiPart::default()
             })
         }
-        // Thoughts are for people; only a signature on one must go back.
+        // Thoughts are for people; only a signature on one must be sent back.
         PartKind::Reasoning { text } => signature.map(|signature| GeminiPart {
             text: Some(inline_text(text)),
             thought: state.thought,
@@ -339,7 +339,7 @@ struct GeminiUsage {
     cached_content_token_count: Option<u64>,
 }
 
-/// Reads a stream of `GenerateContentResponse`s. The one with a finish reason is the terminal event.
+/// A decoder for a stream of `GenerateContentResponse`s. The one with a finish reason is the terminal event.
 #[derive(Default)]
 pub(super) struct GeminiDecoder {}
 
@@ -409,7 +409,7 @@ fn parse_finish_reason(reason: &str, why: &str, has_calls: bool) -> Result<Finis
         "STOP" if has_calls => Ok(FinishReason::ToolCalls),
         "STOP" => Ok(FinishReason::Stop),
         "MAX_TOKENS" => Ok(FinishReason::Length),
-        // The model wrote a call that the service itself could not read: nothing of it is usable.
+        // The service could not read a call that the model wrote, so nothing of it is usable.
         "MALFORMED_FUNCTION_CALL" => Err(StreamError::Malformed(
             format!("the model wrote a malformed function call {why}").trim().to_owned(),
         )),

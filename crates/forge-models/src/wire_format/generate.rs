@@ -1,6 +1,6 @@
 //! Ollama `/api/generate`, as published in the project's API document: one text in, one text out, a JSON object per
-//! line. The server's template makes one turn of the prompt, so a longer conversation is written down in it: the
-//! first question stands bare, each later turn under a heading, so that every prompt extends the one before.
+//! line. The server's template treats the prompt as one turn, so a longer conversation is written out in it: the first
+//! message has no heading, each later turn has one, so that every prompt extends the previous one.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ struct GenerateRequest<'a> {
     prompt: String,
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let body = GenerateRequest {
         model: &call.request.route.model,
@@ -44,7 +44,7 @@ pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     EncodedRequest::from_json(WireFormat::Generate.path(), &body)
 }
 
-/// The conversation as one text.
+/// Renders the conversation as one text.
 fn render_prompt(call: &WireRequest<'_>) -> String {
     let mut prompt = String::new();
     for (at, (speaker, text)) in text_tools::render_turns(call).into_iter().enumerate() {
@@ -79,7 +79,7 @@ struct GenerateChunk {
     error: Option<Value>,
 }
 
-/// Reads the lines up to the one that says `done`.
+/// A decoder for the lines up to the one with `done`.
 #[derive(Default)]
 pub(super) struct GenerateDecoder {
     listener: TextToolParser,

@@ -1,7 +1,7 @@
-//! The wire shapes: one file each, all alike in what they offer.
+//! The wire formats, one file each, all with the same interface.
 //!
-//! A shape turns a neutral request into bytes ([`Shape::encode`]) and the events of a stream into a reply
-//! ([`Decode`]). It knows nothing of HTTP, and of vendors only what [`crate::vendors`] says.
+//! A wire format turns a neutral request into bytes ([`WireFormat::encode`]) and the events of a stream into a reply
+//! ([`StreamDecoder`]). It is independent of HTTP, and of vendors except for the data in [`crate::vendors`].
 
 mod anthropic;
 mod completion;
@@ -27,28 +27,28 @@ use crate::vendors::{StructuredMode, Vendor};
 pub(crate) use completion::{ConversationKey, encode_template_request};
 pub(crate) use gemini::model_segment;
 
-/// A wire shape.
+/// A wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireFormat {
-    /// OpenAI chat completions.
+    /// The format of OpenAI chat completions.
     OpenAi,
-    /// OpenAI responses.
+    /// The format of OpenAI responses.
     Responses,
-    /// Anthropic messages.
+    /// The format of Anthropic messages.
     Anthropic,
-    /// Gemini `streamGenerateContent`.
+    /// The format of Gemini `streamGenerateContent`.
     Gemini,
-    /// Ollama `/api/chat`.
+    /// The format of Ollama `/api/chat`.
     Ollama,
-    /// Ollama `/api/generate`.
+    /// The format of Ollama `/api/generate`.
     Generate,
-    /// llama.cpp `/completion`.
+    /// The format of llama.cpp `/completion`.
     Completion,
-    /// No wire: replies from a file.
+    /// No wire format: replies from a file.
     Scripted,
 }
 
-/// How the events of a stream are framed.
+/// The framing of a stream's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamFraming {
     /// Server-sent events.
@@ -57,16 +57,16 @@ pub(crate) enum StreamFraming {
     Lines,
 }
 
-/// One request with all that its bytes depend on.
+/// A request with everything that determines its bytes.
 pub(crate) struct WireRequest<'a> {
     pub(crate) vendor: &'static Vendor,
     pub(crate) catalog: &'a Catalog,
     pub(crate) request: &'a ModelRequest,
-    /// The form of the reply and how it is asked for; `None`: any text.
+    /// Schema of the reply and the means of obtaining it; `None` means any text.
     pub(crate) json: Option<(&'a JsonFormat, StructuredMode)>,
-    /// The conversation as one text, for the shape that sends it so.
+    /// Conversation as one text, for the formats that send it so.
     pub(crate) prompt: Option<String>,
-    /// The server's slot that holds the conversation's beginning, if one is known to.
+    /// Slot of the server that holds the beginning of the conversation, if known.
     pub(crate) slot: Option<u64>,
 }
 
@@ -84,12 +84,12 @@ impl<'a> WireRequest<'a> {
         Self { vendor, catalog, request, json, prompt: None, slot: None }
     }
 
-    /// The reply's form if it is asked for in this way.
+    /// Returns the schema of the reply if it is requested by this means.
     fn json_format_by(&self, way: StructuredMode) -> Option<&'a JsonFormat> {
         self.json.filter(|(_, by)| *by == way).map(|(format, _)| format)
     }
 
-    /// A parameter if it is set and the model takes it.
+    /// Returns a parameter if it is set and the model supports it.
     fn accepted_parameter(&self, value: Option<f64>, parameter: SamplingParameter) -> Option<f64> {
         value.filter(|_| {
             !self.catalog.refuses_parameter(self.vendor.name, &self.request.route.model, parameter)
@@ -104,7 +104,7 @@ impl<'a> WireRequest<'a> {
         self.accepted_parameter(self.request.settings.top_p, SamplingParameter::TopP)
     }
 
-    /// The system prompt, with the instruction for the reply's form where that is how it is asked for.
+    /// Returns the system prompt, with the instruction for JSON if the schema is requested by one.
     fn system_prompt(&self) -> Cow<'a, str> {
         match self.json_format_by(StructuredMode::Instruction) {
             None => Cow::Borrowed(self.request.system.as_str()),
@@ -112,8 +112,8 @@ impl<'a> WireRequest<'a> {
         }
     }
 
-    /// The system prompt and, after it, system messages of the conversation: shapes with a field of its own for
-    /// the prompt have no other place for them.
+    /// Returns the system prompt followed by the conversation's system messages: formats with a separate field for the
+    /// prompt have no other place for them.
     fn full_system_prompt(&self) -> String {
         let mut system = self.system_prompt().into_owned();
         let later = self.request.messages.iter().filter(|message| message.role == forge_types::Role::System);
@@ -127,7 +127,7 @@ impl<'a> WireRequest<'a> {
     }
 }
 
-/// What is sent: a path below the API version, headers, a body.
+/// The encoded request: a path below the API version, headers, a body.
 pub(crate) struct EncodedRequest {
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -141,32 +141,32 @@ impl EncodedRequest {
     }
 }
 
-/// Whether the stream goes on.
+/// The state of the stream after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamProgress {
-    /// More must come.
+    /// More events follow.
     More,
-    /// That was the terminal event.
+    /// The event was the terminal one.
     Done,
 }
 
-/// Reads the events of one stream.
+/// A decoder for the events of one stream.
 pub(crate) trait StreamDecoder: Send {
-    /// Takes an event.
+    /// Decodes an event.
     fn decode_event(
         &mut self,
         event: FrameEvent<'_>,
         reply: &mut ReplyBuilder<'_>,
     ) -> Result<StreamProgress, StreamError>;
 
-    /// Whether a stream that ends here properly is whole though its terminal event is missing.
+    /// Returns whether a stream that ends here without its terminal event is complete.
     fn is_complete_without_terminal(&self, _reply: &ReplyBuilder<'_>) -> bool {
         false
     }
 }
 
 impl WireFormat {
-    /// The request as bytes; the same request always gives the same bytes.
+    /// Encodes the request; equal requests are encoded as equal bytes.
     pub(crate) fn encode(self, call: &WireRequest<'_>) -> EncodedRequest {
         match self {
             Self::OpenAi | Self::Scripted => openai::encode_request(call),
@@ -179,7 +179,7 @@ impl WireFormat {
         }
     }
 
-    /// A reader for the answer.
+    /// Creates a decoder for the reply.
     pub(crate) fn new_decoder(self, call: &WireRequest<'_>) -> Box<dyn StreamDecoder> {
         match self {
             Self::OpenAi | Self::Scripted => Box::new(openai::OpenAiDecoder::default()),
@@ -192,7 +192,7 @@ impl WireFormat {
         }
     }
 
-    /// Its path below the API version, where that is always the same.
+    /// Returns the path below the API version, if it is constant.
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::OpenAi => "/chat/completions",
@@ -205,7 +205,7 @@ impl WireFormat {
         }
     }
 
-    /// How its streams are framed.
+    /// Returns the framing of streams.
     pub(crate) const fn framing(self) -> StreamFraming {
         match self {
             Self::Ollama | Self::Generate => StreamFraming::Lines,
@@ -213,7 +213,7 @@ impl WireFormat {
         }
     }
 
-    /// The header that carries the key.
+    /// Returns the header that carries the API key.
     pub(crate) fn key_header(self, key: &ApiKey) -> (&'static str, String) {
         match self {
             Self::Anthropic => ("x-api-key", key.reveal().to_owned()),
@@ -228,13 +228,13 @@ fn parse_event<'e, T: serde::Deserialize<'e>>(event: &FrameEvent<'e>) -> Result<
     serde_json::from_slice(event.data).map_err(|error| StreamError::Malformed(format!("{error}")))
 }
 
-/// Usage of a server that counts no cache.
+/// Returns the usage of a server that reports no cache.
 const fn usage_without_cache(input: u64, output: u64) -> Usage {
     Usage { input, output, cached: 0, cache_write: 0, known: true }
 }
 
-/// The text of a call's arguments as they stand on the wire: the content of a string (the normal form of some
-/// shapes, text that was no JSON in the others), or the object itself, verbatim.
+/// Returns the text of a call's arguments: the content of a string (the normal form of some formats, invalid JSON in
+/// the others), or the object itself, verbatim.
 fn argument_text(raw: &RawValue) -> Cow<'_, str> {
     match serde_json::from_str::<String>(raw.get()) {
         Ok(text) => Cow::Owned(text),

@@ -1,6 +1,6 @@
 //! Ollama `/api/chat`, as published in the project's API document: one JSON object per line.
 //!
-//! The window is always asked for: the server's own default is small and cuts a longer prompt without a word.
+//! The context window is always set in the request: the server's default is small and cuts a longer prompt silently.
 
 use std::borrow::Cow;
 
@@ -77,7 +77,7 @@ impl OllamaOptions {
     }
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let body = OllamaRequest {
         model: &call.request.route.model,
@@ -175,7 +175,7 @@ struct ReceivedFunction<'a> {
     arguments: Option<&'a RawValue>,
 }
 
-/// Reads the lines up to the one that says `done`.
+/// A decoder for the lines up to the one with `done`.
 #[derive(Default)]
 pub(super) struct OllamaDecoder {}
 
@@ -209,7 +209,7 @@ impl StreamDecoder for OllamaDecoder {
     }
 }
 
-/// The reason that the last line names.
+/// Returns the finish reason in the last line.
 pub(super) fn parse_done_reason(reason: Option<&str>, has_calls: bool) -> FinishReason {
     match reason {
         Some("length") => FinishReason::Length,

@@ -1,8 +1,8 @@
 //! OpenAI chat completions, as published in the API reference of `POST /v1/chat/completions`; also the format of
-//! OpenRouter, llama.cpp, vLLM and many others, whose differences are data in [`crate::vendors`].
+//! OpenRouter, llama.cpp, vLLM and many others. Their differences are data in [`crate::vendors`].
 //!
-//! Opaque state: OpenRouter's `reasoning_details` (documented under "Preserving reasoning"), and
-//! `reasoning_content` as several servers send it, go back on the assistant message they came with.
+//! Opaque state: OpenRouter's `reasoning_details` (documented under "Preserving reasoning") and the `reasoning_content`
+//! of several servers are sent back on the assistant message that they came with.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ struct OpenAiRequest<'a> {
     tools: Vec<OpenAiTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
-    /// llama.cpp's own parameter.
+    /// A parameter of llama.cpp.
     #[serde(skip_serializing_if = "Option::is_none")]
     grammar: Option<&'a str>,
     // Last, so that a longer conversation extends the bytes of a shorter one.
@@ -101,7 +101,7 @@ struct OpenAiCallFunction<'a> {
     arguments: Cow<'a, str>,
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let settings = &request.settings;
@@ -127,7 +127,7 @@ pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     EncodedRequest::from_json(WireFormat::OpenAi.path(), &body)
 }
 
-/// The tools as OpenAI and Ollama have them.
+/// Returns the tools in the format of OpenAI and Ollama.
 pub(super) fn build_tools(request: &ModelRequest) -> Vec<OpenAiTool<'_>> {
     request
         .tools
@@ -270,17 +270,17 @@ struct PromptDetails {
     cache_write_tokens: Option<u64>,
 }
 
-/// Which field of the stream carried the reasoning: it goes back under the same name.
+/// The field that carried the reasoning; it is sent back under the same name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReasoningField {
     Content,
     Reasoning,
 }
 
-/// Reads a stream of `chat.completion.chunk`s.
+/// A decoder for a stream of `chat.completion.chunk`s.
 #[derive(Default)]
 pub(super) struct OpenAiDecoder {
-    /// The calls begun: wire index and place among the parts.
+    /// Wire index and part index of each call that has begun.
     calls: Vec<(u64, usize)>,
     details: Vec<Map<String, Value>>,
     reasoning: Option<(ReasoningField, String)>,
@@ -323,8 +323,8 @@ impl StreamDecoder for OpenAiDecoder {
         Ok(StreamProgress::More)
     }
 
-    /// A few servers leave `[DONE]` out. When the finish reason and the usage, which comes after it, are there,
-    /// nothing can be missing.
+    /// A few servers omit `[DONE]`. Once the finish reason and the usage, which follows it, have arrived, the reply is
+    /// complete.
     fn is_complete_without_terminal(&self, reply: &ReplyBuilder<'_>) -> bool {
         reply.finish.is_some() && reply.usage.is_some()
     }
@@ -353,7 +353,7 @@ impl OpenAiDecoder {
         self.reasoning.get_or_insert_with(|| (field, String::new())).1.push_str(text);
     }
 
-    /// Pieces of one detail share index and type: their texts are one text, their other fields stay.
+    /// Merges pieces of one detail, which share index and type: their texts are concatenated, other fields are kept.
     fn merge_detail(&mut self, piece: Map<String, Value>) {
         let key = |detail: &Map<String, Value>| (detail.get("index").cloned(), detail.get("type").cloned());
         let last =
@@ -383,14 +383,14 @@ impl OpenAiDecoder {
         let arguments = delta.function.as_ref().and_then(|function| function.arguments);
         let arguments = arguments.map(argument_text).unwrap_or_default();
         let index = delta.index.unwrap_or_else(|| match self.calls.last() {
-            // Without an index a new name begins a new call.
+            // Without an index, a name begins a new call.
             Some((last, _)) if name.is_empty() => *last,
             Some((last, _)) => last + 1,
             None => 0,
         });
         let place = self.calls.iter().rev().find(|(known, _)| *known == index).map(|(_, place)| *place);
         let begun = place.and_then(|place| reply.call_at(place)).filter(|call| {
-            // Some servers give every call the index 0: another id with a name is another call.
+            // Some servers give every call the index 0: a different id with a name is a new call.
             id.is_empty() || name.is_empty() || call.id.is_empty() || call.id == id
         });
         match begun {
@@ -411,7 +411,7 @@ impl OpenAiDecoder {
         }
     }
 
-    /// Puts the state that must go back onto the reasoning part; done once, when the reply is complete.
+    /// Adds the state to send back to the reasoning part, once the reply is complete.
     fn attach_state(&mut self, reply: &mut ReplyBuilder<'_>) {
         let details = std::mem::take(&mut self.details);
         let reasoning = self.reasoning.take();

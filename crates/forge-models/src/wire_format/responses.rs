@@ -1,8 +1,8 @@
 //! OpenAI responses, as published in the API reference of `POST /v1/responses` and its streaming events.
 //!
-//! Nothing is stored at the provider (`store: false`): each request holds the whole conversation as items. Opaque
-//! state: reasoning items with their `encrypted_content` go back verbatim, in their place before the items they led
-//! to. The encryption is asked for from models that reason; the others refuse to be asked.
+//! The provider stores nothing (`store: false`): each request holds the whole conversation as items. Opaque state:
+//! reasoning items with their `encrypted_content` are sent back verbatim, before the items that followed them. The
+//! encryption is requested only from models that reason; the others refuse the request.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ struct ResponsesRequest<'a> {
     top_p: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<TextFormat<'a>>,
-    /// llama.cpp's own parameters: its server reads no `text.format`.
+    /// Parameters of llama.cpp, which ignores `text.format`.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_schema: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ struct ResponsesTool<'a> {
     name: &'a str,
     description: &'a str,
     parameters: ParameterSchema<'a>,
-    /// Strict schemas want every parameter required; those of tools have optional ones.
+    /// Strict schemas require every parameter; those of tools have optional ones.
     strict: bool,
 }
 
@@ -94,7 +94,7 @@ enum ResponsesItem<'a> {
     Verbatim(Box<RawValue>),
 }
 
-/// The request as bytes.
+/// Encodes the request.
 pub(super) fn encode_request(call: &WireRequest<'_>) -> EncodedRequest {
     let request = call.request;
     let model = &request.route.model;
@@ -159,7 +159,7 @@ fn build_items(request: &ModelRequest) -> Vec<ResponsesItem<'_>> {
     items
 }
 
-/// The item of a part of the model's.
+/// Returns the item for a part of an assistant message.
 fn build_output_item<'a>(part: &'a MessagePart, request: &ModelRequest) -> Option<ResponsesItem<'a>> {
     match &part.kind {
         PartKind::Text { text } => Some(inline_text(text)).filter(|text| !text.is_empty()).map(|text| {
@@ -190,7 +190,7 @@ fn build_result_item(part: &MessagePart) -> Option<ResponsesItem<'_>> {
 
 // ---- reply ---------------------------------------------------------------------------------------------------
 
-/// An event; which fields it has depends on its type.
+/// An event; its fields depend on its type.
 #[derive(Deserialize)]
 struct ResponsesEvent<'a> {
     #[serde(rename = "type", default, borrow)]
@@ -279,7 +279,7 @@ struct InputDetails {
     cache_write_tokens: Option<u64>,
 }
 
-/// What names an item in later events: its place in the output, or its id where a server leaves the place out.
+/// The key of an item in later events: its output index, or its id if a server omits the index.
 #[derive(PartialEq, Eq, Hash)]
 enum ItemKey {
     Index(u64),
@@ -295,15 +295,15 @@ impl ItemKey {
     }
 }
 
-/// Reads the events up to `response.completed`, `response.incomplete` or `response.failed`.
+/// A decoder for the events up to `response.completed`, `response.incomplete` or `response.failed`.
 #[derive(Default)]
 pub(super) struct ResponsesDecoder {
-    /// Calls and reasoning items begun, and their places among the parts.
+    /// Part index of each call and reasoning item that has begun.
     started: HashMap<ItemKey, usize>,
-    /// Whether text came for the message that is open.
+    /// Whether text has arrived for the current message.
     text_streamed: bool,
     refused: bool,
-    /// The reply's allowance: llama.cpp's server calls a reply complete that this has cut.
+    /// Reply limit: llama.cpp's server reports a reply that reached it as complete.
     allowance: Option<u64>,
 }
 
@@ -357,7 +357,7 @@ impl StreamDecoder for ResponsesDecoder {
                 return self.finish_response(response, reply);
             }
             (kind, ..) if kind == "error" || streamed.error.is_some() => {
-                // The message stands at the top level here, or below `error` as everywhere else.
+                // The message is at the top level here, or below `error` as in all other formats.
                 let own = || json!({"message": streamed.message, "code": streamed.code});
                 let error = streamed.error.clone().filter(Value::is_object).unwrap_or_else(own);
                 return Err(StreamError::Reported(Box::new(json!({"error": error}))));
@@ -388,7 +388,7 @@ impl ResponsesDecoder {
         }
     }
 
-    /// A whole item: what it says counts, whatever its pieces said before.
+    /// Processes a complete item, which overrides its earlier pieces.
     fn complete_item(
         &mut self,
         place: Option<u64>,
@@ -412,7 +412,7 @@ impl ResponsesDecoder {
             "reasoning" => {
                 let pieces = item.summary.iter().chain(item.content.iter().flatten());
                 let texts: Vec<_> = pieces.filter_map(|piece| piece.text.as_deref()).collect();
-                // Without its encryption the item would have to be stored at the provider.
+                // Without its encrypted content, the item would have to be stored at the provider.
                 let keeps = item.encrypted_content.as_deref().is_some_and(|content| !content.is_empty());
                 let opaque = keeps.then(|| reply.opaque_state(raw.get().to_owned()));
                 let part = reasoning_part(&texts.join("\n\n"), opaque);

@@ -1,9 +1,9 @@
-//! Conversations with tools in plain text, for endpoints that know only text: how tools are explained, calls and
-//! results written down, and calls read from what a model says.
+//! Tools in plain text, for endpoints that accept only text: the description of tools, the notation of calls and
+//! results, and the parser for calls in a model's output.
 //!
-//! The notation (`<tool_call>{"name": …, "arguments": {…}}</tool_call>`, `<tool_response>…</tool_response>`) is the
-//! one that many open models were trained on, first published with the Hermes models. What stands in `<think>` at
-//! the beginning of a reply is reasoning.
+//! The notation (`<tool_call>{"name": …, "arguments": {…}}</tool_call>`, `<tool_response>…</tool_response>`) is the one
+//! that many open models were trained on, first published with the Hermes models. Text in `<think>` at the beginning of
+//! a reply is reasoning.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ const THINK_TAGS: (&str, &str) = ("<think>", "</think>");
 
 // ---- to the model --------------------------------------------------------------------------------------------
 
-/// The system prompt with the tools behind it.
+/// Returns the system prompt followed by the tools.
 pub(super) fn tool_system_prompt(call: &WireRequest<'_>) -> String {
     let mut system = call.full_system_prompt();
     if call.request.tools.is_empty() {
@@ -49,7 +49,7 @@ struct TextToolCall<'a> {
     arguments: Cow<'a, RawValue>,
 }
 
-/// What a message says, with its calls and results written down.
+/// Renders the text of a message with its calls and results.
 pub(super) fn render_message(message: &Message) -> String {
     let mut text = String::new();
     for part in &message.parts {
@@ -75,7 +75,7 @@ pub(super) fn render_message(message: &Message) -> String {
     text
 }
 
-/// Who says it in the conversation: results of tools come from the user's side.
+/// Returns the role of a message as text: results of tools belong to the user's side.
 pub(super) fn turn_role(role: Role) -> Option<&'static str> {
     match role {
         Role::System => None,
@@ -84,7 +84,7 @@ pub(super) fn turn_role(role: Role) -> Option<&'static str> {
     }
 }
 
-/// The turns of a conversation: neighbours of one side are one turn.
+/// Returns the turns of a conversation; adjacent messages of one side form one turn.
 pub(super) fn render_turns(call: &WireRequest<'_>) -> Vec<(&'static str, String)> {
     let mut turns: Vec<(&'static str, String)> = Vec::with_capacity(call.request.messages.len());
     for message in &call.request.messages {
@@ -105,7 +105,7 @@ pub(super) fn render_turns(call: &WireRequest<'_>) -> Vec<(&'static str, String)
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TextToolState {
-    /// Before anything but white space.
+    /// Before any text but white space.
     #[default]
     Beginning,
     Text,
@@ -113,11 +113,11 @@ enum TextToolState {
     Call,
 }
 
-/// Takes a reply's text apart while it comes. What might be the beginning of a tag is held back.
+/// An incremental parser of a reply's text. A possible beginning of a tag is held back.
 #[derive(Default)]
 pub(super) struct TextToolParser {
     inside: TextToolState,
-    /// What is not decided yet.
+    /// Text that is not classified yet.
     pending: String,
 }
 
@@ -130,14 +130,14 @@ struct ParsedToolCall<'a> {
 }
 
 impl TextToolParser {
-    /// More of the reply.
+    /// Takes more of the reply.
     pub(super) fn push(&mut self, piece: &str, reply: &mut ReplyBuilder<'_>) {
         self.pending.push_str(piece);
         while self.parse_next(reply) {}
     }
 
-    /// The reply is over: what is held is what it seems to be. A call without its closing tag counts unless the
-    /// reply was cut.
+    /// Processes the text held back when the reply ends. A call without its closing tag counts unless the reply was
+    /// cut.
     pub(super) fn finish(&mut self, finish: FinishReason, reply: &mut ReplyBuilder<'_>) -> FinishReason {
         let rest = std::mem::take(&mut self.pending);
         match std::mem::take(&mut self.inside) {
@@ -146,7 +146,7 @@ impl TextToolParser {
                 reply.push_text(&format!("{}{rest}", CALL_TAGS.0))
             }
             TextToolState::Call => push_call(&rest, reply),
-            // White space around calls is no text.
+            // White space around calls is not text.
             TextToolState::Beginning | TextToolState::Text if reply.has_calls() && rest.trim().is_empty() => {
             }
             TextToolState::Beginning | TextToolState::Text => reply.push_text(&rest),
@@ -154,7 +154,7 @@ impl TextToolParser {
         if finish == FinishReason::Stop && reply.has_calls() { FinishReason::ToolCalls } else { finish }
     }
 
-    /// Takes the next thing out of what is held; says whether there may be more.
+    /// Parses the next element of the pending text; returns whether there may be more.
     fn parse_next(&mut self, reply: &mut ReplyBuilder<'_>) -> bool {
         match self.inside {
             TextToolState::Beginning => {
@@ -190,7 +190,7 @@ impl TextToolParser {
         }
     }
 
-    /// Passes on what stands before `tag`, as far as it is certain.
+    /// Emits the text before `tag`, as far as it is certain.
     fn pass_until(
         &mut self,
         tag: &str,
@@ -204,7 +204,7 @@ impl TextToolParser {
             self.inside = then;
             return true;
         }
-        // The longest end that could be the tag's beginning; white space before a tag waits with it.
+        // The longest suffix that could begin the tag is held back, with the white space before it.
         let mut certain = self.pending.len()
             - (1..tag.len()).rev().find(|length| self.pending.ends_with(&tag[..*length])).unwrap_or(0);
         certain = self.pending[..certain].trim_end().len();
@@ -214,7 +214,7 @@ impl TextToolParser {
     }
 }
 
-/// Text between calls, without the white space that only sets them apart.
+/// Emits text between calls without the white space that separates them.
 fn push_text(text: &str, reply: &mut ReplyBuilder<'_>) {
     let text = if reply.parts.iter().all(|part| matches!(part.kind, PartKind::Reasoning { .. })) {
         text.trim_start()
@@ -226,7 +226,7 @@ fn push_text(text: &str, reply: &mut ReplyBuilder<'_>) {
     }
 }
 
-/// A call as it was written; one that can't be read is text, so that nothing the model said is lost.
+/// Adds a call; an invalid one is kept as text, so that none of the model's output is lost.
 fn push_call(written: &str, reply: &mut ReplyBuilder<'_>) {
     match serde_json::from_str::<ParsedToolCall<'_>>(written.trim()) {
         Ok(made) => {
@@ -243,7 +243,7 @@ mod tests {
     use forge_types::{MessagePart, ModelRequest, ModelRoute, ModelSettings, ReplyFormat};
     use proptest::prelude::*;
 
-    /// What is heard of a text that comes in these pieces.
+    /// Returns the parsed parts of a text that arrives in these pieces.
     fn heard(pieces: &[&str], finish: FinishReason) -> (Vec<MessagePart>, FinishReason) {
         let request = ModelRequest {
             route: ModelRoute { provider: "custom".to_owned(), model: "m".to_owned() },

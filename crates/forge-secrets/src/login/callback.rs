@@ -1,4 +1,4 @@
-//! The little server that the browser comes back to (RFC 8252, 7.3).
+//! The local server that receives the browser's callback (RFC 8252, 7.3).
 
 use super::{LoginEndpoints, LoginError};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use url::form_urlencoded;
 
-/// The longest request that is read, in bytes.
+/// Largest size in bytes of a request.
 const MAX_REQUEST_BYTES: usize = 32 << 10;
-/// A browser keeps connections open that it never uses; one that says nothing is closed.
+/// Time after which an idle connection is closed; browsers open connections that they never use.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Listens for the browser until dropped.
+/// A server that listens for the browser until it is dropped.
 #[derive(Debug)]
 pub(super) struct CallbackServer {
     port: u16,
@@ -22,7 +22,7 @@ pub(super) struct CallbackServer {
     _listeners: JoinSet<()>,
 }
 
-/// What the browser brought, and the way back to its page.
+/// A callback from the browser, and the connection for the reply.
 #[derive(Debug)]
 pub(super) struct CallbackRequest {
     query: Vec<(String, String)>,
@@ -30,7 +30,7 @@ pub(super) struct CallbackRequest {
     written: oneshot::Receiver<()>,
 }
 
-/// What the browser shows.
+/// The page that the browser shows.
 #[derive(Debug)]
 struct ResultPage {
     status: &'static str,
@@ -48,7 +48,7 @@ impl CallbackServer {
             why: error.to_string(),
         })?;
         let port = four.local_addr().map_or(endpoints.port, |address: SocketAddr| address.port());
-        // Some browsers take `localhost` for this one first; a machine without it needs none.
+        // Some browsers resolve `localhost` to IPv6 first; a machine without IPv6 does not need this listener.
         let six = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await.ok();
         let (sender, answers) = mpsc::channel(4);
         let mut listeners = JoinSet::new();
@@ -62,18 +62,18 @@ impl CallbackServer {
         self.port
     }
 
-    /// The next time that the browser comes back.
+    /// Waits for the next callback from the browser.
     pub(super) async fn next_request(&mut self) -> CallbackRequest {
         match self.answers.recv().await {
             Some(answer) => answer,
-            // The listeners live as long as this does.
+            // The listeners live as long as this value, so this does not happen.
             None => std::future::pending().await,
         }
     }
 }
 
 impl CallbackRequest {
-    /// A parameter that the browser brought.
+    /// Returns a parameter of the callback.
     pub(super) fn get(&self, name: &str) -> Option<&String> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
@@ -93,7 +93,7 @@ impl CallbackRequest {
             },
         };
         if self.page.send(page).is_ok() {
-            // The browser may have gone; the login does not depend on it.
+            // The browser may have disconnected; the login does not depend on it.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.written).await;
         }
     }
@@ -111,7 +111,7 @@ async fn accept_connections(listener: TcpListener, path: String, answers: mpsc::
                             .await;
                 });
             }
-            // Out of descriptors, most likely: other connections must end first.
+            // Probably out of file descriptors; other connections must close first.
             Err(_) => tokio::task::yield_now().await,
         }
         while open.try_join_next().is_some() {}
@@ -142,7 +142,7 @@ async fn serve_connection(mut stream: TcpStream, path: &str, answers: &mpsc::Sen
     write_page(&mut stream, &page).await;
 }
 
-/// The target of a GET request, once its head is complete.
+/// Returns the target of a GET request once its head is complete.
 async fn read_target(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -175,7 +175,7 @@ async fn write_page(stream: &mut TcpStream, page: &ResultPage) {
         page.status,
         body.len()
     );
-    // The page is a kindness; whoever left does not miss it.
+    // The page is optional; a browser that has disconnected does not need it.
     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
     let _ = stream.shutdown().await;
 }

@@ -1,133 +1,133 @@
-//! What can go wrong with a login, in words that say what to do next.
+//! Errors of a login, with messages that suggest the next step.
 
 use forge_types::ErrorClass;
 use std::path::PathBuf;
 
-/// Why there is no login or no token. No text holds a token or a code.
+/// Failure to obtain a login or a token. No message holds a token or a code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// The port that the provider sends the browser back to is taken.
+    /// The callback port is in use.
     #[error(
         "port {port} on this machine is taken ({why}), and {provider} sends the browser back to no other. Another login \
          may be under way: finish or end it (`ss -ltnp sport = :{port}` shows who listens), then try again"
     )]
     PortTaken {
-        /// Who would send the browser.
+        /// Name of the provider.
         provider: String,
-        /// The port.
+        /// Number of the port.
         port: u16,
-        /// What the system says.
+        /// Error of the system.
         why: String,
     },
-    /// The person, or the provider, said no in the browser.
+    /// The user or the provider refused the login in the browser.
     #[error(
         "{provider} did not log you in: {why}. Say `forge login {provider}` to try again, or use a key: `forge secret set`"
     )]
     Refused {
-        /// Who said it.
+        /// Name of the provider.
         provider: String,
-        /// What it said.
+        /// Reason that the provider reported.
         why: String,
     },
-    /// The browser came back with the answer to another login.
+    /// The callback belongs to another login.
     #[error(
         "the browser came back with an answer that does not belong to this login (its `state` differs), so it was not \
          used. Close old login tabs and say `forge login {provider}` again"
     )]
     WrongState {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
     },
-    /// Nobody finished the login in the browser.
+    /// The login was not finished in the browser.
     #[error(
         "nobody finished the login in the browser within {minutes} minutes. Say `forge login {provider}` to try again"
     )]
     NobodyCame {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// How long it was waited for.
+        /// Time limit in minutes.
         minutes: u64,
     },
-    /// The provider took back what it gave, or it expired.
+    /// The provider revoked the login, or it expired.
     #[error("the login at {provider} has ended ({why}). Log in again: forge login {provider}")]
     Ended {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
-        /// What it said.
+        /// Reason that the provider reported.
         why: String,
     },
-    /// There is no login.
+    /// The user is not logged in.
     #[error(
         "you are not logged in at {provider}. Log in with `forge login {provider}`, or use a key: `forge secret set`"
     )]
     None {
-        /// The provider.
+        /// Name of the provider.
         provider: String,
     },
-    /// Nobody answers.
+    /// The host can't be reached.
     #[error("no connection to {host}: {why}. Is the network up? Try again later; nothing was changed")]
     Unreachable {
-        /// Who was asked.
+        /// Name of the host.
         host: String,
-        /// Why.
+        /// Reason, in words.
         why: String,
     },
-    /// The answer takes too long.
+    /// The host does not answer in time.
     #[error("{host} did not answer within {seconds} s. Try again later; nothing was changed")]
     Slow {
-        /// Who was asked.
+        /// Name of the host.
         host: String,
-        /// How long it was waited for.
+        /// Time limit in seconds.
         seconds: u64,
     },
-    /// The answer is not what the protocol promises.
+    /// The response violates the protocol.
     #[error(
         "{host} answered with something that is no answer to a login: {why}. Try again later; nothing was changed"
     )]
     Malformed {
-        /// Who was asked.
+        /// Name of the host.
         host: String,
-        /// What is wrong.
+        /// Description of the violation.
         why: String,
     },
-    /// Others can read the file.
+    /// Other users can read the file.
     #[error(
         "{path} can be read by others (mode {mode:03o}). Close it with `chmod 600 {path}`, or log out and in again"
     )]
     TooOpen {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its mode.
+        /// Mode of the file.
         mode: u32,
     },
-    /// The file is not one of ours.
+    /// The file is not a valid credentials file.
     #[error("{path} is damaged. Log in again: forge login {provider}")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The provider.
+        /// Name of the provider.
         provider: String,
     },
-    /// The system refuses.
+    /// The system refuses an operation.
     #[error("{path} can't be {what}: {why}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was tried, as a participle.
+        /// Attempted operation, as a participle.
         what: &'static str,
-        /// What the system says.
+        /// Error of the system.
         why: String,
     },
-    /// The settings make no sense.
+    /// The login settings are invalid.
     #[error("{what}")]
     Setup {
-        /// What, and what to do instead.
+        /// Description of the error and of a valid setting.
         what: String,
     },
 }
 
 impl LoginError {
-    /// What can be done about it.
+    /// Returns the class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Refused { .. } | Self::WrongState { .. } | Self::Ended { .. } | Self::None { .. } => {

@@ -1,4 +1,4 @@
-//! The token endpoint: one request, one answer, and what its answers mean (RFC 6749, 5).
+//! The token endpoint: one request, one response, and its interpretation (RFC 6749, 5).
 
 use super::LoginError;
 use crate::Credentials;
@@ -11,25 +11,25 @@ use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The longest answer read, in bytes.
+/// Largest size in bytes of a response.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
-/// The longest part of a provider's own message that is passed on, in characters.
+/// Largest number of characters of a provider's message that are passed on.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// What is exchanged for tokens.
+/// A grant to exchange for tokens.
 pub(super) enum TokenGrant<'a> {
-    /// A code that the browser brought.
+    /// A code from the callback.
     Code {
-        /// The code.
+        /// Code from the callback.
         code: &'a str,
-        /// What the challenge was made of.
+        /// Verifier that the challenge was derived from.
         verifier: &'a str,
-        /// Where the browser was sent back to.
+        /// Address of the callback.
         redirect: &'a str,
     },
     /// A refresh token.
     Refresh {
-        /// The token.
+        /// Refresh token to exchange.
         token: &'a str,
     },
 }
@@ -50,7 +50,7 @@ impl TokenGrant<'_> {
         form.append_pair("client_id", client_id).finish()
     }
 
-    /// What must not come back in a message.
+    /// Returns the values that must not appear in a message.
     fn secret_values(&self) -> Vec<&str> {
         match self {
             Self::Code { code, verifier, .. } => vec![code, verifier],
@@ -59,7 +59,7 @@ impl TokenGrant<'_> {
     }
 }
 
-/// What the endpoint gave.
+/// The tokens that the endpoint issued.
 pub(super) struct IssuedTokens {
     access: SecretString,
     refresh: Option<SecretString>,
@@ -89,16 +89,16 @@ impl IssuedTokens {
     }
 }
 
-/// Why it gave nothing.
+/// The reason why no tokens were issued.
 pub(super) enum GrantFailure {
-    /// It refused what was exchanged, in these words.
+    /// The endpoint refused the grant, with the given reason.
     Refused(String),
-    /// Anything else.
+    /// Any other error.
     Other(LoginError),
 }
 
 impl GrantFailure {
-    /// As the end of a login that was under way.
+    /// Returns the error for a login in progress.
     pub(super) fn into_login_error(self, provider: &str) -> LoginError {
         match self {
             Self::Refused(why) => LoginError::Refused { provider: provider.to_owned(), why },
@@ -106,7 +106,7 @@ impl GrantFailure {
         }
     }
 
-    /// As the end of a login that stood.
+    /// Returns the error for the renewal of an existing login.
     pub(super) fn into_renewal_error(self, provider: &str) -> LoginError {
         match self {
             Self::Refused(why) => LoginError::Ended { provider: provider.to_owned(), why },
@@ -115,7 +115,7 @@ impl GrantFailure {
     }
 }
 
-/// The HTTP clients, each built at its first use: for a local server no certificates are read.
+/// The HTTP clients, each created on first use: a local server requires no certificates.
 #[derive(Debug)]
 pub(super) struct TokenClient {
     http: OnceLock<Result<Client, String>>,
@@ -131,7 +131,7 @@ impl TokenClient {
     fn client_for(&self, url: &str) -> Result<&Client, LoginError> {
         let client = if url.starts_with("https:") {
             self.https.get_or_init(|| {
-                // reqwest takes the process's provider; if somebody installed one already, theirs is as good.
+                // reqwest uses the process's crypto provider; one that is installed already works as well.
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 self.base_builder().build().map_err(|error| root_cause(&error))
             })
@@ -159,7 +159,7 @@ impl TokenClient {
             .no_proxy()
     }
 
-    /// Exchanges what is there for tokens.
+    /// Exchanges a grant for tokens.
     pub(super) async fn request_tokens(
         &self,
         url: &str,
@@ -193,7 +193,7 @@ impl TokenClient {
     }
 }
 
-/// What an answer means.
+/// Interprets a response.
 fn parse_response(
     host: &str,
     status: u16,
@@ -233,10 +233,10 @@ fn parse_response(
     })
 }
 
-/// No token lives longer than ten years.
+/// Upper bound for a token's lifetime of ten years.
 const MAX_LIFETIME_SECS: u64 = 10 * 366 * 24 * 3600;
 
-/// The reason for which a grant was refused: RFC 6749's `error`, also where a server puts an object in its place.
+/// Returns the reason for a refused grant: RFC 6749's `error`, which some servers replace by an object.
 fn refusal_reason(json: &Value, secrets: &[&str]) -> Option<String> {
     let error = json.get("error").filter(|error| !error.is_null())?;
     let code = error.as_str().or(error["code"].as_str()).or(error["type"].as_str()).unwrap_or("refused");
@@ -251,7 +251,7 @@ fn malformed_response(host: &str, why: &str) -> GrantFailure {
     GrantFailure::Other(LoginError::Malformed { host: host.to_owned(), why: why.to_owned() })
 }
 
-/// A provider's words: on one line, not too long, without what was sent to it.
+/// Returns a provider's message on one line, limited in length, without the values that were sent to it.
 pub(super) fn sanitize_message(text: &str, secrets: &[&str]) -> String {
     let clean = secrets
         .iter()
@@ -261,8 +261,8 @@ pub(super) fn sanitize_message(text: &str, secrets: &[&str]) -> String {
     line.join(" ").chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect::<String>()
 }
 
-/// The account that an identity token names, for showing only: nothing is decided by it, so nobody checks its
-/// signature.
+/// Returns the account in an identity token, for display only. No decision depends on it, so the signature is not
+/// checked.
 fn account_name(token: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
@@ -271,7 +271,7 @@ fn account_name(token: &str) -> Option<String> {
     Some(sanitize_message(name, &[])).filter(|name| !name.is_empty())
 }
 
-/// Host and port of an address, for messages.
+/// Returns the host and port of an address, for messages.
 fn host_of(url: &str) -> Result<String, LoginError> {
     let setup = |why: String| LoginError::Setup {
         what: format!("login.token_url can't be used: {why}. Give it as https://host/path"),
@@ -284,7 +284,7 @@ fn host_of(url: &str) -> Result<String, LoginError> {
     })
 }
 
-/// The innermost cause, without the address.
+/// Returns the innermost cause, without the address.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

@@ -1,8 +1,8 @@
-//! Logging in through a browser: authorization code with PKCE (RFC 6749, 7636, 8252), and tokens that renew themselves.
+//! Logging in through a browser: authorization code with PKCE (RFC 6749, 7636, 8252), and automatic renewal of tokens.
 //!
-//! [`begin`] listens where the provider sends the browser back to and makes the address to open; [`Pending::finish`]
-//! waits for the browser and exchanges its code. [`Login`] gives the token to requests and renews it: once, however
-//! many ask, in this process and in others.
+//! [`start_login`] listens for the browser's callback and creates the address to open; [`BrowserLogin::finish`] waits
+//! for the browser and exchanges its code. [`LoginSession`] provides requests with the token and renews it, only once
+//! for any number of concurrent callers in this process and in others.
 
 mod callback;
 mod error;
@@ -22,31 +22,31 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use url::Url;
 
-/// How a provider logs people in.
+/// Login parameters of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginEndpoints {
-    /// The provider's name.
+    /// Name of the provider.
     pub provider: String,
-    /// Where the browser goes.
+    /// Address that the browser opens.
     pub authorize_url: String,
-    /// Where codes and refresh tokens become tokens.
+    /// Address of the token endpoint, which exchanges codes and refresh tokens for tokens.
     pub token_url: String,
-    /// The program as the provider knows it. Public: PKCE stands in for a client's secret.
+    /// Client ID registered with the provider. It is public: PKCE replaces a client secret.
     pub client_id: String,
-    /// What is asked for, separated by spaces.
+    /// Requested scopes, separated by spaces.
     pub scope: String,
     /// Further parameters of the address that the browser opens.
     pub extra: Vec<(String, String)>,
-    /// The port that the browser comes back to; 0 takes a free one, which real providers refuse.
+    /// Port of the callback. 0 selects a free one, which real providers refuse.
     pub port: u16,
-    /// The path that the browser comes back to.
+    /// Path of the callback.
     pub path: String,
-    /// Longest time for an answer of the token endpoint.
+    /// Longest time to wait for an answer of the token endpoint.
     pub timeout: Duration,
 }
 
 impl LoginEndpoints {
-    /// Those of a provider that can log people in; `None` for all others.
+    /// Returns the parameters of a provider that supports login; `None` for all others.
     pub fn for_provider(provider: &str) -> Option<Self> {
         let row = LOGIN_PROVIDERS.iter().find(|row| row.provider == provider)?;
         Some(Self {
@@ -62,13 +62,13 @@ impl LoginEndpoints {
         })
     }
 
-    /// The providers that can log people in.
+    /// Returns the providers that support login.
     pub fn provider_names() -> impl Iterator<Item = &'static str> {
         LOGIN_PROVIDERS.iter().map(|row| row.provider)
     }
 }
 
-/// [`Endpoints`] as data.
+/// The constant form of [`LoginEndpoints`].
 struct LoginProvider {
     provider: &'static str,
     authorize_url: &'static str,
@@ -84,7 +84,7 @@ const LOGIN_PROVIDERS: &[LoginProvider] = &[LoginProvider {
     provider: "openai",
     authorize_url: "https://auth.openai.com/oauth/authorize",
     token_url: "https://auth.openai.com/oauth/token",
-    // The one public client that may use this callback.
+    // The only public client that may use this callback.
     client_id: "app_EMoamEEZ73f0CkXaXp7hrann",
     scope: "openid profile email offline_access",
     extra: &[("id_token_add_organizations", "true"), ("codex_cli_simplified_flow", "true")],
@@ -92,7 +92,7 @@ const LOGIN_PROVIDERS: &[LoginProvider] = &[LoginProvider {
     path: "/auth/callback",
 }];
 
-/// Random bytes in `state` and in the verifier: 256 bits each.
+/// Number of random bytes in `state` and in the verifier, 256 bits each.
 const RANDOM_BYTES: usize = 32;
 
 /// A login that waits for the browser.
@@ -106,10 +106,10 @@ pub struct BrowserLogin {
     url: String,
 }
 
-/// Listens for the browser and makes the address that it is to open.
+/// Listens for the browser and creates the address to open.
 ///
 /// # Errors
-/// If the port is taken or an address can't be used.
+/// If the port is taken or an address is invalid.
 pub async fn start_login(endpoints: LoginEndpoints) -> Result<BrowserLogin, LoginError> {
     let callbacks = CallbackServer::listen(&endpoints).await?;
     let redirect = format!("http://localhost:{}{}", callbacks.port(), endpoints.path);
@@ -131,15 +131,15 @@ pub async fn start_login(endpoints: LoginEndpoints) -> Result<BrowserLogin, Logi
 }
 
 impl BrowserLogin {
-    /// The address that the browser is to open. It holds nothing that must stay secret.
+    /// Returns the address to open in the browser. It contains no secret.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Waits for the browser, at most `within`, and gets the tokens. The page in the browser tells how it went.
+    /// Waits for the browser, at most `within`, and obtains the tokens. The page in the browser shows the outcome.
     ///
     /// # Errors
-    /// Everything that can go wrong in between.
+    /// Any failure of the login.
     pub async fn finish(mut self, within: Duration, clock: &dyn Clock) -> Result<Credentials, LoginError> {
         let answer = tokio::time::timeout(within, self.callbacks.next_request()).await.map_err(|_| {
             let minutes = within.as_secs().div_ceil(60);
@@ -156,7 +156,7 @@ impl BrowserLogin {
         clock: &dyn Clock,
     ) -> Result<Credentials, LoginError> {
         let provider = self.endpoints.provider.clone();
-        // Before anything else: whatever the rest says, somebody else may have written it.
+        // Checked first: without the right `state`, the rest may come from an attacker.
         if answer.get("state") != Some(&self.state) {
             return Err(LoginError::WrongState { provider });
         }

@@ -1,4 +1,4 @@
-//! The token of a login, renewed when it has to be.
+//! The token of a login, renewed on demand.
 
 use super::LoginError;
 use super::http::{GrantFailure, TokenClient, TokenGrant};
@@ -9,10 +9,10 @@ use std::fs::{File, TryLockError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often somebody who waits for another one's renewal looks again.
+/// Interval for polling the lock while another task or process renews the token.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Gives the token of a login and renews it.
+/// A login that provides a token and renews it.
 pub struct LoginSession {
     file: CredentialsFile,
     http: TokenClient,
@@ -22,13 +22,13 @@ pub struct LoginSession {
 }
 
 impl LoginSession {
-    /// The login that this file holds; nothing is read yet. `timeout` is the longest time for a renewal.
+    /// Creates a session for the login in this file; nothing is read yet. `timeout` is the longest time for a renewal.
     pub fn new(file: CredentialsFile, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self { file, http: TokenClient::new(timeout), timeout, clock, known: Mutex::default() }
     }
 
-    /// A token that is valid now. One that is about to expire is renewed; if that can't be done just now, it is used
-    /// to its end.
+    /// Returns a token that is valid now. A token about to expire is renewed; if that fails temporarily, it is used
+    /// until it expires.
     ///
     /// # Errors
     /// If there is no login, or it has ended.
@@ -47,10 +47,11 @@ impl LoginSession {
         Ok(self.cache_credentials(credentials))
     }
 
-    /// A token in place of one that was refused. Whoever asks second gets what the first one got.
+    /// Returns a token in place of one that was refused. Of several callers, the first one renews it and the others get
+    /// the same token.
     ///
     /// # Errors
-    /// As [`Login::token`].
+    /// As [`LoginSession::valid_token`].
     pub async fn refresh_after_rejection(&self, refused: &str) -> Result<SecretString, LoginError> {
         let credentials = self.renew_token(Some(refused)).await?;
         Ok(self.cache_credentials(credentials))
@@ -67,8 +68,8 @@ impl LoginSession {
         self.file.load()?.ok_or_else(|| LoginError::None { provider: provider() })
     }
 
-    /// Renews the token, with nobody else doing so meanwhile, if what is stored by then is still the one that was
-    /// `refused`, or still about to expire.
+    /// Renews the token under the lock, unless another task or process has replaced it already: the stored token must
+    /// still be the `refused` one, or be about to expire.
     async fn renew_token(&self, refused: Option<&str>) -> Result<Credentials, LoginError> {
         let _lock = self.acquire_lock().await?;
         let found = self.load_credentials()?;
@@ -90,22 +91,22 @@ impl LoginSession {
                 let now = self.clock.now();
                 let mut renewed = tokens.into_credentials(provider, &found.token_url, &found.client_id, now);
                 renewed.since = found.since;
-                // Not every answer names them again.
+                // Not every response repeats them.
                 renewed.refresh = renewed.refresh.or_else(|| found.refresh.clone());
                 renewed.account = renewed.account.or_else(|| found.account.clone());
                 self.file.save(&renewed)?;
                 Ok(renewed)
             }
-            // Still good for this call: the next one tries again.
+            // The token is still good for this call; the next one tries again.
             Err(GrantFailure::Other(_)) if refused.is_none() && found.is_valid(self.clock.now()) => Ok(found),
             Err(failed) => Err(failed.into_renewal_error(provider)),
         }
     }
 
-    /// The lock of all who renew this login, in this process and in others.
+    /// Acquires the lock shared by everything that renews this login, in this process and in others.
     async fn acquire_lock(&self) -> Result<File, LoginError> {
         let file = self.file.open_lock_file()?;
-        // Whoever holds it gives up after the timeout; a few may be before us.
+        // A holder gives up after the timeout, and several may be queued ahead.
         let most = self.timeout * 4;
         let taken = async {
             loop {
